@@ -30,8 +30,9 @@ export interface Consent {
 }
 
 /** The thing is not there: make it. */
-export interface Absent {
+export interface Absent<Seen> {
   readonly state: "absent";
+  readonly seen: Seen;
   readonly evidence: Evidence;
   readonly consent?: Consent;
 }
@@ -63,7 +64,7 @@ export interface Foreign<Seen> {
 }
 
 /** What a probe found. */
-export type Finding<Seen> = Absent | Ours<Seen> | Drifted<Seen> | Foreign<Seen>;
+export type Finding<Seen> = Absent<Seen> | Ours<Seen> | Drifted<Seen> | Foreign<Seen>;
 
 /** A finding that may be planned: a foreign thing may not, by type. */
 export type Plannable<Seen> = Exclude<Finding<Seen>, Foreign<Seen>>;

@@ -21,8 +21,11 @@ export interface FileReader {
   /** The names in a directory, sorted. */
   list(path: string): Promise<readonly string[] | null>;
   readLink(path: string): Promise<string | null>;
-  /** Lower-case hex sha256 over relative paths and contents of every file below a directory. */
-  hashTree(path: string): Promise<string | null>;
+  /**
+   * Lower-case hex sha256 over relative paths and contents of every file below a directory; with
+   * `only`, of these entries of it (one that is missing does not count).
+   */
+  hashTree(path: string, only?: readonly string[]): Promise<string | null>;
   /** Free and total bytes of the file system that holds the path, or its nearest ancestor. */
   space(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
 }
@@ -36,10 +39,15 @@ export interface Files extends FileReader {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a tree; an absent one is fine. */
   remove(path: string): Promise<void>;
-  /** Copies a tree under a temporary name, fsyncs it and renames it into place, replacing what is there. */
-  copyTree(from: string, to: string): Promise<void>;
+  /**
+   * Copies a tree (with `only`: these entries of it) under a temporary name, fsyncs it and renames it
+   * into place, replacing what is there.
+   */
+  copyTree(from: string, to: string, only?: readonly string[]): Promise<void>;
   /** Points a symbolic link at a target, atomically. */
   link(target: string, path: string): Promise<void>;
+  /** Appends one line and fsyncs it; a new file gets the mode. Makes missing parents (0755). */
+  append(path: string, line: string, options: { readonly mode: number }): Promise<void>;
 }
 
 /** A systemd unit as `systemctl show` has it. */
@@ -67,7 +75,13 @@ export interface SystemReader {
   /** Effective user id. */
   uid(): number;
   /** `/etc/os-release` (ID, VERSION_ID, ID_LIKE, PRETTY_NAME) and the machine's architecture as node names it. */
-  os(): Promise<{ readonly id: string; readonly versionId: string; readonly idLike: readonly string[]; readonly prettyName: string; readonly arch: string }>;
+  os(): Promise<{
+    readonly id: string;
+    readonly versionId: string;
+    readonly idLike: readonly string[];
+    readonly prettyName: string;
+    readonly arch: string;
+  }>;
   memoryBytes(): number;
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
@@ -108,7 +122,12 @@ export interface Container {
   readonly startedAt: string;
   readonly pid: number;
   readonly networkMode: string;
-  readonly mounts: readonly { readonly type: string; readonly name: string; readonly source: string; readonly destination: string }[];
+  readonly mounts: readonly {
+    readonly type: string;
+    readonly name: string;
+    readonly source: string;
+    readonly destination: string;
+  }[];
   /** Ports of this machine that lead into it. */
   readonly publishedPorts: readonly number[];
 }
@@ -135,8 +154,19 @@ export interface DockerReader {
   /** All containers, stopped ones too. */
   containers(): Promise<readonly Container[]>;
   container(name: string): Promise<Container | null>;
-  image(reference: string): Promise<{ readonly id: string; readonly labels: Readonly<Record<string, string>> } | null>;
-  volume(name: string): Promise<{ readonly name: string; readonly labels: Readonly<Record<string, string>>; readonly mountpoint: string } | null>;
+  image(
+    reference: string,
+  ): Promise<{ readonly id: string; readonly labels: Readonly<Record<string, string>> } | null>;
+  volume(name: string): Promise<{
+    readonly name: string;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly mountpoint: string;
+  } | null>;
+  /**
+   * What `docker compose config --hash` makes of each service, to compare with the label
+   * `com.docker.compose.config-hash` of its container. Throws where the project can't be read.
+   */
+  composeHashes(project: ComposeProject): Promise<Readonly<Record<string, string>>>;
   /** The last lines of a container's log, both streams. */
   logs(name: string, lines: number): Promise<string>;
 }
@@ -153,15 +183,22 @@ export interface ComposeProject {
 export interface Docker extends DockerReader {
   pull(reference: string, report: (line: string) => void): Promise<void>;
   load(archive: string, report: (line: string) => void): Promise<void>;
-  build(options: {
-    readonly context: string;
-    readonly dockerfile: string;
-    readonly tag: string;
-    readonly labels: Readonly<Record<string, string>>;
-    readonly buildArgs: Readonly<Record<string, string>>;
-  }, report: (line: string) => void): Promise<void>;
+  build(
+    options: {
+      readonly context: string;
+      readonly dockerfile: string;
+      readonly tag: string;
+      readonly labels: Readonly<Record<string, string>>;
+      readonly buildArgs: Readonly<Record<string, string>>;
+    },
+    report: (line: string) => void,
+  ): Promise<void>;
   /** `docker compose up -d --no-build --pull never`, for these services only (none named: all). */
-  composeUp(project: ComposeProject, services: readonly string[], report: (line: string) => void): Promise<void>;
+  composeUp(
+    project: ComposeProject,
+    services: readonly string[],
+    report: (line: string) => void,
+  ): Promise<void>;
   restart(container: string): Promise<void>;
 }
 
@@ -185,7 +222,11 @@ export type PostgresAnswer =
 /** Looks into Postgres over the network, in sessions that Postgres itself holds read-only. */
 export interface PostgresReader {
   ask(target: PostgresTarget): Promise<PostgresAnswer>;
-  query<Row extends Record<string, unknown>>(target: PostgresTarget, sql: string, values?: readonly unknown[]): Promise<readonly Row[]>;
+  query<Row extends Record<string, unknown>>(
+    target: PostgresTarget,
+    sql: string,
+    values?: readonly unknown[],
+  ): Promise<readonly Row[]>;
 }
 
 /** Time of this machine. */
@@ -198,7 +239,22 @@ export interface Clock {
 /** GET over http(s), for health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
   /** Null where nothing answers at all; a body that is no JSON is `body: null`. `method` POST serves kubo, whose reads are POSTs. */
-  json(url: string, options?: { readonly method?: "GET" | "POST"; readonly timeoutMs?: number; readonly basicAuth?: string }): Promise<{ readonly status: number; readonly body: unknown } | null>;
+  json(
+    url: string,
+    options?: { readonly method?: "GET" | "POST"; readonly timeoutMs?: number; readonly basicAuth?: string },
+  ): Promise<{ readonly status: number; readonly body: unknown } | null>;
+}
+
+/** Looks at ed25519 keys as PEM text. */
+export interface SigningReader {
+  /** The id and the public half of a private key; throws an OperatorError (`settings`) for anything else. */
+  publicKey(pem: string, path: string): { readonly id: string; readonly publicPem: string };
+}
+
+/** Makes them, too. */
+export interface Signing extends SigningReader {
+  /** A new ed25519 private key as PKCS8 PEM. */
+  generate(): string;
 }
 
 /** Everything that may look. */
@@ -208,6 +264,7 @@ export interface HostReader {
   readonly docker: DockerReader;
   readonly postgres: PostgresReader;
   readonly http: HttpReader;
+  readonly signing: SigningReader;
   readonly clock: Clock;
 }
 
@@ -216,6 +273,7 @@ export interface Host extends HostReader {
   readonly files: Files;
   readonly system: System;
   readonly docker: Docker;
+  readonly signing: Signing;
   readonly random: {
     /** So many random bytes as lower-case hex. */
     hex(bytes: number): string;

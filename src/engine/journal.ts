@@ -1,0 +1,47 @@
+import { messageOf } from "../errors.ts";
+import type { Files } from "../host/host.ts";
+import type { Change } from "./step.ts";
+
+/** One line of the journal; `phase` intent is on disk before the effect begins. */
+export interface JournalLine {
+  readonly at: string;
+  readonly attempt: string;
+  readonly version: string;
+  readonly step: string;
+  readonly phase: "intent" | "done" | "failed";
+  readonly change: Change;
+  readonly error?: string;
+}
+
+/** Keeps what was done, for people and `doctor`; no decision reads it. */
+export interface Journal {
+  /** Runs one effect between its intent and its result. */
+  around(step: string, change: Change, effect: () => Promise<void>): Promise<void>;
+}
+
+/** A journal of JSON lines, each fsynced: `<base>/journal.ndjson`, 0600. */
+export function openJournal(options: {
+  readonly files: Files;
+  readonly path: string;
+  readonly attempt: string;
+  readonly version: string;
+  readonly now: () => Date;
+}): Journal {
+  const { files, path, attempt, version, now } = options;
+  const write = async (line: Omit<JournalLine, "at" | "attempt" | "version">): Promise<void> => {
+    const whole: JournalLine = { at: now().toISOString(), attempt, version, ...line };
+    await files.append(path, JSON.stringify(whole), { mode: 0o600 });
+  };
+  return {
+    async around(step, change, effect) {
+      await write({ step, change, phase: "intent" });
+      try {
+        await effect();
+      } catch (thrown) {
+        await write({ step, change, phase: "failed", error: messageOf(thrown) });
+        throw thrown;
+      }
+      await write({ step, change, phase: "done" });
+    },
+  };
+}

@@ -1,0 +1,92 @@
+import { OperatorError, type Problem } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
+import type { PlanItem } from "./events.ts";
+import type { AnyStep, Change, Consent, Finding, Plannable } from "./step.ts";
+
+/** A step with what it found and what it would do. */
+export interface Planned {
+  readonly step: AnyStep;
+  /** What the probe said, before `--adopt` had a say. */
+  readonly finding: Finding<unknown>;
+  readonly changes: readonly Change[];
+}
+
+/** Turns a finding into what may be planned: a foreign thing only where it is claimed by name. */
+export function accept(
+  step: AnyStep,
+  finding: Finding<unknown>,
+  adopted: ReadonlySet<string>,
+): Plannable<unknown> | null {
+  if (finding.state !== "foreign") return finding;
+  return adopted.has(step.id) && finding.claim !== undefined ? finding.claim : null;
+}
+
+/** Probes every step at once and plans each; foreign things have no changes. Writes nothing. */
+export async function look(
+  steps: readonly AnyStep[],
+  host: HostReader,
+  adopted: ReadonlySet<string>,
+): Promise<readonly Planned[]> {
+  const findings = await Promise.all(steps.map((step) => step.probe(host)));
+  return steps.map((step, index) => {
+    const finding = findings[index] as Finding<unknown>;
+    const plannable = accept(step, finding, adopted);
+    return { step, finding, changes: plannable === null ? [] : step.plan(plannable) };
+  });
+}
+
+/** The plan as plain data, for people, `--json` and tests. */
+export function describe(plan: readonly Planned[]): readonly PlanItem[] {
+  return plan.map(({ step, finding, changes }) => ({
+    step: step.id,
+    title: step.title,
+    state: finding.state,
+    evidence: finding.evidence,
+    drift: finding.state === "drifted" ? finding.drift : [],
+    changes,
+    ...(finding.state === "foreign" ? { why: finding.why, remedy: remedyOf(step, finding) } : {}),
+    ...(finding.state === "absent" && finding.consent !== undefined
+      ? { consent: { flag: finding.consent.flag, question: finding.consent.question } }
+      : {}),
+  }));
+}
+
+/** Throws (`foreign`) when anything foreign stands in the way; all of it is listed. */
+export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<string>): void {
+  const problems: Problem[] = [];
+  for (const { step, finding } of plan) {
+    if (finding.state !== "foreign" || accept(step, finding, adopted) !== null) continue;
+    problems.push({ subject: step.id, what: finding.why, remedy: remedyOf(step, finding) });
+  }
+  if (problems.length === 0) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `${problems.length === 1 ? "One thing on this machine is" : `${problems.length} things on this machine are`} not ours to touch.`,
+    why: "Going on could overwrite somebody else's work or data.",
+    problems,
+  });
+}
+
+/** The consents that the plan still needs, given those that flags have given. */
+export function missingConsents(
+  plan: readonly Planned[],
+  given: ReadonlySet<string>,
+  yes: boolean,
+): readonly Consent[] {
+  return plan.flatMap(({ finding, changes }) => {
+    if (finding.state !== "absent" || finding.consent === undefined || changes.length === 0) return [];
+    const { consent } = finding;
+    return given.has(consent.flag) || (yes && !consent.explicit) ? [] : [consent];
+  });
+}
+
+/** The changes of a plan, one list. */
+export function changesOf(plan: readonly Planned[]): readonly Change[] {
+  return plan.flatMap(({ changes }) => changes);
+}
+
+function remedyOf(step: AnyStep, finding: Finding<unknown> & { state: "foreign" }): string {
+  return finding.claim === undefined
+    ? finding.remedy
+    : `${finding.remedy} Or take it over with --adopt ${step.id}.`;
+}

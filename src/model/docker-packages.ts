@@ -1,0 +1,36 @@
+/** What a distribution's packages offer for the engine and Compose v2. */
+export type DockerPackages =
+  | { readonly kind: "packages"; readonly engine: readonly string[]; readonly compose: readonly string[] }
+  | { readonly kind: "none"; readonly why: string; readonly remedy: string };
+
+/**
+ * The packages that bring Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
+ * engine, but its `docker-compose` is Compose v1.
+ */
+export function dockerPackages(os: {
+  readonly id: string;
+  readonly versionId: string;
+  readonly prettyName: string;
+}): DockerPackages {
+  const major = Number.parseInt(os.versionId, 10);
+  if (os.id === "debian" && major >= 13) {
+    return {
+      kind: "packages",
+      engine: ["docker.io", "docker-cli", "iptables", "ca-certificates"],
+      compose: ["docker-compose"],
+    };
+  }
+  if (os.id === "ubuntu" && major >= 22) {
+    return {
+      kind: "packages",
+      engine: ["docker.io", "iptables", "ca-certificates"],
+      compose: ["docker-compose-v2"],
+    };
+  }
+  return {
+    kind: "none",
+    why: `The packages of ${os.prettyName} have no Docker engine with Compose v2.`,
+    remedy:
+      "Install Docker with its Compose plugin from Docker's own package repository, or use Debian 13 or Ubuntu 22.04 and later; then run again.",
+  };
+}

@@ -1,0 +1,56 @@
+/** Where everything of a master lives; all paths are absolute. */
+export interface MasterLayout {
+  readonly baseDir: string;
+  readonly envFile: string;
+  readonly composeFile: string;
+  readonly journal: string;
+  readonly cliDir: string;
+  /** The link to the installed version: what cron and people call. */
+  readonly cliCurrent: string;
+  readonly signingKey: string;
+  /** The public half, for whoever verifies snapshots elsewhere. */
+  readonly verifyingKey: string;
+  readonly snapshotsDir: string;
+}
+
+/** The default base directory of a master (upstream's). */
+export const MASTER_BASE_DIR = "/opt/fula-master";
+
+/** Names that containers and projects keep from upstream. */
+export const NAMES = {
+  masterProject: "fula-master",
+  writerProject: "fula-writer",
+  postgres: "postgres-pinning",
+  pinningApi: "fula-pinning-api",
+  webui: "fula-pinning-webui",
+  gateway: "fula-gateway-1",
+  updater: "fula-updater",
+  kubo: "ipfs_host",
+  cluster: "ipfs_cluster",
+  kuboUnit: "ipfs.service",
+  clusterUnit: "ipfscluster.service",
+  postgresVolume: "fula-master_postgres-data",
+} as const;
+
+/** The label that says a thing is ours, and its value. */
+export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
+
+/** True where a container, volume, network or image carries our label. */
+export function isOurs(thing: { readonly labels: Readonly<Record<string, string>> }): boolean {
+  return thing.labels[OWNER_LABEL.key] === OWNER_LABEL.value;
+}
+
+/** Lays a master out below its base directory. */
+export function masterLayout(baseDir: string): MasterLayout {
+  return {
+    baseDir,
+    envFile: `${baseDir}/.env`,
+    composeFile: `${baseDir}/docker-compose.yml`,
+    journal: `${baseDir}/journal.ndjson`,
+    cliDir: `${baseDir}/cli`,
+    cliCurrent: `${baseDir}/cli/current`,
+    signingKey: `${baseDir}/snapshot-ed25519.pem`,
+    verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
+    snapshotsDir: `${baseDir}/snapshots`,
+  };
+}

@@ -1,0 +1,187 @@
+import { RULES } from "./rule.ts";
+import type { SettingSpec } from "./settings.ts";
+
+/**
+ * The settings of a master, in the order in which `.env` lists them. Keys keep their upstream names
+ * (functionland/pinning-service, functionland/fula-ota), so that an upstream `.env` serves.
+ */
+export const MASTER_SETTINGS: readonly SettingSpec[] = [
+  { key: "CLUSTERNAME", about: "the pool's name: every node of a pool has the same", rule: RULES.name },
+  { key: "CLUSTER_PEERNAME", about: "this master's label in the cluster", rule: RULES.name },
+  {
+    key: "CLUSTER_SECRET",
+    about:
+      "64 hex digits shared by the pool; left out: derived from CLUSTERNAME as upstream does, so not secret",
+    rule: RULES.hex64,
+    secret: true,
+  },
+  {
+    key: "MASTER_CLUSTER_BOOTSTRAP",
+    about: "an existing master's cluster address; left out: this is the pool's first",
+    rule: RULES.peerMultiaddr,
+  },
+  {
+    key: "MASTER_CLUSTER_PEERIDS",
+    about: "cluster peer ids of the other masters, whose pins this one takes over",
+    rule: RULES.peerIds,
+  },
+  { key: "POOL_API", about: "where the pool's addresses are published", rule: RULES.url },
+  {
+    key: "IPFS_API_ADDR",
+    about: "kubo's RPC address",
+    rule: RULES.multiaddr,
+    byDefault: "/ip4/127.0.0.1/tcp/5001",
+  },
+  {
+    key: "IPFS_CLUSTER_API_ADDR",
+    about: "ipfs-cluster's REST address",
+    rule: RULES.multiaddr,
+    byDefault: "/ip4/127.0.0.1/tcp/9094",
+  },
+  {
+    key: "CLUSTER_BASIC_AUTH",
+    about: "user:password of the cluster's REST API, where it asks for one",
+    rule: RULES.credentials,
+    secret: true,
+  },
+  { key: "CLUSTER_REPLICATION_MIN", about: "copies a pin must have", rule: RULES.factor, byDefault: "-1" },
+  { key: "CLUSTER_REPLICATION_MAX", about: "copies a pin may have", rule: RULES.factor, byDefault: "-1" },
+  {
+    key: "WRITER_DIR",
+    about: "where a writer made here keeps its data",
+    rule: RULES.path,
+    byDefault: "/opt/fula-writer",
+  },
+  {
+    key: "POSTGRES_HOST",
+    about: "the database's host; another than 127.0.0.1: no Postgres is made here",
+    rule: RULES.host,
+    byDefault: "127.0.0.1",
+  },
+  { key: "POSTGRES_PORT", about: "the database's port", rule: RULES.port, byDefault: "5432" },
+  { key: "POSTGRES_DB", about: "the database's name", rule: RULES.identifier, byDefault: "pinning_service" },
+  { key: "POSTGRES_USER", about: "the database's owner", rule: RULES.identifier, byDefault: "pinning_user" },
+  {
+    key: "POSTGRES_PASSWORD",
+    about: "the owner's password",
+    rule: RULES.secret,
+    secret: true,
+    minted: { kind: "token", characters: 40 },
+  },
+  { key: "POSTGRES_SSL", about: "speak TLS to a database elsewhere", rule: RULES.flag, byDefault: "false" },
+  {
+    key: "SYSTEM_KEY",
+    about: "opens the pinning API's /admin routes",
+    rule: RULES.systemKey,
+    secret: true,
+    minted: { kind: "token", characters: 48 },
+  },
+  {
+    key: "JWT_SECRET",
+    about: "signs API keys",
+    rule: RULES.signingSecret,
+    secret: true,
+    minted: { kind: "token", characters: 64 },
+  },
+  {
+    key: "SESSION_SECRET",
+    about: "signs sessions",
+    rule: RULES.signingSecret,
+    secret: true,
+    minted: { kind: "token", characters: 64 },
+  },
+  {
+    key: "ENCRYPTION_KEY",
+    about: "encrypts e-mail addresses, wallets and API keys in the database",
+    rule: RULES.hex64,
+    secret: true,
+    minted: { kind: "hex", bytes: 32 },
+  },
+  {
+    key: "PINNING_API_PORT",
+    about: "the pinning API's port on 127.0.0.1",
+    rule: RULES.port,
+    byDefault: "6000",
+  },
+  { key: "WEBUI_PORT", about: "the storage API's port on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
+  { key: "VAULT_ADDRESS", about: "the vault contract; left out: billing's crons stay off", rule: RULES.any },
+  {
+    key: "BASE_RPC_URL",
+    about: "RPC endpoint of the Base chain",
+    rule: RULES.url,
+    byDefault: "https://mainnet.base.org",
+  },
+  { key: "ETHERSCAN_API_KEY", about: "key of the Etherscan API", rule: RULES.any, secret: true },
+  {
+    key: "BILLING_IDEMPOTENCY",
+    about: "at most one deduction an hour and user, held by the database",
+    rule: RULES.flag,
+    byDefault: "true",
+  },
+  {
+    key: "CRON_LEADER_LEASE",
+    about: "only one master of several runs the billing crons",
+    rule: RULES.flag,
+    byDefault: "true",
+  },
+  { key: "FREE_TIER_BYTES", about: "bytes that cost nothing", rule: RULES.count, byDefault: "524288000" },
+  {
+    key: "FULA_PER_GB_MONTH",
+    about: "price of a GiB and month, in FULA",
+    rule: RULES.amount,
+    byDefault: "3",
+  },
+  { key: "ADMIN_EMAILS", about: "e-mail addresses of administrators, separated by commas", rule: RULES.any },
+  { key: "GOOGLE_CLIENT_ID", about: "client id for sign-in with Google", rule: RULES.any },
+  {
+    key: "FULA_BUCKET_ROOT_CAS",
+    about: "the gateway moves bucket roots by compare-and-swap in the database",
+    rule: RULES.flag,
+    byDefault: "false",
+  },
+  { key: "KEEP", about: "how many snapshots are kept", rule: RULES.count, byDefault: "28" },
+  {
+    key: "SNAPSHOT_DROP_PERCENT",
+    about: "a pinset that shrank by more than this share raises an alarm",
+    rule: RULES.percent,
+    byDefault: "10",
+  },
+  {
+    key: "REPL_MIN",
+    about: "copies below which the sweep raises an alarm, for pins that name no minimum",
+    rule: RULES.count,
+    byDefault: "2",
+  },
+  {
+    key: "AUTO_UPDATE",
+    about: "let nickfedor/watchtower renew the service containers",
+    rule: RULES.flag,
+    byDefault: "false",
+  },
+  { key: "POSTGRES_IMAGE", about: "image of Postgres", rule: RULES.image, byDefault: "postgres:16-alpine" },
+  { key: "KUBO_IMAGE", about: "image of kubo", rule: RULES.image, byDefault: "ipfs/kubo:v0.42.0" },
+  {
+    key: "CLUSTER_IMAGE",
+    about: "image of ipfs-cluster",
+    rule: RULES.image,
+    byDefault: "ipfs/ipfs-cluster:v1.1.6",
+  },
+  {
+    key: "NODE_BASE_IMAGE",
+    about: "image that the service image is built on",
+    rule: RULES.image,
+    byDefault: "node:20-trixie-slim",
+  },
+  {
+    key: "GATEWAY_IMAGE",
+    about: "image of the S3 gateway; it runs when the image is on this machine",
+    rule: RULES.image,
+    byDefault: "fula-gateway:latest",
+  },
+  {
+    key: "UPDATER_IMAGE",
+    about: "image of the updater",
+    rule: RULES.image,
+    byDefault: "nickfedor/watchtower:1.21.0",
+  },
+];

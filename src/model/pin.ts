@@ -1,0 +1,52 @@
+import { OperatorError } from "../errors.ts";
+
+/** The pin types that ipfs-cluster has (api/types.go, PinType); anything else is kept and counted. */
+export const PIN_TYPES = ["pin", "meta-pin", "clusterdag-pin", "shard-pin"] as const;
+
+/** What a line of `/allocations` says that a snapshot and a sweep need; the line itself stays the record. */
+export interface PinFacts {
+  readonly cid: string;
+  readonly type: string;
+  readonly direct: boolean;
+  /** -1: on every peer. 0: the line does not say. */
+  readonly replicationMin: number;
+}
+
+/**
+ * Reads one line of `/allocations` or of a snapshot's body. Unknown fields and types are no error.
+ * Throws an OperatorError (unavailable) where the line is no pin.
+ */
+export function readPinLine(line: string): PinFacts {
+  const pin = parseLine(line);
+  const cid = pin["cid"];
+  const type = pin["type"];
+  const replicationMin = pin["replication_factor_min"];
+  if (typeof cid !== "string" || cid === "") throw notAPin(line, "it has no CID");
+  return {
+    cid,
+    type: typeof type === "string" ? type : "",
+    direct: pin["mode"] === "direct" || pin["max_depth"] === 0,
+    replicationMin: typeof replicationMin === "number" ? replicationMin : 0,
+  };
+}
+
+function parseLine(line: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw notAPin(line, "it is no JSON", cause);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw notAPin(line, "it is no object");
+  return value as Record<string, unknown>;
+}
+
+function notAPin(line: string, why: string, cause?: unknown): OperatorError {
+  const start = line.length > 80 ? `${line.slice(0, 80)}…` : line;
+  return new OperatorError({
+    exit: "unavailable",
+    what: `A line of the pinset can't be read: ${why}: ${start}`,
+    why: "A list with one unreadable line is not complete.",
+    cause,
+  });
+}

@@ -1,0 +1,40 @@
+import type { Setting, SettingSpec } from "./settings.ts";
+
+/** What is known about one secret before a run touches anything. */
+export interface SecretFacts {
+  readonly spec: SettingSpec;
+  /** Given by flag or environment, or saved in `.env`. */
+  readonly setting: Setting | undefined;
+  /** What `.env` holds by itself, whatever this run was given. */
+  readonly saved: string | undefined;
+  /** The same key in the environment of a container of ours, and that container's name. */
+  readonly container: { readonly name: string; readonly value: string } | undefined;
+  /** True where data that may have been made with this secret lives. */
+  readonly dataLives: boolean;
+}
+
+/** What is to be done about one secret. */
+export type SecretVerdict =
+  | { readonly kind: "keep" }
+  | { readonly kind: "write-given" }
+  | { readonly kind: "recover"; readonly container: string }
+  | { readonly kind: "mint" }
+  | { readonly kind: "leave-out" }
+  | { readonly kind: "lost" }
+  | { readonly kind: "would-replace" };
+
+/**
+ * Decides about one secret. Nothing is ever minted, and no kept secret replaced, over data that lives:
+ * it is recovered from our own container's environment where that still stands, or the run halts.
+ */
+export function decideSecret({ spec, setting, saved, container, dataLives }: SecretFacts): SecretVerdict {
+  if (setting !== undefined) {
+    if (setting.value === saved) return { kind: "keep" };
+    const older = saved ?? container?.value;
+    if (older !== undefined && older !== setting.value && dataLives) return { kind: "would-replace" };
+    return { kind: "write-given" };
+  }
+  if (container !== undefined) return { kind: "recover", container: container.name };
+  if (spec.minted === undefined) return { kind: "leave-out" };
+  return dataLives ? { kind: "lost" } : { kind: "mint" };
+}

@@ -1,0 +1,94 @@
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import { compareVersions } from "../model/version.ts";
+import type { MasterContext } from "./master-context.ts";
+
+/** What of the package is installed: what `npm pack` ships. */
+export const PACKAGE_ENTRIES = [
+  "package.json",
+  "bin",
+  "dist",
+  "compose",
+  "migrations",
+  "LICENSE",
+  "README.md",
+  "CHANGELOG.md",
+];
+
+interface Seen {
+  /** True where the installed files are those of the running package. */
+  readonly same: boolean;
+  readonly current: string | null;
+}
+
+type CliChange =
+  | (Change & { readonly kind: "install-cli"; readonly from: string; readonly to: string })
+  | (Change & { readonly kind: "point-current"; readonly target: string });
+
+/** The running version under the base directory: npx's cache is no home for a cron entry. */
+export function cli(context: MasterContext): StepSpec<Seen, CliChange> {
+  const { layout, version, packageDir } = context;
+  const target = `${layout.cliDir}/${version}`;
+  const install: CliChange = {
+    kind: "install-cli",
+    summary: `install fula-node ${version} in ${target}`,
+    from: packageDir,
+    to: target,
+  };
+  const point: CliChange = {
+    kind: "point-current",
+    summary: `point ${layout.cliCurrent} at ${version}`,
+    target: version,
+  };
+  return {
+    id: "cli",
+    title: "fula-node itself, for cron and repairs",
+
+    async probe(host): Promise<Finding<Seen>> {
+      const [running, installed, current] = await Promise.all([
+        host.files.hashTree(packageDir, PACKAGE_ENTRIES),
+        host.files.hashTree(target, PACKAGE_ENTRIES),
+        host.files.readLink(layout.cliCurrent),
+      ]);
+      const evidence = {
+        "running package": running ?? "unreadable",
+        [target]: installed ?? "absent",
+        current: current ?? "absent",
+      };
+      if (current !== null && /^[0-9]+\./.test(current) && compareVersions(current, version) > 0) {
+        throw new OperatorError({
+          exit: "newer",
+          what: `fula-node ${current} is installed here; this is ${version}.`,
+          why: "An older version can't know what a newer one has made.",
+          remedy: `Run ${layout.cliCurrent}/bin/fula-node.js, or npx fula-node@${current}.`,
+        });
+      }
+      const seen = { same: installed !== null && installed === running, current };
+      if (installed === null) return { state: "absent", seen, evidence };
+      const drift = [
+        ...(seen.same ? [] : [`${target} differs from the running package`]),
+        ...(current === version ? [] : [`${layout.cliCurrent} points at ${current ?? "nothing"}`]),
+      ];
+      return drift.length === 0
+        ? { state: "ours", seen, evidence }
+        : { state: "drifted", seen, drift, evidence };
+    },
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      const { same, current } = finding.seen;
+      return [...(same ? [] : [install]), ...(current === version ? [] : [point])];
+    },
+
+    async apply(change, host) {
+      if (change.kind === "install-cli") await host.files.copyTree(change.from, change.to, PACKAGE_ENTRIES);
+      else await host.files.link(change.target, layout.cliCurrent);
+    },
+
+    async verify(host) {
+      const program = `${layout.cliCurrent}/bin/fula-node.js`;
+      if ((await host.files.readText(program)) !== null) return;
+      throw new OperatorError({ exit: "unhealthy", what: `${program} is missing.`, remedy: "Run again." });
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import { compareCron, renderCron, type CronEntry } from "../model/crontab.ts";
+
+interface Seen {
+  readonly text: string | null;
+}
+
+type CronEntryChange = Change & {
+  readonly kind: "write-cron-entry";
+  readonly path: string;
+  readonly runs: string;
+};
+
+/** One file of ours in /etc/cron.d; snapshot-cron and sweep-cron are two of them. */
+export function cronEntry(options: {
+  readonly id: string;
+  readonly title: string;
+  readonly path: string;
+  readonly entry: CronEntry;
+  readonly hash: (text: string) => string;
+}): StepSpec<Seen, CronEntryChange> {
+  const { id, title, path, entry, hash } = options;
+  const wanted = renderCron(entry, hash);
+  const runs = entry.argv.join(" ");
+  return {
+    id,
+    title,
+
+    async probe(host): Promise<Finding<Seen>> {
+      const [text, stat] = await Promise.all([host.files.readText(path), host.files.stat(path)]);
+      const seen = { text };
+      if (text === null) return { state: "absent", seen, evidence: { [path]: "absent" } };
+      const verdict = compareCron(text, wanted, hash);
+      const evidence = { [path]: verdict === "same" ? "as written by us" : verdict };
+      if (verdict === "foreign") {
+        const drifted = { state: "drifted", seen, drift: [`${path} is not ours`], evidence } as const;
+        return {
+          state: "foreign",
+          evidence,
+          why: `${path} was not written by fula-node.`,
+          remedy: `Move it out of /etc/cron.d if it is not needed.`,
+          claim: drifted,
+        };
+      }
+      if (verdict !== "same") {
+        const drift = [
+          verdict === "edited"
+            ? `${path} was edited by hand`
+            : `${path} was written by another version or for other paths`,
+        ];
+        return { state: "drifted", seen, drift, evidence };
+      }
+      if (stat?.mode !== 0o644) {
+        return {
+          state: "drifted",
+          seen,
+          drift: [`${path} has mode ${stat?.mode.toString(8) ?? "?"}, not 644`],
+          evidence,
+        };
+      }
+      return { state: "ours", seen, evidence };
+    },
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      return [{ kind: "write-cron-entry", summary: `write ${path} (${entry.schedule})`, path, runs }];
+    },
+
+    async apply(_change, host) {
+      await host.files.writeAtomic(path, wanted, { mode: 0o644 });
+    },
+
+    async verify(host) {
+      const program = entry.argv[1] ?? "";
+      const [text, target] = await Promise.all([host.files.readText(path), host.files.readText(program)]);
+      if (text === wanted && target !== null) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: text === wanted ? `${path} calls ${program}, which is missing.` : `${path} is not as written.`,
+        remedy: "Run again.",
+      });
+    },
+  };
+}

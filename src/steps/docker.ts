@@ -1,0 +1,100 @@
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
+import { dockerPackages } from "../model/docker-packages.ts";
+import { poll } from "./master-context.ts";
+
+interface Seen {
+  /** Packages to install. */
+  readonly missing: readonly string[];
+}
+
+type DockerChange =
+  | (Change & { readonly kind: "install-packages"; readonly packages: readonly string[] })
+  | (Change & { readonly kind: "start-engine" });
+
+const START_DEADLINE_MS = 60_000;
+
+/** Docker engine and Compose v2, from the distribution's packages where they are missing. */
+export const docker: StepSpec<Seen, DockerChange> = {
+  id: "docker",
+  title: "Docker engine and Compose v2",
+  opensEyes: true,
+
+  async probe(host): Promise<Finding<Seen>> {
+    const [engine, compose, program, os] = await Promise.all([
+      host.docker.version(),
+      host.docker.composeVersion(),
+      host.system.which("dockerd"),
+      host.system.os(),
+    ]);
+    const evidence = {
+      engine:
+        engine === null
+          ? ((await host.docker.unreachable()) ?? "does not answer")
+          : `${engine.version}, API ${engine.apiVersion}`,
+      compose: compose ?? "not installed",
+      dockerd: program ?? "not installed",
+    };
+    if (engine !== null && compose !== null) return { state: "ours", seen: { missing: [] }, evidence };
+    const packages = dockerPackages(os);
+    const needsEngine = engine === null && program === null;
+    const needsCompose = compose === null;
+    if (packages.kind === "none") {
+      if (needsEngine || needsCompose)
+        return { state: "foreign", evidence, why: packages.why, remedy: packages.remedy };
+      return { state: "drifted", seen: { missing: [] }, drift: ["the engine does not run"], evidence };
+    }
+    const missing = [...(needsEngine ? packages.engine : []), ...(needsCompose ? packages.compose : [])];
+    if (missing.length === 0) {
+      return { state: "drifted", seen: { missing }, drift: ["the engine does not run"], evidence };
+    }
+    return {
+      state: "absent",
+      seen: { missing },
+      evidence,
+      consent: {
+        flag: "--yes",
+        question: `Install ${missing.join(", ")} from the packages of ${os.prettyName}?`,
+        byDefault: true,
+        explicit: false,
+        remedy: "Run again with --yes, or install Docker and Compose v2 yourself first.",
+      },
+    };
+  },
+
+  plan(finding) {
+    if (finding.state === "ours") return [];
+    const { missing } = finding.seen;
+    const install: DockerChange[] =
+      missing.length === 0
+        ? []
+        : [
+            {
+              kind: "install-packages",
+              summary: `install the packages ${missing.join(", ")}`,
+              packages: missing,
+            },
+          ];
+    return [...install, { kind: "start-engine", summary: "start the Docker engine, now and at every boot" }];
+  },
+
+  async apply(change, host, report) {
+    if (change.kind === "install-packages") {
+      await host.system.installPackages(change.packages, report);
+      return;
+    }
+    await host.system.enableUnit("docker");
+    await poll(host, START_DEADLINE_MS, () => host.docker.version());
+  },
+
+  async verify(host: HostReader) {
+    const engine = await host.docker.version();
+    if (engine !== null) return;
+    throw new OperatorError({
+      exit: "unhealthy",
+      what: `The Docker engine does not answer: ${(await host.docker.unreachable()) ?? "unknown reason"}.`,
+      remedy: "Look at `journalctl -u docker -n 50`, then run again.",
+    });
+  },
+};

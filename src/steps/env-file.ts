@@ -1,0 +1,235 @@
+import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { Host, HostReader } from "../host/host.ts";
+import { findEntry, parseEnvFile } from "../model/env-file.ts";
+import { editEnvText, newEnvText } from "../model/env-template.ts";
+import { MASTER_SETTINGS } from "../model/master-settings.ts";
+import { decideSecret, type SecretVerdict } from "../model/secrets.ts";
+import type { SettingSpec } from "../model/settings.ts";
+import {
+  checkPassword,
+  countDependents,
+  doesDataLive,
+  readContainerEnv,
+  type ContainerEnv,
+} from "./live-data.ts";
+import type { MasterContext } from "./master-context.ts";
+
+/** What is to become of the file's keys; never their values. */
+interface Seen {
+  readonly set: readonly string[];
+  readonly mint: readonly string[];
+  readonly recover: readonly Recovery[];
+}
+
+type Recovery = { readonly key: string; readonly container: string };
+
+type Verdicts = readonly { readonly spec: SettingSpec; readonly verdict: SecretVerdict }[];
+
+type EnvFileChange =
+  | (Change & {
+      readonly kind: "write-env";
+      readonly path: string;
+      /** Keys only: values never stand in a change. */
+      readonly set: readonly string[];
+      readonly mint: readonly string[];
+      readonly recover: readonly Recovery[];
+    })
+  | (Change & { readonly kind: "restrict-env"; readonly path: string });
+
+/** The key that compose takes the service image's tag from; ours, so no setting. */
+const VERSION_KEY = "FULA_NODE_VERSION";
+
+/** Settings and secrets in `.env`, 0600: nothing is minted over data that lives. */
+export function envFile(context: MasterContext): StepSpec<Seen, EnvFileChange> {
+  const { layout } = context;
+  return {
+    id: "env-file",
+    title: "settings and secrets",
+    probe: (host) => probe(host, context),
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      const { set, mint, recover } = finding.seen;
+      if (set.length + mint.length + recover.length === 0) {
+        return [
+          {
+            kind: "restrict-env",
+            summary: `make ${layout.envFile} readable by root only`,
+            path: layout.envFile,
+          },
+        ];
+      }
+      return [
+        {
+          kind: "write-env",
+          summary: describe(layout.envFile, finding.seen),
+          path: layout.envFile,
+          set,
+          mint,
+          recover,
+        },
+      ];
+    },
+
+    apply: (change, host) => apply(change, host, context),
+
+    async verify(host) {
+      const stat = await host.files.stat(layout.envFile);
+      const file = parseEnvFile((await host.files.readText(layout.envFile)) ?? "");
+      const missing = MASTER_SETTINGS.filter(
+        ({ key, minted, byDefault }) =>
+          (minted !== undefined || byDefault !== undefined) &&
+          (!file.ok || findEntry(file, key) === undefined),
+      );
+      if (stat !== null && stat.mode === 0o600 && missing.length === 0) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${layout.envFile} is not as written: ${stat === null ? "it is gone" : `mode ${stat.mode.toString(8)}, missing: ${missing.map(({ key }) => key).join(", ") || "nothing"}`}.`,
+        remedy: "Something else writes this file; find it, then run again.",
+      });
+    },
+  };
+}
+
+async function probe(host: HostReader, context: MasterContext): Promise<Finding<Seen>> {
+  const { layout, settings, version } = context;
+  const [text, stat, containerEnv, dataLives] = await Promise.all([
+    host.files.readText(layout.envFile),
+    host.files.stat(layout.envFile),
+    readContainerEnv(host),
+    doesDataLive(host, context),
+  ]);
+  const file = parseEnvFile(text ?? "");
+  if (!file.ok)
+    throw new OperatorError({
+      exit: "settings",
+      what: `Line ${file.line} of ${layout.envFile} can't be read: ${file.what}.`,
+    });
+  const saved = (key: string) => {
+    const value = findEntry(file, key)?.value;
+    return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+  };
+  const verdicts: { spec: SettingSpec; verdict: SecretVerdict }[] = [];
+  for (const spec of MASTER_SETTINGS.filter(({ secret }) => secret === true)) {
+    const facts = {
+      spec,
+      setting: settings.get(spec.key),
+      saved: saved(spec.key),
+      container: containerEnv.get(spec.key),
+    };
+    let verdict = decideSecret({ ...facts, dataLives: dataLives !== null });
+    if (verdict.kind === "lost" && (await countDependents(host, context, containerEnv, spec.key)) === 0)
+      verdict = { kind: "mint" };
+    verdicts.push({ spec, verdict });
+  }
+  const evidence = {
+    file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
+    "live data": dataLives ?? "none found",
+  };
+  const halt =
+    refuse(verdicts, evidence, context) ?? (await checkPassword(host, context, containerEnv, evidence));
+  if (halt !== null) return halt;
+  if (stat !== null && stat.kind !== "file") {
+    return {
+      state: "foreign",
+      evidence,
+      why: `${layout.envFile} is a ${stat.kind}, no file.`,
+      remedy: "Put the file itself there.",
+    };
+  }
+  const plain = MASTER_SETTINGS.filter(({ secret }) => secret !== true).map(({ key }) => key);
+  const seen: Seen = {
+    set: [
+      ...plain.filter((key) => settings.has(key) && settings.get(key)?.value !== saved(key)),
+      ...keysOf(verdicts, "write-given"),
+      ...(saved(VERSION_KEY) === version ? [] : [VERSION_KEY]),
+    ],
+    mint: keysOf(verdicts, "mint"),
+    recover: verdicts.flatMap(({ spec, verdict }) =>
+      verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],
+    ),
+  };
+  if (text === null) return { state: "absent", seen, evidence };
+  const drift = [
+    ...(seen.set.length === 0 ? [] : [`not as wished: ${seen.set.join(", ")}`]),
+    ...(seen.mint.length === 0 ? [] : [`missing: ${seen.mint.join(", ")}`]),
+    ...seen.recover.map(({ key, container }) => `lost, but known to ${container}: ${key}`),
+    ...(stat?.mode === 0o600 ? [] : [`others can read it: mode ${stat?.mode.toString(8) ?? "?"}`]),
+  ];
+  return drift.length === 0 ? { state: "ours", seen, evidence } : { state: "drifted", seen, drift, evidence };
+}
+
+function keysOf(verdicts: Verdicts, kind: SecretVerdict["kind"]): readonly string[] {
+  return verdicts.filter(({ verdict }) => verdict.kind === kind).map(({ spec }) => spec.key);
+}
+
+function refuse(
+  verdicts: Verdicts,
+  evidence: Foreign<Seen>["evidence"],
+  { layout }: MasterContext,
+): Foreign<Seen> | null {
+  const lost = keysOf(verdicts, "lost");
+  if (lost.length > 0) {
+    return {
+      state: "foreign",
+      evidence,
+      why: `${lost.join(", ")} ${lost.length === 1 ? "is" : "are"} lost while data made with ${lost.length === 1 ? "it" : "them"} lives (${evidence["live data"] ?? ""}).`,
+      remedy: `Put ${layout.envFile} back from your backup, or give the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. The README tells how to set a new Postgres password inside the database.`,
+    };
+  }
+  const replaced = keysOf(verdicts, "would-replace");
+  if (replaced.length === 0) return null;
+  return {
+    state: "foreign",
+    evidence,
+    why: `${replaced.join(", ")} was given, and differs from what the living data was made with.`,
+    remedy: `Leave ${replaced.join(", ")} out of the flags and the environment, or change ${layout.envFile} by hand if you are sure.`,
+  };
+}
+
+async function apply(change: EnvFileChange, host: Host, context: MasterContext): Promise<void> {
+  if (change.kind === "restrict-env") {
+    await host.files.chmod(change.path, 0o600);
+    return;
+  }
+  const containerEnv: ContainerEnv = change.recover.length === 0 ? new Map() : await readContainerEnv(host);
+  const values = new Map<string, string>();
+  for (const key of change.set) {
+    const value = key === VERSION_KEY ? context.version : context.settings.get(key)?.value;
+    if (value !== undefined) values.set(key, value);
+  }
+  for (const { key, container } of change.recover) {
+    const found = containerEnv.get(key);
+    if (found === undefined) {
+      throw new OperatorError({
+        exit: "interrupted",
+        what: `${container} no longer tells ${key}.`,
+        remedy: "Run again.",
+      });
+    }
+    values.set(key, found.value);
+  }
+  for (const key of change.mint) {
+    const minted = MASTER_SETTINGS.find((spec) => spec.key === key)?.minted;
+    if (minted === undefined) throw new RangeError(`${key} is never minted`);
+    values.set(
+      key,
+      minted.kind === "hex" ? host.random.hex(minted.bytes) : host.random.token(minted.characters),
+    );
+  }
+  const text = await host.files.readText(change.path);
+  const next = text === null ? newEnvText(MASTER_SETTINGS, values) : editEnvText(text, values);
+  await host.files.writeAtomic(change.path, next, { mode: 0o600 });
+}
+
+function describe(path: string, { set, mint, recover }: Seen): string {
+  const parts = [
+    ...(set.length > 0 ? [`${set.length} settings`] : []),
+    ...(mint.length > 0 ? [`new secrets ${mint.join(", ")}`] : []),
+    ...(recover.length > 0
+      ? [`recovered ${recover.map(({ key, container }) => `${key} from ${container}`).join(", ")}`]
+      : []),
+  ];
+  return `write ${path}: ${parts.join("; ")}`;
+}

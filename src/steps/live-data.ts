@@ -1,0 +1,126 @@
+import type { Evidence, Foreign } from "../engine/step.ts";
+import type { HostReader } from "../host/host.ts";
+import { isOurs, NAMES } from "../model/master-layout.ts";
+import {
+  isDatabaseElsewhere,
+  postgresTarget,
+  readValues,
+  type MasterContext,
+  type Values,
+} from "./master-context.ts";
+
+/** What the environments of our own containers know, by key. */
+export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
+
+const RECOVERABLE: Readonly<Record<string, readonly string[]>> = {
+  [NAMES.postgres]: ["POSTGRES_PASSWORD"],
+  [NAMES.pinningApi]: ["POSTGRES_PASSWORD", "SYSTEM_KEY", "CLUSTER_BASIC_AUTH"],
+  [NAMES.webui]: ["POSTGRES_PASSWORD", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY", "ETHERSCAN_API_KEY"],
+  [NAMES.cluster]: ["CLUSTER_SECRET"],
+};
+
+/** Rows that a secret was used for; none at all means that a new one hurts nobody. */
+const DEPENDENTS: Readonly<Record<string, string>> = {
+  JWT_SECRET: "SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM sessions) AS n",
+  SESSION_SECRET: "SELECT count(*) AS n FROM sessions",
+  ENCRYPTION_KEY:
+    "SELECT (SELECT count(*) FROM api_keys WHERE encrypted_key IS NOT NULL)" +
+    " + (SELECT count(*) FROM webui_users WHERE encrypted_email IS NOT NULL)" +
+    " + (SELECT count(*) FROM user_wallets WHERE encrypted_wallet_address IS NOT NULL) AS n",
+};
+
+/** Reads secrets back from the environments of containers that carry our label. */
+export async function readContainerEnv(host: HostReader): Promise<ContainerEnv> {
+  const found = new Map<string, { name: string; value: string }>();
+  for (const container of await host.docker.containers()) {
+    if (!isOurs(container)) continue;
+    for (const key of RECOVERABLE[container.name] ?? []) {
+      const value = container.env[key];
+      if (value !== undefined && value !== "" && !found.has(key))
+        found.set(key, { name: container.name, value });
+    }
+  }
+  return found;
+}
+
+/** Where data lives that secrets were used for; null where there is none. */
+export async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
+  const values = await readValues(host, context);
+  if (isDatabaseElsewhere(values)) return await describeTables(host, values);
+  const [volume, container] = await Promise.all([
+    host.docker.volume(NAMES.postgresVolume),
+    host.docker.container(NAMES.postgres),
+  ]);
+  if (volume !== null) return `Postgres volume ${volume.name}`;
+  return container === null ? null : `container ${container.name}`;
+}
+
+/** How many rows depend on a secret; null where that can't be told. */
+export async function countDependents(
+  host: HostReader,
+  context: MasterContext,
+  containerEnv: ContainerEnv,
+  key: string,
+): Promise<number | null> {
+  const sql = DEPENDENTS[key];
+  const target = postgresTarget(withRecovered(await readValues(host, context), containerEnv));
+  if (sql === undefined || target === null) return null;
+  if ((await host.postgres.ask(target)).kind !== "open") return null;
+  const tables = await host.postgres.query<{ t: string | null }>(
+    target,
+    "SELECT to_regclass('api_keys')::text AS t",
+  );
+  if (tables[0]?.t == null) return 0;
+  const rows = await host.postgres.query<{ n: string }>(target, sql);
+  return Number(rows[0]?.n ?? Number.NaN);
+}
+
+/**
+ * Halts on a password that does not open the database that is there. It is asked over the network:
+ * inside its container the official image trusts everyone.
+ */
+export async function checkPassword(
+  host: HostReader,
+  context: MasterContext,
+  containerEnv: ContainerEnv,
+  evidence: Evidence,
+): Promise<Foreign<never> | null> {
+  const values = withRecovered(await readValues(host, context), containerEnv);
+  const target = postgresTarget(values);
+  if (target === null) return null;
+  const place = `${target.host}:${target.port}`;
+  const foreign = (why: string): Foreign<never> => ({
+    state: "foreign",
+    evidence: { ...evidence, database: place },
+    why,
+    remedy: `Put the password back that the database was made with: --set POSTGRES_PASSWORD=VALUE, or ${context.layout.envFile}. The README tells how to set a new one inside the database.`,
+  });
+  const ours = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
+  if (!isDatabaseElsewhere(values) && (ours === null || !isOurs(ours))) return null;
+  const answer = await host.postgres.ask(target);
+  if (answer.kind === "wrong-password")
+    return foreign(`The password for ${target.user} does not open the database at ${place}.`);
+  const made = ours?.env["POSTGRES_PASSWORD"];
+  if (answer.kind === "unreachable" && made !== undefined && made !== target.password) {
+    return foreign(
+      `The password for ${target.user} differs from the one that ${NAMES.postgres} was made with, and the database does not run, so neither can be tried.`,
+    );
+  }
+  return null;
+}
+
+function withRecovered(values: Values, containerEnv: ContainerEnv): Values {
+  return (key) => values(key) ?? containerEnv.get(key)?.value;
+}
+
+async function describeTables(host: HostReader, values: Values): Promise<string | null> {
+  const target = postgresTarget(values);
+  if (target === null || (await host.postgres.ask(target)).kind !== "open")
+    return `the database at ${values("POSTGRES_HOST") ?? "?"}`;
+  const rows = await host.postgres.query<{ n: string }>(
+    target,
+    "SELECT count(*) AS n FROM information_schema.tables WHERE table_schema = 'public'",
+  );
+  const tables = Number(rows[0]?.n ?? 0);
+  return tables === 0 ? null : `${tables} tables in the database at ${target.host}:${target.port}`;
+}

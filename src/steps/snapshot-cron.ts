@@ -1,0 +1,25 @@
+import { cronEntry } from "./cron-entry.ts";
+import type { MasterContext } from "./master-context.ts";
+
+/** Takes a signed snapshot of the pinset every six hours (upstream's schedule and file name). */
+export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
+  return cronEntry({
+    id: "snapshot-cron",
+    title: "snapshots by cron",
+    path: "/etc/cron.d/fula-pinset-snapshot",
+    entry: {
+      schedule: "0 */6 * * *",
+      argv: [
+        nodePath,
+        `${layout.cliCurrent}/bin/fula-node.js`,
+        "snapshot",
+        "take",
+        "--base-dir",
+        layout.baseDir,
+      ],
+      log: `${layout.baseDir}/snapshot.log`,
+      about: "Takes a signed snapshot of the pinset. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+}

@@ -1,0 +1,18 @@
+import { cronEntry } from "./cron-entry.ts";
+import type { MasterContext } from "./master-context.ts";
+
+/** Sweeps for under-replicated pins every half hour (upstream's schedule and file name). */
+export function sweepCron({ layout, nodePath, hash }: MasterContext) {
+  return cronEntry({
+    id: "sweep-cron",
+    title: "sweeps by cron",
+    path: "/etc/cron.d/fula-replication-sweep",
+    entry: {
+      schedule: "*/30 * * * *",
+      argv: [nodePath, `${layout.cliCurrent}/bin/fula-node.js`, "sweep", "--base-dir", layout.baseDir],
+      log: `${layout.baseDir}/sweep.log`,
+      about: "Sweeps for under-replicated pins. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+}
