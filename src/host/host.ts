@@ -1,3 +1,5 @@
+import type { MigrationRun, MigrationStatus } from "../model/migration-plan.ts";
+
 /**
  * The hands and eyes of the tool, as types. `HostReader` only looks: a probe that writes does not
  * compile. `Host` is what apply gets. The real adapters are the other files of this folder.
@@ -163,10 +165,17 @@ export interface DockerReader {
     readonly mountpoint: string;
   } | null>;
   /**
-   * What `docker compose config --hash` makes of each service, to compare with the label
-   * `com.docker.compose.config-hash` of its container. Throws where the project can't be read.
+   * What `docker compose config --hash '*'` makes of each service of a document that need not be on disk
+   * (it goes in by stdin, the values by the child's environment), to compare with the label
+   * `com.docker.compose.config-hash` of the containers. Throws where Compose can't read it.
    */
-  composeHashes(project: ComposeProject): Promise<Readonly<Record<string, string>>>;
+  composeHashes(document: {
+    readonly name: string;
+    readonly text: string;
+    readonly directory: string;
+    readonly profiles: readonly string[];
+    readonly environment: Readonly<Record<string, string>>;
+  }): Promise<Readonly<Record<string, string>>>;
   /** The last lines of a container's log, both streams. */
   logs(name: string, lines: number): Promise<string>;
 }
@@ -236,13 +245,18 @@ export interface Clock {
   wait(durationMs: number): Promise<void>;
 }
 
-/** GET over http(s), for health endpoints and the REST APIs of kubo and ipfs-cluster. */
+/** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
   /** Null where nothing answers at all; a body that is no JSON is `body: null`. `method` POST serves kubo, whose reads are POSTs. */
   json(
     url: string,
     options?: { readonly method?: "GET" | "POST"; readonly timeoutMs?: number; readonly basicAuth?: string },
   ): Promise<{ readonly status: number; readonly body: unknown } | null>;
+  /** Counts the lines of a stream until it ends or the time is up; null where nothing answers. */
+  countLines(
+    url: string,
+    options: { readonly timeoutMs: number; readonly basicAuth?: string },
+  ): Promise<{ readonly lines: number; readonly complete: boolean } | null>;
 }
 
 /** Looks at ed25519 keys as PEM text. */
@@ -257,12 +271,31 @@ export interface Signing extends SigningReader {
   generate(): string;
 }
 
+/** Looks at a database's schema and its ledger. */
+export interface MigratorReader {
+  /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
+  status(target: PostgresTarget): Promise<MigrationStatus>;
+}
+
+/** Moves a database's schema, under one lock for the whole run. */
+export interface Migrator extends MigratorReader {
+  up(target: PostgresTarget, options: { readonly report: (line: string) => void }): Promise<MigrationRun>;
+  down(
+    target: PostgresTarget,
+    version: number,
+    options: { readonly report: (line: string) => void },
+  ): Promise<MigrationRun>;
+  /** Writes down which flags a master runs with: down files refuse while one that they serve is in use. */
+  recordFlags(target: PostgresTarget, master: string, flags: readonly string[]): Promise<void>;
+}
+
 /** Everything that may look. */
 export interface HostReader {
   readonly files: FileReader;
   readonly system: SystemReader;
   readonly docker: DockerReader;
   readonly postgres: PostgresReader;
+  readonly migrations: MigratorReader;
   readonly http: HttpReader;
   readonly signing: SigningReader;
   readonly clock: Clock;
@@ -273,6 +306,7 @@ export interface Host extends HostReader {
   readonly files: Files;
   readonly system: System;
   readonly docker: Docker;
+  readonly migrations: Migrator;
   readonly signing: Signing;
   readonly random: {
     /** So many random bytes as lower-case hex. */

@@ -20,7 +20,13 @@ const manifestSchema = z.object({
   peer: z.object({ id: z.string(), name: z.string(), version: z.string() }),
   pins: z.object({ count, by_type: z.record(z.string(), count) }),
   digest: z.object({ algorithm: z.string(), value: hex64 }),
-  body: z.object({ file: z.string(), encoding: z.literal("gzip"), size_bytes: count, plain_bytes: count, sha256: hex64 }),
+  body: z.object({
+    file: z.string(),
+    encoding: z.literal("gzip"),
+    size_bytes: count,
+    plain_bytes: count,
+    sha256: hex64,
+  }),
   /** The snapshot before this one, by the sha256 of its manifest's bytes. */
   previous: z.object({ name: z.string(), manifest_sha256: hex64 }).nullable(),
   /** Set where the pinset was much smaller than in the snapshot before. */
@@ -62,16 +68,27 @@ export function parseManifest(text: string, file: string): Manifest {
   const manifest = manifestSchema.safeParse(value);
   if (manifest.success) return manifest.data;
   const first = manifest.error.issues[0];
-  throw notAManifest(file, `${first?.path.join(".") ?? ""}: ${first?.message ?? "it is malformed"}`, manifest.error);
+  throw notAManifest(
+    file,
+    `${first?.path.join(".") ?? ""}: ${first?.message ?? "it is malformed"}`,
+    manifest.error,
+  );
 }
 
 /** The name of a snapshot taken at a time: `pinset-20261121T200501Z`. */
 export function snapshotName(at: Date): string {
-  return `pinset-${at.toISOString().replace(/\.\d{3}Z$/, "Z").replace(/[-:]/g, "")}`;
+  return `pinset-${at
+    .toISOString()
+    .replace(/\.\d{3}Z$/, "Z")
+    .replace(/[-:]/g, "")}`;
 }
 
 /** The files of one snapshot, by what they hold. */
-export function snapshotFiles(name: string): { readonly body: string; readonly manifest: string; readonly signature: string } {
+export function snapshotFiles(name: string): {
+  readonly body: string;
+  readonly manifest: string;
+  readonly signature: string;
+} {
   return { body: `${name}.ndjson.gz`, manifest: `${name}.manifest.json`, signature: `${name}.manifest.sig` };
 }
 

@@ -29,7 +29,7 @@ export const NAMES = {
   cluster: "ipfs_cluster",
   kuboUnit: "ipfs.service",
   clusterUnit: "ipfscluster.service",
-  postgresVolume: "fula-master_postgres-data",
+  postgresVolume: "fula-master_pgdata",
 } as const;
 
 /** The label that says a thing is ours, and its value. */

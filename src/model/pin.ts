@@ -37,7 +37,8 @@ function parseLine(line: string): Readonly<Record<string, unknown>> {
   } catch (cause) {
     throw notAPin(line, "it is no JSON", cause);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw notAPin(line, "it is no object");
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw notAPin(line, "it is no object");
   return value as Record<string, unknown>;
 }
 

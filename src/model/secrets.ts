@@ -1,6 +1,6 @@
 import type { Setting, SettingSpec } from "./settings.ts";
 
-/** What is known about one secret before a run touches anything. */
+/** What is known about one key of `.env` before a run touches anything. */
 export interface SecretFacts {
   readonly spec: SettingSpec;
   /** Given by flag or environment, or saved in `.env`. */
@@ -9,11 +9,11 @@ export interface SecretFacts {
   readonly saved: string | undefined;
   /** The same key in the environment of a container of ours, and that container's name. */
   readonly container: { readonly name: string; readonly value: string } | undefined;
-  /** True where data that may have been made with this secret lives. */
+  /** True where data that may have been made with this value lives. */
   readonly dataLives: boolean;
 }
 
-/** What is to be done about one secret. */
+/** What is to be done about one key. */
 export type SecretVerdict =
   | { readonly kind: "keep" }
   | { readonly kind: "write-given" }
@@ -24,17 +24,18 @@ export type SecretVerdict =
   | { readonly kind: "would-replace" };
 
 /**
- * Decides about one secret. Nothing is ever minted, and no kept secret replaced, over data that lives:
+ * Decides about one key: a setting goes by its value, a secret also by what was made with it. Nothing is ever minted, and no kept secret replaced, over data that lives:
  * it is recovered from our own container's environment where that still stands, or the run halts.
  */
 export function decideSecret({ spec, setting, saved, container, dataLives }: SecretFacts): SecretVerdict {
-  if (setting !== undefined) {
+  if (setting !== undefined && setting.origin !== "default") {
     if (setting.value === saved) return { kind: "keep" };
     const older = saved ?? container?.value;
-    if (older !== undefined && older !== setting.value && dataLives) return { kind: "would-replace" };
-    return { kind: "write-given" };
+    const replaces = older !== undefined && older !== setting.value && spec.secret === true && dataLives;
+    return { kind: replaces ? "would-replace" : "write-given" };
   }
   if (container !== undefined) return { kind: "recover", container: container.name };
+  if (setting !== undefined) return { kind: "write-given" };
   if (spec.minted === undefined) return { kind: "leave-out" };
   return dataLives ? { kind: "lost" } : { kind: "mint" };
 }

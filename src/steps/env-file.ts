@@ -111,7 +111,7 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
     return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
   };
   const verdicts: { spec: SettingSpec; verdict: SecretVerdict }[] = [];
-  for (const spec of MASTER_SETTINGS.filter(({ secret }) => secret === true)) {
+  for (const spec of MASTER_SETTINGS) {
     const facts = {
       spec,
       setting: settings.get(spec.key),
@@ -138,13 +138,8 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
       remedy: "Put the file itself there.",
     };
   }
-  const plain = MASTER_SETTINGS.filter(({ secret }) => secret !== true).map(({ key }) => key);
   const seen: Seen = {
-    set: [
-      ...plain.filter((key) => settings.has(key) && settings.get(key)?.value !== saved(key)),
-      ...keysOf(verdicts, "write-given"),
-      ...(saved(VERSION_KEY) === version ? [] : [VERSION_KEY]),
-    ],
+    set: [...keysOf(verdicts, "write-given"), ...(saved(VERSION_KEY) === version ? [] : [VERSION_KEY])],
     mint: keysOf(verdicts, "mint"),
     recover: verdicts.flatMap(({ spec, verdict }) =>
       verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],

@@ -13,10 +13,16 @@ import {
 export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
 
 const RECOVERABLE: Readonly<Record<string, readonly string[]>> = {
-  [NAMES.postgres]: ["POSTGRES_PASSWORD"],
-  [NAMES.pinningApi]: ["POSTGRES_PASSWORD", "SYSTEM_KEY", "CLUSTER_BASIC_AUTH"],
+  [NAMES.postgres]: ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_USER"],
+  [NAMES.pinningApi]: [
+    "POSTGRES_PASSWORD",
+    "POSTGRES_DB",
+    "POSTGRES_USER",
+    "SYSTEM_KEY",
+    "CLUSTER_BASIC_AUTH",
+  ],
   [NAMES.webui]: ["POSTGRES_PASSWORD", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY", "ETHERSCAN_API_KEY"],
-  [NAMES.cluster]: ["CLUSTER_SECRET"],
+  [NAMES.cluster]: ["CLUSTER_SECRET", "CLUSTER_PEERNAME"],
 };
 
 /** Rows that a secret was used for; none at all means that a new one hurts nobody. */
@@ -29,7 +35,7 @@ const DEPENDENTS: Readonly<Record<string, string>> = {
     " + (SELECT count(*) FROM user_wallets WHERE encrypted_wallet_address IS NOT NULL) AS n",
 };
 
-/** Reads secrets back from the environments of containers that carry our label. */
+/** Reads settings that data was made with back from the environments of containers with our label. */
 export async function readContainerEnv(host: HostReader): Promise<ContainerEnv> {
   const found = new Map<string, { name: string; value: string }>();
   for (const container of await host.docker.containers()) {
@@ -48,7 +54,7 @@ export async function doesDataLive(host: HostReader, context: MasterContext): Pr
   const values = await readValues(host, context);
   if (isDatabaseElsewhere(values)) return await describeTables(host, values);
   const [volume, container] = await Promise.all([
-    host.docker.volume(NAMES.postgresVolume),
+    host.docker.volume(context.postgresVolume),
     host.docker.container(NAMES.postgres),
   ]);
   if (volume !== null) return `Postgres volume ${volume.name}`;
@@ -63,7 +69,7 @@ export async function countDependents(
   key: string,
 ): Promise<number | null> {
   const sql = DEPENDENTS[key];
-  const target = postgresTarget(withRecovered(await readValues(host, context), containerEnv));
+  const target = postgresTarget(withRecovered(await readValues(host, context), context, containerEnv));
   if (sql === undefined || target === null) return null;
   if ((await host.postgres.ask(target)).kind !== "open") return null;
   const tables = await host.postgres.query<{ t: string | null }>(
@@ -85,7 +91,7 @@ export async function checkPassword(
   containerEnv: ContainerEnv,
   evidence: Evidence,
 ): Promise<Foreign<never> | null> {
-  const values = withRecovered(await readValues(host, context), containerEnv);
+  const values = withRecovered(await readValues(host, context), context, containerEnv);
   const target = postgresTarget(values);
   if (target === null) return null;
   const place = `${target.host}:${target.port}`;
@@ -109,8 +115,13 @@ export async function checkPassword(
   return null;
 }
 
-function withRecovered(values: Values, containerEnv: ContainerEnv): Values {
-  return (key) => values(key) ?? containerEnv.get(key)?.value;
+/** As env-file is about to write them: what a container knows comes before a mere default. */
+function withRecovered(values: Values, { settings }: MasterContext, containerEnv: ContainerEnv): Values {
+  return (key) => {
+    const value = values(key);
+    const guessed = value === undefined || settings.get(key)?.origin === "default";
+    return guessed ? (containerEnv.get(key)?.value ?? value) : value;
+  };
 }
 
 async function describeTables(host: HostReader, values: Values): Promise<string | null> {

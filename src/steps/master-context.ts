@@ -17,6 +17,8 @@ export interface MasterContext {
   readonly provisionWriter: boolean;
   /** `--images ARCHIVE`. */
   readonly imagesArchive: string | null;
+  /** The volume that holds, or will hold, the database. */
+  readonly postgresVolume: string;
   /** Lower-case hex sha256 of a text. */
   readonly hash: (text: string) => string;
 }
@@ -24,14 +26,17 @@ export interface MasterContext {
 /** A setting's value as it stands: what this run was given, else what `.env` holds by now. */
 export type Values = (key: string) => string | undefined;
 
-/** Reads the values that steps behind env-file work with; secrets that were minted are in `.env` only. */
+/**
+ * Reads the values that steps work with: flags and environment first, then `.env` as it is now (minted
+ * and recovered values are only there), then defaults.
+ */
 export async function readValues(host: HostReader, context: MasterContext): Promise<Values> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
   return (key) => {
-    const setting = context.settings.get(key)?.value;
-    if (setting !== undefined) return setting;
+    const setting = context.settings.get(key);
+    if (setting !== undefined && setting.origin !== "default") return setting.value;
     const value = file.ok ? findEntry(file, key)?.value : undefined;
-    return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+    return value !== undefined && "text" in value && value.text !== "" ? value.text : setting?.value;
   };
 }
 

@@ -1,0 +1,43 @@
+#!/bin/sh
+# fula-node: stands before ipfs-cluster-service in the container's PATH, so the image's entrypoint calls it.
+# `closed-daemon` starts the daemon without ipfsproxy (port 9095) and pinsvcapi (9097), which ask for no
+# password. They can be turned off only by leaving their sections out of service.json.
+set -eu
+program=/usr/local/bin/ipfs-cluster-service
+[ "${1:-}" = closed-daemon ] || exec "$program" "$@"
+shift
+
+case "${CLUSTER_CRDT_TRUSTEDPEERS-*}" in
+  *\**)
+    echo "fula-node: CLUSTER_CRDT_TRUSTEDPEERS is missing or has a '*': everyone could rewrite the pinset." >&2
+    exit 1
+    ;;
+esac
+
+config=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}/service.json
+open='"(ipfsproxy|pinsvcapi)"'
+if grep -Eq "$open" "$config"; then
+  # Copied first, so that the new file has the old one's owner and mode.
+  cp -p "$config" "$config.closed"
+  awk '
+    !depth && /^[ \t]*"(ipfsproxy|pinsvcapi)"[ \t]*:[ \t]*[{]/ { cutting = 1 }
+    cutting {
+      opened = $0; closed = $0
+      depth += gsub(/[{]/, "", opened) - gsub(/[}]/, "", closed)
+      if (depth > 0) next
+      cutting = 0
+      # The last section of its object: what stands before it may keep no comma.
+      if ($0 !~ /,[ \t]*$/) sub(/,[ \t]*$/, "", line)
+      next
+    }
+    { if (started) print line; line = $0; started = 1 }
+    END { print line }
+  ' "$config" >"$config.closed"
+  if grep -Eq "$open" "$config.closed"; then
+    echo "fula-node: can't take ipfsproxy and pinsvcapi out of $config; delete both sections by hand." >&2
+    exit 1
+  fi
+  sync
+  mv "$config.closed" "$config"
+fi
+exec "$program" daemon "$@"

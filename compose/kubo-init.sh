@@ -1,0 +1,7 @@
+#!/bin/sh
+# fula-node: kubo's image runs this before every start of the daemon.
+# At its first start the image opens kubo's RPC, which asks for no password, and the HTTP gateway on all
+# addresses. With host networking these are the machine's own, so both are bound to loopback here.
+set -e
+ipfs config Addresses.API /ip4/127.0.0.1/tcp/5001
+ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080

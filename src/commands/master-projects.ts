@@ -1,0 +1,110 @@
+import type { HostReader } from "../host/host.ts";
+import {
+  MASTER_FRAGMENTS,
+  parseFragment,
+  renderMaster,
+  renderWriter,
+  supportsStartInterval,
+  WRITER_FRAGMENTS,
+  WRITER_SCRIPTS,
+  type Fragments,
+} from "../model/compose.ts";
+import { parse } from "yaml";
+import { OperatorError } from "../errors.ts";
+import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
+import type { Settings } from "../model/settings.ts";
+import type { Project } from "../steps/compose-services.ts";
+import { isDatabaseElsewhere } from "../steps/master-context.ts";
+
+const DATA_PATH = "/var/lib/postgresql/data";
+
+/** Which volume holds the database, and whether it was there before us. */
+export interface DatabaseVolume {
+  readonly volume: string;
+  readonly external: boolean;
+}
+
+/**
+ * Finds the database's volume: what the container mounts, else what our compose file names, else ours.
+ * One without our label was there before us, so Compose must neither make nor relabel it.
+ */
+export async function findDatabaseVolume(host: HostReader, layout: MasterLayout): Promise<DatabaseVolume> {
+  const container = await host.docker.container(NAMES.postgres);
+  const mount = container?.mounts.find(
+    ({ type, destination }) => type === "volume" && destination === DATA_PATH,
+  );
+  const name =
+    mount?.name ?? namedInFile(await host.files.readText(layout.composeFile)) ?? NAMES.postgresVolume;
+  const volume = await host.docker.volume(name);
+  return { volume: name, external: volume !== null && !isOurs(volume) };
+}
+
+/** Renders the compose projects of a master from the fragments of the running package. */
+export async function renderProjects(options: {
+  readonly host: HostReader;
+  readonly packageDir: string;
+  readonly layout: MasterLayout;
+  readonly settings: Settings;
+  readonly version: string;
+  readonly hash: (text: string) => string;
+  readonly volume: DatabaseVolume;
+}): Promise<{ readonly master: Project; readonly writer: Project }> {
+  const { host, packageDir, layout, settings, version, hash, volume } = options;
+  const engine = await host.docker.version();
+  const common = { version, hash, startInterval: supportsStartInterval(engine?.apiVersion ?? null) };
+  const shipped = async (name: string): Promise<string> =>
+    await readShipped(host, `${packageDir}/compose/${name}`);
+  const fragments = async <Name extends string>(names: readonly Name[]): Promise<Fragments<Name>> => {
+    const parsed = await Promise.all(
+      names.map(async (name) => [name, parseFragment(await shipped(`${name}.yml`))] as const),
+    );
+    return Object.fromEntries(parsed) as Fragments<Name>;
+  };
+  const scripts = {
+    kubo: await shipped(WRITER_SCRIPTS.kubo),
+    "ipfs-cluster": await shipped(WRITER_SCRIPTS["ipfs-cluster"]),
+  };
+  const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
+  const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
+  return {
+    master: {
+      ...renderMaster(await fragments(MASTER_FRAGMENTS), { ...common, postgres: elsewhere ? null : volume }),
+      name: NAMES.masterProject,
+      directory: layout.baseDir,
+      file: layout.composeFile,
+      scripts: [],
+    },
+    writer: {
+      ...renderWriter(await fragments(WRITER_FRAGMENTS), { ...common, scripts }),
+      name: NAMES.writerProject,
+      directory: writerDir,
+      file: `${writerDir}/docker-compose.yml`,
+      scripts: [
+        { path: `${writerDir}/${WRITER_SCRIPTS.kubo}`, text: scripts.kubo },
+        { path: `${writerDir}/${WRITER_SCRIPTS["ipfs-cluster"]}`, text: scripts["ipfs-cluster"] },
+      ],
+    },
+  };
+}
+
+async function readShipped(host: HostReader, path: string): Promise<string> {
+  const text = await host.files.readText(path);
+  if (text !== null) return text;
+  throw new OperatorError({
+    exit: "integrity",
+    what: `The package is incomplete: ${path} is missing.`,
+    remedy: "Install fula-node again.",
+  });
+}
+
+/** The volume that a compose file of ours names; null for a file that we can't read or that names none. */
+function namedInFile(text: string | null): string | null {
+  if (text === null || !text.startsWith("# fula-node compose ")) return null;
+  try {
+    const document = parse(text) as { volumes?: { pgdata?: { name?: unknown } } };
+    const name = document.volumes?.pgdata?.name;
+    return typeof name === "string" ? name : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,29 @@
+import type { Host } from "../host/host.ts";
+import type { Lock, LockHolder } from "../host/lock.ts";
+import type { Reporter } from "../ui/reporter.ts";
+
+/** Puts questions to a person; null in a World means that there is nobody to ask. */
+export interface Questions {
+  confirm(question: string, byDefault: boolean): Promise<boolean>;
+  text(question: string, byDefault: string): Promise<string>;
+}
+
+/** What every verb gets from the composition root: hands, eyes, and facts of this process. */
+export interface World {
+  readonly host: Host;
+  readonly reporter: Reporter;
+  readonly questions: Questions | null;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** The root of the running package: bin/, dist/, compose/, migrations/. */
+  readonly packageDir: string;
+  readonly nodePath: string;
+  readonly hostname: string;
+  readonly pid: number;
+  /** Lower-case hex sha256. */
+  readonly hash: (text: string) => string;
+  takeLock(name: string, holder: LockHolder): Promise<Lock>;
+}
+
+/** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */
+export type VerbExit = "ok" | "pending";

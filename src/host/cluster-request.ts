@@ -1,0 +1,165 @@
+import http from "node:http";
+import https from "node:https";
+import { OperatorError, messageOf } from "../errors.ts";
+import { describeEndpoint, parseClusterEndpoint } from "./cluster-endpoint.ts";
+import type { ClusterEndpoint } from "./cluster-endpoint.ts";
+
+/** How to reach a cluster's REST API. */
+export interface ClusterTarget {
+  /** A multiaddr or a URL; see parseClusterEndpoint. */
+  readonly endpoint: string;
+  /** `user:password`; never sent in clear to another host. */
+  readonly basicAuth?: string;
+  /** PEM of the authority that signed the API's certificate, where the system does not know it. */
+  readonly ca?: string;
+  /** Connections kept open at once; also how many single requests run at once. Default 16. */
+  readonly connections?: number;
+  /** Longest silence of the server while one thing is asked. Default 60 s. */
+  readonly requestTimeoutMs?: number;
+  /** Longest silence in a listing; `/pins` sends its first byte only when every peer is done. Default 15 min. */
+  readonly listingTimeoutMs?: number;
+  /** Ends everything that is under way: a deadline, or Ctrl-C. */
+  readonly signal?: AbortSignal;
+}
+
+/** A target made ready: the endpoint read, the agent open, the headers made. */
+export interface Wire {
+  readonly endpoint: ClusterEndpoint;
+  readonly where: string;
+  readonly agent: http.Agent;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly requestTimeoutMs: number;
+  readonly listingTimeoutMs: number;
+  readonly ca: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** One answer, read whole. */
+export interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** Checks the target and opens the agent. Throws an OperatorError (settings) for basic auth in clear. */
+export function openWire(target: ClusterTarget): Wire {
+  const endpoint = parseClusterEndpoint(target.endpoint);
+  if (target.basicAuth !== undefined && !endpoint.secure && !endpoint.local) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `The cluster's password would go in clear to ${describeEndpoint(endpoint)}.`,
+      why: "Anybody on the way could read it and then unpin everything.",
+      remedy: "Use https, or an address on this machine.",
+    });
+  }
+  const options = { keepAlive: true, maxSockets: target.connections ?? 16 };
+  const headers: Record<string, string> = { accept: "application/json" };
+  if (target.basicAuth !== undefined) {
+    headers["authorization"] = `Basic ${Buffer.from(target.basicAuth, "utf8").toString("base64")}`;
+  }
+  return {
+    endpoint,
+    where: describeEndpoint(endpoint),
+    agent: endpoint.secure ? new https.Agent(options) : new http.Agent(options),
+    headers,
+    requestTimeoutMs: target.requestTimeoutMs ?? 60_000,
+    listingTimeoutMs: target.listingTimeoutMs ?? 900_000,
+    ca: target.ca,
+    signal: target.signal,
+  };
+}
+
+/** Sends a request and hands its response over as it starts. `fresh` opens a connection of its own. */
+export function startRequest(
+  wire: Wire,
+  options: {
+    readonly method: "GET" | "POST";
+    readonly path: string;
+    readonly timeoutMs: number;
+    readonly fresh?: boolean;
+  },
+): Promise<http.IncomingMessage> {
+  const { endpoint } = wire;
+  return new Promise((resolve, reject) => {
+    const request = (endpoint.secure ? https : http).request(
+      {
+        method: options.method,
+        path: options.path,
+        headers: options.fresh === true ? { ...wire.headers, connection: "close" } : wire.headers,
+        agent: options.fresh === true ? false : wire.agent,
+        timeout: options.timeoutMs,
+        ...(endpoint.socketPath === null
+          ? { host: endpoint.host, port: endpoint.port }
+          : { socketPath: endpoint.socketPath }),
+        ...(wire.ca === undefined ? {} : { ca: wire.ca }),
+        ...(wire.signal === undefined ? {} : { signal: wire.signal }),
+      },
+      resolve,
+    );
+    request.on("timeout", () => {
+      request.destroy(new Error(`nothing was heard for ${Math.round(options.timeoutMs / 1000)} s`));
+    });
+    request.on("error", (cause: NodeJS.ErrnoException) => {
+      // A kept connection may have been closed by the server meanwhile: the request never arrived.
+      if (request.reusedSocket && cause.code === "ECONNRESET" && wire.signal?.aborted !== true) {
+        startRequest(wire, options).then(resolve, reject);
+      } else {
+        reject(cause);
+      }
+    });
+    request.end();
+  });
+}
+
+/** Asks one thing and reads the whole answer. Throws an OperatorError (unavailable) when none comes. */
+export async function ask(
+  wire: Wire,
+  method: "GET" | "POST",
+  path: string,
+  options: { readonly fresh?: boolean } = {},
+): Promise<Answer> {
+  try {
+    const response = await startRequest(wire, { method, path, timeoutMs: wire.requestTimeoutMs, ...options });
+    const parts: Buffer[] = [];
+    for await (const part of response) parts.push(part as Buffer);
+    return { status: response.statusCode ?? 0, text: Buffer.concat(parts).toString("utf8") };
+  } catch (cause) {
+    throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
+  }
+}
+
+/** The error for a cluster that could not be asked at all. */
+export function unreachable(wire: Wire, what: string, cause: unknown): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `The cluster at ${wire.where} could not be asked (${what}): ${messageOf(cause)}.`,
+    remedy: "Check that ipfs-cluster runs and answers (curl its /id), then run this again.",
+    cause,
+  });
+}
+
+/** The error for an answer other than the one that was hoped for; the server's message is quoted. */
+export function refusedAnswer(wire: Wire, what: string, answer: Answer): OperatorError {
+  const denied = answer.status === 401 || answer.status === 403;
+  return new OperatorError({
+    exit: denied ? "settings" : "unavailable",
+    what: `The cluster at ${wire.where} answered ${answer.status} to ${what}: ${serverMessage(answer.text)}`,
+    remedy: denied
+      ? "Give the cluster's basic-auth credentials."
+      : "Look at the cluster's log, then run this again.",
+  });
+}
+
+/** The path without its query: names and metadata of pins are not for logs. */
+export function pathWithoutQuery(path: string): string {
+  return path.split("?", 1)[0] ?? path;
+}
+
+function serverMessage(text: string): string {
+  try {
+    const body = JSON.parse(text) as { readonly message?: unknown };
+    if (typeof body.message === "string") return body.message;
+  } catch {
+    // Not the API's own error object: shown as it came.
+  }
+  return text === "" ? "no message." : text.slice(0, 300);
+}

@@ -1,0 +1,135 @@
+import { readFile } from "node:fs/promises";
+import { OperatorError } from "../errors.ts";
+import { parseEnvFile } from "../model/env-file.ts";
+import type { ComposeProject, Docker } from "./host.ts";
+import { type ProgramEnvironment, runProgram } from "./run-program.ts";
+
+type ByCli = Pick<Docker, "build" | "composeUp" | "composeHashes">;
+
+const COMPOSE = ["docker", "compose"];
+const UP = ["up", "--detach", "--no-build", "--pull", "never"];
+const HASH = ["config", "--hash", "*"];
+const UP_TIMEOUT_MS = 900_000;
+const BUILD_TIMEOUT_MS = 1_800_000;
+const CONFIG_TIMEOUT_MS = 60_000;
+const SECRET_NAME = /PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL/i;
+const SHORTEST_REDACTED = 4;
+/** Compose quotes what it takes for a variable's name, which may be a piece of a value. */
+const UNSET_VARIABLE = /variable is not set/i;
+
+/** What only the Docker CLI does: `docker compose` and `docker build`. `env` names the engine's socket. */
+export function dockerCli(env: ProgramEnvironment): ByCli {
+  return {
+    composeUp: async (project, services, report) => {
+      const argv = [...composeArgv(project), ...UP, ...services];
+      const redact = await redactorFor(project);
+      const tell = (line: string) => tellUseful(redact(line), report);
+      const result = await runProgram(argv, { env, timeoutMs: UP_TIMEOUT_MS, onLine: tell });
+      if (result.exitCode === 0) return;
+      throw new OperatorError({
+        exit: "unavailable",
+        what: `docker compose could not bring up ${services.join(", ") || "the project"} of ${project.name}.`,
+        why: result.stopped ?? lastWords(result.lastLines.map(redact)),
+        remedy: `Mend what it says, then run again. The same by hand: ${argv.join(" ")}`,
+      });
+    },
+
+    composeHashes: async ({ name, text, directory, profiles, environment }) => {
+      const argv = [
+        ...COMPOSE,
+        ...options({
+          "project-name": name,
+          file: "-",
+          "project-directory": directory,
+          "env-file": "/dev/null",
+        }),
+        ...profilesOf(profiles),
+        ...HASH,
+      ];
+      const { exitCode, stdout, lastLines, stopped } = await runProgram(argv, {
+        env: { ...environment, ...env },
+        input: text,
+        timeoutMs: CONFIG_TIMEOUT_MS,
+      });
+      if (exitCode === 0) return hashesIn(stdout);
+      const redact = redactor(Object.entries(environment));
+      throw new OperatorError({
+        exit: "unavailable",
+        what: `docker compose can't read the document of ${name}.`,
+        why: stopped ?? lastWords(lastLines.map(redact)),
+      });
+    },
+
+    build: async ({ context, dockerfile, tag, labels, buildArgs }, report) => {
+      const argv = [
+        "docker",
+        "build",
+        ...options({ file: dockerfile, tag }),
+        ...Object.entries(labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]),
+        ...Object.entries(buildArgs).flatMap(([key, value]) => ["--build-arg", `${key}=${value}`]),
+        context,
+      ];
+      const extra = { BUILDKIT_PROGRESS: "plain" };
+      const tell = (line: string) => tellUseful(line, report);
+      const result = await runProgram(argv, { env, extra, timeoutMs: BUILD_TIMEOUT_MS, onLine: tell });
+      if (result.exitCode === 0) return;
+      throw new OperatorError({
+        exit: "unavailable",
+        what: `The image ${tag} could not be built.`,
+        why: result.stopped ?? lastWords(result.lastLines),
+        remedy: "Mend what it says, then run again. The same by hand: " + argv.join(" "),
+      });
+    },
+  };
+}
+
+function composeArgv({ name, file, envFile, profiles }: ComposeProject): readonly string[] {
+  return [
+    ...COMPOSE,
+    ...options({ "project-name": name, file, "env-file": envFile, ansi: "never" }),
+    ...profilesOf(profiles),
+  ];
+}
+
+function options(pairs: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(pairs).flatMap(([name, value]) => [`--${name}`, value]);
+}
+
+function profilesOf(profiles: readonly string[]): readonly string[] {
+  return profiles.flatMap((profile) => ["--profile", profile]);
+}
+
+/** `docker compose config --hash` prints `service hash` lines. */
+function hashesIn(stdout: string): Readonly<Record<string, string>> {
+  const pairs = stdout.split("\n").map((line) => line.trim().split(/\s+/));
+  return Object.fromEntries(
+    pairs.filter((pair): pair is [string, string] => pair.length === 2 && pair[1] !== undefined),
+  );
+}
+
+async function redactorFor({ envFile }: ComposeProject): Promise<(line: string) => string> {
+  const parsed = parseEnvFile(await readFile(envFile, "utf8").catch(() => ""));
+  const entries = parsed.ok ? parsed.entries : [];
+  return redactor(entries.flatMap(({ key, value }) => ("text" in value ? [[key, value.text]] : [])));
+}
+
+/** Takes the values that have a secret's name out of a line. */
+function redactor(values: readonly (readonly [string, string])[]): (line: string) => string {
+  const secrets = values
+    .filter(([key, value]) => SECRET_NAME.test(key) && value.length >= SHORTEST_REDACTED)
+    .map(([, value]) => value)
+    .sort((a, b) => b.length - a.length);
+  return (line) => {
+    if (UNSET_VARIABLE.test(line)) return "a variable that the compose file names is not set";
+    return secrets.reduce((text, secret) => text.replaceAll(secret, "<redacted>"), line);
+  };
+}
+
+function tellUseful(line: string, report: (line: string) => void): void {
+  const text = line.trim();
+  if (text !== "") report(text);
+}
+
+function lastWords(lines: readonly string[]): string {
+  return lines.filter((line) => line.trim() !== "").join("\n") || "it says nothing";
+}

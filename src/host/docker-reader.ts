@@ -1,0 +1,112 @@
+import { type DockerApi, NoEngine } from "./docker-api.ts";
+import { unframe } from "./docker-logs.ts";
+import { type InspectedContainer, toContainer } from "./docker-shapes.ts";
+import type { Container, DockerReader, DockerVersion } from "./host.ts";
+import { type ProgramEnvironment, runProgram } from "./run-program.ts";
+
+type Looks = Omit<DockerReader, "composeHashes">;
+
+const MAX_LOG_BYTES = 4 * 1024 ** 2;
+const PLUGIN_TIMEOUT_MS = 20_000;
+
+/** Looks at one engine, and at the plugins of the Docker CLI. */
+export function dockerReader(api: DockerApi, env: ProgramEnvironment): Looks {
+  return {
+    version: () => orWithout(null, () => versionOf(api)),
+    unreachable: async () => {
+      try {
+        await api.version();
+        return null;
+      } catch (thrown) {
+        if (thrown instanceof NoEngine) return thrown.message;
+        throw thrown;
+      }
+    },
+    composeVersion: () => pluginVersion(["docker", "compose", "version", "--short"], env),
+    buildxVersion: () => pluginVersion(["docker", "buildx", "version"], env),
+    containers: () => orWithout([], () => containersOf(api)),
+    container: (name) => orWithout(null, () => inspect(api, name)),
+    image: (reference) => orWithout(null, () => imageOf(api, reference)),
+    volume: (name) => orWithout(null, () => volumeOf(api, name)),
+    logs: (name, lines) => orWithout("", () => logsOf(api, name, lines)),
+  };
+}
+
+async function orWithout<T>(without: T, look: () => Promise<T>): Promise<T> {
+  try {
+    return await look();
+  } catch (thrown) {
+    if (thrown instanceof NoEngine) return without;
+    throw thrown;
+  }
+}
+
+async function versionOf(api: DockerApi): Promise<DockerVersion> {
+  const [version, info] = await Promise.all([api.version(), api.json({ path: "/info" })]);
+  const { DockerRootDir, SecurityOptions } = (info ?? {}) as {
+    readonly DockerRootDir?: string;
+    readonly SecurityOptions?: readonly string[] | null;
+  };
+  return {
+    version: String(version["Version"]),
+    apiVersion: String(version["ApiVersion"]),
+    minApiVersion: String(version["MinAPIVersion"]),
+    rootDirectory: DockerRootDir ?? "/var/lib/docker",
+    rootless: (SecurityOptions ?? []).some((option) => option.includes("rootless")),
+  };
+}
+
+async function containersOf(api: DockerApi): Promise<readonly Container[]> {
+  const listed = (await api.json({ path: "/containers/json", query: { all: "1" } })) as
+    | readonly { readonly Id: string }[]
+    | null;
+  const inspected = await Promise.all((listed ?? []).map(({ Id }) => inspect(api, Id)));
+  return inspected.filter((container) => container !== null);
+}
+
+async function inspect(api: DockerApi, name: string): Promise<Container | null> {
+  const seen = await inspectRaw(api, name);
+  return seen === null ? null : toContainer(seen);
+}
+
+function inspectRaw(api: DockerApi, name: string): Promise<InspectedContainer | null> {
+  const path = `/containers/${encodeURIComponent(name)}/json`;
+  return api.json({ path }) as Promise<InspectedContainer | null>;
+}
+
+async function imageOf(api: DockerApi, reference: string): ReturnType<DockerReader["image"]> {
+  const seen = (await api.json({ path: `/images/${encodeURI(reference)}/json` })) as {
+    readonly Id: string;
+    readonly Config?: { readonly Labels?: Readonly<Record<string, string>> | null } | null;
+  } | null;
+  return seen === null ? null : { id: seen.Id, labels: seen.Config?.Labels ?? {} };
+}
+
+async function volumeOf(api: DockerApi, name: string): ReturnType<DockerReader["volume"]> {
+  const seen = (await api.json({ path: `/volumes/${encodeURIComponent(name)}` })) as {
+    readonly Name: string;
+    readonly Labels?: Readonly<Record<string, string>> | null;
+    readonly Mountpoint: string;
+  } | null;
+  return seen === null ? null : { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint };
+}
+
+async function logsOf(api: DockerApi, name: string, lines: number): Promise<string> {
+  const seen = await inspectRaw(api, name);
+  if (seen === null) return "";
+  const path = `/containers/${encodeURIComponent(name)}/logs`;
+  const query = { stdout: "1", stderr: "1", tail: String(lines) };
+  const bytes = (await api.bytes({ path, query }, MAX_LOG_BYTES)) ?? Buffer.alloc(0);
+  const text = seen.Config.Tty === true ? bytes.toString("utf8") : unframe(bytes);
+  return text
+    .split("\n")
+    .slice(-lines - 1)
+    .join("\n")
+    .trimEnd();
+}
+
+async function pluginVersion(argv: readonly string[], env: ProgramEnvironment): Promise<string | null> {
+  const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: PLUGIN_TIMEOUT_MS });
+  if (exitCode !== 0) return null;
+  return /(?<![\w.])v?(?<version>\d+\.\d+[\w.+~-]*)/.exec(stdout)?.groups?.["version"] ?? null;
+}

@@ -1,0 +1,105 @@
+import { constants, lstat, open, readdir, readFile, readlink, stat, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { OperatorError } from "../errors.ts";
+import { fileError, isAbsence } from "./file-errors.ts";
+import { digestOf, hashEntries, isWanted, type TreeEntry } from "./hash-tree.ts";
+import type { FileReader, FileStat } from "./host.ts";
+
+/** The most that readText takes; nothing that the product reads whole comes near it. */
+const MAX_TEXT_BYTES = 16 * 1024 ** 2;
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Looks at the files of this machine. */
+export const fileReader: FileReader = {
+  readText: (path) => orNull("read", path, () => readWhole(path)),
+  stat: (path) => orNull("look at", path, () => statOf(path)),
+  list: (path) =>
+    orNull("list", path, async () => (await requireDirectory(path), (await readdir(path)).sort())),
+  readLink: (path) =>
+    orNull("read", path, async () => ((await lstat(path)).isSymbolicLink() ? await readlink(path) : null)),
+  hashTree: (path, only) =>
+    orNull("read", path, async () => {
+      await requireDirectory(path);
+      return hashEntries(await entriesBelow(path, "", only));
+    }),
+  space: (path) => spaceOf(path),
+};
+
+/** Null where the path, or a part of it, is not there; every other failure as an OperatorError. */
+async function orNull<T>(verb: string, path: string, look: () => Promise<T>): Promise<T | null> {
+  try {
+    return await look();
+  } catch (thrown) {
+    if (isAbsence(thrown)) return null;
+    throw fileError(verb, path, thrown);
+  }
+}
+
+async function readWhole(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const found = await file.stat();
+    if (!found.isFile())
+      throw refusal(path, found.isDirectory() ? "it is a directory" : "it is no plain file");
+    if (found.size > MAX_TEXT_BYTES) throw refusal(path, `it is larger than ${MAX_TEXT_BYTES} bytes`);
+    const bytes = await file.readFile();
+    try {
+      return decoder.decode(bytes);
+    } catch (cause) {
+      throw refusal(path, "it is no UTF-8 text", cause);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+async function statOf(path: string): Promise<FileStat> {
+  const found = await lstat(path);
+  const kind = found.isFile()
+    ? "file"
+    : found.isDirectory()
+      ? "directory"
+      : found.isSymbolicLink()
+        ? "symlink"
+        : "other";
+  const { size, uid, mtime } = found;
+  return { kind, mode: found.mode & 0o7777, sizeBytes: size, uid, modifiedAt: mtime };
+}
+
+async function requireDirectory(path: string): Promise<void> {
+  if (!(await stat(path)).isDirectory()) throw refusal(path, "it is no directory");
+}
+
+async function entriesBelow(
+  root: string,
+  inside: string,
+  only: readonly string[] | undefined,
+): Promise<readonly TreeEntry[]> {
+  const entries: TreeEntry[] = [];
+  for (const entry of await readdir(join(root, inside), { withFileTypes: true })) {
+    const path = inside === "" ? entry.name : `${inside}/${entry.name}`;
+    if (!isWanted(path, only)) continue;
+    if (entry.isDirectory()) entries.push(...(await entriesBelow(root, path, only)));
+    else if (entry.isSymbolicLink()) {
+      entries.push({ path, kind: "symlink", digest: digestOf(await readlink(join(root, path))) });
+    } else if (entry.isFile()) {
+      entries.push({ path, kind: "file", digest: digestOf(await readFile(join(root, path))) });
+    } else throw refusal(join(root, path), "it is neither a file, a directory nor a link");
+  }
+  return entries;
+}
+
+async function spaceOf(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
+  try {
+    const { bavail, blocks, bsize } = await statfs(path);
+    return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+  } catch (thrown) {
+    if (isAbsence(thrown) && dirname(path) !== path) return spaceOf(dirname(path));
+    throw fileError("measure the space at", path, thrown);
+  }
+}
+
+function refusal(path: string, why: string, cause?: unknown): OperatorError {
+  return new OperatorError({ exit: "unavailable", what: `Cannot read ${path}.`, why, cause });
+}

@@ -1,0 +1,202 @@
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Client } from "pg";
+import { messageOf, OperatorError } from "../errors.ts";
+import { type Migration, type MigrationFile, paddedVersion, parseMigrations } from "../model/migration.ts";
+import {
+  checkLedger,
+  decide,
+  type MigrationAction,
+  type MigrationDone,
+  type MigrationPlan,
+  type MigrationRun,
+  type MigrationStatus,
+  unapplied,
+} from "../model/migration-plan.ts";
+import type { Migrator, PostgresTarget } from "./host.ts";
+import { hasLedger, makeLedger, observe, readLedger, replaceFlags } from "./migrator-ledger.ts";
+import { findRunningMigrator, takeMigrationLock } from "./migrator-lock.ts";
+import { carryOut, revert } from "./migrator-run.ts";
+import { databaseErrorOf, type SessionOptions, withSession } from "./postgres-session.ts";
+
+/** Where the migrations are, and who runs them. */
+export interface MigratorOptions {
+  /** The directory of the SQL files, as shipped. */
+  readonly directory: string;
+  /** What the ledger and pg_stat_activity show. */
+  readonly toolVersion: string;
+  /** How long to wait for another runner of the same database; 5 minutes unless told. */
+  readonly lockWaitMs?: number;
+}
+
+const LOCK_WAIT_MS = 5 * 60_000;
+
+/**
+ * What every session of the runner sets. The tables belong into `public`, whatever schema a role's name or settings
+ * would put first. A backend whose client was killed would finish its statement and hold the lock until then:
+ * client_connection_check_interval lets it notice within a second.
+ */
+const SESSION_SETTINGS = `
+  SELECT set_config('search_path', 'public', false), set_config('lock_timeout', '0', false),
+    set_config('idle_in_transaction_session_timeout', '0', false);
+  SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'`;
+
+/** The real Migrator. Each call opens sessions of its own; `status` needs no ledger and makes none. */
+export function createMigrator(options: MigratorOptions): Migrator {
+  const applicationName = `fula-node ${options.toolVersion} migrations`;
+  const writing: SessionOptions = { applicationName, readOnly: false, statementTimeoutMs: 0 };
+  const lookingOnly: SessionOptions = { applicationName, readOnly: true, statementTimeoutMs: 60_000 };
+
+  async function locked<Result>(
+    target: PostgresTarget,
+    report: (line: string) => void,
+    work: (client: Client, migrations: readonly Migration[]) => Promise<Result>,
+  ): Promise<Result> {
+    const migrations = await readMigrations(options.directory);
+    return withSession(target, writing, async (client) => {
+      await client.query(SESSION_SETTINGS);
+      await takeMigrationLock(client, options.lockWaitMs ?? LOCK_WAIT_MS, report);
+      return work(client, migrations).catch(explainDenial);
+    });
+  }
+
+  return {
+    async status(target) {
+      const migrations = await readMigrations(options.directory);
+      return withSession(target, lookingOnly, async (client): Promise<MigrationStatus> => {
+        await client.query(SESSION_SETTINGS);
+        const plan = await look(client, migrations).catch(explainDenial);
+        return { ...plan, hasLedger: await hasLedger(client), running: await findRunningMigrator(client) };
+      });
+    },
+
+    up(target, { report }) {
+      return locked(target, report, async (client, migrations) => {
+        const { items } = await look(client, migrations);
+        if (!(await hasLedger(client))) await makeLedger(client);
+        const done: MigrationDone[] = [];
+        for (const [index, { action }] of items.entries()) {
+          const migration = migrations[index];
+          if (action === "none" || migration === undefined) continue;
+          const startedAt = performance.now();
+          await carryOut(client, migration, action, options.toolVersion).catch((thrown: unknown) => {
+            throw thrown instanceof OperatorError ? thrown.withChanged(summarise(done)) : thrown;
+          });
+          const durationMs = Math.round(performance.now() - startedAt);
+          done.push({
+            version: migration.version,
+            name: migration.name,
+            file: migration.file,
+            action,
+            durationMs,
+          });
+          report(`${migration.file}: ${PAST[action]} in ${durationMs} ms`);
+        }
+        return { done };
+      });
+    },
+
+    down(target, version, { report }) {
+      return locked(target, report, async (client, migrations): Promise<MigrationRun> => {
+        const ledger = await readLedger(client);
+        checkLedger(migrations, ledger);
+        const migration = migrations.find((one) => one.version === version);
+        if (migration === undefined) throw unknownVersion(version, migrations);
+        if (ledger.find((row) => row.version === version)?.state !== "applied") {
+          report(`${migration.file}: not applied according to the ledger, nothing to take back`);
+          return { done: [] };
+        }
+        if (migration.down === null) throw irreversible(migration);
+        const startedAt = performance.now();
+        await revert(client, migration, migration.down);
+        const durationMs = Math.round(performance.now() - startedAt);
+        report(`${migration.down.file}: reverted in ${durationMs} ms`);
+        return {
+          done: [{ version, name: migration.name, file: migration.down.file, action: "revert", durationMs }],
+        };
+      });
+    },
+
+    recordFlags: (target, master, flags) =>
+      withSession(target, writing, async (client) => {
+        if (!(await hasLedger(client))) throw notMigrated(target);
+        await replaceFlags(client, master, flags);
+      }),
+  };
+}
+
+const PAST: Record<Exclude<MigrationAction, "none">, string> = {
+  apply: "applied",
+  adopt: "was there already, adopted",
+  retry: "applied, at another try",
+  "clear-and-retry": "cleared of an interrupted run's remains and applied",
+};
+
+async function look(client: Client, migrations: readonly Migration[]): Promise<MigrationPlan> {
+  const ledger = await readLedger(client);
+  checkLedger(migrations, ledger);
+  return decide(migrations, ledger, await observe(client, unapplied(migrations, ledger)));
+}
+
+async function readMigrations(directory: string): Promise<readonly Migration[]> {
+  const files: MigrationFile[] = [];
+  try {
+    for (const name of (await readdir(directory)).sort()) {
+      if (!name.endsWith(".sql")) continue;
+      const text = await readFile(join(directory, name), "utf8");
+      files.push({ name, text, sha256: createHash("sha256").update(text).digest("hex") });
+    }
+  } catch (thrown) {
+    throw new OperatorError({
+      exit: "integrity",
+      what: `The migration files can't be read: ${messageOf(thrown)}.`,
+      why: "They are part of the installation.",
+      remedy: "Install fula-node again.",
+      cause: thrown,
+    });
+  }
+  return parseMigrations(files);
+}
+
+function summarise(done: readonly MigrationDone[]): string {
+  if (done.length === 0) return "nothing but the ledger's own row";
+  return `${done.map(({ version }) => paddedVersion(version)).join(", ")} applied, and stay so`;
+}
+
+function explainDenial(thrown: unknown): never {
+  if (databaseErrorOf(thrown)?.code !== "42501") throw thrown;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `POSTGRES_USER lacks a right in this database: ${messageOf(thrown)}.`,
+    why: "The ledger of the migrations is kept in the schema fula_node, the tables in public.",
+    remedy:
+      "Make that role the database's owner, or GRANT CREATE ON DATABASE and ALL ON SCHEMA public to it.",
+    cause: thrown,
+  });
+}
+
+function notMigrated(target: PostgresTarget): OperatorError {
+  return new OperatorError({
+    exit: "pending",
+    what: `Database "${target.database}" has no ledger yet: it was never migrated by fula-node.`,
+    remedy: "Run `fula-node migrate up` first.",
+  });
+}
+
+function unknownVersion(version: number, migrations: readonly Migration[]): OperatorError {
+  return new OperatorError({
+    exit: "usage",
+    what: `There is no migration ${paddedVersion(version)}.`,
+    remedy: `Name one of ${migrations.map((one) => paddedVersion(one.version)).join(", ")}.`,
+  });
+}
+
+function irreversible(migration: Migration): OperatorError {
+  return new OperatorError({
+    exit: "drift",
+    what: `${migration.file} can't be taken back.`,
+    why: "It has no down file: taking it back would delete what the service has stored.",
+    remedy: "To go back to an earlier state, restore a backup of the database.",
+  });
+}

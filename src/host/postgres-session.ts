@@ -1,0 +1,142 @@
+import type { Client, ClientConfig, DatabaseError } from "pg";
+import { messageOf, OperatorError } from "../errors.ts";
+import type { PostgresAnswer, PostgresTarget } from "./host.ts";
+
+/** How a session is opened. */
+export interface SessionOptions {
+  /** What `pg_stat_activity` shows. */
+  readonly applicationName: string;
+  /** True: PostgreSQL itself refuses every write in this session. */
+  readonly readOnly: boolean;
+  /** Milliseconds until a statement is cancelled; 0 lets it run. */
+  readonly statementTimeoutMs: number;
+}
+
+/** Why a session could not be had. */
+export type Refusal = Exclude<PostgresAnswer, { readonly kind: "open" }>;
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * Opens one session, or says why it can't be had. The driver is loaded with the first session, so that commands
+ * without a database start without it. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always had it.
+ */
+export async function openSession(
+  target: PostgresTarget,
+  options: SessionOptions,
+): Promise<
+  { readonly client: Client; readonly refusal: null } | { readonly client: null; readonly refusal: Refusal }
+> {
+  const { default: pg } = await import("pg");
+  const client = new pg.Client(configOf(target, options));
+  // A connection that breaks while idle is told by the next query; unheard, the event would end the process.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return { client, refusal: null };
+  } catch (thrown) {
+    await client.end().catch(() => {});
+    return { client: null, refusal: refusalOf(target, thrown) };
+  }
+}
+
+/**
+ * Runs `work` in one session and closes it. Throws an OperatorError where no session can be had:
+ * `settings` for a wrong password or database name, else `unavailable`; and `unavailable` where the session breaks off.
+ */
+export async function withSession<Result>(
+  target: PostgresTarget,
+  options: SessionOptions,
+  work: (client: Client) => Promise<Result>,
+): Promise<Result> {
+  const { client, refusal } = await openSession(target, options);
+  if (client === null) throw refused(target, refusal);
+  try {
+    return await work(client);
+  } catch (thrown) {
+    throw isPassing(thrown) ? brokenOff(target, thrown) : thrown;
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/** The fields of an error that PostgreSQL itself sent; null for any other one. */
+export function databaseErrorOf(thrown: unknown): DatabaseError | null {
+  const sent = thrown instanceof Error && "severity" in thrown && "code" in thrown;
+  return sent ? (thrown as DatabaseError) : null;
+}
+
+/** The operator's error for a session that can't be had. */
+export function refused(target: PostgresTarget, refusal: Refusal): OperatorError {
+  const where = `PostgreSQL at ${target.host}:${target.port}`;
+  if (refusal.kind === "wrong-password") {
+    return new OperatorError({
+      exit: "settings",
+      what: `${where} refuses user "${target.user}" for database "${target.database}".`,
+      why: "POSTGRES_USER and POSTGRES_PASSWORD do not open this database.",
+      remedy: "Put the password with which the database was made into POSTGRES_PASSWORD.",
+    });
+  }
+  if (refusal.kind === "no-database") {
+    return new OperatorError({
+      exit: "settings",
+      what: `${where} has no database "${target.database}".`,
+      remedy: "Correct POSTGRES_DB, or create that database.",
+    });
+  }
+  return new OperatorError({
+    exit: "unavailable",
+    what: `${where} can't be reached: ${refusal.why}.`,
+    remedy: "See that PostgreSQL runs and that POSTGRES_HOST and POSTGRES_PORT are right, then run again.",
+  });
+}
+
+function configOf(target: PostgresTarget, options: SessionOptions): ClientConfig {
+  const settings = [`statement_timeout=${options.statementTimeoutMs}`];
+  if (options.readOnly) settings.push("default_transaction_read_only=on");
+  return {
+    host: target.host,
+    port: target.port,
+    database: target.database,
+    user: target.user,
+    password: target.password,
+    ssl: target.ssl ? { rejectUnauthorized: false } : false,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    options: settings.map((setting) => `-c ${setting}`).join(" "),
+  };
+}
+
+function refusalOf(target: PostgresTarget, thrown: unknown): Refusal {
+  const code = databaseErrorOf(thrown)?.code;
+  if (code === "28P01" || code === "28000") return { kind: "wrong-password" };
+  if (code === "3D000") return { kind: "no-database" };
+  // Without a password to send, the driver gives up before the server can refuse it.
+  if (target.password === "" && /password must be/.test(messageOf(thrown))) return { kind: "wrong-password" };
+  return { kind: "unreachable", why: whyUnreachable(thrown) };
+}
+
+function whyUnreachable(thrown: unknown): string {
+  if (thrown instanceof AggregateError && thrown.errors.length > 0) {
+    return thrown.errors.map(messageOf).join(", ");
+  }
+  return messageOf(thrown);
+}
+
+/** Lost connections, shutdowns, exhausted servers and statements that took too long: no fault of the statement. */
+function isPassing(thrown: unknown): boolean {
+  if (thrown instanceof OperatorError) return false;
+  const sent = databaseErrorOf(thrown);
+  if (sent !== null) return /^(?:08|53|57)/.test(sent.code ?? "");
+  return thrown instanceof Error && (/^Connection terminated/.test(thrown.message) || "syscall" in thrown);
+}
+
+function brokenOff(target: PostgresTarget, cause: unknown): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `PostgreSQL at ${target.host}:${target.port} broke off: ${messageOf(cause)}.`,
+    remedy: "See that PostgreSQL runs and is not overloaded, then run again.",
+    cause,
+  });
+}

@@ -1,0 +1,57 @@
+import type { Client } from "pg";
+import { messageOf } from "../errors.ts";
+import type { PostgresAnswer, PostgresReader, PostgresTarget } from "./host.ts";
+import { databaseErrorOf, openSession, type SessionOptions, withSession } from "./postgres-session.ts";
+
+const SESSION: SessionOptions = {
+  applicationName: "fula-node",
+  readOnly: true,
+  statementTimeoutMs: 30_000,
+};
+
+/** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
+export function createPostgres(): PostgresReader {
+  return { ask, query };
+}
+
+async function ask(target: PostgresTarget): Promise<PostgresAnswer> {
+  const { client, refusal } = await openSession(target, SESSION);
+  if (client === null) return refusal;
+  try {
+    return { kind: "open", ...(await identify(client)) };
+  } catch (thrown) {
+    return { kind: "unreachable", why: messageOf(thrown) };
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/**
+ * The system identifier tells one data directory from another. It is "" where the role may not call
+ * pg_control_system(): any role may by default, but a provider can revoke that.
+ */
+async function identify(client: Client): Promise<{ serverVersion: string; systemIdentifier: string }> {
+  const version = await client.query<{ v: string }>("SELECT current_setting('server_version') AS v");
+  const serverVersion = version.rows[0]?.v ?? "";
+  try {
+    const control = await client.query<{ id: string }>(
+      "SELECT system_identifier::text AS id FROM pg_control_system()",
+    );
+    return { serverVersion, systemIdentifier: control.rows[0]?.id ?? "" };
+  } catch (thrown) {
+    if (databaseErrorOf(thrown)?.code === "42501") return { serverVersion, systemIdentifier: "" };
+    throw thrown;
+  }
+}
+
+async function query<Row extends Record<string, unknown>>(
+  target: PostgresTarget,
+  sql: string,
+  values: readonly unknown[] = [],
+): Promise<readonly Row[]> {
+  return withSession(target, SESSION, async (client) => {
+    // The extended protocol takes one statement only: nothing can switch read-only off and go on.
+    const extended = { text: sql, values: [...values], queryMode: "extended" };
+    return (await client.query<Row>(extended)).rows;
+  });
+}

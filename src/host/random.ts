@@ -1,0 +1,13 @@
+import { randomBytes } from "node:crypto";
+import type { Host } from "./host.ts";
+
+const BITS_PER_CHARACTER = 6;
+
+/** Randomness of the kernel; each character of a token carries 6 bits. */
+export const random: Host["random"] = {
+  hex: (bytes) => randomBytes(bytes).toString("hex"),
+  token: (characters) =>
+    randomBytes(Math.ceil((characters * BITS_PER_CHARACTER) / 8))
+      .toString("base64url")
+      .slice(0, characters),
+};

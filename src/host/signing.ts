@@ -1,0 +1,119 @@
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  sign,
+  verify,
+} from "node:crypto";
+import type { KeyObject } from "node:crypto";
+import { lstat, readFile } from "node:fs/promises";
+import { OperatorError } from "../errors.ts";
+
+/** Checks signatures made with one ed25519 key. */
+export interface VerifyingKey {
+  /** First 16 hex characters of the sha256 of the public key's SPKI DER. */
+  readonly id: string;
+  /** SPKI PEM, as `openssl pkey -pubout` prints it. */
+  readonly publicPem: string;
+  /** True where the raw 64-byte ed25519 signature fits the bytes. */
+  verify(bytes: Uint8Array, signature: Uint8Array): boolean;
+}
+
+/** Signs, too. */
+export interface SigningKey extends VerifyingKey {
+  /** Raw 64-byte ed25519, what `openssl pkeyutl -sign -rawin` makes. */
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** A new ed25519 key as PKCS8 PEM, the form that `openssl genpkey -algorithm ed25519` writes; keep it 0600. */
+export function generateSigningKeyPem(): string {
+  return generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+}
+
+/** Reads a PKCS8 PEM. Throws an OperatorError (settings) where it is no ed25519 private key; nothing of the key is quoted. */
+export function parseSigningKey(pem: string, path: string): SigningKey {
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(pem);
+  } catch {
+    throw notAKey(path, "it is no private key in PEM form (an encrypted one can't be used by cron)");
+  }
+  if (key.asymmetricKeyType !== "ed25519") throw notAKey(path, `it is a ${key.asymmetricKeyType} key`);
+  return { ...verifyingKey(createPublicKey(key)), sign: (bytes) => sign(null, bytes, key) };
+}
+
+/** Reads a public key, or the public half of a private one, from PEM. Throws an OperatorError (settings). */
+export function parseVerifyingKey(pem: string, path: string): VerifyingKey {
+  let key: KeyObject;
+  try {
+    key = createPublicKey(pem);
+  } catch {
+    throw notAKey(path, "it is no key in PEM form");
+  }
+  if (key.asymmetricKeyType !== "ed25519") throw notAKey(path, `it is a ${key.asymmetricKeyType} key`);
+  return verifyingKey(key);
+}
+
+/** What has to be known of a key's file; a FileStat has it all. */
+export interface KeyFileStat {
+  readonly kind: "file" | "directory" | "symlink" | "other";
+  /** Permission bits only. */
+  readonly mode: number;
+  readonly uid: number;
+}
+
+/** Why a private key's file may not be used as it lies there, in a sentence; null where it may. */
+export function keyFileFault(stat: KeyFileStat, selfUid: number): string | null {
+  if (stat.kind !== "file") return `it is a ${stat.kind}, not a file`;
+  if (stat.uid !== selfUid) return `it belongs to user ${stat.uid}, not to user ${selfUid}`;
+  if ((stat.mode & 0o077) === 0) return null;
+  return `others may read or write it (mode ${stat.mode.toString(8).padStart(4, "0")})`;
+}
+
+/**
+ * Reads the signing key of a box. Throws an OperatorError (settings) where there is none, where it is
+ * of another kind, or where others may read it: whoever reads it can sign a false pinset.
+ */
+export async function readSigningKey(path: string): Promise<SigningKey> {
+  const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "ENOENT") return null;
+    throw notAKey(path, "it can't be looked at", cause);
+  });
+  if (stat === null) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `There is no snapshot key at ${path}.`,
+      remedy: "Run the installer again: it makes one. To keep an old key, put its PEM there with mode 0600.",
+    });
+  }
+  const kind = stat.isFile() ? "file" : stat.isSymbolicLink() ? "symlink" : "other";
+  const fault = keyFileFault({ kind, mode: stat.mode & 0o7777, uid: stat.uid }, process.getuid?.() ?? 0);
+  if (fault !== null) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `The snapshot key ${path} is refused: ${fault}.`,
+      why: "Whoever can read it can sign a false pinset.",
+      remedy: `chmod 600 ${path} (and make a new key if somebody may have read it).`,
+    });
+  }
+  return parseSigningKey(await readFile(path, "utf8"), path);
+}
+
+function verifyingKey(key: KeyObject): VerifyingKey {
+  const der = key.export({ type: "spki", format: "der" });
+  return {
+    id: createHash("sha256").update(der).digest("hex").slice(0, 16),
+    publicPem: key.export({ type: "spki", format: "pem" }).toString(),
+    verify: (bytes, signature) => signature.length === 64 && verify(null, bytes, key, signature),
+  };
+}
+
+function notAKey(path: string, why: string, cause?: unknown): OperatorError {
+  return new OperatorError({
+    exit: "settings",
+    what: `${path} can't be used as the snapshot key: ${why}.`,
+    remedy: "It has to be an ed25519 key as `openssl genpkey -algorithm ed25519` writes it.",
+    cause,
+  });
+}

@@ -1,0 +1,205 @@
+import { parse, stringify } from "yaml";
+import { messageOf } from "../errors.ts";
+import { listDifferences } from "./compose-differences.ts";
+import {
+  type ComposeDocument,
+  type ComposeMap,
+  type ComposeValue,
+  isMap,
+  mapAt,
+} from "./compose-document.ts";
+import { type Hash, withLabels } from "./compose-labels.ts";
+import { NAMES } from "./master-layout.ts";
+import { isAtLeast } from "./version.ts";
+
+/** The fragments of a master's compose file: `compose/NAME.yml` of the package, in the order of the file. */
+export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;
+
+/** The fragments of a writer's compose file. */
+export const WRITER_FRAGMENTS = ["kubo", "ipfs-cluster"] as const;
+
+/**
+ * The scripts that a writer's containers run, by service: `compose/NAME` of the package. They belong
+ * beside the writer's compose file, 0755, before its containers start.
+ */
+export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-start.sh" } as const;
+
+/** Parsed fragments by name. */
+export type Fragments<Name extends string> = Readonly<Record<Name, ComposeMap>>;
+
+/** What every rendering needs. */
+export interface RenderOptions {
+  /** Ours, for the first line. */
+  readonly version: string;
+  readonly hash: Hash;
+  /** `supportsStartInterval` of the engine; false gives healthchecks that older engines take. */
+  readonly startInterval: boolean;
+}
+
+/** What is special about a master. */
+export interface MasterOptions extends RenderOptions {
+  /**
+   * The volume that holds the database, by its real name; null where the database is elsewhere.
+   * `external` is for a volume that was there before us: Compose then never makes, relabels or removes it.
+   */
+  readonly postgres: { readonly volume: string; readonly external: boolean } | null;
+}
+
+/** What is special about a writer. */
+export interface WriterOptions extends RenderOptions {
+  /** The texts of WRITER_SCRIPTS: another text makes Compose recreate the container. */
+  readonly scripts: Readonly<Record<keyof typeof WRITER_SCRIPTS, string>>;
+}
+
+/** A compose file to be written: what it means, and its text. */
+export interface Rendered {
+  readonly document: ComposeDocument;
+  readonly text: string;
+}
+
+/**
+ * A master's compose file. Gateway and updater are always in it, under profiles of these names:
+ * whether they run is decided when Compose is called, not in the file.
+ */
+export function renderMaster(
+  fragments: Fragments<(typeof MASTER_FRAGMENTS)[number]>,
+  options: MasterOptions,
+): Rendered {
+  const { postgres } = options;
+  const wanted = MASTER_FRAGMENTS.filter((name) => name !== "postgres" || postgres !== null);
+  const merged = merge(
+    NAMES.masterProject,
+    wanted.map((name) => fragments[name]),
+  );
+  return finish(postgres === null ? merged : withPostgresVolume(merged, postgres), options, {});
+}
+
+/** A writer's compose file: kubo and ipfs-cluster, their data beside the file. */
+export function renderWriter(
+  fragments: Fragments<(typeof WRITER_FRAGMENTS)[number]>,
+  options: WriterOptions,
+): Rendered {
+  const merged = merge(
+    NAMES.writerProject,
+    WRITER_FRAGMENTS.map((name) => fragments[name]),
+  );
+  return finish(merged, options, options.scripts);
+}
+
+/** Reads one fragment. Throws TypeError for one without services: the package is broken then. */
+export function parseFragment(text: string): ComposeMap {
+  const fragment: unknown = parse(text);
+  if (!isMap(fragment) || !isMap(fragment["services"])) throw new TypeError("the fragment has no services");
+  return fragment;
+}
+
+/**
+ * True where healthchecks may have a start_interval. It came with Engine 25 (API 1.44); with an older
+ * engine Compose refuses to make the container. Null is an engine still to be installed: a new one.
+ */
+export function supportsStartInterval(apiVersion: string | null): boolean {
+  return apiVersion === null || isAtLeast(apiVersion, "1.44");
+}
+
+/** What a compose file on disk is, against the wanted one. */
+export type ComposeVerdict =
+  | { readonly kind: "absent" }
+  | { readonly kind: "same" }
+  | {
+      readonly kind: "differs";
+      /** True where the file was changed since we wrote it; false where our own wish has changed. */
+      readonly edited: boolean;
+      /** Each a sentence; what stands in an environment is never repeated. */
+      readonly differences: readonly string[];
+    }
+  | { readonly kind: "not-ours"; readonly why: string };
+
+/** Compares what the files mean, not how they are written: comments and the order of keys count for nothing. */
+export function compareCompose(onDisk: string | null, wanted: string, hash: Hash): ComposeVerdict {
+  if (onDisk === null) return { kind: "absent" };
+  const marker = MARKER.exec(onDisk);
+  if (marker === null) return { kind: "not-ours", why: "Its first line is not fula-node's marker." };
+  const edited = hash(onDisk.slice(marker[0].length)) !== marker[1];
+  const current = read(onDisk);
+  const differences = current.ok
+    ? listDifferences(current.document, parse(wanted) as ComposeValue)
+    : [`The file is no valid YAML: ${current.why}`];
+  return differences.length === 0 ? { kind: "same" } : { kind: "differs", edited, differences };
+}
+
+const MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;
+
+/** How often an engine without start_interval asks: often enough for a quick start, for ever. */
+const OLD_ENGINE_INTERVAL = "5s";
+
+const SECTIONS = ["services", "volumes", "networks"] as const;
+
+const NOTE = "# Rendered by fula-node, which notices changes by hand; settings belong into .env.\n";
+
+/** Compose still reads some words of YAML 1.1 (on, off, yes, no): those are quoted. */
+const YAML = { lineWidth: 0, aliasDuplicateObjects: false, compat: "yaml-1.1" } as const;
+
+function merge(name: string, fragments: readonly ComposeMap[]): ComposeDocument {
+  const sections: Record<(typeof SECTIONS)[number], ComposeMap> = { services: {}, volumes: {}, networks: {} };
+  for (const fragment of fragments) {
+    for (const section of SECTIONS) {
+      sections[section] = { ...sections[section], ...mapAt(fragment, section) };
+    }
+  }
+  return { name, ...sections };
+}
+
+function withPostgresVolume(
+  document: ComposeDocument,
+  { volume, external }: NonNullable<MasterOptions["postgres"]>,
+): ComposeDocument {
+  const volumes = mapAt(document, "volumes");
+  const pgdata = external ? { external: true, name: volume } : { name: volume, ...mapAt(volumes, "pgdata") };
+  return { ...document, volumes: { ...volumes, pgdata } };
+}
+
+function finish(
+  document: ComposeDocument,
+  options: RenderOptions,
+  scripts: Readonly<Record<string, string>>,
+): Rendered {
+  const label = (name: string, definition: ComposeMap): ComposeMap => {
+    if (definition["external"] === true) return definition;
+    const script = scripts[name];
+    return withLabels(name, definition, options.hash, script === undefined ? [] : [script]);
+  };
+  const services = mapEntries(document.services, (name, service) =>
+    label(name, options.startInterval ? service : withoutStartInterval(service)),
+  );
+  const rest = (["volumes", "networks"] as const)
+    .map((section) => [section, mapEntries(mapAt(document, section), label)] as const)
+    .filter(([, section]) => Object.keys(section).length > 0);
+  const finished: ComposeDocument = { name: document.name, services, ...Object.fromEntries(rest) };
+  const body = NOTE + stringify(finished, YAML);
+  const marker = `# fula-node compose sha256=${options.hash(body)} version=${options.version}\n`;
+  return { document: finished, text: marker + body };
+}
+
+function mapEntries(
+  map: ComposeMap,
+  change: (name: string, definition: ComposeMap) => ComposeMap,
+): ComposeMap {
+  return Object.fromEntries(Object.keys(map).map((name) => [name, change(name, mapAt(map, name))]));
+}
+
+function withoutStartInterval(service: ComposeMap): ComposeMap {
+  if (!isMap(service["healthcheck"])) return service;
+  const { start_interval: startInterval, ...healthcheck } = service["healthcheck"];
+  if (startInterval === undefined) return service;
+  return { ...service, healthcheck: { ...healthcheck, interval: OLD_ENGINE_INTERVAL } };
+}
+
+function read(
+  text: string,
+): { readonly ok: true; readonly document: ComposeValue } | { readonly ok: false; readonly why: string } {
+  try {
+    return { ok: true, document: parse(text) as ComposeValue };
+  } catch (error) {
+    return { ok: false, why: messageOf(error).split("\n", 1)[0] ?? "" };
+  }
+}

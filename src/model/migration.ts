@@ -1,0 +1,165 @@
+import { OperatorError, type Problem } from "../errors.ts";
+import { keywordOf, splitStatements } from "./migration-sql.ts";
+
+/** One file of the migrations directory, as it was read. */
+export interface MigrationFile {
+  /** Without a directory: `018_deduction_idempotency.sql`. */
+  readonly name: string;
+  readonly text: string;
+  /** Lower-case hex sha256 of the file. */
+  readonly sha256: string;
+}
+
+/** How a migration that can't run in a transaction is told from a half-done one, and how that is cleared. */
+export interface Recovery {
+  /** SQL that yields one boolean: true when an earlier run was cut short and left something behind. */
+  readonly halfDone: string;
+  /** One statement that removes what was left, leaving the database as before the migration. */
+  readonly clear: string;
+}
+
+/** One numbered migration. Files are never edited once released: the ledger holds their sha256. */
+export interface Migration {
+  readonly version: number;
+  /** `deduction_idempotency` */
+  readonly name: string;
+  readonly file: string;
+  readonly sql: string;
+  readonly sha256: string;
+  /** SQL that yields rows (part text, there boolean), one for each part of the effect; runs on any database. */
+  readonly parts: string;
+  /** Null where the whole file runs in one transaction, together with its ledger row. */
+  readonly recovery: Recovery | null;
+  /** Null where it can't be taken back. A down file always runs in one transaction, with its ledger row. */
+  readonly down: { readonly file: string; readonly sql: string } | null;
+}
+
+/** `1` as `001`. */
+export function paddedVersion(version: number): string {
+  return String(version).padStart(3, "0");
+}
+
+/**
+ * The migrations in a directory's `.sql` files, lowest number first; other files are none of its business. Throws an
+ * OperatorError that lists everything wrong: names, numbers used twice, directives missing or unknown.
+ *
+ * Directives are comments: `-- fula-node:NAME value`, continued by comment lines that begin with two spaces.
+ * `transaction one|none` and `parts SQL` are needed; with `transaction none` also `half-done SQL` and `clear SQL`.
+ */
+export function parseMigrations(files: readonly MigrationFile[]): readonly Migration[] {
+  const problems: Problem[] = [];
+  const blame = (subject: string, what: string): void => void problems.push({ subject, what });
+  const ups = new Map<number, Migration>();
+  const downs = new Map<number, MigrationFile>();
+  for (const file of files.filter(({ name }) => name.endsWith(".sql"))) {
+    const named = /^(\d{3})_([a-z0-9_]+?)(\.down)?\.sql$/.exec(file.name);
+    const version = Number(named?.[1] ?? 0);
+    if (named === null || version === 0) blame(file.name, "is not named NNN_name.sql or NNN_name.down.sql");
+    else if (named[3] !== undefined) {
+      if (downs.has(version)) blame(file.name, `is a second down file for ${paddedVersion(version)}`);
+      downs.set(version, file);
+    } else {
+      const other = ups.get(version);
+      if (other !== undefined) blame(file.name, `has the same number as ${other.file}`);
+      ups.set(version, parseUp(file, version, named[2] ?? "", blame));
+    }
+  }
+  for (const [version, { name, text }] of downs) {
+    const up = ups.get(version);
+    if (up === undefined || name !== up.file.replace(/\.sql$/, ".down.sql")) {
+      blame(name, "is a down file without its migration");
+    } else {
+      blameTransactionControl(name, text, blame);
+      ups.set(version, { ...up, down: { file: name, sql: text } });
+    }
+  }
+  if (ups.size === 0) blame("migrations", "no file there is a migration");
+  if (problems.length > 0) throw badFiles(problems);
+  return [...ups.values()].sort((a, b) => a.version - b.version);
+}
+
+type Blame = (subject: string, what: string) => void;
+
+const KNOWN = ["transaction", "parts", "half-done", "clear"];
+const NEEDS_RECOVERY = ["half-done", "clear"] as const;
+
+function parseUp(file: MigrationFile, version: number, name: string, blame: Blame): Migration {
+  const directives = readDirectives(file, blame);
+  const transaction = directives.get("transaction");
+  if (transaction !== "one" && transaction !== "none") {
+    blame(file.name, "must say `-- fula-node:transaction one` or `-- fula-node:transaction none`");
+  }
+  if (!directives.has("parts")) blame(file.name, "lacks the directive fula-node:parts");
+  for (const key of NEEDS_RECOVERY) {
+    if (transaction === "none" && !directives.has(key))
+      blame(file.name, `lacks the directive fula-node:${key}`);
+    if (transaction === "one" && directives.has(key)) {
+      blame(file.name, `has fula-node:${key}, which a file that runs in one transaction can't need`);
+    }
+  }
+  blameTransactionControl(file.name, file.text, blame);
+  const recovery = { halfDone: directives.get("half-done") ?? "", clear: directives.get("clear") ?? "" };
+  return {
+    version,
+    name,
+    file: file.name,
+    sql: file.text,
+    sha256: file.sha256,
+    parts: directives.get("parts") ?? "",
+    recovery: transaction === "none" ? recovery : null,
+    down: null,
+  };
+}
+
+function readDirectives(file: MigrationFile, blame: Blame): ReadonlyMap<string, string> {
+  const directives = new Map<string, string>();
+  let current: string | null = null;
+  for (const line of file.text.split("\n")) {
+    const opened = /^-- fula-node:(\S+)[ \t]*(.*)$/.exec(line);
+    const continued = /^-- {2}(.*)$/.exec(line);
+    if (opened !== null) {
+      current = opened[1] ?? "";
+      if (!KNOWN.includes(current)) blame(file.name, `has the unknown directive fula-node:${current}`);
+      if (directives.has(current)) blame(file.name, `has the directive fula-node:${current} twice`);
+      directives.set(current, (opened[2] ?? "").trim());
+    } else if (continued !== null && current !== null) {
+      directives.set(current, `${directives.get(current) ?? ""}\n${continued[1] ?? ""}`.trim());
+    } else current = null;
+  }
+  for (const [key, value] of directives) {
+    if (value === "") blame(file.name, `has an empty directive fula-node:${key}`);
+  }
+  return directives;
+}
+
+const TRANSACTION_CONTROL = [
+  "BEGIN",
+  "START",
+  "COMMIT",
+  "END",
+  "ROLLBACK",
+  "ABORT",
+  "SAVEPOINT",
+  "RELEASE",
+  "PREPARE",
+];
+
+/** The runner alone opens and ends transactions: a COMMIT in a file would part the effect from its ledger row. */
+function blameTransactionControl(name: string, sql: string, blame: Blame): void {
+  const statements = splitStatements(sql);
+  if (statements.length === 0) blame(name, "holds no statement");
+  for (const keyword of new Set(statements.map(keywordOf))) {
+    if (TRANSACTION_CONTROL.includes(keyword)) blame(name, `holds ${keyword}: transactions are the runner's`);
+    if (keyword.startsWith("\\")) blame(name, `holds the psql command ${keyword.toLowerCase()}`);
+  }
+}
+
+function badFiles(problems: readonly Problem[]): OperatorError {
+  return new OperatorError({
+    exit: "integrity",
+    what: "The migration files of this installation are not usable.",
+    why: problems.map(({ subject, what }) => `${subject} ${what}`).join("; "),
+    remedy: "Install fula-node again; if you wrote these files, correct them.",
+    problems,
+  });
+}

@@ -1,0 +1,85 @@
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import { compareCompose } from "../model/compose-compare.ts";
+import { keptName, writeCompose, type Project } from "./compose-services.ts";
+
+interface Seen {
+  readonly text: string | null;
+}
+
+type ComposeFileChange = Change & {
+  readonly kind: "write-compose";
+  readonly path: string;
+  readonly keep: string | null;
+};
+
+/** A project's compose file: parsed documents are compared, and the older file is kept beside the new. */
+export function composeFile(
+  project: Project,
+  hash: (text: string) => string,
+): StepSpec<Seen, ComposeFileChange> {
+  const path = project.file;
+  return {
+    id: "compose-file",
+    title: `compose file of ${project.name}`,
+
+    async probe(host): Promise<Finding<Seen>> {
+      const text = await host.files.readText(path);
+      const seen = { text };
+      const verdict = compareCompose(text, project, hash);
+      switch (verdict.state) {
+        case "absent":
+          return { state: "absent", seen, evidence: { [path]: "absent" } };
+        case "same":
+          return { state: "ours", seen, evidence: { [path]: "same document" } };
+        case "differs":
+        case "edited":
+          return {
+            state: "drifted",
+            seen,
+            drift: verdict.differences,
+            evidence: {
+              [path]: verdict.state === "edited" ? "ours, edited by hand" : "ours, another document",
+            },
+          };
+        case "not-ours": {
+          const evidence = { [path]: "no marker of ours in its first line" };
+          return {
+            state: "foreign",
+            evidence,
+            why: `${path} was not written by fula-node.`,
+            remedy: "Move it away if it is not needed.",
+            claim: { state: "drifted", seen, drift: [`${path} is not ours`], evidence },
+          };
+        }
+      }
+    },
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      const { text } = finding.seen;
+      const keep = text === null ? null : keptName(project, text, hash);
+      return [
+        {
+          kind: "write-compose",
+          summary: `write ${path}${keep === null ? "" : `, keep the older one as ${keep}`}`,
+          path,
+          keep,
+        },
+      ];
+    },
+
+    async apply(change, host) {
+      await writeCompose(host, project, change.keep);
+    },
+
+    async verify(host) {
+      if (compareCompose(await host.files.readText(path), project, hash).state === "same") return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${path} is not as written.`,
+        remedy: "Something else writes it; find that, then run again.",
+      });
+    },
+  };
+}

@@ -1,0 +1,161 @@
+import type { Evidence } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { Container, Host, HostReader } from "../host/host.ts";
+import { findEntry, parseEnvFile } from "../model/env-file.ts";
+import type { Rendered } from "../model/compose.ts";
+import { isOurs } from "../model/master-layout.ts";
+import { MASTER_SETTINGS } from "../model/master-settings.ts";
+import { poll, type MasterContext } from "./master-context.ts";
+
+/** One of our compose projects, rendered. */
+export interface Project extends Rendered {
+  readonly name: string;
+  readonly directory: string;
+  readonly file: string;
+  /** Scripts that the document mounts, beside it. */
+  readonly scripts: readonly { readonly path: string; readonly text: string }[];
+}
+
+/** A service and the container that it runs in. */
+export interface Service {
+  readonly service: string;
+  readonly container: string;
+}
+
+/** How one service's container stands. */
+export interface ServiceState extends Service {
+  readonly state: "running" | "absent" | "stopped" | "changed" | "unhealthy" | "foreign";
+  /** For a person: what is wrong, or what it is. */
+  readonly detail: string;
+}
+
+const CONFIG_HASH = "com.docker.compose.config-hash";
+const PROJECT = "com.docker.compose.project";
+
+/** Looks at the containers of these services and compares them with the project as rendered. */
+export async function lookAtServices(
+  host: HostReader,
+  context: MasterContext,
+  project: Project,
+  services: readonly Service[],
+  profiles: readonly string[],
+): Promise<readonly ServiceState[]> {
+  const containers = await Promise.all(services.map(({ container }) => host.docker.container(container)));
+  if (containers.every((container) => container === null)) {
+    return services.map((service) => ({ ...service, state: "absent", detail: "no such container" }));
+  }
+  const { name, text, directory } = project;
+  const environment = await composeEnvironment(host, context);
+  const hashes = await host.docker.composeHashes({ name, text, directory, profiles, environment });
+  return services.map((service, index) => judge(service, containers[index] ?? null, hashes[service.service]));
+}
+
+/** The name under which an older compose file is kept; the same for the same content. */
+export function keptName(project: Project, text: string, hash: (text: string) => string): string {
+  return `${project.file}.${hash(text).slice(0, 12)}.old`;
+}
+
+/** The scripts of a project that are missing on disk or differ. */
+export async function staleScripts(host: HostReader, project: Project): Promise<readonly string[]> {
+  const onDisk = await Promise.all(project.scripts.map(({ path }) => host.files.readText(path)));
+  return project.scripts.filter(({ text }, index) => onDisk[index] !== text).map(({ path }) => path);
+}
+
+/** Writes a project's compose file and its scripts, and keeps an older compose file beside it. */
+export async function writeCompose(host: Host, project: Project, keep: string | null): Promise<void> {
+  for (const script of project.scripts)
+    await host.files.writeAtomic(script.path, script.text, { mode: 0o755 });
+  const text = await host.files.readText(project.file);
+  if (text !== null && keep !== null) await host.files.writeAtomic(keep, text, { mode: 0o600 });
+  await host.files.writeAtomic(project.file, project.text, { mode: 0o644 });
+}
+
+/** The states as evidence, one entry a container. */
+export function evidenceOf(states: readonly ServiceState[]): Evidence {
+  return Object.fromEntries(states.map(({ container, state, detail }) => [container, `${state}: ${detail}`]));
+}
+
+/** What is wrong with them, each as a sentence. */
+export function driftOf(states: readonly ServiceState[]): readonly string[] {
+  return states
+    .filter(({ state }) => state !== "running")
+    .map(({ container, detail }) => `${container}: ${detail}`);
+}
+
+/**
+ * Waits until every container is healthy, judged by looking at each one: Compose's exit code is no
+ * proof. Throws (`unhealthy`) with what the failing one says of itself.
+ */
+export async function waitHealthy(
+  host: HostReader,
+  services: readonly Service[],
+  deadlineMs: number,
+): Promise<void> {
+  for (const { container: name } of services) {
+    const last: { container: Container | null } = { container: null };
+    const healthy = await poll(host, deadlineMs, async () => {
+      last.container = await host.docker.container(name);
+      const { status, health } = last.container ?? {};
+      if (status === "running" && (health === "healthy" || health === null)) return true;
+      return status === "exited" || status === "dead" ? false : null;
+    });
+    if (healthy !== true) throw await describeSick(host, name, last.container);
+  }
+}
+
+/** The values for compose's `${KEY}`: what `.env` holds, and what this run would put there. */
+async function composeEnvironment(
+  host: HostReader,
+  context: MasterContext,
+): Promise<Readonly<Record<string, string>>> {
+  const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
+  const values: Record<string, string> = {};
+  for (const { key, secret } of MASTER_SETTINGS) if (secret === true) values[key] = "pending";
+  for (const key of file.ok ? new Set(file.entries.map((entry) => entry.key)) : []) {
+    const value = file.ok ? findEntry(file, key)?.value : undefined;
+    if (value !== undefined && "text" in value) values[key] = value.text;
+  }
+  for (const [key, { value }] of context.settings) values[key] = value;
+  return { ...values, FULA_NODE_VERSION: context.version };
+}
+
+function judge(service: Service, container: Container | null, wantedHash: string | undefined): ServiceState {
+  if (container === null) return { ...service, state: "absent", detail: "no such container" };
+  const { labels, status, health, image } = container;
+  if (!isOurs(container)) {
+    const project = labels[PROJECT];
+    return {
+      ...service,
+      state: "foreign",
+      detail: `image ${image}, ${project === undefined ? "no compose project" : `compose project ${project}`}, no label of ours`,
+    };
+  }
+  if (status !== "running") return { ...service, state: "stopped", detail: `it is ${status}` };
+  if (wantedHash !== undefined && labels[CONFIG_HASH] !== wantedHash) {
+    return { ...service, state: "changed", detail: "it was made from other settings" };
+  }
+  if (health === "unhealthy") return { ...service, state: "unhealthy", detail: "its healthcheck fails" };
+  return { ...service, state: "running", detail: `running since ${container.startedAt}` };
+}
+
+async function describeSick(
+  host: HostReader,
+  name: string,
+  container: Container | null,
+): Promise<OperatorError> {
+  if (container === null) {
+    return new OperatorError({
+      exit: "unhealthy",
+      what: `The container ${name} is not there.`,
+      remedy: "Run again.",
+    });
+  }
+  const { status, health, healthOutput, exitCode } = container;
+  const log = (await host.docker.logs(name, 12)).trim();
+  return new OperatorError({
+    exit: "unhealthy",
+    what: `${name} does not work: it is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}.`,
+    ...(log === "" ? {} : { why: `Its log ends with:\n${log}` }),
+    remedy: `${healthOutput === "" ? "" : `Its healthcheck says: ${healthOutput.trim()}. `}See \`docker logs ${name}\`; when the cause is mended, run again.`,
+  });
+}

@@ -1,0 +1,245 @@
+import type { Change, Consent, Evidence, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
+import { compareCompose } from "../model/compose-compare.ts";
+import { isOurs, NAMES } from "../model/master-layout.ts";
+import {
+  driftOf,
+  evidenceOf,
+  keptName,
+  lookAtServices,
+  waitHealthy,
+  writeCompose,
+  type Project,
+  type Service,
+} from "./compose-services.ts";
+import { poll, readValues, type MasterContext } from "./master-context.ts";
+import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
+
+interface Seen {
+  readonly missingImages: readonly string[];
+  /** The compose file's name after it was replaced; null: it stays. */
+  readonly rewrite: { readonly keep: string | null } | null;
+  readonly up: readonly string[];
+  readonly restart: readonly string[];
+}
+
+type WriterChange =
+  | (Change & { readonly kind: "pull-image"; readonly image: string })
+  | (Change & { readonly kind: "write-compose"; readonly path: string; readonly keep: string | null })
+  | (Change & { readonly kind: "up"; readonly services: readonly string[] })
+  | (Change & { readonly kind: "restart"; readonly container: string });
+
+const SERVICES: readonly Service[] = [
+  { service: "kubo", container: NAMES.kubo },
+  { service: "ipfs-cluster", container: NAMES.cluster },
+];
+const NOTHING: Seen = { missingImages: [], rewrite: null, up: [], restart: [] };
+const HEALTHY_DEADLINE_MS = 180_000;
+const ANSWER_DEADLINE_MS = 60_000;
+
+const CONSENT: Consent = {
+  flag: "--provision-writer",
+  question: "No kubo and ipfs-cluster were found. Make them on this box?",
+  byDefault: true,
+  explicit: true,
+  remedy:
+    "Run again with --provision-writer to make them here, or name those that you have: --set IPFS_API_ADDR=MULTIADDR --set IPFS_CLUSTER_API_ADDR=MULTIADDR.",
+};
+
+/** kubo and an ipfs-cluster peer that may write: adopted as they are, or made by us with the operator's word. */
+export function writer(context: MasterContext, project: Project): StepSpec<Seen, WriterChange> {
+  return {
+    id: "writer",
+    title: "kubo and ipfs-cluster (the writer)",
+    probe: (host) => probe(host, context, project),
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      const { missingImages, rewrite, up, restart } = finding.seen;
+      return [
+        ...(up.length > 0 ? missingImages : []).map(
+          (image) => ({ kind: "pull-image", summary: `pull ${image}`, image }) as const,
+        ),
+        ...(rewrite === null
+          ? []
+          : [
+              {
+                kind: "write-compose",
+                summary: `write ${project.file}`,
+                path: project.file,
+                keep: rewrite.keep,
+              } as const,
+            ]),
+        ...(up.length > 0
+          ? [
+              {
+                kind: "up",
+                summary: `bring ${up.join(", ")} up, data under ${project.directory}`,
+                services: up,
+              } as const,
+            ]
+          : []),
+        ...restart.map(
+          (container) => ({ kind: "restart", summary: `restart ${container}`, container }) as const,
+        ),
+      ];
+    },
+
+    async apply(change, host, report) {
+      if (change.kind === "pull-image") await host.docker.pull(change.image, report);
+      else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
+      else if (change.kind === "restart") await host.docker.restart(change.container);
+      else
+        await host.docker.composeUp(
+          { name: project.name, file: project.file, envFile: context.layout.envFile, profiles: [] },
+          change.services,
+          report,
+        );
+    },
+
+    async verify(host) {
+      if (await isManaged(host, project, context)) await waitHealthy(host, SERVICES, HEALTHY_DEADLINE_MS);
+      const values = await readValues(host, context);
+      const last: { fault: string } = { fault: "" };
+      const works = await poll(host, ANSWER_DEADLINE_MS, async () => {
+        const answer = await askWriter(host, values);
+        last.fault = answer.fault ?? "";
+        return answer.fault === null ? true : null;
+      });
+      if (works === true) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `The writer does not work: ${last.fault}.`,
+        remedy: `See \`docker logs ${NAMES.kubo}\` and \`docker logs ${NAMES.cluster}\`.`,
+      });
+    },
+  };
+}
+
+async function probe(host: HostReader, context: MasterContext, project: Project): Promise<Finding<Seen>> {
+  if (await isManaged(host, project, context)) return await probeManaged(host, context, project);
+  const values = await readValues(host, context);
+  const [answer, kubo, cluster, kuboUnit, clusterUnit] = await Promise.all([
+    askWriter(host, values),
+    host.docker.container(NAMES.kubo),
+    host.docker.container(NAMES.cluster),
+    host.system.unit(NAMES.kuboUnit),
+    host.system.unit(NAMES.clusterUnit),
+  ]);
+  const things = [
+    ...[kubo, cluster].flatMap((container) =>
+      container === null ? [] : [`container ${container.name} (${container.status})`],
+    ),
+    ...[kuboUnit, clusterUnit].flatMap((unit) =>
+      unit === null || !unit.loaded ? [] : [`unit ${unit.name} (${unit.active ? "active" : "not active"})`],
+    ),
+  ];
+  const configs = [kubo, cluster].flatMap((container) =>
+    (container?.mounts ?? []).map(({ source, destination }) => `${source} on ${destination}`),
+  );
+  const evidence: Evidence = {
+    found: things.join(", ") || "no container, no unit",
+    ...answer.evidence,
+    ...(configs.length > 0 ? { data: configs.join(", ") } : {}),
+  };
+  if (answer.fault === null)
+    return {
+      state: "ours",
+      seen: NOTHING,
+      evidence: {
+        ...evidence,
+        adopted: "yes: never restarted, rewritten or upgraded",
+        pinset: await describePins(host, values),
+      },
+    };
+  const elsewhere =
+    context.settings.get("IPFS_CLUSTER_API_ADDR")?.origin !== "default" &&
+    things.length === 0 &&
+    !context.provisionWriter;
+  if (elsewhere || things.length > 0 || isHalf(answer)) {
+    return {
+      state: "foreign",
+      evidence,
+      why: `A writer is ${elsewhere ? "named in the settings" : "here"}, but it does not work: ${answer.fault}.`,
+      remedy: things.some((thing) => thing.startsWith("unit"))
+        ? `Start it (systemctl start ${NAMES.kuboUnit} ${NAMES.clusterUnit}) and run again.`
+        : "Start or mend it and run again; or remove what is left of it, and run with --provision-writer.",
+    };
+  }
+  const seen: Seen = {
+    ...NOTHING,
+    missingImages: await missingImages(host, context),
+    rewrite: { keep: null },
+    up: SERVICES.map(({ service }) => service),
+  };
+  return { state: "absent", seen, evidence, consent: CONSENT };
+}
+
+async function probeManaged(
+  host: HostReader,
+  context: MasterContext,
+  project: Project,
+): Promise<Finding<Seen>> {
+  const text = await host.files.readText(project.file);
+  const comparison = compareCompose(text, project, context.hash);
+  const states = await lookAtServices(host, context, project, SERVICES, []);
+  const evidence = { ...evidenceOf(states), [project.file]: comparison.state };
+  if (comparison.state === "not-ours") {
+    return {
+      state: "foreign",
+      evidence,
+      why: `${project.file} was not written by fula-node.`,
+      remedy: "Move it away if it is not needed.",
+    };
+  }
+  const foreign = states.filter(({ state }) => state === "foreign");
+  if (foreign.length > 0) {
+    const why = foreign
+      .map(({ container, detail }) => `The container ${container} is not ours (${detail}).`)
+      .join(" ");
+    return {
+      state: "foreign",
+      evidence,
+      why,
+      remedy:
+        "One of the two is ours, so this is no writer to adopt. Remove the other one if it is not needed.",
+    };
+  }
+  const stale = await staleScripts(host, project);
+  const sameFile = comparison.state === "same";
+  const keep = text === null || sameFile ? null : keptName(project, text, context.hash);
+  const rewrite = sameFile && stale.length === 0 ? null : { keep };
+  const seen: Seen = {
+    missingImages: await missingImages(host, context),
+    rewrite,
+    up: states
+      .filter(({ state }) => state !== "running" && state !== "unhealthy")
+      .map(({ service }) => service),
+    restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
+  };
+  const drift = [
+    ...(sameFile ? [] : [`${project.file}: ${comparison.state}`]),
+    ...stale.map((path) => `${path} is missing or differs`),
+    ...driftOf(states),
+  ];
+  return drift.length === 0 ? { state: "ours", seen, evidence } : { state: "drifted", seen, drift, evidence };
+}
+
+/** Ours are containers with our label, and a compose file with our marker where one of ours would lie. */
+async function isManaged(host: HostReader, project: Project, context: MasterContext): Promise<boolean> {
+  const containers = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
+  if (containers.some((container) => container !== null && isOurs(container))) return true;
+  const state = compareCompose(await host.files.readText(project.file), project, context.hash).state;
+  return state !== "absent" && state !== "not-ours";
+}
+
+function isHalf({ kubo, cluster }: WriterAnswer): boolean {
+  return kubo || cluster;
+}
+
+async function missingImages(host: HostReader, { settings }: MasterContext): Promise<readonly string[]> {
+  const images = ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");
+  const present = await Promise.all(images.map((image) => host.docker.image(image)));
+  return images.filter((_, index) => present[index] === null);
+}

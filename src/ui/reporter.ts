@@ -1,0 +1,21 @@
+import type { Listener, PlanItem, RunEvent } from "../engine/events.ts";
+import type { OperatorError } from "../errors.ts";
+
+/** What a verb ends with: an object for `--json`, and lines for people. */
+export interface Result {
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly lines: readonly string[];
+}
+
+/** Shows a run to whoever watches: a person at a terminal, a log, or a program. */
+export interface Reporter {
+  readonly listen: Listener;
+  /** A line that is neither result nor error: progress, a note. */
+  note(line: string): void;
+  result(result: Result): void;
+  error(error: OperatorError, exitCode: number): void;
+  /** Ends whatever is being drawn. */
+  close(): Promise<void>;
+}
+
+export type { PlanItem, RunEvent };

@@ -1,0 +1,126 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { OperatorError } from "../../src/errors.ts";
+import { openCluster } from "../../src/host/cluster.ts";
+import type { Cluster } from "../../src/host/cluster.ts";
+import { apiPin, startClusterDouble } from "../support/cluster-double.ts";
+import type { ClusterDouble, ListFault } from "../support/cluster-double.ts";
+import { cidOf } from "../support/cids.ts";
+import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
+
+const PINS = Array.from({ length: 50 }, (_, index) => ({ cid: cidOf(`fault ${index}`) }));
+
+describe("a list that is not complete", () => {
+  let double: ClusterDouble;
+  let cluster: Cluster;
+  beforeEach(async () => {
+    double = await startClusterDouble({ pins: PINS });
+    cluster = openCluster({ endpoint: double.url, listingTimeoutMs: 300 });
+  });
+  afterEach(async () => {
+    cluster.close();
+    await double.stop();
+  });
+
+  const faults: readonly { readonly fault: ListFault; readonly says: RegExp }[] = [
+    { fault: { kind: "cut", afterLines: 20, how: "fin" }, says: /cut off after \d+ bytes/ },
+    { fault: { kind: "cut", afterLines: 20, how: "reset" }, says: /cut off/ },
+    { fault: { kind: "cut", afterLines: 50, how: "fin" }, says: /cut off after \d+ bytes/ },
+    { fault: { kind: "late-error", message: "datastore closed" }, says: /datastore closed/ },
+    { fault: { kind: "no-trailer" }, says: /X-Stream-Error/ },
+    { fault: { kind: "first-error", message: "boom" }, says: /answered 500.*boom/ },
+    { fault: { kind: "stall", afterLines: 20 }, says: /cut off/ },
+    { fault: { kind: "stops-listening" }, says: /stopped answering/ },
+  ];
+  test.each(faults)("is refused: $fault", async ({ fault, says }) => {
+    double.faults.allocations = fault;
+    const thrown = await cluster.list("allocations", () => undefined).then(
+      () => expect.unreachable(),
+      (error: unknown) => error,
+    );
+    expect(thrown).toBeInstanceOf(OperatorError);
+    expect((thrown as OperatorError).exit).toBe("unavailable");
+    expect((thrown as OperatorError).what).toMatch(says);
+  });
+
+  test("is accepted once nothing is wrong any more", async () => {
+    await cluster.list("allocations", () => undefined);
+  });
+});
+
+describe("credentials", () => {
+  test("are sent to this machine, and asked for when missing", async () => {
+    const double = await startClusterDouble({ pins: PINS });
+    double.auth = "operator:pass:word";
+    const known = openCluster({ endpoint: double.url, basicAuth: "operator:pass:word" });
+    const unknown = openCluster({ endpoint: double.url });
+    try {
+      expect((await known.identity()).peername).toBe("master");
+      await expect(unknown.identity()).rejects.toMatchObject({ exit: "settings" });
+      await expect(unknown.list("allocations", () => undefined)).rejects.toMatchObject({ exit: "settings" });
+    } finally {
+      known.close();
+      unknown.close();
+      await double.stop();
+    }
+  });
+
+  test("never go in clear to another host, and never into a message", () => {
+    for (const endpoint of ["http://192.0.2.7:9094", "/ip4/192.0.2.7/tcp/9094", "/dns4/cluster.example/tcp/9094"]) {
+      const open = (): unknown => openCluster({ endpoint, basicAuth: "operator:hunter2" });
+      expect(open).toThrow(/in clear/);
+      expect(open).not.toThrow(/hunter2/);
+    }
+    for (const endpoint of ["https://192.0.2.7", "/ip4/127.0.0.1/tcp/9094", "/unix/run/cluster.sock", "http://[::1]:1"]) {
+      openCluster({ endpoint, basicAuth: "operator:hunter2" }).close();
+    }
+  });
+
+  test("do not belong into the address", () => {
+    expect(() => openCluster({ endpoint: "http://a:hunter2@127.0.0.1:9094" })).toThrow(/holds a user name/);
+  });
+});
+
+test("a cluster that is not there is unavailable", async () => {
+  const double = await startClusterDouble({});
+  await double.stop();
+  const cluster = openCluster({ endpoint: double.url });
+  await expect(cluster.identity()).rejects.toMatchObject({ exit: "unavailable" });
+  await expect(cluster.list("status", () => undefined)).rejects.toMatchObject({ exit: "unavailable" });
+});
+
+test("an abort ends what is under way", async () => {
+  const double = await startClusterDouble({ pins: PINS });
+  double.faults.status = { kind: "stall", afterLines: 3 };
+  const deadline = new AbortController();
+  const cluster = openCluster({ endpoint: double.url, signal: deadline.signal });
+  const listing = cluster.list("status", () => undefined);
+  deadline.abort(new Error("the deadline has passed"));
+  await expect(listing).rejects.toMatchObject({ exit: "unavailable" });
+  await double.stop();
+});
+
+const programs = await findPrograms();
+describe.skipIf(typeof programs === "string")("the real ipfs-cluster, ended in the middle of a list", () => {
+  test.each(["SIGTERM", "SIGKILL"] as const)("by %s: the list is refused", async (signal) => {
+    if (typeof programs === "string") return;
+    const metadata = Object.fromEntries(Array.from({ length: 20 }, (_, key) => [`key-${key}`, "x".repeat(100)]));
+    const pinset = Array.from({ length: 20_000 }, (_, index) => {
+      return `${JSON.stringify(apiPin({ cid: cidOf(`kill ${index}`), metadata }))}\n`;
+    }).join("");
+    const real = await startRealCluster(programs, { peers: 1, pinset });
+    const master = real.peers[0] as (typeof real.peers)[number];
+    const cluster = openCluster({ endpoint: master.apiUrl });
+    try {
+      let blocks = 0;
+      const listing = cluster.list("allocations", async () => {
+        blocks += 1;
+        if (blocks === 3) await master.stopCluster(signal);
+      });
+      await expect(listing).rejects.toMatchObject({ exit: "unavailable" });
+      expect(blocks).toBeGreaterThanOrEqual(3);
+    } finally {
+      cluster.close();
+      await real.stop();
+    }
+  });
+});

@@ -1,0 +1,53 @@
+/** What a box holds, in a form that two moments can be compared by: equal means that nothing was changed between them. */
+export interface BoxSnapshot {
+  /** By path: kind, mode, owner, time of the last change, and the content's sha256 or the link's target. */
+  readonly files: Readonly<Record<string, string>>;
+  /** The box's own engine; null where none answers. */
+  readonly docker: {
+    /** By name: id, start time, state. */
+    readonly containers: Readonly<Record<string, string>>;
+    readonly volumes: readonly string[];
+    /** By name: id. */
+    readonly networks: Readonly<Record<string, string>>;
+    /** By name and tag: id. */
+    readonly images: Readonly<Record<string, string>>;
+  } | null;
+}
+
+/** Prints every part below, each closed by an empty line. Paths that do not exist are simply absent. */
+export const SNAPSHOT_SCRIPT = String.raw`
+set -euo pipefail
+find "$@" -printf '%p\t%y %m %u:%g %T@ %l\n' 2>/dev/null | sort || true
+echo
+find "$@" -type f -exec sha256sum {} + 2>/dev/null | sed -E 's/^(\S+)  (.*)$/\2\t\1/' || true
+echo
+if docker version >/dev/null 2>&1; then
+  docker ps --all --quiet | xargs -r docker inspect --format '{{.Name}}{{"\t"}}{{.Id}} {{.State.StartedAt}} {{.State.Status}}'
+  echo
+  docker volume ls --format '{{.Name}}{{"\t"}}' | sort
+  echo
+  docker network ls --no-trunc --format '{{.Name}}{{"\t"}}{{.ID}}'
+  echo
+  docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}{{"\t"}}{{.ID}}'
+fi
+`;
+
+/** Reads what SNAPSHOT_SCRIPT printed. */
+export function parseSnapshot(output: string): BoxSnapshot {
+  const [stats = {}, hashes = {}, containers, volumes, networks, images] = splitParts(output);
+  const files = Object.fromEntries(
+    Object.entries(stats).map(([path, stat]) => [path, `${stat} ${hashes[path] ?? ""}`.trim()]),
+  );
+  if (!containers || !volumes || !networks || !images) return { files, docker: null };
+  return { files, docker: { containers, volumes: Object.keys(volumes), networks, images } };
+}
+
+function splitParts(output: string): Record<string, string>[] {
+  const parts: Record<string, string>[] = [{}];
+  for (const line of output.split("\n")) {
+    const [key, value] = line.split("\t");
+    if (!key) parts.push({});
+    else Object.assign(parts.at(-1) ?? {}, { [key]: value ?? "" });
+  }
+  return parts;
+}

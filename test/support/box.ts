@@ -1,0 +1,230 @@
+import { randomBytes } from "node:crypto";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import {
+  type BoxImage,
+  createContainer,
+  createNetwork,
+  createVolume,
+  docker,
+  removeContainer,
+  removeEverything,
+} from "./box-engine.ts";
+import { type BoxSnapshot, parseSnapshot, SNAPSHOT_SCRIPT } from "./box-snapshot.ts";
+
+export { requireBoxes } from "./box-engine.ts";
+
+export interface BootOptions {
+  /** The box's hostname, and its name on `network`. */
+  readonly name?: string;
+  readonly image: BoxImage;
+  /** A network made by `Box.network`; else the engine's default bridge. */
+  readonly network?: string;
+  /** `seeded` has every served image pulled already: the default of `docker`. `fresh` is the default of `plain`. */
+  readonly dockerVolume?: "fresh" | "seeded";
+}
+
+export interface ExecOptions {
+  readonly input?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly user?: string;
+  /** Afterwards the command is killed inside the box and its exit code is 124. */
+  readonly timeoutMs?: number;
+  /** Gives the command a terminal: what it writes arrives on stdout alone. */
+  readonly tty?: boolean;
+}
+
+export interface ExecResult {
+  readonly exitCode: number;
+  /** Without the last newline; so is stderr. */
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const BOOT_DEADLINE_MS = 90_000;
+const EXEC_TIMEOUT_MS = 600_000;
+
+/** A Debian 13 machine of its own: systemd as PID 1, its own address, its own Docker engine (facts: test/images/README.md). */
+export class Box {
+  readonly name: string;
+  /** The container's name in the outer engine. */
+  readonly container: string;
+  readonly #image: BoxImage;
+
+  private constructor(name: string, container: string, image: BoxImage) {
+    this.name = name;
+    this.container = container;
+    this.#image = image;
+  }
+
+  /** Boots a box and waits until systemd has started everything and the box's engine, if it has one, answers. */
+  static async boot({ image, network, ...options }: BootOptions): Promise<Box> {
+    const suffix = randomBytes(4).toString("hex");
+    const name = options.name ?? `box-${suffix}`;
+    const box = new Box(name, `fula-node-box-${name}-${suffix}`, image);
+    try {
+      await createVolume(box.container, options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh"));
+      await createContainer({ container: box.container, hostname: name, image, network });
+      await box.#untilReady();
+    } catch (error) {
+      await box.destroy();
+      throw error;
+    }
+    return box;
+  }
+
+  /** Makes a network for boxes and gives its name; `Box.destroyAll` removes it. */
+  static async network(): Promise<string> {
+    const name = `fula-node-box-net-${randomBytes(4).toString("hex")}`;
+    await createNetwork(name);
+    return name;
+  }
+
+  /** Removes the boxes, volumes and networks of all runs, this one's included. */
+  static async destroyAll(): Promise<void> {
+    await removeEverything();
+  }
+
+  /** Runs a command (a string is given to bash) and reports how it ended; never throws because of an exit code. */
+  async exec(command: readonly string[] | string, options: ExecOptions = {}): Promise<ExecResult> {
+    const timeoutMs = options.timeoutMs ?? EXEC_TIMEOUT_MS;
+    const result = await execa("docker", this.#execArguments(command, timeoutMs, options), {
+      ...(options.input === undefined ? { stdin: "ignore" } : { input: options.input }),
+      reject: false,
+      // The box ends the command itself; this is for one that is paused or dead.
+      timeout: timeoutMs + 15_000,
+    });
+    const { exitCode = 124, stdout, stderr } = result;
+    return {
+      exitCode,
+      stdout,
+      stderr: stderr || (result.exitCode === undefined ? (result.message ?? "") : ""),
+    };
+  }
+
+  /** Like `exec`, but throws with all the output unless the exit code is 0. */
+  async run(command: readonly string[] | string, options: ExecOptions = {}): Promise<ExecResult> {
+    const result = await this.exec(command, options);
+    if (result.exitCode === 0) return result;
+    const shown = typeof command === "string" ? command : command.join(" ");
+    throw new Error(
+      `${this.name}: exit code ${result.exitCode} from: ${shown}\n--- stdout\n${result.stdout}\n--- stderr\n${result.stderr}`,
+    );
+  }
+
+  /** Copies a file or a directory of this machine into the box, as `docker cp` does; parent directories are made. */
+  async copyIn(hostPath: string, boxPath: string): Promise<void> {
+    await this.run(["mkdir", "-p", dirname(boxPath)]);
+    await docker("cp", hostPath, `${this.container}:${boxPath}`);
+  }
+
+  /** Writes a file as root with exactly that mode; parent directories are made. */
+  async writeFile(path: string, text: string, mode = 0o644): Promise<void> {
+    const script = 'mkdir -p "$(dirname "$1")" && (umask 077 && cat >"$1") && chmod "$2" "$1"';
+    await this.run(["bash", "-c", script, "write", path, mode.toString(8)], { input: text });
+  }
+
+  /** The file's text, byte for byte; throws when there is none. */
+  async readFile(path: string): Promise<string> {
+    const { stdout } = await execa("docker", ["exec", this.container, "cat", path], {
+      stripFinalNewline: false,
+    });
+    return stdout;
+  }
+
+  /** The box's address on its network. It may be another one after `start`. */
+  async address(): Promise<string> {
+    const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+    const [address] = (await docker("inspect", "--format", format, this.container)).split(" ");
+    if (!address) throw new Error(`${this.name} has no address`);
+    return address;
+  }
+
+  /** A power cut: every process of the box is gone at once. What was written to files, synced or not, stays. */
+  async kill(): Promise<void> {
+    await docker("kill", this.container);
+  }
+
+  /** Boots a killed box again, on the same disk. */
+  async start(): Promise<void> {
+    await docker("start", this.container);
+    await this.#untilReady();
+  }
+
+  /** A hang: nothing in the box runs until `unpause`. */
+  async pause(): Promise<void> {
+    await docker("pause", this.container);
+  }
+
+  async unpause(): Promise<void> {
+    await docker("unpause", this.container);
+  }
+
+  /** A partition: takes the box off its network. */
+  async disconnect(network: string): Promise<void> {
+    await docker("network", "disconnect", network, this.container);
+  }
+
+  /** Heals a partition; the box keeps its name there. */
+  async connect(network: string): Promise<void> {
+    await docker("network", "connect", "--alias", this.name, network, this.container);
+  }
+
+  /** Removes the box and all its data. */
+  async destroy(): Promise<void> {
+    await removeContainer(this.container);
+  }
+
+  /** Makes the box's own engine have these images, pulling those it lacks from the test registry. */
+  async preloadImages(names: readonly string[]): Promise<void> {
+    const script =
+      'for image; do docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image"; done';
+    await this.run(["bash", "-ec", script, "preload", ...names]);
+  }
+
+  /** The files under these paths and the whole state of the box's engine, to assert that nothing was changed. */
+  async snapshot(
+    paths: readonly string[] = ["/opt", "/etc/cron.d", "/etc/systemd/system"],
+  ): Promise<BoxSnapshot> {
+    const { stdout } = await this.run(["bash", "-c", SNAPSHOT_SCRIPT, "snapshot", ...paths]);
+    return parseSnapshot(stdout);
+  }
+
+  #execArguments(command: readonly string[] | string, timeoutMs: number, options: ExecOptions): string[] {
+    const words = typeof command === "string" ? ["bash", "-c", command] : [...command];
+    // docker gives a terminal only to callers that have one; script(1) makes one.
+    const inner = options.tty ? ["script", "-qec", quoteForShell(words), "/dev/null"] : words;
+    const flags = [
+      ...(options.input === undefined ? [] : ["--interactive"]),
+      ...(options.user === undefined ? [] : [`--user=${options.user}`]),
+      ...Object.entries(options.env ?? {}).map(([key, value]) => `--env=${key}=${value}`),
+    ];
+    return ["exec", ...flags, this.container, "timeout", "--kill-after=5", `${timeoutMs / 1000}`, ...inner];
+  }
+
+  async #untilReady(): Promise<void> {
+    const deadline = Date.now() + BOOT_DEADLINE_MS;
+    const isReady =
+      "state=$(systemctl is-system-running --wait 2>&1); " +
+      '[ "$state" = running ] || [ "$state" = degraded ] || { echo "systemd: $state" >&2; exit 1; }' +
+      (this.#image === "docker" ? "; docker version >/dev/null" : "");
+    for (;;) {
+      const { exitCode, stderr } = await this.exec(isReady, {
+        timeoutMs: Math.max(deadline - Date.now(), 1000),
+      });
+      if (exitCode === 0) return;
+      if (Date.now() > deadline || stderr.includes("is not running")) {
+        const log = await docker("logs", "--tail", "20", this.container);
+        throw new Error(
+          `${this.name} did not come up within ${BOOT_DEADLINE_MS / 1000} s: ${stderr}\n${log}`,
+        );
+      }
+      await sleep(50);
+    }
+  }
+}
+
+function quoteForShell(words: readonly string[]): string {
+  return words.map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`).join(" ");
+}

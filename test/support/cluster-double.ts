@@ -1,0 +1,222 @@
+import { createServer } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+
+/** A pin as `/allocations` has it; fields that are not named get the API's own defaults. */
+export interface DoublePin {
+  readonly cid: string;
+  readonly [field: string]: unknown;
+}
+
+/** What goes wrong with a list. */
+export type ListFault =
+  | { readonly kind: "cut"; readonly afterLines: number; readonly how: "fin" | "reset" }
+  | { readonly kind: "late-error"; readonly message: string }
+  | { readonly kind: "no-trailer" }
+  | { readonly kind: "nothing" }
+  | { readonly kind: "first-error"; readonly message: string }
+  | { readonly kind: "garbage"; readonly line: string }
+  | { readonly kind: "stall"; readonly afterLines: number }
+  | { readonly kind: "stops-listening" };
+
+/** One storage node of the double. */
+export interface DoublePeer {
+  readonly id: string;
+  readonly name: string;
+  /** A member; false: it is gone, as a dead peer is after its ping has expired. */
+  present: boolean;
+  /** It does not trust the peer that is asked: a member that tells nothing. */
+  silent: boolean;
+  kuboError: string;
+  /** The status it gives of a CID; left out: pinned where allocated or everywhere, else remote. */
+  readonly statuses: Map<string, string>;
+}
+
+/** An ipfs-cluster REST API over a pinset in memory, with the real one's trailers, 204s and faults. */
+export interface ClusterDouble {
+  readonly url: string;
+  readonly pins: Map<string, DoublePin>;
+  readonly peers: DoublePeer[];
+  readonly faults: { allocations?: ListFault; status?: ListFault };
+  /** CIDs whose direct mode makes the bulk status wrong (tracker bug) but not the single one. */
+  readonly misreported: Set<string>;
+  /** `METHOD path` of every request. */
+  readonly requests: string[];
+  /** `user:password` that is demanded. */
+  auth: string | null;
+  stop(): Promise<void>;
+}
+
+/** The API's own form of a pin. */
+export function apiPin(pin: DoublePin): Readonly<Record<string, unknown>> {
+  return {
+    replication_factor_min: -1,
+    replication_factor_max: -1,
+    name: "",
+    mode: "recursive",
+    shard_size: 0,
+    user_allocations: null,
+    expire_at: "0001-01-01T00:00:00Z",
+    metadata: null,
+    pin_update: null,
+    origins: [],
+    type: "pin",
+    allocations: [],
+    max_depth: -1,
+    reference: null,
+    timestamp: "2026-01-01T00:00:00Z",
+    ...pin,
+  };
+}
+
+/** Starts a double on a free port of the loopback. */
+export async function startClusterDouble(options: {
+  readonly pins?: readonly DoublePin[];
+  readonly peers?: number;
+}): Promise<ClusterDouble> {
+  const double = new Double(options.pins ?? [], options.peers ?? 1);
+  await double.listen();
+  return double;
+}
+
+class Double implements ClusterDouble {
+  readonly pins: Map<string, DoublePin>;
+  readonly peers: DoublePeer[];
+  readonly faults: { allocations?: ListFault; status?: ListFault } = {};
+  readonly misreported = new Set<string>();
+  readonly requests: string[] = [];
+  auth: string | null = null;
+  url = "";
+  readonly #server = createServer((request, response) => this.#answer(request, response));
+  readonly #sockets = new Set<Socket>();
+
+  constructor(pins: readonly DoublePin[], peers: number) {
+    this.pins = new Map(pins.map((pin) => [pin.cid, pin]));
+    this.peers = Array.from({ length: peers }, (_, index) => ({
+      id: `12D3KooWPeer${index}`,
+      name: index === 0 ? "master" : `follower-${index}`,
+      present: true,
+      silent: false,
+      kuboError: "",
+      statuses: new Map<string, string>(),
+    }));
+    this.#server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? "/", "http://double");
+    this.requests.push(`${request.method} ${url.pathname}`);
+    if (this.auth !== null && request.headers.authorization !== `Basic ${Buffer.from(this.auth).toString("base64")}`) {
+      return sendJson(response, 401, { code: 401, message: "Unauthorized" });
+    }
+    const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
+    const [first = "", second, third] = parts;
+    if (request.method === "POST") return this.#recover(response, second ?? "", third);
+    if (first === "id") return sendJson(response, 200, this.#identity(this.peers[0] as DoublePeer));
+    if (first === "peers") return this.#list(response, this.#members().map((peer) => this.#identity(peer)), undefined);
+    if (first === "monitor") return sendJson(response, 200, this.#metrics(third ?? ""));
+    if (first === "allocations" && second === undefined) {
+      return this.#list(response, [...this.pins.values()].map(apiPin), this.faults.allocations);
+    }
+    if (first === "allocations") return this.#allocation(response, second ?? "");
+    if (first === "pins" && second === undefined) {
+      return this.#list(response, [...this.pins.keys()].map((cid) => this.#status(cid, true)), this.faults.status);
+    }
+    if (first === "pins") return sendJson(response, 200, this.#status(second ?? "", false));
+    sendJson(response, 404, { code: 404, message: "not found" });
+  }
+
+  #members(): readonly DoublePeer[] {
+    return this.peers.filter((peer) => peer.present);
+  }
+
+  #identity(peer: DoublePeer): unknown {
+    return {
+      id: peer.id,
+      addresses: [],
+      cluster_peers: this.#members().map((member) => member.id),
+      version: "1.1.6",
+      error: "",
+      ipfs: { id: `ipfs-${peer.id}`, addresses: [], error: peer.kuboError },
+      peername: peer.name,
+    };
+  }
+
+  #metrics(name: string): unknown {
+    const value = name === "freespace" ? "1000000" : "{}";
+    return this.#members().map((peer) => ({ name, peer: peer.id, value, valid: true }));
+  }
+
+  #allocation(response: ServerResponse, cid: string): void {
+    const pin = this.pins.get(cid);
+    if (pin === undefined) return sendJson(response, 404, { code: 404, message: "pin is not part of the pinset" });
+    sendJson(response, 200, apiPin(pin));
+  }
+
+  #status(cid: string, bulk: boolean): unknown {
+    const pin = this.pins.get(cid);
+    const allocations = (pin?.["allocations"] as readonly string[] | undefined) ?? [];
+    const everywhere = ((pin?.["replication_factor_min"] as number | undefined) ?? -1) < 0;
+    const map: Record<string, unknown> = {};
+    for (const peer of this.#members()) {
+      if (peer.silent) continue;
+      const wished = pin !== undefined && (everywhere || allocations.includes(peer.id));
+      const usual = wished ? "pinned" : pin === undefined ? "unpinned" : "remote";
+      const told = bulk && wished && this.misreported.has(cid) ? "unexpectedly_unpinned" : undefined;
+      const status = told ?? peer.statuses.get(cid) ?? usual;
+      map[peer.id] = { peername: peer.name, status, timestamp: "2026-01-01T00:00:00Z", error: "", attempt_count: 0 };
+    }
+    if (!bulk) {
+      for (const id of allocations) map[id] ??= { peername: "", status: "cluster_error", error: "dial", attempt_count: 0 };
+    }
+    return { cid, name: pin?.["name"] ?? "", allocations, origins: [], metadata: null, peer_map: map };
+  }
+
+  #recover(response: ServerResponse, cid: string, verb: string | undefined): void {
+    if (verb !== "recover") return sendJson(response, 404, { code: 404, message: "not found" });
+    for (const peer of this.peers) peer.statuses.delete(cid);
+    sendJson(response, 200, this.#status(cid, false));
+  }
+
+  #list(response: ServerResponse, items: readonly unknown[], fault: ListFault | undefined): void {
+    if (fault?.kind === "first-error") return sendJson(response, 500, { code: 500, message: fault.message });
+    if (items.length === 0 || fault?.kind === "nothing") {
+      response.writeHead(204, { "content-type": "application/json" }).end();
+      return;
+    }
+    const headers = { "content-type": "application/json" };
+    response.writeHead(200, fault?.kind === "no-trailer" ? headers : { ...headers, trailer: "X-Stream-Error" });
+    const lastLine = fault?.kind === "cut" || fault?.kind === "stall" ? fault.afterLines : items.length;
+    for (const item of items.slice(0, lastLine)) response.write(`${JSON.stringify(item)}\n`);
+    if (fault?.kind === "stall") return;
+    if (fault?.kind === "cut") {
+      const socket = response.socket as Socket;
+      response.write("", () => (fault.how === "fin" ? socket.end() : socket.resetAndDestroy()));
+      return;
+    }
+    if (fault?.kind === "garbage") response.write(`${fault.line}\n`);
+    if (fault?.kind === "stops-listening") this.#server.close();
+    if (fault?.kind !== "no-trailer") {
+      const late = fault?.kind === "late-error" ? [["X-Stream-Error", fault.message] as [string, string]] : [];
+      response.addTrailers([["X-Stream-Error", ""], ...late]);
+    }
+    response.end();
+  }
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+}

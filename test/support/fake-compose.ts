@@ -1,0 +1,141 @@
+import { createHash } from "node:crypto";
+import { parse as parseYaml } from "yaml";
+import { OperatorError } from "../../src/errors.ts";
+import type { Container } from "../../src/host/host.ts";
+
+/** One container as a compose file wants it, with the hash that tells whether it has to be made anew. */
+export interface WantedContainer {
+  readonly service: string;
+  readonly container: Omit<Container, "id" | "imageId" | "startedAt" | "pid" | "status">;
+  readonly configHash: string;
+}
+
+/** What one compose file wants: containers, and the named volumes with their labels. */
+export interface WantedProject {
+  readonly containers: readonly WantedContainer[];
+  readonly volumes: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
+}
+
+interface ComposeService {
+  readonly container_name?: string;
+  readonly image?: string;
+  readonly profiles?: readonly string[];
+  readonly labels?: unknown;
+  readonly environment?: unknown;
+  readonly network_mode?: string;
+  readonly healthcheck?: unknown;
+  readonly volumes?: readonly (string | { type?: string; source?: string; target?: string })[];
+  readonly ports?: readonly unknown[];
+}
+
+interface ComposeFile {
+  readonly services?: Readonly<Record<string, ComposeService>>;
+  readonly volumes?: Readonly<Record<string, { name?: string; labels?: unknown } | null>>;
+}
+
+/** A compose document and what its `${KEY}`s stand for. */
+export interface FakeProject {
+  readonly name: string;
+  readonly file: string;
+  readonly text: string;
+  readonly profiles: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/**
+ * What Docker Compose would make of a document: interpolation, profiles, container names, labels,
+ * mounts. Only as much of Compose as the product's own files use.
+ */
+export function readComposeProject(project: FakeProject): WantedProject {
+  const parsed = interpolate(parseYaml(project.text), project.environment) as ComposeFile;
+  const volumeName = (key: string) => parsed.volumes?.[key]?.name ?? `${project.name}_${key}`;
+  const active = Object.entries(parsed.services ?? {}).filter(
+    ([, { profiles }]) => profiles === undefined || profiles.some((one) => project.profiles.includes(one)),
+  );
+  const volumes = Object.entries(parsed.volumes ?? {}).map(([key, volume]) => ({
+    name: volumeName(key),
+    labels: { ...pairs(volume?.labels), "com.docker.compose.project": project.name },
+  }));
+  return {
+    volumes,
+    containers: active.map(([service, spec]) => ({
+      service,
+      configHash: createHash("sha256").update(JSON.stringify(spec)).digest("hex"),
+      container: containerOf(project, service, spec, volumeName),
+    })),
+  };
+}
+
+function containerOf(
+  project: FakeProject,
+  service: string,
+  spec: ComposeService,
+  volumeName: (key: string) => string,
+): WantedContainer["container"] {
+  return {
+    name: spec.container_name ?? `${project.name}-${service}-1`,
+    image: spec.image ?? `${project.name}-${service}`,
+    labels: {
+      ...pairs(spec.labels),
+      "com.docker.compose.project": project.name,
+      "com.docker.compose.service": service,
+      "com.docker.compose.project.config_files": project.file,
+    },
+    env: pairs(spec.environment),
+    health: spec.healthcheck === undefined ? null : "healthy",
+    healthOutput: "",
+    exitCode: 0,
+    restartCount: 0,
+    networkMode: spec.network_mode ?? `${project.name}_default`,
+    mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, volumeName)),
+    publishedPorts: (spec.ports ?? []).map((port) => Number(String(port).split(":").at(-2))),
+  };
+}
+
+function mountOf(
+  volume: string | { type?: string; source?: string; target?: string },
+  volumeName: (key: string) => string,
+): Container["mounts"][number] {
+  const [source = "", destination = ""] =
+    typeof volume === "string" ? volume.split(":") : [volume.source, volume.target];
+  if (source.startsWith("/")) return { type: "bind", name: "", source, destination };
+  const name = volumeName(source);
+  return { type: "volume", name, source: `/var/lib/docker/volumes/${name}/_data`, destination };
+}
+
+function pairs(value: unknown): Record<string, string> {
+  if (value === undefined || value === null) return {};
+  const entries = Array.isArray(value)
+    ? value.map((line) => {
+        const text = String(line);
+        const at = text.indexOf("=");
+        return at === -1 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+      })
+    : Object.entries(value).map(([key, one]) => [key, one === null ? "" : String(one)]);
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+function interpolate(value: unknown, env: Readonly<Record<string, string>>): unknown {
+  if (typeof value === "string") return interpolateText(value, env);
+  if (Array.isArray(value)) return value.map((one) => interpolate(one, env));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, interpolate(one, env)]));
+}
+
+const REFERENCE = /\$\$|\$\{(?<key>\w+)(?:(?<kind>:\?|:-|\?|-)(?<rest>[^}]*))?\}/g;
+
+function interpolateText(text: string, env: Readonly<Record<string, string>>): string {
+  return text.replace(REFERENCE, (whole: string, key: string | undefined, kind = "", rest = "") => {
+    if (whole === "$$" || key === undefined) return "$";
+    const value = env[key];
+    const missing = value === undefined || (value === "" && String(kind).startsWith(":"));
+    if (!missing) return value;
+    if (String(kind).endsWith("?")) {
+      throw new OperatorError({
+        exit: "unavailable",
+        what: `required variable ${key} is missing a value: ${rest}`,
+      });
+    }
+    return String(rest);
+  });
+}

@@ -1,0 +1,268 @@
+import { createHash } from "node:crypto";
+import { parse as parseEnv } from "dotenv";
+import { OperatorError } from "../../src/errors.ts";
+import type { ComposeProject, Container, Docker, DockerVersion } from "../../src/host/host.ts";
+import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
+import type { WriteGate } from "./write-gate.ts";
+
+interface FakeImage {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+interface FakeVolume {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly mountpoint: string;
+}
+
+const PROJECT = "com.docker.compose.project";
+const CONFIG_HASH = "com.docker.compose.config-hash";
+
+/** The engine of a fake host: up and empty, until a test says otherwise. */
+export class FakeDocker implements Docker {
+  /** Null where no engine answers; `whyUnreachable` then says why. */
+  engine: DockerVersion | null = {
+    version: "26.1.5",
+    apiVersion: "1.45",
+    minApiVersion: "1.24",
+    rootDirectory: "/var/lib/docker",
+    rootless: false,
+  };
+  whyUnreachable = "no /var/run/docker.sock";
+  compose: string | null = "2.26.1";
+  buildx: string | null = "0.13.1";
+  readonly boxes = new Map<string, Container>();
+  readonly images = new Map<string, FakeImage>();
+  readonly volumes = new Map<string, FakeVolume>();
+  readonly logTexts = new Map<string, string>();
+  /** What a registry offers: pulling anything else fails. */
+  readonly registry = new Map<string, Readonly<Record<string, string>>>();
+  /** What `docker load` finds in an archive, by its path. */
+  readonly archives = new Map<string, readonly string[]>();
+  /** Has the last word on a container that compose or a restart has just started: its health, its exit. */
+  onStart: (container: Container) => Container = (container) => container;
+  readonly #gate: WriteGate;
+  readonly #now: () => Date;
+  readonly #textOf: (path: string) => string;
+  #made = 0;
+
+  /** `textOf` gives the text of a file on the fake box. */
+  constructor(gate: WriteGate, now: () => Date, textOf: (path: string) => string) {
+    this.#gate = gate;
+    this.#now = now;
+    this.#textOf = textOf;
+  }
+
+  /** Puts a container there as somebody else would, without the gate; running and without healthcheck unless told. */
+  putContainer(name: string, fields: Partial<Container> = {}): Container {
+    this.#made += 1;
+    const container: Container = {
+      id: digest(`container ${this.#made}`),
+      name,
+      image: "busybox:latest",
+      imageId: `sha256:${digest(fields.image ?? "busybox:latest")}`,
+      labels: {},
+      env: {},
+      status: "running",
+      health: null,
+      healthOutput: "",
+      exitCode: 0,
+      restartCount: 0,
+      startedAt: this.#now().toISOString(),
+      pid: 1000 + this.#made,
+      networkMode: "host",
+      mounts: [],
+      publishedPorts: [],
+      ...fields,
+    };
+    this.boxes.set(name, container);
+    return container;
+  }
+
+  /** Puts an image there, without the gate. */
+  putImage(reference: string, labels: Readonly<Record<string, string>> = {}): void {
+    this.images.set(reference, { id: `sha256:${digest(reference + JSON.stringify(labels))}`, labels });
+  }
+
+  /** Puts a volume there, without the gate. */
+  putVolume(name: string, labels: Readonly<Record<string, string>> = {}): void {
+    this.volumes.set(name, { name, labels, mountpoint: `/var/lib/docker/volumes/${name}/_data` });
+  }
+
+  async version(): Promise<DockerVersion | null> {
+    this.#gate.look();
+    return this.engine;
+  }
+
+  async unreachable(): Promise<string | null> {
+    this.#gate.look();
+    return this.engine === null ? this.whyUnreachable : null;
+  }
+
+  async composeVersion(): Promise<string | null> {
+    this.#gate.look();
+    return this.compose;
+  }
+
+  async buildxVersion(): Promise<string | null> {
+    this.#gate.look();
+    return this.buildx;
+  }
+
+  async composeHashes(
+    document: Parameters<Docker["composeHashes"]>[0],
+  ): Promise<Readonly<Record<string, string>>> {
+    this.#gate.look();
+    const { containers } = readComposeProject({ ...document, file: "-" });
+    return Object.fromEntries(containers.map(({ service, configHash }) => [service, configHash]));
+  }
+
+  async containers(): Promise<readonly Container[]> {
+    this.#gate.look();
+    return this.engine === null ? [] : [...this.boxes.values()];
+  }
+
+  async container(name: string): Promise<Container | null> {
+    this.#gate.look();
+    return this.engine === null ? null : (this.boxes.get(name) ?? null);
+  }
+
+  async image(reference: string): Promise<FakeImage | null> {
+    this.#gate.look();
+    return this.engine === null ? null : (this.images.get(reference) ?? null);
+  }
+
+  async volume(name: string): Promise<FakeVolume | null> {
+    this.#gate.look();
+    return this.engine === null ? null : (this.volumes.get(name) ?? null);
+  }
+
+  async logs(name: string, lines: number): Promise<string> {
+    this.#gate.look();
+    return (this.logTexts.get(name) ?? "").split("\n").slice(-lines).join("\n");
+  }
+
+  async pull(reference: string, report: (line: string) => void): Promise<void> {
+    await this.#write(`docker.pull ${reference}`, () => {
+      const labels = this.registry.get(reference);
+      if (labels === undefined) throw unavailable(`Cannot pull ${reference}.`, "not found");
+      report(`${reference}: pulled`);
+      this.putImage(reference, labels);
+    });
+  }
+
+  async load(archive: string, report: (line: string) => void): Promise<void> {
+    await this.#write(`docker.load ${archive}`, () => {
+      const references = this.archives.get(archive);
+      if (references === undefined) throw unavailable(`Cannot read ${archive}.`, "no such file");
+      for (const reference of references) this.putImage(reference);
+      report(`Loaded ${references.length} images`);
+    });
+  }
+
+  async build(options: Parameters<Docker["build"]>[0], report: (line: string) => void): Promise<void> {
+    await this.#write(`docker.build ${options.tag}`, () => {
+      report(`building ${options.tag}`);
+      this.putImage(options.tag, options.labels);
+    });
+  }
+
+  async composeUp(
+    project: ComposeProject,
+    services: readonly string[],
+    report: (line: string) => void,
+  ): Promise<void> {
+    const all = () => {
+      const environment = parseEnv(this.#textOf(project.envFile));
+      const wanted = readComposeProject({ ...project, text: this.#textOf(project.file), environment });
+      for (const name of services) {
+        if (!wanted.containers.some(({ service }) => service === name)) {
+          throw unavailable(`docker compose up failed.`, `no such service: ${name}`);
+        }
+      }
+      for (const { name, labels } of wanted.volumes) {
+        if (!this.volumes.has(name)) this.putVolume(name, labels);
+      }
+      return wanted.containers.filter(({ service }) => services.length === 0 || services.includes(service));
+    };
+    await this.#write(
+      `docker.composeUp ${[project.name, ...services].join(" ")}`,
+      () => {
+        for (const wanted of all()) {
+          const created = this.#create(wanted);
+          if (created.status !== "running") this.#start(created);
+          report(`Container ${created.name} Started`);
+        }
+      },
+      () => {
+        const [first] = all();
+        if (first !== undefined) this.#create(first);
+      },
+    );
+  }
+
+  async restart(name: string): Promise<void> {
+    await this.#write(`docker.restart ${name}`, () => {
+      const container = this.boxes.get(name);
+      if (container === undefined) throw unavailable(`Cannot restart ${name}.`, "no such container");
+      this.#start(container);
+    });
+  }
+
+  async #write(label: string, effect: () => void, half?: () => void): Promise<void> {
+    await this.#gate.write(
+      label,
+      () => {
+        if (this.engine === null) throw unavailable("Docker does not answer.", this.whyUnreachable);
+        effect();
+      },
+      half,
+    );
+  }
+
+  #create({ container, configHash }: WantedContainer): Container {
+    const image = this.images.get(container.image);
+    if (image === undefined)
+      throw unavailable("docker compose up failed.", `No such image: ${container.image}`);
+    const there = this.boxes.get(container.name);
+    const labels: Record<string, string> = { ...container.labels, [CONFIG_HASH]: configHash };
+    if (there !== undefined && there.labels[PROJECT] !== labels[PROJECT]) {
+      throw unavailable(
+        "docker compose up failed.",
+        `the container name ${container.name} is already in use`,
+      );
+    }
+    const same = there?.labels[CONFIG_HASH] === configHash && there.imageId === image.id;
+    if (there !== undefined && same) return there;
+    return this.putContainer(container.name, {
+      ...container,
+      labels,
+      imageId: image.id,
+      status: "created",
+      health: container.health === null ? null : "starting",
+      pid: 0,
+    });
+  }
+
+  #start(container: Container): void {
+    this.#made += 1;
+    const started: Container = {
+      ...container,
+      status: "running",
+      health: container.health === null ? null : "healthy",
+      exitCode: 0,
+      pid: 1000 + this.#made,
+      startedAt: this.#now().toISOString(),
+    };
+    this.boxes.set(container.name, this.onStart(started));
+  }
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+function unavailable(what: string, why: string): OperatorError {
+  return new OperatorError({ exit: "unavailable", what, why });
+}

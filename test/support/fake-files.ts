@@ -1,0 +1,305 @@
+import { posix } from "node:path";
+import { OperatorError } from "../../src/errors.ts";
+import { digestOf, hashEntries, isWanted } from "../../src/host/hash-tree.ts";
+import type { FileStat, Files } from "../../src/host/host.ts";
+import type { WriteGate } from "./write-gate.ts";
+
+/** One path of the fake tree; a symbolic link's text is its target. */
+export interface FakeEntry {
+  readonly kind: "file" | "directory" | "symlink";
+  readonly text: string;
+  readonly mode: number;
+  readonly modifiedAt: Date;
+}
+
+const MAX_LINKS = 40;
+const TEMPORARY = ".fula-node-tmp.";
+
+/** A file system in memory, with the manners of the real adapter. Paths are absolute. */
+export class FakeFiles implements Files {
+  readonly tree = new Map<string, FakeEntry>();
+  /** What `space` answers, for every path. */
+  freeBytes = 100 * 1024 ** 3;
+  totalBytes = 200 * 1024 ** 3;
+  readonly #gate: WriteGate;
+  readonly #now: () => Date;
+
+  constructor(gate: WriteGate, now: () => Date) {
+    this.#gate = gate;
+    this.#now = now;
+    this.#set("/", { kind: "directory", text: "", mode: 0o755 });
+  }
+
+  /** Puts a file there as somebody else would, without the gate: for arranging a box. */
+  put(path: string, text: string, mode = 0o644): void {
+    this.#makeParents(path);
+    this.#set(this.#resolve(path), { kind: "file", text, mode });
+  }
+
+  /** Puts a directory there, without the gate. */
+  putDirectory(path: string, mode = 0o755): void {
+    this.#makeParents(path);
+    this.#set(this.#resolve(path), { kind: "directory", text: "", mode });
+  }
+
+  /** Puts a symbolic link there, without the gate. */
+  putLink(target: string, path: string): void {
+    this.#makeParents(path);
+    this.#set(this.#parentResolved(path), { kind: "symlink", text: target, mode: 0o777 });
+  }
+
+  /** Takes a path and all below it away, without the gate. */
+  drop(path: string): void {
+    for (const [key] of this.#whole(this.#parentResolved(path))) this.tree.delete(key);
+  }
+
+  /** The text of a file, for assertions; throws when there is none. */
+  textOf(path: string): string {
+    const entry = this.tree.get(this.#resolve(path));
+    if (entry?.kind !== "file") throw new Error(`no file at ${path}`);
+    return entry.text;
+  }
+
+  async readText(path: string): Promise<string | null> {
+    this.#gate.look();
+    const entry = this.tree.get(this.#resolve(path));
+    if (entry === undefined) return null;
+    if (entry.kind === "directory") throw cannot("read", path, "it is a directory");
+    return entry.text;
+  }
+
+  async stat(path: string): Promise<FileStat | null> {
+    this.#gate.look();
+    const entry = this.tree.get(this.#parentResolved(path));
+    if (entry === undefined) return null;
+    const { kind, mode, modifiedAt } = entry;
+    return { kind, mode, sizeBytes: Buffer.byteLength(entry.text), uid: 0, modifiedAt };
+  }
+
+  async list(path: string): Promise<readonly string[] | null> {
+    this.#gate.look();
+    const real = this.#resolve(path);
+    const entry = this.tree.get(real);
+    if (entry === undefined) return null;
+    if (entry.kind !== "directory") throw cannot("list", path, "it is no directory");
+    return this.#children(real);
+  }
+
+  async readLink(path: string): Promise<string | null> {
+    this.#gate.look();
+    const entry = this.tree.get(this.#parentResolved(path));
+    return entry?.kind === "symlink" ? entry.text : null;
+  }
+
+  async hashTree(path: string, only?: readonly string[]): Promise<string | null> {
+    this.#gate.look();
+    const real = this.#resolve(path);
+    const entry = this.tree.get(real);
+    if (entry === undefined) return null;
+    if (entry.kind !== "directory") throw cannot("list", path, "it is no directory");
+    const below = this.#whole(real).filter(([, { kind }]) => kind !== "directory");
+    const entries = below.map(([key, { kind, text }]) => ({
+      path: key.slice(insideOf(real).length),
+      kind: kind === "symlink" ? ("symlink" as const) : ("file" as const),
+      digest: digestOf(text),
+    }));
+    return hashEntries(entries.filter(({ path: inside }) => isWanted(inside, only)));
+  }
+
+  async space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
+    this.#gate.look();
+    return { freeBytes: this.freeBytes, totalBytes: this.totalBytes };
+  }
+
+  async writeAtomic(path: string, text: string, options: { readonly mode: number }): Promise<void> {
+    const temporary = this.#temporary(path);
+    const entry = { kind: "file", text, mode: options.mode } as const;
+    await this.#gate.write(
+      `files.writeAtomic ${path} ${options.mode.toString(8)}`,
+      () => {
+        if (this.tree.get(this.#parentResolved(path))?.kind === "directory") {
+          throw cannot("write", path, "it is a directory");
+        }
+        this.#makeParents(path);
+        this.#dropLeftovers(path);
+        this.#set(this.#parentResolved(path), entry);
+      },
+      () => {
+        this.#makeParents(path);
+        this.#set(temporary, { ...entry, text: text.slice(0, Math.floor(text.length / 2)) });
+      },
+    );
+  }
+
+  async append(path: string, line: string, options: { readonly mode: number }): Promise<void> {
+    const add = (text: string) => {
+      this.#makeParents(path);
+      const real = this.#resolve(path);
+      const there = this.tree.get(real);
+      if (there?.kind === "directory") throw cannot("write", path, "it is a directory");
+      const before = there === undefined || there.text === "" || there.text.endsWith("\n") ? "" : "\n";
+      const whole = (there?.text ?? "") + before + text;
+      this.#set(real, { kind: "file", text: whole, mode: there?.mode ?? options.mode });
+    };
+    await this.#gate.write(
+      `files.append ${path}`,
+      () => add(`${line}\n`),
+      () => add(line.slice(0, Math.floor(line.length / 2))),
+    );
+  }
+
+  async makeDirectory(path: string, options: { readonly mode: number }): Promise<void> {
+    await this.#gate.write(`files.makeDirectory ${path} ${options.mode.toString(8)}`, () => {
+      const real = this.#resolve(path);
+      const there = this.tree.get(real);
+      if (there !== undefined && there.kind !== "directory") {
+        throw cannot("make the directory", path, "something else stands there");
+      }
+      this.putDirectory(path, options.mode);
+    });
+  }
+
+  async chmod(path: string, mode: number): Promise<void> {
+    await this.#gate.write(`files.chmod ${path} ${mode.toString(8)}`, () => {
+      const real = this.#resolve(path);
+      const entry = this.tree.get(real);
+      if (entry === undefined) throw cannot("change the mode of", path, "it is not there");
+      this.tree.set(real, { ...entry, mode });
+    });
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    await this.#gate.write(`files.rename ${from} ${to}`, () => {
+      const source = this.#parentResolved(from);
+      const target = this.#parentResolved(to);
+      if (!this.tree.has(source)) throw cannot("rename", from, "it is not there");
+      if (!this.tree.has(posix.dirname(target))) throw cannot("rename to", to, "its directory is not there");
+      this.#move(source, target);
+    });
+  }
+
+  async remove(path: string): Promise<void> {
+    await this.#gate.write(
+      `files.remove ${path}`,
+      () => this.drop(path),
+      () => {
+        const real = this.#parentResolved(path);
+        const children = this.#children(real);
+        if (children[0] !== undefined) this.drop(posix.join(real, children[0]));
+      },
+    );
+  }
+
+  async copyTree(from: string, to: string, only?: readonly string[]): Promise<void> {
+    const temporary = this.#temporary(to);
+    await this.#gate.write(
+      `files.copyTree ${from} ${to}`,
+      () => {
+        this.#makeParents(to);
+        this.#dropLeftovers(to);
+        this.#copy(this.#resolve(from), temporary, only);
+        this.drop(to);
+        this.#move(temporary, this.#parentResolved(to));
+      },
+      () => {
+        this.#makeParents(to);
+        this.#set(temporary, { kind: "directory", text: "", mode: 0o755 });
+      },
+    );
+  }
+
+  async link(target: string, path: string): Promise<void> {
+    await this.#gate.write(`files.link ${target} ${path}`, () => {
+      if (this.tree.get(this.#parentResolved(path))?.kind === "directory") {
+        throw cannot("link", path, "it is a directory");
+      }
+      this.#dropLeftovers(path);
+      this.putLink(target, path);
+    });
+  }
+
+  #set(path: string, entry: Omit<FakeEntry, "modifiedAt">): void {
+    this.tree.set(path, { ...entry, modifiedAt: this.#now() });
+  }
+
+  #temporary(path: string): string {
+    const real = this.#parentResolved(path);
+    return `${posix.dirname(real)}/.${posix.basename(real)}${TEMPORARY}${this.#gate.generation}.x`;
+  }
+
+  #dropLeftovers(path: string): void {
+    const prefix = this.#temporary(path).replace(/\d+\.x$/, "");
+    for (const key of this.tree.keys()) {
+      if (key.startsWith(prefix)) this.tree.delete(key);
+    }
+  }
+
+  #whole(real: string): [string, FakeEntry][] {
+    return [...this.tree].filter(([key]) => key === real || key.startsWith(insideOf(real)));
+  }
+
+  #children(real: string): string[] {
+    const prefix = insideOf(real);
+    return [...this.tree.keys()]
+      .filter((key) => key.startsWith(prefix) && key !== "/" && !key.slice(prefix.length).includes("/"))
+      .map((key) => key.slice(prefix.length))
+      .sort();
+  }
+
+  #copy(from: string, to: string, only: readonly string[] | undefined): void {
+    const source = this.tree.get(from);
+    if (source?.kind !== "directory") throw cannot("copy", from, "it is no directory");
+    for (const [key, entry] of this.#whole(from)) {
+      const inside = key.slice(insideOf(from).length);
+      if (key === from || isWanted(inside, only)) this.#set(to + key.slice(from.length), entry);
+    }
+  }
+
+  #move(from: string, to: string): void {
+    for (const [key, entry] of this.#whole(from)) {
+      this.tree.delete(key);
+      this.tree.set(to + key.slice(from.length), entry);
+    }
+  }
+
+  #makeParents(path: string): void {
+    const parent = posix.dirname(posix.normalize(path));
+    if (parent === "/") return;
+    this.#makeParents(parent);
+    const real = this.#resolve(parent);
+    const there = this.tree.get(real);
+    if (there === undefined) this.#set(real, { kind: "directory", text: "", mode: 0o755 });
+    else if (there.kind !== "directory") throw cannot("write", path, `${parent} is no directory`);
+  }
+
+  #parentResolved(path: string): string {
+    const normal = trimmed(path);
+    if (normal === "/") return "/";
+    return posix.join(this.#resolve(posix.dirname(normal)), posix.basename(normal));
+  }
+
+  #resolve(path: string, links = 0): string {
+    if (links > MAX_LINKS) throw cannot("read", path, "too many symbolic links");
+    const normal = trimmed(path);
+    if (normal === "/") return "/";
+    const parent = this.#resolve(posix.dirname(normal), links);
+    const here = posix.join(parent, posix.basename(normal));
+    const entry = this.tree.get(here);
+    if (entry?.kind !== "symlink") return here;
+    return this.#resolve(posix.resolve(parent, entry.text), links + 1);
+  }
+}
+
+function trimmed(path: string): string {
+  if (!path.startsWith("/")) throw new Error(`a path must be absolute: ${path}`);
+  const normal = posix.normalize(path);
+  return normal.length > 1 && normal.endsWith("/") ? normal.slice(0, -1) : normal;
+}
+
+function insideOf(directory: string): string {
+  return directory === "/" ? "/" : `${directory}/`;
+}
+
+function cannot(verb: string, path: string, why: string): OperatorError {
+  return new OperatorError({ exit: "unavailable", what: `Cannot ${verb} ${path}.`, why });
+}

@@ -1,0 +1,193 @@
+import { OperatorError } from "../../src/errors.ts";
+import type { Clock, Host, HttpReader, PostgresAnswer, PostgresTarget } from "../../src/host/host.ts";
+import { FakeDocker } from "./fake-docker.ts";
+import { FakeFiles } from "./fake-files.ts";
+import { FakeMint } from "./fake-mint.ts";
+import { FakeSystem } from "./fake-system.ts";
+import { type KillMoment, WriteGate } from "./write-gate.ts";
+
+export { Killed } from "./write-gate.ts";
+
+/** Everything on a fake box, as plain data to compare. Times of files are left out. */
+export interface Snapshot {
+  readonly files: Readonly<Record<string, string>>;
+  readonly containers: Readonly<Record<string, unknown>>;
+  readonly images: Readonly<Record<string, unknown>>;
+  readonly volumes: Readonly<Record<string, unknown>>;
+  readonly packages: readonly string[];
+  readonly units: Readonly<Record<string, unknown>>;
+}
+
+const START = Date.UTC(2026, 0, 1);
+
+/**
+ * A box in memory: a Debian 13 with a running, empty engine, until a test says otherwise. It records
+ * every write, can die at any of them, and tells all that is on it.
+ */
+export class FakeHost implements Host {
+  readonly gate = new WriteGate();
+  readonly files: FakeFiles;
+  readonly system: FakeSystem;
+  readonly docker: FakeDocker;
+  readonly clock: Clock & {
+    /** Called after each wait, with the time it is then: for things that come up later. */
+    onWait: (now: Date) => void;
+  };
+  readonly http: HttpReader & {
+    /** What answers, by its whole URL; a function answers afresh each time and may give null. */
+    readonly routes: Map<string, HttpAnswer | (() => HttpAnswer | null)>;
+    /** How many lines a stream has, by its whole URL. */
+    readonly streams: Map<string, number>;
+  };
+  readonly postgres: Host["postgres"] & {
+    onAsk: (target: PostgresTarget) => PostgresAnswer;
+    onQuery: (
+      target: PostgresTarget,
+      sql: string,
+      values: readonly unknown[],
+    ) => readonly Record<string, unknown>[];
+  };
+  readonly random: Host["random"];
+  readonly signing: Host["signing"];
+  readonly #mint = new FakeMint(this.gate);
+  #nowMs = START;
+
+  constructor() {
+    const now = () => new Date(this.#nowMs);
+    this.files = new FakeFiles(this.gate, now);
+    this.system = new FakeSystem(this.gate);
+    this.docker = new FakeDocker(this.gate, now, (path) => this.files.textOf(path));
+    this.clock = this.#makeClock(now);
+    this.http = this.#makeHttp();
+    this.postgres = this.#makePostgres();
+    this.random = this.#mint.random;
+    this.signing = this.#mint.signing;
+  }
+
+  /** Every write since the start or the last `revive`, in order: `files.writeAtomic /x 600`. */
+  get writes(): readonly string[] {
+    return this.gate.writes;
+  }
+
+  /** Every random text that was handed out and is long enough to be a secret, in order. */
+  get minted(): readonly string[] {
+    return this.#mint.secrets;
+  }
+
+  /** True once an ordered kill has landed. */
+  get killed(): boolean {
+    return this.gate.killed;
+  }
+
+  /** Orders the death at the k-th write from now on: before it, in the middle of it, or after it. */
+  killAt(k: number, moment: KillMoment): void {
+    this.gate.killAt(k, moment);
+  }
+
+  /** A new process on the same box. */
+  revive(): void {
+    this.gate.revive();
+  }
+
+  /** Everything on the box, exactly: equal snapshots mean that nothing was touched. */
+  snapshot(): Snapshot {
+    const files = [...this.files.tree].map(
+      ([path, { kind, mode, text }]) => [path, `${kind} ${mode.toString(8)} ${text}`] as const,
+    );
+    return {
+      files: sorted(files),
+      containers: sorted([...this.docker.boxes]),
+      images: sorted([...this.docker.images]),
+      volumes: sorted([...this.docker.volumes]),
+      packages: [...this.system.installed].sort(),
+      units: sorted([...this.system.units]),
+    };
+  }
+
+  /**
+   * The snapshot without what may rightly differ between two runs that end in the same place: ids, pids,
+   * start times and config hashes of containers, and the text of minted secrets.
+   */
+  outcome(): Snapshot {
+    const whole = this.snapshot();
+    const containers = [...this.docker.boxes].map(([name, container]) => {
+      const labels = { ...container.labels, "com.docker.compose.config-hash": "" };
+      return [name, { ...container, labels, id: "", pid: 0, startedAt: "" }] as const;
+    });
+    return JSON.parse(
+      this.#mint.mask(JSON.stringify({ ...whole, containers: sorted(containers) })),
+    ) as Snapshot;
+  }
+
+  /** The minted secrets that the box holds now: in a file of its own name, or in a container. */
+  heldSecrets(): readonly string[] {
+    const { files, containers } = this.snapshot();
+    const kept = Object.entries(files).filter(([path]) => !path.includes(".fula-node-tmp."));
+    const text = JSON.stringify([kept, containers]);
+    return this.minted.filter((secret) => text.includes(secret));
+  }
+
+  #makeClock(now: () => Date): FakeHost["clock"] {
+    const clock: FakeHost["clock"] = {
+      onWait: () => {},
+      now: () => {
+        this.gate.look();
+        return now();
+      },
+      wait: async (durationMs) => {
+        this.gate.look();
+        this.#nowMs += durationMs;
+        clock.onWait(now());
+      },
+    };
+    return clock;
+  }
+
+  #makeHttp(): FakeHost["http"] {
+    const routes: FakeHost["http"]["routes"] = new Map();
+    const streams: FakeHost["http"]["streams"] = new Map();
+    return {
+      routes,
+      streams,
+      json: async (url) => {
+        this.gate.look();
+        const answer = routes.get(url) ?? null;
+        return typeof answer === "function" ? answer() : answer;
+      },
+      countLines: async (url) => {
+        this.gate.look();
+        const lines = streams.get(url);
+        return lines === undefined ? null : { lines, complete: true };
+      },
+    };
+  }
+
+  #makePostgres(): FakeHost["postgres"] {
+    const postgres = {
+      onAsk: (): PostgresAnswer => ({ kind: "unreachable", why: "connection refused" }),
+      onQuery: (): readonly Record<string, unknown>[] => {
+        throw new OperatorError({ exit: "unavailable", what: "Postgres does not answer." });
+      },
+    } as unknown as FakeHost["postgres"];
+    return Object.assign(postgres, {
+      ask: async (target: PostgresTarget) => {
+        this.gate.look();
+        return postgres.onAsk(target);
+      },
+      query: async (target: PostgresTarget, sql: string, values: readonly unknown[] = []) => {
+        this.gate.look();
+        return postgres.onQuery(target, sql, values) as never;
+      },
+    });
+  }
+}
+
+/** What a fake HTTP endpoint answers. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+function sorted<T>(entries: readonly (readonly [string, T])[]): Readonly<Record<string, T>> {
+  return Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,120 @@
+import { OperatorError } from "../../src/errors.ts";
+import type { Listener, System, UnitState } from "../../src/host/host.ts";
+import type { WriteGate } from "./write-gate.ts";
+
+/** The operating system of a fake host: a plain Debian 13 as root, until a test says otherwise. */
+export class FakeSystem implements System {
+  facts = {
+    uid: 0,
+    os: {
+      id: "debian",
+      versionId: "13",
+      idLike: [] as readonly string[],
+      prettyName: "Debian GNU/Linux 13 (trixie)",
+      arch: "x64",
+    },
+    memoryBytes: 8 * 1024 ** 3,
+    clockSynchronised: true as boolean | null,
+  };
+  /** Programs on root's PATH, by name. */
+  readonly programs = new Map<string, string>();
+  readonly units = new Map<string, UnitState>();
+  /** Names of running processes. */
+  readonly processes = new Set<string>();
+  listening: Listener[] = [];
+  /** What the distribution offers: the package's name, and what its installation does to the box. */
+  readonly packages = new Map<string, () => void>();
+  readonly installed = new Set<string>();
+  /** What enabling a unit does to the box, beyond the unit's own state. */
+  readonly onEnable = new Map<string, () => void>();
+  /** Runs what `runCommand` is given; throws as the real one would. */
+  onCommand: (argv: readonly string[]) => void = (argv) => {
+    throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
+  };
+  readonly #gate: WriteGate;
+
+  constructor(gate: WriteGate) {
+    this.#gate = gate;
+  }
+
+  /** Adds a unit as `systemctl show` would have it. */
+  putUnit(name: string, state: Partial<UnitState> = {}): void {
+    this.units.set(name, { name, loaded: true, active: false, execStart: "", ...state });
+  }
+
+  uid(): number {
+    this.#gate.look();
+    return this.facts.uid;
+  }
+
+  async os() {
+    this.#gate.look();
+    return this.facts.os;
+  }
+
+  memoryBytes(): number {
+    this.#gate.look();
+    return this.facts.memoryBytes;
+  }
+
+  async which(program: string): Promise<string | null> {
+    this.#gate.look();
+    return this.programs.get(program) ?? null;
+  }
+
+  async unit(name: string): Promise<UnitState | null> {
+    this.#gate.look();
+    return this.units.get(name) ?? null;
+  }
+
+  async listeners(): Promise<readonly Listener[]> {
+    this.#gate.look();
+    return this.listening;
+  }
+
+  async clockSynchronised(): Promise<boolean | null> {
+    this.#gate.look();
+    return this.facts.clockSynchronised;
+  }
+
+  async isRunning(process: string): Promise<boolean> {
+    this.#gate.look();
+    return this.processes.has(process);
+  }
+
+  async installPackages(names: readonly string[], report: (line: string) => void): Promise<void> {
+    await this.#gate.write(
+      `system.installPackages ${names.join(" ")}`,
+      () => {
+        for (const name of names) this.#install(name, report);
+      },
+      () => {
+        for (const name of names.slice(0, Math.floor(names.length / 2))) this.#install(name, report);
+      },
+    );
+  }
+
+  async enableUnit(name: string): Promise<void> {
+    await this.#gate.write(`system.enableUnit ${name}`, () => {
+      const unit = this.units.get(name);
+      if (unit === undefined)
+        throw new OperatorError({ exit: "unavailable", what: `There is no unit ${name}.` });
+      this.units.set(name, { ...unit, active: true });
+      this.onEnable.get(name)?.();
+    });
+  }
+
+  async runCommand(argv: readonly string[]): Promise<void> {
+    await this.#gate.write(`system.runCommand ${argv.join(" ")}`, () => this.onCommand(argv));
+  }
+
+  #install(name: string, report: (line: string) => void): void {
+    const effect = this.packages.get(name);
+    if (effect === undefined) {
+      throw new OperatorError({ exit: "unavailable", what: `The package ${name} cannot be installed.` });
+    }
+    report(`Setting up ${name} ...`);
+    this.installed.add(name);
+    effect();
+  }
+}
