@@ -1,8 +1,13 @@
+import type { AlertLog } from "../host/alert-log.ts";
+import type { Cluster, ClusterTarget } from "../host/cluster.ts";
 import type { Host } from "../host/host.ts";
 import type { Lock, LockHolder } from "../host/lock.ts";
+import type { openPostgresPool } from "../host/postgres-pool.ts";
+import type { SigningKey } from "../host/signing.ts";
+import type { SnapshotStore } from "../host/snapshot-store.ts";
 import type { Reporter } from "../ui/reporter.ts";
 
-/** Puts questions to a person; null in a World means that there is nobody to ask. */
+/** Puts questions to a person. */
 export interface Questions {
   confirm(question: string, byDefault: boolean): Promise<boolean>;
   text(question: string, byDefault: string): Promise<string>;
@@ -12,6 +17,7 @@ export interface Questions {
 export interface World {
   readonly host: Host;
   readonly reporter: Reporter;
+  /** Null: there is nobody to ask. */
   readonly questions: Questions | null;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
@@ -23,6 +29,13 @@ export interface World {
   /** Lower-case hex sha256. */
   readonly hash: (text: string) => string;
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
+  openCluster(target: ClusterTarget): Cluster;
+  openSnapshots(directory: string): SnapshotStore;
+  openAlerts(path: string): AlertLog;
+  openPool: typeof openPostgresPool;
+  /** Aborted when the process is told to stop. */
+  readonly stop: AbortSignal;
+  readSigningKey(path: string): Promise<SigningKey>;
 }
 
 /** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */

@@ -116,11 +116,12 @@ function refuseRest(rest: readonly Planned[]): void {
 
 function tellChanged(thrown: unknown, { begun, done }: Trace): unknown {
   if (!(thrown instanceof OperatorError) || begun === 0) return thrown;
-  const finished = done.map(({ step, change }) => `${step}: ${change.summary}`).join("; ");
+  const finished = [...new Set(done.map(({ step }) => step))].join(", ");
   const told = thrown.withChanged(
     (done.length === 0
-      ? "One change was begun and did not finish."
-      : `Done before this, and kept: ${finished}.`) + " Running again is safe and goes on from here.",
+      ? "one change was begun and did not finish."
+      : `done and kept: ${finished} (the journal in the base directory has every change).`) +
+      " Running again is safe and goes on from here.",
   );
   return TELLING.has(told.exit) ? told : new OperatorError({ ...fieldsOf(told), exit: "interrupted" });
 }

@@ -105,8 +105,9 @@ async function logsOf(api: DockerApi, name: string, lines: number): Promise<stri
     .trimEnd();
 }
 
+/** The plugin's version without what a distribution adds to it (`2.26.1-4`); null where it is not installed. */
 async function pluginVersion(argv: readonly string[], env: ProgramEnvironment): Promise<string | null> {
   const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: PLUGIN_TIMEOUT_MS });
   if (exitCode !== 0) return null;
-  return /(?<![\w.])v?(?<version>\d+\.\d+[\w.+~-]*)/.exec(stdout)?.groups?.["version"] ?? null;
+  return /(?<![\w.])v?(?<version>\d+(?:\.\d+)+)/.exec(stdout)?.groups?.["version"] ?? null;
 }

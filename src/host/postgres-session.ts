@@ -10,6 +10,8 @@ export interface SessionOptions {
   readonly readOnly: boolean;
   /** Milliseconds until a statement is cancelled; 0 lets it run. */
   readonly statementTimeoutMs: number;
+  /** Milliseconds until an attempt to connect is given up; 5000 unless told. */
+  readonly connectTimeoutMs?: number;
 }
 
 /** Why a session could not be had. */
@@ -102,7 +104,7 @@ function configOf(target: PostgresTarget, options: SessionOptions): ClientConfig
     password: target.password,
     ssl: target.ssl ? { rejectUnauthorized: false } : false,
     application_name: options.applicationName,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     keepAlive: true,
     options: settings.map((setting) => `-c ${setting}`).join(" "),
   };
@@ -129,7 +131,9 @@ function isPassing(thrown: unknown): boolean {
   if (thrown instanceof OperatorError) return false;
   const sent = databaseErrorOf(thrown);
   if (sent !== null) return /^(?:08|53|57)/.test(sent.code ?? "");
-  return thrown instanceof Error && (/^Connection terminated/.test(thrown.message) || "syscall" in thrown);
+  return (
+    thrown instanceof Error && (thrown.message.startsWith("Connection terminated") || "syscall" in thrown)
+  );
 }
 
 function brokenOff(target: PostgresTarget, cause: unknown): OperatorError {

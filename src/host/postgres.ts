@@ -1,29 +1,39 @@
 import type { Client } from "pg";
 import { messageOf } from "../errors.ts";
-import type { PostgresAnswer, PostgresReader, PostgresTarget } from "./host.ts";
+import type { PostgresReader } from "./host.ts";
 import { databaseErrorOf, openSession, type SessionOptions, withSession } from "./postgres-session.ts";
 
-const SESSION: SessionOptions = {
-  applicationName: "fula-node",
-  readOnly: true,
-  statementTimeoutMs: 30_000,
-};
-
 /** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
-export function createPostgres(): PostgresReader {
-  return { ask, query };
-}
+export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs"> = {}): PostgresReader {
+  const session: SessionOptions = {
+    ...options,
+    applicationName: "fula-node",
+    readOnly: true,
+    statementTimeoutMs: 30_000,
+  };
+  return {
+    async ask(target) {
+      const { client, refusal } = await openSession(target, session);
+      if (client === null) return refusal;
+      try {
+        return { kind: "open", ...(await identify(client)) };
+      } catch (thrown) {
+        return { kind: "unreachable", why: messageOf(thrown) };
+      } finally {
+        await client.end().catch(() => {});
+      }
+    },
 
-async function ask(target: PostgresTarget): Promise<PostgresAnswer> {
-  const { client, refusal } = await openSession(target, SESSION);
-  if (client === null) return refusal;
-  try {
-    return { kind: "open", ...(await identify(client)) };
-  } catch (thrown) {
-    return { kind: "unreachable", why: messageOf(thrown) };
-  } finally {
-    await client.end().catch(() => {});
-  }
+    query<Row extends Record<string, unknown>>(
+      target: Parameters<PostgresReader["query"]>[0],
+      sql: string,
+      values: readonly unknown[] = [],
+    ): Promise<readonly Row[]> {
+      // The extended protocol takes one statement only: nothing can switch read-only off and go on.
+      const extended = { text: sql, values: [...values], queryMode: "extended" };
+      return withSession(target, session, async (client) => (await client.query<Row>(extended)).rows);
+    },
+  };
 }
 
 /**
@@ -42,16 +52,4 @@ async function identify(client: Client): Promise<{ serverVersion: string; system
     if (databaseErrorOf(thrown)?.code === "42501") return { serverVersion, systemIdentifier: "" };
     throw thrown;
   }
-}
-
-async function query<Row extends Record<string, unknown>>(
-  target: PostgresTarget,
-  sql: string,
-  values: readonly unknown[] = [],
-): Promise<readonly Row[]> {
-  return withSession(target, SESSION, async (client) => {
-    // The extended protocol takes one statement only: nothing can switch read-only off and go on.
-    const extended = { text: sql, values: [...values], queryMode: "extended" };
-    return (await client.query<Row>(extended)).rows;
-  });
 }

@@ -1,6 +1,7 @@
 import { createHash, hash } from "node:crypto";
 import { once } from "node:events";
-import { createWriteStream } from "node:fs";
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { readPinLine } from "../model/pin.ts";
@@ -34,11 +35,15 @@ export class BodyWriter {
   #sizeBytes = 0;
   #plainBytes = 0;
 
-  /** Creates the file; it must not exist. Errors of the file system come out of write and finish. */
-  constructor(path: string) {
-    const file = createWriteStream(path, { flags: "wx", mode: 0o600, flush: true });
+  private constructor(handle: FileHandle) {
+    const file = handle.createWriteStream({ flush: true });
     this.#written = pipeline(this.#gzip, (chunks: AsyncIterable<Buffer>) => this.#measure(chunks), file);
     this.#written.catch(() => undefined);
+  }
+
+  /** Creates the file; it must not exist. */
+  static async create(path: string): Promise<BodyWriter> {
+    return new BodyWriter(await open(path, "wx", 0o600));
   }
 
   /** Takes whole lines. A promise means: wait. Throws an OperatorError for a line that is no pin. */

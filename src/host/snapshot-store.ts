@@ -94,7 +94,7 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
   }
   const files = snapshotFiles(name);
   const hidden = (file: string): string => join(directory, `.${file}${PARTIAL}`);
-  const body = new BodyWriter(hidden(files.body));
+  const body = await BodyWriter.create(hidden(files.body));
   return {
     write: (lines) => {
       const pending = body.write(lines);

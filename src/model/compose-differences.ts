@@ -16,8 +16,8 @@ function compareAt(
   if (isMap(current) && isMap(wanted)) {
     const keys = [...new Set([...Object.keys(wanted), ...Object.keys(current)])];
     const found = keys.flatMap((key) => compareAt(at(current, key), at(wanted, key), [...path, key]));
-    // The hash differs whenever anything else does; alone, it stands for a script that changed.
-    const others = found.filter((line) => !line.includes(SPEC_LABEL));
+    // A thing's hash differs whenever anything else of it does; alone, it stands for a script that changed.
+    const others = path.length === 2 ? found.filter((line) => !line.includes(SPEC_LABEL)) : found;
     return others.length > 0 ? others : found;
   }
   const place = path.length === 0 ? "The file" : path.join(".");
@@ -33,7 +33,7 @@ function at(map: { readonly [key: string]: ComposeValue }, key: string): Compose
 
 /** Only we keep secrets out of compose files: what someone else put into an environment is not repeated. */
 function show(value: ComposeValue, path: Path): string {
-  if (path.includes("environment")) return "another value (not shown)";
+  if (path.includes("environment") || isMap(value)) return "something else (not shown)";
   const text = JSON.stringify(value);
   return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
 }

@@ -101,24 +101,26 @@ export function supportsStartInterval(apiVersion: string | null): boolean {
   return apiVersion === null || isAtLeast(apiVersion, "1.44");
 }
 
-/** What a compose file on disk is, against the wanted one. */
+/**
+ * What a compose file on disk is, against the wanted one. A difference is a sentence, and never repeats
+ * what stands in an environment.
+ */
 export type ComposeVerdict =
   | { readonly kind: "absent" }
   | { readonly kind: "same" }
   | {
       readonly kind: "differs";
-      /** True where the file was changed since we wrote it; false where our own wish has changed. */
+      /** True where the file was changed since we wrote it; false where what we wish has changed. */
       readonly edited: boolean;
-      /** Each a sentence; what stands in an environment is never repeated. */
       readonly differences: readonly string[];
     }
-  | { readonly kind: "not-ours"; readonly why: string };
+  | { readonly kind: "not-ours" };
 
 /** Compares what the files mean, not how they are written: comments and the order of keys count for nothing. */
 export function compareCompose(onDisk: string | null, wanted: string, hash: Hash): ComposeVerdict {
   if (onDisk === null) return { kind: "absent" };
   const marker = MARKER.exec(onDisk);
-  if (marker === null) return { kind: "not-ours", why: "Its first line is not fula-node's marker." };
+  if (marker === null) return { kind: "not-ours" };
   const edited = hash(onDisk.slice(marker[0].length)) !== marker[1];
   const current = read(onDisk);
   const differences = current.ok

@@ -11,6 +11,12 @@ export interface MasterLayout {
   /** The public half, for whoever verifies snapshots elsewhere. */
   readonly verifyingKey: string;
   readonly snapshotsDir: string;
+  /** One line an alarm; upstream's name. */
+  readonly alertLog: string;
+  readonly snapshotHeartbeat: string;
+  readonly sweepHeartbeat: string;
+  /** The storage nodes that were ever seen. */
+  readonly knownNodes: string;
 }
 
 /** The default base directory of a master (upstream's). */
@@ -52,5 +58,9 @@ export function masterLayout(baseDir: string): MasterLayout {
     signingKey: `${baseDir}/snapshot-ed25519.pem`,
     verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
     snapshotsDir: `${baseDir}/snapshots`,
+    alertLog: `${baseDir}/replication-alerts.log`,
+    snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
+    sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
+    knownNodes: `${baseDir}/known-nodes.json`,
   };
 }

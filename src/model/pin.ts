@@ -10,6 +10,8 @@ export interface PinFacts {
   readonly direct: boolean;
   /** -1: on every peer. 0: the line does not say. */
   readonly replicationMin: number;
+  /** Ids of the cluster peers that ought to hold it; empty where it is everywhere. */
+  readonly allocations: readonly string[];
 }
 
 /**
@@ -21,12 +23,14 @@ export function readPinLine(line: string): PinFacts {
   const cid = pin["cid"];
   const type = pin["type"];
   const replicationMin = pin["replication_factor_min"];
+  const allocations = pin["allocations"];
   if (typeof cid !== "string" || cid === "") throw notAPin(line, "it has no CID");
   return {
     cid,
     type: typeof type === "string" ? type : "",
     direct: pin["mode"] === "direct" || pin["max_depth"] === 0,
     replicationMin: typeof replicationMin === "number" ? replicationMin : 0,
+    allocations: Array.isArray(allocations) ? allocations.map(String) : [],
   };
 }
 

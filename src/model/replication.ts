@@ -6,6 +6,8 @@ export interface ReplicationRule {
   readonly min: number;
   /** Its replication factor is -1: every known storage node has to hold it. */
   readonly everywhere: boolean;
+  /** Who ought to hold it, where it is not everywhere. */
+  readonly allocations: readonly string[];
 }
 
 /** What one peer says of one pin (api/types.go, PinInfoShort). */
@@ -14,10 +16,12 @@ export interface PeerClaim {
   readonly attempts: number;
 }
 
-/** What the peers say of one pin (api/types.go, GlobalPinInfo). */
+/**
+ * What the peers say of one pin (api/types.go, GlobalPinInfo). Its `allocations` are left out: they are
+ * those of whichever peer answered last, none at all where that one does not know the pin.
+ */
 export interface PinStatus {
   readonly cid: string;
-  readonly allocations: readonly string[];
   readonly claims: Readonly<Record<string, PeerClaim>>;
 }
 
@@ -44,8 +48,9 @@ export interface PinVerdict {
 
 /** The rule of a pin: its own minimum, `fallbackMin` where it has none. */
 export function ruleOf(pin: PinFacts, fallbackMin: number): ReplicationRule {
-  if (pin.replicationMin < 0) return { min: 0, everywhere: true };
-  return { min: pin.replicationMin === 0 ? fallbackMin : pin.replicationMin, everywhere: false };
+  if (pin.replicationMin < 0) return { min: 0, everywhere: true, allocations: [] };
+  const min = pin.replicationMin === 0 ? fallbackMin : pin.replicationMin;
+  return { min, everywhere: false, allocations: pin.allocations };
 }
 
 /** Judges one pin. `nodes`: every known storage node, those that are gone too. */
@@ -63,7 +68,7 @@ export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: Readon
     else if (claim.status === "pinning" || claim.status === "pin_queued") coming += 1;
   };
   if (rule.everywhere) nodes.forEach(meet);
-  else status.allocations.forEach(meet);
+  else rule.allocations.forEach(meet);
   const min = rule.everywhere ? nodes.size : rule.min;
   const state = judge({ pinned, coming, min, failed: failedPeers.length, unknown: unknownPeers.length });
   return { state, pinned, min, failedPeers, unknownPeers };
@@ -95,7 +100,7 @@ function hasFailed(claim: PeerClaim): boolean {
 /** Reads a GlobalPinInfo; null where the value is none. Unknown statuses count as "does not hold it". */
 export function readPinStatus(value: unknown): PinStatus | null {
   if (typeof value !== "object" || value === null) return null;
-  const { cid, allocations, peer_map: map } = value as Readonly<Record<string, unknown>>;
+  const { cid, peer_map: map } = value as Readonly<Record<string, unknown>>;
   if (typeof cid !== "string" || typeof map !== "object" || map === null) return null;
   const claims: Record<string, PeerClaim> = {};
   for (const [peer, claim] of Object.entries(map as Record<string, unknown>)) {
@@ -105,7 +110,7 @@ export function readPinStatus(value: unknown): PinStatus | null {
       attempts: typeof attempts === "number" ? attempts : 0,
     };
   }
-  return { cid, allocations: Array.isArray(allocations) ? allocations.map(String) : [], claims };
+  return { cid, claims };
 }
 
 /** An alert line in the format of upstream's log. */

@@ -56,20 +56,18 @@ async function addUnmentioned(
       const { cid } = readPinLine(line);
       const rule = wished.get(cid);
       if (rule === -1 || !wished.meet(cid)) continue;
-      const allocations =
-        (JSON.parse(line) as { readonly allocations?: readonly string[] | null }).allocations ?? [];
-      tally.add(cid, judgePin(ruleBook.rule(rule), { cid, allocations, claims: {} }, rules.expected), false);
+      tally.add(cid, judgePin(ruleBook.rule(rule), { cid, claims: {} }, rules.expected), false);
     }
   });
 }
 
-/** Numbers the few different rules that millions of pins have. */
+/** Numbers the different rules that millions of pins have: some hundreds, or as many as there are sets of allocations. */
 class RuleBook {
   readonly #rules: ReplicationRule[] = [];
-  readonly #numbers = new Map<number, number>();
+  readonly #numbers = new Map<string, number>();
 
   number(rule: ReplicationRule): number {
-    const key = rule.everywhere ? -1 : rule.min;
+    const key = rule.everywhere ? "everywhere" : `${rule.min} ${rule.allocations.join()}`;
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
     this.#numbers.set(key, this.#rules.length);

@@ -1,19 +1,8 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareVersions } from "../model/version.ts";
+import { PACKAGE_ENTRIES } from "./compose-services.ts";
 import type { MasterContext } from "./master-context.ts";
-
-/** What of the package is installed: what `npm pack` ships. */
-export const PACKAGE_ENTRIES = [
-  "package.json",
-  "bin",
-  "dist",
-  "compose",
-  "migrations",
-  "LICENSE",
-  "README.md",
-  "CHANGELOG.md",
-];
 
 interface Seen {
   /** True where the installed files are those of the running package. */

@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { compareCompose } from "../model/compose-compare.ts";
+import { compareCompose } from "../model/compose.ts";
 import { keptName, writeCompose, type Project } from "./compose-services.ts";
 
 interface Seen {
@@ -26,20 +26,19 @@ export function composeFile(
     async probe(host): Promise<Finding<Seen>> {
       const text = await host.files.readText(path);
       const seen = { text };
-      const verdict = compareCompose(text, project, hash);
-      switch (verdict.state) {
+      const verdict = compareCompose(text, project.text, hash);
+      switch (verdict.kind) {
         case "absent":
           return { state: "absent", seen, evidence: { [path]: "absent" } };
         case "same":
           return { state: "ours", seen, evidence: { [path]: "same document" } };
         case "differs":
-        case "edited":
           return {
             state: "drifted",
             seen,
             drift: verdict.differences,
             evidence: {
-              [path]: verdict.state === "edited" ? "ours, edited by hand" : "ours, another document",
+              [path]: verdict.edited ? "ours, edited by hand" : "ours, another document",
             },
           };
         case "not-ours": {
@@ -74,7 +73,7 @@ export function composeFile(
     },
 
     async verify(host) {
-      if (compareCompose(await host.files.readText(path), project, hash).state === "same") return;
+      if (compareCompose(await host.files.readText(path), project.text, hash).kind === "same") return;
       throw new OperatorError({
         exit: "unhealthy",
         what: `${path} is not as written.`,

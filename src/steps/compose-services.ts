@@ -29,6 +29,21 @@ export interface ServiceState extends Service {
   readonly detail: string;
 }
 
+/** What of the package is installed and goes into the service image: what `npm pack` ships. */
+export const PACKAGE_ENTRIES = [
+  "package.json",
+  "bin",
+  "dist",
+  "compose",
+  "migrations",
+  "LICENSE",
+  "README.md",
+  "CHANGELOG.md",
+];
+
+/** The label by which a service image, and a container made from it, tells the package's hash. */
+export const PACKAGE_LABEL = "land.fx.fula-node.package";
+
 const CONFIG_HASH = "com.docker.compose.config-hash";
 const PROJECT = "com.docker.compose.project";
 
@@ -46,8 +61,20 @@ export async function lookAtServices(
   }
   const { name, text, directory } = project;
   const environment = await composeEnvironment(host, context);
-  const hashes = await host.docker.composeHashes({ name, text, directory, profiles, environment });
-  return services.map((service, index) => judge(service, containers[index] ?? null, hashes[service.service]));
+  const [hashes, images, packageHash] = await Promise.all([
+    host.docker.composeHashes({ name, text, directory, profiles, environment }),
+    Promise.all(
+      containers.map((container) => (container === null ? null : host.docker.image(container.image))),
+    ),
+    host.files.hashTree(context.packageDir, PACKAGE_ENTRIES),
+  ]);
+  return services.map((service, index) =>
+    judge(service, containers[index] ?? null, {
+      hash: hashes[service.service],
+      imageId: images[index]?.id,
+      packageHash,
+    }),
+  );
 }
 
 /** The name under which an older compose file is kept; the same for the same content. */
@@ -110,7 +137,7 @@ async function composeEnvironment(
 ): Promise<Readonly<Record<string, string>>> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
   const values: Record<string, string> = {};
-  for (const { key, secret } of MASTER_SETTINGS) if (secret === true) values[key] = "pending";
+  for (const { key, minted } of MASTER_SETTINGS) if (minted !== undefined) values[key] = "not minted yet";
   for (const key of file.ok ? new Set(file.entries.map((entry) => entry.key)) : []) {
     const value = file.ok ? findEntry(file, key)?.value : undefined;
     if (value !== undefined && "text" in value) values[key] = value.text;
@@ -119,7 +146,14 @@ async function composeEnvironment(
   return { ...values, FULA_NODE_VERSION: context.version };
 }
 
-function judge(service: Service, container: Container | null, wantedHash: string | undefined): ServiceState {
+/** What a container would be made from today. */
+interface Wanted {
+  readonly hash: string | undefined;
+  readonly imageId: string | undefined;
+  readonly packageHash: string | null;
+}
+
+function judge(service: Service, container: Container | null, wanted: Wanted): ServiceState {
   if (container === null) return { ...service, state: "absent", detail: "no such container" };
   const { labels, status, health, image } = container;
   if (!isOurs(container)) {
@@ -131,8 +165,15 @@ function judge(service: Service, container: Container | null, wantedHash: string
     };
   }
   if (status !== "running") return { ...service, state: "stopped", detail: `it is ${status}` };
-  if (wantedHash !== undefined && labels[CONFIG_HASH] !== wantedHash) {
+  if (wanted.hash !== undefined && labels[CONFIG_HASH] !== wanted.hash) {
     return { ...service, state: "changed", detail: "it was made from other settings" };
+  }
+  const built = labels[PACKAGE_LABEL];
+  if (
+    (wanted.imageId ?? container.imageId) !== container.imageId ||
+    (built ?? wanted.packageHash) !== wanted.packageHash
+  ) {
+    return { ...service, state: "changed", detail: "it was made from an older image" };
   }
   if (health === "unhealthy") return { ...service, state: "unhealthy", detail: "its healthcheck fails" };
   return { ...service, state: "running", detail: `running since ${container.startedAt}` };

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { OWNER_LABEL } from "../model/master-layout.ts";
-import { PACKAGE_ENTRIES } from "./cli.ts";
+import { PACKAGE_ENTRIES, PACKAGE_LABEL } from "./compose-services.ts";
 import type { MasterContext } from "./master-context.ts";
 
 interface Seen {
@@ -12,8 +12,6 @@ interface Seen {
 type ImageChange =
   | (Change & { readonly kind: "pull-image"; readonly image: string })
   | (Change & { readonly kind: "build-image"; readonly tag: string; readonly package: string });
-
-const PACKAGE_LABEL = "land.fx.fula-node.package";
 
 /** The image that pinning-api and webui run, built from the installed package. */
 export function serviceImage({

@@ -1,13 +1,14 @@
 import type { Change, Consent, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { compareCompose } from "../model/compose-compare.ts";
+import { compareCompose } from "../model/compose.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
 import {
   driftOf,
   evidenceOf,
   keptName,
   lookAtServices,
+  staleScripts,
   waitHealthy,
   writeCompose,
   type Project,
@@ -182,10 +183,10 @@ async function probeManaged(
   project: Project,
 ): Promise<Finding<Seen>> {
   const text = await host.files.readText(project.file);
-  const comparison = compareCompose(text, project, context.hash);
+  const comparison = compareCompose(text, project.text, context.hash);
   const states = await lookAtServices(host, context, project, SERVICES, []);
-  const evidence = { ...evidenceOf(states), [project.file]: comparison.state };
-  if (comparison.state === "not-ours") {
+  const evidence = { ...evidenceOf(states), [project.file]: comparison.kind };
+  if (comparison.kind === "not-ours") {
     return {
       state: "foreign",
       evidence,
@@ -207,7 +208,7 @@ async function probeManaged(
     };
   }
   const stale = await staleScripts(host, project);
-  const sameFile = comparison.state === "same";
+  const sameFile = comparison.kind === "same";
   const keep = text === null || sameFile ? null : keptName(project, text, context.hash);
   const rewrite = sameFile && stale.length === 0 ? null : { keep };
   const seen: Seen = {
@@ -219,7 +220,7 @@ async function probeManaged(
     restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
   };
   const drift = [
-    ...(sameFile ? [] : [`${project.file}: ${comparison.state}`]),
+    ...(sameFile ? [] : [`${project.file}: ${comparison.kind}`]),
     ...stale.map((path) => `${path} is missing or differs`),
     ...driftOf(states),
   ];
@@ -230,8 +231,8 @@ async function probeManaged(
 async function isManaged(host: HostReader, project: Project, context: MasterContext): Promise<boolean> {
   const containers = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
   if (containers.some((container) => container !== null && isOurs(container))) return true;
-  const state = compareCompose(await host.files.readText(project.file), project, context.hash).state;
-  return state !== "absent" && state !== "not-ours";
+  const kind = compareCompose(await host.files.readText(project.file), project.text, context.hash).kind;
+  return kind !== "absent" && kind !== "not-ours";
 }
 
 function isHalf({ kubo, cluster }: WriterAnswer): boolean {

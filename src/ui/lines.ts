@@ -1,6 +1,6 @@
 import type { RunEvent } from "../engine/events.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration, errorLines, planLines } from "./text.ts";
+import { duration, errorLines, planLines, table } from "./text.ts";
 
 /** Where lines go. */
 export interface Streams {
@@ -43,6 +43,7 @@ export function createLines(streams: Streams, now: () => number): Reporter {
   };
   return {
     listen: show,
+    table,
     note: streams.out,
     result: ({ lines }) => {
       for (const line of lines) streams.out(line);

@@ -13,6 +13,8 @@ export interface Reporter {
   /** A line that is neither result nor error: progress, a note. */
   note(line: string): void;
   result(result: Result): void;
+  /** Rows as lines for a Result: columns aligned, 80 characters wide. */
+  table(rows: readonly (readonly string[])[]): readonly string[];
   error(error: OperatorError, exitCode: number): void;
   /** Ends whatever is being drawn. */
   close(): Promise<void>;

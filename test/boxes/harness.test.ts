@@ -88,39 +88,62 @@ describe.skipIf(reason !== undefined)("a box with its own engine", () => {
     expect(await box.snapshot()).not.toEqual(touched);
   });
 
-  test("a power cut ends everything, and the same disk boots again", async () => {
+  test.each([
+    ["a power cut", () => box.kill()],
+    ["a shutdown", () => box.shutdown()],
+  ])("%s ends everything, and the same disk boots again", async (_, end) => {
     await box.run("docker update --restart always database");
-    await box.kill();
-    expect((await box.exec("true")).exitCode).not.toBe(0);
+    await end();
+    expect((await box.exec("true")).stderr).toContain("is not running");
     await box.start();
-    expect(await box.readFile("/opt/harness/test.ts")).toContain("power cut");
+    expect(await box.readFile("/opt/harness/test.ts")).toContain("a power cut");
     const host = await box.address();
     await expect
       .poll(() => connect(host, "right"), { timeout: 60_000, interval: 100 })
       .toMatch(/^PostgreSQL 16\./);
   });
+
+  test("a hang answers nothing until it is over", async () => {
+    await box.pause();
+    expect((await box.exec("true")).exitCode).not.toBe(0);
+    await box.unpause();
+    await box.run("true");
+  });
 });
 
 describe.skipIf(reason !== undefined)("boxes on a network", () => {
-  afterAll(() => Box.destroyAll());
+  let network: string;
+  let first: Box;
+  let second: Box;
 
-  test("see each other by name until they are parted; a seeded one has the images", async () => {
-    const network = await Box.network();
-    const [first, second] = await Promise.all([
-      Box.boot({ name: "first", image: "docker", network }),
-      Box.boot({ name: "second", image: "plain", network }),
-    ]);
+  beforeAll(async () => {
+    network = await Box.network();
+    first = await Box.boot({ name: "first", image: "docker", network });
+    second = await Box.boot({ name: "second", image: "plain", network });
+  });
+  afterAll(async () => {
+    await first?.destroy();
+    await second?.destroy();
+    await Box.removeNetwork(network);
+  });
+
+  test("see each other by name until they are parted", async () => {
     await second.run(
       "! command -v docker && ! command -v cron && node --version && systemctl is-system-running",
     );
-    await second.run("getent hosts first");
+    const reach = `getent hosts first && ip route get ${await first.address()}`;
+    await second.run(reach);
     await second.disconnect(network);
-    expect((await second.exec("getent hosts first")).exitCode).not.toBe(0);
+    expect((await second.exec(`ip route get ${await first.address()}`)).stderr).toContain("unreachable");
     await second.connect(network);
-    await second.run("getent hosts first");
+    await second.run(reach);
+  });
 
+  test("are bare when plain, and have the images and the registry when seeded", async () => {
+    await second.run(
+      "! command -v docker && ! command -v cron && node --version && systemctl is-system-running",
+    );
     await first.run(`docker image inspect ${POSTGRES} ${KUBO} ${CLUSTER} ${NODE}`);
-    // The registry is reached from here too.
     await first.run(`docker image rm ${NODE} && docker pull ${NODE}`);
   });
 });

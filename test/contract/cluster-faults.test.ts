@@ -33,10 +33,12 @@ describe("a list that is not complete", () => {
   ];
   test.each(faults)("is refused: $fault", async ({ fault, says }) => {
     double.faults.allocations = fault;
-    const thrown = await cluster.list("allocations", () => undefined).then(
-      () => expect.unreachable(),
-      (error: unknown) => error,
-    );
+    const thrown = await cluster
+      .list("allocations", () => undefined)
+      .then(
+        () => expect.unreachable(),
+        (error: unknown) => error,
+      );
     expect(thrown).toBeInstanceOf(OperatorError);
     expect((thrown as OperatorError).exit).toBe("unavailable");
     expect((thrown as OperatorError).what).toMatch(says);
@@ -65,12 +67,21 @@ describe("credentials", () => {
   });
 
   test("never go in clear to another host, and never into a message", () => {
-    for (const endpoint of ["http://192.0.2.7:9094", "/ip4/192.0.2.7/tcp/9094", "/dns4/cluster.example/tcp/9094"]) {
+    for (const endpoint of [
+      "http://192.0.2.7:9094",
+      "/ip4/192.0.2.7/tcp/9094",
+      "/dns4/cluster.example/tcp/9094",
+    ]) {
       const open = (): unknown => openCluster({ endpoint, basicAuth: "operator:hunter2" });
       expect(open).toThrow(/in clear/);
       expect(open).not.toThrow(/hunter2/);
     }
-    for (const endpoint of ["https://192.0.2.7", "/ip4/127.0.0.1/tcp/9094", "/unix/run/cluster.sock", "http://[::1]:1"]) {
+    for (const endpoint of [
+      "https://192.0.2.7",
+      "/ip4/127.0.0.1/tcp/9094",
+      "/unix/run/cluster.sock",
+      "http://[::1]:1",
+    ]) {
       openCluster({ endpoint, basicAuth: "operator:hunter2" }).close();
     }
   });
@@ -103,7 +114,9 @@ const programs = await findPrograms();
 describe.skipIf(typeof programs === "string")("the real ipfs-cluster, ended in the middle of a list", () => {
   test.each(["SIGTERM", "SIGKILL"] as const)("by %s: the list is refused", async (signal) => {
     if (typeof programs === "string") return;
-    const metadata = Object.fromEntries(Array.from({ length: 20 }, (_, key) => [`key-${key}`, "x".repeat(100)]));
+    const metadata = Object.fromEntries(
+      Array.from({ length: 20 }, (_, key) => [`key-${key}`, "x".repeat(100)]),
+    );
     const pinset = Array.from({ length: 20_000 }, (_, index) => {
       return `${JSON.stringify(apiPin({ cid: cidOf(`kill ${index}`), metadata }))}\n`;
     }).join("");

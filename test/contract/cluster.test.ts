@@ -21,7 +21,10 @@ const programs = await findPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
 if (typeof programs === "string") console.warn(`skipped: the contract on the real ipfs-cluster: ${programs}`);
 
-const subjects: readonly { readonly name: string; readonly start: (pins: readonly DoublePin[]) => Promise<Subject> }[] = [
+const subjects: readonly {
+  readonly name: string;
+  readonly start: (pins: readonly DoublePin[]) => Promise<Subject>;
+}[] = [
   {
     name: "the double",
     start: (pins) => startClusterDouble({ pins }),
@@ -61,7 +64,9 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
 
   test("gives metrics, and none for a name it does not know", async () => {
     const me = await cluster.identity();
-    expect(await cluster.metrics("ping")).toContainEqual(expect.objectContaining({ peer: me.id, valid: true }));
+    expect(await cluster.metrics("ping")).toContainEqual(
+      expect.objectContaining({ peer: me.id, valid: true }),
+    );
   });
 
   test("lists every wished pin once, in whole lines", async () => {

@@ -2,8 +2,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 
-/** Marks everything the boxes leave in the outer engine, so that leftovers of a crashed run are found again. */
-const LABEL = "land.fx.fula-node.box=1";
+/** Everything of a box carries these in the outer engine; the second says which process made it. */
+const LABEL = "fula-node-box";
+const OWNER = "fula-node-box.pid";
+const LABELS = [`--label=${LABEL}=1`, `--label=${OWNER}=${process.pid}`];
 const SEED = "fula-node-box-seed";
 
 /** What boxes.test files may ask for: `plain` has neither Docker nor cron, `docker` has both. */
@@ -62,14 +64,14 @@ const RUN_FLAGS = [
 /** Creates and starts a box's container over the volume that `createVolume` made for it. */
 export async function createContainer({ container, hostname, image, network }: BoxSpec): Promise<void> {
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
-  const identity = [`--name=${container}`, `--hostname=${hostname}`, `--label=${LABEL}`];
+  const identity = [`--name=${container}`, `--hostname=${hostname}`, ...LABELS];
   const volume = `--volume=${volumeOf(container)}:/var/lib/docker`;
   await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
 }
 
 /** Makes the volume that a box's own engine keeps its data on. */
 export async function createVolume(container: string, content: "fresh" | "seeded"): Promise<void> {
-  await docker("volume", "create", "--label", LABEL, volumeOf(container));
+  await docker("volume", "create", ...LABELS, volumeOf(container));
   if (content === "fresh") return;
   const [from, to] = await Promise.all([mountpointOf(SEED), mountpointOf(volumeOf(container))]);
   // Image layers are only ever read, so links do; all else is the engine's own state. Two boxes must not share one id.
@@ -78,28 +80,51 @@ export async function createVolume(container: string, content: "fresh" | "seeded
   await execa("cp", ["-a", ...state.map((entry) => join(from, entry)), to]);
 }
 
-/** Removes a box's container, running or not, and its volumes. */
+/** Removes a box's container, running or not, and its volumes; fine with what is gone already. */
 export async function removeContainer(container: string): Promise<void> {
-  await docker("rm", "--force", "--volumes", container);
-  await docker("volume", "rm", "--force", volumeOf(container));
+  await remove("rm", "--force", "--volumes", container);
+  await remove("volume", "rm", "--force", volumeOf(container));
 }
 
 /** Makes a network of boxes, where each box has its name as an alias. */
 export async function createNetwork(name: string): Promise<void> {
-  await docker("network", "create", "--label", LABEL, name);
+  await docker("network", "create", ...LABELS, name);
 }
 
-/** Removes every box, volume and network that any run left in the outer engine. */
-export async function removeEverything(): Promise<void> {
-  const filter = ["--quiet", "--filter", `label=${LABEL}`];
-  await removeAll(await docker("ps", "--all", ...filter), "rm", "--force", "--volumes");
-  await removeAll(await docker("volume", "ls", ...filter), "volume", "rm", "--force");
-  await removeAll(await docker("network", "ls", ...filter), "network", "rm");
+/** Removes a network that no box is on any more. */
+export async function removeNetwork(name: string): Promise<void> {
+  await remove("network", "rm", name);
 }
 
-async function removeAll(listed: string, ...command: string[]): Promise<void> {
-  const ids = listed.split("\n").filter(Boolean);
-  if (ids.length > 0) await docker(...command, ...ids);
+/** Removes the boxes, volumes and networks of this process and of those that are dead: never those of another live run. */
+export async function removeLeftovers(): Promise<void> {
+  for (const container of await leftovers("{{.Names}}", "ps", "--all")) {
+    await remove("rm", "--force", "--volumes", container);
+  }
+  for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await remove("volume", "rm", volume);
+  for (const network of await leftovers("{{.Name}}", "network", "ls")) await removeNetwork(network);
+}
+
+async function leftovers(name: string, ...list: string[]): Promise<string[]> {
+  const listed = await docker(...list, `--filter=label=${LABEL}=1`, `--format={{.Label "${OWNER}"}} ${name}`);
+  const owned = listed.split("\n").map((line) => line.split(" "));
+  return owned.flatMap(([owner, thing]) =>
+    thing === undefined || isAnotherLiveProcess(Number(owner)) ? [] : [thing],
+  );
+}
+
+function isAnotherLiveProcess(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+async function remove(...command: string[]): Promise<void> {
+  const { failed, stderr, message } = await execa("docker", command, { reject: false });
+  if (failed && !/no such/i.test(stderr) && !/not found/i.test(stderr)) throw new Error(message);
 }
 
 async function mountpointOf(volume: string): Promise<string> {

@@ -9,7 +9,8 @@ import {
   createVolume,
   docker,
   removeContainer,
-  removeEverything,
+  removeLeftovers,
+  removeNetwork,
 } from "./box-engine.ts";
 import { type BoxSnapshot, parseSnapshot, SNAPSHOT_SCRIPT } from "./box-snapshot.ts";
 
@@ -74,16 +75,21 @@ export class Box {
     return box;
   }
 
-  /** Makes a network for boxes and gives its name; `Box.destroyAll` removes it. */
+  /** Makes a network for boxes and gives its name. */
   static async network(): Promise<string> {
     const name = `fula-node-box-net-${randomBytes(4).toString("hex")}`;
     await createNetwork(name);
     return name;
   }
 
-  /** Removes the boxes, volumes and networks of all runs, this one's included. */
+  /** Removes such a network, once its boxes are destroyed. */
+  static async removeNetwork(name: string): Promise<void> {
+    await removeNetwork(name);
+  }
+
+  /** Removes the boxes, volumes and networks of this process and of crashed runs; another live run keeps its own. */
   static async destroyAll(): Promise<void> {
-    await removeEverything();
+    await removeLeftovers();
   }
 
   /** Runs a command (a string is given to bash) and reports how it ended; never throws because of an exit code. */
@@ -146,7 +152,12 @@ export class Box {
     await docker("kill", this.container);
   }
 
-  /** Boots a killed box again, on the same disk. */
+  /** An orderly shutdown, as by its power button. */
+  async shutdown(): Promise<void> {
+    await docker("stop", "--time=90", this.container);
+  }
+
+  /** Boots a box again that was killed or shut down, on the same disk. */
   async start(): Promise<void> {
     await docker("start", this.container);
     await this.#untilReady();

@@ -30,6 +30,8 @@ export interface DoublePeer {
   kuboError: string;
   /** The status it gives of a CID; left out: pinned where allocated or everywhere, else remote. */
   readonly statuses: Map<string, string>;
+  /** CIDs that its own copy of the pinset lacks: the bulk list has nothing of it, the single status says unpinned. */
+  readonly diverged: Set<string>;
 }
 
 /** An ipfs-cluster REST API over a pinset in memory, with the real one's trailers, 204s and faults. */
@@ -99,6 +101,7 @@ class Double implements ClusterDouble {
       silent: false,
       kuboError: "",
       statuses: new Map<string, string>(),
+      diverged: new Set<string>(),
     }));
     this.#server.on("connection", (socket) => {
       this.#sockets.add(socket);
@@ -119,21 +122,33 @@ class Double implements ClusterDouble {
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? "/", "http://double");
     this.requests.push(`${request.method} ${url.pathname}`);
-    if (this.auth !== null && request.headers.authorization !== `Basic ${Buffer.from(this.auth).toString("base64")}`) {
+    if (
+      this.auth !== null &&
+      request.headers.authorization !== `Basic ${Buffer.from(this.auth).toString("base64")}`
+    ) {
       return sendJson(response, 401, { code: 401, message: "Unauthorized" });
     }
     const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
     const [first = "", second, third] = parts;
     if (request.method === "POST") return this.#recover(response, second ?? "", third);
     if (first === "id") return sendJson(response, 200, this.#identity(this.peers[0] as DoublePeer));
-    if (first === "peers") return this.#list(response, this.#members().map((peer) => this.#identity(peer)), undefined);
+    if (first === "peers")
+      return this.#list(
+        response,
+        this.#members().map((peer) => this.#identity(peer)),
+        undefined,
+      );
     if (first === "monitor") return sendJson(response, 200, this.#metrics(third ?? ""));
     if (first === "allocations" && second === undefined) {
       return this.#list(response, [...this.pins.values()].map(apiPin), this.faults.allocations);
     }
     if (first === "allocations") return this.#allocation(response, second ?? "");
     if (first === "pins" && second === undefined) {
-      return this.#list(response, [...this.pins.keys()].map((cid) => this.#status(cid, true)), this.faults.status);
+      return this.#list(
+        response,
+        [...this.pins.keys()].map((cid) => this.#status(cid, true)),
+        this.faults.status,
+      );
     }
     if (first === "pins") return sendJson(response, 200, this.#status(second ?? "", false));
     sendJson(response, 404, { code: 404, message: "not found" });
@@ -162,7 +177,8 @@ class Double implements ClusterDouble {
 
   #allocation(response: ServerResponse, cid: string): void {
     const pin = this.pins.get(cid);
-    if (pin === undefined) return sendJson(response, 404, { code: 404, message: "pin is not part of the pinset" });
+    if (pin === undefined)
+      return sendJson(response, 404, { code: 404, message: "pin is not part of the pinset" });
     sendJson(response, 200, apiPin(pin));
   }
 
@@ -173,16 +189,33 @@ class Double implements ClusterDouble {
     const map: Record<string, unknown> = {};
     for (const peer of this.#members()) {
       if (peer.silent) continue;
-      const wished = pin !== undefined && (everywhere || allocations.includes(peer.id));
-      const usual = wished ? "pinned" : pin === undefined ? "unpinned" : "remote";
+      const diverged = peer.diverged.has(cid);
+      if (bulk && diverged) continue;
+      const wished = !diverged && pin !== undefined && (everywhere || allocations.includes(peer.id));
+      const usual = wished ? "pinned" : pin === undefined || diverged ? "unpinned" : "remote";
       const told = bulk && wished && this.misreported.has(cid) ? "unexpectedly_unpinned" : undefined;
       const status = told ?? peer.statuses.get(cid) ?? usual;
-      map[peer.id] = { peername: peer.name, status, timestamp: "2026-01-01T00:00:00Z", error: "", attempt_count: 0 };
+      map[peer.id] = {
+        peername: peer.name,
+        status,
+        timestamp: "2026-01-01T00:00:00Z",
+        error: "",
+        attempt_count: 0,
+      };
     }
     if (!bulk) {
-      for (const id of allocations) map[id] ??= { peername: "", status: "cluster_error", error: "dial", attempt_count: 0 };
+      for (const id of allocations)
+        map[id] ??= { peername: "", status: "cluster_error", error: "dial", attempt_count: 0 };
     }
-    return { cid, name: pin?.["name"] ?? "", allocations, origins: [], metadata: null, peer_map: map };
+    const confused = !bulk && this.#members().some((peer) => peer.diverged.has(cid));
+    return {
+      cid,
+      name: pin?.["name"] ?? "",
+      allocations: confused ? null : allocations,
+      origins: [],
+      metadata: null,
+      peer_map: map,
+    };
   }
 
   #recover(response: ServerResponse, cid: string, verb: string | undefined): void {
@@ -198,7 +231,10 @@ class Double implements ClusterDouble {
       return;
     }
     const headers = { "content-type": "application/json" };
-    response.writeHead(200, fault?.kind === "no-trailer" ? headers : { ...headers, trailer: "X-Stream-Error" });
+    response.writeHead(
+      200,
+      fault?.kind === "no-trailer" ? headers : { ...headers, trailer: "X-Stream-Error" },
+    );
     const lastLine = fault?.kind === "cut" || fault?.kind === "stall" ? fault.afterLines : items.length;
     for (const item of items.slice(0, lastLine)) response.write(`${JSON.stringify(item)}\n`);
     if (fault?.kind === "stall") return;
@@ -210,7 +246,8 @@ class Double implements ClusterDouble {
     if (fault?.kind === "garbage") response.write(`${fault.line}\n`);
     if (fault?.kind === "stops-listening") this.#server.close();
     if (fault?.kind !== "no-trailer") {
-      const late = fault?.kind === "late-error" ? [["X-Stream-Error", fault.message] as [string, string]] : [];
+      const late =
+        fault?.kind === "late-error" ? [["X-Stream-Error", fault.message] as [string, string]] : [];
       response.addTrailers([["X-Stream-Error", ""], ...late]);
     }
     response.end();

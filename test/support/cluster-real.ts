@@ -47,7 +47,8 @@ export async function findPrograms(): Promise<Programs | string> {
   const directory = process.env["FULA_TEST_BINARIES"] ?? join(tmpdir(), "fula-node-test-binaries");
   const programs = { ipfs: join(directory, "ipfs"), service: join(directory, "ipfs-cluster-service") };
   if (existsSync(programs.ipfs) && existsSync(programs.service)) return programs;
-  if (process.env["FULA_TEST_BINARIES"] !== undefined) return `FULA_TEST_BINARIES=${directory} does not hold them`;
+  if (process.env["FULA_TEST_BINARIES"] !== undefined)
+    return `FULA_TEST_BINARIES=${directory} does not hold them`;
   try {
     await mkdir(directory, { recursive: true });
     for (const [program, image] of Object.entries(IMAGES)) {
@@ -67,7 +68,11 @@ export async function findPrograms(): Promise<Programs | string> {
 /** Starts peers and waits until the master sees them all; `environment` goes to every ipfs-cluster-service. */
 export async function startRealCluster(
   programs: Programs,
-  options: { readonly peers: number; readonly environment?: Readonly<Record<string, string>>; readonly pinset?: string },
+  options: {
+    readonly peers: number;
+    readonly environment?: Readonly<Record<string, string>>;
+    readonly pinset?: string;
+  },
 ): Promise<RealCluster> {
   const directory = await mkdtemp(join(tmpdir(), "fula-cluster-"));
   const peers: Peer[] = [];
@@ -92,7 +97,11 @@ export async function startRealCluster(
 }
 
 /** Polls until the check gives something true; throws with the last state when the time is over. */
-export async function eventually<T>(what: string, check: () => Promise<T | false | null>, timeoutMs = 60_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  check: () => Promise<T | false | null>,
+  timeoutMs = 60_000,
+): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   let last: unknown = "never checked";
   while (Date.now() < deadline) {
@@ -117,6 +126,7 @@ class Peer implements RealPeer {
   readonly #master: Peer | undefined;
   #environment: NodeJS.ProcessEnv = {};
   #listen = "";
+  #kuboUrl = "";
   #kubo: ChildProcess | null = null;
   #cluster: ChildProcess | null = null;
 
@@ -132,7 +142,12 @@ class Peer implements RealPeer {
     const clusterPath = join(this.#directory, "cluster");
     await mkdir(this.#directory, { recursive: true });
     const [kuboPort, apiPort, swarmPort] = await freePorts(3);
-    const kuboEnvironment = { PATH: process.env["PATH"], IPFS_PATH: kuboPath, IPFS_TELEMETRY: "off", HOME: this.#directory };
+    const kuboEnvironment = {
+      PATH: process.env["PATH"],
+      IPFS_PATH: kuboPath,
+      IPFS_TELEMETRY: "off",
+      HOME: this.#directory,
+    };
     await run(this.#programs.ipfs, ["init", "--profile=test"], { env: kuboEnvironment });
     const configFile = join(kuboPath, "config");
     const config = JSON.parse(await readFile(configFile, "utf8")) as Record<string, Record<string, unknown>>;
@@ -143,6 +158,7 @@ class Peer implements RealPeer {
     config["Ipns"] = { ...config["Ipns"], DelegatedPublishers: [] };
     await writeFile(configFile, JSON.stringify({ ...config, Bootstrap: [] }));
 
+    this.#kuboUrl = `http://127.0.0.1:${kuboPort}`;
     this.apiUrl = `http://127.0.0.1:${apiPort}`;
     this.#listen = `/ip4/127.0.0.1/tcp/${swarmPort}`;
     const master = this.#master;
@@ -187,7 +203,8 @@ class Peer implements RealPeer {
 
   async startKubo(): Promise<void> {
     this.#kubo = spawn(this.#programs.ipfs, ["daemon"], { env: this.#environment, stdio: "ignore" });
-    await eventually("kubo answers", async () => (await this.ipfs(["swarm", "addrs", "local"])) !== "");
+    const url = `${this.#kuboUrl}/api/v0/id`;
+    await eventually("kubo answers", async () => (await fetch(url, { method: "POST" })).ok);
   }
 
   async startCluster(): Promise<void> {
@@ -223,7 +240,8 @@ async function connectAll(peers: readonly Peer[]): Promise<void> {
     const text = await (await fetch(`${master.apiUrl}/peers`)).text();
     let metrics = 0;
     for (const name of ["ping", "freespace", "tag:group"]) {
-      metrics += ((await (await fetch(`${master.apiUrl}/monitor/metrics/${name}`)).json()) as unknown[]).length;
+      metrics += ((await (await fetch(`${master.apiUrl}/monitor/metrics/${name}`)).json()) as unknown[])
+        .length;
     }
     return text.trim().split("\n").length === peers.length && metrics === 3 * peers.length;
   });

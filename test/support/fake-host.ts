@@ -2,6 +2,7 @@ import { OperatorError } from "../../src/errors.ts";
 import type { Clock, Host, HttpReader, PostgresAnswer, PostgresTarget } from "../../src/host/host.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
+import { FakeMigrator } from "./fake-migrator.ts";
 import { FakeMint } from "./fake-mint.ts";
 import { FakeSystem } from "./fake-system.ts";
 import { type KillMoment, WriteGate } from "./write-gate.ts";
@@ -16,6 +17,7 @@ export interface Snapshot {
   readonly volumes: Readonly<Record<string, unknown>>;
   readonly packages: readonly string[];
   readonly units: Readonly<Record<string, unknown>>;
+  readonly migrations: { readonly applied: readonly number[]; readonly flags: unknown };
 }
 
 const START = Date.UTC(2026, 0, 1);
@@ -29,6 +31,7 @@ export class FakeHost implements Host {
   readonly files: FakeFiles;
   readonly system: FakeSystem;
   readonly docker: FakeDocker;
+  readonly migrations = new FakeMigrator(this.gate);
   readonly clock: Clock & {
     /** Called after each wait, with the time it is then: for things that come up later. */
     onWait: (now: Date) => void;
@@ -101,6 +104,10 @@ export class FakeHost implements Host {
       volumes: sorted([...this.docker.volumes]),
       packages: [...this.system.installed].sort(),
       units: sorted([...this.system.units]),
+      migrations: {
+        applied: [...this.migrations.applied].sort((a, b) => a - b),
+        flags: sorted([...this.migrations.flags]),
+      },
     };
   }
 

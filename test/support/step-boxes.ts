@@ -211,8 +211,8 @@ function causesOf(thrown: unknown): readonly unknown[] {
 
 /** The host without its hands, in case a probe casts its way around the types. */
 function eyesOf(host: FakeHost): HostReader {
-  const { files, system, docker, postgres, http, signing, clock } = host;
-  return { files, system, docker, postgres, http, signing, clock };
+  const { files, system, docker, postgres, migrations, http, signing, clock } = host;
+  return { files, system, docker, postgres, migrations, http, signing, clock };
 }
 
 /** For `catch`: anything else than an OperatorError is a bug of the step. */

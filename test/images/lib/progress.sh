@@ -3,7 +3,7 @@
 
 IMAGES=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${FULA_NODE_TEST_CACHE:-/var/cache/fula-node-test}
-LABEL=land.fx.fula-node.test
+LABEL=fula-node-test
 mkdir -p "$CACHE/logs"
 
 say() { printf '%s\n' "$*"; }

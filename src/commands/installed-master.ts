@@ -1,0 +1,60 @@
+import { OperatorError } from "../errors.ts";
+import type { Cluster } from "../host/cluster.ts";
+import type { PostgresTarget } from "../host/host.ts";
+import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
+import { postgresTarget, type Values } from "../steps/master-context.ts";
+import { readMasterSettings } from "./master-settings-source.ts";
+import type { World } from "./world.ts";
+
+/** A master that was installed here: where it is, and its settings as `.env` has them. */
+export interface InstalledMaster {
+  readonly layout: MasterLayout;
+  readonly values: Values;
+}
+
+/** Reads the settings of an installed master. Throws (`settings`) where none is, or they are wrong. */
+export async function readInstalledMaster(
+  world: World,
+  baseDir: string | undefined,
+): Promise<InstalledMaster> {
+  const layout = masterLayout(baseDir ?? MASTER_BASE_DIR);
+  if (world.host.system.uid() !== 0) {
+    throw new OperatorError({
+      exit: "preflight",
+      what: "This needs root: the settings hold secrets.",
+      remedy: "Run it with sudo.",
+    });
+  }
+  if ((await world.host.files.stat(layout.envFile)) === null) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `There is no ${layout.envFile}, so no master is installed there.`,
+      remedy: "Run join-as-master first, or give --base-dir.",
+    });
+  }
+  const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
+  if (problems.length > 0) {
+    throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
+  }
+  return { layout, values: (key) => settings.get(key)?.value };
+}
+
+/** Opens the master's own cluster peer. */
+export function openOwnCluster(world: World, { values }: InstalledMaster): Cluster {
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  return world.openCluster({
+    endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
+    ...(basicAuth === undefined ? {} : { basicAuth }),
+  });
+}
+
+/** How to reach the master's database. Throws (`settings`) without a password. */
+export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget {
+  const target = postgresTarget(values);
+  if (target !== null) return target;
+  throw new OperatorError({
+    exit: "settings",
+    what: `${layout.envFile} holds no POSTGRES_PASSWORD.`,
+    remedy: "Run join-as-master again: it recovers the password or says how to get it back.",
+  });
+}

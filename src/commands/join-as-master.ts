@@ -1,0 +1,164 @@
+import { openJournal } from "../engine/journal.ts";
+import { run, type RunOutcome } from "../engine/run.ts";
+import { OperatorError, type Problem } from "../errors.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES } from "../model/master-layout.ts";
+import { RULES } from "../model/rule.ts";
+import type { Settings } from "../model/settings.ts";
+import { isDatabaseElsewhere, type MasterContext } from "../steps/master-context.ts";
+import { checkMaster } from "./master-preflight.ts";
+import { parseAssignments, readMasterSettings } from "./master-settings-source.ts";
+import { prepareMaster } from "./prepare-master.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** The flags of join-as-master as commander gives them. */
+export interface JoinFlags {
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+  readonly baseDir?: string;
+  readonly set: readonly string[];
+  readonly adopt: readonly string[];
+  readonly ignore: readonly string[];
+  readonly images?: string;
+  readonly provisionWriter: boolean;
+}
+
+const VERB = "join-as-master";
+
+/** Makes this box a master, or mends the master that it is; `dryRun` only tells. */
+export async function joinAsMaster(flags: JoinFlags, world: World): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const baseDir = checkBaseDir(flags.baseDir ?? MASTER_BASE_DIR);
+  const layout = masterLayout(baseDir);
+  const since = host.clock.now().toISOString();
+  const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  try {
+    const assignments = new Map(parseAssignments(flags.set));
+    const first = await readMasterSettings(world, layout.envFile, assignments);
+    const asked = first.problems.length === 0 ? await askMissing(world, flags, first.settings) : null;
+    const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
+    for (const [key, value] of asked?.answers ?? []) assignments.set(key, value);
+    const { settings, problems } =
+      asked === null ? first : await readMasterSettings(world, layout.envFile, assignments);
+    const missing = await requiredProblems(world, settings, provisionWriter);
+    await checkMaster({
+      world,
+      layout,
+      settings,
+      ignored: flags.ignore,
+      problems: [...problems, ...missing],
+    });
+
+    const { steps, context } = await prepareMaster(world, {
+      layout,
+      settings,
+      provisionWriter,
+      imagesArchive: flags.images ?? null,
+    });
+    const outcome = await run({
+      steps,
+      host,
+      journal: openJournal({
+        files: host.files,
+        path: layout.journal,
+        attempt: `${since}-${world.pid}`,
+        version: world.version,
+        now: () => host.clock.now(),
+      }),
+      listen: reporter.listen,
+      ask:
+        world.questions === null || flags.dryRun
+          ? null
+          : (question, byDefault) =>
+              world.questions?.confirm(question, byDefault) ?? Promise.resolve(byDefault),
+      dryRun: flags.dryRun,
+      yes: flags.yes,
+      adopted: checkAdopt(
+        flags.adopt,
+        steps.map(({ id }) => id),
+      ),
+      consents: new Set(provisionWriter ? ["--provision-writer"] : []),
+    });
+    await reporter.close();
+    const pending = flags.dryRun && outcome.plan.some(({ changes }) => changes.length > 0);
+    reporter.result({
+      data: { verb: VERB, version: world.version, baseDir, ...outcome },
+      lines: closingLines(outcome, context),
+    });
+    return pending ? "pending" : "ok";
+  } finally {
+    await lock?.release();
+  }
+}
+
+function checkBaseDir(baseDir: string): string {
+  if (RULES.path.holds(baseDir) && !baseDir.endsWith("/") && !baseDir.includes("..")) return baseDir;
+  throw new OperatorError({
+    exit: "usage",
+    what: `--base-dir is ${JSON.stringify(baseDir)}; it must be ${RULES.path.say}.`,
+    remedy: `Leave it out for ${MASTER_BASE_DIR}.`,
+  });
+}
+
+function checkAdopt(adopt: readonly string[], known: readonly string[]): ReadonlySet<string> {
+  const unknown = adopt.filter((id) => !known.includes(id));
+  if (unknown.length === 0) return new Set(adopt);
+  throw new OperatorError({
+    exit: "usage",
+    what: `There is no step ${unknown.join(", ")}.`,
+    remedy: `Steps are: ${known.join(", ")}.`,
+  });
+}
+
+/** What a person is asked before anything else; null where there is nobody, or nothing to ask. */
+async function askMissing(
+  { host, questions }: World,
+  flags: JoinFlags,
+  settings: Settings,
+): Promise<{ readonly provisionWriter: boolean; readonly answers: ReadonlyMap<string, string> } | null> {
+  if (questions === null || flags.dryRun || !flags.provisionWriter || settings.has("CLUSTERNAME"))
+    return null;
+  if ((await host.docker.container(NAMES.cluster)) !== null) return null;
+  const name = await questions.text("Name of the pool (every node of a pool has the same)", "fula");
+  return { provisionWriter: true, answers: new Map([["CLUSTERNAME", name]]) };
+}
+
+async function requiredProblems(
+  { host }: World,
+  settings: Settings,
+  provisionWriter: boolean,
+): Promise<readonly Problem[]> {
+  const problems: Problem[] = [];
+  if (
+    provisionWriter &&
+    !settings.has("CLUSTERNAME") &&
+    (await host.docker.container(NAMES.cluster)) === null
+  ) {
+    problems.push({
+      subject: "CLUSTERNAME",
+      what: "CLUSTERNAME is missing: a writer made here needs its pool's name.",
+      remedy: "Give --set CLUSTERNAME=NAME.",
+    });
+  }
+  if (isDatabaseElsewhere((key) => settings.get(key)?.value) && !settings.has("POSTGRES_PASSWORD")) {
+    problems.push({
+      subject: "POSTGRES_PASSWORD",
+      what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST names a database elsewhere.",
+      remedy: "Put it into the environment as POSTGRES_PASSWORD, or into .env.",
+    });
+  }
+  return problems;
+}
+
+function closingLines(
+  { dryRun, changes }: RunOutcome,
+  { layout, nodePath }: MasterContext,
+): readonly string[] {
+  if (dryRun) return ["Dry run: nothing was changed."];
+  if (changes.length === 0) return ["Everything works; nothing had to be changed."];
+  return [
+    `Done: ${changes.length === 1 ? "one change" : `${changes.length} changes`}, and everything works.`,
+    `  Settings and secrets: ${layout.envFile} (keep a copy elsewhere)`,
+    `  Snapshots:            ${layout.snapshotsDir}, key ${layout.signingKey} (keep a copy elsewhere)`,
+    `  Look again:           ${nodePath} ${layout.cliCurrent}/bin/fula-node.js status`,
+  ];
+}

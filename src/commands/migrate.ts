@@ -1,0 +1,55 @@
+import { OperatorError } from "../errors.ts";
+import { migrateDown, migrateUp, reportMigrations } from "../operations/migrate.ts";
+import { databaseOf, readInstalledMaster } from "./installed-master.ts";
+import type { VerbExit, World } from "./world.ts";
+
+interface MigrateFlags {
+  readonly baseDir?: string;
+}
+
+/** `migrate status`: which files are applied, adopted or pending. */
+export async function migrateStatus(flags: MigrateFlags, world: World): Promise<VerbExit> {
+  const report = await reportMigrations(
+    world.host,
+    databaseOf(await readInstalledMaster(world, flags.baseDir)),
+  );
+  const lines = report.items.map(
+    ({ file, state, origin, reason }) => `${file}: ${origin === "adopted" ? "adopted" : state} (${reason})`,
+  );
+  world.reporter.result({ data: { verb: "migrate status", ...report }, lines });
+  return report.exit === "pending" ? "pending" : "ok";
+}
+
+/** `migrate up`: applies what is pending. */
+export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<VerbExit> {
+  const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const { done } = await migrateUp(world.host, target, (line) => world.reporter.note(line));
+  world.reporter.result({
+    data: { verb: "migrate up", done },
+    lines: [done.length === 0 ? "Nothing to do: every migration is applied." : `Applied: ${done.length}.`],
+  });
+  return "ok";
+}
+
+/** `migrate down VERSION`: takes one migration back, where its down file allows that. */
+export async function migrateOneDown(version: string, flags: MigrateFlags, world: World): Promise<VerbExit> {
+  if (!/^[0-9]{1,6}$/.test(version)) {
+    throw new OperatorError({
+      exit: "usage",
+      what: `VERSION is ${JSON.stringify(version)}; it must be a migration's number, such as 020.`,
+    });
+  }
+  const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const { done } = await migrateDown(world.host, target, Number(version), (line) =>
+    world.reporter.note(line),
+  );
+  world.reporter.result({
+    data: { verb: "migrate down", done },
+    lines: [
+      done.length === 0
+        ? `Nothing to do: ${version} is not applied.`
+        : `Taken back: ${version}. The next migrate up, and the next join-as-master, apply it again.`,
+    ],
+  });
+  return "ok";
+}

@@ -1,0 +1,40 @@
+import type { AnyStep } from "../engine/step.ts";
+import type { MasterLayout } from "../model/master-layout.ts";
+import type { Setting, Settings } from "../model/settings.ts";
+import type { MasterContext } from "../steps/master-context.ts";
+import { masterSteps } from "../steps/master.ts";
+import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
+import type { World } from "./world.ts";
+
+/** Turns settings into the steps of a master. Looks at the box, and changes nothing. */
+export async function prepareMaster(
+  world: World,
+  wishes: {
+    readonly layout: MasterLayout;
+    readonly settings: Settings;
+    readonly provisionWriter: boolean;
+    readonly imagesArchive: string | null;
+  },
+): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
+  const { host, version, packageDir, nodePath, hash } = world;
+  const volume = await findDatabaseVolume(host, wishes.layout);
+  const context: MasterContext = {
+    ...wishes,
+    settings: deriveSecret(wishes.settings, hash),
+    version,
+    packageDir,
+    nodePath,
+    postgresVolume: volume.volume,
+    hash,
+  };
+  const projects = await renderProjects({ host, ...context, volume });
+  return { steps: masterSteps(context, projects), context };
+}
+
+/** The pool's secret follows from its name, as upstream has it, unless one is given. */
+function deriveSecret(settings: Settings, hash: (text: string) => string): Settings {
+  const name = settings.get("CLUSTERNAME");
+  if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;
+  const derived: Setting = { value: hash(name.value), origin: "default" };
+  return new Map([...settings, ["CLUSTER_SECRET", derived]]);
+}

@@ -1,0 +1,25 @@
+import type { PoolSettings } from "../model/service-settings.ts";
+import type { World, VerbExit } from "./world.ts";
+
+/** `serve NAME`: runs one service until it is told to stop; what the containers run. */
+export async function serve(name: "pinning-api" | "webui", world: World): Promise<VerbExit> {
+  const { environment, host, stop, version } = world;
+  const log = (line: string): void => world.reporter.note(`${host.clock.now().toISOString()} ${line}`);
+  const applicationName = `fula-node ${name}`;
+  const hands = (pool: PoolSettings) => ({
+    pool: world.openPool(pool, { applicationName, log }),
+    http: host.http,
+    stop,
+    log,
+    version,
+  });
+  const { readPinningApiSettings, readWebuiSettings } = await import("../model/service-settings.ts");
+  if (name === "webui") {
+    const settings = readWebuiSettings(environment);
+    await (await import("../services/webui.ts")).serveWebui(settings, hands(settings.postgres));
+  } else {
+    const settings = readPinningApiSettings(environment);
+    await (await import("../services/pinning-api.ts")).servePinningApi(settings, hands(settings.postgres));
+  }
+  return "ok";
+}

@@ -1,0 +1,38 @@
+import { takeSnapshot } from "../operations/snapshot-take.ts";
+import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** `snapshot take`: a signed snapshot of the pinset, as cron takes it. */
+export async function snapshotTake(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { layout, values } = master;
+  const lock = await world.takeLock(`${layout.baseDir}/snapshot`, {
+    pid: world.pid,
+    verb: "snapshot take",
+    since: host.clock.now().toISOString(),
+  });
+  try {
+    const result = await takeSnapshot({
+      cluster: openOwnCluster(world, master),
+      store: world.openSnapshots(layout.snapshotsDir),
+      key: await world.readSigningKey(layout.signingKey),
+      clock: host.clock,
+      alerts: world.openAlerts(layout.alertLog),
+      heartbeat: { files: host.files, clock: host.clock, path: layout.snapshotHeartbeat },
+      clusterName: values("CLUSTERNAME") ?? "",
+      clusterId: null,
+      keep: Number(values("KEEP")),
+      dropShare: Number(values("SNAPSHOT_DROP_PERCENT")) / 100,
+      toolVersion: world.version,
+      report: (line) => reporter.note(line),
+    });
+    reporter.result({
+      data: { verb: "snapshot take", ...result },
+      lines: [`${host.clock.now().toISOString()} ${result.summary}`],
+    });
+    return result.exit === "pending" ? "pending" : "ok";
+  } finally {
+    await lock.release();
+  }
+}

@@ -1,0 +1,40 @@
+import { sweep } from "../operations/sweep.ts";
+import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** `sweep`: tells which pins have too few copies, and has their peers try again. */
+export async function sweepPins(
+  flags: { readonly baseDir?: string; readonly strict: boolean },
+  world: World,
+): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { layout, values } = master;
+  const lock = await world.takeLock(`${layout.baseDir}/sweep`, {
+    pid: world.pid,
+    verb: "sweep",
+    since: host.clock.now().toISOString(),
+  });
+  try {
+    const result = await sweep({
+      cluster: openOwnCluster(world, master),
+      clock: host.clock,
+      files: host.files,
+      alerts: world.openAlerts(layout.alertLog),
+      heartbeat: { files: host.files, clock: host.clock, path: layout.sweepHeartbeat },
+      nodesPath: layout.knownNodes,
+      forget: [],
+      fallbackMin: Number(values("REPL_MIN")),
+      strict: flags.strict,
+      seed: Number.parseInt(host.random.hex(4), 16),
+      report: (line) => reporter.note(line),
+    });
+    reporter.result({
+      data: { verb: "sweep", ...result },
+      lines: [`${host.clock.now().toISOString()} ${result.summary}`],
+    });
+    return result.exit === "pending" ? "pending" : "ok";
+  } finally {
+    await lock.release();
+  }
+}

@@ -1,0 +1,40 @@
+import { clock } from "./clock.ts";
+import { createDocker } from "./docker.ts";
+import { files } from "./files.ts";
+import type { Host } from "./host.ts";
+import { http } from "./http.ts";
+import { createMigrator } from "./migrator.ts";
+import { createPostgres } from "./postgres.ts";
+import { random } from "./random.ts";
+import { generateSigningKeyPem, parseSigningKey } from "./signing.ts";
+import { createSystem } from "./system.ts";
+
+/** What the real host has to be told. */
+export interface HostOptions {
+  /** The process environment, as cli.ts read it. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** The shipped migrations/ directory. */
+  readonly migrationsDir: string;
+  readonly toolVersion: string;
+}
+
+/** This machine. Throws an OperatorError (`settings`) where DOCKER_HOST names an engine elsewhere. */
+export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Host {
+  return {
+    files,
+    system: createSystem(env),
+    docker: createDocker(env),
+    postgres: createPostgres(),
+    migrations: createMigrator({ directory: migrationsDir, toolVersion }),
+    http,
+    signing: {
+      publicKey: (pem, path) => {
+        const { id, publicPem } = parseSigningKey(pem, path);
+        return { id, publicPem };
+      },
+      generate: generateSigningKeyPem,
+    },
+    clock,
+    random,
+  };
+}

@@ -1,0 +1,80 @@
+import { constants } from "node:fs";
+import { access, readFile, stat } from "node:fs/promises";
+import { totalmem } from "node:os";
+import { OperatorError } from "../errors.ts";
+import { installPackages } from "./apt.ts";
+import { clock } from "./clock.ts";
+import { fileError, isAbsence } from "./file-errors.ts";
+import type { System, SystemReader } from "./host.ts";
+import { readListeners } from "./listeners.ts";
+import { isProcessRunning } from "./processes.ts";
+import { programEnvironment, runProgram } from "./run-program.ts";
+import { enableUnit, isClockSynchronised, lookAtUnit } from "./units.ts";
+
+const OS_RELEASE = ["/etc/os-release", "/usr/lib/os-release"];
+
+/** The operating system of this machine. */
+export function createSystem(env: Readonly<Record<string, string | undefined>>): System {
+  const programs = programEnvironment(env);
+  return {
+    uid: () => process.geteuid?.() ?? -1,
+    os: readOs,
+    memoryBytes: totalmem,
+    which: (program) => findProgram(program, programs.PATH),
+    unit: (name) => lookAtUnit(name, programs),
+    listeners: readListeners,
+    clockSynchronised: () => isClockSynchronised(programs),
+    isRunning: (name) => Promise.resolve(isProcessRunning(name)),
+    installPackages: (names, report) => installPackages(names, { env: programs, report, wait: clock.wait }),
+    enableUnit: (name) => enableUnit(name, programs),
+    runCommand: async (argv, { timeoutMs }) => {
+      const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, timeoutMs });
+      if (exitCode === 0) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${argv.join(" ")} ${stopped === null ? `ended with exit code ${exitCode}` : "did not run to its end"}.`,
+        why: stopped ?? lastLines.join("\n"),
+      });
+    },
+  };
+}
+
+/** Reads os-release(5): shell-like assignments, of which only quotes matter here. */
+export function parseOsRelease(text: string): Omit<Awaited<ReturnType<SystemReader["os"]>>, "arch"> {
+  const lines = text.split("\n").flatMap((line) => {
+    const match = /^(?<key>[A-Z_]+)=(?<quote>["']?)(?<value>.*)\k<quote>\s*$/.exec(line);
+    return match?.groups === undefined ? [] : [[match.groups["key"], match.groups["value"]] as const];
+  });
+  const values = new Map(lines);
+  const id = values.get("ID") ?? "linux";
+  return {
+    id,
+    versionId: values.get("VERSION_ID") ?? "",
+    idLike: (values.get("ID_LIKE") ?? "").split(" ").filter((one) => one !== ""),
+    prettyName: values.get("PRETTY_NAME") ?? id,
+  };
+}
+
+async function readOs(): ReturnType<SystemReader["os"]> {
+  for (const path of OS_RELEASE) {
+    try {
+      return { ...parseOsRelease(await readFile(path, "utf8")), arch: process.arch };
+    } catch (thrown) {
+      if (!isAbsence(thrown)) throw fileError("read", path, thrown);
+    }
+  }
+  return { ...parseOsRelease(""), arch: process.arch };
+}
+
+async function findProgram(program: string, searchPath: string): Promise<string | null> {
+  for (const directory of searchPath.split(":")) {
+    const path = `${directory}/${program}`;
+    try {
+      await access(path, constants.X_OK);
+      if ((await stat(path)).isFile()) return path;
+    } catch {
+      continue;
+    }
+  }
+  return null;
+}

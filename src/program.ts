@@ -1,0 +1,172 @@
+import { Command, CommanderError, Option } from "commander";
+import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
+import type { JoinFlags } from "./commands/join-as-master.ts";
+import type { VerbExit, World } from "./commands/world.ts";
+import { createWorld } from "./world.ts";
+
+type Verb = (world: World) => Promise<VerbExit>;
+/** What a signal does to a verb: a run is cut off (running again goes on), a service finishes its requests. */
+type OnSignal = "exit" | "finish";
+type Run = (verb: Verb, onSignal?: OnSignal) => Promise<void>;
+
+/** Runs the verb that the arguments name and gives the process's exit code. */
+export async function main(process: NodeJS.Process, version: string): Promise<number> {
+  let exitCode: number = EXIT_CODES.ok;
+  const run: Run = async (verb, onSignal = "exit") => {
+    exitCode = await runVerb(verb, { process, version, onSignal });
+  };
+  const program = describeProgram(version, run);
+  try {
+    await program.parseAsync([...process.argv]);
+    return exitCode;
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
+    throw thrown;
+  }
+}
+
+/** The command line: every verb with its flags. The README's list of commands is generated from it. */
+export function describeProgram(version: string, run: Run): Command {
+  const program = new Command("fula-node")
+    .description(
+      "Turns this box into a node of the Fula storage network, and keeps it one. Running again is the repair.",
+    )
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError("(--help lists what there is)")
+    .option("--json", "print one JSON object instead of text");
+  const baseDir = () => new Option("--base-dir <dir>", "where the node lives (default: /opt/fula-master)");
+
+  program
+    .command("join-as-master")
+    .description("make this box a master, or mend the one that it is")
+    .option("--dry-run", "show what would be done, and do nothing (exit 20 when there is something)", false)
+    .option("-y, --yes", "make the changes without asking; packages of the distribution too", false)
+    .addOption(baseDir())
+    .option("--set <key=value>", "give a setting; repeatable", collect, [])
+    .option("--adopt <step>", "take over a foreign thing by the step's name; repeatable", collect, [])
+    .option("--ignore <check>", "let a failed preflight check pass as a warning; repeatable", collect, [])
+    .option("--images <archive>", "load images from this file (docker save) instead of pulling them")
+    .option("--provision-writer", "make kubo and ipfs-cluster on this box where none are found", false)
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: JoinFlags) =>
+      run(async (world) => (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world)),
+    );
+
+  program
+    .command("status")
+    .description("tell how this node stands; changes nothing (exit 20 when something is to be done)")
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/status.ts")).status(flags, world)),
+    );
+
+  const snapshot = program.command("snapshot").description("signed snapshots of the pinset");
+  snapshot
+    .command("take")
+    .description("take one now, as cron does")
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotTake(flags, world)),
+    );
+
+  program
+    .command("sweep")
+    .description("find pins with too few copies, alarm, and have their peers try again")
+    .option("--strict", "exit 20 while anything is below its minimum", false)
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: { baseDir?: string; strict: boolean }) =>
+      run(async (world) => (await import("./commands/sweep.ts")).sweepPins(flags, world)),
+    );
+
+  addMigrate(program, baseDir, run);
+  addServe(program, run);
+  return program;
+}
+
+function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
+  const migrate = program.command("migrate").description("the database's schema");
+  const add = (name: string, about: string) =>
+    migrate
+      .command(name)
+      .description(about)
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+  add("status", "tell which migrations are applied; changes nothing").action((flags: { baseDir?: string }) =>
+    run(async (world) => (await import("./commands/migrate.ts")).migrateStatus(flags, world)),
+  );
+  add("up", "apply what is pending").action((flags: { baseDir?: string }) =>
+    run(async (world) => (await import("./commands/migrate.ts")).migrateAllUp(flags, world)),
+  );
+  add("down <version>", "take one migration back, where that is safe").action(
+    (version: string, flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/migrate.ts")).migrateOneDown(version, flags, world)),
+  );
+}
+
+function addServe(program: Command, run: Run): void {
+  const serve = program.command("serve").description("what the containers run");
+  for (const name of ["pinning-api", "webui"] as const) {
+    serve
+      .command(name)
+      .description(
+        name === "webui" ? "the storage API and the billing crons" : "the IPFS pinning service API",
+      )
+      .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "finish"));
+  }
+}
+
+async function runVerb(
+  verb: Verb,
+  {
+    process,
+    version,
+    onSignal,
+  }: { readonly process: NodeJS.Process; readonly version: string; readonly onSignal: OnSignal },
+): Promise<number> {
+  const stopping = new AbortController();
+  const world = await createWorld(process, version, {
+    json: process.argv.includes("--json"),
+    stop: stopping.signal,
+  });
+  const stop = (signal: "SIGINT" | "SIGTERM"): void => {
+    stopping.abort();
+    if (onSignal === "finish") return;
+    process.exitCode = signal === "SIGINT" ? 130 : 143;
+    world.reporter.note(
+      `\nStopped by ${signal}. What was begun may be half done; running again is safe and goes on from there.`,
+    );
+    process.exit();
+  };
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  try {
+    return EXIT_CODES[await verb(world)];
+  } catch (thrown) {
+    const error = thrown instanceof OperatorError ? thrown : asBug(thrown);
+    await world.reporter.close();
+    world.reporter.error(error, EXIT_CODES[error.exit]);
+    return EXIT_CODES[error.exit];
+  } finally {
+    process.off("SIGINT", stop);
+    process.off("SIGTERM", stop);
+  }
+}
+
+function asBug(thrown: unknown): OperatorError {
+  return new OperatorError({
+    exit: "bug",
+    what: `This is a bug in fula-node: ${messageOf(thrown)}.`,
+    why: thrown instanceof Error ? (thrown.stack ?? "no stack") : "no stack",
+    remedy: "Please report it with these lines. Running again is safe.",
+    changed: "unknown; the journal in the base directory tells what was begun.",
+    cause: thrown,
+  });
+}
+
+function collect(value: string, previous: readonly string[]): readonly string[] {
+  return [...previous, value];
+}

@@ -1,0 +1,44 @@
+import type { WebuiSettings } from "../model/service-settings.ts";
+import { checkPostgres } from "./health-checks.ts";
+import { createHealth } from "./health.ts";
+import { listenerOf } from "./router.ts";
+import { serve, type ServiceHands } from "./service.ts";
+
+/** The storage API's process: `GET /health`, which asks the database, and upstream's `GET /api/health`. */
+export async function serveWebui(settings: WebuiSettings, hands: ServiceHands): Promise<void> {
+  const { pool, log, version } = hands;
+  const health = createHealth({ version, checks: { postgres: checkPostgres(pool) }, log });
+  const listener = listenerOf({
+    routes: [
+      {
+        method: "GET",
+        path: "/health",
+        answer: async () => {
+          const report = await health();
+          return { status: statusCode(report), body: report };
+        },
+      },
+      {
+        method: "GET",
+        path: "/api/health",
+        answer: async () => {
+          const report = await health();
+          const body = { status: report.status, timestamp: new Date().toISOString() };
+          return { status: statusCode(report), body };
+        },
+      },
+    ],
+    otherwise: ({ method = "?" }, path) => ({
+      status: 404,
+      body: { error: `Nothing answers ${method} ${path}.` },
+    }),
+    failed: { status: 500, body: { error: "The request failed; the service's log says why." } },
+    log,
+  });
+  void health();
+  await serve("webui", settings, hands, listener);
+}
+
+function statusCode({ status }: { readonly status: "ok" | "degraded" }): number {
+  return status === "ok" ? 200 : 503;
+}

@@ -1,0 +1,56 @@
+import { createHash } from "node:crypto";
+import { hostname } from "node:os";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { World } from "./commands/world.ts";
+import { openAlertLog } from "./host/alert-log.ts";
+import { openCluster } from "./host/cluster.ts";
+import { createHost } from "./host/create-host.ts";
+import { takeLock } from "./host/lock.ts";
+import { openPostgresPool } from "./host/postgres-pool.ts";
+import { readSigningKey } from "./host/signing.ts";
+import { openSnapshotStore } from "./host/snapshot-store.ts";
+import { createJson } from "./ui/json.ts";
+import { createLines } from "./ui/lines.ts";
+import type { Reporter } from "./ui/reporter.ts";
+
+/** Puts the real world together: the only place where verbs meet this process. */
+export async function createWorld(
+  process: NodeJS.Process,
+  version: string,
+  options: { readonly json: boolean; readonly stop: AbortSignal },
+): Promise<World> {
+  const { json, stop } = options;
+  const packageDir = dirname(dirname(fileURLToPath(import.meta.url)));
+  const live = process.stdin.isTTY === true && process.stdout.isTTY === true && !json;
+  return {
+    host: createHost({ env: process.env, migrationsDir: `${packageDir}/migrations`, toolVersion: version }),
+    reporter: await createReporter(process, json, live),
+    questions: live ? (await import("./ui/ask.ts")).createQuestions(process.stdin, process.stdout) : null,
+    environment: process.env,
+    version,
+    packageDir,
+    nodePath: process.execPath,
+    hostname: hostname(),
+    pid: process.pid,
+    hash: (text) => createHash("sha256").update(text).digest("hex"),
+    takeLock,
+    openCluster,
+    openSnapshots: openSnapshotStore,
+    openAlerts: (path) => openAlertLog(path),
+    readSigningKey,
+    openPool: openPostgresPool,
+    stop,
+  };
+}
+
+async function createReporter(process: NodeJS.Process, json: boolean, live: boolean): Promise<Reporter> {
+  const streams = {
+    out: (line: string) => void process.stdout.write(`${line}\n`),
+    err: (line: string) => void process.stderr.write(`${line}\n`),
+  };
+  if (json) return createJson(streams);
+  return live
+    ? (await import("./ui/terminal.ts")).createTerminal(streams, Date.now)
+    : createLines(streams, Date.now);
+}

@@ -1,0 +1,240 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { OperatorError } from "../../src/errors.ts";
+import { dockerCli } from "../../src/host/compose.ts";
+import { createDocker } from "../../src/host/docker.ts";
+import { dockerReader } from "../../src/host/docker-reader.ts";
+import { DockerApi } from "../../src/host/docker-api.ts";
+import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "fula-node-compose-"));
+const log = join(directory, "calls.log");
+
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** A `docker` that writes its arguments down, one a line, and then does as told. */
+function makeCli(body: string) {
+  const bin = mkdtempSync(join(directory, "bin-"));
+  const program = join(bin, "docker");
+  writeFileSync(program, `#!/bin/sh\nfor word in "$@"; do echo "$word" >> ${log}; done\n${body}\n`);
+  chmodSync(program, 0o755);
+  rmSync(log, { force: true });
+  const env = { PATH: `${bin}:/usr/bin:/bin`, HOME: "/root", DOCKER_HOST: "unix:///var/run/docker.sock" };
+  return { env, cli: dockerCli(env), calls: () => readFileSync(log, "utf8").trim().split("\n") };
+}
+
+const envFile = join(directory, ".env");
+const project = { name: "fula-master", file: "/opt/x/compose.yml", envFile, profiles: ["gateway"] };
+const noReport = () => {};
+
+beforeAll(() =>
+  writeFileSync(
+    envFile,
+    "POSTGRES_PASSWORD='pa$word-hunter2'\nPOSTGRES_HOST=127.0.0.1\nSYSTEM_KEY=key-0123456789\nA_KEY=abc\n",
+  ),
+);
+
+describe("docker compose up", () => {
+  it("starts what is asked for, builds and pulls nothing, and removes no orphans", async () => {
+    const { cli, calls } = makeCli("exit 0");
+    await cli.composeUp(project, ["postgres", "webui"], noReport);
+    expect(calls().join(" ")).toBe(
+      `compose --project-name fula-master --file /opt/x/compose.yml --env-file ${envFile} --ansi never --profile gateway up --detach --no-build --pull never postgres webui`,
+    );
+  });
+
+  it("tells its lines without secrets", async () => {
+    const { cli } = makeCli(
+      `echo ' Container postgres-pinning  Started' >&2
+       echo 'bad value pa$word-hunter2 for 127.0.0.1 abc' >&2
+       echo 'time="x" level=warning msg="The \\"word\\" variable is not set. Defaulting to a blank string."' >&2
+       echo >&2`,
+    );
+    const told: string[] = [];
+    await cli.composeUp(project, [], (line) => told.push(line));
+    expect(told).toEqual([
+      "Container postgres-pinning  Started",
+      "bad value <redacted> for 127.0.0.1 abc",
+      "a variable that the compose file names is not set",
+    ]);
+  });
+
+  it("fails with the last lines, again without secrets", async () => {
+    const { cli } = makeCli("echo 'Error: no such image; key-0123456789' >&2; exit 1");
+    const thrown: unknown = await cli
+      .composeUp(project, ["webui"], noReport)
+      .catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(OperatorError);
+    expect(thrown).toMatchObject({
+      exit: "unavailable",
+      what: "docker compose could not bring up webui of fula-master.",
+      why: "Error: no such image; <redacted>",
+      remedy: expect.stringContaining("up --detach --no-build"),
+    });
+  });
+});
+
+describe("docker compose config", () => {
+  it("reads a document that is not on disk, with the values that are given and no others", async () => {
+    const { cli, calls } = makeCli(`echo "webui $(cat | tr -d ' ')"; echo "api $GIVEN$HOME"`);
+    const hashes = await cli.composeHashes({
+      name: "fula-master",
+      text: "services: {}\n",
+      directory: "/opt/x",
+      profiles: [],
+      environment: { GIVEN: "value", HOME: "/elsewhere" },
+    });
+    expect(hashes).toEqual({ webui: "services:{}", api: "value/root" });
+    expect(calls().join(" ")).toBe(
+      "compose --project-name fula-master --file - --project-directory /opt/x --env-file /dev/null config --hash *",
+    );
+  });
+
+  it("fails with what Compose says, without the secrets it was given", async () => {
+    const { cli } = makeCli("echo 'services.webui: bad hunter2' >&2; exit 15");
+    const environment = { SYSTEM_KEY: "hunter2" };
+    const document = { name: "p", text: "", directory: "/opt/x", profiles: [], environment };
+    await expect(cli.composeHashes(document)).rejects.toMatchObject({
+      why: "services.webui: bad <redacted>",
+    });
+  });
+});
+
+describe("docker build", () => {
+  it("is told everything in its arguments, and fails with the last lines", async () => {
+    const good = makeCli("echo step 1 >&2");
+    const told: string[] = [];
+    const options = {
+      context: "/opt/x/cli",
+      dockerfile: "/opt/x/cli/compose/Dockerfile",
+      tag: "fula-node:1.0.0",
+      labels: { "land.fx.fula-node.owner": "fula-node" },
+      buildArgs: { BASE: "node:20" },
+    };
+    await good.cli.build(options, (line) => told.push(line));
+    expect(good.calls().join(" ")).toBe(
+      "build --file /opt/x/cli/compose/Dockerfile --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 /opt/x/cli",
+    );
+    expect(told).toEqual(["step 1"]);
+    const bad = makeCli("echo 'pull access denied' >&2; exit 1");
+    await expect(bad.cli.build(options, noReport)).rejects.toMatchObject({ why: "pull access denied" });
+  });
+});
+
+describe("the plugins' versions", () => {
+  const versionsOf = (body: string) => {
+    const { env } = makeCli(body);
+    const reader = dockerReader(new DockerApi(join(directory, "none.sock")), env);
+    return Promise.all([reader.composeVersion(), reader.buildxVersion()]);
+  };
+
+  it.each([
+    ["2.26.1-4", "github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", ["2.26.1", "0.13.1"]],
+    ["v2.40.3", "github.com/docker/buildx v0.29.1 a32761a", ["2.40.3", "0.29.1"]],
+    ["5.5.0", "github.com/docker/buildx v0.35.0-desktop.1 1234567", ["5.5.0", "0.35.0"]],
+  ])("%s, %s", async (compose, buildx, expected) => {
+    expect(await versionsOf(`[ "$1" = compose ] && echo '${compose}' || echo '${buildx}'`)).toEqual(expected);
+  });
+
+  it("are null where a plugin, or the whole CLI, is missing", async () => {
+    expect(await versionsOf('echo "docker: unknown command: docker $1" >&2; exit 1')).toEqual([null, null]);
+    const env = { PATH: directory, HOME: "/root" };
+    const reader = dockerReader(new DockerApi(join(directory, "none.sock")), env);
+    expect(await reader.composeVersion()).toBeNull();
+  });
+});
+
+function isComposeThere(): boolean {
+  try {
+    docker("compose", "version", "--short");
+    return isEngineThere();
+  } catch {
+    return false;
+  }
+}
+
+const compose = isComposeThere();
+
+describe.runIf(compose)(
+  `the real Compose${compose ? "" : " (skipped: no engine with Compose v2 here; the boxes have it)"}`,
+  () => {
+    const id = `fula-node-compose-${process.pid}`;
+    const image = `${id}/tiny:1`;
+    const subject = createDocker({ ...process.env });
+    const real = {
+      name: id,
+      file: join(directory, "compose.yml"),
+      envFile: join(directory, "real.env"),
+      profiles: [],
+    };
+    const text = `
+services:
+  one:
+    image: ${image}
+    container_name: ${id}-one
+    network_mode: none
+    command: ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
+    environment:
+      SECRET: \${SECRET:?set SECRET}
+    volumes: ["./data:/data"]
+  two:
+    image: ${image}
+    container_name: ${id}-two
+    network_mode: none
+    profiles: [extra]
+    command: ["/bin/sh"]
+`;
+    const value = "a $b 'c #d";
+
+    beforeAll(() => {
+      makeTinyImage(image, []);
+      writeFileSync(real.file, text);
+      writeFileSync(real.envFile, `SECRET="a \\$b 'c #d"\n`);
+    });
+    afterAll(() => {
+      docker("rm", "--force", "--volumes", `${id}-one`, `${id}-two`);
+      docker("image", "rm", "--force", image);
+    });
+
+    it("makes the containers of the active profiles, with hashes that match, and leaves them alone after", async () => {
+      await subject.composeUp(real, [], noReport);
+      const one = await subject.container(`${id}-one`);
+      expect(one).toMatchObject({ status: "running", env: { SECRET: value } });
+      expect(await subject.container(`${id}-two`)).toBeNull();
+      const environment = { SECRET: value };
+      const hashes = await subject.composeHashes({ name: id, text, directory, profiles: [], environment });
+      expect(hashes).toEqual({ one: one?.labels["com.docker.compose.config-hash"] });
+      await subject.composeUp(real, ["one"], noReport);
+      expect(await subject.container(`${id}-one`)).toEqual(one);
+    });
+
+    it("names a missing value and a missing image", async () => {
+      writeFileSync(join(directory, "empty.env"), "");
+      await expect(
+        subject.composeUp({ ...real, envFile: join(directory, "empty.env") }, [], noReport),
+      ).rejects.toMatchObject({ why: expect.stringContaining("set SECRET") });
+      writeFileSync(join(directory, "other.yml"), text.replaceAll(image, `${id}/none:1`));
+      await expect(
+        subject.composeUp({ ...real, file: join(directory, "other.yml") }, [], noReport),
+      ).rejects.toMatchObject({ why: expect.stringMatching(/No such image|not found/i) });
+    });
+
+    it("builds an image with its labels, with or without buildx", async () => {
+      const context = mkdtempSync(join(directory, "context-"));
+      writeFileSync(join(context, "Dockerfile"), `ARG BASE\nFROM \${BASE}\nCMD ["/bin/sh"]\n`);
+      const tag = `${id}/built:1`;
+      const options = {
+        context,
+        dockerfile: join(context, "Dockerfile"),
+        tag,
+        labels: { "land.fx.test": "built here" },
+        buildArgs: { BASE: image },
+      };
+      await subject.build(options, noReport);
+      expect((await subject.image(tag))?.labels).toMatchObject({ "land.fx.test": "built here" });
+      docker("image", "rm", "--force", tag);
+    });
+  },
+);

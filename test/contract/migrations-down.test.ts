@@ -1,0 +1,101 @@
+import { expect, test } from "vitest";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { catalogueOf, ledgerOf, listen, migratorOf } from "../support/migrations.ts";
+import { describeOnPostgres, sql } from "../support/postgres.ts";
+
+const WITHOUT_ADDRESS =
+  "INSERT INTO user_wallets (user_id, wallet_address_hash, chain_id) VALUES ('u', 'h', 1)";
+
+describeOnPostgres(
+  "taking a migration back",
+  (postgres) => {
+    test.each([
+      [18, "BILLING_IDEMPOTENCY", "018_deduction_idempotency"],
+      [20, "FULA_BUCKET_ROOT_CAS", "020_bucket_roots"],
+    ])("%i refuses while %s is in use on any master", async (version, flag, name) => {
+      const target = await postgres.createDatabase();
+      const before = await catalogueOf(target);
+      await migratorOf().recordFlags(target, "master-b", [flag]);
+      await migratorOf().recordFlags(target, "master-a", ["SOMETHING_ELSE"]);
+
+      await expect(migratorOf().down(target, version, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: expect.stringContaining(`${name}.down.sql refuses: ${flag} is in use on: master-b (seen `),
+        remedy: expect.stringContaining(`Set ${flag}=false on each of these masters`),
+        changed: undefined,
+      });
+      expect(await catalogueOf(target)).toEqual(before);
+      expect(await stateOf(target, version)).toBe("applied");
+
+      await migratorOf().recordFlags(target, "master-b", []);
+      const { lines, report } = listen();
+      const { done } = await migratorOf().down(target, version, { report });
+
+      expect(done).toMatchObject([{ version, file: `${name}.down.sql`, action: "revert" }]);
+      expect(lines).toEqual([expect.stringMatching(/\.down\.sql: reverted in \d+ ms$/)]);
+      expect(await stateOf(target, version)).toBe("reverted");
+      expect(await catalogueOf(target)).not.toEqual(before);
+
+      const again = await migratorOf().up(target, listen());
+      expect(again.done).toMatchObject([{ version, action: "apply" }]);
+      expect(await catalogueOf(target)).toEqual(before);
+    });
+
+    test("19 refuses while a wallet has no address, also with 20 applied above it", async () => {
+      const target = await postgres.createDatabase();
+      await sql(target, WITHOUT_ADDRESS);
+
+      await expect(migratorOf().down(target, 19, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: "019_user_wallets_nullable_address.down.sql refuses: 1 wallet(s) in user_wallets have no wallet_address.",
+      });
+      expect(await stateOf(target, 19)).toBe("applied");
+
+      await sql(target, "UPDATE user_wallets SET wallet_address = '0xabc'");
+      await migratorOf().down(target, 19, listen());
+
+      await expect(sql(target, WITHOUT_ADDRESS)).rejects.toMatchObject({ code: "23502" });
+      expect(await ledgerOf(target)).toEqual([
+        "1 applied applied",
+        "18 applied applied",
+        "19 applied reverted",
+        "20 applied applied",
+      ]);
+      expect(await migratorOf().status(target)).toMatchObject({ pending: 1 });
+    });
+
+    test("001 can't be taken back", async () => {
+      const target = await postgres.createDatabase();
+
+      await expect(migratorOf().down(target, 1, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: "001_schema.sql can't be taken back.",
+      });
+    });
+
+    test("what is not applied is left alone; a number that does not exist is a mistake", async () => {
+      const target = await postgres.createDatabase();
+      await migratorOf().down(target, 20, listen());
+      const { lines, report } = listen();
+
+      expect(await migratorOf().down(target, 20, { report })).toEqual({ done: [] });
+      expect(lines).toEqual([
+        "020_bucket_roots.sql: not applied according to the ledger, nothing to take back",
+      ]);
+      await expect(migratorOf().down(target, 7, listen())).rejects.toMatchObject({
+        exit: "usage",
+        remedy: "Name one of 001, 018, 019, 020.",
+      });
+    });
+  },
+  { template: async (target) => void (await migratorOf().up(target, listen())) },
+);
+
+async function stateOf(target: PostgresTarget, version: number): Promise<string | undefined> {
+  const [row] = await sql<{ state: string }>(
+    target,
+    "SELECT state FROM fula_node.migrations WHERE version = $1",
+    [version],
+  );
+  return row?.state;
+}

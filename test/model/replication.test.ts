@@ -1,0 +1,127 @@
+import { describe, expect, test } from "vitest";
+import { readPinLine } from "../../src/model/pin.ts";
+import { alertLine, judgePin, readPinStatus, ruleOf } from "../../src/model/replication.ts";
+import type { PeerClaim, PinStatus } from "../../src/model/replication.ts";
+import { mergeNodes, parseKnownNodes, serialiseKnownNodes } from "../../src/model/replication-nodes.ts";
+
+const NODES = new Set(["m", "a", "b"]);
+
+function claims(map: Readonly<Record<string, string | PeerClaim>>): PinStatus {
+  const claimsByPeer = Object.fromEntries(
+    Object.entries(map).map(([peer, claim]) => [
+      peer,
+      typeof claim === "string" ? { status: claim, attempts: 0 } : claim,
+    ]),
+  );
+  return { cid: "c", claims: claimsByPeer };
+}
+
+const TWO = { min: 2, everywhere: false, allocations: ["a", "b"] };
+const EVERYWHERE = { min: 0, everywhere: true, allocations: [] };
+
+describe("a pin's verdict", () => {
+  test.each([
+    { map: { a: "pinned", b: "pinned", m: "remote" }, state: "healthy", pinned: 2 },
+    { map: { a: "pinned", b: "pinning" }, state: "in-progress", pinned: 1 },
+    { map: { a: "pinned", b: "pin_queued" }, state: "in-progress", pinned: 1 },
+    { map: { a: "pinned", b: { status: "pinning", attempts: 1 } }, state: "in-progress", pinned: 1 },
+    { map: { a: "pinned", b: { status: "pinning", attempts: 2 } }, state: "failed", pinned: 1 },
+    { map: { a: "pinned", b: "pin_error" }, state: "failed", pinned: 1 },
+    { map: { a: "pin_error", b: "pinning" }, state: "failed", pinned: 0 },
+    { map: { a: "unexpectedly_unpinned", b: "pinned" }, state: "failed", pinned: 1 },
+    { map: { a: "pinned" }, state: "unknown", pinned: 1 },
+    { map: { a: "pinned", b: "cluster_error" }, state: "unknown", pinned: 1 },
+    { map: { a: "pinned", b: "unpinned" }, state: "under-replicated", pinned: 1 },
+    { map: { a: "pinned", b: "remote", m: "pinned" }, state: "under-replicated", pinned: 1 },
+    { map: { a: "pinned", b: "unpinning" }, state: "under-replicated", pinned: 1 },
+    { map: { a: "pinned", b: "a-status-of-the-future" }, state: "under-replicated", pinned: 1 },
+    { map: { a: "sharded", b: "sharded" }, state: "healthy", pinned: 2 },
+  ])("min 2, $map: $state", ({ map, state, pinned }) => {
+    expect(judgePin(TWO, claims(map as Record<string, string>), NODES)).toMatchObject({
+      state,
+      pinned,
+      min: 2,
+    });
+  });
+
+  test("fewer allocations than the minimum can't be healthy", () => {
+    const one = { ...TWO, allocations: ["a"] };
+    expect(judgePin(one, claims({ a: "pinned" }), NODES).state).toBe("under-replicated");
+  });
+
+  test("-1 wants every known node, and a stranger's copy counts for none of them", () => {
+    const all = { m: "pinned", a: "pinned", b: "pinned" };
+    expect(judgePin(EVERYWHERE, claims(all), NODES)).toMatchObject({ state: "healthy", pinned: 3, min: 3 });
+    const stranger = { m: "pinned", a: "pinned", x: "pinned" };
+    expect(judgePin(EVERYWHERE, claims(stranger), NODES)).toMatchObject({
+      state: "unknown",
+      pinned: 2,
+      unknownPeers: ["b"],
+    });
+  });
+
+  test("recover is for failed peers only", () => {
+    const verdict = judgePin(TWO, claims({ a: "pin_error", b: "cluster_error" }), NODES);
+    expect(verdict).toMatchObject({ failedPeers: ["a"], unknownPeers: ["b"] });
+  });
+});
+
+test("the rule is the pin's own minimum, and REPL_MIN where it has none", () => {
+  const rule = (min: unknown): unknown =>
+    ruleOf(readPinLine(JSON.stringify({ cid: "c", replication_factor_min: min })), 2);
+  expect(rule(3)).toMatchObject({ min: 3, everywhere: false });
+  expect(rule(1)).toMatchObject({ min: 1, everywhere: false });
+  expect(rule(0)).toMatchObject({ min: 2, everywhere: false });
+  expect(rule(undefined)).toMatchObject({ min: 2, everywhere: false });
+  expect(rule(-1)).toMatchObject({ min: 0, everywhere: true });
+});
+
+test("what is no status is not taken for one", () => {
+  for (const value of [null, "x", {}, { cid: "c" }, { cid: 1, peer_map: {} }])
+    expect(readPinStatus(value)).toBeNull();
+  expect(readPinStatus({ cid: "c", peer_map: { a: null }, allocations: null })).toEqual({
+    cid: "c",
+    claims: { a: { status: "", attempts: 0 } },
+  });
+});
+
+test("an alert line is upstream's", () => {
+  const line = alertLine(new Date("2026-11-21T20:05:06.789Z"), "bafy", { pinned: 1, min: 2 });
+  expect(line).toBe("2026-11-21T20:05:06Z under-replicated cid=bafy pinned=1 min=2");
+});
+
+describe("known nodes", () => {
+  const at = new Date("2026-01-01T00:00:00Z");
+  const later = new Date("2026-01-02T00:00:00Z");
+  const first = mergeNodes(
+    [],
+    [
+      { id: "b", peername: "bee" },
+      { id: "a", peername: "ay" },
+    ],
+    at,
+    [],
+  );
+
+  test("survive being gone, and keep when they were first seen", () => {
+    const second = mergeNodes(first, [{ id: "a", peername: "renamed" }], later, []);
+    expect(second).toEqual([
+      { id: "a", name: "renamed", first_seen: at.toISOString(), last_seen: later.toISOString() },
+      { id: "b", name: "bee", first_seen: at.toISOString(), last_seen: at.toISOString() },
+    ]);
+  });
+
+  test("are forgotten when told, unless they are there", () => {
+    expect(mergeNodes(first, [], later, ["b"]).map((node) => node.id)).toEqual(["a"]);
+    expect(mergeNodes(first, [{ id: "b", peername: "bee" }], later, ["b"]).map((node) => node.id)).toEqual([
+      "a",
+      "b",
+    ]);
+  });
+
+  test("survive their file, and a broken file is no empty one", () => {
+    expect(parseKnownNodes(serialiseKnownNodes(first), "f")).toEqual(first);
+    expect(parseKnownNodes(serialiseKnownNodes([]), "f")).toEqual([]);
+    expect(() => parseKnownNodes("{", "f")).toThrow(/can't be read/);
+  });
+});

@@ -1,0 +1,15 @@
+import { OperatorError } from "../../src/errors.ts";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { createMigrator } from "../../src/host/migrator.ts";
+
+/** Runs `up` as a process of its own, and prints what it did, or the error. Started by `startChild`. */
+const { MIGRATE_DIRECTORY: directory = "", MIGRATE_TARGET: target = "{}" } = process.env;
+const migrator = createMigrator({ directory, toolVersion: "0.0.0-child" });
+try {
+  const { done } = await migrator.up(JSON.parse(target) as PostgresTarget, { report: () => {} });
+  process.stdout.write(JSON.stringify(done.map(({ version, action }) => `${version} ${action}`)));
+} catch (thrown) {
+  if (!(thrown instanceof OperatorError)) throw thrown;
+  process.stdout.write(JSON.stringify({ exit: thrown.exit, what: thrown.what, why: thrown.why }));
+  process.exitCode = 1;
+}

@@ -1,0 +1,77 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { openAlertLog } from "../../src/host/alert-log.ts";
+import type { AlertLog } from "../../src/host/alert-log.ts";
+import type { Clock, Files } from "../../src/host/host.ts";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+import type { SigningKey } from "../../src/host/signing.ts";
+import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
+import type { SnapshotStore } from "../../src/host/snapshot-store.ts";
+
+/** A clock that tests set; waiting moves it. */
+export class SetClock implements Clock {
+  #now: number;
+  constructor(start = "2026-11-21T20:00:00Z") {
+    this.#now = Date.parse(start);
+  }
+  now(): Date {
+    return new Date(this.#now);
+  }
+  move(ms: number): void {
+    this.#now += ms;
+  }
+  async wait(durationMs: number): Promise<void> {
+    this.#now += durationMs;
+  }
+}
+
+/** What an operation over pins needs, in a directory of its own. */
+export interface OperationHands {
+  readonly base: string;
+  readonly store: SnapshotStore;
+  readonly key: SigningKey;
+  readonly clock: SetClock;
+  readonly files: Pick<Files, "readText" | "writeAtomic">;
+  readonly alerts: AlertLog;
+  readonly lines: string[];
+  readonly report: (line: string) => void;
+  heartbeat(name: string): { files: Pick<Files, "readText" | "writeAtomic">; clock: Clock; path: string };
+  alertLines(): Promise<readonly string[]>;
+  clear(): void;
+}
+
+/** Makes the hands; `clear` removes the directory. */
+export function operationHands(): OperationHands {
+  const base = mkdtempSync(join(tmpdir(), "fula-operation-"));
+  const keyPath = join(base, "snapshot-ed25519.pem");
+  const clock = new SetClock();
+  const lines: string[] = [];
+  const files = {
+    readText: (path: string): Promise<string | null> =>
+      readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
+        if (cause.code === "ENOENT") return null;
+        throw cause;
+      }),
+    writeAtomic: async (path: string, text: string): Promise<void> => {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, text);
+    },
+  };
+  const alerts = openAlertLog(join(base, "replication-alerts.log"));
+  return {
+    base,
+    store: openSnapshotStore(join(base, "snapshots")),
+    key: parseSigningKey(generateSigningKeyPem(), keyPath),
+    clock,
+    files,
+    alerts,
+    lines,
+    report: (line) => void lines.push(line),
+    heartbeat: (name) => ({ files, clock, path: join(base, "heartbeats", `${name}.json`) }),
+    alertLines: async () =>
+      ((await files.readText(alerts.path)) ?? "").split("\n").filter((line) => line !== ""),
+    clear: () => rmSync(base, { recursive: true, force: true }),
+  };
+}

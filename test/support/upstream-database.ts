@@ -1,0 +1,71 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { splitStatements } from "../../src/model/migration-sql.ts";
+import { runPlainly, SHIPPED } from "./migrations.ts";
+
+/** How far the bash installer had come, by the number of its last migration. */
+export type UpstreamVersion = 12 | 17 | 18 | 20;
+
+/**
+ * Makes of an empty database what the bash installer and a running webui leave behind at that version: the tables
+ * without any ledger of ours, the two tables that webui makes itself, and rows with the holes that real ones have.
+ */
+export async function makeUpstreamDatabase(target: PostgresTarget, version: UpstreamVersion): Promise<void> {
+  await runPlainly(target, [
+    ...(await statementsOf("001_schema.sql")),
+    ...WEBUI_TABLES,
+    ...ROWS,
+    ...(version < 17 ? UNDO_13_TO_17 : []),
+    ...(version >= 18 ? await statementsOf("018_deduction_idempotency.sql") : []),
+    ...(version >= 20 ? await statementsOf("019_user_wallets_nullable_address.sql") : []),
+    ...(version >= 20 ? await statementsOf("020_bucket_roots.sql") : []),
+  ]);
+}
+
+async function statementsOf(file: string): Promise<readonly string[]> {
+  return splitStatements(await readFile(join(SHIPPED, file), "utf8")).map(({ text }) => text);
+}
+
+const WEBUI_TABLES = [
+  `CREATE TABLE share_manifests (
+    share_id text PRIMARY KEY, bucket text, path_scope text, token_json text, files jsonb,
+    share_mode text DEFAULT 'temporal', created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now(),
+    expires_at timestamptz, encrypted_manifest text
+  )`,
+  `CREATE TABLE collab_manifests (
+    group_id text PRIMARY KEY, manifest_data jsonb, encrypted_manifest text, updated_at timestamptz DEFAULT now(),
+    creator_id varchar(64)
+  )`,
+];
+
+const ROWS = [
+  "INSERT INTO webui_users (user_id, encrypted_email) VALUES (repeat('a', 64), 'sealed')",
+  "INSERT INTO users (username, password_hash) VALUES ('old@example.org', 'x')",
+  "INSERT INTO api_keys (user_id, key_hash) VALUES (repeat('a', 64), repeat('b', 64))",
+  "INSERT INTO pins (requestid, cid, status, size, user_id) VALUES ('r1', 'bafy1', 'pinned', 42, repeat('a', 64))",
+  "INSERT INTO user_credits (user_id, balance_fula) VALUES (repeat('a', 64), 12.5)",
+  `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id) VALUES
+    (repeat('a', 64), 'hourly_deduction', -1, 9, '2026-05-01T10:00:00.001Z'),
+    (repeat('a', 64), 'hourly_deduction', -1, 8, 'hour:2026-06-12T14'),
+    (NULL, 'hourly_deduction', -1, 8, 'hour:2026-06-12T14'),
+    (NULL, 'hourly_deduction', -1, 8, 'hour:2026-06-12T14'),
+    (repeat('a', 64), 'hourly_deduction', -1, 8, NULL),
+    (repeat('a', 64), 'hourly_deduction', -1, 8, NULL)`,
+  "INSERT INTO user_wallets (user_id, wallet_address, chain_id) VALUES (repeat('a', 64), '0xabc', 8453)",
+  "INSERT INTO share_manifests (share_id, bucket, files) VALUES ('s1', 'b', '[]')",
+];
+
+const UNDO_13_TO_17 = [
+  "DROP TABLE referral_bonuses",
+  "DROP TABLE blocked_cids",
+  "ALTER TABLE user_credits DROP COLUMN total_bonus_received_fula",
+  "DROP INDEX idx_referrals_referred_id_unique",
+  "DROP INDEX idx_user_credits_user_id_unique",
+  "DELETE FROM api_keys",
+  "ALTER TABLE api_keys DROP COLUMN key_hash",
+  "ALTER TABLE api_keys ALTER COLUMN key_id SET NOT NULL",
+  "ALTER TABLE credit_history DROP CONSTRAINT credit_history_tx_type_check",
+  `ALTER TABLE credit_history ADD CONSTRAINT credit_history_tx_type_check
+    CHECK (tx_type IN ('deposit', 'hourly_deduction', 'adjustment'))`,
+];
