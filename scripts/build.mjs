@@ -1,32 +1,37 @@
-// Bundles src/cli.ts into dist/: the small cli.js that answers --version, and chunks that are loaded when needed.
-import { builtinModules, createRequire } from "node:module";
-import { mkdir, readFile, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+// Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
+// loaded when a verb needs them. Fails where anything but Node's own modules would have to be installed.
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { isBuiltin } from "node:module";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
 
-/** Optional parts of dependencies that we never use: without them a dependency takes its plain way. */
-const ABSENT = new Set(["pg-native", "pg-cloudflare"]);
+/** Optional parts of dependencies that we never use. A dependency that asks for one takes its plain way. */
+const ABSENT = ["pg-native", "pg-cloudflare"];
+
+/** CommonJS dependencies call `require` for Node's own modules; a module has no such function. */
+const REQUIRE = `import { createRequire as makeRequire } from "node:module";
+const require = makeRequire(import.meta.url);
+`;
 
 const absentModules = {
   name: "absent-modules",
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^pg-/ }, ({ path }) =>
-      ABSENT.has(path) ? { path, namespace: "absent" } : undefined,
-    );
+  setup({ onLoad, onResolve }) {
+    onResolve({ filter: new RegExp(`^(${ABSENT.join("|")})$`) }, ({ path }) => ({
+      path,
+      namespace: "absent",
+    }));
     onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
-      contents: `throw new Error(${JSON.stringify(`${path} is not part of fula-node`)});`,
-      loader: "js",
+      contents: `throw new Error("${path} is not part of fula-node");`,
     }));
   },
 };
 
-await rm(join(root, "dist"), { recursive: true, force: true });
-await mkdir(join(root, "dist"));
-const { metafile } = await build({
+const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+const { metafile, outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ["src/cli.ts"],
   outdir: "dist",
@@ -35,11 +40,69 @@ const { metafile } = await build({
   splitting: true,
   platform: "node",
   format: "esm",
-  target: "node20",
-  minify: true,
-  metafile: true,
-  logLevel: "warning",
+  target: "node20.19",
+  // Names and lines stay as they are: a stack trace tells something, and an operator can read what runs as root.
+  minifySyntax: true,
+  legalComments: "none",
   define: { FULA_NODE_VERSION: JSON.stringify(version) },
   plugins: [absentModules],
+  metafile: true,
+  write: false,
+  logLevel: "warning",
 });
-console.log(metafile.outputs);
+
+refuseExternals(metafile);
+await rm(join(root, "dist"), { recursive: true, force: true });
+for (const { path, text } of outputFiles) {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, /\btypeof require\b/.test(text) ? REQUIRE + text : text);
+}
+await writeFile(join(root, "dist/licenses.txt"), await collectLicenses(metafile));
+report(outputFiles);
+
+/** What is not in the bundle must come with Node. */
+function refuseExternals({ outputs }) {
+  const foreign = Object.entries(outputs).flatMap(([file, { imports }]) =>
+    imports
+      .filter(({ external, path }) => external === true && !isBuiltin(path))
+      .map(({ path }) => `${path} (in ${file})`),
+  );
+  if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
+}
+
+/** The licences of the bundled packages, which want to be passed on with their code. */
+async function collectLicenses({ outputs }) {
+  const used = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
+  const directories = new Set(
+    used.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input) ?? []),
+  );
+  const texts = [];
+  for (const directory of [...directories].toSorted()) {
+    const path = join(root, directory);
+    const {
+      name,
+      version: packageVersion,
+      license,
+    } = JSON.parse(await readFile(join(path, "package.json"), "utf8"));
+    const file = (await readdir(path)).find((entry) => /^licen[cs]e/i.test(entry));
+    const text = file === undefined ? "" : await readFile(join(path, file), "utf8");
+    texts.push(`${name} ${packageVersion} (${license})\n\n${text.trim()}\n`);
+  }
+  return texts.join(`\n${"-".repeat(80)}\n\n`);
+}
+
+function report(files) {
+  const rows = files
+    .map(({ path, contents }) => ({
+      name: relative(root, path),
+      bytes: contents.length,
+      packed: gzipSync(contents).length,
+    }))
+    .toSorted((a, b) => b.bytes - a.bytes);
+  const total = (column) => rows.reduce((sum, row) => sum + row[column], 0);
+  const shown = rows.filter(({ name, bytes }) => bytes > 20_000 || name === "dist/cli.js");
+  const all = { name: `${rows.length} files`, bytes: total("bytes"), packed: total("packed") };
+  for (const { name, bytes, packed } of [...shown, all]) {
+    console.log(`${name.padEnd(40)}${String(bytes).padStart(9)} B${String(packed).padStart(9)} B gzip`);
+  }
+}

@@ -1,4 +1,4 @@
-import { Pool } from "pg";
+import type { Pool } from "pg";
 import { messageOf } from "../errors.ts";
 import type { PoolSettings } from "../model/service-settings.ts";
 
@@ -18,14 +18,38 @@ export interface PostgresPool {
 }
 
 /**
- * Opens no connection yet: the first statement does, and each later one tries again where the database
- * was away. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always had it.
+ * Opens no connection and loads no driver yet: the first statement does, and each later one tries again
+ * where the database was away. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always
+ * had it.
  */
-export function openPostgresPool(
-  settings: PoolSettings,
-  options: { readonly applicationName: string; readonly log: (line: string) => void },
-): PostgresPool {
-  const pool = new Pool({
+export function openPostgresPool(settings: PoolSettings, options: PoolOptions): PostgresPool {
+  let opened: Promise<Pool> | null = null;
+  return {
+    async query<Row extends Record<string, unknown>>(
+      sql: string,
+      values: readonly unknown[] = [],
+      { timeoutMs }: { readonly timeoutMs?: number } = {},
+    ) {
+      opened ??= open(settings, options);
+      const limit = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
+      const { rows } = await (await opened).query<Row>({ text: sql, values: [...values], ...limit });
+      return rows;
+    },
+    async close() {
+      await (await opened)?.end();
+    },
+  };
+}
+
+interface PoolOptions {
+  /** What `pg_stat_activity` shows. */
+  readonly applicationName: string;
+  readonly log: (line: string) => void;
+}
+
+async function open(settings: PoolSettings, { applicationName, log }: PoolOptions): Promise<Pool> {
+  const { default: pg } = await import("pg");
+  const pool = new pg.Pool({
     host: settings.host,
     port: settings.port,
     database: settings.database,
@@ -35,20 +59,9 @@ export function openPostgresPool(
     max: settings.maxConnections,
     idleTimeoutMillis: settings.idleTimeoutMs,
     connectionTimeoutMillis: settings.connectTimeoutMs,
-    application_name: options.applicationName,
+    application_name: applicationName,
     keepAlive: true,
   });
-  pool.on("error", (error) => options.log(`an idle database connection broke: ${messageOf(error)}`));
-  return {
-    async query<Row extends Record<string, unknown>>(
-      sql: string,
-      values: readonly unknown[] = [],
-      { timeoutMs }: { readonly timeoutMs?: number } = {},
-    ) {
-      const limit = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
-      const { rows } = await pool.query<Row>({ text: sql, values: [...values], ...limit });
-      return rows;
-    },
-    close: () => pool.end(),
-  };
+  pool.on("error", (error) => log(`an idle database connection broke: ${messageOf(error)}`));
+  return pool;
 }

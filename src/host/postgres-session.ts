@@ -29,8 +29,8 @@ export async function openSession(
 ): Promise<
   { readonly client: Client; readonly refusal: null } | { readonly client: null; readonly refusal: Refusal }
 > {
-  const { default: pg } = await import("pg");
-  const client = new pg.Client(configOf(target, options));
+  const { Client: Session } = await import("pg");
+  const client = new Session(configOf(target, options));
   // A connection that breaks while idle is told by the next query; unheard, the event would end the process.
   client.on("error", () => {});
   try {

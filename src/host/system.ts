@@ -25,7 +25,8 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     listeners: readListeners,
     clockSynchronised: () => isClockSynchronised(programs),
     isRunning: (name) => Promise.resolve(isProcessRunning(name)),
-    installPackages: (names, report) => installPackages(names, { env: programs, report, wait: clock.wait }),
+    installPackages: (names, report) =>
+      installPackages(names, { env: programs, report, wait: (durationMs) => clock.wait(durationMs) }),
     enableUnit: (name) => enableUnit(name, programs),
     runCommand: async (argv, { timeoutMs }) => {
       const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, timeoutMs });

@@ -1,19 +1,22 @@
+import { type EnvValue, quoteValue, readValue } from "./env-value.ts";
+
 /**
  * The `.env` file, read so that dotenv and `docker compose` agree on every value, and edited so that
  * comments, order and keys of others survive byte for byte. Where the two programs would read a value
- * differently (`$` outside single quotes, `#` glued to a word), the value is `unclear`, never guessed.
+ * differently it is `unclear`, never guessed; where they would not even agree on what the lines are,
+ * the file is refused.
  */
 
 /** One assignment of the file. */
 export interface EnvEntry {
   readonly key: string;
-  /** Offsets of the whole assignment in the text, without its line end. */
+  /** Offsets of what stands for the value, quotes included: all that an edit replaces. */
   readonly start: number;
   readonly end: number;
   /** 1-based. */
   readonly line: number;
   /** The value, or why it can't be told for sure. */
-  readonly value: { readonly text: string } | { readonly unclear: string };
+  readonly value: EnvValue;
 }
 
 /** A parsed file, or the line at which it stops making sense. */
@@ -21,36 +24,40 @@ export type EnvFile =
   | { readonly ok: true; readonly text: string; readonly entries: readonly EnvEntry[] }
   | { readonly ok: false; readonly line: number; readonly what: string };
 
-const ASSIGNMENT = /[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*/y;
+const ASSIGNMENT = /[ \t]*(?:export[ \t]+)?(?!export[ \t]*=)([A-Za-z0-9_.-]+)[ \t]*=[ \t]*/y;
 const BLANK_OR_COMMENT = /[ \t]*(?:#[^\n]*)?\r?(?:\n|$)/y;
-const REST_OF_LINE = /[^\n]*/y;
-const AFTER_QUOTE = /[ \t]*(?:#[^\n]*)?\r?(?=\n|$)/y;
+const TAIL = /[ \t]*(?:#[^\n]*)?\r?(?:\n|$)/y;
 
-/** Reads the text of a `.env` file. */
+/** What no program's idea of a line survives, with the reason. */
+const BROKEN_TEXT = /\0|\r(?!\n)|[\u2028\u2029]/;
+
+/** Reads the text of a `.env` file, in time linear to its length. */
 export function parseEnvFile(text: string): EnvFile {
-  if (text.includes("\0")) return { ok: false, line: 1, what: "it holds NUL bytes, so it is no text file" };
+  const broken = BROKEN_TEXT.exec(text);
+  if (broken !== null) {
+    const what =
+      broken[0] === "\0"
+        ? "it holds a NUL byte, so this is no text file"
+        : "it holds a carriage return or a separator that only some programs take for a line's end";
+    return { ok: false, line: countLines(text, 0, broken.index) + 1, what };
+  }
   const entries: EnvEntry[] = [];
+  let line = 1;
   let at = text.startsWith("\uFEFF") ? 1 : 0;
   while (at < text.length) {
-    const line = lineOf(text, at);
+    const from = at;
     const blank = match(BLANK_OR_COMMENT, text, at);
-    if (blank !== null && blank[0].length > 0) {
-      at += blank[0].length;
-      continue;
-    }
-    const head = match(ASSIGNMENT, text, at);
-    if (head === null) return { ok: false, line, what: "it is neither KEY=value, nor a comment, nor blank" };
-    const read = readValue(text, at + head[0].length);
-    if (read === null)
-      return {
-        ok: false,
-        line,
-        what: `the quote that opens the value of ${head[1]} is never closed, or text follows it`,
-      };
-    entries.push({ key: head[1] ?? "", start: at, end: read.end, line, value: read.value });
-    at = read.end;
-    if (text[at] === "\r") at += 1;
-    if (text[at] === "\n") at += 1;
+    if (blank === null) {
+      const head = match(ASSIGNMENT, text, at);
+      if (head === null)
+        return { ok: false, line, what: "it is neither KEY=value, nor a comment, nor blank" };
+      const key = head[1] ?? "";
+      const read = readValue(text, at + head[0].length);
+      if (!read.ok) return { ok: false, line, what: `${key} can't be read: ${read.what}` };
+      entries.push({ key, start: read.start, end: read.end, line, value: read.value });
+      at = endOfLine(text, read.end);
+    } else at += blank[0].length;
+    line += countLines(text, from, at);
   }
   return { ok: true, text, entries };
 }
@@ -61,85 +68,56 @@ export function findEntry(file: EnvFile & { ok: true }, key: string): EnvEntry |
 }
 
 /**
- * The text with these keys set: a key that is there is changed in its place, a new one goes to the end.
- * Every other byte stays. Throws RangeError for a value that quoteValue can't write.
+ * The text with these keys set: a key that is there gets its value in its place, a new one goes to the
+ * end. Every other byte stays. Throws RangeError for a value that quoteValue can't write.
  */
 export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<string, string>): string {
-  let { text } = file;
-  const edits = [...values].flatMap(([key, value]) => {
+  const edits: { readonly start: number; readonly end: number; readonly put: string }[] = [];
+  const added: string[] = [];
+  for (const [key, value] of values) {
     const entry = findEntry(file, key);
-    return entry === undefined ? [] : [{ entry, line: assignment(key, value) }];
-  });
-  for (const { entry, line } of edits.sort((a, b) => b.entry.start - a.entry.start)) {
-    text = text.slice(0, entry.start) + line + text.slice(entry.end);
+    const quoted = quote(key, value);
+    if (entry === undefined) added.push(`${key}=${quoted}`);
+    else edits.push({ ...entry, put: quoted + gapBefore(file.text, entry.end) });
   }
-  const added = [...values].filter(([key]) => findEntry(file, key) === undefined);
+  const parts: string[] = [];
+  let at = 0;
+  for (const { start, end, put } of edits.sort((a, b) => a.start - b.start)) {
+    parts.push(file.text.slice(at, start), put);
+    at = end;
+  }
+  const text = parts.join("") + file.text.slice(at);
   if (added.length === 0) return text;
-  const gap = text === "" || text.endsWith("\n") ? "" : "\n";
-  return text + gap + added.map(([key, value]) => `${assignment(key, value)}\n`).join("");
+  const feed = /\r\n/.test(file.text) ? "\r\n" : "\n";
+  const gap = text === "" || text.endsWith("\n") ? "" : feed;
+  return text + gap + added.map((line) => line + feed).join("");
 }
 
-/** How a value is written so that both programs read it back unchanged; null where no way exists. */
-export function quoteValue(value: string): string | null {
-  if (/[\n\r\0]/.test(value)) return null;
-  if (/^[A-Za-z0-9_./:@,+=%~-]*$/.test(value)) return value;
-  const oddBackslashesAtEnd = (/\\*$/.exec(value)?.[0].length ?? 0) % 2 === 1;
-  if (!value.includes("'") && !oddBackslashesAtEnd) return `'${value}'`;
-  if (!/["\\$`]/.test(value)) return `"${value}"`;
-  if (!/[#$]|^['"`]|^\s|\s$/.test(value)) return value;
-  return null;
-}
-
-function assignment(key: string, value: string): string {
+function quote(key: string, value: string): string {
   const quoted = quoteValue(value);
   if (quoted === null) throw new RangeError(`the value of ${key} can't be written to a .env file`);
-  return `${key}=${quoted}`;
+  return quoted;
 }
 
-function readValue(text: string, from: number): Pick<EnvEntry, "end" | "value"> | null {
-  const quote = text[from];
-  if (quote === "'" || quote === '"') return readQuoted(text, from, quote);
-  const raw = match(REST_OF_LINE, text, from)?.[0].replace(/\r$/, "") ?? "";
-  const bare = raw.replace(/(^|[ \t]+)#.*$/, "").trimEnd();
-  const end = from + raw.trimEnd().length;
-  if (quote === "`")
-    return { end, value: { unclear: "backticks are quotes to some programs and plain text to others" } };
-  if (bare.includes("#"))
-    return { end, value: { unclear: "a # inside an unquoted value starts a comment in some programs only" } };
-  if (bare.includes("$"))
-    return { end, value: { unclear: "a $ outside single quotes is expanded by docker compose" } };
-  return { end, value: { text: bare } };
+/** A comment must stand behind a space: behind anything else some programs take it for the value's. */
+function gapBefore(text: string, end: number): string {
+  const tail = match(TAIL, text, end)?.[0] ?? "";
+  const hash = tail.indexOf("#");
+  return hash < 0 || tail[hash - 1] === " " ? "" : " ";
 }
 
-function readQuoted(text: string, from: number, quote: "'" | '"'): Pick<EnvEntry, "end" | "value"> | null {
-  let at = from + 1;
-  for (let escaped = false; at < text.length; at += 1) {
-    if (text[at] === quote && !escaped) break;
-    escaped = text[at] === "\\" && !escaped;
-  }
-  const after = at < text.length ? match(AFTER_QUOTE, text, at + 1) : null;
-  if (after === null) return null;
-  const inner = text.slice(from + 1, at);
-  const end = at + 1 + after[0].replace(/\r$/, "").length;
-  if (inner.includes("\n")) return { end, value: { unclear: "it spans several lines" } };
-  if (quote === "'" && inner.includes("\\'"))
-    return {
-      end,
-      value: { unclear: "a \\' inside single quotes is read differently by different programs" },
-    };
-  if (quote === '"' && /[\\$]/.test(inner))
-    return {
-      end,
-      value: { unclear: "a $ or \\ inside double quotes is read differently by different programs" },
-    };
-  return { end, value: { text: inner } };
+function endOfLine(text: string, from: number): number {
+  const feed = text.indexOf("\n", from);
+  return feed < 0 ? text.length : feed + 1;
+}
+
+function countLines(text: string, from: number, to: number): number {
+  let count = 0;
+  for (let at = text.indexOf("\n", from); at >= 0 && at < to; at = text.indexOf("\n", at + 1)) count += 1;
+  return count;
 }
 
 function match(pattern: RegExp, text: string, at: number): RegExpExecArray | null {
   pattern.lastIndex = at;
   return pattern.exec(text);
-}
-
-function lineOf(text: string, at: number): number {
-  return text.slice(0, at).split("\n").length;
 }

@@ -42,9 +42,7 @@ export function migrationFailed(
   return new OperatorError({
     exit,
     what: `${failed.file} failed: ${error.message}${isRaised(error) ? "." : ` (SQLSTATE ${error.code ?? "none"}).`}`,
-    why: [`${placeText(failed, error)}: ${told.effect}`, ...ownDetail(error), ...excerpt(failed, error)].join(
-      "\n",
-    ),
+    why: [`${placeText(failed, error)}: ${told.effect}`, ...shown(failed, error)].join("\n"),
     remedy,
     cause: told.cause,
   });
@@ -58,8 +56,7 @@ export function revertFailed(failed: FailedStatement, error: SqlError, cause: un
     what: `${failed.file} ${isRaised(error) ? "refuses" : "failed"}: ${error.message}.`,
     why: [
       `${placeText(failed, error)}: the down file runs in one transaction, which was rolled back`,
-      ...ownDetail(error),
-      ...(isRaised(error) ? [] : excerpt(failed, error)),
+      ...shown(failed, error),
     ].join("\n"),
     remedy,
     cause,
@@ -80,13 +77,11 @@ function where(failed: FailedStatement, error: SqlError): ReturnType<typeof plac
   return failed.statement === null ? null : placeOf(failed.sql, failed.statement.offset, error.position ?? 1);
 }
 
-function excerpt(failed: FailedStatement, error: SqlError): readonly string[] {
+/** The file's own words where it raised the error itself, else the place in the file. */
+function shown(failed: FailedStatement, error: SqlError): readonly string[] {
+  if (isRaised(error)) return error.detail === null ? [] : [error.detail];
   const place = where(failed, error);
   return place === null ? [] : [caretExcerpt(place)];
-}
-
-function ownDetail(error: SqlError): readonly string[] {
-  return isRaised(error) && error.detail !== null ? [error.detail] : [];
 }
 
 /** SQLSTATEs (manual, appendix A) that pass by themselves: whoever runs again later may succeed. */

@@ -43,7 +43,7 @@ export function paddedVersion(version: number): string {
  * The migrations in a directory's `.sql` files, lowest number first; other files are none of its business. Throws an
  * OperatorError that lists everything wrong: names, numbers used twice, directives missing or unknown.
  *
- * Directives are comments: `-- fula-node:NAME value`, continued by comment lines that begin with two spaces.
+ * Directives are comments: `-- fula-node:NAME value`, continued by comment lines indented by two more spaces.
  * `transaction one|none` and `parts SQL` are needed; with `transaction none` also `half-done SQL` and `clear SQL`.
  */
 export function parseMigrations(files: readonly MigrationFile[]): readonly Migration[] {
@@ -116,7 +116,7 @@ function readDirectives(file: MigrationFile, blame: Blame): ReadonlyMap<string, 
   let current: string | null = null;
   for (const line of file.text.split("\n")) {
     const opened = /^-- fula-node:(\S+)[ \t]*(.*)$/.exec(line);
-    const continued = /^-- {2}(.*)$/.exec(line);
+    const continued = /^-- {3}(.*)$/.exec(line);
     if (opened !== null) {
       current = opened[1] ?? "";
       if (!KNOWN.includes(current)) blame(file.name, `has the unknown directive fula-node:${current}`);

@@ -34,6 +34,7 @@ export function decideSecret({ spec, setting, saved, container, dataLives }: Sec
     const replaces = older !== undefined && older !== setting.value && spec.secret === true && dataLives;
     return { kind: replaces ? "would-replace" : "write-given" };
   }
+  if (saved !== undefined) return { kind: "keep" };
   if (container !== undefined) return { kind: "recover", container: container.name };
   if (setting !== undefined) return { kind: "write-given" };
   if (spec.minted === undefined) return { kind: "leave-out" };

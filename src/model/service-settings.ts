@@ -117,23 +117,19 @@ function parse<Shape extends z.ZodRawShape>(service: string, environment: Enviro
   if (parsed.success) return parsed.data as z.output<z.ZodObject<typeof COMMON & Shape>>;
   throw refuse(
     service,
-    parsed.error.issues.map(({ path, message }) => problemOf(String(path[0]), message)),
+    parsed.error.issues.map(({ path, message }) => {
+      const key = String(path[0]);
+      return { subject: key, what: `${key} ${message}.` };
+    }),
   );
-}
-
-function problemOf(key: string, message: string): Problem {
-  return {
-    subject: key,
-    what: `${key} ${message}.`,
-    remedy: `Set ${key} in .env, then run fula-node join-as-master.`,
-  };
 }
 
 function refuse(service: string, problems: readonly Problem[]): OperatorError {
   return new OperatorError({
     exit: "settings",
-    what: `${service} does not start: ${problems.map(({ what }) => what).join(" ")}`,
-    remedy: "fula-node join-as-master writes every setting into .env and hands it to the container.",
+    what: `${service} does not start: its settings are incomplete or wrong.`,
+    remedy:
+      "Run fula-node join-as-master: it checks .env, adds what is missing, and makes the container anew. By hand: put the values into .env, then docker compose up -d.",
     problems,
   });
 }

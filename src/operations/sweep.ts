@@ -92,7 +92,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const rules = { fallbackMin: options.fallbackMin, expected, seed: options.seed };
   const heard = await joinListings(cluster, rules, tally);
   const nodes = surveyed.map((node) => markSilent(node, heard, tally.pins));
-  const confirmed = { below: tally.suspects(), rechecked: 0 };
+  const confirmed = await recheck({ cluster, clock, tally, rules, limits, nodes });
   const recovery = await recoverFailed(cluster, confirmed.below, limits);
   const alerts = await raiseAlerts(options, tally, confirmed.below);
   const below = tally.pins - tally.counts.healthy;

@@ -37,7 +37,7 @@ const subjects: readonly {
           start: async (pins: readonly DoublePin[]): Promise<Subject> => {
             const pinset = pins.map((pin) => `${JSON.stringify(apiPin(pin))}\n`).join("");
             const real = await startRealCluster(programs, { peers: 1, pinset });
-            return { url: (real.peers[0] as { apiUrl: string }).apiUrl, stop: real.stop };
+            return { url: (real.peers[0] as { apiUrl: string }).apiUrl, stop: () => real.stop() };
           },
         },
       ]),

@@ -121,7 +121,7 @@ describe("http: what only the real one can meet", () => {
   it("throws where something answers that is no HTTP, or the address is none", async () => {
     const server = createNetServer((socket) => {
       socket.on("error", () => {});
-      socket.end("SSH-2.0-OpenSSH\r\n");
+      socket.resume().end("SSH-2.0-OpenSSH\r\n");
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = server.address();

@@ -105,6 +105,29 @@ describeOnPostgres("a run that is cut short", (postgres) => {
     expect(await ledgerOf(target)).toEqual(["1 applied applied", "2 applied applied"]);
   });
 
+  test("the effect and its mark are one: what can't be marked is not there either", async () => {
+    const target = await postgres.createDatabase();
+    const first = await migrationsDirectory({ "001_a.sql": makesTable("a") });
+    await migratorOf({ directory: first }).up(target, listen());
+    await sql(target, REFUSES_MARKS);
+    await sql(
+      target,
+      `CREATE TRIGGER refuse BEFORE UPDATE ON fula_node.migrations
+       FOR EACH ROW WHEN (NEW.state = 'applied') EXECUTE FUNCTION public.refuse_marks()`,
+    );
+    const directory = await migrationsDirectory({
+      "001_a.sql": makesTable("a"),
+      "002_b.sql": makesTable("b"),
+    });
+
+    await expect(migratorOf({ directory }).up(target, listen())).rejects.toMatchObject({
+      changed: expect.any(String),
+    });
+
+    expect(await exists(target, "b")).toBe(false);
+    expect(await ledgerOf(target)).toEqual(["1 applied applied", "2 applied failed"]);
+  });
+
   test("a mark is left although the effect is there: it counts as done by that run", async () => {
     const target = await postgres.createDatabase();
     const directory = await migrationsDirectory({ "001_a.sql": makesTable("a") });
@@ -117,6 +140,10 @@ describeOnPostgres("a run that is cut short", (postgres) => {
     expect(await ledgerOf(target)).toEqual(["1 applied applied"]);
   });
 });
+
+const REFUSES_MARKS = `
+  CREATE FUNCTION public.refuse_marks() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN RAISE EXCEPTION 'no marks today'; END $$`;
 
 async function waiting(target: PostgresTarget, query: string): Promise<number> {
   const rows = await sql(

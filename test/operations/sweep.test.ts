@@ -146,6 +146,21 @@ test("a node whose own pinset lacks a pin spoils the single status' allocations,
   ]);
 });
 
+test("a pin that no peer mentions is no healthy one", async () => {
+  for (const peer of double.peers) peer.diverged.add(A);
+  const result = await run();
+  expect(result.pins).toBe(4);
+  expect(result.worst).toEqual([expect.objectContaining({ cid: A, pinned: 0, min: 2, confirmed: true })]);
+});
+
+test("what is unpinned or pinned between the two lists raises no alarm", async () => {
+  double.beforeStatus = () => {
+    double.pins.delete(A);
+    double.pins.set(cidOf("new"), { cid: cidOf("new") });
+  };
+  expect(await run()).toMatchObject({ exit: "ok", pins: 3, alerts: 0 });
+});
+
 test("first attempts are in progress, repeated ones failed; neither is healthy", async () => {
   follower(1).statuses.set(A, "pinning");
   const result = await run();

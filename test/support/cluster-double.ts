@@ -42,6 +42,8 @@ export interface ClusterDouble {
   readonly faults: { allocations?: ListFault; status?: ListFault };
   /** CIDs whose direct mode makes the bulk status wrong (tracker bug) but not the single one. */
   readonly misreported: Set<string>;
+  /** Runs once, just before the next status list is made: what happens between two lists. */
+  beforeStatus: (() => void) | null;
   /** `METHOD path` of every request. */
   readonly requests: string[];
   /** `user:password` that is demanded. */
@@ -87,6 +89,7 @@ class Double implements ClusterDouble {
   readonly faults: { allocations?: ListFault; status?: ListFault } = {};
   readonly misreported = new Set<string>();
   readonly requests: string[] = [];
+  beforeStatus: (() => void) | null = null;
   auth: string | null = null;
   url = "";
   readonly #server = createServer((request, response) => this.#answer(request, response));
@@ -143,13 +146,7 @@ class Double implements ClusterDouble {
       return this.#list(response, [...this.pins.values()].map(apiPin), this.faults.allocations);
     }
     if (first === "allocations") return this.#allocation(response, second ?? "");
-    if (first === "pins" && second === undefined) {
-      return this.#list(
-        response,
-        [...this.pins.keys()].map((cid) => this.#status(cid, true)),
-        this.faults.status,
-      );
-    }
+    if (first === "pins" && second === undefined) return this.#statuses(response);
     if (first === "pins") return sendJson(response, 200, this.#status(second ?? "", false));
     sendJson(response, 404, { code: 404, message: "not found" });
   }
@@ -216,6 +213,19 @@ class Double implements ClusterDouble {
       metadata: null,
       peer_map: map,
     };
+  }
+
+  #statuses(response: ServerResponse): void {
+    this.beforeStatus?.();
+    this.beforeStatus = null;
+    const known = [...this.pins.keys()].filter((cid) => {
+      return this.#members().some((peer) => !peer.silent && !peer.diverged.has(cid));
+    });
+    this.#list(
+      response,
+      known.map((cid) => this.#status(cid, true)),
+      this.faults.status,
+    );
   }
 
   #recover(response: ServerResponse, cid: string, verb: string | undefined): void {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { posix } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { OperatorError } from "../../src/errors.ts";
 import type { Container } from "../../src/host/host.ts";
@@ -47,7 +48,7 @@ export interface FakeProject {
  * mounts. Only as much of Compose as the product's own files use.
  */
 export function readComposeProject(project: FakeProject): WantedProject {
-  const parsed = interpolate(parseYaml(project.text), project.environment) as ComposeFile;
+  const parsed = interpolate(parseOnce(project.text), project.environment) as ComposeFile;
   const volumeName = (key: string) => parsed.volumes?.[key]?.name ?? `${project.name}_${key}`;
   const active = Object.entries(parsed.services ?? {}).filter(
     ([, { profiles }]) => profiles === undefined || profiles.some((one) => project.profiles.includes(one)),
@@ -60,10 +61,20 @@ export function readComposeProject(project: FakeProject): WantedProject {
     volumes,
     containers: active.map(([service, spec]) => ({
       service,
-      configHash: createHash("sha256").update(JSON.stringify(spec)).digest("hex"),
+      configHash: createHash("sha256")
+        .update(JSON.stringify({ ...spec, environment: environmentOf(spec.environment, project.environment) }))
+        .digest("hex"),
       container: containerOf(project, service, spec, volumeName),
     })),
   };
+}
+
+const documents = new Map<string, unknown>();
+
+/** Tests run the same few documents thousands of times. */
+function parseOnce(text: string): unknown {
+  if (!documents.has(text)) documents.set(text, parseYaml(text));
+  return documents.get(text);
 }
 
 function containerOf(
@@ -81,24 +92,37 @@ function containerOf(
       "com.docker.compose.service": service,
       "com.docker.compose.project.config_files": project.file,
     },
-    env: pairs(spec.environment),
+    env: environmentOf(spec.environment, project.environment),
     health: spec.healthcheck === undefined ? null : "healthy",
     healthOutput: "",
     exitCode: 0,
     restartCount: 0,
     networkMode: spec.network_mode ?? `${project.name}_default`,
-    mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, volumeName)),
+    mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, posix.dirname(project.file), volumeName)),
     publishedPorts: (spec.ports ?? []).map((port) => Number(String(port).split(":").at(-2))),
   };
 }
 
+/** A key without a value is handed on where the project has one, and left out where it has not. */
+function environmentOf(value: unknown, handedOn: Readonly<Record<string, string>>): Record<string, string> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return pairs(value);
+  const entries = Object.entries(value).flatMap(([key, one]) => {
+    const text: unknown = one ?? handedOn[key];
+    return text === undefined ? [] : [[key, String(text)]];
+  });
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
 function mountOf(
   volume: string | { type?: string; source?: string; target?: string },
+  directory: string,
   volumeName: (key: string) => string,
 ): Container["mounts"][number] {
   const [source = "", destination = ""] =
     typeof volume === "string" ? volume.split(":") : [volume.source, volume.target];
-  if (source.startsWith("/")) return { type: "bind", name: "", source, destination };
+  if (/^[./]/.test(source)) {
+    return { type: "bind", name: "", source: posix.resolve(directory, source), destination };
+  }
   const name = volumeName(source);
   return { type: "volume", name, source: `/var/lib/docker/volumes/${name}/_data`, destination };
 }
@@ -122,7 +146,8 @@ function interpolate(value: unknown, env: Readonly<Record<string, string>>): unk
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, interpolate(one, env)]));
 }
 
-const REFERENCE = /\$\$|\$\{(?<key>\w+)(?:(?<kind>:\?|:-|\?|-)(?<rest>[^}]*))?\}/g;
+/** The rest may hold one more reference: `${A:-http://${B:-x}/}`. */
+const REFERENCE = /\$\$|\$\{(?<key>\w+)(?:(?<kind>:\?|:-|\?|-)(?<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}/g;
 
 function interpolateText(text: string, env: Readonly<Record<string, string>>): string {
   return text.replace(REFERENCE, (whole: string, key: string | undefined, kind = "", rest = "") => {
@@ -136,6 +161,6 @@ function interpolateText(text: string, env: Readonly<Record<string, string>>): s
         what: `required variable ${key} is missing a value: ${rest}`,
       });
     }
-    return String(rest);
+    return interpolateText(String(rest), env);
   });
 }

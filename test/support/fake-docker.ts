@@ -226,7 +226,11 @@ export class FakeDocker implements Docker {
     if (image === undefined)
       throw unavailable("docker compose up failed.", `No such image: ${container.image}`);
     const there = this.boxes.get(container.name);
-    const labels: Record<string, string> = { ...container.labels, [CONFIG_HASH]: configHash };
+    const labels: Record<string, string> = {
+      ...image.labels,
+      ...container.labels,
+      [CONFIG_HASH]: configHash,
+    };
     if (there !== undefined && there.labels[PROJECT] !== labels[PROJECT]) {
       throw unavailable(
         "docker compose up failed.",

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
-import pg from "pg";
+import { Client, DatabaseError } from "pg";
 import { afterAll, beforeAll, describe } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { findPostgresPrograms, type PostgresPrograms } from "./postgres-programs.ts";
@@ -68,9 +68,9 @@ export async function sql<Row extends Record<string, unknown>>(
 /** Runs several things in one session. */
 export async function inSession<Result>(
   target: PostgresTarget,
-  work: (client: pg.Client) => Promise<Result>,
+  work: (client: Client) => Promise<Result>,
 ): Promise<Result> {
-  const client = new pg.Client({ ...target, application_name: "a test" });
+  const client = new Client({ ...target, application_name: "a test" });
   client.on("error", () => {});
   await client.connect();
   try {
@@ -206,7 +206,7 @@ async function copyDatabase(target: PostgresTarget, source: string, database: st
       await sql(target, `CREATE DATABASE ${database} TEMPLATE ${source}`);
       return;
     } catch (thrown) {
-      const inUse = thrown instanceof pg.DatabaseError && thrown.code === "55006";
+      const inUse = thrown instanceof DatabaseError && thrown.code === "55006";
       if (!inUse || Date.now() > deadline) throw thrown;
       await wait(20);
     }

@@ -1,9 +1,9 @@
-import { installArtifact, TARBALL } from "./artifact.ts";
+import { installArtifact } from "./artifact.ts";
 import { Box } from "./box.ts";
 
 const box = await Box.boot({ name: "sandbox", image: "docker" });
 await installArtifact(box);
-const command = `npx --yes ${TARBALL} join-as-master --yes --provision-writer --set CLUSTERNAME=sandbox`;
+const command = `cd /root && npx --yes ./fula-node.tgz join-as-master --yes --provision-writer --set CLUSTERNAME=sandbox`;
 console.log(`\nroot@sandbox:~# ${command}`);
 const joined = await box.exec(command);
 console.log(joined.stdout, joined.stderr);
@@ -13,7 +13,7 @@ console.log(status.stdout, status.stderr);
 console.log(`
 Look around:   docker exec -it ${box.container} bash
   In there:    docker ps; cat /opt/fula-master/journal.ndjson; ls /opt/fula-master/snapshots
-  Try:         docker rm -f fula-pinning-api; npx --yes ${TARBALL} join-as-master --yes
+  Try:         docker rm -f fula-pinning-api; cd /root && npx --yes ./fula-node.tgz join-as-master --yes
 Take it down:  npm run sandbox -- down
 `);
 process.exitCode = joined.exitCode;

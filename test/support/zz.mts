@@ -1,7 +1,7 @@
 import { execa } from "execa";
 import { Box, requireBoxes } from "/work/main/test/support/box.ts";
-await execa("docker", ["volume","create","--label","land.fx.fula-node.box=1","--label","land.fx.fula-node.box.pid=999999","dead-docker"]);
-await execa("docker", ["volume","create","--label","land.fx.fula-node.box=1","--label","land.fx.fula-node.box.pid="+process.ppid,"live-docker"]);
+await execa("docker", ["volume","create","--label","fula-node-box=1","--label","fula-node-box.pid=999999","dead-docker"]);
+await execa("docker", ["volume","create","--label","fula-node-box=1","--label","fula-node-box.pid="+process.ppid,"live-docker"]);
 await Box.destroyAll();
 console.log((await execa("docker",["volume","ls","-q"])).stdout);
 await execa("docker",["volume","rm","live-docker"]);

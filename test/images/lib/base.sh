@@ -4,7 +4,8 @@
 BASE=fula-node-test/debian:trixie
 DEBIAN=http://deb.debian.org
 
-base_inputs() { sha256sum "$IMAGES/lib/base.sh" | cut -c 1-16; }
+# The label's name counts too: an image that carries another one is not known as ours.
+base_inputs() { { printf "%s\n" "$LABEL" && cat "$IMAGES/lib/base.sh"; } | sha256sum | cut -c 1-16; }
 
 ensure_base() {
   local inputs

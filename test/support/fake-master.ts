@@ -1,0 +1,219 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { OperatorError } from "../../src/errors.ts";
+import type { Container, PostgresAnswer, PostgresTarget } from "../../src/host/host.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/model/master-layout.ts";
+import { FakeHost } from "./fake-host.ts";
+
+/** Where the running package of a fake master lies. */
+export const PACKAGE_DIR = "/root/.npm/_npx/1/node_modules/fula-node";
+/** Its version. */
+export const VERSION = "0.1.0";
+/** The node that runs it. */
+export const NODE_PATH = "/usr/bin/node";
+
+const LAYOUT = masterLayout(MASTER_BASE_DIR);
+const DATA_PATH = "/var/lib/postgresql/data";
+const KUBO_ID = "12D3KooWKuboKuboKuboKuboKuboKuboKuboKuboKuboKuboKubo";
+const CLUSTER_ID = "12D3KooWPeerPeerPeerPeerPeerPeerPeerPeerPeerPeerPeer";
+const ENGINE = {
+  version: "26.1.5",
+  apiVersion: "1.45",
+  minApiVersion: "1.24",
+  rootDirectory: "/var/lib/docker",
+  rootless: false,
+};
+const IMAGES = [
+  "postgres:16-alpine",
+  "postgres:17-alpine",
+  "ipfs/kubo:v0.42.0",
+  "ipfs/ipfs-cluster:v1.1.6",
+  "node:20-trixie-slim",
+  "nickfedor/watchtower:1.21.0",
+];
+
+/** Lower-case hex sha256 of a text. */
+export function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** The role, its password and its database, as the data directory of a database keeps them. */
+interface Role {
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+}
+
+/**
+ * A box in memory on which a master can be made: the running package, a registry, a distribution with its
+ * packages, and programs that behave once their containers run (Postgres, kubo, ipfs-cluster, the services).
+ */
+export class FakeMaster extends FakeHost {
+  /** Answers of `SELECT ... AS n`, by a piece of the SQL: how many rows depend on a secret. */
+  readonly rowCounts = new Map<string, number>();
+  /** Databases on other machines, by host. */
+  readonly databasesElsewhere = new Map<string, Role>();
+
+  constructor() {
+    super();
+    shipPackage(this);
+    for (const image of IMAGES) this.docker.registry.set(image, {});
+    this.#offerPackages();
+    this.#answerHttp();
+    this.docker.onStart = (container) =>
+      container.name === NAMES.postgres ? this.#startPostgres(container) : container;
+    this.postgres.onAsk = (target) => this.#askPostgres(target);
+    this.postgres.onQuery = (_target, sql) => this.#query(sql);
+    this.system.onCommand = (argv) => this.#runOurs(argv);
+  }
+
+  /** Takes engine, Compose and cron away: a box as the distribution installs it. */
+  strip(): void {
+    this.docker.engine = null;
+    this.docker.compose = null;
+    this.system.units.clear();
+    this.system.programs.clear();
+    this.system.processes.clear();
+  }
+
+  /** The engine is installed, but does not run. */
+  stopEngine(): void {
+    this.system.programs.set("dockerd", "/usr/sbin/dockerd");
+    this.system.putUnit("docker");
+    this.docker.engine = null;
+  }
+
+  #offerPackages(): void {
+    const { packages, onEnable } = this.system;
+    packages.set("docker.io", () => {
+      this.system.programs.set("dockerd", "/usr/sbin/dockerd");
+      this.system.putUnit("docker");
+    });
+    packages.set("docker-compose", () => {
+      this.docker.compose = "2.26.1";
+    });
+    for (const name of ["docker-cli", "iptables", "ca-certificates"]) packages.set(name, () => {});
+    packages.set("cron", () => this.#installCron());
+    onEnable.set("docker", () => {
+      this.docker.engine = ENGINE;
+    });
+    onEnable.set("cron", () => this.system.processes.add("cron"));
+    this.system.programs.set("dockerd", "/usr/sbin/dockerd");
+    this.system.putUnit("docker", { active: true });
+  }
+
+  #installCron(): void {
+    this.system.programs.set("cron", "/usr/sbin/cron");
+    this.system.putUnit("cron");
+  }
+
+  #answerHttp(): void {
+    const { routes, streams } = this.http;
+    const whileRunning = (name: string, body: unknown) => () =>
+      this.docker.boxes.get(name)?.status === "running" ? { status: 200, body } : null;
+    routes.set(
+      "http://127.0.0.1:5001/api/v0/id",
+      whileRunning(NAMES.kubo, { ID: KUBO_ID, AgentVersion: "kubo/0.42.0/" }),
+    );
+    const kuboRuns = () => this.docker.boxes.get(NAMES.kubo)?.status === "running";
+    routes.set("http://127.0.0.1:9094/id", () => {
+      const ipfs = kuboRuns() ? { id: KUBO_ID, error: "" } : { error: "connection refused" };
+      const body = { id: CLUSTER_ID, version: "1.1.6", ipfs };
+      return whileRunning(NAMES.cluster, body)();
+    });
+    streams.set("http://127.0.0.1:9094/allocations?filter=all", 3);
+    routes.set("http://127.0.0.1:6000/health", whileRunning(NAMES.pinningApi, { status: "ok" }));
+    routes.set("http://127.0.0.1:3001/health", whileRunning(NAMES.webui, { status: "ok" }));
+  }
+
+  /** As the official image: makes the database in an empty volume, and refuses another major's. */
+  #startPostgres(container: Container): Container {
+    const volume = volumeOf(container);
+    const major = /:(\d+)/.exec(container.image)?.[1] ?? "";
+    const made = this.files.tree.get(`${volume}/PG_VERSION`)?.text.trim();
+    if (made !== undefined && made !== major) return { ...container, status: "exited", exitCode: 1 };
+    if (made === undefined) {
+      const { POSTGRES_USER = "", POSTGRES_PASSWORD = "", POSTGRES_DB = "" } = container.env;
+      const role: Role = { user: POSTGRES_USER, password: POSTGRES_PASSWORD, database: POSTGRES_DB };
+      putDatabase(this, volume, major, role);
+    }
+    return container;
+  }
+
+  #askPostgres(target: PostgresTarget): PostgresAnswer {
+    const role = this.databasesElsewhere.get(target.host) ?? this.#roleHere(target.host);
+    if (role === null) return { kind: "unreachable", why: "connection refused" };
+    if (role.user !== target.user || role.password !== target.password) return { kind: "wrong-password" };
+    if (role.database !== target.database) return { kind: "no-database" };
+    return { kind: "open", serverVersion: "16.9", systemIdentifier: "7412345678901234567" };
+  }
+
+  #roleHere(host: string): Role | null {
+    const container = this.docker.engine === null ? undefined : this.docker.boxes.get(NAMES.postgres);
+    if (host !== "127.0.0.1" || container?.status !== "running") return null;
+    return JSON.parse(this.files.textOf(`${volumeOf(container)}/role.json`)) as Role;
+  }
+
+  #query(sql: string): readonly Record<string, unknown>[] {
+    const filled = this.migrations.applied.size > 0;
+    if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
+    if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];
+    const count = [...this.rowCounts].find(([piece]) => sql.includes(piece))?.[1] ?? 0;
+    return [{ n: String(count) }];
+  }
+
+  /** What the installed CLI does when cron, or a step, calls it. */
+  #runOurs([node, program = "", ...words]: readonly string[]): void {
+    const key = this.files.tree.get(LAYOUT.signingKey);
+    this.files.textOf(program);
+    if (node !== NODE_PATH || words.join(" ") !== `snapshot take --base-dir ${MASTER_BASE_DIR}`) {
+      throw new OperatorError({ exit: "usage", what: `Unknown command: ${words.join(" ")}` });
+    }
+    if (key === undefined) throw new OperatorError({ exit: "settings", what: "No signing key." });
+    putSnapshot(this, "20260101T000000Z");
+  }
+}
+
+/** Puts the data directory of a database into a volume. */
+export function putDatabase(host: FakeHost, mountpoint: string, major: string, role: Role): void {
+  host.files.put(`${mountpoint}/PG_VERSION`, `${major}\n`, 0o600);
+  host.files.put(`${mountpoint}/role.json`, JSON.stringify(role), 0o600);
+}
+
+/** Puts a signed snapshot there. */
+export function putSnapshot(host: FakeHost, stamp: string): void {
+  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.ndjson.gz`, "");
+  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.json`, "{}");
+  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.sig`, "signature");
+}
+
+function volumeOf({ mounts }: Container): string {
+  return mounts.find(({ destination }) => destination === DATA_PATH)?.source ?? "";
+}
+
+/** The package as npx unpacks it: the real fragments and migrations, stand-ins for the programs. */
+function shipPackage(host: FakeHost): void {
+  const root = fileURLToPath(new URL("../../", import.meta.url));
+  for (const folder of ["compose", "migrations"]) {
+    for (const name of readdirSync(`${root}${folder}`).sort()) {
+      host.files.put(`${PACKAGE_DIR}/${folder}/${name}`, textOnce(`${root}${folder}/${name}`));
+    }
+  }
+  host.files.put(`${PACKAGE_DIR}/package.json`, JSON.stringify({ name: "fula-node", version: VERSION }));
+  host.files.put(`${PACKAGE_DIR}/bin/fula-node.js`, "import '../dist/cli.js';\n", 0o755);
+  host.files.put(`${PACKAGE_DIR}/dist/cli.js`, "// the bundle\n");
+  host.files.put(`${PACKAGE_DIR}/node_modules/.cache/x`, "npx leaves such things");
+  host.migrations.files = readdirSync(`${root}migrations`)
+    .filter((name) => name.endsWith(".sql") && !name.endsWith(".down.sql"))
+    .sort()
+    .map((file) => ({ version: Number.parseInt(file, 10), name: file.slice(4, -4) }));
+}
+
+const texts = new Map<string, string>();
+
+function textOnce(path: string): string {
+  const text = texts.get(path) ?? readFileSync(path, "utf8");
+  texts.set(path, text);
+  return text;
+}

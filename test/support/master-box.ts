@@ -1,0 +1,88 @@
+import { expect } from "vitest";
+import { FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
+import { Box, requireBoxes, type ExecResult } from "./box.ts";
+import type { BoxSnapshot } from "./box-snapshot.ts";
+
+/** Why box tests are skipped here; undefined where they run. Where CI is set it throws instead. */
+export const skipped = await requireBoxes();
+if (skipped !== undefined) console.warn(`skipped: boxes cannot run here: ${skipped}`);
+
+/** What a no-op may not touch: all that the installer writes, and every container. kubo and ipfs-cluster write their own data. */
+export const WATCHED = [
+  "/opt/fula-master",
+  "/opt/fula-writer/docker-compose.yml",
+  "/opt/fula-writer/kubo-init.sh",
+  "/opt/fula-writer/cluster-start.sh",
+  "/etc/cron.d",
+] as const;
+
+/** Boots a box and makes it the first master of a new pool. */
+export async function bootMaster(name: string): Promise<Box> {
+  const box = await Box.boot({ name, image: "docker" });
+  await installArtifact(box);
+  expectExit(await fulaNode(box, FIRST_JOIN), 0);
+  return box;
+}
+
+/** Runs join-as-master again, as an operator repairs: without a setting. */
+export function rejoin(box: Box, args: readonly string[] = []): Promise<ExecResult> {
+  return fulaNode(box, ["join-as-master", "--yes", ...args]);
+}
+
+/** What the installer made, and every container, to compare two moments. */
+export function watch(box: Box): Promise<BoxSnapshot> {
+  return box.snapshot(WATCHED);
+}
+
+/** Fails with all that was printed unless the exit code is the wished one. */
+export function expectExit(result: ExecResult, exitCode: number): void {
+  expect(result.exitCode, `${result.stdout}\n${result.stderr}`).toBe(exitCode);
+}
+
+/** `.env` of the master as pairs. */
+export async function readEnv(box: Box): Promise<Readonly<Record<string, string>>> {
+  const text = await box.readFile("/opt/fula-master/.env");
+  const lines = text.split("\n").filter((line) => /^[A-Z]/.test(line));
+  return Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+  );
+}
+
+/** One change as `--dry-run --json` and the journal have it. */
+export interface ChangeRecord {
+  readonly step: string;
+  readonly change: Readonly<Record<string, unknown>>;
+}
+
+/** The changes of a plan printed by `--dry-run --json`. */
+export function plannedChanges(stdout: string): readonly ChangeRecord[] {
+  const { plan } = JSON.parse(stdout) as { plan: { step: string; changes: Record<string, unknown>[] }[] };
+  return plan.flatMap(({ step, changes }) => changes.map((change) => ({ step, change })));
+}
+
+/** The changes that the journal says were finished, oldest first. */
+export async function journaledChanges(box: Box): Promise<readonly ChangeRecord[]> {
+  const lines = (await box.readFile("/opt/fula-master/journal.ndjson")).trim().split("\n");
+  return lines
+    .map((line) => JSON.parse(line) as ChangeRecord & { phase: string })
+    .filter(({ phase }) => phase === "done")
+    .map(({ step, change }) => ({ step, change }));
+}
+
+/** The containers of a joined master and how each stands: `running healthy`. */
+export async function health(box: Box): Promise<Readonly<Record<string, string>>> {
+  const format = "{{.Name}}\t{{.State.Status}}{{if .State.Health}} {{.State.Health.Status}}{{end}}";
+  const { stdout } = await box.run(`docker ps -aq | xargs docker inspect --format '${format}'`);
+  return Object.fromEntries(
+    stdout.split("\n").map((line) => line.replace(/^\//, "").split("\t")) as [string, string][],
+  );
+}
+
+/** What `health` must say of every joined master that made its own writer. */
+export const ALL_HEALTHY = {
+  ipfs_host: "running healthy",
+  ipfs_cluster: "running healthy",
+  "postgres-pinning": "running healthy",
+  "fula-pinning-api": "running healthy",
+  "fula-pinning-webui": "running healthy",
+};
