@@ -1,13 +1,15 @@
 // Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
 // loaded when a verb needs them. Fails where anything but Node's own modules would have to be installed.
+// Usage: node scripts/build.mjs [DIRECTORY]
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { isBuiltin } from "node:module";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const target = resolve(root, process.argv[2] ?? "dist");
 
 /** Optional parts of dependencies that we never use. A dependency that asks for one takes its plain way. */
 const ABSENT = ["pg-native", "pg-cloudflare"];
@@ -34,8 +36,9 @@ const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"
 const { metafile, outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ["src/cli.ts"],
-  outdir: "dist",
-  chunkNames: "chunks/[name]-[hash]",
+  outdir: target,
+  // Side by side: a module finds the package's root one level up, in src/ and here alike.
+  chunkNames: "[name]-[hash]",
   bundle: true,
   splitting: true,
   platform: "node",
@@ -52,12 +55,12 @@ const { metafile, outputFiles } = await build({
 });
 
 refuseExternals(metafile);
-await rm(join(root, "dist"), { recursive: true, force: true });
+await rm(target, { recursive: true, force: true });
+await mkdir(target, { recursive: true });
 for (const { path, text } of outputFiles) {
-  await mkdir(dirname(path), { recursive: true });
   await writeFile(path, /\btypeof require\b/.test(text) ? REQUIRE + text : text);
 }
-await writeFile(join(root, "dist/licenses.txt"), await collectLicenses(metafile));
+await writeFile(join(target, "licenses.txt"), await collectLicenses(metafile));
 report(outputFiles);
 
 /** What is not in the bundle must come with Node. */
@@ -94,13 +97,13 @@ async function collectLicenses({ outputs }) {
 function report(files) {
   const rows = files
     .map(({ path, contents }) => ({
-      name: relative(root, path),
+      name: relative(target, path),
       bytes: contents.length,
       packed: gzipSync(contents).length,
     }))
     .toSorted((a, b) => b.bytes - a.bytes);
   const total = (column) => rows.reduce((sum, row) => sum + row[column], 0);
-  const shown = rows.filter(({ name, bytes }) => bytes > 20_000 || name === "dist/cli.js");
+  const shown = rows.filter(({ name, bytes }) => bytes > 20_000 || name === "cli.js");
   const all = { name: `${rows.length} files`, bytes: total("bytes"), packed: total("packed") };
   for (const { name, bytes, packed } of [...shown, all]) {
     console.log(`${name.padEnd(40)}${String(bytes).padStart(9)} B${String(packed).padStart(9)} B gzip`);

@@ -1,8 +1,31 @@
 import { OperatorError, type Problem } from "../errors.ts";
-import type { MasterLayout } from "../model/master-layout.ts";
+import type { Container } from "../host/host.ts";
+import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
+import type { Ownership, PortNeed } from "../model/ports.ts";
 import type { Settings } from "../model/settings.ts";
+import {
+  MASTER_CHECKS,
+  MASTER_MINIMUM_FREE_BYTES,
+  MASTER_MINIMUM_MEMORY_BYTES,
+  REPAIR_MINIMUM_FREE_BYTES,
+} from "../preflight/master.ts";
+import { type PreflightProblem, runPreflight } from "../preflight/run.ts";
+import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import { askWriter } from "../steps/writer-answer.ts";
 import type { World } from "./world.ts";
 
+const WRITER_PORTS: readonly PortNeed[] = [
+  { port: 4001, address: "0.0.0.0", purpose: "kubo's swarm" },
+  { port: 5001, address: "127.0.0.1", purpose: "kubo's RPC" },
+  { port: 8080, address: "127.0.0.1", purpose: "kubo's HTTP gateway" },
+  { port: 9094, address: "127.0.0.1", purpose: "ipfs-cluster's REST API" },
+  { port: 9096, address: "0.0.0.0", purpose: "ipfs-cluster's swarm" },
+];
+
+/**
+ * Runs every preflight check and puts its failures together with what is wrong with the settings, so
+ * that one run names all. Warnings are told. Throws `preflight` or `settings`; nothing is changed by then.
+ */
 export async function checkMaster(options: {
   readonly world: World;
   readonly layout: MasterLayout;
@@ -10,7 +33,79 @@ export async function checkMaster(options: {
   readonly ignored: readonly string[];
   readonly problems: readonly Problem[];
 }): Promise<void> {
-  if (options.problems.length > 0)
-    throw new OperatorError({ exit: "settings", what: "settings", problems: options.problems });
-  await Promise.resolve();
+  const { world, layout, settings, ignored, problems } = options;
+  const { host, reporter } = world;
+  const [installed, image, ports] = await Promise.all([
+    host.files.stat(layout.cliCurrent),
+    host.docker.image(`fula-node:${world.version}`),
+    neededPorts(world, settings),
+  ]);
+  const found = await runPreflight(
+    MASTER_CHECKS,
+    host,
+    {
+      baseDir: layout.baseDir,
+      ports,
+      minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
+      minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
+      wantsBuild: image === null,
+      ownership,
+      writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
+    },
+    ignored,
+  );
+  for (const { severity, check, what, remedy } of found) {
+    if (severity === "warning") reporter.listen({ type: "warning", text: `${check}: ${what} ${remedy}` });
+  }
+  refuse(
+    found.filter(({ severity }) => severity === "failure"),
+    problems,
+  );
+}
+
+function refuse(failures: readonly PreflightProblem[], problems: readonly Problem[]): void {
+  if (failures.length + problems.length === 0) return;
+  const listed = failures.map(({ check, what, why, remedy }) => ({
+    subject: check,
+    what: why === undefined ? what : `${what} ${why}`,
+    remedy,
+  }));
+  const count = failures.length + problems.length;
+  throw new OperatorError({
+    exit: failures.length > 0 ? "preflight" : "settings",
+    what: `${count === 1 ? "One thing is" : `${count} things are`} in the way.`,
+    remedy: "Mend what is listed, then run again.",
+    problems: [...listed, ...problems],
+  });
+}
+
+async function neededPorts({ host }: World, settings: Settings): Promise<readonly PortNeed[]> {
+  const values = (key: string) => settings.get(key)?.value;
+  const port = (key: string, purpose: string): PortNeed => ({
+    port: Number(values(key)),
+    address: "127.0.0.1",
+    purpose,
+    remedy: `Or choose another: --set ${key}=PORT.`,
+  });
+  const writerWorks = (await askWriter(host, values)).fault === null;
+  return [
+    ...(isDatabaseElsewhere(values) ? [] : [port("POSTGRES_PORT", "Postgres")]),
+    port("PINNING_API_PORT", "the pinning API"),
+    port("WEBUI_PORT", "the storage API"),
+    ...(writerWorks ? [] : WRITER_PORTS),
+  ];
+}
+
+const OWN_NAMES: ReadonlySet<string> = new Set([
+  NAMES.postgres,
+  NAMES.pinningApi,
+  NAMES.webui,
+  NAMES.gateway,
+  NAMES.updater,
+]);
+
+/** A container of one of our names is for its step to judge, which knows more than that it holds a port. */
+function ownership(container: Container): Ownership {
+  if (isOurs(container) || OWN_NAMES.has(container.name)) return "ours";
+  return container.name === NAMES.kubo || container.name === NAMES.cluster ? "adopted-writer" : "foreign";
 }

@@ -52,12 +52,12 @@ export async function applyPlan(options: {
       if (!idle) await mend(step, { ...options, trace });
       await step.verify(host);
       listen({ type: "step-done", step: step.id, title: step.title, changed: done.length > before });
+      current = undefined;
       if (step.opensEyes === true && done.length > before) {
         refuseForeign(await look(steps.slice(index + 1), host, adopted), adopted);
       }
     }
-    current = undefined;
-    if (!idle) refuseRest(await look(steps, host, adopted));
+    if (!idle) refuseRest(await look(steps, host, adopted), adopted);
   } catch (thrown) {
     if (current !== undefined) listen({ type: "step-failed", step: current.id, title: current.title });
     throw tellChanged(thrown, trace);
@@ -88,10 +88,10 @@ async function mend(
   for (const change of changes) {
     const startedAt = host.clock.now().getTime();
     listen({ type: "change-started", step: step.id, summary: change.summary });
-    trace.begun += 1;
-    await journal.around(step.id, change, () =>
-      step.apply(change, host, (line) => listen({ type: "progress", step: step.id, line })),
-    );
+    await journal.around(step.id, change, async () => {
+      trace.begun += 1;
+      await step.apply(change, host, (line) => listen({ type: "progress", step: step.id, line }));
+    });
     trace.done.push({ step: step.id, change });
     const durationMs = host.clock.now().getTime() - startedAt;
     listen({ type: "change-done", step: step.id, summary: change.summary, durationMs });
@@ -99,7 +99,8 @@ async function mend(
 }
 
 /** A run that has just applied its plan must find nothing left to do. */
-function refuseRest(rest: readonly Planned[]): void {
+function refuseRest(rest: readonly Planned[], adopted: ReadonlySet<string>): void {
+  refuseForeign(rest, adopted);
   const left = describe(rest).filter(({ changes }) => changes.length > 0);
   if (left.length === 0) return;
   throw new OperatorError({
@@ -117,12 +118,15 @@ function refuseRest(rest: readonly Planned[]): void {
 function tellChanged(thrown: unknown, { begun, done }: Trace): unknown {
   if (!(thrown instanceof OperatorError) || begun === 0) return thrown;
   const finished = [...new Set(done.map(({ step }) => step))].join(", ");
-  const told = thrown.withChanged(
-    (done.length === 0
-      ? "one change was begun and did not finish."
-      : `done and kept: ${finished} (the journal in the base directory has every change).`) +
-      " Running again is safe and goes on from here.",
-  );
+  const parts = [
+    ...(done.length === 0
+      ? []
+      : [`done and kept: ${finished} (the journal in the base directory has every change)`]),
+    ...(begun === done.length
+      ? []
+      : [`one ${done.length === 0 ? "change" : "more"} was begun and did not finish`]),
+  ];
+  const told = thrown.withChanged(`${parts.join("; ")}. Running again is safe and goes on from here.`);
   return TELLING.has(told.exit) ? told : new OperatorError({ ...fieldsOf(told), exit: "interrupted" });
 }
 

@@ -38,7 +38,8 @@ export function openJournal(options: {
       try {
         await effect();
       } catch (thrown) {
-        await write({ step, change, phase: "failed", error: messageOf(thrown) });
+        // What stopped the effect often stops this line too; the effect's own error is the one to tell.
+        await write({ step, change, phase: "failed", error: messageOf(thrown) }).catch(() => {});
         throw thrown;
       }
       await write({ step, change, phase: "done" });

@@ -14,6 +14,8 @@ const QUIET = {
   APT_LISTCHANGES_FRONTEND: "none",
 };
 const KEEP_CONFIG = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"];
+/** Plain lines instead of a progress display. */
+const NO_PTY = ["-o", "Dpkg::Use-Pty=0"];
 const LOCK = ["-o", `DPkg::Lock::Timeout=${LOCK_SECONDS}`];
 
 const STALE_LISTS = /Unable to locate package|has no installation candidate|Failed to fetch|Unable to fetch/;
@@ -46,6 +48,7 @@ export async function installPackages(
     "--no-install-recommends",
     ...LOCK,
     ...KEEP_CONFIG,
+    ...NO_PTY,
     "install",
     "--",
     ...names,
@@ -91,7 +94,7 @@ function mentions({ exitCode, lastLines }: ProgramResult, pattern: RegExp): bool
 }
 
 function tell(line: string, report: AptOptions["report"]): void {
-  const text = line.trim();
+  const text = (line.split("\r").at(-1) ?? "").trim();
   if (text !== "") report(text);
 }
 

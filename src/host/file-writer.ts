@@ -135,11 +135,11 @@ async function copyBelow(
   await syncDirectory(target);
 }
 
+/** copyFile gives the copy its mode. */
 async function copyOne(from: string, to: string): Promise<void> {
   await copyFile(from, to, constants.COPYFILE_EXCL);
   const file = await open(to, "r+");
   try {
-    await file.chmod((await stat(from)).mode & 0o7777);
     await file.sync();
   } finally {
     await file.close();

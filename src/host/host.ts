@@ -70,6 +70,8 @@ export interface Listener {
   readonly process: string | null;
   /** The pid and its ancestors, nearest first: to tell whose container it runs in. */
   readonly ancestry: readonly number[];
+  /** The systemd service whose control group it is in (`nginx.service`), null where it is in none. */
+  readonly unit: string | null;
 }
 
 /** Looks at the operating system. */

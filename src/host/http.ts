@@ -19,7 +19,6 @@ const NOBODY: ReadonlySet<string> = new Set([
   "EAI_AGAIN",
   "EPIPE",
   "ETIMEDOUT",
-  "ABORT_ERR",
 ]);
 
 const agents = {

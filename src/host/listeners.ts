@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { fileError, isAbsence } from "./file-errors.ts";
 import type { Listener } from "./host.ts";
-import { ancestryOf, holdersOf, lookAtProcess } from "./processes.ts";
+import { ancestryOf, holdersOf, lookAtProcess, serviceOf } from "./processes.ts";
 
 /** State LISTEN of `/proc/net/tcp` (include/net/tcp_states.h). */
 const LISTEN = "0A";
@@ -18,9 +18,10 @@ export async function readListeners(): Promise<readonly Listener[]> {
   const sockets = tables.flatMap((table) => parseSockets(table));
   const holders = holdersOf(new Set(sockets.map(({ inode }) => inode)));
   return sockets.map(({ port, address, inode }) => {
-    const pid = holders.get(inode) ?? null;
-    const process = pid === null ? null : (lookAtProcess(pid)?.name ?? null);
-    return { port, address, pid, process, ancestry: pid === null ? [] : ancestryOf(pid) };
+    const pid = holders.get(inode);
+    if (pid === undefined) return { port, address, pid: null, process: null, ancestry: [], unit: null };
+    const process = lookAtProcess(pid)?.name ?? null;
+    return { port, address, pid, process, ancestry: ancestryOf(pid), unit: serviceOf(pid) };
   });
 }
 

@@ -22,7 +22,8 @@ export async function takeLock(name: string, holder: LockHolder): Promise<Lock> 
   const address = `\0fula-node:${name}`;
   const server = createServer((socket) => {
     socket.on("error", () => socket.destroy());
-    socket.end(JSON.stringify(holder));
+    // Anybody may connect; who does not hang up must not keep the release waiting.
+    socket.end(JSON.stringify(holder), () => socket.destroy());
   });
   if (await bind(server, address)) {
     server.unref();

@@ -69,7 +69,7 @@ export function databaseErrorOf(thrown: unknown): DatabaseError | null {
 }
 
 /** The operator's error for a session that can't be had. */
-export function refused(target: PostgresTarget, refusal: Refusal): OperatorError {
+function refused(target: PostgresTarget, refusal: Refusal): OperatorError {
   const where = `PostgreSQL at ${target.host}:${target.port}`;
   if (refusal.kind === "wrong-password") {
     return new OperatorError({

@@ -32,6 +32,12 @@ export function ancestryOf(pid: number): readonly number[] {
   return line;
 }
 
+/** The systemd service in whose control group a process is; null where it is in none. */
+export function serviceOf(pid: number): string | null {
+  const groups = read(`/proc/${pid}/cgroup`) ?? "";
+  return /\/(?<unit>[^/\n]+\.service)(?:\/|$)/m.exec(groups)?.groups?.["unit"] ?? null;
+}
+
 /** True while a process of that name runs; the kernel keeps the first 15 bytes of a name. */
 export function isProcessRunning(name: string): boolean {
   const wanted = name.slice(0, COMM_LENGTH);

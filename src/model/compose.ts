@@ -28,7 +28,7 @@ export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-s
 export type Fragments<Name extends string> = Readonly<Record<Name, ComposeMap>>;
 
 /** What every rendering needs. */
-export interface RenderOptions {
+interface RenderOptions {
   /** Ours, for the first line. */
   readonly version: string;
   readonly hash: Hash;

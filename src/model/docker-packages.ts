@@ -5,7 +5,7 @@ export type DockerPackages =
 
 /**
  * The packages that bring Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
- * engine, but its `docker-compose` is Compose v1.
+ * engine, but its `docker-compose` is Compose v1. Debian's testing and unstable have no version.
  */
 export function dockerPackages(os: {
   readonly id: string;
@@ -13,7 +13,7 @@ export function dockerPackages(os: {
   readonly prettyName: string;
 }): DockerPackages {
   const major = Number.parseInt(os.versionId, 10);
-  if (os.id === "debian" && major >= 13) {
+  if (os.id === "debian" && (os.versionId === "" || major >= 13)) {
     return {
       kind: "packages",
       engine: ["docker.io", "docker-cli", "iptables", "ca-certificates"],

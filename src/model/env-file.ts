@@ -19,6 +19,13 @@ export interface EnvEntry {
   readonly value: EnvValue;
 }
 
+/** What to put between two offsets. */
+interface Edit {
+  readonly start: number;
+  readonly end: number;
+  readonly put: string;
+}
+
 /** A parsed file, or the line at which it stops making sense. */
 export type EnvFile =
   | { readonly ok: true; readonly text: string; readonly entries: readonly EnvEntry[] }
@@ -26,9 +33,7 @@ export type EnvFile =
 
 const ASSIGNMENT = /[ \t]*(?:export[ \t]+)?(?!export[ \t]*=)([A-Za-z0-9_.-]+)[ \t]*=[ \t]*/y;
 const BLANK_OR_COMMENT = /[ \t]*(?:#[^\n]*)?\r?(?:\n|$)/y;
-const TAIL = /[ \t]*(?:#[^\n]*)?\r?(?:\n|$)/y;
-
-/** What no program's idea of a line survives, with the reason. */
+/** Lines end differently at these, or text ends altogether. */
 const BROKEN_TEXT = /\0|\r(?!\n)|[\u2028\u2029]/;
 
 /** Reads the text of a `.env` file, in time linear to its length. */
@@ -72,13 +77,13 @@ export function findEntry(file: EnvFile & { ok: true }, key: string): EnvEntry |
  * end. Every other byte stays. Throws RangeError for a value that quoteValue can't write.
  */
 export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<string, string>): string {
-  const edits: { readonly start: number; readonly end: number; readonly put: string }[] = [];
+  const edits: Edit[] = [];
   const added: string[] = [];
   for (const [key, value] of values) {
     const entry = findEntry(file, key);
     const quoted = quote(key, value);
     if (entry === undefined) added.push(`${key}=${quoted}`);
-    else edits.push({ ...entry, put: quoted + gapBefore(file.text, entry.end) });
+    else edits.push(editOf(file.text, entry, quoted));
   }
   const parts: string[] = [];
   let at = 0;
@@ -88,7 +93,7 @@ export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<stri
   }
   const text = parts.join("") + file.text.slice(at);
   if (added.length === 0) return text;
-  const feed = /\r\n/.test(file.text) ? "\r\n" : "\n";
+  const feed = file.text.includes("\r\n") ? "\r\n" : "\n";
   const gap = text === "" || text.endsWith("\n") ? "" : feed;
   return text + gap + added.map((line) => line + feed).join("");
 }
@@ -99,11 +104,11 @@ function quote(key: string, value: string): string {
   return quoted;
 }
 
-/** A comment must stand behind a space: behind anything else some programs take it for the value's. */
-function gapBefore(text: string, end: number): string {
-  const tail = match(TAIL, text, end)?.[0] ?? "";
+/** A comment behind the value stays, but must stand behind a space: only that makes it one for every program. */
+function editOf(text: string, { start, end }: EnvEntry, put: string): Edit {
+  const tail = match(BLANK_OR_COMMENT, text, end)?.[0] ?? "";
   const hash = tail.indexOf("#");
-  return hash < 0 || tail[hash - 1] === " " ? "" : " ";
+  return hash < 0 || tail[hash - 1] === " " ? { start, end, put } : { start, end: end + hash, put: `${put} ` };
 }
 
 function endOfLine(text: string, from: number): number {

@@ -16,9 +16,10 @@ export type ReadValue =
 const LINE_BREAK = /[\n\r\u2028\u2029]/;
 /** Not carried by UTF-8, or already lost on the way here: U+FFFD stands for bytes that were no UTF-8. */
 const NO_TEXT = /[\0\uFFFD\p{Surrogate}]/u;
-const BARE = /^[A-Za-z0-9_./:@,+=%~-]*$/;
+const BARE = /^[A-Za-z0-9_./:@,+=%~-]+$/;
 /** Blanks at an edge, for both programs together: Go counts U+0085 as one, JavaScript U+FEFF. */
 const EDGE_BLANK = /^[\s\u0085]|[\s\u0085]$/;
+const ODD_BLANK = /[^\S \t\r\n]|\u0085/;
 const AFTER_QUOTE = /[ \t]*(?:#[^\n]*)?\r?(?=\n|$)/y;
 
 /** How a value is written so that both programs read it back unchanged; null where no way exists. */
@@ -47,6 +48,10 @@ export function whyUnwritable(value: string): { readonly why: string; readonly r
 export function readValue(text: string, start: number): ReadValue {
   const quote = text[start];
   if (quote === "'" || quote === '"') return readQuoted(text, start, quote);
+  if (quote === "`")
+    return { ok: false, what: "a backtick opens its value, and only some programs take that for a quote" };
+  if (quote !== undefined && ODD_BLANK.test(quote))
+    return { ok: false, what: "a blank that is neither space nor tab stands before its value" };
   return { ok: true, start, ...readBare(text, start) };
 }
 
@@ -60,9 +65,8 @@ function readBare(text: string, start: number): { readonly end: number; readonly
   const unclear = (why: string) => ({ end: start + bare.length, value: { unclear: why } });
   if (hash >= 0 && (bare === "" || line[hash - 1] !== " "))
     return unclear("only some programs take its # for the beginning of a comment");
-  if (bare.startsWith("`")) return unclear("backticks are quotes to some programs and plain text to others");
   if (bare.includes("$")) return unclear("docker compose puts something else for a $ outside single quotes");
-  if (EDGE_BLANK.test(bare)) return unclear("it begins or ends with a blank that only some programs leave out");
+  if (EDGE_BLANK.test(bare)) return unclear("it ends with a blank that only some programs leave out");
   return { end: start + bare.length, value: { text: bare } };
 }
 

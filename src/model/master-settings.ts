@@ -14,6 +14,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
       "64 hex digits shared by the pool; left out: derived from CLUSTERNAME as upstream does, so not secret",
     rule: RULES.hex64,
     secret: true,
+    bindsData: true,
   },
   {
     key: "MASTER_CLUSTER_BOOTSTRAP",
@@ -29,13 +30,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "IPFS_API_ADDR",
     about: "kubo's RPC address",
-    rule: RULES.multiaddr,
+    rule: RULES.apiMultiaddr,
     byDefault: "/ip4/127.0.0.1/tcp/5001",
   },
   {
     key: "IPFS_CLUSTER_API_ADDR",
     about: "ipfs-cluster's REST address",
-    rule: RULES.multiaddr,
+    rule: RULES.apiMultiaddr,
     byDefault: "/ip4/127.0.0.1/tcp/9094",
   },
   {
@@ -66,6 +67,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "the owner's password",
     rule: RULES.secret,
     secret: true,
+    bindsData: true,
     minted: { kind: "token", characters: 40 },
   },
   { key: "POSTGRES_SSL", about: "speak TLS to a database elsewhere", rule: RULES.flag, byDefault: "false" },
@@ -81,6 +83,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "signs API keys",
     rule: RULES.signingSecret,
     secret: true,
+    bindsData: true,
     minted: { kind: "token", characters: 64 },
   },
   {
@@ -88,6 +91,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "signs sessions",
     rule: RULES.signingSecret,
     secret: true,
+    bindsData: true,
     minted: { kind: "token", characters: 64 },
   },
   {
@@ -95,6 +99,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "encrypts e-mail addresses, wallets and API keys in the database",
     rule: RULES.hex64,
     secret: true,
+    bindsData: true,
     minted: { kind: "hex", bytes: 32 },
   },
   {
@@ -104,11 +109,12 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "6000",
   },
   { key: "WEBUI_PORT", about: "the storage API's port on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
-  { key: "VAULT_ADDRESS", about: "the vault contract; left out: billing's crons stay off", rule: RULES.any },
+  { key: "VAULT_ADDRESS", about: "the vault contract; left out: billing's crons stay off", rule: RULES.contract },
   {
     key: "BASE_RPC_URL",
-    about: "RPC endpoint of the Base chain",
+    about: "RPC endpoint of the Base chain; often holds a key, so it is never shown",
     rule: RULES.url,
+    secret: true,
     byDefault: "https://mainnet.base.org",
   },
   { key: "ETHERSCAN_API_KEY", about: "key of the Etherscan API", rule: RULES.any, secret: true },
@@ -131,7 +137,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.amount,
     byDefault: "3",
   },
-  { key: "ADMIN_EMAILS", about: "e-mail addresses of administrators, separated by commas", rule: RULES.any },
+  { key: "ADMIN_EMAILS", about: "e-mail addresses of administrators, separated by commas", rule: RULES.emails },
   { key: "GOOGLE_CLIENT_ID", about: "client id for sign-in with Google", rule: RULES.any },
   {
     key: "FULA_BUCKET_ROOT_CAS",

@@ -148,7 +148,7 @@ interface Verdict {
 }
 
 function decideOne(migration: Migration, row: LedgerRow | null, seen: Observation | null): Verdict {
-  if (row?.state === "applied") return { action: "none", reason: `${row.origin} by ${row.toolVersion}` };
+  if (row?.state === "applied") return { action: "none", reason: `by fula-node ${row.toolVersion}` };
   if (seen === null) throw new Error(`no observation of migration ${migration.file}`);
   const missing = seen.parts.filter(({ there }) => !there);
   if (seen.parts.length > 0 && missing.length === 0) {
@@ -166,7 +166,7 @@ function decideOne(migration: Migration, row: LedgerRow | null, seen: Observatio
   }
   if (row === null) return { action: "apply", reason: "not there" };
   if (row.state === "reverted") return { action: "apply", reason: "taken back by its down file" };
-  const cutShort = `a run of ${row.toolVersion} was cut short; nothing of it is there`;
+  const cutShort = `a run of fula-node ${row.toolVersion} was cut short; nothing of it is there`;
   return {
     action: "retry",
     reason: row.state === "failed" ? `failed before: ${row.error ?? "no reason kept"}` : cutShort,

@@ -11,7 +11,7 @@ export interface MigrationFile {
 }
 
 /** How a migration that can't run in a transaction is told from a half-done one, and how that is cleared. */
-export interface Recovery {
+interface Recovery {
   /** SQL that yields one boolean: true when an earlier run was cut short and left something behind. */
   readonly halfDone: string;
   /** One statement that removes what was left, leaving the database as before the migration. */

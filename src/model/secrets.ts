@@ -24,14 +24,15 @@ export type SecretVerdict =
   | { readonly kind: "would-replace" };
 
 /**
- * Decides about one key: a setting goes by its value, a secret also by what was made with it. Nothing is ever minted, and no kept secret replaced, over data that lives:
- * it is recovered from our own container's environment where that still stands, or the run halts.
+ * Decides about one key: a setting goes by its value, a secret also by what was made with it. Over data
+ * that lives nothing is ever minted, and nothing that the data was made with is replaced: it is recovered
+ * from our own container's environment where that still stands, or the run halts.
  */
 export function decideSecret({ spec, setting, saved, container, dataLives }: SecretFacts): SecretVerdict {
   if (setting !== undefined && setting.origin !== "default") {
     if (setting.value === saved) return { kind: "keep" };
     const older = saved ?? container?.value;
-    const replaces = older !== undefined && older !== setting.value && spec.secret === true && dataLives;
+    const replaces = older !== undefined && older !== setting.value && spec.bindsData === true && dataLives;
     return { kind: replaces ? "would-replace" : "write-given" };
   }
   if (saved !== undefined) return { kind: "keep" };

@@ -1,5 +1,7 @@
 import type { Problem } from "../errors.ts";
-import { type EnvFile, findEntry, quoteValue } from "./env-file.ts";
+import { type EnvFile, findEntry } from "./env-file.ts";
+import { quoteValue, whyUnwritable } from "./env-value.ts";
+import { findNearest } from "./nearest.ts";
 import type { Rule } from "./rule.ts";
 
 /** How a secret that nobody gave is made. */
@@ -12,8 +14,10 @@ export interface SettingSpec {
   readonly key: string;
   readonly about: string;
   readonly rule: Rule;
-  /** Never shown, never in a change, kept for ever. */
+  /** Never shown and never in a change. */
   readonly secret?: boolean;
+  /** Data is made with it: while such data lives, no other value may take its place. */
+  readonly bindsData?: boolean;
   /** Written to `.env` when nobody gave a value. */
   readonly byDefault?: string;
   /** Generated when nobody gave a value and no data depends on an older one. */
@@ -33,8 +37,9 @@ export interface Setting {
 export type Settings = ReadonlyMap<string, Setting>;
 
 /**
- * Puts the sources together and checks every value; all problems are given at once. A key that nobody
- * gave and that has no default is not in the map: a secret to mint, or an option that stays off.
+ * Puts the sources together and checks every value; all problems are given at once. A blank variable of
+ * the environment and a blank value in `.env` count as not given. A key that nobody gave and that has no
+ * default is not in the map: a secret to mint, or an option that stays off.
  */
 export function resolveSettings(
   specs: readonly SettingSpec[],
@@ -47,14 +52,10 @@ export function resolveSettings(
 ): { readonly settings: Settings; readonly problems: readonly Problem[] } {
   const settings = new Map<string, Setting>();
   const problems: Problem[] = [];
-  const known = new Set(specs.map(({ key }) => key));
+  const known = specs.map(({ key }) => key);
   for (const key of sources.flags.keys()) {
-    if (!known.has(key))
-      problems.push({
-        subject: key,
-        what: `${key} is no setting of this command.`,
-        remedy: nearest(key, known),
-      });
+    if (!known.includes(key))
+      problems.push({ subject: key, what: `${key} is no setting of this command.`, remedy: suggest(key, known) });
   }
   for (const spec of specs) {
     const found = lookUp(spec, sources);
@@ -69,9 +70,19 @@ export function resolveSettings(
   return { settings, problems };
 }
 
-/** How a value may be shown: a secret's length at most. */
+const SHOWN_CHARACTERS = 80;
+
+/**
+ * How a value may be shown: of a secret its length at most; of others the beginning, and with every
+ * letter outside ASCII spelled out, since some look like others.
+ */
 export function showValue(spec: SettingSpec, value: string): string {
-  return spec.secret === true ? `(${value.length} characters, not shown)` : JSON.stringify(value);
+  if (spec.secret === true) return `(${value.length} characters, not shown)`;
+  const shown = JSON.stringify(value.slice(0, SHOWN_CHARACTERS)).replaceAll(
+    /[^\x20-\x7e]/g,
+    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+  return value.length > SHOWN_CHARACTERS ? `${shown}... (${value.length} characters)` : shown;
 }
 
 function lookUp(
@@ -84,8 +95,9 @@ function lookUp(
   if (inherited !== undefined && inherited !== "") return { value: inherited, origin: "environment" };
   const entry = findEntry(saved, key);
   if (entry !== undefined && "unclear" in entry.value) {
-    const what = `${key} in line ${entry.line} of .env is unclear: ${entry.value.unclear}.`;
-    return { problem: { subject: key, what, remedy: "Put the value in single quotes." } };
+    const what = `${key} in line ${entry.line} of .env can be read in more than one way: ${entry.value.unclear}.`;
+    const remedy = `Write it there as ${key}='VALUE', on one line and in single quotes.`;
+    return { problem: { subject: key, what, remedy } };
   }
   if (entry !== undefined && "text" in entry.value && entry.value.text !== "")
     return { value: entry.value.text, origin: "saved" };
@@ -100,31 +112,28 @@ const PLACES: Record<Origin, string> = {
 };
 
 function check(spec: SettingSpec, { value, origin }: Setting): Problem | null {
-  const place = PLACES[origin];
-  const remedy =
-    origin === "saved"
-      ? `Mend it in .env, or give --set ${spec.key}=VALUE.`
-      : `Give another value: --set ${spec.key}=VALUE.`;
-  if (!spec.rule.holds(value)) {
-    return {
-      subject: spec.key,
-      what: `${spec.key} ${place} is ${showValue(spec, value)}; it must be ${spec.rule.say}.`,
-      remedy,
-    };
+  const { key } = spec;
+  if (value === "") {
+    const remedy = `Leave the flag out; to take a value back, put ${key}= into .env without one.`;
+    return { subject: key, what: `${key} ${PLACES[origin]} is empty.`, remedy };
   }
+  const shown = `${key} ${PLACES[origin]} is ${showValue(spec, value)}`;
   if (quoteValue(value) === null) {
-    const what = `${spec.key} ${place} is ${showValue(spec, value)}; no way of quoting it in .env is read alike by every program.`;
-    return {
-      subject: spec.key,
-      what,
-      remedy: "Leave out line breaks, and do not mix single quotes with $, # or backslashes.",
-    };
+    const { why, remedy } = whyUnwritable(value);
+    return { subject: key, what: `${shown}; it can't be used: ${why}.`, remedy };
   }
-  return null;
+  if (spec.rule.holds(value)) return null;
+  return { subject: key, what: `${shown}; it must be ${spec.rule.say}.`, remedy: REMEDIES[origin](key) };
 }
 
-function nearest(key: string, known: ReadonlySet<string>): string {
-  const words = key.toUpperCase().split("_");
-  const like = [...known].filter((name) => words.some((word) => word.length > 3 && name.includes(word)));
-  return like.length > 0 ? `Did you mean ${like.slice(0, 3).join(", ")}?` : "The README lists the settings.";
+const REMEDIES: Record<Origin, (key: string) => string> = {
+  flag: (key) => `Give another value: --set ${key}=VALUE.`,
+  environment: (key) => `Unset the variable ${key}, or give it another value; --set ${key}=VALUE goes before it.`,
+  saved: (key) => `Mend it in .env, or give --set ${key}=VALUE.`,
+  default: (key) => `Give a value: --set ${key}=VALUE.`,
+};
+
+function suggest(key: string, known: readonly string[]): string {
+  const nearest = findNearest(key, known);
+  return nearest === null ? "The README lists the settings." : `Did you mean ${nearest}?`;
 }

@@ -4,7 +4,7 @@ import { messageOf } from "../errors.ts";
 export type Check = (timeoutMs: number) => Promise<void>;
 
 /** What one check found. */
-export interface CheckResult {
+interface CheckResult {
   readonly ok: boolean;
   /** How long it took. */
   readonly ms: number;

@@ -9,7 +9,7 @@ export interface Reply {
 }
 
 /** What answers one kind of request. A route for GET answers HEAD too. */
-export interface Route {
+interface Route {
   readonly method: "GET";
   readonly path: string;
   readonly answer: (request: IncomingMessage) => Reply | Promise<Reply>;

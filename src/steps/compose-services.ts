@@ -1,11 +1,11 @@
 import type { Evidence } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Container, Host, HostReader } from "../host/host.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
+import { parseEnvFile } from "../model/env-file.ts";
 import type { Rendered } from "../model/compose.ts";
 import { isOurs } from "../model/master-layout.ts";
 import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import { poll, type MasterContext } from "./master-context.ts";
+import { poll, readValues, type MasterContext } from "./master-context.ts";
 
 /** One of our compose projects, rendered. */
 export interface Project extends Rendered {
@@ -137,12 +137,12 @@ async function composeEnvironment(
 ): Promise<Readonly<Record<string, string>>> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
   const values: Record<string, string> = {};
-  for (const { key, minted } of MASTER_SETTINGS) if (minted !== undefined) values[key] = "not minted yet";
-  for (const key of file.ok ? new Set(file.entries.map((entry) => entry.key)) : []) {
-    const value = file.ok ? findEntry(file, key)?.value : undefined;
-    if (value !== undefined && "text" in value) values[key] = value.text;
+  for (const { key, value } of file.ok ? file.entries : []) if ("text" in value) values[key] = value.text;
+  const current = await readValues(host, context);
+  for (const { key, minted } of MASTER_SETTINGS) {
+    const value = current(key) ?? (minted === undefined ? undefined : "not minted yet");
+    if (value !== undefined) values[key] = value;
   }
-  for (const [key, { value }] of context.settings) values[key] = value;
   return { ...values, FULA_NODE_VERSION: context.version };
 }
 

@@ -89,12 +89,18 @@ export const docker: StepSpec<Seen, DockerChange> = {
   },
 
   async verify(host: HostReader) {
-    const engine = await host.docker.version();
-    if (engine !== null) return;
+    const [engine, compose] = await Promise.all([host.docker.version(), host.docker.composeVersion()]);
+    if (engine !== null && compose !== null) return;
     throw new OperatorError({
       exit: "unhealthy",
-      what: `The Docker engine does not answer: ${(await host.docker.unreachable()) ?? "unknown reason"}.`,
-      remedy: "Look at `journalctl -u docker -n 50`, then run again.",
+      what:
+        engine === null
+          ? `The Docker engine does not answer: ${(await host.docker.unreachable()) ?? "unknown reason"}.`
+          : "`docker compose version` does not work, so Compose v2 is not there.",
+      remedy:
+        engine === null
+          ? "Look at `journalctl -u docker -n 50`, then run again."
+          : "Install Compose v2 as a plugin of the Docker CLI, then run again.",
     });
   },
 };

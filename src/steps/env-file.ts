@@ -6,13 +6,8 @@ import { editEnvText, newEnvText } from "../model/env-template.ts";
 import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import { decideSecret, type SecretVerdict } from "../model/secrets.ts";
 import type { SettingSpec } from "../model/settings.ts";
-import {
-  checkPassword,
-  countDependents,
-  doesDataLive,
-  readContainerEnv,
-  type ContainerEnv,
-} from "./live-data.ts";
+import { checkPassword, countDependents, doesDataLive } from "./live-data.ts";
+import { readContainerEnv, type ContainerEnv } from "./container-env.ts";
 import type { MasterContext } from "./master-context.ts";
 
 /** What is to become of the file's keys; never their values. */
@@ -112,14 +107,15 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
   };
   const verdicts: { spec: SettingSpec; verdict: SecretVerdict }[] = [];
   for (const spec of MASTER_SETTINGS) {
+    const known = containerEnv.get(spec.key);
     const facts = {
       spec,
       setting: settings.get(spec.key),
       saved: saved(spec.key),
-      container: containerEnv.get(spec.key),
+      container: known !== undefined && spec.rule.holds(known.value) ? known : undefined,
     };
     let verdict = decideSecret({ ...facts, dataLives: dataLives !== null });
-    if (verdict.kind === "lost" && (await countDependents(host, context, containerEnv, spec.key)) === 0)
+    if (verdict.kind === "lost" && (await countDependents(host, context, spec.key)) === 0)
       verdict = { kind: "mint" };
     verdicts.push({ spec, verdict });
   }
@@ -127,8 +123,7 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
     file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
     "live data": dataLives ?? "none found",
   };
-  const halt =
-    refuse(verdicts, evidence, context) ?? (await checkPassword(host, context, containerEnv, evidence));
+  const halt = refuse(verdicts, evidence, context) ?? (await checkPassword(host, context, evidence));
   if (halt !== null) return halt;
   if (stat !== null && stat.kind !== "file") {
     return {

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import type { MasterContext } from "./master-context.ts";
+import { isDatabaseElsewhere, type MasterContext } from "./master-context.ts";
 
 interface Seen {
   readonly missing: readonly string[];
@@ -16,12 +16,13 @@ export function images({
   version,
   provisionWriter,
 }: MasterContext): StepSpec<Seen, ImagesChange> {
-  const image = (key: string) => settings.get(key)?.value ?? "";
+  const valueOf = (key: string) => settings.get(key)?.value;
+  const image = (key: string) => valueOf(key) ?? "";
 
   async function missing(host: HostReader): Promise<readonly string[]> {
     const [service] = await Promise.all([host.docker.image(`fula-node:${version}`)]);
     const wanted = [
-      image("POSTGRES_IMAGE"),
+      ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
       ...(service === null ? [image("NODE_BASE_IMAGE")] : []),
       ...(provisionWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
       ...(image("AUTO_UPDATE") === "true" ? [image("UPDATER_IMAGE")] : []),
@@ -70,6 +71,14 @@ export function images({
       });
     },
 
-    verify: () => Promise.resolve(),
+    async verify(host) {
+      const lacking = imagesArchive === null ? [] : await missing(host);
+      if (lacking.length === 0) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `Not on this machine: ${lacking.join(", ")}.`,
+        remedy: "Run again.",
+      });
+    },
   };
 }

@@ -1,6 +1,6 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { isOurs, NAMES } from "../model/master-layout.ts";
+import { NAMES } from "../model/master-layout.ts";
 import {
   isDatabaseElsewhere,
   postgresTarget,
@@ -8,22 +8,6 @@ import {
   type MasterContext,
   type Values,
 } from "./master-context.ts";
-
-/** What the environments of our own containers know, by key. */
-export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
-
-const RECOVERABLE: Readonly<Record<string, readonly string[]>> = {
-  [NAMES.postgres]: ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_USER"],
-  [NAMES.pinningApi]: [
-    "POSTGRES_PASSWORD",
-    "POSTGRES_DB",
-    "POSTGRES_USER",
-    "SYSTEM_KEY",
-    "CLUSTER_BASIC_AUTH",
-  ],
-  [NAMES.webui]: ["POSTGRES_PASSWORD", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY", "ETHERSCAN_API_KEY"],
-  [NAMES.cluster]: ["CLUSTER_SECRET", "CLUSTER_PEERNAME"],
-};
 
 /** Rows that a secret was used for; none at all means that a new one hurts nobody. */
 const DEPENDENTS: Readonly<Record<string, string>> = {
@@ -34,20 +18,6 @@ const DEPENDENTS: Readonly<Record<string, string>> = {
     " + (SELECT count(*) FROM webui_users WHERE encrypted_email IS NOT NULL)" +
     " + (SELECT count(*) FROM user_wallets WHERE encrypted_wallet_address IS NOT NULL) AS n",
 };
-
-/** Reads settings that data was made with back from the environments of containers with our label. */
-export async function readContainerEnv(host: HostReader): Promise<ContainerEnv> {
-  const found = new Map<string, { name: string; value: string }>();
-  for (const container of await host.docker.containers()) {
-    if (!isOurs(container)) continue;
-    for (const key of RECOVERABLE[container.name] ?? []) {
-      const value = container.env[key];
-      if (value !== undefined && value !== "" && !found.has(key))
-        found.set(key, { name: container.name, value });
-    }
-  }
-  return found;
-}
 
 /** Where data lives that secrets were used for; null where there is none. */
 export async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
@@ -65,11 +35,10 @@ export async function doesDataLive(host: HostReader, context: MasterContext): Pr
 export async function countDependents(
   host: HostReader,
   context: MasterContext,
-  containerEnv: ContainerEnv,
   key: string,
 ): Promise<number | null> {
   const sql = DEPENDENTS[key];
-  const target = postgresTarget(withRecovered(await readValues(host, context), context, containerEnv));
+  const target = postgresTarget(await readValues(host, context));
   if (sql === undefined || target === null) return null;
   if ((await host.postgres.ask(target)).kind !== "open") return null;
   const tables = await host.postgres.query<{ t: string | null }>(
@@ -82,16 +51,15 @@ export async function countDependents(
 }
 
 /**
- * Halts on a password that does not open the database that is there. It is asked over the network:
- * inside its container the official image trusts everyone.
+ * Halts on a password, or a name, that does not open the database that is there. It is asked over the
+ * network: inside its container the official image trusts everyone.
  */
 export async function checkPassword(
   host: HostReader,
   context: MasterContext,
-  containerEnv: ContainerEnv,
   evidence: Evidence,
 ): Promise<Foreign<never> | null> {
-  const values = withRecovered(await readValues(host, context), context, containerEnv);
+  const values = await readValues(host, context);
   const target = postgresTarget(values);
   if (target === null) return null;
   const place = `${target.host}:${target.port}`;
@@ -99,29 +67,22 @@ export async function checkPassword(
     state: "foreign",
     evidence: { ...evidence, database: place },
     why,
-    remedy: `Put the password back that the database was made with: --set POSTGRES_PASSWORD=VALUE, or ${context.layout.envFile}. The README tells how to set a new one inside the database.`,
+    remedy: `Put back what the database was made with, by --set POSTGRES_PASSWORD=VALUE, POSTGRES_USER or POSTGRES_DB, or in ${context.layout.envFile}. The README tells how to set a new password inside the database.`,
   });
-  const ours = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
-  if (!isDatabaseElsewhere(values) && (ours === null || !isOurs(ours))) return null;
+  const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
+  if (!isDatabaseElsewhere(values) && container === null) return null;
   const answer = await host.postgres.ask(target);
   if (answer.kind === "wrong-password")
     return foreign(`The password for ${target.user} does not open the database at ${place}.`);
-  const made = ours?.env["POSTGRES_PASSWORD"];
+  if (answer.kind === "no-database")
+    return foreign(`The server at ${place} has no database ${target.database}.`);
+  const made = container?.env["POSTGRES_PASSWORD"];
   if (answer.kind === "unreachable" && made !== undefined && made !== target.password) {
     return foreign(
       `The password for ${target.user} differs from the one that ${NAMES.postgres} was made with, and the database does not run, so neither can be tried.`,
     );
   }
   return null;
-}
-
-/** As env-file is about to write them: what a container knows comes before a mere default. */
-function withRecovered(values: Values, { settings }: MasterContext, containerEnv: ContainerEnv): Values {
-  return (key) => {
-    const value = values(key);
-    const guessed = value === undefined || settings.get(key)?.origin === "default";
-    return guessed ? (containerEnv.get(key)?.value ?? value) : value;
-  };
 }
 
 async function describeTables(host: HostReader, values: Values): Promise<string | null> {

@@ -2,7 +2,9 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader, PostgresTarget } from "../host/host.ts";
 import { findEntry, parseEnvFile } from "../model/env-file.ts";
 import type { MasterLayout } from "../model/master-layout.ts";
+import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import type { Settings } from "../model/settings.ts";
+import { readContainerEnv, type ContainerEnv } from "./container-env.ts";
 
 /** What the steps of a master are made from: plain data that is settled before the first probe. */
 export interface MasterContext {
@@ -28,15 +30,21 @@ export type Values = (key: string) => string | undefined;
 
 /**
  * Reads the values that steps work with: flags and environment first, then `.env` as it is now (minted
- * and recovered values are only there), then defaults.
+ * values are only there), then what our containers know of lost ones, then defaults.
  */
 export async function readValues(host: HostReader, context: MasterContext): Promise<Values> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
+  const saved = (key: string): string | undefined => {
+    const value = file.ok ? findEntry(file, key)?.value : undefined;
+    return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+  };
+  const lacks = MASTER_SETTINGS.some(({ key, minted }) => minted !== undefined && saved(key) === undefined);
+  const recovered: ContainerEnv =
+    lacks || saved("POSTGRES_DB") === undefined ? await readContainerEnv(host) : new Map();
   return (key) => {
     const setting = context.settings.get(key);
     if (setting !== undefined && setting.origin !== "default") return setting.value;
-    const value = file.ok ? findEntry(file, key)?.value : undefined;
-    return value !== undefined && "text" in value && value.text !== "" ? value.text : setting?.value;
+    return saved(key) ?? recovered.get(key)?.value ?? setting?.value;
   };
 }
 

@@ -1,4 +1,5 @@
 import { createInterface } from "node:readline/promises";
+import { OperatorError } from "../errors.ts";
 
 /** Puts questions to a person; Enter gives the default. Only made where stdin and stdout are terminals. */
 export interface Questions {
@@ -6,12 +7,21 @@ export interface Questions {
   text(question: string, byDefault: string): Promise<string>;
 }
 
-/** Questions on this process's terminal. */
-export function createQuestions(input: NodeJS.ReadStream, output: NodeJS.WriteStream): Questions {
+/**
+ * Questions on this process's terminal. Where the input ends without an answer (ctrl-D), they throw
+ * (`pending`); ctrl-C, which the terminal then gives to us as a key, becomes the signal that it is.
+ */
+export function createQuestions(
+  input: NodeJS.ReadableStream,
+  output: NodeJS.WritableStream,
+  interrupt: () => void = () => void process.kill(process.pid, "SIGINT"),
+): Questions {
   const put = async (prompt: string): Promise<string> => {
     const terminal = createInterface({ input, output });
+    terminal.on("SIGINT", interrupt);
+    const ended = new Promise<never>((_resolve, reject) => terminal.once("close", () => reject(noAnswer())));
     try {
-      return (await terminal.question(prompt)).trim();
+      return (await Promise.race([terminal.question(prompt), ended])).trim();
     } finally {
       terminal.close();
     }
@@ -30,4 +40,12 @@ export function createQuestions(input: NodeJS.ReadStream, output: NodeJS.WriteSt
       return answer === "" ? byDefault : answer;
     },
   };
+}
+
+function noAnswer(): OperatorError {
+  return new OperatorError({
+    exit: "pending",
+    what: "The input ended without an answer.",
+    remedy: "Run again and answer, or give the answers by flags (--help lists them).",
+  });
 }

@@ -2,14 +2,20 @@ import type { Streams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
 import { table } from "./text.ts";
 
-/** One JSON object on stdout for a result, one on stderr for an error; nothing else. */
+/**
+ * One JSON object on stdout for a result, one on stderr for an error; nothing else. What was warned of
+ * by then stands in it as `warnings`.
+ */
 export function createJson(streams: Streams): Reporter {
+  const warnings: string[] = [];
   return {
-    listen: () => undefined,
+    listen: (event) => {
+      if (event.type === "warning") warnings.push(event.text);
+    },
     close: () => Promise.resolve(),
     table,
     note: () => undefined,
-    result: ({ data }) => streams.out(JSON.stringify(data)),
+    result: ({ data }) => streams.out(JSON.stringify({ ...data, warnings })),
     error: ({ exit, what, why, remedy, changed, problems }, exitCode) =>
       streams.err(
         JSON.stringify({
@@ -22,6 +28,7 @@ export function createJson(streams: Streams): Reporter {
             changed: changed ?? null,
             problems,
           },
+          warnings,
         }),
       ),
   };

@@ -1,6 +1,6 @@
 import type { RunEvent } from "../engine/events.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration, errorLines, planLines, table } from "./text.ts";
+import { duration, errorLines, oneLine, planLines, table } from "./text.ts";
 
 /** Where lines go. */
 export interface Streams {
@@ -10,13 +10,20 @@ export interface Streams {
 
 const PROGRESS_EVERY_MS = 2000;
 
-/** Plain lines for logs, cron and CI; progress of one change at most every two seconds. */
+/**
+ * Plain lines for logs, cron and CI: one when a change begins, one when it is done, and its progress at
+ * most every two seconds. `now` is in milliseconds.
+ */
 export function createLines(streams: Streams, now: () => number): Reporter {
   let lastProgress = 0;
+  const isSoon = (): boolean => {
+    const elapsed = now() - lastProgress;
+    return elapsed >= 0 && elapsed < PROGRESS_EVERY_MS;
+  };
   const show = (event: RunEvent): void => {
     switch (event.type) {
       case "warning":
-        streams.err(`warning: ${event.text}`);
+        streams.err(`Warning: ${oneLine(event.text)}`);
         break;
       case "planned":
         for (const line of planLines(event.items)) streams.out(line);
@@ -26,9 +33,9 @@ export function createLines(streams: Streams, now: () => number): Reporter {
         streams.out(`${event.step}: ${event.summary} ...`);
         break;
       case "progress":
-        if (now() - lastProgress < PROGRESS_EVERY_MS) break;
+        if (oneLine(event.line) === "" || isSoon()) break;
         lastProgress = now();
-        streams.out(`${event.step}:   ${event.line}`);
+        streams.out(`${event.step}:   ${oneLine(event.line)}`);
         break;
       case "change-done":
         streams.out(`${event.step}: done in ${duration(event.durationMs)}`);

@@ -1,93 +1,136 @@
-import { Listr, type ListrTaskWrapper } from "listr2";
-import type { PlanItem, RunEvent } from "../engine/events.ts";
+import { DefaultRenderer, Listr, ListrLogger, type ListrTaskWrapper, ProcessOutput } from "listr2";
+import { messageOf } from "../errors.ts";
 import { createLines, type Streams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { planLines } from "./text.ts";
+import { duration, oneLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
 type Task = ListrTaskWrapper<unknown, any, any>;
 
-interface Row {
-  readonly done: Promise<boolean>;
-  readonly finish: (succeeded: boolean) => void;
-  task: Task | null;
+/** Whoever makes this reporter has seen that there is a terminal. */
+class LiveRenderer extends DefaultRenderer {
+  static override nonTTY = true;
+}
+
+/** Where the rows are drawn. */
+export interface Screen {
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
 }
 
 /**
- * A live list of the steps that change something. listr2 only draws: the engine's events drive it, and
- * questions are asked before it starts.
+ * A live row for the step at work, which stays when it is done; what comes next stands in the plan above.
+ * listr2 only draws: the engine's events drive it. Lines for between the rows wait until none is drawn.
  */
-export function createTerminal(streams: Streams, now: () => number): Reporter {
-  const lines = createLines(streams, now);
-  const rows = new Map<string, Row>();
-  let items: readonly PlanItem[] = [];
-  let drawing: Promise<unknown> | null = null;
-
-  const start = (): void => {
-    if (drawing !== null) return;
-    const changing = items.filter(({ changes }) => changes.length > 0);
-    for (const { step } of changing) rows.set(step, newRow());
-    const list = new Listr(
-      changing.map(({ step, title }) => ({
-        title,
-        task: async (_context: unknown, task: Task) => {
-          const row = rows.get(step);
-          if (row === undefined) return;
-          row.task = task;
-          if (!(await row.done)) throw new Error(`${title} failed`);
-        },
-      })),
-      { concurrent: true, exitOnError: false, rendererOptions: { collapseSubtasks: false } },
-    );
-    drawing = list.run();
+export function createTerminal(
+  streams: Streams,
+  now: () => number,
+  screen: Screen = { stdout: process.stdout, stderr: process.stderr },
+): Reporter {
+  let row: Row | null = null;
+  /** Settles once all that was begun is drawn; null while nothing is. */
+  let drawing: Promise<void> | null = null;
+  const whenFree = (write: (line: string) => void) => (line: string) => {
+    if (drawing === null) write(line);
+    else drawing = drawing.then(() => write(line));
   };
+  const lines = createLines({ out: whenFree(streams.out), err: whenFree(streams.err) }, now);
 
-  const show = (event: RunEvent): void => {
-    switch (event.type) {
-      case "planned":
-        items = event.items;
-        for (const line of planLines(event.items)) streams.out(line);
-        break;
-      case "warning":
-        lines.listen(event);
-        break;
-      case "step-started":
-        start();
-        break;
-      case "change-started":
-        output(rows.get(event.step), event.summary);
-        break;
-      case "progress":
-        output(rows.get(event.step), event.line);
-        break;
-      case "step-done":
-        rows.get(event.step)?.finish(true);
-        break;
-      case "step-failed":
-        rows.get(event.step)?.finish(false);
-        break;
-      case "change-done":
-        break;
-    }
+  const begin = (step: string, title: string): void => {
+    row = newRow(step, title, now);
+    const { draw } = row;
+    drawing = (drawing ?? Promise.resolve())
+      .then(() => draw(screen))
+      .catch((thrown: unknown) => streams.err(`Warning: the progress can't be drawn: ${messageOf(thrown)}`));
+  };
+  const finish = (succeeded: boolean): void => {
+    row?.settle(succeeded);
+    row = null;
   };
 
   return {
     ...lines,
-    listen: show,
+    listen(event) {
+      switch (event.type) {
+        case "planned":
+        case "warning":
+          lines.listen(event);
+          break;
+        case "step-started":
+          finish(false);
+          begin(event.step, event.title);
+          break;
+        case "change-started":
+          row?.tell(event.summary);
+          break;
+        case "progress":
+          row?.tell(event.line);
+          break;
+        case "step-done":
+          if (row?.step === event.step) finish(true);
+          break;
+        case "step-failed":
+          if (row?.step === event.step) finish(false);
+          else lines.listen(event);
+          break;
+        case "change-done":
+          break;
+      }
+    },
+    note(line) {
+      row?.giveBack();
+      streams.out(line);
+    },
     async close() {
-      for (const row of rows.values()) row.finish(false);
-      await drawing;
+      finish(false);
+      for (let last = drawing; last !== null; last = last === drawing ? null : drawing) await last;
       drawing = null;
     },
   };
 }
 
-function newRow(): Row {
-  let finish: (succeeded: boolean) => void = () => undefined;
-  const done = new Promise<boolean>((resolve) => (finish = resolve));
-  return { done, finish, task: null };
+/** One step that is being drawn. */
+interface Row {
+  readonly step: string;
+  readonly tell: (line: string) => void;
+  readonly settle: (succeeded: boolean) => void;
+  /** Resolves when the row stands finished. */
+  readonly draw: (screen: Screen) => Promise<void>;
+  /** Ends the drawing at once, for a process that is about to exit: lines get through, the cursor is back. */
+  readonly giveBack: () => void;
 }
 
-function output(row: Row | undefined, line: string): void {
-  if (row?.task != null) row.task.output = line;
+function newRow(step: string, title: string, now: () => number): Row {
+  const startedMs = now();
+  let settle: Row["settle"] = () => undefined;
+  const settled = new Promise<boolean>((resolve) => (settle = resolve));
+  let said = "";
+  let task: Task | null = null;
+  let output: ProcessOutput | null = null;
+  return {
+    step,
+    settle,
+    tell(line) {
+      said = oneLine(line);
+      if (task !== null) task.output = said;
+    },
+    giveBack: () => output?.release(),
+    async draw({ stdout, stderr }) {
+      output = new ProcessOutput(stdout, stderr, { leaveEmptyLine: false });
+      const logger = new ListrLogger({ processOutput: output, useIcons: true, toStderr: [] });
+      const work = async (_context: unknown, own: Task): Promise<void> => {
+        task = own;
+        own.output = said;
+        const succeeded = await settled;
+        own.title = succeeded ? `${title} (${duration(now() - startedMs)})` : `${title}: failed`;
+        if (!succeeded) throw new Error(own.title);
+      };
+      await new Listr([{ title, task: work }], {
+        renderer: LiveRenderer,
+        rendererOptions: { logger, showErrorMessage: false, collapseErrors: false },
+        exitOnError: false,
+        registerSignalListeners: false,
+      }).run();
+    },
+  };
 }

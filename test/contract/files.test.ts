@@ -198,11 +198,13 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     await files.writeAtomic(`${root}/from/secret`, "s", { mode: 0o600 });
     await files.writeAtomic(`${root}/from/left/out`, "o", { mode: 0o644 });
     await files.link("bin/run", `${root}/from/alias`);
+    await files.chmod(`${root}/from/bin`, 0o700);
     await files.writeAtomic(`${root}/deep/to/old`, "old", { mode: 0o644 });
     await files.copyTree(`${root}/from`, `${root}/deep/to`, ["bin", "secret", "alias"]);
     expect(await files.list(`${root}/deep/to`)).toEqual(["alias", "bin", "secret"]);
     expect(await files.list(`${root}/deep`)).toEqual(["to"]);
     expect((await files.stat(`${root}/deep/to/bin/run`))?.mode).toBe(0o755);
+    expect((await files.stat(`${root}/deep/to/bin`))?.mode).toBe(0o700);
     expect((await files.stat(`${root}/deep/to/secret`))?.mode).toBe(0o600);
     expect(await files.readText(`${root}/deep/to/alias`)).toBe("#!");
     await expect(files.copyTree(`${root}/none`, `${root}/copy`)).rejects.toBeInstanceOf(OperatorError);

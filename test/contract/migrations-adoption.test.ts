@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { catalogueOf, ledgerOf, listen, migratorOf } from "../support/migrations.ts";
-import { describeOnPostgres, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 import { makeUpstreamDatabase } from "../support/upstream-database.ts";
 
 describeOnPostgres("a database that the bash installer made", (postgres) => {

@@ -9,7 +9,8 @@ import {
   startChild,
   until,
 } from "../support/migrations.ts";
-import { describeOnPostgres, inSession, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 
 const TWENTY = Array.from({ length: 20 }, (_, index) => index);
 const ALL_APPLIED = [1, 18, 19, 20].map((version) => `${version} applied applied`);

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { catalogueOf, ledgerOf, listen, migratorOf } from "../support/migrations.ts";
-import { describeOnPostgres, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 
 const WITHOUT_ADDRESS =
   "INSERT INTO user_wallets (user_id, wallet_address_hash, chain_id) VALUES ('u', 'h', 1)";

@@ -10,7 +10,8 @@ import {
   startChild,
   until,
 } from "../support/migrations.ts";
-import { describeOnPostgres, inSession, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 
 /** Makes its table at once, and then takes as long as somebody else holds an advisory lock of this number. */
 const HELD_UP = makesTable("held_up").concat("SELECT pg_advisory_xact_lock(4711);\n");
@@ -37,7 +38,9 @@ describeOnPostgres("a run that is cut short", (postgres) => {
     expect(await exists(target, "held_up")).toBe(false);
     const status = await migratorOf({ directory }).status(target);
     expect(status.items.map(({ action }) => action)).toEqual(["none", "retry", "apply"]);
-    expect(status.items[1]?.reason).toBe("a run of 0.0.0-child was cut short; nothing of it is there");
+    expect(status.items[1]?.reason).toBe(
+      "a run of fula-node 0.0.0-child was cut short; nothing of it is there",
+    );
 
     const { done } = await migratorOf({ directory }).up(target, listen());
 

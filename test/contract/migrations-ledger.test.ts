@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import { ledgerOf, listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
-import { describeOnPostgres, inSession, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 
 const A = { "001_a.sql": makesTable("a") };
 const C = { "003_c.sql": makesTable("c") };

@@ -8,7 +8,8 @@ import {
   migratorOf,
   SHIPPED_FILES,
 } from "../support/migrations.ts";
-import { describeOnPostgres, inSession, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 
 describeOnPostgres("migrations on an empty database", (postgres) => {
   test("status names all files and changes nothing", async () => {

@@ -3,7 +3,8 @@ import { createServer, type Server } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { createPostgres } from "../../src/host/postgres.ts";
-import { describeOnPostgres, sql } from "../support/postgres.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 
 const SECRET = "hunter2-hunter2";
 
@@ -84,7 +85,7 @@ describeOnPostgres("the Postgres reader", (postgres) => {
       "a block that wants to write",
       "DO $$ BEGIN SET transaction_read_only = off; CREATE TABLE written (); END $$",
     ],
-    ["a second statement", "SET default_transaction_read_only = off; CREATE TABLE written ()"],
+    ["a second statement", "SET default_transaction_read_only = off; COMMIT; CREATE TABLE written ()"],
   ])("PostgreSQL itself refuses %s", async (_, statement) => {
     const target = await postgres.createDatabase();
 

@@ -247,7 +247,7 @@ describe("systemd units", () => {
 
 describe("apt", () => {
   const install =
-    "apt-get -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install -- docker.io cron";
+    "apt-get -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install -- docker.io cron";
   const update = "apt-get -o DPkg::Lock::Timeout=300 update";
 
   function makeApt(scripts: Readonly<Record<string, string>>, lists = ["deb_dists_trixie_InRelease"]) {
@@ -268,10 +268,11 @@ describe("apt", () => {
   }
 
   it("installs without asking, and tells what apt says", async () => {
-    const apt = makeApt({ "apt-get": 'echo "Setting up docker.io ... $DEBIAN_FRONTEND"' });
+    const says = 'printf "(Reading database ... 5%%\\r(Reading database ... done.\\n"';
+    const apt = makeApt({ "apt-get": `${says}; echo "Setting up docker.io ... $DEBIAN_FRONTEND"` });
     await apt.run();
     expect(apt.calls()).toEqual([install]);
-    expect(apt.told).toEqual(["Setting up docker.io ... noninteractive"]);
+    expect(apt.told).toEqual(["(Reading database ... done.", "Setting up docker.io ... noninteractive"]);
   });
 
   it("fetches the lists first where there are none", async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Change, Finding, StepSpec } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { Host, HostReader } from "../../src/host/host.ts";
+import { FakeHost, Killed } from "../support/fake-host.ts";
 import { lawsOf, type StepCases, stepLaws } from "../support/step-laws.ts";
 
 const KEY = "/opt/sample/key";
@@ -81,6 +82,30 @@ stepLaws(
   "a sample",
   casesOf(() => new Sample()),
 );
+
+describe("a killed process", () => {
+  it.each(["before", "during", "after"] as const)(
+    "%s a write stays dead until it is revived",
+    async (moment) => {
+      const host = new FakeHost();
+      host.killAt(2, moment);
+      const write = (path: string) => host.files.writeAtomic(path, "text", { mode: 0o600 });
+      await write("/one");
+      await expect(write("/two")).rejects.toBeInstanceOf(Killed);
+      await expect(write("/three")).rejects.toBeInstanceOf(Killed);
+      await expect(host.files.readText("/one")).rejects.toBeInstanceOf(Killed);
+      await expect(host.docker.containers()).rejects.toBeInstanceOf(Killed);
+      expect(() => host.clock.now()).toThrow(Killed);
+      expect(host.writes).toHaveLength(2);
+      host.revive();
+      expect(await host.files.readText("/one")).toBe("text");
+      expect(await host.files.readText("/two")).toBe(moment === "after" ? "text" : null);
+      expect(await host.files.list("/")).toHaveLength(moment === "before" ? 1 : 2);
+      await write("/two");
+      expect(await host.files.list("/")).toEqual(["one", "two"]);
+    },
+  );
+});
 
 describe("a step that breaks a law is caught", () => {
   it("1 a probe that writes", async () => {

@@ -224,7 +224,7 @@ export class FakeFiles implements Files {
 
   #temporary(path: string): string {
     const real = this.#parentResolved(path);
-    return `${posix.dirname(real)}/.${posix.basename(real)}${TEMPORARY}${this.#gate.generation}.x`;
+    return posix.join(posix.dirname(real), `.${posix.basename(real)}${TEMPORARY}${this.#gate.generation}.x`);
   }
 
   #dropLeftovers(path: string): void {

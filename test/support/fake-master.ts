@@ -50,7 +50,7 @@ interface Role {
  * packages, and programs that behave once their containers run (Postgres, kubo, ipfs-cluster, the services).
  */
 export class FakeMaster extends FakeHost {
-  /** Answers of `SELECT ... AS n`, by a piece of the SQL: how many rows depend on a secret. */
+  /** How many rows a table has; one that is not named here has none. */
   readonly rowCounts = new Map<string, number>();
   /** Databases on other machines, by host. */
   readonly databasesElsewhere = new Map<string, Role>();
@@ -79,9 +79,29 @@ export class FakeMaster extends FakeHost {
 
   /** The engine is installed, but does not run. */
   stopEngine(): void {
-    this.system.programs.set("dockerd", "/usr/sbin/dockerd");
     this.system.putUnit("docker");
     this.docker.engine = null;
+  }
+
+  /** Another box that looks exactly like this one, and mints other secrets than this one did. */
+  copy(): FakeMaster {
+    const box = new FakeMaster();
+    const { files, docker, system, migrations } = this;
+    refill(box.files.tree, files.tree);
+    refill(box.docker.boxes, docker.boxes);
+    refill(box.docker.images, docker.images);
+    refill(box.docker.volumes, docker.volumes);
+    refill(box.system.programs, system.programs);
+    refill(box.system.units, system.units);
+    refill(box.rowCounts, this.rowCounts);
+    refill(box.databasesElsewhere, this.databasesElsewhere);
+    box.docker.engine = docker.engine;
+    box.docker.compose = docker.compose;
+    for (const name of system.processes) box.system.processes.add(name);
+    for (const name of system.installed) box.system.installed.add(name);
+    for (const version of migrations.applied) box.migrations.applied.add(version);
+    for (let spent = 0; spent < 100; spent += 1) box.random.hex(1);
+    return box;
   }
 
   #offerPackages(): void {
@@ -89,6 +109,7 @@ export class FakeMaster extends FakeHost {
     packages.set("docker.io", () => {
       this.system.programs.set("dockerd", "/usr/sbin/dockerd");
       this.system.putUnit("docker");
+      for (const dependency of ["iptables", "ca-certificates"]) this.system.installed.add(dependency);
     });
     packages.set("docker-compose", () => {
       this.docker.compose = "2.26.1";
@@ -159,8 +180,8 @@ export class FakeMaster extends FakeHost {
     const filled = this.migrations.applied.size > 0;
     if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
     if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];
-    const count = [...this.rowCounts].find(([piece]) => sql.includes(piece))?.[1] ?? 0;
-    return [{ n: String(count) }];
+    const counts = [...this.rowCounts].filter(([table]) => sql.includes(table)).map(([, count]) => count);
+    return [{ n: String(counts.reduce((sum, count) => sum + count, 0)) }];
   }
 
   /** What the installed CLI does when cron, or a step, calls it. */
@@ -186,6 +207,11 @@ export function putSnapshot(host: FakeHost, stamp: string): void {
   host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.ndjson.gz`, "");
   host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.json`, "{}");
   host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.sig`, "signature");
+}
+
+function refill<V>(to: Map<string, V>, from: ReadonlyMap<string, V>): void {
+  to.clear();
+  for (const [key, value] of from) to.set(key, value);
 }
 
 function volumeOf({ mounts }: Container): string {

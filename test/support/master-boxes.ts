@@ -5,7 +5,7 @@ import type { World } from "../../src/commands/world.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
-import type { AnyStep, Finding, StepSpec } from "../../src/engine/step.ts";
+import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../../src/model/master-layout.ts";
 import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
 import type { MasterContext } from "../../src/steps/master-context.ts";
@@ -41,6 +41,22 @@ export function bareBox(): FakeMaster {
   return host;
 }
 
+/** A box on which everything before this step stands. */
+export async function boxBefore(step: string, wishes: Wishes = {}): Promise<FakeMaster> {
+  const host = new FakeMaster();
+  await settle(host, step, wishes);
+  host.revive();
+  return host;
+}
+
+/** A box that was joined. */
+export async function joinedBox(wishes: Wishes = {}): Promise<FakeMaster> {
+  const host = new FakeMaster();
+  await join(host, wishes);
+  host.revive();
+  return host;
+}
+
 /** What join-as-master makes of the wishes on this box before its first probe. */
 export async function prepare(
   host: FakeHost,
@@ -66,16 +82,21 @@ export async function prepare(
   });
 }
 
-/** One step of a master, made for a box with these wishes; on a fresh box where none is given. */
-export async function stepFor<Step extends StepSpec<never, never>>(
-  id: string,
-  wishes: Wishes = {},
-  host: FakeHost = new FakeMaster(),
-): Promise<Step> {
+/** One step of a master, made as a run on this box with these wishes would make it. */
+export async function stepOn(host: FakeHost, id: string, wishes: Wishes = {}): Promise<AnyStep> {
   const { steps } = await prepare(host, wishes);
   const step = steps.find((one) => one.id === id);
   if (step === undefined) throw new Error(`no step ${id}`);
-  return step as unknown as Step;
+  return step;
+}
+
+/** What a step finds on a box, and what it would do about that; a foreign thing gives no changes. */
+export async function lookAt(
+  step: AnyStep,
+  host: FakeHost,
+): Promise<{ readonly finding: Finding<unknown>; readonly changes: readonly Change[] }> {
+  const finding = (await step.probe(host)) as Finding<unknown>;
+  return { finding, changes: finding.state === "foreign" ? [] : (step.plan(finding) as readonly Change[]) };
 }
 
 /** The whole of join-as-master after its preflight: prepare, plan, apply, verify. */

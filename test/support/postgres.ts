@@ -1,28 +1,6 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { chmod, chown, cp, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { setTimeout as wait } from "node:timers/promises";
-import { execa } from "execa";
-import { Client, DatabaseError } from "pg";
 import { afterAll, beforeAll, describe } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
-import { findPostgresPrograms, type PostgresPrograms } from "./postgres-programs.ts";
-
-/** A real PostgreSQL for the tests of one file. */
-export interface TestPostgres {
-  /** Its superuser in the database `postgres`. */
-  readonly target: PostgresTarget;
-  /** A new database: empty, or a copy of the file's template. */
-  createDatabase(): Promise<PostgresTarget>;
-  /** Stops it and removes all it had. */
-  stop(): Promise<void>;
-}
-
-/** How a file's databases start out: runs once, on the database that all others are copied from. */
-export type Template = (target: PostgresTarget) => Promise<void>;
+import { findPostgresPrograms } from "./postgres-programs.ts";
+import { type PostgresOptions, startPostgres, type TestPostgres } from "./postgres-server.ts";
 
 const programs = await findPostgresPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
@@ -34,7 +12,7 @@ if (typeof programs === "string" && process.env["CI"] !== undefined) throw new E
 export function describeOnPostgres(
   name: string,
   tests: (postgres: Omit<TestPostgres, "stop">) => void,
-  options: { readonly template?: Template } = {},
+  options: PostgresOptions = {},
 ): void {
   if (typeof programs === "string") console.warn(`skipped: ${name}: ${programs}`);
   describe.skipIf(typeof programs === "string")(name, () => {
@@ -44,7 +22,7 @@ export function describeOnPostgres(
       return running;
     };
     beforeAll(async () => {
-      if (typeof programs !== "string") running = await startPostgres(programs, options.template);
+      if (typeof programs !== "string") running = await startPostgres(programs, options);
     });
     afterAll(() => running?.stop());
     tests({
@@ -54,161 +32,4 @@ export function describeOnPostgres(
       createDatabase: () => started().createDatabase(),
     });
   });
-}
-
-/** Runs one statement in a session of its own. */
-export async function sql<Row extends Record<string, unknown>>(
-  target: PostgresTarget,
-  text: string,
-  values: readonly unknown[] = [],
-): Promise<readonly Row[]> {
-  return inSession(target, async (client) => (await client.query<Row>(text, [...values])).rows);
-}
-
-/** Runs several things in one session. */
-export async function inSession<Result>(
-  target: PostgresTarget,
-  work: (client: Client) => Promise<Result>,
-): Promise<Result> {
-  const client = new Client({ ...target, application_name: "a test" });
-  client.on("error", () => {});
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end().catch(() => {});
-  }
-}
-
-/**
- * Starts a server on a free port of 127.0.0.1, without fsync, in a directory of its own. It ends and removes that
- * directory when `stop` is called or when this process is gone, however that ended: a shell waits for the end of the
- * pipe that this process holds.
- */
-export async function startPostgres(found: PostgresPrograms, template?: Template): Promise<TestPostgres> {
-  const base = await mkdtemp(join(tmpdir(), "fula-node-postgres-"));
-  const password = "only-for-tests";
-  const runAs = await unprivileged();
-  await writeFile(join(base, "password"), password);
-  const bin = found.tree === null ? found.bin : await readableCopy(found.tree, base);
-  if (runAs !== null)
-    for (const path of [base, join(base, "password")]) await chown(path, runAs.uid, runAs.gid);
-  const options = { cwd: base, ...runAs, env: { LC_ALL: "C" } };
-  const initdb = ["-D", "data", "-U", "postgres", "--auth=scram-sha-256", "--pwfile=password", "--no-sync"];
-  await execa(join(bin, "initdb"), [...initdb, "--encoding=UTF8", "--locale=C"], options);
-
-  const port = await freePort();
-  const settings = [
-    "fsync=off",
-    "full_page_writes=off",
-    "synchronous_commit=off",
-    "listen_addresses=127.0.0.1",
-  ];
-  const server = [join(bin, "postgres"), "-D", "data", "-p", String(port), "-k", base];
-  const child = spawn(
-    "/bin/sh",
-    ["-c", SERVE, "sh", base, ...server, ...settings.flatMap((setting) => ["-c", setting])],
-    { ...options, detached: true, stdio: ["pipe", "ignore", "ignore"] },
-  );
-  const target = { host: "127.0.0.1", port, database: "postgres", user: "postgres", password, ssl: false };
-  const stop = async (): Promise<void> => {
-    const gone = once(child, "exit");
-    child.stdin.end();
-    await gone;
-  };
-  await untilOpen(target, join(base, "log")).catch(async (thrown: unknown) => {
-    await stop();
-    throw thrown;
-  });
-  const createDatabase = await databaseMaker(target, template);
-  return { target, createDatabase, stop };
-}
-
-const SERVE = `
-  base=$1; shift
-  "$@" >log 2>&1 & server=$!
-  cat
-  kill -QUIT $server
-  wait $server
-  cd / && rm -rf "$base"`;
-
-/** initdb refuses root. Null for anybody else. */
-async function unprivileged(): Promise<{ readonly uid: number; readonly gid: number } | null> {
-  if (process.getuid?.() !== 0) return null;
-  const passwd = await readFile("/etc/passwd", "utf8");
-  const [, , uid, gid] =
-    passwd
-      .split("\n")
-      .find((line) => line.startsWith("nobody:"))
-      ?.split(":") ?? [];
-  if (uid === undefined || gid === undefined)
-    throw new Error("this machine has no user `nobody` to run PostgreSQL as");
-  return { uid: Number(uid), gid: Number(gid) };
-}
-
-/** A checkout below /root can't be read by `nobody`, so the programs go where the data is. */
-async function readableCopy(tree: string, base: string): Promise<string> {
-  const copy = join(base, "native");
-  await cp(tree, copy, { recursive: true, verbatimSymlinks: true });
-  for (const program of ["initdb", "postgres"]) await chmod(join(copy, "bin", program), 0o755);
-  return join(copy, "bin");
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
-}
-
-async function untilOpen(target: PostgresTarget, log: string): Promise<void> {
-  const deadline = Date.now() + 30_000;
-  for (;;) {
-    try {
-      await sql(target, "SELECT 1");
-      return;
-    } catch (thrown) {
-      const said = await readFile(log, "utf8").catch(() => "");
-      const dead = /FATAL: .*(?:could not|lock file)/.test(said);
-      if (dead || Date.now() > deadline)
-        throw new Error(`PostgreSQL did not start:\n${said}`, { cause: thrown });
-      await wait(20);
-    }
-  }
-}
-
-async function databaseMaker(
-  target: PostgresTarget,
-  template?: Template,
-): Promise<() => Promise<PostgresTarget>> {
-  const source = template === undefined ? "template0" : "fula_template";
-  if (template !== undefined) {
-    await sql(target, `CREATE DATABASE ${source}`);
-    await template({ ...target, database: source });
-  }
-  let made = 0;
-  return async () => {
-    made += 1;
-    const database = `test_${made}`;
-    await copyDatabase(target, source, database);
-    return { ...target, database };
-  };
-}
-
-/** A session that has just been closed may still be counted as a user of the template for a moment. */
-async function copyDatabase(target: PostgresTarget, source: string, database: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  for (;;) {
-    try {
-      await sql(target, `CREATE DATABASE ${database} TEMPLATE ${source}`);
-      return;
-    } catch (thrown) {
-      const inUse = thrown instanceof DatabaseError && thrown.code === "55006";
-      if (!inUse || Date.now() > deadline) throw thrown;
-      await wait(20);
-    }
-  }
 }

@@ -23,7 +23,8 @@ start_engine() {
     local pidfile=/var/run/docker.pid
     # A pid file left by a machine that was cut off may name another process by now.
     [ ! -s $pidfile ] || [ "$(cat "/proc/$(cat $pidfile)/comm" 2>/dev/null)" = dockerd ] || rm -f $pidfile
-    setsid nohup dockerd >"$CACHE/dockerd.log" 2>&1 </dev/null &
+    # It outlives `up`, so it must not hold up's lock.
+    setsid nohup dockerd >"$CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
     echo $! >"$ENGINE_PID"
   fi
   wait_until 60 engine_answers || {

@@ -3,21 +3,23 @@
 
 SEED=fula-node-box-seed
 
+# Written once the volume is filled: one that was interrupted is never taken for a seed.
+SEEDED=$CACHE/seeded
+
 # ensure_seed INPUTS IMAGE...
 ensure_seed() {
-  local inputs=$1
-  shift
-  [ "$(docker volume inspect --format "{{index .Labels \"$LABEL.inputs\"}}" $SEED 2>/dev/null)" != "$inputs" ] || return 0
-  timed "pull into the boxes' seed" make_seed "$inputs" "$@"
+  if [ "$(cat "$SEEDED" 2>/dev/null)" != "$1" ] || ! docker volume inspect $SEED >/dev/null 2>&1; then
+    timed "pull into the boxes' seed" make_seed "$@"
+  fi
 }
 
-# Filled under another name and then renamed (by copying nothing but the label): a half-filled seed is never taken for one.
 make_seed() {
   local inputs=$1
   shift
+  rm -f "$SEEDED"
   docker rm -f fula-node-test-seeding >/dev/null 2>&1 || true
-  docker volume rm -f $SEED >/dev/null
-  docker volume create --label "$LABEL=1" --label "$LABEL.inputs=$inputs" $SEED
+  docker volume rm -f $SEED
+  docker volume create --label "$LABEL=1" $SEED
   docker run --rm --name fula-node-test-seeding --label "$LABEL=1" \
     --cap-add ALL --cap-drop SYS_RESOURCE --device-cgroup-rule 'a *:* rwm' \
     --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
@@ -26,8 +28,6 @@ make_seed() {
       for attempt in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.1; done
       for image; do docker pull -q "$image"; done
       kill $engine && wait $engine
-    ' pull "$@" || {
-    docker volume rm -f $SEED
-    return 1
-  }
+    ' pull "$@"
+  printf '%s\n' "$inputs" >"$SEEDED"
 }

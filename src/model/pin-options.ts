@@ -1,0 +1,130 @@
+/**
+ * Everything of a pin that a REST call can give back, in one form whatever wrote it: missing, null and
+ * empty mean the same. What is not here (exact allocations, timestamp, reference) the cluster makes itself.
+ */
+export interface PinOptions {
+  readonly name: string;
+  readonly mode: "recursive" | "direct";
+  /** Copies; -1 everywhere, 0 not said. */
+  readonly replicationMin: number;
+  readonly replicationMax: number;
+  readonly shardSize: number;
+  /** By key, in no order. The cluster has texts only; whatever else a file holds can't be sent. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly origins: readonly string[];
+  /** RFC 3339, or null where the pin stays. */
+  readonly expireAt: string | null;
+}
+
+/** A pin that was read whole from a line. */
+export interface WholePin {
+  readonly cid: string;
+  /** `pin`, or one of the kinds that a cluster makes for itself. */
+  readonly type: string;
+  readonly options: PinOptions;
+  /** Who held it: a preference for whoever allocates it again. */
+  readonly allocations: readonly string[];
+}
+
+/** The fields of a pin that this tool knows; the others stay in a snapshot, but no call gives them back. */
+const KNOWN_FIELDS = new Set([
+  ..."cid name mode type metadata origins allocations reference timestamp".split(" "),
+  ..."replication_factor_min replication_factor_max shard_size expire_at max_depth".split(" "),
+  ..."user_allocations pin_update".split(" "),
+]);
+
+/** Go's zero time: no expiry. */
+const NEVER = /^0001-01-01T00:00:00/;
+
+/** Reads all of a pin from the JSON value of its line (api/types.go, Pin); null where it has no CID. */
+export function readWholePin(value: unknown): WholePin | null {
+  const pin = fieldsOf(value);
+  const cid = readCid(pin["cid"]);
+  if (cid === null) return null;
+  const expireAt = text(pin["expire_at"]);
+  return {
+    cid,
+    type: text(pin["type"]) === "" ? "pin" : text(pin["type"]),
+    allocations: texts(pin["allocations"]),
+    options: {
+      name: text(pin["name"]),
+      mode: isDirect(pin) ? "direct" : "recursive",
+      replicationMin: number(pin["replication_factor_min"]),
+      replicationMax: number(pin["replication_factor_max"]),
+      shardSize: number(pin["shard_size"]),
+      metadata: fieldsOf(pin["metadata"]),
+      origins: texts(pin["origins"]),
+      expireAt: expireAt === "" || NEVER.test(expireAt) ? null : expireAt,
+    },
+  };
+}
+
+/** The names of fields in a pin's JSON value that this tool does not know. */
+export function unknownFields(value: unknown): readonly string[] {
+  return Object.keys(fieldsOf(value)).filter((field) => !KNOWN_FIELDS.has(field));
+}
+
+/** A pin's CID as the API writes it; old versions wrote `{"/": "bafy..."}`. */
+export function readCid(value: unknown): string | null {
+  const cid = typeof value === "object" && value !== null ? fieldsOf(value)["/"] : value;
+  return typeof cid === "string" && cid !== "" ? cid : null;
+}
+
+/** One text for all options: two pins with the same text carry the same. */
+export function optionsKey(options: PinOptions): string {
+  const { name, mode, replicationMin, replicationMax, shardSize, metadata, origins, expireAt } = options;
+  const keys = Object.keys(metadata);
+  if (keys.length > 1) keys.sort();
+  return JSON.stringify([
+    name,
+    mode,
+    replicationMin,
+    replicationMax,
+    shardSize,
+    keys.flatMap((key) => [key, metadata[key]]),
+    origins.toSorted(),
+    expireAt === null ? 0 : Date.parse(expireAt),
+  ]);
+}
+
+/** What differs between two pins, for a person: `name: "a" -> "b"`. Values of metadata are not shown. */
+export function describeDifferences(before: PinOptions, after: PinOptions): readonly string[] {
+  const changes: string[] = [];
+  const compare = (what: string, a: string, b: string): void => {
+    if (a !== b) changes.push(`${what}: ${a} -> ${b}`);
+  };
+  compare("name", JSON.stringify(before.name), JSON.stringify(after.name));
+  compare("mode", before.mode, after.mode);
+  compare("copies", copies(before), copies(after));
+  compare("shard size", String(before.shardSize), String(after.shardSize));
+  compare("expires", before.expireAt ?? "never", after.expireAt ?? "never");
+  compare("origins", before.origins.toSorted().join(" "), after.origins.toSorted().join(" "));
+  const keys = new Set([...Object.keys(before.metadata), ...Object.keys(after.metadata)]);
+  const changed = [...keys].filter((key) => before.metadata[key] !== after.metadata[key]);
+  if (changed.length > 0) changes.push(`metadata: ${changed.sort().join(", ")}`);
+  return changes;
+}
+
+function copies({ replicationMin, replicationMax }: PinOptions): string {
+  return replicationMin === -1 ? "everywhere" : `${replicationMin} to ${replicationMax}`;
+}
+
+function isDirect(pin: Readonly<Record<string, unknown>>): boolean {
+  return pin["mode"] === "direct" || pin["max_depth"] === 0;
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function number(value: unknown): number {
+  return typeof value === "number" ? value : 0;
+}
+
+function texts(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.map(String) : [];
+}

@@ -1,0 +1,84 @@
+import type { PinOptions, WholePin } from "./pin-options.ts";
+
+/** What to ask the cluster for so that a pin comes back, or why it can't. */
+export type PinPlan =
+  | { readonly kind: "pin"; readonly path: string }
+  | { readonly kind: "irreproducible"; readonly why: Irreproducible };
+
+/** Why a REST call can't bring a pin back, by a short name that is counted and printed. */
+export type Irreproducible =
+  | "made by the cluster itself for sharded content"
+  | "its type is not known to this tool"
+  | "its expiry has passed"
+  | "its expiry can't be read"
+  | "its replication factors are not valid"
+  | "its shard size can't be sent"
+  | "its origins can't be sent"
+  | "its metadata can't be sent"
+  | "its name or metadata is no valid Unicode"
+  | "its CID can't be read"
+  | "its name and metadata are too large for this server"
+  | "the pin that is there is recursive, and it would have to be unpinned first";
+
+const OWN_TYPES = new Set(["meta-pin", "clusterdag-pin", "shard-pin"]);
+const CID = /^(Qm[1-9A-HJ-NP-Za-km-z]{44}|[bBzZfFkKuUmM][A-Za-z0-9_+/=-]{8,})$/;
+const ORIGIN = /^(\/[a-z0-9-]+(\/[^/,\s]+)?)+\/p2p\/[1-9A-HJ-NP-Za-km-z]{20,}$/;
+const LONE_SURROGATE = /\p{Surrogate}/u;
+/** ipfs-cluster takes that many. */
+const MOST_ORIGINS = 10;
+
+/**
+ * Makes the request that pins this again with all it carried (api/types.go, PinOptions.FromQuery), for
+ * `POST`. Everything that the server would refuse is refused here: it pins even where it answers 400
+ * to a bad option (restapi.go, ParseCidOrFail). A direct pin goes through /pins/ipfs/, since /pins/{cid}
+ * silently makes it recursive.
+ */
+export function planPin(pin: WholePin, now: Date): PinPlan {
+  const why = findObstacle(pin, now);
+  if (why !== null) return { kind: "irreproducible", why };
+  const path = pin.options.mode === "direct" ? `/pins/ipfs/${pin.cid}` : `/pins/${pin.cid}`;
+  return { kind: "pin", path: `${path}?${queryOf(pin)}` };
+}
+
+function findObstacle(pin: WholePin, now: Date): Irreproducible | null {
+  const { name, metadata, origins, expireAt, shardSize } = pin.options;
+  if (OWN_TYPES.has(pin.type)) return "made by the cluster itself for sharded content";
+  if (pin.type !== "pin") return "its type is not known to this tool";
+  if (!CID.test(pin.cid)) return "its CID can't be read";
+  if (!areFactorsValid(pin.options)) return "its replication factors are not valid";
+  if (!Number.isSafeInteger(shardSize) || shardSize < 0) return "its shard size can't be sent";
+  if (expireAt !== null) {
+    const at = Date.parse(expireAt);
+    if (Number.isNaN(at) || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(expireAt)) return "its expiry can't be read";
+    if (at <= now.getTime()) return "its expiry has passed";
+  }
+  if (origins.length > MOST_ORIGINS || !origins.every((origin) => ORIGIN.test(origin)))
+    return "its origins can't be sent";
+  const keys = Object.keys(metadata);
+  const values = Object.values(metadata);
+  if (keys.includes("") || !values.every((value) => typeof value === "string"))
+    return "its metadata can't be sent";
+  if ([name, ...keys, ...values].some((text) => LONE_SURROGATE.test(text as string)))
+    return "its name or metadata is no valid Unicode";
+  return null;
+}
+
+function areFactorsValid({ replicationMin: min, replicationMax: max }: PinOptions): boolean {
+  if (!Number.isSafeInteger(min) || !Number.isSafeInteger(max)) return false;
+  if (min === -1 || max === -1) return min === max;
+  return min >= 0 && max >= 0 && (max === 0 || min <= max);
+}
+
+function queryOf({ options, allocations }: WholePin): string {
+  const { name, mode, replicationMin, replicationMax, shardSize, metadata, origins, expireAt } = options;
+  let query = `name=${encodeURIComponent(name)}&mode=${mode}`;
+  if (replicationMin !== 0) query += `&replication-min=${replicationMin}`;
+  if (replicationMax !== 0) query += `&replication-max=${replicationMax}`;
+  if (shardSize > 0) query += `&shard-size=${shardSize}`;
+  if (expireAt !== null) query += `&expire-at=${encodeURIComponent(expireAt)}`;
+  for (const key in metadata)
+    query += `&meta-${encodeURIComponent(key)}=${encodeURIComponent(String(metadata[key]))}`;
+  if (origins.length > 0) query += `&origins=${encodeURIComponent(origins.join(","))}`;
+  if (allocations.length > 0) query += `&user-allocations=${encodeURIComponent(allocations.join(","))}`;
+  return query;
+}

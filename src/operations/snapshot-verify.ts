@@ -1,0 +1,136 @@
+import { OperatorError } from "../errors.ts";
+import type { VerifyingKey } from "../host/signing.ts";
+import type { BodyReading, SnapshotFile } from "../host/snapshot-file.ts";
+import { parseManifest } from "../model/manifest.ts";
+import type { Manifest } from "../model/manifest.ts";
+import { judgeOrder } from "../model/snapshot-order.ts";
+import type { OrderEntry, OrderVerdict } from "../model/snapshot-order.ts";
+
+/** A snapshot of which nothing was found to be wrong. */
+export interface VerifiedSnapshot {
+  readonly file: SnapshotFile;
+  /** Null for upstream's, which have none. */
+  readonly manifest: Manifest | null;
+  readonly count: number;
+  readonly sizeBytes: number;
+  /** Of the body's file, as hex: every later reading must come to the same. */
+  readonly sha256: string;
+  readonly keyId: string;
+  readonly order: OrderVerdict;
+}
+
+/** Hashes bytes: sha256 as hex. */
+export type Sha256 = (bytes: Uint8Array) => string;
+
+/**
+ * Checks a snapshot whole: signature, manifest, every byte of the body, its pins' count, and how it hangs
+ * on its neighbours in the same directory. Throws an OperatorError: `integrity` for whatever does not
+ * fit, `newer` for a format that this tool does not know.
+ */
+export async function verifySnapshot(
+  file: SnapshotFile,
+  key: VerifyingKey,
+  hands: { readonly sha256: Sha256; readonly neighbours: readonly SnapshotFile[] },
+): Promise<VerifiedSnapshot> {
+  if (file.layout === "upstream") return verifyUpstream(file, key);
+  const manifest = checkManifest(file, key);
+  const order = orderOf(file, key, hands);
+  if (order.state === "broken") throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
+  const reading = await readWhole(file, manifest);
+  checkBody(file, manifest, reading);
+  const { sha256, sizeBytes, count } = reading;
+  return { file, manifest, count, sizeBytes, sha256, keyId: key.id, order };
+}
+
+/** The manifest of one of our snapshots, once its signature was checked; the body is not opened. */
+export function checkManifest(file: SnapshotFile, key: VerifyingKey): Manifest {
+  const manifestFile = file.manifestFile ?? "";
+  if (file.manifest === null) throw broken(`${manifestFile} is missing.`);
+  checkSignature(file, manifestFile, file.manifest, key);
+  if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
+  const manifest = parseManifest(file.manifest.toString("utf8"), manifestFile);
+  if (manifest.name !== file.name)
+    throw broken(`${manifestFile} is the manifest of ${manifest.name}: the files were renamed or swapped.`);
+  if (manifest.body.file !== file.bodyFile)
+    throw broken(`${manifestFile} speaks of a body ${manifest.body.file}, not of ${file.bodyFile}.`);
+  return manifest;
+}
+
+/** Refuses a body that is not the one that was signed. */
+export function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, reading: BodyReading): void {
+  if (reading.sizeBytes !== body.size_bytes)
+    throw broken(
+      `${file.bodyFile} has ${reading.sizeBytes} bytes; ${body.size_bytes} were signed: it was cut off or added to.`,
+    );
+  if (reading.sha256 !== body.sha256) throw broken(`${file.bodyFile} is not the one that was signed: its sha256 differs.`);
+  if (reading.count !== pins.count)
+    throw broken(`${file.bodyFile} holds ${reading.count} pins; its manifest says ${pins.count}.`);
+  if (reading.digest !== null && reading.digest !== digest.value)
+    throw broken(`${file.bodyFile} holds other pins than its manifest says: their digest differs.`);
+}
+
+/** What the neighbours in the directory say of each other, for those whose signature fits. */
+export function orderEntries(
+  neighbours: readonly SnapshotFile[],
+  key: VerifyingKey,
+  sha256: Sha256,
+): readonly OrderEntry[] {
+  return neighbours.flatMap((file) => {
+    if (file.layout !== "ours" || file.manifest === null) return [];
+    try {
+      const { name, sequence, previous } = checkManifest(file, key);
+      return [{ name, sequence, previous, manifestSha256: sha256(file.manifest) }];
+    } catch (thrown) {
+      if (thrown instanceof OperatorError) return [];
+      throw thrown;
+    }
+  });
+}
+
+function orderOf(
+  file: SnapshotFile,
+  key: VerifyingKey,
+  hands: { readonly sha256: Sha256; readonly neighbours: readonly SnapshotFile[] },
+): OrderVerdict {
+  const verdicts = judgeOrder(orderEntries(hands.neighbours, key, hands.sha256));
+  return verdicts.get(file.name) ?? { state: "gap", why: null };
+}
+
+/** A body that can't be unpacked is told as what it most likely is: not the one that was signed. */
+async function readWhole(file: SnapshotFile, manifest: Manifest): Promise<BodyReading> {
+  try {
+    return await file.read();
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError) || thrown.exit !== "integrity") throw thrown;
+    throw new OperatorError({
+      exit: "integrity",
+      what: `${file.bodyFile} is not the one that was signed (sha256 ${manifest.body.sha256}): ${thrown.what}`,
+      remedy: REMEDY,
+      cause: thrown,
+    });
+  }
+}
+
+async function verifyUpstream(file: SnapshotFile, key: VerifyingKey): Promise<VerifiedSnapshot> {
+  if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
+  checkSignature(file, file.bodyFile, await file.signedBody(), key);
+  const { sha256, sizeBytes, count } = await file.read();
+  const order: OrderVerdict = { state: "first", why: null };
+  return { file, manifest: null, count, sizeBytes, sha256, keyId: key.id, order };
+}
+
+function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: VerifyingKey): void {
+  if (file.signature === null) throw broken(`${file.signatureFile} is missing: nothing says that ${signed} is genuine.`);
+  if (key.verify(bytes, file.signature)) return;
+  throw broken(
+    file.signature.length === 64
+      ? `The signature ${file.signatureFile} does not fit ${signed}: one of them was changed, or another key than ${key.id} made it.`
+      : `${file.signatureFile} is no ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
+  );
+}
+
+const REMEDY = "Use another snapshot: `fula-node snapshot list` says which are whole. Keep this one: it may be evidence.";
+
+function broken(what: string): OperatorError {
+  return new OperatorError({ exit: "integrity", what, remedy: REMEDY });
+}

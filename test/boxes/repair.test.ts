@@ -1,0 +1,175 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Box } from "../support/box.ts";
+import {
+  ALL_HEALTHY,
+  bootMaster,
+  expectExit,
+  health,
+  readEnv,
+  rejoin,
+  skipped,
+  watch,
+} from "../support/master-box.ts";
+
+const ENV = "/opt/fula-master/.env";
+const SQL = (sql: string) => [
+  "docker",
+  "exec",
+  "postgres-pinning",
+  "psql",
+  "-U",
+  "pinning_user",
+  "-d",
+  "pinning_service",
+  "-tAc",
+  sql,
+];
+
+describe.skipIf(skipped !== undefined)("a master that was damaged is mended by running again", () => {
+  let box: Box;
+  let env: Readonly<Record<string, string>>;
+
+  beforeAll(async () => {
+    box = await bootMaster("repair");
+    env = await readEnv(box);
+    await box.run(SQL("INSERT INTO users (username, password_hash) VALUES ('kept', 'x')"));
+  });
+  afterAll(() => box?.destroy());
+
+  async function mend(): Promise<string> {
+    const result = await rejoin(box);
+    expectExit(result, 0);
+    expect(await health(box)).toEqual(ALL_HEALTHY);
+    expect(await readEnv(box)).toEqual(env);
+    expect((await box.run(SQL("SELECT count(*) FROM users WHERE username = 'kept'"))).stdout).toBe("1");
+    expectExit(await rejoin(box, ["--dry-run"]), 0);
+    return result.stdout;
+  }
+
+  async function startedAt(container: string): Promise<string> {
+    return (await box.run(["docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", container]))
+      .stdout;
+  }
+
+  test("compose file deleted: written again, nothing restarted", async () => {
+    const before = (await watch(box)).docker;
+    await box.run("rm /opt/fula-master/docker-compose.yml");
+    await mend();
+    expect((await watch(box)).docker).toEqual(before);
+  });
+
+  test("compose file edited by hand: mended, and the edited one is kept beside it", async () => {
+    await box.run("sed -i 's/restart: unless-stopped/restart: always/' /opt/fula-master/docker-compose.yml");
+    const edited = await box.readFile("/opt/fula-master/docker-compose.yml");
+    await mend();
+    const kept = (await box.run("cat $(ls -t /opt/fula-master/docker-compose.yml.*.old | head -1)")).stdout;
+    expect(kept.trimEnd()).toBe(edited.trimEnd());
+  });
+
+  test.each(["fula-pinning-webui", "ipfs_cluster", "postgres-pinning"])(
+    "%s removed: made again, the others stay",
+    async (name) => {
+      const others = Object.keys(ALL_HEALTHY).filter((other) => other !== name);
+      const before = await Promise.all(others.map(startedAt));
+      const peer = (await box.run("curl -s http://127.0.0.1:9094/id | jq -r .id || true")).stdout;
+      await box.run(["docker", "rm", "--force", name]);
+      await mend();
+      expect(await Promise.all(others.map(startedAt))).toEqual(before);
+      expect((await box.run("curl -s http://127.0.0.1:9094/id | jq -r .id || true")).stdout).toBe(peer);
+    },
+  );
+
+  test("a container stopped: started", async () => {
+    await box.run(["docker", "stop", "fula-pinning-api", "ipfs_host"]);
+    await mend();
+  });
+
+  test("a service that hangs, so that its healthcheck fails: restarted", async () => {
+    await box.run("kill -STOP $(docker inspect --format '{{.State.Pid}}' fula-pinning-webui)");
+    await expect
+      .poll(async () => (await health(box))["fula-pinning-webui"], { timeout: 240_000, interval: 1000 })
+      .toBe("running unhealthy");
+    const before = await startedAt("fula-pinning-webui");
+    expect(await mend()).toContain("restart fula-pinning-webui");
+    expect(await startedAt("fula-pinning-webui")).not.toBe(before);
+  });
+
+  test("a setting missing from .env: its default again; a comment and a key of the operator's own survive", async () => {
+    await box.run(`sed -i '/^WEBUI_PORT=/d' ${ENV} && printf '# mine\\nMY_OWN="a  b"  # note\\n' >> ${ENV}`);
+    env = { ...env, MY_OWN: '"a  b"  # note' };
+    await mend();
+    expect(await box.readFile(ENV)).toContain('# mine\nMY_OWN="a  b"  # note\n');
+  });
+
+  test("a setting changed in .env reaches its container, and only that is made anew", async () => {
+    const database = await startedAt("postgres-pinning");
+    await box.run(`sed -i 's/^FREE_TIER_BYTES=.*/FREE_TIER_BYTES=1000/' ${ENV}`);
+    env = { ...env, FREE_TIER_BYTES: "1000" };
+    await mend();
+    const { stdout } = await box.run("docker inspect --format '{{json .Config.Env}}' fula-pinning-webui");
+    expect(JSON.parse(stdout)).toContain("FREE_TIER_BYTES=1000");
+    expect(await startedAt("postgres-pinning")).toBe(database);
+  });
+
+  test("secrets missing from .env: recovered from our containers, and the run says so", async () => {
+    await box.run(`sed -i '/^JWT_SECRET=/d; /^POSTGRES_PASSWORD=/d; /^SYSTEM_KEY=/d' ${ENV}`);
+    const told = await mend();
+    expect(told).toContain("JWT_SECRET from fula-pinning-");
+    expect(told).toContain("Done: one change");
+    expect(told).toContain("POSTGRES_PASSWORD from postgres-pinning");
+  });
+
+  test(".env lost altogether, containers standing: every secret is recovered", async () => {
+    await box.run(`rm ${ENV}`);
+    const result = await rejoin(box, ["--set", "CLUSTERNAME=test-pool"]);
+    expectExit(result, 0);
+    const again = await readEnv(box);
+    for (const key of [
+      "POSTGRES_PASSWORD",
+      "SYSTEM_KEY",
+      "JWT_SECRET",
+      "SESSION_SECRET",
+      "ENCRYPTION_KEY",
+      "CLUSTER_SECRET",
+    ]) {
+      expect(again[key], key).toBe(env[key]);
+    }
+    expect(await health(box)).toEqual(ALL_HEALTHY);
+    env = again;
+  });
+
+  test("cron files gone and edited: written again", async () => {
+    const wanted = await box.readFile("/etc/cron.d/fula-replication-sweep");
+    await box.run(
+      "rm /etc/cron.d/fula-pinset-snapshot && sed -i 's/^\\*\\/30/*\\/5/' /etc/cron.d/fula-replication-sweep",
+    );
+    await mend();
+    expect(await box.readFile("/etc/cron.d/fula-replication-sweep")).toBe(wanted);
+    await box.run("test -s /etc/cron.d/fula-pinset-snapshot");
+  });
+
+  test("cron stopped: started", async () => {
+    await box.run("systemctl stop cron");
+    await mend();
+    await box.run("systemctl is-active cron");
+  });
+
+  test("the engine stopped: started, and everything with it", async () => {
+    await box.run("systemctl stop docker.socket docker");
+    await mend();
+  });
+
+  test("the service image and the installed CLI gone: made again", async () => {
+    await box.run(
+      "docker rm -f fula-pinning-api && docker image rm -f fula-node:0.1.0 && rm -r /opt/fula-master/cli",
+    );
+    await mend();
+  });
+
+  test("a power cut: the box comes back by itself, and a run finds nothing to do", async () => {
+    await box.kill();
+    await box.start();
+    await expect.poll(() => health(box), { timeout: 120_000, interval: 1000 }).toEqual(ALL_HEALTHY);
+    expect(await mend()).toContain("Nothing to do");
+  });
+});

@@ -1,0 +1,173 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { transform } from "esbuild";
+import { execa } from "execa";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** The package as it would be published, where no node_modules is near. */
+let directory: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "fula-node-bundle-"));
+  await execa("node", ["scripts/build.mjs", join(directory, "dist")], { cwd: root });
+  const entries = ["package.json", "bin", "compose", "migrations"];
+  for (const entry of entries) await cp(join(root, entry), join(directory, entry), { recursive: true });
+});
+
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+const program = (): string => join(directory, "bin/fula-node.js");
+const readManifest = async () =>
+  JSON.parse(await readFile(join(root, "package.json"), "utf8")) as {
+    readonly version: string;
+    readonly dependencies?: unknown;
+  };
+
+describe("the artifact", () => {
+  it("tells its version", async () => {
+    const { stdout, stderr } = await execa("node", [program(), "--version"]);
+    expect({ stdout, stderr }).toEqual({ stdout: (await readManifest()).version, stderr: "" });
+  });
+
+  it("tells its verbs", async () => {
+    const { stdout } = await execa("node", [program(), "--help"]);
+    expect(stdout).toContain("join-as-master");
+  });
+
+  it("loads nothing to tell its version", async () => {
+    const cli = await readFile(join(directory, "dist/cli.js"), "utf8");
+    expect(cli.length).toBeLessThan(2_000);
+    expect(cli).not.toMatch(/^import /m);
+  });
+
+  it("lies in one directory, from which modules find the package's root", async () => {
+    const entries = await readdir(join(directory, "dist"), { withFileTypes: true });
+    expect(entries.filter((entry) => !entry.isFile())).toEqual([]);
+  });
+
+  it("passes on the licences of what is bundled", async () => {
+    const licenses = await readFile(join(directory, "dist/licenses.txt"), "utf8");
+    for (const name of ["commander", "pg", "yaml", "zod"]) {
+      expect(licenses).toMatch(new RegExp(`^${name} [0-9.]+ \\((MIT|ISC)\\)$`, "m"));
+    }
+  });
+
+  it("packs into one small file without dependencies", async () => {
+    expect((await readManifest()).dependencies).toBeUndefined();
+    const args = ["pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"];
+    const { stdout } = await execa("npm", args, { cwd: directory });
+    const [packed] = JSON.parse(stdout) as [
+      { readonly size: number; readonly files: readonly { readonly path: string }[] },
+    ];
+    expect(packed.size).toBeLessThan(1_000_000);
+    const paths = packed.files.map(({ path }) => path);
+    for (const path of ["bin/fula-node.js", "dist/cli.js", "compose/Dockerfile", "compose/cluster-start.sh"])
+      expect(paths).toContain(path);
+  });
+});
+
+describe("bin/fula-node.js", () => {
+  it("is written in a syntax that every Node can read", async () => {
+    const source = await readFile(program(), "utf8");
+    const es5 = await transform(source, { target: "es5" });
+    expect(es5.warnings).toEqual([]);
+    expect(es5.code).toBe((await transform(source, { target: "esnext" })).code);
+    expect(source, "a comma after the last argument is ES2017").not.toMatch(/,\s*\)/);
+  });
+
+  it.each(["20.18.3", "18.20.8", "8.17.0", "0.10.48"])("refuses Node %s and says why", async (version) => {
+    const { exitCode, stdout, stderr } = await runAs(version);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 22, stdout: "" });
+    expect(stderr).toContain(`fula-node needs Node.js 20.19 or newer; this is ${version} (`);
+    expect(stderr).toMatch(/^Why: .*Nothing was changed/m);
+    expect(stderr).toMatch(/^What to do: /m);
+  });
+
+  it.each(["20.19.0", "22.0.0", "100.1.0"])("lets Node %s in", async (version) => {
+    expect(await runAs(version)).toMatchObject({ exitCode: 0, stderr: "" });
+  });
+
+  async function runAs(version: string) {
+    const versions = `Object.defineProperty(process, "versions", { value: { node: "${version}" } })`;
+    const preload = `data:text/javascript,${encodeURIComponent(versions)}`;
+    return await execa("node", ["--import", preload, program(), "--version"], { reject: false });
+  }
+});
+
+describeOnPostgres("a service from the artifact", (postgres) => {
+  it("serves until SIGTERM, and then exits with 0", async () => {
+    const peer = await startClusterPeer();
+    try {
+      const service = await startPinningApi(postgres.target, new URL(peer.url).port);
+      const response = await fetch(`${service.url}/health`);
+      expect(await response.json()).toMatchObject({ status: "ok", version: (await readManifest()).version });
+      expect(await service.terminate()).toEqual({ code: 0, signal: null });
+    } finally {
+      await peer.close();
+    }
+  });
+
+  it("lists what is missing, and exits with 21", async () => {
+    const { exitCode, stderr } = await execa("node", [program(), "serve", "webui"], {
+      env: { PATH: process.env["PATH"], NODE_ENV: "production" },
+      extendEnv: false,
+      reject: false,
+    });
+    expect(exitCode).toBe(21);
+    for (const key of ["JWT_SECRET", "SESSION_SECRET", "POSTGRES_PASSWORD", "PINNING_SYSTEM_KEY"])
+      expect(stderr).toContain(`${key} is missing`);
+  });
+
+  async function startPinningApi(target: PostgresTarget, clusterPort: string) {
+    const free = await listenAnywhere(() => {});
+    await free.close();
+    const port = String(free.port);
+    const env = {
+      PATH: process.env["PATH"],
+      NODE_ENV: "production",
+      PORT: port,
+      POSTGRES_HOST: target.host,
+      POSTGRES_PORT: String(target.port),
+      POSTGRES_DB: target.database,
+      POSTGRES_USER: target.user,
+      POSTGRES_PASSWORD: target.password,
+      JWT_SECRET: "j".repeat(16),
+      SESSION_SECRET: "s".repeat(16),
+      SYSTEM_KEY: "k".repeat(12),
+      IPFS_CLUSTER_API_ADDR: `/ip4/127.0.0.1/tcp/${clusterPort}`,
+    };
+    const child = spawn("node", [program(), "serve", "pinning-api"], {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let said = "";
+    const exited = once(child, "exit");
+    const listening = new Promise<void>((resolve, reject) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on("data", (chunk) => {
+          said += String(chunk);
+          if (said.includes(`listens on 127.0.0.1:${port}`)) resolve();
+        });
+      }
+      child.once("exit", (code) => reject(new Error(`it exited with ${code}: ${said}`)));
+    });
+    await listening;
+    return {
+      url: `http://127.0.0.1:${port}`,
+      async terminate() {
+        child.kill("SIGTERM");
+        const [code, signal] = (await exited) as [number | null, string | null];
+        return { code, signal };
+      },
+    };
+  }
+});

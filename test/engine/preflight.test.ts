@@ -1,0 +1,389 @@
+import { describe, expect, it } from "vitest";
+import { OperatorError } from "../../src/errors.ts";
+import type { Check, PreflightContext } from "../../src/preflight/check.ts";
+import {
+  MASTER_CHECKS,
+  MASTER_MINIMUM_FREE_BYTES,
+  MASTER_MINIMUM_MEMORY_BYTES,
+} from "../../src/preflight/master.ts";
+import { refuseFailures, runPreflight } from "../../src/preflight/run.ts";
+import { FakeHost } from "../support/fake-host.ts";
+
+const GIB = 1024 ** 3;
+
+const CONTEXT: PreflightContext = {
+  baseDir: "/opt/fula-master",
+  ports: [
+    { port: 5432, address: "127.0.0.1", purpose: "PostgreSQL", remedy: "Or set POSTGRES_PORT." },
+    { port: 4001, address: "0.0.0.0", purpose: "kubo" },
+  ],
+  minimumFreeBytes: MASTER_MINIMUM_FREE_BYTES,
+  minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
+  wantsBuild: true,
+  ownership: ({ name }) =>
+    name === "postgres-pinning" ? "ours" : name === "ipfs_host" ? "adopted-writer" : "foreign",
+  writerUnits: ["ipfs.service"],
+};
+
+function goodHost(): FakeHost {
+  const host = new FakeHost();
+  host.files.putDirectory("/run/systemd/system");
+  return host;
+}
+
+async function problemsOf(
+  arrange: (host: FakeHost) => void,
+  {
+    context = CONTEXT,
+    ignored = [],
+  }: { readonly context?: PreflightContext; readonly ignored?: readonly string[] } = {},
+) {
+  const host = goodHost();
+  arrange(host);
+  const before = host.snapshot();
+  const problems = await runPreflight(MASTER_CHECKS, host, context, ignored);
+  expect(host.writes).toEqual([]);
+  expect(host.snapshot()).toEqual(before);
+  return problems.map(({ check, severity, what, remedy, ignored: demoted }) => {
+    expect(what).toMatch(/\.$/);
+    expect(remedy).toMatch(/\.$/);
+    return `${check} ${severity}${demoted ? " (ignored)" : ""}: ${what}`;
+  });
+}
+
+describe("preflight of a master", () => {
+  it("has nothing to say about a good machine, bare or installed", async () => {
+    expect(await problemsOf(() => {})).toEqual([]);
+    const bare = (host: FakeHost) => {
+      host.docker.engine = null;
+      host.docker.compose = null;
+      host.docker.buildx = null;
+    };
+    expect(await problemsOf(bare)).toEqual([]);
+  });
+
+  it("tells everything at once, in the order of the checks", async () => {
+    const problems = await problemsOf((host) => {
+      host.system.facts.uid = 1000;
+      host.system.facts.memoryBytes = GIB / 2;
+      host.system.facts.clockSynchronised = false;
+      host.files.freeBytes = GIB;
+      host.docker.compose = "2.6.0";
+      host.docker.putContainer("watchtower", { image: "containrrr/watchtower:1.7.1", status: "restarting" });
+      host.system.listening = [
+        { port: 5432, address: "0.0.0.0", pid: 9, process: "postgres", ancestry: [9, 1], unit: null },
+      ];
+    });
+    expect(problems).toEqual([
+      "root failure: This runs as user 1000, not as root.",
+      "compose failure: Docker Compose 2.6.0 is too old; 2.17.0 is needed.",
+      "disk failure: /opt/fula-master has 1.0 GiB free; 2.0 GiB are needed for settings, data and snapshots.",
+      "disk failure: /var/lib/docker has 1.0 GiB free; 5.0 GiB are needed for images and volumes.",
+      "memory failure: This machine has 0.5 GiB of memory; 1.0 GiB are needed.",
+      "clock warning: The clock is not synchronised.",
+      "ports failure: Port 5432, which PostgreSQL needs, is taken: postgres (process 9) listens on 0.0.0.0:5432.",
+      "watchtower warning: The container watchtower (containrrr/watchtower:1.7.1, restarting) is a leftover of an abandoned updater.",
+    ]);
+  });
+
+  it("every check has an id, a title and a place in the list, once", () => {
+    const ids = MASTER_CHECKS.map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const { id, title } of MASTER_CHECKS) {
+      expect(id).toMatch(/^[a-z]+$/);
+      expect(title).not.toBe("");
+    }
+  });
+});
+
+describe("os", () => {
+  const os = (fields: Partial<FakeHost["system"]["facts"]["os"]>) => (host: FakeHost) => {
+    host.system.facts.os = { ...host.system.facts.os, ...fields };
+  };
+  it.each([
+    ["debian", "12"],
+    ["debian", "13"],
+    ["debian", "14"],
+    ["ubuntu", "22.04"],
+    ["ubuntu", "24.04"],
+  ])("%s %s will do", async (id, versionId) => {
+    expect(await problemsOf(os({ id, versionId, arch: "arm64" }))).toEqual([]);
+  });
+
+  it("another systemd distribution, or an old release, is a warning", async () => {
+    for (const fields of [
+      { id: "debian", versionId: "11", prettyName: "Debian 11" },
+      { id: "ubuntu", versionId: "20.04", prettyName: "Ubuntu 20.04" },
+      { id: "fedora", versionId: "43", prettyName: "Fedora 43" },
+      { id: "debian", versionId: "", prettyName: "Debian sid" },
+    ]) {
+      expect(await problemsOf(os(fields))).toContain(`os warning: ${fields.prettyName} is not tested.`);
+    }
+  });
+
+  it("one without systemd, and another architecture, are failures", async () => {
+    const alpine = (host: FakeHost) => {
+      os({ id: "alpine", versionId: "3.22", prettyName: "Alpine", arch: "riscv64" })(host);
+      host.files.drop("/run/systemd");
+    };
+    expect(await problemsOf(alpine)).toEqual([
+      "os failure: This machine's architecture is riscv64.",
+      "os failure: Alpine without systemd is not supported.",
+    ]);
+  });
+});
+
+describe("engine", () => {
+  const absent = (host: FakeHost) => {
+    host.docker.engine = null;
+  };
+
+  it("installed but stopped: fine where systemd can start it", async () => {
+    const stopped = (host: FakeHost) => {
+      absent(host);
+      host.system.programs.set("dockerd", "/usr/sbin/dockerd");
+    };
+    const startable = (host: FakeHost) => {
+      stopped(host);
+      host.system.putUnit("docker");
+    };
+    expect(await problemsOf(startable)).toEqual([]);
+    expect(await problemsOf(stopped)).toEqual([
+      "engine failure: Docker is installed (/usr/sbin/dockerd), but does not answer: no /var/run/docker.sock.",
+    ]);
+  });
+
+  it("absent: a failure where the distribution has no packages that will do", async () => {
+    const bookworm = (host: FakeHost) => {
+      absent(host);
+      host.docker.compose = null;
+      host.system.facts.os = { ...host.system.facts.os, versionId: "12" };
+    };
+    expect(await problemsOf(bookworm)).toEqual([
+      "engine failure: There is no Docker engine here (no /var/run/docker.sock).",
+      "compose failure: Docker Compose v2 is not installed.",
+    ]);
+  });
+
+  it("too old, rootless, or from a snap: refused", async () => {
+    const engine = (fields: object) => (host: FakeHost) => {
+      if (host.docker.engine !== null) host.docker.engine = { ...host.docker.engine, ...fields };
+    };
+    expect(await problemsOf(engine({ version: "19.03", apiVersion: "1.40" }))).toEqual([
+      "engine failure: Docker 19.03 is too old: it speaks API 1.40, and 1.41 is needed.",
+    ]);
+    expect(await problemsOf(engine({ apiVersion: "1.41" }))).toEqual([]);
+    expect(await problemsOf(engine({ rootless: true }))).toEqual([
+      "engine failure: The Docker engine runs rootless.",
+    ]);
+    const snap = "engine failure: Docker comes from a snap here.";
+    const rootDirectory = "/var/snap/docker/common/var-lib-docker";
+    expect(await problemsOf(engine({ rootDirectory }))).toEqual([snap]);
+    const stoppedSnap = (host: FakeHost) => {
+      absent(host);
+      host.system.programs.set("docker", "/snap/bin/docker");
+    };
+    expect(await problemsOf(stoppedSnap)).toEqual([snap]);
+  });
+
+  it("one that answers with an error is a failure of every check that needs it, not a crash", async () => {
+    const failing = (host: FakeHost) => {
+      host.docker.version = () =>
+        Promise.reject(new OperatorError({ exit: "unavailable", what: "This user may not open it." }));
+    };
+    expect(await problemsOf(failing)).toEqual([
+      "engine failure: This user may not open it.",
+      "buildx failure: This user may not open it.",
+      "disk failure: This user may not open it.",
+    ]);
+  });
+});
+
+describe("compose and buildx", () => {
+  it("Compose is missing: fine where the docker step installs it", async () => {
+    const without = (host: FakeHost) => {
+      host.docker.compose = null;
+    };
+    const elsewhere = (host: FakeHost) => {
+      without(host);
+      host.system.facts.os = { ...host.system.facts.os, id: "fedora", prettyName: "Fedora" };
+    };
+    expect(await problemsOf(without)).toEqual([]);
+    expect(await problemsOf(elsewhere)).toContain("compose failure: Docker Compose v2 is not installed.");
+  });
+
+  it("Compose 2.17 and later will do", async () => {
+    for (const compose of ["2.17.0", "2.26.1", "5.5.0"]) {
+      expect(await problemsOf((host) => void (host.docker.compose = compose))).toEqual([]);
+    }
+  });
+
+  it("buildx matters only where something is built, on an engine that may not do it alone", async () => {
+    const without = (version: string) => (host: FakeHost) => {
+      host.docker.buildx = null;
+      if (host.docker.engine !== null) host.docker.engine = { ...host.docker.engine, version };
+    };
+    expect(await problemsOf(without("20.10.24+dfsg1"))).toEqual([]);
+    expect(await problemsOf(without("28.5.2"))).toEqual([]);
+    expect(await problemsOf(without("29.0.0"))).toEqual([
+      "buildx warning: Docker 29.0.0 has no buildx here, and the service image is to be built.",
+    ]);
+    expect(await problemsOf(without("29.0.0"), { context: { ...CONTEXT, wantsBuild: false } })).toEqual([]);
+  });
+});
+
+describe("disk, memory, clock", () => {
+  it("measures where Docker keeps its data", async () => {
+    const problems = await problemsOf((host) => {
+      if (host.docker.engine !== null)
+        host.docker.engine = { ...host.docker.engine, rootDirectory: "/data/docker" };
+      host.files.freeBytes = 3 * GIB;
+    });
+    expect(problems).toEqual([
+      "disk failure: /data/docker has 3.0 GiB free; 5.0 GiB are needed for images and volumes.",
+    ]);
+  });
+
+  it.each([
+    [8, []],
+    [1.9, []],
+    [1.7, ["memory warning: This machine has 1.7 GiB of memory; 2.0 GiB are recommended."]],
+    [0.95, ["memory warning: This machine has 0.9 GiB of memory; 2.0 GiB are recommended."]],
+    [0.8, ["memory failure: This machine has 0.8 GiB of memory; 1.0 GiB are needed."]],
+  ])("%s GiB of memory", async (gibibytes, expected) => {
+    expect(await problemsOf((host) => void (host.system.facts.memoryBytes = gibibytes * GIB))).toEqual(
+      expected,
+    );
+  });
+
+  it("a clock before 2025 is wrong, an unsynchronised one a warning, an unknown one fine", async () => {
+    expect(
+      await problemsOf((host) => void (host.clock.now = () => new Date("2024-12-31T23:59:59Z"))),
+    ).toEqual(["clock failure: The clock is wrong: it says 2024-12-31T23:59:59.000Z."]);
+    expect(await problemsOf((host) => void (host.system.facts.clockSynchronised = null))).toEqual([]);
+  });
+});
+
+describe("ports and watchtower", () => {
+  const listener = (port: number, pid: number, process: string, unit: string | null = null) => ({
+    port,
+    address: "127.0.0.1",
+    pid,
+    process,
+    ancestry: [pid, pid - 1, 1],
+    unit,
+  });
+
+  it("our own containers and the adopted writer may hold them", async () => {
+    const held = (host: FakeHost) => {
+      host.docker.putContainer("postgres-pinning", { pid: 100 });
+      host.docker.putContainer("ipfs_host", { pid: 200 });
+      host.system.listening = [listener(5432, 101, "postgres"), listener(4001, 201, "ipfs")];
+    };
+    expect(await problemsOf(held)).toEqual([]);
+    expect(
+      await problemsOf((host) => void (host.system.listening = [listener(4001, 7, "ipfs", "ipfs.service")])),
+    ).toEqual([]);
+  });
+
+  it("without an engine, nobody's container can be told, and it says so", async () => {
+    const host = goodHost();
+    host.docker.engine = null;
+    host.system.listening = [listener(5432, 101, "postgres")];
+    const problems = await runPreflight(MASTER_CHECKS, host, CONTEXT, []);
+    expect(problems).toMatchObject([
+      {
+        check: "ports",
+        why: expect.stringContaining("Docker does not answer"),
+        remedy: "Stop it, or let it listen elsewhere. Or set POSTGRES_PORT.",
+      },
+    ]);
+  });
+
+  it("the maintained fork of watchtower is no leftover", async () => {
+    for (const [image, expected] of [
+      ["nickfedor/watchtower:1.21.0", 0],
+      ["containrrr/watchtower", 1],
+      ["docker.io/containrrr/watchtower@sha256:00", 1],
+      ["mirror.example/notcontainrrr/watchtower", 0],
+    ] as const) {
+      expect(await problemsOf((host) => void host.docker.putContainer("w", { image }))).toHaveLength(
+        expected,
+      );
+    }
+  });
+});
+
+describe("--ignore", () => {
+  const small = (host: FakeHost) => {
+    host.system.facts.memoryBytes = GIB / 4;
+    host.files.freeBytes = 3 * GIB;
+  };
+
+  it("makes a warning of one named failure, and of no other", async () => {
+    expect(await problemsOf(small, { ignored: ["memory"] })).toEqual([
+      "disk failure: /var/lib/docker has 3.0 GiB free; 5.0 GiB are needed for images and volumes.",
+      "memory warning (ignored): This machine has 0.2 GiB of memory; 1.0 GiB are needed.",
+    ]);
+  });
+
+  it.each(["all", "", "Memory", "port"])("refuses %j, which is no check", async (name) => {
+    await expect(problemsOf(small, { ignored: [name] })).rejects.toMatchObject({
+      exit: "usage",
+      problems: [{ subject: `--ignore ${name}`, what: "There is no such check." }],
+      remedy: expect.stringContaining("memory"),
+    });
+  });
+
+  it.each(["root", "engine", "compose"])("refuses %s, without which nothing works", async (name) => {
+    await expect(problemsOf(small, { ignored: ["disk", name] })).rejects.toMatchObject({
+      exit: "usage",
+      problems: [{ subject: `--ignore ${name}`, what: "Nothing could work in spite of this failure." }],
+    });
+  });
+
+  it("is refused before any check runs", async () => {
+    const ran: string[] = [];
+    const check: Check = {
+      id: "one",
+      title: "one",
+      ignorable: true,
+      run: async () => (ran.push("one"), []),
+    };
+    await expect(runPreflight([check], goodHost(), CONTEXT, ["two"])).rejects.toBeInstanceOf(OperatorError);
+    expect(ran).toEqual([]);
+  });
+});
+
+describe("what stops a run", () => {
+  it("is every failure in one error, and no warning", async () => {
+    const host = goodHost();
+    host.system.facts.uid = 1000;
+    host.system.facts.clockSynchronised = false;
+    host.system.facts.memoryBytes = GIB / 4;
+    const problems = await runPreflight(MASTER_CHECKS, host, CONTEXT, []);
+    expect(() => refuseFailures(problems)).toThrow(
+      expect.objectContaining({
+        exit: "preflight",
+        what: "2 things fail the preflight checks.",
+        problems: [
+          expect.objectContaining({ subject: "root", what: expect.stringContaining("It writes below /opt") }),
+          expect.objectContaining({ subject: "memory" }),
+        ],
+      }),
+    );
+    const warnings = await runPreflight(MASTER_CHECKS.slice(1), host, CONTEXT, ["memory"]);
+    expect(warnings.map(({ severity }) => severity)).toEqual(["warning", "warning"]);
+    expect(() => refuseFailures(warnings)).not.toThrow();
+  });
+
+  it("a bug in a check stays a bug", async () => {
+    const check: Check = {
+      id: "broken",
+      title: "broken",
+      ignorable: true,
+      run: () => Promise.reject(new TypeError("oops")),
+    };
+    await expect(runPreflight([check], goodHost(), CONTEXT, [])).rejects.toBeInstanceOf(TypeError);
+  });
+});

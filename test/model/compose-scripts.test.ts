@@ -1,0 +1,109 @@
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { execa } from "execa";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { readShipped } from "./compose-fragments.ts";
+
+/** The part of a fresh service.json (ipfs-cluster 1.1.6) that matters here. */
+const FRESH = {
+  cluster: { secret: "5".repeat(64), peer_addresses: [] },
+  consensus: { crdt: { cluster_name: "ipfs-cluster", trusted_peers: ["*"] } },
+  api: {
+    ipfsproxy: { listen_multiaddress: "/ip4/127.0.0.1/tcp/9095", log_file: "" },
+    pinsvcapi: { http_listen_multiaddress: "/ip4/127.0.0.1/tcp/9097", headers: {}, cors: ["*"] },
+    restapi: { http_listen_multiaddress: "/ip4/127.0.0.1/tcp/9094" },
+  },
+  datastore: { pebble: { pebble_options: { levels: [{ a: 1 }, { b: 2 }] } } },
+};
+const { ipfsproxy: _proxy, pinsvcapi: _service, ...closed } = FRESH.api;
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "fula-node-start-"));
+  // The script as shipped, but for the program that it starts in the end.
+  const script = readShipped("cluster-start.sh").replace(/^program=.*$/m, "program=echo");
+  await writeFile(join(directory, "start.sh"), script);
+  await chmod(join(directory, "start.sh"), 0o755);
+});
+
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+async function start(options: {
+  readonly config?: string;
+  readonly trusted?: string;
+  readonly args?: readonly string[];
+}): Promise<{ readonly exitCode?: number | undefined; readonly stdout: string; readonly stderr: string }> {
+  const { config = JSON.stringify(FRESH, null, 2), trusted, args = ["closed-daemon"] } = options;
+  await writeFile(configFile(), config, { mode: 0o600 });
+  const trust = trusted === undefined ? {} : { CLUSTER_CRDT_TRUSTEDPEERS: trusted };
+  return await execa(join(directory, "start.sh"), args, {
+    env: { PATH: process.env["PATH"], IPFS_CLUSTER_PATH: directory, ...trust },
+    extendEnv: false,
+    reject: false,
+  });
+}
+
+const configFile = (): string => join(directory, "service.json");
+
+describe("cluster-start.sh", () => {
+  it("takes both open endpoints out, leaves the rest, and starts the daemon", async () => {
+    const { exitCode, stdout } = await start({ trusted: "", args: ["closed-daemon", "--upgrade"] });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "daemon --upgrade" });
+    expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual({ ...FRESH, api: closed });
+    expect((await stat(configFile())).mode & 0o777).toBe(0o600);
+  });
+
+  it("manages when they are the last in their object, or the only ones", async () => {
+    const { restapi, ...open } = FRESH.api;
+    await start({ trusted: "", config: JSON.stringify({ api: { restapi, ...open }, z: 1 }, null, "\t") });
+    expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual({ api: { restapi }, z: 1 });
+    await start({ trusted: "", config: JSON.stringify({ a: 1, api: open }, null, 4) });
+    expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual({ a: 1, api: {} });
+  });
+
+  it("does not touch a file without them", async () => {
+    const config = JSON.stringify({ api: closed });
+    expect((await start({ trusted: "", config })).stdout).toBe("daemon");
+    expect(await readFile(configFile(), "utf8")).toBe(config);
+  });
+
+  it("does not start where it can't take them out", async () => {
+    const config = JSON.stringify(FRESH);
+    const { exitCode, stdout, stderr } = await start({ trusted: "", config });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toContain("delete both sections by hand");
+    expect(await readFile(configFile(), "utf8")).toBe(config);
+  });
+
+  it.each([["*"], ["12D3KooWA,*"], [undefined]])("does not start while it trusts %j", async (trusted) => {
+    const { exitCode, stdout, stderr } = await start(trusted === undefined ? {} : { trusted });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toContain("everyone could rewrite the pinset");
+  });
+
+  it("hands any other call on as it is", async () => {
+    expect((await start({ args: ["init", "--consensus", "crdt"] })).stdout).toBe("init --consensus crdt");
+    expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(FRESH);
+  });
+});
+
+describe("kubo-init.sh", () => {
+  it("binds RPC and gateway to loopback, and fails when it can't", async () => {
+    const bin = join(directory, "bin");
+    await mkdir(bin);
+    const run = async (ipfs: string) => {
+      await writeFile(join(bin, "ipfs"), `#!/bin/sh\n${ipfs}\n`, { mode: 0o755 });
+      return await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
+        env: { PATH: `${bin}:${process.env["PATH"] ?? ""}` },
+        reject: false,
+      });
+    };
+    expect((await run('echo "$@"')).stdout.split("\n")).toEqual([
+      "config Addresses.API /ip4/127.0.0.1/tcp/5001",
+      "config Addresses.Gateway /ip4/127.0.0.1/tcp/8080",
+    ]);
+    expect((await run("exit 3")).exitCode).toBe(3);
+  });
+});

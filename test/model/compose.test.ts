@@ -1,0 +1,240 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { parseFragment, renderMaster, supportsStartInterval } from "../../src/model/compose.ts";
+import type { ComposeMap } from "../../src/model/compose-document.ts";
+import { requiredKeys } from "../../src/model/compose-keys.ts";
+import { SPEC_LABEL, STEP_LABEL } from "../../src/model/compose-labels.ts";
+import { NAMES, OWNER_LABEL } from "../../src/model/master-layout.ts";
+import { masterOf, servicesOf, sha256, writerOf } from "./compose-fragments.ts";
+
+const ALL = { ...servicesOf(masterOf()), ...servicesOf(writerOf()) };
+
+function labelsOf(thing: unknown): Readonly<Record<string, string>> {
+  return (thing as { labels: Record<string, string> }).labels;
+}
+
+function healthchecks(rendered: ReturnType<typeof masterOf>): readonly Record<string, unknown>[] {
+  return Object.values(servicesOf(rendered)).flatMap(({ healthcheck }) =>
+    healthcheck === undefined ? [] : [healthcheck as Record<string, unknown>],
+  );
+}
+
+describe("renderMaster and renderWriter", () => {
+  it("give the containers upstream's names, in upstream's projects", () => {
+    expect(masterOf().document.name).toBe(NAMES.masterProject);
+    expect(writerOf().document.name).toBe(NAMES.writerProject);
+    expect(Object.fromEntries(Object.entries(ALL).map(([name, { container_name: c }]) => [name, c]))).toEqual(
+      {
+        postgres: NAMES.postgres,
+        "pinning-api": NAMES.pinningApi,
+        webui: NAMES.webui,
+        "fula-gateway": NAMES.gateway,
+        updater: NAMES.updater,
+        kubo: NAMES.kubo,
+        "ipfs-cluster": NAMES.cluster,
+      },
+    );
+  });
+
+  it("write down what they mean, and nothing else", () => {
+    for (const { text, document } of [masterOf(), writerOf()]) expect(parse(text)).toEqual(document);
+  });
+
+  it("begin with the marker over the rest of the file", () => {
+    const { text } = masterOf();
+    const [marker = "", ...rest] = text.split("\n");
+    expect(marker).toBe(`# fula-node compose sha256=${sha256(rest.join("\n"))} version=1.2.3`);
+  });
+
+  it("mark every service, volume and network as ours, with the step that makes it", () => {
+    const things = [masterOf(), writerOf()].flatMap(({ document }) =>
+      ["services", "volumes", "networks"].flatMap((section) => Object.values(document[section] ?? {})),
+    );
+    expect(things.length).toBe(10);
+    for (const thing of things) {
+      expect(labelsOf(thing)[OWNER_LABEL.key]).toBe(OWNER_LABEL.value);
+      expect(labelsOf(thing)[STEP_LABEL]).toMatch(/^(postgres|services|writer)$/);
+      expect(labelsOf(thing)[SPEC_LABEL]).toMatch(/^[0-9a-f]{64}$/);
+    }
+  });
+
+  it("refuse a fragment that names no step", () => {
+    const nameless = parseFragment("services: { postgres: { image: x } }");
+    const others = parseFragment("services: { other: { labels: { land.fx.fula-node.step: services } } }");
+    const fragments = { "pinning-api": others, webui: others, gateway: others, updater: others };
+    expect(() =>
+      renderMaster(
+        { ...fragments, postgres: nameless },
+        { version: "1", hash: sha256, startInterval: true, postgres: { volume: "v", external: false } },
+      ),
+    ).toThrow("postgres names no step");
+  });
+});
+
+describe("what a container may do", () => {
+  it.each(Object.entries(ALL))("%s gains no privileges and drops what it does not need", (_name, service) => {
+    expect(service["security_opt"]).toEqual(["no-new-privileges:true"]);
+    expect(service["cap_drop"]).toEqual(["ALL"]);
+    expect(service["privileged"]).toBeUndefined();
+    expect(service["restart"]).toBe("unless-stopped");
+    expect(service["logging"]).toMatchObject({ driver: "json-file", options: { "max-size": "10m" } });
+  });
+
+  it("has a read-only root wherever the image is known to live with it", () => {
+    const writable = Object.keys(ALL).filter((name) => ALL[name]?.["read_only"] !== true);
+    expect(writable).toEqual(["fula-gateway"]);
+  });
+
+  it("gets back only the capabilities that its entrypoint uses", () => {
+    const added = Object.entries(ALL).flatMap(([name, { cap_add: caps }]) => (caps ? [[name, caps]] : []));
+    expect(added).toEqual([
+      ["postgres", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]],
+      ["kubo", ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"]],
+      ["ipfs-cluster", ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"]],
+    ]);
+  });
+
+  it("never waits for another service", () => {
+    for (const service of Object.values(ALL)) expect(service["depends_on"]).toBeUndefined();
+  });
+});
+
+describe("what is reachable from outside", () => {
+  it("is no database: its port is published on loopback alone", () => {
+    const published = Object.values(ALL).flatMap(({ ports }) => (ports as string[] | undefined) ?? []);
+    expect(published).toEqual(["127.0.0.1:${POSTGRES_PORT:-5432}:5432"]);
+  });
+
+  it("is no API: everything else binds loopback", () => {
+    const env = (name: string): ComposeMap => ALL[name]?.["environment"] as ComposeMap;
+    expect(env("pinning-api")["BIND_HOST"]).toBe("127.0.0.1");
+    expect(env("webui")["BIND_HOST"]).toBe("127.0.0.1");
+    expect(env("fula-gateway")["FULA_HOST"]).toBe("${FULA_HOST:-127.0.0.1}");
+    expect(env("ipfs-cluster")["CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS"]).toBe("/ip4/127.0.0.1/tcp/9094");
+  });
+
+  it("is no way to rewrite the pinset", () => {
+    const cluster = ALL["ipfs-cluster"] as ComposeMap;
+    const env = cluster["environment"] as ComposeMap;
+    expect(env["CLUSTER_CRDT_TRUSTEDPEERS"]).toBe("${MASTER_CLUSTER_PEERIDS:-}");
+    expect(env["CLUSTER_LEAVEONSHUTDOWN"]).toBeUndefined();
+    expect(cluster["command"]).toEqual(["closed-daemon"]);
+  });
+});
+
+describe("the updater", () => {
+  const labels = (name: string) => labelsOf(ALL[name])["com.centurylinklabs.watchtower.enable"];
+
+  it("is allowed the services, and denied the data's keepers", () => {
+    expect(["pinning-api", "webui", "fula-gateway"].map(labels)).toEqual(["true", "true", "true"]);
+    expect(["postgres", "kubo", "ipfs-cluster", "updater"].map(labels)).toEqual(Array(4).fill("false"));
+    expect(ALL["updater"]?.["command"]).toEqual(expect.arrayContaining(["--label-enable", "--scope"]));
+  });
+
+  it("runs only under its profile, as the gateway does under its own", () => {
+    const profiles = Object.entries(ALL).flatMap(([name, { profiles: p }]) => (p ? [[name, p]] : []));
+    expect(profiles).toEqual([
+      ["fula-gateway", ["gateway"]],
+      ["updater", ["updater"]],
+    ]);
+  });
+});
+
+describe("the database's volume", () => {
+  it("has the name it is given, and labels that no version changes", () => {
+    const volume = (version: string) =>
+      masterOf({ version, postgres: { volume: "kept", external: false } }).document["volumes"] as ComposeMap;
+    expect(volume("1.0.0")["pgdata"]).toMatchObject({ name: "kept" });
+    expect(volume("2.0.0")).toEqual(volume("1.0.0"));
+  });
+
+  it("is left entirely alone where it was there before us", () => {
+    const { document } = masterOf({ postgres: { volume: "theirs", external: true } });
+    expect((document["volumes"] as ComposeMap)["pgdata"]).toEqual({ external: true, name: "theirs" });
+  });
+
+  it("is not made where the database is elsewhere, nor is Postgres", () => {
+    const elsewhere = masterOf({ postgres: null });
+    expect(Object.keys(servicesOf(elsewhere))).toEqual(["pinning-api", "webui", "fula-gateway", "updater"]);
+    expect(Object.keys(elsewhere.document["volumes"] as ComposeMap)).toEqual(["fula-gateway-state"]);
+    expect(elsewhere.document["networks"]).toBeUndefined();
+  });
+});
+
+describe("healthchecks", () => {
+  it("ask often while starting, where the engine can", () => {
+    for (const check of healthchecks(masterOf())) expect(check).toHaveProperty("start_interval");
+    expect(supportsStartInterval("1.44")).toBe(true);
+    expect(supportsStartInterval(null)).toBe(true);
+  });
+
+  it("do without start_interval where the engine would refuse the container", () => {
+    expect(supportsStartInterval("1.43")).toBe(false);
+    const old = [masterOf({ startInterval: false }), writerOf({ startInterval: false })];
+    for (const check of old.flatMap(healthchecks)) {
+      expect(check).not.toHaveProperty("start_interval");
+      expect(check["interval"]).toBe("5s");
+    }
+  });
+
+  it("are given for every service that is ours or that keeps data", () => {
+    const without = Object.keys(ALL).filter((name) => ALL[name]?.["healthcheck"] === undefined);
+    expect(without).toEqual(["updater"]);
+  });
+});
+
+describe("the spec label", () => {
+  const specs = (rendered: ReturnType<typeof masterOf>) =>
+    Object.entries(servicesOf(rendered)).map(([name, service]) => [name, labelsOf(service)[SPEC_LABEL]]);
+
+  it("changes with a script, for that service alone", () => {
+    const changed = writerOf({ scripts: { kubo: "#!/bin/sh\n", "ipfs-cluster": "same" } });
+    const before = writerOf({ scripts: { kubo: "#!/bin/bash\n", "ipfs-cluster": "same" } });
+    expect(specs(changed)[0]).not.toEqual(specs(before)[0]);
+    expect(specs(changed)[1]).toEqual(specs(before)[1]);
+  });
+
+  it("does not change with the version of fula-node", () => {
+    expect(specs(masterOf({ version: "9.9.9" }))).toEqual(specs(masterOf()));
+  });
+});
+
+describe("requiredKeys", () => {
+  it("lists what a bare docker compose up must be told", () => {
+    expect(requiredKeys(masterOf().document)).toEqual([
+      "ENCRYPTION_KEY",
+      "FULA_NODE_VERSION",
+      "JWT_SECRET",
+      "POSTGRES_PASSWORD",
+      "SESSION_SECRET",
+      "SYSTEM_KEY",
+    ]);
+    expect(requiredKeys(writerOf().document)).toEqual(["CLUSTER_SECRET"]);
+  });
+
+  it("sees through nesting, and not what is escaped", () => {
+    const document = {
+      name: "p",
+      services: { a: { x: ["${A:-${B:?say}}", "$${C:?no}", "$$${D?yes}", { y: "${E:-e}" }] } },
+    };
+    expect(requiredKeys(document)).toEqual(["B", "D"]);
+  });
+});
+
+describe("any text in a fragment", () => {
+  it("survives the way into the file and back", () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.stringMatching(/^[A-Z_]{1,12}$/), fc.string()), (environment) => {
+        const fragment = { services: { s: { environment, labels: { [STEP_LABEL]: "services" } } } };
+        const fragments = { "pinning-api": fragment, webui: fragment, gateway: fragment, updater: fragment };
+        const { text, document } = renderMaster(
+          { ...fragments, postgres: fragment },
+          { version: "1", hash: sha256, startInterval: true, postgres: null },
+        );
+        expect(parse(text)).toEqual(document);
+        expect(parse(text, { version: "1.1" })).toEqual(document);
+      }),
+    );
+  });
+});

@@ -1,0 +1,76 @@
+import { describe, expect, it } from "vitest";
+import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
+import { RULES } from "../../src/model/rule.ts";
+
+const PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+const OLD_PEER = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
+const DIGEST = `sha256:${"0a".repeat(32)}`;
+
+const EXAMPLES: Readonly<Record<keyof typeof RULES, { readonly good: readonly string[]; readonly bad: readonly string[] }>> = {
+  any: { good: ["x", " ", "\u{1F511}"], bad: [""] },
+  port: { good: ["1", "80", "65535"], bad: ["0", "65536", "080", "8 0", "-1", "1e3", "0x50", "80 ", "\u0661", "99999999999"] },
+  host: {
+    good: ["127.0.0.1", "::1", "::", "2001:db8::7", "fe80:0:0:0:0:0:0:1", "localhost", "db.example.com", "my_db", "3com.net"],
+    bad: ["", "-x", "x-", "a..b", "a.", "a b", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "::1::", ":::", "1:2:3:4:5:6:7:8:9", "12345::", "ho\u0455t", "a/b", "a:80", "x".repeat(64)],
+  },
+  flag: { good: ["true", "false"], bad: ["TRUE", "yes", "1", "0", "true "] },
+  count: { good: ["1", "999999999"], bad: ["0", "-1", "01", "1.5", "1000000000", "1,000"] },
+  amount: { good: ["0", "3", "0.25", "10.12345678"], bad: ["-1", ".5", "1.", "1e3", "1,5", "0.123456789", "NaN", "Infinity"] },
+  percent: { good: ["1", "100"], bad: ["0", "101", "10%", "1.5", "010"] },
+  factor: { good: ["-1", "1", "999"], bad: ["0", "-2", "1000", "01", "--1"] },
+  name: {
+    good: ["a", "Fula.pool-1_x", "x".repeat(64)],
+    bad: ["", "x".repeat(65), "-a", ".a", "_a", "a b", "a/b", "f\u0443la", "\uFF46ula", "a\u200Bb", "a\n"],
+  },
+  identifier: { good: ["pinning_service", "_x1", "x".repeat(63)], bad: ["1x", "a-b", 'a"b', "x".repeat(64), "a b", "\u0430"] },
+  path: {
+    good: ["/opt/fula-writer", "/a", "/a/.b/..c", "/srv/x_1.d"],
+    bad: ["", "/", "opt", "./x", "/a/", "/a//b", "/a/../b", "/..", "/a/.", "/a b", "/a:b", "/a'b", "/$x"],
+  },
+  image: {
+    good: ["postgres:16-alpine", "ipfs/kubo:v0.42.0", "fula-gateway:latest", "a", "localhost:5000/a/b:1", "ghcr.io/x/y__z", `x@${DIGEST}`, `Registry.example:5000/x:1@${DIGEST}`],
+    bad: ["", "a:", ":1", "A:1", "a b", "a::b", "a:b:c", "a/", "/a", "a@sha256:12", "a:-1", "http://a/b", "a..b", "-a", `a:${"x".repeat(129)}`],
+  },
+  url: {
+    good: ["https://mainnet.base.org", "http://127.0.0.1:8545/x?y=z#f", "https://user:pass@[::1]:8545/"],
+    bad: ["", "mainnet.base.org", "ftp://x", "https://", "https:///x", "http://a b", "http://x:99999", "https://?x", "javascript:alert(1)"],
+  },
+  apiMultiaddr: {
+    good: ["/ip4/127.0.0.1/tcp/5001", "/ip6/::1/tcp/9094", "/dns4/kubo.example/tcp/5001", "/dns/x/tcp/443/https"],
+    bad: ["", "127.0.0.1:5001", "/ip4/127.0.0.1", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/65536", "/ip4/127.0.0.1/tcp/080", "/ip4/256.0.0.1/tcp/1", "/ip4/1.2.3/tcp/1", "/ip6/x/tcp/1", "/ip6/127.0.0.1/tcp/1", "/dns4//tcp/1", "/dns4/-x/tcp/1", "/ip4/127.0.0.1/udp/5001", "/ip4/127.0.0.1/tcp/5001/", "/ip4/127.0.0.1/tcp/5001 ", `/ip4/127.0.0.1/tcp/9096/p2p/${PEER}`, "/unix/run/x.sock"],
+  },
+  peerMultiaddr: {
+    good: [`/ip4/10.0.0.7/tcp/9096/p2p/${PEER}`, `/dns4/m1.example/tcp/9096/p2p/${OLD_PEER}`, `/ip6/2001:db8::7/tcp/9096/p2p/${PEER}`],
+    bad: ["/ip4/10.0.0.7/tcp/9096", `/ip4/10.0.0.7/tcp/9096/p2p/`, `/ip4/10.0.0.7/tcp/9096/p2p/${PEER}x`, `/ip4/10.0.0.7/tcp/9096/ipfs/${PEER}`, `/ip4/10.0.0.7/tcp/80/http/p2p/${PEER}`, `/p2p/${PEER}`, `/ip4/10.0.0.7/tcp/9096/p2p/${PEER}/p2p-circuit`],
+  },
+  peerIds: {
+    good: [PEER, OLD_PEER, `${PEER},${OLD_PEER}`],
+    bad: ["", "*", `${PEER},`, `${PEER}, ${OLD_PEER}`, PEER.slice(0, -1), `${PEER}A`, ...["0", "O", "I", "l"].map((odd) => PEER.slice(0, -1) + odd), PEER.toLowerCase(), `${PEER}\n`],
+  },
+  contract: { good: ["0x9e12735d77c72c5C3670636D428f2F3815d8A4cB", `0x${"0".repeat(40)}`], bad: ["0x", "9e12735d77c72c5C3670636D428f2F3815d8A4cB", `0x${"0".repeat(39)}`, `0x${"g".repeat(40)}`, "vault.eth"] },
+  emails: { good: ["a@b.example", "a@b.example, c@d.example"], bad: ["a", "@b", "a@", "a@b@c", "a@b,,c@d", "a b@c"] },
+  hex64: { good: ["0a".repeat(32), "AF".repeat(32)], bad: ["0a".repeat(31), "0a".repeat(33), "0g".repeat(32), `0x${"0a".repeat(31)}`] },
+  secret: { good: ["12345678", "p\u00E4ss w\u00F6rd"], bad: ["", "1234567"] },
+  signingSecret: { good: ["x".repeat(16)], bad: ["", "x".repeat(15)] },
+  systemKey: {
+    good: ["x".repeat(12), "disabled-not"],
+    bad: ["", "disabled", "DISABLED", "Disabled", "  disabled  ", "x".repeat(11)],
+  },
+  credentials: { good: ["user:password", "u:p w"], bad: ["", "user", "user:", ":password", "a:b:c", "a:b,c"] },
+};
+
+describe.each(Object.entries(EXAMPLES))("the rule %s", (name, { good, bad }) => {
+  const rule = RULES[name as keyof typeof RULES];
+
+  it.each(good)("holds for %j", (value) => expect(rule.holds(value)).toBe(true));
+  it.each(bad)("does not hold for %j", (value) => expect(rule.holds(value)).toBe(false));
+  it("says what it wants in words that end a sentence", () => {
+    expect(`it must be ${rule.say}.`).toMatch(/^it must be [^.].*[^ ]\.$/);
+  });
+  it("is held by some setting, and gives its verdict on a megabyte at once", () => {
+    for (const letter of ["a", "1", ".", "a.", "a:", "/a", "1:"]) {
+      expect(typeof rule.holds(letter.repeat(1_000_000))).toBe("boolean");
+    }
+    expect(MASTER_SETTINGS.some((spec) => spec.rule === rule)).toBe(true);
+  });
+});

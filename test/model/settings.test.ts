@@ -1,0 +1,161 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type EnvFile, parseEnvFile } from "../../src/model/env-file.ts";
+import { RULES } from "../../src/model/rule.ts";
+import { resolveSettings, type SettingSpec, showValue } from "../../src/model/settings.ts";
+
+const SPECS: readonly SettingSpec[] = [
+  { key: "NAME", about: "a name", rule: RULES.name, byDefault: "standard" },
+  { key: "PORT", about: "a port", rule: RULES.port, byDefault: "5432" },
+  { key: "OPTION", about: "off unless given", rule: RULES.any },
+  { key: "PASSWORD", about: "a secret", rule: RULES.secret, secret: true },
+];
+
+function saved(text: string): EnvFile & { ok: true } {
+  const file = parseEnvFile(text);
+  if (!file.ok) throw new Error(file.what);
+  return file;
+}
+
+function resolve(
+  flags: Readonly<Record<string, string>> = {},
+  environment: Readonly<Record<string, string | undefined>> = {},
+  text = "",
+) {
+  return resolveSettings(SPECS, {
+    flags: new Map(Object.entries(flags)),
+    environment,
+    saved: saved(text),
+  });
+}
+
+describe("resolveSettings", () => {
+  it("takes the flag, else the environment, else .env, else the default, for each key by itself", () => {
+    const maybe = fc.constantFrom(undefined, "", "one", "two", "three");
+    fc.assert(
+      fc.property(fc.constantFrom("NAME", "OPTION"), maybe, maybe, maybe, (key, flag, inherited, kept) => {
+        fc.pre(flag !== "");
+        const { settings, problems } = resolve(
+          flag === undefined ? {} : { [key]: flag },
+          { [key]: inherited },
+          kept === undefined ? "" : `${key}=${kept}\n`,
+        );
+        const byDefault = key === "NAME" ? { value: "standard", origin: "default" } : undefined;
+        const wanted =
+          flag !== undefined
+            ? { value: flag, origin: "flag" }
+            : inherited
+              ? { value: inherited, origin: "environment" }
+              : kept
+                ? { value: kept, origin: "saved" }
+                : byDefault;
+        expect(settings.get(key)).toEqual(wanted);
+        expect(settings.get("PORT")).toEqual({ value: "5432", origin: "default" });
+        expect(problems).toEqual([]);
+      }),
+    );
+  });
+
+  it("resets nothing that a flag is left out for", () => {
+    const { settings } = resolve({ PORT: "6000" }, {}, "NAME=kept\nOPTION='it is on'\n");
+    expect(Object.fromEntries([...settings].map(([key, { value }]) => [key, value]))).toEqual({
+      NAME: "kept",
+      PORT: "6000",
+      OPTION: "it is on",
+    });
+  });
+
+  it("gives every problem at once, and the settings that are right", () => {
+    const { settings, problems } = resolve(
+      { NAEM: "x", PORT: "080", OPTION: "" },
+      { PASSWORD: "short" },
+      "NAME='f\u0443la'\n",
+    );
+    expect(problems).toEqual([
+      { subject: "NAEM", what: "NAEM is no setting of this command.", remedy: "Did you mean NAME?" },
+      {
+        subject: "NAME",
+        what: 'NAME in .env is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, beginning with a letter or digit.',
+        remedy: "Mend it in .env, or give --set NAME=VALUE.",
+      },
+      {
+        subject: "PORT",
+        what: 'PORT given by flag is "080"; it must be a TCP port from 1 to 65535, in plain digits.',
+        remedy: "Give another value: --set PORT=VALUE.",
+      },
+      {
+        subject: "OPTION",
+        what: "OPTION given by flag is empty.",
+        remedy: "Leave the flag out; to take a value back, put OPTION= into .env without one.",
+      },
+      {
+        subject: "PASSWORD",
+        what: "PASSWORD from the environment is (5 characters, not shown); it must be at least 8 characters.",
+        remedy: "Unset the variable PASSWORD, or give it another value; --set PASSWORD=VALUE goes before it.",
+      },
+    ]);
+    expect([...settings.keys()]).toEqual([]);
+  });
+
+  it.each([
+    ["two\nlines", /line break/],
+    ["half \uD83D an emoji", /UTF-8/],
+    ["it's $5 a month", /quoting/],
+  ])("refuses %j, which .env can't hold, though it keeps its rule", (value, why) => {
+    const { problems } = resolve({ OPTION: value, PASSWORD: `${value}, hush` });
+    expect(problems.map(({ subject }) => subject)).toEqual(["OPTION", "PASSWORD"]);
+    for (const { what, remedy } of problems) {
+      expect(what).toMatch(why);
+      expect(remedy).toBeTruthy();
+      expect(what).not.toContain("hush");
+    }
+  });
+
+  it("tells where a saved value is unclear, and is content with a flag instead", () => {
+    const text = "# comment\nOPTION=\"pa$word\"\n";
+    expect(resolve({}, {}, text).problems).toEqual([
+      {
+        subject: "OPTION",
+        what: "OPTION in line 2 of .env can be read in more than one way: programs read a $ or a backslash inside double quotes differently.",
+        remedy: "Write it there as OPTION='VALUE', on one line and in single quotes.",
+      },
+    ]);
+    expect(resolve({ OPTION: "given" }, {}, text).problems).toEqual([]);
+  });
+
+  it("shows no secret in any problem, whatever is wrong with it and wherever it comes from", () => {
+    const secrets = fc.string({ unit: "binary", minLength: 4, maxLength: 40 }).filter((text) => /[^ -~]|['$#\\]/.test(text));
+    fc.assert(
+      fc.property(secrets, fc.boolean(), (secret, byFlag) => {
+        const value = `hush-${secret}`.slice(0, 7) + secret;
+        const { problems } = byFlag ? resolve({ PASSWORD: value }) : resolve({}, { PASSWORD: value });
+        expect(JSON.stringify(problems)).not.toContain("hush-");
+      }),
+    );
+    expect(JSON.stringify(resolve({}, {}, 'PASSWORD="hush-$x"').problems)).not.toContain("hush");
+    expect(JSON.stringify(resolve({ PASSWROD: "hush" }).problems)).not.toContain("hush");
+  });
+
+  it.each([
+    ["PASSWROD", "Did you mean PASSWORD?"],
+    ["password", "Did you mean PASSWORD?"],
+    ["NAMES", "Did you mean NAME?"],
+    ["SOMETHING_ELSE", "The README lists the settings."],
+    ["X".repeat(100_000), "The README lists the settings."],
+  ])("answers the unknown key %.20s", (key, remedy) => {
+    expect(resolve({ [key]: "x" }).problems).toEqual([{ subject: key, what: `${key} is no setting of this command.`, remedy }]);
+  });
+});
+
+describe("showValue", () => {
+  const [name, , , password] = SPECS as [SettingSpec, SettingSpec, SettingSpec, SettingSpec];
+
+  it("spells out letters that look like others, and shortens what is long", () => {
+    expect(showValue(name, "p\u043Eol \u001B[31m")).toBe('"p\\u043eol \\u001b[31m"');
+    expect(showValue(name, "x".repeat(500))).toBe(`"${"x".repeat(80)}"... (500 characters)`);
+  });
+
+  it("shows of a secret its length only", () => {
+    expect(showValue(password, "correct horse")).toBe("(13 characters, not shown)");
+  });
+});

@@ -1,0 +1,98 @@
+import { once } from "node:events";
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { http } from "../../src/host/http.ts";
+import type { ServiceHands } from "../../src/services/service.ts";
+
+/** A service that runs in this process. */
+export interface Serving {
+  readonly url: string;
+  readonly lines: readonly string[];
+  /** Tells it to stop, and waits until it has. */
+  stop(): Promise<void>;
+}
+
+/** Runs a service until it listens; its port must be 0. Throws what it throws before that. */
+export async function startService(
+  run: (hands: ServiceHands) => Promise<void>,
+  pool: ServiceHands["pool"],
+): Promise<Serving> {
+  const lines: string[] = [];
+  const stop = new AbortController();
+  const listening = deferred<string>();
+  const log = (line: string): void => {
+    lines.push(line);
+    const address = / listens on (\S+)$/.exec(line)?.[1];
+    if (address !== undefined) listening.resolve(`http://${address}`);
+  };
+  const ended = run({ pool, http, stop: stop.signal, log, version: "1.2.3" });
+  ended.catch(listening.reject);
+  return {
+    url: await listening.promise,
+    lines,
+    async stop() {
+      stop.abort();
+      await ended;
+    },
+  };
+}
+
+/** A promise that somebody else settles. */
+export function deferred<T>(): {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (reason: unknown) => void;
+} {
+  const settle: { resolve?: (value: T) => void; reject?: (reason: unknown) => void } = {};
+  const promise = new Promise<T>((resolve, reject) => Object.assign(settle, { resolve, reject }));
+  return {
+    promise,
+    resolve: (value) => settle.resolve?.(value),
+    reject: (reason) => settle.reject?.(reason),
+  };
+}
+
+/** A plain server on a free port of 127.0.0.1. */
+export async function listenAnywhere(
+  listener: RequestListener,
+): Promise<{ readonly port: number; readonly close: () => Promise<void> }> {
+  const server = createServer(listener).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    async close() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+/** A stand-in for an ipfs-cluster peer that knows `GET /id` only, in the shape of version 1.1.6. */
+export async function startClusterPeer(): Promise<{
+  readonly url: string;
+  answer: { status: number; body: unknown };
+  readonly authorizations: readonly (string | undefined)[];
+  readonly close: () => Promise<void>;
+}> {
+  const authorizations: (string | undefined)[] = [];
+  const peer = { answer: { status: 200, body: CLUSTER_ID as unknown } };
+  const { port, close } = await listenAnywhere((request, response) => {
+    authorizations.push(request.headers.authorization);
+    const { status, body } = request.url === "/id" ? peer.answer : { status: 404, body: {} };
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+  return Object.assign(peer, { url: `http://127.0.0.1:${port}`, authorizations, close });
+}
+
+/** What a healthy peer answers to `GET /id`. */
+const CLUSTER_ID = {
+  id: "12D3KooWHByriNfWuwhFxamqUmi5BSuB24NgwKkYEusXK3QF41n2",
+  addresses: [],
+  cluster_peers: [],
+  version: "1.1.6",
+  rpc_protocol_version: "/ipfscluster/1.0/rpc",
+  error: "",
+  ipfs: { id: "12D3KooWLPvwXrusmd6moHNWd9rwtf8mdJittPRNj3GmzqRrTYcN", addresses: [], error: "" },
+  peername: "m1",
+};

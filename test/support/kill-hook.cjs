@@ -1,0 +1,52 @@
+// Loaded with NODE_OPTIONS=--require into a run in a box: kills it with SIGKILL at the moment that KILL_AT names.
+//   journal PHASE NUMBER   right after that line of the journal (intent or done, counted from 1) is on disk
+//   child WORD PATTERN     when a child whose arguments hold WORD prints PATTERN; the child dies too
+//   socket TEXT            right after these bytes went out on a socket
+"use strict";
+const fs = require("node:fs");
+const net = require("node:net");
+const childProcess = require("node:child_process");
+const { syncBuiltinESMExports } = require("node:module");
+
+const [kind, first, second] = (process.env.KILL_AT ?? "").split("|");
+const die = () => process.kill(process.pid, "SIGKILL");
+
+if (kind === "journal") {
+  const open = fs.promises.open;
+  let seen = 0;
+  fs.promises.open = async (path, ...rest) => {
+    const handle = await open.call(fs.promises, path, ...rest);
+    if (!String(path).endsWith("/journal.ndjson")) return handle;
+    const sync = handle.sync.bind(handle);
+    handle.sync = async () => {
+      await sync();
+      const last = fs.readFileSync(path, "utf8").trim().split("\n").at(-1) ?? "{}";
+      if (JSON.parse(last).phase === first && ++seen === Number(second)) die();
+    };
+    return handle;
+  };
+} else if (kind === "child") {
+  const spawn = childProcess.spawn;
+  childProcess.spawn = (file, args, ...rest) => {
+    const child = spawn.call(childProcess, file, args, ...rest);
+    if (!(args ?? []).includes(first)) return child;
+    let text = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.on("data", (chunk) => {
+        text += chunk;
+        if (!text.includes(second)) return;
+        child.kill("SIGKILL");
+        die();
+      });
+    }
+    return child;
+  };
+} else if (kind === "socket") {
+  const write = net.Socket.prototype.write;
+  net.Socket.prototype.write = function (chunk, ...rest) {
+    const done = write.call(this, chunk, ...rest);
+    if (Buffer.from(chunk).includes(first)) setImmediate(die);
+    return done;
+  };
+}
+syncBuiltinESMExports();

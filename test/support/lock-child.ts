@@ -1,0 +1,13 @@
+import { OperatorError } from "../../src/errors.ts";
+import { takeLock } from "../../src/host/lock.ts";
+
+/** Takes a lock as a process of its own, says "held" or why not, and keeps what it has until it is told to end. */
+const [, , name = "", verb = ""] = process.argv;
+try {
+  await takeLock(name, { pid: process.pid, verb, since: "2026-01-01T00:00:00.000Z" });
+  process.stdout.write("held\n");
+  process.stdin.resume();
+} catch (thrown) {
+  if (!(thrown instanceof OperatorError)) throw thrown;
+  process.stdout.write(`${thrown.exit}\n`);
+}
