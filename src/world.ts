@@ -8,7 +8,9 @@ import { openCluster } from "./host/cluster.ts";
 import { createHost } from "./host/create-host.ts";
 import { takeLock } from "./host/lock.ts";
 import { openPostgresPool } from "./host/postgres-pool.ts";
-import { readSigningKey } from "./host/signing.ts";
+import { openWorkspace } from "./host/pinset-workspace.ts";
+import { readSigningKey, readVerifyingKey } from "./host/signing.ts";
+import { listSnapshotFiles, openSnapshotFile } from "./host/snapshot-file.ts";
 import { openSnapshotStore } from "./host/snapshot-store.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
@@ -37,8 +39,12 @@ export async function createWorld(
     takeLock,
     openCluster,
     openSnapshots: openSnapshotStore,
+    openSnapshotFile,
+    listSnapshotFiles,
+    openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
     readSigningKey,
+    readVerifyingKey,
     openPool: openPostgresPool,
     stop,
   };

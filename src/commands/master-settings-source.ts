@@ -64,7 +64,8 @@ async function readSaved({ host }: World, envFile: string): Promise<string> {
       exit: "settings",
       what: `${envFile} is there, but can't be read.`,
       why: thrown.why ?? thrown.what,
-      remedy: thrown.remedy ?? "Put a plain UTF-8 text file there, from your backup or as it was, then run again.",
+      remedy:
+        thrown.remedy ?? "Put a plain UTF-8 text file there, from your backup or as it was, then run again.",
       cause: thrown,
     });
   }

@@ -3,7 +3,9 @@ import type { Cluster, ClusterTarget } from "../host/cluster.ts";
 import type { Host } from "../host/host.ts";
 import type { Lock, LockHolder } from "../host/lock.ts";
 import type { openPostgresPool } from "../host/postgres-pool.ts";
-import type { SigningKey } from "../host/signing.ts";
+import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
+import type { SigningKey, VerifyingKey } from "../host/signing.ts";
+import type { SnapshotFile } from "../host/snapshot-file.ts";
 import type { SnapshotStore } from "../host/snapshot-store.ts";
 import type { Reporter } from "../ui/reporter.ts";
 
@@ -31,11 +33,18 @@ export interface World {
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
   openCluster(target: ClusterTarget): Cluster;
   openSnapshots(directory: string): SnapshotStore;
+  /** Any snapshot by the path of one of its files; see openSnapshotFile. */
+  openSnapshotFile(path: string): Promise<SnapshotFile>;
+  listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]>;
+  /** Room on a disk to compare pinsets in (TMPDIR, else /var/tmp). */
+  openWorkspace(): PinsetWorkspace;
   openAlerts(path: string): AlertLog;
   openPool: typeof openPostgresPool;
   /** Aborted when the process is told to stop. */
   readonly stop: AbortSignal;
   readSigningKey(path: string): Promise<SigningKey>;
+  /** The first of these that exists, public or private. */
+  readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;
 }
 
 /** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */

@@ -119,22 +119,35 @@ export async function ask(
 ): Promise<Answer> {
   try {
     const response = await startRequest(wire, { method, path, timeoutMs: wire.requestTimeoutMs, ...options });
-    const parts: Buffer[] = [];
-    for await (const part of response) parts.push(part as Buffer);
-    return { status: response.statusCode ?? 0, text: Buffer.concat(parts).toString("utf8") };
+    return { status: response.statusCode ?? 0, text: await readAll(response) };
   } catch (cause) {
     throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
   }
+}
+
+function readAll(response: http.IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = [];
+    response.on("data", (part: Buffer) => parts.push(part));
+    response.on("error", reject);
+    response.on("end", () => resolve(Buffer.concat(parts).toString("utf8")));
+  });
 }
 
 /** The error for a cluster that could not be asked at all. */
 export function unreachable(wire: Wire, what: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `The cluster at ${wire.where} could not be asked (${what}): ${messageOf(cause)}.`,
+    what: `The cluster at ${wire.where} could not be asked (${what}): ${whyOf(wire, cause)}.`,
     remedy: "Check that ipfs-cluster runs and answers (curl its /id), then run this again.",
     cause,
   });
+}
+
+function whyOf({ signal }: Wire, cause: unknown): string {
+  const reason: unknown = signal?.aborted === true ? signal.reason : null;
+  if (reason instanceof Error && reason.name === "TimeoutError") return "this run's own deadline has passed";
+  return messageOf(reason ?? cause);
 }
 
 /** The error for an answer other than the one that was hoped for; the server's message is quoted. */
@@ -154,9 +167,10 @@ export function pathWithoutQuery(path: string): string {
   return path.split("?", 1)[0] ?? path;
 }
 
-function serverMessage(text: string): string {
+/** What the server says went wrong: the first of its error objects, or the start of whatever it sent. */
+export function serverMessage(text: string): string {
   try {
-    const body = JSON.parse(text) as { readonly message?: unknown };
+    const body = JSON.parse(text.split("\n", 1)[0] ?? "") as { readonly message?: unknown };
     if (typeof body.message === "string") return body.message;
   } catch {
     // Not the API's own error object: shown as it came.

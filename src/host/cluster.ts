@@ -1,4 +1,4 @@
-import { ask, openWire, pathWithoutQuery, refusedAnswer } from "./cluster-request.ts";
+import { ask, openWire, pathWithoutQuery, refusedAnswer, serverMessage } from "./cluster-request.ts";
 import type { ClusterTarget, Wire } from "./cluster-request.ts";
 import { readListing } from "./cluster-listing.ts";
 import type { Listing, TakeLines } from "./cluster-listing.ts";
@@ -46,10 +46,20 @@ export interface ClusterReader {
   status(cid: string): Promise<unknown>;
 }
 
+/** What a cluster answered to a pin. */
+export type PinAnswer =
+  | { readonly kind: "done" }
+  /** `busy`: it may take it later. */
+  | { readonly kind: "refused"; readonly status: number; readonly message: string; readonly busy: boolean };
+
 /** Changes what a cluster does. */
 export interface Cluster extends ClusterReader {
   /** Has the peers try again what failed for this CID; writes nothing into the pinset. */
   recover(cid: string): Promise<void>;
+  /** Pins, by a path with query that planPin made: it has checked what the server does not. Throws where no answer came. */
+  pin(path: string): Promise<PinAnswer>;
+  /** Whether the server takes a path of so many bytes (max_header_bytes; 8 KiB in all unless raised). */
+  takesPath(bytes: number): Promise<boolean>;
   /** Closes the kept connections. */
   close(): void;
 }
@@ -74,8 +84,32 @@ export function openCluster(target: ClusterTarget): Cluster {
     },
     status: (cid) => askJson(wire, "GET", `/pins/${encodeURIComponent(cid)}`),
     recover: async (cid) => void (await askJson(wire, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
+    pin: (path) => pin(wire, path),
+    takesPath: (bytes) => takesPath(wire, bytes),
     close: () => wire.agent.destroy(),
   };
+}
+
+async function pin(wire: Wire, path: string): Promise<PinAnswer> {
+  const { status, text: body } = await ask(wire, "POST", path);
+  if (status === 200) return { kind: "done" };
+  if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", { status, text: body });
+  const message = serverMessage(body);
+  const busy = status === 429 || status === 503 || /queue|too many/i.test(message);
+  return { kind: "refused", status, message, busy };
+}
+
+/** A server that finds the head of a request too large answers 431, or hangs up before it was sent whole. */
+async function takesPath(wire: Wire, bytes: number): Promise<boolean> {
+  const start = "/id?";
+  const path = `${start}${"x".repeat(Math.max(0, bytes - start.length))}`;
+  try {
+    return (await ask(wire, "GET", path, { fresh: true })).status === 200;
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    await askObject(wire, "GET", "/id");
+    return false;
+  }
 }
 
 async function readPeers(wire: Wire): Promise<readonly PeerIdentity[]> {

@@ -64,6 +64,8 @@ export function dockerCli(env: ProgramEnvironment): ByCli {
       const argv = [
         "docker",
         "build",
+        // The classic builder otherwise leaves a container behind when a build is cut short.
+        "--force-rm",
         ...options({ file: dockerfile, tag }),
         ...Object.entries(labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]),
         ...Object.entries(buildArgs).flatMap(([key, value]) => ["--build-arg", `${key}=${value}`]),

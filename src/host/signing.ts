@@ -100,6 +100,39 @@ export async function readSigningKey(path: string): Promise<SigningKey> {
   return parseSigningKey(await readFile(path, "utf8"), path);
 }
 
+/**
+ * Reads the key that signatures are checked with: the first of these files that exists, public or private.
+ * Throws an OperatorError (settings) where there is none, where it is of another kind, or where others
+ * could have put their own in its place (or, of a private one, could read it).
+ */
+export async function readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey> {
+  for (const path of paths) {
+    const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code === "ENOENT") return null;
+      throw notAKey(path, "it can't be looked at", cause);
+    });
+    if (stat === null) continue;
+    const pem = await readFile(path, "utf8").catch((cause: unknown) => {
+      throw notAKey(path, "it can't be read", cause);
+    });
+    if (pem.includes("PRIVATE KEY")) return readSigningKey(path);
+    if (stat.isFile() && (stat.mode & 0o022) !== 0) {
+      throw new OperatorError({
+        exit: "settings",
+        what: `The key ${path} is refused: others may write it (mode ${(stat.mode & 0o7777).toString(8).padStart(4, "0")}).`,
+        why: "Whoever can replace it can pass a false pinset off as genuine.",
+        remedy: `Compare it with a copy that you kept elsewhere, then: chmod 644 ${path}`,
+      });
+    }
+    return parseVerifyingKey(pem, path);
+  }
+  throw new OperatorError({
+    exit: "settings",
+    what: `There is no key to check signatures with: ${paths.join(" and ")} ${paths.length > 1 ? "are" : "is"} missing.`,
+    remedy: "Give the public key of the master that made the snapshot with --key FILE (PEM).",
+  });
+}
+
 function verifyingKey(key: KeyObject): VerifyingKey {
   const der = key.export({ type: "spki", format: "der" });
   return {

@@ -1,22 +1,16 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, readFile, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { OperatorError, messageOf } from "../errors.ts";
 import { snapshotFiles } from "../model/manifest.ts";
 import { BodyWriter } from "./snapshot-body.ts";
+import { listSnapshotFiles } from "./snapshot-file.ts";
+import type { SnapshotFile } from "./snapshot-file.ts";
 import type { BodyFacts } from "./snapshot-body.ts";
 
 export type { BodyFacts } from "./snapshot-body.ts";
-
-/** One snapshot as it lies on the disk; what is null is not there. */
-export interface StoredSnapshot {
-  readonly name: string;
-  readonly hasBody: boolean;
-  readonly manifest: Buffer | null;
-  readonly signature: Buffer | null;
-}
 
 /** A snapshot that is being written; nothing of it can be seen under its name until commit. */
 export interface SnapshotDraft {
@@ -33,7 +27,7 @@ export interface SnapshotDraft {
 export interface SnapshotStore {
   readonly directory: string;
   /** Every snapshot of our own layout, by name. An absent directory is an empty one. */
-  list(): Promise<readonly StoredSnapshot[]>;
+  list(): Promise<readonly SnapshotFile[]>;
   /** The sha256 of bytes, as hex. */
   sha256(bytes: Uint8Array): string;
   /** The sha256 of a body's file, as hex, or null where it is not there. */
@@ -51,7 +45,7 @@ export function openSnapshotStore(directory: string): SnapshotStore {
   return {
     directory,
     sha256: (bytes) => createHash("sha256").update(bytes).digest("hex"),
-    list: () => guarded(directory, "list", () => listSnapshots(directory)),
+    list: async () => (await listSnapshotFiles(directory)).filter(({ layout }) => layout === "ours"),
     hashBody: (name) => guarded(directory, "read", () => hashFile(join(directory, snapshotFiles(name).body))),
     begin: (name) => guarded(directory, "write to", () => begin(directory, name)),
     remove: (name) =>
@@ -63,27 +57,6 @@ export function openSnapshotStore(directory: string): SnapshotStore {
         await syncDirectory(directory);
       }),
   };
-}
-
-async function listSnapshots(directory: string): Promise<readonly StoredSnapshot[]> {
-  const names = await readdir(directory).catch(orWhenAbsent<string[]>([]));
-  const present = new Set(names);
-  const found = new Set<string>();
-  for (const file of names) {
-    const match = /^(pinset-[0-9A-Za-z-]+)\.(ndjson\.gz|manifest\.json|manifest\.sig)$/.exec(file);
-    if (match?.[1] !== undefined) found.add(match[1]);
-  }
-  const snapshots: StoredSnapshot[] = [];
-  for (const name of [...found].sort()) {
-    const files = snapshotFiles(name);
-    snapshots.push({
-      name,
-      hasBody: present.has(files.body),
-      manifest: await readFile(join(directory, files.manifest)).catch(orWhenAbsent(null)),
-      signature: await readFile(join(directory, files.signature)).catch(orWhenAbsent(null)),
-    });
-  }
-  return snapshots;
 }
 
 async function begin(directory: string, name: string): Promise<SnapshotDraft> {

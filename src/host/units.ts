@@ -10,7 +10,7 @@ const SYSTEMD_RUNS = "/run/systemd/system";
 const TIMESYNC_MARK = "/run/systemd/timesync/synchronized";
 
 /** True while systemd is the init system of this machine. */
-export function isSystemdRunning(): boolean {
+function isSystemdRunning(): boolean {
   return existsSync(SYSTEMD_RUNS);
 }
 

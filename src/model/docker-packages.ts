@@ -34,3 +34,12 @@ export function dockerPackages(os: {
       "Install Docker with its Compose plugin from Docker's own package repository, or use Debian 13 or Ubuntu 22.04 and later; then run again.",
   };
 }
+
+/** The last word of a package's Status in `/var/lib/dpkg/status` (dpkg(1)): `installed`, `unpacked`, `half-configured`; null where dpkg has none. */
+export function packageStatus(statusFile: string, name: string): string | null {
+  const start = `\n${statusFile}`.indexOf(`\nPackage: ${name}\n`);
+  if (start < 0) return null;
+  const end = statusFile.indexOf("\n\n", start);
+  const paragraph = statusFile.slice(start, end < 0 ? undefined : end);
+  return /^Status: \S+ \S+ (\S+)$/m.exec(paragraph)?.[1] ?? null;
+}

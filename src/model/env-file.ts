@@ -108,7 +108,9 @@ function quote(key: string, value: string): string {
 function editOf(text: string, { start, end }: EnvEntry, put: string): Edit {
   const tail = match(BLANK_OR_COMMENT, text, end)?.[0] ?? "";
   const hash = tail.indexOf("#");
-  return hash < 0 || tail[hash - 1] === " " ? { start, end, put } : { start, end: end + hash, put: `${put} ` };
+  return hash < 0 || tail[hash - 1] === " "
+    ? { start, end, put }
+    : { start, end: end + hash, put: `${put} ` };
 }
 
 function endOfLine(text: string, from: number): number {

@@ -81,7 +81,10 @@ function readQuoted(text: string, start: number, quote: "'" | '"'): ReadValue {
   if (!AFTER_QUOTE.test(text)) return { ok: false, what: "text follows the quote that closes its value" };
   const inner = text.slice(start + 1, close);
   if (inner.endsWith("\\"))
-    return { ok: false, what: "a backslash stands before the closing quote, and some programs read on past it" };
+    return {
+      ok: false,
+      what: "a backslash stands before the closing quote, and some programs read on past it",
+    };
   const end = close + 1;
   const unclear = (why: string): ReadValue => ({ ok: true, start, end, value: { unclear: why } });
   if (inner.includes("\n")) return unclear("it spans several lines");

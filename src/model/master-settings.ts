@@ -109,7 +109,11 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "6000",
   },
   { key: "WEBUI_PORT", about: "the storage API's port on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
-  { key: "VAULT_ADDRESS", about: "the vault contract; left out: billing's crons stay off", rule: RULES.contract },
+  {
+    key: "VAULT_ADDRESS",
+    about: "the vault contract; left out: billing's crons stay off",
+    rule: RULES.contract,
+  },
   {
     key: "BASE_RPC_URL",
     about: "RPC endpoint of the Base chain; often holds a key, so it is never shown",
@@ -137,7 +141,11 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.amount,
     byDefault: "3",
   },
-  { key: "ADMIN_EMAILS", about: "e-mail addresses of administrators, separated by commas", rule: RULES.emails },
+  {
+    key: "ADMIN_EMAILS",
+    about: "e-mail addresses of administrators, separated by commas",
+    rule: RULES.emails,
+  },
   { key: "GOOGLE_CLIENT_ID", about: "client id for sign-in with Google", rule: RULES.any },
   {
     key: "FULA_BUCKET_ROOT_CAS",

@@ -34,6 +34,13 @@ export function readPinLine(line: string): PinFacts {
   };
 }
 
+/** The lines of a block, blank ones left out; every character is one byte (latin1), unless `utf8` is asked for. */
+export function* linesOf(block: Buffer, encoding: "latin1" | "utf8" = "latin1"): Generator<string> {
+  for (const line of block.toString(encoding).split("\n")) {
+    if (line !== "") yield line;
+  }
+}
+
 function parseLine(line: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {

@@ -55,7 +55,11 @@ export function resolveSettings(
   const known = specs.map(({ key }) => key);
   for (const key of sources.flags.keys()) {
     if (!known.includes(key))
-      problems.push({ subject: key, what: `${key} is no setting of this command.`, remedy: suggest(key, known) });
+      problems.push({
+        subject: key,
+        what: `${key} is no setting of this command.`,
+        remedy: suggest(key, known),
+      });
   }
   for (const spec of specs) {
     const found = lookUp(spec, sources);
@@ -128,7 +132,8 @@ function check(spec: SettingSpec, { value, origin }: Setting): Problem | null {
 
 const REMEDIES: Record<Origin, (key: string) => string> = {
   flag: (key) => `Give another value: --set ${key}=VALUE.`,
-  environment: (key) => `Unset the variable ${key}, or give it another value; --set ${key}=VALUE goes before it.`,
+  environment: (key) =>
+    `Unset the variable ${key}, or give it another value; --set ${key}=VALUE goes before it.`,
   saved: (key) => `Mend it in .env, or give --set ${key}=VALUE.`,
   default: (key) => `Give a value: --set ${key}=VALUE.`,
 };

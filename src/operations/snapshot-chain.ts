@@ -1,8 +1,9 @@
 import { OperatorError, messageOf } from "../errors.ts";
 import type { VerifyingKey } from "../host/signing.ts";
-import type { SnapshotStore, StoredSnapshot } from "../host/snapshot-store.ts";
-import { parseManifest, snapshotFiles } from "../model/manifest.ts";
+import type { SnapshotFile } from "../host/snapshot-file.ts";
+import type { SnapshotStore } from "../host/snapshot-store.ts";
 import type { Manifest } from "../model/manifest.ts";
+import { checkManifest } from "./snapshot-verify.ts";
 
 /** One snapshot whose manifest is ours and signed; its body was not read. */
 export interface ChainLink {
@@ -39,20 +40,7 @@ export async function readChain(store: SnapshotStore, key: VerifyingKey): Promis
   return { links, faults, names: new Set(stored.map((snapshot) => snapshot.name)) };
 }
 
-function readLink(store: SnapshotStore, snapshot: StoredSnapshot, key: VerifyingKey): ChainLink {
-  const { name, manifest, signature } = snapshot;
-  const files = snapshotFiles(name);
-  if (manifest === null) throw broken(`${files.manifest} is missing.`);
-  if (signature === null) throw broken(`${files.signature} is missing.`);
-  if (!key.verify(manifest, signature)) {
-    throw broken(`The signature does not fit ${files.manifest}, or another key made it.`);
-  }
-  if (!snapshot.hasBody) throw broken(`${files.body} is missing.`);
-  const parsed = parseManifest(manifest.toString("utf8"), files.manifest);
-  if (parsed.name !== name) throw broken(`${files.manifest} is the manifest of ${parsed.name}.`);
-  return { name, manifest: parsed, manifestSha256: store.sha256(manifest) };
-}
-
-function broken(what: string): OperatorError {
-  return new OperatorError({ exit: "integrity", what });
+function readLink(store: SnapshotStore, file: SnapshotFile, key: VerifyingKey): ChainLink {
+  const manifest = checkManifest(file, key);
+  return { name: file.name, manifest, manifestSha256: store.sha256(file.manifest ?? new Uint8Array()) };
 }

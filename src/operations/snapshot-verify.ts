@@ -3,8 +3,10 @@ import type { VerifyingKey } from "../host/signing.ts";
 import type { BodyReading, SnapshotFile } from "../host/snapshot-file.ts";
 import { parseManifest } from "../model/manifest.ts";
 import type { Manifest } from "../model/manifest.ts";
+import { linesOf } from "../model/pin.ts";
+import { readWholePin } from "../model/pin-options.ts";
 import { judgeOrder } from "../model/snapshot-order.ts";
-import type { OrderEntry, OrderVerdict } from "../model/snapshot-order.ts";
+import type { OrderVerdict } from "../model/snapshot-order.ts";
 
 /** A snapshot of which nothing was found to be wrong. */
 export interface VerifiedSnapshot {
@@ -24,17 +26,17 @@ export type Sha256 = (bytes: Uint8Array) => string;
 
 /**
  * Checks a snapshot whole: signature, manifest, every byte of the body, its pins' count, and how it hangs
- * on its neighbours in the same directory. Throws an OperatorError: `integrity` for whatever does not
+ * on its neighbours (`order`, of judgeNeighbours). Throws an OperatorError: `integrity` for whatever does not
  * fit, `newer` for a format that this tool does not know.
  */
 export async function verifySnapshot(
   file: SnapshotFile,
   key: VerifyingKey,
-  hands: { readonly sha256: Sha256; readonly neighbours: readonly SnapshotFile[] },
+  hands: { readonly sha256: Sha256; readonly order: ReadonlyMap<string, OrderVerdict> },
 ): Promise<VerifiedSnapshot> {
-  if (file.layout === "upstream") return verifyUpstream(file, key);
+  if (file.layout === "upstream") return verifyUpstream(file, key, hands.sha256);
   const manifest = checkManifest(file, key);
-  const order = orderOf(file, key, hands);
+  const order = hands.order.get(file.name) ?? { state: "gap", why: null };
   if (order.state === "broken") throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
   const reading = await readWhole(file, manifest);
   checkBody(file, manifest, reading);
@@ -69,13 +71,13 @@ export function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, 
     throw broken(`${file.bodyFile} holds other pins than its manifest says: their digest differs.`);
 }
 
-/** What the neighbours in the directory say of each other, for those whose signature fits. */
-export function orderEntries(
+/** How the snapshots of one directory hang on each other, for those whose signature fits. */
+export function judgeNeighbours(
   neighbours: readonly SnapshotFile[],
   key: VerifyingKey,
   sha256: Sha256,
-): readonly OrderEntry[] {
-  return neighbours.flatMap((file) => {
+): ReadonlyMap<string, OrderVerdict> {
+  const entries = neighbours.flatMap((file) => {
     if (file.layout !== "ours" || file.manifest === null) return [];
     try {
       const { name, sequence, previous } = checkManifest(file, key);
@@ -85,15 +87,7 @@ export function orderEntries(
       throw thrown;
     }
   });
-}
-
-function orderOf(
-  file: SnapshotFile,
-  key: VerifyingKey,
-  hands: { readonly sha256: Sha256; readonly neighbours: readonly SnapshotFile[] },
-): OrderVerdict {
-  const verdicts = judgeOrder(orderEntries(hands.neighbours, key, hands.sha256));
-  return verdicts.get(file.name) ?? { state: "gap", why: null };
+  return judgeOrder(entries);
 }
 
 /** A body that can't be unpacked is told as what it most likely is: not the one that was signed. */
@@ -111,12 +105,33 @@ async function readWhole(file: SnapshotFile, manifest: Manifest): Promise<BodyRe
   }
 }
 
-async function verifyUpstream(file: SnapshotFile, key: VerifyingKey): Promise<VerifiedSnapshot> {
+async function verifyUpstream(file: SnapshotFile, key: VerifyingKey, hash: Sha256): Promise<VerifiedSnapshot> {
   if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
-  checkSignature(file, file.bodyFile, await file.signedBody(), key);
-  const { sha256, sizeBytes, count } = await file.read();
+  const signed = await file.signedBody();
+  checkSignature(file, file.bodyFile, signed, key);
+  const takeLines = (lines: Buffer): void => {
+    for (const line of linesOf(lines)) readSignedPin(file, line);
+  };
+  const { sha256, sizeBytes, count } = await file.read({ takeLines });
+  if (sha256 !== hash(signed)) throw broken(`${file.bodyFile} changed while it was read.`);
   const order: OrderVerdict = { state: "first", why: null };
   return { file, manifest: null, count, sizeBytes, sha256, keyId: key.id, order };
+}
+
+function readSignedPin(file: SnapshotFile, line: string): void {
+  let value: unknown = null;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new OperatorError({
+      exit: "integrity",
+      what: `${file.bodyFile} holds something that is no JSON, although its signature fits: ${line.slice(0, 80)}`,
+      remedy: REMEDY,
+      cause,
+    });
+  }
+  if (readWholePin(value) === null)
+    throw broken(`${file.bodyFile} holds something without a CID, although its signature fits: ${line.slice(0, 80)}`);
 }
 
 function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: VerifyingKey): void {
@@ -124,7 +139,7 @@ function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: 
   if (key.verify(bytes, file.signature)) return;
   throw broken(
     file.signature.length === 64
-      ? `The signature ${file.signatureFile} does not fit ${signed}: one of them was changed, or another key than ${key.id} made it.`
+      ? `The signature does not fit ${signed}: ${signed} or ${file.signatureFile} was changed, or another key than ${key.id} made it.`
       : `${file.signatureFile} is no ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
   );
 }

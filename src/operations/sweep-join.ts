@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../host/cluster.ts";
-import { readPinLine } from "../model/pin.ts";
+import { linesOf, readPinLine } from "../model/pin.ts";
 import { PinTable } from "../model/pin-table.ts";
 import { judgePin, readPinStatus, ruleOf } from "../model/replication.ts";
 import type { PinStatus, ReplicationRule } from "../model/replication.ts";
@@ -78,12 +78,6 @@ class RuleBook {
     const rule = this.#rules[number];
     if (rule === undefined) throw new Error(`no replication rule has the number ${number}`);
     return rule;
-  }
-}
-
-function* linesOf(block: Buffer): Generator<string> {
-  for (const line of block.toString("latin1").split("\n")) {
-    if (line !== "") yield line;
   }
 }
 

@@ -30,22 +30,6 @@ export async function runPreflight(
   );
 }
 
-/** Throws one error (`preflight`) with every failure, where there is one. Warnings do not count. */
-export function refuseFailures(problems: readonly PreflightProblem[]): void {
-  const failures = problems.filter(({ severity }) => severity === "failure");
-  if (failures.length === 0) return;
-  throw new OperatorError({
-    exit: "preflight",
-    what: `${failures.length === 1 ? "One preflight check fails" : `${failures.length} things fail the preflight checks`}.`,
-    remedy: "Mend what is listed, then run again.",
-    problems: failures.map(({ check, what, why, remedy }) => ({
-      subject: check,
-      what: why === undefined ? what : `${what} ${why}`,
-      remedy,
-    })),
-  });
-}
-
 async function runOne(
   check: Check,
   host: HostReader,

@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer, type RequestListener, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { messageOf, OperatorError } from "../errors.ts";
 
@@ -30,17 +30,17 @@ const REQUEST_TIMEOUT_MS = 30_000;
  * then cuts them off. Throws an OperatorError (`preflight`) where the address can't be had.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { listener, stop } = options;
+  const { listener, stop, graceMs = GRACE_MS } = options;
+  const underWay = new Set<ServerResponse>();
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    if (stop.aborted) response.setHeader("connection", "close");
-    // A connection that becomes idle during the stop has no next request to wait for.
-    response.on("close", () => {
-      if (stop.aborted) server.closeIdleConnections();
-    });
+    underWay.add(response);
+    response.once("close", () => underWay.delete(response));
+    if (stop.aborted) announceEnd(response);
     listener(request, response);
   });
   await listen(server, options);
-  return { port: (server.address() as AddressInfo).port, stopped: closeOn(stop, server, options.graceMs) };
+  const { port } = server.address() as AddressInfo;
+  return { port, stopped: closeOn(stop, server, underWay, graceMs) };
 }
 
 function listen(server: Server, { name, host, port }: ServerOptions): Promise<void> {
@@ -54,7 +54,12 @@ function listen(server: Server, { name, host, port }: ServerOptions): Promise<vo
   });
 }
 
-async function closeOn(stop: AbortSignal, server: Server, graceMs = GRACE_MS): Promise<void> {
+async function closeOn(
+  stop: AbortSignal,
+  server: Server,
+  underWay: ReadonlySet<ServerResponse>,
+  graceMs: number,
+): Promise<void> {
   if (!stop.aborted) {
     await new Promise<void>((resolve) => {
       stop.addEventListener("abort", () => resolve(), { once: true });
@@ -63,9 +68,15 @@ async function closeOn(stop: AbortSignal, server: Server, graceMs = GRACE_MS): P
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
+  for (const response of underWay) announceEnd(response);
   const cutOff = setTimeout(() => server.closeAllConnections(), graceMs);
   await closed;
   clearTimeout(cutOff);
+}
+
+/** Otherwise the client would keep the connection for a next request, and the stop would wait for it. */
+function announceEnd(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader("connection", "close");
 }
 
 function explain(error: NodeJS.ErrnoException, name: string, host: string, port: number): OperatorError {

@@ -27,6 +27,8 @@ export interface ServiceState extends Service {
   readonly state: "running" | "absent" | "stopped" | "changed" | "unhealthy" | "foreign";
   /** For a person: what is wrong, or what it is. */
   readonly detail: string;
+  /** True for a foreign container that Compose itself takes for this service's, and so would replace. */
+  readonly claimable: boolean;
 }
 
 /** What of the package is installed and goes into the service image: what `npm pack` ships. */
@@ -46,6 +48,7 @@ export const PACKAGE_LABEL = "land.fx.fula-node.package";
 
 const CONFIG_HASH = "com.docker.compose.config-hash";
 const PROJECT = "com.docker.compose.project";
+const SERVICE = "com.docker.compose.service";
 
 /** Looks at the containers of these services and compares them with the project as rendered. */
 export async function lookAtServices(
@@ -57,7 +60,12 @@ export async function lookAtServices(
 ): Promise<readonly ServiceState[]> {
   const containers = await Promise.all(services.map(({ container }) => host.docker.container(container)));
   if (containers.every((container) => container === null)) {
-    return services.map((service) => ({ ...service, state: "absent", detail: "no such container" }));
+    return services.map((service) => ({
+      ...service,
+      state: "absent",
+      detail: "no such container",
+      claimable: false,
+    }));
   }
   const { name, text, directory } = project;
   const environment = await composeEnvironment(host, context);
@@ -73,6 +81,7 @@ export async function lookAtServices(
       hash: hashes[service.service],
       imageId: images[index]?.id,
       packageHash,
+      project: name,
     }),
   );
 }
@@ -88,11 +97,13 @@ export async function staleScripts(host: HostReader, project: Project): Promise<
   return project.scripts.filter(({ text }, index) => onDisk[index] !== text).map(({ path }) => path);
 }
 
-/** Writes a project's compose file and its scripts, and keeps an older compose file beside it. */
+/** Writes what differs of a project's scripts and compose file, and keeps an older compose file beside it. */
 export async function writeCompose(host: Host, project: Project, keep: string | null): Promise<void> {
-  for (const script of project.scripts)
-    await host.files.writeAtomic(script.path, script.text, { mode: 0o755 });
+  const stale = await staleScripts(host, project);
+  for (const { path, text } of project.scripts.filter((script) => stale.includes(script.path)))
+    await host.files.writeAtomic(path, text, { mode: 0o755 });
   const text = await host.files.readText(project.file);
+  if (text === project.text) return;
   if (text !== null && keep !== null) await host.files.writeAtomic(keep, text, { mode: 0o600 });
   await host.files.writeAtomic(project.file, project.text, { mode: 0o644 });
 }
@@ -146,37 +157,42 @@ async function composeEnvironment(
   return { ...values, FULA_NODE_VERSION: context.version };
 }
 
-/** What a container would be made from today. */
+/** What a container would be made from today, and the project it would be made in. */
 interface Wanted {
+  readonly project: string;
   readonly hash: string | undefined;
   readonly imageId: string | undefined;
   readonly packageHash: string | null;
 }
 
 function judge(service: Service, container: Container | null, wanted: Wanted): ServiceState {
-  if (container === null) return { ...service, state: "absent", detail: "no such container" };
+  const as = (state: ServiceState["state"], detail: string): ServiceState => ({
+    ...service,
+    state,
+    detail,
+    claimable: false,
+  });
+  if (container === null) return as("absent", "no such container");
   const { labels, status, health, image } = container;
   if (!isOurs(container)) {
     const project = labels[PROJECT];
-    return {
-      ...service,
-      state: "foreign",
-      detail: `image ${image}, ${project === undefined ? "no compose project" : `compose project ${project}`}, no label of ours`,
-    };
+    const home = project === undefined ? "no compose project" : `compose project ${project}`;
+    const claimable = project === wanted.project && labels[SERVICE] === service.service;
+    return { ...as("foreign", `image ${image}, ${home}, no label of ours`), claimable };
   }
-  if (status !== "running") return { ...service, state: "stopped", detail: `it is ${status}` };
+  if (status !== "running") return as("stopped", `it is ${status}`);
   if (wanted.hash !== undefined && labels[CONFIG_HASH] !== wanted.hash) {
-    return { ...service, state: "changed", detail: "it was made from other settings" };
+    return as("changed", "it was made from other settings");
   }
   const built = labels[PACKAGE_LABEL];
   if (
     (wanted.imageId ?? container.imageId) !== container.imageId ||
     (built ?? wanted.packageHash) !== wanted.packageHash
   ) {
-    return { ...service, state: "changed", detail: "it was made from an older image" };
+    return as("changed", "it was made from an older image");
   }
-  if (health === "unhealthy") return { ...service, state: "unhealthy", detail: "its healthcheck fails" };
-  return { ...service, state: "running", detail: `running since ${container.startedAt}` };
+  if (health === "unhealthy") return as("unhealthy", "its healthcheck fails");
+  return as("running", `running since ${container.startedAt}`);
 }
 
 async function describeSick(

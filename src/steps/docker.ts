@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { dockerPackages } from "../model/docker-packages.ts";
+import { dockerPackages, packageStatus } from "../model/docker-packages.ts";
 import { poll } from "./master-context.ts";
 
 interface Seen {
@@ -22,10 +22,11 @@ export const docker: StepSpec<Seen, DockerChange> = {
   opensEyes: true,
 
   async probe(host): Promise<Finding<Seen>> {
-    const [engine, compose, program, os] = await Promise.all([
+    const [engine, compose, program, client, os] = await Promise.all([
       host.docker.version(),
       host.docker.composeVersion(),
       host.system.which("dockerd"),
+      host.system.which("docker"),
       host.system.os(),
     ]);
     const evidence = {
@@ -38,7 +39,8 @@ export const docker: StepSpec<Seen, DockerChange> = {
     };
     if (engine !== null && compose !== null) return { state: "ours", seen: { missing: [] }, evidence };
     const packages = dockerPackages(os);
-    const needsEngine = engine === null && program === null;
+    const needsEngine =
+      engine === null && (program === null || client === null || (await isHalfInstalled(host)));
     const needsCompose = compose === null;
     if (packages.kind === "none") {
       if (needsEngine || needsCompose)
@@ -104,3 +106,9 @@ export const docker: StepSpec<Seen, DockerChange> = {
     });
   },
 };
+
+/** True where a run of apt was cut short between unpacking the engine and setting it up. */
+async function isHalfInstalled(host: HostReader): Promise<boolean> {
+  const status = packageStatus((await host.files.readText("/var/lib/dpkg/status")) ?? "", "docker.io");
+  return status !== null && status !== "installed" && status !== "config-files" && status !== "not-installed";
+}

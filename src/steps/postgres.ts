@@ -1,6 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
+import { compareCompose } from "../model/compose.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
 import { driftOf, evidenceOf, lookAtServices, waitHealthy, type Project } from "./compose-services.ts";
 import {
@@ -103,10 +104,11 @@ async function probeHere(
   project: Project,
   image: string,
 ): Promise<Finding<Seen>> {
-  const [states, volume, present] = await Promise.all([
+  const [states, volume, present, file] = await Promise.all([
     lookAtServices(host, context, project, [SERVICE], []),
     host.docker.volume(context.postgresVolume),
     host.docker.image(image),
+    host.files.readText(project.file),
   ]);
   const [state] = states;
   const madeBy =
@@ -119,7 +121,7 @@ async function probeHere(
         : `${volume.name}, ${isOurs(volume) ? "ours" : "no label of ours"}, Postgres ${madeBy ?? "not initialised"}`,
   };
   const seen = { imageMissing: present === null, unhealthy: state?.state === "unhealthy" };
-  const wantedMajor = /:(\d+)/.exec(image)?.[1];
+  const wantedMajor = majorOf(image);
   if (madeBy !== null && wantedMajor !== undefined && madeBy !== wantedMajor) {
     return {
       state: "foreign",
@@ -128,8 +130,9 @@ async function probeHere(
       remedy: `Set POSTGRES_IMAGE to an image of Postgres ${madeBy}, or move the data by dump and restore.`,
     };
   }
-  const adoptable = volume !== null;
-  if (state?.state === "foreign" || (state?.state === "absent" && volume !== null && !isOurs(volume))) {
+  const isTaken = volume !== null && !isOurs(volume) && !isOursByMarker(file, project, context);
+  if (state?.state === "foreign" || (state?.state === "absent" && isTaken)) {
+    const adoptable = volume !== null && (state.state === "absent" || state.claimable);
     const why =
       state.state === "foreign"
         ? `The container ${NAMES.postgres} is not ours (${state.detail}).`
@@ -139,7 +142,9 @@ async function probeHere(
       evidence,
       why,
       remedy:
-        "If it is not needed, rename or remove it; if it holds the pool's database, keep its password in .env.",
+        state.state === "absent" || adoptable
+          ? "If it is not needed, rename or remove it; if it holds the pool's database, keep its password in .env."
+          : `If it is not needed, rename or remove it. If it holds the pool's database in the volume ${context.postgresVolume}, keep its password in .env, remove the container but not the volume, and run again.`,
       ...(adoptable
         ? {
             claim: {
@@ -155,4 +160,15 @@ async function probeHere(
   if (state === undefined || state.state === "absent") return { state: "absent", seen, evidence };
   if (state.state === "running") return { state: "ours", seen, evidence };
   return { state: "drifted", seen, drift: driftOf(states), evidence };
+}
+
+/** The major of an image's tag: "16" of `registry:5000/postgres:16-alpine`; undefined where it can't be told. */
+function majorOf(image: string): string | undefined {
+  return /:(\d+)[^/:]*$/.exec(image.replace(/@.*$/, ""))?.[1];
+}
+
+/** Our compose file names the volume, so a run of ours has made it or was told to adopt it. */
+function isOursByMarker(file: string | null, { text }: Project, { hash }: MasterContext): boolean {
+  const { kind } = compareCompose(file, text, hash);
+  return kind === "same" || kind === "differs";
 }

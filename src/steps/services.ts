@@ -62,7 +62,7 @@ export function services(context: MasterContext, project: Project): StepSpec<See
             .map(({ container, detail }) => `The container ${container} is not ours (${detail}).`)
             .join(" "),
           remedy: "Stop and rename or remove it if it is not needed.",
-          ...(foreign.every(({ detail }) => detail.includes(`compose project ${NAMES.masterProject}`))
+          ...(foreign.every(({ claimable }) => claimable)
             ? { claim: { state: "drifted", seen, drift: driftOf(states), evidence } as const }
             : {}),
         };

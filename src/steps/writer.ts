@@ -3,6 +3,7 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import { compareCompose } from "../model/compose.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
+import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import {
   driftOf,
   evidenceOf,
@@ -14,13 +15,13 @@ import {
   type Project,
   type Service,
 } from "./compose-services.ts";
-import { poll, readValues, type MasterContext } from "./master-context.ts";
+import { poll, readValues, type MasterContext, type Values } from "./master-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
 
 interface Seen {
   readonly missingImages: readonly string[];
-  /** The compose file's name after it was replaced; null: it stays. */
-  readonly rewrite: { readonly keep: string | null } | null;
+  /** The files to write, and the name that the older compose file is kept under; null: all stay. */
+  readonly rewrite: { readonly files: readonly string[]; readonly keep: string | null } | null;
   readonly up: readonly string[];
   readonly restart: readonly string[];
 }
@@ -67,7 +68,7 @@ export function writer(context: MasterContext, project: Project): StepSpec<Seen,
           : [
               {
                 kind: "write-compose",
-                summary: `write ${project.file}`,
+                summary: `write ${rewrite.files.join(", ")}`,
                 path: project.file,
                 keep: rewrite.keep,
               } as const,
@@ -154,24 +155,20 @@ async function probe(host: HostReader, context: MasterContext, project: Project)
         pinset: await describePins(host, values),
       },
     };
-  const elsewhere =
-    context.settings.get("IPFS_CLUSTER_API_ADDR")?.origin !== "default" &&
-    things.length === 0 &&
-    !context.provisionWriter;
+  const elsewhere = things.length === 0 && isNamedElsewhere(values);
   if (elsewhere || things.length > 0 || isHalf(answer)) {
     return {
       state: "foreign",
       evidence,
       why: `A writer is ${elsewhere ? "named in the settings" : "here"}, but it does not work: ${answer.fault}.`,
-      remedy: things.some((thing) => thing.startsWith("unit"))
-        ? `Start it (systemctl start ${NAMES.kuboUnit} ${NAMES.clusterUnit}) and run again.`
-        : "Start or mend it and run again; or remove what is left of it, and run with --provision-writer.",
+      remedy: remedyFor(elsewhere, things),
     };
   }
+  if ((await host.files.readText(project.file)) !== null) return foreignFile(project, evidence);
   const seen: Seen = {
     ...NOTHING,
     missingImages: await missingImages(host, context),
-    rewrite: { keep: null },
+    rewrite: { files: filesOf(project), keep: null },
     up: SERVICES.map(({ service }) => service),
   };
   return { state: "absent", seen, evidence, consent: CONSENT };
@@ -186,14 +183,7 @@ async function probeManaged(
   const comparison = compareCompose(text, project.text, context.hash);
   const states = await lookAtServices(host, context, project, SERVICES, []);
   const evidence = { ...evidenceOf(states), [project.file]: comparison.kind };
-  if (comparison.kind === "not-ours") {
-    return {
-      state: "foreign",
-      evidence,
-      why: `${project.file} was not written by fula-node.`,
-      remedy: "Move it away if it is not needed.",
-    };
-  }
+  if (comparison.kind === "not-ours") return foreignFile(project, evidence);
   const foreign = states.filter(({ state }) => state === "foreign");
   if (foreign.length > 0) {
     const why = foreign
@@ -210,10 +200,10 @@ async function probeManaged(
   const stale = await staleScripts(host, project);
   const sameFile = comparison.kind === "same";
   const keep = text === null || sameFile ? null : keptName(project, text, context.hash);
-  const rewrite = sameFile && stale.length === 0 ? null : { keep };
+  const files = filesOf(project).filter((path) => stale.includes(path) || (!sameFile && path === project.file));
   const seen: Seen = {
     missingImages: await missingImages(host, context),
-    rewrite,
+    rewrite: files.length === 0 ? null : { files, keep },
     up: states
       .filter(({ state }) => state !== "running" && state !== "unhealthy")
       .map(({ service }) => service),
@@ -233,6 +223,33 @@ async function isManaged(host: HostReader, project: Project, context: MasterCont
   if (containers.some((container) => container !== null && isOurs(container))) return true;
   const kind = compareCompose(await host.files.readText(project.file), project.text, context.hash).kind;
   return kind !== "absent" && kind !== "not-ours";
+}
+
+function filesOf({ scripts, file }: Project): readonly string[] {
+  return [...scripts.map(({ path }) => path), file];
+}
+
+function foreignFile({ file }: Project, evidence: Evidence): Finding<Seen> {
+  return {
+    state: "foreign",
+    evidence: { ...evidence, [file]: "no marker of ours in its first line" },
+    why: `${file} was not written by fula-node.`,
+    remedy: "Move it away if it is not needed.",
+  };
+}
+
+/** Other addresses than the defaults, which `.env` holds after any first run. */
+function isNamedElsewhere(values: Values): boolean {
+  const keys = ["IPFS_API_ADDR", "IPFS_CLUSTER_API_ADDR"];
+  return MASTER_SETTINGS.some(({ key, byDefault }) => keys.includes(key) && values(key) !== byDefault);
+}
+
+function remedyFor(elsewhere: boolean, things: readonly string[]): string {
+  if (elsewhere)
+    return "Start or mend it there and run again; or take IPFS_API_ADDR and IPFS_CLUSTER_API_ADDR out of the settings.";
+  return things.some((thing) => thing.startsWith("unit"))
+    ? `Start it (systemctl start ${NAMES.kuboUnit} ${NAMES.clusterUnit}) and run again.`
+    : "Start or mend it and run again; or remove what is left of it, and run with --provision-writer.";
 }
 
 function isHalf({ kubo, cluster }: WriterAnswer): boolean {

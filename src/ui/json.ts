@@ -15,6 +15,7 @@ export function createJson(streams: Streams): Reporter {
     close: () => Promise.resolve(),
     table,
     note: () => undefined,
+    progress: () => undefined,
     result: ({ data }) => streams.out(JSON.stringify({ ...data, warnings })),
     error: ({ exit, what, why, remedy, changed, problems }, exitCode) =>
       streams.err(

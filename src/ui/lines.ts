@@ -9,6 +9,7 @@ export interface Streams {
 }
 
 const PROGRESS_EVERY_MS = 2000;
+const LONG_PROGRESS_EVERY_MS = 10_000;
 
 /**
  * Plain lines for logs, cron and CI: one when a change begins, one when it is done, and its progress at
@@ -16,6 +17,7 @@ const PROGRESS_EVERY_MS = 2000;
  */
 export function createLines(streams: Streams, now: () => number): Reporter {
   let lastProgress = 0;
+  let lastLongProgress = 0;
   const isSoon = (): boolean => {
     const elapsed = now() - lastProgress;
     return elapsed >= 0 && elapsed < PROGRESS_EVERY_MS;
@@ -52,6 +54,11 @@ export function createLines(streams: Streams, now: () => number): Reporter {
     listen: show,
     table,
     note: streams.out,
+    progress: (line) => {
+      if (now() - lastLongProgress < LONG_PROGRESS_EVERY_MS) return;
+      lastLongProgress = now();
+      streams.out(line);
+    },
     result: ({ lines }) => {
       for (const line of lines) streams.out(line);
     },

@@ -10,8 +10,10 @@ export interface Result {
 /** Shows a run to whoever watches: a person at a terminal, a log, or a program. */
 export interface Reporter {
   readonly listen: Listener;
-  /** A line that is neither result nor error: progress, a note. */
+  /** A line that is neither result nor error: a note. */
   note(line: string): void;
+  /** How far a long run is: on a terminal in place of the line before, in a log every ten seconds. */
+  progress(line: string): void;
   result(result: Result): void;
   /** Rows as lines for a Result: columns aligned, 80 characters wide. */
   table(rows: readonly (readonly string[])[]): readonly string[];

@@ -103,7 +103,9 @@ interface Row {
 function newRow(step: string, title: string, now: () => number): Row {
   const startedMs = now();
   let settle: Row["settle"] = () => undefined;
-  const settled = new Promise<boolean>((resolve) => (settle = resolve));
+  const settled = new Promise<{ readonly succeeded: boolean; readonly tookMs: number }>((resolve) => {
+    settle = (succeeded) => resolve({ succeeded, tookMs: now() - startedMs });
+  });
   let said = "";
   let task: Task | null = null;
   let output: ProcessOutput | null = null;
@@ -121,8 +123,8 @@ function newRow(step: string, title: string, now: () => number): Row {
       const work = async (_context: unknown, own: Task): Promise<void> => {
         task = own;
         own.output = said;
-        const succeeded = await settled;
-        own.title = succeeded ? `${title} (${duration(now() - startedMs)})` : `${title}: failed`;
+        const { succeeded, tookMs } = await settled;
+        own.title = succeeded ? `${title} (${duration(tookMs)})` : `${title}: failed`;
         if (!succeeded) throw new Error(own.title);
       };
       await new Listr([{ title, task: work }], {

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 import type { PlanItem } from "../engine/events.ts";
-import type { OperatorError } from "../errors.ts";
+import type { ExitName, OperatorError } from "../errors.ts";
 
 const WIDTH = 80;
 const NARROWEST_CELL = 24;
@@ -80,9 +80,27 @@ export function errorLines(error: OperatorError, exitCode: number): readonly str
     ...(problems.length === 0 ? [] : [""]),
     ...(further === undefined ? [] : paragraph("To do:   ", further, 2)),
     ...paragraph("Changed: ", changed ?? "nothing.", 2),
-    `  Exit code ${exitCode} (${error.exit}).`,
+    `  Exit code ${exitCode} (${error.exit}): ${MEANINGS[error.exit]}.`,
   ];
 }
+
+/** The exit codes in words; a script sees the number only. */
+const MEANINGS: Record<ExitName, string> = {
+  ok: "done",
+  bug: "a bug in fula-node",
+  usage: "the command line can't be understood",
+  pending: "something is still to be done",
+  settings: "a setting is missing or wrong",
+  preflight: "this machine is not ready",
+  foreign: "something of somebody else is in the way",
+  drift: "something differs that is not mended unasked",
+  locked: "another run is at work",
+  interrupted: "stopped part-way; running again is safe",
+  unhealthy: "applied, but it does not work",
+  integrity: "something was altered; do not try again before you know what",
+  unavailable: "something does not answer; try again later",
+  newer: "a newer version of fula-node made this",
+};
 
 /** A text without colours, cursor movements and other control characters; line breaks and tabs become plain ones. */
 export function printable(text: string): string {
@@ -94,7 +112,9 @@ export function printable(text: string): string {
 
 /** The same as one line: of a progress bar that draws over itself, the last state. */
 export function oneLine(text: string): string {
-  return printable(text).trim().replaceAll(/\s*\n\s*/g, " ");
+  return printable(text)
+    .trim()
+    .replaceAll(/\s*\n\s*/g, " ");
 }
 
 /** A duration for people: `0.4 s`, `2 min 5 s`. */

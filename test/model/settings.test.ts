@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type EnvFile, parseEnvFile } from "../../src/model/env-file.ts";
 import { RULES } from "../../src/model/rule.ts";
@@ -112,7 +112,7 @@ describe("resolveSettings", () => {
   });
 
   it("tells where a saved value is unclear, and is content with a flag instead", () => {
-    const text = "# comment\nOPTION=\"pa$word\"\n";
+    const text = '# comment\nOPTION="pa$word"\n';
     expect(resolve({}, {}, text).problems).toEqual([
       {
         subject: "OPTION",
@@ -124,7 +124,9 @@ describe("resolveSettings", () => {
   });
 
   it("shows no secret in any problem, whatever is wrong with it and wherever it comes from", () => {
-    const secrets = fc.string({ unit: "binary", minLength: 4, maxLength: 40 }).filter((text) => /[^ -~]|['$#\\]/.test(text));
+    const secrets = fc
+      .string({ unit: "binary", minLength: 4, maxLength: 40 })
+      .filter((text) => /[^ -~]|['$#\\]/.test(text));
     fc.assert(
       fc.property(secrets, fc.boolean(), (secret, byFlag) => {
         const value = `hush-${secret}`.slice(0, 7) + secret;
@@ -143,7 +145,9 @@ describe("resolveSettings", () => {
     ["SOMETHING_ELSE", "The README lists the settings."],
     ["X".repeat(100_000), "The README lists the settings."],
   ])("answers the unknown key %.20s", (key, remedy) => {
-    expect(resolve({ [key]: "x" }).problems).toEqual([{ subject: key, what: `${key} is no setting of this command.`, remedy }]);
+    expect(resolve({ [key]: "x" }).problems).toEqual([
+      { subject: key, what: `${key} is no setting of this command.`, remedy },
+    ]);
   });
 });
 

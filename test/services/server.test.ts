@@ -55,7 +55,7 @@ describe("startServer", () => {
     stop.abort();
     await expect(fetchText(server)).rejects.toThrow("ECONNREFUSED");
     gate.resolve();
-    expect(await underWay).toMatchObject({ statusCode: 200, text: "done" });
+    expect(await underWay).toMatchObject({ statusCode: 200, text: "done", headers: { connection: "close" } });
     await server.stopped;
   });
 

@@ -1,18 +1,33 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
+
+const MARKS = [..."$#'\"`\\=:%!&;~*.-", "$$", "${B}", "$(x)", " #", "\t#", "# ", "\\n", "\\'", '\\"', "\\\\"];
+const BLANKS = [" ", "\t", "\n", "\r", "\r\n", "\v", "\u00A0", "\u0085", "\u2003", "\u2028", "\uFEFF"];
+const ODD = ["\0", "\u0007", "\u001B[31m", "\uFFFD", "\uD83D", "\u00E9", "e\u0301", "\u{1F511}", "\u05D0"];
+const WORDS = ["A", "x", "0", "y z", "export ", "A="];
+const WHOLE = ["", "true", "null", "0x10", "1e3", "- a", "{a: b}", "x".repeat(70_000)];
 
 /** Values as operators give them, thick with what files and shells give a meaning. */
 export const anyValue = fc.oneof(
-  { weight: 3, arbitrary: pieces() },
+  { weight: 3, arbitrary: joined([...MARKS, ...BLANKS, ...ODD, ...WORDS], 10) },
   fc.string({ unit: "binary", maxLength: 20 }),
   fc.string({ unit: "grapheme", maxLength: 20 }),
-  fc.constantFrom("", " ", "'", '"', "\\", "#", "$", "`", "x".repeat(70_000), "true", "null", "~", "0x10", "1e3", "- a", "{a: b}"),
+  fc.constantFrom(...WHOLE, ...MARKS, ...BLANKS),
 );
 
-function pieces() {
-  const piece = fc.constantFrom(
-    ...["a", "B", "0", " ", "\t", "$", "$$", "${A}", "$(x)", "#", " #", "'", '"', "`", "\\", "\\\\", "\\n", "=", ":", "%"],
-    ...["!", "&", ";", "~", "*", "\n", "\r", "\r\n", "\0", "\u0007", "\u001B[31m", "\u00A0", "\u0085", "\u2003"],
-    ...["\u2028", "\uFEFF", "\uFFFD", "\uD83D", "\u00E9", "e\u0301", "\u{1F511}", "\u05D0", "export ", "A="],
-  );
-  return fc.array(piece, { maxLength: 10 }).map((parts) => parts.join(""));
+const ASSIGNMENTS = ["\nA=", "\nB=", "\nexport A=", "\n B=", "\nC =", "\r\nA="];
+
+/** Texts made of what `.env` files are made of, and of what breaks them. */
+export const anyEnvText = fc
+  .array(
+    fc.oneof(
+      { weight: 2, arbitrary: fc.constantFrom(...ASSIGNMENTS) },
+      { weight: 2, arbitrary: fc.constantFrom(...WORDS, "\n", "\r\n", "'", '"') },
+      fc.constantFrom(...MARKS, ...BLANKS, "\u00E9", "\0"),
+    ),
+    { maxLength: 16 },
+  )
+  .map((parts) => parts.join(""));
+
+function joined(parts: readonly string[], maxLength: number): fc.Arbitrary<string> {
+  return fc.array(fc.constantFrom(...parts), { maxLength }).map((chosen) => chosen.join(""));
 }

@@ -62,7 +62,9 @@ export function readComposeProject(project: FakeProject): WantedProject {
     containers: active.map(([service, spec]) => ({
       service,
       configHash: createHash("sha256")
-        .update(JSON.stringify({ ...spec, environment: environmentOf(spec.environment, project.environment) }))
+        .update(
+          JSON.stringify({ ...spec, environment: environmentOf(spec.environment, project.environment) }),
+        )
         .digest("hex"),
       container: containerOf(project, service, spec, volumeName),
     })),
@@ -108,7 +110,7 @@ function environmentOf(value: unknown, handedOn: Readonly<Record<string, string>
   if (typeof value !== "object" || value === null || Array.isArray(value)) return pairs(value);
   const entries = Object.entries(value).flatMap(([key, one]) => {
     const text: unknown = one ?? handedOn[key];
-    return text === undefined ? [] : [[key, String(text)]];
+    return text === undefined ? [] : [[key, typeof text === "string" ? text : JSON.stringify(text)]];
   });
   return Object.fromEntries(entries) as Record<string, string>;
 }

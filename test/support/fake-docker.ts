@@ -17,6 +17,7 @@ interface FakeVolume {
 }
 
 const PROJECT = "com.docker.compose.project";
+const SERVICE = "com.docker.compose.service";
 const CONFIG_HASH = "com.docker.compose.config-hash";
 
 /** The engine of a fake host: up and empty, until a test says otherwise. */
@@ -231,7 +232,8 @@ export class FakeDocker implements Docker {
       ...container.labels,
       [CONFIG_HASH]: configHash,
     };
-    if (there !== undefined && there.labels[PROJECT] !== labels[PROJECT]) {
+    const isItsOwn = [PROJECT, SERVICE].every((label) => there?.labels[label] === labels[label]);
+    if (there !== undefined && !isItsOwn) {
       throw unavailable(
         "docker compose up failed.",
         `the container name ${container.name} is already in use`,

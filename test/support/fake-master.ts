@@ -15,8 +15,10 @@ export const NODE_PATH = "/usr/bin/node";
 
 const LAYOUT = masterLayout(MASTER_BASE_DIR);
 const DATA_PATH = "/var/lib/postgresql/data";
-const KUBO_ID = "12D3KooWKuboKuboKuboKuboKuboKuboKuboKuboKuboKuboKubo";
-const CLUSTER_ID = "12D3KooWPeerPeerPeerPeerPeerPeerPeerPeerPeerPeerPeer";
+/** The peer id of every fake kubo. */
+export const KUBO_ID = "12D3KooWKuboKuboKuboKuboKuboKuboKuboKuboKuboKuboKubo";
+/** The peer id of every fake ipfs-cluster. */
+export const CLUSTER_ID = "12D3KooWPeerPeerPeerPeerPeerPeerPeerPeerPeerPeerPeer";
 const ENGINE = {
   version: "26.1.5",
   apiVersion: "1.45",
@@ -173,7 +175,8 @@ export class FakeMaster extends FakeHost {
   #roleHere(host: string): Role | null {
     const container = this.docker.engine === null ? undefined : this.docker.boxes.get(NAMES.postgres);
     if (host !== "127.0.0.1" || container?.status !== "running") return null;
-    return JSON.parse(this.files.textOf(`${volumeOf(container)}/role.json`)) as Role;
+    const role = this.files.tree.get(`${volumeOf(container)}/role.json`);
+    return role === undefined ? null : (JSON.parse(role.text) as Role);
   }
 
   #query(sql: string): readonly Record<string, unknown>[] {

@@ -39,6 +39,11 @@ export function expectExit(result: ExecResult, exitCode: number): void {
   expect(result.exitCode, `${result.stdout}\n${result.stderr}`).toBe(exitCode);
 }
 
+/** What a run said on stderr, on one line: where lines break is for the reader's width. */
+export function told({ stderr }: ExecResult): string {
+  return stderr.replaceAll(/\s+/g, " ");
+}
+
 /** `.env` of the master as pairs. */
 export async function readEnv(box: Box): Promise<Readonly<Record<string, string>>> {
   const text = await box.readFile("/opt/fula-master/.env");

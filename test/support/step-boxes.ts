@@ -82,7 +82,7 @@ export const MOMENTS: readonly KillMoment[] = ["before", "during", "after"];
 export type Make = () => Promise<FakeHost>;
 
 /** How a run is watched, and whether the operator named the step with `--adopt`. */
-export interface ConvergeOptions {
+interface ConvergeOptions {
   readonly outlet?: Outlet;
   readonly adopt?: boolean;
 }

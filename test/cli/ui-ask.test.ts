@@ -1,0 +1,71 @@
+import { PassThrough } from "node:stream";
+import { describe, expect, it } from "vitest";
+import { OperatorError } from "../../src/errors.ts";
+import { createQuestions } from "../../src/ui/ask.ts";
+
+function makeQuestions() {
+  const input = new PassThrough();
+  const output = new PassThrough();
+  let shown = "";
+  output.on("data", (chunk: Buffer) => (shown += chunk.toString()));
+  return { input, questions: createQuestions(input, output), shown: () => shown };
+}
+
+describe("questions", () => {
+  it.each([
+    ["\n", true, true],
+    ["\n", false, false],
+    ["y\n", false, true],
+    ["YES\n", false, true],
+    [" n \n", true, false],
+    ["no\n", true, false],
+  ])("take %j for an answer", async (typed, byDefault, answer) => {
+    const { input, questions, shown } = makeQuestions();
+    const asked = questions.confirm("Go on?", byDefault);
+    input.write(typed);
+    expect(await asked).toBe(answer);
+    expect(shown()).toBe(`Go on? [${byDefault ? "Y/n" : "y/N"}] `);
+  });
+
+  it("ask again after an answer that is none", async () => {
+    const { input, questions, shown } = makeQuestions();
+    const asked = questions.confirm("Go on?", true);
+    input.write("maybe\n");
+    await new Promise((resolve) => setImmediate(resolve));
+    input.write("n\n");
+    expect(await asked).toBe(false);
+    expect(shown().split("Go on?")).toHaveLength(3);
+  });
+
+  it.each([
+    ["my pool\n", "my pool"],
+    ["\n", "fula"],
+  ])("take the text %j", async (typed, answer) => {
+    const { input, questions } = makeQuestions();
+    const asked = questions.text("Name of the pool", "fula");
+    input.write(typed);
+    expect(await asked).toBe(answer);
+  });
+
+  it("throw where the input ends without an answer, instead of waiting for ever", async () => {
+    const { input, questions } = makeQuestions();
+    const asked = questions.confirm("Go on?", true);
+    input.end();
+    const thrown: unknown = await asked.catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(OperatorError);
+    expect((thrown as OperatorError).exit).toBe("pending");
+  });
+
+  it("make a signal of ctrl-C, which a terminal gives as a key", async () => {
+    const input = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => undefined });
+    const output = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
+    output.resume();
+    const interrupted = new Promise<void>((resolve) => {
+      const questions = createQuestions(input, output, resolve);
+      questions.confirm("Go on?", true).catch(() => undefined);
+    });
+    input.write("\u0003");
+    await interrupted;
+    input.end();
+  });
+});

@@ -1,0 +1,132 @@
+import { describe, expect, it } from "vitest";
+import { parseAssignments, readMasterSettings } from "../../src/commands/master-settings-source.ts";
+import type { World } from "../../src/commands/world.ts";
+import { OperatorError } from "../../src/errors.ts";
+
+const ENV_FILE = "/opt/fula-master/.env";
+
+function world(options: {
+  readonly text?: string | null;
+  readonly uid?: number;
+  readonly failure?: Error;
+  readonly hostname?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+}): World {
+  const readText = (): Promise<string | null> =>
+    options.failure === undefined ? Promise.resolve(options.text ?? null) : Promise.reject(options.failure);
+  return {
+    host: { system: { uid: () => options.uid ?? 0 }, files: { readText } },
+    hostname: options.hostname ?? "box",
+    environment: options.environment ?? {},
+  } as unknown as World;
+}
+
+async function refusal(work: () => unknown): Promise<OperatorError> {
+  try {
+    await work();
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return thrown;
+    throw thrown;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("parseAssignments", () => {
+  it("splits at the first =, and keeps the value as it is", () => {
+    expect([...parseAssignments(["A=b=c", "B= x ", "C=", "D=two\nlines", "A=b=c"])]).toEqual([
+      ["A", "b=c"],
+      ["B", " x "],
+      ["C", ""],
+      ["D", "two\nlines"],
+    ]);
+  });
+
+  it("names every flag that is wrong, and shows no value", async () => {
+    const error = await refusal(() => parseAssignments(["hush", "=hush", "A=1", "A B=hush", "A=hush"]));
+    expect(error.exit).toBe("usage");
+    expect(error.problems.map(({ what }) => what)).toEqual([
+      "The first --set is not of the form KEY=VALUE.",
+      "The second --set is not of the form KEY=VALUE.",
+      "The 4th --set is not of the form KEY=VALUE.",
+      "A is given two different values by --set.",
+    ]);
+    expect(JSON.stringify([error, error.message])).not.toContain("hush");
+  });
+});
+
+describe("readMasterSettings", () => {
+  it("takes flags over the environment over .env over defaults", async () => {
+    const text = "KEEP=1\nWEBUI_PORT=3003\nPOSTGRES_DB=saved\n";
+    const environment = { WEBUI_PORT: "3002", POSTGRES_DB: "", KEEP: "2" };
+    const { settings, problems } = await readMasterSettings(
+      world({ text, environment }),
+      ENV_FILE,
+      new Map([["KEEP", "3"]]),
+    );
+    expect(problems).toEqual([]);
+    expect(["KEEP", "WEBUI_PORT", "POSTGRES_DB", "REPL_MIN"].map((key) => settings.get(key))).toEqual([
+      { value: "3", origin: "flag" },
+      { value: "3002", origin: "environment" },
+      { value: "saved", origin: "saved" },
+      { value: "2", origin: "default" },
+    ]);
+  });
+
+  it("gives conflicts beside the problems of single keys", async () => {
+    const { problems } = await readMasterSettings(
+      world({ text: "KEEP=none\nWEBUI_PORT=6000\n" }),
+      ENV_FILE,
+      new Map([["TYPO", "x"]]),
+    );
+    expect(problems.map(({ subject }) => subject)).toEqual(["TYPO", "KEEP", "WEBUI_PORT"]);
+  });
+
+  it.each([
+    ["box-1.example", "box-1.example"],
+    ["-b\u00F6x", "b-x"],
+    ["---", "master"],
+    ["x".repeat(80), "x".repeat(64)],
+  ])("names the peer of the host %s", async (hostname, name) => {
+    const { settings, problems } = await readMasterSettings(world({ hostname }), ENV_FILE, new Map());
+    expect(problems).toEqual([]);
+    expect(settings.get("CLUSTER_PEERNAME")).toEqual({ value: name, origin: "default" });
+  });
+
+  it("refuses a file that makes no sense by its line, without showing it", async () => {
+    const error = await refusal(() =>
+      readMasterSettings(world({ text: "KEEP=1\nPOSTGRES_PASSWORD='hush\n" }), ENV_FILE, new Map()),
+    );
+    expect(error.exit).toBe("settings");
+    expect(error.what).toBe(
+      "Line 2 of /opt/fula-master/.env can't be understood: POSTGRES_PASSWORD can't be read: the quote that opens its value is never closed.",
+    );
+    expect(error.remedy).toBeDefined();
+    expect(JSON.stringify([error, error.message])).not.toContain("hush");
+  });
+
+  it("refuses a file that can't be read as one of settings, and keeps the cause", async () => {
+    const failure = new OperatorError({
+      exit: "unavailable",
+      what: "Cannot read it.",
+      why: "it is no UTF-8 text",
+    });
+    const error = await refusal(() => readMasterSettings(world({ failure }), ENV_FILE, new Map()));
+    expect([error.exit, error.what, error.why, error.cause]).toEqual([
+      "settings",
+      "/opt/fula-master/.env is there, but can't be read.",
+      "it is no UTF-8 text",
+      failure,
+    ]);
+  });
+
+  it("lets a bug through as it is", async () => {
+    const failure = new TypeError("a bug");
+    await expect(readMasterSettings(world({ failure }), ENV_FILE, new Map())).rejects.toBe(failure);
+  });
+
+  it("does not look at .env without root", async () => {
+    const failure = new Error("not to be read");
+    const { problems } = await readMasterSettings(world({ uid: 1000, failure }), ENV_FILE, new Map());
+    expect(problems).toEqual([]);
+  });
+});

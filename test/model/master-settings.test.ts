@@ -1,0 +1,184 @@
+import { describe, expect, it } from "vitest";
+import { parseEnvFile } from "../../src/model/env-file.ts";
+import { editEnvText, newEnvText } from "../../src/model/env-template.ts";
+import { quoteValue } from "../../src/model/env-value.ts";
+import { findConflicts } from "../../src/model/master-conflicts.ts";
+import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
+import { resolveSettings } from "../../src/model/settings.ts";
+
+/** As the bash installer and its operators left one, with keys that only upstream's programs know. */
+const UPSTREAM = `# written by join-as-master.sh
+POSTGRES_HOST=127.0.0.1
+POSTGRES_PORT=5432
+POSTGRES_DB=pinning_service
+POSTGRES_USER=pinning_user
+POSTGRES_PASSWORD=Zm9vYmFyYmF6cXV4
+POSTGRES_SSL=false
+POSTGRES_MAX_CONNECTIONS=25
+SYSTEM_KEY="0123456789abcdef0123456789abcdef"
+PINNING_SYSTEM_KEY="0123456789abcdef0123456789abcdef"
+JWT_SECRET=c29tZSBzZWNyZXQgdGhhdCBzaWducw==
+SESSION_SECRET=YW5vdGhlciBzZWNyZXQgdGhhdCBzaWducw==
+ENCRYPTION_KEY=${"0a".repeat(32)}
+PINNING_SERVICE_URL=http://localhost:6000
+S3_INTERNAL_URL=http://127.0.0.1:9000
+MAINNET_REWARDS_URL=http://127.0.0.1:5667
+WEBUI_PORT=3001
+BIND_HOST=127.0.0.1
+GOOGLE_CLIENT_ID=1234-abc.apps.googleusercontent.com
+GOOGLE_ADDITIONAL_AUDIENCES=
+ADMIN_EMAILS=ops@example.com,root@example.com
+VAULT_ADDRESS=
+BASE_RPC_URL=https://mainnet.base.org
+ETHERSCAN_API_KEY=
+FREE_TIER_BYTES=524288000
+FULA_PER_GB_MONTH=3
+REFERRAL_BONUSES_ENABLED=true
+BILLING_IDEMPOTENCY=true
+CRON_LEADER_LEASE=true
+DAG_IMPORT_MAX_CAR_BYTES=838860800
+IPFS_API_ADDR=/ip4/127.0.0.1/tcp/5001
+IPFS_CLUSTER_API_ADDR=/ip4/127.0.0.1/tcp/9094
+FULA_BUCKET_ROOT_CAS=false
+REPL_MIN=2
+KEEP=28
+`;
+
+function resolve(text: string, flags: Readonly<Record<string, string>> = {}) {
+  const saved = parseEnvFile(text);
+  if (!saved.ok) throw new Error(`line ${saved.line}: ${saved.what}`);
+  return resolveSettings(MASTER_SETTINGS, { flags: new Map(Object.entries(flags)), environment: {}, saved });
+}
+
+describe("the settings of a master", () => {
+  it("have defaults that keep their own rules and can be written", () => {
+    for (const { key, byDefault, rule } of MASTER_SETTINGS) {
+      if (byDefault === undefined) continue;
+      expect([key, rule.holds(byDefault), quoteValue(byDefault)]).toEqual([key, true, byDefault]);
+    }
+    expect(resolve("").problems).toEqual([]);
+    expect(findConflicts(resolve("").settings)).toEqual([]);
+  });
+
+  it("are each there once, told in one line, and mint nothing that their rule refuses", () => {
+    const keys = MASTER_SETTINGS.map(({ key }) => key);
+    expect(new Set(keys).size).toBe(keys.length);
+    for (const { key, about, minted, byDefault, secret, rule } of MASTER_SETTINGS) {
+      expect(key).toMatch(/^[A-Z][A-Z0-9_]*$/);
+      expect(about).toMatch(/^\S[^\n#]*\S$/);
+      if (minted === undefined) continue;
+      const length = minted.kind === "hex" ? 2 * minted.bytes : minted.characters;
+      expect([key, secret, byDefault, rule.holds("a".repeat(length))]).toEqual([key, true, undefined, true]);
+    }
+  });
+
+  it("hide whatever has a secret's name, and bind what data is made with", () => {
+    const hidden = MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key);
+    const named = MASTER_SETTINGS.map(({ key }) => key).filter((key) =>
+      /PASSWORD|SECRET|_KEY|AUTH$/.test(key),
+    );
+    expect(hidden).toEqual(expect.arrayContaining(named));
+    expect(MASTER_SETTINGS.filter(({ bindsData }) => bindsData === true).map(({ key }) => key)).toEqual([
+      "CLUSTER_SECRET",
+      "POSTGRES_PASSWORD",
+      "JWT_SECRET",
+      "SESSION_SECRET",
+      "ENCRYPTION_KEY",
+    ]);
+  });
+
+  it("take an .env of upstream's as it is", () => {
+    const { settings, problems } = resolve(UPSTREAM);
+    expect(problems).toEqual([]);
+    expect(findConflicts(settings)).toEqual([]);
+    expect(settings.get("SYSTEM_KEY")).toEqual({
+      value: "0123456789abcdef0123456789abcdef",
+      origin: "saved",
+    });
+    expect(settings.has("VAULT_ADDRESS")).toBe(false);
+  });
+
+  it.each(["disabled", "DISABLED"])("refuse the SYSTEM_KEY %s, without showing it", (key) => {
+    for (const { problems } of [resolve("", { SYSTEM_KEY: key }), resolve(`SYSTEM_KEY=${key}\n`)]) {
+      expect(problems.map(({ subject }) => subject)).toEqual(["SYSTEM_KEY"]);
+      expect(problems[0]?.what).toContain("(8 characters, not shown)");
+    }
+  });
+});
+
+describe("findConflicts", () => {
+  const conflicts = (flags: Readonly<Record<string, string>>) =>
+    findConflicts(resolve("", flags).settings).map(({ what }) => what);
+
+  it.each([
+    ["2", "3"],
+    ["2", "2"],
+    ["-1", "-1"],
+  ])("lets the factors %s and %s be", (least, most) => {
+    expect(conflicts({ CLUSTER_REPLICATION_MIN: least, CLUSTER_REPLICATION_MAX: most })).toEqual([]);
+  });
+
+  it.each([
+    [{ CLUSTER_REPLICATION_MIN: "10", CLUSTER_REPLICATION_MAX: "9" }, /\(10\) is above .*\(9\)/],
+    [{ CLUSTER_REPLICATION_MIN: "2" }, /-1 goes for both or for none/],
+    [{ CLUSTER_REPLICATION_MAX: "2" }, /-1 goes for both or for none/],
+    [{ WEBUI_PORT: "6000" }, /WEBUI_PORT and PINNING_API_PORT are both 6000/],
+    [{ PINNING_API_PORT: "5432" }, /PINNING_API_PORT and POSTGRES_PORT are both 5432/],
+  ])("finds %j", (flags, what) => {
+    expect(conflicts(flags)).toEqual([expect.stringMatching(what)]);
+  });
+
+  it("leaves the port of a database elsewhere out of it", () => {
+    expect(conflicts({ POSTGRES_HOST: "db.example", PINNING_API_PORT: "5432" })).toEqual([]);
+  });
+
+  it("says nothing about a value that has a problem of its own", () => {
+    expect(conflicts({ CLUSTER_REPLICATION_MIN: "many", WEBUI_PORT: "x", PINNING_API_PORT: "x" })).toEqual(
+      [],
+    );
+  });
+});
+
+describe("the text of .env", () => {
+  const values = new Map([
+    ["OF_OURS", "1.2.3"],
+    ["POSTGRES_PORT", "5433"],
+    ["CLUSTERNAME", "it's a pool"],
+  ]);
+
+  it("lists settings in the table's order, each below what it is for", () => {
+    expect(newEnvText(MASTER_SETTINGS, values)).toMatchInlineSnapshot(`
+      "# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
+      # a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
+      # they are. After a change: run fula-node join-as-master again.
+
+      # the pool's name: every node of a pool has the same
+      CLUSTERNAME="it's a pool"
+
+      # the database's port
+      POSTGRES_PORT=5433
+
+      OF_OURS=1.2.3
+      "
+    `);
+  });
+
+  it("says of an .env of upstream's nothing new but what is given", () => {
+    expect(
+      editEnvText(
+        UPSTREAM,
+        new Map([
+          ["WEBUI_PORT", "3002"],
+          ["VAULT_ADDRESS", "0x1"],
+        ]),
+      ),
+    ).toBe(
+      UPSTREAM.replace("WEBUI_PORT=3001", "WEBUI_PORT=3002").replace("VAULT_ADDRESS=", "VAULT_ADDRESS=0x1"),
+    );
+    expect(editEnvText(UPSTREAM, new Map())).toBe(UPSTREAM);
+  });
+
+  it("throws for a text that makes no sense", () => {
+    expect(() => editEnvText("A=1\nB\n", values)).toThrow(/^line 2: /);
+  });
+});

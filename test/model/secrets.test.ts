@@ -1,0 +1,106 @@
+import { describe, expect, it } from "vitest";
+import { RULES } from "../../src/model/rule.ts";
+import { decideSecret, type SecretFacts, type SecretVerdict } from "../../src/model/secrets.ts";
+import type { SettingSpec } from "../../src/model/settings.ts";
+
+const about = "for the test";
+const OPTION: SettingSpec = { key: "OPTION", about, rule: RULES.any };
+const PORT: SettingSpec = { key: "PORT", about, rule: RULES.port, byDefault: "1" };
+const TOKEN: SettingSpec = { key: "TOKEN", about, rule: RULES.any, secret: true };
+const PASSWORD: SettingSpec = {
+  ...TOKEN,
+  key: "PASSWORD",
+  bindsData: true,
+  minted: { kind: "token", characters: 40 },
+};
+const KEY: SettingSpec = { ...PASSWORD, key: "KEY", bindsData: false };
+
+const NOTHING = { setting: undefined, saved: undefined, container: undefined, dataLives: false };
+const container = { name: "postgres-pinning", value: "old" };
+const byFlag = { value: "given", origin: "flag" } as const;
+const kept = { value: "old", origin: "saved" } as const;
+const byDefault = { value: "1", origin: "default" } as const;
+
+const CASES: readonly (readonly [string, Partial<SecretFacts> & { spec: SettingSpec }, SecretVerdict])[] = [
+  ["a saved one is kept", { spec: PASSWORD, setting: kept, saved: "old", dataLives: true }, { kind: "keep" }],
+  [
+    "the same one by flag is kept",
+    { spec: PASSWORD, setting: { ...byFlag, value: "old" }, saved: "old", dataLives: true },
+    { kind: "keep" },
+  ],
+  [
+    "a given one is written where nothing lives",
+    { spec: PASSWORD, setting: byFlag, saved: "old" },
+    { kind: "write-given" },
+  ],
+  [
+    "a given one is written where none was kept",
+    { spec: PASSWORD, setting: byFlag, dataLives: true },
+    { kind: "write-given" },
+  ],
+  [
+    "a given one replaces none that data was made with",
+    { spec: PASSWORD, setting: byFlag, saved: "old", dataLives: true },
+    { kind: "would-replace" },
+  ],
+  [
+    "nor one that only a container knows",
+    { spec: PASSWORD, setting: byFlag, container, dataLives: true },
+    { kind: "would-replace" },
+  ],
+  [
+    "a key that no data was made with can be replaced",
+    { spec: KEY, setting: byFlag, saved: "old", dataLives: true },
+    { kind: "write-given" },
+  ],
+  [
+    "a token of elsewhere can be replaced",
+    { spec: TOKEN, setting: byFlag, saved: "old", dataLives: true },
+    { kind: "write-given" },
+  ],
+  [
+    "a setting can be replaced",
+    { spec: OPTION, setting: byFlag, saved: "old", dataLives: true },
+    { kind: "write-given" },
+  ],
+  ["one is minted on a bare box", { spec: PASSWORD }, { kind: "mint" }],
+  ["none is minted over data that lives", { spec: PASSWORD, dataLives: true }, { kind: "lost" }],
+  ["nor a key", { spec: KEY, dataLives: true }, { kind: "lost" }],
+  [
+    "a container knows it",
+    { spec: PASSWORD, container, dataLives: true },
+    { kind: "recover", container: container.name },
+  ],
+  [
+    "a container knows it, and no data lives",
+    { spec: PASSWORD, container },
+    { kind: "recover", container: container.name },
+  ],
+  [
+    "what a container knows goes before a default",
+    { spec: PORT, setting: byDefault, container },
+    { kind: "recover", container: container.name },
+  ],
+  ["a default is written", { spec: PORT, setting: byDefault }, { kind: "write-given" }],
+  ["an option that nobody gave stays out", { spec: OPTION, dataLives: true }, { kind: "leave-out" }],
+  ["so does a token", { spec: TOKEN }, { kind: "leave-out" }],
+];
+
+describe("decideSecret", () => {
+  it.each(CASES)("%s", (_name, facts, verdict) => {
+    expect(decideSecret({ ...NOTHING, ...facts })).toEqual(verdict);
+  });
+
+  it("never mints or replaces over data that lives, whatever is known", () => {
+    for (const setting of [undefined, byFlag, kept, byDefault]) {
+      for (const saved of [undefined, "old"]) {
+        for (const known of [undefined, container]) {
+          const verdict = decideSecret({ spec: PASSWORD, setting, saved, container: known, dataLives: true });
+          expect(verdict.kind).not.toBe("mint");
+          const older = saved ?? known?.value;
+          if (setting?.origin === "flag" && older !== undefined) expect(verdict.kind).toBe("would-replace");
+        }
+      }
+    }
+  });
+});
