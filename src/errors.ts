@@ -22,6 +22,36 @@ export const EXIT_CODES = {
 /** The name of an exit code; code uses names, only cli.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
+/** What each exit code means, and what to do about it: the README's table. */
+export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
+  ok: ["done, or nothing to do", ""],
+  bug: ["a bug in fula-node", "report it with the lines it printed; running again is safe"],
+  usage: ["the command line is wrong", "see --help"],
+  pending: [
+    "something is to be done, or is below its minimum",
+    "read what it lists: `--dry-run`, `status`, `sweep --strict`, a pinset that shrank",
+  ],
+  settings: ["settings are missing or wrong; all are listed", "mend `.env`, or give `--set KEY=VALUE`"],
+  preflight: [
+    "the machine is not ready, or your word is missing; all is listed",
+    "mend what is listed, or allow it by the flag that is named",
+  ],
+  foreign: [
+    "something of another hand is in the way; nothing was changed",
+    "move it away, put the lost thing back, or take it over with `--adopt STEP`",
+  ],
+  drift: ["it differs in a way that is not repaired unasked", "read what differs; the remedy is with it"],
+  locked: ["another run holds the lock", "wait for it; the lock goes with its holder, even a killed one"],
+  interrupted: ["stopped part-way", "run again: it goes on from there"],
+  unhealthy: [
+    "applied, but it does not work",
+    "read the log lines that it prints, mend the cause, run again",
+  ],
+  integrity: ["a signature, checksum or ledger does not fit", "never retry blindly: find out who changed it"],
+  unavailable: ["something that is needed does not answer", "bring it back, then run again"],
+  newer: ["made by a newer fula-node", "run that version"],
+};
+
 /** One problem among several that one error lists: what is wrong with what, and the way out. */
 export interface Problem {
   /** The thing the problem is about: a check, a setting's key, a step's id, a file. */

@@ -1,6 +1,8 @@
 import { Command, CommanderError, Option } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import type { JoinFlags } from "./commands/join-as-master.ts";
+import type { SnapshotFlags } from "./commands/snapshot-files.ts";
+import type { RestoreFlags } from "./commands/snapshot-restore.ts";
 import type { VerbExit, World } from "./commands/world.ts";
 import { createWorld } from "./world.ts";
 
@@ -62,29 +64,62 @@ export function describeProgram(version: string, run: Run): Command {
       run(async (world) => (await import("./commands/status.ts")).status(flags, world)),
     );
 
-  const snapshot = program.command("snapshot").description("signed snapshots of the pinset");
-  snapshot
-    .command("take")
-    .description("take one now, as cron does")
-    .addOption(baseDir())
-    .option("--json", "print one JSON object instead of text")
-    .action((flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/snapshot.ts")).snapshotTake(flags, world)),
-    );
-
+  addSnapshot(program, baseDir, run);
   program
     .command("sweep")
     .description("find pins with too few copies, alarm, and have their peers try again")
     .option("--strict", "exit 20 while anything is below its minimum", false)
+    .option("--forget <node>", "a node that is gone for good, by id or name; repeatable", collect, [])
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
-    .action((flags: { baseDir?: string; strict: boolean }) =>
+    .action((flags: { baseDir?: string; strict: boolean; forget: readonly string[] }) =>
       run(async (world) => (await import("./commands/sweep.ts")).sweepPins(flags, world)),
     );
 
   addMigrate(program, baseDir, run);
   addServe(program, run);
   return program;
+}
+
+function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
+  const snapshot = program.command("snapshot").description("signed snapshots of the pinset");
+  const add = (name: string, about: string) =>
+    snapshot
+      .command(name)
+      .description(about)
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+  const key = () => new Option("--key <pem>", "check with this key (default: this master's)");
+  add("take", "take one now, as cron does (exit 20 when the pinset has shrunk much)").action(
+    (flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/snapshot-take.ts")).snapshotTake(flags, world)),
+  );
+  add("list", "every snapshot with its verdict, chain and age (exit 28 when one is not verified)")
+    .addOption(key())
+    .option("--dir <dir>", "another directory of snapshots")
+    .action((flags: SnapshotFlags & { dir?: string }) =>
+      run(async (world) => (await import("./commands/snapshot-list.ts")).snapshotList(flags, world)),
+    );
+  add("verify <file>", "check signature, body and chain of one (exit 28 when anything was changed)")
+    .addOption(key())
+    .action((file: string, flags: SnapshotFlags) =>
+      run(async (world) => (await import("./commands/snapshot-verify.ts")).snapshotVerify(file, flags, world)),
+    );
+  add("diff <a> <b>", "compare two, or one with `live` (exit 20 when they differ)")
+    .addOption(key())
+    .option("--limit <n>", "name so many pins of each kind", "20")
+    .action((a: string, b: string, flags: SnapshotFlags & { limit: string }) =>
+      run(async (world) => (await import("./commands/snapshot-diff.ts")).snapshotDiff([a, b], flags, world)),
+    );
+  add("restore <file>", "pin again what the snapshot has and the cluster lacks; never unpins")
+    .addOption(key())
+    .option("--dry-run", "show what would be done, and do nothing (exit 20 when there is something)", false)
+    .option("--options", "also give pins that are there the options they have in the snapshot", false)
+    .option("--from-other-cluster", "the snapshot may be of another cluster", false)
+    .option("--concurrency <n>", "requests under way at once, at most", "64")
+    .action((file: string, flags: RestoreFlags) =>
+      run(async (world) => (await import("./commands/snapshot-restore.ts")).snapshotRestore(file, flags, world)),
+    );
 }
 
 function addMigrate(program: Command, baseDir: () => Option, run: Run): void {

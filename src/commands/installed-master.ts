@@ -39,13 +39,31 @@ export async function readInstalledMaster(
   return { layout, values: (key) => settings.get(key)?.value };
 }
 
-/** Opens the master's own cluster peer. */
-export function openOwnCluster(world: World, { values }: InstalledMaster): Cluster {
+/** Opens the master's own cluster peer; after `deadlineMs` whatever is under way there ends as unavailable. */
+export function openOwnCluster(
+  world: World,
+  { values }: InstalledMaster,
+  options: { readonly deadlineMs?: number; readonly connections?: number } = {},
+): Cluster {
+  const { deadlineMs, connections } = options;
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   return world.openCluster({
     endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
+    ...(deadlineMs === undefined ? {} : { signal: AbortSignal.timeout(deadlineMs) }),
+    ...(connections === undefined ? {} : { connections }),
     ...(basicAuth === undefined ? {} : { basicAuth }),
   });
+}
+
+/**
+ * What a cluster is told apart by in snapshots: a hash of its secret, from which the secret can't be had
+ * back. Null where the settings hold none.
+ */
+export function clusterIdOf(world: World, { values }: InstalledMaster): string | null {
+  const secret = values("CLUSTER_SECRET");
+  return secret === undefined || secret === ""
+    ? null
+    : world.hash(`fula-node cluster id\n${secret.toLowerCase()}`);
 }
 
 /** How to reach the master's database. Throws (`settings`) without a password. */

@@ -1,12 +1,10 @@
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
-import { OperatorError, type Problem } from "../errors.ts";
-import { MASTER_BASE_DIR, masterLayout, NAMES } from "../model/master-layout.ts";
+import { OperatorError } from "../errors.ts";
+import { MASTER_BASE_DIR, masterLayout } from "../model/master-layout.ts";
 import { RULES } from "../model/rule.ts";
-import type { Settings } from "../model/settings.ts";
-import { isDatabaseElsewhere, type MasterContext } from "../steps/master-context.ts";
-import { checkMaster } from "./master-preflight.ts";
-import { parseAssignments, readMasterSettings } from "./master-settings-source.ts";
+import type { MasterContext } from "../steps/master-context.ts";
+import { settleWishes } from "./master-wishes.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import type { VerbExit, World } from "./world.ts";
 
@@ -32,22 +30,7 @@ export async function joinAsMaster(flags: JoinFlags, world: World): Promise<Verb
   const since = host.clock.now().toISOString();
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
-    const assignments = new Map(parseAssignments(flags.set));
-    const first = await readMasterSettings(world, layout.envFile, assignments);
-    const asked = first.problems.length === 0 ? await askMissing(world, flags, first.settings) : null;
-    const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
-    for (const [key, value] of asked?.answers ?? []) assignments.set(key, value);
-    const { settings, problems } =
-      asked === null ? first : await readMasterSettings(world, layout.envFile, assignments);
-    const missing = await requiredProblems(world, settings, provisionWriter);
-    await checkMaster({
-      world,
-      layout,
-      settings,
-      ignored: flags.ignore,
-      problems: [...problems, ...missing],
-    });
-
+    const { settings, provisionWriter } = await settleWishes(flags, layout, world);
     const { steps, context } = await prepareMaster(world, {
       layout,
       settings,
@@ -107,46 +90,6 @@ function checkAdopt(adopt: readonly string[], known: readonly string[]): Readonl
     what: `There is no step ${unknown.join(", ")}.`,
     remedy: `Steps are: ${known.join(", ")}.`,
   });
-}
-
-/** What a person is asked before anything else; null where there is nobody, or nothing to ask. */
-async function askMissing(
-  { host, questions }: World,
-  flags: JoinFlags,
-  settings: Settings,
-): Promise<{ readonly provisionWriter: boolean; readonly answers: ReadonlyMap<string, string> } | null> {
-  if (questions === null || flags.dryRun || !flags.provisionWriter || settings.has("CLUSTERNAME"))
-    return null;
-  if ((await host.docker.container(NAMES.cluster)) !== null) return null;
-  const name = await questions.text("Name of the pool (every node of a pool has the same)", "fula");
-  return { provisionWriter: true, answers: new Map([["CLUSTERNAME", name]]) };
-}
-
-async function requiredProblems(
-  { host }: World,
-  settings: Settings,
-  provisionWriter: boolean,
-): Promise<readonly Problem[]> {
-  const problems: Problem[] = [];
-  if (
-    provisionWriter &&
-    !settings.has("CLUSTERNAME") &&
-    (await host.docker.container(NAMES.cluster)) === null
-  ) {
-    problems.push({
-      subject: "CLUSTERNAME",
-      what: "CLUSTERNAME is missing: a writer made here needs its pool's name.",
-      remedy: "Give --set CLUSTERNAME=NAME.",
-    });
-  }
-  if (isDatabaseElsewhere((key) => settings.get(key)?.value) && !settings.has("POSTGRES_PASSWORD")) {
-    problems.push({
-      subject: "POSTGRES_PASSWORD",
-      what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST names a database elsewhere.",
-      remedy: "Put it into the environment as POSTGRES_PASSWORD, or into .env.",
-    });
-  }
-  return problems;
 }
 
 function closingLines(

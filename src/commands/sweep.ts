@@ -2,9 +2,12 @@ import { sweep } from "../operations/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 
+/** A run that hangs must not keep the lock until somebody looks. */
+const DEADLINE_MS = 3_600_000;
+
 /** `sweep`: tells which pins have too few copies, and has their peers try again. */
 export async function sweepPins(
-  flags: { readonly baseDir?: string; readonly strict: boolean },
+  flags: { readonly baseDir?: string; readonly strict: boolean; readonly forget: readonly string[] },
   world: World,
 ): Promise<VerbExit> {
   const { host, reporter } = world;
@@ -17,13 +20,13 @@ export async function sweepPins(
   });
   try {
     const result = await sweep({
-      cluster: openOwnCluster(world, master),
+      cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
       clock: host.clock,
       files: host.files,
       alerts: world.openAlerts(layout.alertLog),
       heartbeat: { files: host.files, clock: host.clock, path: layout.sweepHeartbeat },
       nodesPath: layout.knownNodes,
-      forget: [],
+      forget: flags.forget,
       fallbackMin: Number(values("REPL_MIN")),
       strict: flags.strict,
       seed: Number.parseInt(host.random.hex(4), 16),

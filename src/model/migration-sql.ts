@@ -75,6 +75,9 @@ function kindOfToken(sql: string, at: number): "space" | "semicolon" | "code" {
   return two.startsWith(";") ? "semicolon" : "code";
 }
 
+/** Characters that can begin no quote, comment or semicolon, taken in one go. */
+const PLAIN = /[^\s;'"$\-/eE]+|\s+/y;
+
 function endOfToken(sql: string, at: number): number {
   const two = sql.slice(at, at + 2);
   if (two === "--") return endAfter(sql, "\n", at);
@@ -86,7 +89,8 @@ function endOfToken(sql: string, at: number): number {
     const tag = /^\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/.exec(sql.slice(at, at + 70))?.[0];
     if (tag !== undefined) return endAfter(sql, tag, at + tag.length);
   }
-  return at + 1;
+  PLAIN.lastIndex = at;
+  return PLAIN.test(sql) ? PLAIN.lastIndex : at + 1;
 }
 
 function endAfter(sql: string, closing: string, from: number): number {

@@ -31,6 +31,35 @@ export function serialiseKnownNodes(nodes: readonly KnownNode[]): string {
   return `{"nodes":[\n${nodes.map((node) => `  ${JSON.stringify(node)}`).join(",\n")}\n]}\n`;
 }
 
+/**
+ * The ids of nodes that are to be forgotten, each given by id or name. Throws an OperatorError (usage)
+ * for one that is not known, that several have as their name, or that is a member still.
+ */
+export function findForgotten(
+  known: readonly KnownNode[],
+  members: readonly { readonly id: string }[],
+  given: readonly string[],
+): readonly string[] {
+  return given.map((one) => {
+    const [node, another] = known.filter(({ id, name }) => id === one || name === one);
+    if (node === undefined || another !== undefined) {
+      throw new OperatorError({
+        exit: "usage",
+        what: node === undefined ? `No storage node ${one} is known.` : `Several storage nodes are called ${one}.`,
+        remedy: `Known are: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
+      });
+    }
+    if (members.some(({ id }) => id === node.id)) {
+      throw new OperatorError({
+        exit: "usage",
+        what: `${node.name} is a member of the cluster, so it can't be forgotten.`,
+        remedy: "Stop it first; half a minute later the cluster no longer counts it.",
+      });
+    }
+    return node.id;
+  });
+}
+
 /** The known nodes after members were seen; `forget` names those that were taken out of service and are gone. */
 export function mergeNodes(
   known: readonly KnownNode[],

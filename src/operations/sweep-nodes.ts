@@ -1,6 +1,6 @@
 import type { ClusterReader } from "../host/cluster.ts";
 import type { Files } from "../host/host.ts";
-import { mergeNodes, parseKnownNodes, serialiseKnownNodes } from "../model/replication-nodes.ts";
+import { findForgotten, mergeNodes, parseKnownNodes, serialiseKnownNodes } from "../model/replication-nodes.ts";
 
 /** How one storage node stands. */
 export interface NodeReport {
@@ -31,7 +31,8 @@ export async function surveyNodes(options: {
   const space = await cluster.metrics("freespace");
   const before = await files.readText(path);
   const members = peers.filter((peer) => peer.error === "");
-  const known = mergeNodes(parseKnownNodes(before, path), members, at, forget);
+  const remembered = parseKnownNodes(before, path);
+  const known = mergeNodes(remembered, members, at, findForgotten(remembered, members, forget));
   const after = serialiseKnownNodes(known);
   if (after !== before) await files.writeAtomic(path, after, { mode: 0o644 });
 

@@ -22,7 +22,7 @@ export interface SweepOptions {
   readonly heartbeat: HeartbeatHands;
   /** Where the storage nodes are remembered: `<base>/known-nodes.json`. */
   readonly nodesPath: string;
-  /** Ids of nodes that were taken out of service for good. */
+  /** Nodes that were taken out of service for good, by id or name. */
   readonly forget: readonly string[];
   /** REPL_MIN: for pins that have no minimum of their own. */
   readonly fallbackMin: number;

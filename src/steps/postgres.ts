@@ -120,7 +120,10 @@ async function probeHere(
         ? "absent"
         : `${volume.name}, ${isOurs(volume) ? "ours" : "no label of ours"}, Postgres ${madeBy ?? "not initialised"}`,
   };
-  const seen = { imageMissing: present === null, unhealthy: state?.state === "unhealthy" };
+  const seen = {
+    imageMissing: present === null && context.imagesArchive === null,
+    unhealthy: state?.state === "unhealthy",
+  };
   const wantedMajor = majorOf(image);
   if (madeBy !== null && wantedMajor !== undefined && madeBy !== wantedMajor) {
     return {

@@ -19,6 +19,7 @@ export function serviceImage({
   version,
   packageDir,
   layout,
+  imagesArchive,
 }: MasterContext): StepSpec<Seen, ImageChange> {
   const tag = `fula-node:${version}`;
   const base = settings.get("NODE_BASE_IMAGE")?.value ?? "";
@@ -37,7 +38,9 @@ export function serviceImage({
         [tag]: image === null ? "absent" : `${image.id}, package ${built ?? "unknown"}`,
         package: packageHash ?? "unreadable",
       };
-      const seen = { baseMissing: baseImage === null, packageHash: packageHash ?? "" };
+      // For a first build, an archive brings the base (the step images).
+      const isBrought = imagesArchive !== null && image === null;
+      const seen = { baseMissing: baseImage === null && !isBrought, packageHash: packageHash ?? "" };
       if (image === null) return { state: "absent", seen, evidence };
       if (built === packageHash) return { state: "ours", seen, evidence };
       const drifted = {

@@ -119,7 +119,7 @@ export function services(context: MasterContext, project: Project): StepSpec<See
 
 async function wantedServices(
   host: HostReader,
-  { settings }: MasterContext,
+  { settings, imagesArchive }: MasterContext,
 ): Promise<{
   readonly services: readonly Service[];
   readonly profiles: readonly string[];
@@ -141,6 +141,6 @@ async function wantedServices(
       ...(updater ? [{ service: "updater", container: NAMES.updater }] : []),
     ],
     profiles: [...(gateway === null ? [] : ["gateway"]), ...(updater ? ["updater"] : [])],
-    missingImages: updater && updaterPresent === null ? [updaterImage] : [],
+    missingImages: updater && updaterPresent === null && imagesArchive === null ? [updaterImage] : [],
   };
 }

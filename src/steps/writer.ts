@@ -256,7 +256,12 @@ function isHalf({ kubo, cluster }: WriterAnswer): boolean {
   return kubo || cluster;
 }
 
-async function missingImages(host: HostReader, { settings }: MasterContext): Promise<readonly string[]> {
+/** None where an archive brings them for a writer to be made (the step images). */
+async function missingImages(
+  host: HostReader,
+  { settings, imagesArchive, provisionWriter }: MasterContext,
+): Promise<readonly string[]> {
+  if (imagesArchive !== null && provisionWriter) return [];
   const images = ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");
   const present = await Promise.all(images.map((image) => host.docker.image(image)));
   return images.filter((_, index) => present[index] === null);

@@ -12,6 +12,9 @@ class LiveRenderer extends DefaultRenderer {
   static override nonTTY = true;
 }
 
+/** ECMA-48: the cursor to the line above, and that line erased. */
+const UP_AND_CLEAR = "\u001b[1A\u001b[2K";
+
 /** Where the rows are drawn. */
 export interface Screen {
   readonly stdout: NodeJS.WriteStream;
@@ -28,6 +31,7 @@ export function createTerminal(
   screen: Screen = { stdout: process.stdout, stderr: process.stderr },
 ): Reporter {
   let row: Row | null = null;
+  let overProgress = false;
   /** Settles once all that was begun is drawn; null while nothing is. */
   let drawing: Promise<void> | null = null;
   const whenFree = (write: (line: string) => void) => (line: string) => {
@@ -77,7 +81,12 @@ export function createTerminal(
           break;
       }
     },
+    progress(line) {
+      streams.out(overProgress ? `${UP_AND_CLEAR}${line}` : line);
+      overProgress = true;
+    },
     note(line) {
+      overProgress = false;
       row?.giveBack();
       streams.out(line);
     },

@@ -57,6 +57,39 @@ stepLaws("docker beside an engine without Compose", {
   ],
 });
 
+describe("an engine whose installation was cut short", () => {
+  const engine = ["docker.io", "docker-cli", "iptables", "ca-certificates"];
+
+  it.each(["unpacked", "half-configured", "half-installed", "triggers-pending"])(
+    "is installed again: dpkg has it as %s",
+    async (status) => {
+      const host = new FakeMaster();
+      host.stopEngine();
+      host.files.put(
+        "/var/lib/dpkg/status",
+        `Package: docker\nStatus: install ok installed\n\nPackage: docker.io\nStatus: install ok ${status}\nVersion: 26\n`,
+      );
+      expect((await lookAt(docker, host)).changes).toMatchObject([{ packages: engine }, START]);
+    },
+  );
+
+  it("is only started where dpkg has it as installed, or has not made it", async () => {
+    const host = new FakeMaster();
+    host.stopEngine();
+    host.files.put("/var/lib/dpkg/status", "Package: docker.io\nStatus: install ok installed\n");
+    expect((await lookAt(docker, host)).changes).toEqual([START]);
+    host.files.put("/var/lib/dpkg/status", "Package: bash\nStatus: install ok half-configured\n");
+    expect((await lookAt(docker, host)).changes).toEqual([START]);
+  });
+
+  it("is installed again where its client is missing", async () => {
+    const host = new FakeMaster();
+    host.stopEngine();
+    host.system.programs.delete("docker");
+    expect((await lookAt(docker, host)).changes).toMatchObject([{ packages: engine }, START]);
+  });
+});
+
 describe("docker", () => {
   it("installs the distribution's packages, with consent", async () => {
     const { finding, changes } = await lookAt(docker, bareBox());

@@ -46,6 +46,12 @@ export interface ClusterDouble {
   beforeStatus: (() => void) | null;
   /** `METHOD path` of every request. */
   readonly requests: string[];
+  /** What a POST of a pin is answered with instead, by CID; one `times` over is used up. */
+  readonly refusals: Map<string, { readonly status: number; readonly message: string; times: number }>;
+  /** Bytes of a path above which the answer is 431. */
+  pathLimit: number;
+  /** POSTs of pins after which the server hangs up on every further one; Infinity: never. */
+  pinsUntilGone: number;
   /** `user:password` that is demanded. */
   auth: string | null;
   stop(): Promise<void>;
@@ -92,7 +98,10 @@ class Double implements ClusterDouble {
   beforeStatus: (() => void) | null = null;
   auth: string | null = null;
   url = "";
-  readonly #server = createServer((request, response) => this.#answer(request, response));
+  readonly refusals = new Map<string, { readonly status: number; readonly message: string; times: number }>();
+  pathLimit = 8000;
+  pinsUntilGone = Infinity;
+  readonly #server = createServer({ maxHeaderSize: 4 * 1024 * 1024 }, (request, response) => this.#answer(request, response));
   readonly #sockets = new Set<Socket>();
 
   constructor(pins: readonly DoublePin[], peers: number) {
@@ -125,6 +134,10 @@ class Double implements ClusterDouble {
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? "/", "http://double");
     this.requests.push(`${request.method} ${url.pathname}`);
+    if ((request.url ?? "").length > this.pathLimit) {
+      response.writeHead(431, { connection: "close" }).end();
+      return;
+    }
     if (
       this.auth !== null &&
       request.headers.authorization !== `Basic ${Buffer.from(this.auth).toString("base64")}`
@@ -133,7 +146,11 @@ class Double implements ClusterDouble {
     }
     const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
     const [first = "", second, third] = parts;
-    if (request.method === "POST") return this.#recover(response, second ?? "", third);
+    if (request.method === "POST" && third === "recover") return this.#recover(response, second ?? "");
+    if (request.method === "POST" && first === "pins") {
+      const direct = second === "ipfs" && url.searchParams.get("mode") === "direct";
+      return this.#pin(response, (second === "ipfs" ? third : second) ?? "", url.searchParams, direct);
+    }
     if (first === "id") return sendJson(response, 200, this.#identity(this.peers[0] as DoublePeer));
     if (first === "peers")
       return this.#list(
@@ -228,10 +245,40 @@ class Double implements ClusterDouble {
     );
   }
 
-  #recover(response: ServerResponse, cid: string, verb: string | undefined): void {
-    if (verb !== "recover") return sendJson(response, 404, { code: 404, message: "not found" });
+  #recover(response: ServerResponse, cid: string): void {
     for (const peer of this.peers) peer.statuses.delete(cid);
     sendJson(response, 200, this.#status(cid, false));
+  }
+
+  /** As the real one: what was there is replaced whole, and an expiry that has passed is refused. */
+  #pin(response: ServerResponse, cid: string, query: URLSearchParams, direct: boolean): void {
+    this.pinsUntilGone -= 1;
+    if (this.pinsUntilGone < 0) {
+      response.socket?.destroy();
+      return;
+    }
+    const refusal = this.refusals.get(cid);
+    if (refusal !== undefined && refusal.times > 0) {
+      refusal.times -= 1;
+      return sendJson(response, refusal.status, { code: refusal.status, message: refusal.message });
+    }
+    const number = (name: string): number => Number(query.get(name) ?? -1);
+    const metadata = [...query].filter(([key]) => key.startsWith("meta-"));
+    const pin: DoublePin = {
+      cid,
+      name: query.get("name") ?? "",
+      mode: direct ? "direct" : "recursive",
+      max_depth: direct ? 0 : -1,
+      replication_factor_min: number("replication-min"),
+      replication_factor_max: number("replication-max"),
+      expire_at: query.get("expire-at") ?? "0001-01-01T00:00:00Z",
+      metadata: Object.fromEntries(metadata.map(([key, value]) => [key.slice("meta-".length), value])),
+      origins: query.get("origins")?.split(",") ?? [],
+      allocations: query.get("user-allocations")?.split(",") ?? [],
+      timestamp: "2026-02-02T00:00:00Z",
+    };
+    this.pins.set(cid, pin);
+    sendJson(response, 200, apiPin(pin));
   }
 
   #list(response: ServerResponse, items: readonly unknown[], fault: ListFault | undefined): void {

@@ -116,13 +116,15 @@ export class FakeMaster extends FakeHost {
     packages.set("docker-compose", () => {
       this.docker.compose = "2.26.1";
     });
-    for (const name of ["docker-cli", "iptables", "ca-certificates"]) packages.set(name, () => {});
+    packages.set("docker-cli", () => void this.system.programs.set("docker", "/usr/bin/docker"));
+    for (const name of ["iptables", "ca-certificates"]) packages.set(name, () => {});
     packages.set("cron", () => this.#installCron());
     onEnable.set("docker", () => {
       this.docker.engine = ENGINE;
     });
     onEnable.set("cron", () => this.system.processes.add("cron"));
     this.system.programs.set("dockerd", "/usr/sbin/dockerd");
+    this.system.programs.set("docker", "/usr/bin/docker");
     this.system.putUnit("docker", { active: true });
   }
 

@@ -1,6 +1,9 @@
 import { takeSnapshot } from "../operations/snapshot-take.ts";
-import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
+
+/** A run that hangs must not keep the lock until somebody looks. */
+const DEADLINE_MS = 3 * 3_600_000;
 
 /** `snapshot take`: a signed snapshot of the pinset, as cron takes it. */
 export async function snapshotTake(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
@@ -14,14 +17,14 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
   });
   try {
     const result = await takeSnapshot({
-      cluster: openOwnCluster(world, master),
+      cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
       store: world.openSnapshots(layout.snapshotsDir),
       key: await world.readSigningKey(layout.signingKey),
       clock: host.clock,
       alerts: world.openAlerts(layout.alertLog),
       heartbeat: { files: host.files, clock: host.clock, path: layout.snapshotHeartbeat },
       clusterName: values("CLUSTERNAME") ?? "",
-      clusterId: null,
+      clusterId: clusterIdOf(world, master),
       keep: Number(values("KEEP")),
       dropShare: Number(values("SNAPSHOT_DROP_PERCENT")) / 100,
       toolVersion: world.version,

@@ -1,0 +1,131 @@
+import { OperatorError, type Problem } from "../errors.ts";
+import { NAMES, type MasterLayout } from "../model/master-layout.ts";
+import type { Settings } from "../model/settings.ts";
+import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import type { JoinFlags } from "./join-as-master.ts";
+import { checkMaster } from "./master-preflight.ts";
+import { parseAssignments, readMasterSettings } from "./master-settings-source.ts";
+import { lookUpPool } from "./pool-lookup.ts";
+import { prepareMaster } from "./prepare-master.ts";
+import type { Questions, World } from "./world.ts";
+
+/** What a person answered. */
+interface Answers {
+  readonly provisionWriter: boolean;
+  readonly settings: ReadonlyMap<string, string>;
+}
+
+/** What a run is to work with, once nothing is left to ask. */
+export interface Wishes {
+  readonly settings: Settings;
+  readonly provisionWriter: boolean;
+}
+
+/**
+ * Settles the settings of a join: reads them, asks a person for what is missing, learns the rest from
+ * the pool, and refuses all that is wrong at once, preflight included. Changes nothing.
+ */
+export async function settleWishes(flags: JoinFlags, layout: MasterLayout, world: World): Promise<Wishes> {
+  const assignments = new Map(parseAssignments(flags.set));
+  const first = await readMasterSettings(world, layout.envFile, assignments);
+  const asked = first.problems.length === 0 ? await askMissing(world, flags, layout, first.settings) : null;
+  const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
+  for (const [key, value] of asked?.settings ?? []) assignments.set(key, value);
+  for (const [key, value] of await learnFromPool(world, first.settings, provisionWriter))
+    assignments.set(key, value);
+  const { settings, problems } = await readMasterSettings(world, layout.envFile, assignments);
+  const missing = await requiredProblems(world, settings, provisionWriter);
+  await checkMaster({ world, layout, settings, ignored: flags.ignore, problems: [...problems, ...missing] });
+  return { settings, provisionWriter };
+}
+
+/** What a person is asked before anything else, as settings; null where there is nobody to ask. */
+async function askMissing(
+  world: World,
+  flags: JoinFlags,
+  layout: MasterLayout,
+  settings: Settings,
+): Promise<Answers | null> {
+  const { host, questions } = world;
+  if (questions === null || flags.dryRun) return null;
+  const provisionWriter = flags.provisionWriter || (await askForWriter(world, questions, layout, settings));
+  if (
+    !provisionWriter ||
+    settings.has("CLUSTERNAME") ||
+    (await host.docker.container(NAMES.cluster)) !== null
+  ) {
+    return { provisionWriter, settings: new Map() };
+  }
+  const name = await questions.text("Name of the pool (every node of a pool has the same)", "fula");
+  return { provisionWriter, settings: new Map([["CLUSTERNAME", name]]) };
+}
+
+/** Asked before the plan is made, since a writer made here needs settings of its own. */
+async function askForWriter(
+  world: World,
+  questions: Questions,
+  layout: MasterLayout,
+  settings: Settings,
+): Promise<boolean> {
+  const { steps } = await prepareMaster(world, {
+    layout,
+    settings,
+    provisionWriter: false,
+    imagesArchive: null,
+  });
+  const finding = await steps.find(({ id }) => id === "writer")?.probe(world.host);
+  if (finding?.state !== "absent" || finding.consent === undefined) return false;
+  const { question, byDefault, remedy } = finding.consent;
+  if (await questions.confirm(question, byDefault)) return true;
+  throw new OperatorError({
+    exit: "preflight",
+    what: "A master needs a writer.",
+    why: "The answer was no.",
+    remedy,
+  });
+}
+
+/** A writer made here finds the pool's other masters by the pool API, where one is named and nothing else is. */
+async function learnFromPool(
+  { host, reporter }: World,
+  settings: Settings,
+  provisionWriter: boolean,
+): Promise<ReadonlyMap<string, string>> {
+  const url = settings.get("POOL_API")?.value;
+  if (url === undefined || !provisionWriter || settings.has("MASTER_CLUSTER_BOOTSTRAP")) return new Map();
+  const { trustedPeers, bootstrap } = await lookUpPool(host.http, url);
+  reporter.note(
+    `The pool API names ${trustedPeers.length} masters, to be trusted: ${trustedPeers.join(", ")}; bootstrap: ${bootstrap}`,
+  );
+  return new Map([
+    ["MASTER_CLUSTER_BOOTSTRAP", bootstrap],
+    ["MASTER_CLUSTER_PEERIDS", settings.get("MASTER_CLUSTER_PEERIDS")?.value ?? trustedPeers.join(",")],
+  ]);
+}
+
+async function requiredProblems(
+  { host }: World,
+  settings: Settings,
+  provisionWriter: boolean,
+): Promise<readonly Problem[]> {
+  const problems: Problem[] = [];
+  if (
+    provisionWriter &&
+    !settings.has("CLUSTERNAME") &&
+    (await host.docker.container(NAMES.cluster)) === null
+  ) {
+    problems.push({
+      subject: "CLUSTERNAME",
+      what: "CLUSTERNAME is missing: a writer made here needs its pool's name.",
+      remedy: "Give --set CLUSTERNAME=NAME.",
+    });
+  }
+  if (isDatabaseElsewhere((key) => settings.get(key)?.value) && !settings.has("POSTGRES_PASSWORD")) {
+    problems.push({
+      subject: "POSTGRES_PASSWORD",
+      what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST names a database elsewhere.",
+      remedy: "Put it into the environment as POSTGRES_PASSWORD, or into .env.",
+    });
+  }
+  return problems;
+}

@@ -1,0 +1,29 @@
+import { OperatorError } from "../errors.ts";
+import type { HttpReader } from "../host/host.ts";
+import { parsePool, type Pool } from "../model/pool.ts";
+
+const TIMEOUT_MS = 15_000;
+
+/**
+ * Asks the pool API. Whoever answers there decides whom a node obeys, so plain http is refused for any
+ * host but this one. Throws `settings` for a bad address, `unavailable` where there is no usable answer.
+ */
+export async function lookUpPool(http: HttpReader, url: string): Promise<Pool> {
+  const { protocol, hostname } = new URL(url);
+  if (protocol !== "https:" && !["127.0.0.1", "localhost", "[::1]"].includes(hostname)) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `POOL_API is ${url}: plain http to another host.`,
+      why: "The answer decides whose pins this node takes over; anybody on the way could change it.",
+      remedy: "Use https://, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
+    });
+  }
+  const answer = await http.json(url, { timeoutMs: TIMEOUT_MS });
+  const pool = answer?.status === 200 ? parsePool(answer.body) : null;
+  if (pool !== null && !("fault" in pool)) return pool;
+  throw new OperatorError({
+    exit: "unavailable",
+    what: `The pool API ${url} gives no usable answer: ${answer === null ? "nothing answers" : (pool?.fault ?? `status ${answer.status}`)}.`,
+    remedy: "Try again later, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
+  });
+}

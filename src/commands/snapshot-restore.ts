@@ -1,0 +1,79 @@
+import { OperatorError } from "../errors.ts";
+import { restoreSnapshot } from "../operations/restore.ts";
+import type { RestoreResult } from "../operations/restore.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** The flags of `snapshot restore`. */
+export interface RestoreFlags extends SnapshotFlags {
+  readonly dryRun: boolean;
+  readonly options: boolean;
+  readonly fromOtherCluster: boolean;
+  readonly concurrency: string;
+}
+
+/** `snapshot restore FILE`: brings back what the snapshot has and the cluster lacks. Throws (`interrupted`) where something is still missing. */
+export async function snapshotRestore(given: string, flags: RestoreFlags, world: World): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const concurrency = Number(flags.concurrency);
+  if (!/^\d{1,3}$/.test(flags.concurrency) || concurrency < 1) {
+    throw new OperatorError({
+      exit: "usage",
+      what: `--concurrency is ${JSON.stringify(flags.concurrency)}; it must be a number from 1 to 999.`,
+    });
+  }
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { layout, values } = master;
+  const snapshot = await openVerified(world, flags, given);
+  const lock = await world.takeLock(`${layout.baseDir}/restore`, {
+    pid: world.pid,
+    verb: "snapshot restore",
+    since: host.clock.now().toISOString(),
+  });
+  const cluster = openOwnCluster(world, master, { connections: concurrency });
+  try {
+    const result = await restoreSnapshot({
+      snapshot,
+      cluster,
+      workspace: world.openWorkspace(),
+      clock: host.clock,
+      clusterId: clusterIdOf(world, master),
+      clusterName: values("CLUSTERNAME") ?? "",
+      fromOtherCluster: flags.fromOtherCluster,
+      mendOptions: flags.options,
+      dryRun: flags.dryRun,
+      concurrency,
+      notes: { files: host.files, directory: `${layout.baseDir}/restore` },
+      report: (line) => reporter.note(line),
+      progress: (line) => reporter.progress(line),
+    });
+    reporter.result({ data: { verb: "snapshot restore", ...result }, lines: linesOf(result) });
+    if (result.exit === "interrupted") throw incomplete(result);
+    return result.exit;
+  } finally {
+    cluster.close();
+    await lock.release();
+  }
+}
+
+function linesOf({ summary, failedFile, lostFile }: RestoreResult): readonly string[] {
+  return [
+    `${summary}.`,
+    ...(failedFile === null ? [] : [`What failed, and why: ${failedFile}`]),
+    ...(lostFile === null ? [] : [`What can't be brought back as it was: ${lostFile}`]),
+  ];
+}
+
+function incomplete({ snapshot, run, after, failedFile }: RestoreResult): OperatorError {
+  return new OperatorError({
+    exit: "interrupted",
+    what: `${after?.restorable ?? 0} pins of ${snapshot} are still not in the cluster as they were.`,
+    why:
+      failedFile === null
+        ? "They were accepted, but do not show in the pinset."
+        : `${run?.failed ?? 0} were refused; ${failedFile} says why.`,
+    remedy: "Mend the cause, then run the same command again: it goes on with what is missing.",
+    changed: `${run?.pinned ?? 0} pins were added or mended; none was removed.`,
+  });
+}

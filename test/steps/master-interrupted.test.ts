@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+import { Killed } from "../support/fake-host.ts";
+import type { FakeMaster } from "../support/fake-master.ts";
+import { bareBox, endOf, join, LAYOUT, savedValues } from "../support/master-boxes.ts";
+import type { KillMoment } from "../support/write-gate.ts";
+
+/** What a death must never cost: secrets that were on disk, and the password that the database was made with. */
+function keptBy(host: FakeMaster): Readonly<Record<string, string>> {
+  const env = host.files.tree.has(LAYOUT.envFile) ? savedValues(host) : {};
+  const pem = host.files.tree.get(LAYOUT.signingKey)?.text;
+  return { ...env, ...(pem === undefined ? {} : { pem }) };
+}
+
+async function dieAt(k: number, moment: KillMoment): Promise<FakeMaster> {
+  const host = bareBox();
+  host.killAt(k, moment);
+  const thrown: unknown = await join(host).catch((error: unknown) => error);
+  expect(host.killed, `the kill ${moment} write ${k} landed`).toBe(true);
+  expect(thrown).toBeInstanceOf(Killed);
+  host.revive();
+  return host;
+}
+
+describe("a join that is killed", () => {
+  it("at any write, before, in the midst of and after it, comes to the same end by one more run", async () => {
+    const straight = bareBox();
+    await join(straight);
+    const end = endOf(straight);
+    const writes = straight.writes.length;
+    expect(writes).toBeGreaterThan(60);
+    // Boxes that look alike are tried once: after write k is before write k + 1.
+    const tried = new Set<string>();
+    for (let k = 1; k <= writes; k += 1) {
+      for (const moment of ["before", "during", "after"] as const) {
+        const host = await dieAt(k, moment);
+        const box = JSON.stringify(host.snapshot());
+        if (tried.has(box)) continue;
+        tried.add(box);
+        const kept = keptBy(host);
+        await join(host);
+        const story = `killed ${moment} write ${k}, ${straight.writes[k - 1]}`;
+        expect(endOf(host), story).toEqual(end);
+        expect(keptBy(host), story).toMatchObject(kept);
+        host.revive();
+        expect((await join(host, { provisionWriter: false })).changes, `${story}: a third run`).toEqual([]);
+        expect(host.writes, `${story}: a third run`).toEqual([]);
+      }
+    }
+    expect(tried.size).toBeGreaterThan(writes);
+  });
+});

@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+import { renderCron } from "../../src/model/crontab.ts";
+import { FakeMaster, NODE_PATH, sha256 } from "./fake-master.ts";
+import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "./master-boxes.ts";
+import { stepLaws } from "./step-laws.ts";
+
+/** What both of our cron files have in common, as tests. */
+export async function cronEntryLaws(options: {
+  readonly id: "snapshot-cron" | "sweep-cron";
+  readonly path: string;
+  readonly schedule: string;
+  readonly verb: string;
+}): Promise<void> {
+  const { id, path, schedule, verb } = options;
+  const before = await boxBefore(id);
+  const step = await stepOn(before, id);
+  const program = `${LAYOUT.cliCurrent}/bin/fula-node.js`;
+  const runs = `${NODE_PATH} ${program} ${verb} --base-dir ${LAYOUT.baseDir}`;
+  const write = { kind: "write-cron-entry", summary: `write ${path} (${schedule})`, path, runs };
+
+  stepLaws(id, {
+    makeStep: () => step,
+    makeHost: () => before.copy(),
+    absent: () => {},
+    drifts: [
+      {
+        name: "it was edited by hand",
+        arrange: (host) => host.files.put(path, host.files.textOf(path).replace("root", "nobody")),
+        names: /was edited by hand/,
+      },
+      {
+        name: "a line was added to it",
+        arrange: (host) => host.files.put(path, `${host.files.textOf(path)}* * * * * root true\n`),
+        names: /was edited by hand/,
+      },
+      {
+        name: "another version wrote it, for another path",
+        arrange: (host) =>
+          host.files.put(
+            path,
+            renderCron({ schedule, argv: ["/old/node"], log: "/old/log", about: "Older." }, sha256),
+          ),
+        names: /was written by another version or for other paths/,
+      },
+      {
+        name: "cron would refuse its mode",
+        arrange: (host) => host.files.put(path, host.files.textOf(path), 0o666),
+        names: /has mode 666, not 644/,
+      },
+    ],
+    foreign: [
+      {
+        name: "the bash installer's file",
+        arrange: (host) => host.files.put(path, `${schedule} root /opt/fula-master/old.sh\n`),
+        why: /was not written by fula-node/,
+        adoptable: true,
+      },
+      {
+        name: "an empty file",
+        arrange: (host) => host.files.put(path, ""),
+        why: /was not written by fula-node/,
+        adoptable: true,
+      },
+    ],
+  });
+
+  describe(id, () => {
+    it("calls the installed CLI by absolute paths, as root, and keeps what it says", async () => {
+      const host = before.copy();
+      expect((await lookAt(step, host)).changes).toEqual([write]);
+      await step.apply(write, host, () => {});
+      expect(host.writes).toEqual([`files.writeAtomic ${path} 644`]);
+      const lines = host.files.textOf(path).trimEnd().split("\n");
+      expect(lines.at(-1)).toMatch(new RegExp(`^${escape(`${schedule} root ${runs}`)} >> ${LAYOUT.baseDir}/\\w+\\.log 2>&1$`));
+      expect(lines.filter((line) => /^[A-Z]+=/.test(line)).map((line) => line.split("=")[0])).toEqual([
+        "SHELL",
+        "PATH",
+      ]);
+    });
+
+    it("does not verify a line whose program is gone", async () => {
+      const host = await joinedBox();
+      host.files.drop(program);
+      await expect(step.verify(host)).rejects.toMatchObject({
+        exit: "unhealthy",
+        what: `${path} calls ${program}, which is missing.`,
+      });
+    });
+
+    it("is the same on every run", async () => {
+      const host = await joinedBox();
+      expect((await lookAt(await stepOn(new FakeMaster(), id), host)).finding.state).toBe("ours");
+    });
+  });
+}
+
+function escape(text: string): string {
+  return text.replaceAll(/[*./]/g, "\\$&");
+}

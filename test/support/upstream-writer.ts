@@ -1,0 +1,169 @@
+import type { Box } from "./box.ts";
+import { until } from "./migrations.ts";
+
+/** One half of a writer: its container, its unit, and how upstream runs it. */
+interface Half {
+  readonly container: "ipfs_host" | "ipfs_cluster";
+  readonly unit: "ipfs.service" | "ipfscluster.service";
+  readonly arguments: string;
+}
+
+/** Where a writer keeps its data, and the files of it that nobody but itself may write. */
+export interface WriterHome {
+  readonly kubo: Half;
+  readonly cluster: Half;
+  readonly directories: readonly string[];
+  readonly configs: readonly string[];
+}
+
+const DEADLINE_MS = 120_000;
+const IMAGES = { kubo: "ipfs/kubo:v0.42.0", cluster: "ipfs/ipfs-cluster:v1.1.6" } as const;
+const CLUSTER_SETTINGS =
+  "-e CLUSTER_REPLICATIONFACTORMIN=1 -e CLUSTER_REPLICATIONFACTORMAX=6 -e CLUSTER_DISABLEREPINNING=false" +
+  " -e CLUSTER_CLUSTERNAME=test-pool -e CLUSTER_SECRET=$(printf test-pool | sha256sum | cut -d' ' -f1)" +
+  " -e CLUSTER_FOLLOWERMODE=false -e CLUSTER_MONITORPINGINTERVAL=15s";
+
+/** The first master's layout: data on the drives under /uniondrive, settings in a user's home (fula-ota, the installer of the drives). */
+export const UNIONDRIVE: WriterHome = home({
+  kuboFlags:
+    "-e IPFS_PROFILE=server -e IPFS_PATH=/uniondrive/ipfs -v /uniondrive:/uniondrive -v /home/fula/.fula:/internal",
+  clusterFlags:
+    "-e IPFS_CLUSTER_PATH=/uniondrive/ipfs-cluster -v /uniondrive:/uniondrive -v /home/fula/.fula:/internal",
+  directories: ["/uniondrive/ipfs", "/uniondrive/ipfs-cluster", "/home/fula/.fula"],
+  kuboDir: "/uniondrive/ipfs",
+  clusterDir: "/uniondrive/ipfs-cluster",
+});
+
+/** The layout of a writer beside a master (fula-ota, update-scripts/phase-1-setup-writer.sh): where we would put our own. */
+export const FULA_WRITER: WriterHome = home({
+  kuboFlags: "-e IPFS_PROFILE=server -e IPFS_PATH=/data/ipfs -v /opt/fula-writer/kubo:/data/ipfs",
+  clusterFlags:
+    "-e IPFS_CLUSTER_PATH=/data/ipfs-cluster -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster",
+  directories: ["/opt/fula-writer/kubo", "/opt/fula-writer/ipfs-cluster"],
+  kuboDir: "/opt/fula-writer/kubo",
+  clusterDir: "/opt/fula-writer/ipfs-cluster",
+});
+
+/** Installs upstream's two systemd units, which run the containers in the foreground, and starts them. */
+export async function startWriterUnits(box: Box, writer: WriterHome): Promise<void> {
+  await makeDirectories(box, writer);
+  for (const half of [writer.kubo, writer.cluster]) {
+    const after = half.unit === "ipfs.service" ? "docker.service" : "ipfs.service";
+    await box.writeFile(
+      `/etc/systemd/system/${half.unit}`,
+      [
+        "[Unit]",
+        `After=${after}`,
+        `Requires=${after}`,
+        "[Service]",
+        `ExecStartPre=-/usr/bin/docker rm -f ${half.container}`,
+        `ExecStart=/usr/bin/docker run -u root --rm --name ${half.container} --network host ${await expand(box, half.arguments)}`,
+        `ExecStop=/usr/bin/docker stop -t 30 ${half.container}`,
+        "Restart=always",
+        "RestartSec=2s",
+        "TimeoutStopSec=60",
+        "[Install]",
+        "WantedBy=multi-user.target",
+        "",
+      ].join("\n"),
+    );
+  }
+  await box.run("systemctl daemon-reload && systemctl enable --now ipfs.service ipfscluster.service");
+  await untilWriterAnswers(box);
+}
+
+/** The same writer as two detached containers, without units. */
+export async function startWriterContainers(
+  box: Box,
+  writer: WriterHome,
+  halves: readonly ("kubo" | "cluster")[] = ["kubo", "cluster"],
+): Promise<void> {
+  await makeDirectories(box, writer);
+  for (const half of halves.map((name) => writer[name])) {
+    await box.run(
+      `docker run -d --restart unless-stopped -u root --name ${half.container} --network host ${half.arguments}`,
+    );
+  }
+  if (halves.length === 2) await untilWriterAnswers(box);
+}
+
+/** Adds some content to the writer's kubo and pins it through its cluster, until kubo holds every pin. */
+export async function pinThroughWriter(box: Box, count: number): Promise<void> {
+  await box.run(
+    `for i in $(seq ${count}); do cid=$(echo "pin $i" | docker exec -i ipfs_host ipfs add -Q) &&` +
+      ' docker exec ipfs_cluster ipfs-cluster-ctl pin add --name "pin-$i" --no-status "$cid" || exit 1; done',
+  );
+  const pinned = "docker exec ipfs_cluster ipfs-cluster-ctl status --filter pinned | grep -c PINNED || true";
+  await until(
+    `${count} pins are pinned`,
+    async () => (await box.run(pinned)).stdout === String(count),
+    DEADLINE_MS,
+  );
+}
+
+/** Everything of a writer that an adoption may not change, as text; two moments are compared by it. */
+export async function writerState(box: Box, writer: WriterHome): Promise<Readonly<Record<string, string>>> {
+  const units = "ipfs.service ipfscluster.service";
+  const shown = "ActiveState,SubState,UnitFileState,MainPID,NRestarts,ActiveEnterTimestamp,ExecStart";
+  const questions = {
+    kubo: "curl -sf -X POST http://127.0.0.1:5001/api/v0/id | sed 's/.*\"ID\":\"\\([^\"]*\\)\".*/\\1/'",
+    cluster: "curl -sf http://127.0.0.1:9094/id | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/'",
+    pinset: "curl -sf 'http://127.0.0.1:9094/allocations?filter=all' | sort",
+    containers: "docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .Config.Labels}} {{json .HostConfig.RestartPolicy}}' ipfs_host ipfs_cluster",
+    units: `systemctl show --property=${shown} ${units}`,
+    files: `sha256sum ${writer.configs.join(" ")} && (stat -c '%n %U %a %Y' ${writer.configs.join(" ")}; stat -c '%n %U %a' ${writer.directories.join(" ")})`,
+    unitFiles: `cd /etc/systemd/system && ls -l --time-style=full-iso && cat ${units} 2>/dev/null || true`,
+  };
+  const answers = await Promise.all(
+    Object.entries(questions).map(async ([name, command]) => [name, (await box.run(command)).stdout] as const),
+  );
+  return Object.fromEntries(answers);
+}
+
+/** Waits until both REST APIs answer and the cluster peer reaches its kubo. */
+export async function untilWriterAnswers(box: Box): Promise<void> {
+  const asks =
+    "curl -sf -X POST http://127.0.0.1:5001/api/v0/id >/dev/null &&" +
+    ' curl -sf http://127.0.0.1:9094/id | grep -q \'"error":""\'';
+  await until(
+    `the writer of ${box.name} answers`,
+    async () => (await box.exec(asks)).exitCode === 0,
+    DEADLINE_MS,
+  );
+}
+
+function home(where: {
+  readonly kuboFlags: string;
+  readonly clusterFlags: string;
+  readonly directories: readonly string[];
+  readonly kuboDir: string;
+  readonly clusterDir: string;
+}): WriterHome {
+  return {
+    kubo: {
+      container: "ipfs_host",
+      unit: "ipfs.service",
+      arguments: `${where.kuboFlags} ${IMAGES.kubo}`,
+    },
+    cluster: {
+      container: "ipfs_cluster",
+      unit: "ipfscluster.service",
+      arguments: `${CLUSTER_SETTINGS} ${where.clusterFlags} ${IMAGES.cluster} daemon --upgrade`,
+    },
+    directories: where.directories,
+    configs: [
+      `${where.kuboDir}/config`,
+      `${where.clusterDir}/service.json`,
+      `${where.clusterDir}/identity.json`,
+    ],
+  };
+}
+
+async function makeDirectories(box: Box, { directories }: WriterHome): Promise<void> {
+  await box.run(["mkdir", "-p", ...directories]);
+}
+
+/** A unit's ExecStart knows no `$(...)`. */
+async function expand(box: Box, text: string): Promise<string> {
+  return (await box.run(`echo "${text}"`)).stdout;
+}
