@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
+import type { InviteFlags } from "./commands/invite.ts";
 import type { JoinFlags } from "./commands/join-as-master.ts";
 import type { SnapshotFlags } from "./commands/snapshot-files.ts";
 import type { RestoreFlags } from "./commands/snapshot-restore.ts";
@@ -77,6 +78,8 @@ export function describeProgram(version: string, run: Run): Command {
     );
 
   addMigrate(program, baseDir, run);
+  addUser(program, baseDir, run);
+  addInvite(program, baseDir, run);
   addServe(program, run);
   return program;
 }
@@ -103,7 +106,9 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
   add("verify <file>", "check signature, body and chain of one (exit 28 when anything was changed)")
     .addOption(key())
     .action((file: string, flags: SnapshotFlags) =>
-      run(async (world) => (await import("./commands/snapshot-verify.ts")).snapshotVerify(file, flags, world)),
+      run(async (world) =>
+        (await import("./commands/snapshot-verify.ts")).snapshotVerify(file, flags, world),
+      ),
     );
   add("diff <a> <b>", "compare two, or one with `live` (exit 20 when they differ)")
     .addOption(key())
@@ -118,7 +123,9 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     .option("--from-other-cluster", "the snapshot may be of another cluster", false)
     .option("--concurrency <n>", "requests under way at once, at most", "64")
     .action((file: string, flags: RestoreFlags) =>
-      run(async (world) => (await import("./commands/snapshot-restore.ts")).snapshotRestore(file, flags, world)),
+      run(async (world) =>
+        (await import("./commands/snapshot-restore.ts")).snapshotRestore(file, flags, world),
+      ),
     );
 }
 
@@ -140,6 +147,60 @@ function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
     (version: string, flags: { baseDir?: string }) =>
       run(async (world) => (await import("./commands/migrate.ts")).migrateOneDown(version, flags, world)),
   );
+}
+
+function addUser(program: Command, baseDir: () => Option, run: Run): void {
+  const user = program.command("user").description("accounts of the storage API");
+  const add = (name: string, about: string) =>
+    user
+      .command(name)
+      .description(about)
+      .requiredOption("--email <address>", "whose account it is")
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+  add("create", "make an account; one that is there stays as it is").action(
+    (flags: { baseDir?: string; email: string }) =>
+      run(async (world) => (await import("./commands/user.ts")).userCreate(flags, world)),
+  );
+  add("token", "issue an API key and print it, this once")
+    .option("--name <name>", "what the key is for; refused where a live key has that name")
+    .action((flags: { baseDir?: string; email: string; name?: string }) =>
+      run(async (world) => (await import("./commands/user.ts")).userToken(flags, world)),
+    );
+}
+
+function addInvite(program: Command, baseDir: () => Option, run: Run): void {
+  const invite = program.command("invite").description("invites for storage nodes");
+  invite
+    .command("create")
+    .description("print one line that makes a box a storage node of this pool")
+    .option("--expires <time>", "how long it is good for", "24h")
+    .option("--name <name>", "the name that the node shall take")
+    .option(
+      "--storage-api-url <url>",
+      "where nodes reach this master's storage API (default: STORAGE_API_URL)",
+    )
+    .option(
+      "--bootstrap <multiaddr>",
+      "an address of this master's cluster peer; repeatable (default: those it tells)",
+      collect,
+      [],
+    )
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: InviteFlags) =>
+      run(async (world) => (await import("./commands/invite.ts")).inviteCreate(flags, world)),
+    );
+  invite
+    .command("show <token>")
+    .description(
+      "explain an invite: the line itself, @FILE, or - for standard input (exit 28 when it was altered)",
+    )
+    .option("--fingerprint <id>", "the key's fingerprint, as the master's operator told it")
+    .option("--json", "print one JSON object instead of text")
+    .action((token: string, flags: { fingerprint?: string }) =>
+      run(async (world) => (await import("./commands/invite.ts")).inviteShow(token, flags, world)),
+    );
 }
 
 function addServe(program: Command, run: Run): void {

@@ -3,13 +3,14 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { World } from "./commands/world.ts";
+import { OperatorError } from "./errors.ts";
 import { openAlertLog } from "./host/alert-log.ts";
 import { openCluster } from "./host/cluster.ts";
 import { createHost } from "./host/create-host.ts";
 import { takeLock } from "./host/lock.ts";
 import { openPostgresPool } from "./host/postgres-pool.ts";
 import { openWorkspace } from "./host/pinset-workspace.ts";
-import { readSigningKey, readVerifyingKey } from "./host/signing.ts";
+import { parseVerifyingKey, readSigningKey, readVerifyingKey } from "./host/signing.ts";
 import { listSnapshotFiles, openSnapshotFile } from "./host/snapshot-file.ts";
 import { openSnapshotStore } from "./host/snapshot-store.ts";
 import { createJson } from "./ui/json.ts";
@@ -44,6 +45,8 @@ export async function createWorld(
     openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
     readSigningKey,
+    parseVerifyingKey,
+    readStdin: () => readAll(process.stdin),
     readVerifyingKey,
     openPool: openPostgresPool,
     stop,
@@ -59,4 +62,23 @@ async function createReporter(process: NodeJS.Process, json: boolean, live: bool
   return live
     ? (await import("./ui/terminal.ts")).createTerminal(streams, Date.now)
     : createLines(streams, Date.now);
+}
+
+const MAX_STDIN_BYTES = 1024 ** 2;
+
+async function readAll(stream: NodeJS.ReadStream): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > MAX_STDIN_BYTES) {
+      throw new OperatorError({
+        exit: "usage",
+        what: "Standard input is larger than 1 MiB.",
+        remedy: "Give the token alone.",
+      });
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
 }

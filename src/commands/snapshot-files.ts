@@ -41,7 +41,8 @@ export async function openVerified(
 
 /** Hashes bytes for whoever compares them. */
 export function sha256Of(world: World, flags: SnapshotFlags): Sha256 {
-  return world.openSnapshots(snapshotLayout(flags).snapshotsDir).sha256;
+  const store = world.openSnapshots(snapshotLayout(flags).snapshotsDir);
+  return (bytes) => store.sha256(bytes);
 }
 
 async function openGiven(world: World, flags: SnapshotFlags, given: string): Promise<SnapshotFile> {

@@ -62,6 +62,6 @@ function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string 
   if (state === "absent") return changes.map(({ summary }) => summary).join("; ");
   return Object.entries(evidence)
     .map(([name, seen]) => `${name}: ${seen}`)
-    .slice(0, 2)
+    .slice(0, 4)
     .join("; ");
 }

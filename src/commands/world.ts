@@ -42,6 +42,9 @@ export interface World {
   openPool: typeof openPostgresPool;
   /** Aborted when the process is told to stop. */
   readonly stop: AbortSignal;
+  /** Standard input to its end; at most 1 MiB. */
+  readStdin(): Promise<string>;
+  parseVerifyingKey(pem: string, path: string): VerifyingKey;
   readSigningKey(path: string): Promise<SigningKey>;
   /** The first of these that exists, public or private. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;

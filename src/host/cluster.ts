@@ -16,6 +16,8 @@ export interface PeerIdentity {
   readonly error: string;
   /** Not empty where its kubo does not answer. */
   readonly ipfsError: string;
+  /** Where it can be dialled: multiaddrs with the peer. */
+  readonly addresses: readonly string[];
   /** The members that it sees, itself included. */
   readonly clusterPeers: readonly string[];
 }
@@ -171,6 +173,7 @@ function toIdentity(value: unknown): PeerIdentity {
     version: text(object["version"]),
     error: text(object["error"]),
     ipfsError: text(fields(object["ipfs"])["error"]),
+    addresses: Array.isArray(object["addresses"]) ? object["addresses"].map(text) : [],
     clusterPeers: Array.isArray(object["cluster_peers"]) ? object["cluster_peers"].map(text) : [],
   };
 }

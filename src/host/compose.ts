@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 import { parseEnvFile } from "../model/env-file.ts";
 import type { ComposeProject, Docker } from "./host.ts";
+import { shareInFlight } from "./in-flight.ts";
 import { type ProgramEnvironment, runProgram } from "./run-program.ts";
 
 type ByCli = Pick<Docker, "build" | "composeUp" | "composeHashes">;
@@ -19,6 +20,7 @@ const UNSET_VARIABLE = /variable is not set/i;
 
 /** What only the Docker CLI does: `docker compose` and `docker build`. `env` names the engine's socket. */
 export function dockerCli(env: ProgramEnvironment): ByCli {
+  const hashOnce = shareInFlight<Readonly<Record<string, string>>>();
   return {
     composeUp: async (project, services, report) => {
       const argv = [...composeArgv(project), ...UP, ...services];
@@ -34,31 +36,7 @@ export function dockerCli(env: ProgramEnvironment): ByCli {
       });
     },
 
-    composeHashes: async ({ name, text, directory, profiles, environment }) => {
-      const argv = [
-        ...COMPOSE,
-        ...options({
-          "project-name": name,
-          file: "-",
-          "project-directory": directory,
-          "env-file": "/dev/null",
-        }),
-        ...profilesOf(profiles),
-        ...HASH,
-      ];
-      const { exitCode, stdout, lastLines, stopped } = await runProgram(argv, {
-        env: { ...environment, ...env },
-        input: text,
-        timeoutMs: CONFIG_TIMEOUT_MS,
-      });
-      if (exitCode === 0) return hashesIn(stdout);
-      const redact = redactor(Object.entries(environment));
-      throw new OperatorError({
-        exit: "unavailable",
-        what: `docker compose can't read the document of ${name}.`,
-        why: stopped ?? lastWords(lastLines.map(redact)),
-      });
-    },
+    composeHashes: (document) => hashOnce(JSON.stringify(document), () => hashesOf(document, env)),
 
     build: async ({ context, dockerfile, tag, labels, buildArgs }, report) => {
       const argv = [
@@ -83,6 +61,35 @@ export function dockerCli(env: ProgramEnvironment): ByCli {
       });
     },
   };
+}
+
+async function hashesOf(
+  { name, text, directory, profiles, environment }: Parameters<Docker["composeHashes"]>[0],
+  env: ProgramEnvironment,
+): Promise<Readonly<Record<string, string>>> {
+  const argv = [
+    ...COMPOSE,
+    ...options({
+      "project-name": name,
+      file: "-",
+      "project-directory": directory,
+      "env-file": "/dev/null",
+    }),
+    ...profilesOf(profiles),
+    ...HASH,
+  ];
+  const { exitCode, stdout, lastLines, stopped } = await runProgram(argv, {
+    env: { ...environment, ...env },
+    input: text,
+    timeoutMs: CONFIG_TIMEOUT_MS,
+  });
+  if (exitCode === 0) return hashesIn(stdout);
+  const redact = redactor(Object.entries(environment));
+  throw new OperatorError({
+    exit: "unavailable",
+    what: `docker compose can't read the document of ${name}.`,
+    why: stopped ?? lastWords(lastLines.map(redact)),
+  });
 }
 
 function composeArgv({ name, file, envFile, profiles }: ComposeProject): readonly string[] {

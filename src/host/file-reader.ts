@@ -4,11 +4,14 @@ import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 import { digestOf, hashEntries, isWanted, type TreeEntry } from "./hash-tree.ts";
 import type { FileReader, FileStat } from "./host.ts";
+import { shareInFlight } from "./in-flight.ts";
 
 /** The most that readText takes; nothing that the product reads whole comes near it. */
 const MAX_TEXT_BYTES = 16 * 1024 ** 2;
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** Several steps ask for the same package's hash at once, and it is the dearest of all looks. */
+const hashOnce = shareInFlight<string | null>();
 
 /** Looks at the files of this machine. */
 export const fileReader: FileReader = {
@@ -19,10 +22,12 @@ export const fileReader: FileReader = {
   readLink: (path) =>
     orNull("read", path, async () => ((await lstat(path)).isSymbolicLink() ? await readlink(path) : null)),
   hashTree: (path, only) =>
-    orNull("read", path, async () => {
-      await requireDirectory(path);
-      return hashEntries(await entriesBelow(path, "", only));
-    }),
+    hashOnce(JSON.stringify([path, only]), () =>
+      orNull("read", path, async () => {
+        await requireDirectory(path);
+        return hashEntries(await entriesBelow(path, "", only));
+      }),
+    ),
   space: (path) => spaceOf(path),
 };
 

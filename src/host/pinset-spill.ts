@@ -149,7 +149,10 @@ function matchPart(left: Buffer, right: Buffer, match: PinsetMatch): void {
     if (left.compare(right, there + 16, there + 24, at + 16, at + 24) === 0) continue;
     const [here, other] = [left.readUInt32LE(at + 28), right.readUInt32LE(there + 28)];
     match.left.set(place, here === 1 && other === 0 ? MARKS.blocked : MARKS.differs);
-    match.right.set(right.readUInt32LE(there + 24), other === 1 && here === 0 ? MARKS.blocked : MARKS.differs);
+    match.right.set(
+      right.readUInt32LE(there + 24),
+      other === 1 && here === 0 ? MARKS.blocked : MARKS.differs,
+    );
   }
   for (let index = 0; index < met.length; index++) {
     if (met[index] === 1) continue;

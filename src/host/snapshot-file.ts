@@ -41,7 +41,11 @@ export async function openSnapshotFile(path: string): Promise<SnapshotFile> {
   const directory = dirname(resolve(path));
   const names = await namesIn(directory);
   let parts = partsOf(basename(path));
-  if (!names.includes(basename(path)) && !names.includes(parts.body) && names.includes(`${basename(path)}.json`))
+  if (
+    !names.includes(basename(path)) &&
+    !names.includes(parts.body) &&
+    names.includes(`${basename(path)}.json`)
+  )
     parts = partsOf(`${basename(path)}.json`);
   const present = [parts.body, parts.manifest, ...parts.signatures].some(
     (file) => file !== null && names.includes(file),

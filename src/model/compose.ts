@@ -119,6 +119,7 @@ export type ComposeVerdict =
 /** Compares what the files mean, not how they are written: comments and the order of keys count for nothing. */
 export function compareCompose(onDisk: string | null, wanted: string, hash: Hash): ComposeVerdict {
   if (onDisk === null) return { kind: "absent" };
+  if (onDisk === wanted) return { kind: "same" };
   const marker = MARKER.exec(onDisk);
   if (marker === null) return { kind: "not-ours" };
   const edited = hash(onDisk.slice(marker[0].length)) !== marker[1];

@@ -63,7 +63,7 @@ function readBare(text: string, start: number): { readonly end: number; readonly
   const isComment = hash >= 0 && isBlank(text[start + hash - 1]);
   const bare = withoutBlanks(isComment ? line.slice(0, hash) : line);
   const unclear = (why: string) => ({ end: start + bare.length, value: { unclear: why } });
-  if (hash >= 0 && (bare === "" || line[hash - 1] !== " "))
+  if (hash >= 0 && line[hash - 1] !== " ")
     return unclear("only some programs take its # for the beginning of a comment");
   if (bare.includes("$")) return unclear("docker compose puts something else for a $ outside single quotes");
   if (EDGE_BLANK.test(bare)) return unclear("it ends with a blank that only some programs leave out");

@@ -110,6 +110,11 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   { key: "WEBUI_PORT", about: "the storage API's port on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
   {
+    key: "STORAGE_API_URL",
+    about: "where storage nodes reach the storage API from outside; goes into invites",
+    rule: RULES.url,
+  },
+  {
     key: "VAULT_ADDRESS",
     about: "the vault contract; left out: billing's crons stay off",
     rule: RULES.contract,

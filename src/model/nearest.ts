@@ -1,6 +1,6 @@
 /** The known word that is nearest to a mistyped one; null where none is near. Case does not count. */
 export function findNearest(word: string, known: readonly string[]): string | null {
-  const wanted = word.slice(0, LONGEST).toUpperCase();
+  const wanted = word.toUpperCase();
   let best: { readonly name: string; readonly distance: number } | null = null;
   for (const name of known) {
     const distance = editDistance(wanted, name.toUpperCase());
@@ -8,8 +8,6 @@ export function findNearest(word: string, known: readonly string[]): string | nu
   }
   return best !== null && best.distance <= Math.max(2, wanted.length / 3) ? best.name : null;
 }
-
-const LONGEST = 64;
 
 /** How many letters must be put in, left out or changed to make one word of the other (Levenshtein). */
 function editDistance(a: string, b: string): number {

@@ -49,7 +49,8 @@ function findObstacle(pin: WholePin, now: Date): Irreproducible | null {
   if (!Number.isSafeInteger(shardSize) || shardSize < 0) return "its shard size can't be sent";
   if (expireAt !== null) {
     const at = Date.parse(expireAt);
-    if (Number.isNaN(at) || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(expireAt)) return "its expiry can't be read";
+    if (Number.isNaN(at) || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(expireAt))
+      return "its expiry can't be read";
     if (at <= now.getTime()) return "its expiry has passed";
   }
   if (origins.length > MOST_ORIGINS || !origins.every((origin) => ORIGIN.test(origin)))
@@ -58,7 +59,7 @@ function findObstacle(pin: WholePin, now: Date): Irreproducible | null {
   const values = Object.values(metadata);
   if (keys.includes("") || !values.every((value) => typeof value === "string"))
     return "its metadata can't be sent";
-  if ([name, ...keys, ...values].some((text) => LONE_SURROGATE.test(text as string)))
+  if ([name, ...keys, ...values].some((text) => LONE_SURROGATE.test(text)))
     return "its name or metadata is no valid Unicode";
   return null;
 }

@@ -45,7 +45,10 @@ export function findForgotten(
     if (node === undefined || another !== undefined) {
       throw new OperatorError({
         exit: "usage",
-        what: node === undefined ? `No storage node ${one} is known.` : `Several storage nodes are called ${one}.`,
+        what:
+          node === undefined
+            ? `No storage node ${one} is known.`
+            : `Several storage nodes are called ${one}.`,
         remedy: `Known are: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
       });
     }

@@ -1,6 +1,8 @@
 import * as z from "zod";
 import { OperatorError, type Problem } from "../errors.ts";
 import { multiaddrToUrl } from "./multiaddr.ts";
+import { RULES } from "./rule.ts";
+import type { Pricing } from "./storage-quota.ts";
 
 /** How a service reaches the database, and how many connections it may hold. */
 export interface PoolSettings {
@@ -29,7 +31,13 @@ export interface PinningApiSettings extends ServiceSettings {
 }
 
 /** What `serve webui` is started with. */
-export type WebuiSettings = ServiceSettings;
+export interface WebuiSettings extends ServiceSettings {
+  readonly pricing: Pricing;
+  /** The pool whose node names this master keeps; null: none, and nodes can't announce themselves here. */
+  readonly pool: string | null;
+  /** How many names one key may hold in it. */
+  readonly namesPerOwner: number;
+}
 
 /** A process environment. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -55,8 +63,22 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
 
 /** Reads the environment of `serve webui`; throws as readPinningApiSettings does. */
 export function readWebuiSettings(environment: Environment): WebuiSettings {
-  const values = parse("webui", environment, { WEBUI_PORT: port("3001"), PINNING_SYSTEM_KEY: systemKey });
-  return { bindHost: values.BIND_HOST, port: values.WEBUI_PORT, postgres: poolOf(values) };
+  const values = parse("webui", environment, {
+    WEBUI_PORT: port("3001"),
+    PINNING_SYSTEM_KEY: systemKey,
+    FREE_TIER_BYTES: count("524288000"),
+    FULA_PER_GB_MONTH: amount("3"),
+    CLUSTERNAME: poolName.optional(),
+    NODE_NAMES_PER_OWNER: count("5"),
+  });
+  return {
+    bindHost: values.BIND_HOST,
+    port: values.WEBUI_PORT,
+    postgres: poolOf(values),
+    pricing: { freeTierBytes: values.FREE_TIER_BYTES, fulaPerGibMonth: values.FULA_PER_GB_MONTH },
+    pool: values.CLUSTERNAME ?? null,
+    namesPerOwner: values.NODE_NAMES_PER_OWNER,
+  };
 }
 
 const port = (byDefault: string) =>
@@ -72,6 +94,11 @@ const count = (byDefault: string) =>
     .default(byDefault)
     .refine((text) => /^[1-9][0-9]{0,8}$/.test(text), "must be a whole number from 1 to 999999999")
     .transform(Number);
+
+const amount = (byDefault: string) =>
+  z.string().default(byDefault).refine(RULES.amount.holds, `must be ${RULES.amount.say}`).transform(Number);
+
+const poolName = z.string().refine(RULES.name.holds, `must be ${RULES.name.say}`);
 
 /** The Go service took an unset key for the word `disabled`, and then let that word in. */
 const systemKey = z

@@ -24,7 +24,10 @@ export function judgeOrder(entries: readonly OrderEntry[]): ReadonlyMap<string, 
     const before = previous === null ? undefined : byName.get(previous.name);
     if (before === undefined || previous === null) continue;
     if (before.manifestSha256 === previous.manifest_sha256) continue;
-    verdicts.set(before.name, broken(`${name}, taken after it, was signed upon another manifest of that name`));
+    verdicts.set(
+      before.name,
+      broken(`${name}, taken after it, was signed upon another manifest of that name`),
+    );
   }
   return verdicts;
 }
@@ -40,7 +43,9 @@ function judgeLink(entry: OrderEntry, byName: ReadonlyMap<string, OrderEntry>): 
   if (before.manifestSha256 !== entry.previous.manifest_sha256)
     return broken(`it was signed upon another manifest of ${before.name} than the one that is here`);
   if (before.sequence !== entry.sequence - 1)
-    return broken(`it is number ${entry.sequence}, and ${before.name} before it is number ${before.sequence}`);
+    return broken(
+      `it is number ${entry.sequence}, and ${before.name} before it is number ${before.sequence}`,
+    );
   return { state: "linked", why: null };
 }
 

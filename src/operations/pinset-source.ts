@@ -46,15 +46,15 @@ export async function liveSource(cluster: ClusterReader, workspace: PinsetWorksp
 
 /** Compares two pinsets pin by pin, in constant memory but for two bits a pin. */
 export async function compare(
-  left: PinsetSource["read"],
-  right: PinsetSource["read"],
+  left: Pick<PinsetSource, "read">,
+  right: Pick<PinsetSource, "read">,
   workspace: PinsetWorkspace,
 ): Promise<PinsetMatch> {
   const leftSpill = workspace.openSpill();
   const rightSpill = workspace.openSpill();
   try {
-    await left((lines) => leftSpill.add(lines));
-    await right((lines) => rightSpill.add(lines));
+    await left.read((lines) => leftSpill.add(lines));
+    await right.read((lines) => rightSpill.add(lines));
     return workspace.matchSpills(leftSpill, rightSpill);
   } finally {
     leftSpill.close();

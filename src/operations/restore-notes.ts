@@ -22,7 +22,11 @@ const LINES_AT_ONCE = 200;
 export async function openRestoreNotes(hands: NotesHands, snapshot: string): Promise<RestoreNotes> {
   const lists = {
     failed: { path: `${hands.directory}/${snapshot}.failed.ndjson`, lines: [] as string[], written: false },
-    lost: { path: `${hands.directory}/${snapshot}.not-restorable.ndjson`, lines: [] as string[], written: false },
+    lost: {
+      path: `${hands.directory}/${snapshot}.not-restorable.ndjson`,
+      lines: [] as string[],
+      written: false,
+    },
   };
   for (const { path } of Object.values(lists)) await hands.files.remove(path);
   let writing: Promise<void> = Promise.resolve();

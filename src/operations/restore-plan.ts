@@ -62,7 +62,10 @@ export function planLine(
 ): { readonly cid: string; readonly name: string; readonly plan: PinPlan } {
   const pin = readWholePin(JSON.parse(line));
   if (pin === null) {
-    throw new OperatorError({ exit: "integrity", what: `A pin of the snapshot has no CID: ${line.slice(0, 80)}` });
+    throw new OperatorError({
+      exit: "integrity",
+      what: `A pin of the snapshot has no CID: ${line.slice(0, 80)}`,
+    });
   }
   const named = { cid: pin.cid, name: pin.options.name };
   if (mark === MARKS.blocked) {
@@ -71,7 +74,10 @@ export function planLine(
   }
   const plan = planPin(pin, options.now);
   if (plan.kind === "pin" && options.pathLimit !== null && plan.path.length > options.pathLimit)
-    return { ...named, plan: { kind: "irreproducible", why: "its name and metadata are too large for this server" } };
+    return {
+      ...named,
+      plan: { kind: "irreproducible", why: "its name and metadata are too large for this server" },
+    };
   return { ...named, plan };
 }
 
@@ -84,9 +90,10 @@ export async function surveyRestore(options: {
   readonly now: Date;
 }): Promise<RestoreSurvey> {
   const { source, cluster, workspace, mendOptions, now } = options;
-  const live = async (takeLines: (lines: Buffer) => void | Promise<void>): Promise<void> =>
-    void (await cluster.list("allocations", takeLines));
-  const match = await compare(source.read, live, workspace);
+  const live: Pick<PinsetSource, "read"> = {
+    read: async (takeLines) => void (await cluster.list("allocations", takeLines)),
+  };
+  const match = await compare(source, live, workspace);
   const wanted = wantedMarks(mendOptions);
   const counted = await countPlans(source, match.left, wanted, { now, pathLimit: null });
   const { longest } = counted;
@@ -126,10 +133,10 @@ async function countPlans(
   return { restorable, longest, lost, lostExamples, withUnknownFields, unknownFields: [...unknown].sort() };
 }
 
-function summarise({ left, right }: PinsetMatch): Pick<
-  RestoreSurvey,
-  "marks" | "extra" | "same" | "missing" | "differing"
-> {
+function summarise({
+  left,
+  right,
+}: PinsetMatch): Pick<RestoreSurvey, "marks" | "extra" | "same" | "missing" | "differing"> {
   const missing = left.count(MARKS.missing);
   const differing = left.count(MARKS.differs) + left.count(MARKS.blocked);
   return {

@@ -79,13 +79,23 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
     const summary = pending
       ? `${before.restorable} pins would be restored`
       : "nothing to do: no pin that can be restored is missing";
-    return { ...fixed, ...idle, exit: pending ? "pending" : "ok", summary: `${summary}${lostSentence(before)}` };
+    return {
+      ...fixed,
+      ...idle,
+      exit: pending ? "pending" : "ok",
+      summary: `${summary}${lostSentence(before)}`,
+    };
   }
 
   const notes = await openRestoreNotes(options.notes, snapshot.file.name);
   let run: RestoreRun;
   try {
-    run = await applyRestore({ ...options, source, survey: before, note: notes.note });
+    run = await applyRestore({
+      ...options,
+      source,
+      survey: before,
+      note: (list, pin) => notes.note(list, pin),
+    });
   } catch (thrown) {
     await notes.flush();
     throw asInterrupted(thrown);
@@ -151,7 +161,9 @@ function tellDrop({ manifest }: VerifiedSnapshot, report: (line: string) => void
   if (manifest === null || manifest.drop === null) return;
   const { from, to } = manifest.drop;
   const before = manifest.previous === null ? "the one before it" : manifest.previous.name;
-  report(`Mind: it was taken after the pinset had shrunk from ${from} to ${to}. What was lost is in ${before}.`);
+  report(
+    `Mind: it was taken after the pinset had shrunk from ${from} to ${to}. What was lost is in ${before}.`,
+  );
 }
 
 function describeSurvey(survey: RestoreSurvey, mendOptions: boolean): readonly string[] {
@@ -176,8 +188,11 @@ function lostSentence({ lost }: RestoreSurvey): string {
   return count === 0 ? "" : `; ${count} can't be brought back as they were`;
 }
 
-function countsOf({ marks: _, ...counts }: RestoreSurvey): SurveyCounts {
-  return counts;
+function countsOf(survey: RestoreSurvey): SurveyCounts {
+  const { extra, same, missing, differing, restorable, lost, lostExamples } = survey;
+  const { withUnknownFields, unknownFields, pathLimit } = survey;
+  const plans = { restorable, lost, lostExamples, withUnknownFields, unknownFields, pathLimit };
+  return { extra, same, missing, differing, ...plans };
 }
 
 function asInterrupted(thrown: unknown): unknown {
@@ -185,7 +200,8 @@ function asInterrupted(thrown: unknown): unknown {
   return new OperatorError({
     exit: "interrupted",
     what: `The restore stopped part-way: ${thrown.what}`,
-    remedy: "Once the cluster answers again, run the same command: it compares, and goes on with what is missing.",
+    remedy:
+      "Once the cluster answers again, run the same command: it compares, and goes on with what is missing.",
     changed: "Pins were added; none was removed.",
     cause: thrown,
   });

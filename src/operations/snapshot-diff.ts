@@ -36,7 +36,7 @@ export async function diffPinsets(
   options: { readonly workspace: PinsetWorkspace; readonly limit: number },
 ): Promise<PinsetDiff> {
   const { workspace, limit } = options;
-  const match = await compare(left.read, right.read, workspace);
+  const match = await compare(left, right, workspace);
   const onlyLeft = match.left.count(MARKS.missing);
   const onlyRight = match.right.count(MARKS.missing);
   const differing = match.left.count(MARKS.differs) + match.left.count(MARKS.blocked);

@@ -37,7 +37,8 @@ export async function verifySnapshot(
   if (file.layout === "upstream") return verifyUpstream(file, key, hands.sha256);
   const manifest = checkManifest(file, key);
   const order = hands.order.get(file.name) ?? { state: "gap", why: null };
-  if (order.state === "broken") throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
+  if (order.state === "broken")
+    throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
   const reading = await readWhole(file, manifest);
   checkBody(file, manifest, reading);
   const { sha256, sizeBytes, count } = reading;
@@ -64,7 +65,8 @@ export function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, 
     throw broken(
       `${file.bodyFile} has ${reading.sizeBytes} bytes; ${body.size_bytes} were signed: it was cut off or added to.`,
     );
-  if (reading.sha256 !== body.sha256) throw broken(`${file.bodyFile} is not the one that was signed: its sha256 differs.`);
+  if (reading.sha256 !== body.sha256)
+    throw broken(`${file.bodyFile} is not the one that was signed: its sha256 differs.`);
   if (reading.count !== pins.count)
     throw broken(`${file.bodyFile} holds ${reading.count} pins; its manifest says ${pins.count}.`);
   if (reading.digest !== null && reading.digest !== digest.value)
@@ -105,7 +107,11 @@ async function readWhole(file: SnapshotFile, manifest: Manifest): Promise<BodyRe
   }
 }
 
-async function verifyUpstream(file: SnapshotFile, key: VerifyingKey, hash: Sha256): Promise<VerifiedSnapshot> {
+async function verifyUpstream(
+  file: SnapshotFile,
+  key: VerifyingKey,
+  hash: Sha256,
+): Promise<VerifiedSnapshot> {
   if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
   const signed = await file.signedBody();
   checkSignature(file, file.bodyFile, signed, key);
@@ -131,11 +137,14 @@ function readSignedPin(file: SnapshotFile, line: string): void {
     });
   }
   if (readWholePin(value) === null)
-    throw broken(`${file.bodyFile} holds something without a CID, although its signature fits: ${line.slice(0, 80)}`);
+    throw broken(
+      `${file.bodyFile} holds something without a CID, although its signature fits: ${line.slice(0, 80)}`,
+    );
 }
 
 function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: VerifyingKey): void {
-  if (file.signature === null) throw broken(`${file.signatureFile} is missing: nothing says that ${signed} is genuine.`);
+  if (file.signature === null)
+    throw broken(`${file.signatureFile} is missing: nothing says that ${signed} is genuine.`);
   if (key.verify(bytes, file.signature)) return;
   throw broken(
     file.signature.length === 64
@@ -144,7 +153,8 @@ function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: 
   );
 }
 
-const REMEDY = "Use another snapshot: `fula-node snapshot list` says which are whole. Keep this one: it may be evidence.";
+const REMEDY =
+  "Use another snapshot: `fula-node snapshot list` says which are whole. Keep this one: it may be evidence.";
 
 function broken(what: string): OperatorError {
   return new OperatorError({ exit: "integrity", what, remedy: REMEDY });

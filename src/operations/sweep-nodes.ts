@@ -1,6 +1,11 @@
 import type { ClusterReader } from "../host/cluster.ts";
 import type { Files } from "../host/host.ts";
-import { findForgotten, mergeNodes, parseKnownNodes, serialiseKnownNodes } from "../model/replication-nodes.ts";
+import {
+  findForgotten,
+  mergeNodes,
+  parseKnownNodes,
+  serialiseKnownNodes,
+} from "../model/replication-nodes.ts";
 
 /** How one storage node stands. */
 export interface NodeReport {

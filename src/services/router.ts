@@ -9,10 +9,11 @@ export interface Reply {
 }
 
 /** What answers one kind of request. A route for GET answers HEAD too. */
-interface Route {
-  readonly method: "GET";
+export interface Route {
+  readonly method: "GET" | "POST" | "DELETE";
+  /** A path ending in `/*` stands for any one more segment, which the answer gets: decoded, "" without one. */
   readonly path: string;
-  readonly answer: (request: IncomingMessage) => Reply | Promise<Reply>;
+  readonly answer: (request: IncomingMessage, segment: string) => Reply | Promise<Reply>;
 }
 
 /** How a service answers, and how it says what no route answers and what went wrong. */
@@ -38,12 +39,31 @@ async function respond(routing: Routing, request: IncomingMessage, response: Ser
 
 async function replyTo(routing: Routing, request: IncomingMessage, path: string): Promise<Reply> {
   const method = request.method === "HEAD" ? "GET" : request.method;
-  const route = routing.routes.find((candidate) => candidate.method === method && candidate.path === path);
+  const route = routing.routes.find((candidate) => candidate.method === method && matches(candidate, path));
   try {
-    return route === undefined ? routing.otherwise(request, path) : await route.answer(request);
+    return route === undefined
+      ? routing.otherwise(request, path)
+      : await route.answer(request, rest(route, path));
   } catch (error) {
     routing.log(`${request.method ?? "?"} ${path} failed: ${messageOf(error)}`);
     return routing.failed;
+  }
+}
+
+function matches({ path: pattern }: Route, path: string): boolean {
+  if (!pattern.endsWith("/*")) return pattern === path;
+  const base = pattern.slice(0, -1);
+  return path.startsWith(base) && path.length > base.length && !path.includes("/", base.length);
+}
+
+/** A segment that is no valid percent-encoding is given as it stands. */
+function rest({ path: pattern }: Route, path: string): string {
+  if (!pattern.endsWith("/*")) return "";
+  const segment = path.slice(pattern.length - 1);
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
   }
 }
 

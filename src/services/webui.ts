@@ -1,10 +1,15 @@
 import type { WebuiSettings } from "../model/service-settings.ts";
 import { checkPostgres } from "./health-checks.ts";
 import { createHealth } from "./health.ts";
+import { nodesRoutes } from "./nodes-api.ts";
 import { listenerOf } from "./router.ts";
 import { serve, type ServiceHands } from "./service.ts";
+import { storageRoutes } from "./storage-api.ts";
 
-/** The storage API's process: `GET /health`, which asks the database, and upstream's `GET /api/health`. */
+/**
+ * The storage API's process: `GET /health`, which asks the database, upstream's `GET /api/health`, the
+ * accounts' quota and the pool's directory of nodes.
+ */
 export async function serveWebui(settings: WebuiSettings, hands: ServiceHands): Promise<void> {
   const { pool, log, version } = hands;
   const health = createHealth({ version, checks: { postgres: checkPostgres(pool) }, log });
@@ -27,6 +32,8 @@ export async function serveWebui(settings: WebuiSettings, hands: ServiceHands): 
           return { status: statusCode(report), body };
         },
       },
+      ...storageRoutes(hands, settings.pricing),
+      ...nodesRoutes(hands, settings),
     ],
     otherwise: ({ method = "?" }, path) => ({
       status: 404,

@@ -27,31 +27,20 @@ export function composeFile(
       const text = await host.files.readText(path);
       const seen = { text };
       const verdict = compareCompose(text, project.text, hash);
-      switch (verdict.kind) {
-        case "absent":
-          return { state: "absent", seen, evidence: { [path]: "absent" } };
-        case "same":
-          return { state: "ours", seen, evidence: { [path]: "same document" } };
-        case "differs":
-          return {
-            state: "drifted",
-            seen,
-            drift: verdict.differences,
-            evidence: {
-              [path]: verdict.edited ? "ours, edited by hand" : "ours, another document",
-            },
-          };
-        case "not-ours": {
-          const evidence = { [path]: "no marker of ours in its first line" };
-          return {
-            state: "foreign",
-            evidence,
-            why: `${path} was not written by fula-node.`,
-            remedy: "Move it away if it is not needed.",
-            claim: { state: "drifted", seen, drift: [`${path} is not ours`], evidence },
-          };
-        }
+      if (verdict.kind === "absent") return { state: "absent", seen, evidence: { [path]: "absent" } };
+      if (verdict.kind === "same") return { state: "ours", seen, evidence: { [path]: "same document" } };
+      if (verdict.kind === "differs") {
+        const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, another document" };
+        return { state: "drifted", seen, drift: verdict.differences, evidence };
       }
+      const evidence = { [path]: "no marker of ours in its first line" };
+      return {
+        state: "foreign",
+        evidence,
+        why: `${path} was not written by fula-node.`,
+        remedy: "Move it away if it is not needed.",
+        claim: { state: "drifted", seen, drift: [`${path} is not ours`], evidence },
+      };
     },
 
     plan(finding) {

@@ -72,7 +72,9 @@ export async function lookAtServices(
   const [hashes, images, packageHash] = await Promise.all([
     host.docker.composeHashes({ name, text, directory, profiles, environment }),
     Promise.all(
-      containers.map((container) => (container === null ? null : host.docker.image(container.image))),
+      containers.map(async (container) =>
+        container === null ? null : await host.docker.image(container.image),
+      ),
     ),
     host.files.hashTree(context.packageDir, PACKAGE_ENTRIES),
   ]);

@@ -20,7 +20,7 @@ export function images({
   const image = (key: string) => valueOf(key) ?? "";
 
   async function missing(host: HostReader): Promise<readonly string[]> {
-    const [service] = await Promise.all([host.docker.image(`fula-node:${version}`)]);
+    const service = await host.docker.image(`fula-node:${version}`);
     const wanted = [
       ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
       ...(service === null ? [image("NODE_BASE_IMAGE")] : []),

@@ -17,6 +17,7 @@ import {
 } from "./compose-services.ts";
 import { poll, readValues, type MasterContext, type Values } from "./master-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
+import { findLeftIdentities } from "./writer-data.ts";
 
 interface Seen {
   readonly missingImages: readonly string[];
@@ -141,18 +142,18 @@ async function probe(host: HostReader, context: MasterContext, project: Project)
     (container?.mounts ?? []).map(({ source, destination }) => `${source} on ${destination}`),
   );
   const evidence: Evidence = {
-    found: things.join(", ") || "no container, no unit",
     ...answer.evidence,
     ...(configs.length > 0 ? { data: configs.join(", ") } : {}),
+    found: things.join(", ") || "no container, no unit",
   };
   if (answer.fault === null)
     return {
       state: "ours",
       seen: NOTHING,
       evidence: {
+        pinset: await describePins(host, values),
         ...evidence,
         adopted: "yes: never restarted, rewritten or upgraded",
-        pinset: await describePins(host, values),
       },
     };
   const elsewhere = things.length === 0 && isNamedElsewhere(values);
@@ -167,10 +168,12 @@ async function probe(host: HostReader, context: MasterContext, project: Project)
   if ((await host.files.readText(project.file)) !== null) return foreignFile(project, evidence);
   const seen: Seen = {
     ...NOTHING,
-    missingImages: await missingImages(host, context),
+    missingImages: await findMissingImages(host, context),
     rewrite: { files: filesOf(project), keep: null },
     up: SERVICES.map(({ service }) => service),
   };
+  const left = await findLeftIdentities(host, project);
+  if (left.length > 0) return leftBehind(project, seen, left, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
 }
 
@@ -200,9 +203,11 @@ async function probeManaged(
   const stale = await staleScripts(host, project);
   const sameFile = comparison.kind === "same";
   const keep = text === null || sameFile ? null : keptName(project, text, context.hash);
-  const files = filesOf(project).filter((path) => stale.includes(path) || (!sameFile && path === project.file));
+  const files = filesOf(project).filter(
+    (path) => stale.includes(path) || (!sameFile && path === project.file),
+  );
   const seen: Seen = {
-    missingImages: await missingImages(host, context),
+    missingImages: await findMissingImages(host, context),
     rewrite: files.length === 0 ? null : { files, keep },
     up: states
       .filter(({ state }) => state !== "running" && state !== "unhealthy")
@@ -238,6 +243,28 @@ function foreignFile({ file }: Project, evidence: Evidence): Finding<Seen> {
   };
 }
 
+/** A writer made here would go on as that one: with its peer ids and its pins. */
+function leftBehind(
+  { directory }: Project,
+  seen: Seen,
+  left: readonly string[],
+  evidence: Evidence,
+): Finding<Seen> {
+  const told = { ...evidence, "left behind": left.join(", ") };
+  return {
+    state: "foreign",
+    evidence: told,
+    why: `Nothing runs as the writer here, but ${directory} holds the identity and the data of one (${left.join(", ")}).`,
+    remedy: `Start that writer again if this is its box; if its data is not needed, move ${directory} away.`,
+    claim: {
+      state: "drifted",
+      seen,
+      drift: [`the writer of ${directory} is not ours yet; its peer ids and data are kept`],
+      evidence: told,
+    },
+  };
+}
+
 /** Other addresses than the defaults, which `.env` holds after any first run. */
 function isNamedElsewhere(values: Values): boolean {
   const keys = ["IPFS_API_ADDR", "IPFS_CLUSTER_API_ADDR"];
@@ -257,7 +284,7 @@ function isHalf({ kubo, cluster }: WriterAnswer): boolean {
 }
 
 /** None where an archive brings them for a writer to be made (the step images). */
-async function missingImages(
+async function findMissingImages(
   host: HostReader,
   { settings, imagesArchive, provisionWriter }: MasterContext,
 ): Promise<readonly string[]> {

@@ -1,96 +1,106 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { execa } from "execa";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { createMigrator } from "../../src/host/migrator.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
-import { startPostgres } from "../support/postgres-server.ts";
+import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
+import { type Contender, timePairs } from "./pairs.ts";
+import type { Bench, Measurement } from "./report.ts";
 
-/** Pairs of measurements of one run: ours and the anchor took turns, so that they saw the same machine. */
-export interface MigrationBench {
-  readonly name: string;
-  readonly unit: "ms";
-  readonly ours: number[];
-  readonly anchor: number[];
-}
-
-const ROUNDS = 11;
+const ROUNDS = 15;
+const PROGRAM = fileURLToPath(new URL("../../bin/fula-node.js", import.meta.url));
 const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));
-const FILES = [
-  "001_schema.sql",
-  "018_deduction_idempotency.sql",
-  "019_user_wallets_nullable_address.sql",
-  "020_bucket_roots.sql",
-];
-
-/**
- * `up` on an empty database as `join-as-master` runs it, inside a process that is up already, against one psql with
- * `-f` for each of the same files. The server waits for the disk.
- */
-export function benchMigrations(): Promise<MigrationBench> {
-  const migrator = createMigrator({ directory: SHIPPED, toolVersion: "0.0.0-bench" });
-  return compare("all migrations, empty database, in process", async () => async (target) => {
-    await migrator.up(target, { report: () => {} });
-  });
-}
-
-/** The same with a node process of its own, one bundled file as it is shipped, start and end counted. */
-export function benchMigrationsProcess(): Promise<MigrationBench> {
-  return compare("all migrations, empty database, as a process", async (directory) => {
-    const program = join(directory, "migrate.mjs");
-    await build({
-      entryPoints: [fileURLToPath(new URL("../support/migrate-child.ts", import.meta.url))],
-      outfile: program,
-      bundle: true,
-      minify: true,
-      platform: "node",
-      format: "esm",
-      external: ["pg-native"],
-      banner: {
-        js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
-      },
-    });
-    return async (target) => {
-      const env = { MIGRATE_DIRECTORY: SHIPPED, MIGRATE_TARGET: JSON.stringify(target) };
-      await execa(process.execPath, [program], { env });
-    };
-  });
-}
 
 type Run = (target: PostgresTarget) => Promise<void>;
 
-async function compare(name: string, prepare: (directory: string) => Promise<Run>): Promise<MigrationBench> {
-  const programs = await findPostgresPrograms();
-  if (typeof programs === "string") throw new Error(programs);
-  const directory = await mkdtemp(join(tmpdir(), "fula-node-bench-"));
-  const postgres = await startPostgres(programs, { durable: true });
-  const ours: number[] = [];
-  const anchor: number[] = [];
-  try {
-    const up = await prepare(directory);
-    for (let round = 0; round < ROUNDS; round += 1) {
-      ours.push(await time(up, await postgres.createDatabase()));
-      anchor.push(await time(psql, await postgres.createDatabase()));
-    }
-  } finally {
-    await postgres.stop();
-    await rm(directory, { recursive: true });
-  }
-  return { name, unit: "ms", ours, anchor };
+/**
+ * `up` on an empty database against one psql with `-f` for each of the same files: as `join-as-master` runs it, inside
+ * a process that is up already, and as a verb of the built artifact. The server waits for the disk.
+ */
+export const benches: readonly Bench[] = [
+  {
+    name: "migrations",
+    run: async () => {
+      const programs = await findPostgresPrograms();
+      if (typeof programs === "string") throw new Error(programs);
+      const directory = await mkdtemp(join(tmpdir(), "fula-node-bench-"));
+      // An installed master has its settings there; these come by the environment.
+      await writeFile(join(directory, ".env"), "");
+      const postgres = await startPostgres(programs, { durable: true });
+      try {
+        const migrator = createMigrator({ directory: SHIPPED, toolVersion: "0.0.0-bench" });
+        const inProcess: Run = async (target) => void (await migrator.up(target, { report: () => {} }));
+        return [
+          await compare("migrations in process", postgres, inProcess),
+          await compare("fula-node migrate up", postgres, runProgram(directory)),
+        ];
+      } finally {
+        await postgres.stop();
+        await rm(directory, { recursive: true });
+      }
+    },
+  },
+];
+
+async function compare(
+  how: string,
+  postgres: Pick<TestPostgres, "createDatabase">,
+  ours: Run,
+): Promise<Measurement> {
+  const files = await listUpFiles();
+  return {
+    name: how,
+    what: `all ${files.length} migrations on an empty database: ${how}`,
+    against: "psql -f of the same files",
+    unit: "ms",
+    target: { of: "ratio", bound: "at most", value: 1.3 },
+    ...(await timePairs(
+      ROUNDS,
+      onEmptyDatabase(postgres, ours),
+      onEmptyDatabase(postgres, (target) => runPsql(target, files)),
+    )),
+  };
 }
 
-async function time(run: Run, target: PostgresTarget): Promise<number> {
-  const startedAt = performance.now();
-  await run(target);
-  return performance.now() - startedAt;
+/** Each run gets a database of its own; making it does not count. */
+function onEmptyDatabase(postgres: Pick<TestPostgres, "createDatabase">, run: Run): Contender {
+  let target: PostgresTarget | null = null;
+  return {
+    prepare: async () => {
+      target = await postgres.createDatabase();
+    },
+    run: async () => {
+      if (target === null) throw new Error("no database was made");
+      await run(target);
+    },
+  };
 }
 
-async function psql(target: PostgresTarget): Promise<void> {
+/** `fula-node migrate up` of the built artifact; its start and end are counted. */
+function runProgram(directory: string): Run {
+  return async ({ host, port, database, user, password }) => {
+    const settings = {
+      POSTGRES_HOST: host,
+      POSTGRES_PORT: String(port),
+      POSTGRES_DB: database,
+      POSTGRES_USER: user,
+      POSTGRES_PASSWORD: password,
+    };
+    await execa(process.execPath, [PROGRAM, "migrate", "up", "--base-dir", directory], { env: settings });
+  };
+}
+
+async function listUpFiles(): Promise<readonly string[]> {
+  const names = (await readdir(SHIPPED)).sort();
+  return names.filter((name) => name.endsWith(".sql") && !name.endsWith(".down.sql"));
+}
+
+async function runPsql(target: PostgresTarget, names: readonly string[]): Promise<void> {
   const where = ["-h", target.host, "-p", String(target.port), "-U", target.user, "-d", target.database];
-  const files = FILES.flatMap((file) => ["-f", join(SHIPPED, file)]);
+  const files = names.flatMap((name) => ["-f", join(SHIPPED, name)]);
   await execa("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", ...where, ...files], {
     env: { PGPASSWORD: target.password },
   });

@@ -13,6 +13,7 @@ import {
 } from "../support/upstream-writer.ts";
 
 const JOIN = ["join-as-master", "--yes"] as const;
+const PROVISION = ["--provision-writer", "--set", "CLUSTERNAME=test-pool"] as const;
 /** What a halt may not touch. */
 const EVERYTHING = ["/opt", "/etc/cron.d", "/etc/systemd/system", "/uniondrive", "/home"] as const;
 const OURS = {
@@ -51,7 +52,7 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
   test("stopped units halt a run, which names the command that starts them", async () => {
     await box.run("systemctl stop ipfscluster.service ipfs.service");
     const untouched = await box.snapshot(EVERYTHING);
-    for (const consent of [[], ["--provision-writer", "--set", "CLUSTERNAME=test-pool"]]) {
+    for (const consent of [[], PROVISION]) {
       const result = await fulaNode(box, [...JOIN, ...consent]);
       expectExit(result, 23);
       expect(told(result)).toContain("systemctl start ipfs.service ipfscluster.service");
@@ -71,7 +72,7 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
       })
       .toBe(0);
     const untouched = await box.snapshot(["/opt", "/etc/cron.d", "/etc/systemd/system"]);
-    const result = await fulaNode(box, [...JOIN, "--provision-writer", "--set", "CLUSTERNAME=test-pool"]);
+    const result = await fulaNode(box, [...JOIN, ...PROVISION]);
     expectExit(result, 23);
     expect(told(result)).toContain("ipfs-cluster does not answer at /ip4/127.0.0.1/tcp/9094");
     expect(told(result)).toContain("systemctl start");
@@ -141,7 +142,7 @@ describe.skipIf(skipped !== undefined)("a box with a writer in plain containers,
   afterAll(() => box?.destroy());
   afterEach(async () => {
     await box.exec(
-      "systemctl stop fula-none; docker rm -f $(docker ps -aq); docker volume rm $(docker volume ls -q); rm -rf /opt/fula-master /opt/fula-writer /etc/cron.d/fula-*",
+      "docker rm -f $(docker ps -aq); docker volume rm $(docker volume ls -q); rm -rf /opt/fula-master /opt/fula-writer /etc/cron.d/fula-*",
     );
   });
 
@@ -157,23 +158,38 @@ describe.skipIf(skipped !== undefined)("a box with a writer in plain containers,
     expect((await writerItem(box))?.evidence["pinset"]).toBe("3 pins");
   });
 
-  test.each(["kubo", "cluster"] as const)("only its %s is here: the run halts", async (half) => {
+  test.each([
+    ["kubo", "curl -sf -X POST http://127.0.0.1:5001/api/v0/id", "ipfs-cluster does not answer"],
+    ["cluster", "curl -sf http://127.0.0.1:9094/id", "kubo does not answer"],
+  ] as const)("only its %s is here: the run halts and names the other", async (half, asks, says) => {
     await startWriterContainers(box, FULA_WRITER, [half]);
+    await expect.poll(async () => (await box.exec(asks)).exitCode, { timeout: 60_000 }).toBe(0);
     const untouched = await box.snapshot(["/opt/fula-master", "/etc/cron.d"]);
-    const result = await fulaNode(box, [...JOIN, "--provision-writer", "--set", "CLUSTERNAME=test-pool"]);
+    const result = await fulaNode(box, [...JOIN, ...PROVISION]);
     expectExit(result, 23);
-    expect(told(result)).toMatch(half === "kubo" ? /ipfs-cluster does not answer/ : /kubo/);
+    expect(told(result)).toContain(says);
     expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(untouched);
   });
 
-  test("data of a removed writer is not taken for a place to make a new one", async () => {
+  test("data of a removed writer halts a run that may make one; --adopt goes on as that writer", async () => {
     await startWriterContainers(box, FULA_WRITER);
-    await box.run("docker rm -f ipfs_host ipfs_cluster");
+    await pinThroughWriter(box, 2);
+    const before = await writerState(box, FULA_WRITER);
+    await box.run("docker stop -t 60 ipfs_cluster ipfs_host && docker rm ipfs_cluster ipfs_host");
     const untouched = await box.snapshot(["/opt"]);
-    const result = await fulaNode(box, [...JOIN, "--provision-writer", "--set", "CLUSTERNAME=test-pool"]);
+    const result = await fulaNode(box, [...JOIN, ...PROVISION]);
     expectExit(result, 23);
-    expect(told(result)).toContain("/opt/fula-writer");
+    expect(told(result)).toContain("/opt/fula-writer/ipfs-cluster/identity.json");
+    expect(told(result)).toContain("--adopt writer");
     expect(await box.snapshot(["/opt"])).toEqual(untouched);
+    expectExit(await fulaNode(box, [...JOIN, ...PROVISION, "--adopt", "writer"]), 0);
+    const { kubo, cluster, pinset } = await writerState(box, FULA_WRITER);
+    expect({ kubo, cluster, pinset }).toEqual({
+      kubo: before["kubo"],
+      cluster: before["cluster"],
+      pinset: before["pinset"],
+    });
+    expect((await rejoin(box)).stdout).toContain("Nothing to do");
   });
 });
 

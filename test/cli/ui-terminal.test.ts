@@ -82,6 +82,16 @@ describe("the live list", () => {
     expect(text()).toContain("services: failed\n");
   });
 
+  it("puts lines behind the rows that were begun before them, drawn or not", async () => {
+    const { terminal, text } = makeScreen();
+    terminal.listen(started("images"));
+    terminal.listen({ type: "warning", text: "early" });
+    terminal.listen(done("images"));
+    terminal.listen(failed("services"));
+    await terminal.close();
+    expect(text()).toMatch(/the images \(1\.0 s\)\nWarning: early\nservices: failed\n$/);
+  });
+
   it("ends at close, wherever the run is", async () => {
     const events = [
       started("images"),

@@ -14,7 +14,10 @@ interface Trial {
 }
 
 /** Plans and applies; what was thrown is given back as a value. */
-async function attempt(steps: readonly AnyStep[], { host = new FakeHost(), adopt = [], meanwhile }: Trial = {}) {
+async function attempt(
+  steps: readonly AnyStep[],
+  { host = new FakeHost(), adopt = [], meanwhile }: Trial = {},
+) {
   const adopted = new Set(adopt);
   const events: string[] = [];
   const plan = await look(steps, host, adopted);
@@ -38,10 +41,16 @@ describe("a run that succeeds", () => {
     const log: string[] = [];
     const { host, outcome } = await attempt([sample("a", { log }), sample("b", { log })]);
     expect(log).toEqual([
-      ...["probe a", "probe b"],
-      ...["probe a", "apply a", "verify a"],
-      ...["probe b", "apply b", "verify b"],
-      ...["probe a", "probe b"],
+      "probe a",
+      "probe b",
+      "probe a",
+      "apply a",
+      "verify a",
+      "probe b",
+      "apply b",
+      "verify b",
+      "probe a",
+      "probe b",
     ]);
     expect(outcome).toEqual({
       changes: [
@@ -63,7 +72,11 @@ describe("a run that succeeds", () => {
     host.files.put(fileOf("b"), WISHED);
     const { events } = await attempt([step, sample("b")], { host });
     expect(events).toEqual([
-      ...["step-started a", "change-started a", "progress a", "change-done a", "step-done a"],
+      "step-started a",
+      "change-started a",
+      "progress a",
+      "change-done a",
+      "step-done a",
       "step-done b",
     ]);
   });

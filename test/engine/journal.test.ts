@@ -8,7 +8,10 @@ const CHANGE = writeOf("a");
 
 function linesOn(host: FakeHost): readonly JournalLine[] {
   if (!host.files.tree.has(JOURNAL)) return [];
-  const lines = host.files.textOf(JOURNAL).split("\n").filter((line) => line !== "");
+  const lines = host.files
+    .textOf(JOURNAL)
+    .split("\n")
+    .filter((line) => line !== "");
   return lines.map((line) => JSON.parse(line) as JournalLine);
 }
 
@@ -77,8 +80,10 @@ describe("the journal", () => {
     expect(lines).toHaveLength(5);
     const whole = lines.filter((_, index) => index !== 2).map((line) => JSON.parse(line) as JournalLine);
     expect(whole.map(({ attempt, phase }) => `${attempt} ${phase}`)).toEqual([
-      ...["a1 intent", "a1 done"],
-      ...["a3 intent", "a3 done"],
+      "a1 intent",
+      "a1 done",
+      "a3 intent",
+      "a3 done",
     ]);
   });
 

@@ -24,7 +24,11 @@ describe("look", () => {
   it("probes every step, plans what may be planned, and writes nothing", async () => {
     const host = boxOf({ b: WISHED, c: "old", d: "theirs" });
     const before = host.snapshot();
-    const plan = await look(["a", "b", "c", "d"].map((id) => sample(id)), host, NOBODY);
+    const plan = await look(
+      ["a", "b", "c", "d"].map((id) => sample(id)),
+      host,
+      NOBODY,
+    );
     expect(plan.map(({ finding, changes }) => [finding.state, changes])).toEqual([
       ["absent", [writeOf("a")]],
       ["ours", []],
@@ -85,7 +89,11 @@ describe("describe", () => {
 describe("refuseForeign", () => {
   it("lists every foreign thing, and offers --adopt only for what can be claimed", async () => {
     const host = boxOf({ a: "theirs", b: "old", c: "theirs, claimable" });
-    const plan = await look(["a", "b", "c"].map((id) => sample(id)), host, NOBODY);
+    const plan = await look(
+      ["a", "b", "c"].map((id) => sample(id)),
+      host,
+      NOBODY,
+    );
     const thrown = catchFrom(() => refuseForeign(plan, NOBODY));
     expect(thrown).toMatchObject({
       exit: "foreign",

@@ -156,11 +156,11 @@ describe("parseEnvFile", () => {
 
   /** Whatever takes time with the square of these would be at it for many minutes. */
   it.each([
-    ["short lines", "KEY=value\n".repeat(400_000)],
-    ["blanks inside a value", `A=x${" ".repeat(2_000_000)}x\n`],
-    ["tabs before a comment", `A=x${" \t".repeat(1_000_000)}#y\n`],
-    ["backslashes", `A='${"\\".repeat(2_000_000)}x'\n`],
-    ["open quotes", "A='\n".repeat(400_000)],
+    ["short lines", "KEY=value\n".repeat(100_000)],
+    ["blanks inside a value", `A=x${" ".repeat(1_000_000)}x\n`],
+    ["tabs before a comment", `A=x${" \t".repeat(500_000)}#y\n`],
+    ["backslashes", `A='${"\\".repeat(1_000_000)}x'\n`],
+    ["open quotes", "A='\n".repeat(100_000)],
   ])("reads a file of megabytes: %s", (_name, text) => {
     expect(parseEnvFile(text)).toBeDefined();
   });
@@ -194,9 +194,9 @@ describe("setValues", () => {
       setValues(
         read(text),
         new Map([
-          ["A", "it's"],
-          ["B", "$3"],
           ["C", "new"],
+          ["B", "$3"],
+          ["A", "it's"],
         ]),
       ),
     ).toBe(

@@ -13,7 +13,10 @@ function split(text: string, cuts: readonly number[]): readonly string[] {
     start = place;
   }
   elements.end();
-  return Buffer.from(out, "latin1").toString("utf8").split("\n").filter((line) => line !== "");
+  return Buffer.from(out, "latin1")
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
 }
 
 const objects = fc.array(fc.dictionary(fc.string({ unit: "grapheme" }), fc.jsonValue()), { maxLength: 8 });
@@ -22,16 +25,29 @@ test("whatever the layout and wherever the stream is cut, each object is one lin
   fc.assert(
     fc.property(objects, fc.constantFrom(0, 2), fc.array(fc.nat(5000)), (values, indent, cuts) => {
       const plain = values.map((value) => JSON.stringify(value));
-      const read = (text: string): readonly string[] => split(text, cuts).map((line) => JSON.stringify(JSON.parse(line)));
+      const read = (text: string): readonly string[] =>
+        split(text, cuts).map((line) => JSON.stringify(JSON.parse(line)));
       expect(read(values.map((value) => JSON.stringify(value, null, indent)).join("\n"))).toEqual(plain);
       expect(read(JSON.stringify(values, null, indent))).toEqual(plain);
     }),
   );
 });
 
-test.each(["[", "{", "[{}", "[{}},", '{"a":"}', "1", '"{}"', "[1]", "{} x", "[{}] {}", "{}]", ",{}", "[,{}]", "{},{}"])(
-  "%s is refused",
-  (text) => {
-    expect(() => split(text, [])).toThrow();
-  },
-);
+test.each([
+  "[",
+  "{",
+  "[{}",
+  "[{}},",
+  '{"a":"}',
+  "1",
+  '"{}"',
+  "[1]",
+  "{} x",
+  "[{}] {}",
+  "{}]",
+  ",{}",
+  "[,{}]",
+  "{},{}",
+])("%s is refused", (text) => {
+  expect(() => split(text, [])).toThrow();
+});

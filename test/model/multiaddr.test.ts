@@ -49,6 +49,11 @@ describe("parseTcpMultiaddr", () => {
 });
 
 describe("isIp6", () => {
+  it("wants :: to stand for one group at least", () => {
+    expect(isIp6("1:2:3::5:6:7:8")).toBe(true);
+    expect(isIp6("1:2:3:4::5:6:7:8")).toBe(false);
+  });
+
   it("agrees with URL on every address without an IPv4 tail", () => {
     const address = fc.oneof(
       fc.ipV6().filter((text) => !text.includes(".")),

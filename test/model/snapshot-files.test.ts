@@ -14,8 +14,18 @@ test.each(["pinset-1.json", "pinset-1.json.sig", "pinset-1.sig"])("%s is one of 
 });
 
 test("a directory's snapshots are found once each, and nothing else", () => {
-  const files = ["pinset-2.json", "pinset-2.json.sig", "pinset-1.manifest.sig", "pinset-1.ndjson.gz", "notes.json", ".pinset-3.ndjson.gz.partial"];
-  expect(findSnapshots(files).map(({ layout, name }) => `${layout} ${name}`)).toEqual(["ours pinset-1", "upstream pinset-2"]);
+  const files = [
+    "pinset-2.json",
+    "pinset-2.json.sig",
+    "pinset-1.manifest.sig",
+    "pinset-1.ndjson.gz",
+    "notes.json",
+    ".pinset-3.ndjson.gz.partial",
+  ];
+  expect(findSnapshots(files).map(({ layout, name }) => `${layout} ${name}`)).toEqual([
+    "ours pinset-1",
+    "upstream pinset-2",
+  ]);
 });
 
 test("the order is judged by what each says of the one before", () => {

@@ -25,7 +25,10 @@ const PARTS = [".ndjson.gz", ".manifest.json", ".manifest.sig"] as const;
 beforeAll(async () => {
   hands = operationHands();
   double = await startClusterDouble({
-    pins: Array.from({ length: 60 }, (_, index) => ({ cid: cidOf(`verify ${index}`), name: `näme ${index}` })),
+    pins: Array.from({ length: 60 }, (_, index) => ({
+      cid: cidOf(`verify ${index}`),
+      name: `näme ${index}`,
+    })),
   });
   for (let turn = 0; turn < 3; turn++) names.push((await takeFrom(double.url, hands)).name);
 });
@@ -46,7 +49,11 @@ async function verdict(path: string): Promise<{ exit: string; what: string }> {
 }
 
 /** Changes a file for as long as the check runs. */
-async function during<T>(path: string, change: (bytes: Buffer) => Buffer, check: () => Promise<T>): Promise<T> {
+async function during<T>(
+  path: string,
+  change: (bytes: Buffer) => Buffer,
+  check: () => Promise<T>,
+): Promise<T> {
   const kept = readFileSync(path);
   writeFileSync(path, change(Buffer.from(kept)));
   try {
@@ -60,7 +67,11 @@ describe("one of ours", () => {
   test("verifies by any of its files, or its name", async () => {
     for (const suffix of ["", ...PARTS]) {
       const { count, order, keyId, manifest } = await verifyPath(file(1, suffix), hands.key);
-      expect({ count, order: order.state, keyId }).toEqual({ count: 60, order: "linked", keyId: hands.key.id });
+      expect({ count, order: order.state, keyId }).toEqual({
+        count: 60,
+        order: "linked",
+        keyId: hands.key.id,
+      });
       expect(manifest?.name).toBe(names[1]);
     }
     expect((await verifyPath(file(0, ""), hands.key)).order.state).toBe("first");
@@ -95,13 +106,23 @@ describe("one of ours", () => {
         bytes[at] = (bytes[at] as number) ^ 1;
         return bytes;
       };
-      expect(await during(file(1, suffix), flip, () => verdict(file(1, "")))).toMatchObject({ exit: "integrity" });
+      expect(await during(file(1, suffix), flip, () => verdict(file(1, "")))).toMatchObject({
+        exit: "integrity",
+      });
     }
   });
 
   test.each(PARTS)("%s cut off, or added to, is refused", async (suffix) => {
-    const cut = await during(file(1, suffix), (bytes) => bytes.subarray(0, -1), () => verdict(file(1, "")));
-    const longer = await during(file(1, suffix), (bytes) => Buffer.concat([bytes, Buffer.from("\n")]), () => verdict(file(1, "")));
+    const cut = await during(
+      file(1, suffix),
+      (bytes) => bytes.subarray(0, -1),
+      () => verdict(file(1, "")),
+    );
+    const longer = await during(
+      file(1, suffix),
+      (bytes) => Buffer.concat([bytes, Buffer.from("\n")]),
+      () => verdict(file(1, "")),
+    );
     expect([cut.exit, longer.exit]).toEqual(["integrity", "integrity"]);
   });
 
@@ -110,7 +131,10 @@ describe("one of ours", () => {
     renameSync(path, `${path}.away`);
     try {
       const seen = await verdict(file(1, suffix === ".ndjson.gz" ? ".manifest.json" : ".ndjson.gz"));
-      expect(seen).toMatchObject({ exit: "integrity", what: expect.stringContaining(`${suffix} is missing`) });
+      expect(seen).toMatchObject({
+        exit: "integrity",
+        what: expect.stringContaining(`${suffix} is missing`),
+      });
     } finally {
       renameSync(`${path}.away`, path);
     }
@@ -125,10 +149,22 @@ describe("one of ours", () => {
 
   test("bodies that were swapped, and files that were renamed, are refused", async () => {
     const other = readFileSync(file(2, ".ndjson.gz"));
-    expect((await during(file(1, ".ndjson.gz"), () => other, () => verdict(file(1, "")))).exit).toBe("ok");
+    expect(
+      (
+        await during(
+          file(1, ".ndjson.gz"),
+          () => other,
+          () => verdict(file(1, "")),
+        )
+      ).exit,
+    ).toBe("ok");
     double.pins.set("more", { cid: cidOf("more") });
     const larger = (await takeFrom(double.url, hands)).file;
-    const swapped = await during(file(1, ".ndjson.gz"), () => readFileSync(larger), () => verdict(file(1, "")));
+    const swapped = await during(
+      file(1, ".ndjson.gz"),
+      () => readFileSync(larger),
+      () => verdict(file(1, "")),
+    );
     expect(swapped).toMatchObject({ exit: "integrity", what: expect.stringContaining("bytes") });
 
     const alias = join(hands.store.directory, "pinset-20990101T000000Z");
@@ -144,12 +180,15 @@ describe("one of ours", () => {
     const path = file(1, ".manifest.json");
     const forged = Buffer.from(readFileSync(path, "utf8").replace('"count": 60', '"count":  60'));
     const signature = hands.key.sign(forged);
-    const seen = await during(path, () => forged, () =>
-      during(file(1, ".manifest.sig"), () => Buffer.from(signature), async () => [
-        await verdict(file(1, "")),
-        await verdict(file(2, "")),
-        await verdict(file(0, "")),
-      ]),
+    const seen = await during(
+      path,
+      () => forged,
+      () =>
+        during(
+          file(1, ".manifest.sig"),
+          () => Buffer.from(signature),
+          async () => [await verdict(file(1, "")), await verdict(file(2, "")), await verdict(file(0, ""))],
+        ),
     );
     expect(seen.map(({ exit }) => exit)).toEqual(["integrity", "integrity", "ok"]);
     expect(seen[0]?.what).toMatch(/chain .* signed upon another manifest/);
@@ -158,10 +197,25 @@ describe("one of ours", () => {
   test("a newer format says so, once its signature fits", async () => {
     const path = file(1, ".manifest.json");
     const newer = Buffer.from(readFileSync(path, "utf8").replace('"version": 1', '"version": 2'));
-    expect((await during(path, () => newer, () => verdict(file(1, "")))).exit).toBe("integrity");
+    expect(
+      (
+        await during(
+          path,
+          () => newer,
+          () => verdict(file(1, "")),
+        )
+      ).exit,
+    ).toBe("integrity");
     const signature = hands.key.sign(newer);
-    const seen = await during(path, () => newer, () =>
-      during(file(1, ".manifest.sig"), () => Buffer.from(signature), () => verdict(file(1, ""))),
+    const seen = await during(
+      path,
+      () => newer,
+      () =>
+        during(
+          file(1, ".manifest.sig"),
+          () => Buffer.from(signature),
+          () => verdict(file(1, "")),
+        ),
     );
     expect(seen.exit).toBe("newer");
   });
@@ -182,7 +236,10 @@ describe("one of ours", () => {
   test("the list tells each one's verdict, and goes on behind a damaged one", async () => {
     const now = new Date(hands.clock.now().getTime() + 3_600_000);
     const list = async (): Promise<readonly string[]> => {
-      const listed = await listSnapshots(await listSnapshotFiles(hands.store.directory), hands.key, { sha256, now });
+      const listed = await listSnapshots(await listSnapshotFiles(hands.store.directory), hands.key, {
+        sha256,
+        now,
+      });
       return listed.map(({ name, verdict: seen, order, sequence }) => `${sequence} ${name} ${seen} ${order}`);
     };
     const whole = await list();
@@ -198,7 +255,8 @@ describe("one of ours", () => {
 });
 
 describe("one of upstream's, made with openssl alone", () => {
-  const openssl = (...args: string[]): string => execFileSync("openssl", args, { cwd: hands.base }).toString();
+  const openssl = (...args: string[]): string =>
+    execFileSync("openssl", args, { cwd: hands.base }).toString();
   const layouts = {
     lines: (pins: readonly object[]) => pins.map((pin) => `${JSON.stringify(pin)}\n`).join(""),
     "indented objects, as ipfs-cluster-ctl prints them": (pins: readonly object[]) =>
@@ -266,7 +324,9 @@ describe("the key", () => {
   });
 
   test("that is missing is said to be missing", async () => {
-    await expect(readVerifyingKey([join(hands.base, "none"), join(hands.base, "neither")])).rejects.toMatchObject({
+    await expect(
+      readVerifyingKey([join(hands.base, "none"), join(hands.base, "neither")]),
+    ).rejects.toMatchObject({
       exit: "settings",
       what: expect.stringContaining("neither"),
     });

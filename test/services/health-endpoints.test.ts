@@ -19,6 +19,14 @@ function poolSettings(target: PostgresTarget): PoolSettings {
   return { ...target, maxConnections: 3, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 };
 }
 
+const WEBUI = {
+  bindHost: "127.0.0.1",
+  port: 0,
+  pricing: { freeTierBytes: 1, fulaPerGibMonth: 3 },
+  pool: null,
+  namesPerOwner: 5,
+};
+
 function openPool(settings: PoolSettings): PostgresPool {
   return openPostgresPool(settings, { applicationName: APPLICATION, log: () => {} });
 }
@@ -186,7 +194,7 @@ describeOnPostgres("the pinning API", (postgres) => {
 describeOnPostgres("the webui", (postgres) => {
   async function startWebui(settings: PoolSettings): Promise<Serving> {
     const webui = await startService(
-      (hands) => serveWebui({ bindHost: "127.0.0.1", port: 0, postgres: settings }, hands),
+      (hands) => serveWebui({ ...WEBUI, postgres: settings }, hands),
       openPool(settings),
     );
     cleanups.push(() => webui.stop());
@@ -214,9 +222,9 @@ describeOnPostgres("the webui", (postgres) => {
 
   it("answers anything else with 404", async () => {
     const webui = await startWebui(poolSettings(postgres.target));
-    expect(await ask(webui, "/api/v1/storage")).toMatchObject({
+    expect(await ask(webui, "/api/v1/pins")).toMatchObject({
       status: 404,
-      body: { error: "Nothing answers GET /api/v1/storage." },
+      body: { error: "Nothing answers GET /api/v1/pins." },
     });
   });
 });

@@ -90,7 +90,8 @@ describe("compose-file", () => {
     const host = before.copy();
     host.files.put(FILE, "services: {}\n");
     const { finding } = await lookAt(step, host);
-    const changes = finding.state === "foreign" && finding.claim !== undefined ? step.plan(finding.claim) : [];
+    const changes =
+      finding.state === "foreign" && finding.claim !== undefined ? step.plan(finding.claim) : [];
     for (const change of changes) await step.apply(change, host, () => {});
     const kept = [...host.files.tree].filter(([path]) => path.endsWith(".old")).map(([, { text }]) => text);
     expect(kept).toEqual(["services: {}\n"]);
@@ -117,7 +118,9 @@ describe("compose-file", () => {
 
   it("marks all that it makes as ours", () => {
     const document = parse(wished) as Record<string, Record<string, { labels: Record<string, string> }>>;
-    const things = ["services", "volumes", "networks"].flatMap((section) => Object.values(document[section] ?? {}));
+    const things = ["services", "volumes", "networks"].flatMap((section) =>
+      Object.values(document[section] ?? {}),
+    );
     expect(things.length).toBeGreaterThan(6);
     for (const { labels } of things) {
       expect(labels["land.fx.fula-node.owner"]).toBe("fula-node");

@@ -109,7 +109,12 @@ describe("docker", () => {
     const host = bareBox();
     Object.assign(host.system.facts.os, { id: "ubuntu", versionId: "24.04", prettyName: "Ubuntu 24.04 LTS" });
     const { changes } = await lookAt(docker, host);
-    expect(changes[0]?.["packages"]).toEqual(["docker.io", "iptables", "ca-certificates", "docker-compose-v2"]);
+    expect(changes[0]?.["packages"]).toEqual([
+      "docker.io",
+      "iptables",
+      "ca-certificates",
+      "docker-compose-v2",
+    ]);
   });
 
   it("installs no second engine beside one that is stopped, or that lacks Compose", async () => {

@@ -1,50 +1,30 @@
 import { describe, expect, it } from "vitest";
-import type { AnyStep } from "../../src/engine/step.ts";
 import { NAMES } from "../../src/model/master-layout.ts";
 import { FakeMaster } from "../support/fake-master.ts";
 import {
-  boxBefore,
-  joinedBox,
-  LAYOUT,
-  lookAt,
-  prepare,
-  savedValues,
-  secretsOf,
-  stepOn,
-  type Wishes,
-} from "../support/master-boxes.ts";
+  after,
+  joined,
+  lose,
+  loseContainers,
+  loseFile,
+  MINTED,
+  replaceSaved,
+} from "../support/lost-settings.ts";
+import { LAYOUT, lookAt, savedValues, secretsOf, stepOn } from "../support/master-boxes.ts";
 import { stepLaws } from "../support/step-laws.ts";
 
-const MINTED = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"];
+/** Each secret that can be recovered, and the container that is asked for it first. */
+const TELLERS = [
+  ["POSTGRES_PASSWORD", NAMES.postgres],
+  ["SYSTEM_KEY", NAMES.pinningApi],
+  ["JWT_SECRET", NAMES.pinningApi],
+  ["SESSION_SECRET", NAMES.pinningApi],
+  ["ENCRYPTION_KEY", NAMES.webui],
+  ["CLUSTER_SECRET", NAMES.cluster],
+] as const;
 
-const joined = await joinedBox();
 /** The step of a run that found no `.env` to read. */
 const first = await stepOn(new FakeMaster(), "env-file");
-
-/** Takes keys out of `.env`. */
-function lose(host: FakeMaster, ...keys: readonly string[]): void {
-  const lines = host.files.textOf(LAYOUT.envFile).split("\n");
-  const kept = lines.filter((line) => !keys.some((key) => line.startsWith(`${key}=`)));
-  host.files.put(LAYOUT.envFile, kept.join("\n"), 0o600);
-}
-
-function loseFile(host: FakeMaster): void {
-  host.files.drop(LAYOUT.envFile);
-}
-
-function loseContainers(host: FakeMaster, ...names: readonly string[]): void {
-  for (const name of names.length > 0 ? names : [...host.docker.boxes.keys()]) host.docker.boxes.delete(name);
-}
-
-/** A joined box on which something was lost, and the step as the next run on it makes it. */
-async function after(
-  arrange: (host: FakeMaster) => void,
-  wishes: Wishes = {},
-): Promise<{ readonly host: FakeMaster; readonly step: AnyStep }> {
-  const host = joined.copy();
-  arrange(host);
-  return { host, step: await stepOn(host, "env-file", wishes) };
-}
 
 const arranged = (arrange: (host: FakeMaster) => void) => (host: unknown) => arrange(host as FakeMaster);
 
@@ -70,16 +50,15 @@ stepLaws("env-file on a fresh box", {
     },
     {
       name: "a secret is empty, and nothing was made with it",
-      arrange: arranged((host) => {
-        lose(host, "SYSTEM_KEY");
-        host.files.put(LAYOUT.envFile, `${host.files.textOf(LAYOUT.envFile)}SYSTEM_KEY=\n`, 0o600);
-      }),
+      arrange: arranged((host) => replaceSaved(host, "SYSTEM_KEY", "")),
       names: /missing: SYSTEM_KEY/,
     },
     {
       name: "another version wrote it",
       arrange: (host) => {
-        const text = host.files.textOf(LAYOUT.envFile).replace(/FULA_NODE_VERSION=.*/, "FULA_NODE_VERSION=0.0.9");
+        const text = host.files
+          .textOf(LAYOUT.envFile)
+          .replace(/FULA_NODE_VERSION=.*/, "FULA_NODE_VERSION=0.0.9");
         host.files.put(LAYOUT.envFile, text, 0o600);
       },
       names: /not as wished: FULA_NODE_VERSION/,
@@ -116,22 +95,11 @@ stepLaws("env-file on a joined box", {
   makeHost: () => joined.copy(),
   absent: arranged(loseFile),
   ours: () => {},
-  drifts: [
-    ...(
-      [
-        ["POSTGRES_PASSWORD", NAMES.postgres],
-        ["SYSTEM_KEY", NAMES.pinningApi],
-        ["JWT_SECRET", NAMES.pinningApi],
-        ["SESSION_SECRET", NAMES.pinningApi],
-        ["ENCRYPTION_KEY", NAMES.webui],
-        ["CLUSTER_SECRET", NAMES.cluster],
-      ] as const
-    ).map(([key, container]) => ({
-      name: `${key} is lost, and ${container} stands`,
-      arrange: arranged((host) => lose(host, key)),
-      names: new RegExp(`lost, but known to ${container}: ${key}`),
-    })),
-  ],
+  drifts: TELLERS.map(([key, container]) => ({
+    name: `${key} is lost, and ${container} stands`,
+    arrange: arranged((host) => lose(host, key)),
+    names: new RegExp(`lost, but known to ${container}: ${key}`),
+  })),
   foreign: [
     ...MINTED.map((key) => ({
       name: `${key} is lost, and no container stands`,
@@ -139,7 +107,9 @@ stepLaws("env-file on a joined box", {
         lose(host, key);
         loseContainers(host);
       }),
-      why: new RegExp(`^${key} is lost while data made with it lives \\(Postgres volume ${NAMES.postgresVolume}\\)`),
+      why: new RegExp(
+        `^${key} is lost while data made with it lives \\(Postgres volume ${NAMES.postgresVolume}\\)`,
+      ),
     })),
     {
       name: "the whole file is lost, and no container stands",
@@ -161,11 +131,7 @@ stepLaws("env-file on a joined box", {
     },
     {
       name: "its password does not open the database",
-      arrange: arranged((host) => {
-        lose(host, "POSTGRES_PASSWORD");
-        const text = host.files.textOf(LAYOUT.envFile);
-        host.files.put(LAYOUT.envFile, `${text}POSTGRES_PASSWORD=another-one\n`, 0o600);
-      }),
+      arrange: arranged((host) => replaceSaved(host, "POSTGRES_PASSWORD", "another-one")),
       why: /^The password for pinning_user does not open the database at 127\.0\.0\.1:5432\.$/,
     },
   ],
@@ -178,7 +144,9 @@ describe("what env-file writes", () => {
     const { changes } = await lookAt(first, host);
     expect(changes).toHaveLength(1);
     expect(changes[0]).toMatchObject({ kind: "write-env", path: LAYOUT.envFile, mint: MINTED, recover: [] });
-    expect(changes[0]?.["set"]).toEqual(expect.arrayContaining(["CLUSTERNAME", "POSTGRES_HOST", "FULA_NODE_VERSION"]));
+    expect(changes[0]?.["set"]).toEqual(
+      expect.arrayContaining(["CLUSTERNAME", "POSTGRES_HOST", "FULA_NODE_VERSION"]),
+    );
     for (const change of changes) await first.apply(change, host, () => {});
     expect(host.writes).toEqual([`files.writeAtomic ${LAYOUT.envFile} 600`]);
     const saved = savedValues(host);
@@ -231,220 +199,5 @@ describe("what env-file writes", () => {
     expect((await lookAt(step, host)).changes).toEqual([
       { kind: "restrict-env", summary: `make ${LAYOUT.envFile} readable by root only`, path: LAYOUT.envFile },
     ]);
-  });
-});
-
-describe("a lost secret", () => {
-  it("comes back with its old value from the container that was made with it", async () => {
-    const old = savedValues(joined);
-    for (const key of [...MINTED, "CLUSTER_SECRET"]) {
-      const { host, step } = await after((box) => lose(box, key));
-      const { changes } = await lookAt(step, host);
-      expect(changes[0], key).toMatchObject({ mint: [], recover: [{ key }] });
-      for (const change of changes) await step.apply(change, host, () => {});
-      expect(savedValues(host)[key], key).toBe(old[key]);
-    }
-  });
-
-  it("comes back with all others when the whole file is lost", async () => {
-    const old = savedValues(joined);
-    const { host, step } = await after(loseFile);
-    const { changes } = await lookAt(step, host);
-    expect(changes[0]?.["mint"]).toEqual([]);
-    for (const change of changes) await step.apply(change, host, () => {});
-    const saved = savedValues(host);
-    for (const key of [...MINTED, "CLUSTER_SECRET", "POSTGRES_DB", "POSTGRES_USER"]) {
-      expect(saved[key], key).toBe(old[key]);
-    }
-  });
-
-  it.each([
-    ["JWT_SECRET", NAMES.webui],
-    ["SESSION_SECRET", NAMES.webui],
-    ["SYSTEM_KEY", NAMES.webui],
-    ["JWT_SECRET", NAMES.pinningApi],
-    ["SESSION_SECRET", NAMES.pinningApi],
-    ["SYSTEM_KEY", NAMES.pinningApi],
-    ["POSTGRES_PASSWORD", NAMES.webui],
-    ["POSTGRES_PASSWORD", NAMES.pinningApi],
-    ["POSTGRES_PASSWORD", NAMES.postgres],
-  ])("%s comes back from %s alone", async (key, container) => {
-    const { host, step } = await after((box) => {
-      lose(box, key);
-      loseContainers(box, ...[...box.docker.boxes.keys()].filter((name) => name !== container));
-    });
-    const { changes } = await lookAt(step, host);
-    expect(changes[0]).toMatchObject({ mint: [], recover: [{ key, container }] });
-    for (const change of changes) await step.apply(change, host, () => {});
-    expect(savedValues(host)[key]).toBe(savedValues(joined)[key]);
-  });
-
-  it.each(["JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"])(
-    "%s is minted anew where an open database has no row made with it",
-    async (key) => {
-      const { host, step } = await after((box) => {
-        lose(box, key);
-        loseContainers(box, NAMES.webui, NAMES.pinningApi);
-      });
-      const { finding, changes } = await lookAt(step, host);
-      expect(finding.state).toBe("drifted");
-      expect(changes[0]).toMatchObject({ mint: [key], recover: [] });
-    },
-  );
-
-  it.each([
-    ["JWT_SECRET", "api_keys"],
-    ["JWT_SECRET", "sessions"],
-    ["SESSION_SECRET", "sessions"],
-    ["ENCRYPTION_KEY", "encrypted_key"],
-    ["ENCRYPTION_KEY", "encrypted_email"],
-    ["ENCRYPTION_KEY", "encrypted_wallet_address"],
-  ])("%s is never minted over a row of %s", async (key, table) => {
-    const { host, step } = await after((box) => {
-      lose(box, key);
-      loseContainers(box, NAMES.webui, NAMES.pinningApi);
-      box.rowCounts.set(table, 1);
-    });
-    const { finding } = await lookAt(step, host);
-    expect(finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining(`${key} is lost`),
-      remedy: expect.stringContaining(`--set ${key}=VALUE`),
-    });
-    expect(finding).not.toHaveProperty("claim");
-  });
-
-  it("may be given back by the operator", async () => {
-    const old = savedValues(joined)["JWT_SECRET"] ?? "";
-    const arrange = (box: FakeMaster) => {
-      lose(box, "JWT_SECRET");
-      loseContainers(box, NAMES.webui, NAMES.pinningApi);
-      box.rowCounts.set("api_keys", 1);
-    };
-    const { host, step } = await after(arrange, { set: { JWT_SECRET: old } });
-    expect((await lookAt(step, host)).changes[0]).toMatchObject({ set: ["JWT_SECRET"], mint: [] });
-  });
-
-  it("that a container holds in a form no setting may have is not brought back", async () => {
-    const { host, step } = await after((box) => {
-      lose(box, "SYSTEM_KEY");
-      for (const name of [NAMES.pinningApi, NAMES.webui]) {
-        const container = box.docker.boxes.get(name);
-        if (container === undefined) throw new Error(`no ${name}`);
-        const env = { ...container.env, SYSTEM_KEY: "disabled", PINNING_SYSTEM_KEY: "disabled" };
-        box.docker.boxes.set(name, { ...container, env });
-      }
-    });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("SYSTEM_KEY is lost"),
-    });
-  });
-});
-
-describe("a given secret", () => {
-  const bound = MINTED.filter((key) => key !== "SYSTEM_KEY");
-
-  it.each(bound)("%s may not replace the one that the living data was made with", async (key) => {
-    const other = "ab".repeat(32);
-    const { host, step } = await after(() => {}, { set: { [key]: other } });
-    const { finding } = await lookAt(step, host);
-    expect(finding).toMatchObject({
-      state: "foreign",
-      why: `${key} was given, and differs from what the living data was made with.`,
-    });
-    expect(JSON.stringify(finding)).not.toContain(other);
-  });
-
-  it("SYSTEM_KEY may take the old one's place: no data is made with it", async () => {
-    const { host, step } = await after(() => {}, { set: { SYSTEM_KEY: "another-system-key" } });
-    expect((await lookAt(step, host)).changes[0]).toMatchObject({ set: ["SYSTEM_KEY"], mint: [] });
-  });
-
-  it("may replace a saved one while nothing lives", async () => {
-    const host = await boxBefore("images");
-    const step = await stepOn(host, "env-file", { set: { JWT_SECRET: "ab".repeat(32) } });
-    expect((await lookAt(step, host)).changes[0]).toMatchObject({ set: ["JWT_SECRET"], mint: [] });
-  });
-
-  it.each(["disabled", "DISABLED"])("SYSTEM_KEY is refused as %s, wherever it comes from", async (value) => {
-    const refused = /SYSTEM_KEY .*must be at least 12 characters, and not the word/;
-    await expect(prepare(new FakeMaster(), { set: { SYSTEM_KEY: value } })).rejects.toThrow(refused);
-    await expect(prepare(new FakeMaster(), { environment: { SYSTEM_KEY: value } })).rejects.toThrow(refused);
-    const host = new FakeMaster();
-    host.files.put(LAYOUT.envFile, `SYSTEM_KEY=${value}\n`, 0o600);
-    await expect(prepare(host)).rejects.toThrow(refused);
-  });
-});
-
-describe("the database's password", () => {
-  const another = (box: FakeMaster): void => {
-    lose(box, "POSTGRES_PASSWORD");
-    const text = box.files.textOf(LAYOUT.envFile);
-    box.files.put(LAYOUT.envFile, `${text}POSTGRES_PASSWORD=another-one\n`, 0o600);
-  };
-
-  it("is asked over the network, and halts the run where it does not open", async () => {
-    const { host, step } = await after(another);
-    const asked: unknown[] = [];
-    const { onAsk } = host.postgres;
-    host.postgres.onAsk = (target) => {
-      asked.push(target);
-      return onAsk(target);
-    };
-    const { finding } = await lookAt(step, host);
-    expect(finding).toMatchObject({
-      state: "foreign",
-      why: "The password for pinning_user does not open the database at 127.0.0.1:5432.",
-      remedy: expect.stringContaining("--set POSTGRES_PASSWORD=VALUE"),
-    });
-    expect(asked).toContainEqual(expect.objectContaining({ host: "127.0.0.1", port: 5432, password: "another-one" }));
-  });
-
-  it("is compared with the stopped container's, where the database can't be asked", async () => {
-    const { host, step } = await after((box) => {
-      another(box);
-      const container = box.docker.boxes.get(NAMES.postgres);
-      if (container !== undefined) box.docker.boxes.set(NAMES.postgres, { ...container, status: "exited" });
-    });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("differs from the one that postgres-pinning was made with"),
-    });
-  });
-
-  it("is asked of an adopted database, too, before anything is written", async () => {
-    const { host, step } = await after((box) => {
-      another(box);
-      const container = box.docker.boxes.get(NAMES.postgres);
-      if (container !== undefined) box.docker.boxes.set(NAMES.postgres, { ...container, labels: {} });
-    });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("does not open the database"),
-    });
-  });
-
-  it("halts, too, where the database that it opens is not there", async () => {
-    const { host, step } = await after(() => {}, { set: { POSTGRES_DB: "other_name" } });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("other_name"),
-    });
-  });
-
-  it("of a database elsewhere guards the secrets by its tables", async () => {
-    const set = { POSTGRES_HOST: "10.0.0.9", POSTGRES_PASSWORD: "long enough" };
-    const host = new FakeMaster();
-    const role = { user: "pinning_user", password: "long enough", database: "pinning_service" };
-    host.databasesElsewhere.set("10.0.0.9", role);
-    const step = await stepOn(host, "env-file", { set });
-    expect((await lookAt(step, host)).changes[0]?.["mint"]).toEqual(MINTED.slice(1));
-    host.migrations.applied.add(1);
-    host.rowCounts.set("api_keys", 2);
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringMatching(/SYSTEM_KEY, JWT_SECRET.* are lost .*20 tables in the database at 10\.0\.0\.9:5432/),
-    });
   });
 });

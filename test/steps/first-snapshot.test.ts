@@ -9,7 +9,10 @@ const step = await stepOn(before, "first-snapshot");
 const RUNS = [
   NODE_PATH,
   `${LAYOUT.cliCurrent}/bin/fula-node.js`,
-  ...["snapshot", "take", "--base-dir", LAYOUT.baseDir],
+  "snapshot",
+  "take",
+  "--base-dir",
+  LAYOUT.baseDir,
 ];
 
 stepLaws("first-snapshot", {

@@ -56,7 +56,8 @@ describe("images", () => {
 
   it("wants the base image only for a service image that is still to be built", async () => {
     const host = withArchive();
-    for (const image of ["postgres:16-alpine", ...WRITER_IMAGES, "fula-node:0.1.0"]) host.docker.putImage(image);
+    for (const image of ["postgres:16-alpine", ...WRITER_IMAGES, "fula-node:0.1.0"])
+      host.docker.putImage(image);
     expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 

@@ -1,17 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { Change } from "../../src/engine/step.ts";
 import { NAMES } from "../../src/model/master-layout.ts";
-import { FakeMaster, PACKAGE_DIR, putDatabase } from "../support/fake-master.ts";
-import {
-  bareBox,
-  join,
-  joinedBox,
-  type JoinWishes,
-  LAYOUT,
-  prepare,
-  savedValues,
-  secretsOf,
-} from "../support/master-boxes.ts";
+import { FakeMaster } from "../support/fake-master.ts";
+import { bareBox, join, joinedBox, type JoinWishes, LAYOUT, secretsOf } from "../support/master-boxes.ts";
 
 type StepChange = { readonly step: string; readonly change: Change };
 
@@ -54,18 +45,28 @@ describe("a bare box", () => {
     const host = bareBox();
     const { changes } = await join(host);
     expect(inShort(changes)).toEqual([
-      ...["docker install-packages", "docker start-engine"],
-      ...["cli install-cli", "cli point-current"],
+      "docker install-packages",
+      "docker start-engine",
+      "cli install-cli",
+      "cli point-current",
       "env-file write-env",
-      ...["writer pull-image", "writer pull-image", "writer write-compose", "writer up"],
-      ...["service-image pull-image", "service-image build-image"],
+      "writer pull-image",
+      "writer pull-image",
+      "writer write-compose",
+      "writer up",
+      "service-image pull-image",
+      "service-image build-image",
       "compose-file write-compose",
-      ...["postgres pull-image", "postgres up"],
+      "postgres pull-image",
+      "postgres up",
       "migrations migrate",
       "services up",
-      ...["signing-key make-signing-key", "signing-key write-verifying-key"],
-      ...["cron install-packages", "cron start-cron"],
-      ...["snapshot-cron write-cron-entry", "sweep-cron write-cron-entry"],
+      "signing-key make-signing-key",
+      "signing-key write-verifying-key",
+      "cron install-packages",
+      "cron start-cron",
+      "snapshot-cron write-cron-entry",
+      "sweep-cron write-cron-entry",
       "first-snapshot take-snapshot",
     ]);
     const running = [...host.docker.boxes.values()].filter(({ status }) => status === "running");
@@ -129,15 +130,14 @@ describe("a run without a network", () => {
   });
 });
 
-const { postgres: POSTGRES, pinningApi: API, webui: WEBUI, postgresVolume: VOLUME } = NAMES;
-const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
+const { postgres: POSTGRES, pinningApi: API, webui: WEBUI } = NAMES;
 
 function withoutKey(host: FakeMaster, key: string): void {
   const text = host.files.textOf(LAYOUT.envFile).replace(new RegExp(`^${key}=.*\n`, "m"), "");
   host.files.put(LAYOUT.envFile, text, 0o600);
 }
 
-function change(host: FakeMaster, name: string, fields: object): void {
+function patch(host: FakeMaster, name: string, fields: object): void {
   const container = host.docker.boxes.get(name);
   if (container === undefined) throw new Error(`no container ${name}`);
   host.docker.boxes.set(name, { ...container, ...fields });
@@ -149,10 +149,14 @@ describe("a half-installed box is repaired by the next run, which does what its 
   it.each<readonly [string, (host: FakeMaster) => void, readonly string[]]>([
     ["compose file gone", (host) => host.files.drop(LAYOUT.composeFile), ["compose-file write-compose"]],
     ["a container removed", (host) => void host.docker.boxes.delete(WEBUI), ["services up"]],
-    ["a container stopped", (host) => change(host, API, { status: "exited", pid: 0 }), ["services up"]],
-    ["a service unhealthy", (host) => change(host, WEBUI, { health: "unhealthy" }), ["services restart"]],
-    ["postgres stopped", (host) => change(host, POSTGRES, { status: "exited", pid: 0 }), ["postgres up"]],
-    ["all containers removed", (host) => host.docker.boxes.clear(), ["writer up", "postgres up", "services up"]],
+    ["a container stopped", (host) => patch(host, API, { status: "exited", pid: 0 }), ["services up"]],
+    ["a service unhealthy", (host) => patch(host, WEBUI, { health: "unhealthy" }), ["services restart"]],
+    ["postgres stopped", (host) => patch(host, POSTGRES, { status: "exited", pid: 0 }), ["postgres up"]],
+    [
+      "all containers removed",
+      (host) => host.docker.boxes.clear(),
+      ["writer up", "postgres up", "services up"],
+    ],
     ["a setting missing", (host) => withoutKey(host, "KEEP"), ["env-file write-env"]],
     ["a secret missing", (host) => withoutKey(host, "JWT_SECRET"), ["env-file write-env"]],
     ["the password missing", (host) => withoutKey(host, "POSTGRES_PASSWORD"), ["env-file write-env"]],
@@ -175,8 +179,16 @@ describe("a half-installed box is repaired by the next run, which does what its 
       },
       ["snapshot-cron write-cron-entry"],
     ],
-    ["the installed CLI gone", (host) => host.files.drop(LAYOUT.cliDir), ["cli install-cli", "cli point-current"]],
-    ["the public key gone", (host) => host.files.drop(LAYOUT.verifyingKey), ["signing-key write-verifying-key"]],
+    [
+      "the installed CLI gone",
+      (host) => host.files.drop(LAYOUT.cliDir),
+      ["cli install-cli", "cli point-current"],
+    ],
+    [
+      "the public key gone",
+      (host) => host.files.drop(LAYOUT.verifyingKey),
+      ["signing-key write-verifying-key"],
+    ],
     ["cron stopped", (host) => void host.system.processes.delete("cron"), ["cron start-cron"]],
     ["the snapshots gone", (host) => host.files.drop(LAYOUT.snapshotsDir), ["first-snapshot take-snapshot"]],
   ])("%s", async (_name, breakIt, expected) => {
@@ -199,110 +211,5 @@ describe("a half-installed box is repaired by the next run, which does what its 
     const { dry, real } = await dryAndReal(host);
     expect(dry).toEqual(real);
     expect(inShort(real)).toContain("signing-key make-signing-key");
-  });
-});
-
-describe("a run halts with nothing changed", () => {
-  it.each<readonly [string, (host: FakeMaster) => void, readonly string[], JoinWishes?]>([
-    [
-      "a foreign postgres-pinning",
-      (host) => {
-        host.docker.boxes.delete(POSTGRES);
-        host.docker.putContainer(POSTGRES, { image: "postgres:12" });
-      },
-      ["postgres"],
-    ],
-    ["a foreign compose file", (host) => host.files.put(LAYOUT.composeFile, "services: {}\n"), ["compose-file"]],
-    [
-      "the .env lost, with live data",
-      (host) => {
-        host.files.drop(LAYOUT.envFile);
-        host.docker.boxes.clear();
-      },
-      ["env-file"],
-    ],
-    ["a volume of another Postgres major", (host) => host.files.put(`${DATA}/PG_VERSION`, "15\n"), ["postgres"]],
-    [
-      "a wrong password",
-      (host) => putDatabase(host, DATA, "16", { user: "pinning_user", password: "other", database: "pinning_service" }),
-      ["env-file"],
-    ],
-    ["the signing key gone, with snapshots", (host) => host.files.drop(LAYOUT.signingKey), ["signing-key"]],
-    [
-      "a foreign cron file",
-      (host) => host.files.put("/etc/cron.d/fula-replication-sweep", "* * * * * root true\n"),
-      ["sweep-cron"],
-    ],
-    [
-      "several things at once: all are listed",
-      (host) => {
-        host.files.drop(LAYOUT.signingKey);
-        host.files.put(LAYOUT.composeFile, "services: {}\n");
-        change(host, NAMES.webui, { labels: {} });
-      },
-      ["compose-file", "services", "signing-key"],
-    ],
-    [
-      "what can't be claimed, though it is named",
-      (host) => host.files.drop(LAYOUT.signingKey),
-      ["signing-key"],
-      { adopt: ["signing-key", "env-file"] },
-    ],
-    [
-      "a secret given that the living data was not made with",
-      () => {},
-      ["env-file"],
-      { set: { ENCRYPTION_KEY: "ab".repeat(32) } },
-    ],
-  ])("%s", async (_name, spoil, subjects, wishes = {}) => {
-    const host = joined.copy();
-    spoil(host);
-    host.revive();
-    const standing = host.snapshot();
-    const halt = {
-      exit: "foreign",
-      changed: undefined,
-      problems: subjects.map((subject) => expect.objectContaining({ subject })),
-    };
-    for (const dryRun of [true, false]) {
-      await expect(join(host, { ...wishes, dryRun })).rejects.toMatchObject(halt);
-    }
-    expect(host.writes).toEqual([]);
-    expect(host.snapshot()).toEqual(standing);
-  });
-
-  it("SYSTEM_KEY disabled", async () => {
-    const host = joined.copy();
-    withoutKey(host, "SYSTEM_KEY");
-    host.files.put(LAYOUT.envFile, `${host.files.textOf(LAYOUT.envFile)}SYSTEM_KEY=disabled\n`, 0o600);
-    await expect(prepare(host)).rejects.toThrow(/SYSTEM_KEY in \.env/);
-  });
-});
-
-describe("an engine that was down when the run began", () => {
-  it("shows live data only once it runs: the run halts before it writes anything else", async () => {
-    const host = joined.copy();
-    host.files.drop(LAYOUT.envFile);
-    host.files.put(`${PACKAGE_DIR}/dist/cli.js`, "// another bundle\n");
-    host.docker.boxes.clear();
-    host.stopEngine();
-    const standing = host.snapshot().files;
-    await expect(join(host)).rejects.toMatchObject({
-      exit: "foreign",
-      changed: expect.stringMatching(/^done and kept: docker /),
-      problems: [{ subject: "env-file", what: expect.stringContaining(`Postgres volume ${VOLUME}`) }],
-    });
-    expect(host.writes.filter((write) => !write.includes(LAYOUT.journal))).toEqual(["system.enableUnit docker"]);
-    expect({ ...host.snapshot().files, [LAYOUT.journal]: "" }).toEqual({ ...standing, [LAYOUT.journal]: "" });
-  });
-
-  it("gives lost secrets back once it runs", async () => {
-    const host = joined.copy();
-    const old = savedValues(host);
-    host.files.drop(LAYOUT.envFile);
-    host.stopEngine();
-    await join(host);
-    const saved = savedValues(host);
-    for (const key of ["POSTGRES_PASSWORD", "JWT_SECRET", "ENCRYPTION_KEY"]) expect(saved[key]).toBe(old[key]);
   });
 });

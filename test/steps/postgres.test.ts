@@ -150,7 +150,10 @@ describe("postgres", () => {
       const host = early.copy();
       host.docker.registry.set(image, {});
       putOlderData(host, "16");
-      const { finding } = await lookAt(await stepOn(host, "postgres", { set: { POSTGRES_IMAGE: image } }), host);
+      const { finding } = await lookAt(
+        await stepOn(host, "postgres", { set: { POSTGRES_IMAGE: image } }),
+        host,
+      );
       expect(finding, image).not.toHaveProperty("why", expect.stringContaining("was made by Postgres"));
     }
     const host = early.copy();
@@ -246,13 +249,16 @@ describe("a database elsewhere", () => {
     ["settings", "wrong-password", { password: "another one" }],
     ["settings", "no-database", { database: "other" }],
     ["unavailable", "connection refused", null],
-  ] as const)("that does not let us in stops the run (%s: %s), with nothing changed", async (exit, what, other) => {
-    const host = withDatabase();
-    const role = host.databasesElsewhere.get("10.0.0.9");
-    if (other === null) host.databasesElsewhere.clear();
-    else if (role !== undefined) host.databasesElsewhere.set("10.0.0.9", { ...role, ...other });
-    const standing = host.snapshot();
-    await expect(join(host, { set })).rejects.toMatchObject({ exit, what: expect.stringContaining(what) });
-    expect(host.snapshot()).toEqual(standing);
-  });
+  ] as const)(
+    "that does not let us in stops the run (%s: %s), with nothing changed",
+    async (exit, what, other) => {
+      const host = withDatabase();
+      const role = host.databasesElsewhere.get("10.0.0.9");
+      if (other === null) host.databasesElsewhere.clear();
+      else if (role !== undefined) host.databasesElsewhere.set("10.0.0.9", { ...role, ...other });
+      const standing = host.snapshot();
+      await expect(join(host, { set })).rejects.toMatchObject({ exit, what: expect.stringContaining(what) });
+      expect(host.snapshot()).toEqual(standing);
+    },
+  );
 });

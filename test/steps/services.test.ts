@@ -105,7 +105,12 @@ stepLaws("services", {
 describe("services", () => {
   it("are brought up together", async () => {
     expect((await lookAt(step, before.copy())).changes).toEqual([
-      { kind: "up", summary: "bring pinning-api, webui up", services: ["pinning-api", "webui"], profiles: [] },
+      {
+        kind: "up",
+        summary: "bring pinning-api, webui up",
+        services: ["pinning-api", "webui"],
+        profiles: [],
+      },
     ]);
   });
 
@@ -163,7 +168,9 @@ describe("services", () => {
       "service-image build-image",
       "services up",
     ]);
-    expect(dry.plan.flatMap(({ changes: planned }) => planned)).toEqual(changes.map(({ change: one }) => one));
+    expect(dry.plan.flatMap(({ changes: planned }) => planned)).toEqual(
+      changes.map(({ change: one }) => one),
+    );
     expect([API, WEBUI].map((name) => host.docker.boxes.get(name)?.id)).not.toEqual(ids);
   });
 

@@ -30,7 +30,8 @@ stepLaws("signing-key", {
     },
     {
       name: "its public half is another key's",
-      arrange: (host) => host.files.put(PUBLIC, "-----BEGIN PUBLIC KEY-----\nother\n-----END PUBLIC KEY-----\n"),
+      arrange: (host) =>
+        host.files.put(PUBLIC, "-----BEGIN PUBLIC KEY-----\nother\n-----END PUBLIC KEY-----\n"),
       names: /is not its public half/,
     },
     {

@@ -1,37 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { NAMES } from "../../src/model/master-layout.ts";
 import type { FakeHost } from "../support/fake-host.ts";
-import { CLUSTER_ID, FakeMaster, KUBO_ID } from "../support/fake-master.ts";
-import { boxBefore, join, LAYOUT, lookAt, prepare, secretsOf, stepOn } from "../support/master-boxes.ts";
+import { CLUSTER_ID, KUBO_ID } from "../support/fake-master.ts";
+import { boxBefore, join, lookAt, secretsOf, stepOn } from "../support/master-boxes.ts";
+import { BOTH, putTheirs } from "../support/foreign-writer.ts";
 import { stepLaws } from "../support/step-laws.ts";
 
 const FILE = "/opt/fula-writer/docker-compose.yml";
-const BOTH = [NAMES.kubo, NAMES.cluster];
 
 const before = await boxBefore("writer");
 const made = await stepOn(before, "writer");
 const shy = await stepOn(before, "writer", { provisionWriter: false });
-
-/** What is there of a writer that somebody else made. */
-interface Theirs {
-  readonly containers?: readonly string[];
-  readonly units?: readonly string[];
-  readonly active?: boolean;
-  readonly stopped?: readonly string[];
-}
-
-function putTheirs(host: FakeHost, { containers = BOTH, units = [], active = true, stopped = [] }: Theirs): void {
-  for (const name of containers) {
-    const image = name === NAMES.kubo ? "ipfs/kubo:release" : "ipfs/ipfs-cluster:stable";
-    const source = name === NAMES.kubo ? "/uniondrive/ipfs_datastore" : "/uniondrive/ipfs-cluster";
-    host.docker.putContainer(name, {
-      image,
-      mounts: [{ type: "bind", name: "", source, destination: "/data" }],
-      status: stopped.includes(name) ? "exited" : "running",
-    });
-  }
-  for (const name of units) host.system.putUnit(name, { active, execStart: `docker run --name ${name}` });
-}
 
 function change(host: FakeHost, name: string, fields: object): void {
   const container = host.docker.boxes.get(name);
@@ -44,7 +23,11 @@ stepLaws("writer made here", {
   makeHost: () => before.copy(),
   absent: () => {},
   drifts: [
-    { name: "its compose file is gone", arrange: (host) => host.files.drop(FILE), names: /docker-compose\.yml: absent/ },
+    {
+      name: "its compose file is gone",
+      arrange: (host) => host.files.drop(FILE),
+      names: /docker-compose\.yml: absent/,
+    },
     {
       name: "its compose file was edited",
       arrange: (host) => host.files.put(FILE, host.files.textOf(FILE).replace("unless-stopped", "always")),
@@ -117,7 +100,8 @@ stepLaws("writer made here", {
     },
     {
       name: "upstream's units are there, and not started",
-      arrange: (host) => putTheirs(host, { containers: [], units: [NAMES.kuboUnit, NAMES.clusterUnit], active: false }),
+      arrange: (host) =>
+        putTheirs(host, { containers: [], units: [NAMES.kuboUnit, NAMES.clusterUnit], active: false }),
       why: /A writer is here, but it does not work/,
     },
     {
@@ -181,7 +165,9 @@ describe("a writer made here", () => {
       consent: {
         flag: "--provision-writer",
         explicit: true,
-        remedy: expect.stringMatching(/--provision-writer.*--set IPFS_API_ADDR=.*--set IPFS_CLUSTER_API_ADDR=/),
+        remedy: expect.stringMatching(
+          /--provision-writer.*--set IPFS_API_ADDR=.*--set IPFS_CLUSTER_API_ADDR=/,
+        ),
       },
     });
     const host = before.copy();
@@ -199,9 +185,12 @@ describe("a writer made here", () => {
     for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
     const mounts = BOTH.flatMap((name) => host.docker.boxes.get(name)?.mounts ?? []);
     expect(mounts.map(({ source, destination }) => `${source} ${destination}`)).toEqual(
-      expect.arrayContaining(["/opt/fula-writer/kubo /data/ipfs", "/opt/fula-writer/ipfs-cluster /data/ipfs-cluster"]),
+      expect.arrayContaining([
+        "/opt/fula-writer/kubo /data/ipfs",
+        "/opt/fula-writer/ipfs-cluster /data/ipfs-cluster",
+      ]),
     );
-    const { env } = host.docker.boxes.get(NAMES.cluster) ?? { env: {} };
+    const env: Readonly<Record<string, string>> = host.docker.boxes.get(NAMES.cluster)?.env ?? {};
     expect(env).not.toHaveProperty("CLUSTER_LEAVEONSHUTDOWN");
     expect(env["CLUSTER_CRDT_TRUSTEDPEERS"]).not.toContain("*");
     expect(env["CLUSTER_SECRET"]).toMatch(/^[0-9a-f]{64}$/);
@@ -213,7 +202,11 @@ describe("a writer made here", () => {
     change(host, NAMES.kubo, { health: "unhealthy" });
     host.docker.boxes.delete(NAMES.cluster);
     expect((await lookAt(made, host)).changes).toEqual([
-      { kind: "up", summary: "bring ipfs-cluster up, data under /opt/fula-writer", services: ["ipfs-cluster"] },
+      {
+        kind: "up",
+        summary: "bring ipfs-cluster up, data under /opt/fula-writer",
+        services: ["ipfs-cluster"],
+      },
       { kind: "restart", summary: "restart ipfs_host", container: "ipfs_host" },
     ]);
   });
@@ -230,116 +223,5 @@ describe("a writer made here", () => {
   it("is not named elsewhere by the defaults that a first run has saved", async () => {
     const { finding } = await lookAt(shy, before.copy());
     expect(finding.state).toBe("absent");
-  });
-});
-
-const UNITS = [NAMES.kuboUnit, NAMES.clusterUnit];
-const ELSEWHERE = {
-  IPFS_API_ADDR: "/ip4/10.0.0.7/tcp/5001",
-  IPFS_CLUSTER_API_ADDR: "/ip4/10.0.0.7/tcp/9094",
-};
-
-function answerElsewhere(host: FakeHost): void {
-  host.http.routes.set("http://10.0.0.7:5001/api/v0/id", {
-    status: 200,
-    body: { ID: KUBO_ID, AgentVersion: "kubo/0.39.0/" },
-  });
-  host.http.routes.set("http://10.0.0.7:9094/id", {
-    status: 200,
-    body: { id: CLUSTER_ID, version: "1.1.5", ipfs: { id: KUBO_ID, error: "" } },
-  });
-  host.http.streams.set("http://10.0.0.7:9094/allocations?filter=all", 12_345);
-}
-
-const FORMS = [
-  ["upstream's units", (host: FakeHost) => putTheirs(host, { units: UNITS }), {}, /unit ipfs\.service \(active\)/],
-  ["containers", (host: FakeHost) => putTheirs(host, {}), {}, /container ipfs_host \(running\)/],
-  ["REST endpoints", answerElsewhere, ELSEWHERE, /no container, no unit/],
-] as const;
-
-describe.each(FORMS)("a writer of somebody else: %s", (_name, arrange, set, found) => {
-  it("is adopted by its answers, with what it is as evidence", async () => {
-    const host = before.copy();
-    arrange(host);
-    for (const provisionWriter of [false, true]) {
-      const step = await stepOn(host, "writer", { set, provisionWriter });
-      const { finding, changes } = await lookAt(step, host);
-      expect(finding.state).toBe("ours");
-      expect(changes).toEqual([]);
-      expect(finding.evidence).toMatchObject({
-        found: expect.stringMatching(found),
-        kubo: expect.stringContaining(KUBO_ID),
-        "ipfs-cluster": expect.stringContaining(CLUSTER_ID),
-        adopted: "yes: never restarted, rewritten or upgraded",
-        pinset: expect.stringMatching(/^\d+ pins$/),
-      });
-      await step.verify(host);
-    }
-  });
-
-  it("is never written to by a whole run, nor by the next one", async () => {
-    const host = new FakeMaster();
-    arrange(host);
-    const theirs = () => {
-      const { containers, units } = host.snapshot();
-      return [BOTH.map((name) => containers[name]), UNITS.map((name) => units[name])];
-    };
-    const standing = theirs();
-    await join(host, { set, provisionWriter: false });
-    expect(theirs()).toEqual(standing);
-    expect(host.writes.filter((write) => /ipfs|kubo|fula-writer/.test(write))).toEqual([]);
-    host.revive();
-    await join(host, { provisionWriter: false });
-    expect(host.writes).toEqual([]);
-    expect(theirs()).toEqual(standing);
-  });
-
-  it("halts the run when it stops working, and is not started", async () => {
-    const host = new FakeMaster();
-    arrange(host);
-    await join(host, { set, provisionWriter: false });
-    host.revive();
-    for (const name of BOTH.filter((one) => host.docker.boxes.has(one))) {
-      change(host, name, { status: "exited" });
-    }
-    host.http.routes.delete("http://10.0.0.7:9094/id");
-    const standing = host.snapshot();
-    await expect(join(host, { provisionWriter: false })).rejects.toMatchObject({
-      exit: "foreign",
-      changed: undefined,
-      problems: [{ subject: "writer" }],
-    });
-    expect(host.snapshot()).toEqual(standing);
-  });
-});
-
-describe("a writer named in the settings", () => {
-  it("that does not answer is no reason to make another one", async () => {
-    const host = before.copy();
-    const step = await stepOn(host, "writer", { set: ELSEWHERE, provisionWriter: false });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("named in the settings"),
-    });
-  });
-
-  it("that does not answer is none with --provision-writer, either", async () => {
-    const host = before.copy();
-    const step = await stepOn(host, "writer", { set: ELSEWHERE });
-    expect((await lookAt(step, host)).finding).toMatchObject({
-      state: "foreign",
-      why: expect.stringContaining("named in the settings"),
-    });
-  });
-
-  it("keeps its password out of sight", async () => {
-    const set = { ...ELSEWHERE, CLUSTER_BASIC_AUTH: "admin:very-secret-word" };
-    const host = before.copy();
-    answerElsewhere(host);
-    const { context } = await prepare(host, { set });
-    expect(context.settings.get("CLUSTER_BASIC_AUTH")?.value).toContain("very-secret-word");
-    const { finding } = await lookAt(await stepOn(host, "writer", { set }), host);
-    expect(JSON.stringify(finding)).not.toContain("very-secret-word");
-    expect(host.files.tree.has(LAYOUT.envFile)).toBe(true);
   });
 });

@@ -101,7 +101,9 @@ class Double implements ClusterDouble {
   readonly refusals = new Map<string, { readonly status: number; readonly message: string; times: number }>();
   pathLimit = 8000;
   pinsUntilGone = Infinity;
-  readonly #server = createServer({ maxHeaderSize: 4 * 1024 * 1024 }, (request, response) => this.#answer(request, response));
+  readonly #server = createServer({ maxHeaderSize: 4 * 1024 * 1024 }, (request, response) =>
+    this.#answer(request, response),
+  );
   readonly #sockets = new Set<Socket>();
 
   constructor(pins: readonly DoublePin[], peers: number) {

@@ -71,7 +71,9 @@ export async function cronEntryLaws(options: {
       await step.apply(write, host, () => {});
       expect(host.writes).toEqual([`files.writeAtomic ${path} 644`]);
       const lines = host.files.textOf(path).trimEnd().split("\n");
-      expect(lines.at(-1)).toMatch(new RegExp(`^${escape(`${schedule} root ${runs}`)} >> ${LAYOUT.baseDir}/\\w+\\.log 2>&1$`));
+      expect(lines.at(-1)).toMatch(
+        new RegExp(`^${escape(`${schedule} root ${runs}`)} >> ${LAYOUT.baseDir}/\\w+\\.log 2>&1$`),
+      );
       expect(lines.filter((line) => /^[A-Z]+=/.test(line)).map((line) => line.split("=")[0])).toEqual([
         "SHELL",
         "PATH",

@@ -144,7 +144,9 @@ export function secretsOf(host: FakeHost): readonly string[] {
   const saved = host.files.tree.has(LAYOUT.envFile) ? savedValues(host) : {};
   const keys = MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key);
   const key = host.files.tree.get(LAYOUT.signingKey)?.text.split("\n")[1];
-  return [...keys.map((one) => saved[one]), key].filter((text) => text !== undefined && text !== "") as string[];
+  return [...keys.map((one) => saved[one]), key].filter(
+    (text) => text !== undefined && text !== "",
+  ) as string[];
 }
 
 /** What a run ends in: the outcome without the journal, which tells how it came to be. */

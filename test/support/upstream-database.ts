@@ -12,7 +12,12 @@ export type UpstreamVersion = 12 | 17 | 18 | 20;
  * without any ledger of ours, the two tables that webui makes itself, and rows with the holes that real ones have.
  */
 export async function makeUpstreamDatabase(target: PostgresTarget, version: UpstreamVersion): Promise<void> {
-  await runPlainly(target, [
+  await runPlainly(target, await upstreamStatements(version));
+}
+
+/** The same as statements, for a database that only psql reaches; none may run inside a transaction of many. */
+export async function upstreamStatements(version: UpstreamVersion): Promise<readonly string[]> {
+  return [
     ...(await statementsOf("001_schema.sql")),
     ...WEBUI_TABLES,
     ...ROWS,
@@ -20,7 +25,7 @@ export async function makeUpstreamDatabase(target: PostgresTarget, version: Upst
     ...(version >= 18 ? await statementsOf("018_deduction_idempotency.sql") : []),
     ...(version >= 20 ? await statementsOf("019_user_wallets_nullable_address.sql") : []),
     ...(version >= 20 ? await statementsOf("020_bucket_roots.sql") : []),
-  ]);
+  ];
 }
 
 async function statementsOf(file: string): Promise<readonly string[]> {

@@ -37,8 +37,7 @@ export const UNIONDRIVE: WriterHome = home({
 /** The layout of a writer beside a master (fula-ota, update-scripts/phase-1-setup-writer.sh): where we would put our own. */
 export const FULA_WRITER: WriterHome = home({
   kuboFlags: "-e IPFS_PROFILE=server -e IPFS_PATH=/data/ipfs -v /opt/fula-writer/kubo:/data/ipfs",
-  clusterFlags:
-    "-e IPFS_CLUSTER_PATH=/data/ipfs-cluster -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster",
+  clusterFlags: "-e IPFS_CLUSTER_PATH=/data/ipfs-cluster -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster",
   directories: ["/opt/fula-writer/kubo", "/opt/fula-writer/ipfs-cluster"],
   kuboDir: "/opt/fula-writer/kubo",
   clusterDir: "/opt/fula-writer/ipfs-cluster",
@@ -89,10 +88,20 @@ export async function startWriterContainers(
 
 /** Adds some content to the writer's kubo and pins it through its cluster, until kubo holds every pin. */
 export async function pinThroughWriter(box: Box, count: number): Promise<void> {
-  await box.run(
-    `for i in $(seq ${count}); do cid=$(echo "pin $i" | docker exec -i ipfs_host ipfs add -Q) &&` +
-      ' docker exec ipfs_cluster ipfs-cluster-ctl pin add --name "pin-$i" --no-status "$cid" || exit 1; done',
-  );
+  for (let number = 1; number <= count; number += 1) {
+    const added = await box.run(["docker", "exec", "-i", "ipfs_host", "ipfs", "add", "-Q"], {
+      input: `pin ${number}\n`,
+    });
+    const ctl = ["docker", "exec", "ipfs_cluster", "ipfs-cluster-ctl"];
+    // A peer that has just started knows of no peer with room, not even itself.
+    await until(
+      `pin ${number} is accepted`,
+      async () =>
+        (await box.exec([...ctl, "pin", "add", "--name", `pin-${number}`, "--no-status", added.stdout]))
+          .exitCode === 0,
+      DEADLINE_MS,
+    );
+  }
   const pinned = "docker exec ipfs_cluster ipfs-cluster-ctl status --filter pinned | grep -c PINNED || true";
   await until(
     `${count} pins are pinned`,
@@ -106,16 +115,19 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
   const units = "ipfs.service ipfscluster.service";
   const shown = "ActiveState,SubState,UnitFileState,MainPID,NRestarts,ActiveEnterTimestamp,ExecStart";
   const questions = {
-    kubo: "curl -sf -X POST http://127.0.0.1:5001/api/v0/id | sed 's/.*\"ID\":\"\\([^\"]*\\)\".*/\\1/'",
-    cluster: "curl -sf http://127.0.0.1:9094/id | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/'",
+    kubo: 'curl -sf -X POST http://127.0.0.1:5001/api/v0/id | sed \'s/.*"ID":"\\([^"]*\\)".*/\\1/\'',
+    cluster: 'curl -sf http://127.0.0.1:9094/id | sed \'s/.*"id":"\\([^"]*\\)".*/\\1/\'',
     pinset: "curl -sf 'http://127.0.0.1:9094/allocations?filter=all' | sort",
-    containers: "docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .Config.Labels}} {{json .HostConfig.RestartPolicy}}' ipfs_host ipfs_cluster",
+    containers:
+      "docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .Config.Labels}} {{json .HostConfig.RestartPolicy}}' ipfs_host ipfs_cluster",
     units: `systemctl show --property=${shown} ${units}`,
     files: `sha256sum ${writer.configs.join(" ")} && (stat -c '%n %U %a %Y' ${writer.configs.join(" ")}; stat -c '%n %U %a' ${writer.directories.join(" ")})`,
     unitFiles: `cd /etc/systemd/system && ls -l --time-style=full-iso && cat ${units} 2>/dev/null || true`,
   };
   const answers = await Promise.all(
-    Object.entries(questions).map(async ([name, command]) => [name, (await box.run(command)).stdout] as const),
+    Object.entries(questions).map(
+      async ([name, command]) => [name, (await box.run(command)).stdout] as const,
+    ),
   );
   return Object.fromEntries(answers);
 }
@@ -130,6 +142,11 @@ export async function untilWriterAnswers(box: Box): Promise<void> {
     async () => (await box.exec(asks)).exitCode === 0,
     DEADLINE_MS,
   );
+}
+
+/** A filter that prints the first text of that name in JSON. */
+function readFirst(name: string): string {
+  return `grep -o '"${name}":"[^"]*"' | head -1 | cut -d'"' -f4`;
 }
 
 function home(where: {

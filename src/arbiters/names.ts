@@ -1,0 +1,220 @@
+import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { Announcement, Release, Signed } from "../model/announcement.ts";
+
+/** What asks the database: a service's pool. */
+type Database = Pick<PostgresPool, "query">;
+
+/** What became of an announcement. */
+export type AnnounceOutcome =
+  /** This very statement gave the name to the key and seeded its descriptor. */
+  | { readonly outcome: "Reserved"; readonly reservation: string }
+  /** The key had the name; its descriptor is now this announcement's. */
+  | { readonly outcome: "AlreadyOwned"; readonly reservation: string }
+  | { readonly outcome: "TakenByOther" }
+  /** Signed too long ago, or in the future, by the database's clock. */
+  | { readonly outcome: "OutsideWindow"; readonly databaseTime: Date }
+  /** Not newer than what the key last said of this name: a replay, or one that was overtaken. */
+  | { readonly outcome: "NotNewer" }
+  | { readonly outcome: "OverQuota" }
+  /** The name was free, but a descriptor lay there: nobody's doing but a mistake's, or worse. */
+  | { readonly outcome: "DescriptorInTheWay" };
+
+/** What became of a release. */
+export type ReleaseOutcome = "Released" | "NotReleased" | "OutsideWindow";
+
+/** A node as the pool knows it. */
+export interface NodeEntry {
+  readonly name: string;
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  readonly reservedAt: Date;
+  /** When the node signed what stands here. */
+  readonly announcedAt: Date;
+  /** Of the node's key, over the announcement: whoever reads it can check it. */
+  readonly signature: string;
+}
+
+/** How far a signer's clock may be from the database's, in seconds. */
+export const WINDOW_SECONDS = 300;
+const TIMEOUT_MS = 10_000;
+
+/**
+ * Decides one announcement whose signature is known to fit. All of it is one statement, so it happens as a
+ * whole or not at all; races end at constraints (migrations/021_node_names.sql), not at what was read
+ * before: who comes second to a name waits for the first and then sees its owner; an owner's announcements
+ * wait for each other at its one row of node_owners, whose CHECK is the quota.
+ */
+export async function announceName(
+  database: Database,
+  { message, signature }: Signed<Announcement>,
+  namesPerOwner: number,
+): Promise<AnnounceOutcome> {
+  const { pool, name, peerId, addresses, time } = message;
+  const values = [pool, name, peerId, time, addresses, signature, namesPerOwner, WINDOW_SECONDS];
+  try {
+    const [row] = await database.query<AnnounceRow>(ANNOUNCE, values, { timeoutMs: TIMEOUT_MS });
+    if (row === undefined) throw new Error("the statement that decides on a name gave no row");
+    return outcomeOf(row);
+  } catch (thrown) {
+    const constraint = constraintOf(thrown);
+    if (constraint === "node_owners_quota") return { outcome: "OverQuota" };
+    if (constraint === "node_descriptors_pkey") return { outcome: "DescriptorInTheWay" };
+    throw thrown;
+  }
+}
+
+interface AnnounceRow extends Record<string, unknown> {
+  readonly in_window: boolean;
+  readonly is_newer: boolean;
+  readonly at: Date;
+  /** The name's reservation where the key holds it now. */
+  readonly reservation: string | null;
+  readonly is_fresh: boolean;
+  readonly is_refreshed: boolean;
+}
+
+function outcomeOf({
+  in_window,
+  is_newer,
+  at,
+  reservation,
+  is_fresh,
+  is_refreshed,
+}: AnnounceRow): AnnounceOutcome {
+  if (!in_window) return { outcome: "OutsideWindow", databaseTime: at };
+  if (!is_newer) return { outcome: "NotNewer" };
+  if (reservation === null) return { outcome: "TakenByOther" };
+  if (is_fresh) return { outcome: "Reserved", reservation };
+  return is_refreshed ? { outcome: "AlreadyOwned", reservation } : { outcome: "NotNewer" };
+}
+
+/**
+ * `claim` gives a row where the key holds the name afterwards: inserted, or locked and left as it was.
+ * DO UPDATE ... WHERE looks at the row's newest version, which a SELECT of this statement could not see.
+ * A seed has no ON CONFLICT on purpose.
+ */
+const ANNOUNCE = `
+  WITH attempt AS MATERIALIZED (
+    SELECT gen_random_uuid() AS id, now() AS at, $4::timestamptz AS said,
+      abs(extract(epoch FROM now() - $4::timestamptz)) <= $8::integer AS in_window,
+      NOT EXISTS (
+        SELECT FROM node_releases r WHERE r.pool = $1 AND r.name = $2 AND r.owner = $3 AND r.said >= $4::timestamptz
+      ) AS is_newer
+  ), claim AS (
+    INSERT INTO node_names (pool, name, owner, reservation, reserved_at)
+      SELECT $1, $2, $3, id, at FROM attempt WHERE in_window AND is_newer
+      ON CONFLICT (pool, name) DO UPDATE SET owner = EXCLUDED.owner WHERE node_names.owner = EXCLUDED.owner
+      RETURNING reservation
+  ), fresh AS (
+    SELECT id, at, said FROM claim JOIN attempt ON claim.reservation = attempt.id
+  ), counted AS (
+    INSERT INTO node_owners (pool, owner, names, quota)
+      SELECT $1, $3, 1, $7::integer FROM fresh
+      ON CONFLICT (pool, owner) DO UPDATE SET names = node_owners.names + 1, quota = EXCLUDED.quota
+  ), seeded AS (
+    INSERT INTO node_descriptors (pool, name, addresses, said, signature, revision, updated_at)
+      SELECT $1, $2, $5::text[], said, $6, 1, at FROM fresh
+  ), refreshed AS (
+    INSERT INTO node_descriptors (pool, name, addresses, said, signature, revision, updated_at)
+      SELECT $1, $2, $5::text[], said, $6, 1, at FROM claim JOIN attempt ON claim.reservation <> attempt.id
+      ON CONFLICT (pool, name) DO UPDATE SET addresses = EXCLUDED.addresses, said = EXCLUDED.said,
+        signature = EXCLUDED.signature, revision = node_descriptors.revision + 1, updated_at = EXCLUDED.updated_at
+        WHERE node_descriptors.said < EXCLUDED.said
+      RETURNING revision
+  )
+  SELECT in_window, is_newer, at, (SELECT reservation FROM claim) AS reservation,
+    EXISTS (SELECT FROM fresh) AS is_fresh, EXISTS (SELECT FROM refreshed) AS is_refreshed
+  FROM attempt`;
+
+/**
+ * Gives a name back, if it is that key's. With a reservation only what that attempt itself got, and only
+ * while nobody has announced it since: a failed attempt takes back no more than it made.
+ */
+export async function releaseName(
+  database: Database,
+  { pool, name, peerId, time, reservation }: Release,
+): Promise<ReleaseOutcome> {
+  const values = [pool, name, peerId, time, reservation, WINDOW_SECONDS];
+  const [row] = await database.query<{ in_window: boolean; is_released: boolean }>(RELEASE, values, {
+    timeoutMs: TIMEOUT_MS,
+  });
+  if (row?.in_window !== true) return "OutsideWindow";
+  return row.is_released ? "Released" : "NotReleased";
+}
+
+/**
+ * Locks the name before its descriptor, as ANNOUNCE does. What is remembered of a release is needed for as
+ * long as an older announcement could still be in its window; much older ones go with each release.
+ */
+const RELEASE = `
+  WITH attempt AS MATERIALIZED (
+    SELECT now() AS at, $4::timestamptz AS said, abs(extract(epoch FROM now() - $4::timestamptz)) <= $6::integer AS in_window
+  ), held AS MATERIALIZED (
+    SELECT n.pool, n.name, n.owner FROM node_names n, attempt
+      WHERE n.pool = $1 AND n.name = $2 AND n.owner = $3 AND in_window
+        AND ($5::uuid IS NULL OR n.reservation = $5::uuid)
+      FOR UPDATE OF n
+  ), described AS (
+    DELETE FROM node_descriptors d USING held, attempt
+      WHERE d.pool = held.pool AND d.name = held.name AND d.said < attempt.said
+        AND ($5::uuid IS NULL OR d.revision = 1)
+      RETURNING d.pool, d.name
+  ), named AS (
+    DELETE FROM node_names n USING described
+      WHERE n.pool = described.pool AND n.name = described.name AND n.owner = $3
+      RETURNING n.pool, n.name, n.owner
+  ), counted AS (
+    UPDATE node_owners o SET names = o.names - 1 FROM named WHERE o.pool = named.pool AND o.owner = named.owner
+  ), remembered AS (
+    INSERT INTO node_releases (pool, name, owner, said, released_at)
+      SELECT pool, name, owner, said, at FROM named, attempt
+      ON CONFLICT (pool, name, owner) DO UPDATE SET said = EXCLUDED.said, released_at = EXCLUDED.released_at
+  ), forgotten AS (
+    DELETE FROM node_releases r USING attempt
+      WHERE r.released_at < attempt.at - interval '1 day' AND (r.pool, r.name, r.owner) <> ($1, $2, $3)
+  )
+  SELECT in_window, EXISTS (SELECT FROM named) AS is_released FROM attempt`;
+
+/** One node by its name, or null. */
+export async function readName(database: Database, pool: string, name: string): Promise<NodeEntry | null> {
+  const [row] = await database.query<NodeRow>(`${LIST} AND name = $2`, [pool, name], {
+    timeoutMs: TIMEOUT_MS,
+  });
+  return row === undefined ? null : entryOf(row);
+}
+
+/** So many nodes in the order of their names, from behind `after` on (null: from the first). */
+export async function listNames(
+  database: Database,
+  pool: string,
+  page: { readonly after: string | null; readonly limit: number },
+): Promise<readonly NodeEntry[]> {
+  const sql = `${LIST} AND ($2::text IS NULL OR name COLLATE "C" > $2) ORDER BY name COLLATE "C" LIMIT $3`;
+  const rows = await database.query<NodeRow>(sql, [pool, page.after, page.limit], { timeoutMs: TIMEOUT_MS });
+  return rows.map(entryOf);
+}
+
+interface NodeRow extends Record<string, unknown> {
+  readonly name: string;
+  readonly owner: string;
+  readonly addresses: readonly string[];
+  readonly reserved_at: Date;
+  readonly said: Date;
+  readonly signature: string;
+}
+
+const LIST = `
+  SELECT name, owner, addresses, reserved_at, said, signature
+  FROM node_names JOIN node_descriptors USING (pool, name) WHERE pool = $1`;
+
+function entryOf({ name, owner, addresses, reserved_at, said, signature }: NodeRow): NodeEntry {
+  return { name, peerId: owner, addresses, reservedAt: reserved_at, announcedAt: said, signature };
+}
+
+/** The constraint that PostgreSQL names in a violation (SQLSTATE class 23). */
+function constraintOf(thrown: unknown): string | null {
+  const { code, constraint } = (thrown ?? {}) as { readonly code?: unknown; readonly constraint?: unknown };
+  return typeof code === "string" && code.startsWith("23") && typeof constraint === "string"
+    ? constraint
+    : null;
+}

@@ -1,0 +1,69 @@
+import type { PostgresPool } from "../host/postgres-pool.ts";
+
+type Database = Pick<PostgresPool, "query">;
+
+/** A new account, without a word of plain personal data. */
+export interface NewAccount {
+  /** Lower-case hex sha256 of the lower-cased e-mail address. */
+  readonly userId: string;
+  readonly encryptedEmail: string;
+  /** Stands where a password's hash would: no password fits it. */
+  readonly passwordMark: string;
+}
+
+/**
+ * Makes an account as upstream's sign-in does: a row in webui_users, and one in users, where the pinning
+ * service looks for the pool. False where it was there; then nothing of it is changed.
+ */
+export async function createAccount(database: Database, account: NewAccount): Promise<boolean> {
+  const rows = await database.query(CREATE, [account.userId, account.encryptedEmail, account.passwordMark]);
+  return rows.length > 0;
+}
+
+const CREATE = `
+  WITH account AS (
+    INSERT INTO webui_users (user_id, encrypted_email) VALUES ($1, $2)
+      ON CONFLICT (user_id) DO NOTHING RETURNING user_id
+  ), pinner AS (
+    INSERT INTO users (user_id, password_hash, pool_id)
+      SELECT user_id, $3, 1 FROM account WHERE NOT EXISTS (SELECT FROM users WHERE user_id = $1)
+  )
+  SELECT user_id FROM account`;
+
+/** A key to hand out, as the database keeps it. */
+export interface NewApiKey {
+  readonly userId: string;
+  /** Lower-case hex sha256 of the key. */
+  readonly keyHash: string;
+  readonly encryptedKey: string;
+}
+
+/**
+ * Lets a key in at the storage API (api_keys) and at the pinning API (sessions, with the hash in both of its
+ * columns). False where there is no such account; then nothing is written.
+ */
+export async function addApiKey(database: Database, key: NewApiKey): Promise<boolean> {
+  const rows = await database.query(ADD_KEY, [key.userId, key.keyHash, key.encryptedKey]);
+  return rows.length > 0;
+}
+
+/** Upstream keeps the account's id in the columns that once held an e-mail address or a user name. */
+const ADD_KEY = `
+  WITH account AS (
+    SELECT user_id FROM webui_users WHERE user_id = $1
+  ), key AS (
+    INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key) SELECT $2, user_id, user_id, $3 FROM account
+  )
+  INSERT INTO sessions (session_token, token_hash, user_id, username)
+    SELECT $2, $2, user_id, user_id FROM account RETURNING id`;
+
+/** The encrypted copies of an account's keys that are not revoked; null where there is no such account. */
+export async function liveKeysOf(database: Database, userId: string): Promise<readonly string[] | null> {
+  const rows = await database.query<{ encrypted_key: string | null }>(LIVE_KEYS, [userId]);
+  return rows.length === 0 ? null : rows.flatMap(({ encrypted_key }) => encrypted_key ?? []);
+}
+
+const LIVE_KEYS = `
+  SELECT k.encrypted_key FROM webui_users u
+  LEFT JOIN api_keys k ON k.user_id = u.user_id AND k.is_deleted = 0
+  WHERE u.user_id = $1`;

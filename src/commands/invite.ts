@@ -1,0 +1,110 @@
+import { OperatorError } from "../errors.ts";
+import { parseDuration } from "../model/invite.ts";
+import { RULES } from "../model/rule.ts";
+import { createInvite } from "../operations/invite-create.ts";
+import { readInvite } from "../operations/invite-read.ts";
+import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** The flags of `invite create`. */
+export interface InviteFlags {
+  readonly baseDir?: string;
+  readonly expires: string;
+  readonly name?: string;
+  readonly storageApiUrl?: string;
+  readonly bootstrap: readonly string[];
+}
+
+/** `invite create`: prints one line to hand over, and the fingerprint to compare by another way. */
+export async function inviteCreate(flags: InviteFlags, world: World): Promise<VerbExit> {
+  const lifetimeMs = parseDuration(flags.expires);
+  if (lifetimeMs === null)
+    throw usage(
+      `--expires is ${JSON.stringify(flags.expires)}; it must be a time such as 90m, 24h or 7d, 90 days at most.`,
+    );
+  const odd = flags.bootstrap.find((address) => !RULES.peerMultiaddr.holds(address));
+  if (odd !== undefined)
+    throw usage(`--bootstrap is ${JSON.stringify(odd)}; it must be ${RULES.peerMultiaddr.say}.`);
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { layout, values } = master;
+  const [clusterName, storageApiUrl] = [
+    values("CLUSTERNAME"),
+    flags.storageApiUrl ?? values("STORAGE_API_URL"),
+  ];
+  if (clusterName === undefined || storageApiUrl === undefined || !RULES.url.holds(storageApiUrl)) {
+    throw new OperatorError({
+      exit: "settings",
+      what:
+        clusterName === undefined
+          ? "CLUSTERNAME is not set."
+          : "The address under which nodes reach the storage API is not known.",
+      remedy:
+        clusterName === undefined
+          ? "Run join-as-master --set CLUSTERNAME=NAME."
+          : "Give --storage-api-url https://HOST, or run join-as-master --set STORAGE_API_URL=https://HOST.",
+    });
+  }
+  const { token, invite, fingerprint } = await createInvite({
+    cluster: openOwnCluster(world, master),
+    key: await world.readSigningKey(layout.signingKey),
+    now: world.host.clock.now(),
+    lifetimeMs,
+    clusterName,
+    clusterSecret: values("CLUSTER_SECRET") ?? world.hash(clusterName),
+    otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
+    storageApiUrl,
+    nodeName: flags.name ?? null,
+    bootstrap: flags.bootstrap,
+  });
+  world.reporter.result({
+    data: { verb: "invite create", token, fingerprint, expiresAt: invite.expiresAt.toISOString() },
+    lines: [
+      token,
+      "",
+      `Key fingerprint: ${fingerprint} (tell it by another way than the line above)`,
+      `Good until:      ${invite.expiresAt.toISOString()}`,
+    ],
+  });
+  return "ok";
+}
+
+/** `invite show TOKEN`: explains an invite; exit 28 when it was altered. The cluster's secret is not printed. */
+export async function inviteShow(
+  token: string,
+  flags: { readonly fingerprint?: string },
+  world: World,
+): Promise<VerbExit> {
+  const { invite, fingerprint, expired } = readInvite(await tokenText(token, world), {
+    now: world.host.clock.now(),
+    expected: flags.fingerprint ?? null,
+    parseKey: world.parseVerifyingKey,
+  });
+  const { clusterSecret: _, publicPem: __, ...shown } = invite;
+  world.reporter.result({
+    data: { verb: "invite show", ...shown, fingerprint, expired },
+    lines: world.reporter.table([
+      ["pool", invite.clusterName],
+      ["masters to obey", invite.trustedPeers.join(" ")],
+      ["found at", invite.bootstrap.join(" ")],
+      ["storage API", invite.storageApiUrl],
+      ["name", invite.nodeName ?? "the node's own choice"],
+      ["issued", invite.issuedAt.toISOString()],
+      [expired ? "EXPIRED" : "good until", invite.expiresAt.toISOString()],
+      ["key fingerprint", `${fingerprint}: compare it with what the master's operator told you`],
+    ]),
+  });
+  return "ok";
+}
+
+/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. */
+export async function tokenText(token: string, world: World): Promise<string> {
+  if (token === "-") return await world.readStdin();
+  if (!token.startsWith("@")) return token;
+  const text = await world.host.files.readText(token.slice(1));
+  if (text === null) throw usage(`There is no file ${token.slice(1)}.`);
+  return text;
+}
+
+function usage(what: string): OperatorError {
+  return new OperatorError({ exit: "usage", what });
+}

@@ -1,0 +1,59 @@
+import { OperatorError } from "../errors.ts";
+import type { ClusterReader } from "../host/cluster.ts";
+import type { SigningKey } from "../host/signing.ts";
+import { dialable, formatToken, type Invite, invitePayload } from "../model/invite.ts";
+
+/** An invite ready to be handed over. */
+export interface CreatedInvite {
+  readonly token: string;
+  readonly invite: Invite;
+  /** The signing key's id: to be compared by another way than the token came. */
+  readonly fingerprint: string;
+}
+
+/**
+ * Makes an invite to this master's pool. Throws `unavailable` where the cluster peer can't be asked, and
+ * `settings` where it has no address that another machine can dial.
+ */
+export async function createInvite(options: {
+  readonly cluster: ClusterReader;
+  readonly key: SigningKey;
+  readonly now: Date;
+  readonly lifetimeMs: number;
+  readonly clusterName: string;
+  readonly clusterSecret: string;
+  /** Cluster peer ids of the other masters. */
+  readonly otherMasters: readonly string[];
+  readonly storageApiUrl: string;
+  readonly nodeName: string | null;
+  /** Addresses to give instead of those that the peer tells. */
+  readonly bootstrap: readonly string[];
+}): Promise<CreatedInvite> {
+  const { key, now } = options;
+  const self = await options.cluster.identity();
+  const bootstrap = options.bootstrap.length > 0 ? options.bootstrap : dialable(self.addresses);
+  if (bootstrap.length === 0) {
+    throw new OperatorError({
+      exit: "settings",
+      what: "The cluster peer tells no address that another machine can dial.",
+      remedy: "Name one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
+    });
+  }
+  const invite: Invite = {
+    clusterName: options.clusterName,
+    clusterSecret: options.clusterSecret,
+    trustedPeers: [self.id, ...options.otherMasters.filter((id) => id !== self.id)],
+    bootstrap,
+    storageApiUrl: options.storageApiUrl,
+    nodeName: options.nodeName,
+    issuedAt: now,
+    expiresAt: new Date(now.getTime() + options.lifetimeMs),
+    publicPem: key.publicPem,
+  };
+  const payload = Buffer.from(invitePayload(invite), "utf8");
+  const token = formatToken(
+    payload.toString("base64url"),
+    Buffer.from(key.sign(payload)).toString("base64url"),
+  );
+  return { token, invite, fingerprint: key.id };
+}

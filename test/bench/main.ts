@@ -1,0 +1,46 @@
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { benches as join } from "./join.ts";
+import { benches as migrations } from "./migrations.ts";
+import { benches as noop } from "./noop.ts";
+import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
+import { benches as tarball } from "./tarball.ts";
+import { benches as version } from "./version.ts";
+
+// npm run bench [-- [--json FILE] [NAME...]]: a table, and the same as JSON. A target that is missed is told,
+// and fails nothing; a bench that can't run makes the exit code 1.
+
+const BENCHES: readonly Bench[] = [...version, ...tarball, ...migrations, ...noop, ...join];
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: "string", default: "bench.json" } },
+});
+const known = BENCHES.map(({ name }) => name);
+const unknown = positionals.filter((name) => !known.includes(name));
+if (unknown.length > 0) {
+  console.error(`There is no bench ${unknown.join(", ")}. There are: ${known.join(", ")}.`);
+  process.exitCode = 2;
+} else await runAll(BENCHES.filter(({ name }) => positionals.length === 0 || positionals.includes(name)));
+
+async function runAll(benches: readonly Bench[]): Promise<void> {
+  const before = describeMachine();
+  const verdicts: Verdict[] = [];
+  const failures: { bench: string; why: string }[] = [];
+  for (const { name, run } of benches) {
+    console.error(`${name} ...`);
+    try {
+      verdicts.push(...(await run()).map((measured) => judge(name, measured)));
+    } catch (thrown) {
+      failures.push({ bench: name, why: thrown instanceof Error ? thrown.message : String(thrown) });
+    }
+  }
+  const machine = { ...before, loadAfter: describeMachine().load };
+  const report = { at: new Date().toISOString(), machine, benches: verdicts, failures };
+  await writeFile(values.json, `${JSON.stringify(report, null, 2)}\n`);
+  console.log(renderTable(verdicts));
+  for (const { bench, why } of failures) console.log(`NOT RUN  ${bench}: ${why}`);
+  const { node, cpus, load, loadAfter } = machine;
+  console.log(`Node ${node}, ${cpus} CPUs, load ${load} before and ${loadAfter} after. JSON: ${values.json}`);
+  if (failures.length > 0) process.exitCode = 1;
+}

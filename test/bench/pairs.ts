@@ -1,0 +1,29 @@
+import type { Measurement } from "./report.ts";
+
+/** Numbers taken in turns. */
+export type Pairs = Pick<Measurement, "ours" | "anchor">;
+
+/** One run of something, whose time counts; what is done before it does not. */
+export interface Contender {
+  readonly prepare?: () => Promise<void>;
+  run(): Promise<void>;
+}
+
+/** Milliseconds of ours and of the anchor, taken in turns (A B A B) after a pair that does not count. */
+export async function timePairs(rounds: number, ours: Contender, anchor: Contender): Promise<Pairs> {
+  const times: { ours: number[]; anchor: number[] } = { ours: [], anchor: [] };
+  for (let round = 0; round <= rounds; round += 1) {
+    const pair = { ours: await time(ours), anchor: await time(anchor) };
+    if (round === 0) continue;
+    times.ours.push(pair.ours);
+    times.anchor.push(pair.anchor);
+  }
+  return times;
+}
+
+async function time({ prepare, run }: Contender): Promise<number> {
+  await prepare?.();
+  const startedAt = performance.now();
+  await run();
+  return performance.now() - startedAt;
+}

@@ -1,0 +1,137 @@
+import { availableParallelism, loadavg } from "node:os";
+
+/** What a measurement is held to: the median of the paired ratios ours/anchor, or ours alone in its own unit. */
+export type Target = {
+  readonly of: "ratio" | "ours";
+  readonly bound: "at most" | "at least";
+  readonly value: number;
+};
+
+/** Numbers of one thing; `anchor[i]` was taken right beside `ours[i]`, so that both saw the same machine. */
+export interface Measurement {
+  /** Short, for the table: `take, 1000000 pins`. */
+  readonly name: string;
+  /** What was run, and what it is held against; null where the target is of ours alone. */
+  readonly what: string;
+  readonly against: string | null;
+  /** `ms`, `bytes`, `MiB`, `pins/s`. */
+  readonly unit: string;
+  readonly ours: readonly number[];
+  /** As many as ours; none where there is no anchor. */
+  readonly anchor: readonly number[];
+  /** Null for a number that is only to be seen. */
+  readonly target: Target | null;
+}
+
+/** One thing that `npm run bench -- NAME` runs. A module of this folder exports `benches`; main.ts lists the modules. */
+export interface Bench {
+  readonly name: string;
+  /** Throws where it can't run here; the other benches go on. */
+  run(): Promise<readonly Measurement[]>;
+}
+
+/** Least, median and most. */
+export interface Spread {
+  readonly min: number;
+  readonly median: number;
+  readonly max: number;
+}
+
+/** A measurement with its verdict, as the JSON file has it. */
+export interface Verdict {
+  readonly bench: string;
+  readonly name: string;
+  readonly what: string;
+  readonly anchor: string | null;
+  readonly unit: string;
+  readonly runs: number;
+  readonly ours: Spread;
+  readonly anchorNumbers: Spread | null;
+  /** The median of the paired ratios ours/anchor. */
+  readonly ratio: number | null;
+  readonly target: string | null;
+  readonly reached: boolean | null;
+}
+
+/** Judges one measurement. Throws RangeError for pairs that are none. */
+export function judge(bench: string, measured: Measurement): Verdict {
+  const { name, what, against, unit, ours, anchor, target } = measured;
+  if (ours.length === 0 || (against === null ? anchor.length > 0 : anchor.length !== ours.length)) {
+    throw new RangeError(`${bench}: ${ours.length} runs of ours and ${anchor.length} of the anchor`);
+  }
+  const ratio =
+    against === null ? null : spread(ours.map((value, index) => value / (anchor[index] ?? 0))).median;
+  const judged = target?.of === "ratio" ? ratio : spread(ours).median;
+  return {
+    bench,
+    name,
+    what,
+    anchor: against,
+    unit,
+    runs: ours.length,
+    ours: spread(ours),
+    anchorNumbers: against === null ? null : spread(anchor),
+    ratio,
+    target: target === null ? null : describeTarget(target, unit),
+    reached: target === null || judged === null ? null : isReached(target, judged),
+  };
+}
+
+/** The machine a report is of: numbers of two machines, or of a busy one, can't be compared. */
+export function describeMachine(): { readonly node: string; readonly cpus: number; readonly load: string } {
+  const load = loadavg()[0] ?? 0;
+  return { node: process.version, cpus: availableParallelism(), load: load.toFixed(1) };
+}
+
+const WIDTH = 80;
+const LABEL = 33;
+const NUMBER = 9;
+
+/** The verdicts as lines of at most 80 columns, two for each: ours, then the anchor. */
+export function renderTable(verdicts: readonly Verdict[]): string {
+  const head = row("BENCH (ours, then its anchor)", ["min", "median", "max"], "ratio", "target");
+  const rows = verdicts.flatMap((verdict) => {
+    const { name, unit, ours, anchor, anchorNumbers, ratio, target, reached } = verdict;
+    const mark = reached === null ? (target ?? "-") : `${target ?? ""} ${reached ? "yes" : "NO"}`;
+    const first = row(`${name}, ${unit}`, numbers(ours), ratio === null ? "" : ratio.toFixed(2), mark);
+    if (anchor === null || anchorNumbers === null) return [first];
+    return [first, row(`  ${anchor}`, numbers(anchorNumbers), "", `n=${verdict.runs}`)];
+  });
+  return [head, "-".repeat(WIDTH), ...rows].join("\n");
+}
+
+function row(label: string, cells: readonly string[], ratio: string, mark: string): string {
+  const short = label.length <= LABEL ? label : `${label.slice(0, LABEL - 3)}...`;
+  const columns = cells.map((cell) => cell.padStart(NUMBER)).join("");
+  return `${short.padEnd(LABEL)}${columns}${ratio.padStart(7)} ${mark}`.slice(0, WIDTH).trimEnd();
+}
+
+function numbers({ min, median, max }: Spread): readonly string[] {
+  return [min, median, max].map((value) =>
+    value >= 1e7
+      ? `${Math.round(value / 1000)}k`
+      : value >= 1000
+        ? String(Math.round(value))
+        : value.toFixed(1),
+  );
+}
+
+function describeTarget({ of, bound, value }: Target, unit: string): string {
+  const sign = bound === "at most" ? "<=" : ">=";
+  return of === "ratio" ? `${sign}${value}x` : `${sign}${value} ${unit}`;
+}
+
+function isReached({ bound, value }: Target, found: number): boolean {
+  return bound === "at most" ? found <= value : found >= value;
+}
+
+function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (index: number) => sorted[index] ?? Number.NaN;
+  const middle = (sorted.length - 1) / 2;
+  return {
+    min: at(0),
+    median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2,
+    max: at(sorted.length - 1),
+  };
+}

@@ -1,0 +1,92 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+
+/** How one run of a program went. */
+export interface Measured {
+  readonly seconds: number;
+  /** The most memory that was resident at once (VmHWM). */
+  readonly peakMiB: number;
+  readonly stdout: string;
+}
+
+/** Runs a program to its end; throws unless it exits 0 (or with a code that is expected). */
+export async function measure(
+  command: string,
+  args: readonly string[],
+  expected: readonly number[] = [0],
+): Promise<Measured> {
+  const started = performance.now();
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (part: Buffer) => (stdout += part.toString()));
+  child.stderr.on("data", (part: Buffer) => (stderr += part.toString()));
+  let peakKiB = 0;
+  const look = setInterval(() => {
+    try {
+      const match = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"));
+      peakKiB = Math.max(peakKiB, Number(match?.[1] ?? 0));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause;
+    }
+  }, 50);
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  clearInterval(look);
+  if (!expected.includes(code as number))
+    throw new Error(`${command} ${args.join(" ")}: exit ${String(code)}\n${stdout}${stderr}`);
+  return { seconds: (performance.now() - started) / 1000, peakMiB: peakKiB / 1024, stdout };
+}
+
+/** Seconds of several runs for people: `min median max`. */
+export function spread(values: readonly number[]): string {
+  const sorted = values.toSorted((a, b) => a - b);
+  return [sorted[0], median(sorted), sorted.at(-1)].map((value) => (value ?? 0).toFixed(2)).join(" / ");
+}
+
+/** The middle one. */
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
+
+/** The generated cluster in its own process. */
+export async function startServer(
+  pins: number,
+  pace: number,
+): Promise<{ readonly url: string; stop(): void }> {
+  const script = new URL("snapshot-server.ts", import.meta.url).pathname;
+  const child: ChildProcess = spawn(
+    process.execPath,
+    ["--import", "tsx", script, String(pins), String(pace)],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
+  const port = await new Promise<string>((resolve) =>
+    child.stdout?.once("data", (part: Buffer) => resolve(part.toString().trim())),
+  );
+  return { url: `http://127.0.0.1:${port}`, stop: () => void child.kill() };
+}
+
+/** A base directory with what the verbs need of an installed master. */
+export function makeBase(clusterUrl: string): { readonly dir: string; remove(): void } {
+  const dir = mkdtempSync(join(tmpdir(), "fula-bench-"));
+  const pem = generateSigningKeyPem();
+  writeFileSync(join(dir, "snapshot-ed25519.pem"), pem, { mode: 0o600 });
+  writeFileSync(join(dir, "snapshot-ed25519.pub.pem"), parseSigningKey(pem, "bench").publicPem, {
+    mode: 0o644,
+  });
+  const port = new URL(clusterUrl).port;
+  const env = `CLUSTERNAME=bench\nCLUSTER_SECRET=${"5".repeat(64)}\nIPFS_CLUSTER_API_ADDR=/ip4/127.0.0.1/tcp/${port}\n`;
+  writeFileSync(join(dir, ".env"), env, { mode: 0o600 });
+  return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+/** Runs the built artifact. */
+export function fulaNode(args: readonly string[], expected?: readonly number[]): Promise<Measured> {
+  const program = new URL("../../bin/fula-node.js", import.meta.url).pathname;
+  return measure(process.execPath, [program, ...args], expected);
+}

@@ -1,0 +1,149 @@
+import type { Box } from "./box.ts";
+import { until } from "./migrations.ts";
+import { upstreamStatements } from "./upstream-database.ts";
+
+/** Where upstream's checkout lies: its compose file is not below the base directory. */
+const CHECKOUT = "/root/pinning-service";
+const COMPOSE = `docker compose --env-file /opt/fula-master/.env -f ${CHECKOUT}/docker/master/docker-compose.master.yml`;
+
+/** What upstream's installer leaves in `.env`: these keys, plain, without quotes (pinning-service, update-scripts/join-as-master.sh). */
+export const UPSTREAM_ENV: Readonly<Record<string, string>> = {
+  POSTGRES_PASSWORD: "Upstream-Password-1",
+  SYSTEM_KEY: "upstream-system-key",
+  JWT_SECRET: "11".repeat(32),
+  SESSION_SECRET: "22".repeat(32),
+  POSTGRES_DB: "pinning_service",
+  POSTGRES_USER: "pinning_user",
+  BILLING_IDEMPOTENCY: "true",
+  CRON_LEADER_LEASE: "true",
+  VAULT_ADDRESS: "",
+  WEBUI_PORT: "3001",
+  PINNING_API_PORT: "6000",
+  IPFS_CLUSTER_API_ADDR: "/ip4/127.0.0.1/tcp/9094",
+  IPFS_API_ADDR: "/ip4/127.0.0.1/tcp/5001",
+};
+
+/** The steps whose things upstream has made otherwise than we do, in the order of the run. */
+export const UPSTREAM_THINGS = [
+  "compose-file",
+  "postgres",
+  "services",
+  "snapshot-cron",
+  "sweep-cron",
+] as const;
+
+/**
+ * Makes of a box, whose writer runs, what the bash installer leaves there at its migration 018: `.env`, a
+ * compose project with the database in a named volume, the marker of its migrations, cron files, a signing
+ * key and one signed snapshot. Its service images are stand-ins that listen where the real ones do.
+ */
+export async function installUpstreamMaster(box: Box): Promise<void> {
+  const env = Object.entries(UPSTREAM_ENV).map(([key, value]) => `${key}=${value}\n`);
+  await box.writeFile("/opt/fula-master/.env", `# saved by the installer\n${env.join("")}`, 0o600);
+  for (const tag of ["fula-pinning-api:master", "fula-pinning-webui:master", "containrrr/watchtower:latest"])
+    await box.run(`docker tag node:20-trixie-slim ${tag}`);
+  await box.writeFile(`${CHECKOUT}/docker/master/docker-compose.master.yml`, COMPOSE_FILE);
+  // Operators put a copy there, for `docker compose ps` in the base directory.
+  await box.writeFile("/opt/fula-master/docker-compose.yml", COMPOSE_FILE);
+  await box.run(`${COMPOSE} up -d postgres`);
+  await until(
+    "upstream's database answers",
+    async () => (await box.exec("docker exec postgres-pinning pg_isready -h 127.0.0.1")).exitCode === 0,
+    60_000,
+  );
+  await fillDatabase(box);
+  await box.writeFile("/opt/fula-master/.migrations-applied", "2026-06-20T10:00:00Z\n");
+  await box.run(`${COMPOSE} up -d`);
+  await installCrons(box);
+  await takeSnapshot(box);
+}
+
+/** Asks the master's database over its container's socket. */
+export async function psql(box: Box, sql: string): Promise<string> {
+  const program = ["docker", "exec", "-i", "postgres-pinning", "psql"];
+  const { POSTGRES_USER: user = "", POSTGRES_DB: database = "" } = UPSTREAM_ENV;
+  const flags = ["-U", user, "-d", database, "-v", "ON_ERROR_STOP=1", "-qtA"];
+  return (await box.run([...program, ...flags], { input: sql })).stdout;
+}
+
+/** Every table of schema public with a digest of its rows, one a line. */
+export async function digestTables(box: Box, tables: readonly string[]): Promise<readonly string[]> {
+  const digests = tables.map(
+    (name) =>
+      `SELECT '${name} ' || count(*) || ' ' || coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '-') FROM ${name} t;`,
+  );
+  return (await psql(box, digests.join("\n"))).split("\n");
+}
+
+/** The names of the tables in schema public. */
+export async function tablesOf(box: Box): Promise<readonly string[]> {
+  const list = await psql(
+    box,
+    "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename;",
+  );
+  return list.split("\n");
+}
+
+async function fillDatabase(box: Box): Promise<void> {
+  await psql(box, (await upstreamStatements(18)).map((statement) => `${statement};`).join("\n"));
+}
+
+async function installCrons(box: Box): Promise<void> {
+  const entries = [
+    ["fula-pinset-snapshot", "0 */6 * * *", "OUT_DIR=/opt/fula-master/snapshots KEEP=28", "pinset-snapshot.sh"],
+    ["fula-replication-sweep", "*/30 * * * *", "REPL_MIN=2", "replication-sweep.sh"],
+  ] as const;
+  for (const [file, when, env, script] of entries) {
+    const line = `${when} root ${env} ${CHECKOUT}/update-scripts/${script} >> /var/log/${file}.log 2>&1`;
+    await box.writeFile(`/etc/cron.d/${file}`, `# set up by the installer\n${line}\n`);
+  }
+}
+
+async function takeSnapshot(box: Box): Promise<void> {
+  await box.run(
+    "cd /opt/fula-master && mkdir -p snapshots && openssl genpkey -algorithm ed25519 -out snapshot-ed25519.pem" +
+      " && openssl pkey -in snapshot-ed25519.pem -pubout -out snapshot-ed25519.pub.pem && chmod 600 snapshot-ed25519.pem" +
+      " && docker exec ipfs_cluster ipfs-cluster-ctl --enc=json pin ls > snapshots/pinset-20260620T120000Z.json" +
+      " && openssl pkeyutl -sign -inkey snapshot-ed25519.pem -rawin -in snapshots/pinset-20260620T120000Z.json" +
+      " -out snapshots/pinset-20260620T120000Z.json.sig",
+  );
+}
+
+const LISTENS = (port: string) =>
+  `["node", "-e", "require('node:http').createServer((q, a) => { a.statusCode = 401; a.end('{}') }).listen(${port}, '127.0.0.1')"]`;
+
+const COMPOSE_FILE = `name: fula-master
+services:
+  postgres:
+    image: postgres:16-alpine
+    container_name: postgres-pinning
+    environment:
+      POSTGRES_DB: \${POSTGRES_DB:-pinning_service}
+      POSTGRES_USER: \${POSTGRES_USER:-pinning_user}
+      POSTGRES_PASSWORD: \${POSTGRES_PASSWORD:?}
+    volumes: ["pgdata:/var/lib/postgresql/data"]
+    ports: ["127.0.0.1:5432:5432"]
+    restart: unless-stopped
+  pinning-api:
+    image: fula-pinning-api:master
+    container_name: fula-pinning-api
+    network_mode: host
+    command: ${LISTENS("6000")}
+    restart: unless-stopped
+  webui:
+    image: fula-pinning-webui:master
+    container_name: fula-pinning-webui
+    network_mode: host
+    environment:
+      JWT_SECRET: \${JWT_SECRET:?}
+      SESSION_SECRET: \${SESSION_SECRET:?}
+    command: ${LISTENS("3001")}
+    restart: unless-stopped
+  watchtower:
+    image: containrrr/watchtower:latest
+    container_name: fula-master-updater
+    command: ["node", "-e", "setInterval(() => {}, 1000)"]
+    restart: unless-stopped
+volumes:
+  pgdata:
+`;
