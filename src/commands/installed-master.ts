@@ -2,7 +2,8 @@ import { OperatorError } from "../errors.ts";
 import type { Cluster } from "../host/cluster.ts";
 import type { PostgresTarget } from "../host/host.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
-import { postgresTarget, type Values } from "../steps/master-context.ts";
+import { postgresTarget } from "../steps/master-context.ts";
+import type { Values } from "../steps/node-context.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
 import type { World } from "./world.ts";
 

@@ -1,5 +1,7 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { MasterLayout } from "../model/master-layout.ts";
+import { MASTER_RECOVERABLE } from "../model/master-recovery.ts";
+import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import type { Setting, Settings } from "../model/settings.ts";
 import type { MasterContext } from "../steps/master-context.ts";
 import { masterSteps } from "../steps/master.ts";
@@ -20,6 +22,8 @@ export async function prepareMaster(
   const volume = await findDatabaseVolume(host, wishes.layout);
   const context: MasterContext = {
     ...wishes,
+    specs: MASTER_SETTINGS,
+    recoverable: MASTER_RECOVERABLE,
     settings: deriveSecret(wishes.settings, hash),
     version,
     packageDir,

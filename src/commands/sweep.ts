@@ -29,7 +29,7 @@ export async function sweepPins(
       forget: flags.forget,
       fallbackMin: Number(values("REPL_MIN")),
       strict: flags.strict,
-      seed: Number.parseInt(host.random.hex(4), 16),
+      workspace: world.openWorkspace(),
       report: (line) => reporter.note(line),
     });
     reporter.result({

@@ -1,16 +1,17 @@
 import { type DockerApi, NoEngine } from "./docker-api.ts";
 import { unframe } from "./docker-logs.ts";
+import { dockerPlugins } from "./docker-plugins.ts";
 import { type InspectedContainer, toContainer } from "./docker-shapes.ts";
 import type { Container, DockerReader, DockerVersion } from "./host.ts";
-import { type ProgramEnvironment, runProgram } from "./run-program.ts";
+import type { ProgramEnvironment } from "./run-program.ts";
 
 type Looks = Omit<DockerReader, "composeHashes">;
 
 const MAX_LOG_BYTES = 4 * 1024 ** 2;
-const PLUGIN_TIMEOUT_MS = 20_000;
 
 /** Looks at one engine, and at the plugins of the Docker CLI. */
 export function dockerReader(api: DockerApi, env: ProgramEnvironment): Looks {
+  const pluginVersion = dockerPlugins(env);
   return {
     version: () => orWithout(null, () => versionOf(api)),
     unreachable: async () => {
@@ -22,8 +23,8 @@ export function dockerReader(api: DockerApi, env: ProgramEnvironment): Looks {
         throw thrown;
       }
     },
-    composeVersion: () => pluginVersion(["docker", "compose", "version", "--short"], env),
-    buildxVersion: () => pluginVersion(["docker", "buildx", "version"], env),
+    composeVersion: () => pluginVersion("compose"),
+    buildxVersion: () => pluginVersion("buildx"),
     containers: () => orWithout([], () => containersOf(api)),
     container: (name) => orWithout(null, () => inspect(api, name)),
     image: (reference) => orWithout(null, () => imageOf(api, reference)),
@@ -103,11 +104,4 @@ async function logsOf(api: DockerApi, name: string, lines: number): Promise<stri
     .slice(-lines - 1)
     .join("\n")
     .trimEnd();
-}
-
-/** The plugin's version without what a distribution adds to it (`2.26.1-4`); null where it is not installed. */
-async function pluginVersion(argv: readonly string[], env: ProgramEnvironment): Promise<string | null> {
-  const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: PLUGIN_TIMEOUT_MS });
-  if (exitCode !== 0) return null;
-  return /(?<![\w.])v?(?<version>\d+(?:\.\d+)+)/.exec(stdout)?.groups?.["version"] ?? null;
 }

@@ -4,9 +4,12 @@ import { join } from "node:path";
 import { OperatorError, messageOf } from "../errors.ts";
 import { matchSpills, openSpill } from "./pinset-spill.ts";
 import type { PinsetMatch, PinsetSpill } from "./pinset-spill.ts";
+import { cidKey, joinNumberedCids, openNumberedCids } from "./numbered-cids.ts";
+import type { NumberedCids } from "./numbered-cids.ts";
 import { BodyWriter } from "./snapshot-body.ts";
 import { readBody } from "./snapshot-reader.ts";
 
+export type { NumberedCids } from "./numbered-cids.ts";
 export type { PinsetMatch, PinsetSpill } from "./pinset-spill.ts";
 
 /** A listing kept on the disk, so that it can be read as often as a snapshot. */
@@ -24,6 +27,10 @@ export interface PinsetWorkspace {
   openSpill(): PinsetSpill;
   matchSpills(left: PinsetSpill, right: PinsetSpill): PinsetMatch;
   openSpool(): Promise<PinsetSpool>;
+  openNumberedCids(): NumberedCids;
+  readonly joinNumberedCids: typeof joinNumberedCids;
+  /** What a CID is known by in NumberedCids. */
+  readonly cidKey: typeof cidKey;
 }
 
 /** Opens a workspace in a directory on a disk, such as /var/tmp. */
@@ -31,6 +38,9 @@ export function openWorkspace(directory: string): PinsetWorkspace {
   return {
     openSpill: () => openSpill(directory),
     matchSpills,
+    openNumberedCids: () => openNumberedCids(directory),
+    joinNumberedCids,
+    cidKey,
     openSpool: async () => {
       const path = join(directory, `.fula-node-spool-${randomBytes(8).toString("hex")}`);
       const guarded = guard(directory);

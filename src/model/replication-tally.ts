@@ -37,20 +37,33 @@ export class SweepTally {
 
   /** Takes the verdict of one more pin. */
   add(cid: string, verdict: PinVerdict, confirmed: boolean): void {
+    this.count(verdict);
+    this.keep(cid, verdict, confirmed);
+  }
+
+  /** Counts one more pin. */
+  count(verdict: PinVerdict): void {
     this.counts[verdict.state] += 1;
     this.#copies.set(verdict.pinned, (this.#copies.get(verdict.pinned) ?? 0) + 1);
-    if (isAlarming(verdict.state) && this.#suspects.size < this.#limit) {
-      this.#suspects.set(cid, { cid, ...verdict, confirmed });
-    }
+  }
+
+  /** Takes a pin out of the count again. */
+  uncount(verdict: Pick<PinVerdict, "state" | "pinned">): void {
+    this.counts[verdict.state] -= 1;
+    const left = (this.#copies.get(verdict.pinned) ?? 0) - 1;
+    if (left > 0) this.#copies.set(verdict.pinned, left);
+    else this.#copies.delete(verdict.pinned);
+  }
+
+  /** Keeps a counted pin by name where it is suspicious and there is room. */
+  keep(cid: string, verdict: PinVerdict, confirmed: boolean): void {
+    if (!isAlarming(verdict.state) || this.#suspects.size >= this.#limit) return;
+    this.#suspects.set(cid, { cid, ...verdict, confirmed });
   }
 
   /** Takes back a suspicious pin, to judge it anew or because it is no longer wished. */
   withdraw(pin: BelowMinimum): void {
-    if (!this.#suspects.delete(pin.cid)) return;
-    this.counts[pin.state] -= 1;
-    const left = (this.#copies.get(pin.pinned) ?? 0) - 1;
-    if (left > 0) this.#copies.set(pin.pinned, left);
-    else this.#copies.delete(pin.pinned);
+    if (this.#suspects.delete(pin.cid)) this.uncount(pin);
   }
 
   /** The suspicious pins that were kept by name, as they stand now. */

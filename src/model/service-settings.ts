@@ -96,9 +96,13 @@ const count = (byDefault: string) =>
     .transform(Number);
 
 const amount = (byDefault: string) =>
-  z.string().default(byDefault).refine(RULES.amount.holds, `must be ${RULES.amount.say}`).transform(Number);
+  z
+    .string()
+    .default(byDefault)
+    .refine((text) => RULES.amount.holds(text), `must be ${RULES.amount.say}`)
+    .transform(Number);
 
-const poolName = z.string().refine(RULES.name.holds, `must be ${RULES.name.say}`);
+const poolName = z.string().refine((text) => RULES.name.holds(text), `must be ${RULES.name.say}`);
 
 /** The Go service took an unset key for the word `disabled`, and then let that word in. */
 const systemKey = z

@@ -46,7 +46,7 @@ export function refused(
       why: `It was made with the key of ${peerId}, over exactly what was sent.`,
       remedy: "Something between here and there alters requests: reach the master by https, then run again.",
     });
-  if (status >= 500 || status === 429 || status === 408)
+  if (status >= 500 || status === 429 || status === 408 || code === "not-newer")
     return new OperatorError({
       exit: "unavailable",
       what: `The master at ${url} could not settle the name ${name}: ${said}`,

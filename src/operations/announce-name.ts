@@ -24,6 +24,8 @@ export interface HeldName {
   /** `Reserved`: by this very announcement, so that this attempt may take it back. */
   readonly outcome: "Reserved" | "AlreadyOwned";
   readonly reservation: string;
+  /** When the announcement was signed, by this box's clock. */
+  readonly time: string;
 }
 
 const MAX_ADDRESSES = 16;
@@ -57,7 +59,8 @@ export async function announceName(
   const isHeld =
     (answer.status === 201 && outcome === "Reserved") ||
     (answer.status === 200 && outcome === "AlreadyOwned");
-  if (isHeld && typeof reservation === "string") return { pool, name, outcome, reservation };
+  if (isHeld && typeof reservation === "string")
+    return { pool, name, outcome, reservation, time: announcement.time };
   throw refused(client, announcement, answer);
 }
 
@@ -66,7 +69,10 @@ export async function announceName(
  * it since; a name that was held before stays. False where it stays. Throws `unavailable` as announceName does.
  */
 export async function takeBackName(hands: AnnounceHands, held: HeldName): Promise<boolean> {
-  return held.outcome === "Reserved" && release(hands, held, held.reservation);
+  if (held.outcome !== "Reserved") return false;
+  // A release must be newer than what it takes back, also where both fall into one millisecond.
+  const atLeast = new Date(Date.parse(held.time) + 1);
+  return release(hands, { ...held, atLeast }, held.reservation);
 }
 
 /** Gives the node's name back for good, as leaving the pool does. False where it was not this key's. */
@@ -74,18 +80,18 @@ export async function giveBackName(
   hands: AnnounceHands,
   held: { readonly pool: string; readonly name: string },
 ): Promise<boolean> {
-  return release(hands, held, null);
+  return release(hands, { ...held, atLeast: new Date(0) }, null);
 }
 
 async function release(
   { client, identity, clock }: AnnounceHands,
-  { pool, name }: { readonly pool: string; readonly name: string },
+  { pool, name, atLeast }: { readonly pool: string; readonly name: string; readonly atLeast: Date },
   reservation: string | null,
 ): Promise<boolean> {
   const message: Release = {
     name,
     peerId: identity.peerId,
-    time: clock.now().toISOString(),
+    time: new Date(Math.max(clock.now().getTime(), atLeast.getTime())).toISOString(),
     pool,
     reservation,
   };

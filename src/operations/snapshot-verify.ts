@@ -67,6 +67,10 @@ export function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, 
     );
   if (reading.sha256 !== body.sha256)
     throw broken(`${file.bodyFile} is not the one that was signed: its sha256 differs.`);
+  if (reading.plainBytes !== body.plain_bytes)
+    throw broken(
+      `${file.bodyFile} unpacks to ${reading.plainBytes} bytes; its manifest says ${body.plain_bytes}.`,
+    );
   if (reading.count !== pins.count)
     throw broken(`${file.bodyFile} holds ${reading.count} pins; its manifest says ${pins.count}.`);
   if (reading.digest !== null && reading.digest !== digest.value)

@@ -1,9 +1,11 @@
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../host/cluster.ts";
+import type { NumberedCids, PinsetWorkspace } from "../host/pinset-workspace.ts";
 import { linesOf, readPinLine } from "../model/pin.ts";
-import { PinTable } from "../model/pin-table.ts";
-import { judgePin, readPinStatus, ruleOf } from "../model/replication.ts";
-import type { PinStatus, ReplicationRule } from "../model/replication.ts";
+import { readPinStatus, ruleOf } from "../model/replication.ts";
+import type { PinStatus, PinVerdict } from "../model/replication.ts";
+import { ReplicationBooks } from "../model/replication-books.ts";
+import { isAlarming } from "../model/replication-tally.ts";
 import type { SweepTally } from "../model/replication-tally.ts";
 
 /** By what a pin is judged. */
@@ -11,73 +13,124 @@ export interface SweepRules {
   readonly fallbackMin: number;
   /** Every known storage node. */
   readonly expected: ReadonlySet<string>;
-  readonly seed: number;
+}
+
+/** What joining needs. */
+export interface JoinOptions {
+  readonly cluster: ClusterReader;
+  readonly workspace: PinsetWorkspace;
+  readonly rules: SweepRules;
+  readonly tally: SweepTally;
+  /** Suspicious pins that are named; the others are only counted. */
+  readonly suspects: number;
 }
 
 /** Lists what is wished, then what the peers say, and judges every pin into the tally. Gives the peers that said anything. */
-export async function joinListings(
-  cluster: ClusterReader,
-  rules: SweepRules,
-  tally: SweepTally,
-): Promise<ReadonlySet<string>> {
-  const ruleBook = new RuleBook();
-  const wished = new PinTable(rules.seed);
+export async function joinListings(options: JoinOptions): Promise<ReadonlySet<string>> {
+  const { workspace } = options;
+  const opened: NumberedCids[] = [];
+  const open = (): NumberedCids => {
+    const cids = workspace.openNumberedCids();
+    opened.push(cids);
+    return cids;
+  };
+  try {
+    return await join(options, open);
+  } finally {
+    for (const cids of opened) cids.close();
+  }
+}
+
+async function join(options: JoinOptions, open: () => NumberedCids): Promise<ReadonlySet<string>> {
+  const { cluster, workspace, rules, tally } = options;
+  const books = new ReplicationBooks(rules.expected);
+  const wished = open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const pin = readPinLine(line);
-      wished.set(pin.cid, ruleBook.number(ruleOf(pin, rules.fallbackMin)));
+      wished.add(pin.cid, books.rule(ruleOf(pin, rules.fallbackMin)));
     }
   });
-  const heard = new Set<string>();
+  const said = open();
   const listing = await cluster.list("status", (block) => {
     for (const line of linesOf(block)) {
       const status = readStatusLine(line);
-      const rule = wished.get(status.cid);
-      if (rule === -1 || !wished.meet(status.cid)) continue;
-      for (const peer in status.claims) heard.add(peer);
-      tally.add(status.cid, judgePin(ruleBook.rule(rule), status, rules.expected), false);
+      said.add(status.cid, books.claims(status.claims));
     }
   });
-  if (listing.saidNothing && wished.size > 0) throw nobodyAnswered(wished.size);
-  if (tally.pins < wished.size) await addUnmentioned(cluster, rules, wished, ruleBook, tally);
-  return heard;
+  if (listing.saidNothing && wished.count > 0) throw nobodyAnswered(wished.count);
+
+  const unmentioned = open();
+  const suspects = new Suspects(options.suspects);
+  workspace.joinNumberedCids(wished, said, (rule, claims, key) => {
+    const verdict = books.verdict(rule, claims);
+    if (claims === -1) unmentioned.addKey(key(), rule);
+    else tally.count(verdict);
+    if (isAlarming(verdict.state)) suspects.add(key, verdict, claims !== -1);
+  });
+  if (unmentioned.count > 0 || suspects.size > 0)
+    await lookAgain(options, { books, unmentioned, suspects, open });
+  return books.heard();
 }
 
-/** Pins that no peer mentioned, if they are still wished: what was unpinned meanwhile is not in the list any more. */
-async function addUnmentioned(
-  cluster: ClusterReader,
-  rules: SweepRules,
-  wished: PinTable,
-  ruleBook: RuleBook,
-  tally: SweepTally,
+/**
+ * Lists what is wished once more: it gives the suspicious pins their names, and of those that no peer
+ * mentioned it tells which were unpinned meanwhile.
+ */
+async function lookAgain(
+  { cluster, workspace, tally }: JoinOptions,
+  seen: {
+    readonly books: ReplicationBooks;
+    readonly unmentioned: NumberedCids;
+    readonly suspects: Suspects;
+    readonly open: () => NumberedCids;
+  },
 ): Promise<void> {
+  const { books, unmentioned, suspects } = seen;
+  const still = seen.open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const { cid } = readPinLine(line);
-      const rule = wished.get(cid);
-      if (rule === -1 || !wished.meet(cid)) continue;
-      tally.add(cid, judgePin(ruleBook.rule(rule), { cid, claims: {} }, rules.expected), false);
+      const key = workspace.cidKey(cid);
+      if (unmentioned.count > 0) still.addKey(key, 0);
+      const verdict = suspects.take(key);
+      if (verdict !== null) tally.keep(cid, verdict, false);
     }
   });
+  workspace.joinNumberedCids(unmentioned, still, (rule, there) => {
+    if (there !== -1) tally.count(books.verdict(rule, -1));
+  });
+  for (const verdict of suspects.goneAfterCount()) tally.uncount(verdict);
 }
 
-/** Numbers the different rules that millions of pins have: some hundreds, or as many as there are sets of allocations. */
-class RuleBook {
-  readonly #rules: ReplicationRule[] = [];
-  readonly #numbers = new Map<string, number>();
+/** Suspicious pins whose CIDs are not known yet, by key, as many as may be named. */
+class Suspects {
+  readonly #limit: number;
+  readonly #verdicts = new Map<string, { readonly verdict: PinVerdict; readonly counted: boolean }>();
 
-  number(rule: ReplicationRule): number {
-    const key = rule.everywhere ? "everywhere" : `${rule.min} ${rule.allocations.join()}`;
-    const known = this.#numbers.get(key);
-    if (known !== undefined) return known;
-    this.#numbers.set(key, this.#rules.length);
-    return this.#rules.push(rule) - 1;
+  constructor(limit: number) {
+    this.#limit = limit;
   }
 
-  rule(number: number): ReplicationRule {
-    const rule = this.#rules[number];
-    if (rule === undefined) throw new Error(`no replication rule has the number ${number}`);
-    return rule;
+  get size(): number {
+    return this.#verdicts.size;
+  }
+
+  add(key: () => string, verdict: PinVerdict, counted: boolean): void {
+    if (this.#verdicts.size < this.#limit) this.#verdicts.set(key(), { verdict, counted });
+  }
+
+  /** The verdict on the pin with this key, once. */
+  take(key: string): PinVerdict | null {
+    const found = this.#verdicts.get(key);
+    if (found === undefined) return null;
+    this.#verdicts.delete(key);
+    return found.verdict;
+  }
+
+  /** The verdicts that were counted on pins which nobody wishes any more. */
+  goneAfterCount(): readonly PinVerdict[] {
+    return [...this.#verdicts.values()].filter(({ counted }) => counted).map(({ verdict }) => verdict);
   }
 }
 

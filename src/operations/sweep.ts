@@ -2,6 +2,7 @@ import type { ExitName } from "../errors.ts";
 import type { AlertLog } from "../host/alert-log.ts";
 import type { Cluster } from "../host/cluster.ts";
 import type { Clock, Files } from "../host/host.ts";
+import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
 import { alertLine } from "../model/replication.ts";
 import type { ReplicationState } from "../model/replication.ts";
 import { SweepTally } from "../model/replication-tally.ts";
@@ -28,8 +29,7 @@ export interface SweepOptions {
   readonly fallbackMin: number;
   /** Exit `pending` while anything is below its minimum. */
   readonly strict: boolean;
-  /** A random 32-bit number. */
-  readonly seed: number;
+  readonly workspace: PinsetWorkspace;
   readonly limits?: Partial<SweepLimits>;
   readonly report: (line: string) => void;
 }
@@ -89,8 +89,9 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   });
   const tally = new SweepTally(limits.suspects);
   const expected = new Set(surveyed.map((node) => node.id));
-  const rules = { fallbackMin: options.fallbackMin, expected, seed: options.seed };
-  const heard = await joinListings(cluster, rules, tally);
+  const rules = { fallbackMin: options.fallbackMin, expected };
+  const { workspace } = options;
+  const heard = await joinListings({ cluster, workspace, rules, tally, suspects: limits.suspects });
   const nodes = surveyed.map((node) => markSilent(node, heard, tally.pins));
   const confirmed = await recheck({ cluster, clock, tally, rules, limits, nodes });
   const recovery = await recoverFailed(cluster, confirmed.below, limits);

@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareVersions } from "../model/version.ts";
 import { PACKAGE_ENTRIES } from "./compose-services.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { NodeContext } from "./node-context.ts";
 
 interface Seen {
   /** True where the installed files are those of the running package. */
@@ -15,7 +15,7 @@ type CliChange =
   | (Change & { readonly kind: "point-current"; readonly target: string });
 
 /** The running version under the base directory: npx's cache is no home for a cron entry. */
-export function cli(context: MasterContext): StepSpec<Seen, CliChange> {
+export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
   const { layout, version, packageDir } = context;
   const target = `${layout.cliDir}/${version}`;
   const install: CliChange = {

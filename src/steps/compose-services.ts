@@ -4,8 +4,7 @@ import type { Container, Host, HostReader } from "../host/host.ts";
 import { parseEnvFile } from "../model/env-file.ts";
 import type { Rendered } from "../model/compose.ts";
 import { isOurs } from "../model/master-layout.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import { poll, readValues, type MasterContext } from "./master-context.ts";
+import { poll, readValues, type NodeContext } from "./node-context.ts";
 
 /** One of our compose projects, rendered. */
 export interface Project extends Rendered {
@@ -53,7 +52,7 @@ const SERVICE = "com.docker.compose.service";
 /** Looks at the containers of these services and compares them with the project as rendered. */
 export async function lookAtServices(
   host: HostReader,
-  context: MasterContext,
+  context: NodeContext,
   project: Project,
   services: readonly Service[],
   profiles: readonly string[],
@@ -146,13 +145,13 @@ export async function waitHealthy(
 /** The values for compose's `${KEY}`: what `.env` holds, and what this run would put there. */
 async function composeEnvironment(
   host: HostReader,
-  context: MasterContext,
+  context: NodeContext,
 ): Promise<Readonly<Record<string, string>>> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
   const values: Record<string, string> = {};
   for (const { key, value } of file.ok ? file.entries : []) if ("text" in value) values[key] = value.text;
   const current = await readValues(host, context);
-  for (const { key, minted } of MASTER_SETTINGS) {
+  for (const { key, minted } of context.specs) {
     const value = current(key) ?? (minted === undefined ? undefined : "not minted yet");
     if (value !== undefined) values[key] = value;
   }

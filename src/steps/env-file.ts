@@ -3,12 +3,10 @@ import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host/host.ts";
 import { findEntry, parseEnvFile } from "../model/env-file.ts";
 import { editEnvText, newEnvText } from "../model/env-template.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import { decideSecret, type SecretVerdict } from "../model/secrets.ts";
 import type { SettingSpec } from "../model/settings.ts";
-import { checkPassword, countDependents, doesDataLive } from "./live-data.ts";
 import { readContainerEnv, type ContainerEnv } from "./container-env.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { DataGuard, NodeContext } from "./node-context.ts";
 
 /** What is to become of the file's keys; never their values. */
 interface Seen {
@@ -36,12 +34,12 @@ type EnvFileChange =
 const VERSION_KEY = "FULA_NODE_VERSION";
 
 /** Settings and secrets in `.env`, 0600: nothing is minted over data that lives. */
-export function envFile(context: MasterContext): StepSpec<Seen, EnvFileChange> {
+export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, EnvFileChange> {
   const { layout } = context;
   return {
     id: "env-file",
     title: "settings and secrets",
-    probe: (host) => probe(host, context),
+    probe: (host) => probe(host, context, guard),
 
     plan(finding) {
       if (finding.state === "ours") return [];
@@ -72,7 +70,7 @@ export function envFile(context: MasterContext): StepSpec<Seen, EnvFileChange> {
     async verify(host) {
       const stat = await host.files.stat(layout.envFile);
       const file = parseEnvFile((await host.files.readText(layout.envFile)) ?? "");
-      const missing = MASTER_SETTINGS.filter(
+      const missing = context.specs.filter(
         ({ key, minted, byDefault }) =>
           (minted !== undefined || byDefault !== undefined) &&
           (!file.ok || findEntry(file, key) === undefined),
@@ -87,13 +85,13 @@ export function envFile(context: MasterContext): StepSpec<Seen, EnvFileChange> {
   };
 }
 
-async function probe(host: HostReader, context: MasterContext): Promise<Finding<Seen>> {
+async function probe(host: HostReader, context: NodeContext, guard: DataGuard): Promise<Finding<Seen>> {
   const { layout, settings, version } = context;
   const [text, stat, containerEnv, dataLives] = await Promise.all([
     host.files.readText(layout.envFile),
     host.files.stat(layout.envFile),
-    readContainerEnv(host),
-    doesDataLive(host, context),
+    readContainerEnv(host, context),
+    guard.doesDataLive(host),
   ]);
   const file = parseEnvFile(text ?? "");
   if (!file.ok)
@@ -106,7 +104,7 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
     return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
   };
   const verdicts: { spec: SettingSpec; verdict: SecretVerdict }[] = [];
-  for (const spec of MASTER_SETTINGS) {
+  for (const spec of context.specs) {
     const known = containerEnv.get(spec.key);
     const facts = {
       spec,
@@ -115,7 +113,7 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
       container: known !== undefined && spec.rule.holds(known.value) ? known : undefined,
     };
     let verdict = decideSecret({ ...facts, dataLives: dataLives !== null });
-    if (verdict.kind === "lost" && (await countDependents(host, context, spec.key)) === 0)
+    if (verdict.kind === "lost" && (await guard.countDependents(host, spec.key)) === 0)
       verdict = { kind: "mint" };
     verdicts.push({ spec, verdict });
   }
@@ -123,7 +121,7 @@ async function probe(host: HostReader, context: MasterContext): Promise<Finding<
     file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
     "live data": dataLives ?? "none found",
   };
-  const halt = refuse(verdicts, evidence, context) ?? (await checkPassword(host, context, evidence));
+  const halt = refuse(verdicts, evidence, context) ?? (await guard.check(host, evidence));
   if (halt !== null) return halt;
   if (stat !== null && stat.kind !== "file") {
     return {
@@ -157,7 +155,7 @@ function keysOf(verdicts: Verdicts, kind: SecretVerdict["kind"]): readonly strin
 function refuse(
   verdicts: Verdicts,
   evidence: Foreign<Seen>["evidence"],
-  { layout }: MasterContext,
+  { layout }: NodeContext,
 ): Foreign<Seen> | null {
   const lost = keysOf(verdicts, "lost");
   if (lost.length > 0) {
@@ -178,12 +176,13 @@ function refuse(
   };
 }
 
-async function apply(change: EnvFileChange, host: Host, context: MasterContext): Promise<void> {
+async function apply(change: EnvFileChange, host: Host, context: NodeContext): Promise<void> {
   if (change.kind === "restrict-env") {
     await host.files.chmod(change.path, 0o600);
     return;
   }
-  const containerEnv: ContainerEnv = change.recover.length === 0 ? new Map() : await readContainerEnv(host);
+  const containerEnv: ContainerEnv =
+    change.recover.length === 0 ? new Map() : await readContainerEnv(host, context);
   const values = new Map<string, string>();
   for (const key of change.set) {
     const value = key === VERSION_KEY ? context.version : context.settings.get(key)?.value;
@@ -201,7 +200,7 @@ async function apply(change: EnvFileChange, host: Host, context: MasterContext):
     values.set(key, found.value);
   }
   for (const key of change.mint) {
-    const minted = MASTER_SETTINGS.find((spec) => spec.key === key)?.minted;
+    const minted = context.specs.find((spec) => spec.key === key)?.minted;
     if (minted === undefined) throw new RangeError(`${key} is never minted`);
     values.set(
       key,
@@ -209,7 +208,7 @@ async function apply(change: EnvFileChange, host: Host, context: MasterContext):
     );
   }
   const text = await host.files.readText(change.path);
-  const next = text === null ? newEnvText(MASTER_SETTINGS, values) : editEnvText(text, values);
+  const next = text === null ? newEnvText(context.specs, values) : editEnvText(text, values);
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
 }
 

@@ -1,13 +1,17 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
 import { NAMES } from "../model/master-layout.ts";
-import {
-  isDatabaseElsewhere,
-  postgresTarget,
-  readValues,
-  type MasterContext,
-  type Values,
-} from "./master-context.ts";
+import { isDatabaseElsewhere, postgresTarget, type MasterContext } from "./master-context.ts";
+import { type DataGuard, readValues, type Values } from "./node-context.ts";
+
+/** Guards the database of a master, here or elsewhere. */
+export function guardDatabase(context: MasterContext): DataGuard {
+  return {
+    doesDataLive: (host) => doesDataLive(host, context),
+    countDependents: (host, key) => countDependents(host, context, key),
+    check: (host, evidence) => checkPassword(host, context, evidence),
+  };
+}
 
 /** Rows that a secret was used for; none at all means that a new one hurts nobody. */
 const DEPENDENTS: Readonly<Record<string, string>> = {
@@ -20,7 +24,7 @@ const DEPENDENTS: Readonly<Record<string, string>> = {
 };
 
 /** Where data lives that secrets were used for; null where there is none. */
-export async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
+async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
   const values = await readValues(host, context);
   if (isDatabaseElsewhere(values)) return await describeTables(host, values);
   const [volume, container] = await Promise.all([
@@ -32,7 +36,7 @@ export async function doesDataLive(host: HostReader, context: MasterContext): Pr
 }
 
 /** How many rows depend on a secret; null where that can't be told. */
-export async function countDependents(
+async function countDependents(
   host: HostReader,
   context: MasterContext,
   key: string,
@@ -54,7 +58,7 @@ export async function countDependents(
  * Halts on a password, or a name, that does not open the database that is there. It is asked over the
  * network: inside its container the official image trusts everyone.
  */
-export async function checkPassword(
+async function checkPassword(
   host: HostReader,
   context: MasterContext,
   evidence: Evidence,

@@ -6,6 +6,7 @@ import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { firstSnapshot } from "./first-snapshot.ts";
+import { guardDatabase } from "./live-data.ts";
 import { images } from "./images.ts";
 import type { MasterContext } from "./master-context.ts";
 import { migrations } from "./migrations.ts";
@@ -25,7 +26,7 @@ export function masterSteps(
   return [
     docker,
     cli(context),
-    envFile(context),
+    envFile(context, guardDatabase(context)),
     images(context),
     writer(context, projects.writer),
     serviceImage(context),

@@ -4,15 +4,8 @@ import type { HostReader } from "../host/host.ts";
 import { compareCompose } from "../model/compose.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
 import { driftOf, evidenceOf, lookAtServices, waitHealthy, type Project } from "./compose-services.ts";
-import {
-  isDatabaseElsewhere,
-  poll,
-  postgresTarget,
-  readValues,
-  requireTarget,
-  type MasterContext,
-  type Values,
-} from "./master-context.ts";
+import { isDatabaseElsewhere, postgresTarget, requireTarget, type MasterContext } from "./master-context.ts";
+import { poll, readValues, type Values } from "./node-context.ts";
 
 interface Seen {
   readonly imageMissing: boolean;

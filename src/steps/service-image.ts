@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { OWNER_LABEL } from "../model/master-layout.ts";
 import { PACKAGE_ENTRIES, PACKAGE_LABEL } from "./compose-services.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { NodeContext } from "./node-context.ts";
 
 interface Seen {
   readonly baseMissing: boolean;
@@ -20,7 +20,7 @@ export function serviceImage({
   packageDir,
   layout,
   imagesArchive,
-}: MasterContext): StepSpec<Seen, ImageChange> {
+}: NodeContext): StepSpec<Seen, ImageChange> {
   const tag = `fula-node:${version}`;
   const base = settings.get("NODE_BASE_IMAGE")?.value ?? "";
   return {

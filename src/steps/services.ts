@@ -10,7 +10,8 @@ import {
   type Project,
   type Service,
 } from "./compose-services.ts";
-import { readValues, type MasterContext } from "./master-context.ts";
+import type { MasterContext } from "./master-context.ts";
+import { readValues } from "./node-context.ts";
 
 interface Seen {
   readonly profiles: readonly string[];

@@ -15,7 +15,8 @@ import {
   type Project,
   type Service,
 } from "./compose-services.ts";
-import { poll, readValues, type MasterContext, type Values } from "./master-context.ts";
+import type { MasterContext } from "./master-context.ts";
+import { poll, readValues, type Values } from "./node-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
 import { findLeftIdentities } from "./writer-data.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { catalogueOf, ledgerOf, listen, migratorOf } from "../support/migrations.ts";
+import { catalogueOf, ledgerOf, listen, migratorOf, OUR_VERSIONS } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 
@@ -61,6 +61,7 @@ describeOnPostgres(
         "18 applied applied",
         "19 applied reverted",
         "20 applied applied",
+        ...OUR_VERSIONS.map((version) => `${version} applied applied`),
       ]);
       expect(await migratorOf().status(target)).toMatchObject({ pending: 1 });
     });
@@ -85,7 +86,7 @@ describeOnPostgres(
       ]);
       await expect(migratorOf().down(target, 7, listen())).rejects.toMatchObject({
         exit: "usage",
-        remedy: "Name one of 001, 018, 019, 020.",
+        remedy: expect.stringMatching(/^Name one of 001, 018, 019, 020/),
       });
     });
   },

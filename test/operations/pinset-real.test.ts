@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openCluster } from "../../src/host/cluster.ts";
 import type { Cluster } from "../../src/host/cluster.ts";
+import { openWorkspace } from "../../src/host/pinset-workspace.ts";
 import { sweep } from "../../src/operations/sweep.ts";
 import type { SweepResult } from "../../src/operations/sweep.ts";
 import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
@@ -32,7 +33,7 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
       forget: [],
       fallbackMin: 2,
       strict: true,
-      seed: 7,
+      workspace: openWorkspace(base),
     };
     return sweep({ cluster, clock, files, alerts, report, heartbeat: hands.heartbeat("sweep"), ...fixed });
   };

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { openCluster } from "../../src/host/cluster.ts";
 import type { Cluster } from "../../src/host/cluster.ts";
 import { parseHeartbeat } from "../../src/model/snapshot-heartbeat.ts";
+import { openWorkspace } from "../../src/host/pinset-workspace.ts";
 import { sweep } from "../../src/operations/sweep.ts";
 import type { SweepOptions, SweepResult } from "../../src/operations/sweep.ts";
 import { cidOf } from "../support/cids.ts";
@@ -55,7 +56,7 @@ afterEach(async () => {
 
 function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
   const { clock, files, alerts, report, base } = hands;
-  const fixed = { nodesPath: `${base}/known-nodes.json`, forget: [], fallbackMin: 2, strict: true, seed: 7 };
+  const fixed = { nodesPath: `${base}/known-nodes.json`, forget: [], fallbackMin: 2, strict: true, workspace: openWorkspace(hands.base) };
   return sweep({
     cluster,
     clock,

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,13 +13,24 @@ import { inSession, sql } from "./postgres-server.ts";
 /** The directory of the files that are shipped. */
 export const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));
 
-/** The shipped files, lowest number first. */
-export const SHIPPED_FILES = [
-  "001_schema.sql",
-  "018_deduction_idempotency.sql",
-  "019_user_wallets_nullable_address.sql",
-  "020_bucket_roots.sql",
-] as const;
+/** The shipped files without the down files, lowest number first. */
+export const SHIPPED_FILES: readonly string[] = readdirSync(SHIPPED)
+  .filter((name) => /^\d{3}_\w+\.sql$/.test(name))
+  .sort();
+
+/** Their numbers. */
+export const SHIPPED_VERSIONS: readonly number[] = SHIPPED_FILES.map((name) => Number(name.slice(0, 3)));
+
+/** The numbers that only we have: upstream ends with 020. */
+export const OUR_VERSIONS: readonly number[] = SHIPPED_VERSIONS.filter((version) => version > 20);
+
+/** A directory with the shipped files up to upstream's last number; it goes with the test. */
+export async function upstreamNumbers(): Promise<string> {
+  const files = SHIPPED_FILES.filter((name) => Number(name.slice(0, 3)) <= 20);
+  return migrationsDirectory(
+    Object.fromEntries(files.map((name) => [name, readFileSync(join(SHIPPED, name), "utf8")])),
+  );
+}
 
 /** A runner as a process of its own: one that can be killed. Its output is what it did, or its error. */
 export function startChild(target: PostgresTarget, directory: string = SHIPPED) {

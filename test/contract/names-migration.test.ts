@@ -1,0 +1,75 @@
+import { expect, test } from "vitest";
+import { announceName } from "../../src/arbiters/names.ts";
+import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
+import { migrate, poolOf } from "../support/names-database.ts";
+import { announcementOf, makeIdentity } from "../support/node-identity.ts";
+import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+
+const VERSION = 21;
+
+describeOnPostgres(
+  "migration 021",
+  (postgres) => {
+    test("is seen part by part once it is there, and adopted where the ledger lost it", async () => {
+      const target = await postgres.createDatabase();
+      const before = await catalogueOf(target);
+      await sql(target, "DROP SCHEMA fula_node CASCADE");
+
+      const { done } = await migratorOf().up(target, listen());
+
+      expect(done.find(({ version }) => version === VERSION)).toMatchObject({ action: "adopt" });
+      expect(await catalogueOf(target)).toEqual(before);
+    });
+
+    test.each([
+      [
+        "ALTER TABLE node_owners DROP CONSTRAINT node_owners_quota",
+        "constraint node_owners_quota on node_owners",
+      ],
+      ["ALTER TABLE node_names DROP CONSTRAINT node_names_pkey", "constraint node_names_pkey on node_names"],
+      ["ALTER TABLE node_descriptors DROP COLUMN revision", "column node_descriptors.revision int8"],
+      ["DROP TABLE node_releases", "table node_releases"],
+    ])("a part that is missing is named: %s", async (breaks, named) => {
+      const target = await postgres.createDatabase();
+      await sql(target, "DROP SCHEMA fula_node CASCADE");
+      await sql(target, breaks);
+
+      await expect(migratorOf().status(target)).rejects.toMatchObject({
+        exit: "drift",
+        problems: [{ subject: "021_node_names.sql", what: `missing: ${named}` }],
+      });
+    });
+
+    test("down refuses while a name is held, and names it", async () => {
+      const target = await postgres.createDatabase();
+      const before = await catalogueOf(target);
+      const message = announcementOf(makeIdentity(), { name: "berlin" });
+      await announceName(poolOf(target), { message, signature: "ab".repeat(64) }, 5);
+
+      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: "021_node_names.down.sql refuses: 1 node name(s) are held: berlin (pool pool-a).",
+        remedy: expect.stringContaining("fula-node leave") as string,
+      });
+      expect(await catalogueOf(target)).toEqual(before);
+
+      await sql(target, "DELETE FROM node_names");
+      const { done } = await migratorOf().down(target, VERSION, listen());
+
+      expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
+      expect((await catalogueOf(target)).filter((line) => line.includes("node_"))).toEqual([]);
+      await migratorOf().up(target, listen());
+      expect(await catalogueOf(target)).toEqual(before);
+    });
+
+    test("the database itself refuses a name that is none", async () => {
+      const target = await postgres.createDatabase();
+      for (const name of ["Berlin", "a.b", "", "-a", "a--b", "x".repeat(65), "b\u0435rlin"])
+        await expect(
+          sql(target, "INSERT INTO node_names VALUES ('p', $1, 'o', gen_random_uuid(), now())", [name]),
+        ).rejects.toMatchObject({ constraint: "node_names_name_check" });
+    });
+  },
+  { template: migrate },
+);

@@ -1,0 +1,73 @@
+import fc from "fast-check";
+import { describe, expect, it, test } from "vitest";
+import { isNodeName, suggestNodeNames, whyNoNodeName } from "../../src/model/node-name.ts";
+
+const part = fc.stringMatching(/^[a-z0-9]{1,20}$/);
+const names = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("-"));
+
+describe("isNodeName", () => {
+  it.each(["a", "7", "berlin-1", "x".repeat(64), "a-b-c", `${"a".repeat(62)}-b`])("takes %j", (name) => {
+    expect(isNodeName(name)).toBe(true);
+    expect(whyNoNodeName(name)).toBeNull();
+  });
+
+  it.each([
+    ["", "must not be empty"],
+    ["Berlin", "holds B; a node's name has small letters"],
+    ["berlin.de", "holds a dot"],
+    ["berlin_1", "holds _;"],
+    ["ber lin", "holds U+0020;"],
+    ["b\u0435rlin", 'U+0435rlin" holds U+0435'],
+    ["\uff42erlin", "holds U+FF42"],
+    ["berl\u0131n", "holds U+0131"],
+    ["berlin\n", "holds U+000A"],
+    ["be\u200brlin", "holds U+200B"],
+    ["\u{1d41b}erlin", "holds U+1D41B"],
+    ["x".repeat(65), "has 65 characters; a node's name has 64 at most"],
+    ["-a", "has a dash at an end"],
+    ["a-", "has a dash at an end"],
+    ["xn--80ak6aa92e", "two in a row"],
+  ])("refuses %j and says why", (name, why) => {
+    expect(isNodeName(name)).toBe(false);
+    expect(whyNoNodeName(name)).toContain(why);
+    expect(whyNoNodeName(name)).toMatch(/^[ -~]+$/);
+  });
+
+  test("whatever is refused gets a reason in printable ASCII, of bounded length", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.string(), names), (text) => {
+        const why = whyNoNodeName(text);
+        expect(why === null).toBe(isNodeName(text));
+        expect(why ?? "x").toMatch(/^[ -~]{1,1000}$/);
+      }),
+    );
+  });
+
+  test("what is taken is its own form under case, width and normalisation", () => {
+    fc.assert(
+      fc.property(names, (name) => {
+        expect(isNodeName(name)).toBe(name.length <= 64);
+        expect(name.normalize("NFKC").toLowerCase()).toBe(name);
+        expect(isNodeName(name.toUpperCase())).toBe(name.length <= 64 && !/[a-z]/.test(name));
+      }),
+    );
+  });
+});
+
+describe("suggestNodeNames", () => {
+  it("counts on", () => {
+    expect(suggestNodeNames("berlin")).toEqual(["berlin-2", "berlin-3", "berlin-4"]);
+    expect(suggestNodeNames("berlin-2")).toEqual(["berlin-3", "berlin-4", "berlin-5"]);
+    expect(suggestNodeNames("x".repeat(64))[0]).toBe(`${"x".repeat(62)}-2`);
+  });
+
+  test("gives names only, none of them the taken one", () => {
+    fc.assert(
+      fc.property(names.filter(isNodeName), (name) => {
+        const suggested = suggestNodeNames(name);
+        expect(suggested.filter(isNodeName)).toHaveLength(3);
+        expect(new Set([...suggested, name]).size).toBe(4);
+      }),
+    );
+  });
+});

@@ -1,0 +1,59 @@
+import { onTestFinished } from "vitest";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { openPostgresPool, type PostgresPool } from "../../src/host/postgres-pool.ts";
+import { listen, migratorOf, until } from "./migrations.ts";
+import { inSession, sql } from "./postgres-server.ts";
+
+/** Brings a database to the newest schema: what templates start from. */
+export async function migrate(target: PostgresTarget): Promise<void> {
+  await migratorOf().up(target, listen());
+}
+
+/** A service's pool, closed with the test. */
+export function poolOf(target: PostgresTarget, maxConnections = 24): PostgresPool {
+  const settings = { ...target, maxConnections, idleTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+  const pool = openPostgresPool(settings, { applicationName: RACERS, log: () => {} });
+  onTestFinished(() => pool.close());
+  return pool;
+}
+
+const RACERS = "fula-node racing";
+
+/**
+ * Lets several statements race for real: a transaction holds what all of them need, each has begun and waits
+ * (so each has taken its snapshot), and only then does it end. Throws where they do not all get to wait.
+ */
+export async function race<Result>(
+  target: PostgresTarget,
+  holding: string,
+  racers: readonly (() => Promise<Result>)[],
+): Promise<readonly Result[]> {
+  return inSession(target, async (client) => {
+    await client.query("BEGIN");
+    await client.query(holding);
+    const running = Promise.allSettled(racers.map((start) => start()));
+    await until(`${racers.length} statements wait`, async () => (await waiting(target)) === racers.length);
+    await client.query("ROLLBACK");
+    return (await running).map((settled) => {
+      if (settled.status === "rejected") throw settled.reason;
+      return settled.value;
+    });
+  });
+}
+
+async function waiting(target: PostgresTarget): Promise<number> {
+  const [row] = await sql<{ count: number }>(
+    target,
+    `SELECT count(*)::integer AS count FROM pg_stat_activity
+     WHERE application_name = $1 AND datname = $2 AND wait_event_type = 'Lock'`,
+    [RACERS, target.database],
+  );
+  return row?.count ?? 0;
+}
+
+/** How often each text is there. */
+export function tally(texts: readonly string[]): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const text of texts) counts[text] = (counts[text] ?? 0) + 1;
+  return counts;
+}
