@@ -35,6 +35,7 @@ export function describeProgram(version: string, run: Run): Command {
       "Turns this box into a node of the Fula storage network, and keeps it one. Running again is the repair.",
     )
     .version(version)
+    .configureOutput({ getOutHelpWidth: () => 80, getErrHelpWidth: () => 80 })
     .exitOverride()
     .showHelpAfterError("(--help lists what there is)")
     .option("--json", "print one JSON object instead of text");

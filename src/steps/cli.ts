@@ -32,6 +32,8 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
   return {
     id: "cli",
     title: "fula-node itself, for cron and repairs",
+    touches:
+      "Copies the running package to `cli/VERSION` under the base directory, and points the link `cli/current` at it.",
 
     async probe(host): Promise<Finding<Seen>> {
       const [running, installed, current] = await Promise.all([

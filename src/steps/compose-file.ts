@@ -22,6 +22,7 @@ export function composeFile(
   return {
     id: "compose-file",
     title: `compose file of ${project.name}`,
+    touches: "Writes `docker-compose.yml`; an older one is kept beside it.",
 
     async probe(host): Promise<Finding<Seen>> {
       const text = await host.files.readText(path);

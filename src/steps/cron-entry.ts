@@ -26,6 +26,7 @@ export function cronEntry(options: {
   return {
     id,
     title,
+    touches: `Writes ${path}.`,
 
     async probe(host): Promise<Finding<Seen>> {
       const [text, stat] = await Promise.all([host.files.readText(path), host.files.stat(path)]);

@@ -16,6 +16,7 @@ const START_DEADLINE_MS = 30_000;
 export const cron: StepSpec<Seen, CronChange> = {
   id: "cron",
   title: "cron daemon",
+  touches: "Installs the package cron where it is missing, after consent; starts it.",
 
   async probe(host) {
     const [program, running] = await Promise.all([host.system.which("cron"), host.system.isRunning("cron")]);

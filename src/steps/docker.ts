@@ -19,6 +19,8 @@ const START_DEADLINE_MS = 60_000;
 export const docker: StepSpec<Seen, DockerChange> = {
   id: "docker",
   title: "Docker engine and Compose v2",
+  touches:
+    "Installs the engine and Compose v2 from the distribution's packages where they are missing, after consent; starts the engine.",
   opensEyes: true,
 
   async probe(host): Promise<Finding<Seen>> {

@@ -39,6 +39,7 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
   return {
     id: "env-file",
     title: "settings and secrets",
+    touches: "Writes settings and secrets to `.env` (0600). Secrets that nobody gave are made once.",
     probe: (host) => probe(host, context, guard),
 
     plan(finding) {

@@ -32,6 +32,7 @@ export function firstSnapshot({ layout, nodePath }: MasterContext): StepSpec<See
   return {
     id: "first-snapshot",
     title: "first snapshot of the pinset",
+    touches: "Takes the first signed snapshot, by the command that cron runs.",
 
     async probe(host): Promise<Finding<Seen>> {
       const snapshots = await countSnapshots(host);

@@ -34,6 +34,7 @@ export function images({
   return {
     id: "images",
     title: "images from an archive",
+    touches: "Loads the archive that `--images` names into the engine.",
 
     async probe(host): Promise<Finding<Seen>> {
       if (imagesArchive === null)

@@ -15,6 +15,7 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
   return {
     id: "migrations",
     title: "database schema",
+    touches: "Brings the database's schema up, file by file, with a ledger in the schema `fula_node`.",
 
     async probe(host): Promise<Finding<Seen>> {
       const target = postgresTarget(await readValues(host, context));

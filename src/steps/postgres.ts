@@ -26,6 +26,8 @@ export function postgres(context: MasterContext, project: Project): StepSpec<See
   return {
     id: "postgres",
     title: "Postgres",
+    touches:
+      "Brings the container `postgres-pinning` up, data on a volume; nothing where POSTGRES_HOST names a database elsewhere.",
     probe: async (host) => {
       const values = await readValues(host, context);
       return isDatabaseElsewhere(values)

@@ -26,6 +26,7 @@ export function serviceImage({
   return {
     id: "service-image",
     title: `image ${tag}`,
+    touches: "Builds the image `fula-node:VERSION` from the installed package.",
 
     async probe(host): Promise<Finding<Seen>> {
       const [image, baseImage, packageHash] = await Promise.all([

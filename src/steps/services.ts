@@ -41,6 +41,8 @@ export function services(context: MasterContext, project: Project): StepSpec<See
   return {
     id: "services",
     title: "services",
+    touches:
+      "Brings `fula-pinning-api` and `fula-pinning-webui` up, on 127.0.0.1; `fula-gateway-1` where its image is here, the updater where AUTO_UPDATE is true.",
 
     async probe(host): Promise<Finding<Seen>> {
       const wanted = await wantedServices(host, context);

@@ -20,6 +20,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
   return {
     id: "signing-key",
     title: "key that signs snapshots",
+    touches: "Makes the ed25519 key `snapshot-ed25519.pem` (0600) and its public half.",
 
     async probe(host): Promise<Finding<Seen>> {
       const [stat, pem, publicPem, snapshots] = await Promise.all([

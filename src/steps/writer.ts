@@ -56,6 +56,8 @@ export function writer(context: MasterContext, project: Project): StepSpec<Seen,
   return {
     id: "writer",
     title: "kubo and ipfs-cluster (the writer)",
+    touches:
+      "Adopts kubo and ipfs-cluster as they are; with `--provision-writer` makes them as compose project `fula-writer`, data under `/opt/fula-writer`.",
     probe: (host) => probe(host, context, project),
 
     plan(finding) {

@@ -201,6 +201,7 @@ function stepOf(id: string, made: Set<string>): StepSpec<null, Change> {
   return {
     id,
     title: `the ${id}`,
+    touches: "Nothing real.",
     probe: () =>
       Promise.resolve(
         made.has(id)

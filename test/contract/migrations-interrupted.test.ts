@@ -7,9 +7,9 @@ import {
   makesTable,
   migrationsDirectory,
   migratorOf,
-  startChild,
   until,
 } from "../support/migrations.ts";
+import { startChild } from "../support/migrate-process.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 

@@ -19,6 +19,7 @@ type SampleChange = Change & { readonly kind: "make-key" | "write-config" };
 class Sample implements StepSpec<Seen, SampleChange> {
   readonly id: string = "sample";
   readonly title = "Sample";
+  readonly touches = "Nothing real.";
 
   async probe(host: HostReader): Promise<Finding<Seen>> {
     const config = await host.files.readText(CONFIG);

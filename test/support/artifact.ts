@@ -19,9 +19,10 @@ export function packArtifact(): Promise<string> {
 async function pack(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "fula-node-pack-"));
   process.once("exit", () => void rm(directory, { recursive: true, force: true }));
-  const { stdout } = await execa("npm", ["pack", "--json", "--silent", "--pack-destination", directory]);
-  const start = stdout.indexOf("[");
-  const [{ filename }] = JSON.parse(stdout.slice(start)) as [{ filename: string }];
+  await execa("node", ["scripts/build.mjs"]);
+  const options = ["--json", "--ignore-scripts", "--pack-destination", directory];
+  const { stdout } = await execa("npm", ["pack", ...options]);
+  const [{ filename }] = JSON.parse(stdout) as [{ filename: string }];
   return join(directory, filename);
 }
 

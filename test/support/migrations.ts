@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as wait } from "node:timers/promises";
-import { execa } from "execa";
 import { onTestFinished } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { createMigrator, type MigratorOptions } from "../../src/host/migrator.ts";
@@ -30,15 +29,6 @@ export async function upstreamNumbers(): Promise<string> {
   return migrationsDirectory(
     Object.fromEntries(files.map((name) => [name, readFileSync(join(SHIPPED, name), "utf8")])),
   );
-}
-
-/** A runner as a process of its own: one that can be killed. Its output is what it did, or its error. */
-export function startChild(target: PostgresTarget, directory: string = SHIPPED) {
-  const program = fileURLToPath(new URL("./migrate-child.ts", import.meta.url));
-  return execa(process.execPath, ["--import", "tsx", program], {
-    env: { MIGRATE_DIRECTORY: directory, MIGRATE_TARGET: JSON.stringify(target) },
-    reject: false,
-  });
 }
 
 /** Collects the lines that a run reports. */

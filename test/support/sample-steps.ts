@@ -36,6 +36,7 @@ export function sample(id: string, options: SampleOptions = {}): AnyStep {
   const step: StepSpec<string | null, Change> = {
     id,
     title: `the file of ${id}`,
+    touches: "Nothing real.",
     opensEyes,
 
     async probe(host): Promise<Finding<string | null>> {

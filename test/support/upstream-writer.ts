@@ -144,9 +144,9 @@ export async function untilWriterAnswers(box: Box): Promise<void> {
   );
 }
 
-/** A filter that prints the first text of that name in JSON. */
-function readFirst(name: string): string {
-  return `grep -o '"${name}":"[^"]*"' | head -1 | cut -d'"' -f4`;
+/** A filter that prints one field of a JSON object. */
+function field(name: string): string {
+  return `node -p 'JSON.parse(require("node:fs").readFileSync(0, "utf8")).${name}'`;
 }
 
 function home(where: {

@@ -1,0 +1,59 @@
+import type { Command } from "commander";
+import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
+import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
+import type { SettingSpec } from "../../src/model/settings.ts";
+import { describeProgram } from "../../src/program.ts";
+import { FakeMaster } from "./fake-master.ts";
+import { prepare } from "./master-boxes.ts";
+
+/** Fills the lists between `<!-- NAME -->` and `<!-- /NAME -->` from the code. Throws for a missing place. */
+export async function fillReadme(text: string): Promise<string> {
+  const lists = {
+    steps: await listSteps(),
+    commands: listCommands(),
+    settings: listSettings(MASTER_SETTINGS),
+    exits: listExits(),
+  };
+  return Object.entries(lists).reduce((filled, [name, lines]) => {
+    const place = new RegExp(`<!-- ${name} -->\n[^]*?<!-- /${name} -->`);
+    if (!place.test(filled)) throw new Error(`the README has no place for ${name}`);
+    return filled.replace(place, () =>
+      [`<!-- ${name} -->`, "", ...lines, "", `<!-- /${name} -->`].join("\n"),
+    );
+  }, text);
+}
+
+async function listSteps(): Promise<readonly string[]> {
+  const { steps } = await prepare(new FakeMaster());
+  return steps.map(({ id, touches }, index) => `${index + 1}. **${id}**: ${touches}`);
+}
+
+function listCommands(): readonly string[] {
+  const program = describeProgram("0", () => Promise.resolve());
+  return leavesOf(program).flatMap((command) => ["```", command.helpInformation().trimEnd(), "```", ""]);
+}
+
+function leavesOf(command: Command): readonly Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap(leavesOf);
+}
+
+function listSettings(specs: readonly SettingSpec[]): readonly string[] {
+  const rows = specs.map(({ key, about, byDefault, minted, secret }) => {
+    const value = byDefault === undefined ? (minted === undefined ? "" : "made once") : `\`${byDefault}\``;
+    return `| \`${key}\` | ${about}${secret === true ? " (secret)" : ""} | ${value} |`;
+  });
+  return ["| key | what for | default |", "|---|---|---|", ...rows];
+}
+
+function listExits(): readonly string[] {
+  const rows = (Object.entries(EXIT_CODES) as [ExitName, number][]).map(([name, code]) => {
+    const [meaning, remedy] = EXIT_MEANINGS[name];
+    return `| ${code} | ${name} | ${meaning} | ${remedy} |`;
+  });
+  return [
+    "| code | name | what it means | what to do |",
+    "|---|---|---|---|",
+    ...rows,
+    "| 130, 143 | | stopped by Ctrl-C or SIGTERM | run again: it goes on from there |",
+  ];
+}
