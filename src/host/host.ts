@@ -277,6 +277,8 @@ export interface Signing extends SigningReader {
 export interface MigratorReader {
   /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
   status(target: PostgresTarget): Promise<MigrationStatus>;
+  /** The guarded flags that a master is recorded with, sorted; null where there is no ledger. */
+  readFlags(target: PostgresTarget, master: string): Promise<readonly string[] | null>;
 }
 
 /** Moves a database's schema, under one lock for the whole run. */

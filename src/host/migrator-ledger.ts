@@ -111,6 +111,13 @@ export async function markAdopted(client: Client, migration: Migration, toolVers
   );
 }
 
+/** The flags that a master is recorded with, sorted. */
+export async function readFlags(client: Client, master: string): Promise<readonly string[]> {
+  const sql = "SELECT flag FROM fula_node.flags_in_use WHERE master = $1 ORDER BY flag";
+  const { rows } = await client.query<{ flag: string }>(sql, [master]);
+  return rows.map(({ flag }) => flag);
+}
+
 /** Replaces the set of flags that a master works with. */
 export async function replaceFlags(client: Client, master: string, flags: readonly string[]): Promise<void> {
   await client.query(

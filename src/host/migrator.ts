@@ -15,7 +15,7 @@ import {
   unapplied,
 } from "../model/migration-plan.ts";
 import type { Migrator, PostgresTarget } from "./host.ts";
-import { hasLedger, makeLedger, observe, readLedger, replaceFlags } from "./migrator-ledger.ts";
+import { hasLedger, makeLedger, observe, readFlags, readLedger, replaceFlags } from "./migrator-ledger.ts";
 import { findRunningMigrator, takeMigrationLock } from "./migrator-lock.ts";
 import { carryOut, revert } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./postgres-session.ts";
@@ -70,6 +70,11 @@ export function createMigrator(options: MigratorOptions): Migrator {
         return { ...plan, hasLedger: await hasLedger(client), running: await findRunningMigrator(client) };
       });
     },
+
+    readFlags: (target, master) =>
+      withSession(target, lookingOnly, async (client) =>
+        (await hasLedger(client)) ? await readFlags(client, master) : null,
+      ),
 
     up(target, { report }) {
       return locked(target, report, async (client, migrations) => {

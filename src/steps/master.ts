@@ -6,6 +6,7 @@ import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { firstSnapshot } from "./first-snapshot.ts";
+import { flags } from "./flags.ts";
 import { guardDatabase } from "./live-data.ts";
 import { images } from "./images.ts";
 import type { MasterContext } from "./master-context.ts";
@@ -33,6 +34,7 @@ export function masterSteps(
     composeFile(projects.master, context.hash),
     postgres(context, projects.master),
     migrations(context),
+    flags(context),
     services(context, projects.master),
     signingKey(context),
     cron,

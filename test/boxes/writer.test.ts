@@ -13,7 +13,7 @@ import {
 } from "../support/upstream-writer.ts";
 
 const JOIN = ["join-as-master", "--yes"] as const;
-const PROVISION = ["--provision-writer", "--set", "CLUSTERNAME=test-pool"] as const;
+const PROVISION = ["--provision-writer", "--set", "CLUSTERNAME=plain-writer-pool"] as const;
 /** What a halt may not touch. */
 const EVERYTHING = ["/opt", "/etc/cron.d", "/etc/systemd/system", "/uniondrive", "/home"] as const;
 const OURS = {
@@ -227,7 +227,7 @@ describe.skipIf(skipped !== undefined)("a writer on another box", () => {
   test("named by its endpoints, it is used as it is, and no writer is made here", async () => {
     await far.run(
       "docker rm -f ipfs_cluster && docker run -d -u root --name ipfs_cluster --network host" +
-        " -e CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS=/ip4/0.0.0.0/tcp/9094 -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster" +
+        " -e CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS=/ip4/0.0.0.0/tcp/9094 -e CLUSTER_SECRET=$(printf far-pool | sha256sum | cut -d' ' -f1) -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster" +
         " ipfs/ipfs-cluster:v1.1.6",
     );
     await untilWriterAnswers(far);

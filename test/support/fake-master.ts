@@ -102,6 +102,7 @@ export class FakeMaster extends FakeHost {
     for (const name of system.processes) box.system.processes.add(name);
     for (const name of system.installed) box.system.installed.add(name);
     for (const version of migrations.applied) box.migrations.applied.add(version);
+    refill(box.migrations.flags, migrations.flags);
     for (let spent = 0; spent < 100; spent += 1) box.random.hex(1);
     return box;
   }

@@ -64,6 +64,11 @@ export class FakeMigrator implements Migrator {
     });
   }
 
+  async readFlags(_target: PostgresTarget, master: string): Promise<readonly string[] | null> {
+    this.#gate.look();
+    return this.applied.size > 0 ? [...(this.flags.get(master) ?? [])].sort() : null;
+  }
+
   async recordFlags(_target: PostgresTarget, master: string, flags: readonly string[]): Promise<void> {
     await this.#gate.write(`migrations.recordFlags ${master}`, () => {
       this.flags.set(master, flags);

@@ -18,9 +18,10 @@ export interface WriterHome {
 
 const DEADLINE_MS = 120_000;
 const IMAGES = { kubo: "ipfs/kubo:v0.42.0", cluster: "ipfs/ipfs-cluster:v1.1.6" } as const;
+/** Peers with the same secret find each other by multicast on a network, so every box has a pool of its own. */
 const CLUSTER_SETTINGS =
   "-e CLUSTER_REPLICATIONFACTORMIN=1 -e CLUSTER_REPLICATIONFACTORMAX=6 -e CLUSTER_DISABLEREPINNING=false" +
-  " -e CLUSTER_CLUSTERNAME=test-pool -e CLUSTER_SECRET=$(printf test-pool | sha256sum | cut -d' ' -f1)" +
+  " -e CLUSTER_CLUSTERNAME=$(hostname)-pool -e CLUSTER_SECRET=$(printf %s-pool $(hostname) | sha256sum | cut -d' ' -f1)" +
   " -e CLUSTER_FOLLOWERMODE=false -e CLUSTER_MONITORPINGINTERVAL=15s";
 
 /** The first master's layout: data on the drives under /uniondrive, settings in a user's home (fula-ota, the installer of the drives). */

@@ -1,0 +1,45 @@
+import { onTestFinished } from "vitest";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import type { WebuiSettings } from "../../src/model/service-settings.ts";
+import { serveWebui } from "../../src/services/webui.ts";
+import { poolOf } from "../support/names-database.ts";
+import { type Serving, startService } from "./serving.ts";
+
+/** Runs the webui on a database for the length of a test. */
+export async function startWebui(
+  target: PostgresTarget,
+  changes: Partial<WebuiSettings> = {},
+): Promise<Serving> {
+  const settings: WebuiSettings = {
+    bindHost: "127.0.0.1",
+    port: 0,
+    postgres: { ...target, maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
+    pricing: { freeTierBytes: 1_000, fulaPerGibMonth: 3 },
+    pool: "pool-a",
+    namesPerOwner: 5,
+    ...changes,
+  };
+  const webui = await startService((hands) => serveWebui(settings, hands), poolOf(settings.postgres, 5));
+  onTestFinished(() => webui.stop());
+  return webui;
+}
+
+/** One request; an answer without a body has `body: null`. */
+export async function ask(
+  { url }: Serving,
+  path: string,
+  init: RequestInit = {},
+): Promise<{ readonly status: number; readonly body: unknown; readonly headers: Headers }> {
+  const response = await fetch(`${url}${path}`, init);
+  const text = await response.text();
+  return { status: response.status, body: text === "" ? null : JSON.parse(text), headers: response.headers };
+}
+
+/** A request with a JSON body. */
+export function send(
+  method: "POST" | "DELETE",
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+) {
+  return { method, body: JSON.stringify(body), headers: { "content-type": "application/json", ...headers } };
+}
