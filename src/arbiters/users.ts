@@ -22,11 +22,11 @@ export async function createAccount(database: Database, account: NewAccount): Pr
 
 const CREATE = `
   WITH account AS (
-    INSERT INTO webui_users (user_id, encrypted_email) VALUES ($1, $2)
+    INSERT INTO webui_users (user_id, encrypted_email) VALUES ($1::text, $2)
       ON CONFLICT (user_id) DO NOTHING RETURNING user_id
   ), pinner AS (
     INSERT INTO users (user_id, password_hash, pool_id)
-      SELECT user_id, $3, 1 FROM account WHERE NOT EXISTS (SELECT FROM users WHERE user_id = $1)
+      SELECT user_id, $3, 1 FROM account WHERE NOT EXISTS (SELECT FROM users WHERE user_id = $1::text)
   )
   SELECT user_id FROM account`;
 
@@ -50,12 +50,12 @@ export async function addApiKey(database: Database, key: NewApiKey): Promise<boo
 /** Upstream keeps the account's id in the columns that once held an e-mail address or a user name. */
 const ADD_KEY = `
   WITH account AS (
-    SELECT user_id FROM webui_users WHERE user_id = $1
+    SELECT user_id FROM webui_users WHERE user_id = $1::text
   ), key AS (
-    INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key) SELECT $2, user_id, user_id, $3 FROM account
+    INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key) SELECT $2::text, user_id, user_id, $3 FROM account
   )
   INSERT INTO sessions (session_token, token_hash, user_id, username)
-    SELECT $2, $2, user_id, user_id FROM account RETURNING id`;
+    SELECT $2::text, $2::text, user_id, user_id FROM account RETURNING id`;
 
 /** The encrypted copies of an account's keys that are not revoked; null where there is no such account. */
 export async function liveKeysOf(database: Database, userId: string): Promise<readonly string[] | null> {

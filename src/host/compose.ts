@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 import { parseEnvFile } from "../model/env-file.ts";
-import type { ComposeProject, Docker } from "./host.ts";
+import type { ComposeProject, Docker } from "./engine.ts";
 import { shareInFlight } from "./in-flight.ts";
 import { type ProgramEnvironment, runProgram } from "./run-program.ts";
 

@@ -1,4 +1,4 @@
-import type { Container } from "./host.ts";
+import type { Container } from "./engine.ts";
 
 /** What is read of `GET /containers/{id}/json` (Engine API, ContainerInspect). */
 export interface InspectedContainer {

@@ -4,7 +4,7 @@ import { messageOf, OperatorError } from "../errors.ts";
 import { type DockerApi, type DockerCall, NoEngine } from "./docker-api.ts";
 import { followProgress } from "./docker-progress.ts";
 import { fileError } from "./file-errors.ts";
-import type { Docker } from "./host.ts";
+import type { Docker } from "./engine.ts";
 
 type ByApi = Pick<Docker, "pull" | "load" | "restart">;
 

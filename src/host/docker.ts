@@ -3,7 +3,7 @@ import { DockerApi } from "./docker-api.ts";
 import { dockerSocket } from "./docker-endpoint.ts";
 import { dockerReader } from "./docker-reader.ts";
 import { dockerWriter } from "./docker-writer.ts";
-import type { Docker } from "./host.ts";
+import type { Docker } from "./engine.ts";
 import { programEnvironment } from "./run-program.ts";
 
 /**

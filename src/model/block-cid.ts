@@ -8,7 +8,8 @@ export interface BlockCid {
 
 /** What a text is: a block's name, or why it is none (half a sentence, to be put after "it"). */
 export type ParsedBlockCid =
-  { readonly kind: "cid"; readonly cid: BlockCid } | { readonly kind: "invalid"; readonly why: string };
+  | { readonly kind: "cid"; readonly cid: BlockCid }
+  | { readonly kind: "invalid"; readonly why: string };
 
 /** CIDv1, raw, blake3, 32 bytes (multiformats/multicodec table.csv: 0x01, 0x55, 0x1e). */
 const PREFIX_HEX = "01551e20";
@@ -27,7 +28,11 @@ export function parseBlockCid(text: string): ParsedBlockCid {
   if (text.length > MOST_CHARACTERS) return invalid(`has more than ${MOST_CHARACTERS} characters`);
   if (/^Qm[1-9A-Za-z]{44}$/.test(text)) return invalid("is a CIDv0, which names no raw block");
   const body = text.slice(1);
-  const hex = text.startsWith("b") ? decodeBase32(body) : text.startsWith("z") ? decodeBase58(body) : undefined;
+  const hex = text.startsWith("b")
+    ? decodeBase32(body)
+    : text.startsWith("z")
+      ? decodeBase58(body)
+      : undefined;
   if (hex === undefined) return invalid("is neither base32 (b...) nor base58btc (z...)");
   if (hex === null) return invalid("holds characters or bits that its base does not have");
   return judge(hex);
@@ -43,7 +48,8 @@ function judge(hex: string): ParsedBlockCid {
   if (!hex.startsWith("01")) return invalid("is no CIDv1");
   if (!hex.startsWith("0155")) return invalid("has another codec than raw (0x55)");
   if (!hex.startsWith("01551e")) return invalid("has another hash than blake3 (0x1e)");
-  if (!hex.startsWith(PREFIX_HEX) || hex.length !== CID_BYTES * 2) return invalid("has no digest of 32 bytes");
+  if (!hex.startsWith(PREFIX_HEX) || hex.length !== CID_BYTES * 2)
+    return invalid("has no digest of 32 bytes");
   return { kind: "cid", cid: blockCidOf(hex.slice(PREFIX_HEX.length)) };
 }
 

@@ -63,7 +63,10 @@ const positive = (byDefault: number, most: number) =>
   z
     .string()
     .default(String(byDefault))
-    .refine((text) => /^-?[0-9]{1,15}$/.test(text) && Number(text) <= most, `must be a whole number up to ${most}`)
+    .refine(
+      (text) => /^-?[0-9]{1,15}$/.test(text) && Number(text) <= most,
+      `must be a whole number up to ${most}`,
+    )
     .transform((text) => (Number(text) > 0 ? Number(text) : byDefault));
 
 const SHAPE = z
@@ -91,7 +94,8 @@ function refuse({ issues }: z.ZodError): OperatorError {
   return new OperatorError({
     exit: "settings",
     what: "ingest does not start: its settings are incomplete or wrong.",
-    remedy: "Correct the values in .env, then run fula-node join-as-storage-node: it makes the container anew.",
+    remedy:
+      "Correct the values in .env, then run fula-node join-as-storage-node: it makes the container anew.",
     problems: issues.map(({ path, message }) => ({
       subject: String(path[0]),
       what: `${String(path[0])} ${message}.`,

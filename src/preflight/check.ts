@@ -1,4 +1,5 @@
-import type { Container, HostReader } from "../host/host.ts";
+import type { Container } from "../host/engine.ts";
+import type { HostReader } from "../host/host.ts";
 import type { Ownership, PortNeed } from "../model/ports.ts";
 
 /** What a check is told: plain data, settled before the first check runs. */

@@ -1,4 +1,5 @@
-import type { DockerVersion, HostReader } from "../host/host.ts";
+import type { DockerVersion } from "../host/engine.ts";
+import type { HostReader } from "../host/host.ts";
 import { dockerPackages } from "../model/docker-packages.ts";
 import { isAtLeast } from "../model/version.ts";
 import type { Check, CheckProblem } from "./check.ts";

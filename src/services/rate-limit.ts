@@ -10,6 +10,9 @@ export interface RateLimit {
 
 /** So many clients are remembered; the one that asked longest ago is forgotten first. */
 const MAX_CLIENTS = 10_000;
+/** In seconds: what sums of fractions may be off by. */
+const ROUNDING = 1e-6;
+const WHOLE = 1 - ROUNDING;
 
 /**
  * Makes a function that says in how many seconds a client may ask again: 0 for now. A bucket of tokens for
@@ -25,10 +28,10 @@ export function createRateLimit(
     const before = buckets.get(client) ?? { tokens: burst, at };
     const tokens = Math.min(burst, before.tokens + ((at - before.at) / 60_000) * perMinute);
     buckets.delete(client);
-    buckets.set(client, { tokens: tokens < 1 ? tokens : tokens - 1, at });
+    buckets.set(client, { tokens: tokens < WHOLE ? tokens : tokens - 1, at });
     const oldest = buckets.keys().next().value;
     if (buckets.size > MAX_CLIENTS && oldest !== undefined) buckets.delete(oldest);
-    return tokens < 1 ? Math.ceil(((1 - tokens) / perMinute) * 60) : 0;
+    return tokens < WHOLE ? Math.max(1, Math.ceil(((1 - tokens) / perMinute) * 60 - ROUNDING)) : 0;
   };
 }
 

@@ -1,6 +1,7 @@
 import type { Evidence } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Container, Host, HostReader } from "../host/host.ts";
+import type { Container } from "../host/engine.ts";
+import type { Host, HostReader } from "../host/host.ts";
 import { parseEnvFile } from "../model/env-file.ts";
 import type { Rendered } from "../model/compose.ts";
 import { isOurs } from "../model/master-layout.ts";

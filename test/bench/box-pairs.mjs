@@ -27,7 +27,5 @@ function bash(script) {
     maxBuffer: 64 * 1024 ** 2,
     stdio: ["ignore", "pipe", "pipe"],
   });
-  if (status === 0) return;
-  console.error(`exit code ${status} from: ${script}\n${stdout}\n${stderr}`);
-  process.exit(1);
+  if (status !== 0) throw new Error(`exit code ${status} from: ${script}\n${stdout}\n${stderr}`);
 }

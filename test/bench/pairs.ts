@@ -6,7 +6,7 @@ export type Pairs = Pick<Measurement, "ours" | "anchor">;
 /** One run of something, whose time counts; what is done before it does not. */
 export interface Contender {
   readonly prepare?: () => Promise<void>;
-  run(): Promise<void>;
+  readonly run: () => Promise<void>;
 }
 
 /** Milliseconds of ours and of the anchor, taken in turns (A B A B) after a pair that does not count. */

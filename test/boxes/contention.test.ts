@@ -151,7 +151,10 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
     ["a multiaddr without transport", "IPFS_API_ADDR=/ip4/127.0.0.1"],
     ["a multiaddr with a bad address", "IPFS_CLUSTER_API_ADDR=/ip4/300.0.0.1/tcp/9094"],
     ["a bootstrap without its peer", "MASTER_CLUSTER_BOOTSTRAP=/ip4/10.0.0.7/tcp/9096"],
-    ["a bootstrap whose peer id is cut off", `MASTER_CLUSTER_BOOTSTRAP=/ip4/10.0.0.7/tcp/9096/p2p/${PEER.slice(0, 40)}`],
+    [
+      "a bootstrap whose peer id is cut off",
+      `MASTER_CLUSTER_BOOTSTRAP=/ip4/10.0.0.7/tcp/9096/p2p/${PEER.slice(0, 40)}`,
+    ],
     ["trusted peers with a letter that base58 lacks", `MASTER_CLUSTER_PEERIDS=${PEER.replace("J", "0")}`],
     ["everybody as a trusted peer", "MASTER_CLUSTER_PEERIDS=*"],
     ["a system key that opens to everybody", "SYSTEM_KEY=disabled"],
@@ -215,7 +218,9 @@ describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
     await terminal.see(ASK_GO);
     terminal.type("n\n");
     expect(await terminal.ended()).toBe(20);
-    expect(terminal.shown().replaceAll(/\s+/g, " ")).toContain("Stopped at your word, before the first change");
+    expect(terminal.shown().replaceAll(/\s+/g, " ")).toContain(
+      "Stopped at your word, before the first change",
+    );
     expect(await box.snapshot(EVERYTHING)).toEqual(before);
   });
 
@@ -240,7 +245,10 @@ describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
     await terminal.see(ASK_GO);
     terminal.type("y\n");
     await expect
-      .poll(async () => (await box.exec("docker ps --format '{{.Names}}'")).stdout, { timeout: 60_000, interval: 50 })
+      .poll(async () => (await box.exec("docker ps --format '{{.Names}}'")).stdout, {
+        timeout: 60_000,
+        interval: 50,
+      })
       .toContain("ipfs_host");
     terminal.type("\x03");
     expect(await terminal.ended()).toBe(130);

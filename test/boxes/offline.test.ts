@@ -34,7 +34,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
     const lacking = IMAGES.filter((image) => !image.startsWith("postgres"));
     await box.run(`docker save -o ${ARCHIVE} ${IMAGES.join(" ")}`);
     await box.run(`docker save -o ${LACKING} ${lacking.join(" ")}`);
-    await box.run("docker image rm -f $(docker image ls -q) && test -z \"$(docker image ls -q)\"");
+    await box.run('docker image rm -f $(docker image ls -q) && test -z "$(docker image ls -q)"');
     await box.disconnect(network);
   });
   afterAll(async () => {
@@ -50,7 +50,9 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
   test("a pull that fails: exit 29, which image, and --images as a way out", async () => {
     const result = await fulaNode(box, FIRST_JOIN);
     expectExit(result, 29);
-    expect(told(result)).toMatch(/The image (ipfs\/kubo|ipfs\/ipfs-cluster|postgres|node)\S+ can't be pulled/);
+    expect(told(result)).toMatch(
+      /The image (ipfs\/kubo|ipfs\/ipfs-cluster|postgres|node)\S+ can't be pulled/,
+    );
     expect(told(result)).toContain("--images ARCHIVE");
     expect(told(result)).toContain("Running again is safe");
     expect((await box.run("docker ps -aq")).stdout).toBe("");
@@ -123,10 +125,21 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
   });
 
   async function askFar(sql: string): Promise<string> {
-    const psql = ["docker", "exec", "database", "psql", "-U", "pinning_user", "-d", "pinning_service", "-tAc"];
+    const psql = [
+      "docker",
+      "exec",
+      "database",
+      "psql",
+      "-U",
+      "pinning_user",
+      "-d",
+      "pinning_service",
+      "-tAc",
+    ];
     return (await far.run([...psql, sql])).stdout;
   }
-  const countTables = () => askFar("SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'fula_node')");
+  const countTables = () =>
+    askFar("SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'fula_node')");
 
   describe("before the master is made", () => {
     let before: unknown;
@@ -173,7 +186,9 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
     expect(await health(box)).toEqual(rest);
     expect((await box.run("docker volume ls -q")).stdout).toBe("");
     expect(
-      await askFar("SELECT string_agg(version || ' ' || state, ', ' ORDER BY version) FROM fula_node.migrations"),
+      await askFar(
+        "SELECT string_agg(version || ' ' || state, ', ' ORDER BY version) FROM fula_node.migrations",
+      ),
     ).toBe("1 applied, 18 applied, 19 applied, 20 applied");
     expect((await box.run("curl -sf http://127.0.0.1:6000/health")).stdout).toContain('"status":"ok"');
     expect(await readEnv(box)).toMatchObject({ POSTGRES_HOST: "far-database", POSTGRES_PASSWORD: PASSWORD });
@@ -192,9 +207,9 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
     expectExit(result, 29);
     expect(told(result)).toContain("far-database:5432");
     expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(before);
-    expect((await box.exec("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:6000/health")).stdout).toBe(
-      "503",
-    );
+    expect(
+      (await box.exec("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:6000/health")).stdout,
+    ).toBe("503");
     await far.run("docker start database");
     await expect.poll(async () => (await rejoin(box)).exitCode, { timeout: 60_000, interval: 500 }).toBe(0);
   });

@@ -16,7 +16,8 @@ const JOIN = ["join-as-master", "--yes"] as const;
 const EVERYTHING = ["/opt", "/etc/cron.d", "/etc/systemd/system", "/root"] as const;
 const ADOPT_ALL = UPSTREAM_THINGS.flatMap((step) => ["--adopt", step]);
 const KEY = "ab".repeat(32);
-const VOLUME = "docker volume inspect --format '{{.CreatedAt}} {{.Mountpoint}} {{json .Labels}}' fula-master_pgdata";
+const VOLUME =
+  "docker volume inspect --format '{{.CreatedAt}} {{.Mountpoint}} {{json .Labels}}' fula-master_pgdata";
 const IDENTIFIER = "SELECT system_identifier FROM pg_control_system();";
 
 describe.skipIf(skipped !== undefined)("a box as the bash installer left it", () => {

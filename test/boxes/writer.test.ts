@@ -132,66 +132,69 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
   });
 });
 
-describe.skipIf(skipped !== undefined)("a box with a writer in plain containers, where ours would lie", () => {
-  let box: Box;
+describe.skipIf(skipped !== undefined)(
+  "a box with a writer in plain containers, where ours would lie",
+  () => {
+    let box: Box;
 
-  beforeAll(async () => {
-    box = await Box.boot({ name: "plain-writer", image: "docker" });
-    await installArtifact(box);
-  });
-  afterAll(() => box?.destroy());
-  afterEach(async () => {
-    await box.exec(
-      "docker rm -f $(docker ps -aq); docker volume rm $(docker volume ls -q); rm -rf /opt/fula-master /opt/fula-writer /etc/cron.d/fula-*",
-    );
-  });
-
-  test("it is adopted without units, and again nothing is to be done", async () => {
-    await startWriterContainers(box, FULA_WRITER);
-    await pinThroughWriter(box, 3);
-    const before = await writerState(box, FULA_WRITER);
-    expectExit(await fulaNode(box, JOIN), 0);
-    expect(await writerState(box, FULA_WRITER)).toEqual(before);
-    expect((await rejoin(box, ["--provision-writer"])).stdout).toContain("Nothing to do");
-    expect(await writerState(box, FULA_WRITER)).toEqual(before);
-    expect((await box.run("ls /opt/fula-writer")).stdout).toBe("ipfs-cluster\nkubo");
-    expect((await writerItem(box))?.evidence["pinset"]).toBe("3 pins");
-  });
-
-  test.each([
-    ["kubo", "curl -sf -X POST http://127.0.0.1:5001/api/v0/id", "ipfs-cluster does not answer"],
-    ["cluster", "curl -sf http://127.0.0.1:9094/id", "kubo does not answer"],
-  ] as const)("only its %s is here: the run halts and names the other", async (half, asks, says) => {
-    await startWriterContainers(box, FULA_WRITER, [half]);
-    await expect.poll(async () => (await box.exec(asks)).exitCode, { timeout: 60_000 }).toBe(0);
-    const untouched = await box.snapshot(["/opt/fula-master", "/etc/cron.d"]);
-    const result = await fulaNode(box, [...JOIN, ...PROVISION]);
-    expectExit(result, 23);
-    expect(told(result)).toContain(says);
-    expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(untouched);
-  });
-
-  test("data of a removed writer halts a run that may make one; --adopt goes on as that writer", async () => {
-    await startWriterContainers(box, FULA_WRITER);
-    await pinThroughWriter(box, 2);
-    const before = await writerState(box, FULA_WRITER);
-    await box.run("docker stop -t 60 ipfs_cluster ipfs_host && docker rm ipfs_cluster ipfs_host");
-    const untouched = await box.snapshot(["/opt"]);
-    const result = await fulaNode(box, [...JOIN, ...PROVISION]);
-    expectExit(result, 23);
-    expect(told(result)).toContain("/opt/fula-writer/ipfs-cluster/identity.json");
-    expect(told(result)).toContain("--adopt writer");
-    expect(await box.snapshot(["/opt"])).toEqual(untouched);
-    expectExit(await fulaNode(box, [...JOIN, ...PROVISION, "--adopt", "writer"]), 0);
-    const { kubo, cluster, pinset } = await writerState(box, FULA_WRITER);
-    expect({ kubo, cluster, pinset }).toEqual({
-      kubo: before["kubo"],
-      cluster: before["cluster"],
-      pinset: before["pinset"],
+    beforeAll(async () => {
+      box = await Box.boot({ name: "plain-writer", image: "docker" });
+      await installArtifact(box);
     });
-    expect((await rejoin(box)).stdout).toContain("Nothing to do");
-  });
-});
+    afterAll(() => box?.destroy());
+    afterEach(async () => {
+      await box.exec(
+        "docker rm -f $(docker ps -aq); docker volume rm $(docker volume ls -q); rm -rf /opt/fula-master /opt/fula-writer /etc/cron.d/fula-*",
+      );
+    });
+
+    test("it is adopted without units, and again nothing is to be done", async () => {
+      await startWriterContainers(box, FULA_WRITER);
+      await pinThroughWriter(box, 3);
+      const before = await writerState(box, FULA_WRITER);
+      expectExit(await fulaNode(box, JOIN), 0);
+      expect(await writerState(box, FULA_WRITER)).toEqual(before);
+      expect((await rejoin(box, ["--provision-writer"])).stdout).toContain("Nothing to do");
+      expect(await writerState(box, FULA_WRITER)).toEqual(before);
+      expect((await box.run("ls /opt/fula-writer")).stdout).toBe("ipfs-cluster\nkubo");
+      expect((await writerItem(box))?.evidence["pinset"]).toBe("3 pins");
+    });
+
+    test.each([
+      ["kubo", "curl -sf -X POST http://127.0.0.1:5001/api/v0/id", "ipfs-cluster does not answer"],
+      ["cluster", "curl -sf http://127.0.0.1:9094/id", "kubo does not answer"],
+    ] as const)("only its %s is here: the run halts and names the other", async (half, asks, says) => {
+      await startWriterContainers(box, FULA_WRITER, [half]);
+      await expect.poll(async () => (await box.exec(asks)).exitCode, { timeout: 60_000 }).toBe(0);
+      const untouched = await box.snapshot(["/opt/fula-master", "/etc/cron.d"]);
+      const result = await fulaNode(box, [...JOIN, ...PROVISION]);
+      expectExit(result, 23);
+      expect(told(result)).toContain(says);
+      expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(untouched);
+    });
+
+    test("data of a removed writer halts a run that may make one; --adopt goes on as that writer", async () => {
+      await startWriterContainers(box, FULA_WRITER);
+      await pinThroughWriter(box, 2);
+      const before = await writerState(box, FULA_WRITER);
+      await box.run("docker stop -t 60 ipfs_cluster ipfs_host && docker rm ipfs_cluster ipfs_host");
+      const untouched = await box.snapshot(["/opt"]);
+      const result = await fulaNode(box, [...JOIN, ...PROVISION]);
+      expectExit(result, 23);
+      expect(told(result)).toContain("/opt/fula-writer/ipfs-cluster/identity.json");
+      expect(told(result)).toContain("--adopt writer");
+      expect(await box.snapshot(["/opt"])).toEqual(untouched);
+      expectExit(await fulaNode(box, [...JOIN, ...PROVISION, "--adopt", "writer"]), 0);
+      const { kubo, cluster, pinset } = await writerState(box, FULA_WRITER);
+      expect({ kubo, cluster, pinset }).toEqual({
+        kubo: before["kubo"],
+        cluster: before["cluster"],
+        pinset: before["pinset"],
+      });
+      expect((await rejoin(box)).stdout).toContain("Nothing to do");
+    });
+  },
+);
 
 describe.skipIf(skipped !== undefined)("a writer on another box", () => {
   let network: string;

@@ -56,7 +56,13 @@ afterEach(async () => {
 
 function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
   const { clock, files, alerts, report, base } = hands;
-  const fixed = { nodesPath: `${base}/known-nodes.json`, forget: [], fallbackMin: 2, strict: true, workspace: openWorkspace(hands.base) };
+  const fixed = {
+    nodesPath: `${base}/known-nodes.json`,
+    forget: [],
+    fallbackMin: 2,
+    strict: true,
+    workspace: openWorkspace(hands.base),
+  };
   return sweep({
     cluster,
     clock,

@@ -93,10 +93,11 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const webui = await startWebui(target);
       await addKey(target);
-      await sql(target, "INSERT INTO sessions (session_token, token_hash, user_id) VALUES ($1, $1, $2)", [
-        hash("only-a-session"),
-        USER,
-      ]);
+      await sql(
+        target,
+        "INSERT INTO sessions (session_token, token_hash, user_id) VALUES ($1::text, $1::text, $2)",
+        [hash("only-a-session"), USER],
+      );
       const with_ = (authorization: string) => ask(webui, "/api/v1/storage", { headers: { authorization } });
       const refused = { status: 401, body: { error: expect.stringContaining("API key") as string } };
 

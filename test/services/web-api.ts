@@ -2,7 +2,7 @@ import { onTestFinished } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import type { WebuiSettings } from "../../src/model/service-settings.ts";
 import { serveWebui } from "../../src/services/webui.ts";
-import { poolOf } from "../support/names-database.ts";
+import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";
 
 /** Runs the webui on a database for the length of a test. */
@@ -19,7 +19,7 @@ export async function startWebui(
     namesPerOwner: 5,
     ...changes,
   };
-  const webui = await startService((hands) => serveWebui(settings, hands), poolOf(settings.postgres, 5));
+  const webui = await startService((hands) => serveWebui(settings, hands), openPool(settings.postgres, 5));
   onTestFinished(() => webui.stop());
   return webui;
 }

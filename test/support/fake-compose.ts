@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { OperatorError } from "../../src/errors.ts";
-import type { Container } from "../../src/host/host.ts";
+import type { Container } from "../../src/host/engine.ts";
 
 /** One container as a compose file wants it, with the hash that tells whether it has to be made anew. */
 export interface WantedContainer {

@@ -9,10 +9,15 @@ export async function migrate(target: PostgresTarget): Promise<void> {
   await migratorOf().up(target, listen());
 }
 
-/** A service's pool, closed with the test. */
-export function poolOf(target: PostgresTarget, maxConnections = 24): PostgresPool {
+/** A service's pool; whoever opens it closes it. */
+export function openPool(target: PostgresTarget, maxConnections: number): PostgresPool {
   const settings = { ...target, maxConnections, idleTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
-  const pool = openPostgresPool(settings, { applicationName: RACERS, log: () => {} });
+  return openPostgresPool(settings, { applicationName: RACERS, log: () => {} });
+}
+
+/** A pool with room for twenty at once, closed with the test. */
+export function poolOf(target: PostgresTarget): PostgresPool {
+  const pool = openPool(target, 24);
   onTestFinished(() => pool.close());
   return pool;
 }

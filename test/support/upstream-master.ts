@@ -90,7 +90,12 @@ async function fillDatabase(box: Box): Promise<void> {
 
 async function installCrons(box: Box): Promise<void> {
   const entries = [
-    ["fula-pinset-snapshot", "0 */6 * * *", "OUT_DIR=/opt/fula-master/snapshots KEEP=28", "pinset-snapshot.sh"],
+    [
+      "fula-pinset-snapshot",
+      "0 */6 * * *",
+      "OUT_DIR=/opt/fula-master/snapshots KEEP=28",
+      "pinset-snapshot.sh",
+    ],
     ["fula-replication-sweep", "*/30 * * * *", "REPL_MIN=2", "replication-sweep.sh"],
   ] as const;
   for (const [file, when, env, script] of entries) {

@@ -1,0 +1,195 @@
+import { expect, test } from "vitest";
+import { type NodesClient, openNodesClient, parseNodeIdentity } from "../../src/host/announcer.ts";
+import {
+  announceName,
+  type AnnounceHands,
+  giveBackName,
+  takeBackName,
+} from "../../src/operations/announce-name.ts";
+import { migrate } from "../support/names-database.ts";
+import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
+import { SetClock } from "../support/operation-hands.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { listenAnywhere } from "./serving.ts";
+import { ask, startWebui } from "./web-api.ts";
+
+function handsOf(url: string): AnnounceHands & { readonly clock: SetClock } {
+  const clock = new SetClock(new Date().toISOString());
+  return { client: openNodesClient(`${url}/`), identity: makeIdentity(), clock };
+}
+
+function wishOf({ identity }: AnnounceHands, name = "berlin", pool = "pool-a") {
+  return {
+    pool,
+    name,
+    addresses: ["/ip4/127.0.0.1/tcp/9096", `/ip4/192.0.2.7/tcp/9096/p2p/${identity.peerId}`],
+  };
+}
+
+/** A client whose master answers this. */
+function answering(status: number, body: unknown): NodesClient {
+  return { url: "http://master", send: async () => ({ status, body }) };
+}
+
+describeOnPostgres(
+  "a node's name, from the node to the database",
+  (postgres) => {
+    test("is reserved, owned again on the next run, and given back", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const hands = handsOf(webui.url);
+      const first = await announceName(hands, wishOf(hands));
+      expect(first).toMatchObject({ outcome: "Reserved", pool: "pool-a", name: "berlin" });
+      hands.clock.move(1_000);
+
+      const second = await announceName(hands, wishOf(hands));
+
+      expect(second).toMatchObject({ outcome: "AlreadyOwned", reservation: first.reservation });
+      expect(await ask(webui, "/api/v1/nodes/berlin")).toMatchObject({
+        body: { peerId: hands.identity.peerId, addresses: [wishOf(hands).addresses[1]] },
+      });
+      hands.clock.move(1_000);
+      expect(await giveBackName(hands, first)).toBe(true);
+      hands.clock.move(1_000);
+      expect(await giveBackName(hands, first)).toBe(false);
+    });
+
+    test("is taken back by the attempt that reserved it, in the same millisecond, and by no other", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const hands = handsOf(webui.url);
+      const reserved = await announceName(hands, wishOf(hands));
+      expect(await takeBackName(hands, reserved)).toBe(true);
+      expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(404);
+
+      hands.clock.move(1_000);
+      const held = await announceName(hands, wishOf(hands));
+      hands.clock.move(1_000);
+      const again = await announceName(hands, wishOf(hands));
+      expect(await takeBackName(hands, again)).toBe(false);
+      expect(await takeBackName(hands, held)).toBe(false);
+      expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
+    });
+
+    test("of another key is foreign, with names to try", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const [alice, bob] = [handsOf(webui.url), handsOf(webui.url)];
+      await announceName(alice, wishOf(alice));
+
+      await expect(announceName(bob, wishOf(bob))).rejects.toMatchObject({
+        exit: "foreign",
+        what: "The name berlin belongs to another node of pool pool-a.",
+        remedy: expect.stringContaining("berlin-2, berlin-3, berlin-4") as string,
+      });
+    });
+
+    test("can't be settled by a box whose clock is off, nor in another pool, nor beyond the quota", async () => {
+      const webui = await startWebui(await postgres.createDatabase(), { namesPerOwner: 1 });
+      const hands = handsOf(webui.url);
+      await announceName(hands, wishOf(hands));
+      await expect(announceName(hands, wishOf(hands, "paris"))).rejects.toMatchObject({ exit: "settings" });
+      await expect(announceName(hands, wishOf(hands, "berlin", "pool-b"))).rejects.toMatchObject({
+        exit: "settings",
+        what: expect.stringContaining("pool-a") as string,
+      });
+      hands.clock.move(3_600_000);
+      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({
+        exit: "preflight",
+        what: expect.stringMatching(/differ by 3[56]\d\d seconds \(this box is ahead\)/) as string,
+      });
+    });
+
+    test("is unavailable while the master or its database is away", async () => {
+      const { port, close } = await listenAnywhere(() => {});
+      await close();
+      const away = handsOf(`http://127.0.0.1:${port}`);
+      await expect(announceName(away, wishOf(away))).rejects.toMatchObject({
+        exit: "unavailable",
+        why: expect.stringContaining("ECONNREFUSED") as string,
+        remedy: expect.stringContaining("--no-register") as string,
+      });
+      const webui = await startWebui({ ...(await postgres.createDatabase()), port });
+      const hands = handsOf(webui.url);
+      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({ exit: "unavailable" });
+    });
+
+    test("is unavailable where the master says nothing in time", async () => {
+      const { port, close } = await listenAnywhere(() => {});
+      const hands = { ...handsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, 50) };
+      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({
+        exit: "unavailable",
+        why: "no answer within 0.05 seconds.",
+      });
+      await close();
+    });
+
+    test.each([
+      ["a web page", 200, null, "drift"],
+      ["a redirect", 302, null, "drift"],
+      ["success that says nothing", 201, {}, "drift"],
+      ["success of the wrong kind", 201, { outcome: "AlreadyOwned", reservation: "x" }, "drift"],
+      ["a proxy's error", 502, null, "unavailable"],
+      ["too many", 429, { code: "too-many", error: "Too many." }, "unavailable"],
+      ["a signature that did not fit", 401, { code: "bad-signature", error: "x" }, "integrity"],
+      ["bad suggestions", 409, { code: "taken-by-other", suggestions: ["\u001b[31m", 7] }, "foreign"],
+    ])("%s from the master", async (_case, status, body, exit) => {
+      const hands = { ...handsOf(""), client: answering(status, body) };
+      const error = await announceName(hands, wishOf(hands)).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ exit });
+      expect(JSON.stringify(error)).not.toContain("u001b");
+    });
+
+    test.each(["a.b", "A", "b\u0435rlin", "x".repeat(65), ""])(
+      "the name %j never leaves this box",
+      async (name) => {
+        const hands = handsOf("http://127.0.0.1:1");
+        await expect(announceName(hands, wishOf(hands, name))).rejects.toMatchObject({ exit: "settings" });
+      },
+    );
+
+    test("a node without an address of use is told so", async () => {
+      const hands = handsOf("http://127.0.0.1:1");
+      const addresses = ["/ip4/192.0.2.7/tcp/9096", "garbage"];
+      await expect(announceName(hands, { ...wishOf(hands), addresses })).rejects.toMatchObject({
+        exit: "settings",
+        why: expect.stringContaining("None of its 2 addresses") as string,
+      });
+    });
+  },
+  { template: migrate },
+);
+
+test("an identity is read as ipfs-cluster and kubo write it", () => {
+  // The key of libp2p's specs (peer-ids, the test vectors of Ed25519).
+  const encoded = Buffer.from(
+    "080112407e0830617c4a7de83925dfb2694556b12936c477a0e1feb2e148ec9da60fee7d" +
+      "1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e",
+    "hex",
+  ).toString("base64");
+  const PeerID = "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq";
+  const read = [
+    JSON.stringify({ id: PeerID, private_key: encoded }),
+    JSON.stringify({ Identity: { PeerID, PrivKey: encoded }, Datastore: {} }),
+  ].map((text) => parseNodeIdentity(text, "x"));
+  expect(read.map(({ peerId }) => peerId)).toEqual([PeerID, PeerID]);
+  expect(read[0]?.sign("text")).toMatch(/^[0-9a-f]{128}$/);
+  expect(read[0]?.sign("text")).toBe(read[1]?.sign("text"));
+});
+
+test.each([
+  ["no JSON", "{"],
+  ["null", "null"],
+  ["no key", "{}"],
+  ["an RSA key", JSON.stringify({ id: "Qm", private_key: "CAASpwkwggSjAgEAAoIBAQ" })],
+  [
+    "a key of another id",
+    JSON.stringify({ ...JSON.parse(makeIdentityFile().text), id: makeIdentity().peerId }),
+  ],
+])("%s is no identity, and nothing of it is shown", (_case, text) => {
+  const read = () => parseNodeIdentity(text, "/x/identity.json");
+  expect(read).toThrow(expect.objectContaining({ exit: "settings" }) as Error);
+  const key = /"private_key":"([^"]+)"/.exec(text)?.[1] ?? "nothing";
+  try {
+    read();
+  } catch (error) {
+    expect(JSON.stringify(error) + String((error as Error).stack)).not.toContain(key);
+  }
+});
