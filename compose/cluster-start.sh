@@ -14,7 +14,18 @@ case "${CLUSTER_CRDT_TRUSTEDPEERS-*}" in
     ;;
 esac
 
-config=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}/service.json
+data=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}
+if [ "${CLUSTER_FOLLOWERMODE:-}" = true ]; then
+  own=$(sed -n 's/.*"id"[ \t]*:[ \t]*"\([^"]*\)".*/\1/p' "$data/identity.json")
+  case ",${CLUSTER_CRDT_TRUSTEDPEERS}," in
+    ,, | *",${own:-,},"*)
+      echo "fula-node: CLUSTER_CRDT_TRUSTEDPEERS names nobody, or this node itself: a follower obeys the masters." >&2
+      exit 1
+      ;;
+  esac
+fi
+
+config=$data/service.json
 open='"(ipfsproxy|pinsvcapi)"'
 if grep -Eq "$open" "$config"; then
   # Copied first, so that the new file has the old one's owner and mode.

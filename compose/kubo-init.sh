@@ -5,3 +5,5 @@
 set -e
 ipfs config Addresses.API /ip4/127.0.0.1/tcp/5001
 ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080
+# Only a storage node is told how much it may store.
+[ -z "${KUBO_STORAGE_MAX:-}" ] || ipfs config Datastore.StorageMax "$KUBO_STORAGE_MAX"

@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import type { InviteFlags } from "./commands/invite.ts";
-import type { JoinFlags } from "./commands/join-as-master.ts";
+import type { JoinFlags } from "./commands/join-flags.ts";
 import type { SnapshotFlags } from "./commands/snapshot-files.ts";
 import type { RestoreFlags } from "./commands/snapshot-restore.ts";
 import type { VerbExit, World } from "./commands/world.ts";

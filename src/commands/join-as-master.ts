@@ -4,21 +4,10 @@ import { OperatorError } from "../errors.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../model/master-layout.ts";
 import { RULES } from "../model/rule.ts";
 import type { MasterContext } from "../steps/master-context.ts";
+import type { JoinFlags } from "./join-flags.ts";
 import { settleWishes } from "./master-wishes.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import type { VerbExit, World } from "./world.ts";
-
-/** The flags of join-as-master as commander gives them. */
-export interface JoinFlags {
-  readonly dryRun: boolean;
-  readonly yes: boolean;
-  readonly baseDir?: string;
-  readonly set: readonly string[];
-  readonly adopt: readonly string[];
-  readonly ignore: readonly string[];
-  readonly images?: string;
-  readonly provisionWriter: boolean;
-}
 
 const VERB = "join-as-master";
 

@@ -2,7 +2,7 @@ import { OperatorError, type Problem } from "../errors.ts";
 import { NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Settings } from "../model/settings.ts";
 import { isDatabaseElsewhere } from "../steps/master-context.ts";
-import type { JoinFlags } from "./join-as-master.ts";
+import type { JoinFlags } from "./join-flags.ts";
 import { checkMaster } from "./master-preflight.ts";
 import { parseAssignments, readMasterSettings } from "./master-settings-source.ts";
 import { lookUpPool } from "./pool-lookup.ts";

@@ -63,5 +63,6 @@ function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string 
   return Object.entries(evidence)
     .map(([name, seen]) => `${name}: ${seen}`)
     .slice(0, 4)
-    .join("; ");
+    .join("; ")
+    .replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1");
 }

@@ -1,6 +1,6 @@
 import type { HostReader } from "../host/host.ts";
 import { isOurs } from "../model/master-layout.ts";
-import type { NodeContext } from "./node-context.ts";
+import type { Recoverable } from "../model/recovery.ts";
 
 /** What the environments of our own containers know, by key. */
 export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
@@ -8,7 +8,7 @@ export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly
 /** Reads settings that data was made with back from the environments of containers with our label. */
 export async function readContainerEnv(
   host: HostReader,
-  { recoverable }: Pick<NodeContext, "recoverable">,
+  recoverable: readonly Recoverable[],
 ): Promise<ContainerEnv> {
   const found = new Map<string, { name: string; value: string }>();
   const ours = (await host.docker.containers()).filter(isOurs);

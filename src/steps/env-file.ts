@@ -91,7 +91,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
   const [text, stat, containerEnv, dataLives] = await Promise.all([
     host.files.readText(layout.envFile),
     host.files.stat(layout.envFile),
-    readContainerEnv(host, context),
+    readContainerEnv(host, context.recoverable),
     guard.doesDataLive(host),
   ]);
   const file = parseEnvFile(text ?? "");
@@ -183,7 +183,7 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
     return;
   }
   const containerEnv: ContainerEnv =
-    change.recover.length === 0 ? new Map() : await readContainerEnv(host, context);
+    change.recover.length === 0 ? new Map() : await readContainerEnv(host, context.recoverable);
   const values = new Map<string, string>();
   for (const key of change.set) {
     const value = key === VERSION_KEY ? context.version : context.settings.get(key)?.value;

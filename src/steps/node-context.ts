@@ -59,7 +59,7 @@ export async function readValues(host: HostReader, context: NodeContext): Promis
   const isLost = ({ key }: Recoverable) =>
     saved(key) === undefined && (settings.get(key)?.origin ?? "default") === "default";
   const recovered: ContainerEnv = recoverable.some(isLost)
-    ? await readContainerEnv(host, context)
+    ? await readContainerEnv(host, recoverable)
     : new Map();
   return (key) => {
     const setting = settings.get(key);

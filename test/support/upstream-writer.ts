@@ -116,8 +116,8 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
   const units = "ipfs.service ipfscluster.service";
   const shown = "ActiveState,SubState,UnitFileState,MainPID,NRestarts,ActiveEnterTimestamp,ExecStart";
   const questions = {
-    kubo: 'curl -sf -X POST http://127.0.0.1:5001/api/v0/id | sed \'s/.*"ID":"\\([^"]*\\)".*/\\1/\'',
-    cluster: 'curl -sf http://127.0.0.1:9094/id | sed \'s/.*"id":"\\([^"]*\\)".*/\\1/\'',
+    kubo: `curl -sf -X POST http://127.0.0.1:5001/api/v0/id | ${field("ID")}`,
+    cluster: `curl -sf http://127.0.0.1:9094/id | ${field("id")}`,
     pinset: "curl -sf 'http://127.0.0.1:9094/allocations?filter=all' | sort",
     containers:
       "docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .Config.Labels}} {{json .HostConfig.RestartPolicy}}' ipfs_host ipfs_cluster",

@@ -1,0 +1,131 @@
+import { isNodeName } from "./node-name.ts";
+import { RULES, type Rule } from "./rule.ts";
+import type { Settings, SettingSpec } from "./settings.ts";
+import { STORAGE_SIZE_RULE } from "./storage-size.ts";
+
+const nodeName: Rule = {
+  say: "a node's name: 1 to 64 characters of a-z and 0-9, with single dashes between them",
+  holds: isNodeName,
+};
+
+const bootstrap: Rule = {
+  say: `${RULES.peerMultiaddr.say}; several are separated by commas without spaces`,
+  holds: (value) => value.split(",").every((address) => RULES.peerMultiaddr.holds(address)),
+};
+
+const quotaMode: Rule = {
+  say: "strict (no answer of the storage API: no upload) or open (upstream's way)",
+  holds: (value) => value === "strict" || value === "open",
+};
+
+const profiles: Rule = {
+  say: "names of kubo profiles, separated by commas: server, default-networking, ...",
+  holds: (value) => /^[a-z0-9-]+(,[a-z0-9-]+)*$/.test(value),
+};
+
+/**
+ * The settings of a storage node, in the order in which `.env` lists them. Keys keep their upstream names
+ * (functionland/fula-ota, join-as-storage-node.sh and docker/fula-ingest).
+ */
+export const STORAGE_SETTINGS: readonly SettingSpec[] = [
+  { key: "CLUSTERNAME", about: "the pool's name: every node of a pool has the same", rule: RULES.name },
+  {
+    key: "CLUSTER_PEERNAME",
+    about: "this node's name: its label in the cluster, and reserved with the master",
+    rule: nodeName,
+  },
+  {
+    key: "CLUSTER_SECRET",
+    about:
+      "64 hex digits shared by the pool; left out: derived from CLUSTERNAME as upstream does, so not secret",
+    rule: RULES.hex64,
+    secret: true,
+  },
+  {
+    key: "MASTER_CLUSTER_PEERIDS",
+    about: "cluster peer ids of the masters: the only ones that this node obeys",
+    rule: RULES.peerIds,
+  },
+  {
+    key: "MASTER_CLUSTER_BOOTSTRAP",
+    about: "cluster addresses of the masters, separated by commas",
+    rule: bootstrap,
+  },
+  { key: "STORAGE_API_URL", about: "the master's storage API: it tells who may upload", rule: RULES.url },
+  {
+    key: "POOL_API",
+    about: "where the pool's masters are published; asked at every run once it is saved here",
+    rule: RULES.url,
+  },
+  { key: "KUBO_STORAGE_MAX", about: "how much this node stores at most", rule: STORAGE_SIZE_RULE },
+  {
+    key: "IPFS_PROFILE",
+    about:
+      "kubo profiles, read when its repository is made; on a private network: default-networking, since server dials public addresses only",
+    rule: profiles,
+    byDefault: "server",
+  },
+  { key: "INGEST_PORT", about: "the port of the verified ingest", rule: RULES.port, byDefault: "3601" },
+  {
+    key: "INGEST_BIND",
+    about: "the address that the ingest listens on; 127.0.0.1 behind a proxy",
+    rule: RULES.host,
+    byDefault: "0.0.0.0",
+  },
+  {
+    key: "INGEST_QUOTA_MODE",
+    about: "without an answer of the storage API: strict refuses, open lets in",
+    rule: quotaMode,
+    byDefault: "strict",
+  },
+  {
+    key: "INGEST_MAX_BLOCK_BYTES",
+    about: "largest block that is taken",
+    rule: RULES.count,
+    byDefault: "4194304",
+  },
+  {
+    key: "INGEST_MAX_CONCURRENT",
+    about: "uploads under way at once",
+    rule: RULES.count,
+    byDefault: "32",
+  },
+  { key: "KUBO_IMAGE", about: "image of kubo", rule: RULES.image, byDefault: "ipfs/kubo:v0.42.0" },
+  {
+    key: "CLUSTER_IMAGE",
+    about: "image of ipfs-cluster",
+    rule: RULES.image,
+    byDefault: "ipfs/ipfs-cluster:v1.1.6",
+  },
+  {
+    key: "NODE_BASE_IMAGE",
+    about: "image that the service image is built on",
+    rule: RULES.image,
+    byDefault: "node:20-trixie-slim",
+  },
+];
+
+/** What a node can't do without, and nobody can make up. */
+export const STORAGE_REQUIRED = [
+  "CLUSTERNAME",
+  "MASTER_CLUSTER_PEERIDS",
+  "MASTER_CLUSTER_BOOTSTRAP",
+  "STORAGE_API_URL",
+] as const;
+
+/** A machine's name made into a node's name; null where nothing of it can be used. */
+export function nodeNameOf(hostname: string): string | null {
+  const name = hostname
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .slice(0, 64)
+    .replaceAll(/^-+|-+$/g, "");
+  return isNodeName(name) ? name : null;
+}
+
+/** The pool's secret follows from its name, as upstream has it, unless one is given. */
+export function withClusterSecret(settings: Settings, hash: (text: string) => string): Settings {
+  const name = settings.get("CLUSTERNAME");
+  if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;
+  return new Map([...settings, ["CLUSTER_SECRET", { value: hash(name.value), origin: "default" }]]);
+}
