@@ -1,32 +1,16 @@
-import { Command, CommanderError, Option } from "commander";
-import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
+import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
-import type { JoinFlags } from "./commands/join-flags.ts";
+import type { JoinFlags, StorageFlags } from "./commands/join-flags.ts";
 import type { SnapshotFlags } from "./commands/snapshot-files.ts";
 import type { RestoreFlags } from "./commands/snapshot-restore.ts";
 import type { VerbExit, World } from "./commands/world.ts";
-import { createWorld } from "./world.ts";
 
-type Verb = (world: World) => Promise<VerbExit>;
+/** One verb, ready to be given the world. */
+export type Verb = (world: World) => Promise<VerbExit>;
 /** What a signal does to a verb: a run is cut off (running again goes on), a service finishes its requests. */
-type OnSignal = "exit" | "finish";
-type Run = (verb: Verb, onSignal?: OnSignal) => Promise<void>;
-
-/** Runs the verb that the arguments name and gives the process's exit code. */
-export async function main(process: NodeJS.Process, version: string): Promise<number> {
-  let exitCode: number = EXIT_CODES.ok;
-  const run: Run = async (verb, onSignal = "exit") => {
-    exitCode = await runVerb(verb, { process, version, onSignal });
-  };
-  const program = describeProgram(version, run);
-  try {
-    await program.parseAsync([...process.argv]);
-    return exitCode;
-  } catch (thrown) {
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
-    throw thrown;
-  }
-}
+export type OnSignal = "exit" | "finish";
+/** Runs one verb to its end. */
+export type Run = (verb: Verb, onSignal?: OnSignal) => Promise<void>;
 
 /** The command line: every verb with its flags. The README's list of commands is generated from it. */
 export function describeProgram(version: string, run: Run): Command {
@@ -57,6 +41,8 @@ export function describeProgram(version: string, run: Run): Command {
       run(async (world) => (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world)),
     );
 
+  addStorageNode(program, run);
+
   program
     .command("status")
     .description("tell how this node stands; changes nothing (exit 20 when something is to be done)")
@@ -83,6 +69,37 @@ export function describeProgram(version: string, run: Run): Command {
   addInvite(program, baseDir, run);
   addServe(program, run);
   return program;
+}
+
+function addStorageNode(program: Command, run: Run): void {
+  program
+    .command("join-as-storage-node")
+    .description("make this box a storage node, or mend the one that it is")
+    .option(
+      "--invite <token>",
+      "an invite of the pool's master: the line itself, @FILE, or - for standard input",
+    )
+    .option("--fingerprint <id>", "the invite's key, as the master's operator told it by another way")
+    .option("--dry-run", "show what would be done, and do nothing (exit 20 when there is something)", false)
+    .option("-y, --yes", "make the changes without asking; packages of the distribution too", false)
+    .option("--base-dir <dir>", "where the node lives (default: /opt/fula-storage)")
+    .option("--set <key=value>", "give a setting; repeatable", collect, [])
+    .option("--adopt <step>", "take over a foreign thing by the step's name; repeatable", collect, [])
+    .option("--ignore <check>", "let a failed preflight check pass as a warning; repeatable", collect, [])
+    .option("--images <archive>", "load images from this file (docker save) instead of pulling them")
+    .option(
+      "--accept-pool-change",
+      "obey what the invite or the pool API says now, not what was saved",
+      false,
+    )
+    .option("--allow-http-pool", "ask a pool API over plain http", false)
+    .option("--no-register", "do not reserve the node's name with the master")
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: StorageFlags) =>
+      run(async (world) =>
+        (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(flags, world),
+      ),
+    );
 }
 
 function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
@@ -206,62 +223,17 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
 
 function addServe(program: Command, run: Run): void {
   const serve = program.command("serve").description("what the containers run");
-  for (const name of ["pinning-api", "webui"] as const) {
+  const services = {
+    "pinning-api": "the IPFS pinning service API",
+    webui: "the storage API and the billing crons",
+    ingest: "the verified ingest of blocks",
+  } as const;
+  for (const name of ["pinning-api", "webui", "ingest"] as const) {
     serve
       .command(name)
-      .description(
-        name === "webui" ? "the storage API and the billing crons" : "the IPFS pinning service API",
-      )
+      .description(services[name])
       .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "finish"));
   }
-}
-
-async function runVerb(
-  verb: Verb,
-  {
-    process,
-    version,
-    onSignal,
-  }: { readonly process: NodeJS.Process; readonly version: string; readonly onSignal: OnSignal },
-): Promise<number> {
-  const stopping = new AbortController();
-  const world = await createWorld(process, version, {
-    json: process.argv.includes("--json"),
-    stop: stopping.signal,
-  });
-  const stop = (signal: "SIGINT" | "SIGTERM"): void => {
-    stopping.abort();
-    if (onSignal === "finish") return;
-    process.exitCode = signal === "SIGINT" ? 130 : 143;
-    world.reporter.note(
-      `\nStopped by ${signal}. What was begun may be half done; running again is safe and goes on from there.`,
-    );
-    process.exit();
-  };
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
-  try {
-    return EXIT_CODES[await verb(world)];
-  } catch (thrown) {
-    const error = thrown instanceof OperatorError ? thrown : asBug(thrown);
-    await world.reporter.close();
-    world.reporter.error(error, EXIT_CODES[error.exit]);
-    return EXIT_CODES[error.exit];
-  } finally {
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
-  }
-}
-
-function asBug(thrown: unknown): OperatorError {
-  return new OperatorError({
-    exit: "bug",
-    what: `This is a bug in fula-node: ${messageOf(thrown)}.`,
-    why: thrown instanceof Error ? (thrown.stack ?? "no stack") : "no stack",
-    remedy: "Please report it with these lines. Running again is safe.",
-    changed: "unknown; the journal in the base directory tells what was begun.",
-    cause: thrown,
-  });
 }
 
 function collect(value: string, previous: readonly string[]): readonly string[] {

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { World } from "./commands/world.ts";
 import { OperatorError } from "./errors.ts";
+import { openNodesClient, parseNodeIdentity } from "./host/announcer.ts";
 import { openAlertLog } from "./host/alert-log.ts";
 import { openCluster } from "./host/cluster.ts";
 import { createHost } from "./host/create-host.ts";
@@ -45,10 +46,13 @@ export async function createWorld(
     openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
     readSigningKey,
+    parseNodeIdentity,
+    openNodesClient: (url) => openNodesClient(url),
     parseVerifyingKey,
     readStdin: () => readAll(process.stdin),
     readVerifyingKey,
     openPool: openPostgresPool,
+    openIngestHands: async (target) => (await import("./host/ingest-hands.ts")).openIngestHands(target),
     stop,
   };
 }

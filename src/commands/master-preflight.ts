@@ -1,4 +1,4 @@
-import { OperatorError, type Problem } from "../errors.ts";
+import type { Problem } from "../errors.ts";
 import type { Container } from "../host/engine.ts";
 import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Ownership, PortNeed } from "../model/ports.ts";
@@ -9,12 +9,14 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import { type PreflightProblem, runPreflight } from "../preflight/run.ts";
+import { runPreflight } from "../preflight/run.ts";
 import { isDatabaseElsewhere } from "../steps/master-context.ts";
 import { askWriter } from "../steps/writer-answer.ts";
+import { reportPreflight } from "./preflight-report.ts";
 import type { World } from "./world.ts";
 
-const WRITER_PORTS: readonly PortNeed[] = [
+/** What kubo and ipfs-cluster listen on, be they a writer's or a storage node's. */
+export const WRITER_PORTS: readonly PortNeed[] = [
   { port: 4001, address: "0.0.0.0", purpose: "kubo's swarm" },
   { port: 5001, address: "127.0.0.1", purpose: "kubo's RPC" },
   { port: 8080, address: "127.0.0.1", purpose: "kubo's HTTP gateway" },
@@ -34,10 +36,10 @@ export async function checkMaster(options: {
   readonly problems: readonly Problem[];
 }): Promise<void> {
   const { world, layout, settings, ignored, problems } = options;
-  const { host, reporter } = world;
+  const { host } = world;
   const [installed, image, ports] = await Promise.all([
     host.files.stat(layout.cliCurrent),
-    host.docker.image(`fula-node:${world.version}`),
+    host.system.uid() === 0 ? host.docker.image(`fula-node:${world.version}`) : null,
     neededPorts(world, settings),
   ]);
   const found = await runPreflight(
@@ -54,29 +56,7 @@ export async function checkMaster(options: {
     },
     ignored,
   );
-  for (const { severity, check, what, remedy } of found) {
-    if (severity === "warning") reporter.listen({ type: "warning", text: `${check}: ${what} ${remedy}` });
-  }
-  refuse(
-    found.filter(({ severity }) => severity === "failure"),
-    problems,
-  );
-}
-
-function refuse(failures: readonly PreflightProblem[], problems: readonly Problem[]): void {
-  if (failures.length + problems.length === 0) return;
-  const listed = failures.map(({ check, what, why, remedy }) => ({
-    subject: check,
-    what: why === undefined ? what : `${what} ${why}`,
-    remedy,
-  }));
-  const count = failures.length + problems.length;
-  throw new OperatorError({
-    exit: failures.length > 0 ? "preflight" : "settings",
-    what: `${count === 1 ? "One thing is" : `${count} things are`} in the way.`,
-    remedy: "Mend what is listed, then run again.",
-    problems: [...listed, ...problems],
-  });
+  reportPreflight(world, found, problems);
 }
 
 async function neededPorts({ host }: World, settings: Settings): Promise<readonly PortNeed[]> {

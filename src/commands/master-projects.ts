@@ -1,20 +1,18 @@
 import type { HostReader } from "../host/host.ts";
 import {
   MASTER_FRAGMENTS,
-  parseFragment,
   renderMaster,
   renderWriter,
   supportsStartInterval,
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
-  type Fragments,
 } from "../model/compose.ts";
 import { parse } from "yaml";
-import { OperatorError } from "../errors.ts";
 import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Settings } from "../model/settings.ts";
 import type { Project } from "../steps/compose-services.ts";
 import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import { readFragments, readShipped } from "./shipped.ts";
 
 const DATA_PATH = "/var/lib/postgresql/data";
 
@@ -52,30 +50,25 @@ export async function renderProjects(options: {
   const { host, packageDir, layout, settings, version, hash, volume } = options;
   const engine = await host.docker.version();
   const common = { version, hash, startInterval: supportsStartInterval(engine?.apiVersion ?? null) };
-  const shipped = async (name: string): Promise<string> =>
-    await readShipped(host, `${packageDir}/compose/${name}`);
-  const fragments = async <Name extends string>(names: readonly Name[]): Promise<Fragments<Name>> => {
-    const parsed = await Promise.all(
-      names.map(async (name) => [name, parseFragment(await shipped(`${name}.yml`))] as const),
-    );
-    return Object.fromEntries(parsed) as Fragments<Name>;
-  };
   const scripts = {
-    kubo: await shipped(WRITER_SCRIPTS.kubo),
-    "ipfs-cluster": await shipped(WRITER_SCRIPTS["ipfs-cluster"]),
+    kubo: await readShipped(host, packageDir, WRITER_SCRIPTS.kubo),
+    "ipfs-cluster": await readShipped(host, packageDir, WRITER_SCRIPTS["ipfs-cluster"]),
   };
   const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
   const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
   return {
     master: {
-      ...renderMaster(await fragments(MASTER_FRAGMENTS), { ...common, postgres: elsewhere ? null : volume }),
+      ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {
+        ...common,
+        postgres: elsewhere ? null : volume,
+      }),
       name: NAMES.masterProject,
       directory: layout.baseDir,
       file: layout.composeFile,
       scripts: [],
     },
     writer: {
-      ...renderWriter(await fragments(WRITER_FRAGMENTS), { ...common, scripts }),
+      ...renderWriter(await readFragments(host, packageDir, WRITER_FRAGMENTS), { ...common, scripts }),
       name: NAMES.writerProject,
       directory: writerDir,
       file: `${writerDir}/docker-compose.yml`,
@@ -85,16 +78,6 @@ export async function renderProjects(options: {
       ],
     },
   };
-}
-
-async function readShipped(host: HostReader, path: string): Promise<string> {
-  const text = await host.files.readText(path);
-  if (text !== null) return text;
-  throw new OperatorError({
-    exit: "integrity",
-    what: `The package is incomplete: ${path} is missing.`,
-    remedy: "Install fula-node again.",
-  });
 }
 
 /** The volume that a compose file of ours names; null for a file that we can't read or that names none. */

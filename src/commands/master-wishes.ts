@@ -1,12 +1,14 @@
 import { OperatorError, type Problem } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
 import { NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Settings } from "../model/settings.ts";
 import { isDatabaseElsewhere } from "../steps/master-context.ts";
 import type { JoinFlags } from "./join-flags.ts";
 import { checkMaster } from "./master-preflight.ts";
-import { parseAssignments, readMasterSettings } from "./master-settings-source.ts";
+import { readMasterSettings } from "./master-settings-source.ts";
 import { lookUpPool } from "./pool-lookup.ts";
 import { prepareMaster } from "./prepare-master.ts";
+import { parseAssignments } from "./settings-source.ts";
 import type { Questions, World } from "./world.ts";
 
 /** What a person answered. */
@@ -47,13 +49,9 @@ async function askMissing(
   settings: Settings,
 ): Promise<Answers | null> {
   const { host, questions } = world;
-  if (questions === null || flags.dryRun) return null;
+  if (questions === null || flags.dryRun || host.system.uid() !== 0) return null;
   const provisionWriter = flags.provisionWriter || (await askForWriter(world, questions, layout, settings));
-  if (
-    !provisionWriter ||
-    settings.has("CLUSTERNAME") ||
-    (await host.docker.container(NAMES.cluster)) !== null
-  ) {
+  if (!provisionWriter || settings.has("CLUSTERNAME") || (await hasClusterContainer(host))) {
     return { provisionWriter, settings: new Map() };
   }
   const name = await questions.text("Name of the pool (every node of a pool has the same)", "fula");
@@ -109,11 +107,7 @@ async function requiredProblems(
   provisionWriter: boolean,
 ): Promise<readonly Problem[]> {
   const problems: Problem[] = [];
-  if (
-    provisionWriter &&
-    !settings.has("CLUSTERNAME") &&
-    (await host.docker.container(NAMES.cluster)) === null
-  ) {
+  if (provisionWriter && !settings.has("CLUSTERNAME") && !(await hasClusterContainer(host))) {
     problems.push({
       subject: "CLUSTERNAME",
       what: "CLUSTERNAME is missing: a writer made here needs its pool's name.",
@@ -128,4 +122,9 @@ async function requiredProblems(
     });
   }
   return problems;
+}
+
+/** Without root Docker lets nobody look: then none is seen, and preflight refuses with all that is wrong. */
+async function hasClusterContainer(host: HostReader): Promise<boolean> {
+  return host.system.uid() === 0 && (await host.docker.container(NAMES.cluster)) !== null;
 }

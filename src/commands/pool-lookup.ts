@@ -6,11 +6,19 @@ const TIMEOUT_MS = 15_000;
 
 /**
  * Asks the pool API. Whoever answers there decides whom a node obeys, so plain http is refused for any
- * host but this one. Throws `settings` for a bad address, `unavailable` where there is no usable answer.
+ * host but this one, unless the operator allows it. Throws `settings` for a bad address, `unavailable` where there is no usable answer.
  */
-export async function lookUpPool(http: HttpReader, url: string): Promise<Pool> {
+export async function lookUpPool(
+  http: HttpReader,
+  url: string,
+  options: { readonly allowHttp: boolean } = { allowHttp: false },
+): Promise<Pool> {
   const { protocol, hostname } = new URL(url);
-  if (protocol !== "https:" && !["127.0.0.1", "localhost", "[::1]"].includes(hostname)) {
+  if (
+    !options.allowHttp &&
+    protocol !== "https:" &&
+    !["127.0.0.1", "localhost", "[::1]"].includes(hostname)
+  ) {
     throw new OperatorError({
       exit: "settings",
       what: `POOL_API is ${url}: plain http to another host.`,

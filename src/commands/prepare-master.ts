@@ -1,8 +1,9 @@
 import type { AnyStep } from "../engine/step.ts";
+import { withClusterSecret } from "../model/cluster-secret.ts";
 import type { MasterLayout } from "../model/master-layout.ts";
 import { MASTER_RECOVERABLE } from "../model/master-recovery.ts";
 import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import type { Setting, Settings } from "../model/settings.ts";
+import type { Settings } from "../model/settings.ts";
 import type { MasterContext } from "../steps/master-context.ts";
 import { masterSteps } from "../steps/master.ts";
 import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
@@ -24,7 +25,7 @@ export async function prepareMaster(
     ...wishes,
     specs: MASTER_SETTINGS,
     recoverable: MASTER_RECOVERABLE,
-    settings: deriveSecret(wishes.settings, hash),
+    settings: withClusterSecret(wishes.settings, hash),
     version,
     packageDir,
     nodePath,
@@ -33,12 +34,4 @@ export async function prepareMaster(
   };
   const projects = await renderProjects({ host, ...context, volume });
   return { steps: masterSteps(context, projects), context };
-}
-
-/** The pool's secret follows from its name, as upstream has it, unless one is given. */
-function deriveSecret(settings: Settings, hash: (text: string) => string): Settings {
-  const name = settings.get("CLUSTERNAME");
-  if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;
-  const derived: Setting = { value: hash(name.value), origin: "default" };
-  return new Map([...settings, ["CLUSTER_SECRET", derived]]);
 }

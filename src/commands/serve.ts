@@ -2,9 +2,15 @@ import type { PoolSettings } from "../model/service-settings.ts";
 import type { World, VerbExit } from "./world.ts";
 
 /** `serve NAME`: runs one service until it is told to stop; what the containers run. */
-export async function serve(name: "pinning-api" | "webui", world: World): Promise<VerbExit> {
+export async function serve(name: "pinning-api" | "webui" | "ingest", world: World): Promise<VerbExit> {
   const { environment, host, stop, version } = world;
   const log = (line: string): void => world.reporter.note(`${host.clock.now().toISOString()} ${line}`);
+  if (name === "ingest") {
+    const settings = (await import("../model/ingest-settings.ts")).readIngestSettings(environment);
+    const hands = { ...(await world.openIngestHands(settings)), http: host.http, stop, log, version };
+    await (await import("../services/ingest.ts")).serveIngest(settings, hands);
+    return "ok";
+  }
   const applicationName = `fula-node ${name}`;
   const hands = (pool: PoolSettings) => ({
     pool: world.openPool(pool, { applicationName, log }),

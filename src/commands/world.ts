@@ -1,6 +1,8 @@
 import type { AlertLog } from "../host/alert-log.ts";
+import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
 import type { Cluster, ClusterTarget } from "../host/cluster.ts";
 import type { Host } from "../host/host.ts";
+import type { openIngestHands } from "../host/ingest-hands.ts";
 import type { Lock, LockHolder } from "../host/lock.ts";
 import type { openPostgresPool } from "../host/postgres-pool.ts";
 import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
@@ -40,10 +42,14 @@ export interface World {
   openWorkspace(): PinsetWorkspace;
   openAlerts(path: string): AlertLog;
   openPool: typeof openPostgresPool;
+  openIngestHands: typeof openIngestHands;
   /** Aborted when the process is told to stop. */
   readonly stop: AbortSignal;
   /** Standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
+  /** See host/announcer.ts. */
+  parseNodeIdentity(text: string, path: string): NodeIdentity;
+  openNodesClient(storageApiUrl: string): NodesClient;
   parseVerifyingKey(pem: string, path: string): VerifyingKey;
   readSigningKey(path: string): Promise<SigningKey>;
   /** The first of these that exists, public or private. */

@@ -4,7 +4,7 @@ import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { OperatorError, messageOf } from "../errors.ts";
-import { snapshotFiles } from "../model/manifest.ts";
+import { snapshotFiles } from "../model/snapshot-files.ts";
 import { BodyWriter } from "./snapshot-body.ts";
 import { listSnapshotFiles } from "./snapshot-file.ts";
 import type { SnapshotFile } from "./snapshot-file.ts";

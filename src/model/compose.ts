@@ -10,6 +10,7 @@ import {
 } from "./compose-document.ts";
 import { type Hash, withLabels } from "./compose-labels.ts";
 import { NAMES } from "./master-layout.ts";
+import { STORAGE_NAMES } from "./storage-layout.ts";
 import { isAtLeast } from "./version.ts";
 
 /** The fragments of a master's compose file: `compose/NAME.yml` of the package, in the order of the file. */
@@ -18,9 +19,12 @@ export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", 
 /** The fragments of a writer's compose file. */
 export const WRITER_FRAGMENTS = ["kubo", "ipfs-cluster"] as const;
 
+/** The fragments of a storage node's compose file. */
+export const STORAGE_FRAGMENTS = ["storage-kubo", "storage-cluster", "ingest"] as const;
+
 /**
- * The scripts that a writer's containers run, by service: `compose/NAME` of the package. They belong
- * beside the writer's compose file, 0755, before its containers start.
+ * The scripts that kubo's and ipfs-cluster's containers run, by service: `compose/NAME` of the package. They
+ * belong beside the compose file, 0755, before the containers start.
  */
 export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-start.sh" } as const;
 
@@ -43,6 +47,12 @@ export interface MasterOptions extends RenderOptions {
    * `external` is for a volume that was there before us: Compose then never makes, relabels or removes it.
    */
   readonly postgres: { readonly volume: string; readonly external: boolean } | null;
+}
+
+/** What is special about a storage node. */
+export interface StorageOptions extends WriterOptions {
+  /** The volumes, by their keys, that were there before us: Compose never makes, relabels or removes them. */
+  readonly external: Readonly<Record<string, string>>;
 }
 
 /** What is special about a writer. */
@@ -84,6 +94,22 @@ export function renderWriter(
     WRITER_FRAGMENTS.map((name) => fragments[name]),
   );
   return finish(merged, options, options.scripts);
+}
+
+/** A storage node's compose file: kubo, the follower and the ingest, their data on named volumes. */
+export function renderStorage(
+  fragments: Fragments<(typeof STORAGE_FRAGMENTS)[number]>,
+  options: StorageOptions,
+): Rendered {
+  const merged = merge(
+    STORAGE_NAMES.project,
+    STORAGE_FRAGMENTS.map((name) => fragments[name]),
+  );
+  const external = Object.entries(options.external).map(
+    ([key, name]) => [key, { external: true, name }] as const,
+  );
+  const volumes = { ...mapAt(merged, "volumes"), ...Object.fromEntries(external) };
+  return finish({ ...merged, volumes }, options, options.scripts);
 }
 
 /** Reads one fragment. Throws TypeError for one without services: the package is broken then. */

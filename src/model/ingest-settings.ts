@@ -34,7 +34,7 @@ export function readIngestSettings(environment: Environment): IngestSettings {
   const given = Object.fromEntries(
     Object.entries(environment).filter(([, value]) => value !== undefined && value !== ""),
   );
-  const parsed = SHAPE.safeParse(given);
+  const parsed = shapeFor(given["NODE_ENV"] === "production").safeParse(given);
   if (!parsed.success) throw refuse(parsed.error);
   const values = parsed.data;
   return {
@@ -69,12 +69,15 @@ const positive = (byDefault: number, most: number) =>
     )
     .transform((text) => (Number(text) > 0 ? Number(text) : byDefault));
 
-const SHAPE = z
-  .object({
+const PRODUCTION_AUTH = z.literal("0", "must not be set in production: anybody could fill this node's disk");
+const ANY_AUTH = z.enum(["0", "1"], "must be 0 or 1");
+
+function shapeFor(production: boolean) {
+  return z.object({
     INGEST_PORT: z
       .string()
       .default("3601")
-      .refine((text) => /^[0-9]{1,5}$/.test(text) && Number(text) <= 65_535, "must be a TCP port")
+      .refine((text) => /^[1-9][0-9]{0,4}$/.test(text) && Number(text) <= 65_535, "must be a TCP port")
       .transform(Number),
     INGEST_BIND: z.string().default("0.0.0.0"),
     KUBO_API: z.string().default("http://127.0.0.1:5001").pipe(url),
@@ -82,13 +85,9 @@ const SHAPE = z
     INGEST_QUOTA_MODE: z.enum(["strict", "open"], "must be strict or open").default("strict"),
     INGEST_MAX_BLOCK_BYTES: positive(DEFAULT_BLOCK_BYTES, MOST_BLOCK_BYTES),
     INGEST_MAX_CONCURRENT: positive(DEFAULT_CONCURRENT, MOST_CONCURRENT),
-    INGEST_NO_AUTH: z.enum(["0", "1"], "must be 0 or 1").default("0"),
-    NODE_ENV: z.string().optional(),
-  })
-  .refine((values) => !(values.INGEST_NO_AUTH === "1" && values.NODE_ENV === "production"), {
-    path: ["INGEST_NO_AUTH"],
-    message: "must not be 1 in production: anybody could fill this node's disk",
+    INGEST_NO_AUTH: (production ? PRODUCTION_AUTH : ANY_AUTH).default("0"),
   });
+}
 
 function refuse({ issues }: z.ZodError): OperatorError {
   return new OperatorError({

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 
 /** What a manifest calls its own format. */
@@ -81,15 +81,6 @@ export function snapshotName(at: Date): string {
     .toISOString()
     .replace(/\.\d{3}Z$/, "Z")
     .replace(/[-:]/g, "")}`;
-}
-
-/** The files of one snapshot, by what they hold. */
-export function snapshotFiles(name: string): {
-  readonly body: string;
-  readonly manifest: string;
-  readonly signature: string;
-} {
-  return { body: `${name}.ndjson.gz`, manifest: `${name}.manifest.json`, signature: `${name}.manifest.sig` };
 }
 
 function notAManifest(file: string, why: string, cause?: unknown): OperatorError {

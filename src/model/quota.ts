@@ -4,16 +4,18 @@ export type QuotaMode = "strict" | "open";
 /** What the storage API says of a token's owner. */
 export type QuotaVerdict = "allow" | "deny" | "unknown";
 
-/** What the storage API answered, or null where nothing came in time. `body`: the JSON, or null where it is none. */
-export type StorageAnswer = { readonly status: number; readonly body: unknown } | null;
+/** What the storage API answered. `body`: the JSON, or null where it is none. */
+export interface StorageAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
 
 /** Whether a block may be stored; `why` is for the client. */
 export type QuotaDecision = { readonly allowed: true } | { readonly allowed: false; readonly why: string };
 
 /** Reads `GET /api/v1/storage`: only a 200 with a boolean `canUpload` says anything (functionland/fula-ota, docker/fula-ingest). */
-export function readStorageAnswer(answer: StorageAnswer): QuotaVerdict {
-  if (answer?.status !== 200) return "unknown";
-  const { body } = answer;
+export function readStorageAnswer({ status, body }: StorageAnswer): QuotaVerdict {
+  if (status !== 200) return "unknown";
   const canUpload = typeof body === "object" && body !== null && "canUpload" in body ? body.canUpload : null;
   if (typeof canUpload !== "boolean") return "unknown";
   return canUpload ? "allow" : "deny";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 
 const nodesSchema = z.object({

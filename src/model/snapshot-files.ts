@@ -1,5 +1,3 @@
-import { snapshotFiles } from "./manifest.ts";
-
 /** Which files make up a snapshot, by their base names. */
 export interface SnapshotParts {
   /** `ours`: signed manifest and compressed body; `upstream`: one JSON file, signed itself (functionland/fula-ota). */
@@ -29,6 +27,15 @@ export function findSnapshots(fileNames: readonly string[]): readonly SnapshotPa
     found.set(`${parts.layout} ${parts.name}`, parts);
   }
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The files of one snapshot, by what they hold. */
+export function snapshotFiles(name: string): {
+  readonly body: string;
+  readonly manifest: string;
+  readonly signature: string;
+} {
+  return { body: `${name}.ndjson.gz`, manifest: `${name}.manifest.json`, signature: `${name}.manifest.sig` };
 }
 
 function ourParts(name: string): SnapshotParts {

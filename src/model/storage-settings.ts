@@ -1,6 +1,6 @@
 import { isNodeName } from "./node-name.ts";
 import { RULES, type Rule } from "./rule.ts";
-import type { Settings, SettingSpec } from "./settings.ts";
+import type { SettingSpec } from "./settings.ts";
 import { STORAGE_SIZE_RULE } from "./storage-size.ts";
 
 const nodeName: Rule = {
@@ -121,11 +121,4 @@ export function nodeNameOf(hostname: string): string | null {
     .slice(0, 64)
     .replaceAll(/^-+|-+$/g, "");
   return isNodeName(name) ? name : null;
-}
-
-/** The pool's secret follows from its name, as upstream has it, unless one is given. */
-export function withClusterSecret(settings: Settings, hash: (text: string) => string): Settings {
-  const name = settings.get("CLUSTERNAME");
-  if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;
-  return new Map([...settings, ["CLUSTER_SECRET", { value: hash(name.value), origin: "default" }]]);
 }

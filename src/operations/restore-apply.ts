@@ -70,7 +70,7 @@ class Sender {
   #pinned = 0;
   #failed = 0;
   #most = 0;
-  #lastShown = 0;
+  #lastShown = performance.now();
   #wake: (() => void) | null = null;
   #broken: unknown = null;
 

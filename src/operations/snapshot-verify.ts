@@ -39,7 +39,7 @@ export async function verifySnapshot(
   const order = hands.order.get(file.name) ?? { state: "gap", why: null };
   if (order.state === "broken")
     throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
-  const reading = await readWhole(file, manifest);
+  const reading = await readWhole(file);
   checkBody(file, manifest, reading);
   const { sha256, sizeBytes, count } = reading;
   return { file, manifest, count, sizeBytes, sha256, keyId: key.id, order };
@@ -97,14 +97,14 @@ export function judgeNeighbours(
 }
 
 /** A body that can't be unpacked is told as what it most likely is: not the one that was signed. */
-async function readWhole(file: SnapshotFile, manifest: Manifest): Promise<BodyReading> {
+async function readWhole(file: SnapshotFile): Promise<BodyReading> {
   try {
     return await file.read();
   } catch (thrown) {
     if (!(thrown instanceof OperatorError) || thrown.exit !== "integrity") throw thrown;
     throw new OperatorError({
       exit: "integrity",
-      what: `${file.bodyFile} is not the one that was signed (sha256 ${manifest.body.sha256}): ${thrown.what}`,
+      what: `${file.bodyFile} is not the one that was signed. ${thrown.what}`,
       remedy: REMEDY,
       cause: thrown,
     });

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareCompose } from "../model/compose.ts";
-import { keptName, writeCompose, type Project } from "./compose-services.ts";
+import { keptName, staleScripts, writeCompose, type Project } from "./compose-services.ts";
 
 interface Seen {
   readonly text: string | null;
@@ -29,10 +29,16 @@ export function composeFile(
       const seen = { text };
       const verdict = compareCompose(text, project.text, hash);
       if (verdict.kind === "absent") return { state: "absent", seen, evidence: { [path]: "absent" } };
-      if (verdict.kind === "same") return { state: "ours", seen, evidence: { [path]: "same document" } };
+      const stale = (await staleScripts(host, project)).map((script) => `${script} is missing or differs`);
+      if (verdict.kind === "same") {
+        const evidence = { [path]: "same document" };
+        return stale.length === 0
+          ? { state: "ours", seen, evidence }
+          : { state: "drifted", seen, drift: stale, evidence };
+      }
       if (verdict.kind === "differs") {
         const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, another document" };
-        return { state: "drifted", seen, drift: verdict.differences, evidence };
+        return { state: "drifted", seen, drift: [...verdict.differences, ...stale], evidence };
       }
       const evidence = { [path]: "no marker of ours in its first line" };
       return {
@@ -47,7 +53,7 @@ export function composeFile(
     plan(finding) {
       if (finding.state === "ours") return [];
       const { text } = finding.seen;
-      const keep = text === null ? null : keptName(project, text, hash);
+      const keep = text === null || text === project.text ? null : keptName(project, text, hash);
       return [
         {
           kind: "write-compose",
@@ -63,7 +69,8 @@ export function composeFile(
     },
 
     async verify(host) {
-      if (compareCompose(await host.files.readText(path), project.text, hash).kind === "same") return;
+      const isWritten = compareCompose(await host.files.readText(path), project.text, hash).kind === "same";
+      if (isWritten && (await staleScripts(host, project)).length === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
         what: `${path} is not as written.`,

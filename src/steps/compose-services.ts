@@ -176,11 +176,12 @@ function judge(service: Service, container: Container | null, wanted: Wanted): S
   });
   if (container === null) return as("absent", "no such container");
   const { labels, status, health, image } = container;
-  if (!isOurs(container)) {
-    const project = labels[PROJECT];
+  const project = labels[PROJECT];
+  if (!isOurs(container) || project !== wanted.project) {
     const home = project === undefined ? "no compose project" : `compose project ${project}`;
     const claimable = project === wanted.project && labels[SERVICE] === service.service;
-    return { ...as("foreign", `image ${image}, ${home}, no label of ours`), claimable };
+    const mark = isOurs(container) ? "another kind of node" : "no label of ours";
+    return { ...as("foreign", `image ${image}, ${home}, ${mark}`), claimable };
   }
   if (status !== "running") return as("stopped", `it is ${status}`);
   if (wanted.hash !== undefined && labels[CONFIG_HASH] !== wanted.hash) {

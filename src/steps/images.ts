@@ -1,7 +1,7 @@
-import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
-import { isDatabaseElsewhere, type MasterContext } from "./master-context.ts";
+import type { Host, HostReader } from "../host/host.ts";
+import type { NodeContext } from "./node-context.ts";
 
 interface Seen {
   readonly missing: readonly string[];
@@ -9,24 +9,16 @@ interface Seen {
 
 type ImagesChange = Change & { readonly kind: "load-images"; readonly archive: string };
 
-/** Images from `--images ARCHIVE`, for a box that reaches no registry; without it, steps pull what they need. */
-export function images({
-  settings,
-  imagesArchive,
-  version,
-  provisionWriter,
-}: MasterContext): StepSpec<Seen, ImagesChange> {
-  const valueOf = (key: string) => settings.get(key)?.value;
-  const image = (key: string) => valueOf(key) ?? "";
-
+/**
+ * Images from `--images ARCHIVE`, for a box that reaches no registry; without it, steps pull what they need.
+ * `wantedImages` tells what this kind of node needs from elsewhere.
+ */
+export function images(
+  { imagesArchive }: NodeContext,
+  wantedImages: (host: HostReader) => Promise<readonly string[]>,
+): StepSpec<Seen, ImagesChange> {
   async function missing(host: HostReader): Promise<readonly string[]> {
-    const service = await host.docker.image(`fula-node:${version}`);
-    const wanted = [
-      ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
-      ...(service === null ? [image("NODE_BASE_IMAGE")] : []),
-      ...(provisionWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
-      ...(image("AUTO_UPDATE") === "true" ? [image("UPDATER_IMAGE")] : []),
-    ];
+    const wanted = await wantedImages(host);
     const present = await Promise.all(wanted.map((reference) => host.docker.image(reference)));
     return wanted.filter((_, index) => present[index] === null);
   }
@@ -62,7 +54,7 @@ export function images({
     },
 
     async apply(change, host, report) {
-      await host.docker.load(change.archive, report);
+      await load(host, change.archive, report);
       const lacking = await missing(host);
       if (lacking.length === 0) return;
       throw new OperatorError({
@@ -82,4 +74,20 @@ export function images({
       });
     },
   };
+}
+
+/** Loads the archive; whatever Docker has against it, the way out is another archive. */
+async function load(host: Host, archive: string, report: Report): Promise<void> {
+  try {
+    await host.docker.load(archive, report);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError) || thrown.remedy !== undefined) throw thrown;
+    throw new OperatorError({
+      exit: thrown.exit,
+      what: thrown.what,
+      ...(thrown.why === undefined ? {} : { why: thrown.why }),
+      remedy: `If there is room on the disk, ${archive} is damaged, or not what \`docker save\` wrote: make it again, then run again.`,
+      cause: thrown,
+    });
+  }
 }

@@ -10,6 +10,7 @@ import { flags } from "./flags.ts";
 import { guardDatabase } from "./live-data.ts";
 import { images } from "./images.ts";
 import type { MasterContext } from "./master-context.ts";
+import { masterImages } from "./master-images.ts";
 import { migrations } from "./migrations.ts";
 import { postgres } from "./postgres.ts";
 import { serviceImage } from "./service-image.ts";
@@ -28,7 +29,7 @@ export function masterSteps(
     docker,
     cli(context),
     envFile(context, guardDatabase(context)),
-    images(context),
+    images(context, (host) => masterImages(host, context)),
     writer(context, projects.writer),
     serviceImage(context),
     composeFile(projects.master, context.hash),

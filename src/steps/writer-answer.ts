@@ -15,22 +15,24 @@ export interface WriterAnswer {
 const TIMEOUT_MS = 5000;
 const COUNT_TIMEOUT_MS = 2000;
 
-/** Asks both over their REST APIs. */
+/** Asks both over their REST APIs; one without a usable address counts as silent. */
 export async function askWriter(host: HostReader, values: Values): Promise<WriterAnswer> {
   const [kuboAddress, clusterAddress] = [
     values("IPFS_API_ADDR") ?? "",
     values("IPFS_CLUSTER_API_ADDR") ?? "",
   ];
   const basicAuth = values("CLUSTER_BASIC_AUTH");
+  const [kuboUrl, clusterUrl] = [multiaddrToUrl(kuboAddress), multiaddrToUrl(clusterAddress)];
   const [kubo, cluster] = await Promise.all([
-    host.http.json(`${multiaddrToUrl(kuboAddress) ?? ""}/api/v0/id`, {
-      method: "POST",
-      timeoutMs: TIMEOUT_MS,
-    }),
-    host.http.json(`${multiaddrToUrl(clusterAddress) ?? ""}/id`, {
-      timeoutMs: TIMEOUT_MS,
-      ...(basicAuth === undefined ? {} : { basicAuth }),
-    }),
+    kuboUrl === null
+      ? null
+      : host.http.json(`${kuboUrl}/api/v0/id`, { method: "POST", timeoutMs: TIMEOUT_MS }),
+    clusterUrl === null
+      ? null
+      : host.http.json(`${clusterUrl}/id`, {
+          timeoutMs: TIMEOUT_MS,
+          ...(basicAuth === undefined ? {} : { basicAuth }),
+        }),
   ]);
   const kuboId = textAt(kubo?.body, "ID");
   const clusterId = textAt(cluster?.body, "id");

@@ -49,7 +49,7 @@ export const benches: readonly Bench[] = [
           {
             name: "whole join, images there",
             what: `${FIRST_JOIN.join(" ")}, fresh state, every image on the box`,
-            against: "compose up -d --wait, twice; psql",
+            against: "compose up --wait x2, then psql",
             unit: "ms",
             target: { of: "ratio", bound: "at most", value: 1.3 },
             ...pairs,

@@ -4,13 +4,23 @@ import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
 import { benches as noop } from "./noop.ts";
 import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
+import { benches as restore } from "./restore.ts";
+import { benches as snapshot } from "./snapshot.ts";
 import { benches as tarball } from "./tarball.ts";
 import { benches as version } from "./version.ts";
 
 // npm run bench [-- [--json FILE] [NAME...]]: a table, and the same as JSON. A target that is missed is told,
 // and fails nothing; a bench that can't run makes the exit code 1.
 
-const BENCHES: readonly Bench[] = [...version, ...tarball, ...migrations, ...noop, ...join];
+const BENCHES: readonly Bench[] = [
+  ...version,
+  ...tarball,
+  ...migrations,
+  ...noop,
+  ...join,
+  ...snapshot,
+  ...restore,
+];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -41,17 +41,6 @@ export async function measure(
   return { seconds: (performance.now() - started) / 1000, peakMiB: peakKiB / 1024, stdout };
 }
 
-/** Seconds of several runs for people: `min median max`. */
-export function spread(values: readonly number[]): string {
-  const sorted = values.toSorted((a, b) => a - b);
-  return [sorted[0], median(sorted), sorted.at(-1)].map((value) => (value ?? 0).toFixed(2)).join(" / ");
-}
-
-/** The middle one. */
-export function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-}
-
 /** The generated cluster in its own process. */
 export async function startServer(
   pins: number,

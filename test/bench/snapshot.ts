@@ -1,75 +1,136 @@
-import { fulaNode, makeBase, measure, median, spread, startServer } from "./snapshot-measure.ts";
+import { apiPin } from "../support/cluster-double.ts";
+import { cidOf } from "../support/cids.ts";
+import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
+import type { Bench, Measurement } from "./report.ts";
+import { fulaNode, makeBase, measure, startServer } from "./snapshot-measure.ts";
 import type { Measured } from "./snapshot-measure.ts";
 
-/** One measured pair, ours and the anchor's, run by turns. */
-interface Row {
-  readonly what: string;
-  readonly ours: readonly Measured[];
-  readonly anchor: readonly number[];
-  readonly bound: number;
-}
-
+/** Lines a second of the generated /allocations: what a real ipfs-cluster 1.1.6 gives on a machine like this. */
+const PACE = 100_000;
+const REAL_PINS = 50_000;
 const MEMORY_MIB = 200;
 
-/**
- * `take`, `verify` and `sweep` against their anchors: curl of the same listings, and sha256sum with
- * gzip -dc of the same body. Gives false where a bound is passed. `pace`: see snapshot-server.ts.
- */
-export async function benchSnapshots(pins: number, pace: number, runs: number): Promise<boolean> {
-  const server = await startServer(pins, pace);
+/** take, verify and sweep against curl of the same lists, and sha256sum with gzip of the same body. */
+export const benches: readonly Bench[] = [
+  {
+    name: "snapshot",
+    run: async () => {
+      const server = await startServer(1_000_000, PACE);
+      try {
+        return await measureVerbs(server.url, "1000000 pins", 5);
+      } finally {
+        server.stop();
+      }
+    },
+  },
+  { name: "snapshot-5m", run: measureMemory },
+  {
+    name: "snapshot-real",
+    run: async () => {
+      const programs = await findPrograms();
+      if (typeof programs === "string") throw new Error(programs);
+      const pinset = Array.from({ length: REAL_PINS }, (_, index) => {
+        const metadata = { owner: `user-${index % 1000}` };
+        return `${JSON.stringify(apiPin({ cid: cidOf(`bench ${index}`), name: `file-${index}`, metadata }))}\n`;
+      }).join("");
+      const real = await startRealCluster(programs, { peers: 1, pinset });
+      try {
+        return await measureVerbs(real.peers[0]?.apiUrl ?? "", `${REAL_PINS} pins, real ipfs-cluster`, 7);
+      } finally {
+        await real.stop();
+      }
+    },
+  },
+];
+
+/** Peak memory where pins come as fast as they can; a restore has both sides to compare, and nothing to send. */
+async function measureMemory(): Promise<readonly Measurement[]> {
+  const server = await startServer(5_000_000, 0);
   const base = makeBase(server.url);
   const at = ["--base-dir", base.dir, "--json"];
-  const curl = async (path: string): Promise<number> =>
-    (await measure("curl", ["-sf", "-o", "/dev/null", `${server.url}${path}`])).seconds;
   try {
-    const take: Measured[] = [];
-    const takeAnchor: number[] = [];
-    let body = "";
-    for (let run = 0; run < runs; run++) {
-      takeAnchor.push(await curl("/allocations"));
-      const taken = await fulaNode(["snapshot", "take", ...at]);
-      take.push(taken);
-      body = (JSON.parse(taken.stdout) as { file: string }).file;
-    }
-    const verify: Measured[] = [];
-    const verifyAnchor: number[] = [];
-    for (let run = 0; run < runs; run++) {
-      const hashed = await measure("sha256sum", [body]);
-      const unpacked = await measure("sh", ["-c", `gzip -dc ${body} >/dev/null`]);
-      verifyAnchor.push(hashed.seconds + unpacked.seconds);
-      verify.push(await fulaNode(["snapshot", "verify", body, ...at]));
-    }
-    const sweep: Measured[] = [];
-    const sweepAnchor: number[] = [];
-    for (let run = 0; run < runs; run++) {
-      sweepAnchor.push((await curl("/allocations")) + (await curl("/pins")));
-      sweep.push(await fulaNode(["sweep", ...at]));
-    }
-    const title = `${pins} pins, ${pace === 0 ? "unpaced" : `${pace} lines/s`}`;
+    const taken = await fulaNode(["snapshot", "take", ...at]);
+    const { name } = JSON.parse(taken.stdout) as { name: string };
     return [
-      show(title, { what: "take", ours: take, anchor: takeAnchor, bound: 1.25 }),
-      show(title, { what: "verify", ours: verify, anchor: verifyAnchor, bound: 1.3 }),
-      show(title, { what: "sweep", ours: sweep, anchor: sweepAnchor, bound: 1.3 }),
-    ].every(Boolean);
+      peak("take, 5000000 pins", [taken]),
+      peak("verify, 5000000 pins", [await fulaNode(["snapshot", "verify", name, ...at])]),
+      peak("restore --dry-run, 5000000 pins", [
+        await fulaNode(["snapshot", "restore", name, "--dry-run", ...at]),
+      ]),
+      peak("sweep, 5000000 pins", [await fulaNode(["sweep", ...at])]),
+    ];
   } finally {
     base.remove();
     server.stop();
   }
 }
 
-function show(title: string, { what, ours, anchor, bound }: Row): boolean {
-  const seconds = ours.map((run) => run.seconds);
-  const ratio = median(seconds) / median(anchor);
-  const peak = Math.max(...ours.map((run) => run.peakMiB));
-  const holds = ratio <= bound && peak <= MEMORY_MIB;
-  console.log(
-    `${what.padEnd(7)} ${title}: ours ${spread(seconds)} s, anchor ${spread(anchor)} s (min / median / max), ` +
-      `ratio ${ratio.toFixed(2)} (<= ${bound}), peak ${peak.toFixed(0)} MiB (<= ${MEMORY_MIB}): ${holds ? "holds" : "PASSED"}`,
-  );
-  return holds;
+async function measureVerbs(url: string, title: string, rounds: number): Promise<readonly Measurement[]> {
+  const base = makeBase(url);
+  const at = ["--base-dir", base.dir, "--json"];
+  const curl = async (path: string): Promise<number> =>
+    (await measure("curl", ["-sf", "-o", "/dev/null", `${url}${path}`])).seconds;
+  const turns = { take: [] as Turn[], verify: [] as Turn[], sweep: [] as Turn[] };
+  try {
+    for (let round = 0; round < rounds; round++) {
+      const listed = await curl("/allocations");
+      const taken = await fulaNode(["snapshot", "take", ...at]);
+      turns.take.push({ ours: taken, anchor: listed });
+      const body = (JSON.parse(taken.stdout) as { file: string }).file;
+      const hashed = await measure("sha256sum", [body]);
+      const unpacked = await measure("sh", ["-c", `gzip -dc ${body} >/dev/null`]);
+      const verified = await fulaNode(["snapshot", "verify", body, ...at]);
+      turns.verify.push({ ours: verified, anchor: hashed.seconds + unpacked.seconds });
+      const both = (await curl("/allocations")) + (await curl("/pins"));
+      turns.sweep.push({ ours: await fulaNode(["sweep", ...at]), anchor: both });
+    }
+  } finally {
+    base.remove();
+  }
+  return [
+    ...describe(`take, ${title}`, "curl of /allocations", turns.take, 1.25),
+    ...describe(`verify, ${title}`, "sha256sum + gzip -dc", turns.verify, 1.3),
+    ...describe(`sweep, ${title}`, "curl of /allocations and /pins", turns.sweep, 1.3),
+  ];
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) {
-  const [pins = "1000000", pace = "0", runs = "5"] = process.argv.slice(2);
-  if (!(await benchSnapshots(Number(pins), Number(pace), Number(runs)))) process.exitCode = 1;
+interface Turn {
+  readonly ours: Measured;
+  /** Seconds. */
+  readonly anchor: number;
+}
+
+function describe(
+  name: string,
+  against: string,
+  turns: readonly Turn[],
+  bound: number,
+): readonly Measurement[] {
+  return [
+    {
+      name,
+      what: `fula-node ${name}, wall time with the start of node`,
+      against,
+      unit: "ms",
+      ours: turns.map(({ ours }) => ours.seconds * 1000),
+      anchor: turns.map(({ anchor }) => anchor * 1000),
+      target: { of: "ratio", bound: "at most", value: bound },
+    },
+    peak(
+      `peak of ${name}`,
+      turns.map(({ ours }) => ours),
+    ),
+  ];
+}
+
+function peak(name: string, runs: readonly Measured[]): Measurement {
+  return {
+    name,
+    what: `fula-node ${name}, VmHWM`,
+    against: null,
+    unit: "MiB",
+    ours: runs.map(({ peakMiB }) => peakMiB),
+    anchor: [],
+    target: { of: "ours", bound: "at most", value: MEMORY_MIB },
+  };
 }

@@ -253,7 +253,7 @@ describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
     terminal.type("\x03");
     expect(await terminal.ended()).toBe(130);
     expect(terminal.shown()).toMatch(/Stopped by SIGINT.*running again is safe/s);
-    expect((await box.exec("pgrep -f fula-node.js")).stdout).toBe("");
+    expect((await box.exec("pgrep -f '[f]ula-node.js'")).stdout).toBe("");
     expect((await box.exec("ls /opt/fula-master/docker-compose.yml")).exitCode).toBe(2);
     const secrets = await readEnv(box);
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { FIRST_JOIN, fulaNode, installArtifact, TARBALL } from "../support/artifact.ts";
+import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import {
   ALL_HEALTHY,
@@ -12,7 +12,7 @@ import {
   skipped,
   told,
 } from "../support/master-box.ts";
-import { SHIPPED_FILES, until } from "../support/migrations.ts";
+import { SHIPPED_VERSIONS, until } from "../support/migrations.ts";
 
 const IMAGES = [
   "postgres:16-alpine",
@@ -68,7 +68,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
 
   test.each([
     ["no such file", "/root/none.tar", 2, "There is no file /root/none.tar"],
-    ["no archive at all", "/root/fula-node.tgz", 28, "/root/fula-node.tgz"],
+    ["no archive at all", "/root/fula-node.tgz", 29, "/root/fula-node.tgz is damaged"],
   ])("%s: it is named", async (_name, path, exitCode, word) => {
     await box.run("docker image rm -f $(docker image ls -q) || true");
     const result = await fulaNode(box, [...FIRST_JOIN, "--images", path]);
@@ -77,7 +77,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
   });
 
   test("npx from the tarball and the whole archive: a master, without any network", async () => {
-    const npx = `cd /root && npx --yes ${TARBALL} ${FIRST_JOIN.join(" ")} --images ${ARCHIVE}`;
+    const npx = `cd /root && npx --yes ./fula-node.tgz ${FIRST_JOIN.join(" ")} --images ${ARCHIVE}`;
     const journaled = await journaledChanges(box);
     const planned = await box.exec(`${npx} --dry-run --json`);
     expectExit(planned, 20);
@@ -189,7 +189,7 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
       await askFar(
         "SELECT string_agg(version || ' ' || state, ', ' ORDER BY version) FROM fula_node.migrations",
       ),
-    ).toBe(SHIPPED_FILES.map((file) => `${Number.parseInt(file, 10)} applied`).join(", "));
+    ).toBe(SHIPPED_VERSIONS.map((version) => `${version} applied`).join(", "));
     expect((await box.run("curl -sf http://127.0.0.1:6000/health")).stdout).toContain('"status":"ok"');
     expect(await readEnv(box)).toMatchObject({ POSTGRES_HOST: "far-database", POSTGRES_PASSWORD: PASSWORD });
   });

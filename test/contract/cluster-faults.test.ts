@@ -30,6 +30,7 @@ describe("a list that is not complete", () => {
     { fault: { kind: "first-error", message: "boom" }, says: /answered 500.*boom/ },
     { fault: { kind: "stall", afterLines: 20 }, says: /cut off/ },
     { fault: { kind: "stops-listening" }, says: /stopped answering/ },
+    { fault: { kind: "answers-500-afterwards" }, says: /stopped answering/ },
   ];
   test.each(faults)("is refused: $fault", async ({ fault, says }) => {
     double.faults.allocations = fault;
@@ -108,6 +109,59 @@ test("an abort ends what is under way", async () => {
   deadline.abort(new Error("the deadline has passed"));
   await expect(listing).rejects.toMatchObject({ exit: "unavailable" });
   await double.stop();
+});
+
+test("a deadline that passes says so", async () => {
+  const double = await startClusterDouble({ pins: PINS });
+  double.faults.status = { kind: "stall", afterLines: 3 };
+  const cluster = openCluster({ endpoint: double.url, signal: AbortSignal.timeout(200) });
+  await expect(cluster.list("status", () => undefined)).rejects.toMatchObject({ exit: "unavailable" });
+  await expect(cluster.identity()).rejects.toMatchObject({
+    exit: "unavailable",
+    what: expect.stringContaining("deadline has passed"),
+  });
+  cluster.close();
+  await double.stop();
+});
+
+describe("pinning", () => {
+  let double: ClusterDouble;
+  let cluster: Cluster;
+  beforeEach(async () => {
+    double = await startClusterDouble({});
+    cluster = openCluster({ endpoint: double.url });
+  });
+  afterEach(async () => {
+    cluster.close();
+    await double.stop();
+  });
+
+  test("gives what the server says of it, and whether it is only busy", async () => {
+    const cid = cidOf("pin");
+    expect(await cluster.pin(`/pins/${cid}?name=x`)).toEqual({ kind: "done" });
+    expect(double.pins.get(cid)?.["name"]).toBe("x");
+    double.refusals.set(cid, { status: 500, message: "follower mode", times: 1 });
+    const refused = { kind: "refused", status: 500, message: "follower mode", busy: false };
+    expect(await cluster.pin(`/pins/${cid}?name=x`)).toEqual(refused);
+    for (const busy of [
+      { status: 500, message: "batching queue is full" },
+      { status: 503, message: "" },
+      { status: 429, message: "" },
+    ]) {
+      double.refusals.set(cid, { ...busy, times: 1 });
+      expect(await cluster.pin(`/pins/${cid}?name=x`)).toMatchObject({ kind: "refused", busy: true });
+    }
+    double.pinsUntilGone = 0;
+    await expect(cluster.pin(`/pins/${cid}?name=x`)).rejects.toMatchObject({ exit: "unavailable" });
+    double.auth = "operator:secret";
+    await expect(cluster.pin(`/pins/${cid}?name=x`)).rejects.toMatchObject({ exit: "settings" });
+  });
+
+  test("finds out how long a path the server takes, and tells that from one that is gone", async () => {
+    expect([await cluster.takesPath(8000), await cluster.takesPath(8001)]).toEqual([true, false]);
+    const gone = openCluster({ endpoint: "http://127.0.0.1:9" });
+    await expect(gone.takesPath(8000)).rejects.toMatchObject({ exit: "unavailable" });
+  });
 });
 
 const programs = await findPrograms();

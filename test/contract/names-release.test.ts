@@ -103,6 +103,7 @@ describeOnPostgres(
 
       for (const replayed of [at(-60), time])
         await expect(reserve(pool, alice, "berlin", replayed)).rejects.toThrow("NotNewer");
+      expect(await readName(pool, "pool-a", "berlin")).toBeNull();
       await reserve(pool, alice, "berlin", at(-40));
     });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { parseAssignments, readMasterSettings } from "../../src/commands/master-settings-source.ts";
+import { readMasterSettings } from "../../src/commands/master-settings-source.ts";
+import { parseAssignments } from "../../src/commands/settings-source.ts";
 import type { World } from "../../src/commands/world.ts";
 import { OperatorError } from "../../src/errors.ts";
 

@@ -2,7 +2,13 @@ import { describe, expect, test } from "vitest";
 import { readPinLine } from "../../src/model/pin.ts";
 import { alertLine, judgePin, readPinStatus, ruleOf } from "../../src/model/replication.ts";
 import type { PeerClaim, PinStatus } from "../../src/model/replication.ts";
-import { mergeNodes, parseKnownNodes, serialiseKnownNodes } from "../../src/model/replication-nodes.ts";
+import { ReplicationBooks } from "../../src/model/replication-books.ts";
+import {
+  findForgotten,
+  mergeNodes,
+  parseKnownNodes,
+  serialiseKnownNodes,
+} from "../../src/model/replication-nodes.ts";
 
 const NODES = new Set(["m", "a", "b"]);
 
@@ -124,4 +130,50 @@ describe("known nodes", () => {
     expect(parseKnownNodes(serialiseKnownNodes([]), "f")).toEqual([]);
     expect(() => parseKnownNodes("{", "f")).toThrow(/can't be read/);
   });
+});
+
+describe("forgetting", () => {
+  const known = [
+    { id: "12D3a", name: "one" },
+    { id: "12D3b", name: "two" },
+    { id: "12D3c", name: "two" },
+  ].map((node) => ({ ...node, first_seen: "2026-01-01T00:00:00Z", last_seen: "2026-01-01T00:00:00Z" }));
+  test("takes a node by id or name", () => {
+    expect(findForgotten(known, [], ["one", "12D3c"])).toEqual(["12D3a", "12D3c"]);
+  });
+  test.each([["nobody"], ["two"]])("refuses %s", (given) => {
+    expect(() => findForgotten(known, [], [given])).toThrow(expect.objectContaining({ exit: "usage" }));
+  });
+  test("refuses one that is a member still", () => {
+    expect(() => findForgotten(known, [{ id: "12D3a" }], ["one"])).toThrow(/can't be forgotten/);
+  });
+});
+
+test("each pair of a rule and what is said of it is judged once, and as judgePin does", () => {
+  const books = new ReplicationBooks(NODES);
+  const rules = [
+    { min: 0, everywhere: true, allocations: [] },
+    { min: 2, everywhere: false, allocations: ["a", "b"] },
+    { min: 1, everywhere: false, allocations: ["a", "b"] },
+  ];
+  const said = [
+    claims({ m: "pinned", a: "pinned", b: "pinned" }),
+    claims({ a: "pinned" }),
+    claims({ b: "pin_error" }),
+  ];
+  const ruleNumbers = rules.map((rule) => books.rule(rule));
+  const saidNumbers = said.map(({ claims: each }) => books.claims(each));
+  expect(new Set(ruleNumbers).size).toBe(3);
+  expect(rules.map((rule) => books.rule({ ...rule }))).toEqual(ruleNumbers);
+  for (const [index, rule] of rules.entries()) {
+    const number = ruleNumbers[index] as number;
+    expect(books.verdict(number, -1)).toEqual(judgePin(rule, { cid: "", claims: {} }, NODES));
+    for (const [at, status] of said.entries()) {
+      expect(books.verdict(number, saidNumbers[at] as number)).toEqual(judgePin(rule, status, NODES));
+      expect(books.verdict(number, saidNumbers[at] as number)).toBe(
+        books.verdict(number, saidNumbers[at] as number),
+      );
+    }
+  }
+  expect(books.heard()).toEqual(NODES);
 });

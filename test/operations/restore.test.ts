@@ -58,7 +58,7 @@ afterEach(async () => {
 
 async function restore(path: string, over: Partial<RestoreOptions> = {}): Promise<RestoreResult> {
   return restoreSnapshot({
-    snapshot: await verifyPath(path, hands.key),
+    snapshot: over.snapshot ?? (await verifyPath(path, hands.key)),
     cluster,
     workspace: openWorkspace(room),
     clock: hands.clock,

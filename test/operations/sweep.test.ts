@@ -168,6 +168,12 @@ test("what is unpinned or pinned between the two lists raises no alarm", async (
   expect(await run()).toMatchObject({ exit: "ok", pins: 3, alerts: 0 });
 });
 
+test("a suspicious pin that is unpinned before it can be named is not counted", async () => {
+  follower(1).statuses.set(A, "pin_error");
+  double.afterStatus = () => void double.pins.delete(A);
+  expect(await run()).toMatchObject({ exit: "ok", pins: 3, alerts: 0, counts: { failed: 0, healthy: 3 } });
+});
+
 test("first attempts are in progress, repeated ones failed; neither is healthy", async () => {
   follower(1).statuses.set(A, "pinning");
   const result = await run();

@@ -9,6 +9,7 @@ import {
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
 import { SetClock } from "../support/operation-hands.ts";
+import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
@@ -66,6 +67,20 @@ describeOnPostgres(
       const again = await announceName(hands, wishOf(hands));
       expect(await takeBackName(hands, again)).toBe(false);
       expect(await takeBackName(hands, held)).toBe(false);
+      expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
+    });
+
+    test("is not taken back by an attempt that found it its own, even if it had to seed the descriptor again", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target);
+      const hands = handsOf(webui.url);
+      await announceName(hands, wishOf(hands));
+      await sql(target, "DELETE FROM node_descriptors");
+      hands.clock.move(1_000);
+      const found = await announceName(hands, wishOf(hands));
+      expect(found.outcome).toBe("AlreadyOwned");
+
+      expect(await takeBackName(hands, found)).toBe(false);
       expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
     });
 

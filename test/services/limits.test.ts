@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:net";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
 import { clientOf, createRateLimit } from "../../src/services/rate-limit.ts";
 import { readJsonBody } from "../../src/services/request-body.ts";

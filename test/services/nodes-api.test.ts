@@ -220,13 +220,10 @@ describeOnPostgres(
         expect(await list(query)).toMatchObject({ status: 400, body: { code: "bad-page" } });
     });
 
-    test.each(["A", "%FF", "..", "a%2Fb", "a/b", `${"x".repeat(65)}`])(
-      "no node is named %s",
-      async (segment) => {
-        const webui = await startWebui(await postgres.createDatabase());
-        expect((await ask(webui, `${NODES}/${segment}`)).status).toBe(404);
-      },
-    );
+    test.each(["A", "%FF", "..", "a%2Fb", "a/b", "x".repeat(65)])("no node is named %s", async (segment) => {
+      const webui = await startWebui(await postgres.createDatabase());
+      expect((await ask(webui, `${NODES}/${segment}`)).status).toBe(404);
+    });
 
     test("a master without a pool keeps no names", async () => {
       const webui = await startWebui(await postgres.createDatabase(), { pool: null });

@@ -106,7 +106,38 @@ describe("readPinningApiSettings", () => {
 
 describe("readWebuiSettings", () => {
   it("has upstream's defaults", () => {
-    expect(readWebuiSettings(WEBUI)).toMatchObject({ bindHost: "127.0.0.1", port: 3001 });
+    expect(readWebuiSettings(WEBUI)).toMatchObject({
+      bindHost: "127.0.0.1",
+      port: 3001,
+      pricing: { freeTierBytes: 524_288_000, fulaPerGibMonth: 3 },
+      pool: null,
+      namesPerOwner: 5,
+    });
+  });
+
+  it("takes prices, the pool and the quota of names", () => {
+    const given = {
+      FREE_TIER_BYTES: "1000",
+      FULA_PER_GB_MONTH: "0.25",
+      CLUSTERNAME: "pool-a",
+      NODE_NAMES_PER_OWNER: "7",
+    };
+    expect(readWebuiSettings({ ...WEBUI, ...given })).toMatchObject({
+      pricing: { freeTierBytes: 1000, fulaPerGibMonth: 0.25 },
+      pool: "pool-a",
+      namesPerOwner: 7,
+    });
+  });
+
+  it.each([
+    ["FREE_TIER_BYTES", "-1"],
+    ["FULA_PER_GB_MONTH", "cheap"],
+    ["CLUSTERNAME", "a b"],
+    ["NODE_NAMES_PER_OWNER", "0"],
+  ])("refuses %s=%s", (key, value) => {
+    expect(problemsOf(() => readWebuiSettings({ ...WEBUI, [key]: value }))).toEqual([
+      expect.stringContaining(`${key} must be `),
+    ]);
   });
 
   it.each(["JWT_SECRET", "SESSION_SECRET"])("does not start in production without %s", (key) => {

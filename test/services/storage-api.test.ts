@@ -98,7 +98,7 @@ describeOnPostgres(
         "INSERT INTO sessions (session_token, token_hash, user_id) VALUES ($1::text, $1::text, $2)",
         [hash("only-a-session"), USER],
       );
-      const with_ = (authorization: string) => ask(webui, "/api/v1/storage", { headers: { authorization } });
+      const using = (authorization: string) => ask(webui, "/api/v1/storage", { headers: { authorization } });
       const refused = { status: 401, body: { error: expect.stringContaining("API key") as string } };
 
       expect(await ask(webui, "/api/v1/storage")).toMatchObject(refused);
@@ -109,10 +109,10 @@ describeOnPostgres(
         `Bearer ${hash(KEY)}`,
         "Bearer",
       ])
-        expect(await with_(authorization)).toMatchObject(refused);
-      expect((await with_("Bearer x")).headers.get("www-authenticate")).toBe("Bearer");
+        expect(await using(authorization)).toMatchObject(refused);
+      expect((await using("Bearer x")).headers.get("www-authenticate")).toBe("Bearer");
       await sql(target, "UPDATE api_keys SET is_deleted = 1");
-      expect(await with_(`Bearer ${KEY}`)).toMatchObject(refused);
+      expect(await using(`Bearer ${KEY}`)).toMatchObject(refused);
     });
 
     test("notes when a key was used, once in five minutes, and never waits for that", async () => {

@@ -10,11 +10,12 @@ export interface Terminal {
   see(text: string | RegExp, withinMs?: number): Promise<void>;
   /** Types; `\n` is Enter, `\x03` ctrl-C, `\x04` ctrl-D. */
   type(keys: string): void;
-  /** The command's exit code, once it has ended. */
-  ended(): Promise<number>;
+  /** The command's exit code, once it has ended; throws with the screen when it does not end in time. */
+  ended(withinMs?: number): Promise<number>;
 }
 
 const SEEN_DEADLINE_MS = 60_000;
+const ENDED_DEADLINE_MS = 180_000;
 
 /** Runs a command on a terminal of the box; util-linux's script(1) makes one where there is none. */
 export function openTerminal(box: Box, command: string): Terminal {
@@ -56,6 +57,12 @@ export function openTerminal(box: Box, command: string): Terminal {
       }
     },
     type: (keys) => void program.stdin.write(keys),
-    ended: () => exit,
+    async ended(withinMs = ENDED_DEADLINE_MS) {
+      const late = new Promise<null>((resolve) => setTimeout(resolve, withinMs, null).unref());
+      const exitCode = await Promise.race([exit, late]);
+      if (exitCode !== null) return exitCode;
+      program.kill();
+      throw new Error(`it has not ended within ${withinMs} ms; the screen:\n${shown()}`);
+    },
   };
 }

@@ -17,7 +17,8 @@ export type ListFault =
   | { readonly kind: "first-error"; readonly message: string }
   | { readonly kind: "garbage"; readonly line: string }
   | { readonly kind: "stall"; readonly afterLines: number }
-  | { readonly kind: "stops-listening" };
+  | { readonly kind: "stops-listening" }
+  | { readonly kind: "answers-500-afterwards" };
 
 /** One storage node of the double. */
 export interface DoublePeer {
@@ -44,6 +45,8 @@ export interface ClusterDouble {
   readonly misreported: Set<string>;
   /** Runs once, just before the next status list is made: what happens between two lists. */
   beforeStatus: (() => void) | null;
+  /** Runs once, when the next status list has been made. */
+  afterStatus: (() => void) | null;
   /** `METHOD path` of every request. */
   readonly requests: string[];
   /** What a POST of a pin is answered with instead, by CID; one `times` over is used up. */
@@ -96,6 +99,7 @@ class Double implements ClusterDouble {
   readonly misreported = new Set<string>();
   readonly requests: string[] = [];
   beforeStatus: (() => void) | null = null;
+  afterStatus: (() => void) | null = null;
   auth: string | null = null;
   url = "";
   readonly refusals = new Map<string, { readonly status: number; readonly message: string; times: number }>();
@@ -105,6 +109,7 @@ class Double implements ClusterDouble {
     this.#answer(request, response),
   );
   readonly #sockets = new Set<Socket>();
+  #identityFails = false;
 
   constructor(pins: readonly DoublePin[], peers: number) {
     this.pins = new Map(pins.map((pin) => [pin.cid, pin]));
@@ -152,6 +157,10 @@ class Double implements ClusterDouble {
     if (request.method === "POST" && first === "pins") {
       const direct = second === "ipfs" && url.searchParams.get("mode") === "direct";
       return this.#pin(response, (second === "ipfs" ? third : second) ?? "", url.searchParams, direct);
+    }
+    if (first === "id" && this.#identityFails) {
+      this.#identityFails = false;
+      return sendJson(response, 500, { code: 500, message: "shutting down" });
     }
     if (first === "id") return sendJson(response, 200, this.#identity(this.peers[0] as DoublePeer));
     if (first === "peers")
@@ -245,6 +254,8 @@ class Double implements ClusterDouble {
       known.map((cid) => this.#status(cid, true)),
       this.faults.status,
     );
+    this.afterStatus?.();
+    this.afterStatus = null;
   }
 
   #recover(response: ServerResponse, cid: string): void {
@@ -304,6 +315,7 @@ class Double implements ClusterDouble {
     }
     if (fault?.kind === "garbage") response.write(`${fault.line}\n`);
     if (fault?.kind === "stops-listening") this.#server.close();
+    if (fault?.kind === "answers-500-afterwards") this.#identityFails = true;
     if (fault?.kind !== "no-trailer") {
       const late =
         fault?.kind === "late-error" ? [["X-Stream-Error", fault.message] as [string, string]] : [];

@@ -11,15 +11,20 @@ export interface Follower {
   startCluster(): Promise<void>;
 }
 
-/** Makes kubo of a box speak to private addresses, which its profile `server` filters, and gives its address. */
-export async function openKubo(box: Box, container: string): Promise<string> {
-  await box.run(`docker exec ${container} ipfs config --json Swarm.AddrFilters '[]'`);
-  await box.run(`docker restart ${container}`);
-  const id = await eventually("kubo answers", async () => {
-    const { exitCode, stdout } = await box.exec(`docker exec ${container} ipfs id --format='<id>'`);
+/** Makes the running kubo of a master speak to private addresses, which its profile `server` filters, and gives its address. */
+export async function openKubo(box: Box): Promise<string> {
+  await box.run("docker exec ipfs_host ipfs config --json Swarm.AddrFilters '[]'");
+  await box.run("docker restart ipfs_host");
+  return `/ip4/${await box.address()}/tcp/4001/p2p/${await kuboId(box, "ipfs_host")}`;
+}
+
+/** Waits for the daemon; without `--api`, ipfs would open the repository itself, as root. */
+function kuboId(box: Box, container: string): Promise<string> {
+  const command = `docker exec ${container} ipfs --api=/ip4/127.0.0.1/tcp/5001 id --format='<id>'`;
+  return eventually("kubo answers", async () => {
+    const { exitCode, stdout } = await box.exec(command);
     return exitCode === 0 && stdout.startsWith("12D3") && stdout;
   });
-  return `/ip4/${await box.address()}/tcp/4001/p2p/${id}`;
 }
 
 /** Boots a follower of a master on its network, and waits until the master counts it as a member. */
@@ -28,29 +33,12 @@ export async function bootFollower(
   options: { readonly name: string; readonly network: string; readonly masterKubo: string },
 ): Promise<Follower> {
   const box = await Box.boot({ name: options.name, image: "docker", network: options.network });
-  const { CLUSTER_SECRET } = await readEnv(master);
-  const { id } = JSON.parse((await master.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string };
-  await box.run(
-    "docker run -d --name kubo --network host -e IPFS_TELEMETRY=off -v /data/kubo:/data/ipfs ipfs/kubo:v0.42.0",
-  );
-  await openKubo(box, "kubo");
-  await box.run(`docker exec kubo ipfs swarm connect ${options.masterKubo}`);
-  const environment = {
-    CLUSTER_SECRET,
-    CLUSTER_PEERNAME: options.name,
-    CLUSTER_CRDT_TRUSTEDPEERS: id,
-    CLUSTER_PEERADDRESSES: `/ip4/${await master.address()}/tcp/9096/p2p/${id}`,
-    CLUSTER_FOLLOWERMODE: "true",
-    CLUSTER_MONITORPINGINTERVAL: "2s",
-  };
-  const flags = Object.entries(environment).map(([key, value]) => `-e ${key}=${value}`);
-  await box.run(
-    `docker run -d --name cluster --network host ${flags.join(" ")} -v /data/cluster:/data/ipfs-cluster ipfs/ipfs-cluster:v1.1.6`,
-  );
-  await eventually(`${options.name} is a member`, async () => {
-    const { stdout } = await master.run("curl -sf http://127.0.0.1:9094/peers");
-    return stdout.includes(`"peername":"${options.name}"`);
-  });
+  try {
+    await follow(master, box, options);
+  } catch (thrown) {
+    await box.destroy();
+    throw thrown;
+  }
   return {
     box,
     pins: async () => {
@@ -63,4 +51,34 @@ export async function bootFollower(
     stopCluster: async () => void (await box.run("docker stop cluster")),
     startCluster: async () => void (await box.run("docker start cluster")),
   };
+}
+
+async function follow(
+  master: Box,
+  box: Box,
+  { name, masterKubo }: { readonly name: string; readonly masterKubo: string },
+): Promise<void> {
+  const { CLUSTER_SECRET } = await readEnv(master);
+  const { id } = JSON.parse((await master.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string };
+  await box.run(
+    "docker run -d --name kubo --network host -e IPFS_TELEMETRY=off -v /data/kubo:/data/ipfs ipfs/kubo:v0.42.0",
+  );
+  await kuboId(box, "kubo");
+  await box.run(`docker exec kubo ipfs swarm connect ${masterKubo}`);
+  const environment = {
+    CLUSTER_SECRET,
+    CLUSTER_PEERNAME: name,
+    CLUSTER_CRDT_TRUSTEDPEERS: id,
+    CLUSTER_PEERADDRESSES: `/ip4/${await master.address()}/tcp/9096/p2p/${id}`,
+    CLUSTER_FOLLOWERMODE: "true",
+    CLUSTER_MONITORPINGINTERVAL: "2s",
+  };
+  const flags = Object.entries(environment).map(([key, value]) => `-e ${key}=${value}`);
+  await box.run(
+    `docker run -d --name cluster --network host ${flags.join(" ")} -v /data/cluster:/data/ipfs-cluster ipfs/ipfs-cluster:v1.1.6`,
+  );
+  await eventually(`${name} is a member`, async () => {
+    const { stdout } = await master.run("curl -sf http://127.0.0.1:9094/peers");
+    return stdout.includes(`"peername":"${name}"`);
+  });
 }

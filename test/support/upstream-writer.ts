@@ -136,8 +136,8 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
 /** Waits until both REST APIs answer and the cluster peer reaches its kubo. */
 export async function untilWriterAnswers(box: Box): Promise<void> {
   const asks =
-    "curl -sf -X POST http://127.0.0.1:5001/api/v0/id >/dev/null &&" +
-    ' curl -sf http://127.0.0.1:9094/id | grep -q \'"error":""\'';
+    "set -o pipefail; curl -sf -X POST http://127.0.0.1:5001/api/v0/id >/dev/null &&" +
+    ` error=$(curl -sf http://127.0.0.1:9094/id | ${field("ipfs.error")}) && [ -z "$error" ]`;
   await until(
     `the writer of ${box.name} answers`,
     async () => (await box.exec(asks)).exitCode === 0,

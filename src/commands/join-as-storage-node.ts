@@ -1,0 +1,40 @@
+import { STORAGE_BASE_DIR, storageLayout } from "../model/storage-layout.ts";
+import type { StorageFlags } from "./join-flags.ts";
+import { checkBaseDir, closeJoin, runJoin } from "./join-run.ts";
+import { prepareStorageNode } from "./storage-prepare.ts";
+import { settleStorageWishes } from "./storage-wishes.ts";
+import type { VerbExit, World } from "./world.ts";
+
+const VERB = "join-as-storage-node";
+
+/** Makes this box a storage node, or mends the one that it is; `dryRun` only tells. */
+export async function joinAsStorageNode(flags: StorageFlags, world: World): Promise<VerbExit> {
+  const baseDir = checkBaseDir(flags.baseDir ?? STORAGE_BASE_DIR, STORAGE_BASE_DIR);
+  const layout = storageLayout(baseDir);
+  const since = world.host.clock.now().toISOString();
+  const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  try {
+    const settings = await settleStorageWishes(flags, layout, world);
+    const steps = await prepareStorageNode(world, {
+      layout,
+      settings,
+      imagesArchive: flags.images ?? null,
+      register: flags.register,
+    });
+    const outcome = await runJoin(world, {
+      steps,
+      flags,
+      journal: layout.journal,
+      since,
+      consents: new Set(),
+    });
+    const done = [
+      `  Settings:      ${layout.envFile}`,
+      `  Blocks:        sent to port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID`,
+      `  Look again:    run ${VERB} again; it changes nothing that is as it should be`,
+    ];
+    return await closeJoin(world, outcome, { verb: VERB, baseDir, done });
+  } finally {
+    await lock?.release();
+  }
+}

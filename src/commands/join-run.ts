@@ -1,0 +1,85 @@
+import { openJournal } from "../engine/journal.ts";
+import { run, type RunOutcome } from "../engine/run.ts";
+import type { AnyStep } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import { RULES } from "../model/rule.ts";
+import type { RunFlags } from "./join-flags.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** Runs the steps of a join with a journal, and asks a person where there is one. */
+export async function runJoin(
+  { host, reporter, questions, pid, version }: World,
+  options: {
+    readonly steps: readonly AnyStep[];
+    readonly flags: RunFlags;
+    readonly journal: string;
+    /** When the verb began, as ISO text. */
+    readonly since: string;
+    /** Flags that give a consent. */
+    readonly consents: ReadonlySet<string>;
+  },
+): Promise<RunOutcome> {
+  const { steps, flags, journal, since, consents } = options;
+  return await run({
+    steps,
+    host,
+    journal: openJournal({
+      files: host.files,
+      path: journal,
+      attempt: `${since}-${pid}`,
+      version,
+      now: () => host.clock.now(),
+    }),
+    listen: reporter.listen,
+    ask:
+      questions === null || flags.dryRun
+        ? null
+        : (question, byDefault) => questions.confirm(question, byDefault),
+    dryRun: flags.dryRun,
+    yes: flags.yes,
+    adopted: checkAdopt(
+      flags.adopt,
+      steps.map(({ id }) => id),
+    ),
+    consents,
+  });
+}
+
+/** Tells what a join did, and with which exit it ends. */
+export async function closeJoin(
+  { reporter, version }: World,
+  outcome: RunOutcome,
+  tell: { readonly verb: string; readonly baseDir: string; readonly done: readonly string[] },
+): Promise<VerbExit> {
+  const { verb, baseDir, done } = tell;
+  const { dryRun, changes, plan } = outcome;
+  await reporter.close();
+  const count = changes.length === 1 ? "one change" : `${changes.length} changes`;
+  const lines = dryRun
+    ? ["Dry run: nothing was changed."]
+    : changes.length === 0
+      ? ["Everything works; nothing had to be changed."]
+      : [`Done: ${count}, and everything works.`, ...done];
+  reporter.result({ data: { verb, version, baseDir, ...outcome }, lines });
+  return dryRun && plan.some((item) => item.changes.length > 0) ? "pending" : "ok";
+}
+
+/** The base directory as given. Throws (`usage`) for one that can't be used. */
+export function checkBaseDir(baseDir: string, byDefault: string): string {
+  if (RULES.path.holds(baseDir) && !baseDir.endsWith("/") && !baseDir.includes("..")) return baseDir;
+  throw new OperatorError({
+    exit: "usage",
+    what: `--base-dir is ${JSON.stringify(baseDir)}; it must be ${RULES.path.say}.`,
+    remedy: `Leave it out for ${byDefault}.`,
+  });
+}
+
+function checkAdopt(adopt: readonly string[], known: readonly string[]): ReadonlySet<string> {
+  const unknown = adopt.filter((id) => !known.includes(id));
+  if (unknown.length === 0) return new Set(adopt);
+  throw new OperatorError({
+    exit: "usage",
+    what: `There is no step ${unknown.join(", ")}.`,
+    remedy: `Steps are: ${known.join(", ")}.`,
+  });
+}

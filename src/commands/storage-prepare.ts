@@ -1,0 +1,96 @@
+import type { AnyStep } from "../engine/step.ts";
+import type { HostReader } from "../host/host.ts";
+import { withClusterSecret } from "../model/cluster-secret.ts";
+import { renderStorage, STORAGE_FRAGMENTS, supportsStartInterval, WRITER_SCRIPTS } from "../model/compose.ts";
+import { isOurs } from "../model/master-layout.ts";
+import type { Settings } from "../model/settings.ts";
+import { STORAGE_NAMES, type StorageLayout } from "../model/storage-layout.ts";
+import { STORAGE_RECOVERABLE } from "../model/storage-recovery.ts";
+import { STORAGE_SETTINGS } from "../model/storage-settings.ts";
+import { announceName } from "../operations/announce-name.ts";
+import type { Project } from "../steps/compose-services.ts";
+import { readValues } from "../steps/node-context.ts";
+import { storageSteps } from "../steps/storage-node.ts";
+import type { Naming, StorageContext } from "../steps/storage-context.ts";
+import { readFragments, readShipped } from "./shipped.ts";
+import type { World } from "./world.ts";
+
+const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
+
+/** Turns settings into the steps of a storage node. Looks at the box, and changes nothing. */
+export async function prepareStorageNode(
+  world: World,
+  wishes: {
+    readonly layout: StorageLayout;
+    readonly settings: Settings;
+    readonly imagesArchive: string | null;
+    readonly register: boolean;
+  },
+): Promise<readonly AnyStep[]> {
+  const { host, version, packageDir, hash, reporter } = world;
+  const { layout, imagesArchive, register } = wishes;
+  const context: StorageContext = {
+    layout,
+    imagesArchive,
+    specs: STORAGE_SETTINGS,
+    recoverable: STORAGE_RECOVERABLE,
+    settings: withClusterSecret(wishes.settings, hash),
+    version,
+    packageDir,
+    hash,
+    openCluster: (endpoint) => world.openCluster({ endpoint }),
+    naming: register ? openNaming(world, () => storageApiUrl(host, context)) : null,
+    tell: {
+      progress: (line) => reporter.progress(line),
+      warning: (text) => reporter.listen({ type: "warning", text }),
+    },
+  };
+  return storageSteps(context, await renderProject(world, layout));
+}
+
+async function renderProject(world: World, layout: StorageLayout): Promise<Project> {
+  const { host, packageDir, version, hash } = world;
+  const [engine, fragments, kubo, cluster, external] = await Promise.all([
+    host.docker.version(),
+    readFragments(host, packageDir, STORAGE_FRAGMENTS),
+    readShipped(host, packageDir, WRITER_SCRIPTS.kubo),
+    readShipped(host, packageDir, WRITER_SCRIPTS["ipfs-cluster"]),
+    findExternalVolumes(host),
+  ]);
+  const scripts = { kubo, "ipfs-cluster": cluster };
+  const startInterval = supportsStartInterval(engine?.apiVersion ?? null);
+  return {
+    ...renderStorage(fragments, { version, hash, startInterval, scripts, external }),
+    name: STORAGE_NAMES.project,
+    directory: layout.baseDir,
+    file: layout.composeFile,
+    scripts: [
+      { path: `${layout.baseDir}/${WRITER_SCRIPTS.kubo}`, text: kubo },
+      { path: `${layout.baseDir}/${WRITER_SCRIPTS["ipfs-cluster"]}`, text: cluster },
+    ],
+  };
+}
+
+/** Volumes without our label were there before us, so Compose must neither make nor relabel them. */
+async function findExternalVolumes(host: HostReader): Promise<Readonly<Record<string, string>>> {
+  const found = await Promise.all(
+    Object.entries(VOLUMES).map(async ([key, name]) => [key, await host.docker.volume(name)] as const),
+  );
+  return Object.fromEntries(
+    found.flatMap(([key, volume]) => (volume === null || isOurs(volume) ? [] : [[key, volume.name]])),
+  );
+}
+
+async function storageApiUrl(host: HostReader, context: StorageContext): Promise<string> {
+  return (await readValues(host, context))("STORAGE_API_URL") ?? "";
+}
+
+function openNaming(world: World, url: () => Promise<string>): Naming {
+  return {
+    async announce(identityText, wish) {
+      const identity = world.parseNodeIdentity(identityText, "identity.json of ipfs-cluster");
+      const client = world.openNodesClient(await url());
+      await announceName({ client, identity, clock: world.host.clock }, wish);
+    },
+  };
+}

@@ -1,0 +1,90 @@
+import { OperatorError, type Problem } from "../errors.ts";
+import type { Settings } from "../model/settings.ts";
+import type { StorageLayout } from "../model/storage-layout.ts";
+import { STORAGE_RECOVERABLE } from "../model/storage-recovery.ts";
+import { STORAGE_REQUIRED } from "../model/storage-settings.ts";
+import { findContradictions, findTrustDrift, type Learnt } from "../model/storage-trust.ts";
+import { readContainerEnv } from "../steps/container-env.ts";
+import type { StorageFlags } from "./join-flags.ts";
+import { parseAssignments, readSavedSettings } from "./settings-source.ts";
+import { refuseMaster } from "./storage-conflicts.ts";
+import { learnFromInvite } from "./storage-invite.ts";
+import { learnFromPool } from "./storage-pool.ts";
+import { checkStorageNode } from "./storage-preflight.ts";
+import { openStorageSource, type StorageSource } from "./storage-settings-source.ts";
+import type { World } from "./world.ts";
+
+/**
+ * Settles the settings of a storage node: flags and environment, an invite or else the pool API, and what
+ * `.env` has. Refuses all that is wrong at once, preflight included, and what would change whom the node
+ * obeys. Changes nothing.
+ */
+export async function settleStorageWishes(
+  flags: StorageFlags,
+  layout: StorageLayout,
+  world: World,
+): Promise<Settings> {
+  await refuseMaster(world);
+  const given = parseAssignments(flags.set);
+  const source = await openStorageSource(world, await readSavedSettings(world, layout.envFile));
+  const told = new Set((await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys());
+  const invite =
+    flags.invite === undefined ? null : await learnFromInvite({ ...flags, invite: flags.invite }, world);
+  const first = source.resolve(merge(invite, given));
+  const problems = [...first.problems, ...(invite === null ? [] : findContradictions(invite, given))];
+  const lacking = missingOf(first.settings, told);
+  const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
+  const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));
+  if (problems.length + hopeless.length > 0) {
+    const settings = first.settings;
+    const listed = [...problems, ...describeMissing(lacking)];
+    await checkStorageNode({ world, layout, settings, ignored: flags.ignore, problems: listed });
+  }
+  const pool =
+    invite === null
+      ? await learnFromPool(world, first.settings, { allowHttp: flags.allowHttpPool, isKnown })
+      : null;
+  refuseDrift(invite ?? pool, source, flags);
+  const last = source.resolve(merge(invite ?? onlyLacking(pool, first.settings), given));
+  const open = [...last.problems, ...describeMissing(missingOf(last.settings, told))];
+  await checkStorageNode({ world, layout, settings: last.settings, ignored: flags.ignore, problems: open });
+  return last.settings;
+}
+
+/** Flags go before what was learnt: a name of one's own choice, beside an invite. */
+function merge(learnt: Learnt | null, given: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  return new Map([...(learnt?.values ?? []), ...given]);
+}
+
+/** A pool's answer never goes before what this run was given by flag or environment. */
+function onlyLacking(pool: Learnt | null, settings: Settings): Learnt | null {
+  if (pool === null) return null;
+  const isOpen = (key: string) => ["saved", "default", undefined].includes(settings.get(key)?.origin);
+  return { ...pool, values: new Map([...pool.values].filter(([key]) => isOpen(key))) };
+}
+
+function missingOf(settings: Settings, told: ReadonlySet<string>): readonly string[] {
+  return STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key));
+}
+
+function describeMissing(keys: readonly string[]): readonly Problem[] {
+  return keys.map((key) => ({
+    subject: key,
+    what: `${key} is missing.`,
+    remedy: `Give an invite of the pool's master (--invite), or --set ${key}=VALUE.`,
+  }));
+}
+
+/** Halts where the pool says otherwise than `.env`: whom a node obeys is not changed unasked. */
+function refuseDrift(learnt: Learnt | null, source: StorageSource, flags: StorageFlags): void {
+  if (learnt === null || flags.acceptPoolChange) return;
+  const problems = findTrustDrift(learnt, (key) => source.saved(key));
+  if (problems.length === 0) return;
+  throw new OperatorError({
+    exit: "drift",
+    what: `${learnt.source} now says otherwise than what this node was told first.`,
+    why: "It decides whom this node obeys, so it is not changed unasked.",
+    remedy: "Ask the masters' operators by another way; if it is right, run again with --accept-pool-change.",
+    problems,
+  });
+}

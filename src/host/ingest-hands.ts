@@ -1,0 +1,28 @@
+import { openBlake3, type HashBlake3 } from "./blake3.ts";
+import { openKubo, type KuboBlocks } from "./kubo.ts";
+import { openStorageApi, type StorageApi } from "./storage-api.ts";
+
+/** What `serve ingest` works with beside a network socket. */
+export interface IngestHands {
+  readonly hash: HashBlake3;
+  readonly kubo: KuboBlocks;
+  /** Null: no storage API is set. */
+  readonly storage: StorageApi | null;
+}
+
+/** fula-ingest gives each question so long, too. */
+const TIMEOUT_MS = 30_000;
+
+/** Makes the hands ready; connections are opened when they are needed. */
+export async function openIngestHands(target: {
+  readonly kuboUrl: string;
+  readonly storageApiUrl: string | null;
+  readonly maxConcurrent: number;
+}): Promise<IngestHands> {
+  const options = { connections: target.maxConcurrent, timeoutMs: TIMEOUT_MS };
+  return {
+    hash: await openBlake3(),
+    kubo: openKubo(target.kuboUrl, options),
+    storage: target.storageApiUrl === null ? null : openStorageApi(target.storageApiUrl, options),
+  };
+}

@@ -1,0 +1,110 @@
+import type { IncomingMessage } from "node:http";
+import type { HashBlake3 } from "../host/blake3.ts";
+import type { KuboBlocks } from "../host/kubo.ts";
+import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
+import { readBody, type BodyLimits } from "./ingest-body.ts";
+import type { QuotaGate } from "./ingest-quota.ts";
+import type { Slots } from "./ingest-slots.ts";
+import type { Reply } from "./router.ts";
+
+/** What a block is taken in with. */
+export interface BlockHands {
+  readonly slots: Slots;
+  readonly hash: HashBlake3;
+  readonly kubo: Pick<KuboBlocks, "putBlock">;
+  /** Null: whoever comes may store (tests only). */
+  readonly quota: QuotaGate | null;
+  readonly limits: BodyLimits;
+  readonly log: (line: string) => void;
+}
+
+/**
+ * Answers `PUT /v0/block?cid=`: nothing is stored before its bytes have proved to be what the CID names. Order of the
+ * checks and status codes are fula-ingest's (functionland/fula-ota, docker/fula-ingest); 503 for a full line and
+ * 408 for a slow client are ours. `gone`: aborted once nobody waits for the answer.
+ */
+export async function answerBlock(
+  request: IncomingMessage,
+  gone: AbortSignal,
+  hands: BlockHands,
+): Promise<Reply> {
+  if (request.method !== "PUT" && request.method !== "POST") {
+    return { ...refusal(405, "use PUT"), headers: { allow: "PUT, POST" } };
+  }
+  const release = await hands.slots.take(gone);
+  if (release === null) {
+    const reply = refusal(503, "too many blocks are on their way here; try again in a moment");
+    return { ...reply, headers: { "retry-after": "1" } };
+  }
+  try {
+    return await takeIn(request, hands);
+  } finally {
+    release();
+  }
+}
+
+async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Reply> {
+  const declared = declaredCid(request.url ?? "");
+  if (typeof declared === "string") return refusal(400, declared);
+  if (hands.quota !== null) {
+    const token = bearerToken(request.headers.authorization);
+    if (token === null) {
+      return { ...refusal(401, "a bearer token is missing"), headers: { "www-authenticate": "Bearer" } };
+    }
+    const decision = await hands.quota(token);
+    if (!decision.allowed) return refusal(402, decision.why);
+  }
+  const body = await readBody(request, hands.limits);
+  switch (body.kind) {
+    case "too-large":
+      return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
+    case "too-slow":
+      return refusal(408, "the block came too slowly");
+    case "lost":
+      return refusal(400, "the block broke off");
+    case "whole":
+      return body.sizeBytes === 0 ? refusal(400, "the block is empty") : store(declared, body, hands);
+  }
+}
+
+async function store(
+  declared: BlockCid,
+  { parts, sizeBytes }: { readonly parts: readonly Uint8Array[]; readonly sizeBytes: number },
+  { hash, kubo, log }: BlockHands,
+): Promise<Reply> {
+  const actual = blockCidOf(hash(parts));
+  if (actual.digestHex !== declared.digestHex) {
+    const error = "the bytes are not those that the cid names; nothing was stored";
+    return { status: 422, body: { error, declared: declared.text, actual: actual.text } };
+  }
+  const put = await kubo.putBlock(parts);
+  if (put.kind === "failed") {
+    log(`kubo did not take a block of ${sizeBytes} bytes: ${put.why}`);
+    return refusal(502, `kubo: ${put.why}`);
+  }
+  const named = parseBlockCid(put.key);
+  if (named.kind !== "cid" || named.cid.digestHex !== declared.digestHex) {
+    log(`kubo named a block ${put.key} that is ${declared.text}`);
+    const error = "kubo names the block otherwise";
+    return { status: 500, body: { error, kubo: put.key, declared: declared.text } };
+  }
+  return { status: 200, body: { cid: declared.text, size: sizeBytes } };
+}
+
+/** The CID of the query, or what is wrong with it. */
+function declaredCid(url: string): BlockCid | string {
+  const query = url.includes("?") ? url.slice(url.indexOf("?")) : "";
+  const text = new URLSearchParams(query).get("cid") ?? "";
+  if (text === "") return "the query has no cid";
+  const parsed = parseBlockCid(text);
+  return parsed.kind === "cid" ? parsed.cid : `the cid is invalid: it ${parsed.why}`;
+}
+
+/** The token of `Authorization: Bearer TOKEN` (RFC 6750), or null. */
+function bearerToken(header: string | undefined): string | null {
+  return /^Bearer +(\S+)$/i.exec(header ?? "")?.[1] ?? null;
+}
+
+function refusal(status: number, error: string): Reply {
+  return { status, body: { error } };
+}

@@ -1,0 +1,110 @@
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { PeerIdentity } from "../host/cluster.ts";
+import type { HostReader } from "../host/host.ts";
+import { STORAGE_NAMES } from "../model/storage-layout.ts";
+import { poll, readValues } from "./node-context.ts";
+import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
+
+/** Pings go out every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts who has sent one. */
+const MEMBER_DEADLINE_MS = 120_000;
+const SYNC_DEADLINE_MS = 180_000;
+/** Masters tell their newest state once a minute (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here. */
+const FIRST_NEWS_MS = 75_000;
+const QUIET_MS = 6_000;
+const ALLOCATIONS = "http://127.0.0.1:9094/allocations?filter=all";
+
+/** Membership in the pool: not made here but by ipfs-cluster, so it is only asked for. */
+export function membership(context: StorageContext): StepSpec<null, Change> {
+  return {
+    id: "membership",
+    title: "membership in the pool",
+    touches: "Nothing: it waits until a master counts this node among its peers.",
+    probe: (): Promise<Finding<null>> =>
+      Promise.resolve({
+        state: "ours",
+        seen: null,
+        evidence: { "asked when all is up": "own id, a master's peers, the pinset" },
+      }),
+    plan: () => [],
+    apply: () => Promise.resolve(),
+
+    async verify(host) {
+      const trusted = ((await readValues(host, context))("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
+      const { openCluster, tell } = context;
+      const cluster = openCluster(OWN_CLUSTER);
+      const { id } = await cluster.identity();
+      if (trusted.includes(id)) throw obeysItself(id);
+      const last: { peers: readonly PeerIdentity[] } = { peers: [] };
+      const isMember = await poll(host, MEMBER_DEADLINE_MS, async () => {
+        last.peers = await cluster.peers();
+        const masters = last.peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
+        if (masters.some(({ clusterPeers }) => clusterPeers.includes(id))) return true;
+        tell.progress(
+          masters.length === 0
+            ? "waiting for a master to be connected"
+            : "waiting for a master to count this node",
+        );
+        await host.clock.wait(900);
+        return null;
+      });
+      if (isMember !== true) throw noMember(id, trusted, last.peers);
+      await watchPinset(host, context);
+    },
+  };
+}
+
+/**
+ * Waits until the pinset here stops growing. What the master's own count is can't be asked: its REST API is
+ * its own, and its RPC answers none but those it trusts. A node that has been up for long is only counted.
+ */
+async function watchPinset(host: HostReader, { tell }: StorageContext): Promise<void> {
+  const startedAt = Date.parse((await host.docker.container(STORAGE_NAMES.cluster))?.startedAt ?? "");
+  const begun = host.clock.now().getTime();
+  const isOld = begun - startedAt > FIRST_NEWS_MS;
+  const last: { count: number; changedAt: number } = { count: 0, changedAt: begun };
+  const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
+    const counted = await host.http.countLines(ALLOCATIONS, { timeoutMs: 60_000 });
+    const now = host.clock.now().getTime();
+    if (counted !== null && counted.lines !== last.count) {
+      last.count = counted.lines;
+      last.changedAt = now;
+    }
+    const isQuiet = last.count > 0 ? now - last.changedAt >= QUIET_MS : now - startedAt >= FIRST_NEWS_MS;
+    if (counted !== null && (isOld || isQuiet)) return true;
+    tell.progress(
+      `${last.count} pins known here, waiting ${last.count > 0 ? "for more" : "for the first news of the masters"}`,
+    );
+    await host.clock.wait(900);
+    return null;
+  });
+  if (settled === true) tell.progress(`${last.count} pins known here`);
+  else
+    tell.warning(
+      `The pinset still grows after ${SYNC_DEADLINE_MS / 60_000} minutes (${last.count} pins so far). It goes on by itself; run again later to see how far it is.`,
+    );
+}
+
+function obeysItself(id: string): OperatorError {
+  return new OperatorError({
+    exit: "unhealthy",
+    what: `This node's cluster peer ${id} is among those that it obeys.`,
+    why: "Only masters may change the pinset.",
+    remedy: "Take it out of MASTER_CLUSTER_PEERIDS, then run again.",
+  });
+}
+
+function noMember(id: string, trusted: readonly string[], peers: readonly PeerIdentity[]): OperatorError {
+  const seen = peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
+  const why =
+    seen.length === 0
+      ? `None of the masters (${trusted.join(", ")}) is connected.`
+      : `${seen.map((peer) => peer.peername).join(", ")} is connected, but does not count ${id} among its peers.`;
+  return new OperatorError({
+    exit: "unhealthy",
+    what: "This node is not a member of the pool.",
+    why,
+    remedy:
+      "See that MASTER_CLUSTER_BOOTSTRAP can be reached from here, that port 9096 is open, and that CLUSTER_SECRET is the pool's; then run again.",
+  });
+}

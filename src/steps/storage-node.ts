@@ -1,0 +1,34 @@
+import type { AnyStep } from "../engine/step.ts";
+import { cli } from "./cli.ts";
+import { clusterFollower } from "./cluster-follower.ts";
+import { composeFile } from "./compose-file.ts";
+import type { Project } from "./compose-services.ts";
+import { docker } from "./docker.ts";
+import { envFile } from "./env-file.ts";
+import { images } from "./images.ts";
+import { ingest } from "./ingest.ts";
+import { kubo } from "./kubo.ts";
+import { membership } from "./membership.ts";
+import { nodeName } from "./node-name.ts";
+import { pool } from "./pool.ts";
+import { serviceImage } from "./service-image.ts";
+import { NO_SECRET_DATA, type StorageContext } from "./storage-context.ts";
+import { storageImages } from "./storage-images.ts";
+
+/** The install order of a storage node. */
+export function storageSteps(context: StorageContext, project: Project): readonly AnyStep[] {
+  return [
+    docker,
+    cli(context),
+    envFile(context, NO_SECRET_DATA),
+    pool(context),
+    images(context, (host) => storageImages(host, context)),
+    serviceImage(context),
+    composeFile(project, context.hash),
+    kubo(context, project),
+    clusterFollower(context, project),
+    ingest(context, project),
+    membership(context),
+    nodeName(context),
+  ];
+}

@@ -1,0 +1,196 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createHost } from "../../src/host/create-host.ts";
+import { openAlertLog } from "../../src/host/alert-log.ts";
+import { openCluster } from "../../src/host/cluster.ts";
+import { parseSigningKey } from "../../src/host/signing.ts";
+import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
+import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
+import { cidOf } from "../support/cids.ts";
+import { startClusterDouble } from "../support/cluster-double.ts";
+import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
+import type { Bench, Measurement } from "./report.ts";
+import { fulaNode, makeBase, measure, startServer } from "./snapshot-measure.ts";
+
+const DOUBLE_PINS = 200_000;
+const REAL_PINS = 20_000;
+const ROUNDS = 3;
+const CTL_PINS = 30;
+const GENERATOR = new URL("restore-generator.ts", import.meta.url).pathname;
+
+/** Restores against a plain load generator, on the generated cluster and on a real one. */
+export const benches: readonly Bench[] = [
+  {
+    name: "restore",
+    run: async () => {
+      const server = await startServer(0, 0);
+      try {
+        const pairs = await takeTurns(server.url, DOUBLE_PINS, async () => {
+          await fetch(`${server.url}/empty`, { method: "POST" });
+        });
+        return describe(`${DOUBLE_PINS} pins, generated cluster`, pairs);
+      } finally {
+        server.stop();
+      }
+    },
+  },
+  {
+    name: "restore-real",
+    run: async () => {
+      const programs = await findPrograms();
+      if (typeof programs === "string") throw new Error(programs);
+      const real = await startRealCluster(programs, { peers: 1 });
+      try {
+        const url = real.peers[0]?.apiUrl ?? "";
+        const pairs = await takeTurns(url, REAL_PINS, () => Promise.resolve());
+        return [...describe(`${REAL_PINS} pins, real ipfs-cluster`, pairs), pinOneByOne(url, pairs.rates)];
+      } finally {
+        await real.stop();
+      }
+    },
+  },
+];
+
+interface Turns {
+  readonly rates: readonly number[];
+  readonly anchor: readonly number[];
+  readonly peaks: readonly number[];
+}
+
+async function takeTurns(url: string, pins: number, empty: () => Promise<void>): Promise<Turns> {
+  const turns = { rates: [] as number[], anchor: [] as number[], peaks: [] as number[] };
+  for (let round = 0; round <= ROUNDS; round++) {
+    const prefix = `turn ${round} ${Date.now()}`;
+    await empty();
+    const generated = await measure(process.execPath, [
+      "--import",
+      "tsx",
+      GENERATOR,
+      url,
+      `${prefix} a`,
+      String(pins),
+      "32",
+    ]);
+    await empty();
+    const base = makeBase(url);
+    try {
+      const name = await makeSnapshot(base.dir, `${prefix} b`, pins);
+      const restored = await fulaNode(["snapshot", "restore", name, "--base-dir", base.dir, "--json"]);
+      const { run } = JSON.parse(restored.stdout) as { run: { ratePerSecond: number; pinned: number } };
+      if (run.pinned !== pins) throw new Error(`restored ${run.pinned} of ${pins}`);
+      if (round === 0) continue;
+      turns.anchor.push(Number(generated.stdout));
+      turns.rates.push(run.ratePerSecond);
+      turns.peaks.push(restored.peakMiB);
+    } finally {
+      base.remove();
+    }
+  }
+  return turns;
+}
+
+/** A signed snapshot of made-up pins in a base directory, and its name. */
+async function makeSnapshot(dir: string, prefix: string, pins: number): Promise<string> {
+  const double = await startClusterDouble({
+    pins: Array.from({ length: pins }, (_, index) => ({
+      cid: cidOf(`${prefix} ${index}`),
+      name: `file-${index}`,
+      metadata: { owner: `user-${index % 1000}` },
+    })),
+  });
+  const cluster = openCluster({ endpoint: double.url });
+  const { files, clock } = createHost({ env: {}, migrationsDir: dir, toolVersion: "0" });
+  const keyPath = `${dir}/snapshot-ed25519.pem`;
+  try {
+    const { name } = await takeSnapshot({
+      cluster,
+      clock,
+      store: openSnapshotStore(`${dir}/snapshots`),
+      key: parseSigningKey(readFileSync(keyPath, "utf8"), keyPath),
+      alerts: openAlertLog(`${dir}/alerts.log`),
+      heartbeat: { files, clock, path: `${dir}/heartbeat.json` },
+      clusterName: "bench",
+      clusterId: null,
+      keep: 28,
+      dropShare: 1,
+      toolVersion: "0",
+      report: () => undefined,
+    });
+    return name;
+  } finally {
+    cluster.close();
+    await double.stop();
+  }
+}
+
+function describe(what: string, { rates, anchor, peaks }: Turns): readonly Measurement[] {
+  return [
+    {
+      name: `restore, ${what}`,
+      what: `snapshot restore of ${what}, rate of the pins sent`,
+      against: "POSTs from a plain generator, 32 at once",
+      unit: "pins/s",
+      ours: rates,
+      anchor,
+      target: { of: "ratio", bound: "at least", value: 0.8 },
+    },
+    {
+      name: "  peak memory",
+      what: `snapshot restore of ${what}, VmHWM`,
+      against: null,
+      unit: "MiB",
+      ours: peaks,
+      anchor: [],
+      target: null,
+    },
+  ];
+}
+
+/** What the bash scripts did: one `docker exec ... ipfs-cluster-ctl pin add` a CID. */
+function pinOneByOne(url: string, rates: readonly number[]): Measurement {
+  const { port } = new URL(url);
+  const image = "ipfs/ipfs-cluster:v1.1.6";
+  const container = execFileSync("docker", [
+    "run",
+    "-d",
+    "--network=host",
+    "--entrypoint=sleep",
+    image,
+    "600",
+  ])
+    .toString()
+    .trim();
+  const anchor: number[] = [];
+  try {
+    for (const _ of rates) {
+      const started = performance.now();
+      for (let index = 0; index < CTL_PINS; index++) {
+        const cid = cidOf(`ctl ${anchor.length} ${index}`);
+        const host = `/ip4/127.0.0.1/tcp/${port}`;
+        execFileSync("docker", [
+          "exec",
+          container,
+          "ipfs-cluster-ctl",
+          "--host",
+          host,
+          "pin",
+          "add",
+          "--no-status",
+          cid,
+        ]);
+      }
+      anchor.push(CTL_PINS / ((performance.now() - started) / 1000));
+    }
+  } finally {
+    execFileSync("docker", ["rm", "-f", container]);
+  }
+  return {
+    name: "restore, beside ctl",
+    what: "snapshot restore, rate of the pins sent",
+    against: "docker exec ipfs-cluster-ctl pin add",
+    unit: "pins/s",
+    ours: rates,
+    anchor,
+    target: null,
+  };
+}

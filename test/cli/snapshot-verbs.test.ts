@@ -1,0 +1,163 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+import { createLines } from "../../src/ui/lines.ts";
+import { createTerminal } from "../../src/ui/terminal.ts";
+import { cidOf } from "../support/cids.ts";
+import { startClusterDouble } from "../support/cluster-double.ts";
+import type { ClusterDouble } from "../support/cluster-double.ts";
+import { runVerb, type VerbRun } from "../support/run-verb.ts";
+
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.warn("skipped: the verbs over pins need root, since the settings hold secrets");
+
+describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
+  let base: string;
+  let double: ClusterDouble;
+  const fula = (...args: string[]): Promise<VerbRun> => runVerb([...args, "--base-dir", base]);
+  const setEnv = (extra: string): void =>
+    writeFileSync(
+      join(base, ".env"),
+      `CLUSTERNAME=lab\nIPFS_CLUSTER_API_ADDR=/ip4/127.0.0.1/tcp/${new URL(double.url).port}\n${extra}`,
+      { mode: 0o600 },
+    );
+  const take = async (): Promise<string> => {
+    const { exitCode, stdout, stderr } = await fula("snapshot", "take", "--json");
+    expect([0, 20], stderr).toContain(exitCode);
+    return (JSON.parse(stdout) as { name: string }).name;
+  };
+
+  beforeEach(async () => {
+    base = mkdtempSync(join(tmpdir(), "fula-verbs-"));
+    double = await startClusterDouble({
+      pins: Array.from({ length: 30 }, (_, index) => ({ cid: cidOf(`verb ${index}`), name: `pin ${index}` })),
+      peers: 3,
+    });
+    const pem = generateSigningKeyPem();
+    writeFileSync(join(base, "snapshot-ed25519.pem"), pem, { mode: 0o600 });
+    writeFileSync(join(base, "snapshot-ed25519.pub.pem"), parseSigningKey(pem, "").publicPem);
+    setEnv(`CLUSTER_SECRET=${"ab".repeat(32)}\n`);
+  });
+  afterEach(async () => {
+    await double.stop();
+    rmSync(base, { recursive: true });
+  });
+
+  test("take, list, verify, diff and restore, as the page for a lost pinset has them", async () => {
+    const name = await take();
+    expect((await fula("snapshot", "verify", name)).stdout).toMatch(/^Verified: pinset-.*: 30 pins/);
+    const all = [...double.pins];
+    double.pins.clear();
+    expect((await fula("snapshot", "diff", name, "live", "--limit", "2")).stdout).toContain(
+      "... and 28 more",
+    );
+    const dry = await fula("snapshot", "restore", name, "--dry-run");
+    expect(dry).toMatchObject({ exitCode: 20, stdout: expect.stringContaining("30 pins would be restored") });
+    expect(double.pins.size).toBe(0);
+    const restored = await fula("snapshot", "restore", name);
+    expect(restored).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("30 pins restored") });
+    expect([...double.pins.keys()].sort()).toEqual(all.map(([cid]) => cid).sort());
+    expect((await fula("snapshot", "diff", name, "live")).exitCode).toBe(0);
+    expect((await fula("snapshot", "list")).stdout).toMatch(/verified +0 min +30 pins +first/);
+  });
+
+  test("the cluster is told by a hash of its secret, not by its secret", async () => {
+    const name = await take();
+    const manifest = readFileSync(join(base, "snapshots", `${name}.manifest.json`), "utf8");
+    expect((JSON.parse(manifest) as { cluster: unknown }).cluster).toEqual({
+      id: expect.stringMatching(/^[0-9a-f]{64}$/),
+      name: "lab",
+    });
+    expect(manifest).not.toContain("abab");
+    double.pins.clear();
+    setEnv(`CLUSTER_SECRET=${"cd".repeat(32)}\n`);
+    const refused = await fula("snapshot", "restore", name);
+    expect(refused).toMatchObject({ exitCode: 23, stderr: expect.stringContaining("--from-other-cluster") });
+    expect((await fula("snapshot", "restore", name, "--from-other-cluster")).exitCode).toBe(0);
+  });
+
+  test("what is refused, and with which exit code", async () => {
+    const name = await take();
+    const body = join(base, "snapshots", `${name}.ndjson.gz`);
+    const whole = readFileSync(body);
+    writeFileSync(body, whole.subarray(1));
+    for (const verb of [["verify", name], ["restore", name], ["diff", name, "live"], ["list"]])
+      expect((await fula("snapshot", ...verb)).exitCode, verb.join(" ")).toBe(28);
+    writeFileSync(body, whole);
+    expect((await fula("snapshot", "verify", "pinset-none")).exitCode).toBe(2);
+    expect((await fula("snapshot", "diff", name, "live", "--limit", "many")).exitCode).toBe(2);
+    expect((await fula("snapshot", "restore", name, "--concurrency", "0")).exitCode).toBe(2);
+    chmodSync(join(base, "snapshot-ed25519.pub.pem"), 0o666);
+    expect((await fula("snapshot", "verify", name)).exitCode).toBe(21);
+    rmSync(join(base, "snapshot-ed25519.pub.pem"));
+    expect((await fula("snapshot", "verify", name)).exitCode).toBe(0);
+    chmodSync(join(base, "snapshot-ed25519.pem"), 0o640);
+    expect((await fula("snapshot", "verify", name)).exitCode).toBe(21);
+    expect((await fula("snapshot", "take")).exitCode).toBe(21);
+    rmSync(join(base, "snapshot-ed25519.pem"));
+    expect(await fula("snapshot", "verify", name)).toMatchObject({
+      exitCode: 21,
+      stderr: expect.stringContaining("no key"),
+    });
+  });
+
+  test("a restore that could not finish exits 26 and names the file", async () => {
+    const name = await take();
+    const [[cid]] = [...double.pins] as [[string, unknown]];
+    double.pins.clear();
+    double.refusals.set(cid, { status: 500, message: "no room", times: Infinity });
+    const result = await fula("snapshot", "restore", name, "--json");
+    expect(result.exitCode).toBe(26);
+    const { failedFile } = JSON.parse(result.stdout) as { failedFile: string };
+    expect(readFileSync(failedFile, "utf8")).toContain("no room");
+    expect(JSON.parse(result.stderr)).toMatchObject({
+      error: { exit: "interrupted", changed: expect.stringContaining("29 pins") },
+    });
+  });
+
+  test("an empty directory lists nothing, and is no error", async () => {
+    expect(await fula("snapshot", "list")).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining("no snapshot"),
+    });
+  });
+
+  test("sweep --strict misses a node until it is forgotten", async () => {
+    expect((await fula("sweep", "--strict")).exitCode).toBe(0);
+    const gone = double.peers[2] as { present: boolean; name: string };
+    gone.present = false;
+    expect((await fula("sweep", "--strict")).exitCode).toBe(20);
+    expect((await fula("sweep", "--strict", "--forget", "nobody")).exitCode).toBe(2);
+    expect((await fula("sweep", "--strict", "--forget", gone.name)).exitCode).toBe(0);
+    expect((await fula("sweep", "--strict")).exitCode).toBe(0);
+  });
+});
+
+describe("progress of a long run", () => {
+  const told: string[] = [];
+  const streams = {
+    out: (line: string) => void told.push(line),
+    err: (line: string) => void told.push(line),
+  };
+  afterEach(() => told.splice(0));
+
+  test("is a line every ten seconds in a log", () => {
+    let now = 1_000_000;
+    const lines = createLines(streams, () => now);
+    for (let second = 0; second < 25; second++) {
+      lines.progress(`${second}`);
+      now += 1000;
+    }
+    expect(told).toEqual(["0", "10", "20"]);
+  });
+
+  test("takes the place of the line before on a terminal, but of no other line", () => {
+    const terminal = createTerminal(streams, () => 0);
+    for (const text of ["1", "2"]) terminal.progress(text);
+    terminal.note("note");
+    terminal.progress("3");
+    expect(told).toEqual(["1", "\u001b[1A\u001b[2K2", "note", "3"]);
+  });
+});

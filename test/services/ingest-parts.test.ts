@@ -1,0 +1,144 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { KeptParts } from "../../src/services/ingest-body.ts";
+import { createQuotaGate } from "../../src/services/ingest-quota.ts";
+import { Slots, type Release } from "../../src/services/ingest-slots.ts";
+
+const NEVER = new AbortController().signal;
+
+describe("the parts of a body", () => {
+  test("are the body, in few buffers however it came", () => {
+    const sizes = fc.array(fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 9_000 })), {
+      maxLength: 300,
+    });
+    fc.assert(
+      fc.property(sizes, (lengths) => {
+        const kept = new KeptParts();
+        const given = lengths.map((length, index) => Buffer.alloc(length, index));
+        for (const part of given) kept.add(part);
+        const whole = Buffer.concat(given);
+        expect(kept.sizeBytes).toBe(whole.length);
+        expect(Buffer.concat(kept.parts()).equals(whole)).toBe(true);
+        expect(kept.parts().length).toBeLessThanOrEqual(2 * Math.ceil(whole.length / 4_096) + 1);
+      }),
+    );
+  });
+
+  test("do not follow a buffer that its owner uses again", () => {
+    const kept = new KeptParts();
+    const reused = Buffer.from("first");
+    kept.add(reused);
+    reused.write("other");
+    expect(Buffer.concat(kept.parts()).toString()).toBe("first");
+  });
+});
+
+describe("the slots", () => {
+  const open = (slots: number, mostWaiting: number, patienceMs = 60_000): Slots =>
+    new Slots({ slots, mostWaiting, patienceMs });
+
+  test("are given in the order of the line, and the line ends where it should", async () => {
+    const slots = open(1, 2);
+    const first = await slots.take(NEVER);
+    const order: string[] = [];
+    const wait = async (name: string): Promise<Release | null> => {
+      const release = await slots.take(NEVER);
+      order.push(`${name}: ${release === null ? "turned away" : "in"}`);
+      return release;
+    };
+    const second = wait("second");
+    const third = wait("third");
+    expect(await wait("fourth")).toBeNull();
+    expect(slots.waiting).toBe(2);
+    first?.();
+    first?.();
+    (await second)?.();
+    await third;
+    expect(order).toEqual(["fourth: turned away", "second: in", "third: in"]);
+  });
+
+  test("are not kept for one who left, or lost patience", async () => {
+    const slots = open(1, 5, 20);
+    const leaving = new AbortController();
+    const release = await slots.take(NEVER);
+    const left = slots.take(leaving.signal);
+    const impatient = slots.take(NEVER);
+    leaving.abort();
+    expect(await left).toBeNull();
+    expect(await impatient).toBeNull();
+    expect(slots.waiting).toBe(0);
+    release?.();
+    expect(await slots.take(leaving.signal)).toBeNull();
+    expect(await slots.take(NEVER)).not.toBeNull();
+  });
+
+  test("are never more than there are", async () => {
+    const steps = fc.array(fc.boolean(), { maxLength: 60 });
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 4 }), steps, async (most, takes) => {
+        const slots = open(most, 1_000);
+        const held: Release[] = [];
+        let expected = 0;
+        for (const take of takes) {
+          if (take) {
+            void slots.take(NEVER).then((release) => release !== null && held.push(release));
+            expected += 1;
+          } else if (held.length > 0) {
+            held.shift()?.();
+            expected -= 1;
+          }
+          await new Promise((resolve) => setImmediate(resolve));
+          expect(held.length).toBe(Math.min(most, expected));
+        }
+        while (held.length > 0) {
+          held.shift()?.();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+describe("the quota gate", () => {
+  test("keeps a clear answer for 30 s, a deny as long as an allow, and an unclear one not at all", async () => {
+    let nowMs = 0;
+    let asked = 0;
+    let answer = { status: 200, body: { canUpload: false } as unknown };
+    const storage = {
+      storage: async () => {
+        asked += 1;
+        return answer;
+      },
+    };
+    const gate = createQuotaGate({ mode: "strict", storage, now: () => nowMs, log: () => {} });
+    const allowed = async (): Promise<readonly [boolean, number]> => [(await gate("t")).allowed, asked];
+    expect(await allowed()).toEqual([false, 1]);
+    answer = { status: 200, body: { canUpload: true } };
+    nowMs = 29_999;
+    expect(await allowed()).toEqual([false, 1]);
+    nowMs = 30_000;
+    expect(await allowed()).toEqual([true, 2]);
+    answer = { status: 500, body: null };
+    nowMs = 60_000;
+    expect(await allowed()).toEqual([false, 3]);
+    expect(await allowed()).toEqual([false, 4]);
+  });
+
+  test("tells the log once that the storage API fails and once that it is back, whatever single tokens bring", async () => {
+    const lines: string[] = [];
+    const answers = [200, 500, 401, 500, 503, 401, 200, 401, 200].map((status) => ({
+      status,
+      body: { canUpload: true },
+    }));
+    const storage = { storage: async () => answers.shift() ?? { status: 200, body: null } };
+    const log = (line: string): void => void lines.push(line);
+    const gate = createQuotaGate({ mode: "open", storage, now: () => 0, log });
+    for (const token of "abcdefghi") await gate(token);
+    expect(lines).toEqual([
+      "quota: the storage API answers 500 without a clear word",
+      "quota: the storage API answers 503 without a clear word",
+      "quota: the storage API answers",
+    ]);
+  });
+});

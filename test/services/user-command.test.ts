@@ -1,0 +1,100 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { userCreate, userToken } from "../../src/commands/user.ts";
+import type { World } from "../../src/commands/world.ts";
+import { clock } from "../../src/host/clock.ts";
+import { files } from "../../src/host/files.ts";
+import type { PostgresTarget } from "../../src/host/host.ts";
+import { openPostgresPool } from "../../src/host/postgres-pool.ts";
+import { random } from "../../src/host/random.ts";
+import type { Result } from "../../src/ui/reporter.ts";
+import { migrate } from "../support/names-database.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { listenAnywhere } from "./serving.ts";
+import { ask, startWebui } from "./web-api.ts";
+
+const JWT_SECRET = "jwt-secret-of-the-test";
+const ENCRYPTION_KEY = "ab".repeat(32);
+
+/** A master whose `.env` leads to that database, and what its verbs would print. */
+async function masterOn(
+  target: PostgresTarget,
+  secrets: Readonly<Record<string, string>> = { JWT_SECRET, ENCRYPTION_KEY },
+) {
+  const baseDir = await mkdtemp(join(tmpdir(), "fula-node-user-"));
+  onTestFinished(() => rm(baseDir, { recursive: true }));
+  const values = {
+    CLUSTERNAME: "pool-a",
+    CLUSTER_PEERNAME: "m1",
+    POSTGRES_HOST: target.host,
+    POSTGRES_PORT: target.port,
+    POSTGRES_DB: target.database,
+    POSTGRES_USER: target.user,
+    POSTGRES_PASSWORD: target.password,
+    ...secrets,
+  };
+  const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
+  await writeFile(join(baseDir, ".env"), lines.join(""), { mode: 0o600 });
+  const results: Result[] = [];
+  const world = {
+    host: { files, random, clock, system: { uid: () => 0 } },
+    environment: {},
+    hostname: "m1",
+    openPool: openPostgresPool,
+    reporter: { result: (result: Result) => void results.push(result) },
+  } as unknown as World;
+  return { baseDir, world, results };
+}
+
+describeOnPostgres(
+  "the verbs of accounts",
+  (postgres) => {
+    test("print the token alone, and it opens the storage API", async () => {
+      const target = await postgres.createDatabase();
+      const { baseDir, world, results } = await masterOn(target);
+      const flags = { baseDir, email: "alice@example.org" };
+
+      expect(await userCreate(flags, world)).toBe("ok");
+      expect(await userCreate(flags, world)).toBe("ok");
+      expect(await userToken({ ...flags, name: "ci" }, world)).toBe("ok");
+
+      const [made, found, issued] = results;
+      expect(made).toMatchObject({ data: { verb: "user create", created: true } });
+      expect(found).toMatchObject({
+        data: { created: false },
+        lines: [expect.stringContaining("Nothing to do")],
+      });
+      expect(issued?.lines).toHaveLength(1);
+      const authorization = `Bearer ${issued?.lines[0] ?? ""}`;
+      const webui = await startWebui(target);
+      expect(await ask(webui, "/api/v1/storage", { headers: { authorization } })).toMatchObject({
+        status: 200,
+      });
+    });
+
+    test("say which secret is missing, that the database is away, and that it was never migrated", async () => {
+      const target = await postgres.createDatabase();
+      const email = "alice@example.org";
+      const keyless = await masterOn(target, { JWT_SECRET });
+      await expect(userCreate({ ...keyless, email }, keyless.world)).rejects.toMatchObject({
+        exit: "settings",
+        what: expect.stringMatching(/holds no ENCRYPTION_KEY\.$/) as string,
+      });
+      const { port, close } = await listenAnywhere(() => {});
+      await close();
+      const away = await masterOn({ ...target, port });
+      await expect(userCreate({ ...away, email }, away.world)).rejects.toMatchObject({ exit: "unavailable" });
+      const wrong = await masterOn({ ...target, password: "hunter2-wrong" });
+      const refused: unknown = await userCreate({ ...wrong, email }, wrong.world).catch(
+        (thrown: unknown) => thrown,
+      );
+      expect(refused).toMatchObject({ exit: "settings" });
+      expect(JSON.stringify(refused)).not.toContain("hunter2");
+      const empty = await masterOn(postgres.target);
+      await expect(userCreate({ ...empty, email }, empty.world)).rejects.toMatchObject({ exit: "pending" });
+    });
+  },
+  { template: migrate },
+);

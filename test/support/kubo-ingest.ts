@@ -1,0 +1,132 @@
+import { randomBytes } from "node:crypto";
+import { connect, type Socket } from "node:net";
+import { once } from "node:events";
+import { http } from "../../src/host/http.ts";
+import { openBlake3 } from "../../src/host/blake3.ts";
+import { openKubo } from "../../src/host/kubo.ts";
+import { openStorageApi } from "../../src/host/storage-api.ts";
+import { blockCidOf } from "../../src/model/block-cid.ts";
+import type { IngestSettings } from "../../src/model/ingest-settings.ts";
+import { serveIngest, type IngestTimes } from "../../src/services/ingest.ts";
+
+/** An ingest that runs in this process. */
+export interface RunningIngest {
+  readonly url: string;
+  readonly lines: readonly string[];
+  /** Aborts it and waits until it has stopped. */
+  stop(): Promise<void>;
+}
+
+/** What it answered. */
+export interface IngestAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+const hash = await openBlake3();
+
+/** Starts one; `quotaTimeoutMs` and `kuboTimeoutMs` are for servers that never answer. */
+export async function startIngest(options: {
+  readonly kuboUrl: string;
+  readonly storageApiUrl?: string;
+  readonly settings?: Partial<IngestSettings>;
+  readonly times?: Partial<IngestTimes>;
+  readonly quotaTimeoutMs?: number;
+  readonly kuboTimeoutMs?: number;
+}): Promise<RunningIngest> {
+  const lines: string[] = [];
+  const stop = new AbortController();
+  const storageApiUrl = options.storageApiUrl ?? null;
+  const settings: IngestSettings = {
+    bindHost: "127.0.0.1",
+    port: 0,
+    kuboUrl: options.kuboUrl,
+    storageApiUrl,
+    quotaMode: "strict",
+    maxBlockBytes: 1_048_576,
+    maxConcurrent: 32,
+    noAuth: false,
+    ...options.settings,
+  };
+  const connections = settings.maxConcurrent;
+  const times = { stallMs: 10_000, bodyMs: 20_000, patienceMs: 10_000, lingerMs: 2_000, graceMs: 15_000 };
+  let ended: Promise<void> = Promise.resolve();
+  const url = await new Promise<string>((resolve, reject) => {
+    const log = (line: string): void => {
+      lines.push(line);
+      const address = / listens on (\S+)$/.exec(line)?.[1];
+      if (address !== undefined) resolve(`http://${address}`);
+    };
+    const kubo = openKubo(options.kuboUrl, { connections, timeoutMs: options.kuboTimeoutMs ?? 10_000 });
+    const storage =
+      storageApiUrl === null
+        ? null
+        : openStorageApi(storageApiUrl, { connections, timeoutMs: options.quotaTimeoutMs ?? 10_000 });
+    const hands = { hash, kubo, storage, http, stop: stop.signal, log, version: "1.2.3" };
+    ended = serveIngest(settings, hands, { ...times, ...options.times });
+    ended.catch(reject);
+  });
+  return {
+    url,
+    lines,
+    async stop() {
+      stop.abort();
+      await ended;
+    },
+  };
+}
+
+/** The CID of these bytes, as canonical text. */
+export function blockCid(bytes: Uint8Array): string {
+  return blockCidOf(hash([bytes])).text;
+}
+
+/** Random bytes and their CID. */
+export function randomBlock(sizeBytes: number): { readonly bytes: Buffer; readonly cid: string } {
+  const bytes = randomBytes(sizeBytes);
+  return { bytes, cid: blockCid(bytes) };
+}
+
+/** Sends a block with fetch; `token` null: without the header. */
+export async function sendBlock(
+  url: string,
+  cid: string | null,
+  bytes: Uint8Array,
+  options: { readonly token?: string | null; readonly method?: string } = {},
+): Promise<IngestAnswer> {
+  const { token = "a-token", method = "PUT" } = options;
+  const query = cid === null ? "" : `?cid=${cid}`;
+  const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
+  const body = method === "GET" ? {} : { body: bytes };
+  const answer = await fetch(`${url}/v0/block${query}`, { method, headers, ...body });
+  const text = await answer.text();
+  return { status: answer.status, headers: answer.headers, body: JSON.parse(text) as IngestAnswer["body"] };
+}
+
+/** A connection on which a test writes what it likes. */
+export interface RawClient {
+  readonly socket: Socket;
+  /** Everything that came until now. */
+  received(): string;
+  readonly closed: Promise<unknown>;
+}
+
+/** Opens a connection and sends the head of a PUT. */
+export async function openRaw(
+  url: string,
+  cid: string,
+  headers: Readonly<Record<string, string | number>>,
+): Promise<RawClient> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  await once(socket, "connect");
+  let text = "";
+  socket.on("data", (part) => (text += part.toString("latin1")));
+  socket.on("error", () => {});
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  const all = { host: hostname, authorization: "Bearer a-token", ...headers };
+  const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(`PUT /v0/block?cid=${cid} HTTP/1.1\r\n${head.join("")}\r\n`);
+  return { socket, received: () => text, closed };
+}

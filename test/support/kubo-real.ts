@@ -1,0 +1,97 @@
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { eventually, findPrograms } from "./cluster-real.ts";
+
+const run = promisify(execFile);
+
+/** A real kubo without a network of others, on free ports of the loopback. */
+export interface RealKubo {
+  readonly url: string;
+  readonly pid: number;
+  /** The bytes that it has under this CID, or null; never asks the network. */
+  block(cid: string): Promise<Buffer | null>;
+  /** How many blocks it has. */
+  countBlocks(): Promise<number>;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  /** Ends it and removes what it stored. */
+  remove(): Promise<void>;
+}
+
+/** The path of `ipfs`, from where findPrograms looks, or a sentence why there is none. */
+export async function findKubo(): Promise<{ readonly ipfs: string } | string> {
+  const ipfs = join(process.env["FULA_TEST_BINARIES"] ?? "", "ipfs");
+  if (process.env["FULA_TEST_BINARIES"] !== undefined && existsSync(ipfs)) return { ipfs };
+  return findPrograms();
+}
+
+/** Makes a repository with the profile that storage nodes have, and starts kubo on it. */
+export async function startRealKubo({ ipfs }: { readonly ipfs: string }): Promise<RealKubo> {
+  const directory = await mkdtemp(join(tmpdir(), "fula-kubo-"));
+  const environment = { PATH: process.env["PATH"], IPFS_PATH: join(directory, "repo"), HOME: directory };
+  const env = { ...environment, IPFS_TELEMETRY: "off" };
+  await run(ipfs, ["init", "--profile=server"], { env });
+  const port = await freePort();
+  await configure(join(directory, "repo", "config"), port);
+  const url = `http://127.0.0.1:${port}`;
+  let daemon: ChildProcess | null = null;
+
+  const kubo: RealKubo & { pid: number } = {
+    url,
+    pid: 0,
+    async block(cid) {
+      const answer = await fetch(`${url}/api/v0/block/get?offline=true&arg=${cid}`, { method: "POST" });
+      return answer.ok ? Buffer.from(await answer.arrayBuffer()) : null;
+    },
+    async countBlocks() {
+      const answer = await fetch(`${url}/api/v0/repo/stat`, { method: "POST" });
+      return ((await answer.json()) as { NumObjects: number }).NumObjects;
+    },
+    async start() {
+      daemon = spawn(ipfs, ["daemon"], { env, stdio: "ignore" });
+      kubo.pid = daemon.pid ?? 0;
+      await eventually("kubo answers", async () => (await fetch(`${url}/api/v0/id`, { method: "POST" })).ok);
+    },
+    async stop() {
+      if (daemon === null) return;
+      const gone = new Promise((resolve) => daemon?.once("exit", resolve));
+      daemon.kill("SIGKILL");
+      await gone;
+      daemon = null;
+    },
+    async remove() {
+      await kubo.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  await kubo.start();
+  return kubo;
+}
+
+async function configure(file: string, port: number): Promise<void> {
+  const config = JSON.parse(await readFile(file, "utf8")) as Record<string, Record<string, unknown>>;
+  const addresses = { ...config["Addresses"], API: `/ip4/127.0.0.1/tcp/${port}`, Gateway: "", Swarm: [] };
+  const quiet = {
+    Addresses: addresses,
+    AutoConf: { Enabled: false },
+    Bootstrap: [],
+    DNS: { Resolvers: {} },
+    Routing: { Type: "none", DelegatedRouters: [] },
+    Ipns: { ...config["Ipns"], DelegatedPublishers: [] },
+  };
+  await writeFile(file, JSON.stringify({ ...config, ...quiet }));
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,40 @@
+import { main } from "../../src/main.ts";
+
+/** How a verb ended, as a shell sees it. */
+export interface VerbRun {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a verb in this process with the real world around it; its output is caught. */
+export async function runVerb(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<VerbRun> {
+  const caught = { stdout: "", stderr: "" };
+  const stream = (name: "stdout" | "stderr") => ({
+    isTTY: false,
+    write: (text: string): boolean => {
+      caught[name] += text;
+      return true;
+    },
+  });
+  const double = {
+    argv: ["node", "fula-node", ...args],
+    env: environment,
+    execPath: process.execPath,
+    pid: process.pid,
+    stdin: { isTTY: false },
+    stdout: stream("stdout"),
+    stderr: stream("stderr"),
+    once: () => undefined,
+    off: () => undefined,
+  };
+  const exitCode = await main({
+    process: double as unknown as NodeJS.Process,
+    version: "0.1.0",
+    exit: () => undefined,
+  });
+  return { exitCode, ...caught };
+}
