@@ -26,7 +26,7 @@ export async function createWorld(
 ): Promise<World> {
   const { json, stop } = options;
   const packageDir = dirname(dirname(fileURLToPath(import.meta.url)));
-  const live = process.stdin.isTTY === true && process.stdout.isTTY === true && !json;
+  const live = process.stdin.isTTY && process.stdout.isTTY && !json;
   return {
     host: createHost({ env: process.env, migrationsDir: `${packageDir}/migrations`, toolVersion: version }),
     reporter: await createReporter(process, json, live),

@@ -50,7 +50,7 @@ export interface World {
   /** See host/announcer.ts. */
   parseNodeIdentity(text: string, path: string): NodeIdentity;
   openNodesClient(storageApiUrl: string): NodesClient;
-  parseVerifyingKey(pem: string, path: string): VerifyingKey;
+  readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
   readSigningKey(path: string): Promise<SigningKey>;
   /** The first of these that exists, public or private. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;

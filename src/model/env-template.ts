@@ -3,7 +3,7 @@ import type { SettingSpec } from "./settings.ts";
 
 const HEADER = `# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
 # a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
-# they are. After a change: run fula-node join-as-master again.
+# they are. After a change: run the same fula-node join again.
 `;
 
 /** The text of a new `.env`: each key below a line that says what it is for. */

@@ -52,7 +52,7 @@ describe.skipIf(skipped !== undefined)("a run that is killed: running again goes
       expect((await lastJournalLine()).phase).toBe("done");
       kills += 1;
       expect(kills).toBeLessThan(60);
-      const env = await readEnv(box).catch(() => ({}) as Record<string, string>);
+      const env: Readonly<Record<string, string>> = await readEnv(box).catch(() => ({}));
       for (const key of SECRETS) if (env[key] !== undefined) first[key] ??= env[key];
     }
     expect(kills).toBeGreaterThan(12);

@@ -42,6 +42,7 @@ if (kind === "journal") {
     return child;
   };
 } else if (kind === "socket") {
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with its own `this` below
   const write = net.Socket.prototype.write;
   net.Socket.prototype.write = function (chunk, ...rest) {
     const done = write.call(this, chunk, ...rest);

@@ -1,0 +1,293 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openBlake3 } from "../../src/host/blake3.ts";
+import { blockCidOf } from "../../src/model/block-cid.ts";
+import { fulaNode } from "../support/artifact.ts";
+import { Box } from "../support/box.ts";
+import { eventually } from "../support/cluster-real.ts";
+import { expectExit, health, plannedChanges, skipped, told } from "../support/master-box.ts";
+import {
+  addContent,
+  askCluster,
+  bootFederation,
+  bootNode,
+  closeStorageApi,
+  invite,
+  join,
+  members,
+  openStorageApi,
+  peerId,
+  pinset,
+  PRIVATE_NETWORK,
+  stored,
+  untilStored,
+  watchNode,
+} from "../support/storage-boxes.ts";
+
+const HEALTHY = {
+  ipfs_host: "running healthy",
+  ipfs_cluster: "running healthy",
+  "fula-ingest": "running healthy",
+};
+const MEMBERS = ["master", "one", "two"];
+const COMPOSE_FILE = "/opt/fula-storage/docker-compose.yml";
+
+describe.skipIf(skipped !== undefined)("one master and two storage nodes", () => {
+  let network: string;
+  let master: Box;
+  let one: Box;
+  let two: Box;
+  const cids: string[] = [];
+
+  const pinOnMaster = async (): Promise<string> => {
+    const cid = await addContent(master);
+    expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
+    cids.push(cid);
+    return cid;
+  };
+
+  beforeAll(async () => {
+    network = await Box.network();
+    [master, one, two] = await Promise.all([
+      bootFederation(network),
+      bootNode("one", network),
+      bootNode("two", network),
+    ]);
+    for (let pin = 0; pin < 5; pin += 1) await pinOnMaster();
+  });
+  afterAll(async () => {
+    await Promise.all([master?.destroy(), one?.destroy(), two?.destroy()]);
+    await Box.removeNetwork(network);
+  });
+
+  test("an altered invite is refused, and nothing is written", async () => {
+    const { token } = await invite(master, "one");
+    const before = await one.snapshot(["/opt"]);
+    const altered = token.replace(/\.[^.]+$/, (signature) => `.A${signature.slice(2)}`);
+    const result = await join(one, ["--invite", altered]);
+    expectExit(result, 28);
+    expectExit(await join(one, ["--invite", token, "--fingerprint", "0123456789abcdef"]), 28);
+    expect(await one.snapshot(["/opt"])).toEqual(before);
+  });
+
+  test("both join by an invite, in one command, and are members", async () => {
+    const [first, second] = await Promise.all([invite(master, "one"), invite(master, "two")]);
+    const results = await Promise.all([
+      join(one, ["--invite", first.token, ...PRIVATE_NETWORK]),
+      join(two, ["--invite", "-", "--fingerprint", second.fingerprint, ...PRIVATE_NETWORK], {
+        input: `${second.token}\n`,
+      }),
+    ]);
+    for (const result of results) expectExit(result, 0);
+    expect(results[0]?.stdout).not.toContain("still grows");
+    expect(await members(master)).toEqual(MEMBERS);
+    expect(await health(one)).toEqual(HEALTHY);
+    expect(await health(two)).toEqual(HEALTHY);
+  });
+
+  test("only swarm ports and the ingest are open to the network", async () => {
+    const { stdout } = await one.run("ss -Hltn | awk '{print $4}'");
+    const open = stdout
+      .split("\n")
+      .filter((address) => !address.startsWith("127."))
+      .map((address) => Number(address.split(":").at(-1)));
+    expect([...new Set(open)].toSorted((a, b) => a - b)).toEqual([3601, 4001, 9096]);
+    expect(stdout).not.toMatch(/:909[57]$/m);
+  });
+
+  test("the master's pins arrive on both, those of before the join too", async () => {
+    await pinOnMaster();
+    await untilStored([one, two], cids);
+  });
+
+  test("a second run finds nothing to do, and restarts nothing", async () => {
+    const before = await watchNode(one);
+    const plan = await join(one, ["--dry-run", "--json"]);
+    expectExit(plan, 0);
+    expect(plannedChanges(plan.stdout)).toEqual([]);
+    expectExit(await join(one, []), 0);
+    expect(await watchNode(one)).toEqual(before);
+  });
+
+  test("a follower's own API takes neither pin nor unpin", async () => {
+    const [cid = ""] = cids;
+    const stray = await addContent(one);
+    for (const [method, target] of [
+      ["POST", stray],
+      ["DELETE", cid],
+    ] as const) {
+      const { status, body } = await askCluster(one, method, `/pins/${target}`);
+      expect(status).toBe(500);
+      expect(body).toContain("follower mode");
+    }
+    expect([...(await pinset(master))].toSorted()).toEqual(cids.toSorted());
+    expect(await stored(two)).toContain(cid);
+  });
+
+  test("follower mode off and trusting itself, it changes nobody but itself", async () => {
+    const [cid = ""] = cids;
+    const stray = await addContent(one);
+    const own = await peerId(one);
+    const text = await one.readFile(COMPOSE_FILE);
+    const rogue = text
+      .replace('CLUSTER_FOLLOWERMODE: "true"', 'CLUSTER_FOLLOWERMODE: "false"')
+      .replace(
+        /CLUSTER_CRDT_TRUSTEDPEERS: .*/,
+        `CLUSTER_CRDT_TRUSTEDPEERS: "${own}"\n      CLUSTER_CRDT_REBROADCASTINTERVAL: 1s`,
+      );
+    expect(rogue).not.toBe(text);
+    await one.writeFile(COMPOSE_FILE, rogue);
+    await one.run("cd /opt/fula-storage && docker compose up -d ipfs-cluster");
+    await eventually("the rogue answers", async () => (await members(one)).length === 3, 120_000);
+    expect((await askCluster(one, "POST", `/pins/${stray}`)).status).toBe(200);
+    expect((await askCluster(one, "DELETE", `/pins/${cid}`)).status).toBe(200);
+    await eventually("it has changed its own pinset", async () => {
+      const own = await pinset(one);
+      return own.has(stray) && !own.has(cid) && !(await stored(one)).has(cid);
+    });
+    // It tells its state every second by now: twelve looks, a second of telling each, see none of it.
+    for (let look = 0; look < 12; look += 1) {
+      const [wished, kept] = await Promise.all([pinset(master), stored(two), one.run("sleep 1")]);
+      expect([...wished].toSorted()).toEqual(cids.toSorted());
+      expect(await pinset(two)).toEqual(wished);
+      expect(kept).toContain(cid);
+      expect(kept).not.toContain(stray);
+    }
+  });
+
+  test("a re-run makes it a follower again, and it takes the master's pins as before", async () => {
+    const result = await join(one, []);
+    expectExit(result, 0);
+    expect((await askCluster(one, "POST", `/pins/${cids[1] ?? ""}`)).body).toContain("follower mode");
+    const fresh = await pinOnMaster();
+    await untilStored([one, two], [fresh]);
+  });
+
+  test("blocks go in by the ingest: true ones of those who may, and nothing else", async () => {
+    const hash = await openBlake3();
+    const block = Buffer.from("a block of a user");
+    const cid = blockCidOf(hash([block])).text;
+    expectExit(await fulaNode(master, ["user", "create", "--email", "a@example.org"]), 0);
+    const token = async () =>
+      (await fulaNode(master, ["user", "token", "--email", "a@example.org"])).stdout.trim();
+    const put = async (body: string, bearer: string | null): Promise<string> => {
+      const auth = bearer === null ? "" : `-H 'Authorization: Bearer ${bearer}'`;
+      const url = `http://one:3601/v0/block?cid=${cid}`;
+      const { stdout } = await two.run(
+        `curl -s -X PUT --data-binary @- ${auth} -w '\\n%{http_code}' '${url}'`,
+        {
+          input: body,
+        },
+      );
+      return stdout;
+    };
+    const first = await token();
+    expect(await put("another block", first)).toMatch(/\n422$/);
+    expect(await put(block.toString(), null)).toMatch(/\n401$/);
+    const isThere = () => one.exec(`docker exec ipfs_host ipfs --offline block stat ${cid}`);
+    expect((await isThere()).exitCode).not.toBe(0);
+    expect(await put(block.toString(), first)).toMatch(/\n200$/);
+    expect((await isThere()).exitCode).toBe(0);
+    const second = await token();
+    await closeStorageApi(master);
+    expect(await put(block.toString(), second)).toMatch(/\n402$/);
+    await openStorageApi(master);
+    expect(await put(block.toString(), second)).toMatch(/\n200$/);
+  });
+
+  test("a master does not become a storage node, nor a storage node a master", async () => {
+    const { token } = await invite(master, "three");
+    const [masterBefore, nodeBefore] = await Promise.all([master.snapshot(), one.snapshot()]);
+    const wrong = await join(master, ["--invite", token]);
+    expectExit(wrong, 23);
+    expect(told(wrong)).toContain("is a master");
+    const args = ["join-as-master", "--yes", "--provision-writer", "--set", "CLUSTERNAME=test-pool"];
+    expectExit(await fulaNode(one, args), 23);
+    expect(await master.snapshot()).toEqual(masterBefore);
+    expect(await one.snapshot()).toEqual(nodeBefore);
+  });
+
+  test("an invite to another pool is drift that halts, until it is accepted by name", async () => {
+    const before = await watchNode(two);
+    const { token } = await invite(master, "two");
+    const bootstrap = `/ip4/192.0.2.1/tcp/9096/p2p/${await peerId(master)}`;
+    const args = [
+      "invite",
+      "create",
+      "--json",
+      "--storage-api-url",
+      "http://master:8301",
+      "--bootstrap",
+      bootstrap,
+    ];
+    const other = JSON.parse((await fulaNode(master, args)).stdout) as { token: string };
+    const result = await join(two, ["--invite", other.token]);
+    expectExit(result, 24);
+    expect(told(result)).toContain("--accept-pool-change");
+    expectExit(await join(two, ["--invite", token]), 0);
+    expectExit(await join(two, ["--invite", other.token, "--accept-pool-change", "--dry-run"]), 20);
+    expect(await watchNode(two)).toEqual(before);
+  });
+
+  test("a name that another node holds is refused, with others to choose from", async () => {
+    const before = await watchNode(two);
+    const result = await join(two, ["--set", "CLUSTER_PEERNAME=one"]);
+    expectExit(result, 23);
+    expect(told(result)).toContain("one-2");
+    expect(await watchNode(two)).toEqual(before);
+  });
+
+  test("rebuilt with its data kept, it is the same peer under the same name", async () => {
+    const [id, held] = await Promise.all([peerId(two), stored(two)]);
+    await two.run("docker rm -f ipfs_host ipfs_cluster fula-ingest && rm -rf /opt/fula-storage");
+    const { token } = await invite(master, "two");
+    const plan = await join(two, ["--invite", token, "--dry-run", "--json", ...PRIVATE_NETWORK]);
+    expect(plannedChanges(plan.stdout).map(({ step }) => step)).not.toContain("node-name");
+    expectExit(await join(two, ["--invite", token, ...PRIVATE_NETWORK]), 0);
+    expect(await peerId(two)).toBe(id);
+    expect([...(await stored(two))]).toEqual(expect.arrayContaining([...held]));
+  });
+
+  test("killed and started, it comes back by itself", async () => {
+    await two.kill();
+    await eventually("the master misses it", async () => !(await members(master)).includes("two"), 120_000);
+    const fresh = await pinOnMaster();
+    await two.start();
+    await eventually("it is a member again", async () => (await members(master)).includes("two"), 180_000);
+    await untilStored([two], [fresh]);
+  });
+});
+
+describe.skipIf(skipped !== undefined)("a join that the network leaves alone", () => {
+  let network: string;
+  let master: Box;
+  let node: Box;
+
+  beforeAll(async () => {
+    network = await Box.network();
+    [master, node] = await Promise.all([bootFederation(network), bootNode("late", network)]);
+  });
+  afterAll(async () => {
+    await Promise.all([master?.destroy(), node?.destroy()]);
+    await Box.removeNetwork(network);
+  });
+
+  test("cut off in the middle it fails with words; healed, a second run goes on", async () => {
+    const { token } = await invite(master, "late");
+    const cid = await addContent(master);
+    await askCluster(master, "POST", `/pins/${cid}`);
+    const cut = join(node, ["--invite", token, ...PRIVATE_NETWORK]);
+    await eventually(
+      "kubo is made",
+      async () => (await node.exec("docker inspect ipfs_host")).exitCode === 0,
+      300_000,
+    );
+    await node.disconnect(network);
+    const result = await cut;
+    expect([27, 29], `${result.stdout}\n${result.stderr}`).toContain(result.exitCode);
+    expect(told(result)).toContain("Changed: done and kept");
+    await node.connect(network);
+    expectExit(await join(node, []), 0);
+    expect(await members(master)).toEqual(["late", "master"]);
+    await untilStored([node], [cid]);
+  });
+});

@@ -1,0 +1,132 @@
+import { randomBytes } from "node:crypto";
+import { FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
+import { Box, type ExecOptions, type ExecResult } from "./box.ts";
+import type { BoxSnapshot } from "./box-snapshot.ts";
+import { eventually } from "./cluster-real.ts";
+import { expectExit } from "./master-box.ts";
+
+/** Where nodes reach the master's storage API: it listens on 127.0.0.1 only, as behind an operator's proxy. */
+export const FORWARD_PORT = 8301;
+/** Boxes have private addresses, which kubo's profile `server` neither dials nor tells. */
+export const PRIVATE_NETWORK = ["--set", "IPFS_PROFILE=default-networking"] as const;
+export const JOIN = ["join-as-storage-node", "--yes"] as const;
+
+const FORWARDER = `require("node:net").createServer((client) => {
+  const api = require("node:net").connect(3001, "127.0.0.1");
+  client.pipe(api).pipe(client);
+  client.on("error", () => api.destroy());
+  api.on("error", () => client.destroy());
+}).listen(${FORWARD_PORT})`;
+const CLUSTER = "http://127.0.0.1:9094";
+
+/** What `invite create --json` prints. */
+export interface CreatedInvite {
+  readonly token: string;
+  readonly fingerprint: string;
+}
+
+/** Boots the master of a pool on a network of boxes, its storage API open to them. */
+export async function bootFederation(network: string): Promise<Box> {
+  const master = await Box.boot({ name: "master", image: "docker", network });
+  await installArtifact(master);
+  await master.writeFile("/opt/fula-master/.env", "IPFS_PROFILE=default-networking\n", 0o600);
+  expectExit(await fulaNode(master, FIRST_JOIN), 0);
+  await openStorageApi(master);
+  return master;
+}
+
+export async function openStorageApi(master: Box): Promise<void> {
+  await master.run(["systemd-run", "--unit=forward", "--collect", "node", "-e", FORWARDER]);
+  await eventually("the forwarder listens", async () => {
+    const { exitCode } = await master.exec(`curl -sf http://127.0.0.1:${FORWARD_PORT}/health`);
+    return exitCode === 0;
+  });
+}
+
+export async function closeStorageApi(master: Box): Promise<void> {
+  await master.run("systemctl stop forward");
+}
+
+export async function invite(master: Box, name: string): Promise<CreatedInvite> {
+  const url = `http://master:${FORWARD_PORT}`;
+  const args = ["invite", "create", "--json", "--storage-api-url", url, "--name", name];
+  const result = await fulaNode(master, args);
+  expectExit(result, 0);
+  return JSON.parse(result.stdout) as CreatedInvite;
+}
+
+/** Boots a bare box with the artifact, on a network of boxes. */
+export async function bootNode(name: string, network: string): Promise<Box> {
+  const box = await Box.boot({ name, image: "docker", network });
+  await installArtifact(box);
+  return box;
+}
+
+export function join(box: Box, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+  return fulaNode(box, [...JOIN, ...args], options);
+}
+
+/** What a re-run may not touch: all that the installer writes, and every container. */
+export function watchNode(box: Box): Promise<BoxSnapshot> {
+  return box.snapshot(["/opt/fula-storage"]);
+}
+
+/** Adds random content to a box's kubo and gives its CID; nobody else has it. */
+export async function addContent(box: Box, bytes = 200_000): Promise<string> {
+  const content = randomBytes(Math.ceil(bytes / 2)).toString("hex");
+  const { stdout } = await box.run("docker exec -i ipfs_host ipfs add -Q --cid-version=1 --pin=false", {
+    input: content,
+  });
+  return stdout.trim();
+}
+
+/** A request to a box's own cluster peer: the status, and what it says. */
+export async function askCluster(
+  box: Box,
+  method: "GET" | "POST" | "DELETE",
+  path: string,
+): Promise<{ readonly status: number; readonly body: string }> {
+  const { stdout } = await box.run(`curl -s -X ${method} -w '\\n%{http_code}' '${CLUSTER}${path}'`);
+  const at = stdout.lastIndexOf("\n");
+  return { status: Number(stdout.slice(at + 1)), body: stdout.slice(0, at) };
+}
+
+/** The CIDs of the pinset as a box's own peer has it. */
+export async function pinset(box: Box): Promise<ReadonlySet<string>> {
+  const { body } = await askCluster(box, "GET", "/allocations");
+  const lines = body.split("\n").filter((line) => line !== "");
+  return new Set(lines.map((line) => (JSON.parse(line) as { cid: string }).cid));
+}
+
+/** The CIDs that a box's kubo has pinned. */
+export async function stored(box: Box): Promise<ReadonlySet<string>> {
+  const { stdout } = await box.run("docker exec ipfs_host ipfs pin ls --type=recursive --quiet");
+  return new Set(stdout.split("\n").filter((line) => line !== ""));
+}
+
+/** Waits until these boxes know the pins and have their content pinned. */
+export async function untilStored(boxes: readonly Box[], cids: readonly string[]): Promise<void> {
+  await eventually(
+    "the content is stored",
+    async () => {
+      const held = await Promise.all(boxes.flatMap((box) => [pinset(box), stored(box)]));
+      return held.every((set) => cids.every((cid) => set.has(cid)));
+    },
+    180_000,
+  );
+}
+
+/** The names of the peers that a box's own peer counts. */
+export async function members(box: Box): Promise<readonly string[]> {
+  const { body } = await askCluster(box, "GET", "/peers");
+  const lines = body.split("\n").filter((line) => line !== "");
+  return lines
+    .map((line) => JSON.parse(line) as { peername: string; error: string })
+    .filter(({ error }) => error === "")
+    .map(({ peername }) => peername)
+    .toSorted();
+}
+
+export async function peerId(box: Box): Promise<string> {
+  return (JSON.parse((await askCluster(box, "GET", "/id")).body) as { id: string }).id;
+}
