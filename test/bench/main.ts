@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
 import { benches as noop } from "./noop.ts";
@@ -20,6 +21,7 @@ const BENCHES: readonly Bench[] = [
   ...join,
   ...snapshot,
   ...restore,
+  ...ingest,
 ];
 
 const { values, positionals } = parseArgs({

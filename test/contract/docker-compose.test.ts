@@ -115,7 +115,7 @@ describe("docker build", () => {
     };
     await good.cli.build(options, (line) => told.push(line));
     expect(good.calls().join(" ")).toBe(
-      "build --file /opt/x/cli/compose/Dockerfile --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 /opt/x/cli",
+      "build --force-rm --file /opt/x/cli/compose/Dockerfile --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 /opt/x/cli",
     );
     expect(told).toEqual(["step 1"]);
     const bad = makeCli("echo 'pull access denied' >&2; exit 1");

@@ -150,7 +150,7 @@ describe("the text of .env", () => {
     expect(newEnvText(MASTER_SETTINGS, values)).toMatchInlineSnapshot(`
       "# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
       # a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
-      # they are. After a change: run fula-node join-as-master again.
+      # they are. After a change: run the same fula-node join again.
 
       # the pool's name: every node of a pool has the same
       CLUSTERNAME="it's a pool"
