@@ -18,7 +18,7 @@ data=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}
 if [ "${CLUSTER_FOLLOWERMODE:-}" = true ]; then
   own=$(sed -n 's/.*"id" *: *"\([^"]*\)".*/\1/p' "$data/identity.json")
   case ",${CLUSTER_CRDT_TRUSTEDPEERS}," in
-    ,, | *",${own:-,},"*)
+    *,,* | *",${own:-,},"*)
       echo "fula-node: CLUSTER_CRDT_TRUSTEDPEERS names nobody, or this node itself: a follower obeys the masters." >&2
       exit 1
       ;;

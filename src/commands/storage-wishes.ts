@@ -32,7 +32,7 @@ export async function settleStorageWishes(
     flags.invite === undefined ? null : await learnFromInvite({ ...flags, invite: flags.invite }, world);
   const first = source.resolve(merge(invite, given));
   const problems = [...first.problems, ...(invite === null ? [] : findContradictions(invite, given))];
-  const lacking = missingOf(first.settings, told);
+  const lacking = missingOf(first, told);
   const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
   const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));
   if (problems.length + hopeless.length > 0) {
@@ -46,7 +46,7 @@ export async function settleStorageWishes(
       : null;
   refuseDrift(invite ?? pool, source, flags);
   const last = source.resolve(merge(invite ?? onlyLacking(pool, first.settings), given));
-  const open = [...last.problems, ...describeMissing(missingOf(last.settings, told))];
+  const open = [...last.problems, ...describeMissing(missingOf(last, told))];
   await checkStorageNode({ world, layout, settings: last.settings, ignored: flags.ignore, problems: open });
   return last.settings;
 }
@@ -63,8 +63,12 @@ function onlyLacking(pool: Learnt | null, settings: Settings): Learnt | null {
   return { ...pool, values: new Map([...pool.values].filter(([key]) => isOpen(key))) };
 }
 
-function missingOf(settings: Settings, told: ReadonlySet<string>): readonly string[] {
-  return STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key));
+function missingOf(
+  { settings, problems }: { readonly settings: Settings; readonly problems: readonly Problem[] },
+  told: ReadonlySet<string>,
+): readonly string[] {
+  const wrong = new Set(problems.map(({ subject }) => subject));
+  return STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key) && !wrong.has(key));
 }
 
 function describeMissing(keys: readonly string[]): readonly Problem[] {

@@ -115,20 +115,27 @@ export async function ask(
   wire: Wire,
   method: "GET" | "POST",
   path: string,
-  options: { readonly fresh?: boolean } = {},
+  options: {
+    readonly fresh?: boolean;
+    /** Throws the text of a 200 away. */
+    readonly onlyRefusals?: boolean;
+  } = {},
 ): Promise<Answer> {
+  const { fresh = false, onlyRefusals = false } = options;
   try {
-    const response = await startRequest(wire, { method, path, timeoutMs: wire.requestTimeoutMs, ...options });
-    return { status: response.statusCode ?? 0, text: await readAll(response) };
+    const response = await startRequest(wire, { method, path, timeoutMs: wire.requestTimeoutMs, fresh });
+    const status = response.statusCode ?? 0;
+    return { status, text: await readAll(response, status !== 200 || !onlyRefusals) };
   } catch (cause) {
     throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
   }
 }
 
-function readAll(response: http.IncomingMessage): Promise<string> {
+function readAll(response: http.IncomingMessage, keep: boolean): Promise<string> {
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = [];
-    response.on("data", (part: Buffer) => parts.push(part));
+    if (keep) response.on("data", (part: Buffer) => parts.push(part));
+    else response.resume();
     response.on("error", reject);
     response.on("end", () => resolve(Buffer.concat(parts).toString("utf8")));
   });

@@ -93,7 +93,7 @@ export function openCluster(target: ClusterTarget): Cluster {
 }
 
 async function pin(wire: Wire, path: string): Promise<PinAnswer> {
-  const { status, text: body } = await ask(wire, "POST", path);
+  const { status, text: body } = await ask(wire, "POST", path, { onlyRefusals: true });
   if (status === 200) return { kind: "done" };
   if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", { status, text: body });
   const message = serverMessage(body);

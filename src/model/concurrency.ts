@@ -1,19 +1,20 @@
 const LEAST = 4;
+const FIRST = 16;
 const STEP = 1.5;
 /** A window is judged after so long, and after so many answers a slot. */
-const WINDOW_MS = 400;
+const WINDOW_MS = 500;
 const ANSWERS_A_SLOT = 4;
-/** Rates closer than this count as equal. */
-const SAME = 0.05;
+/** A rate that is lower by less may be chance. */
+const CHANCE = 0.15;
 
 /**
- * Finds how many requests under way at once a server serves best: it goes on in the direction that made
- * things faster, turns round where they became slower, and halves when the server is in trouble.
+ * Finds how many requests under way at once a server serves best: ever more, one step back where that
+ * made things clearly slower, and half when the server is in trouble.
  */
 export class ConcurrencyTuner {
   readonly #most: number;
-  #limit = 8;
-  #rising = true;
+  #limit: number;
+  #raised = false;
   #answers = 0;
   #since: number;
   #rate = 0;
@@ -21,7 +22,8 @@ export class ConcurrencyTuner {
   /** `nowMs`: any clock that goes forward; the same must be given to the other calls. */
   constructor(nowMs: number, most: number) {
     this.#since = nowMs;
-    this.#most = Math.max(LEAST, most);
+    this.#most = Math.max(1, most);
+    this.#limit = Math.min(FIRST, this.#most);
   }
 
   /** How many may be under way. */
@@ -35,20 +37,21 @@ export class ConcurrencyTuner {
     const elapsedMs = nowMs - this.#since;
     if (elapsedMs < WINDOW_MS || this.#answers < this.#limit * ANSWERS_A_SLOT) return;
     const rate = this.#answers / elapsedMs;
-    if (rate < this.#rate * (1 - SAME)) this.#rising = !this.#rising;
-    if (Math.abs(rate - this.#rate) > this.#rate * SAME) this.#move(this.#rising ? STEP : 1 / STEP);
+    const slower = this.#raised && rate < this.#rate * (1 - CHANCE);
+    this.#move(slower ? 1 / STEP : STEP);
     this.#open(rate, nowMs);
   }
 
   /** The server did not answer, or said that it is busy. */
   troubled(nowMs: number): void {
-    this.#rising = false;
     this.#move(0.5);
     this.#open(0, nowMs);
   }
 
   #move(factor: number): void {
-    this.#limit = Math.min(this.#most, Math.max(LEAST, Math.round(this.#limit * factor)));
+    const before = this.#limit;
+    this.#limit = Math.min(this.#most, Math.max(LEAST, Math.round(before * factor)));
+    this.#raised = this.#limit > before;
   }
 
   #open(rate: number, nowMs: number): void {

@@ -1,8 +1,5 @@
 import { OperatorError } from "../errors.ts";
 
-/** The pin types that ipfs-cluster has (api/types.go, PinType); anything else is kept and counted. */
-export const PIN_TYPES = ["pin", "meta-pin", "clusterdag-pin", "shard-pin"] as const;
-
 /** What a line of `/allocations` says that a snapshot and a sweep need; the line itself stays the record. */
 export interface PinFacts {
   readonly cid: string;

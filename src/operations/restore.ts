@@ -89,6 +89,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
 
   const notes = await openRestoreNotes(options.notes, snapshot.file.name);
   let run: RestoreRun;
+  let after: RestoreSurvey;
   try {
     run = await applyRestore({
       ...options,
@@ -96,12 +97,12 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
       survey: before,
       note: (list, pin) => notes.note(list, pin),
     });
+    await notes.flush();
+    after = await settle(survey, run.failed, options);
   } catch (thrown) {
     await notes.flush();
     throw asInterrupted(thrown);
   }
-  await notes.flush();
-  const after = await settle(survey, run.failed, options);
   const ok = after.restorable === 0;
   const rate = run.elapsedMs > 0 ? (run.pinned / run.elapsedMs) * 1000 : 0;
   const still = ok ? "" : `; ${after.restorable} are still not as in the snapshot`;
@@ -196,13 +197,15 @@ function countsOf(survey: RestoreSurvey): SurveyCounts {
 }
 
 function asInterrupted(thrown: unknown): unknown {
-  if (!(thrown instanceof OperatorError) || thrown.exit !== "unavailable") return thrown;
+  if (!(thrown instanceof OperatorError)) return thrown;
+  const changed = "Pins were added; none was removed.";
+  if (thrown.exit !== "unavailable") return thrown.withChanged(changed);
   return new OperatorError({
     exit: "interrupted",
     what: `The restore stopped part-way: ${thrown.what}`,
     remedy:
       "Once the cluster answers again, run the same command: it compares, and goes on with what is missing.",
-    changed: "Pins were added; none was removed.",
+    changed,
     cause: thrown,
   });
 }

@@ -55,16 +55,12 @@ async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Repl
     if (!decision.allowed) return refusal(402, decision.why);
   }
   const body = await readBody(request, hands.limits);
-  switch (body.kind) {
-    case "too-large":
-      return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
-    case "too-slow":
-      return refusal(408, "the block came too slowly");
-    case "lost":
-      return refusal(400, "the block broke off");
-    case "whole":
-      return body.sizeBytes === 0 ? refusal(400, "the block is empty") : store(declared, body, hands);
+  if (body.kind === "too-large") {
+    return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
   }
+  if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
+  if (body.kind === "lost") return refusal(400, "the block broke off");
+  return body.sizeBytes === 0 ? refusal(400, "the block is empty") : store(declared, body, hands);
 }
 
 async function store(

@@ -11,7 +11,9 @@ export interface BodyLimits {
 /** What came of reading a body; `lost`: the client broke it off. */
 export type Body =
   | { readonly kind: "whole"; readonly parts: readonly Uint8Array[]; readonly sizeBytes: number }
-  | { readonly kind: "too-large" | "too-slow" | "lost" };
+  | { readonly kind: "too-large" }
+  | { readonly kind: "too-slow" }
+  | { readonly kind: "lost" };
 
 /** Reads a request's body. It keeps no more than `maxBytes`, and nothing of a body that it gives up. */
 export function readBody(request: IncomingMessage, limits: BodyLimits): Promise<Body> {

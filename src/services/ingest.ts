@@ -50,7 +50,16 @@ export async function serveIngest(
   const { bindHost: host, port } = settings;
   try {
     const listener = createListener(settings, hands, times);
-    const server = await startServer({ name: "ingest", host, port, listener, stop, graceMs: times.graceMs });
+    const server = await startServer({
+      name: "ingest",
+      host,
+      port,
+      listener,
+      stop,
+      graceMs: times.graceMs,
+      // The wait for a slot counts as well: the body is not read before that.
+      requestTimeoutMs: times.patienceMs + times.bodyMs + 5_000,
+    });
     const auth = settings.noAuth ? "NO AUTHENTICATION" : `quota ${settings.quotaMode}`;
     log(`ingest ${version} listens on ${host}:${server.port}`);
     log(`ingest: kubo ${settings.kuboUrl}, ${auth}, storage API ${settings.storageApiUrl ?? "none"}`);
@@ -82,16 +91,13 @@ function createListener(
   const health = createHealth({ version, checks: { kubo: checkKubo(http, settings.kuboUrl) }, log });
 
   async function answer(request: IncomingMessage, gone: AbortSignal): Promise<Reply> {
-    switch ((request.url ?? "").split("?", 1)[0]) {
-      case "/v0/block":
-        return answerBlock(request, gone, blockHands);
-      case "/health": {
-        const up = (await health()).status === "ok";
-        return { status: up ? 200 : 503, body: { status: "ok", kubo: up } };
-      }
-      default:
-        return { status: 404, body: { error: "nothing answers here; blocks go to /v0/block" } };
+    const path = (request.url ?? "").split("?", 1)[0];
+    if (path === "/v0/block") return answerBlock(request, gone, blockHands);
+    if (path === "/health") {
+      const up = (await health()).status === "ok";
+      return { status: up ? 200 : 503, body: { status: "ok", kubo: up } };
     }
+    return { status: 404, body: { error: "nothing answers here; blocks go to /v0/block" } };
   }
 
   return (request, response) => {

@@ -13,6 +13,8 @@ export interface ServerOptions {
   readonly stop: AbortSignal;
   /** How long requests under way may take after that. */
   readonly graceMs?: number;
+  /** How long one request may take to arrive whole. */
+  readonly requestTimeoutMs?: number;
 }
 
 /** A server that listens. */
@@ -30,9 +32,14 @@ const REQUEST_TIMEOUT_MS = 30_000;
  * then cuts them off. Throws an OperatorError (`preflight`) where the address can't be had.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { listener, stop, graceMs = GRACE_MS } = options;
+  const {
+    listener,
+    stop,
+    graceMs = GRACE_MS,
+    requestTimeoutMs: requestTimeout = REQUEST_TIMEOUT_MS,
+  } = options;
   const underWay = new Set<ServerResponse>();
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+  const server = createServer({ requestTimeout }, (request, response) => {
     underWay.add(response);
     response.once("close", () => underWay.delete(response));
     if (stop.aborted) announceEnd(response);

@@ -1,10 +1,12 @@
 import type { AnyStep } from "../engine/step.ts";
-import { messageOf, OperatorError } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
 import { NAMES } from "../model/master-layout.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { composeService } from "./compose-service.ts";
 import type { Project } from "./compose-services.ts";
-import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
+import type { StorageContext } from "./storage-context.ts";
+
+const ID = "http://127.0.0.1:9094/id";
 
 /** ipfs-cluster of a storage node: it follows the masters' pinset. */
 export function clusterFollower(context: StorageContext, project: Project): AnyStep {
@@ -18,16 +20,14 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
     imageKey: "CLUSTER_IMAGE",
     volume: STORAGE_NAMES.clusterVolume,
     unit: NAMES.clusterUnit,
-    fault: () => findFault(context),
+    fault: findFault,
   });
 }
 
-async function findFault(context: StorageContext): Promise<string | null> {
-  try {
-    const { ipfsError } = await context.openCluster(OWN_CLUSTER).identity();
-    return ipfsError === "" ? null : `it does not reach its kubo: ${ipfsError}`;
-  } catch (thrown) {
-    if (!(thrown instanceof OperatorError)) throw thrown;
-    return `its REST API does not answer (${messageOf(thrown)})`;
-  }
+async function findFault(host: HostReader): Promise<string | null> {
+  const answer = await host.http.json(ID, { timeoutMs: 10_000 });
+  if (answer?.status !== 200)
+    return `${ID} ${answer === null ? "does not answer" : `answers ${answer.status}`}`;
+  const error = (answer.body as { ipfs?: { error?: unknown } } | null)?.ipfs?.error;
+  return error === undefined || error === "" ? null : `it does not reach its kubo: ${JSON.stringify(error)}`;
 }

@@ -18,7 +18,7 @@ import {
 import type { MasterContext } from "./master-context.ts";
 import { poll, readValues, type Values } from "./node-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
-import { findLeftIdentities } from "./writer-data.ts";
+import { findLeftIdentities, leftBehind } from "./writer-data.ts";
 
 interface Seen {
   readonly missingImages: readonly string[];
@@ -243,28 +243,6 @@ function foreignFile({ file }: Project, evidence: Evidence): Finding<Seen> {
     evidence: { ...evidence, [file]: "no marker of ours in its first line" },
     why: `${file} was not written by fula-node.`,
     remedy: "Move it away if it is not needed.",
-  };
-}
-
-/** A writer made here would go on as that one: with its peer ids and its pins. */
-function leftBehind(
-  { directory }: Project,
-  seen: Seen,
-  left: readonly string[],
-  evidence: Evidence,
-): Finding<Seen> {
-  const told = { ...evidence, "left behind": left.join(", ") };
-  return {
-    state: "foreign",
-    evidence: told,
-    why: `Nothing runs as the writer here, but ${directory} holds the identity and the data of one (${left.join(", ")}).`,
-    remedy: `Start that writer again if this is its box; if its data is not needed, move ${directory} away.`,
-    claim: {
-      state: "drifted",
-      seen,
-      drift: [`the writer of ${directory} is not ours yet; its peer ids and data are kept`],
-      evidence: told,
-    },
   };
 }
 

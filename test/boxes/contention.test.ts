@@ -111,8 +111,15 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
 
   test("not root, no terminal, missing settings: one list of all, exit 22", async () => {
     const args = [
-      ...["join-as-master", "--yes", "--provision-writer"],
-      ...["--set", "POSTGRES_HOST=db.example.org", "--set", "WEBUI_PORT=70000", "--set", "CLUSTERNAM=x"],
+      "join-as-master",
+      "--yes",
+      "--provision-writer",
+      "--set",
+      "POSTGRES_HOST=db.example.org",
+      "--set",
+      "WEBUI_PORT=70000",
+      "--set",
+      "CLUSTERNAM=x",
     ];
     const result = await box.exec(["node", NOWHERE, ...args], { user: "nobody" });
     expectExit(result, 22);
@@ -132,8 +139,13 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
   test("root, no terminal: nothing is asked, and all that is missing or wrong is named, exit 21", async () => {
     await expectRefusal(
       [
-        ...["join-as-master", "--yes", "--provision-writer"],
-        ...["--set", "PINNING_API_PORT=6000x", "--set", "NO_SUCH=1"],
+        "join-as-master",
+        "--yes",
+        "--provision-writer",
+        "--set",
+        "PINNING_API_PORT=6000x",
+        "--set",
+        "NO_SUCH=1",
       ],
       21,
       ["CLUSTERNAME is missing", "PINNING_API_PORT", '"6000x"', "NO_SUCH is no setting", "3 things"],

@@ -141,8 +141,8 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     expect((await askCluster(one, "POST", `/pins/${stray}`)).status).toBe(200);
     expect((await askCluster(one, "DELETE", `/pins/${cid}`)).status).toBe(200);
     await eventually("it has changed its own pinset", async () => {
-      const own = await pinset(one);
-      return own.has(stray) && !own.has(cid) && !(await stored(one)).has(cid);
+      const wished = await pinset(one);
+      return wished.has(stray) && !wished.has(cid) && !(await stored(one)).has(cid);
     });
     // It tells its state every second by now: twelve looks, a second of telling each, see none of it.
     for (let look = 0; look < 12; look += 1) {

@@ -80,7 +80,10 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     const result = await fulaNode(box, [
       ...JOIN,
       ...ADOPT_ALL,
-      ...["--set", `ENCRYPTION_KEY=${KEY}`, "--dry-run", "--json"],
+      "--set",
+      `ENCRYPTION_KEY=${KEY}`,
+      "--dry-run",
+      "--json",
     ]);
     expectExit(result, 20);
     expect(result.stdout).toContain("001_schema.sql: adopt");

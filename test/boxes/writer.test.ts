@@ -129,6 +129,7 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
     await box.run("systemctl start ipfscluster.service");
     await untilWriterAnswers(box);
     expectExit(await rejoin(box), 0);
+    expect(await writerState(box, UNIONDRIVE), "a restart is seen").not.toEqual(before);
   });
 });
 
@@ -215,8 +216,10 @@ describe.skipIf(skipped !== undefined)("a writer on another box", () => {
   });
 
   const named = [
-    ...["--set", "IPFS_API_ADDR=/dns4/far-writer/tcp/5001"],
-    ...["--set", "IPFS_CLUSTER_API_ADDR=/dns4/far-writer/tcp/9094"],
+    "--set",
+    "IPFS_API_ADDR=/dns4/far-writer/tcp/5001",
+    "--set",
+    "IPFS_CLUSTER_API_ADDR=/dns4/far-writer/tcp/9094",
   ];
 
   test("its REST API is not open: the run halts and says which does not answer", async () => {

@@ -52,12 +52,17 @@ describe("a block's CID", () => {
 
   test("has one spelling in each base", () => {
     fc.assert(
-      fc.property(digests, fc.nat(58), fc.constantFrom(..."abz27=A1 "), (digestHex, at, character) => {
-        const { text } = blockCidOf(digestHex);
-        const other = text.slice(0, at) + character + text.slice(at + 1);
-        const parsed = parseBlockCid(other);
-        if (other !== text && parsed.kind === "cid") expect(parsed.cid.digestHex).not.toBe(digestHex);
-      }),
+      fc.property(
+        digests,
+        fc.nat(58),
+        fc.constantFrom("a", "b", "z", "2", "7", "=", "A", "1", " "),
+        (digestHex, at, character) => {
+          const { text } = blockCidOf(digestHex);
+          const other = text.slice(0, at) + character + text.slice(at + 1);
+          const parsed = parseBlockCid(other);
+          if (other !== text && parsed.kind === "cid") expect(parsed.cid.digestHex).not.toBe(digestHex);
+        },
+      ),
     );
     const last = EMPTY.text.slice(0, -1);
     expect(why(`${last}j`)).toBe("holds characters or bits that its base does not have");

@@ -34,12 +34,15 @@ async function start(options: {
   readonly config?: string;
   readonly trusted?: string;
   readonly args?: readonly string[];
+  readonly follower?: boolean;
 }): Promise<{ readonly exitCode?: number | undefined; readonly stdout: string; readonly stderr: string }> {
-  const { config = JSON.stringify(FRESH, null, 2), trusted, args = ["closed-daemon"] } = options;
+  const { config = JSON.stringify(FRESH, null, 2), trusted, args = ["closed-daemon"], follower } = options;
   await writeFile(configFile(), config, { mode: 0o600 });
+  await writeFile(join(directory, "identity.json"), JSON.stringify({ id: "12D3KooWOwn" }, null, 4));
+  const mode = follower === true ? { CLUSTER_FOLLOWERMODE: "true" } : {};
   const trust = trusted === undefined ? {} : { CLUSTER_CRDT_TRUSTEDPEERS: trusted };
   return await execa(join(directory, "start.sh"), args, {
-    env: { PATH: process.env["PATH"], IPFS_CLUSTER_PATH: directory, ...trust },
+    env: { PATH: process.env["PATH"], IPFS_CLUSTER_PATH: directory, ...mode, ...trust },
     extendEnv: false,
     reject: false,
   });
@@ -83,6 +86,19 @@ describe("cluster-start.sh", () => {
     expect(stderr).toContain("everyone could rewrite the pinset");
   });
 
+  it.each([[""], [","], ["12D3KooWOwn"], ["12D3KooWMaster,12D3KooWOwn"]])(
+    "a follower does not start while it trusts %j",
+    async (trusted) => {
+      const { exitCode, stdout, stderr } = await start({ trusted, follower: true });
+      expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+      expect(stderr).toContain("a follower obeys the masters");
+    },
+  );
+
+  it("a follower starts with the masters to obey", async () => {
+    expect((await start({ trusted: "12D3KooWMaster", follower: true })).stdout).toBe("daemon");
+  });
+
   it("hands any other call on as it is", async () => {
     expect((await start({ args: ["init", "--consensus", "crdt"] })).stdout).toBe("init --consensus crdt");
     expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(FRESH);
@@ -105,5 +121,15 @@ describe("kubo-init.sh", () => {
       "config Addresses.Gateway /ip4/127.0.0.1/tcp/8080",
     ]);
     expect((await run('[ "$2" != Addresses.API ] || exit 3')).exitCode).toBe(3);
+  });
+
+  it("limits what is stored where it is told to", async () => {
+    const bin = join(directory, "bin");
+    await mkdir(bin);
+    await writeFile(join(bin, "ipfs"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });
+    const { stdout } = await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
+      env: { PATH: `${bin}:${process.env["PATH"] ?? ""}`, KUBO_STORAGE_MAX: "500GB" },
+    });
+    expect(stdout.split("\n").at(-1)).toBe("config Datastore.StorageMax 500GB");
   });
 });

@@ -21,7 +21,7 @@ describe("the settings of the ingest", () => {
       kuboUrl: "http://127.0.0.1:5001",
       storageApiUrl: null,
       quotaMode: "strict",
-      maxBlockBytes: 4_194_304,
+      maxBlockBytes: 2_097_152,
       maxConcurrent: 32,
       noAuth: false,
     };
@@ -58,7 +58,7 @@ describe("the settings of the ingest", () => {
   test("take a size or count that is not positive for the default, as upstream does", () => {
     for (const value of ["0", "-1", "-999999999"]) {
       const settings = readIngestSettings({ INGEST_MAX_BLOCK_BYTES: value, INGEST_MAX_CONCURRENT: value });
-      expect(settings).toMatchObject({ maxBlockBytes: 4_194_304, maxConcurrent: 32 });
+      expect(settings).toMatchObject({ maxBlockBytes: 2_097_152, maxConcurrent: 32 });
     }
   });
 

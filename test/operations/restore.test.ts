@@ -257,6 +257,33 @@ describe("a server that refuses", () => {
     expect(state()).toEqual(before);
   });
 
+  test("the password, half-way, or the list at the end: what was added by then is said", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    const spoil = (how: () => void): Partial<RestoreOptions> => ({
+      report: (line) => void (line.startsWith("Allocations") && how()),
+    });
+    const changed = expect.stringContaining("Pins were added");
+    await expect(
+      restore(
+        file,
+        spoil(() => (double.auth = "a:b")),
+      ),
+    ).rejects.toMatchObject({ exit: "settings", changed });
+    double.auth = null;
+    const cut = { kind: "cut", afterLines: 3, how: "fin" } as const;
+    await expect(
+      restore(
+        file,
+        spoil(() => (double.faults.allocations = cut)),
+      ),
+    ).rejects.toMatchObject({
+      exit: "interrupted",
+      changed,
+    });
+    expect(double.pins.size).toBe(201);
+  });
+
   test("by an incomplete list: nothing is sent", async () => {
     const { file } = await takeFrom(double.url, hands);
     double.faults.allocations = { kind: "cut", afterLines: 3, how: "fin" };

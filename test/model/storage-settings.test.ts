@@ -1,0 +1,80 @@
+import { describe, expect, it } from "vitest";
+import { requiredKeys } from "../../src/model/compose-keys.ts";
+import { parseFragment, renderStorage, STORAGE_FRAGMENTS, type Fragments } from "../../src/model/compose.ts";
+import { nodeNameOf, STORAGE_REQUIRED, STORAGE_SETTINGS } from "../../src/model/storage-settings.ts";
+import { offeredSize, parseSize } from "../../src/model/storage-size.ts";
+import { readShipped, servicesOf, sha256 } from "./compose-fragments.ts";
+
+const fragments = Object.fromEntries(
+  STORAGE_FRAGMENTS.map((name) => [name, parseFragment(readShipped(`${name}.yml`))]),
+) as Fragments<(typeof STORAGE_FRAGMENTS)[number]>;
+const render = (external: Readonly<Record<string, string>> = {}) =>
+  renderStorage(fragments, {
+    version: "1.2.3",
+    hash: sha256,
+    startInterval: true,
+    scripts: { kubo: "a", "ipfs-cluster": "b" },
+    external,
+  });
+
+describe("sizes", () => {
+  it.each([
+    ["10GB", 10e9],
+    ["1GiB", 1024 ** 3],
+    ["2TB", 2e12],
+    ["0GB", null],
+    ["10", null],
+    ["10 GB", null],
+    ["10gb", null],
+    ["-1GB", null],
+    ["1.5TB", null],
+  ])("%s is %j bytes", (text, bytes) => expect(parseSize(text)).toBe(bytes));
+
+  it("offers four fifths of the free disk, never more", () => {
+    for (const free of [1, 3e6, 5e8, 3e9, 1e11, 7.7e13]) {
+      const offered = parseSize(offeredSize(free)) ?? Number.NaN;
+      expect(offered).toBeLessThanOrEqual(Math.max(free * 0.8, 1e6));
+    }
+    expect(offeredSize(100e9)).toBe("80GB");
+  });
+});
+
+describe("a node's name from a machine's", () => {
+  it.each([
+    ["Box.example", "box-example"],
+    ["-x-", "x"],
+    ["a__b", "a-b"],
+    ["x".repeat(80), "x".repeat(64)],
+    ["жук", null],
+    ["", null],
+  ])("%j gives %j", (hostname, name) => expect(nodeNameOf(hostname)).toBe(name));
+});
+
+describe("the storage node's compose file", () => {
+  it("can't start without anything that has no default", () => {
+    const known = new Set(STORAGE_SETTINGS.map(({ key }) => key));
+    const required = requiredKeys(render().document);
+    expect(required).toEqual(expect.arrayContaining([...STORAGE_REQUIRED]));
+    expect(required.filter((key) => !known.has(key))).toEqual(["FULA_NODE_VERSION"]);
+  });
+
+  it("has a follower that trusts the masters, and nothing open beyond loopback", () => {
+    const { "ipfs-cluster": cluster } = servicesOf(render());
+    expect(cluster?.["environment"]).toMatchObject({
+      CLUSTER_FOLLOWERMODE: "true",
+      CLUSTER_CRDT_TRUSTEDPEERS: expect.stringContaining("${MASTER_CLUSTER_PEERIDS:?"),
+      CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS: "/ip4/127.0.0.1/tcp/9094",
+    });
+    expect(cluster?.["command"]).toEqual(["closed-daemon"]);
+  });
+
+  it("keeps data on volumes of ours, and on those that were there before us", () => {
+    const volumes = render().document["volumes"];
+    expect(volumes).toMatchObject({
+      "kubo-data": { labels: { "land.fx.fula-node.owner": "fula-node" } },
+      "cluster-data": { labels: { "land.fx.fula-node.owner": "fula-node" } },
+    });
+    const adopted = render({ "kubo-data": "fula-storage_kubo-data" }).document["volumes"];
+    expect(adopted).toMatchObject({ "kubo-data": { external: true, name: "fula-storage_kubo-data" } });
+  });
+});

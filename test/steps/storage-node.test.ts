@@ -1,0 +1,270 @@
+import { describe, expect, it } from "vitest";
+import type { Finding } from "../../src/engine/step.ts";
+import { STORAGE_NAMES } from "../../src/model/storage-layout.ts";
+import type { FakeHost } from "../support/fake-host.ts";
+import { lookAt } from "../support/master-boxes.ts";
+import { stepLaws } from "../support/step-laws.ts";
+import {
+  FakeStorage,
+  LAYOUT,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  storageStepOn,
+  storageStepsOn,
+} from "../support/storage-fake.ts";
+
+function change(host: FakeHost, name: string, fields: object): void {
+  const container = host.docker.boxes.get(name);
+  if (container === undefined) throw new Error(`no container ${name}`);
+  host.docker.boxes.set(name, { ...container, ...fields });
+}
+
+const kuboBefore = await storageBoxBefore("kubo");
+const kubo = await storageStepOn(kuboBefore, "kubo");
+
+stepLaws("kubo", {
+  makeStep: () => kubo,
+  makeHost: () => kuboBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was stopped",
+      arrange: (host) => change(host, STORAGE_NAMES.kubo, { status: "exited", pid: 0 }),
+      names: /ipfs_host: it is exited/,
+    },
+    {
+      name: "it is unhealthy",
+      arrange: (host) => change(host, STORAGE_NAMES.kubo, { health: "unhealthy" }),
+      names: /its healthcheck fails/,
+    },
+    {
+      name: "it was made from other settings",
+      arrange: (host) => {
+        const { labels } = host.docker.boxes.get(STORAGE_NAMES.kubo) ?? { labels: {} };
+        change(host, STORAGE_NAMES.kubo, {
+          labels: { ...labels, "com.docker.compose.config-hash": "other" },
+        });
+      },
+      names: /made from other settings/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a container of that name is somebody else's",
+      arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.kubo, { image: "ipfs/kubo:release" }),
+      why: /The container ipfs_host is not ours/,
+    },
+    {
+      name: "upstream's installer made it, in a project of the same name",
+      arrange: (host) =>
+        void host.docker.putContainer(STORAGE_NAMES.kubo, {
+          image: "ipfs/kubo:release",
+          labels: { "com.docker.compose.project": "fula-storage", "com.docker.compose.service": "kubo" },
+        }),
+      why: /no label of ours/,
+      adoptable: true,
+    },
+    {
+      name: "it is a master's",
+      arrange: (host) =>
+        void host.docker.putContainer(STORAGE_NAMES.kubo, {
+          labels: {
+            "land.fx.fula-node.owner": "fula-node",
+            "com.docker.compose.project": "fula-writer",
+            "com.docker.compose.service": "kubo",
+          },
+        }),
+      why: /another kind of node/,
+    },
+    {
+      name: "its volume is somebody else's",
+      arrange: (host) => host.docker.putVolume(STORAGE_NAMES.kuboVolume),
+      why: /fula-storage_kubo-data is here without a label of ours/,
+      adoptable: true,
+    },
+    {
+      name: "a unit runs kubo",
+      arrange: (host) => host.system.putUnit("ipfs.service"),
+      why: /ipfs\.service/,
+    },
+  ],
+});
+
+const followerBefore = await storageBoxBefore("cluster-follower");
+const follower = await storageStepOn(followerBefore, "cluster-follower");
+
+stepLaws("cluster-follower", {
+  makeStep: () => follower,
+  makeHost: () => followerBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was stopped",
+      arrange: (host) => change(host, STORAGE_NAMES.cluster, { status: "exited", pid: 0 }),
+      names: /ipfs_cluster: it is exited/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a container of that name is somebody else's",
+      arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.cluster),
+      why: /The container ipfs_cluster is not ours/,
+    },
+  ],
+});
+
+const ingestBefore = await storageBoxBefore("ingest");
+const ingest = await storageStepOn(ingestBefore, "ingest");
+
+stepLaws("ingest", {
+  makeStep: () => ingest,
+  makeHost: () => ingestBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was made from an older image",
+      arrange: (host) => change(host, STORAGE_NAMES.ingest, { imageId: "sha256:older" }),
+      names: /older image/,
+    },
+  ],
+  foreign: [],
+});
+
+const nameBefore = await storageBoxBefore("node-name");
+const nodeName = await storageStepOn(nameBefore, "node-name");
+
+describe("node-name", () => {
+  it("is reserved with the master, once", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding.state).toBe("absent");
+    expect(changes).toEqual([
+      { kind: "announce-name", summary: "announce this node as node in pool", pool: "pool", name: "node" },
+    ]);
+    for (const one of changes) await step.apply(one, host, () => {});
+    await step.verify(host);
+    expect(host.names?.get("node")).toEqual({
+      peerId: OWN.peerId,
+      addresses: [`/ip4/192.0.2.7/tcp/9096/p2p/${OWN.peerId}`],
+    });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+  });
+
+  it("is announced again when its addresses have changed", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    host.names?.set("node", { peerId: OWN.peerId, addresses: [`/ip4/192.0.2.8/tcp/9096/p2p/${OWN.peerId}`] });
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({ state: "drifted" });
+    expect(changes).toHaveLength(1);
+  });
+
+  it("halts where another key holds it, and names others", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    host.names?.set("node", { peerId: MASTER_ID, addresses: [] });
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: "The name node belongs to another node of pool pool.",
+      remedy: expect.stringContaining("node-2, node-3, node-4"),
+    });
+  });
+
+  it("needs the master, unless it is not wished", async () => {
+    const host = nameBefore.copy();
+    host.names = null;
+    await expect((await storageStepOn(host, "node-name")).probe(host)).rejects.toMatchObject({
+      exit: "unavailable",
+      remedy: expect.stringContaining("--no-register"),
+    });
+    const step = await storageStepOn(host, "node-name", { register: false });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    await step.verify(host);
+  });
+
+  it("tells nothing of the private key", async () => {
+    const host = nameBefore.copy();
+    const finding = await nodeName.probe(host);
+    const key = (JSON.parse(OWN.text) as { private_key: string }).private_key;
+    expect(JSON.stringify([finding, host.told])).not.toContain(key);
+  });
+});
+
+describe("pool", () => {
+  it("halts where the node would obey itself", async () => {
+    const host = await storageBoxBefore(null);
+    const step = await storageStepOn(host, "pool", { set: { MASTER_CLUSTER_PEERIDS: OWN.peerId } });
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("names this node itself"),
+    });
+  });
+});
+
+describe("membership", () => {
+  const step = (host: FakeStorage) => storageStepOn(host, "membership");
+
+  it("plans nothing, and is content once a master counts this node", async () => {
+    const host = await storageBoxBefore(null);
+    expect((await lookAt(await step(host), host)).changes).toEqual([]);
+    await (await step(host)).verify(host);
+    expect(host.told).toContain("3 pins known here");
+  });
+
+  it("says whether no master is connected, or one that does not count this node", async () => {
+    const host = await storageBoxBefore(null);
+    host.isCounted = false;
+    await expect((await step(host)).verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      why: expect.stringContaining("does not count"),
+    });
+    host.isMasterConnected = false;
+    await expect((await step(host)).verify(host)).rejects.toMatchObject({
+      why: expect.stringContaining(`None of the masters (${MASTER_ID})`),
+    });
+  });
+
+  it("waits for the first news of the masters, and for a pinset that grows", async () => {
+    const host = await storageBoxBefore("membership");
+    host.pins = 0;
+    const begun = host.clock.now().getTime();
+    const news = begun + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news && host.pins < 50) host.pins += 10;
+    };
+    await (await step(host)).verify(host);
+    expect(host.told.at(-1)).toBe("50 pins known here");
+    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+  });
+
+  it("warns, and does not fail, where the pinset still grows when the time is over", async () => {
+    const host = await storageBoxBefore("membership");
+    host.clock.onWait = () => void (host.pins += 1);
+    await (await step(host)).verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*still grows/);
+  });
+});
+
+describe("a storage node", () => {
+  it("loses nothing with its .env: what containers know is recovered", async () => {
+    const host = await storageBoxBefore(null);
+    const before = host.files.textOf(LAYOUT.envFile);
+    host.files.drop(LAYOUT.envFile);
+    const { readContainerEnv } = await import("../../src/steps/container-env.ts");
+    const { STORAGE_RECOVERABLE } = await import("../../src/model/storage-recovery.ts");
+    const found = await readContainerEnv(host, STORAGE_RECOVERABLE);
+    for (const key of ["CLUSTERNAME", "CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS", "STORAGE_API_URL"])
+      expect(before).toContain(`${key}=${found.get(key)?.value ?? "lost"}`);
+  });
+
+  it("is wholly ours after its steps have run", async () => {
+    const host = await storageBoxBefore(null);
+    const findings: Finding<unknown>[] = [];
+    for (const one of await storageStepsOn(host)) findings.push((await one.probe(host)) as Finding<unknown>);
+    expect(findings.filter(({ state }) => state !== "ours")).toEqual([]);
+  });
+});

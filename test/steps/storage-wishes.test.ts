@@ -1,0 +1,264 @@
+import { describe, expect, it } from "vitest";
+import type { StorageFlags } from "../../src/commands/join-flags.ts";
+import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
+import type { World } from "../../src/commands/world.ts";
+import type { OperatorError } from "../../src/errors.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/host/signing.ts";
+import { formatToken, type Invite, invitePayload } from "../../src/model/invite.ts";
+import type { Settings } from "../../src/model/settings.ts";
+import {
+  FakeStorage,
+  GIVEN,
+  LAYOUT,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  worldOf,
+} from "../support/storage-fake.ts";
+
+const FLAGS: StorageFlags = {
+  dryRun: false,
+  yes: true,
+  set: [],
+  adopt: [],
+  ignore: ["clock"],
+  acceptPoolChange: false,
+  allowHttpPool: false,
+  register: true,
+};
+const KEY = parseSigningKey(generateSigningKeyPem(), "key");
+const BOOTSTRAP = `/ip4/198.51.100.7/tcp/9096/p2p/${MASTER_ID}`;
+const POOL = "https://pools.example/pools/pool";
+const NEEDED = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example"];
+
+function tokenOf(parts: Partial<Invite> = {}): string {
+  const payload = Buffer.from(
+    invitePayload({
+      clusterName: "pool",
+      clusterSecret: "a".repeat(64),
+      trustedPeers: [MASTER_ID],
+      bootstrap: [BOOTSTRAP],
+      storageApiUrl: "https://master.example",
+      nodeName: "berlin-1",
+      issuedAt: new Date(Date.UTC(2026, 0, 1)),
+      expiresAt: new Date(Date.UTC(2026, 0, 2)),
+      publicPem: KEY.publicPem,
+      ...parts,
+    }),
+  );
+  return formatToken(payload.toString("base64url"), Buffer.from(KEY.sign(payload)).toString("base64url"));
+}
+
+function settle(
+  host: FakeStorage,
+  flags: Partial<StorageFlags>,
+  parts: Partial<World> = {},
+): Promise<Settings> {
+  const world = worldOf(host, { parseVerifyingKey, ...parts });
+  return settleStorageWishes({ ...FLAGS, ...flags }, LAYOUT, world);
+}
+
+async function refusal(wishes: Promise<unknown>): Promise<OperatorError> {
+  return (await wishes.then(
+    () => expect.fail("nothing was refused"),
+    (error: unknown) => error,
+  )) as OperatorError;
+}
+
+const save = (host: FakeStorage, values: Readonly<Record<string, string>>) =>
+  host.files.put(
+    LAYOUT.envFile,
+    Object.entries(values)
+      .map(([key, value]) => `${key}=${value}\n`)
+      .join(""),
+    0o600,
+  );
+const answerPool = (host: FakeStorage, body: unknown, status = 200) =>
+  void host.http.routes.set(POOL, { status, body });
+const POOL_ANSWER = { "ipfs-cluster-trustedpeers": [MASTER_ID], ipfs_cluster: { addresses: [BOOTSTRAP] } };
+
+describe("an invite", () => {
+  it("gives everything that a node needs", async () => {
+    const host = new FakeStorage();
+    const settings = await settle(host, { invite: tokenOf() });
+    const values = Object.fromEntries([...settings].map(([key, { value }]) => [key, value]));
+    expect(values).toMatchObject({
+      CLUSTERNAME: "pool",
+      CLUSTER_SECRET: "a".repeat(64),
+      CLUSTER_PEERNAME: "berlin-1",
+      MASTER_CLUSTER_PEERIDS: MASTER_ID,
+      MASTER_CLUSTER_BOOTSTRAP: BOOTSTRAP,
+      STORAGE_API_URL: "https://master.example",
+      INGEST_QUOTA_MODE: "strict",
+    });
+    expect(host.told.join("\n")).toContain(`key fingerprint  ${KEY.id}`);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("leaves the node's own choice of a name", async () => {
+    const given = await settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTER_PEERNAME=mine"] });
+    expect(given.get("CLUSTER_PEERNAME")?.value).toBe("mine");
+    const none = await settle(new FakeStorage(), { invite: tokenOf({ nodeName: null }) });
+    expect(none.get("CLUSTER_PEERNAME")?.value).toBe("box-example");
+  });
+
+  const payload = tokenOf().split(".")[2] ?? "";
+  it.each([
+    ["garbage", "hello", "integrity"],
+    ["nothing", "", "integrity"],
+    ["cut short", tokenOf().slice(0, -20), "integrity"],
+    ["a giant", `fula-invite.1.${"A".repeat(200_000)}.AAAA`, "integrity"],
+    ["without a signature", `fula-invite.1.${payload}`, "integrity"],
+    ["of a version to come", tokenOf().replace("fula-invite.1", "fula-invite.2"), "newer"],
+    ["expired", tokenOf({ expiresAt: new Date(Date.UTC(2025, 0, 1)) }), "integrity"],
+    ["with everybody as a master", tokenOf({ trustedPeers: ["*"] }), "integrity"],
+    ["with nobody as a master", tokenOf({ trustedPeers: [] }), "integrity"],
+    ["without a peer in its address", tokenOf({ bootstrap: ["/ip4/198.51.100.7/tcp/9096"] }), "integrity"],
+  ])("%s is refused", async (_name, invite, exit) => {
+    const host = new FakeStorage();
+    expect((await refusal(settle(host, { invite }))).exit).toBe(exit);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("by another key than the one that was told is refused", async () => {
+    const error = await refusal(settle(new FakeStorage(), { invite: tokenOf(), fingerprint: "0123" }));
+    expect(error.exit).toBe("integrity");
+    expect(error.what).toContain(KEY.id);
+    await settle(new FakeStorage(), { invite: tokenOf(), fingerprint: KEY.id });
+  });
+
+  it("asks a person to compare the fingerprint, and stops at a no", async () => {
+    const asked: string[] = [];
+    const answer = (yes: boolean) => ({
+      questions: {
+        confirm: (question: string) => Promise.resolve(asked.push(question) > 0 && yes),
+        text: () => Promise.resolve(""),
+      },
+    });
+    const refused = settle(new FakeStorage(), { invite: tokenOf(), yes: false }, answer(false));
+    expect((await refusal(refused)).exit).toBe("integrity");
+    await settle(new FakeStorage(), { invite: tokenOf(), yes: false }, answer(true));
+    expect(asked).toHaveLength(2);
+    await settle(new FakeStorage(), { invite: tokenOf(), yes: false, fingerprint: KEY.id }, answer(false));
+    expect(asked).toHaveLength(2);
+  });
+
+  it("that names what no node may be called is refused with the flags' way out", async () => {
+    const error = await refusal(settle(new FakeStorage(), { invite: tokenOf({ nodeName: "Bérlin.1" }) }));
+    expect(error.exit).toBe("settings");
+    expect(error.problems.map(({ subject }) => subject)).toEqual(["CLUSTER_PEERNAME"]);
+  });
+
+  it("and a flag that says otherwise are a mistake", async () => {
+    const error = await refusal(settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTERNAME=other"] }));
+    expect(error.problems).toMatchObject([{ subject: "CLUSTERNAME" }]);
+  });
+
+  it("that differs from what is saved halts, all of it named and no secret told, until it is accepted", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, CLUSTER_SECRET: "b".repeat(64) });
+    const error = await refusal(settle(host, { invite: tokenOf() }));
+    expect(error.exit).toBe("drift");
+    expect(error.problems.map(({ subject }) => subject)).toEqual([
+      "CLUSTER_SECRET",
+      "MASTER_CLUSTER_BOOTSTRAP",
+    ]);
+    expect(JSON.stringify([error, error.what])).not.toMatch(/a{64}|b{64}/);
+    const settings = await settle(host, { invite: tokenOf(), acceptPoolChange: true });
+    expect(settings.get("MASTER_CLUSTER_BOOTSTRAP")?.value).toBe(BOOTSTRAP);
+  });
+});
+
+describe("without an invite", () => {
+  it("everything that is missing or wrong is listed at once", async () => {
+    const host = new FakeStorage();
+    const set = ["INGEST_QUOTA_MODE=closed", "KUBO_STORAGE_MAX=900TB", "MASTER_CLUSTER_PEERIDS=*"];
+    const error = await refusal(settle(host, { set }));
+    expect(error.exit).toBe("settings");
+    expect(error.problems.map(({ subject }) => subject).toSorted()).toEqual([
+      "CLUSTERNAME",
+      "INGEST_QUOTA_MODE",
+      "KUBO_STORAGE_MAX",
+      "MASTER_CLUSTER_BOOTSTRAP",
+      "MASTER_CLUSTER_PEERIDS",
+      "STORAGE_API_URL",
+    ]);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("flags are enough, and no pool is asked", async () => {
+    const set = Object.entries(GIVEN).map(([key, value]) => `${key}=${value}`);
+    const settings = await settle(new FakeStorage(), { set });
+    expect(settings.has("POOL_API")).toBe(false);
+  });
+
+  it("the public pool API is asked by the pool's name", async () => {
+    const host = new FakeStorage();
+    host.http.routes.set("https://pools.fx.land/pools/pool", { status: 200, body: POOL_ANSWER });
+    const settings = await settle(host, { set: NEEDED });
+    expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
+    expect(settings.get("POOL_API")?.value).toBe("https://pools.fx.land/pools/pool");
+    expect(host.told.join("\n")).toContain(`names one master to obey: ${MASTER_ID}`);
+  });
+
+  it.each([
+    ["HTML", "<html>"],
+    ["null", null],
+    ["a list", []],
+    ["wrong types", { "ipfs-cluster-trustedpeers": "x", ipfs_cluster: 7 }],
+    ["everybody as a master", { ...POOL_ANSWER, "ipfs-cluster-trustedpeers": ["*"] }],
+    ["an address without a peer", { ...POOL_ANSWER, ipfs_cluster: { addresses: ["/ip4/1.2.3.4/tcp/9096"] } }],
+  ])("a pool API that answers %s is of no use", async (_name, body) => {
+    const host = new FakeStorage();
+    answerPool(host, body);
+    const error = await refusal(settle(host, { set: [...NEEDED, `POOL_API=${POOL}`] }));
+    expect(error.exit).toBe("unavailable");
+    expect(host.writes).toEqual([]);
+  });
+
+  it("plain http is refused, unless it is allowed by name", async () => {
+    const host = new FakeStorage();
+    const url = "http://pools.example/pool";
+    host.http.routes.set(url, { status: 200, body: POOL_ANSWER });
+    const set = [...NEEDED, `POOL_API=${url}`];
+    expect((await refusal(settle(host, { set }))).exit).toBe("settings");
+    await settle(host, { set, allowHttpPool: true });
+  });
+
+  it("a pool that says otherwise later is drift that halts, until it is accepted", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, POOL_API: POOL });
+    answerPool(host, { ...POOL_ANSWER, "ipfs-cluster-trustedpeers": [MASTER_ID, OWN.peerId] });
+    const error = await refusal(settle(host, {}));
+    expect(error.exit).toBe("drift");
+    expect(error.remedy).toContain("--accept-pool-change");
+    const settings = await settle(host, { acceptPoolChange: true });
+    expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(`${MASTER_ID},${OWN.peerId}`);
+  });
+
+  it("a pool that is away later is a warning", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, POOL_API: POOL });
+    const settings = await settle(host, {});
+    expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
+    expect(host.told.join("\n")).toContain("What .env has stays.");
+  });
+});
+
+describe("a box that is something else", () => {
+  it("a master halts, and is named", async () => {
+    const host = new FakeStorage();
+    host.files.put("/opt/fula-master/.env", "");
+    host.docker.putContainer("fula-pinning-webui");
+    const error = await refusal(settle(host, { invite: tokenOf() }));
+    expect(error.exit).toBe("foreign");
+    expect(error.why).toContain("fula-pinning-webui");
+    expect(error.why).toContain("/opt/fula-master/.env");
+  });
+
+  it("a storage node that lost its .env needs nothing to be told again", async () => {
+    const host = await storageBoxBefore(null);
+    host.files.drop(LAYOUT.envFile);
+    await settle(host, {});
+  });
+});

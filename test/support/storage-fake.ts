@@ -1,0 +1,210 @@
+import { parseNodeIdentity } from "../../src/host/announcer.ts";
+import type { PeerIdentity } from "../../src/host/cluster.ts";
+import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
+import { readSavedSettings } from "../../src/commands/settings-source.ts";
+import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";
+import type { World } from "../../src/commands/world.ts";
+import type { AnyStep, Finding } from "../../src/engine/step.ts";
+import { OperatorError } from "../../src/errors.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/model/storage-layout.ts";
+import { parseSize } from "../../src/model/storage-size.ts";
+import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
+import { makeIdentityFile } from "./node-identity.ts";
+
+/** Where everything of a fake storage node lies. */
+export const LAYOUT = storageLayout(STORAGE_BASE_DIR);
+/** The cluster peer of the fake pool's master. */
+export const MASTER_ID = makeIdentityFile().peerId;
+/** The fake node's own identity, always the same. */
+export const OWN = makeIdentityFile();
+export const API = "https://master.example";
+/** What a fake node is given. */
+export const GIVEN: Readonly<Record<string, string>> = {
+  CLUSTERNAME: "pool",
+  CLUSTER_PEERNAME: "node",
+  MASTER_CLUSTER_PEERIDS: MASTER_ID,
+  MASTER_CLUSTER_BOOTSTRAP: `/dns4/master.example/tcp/9096/p2p/${MASTER_ID}`,
+  STORAGE_API_URL: API,
+  KUBO_STORAGE_MAX: "10GB",
+};
+
+const CLUSTER_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.clusterVolume}/_data`;
+
+/** What the fake master's directory says of a name. */
+interface Holder {
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+}
+
+/** A box in memory on which a storage node can be made, and the master that it talks to. */
+export class FakeStorage extends FakeMaster {
+  /** Names that are held, by name; null: the master does not answer. */
+  names: Map<string, Holder> | null = new Map();
+  /** Whether the master counts this node among its peers. */
+  isCounted = true;
+  isMasterConnected = true;
+  pins = 3;
+  /** Progress lines and warnings. */
+  readonly told: string[] = [];
+
+  constructor() {
+    super();
+    const startPostgres = this.docker.onStart;
+    this.docker.onStart = (container) => {
+      const path = `${CLUSTER_DATA}/identity.json`;
+      if (container.name === STORAGE_NAMES.cluster && !this.files.tree.has(path))
+        this.files.put(path, OWN.text, 0o600);
+      return startPostgres(container);
+    };
+    this.http.routes.set("http://127.0.0.1:5001/api/v0/repo/stat?size-only=true", () => {
+      const kubo = this.docker.boxes.get(STORAGE_NAMES.kubo);
+      const limit = parseSize(kubo?.env["KUBO_STORAGE_MAX"] ?? "");
+      return kubo?.status === "running" ? { status: 200, body: { StorageMax: limit } } : null;
+    });
+    this.http.routes.set("http://127.0.0.1:3601/health", () =>
+      this.docker.boxes.get(STORAGE_NAMES.ingest)?.status === "running"
+        ? { status: 200, body: { status: "ok", kubo: true } }
+        : null,
+    );
+    const json = this.http.json.bind(this.http);
+    this.http.json = async (url, options) => {
+      if (!url.startsWith(`${API}/api/v1/nodes/`)) return await json(url, options);
+      const held = this.names?.get(url.slice(`${API}/api/v1/nodes/`.length));
+      if (this.names === null) return null;
+      return held === undefined
+        ? { status: 404, body: { code: "no-such-node" } }
+        : { status: 200, body: held };
+    };
+    this.http.countLines = () => Promise.resolve({ lines: this.pins, complete: true });
+  }
+
+  override copy(): FakeStorage {
+    const plain = super.copy();
+    const box = new FakeStorage();
+    refill(box.files.tree, plain.files.tree);
+    refill(box.docker.boxes, plain.docker.boxes);
+    refill(box.docker.images, plain.docker.images);
+    refill(box.docker.volumes, plain.docker.volumes);
+    refill(box.system.programs, plain.system.programs);
+    refill(box.system.units, plain.system.units);
+    box.docker.engine = plain.docker.engine;
+    box.names = this.names === null ? null : new Map(this.names);
+    return box;
+  }
+
+  /** What the node's own cluster peer says; throws where it does not run. */
+  askCluster(): { readonly self: PeerIdentity; readonly peers: readonly PeerIdentity[] } {
+    this.gate.look();
+    if (this.docker.boxes.get(STORAGE_NAMES.cluster)?.status !== "running")
+      throw new OperatorError({ exit: "unavailable", what: "ipfs-cluster does not answer." });
+    const members = [OWN.peerId, MASTER_ID];
+    const addresses = ["/ip4/127.0.0.1/tcp/9096", "/ip4/192.0.2.7/tcp/9096"];
+    const self = peer(OWN.peerId, addresses, members);
+    const master = peer(MASTER_ID, [], this.isCounted ? members : [MASTER_ID]);
+    return { self, peers: this.isMasterConnected ? [self, master] : [self] };
+  }
+}
+
+function peer(id: string, addresses: readonly string[], clusterPeers: readonly string[]): PeerIdentity {
+  return {
+    id,
+    peername: id === MASTER_ID ? "master" : "node",
+    version: "1.1.6",
+    error: "",
+    ipfsError: "",
+    addresses: addresses.map((address) => `${address}/p2p/${id}`),
+    clusterPeers,
+  };
+}
+
+/** The world that the commands of a storage node see on this box. */
+export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
+  const world: Partial<World> = {
+    host,
+    version: VERSION,
+    packageDir: PACKAGE_DIR,
+    nodePath: NODE_PATH,
+    hostname: "Box.example",
+    environment: {},
+    questions: null,
+    hash: sha256,
+    parseNodeIdentity,
+    openNodesClient: (url) => ({
+      url,
+      send: async (_method, _path, body) => {
+        const { names } = host;
+        const { name, peerId, addresses } = body as Holder & { readonly name: string };
+        if (names === null) return { silence: "connection refused" };
+        await host.gate.write(`announce ${name}`, () => void names.set(name, { peerId, addresses }));
+        return { status: 201, body: { outcome: "Reserved", reservation: "1" } };
+      },
+    }),
+    openCluster: () =>
+      ({
+        identity: async () => host.askCluster().self,
+        peers: async () => host.askCluster().peers,
+      }) as unknown as ReturnType<World["openCluster"]>,
+    reporter: {
+      listen: (event) => void host.told.push(JSON.stringify(event)),
+      note: (line) => void host.told.push(line),
+      progress: (line) => void host.told.push(line),
+      result: () => {},
+      table: (rows) => rows.map((row) => row.join("  ")),
+      error: () => {},
+      close: () => Promise.resolve(),
+    },
+    ...parts,
+  };
+  return world as World;
+}
+
+/** What the operator gives a run. */
+export interface StorageWishes {
+  readonly set?: Readonly<Record<string, string>>;
+  readonly register?: boolean;
+}
+
+/** The steps of a storage node as a run on this box with these wishes would make them. */
+export async function storageStepsOn(
+  host: FakeStorage,
+  { set = {}, register = true }: StorageWishes = {},
+): Promise<readonly AnyStep[]> {
+  const world = worldOf(host);
+  const source = await openStorageSource(world, await readSavedSettings(world, LAYOUT.envFile));
+  const { settings, problems } = source.resolve(new Map(Object.entries({ ...GIVEN, ...set })));
+  if (problems.length > 0) throw new Error(problems.map(({ what }) => what).join("\n"));
+  return prepareStorageNode(world, { layout: LAYOUT, settings, imagesArchive: null, register });
+}
+
+/** One of these steps. */
+export async function storageStepOn(
+  host: FakeStorage,
+  id: string,
+  wishes: StorageWishes = {},
+): Promise<AnyStep> {
+  const step = (await storageStepsOn(host, wishes)).find((one) => one.id === id);
+  if (step === undefined) throw new Error(`no step ${id}`);
+  return step;
+}
+
+/** A box on which everything before this step stands; without a step, a whole node. */
+export async function storageBoxBefore(
+  step: string | null,
+  wishes: StorageWishes = {},
+): Promise<FakeStorage> {
+  const host = new FakeStorage();
+  for (const one of await storageStepsOn(host, wishes)) {
+    if (one.id === step) break;
+    const finding = (await one.probe(host)) as Finding<unknown>;
+    if (finding.state === "foreign") throw new Error(`${one.id}: ${finding.why}`);
+    for (const change of one.plan(finding)) await one.apply(change, host, () => {});
+    await one.verify(host);
+  }
+  host.revive();
+  return host;
+}
+
+function refill<V>(to: Map<string, V>, from: ReadonlyMap<string, V>): void {
+  to.clear();
+  for (const [key, value] of from) to.set(key, value);
+}
