@@ -82,7 +82,7 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     key: "INGEST_MAX_BLOCK_BYTES",
     about: "largest block that is taken",
     rule: RULES.count,
-    byDefault: "4194304",
+    byDefault: "2097152",
   },
   {
     key: "INGEST_MAX_CONCURRENT",
