@@ -7,3 +7,10 @@ ipfs config Addresses.API /ip4/127.0.0.1/tcp/5001
 ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080
 # Only a storage node is told how much it may store.
 [ -z "${KUBO_STORAGE_MAX:-}" ] || ipfs config Datastore.StorageMax "$KUBO_STORAGE_MAX"
+# The profile `server` keeps away from private addresses; where the pool lives on such, they are let in. Unlike
+# the profile default-networking this leaves mDNS off: peers that it finds while kubo still starts are never
+# asked for blocks (seen with kubo 0.42).
+if [ "${KUBO_PRIVATE_NETWORK:-}" = true ]; then
+  ipfs config --json Swarm.AddrFilters '[]'
+  ipfs config --json Addresses.NoAnnounce '[]'
+fi

@@ -49,6 +49,7 @@ export async function learnFromInvite(
   }
   return {
     source: "The invite",
+    isSigned: true,
     values: new Map([
       ["CLUSTERNAME", invite.clusterName],
       ["CLUSTER_SECRET", invite.clusterSecret],

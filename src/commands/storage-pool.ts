@@ -28,6 +28,7 @@ export async function learnFromPool(
     );
     return {
       source: `The pool API ${url}`,
+      isSigned: false,
       values: new Map([
         ["MASTER_CLUSTER_PEERIDS", trustedPeers.join(",")],
         ["MASTER_CLUSTER_BOOTSTRAP", bootstrap],

@@ -13,7 +13,7 @@ export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
     knownAs: "CLUSTER_CRDT_TRUSTEDPEERS",
   },
   { key: "MASTER_CLUSTER_BOOTSTRAP", container: STORAGE_NAMES.cluster, knownAs: "CLUSTER_PEERADDRESSES" },
-  ...["IPFS_PROFILE", "KUBO_STORAGE_MAX"].map((key) => ({ key, container: STORAGE_NAMES.kubo })),
+  ...["KUBO_PRIVATE_NETWORK", "KUBO_STORAGE_MAX"].map((key) => ({ key, container: STORAGE_NAMES.kubo })),
   ...["STORAGE_API_URL", "INGEST_QUOTA_MODE", "INGEST_PORT", "INGEST_BIND"].map((key) => ({
     key,
     container: STORAGE_NAMES.ingest,

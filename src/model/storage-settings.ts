@@ -18,11 +18,6 @@ const quotaMode: Rule = {
   holds: (value) => value === "strict" || value === "open",
 };
 
-const profiles: Rule = {
-  say: "names of kubo profiles, separated by commas: server, default-networking, ...",
-  holds: (value) => /^[a-z0-9-]+(,[a-z0-9-]+)*$/.test(value),
-};
-
 /**
  * The settings of a storage node, in the order in which `.env` lists them. Keys keep their upstream names
  * (functionland/fula-ota, join-as-storage-node.sh and docker/fula-ingest).
@@ -59,11 +54,10 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   },
   { key: "KUBO_STORAGE_MAX", about: "how much this node stores at most", rule: STORAGE_SIZE_RULE },
   {
-    key: "IPFS_PROFILE",
-    about:
-      "kubo profiles, read when its repository is made; on a private network: default-networking, since server dials public addresses only",
-    rule: profiles,
-    byDefault: "server",
+    key: "KUBO_PRIVATE_NETWORK",
+    about: "true where the pool has private addresses, which kubo otherwise neither dials nor tells",
+    rule: RULES.flag,
+    byDefault: "false",
   },
   { key: "INGEST_PORT", about: "the port of the verified ingest", rule: RULES.port, byDefault: "3601" },
   {

@@ -13,6 +13,8 @@ export const TRUST_KEYS = [
 export interface Learnt {
   /** Begins a sentence: "The invite". */
   readonly source: string;
+  /** True for an invite: other addresses of the same masters are then no change of whom a node obeys. */
+  readonly isSigned: boolean;
   readonly values: ReadonlyMap<string, string>;
 }
 
@@ -21,12 +23,13 @@ export interface Learnt {
  * and letter case count only where they mean something.
  */
 export function findTrustDrift(
-  { source, values }: Learnt,
+  { source, isSigned, values }: Learnt,
   saved: (key: string) => string | undefined,
 ): readonly Problem[] {
   return TRUST_KEYS.flatMap((key) => {
     const [said, kept] = [values.get(key), saved(key)];
-    if (said === undefined || kept === undefined || normal(key, said) === normal(key, kept)) return [];
+    const of = (value: string) => (isSigned ? peersOf(key, value) : normal(key, value));
+    if (said === undefined || kept === undefined || of(said) === of(kept)) return [];
     const what =
       key === "CLUSTER_SECRET"
         ? `${source} gives another CLUSTER_SECRET than .env has.`
@@ -46,6 +49,13 @@ export function findContradictions(
     const what = `${key} is given by --set, and ${source.toLowerCase()} gives another.`;
     return [{ subject: key, what, remedy: "Give one of the two." }];
   });
+}
+
+/** Of addresses, whose they are: `/ip4/.../p2p/ID` can lead to no other peer than that. */
+function peersOf(key: string, value: string): string {
+  if (key !== "MASTER_CLUSTER_BOOTSTRAP") return normal(key, value);
+  const peers = value.split(",").map((address) => address.replace(/^.*\/p2p\//, ""));
+  return [...new Set(peers)].toSorted().join(",");
 }
 
 function normal(key: string, value: string): string {

@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { PeerIdentity } from "../host/cluster.ts";
+import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
 import type { HostReader } from "../host/host.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { poll, readValues } from "./node-context.ts";
@@ -37,7 +37,7 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
       if (trusted.includes(id)) throw obeysItself(id);
       const last: { peers: readonly PeerIdentity[] } = { peers: [] };
       const isMember = await poll(host, MEMBER_DEADLINE_MS, async () => {
-        last.peers = await cluster.peers();
+        last.peers = await peersOf(cluster);
         const masters = last.peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
         if (masters.some(({ clusterPeers }) => clusterPeers.includes(id))) return true;
         tell.progress(
@@ -52,6 +52,16 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
       await watchPinset(host, context);
     },
   };
+}
+
+/** None while the peer can't ask around: it may have just started, or the network may be cut. */
+async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]> {
+  try {
+    return await cluster.peers();
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return [];
+    throw thrown;
+  }
 }
 
 /**

@@ -112,7 +112,9 @@ describe.skipIf(skipped !== undefined)("a run that is killed: running again goes
     ];
     expect((await box.run([...psql, ledger])).stdout).toBe("1 applied, 18 applying");
     expectExit(await rejoin(box), 0);
-    expect((await box.run([...psql, ledger])).stdout).toBe("1 applied, 18 applied, 19 applied, 20 applied");
+    expect((await box.run([...psql, ledger])).stdout).toMatch(
+      /^1 applied, 18 applied, 19 applied, 20 applied(, \d+ applied)*$/,
+    );
     const invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
     expect((await box.run([...psql, invalid])).stdout).toBe("0");
     await expectMaster();

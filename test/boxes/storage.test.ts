@@ -206,26 +206,17 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     expect(await one.snapshot()).toEqual(nodeBefore);
   });
 
-  test("an invite to another pool is drift that halts, until it is accepted by name", async () => {
+  test("an invite that says otherwise is drift that halts, until it is accepted by name", async () => {
     const before = await watchNode(two);
-    const { token } = await invite(master, "two");
-    const bootstrap = `/ip4/192.0.2.1/tcp/9096/p2p/${await peerId(master)}`;
-    const args = [
-      "invite",
-      "create",
-      "--json",
-      "--storage-api-url",
-      "http://master:8301",
-      "--bootstrap",
-      bootstrap,
-    ];
+    const args = ["invite", "create", "--json", "--storage-api-url", "http://elsewhere:8301"];
     const other = JSON.parse((await fulaNode(master, args)).stdout) as { token: string };
-    const result = await join(two, ["--invite", other.token]);
+    const result = await join(two, ["--invite", other.token, "--set", "CLUSTER_PEERNAME=two"]);
     expectExit(result, 24);
     expect(told(result)).toContain("--accept-pool-change");
-    expectExit(await join(two, ["--invite", token]), 0);
-    expectExit(await join(two, ["--invite", other.token, "--accept-pool-change", "--dry-run"]), 20);
+    const accepted = ["--invite", other.token, "--accept-pool-change", "--no-register", "--dry-run"];
+    expectExit(await join(two, accepted), 20);
     expect(await watchNode(two)).toEqual(before);
+    expectExit(await join(two, ["--invite", (await invite(master, "two")).token]), 0);
   });
 
   test("a name that another node holds is refused, with others to choose from", async () => {
@@ -269,6 +260,17 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
   afterAll(async () => {
     await Promise.all([master?.destroy(), node?.destroy()]);
     await Box.removeNetwork(network);
+  });
+
+  test("an ipfs_host of another hand halts it, and stays as it is", async () => {
+    const { token } = await invite(master, "late");
+    await node.run("docker create --name ipfs_host ipfs/kubo:v0.42.0");
+    const before = await node.snapshot();
+    const result = await join(node, ["--invite", token]);
+    expectExit(result, 23);
+    expect(told(result)).toContain("The container ipfs_host is not ours");
+    expect(await node.snapshot()).toEqual(before);
+    await node.run("docker rm -v ipfs_host");
   });
 
   test("cut off in the middle it fails with words; healed, a second run goes on", async () => {

@@ -91,6 +91,18 @@ stepLaws("kubo", {
   ],
 });
 
+describe("kubo", () => {
+  it("does not work while it keeps another limit than the one that is wished", async () => {
+    const host = await storageBoxBefore(null);
+    const url = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
+    host.http.routes.set(url, { status: 200, body: { StorageMax: 1 } });
+    await expect((await storageStepOn(host, "kubo")).verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: expect.stringContaining("it stores up to 1 bytes, where 10000000000 is wished"),
+    });
+  });
+});
+
 const followerBefore = await storageBoxBefore("cluster-follower");
 const follower = await storageStepOn(followerBefore, "cluster-follower");
 

@@ -159,13 +159,27 @@ describe("an invite", () => {
     save(host, { ...GIVEN, CLUSTER_SECRET: "b".repeat(64) });
     const error = await refusal(settle(host, { invite: tokenOf() }));
     expect(error.exit).toBe("drift");
-    expect(error.problems.map(({ subject }) => subject)).toEqual([
-      "CLUSTER_SECRET",
-      "MASTER_CLUSTER_BOOTSTRAP",
-    ]);
+    expect(error.problems.map(({ subject }) => subject)).toEqual(["CLUSTER_SECRET"]);
     expect(JSON.stringify([error, error.what])).not.toMatch(/a{64}|b{64}/);
     const settings = await settle(host, { invite: tokenOf(), acceptPoolChange: true });
     expect(settings.get("MASTER_CLUSTER_BOOTSTRAP")?.value).toBe(BOOTSTRAP);
+  });
+});
+
+describe("another invite of the same pool", () => {
+  it("may give its masters' new addresses, but no other masters and no other storage API", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, CLUSTER_SECRET: "a".repeat(64) });
+    const settings = await settle(host, { invite: tokenOf() });
+    expect(settings.get("MASTER_CLUSTER_BOOTSTRAP")?.value).toBe(BOOTSTRAP);
+    const bootstrap = [`/ip4/198.51.100.7/tcp/9096/p2p/${OWN.peerId}`];
+    const strange = { bootstrap, trustedPeers: [OWN.peerId], storageApiUrl: "https://other.example" };
+    const error = await refusal(settle(host, { invite: tokenOf(strange) }));
+    expect(error.problems.map(({ subject }) => subject)).toEqual([
+      "MASTER_CLUSTER_PEERIDS",
+      "MASTER_CLUSTER_BOOTSTRAP",
+      "STORAGE_API_URL",
+    ]);
   });
 });
 

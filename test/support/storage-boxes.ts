@@ -7,8 +7,8 @@ import { expectExit } from "./master-box.ts";
 
 /** Where nodes reach the master's storage API: it listens on 127.0.0.1 only, as behind an operator's proxy. */
 export const FORWARD_PORT = 8301;
-/** Boxes have private addresses, which kubo's profile `server` neither dials nor tells. */
-export const PRIVATE_NETWORK = ["--set", "IPFS_PROFILE=default-networking"] as const;
+/** Boxes have private addresses, which kubo otherwise neither dials nor tells. */
+export const PRIVATE_NETWORK = ["--set", "KUBO_PRIVATE_NETWORK=true"] as const;
 export const JOIN = ["join-as-storage-node", "--yes"] as const;
 
 const FORWARDER = `require("node:net").createServer((client) => {
@@ -29,7 +29,7 @@ export interface CreatedInvite {
 export async function bootFederation(network: string): Promise<Box> {
   const master = await Box.boot({ name: "master", image: "docker", network });
   await installArtifact(master);
-  await master.writeFile("/opt/fula-master/.env", "IPFS_PROFILE=default-networking\n", 0o600);
+  await master.writeFile("/opt/fula-master/.env", "KUBO_PRIVATE_NETWORK=true\n", 0o600);
   expectExit(await fulaNode(master, FIRST_JOIN), 0);
   await openStorageApi(master);
   return master;
