@@ -4,8 +4,10 @@ import { NAMES } from "../model/master-layout.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { composeService } from "./compose-service.ts";
 import type { Project } from "./compose-services.ts";
+import { countKuboPeers } from "./kubo-peers.ts";
 import type { StorageContext } from "./storage-context.ts";
 
+const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";
 
 /** ipfs-cluster of a storage node: it follows the masters' pinset. */
@@ -21,7 +23,25 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
     volume: STORAGE_NAMES.clusterVolume,
     unit: NAMES.clusterUnit,
     fault: findFault,
+    whyRestart,
   });
+}
+
+/**
+ * ipfs-cluster tells kubo where the others' kubos are twice, 15 and 30 seconds after its start (1.1.6, cluster.go
+ * and ipfshttp.go). Where the network was cut just then, and no public one helps, kubo stays alone for good.
+ */
+async function whyRestart(host: HostReader): Promise<string | null> {
+  const [answer, container, peers] = await Promise.all([
+    host.http.json(ID, { timeoutMs: 10_000 }),
+    host.docker.container(STORAGE_NAMES.cluster),
+    countKuboPeers(host),
+  ]);
+  const members = (answer?.body as { cluster_peers?: unknown } | null)?.cluster_peers;
+  const isAlone = !Array.isArray(members) || members.length < 2;
+  const upMs = host.clock.now().getTime() - Date.parse(container?.startedAt ?? "");
+  if (isAlone || peers !== 0 || upMs < SETTLED_MS) return null;
+  return "kubo is connected to no other one, since ipfs-cluster names the others to it only after a start";
 }
 
 async function findFault(host: HostReader): Promise<string | null> {

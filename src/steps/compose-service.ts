@@ -35,6 +35,8 @@ export interface ServiceWish extends Service {
   readonly unit: string | null;
   /** Asks it to work: null where it does, else why it does not. */
   fault(host: HostReader): Promise<string | null>;
+  /** Of one that runs: why it is to be restarted all the same; null where it is not. */
+  whyRestart?(host: HostReader): Promise<string | null>;
 }
 
 const HEALTHY_DEADLINE_MS = 180_000;
@@ -61,9 +63,10 @@ export function composeService(
       ]);
       const evidence: Evidence = { ...evidenceOf(states), ...intruder?.evidence };
       const state = states[0]?.state ?? "absent";
-      const todo = TODO[state];
+      const ailment = state === "running" ? ((await wish.whyRestart?.(host)) ?? null) : null;
+      const todo = ailment === null ? TODO[state] : "restart";
       const seen: Seen = { missingImage, todo };
-      const drift = [`${container}: ${states[0]?.detail ?? ""}`];
+      const drift = [`${container}: ${ailment ?? states[0]?.detail ?? ""}`];
       const why = whyForeign(container, states[0]) ?? intruder?.why;
       if (why !== undefined) {
         const claimable = state === "foreign" ? states[0]?.claimable === true : intruder?.claimable === true;

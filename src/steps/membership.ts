@@ -3,6 +3,7 @@ import { OperatorError } from "../errors.ts";
 import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
 import type { HostReader } from "../host/host.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
+import { countKuboPeers } from "./kubo-peers.ts";
 import { poll, readValues } from "./node-context.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 
@@ -11,6 +12,8 @@ const MEMBER_DEADLINE_MS = 120_000;
 const SYNC_DEADLINE_MS = 180_000;
 /** Masters tell their newest state once a minute (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here. */
 const FIRST_NEWS_MS = 75_000;
+/** ipfs-cluster connects kubo to the others' 30 seconds after its start. */
+const KUBO_DEADLINE_MS = 60_000;
 const QUIET_MS = 6_000;
 const ALLOCATIONS = "http://127.0.0.1:9094/allocations?filter=all";
 
@@ -35,9 +38,10 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
       const cluster = openCluster(OWN_CLUSTER);
       const { id } = await cluster.identity();
       if (trusted.includes(id)) throw obeysItself(id);
-      const last: { peers: readonly PeerIdentity[] } = { peers: [] };
+      const last: { peers: readonly PeerIdentity[]; looks: number } = { peers: [], looks: 0 };
       const isMember = await poll(host, MEMBER_DEADLINE_MS, async () => {
         last.peers = await peersOf(cluster);
+        last.looks += 1;
         const masters = last.peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
         if (masters.some(({ clusterPeers }) => clusterPeers.includes(id))) return true;
         tell.progress(
@@ -49,7 +53,8 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
         return null;
       });
       if (isMember !== true) throw noMember(id, trusted, last.peers);
-      await watchPinset(host, context);
+      await watchPinset(host, context, last.looks > 1);
+      await watchKubo(host, context);
     },
   };
 }
@@ -68,9 +73,10 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
  * Waits until the pinset here stops growing. What the master's own count is can't be asked: its REST API is
  * its own, and its RPC answers none but those it trusts. A node that has been up for long is only counted.
  */
-async function watchPinset(host: HostReader, { tell }: StorageContext): Promise<void> {
-  const startedAt = Date.parse((await host.docker.container(STORAGE_NAMES.cluster))?.startedAt ?? "");
+async function watchPinset(host: HostReader, { tell }: StorageContext, isNewMember: boolean): Promise<void> {
+  const container = await host.docker.container(STORAGE_NAMES.cluster);
   const begun = host.clock.now().getTime();
+  const startedAt = isNewMember ? begun : Date.parse(container?.startedAt ?? "");
   const isOld = begun - startedAt > FIRST_NEWS_MS;
   const last: { count: number; changedAt: number } = { count: 0, changedAt: begun };
   const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
@@ -93,6 +99,20 @@ async function watchPinset(host: HostReader, { tell }: StorageContext): Promise<
     tell.warning(
       `The pinset still grows after ${SYNC_DEADLINE_MS / 60_000} minutes (${last.count} pins so far). It goes on by itself; run again later to see how far it is.`,
     );
+}
+
+/** A kubo that knows no other can't fetch anything: told, since the node is a member all the same. */
+async function watchKubo(host: HostReader, { tell }: StorageContext): Promise<void> {
+  const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
+    if ((await countKuboPeers(host)) !== 0) return true;
+    tell.progress("waiting for kubo to be connected to another");
+    await host.clock.wait(900);
+    return null;
+  });
+  if (connected === true) return;
+  tell.warning(
+    "kubo is connected to no other one, so no content arrives. Where the pool has private addresses, set KUBO_PRIVATE_NETWORK=true here and on the masters; otherwise see that port 4001 is open.",
+  );
 }
 
 function obeysItself(id: string): OperatorError {

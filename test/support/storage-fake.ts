@@ -44,6 +44,8 @@ export class FakeStorage extends FakeMaster {
   isCounted = true;
   isMasterConnected = true;
   pins = 3;
+  /** How many other kubos its kubo is connected to. */
+  kuboPeers = 1;
   /** Progress lines and warnings. */
   readonly told: string[] = [];
 
@@ -61,6 +63,10 @@ export class FakeStorage extends FakeMaster {
       const limit = parseSize(kubo?.env["KUBO_STORAGE_MAX"] ?? "");
       return kubo?.status === "running" ? { status: 200, body: { StorageMax: limit } } : null;
     });
+    this.http.routes.set("http://127.0.0.1:5001/api/v0/swarm/peers", () => ({
+      status: 200,
+      body: { Peers: this.kuboPeers === 0 ? null : Array.from({ length: this.kuboPeers }, () => ({})) },
+    }));
     this.http.routes.set("http://127.0.0.1:3601/health", () =>
       this.docker.boxes.get(STORAGE_NAMES.ingest)?.status === "running"
         ? { status: 200, body: { status: "ok", kubo: true } }
