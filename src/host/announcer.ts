@@ -58,7 +58,7 @@ export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEO
     async send(method, path, body) {
       try {
         const answer = await fetch(`${url}${path}`, {
-          method,
+          method: method.toUpperCase(),
           headers: { "content-type": "application/json", accept: "application/json" },
           body: JSON.stringify(body),
           redirect: "manual",
