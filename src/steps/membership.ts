@@ -101,7 +101,7 @@ async function watchPinset(host: HostReader, { tell }: StorageContext, isNewMemb
     );
 }
 
-/** A kubo that knows no other can't fetch anything: told, since the node is a member all the same. */
+/** A member whose kubo knows no other one can't fetch anything. */
 async function watchKubo(host: HostReader, { tell }: StorageContext): Promise<void> {
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
     if ((await countKuboPeers(host)) !== 0) return true;
@@ -110,9 +110,12 @@ async function watchKubo(host: HostReader, { tell }: StorageContext): Promise<vo
     return null;
   });
   if (connected === true) return;
-  tell.warning(
-    "kubo is connected to no other one, so no content arrives. Where the pool has private addresses, set KUBO_PRIVATE_NETWORK=true here and on the masters; otherwise see that port 4001 is open.",
-  );
+  throw new OperatorError({
+    exit: "unhealthy",
+    what: "This node is a member of the pool, but its kubo is connected to no other one, so no content arrives.",
+    remedy:
+      "Where the pool has private addresses, set KUBO_PRIVATE_NETWORK=true here and on the masters; otherwise see that port 4001 is open; then run again.",
+  });
 }
 
 function obeysItself(id: string): OperatorError {
