@@ -64,7 +64,7 @@ export function composeService(
       const evidence: Evidence = { ...evidenceOf(states), ...intruder?.evidence };
       const state = states[0]?.state ?? "absent";
       const ailment = state === "running" ? ((await wish.whyRestart?.(host)) ?? null) : null;
-      const todo = ailment === null ? TODO[state] : "restart";
+      const todo = ailment === null ? MENDING[state] : "restart";
       const seen: Seen = { missingImage, todo };
       const drift = [`${container}: ${ailment ?? states[0]?.detail ?? ""}`];
       const why = whyForeign(container, states[0]) ?? intruder?.why;
@@ -124,7 +124,7 @@ export function composeService(
   };
 }
 
-const TODO: Readonly<Record<ServiceState["state"], Seen["todo"]>> = {
+const MENDING: Readonly<Record<ServiceState["state"], Seen["todo"]>> = {
   running: "nothing",
   unhealthy: "restart",
   absent: "up",
