@@ -48,6 +48,11 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   { key: "CLUSTER_REPLICATION_MIN", about: "copies a pin must have", rule: RULES.factor, byDefault: "-1" },
   { key: "CLUSTER_REPLICATION_MAX", about: "copies a pin may have", rule: RULES.factor, byDefault: "-1" },
   {
+    key: "KUBO_PRIVATE_NETWORK",
+    about: "true where the pool's nodes meet on private addresses; kubo dials none of these otherwise",
+    rule: RULES.flag,
+  },
+  {
     key: "WRITER_DIR",
     about: "where a writer made here keeps its data",
     rule: RULES.path,
