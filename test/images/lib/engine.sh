@@ -21,8 +21,9 @@ start_engine() {
     systemctl start docker
   else
     local pidfile=/var/run/docker.pid
-    # A pid file left by a machine that was cut off may name another process by now.
-    [ ! -s $pidfile ] || [ "$(cat "/proc/$(cat $pidfile)/comm" 2>/dev/null)" = dockerd ] || rm -f $pidfile
+    # A pid file left by a machine that was cut off may name another process by now, or one that is dead but
+    # not reaped, which has no program any more.
+    [ ! -s $pidfile ] || [[ $(readlink "/proc/$(cat $pidfile)/exe") == */dockerd ]] || rm -f $pidfile
     # It outlives `up`, so it must not hold up's lock.
     setsid nohup dockerd >"$CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
     echo $! >"$ENGINE_PID"
