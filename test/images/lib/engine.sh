@@ -24,6 +24,7 @@ start_engine() {
     # A pid file left by a machine that was cut off may name another process by now, or one that is dead but
     # not reaped, which has no program any more.
     [ ! -s $pidfile ] || [[ $(readlink "/proc/$(cat $pidfile)/exe") == */dockerd ]] || rm -f $pidfile
+    end_orphan /var/run/docker/containerd/containerd.pid containerd
     # It outlives `up`, so it must not hold up's lock.
     setsid nohup dockerd >"$CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
     echo $! >"$ENGINE_PID"
@@ -32,6 +33,18 @@ start_engine() {
     tail -n 20 "$CACHE/dockerd.log" 2>/dev/null
     die "the Docker engine did not answer within 60 s"
   }
+}
+
+# end_orphan PIDFILE PROGRAM: a helper whose engine was killed keeps the next engine from starting.
+end_orphan() {
+  [ -s "$1" ] || return 0
+  local pid
+  pid=$(cat "$1")
+  if [[ $(readlink "/proc/$pid/exe") == */"$2" ]]; then
+    kill "$pid"
+    wait_until 30 test ! -e "/proc/$pid/exe" || die "$2 ($pid) did not stop"
+  fi
+  rm -f "$1"
 }
 
 # The boxes' daemon.json names this address, so it has to be the one the engine chose.
