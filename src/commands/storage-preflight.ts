@@ -31,7 +31,7 @@ export async function checkStorageNode(options: {
   const { host } = world;
   const [installed, image] = await Promise.all([
     host.files.stat(layout.cliCurrent),
-    host.docker.image(`fula-node:${world.version}`),
+    host.system.uid() === 0 ? host.docker.image(`fula-node:${world.version}`) : null,
   ]);
   const found = await runPreflight(
     MASTER_CHECKS,
