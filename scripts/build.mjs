@@ -1,14 +1,15 @@
 // Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
 // loaded when a verb needs them. Fails where anything but Node's own modules would have to be installed.
 // Usage: node scripts/build.mjs [DIRECTORY]
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { isBuiltin } from "node:module";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire, isBuiltin } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const require = createRequire(import.meta.url);
 const target = resolve(root, process.argv[2] ?? "dist");
 
 /** Optional parts of dependencies that we never use. A dependency that asks for one takes its plain way. */
@@ -45,6 +46,9 @@ const plainStream = {
   },
 };
 
+/** Native BLAKE3, which src/host/blake3.ts loads; other processors hash in WebAssembly. */
+const NATIVES = { "linux-x64": "@napi-rs/blake-hash-linux-x64-gnu" };
+
 const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
 const { metafile, outputFiles } = await build({
   absWorkingDir: root,
@@ -73,6 +77,7 @@ await mkdir(target, { recursive: true });
 for (const { path, text } of outputFiles) {
   await writeFile(path, /\btypeof require\b/.test(text) ? REQUIRE + text : text);
 }
+await copyNatives();
 await writeFile(join(target, "licenses.txt"), await collectLicenses(metafile));
 report(outputFiles);
 
@@ -86,9 +91,22 @@ function refuseExternals({ outputs }) {
   if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
 }
 
+/** Copies the native modules that are installed beside the bundle; a machine of the same kind must have its own. */
+async function copyNatives() {
+  for (const [processor, module] of Object.entries(NATIVES)) {
+    try {
+      await copyFile(require.resolve(module), join(target, `blake3-${processor}.node`));
+    } catch (cause) {
+      if (processor === `${process.platform}-${process.arch}`) throw cause;
+      console.log(`without native BLAKE3 for ${processor}: ${module} is not installed here`);
+    }
+  }
+}
+
 /** The licences of the bundled packages, which want to be passed on with their code. */
 async function collectLicenses({ outputs }) {
   const used = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
+  used.push(relative(root, require.resolve("@napi-rs/blake-hash")));
   const directories = new Set(
     used.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input) ?? []),
   );

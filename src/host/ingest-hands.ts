@@ -1,10 +1,10 @@
-import { openBlake3, type HashBlake3 } from "./blake3.ts";
+import { openBlake3, type Blake3 } from "./blake3.ts";
 import { openKubo, type KuboBlocks } from "./kubo.ts";
 import { openStorageApi, type StorageApi } from "./storage-api.ts";
 
 /** What `serve ingest` works with beside a network socket. */
 export interface IngestHands {
-  readonly hash: HashBlake3;
+  readonly blake3: Blake3;
   readonly kubo: KuboBlocks;
   /** Null: no storage API is set. */
   readonly storage: StorageApi | null;
@@ -21,7 +21,7 @@ export async function openIngestHands(target: {
 }): Promise<IngestHands> {
   const options = { connections: target.maxConcurrent, timeoutMs: TIMEOUT_MS };
   return {
-    hash: await openBlake3(),
+    blake3: await openBlake3(),
     kubo: openKubo(target.kuboUrl, options),
     storage: target.storageApiUrl === null ? null : openStorageApi(target.storageApiUrl, options),
   };

@@ -1,23 +1,33 @@
 import { randomBytes } from "node:crypto";
 import { messageOf } from "../errors.ts";
-import { openHttpClient } from "./http-client.ts";
+import { openHttpClient, StaleConnection, type Answer, type OpenRequest } from "./http-client.ts";
 
 /** What became of a block: kubo's own name for it, or why it has none. */
 export type PutBlock =
   | { readonly kind: "stored"; readonly key: string }
   | { readonly kind: "failed"; readonly why: string };
 
+/** One block on its way into kubo. */
+export interface BlockPut {
+  /** Gives the next part. All but the newest are passed on, so kubo has never all of a block before `store`. */
+  add(part: Uint8Array): void;
+  /** Sends the rest: kubo stores the bytes as a raw block named by its BLAKE3 digest, and pins nothing. */
+  store(): Promise<PutBlock>;
+  /** Breaks off what is not stored: kubo refuses a body that ends too early. After `store` it does nothing. */
+  abandon(): void;
+}
+
 /** Puts blocks into a kubo. */
 export interface KuboBlocks {
-  /** Stores the bytes, one part after the other, as a raw block named by its BLAKE3 digest; pins nothing. */
-  putBlock(parts: readonly Uint8Array[]): Promise<PutBlock>;
+  /** Begins a block; of one whose size is not known, nothing is passed on before `store`. */
+  openPut(sizeBytes: number | null): BlockPut;
   close(): void;
 }
 
 /** Names the block as fula-ingest does (functionland/fula-ota, docker/fula-ingest; kubo's RPC reference, block/put). */
 const PUT_PATH = "/api/v0/block/put?cid-codec=raw&mhtype=blake3&mhlen=32&pin=false";
 
-/** Opens kubo's RPC API for blocks; `timeoutMs` bounds one put. Nothing is sent yet. */
+/** Opens kubo's RPC API for blocks; `timeoutMs` bounds the time from a block's end to the answer. Nothing is sent yet. */
 export function openKubo(
   url: string,
   options: { readonly connections: number; readonly timeoutMs: number },
@@ -30,24 +40,54 @@ export function openKubo(
   );
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
 
-  return {
-    async putBlock(parts) {
-      const body = [head, ...parts, tail];
-      const headers = {
-        "content-type": `multipart/form-data; boundary=${boundary}`,
-        "content-length": body.reduce((sum, { length }) => sum + length, 0),
-      };
+  function open(sizeBytes: number): OpenRequest {
+    const headers = {
+      "content-type": `multipart/form-data; boundary=${boundary}`,
+      "content-length": head.length + sizeBytes + tail.length,
+    };
+    const request = client.open({ method: "POST", path: PUT_PATH, headers });
+    request.write(head);
+    return request;
+  }
+
+  function openPut(sizeBytes: number | null): BlockPut {
+    const parts: Uint8Array[] = [];
+    let begun: OpenRequest | null = null;
+    let sent = 0;
+
+    async function finish(): Promise<Answer> {
+      begun ??= open(parts.reduce((sum, { length }) => sum + length, 0));
       try {
-        return readAnswer(await client.send({ method: "POST", path: PUT_PATH, headers, body }));
+        return await begun.finish([...parts.slice(sent), tail]);
       } catch (cause) {
-        return { kind: "failed", why: messageOf(cause) };
+        if (!(cause instanceof StaleConnection)) throw cause;
+        begun = null;
+        sent = 0;
+        return finish();
       }
-    },
-    close: () => client.close(),
-  };
+    }
+    return {
+      add(part) {
+        parts.push(part);
+        if (sizeBytes === null || parts.length === 1) return;
+        begun ??= open(sizeBytes);
+        for (; sent < parts.length - 1; sent += 1) begun.write(parts[sent] as Uint8Array);
+      },
+      async store() {
+        try {
+          return readAnswer(await finish());
+        } catch (cause) {
+          return { kind: "failed", why: messageOf(cause) };
+        }
+      },
+      abandon: () => begun?.abandon(),
+    };
+  }
+
+  return { openPut, close: () => client.close() };
 }
 
-function readAnswer({ status, text }: { readonly status: number; readonly text: string }): PutBlock {
+function readAnswer({ status, text }: Answer): PutBlock {
   const answer = parse(text);
   if (status !== 200) {
     const message = typeof answer["Message"] === "string" ? answer["Message"] : text.trim();

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { HashBlake3 } from "../host/blake3.ts";
-import type { KuboBlocks } from "../host/kubo.ts";
+import type { BlockPut, KuboBlocks } from "../host/kubo.ts";
 import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
 import { readBody, type BodyLimits } from "./ingest-body.ts";
 import type { QuotaGate } from "./ingest-quota.ts";
@@ -11,7 +11,7 @@ import type { Reply } from "./router.ts";
 export interface BlockHands {
   readonly slots: Slots;
   readonly hash: HashBlake3;
-  readonly kubo: Pick<KuboBlocks, "putBlock">;
+  readonly kubo: Pick<KuboBlocks, "openPut">;
   /** Null: whoever comes may store (tests only). */
   readonly quota: QuotaGate | null;
   readonly limits: BodyLimits;
@@ -54,37 +54,56 @@ async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Repl
     const decision = await hands.quota(token);
     if (!decision.allowed) return refusal(402, decision.why);
   }
-  const body = await readBody(request, hands.limits);
-  if (body.kind === "too-large") {
-    return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
+  const put = hands.kubo.openPut(declaredBytes(request));
+  try {
+    const body = await readBody(request, hands.limits, (part) => put.add(part));
+    if (body.kind === "too-large") {
+      return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
+    }
+    if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
+    if (body.kind === "lost") return refusal(400, "the block broke off");
+    return body.sizeBytes === 0
+      ? refusal(400, "the block is empty")
+      : await store(declared, body, put, hands);
+  } finally {
+    put.abandon();
   }
-  if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
-  if (body.kind === "lost") return refusal(400, "the block broke off");
-  return body.sizeBytes === 0 ? refusal(400, "the block is empty") : store(declared, body, hands);
 }
 
 async function store(
   declared: BlockCid,
   { parts, sizeBytes }: { readonly parts: readonly Uint8Array[]; readonly sizeBytes: number },
-  { hash, kubo, log }: BlockHands,
+  put: BlockPut,
+  { hash, log }: BlockHands,
 ): Promise<Reply> {
-  const actual = blockCidOf(hash(parts));
-  if (actual.digestHex !== declared.digestHex) {
+  const digestHex = hash(parts);
+  if (digestHex !== declared.digestHex) {
     const error = "the bytes are not those that the cid names; nothing was stored";
-    return { status: 422, body: { error, declared: declared.text, actual: actual.text } };
+    return { status: 422, body: { error, declared: declared.text, actual: blockCidOf(digestHex).text } };
   }
-  const put = await kubo.putBlock(parts);
-  if (put.kind === "failed") {
-    log(`kubo did not take a block of ${sizeBytes} bytes: ${put.why}`);
-    return refusal(502, `kubo: ${put.why}`);
+  const done = await put.store();
+  if (done.kind === "failed") {
+    log(`kubo did not take a block of ${sizeBytes} bytes: ${done.why}`);
+    return refusal(502, `kubo: ${done.why}`);
   }
-  const named = parseBlockCid(put.key);
-  if (named.kind !== "cid" || named.cid.digestHex !== declared.digestHex) {
-    log(`kubo named a block ${put.key} that is ${declared.text}`);
+  if (!names(done.key, declared)) {
+    log(`kubo named a block ${done.key} that is ${declared.text}`);
     const error = "kubo names the block otherwise";
-    return { status: 500, body: { error, kubo: put.key, declared: declared.text } };
+    return { status: 500, body: { error, kubo: done.key, declared: declared.text } };
   }
   return { status: 200, body: { cid: declared.text, size: sizeBytes } };
+}
+
+function names(key: string, declared: BlockCid): boolean {
+  if (key === declared.text) return true;
+  const named = parseBlockCid(key);
+  return named.kind === "cid" && named.cid.digestHex === declared.digestHex;
+}
+
+/** The length that the request's head promises, or null; a client that sends another is cut off by node. */
+function declaredBytes({ headers }: IncomingMessage): number | null {
+  const length = headers["content-length"];
+  return length === undefined ? null : Number(length);
 }
 
 /** The CID of the query, or what is wrong with it. */

@@ -15,20 +15,27 @@ export type Body =
   | { readonly kind: "too-slow" }
   | { readonly kind: "lost" };
 
-/** Reads a request's body. It keeps no more than `maxBytes`, and nothing of a body that it gives up. */
-export function readBody(request: IncomingMessage, limits: BodyLimits): Promise<Body> {
+/**
+ * Reads a request's body, and gives each part to `take` as well when it has come. It keeps no more than
+ * `maxBytes`, and nothing of a body that it gives up.
+ */
+export function readBody(
+  request: IncomingMessage,
+  limits: BodyLimits,
+  take: (part: Uint8Array) => void,
+): Promise<Body> {
   if (Number(request.headers["content-length"] ?? 0) > limits.maxBytes) {
     return Promise.resolve({ kind: "too-large" });
   }
   return new Promise((resolve) => {
-    const kept = new KeptParts();
+    const kept = new KeptParts(take);
     const finish = (body: Body): void => {
       clearTimeout(total);
       clearTimeout(stall);
-      request.off("data", take).off("end", end).off("close", lose);
+      request.off("data", keep).off("end", end).off("close", lose);
       resolve(body);
     };
-    const take = (part: Buffer): void => {
+    const keep = (part: Buffer): void => {
       stall.refresh();
       if (kept.sizeBytes + part.length > limits.maxBytes) finish({ kind: "too-large" });
       else kept.add(part);
@@ -38,7 +45,7 @@ export function readBody(request: IncomingMessage, limits: BodyLimits): Promise<
     const giveUp = (): void => finish({ kind: "too-slow" });
     const total = setTimeout(giveUp, limits.totalMs);
     const stall = setTimeout(giveUp, limits.stallMs);
-    request.on("data", take).on("end", end).on("close", lose);
+    request.on("data", keep).on("end", end).on("close", lose);
     if (request.destroyed) lose();
   });
 }
@@ -53,14 +60,20 @@ const GATHER_BYTES = 65_536;
 export class KeptParts {
   readonly #parts: Uint8Array[] = [];
   #gathered: Buffer | null = null;
+  readonly #take: (part: Uint8Array) => void;
   #filled = 0;
   sizeBytes = 0;
+
+  /** `take` gets each part that is kept. */
+  constructor(take: (part: Uint8Array) => void) {
+    this.#take = take;
+  }
 
   add(part: Buffer): void {
     this.sizeBytes += part.length;
     if (part.length >= SMALL_BYTES) {
       this.#flush();
-      this.#parts.push(part);
+      this.#keep(part);
       return;
     }
     this.#gathered ??= Buffer.allocUnsafe(GATHER_BYTES);
@@ -77,7 +90,12 @@ export class KeptParts {
 
   #flush(): void {
     if (this.#gathered === null || this.#filled === 0) return;
-    this.#parts.push(Buffer.from(this.#gathered.subarray(0, this.#filled)));
+    this.#keep(Buffer.from(this.#gathered.subarray(0, this.#filled)));
     this.#filled = 0;
+  }
+
+  #keep(part: Uint8Array): void {
+    this.#parts.push(part);
+    this.#take(part);
   }
 }

@@ -46,7 +46,7 @@ export async function serveIngest(
   hands: IngestServiceHands,
   times: IngestTimes = TIMES,
 ): Promise<void> {
-  const { kubo, storage, stop, log, version } = hands;
+  const { blake3, kubo, storage, stop, log, version } = hands;
   const { bindHost: host, port } = settings;
   try {
     const listener = createListener(settings, hands, times);
@@ -63,6 +63,7 @@ export async function serveIngest(
     const auth = settings.noAuth ? "NO AUTHENTICATION" : `quota ${settings.quotaMode}`;
     log(`ingest ${version} listens on ${host}:${server.port}`);
     log(`ingest: kubo ${settings.kuboUrl}, ${auth}, storage API ${settings.storageApiUrl ?? "none"}`);
+    log(`ingest: BLAKE3 by ${blake3.by}`);
     await server.stopped;
     log("ingest has stopped");
   } finally {
@@ -76,13 +77,13 @@ function createListener(
   hands: IngestServiceHands,
   times: IngestTimes,
 ): RequestListener {
-  const { hash, kubo, storage, http, log, version } = hands;
+  const { blake3, kubo, storage, http, log, version } = hands;
   const { maxConcurrent: slots, maxBlockBytes: maxBytes, quotaMode: mode } = settings;
   const { stallMs, bodyMs: totalMs, patienceMs } = times;
   const now = (): number => performance.now();
   const blockHands = {
     slots: new Slots({ slots, mostWaiting: slots * WAITING_PER_SLOT, patienceMs }),
-    hash,
+    hash: blake3.hash,
     kubo,
     quota: settings.noAuth ? null : createQuotaGate({ mode, storage, now, log }),
     limits: { maxBytes, stallMs, totalMs },
@@ -102,7 +103,9 @@ function createListener(
 
   return (request, response) => {
     const gone = new AbortController();
-    response.once("close", () => gone.abort());
+    response.once("close", () => {
+      if (!response.writableFinished) gone.abort();
+    });
     const failed = (cause: unknown): Reply => {
       log(`${request.method ?? "?"} failed: ${messageOf(cause)}`);
       return { status: 500, body: { error: "the request failed; the service's log says why" } };

@@ -164,7 +164,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   });
 
   test("blocks go in by the ingest: true ones of those who may, and nothing else", async () => {
-    const hash = await openBlake3();
+    const { hash } = await openBlake3();
     const block = Buffer.from("a block of a user");
     const cid = blockCidOf(hash([block])).text;
     expectExit(await fulaNode(master, ["user", "create", "--email", "a@example.org"]), 0);

@@ -13,7 +13,7 @@ describe("the parts of a body", () => {
     });
     fc.assert(
       fc.property(sizes, (lengths) => {
-        const kept = new KeptParts();
+        const kept = new KeptParts(() => {});
         const given = lengths.map((length, index) => Buffer.alloc(length, index));
         for (const part of given) kept.add(part);
         const whole = Buffer.concat(given);
@@ -25,7 +25,7 @@ describe("the parts of a body", () => {
   });
 
   test("do not follow a buffer that its owner uses again", () => {
-    const kept = new KeptParts();
+    const kept = new KeptParts(() => {});
     const reused = Buffer.from("first");
     kept.add(reused);
     reused.write("other");

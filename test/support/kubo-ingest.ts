@@ -24,7 +24,7 @@ export interface IngestAnswer {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-const hash = await openBlake3();
+const blake3 = await openBlake3();
 
 /** Starts one; `quotaTimeoutMs` and `kuboTimeoutMs` are for servers that never answer. */
 export async function startIngest(options: {
@@ -63,7 +63,7 @@ export async function startIngest(options: {
       storageApiUrl === null
         ? null
         : openStorageApi(storageApiUrl, { connections, timeoutMs: options.quotaTimeoutMs ?? 10_000 });
-    const hands = { hash, kubo, storage, http, stop: stop.signal, log, version: "1.2.3" };
+    const hands = { blake3, kubo, storage, http, stop: stop.signal, log, version: "1.2.3" };
     ended = serveIngest(settings, hands, { ...times, ...options.times });
     ended.catch(reject);
   });
@@ -79,7 +79,7 @@ export async function startIngest(options: {
 
 /** The CID of these bytes, as canonical text. */
 export function blockCid(bytes: Uint8Array): string {
-  return blockCidOf(hash([bytes])).text;
+  return blockCidOf(blake3.hash([bytes])).text;
 }
 
 /** Random bytes and their CID. */
