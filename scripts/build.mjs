@@ -3,7 +3,7 @@
 // Usage: node scripts/build.mjs [DIRECTORY]
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire, isBuiltin } from "node:module";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -91,35 +91,32 @@ function refuseExternals({ outputs }) {
   if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
 }
 
-/** Copies the native modules that are installed beside the bundle; a machine of the same kind must have its own. */
+/** Puts the native modules beside the bundle, where src/host/blake3.ts looks. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
-    try {
-      await copyFile(require.resolve(module), join(target, `blake3-${processor}.node`));
-    } catch (cause) {
-      if (processor === `${process.platform}-${process.arch}`) throw cause;
-      console.log(`without native BLAKE3 for ${processor}: ${module} is not installed here`);
-    }
+    await copyFile(require.resolve(module), join(target, `blake3-${processor}.node`));
   }
 }
 
 /** The licences of the bundled packages, which want to be passed on with their code. */
 async function collectLicenses({ outputs }) {
   const used = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
-  used.push(relative(root, require.resolve("@napi-rs/blake-hash")));
+  used.push(...Object.values(NATIVES).map((module) => `node_modules/${module}/`));
   const directories = new Set(
     used.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input) ?? []),
   );
   const texts = [];
   for (const directory of [...directories].toSorted()) {
     const path = join(root, directory);
+    const kept = join(root, "scripts/licenses", `${basename(directory)}.txt`);
     const {
       name,
       version: packageVersion,
       license,
     } = JSON.parse(await readFile(join(path, "package.json"), "utf8"));
     const file = (await readdir(path)).find((entry) => /^licen[cs]e/i.test(entry));
-    const text = file === undefined ? "" : await readFile(join(path, file), "utf8");
+    // A package without a licence file in it: scripts/licenses/ has the one of its repository.
+    const text = await readFile(file === undefined ? kept : join(path, file), "utf8");
     texts.push(`${name} ${packageVersion} (${license})\n\n${text.trim()}\n`);
   }
   return texts.join(`\n${"-".repeat(80)}\n\n`);
