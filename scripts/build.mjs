@@ -3,7 +3,7 @@
 // Usage: node scripts/build.mjs [DIRECTORY]
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire, isBuiltin } from "node:module";
-import { basename, dirname, join, relative, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -47,7 +47,14 @@ const plainStream = {
 };
 
 /** Native BLAKE3, which src/host/blake3.ts loads; other processors hash in WebAssembly. */
-const NATIVES = { "linux-x64": "@napi-rs/blake-hash-linux-x64-gnu" };
+const NATIVES = { "linux-x64": require.resolve("@napi-rs/blake-hash-linux-x64-gnu") };
+/** What a package lacks that its repository has. */
+const LICENSES = {
+  "@napi-rs/blake-hash-linux-x64-gnu": await readFile(
+    join(root, "scripts/license-of-blake-hash.txt"),
+    "utf8",
+  ),
+};
 
 const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
 const { metafile, outputFiles } = await build({
@@ -94,30 +101,28 @@ function refuseExternals({ outputs }) {
 /** Puts the native modules beside the bundle, where src/host/blake3.ts looks. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
-    await copyFile(require.resolve(module), join(target, `blake3-${processor}.node`));
+    await copyFile(module, join(target, `blake3-${processor}.node`));
   }
 }
 
 /** The licences of the bundled packages, which want to be passed on with their code. */
 async function collectLicenses({ outputs }) {
   const used = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
-  used.push(...Object.values(NATIVES).map((module) => `node_modules/${module}/`));
+  used.push(...Object.values(NATIVES).map((module) => relative(root, module)));
   const directories = new Set(
     used.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input) ?? []),
   );
   const texts = [];
   for (const directory of [...directories].toSorted()) {
     const path = join(root, directory);
-    const kept = join(root, "scripts/licenses", `${basename(directory)}.txt`);
     const {
       name,
       version: packageVersion,
       license,
     } = JSON.parse(await readFile(join(path, "package.json"), "utf8"));
     const file = (await readdir(path)).find((entry) => /^licen[cs]e/i.test(entry));
-    // A package without a licence file in it: scripts/licenses/ has the one of its repository.
-    const text = await readFile(file === undefined ? kept : join(path, file), "utf8");
-    texts.push(`${name} ${packageVersion} (${license})\n\n${text.trim()}\n`);
+    const text = file === undefined ? LICENSES[name] : await readFile(join(path, file), "utf8");
+    texts.push(`${name} ${packageVersion} (${license})\n\n${text?.trim() ?? ""}\n`);
   }
   return texts.join(`\n${"-".repeat(80)}\n\n`);
 }
