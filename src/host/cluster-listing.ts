@@ -29,7 +29,7 @@ const NEWLINE = 0x0a;
 export async function readListing(wire: Wire, path: string, takeLines: TakeLines): Promise<Listing> {
   let response: IncomingMessage;
   try {
-    response = await startRequest(wire, { method: "GET", path, timeoutMs: wire.listingTimeoutMs });
+    response = await startRequest(wire, { method: "GET", path }, wire.listingTimeoutMs);
   } catch (cause) {
     throw unreachable(wire, `GET ${path}`, cause);
   }

@@ -68,77 +68,99 @@ export function openWire(target: ClusterTarget): Wire {
   };
 }
 
-/** Sends a request and hands its response over as it starts. `fresh` opens a connection of its own. */
+interface Question {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  /** On a connection of its own. */
+  readonly fresh?: boolean;
+}
+
+/** Sends a request and hands its response over as it starts; `timeoutMs` bounds each silence. */
 export function startRequest(
   wire: Wire,
-  options: {
-    readonly method: "GET" | "POST";
-    readonly path: string;
-    readonly timeoutMs: number;
-    readonly fresh?: boolean;
-  },
+  question: Question,
+  timeoutMs: number,
 ): Promise<http.IncomingMessage> {
-  const { endpoint } = wire;
   return new Promise((resolve, reject) => {
-    const request = (endpoint.secure ? https : http).request(
-      {
-        method: options.method,
-        path: options.path,
-        headers: options.fresh === true ? { ...wire.headers, connection: "close" } : wire.headers,
-        agent: options.fresh === true ? false : wire.agent,
-        timeout: options.timeoutMs,
-        ...(endpoint.socketPath === null
-          ? { host: endpoint.host, port: endpoint.port }
-          : { socketPath: endpoint.socketPath }),
-        ...(wire.ca === undefined ? {} : { ca: wire.ca }),
-        ...(wire.signal === undefined ? {} : { signal: wire.signal }),
-      },
-      resolve,
-    );
-    request.on("timeout", () => {
-      request.destroy(new Error(`nothing was heard for ${Math.round(options.timeoutMs / 1000)} s`));
+    const request = send(wire, question, { timeout: timeoutMs });
+    request.on("response", resolve);
+    request.on("timeout", () => void request.destroy(silence(timeoutMs)));
+    request.on("error", (cause) => {
+      if (isStale(wire, request, cause)) startRequest(wire, question, timeoutMs).then(resolve, reject);
+      else reject(cause);
     });
-    request.on("error", (cause: NodeJS.ErrnoException) => {
-      // A kept connection may have been closed by the server meanwhile: the request never arrived.
-      if (request.reusedSocket && cause.code === "ECONNRESET" && wire.signal?.aborted !== true) {
-        startRequest(wire, options).then(resolve, reject);
-      } else {
-        reject(cause);
-      }
-    });
-    request.end();
   });
 }
 
-/** Asks one thing and reads the whole answer. Throws an OperatorError (unavailable) when none comes. */
+/**
+ * Asks one thing and reads the whole answer, in the time that one silence may take. Throws an OperatorError
+ * (unavailable) when none comes.
+ */
 export async function ask(
   wire: Wire,
   method: "GET" | "POST",
   path: string,
-  options: {
-    readonly fresh?: boolean;
-    /** Throws the text of a 200 away. */
-    readonly onlyRefusals?: boolean;
-  } = {},
+  { fresh = false }: { readonly fresh?: boolean } = {},
 ): Promise<Answer> {
-  const { fresh = false, onlyRefusals = false } = options;
   try {
-    const response = await startRequest(wire, { method, path, timeoutMs: wire.requestTimeoutMs, fresh });
-    const status = response.statusCode ?? 0;
-    return { status, text: await readAll(response, status !== 200 || !onlyRefusals) };
+    return await exchange(wire, { method, path, fresh });
   } catch (cause) {
     throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
   }
 }
 
-function readAll(response: http.IncomingMessage, keep: boolean): Promise<string> {
+/** One promise and one timer: a restore asks this for every pin. */
+function exchange(wire: Wire, question: Question): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const parts: Buffer[] = [];
-    if (keep) response.on("data", (part: Buffer) => parts.push(part));
-    else response.resume();
-    response.on("error", reject);
-    response.on("end", () => resolve(Buffer.concat(parts).toString("utf8")));
+    const request = send(wire, question, {});
+    const late = setTimeout(() => request.destroy(silence(wire.requestTimeoutMs)), wire.requestTimeoutMs);
+    const fail = (cause: Error): void => {
+      clearTimeout(late);
+      if (isStale(wire, request, cause)) exchange(wire, question).then(resolve, reject);
+      else reject(cause);
+    };
+    request.on("error", fail);
+    request.on("response", (response) => {
+      const parts: Buffer[] = [];
+      response.on("data", (part: Buffer) => parts.push(part));
+      response.on("error", fail);
+      response.on("end", () => {
+        clearTimeout(late);
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString("utf8") });
+      });
+    });
   });
+}
+
+function send(
+  wire: Wire,
+  { method, path, fresh = false }: Question,
+  more: { readonly timeout?: number },
+): http.ClientRequest {
+  const { endpoint, ca, signal } = wire;
+  const request = (endpoint.secure ? https : http).request({
+    method,
+    path,
+    headers: fresh ? { ...wire.headers, connection: "close" } : wire.headers,
+    agent: fresh ? false : wire.agent,
+    ...(endpoint.socketPath === null
+      ? { host: endpoint.host, port: endpoint.port }
+      : { socketPath: endpoint.socketPath }),
+    ...(ca === undefined ? {} : { ca }),
+    ...(signal === undefined ? {} : { signal }),
+    ...more,
+  });
+  request.end();
+  return request;
+}
+
+/** A kept connection may have been closed by the server meanwhile: the request never arrived. */
+function isStale({ signal }: Wire, request: http.ClientRequest, cause: NodeJS.ErrnoException): boolean {
+  return request.reusedSocket && cause.code === "ECONNRESET" && signal?.aborted !== true;
+}
+
+function silence(timeoutMs: number): Error {
+  return new Error(`nothing was heard for ${Math.round(timeoutMs / 1000)} s`);
 }
 
 /** The error for a cluster that could not be asked at all. */

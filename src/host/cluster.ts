@@ -29,8 +29,8 @@ export interface PeerMetric {
   readonly valid: boolean;
 }
 
-/** The two lists over pins: what is wished (`/allocations`) and what the peers say (`/pins`). */
-export type ListName = "allocations" | "status";
+/** The lists over pins: what is wished (`/allocations`), what the peers say (`/pins`), and what the asked one says of itself. */
+export type ListName = "allocations" | "status" | "own-status";
 
 /** Looks at an ipfs-cluster peer over its REST API. Every call throws an OperatorError (unavailable) when it can't tell. */
 export interface ClusterReader {
@@ -66,7 +66,11 @@ export interface Cluster extends ClusterReader {
   close(): void;
 }
 
-const LIST_PATHS: Readonly<Record<ListName, string>> = { allocations: "/allocations", status: "/pins" };
+const LIST_PATHS: Readonly<Record<ListName, string>> = {
+  allocations: "/allocations",
+  status: "/pins",
+  "own-status": "/pins?local=true",
+};
 
 /** Opens the REST API of one ipfs-cluster peer; nothing is sent yet. Throws an OperatorError (settings) for an address or credentials it refuses. */
 export function openCluster(target: ClusterTarget): Cluster {
@@ -93,7 +97,7 @@ export function openCluster(target: ClusterTarget): Cluster {
 }
 
 async function pin(wire: Wire, path: string): Promise<PinAnswer> {
-  const { status, text: body } = await ask(wire, "POST", path, { onlyRefusals: true });
+  const { status, text: body } = await ask(wire, "POST", path);
   if (status === 200) return { kind: "done" };
   if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", { status, text: body });
   const message = serverMessage(body);

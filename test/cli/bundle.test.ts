@@ -61,6 +61,27 @@ describe("the artifact", () => {
     }
   });
 
+  it("hashes blocks in native code where it has some for this machine", async () => {
+    const free = await listenAnywhere(() => {});
+    await free.close();
+    const env = {
+      INGEST_PORT: String(free.port),
+      STORAGE_API_URL: "http://127.0.0.1:1",
+      NODE_ENV: "production",
+    };
+    const service = execa("node", [program(), "serve", "ingest"], { env, reject: false });
+    let told = "";
+    for await (const line of service) {
+      told = line;
+      if (line.includes("BLAKE3")) service.kill();
+    }
+    const native = process.platform === "linux" && process.arch === "x64";
+    expect(told).toContain("ingest has stopped");
+    expect((await service).stdout).toContain(
+      native ? "BLAKE3 by native code" : "BLAKE3 by WebAssembly, without native code",
+    );
+  });
+
   it("packs into one small file without dependencies", async () => {
     expect((await readManifest()).dependencies).toBeUndefined();
     const args = ["pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"];

@@ -1,6 +1,9 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
 import { createLines } from "../../src/ui/lines.ts";
@@ -10,6 +13,14 @@ import { startClusterDouble } from "../support/cluster-double.ts";
 import type { ClusterDouble } from "../support/cluster-double.ts";
 import { runVerb, type VerbRun } from "../support/run-verb.ts";
 
+/** The program from its source, as a process of its own. */
+const SOURCE = [
+  "--import",
+  "tsx",
+  "--import",
+  'data:text/javascript,globalThis.FULA_NODE_VERSION="0.1.0"',
+  fileURLToPath(new URL("../../src/cli.ts", import.meta.url)),
+];
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.warn("skipped: the verbs over pins need root, since the settings hold secrets");
 
@@ -61,6 +72,33 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     expect([...double.pins.keys()].sort()).toEqual(all.map(([cid]) => cid).sort());
     expect((await fula("snapshot", "diff", name, "live")).exitCode).toBe(0);
     expect((await fula("snapshot", "list")).stdout).toMatch(/verified +0 min +30 pins +first/);
+  });
+
+  test("a restore that is killed lets go of its lock, and the next one sends what is missing only", async () => {
+    const COUNT = 2_000;
+    double.pins.clear();
+    for (let index = 0; index < COUNT; index++)
+      double.pins.set(cidOf(`killed ${index}`), { cid: cidOf(`killed ${index}`) });
+    const name = await take();
+    double.pins.clear();
+    const child = spawn(process.execPath, [...SOURCE, "snapshot", "restore", name, "--base-dir", base]);
+    const ended = once(child, "close");
+    const add = double.pins.set.bind(double.pins);
+    double.pins.set = (cid, pin) => {
+      if (double.pins.size === COUNT / 4) child.kill("SIGKILL");
+      return add(cid, pin);
+    };
+    expect(await ended).toEqual([null, "SIGKILL"]);
+    expect(double.pins.size).toBeGreaterThan(COUNT / 4);
+    expect(double.pins.size).toBeLessThan(COUNT);
+    const again = await fula("snapshot", "restore", name);
+    const restored = Number(/(\d+) pins restored/.exec(again.stdout)?.[1]);
+    expect(restored).toBeGreaterThan(0);
+    expect(restored).toBeLessThan((COUNT * 3) / 4);
+    expect(again.exitCode).toBe(0);
+    expect(double.pins.size).toBe(COUNT);
+    const sent = double.requests.filter((request) => request.startsWith("POST /pins/"));
+    expect(sent.length, "of those under way at the kill, some may be sent twice").toBeLessThan(COUNT + 65);
   });
 
   test("the cluster is told by a hash of its secret, not by its secret", async () => {
