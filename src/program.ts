@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
 import type { JoinFlags, StorageFlags } from "./commands/join-flags.ts";
+import type { LeaveFlags } from "./commands/leave.ts";
 import type { SnapshotFlags } from "./commands/snapshot-files.ts";
 import type { RestoreFlags } from "./commands/snapshot-restore.ts";
 import type { VerbExit, World } from "./commands/world.ts";
@@ -42,11 +43,15 @@ export function describeProgram(version: string, run: Run): Command {
     );
 
   addStorageNode(program, run);
+  addLeave(program, run);
 
   program
     .command("status")
     .description("tell how this node stands; changes nothing (exit 20 when something is to be done)")
-    .addOption(baseDir())
+    .option(
+      "--base-dir <dir>",
+      "where the node lives (default: /opt/fula-master, or /opt/fula-storage on a storage node)",
+    )
     .option("--json", "print one JSON object instead of text")
     .action((flags: { baseDir?: string }) =>
       run(async (world) => (await import("./commands/status.ts")).status(flags, world)),
@@ -99,6 +104,27 @@ function addStorageNode(program: Command, run: Run): void {
       run(async (world) =>
         (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(flags, world),
       ),
+    );
+}
+
+function addLeave(program: Command, run: Run): void {
+  program
+    .command("leave")
+    .description("stop and remove what fula-node made on this box; data and settings stay")
+    .option("--dry-run", "show what would be done, and do nothing (exit 20 when there is something)", false)
+    .option("-y, --yes", "remove without asking; a purge asks all the same", false)
+    .option(
+      "--purge <what>",
+      "remove that too: data, settings, keys, snapshots, logs or all; repeatable",
+      collect,
+      [],
+    )
+    .option("--confirm <hostname>", "this machine's name, which a purge otherwise has typed")
+    .option("--no-release", "keep the node's name reserved with the master")
+    .option("--base-dir <dir>", "where the node lives (default: /opt/fula-master or /opt/fula-storage)")
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: LeaveFlags) =>
+      run(async (world) => (await import("./commands/leave.ts")).leave(flags, world)),
     );
 }
 

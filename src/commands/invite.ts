@@ -44,7 +44,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
           : "Give --storage-api-url https://HOST, or run join-as-master --set STORAGE_API_URL=https://HOST.",
     });
   }
-  const { token, invite, fingerprint } = await createInvite({
+  const { token, invite, fingerprint, isDoubtful } = await createInvite({
     cluster: openOwnCluster(world, master),
     key: await world.readSigningKey(layout.signingKey),
     now: world.host.clock.now(),
@@ -55,7 +55,12 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     storageApiUrl,
     nodeName: flags.name ?? null,
     bootstrap: flags.bootstrap,
+    bridges: await world.host.docker.bridgeSubnets(),
   });
+  if (isDoubtful) {
+    const text = `The cluster peer tells no address but such of this box's own container networks (${invite.bootstrap.join(" ")}), which other boxes can hardly dial. Give one that they can: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
+    world.reporter.listen({ type: "warning", text });
+  }
   world.reporter.result({
     data: { verb: "invite create", token, fingerprint, expiresAt: invite.expiresAt.toISOString() },
     lines: [
@@ -96,13 +101,33 @@ export async function inviteShow(
   return "ok";
 }
 
-/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. */
+/** Far above any token: a file that is larger is another one. */
+const MAX_FILE_BYTES = 1024 ** 2;
+
+/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. Throws `usage` for a file that holds none. */
 export async function tokenText(token: string, world: World): Promise<string> {
   if (token === "-") return await world.readStdin();
   if (!token.startsWith("@")) return token;
-  const text = await world.host.files.readText(token.slice(1));
-  if (text === null) throw usage(`There is no file ${token.slice(1)}.`);
+  const path = token.slice(1);
+  const text = await readTokenFile(path, world);
+  if (text === null) throw usage(`There is no file ${path}.`);
+  if (text.length > MAX_FILE_BYTES) throw usage(`${path} is no invite: it is larger than 1 MiB.`);
   return text;
+}
+
+async function readTokenFile(path: string, { host }: World): Promise<string | null> {
+  try {
+    return await host.files.readText(path);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    throw new OperatorError({
+      exit: "usage",
+      what: `The invite's file ${path} can't be read.`,
+      why: thrown.why ?? thrown.what,
+      remedy: "Give the path of a plain file with the invite's one line in it, or - for standard input.",
+      cause: thrown,
+    });
+  }
 }
 
 function usage(what: string): OperatorError {

@@ -3,15 +3,18 @@ import type { HttpReader } from "../host/host.ts";
 import { parsePool, type Pool } from "../model/pool.ts";
 
 const TIMEOUT_MS = 15_000;
+/** Far above any pool: a thousand addresses take a tenth of it. */
+const MAX_BYTES = 1024 ** 2;
 
 /**
  * Asks the pool API. Whoever answers there decides whom a node obeys, so plain http is refused for any
- * host but this one, unless the operator allows it. Throws `settings` for a bad address, `unavailable` where there is no usable answer.
+ * host but this one, unless the operator allows it (by `allowFlag`, where there is such a flag). Throws
+ * `settings` for a bad address, `unavailable` where there is no usable answer.
  */
 export async function lookUpPool(
   http: HttpReader,
   url: string,
-  options: { readonly allowHttp: boolean } = { allowHttp: false },
+  options: { readonly allowHttp: boolean; readonly allowFlag?: string } = { allowHttp: false },
 ): Promise<Pool> {
   const { protocol, hostname } = new URL(url);
   if (
@@ -23,15 +26,18 @@ export async function lookUpPool(
       exit: "settings",
       what: `POOL_API is ${url}: plain http to another host.`,
       why: "The answer decides whose pins this node takes over; anybody on the way could change it.",
-      remedy: "Use https://, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
+      remedy:
+        options.allowFlag === undefined
+          ? "Use https://, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself."
+          : `Use https://; or, where nobody else can be on the way, run again with ${options.allowFlag}.`,
     });
   }
-  const answer = await http.json(url, { timeoutMs: TIMEOUT_MS });
+  const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES });
   const pool = answer?.status === 200 ? parsePool(answer.body) : null;
   if (pool !== null && !("fault" in pool)) return pool;
   throw new OperatorError({
     exit: "unavailable",
-    what: `The pool API ${url} gives no usable answer: ${answer === null ? "nothing answers" : (pool?.fault ?? `status ${answer.status}`)}.`,
+    what: `The pool API ${url} gives no usable answer: ${answer === null ? `nothing came whole within ${TIMEOUT_MS / 1000} s` : (pool?.fault ?? `status ${answer.status}`)}.`,
     remedy: "Try again later, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
   });
 }

@@ -1,5 +1,10 @@
-import type { PoolSettings } from "../model/service-settings.ts";
+import type { Cluster } from "../host/cluster.ts";
+import type { ClusterSettings, PoolSettings } from "../model/service-settings.ts";
 import type { World, VerbExit } from "./world.ts";
+
+/** A list that is silent for so long has stopped. */
+const LISTING_TIMEOUT_MS = 60_000;
+const REQUEST_TIMEOUT_MS = 10_000;
 
 /** `serve NAME`: runs one service until it is told to stop; what the containers run. */
 export async function serve(name: "pinning-api" | "webui" | "ingest", world: World): Promise<VerbExit> {
@@ -22,10 +27,23 @@ export async function serve(name: "pinning-api" | "webui" | "ingest", world: Wor
   const { readPinningApiSettings, readWebuiSettings } = await import("../model/service-settings.ts");
   if (name === "webui") {
     const settings = readWebuiSettings(environment);
-    await (await import("../services/webui.ts")).serveWebui(settings, hands(settings.postgres));
+    const openCluster = () => openClusterFor(world, settings.cluster);
+    const webuiHands = { ...hands(settings.postgres), openCluster };
+    await (await import("../services/webui.ts")).serveWebui(settings, webuiHands);
   } else {
     const settings = readPinningApiSettings(environment);
     await (await import("../services/pinning-api.ts")).servePinningApi(settings, hands(settings.postgres));
   }
   return "ok";
+}
+
+function openClusterFor(world: World, { url, basicAuth }: ClusterSettings): Cluster {
+  return world.openCluster({
+    endpoint: url,
+    ...(basicAuth === null ? {} : { basicAuth }),
+    connections: 2,
+    requestTimeoutMs: REQUEST_TIMEOUT_MS,
+    listingTimeoutMs: LISTING_TIMEOUT_MS,
+    signal: world.stop,
+  });
 }

@@ -1,4 +1,5 @@
 import { OperatorError } from "../errors.ts";
+import { lockNames } from "../model/lock-names.ts";
 import { restoreSnapshot } from "../operations/restore.ts";
 import type { RestoreResult } from "../operations/restore.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
@@ -26,7 +27,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
   const snapshot = await openVerified(world, flags, given);
-  const lock = await world.takeLock(`${layout.baseDir}/restore`, {
+  const lock = await world.takeLock(lockNames(layout.baseDir).restore, {
     pid: world.pid,
     verb: "snapshot restore",
     since: host.clock.now().toISOString(),
@@ -44,7 +45,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
       mendOptions: flags.options,
       dryRun: flags.dryRun,
       concurrency,
-      notes: { files: host.files, directory: `${layout.baseDir}/restore` },
+      notes: { files: host.files, directory: layout.restoreDir },
       report: (line) => reporter.note(line),
       progress: (line) => reporter.progress(line),
     });

@@ -1,3 +1,4 @@
+import { lockNames } from "../model/lock-names.ts";
 import { takeSnapshot } from "../operations/snapshot-take.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
@@ -10,7 +11,7 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
-  const lock = await world.takeLock(`${layout.baseDir}/snapshot`, {
+  const lock = await world.takeLock(lockNames(layout.baseDir).snapshot, {
     pid: world.pid,
     verb: "snapshot take",
     since: host.clock.now().toISOString(),

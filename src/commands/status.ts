@@ -1,26 +1,35 @@
 import { describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
-import type { PlanItem } from "../engine/events.ts";
-import { MASTER_BASE_DIR, masterLayout } from "../model/master-layout.ts";
+import { masterLayout } from "../model/master-layout.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../model/snapshot-heartbeat.ts";
+import { findInstalledNode } from "./installed-node.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
 import { prepareMaster } from "./prepare-master.ts";
+import { sentenceOf } from "./status-lines.ts";
 import type { VerbExit, World } from "./world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
 const SWEEP_EVERY_MS = 30 * 60_000;
 
-/** `status`: every thing with its state, and how old the last good snapshot and sweep are. Changes nothing. */
+/** `status`: how the node that is installed here stands, whichever kind it is. Changes nothing. */
 export async function status(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
-  const { host, reporter } = world;
-  const layout = masterLayout(flags.baseDir ?? MASTER_BASE_DIR);
-  if (host.system.uid() !== 0) {
+  if (world.host.system.uid() !== 0) {
     throw new OperatorError({
       exit: "preflight",
       what: "This needs root: the settings hold secrets.",
       remedy: "Run it with sudo.",
     });
   }
+  const { kind, baseDir } = await findInstalledNode(world, flags.baseDir);
+  return kind === "master"
+    ? await masterStatus(baseDir, world)
+    : await (await import("./storage-status.ts")).storageStatus(baseDir, world);
+}
+
+/** Every thing with its state, and how old the last good snapshot and sweep are. */
+async function masterStatus(baseDir: string, world: World): Promise<VerbExit> {
+  const { host, reporter, version } = world;
+  const layout = masterLayout(baseDir);
   const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
   if (problems.length > 0)
     throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
@@ -42,9 +51,9 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
   };
   const pending = items.some(({ state, changes }) => state === "foreign" || changes.length > 0);
   reporter.result({
-    data: { verb: "status", version: world.version, baseDir: layout.baseDir, items, heartbeats, pending },
+    data: { verb: "status", version, kind: "master", baseDir, items, heartbeats, pending },
     lines: [
-      `fula-node ${world.version}, master in ${layout.baseDir}`,
+      `fula-node ${version}, master in ${layout.baseDir}`,
       ...reporter.table(items.map((item) => [item.state, item.step, sentenceOf(item)])),
       ...reporter.table([
         [heartbeats.snapshot.state, "snapshots", heartbeats.snapshot.sentence],
@@ -54,15 +63,4 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
     ],
   });
   return pending ? "pending" : "ok";
-}
-
-function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string {
-  if (state === "foreign") return why ?? "";
-  if (state === "drifted") return drift.join("; ");
-  if (state === "absent") return changes.map(({ summary }) => summary).join("; ");
-  return Object.entries(evidence)
-    .map(([name, seen]) => `${name}: ${seen}`)
-    .slice(0, 4)
-    .join("; ")
-    .replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1");
 }

@@ -21,7 +21,10 @@ export async function learnFromPool(
   if (given === undefined && (options.isKnown || name === undefined)) return null;
   const url = given ?? `${PUBLIC_POOLS}/${encodeURIComponent(name ?? "")}`;
   try {
-    const { trustedPeers, bootstrap } = await lookUpPool(host.http, url, { allowHttp: options.allowHttp });
+    const { trustedPeers, bootstrap } = await lookUpPool(host.http, url, {
+      allowHttp: options.allowHttp,
+      allowFlag: "--allow-http-pool",
+    });
     const count = trustedPeers.length === 1 ? "one master" : `${trustedPeers.length} masters`;
     reporter.note(
       `The pool API ${url} names ${count} to obey: ${trustedPeers.join(", ")}; found at ${bootstrap}`,

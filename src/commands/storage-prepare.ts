@@ -42,6 +42,7 @@ export async function prepareStorageNode(
     naming: register ? openNaming(world, () => storageApiUrl(host, context)) : null,
     tell: {
       progress: (line) => reporter.progress(line),
+      note: (line) => reporter.note(line),
       warning: (text) => reporter.listen({ type: "warning", text }),
     },
   };

@@ -19,15 +19,16 @@ export interface StorageSource {
   saved(key: string): string | undefined;
 }
 
-/** Looks at what settings depend on: the machine's name, and the disk that blocks will lie on. */
+/** Looks at what settings depend on: the machine's name, and the disk that blocks will lie on (Docker's usual one without root). */
 export async function openStorageSource(
   { host, hostname, environment }: World,
   saved: EnvFile & { ok: true },
 ): Promise<StorageSource> {
-  const root = (await host.docker.version())?.rootDirectory ?? USUAL_DOCKER_ROOT;
+  const isRoot = host.system.uid() === 0;
+  const root = (isRoot ? await host.docker.version() : null)?.rootDirectory ?? USUAL_DOCKER_ROOT;
   const [space, volume] = await Promise.all([
     host.files.space(root),
-    host.docker.volume(STORAGE_NAMES.kuboVolume),
+    isRoot ? host.docker.volume(STORAGE_NAMES.kuboVolume) : null,
   ]);
   const name = nodeNameOf(hostname);
   const defaults: Readonly<Record<string, string>> = {

@@ -24,10 +24,12 @@ export async function settleStorageWishes(
   layout: StorageLayout,
   world: World,
 ): Promise<Settings> {
-  await refuseMaster(world);
+  // Without root the engine is shut, and preflight refuses: what can be told until then is told.
+  const isRoot = world.host.system.uid() === 0;
+  if (isRoot) await refuseMaster(world);
   const given = parseAssignments(flags.set);
   const source = await openStorageSource(world, await readSavedSettings(world, layout.envFile));
-  const told = new Set((await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys());
+  const told = new Set(isRoot ? (await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys() : []);
   const invite =
     flags.invite === undefined ? null : await learnFromInvite({ ...flags, invite: flags.invite }, world);
   const first = source.resolve(merge(invite, given));
@@ -35,9 +37,10 @@ export async function settleStorageWishes(
   const lacking = missingOf(first, told);
   const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
   const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));
-  if (problems.length + hopeless.length > 0) {
+  const isHopeless = problems.length + hopeless.length > 0;
+  if (isHopeless || !isRoot) {
     const settings = first.settings;
-    const listed = [...problems, ...describeMissing(lacking)];
+    const listed = isHopeless ? [...problems, ...describeMissing(lacking)] : [];
     await checkStorageNode({ world, layout, settings, ignored: flags.ignore, problems: listed });
   }
   const pool =

@@ -1,3 +1,4 @@
+import { lockNames } from "../model/lock-names.ts";
 import { sweep } from "../operations/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
@@ -13,7 +14,7 @@ export async function sweepPins(
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
-  const lock = await world.takeLock(`${layout.baseDir}/sweep`, {
+  const lock = await world.takeLock(lockNames(layout.baseDir).sweep, {
     pid: world.pid,
     verb: "sweep",
     since: host.clock.now().toISOString(),

@@ -7,7 +7,7 @@ import { codeOf } from "./file-errors.ts";
 
 /** One call of the Docker Engine API (docs.docker.com/reference/api/engine). */
 export interface DockerCall {
-  readonly method?: "GET" | "POST";
+  readonly method?: "GET" | "POST" | "DELETE";
   /** Without the version: `/containers/json`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
@@ -60,7 +60,8 @@ export class DockerApi {
     const prefix = await this.#negotiate();
     const answer = await this.#send({ ...call, path: `${prefix}${call.path}` });
     const status = answer.statusCode ?? 0;
-    if (status < 300) return answer;
+    // 304: it is already as asked for.
+    if (status < 300 || status === 304) return answer;
     const text = (await readBody(answer, call)).toString("utf8");
     if (status === 404) return null;
     throw unavailable(call, reasonIn(text) ?? `HTTP ${status}`);

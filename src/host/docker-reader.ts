@@ -29,6 +29,10 @@ export function dockerReader(api: DockerApi, env: ProgramEnvironment): Looks {
     container: (name) => orWithout(null, () => inspect(api, name)),
     image: (reference) => orWithout(null, () => imageOf(api, reference)),
     volume: (name) => orWithout(null, () => volumeOf(api, name)),
+    listVolumes: () => orWithout([], () => volumesOf(api)),
+    listNetworks: () => orWithout([], () => networksOf(api)),
+    listImages: () => orWithout([], () => imagesOf(api)),
+    bridgeSubnets: () => orWithout([], () => bridgeSubnetsOf(api)),
     logs: (name, lines) => orWithout("", () => logsOf(api, name, lines)),
   };
 }
@@ -90,6 +94,50 @@ async function volumeOf(api: DockerApi, name: string): ReturnType<DockerReader["
     readonly Mountpoint: string;
   } | null;
   return seen === null ? null : { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint };
+}
+
+/** Not of macvlan and ipvlan networks: theirs are those of the cable. */
+async function bridgeSubnetsOf(api: DockerApi): Promise<readonly string[]> {
+  const query = { filters: JSON.stringify({ driver: ["bridge"] }) };
+  const seen = (await api.json({ path: "/networks", query })) as
+    | readonly { readonly IPAM?: { readonly Config?: readonly { readonly Subnet?: string }[] | null } }[]
+    | null;
+  const configs = (seen ?? []).flatMap(({ IPAM }) => IPAM?.Config ?? []);
+  return configs.flatMap(({ Subnet }) => Subnet ?? []);
+}
+
+/** As the engine's lists have it: labels may be null. */
+interface Listed {
+  readonly Name: string;
+  readonly Labels?: Readonly<Record<string, string>> | null;
+}
+
+async function volumesOf(api: DockerApi): ReturnType<DockerReader["listVolumes"]> {
+  const seen = (await api.json({ path: "/volumes" })) as {
+    readonly Volumes?: readonly Listed[] | null;
+  } | null;
+  return (seen?.Volumes ?? []).map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
+}
+
+async function networksOf(api: DockerApi): ReturnType<DockerReader["listNetworks"]> {
+  const seen = (await api.json({ path: "/networks" })) as readonly Listed[] | null;
+  return (seen ?? []).map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
+}
+
+async function imagesOf(api: DockerApi): ReturnType<DockerReader["listImages"]> {
+  const seen = (await api.json({ path: "/images/json" })) as
+    | readonly {
+        readonly Id: string;
+        readonly RepoTags?: readonly string[] | null;
+        readonly Labels?: Readonly<Record<string, string>> | null;
+      }[]
+    | null;
+  return (seen ?? []).map(({ Id, RepoTags, Labels }) => ({
+    id: Id,
+    // Older engines name what has no tag so.
+    tags: (RepoTags ?? []).filter((tag) => tag !== "<none>:<none>"),
+    labels: Labels ?? {},
+  }));
 }
 
 async function logsOf(api: DockerApi, name: string, lines: number): Promise<string> {

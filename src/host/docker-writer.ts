@@ -6,7 +6,10 @@ import { followProgress } from "./docker-progress.ts";
 import { fileError } from "./file-errors.ts";
 import type { Docker } from "./engine.ts";
 
-type ByApi = Pick<Docker, "pull" | "load" | "restart">;
+type ByApi = Pick<
+  Docker,
+  "pull" | "load" | "restart" | "removeContainer" | "removeNetwork" | "removeVolume" | "removeImage"
+>;
 
 const SILENCE_MS = 300_000;
 const RESTART_MS = 180_000;
@@ -28,6 +31,22 @@ export function dockerWriter(api: DockerApi): ByApi {
       );
       answer.resume();
     },
+    removeContainer: async (container) => {
+      const path = `/containers/${encodeURIComponent(container)}`;
+      // Without a time it is the container's own; one that does not run answers 304.
+      await unlessAbsent(api, { method: "POST", path: `${path}/stop`, idleMs: RESTART_MS });
+      await unlessAbsent(api, { method: "DELETE", path, query: { force: "1" }, idleMs: RESTART_MS });
+    },
+    removeNetwork: (name) =>
+      unlessAbsent(api, { method: "DELETE", path: `/networks/${encodeURIComponent(name)}` }),
+    removeVolume: (name) =>
+      unlessAbsent(api, {
+        method: "DELETE",
+        path: `/volumes/${encodeURIComponent(name)}`,
+        idleMs: SILENCE_MS,
+      }),
+    removeImage: (reference) =>
+      unlessAbsent(api, { method: "DELETE", path: `/images/${encodeURI(reference)}`, idleMs: SILENCE_MS }),
   };
 }
 
@@ -118,10 +137,14 @@ async function* bytesOf(
   }
 }
 
-async function must(api: DockerApi, call: DockerCall, what: string) {
+/** Something that is not there (404) is as gone as it should be. */
+async function unlessAbsent(api: DockerApi, call: DockerCall): Promise<void> {
+  (await send(api, call))?.resume();
+}
+
+async function send(api: DockerApi, call: DockerCall) {
   try {
-    const answer = await api.stream(call);
-    if (answer !== null) return answer;
+    return await api.stream(call);
   } catch (thrown) {
     if (!(thrown instanceof NoEngine)) throw thrown;
     throw new OperatorError({
@@ -132,5 +155,10 @@ async function must(api: DockerApi, call: DockerCall, what: string) {
       cause: thrown,
     });
   }
+}
+
+async function must(api: DockerApi, call: DockerCall, what: string) {
+  const answer = await send(api, call);
+  if (answer !== null) return answer;
   throw new OperatorError({ exit: "unavailable", what: `Docker does not know ${what}.` });
 }

@@ -68,6 +68,24 @@ export interface DockerReader {
     readonly profiles: readonly string[];
     readonly environment: Readonly<Record<string, string>>;
   }): Promise<Readonly<Record<string, string>>>;
+  /** The subnets of the engine's bridge networks (CIDR): addresses in them lead nowhere from another machine. */
+  bridgeSubnets(): Promise<readonly string[]>;
+  /** All volumes. */
+  listVolumes(): Promise<
+    readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]
+  >;
+  /** All networks. */
+  listNetworks(): Promise<
+    readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]
+  >;
+  /** All images, layers in between left out; one without a tag has lost it to another build. */
+  listImages(): Promise<
+    readonly {
+      readonly id: string;
+      readonly tags: readonly string[];
+      readonly labels: Readonly<Record<string, string>>;
+    }[]
+  >;
   /** The last lines of a container's log, both streams. */
   logs(name: string, lines: number): Promise<string>;
 }
@@ -101,4 +119,12 @@ export interface Docker extends DockerReader {
     report: (line: string) => void,
   ): Promise<void>;
   restart(container: string): Promise<void>;
+  /** Stops a container as its own grace period has it and removes it; its volumes stay. An absent one is fine. */
+  removeContainer(container: string): Promise<void>;
+  /** Removes a network; refused while a container is on it. An absent one is fine. */
+  removeNetwork(name: string): Promise<void>;
+  /** Removes a volume and all that is on it; refused while a container has it. An absent one is fine. */
+  removeVolume(name: string): Promise<void>;
+  /** Takes a tag, or an image by its id, away; refused while a container was made of it. An absent one is fine. */
+  removeImage(reference: string): Promise<void>;
 }

@@ -11,18 +11,19 @@ import {
   readlink,
   rename,
   rm,
+  rmdir,
   stat,
   symlink,
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
+import { TEMPORARY_MARK } from "../model/temporary-name.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
 import { isWanted } from "./hash-tree.ts";
 import type { Files } from "./host.ts";
 
 type Writer = Omit<Files, keyof import("./host.ts").FileReader>;
 
-const MARK = ".fula-node-tmp.";
 const PARENT_MODE = 0o755;
 
 /** Writes files of this machine: whole or not at all, and durable when the call returns. */
@@ -63,6 +64,16 @@ export const fileWriter: Writer = {
       await syncDirectory(dirname(path)).catch((thrown: unknown) => {
         if (!isAbsence(thrown)) throw thrown;
       });
+    }),
+  removeEmptyDirectory: (path) =>
+    told("remove the directory", path, async () => {
+      try {
+        await rmdir(path);
+      } catch (thrown) {
+        if (isAbsence(thrown) || ["ENOTEMPTY", "EEXIST"].includes(codeOf(thrown) ?? "")) return;
+        throw thrown;
+      }
+      await syncDirectory(dirname(path));
     }),
   copyTree: (from, to, only) =>
     told("copy to", to, () => replacing(to, (temporary) => copyBelow(from, temporary, "", only))),
@@ -202,12 +213,15 @@ async function kindOf(path: string): Promise<"directory" | "other" | null> {
 }
 
 function temporaryName(path: string): string {
-  return join(dirname(path), `.${basename(path)}${MARK}${process.pid}.${randomBytes(6).toString("hex")}`);
+  return join(
+    dirname(path),
+    `.${basename(path)}${TEMPORARY_MARK}${process.pid}.${randomBytes(6).toString("hex")}`,
+  );
 }
 
 /** Takes away what runs that are dead by now had begun beside the path. */
 async function removeLeftovers(path: string): Promise<void> {
-  const prefix = `.${basename(path)}${MARK}`;
+  const prefix = `.${basename(path)}${TEMPORARY_MARK}`;
   for (const name of await readdir(dirname(path))) {
     if (!name.startsWith(prefix)) continue;
     const pid = Number(name.slice(prefix.length).split(".")[0]);

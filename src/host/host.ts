@@ -42,6 +42,8 @@ export interface Files extends FileReader {
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a tree; an absent one is fine. */
   remove(path: string): Promise<void>;
+  /** Removes a directory that holds nothing; anything else stays, an absent one is fine. */
+  removeEmptyDirectory(path: string): Promise<void>;
   /**
    * Copies a tree (with `only`: these entries of it) under a temporary name, fsyncs it and renames it
    * into place, replacing what is there.
@@ -145,10 +147,18 @@ export interface Clock {
 
 /** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
-  /** Null where nothing answers at all; a body that is no JSON is `body: null`. `method` POST serves kubo, whose reads are POSTs. */
+  /**
+   * Null where nothing answers at all; a body that is no JSON, or longer than `maxBytes` (16 MiB), is
+   * `body: null`. `method` POST serves kubo, whose reads are POSTs.
+   */
   json(
     url: string,
-    options?: { readonly method?: "GET" | "POST"; readonly timeoutMs?: number; readonly basicAuth?: string },
+    options?: {
+      readonly method?: "GET" | "POST";
+      readonly timeoutMs?: number;
+      readonly basicAuth?: string;
+      readonly maxBytes?: number;
+    },
   ): Promise<{ readonly status: number; readonly body: unknown } | null>;
   /** Counts the lines of a stream until it ends or the time is up; null where nothing answers. */
   countLines(

@@ -34,10 +34,10 @@ interface Exchange {
 
 /** GET and POST over http(s), following no redirects; the whole exchange has to end within the timeout. */
 export const http: HttpReader = {
-  json: (url, { timeoutMs = TIMEOUT_MS, ...rest } = {}) =>
+  json: (url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) =>
     exchange(url, { timeoutMs, ...rest }, async (answer) => ({
       status: answer.statusCode ?? 0,
-      body: parseBody(await readBody(answer)),
+      body: parseBody(await readBody(answer, maxBytes)),
     })),
 
   countLines: (url, options) =>
@@ -109,12 +109,13 @@ function answerTo(sent: ClientRequest): Promise<IncomingMessage> {
   });
 }
 
-async function readBody(answer: IncomingMessage): Promise<string | null> {
+/** Null for a longer one; the rest of it is not read, and its connection is closed. */
+async function readBody(answer: IncomingMessage, maxBytes: number): Promise<string | null> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) return null;
+    if (size > maxBytes) return null;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");

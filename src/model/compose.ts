@@ -156,6 +156,11 @@ export function compareCompose(onDisk: string | null, wanted: string, hash: Hash
   return differences.length === 0 ? { kind: "same" } : { kind: "differs", edited, differences };
 }
 
+/** True where the first line says that we wrote it, as it stands or edited since. */
+export function isOurCompose(text: string): boolean {
+  return MARKER.test(text);
+}
+
 const MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;
 
 /** How often an engine without start_interval asks: often enough for a quick start, for ever. */

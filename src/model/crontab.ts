@@ -37,8 +37,13 @@ export function compareCron(
   if (onDisk === wanted) return "same";
   const lineEnd = onDisk.indexOf("\n");
   const first = lineEnd < 0 ? onDisk : onDisk.slice(0, lineEnd);
-  if (!first.startsWith(MARKER)) return "foreign";
+  if (!isOurCron(first)) return "foreign";
   return first === marker(hash(onDisk.slice(lineEnd + 1))) ? "older" : "edited";
+}
+
+/** True where the first line says that we wrote it, as it stands or edited since. */
+export function isOurCron(text: string): boolean {
+  return text.startsWith(MARKER);
 }
 
 const MARKER = "# fula-node cron sha256=";

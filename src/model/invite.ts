@@ -1,5 +1,6 @@
-import { isPeerId } from "./address.ts";
+import { isPeerId, parseTcpMultiaddr } from "./address.ts";
 import { RULES, type Rule } from "./rule.ts";
+import { isInSubnets } from "./subnet.ts";
 
 /** What a master hands to a new storage node, signed with the key that signs its snapshots. */
 export interface Invite {
@@ -62,6 +63,7 @@ export function splitToken(
   | { readonly payload: string; readonly signature: string }
   | { readonly fault: "garbage" | "newer"; readonly what: string } {
   const token = text.trim();
+  if (token === "") return { fault: "garbage", what: "it is empty" };
   if (token.length > MAX_TOKEN_CHARACTERS)
     return { fault: "garbage", what: `it has ${token.length} characters; no invite is that long` };
   const [prefix, version, payload, signature, ...rest] = token.split(".");
@@ -148,10 +150,30 @@ export function parseDuration(text: string): number | null {
   return ms <= 90 * 86_400_000 ? ms : null;
 }
 
-/** Addresses of a peer that another machine can dial: TCP, with the peer, and not loopback. */
-export function dialable(addresses: readonly string[]): readonly string[] {
-  return addresses.filter(
-    (address) =>
-      RULES.peerMultiaddr.holds(address) && !/^\/ip4\/127\.|^\/ip6\/::1\/|\/p2p-circuit/.test(address),
-  );
+/** This machine alone, its own cable, or no machine at all. */
+const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "0.0.0.0/32", "::/128"];
+
+/** What of a peer's addresses can be handed to another machine. */
+export interface Dialable {
+  readonly addresses: readonly string[];
+  /** True where all that is left lies in a bridge network of this machine, so that it is of no use elsewhere unless that network spans machines. */
+  readonly isDoubtful: boolean;
+}
+
+/**
+ * Addresses of a peer that another machine can dial: TCP, with the peer, and not of this machine alone.
+ * Those in `bridges`, the subnets of this machine's own container bridges, are left out as long as any other
+ * is there.
+ */
+export function dialable(addresses: readonly string[], bridges: readonly string[]): Dialable {
+  const outside = addresses.filter((address) => isOutside(address, LOCAL_SUBNETS));
+  const beyond = outside.filter((address) => isOutside(address, bridges));
+  return beyond.length > 0
+    ? { addresses: beyond, isDoubtful: false }
+    : { addresses: outside, isDoubtful: outside.length > 0 };
+}
+
+function isOutside(address: string, subnets: readonly string[]): boolean {
+  const parts = parseTcpMultiaddr(address);
+  return parts !== null && RULES.peerMultiaddr.holds(address) && !isInSubnets(parts.host, subnets);
 }

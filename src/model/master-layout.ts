@@ -13,6 +13,11 @@ export interface MasterLayout {
   readonly snapshotsDir: string;
   /** One line an alarm; upstream's name. */
   readonly alertLog: string;
+  /** What cron's runs print. */
+  readonly snapshotLog: string;
+  readonly sweepLog: string;
+  /** What restores write down of their progress. */
+  readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
   /** The storage nodes that were ever seen. */
@@ -38,6 +43,12 @@ export const NAMES = {
   postgresVolume: "fula-master_pgdata",
 } as const;
 
+/** Upstream's names of what cron runs. */
+export const CRON_FILES = {
+  snapshot: "/etc/cron.d/fula-pinset-snapshot",
+  sweep: "/etc/cron.d/fula-replication-sweep",
+} as const;
+
 /** The label that says a thing is ours, and its value. */
 export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
 
@@ -59,6 +70,9 @@ export function masterLayout(baseDir: string): MasterLayout {
     verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
     snapshotsDir: `${baseDir}/snapshots`,
     alertLog: `${baseDir}/replication-alerts.log`,
+    snapshotLog: `${baseDir}/snapshot.log`,
+    sweepLog: `${baseDir}/sweep.log`,
+    restoreDir: `${baseDir}/restore`,
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     knownNodes: `${baseDir}/known-nodes.json`,

@@ -120,6 +120,12 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.url,
   },
   {
+    key: "NODE_NAMES_PER_OWNER",
+    about: "how many node names one key may hold in this pool",
+    rule: RULES.count,
+    byDefault: "5",
+  },
+  {
     key: "VAULT_ADDRESS",
     about: "the vault contract; left out: billing's crons stay off",
     rule: RULES.contract,

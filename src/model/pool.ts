@@ -15,7 +15,7 @@ export interface Pool {
  */
 export function parsePool(body: unknown): Pool | { readonly fault: string } {
   if (typeof body !== "object" || body === null || Array.isArray(body))
-    return { fault: "the answer is no JSON object" };
+    return { fault: "the answer is no JSON object, or longer than 1 MiB" };
   const answer = body as Readonly<Record<string, unknown>>;
   const listed = textsOf(answer["ipfs-cluster-trustedpeers"]).filter((id) => id !== "");
   const trustedPeers = listed.length > 0 ? listed : textsOf([answer["ipfs-cluster-peerid"]]);

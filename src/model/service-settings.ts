@@ -24,10 +24,15 @@ export interface ServiceSettings {
   readonly postgres: PoolSettings;
 }
 
+/** ipfs-cluster's REST API, and `user:password` where it asks for one. */
+export interface ClusterSettings {
+  readonly url: string;
+  readonly basicAuth: string | null;
+}
+
 /** What `serve pinning-api` is started with. */
 export interface PinningApiSettings extends ServiceSettings {
-  /** ipfs-cluster's REST API, and `user:password` where it asks for one. */
-  readonly cluster: { readonly url: string; readonly basicAuth: string | null };
+  readonly cluster: ClusterSettings;
 }
 
 /** What `serve webui` is started with. */
@@ -37,6 +42,8 @@ export interface WebuiSettings extends ServiceSettings {
   readonly pool: string | null;
   /** How many names one key may hold in it. */
   readonly namesPerOwner: number;
+  /** Whose pins are counted for nodes that join. */
+  readonly cluster: ClusterSettings;
 }
 
 /** A process environment. */
@@ -49,15 +56,14 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export function readPinningApiSettings(environment: Environment): PinningApiSettings {
   const values = parse("pinning-api", environment, {
     PORT: port("6000"),
-    IPFS_CLUSTER_API_ADDR: clusterUrl,
-    CLUSTER_BASIC_AUTH: z.string().optional(),
+    ...CLUSTER,
     SYSTEM_KEY: systemKey,
   });
   return {
     bindHost: values.BIND_HOST,
     port: values.PORT,
     postgres: poolOf(values),
-    cluster: { url: values.IPFS_CLUSTER_API_ADDR, basicAuth: values.CLUSTER_BASIC_AUTH ?? null },
+    cluster: clusterOf(values),
   };
 }
 
@@ -70,6 +76,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     FULA_PER_GB_MONTH: amount("3"),
     CLUSTERNAME: poolName.optional(),
     NODE_NAMES_PER_OWNER: count("5"),
+    ...CLUSTER,
   });
   return {
     bindHost: values.BIND_HOST,
@@ -78,6 +85,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     pricing: { freeTierBytes: values.FREE_TIER_BYTES, fulaPerGibMonth: values.FULA_PER_GB_MONTH },
     pool: values.CLUSTERNAME ?? null,
     namesPerOwner: values.NODE_NAMES_PER_OWNER,
+    cluster: clusterOf(values),
   };
 }
 
@@ -119,6 +127,11 @@ const clusterUrl = z
     context.addIssue({ code: "custom", message: "must be a multiaddr such as /ip4/127.0.0.1/tcp/9094" });
     return z.NEVER;
   });
+
+const CLUSTER = {
+  IPFS_CLUSTER_API_ADDR: clusterUrl,
+  CLUSTER_BASIC_AUTH: z.string().optional(),
+};
 
 const COMMON = {
   BIND_HOST: z.string().default("127.0.0.1"),
@@ -177,4 +190,8 @@ function poolOf(values: z.output<z.ZodObject<typeof COMMON>>): PoolSettings {
     idleTimeoutMs: values.POSTGRES_IDLE_TIMEOUT,
     connectTimeoutMs: values.POSTGRES_CONNECTION_TIMEOUT,
   };
+}
+
+function clusterOf(values: z.output<z.ZodObject<typeof CLUSTER>>): ClusterSettings {
+  return { url: values.IPFS_CLUSTER_API_ADDR, basicAuth: values.CLUSTER_BASIC_AUTH ?? null };
 }

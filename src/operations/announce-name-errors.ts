@@ -10,14 +10,17 @@ export function fieldsOf(body: unknown): Fields {
   return typeof body === "object" && body !== null && !Array.isArray(body) ? (body as Fields) : {};
 }
 
-/** The error for a master that can't be reached. */
-export function silent({ url }: NodesClient, why: string): OperatorError {
+/** The error for a master that can't be reached; `flag` is the way round it. */
+export function silent(
+  { url }: NodesClient,
+  why: string,
+  flag: "--no-register" | "--no-release",
+): OperatorError {
   return new OperatorError({
     exit: "unavailable",
     what: `The master at ${url} does not answer, so the node's name could not be settled.`,
     why: `${why}.`,
-    remedy:
-      "See that STORAGE_API_URL is right and reachable from here, then run again; or use --no-register.",
+    remedy: `See that STORAGE_API_URL is right and reachable from here, then run again; or use ${flag}.`,
   });
 }
 

@@ -21,11 +21,9 @@ export interface AnnounceHands {
 export interface HeldName {
   readonly pool: string;
   readonly name: string;
-  /** `Reserved`: by this very announcement, so that this attempt may take it back. */
+  /** `Reserved`: by this very announcement. */
   readonly outcome: "Reserved" | "AlreadyOwned";
   readonly reservation: string;
-  /** When the announcement was signed, by this box's clock. */
-  readonly time: string;
 }
 
 const MAX_ADDRESSES = 16;
@@ -54,50 +52,30 @@ export async function announceName(
   const announcement: Announcement = { name, peerId, addresses, time: clock.now().toISOString(), pool };
   const signature = identity.sign(announcementText(announcement));
   const answer = await client.send("POST", "/api/v1/nodes", { ...announcement, signature });
-  if ("silence" in answer) throw silent(client, answer.silence);
+  if ("silence" in answer) throw silent(client, answer.silence, "--no-register");
   const { outcome, reservation } = fieldsOf(answer.body);
   const isHeld =
     (answer.status === 201 && outcome === "Reserved") ||
     (answer.status === 200 && outcome === "AlreadyOwned");
-  if (isHeld && typeof reservation === "string")
-    return { pool, name, outcome, reservation, time: announcement.time };
+  if (isHeld && typeof reservation === "string") return { pool, name, outcome, reservation };
   throw refused(client, announcement, answer);
 }
 
-/**
- * Takes back what a failed attempt made: the name, if this very attempt reserved it and nobody has announced
- * it since; a name that was held before stays. False where it stays. Throws `unavailable` as announceName does.
- */
-export async function takeBackName(hands: AnnounceHands, held: HeldName): Promise<boolean> {
-  if (held.outcome !== "Reserved") return false;
-  // A release must be newer than what it takes back, also where both fall into one millisecond.
-  const atLeast = new Date(Date.parse(held.time) + 1);
-  return release(hands, { ...held, atLeast }, held.reservation);
-}
-
-/** Gives the node's name back for good, as leaving the pool does. False where it was not this key's. */
+/** Gives the node's name back, as leaving the pool does. False where it was not this key's. Throws as announceName does. */
 export async function giveBackName(
-  hands: AnnounceHands,
-  held: { readonly pool: string; readonly name: string },
-): Promise<boolean> {
-  return release(hands, { ...held, atLeast: new Date(0) }, null);
-}
-
-async function release(
   { client, identity, clock }: AnnounceHands,
-  { pool, name, atLeast }: { readonly pool: string; readonly name: string; readonly atLeast: Date },
-  reservation: string | null,
+  { pool, name }: { readonly pool: string; readonly name: string },
 ): Promise<boolean> {
   const message: Release = {
     name,
     peerId: identity.peerId,
-    time: new Date(Math.max(clock.now().getTime(), atLeast.getTime())).toISOString(),
+    time: clock.now().toISOString(),
     pool,
-    reservation,
+    reservation: null,
   };
   const signature = identity.sign(releaseText(message));
   const answer = await client.send("DELETE", `/api/v1/nodes/${name}`, { ...message, signature });
-  if ("silence" in answer) throw silent(client, answer.silence);
+  if ("silence" in answer) throw silent(client, answer.silence, "--no-release");
   if (answer.status === 200) return true;
   if (fieldsOf(answer.body)["code"] === "not-released") return false;
   throw refused(client, message, answer);

@@ -9,6 +9,8 @@ export interface CreatedInvite {
   readonly invite: Invite;
   /** The signing key's id: to be compared by another way than the token came. */
   readonly fingerprint: string;
+  /** True where no address was found but such as other machines can hardly dial. */
+  readonly isDoubtful: boolean;
 }
 
 /**
@@ -28,10 +30,15 @@ export async function createInvite(options: {
   readonly nodeName: string | null;
   /** Addresses to give instead of those that the peer tells. */
   readonly bootstrap: readonly string[];
+  /** Subnets of this machine's container bridges. */
+  readonly bridges: readonly string[];
 }): Promise<CreatedInvite> {
   const { key, now } = options;
   const self = await options.cluster.identity();
-  const bootstrap = options.bootstrap.length > 0 ? options.bootstrap : dialable(self.addresses);
+  const { addresses: bootstrap, isDoubtful } =
+    options.bootstrap.length > 0
+      ? { addresses: options.bootstrap, isDoubtful: false }
+      : dialable(self.addresses, options.bridges);
   if (bootstrap.length === 0) {
     throw new OperatorError({
       exit: "settings",
@@ -55,5 +62,5 @@ export async function createInvite(options: {
     payload.toString("base64url"),
     Buffer.from(key.sign(payload)).toString("base64url"),
   );
-  return { token, invite, fingerprint: key.id };
+  return { token, invite, fingerprint: key.id, isDoubtful };
 }

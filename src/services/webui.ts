@@ -2,16 +2,25 @@ import type { WebuiSettings } from "../model/service-settings.ts";
 import { checkPostgres } from "./health-checks.ts";
 import { createHealth } from "./health.ts";
 import { nodesRoutes } from "./nodes-api.ts";
+import { createPinCount, type PinCountHands } from "./pin-count.ts";
+import { poolRoutes } from "./pool-api.ts";
 import { listenerOf } from "./router.ts";
 import { serve, type ServiceHands } from "./service.ts";
 import { storageRoutes } from "./storage-api.ts";
 
+/** What the storage API works with. */
+export interface WebuiHands extends ServiceHands {
+  /** Opens the REST API of the master's own cluster peer. */
+  readonly openCluster: PinCountHands["openCluster"];
+}
+
 /**
  * The storage API's process: `GET /health`, which asks the database, upstream's `GET /api/health`, the
- * accounts' quota and the pool's directory of nodes.
+ * accounts' quota, the pool's directory of nodes and the count of its pins.
  */
-export async function serveWebui(settings: WebuiSettings, hands: ServiceHands): Promise<void> {
-  const { pool, log, version } = hands;
+export async function serveWebui(settings: WebuiSettings, hands: WebuiHands): Promise<void> {
+  const { pool, log, version, openCluster } = hands;
+  const count = createPinCount({ openCluster, nowMs: () => performance.now() });
   const health = createHealth({ version, checks: { postgres: checkPostgres(pool) }, log });
   const listener = listenerOf({
     routes: [
@@ -34,6 +43,7 @@ export async function serveWebui(settings: WebuiSettings, hands: ServiceHands): 
       },
       ...storageRoutes(hands, settings.pricing),
       ...nodesRoutes(hands, settings),
+      ...poolRoutes({ count, log }, settings.pool),
     ],
     otherwise: ({ method = "?" }, path) => ({
       status: 404,

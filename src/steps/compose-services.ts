@@ -47,7 +47,8 @@ export const PACKAGE_ENTRIES = [
 export const PACKAGE_LABEL = "land.fx.fula-node.package";
 
 const CONFIG_HASH = "com.docker.compose.config-hash";
-const PROJECT = "com.docker.compose.project";
+/** The label by which Compose says whose a container, volume or network is. */
+export const PROJECT = "com.docker.compose.project";
 const SERVICE = "com.docker.compose.service";
 
 /** Looks at the containers of these services and compares them with the project as rendered. */

@@ -2,27 +2,23 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
 import type { HostReader } from "../host/host.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { countKuboPeers } from "./kubo-peers.ts";
 import { poll, readValues } from "./node-context.ts";
+import { watchPinset } from "./pinset-watch.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 
 /** Pings go out every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts who has sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
-const SYNC_DEADLINE_MS = 180_000;
-/** Masters tell their newest state once a minute (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here. */
-const FIRST_NEWS_MS = 75_000;
 /** ipfs-cluster connects kubo to the others' 30 seconds after its start. */
 const KUBO_DEADLINE_MS = 60_000;
-const QUIET_MS = 6_000;
-const ALLOCATIONS = "http://127.0.0.1:9094/allocations?filter=all";
 
 /** Membership in the pool: not made here but by ipfs-cluster, so it is only asked for. */
 export function membership(context: StorageContext): StepSpec<null, Change> {
   return {
     id: "membership",
     title: "membership in the pool",
-    touches: "Nothing: it waits until a master counts this node among its peers.",
+    touches:
+      "Nothing: it waits until a master counts this node among its peers, and until the pinset here has as many pins as the master's.",
     probe: (): Promise<Finding<null>> =>
       Promise.resolve({
         state: "ours",
@@ -53,7 +49,7 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
         return null;
       });
       if (isMember !== true) throw noMember(id, trusted, last.peers);
-      await watchPinset(host, context, last.looks > 1);
+      await watchPinset(host, context, { trusted, isNewMember: last.looks > 1 });
       await watchKubo(host, context);
     },
   };
@@ -67,38 +63,6 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
     if (thrown instanceof OperatorError) return [];
     throw thrown;
   }
-}
-
-/**
- * Waits until the pinset here stops growing. What the master's own count is can't be asked: its REST API is
- * its own, and its RPC answers none but those it trusts. A node that has been up for long is only counted.
- */
-async function watchPinset(host: HostReader, { tell }: StorageContext, isNewMember: boolean): Promise<void> {
-  const container = await host.docker.container(STORAGE_NAMES.cluster);
-  const begun = host.clock.now().getTime();
-  const startedAt = isNewMember ? begun : Date.parse(container?.startedAt ?? "");
-  const isOld = begun - startedAt > FIRST_NEWS_MS;
-  const last: { count: number; changedAt: number } = { count: 0, changedAt: begun };
-  const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
-    const counted = await host.http.countLines(ALLOCATIONS, { timeoutMs: 60_000 });
-    const now = host.clock.now().getTime();
-    if (counted !== null && counted.lines !== last.count) {
-      last.count = counted.lines;
-      last.changedAt = now;
-    }
-    const isQuiet = last.count > 0 ? now - last.changedAt >= QUIET_MS : now - startedAt >= FIRST_NEWS_MS;
-    if (counted !== null && (isOld || isQuiet)) return true;
-    tell.progress(
-      `${last.count} pins known here, waiting ${last.count > 0 ? "for more" : "for the first news of the masters"}`,
-    );
-    await host.clock.wait(900);
-    return null;
-  });
-  if (settled === true) tell.progress(`${last.count} pins known here`);
-  else
-    tell.warning(
-      `The pinset still grows after ${SYNC_DEADLINE_MS / 60_000} minutes (${last.count} pins so far). It goes on by itself; run again later to see how far it is.`,
-    );
 }
 
 /** A member whose kubo knows no other one can't fetch anything. */

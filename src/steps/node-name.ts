@@ -4,6 +4,7 @@ import type { HostReader } from "../host/host.ts";
 import { whyNoNodeAddress } from "../model/announcement.ts";
 import { dialable } from "../model/invite.ts";
 import { suggestNodeNames } from "../model/node-name.ts";
+import { lookUpName } from "./name-directory.ts";
 import { readValues } from "./node-context.ts";
 import { OWN_CLUSTER, readIdentity, type StorageContext } from "./storage-context.ts";
 
@@ -15,13 +16,6 @@ interface Seen {
   readonly name: string;
 }
 
-/** What the master's directory says of a name (GET /api/v1/nodes/NAME). */
-interface Entry {
-  readonly peerId: string;
-  readonly addresses: readonly string[];
-}
-
-const TIMEOUT_MS = 20_000;
 const MAX_ADDRESSES = 16;
 
 /** The node's name, reserved with the master under the key of its cluster peer. */
@@ -37,14 +31,17 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       const seen = { pool, name };
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
-      const [identity, entry] = await Promise.all([readIdentity(host), lookUp(host, url, name)]);
+      const [identity, entry] = await Promise.all([
+        readIdentity(host),
+        lookUpName(host, url, name, "--no-register"),
+      ]);
       const evidence = {
         [`${name} in ${pool}`]: entry === null ? "free" : `held by ${entry.peerId}`,
         "own cluster peer": identity?.id ?? "not made yet",
       };
       if (entry === null) return { state: "absent", seen, evidence };
       if (entry.peerId !== identity?.id) return taken(name, pool, evidence);
-      const addresses = await ownAddresses(context, identity.id);
+      const addresses = await ownAddresses(host, context, identity.id);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
       if (isSame) return { state: "ours", seen, evidence };
       const drift = [`the master knows other addresses of ${name} than it has now`];
@@ -59,7 +56,7 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 
     async apply({ pool, name }, host) {
       const identity = await readIdentity(host);
-      const addresses = identity === null ? null : await ownAddresses(context, identity.id);
+      const addresses = identity === null ? null : await ownAddresses(host, context, identity.id);
       if (identity === null || addresses === null) {
         throw new OperatorError({
           exit: "unhealthy",
@@ -73,7 +70,10 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
     async verify(host) {
       if (naming === null) return;
       const { name, url } = await wishOf(host, context);
-      const [identity, entry] = await Promise.all([readIdentity(host), lookUp(host, url, name)]);
+      const [identity, entry] = await Promise.all([
+        readIdentity(host),
+        lookUpName(host, url, name, "--no-register"),
+      ]);
       if (entry !== null && entry.peerId === identity?.id) return;
       throw new OperatorError({
         exit: "unhealthy",
@@ -96,32 +96,22 @@ async function wishOf(
   };
 }
 
-/** Null for a free name. Throws `unavailable` where the master can't be asked. */
-async function lookUp(host: HostReader, url: string, name: string): Promise<Entry | null> {
-  const address = `${url}/api/v1/nodes/${name}`;
-  const answer = await host.http.json(address, { timeoutMs: TIMEOUT_MS });
-  const fields = (answer?.body ?? {}) as Readonly<Record<string, unknown>>;
-  if (answer?.status === 404 && fields["code"] === "no-such-node") return null;
-  const { peerId, addresses } = fields;
-  if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses))
-    return { peerId, addresses: addresses.filter((each): each is string => typeof each === "string") };
-  throw new OperatorError({
-    exit: "unavailable",
-    what: `The master's directory of names gives no usable answer: ${address} ${answer === null ? "does not answer" : `answers ${answer.status}`}.`,
-    remedy:
-      "See that STORAGE_API_URL is right and reachable from here, then run again; or use --no-register.",
-  });
-}
-
 /** What others can dial; null where the cluster peer does not answer. */
 async function ownAddresses(
+  host: HostReader,
   { openCluster }: StorageContext,
   peerId: string,
 ): Promise<readonly string[] | null> {
   try {
-    const { addresses } = await openCluster(OWN_CLUSTER).identity();
-    const usable = dialable(addresses).filter((address) => whyNoNodeAddress(address, peerId) === null);
-    return usable.toSorted().slice(0, MAX_ADDRESSES);
+    const [{ addresses }, bridges] = await Promise.all([
+      openCluster(OWN_CLUSTER).identity(),
+      host.docker.bridgeSubnets(),
+    ]);
+    const usable = dialable(addresses, bridges).addresses;
+    return usable
+      .filter((address) => whyNoNodeAddress(address, peerId) === null)
+      .toSorted()
+      .slice(0, MAX_ADDRESSES);
   } catch (thrown) {
     if (thrown instanceof OperatorError) return null;
     throw thrown;

@@ -1,11 +1,12 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES } from "../model/master-layout.ts";
+import { isOurs, NAMES } from "../model/master-layout.ts";
 import {
   driftOf,
   evidenceOf,
   lookAtServices,
+  PROJECT,
   waitHealthy,
   type Project,
   type Service,
@@ -19,6 +20,8 @@ interface Seen {
   /** Services to bring up, and containers to restart. */
   readonly up: readonly string[];
   readonly restart: readonly string[];
+  /** Ours that are no longer wished. */
+  readonly remove: readonly string[];
 }
 
 type ServicesChange =
@@ -28,7 +31,8 @@ type ServicesChange =
       readonly services: readonly string[];
       readonly profiles: readonly string[];
     })
-  | (Change & { readonly kind: "restart"; readonly container: string });
+  | (Change & { readonly kind: "restart"; readonly container: string })
+  | (Change & { readonly kind: "remove-container"; readonly container: string });
 
 const ALWAYS: readonly Service[] = [
   { service: "pinning-api", container: NAMES.pinningApi },
@@ -46,7 +50,10 @@ export function services(context: MasterContext, project: Project): StepSpec<See
 
     async probe(host): Promise<Finding<Seen>> {
       const wanted = await wantedServices(host, context);
-      const states = await lookAtServices(host, context, project, wanted.services, wanted.profiles);
+      const [states, unwished] = await Promise.all([
+        lookAtServices(host, context, project, wanted.services, wanted.profiles),
+        findUnwished(host, project, wanted.services),
+      ]);
       const evidence = { ...evidenceOf(states), profiles: wanted.profiles.join(" ") || "none" };
       const seen = {
         profiles: wanted.profiles,
@@ -55,6 +62,7 @@ export function services(context: MasterContext, project: Project): StepSpec<See
           .filter(({ state }) => state !== "running" && state !== "unhealthy")
           .map(({ service }) => service),
         restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
+        remove: unwished,
       };
       const foreign = states.filter(({ state }) => state === "foreign");
       if (foreign.length > 0) {
@@ -70,13 +78,20 @@ export function services(context: MasterContext, project: Project): StepSpec<See
             : {}),
         };
       }
-      if (states.every(({ state }) => state === "running")) return { state: "ours", seen, evidence };
+      const drift = [
+        ...driftOf(states),
+        ...unwished.map((name) => `${name} is here, though no setting wishes it`),
+      ];
+      if (drift.length === 0) return { state: "ours", seen, evidence };
       if (states.every(({ state }) => state === "absent")) return { state: "absent", seen, evidence };
-      return { state: "drifted", seen, drift: driftOf(states), evidence };
+      return { state: "drifted", seen, drift, evidence };
     },
 
-    plan({ seen: { profiles, missingImages, up, restart } }) {
+    plan({ seen: { profiles, missingImages, up, restart, remove } }) {
       return [
+        ...remove.map(
+          (container) => ({ kind: "remove-container", summary: `remove ${container}`, container }) as const,
+        ),
         ...(up.length > 0 ? missingImages : []).map(
           (image) => ({ kind: "pull-image", summary: `pull ${image}`, image }) as const,
         ),
@@ -92,6 +107,7 @@ export function services(context: MasterContext, project: Project): StepSpec<See
     async apply(change, host, report) {
       if (change.kind === "pull-image") await host.docker.pull(change.image, report);
       else if (change.kind === "restart") await host.docker.restart(change.container);
+      else if (change.kind === "remove-container") await host.docker.removeContainer(change.container);
       else {
         const { profiles } = change;
         await host.docker.composeUp(
@@ -118,6 +134,18 @@ export function services(context: MasterContext, project: Project): StepSpec<See
       }
     },
   };
+}
+
+/** The updater goes on renewing others for as long as it runs, whatever the settings say since. */
+async function findUnwished(
+  host: HostReader,
+  project: Project,
+  wished: readonly Service[],
+): Promise<readonly string[]> {
+  if (wished.some(({ container }) => container === NAMES.updater)) return [];
+  const updater = await host.docker.container(NAMES.updater);
+  const isHere = updater !== null && isOurs(updater) && updater.labels[PROJECT] === project.name;
+  return isHere ? [updater.name] : [];
 }
 
 async function wantedServices(

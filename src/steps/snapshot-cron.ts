@@ -1,3 +1,4 @@
+import { CRON_FILES } from "../model/master-layout.ts";
 import { cronEntry } from "./cron-entry.ts";
 import type { MasterContext } from "./master-context.ts";
 
@@ -6,7 +7,7 @@ export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
   return cronEntry({
     id: "snapshot-cron",
     title: "snapshots by cron",
-    path: "/etc/cron.d/fula-pinset-snapshot",
+    path: CRON_FILES.snapshot,
     entry: {
       schedule: "0 */6 * * *",
       argv: [
@@ -17,7 +18,7 @@ export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
         "--base-dir",
         layout.baseDir,
       ],
-      log: `${layout.baseDir}/snapshot.log`,
+      log: layout.snapshotLog,
       about: "Takes a signed snapshot of the pinset. Written by fula-node; edits are undone by its next run.",
     },
     hash,

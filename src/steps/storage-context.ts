@@ -22,9 +22,10 @@ export interface StorageContext extends NodeContext {
   readonly openCluster: (endpoint: string) => ClusterReader;
   /** Null: the node's name is not reserved (`--no-register`). */
   readonly naming: Naming | null;
-  /** Tells how far a long wait is. */
+  /** Tells how far a long wait is, and what came of it. */
   readonly tell: {
     progress(line: string): void;
+    note(line: string): void;
     warning(text: string): void;
   };
 }

@@ -1,3 +1,4 @@
+import { CRON_FILES } from "../model/master-layout.ts";
 import { cronEntry } from "./cron-entry.ts";
 import type { MasterContext } from "./master-context.ts";
 
@@ -6,11 +7,11 @@ export function sweepCron({ layout, nodePath, hash }: MasterContext) {
   return cronEntry({
     id: "sweep-cron",
     title: "sweeps by cron",
-    path: "/etc/cron.d/fula-replication-sweep",
+    path: CRON_FILES.sweep,
     entry: {
       schedule: "*/30 * * * *",
       argv: [nodePath, `${layout.cliCurrent}/bin/fula-node.js`, "sweep", "--base-dir", layout.baseDir],
-      log: `${layout.baseDir}/sweep.log`,
+      log: layout.sweepLog,
       about: "Sweeps for under-replicated pins. Written by fula-node; edits are undone by its next run.",
     },
     hash,

@@ -1,9 +1,18 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
+import { WRITER_SCRIPTS } from "../model/compose.ts";
+import { TAKEN_OVER } from "../model/leave.ts";
 import type { Project } from "./compose-services.ts";
 
 /** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
+
+/** The scripts of ours in a directory: what lies beside them is a writer's that was made here. */
+export async function findWriterMarks(host: HostReader, directory: string): Promise<readonly string[]> {
+  const paths = Object.values(WRITER_SCRIPTS).map((name) => `${directory}/${name}`);
+  const stats = await Promise.all(paths.map((path) => host.files.stat(path)));
+  return paths.filter((_, index) => stats[index] !== null);
+}
 
 /**
  * The identities of a writer that another hand left where ours would keep its data. None where a script
@@ -11,15 +20,29 @@ const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
  */
 export async function findLeftIdentities(
   host: HostReader,
-  { directory, scripts }: Project,
+  { directory }: Project,
 ): Promise<readonly string[]> {
   const paths = IDENTITIES.map((path) => `${directory}/${path}`);
   const [marks, identities] = await Promise.all([
-    Promise.all(scripts.map(({ path }) => host.files.stat(path))),
+    findWriterMarks(host, directory),
     Promise.all(paths.map((path) => host.files.stat(path))),
   ]);
-  if (marks.some((stat) => stat !== null)) return [];
+  if (marks.length > 0) return [];
   return paths.filter((_, index) => identities[index] !== null);
+}
+
+/** What lies beside data that was taken over. */
+export const TAKEN_OVER_TEXT =
+  "kubo/ and ipfs-cluster/ were here before fula-node took them over (--adopt writer): it never removes them.\n";
+
+/** Comes before the first of our own files there: from then on the data counts as this box's writer's. */
+export function markTakenOver({ directory }: Project) {
+  const path = `${directory}/${TAKEN_OVER}`;
+  return {
+    kind: "mark-taken-over",
+    summary: `write down in ${path} that the data there is not ours to remove`,
+    path,
+  } as const;
 }
 
 /** The halt that they call for: a writer made here would go on as that one, with its peer ids and its pins. */

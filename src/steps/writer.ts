@@ -18,7 +18,7 @@ import {
 import type { MasterContext } from "./master-context.ts";
 import { poll, readValues, type Values } from "./node-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
-import { findLeftIdentities, leftBehind } from "./writer-data.ts";
+import { findLeftIdentities, leftBehind, markTakenOver, TAKEN_OVER_TEXT } from "./writer-data.ts";
 
 interface Seen {
   readonly missingImages: readonly string[];
@@ -26,10 +26,13 @@ interface Seen {
   readonly rewrite: { readonly files: readonly string[]; readonly keep: string | null } | null;
   readonly up: readonly string[];
   readonly restart: readonly string[];
+  /** True where data of another writer lies there, which this one goes on with. */
+  readonly takesOver: boolean;
 }
 
 type WriterChange =
   | (Change & { readonly kind: "pull-image"; readonly image: string })
+  | (Change & { readonly kind: "mark-taken-over"; readonly path: string })
   | (Change & { readonly kind: "write-compose"; readonly path: string; readonly keep: string | null })
   | (Change & { readonly kind: "up"; readonly services: readonly string[] })
   | (Change & { readonly kind: "restart"; readonly container: string });
@@ -38,7 +41,7 @@ const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },
   { service: "ipfs-cluster", container: NAMES.cluster },
 ];
-const NOTHING: Seen = { missingImages: [], rewrite: null, up: [], restart: [] };
+const NOTHING: Seen = { missingImages: [], rewrite: null, up: [], restart: [], takesOver: false };
 const HEALTHY_DEADLINE_MS = 180_000;
 const ANSWER_DEADLINE_MS = 60_000;
 
@@ -62,11 +65,12 @@ export function writer(context: MasterContext, project: Project): StepSpec<Seen,
 
     plan(finding) {
       if (finding.state === "ours") return [];
-      const { missingImages, rewrite, up, restart } = finding.seen;
+      const { missingImages, rewrite, up, restart, takesOver } = finding.seen;
       return [
         ...(up.length > 0 ? missingImages : []).map(
           (image) => ({ kind: "pull-image", summary: `pull ${image}`, image }) as const,
         ),
+        ...(takesOver ? [markTakenOver(project)] : []),
         ...(rewrite === null
           ? []
           : [
@@ -94,6 +98,8 @@ export function writer(context: MasterContext, project: Project): StepSpec<Seen,
 
     async apply(change, host, report) {
       if (change.kind === "pull-image") await host.docker.pull(change.image, report);
+      else if (change.kind === "mark-taken-over")
+        await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
       else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
       else if (change.kind === "restart") await host.docker.restart(change.container);
       else
@@ -176,7 +182,7 @@ async function probe(host: HostReader, context: MasterContext, project: Project)
     up: SERVICES.map(({ service }) => service),
   };
   const left = await findLeftIdentities(host, project);
-  if (left.length > 0) return leftBehind(project, seen, left, evidence);
+  if (left.length > 0) return leftBehind(project, { ...seen, takesOver: true }, left, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
 }
 
@@ -216,6 +222,7 @@ async function probeManaged(
       .filter(({ state }) => state !== "running" && state !== "unhealthy")
       .map(({ service }) => service),
     restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
+    takesOver: false,
   };
   const drift = [
     ...(sameFile ? [] : [`${project.file}: ${comparison.kind}`]),

@@ -165,6 +165,15 @@ describe.each([
       }
     });
 
+    it("tells the subnets of its bridge networks", async () => {
+      const subnets = await subject.bridgeSubnets();
+      expect(subnets.length).toBeGreaterThan(0);
+      for (const subnet of subnets) expect(subnet).toMatch(/^[0-9a-f.:]+\/\d+$/);
+      if (name !== "the real one") return;
+      const format = "{{(index .IPAM.Config 0).Subnet}}";
+      expect(subnets).toContain(docker("network", "inspect", "bridge", "--format", format).trim());
+    });
+
     it("describes an image and a volume by their labels", async () => {
       expect(await subject.image(IMAGE)).toEqual({
         id: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),

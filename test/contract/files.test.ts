@@ -164,6 +164,16 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     expect(await files.list(root)).toEqual(["kept"]);
   });
 
+  it("removes a directory only while it is empty, and nothing that is none", async () => {
+    const { files, root } = makeSubject();
+    await files.writeAtomic(`${root}/full/file`, "x", { mode: 0o644 });
+    await files.makeDirectory(`${root}/empty`, { mode: 0o755 });
+    for (const path of [`${root}/full`, `${root}/full/file`, `${root}/empty`, `${root}/none/deeper`])
+      await files.removeEmptyDirectory(path);
+    expect(await files.readText(`${root}/full/file`)).toBe("x");
+    expect(await files.list(root)).toEqual(["full"]);
+  });
+
   it("hashes a tree by paths and contents, not by modes or order", async () => {
     const { files, root } = makeSubject();
     const fill = async (at: string, names: readonly string[]) => {

@@ -1,11 +1,6 @@
 import { expect, test } from "vitest";
 import { type NodesClient, openNodesClient, parseNodeIdentity } from "../../src/host/announcer.ts";
-import {
-  announceName,
-  type AnnounceHands,
-  giveBackName,
-  takeBackName,
-} from "../../src/operations/announce-name.ts";
+import { announceName, type AnnounceHands, giveBackName } from "../../src/operations/announce-name.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
 import { SetClock } from "../support/operation-hands.ts";
@@ -54,23 +49,7 @@ describeOnPostgres(
       expect(await giveBackName(hands, first)).toBe(false);
     });
 
-    test("is taken back by the attempt that reserved it, in the same millisecond, and by no other", async () => {
-      const webui = await startWebui(await postgres.createDatabase());
-      const hands = handsOf(webui.url);
-      const reserved = await announceName(hands, wishOf(hands));
-      expect(await takeBackName(hands, reserved)).toBe(true);
-      expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(404);
-
-      hands.clock.move(1_000);
-      const held = await announceName(hands, wishOf(hands));
-      hands.clock.move(1_000);
-      const again = await announceName(hands, wishOf(hands));
-      expect(await takeBackName(hands, again)).toBe(false);
-      expect(await takeBackName(hands, held)).toBe(false);
-      expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
-    });
-
-    test("is not taken back by an attempt that found it its own, even if it had to seed the descriptor again", async () => {
+    test("is still its own where the descriptor had to be seeded again", async () => {
       const target = await postgres.createDatabase();
       const webui = await startWebui(target);
       const hands = handsOf(webui.url);
@@ -78,9 +57,8 @@ describeOnPostgres(
       await sql(target, "DELETE FROM node_descriptors");
       hands.clock.move(1_000);
       const found = await announceName(hands, wishOf(hands));
-      expect(found.outcome).toBe("AlreadyOwned");
 
-      expect(await takeBackName(hands, found)).toBe(false);
+      expect(found.outcome).toBe("AlreadyOwned");
       expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
     });
 
@@ -120,6 +98,10 @@ describeOnPostgres(
         exit: "unavailable",
         why: expect.stringContaining("ECONNREFUSED") as string,
         remedy: expect.stringContaining("--no-register") as string,
+      });
+      await expect(giveBackName(away, wishOf(away))).rejects.toMatchObject({
+        exit: "unavailable",
+        remedy: expect.stringContaining("--no-release") as string,
       });
       const webui = await startWebui({ ...(await postgres.createDatabase()), port });
       const hands = handsOf(webui.url);

@@ -25,7 +25,12 @@ const WEBUI = {
   pricing: { freeTierBytes: 1, fulaPerGibMonth: 3 },
   pool: null,
   namesPerOwner: 5,
+  cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
 };
+
+function noCluster(): never {
+  throw new Error("health asks no cluster");
+}
 
 function openPool(settings: PoolSettings): PostgresPool {
   return openPostgresPool(settings, { applicationName: APPLICATION, log: () => {} });
@@ -194,7 +199,7 @@ describeOnPostgres("the pinning API", (postgres) => {
 describeOnPostgres("the webui", (postgres) => {
   async function startWebui(settings: PoolSettings): Promise<Serving> {
     const webui = await startService(
-      (hands) => serveWebui({ ...WEBUI, postgres: settings }, hands),
+      (hands) => serveWebui({ ...WEBUI, postgres: settings }, { ...hands, openCluster: noCluster }),
       openPool(settings),
     );
     cleanups.push(() => webui.stop());

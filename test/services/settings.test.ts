@@ -112,20 +112,24 @@ describe("readWebuiSettings", () => {
       pricing: { freeTierBytes: 524_288_000, fulaPerGibMonth: 3 },
       pool: null,
       namesPerOwner: 5,
+      cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
     });
   });
 
-  it("takes prices, the pool and the quota of names", () => {
+  it("takes prices, the pool, the quota of names and the cluster", () => {
     const given = {
       FREE_TIER_BYTES: "1000",
       FULA_PER_GB_MONTH: "0.25",
       CLUSTERNAME: "pool-a",
       NODE_NAMES_PER_OWNER: "7",
+      IPFS_CLUSTER_API_ADDR: "/dns4/writer/tcp/9999",
+      CLUSTER_BASIC_AUTH: "u:p",
     };
     expect(readWebuiSettings({ ...WEBUI, ...given })).toMatchObject({
       pricing: { freeTierBytes: 1000, fulaPerGibMonth: 0.25 },
       pool: "pool-a",
       namesPerOwner: 7,
+      cluster: { url: "http://writer:9999", basicAuth: "u:p" },
     });
   });
 

@@ -1,4 +1,5 @@
 import { onTestFinished } from "vitest";
+import { openCluster } from "../../src/host/cluster.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import type { WebuiSettings } from "../../src/model/service-settings.ts";
 import { serveWebui } from "../../src/services/webui.ts";
@@ -17,9 +18,15 @@ export async function startWebui(
     pricing: { freeTierBytes: 1_000, fulaPerGibMonth: 3 },
     pool: "pool-a",
     namesPerOwner: 5,
+    cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
     ...changes,
   };
-  const webui = await startService((hands) => serveWebui(settings, hands), openPool(settings.postgres, 5));
+  const cluster = openCluster({ endpoint: settings.cluster.url });
+  onTestFinished(() => cluster.close());
+  const webui = await startService(
+    (hands) => serveWebui(settings, { ...hands, openCluster: () => cluster }),
+    openPool(settings.postgres, 5),
+  );
   onTestFinished(() => webui.stop());
   return webui;
 }

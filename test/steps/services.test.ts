@@ -102,6 +102,25 @@ stepLaws("services", {
   secrets: secretsOf,
 });
 
+describe("the updater, once AUTO_UPDATE is off again", () => {
+  it("is removed, and nothing else is touched", async () => {
+    const host = await joinedBox({ set: { AUTO_UPDATE: "true" } });
+    const others = [...host.docker.boxes].filter(([name]) => name !== UPDATER);
+    await join(host, { set: { AUTO_UPDATE: "false" } });
+    expect(host.docker.boxes.has(UPDATER)).toBe(false);
+    expect([...host.docker.boxes]).toEqual(others);
+    host.revive();
+    expect((await join(host, { set: { AUTO_UPDATE: "false" } })).changes).toEqual([]);
+  });
+
+  it("stays where it is not ours", async () => {
+    const host = await joinedBox();
+    host.docker.putContainer(UPDATER, { labels: { "com.docker.compose.project": "fula-master" } });
+    await join(host);
+    expect(host.docker.boxes.has(UPDATER)).toBe(true);
+  });
+});
+
 describe("services", () => {
   it("are brought up together", async () => {
     expect((await lookAt(step, before.copy())).changes).toEqual([

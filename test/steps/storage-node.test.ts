@@ -5,7 +5,6 @@ import type { FakeHost } from "../support/fake-host.ts";
 import { lookAt } from "../support/master-boxes.ts";
 import { stepLaws } from "../support/step-laws.ts";
 import {
-  FakeStorage,
   LAYOUT,
   MASTER_ID,
   OWN,
@@ -230,61 +229,6 @@ describe("pool", () => {
     expect(finding).toMatchObject({
       state: "foreign",
       why: expect.stringContaining("names this node itself"),
-    });
-  });
-});
-
-describe("membership", () => {
-  const step = (host: FakeStorage) => storageStepOn(host, "membership");
-
-  it("plans nothing, and is content once a master counts this node", async () => {
-    const host = await storageBoxBefore(null);
-    expect((await lookAt(await step(host), host)).changes).toEqual([]);
-    await (await step(host)).verify(host);
-    expect(host.told).toContain("3 pins known here");
-  });
-
-  it("says whether no master is connected, or one that does not count this node", async () => {
-    const host = await storageBoxBefore(null);
-    host.isCounted = false;
-    await expect((await step(host)).verify(host)).rejects.toMatchObject({
-      exit: "unhealthy",
-      why: expect.stringContaining("does not count"),
-    });
-    host.isMasterConnected = false;
-    await expect((await step(host)).verify(host)).rejects.toMatchObject({
-      why: expect.stringContaining(`None of the masters (${MASTER_ID})`),
-    });
-  });
-
-  it("waits for the first news of the masters, and for a pinset that grows", async () => {
-    const host = await storageBoxBefore("membership");
-    host.pins = 0;
-    const begun = host.clock.now().getTime();
-    const news = begun + 40_000;
-    host.clock.onWait = (now) => {
-      if (now.getTime() > news && host.pins < 50) host.pins += 10;
-    };
-    await (await step(host)).verify(host);
-    expect(host.told.at(-1)).toBe("50 pins known here");
-    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
-  });
-
-  it("warns, and does not fail, where the pinset still grows when the time is over", async () => {
-    const host = await storageBoxBefore("membership");
-    host.clock.onWait = () => void (host.pins += 1);
-    await (await step(host)).verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*still grows/);
-  });
-});
-
-describe("membership of a node whose kubo is alone", () => {
-  it("is told with what to do about it", async () => {
-    const host = await storageBoxBefore(null);
-    host.kuboPeers = 0;
-    await expect((await storageStepOn(host, "membership")).verify(host)).rejects.toMatchObject({
-      exit: "unhealthy",
-      remedy: expect.stringContaining("KUBO_PRIVATE_NETWORK=true"),
     });
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { StorageFlags } from "../../src/commands/join-flags.ts";
 import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
 import type { World } from "../../src/commands/world.ts";
-import type { OperatorError } from "../../src/errors.ts";
+import { OperatorError } from "../../src/errors.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/host/signing.ts";
 import { formatToken, type Invite, invitePayload } from "../../src/model/invite.ts";
 import type { Settings } from "../../src/model/settings.ts";
@@ -256,6 +256,30 @@ describe("without an invite", () => {
     const settings = await settle(host, {});
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
     expect(host.told.join("\n")).toContain("What .env has stays.");
+  });
+});
+
+describe("without root", () => {
+  const shut = (host: FakeStorage) => {
+    host.system.facts.uid = 1000;
+    const refuse = () =>
+      Promise.reject(new OperatorError({ exit: "unavailable", what: "This user may not open docker.sock." }));
+    Object.assign(host.docker, { version: refuse, container: refuse, containers: refuse, volume: refuse });
+    return host;
+  };
+
+  it.each([
+    ["with an invite", { invite: tokenOf() }, []],
+    ["with nothing", {}, ["CLUSTERNAME", "STORAGE_API_URL"]],
+    ["with what the pool is asked for", { set: [...NEEDED, `POOL_API=${POOL}`] }, []],
+    ["with a setting that is wrong", { invite: tokenOf(), set: ["INGEST_PORT=x"] }, ["INGEST_PORT"]],
+  ])("%s all that is in the way is named, and nobody is asked", async (_name, flags, subjects) => {
+    const host = shut(new FakeStorage());
+    const error = await refusal(settle(host, flags));
+    expect(error.exit).toBe("preflight");
+    const named = error.problems.map(({ subject }) => subject);
+    expect(named).toEqual(expect.arrayContaining(["root", "engine", ...subjects]));
+    expect(host.writes).toEqual([]);
   });
 });
 

@@ -15,6 +15,8 @@ export interface WantedContainer {
 export interface WantedProject {
   readonly containers: readonly WantedContainer[];
   readonly volumes: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
+  /** The default network, where a service is on it. */
+  readonly networks: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
 }
 
 interface ComposeService {
@@ -32,6 +34,7 @@ interface ComposeService {
 interface ComposeFile {
   readonly services?: Readonly<Record<string, ComposeService>>;
   readonly volumes?: Readonly<Record<string, { name?: string; labels?: unknown } | null>>;
+  readonly networks?: Readonly<Record<string, { labels?: unknown } | null>>;
 }
 
 /** A compose document and what its `${KEY}`s stand for. */
@@ -57,8 +60,16 @@ export function readComposeProject(project: FakeProject): WantedProject {
     name: volumeName(key),
     labels: { ...pairs(volume?.labels), "com.docker.compose.project": project.name },
   }));
+  const onDefault = active.some(([, { network_mode }]) => network_mode === undefined);
+  const networks = [
+    {
+      name: `${project.name}_default`,
+      labels: { ...pairs(parsed.networks?.["default"]?.labels), "com.docker.compose.project": project.name },
+    },
+  ];
   return {
     volumes,
+    networks: onDefault ? networks : [],
     containers: active.map(([service, spec]) => ({
       service,
       configHash: createHash("sha256")

@@ -36,6 +36,10 @@ export class FakeDocker implements Docker {
   readonly boxes = new Map<string, Container>();
   readonly images = new Map<string, FakeImage>();
   readonly volumes = new Map<string, FakeVolume>();
+  /** Subnets of its bridge networks. */
+  bridges: readonly string[] = ["172.17.0.0/16"];
+  /** Labels by name. */
+  readonly networks = new Map<string, Readonly<Record<string, string>>>();
   readonly logTexts = new Map<string, string>();
   /** What a registry offers: pulling anything else fails. */
   readonly registry = new Map<string, Readonly<Record<string, string>>>();
@@ -43,6 +47,8 @@ export class FakeDocker implements Docker {
   readonly archives = new Map<string, readonly string[]>();
   /** Has the last word on a container that compose or a restart has just started: its health, its exit. */
   onStart: (container: Container) => Container = (container) => container;
+  /** Called when a volume is removed: what was on it is gone. */
+  onVolumeGone: (name: string) => void = () => {};
   readonly #gate: WriteGate;
   readonly #now: () => Date;
   readonly #textOf: (path: string) => string;
@@ -139,6 +145,35 @@ export class FakeDocker implements Docker {
     return this.engine === null ? null : (this.volumes.get(name) ?? null);
   }
 
+  async bridgeSubnets(): Promise<readonly string[]> {
+    this.#gate.look();
+    return this.engine === null ? [] : this.bridges;
+  }
+
+  async listVolumes(): ReturnType<Docker["listVolumes"]> {
+    this.#gate.look();
+    return this.engine === null
+      ? []
+      : [...this.volumes.values()].map(({ name, labels }) => ({ name, labels }));
+  }
+
+  async listNetworks(): ReturnType<Docker["listNetworks"]> {
+    this.#gate.look();
+    return this.engine === null ? [] : [...this.networks].map(([name, labels]) => ({ name, labels }));
+  }
+
+  async listImages(): ReturnType<Docker["listImages"]> {
+    this.#gate.look();
+    if (this.engine === null) return [];
+    const byId = new Map<string, { id: string; tags: string[]; labels: FakeImage["labels"] }>();
+    for (const [reference, { id, labels }] of this.images) {
+      const image = byId.get(id) ?? { id, tags: [], labels };
+      if (reference !== id) image.tags.push(reference);
+      byId.set(id, image);
+    }
+    return [...byId.values()];
+  }
+
   async logs(name: string, lines: number): Promise<string> {
     this.#gate.look();
     return (this.logTexts.get(name) ?? "").split("\n").slice(-lines).join("\n");
@@ -185,6 +220,7 @@ export class FakeDocker implements Docker {
       for (const { name, labels } of wanted.volumes) {
         if (!this.volumes.has(name)) this.putVolume(name, labels);
       }
+      for (const { name, labels } of wanted.networks) this.networks.set(name, labels);
       return wanted.containers.filter(({ service }) => services.length === 0 || services.includes(service));
     };
     await this.#write(
@@ -208,6 +244,41 @@ export class FakeDocker implements Docker {
       const container = this.boxes.get(name);
       if (container === undefined) throw unavailable(`Cannot restart ${name}.`, "no such container");
       this.#start(container);
+    });
+  }
+
+  async removeContainer(name: string): Promise<void> {
+    const stop = () => {
+      const container = this.boxes.get(name);
+      if (container !== undefined) this.boxes.set(name, { ...container, status: "exited", pid: 0 });
+    };
+    await this.#write(`docker.removeContainer ${name}`, () => void this.boxes.delete(name), stop);
+  }
+
+  async removeNetwork(name: string): Promise<void> {
+    await this.#write(`docker.removeNetwork ${name}`, () => {
+      const user = [...this.boxes.values()].find(({ networkMode }) => networkMode === name);
+      if (user !== undefined) throw unavailable(`Cannot remove ${name}.`, `it has ${user.name} on it`);
+      this.networks.delete(name);
+    });
+  }
+
+  async removeVolume(name: string): Promise<void> {
+    await this.#write(`docker.removeVolume ${name}`, () => {
+      const user = [...this.boxes.values()].find(({ mounts }) => mounts.some((mount) => mount.name === name));
+      if (user !== undefined) throw unavailable(`Cannot remove ${name}.`, `it is in use by ${user.name}`);
+      this.volumes.delete(name);
+      this.onVolumeGone(name);
+    });
+  }
+
+  async removeImage(reference: string): Promise<void> {
+    await this.#write(`docker.removeImage ${reference}`, () => {
+      const id = this.images.get(reference)?.id;
+      const user = [...this.boxes.values()].find(({ imageId }) => imageId === id);
+      if (id !== undefined && user !== undefined)
+        throw unavailable(`Cannot remove ${reference}.`, `${user.name} was made of it`);
+      this.images.delete(reference);
     });
   }
 

@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import { OperatorError } from "../../src/errors.ts";
 import { digestOf, hashEntries, isWanted } from "../../src/host/hash-tree.ts";
+import { TEMPORARY_MARK } from "../../src/model/temporary-name.ts";
 import type { FileStat, Files } from "../../src/host/host.ts";
 import type { WriteGate } from "./write-gate.ts";
 
@@ -13,7 +14,6 @@ export interface FakeEntry {
 }
 
 const MAX_LINKS = 40;
-const TEMPORARY = ".fula-node-tmp.";
 
 /** A file system in memory, with the manners of the real adapter. Paths are absolute. */
 export class FakeFiles implements Files {
@@ -190,6 +190,14 @@ export class FakeFiles implements Files {
     );
   }
 
+  async removeEmptyDirectory(path: string): Promise<void> {
+    await this.#gate.write(`files.removeEmptyDirectory ${path}`, () => {
+      const real = this.#parentResolved(path);
+      const there = this.tree.get(real);
+      if (there?.kind === "directory" && this.#children(real).length === 0) this.tree.delete(real);
+    });
+  }
+
   async copyTree(from: string, to: string, only?: readonly string[]): Promise<void> {
     const temporary = this.#temporary(to);
     await this.#gate.write(
@@ -224,7 +232,10 @@ export class FakeFiles implements Files {
 
   #temporary(path: string): string {
     const real = this.#parentResolved(path);
-    return posix.join(posix.dirname(real), `.${posix.basename(real)}${TEMPORARY}${this.#gate.generation}.x`);
+    return posix.join(
+      posix.dirname(real),
+      `.${posix.basename(real)}${TEMPORARY_MARK}${this.#gate.generation}.x`,
+    );
   }
 
   #dropLeftovers(path: string): void {

@@ -15,6 +15,7 @@ export interface Snapshot {
   readonly containers: Readonly<Record<string, unknown>>;
   readonly images: Readonly<Record<string, unknown>>;
   readonly volumes: Readonly<Record<string, unknown>>;
+  readonly networks: Readonly<Record<string, unknown>>;
   readonly packages: readonly string[];
   readonly units: Readonly<Record<string, unknown>>;
   readonly migrations: { readonly applied: readonly number[]; readonly flags: unknown };
@@ -60,6 +61,7 @@ export class FakeHost implements Host {
     this.files = new FakeFiles(this.gate, now);
     this.system = new FakeSystem(this.gate);
     this.docker = new FakeDocker(this.gate, now, (path) => this.files.textOf(path));
+    this.docker.onVolumeGone = (name) => this.files.drop(`/var/lib/docker/volumes/${name}`);
     this.clock = this.#makeClock(now);
     this.http = this.#makeHttp();
     this.postgres = this.#makePostgres();
@@ -102,6 +104,7 @@ export class FakeHost implements Host {
       containers: sorted([...this.docker.boxes]),
       images: sorted([...this.docker.images]),
       volumes: sorted([...this.docker.volumes]),
+      networks: sorted([...this.docker.networks]),
       packages: [...this.system.installed].sort(),
       units: sorted([...this.system.units]),
       migrations: {

@@ -94,6 +94,7 @@ export class FakeMaster extends FakeHost {
     refill(box.docker.boxes, docker.boxes);
     refill(box.docker.images, docker.images);
     refill(box.docker.volumes, docker.volumes);
+    refill(box.docker.networks, docker.networks);
     refill(box.system.programs, system.programs);
     refill(box.system.units, system.units);
     refill(box.rowCounts, this.rowCounts);

@@ -1,17 +1,28 @@
 import type { Command } from "commander";
 import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
+import type { AnyStep } from "../../src/engine/step.ts";
 import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
 import type { SettingSpec } from "../../src/model/settings.ts";
+import { STORAGE_SETTINGS } from "../../src/model/storage-settings.ts";
 import { describeProgram } from "../../src/program.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";
+import { FakeStorage, storageStepsOn } from "./storage-fake.ts";
+
+/** Defaults that depend on the box (commands/storage-settings-source.ts). */
+const STORAGE_DEFAULTS = {
+  CLUSTER_PEERNAME: "the box's name",
+  KUBO_STORAGE_MAX: "four fifths of the free disk",
+};
 
 /** Fills the lists between `<!-- NAME -->` and `<!-- /NAME -->` from the code. Throws for a missing place. */
 export async function fillReadme(text: string): Promise<string> {
   const lists = {
-    steps: await listSteps(),
+    steps: listSteps((await prepare(new FakeMaster())).steps),
+    "storage-steps": listSteps(await storageStepsOn(new FakeStorage())),
     commands: listCommands(),
     settings: listSettings(MASTER_SETTINGS),
+    "storage-settings": listSettings(STORAGE_SETTINGS, STORAGE_DEFAULTS),
     exits: listExits(),
   };
   return Object.entries(lists).reduce((filled, [name, lines]) => {
@@ -23,8 +34,7 @@ export async function fillReadme(text: string): Promise<string> {
   }, text);
 }
 
-async function listSteps(): Promise<readonly string[]> {
-  const { steps } = await prepare(new FakeMaster());
+function listSteps(steps: readonly AnyStep[]): readonly string[] {
   return steps.map(({ id, touches }, index) => `${index + 1}. **${id}**: ${touches}`);
 }
 
@@ -37,9 +47,13 @@ function leavesOf(command: Command): readonly Command[] {
   return command.commands.length === 0 ? [command] : command.commands.flatMap(leavesOf);
 }
 
-function listSettings(specs: readonly SettingSpec[]): readonly string[] {
+function listSettings(
+  specs: readonly SettingSpec[],
+  looked: Readonly<Record<string, string>> = {},
+): readonly string[] {
   const rows = specs.map(({ key, about, byDefault, minted, secret }) => {
-    const value = byDefault === undefined ? (minted === undefined ? "" : "made once") : `\`${byDefault}\``;
+    const unset = looked[key] ?? (minted === undefined ? "" : "made once");
+    const value = byDefault === undefined ? unset : `\`${byDefault}\``;
     return `| \`${key}\` | ${about}${secret === true ? " (secret)" : ""} | ${value} |`;
   });
   return ["| key | what for | default |", "|---|---|---|", ...rows];

@@ -1,5 +1,5 @@
 import { parseNodeIdentity } from "../../src/host/announcer.ts";
-import type { PeerIdentity } from "../../src/host/cluster.ts";
+import type { Listing, ListName, PeerIdentity, TakeLines } from "../../src/host/cluster.ts";
 import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
 import { readSavedSettings } from "../../src/commands/settings-source.ts";
 import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";
@@ -44,6 +44,16 @@ export class FakeStorage extends FakeMaster {
   isCounted = true;
   isMasterConnected = true;
   pins = 3;
+  /** What the master's API says that its pinset has; null: it is older, and does not know the question. */
+  masterPins: number | null = 3;
+  /** Whose count that is. */
+  countedBy = MASTER_ID;
+  /** Whether the node's own list of pins comes to its end. */
+  isListWhole = true;
+  /** In which status its first pins are; the others are pinned. */
+  statuses: readonly string[] = [];
+  /** What its repository takes. */
+  repoBytes = 1_000_000_000;
   /** How many other kubos its kubo is connected to. */
   kuboPeers = 1;
   /** Progress lines and warnings. */
@@ -61,7 +71,9 @@ export class FakeStorage extends FakeMaster {
     this.http.routes.set("http://127.0.0.1:5001/api/v0/repo/stat?size-only=true", () => {
       const kubo = this.docker.boxes.get(STORAGE_NAMES.kubo);
       const limit = parseSize(kubo?.env["KUBO_STORAGE_MAX"] ?? "");
-      return kubo?.status === "running" ? { status: 200, body: { StorageMax: limit } } : null;
+      return kubo?.status === "running"
+        ? { status: 200, body: { RepoSize: this.repoBytes, StorageMax: limit } }
+        : null;
     });
     this.http.routes.set("http://127.0.0.1:5001/api/v0/swarm/peers", () => ({
       status: 200,
@@ -74,6 +86,8 @@ export class FakeStorage extends FakeMaster {
     );
     const json = this.http.json.bind(this.http);
     this.http.json = async (url, options) => {
+      if (url === `${API}/api/v1/pool`) return this.#answerPool();
+      if (url === `${API}/api/v1/storage`) return this.names === null ? null : { status: 401, body: {} };
       if (!url.startsWith(`${API}/api/v1/nodes/`)) return await json(url, options);
       const held = this.names?.get(url.slice(`${API}/api/v1/nodes/`.length));
       if (this.names === null) return null;
@@ -81,7 +95,25 @@ export class FakeStorage extends FakeMaster {
         ? { status: 404, body: { code: "no-such-node" } }
         : { status: 200, body: held };
     };
-    this.http.countLines = () => Promise.resolve({ lines: this.pins, complete: true });
+  }
+
+  /** The node's own list of pins, in blocks; throws at its end where it is not whole. */
+  async listPins(name: ListName, takeLines: TakeLines): Promise<Listing> {
+    this.askCluster();
+    for (let pin = 0; pin < this.pins; pin += 1) {
+      const own = { peername: "node", status: this.statuses[pin] ?? "pinned" };
+      const line = { cid: `${pin}`, ...(name === "own-status" ? { peer_map: { [OWN.peerId]: own } } : {}) };
+      await takeLines(Buffer.from(`${JSON.stringify(line)}\n`));
+    }
+    if (this.isListWhole) return { saidNothing: this.pins === 0, bytes: 0 };
+    throw new OperatorError({ exit: "unavailable", what: "The list is not complete." });
+  }
+
+  #answerPool(): { readonly status: number; readonly body: unknown } | null {
+    if (this.names === null) return null;
+    return this.masterPins === null
+      ? { status: 404, body: { error: "Nothing answers GET /api/v1/pool." } }
+      : { status: 200, body: { pool: "pool", peerId: this.countedBy, pins: this.masterPins } };
   }
 
   override copy(): FakeStorage {
@@ -91,6 +123,7 @@ export class FakeStorage extends FakeMaster {
     refill(box.docker.boxes, plain.docker.boxes);
     refill(box.docker.images, plain.docker.images);
     refill(box.docker.volumes, plain.docker.volumes);
+    refill(box.docker.networks, plain.docker.networks);
     refill(box.system.programs, plain.system.programs);
     refill(box.system.units, plain.system.units);
     box.docker.engine = plain.docker.engine;
@@ -149,6 +182,8 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
       ({
         identity: async () => host.askCluster().self,
         peers: async () => host.askCluster().peers,
+        list: (name: ListName, takeLines: TakeLines) => host.listPins(name, takeLines),
+        close: () => {},
       }) as unknown as ReturnType<World["openCluster"]>,
     reporter: {
       listen: (event) => void host.told.push(JSON.stringify(event)),

@@ -1,0 +1,46 @@
+import type { AnyStep } from "../engine/step.ts";
+import type { Part } from "../model/leave.ts";
+import { giveBackName } from "../operations/announce-name.ts";
+import { type Leaving, leaveSteps } from "../steps/leave.ts";
+import type { NameToRelease } from "../steps/leave-name.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../steps/master-context.ts";
+import type { FoundNode } from "./leave-node.ts";
+import type { World } from "./world.ts";
+
+/** The steps by which a node leaves. */
+export function prepareLeave(
+  world: World,
+  found: FoundNode,
+  { purged, release }: { readonly purged: ReadonlySet<Part>; readonly release: boolean },
+): readonly AnyStep[] {
+  const { node } = found;
+  const isMaster = node.kind === "master";
+  return leaveSteps({
+    node,
+    purged,
+    name: isMaster || !release ? null : nameToRelease(world, found),
+    flags: isMaster ? flagsElsewhere(found) : null,
+  });
+}
+
+/** Null where `.env` does not tell them: then nothing was ever announced, or nobody knows where. */
+function nameToRelease(world: World, { values }: FoundNode): NameToRelease | null {
+  const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
+  if (pool === undefined || name === undefined || url === undefined) return null;
+  return {
+    pool,
+    name,
+    url: url.replace(/\/+$/, ""),
+    async release(text) {
+      const identity = world.parseNodeIdentity(text, "identity.json of ipfs-cluster");
+      const client = world.openNodesClient(url);
+      await giveBackName({ client, identity, clock: world.host.clock }, { pool, name });
+    },
+  };
+}
+
+function flagsElsewhere({ values }: FoundNode): Leaving["flags"] {
+  const target = isDatabaseElsewhere(values) ? postgresTarget(values) : null;
+  const master = values("CLUSTER_PEERNAME");
+  return target === null || master === undefined ? null : { target, master };
+}

@@ -1,0 +1,144 @@
+/** What was seen of a storage node beyond what its steps tell; null where it could not be told. */
+export interface NodeFacts {
+  readonly pool: string;
+  /** Its own cluster peer's id. */
+  readonly peerId: string | null;
+  /** Everybody that it obeys; null where its cluster peer does not answer. */
+  readonly masters:
+    | readonly {
+        readonly id: string;
+        /** Null for one that is not connected. */
+        readonly name: string | null;
+        /** Whether its own list of peers has this node. */
+        readonly countsThisNode: boolean;
+      }[]
+    | null;
+  readonly trusted: readonly string[];
+  /** How many other kubos its kubo is connected to. */
+  readonly kuboPeers: number | null;
+  readonly pins: {
+    readonly known: number | null;
+    /** How many pins are in which status here, by ipfs-cluster's word for it. */
+    readonly statuses: Readonly<Record<string, number>> | null;
+    readonly master: { readonly pins: number } | { readonly unknown: string };
+  };
+  readonly ingest: {
+    readonly address: string;
+    readonly maxBlockBytes: number;
+    readonly mode: string;
+    /** The storage API that is asked who may upload, and why it is of no use; null where it answers. */
+    readonly gate: { readonly url: string; readonly fault: string | null };
+  };
+  readonly name: { readonly name: string; readonly holder: string | null } | { readonly unknown: string };
+  /** What its repository takes of what it may take. */
+  readonly disk: { readonly usedBytes: number; readonly limitBytes: number } | null;
+}
+
+/** One line of the report. `attention`: there is something for the operator to do. */
+export interface ReportRow {
+  readonly about: string;
+  readonly state: "ok" | "syncing" | "attention" | "unknown";
+  readonly sentence: string;
+}
+
+const FULL_SHARE = 0.9;
+/** Words of ipfs-cluster (api/types.go, TrackerStatus) for a pin that will not come by itself. */
+const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
+/** Words for a pin that is on its way. */
+const UNDER_WAY: readonly string[] = ["pinning", "pin_queued"];
+
+/** Judges what was seen, in the order in which a person reads it. */
+export function judgeNode(facts: NodeFacts): readonly ReportRow[] {
+  return [
+    judgeMasters(facts),
+    judgeKubo(facts),
+    judgePins(facts),
+    judgeIngest(facts),
+    judgeGate(facts),
+    judgeName(facts),
+    judgeDisk(facts),
+  ];
+}
+
+function judgeMasters({ pool, masters, trusted }: NodeFacts): ReportRow {
+  const about = "member";
+  if (masters === null) {
+    const sentence = `of ${pool}, obeys ${trusted.join(", ")}; ipfs-cluster does not answer`;
+    return { about, state: "unknown", sentence };
+  }
+  const told = masters.map(
+    ({ id, name, countsThisNode }) =>
+      `${id} (${name === null ? "not connected" : `${name}, ${countsThisNode ? "sees this node" : "does not see this node"}`})`,
+  );
+  const isMember = masters.some(({ countsThisNode }) => countsThisNode);
+  const word = isMember ? "of" : "not of";
+  return {
+    about,
+    state: isMember ? "ok" : "attention",
+    sentence: `${word} ${pool}, obeys ${told.join(", ")}`,
+  };
+}
+
+function judgeKubo({ kuboPeers }: NodeFacts): ReportRow {
+  const about = "kubo";
+  if (kuboPeers === null) return { about, state: "unknown", sentence: "does not answer" };
+  const others = `connected to ${kuboPeers} other${kuboPeers === 1 ? "" : "s"}`;
+  return kuboPeers > 0
+    ? { about, state: "ok", sentence: others }
+    : { about, state: "attention", sentence: `${others}: no content arrives` };
+}
+
+function judgePins({ pins: { known, statuses, master } }: NodeFacts): ReportRow {
+  const about = "pins";
+  if (known === null)
+    return { about, state: "unknown", sentence: "ipfs-cluster did not list its pins whole" };
+  const isBehind = "pins" in master && known < master.pins;
+  const ofHow = "pins" in master ? ` of ${master.pins}` : "";
+  const whyNot = "unknown" in master ? ` (the master's count is not known: ${master.unknown})` : "";
+  const first = `${known}${ofHow} known here${whyNot}`;
+  if (statuses === null)
+    return { about, state: "unknown", sentence: `${first}; which are pinned was not told in time` };
+  const { pinned = 0, ...others } = statuses;
+  const more = Object.entries(others).map(([status, count]) => `, ${count} ${status}`);
+  const has = (words: readonly string[]) => words.some((word) => (statuses[word] ?? 0) > 0);
+  const state = has(BROKEN) ? "attention" : isBehind || has(UNDER_WAY) ? "syncing" : "ok";
+  return { about, state, sentence: `${first}; ${pinned} pinned${more.join("")}` };
+}
+
+function judgeIngest({ ingest: { address, mode, maxBlockBytes } }: NodeFacts): ReportRow {
+  const sentence = `${address}, blocks of up to ${maxBlockBytes} bytes, mode ${mode}`;
+  return { about: "ingest", state: "ok", sentence };
+}
+
+function judgeGate({ ingest: { mode, gate } }: NodeFacts): ReportRow {
+  const about = "quota gate";
+  if (gate.fault === null) return { about, state: "ok", sentence: `${gate.url} answers` };
+  const so = mode === "open" ? "lets every upload in, unmetered" : "refuses every upload";
+  return { about, state: "attention", sentence: `${gate.url} ${gate.fault}, so the ingest ${so}` };
+}
+
+function judgeName({ name, peerId }: NodeFacts): ReportRow {
+  const about = "name";
+  if ("unknown" in name) return { about, state: "unknown", sentence: name.unknown };
+  if (name.holder === null)
+    return { about, state: "attention", sentence: `${name.name} is not announced to the master` };
+  if (name.holder !== peerId)
+    return { about, state: "attention", sentence: `${name.name} belongs to another node (${name.holder})` };
+  return { about, state: "ok", sentence: `${name.name}, announced to the master` };
+}
+
+function judgeDisk({ disk }: NodeFacts): ReportRow {
+  const about = "storage";
+  if (disk === null) return { about, state: "unknown", sentence: "kubo does not tell" };
+  const { usedBytes, limitBytes } = disk;
+  const share = limitBytes > 0 ? usedBytes / limitBytes : 1;
+  const sentence = `${inUnits(usedBytes)} of ${inUnits(limitBytes)} used (${(share * 100).toFixed(1)} %)`;
+  return { about, state: share >= FULL_SHARE ? "attention" : "ok", sentence };
+}
+
+/** Units of 1000, as KUBO_STORAGE_MAX is offered. */
+function inUnits(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  const step = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
+  return `${step === 0 ? bytes : (bytes / 1000 ** step).toFixed(1)} ${units[step] ?? ""}`;
+}

@@ -1,0 +1,54 @@
+import type { ClusterReader } from "../host/cluster.ts";
+import { countLines } from "../model/line-count.ts";
+
+/** How many pins a cluster peer's own pinset holds. */
+export interface PinCount {
+  readonly peerId: string;
+  readonly pins: number;
+  readonly countedAt: Date;
+}
+
+/** What is counted with; `nowMs` never goes back. */
+export interface PinCountHands {
+  readonly openCluster: () => Pick<ClusterReader, "identity" | "list">;
+  readonly nowMs: () => number;
+}
+
+/** A count, or the failure to make one, is told again for so long. */
+const FRESH_MS = 5_000;
+/** A pinset that takes long to count is counted the more rarely: a tenth of the time at most goes into it. */
+const FRESH_FOR_EACH_MS_OF_COUNTING = 10;
+
+/**
+ * Makes a function that tells how many pins the cluster has, in constant memory. Whoever asks while it is
+ * counted waits for that one count, and a fresh one is told again: however many ask, the cluster is asked
+ * rarely. Rejects with the cluster's OperatorError where the list did not come whole: a part is no count.
+ */
+export function createPinCount({ openCluster, nowMs }: PinCountHands): () => Promise<PinCount> {
+  let cluster: ReturnType<PinCountHands["openCluster"]> | null = null;
+  let last: Promise<PinCount> | null = null;
+  let freshUntilMs = Number.POSITIVE_INFINITY;
+
+  async function count(): Promise<PinCount> {
+    const begunMs = nowMs();
+    try {
+      cluster ??= openCluster();
+      const { id } = await cluster.identity();
+      let pins = 0;
+      await cluster.list("allocations", (lines) => {
+        pins += countLines(lines);
+      });
+      return { peerId: id, pins, countedAt: new Date() };
+    } finally {
+      const endedMs = nowMs();
+      freshUntilMs = endedMs + Math.max(FRESH_MS, FRESH_FOR_EACH_MS_OF_COUNTING * (endedMs - begunMs));
+    }
+  }
+
+  return () => {
+    if (last !== null && nowMs() < freshUntilMs) return last;
+    freshUntilMs = Number.POSITIVE_INFINITY;
+    last = count();
+    return last;
+  };
+}

@@ -1,0 +1,102 @@
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+import { formatToken, invitePayload } from "../../src/model/invite.ts";
+import { makeIdentityFile } from "../support/node-identity.ts";
+import { runVerb, type VerbRun } from "../support/run-verb.ts";
+
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.warn("skipped: joining needs root");
+
+const directory = mkdtempSync(join(tmpdir(), "fula-invite-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const KEY = parseSigningKey(generateSigningKeyPem(), "key");
+const { peerId } = makeIdentityFile();
+
+function tokenOf(bootstrap = `/ip4/198.51.100.7/tcp/9096/p2p/${peerId}`): string {
+  const payload = Buffer.from(
+    invitePayload({
+      clusterName: "pool",
+      clusterSecret: "a".repeat(64),
+      trustedPeers: [peerId],
+      bootstrap: [bootstrap],
+      storageApiUrl: "https://master.example",
+      nodeName: "berlin-1",
+      issuedAt: new Date(),
+      expiresAt: new Date(Date.now() + 3_600_000),
+      publicPem: KEY.publicPem,
+    }),
+  );
+  return formatToken(payload.toString("base64url"), Buffer.from(KEY.sign(payload)).toString("base64url"));
+}
+
+/** A path in the test's directory with that in it. */
+function file(name: string, content: string | Buffer): string {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const newer = tokenOf().replace("fula-invite.1.", "fula-invite.2.");
+const older = tokenOf().replace("fula-invite.1.", "fula-invite.0.");
+const giant = `fula-invite.1.${"A".repeat(1024 ** 2)}.AAAA`;
+const altered = tokenOf().replace(/.(?=\.[^.]+$)/, (last) => (last === "A" ? "B" : "A"));
+mkdirSync(join(directory, "folder"));
+symlinkSync("/dev/zero", join(directory, "endless"));
+
+const REFUSED: readonly (readonly [string, () => string, number, RegExp])[] = [
+  ["garbage", () => "hello", 28, /does not begin with fula-invite/],
+  ["one that was cut short", () => tokenOf().slice(0, 60), 28, /cut short or altered/],
+  ["an altered one", () => altered, 28, /altered|can't be read/],
+  ["one of a version to come", () => newer, 30, /version 2; this fula-node reads version 1/],
+  ["one of a version that never was", () => older, 28, /names no version/],
+  ["a giant of 1 MB", () => giant, 28, /no invite is that long/],
+  ["one whose address has no peer", () => tokenOf("/ip4/198.51.100.7/tcp/9096"), 28, /bootstrap addresses/],
+  ["a file that is not there", () => `@${join(directory, "none")}`, 2, /There is no file .*none/],
+  ["a file in a file", () => `@${join(file("plain", "x"), "inside")}`, 2, /There is no file/],
+  ["a directory", () => `@${join(directory, "folder")}`, 2, /it is a directory/],
+  ["a device", () => `@${join(directory, "endless")}`, 2, /it is no plain file/],
+  ["no name of a file", () => "@", 2, /There is no file/],
+  ["an empty file", () => `@${file("empty", "")}`, 28, /it is empty/],
+  ["a file of blank lines", () => `@${file("blank", "\n \r\n")}`, 28, /it is empty/],
+  ["a file of another kind", () => `@${file("binary", Buffer.from([0xff, 0xfe, 0]))}`, 2, /no UTF-8 text/],
+  ["a file that holds a giant", () => `@${file("giant", giant)}`, 2, /larger than 1 MiB/],
+  ["a file of 20 MB", () => `@${file("huge", Buffer.alloc(20e6, 65))}`, 2, /larger than/],
+  [
+    "a file that holds an altered one",
+    () => `@${file("altered", `${altered}\n`)}`,
+    28,
+    /altered|can't be read/,
+  ],
+];
+
+describe.skipIf(!isRoot)("an invite that is none", () => {
+  const base = join(directory, "node");
+  const expectRefusal = (run: VerbRun, exitCode: number, says: RegExp): void => {
+    expect({ exitCode: run.exitCode, stdout: run.stdout }).toEqual({ exitCode, stdout: "" });
+    const told = run.stderr.replaceAll(/\s+/g, " ");
+    expect(told).toMatch(says);
+    expect(told).toContain("Changed: nothing");
+    expect(told.length).toBeLessThan(2_000);
+    expect(existsSync(base)).toBe(false);
+  };
+
+  test.each(REFUSED)("%s", async (_name, make, exitCode, says) => {
+    const token = make();
+    const before = readdirSync(directory);
+    expectRefusal(await runVerb(["invite", "show", token]), exitCode, says);
+    const node = ["join-as-storage-node", "--yes", "--base-dir", base, "--invite", token];
+    expectRefusal(await runVerb(node), exitCode, says);
+    expect(readdirSync(directory)).toEqual(before);
+  });
+
+  test("a good one is read from a file, blanks around it or not", async () => {
+    const path = file("good", `\n  ${tokenOf()}\r\n\n`);
+    const { exitCode, stdout } = await runVerb(["invite", "show", `@${path}`]);
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(KEY.id) });
+    expect(stdout).not.toContain("a".repeat(64));
+  });
+});

@@ -1,0 +1,75 @@
+import { describe, expect, it } from "vitest";
+import { inviteCreate } from "../../src/commands/invite.ts";
+import type { World } from "../../src/commands/world.ts";
+import type { RunEvent } from "../../src/engine/events.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/host/signing.ts";
+import { readInvite } from "../../src/operations/invite-read.ts";
+import type { Result } from "../../src/ui/reporter.ts";
+import { FakeHost } from "../support/fake-host.ts";
+import { sha256, VERSION } from "../support/fake-master.ts";
+import { LAYOUT } from "../support/master-boxes.ts";
+import { makeIdentityFile } from "../support/node-identity.ts";
+
+const ID = makeIdentityFile().peerId;
+const KEY = parseSigningKey(generateSigningKeyPem(), "key");
+const at = (host: string) => `/ip4/${host}/tcp/9096/p2p/${ID}`;
+const API = "https://master.example";
+
+/** `invite create` on a master whose cluster peer tells these addresses: the bootstrap addresses, and warnings. */
+async function create(
+  addresses: readonly string[],
+  flags: { readonly bootstrap?: readonly string[]; readonly bridges?: readonly string[] } = {},
+) {
+  const { bootstrap = [], bridges = ["172.17.0.0/16", "172.18.0.0/16"] } = flags;
+  const host = new FakeHost();
+  host.docker.bridges = bridges;
+  host.files.put(LAYOUT.envFile, "CLUSTERNAME=pool\n", 0o600);
+  const warnings: string[] = [];
+  const results: Result[] = [];
+  const reporter = {
+    listen: (event: RunEvent) => {
+      if (event.type === "warning") warnings.push(event.text);
+    },
+    result: (result: Result) => void results.push(result),
+  };
+  const world = {
+    host,
+    reporter,
+    version: VERSION,
+    environment: {},
+    hostname: "box",
+    hash: sha256,
+    openCluster: () => ({ identity: () => Promise.resolve({ id: ID, addresses }) }),
+    readSigningKey: () => Promise.resolve(KEY),
+  } as unknown as World;
+  await inviteCreate({ expires: "24h", storageApiUrl: API, bootstrap }, world);
+  const { token } = (results[0] as Result).data as { token: string };
+  const { invite } = readInvite(token, {
+    now: new Date(),
+    expected: KEY.id,
+    parseKey: parseVerifyingKey,
+  });
+  return { bootstrap: invite.bootstrap, warnings };
+}
+
+describe("invite create", () => {
+  it("gives no address of this box's own container networks", async () => {
+    const told = [at("127.0.0.1"), at("172.17.0.1"), at("172.18.0.1"), at("172.20.0.3"), at("192.0.2.7")];
+    expect(await create(told)).toEqual({ bootstrap: [at("172.20.0.3"), at("192.0.2.7")], warnings: [] });
+  });
+
+  it("gives them where there is no other, with a warning that says the way out", async () => {
+    const { bootstrap, warnings } = await create([at("127.0.0.1"), at("172.18.0.1")]);
+    expect(bootstrap).toEqual([at("172.18.0.1")]);
+    expect(warnings).toEqual([expect.stringContaining(`--bootstrap /dns4/HOST/tcp/9096/p2p/${ID}`)]);
+  });
+
+  it("gives what the operator names, whatever it is", async () => {
+    const bootstrap = [at("172.18.0.1")];
+    expect(await create([at("192.0.2.7")], { bootstrap })).toEqual({ bootstrap, warnings: [] });
+  });
+
+  it("gives nothing where the peer has no address at all", async () => {
+    await expect(create([at("127.0.0.1")])).rejects.toMatchObject({ exit: "settings" });
+  });
+});

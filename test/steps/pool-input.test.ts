@@ -1,0 +1,140 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { expect, it, onTestFinished } from "vitest";
+import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
+import { OperatorError } from "../../src/errors.ts";
+import { http } from "../../src/host/http.ts";
+import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../support/storage-fake.ts";
+
+const MIB = 1024 ** 2;
+const BOOTSTRAP = `/ip4/198.51.100.7/tcp/9096/p2p/${MASTER_ID}`;
+const GOOD = { "ipfs-cluster-trustedpeers": [MASTER_ID], ipfs_cluster: { addresses: [BOOTSTRAP] } };
+
+/** A server that listens for the length of a test, and how many bytes it got rid of. */
+async function serve(listener: RequestListener): Promise<{ readonly url: string; sentBytes: () => number }> {
+  const sockets = new Set<IncomingMessage["socket"]>();
+  const server = createServer((request, response) => {
+    sockets.add(request.socket);
+    listener(request, response);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/pools/pool`,
+    sentBytes: () => [...sockets].reduce((sum, socket) => sum + socket.bytesWritten, 0),
+  };
+}
+
+/**
+ * What a join is told by a pool API, by the real client, which is given less time than it asks for: the error, and
+ * whether anything was written.
+ */
+async function askPool(url: string): Promise<{ readonly error: OperatorError; readonly waitedMs: number }> {
+  const host = new FakeStorage();
+  const asked: number[] = [];
+  host.http.json = (address, options = {}) => {
+    asked.push(options.timeoutMs ?? Number.POSITIVE_INFINITY);
+    return http.json(address, { ...options, timeoutMs: 300 });
+  };
+  const set = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example", `POOL_API=${url}`];
+  const flags = { dryRun: false, yes: true, set, adopt: [], ignore: ["clock"] };
+  const wish = { ...flags, acceptPoolChange: false, allowHttpPool: false, register: true };
+  const thrown: unknown = await settleStorageWishes(wish, LAYOUT, worldOf(host)).then(
+    () => expect.fail("nothing was refused"),
+    (error: unknown) => error,
+  );
+  expect(thrown).toBeInstanceOf(OperatorError);
+  expect(host.writes).toEqual([]);
+  return { error: thrown as OperatorError, waitedMs: Math.max(...asked) };
+}
+
+const json = (body: unknown) => (_request: IncomingMessage, response: ServerResponse) =>
+  void response.setHeader("content-type", "application/json").end(JSON.stringify(body));
+
+/** Sends as long as the other side takes it. */
+const endless = (chunk: string) => (_request: IncomingMessage, response: ServerResponse) => {
+  const send = (): void => {
+    while (!response.destroyed && response.write(chunk));
+  };
+  response.on("drain", send);
+  send();
+};
+
+it.each<[string, RequestListener, RegExp]>([
+  ["never answers", () => {}, /nothing came whole within 15 s/],
+  [
+    "sends a head and then nothing",
+    (_request, response) => response.writeHead(200).flushHeaders(),
+    /nothing came whole/,
+  ],
+  [
+    "sends a byte now and then",
+    (_request, response) => {
+      const timer = setInterval(() => response.write(" "), 20);
+      response.once("close", () => clearInterval(timer));
+    },
+    /nothing came whole/,
+  ],
+  ["hangs up", (request) => void request.socket.destroy(), /nothing came whole/],
+  [
+    "hangs up in the middle",
+    (request, response) => {
+      response.writeHead(200, { "content-length": 1000 });
+      response.write("{", () => request.socket.destroy());
+    },
+    /nothing came whole/,
+  ],
+  ["sends 10 MB of JSON", json({ ...GOOD, padding: "x".repeat(10e6) }), /longer than 1 MiB/],
+  [
+    "sends a list of 10 MB",
+    json({ ...GOOD, cluster_peers: Array.from({ length: 2e5 }, () => MASTER_ID) }),
+    /longer than 1 MiB/,
+  ],
+  ["sends HTML without an end", endless(`<p>${"x".repeat(60_000)}</p>`), /longer than 1 MiB/],
+  ["sends HTML", (_request, response) => void response.end("<html>"), /no JSON object/],
+  ["sends null", json(null), /no JSON object/],
+  ["sends a list", json([GOOD]), /no JSON object/],
+  ["sends a text", json("pool"), /no JSON object/],
+  [
+    "sends nulls in it",
+    json({ "ipfs-cluster-trustedpeers": [null, ""], "ipfs-cluster-peerid": null }),
+    /names no master/,
+  ],
+  [
+    "sends wrong types in it",
+    json({ "ipfs-cluster-trustedpeers": { a: 1 }, "ipfs-cluster-peerid": 7 }),
+    /names no master/,
+  ],
+  ["names everybody", json({ ...GOOD, "ipfs-cluster-trustedpeers": ["*"] }), /"\*" is no peer id/],
+  ["names no address", json({ ...GOOD, ipfs_cluster: null }), /no TCP address/],
+  [
+    "names addresses that are none",
+    json({ ...GOOD, ipfs_cluster: { addresses: [null, 7, {}] } }),
+    /no TCP address/,
+  ],
+  [
+    "names an address without its peer",
+    json({ ...GOOD, ipfs_cluster: { addresses: ["/ip4/198.51.100.7/tcp/9096"] } }),
+    /no TCP multiaddr with a peer/,
+  ],
+  [
+    "sends one elsewhere",
+    (_request, response) => void response.writeHead(302, { location: "https://evil.example" }).end(),
+    /status 302/,
+  ],
+  ["is broken", (_request, response) => void response.writeHead(500).end("x".repeat(5e6)), /status 500/],
+])("a pool API that %s is of no use, and nothing is written", async (_name, listener, says) => {
+  const { url, sentBytes } = await serve(listener);
+  const { error, waitedMs } = await askPool(url);
+  expect(error.exit).toBe("unavailable");
+  expect(error.what).toMatch(says);
+  expect(error.what.length).toBeLessThan(400);
+  expect(error.remedy).toContain("MASTER_CLUSTER_PEERIDS");
+  expect(waitedMs).toBe(15_000);
+  // What lies in the buffers of two sockets was sent, but not read.
+  expect(sentBytes()).toBeLessThan(16 * MIB);
+});

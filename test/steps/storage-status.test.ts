@@ -1,0 +1,173 @@
+import { describe, expect, it } from "vitest";
+import { status } from "../../src/commands/status.ts";
+import type { ReportRow } from "../../src/model/node-report.ts";
+import type { Result } from "../../src/ui/reporter.ts";
+import { STORAGE_NAMES } from "../../src/model/storage-layout.ts";
+import { FakeStorage, LAYOUT, MASTER_ID, OWN, storageBoxBefore, worldOf } from "../support/storage-fake.ts";
+
+const NAME = { peerId: OWN.peerId, addresses: [] };
+
+/** `status` on a box: the exit, what is printed, and the report's states by what they are about. */
+async function statusOn(host: FakeStorage, flags: { readonly baseDir?: string } = {}) {
+  const results: Result[] = [];
+  const world = worldOf(host);
+  const reporter = { ...world.reporter, result: (result: Result) => void results.push(result) };
+  const writes = host.writes.length;
+  const exit = await status(flags, { ...world, reporter });
+  expect(host.writes).toHaveLength(writes);
+  const { data, lines } = results[0] as Result;
+  const report = (data["report"] ?? []) as readonly ReportRow[];
+  return { exit, data, text: lines.join("\n"), report: new Map(report.map((row) => [row.about, row])) };
+}
+
+describe("status of a storage node", () => {
+  it("tells everything, and that all is as wished", async () => {
+    const { exit, data, text, report } = await statusOn(await storageBoxBefore(null));
+    expect(text).toContain("storage node in /opt/fula-storage");
+    expect(text).toMatch(/All is as wished\.$/);
+    expect(exit).toBe("ok");
+    expect(data).toMatchObject({ verb: "status", kind: "storage-node", pending: false });
+    expect(
+      [...report.values()].map(({ about, state, sentence }) => `${state} ${about}: ${sentence}`),
+    ).toEqual([
+      `ok member: of pool, obeys ${MASTER_ID} (master, sees this node)`,
+      "ok kubo: connected to 1 other",
+      "ok pins: 3 of 3 known here; 3 pinned",
+      "ok ingest: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
+      "ok quota gate: https://master.example answers",
+      "ok name: node, announced to the master",
+      "ok storage: 1.0 GB of 10.0 GB used (10.0 %)",
+    ]);
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, string, string, RegExp]>([
+    [
+      "no master is connected",
+      (host) => (host.isMasterConnected = false),
+      "member",
+      "attention",
+      /^not of pool.*not connected/,
+    ],
+    [
+      "no master sees it",
+      (host) => (host.isCounted = false),
+      "member",
+      "attention",
+      /^not of pool.*does not see this node/,
+    ],
+    ["its kubo is alone", (host) => (host.kuboPeers = 0), "kubo", "attention", /no content arrives/],
+    [
+      "a pin failed",
+      (host) => (host.statuses = ["pin_error"]),
+      "pins",
+      "attention",
+      /3 of 3 known here; 2 pinned, 1 pin_error/,
+    ],
+    [
+      "it is nearly full",
+      (host) => (host.repoBytes = 9_000_000_000),
+      "storage",
+      "attention",
+      /9\.0 GB of 10\.0 GB used \(90\.0 %\)/,
+    ],
+    ["its name was given back", (host) => host.names?.delete("node"), "name", "attention", /not announced/],
+    [
+      "its name is another's",
+      (host) => host.names?.set("node", { ...NAME, peerId: MASTER_ID }),
+      "name",
+      "attention",
+      /belongs to another node/,
+    ],
+  ])("needs attention where %s", async (_name, arrange, about, state, sentence) => {
+    const host = await storageBoxBefore(null);
+    arrange(host);
+    const { exit, report, data } = await statusOn(host);
+    expect(report.get(about)).toMatchObject({ state, sentence: expect.stringMatching(sentence) });
+    expect(exit).toBe("pending");
+    expect(data["pending"]).toBe(true);
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, RegExp]>([
+    ["knows fewer pins than the master", (host) => (host.masterPins = 8), /^3 of 8 known here; 3 pinned$/],
+    [
+      "still fetches some",
+      (host) => (host.statuses = ["pinning", "pin_queued"]),
+      /1 pinned, 1 pinning, 1 pin_queued/,
+    ],
+  ])("is no reason for attention where it only syncs: it %s", async (_name, arrange, sentence) => {
+    const host = await storageBoxBefore(null);
+    arrange(host);
+    const { exit, report } = await statusOn(host);
+    expect(report.get("pins")).toMatchObject({ state: "syncing", sentence: expect.stringMatching(sentence) });
+    expect(exit).toBe("ok");
+  });
+
+  it("tells all the rest while the master's API does not answer, and what that means", async () => {
+    const host = await storageBoxBefore(null);
+    host.names = null;
+    const { exit, report, text } = await statusOn(host);
+    expect(report.get("name")?.state).toBe("unknown");
+    expect(report.get("pins")?.sentence).toMatch(
+      /^3 known here \(the master's count is not known: .*does not answer\); 3 pinned$/,
+    );
+    expect(report.get("quota gate")?.sentence).toMatch(
+      /does not answer, so the ingest refuses every upload$/,
+    );
+    expect(text).toContain("cluster-follower");
+    expect(exit).toBe("pending");
+  });
+
+  it("takes no list for the pinset that did not come whole", async () => {
+    const host = await storageBoxBefore(null);
+    host.isListWhole = false;
+    expect((await statusOn(host)).report.get("pins")).toMatchObject({ state: "unknown" });
+  });
+
+  it("names what stands still, and what is not known for that", async () => {
+    const host = await storageBoxBefore(null);
+    for (const name of [STORAGE_NAMES.cluster, STORAGE_NAMES.kubo]) {
+      const container = host.docker.boxes.get(name);
+      if (container !== undefined) host.docker.boxes.set(name, { ...container, status: "exited", pid: 0 });
+    }
+    const { exit, report, text } = await statusOn(host);
+    expect(text).toMatch(/drifted {2}kubo {2}ipfs_host: it is exited/);
+    expect(["member", "pins", "storage"].map((about) => report.get(about)?.state)).toEqual([
+      "unknown",
+      "unknown",
+      "unknown",
+    ]);
+    expect(text).toMatch(/run join-as-storage-node\.$/);
+    expect(exit).toBe("pending");
+  });
+
+  it("knows a node whose .env is lost by its compose file, and what its containers know", async () => {
+    const host = await storageBoxBefore(null);
+    host.files.drop(LAYOUT.envFile);
+    const { exit, text, report } = await statusOn(host);
+    expect(text).toContain("storage node in /opt/fula-storage");
+    expect(report.get("member")?.state).toBe("ok");
+    expect(exit).toBe("pending");
+  });
+
+  it("tells no secret", async () => {
+    const host = await storageBoxBefore(null);
+    const { data, text } = await statusOn(host);
+    const secret = /CLUSTER_SECRET=(\S+)/.exec(host.files.textOf(LAYOUT.envFile))?.[1] ?? "none";
+    expect(secret).toMatch(/^[0-9a-f]{64}$/);
+    expect(`${JSON.stringify(data)}${text}`).not.toContain(secret);
+  });
+
+  it("is refused without root, as a master's", async () => {
+    const host = await storageBoxBefore(null);
+    host.system.facts.uid = 1000;
+    await expect(statusOn(host)).rejects.toMatchObject({ exit: "preflight" });
+  });
+
+  it("of a base directory is of what lies there", async () => {
+    const host = await storageBoxBefore(null);
+    expect((await statusOn(host, { baseDir: "/opt/fula-storage" })).data["kind"]).toBe("storage-node");
+    host.files.put("/srv/node/docker-compose.yml", "# a comment\nname: fula-master\n");
+    host.files.put("/srv/node/.env", "CLUSTERNAME=pool\n");
+    expect((await statusOn(host, { baseDir: "/srv/node" })).data["kind"]).toBe("master");
+  });
+});

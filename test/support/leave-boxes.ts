@@ -1,0 +1,65 @@
+import { leave, type LeaveFlags } from "../../src/commands/leave.ts";
+import type { VerbExit, World } from "../../src/commands/world.ts";
+import { releaseText } from "../../src/model/announcement.ts";
+import { join } from "./master-boxes.ts";
+import { FakeStorage, worldOf } from "./storage-fake.ts";
+
+/** How a leave on a fake box ended. */
+export interface LeaveEnd {
+  readonly exit: VerbExit;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly lines: readonly string[];
+}
+
+const FLAGS: LeaveFlags = { dryRun: false, yes: true, purge: [], release: true };
+/** What the fake machine is called. */
+export const HOSTNAME = "Box.example";
+/** Everything goes, and the machine's name was typed ahead. */
+export const PURGE_ALL = { purge: ["all"], confirm: HOSTNAME } as const;
+
+/** Where a writer made here keeps its data. */
+const WRITER_DATA = ["/opt/fula-writer/kubo/config", "/opt/fula-writer/ipfs-cluster/identity.json"];
+
+/** A box that is a master with a writer of its own, and what was on it before. */
+export async function leavingMaster(): Promise<FakeStorage> {
+  const host = new FakeStorage();
+  await join(host);
+  for (const path of WRITER_DATA) host.files.put(path, path, 0o600);
+  host.revive();
+  return host;
+}
+
+/** Runs `leave` on a fake box. */
+export async function leaveOn(
+  host: FakeStorage,
+  flags: Partial<LeaveFlags> = {},
+  parts: Partial<World> = {},
+): Promise<LeaveEnd> {
+  const ended: { data: LeaveEnd["data"]; lines: readonly string[] } = { data: {}, lines: [] };
+  const world = worldOf(host, {
+    pid: 7,
+    takeLock: () => Promise.resolve({ release: () => Promise.resolve() }),
+    openNodesClient: (url) => ({
+      url,
+      send: async (method, _path, body) => {
+        const { names } = host;
+        const message = body as Parameters<typeof releaseText>[0];
+        if (names === null || method !== "DELETE") return { silence: "connection refused" };
+        await host.gate.write(`release ${message.name}`, () => void names.delete(message.name));
+        return { status: 200, body: { outcome: "Released" } };
+      },
+    }),
+    ...parts,
+  });
+  const reporter = { ...world.reporter, result: (result: typeof ended) => Object.assign(ended, result) };
+  const exit = await leave({ ...FLAGS, ...flags }, { ...world, reporter, ...parts });
+  return { exit, ...ended };
+}
+
+/** The files on a box, below directories that joins write to. */
+export function filesOf(host: FakeStorage): readonly string[] {
+  const { files } = host.snapshot();
+  return Object.entries(files)
+    .filter(([path, entry]) => /^\/(opt|etc)\//.test(path) && !entry.startsWith("directory"))
+    .map(([path]) => path);
+}
