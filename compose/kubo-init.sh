@@ -13,4 +13,7 @@ ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080
 if [ "${KUBO_PRIVATE_NETWORK:-}" = true ]; then
   ipfs config --json Swarm.AddrFilters '[]'
   ipfs config --json Addresses.NoAnnounce '[]'
+  # No public bootstrap peer may be in reach, and ipfs-cluster connects kubo to the others only once, after its own
+  # start. So that a restarted kubo finds them again, it notes every minute whom it is connected to.
+  ipfs config --json Internal.BackupBootstrapInterval '"1m"'
 fi

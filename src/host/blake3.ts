@@ -2,8 +2,8 @@ import { createRequire } from "node:module";
 import blake3 from "hash-wasm/dist/blake3.umd.min.js";
 import { messageOf } from "../errors.ts";
 
-/** The BLAKE3 digest (32 bytes, as lower-case hex) of these bytes, one part after the other. */
-export type HashBlake3 = (parts: readonly Uint8Array[]) => string;
+/** The BLAKE3 digest (32 bytes) of these bytes, as lower-case hex. */
+export type HashBlake3 = (bytes: Uint8Array) => string;
 
 /** What hashes, and a few words on it for a log. */
 export interface Blake3 {
@@ -13,7 +13,7 @@ export interface Blake3 {
 
 /** The part of @napi-rs/blake-hash's native module that is used. */
 interface NativeModule {
-  readonly Blake3Hasher: new () => { update(part: Uint8Array): unknown; digest(format: "hex"): string };
+  readonly Blake3Hasher: new () => { update(bytes: Uint8Array): unknown; digest(format: "hex"): string };
 }
 
 /** Where scripts/build.mjs puts the native module: beside the bundle, for the processors that it has one for. */
@@ -33,18 +33,14 @@ export async function openBlake3(native = NATIVE): Promise<Blake3> {
 
 function openNative(path: string): HashBlake3 {
   const { Blake3Hasher } = createRequire(import.meta.url)(path) as NativeModule;
-  return (parts) => {
+  return (bytes) => {
     const hasher = new Blake3Hasher();
-    for (const part of parts) hasher.update(part);
+    hasher.update(bytes);
     return hasher.digest("hex");
   };
 }
 
 async function openWebAssembly(): Promise<HashBlake3> {
   const hasher = await blake3.createBLAKE3();
-  return (parts) => {
-    hasher.init();
-    for (const part of parts) hasher.update(part);
-    return hasher.digest("hex");
-  };
+  return (bytes) => hasher.init().update(bytes).digest("hex");
 }

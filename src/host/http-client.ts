@@ -20,7 +20,7 @@ export interface OpenRequest {
   write(part: Uint8Array): void;
   /** Sends the last of the body and reads the whole answer; throws as `send` does, and StaleConnection. */
   finish(rest: readonly Uint8Array[]): Promise<Answer>;
-  /** Cuts the connection: the server never sees the request's end. After the answer it does nothing. */
+  /** Cuts the connection of a request that was not sent whole: the server never sees its end. */
   abandon(): void;
 }
 
@@ -79,7 +79,7 @@ export function openHttpClient(
         }
       },
       abandon() {
-        if (!sent.writableEnded) sent.destroy();
+        if (!sent.writableFinished) sent.destroy();
       },
     };
   }

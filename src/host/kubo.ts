@@ -9,10 +9,10 @@ export type PutBlock =
 
 /** One block on its way into kubo. */
 export interface BlockPut {
-  /** Gives the next part. All but the newest are passed on, so kubo has never all of a block before `store`. */
-  add(part: Uint8Array): void;
-  /** Sends the rest: kubo stores the bytes as a raw block named by its BLAKE3 digest, and pins nothing. */
-  store(): Promise<PutBlock>;
+  /** Passes on what has come of it, from its first byte on, but for its newest bytes: kubo has never all of it. */
+  relay(bytes: Buffer): void;
+  /** Sends the rest: kubo stores the whole as a raw block named by its BLAKE3 digest, and pins nothing. */
+  store(bytes: Buffer): Promise<PutBlock>;
   /** Breaks off what is not stored: kubo refuses a body that ends too early. After `store` it does nothing. */
   abandon(): void;
 }
@@ -24,6 +24,8 @@ export interface KuboBlocks {
   close(): void;
 }
 
+/** Less is not worth a packet of its own. */
+const RELAY_BYTES = 32_768;
 /** Names the block as fula-ingest does (functionland/fula-ota, docker/fula-ingest; kubo's RPC reference, block/put). */
 const PUT_PATH = "/api/v0/block/put?cid-codec=raw&mhtype=blake3&mhlen=32&pin=false";
 
@@ -51,31 +53,31 @@ export function openKubo(
   }
 
   function openPut(sizeBytes: number | null): BlockPut {
-    const parts: Uint8Array[] = [];
     let begun: OpenRequest | null = null;
     let sent = 0;
 
-    async function finish(): Promise<Answer> {
-      begun ??= open(parts.reduce((sum, { length }) => sum + length, 0));
+    async function finish(bytes: Buffer): Promise<Answer> {
+      begun ??= open(bytes.length);
       try {
-        return await begun.finish([...parts.slice(sent), tail]);
+        return await begun.finish([bytes.subarray(sent), tail]);
       } catch (cause) {
         if (!(cause instanceof StaleConnection)) throw cause;
         begun = null;
         sent = 0;
-        return finish();
+        return finish(bytes);
       }
     }
     return {
-      add(part) {
-        parts.push(part);
-        if (sizeBytes === null || parts.length === 1) return;
+      relay(bytes) {
+        if (sizeBytes === null || bytes.length - sent <= RELAY_BYTES) return;
         begun ??= open(sizeBytes);
-        for (; sent < parts.length - 1; sent += 1) begun.write(parts[sent] as Uint8Array);
+        const end = bytes.length - 1;
+        begun.write(bytes.subarray(sent, end));
+        sent = end;
       },
-      async store() {
+      async store(bytes) {
         try {
-          return readAnswer(await finish());
+          return readAnswer(await finish(bytes));
         } catch (cause) {
           return { kind: "failed", why: messageOf(cause) };
         }

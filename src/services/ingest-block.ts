@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { HashBlake3 } from "../host/blake3.ts";
 import type { BlockPut, KuboBlocks } from "../host/kubo.ts";
 import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
-import { readBody, type BodyLimits } from "./ingest-body.ts";
+import { readBody, type BodyLimits, type Rooms } from "./ingest-body.ts";
 import type { QuotaGate } from "./ingest-quota.ts";
 import type { Slots } from "./ingest-slots.ts";
 import type { Reply } from "./router.ts";
@@ -14,6 +14,8 @@ export interface BlockHands {
   readonly kubo: Pick<KuboBlocks, "openPut">;
   /** Null: whoever comes may store (tests only). */
   readonly quota: QuotaGate | null;
+  /** Each as large as a block may be. */
+  readonly rooms: Rooms;
   readonly limits: BodyLimits;
   readonly log: (line: string) => void;
 }
@@ -54,17 +56,23 @@ async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Repl
     const decision = await hands.quota(token);
     if (!decision.allowed) return refusal(402, decision.why);
   }
+  return await hands.rooms.lend((room) => readAndStore(request, declared, room, hands));
+}
+
+async function readAndStore(
+  request: IncomingMessage,
+  declared: BlockCid,
+  room: Buffer,
+  hands: BlockHands,
+): Promise<Reply> {
   const put = hands.kubo.openPut(declaredBytes(request));
   try {
-    const body = await readBody(request, hands.limits, (part) => put.add(part));
-    if (body.kind === "too-large") {
-      return refusal(413, `the block has more than ${hands.limits.maxBytes} bytes`);
-    }
+    const body = await readBody(request, room, hands.limits, (bytes) => put.relay(bytes));
+    if (body.kind === "too-large") return refusal(413, `the block has more than ${room.length} bytes`);
     if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
     if (body.kind === "lost") return refusal(400, "the block broke off");
-    return body.sizeBytes === 0
-      ? refusal(400, "the block is empty")
-      : await store(declared, body, put, hands);
+    if (body.bytes.length === 0) return refusal(400, "the block is empty");
+    return await store(declared, body.bytes, put, hands);
   } finally {
     put.abandon();
   }
@@ -72,18 +80,18 @@ async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Repl
 
 async function store(
   declared: BlockCid,
-  { parts, sizeBytes }: { readonly parts: readonly Uint8Array[]; readonly sizeBytes: number },
+  bytes: Buffer,
   put: BlockPut,
   { hash, log }: BlockHands,
 ): Promise<Reply> {
-  const digestHex = hash(parts);
+  const digestHex = hash(bytes);
   if (digestHex !== declared.digestHex) {
     const error = "the bytes are not those that the cid names; nothing was stored";
     return { status: 422, body: { error, declared: declared.text, actual: blockCidOf(digestHex).text } };
   }
-  const done = await put.store();
+  const done = await put.store(bytes);
   if (done.kind === "failed") {
-    log(`kubo did not take a block of ${sizeBytes} bytes: ${done.why}`);
+    log(`kubo did not take a block of ${bytes.length} bytes: ${done.why}`);
     return refusal(502, `kubo: ${done.why}`);
   }
   if (!names(done.key, declared)) {
@@ -91,7 +99,7 @@ async function store(
     const error = "kubo names the block otherwise";
     return { status: 500, body: { error, kubo: done.key, declared: declared.text } };
   }
-  return { status: 200, body: { cid: declared.text, size: sizeBytes } };
+  return { status: 200, body: { cid: declared.text, size: bytes.length } };
 }
 
 function names(key: string, declared: BlockCid): boolean {

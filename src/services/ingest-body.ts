@@ -1,8 +1,7 @@
 import type { IncomingMessage } from "node:http";
 
-/** How much of a body is read, and how long that may take. */
+/** How long reading a body may take. */
 export interface BodyLimits {
-  readonly maxBytes: number;
   /** Longest silence of the client. */
   readonly stallMs: number;
   readonly totalMs: number;
@@ -10,92 +9,66 @@ export interface BodyLimits {
 
 /** What came of reading a body; `lost`: the client broke it off. */
 export type Body =
-  | { readonly kind: "whole"; readonly parts: readonly Uint8Array[]; readonly sizeBytes: number }
+  | { readonly kind: "whole"; readonly bytes: Buffer }
   | { readonly kind: "too-large" }
   | { readonly kind: "too-slow" }
   | { readonly kind: "lost" };
 
 /**
- * Reads a request's body, and gives each part to `take` as well when it has come. It keeps no more than
- * `maxBytes`, and nothing of a body that it gives up.
+ * Reads a request's body into `room`, whose length is the bound on it. `grown` gets what is there each time
+ * more has come. Parts are copied: kept as they come, a body of single bytes would hold a hundred times its
+ * size, and the collector of garbage would cost more than the copies.
  */
 export function readBody(
   request: IncomingMessage,
+  room: Buffer,
   limits: BodyLimits,
-  take: (part: Uint8Array) => void,
+  grown: (bytes: Buffer) => void,
 ): Promise<Body> {
-  if (Number(request.headers["content-length"] ?? 0) > limits.maxBytes) {
+  if (Number(request.headers["content-length"] ?? 0) > room.length) {
     return Promise.resolve({ kind: "too-large" });
   }
   return new Promise((resolve) => {
-    const kept = new KeptParts(take);
+    let filled = 0;
     const finish = (body: Body): void => {
       clearTimeout(total);
       clearTimeout(stall);
-      request.off("data", keep).off("end", end).off("close", lose);
+      request.off("data", take).off("end", end).off("close", lose);
       resolve(body);
     };
-    const keep = (part: Buffer): void => {
+    const take = (part: Buffer): void => {
       stall.refresh();
-      if (kept.sizeBytes + part.length > limits.maxBytes) finish({ kind: "too-large" });
-      else kept.add(part);
+      if (filled + part.length > room.length) return finish({ kind: "too-large" });
+      part.copy(room, filled);
+      filled += part.length;
+      grown(room.subarray(0, filled));
     };
-    const end = (): void => finish({ kind: "whole", parts: kept.parts(), sizeBytes: kept.sizeBytes });
+    const end = (): void => finish({ kind: "whole", bytes: room.subarray(0, filled) });
     const lose = (): void => finish({ kind: "lost" });
     const giveUp = (): void => finish({ kind: "too-slow" });
     const total = setTimeout(giveUp, limits.totalMs);
     const stall = setTimeout(giveUp, limits.stallMs);
-    request.on("data", keep).on("end", end).on("close", lose);
+    request.on("data", take).on("end", end).on("close", lose);
     if (request.destroyed) lose();
   });
 }
 
-const SMALL_BYTES = 4_096;
-const GATHER_BYTES = 65_536;
+/** Buffers of one size, used again: as many come to be as are taken at once. */
+export class Rooms {
+  readonly #sizeBytes: number;
+  readonly #free: Buffer[] = [];
 
-/**
- * The parts of a body as they came, the small ones gathered: a body that comes byte by byte would
- * otherwise hold a hundred times its size in buffers.
- */
-export class KeptParts {
-  readonly #parts: Uint8Array[] = [];
-  #gathered: Buffer | null = null;
-  readonly #take: (part: Uint8Array) => void;
-  #filled = 0;
-  sizeBytes = 0;
-
-  /** `take` gets each part that is kept. */
-  constructor(take: (part: Uint8Array) => void) {
-    this.#take = take;
+  constructor(sizeBytes: number) {
+    this.#sizeBytes = sizeBytes;
   }
 
-  add(part: Buffer): void {
-    this.sizeBytes += part.length;
-    if (part.length >= SMALL_BYTES) {
-      this.#flush();
-      this.#keep(part);
-      return;
+  /** Lends one to `use` until its promise is settled; what is left in it is garbage then. */
+  async lend<T>(use: (room: Buffer) => Promise<T>): Promise<T> {
+    const room = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
+    try {
+      return await use(room);
+    } finally {
+      this.#free.push(room);
     }
-    this.#gathered ??= Buffer.allocUnsafe(GATHER_BYTES);
-    part.copy(this.#gathered, this.#filled);
-    this.#filled += part.length;
-    if (this.#filled > GATHER_BYTES - SMALL_BYTES) this.#flush();
-  }
-
-  /** What was added, in order. */
-  parts(): readonly Uint8Array[] {
-    this.#flush();
-    return this.#parts;
-  }
-
-  #flush(): void {
-    if (this.#gathered === null || this.#filled === 0) return;
-    this.#keep(Buffer.from(this.#gathered.subarray(0, this.#filled)));
-    this.#filled = 0;
-  }
-
-  #keep(part: Uint8Array): void {
-    this.#parts.push(part);
-    this.#take(part);
   }
 }

@@ -5,6 +5,7 @@ import type { IngestHands } from "../host/ingest-hands.ts";
 import type { IngestSettings } from "../model/ingest-settings.ts";
 import { createHealth } from "./health.ts";
 import { answerBlock } from "./ingest-block.ts";
+import { Rooms } from "./ingest-body.ts";
 import { createQuotaGate } from "./ingest-quota.ts";
 import { Slots } from "./ingest-slots.ts";
 import type { Reply } from "./router.ts";
@@ -78,7 +79,7 @@ function createListener(
   times: IngestTimes,
 ): RequestListener {
   const { blake3, kubo, storage, http, log, version } = hands;
-  const { maxConcurrent: slots, maxBlockBytes: maxBytes, quotaMode: mode } = settings;
+  const { maxConcurrent: slots, maxBlockBytes, quotaMode: mode } = settings;
   const { stallMs, bodyMs: totalMs, patienceMs } = times;
   const now = (): number => performance.now();
   const blockHands = {
@@ -86,7 +87,8 @@ function createListener(
     hash: blake3.hash,
     kubo,
     quota: settings.noAuth ? null : createQuotaGate({ mode, storage, now, log }),
-    limits: { maxBytes, stallMs, totalMs },
+    rooms: new Rooms(maxBlockBytes),
+    limits: { stallMs, totalMs },
     log,
   };
   const health = createHealth({ version, checks: { kubo: checkKubo(http, settings.kuboUrl) }, log });
@@ -114,7 +116,8 @@ function createListener(
       .catch(failed)
       .then((reply) => {
         send(response, reply);
-        if (!request.complete) discardRest(request, times.lingerMs);
+        if (request.complete) response.end();
+        else endLater(request, response, times.lingerMs);
       });
   };
 }
@@ -135,12 +138,18 @@ function send(response: ServerResponse, { status, body, headers }: Reply): void 
     "content-length": Buffer.byteLength(text),
     ...headers,
   });
-  response.end(text);
+  response.write(text);
 }
 
-/** A connection cut at once would take the answer with it: the client still sends, and would be reset. */
-function discardRest(request: IncomingMessage, lingerMs: number): void {
+/**
+ * Throws the rest of a request away. A connection that is closed at once would take the answer with it: the
+ * client still sends, and would be reset.
+ */
+function endLater(request: IncomingMessage, response: ServerResponse, lingerMs: number): void {
   const cut = setTimeout(() => request.socket.destroy(), lingerMs);
-  request.once("close", () => clearTimeout(cut));
-  request.resume();
+  const end = (): void => {
+    clearTimeout(cut);
+    response.end();
+  };
+  request.once("end", end).once("close", end).resume();
 }

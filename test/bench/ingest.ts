@@ -89,7 +89,7 @@ async function sendAll(load: Load, side: "ours" | "anchor"): Promise<number> {
     const bytes = randomBytes(sizeBytes);
     const cids = Array.from({ length: each }, (_, index) => {
       bytes.writeUInt32LE(index);
-      return blockCidOf(hash([bytes])).text;
+      return blockCidOf(hash(bytes)).text;
     });
     return { bytes, cids };
   });
@@ -148,6 +148,7 @@ async function startIngestProcess(kuboUrl: string, storageUrl: string) {
   const env = {
     ...process.env,
     NODE_ENV: "production",
+    NODE_OPTIONS: "--max-semi-space-size=1",
     INGEST_BIND: "127.0.0.1",
     INGEST_PORT: String(20_000 + (process.pid % 10_000)),
     KUBO_API: kuboUrl,

@@ -168,7 +168,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   test("blocks go in by the ingest: true ones of those who may, and nothing else", async () => {
     const { hash } = await openBlake3();
     const block = Buffer.from("a block of a user");
-    const cid = blockCidOf(hash([block])).text;
+    const cid = blockCidOf(hash(block)).text;
     expectExit(await fulaNode(master, ["user", "create", "--email", "a@example.org"]), 0);
     const token = async () =>
       (await fulaNode(master, ["user", "token", "--email", "a@example.org"])).stdout.trim();

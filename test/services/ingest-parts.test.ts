@@ -1,35 +1,42 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { KeptParts } from "../../src/services/ingest-body.ts";
+import { Rooms } from "../../src/services/ingest-body.ts";
 import { createQuotaGate } from "../../src/services/ingest-quota.ts";
 import { Slots, type Release } from "../../src/services/ingest-slots.ts";
 
 const NEVER = new AbortController().signal;
 
-describe("the parts of a body", () => {
-  test("are the body, in few buffers however it came", () => {
-    const sizes = fc.array(fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 9_000 })), {
-      maxLength: 300,
-    });
-    fc.assert(
-      fc.property(sizes, (lengths) => {
-        const kept = new KeptParts(() => {});
-        const given = lengths.map((length, index) => Buffer.alloc(length, index));
-        for (const part of given) kept.add(part);
-        const whole = Buffer.concat(given);
-        expect(kept.sizeBytes).toBe(whole.length);
-        expect(Buffer.concat(kept.parts()).equals(whole)).toBe(true);
-        expect(kept.parts().length).toBeLessThanOrEqual(2 * Math.ceil(whole.length / 4_096) + 1);
-      }),
-    );
+describe("rooms for bodies", () => {
+  test("are used again, and as many as are taken at once", async () => {
+    const rooms = new Rooms(16);
+    const seen = new Set<Buffer>();
+    const settle: (() => void)[] = [];
+    const lend = (): Promise<void> =>
+      rooms.lend((room) => {
+        expect(room).toHaveLength(16);
+        seen.add(room);
+        return new Promise((resolve) => settle.push(resolve));
+      });
+    const first = [lend(), lend()];
+    expect(seen.size).toBe(2);
+    for (const end of settle.splice(0)) end();
+    await Promise.all(first);
+    const second = [lend(), lend(), lend()];
+    expect(seen.size).toBe(3);
+    for (const end of settle) end();
+    await Promise.all(second);
   });
 
-  test("do not follow a buffer that its owner uses again", () => {
-    const kept = new KeptParts(() => {});
-    const reused = Buffer.from("first");
-    kept.add(reused);
-    reused.write("other");
-    expect(Buffer.concat(kept.parts()).toString()).toBe("first");
+  test("come back from a use that failed", async () => {
+    const rooms = new Rooms(16);
+    const seen: Buffer[] = [];
+    const fail = (room: Buffer): Promise<never> => {
+      seen.push(room);
+      return Promise.reject(new Error("failed"));
+    };
+    await expect(rooms.lend(fail)).rejects.toThrow("failed");
+    await expect(rooms.lend(fail)).rejects.toThrow("failed");
+    expect(seen[0]).toBe(seen[1]);
   });
 });
 

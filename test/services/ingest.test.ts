@@ -178,6 +178,21 @@ describe("a size over the bound", () => {
     client.socket.destroy();
   });
 
+  test.each(["close", "keep-alive"])(
+    "is told to a client that still sends (connection: %s), and its connection is not reset",
+    async (connection) => {
+      const { ingest } = await serving(TAKES, YES);
+      const client = await openRaw(ingest.url, CID, { "content-length": LIMIT + 1, connection });
+      await eventually("it is refused", async () => client.received().includes("\r\n\r\n{"));
+      await new Promise<void>((resolve, reject) => {
+        client.socket.write(Buffer.alloc(LIMIT + 1), (error) => (error ? reject(error) : resolve()));
+      });
+      expect(client.received()).toMatch(/^HTTP\/1\.1 413 /);
+      client.socket.end();
+      await client.closed;
+    },
+  );
+
   test("is refused while it is read where no length was declared, and the connection does not stay", async () => {
     const { ingest, kubo } = await serving(TAKES, YES, { times: { lingerMs: 50 } });
     const client = await openRaw(ingest.url, CID, { "transfer-encoding": "chunked" });

@@ -79,7 +79,7 @@ export async function startIngest(options: {
 
 /** The CID of these bytes, as canonical text. */
 export function blockCid(bytes: Uint8Array): string {
-  return blockCidOf(blake3.hash([bytes])).text;
+  return blockCidOf(blake3.hash(bytes)).text;
 }
 
 /** Random bytes and their CID. */
