@@ -12,8 +12,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
 const target = resolve(root, process.argv[2] ?? "dist");
 
-/** Optional parts of dependencies that we never use. A dependency that asks for one takes its plain way. */
-const ABSENT = ["pg-native", "pg-cloudflare"];
+/**
+ * Optional parts of dependencies that we never use, and undici's parser for processors without SIMD, which
+ * Node 20 hardly has. A dependency that asks for one takes its plain way.
+ */
+const ABSENT = ["pg-native", "pg-cloudflare", "node:sqlite", "../llhttp/llhttp-wasm.js"];
 
 /** CommonJS dependencies call `require` for Node's own modules; a module has no such function. */
 const REQUIRE = `import { createRequire as makeRequire } from "node:module";

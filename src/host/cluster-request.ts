@@ -81,21 +81,34 @@ export function startRequest(
   question: Question,
   timeoutMs: number,
 ): Promise<http.IncomingMessage> {
+  const { endpoint, ca, signal } = wire;
+  const { method, path, fresh = false } = question;
   return new Promise((resolve, reject) => {
-    const request = send(wire, question, { timeout: timeoutMs });
+    const request = (endpoint.secure ? https : http).request({
+      method,
+      path,
+      headers: fresh ? { ...wire.headers, connection: "close" } : wire.headers,
+      agent: fresh ? false : wire.agent,
+      timeout: timeoutMs,
+      ...(endpoint.socketPath === null
+        ? { host: endpoint.host, port: endpoint.port }
+        : { socketPath: endpoint.socketPath }),
+      ...(ca === undefined ? {} : { ca }),
+      ...(signal === undefined ? {} : { signal }),
+    });
     request.on("response", resolve);
-    request.on("timeout", () => void request.destroy(silence(timeoutMs)));
+    request.on("timeout", () => {
+      request.destroy(new Error(`nothing was heard for ${Math.round(timeoutMs / 1000)} s`));
+    });
     request.on("error", (cause) => {
       if (isStale(wire, request, cause)) startRequest(wire, question, timeoutMs).then(resolve, reject);
       else reject(cause);
     });
+    request.end();
   });
 }
 
-/**
- * Asks one thing and reads the whole answer, in the time that one silence may take. Throws an OperatorError
- * (unavailable) when none comes.
- */
+/** Asks one thing and reads the whole answer. Throws an OperatorError (unavailable) when none comes. */
 export async function ask(
   wire: Wire,
   method: "GET" | "POST",
@@ -103,64 +116,25 @@ export async function ask(
   { fresh = false }: { readonly fresh?: boolean } = {},
 ): Promise<Answer> {
   try {
-    return await exchange(wire, { method, path, fresh });
+    const response = await startRequest(wire, { method, path, fresh }, wire.requestTimeoutMs);
+    return { status: response.statusCode ?? 0, text: await readAll(response) };
   } catch (cause) {
     throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
   }
 }
 
-/** One promise and one timer: a restore asks this for every pin. */
-function exchange(wire: Wire, question: Question): Promise<Answer> {
+function readAll(response: http.IncomingMessage): Promise<string> {
   return new Promise((resolve, reject) => {
-    const request = send(wire, question, {});
-    const late = setTimeout(() => request.destroy(silence(wire.requestTimeoutMs)), wire.requestTimeoutMs);
-    const fail = (cause: Error): void => {
-      clearTimeout(late);
-      if (isStale(wire, request, cause)) exchange(wire, question).then(resolve, reject);
-      else reject(cause);
-    };
-    request.on("error", fail);
-    request.on("response", (response) => {
-      const parts: Buffer[] = [];
-      response.on("data", (part: Buffer) => parts.push(part));
-      response.on("error", fail);
-      response.on("end", () => {
-        clearTimeout(late);
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString("utf8") });
-      });
-    });
+    const parts: Buffer[] = [];
+    response.on("data", (part: Buffer) => parts.push(part));
+    response.on("error", reject);
+    response.on("end", () => resolve(Buffer.concat(parts).toString("utf8")));
   });
-}
-
-function send(
-  wire: Wire,
-  { method, path, fresh = false }: Question,
-  more: { readonly timeout?: number },
-): http.ClientRequest {
-  const { endpoint, ca, signal } = wire;
-  const request = (endpoint.secure ? https : http).request({
-    method,
-    path,
-    headers: fresh ? { ...wire.headers, connection: "close" } : wire.headers,
-    agent: fresh ? false : wire.agent,
-    ...(endpoint.socketPath === null
-      ? { host: endpoint.host, port: endpoint.port }
-      : { socketPath: endpoint.socketPath }),
-    ...(ca === undefined ? {} : { ca }),
-    ...(signal === undefined ? {} : { signal }),
-    ...more,
-  });
-  request.end();
-  return request;
 }
 
 /** A kept connection may have been closed by the server meanwhile: the request never arrived. */
 function isStale({ signal }: Wire, request: http.ClientRequest, cause: NodeJS.ErrnoException): boolean {
   return request.reusedSocket && cause.code === "ECONNRESET" && signal?.aborted !== true;
-}
-
-function silence(timeoutMs: number): Error {
-  return new Error(`nothing was heard for ${Math.round(timeoutMs / 1000)} s`);
 }
 
 /** The error for a cluster that could not be asked at all. */

@@ -1,5 +1,13 @@
-import { ask, openWire, pathWithoutQuery, refusedAnswer, serverMessage } from "./cluster-request.ts";
+import {
+  ask,
+  openWire,
+  pathWithoutQuery,
+  refusedAnswer,
+  serverMessage,
+  unreachable,
+} from "./cluster-request.ts";
 import type { ClusterTarget, Wire } from "./cluster-request.ts";
+import type { PinSender } from "./pin-sender.ts";
 import { readListing } from "./cluster-listing.ts";
 import type { Listing, TakeLines } from "./cluster-listing.ts";
 import { OperatorError } from "../errors.ts";
@@ -75,6 +83,8 @@ const LIST_PATHS: Readonly<Record<ListName, string>> = {
 /** Opens the REST API of one ipfs-cluster peer; nothing is sent yet. Throws an OperatorError (settings) for an address or credentials it refuses. */
 export function openCluster(target: ClusterTarget): Cluster {
   const wire = openWire(target);
+  // Loaded with the first pin: most who open a cluster only look at it.
+  let sender: Promise<PinSender> | null = null;
   return {
     identity: async () => toIdentity(await askObject(wire, "GET", "/id")),
     peers: () => readPeers(wire),
@@ -90,17 +100,26 @@ export function openCluster(target: ClusterTarget): Cluster {
     },
     status: (cid) => askJson(wire, "GET", `/pins/${encodeURIComponent(cid)}`),
     recover: async (cid) => void (await askJson(wire, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
-    pin: (path) => pin(wire, path),
+    pin: async (path) => {
+      sender ??= import("./pin-sender.ts").then(({ openPinSender }) => openPinSender(wire));
+      return pin(wire, await sender, path);
+    },
     takesPath: (bytes) => takesPath(wire, bytes),
-    close: () => wire.agent.destroy(),
+    close: () => {
+      wire.agent.destroy();
+      void sender?.then((opened) => opened.close());
+    },
   };
 }
 
-async function pin(wire: Wire, path: string): Promise<PinAnswer> {
-  const { status, text: body } = await ask(wire, "POST", path);
+async function pin(wire: Wire, sender: PinSender, path: string): Promise<PinAnswer> {
+  const answer = await sender.post(path).catch((cause: unknown) => {
+    throw unreachable(wire, "POST /pins", cause);
+  });
+  const { status } = answer;
   if (status === 200) return { kind: "done" };
-  if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", { status, text: body });
-  const message = serverMessage(body);
+  if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", answer);
+  const message = serverMessage(answer.text);
   const busy = status === 429 || status === 503 || /queue|too many/i.test(message);
   return { kind: "refused", status, message, busy };
 }

@@ -5,6 +5,8 @@ import type { Cluster } from "../../src/host/cluster.ts";
 import { apiPin, startClusterDouble } from "../support/cluster-double.ts";
 import type { ClusterDouble, ListFault } from "../support/cluster-double.ts";
 import { cidOf } from "../support/cids.ts";
+import { answering, hangingUp, startStandIn } from "../support/kubo-stand-in.ts";
+import type { Answer } from "../support/kubo-stand-in.ts";
 import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
 
 const PINS = Array.from({ length: 50 }, (_, index) => ({ cid: cidOf(`fault ${index}`) }));
@@ -98,6 +100,45 @@ test("a cluster that is not there is unavailable", async () => {
   const cluster = openCluster({ endpoint: double.url });
   await expect(cluster.identity()).rejects.toMatchObject({ exit: "unavailable" });
   await expect(cluster.list("status", () => undefined)).rejects.toMatchObject({ exit: "unavailable" });
+});
+
+describe("a kept connection", () => {
+  const secondAnswer = async (second: Answer) => {
+    const server = await startStandIn(answering(200, { id: "12D3KooWOne" }));
+    const cluster = openCluster({ endpoint: server.url, connections: 1 });
+    await cluster.identity();
+    server.answer = (request, response) => {
+      server.answer = answering(200, { id: "12D3KooWTwo" });
+      second(request, response);
+    };
+    return { server, cluster };
+  };
+
+  test("that the server had closed is replaced by a new one", async () => {
+    const { server, cluster } = await secondAnswer(hangingUp);
+    try {
+      expect((await cluster.identity()).id).toBe("12D3KooWTwo");
+      expect(server.asked).toHaveLength(3);
+    } finally {
+      cluster.close();
+      await server.close();
+    }
+  });
+
+  test("that ends amid an answer is an error, and nothing is asked again behind it", async () => {
+    const { server, cluster } = await secondAnswer((request, response) => {
+      response.writeHead(200, { "content-length": 1_000 }).write("{");
+      setImmediate(() => request.socket.resetAndDestroy());
+    });
+    try {
+      await expect(cluster.identity()).rejects.toMatchObject({ exit: "unavailable" });
+      expect((await cluster.identity()).id).toBe("12D3KooWTwo");
+      expect(server.asked).toHaveLength(3);
+    } finally {
+      cluster.close();
+      await server.close();
+    }
+  });
 });
 
 test("an abort ends what is under way", async () => {
