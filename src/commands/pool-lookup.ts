@@ -37,7 +37,7 @@ export async function lookUpPool(
   if (pool !== null && !("fault" in pool)) return pool;
   throw new OperatorError({
     exit: "unavailable",
-    what: `The pool API ${url} gives no usable answer: ${answer === null ? `nothing came whole within ${TIMEOUT_MS / 1000} s` : (pool?.fault ?? `status ${answer.status}`)}.`,
+    what: `The pool API ${url} gives no usable answer: ${answer === null ? `nothing answers, or not whole within ${TIMEOUT_MS / 1000} s` : (pool?.fault ?? `status ${answer.status}`)}.`,
     remedy: "Try again later, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
   });
 }

@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../host/cluster.ts";
-import type { NodeFacts } from "../model/node-report.ts";
+import { type NodeFacts, UNREADABLE_STATUS } from "../model/node-report.ts";
 import { countKuboPeers } from "../steps/kubo-peers.ts";
 import { askMasterCount } from "../steps/master-count.ts";
 import { lookUpName } from "../steps/name-directory.ts";
@@ -27,7 +27,7 @@ export async function lookAtNode(world: World, values: Values): Promise<NodeFact
       lookAtMasters(cluster, trusted),
       countPins(cluster),
       countStatuses(cluster),
-      askMasterCount(host, url, trusted),
+      lookAtMasterCount(world, url, trusted),
       countKuboPeers(host),
       whyNoGate(world, url),
       lookAtName(world, url, values("CLUSTER_PEERNAME") ?? ""),
@@ -72,6 +72,16 @@ async function lookAtMasters(
   });
 }
 
+async function lookAtMasterCount(
+  { host }: World,
+  url: string,
+  trusted: readonly string[],
+): Promise<NodeFacts["pins"]["master"]> {
+  const master = await askMasterCount(host, url, trusted);
+  if ("unknown" in master) return master;
+  return { pins: master.pins, ageMs: host.clock.now().getTime() - master.countedAt.getTime() };
+}
+
 /** Counts this node's pins by their status, in constant memory. */
 async function countStatuses(cluster: ClusterReader): Promise<Readonly<Record<string, number>> | null> {
   const counts: Record<string, number> = {};
@@ -90,7 +100,7 @@ async function countStatuses(cluster: ClusterReader): Promise<Readonly<Record<st
 /** ipfs-cluster's word for one pin's status, from its line in the list. */
 function statusOf(line: string): string {
   const peers = /"peer_map":\{"[^"]+":\{.*?"status":"([a-z_]+)"/.exec(line);
-  return peers?.[1] ?? "unreadable";
+  return peers?.[1] ?? UNREADABLE_STATUS;
 }
 
 /** An ingest asks with a client's key; without one the answer is 401, from whatever is the storage API. */

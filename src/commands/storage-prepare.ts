@@ -17,6 +17,9 @@ import type { World } from "./world.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 
+/** Somebody waits: a list that stands still for so long is asked for anew, or given up. */
+const LISTING_TIMEOUT_MS = 60_000;
+
 /** Turns settings into the steps of a storage node. Looks at the box, and changes nothing. */
 export async function prepareStorageNode(
   world: World,
@@ -38,7 +41,7 @@ export async function prepareStorageNode(
     version,
     packageDir,
     hash,
-    openCluster: (endpoint) => world.openCluster({ endpoint }),
+    openCluster: (endpoint) => world.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
     naming: register ? openNaming(world, () => storageApiUrl(host, context)) : null,
     tell: {
       progress: (line) => reporter.progress(line),

@@ -2,7 +2,7 @@ import type { PlanItem } from "../engine/events.ts";
 import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { judgeNode } from "../model/node-report.ts";
+import { concludeReport, judgeNode } from "../model/node-report.ts";
 import { storageLayout } from "../model/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../model/storage-recovery.ts";
 import { STORAGE_REQUIRED } from "../model/storage-settings.ts";
@@ -53,7 +53,7 @@ export async function storageStatus(baseDir: string, world: World): Promise<Verb
         ? "Something is to be done: run join-as-storage-node."
         : pending
           ? "Something needs your attention: see above, and run join-as-storage-node."
-          : "All is as wished.",
+          : concludeReport(report),
     ],
   });
   return pending ? "pending" : "ok";

@@ -1,3 +1,5 @@
+import { ageOfCount } from "./count-age.ts";
+
 /** What was seen of a storage node beyond what its steps tell; null where it could not be told. */
 export interface NodeFacts {
   readonly pool: string;
@@ -20,7 +22,8 @@ export interface NodeFacts {
     readonly known: number | null;
     /** How many pins are in which status here, by ipfs-cluster's word for it. */
     readonly statuses: Readonly<Record<string, number>> | null;
-    readonly master: { readonly pins: number } | { readonly unknown: string };
+    /** `ageMs`: how long ago that was counted. */
+    readonly master: { readonly pins: number; readonly ageMs: number } | { readonly unknown: string };
   };
   readonly ingest: {
     readonly address: string;
@@ -41,6 +44,9 @@ export interface ReportRow {
   readonly sentence: string;
 }
 
+/** Where ipfs-cluster's word for a pin's status is not found in its line. */
+export const UNREADABLE_STATUS = "unreadable";
+
 const FULL_SHARE = 0.9;
 /** Words of ipfs-cluster (api/types.go, TrackerStatus) for a pin that will not come by itself. */
 const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
@@ -58,6 +64,18 @@ export function judgeNode(facts: NodeFacts): readonly ReportRow[] {
     judgeName(facts),
     judgeDisk(facts),
   ];
+}
+
+/** The last line of a report that has nothing for the operator to do: well only where all of it is. */
+export function concludeReport(report: readonly ReportRow[]): string {
+  const told = (state: ReportRow["state"]) =>
+    report.flatMap((row) => (row.state === state ? [`"${row.about}"`] : [])).join(", ");
+  const unknown = told("unknown");
+  const syncing = told("syncing");
+  if (unknown === "" && syncing === "") return "All is as wished.";
+  if (unknown === "") return `Nothing is to be done, but this node is still syncing: see ${syncing} above.`;
+  const more = syncing === "" ? "" : ` This node is still syncing: see ${syncing} above.`;
+  return `Nothing is known to be done, but not everything could be told: see ${unknown} above.${more}`;
 }
 
 function judgeMasters({ pool, masters, trusted }: NodeFacts): ReportRow {
@@ -92,17 +110,26 @@ function judgePins({ pins: { known, statuses, master } }: NodeFacts): ReportRow 
   const about = "pins";
   if (known === null)
     return { about, state: "unknown", sentence: "ipfs-cluster did not list its pins whole" };
-  const isBehind = "pins" in master && known < master.pins;
-  const ofHow = "pins" in master ? ` of ${master.pins}` : "";
-  const whyNot = "unknown" in master ? ` (the master's count is not known: ${master.unknown})` : "";
-  const first = `${known}${ofHow} known here${whyNot}`;
+  const first = compareCounts(known, master);
   if (statuses === null)
     return { about, state: "unknown", sentence: `${first}; which are pinned was not told in time` };
   const { pinned = 0, ...others } = statuses;
+  const isApart = "pins" in master && known !== master.pins;
   const more = Object.entries(others).map(([status, count]) => `, ${count} ${status}`);
   const has = (words: readonly string[]) => words.some((word) => (statuses[word] ?? 0) > 0);
-  const state = has(BROKEN) ? "attention" : isBehind || has(UNDER_WAY) ? "syncing" : "ok";
-  return { about, state, sentence: `${first}; ${pinned} pinned${more.join("")}` };
+  const sentence = `${first}; ${pinned} pinned${more.join("")}`;
+  if (has(BROKEN)) return { about, state: "attention", sentence };
+  if ("unknown" in master || has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence };
+  return { about, state: isApart || has(UNDER_WAY) ? "syncing" : "ok", sentence };
+}
+
+/** More than the master's is behind, too: what was unpinned meanwhile hides that new ones are missing. */
+function compareCounts(known: number, master: NodeFacts["pins"]["master"]): string {
+  if ("unknown" in master) return `${known} known here (the master's count is not known: ${master.unknown})`;
+  const age = ageOfCount(master.ageMs);
+  return known > master.pins
+    ? `${known} known here, more than the master's ${master.pins}${age}: not caught up`
+    : `${known} of ${master.pins} known here${age}`;
 }
 
 function judgeIngest({ ingest: { address, mode, maxBlockBytes } }: NodeFacts): ReportRow {

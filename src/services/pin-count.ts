@@ -31,6 +31,7 @@ export function createPinCount({ openCluster, nowMs }: PinCountHands): () => Pro
 
   async function count(): Promise<PinCount> {
     const begunMs = nowMs();
+    let freshForMs = FRESH_MS;
     try {
       cluster ??= openCluster();
       const { id } = await cluster.identity();
@@ -38,10 +39,11 @@ export function createPinCount({ openCluster, nowMs }: PinCountHands): () => Pro
       await cluster.list("allocations", (lines) => {
         pins += countLines(lines);
       });
-      return { peerId: id, pins, countedAt: new Date() };
+      const countedAt = new Date();
+      freshForMs = Math.max(FRESH_MS, FRESH_FOR_EACH_MS_OF_COUNTING * (nowMs() - begunMs));
+      return { peerId: id, pins, countedAt };
     } finally {
-      const endedMs = nowMs();
-      freshUntilMs = endedMs + Math.max(FRESH_MS, FRESH_FOR_EACH_MS_OF_COUNTING * (endedMs - begunMs));
+      freshUntilMs = nowMs() + freshForMs;
     }
   }
 

@@ -2,7 +2,13 @@ import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 
 /** How many pins a master's own pinset holds, or why that is not known: the end of a sentence. */
-export type MasterCount = { readonly pins: number } | { readonly unknown: string };
+export type MasterCount =
+  | {
+      readonly pins: number;
+      /** By the master's clock; a long pinset is counted rarely, so it may be minutes ago. */
+      readonly countedAt: Date;
+    }
+  | { readonly unknown: string };
 
 /** A long pinset is counted while this waits. */
 const TIMEOUT_MS = 20_000;
@@ -29,10 +35,12 @@ export async function askMasterCount(
 }
 
 function readCount(body: unknown, url: string, trusted: readonly string[]): MasterCount {
-  const { peerId, pins } = (body ?? {}) as { readonly peerId?: unknown; readonly pins?: unknown };
+  const { peerId, pins, countedAt } = (body ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof peerId !== "string" || typeof pins !== "number" || !Number.isSafeInteger(pins) || pins < 0)
     return { unknown: `${url} gives no count` };
+  const at = new Date(typeof countedAt === "string" ? countedAt : Number.NaN);
+  if (Number.isNaN(at.getTime())) return { unknown: `${url} does not tell when it counted` };
   return trusted.includes(peerId)
-    ? { pins }
+    ? { pins, countedAt: at }
     : { unknown: `${url} counts for ${peerId.slice(0, 80)}, which this node does not obey` };
 }

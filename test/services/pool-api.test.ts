@@ -1,4 +1,5 @@
 import { describe, expect, onTestFinished, test } from "vitest";
+import { OperatorError } from "../../src/errors.ts";
 import { openCluster } from "../../src/host/cluster.ts";
 import { createPinCount } from "../../src/services/pin-count.ts";
 import { poolRoutes } from "../../src/services/pool-api.ts";
@@ -103,6 +104,29 @@ describe("GET /api/v1/pool", () => {
     double.faults.allocations = { kind: "no-trailer" };
     await Promise.all(Array.from({ length: 10 }, () => pool.get()));
     expect(listings(double)).toBe(1);
+  });
+
+  test("a failure that took long is told again for no longer than a short one", async () => {
+    const clock = { nowMs: 0 };
+    let asked = 0;
+    const count = createPinCount({
+      openCluster: () => ({
+        identity: () => Promise.resolve({ id: "peer" } as never),
+        list: () => {
+          asked += 1;
+          clock.nowMs += 60_000;
+          return Promise.reject(new OperatorError({ exit: "unavailable", what: "Silence." }));
+        },
+      }),
+      nowMs: () => clock.nowMs,
+    });
+    await expect(count()).rejects.toThrow("Silence.");
+    clock.nowMs += 4_999;
+    await expect(count()).rejects.toThrow("Silence.");
+    expect(asked).toBe(1);
+    clock.nowMs += 1;
+    await expect(count()).rejects.toThrow("Silence.");
+    expect(asked).toBe(2);
   });
 
   test("a pinset that takes long to count is counted the more rarely", async () => {

@@ -59,11 +59,31 @@ describe("the pinset of a node whose master tells its count", () => {
     expect(host.told.at(-1)).toBe("50 of 50 pins known here");
   });
 
-  it("is not waited for at all where the pool has no pins", async () => {
+  it("is enough between two counts of a master that is busy", async () => {
+    const host = await storageBoxBefore(null);
+    Object.assign(host, { pins: 103, masterPins: 100 });
+    host.clock.onWait = () => void Object.assign(host, { pins: host.pins + 1, masterPins: host.pins + 2 });
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
+    expect(host.told.at(-1)).toMatch(/^\d+ pins known here; the master counted 100 to \d+ meanwhile$/);
+  });
+
+  it("is waited for where both have none, since a master that has not synced itself counts none either", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 0, masterPins: 0 });
-    expect(await elapsedMs(host, () => verify(host))).toBe(0);
-    expect(host.told.at(-1)).toBe("0 of 0 pins known here");
+    const news = host.clock.now().getTime() + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news) Object.assign(host, { pins: 7, masterPins: 7 });
+    };
+    await verify(host);
+    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+    expect(host.told.at(-1)).toBe("7 of 7 pins known here");
+  });
+
+  it("is none once the first news would have come, where the pool has none", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: 0 });
+    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(75_000);
+    expect(host.told.at(-1)).toBe("No pins known here, and the master counts none either");
   });
 
   it("is waited for on a node that has been up for long, too", async () => {
@@ -91,12 +111,70 @@ describe("the pinset of a node whose master tells its count", () => {
     expect(host.told.at(-1)).toBe("3 of 3 pins known here");
   });
 
+  it("is waited for where it has more than the master: old pins hide that new ones are missing", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    const news = host.clock.now().getTime() + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news) host.pins = 9;
+    };
+    await verify(host);
+    expect(host.told.join("\n")).toContain("10 pins known here, more than the master's 9");
+    expect(host.told.at(-1)).toBe("9 of 9 pins known here");
+  });
+
+  it("is said to have not caught up where it keeps more than the master", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    const waitedMs = await elapsedMs(host, () => verify(host));
+    expect(waitedMs).toBeGreaterThanOrEqual(75_000);
+    expect(waitedMs).toBeLessThan(90_000);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not caught up/);
+  });
+
+  it("is said to have not caught up where it has more, and still grows, when the time is over", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    host.clock.onWait = () => void (host.pins += 1);
+    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(180_000);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not caught up/);
+  });
+
   it("keeps to the count where the master is gone for a while", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 3, masterPins: 5 });
     host.clock.onWait = () => void (host.names = null);
     await verify(host);
     expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins/);
+  });
+
+  it("is compared with the age of the master's count, where that is old", async () => {
+    const host = await storageBoxBefore("membership");
+    host.masterCountAgeMs = 240_000;
+    await verify(host);
+    expect(host.told.at(-1)).toBe("3 of 3 pins known here (the master counted 4 minutes ago)");
+    host.masterPins = 5;
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins.*\(the master counted 4 minutes ago\)/);
+    Object.assign(host, { masterPins: 2, masterCountAgeMs: 55_000 });
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/more than the master's 2 \(the master counted \d\d seconds ago\)/);
+  });
+
+  it("is never asked for in silence: there is a word before the list, and an end to waiting for it", async () => {
+    const host = await storageBoxBefore("membership");
+    host.told.length = 0;
+    host.clusterTargets.length = 0;
+    const toldAtFirstList: number[] = [];
+    host.onList = () => void toldAtFirstList.push(host.told.length);
+    await verify(host);
+    expect(toldAtFirstList[0]).toBe(1);
+    expect(host.told[0]).toBe("waiting for ipfs-cluster to list its pins whole");
+    expect(host.clusterTargets.length).toBeGreaterThan(0);
+    for (const { listingTimeoutMs = Infinity } of host.clusterTargets)
+      expect(listingTimeoutMs).toBeLessThanOrEqual(60_000);
   });
 
   it("takes no list for the pinset that did not come whole", async () => {
@@ -141,6 +219,12 @@ describe("the pinset of a node whose master does not tell its count", () => {
     ["does not answer", (host) => (host.names = null), {}, "does not answer"],
     ["counts for a stranger", (host) => (host.countedBy = OWN.peerId), {}, "which this node does not obey"],
     ["counts what is no number", (host) => (host.masterPins = Number.NaN), {}, "gives no count"],
+    [
+      "does not tell when",
+      (host) => (host.masterCountAgeMs = Number.NaN),
+      {},
+      "does not tell when it counted",
+    ],
     ["is not to be asked", () => {}, { register: false }, "--no-register: it was not asked"],
   ])("names why where it %s", async (_name, arrange, wishes, why) => {
     const host = await storageBoxBefore(null);

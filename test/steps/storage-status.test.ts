@@ -94,12 +94,49 @@ describe("status of a storage node", () => {
       (host) => (host.statuses = ["pinning", "pin_queued"]),
       /1 pinned, 1 pinning, 1 pin_queued/,
     ],
+    [
+      "has more pins than the master",
+      (host) => (host.masterPins = 2),
+      /^3 known here, more than the master's 2: not caught up; 3 pinned$/,
+    ],
   ])("is no reason for attention where it only syncs: it %s", async (_name, arrange, sentence) => {
     const host = await storageBoxBefore(null);
     arrange(host);
-    const { exit, report } = await statusOn(host);
+    const { exit, report, text } = await statusOn(host);
     expect(report.get("pins")).toMatchObject({ state: "syncing", sentence: expect.stringMatching(sentence) });
+    expect(text).toMatch(/\nNothing is to be done, but this node is still syncing: see "pins" above\.$/);
     expect(exit).toBe("ok");
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, RegExp]>([
+    [
+      "how many pins the master has",
+      (host) => (host.masterPins = null),
+      /^3 known here \(the master's count is not known: .*answers 404\); 3 pinned$/,
+    ],
+    [
+      "in which status a pin is",
+      (host) => (host.statuses = ["UNREADABLE"]),
+      /^3 of 3 known here; 2 pinned, 1 unreadable$/,
+    ],
+  ])("does not call well what it could not be told: %s", async (_name, arrange, sentence) => {
+    const host = await storageBoxBefore(null);
+    arrange(host);
+    const { exit, report, text } = await statusOn(host);
+    expect(report.get("pins")).toMatchObject({ state: "unknown", sentence: expect.stringMatching(sentence) });
+    expect(text).toMatch(
+      /\nNothing is known to be done, but not everything could be told: see "pins" above\.$/,
+    );
+    expect(exit).toBe("ok");
+  });
+
+  it("names both what could not be told and what is under way", async () => {
+    const host = await storageBoxBefore(null);
+    host.masterPins = 8;
+    host.http.routes.set("http://127.0.0.1:5001/api/v0/repo/stat?size-only=true", () => null);
+    expect((await statusOn(host)).text).toMatch(
+      /could be told: see "storage" above\. This node is still syncing: see "pins" above\.$/,
+    );
   });
 
   it("tells all the rest while the master's API does not answer, and what that means", async () => {
@@ -115,6 +152,14 @@ describe("status of a storage node", () => {
     );
     expect(text).toContain("cluster-follower");
     expect(exit).toBe("pending");
+  });
+
+  it("tells how old the master's count is, where it is old", async () => {
+    const host = await storageBoxBefore(null);
+    host.masterCountAgeMs = 300_000;
+    expect((await statusOn(host)).report.get("pins")?.sentence).toBe(
+      "3 of 3 known here (the master counted 5 minutes ago); 3 pinned",
+    );
   });
 
   it("takes no list for the pinset that did not come whole", async () => {

@@ -1,5 +1,5 @@
 import { parseNodeIdentity } from "../../src/host/announcer.ts";
-import type { Listing, ListName, PeerIdentity, TakeLines } from "../../src/host/cluster.ts";
+import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/host/cluster.ts";
 import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
 import { readSavedSettings } from "../../src/commands/settings-source.ts";
 import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";
@@ -46,8 +46,12 @@ export class FakeStorage extends FakeMaster {
   pins = 3;
   /** What the master's API says that its pinset has; null: it is older, and does not know the question. */
   masterPins: number | null = 3;
+  /** How long before it is asked that was counted; NaN: it does not tell. */
+  masterCountAgeMs = 0;
   /** Whose count that is. */
   countedBy = MASTER_ID;
+  /** Called when the node's own list of pins is asked for. */
+  onList: () => void = () => {};
   /** Whether the node's own list of pins comes to its end. */
   isListWhole = true;
   /** In which status its first pins are; the others are pinned. */
@@ -56,6 +60,8 @@ export class FakeStorage extends FakeMaster {
   repoBytes = 1_000_000_000;
   /** How many other kubos its kubo is connected to. */
   kuboPeers = 1;
+  /** What a cluster peer was opened with, each time. */
+  readonly clusterTargets: ClusterTarget[] = [];
   /** Progress lines and warnings. */
   readonly told: string[] = [];
 
@@ -99,6 +105,7 @@ export class FakeStorage extends FakeMaster {
 
   /** The node's own list of pins, in blocks; throws at its end where it is not whole. */
   async listPins(name: ListName, takeLines: TakeLines): Promise<Listing> {
+    this.onList();
     this.askCluster();
     for (let pin = 0; pin < this.pins; pin += 1) {
       const own = { peername: "node", status: this.statuses[pin] ?? "pinned" };
@@ -111,9 +118,12 @@ export class FakeStorage extends FakeMaster {
 
   #answerPool(): { readonly status: number; readonly body: unknown } | null {
     if (this.names === null) return null;
-    return this.masterPins === null
-      ? { status: 404, body: { error: "Nothing answers GET /api/v1/pool." } }
-      : { status: 200, body: { pool: "pool", peerId: this.countedBy, pins: this.masterPins } };
+    if (this.masterPins === null)
+      return { status: 404, body: { error: "Nothing answers GET /api/v1/pool." } };
+    const body = { pool: "pool", peerId: this.countedBy, pins: this.masterPins };
+    if (Number.isNaN(this.masterCountAgeMs)) return { status: 200, body };
+    const countedAt = new Date(this.clock.now().getTime() - this.masterCountAgeMs).toISOString();
+    return { status: 200, body: { ...body, countedAt } };
   }
 
   override copy(): FakeStorage {
@@ -178,13 +188,15 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
         return { status: 201, body: { outcome: "Reserved", reservation: "1" } };
       },
     }),
-    openCluster: () =>
-      ({
+    openCluster: (target) => {
+      host.clusterTargets.push(target);
+      return {
         identity: async () => host.askCluster().self,
         peers: async () => host.askCluster().peers,
         list: (name: ListName, takeLines: TakeLines) => host.listPins(name, takeLines),
         close: () => {},
-      }) as unknown as ReturnType<World["openCluster"]>,
+      } as unknown as ReturnType<World["openCluster"]>;
+    },
     reporter: {
       listen: (event) => void host.told.push(JSON.stringify(event)),
       note: (line) => void host.told.push(line),

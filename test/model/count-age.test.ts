@@ -1,0 +1,14 @@
+import { expect, it } from "vitest";
+import { ageOfCount } from "../../src/model/count-age.ts";
+
+it.each<[number, string]>([
+  [-5_000, ""],
+  [0, ""],
+  [20_000, ""],
+  [20_001, " (the master counted 20 seconds ago)"],
+  [119_999, " (the master counted 119 seconds ago)"],
+  [120_000, " (the master counted 2 minutes ago)"],
+  [7_199_999, " (the master counted 119 minutes ago)"],
+])("a count of %i ms ago is told as %j", (ageMs, told) => {
+  expect(ageOfCount(ageMs)).toBe(told);
+});
