@@ -1,6 +1,7 @@
 import { OperatorError } from "../errors.ts";
+import type { Container } from "../host/engine.ts";
 import { isOurCompose } from "../model/compose.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
+import { type EnvFile, findEntry, parseEnvFile } from "../model/env-file.ts";
 import { masterFates, type Part, storageFates } from "../model/leave.ts";
 import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, NAMES } from "../model/master-layout.ts";
 import { MASTER_SETTINGS } from "../model/master-settings.ts";
@@ -11,6 +12,7 @@ import { PROJECT } from "../steps/compose-services.ts";
 import { type LeavingNode, surveyNode, type Thing } from "../steps/leave-survey.ts";
 import type { Values } from "../steps/node-context.ts";
 import { checkBaseDir } from "./join-run.ts";
+import { findDatabaseVolume } from "./master-projects.ts";
 import { readSavedSettings } from "./settings-source.ts";
 import type { World } from "./world.ts";
 
@@ -86,8 +88,9 @@ async function openNode(world: World, kind: Kind, baseDir: string): Promise<Foun
         kind,
         layout,
         fates: masterFates(masterLayout(baseDir)),
-        writerDir: values("WRITER_DIR") ?? null,
+        writerDir: await findWriterDir(world, saved, values),
         projects: [NAMES.masterProject, NAMES.writerProject],
+        databaseVolumes: await namesOfDatabase(world, baseDir),
         cronFiles: Object.values(CRON_FILES),
         containers: Object.values(NAMES),
       }
@@ -97,13 +100,37 @@ async function openNode(world: World, kind: Kind, baseDir: string): Promise<Foun
         fates: storageFates(storageLayout(baseDir)),
         writerDir: null,
         projects: [STORAGE_NAMES.project],
+        databaseVolumes: [],
         cronFiles: [],
         containers: Object.values(STORAGE_NAMES),
       };
   return { node, values };
 }
 
-/** Compose writes down which file a container was made from. */
+/** Upstream's Compose calls the volume after the directory that it was run in. */
+async function namesOfDatabase({ host }: World, baseDir: string): Promise<readonly string[]> {
+  const { volume } = await findDatabaseVolume(host, masterLayout(baseDir));
+  return [volume, NAMES.postgresVolume, `${baseDir.slice(baseDir.lastIndexOf("/") + 1)}_pgdata`];
+}
+
+/** The first of the files that Compose writes down as those a container was made from. */
+function composeFileOf({ labels }: Pick<Container, "labels">): string | undefined {
+  return labels[CONFIG_FILES]?.split(",", 1)[0];
+}
+
+/** Where the writer lives: as `.env` has it, or its containers where that is lost. */
+async function findWriterDir(
+  { host }: World,
+  saved: EnvFile & { ok: true },
+  values: Values,
+): Promise<string | null> {
+  if (findEntry(saved, "WRITER_DIR") !== undefined) return values("WRITER_DIR") ?? null;
+  const containers = await host.docker.containers();
+  const own = containers.find((one) => isOurs(one) && one.labels[PROJECT] === NAMES.writerProject);
+  const file = own === undefined ? undefined : composeFileOf(own);
+  return file?.replace(/\/[^/]*$/, "") ?? values("WRITER_DIR") ?? null;
+}
+
 async function refuseOtherHome({ host }: World, { layout, projects }: LeavingNode): Promise<void> {
   const [project = ""] = projects;
   const containers = await host.docker.containers();
@@ -111,10 +138,10 @@ async function refuseOtherHome({ host }: World, { layout, projects }: LeavingNod
     (container) =>
       isOurs(container) &&
       container.labels[PROJECT] === project &&
-      container.labels[CONFIG_FILES] !== layout.composeFile,
+      composeFileOf(container) !== layout.composeFile,
   );
   if (elsewhere === undefined) return;
-  const home = (elsewhere.labels[CONFIG_FILES] ?? "unknown").replace(/\/[^/]*$/, "");
+  const home = (composeFileOf(elsewhere) ?? "unknown").replace(/\/[^/]*$/, "");
   throw new OperatorError({
     exit: "preflight",
     what: `The container ${elsewhere.name} belongs to the node in ${home}, not to ${layout.baseDir}.`,

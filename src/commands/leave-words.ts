@@ -3,7 +3,6 @@ import type { HostReader } from "../host/host.ts";
 import type { Part } from "../model/leave.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../model/master-layout.ts";
 import { STORAGE_BASE_DIR } from "../model/storage-layout.ts";
-import { isDatabaseElsewhere } from "../steps/master-context.ts";
 import type { LeavingNode, Survey } from "../steps/leave-survey.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import { nameOf, type FoundNode } from "./leave-node.ts";
@@ -53,22 +52,19 @@ function othersWords(reporter: Reporter, others: readonly string[]): readonly st
   return ["Not ours to remove, so it stays as it is", ...reporter.table(rows)];
 }
 
-/** What this node works with on other machines. */
-export function elsewhereOf({ node, values }: FoundNode): readonly string[] {
-  if (node.kind !== "master" || !isDatabaseElsewhere(values)) return [];
-  return [`the database at ${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`];
-}
-
 /** What an operator should know before a node leaves that others count on, a sentence each. */
 export async function lastWords(
   host: HostReader,
   { node, values }: FoundNode,
-  purged: ReadonlySet<Part>,
+  { purged, databases }: { readonly purged: ReadonlySet<Part>; readonly databases: readonly string[] },
 ): Promise<readonly string[]> {
   const { baseDir } = node.layout;
-  const isLocked = purged.has("settings") && !purged.has("data");
+  const isLocked = purged.has("settings") && (!purged.has("data") || databases.length > 0);
+  const staying = databases.length === 0 ? "" : ` (${databases.join(", ")})`;
   const locked = isLocked
-    ? ["Without .env, the data that stays can't be opened by a later join: have a copy of it elsewhere."]
+    ? [
+        `Without .env, the data that stays can't be opened by a later join${staying}: have a copy of it elsewhere.`,
+      ]
     : [];
   if (node.kind === "storage-node") {
     const name = values("CLUSTER_PEERNAME") ?? "NAME";

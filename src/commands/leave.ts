@@ -3,13 +3,14 @@ import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import type { Lock } from "../host/lock.ts";
-import { type Part, parsePurge, PURGEABLE } from "../model/leave.ts";
+import { type Part, parsePurge, type Purge, PURGEABLE } from "../model/leave.ts";
 import { lockNames } from "../model/lock-names.ts";
 import { surveyNode } from "../steps/leave-survey.ts";
 import { settleLeaveConsent } from "./leave-consent.ts";
-import { findLeavingNode, type FoundNode } from "./leave-node.ts";
 import { prepareLeave } from "./leave-prepare.ts";
-import { elsewhereOf, keptOf, keptWords, lastWords, planWords, returnWords } from "./leave-words.ts";
+import { databasesThatStay, elsewhereOf, findHolds, partsToPurge, warnOfFlags } from "./leave-hold.ts";
+import { findLeavingNode, type FoundNode } from "./leave-node.ts";
+import { keptOf, keptWords, lastWords, planWords, returnWords } from "./leave-words.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** The flags of `leave` as commander gives them. */
@@ -31,13 +32,13 @@ const VERB = "leave";
  * them, what is somebody else's stays always. Running it again finishes what was cut short.
  */
 export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> {
-  const purged = readPurge(flags.purge);
+  const purge = readPurge(flags.purge);
   await refuseBlind(world);
-  const found = await findLeavingNode(world, flags.baseDir, purged);
+  const found = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
   const locks = flags.dryRun ? [] : await takeLocks(world, found, since);
   try {
-    return await carryOut(world, found, { flags, purged, since });
+    return await carryOut(world, found, { flags, purge, since });
   } finally {
     for (const lock of locks) await lock.release();
   }
@@ -46,20 +47,29 @@ export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> 
 async function carryOut(
   world: World,
   found: FoundNode,
-  wish: { readonly flags: LeaveFlags; readonly purged: ReadonlySet<Part>; readonly since: string },
+  wish: { readonly flags: LeaveFlags; readonly purge: Purge; readonly since: string },
 ): Promise<VerbExit> {
   const { host, reporter, version } = world;
-  const { flags, purged, since } = wish;
+  const { flags, purge, since } = wish;
   const { node } = found;
+  const asked = await surveyNode(host, node, purge.parts);
+  const holds = await findHolds(host, found, { survey: asked, purge });
+  const purged = partsToPurge(purge, holds);
+  const flagsLeft = await warnOfFlags(host, found, purged);
   const steps = prepareLeave(world, found, { purged, release: flags.release });
   const [plan, survey] = await Promise.all([look(steps, host, new Set()), surveyNode(host, node, purged)]);
   const items = describe(plan);
   const others = [...survey.others, ...elsewhereOf(found)];
   const kept = keptOf(survey, purged);
-  const words = await lastWords(host, found, purged);
+  const words = await lastWords(host, found, { purged, databases: databasesThatStay(survey, found) });
   const isIdle = changesOf(plan).length === 0;
   for (const line of planWords(reporter, node, { items, kept, others })) reporter.note(line);
-  if (!isIdle) for (const text of words) reporter.listen({ type: "warning", text });
+  const warnings = [
+    ...holds.map(({ why }) => why),
+    ...(flagsLeft === null ? [] : [flagsLeft]),
+    ...(isIdle ? [] : words),
+  ];
+  for (const text of warnings) reporter.listen({ type: "warning", text });
   const done: RunResult = flags.dryRun || isIdle ? { changes: [] } : await apply();
   await reporter.close();
   reporter.result({
@@ -130,9 +140,9 @@ async function takeLocks(world: World, { node }: FoundNode, since: string): Prom
   }
 }
 
-function readPurge(given: readonly string[]): ReadonlySet<Part> {
+function readPurge(given: readonly string[]): Purge {
   const read = parsePurge(given);
-  if ("parts" in read) return read.parts;
+  if ("parts" in read) return read;
   throw new OperatorError({
     exit: "usage",
     what: `--purge knows nothing called ${read.unknown.map((word) => JSON.stringify(word)).join(", ")}.`,

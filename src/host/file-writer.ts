@@ -60,7 +60,7 @@ export const fileWriter: Writer = {
     }),
   remove: (path) =>
     told("remove", path, async () => {
-      await rm(path, { recursive: true, force: true });
+      await removeTree(path);
       await syncDirectory(dirname(path)).catch((thrown: unknown) => {
         if (!isAbsence(thrown)) throw thrown;
       });
@@ -70,7 +70,7 @@ export const fileWriter: Writer = {
       try {
         await rmdir(path);
       } catch (thrown) {
-        if (isAbsence(thrown) || ["ENOTEMPTY", "EEXIST"].includes(codeOf(thrown) ?? "")) return;
+        if (isAbsence(thrown) || ["ENOTEMPTY", "EEXIST", "EBUSY"].includes(codeOf(thrown) ?? "")) return;
         throw thrown;
       }
       await syncDirectory(dirname(path));
@@ -83,6 +83,17 @@ export const fileWriter: Writer = {
       await replacing(path, (temporary) => symlink(target, temporary));
     }),
 };
+
+/** A mount point refuses to be removed before rm has looked into it: it is emptied then, and stays. */
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (thrown) {
+    if (codeOf(thrown) !== "EBUSY" || (await kindOf(path)) !== "directory") throw thrown;
+    for (const name of await readdir(path)) await removeTree(join(path, name));
+    if ((await readdir(path)).length > 0) throw thrown;
+  }
+}
 
 async function told(verb: string, path: string, write: () => Promise<void>): Promise<void> {
   try {

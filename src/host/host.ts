@@ -40,7 +40,7 @@ export interface Files extends FileReader {
   makeDirectory(path: string, options: { readonly mode: number }): Promise<void>;
   chmod(path: string, mode: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
-  /** Removes a file or a tree; an absent one is fine. */
+  /** Removes a file or a tree; an absent one is fine, and a mount point is emptied. */
   remove(path: string): Promise<void>;
   /** Removes a directory that holds nothing; anything else stays, an absent one is fine. */
   removeEmptyDirectory(path: string): Promise<void>;

@@ -77,15 +77,20 @@ export function fateOf(name: string, fates: Fates): Fate | null {
   return rotated !== undefined && fates.get(rotated) === "logs" ? "logs" : null;
 }
 
+/** What `--purge` asks for: the parts, and which of them were named, not only meant by `all`. */
+export interface Purge {
+  readonly parts: ReadonlySet<Part>;
+  readonly named: ReadonlySet<Part>;
+}
+
 /** Reads what `--purge` was given: parts, separated by commas too, or `all`. Names the words that are none. */
-export function parsePurge(
-  given: readonly string[],
-): { readonly parts: ReadonlySet<Part> } | { readonly unknown: readonly string[] } {
+export function parsePurge(given: readonly string[]): Purge | { readonly unknown: readonly string[] } {
   const words = given.flatMap((text) => text.split(",")).map((word) => word.trim());
   const all = Object.keys(PURGEABLE) as Part[];
   const unknown = words.filter((word) => word !== "all" && !all.some((part) => part === word));
   if (unknown.length > 0) return { unknown };
-  return { parts: new Set(words.includes("all") ? all : all.filter((part) => words.includes(part))) };
+  const named = new Set(all.filter((part) => words.includes(part)));
+  return { parts: words.includes("all") ? new Set(all) : named, named };
 }
 
 /** The first piece of each path below the base directory, with the fate of its key. */

@@ -1,14 +1,12 @@
 import type { Container } from "../host/engine.ts";
 import type { HostReader } from "../host/host.ts";
-import { isOurCompose } from "../model/compose.ts";
 import { isOurCron } from "../model/crontab.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
-import { type Fate, fateOf, type Fates, type Part, TAKEN_OVER, writerFates } from "../model/leave.ts";
+import type { Fates, Part } from "../model/leave.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
 import { isTemporary } from "../model/temporary-name.ts";
 import { PROJECT } from "./compose-services.ts";
+import { surveyBase, surveyWriter } from "./leave-directories.ts";
 import type { NodeLayout } from "./node-context.ts";
-import { findWriterMarks } from "./writer-data.ts";
 
 /** A node that leaves, and where its things are looked for. */
 export interface LeavingNode {
@@ -20,6 +18,8 @@ export interface LeavingNode {
   readonly writerDir: string | null;
   /** Compose projects. */
   readonly projects: readonly string[];
+  /** Names that the volume of its database may have, ours or one that was adopted. */
+  readonly databaseVolumes: readonly string[];
   readonly cronFiles: readonly string[];
   /** Names that its containers have; one of them that is not ours is told. */
   readonly containers: readonly string[];
@@ -46,7 +46,12 @@ export interface Survey {
   readonly things: readonly Thing[];
   /** What is there and is not ours to touch, a phrase each. */
   readonly others: readonly string[];
+  /** Those of the others that hold the node's database. */
+  readonly databases: readonly string[];
 }
+
+/** What is in one place. */
+export type Found = Omit<Survey, "databases">;
 
 const SERVICE_IMAGE = /^fula-node:/;
 
@@ -65,16 +70,22 @@ export async function surveyNode(
     surveyWriter(host, node, purged),
     surveyBase(host, node, purged),
   ]);
-  return { things: parts.flatMap(({ things }) => things), others: parts.flatMap(({ others }) => others) };
+  const [, { databases }] = parts;
+  return {
+    things: parts.flatMap(({ things }) => things),
+    others: parts.flatMap(({ others }) => others),
+    databases,
+  };
 }
 
-async function surveyCron(host: HostReader, { cronFiles, layout }: LeavingNode): Promise<Survey> {
+async function surveyCron(host: HostReader, { cronFiles, layout }: LeavingNode): Promise<Found> {
   const things: Thing[] = [];
   const others: string[] = [];
   for (const path of cronFiles) {
     const [directory, name] = splitPath(path);
     const text = await host.files.readText(path);
-    const isOfThisNode = text !== null && isOurCron(text) && text.includes(`${layout.baseDir}/`);
+    const isOfThisNode =
+      text !== null && isOurCron(text) && text.includes(` ${layout.cliCurrent}/bin/fula-node.js `);
     if (isOfThisNode) things.push({ kind: "cron-file", name: path, part: null });
     else if (text !== null) others.push(`${path} (not written for ${layout.baseDir})`);
     for (const entry of (await host.files.list(directory)) ?? []) {
@@ -115,101 +126,28 @@ async function surveyDocker(host: HostReader, node: LeavingNode): Promise<Survey
     const names = tags.length === 0 ? [id] : tags.filter((tag) => SERVICE_IMAGE.test(tag));
     for (const name of names) add({ kind: "image", name, part: null }, ({ imageId }) => imageId === id);
   }
+  // Once a leave has removed the containers, only its name tells of an adopted database.
   const adopted = volumes.filter(
-    (volume) => !isThis(volume) && own.some(({ mounts }) => mounts.some(({ name }) => name === volume.name)),
+    (volume) =>
+      !isThis(volume) &&
+      (node.databaseVolumes.includes(volume.name) ||
+        own.some(({ mounts }) => mounts.some(({ name }) => name === volume.name))),
   );
-  return { things, others: [...others, ...adopted.map(({ name }) => `volume ${name}`)] };
-}
-
-/** Only what lies beside marks of ours: an adopted writer may live at the same place. */
-async function surveyWriter(
-  host: HostReader,
-  { writerDir }: LeavingNode,
-  purged: ReadonlySet<Part>,
-): Promise<Survey> {
-  const names = writerDir === null ? null : await host.files.list(writerDir);
-  if (writerDir === null || names === null) return { things: [], others: [] };
-  const composeText = await textOf(host, `${writerDir}/docker-compose.yml`);
-  const marks = await findWriterMarks(host, writerDir);
-  const isMarked = marks.length > 0 || isOurCompose(composeText);
-  if (!isMarked && names.length > 0) return { things: [], others: [writerDir] };
-  const fates = writerFates(names.includes(TAKEN_OVER));
-  return surveyDirectory(host, { directory: writerDir, names, fates, purged, journal: null });
-}
-
-async function surveyBase(
-  host: HostReader,
-  { layout, fates }: LeavingNode,
-  purged: ReadonlySet<Part>,
-): Promise<Survey> {
-  const { baseDir, journal } = layout;
-  const names = await host.files.list(baseDir);
-  if (names === null) return { things: [], others: [] };
-  if (names.length > 0 && !(await isOurBase(host, layout))) return { things: [], others: [baseDir] };
-  return surveyDirectory(host, { directory: baseDir, names, fates, purged, journal });
-}
-
-/** Upstream's installer uses the same directory, and the same `.env`: one of our marks tells. */
-async function isOurBase(host: HostReader, layout: LeavingNode["layout"]): Promise<boolean> {
-  if ((await host.files.stat(layout.journal)) !== null) return true;
-  if ((await host.files.readLink(layout.cliCurrent)) !== null) return true;
-  if (isOurCompose(await textOf(host, layout.composeFile))) return true;
-  const env = parseEnvFile(await textOf(host, layout.envFile));
-  return env.ok && findEntry(env, "FULA_NODE_VERSION") !== undefined;
-}
-
-async function surveyDirectory(
-  host: HostReader,
-  at: {
-    readonly directory: string;
-    readonly names: readonly string[];
-    readonly fates: Fates;
-    readonly purged: ReadonlySet<Part>;
-    readonly journal: string | null;
-  },
-): Promise<Survey> {
-  const { directory, names, fates, purged, journal } = at;
-  const judged = await Promise.all(
-    names.map(async (name) => {
-      const fate = fateOf(name, fates);
-      const isOthers = fate === "marked" && !isOurCompose(await textOf(host, `${directory}/${name}`));
-      return { path: `${directory}/${name}`, fate: isOthers ? null : fate };
-    }),
-  );
-  const hasData = judged.some(({ fate, path }) => fate === "data" || path.endsWith(`/${TAKEN_OVER}`));
-  const marksLast = judged.toSorted((a, b) => Number(a.fate === "mark") - Number(b.fate === "mark"));
-  const things = marksLast.flatMap(({ path, fate }): Thing[] => {
-    if (fate === null) return [];
-    const kind = path === journal ? "journal" : "path";
-    return [{ kind, name: path, part: partOf(fate, hasData) }];
-  });
-  const others = judged.filter(({ fate }) => fate === null).map(({ path }) => path);
-  // The journal of a leave lies in its base directory, which so stays as long as logs do.
-  const isEmptied =
-    others.length === 0 &&
-    things.every(({ part }) => part === null || purged.has(part)) &&
-    (journal === null || purged.has("logs"));
+  const databases = volumes
+    .map(({ name }) => name)
+    .filter((name) => node.databaseVolumes.includes(name))
+    .filter((name) => !things.some((thing) => thing.kind === "volume" && thing.name === name));
   return {
-    things: isEmptied ? [...things, { kind: "directory", name: directory, part: null }] : things,
-    others,
+    things,
+    others: [...others, ...adopted.map(({ name }) => `volume ${name}`)],
+    databases: databases.map((name) => `volume ${name}`),
   };
-}
-
-function partOf(fate: Fate, hasData: boolean): Part | null {
-  if (fate === "goes" || fate === "marked") return null;
-  if (fate === "mark") return hasData ? "data" : null;
-  return fate;
 }
 
 /** Nobody is left without what it was started after; the updater, which could start others anew, goes first. */
 function newestFirst(containers: readonly Container[]): readonly Container[] {
   const rank = ({ name, startedAt }: Container) => `${name === NAMES.updater ? 1 : 0}${startedAt}`;
   return containers.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1));
-}
-
-/** Blank where there is no such file. */
-async function textOf(host: HostReader, path: string): Promise<string> {
-  return (await host.files.readText(path)) ?? "";
 }
 
 function splitPath(path: string): readonly [directory: string, name: string] {

@@ -21,9 +21,10 @@ export function leaveSteps({ node, purged, name, flags }: Leaving): readonly Any
   const things = (group: Group) => leaveThings(node, purged, group);
   return [
     ...(name === null ? [] : [leaveName(name)]),
-    ...(flags === null ? [] : [leaveFlags(flags.target, flags.master)]),
     things(ofKind("cron", "what cron runs", "Removes our files in /etc/cron.d.", "cron-file")),
     things(ofKind("containers", "containers", "Stops and removes our containers.", "container")),
+    // The down files of others must not pass while our own services still read what those take away.
+    ...(flags === null ? [] : [leaveFlags(flags.target, flags.master)]),
     things(ofKind("networks", "networks", "Removes the networks of our compose projects.", "network")),
     things(ofKind("service-image", "service image", "Removes the images that were built here.", "image")),
     ...(Object.keys(PURGEABLE) as Part[]).map((part) => things(ofPart(part))),

@@ -10,6 +10,7 @@ import {
   skipped,
   watch,
 } from "../support/master-box.ts";
+import { pinset } from "../support/storage-boxes.ts";
 
 const ENV = "/opt/fula-master/.env";
 const SQL = (sql: string) => [
@@ -170,6 +171,32 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
       "docker rm -f fula-pinning-api && docker image rm -f fula-node:0.1.0 && rm -r /opt/fula-master/cli",
     );
     await mend();
+  });
+
+  test("ipfs-cluster killed right after it took pins: it comes back by itself, with every one", async () => {
+    const files = "mkdir /tmp/pins && for i in $(seq 50); do echo pin $i >/tmp/pins/$i; done";
+    const add = "ipfs --api=/ip4/127.0.0.1/tcp/5001 add -r -q --cid-version=1 --pin=false /tmp/pins";
+    const { stdout } = await box.run(["docker", "exec", "ipfs_host", "sh", "-c", `${files} && ${add}`]);
+    const cids = stdout.split("\n").slice(0, 50);
+    expect(new Set(cids).size).toBe(50);
+    const posts = cids.map(
+      (cid) =>
+        `url = "http://127.0.0.1:9094/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
+    );
+    const [before, peer, started] = [await pinset(box), await clusterPeer(), await startedAt("ipfs_cluster")];
+    const restarts = async (): Promise<string> =>
+      (await box.run("docker inspect --format '{{.RestartCount}}' ipfs_cluster")).stdout;
+    const restartsBefore = await restarts();
+
+    const answers = await box.run("curl -s -K - && kill -KILL $(pidof ipfs-cluster-service)", {
+      input: posts.join("\nnext\n"),
+    });
+    expect(answers.stdout.split("\n")).toEqual(cids.map(() => "200"));
+    await expect.poll(restarts, { timeout: 60_000, interval: 200 }).toBe(String(Number(restartsBefore) + 1));
+    await expect.poll(() => health(box), { timeout: 120_000, interval: 1000 }).toEqual(ALL_HEALTHY);
+    expect(await startedAt("ipfs_cluster")).not.toBe(started);
+    expect(await clusterPeer()).toBe(peer);
+    expect(await pinset(box)).toEqual(new Set([...before, ...cids]));
   });
 
   test("a power cut: the box comes back by itself, and a run finds nothing to do", async () => {

@@ -31,13 +31,14 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 async function start(options: {
-  readonly config?: string;
+  /** null: no service.json. */
+  readonly config?: string | null;
   readonly trusted?: string;
   readonly args?: readonly string[];
   readonly follower?: boolean;
 }): Promise<{ readonly exitCode?: number | undefined; readonly stdout: string; readonly stderr: string }> {
   const { config = JSON.stringify(FRESH, null, 2), trusted, args = ["closed-daemon"], follower } = options;
-  await writeFile(configFile(), config, { mode: 0o600 });
+  if (config !== null) await writeFile(configFile(), config, { mode: 0o600 });
   await writeFile(join(directory, "identity.json"), JSON.stringify({ id: "12D3KooWOwn" }, null, 4));
   const mode = follower === true ? { CLUSTER_FOLLOWERMODE: "true" } : {};
   const trust = trusted === undefined ? {} : { CLUSTER_CRDT_TRUSTEDPEERS: trusted };
@@ -100,8 +101,32 @@ describe("cluster-start.sh", () => {
   });
 
   it("hands any other call on as it is", async () => {
-    expect((await start({ args: ["init", "--consensus", "crdt"] })).stdout).toBe("init --consensus crdt");
+    expect((await start({ args: ["state", "export", "-f", "a b"] })).stdout).toBe("state export -f a b");
+    expect((await start({ args: [] })).stdout).toBe("");
     expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(FRESH);
+  });
+
+  it("makes a new writer with a store that outlives a kill, before what the caller says", async () => {
+    const asked = ["init", "--consensus", "crdt", "--datastore", "leveldb", "https://host/a b"];
+    expect((await start({ config: null, args: asked })).stdout).toBe(
+      "init --datastore badger3 --consensus crdt --datastore leveldb https://host/a b",
+    );
+  });
+
+  it("does not choose for a follower, nor where a configuration is", async () => {
+    const init = { args: ["init", "--force"], config: null };
+    expect((await start({ ...init, follower: true })).stdout).toBe("init --force");
+    expect((await start({ args: init.args })).stdout).toBe("init --force");
+  });
+
+  it.each([
+    ["pebble", ["pebble"]],
+    ["leveldb", ["leveldb"]],
+    ["badger", ["badger"]],
+    ["badger3", ["badger3", "pebble"]],
+  ])("goes on with %s where %j lie without a configuration", async (chosen, kept) => {
+    for (const name of kept) await mkdir(join(directory, name));
+    expect((await start({ config: null, args: ["init"] })).stdout).toBe(`init --datastore ${chosen}`);
   });
 });
 

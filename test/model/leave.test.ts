@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { fateOf, masterFates, parsePurge, storageFates, writerFates } from "../../src/model/leave.ts";
+import { wasEmptiedByLeave } from "../../src/model/leave-record.ts";
+import { mountPointsOf } from "../../src/model/mount-points.ts";
 import { masterLayout } from "../../src/model/master-layout.ts";
 import { storageLayout } from "../../src/model/storage-layout.ts";
 
@@ -53,10 +55,35 @@ describe("what --purge takes", () => {
     ],
     [["all"], ["data", "settings", "keys", "snapshots", "logs"]],
   ])("%j", (given, parts) => {
-    expect(parsePurge(given)).toEqual({ parts: new Set(parts) });
+    expect(parsePurge(given)).toMatchObject({ parts: new Set(parts) });
+  });
+
+  it("tells what was named from what `all` means", () => {
+    expect(parsePurge(["all"])).toMatchObject({ named: new Set() });
+    expect(parsePurge(["all,keys"])).toMatchObject({ named: new Set(["keys"]) });
   });
 
   it.each([[["everything"]], [[""]], [["data,,keys"]], [["toString"]]])("refuses %j", (given) => {
     expect(parsePurge(given)).toHaveProperty("unknown");
+  });
+});
+
+describe("what a box tells", () => {
+  it("of its mount points, blanks in them too", () => {
+    const text =
+      "36 35 98:0 / /mnt/a\\040b rw - ext4 /dev/sda rw\n37 35 98:1 /x /opt rw - ext4 /dev/sdb rw\n";
+    expect([...mountPointsOf(text)]).toEqual(["/mnt/a b", "/opt"]);
+    expect([...mountPointsOf("")]).toEqual([]);
+  });
+
+  const line = (kind: string, name: string) => JSON.stringify({ change: { kind, summary: "s", name } });
+  it.each([
+    ["nothing", [], false],
+    ["a leave that took the last thing out", [line("remove-path", "/w/x"), line("remove-image", "i")], true],
+    ["a leave, cut short in its last line", [line("remove-path", "/w/x"), '{"change":{"ki'], true],
+    ["a leave of another directory", [line("remove-path", "/w2/x")], false],
+    ["a join after that leave", [line("remove-path", "/w/x"), line("up", "x")], false],
+  ] as const)("of what emptied a directory: %s", (_name, lines, isOurDoing) => {
+    expect(wasEmptiedByLeave(lines.join("\n"), "/w")).toBe(isOurDoing);
   });
 });

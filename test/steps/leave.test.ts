@@ -1,7 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../src/engine/events.ts";
 import { OWNER_LABEL } from "../../src/model/master-layout.ts";
-import { filesOf, HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../support/leave-boxes.ts";
+import {
+  filesOf,
+  HOSTNAME,
+  leaveOn,
+  leavingMaster,
+  masterElsewhere,
+  PURGE_ALL,
+} from "../support/leave-boxes.ts";
 import { join, LAYOUT, savedValues } from "../support/master-boxes.ts";
 import { FakeStorage } from "../support/storage-fake.ts";
 
@@ -188,19 +195,16 @@ describe("a master that leaves", () => {
   });
 
   it("takes its flags out of a database elsewhere, where that answers", async () => {
-    const host = new FakeStorage();
-    host.databasesElsewhere.set("db.example", {
-      user: "pinning_user",
-      password: "p4ssword-x",
-      database: "pinning_service",
-    });
-    await join(host, { set: { POSTGRES_HOST: "db.example", POSTGRES_PASSWORD: "p4ssword-x" } });
+    const host = await masterElsewhere();
     expect([...host.migrations.flags.values()].flat()).not.toEqual([]);
     const twin = new FakeStorage();
     await join(twin, { set: {} });
     const { data } = await leaveOn(host);
     expect([...host.migrations.flags.values()].flat()).toEqual([]);
     expect(data["others"]).toEqual(["the database at db.example:5432"]);
+    // While our services run, a down file of others must not pass.
+    const at = (word: string) => host.writes.findLastIndex((write) => write.includes(word));
+    expect(at("migrations.recordFlags")).toBeGreaterThan(at("removeContainer"));
     await leaveOn(twin);
     expect([...twin.migrations.flags.values()].flat()).not.toEqual([]);
   });

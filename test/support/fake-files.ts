@@ -18,6 +18,8 @@ const MAX_LINKS = 40;
 /** A file system in memory, with the manners of the real adapter. Paths are absolute. */
 export class FakeFiles implements Files {
   readonly tree = new Map<string, FakeEntry>();
+  /** Directories that are mount points: they can be emptied, but not removed. */
+  readonly #mounts = new Set<string>();
   /** What `space` answers, for every path. */
   freeBytes = 100 * 1024 ** 3;
   totalBytes = 200 * 1024 ** 3;
@@ -40,6 +42,14 @@ export class FakeFiles implements Files {
   putDirectory(path: string, mode = 0o755): void {
     this.#makeParents(path);
     this.#set(this.#resolve(path), { kind: "directory", text: "", mode });
+  }
+
+  /** Mounts a file system on a directory, without the gate. */
+  mount(path: string): void {
+    this.putDirectory(path);
+    this.#mounts.add(path);
+    const lines = [...this.#mounts].map((at, index) => `${index} 1 8:${index} / ${at} rw - ext4 /dev/sdb rw`);
+    this.put("/proc/self/mountinfo", `${lines.join("\n")}\n`);
   }
 
   /** Puts a symbolic link there, without the gate. */
@@ -181,7 +191,10 @@ export class FakeFiles implements Files {
   async remove(path: string): Promise<void> {
     await this.#gate.write(
       `files.remove ${path}`,
-      () => this.drop(path),
+      () => {
+        this.drop(path);
+        if (this.#mounts.has(path)) this.putDirectory(path);
+      },
       () => {
         const real = this.#parentResolved(path);
         const children = this.#children(real);
@@ -194,7 +207,8 @@ export class FakeFiles implements Files {
     await this.#gate.write(`files.removeEmptyDirectory ${path}`, () => {
       const real = this.#parentResolved(path);
       const there = this.tree.get(real);
-      if (there?.kind === "directory" && this.#children(real).length === 0) this.tree.delete(real);
+      const isEmpty = there?.kind === "directory" && this.#children(real).length === 0;
+      if (isEmpty && !this.#mounts.has(real)) this.tree.delete(real);
     });
   }
 

@@ -29,6 +29,18 @@ export async function leavingMaster(): Promise<FakeStorage> {
   return host;
 }
 
+/** A box that is a master whose database is on another machine. */
+export async function masterElsewhere(): Promise<FakeStorage> {
+  const host = new FakeStorage();
+  host.databasesElsewhere.set("db.example", {
+    user: "pinning_user",
+    password: "p4ssword-x",
+    database: "pinning_service",
+  });
+  await join(host, { set: { POSTGRES_HOST: "db.example", POSTGRES_PASSWORD: "p4ssword-x" } });
+  return host;
+}
+
 /** Runs `leave` on a fake box. */
 export async function leaveOn(
   host: FakeStorage,

@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { filesOf, HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../support/leave-boxes.ts";
+import type { FakeStorage } from "../support/storage-fake.ts";
+
+const BASE = "/opt/fula-master";
+const WRITER = "/opt/fula-writer";
+
+/** Moves a path of a box elsewhere, and a link to it into its place. */
+async function linkAway(host: FakeStorage, path: string, target: string): Promise<void> {
+  host.files.putDirectory(target.slice(0, target.lastIndexOf("/")));
+  await host.files.rename(path, target);
+  host.files.putLink(target, path);
+}
+
+const below = (host: FakeStorage, place: string) =>
+  Object.keys(host.snapshot().files).filter((path) => path === place || path.startsWith(`${place}/`));
+
+describe("a leave and what is mounted", () => {
+  it.each([`${WRITER}/kubo`, WRITER, BASE])("empties %s and lets it be", async (place) => {
+    const host = await leavingMaster();
+    host.files.mount(place);
+    const { exit, data } = await leaveOn(host, PURGE_ALL);
+    expect(exit).toBe("ok");
+    expect(filesOf(host)).toEqual([]);
+    expect(below(host, place)).toEqual([place]);
+    expect(data["others"]).toContain(`${place}, the directory alone: a file system is mounted there`);
+    await expect(leaveOn(host, PURGE_ALL)).rejects.toMatchObject({ exit: "settings" });
+  });
+
+  it("never removes an empty directory that it did not empty", async () => {
+    const host = await leavingMaster();
+    host.files.drop(WRITER);
+    host.files.putDirectory(WRITER);
+    const { exit } = await leaveOn(host);
+    expect(exit).toBe("ok");
+    expect(below(host, WRITER)).toEqual([WRITER]);
+  });
+});
+
+describe("a leave and links", () => {
+  it("leaves a linked entry with all behind it, and says so", async () => {
+    const host = await leavingMaster();
+    await linkAway(host, `${WRITER}/kubo`, "/mnt/big/kubo");
+    await leaveOn(host);
+    expect(filesOf(host)).toContain(`${WRITER}/kubo-init.sh`);
+    const { exit, data } = await leaveOn(host, PURGE_ALL);
+    expect(exit).toBe("ok");
+    expect(below(host, "/mnt/big/kubo")).toEqual(["/mnt/big/kubo", "/mnt/big/kubo/config"]);
+    expect(below(host, WRITER)).toEqual([WRITER, `${WRITER}/kubo`]);
+    expect(data["others"]).toContain(
+      `${WRITER}/kubo is a link to /mnt/big/kubo: remove what it points at by hand`,
+    );
+  });
+
+  it.each([WRITER, BASE])("leaves the link that %s is, and ends", async (place) => {
+    const host = await leavingMaster();
+    await linkAway(host, place, "/mnt/big/node");
+    const { exit, data } = await leaveOn(host, PURGE_ALL);
+    expect(exit).toBe("ok");
+    expect(below(host, "/mnt/big/node")).toEqual(["/mnt/big/node"]);
+    expect(below(host, place)).toEqual([place]);
+    expect(data["others"]).toContain(`${place} is a link to /mnt/big/node: remove what it points at by hand`);
+    await expect(leaveOn(host, { purge: ["all"], confirm: HOSTNAME })).rejects.toMatchObject({
+      exit: "settings",
+    });
+  });
+});
