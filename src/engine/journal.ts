@@ -13,7 +13,7 @@ export interface JournalLine {
   readonly error?: string;
 }
 
-/** Keeps what was done, for people and `doctor`; no decision reads it. */
+/** Keeps what was done, for people and `doctor`. No join decides by it; a leave learns from it whose hand made the signing key. */
 export interface Journal {
   /** Runs one effect between its intent and its result. */
   around(step: string, change: Change, effect: () => Promise<void>): Promise<void>;
