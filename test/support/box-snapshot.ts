@@ -14,6 +14,14 @@ export interface BoxSnapshot {
   } | null;
 }
 
+/** A snapshot without the data of a writer made here, which kubo and ipfs-cluster write by themselves. */
+export function withoutData(snapshot: BoxSnapshot): BoxSnapshot {
+  const files = Object.entries(snapshot.files).filter(
+    ([path]) => !/^\/opt\/fula-writer\/(kubo|ipfs-cluster)(\/|$)/.test(path),
+  );
+  return { ...snapshot, files: Object.fromEntries(files) };
+}
+
 /** Prints every part below, each closed by an empty line. Paths that do not exist are simply absent. */
 export const SNAPSHOT_SCRIPT = String.raw`
 set -euo pipefail
