@@ -1,18 +1,18 @@
 #!/bin/sh
 # fula-node: stands before ipfs-cluster-service in the container's PATH, so the image's entrypoint calls it.
-# `init` chooses the datastore of a new writer.
+# `init` chooses the datastore of a new peer.
 # `closed-daemon` starts the daemon without ipfsproxy (port 9095) and pinsvcapi (9097), which ask for no
 # password. They can be turned off only by leaving their sections out of service.json.
 set -eu
 program=/usr/local/bin/ipfs-cluster-service
 data=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}
 
-# A writer that is made new gets badger3: the default, pebble, holds what it wrote last in its own memory
-# and answers 200 all the same, so a kill -9 loses pins. badger3 writes into files mapped from the kernel,
-# which outlive the process (not a power cut). Followers keep pebble: the masters tell them again.
+# A new peer gets badger3: the default, pebble, holds what it wrote last in its own memory and answers 200
+# all the same, so a kill -9 loses pins. badger3 writes into files mapped from the kernel, which outlive
+# the process (not a power cut). A follower would be told again by its masters, but only after minutes.
 # A store that lies there without its service.json is gone on with: another one would be an empty pinset.
 # Of two --datastore the last counts, so a caller's own stands.
-if [ "${1:-}" = init ] && [ "${CLUSTER_FOLLOWERMODE:-}" != true ] && [ ! -e "$data/service.json" ]; then
+if [ "${1:-}" = init ] && [ ! -e "$data/service.json" ]; then
   datastore=badger3
   for kept in badger leveldb pebble badger3; do
     [ ! -d "$data/$kept" ] || datastore=$kept

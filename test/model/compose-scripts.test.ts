@@ -106,16 +106,16 @@ describe("cluster-start.sh", () => {
     expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(FRESH);
   });
 
-  it("makes a new writer with a store that outlives a kill, before what the caller says", async () => {
+  it("makes a new peer with a store that outlives a kill, before what the caller says", async () => {
     const asked = ["init", "--consensus", "crdt", "--datastore", "leveldb", "https://host/a b"];
     expect((await start({ config: null, args: asked })).stdout).toBe(
       "init --datastore badger3 --consensus crdt --datastore leveldb https://host/a b",
     );
   });
 
-  it("does not choose for a follower, nor where a configuration is", async () => {
+  it("chooses for a follower too, and not where a configuration is", async () => {
     const init = { args: ["init", "--force"], config: null };
-    expect((await start({ ...init, follower: true })).stdout).toBe("init --force");
+    expect((await start({ ...init, follower: true })).stdout).toBe("init --datastore badger3 --force");
     expect((await start({ args: init.args })).stdout).toBe("init --force");
   });
 
