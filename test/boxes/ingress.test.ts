@@ -18,8 +18,6 @@ import {
 } from "../support/ingress-boxes.ts";
 import { expectExit, skipped } from "../support/master-box.ts";
 import {
-  addContent,
-  askCluster,
   bootFederation,
   bootNode,
   invite,
@@ -30,6 +28,7 @@ import {
   stored,
   untilStored,
   watchNode,
+  pinContent,
 } from "../support/storage-boxes.ts";
 
 const MAX_BLOCK_BYTES = 2_097_152;
@@ -54,11 +53,8 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
   let token: string;
   const pins: string[] = [];
 
-  const pinOnMaster = async (): Promise<string> => {
-    const cid = await addContent(master);
-    expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
-    pins.push(cid);
-    return cid;
+  const pinOnMaster = async (): Promise<void> => {
+    pins.push(await pinContent(master));
   };
 
   beforeAll(async () => {

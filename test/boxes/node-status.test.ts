@@ -3,7 +3,6 @@ import { fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import { expectExit, rejoin, skipped, told } from "../support/master-box.ts";
 import {
-  addContent,
   askCluster,
   bootFederation,
   bootNode,
@@ -15,6 +14,7 @@ import {
   PRIVATE_NETWORK,
   untilStored,
   watchNode,
+  pinContent,
 } from "../support/storage-boxes.ts";
 
 interface Status {
@@ -30,9 +30,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
   const cids: string[] = [];
 
   const pinOnMaster = async (): Promise<void> => {
-    const cid = await addContent(master);
-    expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
-    cids.push(cid);
+    cids.push(await pinContent(master));
   };
   const status = async (exitCode: number): Promise<ReadonlyMap<string, string>> => {
     const before = await watchNode(node);

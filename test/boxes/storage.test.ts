@@ -17,6 +17,7 @@ import {
   members,
   openStorageApi,
   peerId,
+  pinContent,
   pinset,
   PRIVATE_NETWORK,
   stored,
@@ -40,8 +41,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   const cids: string[] = [];
 
   const pinOnMaster = async (): Promise<string> => {
-    const cid = await addContent(master);
-    expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
+    const cid = await pinContent(master);
     cids.push(cid);
     return cid;
   };

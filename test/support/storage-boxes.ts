@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { expect } from "vitest";
 import { FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
 import { Box, type ExecOptions, type ExecResult } from "./box.ts";
 import type { BoxSnapshot } from "./box-snapshot.ts";
@@ -69,6 +70,13 @@ export function join(box: Box, args: readonly string[], options: ExecOptions = {
 /** What a re-run may not touch: all that the installer writes, and every container. */
 export function watchNode(box: Box): Promise<BoxSnapshot> {
   return box.snapshot(["/opt/fula-storage"]);
+}
+
+/** Adds random content to the master's kubo, pins it in the pool, and gives its CID. */
+export async function pinContent(master: Box): Promise<string> {
+  const cid = await addContent(master);
+  expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
+  return cid;
 }
 
 /** Adds random content to a box's kubo and gives its CID; nobody else has it. */
