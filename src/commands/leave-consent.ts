@@ -2,8 +2,9 @@ import { OperatorError } from "../errors.ts";
 import type { World } from "./world.ts";
 
 /**
- * Has the operator's word before anything is removed: `--yes` or an answer; for a purge the machine's name,
- * typed or by `--confirm`, since a window of the wrong machine looks like one of the right one. Throws
+ * Has the operator's consent before anything is removed: `--yes` or an answer; for a purge the machine's name,
+ * typed or by `--confirm`, since a window of the wrong machine looks like one of the right one. The right name
+ * is consent where nothing is left to purge, too: the same command finishes what was cut short. Throws
  * `preflight`, with nothing changed.
  */
 export async function settleLeaveConsent(
@@ -22,11 +23,11 @@ export async function settleLeaveConsent(
       remedy: `Run again with --confirm HOSTNAME; this machine is ${hostname}. Or leave --purge out: everything is kept then.`,
     });
   }
-  if (yes) return;
+  if (yes || confirm === hostname) return;
   if (questions === null) {
     throw new OperatorError({
       exit: "preflight",
-      what: "Leaving needs your word.",
+      what: "Leaving requires your confirmation.",
       why: "There is no terminal to ask on.",
       remedy: "Read what --dry-run lists, then run again with --yes.",
     });

@@ -8,12 +8,13 @@ export interface PlanItem {
   readonly evidence: Evidence;
   /** What differs, for a drifted thing. */
   readonly drift: readonly string[];
-  /** Why it is foreign and what to do, for a foreign thing. */
+  /** Why it is foreign, for a foreign thing. */
   readonly why?: string;
+  /** What to do about a foreign thing; left out where `--adopt` takes it over. */
   readonly remedy?: string;
   readonly changes: readonly Change[];
-  /** A flag that must be given before the changes may be made. */
-  readonly consent?: { readonly flag: string; readonly question: string };
+  /** What must be allowed before the changes may be made, by which flag, and whether it is already. */
+  readonly consent?: { readonly flag: string; readonly question: string; readonly given: boolean };
 }
 
 /** What a run tells whoever shows it. Nothing in an event is secret. */

@@ -11,6 +11,18 @@ export interface Planned {
   readonly changes: readonly Change[];
 }
 
+/** What the operator has allowed already. */
+export interface Given {
+  /** Flags that give a consent: `--provision-writer`. */
+  readonly consents: ReadonlySet<string>;
+  /** Gives every consent that is not explicit. */
+  readonly yes: boolean;
+  /** Ids of foreign things that the operator has named with `--adopt`. */
+  readonly adopted: ReadonlySet<string>;
+}
+
+const NOTHING_GIVEN: Given = { consents: new Set(), yes: false, adopted: new Set() };
+
 /** Turns a finding into what may be planned: a foreign thing only where it is claimed by name. */
 export function accept(
   step: AnyStep,
@@ -35,8 +47,8 @@ export async function look(
   });
 }
 
-/** The plan as plain data, for people, `--json` and tests. */
-export function describe(plan: readonly Planned[]): readonly PlanItem[] {
+/** The plan as plain data, for people, `--json` and tests. A consent that it needs says whether it is given. */
+export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN): readonly PlanItem[] {
   return plan.map(({ step, finding, changes }) => ({
     step: step.id,
     title: step.title,
@@ -44,9 +56,12 @@ export function describe(plan: readonly Planned[]): readonly PlanItem[] {
     evidence: finding.evidence,
     drift: finding.state === "drifted" ? finding.drift : [],
     changes,
-    ...(finding.state === "foreign" ? { why: finding.why, remedy: remedyOf(step, finding) } : {}),
+    ...(finding.state === "foreign" ? { why: finding.why } : {}),
+    ...(finding.state === "foreign" && accept(step, finding, given.adopted) === null
+      ? { remedy: remedyOf(step, finding) }
+      : {}),
     ...(finding.state === "absent" && finding.consent !== undefined
-      ? { consent: { flag: finding.consent.flag, question: finding.consent.question } }
+      ? { consent: describeConsent(finding.consent, given) }
       : {}),
   }));
 }
@@ -67,22 +82,29 @@ export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<str
   });
 }
 
-/** The consents that the plan still needs, given those that flags have given. */
+/** The consents that the plan still needs, without those that are given already. */
 export function missingConsents(
   plan: readonly Planned[],
-  given: ReadonlySet<string>,
-  yes: boolean,
+  given: Pick<Given, "consents" | "yes">,
 ): readonly Consent[] {
   return plan.flatMap(({ finding, changes }) => {
     if (finding.state !== "absent" || finding.consent === undefined || changes.length === 0) return [];
-    const { consent } = finding;
-    return given.has(consent.flag) || (yes && !consent.explicit) ? [] : [consent];
+    return isGiven(finding.consent, given) ? [] : [finding.consent];
   });
 }
 
 /** The changes of a plan, one list. */
 export function changesOf(plan: readonly Planned[]): readonly Change[] {
   return plan.flatMap(({ changes }) => changes);
+}
+
+function describeConsent(consent: Consent, given: Given): NonNullable<PlanItem["consent"]> {
+  return { flag: consent.flag, question: consent.question, given: isGiven(consent, given) };
+}
+
+/** The one rule for both: what a plan asks for, and what a run asks for. */
+function isGiven({ flag, explicit }: Consent, { consents, yes }: Pick<Given, "consents" | "yes">): boolean {
+  return consents.has(flag) || (yes && !explicit);
 }
 
 function remedyOf(step: AnyStep, finding: Finding<unknown> & { state: "foreign" }): string {

@@ -3,7 +3,7 @@ import type { Host } from "../host/host.ts";
 import { applyPlan, type RunResult } from "./apply.ts";
 import type { Listener, PlanItem } from "./events.ts";
 import type { Journal } from "./journal.ts";
-import { changesOf, describe, look, missingConsents, refuseForeign } from "./plan.ts";
+import { changesOf, describe, type Given, look, missingConsents, refuseForeign } from "./plan.ts";
 import type { AnyStep, Consent } from "./step.ts";
 
 /** Puts one question to the operator and gives the answer; null where nobody can be asked. */
@@ -16,18 +16,13 @@ export interface RunOutcome extends RunResult {
 }
 
 /** What one run is told to do. */
-export interface RunOptions {
+export interface RunOptions extends Given {
   readonly steps: readonly AnyStep[];
   readonly host: Host;
   readonly journal: Journal;
   readonly listen: Listener;
   readonly ask: Ask;
   readonly dryRun: boolean;
-  readonly yes: boolean;
-  /** Ids of foreign things that the operator has named with `--adopt`. */
-  readonly adopted: ReadonlySet<string>;
-  /** Flags that give a consent: `--provision-writer`. */
-  readonly consents: ReadonlySet<string>;
 }
 
 /**
@@ -37,11 +32,11 @@ export interface RunOptions {
 export async function run(options: RunOptions): Promise<RunOutcome> {
   const { steps, host, listen, adopted, dryRun } = options;
   const plan = await look(steps, host, adopted);
-  const items = describe(plan);
+  const items = describe(plan, options);
   listen({ type: "planned", items });
   refuseForeign(plan, adopted);
   if (dryRun) return { plan: items, dryRun, changes: [] };
-  await settleConsents(missingConsents(plan, options.consents, options.yes), options.ask);
+  await settleConsents(missingConsents(plan, options), options.ask);
   const changes = changesOf(plan).length;
   if (changes > 0 && !options.yes && options.ask !== null) {
     const go = await options.ask(`Make ${changes === 1 ? "this change" : `these ${changes} changes`}?`, true);
@@ -67,8 +62,8 @@ async function settleConsents(consents: readonly Consent[], ask: Ask): Promise<v
     exit: "preflight",
     what:
       refused.length === 1
-        ? "One thing needs your word first."
-        : `${refused.length} things need your word first.`,
+        ? "One thing requires your confirmation first."
+        : `${refused.length} things require your confirmation first.`,
     why: ask === null ? "There is no terminal to ask on." : "The answer was no.",
     problems: refused.map(({ flag, question, remedy }) => ({ subject: flag, what: question, remedy })),
   });

@@ -54,9 +54,9 @@ export function planLines(items: readonly PlanItem[]): readonly string[] {
   });
   const rest = idle.length === 0 ? [] : hang(`  As wished: ${idle.map(({ step }) => step).join(", ")}`, 4);
   const consents = items.flatMap(({ consent, changes }) =>
-    consent === undefined || changes.length === 0
+    consent === undefined || consent.given || changes.length === 0
       ? []
-      : hang(`  Needs your word (${consent.flag}): ${consent.question}`, 4),
+      : hang(`  Confirmation required (${consent.flag}): ${consent.question}`, 4),
   );
   return ["Plan", ...table(rows), ...rest, ...consents];
 }

@@ -74,11 +74,22 @@ describe("planLines", () => {
         drifted  services  bring up pinning-api
                            because: fula-pinning-api has exited (exit code 137)
         As wished: cli, writer, images, compose-file, postgres, snapshot-cron
-        Needs your word (--yes): Install docker.io, docker-cli, iptables,
+        Confirmation required (--yes): Install docker.io, docker-cli, iptables,
           ca-certificates, docker-compose from the packages of Debian GNU/Linux 13
           (trixie)?
       "
     `);
+  });
+
+  it("does not ask for a consent that was given", () => {
+    const given = REALISTIC_PLAN.map((item) =>
+      item.consent === undefined ? item : { ...item, consent: { ...item.consent, given: true } },
+    );
+    const asks = (items: readonly PlanItem[]) =>
+      planLines(items).filter((line) => line.includes("--yes") || line.includes("(trixie)"));
+    expect(asks(REALISTIC_PLAN)).toHaveLength(2);
+    expect(asks(given)).toEqual([]);
+    expect(planLines(given)).toEqual(planLines(REALISTIC_PLAN).slice(0, -3));
   });
 
   it("says so where nothing is to be done", () => {

@@ -61,7 +61,7 @@ describe("describe", () => {
         evidence: { [fileOf("a")]: "absent" },
         drift: [],
         changes: [writeOf("a")],
-        consent: { flag: "--make-it", question: "Make it?" },
+        consent: { flag: "--make-it", question: "Make it?", given: false },
       },
       {
         step: "b",
@@ -83,6 +83,36 @@ describe("describe", () => {
       },
     ]);
     expect(JSON.parse(JSON.stringify(rows))).toEqual(rows);
+  });
+});
+
+describe("describe, with what the operator has given", () => {
+  const explicit: Consent = { ...CONSENT, flag: "--really", explicit: true };
+  const steps = [sample("a", { consent: CONSENT }), sample("b", { consent: explicit })];
+  const none = { consents: NOBODY, yes: false, adopted: NOBODY };
+
+  it.each([
+    [none, [false, false]],
+    [{ ...none, consents: new Set(["--make-it"]) }, [true, false]],
+    [{ ...none, yes: true }, [true, false]],
+    [{ ...none, consents: new Set(["--really"]) }, [false, true]],
+    [{ ...none, yes: true, consents: new Set(["--really"]) }, [true, true]],
+  ])("tells which consents are given: %o", async (given, expected) => {
+    const rows = tell(await look(steps, new FakeHost(), NOBODY), given);
+    expect(rows.map(({ consent }) => consent?.given)).toEqual(expected);
+  });
+
+  it("does not tell how to take over what is being taken over", async () => {
+    const host = boxOf({ a: "theirs, claimable", b: "theirs, claimable" });
+    const adopted = new Set(["a"]);
+    const rows = tell(await look([sample("a"), sample("b")], host, adopted), { ...none, adopted });
+    expect(rows.map(({ why, remedy }) => ({ why, remedy }))).toEqual([
+      { why: "The file of a is somebody else's." },
+      {
+        why: "The file of b is somebody else's.",
+        remedy: "Move it away. Or take it over with --adopt b.",
+      },
+    ]);
   });
 });
 
@@ -134,19 +164,20 @@ describe("missingConsents", () => {
 
   it("names each that no flag has given", async () => {
     const plan = await look(steps, new FakeHost(), NOBODY);
-    expect(missingConsents(plan, NOBODY, false)).toEqual([CONSENT, explicit]);
-    expect(missingConsents(plan, new Set(["--make-it"]), false)).toEqual([explicit]);
-    expect(missingConsents(plan, new Set(["--make-it", "--really"]), false)).toEqual([]);
+    const by = (...flags: readonly string[]) => ({ consents: new Set(flags), yes: false });
+    expect(missingConsents(plan, by())).toEqual([CONSENT, explicit]);
+    expect(missingConsents(plan, by("--make-it"))).toEqual([explicit]);
+    expect(missingConsents(plan, by("--make-it", "--really"))).toEqual([]);
   });
 
   it("takes --yes for all but the explicit ones", async () => {
     const plan = await look(steps, new FakeHost(), NOBODY);
-    expect(missingConsents(plan, NOBODY, true)).toEqual([explicit]);
+    expect(missingConsents(plan, { consents: NOBODY, yes: true })).toEqual([explicit]);
   });
 
   it("needs none for a thing that is there", async () => {
     const plan = await look(steps, boxOf({ a: WISHED, b: "old" }), NOBODY);
-    expect(missingConsents(plan, NOBODY, false)).toEqual([]);
+    expect(missingConsents(plan, { consents: NOBODY, yes: false })).toEqual([]);
   });
 });
 

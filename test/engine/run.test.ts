@@ -111,7 +111,7 @@ describe("consents", () => {
     const { host, outcome } = await attempt(steps);
     expect(outcome).toMatchObject({
       exit: "preflight",
-      what: "2 things need your word first.",
+      what: "2 things require your confirmation first.",
       why: "There is no terminal to ask on.",
       problems: [
         { subject: "--one", what: "Allow --one?", remedy: "Give --one." },
@@ -133,7 +133,7 @@ describe("consents", () => {
     const { host, outcome } = await attempt(steps, { ask });
     expect(outcome).toMatchObject({
       exit: "preflight",
-      what: "One thing needs your word first.",
+      what: "One thing requires your confirmation first.",
       why: "The answer was no.",
       problems: [{ subject: "--two" }],
     });

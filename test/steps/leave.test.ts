@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../src/engine/events.ts";
 import { OWNER_LABEL } from "../../src/model/master-layout.ts";
+import { Killed } from "../support/fake-host.ts";
 import {
   filesOf,
   HOSTNAME,
@@ -277,6 +278,21 @@ describe("leave looks before it acts", () => {
     }
     await leaveOn(host, { yes: false, purge: ["data"] }, answering(HOSTNAME, false));
     expect(host.snapshot().volumes).toEqual({});
+  });
+
+  it("is not asked again for what the machine's name allowed, where a killed purge had only the rest to do", async () => {
+    const straight = await leavingMaster();
+    const flags = { ...PURGE_ALL, yes: false };
+    await leaveOn(straight, flags);
+    const last = straight.writes.length;
+    const host = await leavingMaster();
+    host.killAt(last, "before");
+    await expect(leaveOn(host, flags)).rejects.toBeInstanceOf(Killed);
+    host.revive();
+    expect(host.snapshot().volumes).toEqual({});
+    await expectRefusal(host, { ...flags, confirm: "Other.example" }, "preflight");
+    expect(await leaveOn(host, flags)).toMatchObject({ exit: "ok" });
+    expect(host.snapshot()).toEqual(straight.snapshot());
   });
 
   it("a dry run tells all, needs no word and changes nothing", async () => {

@@ -26,6 +26,7 @@ export const REALISTIC_PLAN: readonly PlanItem[] = [
       flag: "--yes",
       question:
         "Install docker.io, docker-cli, iptables, ca-certificates, docker-compose from the packages of Debian GNU/Linux 13 (trixie)?",
+      given: false,
     },
   },
   item("cli", "ours", [], []),
