@@ -9,7 +9,10 @@ import { poll, readValues } from "./node-context.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 
 const SYNC_DEADLINE_MS = 180_000;
-/** Masters tell their newest state once a minute (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here. */
+/**
+ * Masters send their newest state again at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here.
+ * Writers made here do so every 10 seconds; an adopted one has ipfs-cluster's default of a minute.
+ */
 const FIRST_NEWS_MS = 75_000;
 const QUIET_MS = 6_000;
 /** A master's pinset moves while this node syncs, and what was unpinned meanwhile never comes. */
