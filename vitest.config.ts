@@ -1,7 +1,10 @@
 import { defineConfig } from "vitest/config";
+import { bedEnvironment } from "./test/support/bed.ts";
 
 export default defineConfig({
   test: {
+    // Never the machine's own engine, whatever the shell says.
+    env: bedEnvironment(),
     projects: [
       {
         test: {
@@ -11,15 +14,17 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
-      {
+      ...["boxes", "full"].map((name) => ({
         test: {
-          name: "boxes",
-          include: ["test/boxes/**/*.test.ts"],
-          fileParallelism: false,
+          name,
+          include: [`test/${name}/**/*.test.ts`],
+          globalSetup: ["test/support/pack.ts"],
+          // Several boxes at once: a box mostly waits.
+          maxWorkers: 3,
           testTimeout: 900_000,
           hookTimeout: 900_000,
         },
-      },
+      })),
     ],
   },
 });

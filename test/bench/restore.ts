@@ -6,6 +6,7 @@ import { openCluster } from "../../src/host/cluster.ts";
 import { parseSigningKey } from "../../src/host/signing.ts";
 import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
 import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
+import { machineAddress } from "../support/bed.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
@@ -39,7 +40,8 @@ export const benches: readonly Bench[] = [
     run: async () => {
       const programs = await findPrograms();
       if (typeof programs === "string") throw new Error(programs);
-      const real = await startRealCluster(programs, { peers: 1 });
+      // The anchor's container is in the test bed's engine, which does not reach this machine's loopback.
+      const real = await startRealCluster(programs, { peers: 1, apiHost: "0.0.0.0" });
       try {
         const url = real.peers[0]?.apiUrl ?? "";
         const pairs = await takeTurns(url, REAL_PINS, () => Promise.resolve());
@@ -166,7 +168,7 @@ function pinOneByOne(url: string, rates: readonly number[]): Measurement {
       const started = performance.now();
       for (let index = 0; index < CTL_PINS; index++) {
         const cid = cidOf(`ctl ${anchor.length} ${index}`);
-        const host = `/ip4/127.0.0.1/tcp/${port}`;
+        const host = `/ip4/${machineAddress()}/tcp/${port}`;
         execFileSync("docker", [
           "exec",
           container,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { FIRST_JOIN, fulaNode, installArtifact, PROGRAM } from "../support/artifact.ts";
+import { FIRST_JOIN, fulaNode, installArtifact, PROGRAM, SERVICE_IMAGE } from "../support/artifact.ts";
 import { openTerminal } from "../support/box-terminal.ts";
 import { Box } from "../support/box.ts";
 import {
@@ -55,7 +55,7 @@ describe.skipIf(skipped !== undefined)("two runs at once", () => {
   test("the lock of a killed run is free at once; a dry run and status never need it", async () => {
     const env = await readEnv(box);
     await box.run(
-      "docker rm -f $(docker ps -aq) && docker image rm -f fula-node:0.1.0 && rm -r /opt/fula-master/cli",
+      `docker rm -f $(docker ps -aq) && docker image rm -f ${SERVICE_IMAGE} && rm -r /opt/fula-master/cli`,
     );
     const holder = fulaNode(box, FIRST_JOIN);
     const refused = { pid: "" };

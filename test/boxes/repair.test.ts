@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SERVICE_IMAGE } from "../support/artifact.ts";
 import type { Box } from "../support/box.ts";
 import {
   ALL_HEALTHY,
@@ -168,7 +169,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
 
   test("the service image and the installed CLI gone: made again", async () => {
     await box.run(
-      "docker rm -f fula-pinning-api && docker image rm -f fula-node:0.1.0 && rm -r /opt/fula-master/cli",
+      `docker rm -f fula-pinning-api && docker image rm -f ${SERVICE_IMAGE} && rm -r /opt/fula-master/cli`,
     );
     await mend();
   });

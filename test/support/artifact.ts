@@ -1,19 +1,30 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { execa } from "execa";
+import manifest from "../../package.json" with { type: "json" };
 import type { Box, ExecOptions, ExecResult } from "./box.ts";
 
 /** Where a box has the packed tarball, and the package unpacked from it. */
 export const TARBALL = "/root/fula-node.tgz";
 export const PROGRAM = "/root/package/bin/fula-node.js";
 
+/** The service image that a join with the artifact builds. */
+export const SERVICE_IMAGE = `fula-node:${manifest.version}`;
+
+/** The variable that names a tarball which is packed already (test/support/pack.ts). */
+export const PACKED = "FULA_NODE_TEST_TARBALL";
+
 let packed: Promise<string> | undefined;
 
-/** Packs the package as it would be published, once a process, and gives the tarball's path. */
-export function packArtifact(): Promise<string> {
+/** Packs the package as it would be published, once a run, and gives the tarball's path. */
+export async function packArtifact(): Promise<string> {
+  const there = process.env[PACKED];
+  if (there !== undefined) return there;
   packed ??= pack();
-  return packed;
+  return await packed;
 }
 
 async function pack(): Promise<string> {
@@ -30,6 +41,39 @@ async function pack(): Promise<string> {
 export async function installArtifact(box: Box): Promise<void> {
   await box.copyIn(await packArtifact(), TARBALL);
   await box.run(["tar", "-xzf", TARBALL, "-C", "/root"]);
+}
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
+
+/**
+ * The path of release 0.1.0 as it was packed (commit 6e0aeba). Throws when its sha256 is not the one that
+ * `test/fixtures/SHA256SUMS` has: an upgrade from another file would prove nothing.
+ */
+export async function release010(directory = FIXTURES): Promise<string> {
+  const name = "fula-node-0.1.0.tgz";
+  const path = join(directory, name);
+  const sums = await readFile(join(directory, "SHA256SUMS"), "utf8");
+  const expected = sums
+    .split("\n")
+    .find((line) => line.slice(66) === name)
+    ?.slice(0, 64);
+  const actual = createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+  if (actual === expected) return path;
+  throw new Error(`The sha256 of ${path} is ${actual}; SHA256SUMS has ${expected ?? "none for it"}.`);
+}
+
+/** Where a box has the tarball of release 0.1.0, and the program unpacked from it. */
+export const TARBALL_010 = "/root/fula-node-0.1.0.tgz";
+export const PROGRAM_010 = "/root/release-0.1.0/bin/fula-node.js";
+
+/** Brings release 0.1.0 into a box, beside the artifact and never over it. */
+export async function installRelease010(box: Pick<Box, "copyIn" | "run">): Promise<void> {
+  const directory = "/root/release-0.1.0";
+  await box.copyIn(await release010(), TARBALL_010);
+  await box.run(["mkdir", "-p", directory]);
+  await box.run(["tar", "-xzf", TARBALL_010, "-C", directory, "--strip-components=1"]);
 }
 
 /** Runs the unpacked artifact in a box. */

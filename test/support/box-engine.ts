@@ -8,14 +8,16 @@ const OWNER = "fula-node-box.pid";
 const LABELS = [`--label=${LABEL}=1`, `--label=${OWNER}=${process.pid}`];
 const SEED = "fula-node-box-seed";
 
-/** What boxes.test files may ask for: `plain` has neither Docker nor cron, `docker` has both. */
-export type BoxImage = "plain" | "docker";
+/** `plain` has neither Docker nor cron, `docker` has both; `debian12` is as plain, and made by test:fresh alone. */
+export type BoxImage = "plain" | "docker" | "debian12";
 
 export interface BoxSpec {
   readonly container: string;
   readonly hostname: string;
   readonly image: BoxImage;
   readonly network?: string | undefined;
+  /** Where the box has its volume. */
+  readonly disk: string;
 }
 
 /** Runs the outer engine's client; throws with its whole stderr when it fails. */
@@ -45,11 +47,8 @@ async function whyNoBoxes(): Promise<string | undefined> {
 }
 
 const RUN_FLAGS = [
-  // Everything but what reaches past the box: the host's limits, its clock and its kernel modules.
+  // All that the test bed's engine has itself: test/images/lib/engine.sh says what that leaves out.
   "--cap-add=ALL",
-  "--cap-drop=SYS_RESOURCE",
-  "--cap-drop=SYS_TIME",
-  "--cap-drop=SYS_MODULE",
   "--security-opt=seccomp=unconfined",
   "--security-opt=apparmor=unconfined",
   "--security-opt=systempaths=unconfined",
@@ -62,14 +61,14 @@ const RUN_FLAGS = [
 ];
 
 /** Creates and starts a box's container over the volume that `createVolume` made for it. */
-export async function createContainer({ container, hostname, image, network }: BoxSpec): Promise<void> {
+export async function createContainer({ container, hostname, image, network, disk }: BoxSpec): Promise<void> {
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
   const identity = [`--name=${container}`, `--hostname=${hostname}`, ...LABELS];
-  const volume = `--volume=${volumeOf(container)}:/var/lib/docker`;
+  const volume = `--volume=${volumeOf(container)}:${disk}`;
   await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
 }
 
-/** Makes the volume that a box's own engine keeps its data on. */
+/** Makes the volume of a box: a real disk, which an engine in there needs for its data. */
 export async function createVolume(container: string, content: "fresh" | "seeded"): Promise<void> {
   await docker("volume", "create", ...LABELS, volumeOf(container));
   if (content === "fresh") return;
@@ -125,6 +124,11 @@ function isAnotherLiveProcess(pid: number): boolean {
 async function remove(...command: string[]): Promise<void> {
   const { failed, stderr, message } = await execa("docker", command, { reject: false });
   if (failed && !/no such/i.test(stderr) && !/not found/i.test(stderr)) throw new Error(message);
+}
+
+/** Where this machine has the files of a box's volume. */
+export async function diskOf(container: string): Promise<string> {
+  return await mountpointOf(volumeOf(container));
 }
 
 async function mountpointOf(volume: string): Promise<string> {

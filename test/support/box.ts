@@ -24,6 +24,8 @@ export interface BootOptions {
   readonly network?: string;
   /** `seeded` has every served image pulled already: the default of `docker`. `fresh` is the default of `plain`. */
   readonly dockerVolume?: "fresh" | "seeded";
+  /** Where the box has its volume: by default where its engine keeps its data. */
+  readonly disk?: string;
 }
 
 export interface ExecOptions {
@@ -66,7 +68,8 @@ export class Box {
     const box = new Box(name, `fula-node-box-${name}-${suffix}`, image);
     try {
       await createVolume(box.container, options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh"));
-      await createContainer({ container: box.container, hostname: name, image, network });
+      const { disk = "/var/lib/docker" } = options;
+      await createContainer({ container: box.container, hostname: name, image, network, disk });
       await box.#untilReady();
     } catch (error) {
       await box.destroy();

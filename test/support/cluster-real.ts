@@ -7,9 +7,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { BED_PROGRAMS } from "./bed.ts";
 
 const run = promisify(execFile);
-const IMAGES = { ipfs: "ipfs/kubo:v0.42.0", "ipfs-cluster-service": "ipfs/ipfs-cluster:v1.1.6" } as const;
 
 /** The real programs' paths. */
 export interface Programs {
@@ -39,30 +39,18 @@ export interface RealCluster {
 }
 
 /**
- * The programs from the directory that FULA_TEST_BINARIES names (`ipfs`, `ipfs-cluster-service`), else
- * copied once out of the local test images. A sentence where there are none: throw it when CI is set,
- * skip with it elsewhere.
+ * The programs from the directory that FULA_TEST_BINARIES names (`ipfs`, `ipfs-cluster-service`), else those of the
+ * test bed. A sentence where there are none: throw it when CI is set, skip with it elsewhere.
  */
 export async function findPrograms(): Promise<Programs | string> {
-  const directory = process.env["FULA_TEST_BINARIES"] ?? join(tmpdir(), "fula-node-test-binaries");
+  const directory = process.env["FULA_TEST_BINARIES"] ?? BED_PROGRAMS;
   const programs = { ipfs: join(directory, "ipfs"), service: join(directory, "ipfs-cluster-service") };
-  if (existsSync(programs.ipfs) && existsSync(programs.service)) return programs;
-  if (process.env["FULA_TEST_BINARIES"] !== undefined)
-    return `FULA_TEST_BINARIES=${directory} does not hold them`;
-  try {
-    await mkdir(directory, { recursive: true });
-    for (const [program, image] of Object.entries(IMAGES)) {
-      const container = (await run("docker", ["create", image])).stdout.trim();
-      await run("docker", ["cp", "-L", `${container}:/usr/local/bin/${program}`, join(directory, program)]);
-      await run("docker", ["rm", container]);
-    }
-    await run(programs.ipfs, ["version"]);
-    await run(programs.service, ["--version"]);
-    return programs;
-  } catch (cause) {
-    await rm(directory, { recursive: true, force: true });
-    return `no real kubo and ipfs-cluster (FULA_TEST_BINARIES, or test/images/up): ${String(cause).split("\n")[0]}`;
+  if (!existsSync(programs.ipfs) || !existsSync(programs.service)) {
+    return `no real kubo and ipfs-cluster in ${directory} (FULA_TEST_BINARIES, or test/images/up)`;
   }
+  await run(programs.ipfs, ["version"]);
+  await run(programs.service, ["--version"]);
+  return programs;
 }
 
 /** Starts peers and waits until the master sees them all; `environment` goes to every ipfs-cluster-service. */
@@ -72,6 +60,8 @@ export async function startRealCluster(
     readonly peers: number;
     readonly environment?: Readonly<Record<string, string>>;
     readonly pinset?: string;
+    /** Where the REST APIs listen; 127.0.0.1 when left out. */
+    readonly apiHost?: string;
   },
 ): Promise<RealCluster> {
   const directory = await mkdtemp(join(tmpdir(), "fula-cluster-"));
@@ -84,7 +74,7 @@ export async function startRealCluster(
     for (let index = 0; index < options.peers; index++) {
       const peer = new Peer(programs, join(directory, `peer-${index}`), index, peers[0]);
       peers.push(peer);
-      await peer.prepare(options.environment ?? {}, index === 0 ? options.pinset : undefined);
+      await peer.prepare(options, index === 0 ? options.pinset : undefined);
       await peer.startKubo();
       await peer.startCluster();
     }
@@ -137,7 +127,13 @@ class Peer implements RealPeer {
     this.#master = master;
   }
 
-  async prepare(extra: Readonly<Record<string, string>>, pinset: string | undefined): Promise<void> {
+  async prepare(
+    {
+      environment = {},
+      apiHost = "127.0.0.1",
+    }: Pick<Parameters<typeof startRealCluster>[1], "environment" | "apiHost">,
+    pinset: string | undefined,
+  ): Promise<void> {
     const kuboPath = join(this.#directory, "kubo");
     const clusterPath = join(this.#directory, "cluster");
     await mkdir(this.#directory, { recursive: true });
@@ -168,7 +164,7 @@ class Peer implements RealPeer {
       CLUSTER_SECRET: "5".repeat(64),
       CLUSTER_PEERNAME: this.#index === 0 ? "master" : `follower-${this.#index}`,
       CLUSTER_LISTENMULTIADDRESS: this.#listen,
-      CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS: `/ip4/127.0.0.1/tcp/${apiPort}`,
+      CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS: `/ip4/${apiHost}/tcp/${apiPort}`,
       CLUSTER_IPFSHTTP_NODEMULTIADDRESS: `/ip4/127.0.0.1/tcp/${kuboPort}`,
       CLUSTER_IPFSHTTP_CONNECTSWARMSDELAY: "1s",
       CLUSTER_MDNSINTERVAL: "0s",
@@ -179,7 +175,7 @@ class Peer implements RealPeer {
       CLUSTER_CRDT_TRUSTEDPEERS: master === undefined ? "" : master.id,
       CLUSTER_FOLLOWERMODE: master === undefined ? "false" : "true",
       ...(master === undefined ? {} : { CLUSTER_PEERADDRESSES: `${master.#listen}/p2p/${master.id}` }),
-      ...extra,
+      ...environment,
     };
     await run(this.#programs.service, ["init", "--consensus", "crdt"], { env: this.#environment });
     const serviceFile = join(clusterPath, "service.json");

@@ -1,67 +1,118 @@
 # shellcheck shell=bash
-# A Docker engine on this machine: the one that answers, or one of our own.
+# The test bed's own Docker engine. It runs Debian 13's programs in namespaces of its own (processes, mounts, network,
+# control groups), so it neither sees nor needs another engine of this machine, and the kernel removes all of it when its
+# first process ends. engine/init says what is in there.
 
-ENGINE_PID=$CACHE/dockerd.pid
+ENGINE=$CACHE/engine
+ENGINE_SOCKET=$ENGINE/docker.sock
+# The boxes' daemon.json names it (box-plain).
+REGISTRY_ADDRESS=198.18.53.1
+ENGINE_PACKAGES=docker.io,docker-cli,docker-compose,iptables,iproute2,slirp4netns
+# At most 15 characters; two caches on one machine have two engines.
+ENGINE_LINK=fnt-$(printf '%s' "$CACHE" | sha256sum | cut -c 1-8)
+ENGINE_CGROUP=fula-node-test-${ENGINE_LINK#fnt-}
 
 engine_answers() { docker version --format '{{.Server.Version}}'; }
 
+# The engine's root directory, read-only once it is made.
+engine_root() { printf '%s/engine-%s\n' "$STORE" "$(hash_of <(printf '%s\n' "$ENGINE_PACKAGES") "$IMAGES/lib/base.sh")"; }
+
 ensure_engine() {
-  if ! engine_answers >/dev/null 2>&1; then
-    command -v dockerd >/dev/null || need_packages docker.io iptables
-    # Debian 13 ships the client apart from the engine.
-    command -v docker >/dev/null || need_packages docker-cli
-    command -v iptables >/dev/null || need_packages iptables
-    timed "start the Docker engine" start_engine
-  fi
-  bridge_address
+  local root
+  need_packages iproute2 util-linux
+  root=$(engine_root)
+  [ -d "$root" ] || timed "unpack Debian's engine" unpack_engine "$root"
+  make_clients "$root"
+  engine_runs && engine_answers >/dev/null 2>&1 || timed "start the test bed's engine" start_engine "$root"
 }
 
+unpack_engine() {
+  need_packages mmdebstrap debian-archive-keyring
+  rm -rf "$1.part"
+  debian_tree --include="$ENGINE_PACKAGES" trixie "$1.part"
+  store engine "$1"
+}
+
+# Clients for this machine that talk to the test bed's engine, for people and for tests: the same versions everywhere.
+make_clients() {
+  mkdir -p "$ENGINE/bin" "$ENGINE/client/cli-plugins"
+  ln -sfn "$1/usr/libexec/docker/cli-plugins/docker-compose" "$ENGINE/client/cli-plugins/docker-compose"
+  cat >"$ENGINE/bin/docker.new" <<END
+#!/bin/sh
+export DOCKER_HOST="\${DOCKER_HOST:-unix://$ENGINE_SOCKET}" DOCKER_CONFIG="\${DOCKER_CONFIG:-$ENGINE/client}"
+exec $1/usr/bin/docker "\$@"
+END
+  chmod 755 "$ENGINE/bin/docker.new"
+  mv "$ENGINE/bin/docker.new" "$ENGINE/bin/docker"
+}
+
+# Answers whether the engine's first process lives; a pid that another process has by now does not count.
+engine_runs() {
+  local pid started
+  [ -s "$ENGINE/pid" ] && read -r pid started <"$ENGINE/pid" && [ "$(start_time "$pid")" = "$started" ]
+}
+
+start_time() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
 start_engine() {
-  if [ -d /run/systemd/system ]; then
-    systemctl start docker
-  else
-    local pidfile=/var/run/docker.pid
-    # A pid file left by a machine that was cut off may name another process by now, or one that is dead but
-    # not reaped, which has no program any more.
-    [ ! -s $pidfile ] || [[ $(readlink "/proc/$(cat $pidfile)/exe") == */dockerd ]] || rm -f $pidfile
-    end_orphan /var/run/docker/containerd/containerd.pid containerd
-    # It outlives `up`, so it must not hold up's lock.
-    setsid nohup dockerd >"$CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
-    echo $! >"$ENGINE_PID"
-  fi
-  wait_until 60 engine_answers || {
-    tail -n 20 "$CACHE/dockerd.log" 2>/dev/null
-    die "the Docker engine did not answer within 60 s"
+  local net pid
+  stop_engine
+  net=$(free_network)
+  mkdir -p "$ENGINE/data"
+  rm -f "$ENGINE_SOCKET" "$ENGINE/ready"
+  # It outlives this run, so it must not hold its lock.
+  # Without what reaches past boxes: the machine's limits, its clock and its kernel modules.
+  ROOT=$1 CACHE=$CACHE ENGINE=$ENGINE NET=$net LINK=$ENGINE_LINK GROUPS_NAME=$ENGINE_CGROUP REGISTRY=$REGISTRY_ADDRESS \
+    setsid nohup setpriv --bounding-set=-sys_resource,-sys_time,-sys_module -- \
+    unshare --mount --pid --ipc --fork --kill-child=KILL "$IMAGES/engine/init" >"$ENGINE/log" 2>&1 </dev/null 9>&- &
+  pid=$!
+  printf '%s %s\n' "$pid" "$(start_time "$pid")" >"$ENGINE/pid"
+  printf '%s\n' "$net" >"$ENGINE/net"
+  wait_until 60 test -e "$ENGINE/ready" || {
+    tail -n 20 "$ENGINE/log"
+    stop_engine
+    die "the test bed's engine did not answer within 60 s; its output is in $ENGINE/log"
   }
 }
 
-# end_orphan PIDFILE PROGRAM: a helper whose engine was killed keeps the next engine from starting.
-end_orphan() {
-  [ -s "$1" ] || return 0
-  local pid
-  pid=$(cat "$1")
-  if [[ $(readlink "/proc/$pid/exe") == */"$2" ]]; then
-    kill "$pid"
-    wait_until 30 test ! -e "/proc/$pid/exe" || die "$2 ($pid) did not stop"
-  fi
-  rm -f "$1"
+# free_network: the first two numbers of a /16 of this machine's own that no address or route of it reaches, and no name
+# server of it has. A default route reaches everything, and does not count.
+free_network() {
+  local number routes
+  for number in {213..249} {140..199}; do
+    routes=$(ip -4 route show table all to root "10.$number.0.0/16"
+      ip -4 route show table all to match "10.$number.0.0/16" | grep -Ev '^(default|0\.0\.0\.0/[01]|128\.0\.0\.0/1)\b' || true)
+    [ -z "$routes" ] && ! grep -q "[ \t]10\.$number\." /etc/resolv.conf || continue
+    printf '10.%s\n' "$number"
+    return
+  done
+  die "no network 10.N.0.0/16 is free on this machine"
 }
 
-# The boxes' daemon.json names this address, so it has to be the one the engine chose.
-bridge_address() {
-  local address
-  address=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
-  [ "$address" = 172.17.0.1 ] || die "the engine's bridge has the address ${address:-none}, boxes expect 172.17.0.1"
-}
-
-# Stops the engine only if start_engine put it there.
+# Ends every process of the engine and of its containers, boxes too, and waits until the kernel has removed what was theirs.
 stop_engine() {
-  [ -s "$ENGINE_PID" ] || return 0
   local pid
-  pid=$(cat "$ENGINE_PID")
-  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
-    kill "$pid"
-    wait_until 60 test ! -d "/proc/$pid" || die "dockerd ($pid) did not stop"
+  if engine_runs; then
+    read -r pid _ <"$ENGINE/pid"
+    # shellcheck disable=SC2046
+    kill -KILL $(cat "/proc/$pid/task/$pid/children") "$pid" 2>/dev/null || true
+    wait_until 60 test ! -e "/proc/$pid/exe" || die "the test bed's engine ($pid) did not stop"
   fi
-  rm -f "$ENGINE_PID"
+  rm -f "$ENGINE/pid"
+  wait_until 30 test ! -e "/sys/class/net/$ENGINE_LINK" || die "the link $ENGINE_LINK did not go"
+  wait_until 30 remove_cgroups || die "control groups named $ENGINE_CGROUP did not go"
+}
+
+remove_cgroups() {
+  local group left=0
+  for group in /sys/fs/cgroup/{,*/}"$ENGINE_CGROUP"; do
+    [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || left=1
+  done
+  return $left
+}
+
+# What an engine leaves on disk: images, containers, volumes.
+empty_engine() {
+  stop_engine
+  rm -rf "$ENGINE"
 }

@@ -1,36 +1,56 @@
 # shellcheck shell=bash
-# One image of the catalogue: built when it is missing or its inputs changed, and served under its official name.
+# Images of the catalogue. Those of boxes are kept as one archive, those that boxes pull as the files of a registry, each
+# by what they are made from: an empty engine is filled from them in seconds.
+
+# rows YES|NO: the catalogue's rows of images that the registry serves, or does not.
+rows() { grep -v -e '^#' -e '^$' "$IMAGES/catalogue" | awk -v served="$1" '$5 == served'; }
+
+names() { rows "$1" | awk '{ print $1 }'; }
 
 label_of() { docker image inspect --format "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true; }
 
-# inputs_of DIRECTORY ARGUMENT PARENT-INPUTS: changes when anything that goes into the image changes.
+# inputs_of YES|NO: changes when anything that goes into those images changes.
 inputs_of() {
-  {
-    printf '%s\n' "$2" "$3"
-    (cd "$IMAGES/$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
-  } | sha256sum | cut -c 1-16
+  local directory module
+  hash_of <(
+    base_inputs
+    rows "$1"
+    for directory in $(rows "$1" | awk '{ print $2 }' | sort -u); do
+      (cd "$IMAGES" && find "$directory" -type f -print0 | sort -z | xargs -0 sha256sum)
+    done
+  )
 }
 
-# build_image NAME DIRECTORY ARGUMENT PARENT INPUTS
-build_image() {
-  local name=$1 directory=$2 argument=$3 parent=$4 inputs=$5 context=$CACHE/context/$2-$3
-  rm -rf "$context"
-  mkdir -p "$context"
-  cp -a "$IMAGES/$directory/." "$context"
-  [ ! -x "$context/prepare" ] || "$context/prepare" "$context" "$argument"
-  docker build --build-arg PARENT="$parent" --build-arg ARGUMENT="$argument" \
-    --label "$LABEL=1" --label "$LABEL.inputs=$inputs" --tag "$name" "$context"
-  rm -rf "$context"
+# build_images YES|NO: Docker's own cache skips what it made before.
+build_images() {
+  local official directory argument parent context
+  ensure_base
+  while read -r official directory argument parent _; do
+    [ "$parent" != - ] || parent=$BASE
+    context=$ENGINE/context
+    rm -rf "$context"
+    mkdir -p "$context"
+    cp -a "$IMAGES/$directory/." "$context"
+    [ ! -x "$context/prepare" ] || timed "prepare $official" "$context/prepare" "$context" "$argument"
+    timed "build $official" env DOCKER_BUILDKIT=0 docker build --build-arg PARENT="$parent" --build-arg ARGUMENT="$argument" \
+      --label "$LABEL=1" --tag "$official" "$context"
+    rm -rf "$context"
+  done < <(rows "$1")
 }
 
-# ensure_image NAME DIRECTORY ARGUMENT PARENT INPUTS: from this engine, from our registry, or built.
-ensure_image() {
-  local name=$1 inputs=$5
-  [ "$(label_of "$name" "$LABEL.inputs")" != "$inputs" ] || return 0
-  if is_pushable "$name" && registry_has "$(repository_of "$name")" "inputs-$inputs"; then
-    timed "pull $name" pull_image "$name" "$inputs"
+# The images of boxes, and of the registry.
+ensure_box_images() {
+  local inputs archive
+  inputs=$(inputs_of no)
+  archive=$STORE/boxes-$inputs.tar
+  [ "$(cat "$ENGINE/boxes" 2>/dev/null)" != "$inputs" ] || return 0
+  if [ -s "$archive" ]; then
+    timed "load the images of boxes" docker load --input "$archive"
   else
-    ensure_base
-    timed "build $name" build_image "$@"
+    build_images no
+    # shellcheck disable=SC2046
+    timed "save the images of boxes" docker save --output "$archive.part" $(names no)
+    store boxes "$archive"
   fi
+  printf '%s\n' "$inputs" >"$ENGINE/boxes"
 }

@@ -3,8 +3,9 @@
 
 IMAGES=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${FULA_NODE_TEST_CACHE:-/var/cache/fula-node-test}
+# Keyed by what they are made from, so they may outlive an engine: see README.md.
+STORE=$CACHE/store
 LABEL=fula-node-test
-mkdir -p "$CACHE/logs"
 
 say() { printf '%s\n' "$*"; }
 
@@ -13,11 +14,15 @@ die() {
   exit 1
 }
 
+# hash_of FILE...: one short key for what is in them, in this order.
+hash_of() { cat "$@" | sha256sum | cut -c 1-16; }
+
 # timed LABEL COMMAND...: runs it quietly; shows how long it took, or the end of its output and what failed.
 # Never call it in a condition: bash would then ignore errors inside COMMAND.
 timed() {
   local label=$1 began=$EPOCHREALTIME log status
   shift
+  mkdir -p "$CACHE/logs"
   log=$CACHE/logs/$(tr -c 'A-Za-z0-9.\n' '-' <<<"$label").log
   set +e
   (set -euo pipefail && "$@") >"$log" 2>&1 </dev/null
@@ -38,4 +43,11 @@ wait_until() {
     [ "$SECONDS" -lt "$deadline" ] || return 1
     sleep 0.1
   done
+}
+
+# store PREFIX PATH: puts the finished PATH.part in its place, and removes what the store has for older inputs.
+store() {
+  local old
+  mv "$2.part" "$2"
+  for old in "$STORE/$1"-*; do [ "$old" = "$2" ] || rm -rf "$old"; done
 }

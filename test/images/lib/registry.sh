@@ -1,107 +1,77 @@
 # shellcheck shell=bash
-# Our registry. Boxes read from the bridge's address; pushing goes over loopback, which every engine accepts without TLS.
-# Both are host-network containers over the same files: a published port cannot be reached from other bridge networks.
+# Our registry, and the volume with all that it serves already pulled. The registry's files are written once and served
+# read-only: boxes have it as their mirror (box-plain/daemon.json), so `docker pull postgres:16-alpine` there is a real pull.
 
+REGISTRY=fula-node-test-registry
 REGISTRY_IMAGE=fula-node-test/registry:2
-SERVED=172.17.0.1:5000
-PUSHED=127.0.0.1:5000
+SEED=fula-node-box-seed
 
-is_pushable() { [[ $1 == "$PUSHED"/* ]]; }
-
-# push_name OFFICIAL-NAME: "library/" is where a mirror looks for names without an owner.
-push_name() {
-  case $1 in
-    */*) printf '%s/%s\n' $PUSHED "$1" ;;
-    *) printf '%s/library/%s\n' $PUSHED "$1" ;;
-  esac
+registry_answers() {
+  # shellcheck disable=SC2016
+  docker exec "$REGISTRY" bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000 && printf "GET /v2/ HTTP/1.0\r\n\r\n" >&3 && head -1 <&3 | grep -q " 200 "'
 }
 
-# repository_of PUSH-NAME: without the registry and the tag.
-repository_of() {
-  local name=${1#"$PUSHED/"}
-  printf '%s\n' "${name%:*}"
-}
-
-registry_answers() { curl -sSf -o /dev/null "http://$1/v2/"; }
-
-# digest_of REPOSITORY TAG: empty when the registry has it not.
-digest_of() {
-  curl -sS -I -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
-    -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$SERVED/v2/$1/manifests/$2" |
-    tr -d '\r' | sed -n 's/^docker-content-digest: //Ip'
-}
-
-registry_has() { [ -n "$(digest_of "$1" "$2")" ]; }
-
-# cache_has REPOSITORY TAG: the same without asking the registry, which may not run yet.
-cache_has() { [ -d "$CACHE/registry/docker/registry/v2/repositories/$1/_manifests/tags/$2" ]; }
-
-# start_registry CONTAINER ADDRESS RESTART-POLICY
+# start_registry DIRECTORY MODE
 start_registry() {
-  docker rm -f "$1" >/dev/null 2>&1 || true
-  docker run -d --name "$1" --label "$LABEL=1" --network host --restart "$3" \
-    -e REGISTRY_HTTP_ADDR="$2" -v "$CACHE/registry:/var/lib/registry" $REGISTRY_IMAGE >/dev/null
-  wait_until 30 registry_answers "$2" || {
-    docker logs --tail 20 "$1"
-    die "the registry did not answer at $2 within 30 s"
+  docker rm -f "$REGISTRY" >/dev/null 2>&1 || true
+  docker run -d --name "$REGISTRY" --label "$LABEL=1" --label "$LABEL.files=$1" --network host --restart unless-stopped \
+    -v "$1:/var/lib/registry:$2" $REGISTRY_IMAGE >/dev/null
+  wait_until 30 registry_answers || {
+    docker logs --tail 20 "$REGISTRY"
+    die "the registry did not answer within 30 s"
   }
 }
 
-# Starts the reading registry, also when its image is newer than what runs.
+# ensure_registry INPUTS
 ensure_registry() {
-  need_packages curl ca-certificates
-  [ "$(docker inspect --format '{{.Image}}{{.State.Running}}' fula-node-test-registry 2>/dev/null)" \
-    != "$(docker image inspect --format '{{.Id}}' $REGISTRY_IMAGE)true" ] || return 0
-  timed "start the registry" start_registry fula-node-test-registry $SERVED unless-stopped
-}
-
-# The second registry runs only while something is pushed or pulled.
-with_push_registry() {
-  start_registry fula-node-test-push $PUSHED no
-  "$@"
-  docker rm -f fula-node-test-push >/dev/null
-}
-
-pull_image() { with_push_registry pull_and_tag "$@"; }
-
-pull_and_tag() {
-  local name=$1 pulled
-  pulled=$PUSHED/$(repository_of "$name"):inputs-$2
-  docker pull -q "$pulled"
-  docker tag "$pulled" "$name"
-  docker rmi "$pulled"
-}
-
-# push_image PUSH-NAME INPUTS: the second tag tells which inputs the official one was built from.
-push_image() { with_push_registry push_both "$@"; }
-
-push_both() {
-  local name=$1 marker
-  marker=$PUSHED/$(repository_of "$name"):inputs-$2
-  docker push -q "$name"
-  docker tag "$name" "$marker"
-  docker push -q "$marker"
-  docker rmi "$marker"
-}
-
-# ensure_served OFFICIAL-NAME INPUTS
-ensure_served() {
-  local name repository digest
-  name=$(push_name "$1")
-  repository=$(repository_of "$name")
-  digest=$(digest_of "$repository" "inputs-$2")
-  if [ -z "$digest" ] || [ "$digest" != "$(digest_of "$repository" "${name##*:}")" ]; then
-    timed "push $1" push_image "$name" "$2"
+  local files=$STORE/registry-$1
+  if [ ! -d "$files" ]; then
+    build_images yes
+    timed "push to the registry" fill_registry "$files"
   fi
+  [ "$(docker inspect --format "{{index .Config.Labels \"$LABEL.files\"}} {{.State.Running}}" "$REGISTRY" 2>/dev/null)" = "$files true" ] ||
+    timed "start the registry" start_registry "$files" ro
 }
 
-# The official name in this machine's own engine too, unless somebody else's image has it.
-tag_official() {
-  local official=$1 name
-  name=$(push_name "$1")
-  if ! docker image inspect "$official" >/dev/null 2>&1 || [ "$(label_of "$official" "$LABEL")" = 1 ]; then
-    docker tag "$name" "$official"
-  else
-    say "          $official here is not ours and stays; boxes get ours"
-  fi
+# Pushing goes over loopback, which every engine accepts without TLS.
+fill_registry() {
+  local name pushed
+  rm -rf "$1.part"
+  mkdir -p "$1.part"
+  start_registry "$1.part" rw
+  for name in $(names yes); do
+    # "library/" is where a mirror looks for names without an owner.
+    pushed=127.0.0.1:5000/$name
+    [[ $name == */* ]] || pushed=127.0.0.1:5000/library/$name
+    docker tag "$name" "$pushed"
+    docker push -q "$pushed"
+    docker rmi "$pushed"
+  done
+  docker rm -f "$REGISTRY"
+  store registry "$1"
+}
+
+# ensure_seed INPUTS: a volume with every served image pulled. A box gets a copy as its /var/lib/docker (test/support/box.ts).
+ensure_seed() {
+  # Written once the volume is filled: one that was interrupted is never taken for a seed.
+  [ "$(cat "$ENGINE/seeded" 2>/dev/null)" != "$1" ] || return 0
+  # shellcheck disable=SC2046
+  timed "pull into the boxes' seed" make_seed $(names yes)
+  printf '%s\n' "$1" >"$ENGINE/seeded"
+}
+
+make_seed() {
+  rm -f "$ENGINE/seeded"
+  docker rm -f fula-node-test-seeding >/dev/null 2>&1 || true
+  docker volume rm -f $SEED
+  docker volume create --label "$LABEL=1" $SEED
+  docker run --rm --name fula-node-test-seeding --label "$LABEL=1" \
+    --cap-add ALL --device-cgroup-rule 'a *:* rwm' \
+    --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined \
+    -v $SEED:/var/lib/docker fula-node-box:docker bash -ec '
+      dockerd >/tmp/dockerd.log 2>&1 & engine=$!
+      for attempt in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.1; done
+      for image; do docker pull -q "$image"; done
+      kill $engine && wait $engine
+    ' pull "$@"
 }

@@ -1,0 +1,41 @@
+import { describe, test } from "vitest";
+import { skipped } from "../support/master-box.ts";
+import { addResult, randomOf, readResults, resultsFile } from "./results.ts";
+
+/** One case: its name, and what it does; it gives what it found. */
+export interface Case {
+  readonly name: string;
+  readonly run: (random: () => number) => Promise<string>;
+}
+
+/** Runs those cases of a matrix that have not passed yet on this source with this seed, and notes how each ended. */
+export function matrix(name: string, cases: readonly Case[]): void {
+  const file = resultsFile();
+  const passed = new Set(
+    readResults(file)
+      .filter((result) => result.matrix === name && result.passed)
+      .map((result) => result.name),
+  );
+  describe.skipIf(skipped !== undefined)(name, () => {
+    for (const { name: one, run } of cases) {
+      test.skipIf(passed.has(one))(one, async () => {
+        const began = performance.now();
+        const end = (hasPassed: boolean, detail: string): void => {
+          const seconds = Math.round((performance.now() - began) / 1000);
+          addResult(file, { matrix: name, name: one, passed: hasPassed, seconds, detail });
+        };
+        try {
+          end(true, await run(randomOf(`${name} ${one}`)));
+        } catch (thrown) {
+          end(false, thrown instanceof Error ? (thrown.message.split("\n")[0] ?? "") : String(thrown));
+          throw thrown;
+        }
+      });
+    }
+  });
+}
+
+/** The same case several times, each with random moments of its own. */
+export function times(count: number, name: string, run: Case["run"]): readonly Case[] {
+  return Array.from({ length: count }, (_, index) => ({ name: `${name} ${index + 1}`, run }));
+}

@@ -1,0 +1,178 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import { FIRST_JOIN, fulaNode } from "../support/artifact.ts";
+import type { Box, ExecResult } from "../support/box.ts";
+import { difference, NO_DIFFERENCE } from "../support/box-difference.ts";
+import {
+  bootForKills,
+  expectMaster,
+  joinKilledAt,
+  killedAt,
+  lastJournalLine,
+  walkKills,
+  watchSecrets,
+} from "../support/kill-boxes.ts";
+import { ALL_HEALTHY, expectExit, health } from "../support/master-box.ts";
+import { pinset } from "../support/storage-boxes.ts";
+import { matrix, times } from "./cases.ts";
+
+/** About as long as a first join takes, with every image on the box. */
+const JOIN_MS = 20_000;
+const WATCHED = ["/opt", "/etc", "/usr/local", "/var/spool/cron", "/root", "/home", "/srv"] as const;
+
+async function withBox(image: "docker" | "plain", work: (box: Box) => Promise<string>): Promise<string> {
+  const box = await bootForKills(image);
+  try {
+    return await work(box);
+  } finally {
+    await box.destroy();
+  }
+}
+
+/** Runs the first join until it has ended or the time is over, and then does this to it. Gives false when it had ended. */
+async function interrupt(box: Box, afterMs: number, cut: () => Promise<void>): Promise<ExecResult | null> {
+  const joining = fulaNode(box, FIRST_JOIN);
+  const ended = await Promise.race([joining.then(() => true), sleep(afterMs, false)]);
+  if (ended) return null;
+  await cut();
+  return await joining;
+}
+
+/** Where a run was when it was cut off: the newest line of its journal. */
+async function whereItWas(box: Box): Promise<string> {
+  const journal = await box.exec("tail -n 1 /opt/fula-master/journal.ndjson");
+  const { phase, step, change } = JSON.parse(journal.stdout || "{}") as {
+    phase?: string;
+    step?: string;
+    change?: { kind: string };
+  };
+  return phase === undefined ? "before the first change" : `${phase} ${step} ${change?.kind}`;
+}
+
+matrix("join-as-master, killed", [
+  ...(["plain", "docker"] as const).flatMap((image) => [
+    {
+      name: `after every change, on a ${image} box`,
+      run: () =>
+        withBox(image, async (box) => {
+          const checkSecrets = watchSecrets(box);
+          const kills = await walkKills(
+            () => joinKilledAt(box, "journal|done|1"),
+            async () => {
+              expect((await lastJournalLine(box)).phase).toBe("done");
+              await checkSecrets();
+            },
+          );
+          expect(kills).toBeGreaterThan(12);
+          await checkSecrets();
+          await expectMaster(box);
+          return `${kills} kills`;
+        }),
+    },
+    {
+      name: `before every change, its intent on disk, on a ${image} box`,
+      run: () =>
+        withBox(image, async (box) => {
+          const checkSecrets = watchSecrets(box);
+          const kills = await walkKills(
+            () => joinKilledAt(box, "journal|intent|2"),
+            async () => {
+              expect((await lastJournalLine(box)).phase).toBe("intent");
+              await checkSecrets();
+            },
+          );
+          expect(kills).toBeGreaterThan(12);
+          await expectMaster(box);
+          return `${kills} kills`;
+        }),
+    },
+  ]),
+  ...times(16, "at a random moment", (random) =>
+    withBox("docker", async (box) => {
+      const checkSecrets = watchSecrets(box);
+      const afterMs = random() * JOIN_MS;
+      const result = await interrupt(box, afterMs, async () => {
+        await box.exec("pkill -KILL -f 'fula-node.js join-as-master'");
+      });
+      if (result !== null) expectExit(result, 137);
+      const where = result === null ? "it had ended" : await whereItWas(box);
+      await checkSecrets();
+      expectExit(await fulaNode(box, FIRST_JOIN), 0);
+      await checkSecrets();
+      await expectMaster(box);
+      return `${Math.round(afterMs)} ms: ${where}`;
+    }),
+  ),
+]);
+
+matrix("join-as-master, its box cut off from power", [
+  ...times(12, "at a random moment", (random) =>
+    withBox("docker", async (box) => {
+      const checkSecrets = watchSecrets(box);
+      const afterMs = random() * JOIN_MS;
+      const result = await interrupt(box, afterMs, () => box.kill());
+      if (result === null) await box.kill();
+      expect((await box.exec("true")).stderr).toContain("is not running");
+      await box.start();
+      const where = result === null ? "it had ended" : await whereItWas(box);
+      await checkSecrets();
+      expectExit(await fulaNode(box, FIRST_JOIN), 0);
+      await checkSecrets();
+      await expectMaster(box);
+      return `${Math.round(afterMs)} ms: ${where}`;
+    }),
+  ),
+]);
+
+matrix("leave, killed", [
+  {
+    name: "after every change, with everything purged",
+    run: () =>
+      withBox("docker", async (box) => {
+        const before = await box.snapshot(WATCHED);
+        expectExit(await fulaNode(box, FIRST_JOIN), 0);
+        const leave = ["leave", "--yes", "--purge", "all", "--confirm", box.name];
+        const kills = await walkKills(
+          () => fulaNode(box, leave, killedAt("journal|done|1")),
+          () => Promise.resolve(),
+        );
+        expect(kills).toBeGreaterThan(15);
+        expect(difference(before, await box.snapshot(WATCHED))).toEqual(NO_DIFFERENCE);
+        return `${kills} kills`;
+      }),
+  },
+]);
+
+matrix("ipfs-cluster, killed right after it took pins", [
+  {
+    name: "twenty times",
+    run: () =>
+      withBox("docker", async (box) => {
+        expectExit(await fulaNode(box, FIRST_JOIN), 0);
+        const restarts = async (): Promise<string> =>
+          (await box.run("docker inspect --format '{{.RestartCount}}' ipfs_cluster")).stdout;
+        for (let round = 1; round <= 20; round += 1) {
+          const cids = (
+            await box.run(
+              `for i in $(seq 200); do echo ${round} $i; done | docker exec -i ipfs_host sh -c 'mkdir -p /tmp/p && cd /tmp/p && rm -f * && while read -r line; do echo "$line" >"$(echo "$line" | tr " " -)"; done; ipfs --api=/ip4/127.0.0.1/tcp/5001 add -r -q --cid-version=1 --pin=false /tmp/p'`,
+            )
+          ).stdout
+            .split("\n")
+            .slice(0, 200);
+          const before = await pinset(box);
+          const posts = cids.map(
+            (cid) =>
+              `url = "http://127.0.0.1:9094/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
+          );
+          const script =
+            "curl -s --parallel --parallel-max 32 -K - && kill -KILL $(pidof ipfs-cluster-service)";
+          const answers = await box.run(script, { input: posts.join("\nnext\n") });
+          expect(answers.stdout.match(/200/g)).toHaveLength(200);
+          await expect.poll(restarts, { timeout: 60_000, interval: 200 }).toBe(String(round));
+          await expect.poll(() => health(box), { timeout: 120_000, interval: 1000 }).toEqual(ALL_HEALTHY);
+          expect(await pinset(box)).toEqual(new Set([...before, ...cids]));
+        }
+        return "20 kills, 4000 pins, none lost";
+      }),
+  },
+]);
