@@ -30,20 +30,24 @@ const BOXES = ["test/boxes/harness.test.ts"];
 const TRACES = `ls -d ${CACHE} /tmp/fula-* 2>/dev/null
 ip -o link | grep -F fnt-
 ls -d /sys/fs/cgroup/fula-node-test-* /sys/fs/cgroup/*/fula-node-test-* 2>/dev/null
-pgrep -af '[s]lirp4netns|[d]ocker-registry|[e]ngine/init|${CACHE}'
+pgrep -af '[s]lirp4netns|[d]ocker-registry|[e]ngine/init|[f]ula-node-test/'
 true`;
 
-/** Somebody else's engine, where the test bed would have its first addresses and not where it looks by default. */
+/**
+ * Somebody else's engine, where the test bed would have its first addresses (10.213.0.0/16 is where this box is), and
+ * with its data elsewhere than by default.
+ */
 const OTHER_ENGINE = `mkdir -p /etc/docker /srv/tiny/bin
-echo '{ "bip": "10.213.0.1/16", "data-root": "/srv/docker" }' >/etc/docker/daemon.json
+echo '{ "bip": "10.214.0.1/16", "data-root": "/srv/docker" }' >/etc/docker/daemon.json
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q && apt-get install -qy --no-install-recommends docker.io iptables $(apt-cache search --names-only '^docker-cli$' | cut -d' ' -f1)
 cp --dereference --parents /bin/sleep $(ldd /bin/sleep | grep -o '/[^ ]*') /srv/tiny
 tar -C /srv/tiny -c . | docker import - tiny
 docker run -d --name theirs --restart always -p 127.0.0.1:8080:80 tiny /bin/sleep 1000000`;
 /** What it is and does, and what it needs of the machine. */
-const OTHER_STATE = `docker inspect theirs && docker network ls && docker image ls && docker volume ls
-iptables-save | grep -v '^#'; iptables-save -t nat | grep -v '^#'; ip address; ip route; pgrep -a dockerd; sysctl net.ipv4`;
+const OTHER_STATE = `docker inspect theirs && docker network ls && docker image ls -q && docker volume ls
+iptables-save | sed 's/ \\[.*//; /^#/d'; ip -4 address; ip route; pgrep -a dockerd
+sysctl net.ipv4.ip_forward net.ipv4.conf.all`;
 
 const took: string[] = [];
 const box = await Box.boot({
@@ -68,12 +72,23 @@ try {
   await takeDown();
   const { stdout: after } = await box.run(OTHER_STATE);
   if (after !== before)
-    throw new Error(`The other engine has changed.\n--- before\n${before}\n--- after\n${after}`);
+    throw new Error(
+      `The other engine has changed: no longer\n${linesWithout(before, after)}\nbut\n${linesWithout(after, before)}`,
+    );
 } finally {
   await box.destroy();
 }
 console.log(took.join("\n"));
 console.log(`Debian ${debian}, ${cold ? "cold" : "with the store of this machine"}: all passed.`);
+
+/** The lines of a text that another one lacks. */
+function linesWithout(text: string, other: string): string {
+  const others = new Set(other.split("\n"));
+  return text
+    .split("\n")
+    .filter((line) => !others.has(line))
+    .join("\n");
+}
 
 async function takeDown(): Promise<void> {
   await step("npm run sandbox -- down", "npm run sandbox -- down");

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdtemp, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,7 +30,8 @@ export async function packArtifact(): Promise<string> {
 
 async function pack(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "fula-node-pack-"));
-  process.once("exit", () => void rm(directory, { recursive: true, force: true }));
+  // A process that exits waits for nothing.
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   await execa("node", ["scripts/build.mjs"]);
   const options = ["--json", "--ignore-scripts", "--pack-destination", directory];
   const { stdout } = await execa("npm", ["pack", ...options]);
