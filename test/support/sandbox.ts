@@ -1,3 +1,4 @@
+import { execa } from "execa";
 import { installArtifact } from "./artifact.ts";
 import { bedEnvironment } from "./bed.ts";
 import { Box } from "./box.ts";
@@ -8,15 +9,23 @@ const box = await Box.boot({ name: "sandbox", image: "docker" });
 await installArtifact(box);
 const command = `cd /root && npx --yes ./fula-node.tgz join-as-master --yes --provision-writer --set CLUSTERNAME=sandbox`;
 console.log(`\nroot@sandbox:~# ${command}`);
-const joined = await box.exec(command);
-console.log(joined.stdout, joined.stderr);
-console.log("root@sandbox:~# fula-node status");
-const status = await box.exec("node /opt/fula-master/cli/current/bin/fula-node.js status");
-console.log(status.stdout, status.stderr);
+const joined = await show(command);
+console.log("\nroot@sandbox:~# fula-node status");
+await show("node /opt/fula-master/cli/current/bin/fula-node.js status");
 console.log(`
 Look around:   npm run sandbox -- shell
   In there:    docker ps; cat /opt/fula-master/journal.ndjson; ls /opt/fula-master/snapshots
   Try:         docker rm -f fula-pinning-api; cd /root && npx --yes ./fula-node.tgz join-as-master --yes
 Take it down:  npm run sandbox -- down
 `);
-process.exitCode = joined.exitCode;
+process.exitCode = joined;
+
+/** Runs a command in the box and shows what it prints while it does; gives its exit code. */
+async function show(script: string): Promise<number> {
+  const shown = ["exec", box.container, "bash", "-c", script];
+  const { exitCode = 1 } = await execa("docker", shown, {
+    stdio: ["ignore", "inherit", "inherit"],
+    reject: false,
+  });
+  return exitCode;
+}

@@ -17,16 +17,26 @@ die() {
 # hash_of FILE...: one short key for what is in them, in this order.
 hash_of() { cat "$@" | sha256sum | cut -c 1-16; }
 
-# timed LABEL COMMAND...: runs it quietly; shows how long it took, or the end of its output and what failed.
-# Never call it in a condition: bash would then ignore errors inside COMMAND.
+# timed LABEL COMMAND...: runs it quietly; shows what takes longer than two seconds, and how long it took, or the end of its
+# output and what failed. Never call it in a condition: bash would then ignore errors inside COMMAND.
 timed() {
-  local label=$1 began=$EPOCHREALTIME log status
+  local label=$1 began=$EPOCHREALTIME log status teller
   shift
   mkdir -p "$CACHE/logs"
   log=$CACHE/logs/$(tr -c 'A-Za-z0-9.\n' '-' <<<"$label").log
+  (
+    exec 9>&-
+    trap 'kill $!; exit' TERM
+    sleep 2 &
+    wait $!
+    printf '     ...  %s\n' "$label"
+  ) &
+  teller=$!
   set +e
   (set -euo pipefail && "$@") >"$log" 2>&1 </dev/null
   status=$?
+  kill $teller 2>/dev/null
+  wait $teller 2>/dev/null
   set -e
   if [ "$status" -ne 0 ]; then
     tail -n 40 "$log" >&2
