@@ -21,6 +21,7 @@ export default defineConfig({
           globalSetup: ["test/support/pack.ts"],
           // Several boxes at once: a box mostly waits.
           maxWorkers: 3,
+          maxConcurrency: 3,
           testTimeout: 900_000,
           hookTimeout: 900_000,
         },

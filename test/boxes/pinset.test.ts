@@ -66,6 +66,15 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     for (const name of ["follower-1", "follower-2"])
       followers.push(await bootFollower(box, { name, network, masterKubo }));
 
+    await eventually("the master may send pins to all three", async () => {
+      const metrics = ["freespace", "tag:group"].map((name) =>
+        box.run(`curl -sf ${API}/monitor/metrics/${name}`),
+      );
+      const counts = (await Promise.all(metrics)).map(
+        ({ stdout }) => (JSON.parse(stdout) as unknown[]).length,
+      );
+      return counts.every((count) => count === 3);
+    });
     const add = `for i in $(seq ${CONTENTS}); do v=$([ $i = 1 ] && echo 0 || echo 1)
       echo "content $i of the test" | docker exec -i ipfs_host ipfs add -q --pin=false --cid-version=$v; done`;
     const cids = (await box.run(add)).stdout.split("\n");

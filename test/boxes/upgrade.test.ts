@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
 import { FIRST_JOIN, installArtifact, installRelease010, PROGRAM_010 } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import {
@@ -43,7 +44,7 @@ describe.skipIf(skipped !== undefined)("a master that release 0.1.0 made", () =>
     const before = (await database()).stdout;
     expectExit(await rejoin(box), 0);
     expect(await health(box)).toEqual(ALL_HEALTHY);
-    expect(await readEnv(box)).toEqual(env);
+    expect(await readEnv(box)).toEqual({ ...env, FULA_NODE_VERSION: manifest.version });
     expect(await know()).toEqual(known);
     expect((await database()).stdout).toBe(before);
     expectExit(await rejoin(box, ["--dry-run"]), 0);

@@ -8,7 +8,7 @@ export interface Case {
   readonly run: (random: () => number) => Promise<string>;
 }
 
-/** Runs those cases of a matrix that have not passed yet on this source with this seed, and notes how each ended. */
+/** Runs, some side by side, those cases of a matrix that have not passed yet on this source with this seed, and notes how each ended. */
 export function matrix(name: string, cases: readonly Case[]): void {
   const file = resultsFile();
   const passed = new Set(
@@ -18,7 +18,8 @@ export function matrix(name: string, cases: readonly Case[]): void {
   );
   describe.skipIf(skipped !== undefined)(name, () => {
     for (const { name: one, run } of cases) {
-      test.skipIf(passed.has(one))(one, async () => {
+      const start = passed.has(one) ? test.skip : test.concurrent;
+      start(one, async () => {
         const began = performance.now();
         const end = (hasPassed: boolean, detail: string): void => {
           const seconds = Math.round((performance.now() - began) / 1000);
