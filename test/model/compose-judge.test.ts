@@ -3,12 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, describe, expect, it } from "vitest";
+import { findCompose } from "../support/compose-program.ts";
 import { requiredKeys } from "../../src/model/compose-keys.ts";
 import type { Rendered } from "../../src/model/compose.ts";
 import { masterOf, writerOf } from "./compose-fragments.ts";
-
-/** An image of the box tests that has Docker Compose, for machines that have none themselves. */
-const BOX_IMAGE = "fula-node-box:docker";
 
 interface Verdict {
   readonly exitCode?: number | undefined;
@@ -16,40 +14,13 @@ interface Verdict {
   readonly stderr: string;
 }
 
-type Judge = (directory: string, args: readonly string[]) => Promise<Verdict>;
-
 /** Keys of the documents that this shell happens to have would be taken for settings. */
 const ENVIRONMENT = Object.fromEntries(
   ["PATH", "HOME", "DOCKER_CONFIG"].map((key) => [key, process.env[key]]),
 );
 
-const here: Judge = async (directory, args) =>
-  await execa("docker", ["compose", ...args], {
-    cwd: directory,
-    env: ENVIRONMENT,
-    extendEnv: false,
-    reject: false,
-  });
-
-const inBoxImage: Judge = async (directory, args) => {
-  const run = ["run", "--rm", "--network", "none", "-v", `${directory}:/judged:ro`, "-w", "/judged"];
-  return await execa("docker", [...run, "--entrypoint", "docker", BOX_IMAGE, "compose", ...args], {
-    reject: false,
-  });
-};
-
-async function findJudge(): Promise<Judge | null> {
-  const asked = { reject: false, timeout: 20_000 } as const;
-  if ((await execa("docker", ["compose", "version"], asked)).exitCode === 0) return here;
-  return (await execa("docker", ["image", "inspect", BOX_IMAGE], asked)).exitCode === 0 ? inBoxImage : null;
-}
-
-const judge = await findJudge();
-if (judge === null) {
-  console.warn(
-    `skipped: what docker compose makes of our files: neither Docker Compose nor ${BOX_IMAGE} here`,
-  );
-}
+const compose = await findCompose();
+if (typeof compose === "string") console.warn(`skipped: what docker compose makes of our files: ${compose}`);
 
 const SECRET = "s$3cr'et #\"x\\y";
 
@@ -68,8 +39,12 @@ async function judged(
   await writeFile(join(directory, "docker-compose.yml"), rendered.text);
   const lines = Object.entries(env).map(([key, value]) => `${key}=${quote(value)}\n`);
   await writeFile(join(directory, ".env"), lines.join(""));
-  if (judge === null) throw new Error("no judge");
-  return judge(directory, args);
+  return await execa("docker", ["compose", ...args], {
+    cwd: directory,
+    env: ENVIRONMENT,
+    extendEnv: false,
+    reject: false,
+  });
 }
 
 function quote(value: string): string {
@@ -78,7 +53,7 @@ function quote(value: string): string {
 
 const CONFIG = ["--profile", "*", "config", "--format", "json"];
 
-describe.skipIf(judge === null)("docker compose", () => {
+describe.skipIf(typeof compose === "string")("docker compose", () => {
   it.each([
     ["master", masterOf()],
     ["writer", writerOf()],

@@ -14,7 +14,7 @@ export async function findCompose(
 ): Promise<ComposeProgram | string> {
   const found = await execa("docker", ["compose", "version", "--short"], { reject: false });
   if (!found.failed) return { version: found.stdout.trim() };
-  const reason = "no `docker compose` on this machine (packages docker-cli and docker-compose of Debian 13)";
+  const reason = "no `docker compose` on this machine; test/images/up brings one";
   if (environment["CI"]) throw new Error(reason);
   return reason;
 }
