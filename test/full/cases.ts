@@ -28,7 +28,8 @@ export function matrix(name: string, cases: readonly Case[]): void {
         try {
           end(true, await run(randomOf(`${name} ${one}`)));
         } catch (thrown) {
-          end(false, thrown instanceof Error ? (thrown.message.split("\n")[0] ?? "") : String(thrown));
+          // The last line says what was expected; vitest shows the others.
+          end(false, String(thrown).trim().split("\n").at(-1)?.slice(0, 200) ?? "");
           throw thrown;
         }
       });
