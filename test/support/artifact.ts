@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { rmSync } from "node:fs";
 import { mkdtemp, readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import manifest from "../../package.json" with { type: "json" };
+import { bedScratch } from "./bed.ts";
 import type { Box, ExecOptions, ExecResult } from "./box.ts";
 
 /** Where a box has the packed tarball, and the package unpacked from it. */
@@ -29,7 +29,7 @@ export async function packArtifact(): Promise<string> {
 }
 
 async function pack(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "fula-node-pack-"));
+  const directory = await mkdtemp(join(bedScratch(), "fula-node-pack-"));
   // A process that exits waits for nothing.
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   await execa("node", ["scripts/build.mjs"]);

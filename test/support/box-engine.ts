@@ -5,7 +5,8 @@ import { execa } from "execa";
 /** Everything of a box carries these in the outer engine; the second says which process made it. */
 const LABEL = "fula-node-box";
 const OWNER = "fula-node-box.pid";
-const LABELS = [`--label=${LABEL}=1`, `--label=${OWNER}=${process.pid}`];
+/** The owner of boxes that outlive the process that made them. */
+const NOBODY = "nobody";
 const SEED = "fula-node-box-seed";
 
 /** `plain` has neither Docker nor cron, `docker` has both; `debian12` is as plain, and made by test:fresh alone. */
@@ -18,6 +19,8 @@ export interface BoxSpec {
   readonly network?: string | undefined;
   /** Where the box has its volume. */
   readonly disk: string;
+  /** Whether it outlives this process. */
+  readonly kept: boolean;
 }
 
 /** Runs the outer engine's client; throws with its whole stderr when it fails. */
@@ -61,16 +64,27 @@ const RUN_FLAGS = [
 ];
 
 /** Creates and starts a box's container over the volume that `createVolume` made for it. */
-export async function createContainer({ container, hostname, image, network, disk }: BoxSpec): Promise<void> {
+export async function createContainer({
+  container,
+  hostname,
+  image,
+  network,
+  disk,
+  kept,
+}: BoxSpec): Promise<void> {
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
-  const identity = [`--name=${container}`, `--hostname=${hostname}`, ...LABELS];
+  const identity = [`--name=${container}`, `--hostname=${hostname}`, ...labels(kept)];
   const volume = `--volume=${volumeOf(container)}:${disk}`;
   await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
 }
 
 /** Makes the volume of a box: a real disk, which an engine in there needs for its data. */
-export async function createVolume(container: string, content: "fresh" | "seeded"): Promise<void> {
-  await docker("volume", "create", ...LABELS, volumeOf(container));
+export async function createVolume(
+  container: string,
+  content: "fresh" | "seeded",
+  kept = false,
+): Promise<void> {
+  await docker("volume", "create", ...labels(kept), volumeOf(container));
   if (content === "fresh") return;
   const [from, to] = await Promise.all([mountpointOf(SEED), mountpointOf(volumeOf(container))]);
   // Image layers are only ever read, so links do; all else is the engine's own state. Two boxes must not share one id.
@@ -87,7 +101,7 @@ export async function removeContainer(container: string): Promise<void> {
 
 /** Makes a network of boxes, where each box has its name as an alias. */
 export async function createNetwork(name: string): Promise<void> {
-  await docker("network", "create", ...LABELS, name);
+  await docker("network", "create", ...labels(false), name);
 }
 
 /** Removes a network that no box is on any more. */
@@ -104,11 +118,15 @@ export async function removeLeftovers(): Promise<void> {
   for (const network of await leftovers("{{.Name}}", "network", "ls")) await removeNetwork(network);
 }
 
+function labels(kept: boolean): readonly string[] {
+  return [`--label=${LABEL}=1`, `--label=${OWNER}=${kept ? NOBODY : process.pid}`];
+}
+
 async function leftovers(name: string, ...list: string[]): Promise<string[]> {
   const listed = await docker(...list, `--filter=label=${LABEL}=1`, `--format={{.Label "${OWNER}"}} ${name}`);
   const owned = listed.split("\n").map((line) => line.split(" "));
   return owned.flatMap(([owner, thing]) =>
-    thing === undefined || isAnotherLiveProcess(Number(owner)) ? [] : [thing],
+    thing === undefined || owner === NOBODY || isAnotherLiveProcess(Number(owner)) ? [] : [thing],
   );
 }
 

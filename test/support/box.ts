@@ -26,6 +26,8 @@ export interface BootOptions {
   readonly dockerVolume?: "fresh" | "seeded";
   /** Where the box has its volume: by default where its engine keeps its data. */
   readonly disk?: string;
+  /** Whether it outlives this process: else the next run of tests removes it. */
+  readonly kept?: boolean;
 }
 
 export interface ExecOptions {
@@ -67,9 +69,10 @@ export class Box {
     const name = options.name ?? `box-${suffix}`;
     const box = new Box(name, `fula-node-box-${name}-${suffix}`, image);
     try {
-      await createVolume(box.container, options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh"));
-      const { disk = "/var/lib/docker" } = options;
-      await createContainer({ container: box.container, hostname: name, image, network, disk });
+      const { disk = "/var/lib/docker", kept = false } = options;
+      const volume = options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh");
+      await createVolume(box.container, volume, kept);
+      await createContainer({ container: box.container, hostname: name, image, network, disk, kept });
       await box.#untilReady();
     } catch (error) {
       await box.destroy();

@@ -5,18 +5,19 @@ import { Box } from "./box.ts";
 
 Object.assign(process.env, bedEnvironment());
 console.log("Booting a box, and making it a master ...");
-const box = await Box.boot({ name: "sandbox", image: "docker" });
+const box = await Box.boot({ name: "sandbox", image: "docker", kept: true });
 await installArtifact(box);
 const command = `cd /root && npx --yes ./fula-node.tgz join-as-master --yes --provision-writer --set CLUSTERNAME=sandbox`;
 console.log(`\nroot@sandbox:~# ${command}`);
 const joined = await show(command);
-console.log("\nroot@sandbox:~# fula-node status");
-await show("node /opt/fula-master/cli/current/bin/fula-node.js status");
+const STATUS = "node /opt/fula-master/cli/current/bin/fula-node.js status";
+console.log(`\nroot@sandbox:~# ${STATUS}`);
+await show(STATUS);
 console.log(`
-Look around:   npm run sandbox -- shell
+Look around:   npm run sandbox -- shell (it opens the newest sandbox; each run makes another one)
   In there:    docker ps; cat /opt/fula-master/journal.ndjson; ls /opt/fula-master/snapshots
   Try:         docker rm -f fula-pinning-api; cd /root && npx --yes ./fula-node.tgz join-as-master --yes
-Take it down:  npm run sandbox -- down
+Take all down: npm run sandbox -- down
 `);
 process.exitCode = joined;
 

@@ -4,10 +4,17 @@
 BASE=fula-node-test/debian:trixie
 DEBIAN=http://deb.debian.org
 
+# bootstrap OPTION...: mmdebstrap mounts /proc and more inside what it makes. In namespaces of its own, these go with it even
+# when it is killed.
+bootstrap() {
+  mkdir -p "$CACHE/tmp"
+  TMPDIR=$CACHE/tmp unshare --mount --pid --fork --kill-child=KILL --mount-proc mmdebstrap "$@"
+}
+
 # debian_tree OPTION... SUITE TARGET
 debian_tree() {
   local suite=${*: -2:1}
-  mmdebstrap --variant=minbase \
+  bootstrap --variant=minbase \
     --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \

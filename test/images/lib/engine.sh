@@ -14,33 +14,40 @@ ENGINE_CGROUP=fula-node-test-${ENGINE_LINK#fnt-}
 
 engine_answers() { docker version --format '{{.Server.Version}}'; }
 
-# The engine's root directory, read-only once it is made.
+# The engine's root directory: mounted read-only.
 engine_root() { printf '%s/engine-%s\n' "$STORE" "$(hash_of <(printf '%s\n' "$ENGINE_PACKAGES") "$IMAGES/lib/base.sh")"; }
 
 ensure_engine() {
-  local root
+  local root made
   need_packages iproute2 util-linux
   root=$(engine_root)
+  # One that was started otherwise than it would be now does not stay.
+  made=$root-$(hash_of "$IMAGES/lib/engine.sh" "$IMAGES/engine/init")
+  [ "$(cat "$ENGINE/made" 2>/dev/null)" = "$made" ] || stop_engine
   [ -d "$root" ] || timed "unpack Debian's engine" unpack_engine "$root"
   make_clients "$root"
   engine_runs && engine_answers >/dev/null 2>&1 || timed "start the test bed's engine" start_engine "$root"
+  printf '%s\n' "$made" >"$ENGINE/made"
 }
 
 unpack_engine() {
   need_packages mmdebstrap debian-archive-keyring
-  rm -rf "$1.part"
+  rm -rf --one-file-system "$1.part"
   debian_tree --include="$ENGINE_PACKAGES" trixie "$1.part"
   store engine "$1"
 }
 
-# Clients for this machine that talk to the test bed's engine, for people and for tests: the same versions everywhere.
+# bin/docker always talks to the test bed's engine, whatever the shell says. client/bin/docker is the plain client, for tests
+# that say themselves where the engine is (test/support/bed.ts). Both are the same version everywhere.
 make_clients() {
-  mkdir -p "$ENGINE/bin" "$ENGINE/client/cli-plugins"
+  mkdir -p "$ENGINE/bin" "$ENGINE/client/cli-plugins" "$ENGINE/client/bin"
+  ln -sfn "$1/usr/bin/docker" "$ENGINE/client/bin/docker"
   ln -sfn "$1/usr/libexec/docker/cli-plugins/docker-compose" "$ENGINE/client/cli-plugins/docker-compose"
   cat >"$ENGINE/bin/docker.new" <<END
 #!/bin/sh
-export DOCKER_HOST="\${DOCKER_HOST:-unix://$ENGINE_SOCKET}" DOCKER_CONFIG="\${DOCKER_CONFIG:-$ENGINE/client}"
-exec $1/usr/bin/docker "\$@"
+unset DOCKER_CONTEXT DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_API_VERSION
+export DOCKER_HOST='unix://$ENGINE_SOCKET' DOCKER_CONFIG='$ENGINE/client'
+exec '$1/usr/bin/docker' "\$@"
 END
   chmod 755 "$ENGINE/bin/docker.new"
   mv "$ENGINE/bin/docker.new" "$ENGINE/bin/docker"
@@ -60,20 +67,23 @@ start_engine() {
   net=$(free_network)
   mkdir -p "$ENGINE/data"
   rm -f "$ENGINE_SOCKET" "$ENGINE/ready"
-  # It outlives this run, so it must not hold its lock.
-  # Without what reaches past boxes: the machine's limits, its clock and its kernel modules.
+  # The engine keeps running after this run, so it must not inherit the lock. It lacks the capabilities that would affect the
+  # machine itself: its limits, its clock and its kernel modules.
   ROOT=$1 CACHE=$CACHE ENGINE=$ENGINE NET=$net LINK=$ENGINE_LINK GROUPS_NAME=$ENGINE_CGROUP REGISTRY=$REGISTRY_ADDRESS \
     setsid nohup setpriv --bounding-set=-sys_resource,-sys_time,-sys_module -- \
     unshare --mount --pid --ipc --fork --kill-child=KILL "$IMAGES/engine/init" >"$ENGINE/log" 2>&1 </dev/null 9>&- &
   pid=$!
   printf '%s %s\n' "$pid" "$(start_time "$pid")" >"$ENGINE/pid"
   printf '%s\n' "$net" >"$ENGINE/net"
-  wait_until 60 test -e "$ENGINE/ready" || {
+  wait_until 60 is_ready_or_dead || true
+  [ -e "$ENGINE/ready" ] || {
     tail -n 20 "$ENGINE/log"
     stop_engine
-    die "the test bed's engine did not answer within 60 s; its output is in $ENGINE/log"
+    die "the test bed's engine did not start; its output is in $ENGINE/log. \`npm run sandbox -- down\` removes it, to start anew"
   }
 }
+
+is_ready_or_dead() { [ -e "$ENGINE/ready" ] || ! engine_runs; }
 
 # free_network: the first two numbers of a /16 of this machine's own that no address or route of it reaches, and no name
 # server of it has. A default route reaches everything, and does not count.
@@ -82,7 +92,7 @@ free_network() {
   for number in {213..249} {140..199}; do
     routes=$(ip -4 route show table all to root "10.$number.0.0/16"
       ip -4 route show table all to match "10.$number.0.0/16" | grep -Ev '^(default|0\.0\.0\.0/[01]|128\.0\.0\.0/1)\b' || true)
-    [ -z "$routes" ] && ! grep -q "[ \t]10\.$number\." /etc/resolv.conf || continue
+    [ -z "$routes" ] && ! grep -q "[[:space:]]10\.$number\." /etc/resolv.conf || continue
     printf '10.%s\n' "$number"
     return
   done
@@ -91,16 +101,26 @@ free_network() {
 
 # Ends every process of the engine and of its containers, boxes too, and waits until the kernel has removed what was theirs.
 stop_engine() {
-  local pid
-  if engine_runs; then
-    read -r pid _ <"$ENGINE/pid"
-    # shellcheck disable=SC2046
-    kill -KILL $(cat "/proc/$pid/task/$pid/children") "$pid" 2>/dev/null || true
-    wait_until 60 test ! -e "/proc/$pid/exe" || die "the test bed's engine ($pid) did not stop"
-  fi
+  wait_until 60 kill_processes || die "processes in the control groups $ENGINE_CGROUP did not stop"
+  ! engine_runs || wait_until 60 not_engine_runs || die "the test bed's engine did not stop"
   rm -f "$ENGINE/pid"
   wait_until 30 test ! -e "/sys/class/net/$ENGINE_LINK" || die "the link $ENGINE_LINK did not go"
   wait_until 30 remove_cgroups || die "control groups named $ENGINE_CGROUP did not go"
+}
+
+not_engine_runs() { ! engine_runs; }
+
+cgroups() { find /sys/fs/cgroup/{,*/}"$ENGINE_CGROUP" -name cgroup.procs 2>/dev/null || true; }
+
+# Its control groups know every process of the engine, whatever became of the file with its number.
+kill_processes() {
+  local processes
+  # shellcheck disable=SC2046
+  processes=$(cat $(cgroups) /dev/null | sort -u)
+  [ -n "$processes" ] || return 0
+  # shellcheck disable=SC2086
+  kill -KILL $processes 2>/dev/null || true
+  return 1
 }
 
 remove_cgroups() {
@@ -114,5 +134,5 @@ remove_cgroups() {
 # What an engine leaves on disk: images, containers, volumes.
 empty_engine() {
   stop_engine
-  rm -rf "$ENGINE"
+  remove "$ENGINE"
 }

@@ -17,7 +17,7 @@ go_command() {
 ensure_go() {
   ! go_command >/dev/null || return 0
   need_packages mmdebstrap debian-archive-keyring ca-certificates
-  timed "unpack Debian's Go" mmdebstrap --variant=extract --include=golang-1.24-go,golang-1.24-src \
+  timed "unpack Debian's Go" bootstrap --variant=extract --include=golang-1.24-go,golang-1.24-src \
     trixie "$STORE/go/debian" "deb $DEBIAN/debian trixie main"
 }
 
@@ -37,7 +37,7 @@ compile_programs() {
     rm -rf "$target.part"
     # shellcheck disable=SC2046
     (cd "$IMAGES/$module" && CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false' GOTOOLCHAIN=auto \
-      GOMODCACHE=$STORE/go/modules GOCACHE=$STORE/go/cache \
+      GOMODCACHE=$STORE/go/modules GOCACHE=$STORE/go/cache GOTMPDIR=$STORE/go \
       "$go" build -o "$target.part/" -trimpath -ldflags '-s -w' $(cat commands))
     store "programs-$module" "$target"
   done

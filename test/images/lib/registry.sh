@@ -11,6 +11,8 @@ registry_answers() {
   docker exec "$REGISTRY" bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000 && printf "GET /v2/ HTTP/1.0\r\n\r\n" >&3 && head -1 <&3 | grep -q " 200 "'
 }
 
+image_id() { docker image inspect --format '{{.Id}}' $REGISTRY_IMAGE; }
+
 # start_registry DIRECTORY MODE
 start_registry() {
   docker rm -f "$REGISTRY" >/dev/null 2>&1 || true
@@ -29,7 +31,8 @@ ensure_registry() {
     build_images yes
     timed "push to the registry" fill_registry "$files"
   fi
-  [ "$(docker inspect --format "{{index .Config.Labels \"$LABEL.files\"}} {{.State.Running}}" "$REGISTRY" 2>/dev/null)" = "$files true" ] ||
+  [ "$(docker inspect --format "{{index .Config.Labels \"$LABEL.files\"}} {{.Image}} {{.State.Running}}" "$REGISTRY" 2>/dev/null)" = \
+    "$files $(image_id) true" ] ||
     timed "start the registry" start_registry "$files" ro
 }
 
@@ -54,7 +57,7 @@ fill_registry() {
 # ensure_seed INPUTS: a volume with every served image pulled. A box gets a copy as its /var/lib/docker (test/support/box.ts).
 ensure_seed() {
   # Written once the volume is filled: one that was interrupted is never taken for a seed.
-  [ "$(cat "$ENGINE/seeded" 2>/dev/null)" != "$1" ] || return 0
+  [ "$(cat "$ENGINE/seeded" 2>/dev/null)" != "$1" ] || ! docker volume inspect $SEED >/dev/null 2>&1 || return 0
   # shellcheck disable=SC2046
   timed "pull into the boxes' seed" make_seed $(names yes)
   printf '%s\n' "$1" >"$ENGINE/seeded"
