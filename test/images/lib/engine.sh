@@ -116,7 +116,8 @@ cgroups() { find /sys/fs/cgroup/{,*/}"$ENGINE_CGROUP" -name cgroup.procs 2>/dev/
 kill_processes() {
   local processes
   # shellcheck disable=SC2046
-  processes=$(cat $(cgroups) /dev/null | sort -u)
+  # Never 0, which is what a process outside of these namespaces looks like, and would mean our own group.
+  processes=$(cat $(cgroups) /dev/null | sort -u | grep -vx 0 || true)
   [ -n "$processes" ] || return 0
   # shellcheck disable=SC2086
   kill -KILL $processes 2>/dev/null || true

@@ -24,7 +24,7 @@ ensure_go() {
 # programs_of MODULE: the directory that holds, or will hold, what is compiled from it.
 programs_of() {
   local module=$IMAGES/$1
-  printf '%s/programs-%s-%s\n' "$STORE" "$1" "$(hash_of "$module/go.mod" "$module/go.sum" "$module/commands")"
+  printf '%s/programs-%s-%s\n' "$STORE" "$1" "$(hash_of "$module/go.mod" "$module/go.sum" "$module/commands" "$IMAGES/lib/go.sh")"
 }
 
 # compile_programs MODULE...: each module's `commands` lists its packages.

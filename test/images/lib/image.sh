@@ -15,6 +15,7 @@ inputs_of() {
   hash_of <(
     base_inputs
     rows "$1"
+    cat "$IMAGES/lib/image.sh" "$IMAGES/lib/go.sh"
     for directory in $(rows "$1" | awk '{ print $2 }' | sort -u); do
       (cd "$IMAGES" && find "$directory" -type f -print0 | sort -z | xargs -0 sha256sum)
     done
