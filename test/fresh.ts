@@ -29,7 +29,7 @@ const BOXES = ["test/boxes/harness.test.ts"];
 /** All that the test bed could leave on a machine: its cache, its link, its control groups, its processes. */
 const TRACES = `ls -d ${CACHE}* /tmp/fula-* /tmp/mmdebstrap* /tmp/go-build* 2>/dev/null
 ip -o link | grep -F fnt-
-awk '$5 ~ /fula-node-test/' /proc/self/mountinfo
+awk '$5 ~ /fula-node.test/' /proc/self/mountinfo
 ls -d /sys/fs/cgroup/fula-node-test-* /sys/fs/cgroup/*/fula-node-test-* 2>/dev/null
 pgrep -af '[s]lirp4netns|[d]ocker-registry|[e]ngine/init|[f]ula-node-test/'
 true`;
