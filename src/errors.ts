@@ -34,7 +34,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   settings: ["settings are missing or wrong; all are listed", "mend `.env`, or give `--set KEY=VALUE`"],
   preflight: [
     "the machine is not ready, or a confirmation is missing; all is listed",
-    "mend what is listed, or allow it by the flag that is named",
+    "repair what is listed, or allow it by the flag that is named",
   ],
   foreign: [
     "something of another hand is in the way; nothing was changed",

@@ -6,9 +6,8 @@ import { difference, NO_DIFFERENCE } from "../support/box-difference.ts";
 import {
   bootForKills,
   expectMaster,
-  joinKilledAt,
   killedAt,
-  lastJournalLine,
+  walkJoin,
   walkKills,
   watchSecrets,
 } from "../support/kill-boxes.ts";
@@ -78,43 +77,22 @@ async function whereItWas(box: Box): Promise<string> {
 }
 
 matrix("join-as-master, killed", [
-  ...(["plain", "docker"] as const).flatMap((image) => [
-    {
-      name: `after every change, on a ${image} box`,
+  ...(["plain", "docker"] as const).flatMap((image) =>
+    (
+      [
+        ["after every change", "done", 1],
+        ["before every change, its intent on disk", "intent", 2],
+      ] as const
+    ).map(([when, phase, count]) => ({
+      name: `${when}, on a ${image} box`,
       run: () =>
         withBox(image, async (box) => {
-          const checkSecrets = watchSecrets(box);
-          const kills = await walkKills(
-            () => joinKilledAt(box, "journal|done|1"),
-            async () => {
-              expect((await lastJournalLine(box)).phase).toBe("done");
-              await checkSecrets();
-            },
-          );
+          const kills = await walkJoin(box, phase, count);
           expect(kills).toBeGreaterThan(12);
-          await checkSecrets();
-          await expectMaster(box);
           return `${kills} kills`;
         }),
-    },
-    {
-      name: `before every change, its intent on disk, on a ${image} box`,
-      run: () =>
-        withBox(image, async (box) => {
-          const checkSecrets = watchSecrets(box);
-          const kills = await walkKills(
-            () => joinKilledAt(box, "journal|intent|2"),
-            async () => {
-              expect((await lastJournalLine(box)).phase).toBe("intent");
-              await checkSecrets();
-            },
-          );
-          expect(kills).toBeGreaterThan(12);
-          await expectMaster(box);
-          return `${kills} kills`;
-        }),
-    },
-  ]),
+    })),
+  ),
   ...times(16, "at a random moment", (random) =>
     interruptAndRepeat(random, {
       cut: async (box) => void (await box.exec("pkill -KILL -f 'fula-node.js join-as-master'")),

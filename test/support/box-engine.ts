@@ -82,7 +82,7 @@ export async function createContainer({
 export async function createVolume(
   container: string,
   content: "fresh" | "seeded",
-  kept = false,
+  kept: boolean,
 ): Promise<void> {
   await docker("volume", "create", ...labels(kept), volumeOf(container));
   if (content === "fresh") return;

@@ -35,9 +35,8 @@ export function joinKilledAt(box: Box, moment: string): Promise<ExecResult> {
 /** The newest line of a box's journal. */
 export async function lastJournalLine(
   box: Box,
-  journal = "/opt/fula-master/journal.ndjson",
 ): Promise<{ readonly phase: string; readonly change: { readonly kind: string } }> {
-  const lines = (await box.readFile(journal)).trim().split("\n");
+  const lines = (await box.readFile("/opt/fula-master/journal.ndjson")).trim().split("\n");
   return JSON.parse(lines.at(-1) ?? "{}") as { phase: string; change: { kind: string } };
 }
 
@@ -73,4 +72,22 @@ export async function expectMaster(box: Box): Promise<void> {
   expectExit(await rejoin(box, ["--dry-run"]), 0);
   expect((await box.run("docker volume ls -q")).stdout).toBe("fula-master_pgdata");
   expect((await box.run("find /opt -name '*.tmp*' -o -name '.*.fula*'")).stdout).toBe("");
+}
+
+/**
+ * Joins again and again, each time killed at this moment of its journal, until a join ends by itself: the box must be a
+ * whole master with the secrets that it had first. Gives how often it was killed.
+ */
+export async function walkJoin(box: Box, phase: "intent" | "done", count: number): Promise<number> {
+  const checkSecrets = watchSecrets(box);
+  const kills = await walkKills(
+    () => joinKilledAt(box, `journal|${phase}|${count}`),
+    async () => {
+      expect((await lastJournalLine(box)).phase).toBe(phase);
+      await checkSecrets();
+    },
+  );
+  await checkSecrets();
+  await expectMaster(box);
+  return kills;
 }

@@ -8,6 +8,7 @@ import { Box, requireBoxes } from "./box.ts";
  */
 export default async function setup(): Promise<void> {
   Object.assign(process.env, bedEnvironment());
-  if ((await requireBoxes()) === undefined) await Box.destroyAll();
+  if ((await requireBoxes()) !== undefined) return;
+  await Box.destroyAll();
   process.env[PACKED] = await packArtifact();
 }
