@@ -2,7 +2,7 @@ import { applyPlan, type RunResult } from "../engine/apply.ts";
 import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
-import type { Lock } from "../host/lock.ts";
+import type { Lock } from "../machine/lock.ts";
 import { type Part, parsePurge, type Purge, PURGEABLE } from "../model/leave.ts";
 import { lockNames } from "../model/lock-names.ts";
 import { surveyNode } from "../steps/leave-survey.ts";

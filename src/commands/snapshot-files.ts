@@ -1,9 +1,13 @@
 import { OperatorError } from "../errors.ts";
-import type { VerifyingKey } from "../host/signing.ts";
 import type { SnapshotFile } from "../host/snapshot-file.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
-import { judgeNeighbours, verifySnapshot } from "../operations/snapshot-verify.ts";
-import type { Sha256, VerifiedSnapshot } from "../operations/snapshot-verify.ts";
+import {
+  judgeNeighbours,
+  type Sha256,
+  type VerifiedSnapshot,
+  verifySnapshot,
+} from "../operations/snapshot-verify.ts";
 import type { World } from "./world.ts";
 
 /** The flags that say where snapshots are and with which key they are checked. */

@@ -1,13 +1,12 @@
-import { clock } from "./clock.ts";
+import { clock, random } from "../machine/clock.ts";
+import { files } from "../machine/file-writer.ts";
+import { http } from "../machine/http.ts";
+import { generateSigningKeyPem, parseSigningKey } from "../machine/signing.ts";
+import { createSystem } from "../machine/system.ts";
 import { createDocker } from "./docker.ts";
-import { files } from "./files.ts";
 import type { Host } from "./host.ts";
-import { http } from "./http.ts";
 import { createMigrator } from "./migrator.ts";
 import { createPostgres } from "./postgres.ts";
-import { random } from "./random.ts";
-import { generateSigningKeyPem, parseSigningKey } from "./signing.ts";
-import { createSystem } from "./system.ts";
 
 /** What the real host has to be told. */
 export interface HostOptions {

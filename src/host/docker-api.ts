@@ -2,8 +2,8 @@ import { Agent, type ClientRequest, type IncomingMessage, request } from "node:h
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { messageOf, OperatorError } from "../errors.ts";
-import { isAtLeast } from "../model/version.ts";
-import { codeOf } from "./file-errors.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
+import { codeOf } from "../machine/file-errors.ts";
 
 /** One call of the Docker Engine API (docs.docker.com/reference/api/engine). */
 export interface DockerCall {

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { type ProgramEnvironment, runProgram } from "./run-program.ts";
+import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 
 /** A plugin of the Docker CLI. */
 export type DockerPlugin = "compose" | "buildx";

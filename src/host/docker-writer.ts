@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { type DockerApi, type DockerCall, NoEngine } from "./docker-api.ts";
 import { followProgress } from "./docker-progress.ts";
-import { fileError } from "./file-errors.ts";
+import { fileError } from "../machine/file-errors.ts";
 import type { Docker } from "./engine.ts";
 
 type ByApi = Pick<

@@ -1,4 +1,4 @@
-import { openBlake3, type Blake3 } from "./blake3.ts";
+import { openBlake3, type Blake3 } from "../machine/blake3.ts";
 import { openKubo, type KuboBlocks } from "./kubo.ts";
 import { openStorageApi, type StorageApi } from "./storage-api.ts";
 

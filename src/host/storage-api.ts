@@ -1,5 +1,5 @@
 import type { StorageAnswer } from "../model/quota.ts";
-import { openHttpClient } from "./http-client.ts";
+import { openHttpClient } from "../machine/http-client.ts";
 
 /** Asks the master's storage API for a client, with the client's own token. */
 export interface StorageApi {

@@ -11,7 +11,7 @@ import {
 import { type Hash, withLabels } from "./compose-labels.ts";
 import { NAMES } from "./master-layout.ts";
 import { STORAGE_NAMES } from "./storage-layout.ts";
-import { isAtLeast } from "./version.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
 
 /** The fragments of a master's compose file: `compose/NAME.yml` of the package, in the order of the file. */
 export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;

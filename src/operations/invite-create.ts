@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../host/cluster.ts";
-import type { SigningKey } from "../host/signing.ts";
+import type { SigningKey } from "../machine/signing.ts";
 import { dialable, formatToken, type Invite, invitePayload } from "../model/invite.ts";
 
 /** An invite ready to be handed over. */

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { VerifyingKey } from "../host/signing.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
 import { type Invite, readPayload, splitToken } from "../model/invite.ts";
 
 /** An invite whose signature fits the key that it carries. */

@@ -1,5 +1,5 @@
 import { OperatorError, messageOf } from "../errors.ts";
-import type { VerifyingKey } from "../host/signing.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
 import type { SnapshotFile } from "../host/snapshot-file.ts";
 import type { SnapshotStore } from "../host/snapshot-store.ts";
 import type { Manifest } from "../model/manifest.ts";

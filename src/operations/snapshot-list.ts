@@ -1,10 +1,8 @@
-import { OperatorError } from "../errors.ts";
-import type { ExitName } from "../errors.ts";
-import type { VerifyingKey } from "../host/signing.ts";
+import { type ExitName, OperatorError } from "../errors.ts";
 import type { SnapshotFile } from "../host/snapshot-file.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
 import type { OrderVerdict } from "../model/snapshot-order.ts";
-import { judgeNeighbours, verifySnapshot } from "./snapshot-verify.ts";
-import type { Sha256 } from "./snapshot-verify.ts";
+import { judgeNeighbours, type Sha256, verifySnapshot } from "./snapshot-verify.ts";
 
 /** One snapshot of a directory, checked. */
 export interface ListedSnapshot {

@@ -1,4 +1,4 @@
-import type { VerifyingKey } from "../host/signing.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
 import type { SnapshotStore } from "../host/snapshot-store.ts";
 import { chooseExpired } from "../model/retention.ts";
 import { readChain } from "./snapshot-chain.ts";

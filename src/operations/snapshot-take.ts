@@ -2,17 +2,20 @@ import type { ExitName } from "../errors.ts";
 import type { AlertLog } from "../host/alert-log.ts";
 import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
 import type { Clock } from "../host/host.ts";
-import type { SigningKey } from "../host/signing.ts";
 import type { BodyFacts, SnapshotStore } from "../host/snapshot-store.ts";
-import { MANIFEST_FORMAT, MANIFEST_VERSION, serialiseManifest, snapshotName } from "../model/manifest.ts";
-import type { Manifest } from "../model/manifest.ts";
+import type { SigningKey } from "../machine/signing.ts";
+import {
+  type Manifest,
+  MANIFEST_FORMAT,
+  MANIFEST_VERSION,
+  serialiseManifest,
+  snapshotName,
+} from "../model/manifest.ts";
 import { isDrop } from "../model/retention.ts";
 import { DIGEST_ALGORITHM } from "../model/snapshot-digest.ts";
 import { snapshotFiles } from "../model/snapshot-files.ts";
-import { readChain } from "./snapshot-chain.ts";
-import type { ChainLink } from "./snapshot-chain.ts";
-import { withHeartbeat } from "./snapshot-heartbeat.ts";
-import type { HeartbeatHands } from "./snapshot-heartbeat.ts";
+import { type ChainLink, readChain } from "./snapshot-chain.ts";
+import { type HeartbeatHands, withHeartbeat } from "./snapshot-heartbeat.ts";
 import { removeExpired } from "./snapshot-retention.ts";
 
 /** What taking a snapshot needs. */

@@ -1,12 +1,10 @@
 import { OperatorError } from "../errors.ts";
-import type { VerifyingKey } from "../host/signing.ts";
 import type { BodyReading, SnapshotFile } from "../host/snapshot-file.ts";
-import { parseManifest } from "../model/manifest.ts";
-import type { Manifest } from "../model/manifest.ts";
-import { linesOf } from "../model/pin.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
+import { type Manifest, parseManifest } from "../model/manifest.ts";
 import { readWholePin } from "../model/pin-options.ts";
-import { judgeOrder } from "../model/snapshot-order.ts";
-import type { OrderVerdict } from "../model/snapshot-order.ts";
+import { linesOf } from "../model/pin.ts";
+import { judgeOrder, type OrderVerdict } from "../model/snapshot-order.ts";
 
 /** A snapshot of which nothing was found to be wrong. */
 export interface VerifiedSnapshot {

@@ -1,4 +1,4 @@
-import { isAtLeast } from "../model/version.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check } from "./check.ts";
 
 /** Up to here the engine's classic builder was seen to serve `docker build` where buildx is absent. */

@@ -1,5 +1,5 @@
 import { dockerPackages } from "../model/docker-packages.ts";
-import { isAtLeast } from "../model/version.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check } from "./check.ts";
 
 /** Of March 2023: the first with `--wait-timeout`, and older than any that a supported distribution has. */

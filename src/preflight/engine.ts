@@ -1,7 +1,7 @@
 import type { DockerVersion } from "../host/engine.ts";
 import type { HostReader } from "../host/host.ts";
 import { dockerPackages } from "../model/docker-packages.ts";
-import { isAtLeast } from "../model/version.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
 /** Of Docker 20.10, the oldest engine of a supported distribution. */

@@ -1,4 +1,4 @@
-import { isAtLeast } from "../model/version.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
 /** The oldest release of each distribution that is tested. */

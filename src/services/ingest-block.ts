@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { HashBlake3 } from "../host/blake3.ts";
+import type { HashBlake3 } from "../machine/blake3.ts";
 import type { BlockPut, KuboBlocks } from "../host/kubo.ts";
 import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
 import { readBody, type BodyLimits, type Rooms } from "./ingest-body.ts";

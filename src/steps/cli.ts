@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { compareVersions } from "../model/version.ts";
+import { compareVersions } from "../machine/compare-versions.ts";
 import { PACKAGE_ENTRIES } from "./compose-services.ts";
 import type { NodeContext } from "./node-context.ts";
 

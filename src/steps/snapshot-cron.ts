@@ -1,5 +1,5 @@
 import { CRON_FILES } from "../model/master-layout.ts";
-import { cronEntry } from "./cron-entry.ts";
+import { cronEntry } from "../machine/cron-entry.ts";
 import type { MasterContext } from "./master-context.ts";
 
 /** Takes a signed snapshot of the pinset every six hours (upstream's schedule and file name). */

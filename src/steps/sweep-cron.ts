@@ -1,5 +1,5 @@
 import { CRON_FILES } from "../model/master-layout.ts";
-import { cronEntry } from "./cron-entry.ts";
+import { cronEntry } from "../machine/cron-entry.ts";
 import type { MasterContext } from "./master-context.ts";
 
 /** Sweeps for under-replicated pins every half hour (upstream's schedule and file name). */

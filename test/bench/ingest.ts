@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { Agent, request as requestHttp } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { openBlake3, type HashBlake3 } from "../../src/host/blake3.ts";
+import { openBlake3, type HashBlake3 } from "../../src/machine/blake3.ts";
 import { blockCidOf } from "../../src/model/block-cid.ts";
 import { findKubo, startRealKubo } from "../support/kubo-real.ts";
 import { answering, startStandIn } from "../support/kubo-stand-in.ts";

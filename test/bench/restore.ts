@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createHost } from "../../src/host/create-host.ts";
 import { openAlertLog } from "../../src/host/alert-log.ts";
 import { openCluster } from "../../src/host/cluster.ts";
-import { parseSigningKey } from "../../src/host/signing.ts";
+import { parseSigningKey } from "../../src/machine/signing.ts";
 import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
 import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
 import { machineAddress } from "../support/bed.ts";

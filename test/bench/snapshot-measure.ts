@@ -1,9 +1,8 @@
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
 
 /** How one run of a program went. */
 export interface Measured {

@@ -5,12 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
+import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
 import { createLines } from "../../src/ui/lines.ts";
 import { createTerminal } from "../../src/ui/terminal.ts";
 import { cidOf } from "../support/cids.ts";
-import { startClusterDouble } from "../support/cluster-double.ts";
-import type { ClusterDouble } from "../support/cluster-double.ts";
+import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { runVerb, type VerbRun } from "../support/run-verb.ts";
 
 /** The program from its source, as a process of its own. */

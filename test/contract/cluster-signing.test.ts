@@ -9,7 +9,7 @@ import {
   parseSigningKey,
   parseVerifyingKey,
   readSigningKey,
-} from "../../src/host/signing.ts";
+} from "../../src/machine/signing.ts";
 
 let directory: string;
 let path: string;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { dockerPlugins } from "../../src/host/docker-plugins.ts";
-import type { ProgramEnvironment } from "../../src/host/run-program.ts";
+import type { ProgramEnvironment } from "../../src/machine/run-program.ts";
 
 /** A Docker CLI that says what it is told to, and notes that it was asked. */
 async function installCli(): Promise<{

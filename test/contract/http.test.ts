@@ -3,7 +3,7 @@ import { createServer as createNetServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import type { HttpReader } from "../../src/host/host.ts";
-import { http } from "../../src/host/http.ts";
+import { http } from "../../src/machine/http.ts";
 import { FakeHost } from "../support/fake-host.ts";
 
 const servers: Server[] = [];

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { shareInFlight } from "../../src/host/in-flight.ts";
+import { shareInFlight } from "../../src/machine/file-reader.ts";
 
 /** A look whose answers the test gives, one for each time that it is looked. */
 function heldLook() {

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { installPackages } from "../../src/host/apt.ts";
-import { parseSockets } from "../../src/host/listeners.ts";
-import { programEnvironment, runProgram } from "../../src/host/run-program.ts";
-import { createSystem, parseOsRelease } from "../../src/host/system.ts";
-import { enableUnit, lookAtUnit, parseUnit } from "../../src/host/units.ts";
+import { installPackages } from "../../src/machine/apt.ts";
+import { parseSockets } from "../../src/machine/processes.ts";
+import { programEnvironment, runProgram } from "../../src/machine/run-program.ts";
+import { createSystem, parseOsRelease } from "../../src/machine/system.ts";
+import { enableUnit, lookAtUnit, parseUnit } from "../../src/machine/units.ts";
 
 const temporary: string[] = [];
 const servers: Server[] = [];

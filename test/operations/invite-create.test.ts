@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { inviteCreate } from "../../src/commands/invite.ts";
 import type { World } from "../../src/commands/world.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
-import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/host/signing.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
 import { readInvite } from "../../src/operations/invite-read.ts";
 import type { Result } from "../../src/ui/reporter.ts";
 import { FakeHost } from "../support/fake-host.ts";

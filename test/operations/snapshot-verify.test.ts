@@ -1,18 +1,16 @@
+import * as fc from "fast-check";
 import { execFileSync } from "node:child_process";
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
-import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { generateSigningKeyPem, parseSigningKey, readVerifyingKey } from "../../src/host/signing.ts";
 import { listSnapshotFiles } from "../../src/host/snapshot-file.ts";
+import { generateSigningKeyPem, parseSigningKey, readVerifyingKey } from "../../src/machine/signing.ts";
 import { listSnapshots } from "../../src/operations/snapshot-list.ts";
 import { cidOf } from "../support/cids.ts";
-import { startClusterDouble } from "../support/cluster-double.ts";
-import type { ClusterDouble } from "../support/cluster-double.ts";
-import { operationHands } from "../support/operation-hands.ts";
-import type { OperationHands } from "../support/operation-hands.ts";
+import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
+import { operationHands, type OperationHands } from "../support/operation-hands.ts";
 import { sha256, takeFrom, verifyPath } from "../support/taken-snapshot.ts";
 
 let double: ClusterDouble;

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
-import { http } from "../../src/host/http.ts";
+import { http } from "../../src/machine/http.ts";
 import type { ServiceHands } from "../../src/services/service.ts";
 
 /** A service that runs in this process. */

@@ -1,10 +1,9 @@
 import { createHash, createHmac } from "node:crypto";
 import { expect, test } from "vitest";
-import { clock } from "../../src/host/clock.ts";
-import { random } from "../../src/host/random.ts";
+import { clock, random } from "../../src/machine/clock.ts";
 import { createUser } from "../../src/operations/user-create.ts";
-import { issueToken } from "../../src/operations/user-token.ts";
 import { nameInToken, openText, sealText } from "../../src/operations/user-token-seal.ts";
+import { issueToken } from "../../src/operations/user-token.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

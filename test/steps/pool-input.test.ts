@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { http } from "../../src/host/http.ts";
+import { http } from "../../src/machine/http.ts";
 import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../support/storage-fake.ts";
 
 const MIB = 1024 ** 2;

@@ -3,7 +3,7 @@ import type { StorageFlags } from "../../src/commands/join-flags.ts";
 import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
 import type { World } from "../../src/commands/world.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/host/signing.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
 import { formatToken, type Invite, invitePayload } from "../../src/model/invite.ts";
 import type { Settings } from "../../src/model/settings.ts";
 import {

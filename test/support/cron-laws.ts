@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { renderCron } from "../../src/model/crontab.ts";
+import { renderCron } from "../../src/machine/crontab.ts";
 import { FakeMaster, NODE_PATH, sha256 } from "./fake-master.ts";
 import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "./master-boxes.ts";
 import { stepLaws } from "./step-laws.ts";

@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { OperatorError } from "../../src/errors.ts";
-import { digestOf, hashEntries, isWanted } from "../../src/host/hash-tree.ts";
-import { TEMPORARY_MARK } from "../../src/model/temporary-name.ts";
+import { digestOf, hashEntries, isWanted } from "../../src/machine/file-reader.ts";
+import { TEMPORARY_MARK } from "../../src/machine/file-writer.ts";
 import type { FileStat, Files } from "../../src/host/host.ts";
 import type { WriteGate } from "./write-gate.ts";
 

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { once } from "node:events";
-import { http } from "../../src/host/http.ts";
-import { openBlake3 } from "../../src/host/blake3.ts";
+import { http } from "../../src/machine/http.ts";
+import { openBlake3 } from "../../src/machine/blake3.ts";
 import { openKubo } from "../../src/host/kubo.ts";
 import { openStorageApi } from "../../src/host/storage-api.ts";
 import { blockCidOf } from "../../src/model/block-cid.ts";

@@ -1,5 +1,5 @@
 import { OperatorError } from "../../src/errors.ts";
-import { takeLock } from "../../src/host/lock.ts";
+import { takeLock } from "../../src/machine/lock.ts";
 
 /** Takes a lock as a process of its own, says "held" or why not, and keeps what it has until it is told to end. */
 const [, , name = "", verb = ""] = process.argv;

@@ -2,13 +2,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { openAlertLog } from "../../src/host/alert-log.ts";
-import type { AlertLog } from "../../src/host/alert-log.ts";
+import { type AlertLog, openAlertLog } from "../../src/host/alert-log.ts";
 import type { Clock, Files } from "../../src/host/host.ts";
-import { generateSigningKeyPem, parseSigningKey } from "../../src/host/signing.ts";
-import type { SigningKey } from "../../src/host/signing.ts";
-import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
-import type { SnapshotStore } from "../../src/host/snapshot-store.ts";
+import { openSnapshotStore, type SnapshotStore } from "../../src/host/snapshot-store.ts";
+import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
 
 /** A clock that tests set; waiting moves it. */
 export class SetClock implements Clock {

@@ -1,11 +1,13 @@
 import { createHash } from "node:crypto";
 import { openCluster } from "../../src/host/cluster.ts";
-import type { VerifyingKey } from "../../src/host/signing.ts";
 import { listSnapshotFiles, openSnapshotFile } from "../../src/host/snapshot-file.ts";
-import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
-import type { TakeOptions, TakeResult } from "../../src/operations/snapshot-take.ts";
-import { judgeNeighbours, verifySnapshot } from "../../src/operations/snapshot-verify.ts";
-import type { VerifiedSnapshot } from "../../src/operations/snapshot-verify.ts";
+import type { VerifyingKey } from "../../src/machine/signing.ts";
+import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/operations/snapshot-take.ts";
+import {
+  judgeNeighbours,
+  type VerifiedSnapshot,
+  verifySnapshot,
+} from "../../src/operations/snapshot-verify.ts";
 import type { OperationHands } from "./operation-hands.ts";
 
 /** Hashes bytes: sha256 as hex. */

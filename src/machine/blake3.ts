@@ -1,5 +1,5 @@
-import { createRequire } from "node:module";
 import blake3 from "hash-wasm/dist/blake3.umd.min.js";
+import { createRequire } from "node:module";
 import { messageOf } from "../errors.ts";
 
 /** The BLAKE3 digest (32 bytes) of these bytes, as lower-case hex. */

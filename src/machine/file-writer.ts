@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import {
-  type FileHandle,
   chmod,
-  copyFile,
   constants,
+  copyFile,
+  type FileHandle,
   lstat,
   mkdir,
   open,
@@ -17,17 +17,16 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import { TEMPORARY_MARK } from "../model/temporary-name.ts";
+import type { Files } from "../host/host.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
-import { isWanted } from "./hash-tree.ts";
-import type { Files } from "./host.ts";
+import { fileReader, isWanted } from "./file-reader.ts";
 
-type Writer = Omit<Files, keyof import("./host.ts").FileReader>;
+type Writer = Omit<Files, keyof import("../host/host.ts").FileReader>;
 
 const PARENT_MODE = 0o755;
 
 /** Writes files of this machine: whole or not at all, and durable when the call returns. */
-export const fileWriter: Writer = {
+const fileWriter: Writer = {
   writeAtomic: (path, text, { mode }) =>
     told("write", path, () =>
       replacing(path, async (temporary) => {
@@ -252,4 +251,15 @@ function isAlive(pid: number): boolean {
 
 function refusal(verb: string, path: string, why: string): OperatorError {
   return new OperatorError({ exit: "unavailable", what: `Cannot ${verb} ${path}.`, why });
+}
+
+/** The files of this machine, to look at and to write. */
+export const files: Files = { ...fileReader, ...fileWriter };
+
+/** Stands in the name of everything that is being written and not yet in its place: `.NAME.fula-node-tmp.PID.x`. */
+export const TEMPORARY_MARK = ".fula-node-tmp.";
+
+/** True for what a killed run left half-written. */
+export function isTemporary(name: string): boolean {
+  return name.startsWith(".") && name.includes(TEMPORARY_MARK);
 }

@@ -1,5 +1,12 @@
 import { randomBytes } from "node:crypto";
-import type { Host } from "./host.ts";
+import { setTimeout } from "node:timers/promises";
+import type { Clock, Host } from "../host/host.ts";
+
+/** The clock of this machine. */
+export const clock: Clock = {
+  now: () => new Date(),
+  wait: (durationMs) => setTimeout(durationMs),
+};
 
 const BITS_PER_CHARACTER = 6;
 

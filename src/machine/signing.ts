@@ -3,10 +3,10 @@ import {
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
+  type KeyObject,
   sign,
   verify,
 } from "node:crypto";
-import type { KeyObject } from "node:crypto";
 import { lstat, readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { compareVersions, isAtLeast, isVersion } from "../../src/model/version.ts";
+import { compareVersions, isAtLeast, isVersion } from "../../../src/machine/compare-versions.ts";
 
 const part = fc.integer({ min: 0, max: 99 });
 const prerelease = fc.option(

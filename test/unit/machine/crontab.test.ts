@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compareCron, type CronEntry, renderCron } from "../../src/model/crontab.ts";
+import { compareCron, type CronEntry, renderCron } from "../../../src/machine/crontab.ts";
 
 const ENTRY: CronEntry = {
   schedule: "*/30 * * * *",

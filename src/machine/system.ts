@@ -2,12 +2,11 @@ import { constants } from "node:fs";
 import { access, readFile, stat } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
+import type { System, SystemReader } from "../host/host.ts";
 import { installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
-import type { System, SystemReader } from "./host.ts";
-import { readListeners } from "./listeners.ts";
-import { isProcessRunning } from "./processes.ts";
+import { isProcessRunning, readListeners } from "./processes.ts";
 import { programEnvironment, runProgram } from "./run-program.ts";
 import { enableUnit, isClockSynchronised, lookAtUnit } from "./units.ts";
 

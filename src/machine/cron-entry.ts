@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { compareCron, renderCron, type CronEntry } from "../model/crontab.ts";
+import { compareCron, type CronEntry, renderCron } from "./crontab.ts";
 
 interface Seen {
   readonly text: string | null;

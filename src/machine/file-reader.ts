@@ -1,10 +1,9 @@
+import { createHash } from "node:crypto";
 import { constants, lstat, open, readdir, readFile, readlink, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
+import type { FileReader, FileStat } from "../host/host.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
-import { digestOf, hashEntries, isWanted, type TreeEntry } from "./hash-tree.ts";
-import type { FileReader, FileStat } from "./host.ts";
-import { shareInFlight } from "./in-flight.ts";
 
 /** The most that readText takes; nothing that the product reads whole comes near it. */
 const MAX_TEXT_BYTES = 16 * 1024 ** 2;
@@ -107,4 +106,50 @@ async function spaceOf(path: string): Promise<{ readonly freeBytes: number; read
 
 function refusal(path: string, why: string, cause?: unknown): OperatorError {
   return new OperatorError({ exit: "unavailable", what: `Cannot read ${path}.`, why, cause });
+}
+
+/** One file or symbolic link below a directory. */
+interface TreeEntry {
+  /** Relative to the directory, with forward slashes. */
+  readonly path: string;
+  readonly kind: "file" | "symlink";
+  /** digestOf its content; of its target, for a link. */
+  readonly digest: string;
+}
+
+/** Lower-case hex sha256. */
+export function digestOf(content: Uint8Array | string): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+/**
+ * Lower-case hex sha256 over relative paths, kinds and contents, whatever the order they come in; modes,
+ * times and empty directories do not count.
+ */
+export function hashEntries(entries: readonly TreeEntry[]): string {
+  const sorted = [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
+  return digestOf(sorted.map(({ path, kind, digest }) => `${kind}\0${path}\0${digest}\n`).join(""));
+}
+
+/** True for a relative path that is one of these entries, lies inside one or leads to one; all are when none is named. */
+export function isWanted(path: string, only: readonly string[] | undefined): boolean {
+  return (
+    only === undefined ||
+    only.some((entry) => `${path}/`.startsWith(`${entry}/`) || entry.startsWith(`${path}/`))
+  );
+}
+
+/**
+ * Makes a function that lets all who ask the same thing while it is being looked up share one look.
+ * Nothing is remembered: whoever asks after the answer has come makes it be looked up again.
+ */
+export function shareInFlight<T>(): (question: string, look: () => Promise<T>) => Promise<T> {
+  const underWay = new Map<string, Promise<T>>();
+  return (question, look) => {
+    const shared = underWay.get(question);
+    if (shared !== undefined) return shared;
+    const answer = look().finally(() => underWay.delete(question));
+    underWay.set(question, answer);
+    return answer;
+  };
 }

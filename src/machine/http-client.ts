@@ -1,5 +1,5 @@
-import { Agent, request as requestHttp, type ClientRequest, type IncomingMessage } from "node:http";
-import { Agent as SecureAgent, request as requestHttps } from "node:https";
+import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
+import { request as requestHttps, Agent as SecureAgent } from "node:https";
 import { codeOf } from "./file-errors.ts";
 
 /** One request; `path` goes after the base URL. */

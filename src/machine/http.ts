@@ -1,8 +1,8 @@
 import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
-import { Agent as SecureAgent, request as requestHttps } from "node:https";
+import { request as requestHttps, Agent as SecureAgent } from "node:https";
 import { messageOf, OperatorError } from "../errors.ts";
+import type { HttpReader } from "../host/host.ts";
 import { codeOf } from "./file-errors.ts";
-import type { HttpReader } from "./host.ts";
 
 const TIMEOUT_MS = 5_000;
 const LINE_END = 10;

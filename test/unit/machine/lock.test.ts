@@ -4,9 +4,9 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
-import { type Lock, type LockHolder, takeLock } from "../../src/host/lock.ts";
+import { type Lock, type LockHolder, takeLock } from "../../../src/machine/lock.ts";
 
-const CHILD = fileURLToPath(new URL("../support/lock-child.ts", import.meta.url));
+const CHILD = fileURLToPath(new URL("../../support/lock-child.ts", import.meta.url));
 const HOLDER: LockHolder = { pid: 4711, verb: "join-as-master", since: "2026-01-01T00:00:00.000Z" };
 
 const children: ChildProcess[] = [];
