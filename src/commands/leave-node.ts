@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
-import type { Container } from "../host/engine.ts";
-import { isOurCompose } from "../model/compose.ts";
+import type { Container } from "../docker/engine.ts";
+import { isOurCompose } from "../docker/compose-render.ts";
 import { type EnvFile, findEntry, parseEnvFile } from "../model/env-file.ts";
 import { masterFates, type Part, storageFates } from "../model/leave.ts";
 import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, NAMES } from "../model/master-layout.ts";
@@ -8,7 +8,7 @@ import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import type { SettingSpec } from "../model/settings.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../model/storage-layout.ts";
 import { STORAGE_SETTINGS } from "../model/storage-settings.ts";
-import { PROJECT } from "../steps/compose-services.ts";
+import { PROJECT } from "../docker/compose-services.ts";
 import { type LeavingNode, surveyNode, type Thing } from "../steps/leave-survey.ts";
 import type { Values } from "../steps/node-context.ts";
 import { checkBaseDir } from "./join-run.ts";

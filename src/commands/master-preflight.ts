@@ -1,5 +1,5 @@
 import type { Problem } from "../errors.ts";
-import type { Container } from "../host/engine.ts";
+import type { Container } from "../docker/engine.ts";
 import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Ownership, PortNeed } from "../model/ports.ts";
 import type { Settings } from "../model/settings.ts";

@@ -6,11 +6,11 @@ import {
   supportsStartInterval,
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
-} from "../model/compose.ts";
+} from "../docker/compose-render.ts";
 import { parse } from "yaml";
 import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
 import type { Settings } from "../model/settings.ts";
-import type { Project } from "../steps/compose-services.ts";
+import type { Project } from "../docker/compose-services.ts";
 import { isDatabaseElsewhere } from "../steps/master-context.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 

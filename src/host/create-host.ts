@@ -3,7 +3,7 @@ import { files } from "../machine/file-writer.ts";
 import { http } from "../machine/http.ts";
 import { generateSigningKeyPem, parseSigningKey } from "../machine/signing.ts";
 import { createSystem } from "../machine/system.ts";
-import { createDocker } from "./docker.ts";
+import { createDocker } from "../docker/docker.ts";
 import type { Host } from "./host.ts";
 import { createMigrator } from "./migrator.ts";
 import { createPostgres } from "./postgres.ts";

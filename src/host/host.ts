@@ -1,4 +1,4 @@
-import type { Docker, DockerReader } from "./engine.ts";
+import type { Docker, DockerReader } from "../docker/engine.ts";
 import type { MigrationRun, MigrationStatus } from "../model/migration-plan.ts";
 
 /**

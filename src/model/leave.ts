@@ -1,4 +1,4 @@
-import { WRITER_SCRIPTS } from "./compose.ts";
+import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import type { MasterLayout } from "./master-layout.ts";
 import type { StorageLayout } from "./storage-layout.ts";
 import { isTemporary } from "../machine/file-writer.ts";

@@ -1,4 +1,4 @@
-import type { Container } from "../host/engine.ts";
+import type { Container } from "../docker/engine.ts";
 import type { HostReader } from "../host/host.ts";
 import type { Ownership, PortNeed } from "../model/ports.ts";
 

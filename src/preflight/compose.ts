@@ -1,4 +1,4 @@
-import { dockerPackages } from "../model/docker-packages.ts";
+import { dockerPackages } from "../docker/packages.ts";
 import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check } from "./check.ts";
 

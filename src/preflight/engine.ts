@@ -1,6 +1,6 @@
-import type { DockerVersion } from "../host/engine.ts";
+import type { DockerVersion } from "../docker/engine.ts";
 import type { HostReader } from "../host/host.ts";
-import { dockerPackages } from "../model/docker-packages.ts";
+import { dockerPackages } from "../docker/packages.ts";
 import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check, CheckProblem } from "./check.ts";
 

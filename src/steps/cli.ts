@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareVersions } from "../machine/compare-versions.ts";
-import { PACKAGE_ENTRIES } from "./compose-services.ts";
+import { PACKAGE_ENTRIES } from "../docker/compose-services.ts";
 import type { NodeContext } from "./node-context.ts";
 
 interface Seen {

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { dockerPackages, packageStatus } from "../model/docker-packages.ts";
+import { dockerPackages, packageStatus } from "../docker/packages.ts";
 import { poll } from "./node-context.ts";
 
 interface Seen {

@@ -3,8 +3,8 @@ import type { HostReader } from "../host/host.ts";
 import { NAMES } from "../model/master-layout.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { parseSize } from "../model/storage-size.ts";
-import { composeService } from "./compose-service.ts";
-import type { Project } from "./compose-services.ts";
+import { composeService } from "../docker/compose-service.ts";
+import type { Project } from "../docker/compose-services.ts";
 import { readValues } from "./node-context.ts";
 import type { StorageContext } from "./storage-context.ts";
 

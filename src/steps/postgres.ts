@@ -1,9 +1,15 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { compareCompose } from "../model/compose.ts";
+import { compareCompose } from "../docker/compose-render.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
-import { driftOf, evidenceOf, lookAtServices, waitHealthy, type Project } from "./compose-services.ts";
+import {
+  driftOf,
+  evidenceOf,
+  lookAtServices,
+  waitHealthy,
+  type Project,
+} from "../docker/compose-services.ts";
 import { isDatabaseElsewhere, postgresTarget, requireTarget, type MasterContext } from "./master-context.ts";
 import { poll, readValues, type Values } from "./node-context.ts";
 

@@ -10,7 +10,7 @@ import {
   waitHealthy,
   type Project,
   type Service,
-} from "./compose-services.ts";
+} from "../docker/compose-services.ts";
 import type { MasterContext } from "./master-context.ts";
 import { readValues } from "./node-context.ts";
 

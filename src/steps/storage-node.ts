@@ -2,7 +2,7 @@ import type { AnyStep } from "../engine/step.ts";
 import { cli } from "./cli.ts";
 import { clusterFollower } from "./cluster-follower.ts";
 import { composeFile } from "./compose-file.ts";
-import type { Project } from "./compose-services.ts";
+import type { Project } from "../docker/compose-services.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { images } from "./images.ts";

@@ -1,8 +1,8 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { WRITER_SCRIPTS } from "../model/compose.ts";
+import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import { TAKEN_OVER } from "../model/leave.ts";
-import type { Project } from "./compose-services.ts";
+import type { Project } from "../docker/compose-services.ts";
 
 /** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;

@@ -1,7 +1,7 @@
 import type { Change, Consent, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { compareCompose } from "../model/compose.ts";
+import { compareCompose } from "../docker/compose-render.ts";
 import { isOurs, NAMES } from "../model/master-layout.ts";
 import { MASTER_SETTINGS } from "../model/master-settings.ts";
 import {
@@ -14,7 +14,7 @@ import {
   writeCompose,
   type Project,
   type Service,
-} from "./compose-services.ts";
+} from "../docker/compose-services.ts";
 import type { MasterContext } from "./master-context.ts";
 import { poll, readValues, type Values } from "./node-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";

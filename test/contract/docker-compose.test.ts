@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { dockerCli } from "../../src/host/compose.ts";
-import { createDocker } from "../../src/host/docker.ts";
-import { dockerReader } from "../../src/host/docker-reader.ts";
-import { DockerApi } from "../../src/host/docker-api.ts";
+import { dockerCli } from "../../src/docker/compose-run.ts";
+import { createDocker } from "../../src/docker/docker.ts";
+import { dockerReader } from "../../src/docker/docker-reader.ts";
+import { DockerApi } from "../../src/docker/docker-api.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-compose-"));

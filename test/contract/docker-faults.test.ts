@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { chooseApi, DockerApi } from "../../src/host/docker-api.ts";
-import { dockerSocket } from "../../src/host/docker-endpoint.ts";
-import { unframe } from "../../src/host/docker-logs.ts";
-import { splitReference } from "../../src/host/docker-writer.ts";
-import { createDocker } from "../../src/host/docker.ts";
+import { chooseApi, DockerApi } from "../../src/docker/docker-api.ts";
+import { dockerSocket } from "../../src/docker/docker-endpoint.ts";
+import { unframe } from "../../src/docker/docker-logs.ts";
+import { splitReference } from "../../src/docker/docker-writer.ts";
+import { createDocker } from "../../src/docker/docker.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-engine-"));
 const servers: Server[] = [];

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { createDocker } from "../../src/host/docker.ts";
-import type { Docker } from "../../src/host/engine.ts";
+import { createDocker } from "../../src/docker/docker.ts";
+import type { Docker } from "../../src/docker/engine.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 

@@ -1,9 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { requiredKeys } from "../../src/model/compose-keys.ts";
-import { parseFragment, renderStorage, STORAGE_FRAGMENTS, type Fragments } from "../../src/model/compose.ts";
+import {
+  type Fragments,
+  parseFragment,
+  renderStorage,
+  requiredKeys,
+  STORAGE_FRAGMENTS,
+} from "../../src/docker/compose-render.ts";
 import { nodeNameOf, STORAGE_REQUIRED, STORAGE_SETTINGS } from "../../src/model/storage-settings.ts";
 import { offeredSize, parseSize } from "../../src/model/storage-size.ts";
-import { readShipped, servicesOf, sha256 } from "./compose-fragments.ts";
+import { readShipped, servicesOf, sha256 } from "../unit/docker/compose-fragments.ts";
 
 const fragments = Object.fromEntries(
   STORAGE_FRAGMENTS.map((name) => [name, parseFragment(readShipped(`${name}.yml`))]),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Container } from "../../src/host/engine.ts";
+import type { Container } from "../../src/docker/engine.ts";
 import { NAMES } from "../../src/model/master-layout.ts";
 import type { FakeHost } from "../support/fake-host.ts";
 import { PACKAGE_DIR } from "../support/fake-master.ts";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { OperatorError } from "../../src/errors.ts";
-import type { Container } from "../../src/host/engine.ts";
+import type { Container } from "../../src/docker/engine.ts";
 
 /** One container as a compose file wants it, with the hash that tells whether it has to be made anew. */
 export interface WantedContainer {

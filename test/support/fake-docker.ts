@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { parse as parseEnv } from "dotenv";
 import { OperatorError } from "../../src/errors.ts";
-import type { ComposeProject, Container, Docker, DockerVersion } from "../../src/host/engine.ts";
+import type { ComposeProject, Container, Docker, DockerVersion } from "../../src/docker/engine.ts";
 import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
 import type { WriteGate } from "./write-gate.ts";
 

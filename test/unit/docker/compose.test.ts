@@ -1,11 +1,14 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { parseFragment, renderMaster, supportsStartInterval } from "../../src/model/compose.ts";
-import type { ComposeMap } from "../../src/model/compose-document.ts";
-import { requiredKeys } from "../../src/model/compose-keys.ts";
-import { SPEC_LABEL, STEP_LABEL } from "../../src/model/compose-labels.ts";
-import { NAMES, OWNER_LABEL } from "../../src/model/master-layout.ts";
+import { type ComposeMap, SPEC_LABEL, STEP_LABEL } from "../../../src/docker/compose-document.ts";
+import {
+  parseFragment,
+  renderMaster,
+  requiredKeys,
+  supportsStartInterval,
+} from "../../../src/docker/compose-render.ts";
+import { NAMES, OWNER_LABEL } from "../../../src/model/master-layout.ts";
 import { masterOf, servicesOf, sha256, writerOf } from "./compose-fragments.ts";
 
 const ALL = { ...servicesOf(masterOf()), ...servicesOf(writerOf()) };

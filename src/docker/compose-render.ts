@@ -1,17 +1,19 @@
 import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
-import { listDifferences } from "./compose-differences.ts";
+import { isAtLeast } from "../machine/compare-versions.ts";
+import { NAMES } from "../model/master-layout.ts";
+import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import {
   type ComposeDocument,
   type ComposeMap,
   type ComposeValue,
+  type Hash,
   isMap,
+  listDifferences,
   mapAt,
+  textsOf,
+  withLabels,
 } from "./compose-document.ts";
-import { type Hash, withLabels } from "./compose-labels.ts";
-import { NAMES } from "./master-layout.ts";
-import { STORAGE_NAMES } from "./storage-layout.ts";
-import { isAtLeast } from "../machine/compare-versions.ts";
 
 /** The fragments of a master's compose file: `compose/NAME.yml` of the package, in the order of the file. */
 export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;
@@ -50,7 +52,7 @@ export interface MasterOptions extends RenderOptions {
 }
 
 /** What is special about a storage node. */
-export interface StorageOptions extends WriterOptions {
+interface StorageOptions extends WriterOptions {
   /** The volumes, by their keys, that were there before us: Compose never makes, relabels or removes them. */
   readonly external: Readonly<Record<string, string>>;
 }
@@ -131,7 +133,7 @@ export function supportsStartInterval(apiVersion: string | null): boolean {
  * What a compose file on disk is, against the wanted one. A difference is a sentence, and never repeats
  * what stands in an environment.
  */
-export type ComposeVerdict =
+type ComposeVerdict =
   | { readonly kind: "absent" }
   | { readonly kind: "same" }
   | {
@@ -237,3 +239,14 @@ function read(
     return { ok: false, why: messageOf(error).split("\n", 1)[0] ?? "" };
   }
 }
+
+/** The keys without which Compose refuses a document (`${KEY:?what to do}`), sorted. */
+export function requiredKeys(document: ComposeDocument): readonly string[] {
+  const keys = textsOf(document).flatMap((text) =>
+    // `$$` is a literal dollar sign.
+    Array.from(text.replaceAll("$$", "").matchAll(REQUIRED), ([, key = ""]) => key),
+  );
+  return [...new Set(keys)].toSorted();
+}
+
+const REQUIRED = /\$\{([A-Za-z_][A-Za-z0-9_]*):?\?/g;

@@ -1,11 +1,11 @@
 import type { Evidence } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Container } from "../host/engine.ts";
 import type { Host, HostReader } from "../host/host.ts";
 import { parseEnvFile } from "../model/env-file.ts";
-import type { Rendered } from "../model/compose.ts";
 import { isOurs } from "../model/master-layout.ts";
-import { poll, readValues, type NodeContext } from "./node-context.ts";
+import { type NodeContext, poll, readValues } from "../steps/node-context.ts";
+import type { Rendered } from "./compose-render.ts";
+import type { Container } from "./engine.ts";
 
 /** One of our compose projects, rendered. */
 export interface Project extends Rendered {

@@ -1,10 +1,10 @@
-import { dockerCli } from "./compose.ts";
+import { programEnvironment } from "../machine/run-program.ts";
+import { dockerCli } from "./compose-run.ts";
 import { DockerApi } from "./docker-api.ts";
 import { dockerSocket } from "./docker-endpoint.ts";
 import { dockerReader } from "./docker-reader.ts";
 import { dockerWriter } from "./docker-writer.ts";
 import type { Docker } from "./engine.ts";
-import { programEnvironment } from "../machine/run-program.ts";
 
 /**
  * The Docker engine of this machine, by its API where that serves, and by the Docker CLI for Compose and

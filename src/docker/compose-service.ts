@@ -2,15 +2,15 @@ import type { Change, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import { isOurs } from "../model/master-layout.ts";
+import { type NodeContext, poll } from "../steps/node-context.ts";
 import {
   evidenceOf,
   lookAtServices,
-  waitHealthy,
   type Project,
   type Service,
   type ServiceState,
+  waitHealthy,
 } from "./compose-services.ts";
-import { poll, type NodeContext } from "./node-context.ts";
 
 interface Seen {
   readonly missingImage: string | null;

@@ -1,9 +1,9 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
+import { fileError } from "../machine/file-errors.ts";
 import { type DockerApi, type DockerCall, NoEngine } from "./docker-api.ts";
 import { followProgress } from "./docker-progress.ts";
-import { fileError } from "../machine/file-errors.ts";
 import type { Docker } from "./engine.ts";
 
 type ByApi = Pick<

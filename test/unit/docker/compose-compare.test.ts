@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
-import { compareCompose } from "../../src/model/compose.ts";
+import { compareCompose } from "../../../src/docker/compose-render.ts";
 import { masterOf, sha256, writerOf } from "./compose-fragments.ts";
 
 const wanted = masterOf().text;

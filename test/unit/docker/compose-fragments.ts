@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { ComposeMap } from "../../../src/docker/compose-document.ts";
 import {
   type Fragments,
   MASTER_FRAGMENTS,
@@ -11,8 +12,7 @@ import {
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
   type WriterOptions,
-} from "../../src/model/compose.ts";
-import type { ComposeMap } from "../../src/model/compose-document.ts";
+} from "../../../src/docker/compose-render.ts";
 
 /** Lower-case hex sha256, as the renderer is given it. */
 export function sha256(text: string): string {

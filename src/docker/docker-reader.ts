@@ -1,9 +1,9 @@
+import type { ProgramEnvironment } from "../machine/run-program.ts";
 import { type DockerApi, NoEngine } from "./docker-api.ts";
 import { unframe } from "./docker-logs.ts";
 import { dockerPlugins } from "./docker-plugins.ts";
 import { type InspectedContainer, toContainer } from "./docker-shapes.ts";
 import type { Container, DockerReader, DockerVersion } from "./engine.ts";
-import type { ProgramEnvironment } from "../machine/run-program.ts";
 
 type Looks = Omit<DockerReader, "composeHashes">;
 

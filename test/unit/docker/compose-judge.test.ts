@@ -1,11 +1,10 @@
+import { execa } from "execa";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { execa } from "execa";
 import { afterAll, describe, expect, it } from "vitest";
-import { findCompose } from "../support/compose-program.ts";
-import { requiredKeys } from "../../src/model/compose-keys.ts";
-import type { Rendered } from "../../src/model/compose.ts";
+import { type Rendered, requiredKeys } from "../../../src/docker/compose-render.ts";
+import { findCompose } from "../../support/compose-program.ts";
 import { masterOf, writerOf } from "./compose-fragments.ts";
 
 interface Verdict {
