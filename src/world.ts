@@ -9,7 +9,7 @@ import { openAlertLog } from "./host/alert-log.ts";
 import { openCluster } from "./host/cluster.ts";
 import { createHost } from "./host/create-host.ts";
 import { takeLock } from "./machine/lock.ts";
-import { openPostgresPool } from "./host/postgres-pool.ts";
+import { openPostgresPool } from "./database/pool.ts";
 import { openWorkspace } from "./host/pinset-workspace.ts";
 import { parseVerifyingKey, readSigningKey, readVerifyingKey } from "./machine/signing.ts";
 import { listSnapshotFiles, openSnapshotFile } from "./host/snapshot-file.ts";

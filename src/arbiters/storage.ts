@@ -1,4 +1,4 @@
-import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { PostgresPool } from "../database/pool.ts";
 import type { AccountUsage } from "../model/storage-quota.ts";
 
 type Database = Pick<PostgresPool, "query">;

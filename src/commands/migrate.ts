@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { migrateDown, migrateUp, reportMigrations } from "../operations/migrate.ts";
+import { migrateDown, migrateUp, reportMigrations } from "../database/migrator.ts";
 import { databaseOf, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 

@@ -4,7 +4,7 @@ import type { Cluster, ClusterTarget } from "../host/cluster.ts";
 import type { Host } from "../host/host.ts";
 import type { openIngestHands } from "../host/ingest-hands.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";
-import type { openPostgresPool } from "../host/postgres-pool.ts";
+import type { openPostgresPool } from "../database/pool.ts";
 import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import type { SnapshotFile } from "../host/snapshot-file.ts";

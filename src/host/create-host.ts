@@ -5,8 +5,8 @@ import { generateSigningKeyPem, parseSigningKey } from "../machine/signing.ts";
 import { createSystem } from "../machine/system.ts";
 import { createDocker } from "../docker/docker.ts";
 import type { Host } from "./host.ts";
-import { createMigrator } from "./migrator.ts";
-import { createPostgres } from "./postgres.ts";
+import { createMigrator } from "../database/migrator.ts";
+import { createPostgres } from "../database/postgres.ts";
 
 /** What the real host has to be told. */
 export interface HostOptions {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { createAccount } from "../arbiters/users.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host } from "../host/host.ts";
-import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { PostgresPool } from "../database/pool.ts";
 import { readEmail } from "../model/api-key.ts";
 import { sealText } from "./user-token-seal.ts";
 

@@ -1,5 +1,5 @@
 import type { HttpReader } from "../host/host.ts";
-import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { PostgresPool } from "../database/pool.ts";
 import type { PinningApiSettings } from "../model/service-settings.ts";
 import type { Check } from "./health.ts";
 

@@ -1,6 +1,6 @@
 import type { RequestListener } from "node:http";
 import type { HttpReader } from "../host/host.ts";
-import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { PostgresPool } from "../database/pool.ts";
 import type { ServiceSettings } from "../model/service-settings.ts";
 import { startServer } from "./server.ts";
 

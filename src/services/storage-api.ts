@@ -1,5 +1,5 @@
 import { isLiveKey, usageOfKey } from "../arbiters/storage.ts";
-import type { PostgresPool } from "../host/postgres-pool.ts";
+import type { PostgresPool } from "../database/pool.ts";
 import { type Pricing, reportStorage } from "../model/storage-quota.ts";
 import { keyHashOf } from "./credentials.ts";
 import { whileDatabaseAnswers } from "./outage.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { createMigrator } from "../../src/host/migrator.ts";
+import { createMigrator } from "../../src/database/migrator.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
 import { type Contender, timePairs } from "./pairs.ts";

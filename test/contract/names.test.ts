@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { announceName, listNames, readName } from "../../src/arbiters/names.ts";
 import type { NodeIdentity } from "../../src/host/announcer.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import type { PostgresPool } from "../../src/host/postgres-pool.ts";
+import type { PostgresPool } from "../../src/database/pool.ts";
 import type { Announcement } from "../../src/model/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";

@@ -1,6 +1,6 @@
 import { afterEach, expect, it } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { openPostgresPool, type PostgresPool } from "../../src/host/postgres-pool.ts";
+import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import type { PoolSettings } from "../../src/model/service-settings.ts";
 import { servePinningApi } from "../../src/services/pinning-api.ts";
 import { serveWebui } from "../../src/services/webui.ts";

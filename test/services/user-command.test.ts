@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { userCreate, userToken } from "../../src/commands/user.ts";
 import type { World } from "../../src/commands/world.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { openPostgresPool } from "../../src/host/postgres-pool.ts";
+import { openPostgresPool } from "../../src/database/pool.ts";
 import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import type { Result } from "../../src/ui/reporter.ts";

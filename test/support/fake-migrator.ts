@@ -1,5 +1,5 @@
 import type { Migrator, PostgresTarget } from "../../src/host/host.ts";
-import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/model/migration-plan.ts";
+import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
 
 /** One migration file of a fake box. */

@@ -1,6 +1,6 @@
 import { OperatorError } from "../../src/errors.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { createMigrator } from "../../src/host/migrator.ts";
+import { createMigrator } from "../../src/database/migrator.ts";
 
 /** Runs `up` as a process of its own, and prints what it did, or the error. Started by `startChild`. */
 const { MIGRATE_DIRECTORY: directory = "", MIGRATE_TARGET: target = "{}" } = process.env;

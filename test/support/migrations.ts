@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as wait } from "node:timers/promises";
 import { onTestFinished } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { createMigrator, type MigratorOptions } from "../../src/host/migrator.ts";
+import { createMigrator, type MigratorOptions } from "../../src/database/migrator.ts";
 import { inSession, sql } from "./postgres-server.ts";
 
 /** The directory of the files that are shipped. */

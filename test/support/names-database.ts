@@ -1,6 +1,6 @@
 import { onTestFinished } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { openPostgresPool, type PostgresPool } from "../../src/host/postgres-pool.ts";
+import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
 

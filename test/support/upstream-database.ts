@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import { splitStatements } from "../../src/model/migration-sql.ts";
+import { splitStatements } from "../../src/database/migration-file.ts";
 import { runPlainly, SHIPPED } from "./migrations.ts";
 
 /** How far the bash installer had come, by the number of its last migration. */

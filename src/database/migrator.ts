@@ -2,8 +2,19 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
-import { messageOf, OperatorError } from "../errors.ts";
-import { type Migration, type MigrationFile, paddedVersion, parseMigrations } from "../model/migration.ts";
+import { type ExitName, messageOf, OperatorError } from "../errors.ts";
+import type { Host, HostReader, Migrator, PostgresTarget } from "../host/host.ts";
+import {
+  findRunningMigrator,
+  hasLedger,
+  makeLedger,
+  observe,
+  readFlags,
+  readLedger,
+  replaceFlags,
+  takeMigrationLock,
+} from "./ledger.ts";
+import { type Migration, type MigrationFile, paddedVersion, parseMigrations } from "./migration-file.ts";
 import {
   checkLedger,
   decide,
@@ -13,12 +24,9 @@ import {
   type MigrationRun,
   type MigrationStatus,
   unapplied,
-} from "../model/migration-plan.ts";
-import type { Migrator, PostgresTarget } from "./host.ts";
-import { hasLedger, makeLedger, observe, readFlags, readLedger, replaceFlags } from "./migrator-ledger.ts";
-import { findRunningMigrator, takeMigrationLock } from "./migrator-lock.ts";
+} from "./migration-plan.ts";
 import { carryOut, revert } from "./migrator-run.ts";
-import { databaseErrorOf, type SessionOptions, withSession } from "./postgres-session.ts";
+import { databaseErrorOf, type SessionOptions, withSession } from "./postgres.ts";
 
 /** Where the migrations are, and who runs them. */
 export interface MigratorOptions {
@@ -204,4 +212,34 @@ function irreversible(migration: Migration): OperatorError {
     why: "It has no down file: taking it back would delete what the service has stored.",
     remedy: "To go back to an earlier state, restore a backup of the database.",
   });
+}
+
+/** What `migrate status` tells, and how it exits: `pending` while `up` has something to do. */
+interface MigrationReport extends MigrationStatus {
+  readonly exit: Extract<ExitName, "ok" | "pending">;
+}
+
+/** Looks at one database; changes nothing. Throws the OperatorError with which `up` would refuse. */
+export async function reportMigrations(host: HostReader, target: PostgresTarget): Promise<MigrationReport> {
+  const status = await host.migrations.status(target);
+  return { ...status, exit: status.pending === 0 ? "ok" : "pending" };
+}
+
+/** Applies what is pending; `done` is empty when there was nothing to do. */
+export function migrateUp(
+  host: Host,
+  target: PostgresTarget,
+  report: (line: string) => void,
+): Promise<MigrationRun> {
+  return host.migrations.up(target, { report });
+}
+
+/** Takes one migration back; `done` is empty where it isn't applied. Throws `drift` where its down file refuses. */
+export function migrateDown(
+  host: Host,
+  target: PostgresTarget,
+  version: number,
+  report: (line: string) => void,
+): Promise<MigrationRun> {
+  return host.migrations.down(target, version, { report });
 }

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { caretExcerpt, keywordOf, placeOf, splitStatements } from "../../src/model/migration-sql.ts";
+import { caretExcerpt, keywordOf, placeOf, splitStatements } from "../../../src/database/migration-file.ts";
 
 const textsOf = (sql: string): readonly string[] => splitStatements(sql).map(({ text }) => text);
 

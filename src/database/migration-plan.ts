@@ -1,5 +1,5 @@
 import { OperatorError, type OperatorErrorFields, type Problem } from "../errors.ts";
-import { type Migration, paddedVersion } from "./migration.ts";
+import { type Migration, paddedVersion } from "./migration-file.ts";
 
 /**
  * How far a migration got. `applying` is written and committed before the SQL: found by a later run, it tells of

@@ -1,5 +1,5 @@
 import { type ExitName, OperatorError } from "../errors.ts";
-import { caretExcerpt, placeOf, type Statement } from "./migration-sql.ts";
+import { caretExcerpt, placeOf, type Statement } from "./migration-file.ts";
 
 /** What PostgreSQL says of a failed statement (manual, 55.8 Error and Notice Message Fields). */
 export interface SqlError {

@@ -1,6 +1,57 @@
 import type { Client, ClientConfig, DatabaseError } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { PostgresAnswer, PostgresTarget } from "./host.ts";
+import type { PostgresAnswer, PostgresReader, PostgresTarget } from "../host/host.ts";
+
+/** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
+export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs"> = {}): PostgresReader {
+  const session: SessionOptions = {
+    ...options,
+    applicationName: "fula-node",
+    readOnly: true,
+    statementTimeoutMs: 30_000,
+  };
+  return {
+    async ask(target) {
+      const { client, refusal } = await openSession(target, session);
+      if (client === null) return refusal;
+      try {
+        return { kind: "open", ...(await identify(client)) };
+      } catch (thrown) {
+        return { kind: "unreachable", why: messageOf(thrown) };
+      } finally {
+        await client.end().catch(() => {});
+      }
+    },
+
+    query<Row extends Record<string, unknown>>(
+      target: Parameters<PostgresReader["query"]>[0],
+      sql: string,
+      values: readonly unknown[] = [],
+    ): Promise<readonly Row[]> {
+      // The extended protocol takes one statement only: nothing can switch read-only off and go on.
+      const extended = { text: sql, values: [...values], queryMode: "extended" };
+      return withSession(target, session, async (client) => (await client.query<Row>(extended)).rows);
+    },
+  };
+}
+
+/**
+ * The system identifier tells one data directory from another. It is "" where the role may not call
+ * pg_control_system(): any role may by default, but a provider can revoke that.
+ */
+async function identify(client: Client): Promise<{ serverVersion: string; systemIdentifier: string }> {
+  const version = await client.query<{ v: string }>("SELECT current_setting('server_version') AS v");
+  const serverVersion = version.rows[0]?.v ?? "";
+  try {
+    const control = await client.query<{ id: string }>(
+      "SELECT system_identifier::text AS id FROM pg_control_system()",
+    );
+    return { serverVersion, systemIdentifier: control.rows[0]?.id ?? "" };
+  } catch (thrown) {
+    if (databaseErrorOf(thrown)?.code === "42501") return { serverVersion, systemIdentifier: "" };
+    throw thrown;
+  }
+}
 
 /** How a session is opened. */
 export interface SessionOptions {
@@ -15,7 +66,7 @@ export interface SessionOptions {
 }
 
 /** Why a session could not be had. */
-export type Refusal = Exclude<PostgresAnswer, { readonly kind: "open" }>;
+type Refusal = Exclude<PostgresAnswer, { readonly kind: "open" }>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -23,7 +74,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
  * Opens one session, or says why it can't be had. The driver is loaded with the first session, so that commands
  * without a database start without it. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always had it.
  */
-export async function openSession(
+async function openSession(
   target: PostgresTarget,
   options: SessionOptions,
 ): Promise<

@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
-import { type MigrationFile, paddedVersion, parseMigrations } from "../../src/model/migration.ts";
+import { type MigrationFile, paddedVersion, parseMigrations } from "../../../src/database/migration-file.ts";
+import { OperatorError } from "../../../src/errors.ts";
 
 const ONE =
   "-- fula-node:transaction one\n-- fula-node:parts SELECT 'a' AS part, true AS there\n\nSELECT 1;\n";
@@ -67,7 +67,7 @@ describe("parseMigrations", () => {
   });
 
   test("the shipped files are fine, and 001 alone can't be taken back", () => {
-    const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
+    const directory = fileURLToPath(new URL("../../../migrations", import.meta.url));
     const shipped = readdirSync(directory).map((name) =>
       file(name, readFileSync(join(directory, name), "utf8")),
     );

@@ -1,14 +1,14 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
-import type { Migration } from "../../src/model/migration.ts";
+import type { Migration } from "../../../src/database/migration-file.ts";
 import {
   decide,
   type LedgerRow,
   type LedgerState,
   type Observation,
   unapplied,
-} from "../../src/model/migration-plan.ts";
+} from "../../../src/database/migration-plan.ts";
+import { OperatorError } from "../../../src/errors.ts";
 
 const SOMETIMES = { halfDone: "SELECT false", clear: "SELECT 1" };
 

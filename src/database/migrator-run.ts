@@ -1,17 +1,16 @@
 import type { Client } from "pg";
 import { messageOf } from "../errors.ts";
-import type { Migration } from "../model/migration.ts";
+import { markAdopted, markApplied, markApplying, markFailed, markReverted } from "./ledger.ts";
 import {
   type FailedStatement,
   migrationFailed,
   revertFailed,
   type SqlError,
   summariseFailure,
-} from "../model/migration-failure.ts";
-import type { MigrationAction } from "../model/migration-plan.ts";
-import { splitStatements } from "../model/migration-sql.ts";
-import { markAdopted, markApplied, markApplying, markFailed, markReverted } from "./migrator-ledger.ts";
-import { databaseErrorOf } from "./postgres-session.ts";
+} from "./migration-failure.ts";
+import { type Migration, splitStatements } from "./migration-file.ts";
+import type { MigrationAction } from "./migration-plan.ts";
+import { databaseErrorOf } from "./postgres.ts";
 
 /** A table's lock is asked for so long; meanwhile whoever comes after us on that table waits too. */
 const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '30s'";

@@ -5,7 +5,7 @@ import {
   revertFailed,
   type SqlError,
   summariseFailure,
-} from "../../src/model/migration-failure.ts";
+} from "../../../src/database/migration-failure.ts";
 
 const FAILED: FailedStatement = {
   file: "002_b.sql",
