@@ -6,7 +6,7 @@ import type { World } from "./commands/world.ts";
 import { OperatorError } from "./errors.ts";
 import { openNodesClient, parseNodeIdentity } from "./host/announcer.ts";
 import { openAlertLog } from "./host/alert-log.ts";
-import { openCluster } from "./host/cluster.ts";
+import { openCluster } from "./cluster/client.ts";
 import { createHost } from "./host/create-host.ts";
 import { takeLock } from "./machine/lock.ts";
 import { openPostgresPool } from "./database/pool.ts";

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { Cluster } from "../host/cluster.ts";
+import type { Cluster } from "../cluster/client.ts";
 import type { PostgresTarget } from "../host/host.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
 import { postgresTarget } from "../steps/master-context.ts";

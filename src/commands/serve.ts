@@ -1,4 +1,4 @@
-import type { Cluster } from "../host/cluster.ts";
+import type { Cluster } from "../cluster/client.ts";
 import type { ClusterSettings, PoolSettings } from "../model/service-settings.ts";
 import type { World, VerbExit } from "./world.ts";
 

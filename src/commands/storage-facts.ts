@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import { type NodeFacts, UNREADABLE_STATUS } from "../model/node-report.ts";
 import { countKuboPeers } from "../steps/kubo-peers.ts";
 import { askMasterCount } from "../steps/master-count.ts";

@@ -1,6 +1,6 @@
 import type { AlertLog } from "../host/alert-log.ts";
 import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
-import type { Cluster, ClusterTarget } from "../host/cluster.ts";
+import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { Host } from "../host/host.ts";
 import type { openIngestHands } from "../host/ingest-hands.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";

@@ -1,5 +1,5 @@
 import { openBlake3, type Blake3 } from "../machine/blake3.ts";
-import { openKubo, type KuboBlocks } from "./kubo.ts";
+import { openKubo, type KuboBlocks } from "../cluster/kubo.ts";
 import { openStorageApi, type StorageApi } from "./storage-api.ts";
 
 /** What `serve ingest` works with beside a network socket. */

@@ -1,7 +1,6 @@
 import { hash } from "node:crypto";
+import { linesOf, optionsKey, readWholePin } from "../cluster/pin.ts";
 import { OperatorError } from "../errors.ts";
-import { linesOf } from "../model/pin.ts";
-import { optionsKey, readWholePin } from "../model/pin-options.ts";
 import { MARKS, PinsetMarks } from "../model/pinset-marks.ts";
 import { keyOfCid, OWN_BYTES_AT, PARTS, RECORD_BYTES, RecordIndex, RecordSpill } from "./record-spill.ts";
 

@@ -1,10 +1,9 @@
 import { createHash, hash } from "node:crypto";
 import { once } from "node:events";
-import { open } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
-import { readPinLine } from "../model/pin.ts";
+import { readPinLine } from "../cluster/pin.ts";
 import { PinsetDigest } from "../model/snapshot-digest.ts";
 
 /** What was written into a snapshot's body. */

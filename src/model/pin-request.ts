@@ -1,4 +1,4 @@
-import type { PinOptions, WholePin } from "./pin-options.ts";
+import type { PinOptions, WholePin } from "../cluster/pin.ts";
 
 /** What to ask the cluster for so that a pin comes back, or why it can't. */
 export type PinPlan =

@@ -1,4 +1,4 @@
-import type { PinFacts } from "./pin.ts";
+import type { PinFacts } from "../cluster/pin.ts";
 
 /** How often a pin has to be there. */
 export interface ReplicationRule {

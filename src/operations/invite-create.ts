@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import type { SigningKey } from "../machine/signing.ts";
 import { dialable, formatToken, type Invite, invitePayload } from "../model/invite.ts";
 

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../host/pinset-workspace.ts";
 import type { Mark, PinsetMarks } from "../model/pinset-marks.ts";
 import type { VerifiedSnapshot } from "./snapshot-verify.ts";

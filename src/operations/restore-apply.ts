@@ -1,12 +1,10 @@
+import type { Cluster } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
-import type { Cluster } from "../host/cluster.ts";
 import type { Clock } from "../host/host.ts";
 import { ConcurrencyTuner } from "../model/concurrency.ts";
 import { Progress } from "../model/progress.ts";
-import { planLine, wantedMarks } from "./restore-plan.ts";
-import type { RestoreSurvey } from "./restore-plan.ts";
-import { eachMarked } from "./pinset-source.ts";
-import type { PinsetSource } from "./pinset-source.ts";
+import { eachMarked, type PinsetSource } from "./pinset-source.ts";
+import { planLine, type RestoreSurvey, wantedMarks } from "./restore-plan.ts";
 
 /** A pin that did not come back, as the file of failures has it. */
 export interface FailedPin {

@@ -1,13 +1,10 @@
+import type { Cluster } from "../cluster/client.ts";
+import { readWholePin, unknownFields } from "../cluster/pin.ts";
 import { OperatorError } from "../errors.ts";
-import type { Cluster } from "../host/cluster.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../host/pinset-workspace.ts";
-import { readWholePin, unknownFields } from "../model/pin-options.ts";
-import { planPin } from "../model/pin-request.ts";
-import type { Irreproducible, PinPlan } from "../model/pin-request.ts";
-import { MARKS } from "../model/pinset-marks.ts";
-import type { Mark, PinsetMarks } from "../model/pinset-marks.ts";
-import { compare, eachMarked } from "./pinset-source.ts";
-import type { PinsetSource } from "./pinset-source.ts";
+import { type Irreproducible, type PinPlan, planPin } from "../model/pin-request.ts";
+import { type Mark, MARKS, type PinsetMarks } from "../model/pinset-marks.ts";
+import { compare, eachMarked, type PinsetSource } from "./pinset-source.ts";
 
 /** A pin that no REST call can bring back as it was. */
 export interface LostPin {

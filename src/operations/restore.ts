@@ -1,15 +1,11 @@
-import { OperatorError } from "../errors.ts";
-import type { ExitName } from "../errors.ts";
-import type { Cluster } from "../host/cluster.ts";
+import type { Cluster } from "../cluster/client.ts";
+import { type ExitName, OperatorError } from "../errors.ts";
 import type { Clock } from "../host/host.ts";
 import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
-import { applyRestore } from "./restore-apply.ts";
-import type { RestoreRun } from "./restore-apply.ts";
-import { openRestoreNotes } from "./restore-notes.ts";
-import type { NotesHands } from "./restore-notes.ts";
-import { surveyRestore } from "./restore-plan.ts";
-import type { RestoreSurvey } from "./restore-plan.ts";
 import { snapshotSource } from "./pinset-source.ts";
+import { applyRestore, type RestoreRun } from "./restore-apply.ts";
+import { type NotesHands, openRestoreNotes } from "./restore-notes.ts";
+import { type RestoreSurvey, surveyRestore } from "./restore-plan.ts";
 import type { VerifiedSnapshot } from "./snapshot-verify.ts";
 
 /** What a restore needs. */

@@ -1,10 +1,8 @@
+import { describeDifferences, readWholePin, type WholePin } from "../cluster/pin.ts";
 import type { ExitName } from "../errors.ts";
 import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
-import { describeDifferences, readWholePin } from "../model/pin-options.ts";
-import type { WholePin } from "../model/pin-options.ts";
 import { MARKS } from "../model/pinset-marks.ts";
-import { compare, eachMarked } from "./pinset-source.ts";
-import type { PinsetSource } from "./pinset-source.ts";
+import { compare, eachMarked, type PinsetSource } from "./pinset-source.ts";
 
 /** One pin in which two pinsets differ. */
 export interface PinDifference {

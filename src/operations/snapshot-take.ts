@@ -1,6 +1,6 @@
 import type { ExitName } from "../errors.ts";
 import type { AlertLog } from "../host/alert-log.ts";
-import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
+import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { Clock } from "../host/host.ts";
 import type { BodyFacts, SnapshotStore } from "../host/snapshot-store.ts";
 import type { SigningKey } from "../machine/signing.ts";

@@ -1,9 +1,8 @@
+import { linesOf, readWholePin } from "../cluster/pin.ts";
 import { OperatorError } from "../errors.ts";
 import type { BodyReading, SnapshotFile } from "../host/snapshot-file.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { type Manifest, parseManifest } from "../model/manifest.ts";
-import { readWholePin } from "../model/pin-options.ts";
-import { linesOf } from "../model/pin.ts";
 import { judgeOrder, type OrderVerdict } from "../model/snapshot-order.ts";
 
 /** A snapshot of which nothing was found to be wrong. */

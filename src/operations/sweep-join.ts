@@ -1,12 +1,10 @@
+import type { ClusterReader } from "../cluster/client.ts";
+import { linesOf, readPinLine } from "../cluster/pin.ts";
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader } from "../host/cluster.ts";
 import type { NumberedCids, PinsetWorkspace } from "../host/pinset-workspace.ts";
-import { linesOf, readPinLine } from "../model/pin.ts";
-import { readPinStatus, ruleOf } from "../model/replication.ts";
-import type { PinStatus, PinVerdict } from "../model/replication.ts";
 import { ReplicationBooks } from "../model/replication-books.ts";
-import { isAlarming } from "../model/replication-tally.ts";
-import type { SweepTally } from "../model/replication-tally.ts";
+import { isAlarming, type SweepTally } from "../model/replication-tally.ts";
+import { type PinStatus, type PinVerdict, readPinStatus, ruleOf } from "../model/replication.ts";
 
 /** By what a pin is judged. */
 export interface SweepRules {

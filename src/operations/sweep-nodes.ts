@@ -1,4 +1,4 @@
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import type { Files } from "../host/host.ts";
 import {
   findForgotten,

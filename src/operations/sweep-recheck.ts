@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
-import type { Cluster } from "../host/cluster.ts";
+import type { Cluster } from "../cluster/client.ts";
 import type { Clock } from "../host/host.ts";
-import { readPinLine } from "../model/pin.ts";
+import { readPinLine } from "../cluster/pin.ts";
 import { judgePin, readPinStatus, ruleOf } from "../model/replication.ts";
 import type { BelowMinimum, SweepTally } from "../model/replication-tally.ts";
 import type { SweepRules } from "./sweep-join.ts";

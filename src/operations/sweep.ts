@@ -1,17 +1,13 @@
+import type { Cluster } from "../cluster/client.ts";
 import type { ExitName } from "../errors.ts";
 import type { AlertLog } from "../host/alert-log.ts";
-import type { Cluster } from "../host/cluster.ts";
 import type { Clock, Files } from "../host/host.ts";
 import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
-import { alertLine } from "../model/replication.ts";
-import type { ReplicationState } from "../model/replication.ts";
-import { SweepTally } from "../model/replication-tally.ts";
-import type { BelowMinimum } from "../model/replication-tally.ts";
-import { withHeartbeat } from "./snapshot-heartbeat.ts";
-import type { HeartbeatHands } from "./snapshot-heartbeat.ts";
+import { type BelowMinimum, SweepTally } from "../model/replication-tally.ts";
+import { alertLine, type ReplicationState } from "../model/replication.ts";
+import { type HeartbeatHands, withHeartbeat } from "./snapshot-heartbeat.ts";
 import { joinListings } from "./sweep-join.ts";
-import { surveyNodes } from "./sweep-nodes.ts";
-import type { NodeReport } from "./sweep-nodes.ts";
+import { type NodeReport, surveyNodes } from "./sweep-nodes.ts";
 import { recheck, recoverFailed } from "./sweep-recheck.ts";
 
 /** What a sweep needs. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { HashBlake3 } from "../machine/blake3.ts";
-import type { BlockPut, KuboBlocks } from "../host/kubo.ts";
+import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
 import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
 import { readBody, type BodyLimits, type Rooms } from "./ingest-body.ts";
 import type { QuotaGate } from "./ingest-quota.ts";

@@ -1,5 +1,5 @@
-import type { ClusterReader } from "../host/cluster.ts";
-import { countLines } from "../model/line-count.ts";
+import type { ClusterReader } from "../cluster/client.ts";
+import { countLines } from "../cluster/line-count.ts";
 
 /** How many pins a cluster peer's own pinset holds. */
 export interface PinCount {

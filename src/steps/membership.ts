@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader, PeerIdentity } from "../host/cluster.ts";
+import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { HostReader } from "../host/host.ts";
 import { countKuboPeers } from "./kubo-peers.ts";
 import { poll, readValues } from "./node-context.ts";

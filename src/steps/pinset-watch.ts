@@ -1,8 +1,8 @@
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import type { HostReader } from "../host/host.ts";
 import { ageOfCount } from "../model/count-age.ts";
-import { countLines } from "../model/line-count.ts";
+import { countLines } from "../cluster/line-count.ts";
 import { STORAGE_NAMES } from "../model/storage-layout.ts";
 import { askMasterCount, type MasterCount } from "./master-count.ts";
 import { poll, readValues } from "./node-context.ts";

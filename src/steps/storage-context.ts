@@ -1,4 +1,4 @@
-import type { ClusterReader } from "../host/cluster.ts";
+import type { ClusterReader } from "../cluster/client.ts";
 import type { HostReader } from "../host/host.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../model/storage-layout.ts";
 import type { DataGuard, NodeContext } from "./node-context.ts";

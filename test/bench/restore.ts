@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createHost } from "../../src/host/create-host.ts";
 import { openAlertLog } from "../../src/host/alert-log.ts";
-import { openCluster } from "../../src/host/cluster.ts";
+import { openCluster } from "../../src/cluster/client.ts";
 import { parseSigningKey } from "../../src/machine/signing.ts";
 import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
 import { takeSnapshot } from "../../src/operations/snapshot-take.ts";

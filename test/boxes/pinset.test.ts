@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { optionsKey, readWholePin } from "../../src/model/pin-options.ts";
+import { optionsKey, readWholePin } from "../../src/cluster/pin.ts";
 import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";

@@ -1,13 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Cluster, openCluster } from "../../src/cluster/client.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { openCluster } from "../../src/host/cluster.ts";
-import type { Cluster } from "../../src/host/cluster.ts";
-import { apiPin, startClusterDouble } from "../support/cluster-double.ts";
-import type { ClusterDouble, ListFault } from "../support/cluster-double.ts";
 import { cidOf } from "../support/cids.ts";
-import { answering, hangingUp, startStandIn } from "../support/kubo-stand-in.ts";
-import type { Answer } from "../support/kubo-stand-in.ts";
+import { apiPin, type ClusterDouble, type ListFault, startClusterDouble } from "../support/cluster-double.ts";
 import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
+import { type Answer, answering, hangingUp, startStandIn } from "../support/kubo-stand-in.ts";
 
 const PINS = Array.from({ length: 50 }, (_, index) => ({ cid: cidOf(`fault ${index}`) }));
 

@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openCluster } from "../../src/host/cluster.ts";
-import type { Cluster } from "../../src/host/cluster.ts";
-import { apiPin, startClusterDouble } from "../support/cluster-double.ts";
-import type { DoublePin } from "../support/cluster-double.ts";
-import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
+import { type Cluster, openCluster } from "../../src/cluster/client.ts";
 import { cidOf } from "../support/cids.ts";
+import { apiPin, type DoublePin, startClusterDouble } from "../support/cluster-double.ts";
+import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
 
 const PINS: readonly DoublePin[] = Array.from({ length: 3000 }, (_, index) => ({
   cid: cidOf(`contract ${index}`),

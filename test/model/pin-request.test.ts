@@ -1,10 +1,15 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { describeDifferences, optionsKey, readWholePin, unknownFields } from "../../src/model/pin-options.ts";
-import type { WholePin } from "../../src/model/pin-options.ts";
+import {
+  describeDifferences,
+  optionsKey,
+  readWholePin,
+  unknownFields,
+  type WholePin,
+} from "../../src/cluster/pin.ts";
 import { planPin } from "../../src/model/pin-request.ts";
-import { apiPin } from "../support/cluster-double.ts";
 import { cidOf } from "../support/cids.ts";
+import { apiPin } from "../support/cluster-double.ts";
 import { anyPin } from "../support/pin-arbitraries.ts";
 
 const NOW = new Date("2026-11-21T20:00:00Z");

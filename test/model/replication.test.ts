@@ -1,7 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { readPinLine } from "../../src/model/pin.ts";
-import { alertLine, judgePin, readPinStatus, ruleOf } from "../../src/model/replication.ts";
-import type { PeerClaim, PinStatus } from "../../src/model/replication.ts";
+import { readPinLine } from "../../src/cluster/pin.ts";
 import { ReplicationBooks } from "../../src/model/replication-books.ts";
 import {
   findForgotten,
@@ -9,6 +7,14 @@ import {
   parseKnownNodes,
   serialiseKnownNodes,
 } from "../../src/model/replication-nodes.ts";
+import {
+  alertLine,
+  judgePin,
+  type PeerClaim,
+  type PinStatus,
+  readPinStatus,
+  ruleOf,
+} from "../../src/model/replication.ts";
 
 const NODES = new Set(["m", "a", "b"]);
 

@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openCluster } from "../../src/host/cluster.ts";
-import type { Cluster } from "../../src/host/cluster.ts";
+import { type Cluster, openCluster } from "../../src/cluster/client.ts";
 import { openWorkspace } from "../../src/host/pinset-workspace.ts";
-import { sweep } from "../../src/operations/sweep.ts";
-import type { SweepResult } from "../../src/operations/sweep.ts";
 import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
-import { eventually, findPrograms, startRealCluster } from "../support/cluster-real.ts";
-import type { RealCluster, RealPeer } from "../support/cluster-real.ts";
-import { operationHands } from "../support/operation-hands.ts";
-import type { OperationHands } from "../support/operation-hands.ts";
+import { sweep, type SweepResult } from "../../src/operations/sweep.ts";
+import {
+  eventually,
+  findPrograms,
+  type RealCluster,
+  type RealPeer,
+  startRealCluster,
+} from "../support/cluster-real.ts";
+import { operationHands, type OperationHands } from "../support/operation-hands.ts";
 
 const programs = await findPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);

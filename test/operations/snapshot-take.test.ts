@@ -1,20 +1,16 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { readFile } from "node:fs/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openCluster } from "../../src/host/cluster.ts";
-import type { Cluster } from "../../src/host/cluster.ts";
+import { type Cluster, openCluster } from "../../src/cluster/client.ts";
 import { parseManifest } from "../../src/model/manifest.ts";
 import { parseHeartbeat } from "../../src/model/snapshot-heartbeat.ts";
-import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
-import type { TakeOptions, TakeResult } from "../../src/operations/snapshot-take.ts";
+import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/operations/snapshot-take.ts";
 import { cidOf } from "../support/cids.ts";
-import { startClusterDouble } from "../support/cluster-double.ts";
-import type { ClusterDouble } from "../support/cluster-double.ts";
-import { operationHands } from "../support/operation-hands.ts";
-import type { OperationHands } from "../support/operation-hands.ts";
+import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
+import { operationHands, type OperationHands } from "../support/operation-hands.ts";
 
 let double: ClusterDouble;
 let cluster: Cluster;

@@ -1,15 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openCluster } from "../../src/host/cluster.ts";
-import type { Cluster } from "../../src/host/cluster.ts";
-import { parseHeartbeat } from "../../src/model/snapshot-heartbeat.ts";
+import { type Cluster, openCluster } from "../../src/cluster/client.ts";
 import { openWorkspace } from "../../src/host/pinset-workspace.ts";
-import { sweep } from "../../src/operations/sweep.ts";
-import type { SweepOptions, SweepResult } from "../../src/operations/sweep.ts";
+import { parseHeartbeat } from "../../src/model/snapshot-heartbeat.ts";
+import { sweep, type SweepOptions, type SweepResult } from "../../src/operations/sweep.ts";
 import { cidOf } from "../support/cids.ts";
-import { startClusterDouble } from "../support/cluster-double.ts";
-import type { ClusterDouble, DoublePeer } from "../support/cluster-double.ts";
-import { operationHands } from "../support/operation-hands.ts";
-import type { OperationHands } from "../support/operation-hands.ts";
+import { type ClusterDouble, type DoublePeer, startClusterDouble } from "../support/cluster-double.ts";
+import { operationHands, type OperationHands } from "../support/operation-hands.ts";
 
 const [A, B, C, D] = ["a", "b", "c", "d"].map((text) => cidOf(`sweep ${text}`)) as [
   string,

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { openCluster } from "../../src/host/cluster.ts";
+import { openCluster } from "../../src/cluster/client.ts";
 import { createPinCount } from "../../src/services/pin-count.ts";
 import { poolRoutes } from "../../src/services/pool-api.ts";
 import { listenerOf } from "../../src/services/router.ts";

@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import { openCluster } from "../../src/host/cluster.ts";
+import { openCluster } from "../../src/cluster/client.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import type { WebuiSettings } from "../../src/model/service-settings.ts";
 import { serveWebui } from "../../src/services/webui.ts";

@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { once } from "node:events";
 import { http } from "../../src/machine/http.ts";
 import { openBlake3 } from "../../src/machine/blake3.ts";
-import { openKubo } from "../../src/host/kubo.ts";
+import { openKubo } from "../../src/cluster/kubo.ts";
 import { openStorageApi } from "../../src/host/storage-api.ts";
 import { blockCidOf } from "../../src/model/block-cid.ts";
 import type { IngestSettings } from "../../src/model/ingest-settings.ts";

@@ -1,5 +1,5 @@
 import { parseNodeIdentity } from "../../src/host/announcer.ts";
-import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/host/cluster.ts";
+import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
 import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
 import { readSavedSettings } from "../../src/commands/settings-source.ts";
 import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";

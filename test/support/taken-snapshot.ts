@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { openCluster } from "../../src/host/cluster.ts";
+import { openCluster } from "../../src/cluster/client.ts";
 import { listSnapshotFiles, openSnapshotFile } from "../../src/host/snapshot-file.ts";
 import type { VerifyingKey } from "../../src/machine/signing.ts";
 import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/operations/snapshot-take.ts";

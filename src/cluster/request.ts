@@ -1,8 +1,7 @@
 import http from "node:http";
 import https from "node:https";
-import { OperatorError, messageOf } from "../errors.ts";
-import { describeEndpoint, parseClusterEndpoint } from "./cluster-endpoint.ts";
-import type { ClusterEndpoint } from "./cluster-endpoint.ts";
+import { messageOf, OperatorError } from "../errors.ts";
+import { type ClusterEndpoint, describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
 
 /** How to reach a cluster's REST API. */
 export interface ClusterTarget {

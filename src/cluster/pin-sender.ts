@@ -1,5 +1,5 @@
 import Pool from "undici/lib/dispatcher/pool.js";
-import type { Answer, Wire } from "./cluster-request.ts";
+import type { Answer, Wire } from "./request.ts";
 
 /** Sends very many small requests to one server, at half of what node's own client spends on each. */
 export interface PinSender {

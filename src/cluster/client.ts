@@ -1,19 +1,19 @@
+import { OperatorError } from "../errors.ts";
+import { type Listing, readListing, type TakeLines } from "./listing.ts";
+import type { PinSender } from "./pin-sender.ts";
 import {
   ask,
+  type ClusterTarget,
   openWire,
   pathWithoutQuery,
   refusedAnswer,
   serverMessage,
   unreachable,
-} from "./cluster-request.ts";
-import type { ClusterTarget, Wire } from "./cluster-request.ts";
-import type { PinSender } from "./pin-sender.ts";
-import { readListing } from "./cluster-listing.ts";
-import type { Listing, TakeLines } from "./cluster-listing.ts";
-import { OperatorError } from "../errors.ts";
+  type Wire,
+} from "./request.ts";
 
-export type { ClusterTarget } from "./cluster-request.ts";
-export type { Listing, TakeLines } from "./cluster-listing.ts";
+export type { ClusterTarget } from "./request.ts";
+export type { Listing, TakeLines } from "./listing.ts";
 
 /** What a peer says of itself (`/id`) or what another says of it (`/peers`); api/types.go, ID. */
 export interface PeerIdentity {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { messageOf } from "../errors.ts";
-import { openHttpClient, StaleConnection, type Answer, type OpenRequest } from "../machine/http-client.ts";
+import { type Answer, openHttpClient, type OpenRequest, StaleConnection } from "../machine/http-client.ts";
 
 /** What became of a block: kubo's own name for it, or why it has none. */
 export type PutBlock =

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { OperatorError } from "../errors.ts";
-import { ask, refusedAnswer, startRequest, unreachable } from "./cluster-request.ts";
-import type { Wire } from "./cluster-request.ts";
+import { ask, refusedAnswer, startRequest, unreachable, type Wire } from "./request.ts";
 
 /**
  * Takes whole lines, newline included, as they come. The bytes are the receiver's to keep. What it
