@@ -1,8 +1,6 @@
 import { OperatorError } from "../errors.ts";
-import { liveSource, snapshotSource } from "../operations/pinset-source.ts";
-import type { PinsetSource } from "../operations/pinset-source.ts";
-import { diffPinsets } from "../operations/snapshot-diff.ts";
-import type { PinDifference } from "../operations/snapshot-diff.ts";
+import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
+import { liveSource, type PinsetSource, snapshotSource } from "../pinset/snapshot/verify.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";
 import type { VerbExit, World } from "./world.ts";

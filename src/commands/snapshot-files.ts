@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { SnapshotFile } from "../host/snapshot-file.ts";
+import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
 import {
@@ -7,7 +7,7 @@ import {
   type Sha256,
   type VerifiedSnapshot,
   verifySnapshot,
-} from "../operations/snapshot-verify.ts";
+} from "../pinset/snapshot/verify.ts";
 import type { World } from "./world.ts";
 
 /** The flags that say where snapshots are and with which key they are checked. */

@@ -1,7 +1,6 @@
 import { EXIT_CODES, OperatorError } from "../errors.ts";
-import { listSnapshots } from "../operations/snapshot-list.ts";
-import type { ListedSnapshot } from "../operations/snapshot-list.ts";
-import { readSnapshotKey, sha256Of, snapshotLayout, type SnapshotFlags } from "./snapshot-files.ts";
+import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
+import { readSnapshotKey, sha256Of, type SnapshotFlags, snapshotLayout } from "./snapshot-files.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** `snapshot list`: every snapshot, checked whole. Throws (`integrity`) after the list where one is not verified. */

@@ -1,7 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import { lockNames } from "../model/lock-names.ts";
-import { restoreSnapshot } from "../operations/restore.ts";
-import type { RestoreResult } from "../operations/restore.ts";
+import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";
 import type { VerbExit, World } from "./world.ts";

@@ -1,5 +1,5 @@
 import { lockNames } from "../model/lock-names.ts";
-import { takeSnapshot } from "../operations/snapshot-take.ts";
+import { takeSnapshot } from "../pinset/snapshot/take.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 

@@ -1,7 +1,7 @@
 import { describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import { masterLayout } from "../model/master-layout.ts";
-import { judgeHeartbeat, parseHeartbeat } from "../model/snapshot-heartbeat.ts";
+import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
 import { findInstalledNode } from "./installed-node.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
 import { prepareMaster } from "./prepare-master.ts";

@@ -1,5 +1,5 @@
 import { lockNames } from "../model/lock-names.ts";
-import { sweep } from "../operations/sweep.ts";
+import { sweep } from "../pinset/sweep/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 

@@ -1,14 +1,13 @@
-import type { AlertLog } from "../host/alert-log.ts";
-import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
+import type { openPostgresPool } from "../database/pool.ts";
+import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
 import type { Host } from "../host/host.ts";
 import type { openIngestHands } from "../host/ingest-hands.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";
-import type { openPostgresPool } from "../database/pool.ts";
-import type { PinsetWorkspace } from "../host/pinset-workspace.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
-import type { SnapshotFile } from "../host/snapshot-file.ts";
-import type { SnapshotStore } from "../host/snapshot-store.ts";
+import type { AlertLog } from "../pinset/alerts.ts";
+import type { SnapshotFile, SnapshotStore } from "../pinset/snapshot/store.ts";
+import type { PinsetWorkspace } from "../pinset/workspace.ts";
 import type { Reporter } from "../ui/reporter.ts";
 
 /** Puts questions to a person. */

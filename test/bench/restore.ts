@@ -1,11 +1,11 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createHost } from "../../src/host/create-host.ts";
-import { openAlertLog } from "../../src/host/alert-log.ts";
+import { openAlertLog } from "../../src/pinset/alerts.ts";
 import { openCluster } from "../../src/cluster/client.ts";
 import { parseSigningKey } from "../../src/machine/signing.ts";
-import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
-import { takeSnapshot } from "../../src/operations/snapshot-take.ts";
+import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
+import { takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { machineAddress } from "../support/bed.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { cidKey, joinNumberedCids, openNumberedCids } from "../../src/host/numbered-cids.ts";
-import { matchSpills, openSpill } from "../../src/host/pinset-spill.ts";
-import { MARKS } from "../../src/model/pinset-marks.ts";
+import { cidKey, joinNumberedCids, openNumberedCids } from "../../src/pinset/spill.ts";
+import { matchSpills, openSpill } from "../../src/pinset/workspace.ts";
+import { MARKS } from "../../src/pinset/marks.ts";
 import { cidOf } from "../support/cids.ts";
 
 let directory: string;

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openAlertLog } from "../../src/host/alert-log.ts";
-import { openSnapshotStore } from "../../src/host/snapshot-store.ts";
+import { openAlertLog } from "../../src/pinset/alerts.ts";
+import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { cidOf } from "../support/cids.ts";
 
 let directory: string;

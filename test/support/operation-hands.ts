@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type AlertLog, openAlertLog } from "../../src/host/alert-log.ts";
+import { type AlertLog, openAlertLog } from "../../src/pinset/alerts.ts";
 import type { Clock, Files } from "../../src/host/host.ts";
-import { openSnapshotStore, type SnapshotStore } from "../../src/host/snapshot-store.ts";
+import { openSnapshotStore, type SnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
 
 /** A clock that tests set; waiting moves it. */

@@ -1,13 +1,9 @@
 import { createHash } from "node:crypto";
 import { openCluster } from "../../src/cluster/client.ts";
-import { listSnapshotFiles, openSnapshotFile } from "../../src/host/snapshot-file.ts";
+import { listSnapshotFiles, openSnapshotFile } from "../../src/pinset/snapshot/store.ts";
 import type { VerifyingKey } from "../../src/machine/signing.ts";
-import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/operations/snapshot-take.ts";
-import {
-  judgeNeighbours,
-  type VerifiedSnapshot,
-  verifySnapshot,
-} from "../../src/operations/snapshot-verify.ts";
+import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/pinset/snapshot/take.ts";
+import { judgeNeighbours, type VerifiedSnapshot, verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
 import type { OperationHands } from "./operation-hands.ts";
 
 /** Hashes bytes: sha256 as hex. */

@@ -1,0 +1,264 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { messageOf, OperatorError } from "../../errors.ts";
+import { type BodyEncoding, type BodyReading, readBody } from "../body-reader.ts";
+import { type BodyFacts, BodyWriter } from "../body-writer.ts";
+import { findSnapshots, partsOf, snapshotFiles, type SnapshotParts } from "./manifest.ts";
+
+export type { BodyFacts } from "../body-writer.ts";
+
+/** A snapshot that is being written; nothing of it can be seen under its name until commit. */
+interface SnapshotDraft {
+  /** Takes whole lines of pins. A promise means: wait. */
+  write(lines: Buffer): void | Promise<void>;
+  finish(): Promise<BodyFacts>;
+  /** Puts all three files in place: the body, then the manifest, the signature last. */
+  commit(manifest: Uint8Array, signature: Uint8Array): Promise<void>;
+  /** Removes what was written; safe after a failure of anything above. */
+  discard(): Promise<void>;
+}
+
+/** The directory of a box's snapshots. Its failures are OperatorErrors (unavailable). */
+export interface SnapshotStore {
+  readonly directory: string;
+  /** Every snapshot of our own layout, by name. An absent directory is an empty one. */
+  list(): Promise<readonly SnapshotFile[]>;
+  /** The sha256 of bytes, as hex. */
+  sha256(bytes: Uint8Array): string;
+  /** The sha256 of a body's file, as hex, or null where it is not there. */
+  hashBody(name: string): Promise<string | null>;
+  /** Begins a snapshot; clears what an interrupted run left under temporary names. */
+  begin(name: string): Promise<SnapshotDraft>;
+  /** Removes the files of one snapshot, signature first. */
+  remove(name: string): Promise<void>;
+}
+
+const PARTIAL = ".partial";
+
+/** Opens a directory of snapshots; nothing is made until one is begun. */
+export function openSnapshotStore(directory: string): SnapshotStore {
+  return {
+    directory,
+    sha256: (bytes) => createHash("sha256").update(bytes).digest("hex"),
+    list: async () => (await listSnapshotFiles(directory)).filter(({ layout }) => layout === "ours"),
+    hashBody: (name) => guarded(directory, "read", () => hashFile(join(directory, snapshotFiles(name).body))),
+    begin: (name) => guarded(directory, "write to", () => begin(directory, name)),
+    remove: (name) =>
+      guarded(directory, "tidy", async () => {
+        const files = snapshotFiles(name);
+        for (const file of [files.signature, files.manifest, files.body]) {
+          await rm(join(directory, file), { force: true });
+        }
+        await syncDirectory(directory);
+      }),
+  };
+}
+
+async function begin(directory: string, name: string): Promise<SnapshotDraft> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const file of await readdir(directory)) {
+    if (file.startsWith(".pinset-") && file.endsWith(PARTIAL))
+      await rm(join(directory, file), { force: true });
+  }
+  const files = snapshotFiles(name);
+  const hidden = (file: string): string => join(directory, `.${file}${PARTIAL}`);
+  const body = await BodyWriter.create(hidden(files.body));
+  return {
+    write: (lines) => {
+      const pending = body.write(lines);
+      return pending?.catch((cause: unknown) => {
+        throw diskTrouble(directory, "write to", cause);
+      });
+    },
+    finish: () => guarded(directory, "write to", () => body.finish()),
+    commit: (manifest, signature) =>
+      guarded(directory, "write to", async () => {
+        await writeSynced(hidden(files.manifest), manifest);
+        await writeSynced(hidden(files.signature), signature);
+        for (const file of [files.body, files.manifest, files.signature]) {
+          await rename(hidden(file), join(directory, file));
+        }
+        await syncDirectory(directory);
+      }),
+    discard: async () => {
+      await body.abandon();
+      for (const file of Object.values(files)) await rm(hidden(file), { force: true });
+    },
+  };
+}
+
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function hashFile(path: string): Promise<string | null> {
+  const sha256 = createHash("sha256");
+  try {
+    await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), sha256);
+  } catch (cause) {
+    return orWhenAbsent(null)(cause);
+  }
+  return sha256.digest("hex");
+}
+
+function orWhenAbsent<T>(value: T): (cause: unknown) => T {
+  return (cause) => {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return value;
+    throw cause;
+  };
+}
+
+async function guarded<T>(directory: string, verb: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw diskTrouble(directory, verb, cause);
+  }
+}
+
+function diskTrouble(directory: string, verb: string, cause: unknown): OperatorError {
+  if (cause instanceof OperatorError) return cause;
+  const code = (cause as NodeJS.ErrnoException).code;
+  const full = code === "ENOSPC" || code === "EDQUOT";
+  return new OperatorError({
+    exit: "unavailable",
+    what: full
+      ? `The disk that holds ${directory} is full.`
+      : `It was not possible to ${verb} ${directory}: ${messageOf(cause)}.`,
+    remedy: full
+      ? "Make room there (lower KEEP, move old snapshots away), then run this again."
+      : "Look at the directory and its file system, then run this again.",
+    cause,
+  });
+}
+
+export type { BodyReading } from "../body-reader.ts";
+
+/** One snapshot on the disk, ours or upstream's; nothing of it has been checked yet. */
+export interface SnapshotFile {
+  readonly layout: SnapshotParts["layout"];
+  readonly name: string;
+  readonly directory: string;
+  /** Base names of its files; the signature's is the one that is there, or the first it may have. */
+  readonly bodyFile: string;
+  readonly manifestFile: string | null;
+  readonly signatureFile: string;
+  /** Null: it is not there. */
+  readonly manifest: Buffer | null;
+  readonly signature: Buffer | null;
+  readonly hasBody: boolean;
+  /** The bytes that upstream's signature is over: the whole file. Throws an OperatorError for one too large to be signed so. */
+  signedBody(): Promise<Buffer>;
+  /** Reads the body, once more at each call; see readBody. */
+  read(options?: Parameters<typeof readBody>[2]): Promise<BodyReading>;
+}
+
+/** A raw ed25519 signature is 64 bytes; a file that is much larger is something else. */
+const MOST_SIGNATURE_BYTES = 4096;
+const MOST_MANIFEST_BYTES = 1024 * 1024;
+/** OpenSSL takes the message of a pure ed25519 signature in one piece of less than 2 GiB. */
+const MOST_SIGNED_BYTES = 2 ** 31 - 1;
+
+/**
+ * Finds the snapshot that a path belongs to: any of its files, or its bare name. Throws an OperatorError
+ * (`usage`) where nothing of it is there.
+ */
+export async function openSnapshotFile(path: string): Promise<SnapshotFile> {
+  const directory = dirname(resolve(path));
+  const names = await namesIn(directory);
+  let parts = partsOf(basename(path));
+  if (
+    !names.includes(basename(path)) &&
+    !names.includes(parts.body) &&
+    names.includes(`${basename(path)}.json`)
+  )
+    parts = partsOf(`${basename(path)}.json`);
+  const present = [parts.body, parts.manifest, ...parts.signatures].some(
+    (file) => file !== null && names.includes(file),
+  );
+  if (!present) {
+    throw new OperatorError({
+      exit: "usage",
+      what: `There is no snapshot ${path}.`,
+      remedy: "Give one of its files, or its name: `fula-node snapshot list` shows what there is.",
+    });
+  }
+  return openParts(directory, parts, names);
+}
+
+/** All snapshots of a directory by name, ours and upstream's; none where it is absent. */
+export async function listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]> {
+  const names = await namesIn(directory);
+  return Promise.all(findSnapshots(names).map((parts) => openParts(directory, parts, names)));
+}
+
+async function openParts(
+  directory: string,
+  parts: SnapshotParts,
+  names: readonly string[],
+): Promise<SnapshotFile> {
+  const signatureFile = parts.signatures.find((file) => names.includes(file)) ?? parts.signatures[0] ?? "";
+  const small = (file: string, most: number): Promise<Buffer | null> =>
+    names.includes(file) ? readSmall(join(directory, file), most) : Promise.resolve(null);
+  const encoding: BodyEncoding = parts.layout === "ours" ? "gzip" : "json";
+  const bodyPath = join(directory, parts.body);
+  return {
+    layout: parts.layout,
+    name: parts.name,
+    directory,
+    bodyFile: parts.body,
+    manifestFile: parts.manifest,
+    signatureFile,
+    manifest: parts.manifest === null ? null : await small(parts.manifest, MOST_MANIFEST_BYTES),
+    signature: await small(signatureFile, MOST_SIGNATURE_BYTES),
+    hasBody: names.includes(parts.body),
+    signedBody: () => readSmall(bodyPath, MOST_SIGNED_BYTES),
+    read: (options) => readBody(bodyPath, encoding, options),
+  };
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw unreadable(directory, messageOf(cause), cause);
+  }
+}
+
+async function readSmall(path: string, mostBytes: number): Promise<Buffer> {
+  try {
+    const { size } = await stat(path);
+    if (size > mostBytes) throw unreadable(path, `it has ${size} bytes, more than ${mostBytes}`);
+    return await readFile(path);
+  } catch (cause) {
+    throw cause instanceof OperatorError ? cause : unreadable(path, messageOf(cause), cause);
+  }
+}
+
+function unreadable(path: string, why: string, cause?: unknown): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `${path} can't be read: ${why}.`,
+    remedy: "Look at the file and its file system.",
+    cause,
+  });
+}

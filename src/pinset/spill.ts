@@ -1,0 +1,192 @@
+import { hash, randomBytes } from "node:crypto";
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf, OperatorError } from "../errors.ts";
+
+/** 16 bytes of the CID's sha256, then 16 for whoever lays records down. */
+export const RECORD_BYTES = 32;
+/** Where a record's own 16 bytes begin. */
+export const OWN_BYTES_AT = 16;
+/** Into how many parts a spill is divided, by the CID's hash. */
+export const PARTS = 64;
+
+const PART_BYTES = 2048 * RECORD_BYTES;
+
+/** What a CID is known by in a spill: 16 characters of latin1. Two CIDs share one with a probability below 10^-24 at 10^7 pins. */
+export function cidKey(cid: string): string {
+  return hash("sha256", cid, "binary").slice(0, 16);
+}
+
+/**
+ * Records of fixed size on a disk, divided into parts by their key, for joining lists of any size in little
+ * memory: 4 MiB, and one part at a time. Its file has no name from the start, so nothing is left behind
+ * however the process ends.
+ */
+export class RecordSpill {
+  count = 0;
+  readonly #directory: string;
+  readonly #file: number;
+  readonly #buffers = Array.from({ length: PARTS }, () => Buffer.alloc(PART_BYTES));
+  readonly #used = new Int32Array(PARTS);
+  /** Where in the file each part's chunks are. */
+  readonly #chunks: number[][] = Array.from({ length: PARTS }, () => []);
+  #end = 0;
+
+  /** Throws an OperatorError (unavailable) where the directory can't be written. */
+  constructor(directory: string) {
+    this.#directory = directory;
+    const path = join(directory, `.fula-node-compare-${randomBytes(8).toString("hex")}`);
+    this.#file = this.#guarded(() => openSync(path, "wx+", 0o600));
+    this.#guarded(() => unlinkSync(path));
+  }
+
+  /** Adds a record under a key of keyOfCid; `fill` writes its own 16 bytes at the given place. */
+  add(key: string, fill: (buffer: Buffer, at: number) => void): void {
+    const part = key.charCodeAt(15) % PARTS;
+    const buffer = this.#buffers[part] as Buffer;
+    const at = this.#used[part] as number;
+    buffer.write(key, at, 16, "latin1");
+    fill(buffer, at + OWN_BYTES_AT);
+    this.count += 1;
+    this.#used[part] = at + RECORD_BYTES;
+    if (at + RECORD_BYTES === PART_BYTES) this.#flush(part, buffer);
+  }
+
+  /** All records of one part. */
+  part(part: number): Buffer {
+    const chunks = this.#chunks[part] as number[];
+    const used = this.#used[part] as number;
+    const records = Buffer.allocUnsafe(chunks.length * PART_BYTES + used);
+    chunks.forEach((position, index) => {
+      this.#guarded(() => readSync(this.#file, records, index * PART_BYTES, PART_BYTES, position));
+    });
+    (this.#buffers[part] as Buffer).copy(records, chunks.length * PART_BYTES, 0, used);
+    return records;
+  }
+
+  /** Gives the disk's room back. */
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #flush(part: number, buffer: Buffer): void {
+    this.#guarded(() => {
+      let written = 0;
+      while (written < PART_BYTES)
+        written += writeSync(this.#file, buffer, written, PART_BYTES - written, this.#end + written);
+    });
+    (this.#chunks[part] as number[]).push(this.#end);
+    this.#end += PART_BYTES;
+    this.#used[part] = 0;
+  }
+
+  #guarded<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (cause) {
+      const full = (cause as NodeJS.ErrnoException).code === "ENOSPC";
+      throw new OperatorError({
+        exit: "unavailable",
+        what: full
+          ? `The disk that holds ${this.#directory} is full.`
+          : `It was not possible to work in ${this.#directory}: ${messageOf(cause)}.`,
+        why: "Comparing two lists of pins needs 64 bytes a pin there.",
+        remedy: "Make room, or name another directory with TMPDIR, then run this again.",
+        cause,
+      });
+    }
+  }
+}
+
+/** Finds records of one part by their key. */
+export class RecordIndex {
+  readonly records: Buffer;
+  /** Open addressing: the offset of a record, plus one; 0 is empty. */
+  readonly #table: Uint32Array;
+
+  constructor(records: Buffer) {
+    const count = records.length / RECORD_BYTES;
+    const table = new Uint32Array(2 ** Math.ceil(Math.log2(Math.max(2, count * 2))));
+    for (let at = 0; at < records.length; at += RECORD_BYTES) {
+      let slot = records.readUInt32LE(at) & (table.length - 1);
+      while (table[slot] !== 0) slot = (slot + 1) & (table.length - 1);
+      table[slot] = at + 1;
+    }
+    this.records = records;
+    this.#table = table;
+  }
+
+  /** The offset of the first record with the key that stands at `at` in another part, or -1. */
+  find(wanted: Buffer, at: number): number {
+    const table = this.#table;
+    let slot = wanted.readUInt32LE(at) & (table.length - 1);
+    for (let offset = table[slot]; offset !== 0 && offset !== undefined; offset = table[slot]) {
+      if (this.records.compare(wanted, at, at + 16, offset - 1, offset + 15) === 0) return offset - 1;
+      slot = (slot + 1) & (table.length - 1);
+    }
+    return -1;
+  }
+}
+
+/** CIDs on the disk, each with a number (0 to 2^32 - 1), known by their keys only; 32 bytes each. */
+export interface NumberedCids {
+  add(cid: string, number: number): void;
+  /** As add, for a CID of which only the key is known. */
+  addKey(key: string, number: number): void;
+  readonly count: number;
+  /** Gives the disk's room back. */
+  close(): void;
+}
+
+/** Opens an empty one in a directory on a disk. */
+export function openNumberedCids(directory: string): NumberedCids {
+  return new Numbered(directory);
+}
+
+/**
+ * Visits every CID of `left` with its number there, its number in `right` (-1 where it is not in there),
+ * and a function that gives its key. A CID that `left` has twice is visited once. Both must be of openNumberedCids.
+ */
+export function joinNumberedCids(
+  left: NumberedCids,
+  right: NumberedCids,
+  visit: (leftNumber: number, rightNumber: number, key: () => string) => void,
+): void {
+  if (!(left instanceof Numbered) || !(right instanceof Numbered)) throw new Error("CIDs of another make");
+  for (let part = 0; part < PARTS; part++) {
+    const own = new RecordIndex(left.records.part(part));
+    const other = new RecordIndex(right.records.part(part));
+    let at = 0;
+    const key = (): string => own.records.toString("latin1", at, at + OWN_BYTES_AT);
+    for (; at < own.records.length; at += RECORD_BYTES) {
+      if (own.find(own.records, at) !== at) continue;
+      const there = other.find(own.records, at);
+      const number = there === -1 ? -1 : other.records.readUInt32LE(there + OWN_BYTES_AT);
+      visit(own.records.readUInt32LE(at + OWN_BYTES_AT), number, key);
+    }
+  }
+}
+
+class Numbered implements NumberedCids {
+  readonly records: RecordSpill;
+
+  constructor(directory: string) {
+    this.records = new RecordSpill(directory);
+  }
+
+  get count(): number {
+    return this.records.count;
+  }
+
+  add(cid: string, number: number): void {
+    this.addKey(cidKey(cid), number);
+  }
+
+  addKey(key: string, number: number): void {
+    this.records.add(key, (buffer, at) => void buffer.writeUInt32LE(number, at));
+  }
+
+  close(): void {
+    this.records.close();
+  }
+}

@@ -1,0 +1,137 @@
+import * as z from "zod";
+import type { ClusterReader } from "../../cluster/client.ts";
+import { OperatorError } from "../../errors.ts";
+import type { Files } from "../../host/host.ts";
+
+/** How one storage node stands. */
+export interface NodeReport {
+  readonly id: string;
+  readonly name: string;
+  /**
+   * `up`; `kubo-down`: its kubo does not answer; `no-metric`: a member without a current ping;
+   * `absent`: known from before, no member now; `silent`: a member that told nothing of any pin,
+   * which is what a node does that does not trust the peer that was asked.
+   */
+  readonly state: "up" | "kubo-down" | "no-metric" | "absent" | "silent";
+  readonly lastSeen: string;
+  /** Room left on its repository; null where it tells none (a full one doesn't). */
+  readonly freeBytes: number | null;
+}
+
+/** Asks who is there, adds the nodes known from before, and remembers them all. */
+export async function surveyNodes(options: {
+  readonly cluster: ClusterReader;
+  readonly files: Pick<Files, "readText" | "writeAtomic">;
+  readonly path: string;
+  readonly at: Date;
+  readonly forget: readonly string[];
+}): Promise<readonly NodeReport[]> {
+  const { cluster, files, path, at, forget } = options;
+  const peers = await cluster.peers();
+  const pings = await cluster.metrics("ping");
+  const space = await cluster.metrics("freespace");
+  const before = await files.readText(path);
+  const members = peers.filter((peer) => peer.error === "");
+  const remembered = parseKnownNodes(before, path);
+  const known = mergeNodes(remembered, members, at, findForgotten(remembered, members, forget));
+  const after = serialiseKnownNodes(known);
+  if (after !== before) await files.writeAtomic(path, after, { mode: 0o644 });
+
+  const memberById = new Map(members.map((member) => [member.id, member]));
+  const pinging = new Set(pings.filter((metric) => metric.valid).map((metric) => metric.peer));
+  const freeById = new Map(
+    space.filter((metric) => metric.valid).map((metric) => [metric.peer, Number(metric.value)]),
+  );
+  return known.map((node) => {
+    const member = memberById.get(node.id);
+    const state = ((): NodeReport["state"] => {
+      if (member === undefined) return "absent";
+      if (member.ipfsError !== "") return "kubo-down";
+      return pinging.has(node.id) ? "up" : "no-metric";
+    })();
+    return {
+      id: node.id,
+      name: node.name,
+      state,
+      lastSeen: node.last_seen,
+      freeBytes: freeById.get(node.id) ?? null,
+    };
+  });
+}
+
+const nodesSchema = z.object({
+  nodes: z.array(
+    z.object({ id: z.string(), name: z.string(), first_seen: z.iso.datetime(), last_seen: z.iso.datetime() }),
+  ),
+});
+
+/** A storage node that was once a member of the cluster. A dead one vanishes from the cluster's own lists. */
+type KnownNode = z.infer<typeof nodesSchema>["nodes"][number];
+
+/** Reads the file of known nodes. Throws an OperatorError (integrity): starting afresh would forget dead nodes. */
+export function parseKnownNodes(text: string | null, path: string): readonly KnownNode[] {
+  if (text === null) return [];
+  try {
+    return nodesSchema.parse(JSON.parse(text)).nodes;
+  } catch (cause) {
+    throw new OperatorError({
+      exit: "integrity",
+      what: `The list of known storage nodes in ${path} can't be read.`,
+      why: "Without it a node that is gone would not be missed.",
+      remedy: "Mend the file, or remove it while every storage node is up: the next sweep writes it anew.",
+      cause,
+    });
+  }
+}
+
+/** The file's text, one node a line for people. */
+export function serialiseKnownNodes(nodes: readonly KnownNode[]): string {
+  return `{"nodes":[\n${nodes.map((node) => `  ${JSON.stringify(node)}`).join(",\n")}\n]}\n`;
+}
+
+/**
+ * The ids of nodes that are to be forgotten, each given by id or name. Throws an OperatorError (usage)
+ * for one that is not known, that several have as their name, or that is a member still.
+ */
+export function findForgotten(
+  known: readonly KnownNode[],
+  members: readonly { readonly id: string }[],
+  given: readonly string[],
+): readonly string[] {
+  return given.map((one) => {
+    const [node, another] = known.filter(({ id, name }) => id === one || name === one);
+    if (node === undefined || another !== undefined) {
+      throw new OperatorError({
+        exit: "usage",
+        what:
+          node === undefined
+            ? `No storage node ${one} is known.`
+            : `Several storage nodes are called ${one}.`,
+        remedy: `Known are: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
+      });
+    }
+    if (members.some(({ id }) => id === node.id)) {
+      throw new OperatorError({
+        exit: "usage",
+        what: `${node.name} is a member of the cluster, so it can't be forgotten.`,
+        remedy: "Stop it first; half a minute later the cluster no longer counts it.",
+      });
+    }
+    return node.id;
+  });
+}
+
+/** The known nodes after members were seen; `forget` names those that were taken out of service and are gone. */
+export function mergeNodes(
+  known: readonly KnownNode[],
+  members: readonly { readonly id: string; readonly peername: string }[],
+  at: Date,
+  forget: readonly string[],
+): readonly KnownNode[] {
+  const now = at.toISOString();
+  const byId = new Map(known.filter((node) => !forget.includes(node.id)).map((node) => [node.id, node]));
+  for (const { id, peername } of members) {
+    byId.set(id, { id, name: peername, first_seen: byId.get(id)?.first_seen ?? now, last_seen: now });
+  }
+  return [...byId.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+}

@@ -1,0 +1,133 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
+import { takeSnapshot } from "../../../src/pinset/snapshot/take.ts";
+import { sweep, type SweepResult } from "../../../src/pinset/sweep/sweep.ts";
+import { openWorkspace } from "../../../src/pinset/workspace.ts";
+import {
+  eventually,
+  findPrograms,
+  type RealCluster,
+  type RealPeer,
+  startRealCluster,
+} from "../../support/cluster-real.ts";
+import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+
+const programs = await findPrograms();
+if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
+if (typeof programs === "string") console.warn(`skipped: take and sweep on real peers: ${programs}`);
+
+describe.skipIf(typeof programs === "string")("on a real master with two followers", () => {
+  let real: RealCluster;
+  let cluster: Cluster;
+  let hands: OperationHands;
+  const cids: string[] = [];
+
+  const peer = (index: number): RealPeer => real.peers[index] as RealPeer;
+  const pin = async (path: string): Promise<void> => {
+    const response = await fetch(`${peer(0).apiUrl}/pins/${path}`, { method: "POST" });
+    expect(response.status, await response.text()).toBe(200);
+  };
+  const run = (): Promise<SweepResult> => {
+    const { files, alerts, report, base } = hands;
+    const clock = { now: () => new Date(), wait: () => Promise.resolve() };
+    const fixed = {
+      nodesPath: `${base}/known-nodes.json`,
+      forget: [],
+      fallbackMin: 2,
+      strict: true,
+      workspace: openWorkspace(base),
+    };
+    return sweep({ cluster, clock, files, alerts, report, heartbeat: hands.heartbeat("sweep"), ...fixed });
+  };
+
+  beforeAll(async () => {
+    if (typeof programs === "string") return;
+    hands = operationHands();
+    real = await startRealCluster(programs, {
+      peers: 3,
+      environment: { CLUSTER_CRDT_REBROADCASTINTERVAL: "2s" },
+    });
+    cluster = openCluster({ endpoint: peer(0).apiUrl });
+    for (const text of ["everywhere", "two of three", "direct"]) {
+      cids.push(await peer(0).ipfs(["add", "-q", "--pin=false", "--cid-version=1"], text));
+    }
+    await pin(`${cids[0]}?name=everywhere`);
+    await pin(
+      `${cids[1]}?replication-min=2&replication-max=2&user-allocations=${peer(1).id},${peer(2).id}&meta-owner=me`,
+    );
+    await pin(`ipfs/${cids[2]}?mode=direct&replication-min=2&replication-max=2`);
+  });
+  afterAll(async () => {
+    cluster?.close();
+    await real?.stop();
+    hands?.clear();
+  });
+
+  test("a sweep finds it healthy once it has settled, the misreported direct pin too", async () => {
+    const result = await eventually("healthy", async () => {
+      const seen = await run();
+      return seen.exit === "ok" && seen;
+    });
+    expect(result.counts).toMatchObject({ healthy: 3 });
+    expect(result.rechecked).toBe(1);
+    expect(result.nodes.map((node) => node.state)).toEqual(["up", "up", "up"]);
+  });
+
+  test("a snapshot has the three pins with all they carry", async () => {
+    const { store, key, clock, alerts, report } = hands;
+    const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
+    const result = await takeSnapshot({
+      cluster,
+      store,
+      key,
+      clock,
+      alerts,
+      report,
+      heartbeat: hands.heartbeat("take"),
+      ...fixed,
+    });
+    expect(result).toMatchObject({ exit: "ok", count: 3 });
+  });
+
+  test("a copy that was lost is found, alarmed and mended", async () => {
+    await peer(1).ipfs(["pin", "rm", cids[1] as string]);
+    const result = await run();
+    expect(result).toMatchObject({ exit: "pending", recovered: 1, alerts: 1 });
+    expect(result.worst).toEqual([
+      expect.objectContaining({
+        cid: cids[1],
+        state: "failed",
+        pinned: 1,
+        min: 2,
+        failedPeers: [peer(1).id],
+        confirmed: true,
+      }),
+    ]);
+    await eventually("mended", async () => (await run()).exit === "ok");
+  });
+
+  test("a follower that stops is missed, and welcome back", async () => {
+    await peer(2).stopCluster("SIGKILL");
+    const alertsBefore = (await hands.alertLines()).length;
+    const result = await eventually("missed", async () => {
+      const seen = await run();
+      return seen.nodes.some((node) => node.state === "absent") && seen;
+    });
+    expect(result.exit).toBe("pending");
+    expect(result.worst).toContainEqual(
+      expect.objectContaining({ cid: cids[0], pinned: 2, min: 3, unknownPeers: [peer(2).id] }),
+    );
+    expect((await hands.alertLines()).length).toBeGreaterThan(alertsBefore);
+    await peer(2).startCluster();
+    await eventually("back", async () => (await run()).exit === "ok");
+  });
+
+  test("with the master's kubo down no peer's silence is taken for health", async () => {
+    await peer(0).stopKubo();
+    const seen = await run().then(
+      (result) => result.exit,
+      (thrown: { exit: string }) => thrown.exit,
+    );
+    expect(["pending", "unavailable"]).toContain(seen);
+  });
+});

@@ -1,0 +1,357 @@
+import * as fc from "fast-check";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
+import { optionsKey, readWholePin, type WholePin } from "../../../src/cluster/pin.ts";
+import { createHost } from "../../../src/host/create-host.ts";
+import {
+  type RestoreOptions,
+  type RestoreResult,
+  restoreSnapshot,
+} from "../../../src/pinset/restore/restore.ts";
+import { diffPinsets } from "../../../src/pinset/snapshot/diff.ts";
+import { liveSource, snapshotSource } from "../../../src/pinset/snapshot/verify.ts";
+import { openWorkspace } from "../../../src/pinset/workspace.ts";
+import { cidOf } from "../../support/cids.ts";
+import {
+  apiPin,
+  type ClusterDouble,
+  type DoublePin,
+  startClusterDouble,
+} from "../../support/cluster-double.ts";
+import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { anyPin } from "../../support/pin-arbitraries.ts";
+import { takeFrom, verifyPath } from "../../support/taken-snapshot.ts";
+
+const V0 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+const { files } = createHost({ env: {}, migrationsDir: "/nowhere", toolVersion: "0" });
+
+let double: ClusterDouble;
+let cluster: Cluster;
+let hands: OperationHands;
+let room: string;
+
+beforeEach(async () => {
+  hands = operationHands();
+  room = mkdtempSync(join(tmpdir(), "fula-room-"));
+  double = await startClusterDouble({
+    pins: [
+      ...Array.from({ length: 200 }, (_, index) => ({
+        cid: cidOf(`restore ${index}`),
+        name: `ünïcode & ampersand? #${index}`,
+        metadata: index % 3 === 0 ? { owner: `u${index}`, "key with = and &": "+ %41" } : null,
+        mode: index % 5 === 0 ? "direct" : "recursive",
+        max_depth: index % 5 === 0 ? 0 : -1,
+        replication_factor_min: index % 2 === 0 ? 2 : -1,
+        replication_factor_max: index % 2 === 0 ? 3 : -1,
+        expire_at: index % 7 === 0 ? "2031-01-01T00:00:00Z" : "0001-01-01T00:00:00Z",
+      })),
+      { cid: V0, name: "a CIDv0" },
+    ],
+  });
+  cluster = openCluster({ endpoint: double.url });
+});
+afterEach(async () => {
+  cluster.close();
+  await double.stop();
+  hands.clear();
+  rmSync(room, { recursive: true });
+});
+
+async function restore(path: string, over: Partial<RestoreOptions> = {}): Promise<RestoreResult> {
+  return restoreSnapshot({
+    snapshot: over.snapshot ?? (await verifyPath(path, hands.key)),
+    cluster,
+    workspace: openWorkspace(room),
+    clock: hands.clock,
+    clusterId: null,
+    clusterName: "lab",
+    fromOtherCluster: false,
+    mendOptions: false,
+    dryRun: false,
+    concurrency: 16,
+    notes: { files, directory: join(hands.base, "restore") },
+    report: hands.report,
+    progress: hands.report,
+    ...over,
+  });
+}
+
+const keyOf = (pin: DoublePin): string => optionsKey((readWholePin(apiPin(pin)) as WholePin).options);
+const state = (): ReadonlyMap<string, string> =>
+  new Map([...double.pins.values()].map((pin) => [pin.cid, keyOf(pin)]));
+const posts = (): number => double.requests.filter((request) => request.startsWith("POST")).length;
+
+test("everything is back, with all that it carried, after all was unpinned", async () => {
+  const { file } = await takeFrom(double.url, hands);
+  const before = state();
+  double.pins.clear();
+  const result = await restore(file);
+  expect(result).toMatchObject({
+    exit: "ok",
+    run: { pinned: 201, failed: 0 },
+    after: { missing: 0, restorable: 0 },
+  });
+  expect(state()).toEqual(before);
+  expect(double.requests).toContain(`POST /pins/ipfs/${cidOf("restore 5")}`);
+  expect(readdirSync(room)).toEqual([]);
+  expect(double.requests.filter((request) => request.startsWith("DELETE"))).toEqual([]);
+});
+
+test("any pinset at all comes back as it was", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.uniqueArray(anyPin, { selector: (pin) => pin.cid, maxLength: 30 }),
+      fc.array(fc.boolean()),
+      async (pins, kept) => {
+        double.pins.clear();
+        for (const pin of pins) double.pins.set(pin.cid, pin);
+        const { file } = await takeFrom(double.url, hands, { dropShare: 1 });
+        const before = state();
+        pins.forEach((pin, index) => kept[index] !== true && double.pins.delete(pin.cid));
+        expect((await restore(file)).exit).toBe("ok");
+        expect(state()).toEqual(before);
+      },
+    ),
+    { numRuns: 25 },
+  );
+});
+
+test("a dry run sends nothing; without anything to do, neither does a real one", async () => {
+  const { file } = await takeFrom(double.url, hands);
+  double.pins.delete(V0);
+  expect(await restore(file, { dryRun: true })).toMatchObject({
+    exit: "pending",
+    run: null,
+    before: { missing: 1 },
+  });
+  expect(posts()).toBe(0);
+  expect((await restore(file)).exit).toBe("ok");
+  expect(posts()).toBe(1);
+  expect(await restore(file)).toMatchObject({ exit: "ok", run: null });
+  expect(posts()).toBe(1);
+});
+
+test("what is there is not touched; --options mends what differs, and what is only there stays", async () => {
+  const { file } = await takeFrom(double.url, hands);
+  const before = state();
+  const changed = cidOf("restore 1");
+  double.pins.set(changed, { cid: changed, name: "another" });
+  const nowRecursive = cidOf("restore 5");
+  double.pins.set(nowRecursive, { cid: nowRecursive, name: "was direct" });
+  const extra = cidOf("later");
+  double.pins.set(extra, { cid: extra });
+  expect(await restore(file)).toMatchObject({
+    exit: "ok",
+    run: null,
+    before: { differing: 2, extra: 1, missing: 0 },
+  });
+  expect(posts()).toBe(0);
+
+  const mended = await restore(file, { mendOptions: true });
+  expect(mended).toMatchObject({ exit: "ok", run: { pinned: 1 } });
+  expect(mended.before.lostExamples).toEqual([
+    expect.objectContaining({ cid: nowRecursive, why: expect.stringContaining("unpinned first") }),
+  ]);
+  expect(state().get(changed)).toBe(before.get(changed));
+  expect(double.pins.get(nowRecursive)?.["name"]).toBe("was direct");
+  expect(double.pins.has(extra)).toBe(true);
+});
+
+test("what can't be brought back is listed before and counted after, and is no failure", async () => {
+  double.pins.set("a", { cid: cidOf("a"), type: "meta-pin" });
+  double.pins.set("b", { cid: cidOf("b"), type: "of-the-future" });
+  double.pins.set("c", { cid: cidOf("c"), expire_at: "2026-01-01T00:00:00Z" });
+  double.pins.set("d", { cid: cidOf("d"), from_the_future: 1 });
+  const { file, name } = await takeFrom(double.url, hands);
+  double.pins.clear();
+  const result = await restore(file);
+  expect(result).toMatchObject({ exit: "ok", run: { pinned: 202 }, after: { missing: 3, restorable: 0 } });
+  expect(result.summary).toContain("3 can't be brought back as they were");
+  expect(result.before.unknownFields).toEqual(["from_the_future"]);
+  expect(result.lostFile).toBe(join(hands.base, "restore", `${name}.not-restorable.ndjson`));
+  const lost = readFileSync(result.lostFile as string, "utf8")
+    .trim()
+    .split("\n");
+  expect(lost.map((line) => (JSON.parse(line) as { cid: string }).cid).sort()).toEqual(
+    [cidOf("a"), cidOf("b"), cidOf("c")].sort(),
+  );
+  const told = hands.lines.join("\n");
+  expect(told.indexOf("its expiry has passed")).toBeLessThan(told.indexOf("restoring:"));
+});
+
+describe("metadata of 100 KB", () => {
+  const big = (): void => {
+    double.pins.set("big", { cid: cidOf("big"), metadata: { note: "x".repeat(100_000) } });
+    double.pins.set("medium", { cid: cidOf("medium"), metadata: { note: "x".repeat(7400) } });
+  };
+  test("comes back where the server takes it", async () => {
+    double.pathLimit = 1_000_000;
+    big();
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    expect(await restore(file)).toMatchObject({
+      exit: "ok",
+      run: { pinned: 203, failed: 0 },
+      after: { missing: 0 },
+    });
+  });
+  test("is listed as not restorable where a server has the usual limit, and all else comes back", async () => {
+    big();
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    const result = await restore(file);
+    expect(result).toMatchObject({
+      exit: "ok",
+      run: { pinned: 202, failed: 0 },
+      after: { missing: 1, restorable: 0 },
+    });
+    expect(result.before.lostExamples).toEqual([
+      { cid: cidOf("big"), name: "", why: "its name and metadata are too large for this server" },
+    ]);
+  });
+});
+
+describe("a server that refuses", () => {
+  test("one pin: the others go on, it is named in a file, and the exit says that it is not done", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    double.refusals.set(V0, { status: 500, message: "not enough peers to allocate", times: Infinity });
+    const result = await restore(file);
+    expect(result).toMatchObject({
+      exit: "interrupted",
+      run: { pinned: 200, failed: 1 },
+      after: { missing: 1, restorable: 1 },
+    });
+    expect(JSON.parse(readFileSync(result.failedFile as string, "utf8"))).toEqual({
+      cid: V0,
+      why: "500: not enough peers to allocate",
+    });
+    double.refusals.clear();
+    const again = await restore(file);
+    expect(again).toMatchObject({ exit: "ok", run: { pinned: 1 }, failedFile: null });
+  });
+
+  test("for a while, since its queue is full: it is asked again", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    for (const index of [1, 2, 3])
+      double.refusals.set(cidOf(`restore ${index}`), {
+        status: 500,
+        message: "batching queue is full",
+        times: 2,
+      });
+    expect(await restore(file)).toMatchObject({ exit: "ok", run: { pinned: 201, failed: 0 } });
+  });
+
+  test("altogether, part-way: it stops, says so, and goes on from there when run again", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    const before = state();
+    double.pins.clear();
+    double.pinsUntilGone = 80;
+    await expect(restore(file)).rejects.toMatchObject({
+      exit: "interrupted",
+      remedy: expect.stringContaining("same command"),
+    });
+    expect(double.pins.size).toBe(80);
+    double.pinsUntilGone = Infinity;
+    expect(await restore(file)).toMatchObject({ exit: "ok", before: { missing: 121 }, run: { pinned: 121 } });
+    expect(state()).toEqual(before);
+  });
+
+  test("the password, half-way, or the list at the end: what was added by then is said", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    double.pins.clear();
+    const spoil = (how: () => void): Partial<RestoreOptions> => ({
+      report: (line) => void (line.startsWith("Allocations") && how()),
+    });
+    const changed = expect.stringContaining("Pins were added");
+    await expect(
+      restore(
+        file,
+        spoil(() => (double.auth = "a:b")),
+      ),
+    ).rejects.toMatchObject({ exit: "settings", changed });
+    double.auth = null;
+    const cut = { kind: "cut", afterLines: 3, how: "fin" } as const;
+    await expect(
+      restore(
+        file,
+        spoil(() => (double.faults.allocations = cut)),
+      ),
+    ).rejects.toMatchObject({
+      exit: "interrupted",
+      changed,
+    });
+    expect(double.pins.size).toBe(201);
+  });
+
+  test("by an incomplete list: nothing is sent", async () => {
+    const { file } = await takeFrom(double.url, hands);
+    double.faults.allocations = { kind: "cut", afterLines: 3, how: "fin" };
+    await expect(restore(file)).rejects.toMatchObject({ exit: "unavailable" });
+    expect(posts()).toBe(0);
+    expect(readdirSync(room)).toEqual([]);
+  });
+});
+
+describe("a snapshot of another cluster", () => {
+  test.each([
+    { clusterName: "other", clusterId: null, allowed: false },
+    { clusterName: "other", clusterId: "id-1", allowed: true },
+    { clusterName: "lab", clusterId: "id-2", allowed: false },
+  ])("$clusterName $clusterId", async ({ allowed, ...ours }) => {
+    const { file } = await takeFrom(double.url, hands, { clusterId: "id-1" });
+    double.pins.clear();
+    const tried = restore(file, ours);
+    if (allowed) await expect(tried).resolves.toMatchObject({ exit: "ok" });
+    else {
+      await expect(tried).rejects.toMatchObject({
+        exit: "foreign",
+        remedy: expect.stringContaining("--from-other-cluster"),
+      });
+      expect(posts()).toBe(0);
+      expect(await restore(file, { ...ours, fromOtherCluster: true })).toMatchObject({ exit: "ok" });
+    }
+  });
+});
+
+test("a body that changes between verifying and sending is not used", async () => {
+  const { file } = await takeFrom(double.url, hands);
+  const snapshot = await verifyPath(file, hands.key);
+  double.pins.clear();
+  writeFileSync(file, readFileSync((await takeFrom(double.url, hands)).file));
+  await expect(restore(file, { snapshot })).rejects.toMatchObject({ exit: "integrity" });
+  expect(posts()).toBe(0);
+});
+
+test("two pinsets are compared pin by pin, each kind named up to the limit", async () => {
+  const first = await verifyPath((await takeFrom(double.url, hands)).file, hands.key);
+  for (const index of [1, 2, 3]) double.pins.delete(cidOf(`restore ${index}`));
+  double.pins.set(V0, { cid: V0, name: "renamed", metadata: { new: "x" } });
+  double.pins.set("later", { cid: cidOf("later"), name: "later" });
+  const workspace = openWorkspace(room);
+  const live = await liveSource(cluster, workspace);
+  const diff = await diffPinsets(snapshotSource(first), live, { workspace, limit: 2 });
+  await live.close();
+  expect(diff).toMatchObject({
+    exit: "pending",
+    onlyLeft: 3,
+    onlyRight: 1,
+    differing: 1,
+    same: 197,
+    right: "live",
+  });
+  expect(diff.examples).toEqual([
+    expect.objectContaining({ kind: "only-left", cid: cidOf("restore 1") }),
+    expect.objectContaining({ kind: "only-left", cid: cidOf("restore 2") }),
+    { kind: "differs", cid: V0, name: "renamed", changes: ['name: "a CIDv0" -> "renamed"', "metadata: new"] },
+    { kind: "only-right", cid: cidOf("later"), name: "later", changes: [] },
+  ]);
+  expect(
+    await diffPinsets(snapshotSource(first), snapshotSource(first), { workspace, limit: 2 }),
+  ).toMatchObject({ exit: "ok", same: 201 });
+  expect(readdirSync(room)).toEqual([]);
+});

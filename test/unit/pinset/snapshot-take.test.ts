@@ -1,0 +1,194 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, writeFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
+import { parseHeartbeat } from "../../../src/pinset/heartbeat.ts";
+import { parseManifest } from "../../../src/pinset/snapshot/manifest.ts";
+import { type TakeOptions, type TakeResult, takeSnapshot } from "../../../src/pinset/snapshot/take.ts";
+import { cidOf } from "../../support/cids.ts";
+import { type ClusterDouble, startClusterDouble } from "../../support/cluster-double.ts";
+import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+
+let double: ClusterDouble;
+let cluster: Cluster;
+let hands: OperationHands;
+
+beforeEach(async () => {
+  hands = operationHands();
+  double = await startClusterDouble({
+    pins: Array.from({ length: 100 }, (_, index) => ({
+      cid: cidOf(`take ${index}`),
+      name: `naïve ${index}`,
+    })),
+  });
+  cluster = openCluster({ endpoint: double.url });
+});
+
+afterEach(async () => {
+  cluster.close();
+  await double.stop();
+  hands.clear();
+});
+
+function take(over: Partial<TakeOptions> = {}): Promise<TakeResult> {
+  hands.clock.move(1000);
+  const { store, key, clock, alerts, report } = hands;
+  const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
+  return takeSnapshot({
+    cluster,
+    store,
+    key,
+    clock,
+    alerts,
+    report,
+    heartbeat: hands.heartbeat("take"),
+    ...fixed,
+    ...over,
+  });
+}
+
+const stored = (): readonly string[] => readdirSync(hands.store.directory).sort();
+
+async function manifestOf(result: TakeResult): Promise<ReturnType<typeof parseManifest>> {
+  const file = join(hands.store.directory, `${result.name}.manifest.json`);
+  return parseManifest(await readFile(file, "utf8"), file);
+}
+
+test("a snapshot holds every line as the peer wrote it, and openssl alone can check it", async () => {
+  const result = await take();
+  expect(result).toMatchObject({ exit: "ok", verdict: "first", count: 100, before: null, removed: [] });
+  expect(result.name).toBe("pinset-20261121T200001Z");
+  const body = gunzipSync(await readFile(result.file)).toString("utf8");
+  const served = await (await fetch(`${double.url}/allocations`)).text();
+  expect(body).toBe(served);
+
+  const publicPem = join(hands.base, "public.pem");
+  writeFileSync(publicPem, hands.key.publicPem);
+  const manifest = join(hands.store.directory, `${result.name}.manifest.json`);
+  const check = ["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", publicPem, "-in", manifest, "-sigfile"];
+  const signature = manifest.replace(/\.json$/, ".sig");
+  expect(execFileSync("openssl", [...check, signature]).toString()).toMatch(/Verified Successfully/);
+  expect(execFileSync("sha256sum", [result.file]).toString()).toContain(
+    (await manifestOf(result)).body.sha256,
+  );
+});
+
+test("snapshots are chained, and two of the same pinset in another order have the same digest", async () => {
+  const first = await manifestOf(await take());
+  const reversed = [...double.pins].toReversed();
+  double.pins.clear();
+  for (const [cid, pin] of reversed) double.pins.set(cid, pin);
+  const second = await manifestOf(await take());
+  expect(second.sequence).toBe(2);
+  expect(second.previous?.name).toBe(first.name);
+  expect(second.digest).toEqual(first.digest);
+  expect(second.body.sha256).not.toBe(first.body.sha256);
+  double.pins.set(reversed[0]?.[0] as string, { cid: reversed[0]?.[0] as string, name: "renamed" });
+  expect((await manifestOf(await take())).digest).not.toEqual(first.digest);
+});
+
+test.each([
+  { left: 91, verdict: "steady", exit: "ok" },
+  { left: 90, verdict: "steady", exit: "ok" },
+  { left: 89, verdict: "dropped", exit: "pending" },
+  { left: 0, verdict: "dropped", exit: "pending" },
+])("$left pins after 100: $verdict", async ({ left, verdict, exit }) => {
+  await take();
+  for (const cid of [...double.pins.keys()].slice(left)) double.pins.delete(cid);
+  const result = await take();
+  expect(result).toMatchObject({ verdict, exit, count: left, before: 100 });
+  const manifest = await manifestOf(result);
+  expect(manifest.drop).toEqual(verdict === "dropped" ? { from: 100, to: left } : null);
+  expect(await hands.alertLines()).toEqual(
+    verdict === "dropped"
+      ? [`2026-11-21T20:00:02Z pinset-dropped snapshot=${result.name} pins=${left} before=100`]
+      : [],
+  );
+});
+
+test("unknown fields and types are kept and counted", async () => {
+  double.pins.set("x", {
+    cid: "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+    type: "bad-type",
+    from_the_future: [1],
+  });
+  const result = await take();
+  expect((await manifestOf(result)).pins).toEqual({ count: 101, by_type: { "bad-type": 1, pin: 100 } });
+  expect(gunzipSync(await readFile(result.file)).toString()).toContain('"from_the_future":[1]');
+});
+
+test("metadata of 100 KB passes whole", async () => {
+  double.pins.set("big", { cid: cidOf("big"), metadata: { note: "ü".repeat(100_000) } });
+  const result = await take();
+  expect(gunzipSync(await readFile(result.file)).toString()).toContain("ü".repeat(100_000));
+});
+
+test.each([
+  { fault: { kind: "cut", afterLines: 60, how: "reset" } },
+  { fault: { kind: "late-error", message: "closed" } },
+  { fault: { kind: "no-trailer" } },
+  { fault: { kind: "stops-listening" } },
+  { fault: { kind: "garbage", line: '{"cid":"bafy' } },
+  { fault: { kind: "garbage", line: "{}" } },
+] as const)("an incomplete list leaves no snapshot: $fault", async ({ fault }) => {
+  await take();
+  const before = stored();
+  double.faults.allocations = fault;
+  await expect(take()).rejects.toMatchObject({ exit: "unavailable" });
+  expect(stored()).toEqual(before);
+  const heartbeat = parseHeartbeat(await hands.files.readText(hands.heartbeat("take").path));
+  expect(heartbeat).toMatchObject({ outcome: "unavailable", last_good_at: "2026-11-21T20:00:01.000Z" });
+});
+
+test("retention keeps the newest, the last from before a drop, and what it can't verify", async () => {
+  const names: string[] = [];
+  for (let turn = 0; turn < 3; turn++) names.push((await take({ keep: 2 })).name);
+  expect((await hands.store.list()).map((snapshot) => snapshot.name)).toEqual(names.slice(1));
+  const beforeDrop = names[2] as string;
+  const all = [...double.pins];
+  double.pins.clear();
+  const dropped = (await take({ keep: 2 })).name;
+  for (const [cid, pin] of all) double.pins.set(cid, pin);
+  writeFileSync(join(hands.store.directory, `${dropped}.ndjson.gz`), "tampered");
+  for (let turn = 0; turn < 3; turn++) names.push((await take({ keep: 2 })).name);
+  const kept = (await hands.store.list()).map((snapshot) => snapshot.name);
+  expect(kept).toEqual([beforeDrop, dropped, ...names.slice(-2)]);
+  expect(hands.lines.join("\n")).toContain(`${dropped}: its body is not the one that was signed`);
+});
+
+test("a clock that jumped back breaks neither the chain nor the names", async () => {
+  const first = await take();
+  hands.clock.move(-1000);
+  const sameSecond = await take();
+  hands.clock.move(-3_600_000);
+  const earlier = await take();
+  expect([first.name, sameSecond.name, earlier.name]).toEqual([
+    "pinset-20261121T200001Z",
+    "pinset-20261121T200001Z-2",
+    "pinset-20261121T190002Z",
+  ]);
+  expect(await manifestOf(earlier)).toMatchObject({
+    sequence: 3,
+    clock_went_back: true,
+    previous: { name: sameSecond.name },
+  });
+});
+
+test("a snapshot signed by another key, or tampered with, is not built upon", async () => {
+  const first = await take();
+  const manifest = join(hands.store.directory, `${first.name}.manifest.json`);
+  writeFileSync(manifest, (await readFile(manifest, "utf8")).replace('"count": 100', '"count": 101'));
+  const second = await take();
+  expect(await manifestOf(second)).toMatchObject({ sequence: 1, previous: null });
+  expect(hands.lines.join("\n")).toContain(`${first.name}: The signature does not fit`);
+});
+
+test("what an interrupted run left is cleared away", async () => {
+  await take();
+  writeFileSync(join(hands.store.directory, ".pinset-20200101T000000Z.ndjson.gz.partial"), "half");
+  await take();
+  expect(stored().filter((file) => file.startsWith("."))).toEqual([]);
+});
