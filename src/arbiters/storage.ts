@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/pool.ts";
-import type { AccountUsage } from "../model/storage-quota.ts";
+import type { AccountUsage } from "../settings/pricing.ts";
 
 type Database = Pick<PostgresPool, "query">;
 

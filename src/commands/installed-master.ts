@@ -1,9 +1,9 @@
 import { OperatorError } from "../errors.ts";
 import type { Cluster } from "../cluster/client.ts";
 import type { PostgresTarget } from "../host/host.ts";
-import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
-import { postgresTarget } from "../steps/master-context.ts";
-import type { Values } from "../steps/node-context.ts";
+import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
+import { postgresTarget } from "../settings/master-context.ts";
+import type { Values } from "../settings/node-context.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
 import type { World } from "./world.ts";
 

@@ -1,5 +1,5 @@
-import { MASTER_BASE_DIR } from "../model/master-layout.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES } from "../model/storage-layout.ts";
+import { MASTER_BASE_DIR } from "../settings/master-layout.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/storage-layout.ts";
 import type { World } from "./world.ts";
 
 /** Which kind of node was installed where. */

@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import { parseDuration } from "../model/invite.ts";
-import { RULES } from "../model/rule.ts";
+import { RULES } from "../settings/rules.ts";
 import { createInvite } from "../operations/invite-create.ts";
 import { readInvite } from "../operations/invite-read.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";

@@ -1,4 +1,4 @@
-import { MASTER_BASE_DIR, masterLayout } from "../model/master-layout.ts";
+import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
 import type { JoinFlags } from "./join-flags.ts";
 import { checkBaseDir, closeJoin, runJoin } from "./join-run.ts";
 import { settleWishes } from "./master-wishes.ts";

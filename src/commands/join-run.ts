@@ -2,7 +2,7 @@ import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { RULES } from "../model/rule.ts";
+import { RULES } from "../settings/rules.ts";
 import type { RunFlags } from "./join-flags.ts";
 import type { VerbExit, World } from "./world.ts";
 

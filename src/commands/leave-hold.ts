@@ -1,9 +1,9 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import type { Part, Purge } from "../model/leave.ts";
-import { masterLayout } from "../model/master-layout.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../steps/master-context.ts";
+import { masterLayout } from "../settings/master-layout.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
 import type { Survey, Thing } from "../steps/leave-survey.ts";
 import type { FoundNode } from "./leave-node.ts";
 

@@ -3,7 +3,7 @@ import type { Part } from "../model/leave.ts";
 import { giveBackName } from "../operations/announce-name.ts";
 import { type Leaving, leaveSteps } from "../steps/leave.ts";
 import type { NameToRelease } from "../steps/leave-name.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../steps/master-context.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
 import type { FoundNode } from "./leave-node.ts";
 import type { World } from "./world.ts";
 

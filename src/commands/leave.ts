@@ -4,7 +4,7 @@ import { changesOf, describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import type { Lock } from "../machine/lock.ts";
 import { type Part, parsePurge, type Purge, PURGEABLE } from "../model/leave.ts";
-import { lockNames } from "../model/lock-names.ts";
+import { lockNames } from "../settings/lock-names.ts";
 import { surveyNode } from "../steps/leave-survey.ts";
 import { settleLeaveConsent } from "./leave-consent.ts";
 import { prepareLeave } from "./leave-prepare.ts";

@@ -1,8 +1,8 @@
 import type { Problem } from "../errors.ts";
 import type { Container } from "../docker/engine.ts";
-import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
+import { isOurs, NAMES, type MasterLayout } from "../settings/master-layout.ts";
 import type { Ownership, PortNeed } from "../model/ports.ts";
-import type { Settings } from "../model/settings.ts";
+import type { Settings } from "../settings/settings.ts";
 import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
@@ -10,7 +10,7 @@ import {
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
 import { runPreflight } from "../preflight/run.ts";
-import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { askWriter } from "../steps/writer-answer.ts";
 import { reportPreflight } from "./preflight-report.ts";
 import type { World } from "./world.ts";

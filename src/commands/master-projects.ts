@@ -8,10 +8,10 @@ import {
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
 import { parse } from "yaml";
-import { isOurs, NAMES, type MasterLayout } from "../model/master-layout.ts";
-import type { Settings } from "../model/settings.ts";
+import { isOurs, NAMES, type MasterLayout } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
 import type { Project } from "../docker/compose-services.ts";
-import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 
 const DATA_PATH = "/var/lib/postgresql/data";

@@ -1,7 +1,7 @@
 import type { Problem } from "../errors.ts";
-import { findConflicts } from "../model/master-conflicts.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import { resolveSettings, type Settings } from "../model/settings.ts";
+import { findConflicts } from "../settings/master-conflicts.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import { resolveSettings, type Settings } from "../settings/settings.ts";
 import { readSavedSettings } from "./settings-source.ts";
 import type { World } from "./world.ts";
 

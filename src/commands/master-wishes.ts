@@ -1,8 +1,8 @@
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES, type MasterLayout } from "../model/master-layout.ts";
-import type { Settings } from "../model/settings.ts";
-import { isDatabaseElsewhere } from "../steps/master-context.ts";
+import { NAMES, type MasterLayout } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
+import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import type { JoinFlags } from "./join-flags.ts";
 import { checkMaster } from "./master-preflight.ts";
 import { readMasterSettings } from "./master-settings-source.ts";

@@ -1,10 +1,10 @@
 import type { AnyStep } from "../engine/step.ts";
-import { withClusterSecret } from "../model/cluster-secret.ts";
-import type { MasterLayout } from "../model/master-layout.ts";
-import { MASTER_RECOVERABLE } from "../model/master-recovery.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
-import type { Settings } from "../model/settings.ts";
-import type { MasterContext } from "../steps/master-context.ts";
+import { withClusterSecret } from "../settings/cluster-secret.ts";
+import type { MasterLayout } from "../settings/master-layout.ts";
+import { MASTER_RECOVERABLE } from "../settings/master-recovery.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import type { Settings } from "../settings/settings.ts";
+import type { MasterContext } from "../settings/master-context.ts";
 import { masterSteps } from "../steps/master.ts";
 import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
 import type { World } from "./world.ts";

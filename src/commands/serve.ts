@@ -1,5 +1,5 @@
 import type { Cluster } from "../cluster/client.ts";
-import type { ClusterSettings, PoolSettings } from "../model/service-settings.ts";
+import type { ClusterSettings, PoolSettings } from "../settings/services.ts";
 import type { World, VerbExit } from "./world.ts";
 
 /** A list that is silent for so long has stopped. */
@@ -11,7 +11,7 @@ export async function serve(name: "pinning-api" | "webui" | "ingest", world: Wor
   const { environment, host, stop, version } = world;
   const log = (line: string): void => world.reporter.note(`${host.clock.now().toISOString()} ${line}`);
   if (name === "ingest") {
-    const settings = (await import("../model/ingest-settings.ts")).readIngestSettings(environment);
+    const settings = (await import("../settings/ingest.ts")).readIngestSettings(environment);
     const hands = { ...(await world.openIngestHands(settings)), http: host.http, stop, log, version };
     await (await import("../services/ingest.ts")).serveIngest(settings, hands);
     return "ok";
@@ -24,7 +24,7 @@ export async function serve(name: "pinning-api" | "webui" | "ingest", world: Wor
     log,
     version,
   });
-  const { readPinningApiSettings, readWebuiSettings } = await import("../model/service-settings.ts");
+  const { readPinningApiSettings, readWebuiSettings } = await import("../settings/services.ts");
   if (name === "webui") {
     const settings = readWebuiSettings(environment);
     const openCluster = () => openClusterFor(world, settings.cluster);

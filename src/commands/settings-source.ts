@@ -1,5 +1,5 @@
 import { OperatorError, type Problem } from "../errors.ts";
-import { type EnvFile, parseEnvFile } from "../model/env-file.ts";
+import { type EnvFile, parseEnvFile } from "../settings/env-file.ts";
 import type { World } from "./world.ts";
 
 /**

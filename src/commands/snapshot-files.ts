@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
-import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../model/master-layout.ts";
+import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
 import {
   judgeNeighbours,
   type Sha256,

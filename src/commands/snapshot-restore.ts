@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { lockNames } from "../model/lock-names.ts";
+import { lockNames } from "../settings/lock-names.ts";
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";

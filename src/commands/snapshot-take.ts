@@ -1,4 +1,4 @@
-import { lockNames } from "../model/lock-names.ts";
+import { lockNames } from "../settings/lock-names.ts";
 import { takeSnapshot } from "../pinset/snapshot/take.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";

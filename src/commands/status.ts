@@ -1,6 +1,6 @@
 import { describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
-import { masterLayout } from "../model/master-layout.ts";
+import { masterLayout } from "../settings/master-layout.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
 import { findInstalledNode } from "./installed-node.ts";
 import { readMasterSettings } from "./master-settings-source.ts";

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { MASTER_BASE_DIR, NAMES } from "../model/master-layout.ts";
+import { MASTER_BASE_DIR, NAMES } from "../settings/master-layout.ts";
 import type { World } from "./world.ts";
 
 const PROJECT = "com.docker.compose.project";

@@ -4,7 +4,7 @@ import { type NodeFacts, UNREADABLE_STATUS } from "../model/node-report.ts";
 import { countKuboPeers } from "../steps/kubo-peers.ts";
 import { askMasterCount } from "../steps/master-count.ts";
 import { lookUpName } from "../steps/name-directory.ts";
-import type { Values } from "../steps/node-context.ts";
+import type { Values } from "../settings/node-context.ts";
 import { countPins } from "../steps/pinset-watch.ts";
 import { OWN_CLUSTER, readIdentity } from "../steps/storage-context.ts";
 import type { World } from "./world.ts";

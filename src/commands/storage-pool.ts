@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { Settings } from "../model/settings.ts";
+import type { Settings } from "../settings/settings.ts";
 import type { Learnt } from "../model/storage-trust.ts";
 import { lookUpPool } from "./pool-lookup.ts";
 import type { World } from "./world.ts";

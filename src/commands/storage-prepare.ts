@@ -1,20 +1,20 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { withClusterSecret } from "../model/cluster-secret.ts";
+import { withClusterSecret } from "../settings/cluster-secret.ts";
 import {
   renderStorage,
   STORAGE_FRAGMENTS,
   supportsStartInterval,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
-import { isOurs } from "../model/master-layout.ts";
-import type { Settings } from "../model/settings.ts";
-import { STORAGE_NAMES, type StorageLayout } from "../model/storage-layout.ts";
-import { STORAGE_RECOVERABLE } from "../model/storage-recovery.ts";
-import { STORAGE_SETTINGS } from "../model/storage-settings.ts";
+import { isOurs } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
+import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
+import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
+import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { announceName } from "../operations/announce-name.ts";
 import type { Project } from "../docker/compose-services.ts";
-import { readValues } from "../steps/node-context.ts";
+import { readValues } from "../settings/node-context.ts";
 import { storageSteps } from "../steps/storage-node.ts";
 import type { Naming, StorageContext } from "../steps/storage-context.ts";
 import { readFragments, readShipped } from "./shipped.ts";

@@ -1,9 +1,9 @@
 import type { Problem } from "../errors.ts";
-import { findEntry, type EnvFile } from "../model/env-file.ts";
-import { resolveSettings, type Settings } from "../model/settings.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
-import { nodeNameOf, STORAGE_SETTINGS } from "../model/storage-settings.ts";
-import { offeredSize, parseSize } from "../model/storage-size.ts";
+import { findEntry, type EnvFile } from "../settings/env-file.ts";
+import { resolveSettings, type Settings } from "../settings/settings.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
+import { nodeNameOf, STORAGE_SETTINGS } from "../settings/storage.ts";
+import { offeredSize, parseSize } from "../settings/storage-size.ts";
 import { inGibibytes } from "../preflight/check.ts";
 import type { World } from "./world.ts";
 

@@ -1,10 +1,10 @@
 import { OperatorError, type Problem } from "../errors.ts";
-import type { Settings } from "../model/settings.ts";
-import type { StorageLayout } from "../model/storage-layout.ts";
-import { STORAGE_RECOVERABLE } from "../model/storage-recovery.ts";
-import { STORAGE_REQUIRED } from "../model/storage-settings.ts";
+import type { Settings } from "../settings/settings.ts";
+import type { StorageLayout } from "../settings/storage-layout.ts";
+import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
+import { STORAGE_REQUIRED } from "../settings/storage.ts";
 import { findContradictions, findTrustDrift, type Learnt } from "../model/storage-trust.ts";
-import { readContainerEnv } from "../steps/container-env.ts";
+import { readContainerEnv } from "../settings/container-env.ts";
 import type { StorageFlags } from "./join-flags.ts";
 import { parseAssignments, readSavedSettings } from "./settings-source.ts";
 import { refuseMaster } from "./storage-conflicts.ts";

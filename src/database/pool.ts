@@ -1,6 +1,6 @@
 import type { Pool } from "pg";
 import { messageOf } from "../errors.ts";
-import type { PoolSettings } from "../model/service-settings.ts";
+import type { PoolSettings } from "../settings/services.ts";
 
 /** A service's connections to its database. */
 export interface PostgresPool {

@@ -1,4 +1,4 @@
-import { OWNER_LABEL } from "../model/master-layout.ts";
+import { OWNER_LABEL } from "../settings/master-layout.ts";
 
 /** A value of a parsed compose file. */
 export type ComposeValue = string | number | boolean | null | readonly ComposeValue[] | ComposeMap;

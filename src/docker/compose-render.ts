@@ -1,8 +1,8 @@
 import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
 import { isAtLeast } from "../machine/compare-versions.ts";
-import { NAMES } from "../model/master-layout.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
+import { NAMES } from "../settings/master-layout.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import {
   type ComposeDocument,
   type ComposeMap,

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
-import { parseEnvFile } from "../model/env-file.ts";
+import { parseEnvFile } from "../settings/env-file.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
 
 type ByCli = Pick<Docker, "build" | "composeUp" | "composeHashes">;

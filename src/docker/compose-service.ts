@@ -1,8 +1,8 @@
 import type { Change, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { isOurs } from "../model/master-layout.ts";
-import { type NodeContext, poll } from "../steps/node-context.ts";
+import { isOurs } from "../settings/master-layout.ts";
+import { type NodeContext, poll } from "../settings/node-context.ts";
 import {
   evidenceOf,
   lookAtServices,

@@ -1,9 +1,9 @@
 import type { Evidence } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host/host.ts";
-import { parseEnvFile } from "../model/env-file.ts";
-import { isOurs } from "../model/master-layout.ts";
-import { type NodeContext, poll, readValues } from "../steps/node-context.ts";
+import { parseEnvFile } from "../settings/env-file.ts";
+import { isOurs } from "../settings/master-layout.ts";
+import { type NodeContext, poll, readValues } from "../settings/node-context.ts";
 import type { Rendered } from "./compose-render.ts";
 import type { Container } from "./engine.ts";
 

@@ -1,4 +1,4 @@
-import type { StorageAnswer } from "../model/quota.ts";
+import type { StorageAnswer } from "../settings/quota.ts";
 import { openHttpClient } from "../machine/http-client.ts";
 
 /** Asks the master's storage API for a client, with the client's own token. */

@@ -1,6 +1,6 @@
-import { isPeerId, parseTcpMultiaddr } from "./address.ts";
-import { RULES, type Rule } from "./rule.ts";
-import { isInSubnets } from "./subnet.ts";
+import { isPeerId, parseTcpMultiaddr } from "../settings/address.ts";
+import { RULES, type Rule } from "../settings/rules.ts";
+import { isInSubnets } from "../settings/subnet.ts";
 
 /** What a master hands to a new storage node, signed with the key that signs its snapshots. */
 export interface Invite {

@@ -1,5 +1,5 @@
-import { isPeerId } from "./address.ts";
-import { RULES } from "./rule.ts";
+import { isPeerId } from "../settings/address.ts";
+import { RULES } from "../settings/rules.ts";
 
 /** What a pool publishes about its masters: whom a node trusts, and where it finds them. */
 export interface Pool {

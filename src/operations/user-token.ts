@@ -3,7 +3,7 @@ import { addApiKey, liveKeysOf } from "../arbiters/users.ts";
 import { OperatorError } from "../errors.ts";
 import type { Clock } from "../host/host.ts";
 import { apiKeyClaims } from "../model/api-key.ts";
-import { RULES } from "../model/rule.ts";
+import { RULES } from "../settings/rules.ts";
 import { emailOf, type UserHands, userIdOf } from "./user-create.ts";
 import { nameInToken, openText, sealText, signClaims } from "./user-token-seal.ts";
 

@@ -1,6 +1,6 @@
 import type { HttpReader } from "../host/host.ts";
 import type { PostgresPool } from "../database/pool.ts";
-import type { PinningApiSettings } from "../model/service-settings.ts";
+import type { PinningApiSettings } from "../settings/services.ts";
 import type { Check } from "./health.ts";
 
 /** Asks the database for a row. */

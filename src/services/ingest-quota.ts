@@ -8,7 +8,7 @@ import {
   type QuotaDecision,
   type QuotaMode,
   type QuotaVerdict,
-} from "../model/quota.ts";
+} from "../settings/quota.ts";
 
 /** Decides whether the owner of a token may store a block. */
 export type QuotaGate = (token: string) => Promise<QuotaDecision>;

@@ -2,7 +2,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from "node:http
 import { messageOf } from "../errors.ts";
 import type { HttpReader } from "../host/host.ts";
 import type { IngestHands } from "../host/ingest-hands.ts";
-import type { IngestSettings } from "../model/ingest-settings.ts";
+import type { IngestSettings } from "../settings/ingest.ts";
 import { createHealth } from "./health.ts";
 import { answerBlock } from "./ingest-block.ts";
 import { Rooms } from "./ingest-body.ts";

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { PinningApiSettings } from "../model/service-settings.ts";
+import type { PinningApiSettings } from "../settings/services.ts";
 import { checkCluster, checkPostgres } from "./health-checks.ts";
 import { createHealth } from "./health.ts";
 import { listenerOf, type Reply } from "./router.ts";

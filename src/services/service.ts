@@ -1,7 +1,7 @@
 import type { RequestListener } from "node:http";
 import type { HttpReader } from "../host/host.ts";
 import type { PostgresPool } from "../database/pool.ts";
-import type { ServiceSettings } from "../model/service-settings.ts";
+import type { ServiceSettings } from "../settings/services.ts";
 import { startServer } from "./server.ts";
 
 /** What a service works with; it owns the pool and closes it. */

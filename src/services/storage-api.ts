@@ -1,6 +1,6 @@
 import { isLiveKey, usageOfKey } from "../arbiters/storage.ts";
 import type { PostgresPool } from "../database/pool.ts";
-import { type Pricing, reportStorage } from "../model/storage-quota.ts";
+import { type Pricing, reportStorage } from "../settings/pricing.ts";
 import { keyHashOf } from "./credentials.ts";
 import { whileDatabaseAnswers } from "./outage.ts";
 import type { Reply, Route } from "./router.ts";

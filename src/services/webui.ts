@@ -1,4 +1,4 @@
-import type { WebuiSettings } from "../model/service-settings.ts";
+import type { WebuiSettings } from "../settings/services.ts";
 import { checkPostgres } from "./health-checks.ts";
 import { createHealth } from "./health.ts";
 import { nodesRoutes } from "./nodes-api.ts";

@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareVersions } from "../machine/compare-versions.ts";
 import { PACKAGE_ENTRIES } from "../docker/compose-services.ts";
-import type { NodeContext } from "./node-context.ts";
+import type { NodeContext } from "../settings/node-context.ts";
 
 interface Seen {
   /** True where the installed files are those of the running package. */

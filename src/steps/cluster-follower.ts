@@ -1,7 +1,7 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES } from "../model/master-layout.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
+import { NAMES } from "../settings/master-layout.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
 import { countKuboPeers } from "./kubo-peers.ts";

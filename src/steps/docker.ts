@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import { dockerPackages, packageStatus } from "../docker/packages.ts";
-import { poll } from "./node-context.ts";
+import { poll } from "../settings/node-context.ts";
 
 interface Seen {
   /** Packages to install. */

@@ -1,12 +1,12 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host/host.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
-import { editEnvText, newEnvText } from "../model/env-template.ts";
-import { decideSecret, type SecretVerdict } from "../model/secrets.ts";
-import type { SettingSpec } from "../model/settings.ts";
-import { readContainerEnv, type ContainerEnv } from "./container-env.ts";
-import type { DataGuard, NodeContext } from "./node-context.ts";
+import { findEntry, parseEnvFile } from "../settings/env-file.ts";
+import { editEnvText, newEnvText } from "../settings/env-template.ts";
+import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
+import type { SettingSpec } from "../settings/settings.ts";
+import { readContainerEnv, type ContainerEnv } from "../settings/container-env.ts";
+import type { DataGuard, NodeContext } from "../settings/node-context.ts";
 
 /** What is to become of the file's keys; never their values. */
 interface Seen {

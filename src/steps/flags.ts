@@ -1,8 +1,8 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { postgresTarget, requireTarget, type MasterContext } from "./master-context.ts";
-import { readValues } from "./node-context.ts";
+import { postgresTarget, requireTarget, type MasterContext } from "../settings/master-context.ts";
+import { readValues } from "../settings/node-context.ts";
 
 interface Seen {
   readonly wanted: readonly string[];

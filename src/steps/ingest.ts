@@ -1,9 +1,9 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
-import { readValues } from "./node-context.ts";
+import { readValues } from "../settings/node-context.ts";
 import type { StorageContext } from "./storage-context.ts";
 
 /** The verified ingest of a storage node. */

@@ -1,11 +1,11 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES } from "../model/master-layout.ts";
-import { STORAGE_NAMES } from "../model/storage-layout.ts";
-import { parseSize } from "../model/storage-size.ts";
+import { NAMES } from "../settings/master-layout.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
+import { parseSize } from "../settings/storage-size.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
-import { readValues } from "./node-context.ts";
+import { readValues } from "../settings/node-context.ts";
 import type { StorageContext } from "./storage-context.ts";
 
 const API = "http://127.0.0.1:5001/api/v0";

@@ -1,6 +1,6 @@
 import type { HostReader } from "../host/host.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
+import { findEntry, parseEnvFile } from "../settings/env-file.ts";
 import { type Fate, fateOf, type Fates, type Part, TAKEN_OVER, writerFates } from "../model/leave.ts";
 import { wasEmptiedByLeave } from "../model/leave-record.ts";
 import { mountPointsOf } from "../model/mount-points.ts";

@@ -2,11 +2,11 @@ import type { Container } from "../docker/engine.ts";
 import type { HostReader } from "../host/host.ts";
 import { isOurCron } from "../machine/crontab.ts";
 import type { Fates, Part } from "../model/leave.ts";
-import { isOurs, NAMES } from "../model/master-layout.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
 import { isTemporary } from "../machine/file-writer.ts";
 import { PROJECT } from "../docker/compose-services.ts";
 import { surveyBase, surveyWriter } from "./leave-directories.ts";
-import type { NodeLayout } from "./node-context.ts";
+import type { NodeLayout } from "../settings/node-context.ts";
 
 /** A node that leaves, and where its things are looked for. */
 export interface LeavingNode {

@@ -1,8 +1,8 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES } from "../model/master-layout.ts";
-import { isDatabaseElsewhere, postgresTarget, type MasterContext } from "./master-context.ts";
-import { type DataGuard, readValues, type Values } from "./node-context.ts";
+import { NAMES } from "../settings/master-layout.ts";
+import { isDatabaseElsewhere, postgresTarget, type MasterContext } from "../settings/master-context.ts";
+import { type DataGuard, readValues, type Values } from "../settings/node-context.ts";
 
 /** Guards the database of a master, here or elsewhere. */
 export function guardDatabase(context: MasterContext): DataGuard {

@@ -1,5 +1,5 @@
 import type { HostReader } from "../host/host.ts";
-import { isDatabaseElsewhere, type MasterContext } from "./master-context.ts";
+import { isDatabaseElsewhere, type MasterContext } from "../settings/master-context.ts";
 
 /** The images that a master needs from elsewhere; the base only while the service image is still to be built. */
 export async function masterImages(

@@ -9,7 +9,7 @@ import { firstSnapshot } from "./first-snapshot.ts";
 import { flags } from "./flags.ts";
 import { guardDatabase } from "./live-data.ts";
 import { images } from "./images.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { MasterContext } from "../settings/master-context.ts";
 import { masterImages } from "./master-images.ts";
 import { migrations } from "./migrations.ts";
 import { postgres } from "./postgres.ts";

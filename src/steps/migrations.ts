@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { requireTarget, postgresTarget, type MasterContext } from "./master-context.ts";
-import { readValues } from "./node-context.ts";
+import { requireTarget, postgresTarget, type MasterContext } from "../settings/master-context.ts";
+import { readValues } from "../settings/node-context.ts";
 
 interface Seen {
   /** File and what is to be done about it: "018_deduction_idempotency.sql: apply". */

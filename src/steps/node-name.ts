@@ -5,7 +5,7 @@ import { whyNoNodeAddress } from "../model/announcement.ts";
 import { dialable } from "../model/invite.ts";
 import { suggestNodeNames } from "../model/node-name.ts";
 import { lookUpName } from "./name-directory.ts";
-import { readValues } from "./node-context.ts";
+import { readValues } from "../settings/node-context.ts";
 import { OWN_CLUSTER, readIdentity, type StorageContext } from "./storage-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };

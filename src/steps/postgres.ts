@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import { compareCompose } from "../docker/compose-render.ts";
-import { isOurs, NAMES } from "../model/master-layout.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
 import {
   driftOf,
   evidenceOf,
@@ -10,8 +10,13 @@ import {
   waitHealthy,
   type Project,
 } from "../docker/compose-services.ts";
-import { isDatabaseElsewhere, postgresTarget, requireTarget, type MasterContext } from "./master-context.ts";
-import { poll, readValues, type Values } from "./node-context.ts";
+import {
+  isDatabaseElsewhere,
+  postgresTarget,
+  requireTarget,
+  type MasterContext,
+} from "../settings/master-context.ts";
+import { poll, readValues, type Values } from "../settings/node-context.ts";
 
 interface Seen {
   readonly imageMissing: boolean;

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { isOurs, NAMES } from "../model/master-layout.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
 import {
   driftOf,
   evidenceOf,
@@ -11,8 +11,8 @@ import {
   type Project,
   type Service,
 } from "../docker/compose-services.ts";
-import type { MasterContext } from "./master-context.ts";
-import { readValues } from "./node-context.ts";
+import type { MasterContext } from "../settings/master-context.ts";
+import { readValues } from "../settings/node-context.ts";
 
 interface Seen {
   readonly profiles: readonly string[];

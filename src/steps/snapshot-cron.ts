@@ -1,6 +1,6 @@
-import { CRON_FILES } from "../model/master-layout.ts";
+import { CRON_FILES } from "../settings/master-layout.ts";
 import { cronEntry } from "../machine/cron-entry.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { MasterContext } from "../settings/master-context.ts";
 
 /** Takes a signed snapshot of the pinset every six hours (upstream's schedule and file name). */
 export function snapshotCron({ layout, nodePath, hash }: MasterContext) {

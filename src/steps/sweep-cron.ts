@@ -1,6 +1,6 @@
-import { CRON_FILES } from "../model/master-layout.ts";
+import { CRON_FILES } from "../settings/master-layout.ts";
 import { cronEntry } from "../machine/cron-entry.ts";
-import type { MasterContext } from "./master-context.ts";
+import type { MasterContext } from "../settings/master-context.ts";
 
 /** Sweeps for under-replicated pins every half hour (upstream's schedule and file name). */
 export function sweepCron({ layout, nodePath, hash }: MasterContext) {

@@ -1,7 +1,7 @@
 import type { Evidence } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { multiaddrToUrl } from "../model/multiaddr.ts";
-import type { Values } from "./node-context.ts";
+import { multiaddrToUrl } from "../settings/multiaddr.ts";
+import type { Values } from "../settings/node-context.ts";
 
 /** What kubo and ipfs-cluster say of themselves at the addresses in the settings. */
 export interface WriterAnswer {

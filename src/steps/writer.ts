@@ -2,8 +2,8 @@ import type { Change, Consent, Evidence, Finding, StepSpec } from "../engine/ste
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
 import { compareCompose } from "../docker/compose-render.ts";
-import { isOurs, NAMES } from "../model/master-layout.ts";
-import { MASTER_SETTINGS } from "../model/master-settings.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import {
   driftOf,
   evidenceOf,
@@ -15,8 +15,8 @@ import {
   type Project,
   type Service,
 } from "../docker/compose-services.ts";
-import type { MasterContext } from "./master-context.ts";
-import { poll, readValues, type Values } from "./node-context.ts";
+import type { MasterContext } from "../settings/master-context.ts";
+import { poll, readValues, type Values } from "../settings/node-context.ts";
 import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
 import { findLeftIdentities, leftBehind, markTakenOver, TAKEN_OVER_TEXT } from "./writer-data.ts";
 

@@ -5,10 +5,10 @@ import { parse } from "dotenv";
 import { execa } from "execa";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { findEntry, parseEnvFile, setValues } from "../../src/model/env-file.ts";
-import { newEnvText } from "../../src/model/env-template.ts";
-import { quoteValue } from "../../src/model/env-value.ts";
-import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
+import { findEntry, parseEnvFile, setValues } from "../../src/settings/env-file.ts";
+import { newEnvText } from "../../src/settings/env-template.ts";
+import { quoteValue } from "../../src/settings/env-value.ts";
+import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { findCompose } from "../support/compose-program.ts";
 import { anyEnvText, anyValue } from "../support/env-values.ts";
 

@@ -1,7 +1,7 @@
 import { afterEach, expect, it } from "vitest";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
-import type { PoolSettings } from "../../src/model/service-settings.ts";
+import type { PoolSettings } from "../../src/settings/services.ts";
 import { servePinningApi } from "../../src/services/pinning-api.ts";
 import { serveWebui } from "../../src/services/webui.ts";
 import { sql } from "../support/postgres-server.ts";

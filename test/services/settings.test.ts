@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { readPinningApiSettings, readWebuiSettings } from "../../src/model/service-settings.ts";
+import { readPinningApiSettings, readWebuiSettings } from "../../src/settings/services.ts";
 
 const PRODUCTION = {
   NODE_ENV: "production",

@@ -1,7 +1,7 @@
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
-import type { WebuiSettings } from "../../src/model/service-settings.ts";
+import type { WebuiSettings } from "../../src/settings/services.ts";
 import { serveWebui } from "../../src/services/webui.ts";
 import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";

@@ -5,7 +5,7 @@ import type { World } from "../../src/commands/world.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
 import { formatToken, type Invite, invitePayload } from "../../src/model/invite.ts";
-import type { Settings } from "../../src/model/settings.ts";
+import type { Settings } from "../../src/settings/settings.ts";
 import {
   FakeStorage,
   GIVEN,

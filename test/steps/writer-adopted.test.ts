@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../src/model/master-layout.ts";
+import { NAMES } from "../../src/settings/master-layout.ts";
 import type { FakeHost } from "../support/fake-host.ts";
 import { CLUSTER_ID, FakeMaster, KUBO_ID } from "../support/fake-master.ts";
 import { BOTH, putTheirs } from "../support/foreign-writer.ts";

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { OperatorError } from "../../src/errors.ts";
 import type { Container } from "../../src/docker/engine.ts";
 import type { PostgresAnswer, PostgresTarget } from "../../src/host/host.ts";
-import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/model/master-layout.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/master-layout.ts";
 import { FakeHost } from "./fake-host.ts";
 
 /** Where the running package of a fake master lies. */

@@ -6,7 +6,7 @@ import { openBlake3 } from "../../src/machine/blake3.ts";
 import { openKubo } from "../../src/cluster/kubo.ts";
 import { openStorageApi } from "../../src/host/storage-api.ts";
 import { blockCidOf } from "../../src/model/block-cid.ts";
-import type { IngestSettings } from "../../src/model/ingest-settings.ts";
+import type { IngestSettings } from "../../src/settings/ingest.ts";
 import { serveIngest, type IngestTimes } from "../../src/services/ingest.ts";
 
 /** An ingest that runs in this process. */

@@ -6,9 +6,9 @@ import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
-import { MASTER_BASE_DIR, masterLayout } from "../../src/model/master-layout.ts";
-import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
-import type { MasterContext } from "../../src/steps/master-context.ts";
+import { MASTER_BASE_DIR, masterLayout } from "../../src/settings/master-layout.ts";
+import { MASTER_SETTINGS } from "../../src/settings/master.ts";
+import type { MasterContext } from "../../src/settings/master-context.ts";
 import type { FakeHost, Snapshot } from "./fake-host.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 

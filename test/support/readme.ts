@@ -1,9 +1,9 @@
 import type { Command } from "commander";
 import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
 import type { AnyStep } from "../../src/engine/step.ts";
-import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
-import type { SettingSpec } from "../../src/model/settings.ts";
-import { STORAGE_SETTINGS } from "../../src/model/storage-settings.ts";
+import { MASTER_SETTINGS } from "../../src/settings/master.ts";
+import type { SettingSpec } from "../../src/settings/settings.ts";
+import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
 import { describeProgram } from "../../src/program.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";

@@ -6,8 +6,8 @@ import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";
 import type { World } from "../../src/commands/world.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/model/storage-layout.ts";
-import { parseSize } from "../../src/model/storage-size.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/storage-layout.ts";
+import { parseSize } from "../../src/settings/storage-size.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 import { makeIdentityFile } from "./node-identity.ts";
 

@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type EnvFile, parseEnvFile } from "../../src/model/env-file.ts";
-import { RULES } from "../../src/model/rule.ts";
-import { resolveSettings, type SettingSpec, showValue } from "../../src/model/settings.ts";
+import { type EnvFile, parseEnvFile } from "../../../src/settings/env-file.ts";
+import { RULES } from "../../../src/settings/rules.ts";
+import { resolveSettings, type SettingSpec, showValue } from "../../../src/settings/settings.ts";
 
 const SPECS: readonly SettingSpec[] = [
   { key: "NAME", about: "a name", rule: RULES.name, byDefault: "standard" },

@@ -1,9 +1,9 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
-import { findEntry, parseEnvFile } from "../model/env-file.ts";
-import type { Recoverable } from "../model/recovery.ts";
-import type { Settings, SettingSpec } from "../model/settings.ts";
-import { readContainerEnv, type ContainerEnv } from "./container-env.ts";
+import { type ContainerEnv, readContainerEnv } from "./container-env.ts";
+import { findEntry, parseEnvFile } from "./env-file.ts";
+import type { Recoverable } from "./recovery.ts";
+import type { Settings, SettingSpec } from "./settings.ts";
 
 /** Where every kind of node keeps what all of them have; all paths are absolute. */
 export interface NodeLayout {

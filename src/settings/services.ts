@@ -1,8 +1,8 @@
 import * as z from "zod";
 import { OperatorError, type Problem } from "../errors.ts";
 import { multiaddrToUrl } from "./multiaddr.ts";
-import { RULES } from "./rule.ts";
-import type { Pricing } from "./storage-quota.ts";
+import type { Pricing } from "./pricing.ts";
+import { RULES } from "./rules.ts";
 
 /** How a service reaches the database, and how many connections it may hold. */
 export interface PoolSettings {

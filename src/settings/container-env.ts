@@ -1,6 +1,6 @@
 import type { HostReader } from "../host/host.ts";
-import { isOurs } from "../model/master-layout.ts";
-import type { Recoverable } from "../model/recovery.ts";
+import { isOurs } from "./master-layout.ts";
+import type { Recoverable } from "./recovery.ts";
 
 /** What the environments of our own containers know, by key. */
 export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;

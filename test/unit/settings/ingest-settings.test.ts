@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
-import { readIngestSettings } from "../../src/model/ingest-settings.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { readIngestSettings } from "../../../src/settings/ingest.ts";
 
 function problems(environment: Record<string, string>): readonly string[] {
   try {

@@ -1,4 +1,4 @@
-import type { Rule } from "./rule.ts";
+import type { Rule } from "./rules.ts";
 
 /** Units as kubo reads them (dustin/go-humanize): GB is 1000^3, GiB is 1024^3. */
 const UNITS = {

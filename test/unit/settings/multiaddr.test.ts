@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isIp6, parseTcpMultiaddr } from "../../src/model/address.ts";
-import { multiaddrToUrl } from "../../src/model/multiaddr.ts";
+import { isIp6, parseTcpMultiaddr } from "../../../src/settings/address.ts";
+import { multiaddrToUrl } from "../../../src/settings/multiaddr.ts";
 
 const PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { isInSubnets } from "../../src/model/subnet.ts";
+import { isInSubnets } from "../../../src/settings/subnet.ts";
 
 it.each<[string, string, boolean]>([
   ["172.17.0.1", "172.17.0.0/16", true],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { RULES } from "../../src/model/rule.ts";
-import { decideSecret, type SecretFacts, type SecretVerdict } from "../../src/model/secrets.ts";
-import type { SettingSpec } from "../../src/model/settings.ts";
+import { RULES } from "../../../src/settings/rules.ts";
+import { decideSecret, type SecretFacts, type SecretVerdict } from "../../../src/settings/secrets.ts";
+import type { SettingSpec } from "../../../src/settings/settings.ts";
 
 const about = "for the test";
 const OPTION: SettingSpec = { key: "OPTION", about, rule: RULES.any };

@@ -1,4 +1,4 @@
-import { RULES } from "./rule.ts";
+import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 
 /**

@@ -5,10 +5,10 @@ import {
   renderStorage,
   requiredKeys,
   STORAGE_FRAGMENTS,
-} from "../../src/docker/compose-render.ts";
-import { nodeNameOf, STORAGE_REQUIRED, STORAGE_SETTINGS } from "../../src/model/storage-settings.ts";
-import { offeredSize, parseSize } from "../../src/model/storage-size.ts";
-import { readShipped, servicesOf, sha256 } from "../unit/docker/compose-fragments.ts";
+} from "../../../src/docker/compose-render.ts";
+import { offeredSize, parseSize } from "../../../src/settings/storage-size.ts";
+import { nodeNameOf, STORAGE_REQUIRED, STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
+import { readShipped, servicesOf, sha256 } from "../docker/compose-fragments.ts";
 
 const fragments = Object.fromEntries(
   STORAGE_FRAGMENTS.map((name) => [name, parseFragment(readShipped(`${name}.yml`))]),

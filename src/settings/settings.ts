@@ -2,7 +2,7 @@ import type { Problem } from "../errors.ts";
 import { type EnvFile, findEntry } from "./env-file.ts";
 import { quoteValue, whyUnwritable } from "./env-value.ts";
 import { findNearest } from "./nearest.ts";
-import type { Rule } from "./rule.ts";
+import type { Rule } from "./rules.ts";
 
 /** How a secret that nobody gave is made. */
 export type Minting =

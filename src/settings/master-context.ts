@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../host/host.ts";
-import type { MasterLayout } from "../model/master-layout.ts";
+import type { MasterLayout } from "./master-layout.ts";
 import type { NodeContext, Values } from "./node-context.ts";
 
 /** What the steps of a master are made from. */

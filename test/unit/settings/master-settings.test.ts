@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { parseEnvFile } from "../../src/model/env-file.ts";
-import { editEnvText, newEnvText } from "../../src/model/env-template.ts";
-import { quoteValue } from "../../src/model/env-value.ts";
-import { findConflicts } from "../../src/model/master-conflicts.ts";
-import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
-import { resolveSettings } from "../../src/model/settings.ts";
+import { parseEnvFile } from "../../../src/settings/env-file.ts";
+import { editEnvText, newEnvText } from "../../../src/settings/env-template.ts";
+import { quoteValue } from "../../../src/settings/env-value.ts";
+import { findConflicts } from "../../../src/settings/master-conflicts.ts";
+import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
+import { resolveSettings } from "../../../src/settings/settings.ts";
 
 /** As the bash installer and its operators left one, with keys that only upstream's programs know. */
 const UPSTREAM = `# written by join-as-master.sh

@@ -1,9 +1,9 @@
 import { parse } from "dotenv";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type EnvFile, findEntry, parseEnvFile, setValues } from "../../src/model/env-file.ts";
-import { quoteValue } from "../../src/model/env-value.ts";
-import { anyEnvText, anyValue } from "../support/env-values.ts";
+import { type EnvFile, findEntry, parseEnvFile, setValues } from "../../../src/settings/env-file.ts";
+import { quoteValue } from "../../../src/settings/env-value.ts";
+import { anyEnvText, anyValue } from "../../support/env-values.ts";
 
 function read(text: string): EnvFile & { ok: true } {
   const file = parseEnvFile(text);

@@ -1,5 +1,5 @@
-import { isNodeName } from "./node-name.ts";
-import { RULES, type Rule } from "./rule.ts";
+import { isNodeName } from "../model/node-name.ts";
+import { type Rule, RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 import { STORAGE_SIZE_RULE } from "./storage-size.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { MASTER_SETTINGS } from "../../src/model/master-settings.ts";
-import { RULES } from "../../src/model/rule.ts";
+import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
+import { RULES } from "../../../src/settings/rules.ts";
 
 const PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 const OLD_PEER = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 import type { QuotaMode } from "./quota.ts";
-import type { Environment } from "./service-settings.ts";
+import type { Environment } from "./services.ts";
 
 /** What `serve ingest` is started with. */
 export interface IngestSettings {

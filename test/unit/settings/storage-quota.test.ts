@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { reportStorage } from "../../src/model/storage-quota.ts";
+import { reportStorage } from "../../../src/settings/pricing.ts";
 
 const GIB = 1024 ** 3;
 const PRICING = { freeTierBytes: 524_288_000, fulaPerGibMonth: 3 };

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decideQuota, QuotaCache, readStorageAnswer } from "../../src/model/quota.ts";
+import { decideQuota, QuotaCache, readStorageAnswer } from "../../../src/settings/quota.ts";
 
 describe("the storage API's answer", () => {
   test.each([
