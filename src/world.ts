@@ -6,7 +6,7 @@ import { openCluster } from "./cluster/client.ts";
 import type { World } from "./commands/world.ts";
 import { openPostgresPool } from "./database/pool.ts";
 import { OperatorError } from "./errors.ts";
-import { openNodesClient, parseNodeIdentity } from "./host/announcer.ts";
+import { openNodesClient, parseNodeIdentity } from "./federation/announcer.ts";
 import { createHost } from "./host/create-host.ts";
 import { takeLock } from "./machine/lock.ts";
 import { parseVerifyingKey, readSigningKey, readVerifyingKey } from "./machine/signing.ts";

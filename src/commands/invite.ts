@@ -1,8 +1,8 @@
 import { OperatorError } from "../errors.ts";
-import { parseDuration } from "../model/invite.ts";
+import { parseDuration } from "../federation/invite.ts";
 import { RULES } from "../settings/rules.ts";
-import { createInvite } from "../operations/invite-create.ts";
-import { readInvite } from "../operations/invite-read.ts";
+import { createInvite } from "../federation/invite-create.ts";
+import { readInvite } from "../federation/invite-read.ts";
 import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 

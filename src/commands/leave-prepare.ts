@@ -1,6 +1,6 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { Part } from "../model/leave.ts";
-import { giveBackName } from "../operations/announce-name.ts";
+import { giveBackName } from "../federation/announce-name.ts";
 import { type Leaving, leaveSteps } from "../steps/leave.ts";
 import type { NameToRelease } from "../steps/leave-name.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";

@@ -6,7 +6,7 @@ import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import type { JoinFlags } from "./join-flags.ts";
 import { checkMaster } from "./master-preflight.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
-import { lookUpPool } from "./pool-lookup.ts";
+import { lookUpPool } from "../federation/pool-lookup.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import { parseAssignments } from "./settings-source.ts";
 import type { Questions, World } from "./world.ts";

@@ -1,12 +1,12 @@
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../cluster/client.ts";
 import { type NodeFacts, UNREADABLE_STATUS } from "../model/node-report.ts";
-import { countKuboPeers } from "../steps/kubo-peers.ts";
-import { askMasterCount } from "../steps/master-count.ts";
-import { lookUpName } from "../steps/name-directory.ts";
+import { countKuboPeers } from "../federation/kubo-peers.ts";
+import { askMasterCount } from "../federation/master-count.ts";
+import { lookUpName } from "../federation/directory.ts";
 import type { Values } from "../settings/node-context.ts";
-import { countPins } from "../steps/pinset-watch.ts";
-import { OWN_CLUSTER, readIdentity } from "../steps/storage-context.ts";
+import { countPins } from "../federation/pinset-watch.ts";
+import { OWN_CLUSTER, readIdentity } from "../federation/storage-context.ts";
 import type { World } from "./world.ts";
 
 /** A person waits: what can't be told by then is told to be unknown. */

@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
-import type { Learnt } from "../model/storage-trust.ts";
-import { readInvite, refuseExpired } from "../operations/invite-read.ts";
+import type { Learnt } from "../federation/trust.ts";
+import { readInvite, refuseExpired } from "../federation/invite-read.ts";
 import { tokenText } from "./invite.ts";
 import type { World } from "./world.ts";
 

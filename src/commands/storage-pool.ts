@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { Learnt } from "../model/storage-trust.ts";
-import { lookUpPool } from "./pool-lookup.ts";
+import type { Learnt } from "../federation/trust.ts";
+import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { World } from "./world.ts";
 
 const PUBLIC_POOLS = "https://pools.fx.land/pools";

@@ -12,11 +12,11 @@ import type { Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { announceName } from "../operations/announce-name.ts";
+import { announceName } from "../federation/announce-name.ts";
 import type { Project } from "../docker/compose-services.ts";
 import { readValues } from "../settings/node-context.ts";
 import { storageSteps } from "../steps/storage-node.ts";
-import type { Naming, StorageContext } from "../steps/storage-context.ts";
+import type { Naming, StorageContext } from "../federation/storage-context.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 import type { World } from "./world.ts";
 

@@ -3,7 +3,7 @@ import type { Settings } from "../settings/settings.ts";
 import type { StorageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
-import { findContradictions, findTrustDrift, type Learnt } from "../model/storage-trust.ts";
+import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
 import { readContainerEnv } from "../settings/container-env.ts";
 import type { StorageFlags } from "./join-flags.ts";
 import { parseAssignments, readSavedSettings } from "./settings-source.ts";

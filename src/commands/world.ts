@@ -1,6 +1,6 @@
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { openPostgresPool } from "../database/pool.ts";
-import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
+import type { NodeIdentity, NodesClient } from "../federation/announcer.ts";
 import type { Host } from "../host/host.ts";
 import type { openIngestHands } from "../host/ingest-hands.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";

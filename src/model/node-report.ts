@@ -1,4 +1,4 @@
-import { ageOfCount } from "./count-age.ts";
+import { ageOfCount } from "../federation/count-age.ts";
 
 /** What was seen of a storage node beyond what its steps tell; null where it could not be told. */
 export interface NodeFacts {

@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, verify } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { publicKeyOf } from "../model/announcement-key.ts";
+import { publicKeyOf } from "../federation/announcement-key.ts";
 import { readBearer } from "../model/api-key.ts";
 
 /** What comes before the 32 bytes of an ed25519 key in its SPKI form (RFC 8410, section 4). */

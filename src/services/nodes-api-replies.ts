@@ -1,7 +1,11 @@
-import type { AnnounceOutcome, NodeEntry, ReleaseOutcome } from "../arbiters/names.ts";
-import { WINDOW_SECONDS } from "../arbiters/names.ts";
-import type { Announcement, Release } from "../model/announcement.ts";
-import { suggestNodeNames } from "../model/node-name.ts";
+import type { Announcement, Release } from "../federation/announcement.ts";
+import { suggestNodeNames } from "../federation/node-name.ts";
+import {
+  type AnnounceOutcome,
+  type NodeEntry,
+  type ReleaseOutcome,
+  WINDOW_SECONDS,
+} from "../federation/registry.ts";
 import type { Reply } from "./router.ts";
 
 /** Tells a node what became of its announcement. */

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { announceName, listNames, readName, releaseName } from "../arbiters/names.ts";
+import { announceName, listNames, readName, releaseName } from "../federation/registry.ts";
 import {
   type Announcement,
   announcementText,
@@ -10,8 +10,8 @@ import {
   type Release,
   releaseText,
   type Signed,
-} from "../model/announcement.ts";
-import { isNodeName } from "../model/node-name.ts";
+} from "../federation/announcement.ts";
+import { isNodeName } from "../federation/node-name.ts";
 import { isSignedBy } from "./credentials.ts";
 import { announceReply, failure, NO_POOL, releaseReply, shown, tooMany } from "./nodes-api-replies.ts";
 import { whileDatabaseAnswers } from "./outage.ts";

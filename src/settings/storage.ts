@@ -1,4 +1,4 @@
-import { isNodeName } from "../model/node-name.ts";
+import { isNodeName } from "../federation/node-name.ts";
 import { type Rule, RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 import { STORAGE_SIZE_RULE } from "./storage-size.ts";

@@ -4,8 +4,8 @@ import { NAMES } from "../settings/master-layout.ts";
 import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
-import { countKuboPeers } from "./kubo-peers.ts";
-import type { StorageContext } from "./storage-context.ts";
+import { countKuboPeers } from "../federation/kubo-peers.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 
 const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";

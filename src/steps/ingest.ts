@@ -4,7 +4,7 @@ import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
 import { readValues } from "../settings/node-context.ts";
-import type { StorageContext } from "./storage-context.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 
 /** The verified ingest of a storage node. */
 export function ingest(context: StorageContext, project: Project): AnyStep {

@@ -6,7 +6,7 @@ import { parseSize } from "../settings/storage-size.ts";
 import { composeService } from "../docker/compose-service.ts";
 import type { Project } from "../docker/compose-services.ts";
 import { readValues } from "../settings/node-context.ts";
-import type { StorageContext } from "./storage-context.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 
 const API = "http://127.0.0.1:5001/api/v0";
 

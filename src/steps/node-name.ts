@@ -1,12 +1,12 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import { whyNoNodeAddress } from "../model/announcement.ts";
-import { dialable } from "../model/invite.ts";
-import { suggestNodeNames } from "../model/node-name.ts";
-import { lookUpName } from "./name-directory.ts";
+import { whyNoNodeAddress } from "../federation/announcement.ts";
+import { dialable } from "../federation/invite.ts";
+import { suggestNodeNames } from "../federation/node-name.ts";
+import { lookUpName } from "../federation/directory.ts";
 import { readValues } from "../settings/node-context.ts";
-import { OWN_CLUSTER, readIdentity, type StorageContext } from "./storage-context.ts";
+import { OWN_CLUSTER, readIdentity, type StorageContext } from "../federation/storage-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { readValues } from "../settings/node-context.ts";
-import { readIdentity, type StorageContext } from "./storage-context.ts";
+import { readIdentity, type StorageContext } from "../federation/storage-context.ts";
 
 /** Whom the node obeys: told as evidence. It is written down by env-file, so there is nothing to plan. */
 export function pool(context: StorageContext): StepSpec<null, Change> {

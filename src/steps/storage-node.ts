@@ -8,11 +8,11 @@ import { envFile } from "./env-file.ts";
 import { images } from "./images.ts";
 import { ingest } from "./ingest.ts";
 import { kubo } from "./kubo.ts";
-import { membership } from "./membership.ts";
+import { membership } from "../federation/membership.ts";
 import { nodeName } from "./node-name.ts";
 import { pool } from "./pool.ts";
 import { serviceImage } from "./service-image.ts";
-import { NO_SECRET_DATA, type StorageContext } from "./storage-context.ts";
+import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
 import { storageImages } from "./storage-images.ts";
 
 /** The install order of a storage node. */

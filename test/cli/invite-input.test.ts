@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
-import { formatToken, invitePayload } from "../../src/model/invite.ts";
+import { formatToken, invitePayload } from "../../src/federation/invite.ts";
 import { makeIdentityFile } from "../support/node-identity.ts";
 import { runVerb, type VerbRun } from "../support/run-verb.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { announceName } from "../../src/arbiters/names.ts";
+import { announceName } from "../../src/federation/registry.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { announceName, readName, releaseName } from "../../src/arbiters/names.ts";
+import { announceName, readName, releaseName } from "../../src/federation/registry.ts";
 import { migrate, poolOf, race, tally } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { announceName, readName, releaseName } from "../../src/arbiters/names.ts";
-import type { NodeIdentity } from "../../src/host/announcer.ts";
+import { announceName, readName, releaseName } from "../../src/federation/registry.ts";
+import type { NodeIdentity } from "../../src/federation/announcer.ts";
 import type { PostgresPool } from "../../src/database/pool.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { announceName, listNames, readName } from "../../src/arbiters/names.ts";
-import type { NodeIdentity } from "../../src/host/announcer.ts";
+import { announceName, listNames, readName } from "../../src/federation/registry.ts";
+import type { NodeIdentity } from "../../src/federation/announcer.ts";
 import type { PostgresTarget } from "../../src/host/host.ts";
 import type { PostgresPool } from "../../src/database/pool.ts";
-import type { Announcement } from "../../src/model/announcement.ts";
+import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { type NodesClient, openNodesClient, parseNodeIdentity } from "../../src/host/announcer.ts";
-import { announceName, type AnnounceHands, giveBackName } from "../../src/operations/announce-name.ts";
+import { type NodesClient, openNodesClient, parseNodeIdentity } from "../../src/federation/announcer.ts";
+import { announceName, type AnnounceHands, giveBackName } from "../../src/federation/announce-name.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
 import { SetClock } from "../support/operation-hands.ts";

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import type { Announcement } from "../../src/model/announcement.ts";
+import type { Announcement } from "../../src/federation/announcement.ts";
 import { nodesRoutes } from "../../src/services/nodes-api.ts";
 import { listenerOf } from "../../src/services/router.ts";
 import { migrate, poolOf } from "../support/names-database.ts";

@@ -4,7 +4,7 @@ import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
 import type { World } from "../../src/commands/world.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
-import { formatToken, type Invite, invitePayload } from "../../src/model/invite.ts";
+import { formatToken, type Invite, invitePayload } from "../../src/federation/invite.ts";
 import type { Settings } from "../../src/settings/settings.ts";
 import {
   FakeStorage,

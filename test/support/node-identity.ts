@@ -1,12 +1,12 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { type NodeIdentity, parseNodeIdentity } from "../../src/host/announcer.ts";
+import { type NodeIdentity, parseNodeIdentity } from "../../src/federation/announcer.ts";
 import {
   type Announcement,
   announcementText,
   type Release,
   releaseText,
-} from "../../src/model/announcement.ts";
-import { peerIdOf } from "../../src/model/announcement-key.ts";
+} from "../../src/federation/announcement.ts";
+import { peerIdOf } from "../../src/federation/announcement-key.ts";
 
 /** The text of an identity.json as ipfs-cluster writes it, with a new ed25519 key. */
 export function makeIdentityFile(): { readonly peerId: string; readonly text: string } {

@@ -1,4 +1,4 @@
-import { parseNodeIdentity } from "../../src/host/announcer.ts";
+import { parseNodeIdentity } from "../../src/federation/announcer.ts";
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
 import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
 import { readSavedSettings } from "../../src/commands/settings-source.ts";

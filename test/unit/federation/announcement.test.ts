@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
+import { peerIdOf, publicKeyOf } from "../../../src/federation/announcement-key.ts";
 import {
   type Announcement,
   announcementText,
@@ -7,8 +8,7 @@ import {
   readRelease,
   releaseText,
   whyNoNodeAddress,
-} from "../../src/model/announcement.ts";
-import { peerIdOf, publicKeyOf } from "../../src/model/announcement-key.ts";
+} from "../../../src/federation/announcement.ts";
 
 const PEER = "12D3KooWHByriNfWuwhFxamqUmi5BSuB24NgwKkYEusXK3QF41n2";
 const OTHER = "12D3KooWLPvwXrusmd6moHNWd9rwtf8mdJittPRNj3GmzqRrTYcN";

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
-import type { NodesClient } from "../host/announcer.ts";
-import type { Announcement } from "../model/announcement.ts";
-import { suggestNodeNames, whyNoNodeName } from "../model/node-name.ts";
+import type { Announcement } from "./announcement.ts";
+import type { NodesClient } from "./announcer.ts";
+import { suggestNodeNames, whyNoNodeName } from "./node-name.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 

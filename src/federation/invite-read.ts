@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
-import { type Invite, readPayload, splitToken } from "../model/invite.ts";
+import { type Invite, readPayload, splitToken } from "./invite.ts";
 
 /** An invite whose signature fits the key that it carries. */
 export interface VerifiedInvite {

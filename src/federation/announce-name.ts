@@ -1,14 +1,14 @@
-import type { NodeIdentity, NodesClient } from "../host/announcer.ts";
 import type { Clock } from "../host/host.ts";
+import { badName, fieldsOf, noAddress, refused, silent } from "./announce-name-errors.ts";
 import {
   type Announcement,
   announcementText,
   type Release,
   releaseText,
   whyNoNodeAddress,
-} from "../model/announcement.ts";
-import { whyNoNodeName } from "../model/node-name.ts";
-import { badName, fieldsOf, noAddress, refused, silent } from "./announce-name-errors.ts";
+} from "./announcement.ts";
+import type { NodeIdentity, NodesClient } from "./announcer.ts";
+import { whyNoNodeName } from "./node-name.ts";
 
 /** With what a node announces itself. */
 export interface AnnounceHands {

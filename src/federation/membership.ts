@@ -1,9 +1,9 @@
+import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { HostReader } from "../host/host.ts";
-import { countKuboPeers } from "./kubo-peers.ts";
 import { poll, readValues } from "../settings/node-context.ts";
+import { countKuboPeers } from "./kubo-peers.ts";
 import { watchPinset } from "./pinset-watch.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 

@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign } from "node:crypto";
 import { messageOf, OperatorError } from "../errors.ts";
-import { peerIdOf } from "../model/announcement-key.ts";
 import { codeOf } from "../machine/file-errors.ts";
+import { peerIdOf } from "./announcement-key.ts";
 
 /** A node's own libp2p identity: what its announcements are signed with. */
 export interface NodeIdentity {

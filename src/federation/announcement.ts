@@ -1,7 +1,7 @@
 import { parseTcpMultiaddr } from "../settings/address.ts";
+import { RULES } from "../settings/rules.ts";
 import { publicKeyOf } from "./announcement-key.ts";
 import { whyNoNodeName } from "./node-name.ts";
-import { RULES } from "../settings/rules.ts";
 
 /** What a node says of itself to its pool: under which name it is found, and where. */
 export interface Announcement {

@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { inviteCreate } from "../../src/commands/invite.ts";
-import type { World } from "../../src/commands/world.ts";
-import type { RunEvent } from "../../src/engine/events.ts";
-import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
-import { readInvite } from "../../src/operations/invite-read.ts";
-import type { Result } from "../../src/ui/reporter.ts";
-import { FakeHost } from "../support/fake-host.ts";
-import { sha256, VERSION } from "../support/fake-master.ts";
-import { LAYOUT } from "../support/master-boxes.ts";
-import { makeIdentityFile } from "../support/node-identity.ts";
+import { inviteCreate } from "../../../src/commands/invite.ts";
+import type { World } from "../../../src/commands/world.ts";
+import type { RunEvent } from "../../../src/engine/events.ts";
+import { readInvite } from "../../../src/federation/invite-read.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
+import { FakeHost } from "../../support/fake-host.ts";
+import { sha256, VERSION } from "../../support/fake-master.ts";
+import { LAYOUT } from "../../support/master-boxes.ts";
+import { makeIdentityFile } from "../../support/node-identity.ts";
 
 const ID = makeIdentityFile().peerId;
 const KEY = parseSigningKey(generateSigningKeyPem(), "key");

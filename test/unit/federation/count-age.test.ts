@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { ageOfCount } from "../../src/model/count-age.ts";
+import { ageOfCount } from "../../../src/federation/count-age.ts";
 
 it.each<[number, string]>([
   [-5_000, ""],

@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/pool.ts";
-import type { Announcement, Release, Signed } from "../model/announcement.ts";
+import type { Announcement, Release, Signed } from "./announcement.ts";
 
 /** What asks the database: a service's pool. */
 type Database = Pick<PostgresPool, "query">;

@@ -1,11 +1,11 @@
-import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../cluster/client.ts";
-import type { HostReader } from "../host/host.ts";
-import { ageOfCount } from "../model/count-age.ts";
 import { countLines } from "../cluster/line-count.ts";
-import { STORAGE_NAMES } from "../settings/storage-layout.ts";
-import { askMasterCount, type MasterCount } from "./master-count.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host/host.ts";
 import { poll, readValues } from "../settings/node-context.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
+import { ageOfCount } from "./count-age.ts";
+import { askMasterCount, type MasterCount } from "./master-count.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 
 const SYNC_DEADLINE_MS = 180_000;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { dialable } from "../../src/model/invite.ts";
-import { makeIdentityFile } from "../support/node-identity.ts";
+import { dialable } from "../../../src/federation/invite.ts";
+import { makeIdentityFile } from "../../support/node-identity.ts";
 
 const ID = makeIdentityFile().peerId;
 const BRIDGES = ["10.210.0.0/24", "172.18.0.0/16", "fd00:d0c::/64"];

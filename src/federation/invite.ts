@@ -1,5 +1,5 @@
 import { isPeerId, parseTcpMultiaddr } from "../settings/address.ts";
-import { RULES, type Rule } from "../settings/rules.ts";
+import { type Rule, RULES } from "../settings/rules.ts";
 import { isInSubnets } from "../settings/subnet.ts";
 
 /** What a master hands to a new storage node, signed with the key that signs its snapshots. */
