@@ -1,6 +1,6 @@
 import { messageOf, OperatorError } from "../errors.ts";
-import { createUser, type UserHands } from "../operations/user-create.ts";
-import { issueToken } from "../operations/user-token.ts";
+import { createUser, type UserHands } from "../accounts/users.ts";
+import { issueToken } from "../accounts/token.ts";
 import { databaseOf, type InstalledMaster, readInstalledMaster } from "./installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 

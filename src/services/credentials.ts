@@ -1,7 +1,7 @@
 import { createHash, createPublicKey, verify } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { publicKeyOf } from "../federation/announcement-key.ts";
-import { readBearer } from "../model/api-key.ts";
+import { readBearer } from "../accounts/api-key.ts";
 
 /** What comes before the 32 bytes of an ed25519 key in its SPKI form (RFC 8410, section 4). */
 const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");

@@ -1,4 +1,4 @@
-import { isLiveKey, usageOfKey } from "../arbiters/storage.ts";
+import { isLiveKey, usageOfKey } from "../accounts/usage.ts";
 import type { PostgresPool } from "../database/pool.ts";
 import { type Pricing, reportStorage } from "../settings/pricing.ts";
 import { keyHashOf } from "./credentials.ts";

@@ -1,9 +1,9 @@
 import { createHash, createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { clock, random } from "../../src/machine/clock.ts";
-import { createUser } from "../../src/operations/user-create.ts";
-import { nameInToken, openText, sealText } from "../../src/operations/user-token-seal.ts";
-import { issueToken } from "../../src/operations/user-token.ts";
+import { createUser } from "../../src/accounts/users.ts";
+import { nameInToken, openText, sealText } from "../../src/accounts/api-key.ts";
+import { issueToken } from "../../src/accounts/token.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

@@ -1,9 +1,59 @@
+import { createHash } from "node:crypto";
 import type { PostgresPool } from "../database/pool.ts";
+import { OperatorError } from "../errors.ts";
+import type { Host } from "../host/host.ts";
+import { readEmail, sealText } from "./api-key.ts";
+
+/** With what accounts are made. */
+export interface UserHands {
+  readonly database: Pick<PostgresPool, "query">;
+  readonly random: Host["random"];
+  /** ENCRYPTION_KEY: 64 hex digits. */
+  readonly encryptionKey: string;
+}
+
+/** The account of an e-mail address. */
+interface Account {
+  readonly userId: string;
+  /** False where it was there already; then nothing was changed. */
+  readonly created: boolean;
+}
+
+/** Makes the account of an e-mail address, or finds it. Throws an OperatorError (`usage`) where it is none. */
+export async function createUser(
+  { database, random, encryptionKey }: UserHands,
+  email: string,
+): Promise<Account> {
+  const address = emailOf(email);
+  const userId = userIdOf(address);
+  const created = await createAccount(database, {
+    userId,
+    encryptedEmail: sealText(address, encryptionKey, random.hex(12)),
+    passwordMark: `fula-node-user-${random.hex(16)}`,
+  });
+  return { userId, created };
+}
+
+/** The address in the form that accounts are known by. Throws an OperatorError (`usage`) for anything else. */
+export function emailOf(email: string): string {
+  const address = readEmail(email);
+  if (address !== null) return address;
+  throw new OperatorError({
+    exit: "usage",
+    what: `${JSON.stringify(email.slice(0, 80))} is no e-mail address.`,
+    remedy: "Give one with --email, such as --email alice@example.org.",
+  });
+}
+
+/** An account's id: lower-case hex sha256 of its address (functionland/pinning-service, emailToUserId). */
+export function userIdOf(address: string): string {
+  return createHash("sha256").update(address).digest("hex");
+}
 
 type Database = Pick<PostgresPool, "query">;
 
 /** A new account, without a word of plain personal data. */
-export interface NewAccount {
+interface NewAccount {
   /** Lower-case hex sha256 of the lower-cased e-mail address. */
   readonly userId: string;
   readonly encryptedEmail: string;
@@ -15,7 +65,7 @@ export interface NewAccount {
  * Makes an account as upstream's sign-in does: a row in webui_users, and one in users, where the pinning
  * service looks for the pool. False where it was there; then nothing of it is changed.
  */
-export async function createAccount(database: Database, account: NewAccount): Promise<boolean> {
+async function createAccount(database: Database, account: NewAccount): Promise<boolean> {
   const rows = await database.query(CREATE, [account.userId, account.encryptedEmail, account.passwordMark]);
   return rows.length > 0;
 }
@@ -31,7 +81,7 @@ const CREATE = `
   SELECT user_id FROM account`;
 
 /** A key to hand out, as the database keeps it. */
-export interface NewApiKey {
+interface NewApiKey {
   readonly userId: string;
   /** Lower-case hex sha256 of the key. */
   readonly keyHash: string;

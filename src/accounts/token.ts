@@ -1,11 +1,9 @@
 import { createHash } from "node:crypto";
-import { addApiKey, liveKeysOf } from "../arbiters/users.ts";
 import { OperatorError } from "../errors.ts";
 import type { Clock } from "../host/host.ts";
-import { apiKeyClaims } from "../model/api-key.ts";
 import { RULES } from "../settings/rules.ts";
-import { emailOf, type UserHands, userIdOf } from "./user-create.ts";
-import { nameInToken, openText, sealText, signClaims } from "./user-token-seal.ts";
+import { apiKeyClaims, nameInToken, openText, sealText, signClaims } from "./api-key.ts";
+import { addApiKey, emailOf, liveKeysOf, type UserHands, userIdOf } from "./users.ts";
 
 /** With what API keys are made. */
 export interface TokenHands extends UserHands {

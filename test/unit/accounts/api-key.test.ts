@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { apiKeyClaims, readBearer, readEmail } from "../../src/model/api-key.ts";
+import { apiKeyClaims, readBearer, readEmail } from "../../../src/accounts/api-key.ts";
 
 describe("apiKeyClaims", () => {
   const from = { userId: "u", issuedAt: new Date("2026-11-21T20:00:00.999Z"), name: undefined };
