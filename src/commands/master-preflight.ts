@@ -1,7 +1,7 @@
 import type { Problem } from "../errors.ts";
 import type { Container } from "../docker/engine.ts";
 import { isOurs, NAMES, type MasterLayout } from "../settings/master-layout.ts";
-import type { Ownership, PortNeed } from "../model/ports.ts";
+import type { Ownership, PortNeed } from "../preflight/ports.ts";
 import type { Settings } from "../settings/settings.ts";
 import {
   MASTER_CHECKS,
@@ -9,7 +9,7 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import { runPreflight } from "../preflight/run.ts";
+import { runPreflight } from "../preflight/check.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { askWriter } from "../steps/writer-answer.ts";
 import { reportPreflight } from "./preflight-report.ts";

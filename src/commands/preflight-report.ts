@@ -1,5 +1,5 @@
 import { OperatorError, type Problem } from "../errors.ts";
-import type { PreflightProblem } from "../preflight/run.ts";
+import type { PreflightProblem } from "../preflight/check.ts";
 import type { World } from "./world.ts";
 
 /**

@@ -1,11 +1,11 @@
 import type { Problem } from "../errors.ts";
 import type { Container } from "../docker/engine.ts";
 import { isOurs, NAMES } from "../settings/master-layout.ts";
-import type { Ownership, PortNeed } from "../model/ports.ts";
+import type { Ownership, PortNeed } from "../preflight/ports.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
 import { MASTER_CHECKS, REPAIR_MINIMUM_FREE_BYTES } from "../preflight/master.ts";
-import { runPreflight } from "../preflight/run.ts";
+import { runPreflight } from "../preflight/check.ts";
 import { WRITER_PORTS } from "./master-preflight.ts";
 import { reportPreflight } from "./preflight-report.ts";
 import type { World } from "./world.ts";

@@ -1,6 +1,65 @@
 import type { Container } from "../docker/engine.ts";
+import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import type { Ownership, PortNeed } from "../model/ports.ts";
+import type { Ownership, PortNeed } from "./ports.ts";
+
+/** A problem, and the check that found it. */
+export interface PreflightProblem extends CheckProblem {
+  readonly check: string;
+  /** True for a failure that `--ignore` has made a warning of. */
+  readonly ignored: boolean;
+}
+
+/**
+ * Runs all checks at once and gives every problem, in the order of the checks. A check that can't tell
+ * fails, with its error's words. Throws (`usage`) for an `--ignore` that names no check, or one whose
+ * failure nothing could work in spite of.
+ */
+export async function runPreflight(
+  checks: readonly Check[],
+  host: HostReader,
+  context: PreflightContext,
+  ignored: readonly string[],
+): Promise<readonly PreflightProblem[]> {
+  refuseUnknown(checks, ignored);
+  const found = await Promise.all(checks.map((check) => runOne(check, host, context)));
+  return checks.flatMap(({ id }, index) =>
+    (found[index] ?? []).map((problem): PreflightProblem => {
+      const demoted = problem.severity === "failure" && ignored.includes(id);
+      return { ...problem, severity: demoted ? "warning" : problem.severity, check: id, ignored: demoted };
+    }),
+  );
+}
+
+async function runOne(
+  check: Check,
+  host: HostReader,
+  context: PreflightContext,
+): Promise<readonly CheckProblem[]> {
+  try {
+    return await check.run(host, context);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    const { what, why, remedy = "Mend what it says, then run again." } = thrown;
+    return [{ severity: "failure", what, remedy, ...(why === undefined ? {} : { why }) }];
+  }
+}
+
+function refuseUnknown(checks: readonly Check[], ignored: readonly string[]): void {
+  const ignorable = checks.filter((check) => check.ignorable).map(({ id }) => id);
+  const wrong = ignored.filter((id) => !ignorable.includes(id));
+  if (wrong.length === 0) return;
+  const known = new Set(checks.map(({ id }) => id));
+  throw new OperatorError({
+    exit: "usage",
+    what: "--ignore names what can't be ignored.",
+    problems: wrong.map((id) => ({
+      subject: `--ignore ${id}`,
+      what: known.has(id) ? "Nothing could work in spite of this failure." : "There is no such check.",
+    })),
+    remedy: `Checks that can be ignored, one by one: ${ignorable.join(", ")}.`,
+  });
+}
 
 /** What a check is told: plain data, settled before the first check runs. */
 export interface PreflightContext {

@@ -1,20 +1,13 @@
-import { buildx } from "./buildx.ts";
 import type { Check } from "./check.ts";
-import { clock } from "./clock.ts";
-import { compose } from "./compose.ts";
-import { disk } from "./disk.ts";
-import { engine } from "./engine.ts";
-import { memory } from "./memory.ts";
-import { os } from "./os.ts";
+import { buildx, compose, dockerEngine, watchtower } from "./docker.ts";
+import { clock, disk, memory, os, root } from "./machine.ts";
 import { ports } from "./ports.ts";
-import { root } from "./root.ts";
-import { watchtower } from "./watchtower.ts";
 
 /** What is asked of a machine before it becomes a master, in this order. */
 export const MASTER_CHECKS: readonly Check[] = [
   root,
   os,
-  engine,
+  dockerEngine,
   compose,
   buildx,
   disk,

@@ -6,7 +6,7 @@ import {
   findPortConflicts,
   type ListenerFacts,
   type PortNeed,
-} from "../../src/model/ports.ts";
+} from "../../../src/preflight/ports.ts";
 
 const POSTGRES: PortNeed = { port: 5432, address: "127.0.0.1", purpose: "PostgreSQL" };
 const SWARM: PortNeed = { port: 4001, address: "0.0.0.0", purpose: "kubo" };

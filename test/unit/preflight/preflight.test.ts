@@ -1,13 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
-import type { Check, PreflightContext } from "../../src/preflight/check.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { type Check, type PreflightContext, runPreflight } from "../../../src/preflight/check.ts";
 import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
   MASTER_MINIMUM_MEMORY_BYTES,
-} from "../../src/preflight/master.ts";
-import { runPreflight } from "../../src/preflight/run.ts";
-import { FakeHost } from "../support/fake-host.ts";
+} from "../../../src/preflight/master.ts";
+import { FakeHost } from "../../support/fake-host.ts";
 
 const GIB = 1024 ** 3;
 
