@@ -51,7 +51,7 @@ export async function createWorld(
     readStdin: () => readAll(process.stdin),
     readVerifyingKey,
     openPool: openPostgresPool,
-    openIngestHands: async (target) => (await import("./host/ingest-hands.ts")).openIngestHands(target),
+    openIngestHands: async (target) => (await import("./ingest/hands.ts")).openIngestHands(target),
     stop,
   };
 }

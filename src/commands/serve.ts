@@ -13,7 +13,7 @@ export async function serve(name: "pinning-api" | "webui" | "ingest", world: Wor
   if (name === "ingest") {
     const settings = (await import("../settings/ingest.ts")).readIngestSettings(environment);
     const hands = { ...(await world.openIngestHands(settings)), http: host.http, stop, log, version };
-    await (await import("../services/ingest.ts")).serveIngest(settings, hands);
+    await (await import("../ingest/server.ts")).serveIngest(settings, hands);
     return "ok";
   }
   const applicationName = `fula-node ${name}`;

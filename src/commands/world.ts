@@ -2,7 +2,7 @@ import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { openPostgresPool } from "../database/pool.ts";
 import type { NodeIdentity, NodesClient } from "../federation/announcer.ts";
 import type { Host } from "../host/host.ts";
-import type { openIngestHands } from "../host/ingest-hands.ts";
+import type { openIngestHands } from "../ingest/hands.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import type { AlertLog } from "../pinset/alerts.ts";

@@ -4,7 +4,7 @@ import { Agent, request as requestHttp } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { openBlake3, type HashBlake3 } from "../../src/machine/blake3.ts";
-import { blockCidOf } from "../../src/model/block-cid.ts";
+import { blockCidOf } from "../../src/ingest/cid.ts";
 import { findKubo, startRealKubo } from "../support/kubo-real.ts";
 import { answering, startStandIn } from "../support/kubo-stand-in.ts";
 import type { Bench, Measurement } from "./report.ts";

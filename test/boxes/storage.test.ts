@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openBlake3 } from "../../src/machine/blake3.ts";
-import { blockCidOf } from "../../src/model/block-cid.ts";
+import { blockCidOf } from "../../src/ingest/cid.ts";
 import { fulaNode } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import { withoutData } from "../support/box-snapshot.ts";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Rooms } from "../../src/services/ingest-body.ts";
-import { createQuotaGate } from "../../src/services/ingest-quota.ts";
-import { Slots, type Release } from "../../src/services/ingest-slots.ts";
+import { Rooms } from "../../src/ingest/body.ts";
+import { createQuotaGate } from "../../src/ingest/quota.ts";
+import { Slots, type Release } from "../../src/ingest/slots.ts";
 
 const NEVER = new AbortController().signal;
 

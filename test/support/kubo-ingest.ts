@@ -4,10 +4,10 @@ import { once } from "node:events";
 import { http } from "../../src/machine/http.ts";
 import { openBlake3 } from "../../src/machine/blake3.ts";
 import { openKubo } from "../../src/cluster/kubo.ts";
-import { openStorageApi } from "../../src/host/storage-api.ts";
-import { blockCidOf } from "../../src/model/block-cid.ts";
+import { openStorageApi } from "../../src/ingest/storage-api-client.ts";
+import { blockCidOf } from "../../src/ingest/cid.ts";
 import type { IngestSettings } from "../../src/settings/ingest.ts";
-import { serveIngest, type IngestTimes } from "../../src/services/ingest.ts";
+import { serveIngest, type IngestTimes } from "../../src/ingest/server.ts";
 
 /** An ingest that runs in this process. */
 export interface RunningIngest {

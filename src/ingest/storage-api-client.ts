@@ -1,5 +1,5 @@
-import type { StorageAnswer } from "../settings/quota.ts";
 import { openHttpClient } from "../machine/http-client.ts";
+import type { StorageAnswer } from "../settings/quota.ts";
 
 /** Asks the master's storage API for a client, with the client's own token. */
 export interface StorageApi {

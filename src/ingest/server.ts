@@ -1,16 +1,16 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { messageOf } from "../errors.ts";
 import type { HttpReader } from "../host/host.ts";
-import type { IngestHands } from "../host/ingest-hands.ts";
+import { createHealth } from "../services/health.ts";
+import type { Reply } from "../services/router.ts";
+import { startServer } from "../services/server.ts";
+import type { ServiceHands } from "../services/service.ts";
 import type { IngestSettings } from "../settings/ingest.ts";
-import { createHealth } from "./health.ts";
-import { answerBlock } from "./ingest-block.ts";
-import { Rooms } from "./ingest-body.ts";
-import { createQuotaGate } from "./ingest-quota.ts";
-import { Slots } from "./ingest-slots.ts";
-import type { Reply } from "./router.ts";
-import { startServer } from "./server.ts";
-import type { ServiceHands } from "./service.ts";
+import { answerBlock } from "./block.ts";
+import { Rooms } from "./body.ts";
+import type { IngestHands } from "./hands.ts";
+import { createQuotaGate } from "./quota.ts";
+import { Slots } from "./slots.ts";
 
 /** How long things may take; tests give shorter times. */
 export interface IngestTimes {

@@ -1,11 +1,11 @@
 import type { IncomingMessage } from "node:http";
-import type { HashBlake3 } from "../machine/blake3.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
-import { blockCidOf, parseBlockCid, type BlockCid } from "../model/block-cid.ts";
-import { readBody, type BodyLimits, type Rooms } from "./ingest-body.ts";
-import type { QuotaGate } from "./ingest-quota.ts";
-import type { Slots } from "./ingest-slots.ts";
-import type { Reply } from "./router.ts";
+import type { HashBlake3 } from "../machine/blake3.ts";
+import type { Reply } from "../services/router.ts";
+import { type BodyLimits, readBody, type Rooms } from "./body.ts";
+import { type BlockCid, blockCidOf, parseBlockCid } from "./cid.ts";
+import type { QuotaGate } from "./quota.ts";
+import type { Slots } from "./slots.ts";
 
 /** What a block is taken in with. */
 export interface BlockHands {

@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
 import { messageOf } from "../errors.ts";
-import type { StorageApi } from "../host/storage-api.ts";
 import {
   decideQuota,
   QuotaCache,
-  readStorageAnswer,
   type QuotaDecision,
   type QuotaMode,
   type QuotaVerdict,
+  readStorageAnswer,
 } from "../settings/quota.ts";
+import type { StorageApi } from "./storage-api-client.ts";
 
 /** Decides whether the owner of a token may store a block. */
 export type QuotaGate = (token: string) => Promise<QuotaDecision>;

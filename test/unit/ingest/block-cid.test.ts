@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { blockCidOf, parseBlockCid } from "../../src/model/block-cid.ts";
+import { blockCidOf, parseBlockCid } from "../../../src/ingest/cid.ts";
 
 /** BLAKE3 of no bytes at all, and the CID that kubo 0.42 gives to it. */
 const EMPTY = {

@@ -1,6 +1,6 @@
-import { openBlake3, type Blake3 } from "../machine/blake3.ts";
-import { openKubo, type KuboBlocks } from "../cluster/kubo.ts";
-import { openStorageApi, type StorageApi } from "./storage-api.ts";
+import { type KuboBlocks, openKubo } from "../cluster/kubo.ts";
+import { type Blake3, openBlake3 } from "../machine/blake3.ts";
+import { openStorageApi, type StorageApi } from "./storage-api-client.ts";
 
 /** What `serve ingest` works with beside a network socket. */
 export interface IngestHands {
