@@ -3,14 +3,14 @@ import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import type { Lock } from "../machine/lock.ts";
-import { type Part, parsePurge, type Purge, PURGEABLE } from "../model/leave.ts";
+import { type Part, parsePurge, type Purge, PURGEABLE } from "../leave/policy.ts";
 import { lockNames } from "../settings/lock-names.ts";
-import { surveyNode } from "../steps/leave-survey.ts";
-import { settleLeaveConsent } from "./leave-consent.ts";
-import { prepareLeave } from "./leave-prepare.ts";
-import { databasesThatStay, elsewhereOf, findHolds, partsToPurge, warnOfFlags } from "./leave-hold.ts";
-import { findLeavingNode, type FoundNode } from "./leave-node.ts";
-import { keptOf, keptWords, lastWords, planWords, returnWords } from "./leave-words.ts";
+import { surveyNode } from "../leave/survey.ts";
+import { settleLeaveConsent } from "../leave/consent.ts";
+import { prepareLeave } from "../leave/prepare.ts";
+import { databasesThatStay, elsewhereOf, findHolds, partsToPurge, warnOfFlags } from "../leave/holds.ts";
+import { findLeavingNode, type FoundNode } from "../leave/node.ts";
+import { keptOf, keptWords, lastWords, planWords, returnWords } from "../leave/words.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** The flags of `leave` as commander gives them. */

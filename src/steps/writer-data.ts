@@ -1,7 +1,7 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import type { HostReader } from "../host/host.ts";
 import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
-import { TAKEN_OVER } from "../model/leave.ts";
+import { TAKEN_OVER } from "../leave/policy.ts";
 import type { Project } from "../docker/compose-services.ts";
 
 /** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { LeaveFlags } from "../../src/commands/leave.ts";
-import { OperatorError } from "../../src/errors.ts";
-import { Killed, type Snapshot } from "../support/fake-host.ts";
-import { leaveOn, leavingMaster, PURGE_ALL } from "../support/leave-boxes.ts";
-import { LAYOUT } from "../support/master-boxes.ts";
-import { type FakeStorage, storageBoxBefore } from "../support/storage-fake.ts";
-import type { KillMoment } from "../support/write-gate.ts";
+import type { LeaveFlags } from "../../../src/commands/leave.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { Killed, type Snapshot } from "../../support/fake-host.ts";
+import { leaveOn, leavingMaster, PURGE_ALL } from "../../support/leave-boxes.ts";
+import { LAYOUT } from "../../support/master-boxes.ts";
+import { type FakeStorage, storageBoxBefore } from "../../support/storage-fake.ts";
+import type { KillMoment } from "../../support/write-gate.ts";
 
 const MASTER = await leavingMaster();
 const NODE = await storageBoxBefore(null);

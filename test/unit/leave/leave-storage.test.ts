@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { filesOf, leaveOn, PURGE_ALL } from "../support/leave-boxes.ts";
-import { type FakeStorage, OWN, storageBoxBefore, storageStepsOn } from "../support/storage-fake.ts";
+import { filesOf, leaveOn, PURGE_ALL } from "../../support/leave-boxes.ts";
+import { type FakeStorage, OWN, storageBoxBefore, storageStepsOn } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-storage";
 const whole = await storageBoxBefore(null);

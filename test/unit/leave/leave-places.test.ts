@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { filesOf, HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../support/leave-boxes.ts";
-import type { FakeStorage } from "../support/storage-fake.ts";
+import { filesOf, HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../../support/leave-boxes.ts";
+import type { FakeStorage } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";

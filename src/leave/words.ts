@@ -1,11 +1,11 @@
 import type { PlanItem } from "../engine/events.ts";
 import type { HostReader } from "../host/host.ts";
-import type { Part } from "../model/leave.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
 import { STORAGE_BASE_DIR } from "../settings/storage-layout.ts";
-import type { LeavingNode, Survey } from "../steps/leave-survey.ts";
 import type { Reporter } from "../ui/reporter.ts";
-import { nameOf, type FoundNode } from "./leave-node.ts";
+import { type FoundNode, nameOf } from "./node.ts";
+import type { Part } from "./policy.ts";
+import type { LeavingNode, Survey } from "./survey.ts";
 
 /** What stays on purpose, by its part. */
 export interface Kept {

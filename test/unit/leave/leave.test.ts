@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { fateOf, masterFates, parsePurge, storageFates, writerFates } from "../../src/model/leave.ts";
-import { wasEmptiedByLeave } from "../../src/model/leave-record.ts";
-import { mountPointsOf } from "../../src/model/mount-points.ts";
-import { masterLayout } from "../../src/settings/master-layout.ts";
-import { storageLayout } from "../../src/settings/storage-layout.ts";
+import { mountPointsOf } from "../../../src/leave/mount-points.ts";
+import { fateOf, masterFates, parsePurge, storageFates, writerFates } from "../../../src/leave/policy.ts";
+import { wasEmptiedByLeave } from "../../../src/leave/record.ts";
+import { masterLayout } from "../../../src/settings/master-layout.ts";
+import { storageLayout } from "../../../src/settings/storage-layout.ts";
 
 const master = masterFates(masterLayout("/opt/fula-master"));
 const storage = storageFates(storageLayout("/opt/fula-storage"));

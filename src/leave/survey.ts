@@ -1,12 +1,12 @@
+import { PROJECT } from "../docker/compose-services.ts";
 import type { Container } from "../docker/engine.ts";
 import type { HostReader } from "../host/host.ts";
 import { isOurCron } from "../machine/crontab.ts";
-import type { Fates, Part } from "../model/leave.ts";
-import { isOurs, NAMES } from "../settings/master-layout.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { PROJECT } from "../docker/compose-services.ts";
-import { surveyBase, surveyWriter } from "./leave-directories.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
 import type { NodeLayout } from "../settings/node-context.ts";
+import { surveyBase, surveyWriter } from "./directories.ts";
+import type { Fates, Part } from "./policy.ts";
 
 /** A node that leaves, and where its things are looked for. */
 export interface LeavingNode {

@@ -1,11 +1,11 @@
+import type { World } from "../commands/world.ts";
 import type { AnyStep } from "../engine/step.ts";
-import type { Part } from "../model/leave.ts";
 import { giveBackName } from "../federation/announce-name.ts";
-import { type Leaving, leaveSteps } from "../steps/leave.ts";
-import type { NameToRelease } from "../steps/leave-name.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
-import type { FoundNode } from "./leave-node.ts";
-import type { World } from "./world.ts";
+import type { NameToRelease } from "./name.ts";
+import type { FoundNode } from "./node.ts";
+import type { Part } from "./policy.ts";
+import { leaveSteps, type Leaving } from "./steps.ts";
 
 /** The steps by which a node leaves. */
 export function prepareLeave(

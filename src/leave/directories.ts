@@ -1,11 +1,11 @@
-import type { HostReader } from "../host/host.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
+import type { HostReader } from "../host/host.ts";
 import { findEntry, parseEnvFile } from "../settings/env-file.ts";
-import { type Fate, fateOf, type Fates, type Part, TAKEN_OVER, writerFates } from "../model/leave.ts";
-import { wasEmptiedByLeave } from "../model/leave-record.ts";
-import { mountPointsOf } from "../model/mount-points.ts";
-import type { Found, LeavingNode, Thing } from "./leave-survey.ts";
-import { findWriterMarks } from "./writer-data.ts";
+import { findWriterMarks } from "../steps/writer-data.ts";
+import { mountPointsOf } from "./mount-points.ts";
+import { type Fate, fateOf, type Fates, type Part, TAKEN_OVER, writerFates } from "./policy.ts";
+import { wasEmptiedByLeave } from "./record.ts";
+import type { Found, LeavingNode, Thing } from "./survey.ts";
 
 /** An entry of a directory of ours; `told` where it stays although it looks like ours. */
 interface Judged {

@@ -1,20 +1,20 @@
-import { OperatorError } from "../errors.ts";
-import type { Container } from "../docker/engine.ts";
+import { checkBaseDir } from "../commands/join-run.ts";
+import { findDatabaseVolume } from "../commands/master-projects.ts";
+import { readSavedSettings } from "../commands/settings-source.ts";
+import type { World } from "../commands/world.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
+import { PROJECT } from "../docker/compose-services.ts";
+import type { Container } from "../docker/engine.ts";
+import { OperatorError } from "../errors.ts";
 import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
-import { masterFates, type Part, storageFates } from "../model/leave.ts";
 import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import type { Values } from "../settings/node-context.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { PROJECT } from "../docker/compose-services.ts";
-import { type LeavingNode, surveyNode, type Thing } from "../steps/leave-survey.ts";
-import type { Values } from "../settings/node-context.ts";
-import { checkBaseDir } from "./join-run.ts";
-import { findDatabaseVolume } from "./master-projects.ts";
-import { readSavedSettings } from "./settings-source.ts";
-import type { World } from "./world.ts";
+import { masterFates, type Part, storageFates } from "./policy.ts";
+import { type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 type Kind = LeavingNode["kind"];
 

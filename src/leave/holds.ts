@@ -1,11 +1,11 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host/host.ts";
-import type { Part, Purge } from "../model/leave.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
 import { masterLayout } from "../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
-import type { Survey, Thing } from "../steps/leave-survey.ts";
-import type { FoundNode } from "./leave-node.ts";
+import type { FoundNode } from "./node.ts";
+import type { Part, Purge } from "./policy.ts";
+import type { Survey, Thing } from "./survey.ts";
 
 const DEFAULT_WRITER_DIR = MASTER_SETTINGS.find(({ key }) => key === "WRITER_DIR")?.byDefault;
 

@@ -1,8 +1,8 @@
 import type { Change, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host/host.ts";
-import { type Part } from "../model/leave.ts";
-import { type LeavingNode, surveyNode, type Thing } from "./leave-survey.ts";
+import type { Part } from "./policy.ts";
+import { type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** Some of a node's things, to be removed. */
 export interface Group {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { PlanItem } from "../../src/engine/events.ts";
-import { OWNER_LABEL } from "../../src/settings/master-layout.ts";
-import { Killed } from "../support/fake-host.ts";
+import type { PlanItem } from "../../../src/engine/events.ts";
+import { OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { Killed } from "../../support/fake-host.ts";
 import {
   filesOf,
   HOSTNAME,
@@ -9,9 +9,9 @@ import {
   leavingMaster,
   masterElsewhere,
   PURGE_ALL,
-} from "../support/leave-boxes.ts";
-import { join, LAYOUT, savedValues } from "../support/master-boxes.ts";
-import { FakeStorage } from "../support/storage-fake.ts";
+} from "../../support/leave-boxes.ts";
+import { join, LAYOUT, savedValues } from "../../support/master-boxes.ts";
+import { FakeStorage } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";

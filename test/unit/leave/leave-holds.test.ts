@@ -6,9 +6,9 @@ import {
   leavingMaster,
   masterElsewhere,
   PURGE_ALL,
-} from "../support/leave-boxes.ts";
-import { join, LAYOUT, savedValues } from "../support/master-boxes.ts";
-import { FakeStorage } from "../support/storage-fake.ts";
+} from "../../support/leave-boxes.ts";
+import { join, LAYOUT, savedValues } from "../../support/master-boxes.ts";
+import { FakeStorage } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-master";
 

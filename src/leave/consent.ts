@@ -1,5 +1,5 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError } from "../errors.ts";
-import type { World } from "./world.ts";
 
 /**
  * Has the operator's consent before anything is removed: `--yes` or an answer; for a purge the machine's name,

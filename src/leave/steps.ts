@@ -1,10 +1,10 @@
 import type { AnyStep } from "../engine/step.ts";
 import type { PostgresTarget } from "../host/host.ts";
-import { type Part, PURGEABLE } from "../model/leave.ts";
-import { leaveFlags } from "./leave-flags.ts";
-import { leaveName, type NameToRelease } from "./leave-name.ts";
-import type { LeavingNode, Thing } from "./leave-survey.ts";
-import { type Group, leaveThings } from "./leave-things.ts";
+import { leaveFlags } from "./flags.ts";
+import { leaveName, type NameToRelease } from "./name.ts";
+import { type Part, PURGEABLE } from "./policy.ts";
+import type { LeavingNode, Thing } from "./survey.ts";
+import { type Group, leaveThings } from "./things.ts";
 
 /** What a node leaves with. */
 export interface Leaving {
