@@ -11,7 +11,7 @@ import {
 } from "../preflight/master.ts";
 import { runPreflight } from "../preflight/check.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
-import { askWriter } from "../steps/writer-answer.ts";
+import { askWriter } from "../steps/master/writer-answer.ts";
 import { reportPreflight } from "./preflight-report.ts";
 import type { World } from "./world.ts";
 

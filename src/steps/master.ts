@@ -5,20 +5,20 @@ import type { Project } from "../docker/compose-services.ts";
 import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
-import { firstSnapshot } from "./first-snapshot.ts";
-import { flags } from "./flags.ts";
-import { guardDatabase } from "./live-data.ts";
+import { firstSnapshot } from "./master/first-snapshot.ts";
+import { flags } from "./master/flags.ts";
+import { guardDatabase } from "./master/live-data.ts";
 import { images } from "./images.ts";
 import type { MasterContext } from "../settings/master-context.ts";
 import { masterImages } from "./master-images.ts";
-import { migrations } from "./migrations.ts";
-import { postgres } from "./postgres.ts";
+import { migrations } from "./master/migrations.ts";
+import { postgres } from "./master/postgres.ts";
 import { serviceImage } from "./service-image.ts";
-import { services } from "./services.ts";
-import { signingKey } from "./signing-key.ts";
-import { snapshotCron } from "./snapshot-cron.ts";
-import { sweepCron } from "./sweep-cron.ts";
-import { writer } from "./writer.ts";
+import { services } from "./master/services.ts";
+import { signingKey } from "./master/signing-key.ts";
+import { snapshotCron } from "./master/snapshot-cron.ts";
+import { sweepCron } from "./master/sweep-cron.ts";
+import { writer } from "./master/writer.ts";
 
 /** The install order of a master. */
 export function masterSteps(

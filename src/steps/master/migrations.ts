@@ -1,0 +1,67 @@
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import { type MasterContext, postgresTarget, requireTarget } from "../../settings/master-context.ts";
+import { readValues } from "../../settings/node-context.ts";
+
+interface Seen {
+  /** File and what is to be done about it: "018_deduction_idempotency.sql: apply". */
+  readonly pending: readonly string[];
+}
+
+type MigrationsChange = Change & { readonly kind: "migrate"; readonly pending: readonly string[] };
+
+/** The database's schema, brought up file by file. */
+export function migrations(context: MasterContext): StepSpec<Seen, MigrationsChange> {
+  return {
+    id: "migrations",
+    title: "database schema",
+    touches: "Brings the database's schema up, file by file, with a ledger in the schema `fula_node`.",
+
+    async probe(host): Promise<Finding<Seen>> {
+      const target = postgresTarget(await readValues(host, context));
+      const answer = target === null ? null : await host.postgres.ask(target);
+      if (target === null || answer?.kind !== "open") {
+        const evidence = { database: answer === null ? "no password yet" : answer.kind };
+        const files = (await host.files.list(`${context.packageDir}/migrations`)) ?? [];
+        const ups = files.filter((name) => name.endsWith(".sql") && !name.endsWith(".down.sql"));
+        return { state: "absent", seen: { pending: ups.map((file) => `${file}: apply`) }, evidence };
+      }
+      const status = await host.migrations.status(target);
+      const pending = status.items.filter(({ action }) => action !== "none");
+      const seen = { pending: pending.map(({ file, action }) => `${file}: ${action}`) };
+      const evidence = {
+        ledger: status.hasLedger ? "present" : "absent",
+        database: `Postgres ${answer.serverVersion}, system identifier ${answer.systemIdentifier}`,
+        ...Object.fromEntries(status.items.map(({ file, state, reason }) => [file, `${state}: ${reason}`])),
+      };
+      if (pending.length === 0) return { state: "ours", seen, evidence };
+      if (!status.hasLedger) return { state: "absent", seen, evidence };
+      return {
+        state: "drifted",
+        seen,
+        drift: pending.map(({ file, reason }) => `${file}: ${reason}`),
+        evidence,
+      };
+    },
+
+    plan({ seen: { pending } }) {
+      if (pending.length === 0) return [];
+      return [{ kind: "migrate", summary: `migrate the database: ${pending.join(", ")}`, pending }];
+    },
+
+    async apply(_change, host, report) {
+      await host.migrations.up(requireTarget(await readValues(host, context), context), { report });
+    },
+
+    async verify(host) {
+      const status = await host.migrations.status(requireTarget(await readValues(host, context), context));
+      if (status.pending === 0) return;
+      const left = status.items.filter(({ action }) => action !== "none").map(({ file }) => file);
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `Not applied: ${left.join(", ")}.`,
+        remedy: "Run `fula-node migrate status`.",
+      });
+    },
+  };
+}

@@ -1,0 +1,99 @@
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host/host.ts";
+import type { MasterContext } from "../../settings/master-context.ts";
+
+interface Seen {
+  readonly hasKey: boolean;
+  readonly loose: boolean;
+  readonly hasPublic: boolean;
+}
+
+type KeyChange =
+  | (Change & { readonly kind: "make-signing-key"; readonly path: string })
+  | (Change & { readonly kind: "restrict-signing-key"; readonly path: string })
+  | (Change & { readonly kind: "write-verifying-key"; readonly path: string });
+
+/** The ed25519 key that signs snapshots. A lost key is never replaced while snapshots made with it stand. */
+export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange> {
+  const path = layout.signingKey;
+  return {
+    id: "signing-key",
+    title: "key that signs snapshots",
+    touches: "Makes the ed25519 key `snapshot-ed25519.pem` (0600) and its public half.",
+
+    async probe(host): Promise<Finding<Seen>> {
+      const [stat, pem, publicPem, snapshots] = await Promise.all([
+        host.files.stat(path),
+        host.files.readText(path),
+        host.files.readText(layout.verifyingKey),
+        host.files.list(layout.snapshotsDir),
+      ]);
+      const signed = (snapshots ?? []).filter((name) => name.endsWith(".sig"));
+      if (stat === null || pem === null) {
+        const evidence = { [path]: "absent", "signed snapshots": String(signed.length) };
+        if (signed.length === 0)
+          return { state: "absent", seen: { hasKey: false, loose: false, hasPublic: false }, evidence };
+        return {
+          state: "foreign",
+          evidence,
+          why: `The signing key ${path} is gone, while ${signed.length} snapshots signed with it stand in ${layout.snapshotsDir}.`,
+          remedy: `Put the key back from your backup. If it is lost for good, move ${layout.snapshotsDir} away (do not delete it) and run again.`,
+        };
+      }
+      const key = host.signing.publicKey(pem, path);
+      const evidence = { [path]: `ed25519 key ${key.id}, mode ${stat.mode.toString(8)}` };
+      const seen = { hasKey: true, loose: (stat.mode & 0o077) !== 0, hasPublic: publicPem === key.publicPem };
+      const drift = [
+        ...(seen.loose
+          ? [`others could read it (mode ${stat.mode.toString(8)}); if they may have, make a new one`]
+          : []),
+        ...(seen.hasPublic ? [] : [`${layout.verifyingKey} is not its public half`]),
+      ];
+      return drift.length === 0
+        ? { state: "ours", seen, evidence }
+        : { state: "drifted", seen, drift, evidence };
+    },
+
+    plan({ seen: { hasKey, loose, hasPublic } }) {
+      return [
+        ...(hasKey
+          ? []
+          : [{ kind: "make-signing-key", summary: `make the ed25519 key ${path}`, path } as const]),
+        ...(loose
+          ? [{ kind: "restrict-signing-key", summary: `make ${path} readable by root only`, path } as const]
+          : []),
+        ...(hasPublic
+          ? []
+          : [
+              {
+                kind: "write-verifying-key",
+                summary: `write its public half to ${layout.verifyingKey}`,
+                path: layout.verifyingKey,
+              } as const,
+            ]),
+      ];
+    },
+
+    async apply(change, host) {
+      if (change.kind === "make-signing-key")
+        await host.files.writeAtomic(path, host.signing.generate(), { mode: 0o600 });
+      else if (change.kind === "restrict-signing-key") await host.files.chmod(path, 0o600);
+      else await host.files.writeAtomic(layout.verifyingKey, await publicPemOf(host, path), { mode: 0o644 });
+    },
+
+    async verify(host) {
+      await publicPemOf(host, path);
+    },
+  };
+}
+
+async function publicPemOf(host: HostReader, path: string): Promise<string> {
+  const pem = await host.files.readText(path);
+  if (pem !== null) return host.signing.publicKey(pem, path).publicPem;
+  throw new OperatorError({
+    exit: "unhealthy",
+    what: `The signing key ${path} is gone.`,
+    remedy: "Run again.",
+  });
+}

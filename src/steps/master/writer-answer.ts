@@ -1,0 +1,93 @@
+import type { Evidence } from "../../engine/step.ts";
+import type { HostReader } from "../../host/host.ts";
+import { multiaddrToUrl } from "../../settings/multiaddr.ts";
+import type { Values } from "../../settings/node-context.ts";
+
+/** What kubo and ipfs-cluster say of themselves at the addresses in the settings. */
+export interface WriterAnswer {
+  readonly kubo: boolean;
+  readonly cluster: boolean;
+  /** Null where both answer and the cluster peer reaches its kubo. */
+  readonly fault: string | null;
+  readonly evidence: Evidence;
+}
+
+const TIMEOUT_MS = 5000;
+const COUNT_TIMEOUT_MS = 2000;
+
+/** Asks both over their REST APIs; one without a usable address counts as silent. */
+export async function askWriter(host: HostReader, values: Values): Promise<WriterAnswer> {
+  const [kuboAddress, clusterAddress] = [
+    values("IPFS_API_ADDR") ?? "",
+    values("IPFS_CLUSTER_API_ADDR") ?? "",
+  ];
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  const [kuboUrl, clusterUrl] = [multiaddrToUrl(kuboAddress), multiaddrToUrl(clusterAddress)];
+  const [kubo, cluster] = await Promise.all([
+    kuboUrl === null
+      ? null
+      : host.http.json(`${kuboUrl}/api/v0/id`, { method: "POST", timeoutMs: TIMEOUT_MS }),
+    clusterUrl === null
+      ? null
+      : host.http.json(`${clusterUrl}/id`, {
+          timeoutMs: TIMEOUT_MS,
+          ...(basicAuth === undefined ? {} : { basicAuth }),
+        }),
+  ]);
+  const kuboId = textAt(kubo?.body, "ID");
+  const clusterId = textAt(cluster?.body, "id");
+  const ipfsError = textAt(at(cluster?.body, "ipfs"), "error");
+  const evidence: Evidence = {
+    kubo:
+      kuboId === null
+        ? `no answer at ${kuboAddress}`
+        : `${kuboId}, ${textAt(kubo?.body, "AgentVersion") ?? "unknown version"}`,
+    "ipfs-cluster":
+      clusterId === null
+        ? `no answer at ${clusterAddress}`
+        : `${clusterId}, ${textAt(cluster?.body, "version") ?? "unknown version"}`,
+  };
+  const fault = faultOf({ kubo, cluster, kuboId, clusterId, ipfsError, kuboAddress, clusterAddress });
+  return { kubo: kuboId !== null, cluster: clusterId !== null, fault, evidence };
+}
+
+/** How many pins the cluster lists, counted for two seconds at most. */
+export async function describePins(host: HostReader, values: Values): Promise<string> {
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  const url = `${multiaddrToUrl(values("IPFS_CLUSTER_API_ADDR") ?? "") ?? ""}/allocations?filter=all`;
+  const count = await host.http.countLines(url, {
+    timeoutMs: COUNT_TIMEOUT_MS,
+    ...(basicAuth === undefined ? {} : { basicAuth }),
+  });
+  if (count === null) return "unknown: the listing does not answer";
+  return count.complete ? `${count.lines} pins` : `more than ${count.lines} pins`;
+}
+
+function faultOf(seen: {
+  readonly kubo: { readonly status: number } | null;
+  readonly cluster: { readonly status: number } | null;
+  readonly kuboId: string | null;
+  readonly clusterId: string | null;
+  readonly ipfsError: string | null;
+  readonly kuboAddress: string;
+  readonly clusterAddress: string;
+}): string | null {
+  if (seen.cluster?.status === 401)
+    return `ipfs-cluster at ${seen.clusterAddress} asks for a password (set CLUSTER_BASIC_AUTH)`;
+  if (seen.clusterId === null)
+    return `ipfs-cluster does not answer at ${seen.clusterAddress}${seen.cluster === null ? "" : ` as one (status ${seen.cluster.status})`}`;
+  if (seen.kuboId === null)
+    return `kubo does not answer at ${seen.kuboAddress}${seen.kubo === null ? "" : ` as one (status ${seen.kubo.status})`}`;
+  return seen.ipfsError === null || seen.ipfsError === ""
+    ? null
+    : `the cluster peer can't reach its kubo: ${seen.ipfsError}`;
+}
+
+function at(value: unknown, key: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+}
+
+function textAt(value: unknown, key: string): string | null {
+  const found = at(value, key);
+  return typeof found === "string" ? found : null;
+}

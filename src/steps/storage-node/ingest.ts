@@ -1,0 +1,34 @@
+import { composeService } from "../../docker/compose-service.ts";
+import type { Project } from "../../docker/compose-services.ts";
+import type { AnyStep } from "../../engine/step.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
+import type { HostReader } from "../../host/host.ts";
+import { readValues } from "../../settings/node-context.ts";
+import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
+
+/** The verified ingest of a storage node. */
+export function ingest(context: StorageContext, project: Project): AnyStep {
+  return composeService(context, project, {
+    id: "ingest",
+    title: "verified ingest",
+    touches: "Brings `fula-ingest` up, on INGEST_BIND and INGEST_PORT.",
+    service: "ingest",
+    container: STORAGE_NAMES.ingest,
+    imageKey: null,
+    volume: null,
+    unit: null,
+    fault: (host) => findFault(host, context),
+  });
+}
+
+async function findFault(host: HostReader, context: StorageContext): Promise<string | null> {
+  const values = await readValues(host, context);
+  const bind = values("INGEST_BIND") ?? "0.0.0.0";
+  const address = ["0.0.0.0", "::"].includes(bind) ? "127.0.0.1" : bind;
+  const url = `http://${address.includes(":") ? `[${address}]` : address}:${values("INGEST_PORT") ?? "3601"}/health`;
+  const answer = await host.http.json(url, { timeoutMs: 10_000 });
+  if (answer?.status === 200) return null;
+  return answer === null
+    ? `${url} does not answer`
+    : `${url} answers ${answer.status}: ${JSON.stringify(answer.body)}`;
+}

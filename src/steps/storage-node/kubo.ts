@@ -1,0 +1,38 @@
+import { composeService } from "../../docker/compose-service.ts";
+import type { Project } from "../../docker/compose-services.ts";
+import type { AnyStep } from "../../engine/step.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
+import type { HostReader } from "../../host/host.ts";
+import { NAMES } from "../../settings/master-layout.ts";
+import { readValues } from "../../settings/node-context.ts";
+import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
+import { parseSize } from "../../settings/storage-size.ts";
+
+const API = "http://127.0.0.1:5001/api/v0";
+
+/** kubo of a storage node: it keeps the blocks, up to KUBO_STORAGE_MAX. */
+export function kubo(context: StorageContext, project: Project): AnyStep {
+  return composeService(context, project, {
+    id: "kubo",
+    title: "kubo",
+    touches: "Brings `ipfs_host` up, data on the volume `fula-storage_kubo-data`, its RPC on 127.0.0.1.",
+    service: "kubo",
+    container: STORAGE_NAMES.kubo,
+    imageKey: "KUBO_IMAGE",
+    volume: STORAGE_NAMES.kuboVolume,
+    unit: NAMES.kuboUnit,
+    fault: (host) => findFault(host, context),
+  });
+}
+
+async function findFault(host: HostReader, context: StorageContext): Promise<string | null> {
+  const [values, answer] = await Promise.all([
+    readValues(host, context),
+    host.http.json(`${API}/repo/stat?size-only=true`, { method: "POST", timeoutMs: 10_000 }),
+  ]);
+  if (answer === null) return "its RPC does not answer on 127.0.0.1:5001";
+  const limit = (answer.body as { StorageMax?: unknown } | null)?.StorageMax;
+  if (answer.status !== 200 || typeof limit !== "number") return `its RPC answers ${answer.status}`;
+  const wished = parseSize(values("KUBO_STORAGE_MAX") ?? "");
+  return limit === wished ? null : `it stores up to ${limit} bytes, where ${wished ?? "nothing"} is wished`;
+}

@@ -1,0 +1,132 @@
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import { whyNoNodeAddress } from "../../federation/announcement.ts";
+import { lookUpName } from "../../federation/directory.ts";
+import { dialable } from "../../federation/invite.ts";
+import { suggestNodeNames } from "../../federation/node-name.ts";
+import { OWN_CLUSTER, readIdentity, type StorageContext } from "../../federation/storage-context.ts";
+import type { HostReader } from "../../host/host.ts";
+import { readValues } from "../../settings/node-context.ts";
+
+type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
+
+/** Under which name the node is to be found, and where. */
+interface Seen {
+  readonly pool: string;
+  readonly name: string;
+}
+
+const MAX_ADDRESSES = 16;
+
+/** The node's name, reserved with the master under the key of its cluster peer. */
+export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
+  const { naming } = context;
+  return {
+    id: "node-name",
+    title: "the node's name",
+    touches: "Reserves CLUSTER_PEERNAME with the master, signed with the cluster peer's own key.",
+
+    async probe(host): Promise<Finding<Seen>> {
+      const { pool, name, url } = await wishOf(host, context);
+      const seen = { pool, name };
+      if (naming === null)
+        return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
+      const [identity, entry] = await Promise.all([
+        readIdentity(host),
+        lookUpName(host, url, name, "--no-register"),
+      ]);
+      const evidence = {
+        [`${name} in ${pool}`]: entry === null ? "free" : `held by ${entry.peerId}`,
+        "own cluster peer": identity?.id ?? "not made yet",
+      };
+      if (entry === null) return { state: "absent", seen, evidence };
+      if (entry.peerId !== identity?.id) return taken(name, pool, evidence);
+      const addresses = await ownAddresses(host, context, identity.id);
+      const isSame = addresses === null || sameTexts(addresses, entry.addresses);
+      if (isSame) return { state: "ours", seen, evidence };
+      const drift = [`the master knows other addresses of ${name} than it has now`];
+      return { state: "drifted", seen, drift, evidence };
+    },
+
+    plan(finding) {
+      if (finding.state === "ours") return [];
+      const { pool, name } = finding.seen;
+      return [{ kind: "announce-name", summary: `announce this node as ${name} in ${pool}`, pool, name }];
+    },
+
+    async apply({ pool, name }, host) {
+      const identity = await readIdentity(host);
+      const addresses = identity === null ? null : await ownAddresses(host, context, identity.id);
+      if (identity === null || addresses === null) {
+        throw new OperatorError({
+          exit: "unhealthy",
+          what: "ipfs-cluster has no identity yet, or does not answer, so this node can't announce itself.",
+          remedy: "See `docker logs ipfs_cluster`, then run again.",
+        });
+      }
+      await naming?.announce(identity.text, { pool, name, addresses });
+    },
+
+    async verify(host) {
+      if (naming === null) return;
+      const { name, url } = await wishOf(host, context);
+      const [identity, entry] = await Promise.all([
+        readIdentity(host),
+        lookUpName(host, url, name, "--no-register"),
+      ]);
+      if (entry !== null && entry.peerId === identity?.id) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `The master does not know this node as ${name}.`,
+        remedy: "Run again; or use --no-register.",
+      });
+    },
+  };
+}
+
+async function wishOf(
+  host: HostReader,
+  context: StorageContext,
+): Promise<{ readonly pool: string; readonly name: string; readonly url: string }> {
+  const values = await readValues(host, context);
+  return {
+    pool: values("CLUSTERNAME") ?? "",
+    name: values("CLUSTER_PEERNAME") ?? "",
+    url: (values("STORAGE_API_URL") ?? "").replace(/\/+$/, ""),
+  };
+}
+
+/** What others can dial; null where the cluster peer does not answer. */
+async function ownAddresses(
+  host: HostReader,
+  { openCluster }: StorageContext,
+  peerId: string,
+): Promise<readonly string[] | null> {
+  try {
+    const [{ addresses }, bridges] = await Promise.all([
+      openCluster(OWN_CLUSTER).identity(),
+      host.docker.bridgeSubnets(),
+    ]);
+    const usable = dialable(addresses, bridges).addresses;
+    return usable
+      .filter((address) => whyNoNodeAddress(address, peerId) === null)
+      .toSorted()
+      .slice(0, MAX_ADDRESSES);
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return null;
+    throw thrown;
+  }
+}
+
+function sameTexts(some: readonly string[], others: readonly string[]): boolean {
+  return some.toSorted().join(" ") === others.toSorted().join(" ");
+}
+
+function taken(name: string, pool: string, evidence: Readonly<Record<string, string>>): Finding<Seen> {
+  return {
+    state: "foreign",
+    evidence,
+    why: `The name ${name} belongs to another node of pool ${pool}.`,
+    remedy: `Choose another, such as ${suggestNodeNames(name).slice(0, 3).join(", ")}: --set CLUSTER_PEERNAME=NAME. If this box is that node: put its cluster's data back.`,
+  };
+}

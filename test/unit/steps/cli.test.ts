@@ -1,0 +1,87 @@
+import { describe, expect, it } from "vitest";
+import { cli } from "../../../src/steps/cli.ts";
+import { FakeMaster, PACKAGE_DIR, VERSION } from "../../support/fake-master.ts";
+import { LAYOUT, lookAt, prepare } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const { context } = await prepare(new FakeMaster());
+const HERE = `${LAYOUT.cliDir}/${VERSION}`;
+const INSTALL = {
+  kind: "install-cli",
+  summary: `install fula-node ${VERSION} in ${HERE}`,
+  from: PACKAGE_DIR,
+  to: HERE,
+};
+const POINT = { kind: "point-current", summary: `point ${LAYOUT.cliCurrent} at ${VERSION}`, target: VERSION };
+
+stepLaws("cli", {
+  makeStep: () => cli(context),
+  makeHost: () => new FakeMaster(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "a file was edited",
+      arrange: (host) => host.files.put(`${HERE}/dist/cli.js`, "edited"),
+      names: /differs from the running package/,
+    },
+    {
+      name: "a file is gone",
+      arrange: (host) => host.files.drop(`${HERE}/bin/fula-node.js`),
+      names: /differs from the running package/,
+    },
+    {
+      name: "the link is gone",
+      arrange: (host) => host.files.drop(LAYOUT.cliCurrent),
+      names: /points at nothing/,
+    },
+    {
+      name: "the link points at an older version",
+      arrange: (host) => {
+        host.files.drop(LAYOUT.cliCurrent);
+        host.files.putLink("0.0.9", LAYOUT.cliCurrent);
+      },
+      names: /points at 0\.0\.9/,
+    },
+  ],
+  foreign: [],
+  refusals: [
+    {
+      name: "a newer version is installed",
+      arrange: (host) => {
+        host.files.put(`${LAYOUT.cliDir}/0.2.0/bin/fula-node.js`, "newer");
+        host.files.putLink("0.2.0", LAYOUT.cliCurrent);
+      },
+      exit: "newer",
+      what: /fula-node 0\.2\.0 is installed here; this is 0\.1\.0/,
+    },
+  ],
+});
+
+describe("cli", () => {
+  it("installs the running package, then points at it", async () => {
+    expect((await lookAt(cli(context), new FakeMaster())).changes).toEqual([INSTALL, POINT]);
+  });
+
+  it("points only, where the files are right", async () => {
+    const host = new FakeMaster();
+    await cli(context).apply(INSTALL as never, host, () => {});
+    expect((await lookAt(cli(context), host)).changes).toEqual([POINT]);
+  });
+
+  it("leaves what npx puts beside the package where it is", async () => {
+    const host = new FakeMaster();
+    await cli(context).apply(INSTALL as never, host, () => {});
+    expect(await host.files.list(HERE)).toEqual(["bin", "compose", "dist", "migrations", "package.json"]);
+  });
+
+  it("keeps an older version beside the new one", async () => {
+    const host = new FakeMaster();
+    host.files.put(`${LAYOUT.cliDir}/0.0.9/bin/fula-node.js`, "older");
+    host.files.putLink("0.0.9", LAYOUT.cliCurrent);
+    const { finding, changes } = await lookAt(cli(context), host);
+    expect(finding.state).toBe("absent");
+    expect(changes).toEqual([INSTALL, POINT]);
+    for (const change of changes) await cli(context).apply(change as never, host, () => {});
+    expect(host.files.textOf(`${LAYOUT.cliDir}/0.0.9/bin/fula-node.js`)).toBe("older");
+  });
+});

@@ -1,0 +1,131 @@
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { sha256 } from "../../support/fake-master.ts";
+import { boxBefore, LAYOUT, lookAt, savedValues, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const FILE = LAYOUT.composeFile;
+
+const before = await boxBefore("compose-file");
+const step = await stepOn(before, "compose-file");
+const wished = await textOnAFreshBox();
+
+async function textOnAFreshBox(): Promise<string> {
+  const host = before.copy();
+  for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+  return host.files.textOf(FILE);
+}
+
+/** One of our files as an older version would have written it: another document, its marker true. */
+function olderFile(): string {
+  const body = wished.slice(wished.indexOf("\n") + 1).replace("unless-stopped", "always");
+  return `# fula-node compose sha256=${sha256(body)} version=0.0.9\n${body}`;
+}
+
+stepLaws("compose-file", {
+  makeStep: () => step,
+  makeHost: () => before.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was edited by hand",
+      arrange: (host) => host.files.put(FILE, wished.replace("stop_signal: SIGINT", "stop_signal: SIGTERM")),
+      names: /services\.postgres\.stop_signal is "SIGTERM", wanted is "SIGINT"/,
+    },
+    {
+      name: "an older version wrote it",
+      arrange: (host) => host.files.put(FILE, olderFile()),
+      names: /restart is "always", wanted is "unless-stopped"/,
+    },
+    {
+      name: "a service was taken out",
+      arrange: (host) => {
+        const body = wished.replace(/ {2}webui:\n(?: {4}.*\n)+/, "");
+        expect(body).not.toBe(wished);
+        host.files.put(FILE, body);
+      },
+      names: /services\.webui is missing/,
+    },
+    {
+      name: "it is no YAML any more",
+      arrange: (host) => host.files.put(FILE, `${wished}\n: [`),
+      names: /no valid YAML/,
+    },
+  ],
+  foreign: [
+    {
+      name: "somebody else's compose file",
+      arrange: (host) => host.files.put(FILE, "services: {}\n"),
+      why: /docker-compose\.yml was not written by fula-node/,
+      adoptable: true,
+    },
+    {
+      name: "an empty file",
+      arrange: (host) => host.files.put(FILE, ""),
+      why: /was not written by fula-node/,
+      adoptable: true,
+    },
+  ],
+});
+
+describe("compose-file", () => {
+  it("is written once, and what was there is kept beside it under its own hash", async () => {
+    const host = before.copy();
+    expect((await lookAt(step, host)).changes).toEqual([
+      { kind: "write-compose", summary: `write ${FILE}`, path: FILE, keep: null },
+    ]);
+    const older = olderFile();
+    host.files.put(FILE, older);
+    const keep = `${FILE}.${sha256(older).slice(0, 12)}.old`;
+    const { changes } = await lookAt(step, host);
+    expect(changes).toEqual([
+      { kind: "write-compose", summary: `write ${FILE}, keep the older one as ${keep}`, path: FILE, keep },
+    ]);
+    for (const change of changes) await step.apply(change, host, () => {});
+    expect(host.files.textOf(keep)).toBe(older);
+    expect(host.files.textOf(FILE)).toBe(wished);
+  });
+
+  it("keeps a claimed file, too", async () => {
+    const host = before.copy();
+    host.files.put(FILE, "services: {}\n");
+    const { finding } = await lookAt(step, host);
+    const changes =
+      finding.state === "foreign" && finding.claim !== undefined ? step.plan(finding.claim) : [];
+    for (const change of changes) await step.apply(change, host, () => {});
+    const kept = [...host.files.tree].filter(([path]) => path.endsWith(".old")).map(([, { text }]) => text);
+    expect(kept).toEqual(["services: {}\n"]);
+  });
+
+  it.each([
+    ["a comment", (text: string) => text.replace("\nservices:", "\n# mine\nservices:")],
+    ["another order of keys", (text: string) => text.replace(/^(name: .*\n)([^]*)$/m, "$2$1")],
+  ])("is left alone where only its writing differs: %s", async (_name, rewrite) => {
+    const host = before.copy();
+    expect(rewrite(wished)).not.toBe(wished);
+    host.files.put(FILE, rewrite(wished));
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+  });
+
+  it("holds no secret, and refuses to start without one", async () => {
+    const secrets = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"];
+    const saved = savedValues(before);
+    for (const key of secrets) {
+      expect(wished).not.toContain(saved[key]);
+      expect(wished).toContain(`\${${key}:?`);
+    }
+  });
+
+  it("marks all that it makes as ours", () => {
+    const document = parse(wished) as Record<string, Record<string, { labels: Record<string, string> }>>;
+    const things = ["services", "volumes", "networks"].flatMap((section) =>
+      Object.values(document[section] ?? {}),
+    );
+    expect(things.length).toBeGreaterThan(6);
+    for (const { labels } of things) {
+      expect(labels["land.fx.fula-node.owner"]).toBe("fula-node");
+      expect(labels["land.fx.fula-node.step"]).toMatch(/^(postgres|services)$/);
+      expect(labels["land.fx.fula-node.spec"]).toMatch(/^[0-9a-f]{64}$/);
+    }
+  });
+});

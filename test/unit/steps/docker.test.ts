@@ -1,0 +1,141 @@
+import { describe, expect, it } from "vitest";
+import { docker } from "../../../src/steps/docker.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import { bareBox, lookAt } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const START = { kind: "start-engine", summary: "start the Docker engine, now and at every boot" };
+
+function onDebian12(host: FakeMaster): void {
+  Object.assign(host.system.facts.os, { versionId: "12", prettyName: "Debian GNU/Linux 12 (bookworm)" });
+}
+
+stepLaws("docker on a bare box", {
+  makeStep: () => docker,
+  makeHost: bareBox,
+  absent: () => {},
+  drifts: [
+    {
+      name: "the engine is stopped",
+      arrange: (host) => (host as FakeMaster).stopEngine(),
+      names: /the engine does not run/,
+    },
+    {
+      name: "the engine is stopped, on a distribution without packages for it",
+      arrange: (host) => {
+        onDebian12(host as FakeMaster);
+        (host as FakeMaster).stopEngine();
+      },
+      names: /the engine does not run/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a distribution without Compose v2",
+      arrange: (host) => onDebian12(host as FakeMaster),
+      why: /Debian GNU\/Linux 12.*no Docker engine with Compose v2/,
+    },
+  ],
+});
+
+stepLaws("docker beside an engine without Compose", {
+  makeStep: () => docker,
+  makeHost: () => new FakeMaster(),
+  absent: (host) => {
+    host.docker.compose = null;
+  },
+  drifts: [],
+  foreign: [
+    {
+      name: "no Compose v2 to be had",
+      arrange: (host) => {
+        onDebian12(host as FakeMaster);
+        host.docker.compose = null;
+      },
+      why: /no Docker engine with Compose v2/,
+    },
+  ],
+});
+
+describe("an engine whose installation was cut short", () => {
+  const engine = ["docker.io", "docker-cli", "iptables", "ca-certificates"];
+
+  it.each(["unpacked", "half-configured", "half-installed", "triggers-pending"])(
+    "is installed again: dpkg has it as %s",
+    async (status) => {
+      const host = new FakeMaster();
+      host.stopEngine();
+      host.files.put(
+        "/var/lib/dpkg/status",
+        `Package: docker\nStatus: install ok installed\n\nPackage: docker.io\nStatus: install ok ${status}\nVersion: 26\n`,
+      );
+      expect((await lookAt(docker, host)).changes).toMatchObject([{ packages: engine }, START]);
+    },
+  );
+
+  it("is only started where dpkg has it as installed, or has not made it", async () => {
+    const host = new FakeMaster();
+    host.stopEngine();
+    host.files.put("/var/lib/dpkg/status", "Package: docker.io\nStatus: install ok installed\n");
+    expect((await lookAt(docker, host)).changes).toEqual([START]);
+    host.files.put("/var/lib/dpkg/status", "Package: bash\nStatus: install ok half-configured\n");
+    expect((await lookAt(docker, host)).changes).toEqual([START]);
+  });
+
+  it("is installed again where its client is missing", async () => {
+    const host = new FakeMaster();
+    host.stopEngine();
+    host.system.programs.delete("docker");
+    expect((await lookAt(docker, host)).changes).toMatchObject([{ packages: engine }, START]);
+  });
+});
+
+describe("docker", () => {
+  it("installs the distribution's packages, with consent", async () => {
+    const { finding, changes } = await lookAt(docker, bareBox());
+    expect(finding).toMatchObject({
+      state: "absent",
+      evidence: { engine: "no /var/run/docker.sock", compose: "not installed", dockerd: "not installed" },
+      consent: { flag: "--yes", explicit: false, byDefault: true },
+    });
+    const packages = ["docker.io", "docker-cli", "iptables", "ca-certificates", "docker-compose"];
+    expect(changes).toEqual([
+      { kind: "install-packages", summary: `install the packages ${packages.join(", ")}`, packages },
+      START,
+    ]);
+  });
+
+  it("takes Ubuntu's names on Ubuntu", async () => {
+    const host = bareBox();
+    Object.assign(host.system.facts.os, { id: "ubuntu", versionId: "24.04", prettyName: "Ubuntu 24.04 LTS" });
+    const { changes } = await lookAt(docker, host);
+    expect(changes[0]?.["packages"]).toEqual([
+      "docker.io",
+      "iptables",
+      "ca-certificates",
+      "docker-compose-v2",
+    ]);
+  });
+
+  it("installs no second engine beside one that is stopped, or that lacks Compose", async () => {
+    const stopped = new FakeMaster();
+    stopped.stopEngine();
+    expect((await lookAt(docker, stopped)).changes).toEqual([START]);
+    const lacking = new FakeMaster();
+    lacking.docker.compose = null;
+    expect((await lookAt(docker, lacking)).changes).toMatchObject([
+      { kind: "install-packages", packages: ["docker-compose"] },
+      START,
+    ]);
+  });
+
+  it("gives the engine's own reason when it does not come up", async () => {
+    const host = new FakeMaster();
+    host.stopEngine();
+    host.docker.whyUnreachable = "connection refused";
+    await expect(docker.verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: "The Docker engine does not answer: connection refused.",
+    });
+  });
+});

@@ -1,0 +1,77 @@
+import { describe, expect, it } from "vitest";
+import { NAMES } from "../../../src/settings/master-layout.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import { after, MINTED, replaceSaved } from "../../support/lost-settings.ts";
+import { lookAt, stepOn } from "../../support/master-boxes.ts";
+
+describe("the database's password", () => {
+  const another = (host: FakeMaster): void => replaceSaved(host, "POSTGRES_PASSWORD", "another-one");
+
+  it("is asked over the network, and halts the run where it does not open", async () => {
+    const { host, step } = await after(another);
+    const asked: unknown[] = [];
+    const { onAsk } = host.postgres;
+    host.postgres.onAsk = (target) => {
+      asked.push(target);
+      return onAsk(target);
+    };
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: "The password for pinning_user does not open the database at 127.0.0.1:5432.",
+      remedy: expect.stringContaining("--set POSTGRES_PASSWORD=VALUE"),
+    });
+    expect(asked).toContainEqual(
+      expect.objectContaining({ host: "127.0.0.1", port: 5432, password: "another-one" }),
+    );
+  });
+
+  it("is compared with the stopped container's, where the database can't be asked", async () => {
+    const { host, step } = await after((box) => {
+      another(box);
+      const container = box.docker.boxes.get(NAMES.postgres);
+      if (container !== undefined) box.docker.boxes.set(NAMES.postgres, { ...container, status: "exited" });
+    });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("differs from the one that postgres-pinning was made with"),
+    });
+  });
+
+  it("is asked of an adopted database, too, before anything is written", async () => {
+    const { host, step } = await after((box) => {
+      another(box);
+      const container = box.docker.boxes.get(NAMES.postgres);
+      if (container !== undefined) box.docker.boxes.set(NAMES.postgres, { ...container, labels: {} });
+    });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("does not open the database"),
+    });
+  });
+
+  it("halts, too, where the database that it opens is not there", async () => {
+    const { host, step } = await after(() => {}, { set: { POSTGRES_DB: "other_name" } });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("other_name"),
+    });
+  });
+
+  it("of a database elsewhere guards the secrets by its tables", async () => {
+    const set = { POSTGRES_HOST: "10.0.0.9", POSTGRES_PASSWORD: "long enough" };
+    const host = new FakeMaster();
+    const role = { user: "pinning_user", password: "long enough", database: "pinning_service" };
+    host.databasesElsewhere.set("10.0.0.9", role);
+    const step = await stepOn(host, "env-file", { set });
+    expect((await lookAt(step, host)).changes[0]?.["mint"]).toEqual(MINTED.slice(1));
+    host.migrations.applied.add(1);
+    host.rowCounts.set("api_keys", 2);
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringMatching(
+        /SYSTEM_KEY, JWT_SECRET.* are lost .*20 tables in the database at 10\.0\.0\.9:5432/,
+      ),
+    });
+  });
+});

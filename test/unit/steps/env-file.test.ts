@@ -1,0 +1,203 @@
+import { describe, expect, it } from "vitest";
+import { NAMES } from "../../../src/settings/master-layout.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import {
+  after,
+  joined,
+  lose,
+  loseContainers,
+  loseFile,
+  MINTED,
+  replaceSaved,
+} from "../../support/lost-settings.ts";
+import { LAYOUT, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+/** Each secret that can be recovered, and the container that is asked for it first. */
+const TELLERS = [
+  ["POSTGRES_PASSWORD", NAMES.postgres],
+  ["SYSTEM_KEY", NAMES.pinningApi],
+  ["JWT_SECRET", NAMES.pinningApi],
+  ["SESSION_SECRET", NAMES.pinningApi],
+  ["ENCRYPTION_KEY", NAMES.webui],
+  ["CLUSTER_SECRET", NAMES.cluster],
+] as const;
+
+/** The step of a run that found no `.env` to read. */
+const first = await stepOn(new FakeMaster(), "env-file");
+
+const arranged = (arrange: (host: FakeMaster) => void) => (host: unknown) => arrange(host as FakeMaster);
+
+stepLaws("env-file on a fresh box", {
+  makeStep: () => first,
+  makeHost: () => new FakeMaster(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "others can read it",
+      arrange: (host) => host.files.put(LAYOUT.envFile, host.files.textOf(LAYOUT.envFile), 0o644),
+      names: /others can read it: mode 644/,
+    },
+    {
+      name: "a setting is missing",
+      arrange: arranged((host) => lose(host, "REPL_MIN", "KEEP")),
+      names: /not as wished: KEEP, REPL_MIN/,
+    },
+    {
+      name: "a secret is missing, and nothing was made with it",
+      arrange: arranged((host) => lose(host, "JWT_SECRET")),
+      names: /missing: JWT_SECRET/,
+    },
+    {
+      name: "a secret is empty, and nothing was made with it",
+      arrange: arranged((host) => replaceSaved(host, "SYSTEM_KEY", "")),
+      names: /missing: SYSTEM_KEY/,
+    },
+    {
+      name: "another version wrote it",
+      arrange: (host) => {
+        const text = host.files
+          .textOf(LAYOUT.envFile)
+          .replace(/FULA_NODE_VERSION=.*/, "FULA_NODE_VERSION=0.0.9");
+        host.files.put(LAYOUT.envFile, text, 0o600);
+      },
+      names: /not as wished: FULA_NODE_VERSION/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a volume of ours stands, and nothing else",
+      arrange: (host) => host.docker.putVolume(NAMES.postgresVolume),
+      why: /POSTGRES_PASSWORD, SYSTEM_KEY, JWT_SECRET, SESSION_SECRET, ENCRYPTION_KEY are lost .*Postgres volume/,
+    },
+    {
+      name: "it is a link to another file",
+      arrange: (host) => {
+        host.files.put("/root/env", "CLUSTERNAME=pool\n", 0o600);
+        host.files.putLink("/root/env", LAYOUT.envFile);
+      },
+      why: /is a symlink, no file/,
+    },
+  ],
+  refusals: [
+    {
+      name: "a line that is no assignment",
+      arrange: (host) => host.files.put(LAYOUT.envFile, "KEEP=3\nthis is no line\n", 0o600),
+      exit: "settings",
+      what: /Line 2 of .*\.env can't be read/,
+    },
+  ],
+  secrets: secretsOf,
+});
+
+stepLaws("env-file on a joined box", {
+  makeStep: () => first,
+  makeHost: () => joined.copy(),
+  absent: arranged(loseFile),
+  ours: () => {},
+  drifts: TELLERS.map(([key, container]) => ({
+    name: `${key} is lost, and ${container} stands`,
+    arrange: arranged((host) => lose(host, key)),
+    names: new RegExp(`lost, but known to ${container}: ${key}`),
+  })),
+  foreign: [
+    ...MINTED.map((key) => ({
+      name: `${key} is lost, and no container stands`,
+      arrange: arranged((host: FakeMaster) => {
+        lose(host, key);
+        loseContainers(host);
+      }),
+      why: new RegExp(
+        `^${key} is lost while data made with it lives \\(Postgres volume ${NAMES.postgresVolume}\\)`,
+      ),
+    })),
+    {
+      name: "the whole file is lost, and no container stands",
+      arrange: arranged((host) => {
+        loseFile(host);
+        loseContainers(host);
+      }),
+      why: /are lost while data made with them lives/,
+    },
+    {
+      name: "the file is lost, and the containers that stand are not ours",
+      arrange: arranged((host) => {
+        loseFile(host);
+        for (const [name, container] of host.docker.boxes) {
+          host.docker.boxes.set(name, { ...container, labels: {} });
+        }
+      }),
+      why: /are lost while data made with them lives/,
+    },
+    {
+      name: "its password does not open the database",
+      arrange: arranged((host) => replaceSaved(host, "POSTGRES_PASSWORD", "another-one")),
+      why: /^The password for pinning_user does not open the database at 127\.0\.0\.1:5432\.$/,
+    },
+  ],
+  secrets: secretsOf,
+});
+
+describe("what env-file writes", () => {
+  it("on a fresh box: every default, and each secret minted once, 0600 from the start", async () => {
+    const host = new FakeMaster();
+    const { changes } = await lookAt(first, host);
+    expect(changes).toHaveLength(1);
+    expect(changes[0]).toMatchObject({ kind: "write-env", path: LAYOUT.envFile, mint: MINTED, recover: [] });
+    expect(changes[0]?.["set"]).toEqual(
+      expect.arrayContaining(["CLUSTERNAME", "POSTGRES_HOST", "FULA_NODE_VERSION"]),
+    );
+    for (const change of changes) await first.apply(change, host, () => {});
+    expect(host.writes).toEqual([`files.writeAtomic ${LAYOUT.envFile} 600`]);
+    const saved = savedValues(host);
+    expect(MINTED.map((key) => saved[key]?.length)).toEqual([40, 48, 64, 64, 64]);
+    expect(saved["ENCRYPTION_KEY"]).toMatch(/^[0-9a-f]{64}$/);
+    expect(new Set(MINTED.map((key) => saved[key])).size).toBe(MINTED.length);
+    expect(saved).toMatchObject({ CLUSTERNAME: "pool", CLUSTER_PEERNAME: "box", FULA_NODE_VERSION: "0.1.0" });
+  });
+
+  it("over the operator's own file: only what is missing, everything else byte for byte", async () => {
+    const theirs = "# mine\nGOOGLE_CLIENT_ID='a $b'  # note\n\nexport KEEP=7\nMY_OWN=x=y\n";
+    const host = new FakeMaster();
+    host.files.put(LAYOUT.envFile, theirs, 0o600);
+    const step = await stepOn(host, "env-file");
+    const { changes } = await lookAt(step, host);
+    expect(changes[0]?.["set"]).not.toContain("KEEP");
+    for (const change of changes) await step.apply(change, host, () => {});
+    expect(host.files.textOf(LAYOUT.envFile).startsWith(theirs)).toBe(true);
+  });
+
+  it("with a flag: that key alone, in its place", async () => {
+    const { host, step } = await after(() => {}, { set: { KEEP: "9" } });
+    const { changes } = await lookAt(step, host);
+    expect(changes).toEqual([
+      {
+        kind: "write-env",
+        summary: `write ${LAYOUT.envFile}: 1 settings`,
+        path: LAYOUT.envFile,
+        set: ["KEEP"],
+        mint: [],
+        recover: [],
+      },
+    ]);
+    const before = host.files.textOf(LAYOUT.envFile);
+    for (const change of changes) await step.apply(change, host, () => {});
+    expect(host.files.textOf(LAYOUT.envFile)).toBe(before.replace("KEEP=28", "KEEP=9"));
+  });
+
+  it("without the flag on the next run: nothing is reset", async () => {
+    const { host, step } = await after(() => {}, { set: { KEEP: "9" } });
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    const next = await stepOn(host, "env-file");
+    expect((await lookAt(next, host)).finding.state).toBe("ours");
+  });
+
+  it("for a loose mode alone: the mode alone", async () => {
+    const { host, step } = await after((box) => {
+      box.files.put(LAYOUT.envFile, box.files.textOf(LAYOUT.envFile), 0o640);
+    });
+    expect((await lookAt(step, host)).changes).toEqual([
+      { kind: "restrict-env", summary: `make ${LAYOUT.envFile} readable by root only`, path: LAYOUT.envFile },
+    ]);
+  });
+});

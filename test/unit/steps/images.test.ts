@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import type { AnyStep } from "../../../src/engine/step.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import { lookAt, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const ARCHIVE = "/root/images.tar";
+const WRITER_IMAGES = ["ipfs/kubo:v0.42.0", "ipfs/ipfs-cluster:v1.1.6"];
+const ALL = ["postgres:16-alpine", "node:20-trixie-slim", ...WRITER_IMAGES];
+const LOAD = { kind: "load-images", summary: `load images from ${ARCHIVE}`, archive: ARCHIVE };
+
+function withArchive(holds: readonly string[] = ALL): FakeMaster {
+  const host = new FakeMaster();
+  host.files.put(ARCHIVE, "layers");
+  host.docker.archives.set(ARCHIVE, holds);
+  return host;
+}
+
+const makeStep = (wishes = {}): Promise<AnyStep> =>
+  stepOn(new FakeMaster(), "images", { imagesArchive: ARCHIVE, ...wishes });
+const step = await makeStep();
+
+stepLaws("images", {
+  makeStep: () => step,
+  makeHost: () => withArchive(),
+  absent: () => {},
+  drifts: [],
+  foreign: [],
+  refusals: [
+    {
+      name: "there is no such archive",
+      arrange: (host) => host.files.drop(ARCHIVE),
+      exit: "usage",
+      what: /There is no file \/root\/images\.tar/,
+    },
+    {
+      name: "the archive is a directory",
+      arrange: (host) => {
+        host.files.drop(ARCHIVE);
+        host.files.putDirectory(ARCHIVE);
+      },
+      exit: "usage",
+      what: /There is no file/,
+    },
+  ],
+});
+
+describe("images", () => {
+  it("loads the archive once, and names what is lacking as evidence", async () => {
+    const host = withArchive();
+    host.docker.putImage("postgres:16-alpine");
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding.evidence["not on this machine"]).toBe(ALL.slice(1).join(", "));
+    expect(changes).toEqual([LOAD]);
+  });
+
+  it("wants the base image only for a service image that is still to be built", async () => {
+    const host = withArchive();
+    for (const image of ["postgres:16-alpine", ...WRITER_IMAGES, "fula-node:0.1.0"])
+      host.docker.putImage(image);
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+  });
+
+  it("wants the writer's images only for a writer made here, the updater's only with AUTO_UPDATE", async () => {
+    const lean = await makeStep({ provisionWriter: false, set: { AUTO_UPDATE: "true" } });
+    const { finding } = await lookAt(lean, withArchive());
+    expect(finding.evidence["not on this machine"]).toBe(
+      "postgres:16-alpine, node:20-trixie-slim, nickfedor/watchtower:1.21.0",
+    );
+  });
+
+  it("wants no Postgres image for a database elsewhere", async () => {
+    const elsewhere = { POSTGRES_HOST: "10.0.0.9", POSTGRES_PASSWORD: "long enough" };
+    const { finding } = await lookAt(await makeStep({ set: elsewhere }), withArchive());
+    expect(finding.evidence["not on this machine"]).not.toContain("postgres");
+  });
+
+  it("names the images that the archive lacks, and verifies nothing away", async () => {
+    const host = withArchive(["postgres:16-alpine"]);
+    await expect(step.apply(LOAD, host, () => {})).rejects.toMatchObject({
+      exit: "unavailable",
+      what: `${ARCHIVE} does not hold ${ALL.slice(1).join(", ")}.`,
+    });
+    await expect(step.verify(host)).rejects.toMatchObject({ exit: "unhealthy" });
+  });
+
+  it("does nothing without an archive", async () => {
+    const without = await stepOn(new FakeMaster(), "images");
+    const host = new FakeMaster();
+    expect((await lookAt(without, host)).finding.state).toBe("ours");
+    await without.verify(host);
+  });
+});

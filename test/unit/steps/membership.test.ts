@@ -1,0 +1,238 @@
+import { describe, expect, it } from "vitest";
+import { lookAt } from "../../support/master-boxes.ts";
+import {
+  FakeStorage,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  storageStepOn,
+  type StorageWishes,
+} from "../../support/storage-fake.ts";
+
+const step = (host: FakeStorage, wishes: StorageWishes = {}) => storageStepOn(host, "membership", wishes);
+const verify = async (host: FakeStorage, wishes: StorageWishes = {}) =>
+  (await step(host, wishes)).verify(host);
+const elapsedMs = async (host: FakeStorage, work: () => Promise<void>) => {
+  const begun = host.clock.now().getTime();
+  await work();
+  return host.clock.now().getTime() - begun;
+};
+
+describe("membership", () => {
+  it("plans nothing, and is content once a master counts this node", async () => {
+    const host = await storageBoxBefore(null);
+    expect((await lookAt(await step(host), host)).changes).toEqual([]);
+    await verify(host);
+    expect(host.told.at(-1)).toBe("3 of 3 pins known here");
+  });
+
+  it("says whether no master is connected, or one that does not count this node", async () => {
+    const host = await storageBoxBefore(null);
+    host.isCounted = false;
+    await expect(verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      why: expect.stringContaining("does not count"),
+    });
+    host.isMasterConnected = false;
+    await expect(verify(host)).rejects.toMatchObject({
+      why: expect.stringContaining(`None of the masters (${MASTER_ID})`),
+    });
+  });
+
+  it("of a node whose kubo is alone is told with what to do about it", async () => {
+    const host = await storageBoxBefore(null);
+    host.kuboPeers = 0;
+    await expect(verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      remedy: expect.stringContaining("KUBO_PRIVATE_NETWORK=true"),
+    });
+  });
+});
+
+describe("the pinset of a node whose master tells its count", () => {
+  it("is waited for until it has as many pins, and no longer", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: 50 });
+    host.clock.onWait = () => void (host.pins = Math.min(50, host.pins + 5));
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
+    expect(host.told).toContain("10 of 50 pins known here, waiting for the rest");
+    expect(host.told.at(-1)).toBe("50 of 50 pins known here");
+  });
+
+  it("is enough between two counts of a master that is busy", async () => {
+    const host = await storageBoxBefore(null);
+    Object.assign(host, { pins: 103, masterPins: 100 });
+    host.clock.onWait = () => void Object.assign(host, { pins: host.pins + 1, masterPins: host.pins + 2 });
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
+    expect(host.told.at(-1)).toMatch(/^\d+ pins known here; the master counted 100 to \d+ meanwhile$/);
+  });
+
+  it("is waited for where both have none, since a master that has not synced itself counts none either", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: 0 });
+    const news = host.clock.now().getTime() + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news) Object.assign(host, { pins: 7, masterPins: 7 });
+    };
+    await verify(host);
+    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+    expect(host.told.at(-1)).toBe("7 of 7 pins known here");
+  });
+
+  it("is none once the first news would have come, where the pool has none", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: 0 });
+    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(75_000);
+    expect(host.told.at(-1)).toBe("No pins known here, and the master counts none either");
+  });
+
+  it("is waited for on a node that has been up for long, too", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    Object.assign(host, { pins: 3, masterPins: 4 });
+    host.clock.onWait = () => void (host.pins = 4);
+    await verify(host);
+    expect(host.told.at(-1)).toBe("4 of 4 pins known here");
+  });
+
+  it("warns, and does not fail, where it is still behind when the time is over", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 2, masterPins: 5 });
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*2 of 5 pins are known here after 3 minutes/);
+    expect(host.told.at(-1)).toContain("It goes on by itself");
+  });
+
+  it("does not wait for what was unpinned meanwhile", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 3, masterPins: 5 });
+    host.clock.onWait = () => void (host.masterPins = 3);
+    await verify(host);
+    expect(host.told.at(-1)).toBe("3 of 3 pins known here");
+  });
+
+  it("is waited for where it has more than the master: old pins hide that new ones are missing", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    const news = host.clock.now().getTime() + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news) host.pins = 9;
+    };
+    await verify(host);
+    expect(host.told.join("\n")).toContain("10 pins known here, more than the master's 9");
+    expect(host.told.at(-1)).toBe("9 of 9 pins known here");
+  });
+
+  it("is said to have not caught up where it keeps more than the master", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    const waitedMs = await elapsedMs(host, () => verify(host));
+    expect(waitedMs).toBeGreaterThanOrEqual(75_000);
+    expect(waitedMs).toBeLessThan(90_000);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not caught up/);
+  });
+
+  it("is said to have not caught up where it has more, and still grows, when the time is over", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 10, masterPins: 9 });
+    host.clock.onWait = () => void (host.pins += 1);
+    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(180_000);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not caught up/);
+  });
+
+  it("keeps to the count where the master is gone for a while", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 3, masterPins: 5 });
+    host.clock.onWait = () => void (host.names = null);
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins/);
+  });
+
+  it("is compared with the age of the master's count, where that is old", async () => {
+    const host = await storageBoxBefore("membership");
+    host.masterCountAgeMs = 240_000;
+    await verify(host);
+    expect(host.told.at(-1)).toBe("3 of 3 pins known here (the master counted 4 minutes ago)");
+    host.masterPins = 5;
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins.*\(the master counted 4 minutes ago\)/);
+    Object.assign(host, { masterPins: 2, masterCountAgeMs: 55_000 });
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/more than the master's 2 \(the master counted \d\d seconds ago\)/);
+  });
+
+  it("is never asked for in silence: there is a word before the list, and an end to waiting for it", async () => {
+    const host = await storageBoxBefore("membership");
+    host.told.length = 0;
+    host.clusterTargets.length = 0;
+    const toldAtFirstList: number[] = [];
+    host.onList = () => void toldAtFirstList.push(host.told.length);
+    await verify(host);
+    expect(toldAtFirstList[0]).toBe(1);
+    expect(host.told[0]).toBe("waiting for ipfs-cluster to list its pins whole");
+    expect(host.clusterTargets.length).toBeGreaterThan(0);
+    for (const { listingTimeoutMs = Infinity } of host.clusterTargets)
+      expect(listingTimeoutMs).toBeLessThanOrEqual(60_000);
+  });
+
+  it("takes no list for the pinset that did not come whole", async () => {
+    const host = await storageBoxBefore("membership");
+    host.isListWhole = false;
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*can't be told/);
+  });
+});
+
+describe("the pinset of a node whose master does not tell its count", () => {
+  it("is waited for until the first news has come and it grows no more", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: null });
+    const news = host.clock.now().getTime() + 40_000;
+    host.clock.onWait = (now) => {
+      if (now.getTime() > news && host.pins < 50) host.pins += 10;
+    };
+    await verify(host);
+    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+    expect(host.told.at(-1)).toBe(
+      "50 pins known here; the master's count is not known (https://master.example/api/v1/pool answers 404)",
+    );
+  });
+
+  it("warns, and does not fail, where it still grows when the time is over", async () => {
+    const host = await storageBoxBefore("membership");
+    host.masterPins = null;
+    host.clock.onWait = () => void (host.pins += 1);
+    await verify(host);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*still grows.*answers 404/);
+  });
+
+  it("is only counted on a node that has been up for long", async () => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    host.masterPins = null;
+    expect(await elapsedMs(host, () => verify(host))).toBe(0);
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, StorageWishes, string]>([
+    ["does not answer", (host) => (host.names = null), {}, "does not answer"],
+    ["counts for a stranger", (host) => (host.countedBy = OWN.peerId), {}, "which this node does not obey"],
+    ["counts what is no number", (host) => (host.masterPins = Number.NaN), {}, "gives no count"],
+    [
+      "does not tell when",
+      (host) => (host.masterCountAgeMs = Number.NaN),
+      {},
+      "does not tell when it counted",
+    ],
+    ["is not to be asked", () => {}, { register: false }, "--no-register: it was not asked"],
+  ])("names why where it %s", async (_name, arrange, wishes, why) => {
+    const host = await storageBoxBefore(null);
+    await host.clock.wait(3_600_000);
+    host.masterPins = 900;
+    arrange(host);
+    await verify(host, wishes);
+    expect(host.told.at(-1)).toContain("3 pins known here; the master's count is not known");
+    expect(host.told.at(-1)).toContain(why);
+  });
+});

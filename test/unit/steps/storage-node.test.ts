@@ -1,0 +1,254 @@
+import { describe, expect, it } from "vitest";
+import type { Finding } from "../../../src/engine/step.ts";
+import { STORAGE_NAMES } from "../../../src/settings/storage-layout.ts";
+import type { FakeHost } from "../../support/fake-host.ts";
+import { lookAt } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+import {
+  LAYOUT,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  storageStepOn,
+  storageStepsOn,
+} from "../../support/storage-fake.ts";
+
+function change(host: FakeHost, name: string, fields: object): void {
+  const container = host.docker.boxes.get(name);
+  if (container === undefined) throw new Error(`no container ${name}`);
+  host.docker.boxes.set(name, { ...container, ...fields });
+}
+
+const kuboBefore = await storageBoxBefore("kubo");
+const kubo = await storageStepOn(kuboBefore, "kubo");
+
+stepLaws("kubo", {
+  makeStep: () => kubo,
+  makeHost: () => kuboBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was stopped",
+      arrange: (host) => change(host, STORAGE_NAMES.kubo, { status: "exited", pid: 0 }),
+      names: /ipfs_host: it is exited/,
+    },
+    {
+      name: "it is unhealthy",
+      arrange: (host) => change(host, STORAGE_NAMES.kubo, { health: "unhealthy" }),
+      names: /its healthcheck fails/,
+    },
+    {
+      name: "it was made from other settings",
+      arrange: (host) => {
+        const { labels } = host.docker.boxes.get(STORAGE_NAMES.kubo) ?? { labels: {} };
+        change(host, STORAGE_NAMES.kubo, {
+          labels: { ...labels, "com.docker.compose.config-hash": "other" },
+        });
+      },
+      names: /made from other settings/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a container of that name is somebody else's",
+      arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.kubo, { image: "ipfs/kubo:release" }),
+      why: /The container ipfs_host is not ours/,
+    },
+    {
+      name: "upstream's installer made it, in a project of the same name",
+      arrange: (host) =>
+        void host.docker.putContainer(STORAGE_NAMES.kubo, {
+          image: "ipfs/kubo:release",
+          labels: { "com.docker.compose.project": "fula-storage", "com.docker.compose.service": "kubo" },
+        }),
+      why: /no label of ours/,
+      adoptable: true,
+    },
+    {
+      name: "it is a master's",
+      arrange: (host) =>
+        void host.docker.putContainer(STORAGE_NAMES.kubo, {
+          labels: {
+            "land.fx.fula-node.owner": "fula-node",
+            "com.docker.compose.project": "fula-writer",
+            "com.docker.compose.service": "kubo",
+          },
+        }),
+      why: /another kind of node/,
+    },
+    {
+      name: "its volume is somebody else's",
+      arrange: (host) => host.docker.putVolume(STORAGE_NAMES.kuboVolume),
+      why: /fula-storage_kubo-data is here without a label of ours/,
+      adoptable: true,
+    },
+    {
+      name: "a unit runs kubo",
+      arrange: (host) => host.system.putUnit("ipfs.service"),
+      why: /ipfs\.service/,
+    },
+  ],
+});
+
+describe("kubo", () => {
+  it("does not work while it keeps another limit than the one that is wished", async () => {
+    const host = await storageBoxBefore(null);
+    const url = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
+    host.http.routes.set(url, { status: 200, body: { StorageMax: 1 } });
+    await expect((await storageStepOn(host, "kubo")).verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: expect.stringContaining("it stores up to 1 bytes, where 10000000000 is wished"),
+    });
+  });
+});
+
+const followerBefore = await storageBoxBefore("cluster-follower");
+const follower = await storageStepOn(followerBefore, "cluster-follower");
+
+stepLaws("cluster-follower", {
+  makeStep: () => follower,
+  makeHost: () => followerBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was stopped",
+      arrange: (host) => change(host, STORAGE_NAMES.cluster, { status: "exited", pid: 0 }),
+      names: /ipfs_cluster: it is exited/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a container of that name is somebody else's",
+      arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.cluster),
+      why: /The container ipfs_cluster is not ours/,
+    },
+  ],
+});
+
+describe("cluster-follower", () => {
+  const changesAt = async (kuboPeers: number, upMs: number) => {
+    const host = await storageBoxBefore(null);
+    host.kuboPeers = kuboPeers;
+    await host.clock.wait(upMs);
+    return (await lookAt(await storageStepOn(host, "cluster-follower"), host)).changes;
+  };
+
+  it("is restarted where kubo was left alone, and only there", async () => {
+    expect(await changesAt(0, 61_000)).toEqual([
+      { kind: "restart", summary: "restart ipfs_cluster", container: "ipfs_cluster" },
+    ]);
+    expect(await changesAt(1, 61_000)).toEqual([]);
+    expect(await changesAt(0, 50_000)).toEqual([]);
+  });
+});
+
+const ingestBefore = await storageBoxBefore("ingest");
+const ingest = await storageStepOn(ingestBefore, "ingest");
+
+stepLaws("ingest", {
+  makeStep: () => ingest,
+  makeHost: () => ingestBefore.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "it was made from an older image",
+      arrange: (host) => change(host, STORAGE_NAMES.ingest, { imageId: "sha256:older" }),
+      names: /older image/,
+    },
+  ],
+  foreign: [],
+});
+
+const nameBefore = await storageBoxBefore("node-name");
+const nodeName = await storageStepOn(nameBefore, "node-name");
+
+describe("node-name", () => {
+  it("is reserved with the master, once", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding.state).toBe("absent");
+    expect(changes).toEqual([
+      { kind: "announce-name", summary: "announce this node as node in pool", pool: "pool", name: "node" },
+    ]);
+    for (const one of changes) await step.apply(one, host, () => {});
+    await step.verify(host);
+    expect(host.names?.get("node")).toEqual({
+      peerId: OWN.peerId,
+      addresses: [`/ip4/192.0.2.7/tcp/9096/p2p/${OWN.peerId}`],
+    });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+  });
+
+  it("is announced again when its addresses have changed", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    host.names?.set("node", { peerId: OWN.peerId, addresses: [`/ip4/192.0.2.8/tcp/9096/p2p/${OWN.peerId}`] });
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({ state: "drifted" });
+    expect(changes).toHaveLength(1);
+  });
+
+  it("halts where another key holds it, and names others", async () => {
+    const host = nameBefore.copy();
+    const step = await storageStepOn(host, "node-name");
+    host.names?.set("node", { peerId: MASTER_ID, addresses: [] });
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: "The name node belongs to another node of pool pool.",
+      remedy: expect.stringContaining("node-2, node-3, node-4"),
+    });
+  });
+
+  it("needs the master, unless it is not wished", async () => {
+    const host = nameBefore.copy();
+    host.names = null;
+    await expect((await storageStepOn(host, "node-name")).probe(host)).rejects.toMatchObject({
+      exit: "unavailable",
+      remedy: expect.stringContaining("--no-register"),
+    });
+    const step = await storageStepOn(host, "node-name", { register: false });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    await step.verify(host);
+  });
+
+  it("tells nothing of the private key", async () => {
+    const host = nameBefore.copy();
+    const finding = await nodeName.probe(host);
+    const key = (JSON.parse(OWN.text) as { private_key: string }).private_key;
+    expect(JSON.stringify([finding, host.told])).not.toContain(key);
+  });
+});
+
+describe("pool", () => {
+  it("halts where the node would obey itself", async () => {
+    const host = await storageBoxBefore(null);
+    const step = await storageStepOn(host, "pool", { set: { MASTER_CLUSTER_PEERIDS: OWN.peerId } });
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("names this node itself"),
+    });
+  });
+});
+
+describe("a storage node", () => {
+  it("loses nothing with its .env: what containers know is recovered", async () => {
+    const host = await storageBoxBefore(null);
+    const before = host.files.textOf(LAYOUT.envFile);
+    host.files.drop(LAYOUT.envFile);
+    const { readContainerEnv } = await import("../../../src/settings/container-env.ts");
+    const { STORAGE_RECOVERABLE } = await import("../../../src/settings/storage-recovery.ts");
+    const found = await readContainerEnv(host, STORAGE_RECOVERABLE);
+    for (const key of ["CLUSTERNAME", "CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS", "STORAGE_API_URL"])
+      expect(before).toContain(`${key}=${found.get(key)?.value ?? "lost"}`);
+  });
+
+  it("is wholly ours after its steps have run", async () => {
+    const host = await storageBoxBefore(null);
+    const findings: Finding<unknown>[] = [];
+    for (const one of await storageStepsOn(host)) findings.push((await one.probe(host)) as Finding<unknown>);
+    expect(findings.filter(({ state }) => state !== "ours")).toEqual([]);
+  });
+});

@@ -1,0 +1,227 @@
+import { describe, expect, it } from "vitest";
+import { NAMES } from "../../../src/settings/master-layout.ts";
+import type { FakeHost } from "../../support/fake-host.ts";
+import { CLUSTER_ID, KUBO_ID } from "../../support/fake-master.ts";
+import { BOTH, putTheirs } from "../../support/foreign-writer.ts";
+import { boxBefore, join, lookAt, secretsOf, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const FILE = "/opt/fula-writer/docker-compose.yml";
+
+const before = await boxBefore("writer");
+const made = await stepOn(before, "writer");
+const shy = await stepOn(before, "writer", { provisionWriter: false });
+
+function change(host: FakeHost, name: string, fields: object): void {
+  const container = host.docker.boxes.get(name);
+  if (container === undefined) throw new Error(`no container ${name}`);
+  host.docker.boxes.set(name, { ...container, ...fields });
+}
+
+stepLaws("writer made here", {
+  makeStep: () => made,
+  makeHost: () => before.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "its compose file is gone",
+      arrange: (host) => host.files.drop(FILE),
+      names: /docker-compose\.yml: absent/,
+    },
+    {
+      name: "its compose file was edited",
+      arrange: (host) => host.files.put(FILE, host.files.textOf(FILE).replace("unless-stopped", "always")),
+      names: /docker-compose\.yml: differs/,
+    },
+    {
+      name: "a script was edited",
+      arrange: (host) => host.files.put("/opt/fula-writer/kubo-init.sh", "#!/bin/sh\n", 0o755),
+      names: /kubo-init\.sh is missing or differs/,
+    },
+    {
+      name: "a script is gone",
+      arrange: (host) => host.files.drop("/opt/fula-writer/cluster-start.sh"),
+      names: /cluster-start\.sh is missing or differs/,
+    },
+    {
+      name: "a container was removed",
+      arrange: (host) => void host.docker.boxes.delete(NAMES.cluster),
+      names: /ipfs_cluster: no such container/,
+    },
+    {
+      name: "both containers were removed",
+      arrange: (host) => host.docker.boxes.clear(),
+      names: /ipfs_host: no such container/,
+    },
+    {
+      name: "a container was stopped",
+      arrange: (host) => change(host, NAMES.kubo, { status: "exited", pid: 0 }),
+      names: /ipfs_host: it is exited/,
+    },
+    {
+      name: "a container is unhealthy",
+      arrange: (host) => change(host, NAMES.kubo, { health: "unhealthy" }),
+      names: /ipfs_host: its healthcheck fails/,
+    },
+    {
+      name: "a container was made from other settings",
+      arrange: (host) => {
+        const { labels } = host.docker.boxes.get(NAMES.cluster) ?? { labels: {} };
+        change(host, NAMES.cluster, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
+      },
+      names: /ipfs_cluster: it was made from other settings/,
+    },
+  ],
+  foreign: [
+    {
+      name: "a compose file of somebody else lies where ours would",
+      arrange: (host) => host.files.put(FILE, "services: {}\n"),
+      why: /docker-compose\.yml was not written by fula-node/,
+    },
+    {
+      name: "kubo alone is there, and runs",
+      arrange: (host) => putTheirs(host, { containers: [NAMES.kubo] }),
+      why: /ipfs-cluster does not answer/,
+    },
+    {
+      name: "ipfs-cluster alone is there, and runs",
+      arrange: (host) => putTheirs(host, { containers: [NAMES.cluster] }),
+      why: /kubo does not answer/,
+    },
+    {
+      name: "both are there, and one is stopped",
+      arrange: (host) => putTheirs(host, { stopped: [NAMES.cluster] }),
+      why: /A writer is here, but it does not work/,
+    },
+    {
+      name: "both are there, and both are stopped",
+      arrange: (host) => putTheirs(host, { stopped: BOTH }),
+      why: /A writer is here, but it does not work/,
+    },
+    {
+      name: "upstream's units are there, and not started",
+      arrange: (host) =>
+        putTheirs(host, { containers: [], units: [NAMES.kuboUnit, NAMES.clusterUnit], active: false }),
+      why: /A writer is here, but it does not work/,
+    },
+    {
+      name: "something answers in kubo's place without a container",
+      arrange: (host) =>
+        void host.http.routes.set("http://127.0.0.1:5001/api/v0/id", { status: 200, body: { ID: KUBO_ID } }),
+      why: /A writer is here, but it does not work: ipfs-cluster does not answer/,
+    },
+    {
+      name: "the cluster peer can't reach its kubo",
+      arrange: (host) => {
+        putTheirs(host, {});
+        const body = { id: CLUSTER_ID, ipfs: { error: "connection refused" } };
+        host.http.routes.set("http://127.0.0.1:9094/id", { status: 200, body });
+      },
+      why: /can't reach its kubo: connection refused/,
+    },
+    {
+      name: "ipfs-cluster asks for a password",
+      arrange: (host) => {
+        putTheirs(host, {});
+        host.http.routes.set("http://127.0.0.1:9094/id", { status: 401, body: null });
+      },
+      why: /asks for a password \(set CLUSTER_BASIC_AUTH\)/,
+    },
+    {
+      name: "one of the two is ours, the other is not",
+      arrange: async (host) => {
+        for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
+        host.docker.putContainer(NAMES.cluster, { image: "ipfs/ipfs-cluster:stable" });
+      },
+      why: /The container ipfs_cluster is not ours/,
+    },
+  ],
+  secrets: secretsOf,
+});
+
+describe("a writer made here", () => {
+  it("is pulled, written and brought up, in this order", async () => {
+    expect((await lookAt(made, before.copy())).changes).toEqual([
+      { kind: "pull-image", summary: "pull ipfs/kubo:v0.42.0", image: "ipfs/kubo:v0.42.0" },
+      { kind: "pull-image", summary: "pull ipfs/ipfs-cluster:v1.1.6", image: "ipfs/ipfs-cluster:v1.1.6" },
+      {
+        kind: "write-compose",
+        summary: `write /opt/fula-writer/kubo-init.sh, /opt/fula-writer/cluster-start.sh, ${FILE}`,
+        path: FILE,
+        keep: null,
+      },
+      {
+        kind: "up",
+        summary: "bring kubo, ipfs-cluster up, data under /opt/fula-writer",
+        services: ["kubo", "ipfs-cluster"],
+      },
+    ]);
+  });
+
+  it("needs the operator's word, which --yes is not, and says both ways out", async () => {
+    const { finding } = await lookAt(shy, before.copy());
+    expect(finding).toMatchObject({
+      state: "absent",
+      consent: {
+        flag: "--provision-writer",
+        explicit: true,
+        remedy: expect.stringMatching(
+          /--provision-writer.*--set IPFS_API_ADDR=.*--set IPFS_CLUSTER_API_ADDR=/,
+        ),
+      },
+    });
+    const host = before.copy();
+    const standing = host.snapshot();
+    await expect(join(host, { provisionWriter: false })).rejects.toMatchObject({
+      exit: "preflight",
+      changed: undefined,
+      problems: [{ subject: "--provision-writer" }],
+    });
+    expect(host.snapshot()).toEqual(standing);
+  });
+
+  it("keeps its data where upstream has it, in the master's own words", async () => {
+    const host = before.copy();
+    for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
+    const mounts = BOTH.flatMap((name) => host.docker.boxes.get(name)?.mounts ?? []);
+    expect(mounts.map(({ source, destination }) => `${source} ${destination}`)).toEqual(
+      expect.arrayContaining([
+        "/opt/fula-writer/kubo /data/ipfs",
+        "/opt/fula-writer/ipfs-cluster /data/ipfs-cluster",
+      ]),
+    );
+    const env: Readonly<Record<string, string>> = host.docker.boxes.get(NAMES.cluster)?.env ?? {};
+    expect(env).not.toHaveProperty("CLUSTER_LEAVEONSHUTDOWN");
+    expect(env["CLUSTER_CRDT_TRUSTEDPEERS"]).not.toContain("*");
+    expect(env["CLUSTER_SECRET"]).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it("restarts only what is unhealthy, and brings up only what is missing", async () => {
+    const host = before.copy();
+    for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
+    change(host, NAMES.kubo, { health: "unhealthy" });
+    host.docker.boxes.delete(NAMES.cluster);
+    expect((await lookAt(made, host)).changes).toEqual([
+      {
+        kind: "up",
+        summary: "bring ipfs-cluster up, data under /opt/fula-writer",
+        services: ["ipfs-cluster"],
+      },
+      { kind: "restart", summary: "restart ipfs_host", container: "ipfs_host" },
+    ]);
+  });
+
+  it("is mended without --provision-writer, too", async () => {
+    const host = before.copy();
+    for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
+    host.docker.boxes.clear();
+    const { finding, changes } = await lookAt(await stepOn(host, "writer", { provisionWriter: false }), host);
+    expect(finding.state).toBe("drifted");
+    expect(changes).toHaveLength(1);
+  });
+
+  it("is not named elsewhere by the defaults that a first run has saved", async () => {
+    const { finding } = await lookAt(shy, before.copy());
+    expect(finding.state).toBe("absent");
+  });
+});
