@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
-import type { JoinFlags, StorageFlags } from "./commands/join-flags.ts";
+import type { JoinFlags, StorageFlags } from "./join/flags.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { SnapshotFlags } from "./commands/snapshot-files.ts";
 import type { RestoreFlags } from "./commands/snapshot-restore.ts";

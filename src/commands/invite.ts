@@ -3,7 +3,7 @@ import { parseDuration } from "../federation/invite.ts";
 import { RULES } from "../settings/rules.ts";
 import { createInvite } from "../federation/invite-create.ts";
 import { readInvite } from "../federation/invite-read.ts";
-import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** The flags of `invite create`. */

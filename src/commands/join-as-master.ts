@@ -1,8 +1,8 @@
 import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
-import type { JoinFlags } from "./join-flags.ts";
-import { checkBaseDir, closeJoin, runJoin } from "./join-run.ts";
-import { settleWishes } from "./master-wishes.ts";
-import { prepareMaster } from "./prepare-master.ts";
+import type { JoinFlags } from "../join/flags.ts";
+import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
+import { settleWishes } from "../join/master-wishes.ts";
+import { prepareMaster } from "../join/prepare-master.ts";
 import type { VerbExit, World } from "./world.ts";
 
 const VERB = "join-as-master";

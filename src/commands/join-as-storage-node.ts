@@ -1,8 +1,8 @@
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/storage-layout.ts";
-import type { StorageFlags } from "./join-flags.ts";
-import { checkBaseDir, closeJoin, runJoin } from "./join-run.ts";
-import { prepareStorageNode } from "./storage-prepare.ts";
-import { settleStorageWishes } from "./storage-wishes.ts";
+import type { StorageFlags } from "../join/flags.ts";
+import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
+import { prepareStorageNode } from "../join/storage-prepare.ts";
+import { settleStorageWishes } from "../join/storage-wishes.ts";
 import type { VerbExit, World } from "./world.ts";
 
 const VERB = "join-as-storage-node";

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
 import { liveSource, type PinsetSource, snapshotSource } from "../pinset/snapshot/verify.ts";
-import { openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";
 import type { VerbExit, World } from "./world.ts";
 

@@ -1,6 +1,6 @@
 import { lockNames } from "../settings/lock-names.ts";
 import { takeSnapshot } from "../pinset/snapshot/take.ts";
-import { clusterIdOf, openOwnCluster, readInstalledMaster } from "./installed-master.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */

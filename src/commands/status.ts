@@ -2,10 +2,10 @@ import { describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import { masterLayout } from "../settings/master-layout.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
-import { findInstalledNode } from "./installed-node.ts";
-import { readMasterSettings } from "./master-settings-source.ts";
-import { prepareMaster } from "./prepare-master.ts";
-import { sentenceOf } from "./status-lines.ts";
+import { findInstalledNode } from "../join/installed-node.ts";
+import { readMasterSettings } from "../join/master-settings-source.ts";
+import { prepareMaster } from "../join/prepare-master.ts";
+import { sentenceOf } from "../join/status-lines.ts";
 import type { VerbExit, World } from "./world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
@@ -23,7 +23,7 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
   const { kind, baseDir } = await findInstalledNode(world, flags.baseDir);
   return kind === "master"
     ? await masterStatus(baseDir, world)
-    : await (await import("./storage-status.ts")).storageStatus(baseDir, world);
+    : await (await import("../join/storage-status.ts")).storageStatus(baseDir, world);
 }
 
 /** Every thing with its state, and how old the last good snapshot and sweep are. */

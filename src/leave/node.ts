@@ -1,6 +1,6 @@
-import { checkBaseDir } from "../commands/join-run.ts";
-import { findDatabaseVolume } from "../commands/master-projects.ts";
-import { readSavedSettings } from "../commands/settings-source.ts";
+import { checkBaseDir } from "../join/run.ts";
+import { findDatabaseVolume } from "../join/master-projects.ts";
+import { readSavedSettings } from "../join/settings-source.ts";
 import type { World } from "../commands/world.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
 import { PROJECT } from "../docker/compose-services.ts";

@@ -1,6 +1,6 @@
 import { parse as parseEnv } from "dotenv";
-import { readMasterSettings } from "../../src/commands/master-settings-source.ts";
-import { prepareMaster } from "../../src/commands/prepare-master.ts";
+import { readMasterSettings } from "../../src/join/master-settings-source.ts";
+import { prepareMaster } from "../../src/join/prepare-master.ts";
 import type { World } from "../../src/commands/world.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";

@@ -1,8 +1,8 @@
 import { parseNodeIdentity } from "../../src/federation/announcer.ts";
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
-import { openStorageSource } from "../../src/commands/storage-settings-source.ts";
-import { readSavedSettings } from "../../src/commands/settings-source.ts";
-import { prepareStorageNode } from "../../src/commands/storage-prepare.ts";
+import { openStorageSource } from "../../src/join/storage-settings-source.ts";
+import { readSavedSettings } from "../../src/join/settings-source.ts";
+import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
 import type { World } from "../../src/commands/world.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";

@@ -1,18 +1,18 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
+import { readContainerEnv } from "../settings/container-env.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { StorageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
-import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
-import { readContainerEnv } from "../settings/container-env.ts";
-import type { StorageFlags } from "./join-flags.ts";
+import type { StorageFlags } from "./flags.ts";
 import { parseAssignments, readSavedSettings } from "./settings-source.ts";
 import { refuseMaster } from "./storage-conflicts.ts";
 import { learnFromInvite } from "./storage-invite.ts";
 import { learnFromPool } from "./storage-pool.ts";
 import { checkStorageNode } from "./storage-preflight.ts";
 import { openStorageSource, type StorageSource } from "./storage-settings-source.ts";
-import type { World } from "./world.ts";
 
 /**
  * Settles the settings of a storage node: flags and environment, an invite or else the pool API, and what

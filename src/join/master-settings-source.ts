@@ -1,9 +1,9 @@
+import type { World } from "../commands/world.ts";
 import type { Problem } from "../errors.ts";
 import { findConflicts } from "../settings/master-conflicts.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { resolveSettings, type Settings } from "../settings/settings.ts";
 import { readSavedSettings } from "./settings-source.ts";
-import type { World } from "./world.ts";
 
 /**
  * Puts together the settings of a master from flags, environment, `.env` and defaults. Gives every

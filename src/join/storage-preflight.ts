@@ -1,14 +1,14 @@
-import type { Problem } from "../errors.ts";
+import type { World } from "../commands/world.ts";
 import type { Container } from "../docker/engine.ts";
-import { isOurs, NAMES } from "../settings/master-layout.ts";
+import type { Problem } from "../errors.ts";
+import { runPreflight } from "../preflight/check.ts";
+import { MASTER_CHECKS, REPAIR_MINIMUM_FREE_BYTES } from "../preflight/master.ts";
 import type { Ownership, PortNeed } from "../preflight/ports.ts";
+import { isOurs, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
-import { MASTER_CHECKS, REPAIR_MINIMUM_FREE_BYTES } from "../preflight/master.ts";
-import { runPreflight } from "../preflight/check.ts";
 import { WRITER_PORTS } from "./master-preflight.ts";
 import { reportPreflight } from "./preflight-report.ts";
-import type { World } from "./world.ts";
 
 const GIB = 1024 ** 3;
 /** The room that images and the first blocks need; there is no database. */

@@ -1,8 +1,8 @@
+import { tokenText } from "../commands/invite.ts";
+import type { World } from "../commands/world.ts";
 import { OperatorError } from "../errors.ts";
-import type { Learnt } from "../federation/trust.ts";
 import { readInvite, refuseExpired } from "../federation/invite-read.ts";
-import { tokenText } from "./invite.ts";
-import type { World } from "./world.ts";
+import type { Learnt } from "../federation/trust.ts";
 
 /**
  * Reads the invite of a join, shows what it says, and has a person compare its key's fingerprint unless that

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { readMasterSettings } from "../../src/commands/master-settings-source.ts";
-import { parseAssignments } from "../../src/commands/settings-source.ts";
-import type { World } from "../../src/commands/world.ts";
-import { OperatorError } from "../../src/errors.ts";
+import type { World } from "../../../src/commands/world.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { readMasterSettings } from "../../../src/join/master-settings-source.ts";
+import { parseAssignments } from "../../../src/join/settings-source.ts";
 
 const ENV_FILE = "/opt/fula-master/.env";
 

@@ -1,13 +1,13 @@
+import type { World } from "../commands/world.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { withClusterSecret } from "../settings/cluster-secret.ts";
+import type { MasterContext } from "../settings/master-context.ts";
 import type { MasterLayout } from "../settings/master-layout.ts";
 import { MASTER_RECOVERABLE } from "../settings/master-recovery.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { MasterContext } from "../settings/master-context.ts";
 import { masterSteps } from "../steps/master.ts";
 import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
-import type { World } from "./world.ts";
 
 /** Turns settings into the steps of a master. Looks at the box, and changes nothing. */
 export async function prepareMaster(

@@ -1,6 +1,6 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { PreflightProblem } from "../preflight/check.ts";
-import type { World } from "./world.ts";
 
 /**
  * Tells the warnings of a preflight, and puts its failures together with what is wrong with the settings, so

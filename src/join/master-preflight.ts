@@ -1,19 +1,19 @@
-import type { Problem } from "../errors.ts";
+import type { World } from "../commands/world.ts";
 import type { Container } from "../docker/engine.ts";
-import { isOurs, NAMES, type MasterLayout } from "../settings/master-layout.ts";
-import type { Ownership, PortNeed } from "../preflight/ports.ts";
-import type { Settings } from "../settings/settings.ts";
+import type { Problem } from "../errors.ts";
+import { runPreflight } from "../preflight/check.ts";
 import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import { runPreflight } from "../preflight/check.ts";
+import type { Ownership, PortNeed } from "../preflight/ports.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
 import { askWriter } from "../steps/master/writer-answer.ts";
 import { reportPreflight } from "./preflight-report.ts";
-import type { World } from "./world.ts";
 
 /** What kubo and ipfs-cluster listen on, be they a writer's or a storage node's. */
 export const WRITER_PORTS: readonly PortNeed[] = [

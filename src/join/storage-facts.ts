@@ -1,13 +1,13 @@
-import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../cluster/client.ts";
-import { type NodeFacts, UNREADABLE_STATUS } from "../model/node-report.ts";
+import type { World } from "../commands/world.ts";
+import { OperatorError } from "../errors.ts";
+import { lookUpName } from "../federation/directory.ts";
 import { countKuboPeers } from "../federation/kubo-peers.ts";
 import { askMasterCount } from "../federation/master-count.ts";
-import { lookUpName } from "../federation/directory.ts";
-import type { Values } from "../settings/node-context.ts";
 import { countPins } from "../federation/pinset-watch.ts";
 import { OWN_CLUSTER, readIdentity } from "../federation/storage-context.ts";
-import type { World } from "./world.ts";
+import type { Values } from "../settings/node-context.ts";
+import { type NodeFacts, UNREADABLE_STATUS } from "./node-report.ts";
 
 /** A person waits: what can't be told by then is told to be unknown. */
 const DEADLINE_MS = 30_000;

@@ -1,6 +1,6 @@
+import type { World } from "../commands/world.ts";
 import { MASTER_BASE_DIR } from "../settings/master-layout.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/storage-layout.ts";
-import type { World } from "./world.ts";
 
 /** Which kind of node was installed where. */
 export interface InstalledNode {

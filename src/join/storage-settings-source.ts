@@ -1,11 +1,11 @@
+import type { World } from "../commands/world.ts";
 import type { Problem } from "../errors.ts";
-import { findEntry, type EnvFile } from "../settings/env-file.ts";
+import { inGibibytes } from "../preflight/check.ts";
+import { type EnvFile, findEntry } from "../settings/env-file.ts";
 import { resolveSettings, type Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES } from "../settings/storage-layout.ts";
-import { nodeNameOf, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { offeredSize, parseSize } from "../settings/storage-size.ts";
-import { inGibibytes } from "../preflight/check.ts";
-import type { World } from "./world.ts";
+import { nodeNameOf, STORAGE_SETTINGS } from "../settings/storage.ts";
 
 const USUAL_DOCKER_ROOT = "/var/lib/docker";
 

@@ -1,9 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { status } from "../../src/commands/status.ts";
-import type { ReportRow } from "../../src/model/node-report.ts";
-import type { Result } from "../../src/ui/reporter.ts";
-import { STORAGE_NAMES } from "../../src/settings/storage-layout.ts";
-import { FakeStorage, LAYOUT, MASTER_ID, OWN, storageBoxBefore, worldOf } from "../support/storage-fake.ts";
+import { status } from "../../../src/commands/status.ts";
+import type { ReportRow } from "../../../src/join/node-report.ts";
+import { STORAGE_NAMES } from "../../../src/settings/storage-layout.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
+import {
+  FakeStorage,
+  LAYOUT,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  worldOf,
+} from "../../support/storage-fake.ts";
 
 const NAME = { peerId: OWN.peerId, addresses: [] };
 

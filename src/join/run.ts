@@ -1,10 +1,10 @@
+import type { VerbExit, World } from "../commands/world.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { RULES } from "../settings/rules.ts";
-import type { RunFlags } from "./join-flags.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { RunFlags } from "./flags.ts";
 
 /** Runs the steps of a join with a journal, and asks a person where there is one. */
 export async function runJoin(

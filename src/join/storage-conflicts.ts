@@ -1,6 +1,6 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError } from "../errors.ts";
 import { MASTER_BASE_DIR, NAMES } from "../settings/master-layout.ts";
-import type { World } from "./world.ts";
 
 const PROJECT = "com.docker.compose.project";
 const MASTER_CONTAINERS: readonly string[] = [NAMES.postgres, NAMES.pinningApi, NAMES.webui, NAMES.gateway];

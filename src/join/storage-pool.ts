@@ -1,8 +1,8 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError } from "../errors.ts";
-import type { Settings } from "../settings/settings.ts";
-import type { Learnt } from "../federation/trust.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
-import type { World } from "./world.ts";
+import type { Learnt } from "../federation/trust.ts";
+import type { Settings } from "../settings/settings.ts";
 
 const PUBLIC_POOLS = "https://pools.fx.land/pools";
 

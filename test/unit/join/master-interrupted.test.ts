@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { Killed } from "../support/fake-host.ts";
-import type { FakeMaster } from "../support/fake-master.ts";
-import { bareBox, endOf, join, LAYOUT, savedValues } from "../support/master-boxes.ts";
-import type { KillMoment } from "../support/write-gate.ts";
+import { Killed } from "../../support/fake-host.ts";
+import type { FakeMaster } from "../../support/fake-master.ts";
+import { bareBox, endOf, join, LAYOUT, savedValues } from "../../support/master-boxes.ts";
+import type { KillMoment } from "../../support/write-gate.ts";
 
 /** What a death must never cost: secrets that were on disk, and the password that the database was made with. */
 function keptBy(host: FakeMaster): Readonly<Record<string, string>> {

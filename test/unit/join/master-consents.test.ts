@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { joinAsMaster } from "../../src/commands/join-as-master.ts";
-import type { JoinFlags } from "../../src/commands/join-flags.ts";
-import type { World } from "../../src/commands/world.ts";
-import type { PlanItem } from "../../src/engine/events.ts";
-import { createJson } from "../../src/ui/json.ts";
-import { createLines } from "../../src/ui/lines.ts";
-import type { Reporter } from "../../src/ui/reporter.ts";
-import { createTerminal } from "../../src/ui/terminal.ts";
-import { FakeStorage, worldOf } from "../support/storage-fake.ts";
+import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
+import type { World } from "../../../src/commands/world.ts";
+import type { PlanItem } from "../../../src/engine/events.ts";
+import type { JoinFlags } from "../../../src/join/flags.ts";
+import { createJson } from "../../../src/ui/json.ts";
+import { createLines } from "../../../src/ui/lines.ts";
+import type { Reporter } from "../../../src/ui/reporter.ts";
+import { createTerminal } from "../../../src/ui/terminal.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const FLAGS: JoinFlags = {
   dryRun: true,

@@ -1,6 +1,6 @@
+import type { World } from "../commands/world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { type EnvFile, parseEnvFile } from "../settings/env-file.ts";
-import type { World } from "./world.ts";
 
 /**
  * Splits `--set KEY=VALUE`. Throws (`usage`) for anything else, and for a key that is given two values,

@@ -1,24 +1,24 @@
-import type { AnyStep } from "../engine/step.ts";
-import type { HostReader } from "../host/host.ts";
-import { withClusterSecret } from "../settings/cluster-secret.ts";
+import type { World } from "../commands/world.ts";
 import {
   renderStorage,
   STORAGE_FRAGMENTS,
   supportsStartInterval,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
+import type { Project } from "../docker/compose-services.ts";
+import type { AnyStep } from "../engine/step.ts";
+import { announceName } from "../federation/announce-name.ts";
+import type { Naming, StorageContext } from "../federation/storage-context.ts";
+import type { HostReader } from "../host/host.ts";
+import { withClusterSecret } from "../settings/cluster-secret.ts";
 import { isOurs } from "../settings/master-layout.ts";
+import { readValues } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { announceName } from "../federation/announce-name.ts";
-import type { Project } from "../docker/compose-services.ts";
-import { readValues } from "../settings/node-context.ts";
 import { storageSteps } from "../steps/storage-node.ts";
-import type { Naming, StorageContext } from "../federation/storage-context.ts";
 import { readFragments, readShipped } from "./shipped.ts";
-import type { World } from "./world.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../src/settings/master-layout.ts";
-import { type FakeMaster, PACKAGE_DIR, putDatabase } from "../support/fake-master.ts";
-import { joined, loseFile, replaceSaved } from "../support/lost-settings.ts";
-import { join, type JoinWishes, LAYOUT, prepare, savedValues } from "../support/master-boxes.ts";
+import { NAMES } from "../../../src/settings/master-layout.ts";
+import { type FakeMaster, PACKAGE_DIR, putDatabase } from "../../support/fake-master.ts";
+import { joined, loseFile, replaceSaved } from "../../support/lost-settings.ts";
+import { join, type JoinWishes, LAYOUT, prepare, savedValues } from "../../support/master-boxes.ts";
 
 const { postgres: POSTGRES, postgresVolume: VOLUME } = NAMES;
 const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;

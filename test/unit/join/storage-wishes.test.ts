@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { StorageFlags } from "../../src/commands/join-flags.ts";
-import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
-import type { World } from "../../src/commands/world.ts";
-import { OperatorError } from "../../src/errors.ts";
-import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../src/machine/signing.ts";
-import { formatToken, type Invite, invitePayload } from "../../src/federation/invite.ts";
-import type { Settings } from "../../src/settings/settings.ts";
+import type { World } from "../../../src/commands/world.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
+import type { StorageFlags } from "../../../src/join/flags.ts";
+import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
+import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
+import type { Settings } from "../../../src/settings/settings.ts";
 import {
   FakeStorage,
   GIVEN,
@@ -14,7 +14,7 @@ import {
   OWN,
   storageBoxBefore,
   worldOf,
-} from "../support/storage-fake.ts";
+} from "../../support/storage-fake.ts";
 
 const FLAGS: StorageFlags = {
   dryRun: false,

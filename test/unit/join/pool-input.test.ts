@@ -2,10 +2,10 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
-import { settleStorageWishes } from "../../src/commands/storage-wishes.ts";
-import { OperatorError } from "../../src/errors.ts";
-import { http } from "../../src/machine/http.ts";
-import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../support/storage-fake.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
+import { http } from "../../../src/machine/http.ts";
+import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../../support/storage-fake.ts";
 
 const MIB = 1024 ** 2;
 const BOOTSTRAP = `/ip4/198.51.100.7/tcp/9096/p2p/${MASTER_ID}`;

@@ -1,4 +1,4 @@
-import type { HostReader } from "../host/host.ts";
+import { parse } from "yaml";
 import {
   MASTER_FRAGMENTS,
   renderMaster,
@@ -7,11 +7,11 @@ import {
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
-import { parse } from "yaml";
-import { isOurs, NAMES, type MasterLayout } from "../settings/master-layout.ts";
-import type { Settings } from "../settings/settings.ts";
 import type { Project } from "../docker/compose-services.ts";
+import type { HostReader } from "../host/host.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 
 const DATA_PATH = "/var/lib/postgresql/data";

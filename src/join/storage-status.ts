@@ -1,18 +1,18 @@
+import type { VerbExit, World } from "../commands/world.ts";
 import type { PlanItem } from "../engine/events.ts";
 import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { concludeReport, judgeNode } from "../model/node-report.ts";
+import { readContainerEnv } from "../settings/container-env.ts";
 import { storageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
-import { readContainerEnv } from "../settings/container-env.ts";
+import { concludeReport, judgeNode } from "./node-report.ts";
 import { readSavedSettings } from "./settings-source.ts";
 import { sentenceOf } from "./status-lines.ts";
 import { lookAtNode } from "./storage-facts.ts";
 import { prepareStorageNode } from "./storage-prepare.ts";
 import { openStorageSource } from "./storage-settings-source.ts";
-import type { VerbExit, World } from "./world.ts";
 
 const NAME_STEP = "node-name";
 

@@ -1,15 +1,15 @@
+import type { Questions, World } from "../commands/world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host/host.ts";
-import { NAMES, type MasterLayout } from "../settings/master-layout.ts";
-import type { Settings } from "../settings/settings.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
-import type { JoinFlags } from "./join-flags.ts";
+import { type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import type { Settings } from "../settings/settings.ts";
+import type { JoinFlags } from "./flags.ts";
 import { checkMaster } from "./master-preflight.ts";
 import { readMasterSettings } from "./master-settings-source.ts";
-import { lookUpPool } from "../federation/pool-lookup.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import { parseAssignments } from "./settings-source.ts";
-import type { Questions, World } from "./world.ts";
 
 /** What a person answered. */
 interface Answers {
