@@ -2,8 +2,8 @@ import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
 import type { JoinFlags, StorageFlags } from "./join/flags.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
-import type { SnapshotFlags } from "./commands/snapshot-files.ts";
-import type { RestoreFlags } from "./commands/snapshot-restore.ts";
+import type { SnapshotFlags } from "./commands/snapshot.ts";
+import type { RestoreFlags } from "./commands/restore.ts";
 import type { VerbExit, World } from "./commands/world.ts";
 
 /** One verb, ready to be given the world. */
@@ -139,26 +139,24 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
   const key = () => new Option("--key <pem>", "check with this key (default: this master's)");
   add("take", "take one now, as cron does (exit 20 when the pinset has shrunk much)").action(
     (flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/snapshot-take.ts")).snapshotTake(flags, world)),
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotTake(flags, world)),
   );
   add("list", "every snapshot with its verdict, chain and age (exit 28 when one is not verified)")
     .addOption(key())
     .option("--dir <dir>", "another directory of snapshots")
     .action((flags: SnapshotFlags & { dir?: string }) =>
-      run(async (world) => (await import("./commands/snapshot-list.ts")).snapshotList(flags, world)),
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotList(flags, world)),
     );
   add("verify <file>", "check signature, body and chain of one (exit 28 when anything was changed)")
     .addOption(key())
     .action((file: string, flags: SnapshotFlags) =>
-      run(async (world) =>
-        (await import("./commands/snapshot-verify.ts")).snapshotVerify(file, flags, world),
-      ),
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotVerify(file, flags, world)),
     );
   add("diff <a> <b>", "compare two, or one with `live` (exit 20 when they differ)")
     .addOption(key())
     .option("--limit <n>", "name so many pins of each kind", "20")
     .action((a: string, b: string, flags: SnapshotFlags & { limit: string }) =>
-      run(async (world) => (await import("./commands/snapshot-diff.ts")).snapshotDiff([a, b], flags, world)),
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotDiff([a, b], flags, world)),
     );
   add("restore <file>", "pin again what the snapshot has and the cluster lacks; never unpins")
     .addOption(key())
@@ -167,9 +165,7 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     .option("--from-other-cluster", "the snapshot may be of another cluster", false)
     .option("--concurrency <n>", "requests under way at once, at most", "64")
     .action((file: string, flags: RestoreFlags) =>
-      run(async (world) =>
-        (await import("./commands/snapshot-restore.ts")).snapshotRestore(file, flags, world),
-      ),
+      run(async (world) => (await import("./commands/restore.ts")).snapshotRestore(file, flags, world)),
     );
 }
 

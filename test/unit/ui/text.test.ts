@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { PlanItem } from "../../src/engine/events.ts";
-import { EXIT_CODES, OperatorError, type OperatorErrorFields } from "../../src/errors.ts";
-import { duration, errorLines, oneLine, planLines, printable, table, wrap } from "../../src/ui/text.ts";
-import { REALISTIC_PLAN } from "../support/ui-samples.ts";
+import type { PlanItem } from "../../../src/engine/events.ts";
+import { EXIT_CODES, OperatorError, type OperatorErrorFields } from "../../../src/errors.ts";
+import { duration, errorLines, oneLine, planLines, printable, table, wrap } from "../../../src/ui/text.ts";
+import { REALISTIC_PLAN } from "../../support/ui-samples.ts";
 
 function render(fields: OperatorErrorFields): string {
   return errorLines(new OperatorError(fields), EXIT_CODES[fields.exit]).join("\n");

@@ -1,8 +1,8 @@
 import { OperatorError } from "../errors.ts";
-import { lockNames } from "../settings/lock-names.ts";
-import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
-import { openVerified, type SnapshotFlags } from "./snapshot-files.ts";
+import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
+import { lockNames } from "../settings/lock-names.ts";
+import { openVerified, type SnapshotFlags } from "./snapshot.ts";
 import type { VerbExit, World } from "./world.ts";
 
 /** The flags of `snapshot restore`. */

@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
-import { createQuestions } from "../../src/ui/ask.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { createQuestions } from "../../../src/ui/ask.ts";
 
 function makeQuestions() {
   const input = new PassThrough();

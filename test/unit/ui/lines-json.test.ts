@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import type { RunEvent } from "../../src/engine/events.ts";
-import { OperatorError } from "../../src/errors.ts";
-import { createJson } from "../../src/ui/json.ts";
-import { createLines } from "../../src/ui/lines.ts";
-import type { Reporter } from "../../src/ui/reporter.ts";
-import { REALISTIC_PLAN } from "../support/ui-samples.ts";
+import type { RunEvent } from "../../../src/engine/events.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { createJson } from "../../../src/ui/json.ts";
+import { createLines } from "../../../src/ui/lines.ts";
+import type { Reporter } from "../../../src/ui/reporter.ts";
+import { REALISTIC_PLAN } from "../../support/ui-samples.ts";
 
 function catchLines() {
   const out: string[] = [];

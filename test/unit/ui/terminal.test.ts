@@ -1,12 +1,12 @@
 import { PassThrough } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, it } from "vitest";
-import type { Journal } from "../../src/engine/journal.ts";
-import { run } from "../../src/engine/run.ts";
-import type { Change, StepSpec } from "../../src/engine/step.ts";
-import { OperatorError } from "../../src/errors.ts";
-import { createTerminal } from "../../src/ui/terminal.ts";
-import { FakeHost } from "../support/fake-host.ts";
+import type { Journal } from "../../../src/engine/journal.ts";
+import { run } from "../../../src/engine/run.ts";
+import type { Change, StepSpec } from "../../../src/engine/step.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { createTerminal } from "../../../src/ui/terminal.ts";
+import { FakeHost } from "../../support/fake-host.ts";
 
 const HIDE = "\u001B[?25l";
 const SHOW = "\u001B[?25h";

@@ -1,0 +1,240 @@
+import { EXIT_CODES, OperatorError } from "../errors.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
+import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
+import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
+import type { SnapshotFile } from "../pinset/snapshot/store.ts";
+import { takeSnapshot } from "../pinset/snapshot/take.ts";
+import {
+  judgeNeighbours,
+  liveSource,
+  type PinsetSource,
+  type Sha256,
+  snapshotSource,
+  type VerifiedSnapshot,
+  verifySnapshot,
+} from "../pinset/snapshot/verify.ts";
+import { lockNames } from "../settings/lock-names.ts";
+import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
+import type { VerbExit, World } from "./world.ts";
+
+/** A run that hangs must not keep the lock until somebody looks. */
+const DEADLINE_MS = 3 * 3_600_000;
+
+/** `snapshot take`: a signed snapshot of the pinset, as cron takes it. */
+export async function snapshotTake(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { layout, values } = master;
+  const lock = await world.takeLock(lockNames(layout.baseDir).snapshot, {
+    pid: world.pid,
+    verb: "snapshot take",
+    since: host.clock.now().toISOString(),
+  });
+  try {
+    const result = await takeSnapshot({
+      cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
+      store: world.openSnapshots(layout.snapshotsDir),
+      key: await world.readSigningKey(layout.signingKey),
+      clock: host.clock,
+      alerts: world.openAlerts(layout.alertLog),
+      heartbeat: { files: host.files, clock: host.clock, path: layout.snapshotHeartbeat },
+      clusterName: values("CLUSTERNAME") ?? "",
+      clusterId: clusterIdOf(world, master),
+      keep: Number(values("KEEP")),
+      dropShare: Number(values("SNAPSHOT_DROP_PERCENT")) / 100,
+      toolVersion: world.version,
+      report: (line) => reporter.note(line),
+    });
+    reporter.result({
+      data: { verb: "snapshot take", ...result },
+      lines: [`${host.clock.now().toISOString()} ${result.summary}`],
+    });
+    return result.exit === "pending" ? "pending" : "ok";
+  } finally {
+    await lock.release();
+  }
+}
+
+/** `snapshot list`: every snapshot, checked whole. Throws (`integrity`) after the list where one is not verified. */
+export async function snapshotList(
+  flags: SnapshotFlags & { readonly dir?: string },
+  world: World,
+): Promise<VerbExit> {
+  const directory = flags.dir ?? snapshotLayout(flags).snapshotsDir;
+  const files = await world.listSnapshotFiles(directory);
+  const listed =
+    files.length === 0
+      ? []
+      : await listSnapshots(files, await readSnapshotKey(world, flags), {
+          sha256: sha256Of(world, flags),
+          now: world.host.clock.now(),
+        });
+  world.reporter.result({
+    data: { verb: "snapshot list", directory, snapshots: listed },
+    lines:
+      listed.length === 0
+        ? [`There is no snapshot in ${directory}.`]
+        : world.reporter.table(listed.map(rowOf)),
+  });
+  const refused = listed.filter(({ verdict }) => verdict !== "verified");
+  if (refused.length === 0) return "ok";
+  throw new OperatorError({
+    exit: refused.every(({ verdict }) => verdict === "newer") ? "newer" : "integrity",
+    what: `${refused.length} of ${listed.length} snapshots in ${directory} are not verified.`,
+    why: "A snapshot that does not verify can't be restored, and retention never removes it: it may be evidence.",
+    remedy: "Find out what happened to them; then move them away.",
+    problems: refused.map(({ name, why }) => ({ subject: name, what: why ?? "" })),
+  });
+}
+
+function rowOf(snapshot: ListedSnapshot): readonly string[] {
+  const { name, verdict, count, order, drop, ageMs, layout } = snapshot;
+  const said = verdict === "verified" ? "verified" : `refused (${EXIT_CODES[verdict]})`;
+  const chain = layout === "upstream" ? "upstream's format" : (order ?? "");
+  const dropped = drop === null ? "" : `, dropped from ${drop.from} to ${drop.to}`;
+  return [
+    name,
+    said,
+    ageMs === null ? "" : describeAge(ageMs),
+    count === null ? "" : `${count} pins`,
+    `${chain}${dropped}`,
+  ];
+}
+
+function describeAge(ageMs: number): string {
+  if (ageMs < 0) return "in the future";
+  const minutes = Math.floor(ageMs / 60_000);
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 72 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
+}
+
+/** `snapshot verify FILE`: says that a snapshot is whole and genuine, or throws what is wrong with it. */
+export async function snapshotVerify(given: string, flags: SnapshotFlags, world: World): Promise<VerbExit> {
+  const { file, manifest, count, sizeBytes, keyId, order } = await openVerified(world, flags, given);
+  const taken = manifest === null ? "" : `, taken ${manifest.created_at} on ${manifest.peer.name}`;
+  const lines = [
+    `Verified: ${file.name}: ${count} pins, ${sizeBytes} bytes, signed with key ${keyId}${taken}.`,
+  ];
+  if (manifest === null) lines.push("It is in upstream's format: it does not say of which cluster it is.");
+  else {
+    const { previous, drop } = manifest;
+    if (order.state === "linked") lines.push(`It follows ${previous?.name}, which is here and fits.`);
+    if (order.state === "gap" && previous !== null)
+      lines.push(`It follows ${previous.name}, which is not here.`);
+    if (order.state === "first") lines.push("It is the first of its chain.");
+    if (drop !== null)
+      lines.push(`Mind: the pinset had shrunk from ${drop.from} to ${drop.to} pins since the one before.`);
+    if (manifest.clock_went_back) lines.push("The clock had jumped back since the one before.");
+  }
+  world.reporter.result({
+    data: {
+      verb: "snapshot verify",
+      verdict: "verified",
+      name: file.name,
+      layout: file.layout,
+      count,
+      sizeBytes,
+      keyId,
+      order: manifest === null ? null : order.state,
+      manifest,
+    },
+    lines,
+  });
+  return "ok";
+}
+
+/** What a person calls the pinset that the cluster has now. */
+const LIVE = "live";
+const SIGNS = { "only-left": "-", "only-right": "+", differs: "~" } as const;
+
+/** `snapshot diff A B|live`: how two pinsets differ; `pending` where they do. Both snapshots are verified first. */
+export async function snapshotDiff(
+  given: readonly [string, string],
+  flags: SnapshotFlags & { readonly limit: string },
+  world: World,
+): Promise<VerbExit> {
+  if (!/^\d{1,6}$/.test(flags.limit))
+    throw new OperatorError({
+      exit: "usage",
+      what: `--limit is ${JSON.stringify(flags.limit)}; it must be a number.`,
+    });
+  const workspace = world.openWorkspace();
+  const open = async (one: string): Promise<PinsetSource> => {
+    if (one !== LIVE) return snapshotSource(await openVerified(world, flags, one));
+    return liveSource(openOwnCluster(world, await readInstalledMaster(world, flags.baseDir)), workspace);
+  };
+  const left = await open(given[0]);
+  const right = await open(given[1]);
+  const diff = await diffPinsets(left, right, { workspace, limit: Number(flags.limit) });
+  await left.close();
+  await right.close();
+  const { onlyLeft, onlyRight, differing, same } = diff;
+  const named = diff.examples.length;
+  const unnamed = onlyLeft + onlyRight + differing - named;
+  world.reporter.result({
+    data: { verb: "snapshot diff", ...diff },
+    lines: [
+      `--- ${diff.left}`,
+      `+++ ${diff.right}`,
+      ...diff.examples.map(lineOf),
+      ...(unnamed > 0 ? [`... and ${unnamed} more (--limit names more of each kind)`] : []),
+      `${onlyLeft} only in ${diff.left}, ${onlyRight} only in ${diff.right}, ${differing} with other options, ${same} alike.`,
+    ],
+  });
+  return diff.exit === "pending" ? "pending" : "ok";
+}
+
+function lineOf({ kind, cid, name, changes }: PinDifference): string {
+  const more = kind === "differs" ? changes.join("; ") : name;
+  return `${SIGNS[kind]} ${cid}${more === "" ? "" : `  ${more}`}`;
+}
+
+/** The flags that say where snapshots are and with which key they are checked. */
+export interface SnapshotFlags {
+  readonly baseDir?: string;
+  /** PEM of a public or private ed25519 key. */
+  readonly key?: string;
+}
+
+/** Needs neither root nor an installed master: a copy and the public key are enough. */
+export function snapshotLayout({ baseDir }: SnapshotFlags): MasterLayout {
+  return masterLayout(baseDir ?? MASTER_BASE_DIR);
+}
+
+/** The key that signatures are checked with: the one that was named, else this master's. */
+export function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<VerifyingKey> {
+  const layout = snapshotLayout(flags);
+  return world.readVerifyingKey(
+    flags.key === undefined ? [layout.verifyingKey, layout.signingKey] : [flags.key],
+  );
+}
+
+/** Finds a snapshot by a path, or by a name in this master's own directory, and verifies it whole. */
+export async function openVerified(
+  world: World,
+  flags: SnapshotFlags,
+  given: string,
+): Promise<VerifiedSnapshot> {
+  const key = await readSnapshotKey(world, flags);
+  const file = await openGiven(world, flags, given);
+  const neighbours = await world.listSnapshotFiles(file.directory);
+  const sha256 = sha256Of(world, flags);
+  return verifySnapshot(file, key, { sha256, order: judgeNeighbours(neighbours, key, sha256) });
+}
+
+/** Hashes bytes for whoever compares them. */
+export function sha256Of(world: World, flags: SnapshotFlags): Sha256 {
+  const store = world.openSnapshots(snapshotLayout(flags).snapshotsDir);
+  return (bytes) => store.sha256(bytes);
+}
+
+async function openGiven(world: World, flags: SnapshotFlags, given: string): Promise<SnapshotFile> {
+  try {
+    return await world.openSnapshotFile(given);
+  } catch (thrown) {
+    const elsewhere = thrown instanceof OperatorError && thrown.exit === "usage" && !given.includes("/");
+    if (!elsewhere) throw thrown;
+    return world.openSnapshotFile(`${snapshotLayout(flags).snapshotsDir}/${given}`);
+  }
+}
