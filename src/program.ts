@@ -4,7 +4,7 @@ import type { JoinFlags, StorageFlags } from "./join/flags.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
-import type { VerbExit, World } from "./commands/world.ts";
+import type { VerbExit, World } from "./world.ts";
 
 /** One verb, ready to be given the world. */
 export type Verb = (world: World) => Promise<VerbExit>;

@@ -2,17 +2,43 @@ import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openCluster } from "./cluster/client.ts";
-import type { World } from "./commands/world.ts";
+import { type Cluster, type ClusterTarget, openCluster } from "./cluster/client.ts";
+import { createMigrator } from "./database/migrator.ts";
 import { openPostgresPool } from "./database/pool.ts";
+import { createPostgres } from "./database/postgres.ts";
+import { createDocker } from "./docker/docker.ts";
 import { OperatorError } from "./errors.ts";
-import { openNodesClient, parseNodeIdentity } from "./federation/announcer.ts";
-import { createHost } from "./host/create-host.ts";
-import { takeLock } from "./machine/lock.ts";
-import { parseVerifyingKey, readSigningKey, readVerifyingKey } from "./machine/signing.ts";
-import { openAlertLog } from "./pinset/alerts.ts";
-import { listSnapshotFiles, openSnapshotFile, openSnapshotStore } from "./pinset/snapshot/store.ts";
-import { openWorkspace } from "./pinset/workspace.ts";
+import {
+  type NodeIdentity,
+  type NodesClient,
+  openNodesClient,
+  parseNodeIdentity,
+} from "./federation/announcer.ts";
+import type { Host } from "./host.ts";
+import type { openIngestHands } from "./ingest/hands.ts";
+import { clock, random } from "./machine/clock.ts";
+import { files } from "./machine/file-writer.ts";
+import { http } from "./machine/http.ts";
+import { type Lock, type LockHolder, takeLock } from "./machine/lock.ts";
+import {
+  generateSigningKeyPem,
+  parseSigningKey,
+  parseVerifyingKey,
+  readSigningKey,
+  readVerifyingKey,
+  type SigningKey,
+  type VerifyingKey,
+} from "./machine/signing.ts";
+import { createSystem } from "./machine/system.ts";
+import { type AlertLog, openAlertLog } from "./pinset/alerts.ts";
+import {
+  listSnapshotFiles,
+  openSnapshotFile,
+  openSnapshotStore,
+  type SnapshotFile,
+  type SnapshotStore,
+} from "./pinset/snapshot/store.ts";
+import { openWorkspace, type PinsetWorkspace } from "./pinset/workspace.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
 import type { Reporter } from "./ui/reporter.ts";
@@ -84,4 +110,82 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
+}
+
+/** Puts questions to a person. */
+export interface Questions {
+  confirm(question: string, byDefault: boolean): Promise<boolean>;
+  text(question: string, byDefault: string): Promise<string>;
+}
+
+/** What every verb gets from the composition root: hands, eyes, and facts of this process. */
+export interface World {
+  readonly host: Host;
+  readonly reporter: Reporter;
+  /** Null: there is nobody to ask. */
+  readonly questions: Questions | null;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** The root of the running package: bin/, dist/, compose/, migrations/. */
+  readonly packageDir: string;
+  readonly nodePath: string;
+  readonly hostname: string;
+  readonly pid: number;
+  /** Lower-case hex sha256. */
+  readonly hash: (text: string) => string;
+  takeLock(name: string, holder: LockHolder): Promise<Lock>;
+  openCluster(target: ClusterTarget): Cluster;
+  openSnapshots(directory: string): SnapshotStore;
+  /** Any snapshot by the path of one of its files; see openSnapshotFile. */
+  openSnapshotFile(path: string): Promise<SnapshotFile>;
+  listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]>;
+  /** Room on a disk to compare pinsets in (TMPDIR, else /var/tmp). */
+  openWorkspace(): PinsetWorkspace;
+  openAlerts(path: string): AlertLog;
+  openPool: typeof openPostgresPool;
+  openIngestHands: typeof openIngestHands;
+  /** Aborted when the process is told to stop. */
+  readonly stop: AbortSignal;
+  /** Standard input to its end; at most 1 MiB. */
+  readStdin(): Promise<string>;
+  /** See host/announcer.ts. */
+  parseNodeIdentity(text: string, path: string): NodeIdentity;
+  openNodesClient(storageApiUrl: string): NodesClient;
+  readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
+  readSigningKey(path: string): Promise<SigningKey>;
+  /** The first of these that exists, public or private. */
+  readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;
+}
+
+/** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */
+export type VerbExit = "ok" | "pending";
+
+/** What the real host has to be told. */
+interface HostOptions {
+  /** The process environment, as cli.ts read it. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** The shipped migrations/ directory. */
+  readonly migrationsDir: string;
+  readonly toolVersion: string;
+}
+
+/** This machine. Throws an OperatorError (`settings`) where DOCKER_HOST names an engine elsewhere. */
+export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Host {
+  return {
+    files,
+    system: createSystem(env),
+    docker: createDocker(env),
+    postgres: createPostgres(),
+    migrations: createMigrator({ directory: migrationsDir, toolVersion }),
+    http,
+    signing: {
+      publicKey: (pem, path) => {
+        const { id, publicPem } = parseSigningKey(pem, path);
+        return { id, publicPem };
+      },
+      generate: generateSigningKeyPem,
+    },
+    clock,
+    random,
+  };
 }

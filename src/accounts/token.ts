@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { OperatorError } from "../errors.ts";
-import type { Clock } from "../host/host.ts";
+import type { Clock } from "../host.ts";
 import { RULES } from "../settings/rules.ts";
 import { apiKeyClaims, nameInToken, openText, sealText, signClaims } from "./api-key.ts";
 import { addApiKey, emailOf, liveKeysOf, type UserHands, userIdOf } from "./users.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { PostgresPool } from "../database/pool.ts";
 import { OperatorError } from "../errors.ts";
-import type { Host } from "../host/host.ts";
+import type { Host } from "../host.ts";
 import { readEmail, sealText } from "./api-key.ts";
 
 /** With what accounts are made. */

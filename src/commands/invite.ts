@@ -4,7 +4,7 @@ import { RULES } from "../settings/rules.ts";
 import { createInvite } from "../federation/invite-create.ts";
 import { readInvite } from "../federation/invite-read.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** The flags of `invite create`. */
 export interface InviteFlags {

@@ -3,7 +3,7 @@ import type { JoinFlags } from "../join/flags.ts";
 import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
 import { settleWishes } from "../join/master-wishes.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 const VERB = "join-as-master";
 

@@ -3,7 +3,7 @@ import type { StorageFlags } from "../join/flags.ts";
 import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
 import { prepareStorageNode } from "../join/storage-prepare.ts";
 import { settleStorageWishes } from "../join/storage-wishes.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 const VERB = "join-as-storage-node";
 

@@ -11,7 +11,7 @@ import { prepareLeave } from "../leave/prepare.ts";
 import { databasesThatStay, elsewhereOf, findHolds, partsToPurge, warnOfFlags } from "../leave/holds.ts";
 import { findLeavingNode, type FoundNode } from "../leave/node.ts";
 import { keptOf, keptWords, lastWords, planWords, returnWords } from "../leave/words.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** The flags of `leave` as commander gives them. */
 export interface LeaveFlags {

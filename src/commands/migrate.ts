@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import { migrateDown, migrateUp, reportMigrations } from "../database/migrator.ts";
 import { databaseOf, readInstalledMaster } from "../join/installed-master.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 interface MigrateFlags {
   readonly baseDir?: string;

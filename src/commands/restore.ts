@@ -3,7 +3,7 @@ import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/instal
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { lockNames } from "../settings/lock-names.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** The flags of `snapshot restore`. */
 export interface RestoreFlags extends SnapshotFlags {

@@ -1,6 +1,6 @@
 import type { Cluster } from "../cluster/client.ts";
 import type { ClusterSettings, PoolSettings } from "../settings/services.ts";
-import type { World, VerbExit } from "./world.ts";
+import type { World, VerbExit } from "../world.ts";
 
 /** A list that is silent for so long has stopped. */
 const LISTING_TIMEOUT_MS = 60_000;

@@ -16,7 +16,7 @@ import {
 } from "../pinset/snapshot/verify.ts";
 import { lockNames } from "../settings/lock-names.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3 * 3_600_000;

@@ -6,7 +6,7 @@ import { findInstalledNode } from "../join/installed-node.ts";
 import { readMasterSettings } from "../join/master-settings-source.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { sentenceOf } from "../join/status-lines.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
 const SWEEP_EVERY_MS = 30 * 60_000;

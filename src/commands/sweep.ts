@@ -1,7 +1,7 @@
 import { lockNames } from "../settings/lock-names.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3_600_000;

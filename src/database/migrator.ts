@@ -3,7 +3,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
 import { type ExitName, messageOf, OperatorError } from "../errors.ts";
-import type { Host, HostReader, Migrator, PostgresTarget } from "../host/host.ts";
+import type { Host, HostReader, Migrator, PostgresTarget } from "../host.ts";
 import {
   findRunningMigrator,
   hasLedger,

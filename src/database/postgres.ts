@@ -1,6 +1,6 @@
 import type { Client, ClientConfig, DatabaseError } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { PostgresAnswer, PostgresReader, PostgresTarget } from "../host/host.ts";
+import type { PostgresAnswer, PostgresReader, PostgresTarget } from "../host.ts";
 
 /** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
 export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs"> = {}): PostgresReader {

@@ -1,6 +1,6 @@
 import type { Change, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isOurs } from "../settings/master-layout.ts";
 import { type NodeContext, poll } from "../settings/node-context.ts";
 import {

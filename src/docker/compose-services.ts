@@ -1,6 +1,6 @@
 import type { Evidence } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Host, HostReader } from "../host/host.ts";
+import type { Host, HostReader } from "../host.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import { isOurs } from "../settings/master-layout.ts";
 import { type NodeContext, poll, readValues } from "../settings/node-context.ts";

@@ -1,5 +1,5 @@
 import { OperatorError, type ExitName } from "../errors.ts";
-import type { Host } from "../host/host.ts";
+import type { Host } from "../host.ts";
 import type { Listener } from "./events.ts";
 import type { Journal } from "./journal.ts";
 import { accept, changesOf, describe, look, refuseForeign, type Planned } from "./plan.ts";

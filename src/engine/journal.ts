@@ -1,5 +1,5 @@
 import { messageOf } from "../errors.ts";
-import type { Files } from "../host/host.ts";
+import type { Files } from "../host.ts";
 import type { Change } from "./step.ts";
 
 /** One line of the journal; `phase` intent is on disk before the effect begins. */

@@ -1,5 +1,5 @@
 import { OperatorError, type Problem } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import type { PlanItem } from "./events.ts";
 import type { AnyStep, Change, Consent, Finding, Plannable } from "./step.ts";
 

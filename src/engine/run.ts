@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { Host } from "../host/host.ts";
+import type { Host } from "../host.ts";
 import { applyPlan, type RunResult } from "./apply.ts";
 import type { Listener, PlanItem } from "./events.ts";
 import type { Journal } from "./journal.ts";

@@ -1,4 +1,4 @@
-import type { Host, HostReader } from "../host/host.ts";
+import type { Host, HostReader } from "../host.ts";
 
 /** A value that JSON can carry. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };

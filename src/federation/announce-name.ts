@@ -1,4 +1,4 @@
-import type { Clock } from "../host/host.ts";
+import type { Clock } from "../host.ts";
 import { badName, fieldsOf, noAddress, refused, silent } from "./announce-name-errors.ts";
 import {
   type Announcement,

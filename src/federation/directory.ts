@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 
 /** What the master's directory says of a name (GET /api/v1/nodes/NAME). */
 export interface NameEntry {

@@ -1,4 +1,4 @@
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 
 const PEERS = "http://127.0.0.1:5001/api/v0/swarm/peers";
 

@@ -1,5 +1,5 @@
 import { messageOf, OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 
 /** How many pins a master's own pinset holds, or why that is not known: the end of a sentence. */
 export type MasterCount =

@@ -1,7 +1,7 @@
 import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { poll, readValues } from "../settings/node-context.ts";
 import { countKuboPeers } from "./kubo-peers.ts";
 import { watchPinset } from "./pinset-watch.ts";

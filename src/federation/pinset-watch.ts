@@ -1,7 +1,7 @@
 import type { ClusterReader } from "../cluster/client.ts";
 import { countLines } from "../cluster/line-count.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { poll, readValues } from "../settings/node-context.ts";
 import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import { ageOfCount } from "./count-age.ts";

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { HttpReader } from "../host/host.ts";
+import type { HttpReader } from "../host.ts";
 import { parsePool, type Pool } from "./pool.ts";
 
 const TIMEOUT_MS = 15_000;

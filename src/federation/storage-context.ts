@@ -1,5 +1,5 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import type { DataGuard, NodeContext } from "../settings/node-context.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
 

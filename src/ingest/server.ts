@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { messageOf } from "../errors.ts";
-import type { HttpReader } from "../host/host.ts";
+import type { HttpReader } from "../host.ts";
 import { createHealth } from "../services/health.ts";
 import type { Reply } from "../services/router.ts";
 import { startServer } from "../services/server.ts";

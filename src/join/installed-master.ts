@@ -1,7 +1,7 @@
 import type { Cluster } from "../cluster/client.ts";
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
-import type { PostgresTarget } from "../host/host.ts";
+import type { PostgresTarget } from "../host.ts";
 import { postgresTarget } from "../settings/master-context.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
 import type { Values } from "../settings/node-context.ts";

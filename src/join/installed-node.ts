@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { MASTER_BASE_DIR } from "../settings/master-layout.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/storage-layout.ts";
 

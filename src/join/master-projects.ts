@@ -8,7 +8,7 @@ import {
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
 import type { Project } from "../docker/compose-services.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";

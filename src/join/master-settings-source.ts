@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import type { Problem } from "../errors.ts";
 import { findConflicts } from "../settings/master-conflicts.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";

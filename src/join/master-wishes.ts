@@ -1,7 +1,7 @@
-import type { Questions, World } from "../commands/world.ts";
+import type { Questions, World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { type MasterLayout, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";

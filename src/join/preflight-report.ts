@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { PreflightProblem } from "../preflight/check.ts";
 

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { withClusterSecret } from "../settings/cluster-secret.ts";
 import type { MasterContext } from "../settings/master-context.ts";

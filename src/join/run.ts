@@ -1,4 +1,4 @@
-import type { VerbExit, World } from "../commands/world.ts";
+import type { VerbExit, World } from "../world.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";

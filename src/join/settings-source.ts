@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { type EnvFile, parseEnvFile } from "../settings/env-file.ts";
 

@@ -1,6 +1,6 @@
 import { type Fragments, parseFragment } from "../docker/compose-render.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 
 /** A file of the package's compose/. Throws (`integrity`) where it is missing. */
 export async function readShipped(host: HostReader, packageDir: string, name: string): Promise<string> {

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
 import { MASTER_BASE_DIR, NAMES } from "../settings/master-layout.ts";
 

@@ -1,5 +1,5 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/directory.ts";
 import { countKuboPeers } from "../federation/kubo-peers.ts";

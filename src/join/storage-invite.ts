@@ -1,5 +1,5 @@
 import { tokenText } from "../commands/invite.ts";
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
 import { readInvite, refuseExpired } from "../federation/invite-read.ts";
 import type { Learnt } from "../federation/trust.ts";

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { Learnt } from "../federation/trust.ts";

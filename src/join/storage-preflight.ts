@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Problem } from "../errors.ts";
 import { runPreflight } from "../preflight/check.ts";

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import {
   renderStorage,
   STORAGE_FRAGMENTS,
@@ -9,7 +9,7 @@ import type { Project } from "../docker/compose-services.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { announceName } from "../federation/announce-name.ts";
 import type { Naming, StorageContext } from "../federation/storage-context.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { withClusterSecret } from "../settings/cluster-secret.ts";
 import { isOurs } from "../settings/master-layout.ts";
 import { readValues } from "../settings/node-context.ts";

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import type { Problem } from "../errors.ts";
 import { inGibibytes } from "../preflight/check.ts";
 import { type EnvFile, findEntry } from "../settings/env-file.ts";

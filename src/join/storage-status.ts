@@ -1,4 +1,4 @@
-import type { VerbExit, World } from "../commands/world.ts";
+import type { VerbExit, World } from "../world.ts";
 import type { PlanItem } from "../engine/events.ts";
 import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";

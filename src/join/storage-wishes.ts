@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
 import { readContainerEnv } from "../settings/container-env.ts";

@@ -1,5 +1,5 @@
 import { isOurCompose } from "../docker/compose-render.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { findEntry, parseEnvFile } from "../settings/env-file.ts";
 import { findWriterMarks } from "../steps/master/writer-data.ts";
 import { mountPointsOf } from "./mount-points.ts";

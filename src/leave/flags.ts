@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader, PostgresTarget } from "../host/host.ts";
+import type { HostReader, PostgresTarget } from "../host.ts";
 
 interface Seen {
   readonly recorded: readonly string[];

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
 import { masterLayout } from "../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";

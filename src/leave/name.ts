@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/directory.ts";
 import { readIdentity } from "../federation/storage-context.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 
 /** A name that the node may hold, and the hand that gives it back. */
 export interface NameToRelease {

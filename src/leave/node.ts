@@ -1,7 +1,7 @@
 import { checkBaseDir } from "../join/run.ts";
 import { findDatabaseVolume } from "../join/master-projects.ts";
 import { readSavedSettings } from "../join/settings-source.ts";
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
 import { PROJECT } from "../docker/compose-services.ts";
 import type { Container } from "../docker/engine.ts";

@@ -1,4 +1,4 @@
-import type { World } from "../commands/world.ts";
+import type { World } from "../world.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { giveBackName } from "../federation/announce-name.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";

@@ -1,5 +1,5 @@
 import type { AnyStep } from "../engine/step.ts";
-import type { PostgresTarget } from "../host/host.ts";
+import type { PostgresTarget } from "../host.ts";
 import { leaveFlags } from "./flags.ts";
 import { leaveName, type NameToRelease } from "./name.ts";
 import { type Part, PURGEABLE } from "./policy.ts";

@@ -1,6 +1,6 @@
 import { PROJECT } from "../docker/compose-services.ts";
 import type { Container } from "../docker/engine.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isOurCron } from "../machine/crontab.ts";
 import { isTemporary } from "../machine/file-writer.ts";
 import { isOurs, NAMES } from "../settings/master-layout.ts";

@@ -1,6 +1,6 @@
 import type { Change, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Host, HostReader } from "../host/host.ts";
+import type { Host, HostReader } from "../host.ts";
 import type { Part } from "./policy.ts";
 import { type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 

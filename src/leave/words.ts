@@ -1,5 +1,5 @@
 import type { PlanItem } from "../engine/events.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
 import { STORAGE_BASE_DIR } from "../settings/storage-layout.ts";
 import type { Reporter } from "../ui/reporter.ts";

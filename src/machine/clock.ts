@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
-import type { Clock, Host } from "../host/host.ts";
+import type { Clock, Host } from "../host.ts";
 
 /** The clock of this machine. */
 export const clock: Clock = {

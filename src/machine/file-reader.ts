@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { constants, lstat, open, readdir, readFile, readlink, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import type { FileReader, FileStat } from "../host/host.ts";
+import type { FileReader, FileStat } from "../host.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 
 /** The most that readText takes; nothing that the product reads whole comes near it. */

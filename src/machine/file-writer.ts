@@ -17,11 +17,11 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import type { Files } from "../host/host.ts";
+import type { Files } from "../host.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
 import { fileReader, isWanted } from "./file-reader.ts";
 
-type Writer = Omit<Files, keyof import("../host/host.ts").FileReader>;
+type Writer = Omit<Files, keyof import("../host.ts").FileReader>;
 
 const PARENT_MODE = 0o755;
 

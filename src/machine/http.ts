@@ -1,7 +1,7 @@
 import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
 import { request as requestHttps, Agent as SecureAgent } from "node:https";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { HttpReader } from "../host/host.ts";
+import type { HttpReader } from "../host.ts";
 import { codeOf } from "./file-errors.ts";
 
 const TIMEOUT_MS = 5_000;

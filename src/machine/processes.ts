@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import type { Listener } from "../host/host.ts";
+import type { Listener } from "../host.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 
 /**

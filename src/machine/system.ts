@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { access, readFile, stat } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
-import type { System, SystemReader } from "../host/host.ts";
+import type { System, SystemReader } from "../host.ts";
 import { installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { OperatorError } from "../errors.ts";
-import type { UnitState } from "../host/host.ts";
+import type { UnitState } from "../host.ts";
 import { type ProgramEnvironment, type ProgramResult, runProgram } from "./run-program.ts";
 
 const LOOK_TIMEOUT_MS = 20_000;

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type ExitName, messageOf, OperatorError } from "../errors.ts";
-import type { Clock, Files } from "../host/host.ts";
+import type { Clock, Files } from "../host.ts";
 
 /** Where and with what a regular operation leaves its heartbeat. */
 export interface HeartbeatHands {

@@ -1,6 +1,6 @@
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import type { Ownership, PortNeed } from "./ports.ts";
 
 /** A problem, and the check that found it. */

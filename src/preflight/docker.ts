@@ -1,6 +1,6 @@
 import type { DockerVersion } from "../docker/engine.ts";
 import { dockerPackages } from "../docker/packages.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check, CheckProblem } from "./check.ts";
 

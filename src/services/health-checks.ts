@@ -1,4 +1,4 @@
-import type { HttpReader } from "../host/host.ts";
+import type { HttpReader } from "../host.ts";
 import type { PostgresPool } from "../database/pool.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import type { Check } from "./health.ts";

@@ -1,5 +1,5 @@
 import type { RequestListener } from "node:http";
-import type { HttpReader } from "../host/host.ts";
+import type { HttpReader } from "../host.ts";
 import type { PostgresPool } from "../database/pool.ts";
 import type { ServiceSettings } from "../settings/services.ts";
 import { startServer } from "./server.ts";

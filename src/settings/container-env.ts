@@ -1,4 +1,4 @@
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isOurs } from "./master-layout.ts";
 import type { Recoverable } from "./recovery.ts";
 

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { PostgresTarget } from "../host/host.ts";
+import type { PostgresTarget } from "../host.ts";
 import type { MasterLayout } from "./master-layout.ts";
 import type { NodeContext, Values } from "./node-context.ts";
 

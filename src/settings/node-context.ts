@@ -1,5 +1,5 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { type ContainerEnv, readContainerEnv } from "./container-env.ts";
 import { findEntry, parseEnvFile } from "./env-file.ts";
 import type { Recoverable } from "./recovery.ts";

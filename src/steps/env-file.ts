@@ -1,6 +1,6 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Host, HostReader } from "../host/host.ts";
+import type { Host, HostReader } from "../host.ts";
 import { findEntry, parseEnvFile } from "../settings/env-file.ts";
 import { editEnvText, newEnvText } from "../settings/env-template.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";

@@ -1,6 +1,6 @@
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { Host, HostReader } from "../host/host.ts";
+import type { Host, HostReader } from "../host.ts";
 import type { NodeContext } from "../settings/node-context.ts";
 
 interface Seen {

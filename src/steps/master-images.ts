@@ -1,4 +1,4 @@
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import { isDatabaseElsewhere, type MasterContext } from "../settings/master-context.ts";
 
 /** The images that a master needs from elsewhere; the base only while the service image is still to be built. */

@@ -1,4 +1,4 @@
-import type { HostReader } from "../host/host.ts";
+import type { HostReader } from "../host.ts";
 import type { StorageContext } from "../federation/storage-context.ts";
 
 /** The images that a storage node needs from elsewhere; the base only while the service image is still to be built. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createHost } from "../../src/host/create-host.ts";
+import { createHost } from "../../src/world.ts";
 import { openAlertLog } from "../../src/pinset/alerts.ts";
 import { openCluster } from "../../src/cluster/client.ts";
 import { parseSigningKey } from "../../src/machine/signing.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import {
   catalogueOf,
   ledgerOf,

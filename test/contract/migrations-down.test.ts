@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { catalogueOf, ledgerOf, listen, migratorOf, OUR_VERSIONS } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";

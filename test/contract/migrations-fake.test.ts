@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Migrator, PostgresTarget } from "../../src/host/host.ts";
+import type { Migrator, PostgresTarget } from "../../src/host.ts";
 import { FakeMigrator } from "../support/fake-migrator.ts";
 import { listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

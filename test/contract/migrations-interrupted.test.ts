@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import {
   BUILDS_INDEX,
   ledgerOf,

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { announceName, listNames, readName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/announcer.ts";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import type { PostgresPool } from "../../src/database/pool.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";

@@ -1,5 +1,5 @@
 import { afterEach, expect, it } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
 import { servePinningApi } from "../../src/services/pinning-api.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { migrate } from "../support/names-database.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

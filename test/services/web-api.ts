@@ -1,6 +1,6 @@
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import type { WebuiSettings } from "../../src/settings/services.ts";
 import { serveWebui } from "../../src/services/webui.ts";
 import { openPool } from "../support/names-database.ts";

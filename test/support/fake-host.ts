@@ -1,5 +1,5 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { Clock, Host, HttpReader, PostgresAnswer, PostgresTarget } from "../../src/host/host.ts";
+import type { Clock, Host, HttpReader, PostgresAnswer, PostgresTarget } from "../../src/host.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";

@@ -1,4 +1,4 @@
-import type { Migrator, PostgresTarget } from "../../src/host/host.ts";
+import type { Migrator, PostgresTarget } from "../../src/host.ts";
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { OperatorError } from "../../src/errors.ts";
-import type { Host } from "../../src/host/host.ts";
+import type { Host } from "../../src/host.ts";
 import type { WriteGate } from "./write-gate.ts";
 
 const SHORTEST_SECRET = 16;

@@ -1,5 +1,5 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { Listener, System, UnitState } from "../../src/host/host.ts";
+import type { Listener, System, UnitState } from "../../src/host.ts";
 import type { WriteGate } from "./write-gate.ts";
 
 /** The operating system of a fake host: a plain Debian 13 as root, until a test says otherwise. */

@@ -1,5 +1,5 @@
 import { leave, type LeaveFlags } from "../../src/commands/leave.ts";
-import type { VerbExit, World } from "../../src/commands/world.ts";
+import type { VerbExit, World } from "../../src/world.ts";
 import { releaseText } from "../../src/federation/announcement.ts";
 import { join } from "./master-boxes.ts";
 import { FakeStorage, worldOf } from "./storage-fake.ts";

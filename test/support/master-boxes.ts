@@ -1,7 +1,7 @@
 import { parse as parseEnv } from "dotenv";
 import { readMasterSettings } from "../../src/join/master-settings-source.ts";
 import { prepareMaster } from "../../src/join/prepare-master.ts";
-import type { World } from "../../src/commands/world.ts";
+import type { World } from "../../src/world.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";

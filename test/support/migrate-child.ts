@@ -1,5 +1,5 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
 
 /** Runs `up` as a process of its own, and prints what it did, or the error. Started by `startChild`. */

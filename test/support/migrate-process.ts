@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { execa } from "execa";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { SHIPPED } from "./migrations.ts";
 
 /** The program of every child, bundled once: twenty of them start together on few processors. */

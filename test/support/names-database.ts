@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";

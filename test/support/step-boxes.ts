@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import type { AnyStep, Change, Finding, StepSpec } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
-import type { HostReader } from "../../src/host/host.ts";
+import type { HostReader } from "../../src/host.ts";
 import { FakeHost, Killed } from "./fake-host.ts";
 import type { KillMoment } from "./write-gate.ts";
 

@@ -3,7 +3,7 @@ import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "
 import { openStorageSource } from "../../src/join/storage-settings-source.ts";
 import { readSavedSettings } from "../../src/join/settings-source.ts";
 import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
-import type { World } from "../../src/commands/world.ts";
+import type { World } from "../../src/world.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/storage-layout.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { PostgresTarget } from "../../src/host/host.ts";
+import type { PostgresTarget } from "../../src/host.ts";
 import { splitStatements } from "../../src/database/migration-file.ts";
 import { runPlainly, SHIPPED } from "./migrations.ts";
 

@@ -1,6 +1,6 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { OperatorError } from "../../errors.ts";
-import type { Clock } from "../../host/host.ts";
+import type { Clock } from "../../host.ts";
 import { eachMarked, type PinsetSource } from "../snapshot/verify.ts";
 import { planLine, type RestoreSurvey, wantedMarks } from "./plan.ts";
 

@@ -1,6 +1,6 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
-import type { Clock, Files } from "../../host/host.ts";
+import type { Clock, Files } from "../../host.ts";
 import { snapshotSource, type VerifiedSnapshot } from "../snapshot/verify.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { applyRestore, type FailedPin, type RestoreRun } from "./apply.ts";

@@ -1,6 +1,6 @@
 import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
 import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
-import type { Clock } from "../../host/host.ts";
+import type { Clock } from "../../host.ts";
 import type { SigningKey, VerifyingKey } from "../../machine/signing.ts";
 import type { AlertLog } from "../alerts.ts";
 import { DIGEST_ALGORITHM } from "../digest.ts";

@@ -1,7 +1,7 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { readPinLine } from "../../cluster/pin.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
-import type { Clock, Files } from "../../host/host.ts";
+import type { Clock, Files } from "../../host.ts";
 import type { AlertLog } from "../alerts.ts";
 import { type HeartbeatHands, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";

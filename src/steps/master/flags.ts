@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { type MasterContext, postgresTarget, requireTarget } from "../../settings/master-context.ts";
 import { readValues } from "../../settings/node-context.ts";
 

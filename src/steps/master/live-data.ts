@@ -1,5 +1,5 @@
 import type { Evidence, Foreign } from "../../engine/step.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { isDatabaseElsewhere, type MasterContext, postgresTarget } from "../../settings/master-context.ts";
 import { NAMES } from "../../settings/master-layout.ts";
 import { type DataGuard, readValues, type Values } from "../../settings/node-context.ts";

@@ -8,7 +8,7 @@ import {
 } from "../../docker/compose-services.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import {
   isDatabaseElsewhere,
   type MasterContext,

@@ -9,7 +9,7 @@ import {
 } from "../../docker/compose-services.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import type { MasterContext } from "../../settings/master-context.ts";
 import { isOurs, NAMES } from "../../settings/master-layout.ts";
 import { readValues } from "../../settings/node-context.ts";

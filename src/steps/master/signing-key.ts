@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import type { MasterContext } from "../../settings/master-context.ts";
 
 interface Seen {

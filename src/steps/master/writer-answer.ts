@@ -1,5 +1,5 @@
 import type { Evidence } from "../../engine/step.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { multiaddrToUrl } from "../../settings/multiaddr.ts";
 import type { Values } from "../../settings/node-context.ts";
 

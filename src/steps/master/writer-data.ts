@@ -1,7 +1,7 @@
 import { WRITER_SCRIPTS } from "../../docker/compose-render.ts";
 import type { Project } from "../../docker/compose-services.ts";
 import type { Evidence, Foreign } from "../../engine/step.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { TAKEN_OVER } from "../../leave/policy.ts";
 
 /** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */

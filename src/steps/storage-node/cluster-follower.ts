@@ -3,7 +3,7 @@ import type { Project } from "../../docker/compose-services.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import { countKuboPeers } from "../../federation/kubo-peers.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { NAMES } from "../../settings/master-layout.ts";
 import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
 

@@ -2,7 +2,7 @@ import { composeService } from "../../docker/compose-service.ts";
 import type { Project } from "../../docker/compose-services.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { NAMES } from "../../settings/master-layout.ts";
 import { readValues } from "../../settings/node-context.ts";
 import { STORAGE_NAMES } from "../../settings/storage-layout.ts";

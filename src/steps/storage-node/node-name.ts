@@ -5,7 +5,7 @@ import { lookUpName } from "../../federation/directory.ts";
 import { dialable } from "../../federation/invite.ts";
 import { suggestNodeNames } from "../../federation/node-name.ts";
 import { OWN_CLUSTER, readIdentity, type StorageContext } from "../../federation/storage-context.ts";
-import type { HostReader } from "../../host/host.ts";
+import type { HostReader } from "../../host.ts";
 import { readValues } from "../../settings/node-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };

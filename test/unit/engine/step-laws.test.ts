@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Change, Finding, StepSpec } from "../../../src/engine/step.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import type { Host, HostReader } from "../../../src/host/host.ts";
+import type { Host, HostReader } from "../../../src/host.ts";
 import { FakeHost, Killed } from "../../support/fake-host.ts";
 import { lawsOf, type StepCases, stepLaws } from "../../support/step-laws.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { inviteCreate } from "../../../src/commands/invite.ts";
-import type { World } from "../../../src/commands/world.ts";
+import type { World } from "../../../src/world.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";
 import { readInvite } from "../../../src/federation/invite-read.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";

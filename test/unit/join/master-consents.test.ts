@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
-import type { World } from "../../../src/commands/world.ts";
+import type { World } from "../../../src/world.ts";
 import type { PlanItem } from "../../../src/engine/events.ts";
 import type { JoinFlags } from "../../../src/join/flags.ts";
 import { createJson } from "../../../src/ui/json.ts";

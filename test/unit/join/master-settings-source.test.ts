@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { World } from "../../../src/commands/world.ts";
+import type { World } from "../../../src/world.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { readMasterSettings } from "../../../src/join/master-settings-source.ts";
 import { parseAssignments } from "../../../src/join/settings-source.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { World } from "../../../src/commands/world.ts";
+import type { World } from "../../../src/world.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
 import type { StorageFlags } from "../../../src/join/flags.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
 import { optionsKey, readWholePin, type WholePin } from "../../../src/cluster/pin.ts";
-import { createHost } from "../../../src/host/create-host.ts";
+import { createHost } from "../../../src/world.ts";
 import {
   type RestoreOptions,
   type RestoreResult,

@@ -1,5 +1,5 @@
-import type { Docker, DockerReader } from "../docker/engine.ts";
-import type { MigrationRun, MigrationStatus } from "../database/migration-plan.ts";
+import type { MigrationRun, MigrationStatus } from "./database/migration-plan.ts";
+import type { Docker, DockerReader } from "./docker/engine.ts";
 
 /**
  * The hands and eyes of the tool, as types. `HostReader` only looks: a probe that writes does not
