@@ -9,7 +9,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["test/{unit,model,engine,steps,contract,services,cli,operations}/**/*.test.ts"],
+          include: ["test/{unit,contract,services,cli}/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },

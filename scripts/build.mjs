@@ -49,7 +49,7 @@ const plainStream = {
   },
 };
 
-/** Native BLAKE3, which src/host/blake3.ts loads; other processors hash in WebAssembly. */
+/** Native BLAKE3, which src/machine/blake3.ts loads; other processors hash in WebAssembly. */
 const NATIVES = { "linux-x64": require.resolve("@napi-rs/blake-hash-linux-x64-gnu") };
 /** What a package lacks that its repository has. */
 const LICENSES = {
@@ -101,7 +101,7 @@ function refuseExternals({ outputs }) {
   if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
 }
 
-/** Puts the native modules beside the bundle, where src/host/blake3.ts looks. */
+/** Puts the native modules beside the bundle, where src/machine/blake3.ts looks. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
     await copyFile(module, join(target, `blake3-${processor}.node`));

@@ -148,7 +148,7 @@ export interface World {
   readonly stop: AbortSignal;
   /** Standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
-  /** See host/announcer.ts. */
+  /** See federation/announcer.ts. */
   parseNodeIdentity(text: string, path: string): NodeIdentity;
   openNodesClient(storageApiUrl: string): NodesClient;
   readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;

@@ -7,7 +7,7 @@ import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts
 export interface Naming {
   /**
    * Announces the node; again is safe. `identity` is the text of identity.json, which nobody prints. Throws
-   * as operations/announce-name.ts does.
+   * as federation/announce-name.ts does.
    */
   announce(
     identity: string,

@@ -10,7 +10,7 @@ export interface NameToRelease {
   readonly name: string;
   /** The storage API of the master that keeps it, without a slash at its end. */
   readonly url: string;
-  /** Gives the name back, signed by the identity whose text this is. Throws as operations/announce-name.ts does. */
+  /** Gives the name back, signed by the identity whose text this is. Throws as federation/announce-name.ts does. */
   readonly release: (identity: string) => Promise<void>;
 }
 

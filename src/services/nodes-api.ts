@@ -42,7 +42,7 @@ const MAX_PAGE = 1_000;
 /**
  * The pool's directory of nodes.
  *
- * - `POST /api/v1/nodes` announces one; its signature is its credential (model/announcement.ts).
+ * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts).
  * - `DELETE /api/v1/nodes/NAME` gives a name back, signed likewise.
  * - `GET /api/v1/nodes/NAME` is open to anybody who knows the name: a node asks it before it has any account.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all of them, for an API key.
