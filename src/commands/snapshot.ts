@@ -17,6 +17,7 @@ import {
 import { lockNames } from "../settings/lock-names.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
 import type { VerbExit, World } from "../world.ts";
+import { age } from "../units.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3 * 3_600_000;
@@ -96,17 +97,10 @@ function rowOf(snapshot: ListedSnapshot): readonly string[] {
   return [
     name,
     said,
-    ageMs === null ? "" : describeAge(ageMs),
+    ageMs === null ? "" : age(ageMs),
     count === null ? "" : `${count} pins`,
     `${chain}${dropped}`,
   ];
-}
-
-function describeAge(ageMs: number): string {
-  if (ageMs < 0) return "in the future";
-  const minutes = Math.floor(ageMs / 60_000);
-  if (minutes < 120) return `${minutes} min`;
-  return minutes < 72 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
 }
 
 /** `snapshot verify FILE`: says that a snapshot is whole and genuine, or throws what is wrong with it. */

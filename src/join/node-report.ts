@@ -1,4 +1,5 @@
 import { ageOfCount } from "../federation/count-age.ts";
+import { decimalBytes } from "../units.ts";
 
 /** What was seen of a storage node beyond what its steps tell; null where it could not be told. */
 export interface NodeFacts {
@@ -159,13 +160,6 @@ function judgeDisk({ disk }: NodeFacts): ReportRow {
   if (disk === null) return { about, state: "unknown", sentence: "kubo does not tell" };
   const { usedBytes, limitBytes } = disk;
   const share = limitBytes > 0 ? usedBytes / limitBytes : 1;
-  const sentence = `${inUnits(usedBytes)} of ${inUnits(limitBytes)} used (${(share * 100).toFixed(1)} %)`;
+  const sentence = `${decimalBytes(usedBytes)} of ${decimalBytes(limitBytes)} used (${(share * 100).toFixed(1)} %)`;
   return { about, state: share >= FULL_SHARE ? "attention" : "ok", sentence };
-}
-
-/** Units of 1000, as KUBO_STORAGE_MAX is offered. */
-function inUnits(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB"];
-  const step = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${step === 0 ? bytes : (bytes / 1000 ** step).toFixed(1)} ${units[step] ?? ""}`;
 }

@@ -1,6 +1,6 @@
 import type { World } from "../world.ts";
 import type { Problem } from "../errors.ts";
-import { inGibibytes } from "../preflight/check.ts";
+import { gibibytes } from "../units.ts";
 import { type EnvFile, findEntry } from "../settings/env-file.ts";
 import { resolveSettings, type Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES } from "../settings/storage-layout.ts";
@@ -57,6 +57,6 @@ function compareSize(settings: Settings, roomBytes: number, root: string): reado
   const value = settings.get("KUBO_STORAGE_MAX")?.value;
   const wished = value === undefined ? null : parseSize(value);
   if (value === undefined || wished === null || wished <= roomBytes) return [];
-  const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has room for ${inGibibytes(roomBytes)}.`;
+  const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has room for ${gibibytes(roomBytes)}.`;
   return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Give less, or mount a larger disk there." }];
 }

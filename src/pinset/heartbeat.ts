@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { type ExitName, messageOf, OperatorError } from "../errors.ts";
 import type { Clock, Files } from "../host.ts";
+import { age } from "../units.ts";
 
 /** Where and with what a regular operation leaves its heartbeat. */
 export interface HeartbeatHands {
@@ -120,9 +121,5 @@ export function judgeHeartbeat(
 }
 
 function describeAge(ageMs: number): string {
-  if (ageMs < 0) return "in the future (the clock has jumped back)";
-  const minutes = Math.floor(ageMs / 60_000);
-  if (minutes < 120) return `${minutes} min ago`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 72 ? `${hours} h ago` : `${Math.floor(hours / 24)} days ago`;
+  return ageMs < 0 ? "in the future (the clock has jumped back)" : `${age(ageMs)} ago`;
 }

@@ -94,8 +94,3 @@ export interface Check {
   readonly ignorable: boolean;
   run(host: HostReader, context: PreflightContext): Promise<readonly CheckProblem[]>;
 }
-
-/** Bytes for a person: "1.9 GiB". */
-export function inGibibytes(bytes: number): string {
-  return `${(Math.floor((bytes / 1024 ** 3) * 10) / 10).toFixed(1)} GiB`;
-}

@@ -1,5 +1,6 @@
 import { isAtLeast } from "../machine/compare-versions.ts";
-import { type Check, type CheckProblem, inGibibytes } from "./check.ts";
+import { gibibytes } from "../units.ts";
+import type { Check, CheckProblem } from "./check.ts";
 
 /** Everything here belongs to root. */
 export const root: Check = {
@@ -78,12 +79,12 @@ export const memory: Check = {
     const bytes = host.system.memoryBytes();
     const has = (nominal: number) => bytes >= nominal * (1 - KEPT_SHARE);
     if (has(recommended)) return [];
-    const what = `This machine has ${inGibibytes(bytes)} of memory`;
+    const what = `This machine has ${gibibytes(bytes)} of memory`;
     if (has(required)) {
       return [
         {
           severity: "warning",
-          what: `${what}; ${inGibibytes(recommended)} are recommended.`,
+          what: `${what}; ${gibibytes(recommended)} are recommended.`,
           remedy: "Add memory or swap before the pinset grows.",
         },
       ];
@@ -91,7 +92,7 @@ export const memory: Check = {
     return [
       {
         severity: "failure",
-        what: `${what}; ${inGibibytes(required)} are needed.`,
+        what: `${what}; ${gibibytes(required)} are needed.`,
         why: "kubo, ipfs-cluster and Postgres would be killed by the kernel.",
         remedy: "Use a machine with more memory.",
       },
@@ -120,7 +121,7 @@ export const disk: Check = {
       return [
         {
           severity: "failure" as const,
-          what: `${path} has ${inGibibytes(freeBytes)} free; ${inGibibytes(bytes)} are needed for ${use}.`,
+          what: `${path} has ${gibibytes(freeBytes)} free; ${gibibytes(bytes)} are needed for ${use}.`,
           remedy: "Free some space there, or mount a larger disk.",
         },
       ];

@@ -1,6 +1,7 @@
 import type { RunEvent } from "../engine/events.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration, errorLines, oneLine, planLines, table } from "./text.ts";
+import { duration } from "../units.ts";
+import { errorLines, oneLine, planLines, table } from "./text.ts";
 
 /** Where lines go. */
 export interface Streams {

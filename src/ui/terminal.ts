@@ -2,7 +2,8 @@ import { DefaultRenderer, Listr, ListrLogger, type ListrTaskWrapper, ProcessOutp
 import { messageOf } from "../errors.ts";
 import { createLines, type Streams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration, oneLine } from "./text.ts";
+import { duration } from "../units.ts";
+import { oneLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
 type Task = ListrTaskWrapper<unknown, any, any>;

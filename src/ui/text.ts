@@ -117,13 +117,6 @@ export function oneLine(text: string): string {
     .replaceAll(/\s*\n\s*/g, " ");
 }
 
-/** A duration for people: `0.4 s`, `2 min 5 s`. */
-export function duration(ms: number): string {
-  const seconds = Math.round(ms / 1000);
-  if (seconds < 60) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-}
-
 function nameSubject({ subject, what }: { readonly subject: string; readonly what: string }): string {
   return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
 }

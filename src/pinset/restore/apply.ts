@@ -3,6 +3,7 @@ import { OperatorError } from "../../errors.ts";
 import type { Clock } from "../../host.ts";
 import { eachMarked, type PinsetSource } from "../snapshot/verify.ts";
 import { planLine, type RestoreSurvey, wantedMarks } from "./plan.ts";
+import { duration } from "../../units.ts";
 
 /** A pin that did not come back, as the file of failures has it. */
 export interface FailedPin {
@@ -247,15 +248,7 @@ export class Progress {
       this.#lastMs = nowMs;
     }
     const share = this.#total === 0 ? 100 : (100 * done) / this.#total;
-    const left = this.#rate > 0 ? describeSeconds((this.#total - done) / this.#rate) : "unknown time";
+    const left = this.#rate > 0 ? duration(((this.#total - done) / this.#rate) * 1000) : "unknown time";
     return `${this.#verb}: ${done} of ${this.#total} (${share.toFixed(1)} %), ${Math.round(this.#rate)}/s, ${left} left`;
   }
-}
-
-/** A duration for people: `42 s`, `3 min 20 s`, `2 h 5 min`. */
-export function describeSeconds(seconds: number): string {
-  const whole = Math.ceil(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }

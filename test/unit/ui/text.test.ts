@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../../src/engine/events.ts";
 import { EXIT_CODES, OperatorError, type OperatorErrorFields } from "../../../src/errors.ts";
-import { duration, errorLines, oneLine, planLines, printable, table, wrap } from "../../../src/ui/text.ts";
+import { errorLines, oneLine, planLines, printable, table, wrap } from "../../../src/ui/text.ts";
 import { REALISTIC_PLAN } from "../../support/ui-samples.ts";
 
 function render(fields: OperatorErrorFields): string {
@@ -276,18 +276,5 @@ describe("printable", () => {
     );
     expect(printable("a\u001B[2K\u001B[1Gb\r\nc\td \u00E9\u{1F511}")).toBe("ab\nc  d \u00E9\u{1F511}");
     expect(oneLine(" 10 %\r 20 %\n")).toBe("10 % 20 %");
-  });
-});
-
-describe("duration", () => {
-  it.each([
-    [0, "0.0 s"],
-    [1449, "1.4 s"],
-    [59_499, "59.5 s"],
-    [59_960, "1 min 0 s"],
-    [119_900, "2 min 0 s"],
-    [3_725_000, "62 min 5 s"],
-  ])("%d ms is %s", (ms, text) => {
-    expect(duration(ms)).toBe(text);
   });
 });

@@ -1,0 +1,34 @@
+/** Numbers for people: bytes, durations and ages, each in one form everywhere. Scripts read `--json`, which has plain numbers. */
+
+const DECIMAL = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+
+/** Bytes in units of 1000, as disks are sold and KUBO_STORAGE_MAX is given: `1.2 GB`. */
+export function decimalBytes(bytes: number): string {
+  const step = Math.min(DECIMAL.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
+  return `${step === 0 ? bytes : (bytes / 1000 ** step).toFixed(1)} ${DECIMAL[step] ?? ""}`;
+}
+
+/** Bytes in units of 1024^3, as memory is sold, rounded down so that a minimum is never shown as met: `1.9 GiB`. */
+export function gibibytes(bytes: number): string {
+  return `${(Math.floor((bytes / 1024 ** 3) * 10) / 10).toFixed(1)} GiB`;
+}
+
+/** A duration in milliseconds: `0.4 s`, `42 s`, `2 min 5 s`, `3 h 20 min`. */
+export function duration(ms: number): string {
+  if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.round(seconds / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** How old something is, in milliseconds, by its largest unit: `45 s`, `90 min`, `5 h`, `3 days`. Negative is the future. */
+export function age(ms: number): string {
+  if (ms < 0) return "in the future";
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 120) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 72 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
+}

@@ -1,0 +1,48 @@
+import { describe, expect, it } from "vitest";
+import { age, decimalBytes, duration, gibibytes } from "../../src/units.ts";
+
+describe("numbers for people", () => {
+  it.each([
+    [0, "0 bytes"],
+    [999, "999 bytes"],
+    [1000, "1.0 kB"],
+    [1_234_000_000, "1.2 GB"],
+    [5e15, "5.0 PB"],
+    [5e18, "5000.0 PB"],
+  ])("%d bytes are %s", (bytes, text) => {
+    expect(decimalBytes(bytes)).toBe(text);
+  });
+
+  it("a minimum that is nearly met is not shown as met", () => {
+    expect(gibibytes(2 * 1024 ** 3 - 1)).toBe("1.9 GiB");
+    expect(gibibytes(2 * 1024 ** 3)).toBe("2.0 GiB");
+  });
+
+  it.each([
+    [0, "0.0 s"],
+    [440, "0.4 s"],
+    [9_949, "9.9 s"],
+    [9_950, "10 s"],
+    [59_400, "59 s"],
+    [59_600, "1 min 0 s"],
+    [125_000, "2 min 5 s"],
+    [3_599_000, "59 min 59 s"],
+    [3_600_000, "1 h 0 min"],
+    [7_170_000, "2 h 0 min"],
+  ])("%d ms last %s", (ms, text) => {
+    expect(duration(ms)).toBe(text);
+  });
+
+  it.each([
+    [-1, "in the future"],
+    [0, "0 s"],
+    [119_999, "119 s"],
+    [120_000, "2 min"],
+    [7_199_999, "119 min"],
+    [7_200_000, "2 h"],
+    [71 * 3_600_000, "71 h"],
+    [72 * 3_600_000, "3 days"],
+  ])("what is %d ms old is %s old", (ms, text) => {
+    expect(age(ms)).toBe(text);
+  });
+});
