@@ -8,7 +8,7 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import type { Ownership, PortNeed } from "../preflight/ports.ts";
+import type { Ownership, PortNeed } from "../preflight/check.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";

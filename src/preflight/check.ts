@@ -1,7 +1,6 @@
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import type { Ownership, PortNeed } from "./ports.ts";
 
 /** A problem, and the check that found it. */
 export interface PreflightProblem extends CheckProblem {
@@ -60,6 +59,20 @@ function refuseUnknown(checks: readonly Check[], ignored: readonly string[]): vo
     remedy: `Checks that can be ignored, one by one: ${ignorable.join(", ")}.`,
   });
 }
+
+/** A port that the product needs, and where it will listen. */
+export interface PortNeed {
+  readonly port: number;
+  /** `0.0.0.0` for all addresses. */
+  readonly address: "127.0.0.1" | "0.0.0.0";
+  /** Who needs it: "PostgreSQL". */
+  readonly purpose: string;
+  /** A way out beside stopping the holder, as a sentence. */
+  readonly remedy?: string;
+}
+
+/** Whose a container is. */
+export type Ownership = "ours" | "adopted-writer" | "foreign";
 
 /** What a check is told: plain data, settled before the first check runs. */
 export interface PreflightContext {

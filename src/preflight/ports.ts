@@ -1,4 +1,4 @@
-import type { Check } from "./check.ts";
+import type { Check, Ownership, PortNeed } from "./check.ts";
 
 /** Every port that is needed is free, or held by a container of ours or by the adopted writer. */
 export const ports: Check = {
@@ -26,17 +26,6 @@ export const ports: Check = {
   },
 };
 
-/** A port that the product needs, and where it will listen. */
-export interface PortNeed {
-  readonly port: number;
-  /** `0.0.0.0` for all addresses. */
-  readonly address: "127.0.0.1" | "0.0.0.0";
-  /** Who needs it: "PostgreSQL". */
-  readonly purpose: string;
-  /** A way out beside stopping the holder, as a sentence. */
-  readonly remedy?: string;
-}
-
 /** A listening socket of this machine. */
 export interface ListenerFacts {
   readonly port: number;
@@ -47,9 +36,6 @@ export interface ListenerFacts {
   readonly ancestry: readonly number[];
   readonly unit: string | null;
 }
-
-/** Whose a container is. */
-export type Ownership = "ours" | "adopted-writer" | "foreign";
 
 /** A container, as far as ports go. */
 export interface ContainerFacts {

@@ -5,8 +5,8 @@ import {
   describeHolder,
   findPortConflicts,
   type ListenerFacts,
-  type PortNeed,
 } from "../../../src/preflight/ports.ts";
+import type { PortNeed } from "../../../src/preflight/check.ts";
 
 const POSTGRES: PortNeed = { port: 5432, address: "127.0.0.1", purpose: "PostgreSQL" };
 const SWARM: PortNeed = { port: 4001, address: "0.0.0.0", purpose: "kubo" };
