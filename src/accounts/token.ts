@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { OperatorError } from "../errors.ts";
-import type { Clock } from "../host.ts";
 import { RULES } from "../settings/rules.ts";
 import { apiKeyClaims, nameInToken, openText, sealText, signClaims } from "./api-key.ts";
 import { addApiKey, emailOf, liveKeysOf, type UserHands, userIdOf } from "./users.ts";
+import type { Clock } from "../machine/clock.ts";
 
 /** With what API keys are made. */
 export interface TokenHands extends UserHands {

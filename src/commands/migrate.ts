@@ -1,5 +1,4 @@
 import { OperatorError } from "../errors.ts";
-import { migrateDown, migrateUp, reportMigrations } from "../database/migrator.ts";
 import { databaseOf, readInstalledMaster } from "../join/installed-master.ts";
 import type { VerbExit, World } from "../world.ts";
 
@@ -9,21 +8,20 @@ interface MigrateFlags {
 
 /** `migrate status`: which files are applied, adopted or pending. */
 export async function migrateStatus(flags: MigrateFlags, world: World): Promise<VerbExit> {
-  const report = await reportMigrations(
-    world.host,
-    databaseOf(await readInstalledMaster(world, flags.baseDir)),
-  );
-  const lines = report.items.map(
+  const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const status = await world.host.migrations.status(target);
+  const exit = status.pending === 0 ? "ok" : "pending";
+  const lines = status.items.map(
     ({ file, state, origin, reason }) => `${file}: ${origin === "adopted" ? "adopted" : state} (${reason})`,
   );
-  world.reporter.result({ data: { verb: "migrate status", ...report }, lines });
-  return report.exit === "pending" ? "pending" : "ok";
+  world.reporter.result({ data: { verb: "migrate status", ...status, exit }, lines });
+  return exit;
 }
 
 /** `migrate up`: applies what is pending. */
 export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<VerbExit> {
   const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
-  const { done } = await migrateUp(world.host, target, (line) => world.reporter.note(line));
+  const { done } = await world.host.migrations.up(target, { report: (line) => world.reporter.note(line) });
   world.reporter.result({
     data: { verb: "migrate up", done },
     lines: [done.length === 0 ? "Nothing to do: every migration is applied." : `Applied: ${done.length}.`],
@@ -40,9 +38,9 @@ export async function migrateOneDown(version: string, flags: MigrateFlags, world
     });
   }
   const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
-  const { done } = await migrateDown(world.host, target, Number(version), (line) =>
-    world.reporter.note(line),
-  );
+  const { done } = await world.host.migrations.down(target, Number(version), {
+    report: (line) => world.reporter.note(line),
+  });
   world.reporter.result({
     data: { verb: "migrate down", done },
     lines: [

@@ -2,8 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
-import { type ExitName, messageOf, OperatorError } from "../errors.ts";
-import type { Host, HostReader, Migrator, PostgresTarget } from "../host.ts";
+import { messageOf, OperatorError } from "../errors.ts";
 import {
   findRunningMigrator,
   hasLedger,
@@ -27,6 +26,27 @@ import {
 } from "./migration-plan.ts";
 import { carryOut, revert } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./postgres.ts";
+import type { PostgresTarget } from "../settings/master.ts";
+
+/** Looks at a database's schema and its ledger. */
+export interface MigratorReader {
+  /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
+  status(target: PostgresTarget): Promise<MigrationStatus>;
+  /** The guarded flags that a master is recorded with, sorted; null where there is no ledger. */
+  readFlags(target: PostgresTarget, master: string): Promise<readonly string[] | null>;
+}
+
+/** Moves a database's schema, under one lock for the whole run. */
+export interface Migrator extends MigratorReader {
+  up(target: PostgresTarget, options: { readonly report: (line: string) => void }): Promise<MigrationRun>;
+  down(
+    target: PostgresTarget,
+    version: number,
+    options: { readonly report: (line: string) => void },
+  ): Promise<MigrationRun>;
+  /** Writes down which flags a master runs with: down files refuse while one that they serve is in use. */
+  recordFlags(target: PostgresTarget, master: string, flags: readonly string[]): Promise<void>;
+}
 
 /** Where the migrations are, and who runs them. */
 export interface MigratorOptions {
@@ -212,34 +232,4 @@ function irreversible(migration: Migration): OperatorError {
     why: "It has no down file: taking it back would delete what the service has stored.",
     remedy: "To go back to an earlier state, restore a backup of the database.",
   });
-}
-
-/** What `migrate status` tells, and how it exits: `pending` while `up` has something to do. */
-interface MigrationReport extends MigrationStatus {
-  readonly exit: Extract<ExitName, "ok" | "pending">;
-}
-
-/** Looks at one database; changes nothing. Throws the OperatorError with which `up` would refuse. */
-export async function reportMigrations(host: HostReader, target: PostgresTarget): Promise<MigrationReport> {
-  const status = await host.migrations.status(target);
-  return { ...status, exit: status.pending === 0 ? "ok" : "pending" };
-}
-
-/** Applies what is pending; `done` is empty when there was nothing to do. */
-export function migrateUp(
-  host: Host,
-  target: PostgresTarget,
-  report: (line: string) => void,
-): Promise<MigrationRun> {
-  return host.migrations.up(target, { report });
-}
-
-/** Takes one migration back; `done` is empty where it isn't applied. Throws `drift` where its down file refuses. */
-export function migrateDown(
-  host: Host,
-  target: PostgresTarget,
-  version: number,
-  report: (line: string) => void,
-): Promise<MigrationRun> {
-  return host.migrations.down(target, version, { report });
 }

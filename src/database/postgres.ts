@@ -1,6 +1,23 @@
 import type { Client, ClientConfig, DatabaseError } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { PostgresAnswer, PostgresReader, PostgresTarget } from "../host.ts";
+import type { PostgresTarget } from "../settings/master.ts";
+
+/** Whether a database lets us in, told apart because each has another way out. */
+export type PostgresAnswer =
+  | { readonly kind: "open"; readonly serverVersion: string; readonly systemIdentifier: string }
+  | { readonly kind: "wrong-password" }
+  | { readonly kind: "no-database" }
+  | { readonly kind: "unreachable"; readonly why: string };
+
+/** Looks into Postgres over the network, in sessions that Postgres itself holds read-only. */
+export interface PostgresReader {
+  ask(target: PostgresTarget): Promise<PostgresAnswer>;
+  query<Row extends Record<string, unknown>>(
+    target: PostgresTarget,
+    sql: string,
+    values?: readonly unknown[],
+  ): Promise<readonly Row[]>;
+}
 
 /** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
 export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs"> = {}): PostgresReader {

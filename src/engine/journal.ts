@@ -1,5 +1,5 @@
 import { messageOf } from "../errors.ts";
-import type { Files } from "../host.ts";
+import type { Host } from "../host.ts";
 import type { Change } from "./step.ts";
 
 /** One line of the journal; `phase` intent is on disk before the effect begins. */
@@ -21,7 +21,7 @@ export interface Journal {
 
 /** A journal of JSON lines, each fsynced: `<base>/journal.ndjson`, 0600. */
 export function openJournal(options: {
-  readonly files: Files;
+  readonly files: Pick<Host["files"], "append">;
   readonly path: string;
   readonly attempt: string;
   readonly version: string;

@@ -1,4 +1,3 @@
-import type { Clock } from "../host.ts";
 import { badName, fieldsOf, noAddress, refused, silent } from "./announce-name-errors.ts";
 import {
   type Announcement,
@@ -9,6 +8,7 @@ import {
 } from "./announcement.ts";
 import type { NodeIdentity, NodesClient } from "./announcer.ts";
 import { whyNoNodeName } from "./node-name.ts";
+import type { Clock } from "../machine/clock.ts";
 
 /** With what a node announces itself. */
 export interface AnnounceHands {

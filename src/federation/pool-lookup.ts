@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
-import type { HttpReader } from "../host.ts";
 import { parsePool, type Pool } from "./pool.ts";
+import type { HttpReader } from "../machine/http.ts";
 
 const TIMEOUT_MS = 15_000;
 /** Far above any pool: a thousand addresses take a tenth of it. */

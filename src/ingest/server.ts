@@ -1,6 +1,5 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { messageOf } from "../errors.ts";
-import type { HttpReader } from "../host.ts";
 import { createHealth } from "../services/health.ts";
 import type { Reply } from "../services/router.ts";
 import { startServer } from "../services/server.ts";
@@ -11,6 +10,7 @@ import { Rooms } from "./body.ts";
 import type { IngestHands } from "./hands.ts";
 import { createQuotaGate } from "./quota.ts";
 import { Slots } from "./slots.ts";
+import type { HttpReader } from "../machine/http.ts";
 
 /** How long things may take; tests give shorter times. */
 export interface IngestTimes {

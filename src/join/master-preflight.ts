@@ -1,14 +1,13 @@
 import type { World } from "../world.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Problem } from "../errors.ts";
-import { runPreflight } from "../preflight/check.ts";
+import { type Ownership, type PortNeed, runPreflight } from "../preflight/check.ts";
 import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import type { Ownership, PortNeed } from "../preflight/check.ts";
 import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";

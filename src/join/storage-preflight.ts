@@ -1,9 +1,8 @@
 import type { World } from "../world.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Problem } from "../errors.ts";
-import { runPreflight } from "../preflight/check.ts";
+import { type Ownership, type PortNeed, runPreflight } from "../preflight/check.ts";
 import { MASTER_CHECKS, REPAIR_MINIMUM_FREE_BYTES } from "../preflight/master.ts";
-import type { Ownership, PortNeed } from "../preflight/check.ts";
 import { isOurs, NAMES } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";

@@ -1,6 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader, PostgresTarget } from "../host.ts";
+import type { HostReader } from "../host.ts";
+import type { PostgresTarget } from "../settings/master.ts";
 
 interface Seen {
   readonly recorded: readonly string[];

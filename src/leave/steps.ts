@@ -1,10 +1,10 @@
 import type { AnyStep } from "../engine/step.ts";
-import type { PostgresTarget } from "../host.ts";
 import { leaveFlags } from "./flags.ts";
 import { leaveName, type NameToRelease } from "./name.ts";
 import { type Part, PURGEABLE } from "./policy.ts";
 import type { LeavingNode, Thing } from "./survey.ts";
 import { type Group, leaveThings } from "./things.ts";
+import type { PostgresTarget } from "../settings/master.ts";
 
 /** What a node leaves with. */
 export interface Leaving {

@@ -1,6 +1,20 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
-import type { Clock, Host } from "../host.ts";
+
+/** Randomness for secrets. */
+export interface Random {
+  /** So many random bytes as lower-case hex. */
+  hex(bytes: number): string;
+  /** So many characters of [A-Za-z0-9_-]. */
+  token(characters: number): string;
+}
+
+/** Time of this machine. */
+export interface Clock {
+  now(): Date;
+  /** Resolves after so long; only for polls with a deadline. */
+  wait(durationMs: number): Promise<void>;
+}
 
 /** The clock of this machine. */
 export const clock: Clock = {
@@ -11,7 +25,7 @@ export const clock: Clock = {
 const BITS_PER_CHARACTER = 6;
 
 /** Randomness of the kernel; each character of a token carries 6 bits. */
-export const random: Host["random"] = {
+export const random: Random = {
   hex: (bytes) => randomBytes(bytes).toString("hex"),
   token: (characters) =>
     randomBytes(Math.ceil((characters * BITS_PER_CHARACTER) / 8))

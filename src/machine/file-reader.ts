@@ -2,8 +2,39 @@ import { createHash } from "node:crypto";
 import { constants, lstat, open, readdir, readFile, readlink, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import type { FileReader, FileStat } from "../host.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
+
+/**
+ * The hands and eyes of the tool, as types. `HostReader` only looks: a probe that writes does not
+ * compile. `Host` is what apply gets. The real adapters are the other files of this folder.
+ */
+
+/** What the file system says of one path. */
+export interface FileStat {
+  readonly kind: "file" | "directory" | "symlink" | "other";
+  /** Permission bits only: 0o600. */
+  readonly mode: number;
+  readonly sizeBytes: number;
+  readonly uid: number;
+  readonly modifiedAt: Date;
+}
+
+/** Looks at files. An absent path is `null`; one that can't be read throws an OperatorError. */
+export interface FileReader {
+  readText(path: string): Promise<string | null>;
+  /** Does not follow a symbolic link. */
+  stat(path: string): Promise<FileStat | null>;
+  /** The names in a directory, sorted. */
+  list(path: string): Promise<readonly string[] | null>;
+  readLink(path: string): Promise<string | null>;
+  /**
+   * Lower-case hex sha256 over relative paths and contents of every file below a directory; with
+   * `only`, of these entries of it (one that is missing does not count).
+   */
+  hashTree(path: string, only?: readonly string[]): Promise<string | null>;
+  /** Free and total bytes of the file system that holds the path, or its nearest ancestor. */
+  space(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
+}
 
 /** The most that readText takes; nothing that the product reads whole comes near it. */
 const MAX_TEXT_BYTES = 16 * 1024 ** 2;

@@ -17,11 +17,32 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import type { Files } from "../host.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
-import { fileReader, isWanted } from "./file-reader.ts";
+import { fileReader, type FileReader, isWanted } from "./file-reader.ts";
 
-type Writer = Omit<Files, keyof import("../host.ts").FileReader>;
+/** Writes files: whole or not at all, with their mode from the start. */
+export interface Files extends FileReader {
+  /** Temporary name beside it, fsync, rename, fsync of the directory. Makes missing parents (0755). */
+  writeAtomic(path: string, text: string, options: { readonly mode: number }): Promise<void>;
+  makeDirectory(path: string, options: { readonly mode: number }): Promise<void>;
+  chmod(path: string, mode: number): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** Removes a file or a tree; an absent one is fine, and a mount point is emptied. */
+  remove(path: string): Promise<void>;
+  /** Removes a directory that holds nothing; anything else stays, an absent one is fine. */
+  removeEmptyDirectory(path: string): Promise<void>;
+  /**
+   * Copies a tree (with `only`: these entries of it) under a temporary name, fsyncs it and renames it
+   * into place, replacing what is there.
+   */
+  copyTree(from: string, to: string, only?: readonly string[]): Promise<void>;
+  /** Points a symbolic link at a target, atomically. */
+  link(target: string, path: string): Promise<void>;
+  /** Appends one line and fsyncs it; a new file gets the mode. Makes missing parents (0755). */
+  append(path: string, line: string, options: { readonly mode: number }): Promise<void>;
+}
+
+type Writer = Omit<Files, keyof FileReader>;
 
 const PARENT_MODE = 0o755;
 

@@ -1,8 +1,29 @@
 import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
 import { request as requestHttps, Agent as SecureAgent } from "node:https";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { HttpReader } from "../host.ts";
 import { codeOf } from "./file-errors.ts";
+
+/** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
+export interface HttpReader {
+  /**
+   * Null where nothing answers at all; a body that is no JSON, or longer than `maxBytes` (16 MiB), is
+   * `body: null`. `method` POST serves kubo, whose reads are POSTs.
+   */
+  json(
+    url: string,
+    options?: {
+      readonly method?: "GET" | "POST";
+      readonly timeoutMs?: number;
+      readonly basicAuth?: string;
+      readonly maxBytes?: number;
+    },
+  ): Promise<{ readonly status: number; readonly body: unknown } | null>;
+  /** Counts the lines of a stream until it ends or the time is up; null where nothing answers. */
+  countLines(
+    url: string,
+    options: { readonly timeoutMs: number; readonly basicAuth?: string },
+  ): Promise<{ readonly lines: number; readonly complete: boolean } | null>;
+}
 
 const TIMEOUT_MS = 5_000;
 const LINE_END = 10;

@@ -1,7 +1,20 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import type { Listener } from "../host.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
+
+/** Who holds a TCP port on this machine. */
+export interface Listener {
+  readonly port: number;
+  /** `127.0.0.1`, `0.0.0.0`, `::`. */
+  readonly address: string;
+  readonly pid: number | null;
+  /** The process's name (`/proc/PID/comm`), null where it can't be told. */
+  readonly process: string | null;
+  /** The pid and its ancestors, nearest first: to tell whose container it runs in. */
+  readonly ancestry: readonly number[];
+  /** The systemd service whose control group it is in (`nginx.service`), null where it is in none. */
+  readonly unit: string | null;
+}
 
 /**
  * What `/proc` says of the processes of this machine (proc(5)). The calls are synchronous: `/proc` never

@@ -10,6 +10,18 @@ import {
 import { lstat, readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 
+/** Looks at ed25519 keys as PEM text. */
+export interface SigningReader {
+  /** The id and the public half of a private key; throws an OperatorError (`settings`) for anything else. */
+  publicKey(pem: string, path: string): { readonly id: string; readonly publicPem: string };
+}
+
+/** Makes them, too. */
+export interface Signing extends SigningReader {
+  /** A new ed25519 private key as PKCS8 PEM. */
+  generate(): string;
+}
+
 /** Checks signatures made with one ed25519 key. */
 export interface VerifyingKey {
   /** First 16 hex characters of the sha256 of the public key's SPKI DER. */

@@ -2,13 +2,46 @@ import { constants } from "node:fs";
 import { access, readFile, stat } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
-import type { System, SystemReader } from "../host.ts";
 import { installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
-import { isProcessRunning, readListeners } from "./processes.ts";
+import { isProcessRunning, type Listener, readListeners } from "./processes.ts";
 import { programEnvironment, runProgram } from "./run-program.ts";
-import { enableUnit, isClockSynchronised, lookAtUnit } from "./units.ts";
+import { enableUnit, isClockSynchronised, lookAtUnit, type UnitState } from "./units.ts";
+
+/** Looks at the operating system. */
+export interface SystemReader {
+  /** Effective user id. */
+  uid(): number;
+  /** `/etc/os-release` (ID, VERSION_ID, ID_LIKE, PRETTY_NAME) and the machine's architecture as node names it. */
+  os(): Promise<{
+    readonly id: string;
+    readonly versionId: string;
+    readonly idLike: readonly string[];
+    readonly prettyName: string;
+    readonly arch: string;
+  }>;
+  memoryBytes(): number;
+  /** The absolute path of a program on root's PATH, or null. */
+  which(program: string): Promise<string | null>;
+  /** Null where systemd does not know the unit, or there is no systemd. */
+  unit(name: string): Promise<UnitState | null>;
+  listeners(): Promise<readonly Listener[]>;
+  /** True where the kernel says that the clock is synchronised; null where nothing can be told. */
+  clockSynchronised(): Promise<boolean | null>;
+  /** True while a process of that name runs (`/proc/PID/comm`). */
+  isRunning(process: string): Promise<boolean>;
+}
+
+/** Changes the operating system. */
+export interface System extends SystemReader {
+  /** `apt-get install` of distribution packages, waiting for apt's lock; lines of its output are reported. */
+  installPackages(names: readonly string[], report: (line: string) => void): Promise<void>;
+  /** Enables and starts a unit; without systemd, starts the service by its init script. */
+  enableUnit(name: string): Promise<void>;
+  /** Runs a program of ours to its end (the very command a cron line has); throws OperatorError unless it exits 0. */
+  runCommand(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<void>;
+}
 
 const OS_RELEASE = ["/etc/os-release", "/usr/lib/os-release"];
 

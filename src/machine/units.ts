@@ -1,7 +1,14 @@
 import { existsSync } from "node:fs";
 import { OperatorError } from "../errors.ts";
-import type { UnitState } from "../host.ts";
 import { type ProgramEnvironment, type ProgramResult, runProgram } from "./run-program.ts";
+
+/** A systemd unit as `systemctl show` has it. */
+export interface UnitState {
+  readonly name: string;
+  readonly loaded: boolean;
+  readonly active: boolean;
+  readonly execStart: string;
+}
 
 const LOOK_TIMEOUT_MS = 20_000;
 const START_TIMEOUT_MS = 180_000;

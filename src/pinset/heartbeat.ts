@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { type ExitName, messageOf, OperatorError } from "../errors.ts";
-import type { Clock, Files } from "../host.ts";
 import { age } from "../units.ts";
+import type { Clock } from "../machine/clock.ts";
+import type { Files } from "../machine/file-writer.ts";
 
 /** Where and with what a regular operation leaves its heartbeat. */
 export interface HeartbeatHands {

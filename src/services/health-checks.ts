@@ -1,7 +1,7 @@
-import type { HttpReader } from "../host.ts";
 import type { PostgresPool } from "../database/pool.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import type { Check } from "./health.ts";
+import type { HttpReader } from "../machine/http.ts";
 
 /** Asks the database for a row. */
 export function checkPostgres(pool: Pick<PostgresPool, "query">): Check {

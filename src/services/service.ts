@@ -1,8 +1,8 @@
 import type { RequestListener } from "node:http";
-import type { HttpReader } from "../host.ts";
 import type { PostgresPool } from "../database/pool.ts";
 import type { ServiceSettings } from "../settings/services.ts";
 import { startServer } from "./server.ts";
+import type { HttpReader } from "../machine/http.ts";
 
 /** What a service works with; it owns the pool and closes it. */
 export interface ServiceHands {

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
-import type { PostgresTarget } from "../host.ts";
 import type { MasterLayout } from "./master-layout.ts";
 import type { NodeContext, Values } from "./node-context.ts";
+import type { PostgresTarget } from "./master.ts";
 
 /** What the steps of a master are made from. */
 export interface MasterContext extends NodeContext {

@@ -1,6 +1,16 @@
 import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 
+/** How to reach one database; `password` never appears in an error. */
+export interface PostgresTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  readonly password: string;
+  readonly ssl: boolean;
+}
+
 /**
  * The settings of a master, in the order in which `.env` lists them. Keys keep their upstream names
  * (functionland/pinning-service, functionland/fula-ota), so that an upstream `.env` serves.

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { execa } from "execa";
-import type { PostgresTarget } from "../../src/host.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
 import { type Contender, timePairs } from "./pairs.ts";
 import type { Bench, Measurement } from "./report.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const ROUNDS = 15;
 const PROGRAM = fileURLToPath(new URL("../../bin/fula-node.js", import.meta.url));

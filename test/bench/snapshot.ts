@@ -2,8 +2,7 @@ import { apiPin } from "../support/cluster-double.ts";
 import { cidOf } from "../support/cids.ts";
 import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
 import type { Bench, Measurement } from "./report.ts";
-import { fulaNode, makeBase, measure, startServer } from "./snapshot-measure.ts";
-import type { Measured } from "./snapshot-measure.ts";
+import { fulaNode, makeBase, measure, type Measured, startServer } from "./snapshot-measure.ts";
 
 /** Lines a second of the generated /allocations: what a real ipfs-cluster 1.1.6 gives on a machine like this. */
 const PACE = 100_000;

@@ -7,9 +7,9 @@ import { fileURLToPath } from "node:url";
 import { transform } from "esbuild";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 

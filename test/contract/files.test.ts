@@ -4,8 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { files as realFiles } from "../../src/machine/file-writer.ts";
-import type { Files } from "../../src/host.ts";
+import { type Files, files as realFiles } from "../../src/machine/file-writer.ts";
 import { FakeHost } from "../support/fake-host.ts";
 
 interface Subject {

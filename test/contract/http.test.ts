@@ -2,8 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createNetServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import type { HttpReader } from "../../src/host.ts";
-import { http } from "../../src/machine/http.ts";
+import { http, type HttpReader } from "../../src/machine/http.ts";
 import { FakeHost } from "../support/fake-host.ts";
 
 const servers: Server[] = [];

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import type { PostgresTarget } from "../../src/host.ts";
 import {
   catalogueOf,
   ledgerOf,
@@ -13,6 +12,7 @@ import {
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 import { makeUpstreamDatabase } from "../support/upstream-database.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 describeOnPostgres("a database that the bash installer made", (postgres) => {
   test("at 018: 001 and 018 are adopted, 019 and 020 applied, and nothing is run twice", async () => {

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { catalogueOf, ledgerOf, listen, migratorOf, OUR_VERSIONS } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const WITHOUT_ADDRESS =
   "INSERT INTO user_wallets (user_id, wallet_address_hash, chain_id) VALUES ('u', 'h', 1)";

@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
-import type { Migrator, PostgresTarget } from "../../src/host.ts";
 import { FakeMigrator } from "../support/fake-migrator.ts";
 import { listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { WriteGate } from "../support/write-gate.ts";
+import type { Migrator } from "../../src/database/migrator.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const FILES = ["001_a.sql", "002_b.sql", "003_c.sql"];
 

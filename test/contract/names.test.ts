@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { announceName, listNames, readName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/announcer.ts";
-import type { PostgresTarget } from "../../src/host.ts";
 import type { PostgresPool } from "../../src/database/pool.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const SIGNATURE = "ab".repeat(64);
 const QUOTA = 5;

@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { createPostgres } from "../../src/database/postgres.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const SECRET = "hunter2-hunter2";
 

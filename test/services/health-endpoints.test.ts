@@ -1,5 +1,4 @@
 import { afterEach, expect, it } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
 import { servePinningApi } from "../../src/services/pinning-api.ts";
@@ -7,6 +6,7 @@ import { serveWebui } from "../../src/services/webui.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { migrate } from "../support/names-database.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const KEY = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
 const USER = "a".repeat(64);

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { userCreate, userToken } from "../../src/commands/user.ts";
 import type { World } from "../../src/world.ts";
-import type { PostgresTarget } from "../../src/host.ts";
 import { openPostgresPool } from "../../src/database/pool.ts";
 import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
@@ -13,6 +12,7 @@ import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const JWT_SECRET = "jwt-secret-of-the-test";
 const ENCRYPTION_KEY = "ab".repeat(32);

@@ -1,10 +1,10 @@
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
-import type { PostgresTarget } from "../../src/host.ts";
 import type { WebuiSettings } from "../../src/settings/services.ts";
 import { serveWebui } from "../../src/services/webui.ts";
 import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** Runs the webui on a database for the length of a test. */
 export async function startWebui(

@@ -1,8 +1,7 @@
 import { posix } from "node:path";
 import { OperatorError } from "../../src/errors.ts";
-import { digestOf, hashEntries, isWanted } from "../../src/machine/file-reader.ts";
-import { TEMPORARY_MARK } from "../../src/machine/file-writer.ts";
-import type { FileStat, Files } from "../../src/host.ts";
+import { digestOf, type FileStat, hashEntries, isWanted } from "../../src/machine/file-reader.ts";
+import { type Files, TEMPORARY_MARK } from "../../src/machine/file-writer.ts";
 import type { WriteGate } from "./write-gate.ts";
 
 /** One path of the fake tree; a symbolic link's text is its target. */

@@ -1,11 +1,15 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { Clock, Host, HttpReader, PostgresAnswer, PostgresTarget } from "../../src/host.ts";
+import type { Host } from "../../src/host.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";
 import { FakeMint } from "./fake-mint.ts";
 import { FakeSystem } from "./fake-system.ts";
 import { type KillMoment, WriteGate } from "./write-gate.ts";
+import type { Clock } from "../../src/machine/clock.ts";
+import type { HttpReader } from "../../src/machine/http.ts";
+import type { PostgresAnswer } from "../../src/database/postgres.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 export { Killed } from "./write-gate.ts";
 

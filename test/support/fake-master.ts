@@ -3,9 +3,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { OperatorError } from "../../src/errors.ts";
 import type { Container } from "../../src/docker/engine.ts";
-import type { PostgresAnswer, PostgresTarget } from "../../src/host.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/master-layout.ts";
 import { FakeHost } from "./fake-host.ts";
+import type { PostgresAnswer } from "../../src/database/postgres.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** Where the running package of a fake master lies. */
 export const PACKAGE_DIR = "/root/.npm/_npx/1/node_modules/fula-node";

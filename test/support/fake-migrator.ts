@@ -1,6 +1,7 @@
-import type { Migrator, PostgresTarget } from "../../src/host.ts";
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
+import type { Migrator } from "../../src/database/migrator.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** One migration file of a fake box. */
 export interface FakeMigration {

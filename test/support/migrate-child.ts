@@ -1,6 +1,6 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { PostgresTarget } from "../../src/host.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** Runs `up` as a process of its own, and prints what it did, or the error. Started by `startChild`. */
 const { MIGRATE_DIRECTORY: directory = "", MIGRATE_TARGET: target = "{}" } = process.env;

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { execa } from "execa";
-import type { PostgresTarget } from "../../src/host.ts";
 import { SHIPPED } from "./migrations.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** The program of every child, bundled once: twenty of them start together on few processors. */
 const program = await build({

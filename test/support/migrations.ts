@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as wait } from "node:timers/promises";
 import { onTestFinished } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { createMigrator, type MigratorOptions } from "../../src/database/migrator.ts";
 import { inSession, sql } from "./postgres-server.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** The directory of the files that are shipped. */
 export const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));

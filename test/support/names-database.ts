@@ -1,8 +1,8 @@
 import { onTestFinished } from "vitest";
-import type { PostgresTarget } from "../../src/host.ts";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** Brings a database to the newest schema: what templates start from. */
 export async function migrate(target: PostgresTarget): Promise<void> {

@@ -3,9 +3,10 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type AlertLog, openAlertLog } from "../../src/pinset/alerts.ts";
-import type { Clock, Files } from "../../src/host.ts";
 import { openSnapshotStore, type SnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
+import type { Clock } from "../../src/machine/clock.ts";
+import type { Files } from "../../src/machine/file-writer.ts";
 
 /** A clock that tests set; waiting moves it. */
 export class SetClock implements Clock {

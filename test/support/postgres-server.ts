@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
 import { Client, DatabaseError } from "pg";
-import type { PostgresTarget } from "../../src/host.ts";
 import type { PostgresPrograms } from "./postgres-programs.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** A real PostgreSQL for the tests of one file. */
 export interface TestPostgres {

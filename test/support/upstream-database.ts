@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { PostgresTarget } from "../../src/host.ts";
 import { splitStatements } from "../../src/database/migration-file.ts";
 import { runPlainly, SHIPPED } from "./migrations.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** How far the bash installer had come, by the number of its last migration. */
 export type UpstreamVersion = 12 | 17 | 18 | 20;

@@ -1,6 +1,5 @@
 import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
 import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
-import type { Clock } from "../../host.ts";
 import type { SigningKey, VerifyingKey } from "../../machine/signing.ts";
 import type { AlertLog } from "../alerts.ts";
 import { DIGEST_ALGORITHM } from "../digest.ts";
@@ -16,6 +15,7 @@ import {
 } from "./manifest.ts";
 import type { BodyFacts, SnapshotFile, SnapshotStore } from "./store.ts";
 import { checkManifest } from "./verify.ts";
+import type { Clock } from "../../machine/clock.ts";
 
 /** What taking a snapshot needs. */
 export interface TakeOptions {

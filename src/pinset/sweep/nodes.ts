@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { ClusterReader } from "../../cluster/client.ts";
 import { OperatorError } from "../../errors.ts";
-import type { Files } from "../../host.ts";
+import type { Files } from "../../machine/file-writer.ts";
 
 /** How one storage node stands. */
 export interface NodeReport {

@@ -1,7 +1,6 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { readPinLine } from "../../cluster/pin.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
-import type { Clock, Files } from "../../host.ts";
 import type { AlertLog } from "../alerts.ts";
 import { type HeartbeatHands, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
@@ -16,6 +15,8 @@ import {
   ruleOf,
   SweepTally,
 } from "./replication.ts";
+import type { Clock } from "../../machine/clock.ts";
+import type { Files } from "../../machine/file-writer.ts";
 
 /** What a sweep needs. */
 export interface SweepOptions {
