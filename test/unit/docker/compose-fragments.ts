@@ -21,7 +21,7 @@ export function sha256(text: string): string {
 
 /** A file of the package's compose/. */
 export function readShipped(name: string): string {
-  return readFileSync(new URL(`../../compose/${name}`, import.meta.url), "utf8");
+  return readFileSync(new URL(`../../../compose/${name}`, import.meta.url), "utf8");
 }
 
 function readFragments<Name extends string>(names: readonly Name[]): Fragments<Name> {
