@@ -3,14 +3,34 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { poll, readValues } from "../settings/node-context.ts";
-import { countKuboPeers } from "./kubo-peers.ts";
-import { watchPinset } from "./pinset-watch.ts";
+import { STORAGE_NAMES } from "../settings/storage-layout.ts";
+import {
+  ageOfCount,
+  hasMore,
+  isEnough,
+  progressOf,
+  type Rest,
+  resultOf,
+  type Sync,
+  SYNC_DEADLINE_MS,
+  type Told,
+  warningOf,
+} from "./pinset-sync.ts";
 import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
+import { askMasterCount, countKuboPeers, countPins } from "./sync-counts.ts";
 
 /** Pings go out every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts who has sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
 /** ipfs-cluster connects kubo to the others' 30 seconds after its start. */
 const KUBO_DEADLINE_MS = 60_000;
+/**
+ * Masters send their newest state again at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here.
+ * Writers made here do so every 10 seconds; an adopted one has ipfs-cluster's default of a minute.
+ */
+const FIRST_NEWS_MS = 75_000;
+const QUIET_MS = 6_000;
+/** A master's pinset moves while this node syncs, and what was unpinned meanwhile never comes. */
+const ASK_EVERY_MS = 10_000;
 
 /** Membership in the pool: not made here but by ipfs-cluster, so it is only asked for. */
 export function membership(context: StorageContext): StepSpec<null, Change> {
@@ -63,6 +83,82 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
     if (thrown instanceof OperatorError) return [];
     throw thrown;
   }
+}
+
+/**
+ * Waits until this node's pinset has as many pins as the master says its own has, or, where no master tells,
+ * until it stops growing; a node that has been up for long is then only counted. A deadline that passes, or
+ * a pinset that stays larger than the master's, is a warning: the pinset goes on by itself.
+ */
+async function watchPinset(
+  host: HostReader,
+  context: StorageContext,
+  wish: { readonly trusted: readonly string[]; readonly isNewMember: boolean },
+): Promise<void> {
+  const { openCluster, tell } = context;
+  const cluster = openCluster(OWN_CLUSTER);
+  const askMaster = await openAsker(host, context, wish.trusted);
+  const restOf = await openRest(host, wish.isNewMember);
+  const last: { sync: Sync } = { sync: { own: null, master: { unknown: "" }, before: null } };
+  const age = () =>
+    "pins" in last.sync.master
+      ? ageOfCount(host.clock.now().getTime() - last.sync.master.countedAt.getTime())
+      : "";
+  tell.progress(progressOf(last.sync, age()));
+  const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
+    const told = await askMaster();
+    const own = await countPins(cluster);
+    last.sync = { own, ...told };
+    if (own !== null && isEnough(own, told, restOf(own))) return true;
+    tell.progress(progressOf(last.sync, age()));
+    await host.clock.wait(900);
+    return null;
+  });
+  if (settled === true && !hasMore(last.sync)) tell.note(resultOf(last.sync, age()));
+  else tell.warning(warningOf(last.sync, age()));
+}
+
+/** Asks now and then; a count that was told once stays where the master can't be asked any more. */
+async function openAsker(
+  host: HostReader,
+  context: StorageContext,
+  trusted: readonly string[],
+): Promise<() => Promise<Told>> {
+  const never = (unknown: string) => () => Promise.resolve({ master: { unknown }, before: null });
+  if (context.naming === null) return never("--no-register: it was not asked");
+  const url = (await readValues(host, context))("STORAGE_API_URL");
+  if (url === undefined) return never("STORAGE_API_URL is not set");
+  let known: Told | null = null;
+  let askedMs = 0;
+  return async () => {
+    if (known !== null && host.clock.now().getTime() - askedMs < ASK_EVERY_MS) return known;
+    const answer = await askMasterCount(host, url, trusted);
+    askedMs = host.clock.now().getTime();
+    const before = known !== null && "pins" in known.master ? known.master.pins : null;
+    if (known === null || "pins" in answer || before === null) known = { master: answer, before };
+    return known;
+  };
+}
+
+/** Makes a function that is given every count, and tells whether it has stopped changing. */
+async function openRest(host: HostReader, isNewMember: boolean): Promise<(count: number) => Rest> {
+  const container = await host.docker.container(STORAGE_NAMES.cluster);
+  const begunMs = host.clock.now().getTime();
+  const startedMs = isNewMember ? begunMs : Date.parse(container?.startedAt ?? "");
+  const isOld = begunMs - startedMs > FIRST_NEWS_MS;
+  const last = { count: 0, changedMs: begunMs };
+  return (count) => {
+    const nowMs = host.clock.now().getTime();
+    if (count !== last.count) {
+      last.count = count;
+      last.changedMs = nowMs;
+    }
+    const isQuiet = nowMs - last.changedMs >= QUIET_MS;
+    return {
+      likely: isOld || (count > 0 ? isQuiet : nowMs - startedMs >= FIRST_NEWS_MS),
+      surely: isQuiet && nowMs - begunMs >= FIRST_NEWS_MS,
+    };
+  };
 }
 
 /** A member whose kubo knows no other one can't fetch anything. */

@@ -1,4 +1,3 @@
-import type { World } from "../world.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Problem } from "../errors.ts";
 import { type Ownership, type PortNeed, runPreflight } from "../preflight/check.ts";
@@ -8,10 +7,11 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
-import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import { isDatabaseElsewhere } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
 import { askWriter } from "../steps/master/writer-answer.ts";
+import type { World } from "../world.ts";
 import { reportPreflight } from "./preflight-report.ts";
 
 /** What kubo and ipfs-cluster listen on, be they a writer's or a storage node's. */

@@ -9,8 +9,8 @@ import {
 } from "../docker/compose-render.ts";
 import type { Project } from "../docker/compose-services.ts";
 import type { HostReader } from "../host.ts";
-import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import { isDatabaseElsewhere } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 

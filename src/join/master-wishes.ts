@@ -1,10 +1,10 @@
-import type { Questions, World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
-import { isDatabaseElsewhere } from "../settings/master-context.ts";
 import { type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import { isDatabaseElsewhere } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
+import type { Questions, World } from "../world.ts";
 import type { JoinFlags } from "./flags.ts";
 import { checkMaster } from "./master-preflight.ts";
 import { readMasterSettings } from "./master-settings-source.ts";

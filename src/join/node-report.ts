@@ -1,4 +1,4 @@
-import { ageOfCount } from "../federation/count-age.ts";
+import { ageOfCount } from "../federation/pinset-sync.ts";
 import { decimalBytes } from "../units.ts";
 
 /** What was seen of a storage node beyond what its steps tell; null where it could not be told. */

@@ -1,12 +1,12 @@
-import type { World } from "../world.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { withClusterSecret } from "../settings/cluster-secret.ts";
-import type { MasterContext } from "../settings/master-context.ts";
 import type { MasterLayout } from "../settings/master-layout.ts";
 import { MASTER_RECOVERABLE } from "../settings/master-recovery.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import type { MasterContext } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
+import type { World } from "../world.ts";
 import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
 
 /** Turns settings into the steps of a master. Looks at the box, and changes nothing. */

@@ -1,12 +1,10 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/directory.ts";
-import { countKuboPeers } from "../federation/kubo-peers.ts";
-import { askMasterCount } from "../federation/master-count.ts";
-import { countPins } from "../federation/pinset-watch.ts";
 import { OWN_CLUSTER, readIdentity } from "../federation/storage-context.ts";
+import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { Values } from "../settings/node-context.ts";
+import type { World } from "../world.ts";
 import { type NodeFacts, UNREADABLE_STATUS } from "./node-report.ts";
 
 /** A person waits: what can't be told by then is told to be unknown. */

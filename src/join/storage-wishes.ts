@@ -1,11 +1,11 @@
-import type { World } from "../world.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
-import { readContainerEnv } from "../settings/container-env.ts";
+import { readContainerEnv } from "../settings/node-context.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { StorageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
+import type { World } from "../world.ts";
 import type { StorageFlags } from "./flags.ts";
 import { parseAssignments, readSavedSettings } from "./settings-source.ts";
 import { refuseMaster } from "./storage-conflicts.ts";

@@ -1,8 +1,8 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
 import { masterLayout } from "../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/node-context.ts";
 import type { FoundNode } from "./node.ts";
 import type { Part, Purge } from "./policy.ts";
 import type { Survey, Thing } from "./survey.ts";

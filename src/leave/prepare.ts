@@ -1,7 +1,7 @@
-import type { World } from "../world.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { giveBackName } from "../federation/announce-name.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/master-context.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/node-context.ts";
+import type { World } from "../world.ts";
 import type { NameToRelease } from "./name.ts";
 import type { FoundNode } from "./node.ts";
 import type { Part } from "./policy.ts";

@@ -1,5 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import { CRON_FILES } from "../settings/master-layout.ts";
+import type { MasterContext } from "../settings/node-context.ts";
 import { compareCron, type CronEntry, renderCron } from "./crontab.ts";
 
 interface Seen {
@@ -12,8 +14,47 @@ type CronEntryChange = Change & {
   readonly runs: string;
 };
 
-/** One file of ours in /etc/cron.d; snapshot-cron and sweep-cron are two of them. */
-export function cronEntry(options: {
+/** Takes a signed snapshot of the pinset every six hours (upstream's schedule and file name). */
+export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
+  return cronEntry({
+    id: "snapshot-cron",
+    title: "snapshots by cron",
+    path: CRON_FILES.snapshot,
+    entry: {
+      schedule: "0 */6 * * *",
+      argv: [
+        nodePath,
+        `${layout.cliCurrent}/bin/fula-node.js`,
+        "snapshot",
+        "take",
+        "--base-dir",
+        layout.baseDir,
+      ],
+      log: layout.snapshotLog,
+      about: "Takes a signed snapshot of the pinset. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+}
+
+/** Sweeps for under-replicated pins every half hour (upstream's schedule and file name). */
+export function sweepCron({ layout, nodePath, hash }: MasterContext) {
+  return cronEntry({
+    id: "sweep-cron",
+    title: "sweeps by cron",
+    path: CRON_FILES.sweep,
+    entry: {
+      schedule: "*/30 * * * *",
+      argv: [nodePath, `${layout.cliCurrent}/bin/fula-node.js`, "sweep", "--base-dir", layout.baseDir],
+      log: layout.sweepLog,
+      about: "Sweeps for under-replicated pins. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+}
+
+/** One file of ours in /etc/cron.d. */
+function cronEntry(options: {
   readonly id: string;
   readonly title: string;
   readonly path: string;

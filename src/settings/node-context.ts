@@ -1,9 +1,11 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { type ContainerEnv, readContainerEnv } from "./container-env.ts";
 import { findEntry, parseEnvFile } from "./env-file.ts";
+import { isOurs, type MasterLayout } from "./master-layout.ts";
 import type { Recoverable } from "./recovery.ts";
 import type { Settings, SettingSpec } from "./settings.ts";
+import type { PostgresTarget } from "./master.ts";
 
 /** Where every kind of node keeps what all of them have; all paths are absolute. */
 export interface NodeLayout {
@@ -30,6 +32,17 @@ export interface NodeContext {
   readonly recoverable: readonly Recoverable[];
   /** Lower-case hex sha256 of a text. */
   readonly hash: (text: string) => string;
+}
+
+/** What the steps of a master are made from. */
+export interface MasterContext extends NodeContext {
+  readonly layout: MasterLayout;
+  /** The absolute path of the node that runs us; cron calls the same. */
+  readonly nodePath: string;
+  /** `--provision-writer`, or the answer to its question. */
+  readonly provisionWriter: boolean;
+  /** The volume that holds, or will hold, the database. */
+  readonly postgresVolume: string;
 }
 
 /** What is known of the data that a node's secrets were used for. */
@@ -66,6 +79,53 @@ export async function readValues(host: HostReader, context: NodeContext): Promis
     if (setting !== undefined && setting.origin !== "default") return setting.value;
     return saved(key) ?? recovered.get(key)?.value ?? setting?.value;
   };
+}
+
+/** True where POSTGRES_HOST names a database on another machine: none is made here then. */
+export function isDatabaseElsewhere(values: Values): boolean {
+  return !["127.0.0.1", "localhost", "::1"].includes(values("POSTGRES_HOST") ?? "127.0.0.1");
+}
+
+/** How to reach the database with the values as they stand; null while there is no password. */
+export function postgresTarget(values: Values): PostgresTarget | null {
+  const password = values("POSTGRES_PASSWORD");
+  if (password === undefined) return null;
+  return {
+    host: values("POSTGRES_HOST") ?? "127.0.0.1",
+    port: Number(values("POSTGRES_PORT") ?? "5432"),
+    database: values("POSTGRES_DB") ?? "pinning_service",
+    user: values("POSTGRES_USER") ?? "pinning_user",
+    password,
+    ssl: values("POSTGRES_SSL") === "true",
+  };
+}
+
+/** The same, for steps that come after env-file, where a password must exist. */
+export function requireTarget(values: Values, context: MasterContext): PostgresTarget {
+  const target = postgresTarget(values);
+  if (target !== null) return target;
+  throw new OperatorError({
+    exit: "settings",
+    what: `${context.layout.envFile} holds no POSTGRES_PASSWORD.`,
+    remedy: "Run join-as-master again: it recovers the password or says how to get it back.",
+  });
+}
+
+/** What the environments of our own containers know, by key. */
+export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
+
+/** Reads settings that data was made with back from the environments of containers with our label. */
+export async function readContainerEnv(
+  host: HostReader,
+  recoverable: readonly Recoverable[],
+): Promise<ContainerEnv> {
+  const found = new Map<string, { name: string; value: string }>();
+  const ours = (await host.docker.containers()).filter(isOurs);
+  for (const { key, container: name, knownAs = key } of recoverable) {
+    const value = ours.find((container) => container.name === name)?.env[knownAs];
+    if (value !== undefined && value !== "" && !found.has(key)) found.set(key, { name, value });
+  }
+  return found;
 }
 
 /** The first value that a poll accepts; null when the deadline passes first. */

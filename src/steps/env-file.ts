@@ -5,8 +5,12 @@ import { findEntry, parseEnvFile } from "../settings/env-file.ts";
 import { editEnvText, newEnvText } from "../settings/env-template.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
 import type { SettingSpec } from "../settings/settings.ts";
-import { readContainerEnv, type ContainerEnv } from "../settings/container-env.ts";
-import type { DataGuard, NodeContext } from "../settings/node-context.ts";
+import {
+  type ContainerEnv,
+  type DataGuard,
+  type NodeContext,
+  readContainerEnv,
+} from "../settings/node-context.ts";
 
 /** What is to become of the file's keys; never their values. */
 interface Seen {

@@ -1,7 +1,7 @@
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import type { NodeContext } from "../settings/node-context.ts";
+import { isDatabaseElsewhere, type MasterContext, type NodeContext } from "../settings/node-context.ts";
 
 interface Seen {
   readonly missing: readonly string[];
@@ -74,6 +74,29 @@ export function images(
       });
     },
   };
+}
+
+/** The images that a master needs from elsewhere; the base only while the service image is still to be built. */
+export async function masterImages(host: HostReader, context: MasterContext): Promise<readonly string[]> {
+  const valueOf = (key: string) => context.settings.get(key)?.value;
+  const image = (key: string) => valueOf(key) ?? "";
+  return [
+    ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
+    ...(await baseImage(host, context)),
+    ...(context.provisionWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
+    ...(image("AUTO_UPDATE") === "true" ? [image("UPDATER_IMAGE")] : []),
+  ];
+}
+
+/** The images that a storage node needs from elsewhere; the base only while the service image is still to be built. */
+export async function storageImages(host: HostReader, context: NodeContext): Promise<readonly string[]> {
+  const image = (key: string) => context.settings.get(key)?.value ?? "";
+  return [image("KUBO_IMAGE"), image("CLUSTER_IMAGE"), ...(await baseImage(host, context))];
+}
+
+async function baseImage(host: HostReader, { settings, version }: NodeContext): Promise<readonly string[]> {
+  const service = await host.docker.image(`fula-node:${version}`);
+  return service === null ? [settings.get("NODE_BASE_IMAGE")?.value ?? ""] : [];
 }
 
 /** Loads the archive; whatever Docker has against it, the way out is another archive. */

@@ -2,22 +2,20 @@ import type { AnyStep } from "../engine/step.ts";
 import { cli } from "./cli.ts";
 import { composeFile } from "./compose-file.ts";
 import type { Project } from "../docker/compose-services.ts";
+import { snapshotCron, sweepCron } from "../machine/cron-entry.ts";
 import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
-import { guardDatabase } from "./master/live-data.ts";
-import { images } from "./images.ts";
-import type { MasterContext } from "../settings/master-context.ts";
-import { masterImages } from "./master-images.ts";
+
+import { images, masterImages } from "./images.ts";
+import type { MasterContext } from "../settings/node-context.ts";
 import { migrations } from "./master/migrations.ts";
-import { postgres } from "./master/postgres.ts";
+import { guardDatabase, postgres } from "./master/postgres.ts";
 import { serviceImage } from "./service-image.ts";
 import { services } from "./master/services.ts";
 import { signingKey } from "./master/signing-key.ts";
-import { snapshotCron } from "./master/snapshot-cron.ts";
-import { sweepCron } from "./master/sweep-cron.ts";
 import { writer } from "./master/writer.ts";
 
 /** The install order of a master. */

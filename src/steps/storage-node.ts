@@ -5,7 +5,7 @@ import { composeFile } from "./compose-file.ts";
 import type { Project } from "../docker/compose-services.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
-import { images } from "./images.ts";
+import { images, storageImages } from "./images.ts";
 import { ingest } from "./storage-node/ingest.ts";
 import { kubo } from "./storage-node/kubo.ts";
 import { membership } from "../federation/membership.ts";
@@ -13,7 +13,6 @@ import { nodeName } from "./storage-node/node-name.ts";
 import { pool } from "./storage-node/pool.ts";
 import { serviceImage } from "./service-image.ts";
 import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
-import { storageImages } from "./storage-images.ts";
 
 /** The install order of a storage node. */
 export function storageSteps(context: StorageContext, project: Project): readonly AnyStep[] {

@@ -8,7 +8,7 @@ import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../../src/settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
-import type { MasterContext } from "../../src/settings/master-context.ts";
+import type { MasterContext } from "../../src/settings/node-context.ts";
 import type { FakeHost, Snapshot } from "./fake-host.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 

@@ -1,8 +1,12 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { type MasterContext, postgresTarget, requireTarget } from "../../settings/master-context.ts";
-import { readValues } from "../../settings/node-context.ts";
+import {
+  type MasterContext,
+  postgresTarget,
+  readValues,
+  requireTarget,
+} from "../../settings/node-context.ts";
 
 interface Seen {
   readonly wanted: readonly string[];

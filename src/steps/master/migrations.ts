@@ -1,7 +1,11 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { type MasterContext, postgresTarget, requireTarget } from "../../settings/master-context.ts";
-import { readValues } from "../../settings/node-context.ts";
+import {
+  type MasterContext,
+  postgresTarget,
+  readValues,
+  requireTarget,
+} from "../../settings/node-context.ts";
 
 interface Seen {
   /** File and what is to be done about it: "018_deduction_idempotency.sql: apply". */

@@ -1,76 +1,44 @@
 import { compareCompose } from "../../docker/compose-render.ts";
-import {
-  driftOf,
-  evidenceOf,
-  lookAtServices,
-  type Project,
-  waitHealthy,
-} from "../../docker/compose-services.ts";
-import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import type { Project } from "../../docker/compose-services.ts";
+import { NOTHING, type Obstacle, type Seen, type ServiceState } from "../../docker/container-finding.ts";
+import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
+import type { AnyStep, Evidence, Finding, Foreign } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
+import { isOurs, NAMES } from "../../settings/master-layout.ts";
 import {
+  type DataGuard,
   isDatabaseElsewhere,
   type MasterContext,
+  poll,
   postgresTarget,
+  readValues,
   requireTarget,
-} from "../../settings/master-context.ts";
-import { isOurs, NAMES } from "../../settings/master-layout.ts";
-import { poll, readValues, type Values } from "../../settings/node-context.ts";
+  type Values,
+} from "../../settings/node-context.ts";
 
-interface Seen {
-  readonly imageMissing: boolean;
-  readonly unhealthy: boolean;
-}
-
-type PostgresChange =
-  | (Change & { readonly kind: "pull-image"; readonly image: string })
-  | (Change & { readonly kind: "up"; readonly services: readonly string[] })
-  | (Change & { readonly kind: "restart"; readonly container: string });
-
-const SERVICE = { service: "postgres", container: NAMES.postgres };
-const HEALTHY_DEADLINE_MS = 180_000;
+const ANSWER_DEADLINE_MS = 180_000;
 
 /** Postgres, here as a container or elsewhere as POSTGRES_HOST says. */
-export function postgres(context: MasterContext, project: Project): StepSpec<Seen, PostgresChange> {
-  const image = context.settings.get("POSTGRES_IMAGE")?.value ?? "";
-  return {
+export function postgres(context: MasterContext, project: Project): AnyStep {
+  return containers(context, project, {
     id: "postgres",
     title: "Postgres",
     touches:
       "Brings the container `postgres-pinning` up, data on a volume; nothing where POSTGRES_HOST names a database elsewhere.",
-    probe: async (host) => {
-      const values = await readValues(host, context);
-      return isDatabaseElsewhere(values)
-        ? await probeElsewhere(host, values)
-        : await probeHere(host, context, project, image);
-    },
-
-    plan(finding) {
-      if (finding.state === "ours") return [];
-      const { imageMissing, unhealthy } = finding.seen;
-      const pull = imageMissing ? [{ kind: "pull-image", summary: `pull ${image}`, image } as const] : [];
-      if (unhealthy)
-        return [{ kind: "restart", summary: `restart ${NAMES.postgres}`, container: NAMES.postgres }];
-      return [...pull, { kind: "up", summary: `bring ${NAMES.postgres} up`, services: [SERVICE.service] }];
-    },
-
-    async apply(change, host, report) {
-      if (change.kind === "pull-image") await host.docker.pull(change.image, report);
-      else if (change.kind === "restart") await host.docker.restart(change.container);
-      else
-        await host.docker.composeUp(
-          { name: project.name, file: project.file, envFile: context.layout.envFile, profiles: [] },
-          change.services,
-          report,
-        );
+    desired: () => ({
+      services: [{ service: "postgres", container: NAMES.postgres }],
+      images: imagesToPull(context, ["POSTGRES_IMAGE"]),
+    }),
+    survey: (host) => surveyVolume(host, context, project),
+    inPlace: {
+      isUsed: async (host) => isDatabaseElsewhere(await readValues(host, context)),
+      probe: async (host) => await probeElsewhere(host, await readValues(host, context)),
     },
 
     async verify(host) {
-      const values = await readValues(host, context);
-      if (!isDatabaseElsewhere(values)) await waitHealthy(host, [SERVICE], HEALTHY_DEADLINE_MS);
-      const target = requireTarget(values, context);
-      const answer = await poll(host, HEALTHY_DEADLINE_MS, async () => {
+      const target = requireTarget(await readValues(host, context), context);
+      const answer = await poll(host, ANSWER_DEADLINE_MS, async () => {
         const said = await host.postgres.ask(target);
         return said.kind === "unreachable" ? null : said;
       });
@@ -81,7 +49,7 @@ export function postgres(context: MasterContext, project: Project): StepSpec<See
         remedy: `See \`docker logs ${NAMES.postgres}\`. A volume made with another password needs that password in ${context.layout.envFile}.`,
       });
     },
-  };
+  });
 }
 
 async function probeElsewhere(host: HostReader, values: Values): Promise<Finding<Seen>> {
@@ -92,7 +60,7 @@ async function probeElsewhere(host: HostReader, values: Values): Promise<Finding
   if (answer?.kind === "open") {
     return {
       state: "ours",
-      seen: { imageMissing: false, unhealthy: false },
+      seen: NOTHING,
       evidence: { ...evidence, system_identifier: answer.systemIdentifier },
     };
   }
@@ -104,71 +72,56 @@ async function probeElsewhere(host: HostReader, values: Values): Promise<Finding
   });
 }
 
-async function probeHere(
-  host: HostReader,
-  context: MasterContext,
-  project: Project,
-  image: string,
-): Promise<Finding<Seen>> {
-  const [states, volume, present, file] = await Promise.all([
-    lookAtServices(host, context, project, [SERVICE], []),
+/** Reads whose volume that is, and which Postgres made it. */
+async function surveyVolume(host: HostReader, context: MasterContext, project: Project): Promise<Judge> {
+  const [volume, file] = await Promise.all([
     host.docker.volume(context.postgresVolume),
-    host.docker.image(image),
     host.files.readText(project.file),
   ]);
-  const [state] = states;
   const madeBy =
     volume === null ? null : ((await host.files.readText(`${volume.mountpoint}/PG_VERSION`))?.trim() ?? null);
   const evidence = {
-    ...evidenceOf(states),
     volume:
       volume === null
         ? "absent"
         : `${volume.name}, ${isOurs(volume) ? "ours" : "no label of ours"}, Postgres ${madeBy ?? "not initialised"}`,
   };
-  const seen = {
-    imageMissing: present === null && context.imagesArchive === null,
-    unhealthy: state?.state === "unhealthy",
+  const isForeign = volume !== null && !isOurs(volume) && !isOursByMarker(file, project, context);
+  const found = { name: context.postgresVolume, isHere: volume !== null, isForeign };
+  const image = context.settings.get("POSTGRES_IMAGE")?.value ?? "";
+  return ([state]) => ({
+    evidence,
+    obstacle: whyOtherMajor(found.name, madeBy, image) ?? whyForeign(state, found),
+  });
+}
+
+function whyOtherMajor(volume: string, madeBy: string | null, image: string): Obstacle | null {
+  const desired = majorOf(image);
+  if (madeBy === null || desired === undefined || madeBy === desired) return null;
+  return {
+    why: `The volume ${volume} was made by Postgres ${madeBy}; the image is ${image}.`,
+    remedy: `Set POSTGRES_IMAGE to an image of Postgres ${madeBy}, or move the data by dump and restore.`,
+    claim: null,
   };
-  const wantedMajor = majorOf(image);
-  if (madeBy !== null && wantedMajor !== undefined && madeBy !== wantedMajor) {
-    return {
-      state: "foreign",
-      evidence,
-      why: `The volume ${context.postgresVolume} was made by Postgres ${madeBy}; the image is ${image}.`,
-      remedy: `Set POSTGRES_IMAGE to an image of Postgres ${madeBy}, or move the data by dump and restore.`,
-    };
-  }
-  const isTaken = volume !== null && !isOurs(volume) && !isOursByMarker(file, project, context);
-  if (state?.state === "foreign" || (state?.state === "absent" && isTaken)) {
-    const adoptable = volume !== null && (state.state === "absent" || state.claimable);
-    const why =
-      state.state === "foreign"
-        ? `The container ${NAMES.postgres} is not ours (${state.detail}).`
-        : `The volume ${context.postgresVolume} is not ours, and holds a database.`;
-    return {
-      state: "foreign",
-      evidence,
-      why,
-      remedy:
-        state.state === "absent" || adoptable
-          ? "If it is not needed, rename or remove it; if it holds the pool's database, keep its password in .env."
-          : `If it is not needed, rename or remove it. If it holds the pool's database in the volume ${context.postgresVolume}, keep its password in .env, remove the container but not the volume, and run again.`,
-      ...(adoptable
-        ? {
-            claim: {
-              state: "drifted",
-              seen,
-              drift: [`${NAMES.postgres} is not ours yet; its volume ${context.postgresVolume} is kept`],
-              evidence,
-            } as const,
-          }
-        : {}),
-    };
-  }
-  if (state === undefined || state.state === "absent") return { state: "absent", seen, evidence };
-  if (state.state === "running") return { state: "ours", seen, evidence };
-  return { state: "drifted", seen, drift: driftOf(states), evidence };
+}
+
+/** A container that is not ours, or no container beside a volume that is not. `--adopt` keeps the volume. */
+function whyForeign(
+  state: ServiceState | undefined,
+  volume: { readonly name: string; readonly isHere: boolean; readonly isForeign: boolean },
+): Obstacle | null {
+  const isContainer = state?.state === "foreign";
+  if (!isContainer && !(state?.state === "absent" && volume.isForeign)) return null;
+  const adoptable = volume.isHere && (!isContainer || state.claimable);
+  return {
+    why: isContainer
+      ? `The container ${NAMES.postgres} is not ours (${state.detail}).`
+      : `The volume ${volume.name} is not ours, and holds a database.`,
+    remedy: adoptable
+      ? "If it is not needed, rename or remove it; if it holds the pool's database, keep its password in .env."
+      : `If it is not needed, rename or remove it. If it holds the pool's database in the volume ${volume.name}, keep its password in .env, remove the container but not the volume, and run again.`,
+    claim: adoptable ? [`${NAMES.postgres} is not ours yet; its volume ${volume.name} is kept`] : null,
+  };
 }
 
 /** The major of an image's tag: "16" of `registry:5000/postgres:16-alpine`; undefined where it can't be told. */
@@ -180,4 +133,101 @@ function majorOf(image: string): string | undefined {
 function isOursByMarker(file: string | null, { text }: Project, { hash }: MasterContext): boolean {
   const { kind } = compareCompose(file, text, hash);
   return kind === "same" || kind === "differs";
+}
+
+/** Guards the database of a master, here or elsewhere. */
+export function guardDatabase(context: MasterContext): DataGuard {
+  return {
+    doesDataLive: (host) => doesDataLive(host, context),
+    countDependents: (host, key) => countDependents(host, context, key),
+    check: (host, evidence) => checkPassword(host, context, evidence),
+  };
+}
+
+/** Rows that a secret was used for; none at all means that a new one hurts nobody. */
+const DEPENDENTS: Readonly<Record<string, string>> = {
+  JWT_SECRET: "SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM sessions) AS n",
+  SESSION_SECRET: "SELECT count(*) AS n FROM sessions",
+  ENCRYPTION_KEY:
+    "SELECT (SELECT count(*) FROM api_keys WHERE encrypted_key IS NOT NULL)" +
+    " + (SELECT count(*) FROM webui_users WHERE encrypted_email IS NOT NULL)" +
+    " + (SELECT count(*) FROM user_wallets WHERE encrypted_wallet_address IS NOT NULL) AS n",
+};
+
+/** Where data lives that secrets were used for; null where there is none. */
+async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
+  const values = await readValues(host, context);
+  if (isDatabaseElsewhere(values)) return await describeTables(host, values);
+  const [volume, container] = await Promise.all([
+    host.docker.volume(context.postgresVolume),
+    host.docker.container(NAMES.postgres),
+  ]);
+  if (volume !== null) return `Postgres volume ${volume.name}`;
+  return container === null ? null : `container ${container.name}`;
+}
+
+/** How many rows depend on a secret; null where that can't be told. */
+async function countDependents(
+  host: HostReader,
+  context: MasterContext,
+  key: string,
+): Promise<number | null> {
+  const sql = DEPENDENTS[key];
+  const target = postgresTarget(await readValues(host, context));
+  if (sql === undefined || target === null) return null;
+  if ((await host.postgres.ask(target)).kind !== "open") return null;
+  const tables = await host.postgres.query<{ t: string | null }>(
+    target,
+    "SELECT to_regclass('api_keys')::text AS t",
+  );
+  if (tables[0]?.t == null) return 0;
+  const rows = await host.postgres.query<{ n: string }>(target, sql);
+  return Number(rows[0]?.n ?? Number.NaN);
+}
+
+/**
+ * Halts on a password, or a name, that does not open the database that is there. It is asked over the
+ * network: inside its container the official image trusts everyone.
+ */
+async function checkPassword(
+  host: HostReader,
+  context: MasterContext,
+  evidence: Evidence,
+): Promise<Foreign<never> | null> {
+  const values = await readValues(host, context);
+  const target = postgresTarget(values);
+  if (target === null) return null;
+  const place = `${target.host}:${target.port}`;
+  const foreign = (why: string): Foreign<never> => ({
+    state: "foreign",
+    evidence: { ...evidence, database: place },
+    why,
+    remedy: `Put back what the database was made with, by --set POSTGRES_PASSWORD=VALUE, POSTGRES_USER or POSTGRES_DB, or in ${context.layout.envFile}. The README tells how to set a new password inside the database.`,
+  });
+  const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
+  if (!isDatabaseElsewhere(values) && container === null) return null;
+  const answer = await host.postgres.ask(target);
+  if (answer.kind === "wrong-password")
+    return foreign(`The password for ${target.user} does not open the database at ${place}.`);
+  if (answer.kind === "no-database")
+    return foreign(`The server at ${place} has no database ${target.database}.`);
+  const made = container?.env["POSTGRES_PASSWORD"];
+  if (answer.kind === "unreachable" && made !== undefined && made !== target.password) {
+    return foreign(
+      `The password for ${target.user} differs from the one that ${NAMES.postgres} was made with, and the database does not run, so neither can be tried.`,
+    );
+  }
+  return null;
+}
+
+async function describeTables(host: HostReader, values: Values): Promise<string | null> {
+  const target = postgresTarget(values);
+  if (target === null || (await host.postgres.ask(target)).kind !== "open")
+    return `the database at ${values("POSTGRES_HOST") ?? "?"}`;
+  const rows = await host.postgres.query<{ n: string }>(
+    target,
+    "SELECT count(*) AS n FROM information_schema.tables WHERE table_schema = 'public'",
+  );
+  const tables = Number(rows[0]?.n ?? 0);
+  return tables === 0 ? null : `${tables} tables in the database at ${target.host}:${target.port}`;
 }

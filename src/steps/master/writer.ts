@@ -1,49 +1,30 @@
 import { compareCompose } from "../../docker/compose-render.ts";
+import { keptName, type Project, staleScripts } from "../../docker/compose-services.ts";
 import {
-  driftOf,
-  evidenceOf,
-  keptName,
-  lookAtServices,
-  type Project,
+  type FileChange,
+  foreignContainers,
+  NOTHING,
+  type Obstacle,
+  type Seen,
   type Service,
-  staleScripts,
-  waitHealthy,
-  writeCompose,
-} from "../../docker/compose-services.ts";
-import type { Change, Consent, Evidence, Finding, StepSpec } from "../../engine/step.ts";
-import { OperatorError } from "../../errors.ts";
+} from "../../docker/container-finding.ts";
+import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
+import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
-import type { MasterContext } from "../../settings/master-context.ts";
+import { TAKEN_OVER } from "../../leave/policy.ts";
 import { isOurs, NAMES } from "../../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
-import { poll, readValues, type Values } from "../../settings/node-context.ts";
-import { askWriter, describePins, type WriterAnswer } from "./writer-answer.ts";
-import { findLeftIdentities, leftBehind, markTakenOver, TAKEN_OVER_TEXT } from "./writer-data.ts";
-
-interface Seen {
-  readonly missingImages: readonly string[];
-  /** The files to write, and the name that the older compose file is kept under; null: all stay. */
-  readonly rewrite: { readonly files: readonly string[]; readonly keep: string | null } | null;
-  readonly up: readonly string[];
-  readonly restart: readonly string[];
-  /** True where data of another writer lies there, which this one goes on with. */
-  readonly takesOver: boolean;
-}
-
-type WriterChange =
-  | (Change & { readonly kind: "pull-image"; readonly image: string })
-  | (Change & { readonly kind: "mark-taken-over"; readonly path: string })
-  | (Change & { readonly kind: "write-compose"; readonly path: string; readonly keep: string | null })
-  | (Change & { readonly kind: "up"; readonly services: readonly string[] })
-  | (Change & { readonly kind: "restart"; readonly container: string });
+import { type MasterContext, readValues, type Values } from "../../settings/node-context.ts";
+import { askWriter, describePins, findLeftIdentities, type WriterAnswer } from "./writer-answer.ts";
 
 const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },
   { service: "ipfs-cluster", container: NAMES.cluster },
 ];
-const NOTHING: Seen = { missingImages: [], rewrite: null, up: [], restart: [], takesOver: false };
-const HEALTHY_DEADLINE_MS = 180_000;
-const ANSWER_DEADLINE_MS = 60_000;
+
+/** What lies beside data that was taken over. */
+const TAKEN_OVER_TEXT =
+  "kubo/ and ipfs-cluster/ were here before fula-node took them over (--adopt writer): it never removes them.\n";
 
 const CONSENT: Consent = {
   flag: "--provision-writer",
@@ -55,82 +36,63 @@ const CONSENT: Consent = {
 };
 
 /** kubo and an ipfs-cluster peer that may write: adopted as they are, or made by us with the operator's word. */
-export function writer(context: MasterContext, project: Project): StepSpec<Seen, WriterChange> {
-  return {
+export function writer(context: MasterContext, project: Project): AnyStep {
+  return containers(context, project, {
     id: "writer",
     title: "kubo and ipfs-cluster (the writer)",
     touches:
       "Adopts kubo and ipfs-cluster as they are; with `--provision-writer` makes them as compose project `fula-writer`, data under `/opt/fula-writer`.",
-    probe: (host) => probe(host, context, project),
-
-    plan(finding) {
-      if (finding.state === "ours") return [];
-      const { missingImages, rewrite, up, restart, takesOver } = finding.seen;
-      return [
-        ...(up.length > 0 ? missingImages : []).map(
-          (image) => ({ kind: "pull-image", summary: `pull ${image}`, image }) as const,
-        ),
-        ...(takesOver ? [markTakenOver(project)] : []),
-        ...(rewrite === null
-          ? []
-          : [
-              {
-                kind: "write-compose",
-                summary: `write ${rewrite.files.join(", ")}`,
-                path: project.file,
-                keep: rewrite.keep,
-              } as const,
-            ]),
-        ...(up.length > 0
-          ? [
-              {
-                kind: "up",
-                summary: `bring ${up.join(", ")} up, data under ${project.directory}`,
-                services: up,
-              } as const,
-            ]
-          : []),
-        ...restart.map(
-          (container) => ({ kind: "restart", summary: `restart ${container}`, container }) as const,
-        ),
-      ];
+    desired: () => ({ services: SERVICES, images: imagesOf(context) }),
+    survey: (host) => surveyFiles(host, context, project),
+    inPlace: {
+      isUsed: async (host) => !(await isManaged(host, project, context)),
+      probe: (host) => probeFound(host, context, project),
     },
-
-    async apply(change, host, report) {
-      if (change.kind === "pull-image") await host.docker.pull(change.image, report);
-      else if (change.kind === "mark-taken-over")
-        await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
-      else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
-      else if (change.kind === "restart") await host.docker.restart(change.container);
-      else
-        await host.docker.composeUp(
-          { name: project.name, file: project.file, envFile: context.layout.envFile, profiles: [] },
-          change.services,
-          report,
-        );
-    },
+    takenOverText: TAKEN_OVER_TEXT,
+    describeUp: (up) =>
+      `bring ${up.map(({ service }) => service).join(", ")} up, data under ${project.directory}`,
 
     async verify(host) {
-      if (await isManaged(host, project, context)) await waitHealthy(host, SERVICES, HEALTHY_DEADLINE_MS);
       const values = await readValues(host, context);
-      const last: { fault: string } = { fault: "" };
-      const works = await poll(host, ANSWER_DEADLINE_MS, async () => {
-        const answer = await askWriter(host, values);
-        last.fault = answer.fault ?? "";
-        return answer.fault === null ? true : null;
-      });
-      if (works === true) return;
-      throw new OperatorError({
-        exit: "unhealthy",
-        what: `The writer does not work: ${last.fault}.`,
-        remedy: `See \`docker logs ${NAMES.kubo}\` and \`docker logs ${NAMES.cluster}\`.`,
-      });
+      const remedy = `See \`docker logs ${NAMES.kubo}\` and \`docker logs ${NAMES.cluster}\`.`;
+      await waitUntilItWorks(host, "The writer", async () => (await askWriter(host, values)).fault, remedy);
     },
+  });
+}
+
+/** Compares the files of the writer that was made here; its containers are compared elsewhere. */
+async function surveyFiles(host: HostReader, { hash }: MasterContext, project: Project): Promise<Judge> {
+  const { file } = project;
+  const [text, stale] = await Promise.all([host.files.readText(file), staleScripts(host, project)]);
+  const { kind } = compareCompose(text, project.text, hash);
+  if (kind === "not-ours") return () => ({ evidence: { [file]: NO_MARKER }, obstacle: foreignFile(project) });
+  const isSame = kind === "same";
+  const keep = text === null || isSame ? null : keptName(project, text, hash);
+  const files = filesOf(project).filter((path) => stale.includes(path) || (!isSame && path === file));
+  return (states) => {
+    const foreign = foreignContainers(
+      states,
+      "One of the two is ours, so this is no writer to adopt. Remove the other one if it is not needed.",
+    );
+    return {
+      evidence: { [file]: kind },
+      obstacle: foreign === null ? null : { ...foreign, claim: null },
+      drift: [
+        ...(isSame ? [] : [`${file}: ${kind}`]),
+        ...stale.map((path) => `${path} is missing or differs`),
+      ],
+      prepare: files.length === 0 ? [] : [writeFiles(project, files, keep)],
+      isBegun: true,
+    };
   };
 }
 
-async function probe(host: HostReader, context: MasterContext, project: Project): Promise<Finding<Seen>> {
-  if (await isManaged(host, project, context)) return await probeManaged(host, context, project);
+/** A writer that was not made here, or none at all. */
+async function probeFound(
+  host: HostReader,
+  context: MasterContext,
+  project: Project,
+): Promise<Finding<Seen>> {
   const values = await readValues(host, context);
   const [answer, kubo, cluster, kuboUnit, clusterUnit] = await Promise.all([
     askWriter(host, values),
@@ -174,68 +136,27 @@ async function probe(host: HostReader, context: MasterContext, project: Project)
       remedy: remedyFor(elsewhere, things),
     };
   }
-  if ((await host.files.readText(project.file)) !== null) return foreignFile(project, evidence);
+  if ((await host.files.readText(project.file)) !== null) {
+    const { why, remedy } = foreignFile(project);
+    return { state: "foreign", evidence: { ...evidence, [project.file]: NO_MARKER }, why, remedy };
+  }
+  const write = writeFiles(project, filesOf(project), null);
   const seen: Seen = {
     ...NOTHING,
-    missingImages: await findMissingImages(host, context),
-    rewrite: { files: filesOf(project), keep: null },
-    up: SERVICES.map(({ service }) => service),
+    missingImages: await findMissingImages(host, imagesOf(context)),
+    prepare: [write],
+    up: SERVICES,
   };
-  const left = await findLeftIdentities(host, project);
-  if (left.length > 0) return leftBehind(project, { ...seen, takesOver: true }, left, evidence);
+  const left = await findLeftIdentities(host, project.directory);
+  if (left.length > 0)
+    return leftBehind(project, { ...seen, prepare: [markTakenOver(project), write] }, left, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
-}
-
-async function probeManaged(
-  host: HostReader,
-  context: MasterContext,
-  project: Project,
-): Promise<Finding<Seen>> {
-  const text = await host.files.readText(project.file);
-  const comparison = compareCompose(text, project.text, context.hash);
-  const states = await lookAtServices(host, context, project, SERVICES, []);
-  const evidence = { ...evidenceOf(states), [project.file]: comparison.kind };
-  if (comparison.kind === "not-ours") return foreignFile(project, evidence);
-  const foreign = states.filter(({ state }) => state === "foreign");
-  if (foreign.length > 0) {
-    const why = foreign
-      .map(({ container, detail }) => `The container ${container} is not ours (${detail}).`)
-      .join(" ");
-    return {
-      state: "foreign",
-      evidence,
-      why,
-      remedy:
-        "One of the two is ours, so this is no writer to adopt. Remove the other one if it is not needed.",
-    };
-  }
-  const stale = await staleScripts(host, project);
-  const sameFile = comparison.kind === "same";
-  const keep = text === null || sameFile ? null : keptName(project, text, context.hash);
-  const files = filesOf(project).filter(
-    (path) => stale.includes(path) || (!sameFile && path === project.file),
-  );
-  const seen: Seen = {
-    missingImages: await findMissingImages(host, context),
-    rewrite: files.length === 0 ? null : { files, keep },
-    up: states
-      .filter(({ state }) => state !== "running" && state !== "unhealthy")
-      .map(({ service }) => service),
-    restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
-    takesOver: false,
-  };
-  const drift = [
-    ...(sameFile ? [] : [`${project.file}: ${comparison.kind}`]),
-    ...stale.map((path) => `${path} is missing or differs`),
-    ...driftOf(states),
-  ];
-  return drift.length === 0 ? { state: "ours", seen, evidence } : { state: "drifted", seen, drift, evidence };
 }
 
 /** Ours are containers with our label, and a compose file with our marker where one of ours would lie. */
 async function isManaged(host: HostReader, project: Project, context: MasterContext): Promise<boolean> {
-  const containers = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
-  if (containers.some((container) => container !== null && isOurs(container))) return true;
+  const found = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
+  if (found.some((container) => container !== null && isOurs(container))) return true;
   const kind = compareCompose(await host.files.readText(project.file), project.text, context.hash).kind;
   return kind !== "absent" && kind !== "not-ours";
 }
@@ -244,12 +165,49 @@ function filesOf({ scripts, file }: Project): readonly string[] {
   return [...scripts.map(({ path }) => path), file];
 }
 
-function foreignFile({ file }: Project, evidence: Evidence): Finding<Seen> {
+const NO_MARKER = "no marker of ours in its first line";
+
+function foreignFile({ file }: Project): Obstacle {
   return {
-    state: "foreign",
-    evidence: { ...evidence, [file]: "no marker of ours in its first line" },
     why: `${file} was not written by fula-node.`,
     remedy: "Move it away if it is not needed.",
+    claim: null,
+  };
+}
+
+function writeFiles({ file }: Project, files: readonly string[], keep: string | null): FileChange {
+  return { kind: "write-compose", summary: `write ${files.join(", ")}`, path: file, keep };
+}
+
+/** Comes before the first of our own files there: from then on the data counts as this box's writer's. */
+function markTakenOver({ directory }: Project): FileChange {
+  const path = `${directory}/${TAKEN_OVER}`;
+  return {
+    kind: "mark-taken-over",
+    summary: `write down in ${path} that the data there is not ours to remove`,
+    path,
+  };
+}
+
+/** The halt that they call for: a writer made here would go on as that one, with its peer ids and its pins. */
+function leftBehind(
+  { directory }: Project,
+  seen: Seen,
+  left: readonly string[],
+  evidence: Evidence,
+): Finding<Seen> {
+  const told = { ...evidence, "left behind": left.join(", ") };
+  return {
+    state: "foreign",
+    evidence: told,
+    why: `Nothing runs as the writer here, but ${directory} holds the identity and the data of one (${left.join(", ")}).`,
+    remedy: `Start that writer again if this is its box; if its data is not needed, move ${directory} away.`,
+    claim: {
+      state: "drifted",
+      seen,
+      drift: [`the writer of ${directory} is not ours yet; its peer ids and data are kept`],
+      evidence: told,
+    },
   };
 }
 
@@ -271,13 +229,8 @@ function isHalf({ kubo, cluster }: WriterAnswer): boolean {
   return kubo || cluster;
 }
 
-/** None where an archive brings them for a writer to be made (the step images). */
-async function findMissingImages(
-  host: HostReader,
-  { settings, imagesArchive, provisionWriter }: MasterContext,
-): Promise<readonly string[]> {
+/** None if an archive brings them for a writer that is to be made (the step images). */
+function imagesOf({ settings, imagesArchive, provisionWriter }: MasterContext): readonly string[] {
   if (imagesArchive !== null && provisionWriter) return [];
-  const images = ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");
-  const present = await Promise.all(images.map((image) => host.docker.image(image)));
-  return images.filter((_, index) => present[index] === null);
+  return ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");
 }

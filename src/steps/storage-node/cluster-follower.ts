@@ -1,8 +1,8 @@
-import { composeService } from "../../docker/compose-service.ts";
 import type { Project } from "../../docker/compose-services.ts";
+import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
-import { countKuboPeers } from "../../federation/kubo-peers.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
+import { countKuboPeers } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES } from "../../settings/master-layout.ts";
 import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
@@ -12,18 +12,19 @@ const ID = "http://127.0.0.1:9094/id";
 
 /** ipfs-cluster of a storage node: it follows the masters' pinset. */
 export function clusterFollower(context: StorageContext, project: Project): AnyStep {
-  return composeService(context, project, {
+  const { cluster: container, clusterVolume: volume } = STORAGE_NAMES;
+  return containers(context, project, {
     id: "cluster-follower",
     title: "ipfs-cluster, a follower",
     touches:
       "Brings `ipfs_cluster` up as a follower that obeys the masters only, data on the volume `fula-storage_cluster-data`.",
-    service: "ipfs-cluster",
-    container: STORAGE_NAMES.cluster,
-    imageKey: "CLUSTER_IMAGE",
-    volume: STORAGE_NAMES.clusterVolume,
-    unit: NAMES.clusterUnit,
-    fault: findFault,
+    desired: () => ({
+      services: [{ service: "ipfs-cluster", container }],
+      images: imagesToPull(context, ["CLUSTER_IMAGE"]),
+    }),
+    survey: (host) => surveyNames(host, { container, volume, unit: NAMES.clusterUnit }),
     whyRestart,
+    verify: (host) => waitUntilItWorks(host, container, () => findFault(host)),
   });
 }
 

@@ -1,5 +1,5 @@
-import { composeService } from "../../docker/compose-service.ts";
 import type { Project } from "../../docker/compose-services.ts";
+import { containers, judgeNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
@@ -8,16 +8,15 @@ import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
 
 /** The verified ingest of a storage node. */
 export function ingest(context: StorageContext, project: Project): AnyStep {
-  return composeService(context, project, {
+  const { ingest: container } = STORAGE_NAMES;
+  return containers(context, project, {
     id: "ingest",
     title: "verified ingest",
     touches: "Brings `fula-ingest` up, on INGEST_BIND and INGEST_PORT.",
-    service: "ingest",
-    container: STORAGE_NAMES.ingest,
-    imageKey: null,
-    volume: null,
-    unit: null,
-    fault: (host) => findFault(host, context),
+    // Its image is the service image, which another step builds.
+    desired: () => ({ services: [{ service: "ingest", container }], images: [] }),
+    survey: () => Promise.resolve(judgeNames(null)),
+    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
   });
 }
 

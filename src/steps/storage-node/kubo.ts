@@ -1,5 +1,5 @@
-import { composeService } from "../../docker/compose-service.ts";
 import type { Project } from "../../docker/compose-services.ts";
+import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
@@ -12,16 +12,17 @@ const API = "http://127.0.0.1:5001/api/v0";
 
 /** kubo of a storage node: it keeps the blocks, up to KUBO_STORAGE_MAX. */
 export function kubo(context: StorageContext, project: Project): AnyStep {
-  return composeService(context, project, {
+  const { kubo: container, kuboVolume: volume } = STORAGE_NAMES;
+  return containers(context, project, {
     id: "kubo",
     title: "kubo",
     touches: "Brings `ipfs_host` up, data on the volume `fula-storage_kubo-data`, its RPC on 127.0.0.1.",
-    service: "kubo",
-    container: STORAGE_NAMES.kubo,
-    imageKey: "KUBO_IMAGE",
-    volume: STORAGE_NAMES.kuboVolume,
-    unit: NAMES.kuboUnit,
-    fault: (host) => findFault(host, context),
+    desired: () => ({
+      services: [{ service: "kubo", container }],
+      images: imagesToPull(context, ["KUBO_IMAGE"]),
+    }),
+    survey: (host) => surveyNames(host, { container, volume, unit: NAMES.kuboUnit }),
+    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
   });
 }
 

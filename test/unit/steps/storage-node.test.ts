@@ -238,7 +238,7 @@ describe("a storage node", () => {
     const host = await storageBoxBefore(null);
     const before = host.files.textOf(LAYOUT.envFile);
     host.files.drop(LAYOUT.envFile);
-    const { readContainerEnv } = await import("../../../src/settings/container-env.ts");
+    const { readContainerEnv } = await import("../../../src/settings/node-context.ts");
     const { STORAGE_RECOVERABLE } = await import("../../../src/settings/storage-recovery.ts");
     const found = await readContainerEnv(host, STORAGE_RECOVERABLE);
     for (const key of ["CLUSTERNAME", "CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS", "STORAGE_API_URL"])

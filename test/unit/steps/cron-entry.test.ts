@@ -1,11 +1,25 @@
 import { describe, expect, it } from "vitest";
-import { renderCron } from "../../src/machine/crontab.ts";
-import { FakeMaster, NODE_PATH, sha256 } from "./fake-master.ts";
-import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "./master-boxes.ts";
-import { stepLaws } from "./step-laws.ts";
+import { renderCron } from "../../../src/machine/crontab.ts";
+import { FakeMaster, NODE_PATH, sha256 } from "../../support/fake-master.ts";
+import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
 
-/** What both of our cron files have in common, as tests. */
-export async function cronEntryLaws(options: {
+await cronEntryLaws({
+  id: "snapshot-cron",
+  path: "/etc/cron.d/fula-pinset-snapshot",
+  schedule: "0 */6 * * *",
+  verb: "snapshot take",
+});
+
+await cronEntryLaws({
+  id: "sweep-cron",
+  path: "/etc/cron.d/fula-replication-sweep",
+  schedule: "*/30 * * * *",
+  verb: "sweep",
+});
+
+/** What both of our cron files have in common. */
+async function cronEntryLaws(options: {
   readonly id: "snapshot-cron" | "sweep-cron";
   readonly path: string;
   readonly schedule: string;

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { ageOfCount } from "../../../src/federation/count-age.ts";
+import { ageOfCount } from "../../../src/federation/pinset-sync.ts";
 
 it.each<[number, string]>([
   [-5_000, ""],

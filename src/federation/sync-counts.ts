@@ -1,14 +1,32 @@
+import type { ClusterReader } from "../cluster/client.ts";
+import { countLines } from "../cluster/line-count.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
+import type { MasterCount } from "./pinset-sync.ts";
 
-/** How many pins a master's own pinset holds, or why that is not known: the end of a sentence. */
-export type MasterCount =
-  | {
-      readonly pins: number;
-      /** By the master's clock; a long pinset is counted rarely, so it may be minutes ago. */
-      readonly countedAt: Date;
-    }
-  | { readonly unknown: string };
+const PEERS = "http://127.0.0.1:5001/api/v0/swarm/peers";
+
+/** How many other kubos this node's kubo is connected to; null where it does not answer. */
+export async function countKuboPeers(host: HostReader): Promise<number | null> {
+  const answer = await host.http.json(PEERS, { method: "POST", timeoutMs: 10_000 });
+  if (answer?.status !== 200) return null;
+  const peers = (answer.body as { Peers?: unknown } | null)?.Peers ?? [];
+  return Array.isArray(peers) ? peers.length : null;
+}
+
+/** How many pins a peer's own pinset has; null where its list did not come whole, since a part is no count. */
+export async function countPins(cluster: Pick<ClusterReader, "list">): Promise<number | null> {
+  let pins = 0;
+  try {
+    await cluster.list("allocations", (lines) => {
+      pins += countLines(lines);
+    });
+    return pins;
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return null;
+    throw thrown;
+  }
+}
 
 /** A long pinset is counted while this waits. */
 const TIMEOUT_MS = 20_000;
