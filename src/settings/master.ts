@@ -210,7 +210,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     key: "NODE_BASE_IMAGE",
     about: "image that the service image is built on",
     rule: RULES.image,
-    byDefault: "node:20-trixie-slim",
+    byDefault: "node:26-trixie-slim",
   },
   {
     key: "GATEWAY_IMAGE",

@@ -38,7 +38,7 @@ describe.skipIf(skipped !== undefined)(
 
     test("two foreign things: both are named at once", async () => {
       await box.run("docker run -d --name postgres-pinning -e POSTGRES_PASSWORD=theirs postgres:16-alpine");
-      await box.run("docker create --name fula-pinning-webui node:20-trixie-slim");
+      await box.run("docker create --name fula-pinning-webui node:26-trixie-slim");
       await expectHalt(23, "postgres-pinning", "fula-pinning-webui");
     });
 

@@ -8,7 +8,7 @@ if (reason !== undefined) console.warn(`skipped: boxes cannot run here: ${reason
 const POSTGRES = "postgres:16-alpine";
 const KUBO = "ipfs/kubo:v0.42.0";
 const CLUSTER = "ipfs/ipfs-cluster:v1.1.6";
-const NODE = "node:20-trixie-slim";
+const NODE = "node:26-trixie-slim";
 
 describe.skipIf(reason !== undefined)("a box with its own engine", () => {
   let box: Box;

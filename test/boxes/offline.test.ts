@@ -16,7 +16,7 @@ import { SHIPPED_VERSIONS, until } from "../support/migrations.ts";
 
 const IMAGES = [
   "postgres:16-alpine",
-  "node:20-trixie-slim",
+  "node:26-trixie-slim",
   "ipfs/kubo:v0.42.0",
   "ipfs/ipfs-cluster:v1.1.6",
 ] as const;

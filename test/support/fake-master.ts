@@ -33,7 +33,7 @@ const IMAGES = [
   "postgres:17-alpine",
   "ipfs/kubo:v0.42.0",
   "ipfs/ipfs-cluster:v1.1.6",
-  "node:20-trixie-slim",
+  "node:26-trixie-slim",
   "nickfedor/watchtower:1.21.0",
 ];
 

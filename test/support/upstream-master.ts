@@ -41,7 +41,7 @@ export async function installUpstreamMaster(box: Box): Promise<void> {
   const env = Object.entries(UPSTREAM_ENV).map(([key, value]) => `${key}=${value}\n`);
   await box.writeFile("/opt/fula-master/.env", `# saved by the installer\n${env.join("")}`, 0o600);
   for (const tag of ["fula-pinning-api:master", "fula-pinning-webui:master", "containrrr/watchtower:latest"])
-    await box.run(`docker tag node:20-trixie-slim ${tag}`);
+    await box.run(`docker tag node:26-trixie-slim ${tag}`);
   await box.writeFile(`${CHECKOUT}/docker/master/docker-compose.master.yml`, COMPOSE_FILE);
   // Operators put a copy there, for `docker compose ps` in the base directory.
   await box.writeFile("/opt/fula-master/docker-compose.yml", COMPOSE_FILE);

@@ -6,7 +6,7 @@ import { stepLaws } from "../../support/step-laws.ts";
 
 const ARCHIVE = "/root/images.tar";
 const WRITER_IMAGES = ["ipfs/kubo:v0.42.0", "ipfs/ipfs-cluster:v1.1.6"];
-const ALL = ["postgres:16-alpine", "node:20-trixie-slim", ...WRITER_IMAGES];
+const ALL = ["postgres:16-alpine", "node:26-trixie-slim", ...WRITER_IMAGES];
 const LOAD = { kind: "load-images", summary: `load images from ${ARCHIVE}`, archive: ARCHIVE };
 
 function withArchive(holds: readonly string[] = ALL): FakeMaster {
@@ -65,7 +65,7 @@ describe("images", () => {
     const lean = await makeStep({ provisionWriter: false, set: { AUTO_UPDATE: "true" } });
     const { finding } = await lookAt(lean, withArchive());
     expect(finding.evidence["not on this machine"]).toBe(
-      "postgres:16-alpine, node:20-trixie-slim, nickfedor/watchtower:1.21.0",
+      "postgres:16-alpine, node:26-trixie-slim, nickfedor/watchtower:1.21.0",
     );
   });
 

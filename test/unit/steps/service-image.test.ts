@@ -5,7 +5,7 @@ import { boxBefore, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts
 import { stepLaws } from "../../support/step-laws.ts";
 
 const TAG = "fula-node:0.1.0";
-const BASE = "node:20-trixie-slim";
+const BASE = "node:26-trixie-slim";
 const LABEL = "land.fx.fula-node.package";
 
 const before = await boxBefore("service-image");
