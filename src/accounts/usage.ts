@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/pool.ts";
-import type { AccountUsage } from "../settings/pricing.ts";
+import type { AccountUsage } from "../settings/quota.ts";
 
 type Database = Pick<PostgresPool, "query">;
 

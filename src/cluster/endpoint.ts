@@ -1,4 +1,5 @@
 import { OperatorError } from "../errors.ts";
+import { parseTcpMultiaddr } from "../settings/address.ts";
 
 /** Where an ipfs-cluster REST API listens. */
 export interface ClusterEndpoint {
@@ -10,8 +11,6 @@ export interface ClusterEndpoint {
   /** True where the bytes never leave this machine: loopback, or a unix socket. */
   readonly local: boolean;
 }
-
-const HOST_PROTOCOLS = new Set(["ip4", "ip6", "dns", "dns4", "dns6"]);
 
 /**
  * Reads an endpoint given as a multiaddr (`/ip4/127.0.0.1/tcp/9094`, `/dns4/h/tcp/443/https`,
@@ -40,15 +39,10 @@ function fromMultiaddr(text: string): ClusterEndpoint {
       local: true,
     };
   }
-  const [protocol, host, transport, portText, ...rest] = parts;
-  const port = readPort(portText);
-  const suffix = rest.filter((part) => part !== "").join("/");
-  const known = ["", "http", "https", "tls/http"].includes(suffix);
-  if (protocol === undefined || !HOST_PROTOCOLS.has(protocol)) throw notAnEndpoint(text);
-  if (host === undefined || host === "" || transport !== "tcp" || port === null || !known)
-    throw notAnEndpoint(text);
-  const secure = suffix === "https" || suffix === "tls/http";
-  return { secure, host, port, socketPath: null, local: isLoopback(host) };
+  const address = parseTcpMultiaddr(text);
+  if (address === null || address.peer !== null) throw notAnEndpoint(text);
+  const { host, port, scheme } = address;
+  return { secure: scheme === "https", host, port, socketPath: null, local: isLoopback(host) };
 }
 
 function fromUrl(text: string): ClusterEndpoint {
@@ -76,12 +70,6 @@ function fromUrl(text: string): ClusterEndpoint {
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
-function readPort(text: string | undefined): number | null {
-  if (text === undefined || !/^\d{1,5}$/.test(text)) return null;
-  const port = Number(text);
-  return port > 0 && port < 65536 ? port : null;
 }
 
 function notAnEndpoint(text: string): OperatorError {

@@ -1,4 +1,4 @@
-import { STORAGE_BASE_DIR, storageLayout } from "../settings/storage-layout.ts";
+import { STORAGE_BASE_DIR, storageLayout } from "../settings/master-layout.ts";
 import type { StorageFlags } from "../join/flags.ts";
 import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
 import { prepareStorageNode } from "../join/storage-prepare.ts";

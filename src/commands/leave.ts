@@ -4,7 +4,7 @@ import { changesOf, describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import type { Lock } from "../machine/lock.ts";
 import { type Part, parsePurge, type Purge, PURGEABLE } from "../leave/policy.ts";
-import { lockNames } from "../settings/lock-names.ts";
+import { lockNames } from "../settings/master-layout.ts";
 import { surveyNode } from "../leave/survey.ts";
 import { settleLeaveConsent } from "../leave/consent.ts";
 import { prepareLeave } from "../leave/prepare.ts";

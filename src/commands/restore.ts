@@ -1,9 +1,9 @@
 import { OperatorError } from "../errors.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
-import { lockNames } from "../settings/lock-names.ts";
-import { openVerified, type SnapshotFlags } from "./snapshot.ts";
+import { lockNames } from "../settings/master-layout.ts";
 import type { VerbExit, World } from "../world.ts";
+import { openVerified, type SnapshotFlags } from "./snapshot.ts";
 
 /** The flags of `snapshot restore`. */
 export interface RestoreFlags extends SnapshotFlags {

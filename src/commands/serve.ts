@@ -11,7 +11,7 @@ export async function serve(name: "pinning-api" | "webui" | "ingest", world: Wor
   const { environment, host, stop, version } = world;
   const log = (line: string): void => world.reporter.note(`${host.clock.now().toISOString()} ${line}`);
   if (name === "ingest") {
-    const settings = (await import("../settings/ingest.ts")).readIngestSettings(environment);
+    const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
     const hands = { ...(await world.openIngestHands(settings)), http: host.http, stop, log, version };
     await (await import("../ingest/server.ts")).serveIngest(settings, hands);
     return "ok";

@@ -14,10 +14,9 @@ import {
   type VerifiedSnapshot,
   verifySnapshot,
 } from "../pinset/snapshot/verify.ts";
-import { lockNames } from "../settings/lock-names.ts";
-import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
-import type { VerbExit, World } from "../world.ts";
+import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
 import { age } from "../units.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3 * 3_600_000;

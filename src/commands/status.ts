@@ -3,7 +3,7 @@ import { OperatorError } from "../errors.ts";
 import { masterLayout } from "../settings/master-layout.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
 import { findInstalledNode } from "../join/installed-node.ts";
-import { readMasterSettings } from "../join/master-settings-source.ts";
+import { readMasterSettings } from "../join/settings-source.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { sentenceOf } from "../join/status-lines.ts";
 import type { VerbExit, World } from "../world.ts";

@@ -1,4 +1,4 @@
-import { lockNames } from "../settings/lock-names.ts";
+import { lockNames } from "../settings/master-layout.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import type { VerbExit, World } from "../world.ts";

@@ -1,8 +1,7 @@
 import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
 import { isAtLeast } from "../machine/compare-versions.ts";
-import { NAMES } from "../settings/master-layout.ts";
-import { STORAGE_NAMES } from "../settings/storage-layout.ts";
+import { NAMES, STORAGE_NAMES } from "../settings/master-layout.ts";
 import {
   type ComposeDocument,
   type ComposeMap,
@@ -249,4 +248,26 @@ export function requiredKeys(document: ComposeDocument): readonly string[] {
   return [...new Set(keys)].toSorted();
 }
 
+/**
+ * Every variable that a document names, sorted: `${KEY...}`, `$KEY`, and a key of an environment without a
+ * value, which Compose hands on from `.env`.
+ */
+export function namedKeys(document: ComposeMap): readonly string[] {
+  const keys = textsOf(document).flatMap((text) =>
+    Array.from(text.replaceAll("$$", "").matchAll(NAMED), ([, braced, bare = ""]) => braced ?? bare),
+  );
+  return [...new Set([...keys, ...passedOn(document)])].toSorted();
+}
+
+function passedOn(value: ComposeValue): readonly string[] {
+  if (Array.isArray(value)) return value.flatMap(passedOn);
+  if (!isMap(value)) return [];
+  return Object.entries(value).flatMap(([key, item]) =>
+    key === "environment" && isMap(item)
+      ? Object.keys(item).filter((name) => item[name] === null)
+      : passedOn(item),
+  );
+}
+
+const NAMED = /\$(?:\{([A-Za-z_][A-Za-z0-9_]*)|([A-Za-z_][A-Za-z0-9_]*))/g;
 const REQUIRED = /\$\{([A-Za-z_][A-Za-z0-9_]*):?\?/g;

@@ -1,6 +1,5 @@
-import { isPeerId, parseTcpMultiaddr } from "../settings/address.ts";
+import { isInSubnets, isPeerId, parseTcpMultiaddr } from "../settings/address.ts";
 import { type Rule, RULES } from "../settings/rules.ts";
-import { isInSubnets } from "../settings/subnet.ts";
 
 /** What a master hands to a new storage node, signed with the key that signs its snapshots. */
 export interface Invite {

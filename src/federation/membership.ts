@@ -2,8 +2,8 @@ import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
+import { STORAGE_NAMES } from "../settings/master-layout.ts";
 import { poll, readValues } from "../settings/node-context.ts";
-import { STORAGE_NAMES } from "../settings/storage-layout.ts";
 import {
   ageOfCount,
   hasMore,

@@ -1,7 +1,7 @@
 import type { ClusterReader } from "../cluster/client.ts";
 import type { HostReader } from "../host.ts";
+import { STORAGE_NAMES, type StorageLayout } from "../settings/master-layout.ts";
 import type { DataGuard, NodeContext } from "../settings/node-context.ts";
-import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
 
 /** Reserves a name with the master, signed with the node's own identity. */
 export interface Naming {

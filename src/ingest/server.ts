@@ -4,7 +4,7 @@ import { createHealth } from "../services/health.ts";
 import type { Reply } from "../services/router.ts";
 import { startServer } from "../services/server.ts";
 import type { ServiceHands } from "../services/service.ts";
-import type { IngestSettings } from "../settings/ingest.ts";
+import type { IngestSettings } from "../settings/services.ts";
 import { answerBlock } from "./block.ts";
 import { Rooms } from "./body.ts";
 import type { IngestHands } from "./hands.ts";

@@ -1,10 +1,10 @@
 import type { Cluster } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
-import type { PostgresTarget } from "../settings/master.ts";
-import { postgresTarget, type Values } from "../settings/node-context.ts";
+import { type PostgresTarget, postgresTarget } from "../settings/master.ts";
+import type { Values } from "../settings/node-context.ts";
 import type { World } from "../world.ts";
-import { readMasterSettings } from "./master-settings-source.ts";
+import { readMasterSettings } from "./settings-source.ts";
 
 /** A master that was installed here: where it is, and its settings as `.env` has them. */
 export interface InstalledMaster {

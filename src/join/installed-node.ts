@@ -1,6 +1,5 @@
+import { MASTER_BASE_DIR, STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/master-layout.ts";
 import type { World } from "../world.ts";
-import { MASTER_BASE_DIR } from "../settings/master-layout.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/storage-layout.ts";
 
 /** Which kind of node was installed where. */
 export interface InstalledNode {

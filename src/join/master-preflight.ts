@@ -8,7 +8,7 @@ import {
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/master.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
-import { isDatabaseElsewhere } from "../settings/node-context.ts";
+import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import { askWriter } from "../steps/master/writer-answer.ts";
 import type { World } from "../world.ts";

@@ -10,7 +10,7 @@ import {
 import type { Project } from "../docker/compose-services.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/master-layout.ts";
-import { isDatabaseElsewhere } from "../settings/node-context.ts";
+import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 

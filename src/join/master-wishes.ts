@@ -1,15 +1,20 @@
+import { MASTER_FRAGMENTS, WRITER_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { type MasterLayout, NAMES } from "../settings/master-layout.ts";
-import { isDatabaseElsewhere } from "../settings/node-context.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions, World } from "../world.ts";
 import type { JoinFlags } from "./flags.ts";
 import { checkMaster } from "./master-preflight.ts";
-import { readMasterSettings } from "./master-settings-source.ts";
 import { prepareMaster } from "./prepare-master.ts";
-import { parseAssignments } from "./settings-source.ts";
+import {
+  findUnclearKeys,
+  parseAssignments,
+  readMasterSettings,
+  readSavedSettings,
+} from "./settings-source.ts";
 
 /** What a person answered. */
 interface Answers {
@@ -30,14 +35,20 @@ export interface Wishes {
 export async function settleWishes(flags: JoinFlags, layout: MasterLayout, world: World): Promise<Wishes> {
   const assignments = new Map(parseAssignments(flags.set));
   const first = await readMasterSettings(world, layout.envFile, assignments);
-  const asked = first.problems.length === 0 ? await askMissing(world, flags, layout, first.settings) : null;
+  const unclear = await findUnclearKeys(world, await readSavedSettings(world, layout.envFile), {
+    specs: MASTER_SETTINGS,
+    fragments: [...MASTER_FRAGMENTS, ...WRITER_FRAGMENTS],
+  });
+  const isClear = first.problems.length + unclear.length === 0;
+  const asked = isClear ? await askMissing(world, flags, layout, first.settings) : null;
   const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
   for (const [key, value] of asked?.settings ?? []) assignments.set(key, value);
   for (const [key, value] of await learnFromPool(world, first.settings, provisionWriter))
     assignments.set(key, value);
   const { settings, problems } = await readMasterSettings(world, layout.envFile, assignments);
   const missing = await requiredProblems(world, settings, provisionWriter);
-  await checkMaster({ world, layout, settings, ignored: flags.ignore, problems: [...problems, ...missing] });
+  const all = [...problems, ...unclear, ...missing];
+  await checkMaster({ world, layout, settings, ignored: flags.ignore, problems: all });
   return { settings, provisionWriter };
 }
 

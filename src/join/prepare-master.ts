@@ -1,9 +1,8 @@
 import type { AnyStep } from "../engine/step.ts";
-import { withClusterSecret } from "../settings/cluster-secret.ts";
 import type { MasterLayout } from "../settings/master-layout.ts";
-import { MASTER_RECOVERABLE } from "../settings/master-recovery.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { MasterContext } from "../settings/node-context.ts";
+import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
 import type { World } from "../world.ts";

@@ -1,6 +1,14 @@
-import type { World } from "../world.ts";
+import { type Fragments, namedKeys } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
-import { type EnvFile, parseEnvFile } from "../settings/env-file.ts";
+import { gibibytes } from "../units.ts";
+import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
+import { STORAGE_NAMES } from "../settings/master-layout.ts";
+import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
+import { parseSize } from "../settings/rules.ts";
+import { findUnclear, resolveSettings, type Settings, type SettingSpec } from "../settings/settings.ts";
+import { nodeNameOf, offeredSize, STORAGE_SETTINGS } from "../settings/storage.ts";
+import type { World } from "../world.ts";
+import { readFragments } from "./shipped.ts";
 
 /**
  * Splits `--set KEY=VALUE`. Throws (`usage`) for anything else, and for a key that is given two values,
@@ -37,6 +45,93 @@ export async function readSavedSettings(world: World, envFile: string): Promise<
     why: "A setting or a secret could be lost if the file were guessed at.",
     remedy: "Mend that line, or put a # before it, then run again.",
   });
+}
+
+/**
+ * What is wrong with the keys of `.env` that compose documents name and that are not settings: those that
+ * Compose would read differently. Every value that a container gets is then known before the first write.
+ */
+export async function findUnclearKeys(
+  { host, packageDir }: World,
+  saved: EnvFile & { ok: true },
+  { specs, fragments }: { readonly specs: readonly SettingSpec[]; readonly fragments: readonly string[] },
+): Promise<readonly Problem[]> {
+  const documents: Fragments<string> = await readFragments(host, packageDir, fragments);
+  const named = new Set(Object.values(documents).flatMap(namedKeys));
+  return findUnclear(specs, saved, [...named]);
+}
+
+/**
+ * Puts together the settings of a master from flags, environment, `.env` and defaults. Gives every
+ * problem at once. Throws (`settings`) where `.env` itself can't be read or understood. Without root,
+ * `.env` is taken for empty: preflight refuses anyway, and so that it can name all that is wrong.
+ */
+export async function readMasterSettings(
+  world: World,
+  envFile: string,
+  flags: ReadonlyMap<string, string>,
+): Promise<{ readonly settings: Settings; readonly problems: readonly Problem[] }> {
+  const saved = await readSavedSettings(world, envFile);
+  const peername = world.hostname.replaceAll(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "");
+  const specs = MASTER_SETTINGS.map((spec) =>
+    spec.key === "CLUSTER_PEERNAME" ? { ...spec, byDefault: peername.slice(0, 64) || "master" } : spec,
+  );
+  const { settings, problems } = resolveSettings(specs, { flags, environment: world.environment, saved });
+  return { settings, problems: [...problems, ...findConflicts(settings)] };
+}
+
+const USUAL_DOCKER_ROOT = "/var/lib/docker";
+
+/** Resolves the settings of a storage node again and again, with more and more flags. */
+export interface StorageSource {
+  resolve(flags: ReadonlyMap<string, string>): {
+    readonly settings: Settings;
+    readonly problems: readonly Problem[];
+  };
+  /** What `.env` has, whatever this run is given. */
+  saved(key: string): string | undefined;
+}
+
+/** Looks at what settings depend on: the machine's name, and the disk that blocks will lie on (Docker's usual one without root). */
+export async function openStorageSource(
+  { host, hostname, environment }: World,
+  saved: EnvFile & { ok: true },
+): Promise<StorageSource> {
+  const isRoot = host.system.uid() === 0;
+  const root = (isRoot ? await host.docker.version() : null)?.rootDirectory ?? USUAL_DOCKER_ROOT;
+  const [space, volume] = await Promise.all([
+    host.files.space(root),
+    isRoot ? host.docker.volume(STORAGE_NAMES.kuboVolume) : null,
+  ]);
+  const name = nodeNameOf(hostname);
+  const defaults: Readonly<Record<string, string>> = {
+    KUBO_STORAGE_MAX: offeredSize(space.freeBytes),
+    ...(name === null ? {} : { CLUSTER_PEERNAME: name }),
+  };
+  const specs = STORAGE_SETTINGS.map((spec) => {
+    const byDefault = defaults[spec.key];
+    return byDefault === undefined ? spec : { ...spec, byDefault };
+  });
+  // Blocks that are here already take their part of the disk.
+  const room = volume === null ? space.freeBytes : space.totalBytes;
+  return {
+    resolve(flags) {
+      const { settings, problems } = resolveSettings(specs, { flags, environment, saved });
+      return { settings, problems: [...problems, ...compareSize(settings, room, root)] };
+    },
+    saved(key) {
+      const value = findEntry(saved, key)?.value;
+      return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+    },
+  };
+}
+
+function compareSize(settings: Settings, roomBytes: number, root: string): readonly Problem[] {
+  const value = settings.get("KUBO_STORAGE_MAX")?.value;
+  const wished = value === undefined ? null : parseSize(value);
+  if (value === undefined || wished === null || wished <= roomBytes) return [];
+  const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has room for ${gibibytes(roomBytes)}.`;
+  return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Give less, or mount a larger disk there." }];
 }
 
 async function readSaved({ host }: World, envFile: string): Promise<string> {

@@ -1,11 +1,10 @@
-import type { World } from "../world.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Problem } from "../errors.ts";
 import { type Ownership, type PortNeed, runPreflight } from "../preflight/check.ts";
 import { MASTER_CHECKS, REPAIR_MINIMUM_FREE_BYTES } from "../preflight/master.ts";
-import { isOurs, NAMES } from "../settings/master-layout.ts";
+import { isOurs, NAMES, STORAGE_NAMES, type StorageLayout } from "../settings/master-layout.ts";
 import type { Settings } from "../settings/settings.ts";
-import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
+import type { World } from "../world.ts";
 import { WRITER_PORTS } from "./master-preflight.ts";
 import { reportPreflight } from "./preflight-report.ts";
 

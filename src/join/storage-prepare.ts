@@ -1,4 +1,3 @@
-import type { World } from "../world.ts";
 import {
   renderStorage,
   STORAGE_FRAGMENTS,
@@ -10,14 +9,13 @@ import type { AnyStep } from "../engine/step.ts";
 import { announceName } from "../federation/announce-name.ts";
 import type { Naming, StorageContext } from "../federation/storage-context.ts";
 import type { HostReader } from "../host.ts";
-import { withClusterSecret } from "../settings/cluster-secret.ts";
-import { isOurs } from "../settings/master-layout.ts";
+import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/master-layout.ts";
 import { readValues } from "../settings/node-context.ts";
+import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
-import { STORAGE_NAMES, type StorageLayout } from "../settings/storage-layout.ts";
-import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { storageSteps } from "../steps/storage-node.ts";
+import type { World } from "../world.ts";
 import { readFragments, readShipped } from "./shipped.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };

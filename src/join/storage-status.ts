@@ -2,17 +2,16 @@ import type { PlanItem } from "../engine/events.ts";
 import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import { storageLayout } from "../settings/master-layout.ts";
 import { readContainerEnv } from "../settings/node-context.ts";
-import { storageLayout } from "../settings/storage-layout.ts";
-import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
+import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
 import type { VerbExit, World } from "../world.ts";
 import { concludeReport, judgeNode } from "./node-report.ts";
-import { readSavedSettings } from "./settings-source.ts";
+import { openStorageSource, readSavedSettings } from "./settings-source.ts";
 import { sentenceOf } from "./status-lines.ts";
 import { lookAtNode } from "./storage-facts.ts";
 import { prepareStorageNode } from "./storage-prepare.ts";
-import { openStorageSource } from "./storage-settings-source.ts";
 
 const NAME_STEP = "node-name";
 

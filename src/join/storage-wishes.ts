@@ -1,18 +1,24 @@
+import { STORAGE_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
+import type { StorageLayout } from "../settings/master-layout.ts";
 import { readContainerEnv } from "../settings/node-context.ts";
+import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { StorageLayout } from "../settings/storage-layout.ts";
-import { STORAGE_RECOVERABLE } from "../settings/storage-recovery.ts";
-import { STORAGE_REQUIRED } from "../settings/storage.ts";
+import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";
 import type { StorageFlags } from "./flags.ts";
-import { parseAssignments, readSavedSettings } from "./settings-source.ts";
+import {
+  findUnclearKeys,
+  openStorageSource,
+  parseAssignments,
+  readSavedSettings,
+  type StorageSource,
+} from "./settings-source.ts";
 import { refuseMaster } from "./storage-conflicts.ts";
 import { learnFromInvite } from "./storage-invite.ts";
 import { learnFromPool } from "./storage-pool.ts";
 import { checkStorageNode } from "./storage-preflight.ts";
-import { openStorageSource, type StorageSource } from "./storage-settings-source.ts";
 
 /**
  * Settles the settings of a storage node: flags and environment, an invite or else the pool API, and what
@@ -28,12 +34,16 @@ export async function settleStorageWishes(
   const isRoot = world.host.system.uid() === 0;
   if (isRoot) await refuseMaster(world);
   const given = parseAssignments(flags.set);
-  const source = await openStorageSource(world, await readSavedSettings(world, layout.envFile));
+  const saved = await readSavedSettings(world, layout.envFile);
+  const source = await openStorageSource(world, saved);
+  const documents = { specs: STORAGE_SETTINGS, fragments: STORAGE_FRAGMENTS };
+  const unclear = await findUnclearKeys(world, saved, documents);
   const told = new Set(isRoot ? (await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys() : []);
   const invite =
     flags.invite === undefined ? null : await learnFromInvite({ ...flags, invite: flags.invite }, world);
   const first = source.resolve(merge(invite, given));
-  const problems = [...first.problems, ...(invite === null ? [] : findContradictions(invite, given))];
+  const contradictions = invite === null ? [] : findContradictions(invite, given);
+  const problems = [...first.problems, ...unclear, ...contradictions];
   const lacking = missingOf(first, told);
   const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
   const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));

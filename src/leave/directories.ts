@@ -1,9 +1,10 @@
 import { isOurCompose } from "../docker/compose-render.ts";
 import type { HostReader } from "../host.ts";
 import { findEntry, parseEnvFile } from "../settings/env-file.ts";
+import { TAKEN_OVER } from "../settings/master-layout.ts";
 import { findWriterMarks } from "../steps/master/writer-answer.ts";
 import { mountPointsOf } from "./mount-points.ts";
-import { type Fate, fateOf, type Fates, type Part, TAKEN_OVER, writerFates } from "./policy.ts";
+import { type Fate, fateOf, type Fates, type Part, writerFates } from "./policy.ts";
 import { wasEmptiedByLeave } from "./record.ts";
 import type { Found, LeavingNode, Thing } from "./survey.ts";
 

@@ -1,8 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { masterLayout } from "../settings/master-layout.ts";
-import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/node-context.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
 import type { FoundNode } from "./node.ts";
 import type { Part, Purge } from "./policy.ts";
 import type { Survey, Thing } from "./survey.ts";

@@ -1,18 +1,26 @@
-import { checkBaseDir } from "../join/run.ts";
-import { findDatabaseVolume } from "../join/master-projects.ts";
-import { readSavedSettings } from "../join/settings-source.ts";
-import type { World } from "../world.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
 import { PROJECT } from "../docker/compose-services.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
+import { findDatabaseVolume } from "../join/master-projects.ts";
+import { checkBaseDir } from "../join/run.ts";
+import { readSavedSettings } from "../join/settings-source.ts";
 import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
-import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/master-layout.ts";
+import {
+  CRON_FILES,
+  isOurs,
+  MASTER_BASE_DIR,
+  masterLayout,
+  NAMES,
+  STORAGE_BASE_DIR,
+  STORAGE_NAMES,
+  storageLayout,
+} from "../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { Values } from "../settings/node-context.ts";
 import type { SettingSpec } from "../settings/settings.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/storage-layout.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
+import type { World } from "../world.ts";
 import { masterFates, type Part, storageFates } from "./policy.ts";
 import { type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 

@@ -1,7 +1,6 @@
 import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import type { MasterLayout } from "../settings/master-layout.ts";
-import type { StorageLayout } from "../settings/storage-layout.ts";
+import type { MasterLayout, StorageLayout } from "../settings/master-layout.ts";
 
 /** What stays when a node leaves, unless `--purge` names it: the words, and what each means to an operator. */
 export const PURGEABLE = {
@@ -56,9 +55,6 @@ export function masterFates(layout: MasterLayout): Fates {
 export function storageFates(layout: StorageLayout): Fates {
   return new Map([...byName(layout, BASE), ...ofScripts("goes")]);
 }
-
-/** Beside a writer's data, where `--adopt writer` took it over: neither is ours to remove, ever. */
-export const TAKEN_OVER = "taken-over.txt";
 
 /** The entries of the directory of a writer that was made here; data that was taken over is not among them. */
 export function writerFates(isTakenOver: boolean): Fates {

@@ -1,6 +1,6 @@
 import type { AnyStep } from "../engine/step.ts";
 import { giveBackName } from "../federation/announce-name.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/node-context.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/master.ts";
 import type { World } from "../world.ts";
 import type { NameToRelease } from "./name.ts";
 import type { FoundNode } from "./node.ts";

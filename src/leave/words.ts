@@ -1,7 +1,6 @@
 import type { PlanItem } from "../engine/events.ts";
 import type { HostReader } from "../host.ts";
-import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
-import { STORAGE_BASE_DIR } from "../settings/storage-layout.ts";
+import { MASTER_BASE_DIR, masterLayout, STORAGE_BASE_DIR } from "../settings/master-layout.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import { type FoundNode, nameOf } from "./node.ts";
 import type { Part } from "./policy.ts";

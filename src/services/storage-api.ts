@@ -1,6 +1,6 @@
 import { isLiveKey, usageOfKey } from "../accounts/usage.ts";
 import type { PostgresPool } from "../database/pool.ts";
-import { type Pricing, reportStorage } from "../settings/pricing.ts";
+import { type Pricing, reportStorage } from "../settings/quota.ts";
 import { keyHashOf } from "./credentials.ts";
 import { whileDatabaseAnswers } from "./outage.ts";
 import type { Reply, Route } from "./router.ts";

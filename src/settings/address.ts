@@ -1,18 +1,13 @@
+import { BlockList, isIPv4, isIPv6 } from "node:net";
+
 /** True for four plain decimal numbers from 0 to 255, without leading zeros. */
 export function isIp4(value: string): boolean {
-  const parts = value.split(".");
-  return (
-    parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255)
-  );
+  return isIPv4(value);
 }
 
 /** True for an IPv6 address without zone and without an IPv4 tail (RFC 4291, section 2.2, forms 1 and 2). */
 export function isIp6(value: string): boolean {
-  const halves = value.split("::");
-  if (halves.length > 2) return false;
-  const groups = halves.flatMap((half) => (half === "" ? [] : half.split(":")));
-  const isFull = halves.length === 2 ? groups.length <= 7 : groups.length === 8;
-  return isFull && groups.every((group) => /^[0-9a-fA-F]{1,4}$/.test(group));
+  return isIPv6(value) && !/[.%]/.test(value);
 }
 
 /** True for a host name (RFC 1123, with _ as container names have it); one that ends in a number is none. */
@@ -39,6 +34,13 @@ export interface TcpMultiaddr {
   readonly peer: string | null;
 }
 
+const MULTIADDR =
+  /^\/(ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/([^/]+)(?:\/(http|https|tls\/http))?(?:\/p2p\/([^/]+))?$/;
+const SCHEMES: Readonly<Record<string, TcpMultiaddr["scheme"]>> = {
+  http: "http",
+  https: "https",
+  "tls/http": "https",
+};
 const CHECKS = { ip4: isIp4, ip6: isIp6, dns: isHostName, dns4: isHostName, dns6: isHostName } as const;
 
 const BASE58 = "[1-9A-HJ-NP-Za-km-z]";
@@ -49,13 +51,46 @@ export function isPeerId(value: string): boolean {
   return PEER_ID.test(value);
 }
 
-/** Takes a TCP multiaddr apart; null for anything else, also for a bad host, port or peer id. */
+/**
+ * Parses a TCP multiaddr; null for anything else, also for a bad host, port or peer id. `/tls/http` is the
+ * newer form of `/https`.
+ */
 export function parseTcpMultiaddr(text: string): TcpMultiaddr | null {
-  const match =
-    /^\/(ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/([^/]+)(?:\/(http|https))?(?:\/p2p\/([^/]+))?$/.exec(text);
-  if (match === null) return null;
-  const [, kind = "ip4", host = "", port = "", scheme = null, peer = null] = match;
+  const [, kind, host = "", port = "", scheme, peer = null] = MULTIADDR.exec(text) ?? [];
+  if (kind === undefined) return null;
   const known = kind as TcpMultiaddr["kind"];
   if (!CHECKS[known](host) || !isPort(port) || (peer !== null && !isPeerId(peer))) return null;
-  return { kind: known, host, port: Number(port), scheme: scheme as TcpMultiaddr["scheme"], peer };
+  return { kind: known, host, port: Number(port), scheme: SCHEMES[scheme ?? ""] ?? null, peer };
+}
+
+/** Turns a TCP multiaddr into the http URL of the API behind it; null for anything else. */
+export function multiaddrToUrl(multiaddr: string): string | null {
+  const parts = parseTcpMultiaddr(multiaddr);
+  if (parts === null) return null;
+  const { kind, host, port, scheme } = parts;
+  return `${scheme ?? "http"}://${kind === "ip6" ? `[${host}]` : host}:${port}`;
+}
+
+/**
+ * True if an IP address lies in one of these networks (CIDR: `172.17.0.0/16`, `fd00::/64`). What is not a
+ * network contains nothing.
+ */
+export function isInSubnets(address: string, subnets: readonly string[]): boolean {
+  const family = familyOf(address);
+  if (family === null) return false;
+  const networks = new BlockList();
+  for (const subnet of subnets) {
+    const [, base = "", length = ""] = /^([^/]+)\/([0-9]{1,3})$/.exec(subnet) ?? [];
+    // BlockList would find any IPv4 address in ::/0.
+    if (familyOf(base) === family && Number(length) <= BITS[family])
+      networks.addSubnet(base, Number(length), family);
+  }
+  return networks.check(address, family);
+}
+
+const BITS = { ipv4: 32, ipv6: 128 } as const;
+
+function familyOf(address: string): keyof typeof BITS | null {
+  if (isIp4(address)) return "ipv4";
+  return isIp6(address) ? "ipv6" : null;
 }

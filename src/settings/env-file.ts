@@ -1,13 +1,17 @@
-import { type EnvValue, quoteValue, readValue } from "./env-value.ts";
+import { parse } from "dotenv";
+import { measureValue, quoteValue } from "./env-value.ts";
 
 /**
- * The `.env` file, read so that dotenv and `docker compose` agree on every value, and edited so that
- * comments, order and keys of others survive byte for byte. Where the two programs would read a value
- * differently it is `unclear`, never guessed; where they would not even agree on what the lines are,
+ * The `.env` file: dotenv reads the values; the code here finds where each one stands, and edits it so that
+ * comments, order and keys of others survive byte for byte. If `docker compose` would read a value
+ * differently it is `unclear`, never guessed; if the two would not even agree on what the lines are,
  * the file is refused.
  */
 
-/** One assignment of the file. */
+/** A value as dotenv and Compose both read it, or why they do not. */
+export type EnvValue = { readonly text: string } | { readonly unclear: string };
+
+/** The assignment that counts for a key: both programs take the last one. */
 export interface EnvEntry {
   readonly key: string;
   /** Offsets of what stands for the value, quotes included: all that an edit replaces. */
@@ -15,7 +19,6 @@ export interface EnvEntry {
   readonly end: number;
   /** 1-based. */
   readonly line: number;
-  /** The value, or why it can't be told for sure. */
   readonly value: EnvValue;
 }
 
@@ -46,7 +49,7 @@ export function parseEnvFile(text: string): EnvFile {
         : "it holds a carriage return or a separator that only some programs take for a line's end";
     return { ok: false, line: countLines(text, 0, broken.index) + 1, what };
   }
-  const entries: EnvEntry[] = [];
+  const found = new Map<string, Omit<EnvEntry, "value"> & { readonly unclear: string | null }>();
   let line = 1;
   let at = text.startsWith("\uFEFF") ? 1 : 0;
   while (at < text.length) {
@@ -57,19 +60,30 @@ export function parseEnvFile(text: string): EnvFile {
       if (head === null)
         return { ok: false, line, what: "it is neither KEY=value, nor a comment, nor blank" };
       const key = head[1] ?? "";
-      const read = readValue(text, at + head[0].length);
-      if (!read.ok) return { ok: false, line, what: `${key} can't be read: ${read.what}` };
-      entries.push({ key, start: read.start, end: read.end, line, value: read.value });
-      at = endOfLine(text, read.end);
+      const extent = measureValue(text, at + head[0].length);
+      if (!extent.ok) return { ok: false, line, what: `${key} can't be read: ${extent.what}` };
+      const { start, end, unclear } = extent;
+      found.set(key, { key, start, end, line, unclear });
+      at = endOfLine(text, end);
     } else at += blank[0].length;
     line += countLines(text, from, at);
   }
+  const values: Readonly<Record<string, unknown>> = parse(text);
+  const entries = [...found.values()].map(({ unclear, ...place }) => ({
+    ...place,
+    value: valueOf(values[place.key], unclear),
+  }));
   return { ok: true, text, entries };
 }
 
-/** The assignment that counts for a key: both programs take the last one. */
+function valueOf(read: unknown, unclear: string | null): EnvValue {
+  if (unclear !== null) return { unclear };
+  return typeof read === "string" ? { text: read } : { unclear: "dotenv gives its name no value" };
+}
+
+/** The assignment that counts for a key. */
 export function findEntry(file: EnvFile & { ok: true }, key: string): EnvEntry | undefined {
-  return file.entries.findLast((entry) => entry.key === key);
+  return file.entries.find((entry) => entry.key === key);
 }
 
 /**
@@ -96,6 +110,33 @@ export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<stri
   const feed = file.text.includes("\r\n") ? "\r\n" : "\n";
   const gap = text === "" || text.endsWith("\n") ? "" : feed;
   return text + gap + added.map((line) => line + feed).join("");
+}
+
+const HEADER = `# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
+# a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
+# they are. After a change: run the same fula-node join again.
+`;
+
+/** The text of a new `.env`: each key below a line that says what it is for, the others at the end. */
+export function newEnvText(
+  known: readonly { readonly key: string; readonly about: string }[],
+  values: ReadonlyMap<string, string>,
+): string {
+  const blocks = known
+    .filter(({ key }) => values.has(key))
+    .map(({ key, about }) => `\n# ${about}\n${key}=${quote(key, values.get(key) ?? "")}\n`);
+  const listed = new Set(known.map(({ key }) => key));
+  const others = [...values]
+    .filter(([key]) => !listed.has(key))
+    .map(([key, value]) => `\n${key}=${quote(key, value)}\n`);
+  return HEADER + blocks.join("") + others.join("");
+}
+
+/** An existing text with these keys set; everything else stays byte for byte. Throws RangeError for a text that makes no sense. */
+export function editEnvText(text: string, values: ReadonlyMap<string, string>): string {
+  const file = parseEnvFile(text);
+  if (!file.ok) throw new RangeError(`line ${file.line}: ${file.what}`);
+  return setValues(file, values);
 }
 
 function quote(key: string, value: string): string {

@@ -5,12 +5,9 @@
  * double quotes differ; a backslash before the closing quote makes dotenv read on to a later quote.
  */
 
-/** A value as both programs read it, or why that can't be told. */
-export type EnvValue = { readonly text: string } | { readonly unclear: string };
-
-/** A value with the offsets of what stands for it, quotes included; or what is wrong with the file there. */
-export type ReadValue =
-  | { readonly ok: true; readonly start: number; readonly end: number; readonly value: EnvValue }
+/** Where a value stands, quotes included, and why its programs read it differently; or what is wrong with the file there. */
+export type Extent =
+  | { readonly ok: true; readonly start: number; readonly end: number; readonly unclear: string | null }
   | { readonly ok: false; readonly what: string };
 
 const LINE_BREAK = /[\n\r\u2028\u2029]/;
@@ -44,33 +41,35 @@ export function whyUnwritable(value: string): { readonly why: string; readonly r
   };
 }
 
-/** Reads the value that begins behind `=`, at the first character that is neither a space nor a tab. */
-export function readValue(text: string, start: number): ReadValue {
+/** Measures the value that begins behind `=`, at the first character that is neither a space nor a tab. */
+export function measureValue(text: string, start: number): Extent {
   const quote = text[start];
-  if (quote === "'" || quote === '"') return readQuoted(text, start, quote);
+  if (quote === "'" || quote === '"') return measureQuoted(text, start, quote);
   if (quote === "`")
     return { ok: false, what: "a backtick opens its value, and only some programs take that for a quote" };
   if (quote !== undefined && ODD_BLANK.test(quote))
     return { ok: false, what: "a blank that is neither space nor tab stands before its value" };
-  return { ok: true, start, ...readBare(text, start) };
+  return { ok: true, start, ...measureBare(text, start) };
 }
 
-function readBare(text: string, start: number): { readonly end: number; readonly value: EnvValue } {
+function measureBare(text: string, start: number): { readonly end: number; readonly unclear: string | null } {
   const feed = text.indexOf("\n", start);
   const lineEnd = feed < 0 ? text.length : text[feed - 1] === "\r" ? feed - 1 : feed;
   const line = text.slice(start, lineEnd);
   const hash = line.indexOf("#");
   const isComment = hash >= 0 && isBlank(text[start + hash - 1]);
   const bare = withoutBlanks(isComment ? line.slice(0, hash) : line);
-  const unclear = (why: string) => ({ end: start + bare.length, value: { unclear: why } });
+  const end = start + bare.length;
   if (hash >= 0 && line[hash - 1] !== " ")
-    return unclear("only some programs take its # for the beginning of a comment");
-  if (bare.includes("$")) return unclear("docker compose puts something else for a $ outside single quotes");
-  if (EDGE_BLANK.test(bare)) return unclear("it ends with a blank that only some programs leave out");
-  return { end: start + bare.length, value: { text: bare } };
+    return { end, unclear: "only some programs take its # for the beginning of a comment" };
+  if (bare.includes("$"))
+    return { end, unclear: "docker compose puts something else for a $ outside single quotes" };
+  if (EDGE_BLANK.test(bare))
+    return { end, unclear: "it ends with a blank that only some programs leave out" };
+  return { end, unclear: null };
 }
 
-function readQuoted(text: string, start: number, quote: "'" | '"'): ReadValue {
+function measureQuoted(text: string, start: number, quote: "'" | '"'): Extent {
   let close = start + 1;
   for (let escaped = false; close < text.length; close += 1) {
     if (text[close] === quote && !escaped) break;
@@ -86,13 +85,13 @@ function readQuoted(text: string, start: number, quote: "'" | '"'): ReadValue {
       what: "a backslash stands before the closing quote, and some programs read on past it",
     };
   const end = close + 1;
-  const unclear = (why: string): ReadValue => ({ ok: true, start, end, value: { unclear: why } });
-  if (inner.includes("\n")) return unclear("it spans several lines");
+  const extent = (unclear: string | null): Extent => ({ ok: true, start, end, unclear });
+  if (inner.includes("\n")) return extent("it spans several lines");
   if (quote === "'" && inner.includes("'"))
-    return unclear("programs read a \\' inside single quotes differently");
+    return extent("programs read a \\' inside single quotes differently");
   if (quote === '"' && /[\\$]/.test(inner))
-    return unclear("programs read a $ or a backslash inside double quotes differently");
-  return { ok: true, start, end, value: { text: inner } };
+    return extent("programs read a $ or a backslash inside double quotes differently");
+  return extent(null);
 }
 
 function isBlank(character: string | undefined): boolean {

@@ -1,5 +1,5 @@
-/** Where everything of a master lives; all paths are absolute. */
-export interface MasterLayout {
+/** Where everything of a storage node lives; all paths are absolute. */
+export interface StorageLayout {
   readonly baseDir: string;
   readonly envFile: string;
   readonly composeFile: string;
@@ -7,6 +7,10 @@ export interface MasterLayout {
   readonly cliDir: string;
   /** The link to the installed version: what cron and people call. */
   readonly cliCurrent: string;
+}
+
+/** Where everything of a master lives; all paths are absolute. */
+export interface MasterLayout extends StorageLayout {
   readonly signingKey: string;
   /** The public half, for whoever verifies snapshots elsewhere. */
   readonly verifyingKey: string;
@@ -27,6 +31,9 @@ export interface MasterLayout {
 /** The default base directory of a master (upstream's). */
 export const MASTER_BASE_DIR = "/opt/fula-master";
 
+/** The default base directory of a storage node (upstream's). */
+export const STORAGE_BASE_DIR = "/opt/fula-storage";
+
 /** Names that containers and projects keep from upstream. */
 export const NAMES = {
   masterProject: "fula-master",
@@ -42,6 +49,19 @@ export const NAMES = {
   clusterUnit: "ipfscluster.service",
   postgresVolume: "fula-master_pgdata",
 } as const;
+
+/** Names that a storage node's project, its containers and its volumes keep from upstream. */
+export const STORAGE_NAMES = {
+  project: "fula-storage",
+  kubo: "ipfs_host",
+  cluster: "ipfs_cluster",
+  ingest: "fula-ingest",
+  kuboVolume: "fula-storage_kubo-data",
+  clusterVolume: "fula-storage_cluster-data",
+} as const;
+
+/** Beside a writer's data, where `--adopt writer` took it over: neither is ours to remove, ever. */
+export const TAKEN_OVER = "taken-over.txt";
 
 /** Upstream's names of what cron runs. */
 export const CRON_FILES = {
@@ -60,12 +80,7 @@ export function isOurs(thing: { readonly labels: Readonly<Record<string, string>
 /** Lays a master out below its base directory. */
 export function masterLayout(baseDir: string): MasterLayout {
   return {
-    baseDir,
-    envFile: `${baseDir}/.env`,
-    composeFile: `${baseDir}/docker-compose.yml`,
-    journal: `${baseDir}/journal.ndjson`,
-    cliDir: `${baseDir}/cli`,
-    cliCurrent: `${baseDir}/cli/current`,
+    ...storageLayout(baseDir),
     signingKey: `${baseDir}/snapshot-ed25519.pem`,
     verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
     snapshotsDir: `${baseDir}/snapshots`,
@@ -77,4 +92,27 @@ export function masterLayout(baseDir: string): MasterLayout {
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
   };
+}
+
+/** Lays a storage node out below its base directory. */
+export function storageLayout(baseDir: string): StorageLayout {
+  return {
+    baseDir,
+    envFile: `${baseDir}/.env`,
+    composeFile: `${baseDir}/docker-compose.yml`,
+    journal: `${baseDir}/journal.ndjson`,
+    cliDir: `${baseDir}/cli`,
+    cliCurrent: `${baseDir}/cli/current`,
+  };
+}
+
+/** What runs of one node exclude each other by: whoever needs several takes them in this order. */
+export function lockNames(baseDir: string) {
+  return {
+    /** Joining, mending, leaving. */
+    node: baseDir,
+    snapshot: `${baseDir}/snapshot`,
+    sweep: `${baseDir}/sweep`,
+    restore: `${baseDir}/restore`,
+  } as const;
 }

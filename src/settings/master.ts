@@ -1,15 +1,6 @@
+import type { Problem } from "../errors.ts";
 import { RULES } from "./rules.ts";
-import type { SettingSpec } from "./settings.ts";
-
-/** How to reach one database; `password` never appears in an error. */
-export interface PostgresTarget {
-  readonly host: string;
-  readonly port: number;
-  readonly database: string;
-  readonly user: string;
-  readonly password: string;
-  readonly ssl: boolean;
-}
+import type { Settings, SettingSpec } from "./settings.ts";
 
 /**
  * The settings of a master, in the order in which `.env` lists them. Keys keep their upstream names
@@ -55,8 +46,20 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.credentials,
     secret: true,
   },
-  { key: "CLUSTER_REPLICATION_MIN", about: "copies a pin must have", rule: RULES.factor, byDefault: "-1" },
-  { key: "CLUSTER_REPLICATION_MAX", about: "copies a pin may have", rule: RULES.factor, byDefault: "-1" },
+  {
+    key: "CLUSTER_REPLICATION_MIN",
+    about: "copies a pin must have",
+    rule: RULES.factor,
+    byDefault: "-1",
+    readBy: "ipfs-cluster",
+  },
+  {
+    key: "CLUSTER_REPLICATION_MAX",
+    about: "copies a pin may have",
+    rule: RULES.factor,
+    byDefault: "-1",
+    readBy: "ipfs-cluster",
+  },
   {
     key: "KUBO_PRIVATE_NETWORK",
     about: "true where the pool's nodes meet on private addresses; kubo dials none of these otherwise",
@@ -92,6 +95,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.systemKey,
     secret: true,
     minted: { kind: "token", characters: 48 },
+    readBy: "upstream",
   },
   {
     key: "JWT_SECRET",
@@ -108,6 +112,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     secret: true,
     bindsData: true,
     minted: { kind: "token", characters: 64 },
+    readBy: "upstream",
   },
   {
     key: "ENCRYPTION_KEY",
@@ -127,7 +132,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "STORAGE_API_URL",
     about: "where storage nodes reach the storage API from outside; goes into invites",
-    rule: RULES.url,
+    rule: RULES.apiUrl,
   },
   {
     key: "NODE_NAMES_PER_OWNER",
@@ -139,6 +144,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     key: "VAULT_ADDRESS",
     about: "the vault contract; left out: billing's crons stay off",
     rule: RULES.contract,
+    readBy: "upstream",
   },
   {
     key: "BASE_RPC_URL",
@@ -146,8 +152,15 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.url,
     secret: true,
     byDefault: "https://mainnet.base.org",
+    readBy: "upstream",
   },
-  { key: "ETHERSCAN_API_KEY", about: "key of the Etherscan API", rule: RULES.any, secret: true },
+  {
+    key: "ETHERSCAN_API_KEY",
+    about: "key of the Etherscan API",
+    rule: RULES.any,
+    secret: true,
+    readBy: "upstream",
+  },
   {
     key: "BILLING_IDEMPOTENCY",
     about: "at most one deduction an hour and user, held by the database",
@@ -159,6 +172,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "only one master of several runs the billing crons",
     rule: RULES.flag,
     byDefault: "true",
+    readBy: "upstream",
   },
   { key: "FREE_TIER_BYTES", about: "bytes that cost nothing", rule: RULES.count, byDefault: "524288000" },
   {
@@ -171,8 +185,14 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     key: "ADMIN_EMAILS",
     about: "e-mail addresses of administrators, separated by commas",
     rule: RULES.emails,
+    readBy: "upstream",
   },
-  { key: "GOOGLE_CLIENT_ID", about: "client id for sign-in with Google", rule: RULES.any },
+  {
+    key: "GOOGLE_CLIENT_ID",
+    about: "client id for sign-in with Google",
+    rule: RULES.any,
+    readBy: "upstream",
+  },
   {
     key: "FULA_BUCKET_ROOT_CAS",
     about: "the gateway moves bucket roots by compare-and-swap in the database",
@@ -225,3 +245,72 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "nickfedor/watchtower:1.21.0",
   },
 ];
+
+/** How to reach one database, as POSTGRES_* say; `password` never appears in an error. */
+export interface PostgresTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  readonly password: string;
+  readonly ssl: boolean;
+}
+
+/** A setting's value by its key, as it stands. */
+type Values = (key: string) => string | undefined;
+
+const HERE = ["127.0.0.1", "localhost", "::1"];
+
+/** True if POSTGRES_HOST names a database on another machine: none is made here then. */
+export function isDatabaseElsewhere(values: Values): boolean {
+  return !HERE.includes(values("POSTGRES_HOST") ?? "127.0.0.1");
+}
+
+/** How to reach the database with the values as they stand; null while there is no password. */
+export function postgresTarget(values: Values): PostgresTarget | null {
+  const password = values("POSTGRES_PASSWORD");
+  if (password === undefined) return null;
+  return {
+    host: values("POSTGRES_HOST") ?? "127.0.0.1",
+    port: Number(values("POSTGRES_PORT") ?? "5432"),
+    database: values("POSTGRES_DB") ?? "pinning_service",
+    user: values("POSTGRES_USER") ?? "pinning_user",
+    password,
+    ssl: values("POSTGRES_SSL") === "true",
+  };
+}
+
+/** Settings of a master that are each right, but not together. A key without a value is left to others. */
+export function findConflicts(settings: Settings): readonly Problem[] {
+  return [...compareFactors(settings), ...comparePorts(settings)];
+}
+
+/** The rules by which ipfs-cluster 1.1 starts at all (its cluster_config.go, isReplicationFactorValid). */
+function compareFactors(settings: Settings): readonly Problem[] {
+  const least = settings.get("CLUSTER_REPLICATION_MIN");
+  const most = settings.get("CLUSTER_REPLICATION_MAX");
+  if (least === undefined || most === undefined) return [];
+  const subject = "CLUSTER_REPLICATION_MIN";
+  const remedy = "Give both, the minimum not above the maximum; or -1 for both: a copy on every node.";
+  if ((least.value === "-1") !== (most.value === "-1")) {
+    const what = `${subject} is ${least.value} and CLUSTER_REPLICATION_MAX is ${most.value}: -1 goes for both or for none.`;
+    return [{ subject, what, remedy }];
+  }
+  if (Number(least.value) <= Number(most.value)) return [];
+  const what = `${subject} (${least.value}) is above CLUSTER_REPLICATION_MAX (${most.value}).`;
+  return [{ subject, what, remedy }];
+}
+
+const PORTS = ["POSTGRES_PORT", "PINNING_API_PORT", "WEBUI_PORT"] as const;
+
+function comparePorts(settings: Settings): readonly Problem[] {
+  const isElsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
+  const keys = PORTS.filter((key) => !(key === "POSTGRES_PORT" && isElsewhere));
+  return keys.flatMap((key, index) => {
+    const port = settings.get(key)?.value;
+    const other = keys.slice(0, index).find((earlier) => settings.get(earlier)?.value === port);
+    if (port === undefined || other === undefined) return [];
+    const what = `${key} and ${other} are both ${port}.`;
+    return [{ subject: key, what, remedy: "Give each a port of its own." }];
+  });
+}

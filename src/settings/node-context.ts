@@ -3,9 +3,9 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findEntry, parseEnvFile } from "./env-file.ts";
 import { isOurs, type MasterLayout } from "./master-layout.ts";
-import type { Recoverable } from "./recovery.ts";
+import { postgresTarget, type PostgresTarget } from "./master.ts";
+import type { Recoverable } from "./secrets.ts";
 import type { Settings, SettingSpec } from "./settings.ts";
-import type { PostgresTarget } from "./master.ts";
 
 /** Where every kind of node keeps what all of them have; all paths are absolute. */
 export interface NodeLayout {
@@ -81,26 +81,7 @@ export async function readValues(host: HostReader, context: NodeContext): Promis
   };
 }
 
-/** True where POSTGRES_HOST names a database on another machine: none is made here then. */
-export function isDatabaseElsewhere(values: Values): boolean {
-  return !["127.0.0.1", "localhost", "::1"].includes(values("POSTGRES_HOST") ?? "127.0.0.1");
-}
-
-/** How to reach the database with the values as they stand; null while there is no password. */
-export function postgresTarget(values: Values): PostgresTarget | null {
-  const password = values("POSTGRES_PASSWORD");
-  if (password === undefined) return null;
-  return {
-    host: values("POSTGRES_HOST") ?? "127.0.0.1",
-    port: Number(values("POSTGRES_PORT") ?? "5432"),
-    database: values("POSTGRES_DB") ?? "pinning_service",
-    user: values("POSTGRES_USER") ?? "pinning_user",
-    password,
-    ssl: values("POSTGRES_SSL") === "true",
-  };
-}
-
-/** The same, for steps that come after env-file, where a password must exist. */
+/** How to reach the database, for steps that come after env-file, where a password must exist. */
 export function requireTarget(values: Values, context: MasterContext): PostgresTarget {
   const target = postgresTarget(values);
   if (target !== null) return target;

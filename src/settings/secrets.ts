@@ -1,4 +1,5 @@
-import type { Setting, SettingSpec } from "./settings.ts";
+import { NAMES, STORAGE_NAMES } from "./master-layout.ts";
+import type { Setting, Settings, SettingSpec } from "./settings.ts";
 
 /** What is known about one key of `.env` before a run touches anything. */
 export interface SecretFacts {
@@ -40,4 +41,56 @@ export function decideSecret({ spec, setting, saved, container, dataLives }: Sec
   if (setting !== undefined) return { kind: "write-given" };
   if (spec.minted === undefined) return { kind: "leave-out" };
   return dataLives ? { kind: "lost" } : { kind: "mint" };
+}
+
+/** A setting that a container of ours tells in its environment. */
+export interface Recoverable {
+  readonly key: string;
+  readonly container: string;
+  /** The name by which that container knows it, where it is another. */
+  readonly knownAs?: string;
+}
+
+const DATABASE = ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_USER"];
+const SIGNING = ["JWT_SECRET", "SESSION_SECRET"];
+
+/** What a master's containers tell of its settings (compose/*.yml), the surest teller first. */
+export const MASTER_RECOVERABLE: readonly Recoverable[] = [
+  ...DATABASE.map((key) => ({ key, container: NAMES.postgres })),
+  ...[...DATABASE, ...SIGNING, "SYSTEM_KEY", "CLUSTER_BASIC_AUTH"].map((key) => ({
+    key,
+    container: NAMES.pinningApi,
+  })),
+  ...[...DATABASE, ...SIGNING, "ENCRYPTION_KEY", "ETHERSCAN_API_KEY"].map((key) => ({
+    key,
+    container: NAMES.webui,
+  })),
+  { key: "SYSTEM_KEY", container: NAMES.webui, knownAs: "PINNING_SYSTEM_KEY" },
+  ...["CLUSTER_SECRET", "CLUSTER_PEERNAME"].map((key) => ({ key, container: NAMES.cluster })),
+];
+
+/** What a storage node's containers tell of its settings (compose/storage-*.yml, compose/ingest.yml). */
+export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
+  ...["CLUSTERNAME", "CLUSTER_SECRET", "CLUSTER_PEERNAME"].map((key) => ({
+    key,
+    container: STORAGE_NAMES.cluster,
+  })),
+  {
+    key: "MASTER_CLUSTER_PEERIDS",
+    container: STORAGE_NAMES.cluster,
+    knownAs: "CLUSTER_CRDT_TRUSTEDPEERS",
+  },
+  { key: "MASTER_CLUSTER_BOOTSTRAP", container: STORAGE_NAMES.cluster, knownAs: "CLUSTER_PEERADDRESSES" },
+  ...["KUBO_PRIVATE_NETWORK", "KUBO_STORAGE_MAX"].map((key) => ({ key, container: STORAGE_NAMES.kubo })),
+  ...["STORAGE_API_URL", "INGEST_QUOTA_MODE", "INGEST_PORT", "INGEST_BIND"].map((key) => ({
+    key,
+    container: STORAGE_NAMES.ingest,
+  })),
+];
+
+/** The pool's secret follows from its name, as upstream has it, unless one is given. */
+export function withClusterSecret(settings: Settings, hash: (text: string) => string): Settings {
+  const name = settings.get("CLUSTERNAME");
+  if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;
+  return new Map([...settings, ["CLUSTER_SECRET", { value: hash(name.value), origin: "default" }]]);
 }

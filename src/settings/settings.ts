@@ -1,7 +1,6 @@
 import type { Problem } from "../errors.ts";
-import { type EnvFile, findEntry } from "./env-file.ts";
+import { type EnvEntry, type EnvFile, findEntry } from "./env-file.ts";
 import { quoteValue, whyUnwritable } from "./env-value.ts";
-import { findNearest } from "./nearest.ts";
 import type { Rule } from "./rules.ts";
 
 /** How a secret that nobody gave is made. */
@@ -22,6 +21,24 @@ export interface SettingSpec {
   readonly byDefault?: string;
   /** Generated when nobody gave a value and no data depends on an older one. */
   readonly minted?: Minting;
+  /** Set if fula-node itself does nothing with the value: a compose document passes it on to these images. */
+  readonly readBy?: ImageReader;
+}
+
+/**
+ * `upstream`: only functionland's images (web service, pinning service, gateway), not the service that
+ * fula-node runs in their place. `ipfs-cluster`: its own program, on every node.
+ */
+export type ImageReader = "upstream" | "ipfs-cluster";
+
+const READERS: Record<ImageReader, string> = {
+  upstream: "read by upstream's images only",
+  "ipfs-cluster": "read by ipfs-cluster itself",
+};
+
+/** What a setting is for, in one line, and who reads it if fula-node does not: for tables and for `.env`. */
+export function describeSetting({ about, readBy }: SettingSpec): string {
+  return readBy === undefined ? about : `${about} (${READERS[readBy]})`;
 }
 
 /** Where a value came from. */
@@ -98,14 +115,51 @@ function lookUp(
   const inherited = environment[key];
   if (inherited !== undefined && inherited !== "") return { value: inherited, origin: "environment" };
   const entry = findEntry(saved, key);
-  if (entry !== undefined && "unclear" in entry.value) {
-    const what = `${key} in line ${entry.line} of .env can be read in more than one way: ${entry.value.unclear}.`;
-    const remedy = `Write it there as ${key}='VALUE', on one line and in single quotes.`;
-    return { problem: { subject: key, what, remedy } };
-  }
+  const problem = entry === undefined ? null : whyUnclear(entry);
+  if (problem !== null) return { problem };
   if (entry !== undefined && "text" in entry.value && entry.value.text !== "")
     return { value: entry.value.text, origin: "saved" };
   return byDefault === undefined ? null : { value: byDefault, origin: "default" };
+}
+
+/**
+ * What is wrong with the keys of `.env` that are not settings. A value that a compose document names, and that
+ * Compose and fula-node would read differently, would make every run find another container than the one that
+ * it made; a template that Compose cannot read, in whatever key, makes it refuse the whole file.
+ */
+export function findUnclear(
+  specs: readonly SettingSpec[],
+  saved: EnvFile & { ok: true },
+  named: readonly string[],
+): readonly Problem[] {
+  const known = new Set(specs.map(({ key }) => key));
+  const handedOn = new Set(named);
+  return saved.entries
+    .filter(({ key }) => !known.has(key))
+    .filter(({ key, start, end }) => handedOn.has(key) || isBrokenTemplate(saved.text.slice(start, end)))
+    .flatMap((entry) => whyUnclear(entry) ?? []);
+}
+
+/** What Compose puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */
+const TEMPLATE = /\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-+][^${}]*)?\}/g;
+
+/** True for a `${` that Compose can do nothing with, or that demands a value (`:?`). */
+function isBrokenTemplate(written: string): boolean {
+  let left = written;
+  for (let before = ""; before !== left;) {
+    before = left;
+    left = left.replaceAll(TEMPLATE, "");
+  }
+  return left.includes("${");
+}
+
+function whyUnclear({ key, line, value }: EnvEntry): Problem | null {
+  if (!("unclear" in value)) return null;
+  return {
+    subject: key,
+    what: `${key} in line ${line} of .env can be read in more than one way: ${value.unclear}.`,
+    remedy: `Write it there as ${key}='VALUE', on one line and in single quotes.`,
+  };
 }
 
 const PLACES: Record<Origin, string> = {
@@ -141,4 +195,29 @@ const REMEDIES: Record<Origin, (key: string) => string> = {
 function suggest(key: string, known: readonly string[]): string {
   const nearest = findNearest(key, known);
   return nearest === null ? "The README lists the settings." : `Did you mean ${nearest}?`;
+}
+
+/** The known word that is nearest to a mistyped one; null where none is near. Case does not count. */
+function findNearest(word: string, known: readonly string[]): string | null {
+  const wanted = word.toUpperCase();
+  let best: { readonly name: string; readonly distance: number } | null = null;
+  for (const name of known) {
+    const distance = editDistance(wanted, name.toUpperCase());
+    if (distance < (best?.distance ?? Infinity)) best = { name, distance };
+  }
+  return best !== null && best.distance <= Math.max(2, wanted.length / 3) ? best.name : null;
+}
+
+/** How many letters must be put in, left out or changed to make one word of the other (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let above = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (const [row, letter] of a.split("").entries()) {
+    const current = [row + 1];
+    for (const [column, other] of b.split("").entries()) {
+      const change = (above[column] ?? 0) + (letter === other ? 0 : 1);
+      current.push(Math.min(change, (above[column + 1] ?? 0) + 1, (current[column] ?? 0) + 1));
+    }
+    above = current;
+  }
+  return above.at(-1) ?? 0;
 }

@@ -1,22 +1,6 @@
 import { isNodeName } from "../federation/node-name.ts";
-import { type Rule, RULES } from "./rules.ts";
+import { RULES, SIZE_UNITS } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
-import { STORAGE_SIZE_RULE } from "./storage-size.ts";
-
-const nodeName: Rule = {
-  say: "a node's name: 1 to 64 characters of a-z and 0-9, with single dashes between them",
-  holds: isNodeName,
-};
-
-const bootstrap: Rule = {
-  say: `${RULES.peerMultiaddr.say}; several are separated by commas without spaces`,
-  holds: (value) => value.split(",").every((address) => RULES.peerMultiaddr.holds(address)),
-};
-
-const quotaMode: Rule = {
-  say: "strict (no answer of the storage API: no upload) or open (upstream's way)",
-  holds: (value) => value === "strict" || value === "open",
-};
 
 /**
  * The settings of a storage node, in the order in which `.env` lists them. Keys keep their upstream names
@@ -27,7 +11,7 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   {
     key: "CLUSTER_PEERNAME",
     about: "this node's name: its label in the cluster, and reserved with the master",
-    rule: nodeName,
+    rule: RULES.nodeName,
   },
   {
     key: "CLUSTER_SECRET",
@@ -44,15 +28,15 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   {
     key: "MASTER_CLUSTER_BOOTSTRAP",
     about: "cluster addresses of the masters, separated by commas",
-    rule: bootstrap,
+    rule: RULES.peerMultiaddrs,
   },
-  { key: "STORAGE_API_URL", about: "the master's storage API: it tells who may upload", rule: RULES.url },
+  { key: "STORAGE_API_URL", about: "the master's storage API: it tells who may upload", rule: RULES.apiUrl },
   {
     key: "POOL_API",
     about: "where the pool's masters are published; asked at every run once it is saved here",
     rule: RULES.url,
   },
-  { key: "KUBO_STORAGE_MAX", about: "how much this node stores at most", rule: STORAGE_SIZE_RULE },
+  { key: "KUBO_STORAGE_MAX", about: "how much this node stores at most", rule: RULES.storageSize },
   {
     key: "KUBO_PRIVATE_NETWORK",
     about: "true where the pool has private addresses, which kubo otherwise neither dials nor tells",
@@ -69,19 +53,19 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   {
     key: "INGEST_QUOTA_MODE",
     about: "without an answer of the storage API: strict refuses, open lets in",
-    rule: quotaMode,
+    rule: RULES.quotaMode,
     byDefault: "strict",
   },
   {
     key: "INGEST_MAX_BLOCK_BYTES",
     about: "largest block that is taken",
-    rule: RULES.count,
+    rule: RULES.blockBytes,
     byDefault: "2097152",
   },
   {
     key: "INGEST_MAX_CONCURRENT",
     about: "uploads under way at once",
-    rule: RULES.count,
+    rule: RULES.concurrency,
     byDefault: "32",
   },
   { key: "KUBO_IMAGE", about: "image of kubo", rule: RULES.image, byDefault: "ipfs/kubo:v0.42.0" },
@@ -115,4 +99,15 @@ export function nodeNameOf(hostname: string): string | null {
     .slice(0, 64)
     .replaceAll(/^-+|-+$/g, "");
   return isNodeName(name) ? name : null;
+}
+
+/** Of the free disk, what a new node offers unless told otherwise. */
+const OFFERED_SHARE = 0.8;
+
+/** What a new node offers of so many free bytes: four fifths, in whole GB; in MB on a small disk. */
+export function offeredSize(freeBytes: number): string {
+  const offered = freeBytes * OFFERED_SHARE;
+  return offered >= SIZE_UNITS.GB
+    ? `${Math.floor(offered / SIZE_UNITS.GB)}GB`
+    : `${Math.max(1, Math.floor(offered / SIZE_UNITS.MB))}MB`;
 }

@@ -1,16 +1,15 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import { findEntry, parseEnvFile } from "../settings/env-file.ts";
-import { editEnvText, newEnvText } from "../settings/env-template.ts";
-import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
-import type { SettingSpec } from "../settings/settings.ts";
+import { editEnvText, findEntry, newEnvText, parseEnvFile } from "../settings/env-file.ts";
 import {
   type ContainerEnv,
   type DataGuard,
   type NodeContext,
   readContainerEnv,
 } from "../settings/node-context.ts";
+import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
+import { describeSetting, type SettingSpec } from "../settings/settings.ts";
 
 /** What is to become of the file's keys; never their values. */
 interface Seen {
@@ -213,7 +212,8 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
     );
   }
   const text = await host.files.readText(change.path);
-  const next = text === null ? newEnvText(context.specs, values) : editEnvText(text, values);
+  const known = context.specs.map((spec) => ({ key: spec.key, about: describeSetting(spec) }));
+  const next = text === null ? newEnvText(known, values) : editEnvText(text, values);
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
 }
 

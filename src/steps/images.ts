@@ -1,7 +1,8 @@
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import { isDatabaseElsewhere, type MasterContext, type NodeContext } from "../settings/node-context.ts";
+import { isDatabaseElsewhere } from "../settings/master.ts";
+import type { MasterContext, NodeContext } from "../settings/node-context.ts";
 
 interface Seen {
   readonly missing: readonly string[];

@@ -5,12 +5,12 @@ import { parse } from "dotenv";
 import { execa } from "execa";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { findEntry, parseEnvFile, setValues } from "../../src/settings/env-file.ts";
-import { newEnvText } from "../../src/settings/env-template.ts";
+import { findEntry, parseEnvFile, setValues, newEnvText } from "../../src/settings/env-file.ts";
 import { quoteValue } from "../../src/settings/env-value.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
+import { findUnclear } from "../../src/settings/settings.ts";
 import { findCompose } from "../support/compose-program.ts";
-import { anyEnvText, anyValue } from "../support/env-values.ts";
+import { anyEnvText, anyRawValue, anyValue } from "../support/env-values.ts";
 
 const compose = await findCompose();
 if (typeof compose === "string") console.warn(`skipped: the judgement of docker compose: ${compose}`);
@@ -81,6 +81,78 @@ describe.skipIf(typeof compose === "string")("docker compose", () => {
       }
     }
   });
+
+  it("reads nothing otherwise than dotenv that is not refused by name, in whatever form it is written", async () => {
+    const raw = fc.oneof(
+      anyRawValue,
+      anyRawValue.map((text) => `'${text}'`),
+      anyRawValue.map((text) => `"${text}"`),
+    );
+    const written = fc.sample(raw, 8 * KEYS_A_FILE).filter((value) => parseEnvFile(`KEY=${value}`).ok);
+    const keys = written.map((_, index) => `ODD_KEY_${index}`);
+    const text = written.map((value, index) => `ODD_KEY_${index}=${value}\n`).join("");
+    const ours = parseEnvFile(text);
+    if (!ours.ok) throw new Error(ours.what);
+    const refused = new Set(findUnclear([], ours, keys).map(({ subject }) => subject));
+    const clear = keys.filter((key) => !refused.has(key));
+    expect(clear.length).toBeGreaterThan(KEYS_A_FILE);
+    expect(refused.size).toBeGreaterThan(KEYS_A_FILE);
+    const kept = clear.map((key) => `${key}=${written[Number(key.slice("ODD_KEY_".length))] ?? ""}\n`);
+    const judged = await environmentOf(kept.join(""), clear);
+    const theirs = parse(text);
+    for (const key of clear)
+      expect([key, judged[`${key}_AS_VALUE`], judged[key] ?? ""]).toEqual([key, theirs[key], theirs[key]]);
+  });
+
+  it("reads every file without a template that is refused by name, and none with one", async () => {
+    const parts = fc.constantFrom(
+      "${",
+      "${A}",
+      "${A:-",
+      "${A-x}",
+      "${A+x}",
+      "${A?x}",
+      "}",
+      "$",
+      "$A",
+      "a",
+      " ",
+      '"',
+      "'",
+      "\\",
+      "#",
+      ":",
+    );
+    const raw = fc.array(parts, { maxLength: 6 }).map((chosen) => chosen.join(""));
+    const written = fc.sample(raw, 4 * KEYS_A_FILE).filter((value) => parseEnvFile(`KEY=${value}`).ok);
+    const linesOf = (values: readonly string[]) =>
+      values.map((value, index) => `ODD_KEY_${index}=${value}\n`).join("");
+    const isRefused = (value: string) => {
+      const file = parseEnvFile(`KEY=${value}\n`);
+      return file.ok && findUnclear([], file, []).length > 0;
+    };
+    const good = written.filter((value) => !isRefused(value));
+    expect(good.filter((value) => value.includes("${")).length).toBeGreaterThan(20);
+    expect(await environmentOf(`A=1\n${linesOf(good)}`, ["A"])).toMatchObject({ A: "1" });
+    for (const value of ["${", "a${b", "${a b}", "${a:?must}"]) {
+      expect([value, isRefused(value)]).toEqual([value, true]);
+      await expect(environmentOf(`A=1\nX=${value}\n`, ["A"])).rejects.toThrow();
+    }
+  });
+
+  it.each([["ab#cd"], ["a$HOME"], ["a$$b"], ['"a\\$b"'], ['"a\\tb"'], ['"tab\\\\n"'], ["'it\\'s'"]])(
+    "reads %s otherwise than dotenv: it is refused by name",
+    async (value) => {
+      const text = `FULA_PIN_SERVICE_SECRET=${value}\nAFTER=1\n`;
+      const judged = await environmentOf(text, ["FULA_PIN_SERVICE_SECRET"]);
+      expect(judged["FULA_PIN_SERVICE_SECRET"]).not.toBe(parse(text)["FULA_PIN_SERVICE_SECRET"]);
+      const ours = parseEnvFile(text);
+      if (!ours.ok) throw new Error(ours.what);
+      const problems = findUnclear([], ours, ["AFTER", "FULA_PIN_SERVICE_SECRET"]);
+      expect(problems.map(({ subject }) => subject)).toEqual(["FULA_PIN_SERVICE_SECRET"]);
+      expect(JSON.stringify(problems)).not.toContain(value.slice(0, 4));
+    },
+  );
 
   it("reads a new .env as it was meant, comments and all", async () => {
     const values = new Map(MASTER_SETTINGS.map(({ key, byDefault = "it's #1" }) => [key, byDefault]));

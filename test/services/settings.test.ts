@@ -1,10 +1,19 @@
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { readPinningApiSettings, readWebuiSettings } from "../../src/settings/services.ts";
+import { MASTER_SETTINGS } from "../../src/settings/master.ts";
+import { RULES } from "../../src/settings/rules.ts";
+import {
+  type Environment,
+  readIngestSettings,
+  readPinningApiSettings,
+  readWebuiSettings,
+} from "../../src/settings/services.ts";
+import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
 
 const PRODUCTION = {
   NODE_ENV: "production",
-  POSTGRES_PASSWORD: "p",
+  POSTGRES_PASSWORD: "password",
   JWT_SECRET: "j".repeat(16),
   SESSION_SECRET: "s".repeat(16),
 };
@@ -32,7 +41,7 @@ describe("readPinningApiSettings", () => {
         port: 5432,
         database: "pinning_service",
         user: "pinning_user",
-        password: "p",
+        password: "password",
         ssl: false,
         maxConnections: 25,
         idleTimeoutMs: 30_000,
@@ -64,19 +73,19 @@ describe("readPinningApiSettings", () => {
     const read = () =>
       readPinningApiSettings({ NODE_ENV: "production", PORT: "70000", IPFS_CLUSTER_API_ADDR: "http://x" });
     expect(problemsOf(read).toSorted()).toEqual([
-      "IPFS_CLUSTER_API_ADDR must be a multiaddr such as /ip4/127.0.0.1/tcp/9094.",
-      "JWT_SECRET is missing in production.",
-      "PORT must be a TCP port.",
+      "IPFS_CLUSTER_API_ADDR must be a multiaddr of an HTTP API, such as /ip4/127.0.0.1/tcp/9094.",
+      "JWT_SECRET is missing.",
+      "PORT must be a TCP port from 1 to 65535, in plain digits.",
       "POSTGRES_PASSWORD is missing.",
-      "SESSION_SECRET is missing in production.",
+      "SESSION_SECRET is missing.",
       "SYSTEM_KEY is missing.",
     ]);
   });
 
   it.each([
-    ["disabled", "must not be the word `disabled`"],
-    ["DISABLED", "must not be the word `disabled`"],
-    ["elevenchars", "must have at least 12 characters"],
+    ["disabled", `must be ${RULES.systemKey.say}`],
+    ["  DISABLED  ", `must be ${RULES.systemKey.say}`],
+    ["elevenchars", `must be ${RULES.systemKey.say}`],
     ["", "is missing"],
   ])("refuses %j as SYSTEM_KEY", (key, why) => {
     expect(problemsOf(() => readPinningApiSettings({ ...API, SYSTEM_KEY: key }))).toContain(
@@ -86,7 +95,7 @@ describe("readPinningApiSettings", () => {
 
   it.each([["0"], ["65536"], ["06000"], ["6000 "], ["-1"], ["6e3"]])("refuses %j as a port", (port) => {
     expect(problemsOf(() => readPinningApiSettings({ ...API, PORT: port }))).toEqual([
-      "PORT must be a TCP port.",
+      "PORT must be a TCP port from 1 to 65535, in plain digits.",
     ]);
   });
 
@@ -146,8 +155,150 @@ describe("readWebuiSettings", () => {
 
   it.each(["JWT_SECRET", "SESSION_SECRET"])("does not start in production without %s", (key) => {
     expect(problemsOf(() => readWebuiSettings({ ...WEBUI, [key]: undefined }))).toEqual([
-      `${key} is missing in production.`,
+      `${key} is missing.`,
     ]);
     expect(problemsOf(() => readWebuiSettings({ ...WEBUI, [key]: undefined, NODE_ENV: "test" }))).toEqual([]);
+  });
+});
+
+describe("the settings of the ingest", () => {
+  it("have upstream's defaults, except that the quota is strict", () => {
+    const defaults = {
+      bindHost: "0.0.0.0",
+      port: 3601,
+      kuboUrl: "http://127.0.0.1:5001",
+      storageApiUrl: null,
+      quotaMode: "strict",
+      maxBlockBytes: 2_097_152,
+      maxConcurrent: 32,
+      noAuth: false,
+    };
+    expect(readIngestSettings({})).toEqual(defaults);
+    expect(readIngestSettings({ STORAGE_API_URL: "", INGEST_PORT: "", KUBO_API: undefined })).toEqual(
+      defaults,
+    );
+  });
+
+  it("are read from upstream's keys", () => {
+    const settings = readIngestSettings({
+      INGEST_PORT: "1",
+      INGEST_BIND: "::1",
+      KUBO_API: "https://kubo.example:5001/api//",
+      STORAGE_API_URL: "https://cloud.example/",
+      INGEST_QUOTA_MODE: "open",
+      INGEST_MAX_BLOCK_BYTES: "262144",
+      INGEST_MAX_CONCURRENT: "1",
+      INGEST_NO_AUTH: "1",
+      NODE_ENV: "development",
+    });
+    expect(settings).toEqual({
+      bindHost: "::1",
+      port: 1,
+      kuboUrl: "https://kubo.example:5001/api",
+      storageApiUrl: "https://cloud.example",
+      quotaMode: "open",
+      maxBlockBytes: 262_144,
+      maxConcurrent: 1,
+      noAuth: true,
+    });
+  });
+
+  it("are refused all at once, and no credential is repeated", () => {
+    const found = problemsOf(() =>
+      readIngestSettings({
+        INGEST_PORT: "0",
+        KUBO_API: "/ip4/127.0.0.1/tcp/5001",
+        STORAGE_API_URL: "https://user:hunter2@cloud.example",
+        INGEST_QUOTA_MODE: "closed",
+        INGEST_MAX_BLOCK_BYTES: "4MiB",
+        INGEST_MAX_CONCURRENT: "99999",
+        INGEST_NO_AUTH: "1",
+        NODE_ENV: "production",
+      }),
+    );
+    expect(found).toEqual([
+      `INGEST_PORT must be ${RULES.port.say}.`,
+      `KUBO_API must be ${RULES.apiUrl.say}.`,
+      `STORAGE_API_URL must be ${RULES.apiUrl.say}.`,
+      `INGEST_QUOTA_MODE must be ${RULES.quotaMode.say}.`,
+      "INGEST_MAX_BLOCK_BYTES must be a whole number from 1 to 67108864.",
+      "INGEST_MAX_CONCURRENT must be a whole number from 1 to 1024.",
+      "INGEST_NO_AUTH must be 0 in production: without a token anybody could fill this node's disk.",
+    ]);
+    expect(found.join()).not.toContain("hunter2");
+  });
+
+  it.each(["true", "yes", "2"])("INGEST_NO_AUTH=%s is no yes and no no", (value) => {
+    expect(problemsOf(() => readIngestSettings({ INGEST_NO_AUTH: value }))).toEqual([
+      "INGEST_NO_AUTH must be 0 or 1.",
+    ]);
+  });
+});
+
+describe("one set of rules", () => {
+  const INGEST = { KUBO_API: "http://127.0.0.1:5001" };
+  /** What a service calls a setting that has another name on the box. */
+  const ON_THE_BOX: Readonly<Record<string, string>> = {
+    PORT: "PINNING_API_PORT",
+    PINNING_SYSTEM_KEY: "SYSTEM_KEY",
+  };
+  const SPECS = new Map([...MASTER_SETTINGS, ...STORAGE_SETTINGS].map((spec) => [spec.key, spec]));
+  const SHARED = [
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "POSTGRES_DB",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_SSL",
+    "JWT_SECRET",
+    "SESSION_SECRET",
+    "IPFS_CLUSTER_API_ADDR",
+    "CLUSTER_BASIC_AUTH",
+  ];
+  const odd = fc.constantFrom("0", "1", "65536", "1025", "true", "disabled    ", "/ip4/1.2.3.4/tcp/1");
+  const values = fc.oneof(
+    odd,
+    fc.string({ minLength: 1, unit: "grapheme" }),
+    fc.constantFrom("https://u@h.example", "http://h.example/x/", "u:p", "a b", "strict", "closed", "3.25"),
+  );
+
+  it.each<[string, (environment: Environment) => unknown, Environment, readonly string[]]>([
+    ["pinning-api", readPinningApiSettings, API, [...SHARED, "PORT", "SYSTEM_KEY"]],
+    [
+      "webui",
+      readWebuiSettings,
+      WEBUI,
+      [
+        ...SHARED,
+        "WEBUI_PORT",
+        "PINNING_SYSTEM_KEY",
+        "FREE_TIER_BYTES",
+        "FULA_PER_GB_MONTH",
+        "CLUSTERNAME",
+        "NODE_NAMES_PER_OWNER",
+      ],
+    ],
+    [
+      "ingest",
+      readIngestSettings,
+      INGEST,
+      [
+        "INGEST_PORT",
+        "INGEST_BIND",
+        "STORAGE_API_URL",
+        "INGEST_QUOTA_MODE",
+        "INGEST_MAX_BLOCK_BYTES",
+        "INGEST_MAX_CONCURRENT",
+      ],
+    ],
+  ])("%s takes a value exactly if join takes it, and says the same of it", (_, read, base, keys) => {
+    fc.assert(
+      fc.property(fc.constantFrom(...keys), values, (key, value) => {
+        const rule = SPECS.get(ON_THE_BOX[key] ?? key)?.rule;
+        const wanted = rule?.holds(value) === true ? [] : [`${key} must be ${rule?.say ?? ""}.`];
+        expect(problemsOf(() => read({ ...base, [key]: value }))).toEqual(wanted);
+      }),
+      { numRuns: 300 },
+    );
   });
 });

@@ -26,6 +26,9 @@ export const anyValue = fc.oneof(
   fc.constantFrom(...WHOLE, ...MARKS, ...BLANKS),
 );
 
+/** What an operator may write behind `KEY=` on one line, quotes or not. */
+export const anyRawValue = joined([...MARKS, " ", "\t", "\u00A0", "\u00E9", ...WORDS], 8);
+
 const ASSIGNMENTS = ["\nA=", "\nB=", "\nexport A=", "\n B=", "\nC =", "\r\nA="];
 
 /** Texts made of what `.env` files are made of, and of what breaks them. */

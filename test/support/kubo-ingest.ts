@@ -6,7 +6,7 @@ import { openBlake3 } from "../../src/machine/blake3.ts";
 import { openKubo } from "../../src/cluster/kubo.ts";
 import { openStorageApi } from "../../src/ingest/storage-api-client.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
-import type { IngestSettings } from "../../src/settings/ingest.ts";
+import type { IngestSettings } from "../../src/settings/services.ts";
 import { serveIngest, type IngestTimes } from "../../src/ingest/server.ts";
 
 /** An ingest that runs in this process. */

@@ -1,14 +1,14 @@
 import { parse as parseEnv } from "dotenv";
-import { readMasterSettings } from "../../src/join/master-settings-source.ts";
-import { prepareMaster } from "../../src/join/prepare-master.ts";
-import type { World } from "../../src/world.ts";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
+import { prepareMaster } from "../../src/join/prepare-master.ts";
+import { readMasterSettings } from "../../src/join/settings-source.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../../src/settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import type { MasterContext } from "../../src/settings/node-context.ts";
+import type { World } from "../../src/world.ts";
 import type { FakeHost, Snapshot } from "./fake-host.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 

@@ -2,14 +2,14 @@ import type { Command } from "commander";
 import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
 import type { AnyStep } from "../../src/engine/step.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
-import type { SettingSpec } from "../../src/settings/settings.ts";
+import { describeSetting, type SettingSpec } from "../../src/settings/settings.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
 import { describeProgram } from "../../src/program.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";
 import { FakeStorage, storageStepsOn } from "./storage-fake.ts";
 
-/** Defaults that depend on the box (commands/storage-settings-source.ts). */
+/** Defaults that depend on the box (commands/settings-source.ts). */
 const STORAGE_DEFAULTS = {
   CLUSTER_PEERNAME: "the box's name",
   KUBO_STORAGE_MAX: "four fifths of the free disk",
@@ -51,10 +51,11 @@ function listSettings(
   specs: readonly SettingSpec[],
   looked: Readonly<Record<string, string>> = {},
 ): readonly string[] {
-  const rows = specs.map(({ key, about, byDefault, minted, secret }) => {
+  const rows = specs.map((spec) => {
+    const { key, byDefault, minted, secret } = spec;
     const unset = looked[key] ?? (minted === undefined ? "" : "made once");
     const value = byDefault === undefined ? unset : `\`${byDefault}\``;
-    return `| \`${key}\` | ${about}${secret === true ? " (secret)" : ""} | ${value} |`;
+    return `| \`${key}\` | ${describeSetting(spec)}${secret === true ? " (secret)" : ""} | ${value} |`;
   });
   return ["| key | what for | default |", "|---|---|---|", ...rows];
 }

@@ -1,13 +1,12 @@
 import { parseNodeIdentity } from "../../src/federation/announcer.ts";
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
-import { openStorageSource } from "../../src/join/storage-settings-source.ts";
-import { readSavedSettings } from "../../src/join/settings-source.ts";
+import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
 import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
 import type { World } from "../../src/world.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/storage-layout.ts";
-import { parseSize } from "../../src/settings/storage-size.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/master-layout.ts";
+import { parseSize } from "../../src/settings/rules.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 import { makeIdentityFile } from "./node-identity.ts";
 

@@ -6,12 +6,11 @@ import type { AnyStep, Evidence, Finding, Foreign } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { isOurs, NAMES } from "../../settings/master-layout.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
 import {
   type DataGuard,
-  isDatabaseElsewhere,
   type MasterContext,
   poll,
-  postgresTarget,
   readValues,
   requireTarget,
   type Values,

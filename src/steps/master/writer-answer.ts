@@ -1,7 +1,7 @@
 import { WRITER_SCRIPTS } from "../../docker/compose-render.ts";
 import type { Evidence } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
-import { multiaddrToUrl } from "../../settings/multiaddr.ts";
+import { multiaddrToUrl } from "../../settings/address.ts";
 import type { Values } from "../../settings/node-context.ts";
 
 /** What kubo and ipfs-cluster say of themselves at the addresses in the settings. */

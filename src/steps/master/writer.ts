@@ -11,8 +11,7 @@ import {
 import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
-import { TAKEN_OVER } from "../../leave/policy.ts";
-import { isOurs, NAMES } from "../../settings/master-layout.ts";
+import { isOurs, NAMES, TAKEN_OVER } from "../../settings/master-layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
 import { type MasterContext, readValues, type Values } from "../../settings/node-context.ts";
 import { askWriter, describePins, findLeftIdentities, type WriterAnswer } from "./writer-answer.ts";

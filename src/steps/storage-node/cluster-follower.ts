@@ -4,8 +4,7 @@ import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
 import { countKuboPeers } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
-import { NAMES } from "../../settings/master-layout.ts";
-import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
+import { NAMES, STORAGE_NAMES } from "../../settings/master-layout.ts";
 
 const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";

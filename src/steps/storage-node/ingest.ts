@@ -3,8 +3,8 @@ import { containers, judgeNames, waitUntilItWorks } from "../../docker/container
 import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
+import { STORAGE_NAMES } from "../../settings/master-layout.ts";
 import { readValues } from "../../settings/node-context.ts";
-import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
 
 /** The verified ingest of a storage node. */
 export function ingest(context: StorageContext, project: Project): AnyStep {

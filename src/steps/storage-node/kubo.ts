@@ -3,10 +3,9 @@ import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../d
 import type { AnyStep } from "../../engine/step.ts";
 import type { StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
-import { NAMES } from "../../settings/master-layout.ts";
+import { NAMES, STORAGE_NAMES } from "../../settings/master-layout.ts";
 import { readValues } from "../../settings/node-context.ts";
-import { STORAGE_NAMES } from "../../settings/storage-layout.ts";
-import { parseSize } from "../../settings/storage-size.ts";
+import { parseSize } from "../../settings/rules.ts";
 
 const API = "http://127.0.0.1:5001/api/v0";
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type ComposeMap, SPEC_LABEL, STEP_LABEL } from "../../../src/docker/compose-document.ts";
 import {
+  namedKeys,
   parseFragment,
   renderMaster,
   requiredKeys,
@@ -239,5 +240,27 @@ describe("any text in a fragment", () => {
         expect(parse(text, { version: "1.1" })).toEqual(document);
       }),
     );
+  });
+});
+
+describe("namedKeys", () => {
+  it("gives every variable of a document once, whatever its form, and no literal dollar", () => {
+    const services = {
+      a: {
+        image: "x:${A:?with ${B:-b}}",
+        command: ["$C", "$$D", "$${E}", "${F-}${A}"],
+        environment: { G: null, H: "1", I: "${J:+x}" },
+        labels: { K: null },
+      },
+      b: { environment: { G: null } },
+    };
+    expect(namedKeys({ name: "test", services })).toEqual(["A", "B", "C", "F", "G", "J"]);
+  });
+
+  it("gives what is handed on to the gateway, and what upstream's web service reads", () => {
+    const named = namedKeys(masterOf().document);
+    expect(named).toEqual(expect.arrayContaining(["FULA_PIN_SERVICE_SECRET", "ADMIN_JWT_SECRET"]));
+    expect(named).toEqual(expect.arrayContaining([...requiredKeys(masterOf().document)]));
+    expect(named).not.toContain("NODE_ENV");
   });
 });

@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
-import type { World } from "../../../src/world.ts";
 import type { PlanItem } from "../../../src/engine/events.ts";
+import type { OperatorError } from "../../../src/errors.ts";
 import type { JoinFlags } from "../../../src/join/flags.ts";
 import { createJson } from "../../../src/ui/json.ts";
 import { createLines } from "../../../src/ui/lines.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";
 import { createTerminal } from "../../../src/ui/terminal.ts";
+import type { World } from "../../../src/world.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
 const FLAGS: JoinFlags = {
@@ -21,9 +22,12 @@ const FLAGS: JoinFlags = {
 type Show = (streams: { out: (line: string) => void; err: (line: string) => void }) => Reporter;
 
 /** Runs join-as-master on a bare box, and gives all that was printed, its line breaks as blanks. */
-async function printed(show: Show, flags: Partial<JoinFlags>, parts: Partial<World> = {}): Promise<string> {
-  const host = new FakeStorage();
-  host.strip();
+async function printed(
+  show: Show,
+  flags: Partial<JoinFlags>,
+  parts: Partial<World> = {},
+  host = bareBox(),
+): Promise<string> {
   const lines: string[] = [];
   const write = (line: string) => void lines.push(line);
   const reporter = show({ out: write, err: write });
@@ -33,6 +37,12 @@ async function printed(show: Show, flags: Partial<JoinFlags>, parts: Partial<Wor
     worldOf(host, { pid: 7, hostname: "box", takeLock, reporter, ...parts }),
   );
   return lines.join(" ").replaceAll(/\s+/g, " ");
+}
+
+function bareBox(): FakeStorage {
+  const host = new FakeStorage();
+  host.strip();
+  return host;
 }
 
 const asLines: Show = (streams) => createLines(streams, () => 0);
@@ -74,5 +84,29 @@ describe("a plan asks for the consents that are missing, and for no other", () =
     expect(asked.filter((question) => question.includes("kubo and ipfs-cluster"))).toEqual([]);
     expect(askedIn(byFlag)).toEqual(["--yes", "--yes"]);
     expect(asked.filter((question) => question.startsWith("Install "))).toHaveLength(2);
+  });
+});
+
+describe("a key that compose hands on from .env, and that programs read differently", () => {
+  it("halts a join before its first question and its first write, by name and without the value", async () => {
+    const host = bareBox();
+    const text = `FULA_PIN_SERVICE_SECRET=ab#cd\nCLUSTER_ANNOUNCEMULTIADDRESS=a$b\nOF_NOBODY=ab#cd\n`;
+    host.files.put("/opt/fula-master/.env", text, 0o600);
+    const questions = {
+      confirm: () => expect.fail("a question was asked"),
+      text: () => expect.fail("a question was asked"),
+    };
+    const join = printed(asLines, { dryRun: false }, { questions }, host);
+    const error = await join.then(
+      () => expect.fail("nothing was refused"),
+      (thrown: unknown) => thrown as OperatorError,
+    );
+    expect([error.exit, error.changed]).toEqual(["settings", undefined]);
+    expect(error.problems.map(({ subject }) => subject)).toEqual([
+      "FULA_PIN_SERVICE_SECRET",
+      "CLUSTER_ANNOUNCEMULTIADDRESS",
+    ]);
+    expect(JSON.stringify(error.problems)).not.toMatch(/ab#cd|a\$b/);
+    expect(host.writes).toEqual([]);
   });
 });

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { World } from "../../../src/world.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { readMasterSettings } from "../../../src/join/master-settings-source.ts";
-import { parseAssignments } from "../../../src/join/settings-source.ts";
+import { parseAssignments, readMasterSettings } from "../../../src/join/settings-source.ts";
+import type { World } from "../../../src/world.ts";
 
 const ENV_FILE = "/opt/fula-master/.env";
 

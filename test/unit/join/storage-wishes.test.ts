@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { World } from "../../../src/world.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
 import type { StorageFlags } from "../../../src/join/flags.ts";
 import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
 import type { Settings } from "../../../src/settings/settings.ts";
+import type { World } from "../../../src/world.ts";
 import {
   FakeStorage,
   GIVEN,
@@ -76,6 +76,27 @@ const save = (host: FakeStorage, values: Readonly<Record<string, string>>) =>
 const answerPool = (host: FakeStorage, body: unknown, status = 200) =>
   void host.http.routes.set(POOL, { status, body });
 const POOL_ANSWER = { "ipfs-cluster-trustedpeers": [MASTER_ID], ipfs_cluster: { addresses: [BOOTSTRAP] } };
+
+describe("a key that compose hands on from .env, and that programs read differently", () => {
+  it("is refused by name before the first write, beside all else that is wrong", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, CLUSTER_ANNOUNCEMULTIADDRESS: "ab#cd", OF_NOBODY: "ab#cd" });
+    const error = await refusal(settle(host, { set: ["INGEST_PORT=080"] }));
+    expect([error.exit, error.changed]).toEqual(["settings", undefined]);
+    expect(error.problems.map(({ subject }) => subject)).toEqual([
+      "INGEST_PORT",
+      "CLUSTER_ANNOUNCEMULTIADDRESS",
+    ]);
+    expect(JSON.stringify(error.problems)).not.toContain("ab#cd");
+    expect(host.writes).toEqual([]);
+  });
+
+  it("is fine in single quotes", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, CLUSTER_ANNOUNCEMULTIADDRESS: "'ab#cd'" });
+    expect((await settle(host, {})).get("CLUSTERNAME")?.value).toBe("pool");
+  });
+});
 
 describe("an invite", () => {
   it("gives everything that a node needs", async () => {

@@ -2,8 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mountPointsOf } from "../../../src/leave/mount-points.ts";
 import { fateOf, masterFates, parsePurge, storageFates, writerFates } from "../../../src/leave/policy.ts";
 import { wasEmptiedByLeave } from "../../../src/leave/record.ts";
-import { masterLayout } from "../../../src/settings/master-layout.ts";
-import { storageLayout } from "../../../src/settings/storage-layout.ts";
+import { masterLayout, storageLayout } from "../../../src/settings/master-layout.ts";
 
 const master = masterFates(masterLayout("/opt/fula-master"));
 const storage = storageFates(storageLayout("/opt/fula-storage"));

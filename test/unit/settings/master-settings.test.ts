@@ -1,9 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { parseEnvFile } from "../../../src/settings/env-file.ts";
-import { editEnvText, newEnvText } from "../../../src/settings/env-template.ts";
+import { editEnvText, newEnvText, parseEnvFile } from "../../../src/settings/env-file.ts";
 import { quoteValue } from "../../../src/settings/env-value.ts";
-import { findConflicts } from "../../../src/settings/master-conflicts.ts";
-import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
+import { findConflicts, MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { resolveSettings } from "../../../src/settings/settings.ts";
 
 /** As the bash installer and its operators left one, with keys that only upstream's programs know. */

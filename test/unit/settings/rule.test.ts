@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { RULES } from "../../../src/settings/rules.ts";
+import { STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
 
 const PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 const OLD_PEER = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
@@ -53,11 +54,21 @@ const EXAMPLES: Readonly<
     good: ["0", "3", "0.25", "10.12345678"],
     bad: ["-1", ".5", "1.", "1e3", "1,5", "0.123456789", "NaN", "Infinity"],
   },
+  blockBytes: { good: ["1", "67108864"], bad: ["0", "-1", "67108865", "4MiB", "01"] },
+  concurrency: { good: ["1", "1024"], bad: ["0", "-1", "1025", "1.5"] },
+  storageSize: {
+    good: ["10GB", "1GiB", "2TB", "9999999MB"],
+    bad: ["", "0GB", "10", "10 GB", "10gb", "-1GB", "1.5TB", "10000000MB"],
+  },
   percent: { good: ["1", "100"], bad: ["0", "101", "10%", "1.5", "010"] },
   factor: { good: ["-1", "1", "999"], bad: ["0", "-2", "1000", "01", "--1"] },
   name: {
     good: ["a", "Fula.pool-1_x", "x".repeat(64)],
     bad: ["", "x".repeat(65), "-a", ".a", "_a", "a b", "a/b", "f\u0443la", "\uFF46ula", "a\u200Bb", "a\n"],
+  },
+  nodeName: {
+    good: ["a", "box-1", "x".repeat(64)],
+    bad: ["", "A", "-a", "a-", "a--b", "a.b", "a_b", "x".repeat(65), "\u0430"],
   },
   identifier: {
     good: ["pinning_service", "_x1", "x".repeat(63)],
@@ -110,12 +121,25 @@ const EXAMPLES: Readonly<
       "javascript:alert(1)",
     ],
   },
+  apiUrl: {
+    good: ["https://cloud.example", "http://127.0.0.1:3001/", "https://cloud.example/api//"],
+    bad: [
+      "",
+      "/ip4/127.0.0.1/tcp/5001",
+      "https://user@cloud.example",
+      "https://user:hunter2@cloud.example",
+      "https://cloud.example/?x=y",
+      "https://cloud.example/#x",
+      "ftp://cloud.example",
+    ],
+  },
   apiMultiaddr: {
     good: [
       "/ip4/127.0.0.1/tcp/5001",
       "/ip6/::1/tcp/9094",
       "/dns4/kubo.example/tcp/5001",
       "/dns/x/tcp/443/https",
+      "/dns/x/tcp/443/tls/http",
     ],
     bad: [
       "",
@@ -153,6 +177,10 @@ const EXAMPLES: Readonly<
       `/ip4/10.0.0.7/tcp/9096/p2p/${PEER}/p2p-circuit`,
     ],
   },
+  peerMultiaddrs: {
+    good: [`/ip4/10.0.0.7/tcp/9096/p2p/${PEER}`, `/dns4/a/tcp/1/p2p/${PEER},/ip6/::1/tcp/2/p2p/${OLD_PEER}`],
+    bad: ["", `/ip4/10.0.0.7/tcp/9096/p2p/${PEER},`, `/dns4/a/tcp/1/p2p/${PEER}, /dns4/b/tcp/1/p2p/${PEER}`],
+  },
   peerIds: {
     good: [PEER, OLD_PEER, `${PEER},${OLD_PEER}`],
     bad: [
@@ -181,6 +209,7 @@ const EXAMPLES: Readonly<
     good: ["a@b.example", "a@b.example, c@d.example"],
     bad: ["a", "@b", "a@", "a@b@c", "a@b,,c@d", "a b@c"],
   },
+  quotaMode: { good: ["strict", "open"], bad: ["", "closed", "Strict", "open "] },
   hex64: {
     good: ["0a".repeat(32), "AF".repeat(32)],
     bad: ["0a".repeat(31), "0a".repeat(33), "0g".repeat(32), `0x${"0a".repeat(31)}`],
@@ -209,6 +238,6 @@ describe.each(Object.entries(EXAMPLES))("the rule %s", (name, { good, bad }) => 
     for (const letter of ["a", "1", ".", "a.", "a:", "/a", "1:"]) {
       expect(typeof rule.holds(letter.repeat(1_000_000))).toBe("boolean");
     }
-    expect(MASTER_SETTINGS.some((spec) => spec.rule === rule)).toBe(true);
+    expect([...MASTER_SETTINGS, ...STORAGE_SETTINGS].some((spec) => spec.rule === rule)).toBe(true);
   });
 });

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type EnvFile, parseEnvFile } from "../../../src/settings/env-file.ts";
 import { RULES } from "../../../src/settings/rules.ts";
-import { resolveSettings, type SettingSpec, showValue } from "../../../src/settings/settings.ts";
+import { findUnclear, resolveSettings, type SettingSpec, showValue } from "../../../src/settings/settings.ts";
 
 const SPECS: readonly SettingSpec[] = [
   { key: "NAME", about: "a name", rule: RULES.name, byDefault: "standard" },
@@ -148,6 +148,39 @@ describe("resolveSettings", () => {
     expect(resolve({ [key]: "x" }).problems).toEqual([
       { subject: key, what: `${key} is no setting of this command.`, remedy },
     ]);
+  });
+});
+
+describe("findUnclear", () => {
+  const text = "HANDED_ON=ab#cd\nPORT=x#y\nOTHERS=ab#cd\nCLEAR='ab#cd'\n";
+
+  it("names the keys of documents that programs read differently, and no value", () => {
+    const problems = findUnclear(SPECS, saved(text), ["ABSENT", "CLEAR", "HANDED_ON", "PORT"]);
+    expect(problems).toEqual([
+      {
+        subject: "HANDED_ON",
+        what: "HANDED_ON in line 1 of .env can be read in more than one way: only some programs take its # for the beginning of a comment.",
+        remedy: "Write it there as HANDED_ON='VALUE', on one line and in single quotes.",
+      },
+    ]);
+    expect(JSON.stringify(problems)).not.toContain("ab");
+  });
+
+  it.each([
+    ["${", true],
+    ["a${b", true],
+    ["${a b}", true],
+    ["${a:?must}", true],
+    ["${a:-${}", true],
+    ['"${"', true],
+    ["'${'", false],
+    ["${a}$b", false],
+    ["${a:-x}${b-}${c:+y}", false],
+    ["${a:-${b:-c}}", false],
+    ["ab#cd", false],
+  ])("in a key of nobody, refuses %s: %s, since Compose then reads no key at all", (written, isRefused) => {
+    const problems = findUnclear(SPECS, saved(`OF_NOBODY=${written}\n`), []);
+    expect(problems.map(({ subject }) => subject)).toEqual(isRefused ? ["OF_NOBODY"] : []);
   });
 });
 

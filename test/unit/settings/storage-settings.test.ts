@@ -6,8 +6,13 @@ import {
   requiredKeys,
   STORAGE_FRAGMENTS,
 } from "../../../src/docker/compose-render.ts";
-import { offeredSize, parseSize } from "../../../src/settings/storage-size.ts";
-import { nodeNameOf, STORAGE_REQUIRED, STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
+import { parseSize } from "../../../src/settings/rules.ts";
+import {
+  nodeNameOf,
+  offeredSize,
+  STORAGE_REQUIRED,
+  STORAGE_SETTINGS,
+} from "../../../src/settings/storage.ts";
 import { readShipped, servicesOf, sha256 } from "../docker/compose-fragments.ts";
 
 const fragments = Object.fromEntries(

@@ -1,7 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isIp6, parseTcpMultiaddr } from "../../../src/settings/address.ts";
-import { multiaddrToUrl } from "../../../src/settings/multiaddr.ts";
+import { isInSubnets, isIp6, multiaddrToUrl, parseTcpMultiaddr } from "../../../src/settings/address.ts";
 
 const PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 
@@ -11,6 +10,7 @@ describe("multiaddrToUrl", () => {
     ["/ip6/::1/tcp/9094", "http://[::1]:9094"],
     ["/dns4/kubo.example/tcp/80/http", "http://kubo.example:80"],
     ["/dns/kubo.example/tcp/443/https", "https://kubo.example:443"],
+    ["/dns4/kubo.example/tcp/443/tls/http", "https://kubo.example:443"],
     [`/ip4/10.0.0.7/tcp/9094/p2p/${PEER}`, "http://10.0.0.7:9094"],
   ])("%s is %s", (multiaddr, url) => {
     expect(multiaddrToUrl(multiaddr)).toBe(url);
@@ -28,6 +28,7 @@ describe("multiaddrToUrl", () => {
     "/ip6/[::1]/tcp/1",
     "/dns/a b/tcp/1",
     "/dns/a@b/tcp/1",
+    "/ip4/1.2.3.4/tcp/1/tls",
   ])("%j is none", (multiaddr) => expect(multiaddrToUrl(multiaddr)).toBeNull());
 });
 
@@ -67,5 +68,41 @@ describe("isIp6", () => {
       }),
       { numRuns: 3000 },
     );
+  });
+});
+
+describe("isInSubnets", () => {
+  it.each<[string, string, boolean]>([
+    ["172.17.0.1", "172.17.0.0/16", true],
+    ["172.18.0.1", "172.17.0.0/16", false],
+    ["10.210.0.1", "10.210.0.0/24", true],
+    ["10.210.1.1", "10.210.0.0/24", false],
+    ["192.168.10.9", "192.168.8.0/21", true],
+    ["192.168.16.9", "192.168.8.0/21", false],
+    ["10.0.0.7", "10.0.0.7/32", true],
+    ["203.0.113.5", "0.0.0.0/0", true],
+    ["fd00:0:0:1::7", "fd00:0:0:1::/64", true],
+    ["fd00:0:0:2::7", "fd00:0:0:1::/64", false],
+    ["fe80::1", "fe80::/10", true],
+    ["FEBF::1", "fe80::/10", true],
+    ["fec0::1", "fe80::/10", false],
+    ["::1", "::1/128", true],
+    ["1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:0/112", true],
+    ["::ac11:1", "172.17.0.0/16", false],
+    ["172.17.0.1", "::/0", false],
+    ["172.17.0.1", "172.17.0.0", false],
+    ["172.17.0.1", "", false],
+    ["host.example", "0.0.0.0/0", false],
+    ["172.17.0.1", "172.17.0.0/33", false],
+    ["fd00::1", "fd00::/129", false],
+    ["172.17.0.1", "172.17.0.0/-1", false],
+    ["172.17.0.1", "host.example/8", false],
+  ])("%s in %s: %s", (address, subnet, isIn) => {
+    expect(isInSubnets(address, [subnet])).toBe(isIn);
+    expect(isInSubnets(address, ["198.51.100.0/24", subnet])).toBe(isIn);
+  });
+
+  it("nothing is in no network", () => {
+    expect(isInSubnets("172.17.0.1", [])).toBe(false);
   });
 });
