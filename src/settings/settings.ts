@@ -136,21 +136,22 @@ export function findUnclear(
   const handedOn = new Set(named);
   return saved.entries
     .filter(({ key }) => !known.has(key))
-    .filter(({ key, start, end }) => handedOn.has(key) || isBrokenTemplate(saved.text.slice(start, end)))
+    .filter(({ key, start, end }) => {
+      // Compose takes a # at the beginning of a value for a part of it.
+      const lineEnd = saved.text.indexOf("\n", end);
+      const written = saved.text.slice(start, lineEnd < 0 ? undefined : lineEnd);
+      return handedOn.has(key) || isBrokenTemplate(written);
+    })
     .flatMap((entry) => whyUnclear(entry) ?? []);
 }
 
-/** What Compose puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */
-const TEMPLATE = /\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-+][^${}]*)?\}/g;
+/** What Compose surely puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`, none inside another. */
+const TEMPLATE = /\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-+][^${}'"\\#]*)?\}/g;
 
-/** True for a `${` that Compose can do nothing with, or that demands a value (`:?`). */
+/** True for a `${` that Compose may not understand, or that demands a value (`:?`). */
 function isBrokenTemplate(written: string): boolean {
-  let left = written;
-  for (let before = ""; before !== left;) {
-    before = left;
-    left = left.replaceAll(TEMPLATE, "");
-  }
-  return left.includes("${");
+  // A blank takes its place: what is around a template must not become one.
+  return written.replaceAll(TEMPLATE, " ").includes("${");
 }
 
 function whyUnclear({ key, line, value }: EnvEntry): Problem | null {

@@ -133,8 +133,9 @@ describe.skipIf(typeof compose === "string")("docker compose", () => {
     };
     const good = written.filter((value) => !isRefused(value));
     expect(good.filter((value) => value.includes("${")).length).toBeGreaterThan(20);
-    expect(await environmentOf(`A=1\n${linesOf(good)}`, ["A"])).toMatchObject({ A: "1" });
-    for (const value of ["${", "a${b", "${a b}", "${a:?must}"]) {
+    const file = `A=1\n${linesOf(good)}`;
+    await expect(environmentOf(file, ["A"]), file).resolves.toMatchObject({ A: "1" });
+    for (const value of ["${", "a${b", "${a b}", "${a:?must}", "${${A}a}", " #${"]) {
       expect([value, isRefused(value)]).toEqual([value, true]);
       await expect(environmentOf(`A=1\nX=${value}\n`, ["A"])).rejects.toThrow();
     }
