@@ -8,12 +8,7 @@ import { openPostgresPool } from "./database/pool.ts";
 import { createPostgres } from "./database/postgres.ts";
 import { createDocker } from "./docker/docker.ts";
 import { OperatorError } from "./errors.ts";
-import {
-  type NodeIdentity,
-  type NodesClient,
-  openNodesClient,
-  parseNodeIdentity,
-} from "./federation/announcer.ts";
+import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";
 import type { openIngestHands } from "./ingest/hands.ts";
 import { clock, random } from "./machine/clock.ts";
@@ -71,8 +66,12 @@ export async function createWorld(
     openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
     readSigningKey,
-    parseNodeIdentity,
-    openNodesClient: (url) => openNodesClient(url),
+    // Loaded with the first announcement: most commands announce nothing.
+    openNodesClient: (url) => ({
+      url: url.replace(/\/+$/, ""),
+      send: async (...request) =>
+        (await import("./federation/announce-name.ts")).openNodesClient(url).send(...request),
+    }),
     parseVerifyingKey,
     readStdin: () => readAll(process.stdin),
     readVerifyingKey,
@@ -148,8 +147,7 @@ export interface World {
   readonly stop: AbortSignal;
   /** Standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
-  /** See federation/announcer.ts. */
-  parseNodeIdentity(text: string, path: string): NodeIdentity;
+  /** See federation/announce-name.ts. */
   openNodesClient(storageApiUrl: string): NodesClient;
   readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
   readSigningKey(path: string): Promise<SigningKey>;

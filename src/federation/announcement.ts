@@ -1,7 +1,5 @@
+import { base58btc } from "multiformats/bases/base58";
 import { parseTcpMultiaddr } from "../settings/address.ts";
-import { RULES } from "../settings/rules.ts";
-import { publicKeyOf } from "./announcement-key.ts";
-import { whyNoNodeName } from "./node-name.ts";
 
 /** What a node says of itself to its pool: under which name it is found, and where. */
 export interface Announcement {
@@ -34,14 +32,18 @@ export interface Signed<Message> {
   readonly signature: string;
 }
 
-/** What was read, or everything that is wrong with it, a sentence each. */
-export type Reading<Message> = Signed<Message> | { readonly problems: readonly string[] };
-
-/** An announcement's body is never larger. */
-export const MAX_ANNOUNCEMENT_BYTES = 16_384;
-
-const MAX_ADDRESSES = 16;
+/** An announcement holds 1 to so many addresses. */
+export const MAX_ADDRESSES = 16;
 const MAX_ADDRESS_CHARACTERS = 256;
+
+/**
+ * What comes before an ed25519 key in a peer id: an identity multihash (0x00) of 36 bytes, which are a
+ * protobuf PublicKey of type Ed25519 (08 01) with 32 bytes of data (12 20). libp2p specs, peer-ids.
+ */
+const PEER_ID_PREFIX = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20] as const;
+const KEY_BYTES = 32;
+/** As many characters has every peer id of an ed25519 key. */
+const PEER_ID_CHARACTERS = 52;
 
 /**
  * The text that is signed, as UTF-8: a line that no other protocol signs (libp2p and IPNS sign with the
@@ -60,31 +62,26 @@ export function releaseText({ name, peerId, pool, reservation, time }: Release):
   return `fula-node release 1\n${JSON.stringify({ name, peerId, pool, reservation, time })}`;
 }
 
-/** Reads the body of `POST /api/v1/nodes`. A key that is not signed is refused, not ignored. */
-export function readAnnouncement(body: unknown): Reading<Announcement> {
-  const { problems, text, list, signature } = open(body, ["name", "peerId", "addresses", "time", "pool"]);
-  const message: Announcement = {
-    name: text("name", whyNoNodeName),
-    peerId: text("peerId", whyNoIdentity),
-    addresses: list("addresses"),
-    time: text("time", whyNoTime),
-    pool: text("pool", whyNoPool),
-  };
-  if (problems.length === 0) problems.push(...faultsOf(message));
-  return problems.length > 0 ? { problems } : { message, signature };
+/** The ed25519 public key that a peer id `12D3KooW...` carries; null for any other text, also for RSA's Qm ids. */
+export function publicKeyOf(peerId: string): Uint8Array | null {
+  if (peerId.length !== PEER_ID_CHARACTERS) return null;
+  let bytes: Uint8Array;
+  try {
+    bytes = base58btc.baseDecode(peerId);
+  } catch {
+    return null;
+  }
+  // Written again, since the decoder takes some characters outside its alphabet for others.
+  const isPeerId =
+    bytes.length === PEER_ID_PREFIX.length + KEY_BYTES &&
+    PEER_ID_PREFIX.every((byte, at) => bytes[at] === byte) &&
+    base58btc.baseEncode(bytes) === peerId;
+  return isPeerId ? bytes.slice(PEER_ID_PREFIX.length) : null;
 }
 
-/** Reads the body of `DELETE /api/v1/nodes/NAME`. */
-export function readRelease(body: unknown): Reading<Release> {
-  const { problems, text, fields, signature } = open(body, ["name", "peerId", "time", "pool", "reservation"]);
-  const message: Release = {
-    name: text("name", whyNoNodeName),
-    peerId: text("peerId", whyNoIdentity),
-    time: text("time", whyNoTime),
-    pool: text("pool", whyNoPool),
-    reservation: fields["reservation"] === null ? null : text("reservation", whyNoReservation),
-  };
-  return problems.length > 0 ? { problems } : { message, signature };
+/** The peer id of an ed25519 public key of 32 bytes. */
+export function peerIdOf(publicKey: Uint8Array): string {
+  return base58btc.baseEncode(Uint8Array.of(...PEER_ID_PREFIX, ...publicKey));
 }
 
 /** Why an address can't stand in an announcement of that peer, in a sentence; null where it can. */
@@ -98,56 +95,8 @@ export function whyNoNodeAddress(address: string, peerId: string): string | null
   return parts.peer === peerId ? null : `${shown} leads to another peer than the one that announces it.`;
 }
 
-function faultsOf({ addresses, peerId }: Announcement): readonly string[] {
-  if (addresses.length === 0 || addresses.length > MAX_ADDRESSES)
-    return [`addresses must hold 1 to ${MAX_ADDRESSES} multiaddrs.`];
-  return addresses.flatMap((address) => whyNoNodeAddress(address, peerId) ?? []);
-}
-
-function whyNoIdentity(value: string): string | null {
-  return publicKeyOf(value) === null
-    ? "peerId must be an ed25519 peer id: 12D3KooW and 44 more characters."
-    : null;
-}
-
-function whyNoTime(value: string): string | null {
-  const at = /^2\d{3}-/.test(value) ? new Date(value) : new Date(Number.NaN);
-  const isExact = !Number.isNaN(at.getTime()) && at.toISOString() === value;
-  return isExact ? null : "time must be UTC with milliseconds, such as 2026-11-21T20:00:00.000Z.";
-}
-
-function whyNoPool(value: string): string | null {
-  return RULES.name.holds(value) ? null : `pool must be ${RULES.name.say}.`;
-}
-
-function whyNoReservation(value: string): string | null {
-  const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value);
-  return isId ? null : "reservation must be the id that the reservation was answered with, or null.";
-}
-
-/** Takes a body apart; what is wrong gathers in `problems`, and reads as blank. */
-function open(body: unknown, keys: readonly string[]) {
-  const problems: string[] = [];
-  const isObject = typeof body === "object" && body !== null && !Array.isArray(body);
-  const fields = isObject ? (body as Readonly<Record<string, unknown>>) : {};
-  const known = [...keys, "signature"];
-  const text = (key: string, why: (value: string) => string | null): string => {
-    const value = fields[key];
-    const problem = typeof value === "string" ? why(value) : `${key} must be a text.`;
-    if (problem !== null && isObject) problems.push(problem);
-    return typeof value === "string" ? value : "";
-  };
-  const list = (key: string): readonly string[] => {
-    const value = fields[key];
-    if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value;
-    if (isObject) problems.push(`${key} must be a list of texts.`);
-    return [];
-  };
-  if (!isObject) problems.push("The body must be one JSON object.");
-  for (const key of Object.keys(fields).filter((given) => !known.includes(given)))
-    problems.push(`${JSON.stringify(key.slice(0, 40))} is no part of it.`);
-  const signature = text("signature", (value) =>
-    /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
-  );
-  return { problems, fields, text, list, signature };
+/** Of a peer's addresses those that an announcement of it can hold, in order. */
+export function announceable(addresses: readonly string[], peerId: string): readonly string[] {
+  const usable = addresses.filter((address) => whyNoNodeAddress(address, peerId) === null);
+  return usable.toSorted().slice(0, MAX_ADDRESSES);
 }

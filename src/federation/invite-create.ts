@@ -1,7 +1,8 @@
 import type { ClusterReader } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
 import type { SigningKey } from "../machine/signing.ts";
-import { dialable, formatToken, type Invite, invitePayload } from "./invite.ts";
+import { dialable } from "../settings/address.ts";
+import { formatToken, type Invite, invitePayload } from "./invite.ts";
 
 /** An invite ready to be handed over. */
 export interface CreatedInvite {

@@ -1,4 +1,5 @@
-import { isInSubnets, isPeerId, parseTcpMultiaddr } from "../settings/address.ts";
+import * as z from "zod";
+import { isPeerId } from "../settings/address.ts";
 import { type Rule, RULES } from "../settings/rules.ts";
 
 /** What a master hands to a new storage node, signed with the key that signs its snapshots. */
@@ -17,15 +18,6 @@ export interface Invite {
   readonly expiresAt: Date;
   /** The master's public key, SPKI PEM: it checks the signature, and its id is the fingerprint. */
   readonly publicPem: string;
-}
-
-/** A token taken apart: what was signed, and the signature. Nothing in it is to be believed yet. */
-export interface InviteToken {
-  readonly invite: Invite;
-  /** The very bytes that were signed. */
-  readonly payload: string;
-  /** Raw ed25519, base64url. */
-  readonly signature: string;
 }
 
 const PREFIX = "fula-invite";
@@ -93,51 +85,55 @@ export function splitToken(
 
 /** Reads the payload's text; gives what is wrong with it in a sentence. */
 export function readPayload(payload: string): Invite | { readonly what: string } {
-  let parsed: unknown;
+  let value: unknown;
   try {
-    parsed = JSON.parse(payload);
+    value = JSON.parse(payload);
   } catch {
     return { what: "its payload is no JSON" };
   }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
-    return { what: "its payload is no JSON object" };
-  const fields = parsed as Readonly<Record<string, unknown>>;
-  const text = (key: string): string => (typeof fields[key] === "string" ? fields[key] : "");
-  const texts = (key: string): readonly string[] =>
-    Array.isArray(fields[key]) ? fields[key].map((each) => (typeof each === "string" ? each : "")) : [];
-  const invite: Invite = {
-    clusterName: text("cluster_name"),
-    clusterSecret: text("cluster_secret"),
-    trustedPeers: texts("trusted_peers"),
-    bootstrap: texts("bootstrap"),
-    storageApiUrl: text("storage_api_url"),
-    nodeName: fields["node_name"] === null ? null : text("node_name"),
-    issuedAt: new Date(text("issued_at")),
-    expiresAt: new Date(text("expires_at")),
-    publicPem: text("public_key"),
-  };
-  const what = faultOf(invite);
-  return what === null ? invite : { what };
+  const read = PAYLOAD.safeParse(value);
+  return read.success ? read.data : { what: read.error.issues[0]?.message ?? "its payload is malformed" };
 }
 
-function faultOf(invite: Invite): string | null {
-  const field = (name: string, rule: Rule, value: string) =>
-    rule.holds(value) ? null : `its ${name} must be ${rule.say}`;
-  if (invite.trustedPeers.length === 0 || !invite.trustedPeers.every(isPeerId))
-    return "its trusted peers must be peer ids, one at least";
-  if (
-    invite.bootstrap.length === 0 ||
-    !invite.bootstrap.every((address) => RULES.peerMultiaddr.holds(address))
+const peers = { error: "its trusted peers must be peer ids, one at least" };
+const addresses = { error: `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}` };
+const time = z.iso.datetime({ error: "its times can't be read" }).transform((text) => new Date(text));
+
+/** What invitePayload writes; the first fault is told, in this order. */
+const PAYLOAD = z
+  .object(
+    {
+      trusted_peers: z.array(z.string(peers).refine(isPeerId, peers), peers).min(1, peers),
+      bootstrap: z
+        .array(z.string(addresses).refine(RULES.peerMultiaddr.holds, addresses), addresses)
+        .min(1, addresses),
+      issued_at: time,
+      expires_at: time,
+      cluster_name: field("cluster name", RULES.name),
+      cluster_secret: field("cluster secret", RULES.hex64),
+      storage_api_url: field("storage API URL", RULES.url),
+      node_name: z.string({ error: "its node name must be a text, or null" }).nullable(),
+      public_key: z
+        .string({ error: "it has no public key" })
+        .startsWith("-----BEGIN PUBLIC KEY-----", { error: "it has no public key" }),
+    },
+    { error: "its payload is no JSON object" },
   )
-    return `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}`;
-  if (Number.isNaN(invite.issuedAt.getTime()) || Number.isNaN(invite.expiresAt.getTime()))
-    return "its times can't be read";
-  return (
-    field("cluster name", RULES.name, invite.clusterName) ??
-    field("cluster secret", RULES.hex64, invite.clusterSecret) ??
-    field("storage API URL", RULES.url, invite.storageApiUrl) ??
-    (invite.publicPem.startsWith("-----BEGIN PUBLIC KEY-----") ? null : "it has no public key")
-  );
+  .transform((payload): Invite => ({
+    clusterName: payload.cluster_name,
+    clusterSecret: payload.cluster_secret,
+    trustedPeers: payload.trusted_peers,
+    bootstrap: payload.bootstrap,
+    storageApiUrl: payload.storage_api_url,
+    nodeName: payload.node_name,
+    issuedAt: payload.issued_at,
+    expiresAt: payload.expires_at,
+    publicPem: payload.public_key,
+  }));
+
+function field(name: string, rule: Rule) {
+  const must = { error: `its ${name} must be ${rule.say}` };
+  return z.string(must).refine((value) => rule.holds(value), must);
 }
 
 /** How long an invite is good for, from `24h`, `90m`, `7d`; null for anything else, and for more than 90 days. */
@@ -147,32 +143,4 @@ export function parseDuration(text: string): number | null {
   const [, amount = "", unit = "m"] = match;
   const ms = Number(amount) * { m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as "m" | "h" | "d"];
   return ms <= 90 * 86_400_000 ? ms : null;
-}
-
-/** This machine alone, its own cable, or no machine at all. */
-const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "0.0.0.0/32", "::/128"];
-
-/** What of a peer's addresses can be handed to another machine. */
-export interface Dialable {
-  readonly addresses: readonly string[];
-  /** True where all that is left lies in a bridge network of this machine, so that it is of no use elsewhere unless that network spans machines. */
-  readonly isDoubtful: boolean;
-}
-
-/**
- * Addresses of a peer that another machine can dial: TCP, with the peer, and not of this machine alone.
- * Those in `bridges`, the subnets of this machine's own container bridges, are left out as long as any other
- * is there.
- */
-export function dialable(addresses: readonly string[], bridges: readonly string[]): Dialable {
-  const outside = addresses.filter((address) => isOutside(address, LOCAL_SUBNETS));
-  const beyond = outside.filter((address) => isOutside(address, bridges));
-  return beyond.length > 0
-    ? { addresses: beyond, isDoubtful: false }
-    : { addresses: outside, isDoubtful: outside.length > 0 };
-}
-
-function isOutside(address: string, subnets: readonly string[]): boolean {
-  const parts = parseTcpMultiaddr(address);
-  return parts !== null && RULES.peerMultiaddr.holds(address) && !isInSubnets(parts.host, subnets);
 }

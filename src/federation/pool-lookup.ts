@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { parsePool, type Pool } from "./pool.ts";
+import type { Pool } from "./pool.ts";
 import type { HttpReader } from "../machine/http.ts";
 
 const TIMEOUT_MS = 15_000;
@@ -33,6 +33,8 @@ export async function lookUpPool(
     });
   }
   const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES });
+  // Loaded here: most runs ask no pool, and zod is slow to load.
+  const { parsePool } = await import("./pool.ts");
   const pool = answer?.status === 200 ? parsePool(answer.body) : null;
   if (pool !== null && !("fault" in pool)) return pool;
   throw new OperatorError({

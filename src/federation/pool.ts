@@ -1,3 +1,4 @@
+import * as z from "zod";
 import { isPeerId } from "../settings/address.ts";
 import { RULES } from "../settings/rules.ts";
 
@@ -9,35 +10,53 @@ export interface Pool {
   readonly bootstrap: string;
 }
 
+/** What is no list counts as an empty one, and null and "" in it do not count, as upstream has it. */
+const texts = z
+  .array(z.unknown())
+  .catch([])
+  .transform((list) => list.filter((each): each is string => typeof each === "string" && each !== ""));
+
+const peerId = z.string().refine(isPeerId, {
+  error: ({ input }) => `${JSON.stringify(String(input).slice(0, 80))} is no peer id`,
+});
+
+/** Upstream: GET /pools/NAME. */
+const ANSWER = z
+  .object(
+    {
+      "ipfs-cluster-trustedpeers": texts,
+      "ipfs-cluster-peerid": z.string().catch(""),
+      ipfs_cluster: z.object({ addresses: texts }).catch({ addresses: [] }),
+    },
+    { error: "the answer is no JSON object, or longer than 1 MiB" },
+  )
+  .transform((answer) => {
+    const listed = answer["ipfs-cluster-trustedpeers"];
+    const single = answer["ipfs-cluster-peerid"];
+    return {
+      trustedPeers: listed.length > 0 || single === "" ? listed : [single],
+      bootstrap: answer.ipfs_cluster.addresses.find((address) => address.includes("/tcp/")),
+    };
+  })
+  .pipe(
+    z.object({
+      trustedPeers: z
+        .array(peerId)
+        .min(1, { error: "it names no master (ipfs-cluster-trustedpeers, ipfs-cluster-peerid)" }),
+      bootstrap: z
+        .string({ error: "it names no TCP address of the cluster (ipfs_cluster.addresses)" })
+        .refine((address) => RULES.peerMultiaddr.holds(address), {
+          error: ({ input }) =>
+            `${JSON.stringify(String(input).slice(0, 120))} is no TCP multiaddr with a peer`,
+        }),
+    }),
+  );
+
 /**
- * Reads the pool API's answer (upstream: GET /pools/NAME). `ipfs-cluster-trustedpeers` is preferred,
- * the single `ipfs-cluster-peerid` is what older pools have. Gives what is wrong with it in a sentence.
+ * Reads the pool API's answer. `ipfs-cluster-trustedpeers` is preferred, the single `ipfs-cluster-peerid` is what
+ * older pools have. Gives what is wrong with it in a sentence.
  */
 export function parsePool(body: unknown): Pool | { readonly fault: string } {
-  if (typeof body !== "object" || body === null || Array.isArray(body))
-    return { fault: "the answer is no JSON object, or longer than 1 MiB" };
-  const answer = body as Readonly<Record<string, unknown>>;
-  const listed = textsOf(answer["ipfs-cluster-trustedpeers"]).filter((id) => id !== "");
-  const trustedPeers = listed.length > 0 ? listed : textsOf([answer["ipfs-cluster-peerid"]]);
-  if (trustedPeers.length === 0)
-    return { fault: "it names no master (ipfs-cluster-trustedpeers, ipfs-cluster-peerid)" };
-  const odd = trustedPeers.find((id) => !isPeerId(id));
-  if (odd !== undefined) return { fault: `${JSON.stringify(odd.slice(0, 80))} is no peer id` };
-  const addresses = textsOf(at(answer["ipfs_cluster"], "addresses"));
-  const bootstrap = addresses.find((address) => address.includes("/tcp/"));
-  if (bootstrap === undefined)
-    return { fault: "it names no TCP address of the cluster (ipfs_cluster.addresses)" };
-  if (!RULES.peerMultiaddr.holds(bootstrap))
-    return { fault: `${JSON.stringify(bootstrap.slice(0, 120))} is no TCP multiaddr with a peer` };
-  return { trustedPeers, bootstrap };
-}
-
-function textsOf(value: unknown): readonly string[] {
-  return Array.isArray(value) ? value.filter((each): each is string => typeof each === "string") : [];
-}
-
-function at(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null
-    ? (value as Readonly<Record<string, unknown>>)[key]
-    : undefined;
+  const read = ANSWER.safeParse(body);
+  return read.success ? read.data : { fault: read.error.issues[0]?.message ?? "the answer is malformed" };
 }

@@ -1,7 +1,8 @@
 import type { ClusterReader } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
-import { lookUpName } from "../federation/directory.ts";
-import { OWN_CLUSTER, readIdentity } from "../federation/storage-context.ts";
+import { lookUpName } from "../federation/announce-name.ts";
+import { readNodeIdentity } from "../federation/node-identity.ts";
+import { OWN_CLUSTER } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { Values } from "../settings/node-context.ts";
 import type { World } from "../world.ts";
@@ -21,7 +22,7 @@ export async function lookAtNode(world: World, values: Values): Promise<NodeFact
   const cluster = world.openCluster({ endpoint: OWN_CLUSTER, signal: AbortSignal.timeout(DEADLINE_MS) });
   try {
     const [identity, masters, known, statuses, master, kuboPeers, fault, name, disk] = await Promise.all([
-      readIdentity(host),
+      readNodeIdentity(host),
       lookAtMasters(cluster, trusted),
       countPins(cluster),
       countStatuses(cluster),
@@ -33,7 +34,7 @@ export async function lookAtNode(world: World, values: Values): Promise<NodeFact
     ]);
     return {
       pool: values("CLUSTERNAME") ?? "an unknown pool",
-      peerId: identity?.id ?? null,
+      peerId: identity?.peerId ?? null,
       masters,
       trusted,
       kuboPeers,
@@ -110,7 +111,7 @@ async function whyNoGate({ host }: World, url: string): Promise<string | null> {
 
 async function lookAtName({ host }: World, url: string, name: string): Promise<NodeFacts["name"]> {
   try {
-    const entry = await lookUpName(host, url, name, "--no-register");
+    const entry = await lookUpName(host.http, url, name, "--no-register");
     return { name, holder: entry?.peerId ?? null };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;

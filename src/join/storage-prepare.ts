@@ -6,11 +6,9 @@ import {
 } from "../docker/compose-render.ts";
 import type { Project } from "../docker/compose-services.ts";
 import type { AnyStep } from "../engine/step.ts";
-import { announceName } from "../federation/announce-name.ts";
-import type { Naming, StorageContext } from "../federation/storage-context.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/master-layout.ts";
-import { readValues } from "../settings/node-context.ts";
 import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
@@ -33,7 +31,7 @@ export async function prepareStorageNode(
     readonly register: boolean;
   },
 ): Promise<readonly AnyStep[]> {
-  const { host, version, packageDir, hash, reporter } = world;
+  const { version, packageDir, hash, reporter } = world;
   const { layout, imagesArchive, register } = wishes;
   const context: StorageContext = {
     layout,
@@ -45,7 +43,7 @@ export async function prepareStorageNode(
     packageDir,
     hash,
     openCluster: (endpoint) => world.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
-    naming: register ? openNaming(world, () => storageApiUrl(host, context)) : null,
+    naming: register ? (url) => world.openNodesClient(url) : null,
     tell: {
       progress: (line) => reporter.progress(line),
       note: (line) => reporter.note(line),
@@ -86,18 +84,4 @@ async function findExternalVolumes(host: HostReader): Promise<Readonly<Record<st
   return Object.fromEntries(
     found.flatMap(([key, volume]) => (volume === null || isOurs(volume) ? [] : [[key, volume.name]])),
   );
-}
-
-async function storageApiUrl(host: HostReader, context: StorageContext): Promise<string> {
-  return (await readValues(host, context))("STORAGE_API_URL") ?? "";
-}
-
-function openNaming(world: World, url: () => Promise<string>): Naming {
-  return {
-    async announce(identityText, wish) {
-      const identity = world.parseNodeIdentity(identityText, "identity.json of ipfs-cluster");
-      const client = world.openNodesClient(await url());
-      await announceName({ client, identity, clock: world.host.clock }, wish);
-    },
-  };
 }

@@ -16,7 +16,6 @@ import {
   type StorageSource,
 } from "./settings-source.ts";
 import { refuseMaster } from "./storage-conflicts.ts";
-import { learnFromInvite } from "./storage-invite.ts";
 import { learnFromPool } from "./storage-pool.ts";
 import { checkStorageNode } from "./storage-preflight.ts";
 
@@ -39,8 +38,7 @@ export async function settleStorageWishes(
   const documents = { specs: STORAGE_SETTINGS, fragments: STORAGE_FRAGMENTS };
   const unclear = await findUnclearKeys(world, saved, documents);
   const told = new Set(isRoot ? (await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys() : []);
-  const invite =
-    flags.invite === undefined ? null : await learnFromInvite({ ...flags, invite: flags.invite }, world);
+  const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, world);
   const first = source.resolve(merge(invite, given));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
   const problems = [...first.problems, ...unclear, ...contradictions];
@@ -62,6 +60,12 @@ export async function settleStorageWishes(
   const open = [...last.problems, ...describeMissing(missingOf(last, told))];
   await checkStorageNode({ world, layout, settings: last.settings, ignored: flags.ignore, problems: open });
   return last.settings;
+}
+
+/** Loaded here: most runs are given no invite, and zod is slow to load. */
+async function readInvite(flags: StorageFlags, invite: string, world: World): Promise<Learnt> {
+  const { learnFromInvite } = await import("./storage-invite.ts");
+  return learnFromInvite({ ...flags, invite }, world);
 }
 
 /** Flags go before what was learnt: a name of one's own choice, beside an invite. */

@@ -1,17 +1,14 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { lookUpName } from "../federation/directory.ts";
-import { readIdentity } from "../federation/storage-context.ts";
+import { giveBackName, lookUpName, type NodesClient } from "../federation/announce-name.ts";
+import { readNodeIdentity } from "../federation/node-identity.ts";
 import type { HostReader } from "../host.ts";
 
-/** A name that the node may hold, and the hand that gives it back. */
+/** A name that the node may hold, and the directory that keeps it. */
 export interface NameToRelease {
   readonly pool: string;
   readonly name: string;
-  /** The storage API of the master that keeps it, without a slash at its end. */
-  readonly url: string;
-  /** Gives the name back, signed by the identity whose text this is. Throws as federation/announce-name.ts does. */
-  readonly release: (identity: string) => Promise<void>;
+  readonly client: NodesClient;
 }
 
 interface Seen {
@@ -24,13 +21,13 @@ type ReleaseChange = Change & { readonly kind: "release-name"; readonly pool: st
  * The node's name, given back to the pool. It comes before all else: the signature needs the identity on the
  * node's volume, and where the master can't be asked, nothing has been changed yet.
  */
-export function leaveName({ pool, name, url, release }: NameToRelease): StepSpec<Seen, ReleaseChange> {
+export function leaveName({ pool, name, client }: NameToRelease): StepSpec<Seen, ReleaseChange> {
   async function look(host: HostReader): Promise<{ readonly isHeld: boolean; readonly holder: string }> {
     const [identity, entry] = await Promise.all([
-      readIdentity(host),
-      lookUpName(host, url, name, "--no-release"),
+      readNodeIdentity(host),
+      lookUpName(host.http, client.url, name, "--no-release"),
     ]);
-    const isHeld = identity !== null && entry?.peerId === identity.id;
+    const isHeld = identity !== null && entry?.peerId === identity.peerId;
     return { isHeld, holder: isHeld ? "this node" : (entry?.peerId ?? "nobody") };
   }
 
@@ -52,8 +49,8 @@ export function leaveName({ pool, name, url, release }: NameToRelease): StepSpec
         : [],
 
     async apply(_change, host) {
-      const identity = await readIdentity(host);
-      if (identity !== null) await release(identity.text);
+      const identity = await readNodeIdentity(host);
+      if (identity !== null) await giveBackName({ client, identity, clock: host.clock }, { pool, name });
     },
 
     async verify(host) {

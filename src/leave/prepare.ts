@@ -1,5 +1,4 @@
 import type { AnyStep } from "../engine/step.ts";
-import { giveBackName } from "../federation/announce-name.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/master.ts";
 import type { World } from "../world.ts";
 import type { NameToRelease } from "./name.ts";
@@ -27,16 +26,7 @@ export function prepareLeave(
 function nameToRelease(world: World, { values }: FoundNode): NameToRelease | null {
   const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
   if (pool === undefined || name === undefined || url === undefined) return null;
-  return {
-    pool,
-    name,
-    url: url.replace(/\/+$/, ""),
-    async release(text) {
-      const identity = world.parseNodeIdentity(text, "identity.json of ipfs-cluster");
-      const client = world.openNodesClient(url);
-      await giveBackName({ client, identity, clock: world.host.clock }, { pool, name });
-    },
-  };
+  return { pool, name, client: world.openNodesClient(url) };
 }
 
 function flagsElsewhere({ values }: FoundNode): Leaving["flags"] {

@@ -4,7 +4,7 @@ import { codeOf } from "./file-errors.ts";
 
 /** One request; `path` goes after the base URL. */
 export interface RequestHead {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly headers: Readonly<Record<string, string | number>>;
 }

@@ -1,12 +1,5 @@
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  sign,
-  verify,
-} from "node:crypto";
+import { getPublicKey, hashes, Point, sign, utils, verify } from "@noble/ed25519";
+import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { lstat, readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 
@@ -22,13 +15,19 @@ export interface Signing extends SigningReader {
   generate(): string;
 }
 
+// Everything that signs or verifies imports this file: @noble/ed25519 has no synchronous SHA-512 of its own.
+hashes.sha512 = (message) => new Uint8Array(createHash("sha512").update(message).digest());
+
+const KEY_BYTES = 32;
+const SIGNATURE_BYTES = 64;
+
 /** Checks signatures made with one ed25519 key. */
 export interface VerifyingKey {
   /** First 16 hex characters of the sha256 of the public key's SPKI DER. */
   readonly id: string;
   /** SPKI PEM, as `openssl pkey -pubout` prints it. */
   readonly publicPem: string;
-  /** True where the raw 64-byte ed25519 signature fits the bytes. */
+  /** See createVerifier. */
   verify(bytes: Uint8Array, signature: Uint8Array): boolean;
 }
 
@@ -38,9 +37,34 @@ export interface SigningKey extends VerifyingKey {
   sign(bytes: Uint8Array): Uint8Array;
 }
 
+/** Signs with the 32-byte seed of an ed25519 key (RFC 8032, section 5.1.6). */
+export function createSigner(seed: Uint8Array): {
+  readonly publicKey: Uint8Array;
+  readonly sign: (bytes: Uint8Array) => Uint8Array;
+} {
+  return { publicKey: getPublicKey(seed), sign: (bytes) => sign(bytes, seed) };
+}
+
+/**
+ * Verifies signatures of one public key (32 bytes). Strict (RFC 8032, section 5.1.7): S below the group's order,
+ * points in their one encoding, and a key in the prime-order group. Such a key excludes small orders, and the mixed
+ * orders on which verifiers disagree. False for whatever is malformed; never throws.
+ */
+export function createVerifier(publicKey: Uint8Array): VerifyingKey["verify"] {
+  let isPrimeOrder: boolean | null = null;
+  return (bytes, signature) => {
+    if (signature.length !== SIGNATURE_BYTES || publicKey.length !== KEY_BYTES) return false;
+    if (!verify(signature, bytes, publicKey, { zip215: false })) return false;
+    isPrimeOrder ??= Point.fromBytes(publicKey).isTorsionFree();
+    return isPrimeOrder;
+  };
+}
+
 /** A new ed25519 key as PKCS8 PEM, the form that `openssl genpkey -algorithm ed25519` writes; keep it 0600. */
 export function generateSigningKeyPem(): string {
-  return generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  const seed = utils.randomSecretKey();
+  const key = { kty: "OKP", crv: "Ed25519", d: base64url(seed), x: base64url(getPublicKey(seed)) };
+  return createPrivateKey({ key, format: "jwk" }).export({ type: "pkcs8", format: "pem" }).toString();
 }
 
 /** Reads a PKCS8 PEM. Throws an OperatorError (settings) where it is no ed25519 private key; nothing of the key is quoted. */
@@ -52,7 +76,8 @@ export function parseSigningKey(pem: string, path: string): SigningKey {
     throw notAKey(path, "it is no private key in PEM form (an encrypted one can't be used by cron)");
   }
   if (key.asymmetricKeyType !== "ed25519") throw notAKey(path, `it is a ${key.asymmetricKeyType} key`);
-  return { ...verifyingKey(createPublicKey(key)), sign: (bytes) => sign(null, bytes, key) };
+  const seed = rawPart(key, "d");
+  return { ...verifyingKey(createPublicKey(key)), sign: (bytes) => sign(bytes, seed) };
 }
 
 /** Reads a public key, or the public half of a private one, from PEM. Throws an OperatorError (settings). */
@@ -150,8 +175,17 @@ function verifyingKey(key: KeyObject): VerifyingKey {
   return {
     id: createHash("sha256").update(der).digest("hex").slice(0, 16),
     publicPem: key.export({ type: "spki", format: "pem" }).toString(),
-    verify: (bytes, signature) => signature.length === 64 && verify(null, bytes, key, signature),
+    verify: createVerifier(rawPart(key, "x")),
   };
+}
+
+/** The seed (`d`) or the public key (`x`) of an ed25519 key (RFC 8037, section 2). */
+function rawPart(key: KeyObject, part: "d" | "x"): Uint8Array {
+  return new Uint8Array(Buffer.from(key.export({ format: "jwk" })[part] ?? "", "base64url"));
+}
+
+function base64url(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64url");
 }
 
 function notAKey(path: string, why: string, cause?: unknown): OperatorError {

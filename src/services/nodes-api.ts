@@ -1,18 +1,20 @@
 import type { IncomingMessage } from "node:http";
-import { announceName, listNames, readName, releaseName } from "../federation/registry.ts";
 import {
   type Announcement,
   announcementText,
-  MAX_ANNOUNCEMENT_BYTES,
-  readAnnouncement,
-  readRelease,
-  type Reading,
   type Release,
   releaseText,
   type Signed,
 } from "../federation/announcement.ts";
+import { isSignedBy } from "../federation/node-identity.ts";
 import { isNodeName } from "../federation/node-name.ts";
-import { isSignedBy } from "./credentials.ts";
+import { announceName, listNames, readName, releaseName } from "../federation/registry.ts";
+import {
+  MAX_ANNOUNCEMENT_BYTES,
+  readAnnouncement,
+  type Reading,
+  readRelease,
+} from "../federation/announcement-reader.ts";
 import { announceReply, failure, NO_POOL, releaseReply, shown, tooMany } from "./nodes-api-replies.ts";
 import { whileDatabaseAnswers } from "./outage.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";

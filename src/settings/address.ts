@@ -94,3 +94,32 @@ function familyOf(address: string): keyof typeof BITS | null {
   if (isIp4(address)) return "ipv4";
   return isIp6(address) ? "ipv6" : null;
 }
+
+/** This machine alone, its own cable, or no machine at all. */
+const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "0.0.0.0/32", "::/128"];
+
+/** What of a peer's addresses can be handed to another machine. */
+export interface Dialable {
+  readonly addresses: readonly string[];
+  /** True where all that is left lies in a bridge network of this machine, so that it is of no use elsewhere unless that network spans machines. */
+  readonly isDoubtful: boolean;
+}
+
+/**
+ * Addresses of a peer that another machine can dial: TCP, with the peer, and not of this machine alone.
+ * Those in `bridges`, the subnets of this machine's own container bridges, are left out as long as any other
+ * is there.
+ */
+export function dialable(addresses: readonly string[], bridges: readonly string[]): Dialable {
+  const outside = addresses.filter((address) => isOutside(address, LOCAL_SUBNETS));
+  const beyond = outside.filter((address) => isOutside(address, bridges));
+  return beyond.length > 0
+    ? { addresses: beyond, isDoubtful: false }
+    : { addresses: outside, isDoubtful: outside.length > 0 };
+}
+
+function isOutside(address: string, subnets: readonly string[]): boolean {
+  const parts = parseTcpMultiaddr(address);
+  const isTcpWithPeer = parts !== null && parts.peer !== null && parts.scheme === null;
+  return isTcpWithPeer && !isInSubnets(parts.host, subnets);
+}

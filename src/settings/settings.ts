@@ -1,3 +1,4 @@
+import { closest, distance } from "fastest-levenshtein";
 import type { Problem } from "../errors.ts";
 import { type EnvEntry, type EnvFile, findEntry } from "./env-file.ts";
 import { quoteValue, whyUnwritable } from "./env-value.ts";
@@ -145,13 +146,18 @@ export function findUnclear(
     .flatMap((entry) => whyUnclear(entry) ?? []);
 }
 
-/** What Compose surely puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`, none inside another. */
+/** What Compose surely puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */
 const TEMPLATE = /\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-+][^${}'"\\#]*)?\}/g;
 
-/** True for a `${` that Compose may not understand, or that demands a value (`:?`). */
+/** True for a `${` that Compose may not understand, or that demands a value (`:?`). The text of a template may be one, too. */
 function isBrokenTemplate(written: string): boolean {
-  // A blank takes its place: what is around a template must not become one.
-  return written.replaceAll(TEMPLATE, " ").includes("${");
+  let left = written;
+  for (let before = ""; before !== left;) {
+    before = left;
+    // A blank takes its place: what is around a template must not become one.
+    left = left.replaceAll(TEMPLATE, " ");
+  }
+  return left.includes("${");
 }
 
 function whyUnclear({ key, line, value }: EnvEntry): Problem | null {
@@ -193,32 +199,10 @@ const REMEDIES: Record<Origin, (key: string) => string> = {
   default: (key) => `Give a value: --set ${key}=VALUE.`,
 };
 
+/** Case does not count; what is no setting of any likeness gets no suggestion. */
 function suggest(key: string, known: readonly string[]): string {
-  const nearest = findNearest(key, known);
-  return nearest === null ? "The README lists the settings." : `Did you mean ${nearest}?`;
-}
-
-/** The known word that is nearest to a mistyped one; null where none is near. Case does not count. */
-function findNearest(word: string, known: readonly string[]): string | null {
-  const wanted = word.toUpperCase();
-  let best: { readonly name: string; readonly distance: number } | null = null;
-  for (const name of known) {
-    const distance = editDistance(wanted, name.toUpperCase());
-    if (distance < (best?.distance ?? Infinity)) best = { name, distance };
-  }
-  return best !== null && best.distance <= Math.max(2, wanted.length / 3) ? best.name : null;
-}
-
-/** How many letters must be put in, left out or changed to make one word of the other (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let above = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (const [row, letter] of a.split("").entries()) {
-    const current = [row + 1];
-    for (const [column, other] of b.split("").entries()) {
-      const change = (above[column] ?? 0) + (letter === other ? 0 : 1);
-      current.push(Math.min(change, (above[column + 1] ?? 0) + 1, (current[column] ?? 0) + 1));
-    }
-    above = current;
-  }
-  return above.at(-1) ?? 0;
+  const wanted = key.slice(0, SHOWN_CHARACTERS).toUpperCase();
+  const nearest = closest(wanted, known);
+  const isNear = distance(wanted, nearest) <= Math.max(2, wanted.length / 3);
+  return isNear ? `Did you mean ${nearest}?` : "The README lists the settings.";
 }

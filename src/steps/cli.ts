@@ -1,6 +1,7 @@
+import gt from "semver/functions/gt.js";
+import valid from "semver/functions/valid.js";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { compareVersions } from "../machine/compare-versions.ts";
 import { PACKAGE_ENTRIES } from "../docker/compose-services.ts";
 import type { NodeContext } from "../settings/node-context.ts";
 
@@ -46,7 +47,7 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
         [target]: installed ?? "absent",
         current: current ?? "absent",
       };
-      if (current !== null && /^[0-9]+\./.test(current) && compareVersions(current, version) > 0) {
+      if (current !== null && valid(current) !== null && gt(current, version)) {
         throw new OperatorError({
           exit: "newer",
           what: `fula-node ${current} is installed here; this is ${version}.`,

@@ -37,10 +37,19 @@ test("a key made by openssl signs, and its public half checks what openssl signe
   expect(verifying.verify(readFileSync(message), readFileSync(signature).subarray(1))).toBe(false);
 });
 
-test("openssl reads a key made here", () => {
+test("openssl reads a key made here, and accepts what it signs", () => {
   const pem = generateSigningKeyPem();
   writeFileSync(path, pem);
-  expect(openssl("pkey", "-in", path, "-pubout").toString()).toBe(parseSigningKey(pem, path).publicPem);
+  const key = parseSigningKey(pem, path);
+  expect(openssl("pkey", "-in", path, "-pubout").toString()).toBe(key.publicPem);
+  const [message, signature] = [join(directory, "message"), join(directory, "signature")];
+  writeFileSync(message, "a message");
+  writeFileSync(signature, key.sign(readFileSync(message)));
+  const verify = () =>
+    openssl("pkeyutl", "-verify", "-rawin", "-inkey", path, "-sigfile", signature, "-in", message);
+  expect(verify().toString()).toContain("Verified Successfully");
+  writeFileSync(message, "another");
+  expect(verify).toThrow("Command failed: openssl pkeyutl -verify");
 });
 
 test.each([0o640, 0o604, 0o660, 0o644])("mode %o is refused", async (mode) => {

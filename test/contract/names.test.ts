@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { announceName, listNames, readName } from "../../src/federation/registry.ts";
-import type { NodeIdentity } from "../../src/federation/announcer.ts";
+import type { NodeIdentity } from "../../src/federation/node-identity.ts";
 import type { PostgresPool } from "../../src/database/pool.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";

@@ -1,6 +1,15 @@
+import { inspect } from "node:util";
 import { expect, test } from "vitest";
-import { type NodesClient, openNodesClient, parseNodeIdentity } from "../../src/federation/announcer.ts";
-import { announceName, type AnnounceHands, giveBackName } from "../../src/federation/announce-name.ts";
+import {
+  type AnnounceHands,
+  announceName,
+  giveBackName,
+  type NodesClient,
+  openNodesClient,
+} from "../../src/federation/announce-name.ts";
+import { parseNodeIdentity, readNodeIdentity } from "../../src/federation/node-identity.ts";
+import { STORAGE_NAMES } from "../../src/settings/master-layout.ts";
+import { FakeHost } from "../support/fake-host.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
 import { SetClock } from "../support/operation-hands.ts";
@@ -113,7 +122,7 @@ describeOnPostgres(
       const hands = { ...handsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, 50) };
       await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({
         exit: "unavailable",
-        why: "no answer within 0.05 seconds.",
+        why: "no answer within 0.05 s.",
       });
       await close();
     });
@@ -166,27 +175,49 @@ test("an identity is read as ipfs-cluster and kubo write it", () => {
     JSON.stringify({ id: PeerID, private_key: encoded }),
     JSON.stringify({ Identity: { PeerID, PrivKey: encoded }, Datastore: {} }),
   ].map((text) => parseNodeIdentity(text, "x"));
-  expect(read.map(({ peerId }) => peerId)).toEqual([PeerID, PeerID]);
+  expect(read.map((identity) => identity?.peerId)).toEqual([PeerID, PeerID]);
   expect(read[0]?.sign("text")).toMatch(/^[0-9a-f]{128}$/);
   expect(read[0]?.sign("text")).toBe(read[1]?.sign("text"));
 });
 
 test.each([
   ["no JSON", "{"],
+  ["a file that is being written", '{"id": "12D3KooW'],
   ["null", "null"],
-  ["no key", "{}"],
+  ["no id", "{}"],
+  ["an id that is no text", '{"id": 7}'],
+])("%s is no identity", (_case, text) => {
+  expect(parseNodeIdentity(text, "/x/identity.json")).toBeNull();
+});
+
+test.each([
+  ["no key", JSON.stringify({ id: "Qm" })],
   ["an RSA key", JSON.stringify({ id: "Qm", private_key: "CAASpwkwggSjAgEAAoIBAQ" })],
   [
     "a key of another id",
     JSON.stringify({ ...JSON.parse(makeIdentityFile().text), id: makeIdentity().peerId }),
   ],
-])("%s is no identity, and nothing of it is shown", (_case, text) => {
-  const read = () => parseNodeIdentity(text, "/x/identity.json");
-  expect(read).toThrow(expect.objectContaining({ exit: "settings" }) as Error);
+])("an identity with %s has a peer id, signs nothing, and shows nothing of its key", (_case, text) => {
+  const identity = parseNodeIdentity(text, "/x/identity.json");
+  expect(identity?.peerId).toBe((JSON.parse(text) as { id: string }).id);
+  const sign = () => identity?.sign("text");
+  expect(sign).toThrow(expect.objectContaining({ exit: "settings" }) as Error);
   const key = /"private_key":"([^"]+)"/.exec(text)?.[1] ?? "nothing";
+  expect(inspect(identity, { depth: 9, showHidden: true })).not.toContain(key);
   try {
-    read();
+    sign();
   } catch (error) {
     expect(JSON.stringify(error) + String((error as Error).stack)).not.toContain(key);
   }
+});
+
+test("what a storage node's ipfs-cluster has written is read once it is there", async () => {
+  const host = new FakeHost();
+  expect(await readNodeIdentity(host)).toBeNull();
+  host.docker.putVolume(STORAGE_NAMES.clusterVolume);
+  expect(await readNodeIdentity(host)).toBeNull();
+  const { text, peerId } = makeIdentityFile();
+  const volume = await host.docker.volume(STORAGE_NAMES.clusterVolume);
+  host.files.put(`${volume?.mountpoint}/identity.json`, text, 0o600);
+  expect(await readNodeIdentity(host)).toMatchObject({ peerId });
 });

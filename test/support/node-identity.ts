@@ -1,12 +1,12 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { type NodeIdentity, parseNodeIdentity } from "../../src/federation/announcer.ts";
+import { type NodeIdentity, parseNodeIdentity } from "../../src/federation/node-identity.ts";
 import {
   type Announcement,
   announcementText,
+  peerIdOf,
   type Release,
   releaseText,
 } from "../../src/federation/announcement.ts";
-import { peerIdOf } from "../../src/federation/announcement-key.ts";
 
 /** The text of an identity.json as ipfs-cluster writes it, with a new ed25519 key. */
 export function makeIdentityFile(): { readonly peerId: string; readonly text: string } {
@@ -20,7 +20,9 @@ export function makeIdentityFile(): { readonly peerId: string; readonly text: st
 
 /** A node's key. */
 export function makeIdentity(): NodeIdentity {
-  return parseNodeIdentity(makeIdentityFile().text, "identity.json");
+  const identity = parseNodeIdentity(makeIdentityFile().text, "identity.json");
+  if (identity === null) throw new Error("no identity");
+  return identity;
 }
 
 /** An announcement of now, with what is given in the place of its parts. */

@@ -1,12 +1,11 @@
-import { parseNodeIdentity } from "../../src/federation/announcer.ts";
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
-import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
-import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
-import type { World } from "../../src/world.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
+import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
+import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/master-layout.ts";
 import { parseSize } from "../../src/settings/rules.ts";
+import type { World } from "../../src/world.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 import { makeIdentityFile } from "./node-identity.ts";
 
@@ -176,7 +175,6 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
     environment: {},
     questions: null,
     hash: sha256,
-    parseNodeIdentity,
     openNodesClient: (url) => ({
       url,
       send: async (_method, _path, body) => {

@@ -1,11 +1,12 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { whyNoNodeAddress } from "../../federation/announcement.ts";
-import { lookUpName } from "../../federation/directory.ts";
-import { dialable } from "../../federation/invite.ts";
+import { announceName, lookUpName } from "../../federation/announce-name.ts";
+import { announceable } from "../../federation/announcement.ts";
+import { readNodeIdentity } from "../../federation/node-identity.ts";
 import { suggestNodeNames } from "../../federation/node-name.ts";
-import { OWN_CLUSTER, readIdentity, type StorageContext } from "../../federation/storage-context.ts";
+import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
+import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/node-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
@@ -15,8 +16,6 @@ interface Seen {
   readonly pool: string;
   readonly name: string;
 }
-
-const MAX_ADDRESSES = 16;
 
 /** The node's name, reserved with the master under the key of its cluster peer. */
 export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
@@ -32,16 +31,16 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
       const [identity, entry] = await Promise.all([
-        readIdentity(host),
-        lookUpName(host, url, name, "--no-register"),
+        readNodeIdentity(host),
+        lookUpName(host.http, url, name, "--no-register"),
       ]);
       const evidence = {
         [`${name} in ${pool}`]: entry === null ? "free" : `held by ${entry.peerId}`,
-        "own cluster peer": identity?.id ?? "not made yet",
+        "own cluster peer": identity?.peerId ?? "not made yet",
       };
       if (entry === null) return { state: "absent", seen, evidence };
-      if (entry.peerId !== identity?.id) return taken(name, pool, evidence);
-      const addresses = await ownAddresses(host, context, identity.id);
+      if (entry.peerId !== identity?.peerId) return taken(name, pool, evidence);
+      const addresses = await ownAddresses(host, context, identity.peerId);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
       if (isSame) return { state: "ours", seen, evidence };
       const drift = [`the master knows other addresses of ${name} than it has now`];
@@ -55,8 +54,9 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
     },
 
     async apply({ pool, name }, host) {
-      const identity = await readIdentity(host);
-      const addresses = identity === null ? null : await ownAddresses(host, context, identity.id);
+      if (naming === null) return;
+      const [identity, { url }] = await Promise.all([readNodeIdentity(host), wishOf(host, context)]);
+      const addresses = identity === null ? null : await ownAddresses(host, context, identity.peerId);
       if (identity === null || addresses === null) {
         throw new OperatorError({
           exit: "unhealthy",
@@ -64,17 +64,17 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
           remedy: "See `docker logs ipfs_cluster`, then run again.",
         });
       }
-      await naming?.announce(identity.text, { pool, name, addresses });
+      await announceName({ client: naming(url), identity, clock: host.clock }, { pool, name, addresses });
     },
 
     async verify(host) {
       if (naming === null) return;
       const { name, url } = await wishOf(host, context);
       const [identity, entry] = await Promise.all([
-        readIdentity(host),
-        lookUpName(host, url, name, "--no-register"),
+        readNodeIdentity(host),
+        lookUpName(host.http, url, name, "--no-register"),
       ]);
-      if (entry !== null && entry.peerId === identity?.id) return;
+      if (entry !== null && entry.peerId === identity?.peerId) return;
       throw new OperatorError({
         exit: "unhealthy",
         what: `The master does not know this node as ${name}.`,
@@ -107,11 +107,7 @@ async function ownAddresses(
       openCluster(OWN_CLUSTER).identity(),
       host.docker.bridgeSubnets(),
     ]);
-    const usable = dialable(addresses, bridges).addresses;
-    return usable
-      .filter((address) => whyNoNodeAddress(address, peerId) === null)
-      .toSorted()
-      .slice(0, MAX_ADDRESSES);
+    return announceable(dialable(addresses, bridges).addresses, peerId);
   } catch (thrown) {
     if (thrown instanceof OperatorError) return null;
     throw thrown;

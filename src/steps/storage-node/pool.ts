@@ -1,6 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { readIdentity, type StorageContext } from "../../federation/storage-context.ts";
+import { readNodeIdentity } from "../../federation/node-identity.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
 import { readValues } from "../../settings/node-context.ts";
 
 /** Whom the node obeys: told as evidence. It is written down by env-file, so there is nothing to plan. */
@@ -11,21 +12,21 @@ export function pool(context: StorageContext): StepSpec<null, Change> {
     touches: "Nothing: it tells whom this node obeys, and halts where that is the node itself.",
 
     async probe(host): Promise<Finding<null>> {
-      const [values, identity] = await Promise.all([readValues(host, context), readIdentity(host)]);
+      const [values, identity] = await Promise.all([readValues(host, context), readNodeIdentity(host)]);
       const trusted = values("MASTER_CLUSTER_PEERIDS") ?? "";
       const evidence = {
         pool: values("CLUSTERNAME") ?? "unknown",
         "masters to obey": trusted,
         "found at": values("MASTER_CLUSTER_BOOTSTRAP") ?? "unknown",
         "storage API": values("STORAGE_API_URL") ?? "unknown",
-        "own cluster peer": identity?.id ?? "not made yet",
+        "own cluster peer": identity?.peerId ?? "not made yet",
       };
-      if (identity === null || !trusted.split(",").includes(identity.id))
+      if (identity === null || !trusted.split(",").includes(identity.peerId))
         return { state: "ours", seen: null, evidence };
       return {
         state: "foreign",
         evidence,
-        why: `MASTER_CLUSTER_PEERIDS names this node itself (${identity.id}): it would obey itself, and could change its own pinset.`,
+        why: `MASTER_CLUSTER_PEERIDS names this node itself (${identity.peerId}): it would obey itself, and could change its own pinset.`,
         remedy: `Take it out of MASTER_CLUSTER_PEERIDS in ${context.layout.envFile}, or give the masters' ids by --set.`,
       };
     },

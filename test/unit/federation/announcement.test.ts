@@ -1,14 +1,14 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { peerIdOf, publicKeyOf } from "../../../src/federation/announcement-key.ts";
 import {
   type Announcement,
   announcementText,
-  readAnnouncement,
-  readRelease,
+  peerIdOf,
+  publicKeyOf,
   releaseText,
   whyNoNodeAddress,
 } from "../../../src/federation/announcement.ts";
+import { readAnnouncement, readRelease } from "../../../src/federation/announcement-reader.ts";
 
 const PEER = "12D3KooWHByriNfWuwhFxamqUmi5BSuB24NgwKkYEusXK3QF41n2";
 const OTHER = "12D3KooWLPvwXrusmd6moHNWd9rwtf8mdJittPRNj3GmzqRrTYcN";
@@ -216,6 +216,7 @@ describe("peer ids", () => {
         expect(publicKeyOf(`${id}1`)).toBeNull();
       }),
     );
+    expect(publicKeyOf(`${PEER.slice(0, -1)}\u0131`)).toBeNull();
     for (const text of ["", "12D3KooW", "Qm", "z".repeat(10_000)]) expect(publicKeyOf(text)).toBeNull();
   });
 });

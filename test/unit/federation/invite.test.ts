@@ -1,44 +1,74 @@
-import { describe, expect, it } from "vitest";
-import { dialable } from "../../../src/federation/invite.ts";
+import fc from "fast-check";
+import { describe, expect, it, test } from "vitest";
+import { type Invite, invitePayload, readPayload } from "../../../src/federation/invite.ts";
+import { RULES } from "../../../src/settings/rules.ts";
 import { makeIdentityFile } from "../../support/node-identity.ts";
 
 const ID = makeIdentityFile().peerId;
-const BRIDGES = ["10.210.0.0/24", "172.18.0.0/16", "fd00:d0c::/64"];
-const at = (host: string) => `/${host}/tcp/9096/p2p/${ID}`;
+const INVITE: Invite = {
+  clusterName: "pool",
+  clusterSecret: "a".repeat(64),
+  trustedPeers: [ID],
+  bootstrap: [`/ip4/198.51.100.7/tcp/9096/p2p/${ID}`],
+  storageApiUrl: "https://master.example",
+  nodeName: "berlin-1",
+  issuedAt: new Date("2026-11-21T20:00:00.000Z"),
+  expiresAt: new Date("2026-11-22T20:00:00.000Z"),
+  publicPem: "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n",
+};
 
-describe("dialable", () => {
-  it("leaves out what leads to nobody, or to this machine alone", () => {
-    const useless = [
-      at("ip4/127.0.0.1"),
-      at("ip4/127.8.9.10"),
-      at("ip6/::1"),
-      at("ip4/169.254.7.7"),
-      at("ip6/fe80::42"),
-      at("ip4/0.0.0.0"),
-      at("ip6/::"),
-      "/ip4/198.51.100.7/tcp/9096",
-      `/ip4/198.51.100.7/udp/9096/quic-v1/p2p/${ID}`,
-      `${at("ip4/198.51.100.7")}/p2p-circuit/p2p/${ID}`,
-      "hello",
-    ];
-    expect(dialable(useless, BRIDGES)).toEqual({ addresses: [], isDoubtful: false });
+/** What is wrong with the payload of an invite in which that is changed. */
+function faultOf(changes: Readonly<Record<string, unknown>>): string | null {
+  const payload = JSON.parse(invitePayload(INVITE)) as object;
+  const read = readPayload(JSON.stringify({ ...payload, ...changes }));
+  return "what" in read ? read.what : null;
+}
+
+describe("an invite's payload", () => {
+  it("is read back as it was written", () => {
+    expect(readPayload(invitePayload(INVITE))).toEqual(INVITE);
+    expect(readPayload(invitePayload({ ...INVITE, nodeName: null }))).toEqual({ ...INVITE, nodeName: null });
   });
 
-  it("leaves out container bridges of this machine, and no other private network", () => {
-    const kept = [
-      at("ip4/172.20.0.3"),
-      at("ip4/10.210.1.1"),
-      at("ip4/192.168.1.5"),
-      at("ip6/fd00::1"),
-      at("dns4/a.example"),
-    ];
-    const bridges = [at("ip4/10.210.0.1"), at("ip4/172.18.0.1"), at("ip6/fd00:d0c::1")];
-    expect(dialable([...bridges, ...kept], BRIDGES)).toEqual({ addresses: kept, isDoubtful: false });
+  it.each([
+    ["{", "its payload is no JSON"],
+    ["null", "its payload is no JSON object"],
+    ["[]", "its payload is no JSON object"],
+    ['"text"', "its payload is no JSON object"],
+    ["{}", "its trusted peers must be peer ids, one at least"],
+  ])("is not %s", (text, what) => {
+    expect(readPayload(text)).toEqual({ what });
   });
 
-  it("keeps them where nothing else is left, and says so", () => {
-    const bridge = at("ip4/10.210.0.1");
-    const addresses = [at("ip4/127.0.0.1"), bridge];
-    expect(dialable(addresses, BRIDGES)).toEqual({ addresses: [bridge], isDoubtful: true });
+  it.each([
+    ["trusted_peers", [], "its trusted peers must be peer ids, one at least"],
+    ["trusted_peers", ["*"], "its trusted peers must be peer ids, one at least"],
+    ["trusted_peers", [ID, 7], "its trusted peers must be peer ids, one at least"],
+    ["bootstrap", [], `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}`],
+    ["bootstrap", [null], `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}`],
+    [
+      "bootstrap",
+      ["/ip4/192.0.2.7/tcp/9096"],
+      `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}`,
+    ],
+    ["issued_at", "yesterday", "its times can't be read"],
+    ["expires_at", undefined, "its times can't be read"],
+    ["cluster_name", "a b", `its cluster name must be ${RULES.name.say}`],
+    ["cluster_secret", 7, `its cluster secret must be ${RULES.hex64.say}`],
+    ["storage_api_url", "file:///etc", `its storage API URL must be ${RULES.url.say}`],
+    ["node_name", 7, "its node name must be a text, or null"],
+    ["public_key", "-----BEGIN PRIVATE KEY-----", "it has no public key"],
+  ])("names its %s where that is %j", (key, value, what) => {
+    expect(faultOf({ [key]: value })).toBe(what);
+  });
+
+  test("never throws, and never quotes its secret, whatever comes", () => {
+    const key = fc.constantFrom(...Object.keys(JSON.parse(invitePayload(INVITE)) as object));
+    fc.assert(
+      fc.property(key, fc.jsonValue(), fc.string(), (field, value, text) => {
+        expect(faultOf({ [field]: value }) ?? "").not.toContain(INVITE.clusterSecret);
+        readPayload(text);
+      }),
+    );
   });
 });

@@ -69,6 +69,10 @@ describe("a block's CID", () => {
     expect(why(`${EMPTY.text}=`)).toBe("holds characters or bits that its base does not have");
     expect(why(`${EMPTY.text}a`)).toBe("holds characters or bits that its base does not have");
     expect(why(EMPTY.text.toUpperCase())).toBe("is neither base32 (b...) nor base58btc (z...)");
+    // A character beyond Latin-1 counts as a digit of no weight in the decoder of base58.
+    expect(why(`z\u0131${base58(`01551e20${EMPTY.digestHex}`).slice(1)}`)).toBe(
+      "holds characters or bits that its base does not have",
+    );
     expect(why(`z1${base58(`01551e20${EMPTY.digestHex}`).slice(1)}`)).toBe("is no CIDv1");
   });
 

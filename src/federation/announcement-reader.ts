@@ -1,0 +1,98 @@
+import * as z from "zod";
+import {
+  type Announcement,
+  MAX_ADDRESSES,
+  publicKeyOf,
+  type Release,
+  type Signed,
+  whyNoNodeAddress,
+} from "./announcement.ts";
+import { whyNoNodeName } from "./node-name.ts";
+import { RULES } from "../settings/rules.ts";
+
+// Apart from announcement.ts, so that only a master, which reads announcements, loads zod for them.
+
+/** What was read, or everything that is wrong with it, a sentence each. */
+export type Reading<Message> = Signed<Message> | { readonly problems: readonly string[] };
+
+/** An announcement's body is never larger. */
+export const MAX_ANNOUNCEMENT_BYTES = 16_384;
+
+/** Reads the body of `POST /api/v1/nodes`. A key that is not signed is refused, not ignored. */
+export function readAnnouncement(body: unknown): Reading<Announcement> {
+  const read = readBody(ANNOUNCEMENT, body);
+  if ("problems" in read) return read;
+  const problems = addressProblems(read.message);
+  return problems.length > 0 ? { problems } : read;
+}
+
+/** Reads the body of `DELETE /api/v1/nodes/NAME`. */
+export function readRelease(body: unknown): Reading<Release> {
+  return readBody(RELEASE, body);
+}
+
+const common = {
+  name: text("name", whyNoNodeName),
+  peerId: text("peerId", (value) =>
+    publicKeyOf(value) === null
+      ? "peerId must be an ed25519 peer id: 12D3KooW and 44 more characters."
+      : null,
+  ),
+  time: text("time", whyNoTime),
+  pool: text("pool", (value) => (RULES.name.holds(value) ? null : `pool must be ${RULES.name.say}.`)),
+  signature: text("signature", (value) =>
+    /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
+  ),
+};
+const aList = { error: "addresses must be a list of texts." };
+const ANNOUNCEMENT = signedBody({ ...common, addresses: z.array(z.string(aList), aList).readonly() });
+const RELEASE = signedBody({
+  ...common,
+  reservation: text("reservation", (value) =>
+    /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)
+      ? null
+      : "reservation must be the id that the reservation was answered with, or null.",
+  ).nullable(),
+});
+
+function signedBody<Shape extends z.ZodRawShape>(shape: Shape) {
+  return z.strictObject(shape, {
+    error: ({ code }) => (code === "invalid_type" ? "The body must be one JSON object." : undefined),
+  });
+}
+
+function text(key: string, why: (value: string) => string | null) {
+  return z.string({ error: `${key} must be a text.` }).check(({ value, issues }) => {
+    const message = why(value);
+    if (message !== null) issues.push({ code: "custom", message, input: value });
+  });
+}
+
+function readBody<Message>(
+  schema: z.ZodType<Message & { readonly signature: string }>,
+  value: unknown,
+): Reading<Omit<Message, "signature">> {
+  const read = schema.safeParse(value);
+  if (read.success) {
+    const { signature, ...message } = read.data;
+    return { message, signature };
+  }
+  const problems = read.error.issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys"
+      ? issue.keys.map((key) => `${JSON.stringify(key.slice(0, 40))} is no part of it.`)
+      : [issue.message],
+  );
+  return { problems: [...new Set(problems)] };
+}
+
+function addressProblems({ addresses, peerId }: Announcement): readonly string[] {
+  if (addresses.length === 0 || addresses.length > MAX_ADDRESSES)
+    return [`addresses must hold 1 to ${MAX_ADDRESSES} multiaddrs.`];
+  return addresses.flatMap((address) => whyNoNodeAddress(address, peerId) ?? []);
+}
+
+function whyNoTime(value: string): string | null {
+  const at = /^2\d{3}-/.test(value) ? new Date(value) : new Date(Number.NaN);
+  const isExact = !Number.isNaN(at.getTime()) && at.toISOString() === value;
+  return isExact ? null : "time must be UTC with milliseconds, such as 2026-11-21T20:00:00.000Z.";
+}

@@ -1,0 +1,93 @@
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { createSigner, createVerifier } from "../machine/signing.ts";
+import { STORAGE_NAMES } from "../settings/master-layout.ts";
+import { peerIdOf, publicKeyOf } from "./announcement.ts";
+
+/** A node's own libp2p identity: what its announcements are signed with. Its private key is in no property. */
+export interface NodeIdentity {
+  readonly peerId: string;
+  /**
+   * 128 lower-case hex digits over the text's UTF-8. Throws an OperatorError (`settings`) if the private key is no
+   * ed25519 key or does not belong to the peer id; nothing of the key is quoted.
+   */
+  sign(text: string): string;
+}
+
+/** A protobuf PrivateKey of type Ed25519 with 64 bytes of data, seed and public key (libp2p specs, peer-ids). */
+const PRIVATE_PREFIX = Buffer.from("08011240", "hex");
+const SEED_BYTES = 32;
+
+/** As ipfs-cluster writes it, or kubo. */
+interface IdentityFile {
+  readonly id?: unknown;
+  readonly private_key?: unknown;
+  readonly Identity?: { readonly PeerID?: unknown; readonly PrivKey?: unknown } | null;
+}
+
+/** The identity that a storage node's ipfs-cluster has made on its volume; null before its first start. */
+export async function readNodeIdentity({
+  docker,
+  files,
+}: Pick<HostReader, "docker" | "files">): Promise<NodeIdentity | null> {
+  const volume = await docker.volume(STORAGE_NAMES.clusterVolume);
+  const text = volume === null ? null : await files.readText(`${volume.mountpoint}/identity.json`);
+  return text === null ? null : parseNodeIdentity(text, "identity.json of ipfs-cluster");
+}
+
+/**
+ * Reads the identity of an ipfs-cluster peer (identity.json: `id`, `private_key`) or of kubo (config:
+ * `Identity.PeerID`, `Identity.PrivKey`); null for a text that names no peer id. The key is read when it first signs,
+ * since most only ask for the peer id. `path` is for messages.
+ */
+export function parseNodeIdentity(text: string, path: string): NodeIdentity | null {
+  const { peerId, encoded } = fieldsOf(text);
+  if (typeof peerId !== "string" || peerId === "") return null;
+  let sign: ReturnType<typeof openKey> | null = null;
+  return {
+    peerId,
+    sign(signed) {
+      sign ??= openKey(encoded, peerId, path);
+      return Buffer.from(sign(Buffer.from(signed, "utf8"))).toString("hex");
+    },
+  };
+}
+
+/** True if the key that a peer id carries signed the text (strict; see createVerifier): a proof of the key, and of nothing else. */
+export function isSignedBy(peerId: string, text: string, signatureHex: string): boolean {
+  const key = publicKeyOf(peerId);
+  return key !== null && createVerifier(key)(Buffer.from(text, "utf8"), Buffer.from(signatureHex, "hex"));
+}
+
+/** Both undefined for what is no JSON: a file that is being written is no identity yet. */
+function fieldsOf(text: string): { readonly peerId?: unknown; readonly encoded?: unknown } {
+  let value: IdentityFile | null;
+  try {
+    value = JSON.parse(text) as IdentityFile | null;
+  } catch {
+    return {};
+  }
+  return {
+    peerId: value?.id ?? value?.Identity?.PeerID,
+    encoded: value?.private_key ?? value?.Identity?.PrivKey,
+  };
+}
+
+function openKey(encoded: unknown, peerId: string, path: string): (bytes: Uint8Array) => Uint8Array {
+  if (typeof encoded !== "string") throw noIdentity(path, "it holds no private key");
+  const bytes = Buffer.from(encoded, "base64");
+  const data = bytes.subarray(PRIVATE_PREFIX.length);
+  if (!bytes.subarray(0, PRIVATE_PREFIX.length).equals(PRIVATE_PREFIX) || data.length !== 2 * SEED_BYTES)
+    throw noIdentity(path, "its key is not an ed25519 key");
+  const { publicKey, sign } = createSigner(new Uint8Array(data.subarray(0, SEED_BYTES)));
+  if (peerIdOf(publicKey) !== peerId) throw noIdentity(path, "its key does not belong to its peer id");
+  return sign;
+}
+
+function noIdentity(path: string, why: string): OperatorError {
+  return new OperatorError({
+    exit: "settings",
+    what: `${path} is no identity that a node can announce itself with: ${why}.`,
+    remedy: "ipfs-cluster makes one in its data directory (identity.json) at its first start.",
+  });
+}
