@@ -16,7 +16,13 @@ const target = resolve(root, process.argv[2] ?? "dist");
  * Optional parts of dependencies that we never use, and undici's parser for processors without SIMD, which
  * Node 20 hardly has. A dependency that asks for one takes its plain way.
  */
-const ABSENT = ["pg-native", "pg-cloudflare", "node:sqlite", "../llhttp/llhttp-wasm.js"];
+const ABSENT = [
+  "pg-native",
+  "pg-cloudflare",
+  "node:sqlite",
+  "../llhttp/llhttp-wasm.js",
+  "../web/fetch/body.js",
+];
 
 /** CommonJS dependencies call `require` for Node's own modules; a module has no such function. */
 const REQUIRE = `import { createRequire as makeRequire } from "node:module";
@@ -49,6 +55,28 @@ const plainStream = {
   },
 };
 
+/** What src/machine/http-client.ts needs of undici's main file, and what these need. */
+const UNDICI_PARTS = /^\.\/lib\/(core\/.*|dispatcher\/(client|dispatcher|pool))$/;
+
+/**
+ * undici's main file also loads fetch, web sockets, caches, mocks and HTTP/2: 30 ms of every command that sends a
+ * request. In their place it gets classes without content.
+ */
+const slimUndici = {
+  name: "slim-undici",
+  setup({ onLoad, onResolve }) {
+    const leaveOut = () => ({ path: "part-of-undici", namespace: "left-out" });
+    onResolve({ filter: /^\.\/lib\// }, (wanted) => {
+      const isMain = wanted.importer.endsWith("/node_modules/undici/index.js");
+      return isMain && !UNDICI_PARTS.test(wanted.path) ? leaveOut() : undefined;
+    });
+    onResolve({ filter: /^\.\/client-h2(\.js)?$/ }, leaveOut);
+    onLoad({ filter: /.*/, namespace: "left-out" }, () => ({
+      contents: "class LeftOut {}\nmodule.exports = new Proxy(LeftOut, { get: () => LeftOut });",
+    }));
+  },
+};
+
 /** Native BLAKE3, which src/machine/blake3.ts loads; other processors hash in WebAssembly. */
 const NATIVES = { "linux-x64": require.resolve("@napi-rs/blake-hash-linux-x64-gnu") };
 /** What a package lacks that its repository has. */
@@ -75,7 +103,7 @@ const { metafile, outputFiles } = await build({
   minifySyntax: true,
   legalComments: "none",
   define: { FULA_NODE_VERSION: JSON.stringify(version) },
-  plugins: [absentModules, plainStream],
+  plugins: [absentModules, plainStream, slimUndici],
   metafile: true,
   write: false,
   logLevel: "warning",

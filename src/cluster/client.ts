@@ -1,19 +1,20 @@
 import { OperatorError } from "../errors.ts";
-import { type Listing, readListing, type TakeLines } from "./listing.ts";
-import type { PinSender } from "./pin-sender.ts";
+import type { Answer } from "../machine/http-client.ts";
 import {
   ask,
+  askFresh,
   type ClusterTarget,
+  type Listing,
   openWire,
   pathWithoutQuery,
+  readListing,
   refusedAnswer,
   serverMessage,
-  unreachable,
+  type TakeLines,
   type Wire,
 } from "./request.ts";
 
-export type { ClusterTarget } from "./request.ts";
-export type { Listing, TakeLines } from "./listing.ts";
+export type { ClusterTarget, Listing, TakeLines } from "./request.ts";
 
 /** What a peer says of itself (`/id`) or what another says of it (`/peers`); api/types.go, ID. */
 export interface PeerIdentity {
@@ -83,8 +84,6 @@ const LIST_PATHS: Readonly<Record<ListName, string>> = {
 /** Opens the REST API of one ipfs-cluster peer; nothing is sent yet. Throws an OperatorError (settings) for an address or credentials it refuses. */
 export function openCluster(target: ClusterTarget): Cluster {
   const wire = openWire(target);
-  // Loaded with the first pin: most who open a cluster only look at it.
-  let sender: Promise<PinSender> | null = null;
   return {
     identity: async () => toIdentity(await askObject(wire, "GET", "/id")),
     peers: () => readPeers(wire),
@@ -100,22 +99,14 @@ export function openCluster(target: ClusterTarget): Cluster {
     },
     status: (cid) => askJson(wire, "GET", `/pins/${encodeURIComponent(cid)}`),
     recover: async (cid) => void (await askJson(wire, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
-    pin: async (path) => {
-      sender ??= import("./pin-sender.ts").then(({ openPinSender }) => openPinSender(wire));
-      return pin(wire, await sender, path);
-    },
+    pin: (path) => pin(wire, path),
     takesPath: (bytes) => takesPath(wire, bytes),
-    close: () => {
-      wire.agent.destroy();
-      void sender?.then((opened) => opened.close());
-    },
+    close: () => wire.client.close(),
   };
 }
 
-async function pin(wire: Wire, sender: PinSender, path: string): Promise<PinAnswer> {
-  const answer = await sender.post(path).catch((cause: unknown) => {
-    throw unreachable(wire, "POST /pins", cause);
-  });
+async function pin(wire: Wire, path: string): Promise<PinAnswer> {
+  const answer = await ask(wire, "POST", path);
   const { status } = answer;
   if (status === 200) return { kind: "done" };
   if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", answer);
@@ -129,7 +120,7 @@ async function takesPath(wire: Wire, bytes: number): Promise<boolean> {
   const start = "/id?";
   const path = `${start}${"x".repeat(Math.max(0, bytes - start.length))}`;
   try {
-    return (await ask(wire, "GET", path, { fresh: true })).status === 200;
+    return (await askFresh(wire, path)).status === 200;
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     await askObject(wire, "GET", "/id");
@@ -165,11 +156,7 @@ async function askObject(wire: Wire, method: "GET" | "POST", path: string): Prom
   throw unreadable(wire, path, undefined);
 }
 
-function parseAnswer(
-  wire: Wire,
-  path: string,
-  answer: { readonly status: number; readonly text: string },
-): unknown {
+function parseAnswer(wire: Wire, path: string, answer: Answer): unknown {
   const what = pathWithoutQuery(path);
   if (answer.status !== 200) throw refusedAnswer(wire, what, answer);
   try {

@@ -1,6 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { messageOf } from "../errors.ts";
-import { type Answer, openHttpClient, type OpenRequest, StaleConnection } from "../machine/http-client.ts";
+import {
+  type Answer,
+  HttpClient,
+  type OpenRequest,
+  parseJson,
+  StaleConnection,
+} from "../machine/http-client.ts";
 
 /** What became of a block: kubo's own name for it, or why it has none. */
 export type PutBlock =
@@ -26,6 +32,8 @@ export interface KuboBlocks {
 
 /** Less is not worth a packet of its own. */
 const RELAY_BYTES = 32_768;
+/** Kubo sends no longer answer to a block. */
+const MAX_ANSWER_BYTES = 65_536;
 /** Names the block as fula-ingest does (functionland/fula-ota, docker/fula-ingest; kubo's RPC reference, block/put). */
 const PUT_PATH = "/api/v0/block/put?cid-codec=raw&mhtype=blake3&mhlen=32&pin=false";
 
@@ -34,7 +42,8 @@ export function openKubo(
   url: string,
   options: { readonly connections: number; readonly timeoutMs: number },
 ): KuboBlocks {
-  const client = openHttpClient(url, options);
+  const { connections, timeoutMs } = options;
+  const client = new HttpClient({ url, connections, connectTimeoutMs: timeoutMs });
   const boundary = `fula-node-${randomBytes(16).toString("hex")}`;
   const head = Buffer.from(
     `--${boundary}\r\ncontent-disposition: form-data; name="data"; filename="blob"\r\n` +
@@ -45,9 +54,10 @@ export function openKubo(
   function open(sizeBytes: number): OpenRequest {
     const headers = {
       "content-type": `multipart/form-data; boundary=${boundary}`,
-      "content-length": head.length + sizeBytes + tail.length,
+      "content-length": String(head.length + sizeBytes + tail.length),
     };
-    const request = client.open({ method: "POST", path: PUT_PATH, headers });
+    const limits = { deadlineMs: timeoutMs, maxBytes: MAX_ANSWER_BYTES };
+    const request = client.open({ method: "POST", path: PUT_PATH, headers }, limits);
     request.write(head);
     return request;
   }
@@ -90,20 +100,11 @@ export function openKubo(
 }
 
 function readAnswer({ status, text }: Answer): PutBlock {
-  const answer = parse(text);
+  const answer = (parseJson(text) ?? {}) as Readonly<Record<string, unknown>>;
   if (status !== 200) {
     const message = typeof answer["Message"] === "string" ? answer["Message"] : text.trim();
     return { kind: "failed", why: `block/put answers ${status}: ${message.slice(0, 300)}` };
   }
   if (typeof answer["Key"] === "string") return { kind: "stored", key: answer["Key"] };
   return { kind: "failed", why: "block/put answers without a key" };
-}
-
-function parse(text: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
 }

@@ -1,7 +1,16 @@
-import http from "node:http";
-import https from "node:https";
 import { messageOf, OperatorError } from "../errors.ts";
-import { type ClusterEndpoint, describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
+import {
+  type Answer,
+  HttpClient,
+  HttpFailure,
+  type HttpServer,
+  parseJson,
+  readWhole,
+  type Receiver,
+  type Trailers,
+} from "../machine/http-client.ts";
+import { LineBlocks } from "../machine/lines.ts";
+import { describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
 
 /** How to reach a cluster's REST API. */
 export interface ClusterTarget {
@@ -21,28 +30,38 @@ export interface ClusterTarget {
   readonly signal?: AbortSignal;
 }
 
-/** A target made ready: the endpoint read, the agent open, the headers made. */
+/**
+ * Takes whole lines, newline included, as they come. The bytes are the receiver's to keep. What it
+ * throws ends the listing; while its promise is pending the server is made to wait.
+ */
+export type TakeLines = (lines: Buffer) => void | Promise<void>;
+
+/** What a complete listing was. */
+export interface Listing {
+  /** True for a 204: the server said "nothing", which `/pins` also says when no peer could tell. */
+  readonly saidNothing: boolean;
+  readonly bytes: number;
+}
+
+/** A target made ready: the endpoint read, the client open, the headers made. */
 export interface Wire {
-  readonly endpoint: ClusterEndpoint;
   readonly where: string;
-  readonly agent: http.Agent;
+  readonly server: HttpServer;
+  readonly client: HttpClient;
   readonly headers: Readonly<Record<string, string>>;
   readonly requestTimeoutMs: number;
   readonly listingTimeoutMs: number;
-  readonly ca: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
-/** One answer, read whole. */
-export interface Answer {
-  readonly status: number;
-  readonly text: string;
-}
+/** Longer than any object of the REST API. */
+const MAX_ANSWER_BYTES = 16 * 1024 ** 2;
 
-/** Checks the target and opens the agent. Throws an OperatorError (settings) for basic auth in clear. */
+/** Checks the target; opens no connection. Throws an OperatorError (settings) for basic auth in clear. */
 export function openWire(target: ClusterTarget): Wire {
   const endpoint = parseClusterEndpoint(target.endpoint);
-  if (target.basicAuth !== undefined && !endpoint.secure && !endpoint.local) {
+  const { basicAuth, requestTimeoutMs = 60_000, listingTimeoutMs = 900_000, ca, signal } = target;
+  if (basicAuth !== undefined && !endpoint.secure && !endpoint.local) {
     throw new OperatorError({
       exit: "settings",
       what: `The cluster's password would go in clear to ${describeEndpoint(endpoint)}.`,
@@ -50,90 +69,141 @@ export function openWire(target: ClusterTarget): Wire {
       remedy: "Use https, or an address on this machine.",
     });
   }
-  const options = { keepAlive: true, maxSockets: target.connections ?? 16 };
   const headers: Record<string, string> = { accept: "application/json" };
-  if (target.basicAuth !== undefined) {
-    headers["authorization"] = `Basic ${Buffer.from(target.basicAuth, "utf8").toString("base64")}`;
+  if (basicAuth !== undefined) {
+    headers["authorization"] = `Basic ${Buffer.from(basicAuth, "utf8").toString("base64")}`;
   }
+  const { socketPath } = endpoint;
+  const server = {
+    url: socketPath === null ? describeEndpoint(endpoint) : "http://localhost",
+    socketPath,
+    connections: target.connections ?? 16,
+    connectTimeoutMs: requestTimeoutMs,
+    ca,
+    signal,
+  };
   return {
-    endpoint,
     where: describeEndpoint(endpoint),
-    agent: endpoint.secure ? new https.Agent(options) : new http.Agent(options),
+    server,
+    client: new HttpClient(server),
     headers,
-    requestTimeoutMs: target.requestTimeoutMs ?? 60_000,
-    listingTimeoutMs: target.listingTimeoutMs ?? 900_000,
-    ca: target.ca,
-    signal: target.signal,
+    requestTimeoutMs,
+    listingTimeoutMs,
+    signal,
   };
 }
 
-interface Question {
-  readonly method: "GET" | "POST";
-  readonly path: string;
-  /** On a connection of its own. */
-  readonly fresh?: boolean;
-}
-
-/** Sends a request and hands its response over as it starts; `timeoutMs` bounds each silence. */
-export function startRequest(
-  wire: Wire,
-  question: Question,
-  timeoutMs: number,
-): Promise<http.IncomingMessage> {
-  const { endpoint, ca, signal } = wire;
-  const { method, path, fresh = false } = question;
-  return new Promise((resolve, reject) => {
-    const request = (endpoint.secure ? https : http).request({
-      method,
-      path,
-      headers: fresh ? { ...wire.headers, connection: "close" } : wire.headers,
-      agent: fresh ? false : wire.agent,
-      timeout: timeoutMs,
-      ...(endpoint.socketPath === null
-        ? { host: endpoint.host, port: endpoint.port }
-        : { socketPath: endpoint.socketPath }),
-      ...(ca === undefined ? {} : { ca }),
-      ...(signal === undefined ? {} : { signal }),
-    });
-    request.on("response", resolve);
-    request.on("timeout", () => {
-      request.destroy(new Error(`nothing was heard for ${Math.round(timeoutMs / 1000)} s`));
-    });
-    request.on("error", (cause) => {
-      if (isStale(wire, request, cause)) startRequest(wire, question, timeoutMs).then(resolve, reject);
-      else reject(cause);
-    });
-    request.end();
-  });
-}
-
 /** Asks one thing and reads the whole answer. Throws an OperatorError (unavailable) when none comes. */
-export async function ask(
-  wire: Wire,
-  method: "GET" | "POST",
-  path: string,
-  { fresh = false }: { readonly fresh?: boolean } = {},
-): Promise<Answer> {
+export async function ask(wire: Wire, method: "GET" | "POST", path: string): Promise<Answer> {
+  const { headers, requestTimeoutMs: silenceMs } = wire;
   try {
-    const response = await startRequest(wire, { method, path, fresh }, wire.requestTimeoutMs);
-    return { status: response.statusCode ?? 0, text: await readAll(response) };
+    return await wire.client.exchange({ method, path, headers, silenceMs }, readWhole(MAX_ANSWER_BYTES));
   } catch (cause) {
     throw unreachable(wire, `${method} ${pathWithoutQuery(path)}`, cause);
   }
 }
 
-function readAll(response: http.IncomingMessage): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const parts: Buffer[] = [];
-    response.on("data", (part: Buffer) => parts.push(part));
-    response.on("error", reject);
-    response.on("end", () => resolve(Buffer.concat(parts).toString("utf8")));
+/** Asks one thing on a connection of its own. */
+export async function askFresh(wire: Wire, path: string): Promise<Answer> {
+  const client = new HttpClient({ ...wire.server, connections: 1, fresh: true });
+  try {
+    return await ask({ ...wire, client }, "GET", path);
+  } finally {
+    client.close();
+  }
+}
+
+/**
+ * Reads one streamed list of the REST API (api/common/api.go, StreamResponse) in constant memory.
+ * Returns only when the list is proven complete: the HTTP message ended properly, the X-Stream-Error
+ * trailer is there with nothing but empty values, the last line is whole, and the peer still accepts
+ * new connections (it closes its listeners before it interrupts running lists). Anything else throws
+ * an OperatorError (unavailable); lines handed out until then prove nothing.
+ */
+export async function readListing(wire: Wire, path: string, takeLines: TakeLines): Promise<Listing> {
+  const { headers, listingTimeoutMs: silenceMs } = wire;
+  const lines = new LineBlocks();
+  let bytes = 0;
+  let listed = false;
+  const list: Receiver<Trailers> = {
+    take(part) {
+      bytes += part.length;
+      const block = lines.add(part);
+      if (block !== null) return takeLines(block);
+    },
+    async end(trailers) {
+      const rest = lines.rest();
+      if (rest.length > 0) await takeLines(rest);
+      return trailers;
+    },
+  };
+  let answer: Trailers | Answer;
+  try {
+    answer = await wire.client.exchange<Trailers | Answer>(
+      { method: "GET", path, headers, silenceMs },
+      (status) => {
+        listed = status === 200;
+        return listed ? list : readWhole(MAX_ANSWER_BYTES)(status);
+      },
+    );
+  } catch (cause) {
+    if (!(cause instanceof HttpFailure)) throw cause;
+    throw listed ? cut(wire, path, bytes, cause) : unreachable(wire, `GET ${path}`, cause);
+  }
+  if (listed) judgeEnd(wire, path, answer as Trailers);
+  else if ((answer as Answer).status !== 204) throw refusedAnswer(wire, `GET ${path}`, answer as Answer);
+  await confirmAlive(wire, path);
+  return { saidNothing: !listed, bytes };
+}
+
+/** The header comes twice where the server found a fault after it had begun to end the list. */
+function judgeEnd(wire: Wire, path: string, trailers: Trailers): void {
+  const sent = trailers["x-stream-error"];
+  if (sent === undefined) {
+    throw incomplete(
+      wire,
+      path,
+      "it ended without the X-Stream-Error trailer that says whether it is whole",
+      {
+        remedy: "Ask the cluster itself: a proxy that speaks HTTP/1.0 drops the trailer.",
+      },
+    );
+  }
+  const problem = [sent].flat().find((value) => value.trim() !== "");
+  if (problem !== undefined) throw incomplete(wire, path, `the cluster ended it with: ${problem.trim()}`);
+}
+
+async function confirmAlive(wire: Wire, path: string): Promise<void> {
+  try {
+    const answer = await askFresh(wire, "/id");
+    if (answer.status === 200) return;
+    throw refusedAnswer(wire, "GET /id", answer);
+  } catch (cause) {
+    throw incomplete(wire, path, "the peer stopped answering while it was read, so its end may be missing", {
+      cause,
+    });
+  }
+}
+
+function cut(wire: Wire, path: string, bytes: number, cause: unknown): OperatorError {
+  return incomplete(wire, path, bytes > 0 ? `it was cut off after ${bytes} bytes` : "it was cut off", {
+    cause,
   });
 }
 
-/** A kept connection may have been closed by the server meanwhile: the request never arrived. */
-function isStale({ signal }: Wire, request: http.ClientRequest, cause: NodeJS.ErrnoException): boolean {
-  return request.reusedSocket && cause.code === "ECONNRESET" && signal?.aborted !== true;
+function incomplete(
+  wire: Wire,
+  path: string,
+  why: string,
+  more: { readonly cause?: unknown; readonly remedy?: string } = {},
+): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `The list ${path} of the cluster at ${wire.where} is not complete: ${why}.`,
+    why: "An incomplete list must not be taken for the pinset.",
+    remedy: more.remedy ?? "Look at the cluster's log, then run this again.",
+    cause: more.cause,
+  });
 }
 
 /** The error for a cluster that could not be asked at all. */
@@ -171,11 +241,7 @@ export function pathWithoutQuery(path: string): string {
 
 /** What the server says went wrong: the first of its error objects, or the start of whatever it sent. */
 export function serverMessage(text: string): string {
-  try {
-    const body = JSON.parse(text.split("\n", 1)[0] ?? "") as { readonly message?: unknown };
-    if (typeof body.message === "string") return body.message;
-  } catch {
-    // Not the API's own error object: shown as it came.
-  }
+  const body = parseJson(text.split("\n", 1)[0] ?? "") as { readonly message?: unknown } | null;
+  if (typeof body?.message === "string") return body.message;
   return text === "" ? "no message." : text.slice(0, 300);
 }

@@ -1,6 +1,5 @@
-import { messageOf, OperatorError } from "../errors.ts";
-import { codeOf } from "../machine/file-errors.ts";
-import { openHttpClient } from "../machine/http-client.ts";
+import { OperatorError } from "../errors.ts";
+import { HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
 import {
   announceable,
   type Announcement,
@@ -40,6 +39,8 @@ export interface HeldName {
 }
 
 const TIMEOUT_MS = 20_000;
+/** A master sends no longer answer. */
+const MAX_ANSWER_BYTES = 65_536;
 
 /**
  * Opens the way to a master's API at its STORAGE_API_URL; nothing is sent yet, and no redirect is followed. Each
@@ -50,19 +51,16 @@ export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEO
   return {
     url,
     async send(method, path, message) {
-      const client = openHttpClient(url, { connections: 1, timeoutMs });
-      const bytes = Buffer.from(JSON.stringify(message), "utf8");
-      const headers = {
-        accept: "application/json",
-        "content-type": "application/json",
-        "content-length": bytes.length,
-      };
+      const client = new HttpClient({ url, connections: 1, connectTimeoutMs: timeoutMs });
+      const body = Buffer.from(JSON.stringify(message), "utf8");
+      const headers = { accept: "application/json", "content-type": "application/json" };
       try {
-        const { status, text } = await client.send({ method, path, headers }, [bytes]);
-        return { status, body: parseOr(text) };
+        const request = { method, path, headers, body };
+        const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), timeoutMs);
+        return { status, body: parseJson(text) };
       } catch (thrown) {
-        if (!(thrown instanceof Error) || thrown instanceof TypeError) throw thrown;
-        return { silence: messageOf(thrown) || codeOf(thrown) || "the connection broke off" };
+        if (!(thrown instanceof HttpFailure)) throw thrown;
+        return { silence: thrown.message };
       } finally {
         client.close();
       }
@@ -263,12 +261,4 @@ function noAddress(given: number): OperatorError {
         : `None of its ${given} addresses has a tcp or quic port and its own peer id.`,
     remedy: "See that ipfs-cluster runs here and listens on a port (CLUSTER_LISTENMULTIADDRESS).",
   });
-}
-
-function parseOr(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return null;
-  }
 }

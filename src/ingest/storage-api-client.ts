@@ -1,4 +1,4 @@
-import { openHttpClient } from "../machine/http-client.ts";
+import { HttpClient, parseJson, readWhole } from "../machine/http-client.ts";
 import type { StorageAnswer } from "../settings/quota.ts";
 
 /** Asks the master's storage API for a client, with the client's own token. */
@@ -8,26 +8,23 @@ export interface StorageApi {
   close(): void;
 }
 
+/** The storage API sends no longer answer. */
+const MAX_ANSWER_BYTES = 65_536;
+
 /** Opens the storage API; `timeoutMs` bounds one question. Nothing is sent yet. */
 export function openStorageApi(
   url: string,
   options: { readonly connections: number; readonly timeoutMs: number },
 ): StorageApi {
-  const client = openHttpClient(url, options);
+  const { connections, timeoutMs } = options;
+  const client = new HttpClient({ url, connections, connectTimeoutMs: timeoutMs });
   return {
     async storage(token) {
       const headers = { accept: "application/json", authorization: `Bearer ${token}` };
-      const { status, text } = await client.send({ method: "GET", path: "/api/v1/storage", headers });
-      return { status, body: parse(text) };
+      const request = { method: "GET", path: "/api/v1/storage", headers } as const;
+      const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), timeoutMs);
+      return { status, body: parseJson(text) };
     },
     close: () => client.close(),
   };
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return null;
-  }
 }

@@ -1,7 +1,14 @@
-import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
-import { request as requestHttps, Agent as SecureAgent } from "node:https";
-import { messageOf, OperatorError } from "../errors.ts";
-import { codeOf } from "./file-errors.ts";
+import { OperatorError } from "../errors.ts";
+import {
+  AnswerTooLong,
+  DeadlinePassed,
+  HttpClient,
+  HttpFailure,
+  parseJson,
+  readWhole,
+  type Receive,
+} from "./http-client.ts";
+import { countNewlines } from "./lines.ts";
 
 /** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
@@ -26,9 +33,9 @@ export interface HttpReader {
 }
 
 const TIMEOUT_MS = 5_000;
-const LINE_END = 10;
 const MAX_BODY_BYTES = 16 * 1024 ** 2;
-/** What is thrown when nothing is there, or when what is there goes away or says nothing in time. */
+const LINE_END = 10;
+/** What is thrown when nothing is there, or when what is there goes away. */
 const NOBODY: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
@@ -40,14 +47,11 @@ const NOBODY: ReadonlySet<string> = new Set([
   "EAI_AGAIN",
   "EPIPE",
   "ETIMEDOUT",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "UND_ERR_SOCKET",
 ]);
 
-const agents = {
-  "http:": new Agent({ keepAlive: true, maxSockets: 8 }),
-  "https:": new SecureAgent({ keepAlive: true, maxSockets: 8 }),
-};
-
-interface Exchange {
+interface Question {
   readonly method?: "GET" | "POST";
   readonly timeoutMs: number;
   readonly basicAuth?: string;
@@ -55,61 +59,67 @@ interface Exchange {
 
 /** GET and POST over http(s), following no redirects; the whole exchange has to end within the timeout. */
 export const http: HttpReader = {
-  json: (url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) =>
-    exchange(url, { timeoutMs, ...rest }, async (answer) => ({
-      status: answer.statusCode ?? 0,
-      body: parseBody(await readBody(answer, maxBytes)),
-    })),
+  async json(url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) {
+    try {
+      const answer = await ask(url, { timeoutMs, ...rest }, readWhole(maxBytes));
+      return answer && { status: answer.status, body: parseJson(answer.text) };
+    } catch (thrown) {
+      if (thrown instanceof AnswerTooLong) return { status: thrown.status, body: null };
+      throw thrown;
+    }
+  },
 
-  countLines: (url, options) =>
-    exchange(url, options, async (answer) => {
-      if (answer.statusCode !== 200) {
-        answer.resume();
-        return answer.statusCode === 204 ? { lines: 0, complete: true } : null;
-      }
-      return countLines(answer);
-    }),
+  /** What had come when the stream broke off or the time was up still counts. */
+  async countLines(url, options) {
+    let lines = 0;
+    let open = false;
+    let listed = false;
+    const whole = await ask<boolean>(url, options, (status) => {
+      listed = status === 200;
+      return {
+        take(part) {
+          if (!listed) return;
+          lines += countNewlines(part);
+          open = part.at(-1) !== LINE_END;
+        },
+        end: () => listed || status === 204,
+      };
+    });
+    if (whole === true) return { lines: open ? lines + 1 : lines, complete: true };
+    return listed ? { lines, complete: false } : null;
+  },
 };
 
-async function exchange<T>(
+/** On a connection of its own; null where nothing answers, or not whole. */
+async function ask<T>(
   url: string,
-  { method = "GET", timeoutMs, basicAuth }: Exchange,
-  take: (answer: IncomingMessage) => Promise<T>,
+  { method = "GET", timeoutMs, basicAuth }: Question,
+  receive: Receive<T>,
 ): Promise<T | null> {
-  const target = parseUrl(url);
-  const signal = AbortSignal.timeout(timeoutMs);
-  const authorization = basicAuth && `Basic ${Buffer.from(basicAuth).toString("base64")}`;
+  const { origin, pathname, search, username, password } = parseUrl(url);
+  const auth = basicAuth ?? (username === "" ? null : decodeURIComponent(`${username}:${password}`));
+  const authorization = auth && `Basic ${Buffer.from(auth).toString("base64")}`;
   const headers = { accept: "application/json", ...(authorization && { authorization }) };
-  const sent =
-    target.protocol === "https:"
-      ? requestHttps(target, { method, headers, signal, agent: agents["https:"] })
-      : requestHttp(target, { method, headers, signal, agent: agents["http:"] });
+  const client = new HttpClient({ url: origin, connections: 1, connectTimeoutMs: timeoutMs, fresh: true });
+  let answered = false;
+  const begin: Receive<T> = (status) => {
+    answered = true;
+    return receive(status);
+  };
   try {
-    return await take(await answerTo(sent));
+    return await client.exchange({ method, path: pathname + search, headers }, begin, timeoutMs);
   } catch (thrown) {
-    if (signal.aborted || NOBODY.has(codeOf(thrown) ?? "")) return null;
+    if (!(thrown instanceof HttpFailure) || thrown instanceof AnswerTooLong) throw thrown;
+    if (answered || thrown instanceof DeadlinePassed || NOBODY.has(thrown.code)) return null;
     throw new OperatorError({
       exit: "unavailable",
-      what: `${target.origin} can't be asked.`,
-      why: messageOf(thrown),
+      what: `${origin} can't be asked.`,
+      why: thrown.message,
       cause: thrown,
     });
+  } finally {
+    client.close();
   }
-}
-
-/** What had come when the stream broke off or the time was up still counts. */
-async function countLines(answer: IncomingMessage): Promise<{ lines: number; complete: boolean }> {
-  let lines = 0;
-  let open = false;
-  try {
-    for await (const chunk of answer as AsyncIterable<Buffer>) {
-      for (let at = chunk.indexOf(LINE_END); at !== -1; at = chunk.indexOf(LINE_END, at + 1)) lines += 1;
-      open = chunk.at(-1) !== LINE_END;
-    }
-  } catch {
-    return { lines, complete: false };
-  }
-  return { lines: open ? lines + 1 : lines, complete: answer.complete };
 }
 
 function parseUrl(url: string): URL {
@@ -120,32 +130,4 @@ function parseUrl(url: string): URL {
     what: "An address is no http(s) URL.",
     why: `It is ${url.replace(/\/\/[^/]*@/, "//<redacted>@")}.`,
   });
-}
-
-function answerTo(sent: ClientRequest): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    sent.on("response", resolve);
-    sent.on("error", reject);
-    sent.end();
-  });
-}
-
-/** Null for a longer one; the rest of it is not read, and its connection is closed. */
-async function readBody(answer: IncomingMessage, maxBytes: number): Promise<string | null> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of answer as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > maxBytes) return null;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-function parseBody(text: string | null): unknown {
-  try {
-    return text === null ? null : (JSON.parse(text) as unknown);
-  } catch {
-    return null;
-  }
 }

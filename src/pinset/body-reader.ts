@@ -3,6 +3,7 @@ import { open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { messageOf, OperatorError } from "../errors.ts";
+import { LineBlocks, splitLines } from "../machine/lines.ts";
 import { PinsetDigest } from "./digest.ts";
 
 /** What reading a body whole has shown. */
@@ -20,7 +21,6 @@ export interface BodyReading {
 /** How a body is written: `gzip`, one pin a line; `json`, upstream's, in whatever layout. */
 export type BodyEncoding = "gzip" | "json";
 
-const NEWLINE = 0x0a;
 const READ_BYTES = 1024 * 1024;
 
 /**
@@ -89,7 +89,7 @@ async function* splitElements(path: string, chunks: AsyncIterable<Buffer>): Asyn
 class LineTaker {
   readonly #digest: PinsetDigest | null;
   readonly #takeLines: ((lines: Buffer) => void | Promise<void>) | undefined;
-  #carried: Buffer = Buffer.alloc(0);
+  readonly #blocks = new LineBlocks();
   #count = 0;
   #plainBytes = 0;
 
@@ -101,16 +101,11 @@ class LineTaker {
   async takeAll(chunks: AsyncIterable<Buffer>): Promise<void> {
     for await (const chunk of chunks) {
       this.#plainBytes += chunk.length;
-      const end = chunk.lastIndexOf(NEWLINE) + 1;
-      if (end === 0) {
-        this.#carried = Buffer.concat([this.#carried, chunk]);
-        continue;
-      }
-      const whole = chunk.subarray(0, end);
-      await this.#take(this.#carried.length === 0 ? whole : Buffer.concat([this.#carried, whole]));
-      this.#carried = Buffer.from(chunk.subarray(end));
+      const block = this.#blocks.add(chunk);
+      if (block !== null) await this.#take(block);
     }
-    if (this.#carried.length > 0) await this.#take(this.#carried);
+    const rest = this.#blocks.rest();
+    if (rest.length > 0) await this.#take(rest);
   }
 
   reading(): Pick<BodyReading, "count" | "plainBytes" | "digest"> {
@@ -118,15 +113,9 @@ class LineTaker {
   }
 
   async #take(lines: Buffer): Promise<void> {
-    let start = 0;
-    while (start < lines.length) {
-      const newline = lines.indexOf(NEWLINE, start);
-      const end = newline === -1 ? lines.length : newline;
-      if (end > start) {
-        this.#count += 1;
-        this.#digest?.add(hash("sha256", lines.subarray(start, end), "binary"));
-      }
-      start = end + 1;
+    for (const line of splitLines(lines)) {
+      this.#count += 1;
+      this.#digest?.add(hash("sha256", line, "binary"));
     }
     const pending = this.#takeLines?.(lines);
     if (pending !== undefined) await pending;

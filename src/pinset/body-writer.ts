@@ -4,6 +4,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { readPinLine } from "../cluster/pin.ts";
+import { splitLines } from "../machine/lines.ts";
 import { PinsetDigest } from "./digest.ts";
 
 /** What was written into a snapshot's body. */
@@ -47,13 +48,7 @@ export class BodyWriter {
 
   /** Takes whole lines. A promise means: wait. Throws an OperatorError for a line that is no pin. */
   write(lines: Buffer): void | Promise<void> {
-    let start = 0;
-    while (start < lines.length) {
-      const newline = lines.indexOf(NEWLINE, start);
-      const end = newline === -1 ? lines.length : newline;
-      if (end > start) this.#add(lines.subarray(start, end));
-      start = end + 1;
-    }
+    for (const line of splitLines(lines)) this.#add(line);
     const ended = lines.length === 0 || lines[lines.length - 1] === NEWLINE;
     const block = ended ? lines : Buffer.concat([lines, Buffer.from([NEWLINE])]);
     this.#plainBytes += block.length;

@@ -1,5 +1,5 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import { countLines } from "../cluster/line-count.ts";
+import { countLines } from "../machine/lines.ts";
 
 /** How many pins a cluster peer's own pinset holds. */
 export interface PinCount {

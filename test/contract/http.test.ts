@@ -107,6 +107,14 @@ describe("http: what only the real one can meet", () => {
     ]);
   });
 
+  it("gives the status of a body that is too long, and no body", async () => {
+    const base = await serve((_request, answer) =>
+      answer.writeHead(203).end(JSON.stringify("x".repeat(100))),
+    );
+    expect(await http.json(base, { maxBytes: 100 })).toEqual({ status: 203, body: null });
+    expect(await http.json(base, { maxBytes: 102 })).toEqual({ status: 203, body: "x".repeat(100) });
+  });
+
   it("counts as nobody: silence, silence in the middle, a connection that breaks", async () => {
     const silent = await serve(() => {});
     expect(await http.json(silent, { timeoutMs: 50 })).toBeNull();

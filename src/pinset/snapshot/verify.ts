@@ -1,6 +1,7 @@
 import type { ClusterReader } from "../../cluster/client.ts";
 import { linesOf, readWholePin } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
+import { splitLines } from "../../machine/lines.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { Mark, PinsetMarks } from "../marks.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";
@@ -172,8 +173,6 @@ export interface PinsetSource {
   close(): Promise<void>;
 }
 
-const NEWLINE = 0x0a;
-
 /** A verified snapshot; every reading of it is checked to be of the very bytes that were verified. */
 export function snapshotSource({ file, sha256 }: VerifiedSnapshot): PinsetSource {
   return {
@@ -231,19 +230,13 @@ export function eachMarked(
 ): Promise<void> {
   let place = 0;
   return source.read(async (lines) => {
-    let start = 0;
-    while (start < lines.length) {
-      const newline = lines.indexOf(NEWLINE, start);
-      const end = newline === -1 ? lines.length : newline;
-      if (end > start) {
-        const mark = marks.get(place);
-        if (wanted.includes(mark)) {
-          const pending = visit(lines.toString("utf8", start, end), mark, place);
-          if (pending !== undefined) await pending;
-        }
-        place += 1;
+    for (const line of splitLines(lines)) {
+      const mark = marks.get(place);
+      if (wanted.includes(mark)) {
+        const pending = visit(line.toString("utf8"), mark, place);
+        if (pending !== undefined) await pending;
       }
-      start = end + 1;
+      place += 1;
     }
   });
 }
