@@ -24,6 +24,17 @@ const ABSENT = [
   "../web/fetch/body.js",
 ];
 
+/**
+ * What dockerode loads at its start and we never use: its ways over SSH (ssh2, cpu-features) and to BuildKit
+ * (@grpc/grpc-js, protobufjs), which look for files beside them, its packing of directories, which does not report
+ * errors, and attaching to containers. Whoever uses one of them gets an error that names it.
+ */
+const UNUSED =
+  /\/node_modules\/(?:docker-modem\/lib\/(?:ssh|http_duplex)|dockerode\/lib\/(?:session|buildkit))\.js$/;
+const PACKING = /^(?:tar-fs|@balena\/dockerignore)$/;
+/** It would print the headers with a registry's login for `DEBUG=modem`. */
+const DEBUG = /\/node_modules\/debug\/src\/index\.js$/;
+
 /** CommonJS dependencies call `require` for Node's own modules; a module has no such function. */
 const REQUIRE = `import { createRequire as makeRequire } from "node:module";
 const require = makeRequire(import.meta.url);
@@ -39,6 +50,24 @@ const absentModules = {
     onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
       contents: `throw new Error("${path} is not part of fula-node");`,
     }));
+  },
+};
+
+const unusedModules = {
+  name: "unused-modules",
+  setup({ onLoad, onResolve }) {
+    const unused = ({ path }) => {
+      const name = path.replace(/^.*\/node_modules\//, "");
+      return {
+        contents: `module.exports = () => { throw new Error("${name} is not part of fula-node"); };`,
+      };
+    };
+    onResolve({ filter: PACKING }, ({ path, importer }) =>
+      importer.includes("/node_modules/dockerode/") ? { path, namespace: "unused" } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: "unused" }, unused);
+    onLoad({ filter: UNUSED }, unused);
+    onLoad({ filter: DEBUG }, () => ({ contents: "module.exports = () => () => {};" }));
   },
 };
 
@@ -103,7 +132,7 @@ const { metafile, outputFiles } = await build({
   minifySyntax: true,
   legalComments: "none",
   define: { FULA_NODE_VERSION: JSON.stringify(version) },
-  plugins: [absentModules, plainStream, slimUndici],
+  plugins: [absentModules, unusedModules, plainStream, slimUndici],
   metafile: true,
   write: false,
   logLevel: "warning",

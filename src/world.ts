@@ -6,7 +6,7 @@ import { type Cluster, type ClusterTarget, openCluster } from "./cluster/client.
 import { createMigrator } from "./database/migrator.ts";
 import { openPostgresPool } from "./database/pool.ts";
 import { createPostgres } from "./database/postgres.ts";
-import { createDocker } from "./docker/docker.ts";
+import { createDocker } from "./docker/docker-writer.ts";
 import { OperatorError } from "./errors.ts";
 import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";

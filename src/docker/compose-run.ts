@@ -5,20 +5,19 @@ import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
 
-type ByCli = Pick<Docker, "build" | "composeUp" | "composeHashes">;
+type ByCli = Pick<Docker, "composeUp" | "composeHashes">;
 
 const COMPOSE = ["docker", "compose"];
 const UP = ["up", "--detach", "--no-build", "--pull", "never"];
 const HASH = ["config", "--hash", "*"];
 const UP_TIMEOUT_MS = 900_000;
-const BUILD_TIMEOUT_MS = 1_800_000;
 const CONFIG_TIMEOUT_MS = 60_000;
 const SECRET_NAME = /PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL/i;
 const SHORTEST_REDACTED = 4;
 /** Compose quotes what it takes for a variable's name, which may be a piece of a value. */
 const UNSET_VARIABLE = /variable is not set/i;
 
-/** What only the Docker CLI does: `docker compose` and `docker build`. `env` names the engine's socket. */
+/** What only the Docker CLI does: `docker compose`. `env` names the engine's socket. */
 export function dockerCli(env: ProgramEnvironment): ByCli {
   const hashOnce = shareInFlight<Readonly<Record<string, string>>>();
   return {
@@ -37,29 +36,6 @@ export function dockerCli(env: ProgramEnvironment): ByCli {
     },
 
     composeHashes: (document) => hashOnce(JSON.stringify(document), () => hashesOf(document, env)),
-
-    build: async ({ context, dockerfile, tag, labels, buildArgs }, report) => {
-      const argv = [
-        "docker",
-        "build",
-        // The classic builder otherwise leaves a container behind when a build is cut short.
-        "--force-rm",
-        ...options({ file: dockerfile, tag }),
-        ...Object.entries(labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]),
-        ...Object.entries(buildArgs).flatMap(([key, value]) => ["--build-arg", `${key}=${value}`]),
-        context,
-      ];
-      const extra = { BUILDKIT_PROGRESS: "plain" };
-      const tell = (line: string) => tellUseful(line, report);
-      const result = await runProgram(argv, { env, extra, timeoutMs: BUILD_TIMEOUT_MS, onLine: tell });
-      if (result.exitCode === 0) return;
-      throw new OperatorError({
-        exit: "unavailable",
-        what: `The image ${tag} could not be built.`,
-        why: result.stopped ?? lastWords(result.lastLines),
-        remedy: "Mend what it says, then run again. The same by hand: " + argv.join(" "),
-      });
-    },
   };
 }
 

@@ -1,39 +1,40 @@
-import type { ProgramEnvironment } from "../machine/run-program.ts";
-import { type DockerApi, NoEngine } from "./docker-api.ts";
-import { unframe } from "./docker-logs.ts";
-import { dockerPlugins } from "./docker-plugins.ts";
-import { type InspectedContainer, toContainer } from "./docker-shapes.ts";
+import type Dockerode from "dockerode";
+import { stat } from "node:fs/promises";
+import { Readable, Writable } from "node:stream";
+import { finished } from "node:stream/promises";
+import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
+import type { Answer } from "./docker-answers.ts";
+import { type Engine, NoEngine } from "./docker-client.ts";
 import type { Container, DockerReader, DockerVersion } from "./engine.ts";
 
 type Looks = Omit<DockerReader, "composeHashes">;
 
-const MAX_LOG_BYTES = 4 * 1024 ** 2;
+const LOG_PIECE_BYTES = 4096;
 
-/** Looks at one engine, and at the plugins of the Docker CLI. */
-export function dockerReader(api: DockerApi, env: ProgramEnvironment): Looks {
-  const pluginVersion = dockerPlugins(env);
+/** Looks at one engine, and at the Compose plugin of the Docker CLI. */
+export function dockerReader(engine: Engine, env: ProgramEnvironment): Looks {
+  const composeVersion = composePlugin(env);
   return {
-    version: () => orWithout(null, () => versionOf(api)),
+    version: () => orWithout(null, () => versionOf(engine)),
     unreachable: async () => {
       try {
-        await api.version();
+        await engine.version();
         return null;
       } catch (thrown) {
-        if (thrown instanceof NoEngine) return thrown.message;
+        if (thrown instanceof NoEngine) return thrown.why ?? thrown.what;
         throw thrown;
       }
     },
-    composeVersion: () => pluginVersion("compose"),
-    buildxVersion: () => pluginVersion("buildx"),
-    containers: () => orWithout([], () => containersOf(api)),
-    container: (name) => orWithout(null, () => inspect(api, name)),
-    image: (reference) => orWithout(null, () => imageOf(api, reference)),
-    volume: (name) => orWithout(null, () => volumeOf(api, name)),
-    listVolumes: () => orWithout([], () => volumesOf(api)),
-    listNetworks: () => orWithout([], () => networksOf(api)),
-    listImages: () => orWithout([], () => imagesOf(api)),
-    bridgeSubnets: () => orWithout([], () => bridgeSubnetsOf(api)),
-    logs: (name, lines) => orWithout("", () => logsOf(api, name, lines)),
+    composeVersion,
+    containers: () => orWithout([], () => containersOf(engine)),
+    container: (name) => orWithout(null, () => containerOf(engine, name)),
+    image: (reference) => orWithout(null, () => imageOf(engine, reference)),
+    volume: (name) => orWithout(null, () => volumeOf(engine, name)),
+    listVolumes: () => orWithout([], () => volumesOf(engine)),
+    listNetworks: () => orWithout([], () => networksOf(engine)),
+    listImages: () => orWithout([], () => imagesOf(engine)),
+    bridgeSubnets: () => orWithout([], () => bridgeSubnetsOf(engine)),
+    logs: (name, lines) => orWithout("", () => logsOf(engine, name, lines)),
   };
 }
 
@@ -46,93 +47,66 @@ async function orWithout<T>(without: T, look: () => Promise<T>): Promise<T> {
   }
 }
 
-async function versionOf(api: DockerApi): Promise<DockerVersion> {
-  const [version, info] = await Promise.all([api.version(), api.json({ path: "/info" })]);
-  const { DockerRootDir, SecurityOptions } = (info ?? {}) as {
-    readonly DockerRootDir?: string;
-    readonly SecurityOptions?: readonly string[] | null;
-  };
+async function versionOf(engine: Engine): Promise<DockerVersion> {
+  const [version, info] = await Promise.all([
+    engine.version(),
+    engine.ask("info", (docker) => docker.info()),
+  ]);
   return {
-    version: String(version["Version"]),
-    apiVersion: String(version["ApiVersion"]),
-    minApiVersion: String(version["MinAPIVersion"]),
-    rootDirectory: DockerRootDir ?? "/var/lib/docker",
-    rootless: (SecurityOptions ?? []).some((option) => option.includes("rootless")),
+    version: version.Version,
+    apiVersion: version.ApiVersion,
+    minApiVersion: version.MinAPIVersion,
+    rootDirectory: info.DockerRootDir ?? "/var/lib/docker",
+    rootless: (info.SecurityOptions ?? []).some((option) => option.includes("rootless")),
   };
 }
 
-async function containersOf(api: DockerApi): Promise<readonly Container[]> {
-  const listed = (await api.json({ path: "/containers/json", query: { all: "1" } })) as
-    | readonly { readonly Id: string }[]
-    | null;
-  const inspected = await Promise.all((listed ?? []).map(({ Id }) => inspect(api, Id)));
+async function containersOf(engine: Engine): Promise<readonly Container[]> {
+  const listed = await engine.ask("containers", (docker) => docker.listContainers({ all: true }));
+  const inspected = await Promise.all(listed.map(({ Id }) => containerOf(engine, Id)));
   return inspected.filter((container) => container !== null);
 }
 
-async function inspect(api: DockerApi, name: string): Promise<Container | null> {
-  const seen = await inspectRaw(api, name);
+async function containerOf(engine: Engine, name: string): Promise<Container | null> {
+  const seen = await inspect(engine, name);
   return seen === null ? null : toContainer(seen);
 }
 
-function inspectRaw(api: DockerApi, name: string): Promise<InspectedContainer | null> {
-  const path = `/containers/${encodeURIComponent(name)}/json`;
-  return api.json({ path }) as Promise<InspectedContainer | null>;
+function inspect(engine: Engine, name: string): Promise<Answer<"container"> | null> {
+  return engine.find("container", (docker) => docker.getContainer(encodeURIComponent(name)).inspect());
 }
 
-async function imageOf(api: DockerApi, reference: string): ReturnType<DockerReader["image"]> {
-  const seen = (await api.json({ path: `/images/${encodeURI(reference)}/json` })) as {
-    readonly Id: string;
-    readonly Config?: { readonly Labels?: Readonly<Record<string, string>> | null } | null;
-  } | null;
+async function imageOf(engine: Engine, reference: string): ReturnType<DockerReader["image"]> {
+  const seen = await engine.find("image", (docker) => docker.getImage(encodeURI(reference)).inspect());
   return seen === null ? null : { id: seen.Id, labels: seen.Config?.Labels ?? {} };
 }
 
-async function volumeOf(api: DockerApi, name: string): ReturnType<DockerReader["volume"]> {
-  const seen = (await api.json({ path: `/volumes/${encodeURIComponent(name)}` })) as {
-    readonly Name: string;
-    readonly Labels?: Readonly<Record<string, string>> | null;
-    readonly Mountpoint: string;
-  } | null;
+async function volumeOf(engine: Engine, name: string): ReturnType<DockerReader["volume"]> {
+  const seen = await engine.find("volume", (docker) => docker.getVolume(encodeURIComponent(name)).inspect());
   return seen === null ? null : { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint };
 }
 
 /** Not of macvlan and ipvlan networks: theirs are those of the cable. */
-async function bridgeSubnetsOf(api: DockerApi): Promise<readonly string[]> {
-  const query = { filters: JSON.stringify({ driver: ["bridge"] }) };
-  const seen = (await api.json({ path: "/networks", query })) as
-    | readonly { readonly IPAM?: { readonly Config?: readonly { readonly Subnet?: string }[] | null } }[]
-    | null;
-  const configs = (seen ?? []).flatMap(({ IPAM }) => IPAM?.Config ?? []);
+async function bridgeSubnetsOf(engine: Engine): Promise<readonly string[]> {
+  const filters = { driver: ["bridge"] };
+  const networks = await engine.ask("networks", (docker) => docker.listNetworks({ filters }));
+  const configs = networks.flatMap(({ IPAM }) => IPAM?.Config ?? []);
   return configs.flatMap(({ Subnet }) => Subnet ?? []);
 }
 
-/** As the engine's lists have it: labels may be null. */
-interface Listed {
-  readonly Name: string;
-  readonly Labels?: Readonly<Record<string, string>> | null;
+async function volumesOf(engine: Engine): ReturnType<DockerReader["listVolumes"]> {
+  const { Volumes } = await engine.ask("volumes", (docker) => docker.listVolumes());
+  return (Volumes ?? []).map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
 }
 
-async function volumesOf(api: DockerApi): ReturnType<DockerReader["listVolumes"]> {
-  const seen = (await api.json({ path: "/volumes" })) as {
-    readonly Volumes?: readonly Listed[] | null;
-  } | null;
-  return (seen?.Volumes ?? []).map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
+async function networksOf(engine: Engine): ReturnType<DockerReader["listNetworks"]> {
+  const networks = await engine.ask("networks", (docker) => docker.listNetworks());
+  return networks.map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
 }
 
-async function networksOf(api: DockerApi): ReturnType<DockerReader["listNetworks"]> {
-  const seen = (await api.json({ path: "/networks" })) as readonly Listed[] | null;
-  return (seen ?? []).map(({ Name, Labels }) => ({ name: Name, labels: Labels ?? {} }));
-}
-
-async function imagesOf(api: DockerApi): ReturnType<DockerReader["listImages"]> {
-  const seen = (await api.json({ path: "/images/json" })) as
-    | readonly {
-        readonly Id: string;
-        readonly RepoTags?: readonly string[] | null;
-        readonly Labels?: Readonly<Record<string, string>> | null;
-      }[]
-    | null;
-  return (seen ?? []).map(({ Id, RepoTags, Labels }) => ({
+async function imagesOf(engine: Engine): ReturnType<DockerReader["listImages"]> {
+  const images = await engine.ask("images", (docker) => docker.listImages());
+  return images.map(({ Id, RepoTags, Labels }) => ({
     id: Id,
     // Older engines name what has no tag so.
     tags: (RepoTags ?? []).filter((tag) => tag !== "<none>:<none>"),
@@ -140,16 +114,139 @@ async function imagesOf(api: DockerApi): ReturnType<DockerReader["listImages"]> 
   }));
 }
 
-async function logsOf(api: DockerApi, name: string, lines: number): Promise<string> {
-  const seen = await inspectRaw(api, name);
+async function logsOf(engine: Engine, name: string, lines: number): Promise<string> {
+  const seen = await inspect(engine, name);
   if (seen === null) return "";
-  const path = `/containers/${encodeURIComponent(name)}/logs`;
-  const query = { stdout: "1", stderr: "1", tail: String(lines) };
-  const bytes = (await api.bytes({ path, query }, MAX_LOG_BYTES)) ?? Buffer.alloc(0);
-  const text = seen.Config.Tty === true ? bytes.toString("utf8") : unframe(bytes);
+  const options = { stdout: true, stderr: true, tail: lines } as const;
+  const bytes = await engine.find("log", (docker) =>
+    docker.getContainer(encodeURIComponent(name)).logs(options),
+  );
+  const text =
+    seen.Config.Tty === true ? (bytes ?? "").toString() : await unframe(await engine.open(), bytes);
   return text
     .split("\n")
     .slice(-lines - 1)
     .join("\n")
     .trimEnd();
+}
+
+/** Of a log with both streams in frames; docker-modem takes them apart, and calls itself for each frame of a piece. */
+async function unframe(docker: Dockerode, bytes: Buffer | null): Promise<string> {
+  if (bytes === null) return "";
+  const pieces = Array.from({ length: Math.ceil(bytes.length / LOG_PIECE_BYTES) }, (_, index) =>
+    bytes.subarray(index * LOG_PIECE_BYTES, (index + 1) * LOG_PIECE_BYTES),
+  );
+  const texts: Buffer[] = [];
+  const both = new Writable({
+    write(text: Buffer, _encoding, done) {
+      texts.push(text);
+      done();
+    },
+  });
+  const framed = Readable.from(pieces);
+  docker.modem.demuxStream(framed, both, both);
+  await finished(framed);
+  return Buffer.concat(texts).toString("utf8");
+}
+
+/** A container as the product sees it. */
+function toContainer(seen: Answer<"container">): Container {
+  const { State: state, Config: config } = seen;
+  return {
+    id: seen.Id,
+    name: seen.Name.replace(/^\//, ""),
+    image: config.Image,
+    imageId: seen.Image,
+    labels: config.Labels ?? {},
+    env: Object.fromEntries((config.Env ?? []).map(splitVariable)),
+    status: state.Status,
+    health: healthOf(seen),
+    healthOutput: state.Health?.Log?.findLast(({ ExitCode }) => ExitCode !== 0)?.Output.trim() ?? "",
+    exitCode: state.ExitCode,
+    restartCount: seen.RestartCount ?? 0,
+    startedAt: state.StartedAt,
+    pid: state.Pid,
+    networkMode: seen.HostConfig.NetworkMode,
+    mounts: (seen.Mounts ?? []).map(({ Type, Name, Source, Destination }) => ({
+      type: Type,
+      name: Name ?? "",
+      source: Source,
+      destination: Destination,
+    })),
+    publishedPorts: publishedPorts(seen),
+  };
+}
+
+/** A container that was never started has a healthcheck, but no health yet. */
+function healthOf({ State, Config }: Answer<"container">): Container["health"] {
+  const status = State.Health?.Status;
+  if (status === "healthy" || status === "unhealthy" || status === "starting") return status;
+  const test = Config.Healthcheck?.Test ?? [];
+  return test.length > 0 && test[0] !== "NONE" ? "starting" : null;
+}
+
+function publishedPorts({ NetworkSettings: settings }: Answer<"container">): readonly number[] {
+  const bindings = Object.entries(settings?.Ports ?? {}).filter(([inside]) => inside.endsWith("/tcp"));
+  const ports = bindings.flatMap(([, hosts]) => (hosts ?? []).map(({ HostPort }) => Number(HostPort)));
+  return [...new Set(ports)].filter((port) => port > 0).sort((a, b) => a - b);
+}
+
+function splitVariable(line: string): readonly [string, string] {
+  const at = line.indexOf("=");
+  return at === -1 ? [line, ""] : [line.slice(0, at), line.slice(at + 1)];
+}
+
+const TIMEOUT_MS = 20_000;
+
+/** Where the Docker CLI looks for plugins besides its configuration (docker/cli, cli-plugins/manager/manager_unix.go). */
+const PLUGIN_DIRECTORIES = [
+  "/usr/local/lib/docker/cli-plugins",
+  "/usr/local/libexec/docker/cli-plugins",
+  "/usr/lib/docker/cli-plugins",
+  "/usr/libexec/docker/cli-plugins",
+];
+
+/**
+ * Makes a function that asks the Docker CLI for the version of its Compose plugin, without what a distribution
+ * adds to it (`2.26.1-4`); null where it is not installed. An answer holds while the files that gave it are the
+ * very same ones: every call looks at those.
+ */
+export function composePlugin(env: ProgramEnvironment): () => Promise<string | null> {
+  let answer: { readonly files: string; readonly version: string } | null = null;
+  return async () => {
+    const files = await identify(env);
+    if (files !== null && answer?.files === files) return answer.version;
+    const version = await askCompose(env);
+    if (files !== null && version !== null) answer = { files, version };
+    return version;
+  };
+}
+
+async function askCompose(env: ProgramEnvironment): Promise<string | null> {
+  const argv = ["docker", "compose", "version", "--short"];
+  const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: TIMEOUT_MS });
+  if (exitCode !== 0) return null;
+  return /(?<![\w.])v?(?<version>\d+(?:\.\d+)+)/.exec(stdout)?.groups?.["version"] ?? null;
+}
+
+/** Names the CLI's and the plugin's files, a change of which nobody can hide; null where the plugin is in no usual place. */
+async function identify(env: ProgramEnvironment): Promise<string | null> {
+  const configuration = env["DOCKER_CONFIG"] ?? `${env["HOME"] ?? "/root"}/.docker`;
+  const programs = env.PATH.split(":").map((directory) => `${directory}/docker`);
+  const plugins = [`${configuration}/cli-plugins`, ...PLUGIN_DIRECTORIES].map(
+    (directory) => `${directory}/docker-compose`,
+  );
+  const [cli, found] = await Promise.all([programs, plugins].map(identifyFiles));
+  return cli === undefined || found === undefined || cli === "" || found === "" ? null : `${cli}\n${found}`;
+}
+
+/** Those of the files that are there, each with what changes whenever its content does. */
+async function identifyFiles(paths: readonly string[]): Promise<string> {
+  const lines = await Promise.all(
+    paths.map(async (path) => {
+      const found = await stat(path, { bigint: true }).catch(() => null);
+      return found === null ? [] : [`${path} ${found.dev} ${found.ino} ${found.size} ${found.ctimeNs}`];
+    }),
+  );
+  return lines.flat().join("\n");
 }

@@ -1,53 +1,77 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, readFile } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
+import { relative } from "node:path";
+import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
-import { type DockerApi, type DockerCall, NoEngine } from "./docker-api.ts";
-import { followProgress } from "./docker-progress.ts";
-import type { Docker } from "./engine.ts";
+import { type ProgramEnvironment, programEnvironment } from "../machine/run-program.ts";
+import { dockerCli } from "./compose-run.ts";
+import type { Answer } from "./docker-answers.ts";
+import { dockerSocket, Engine, NotFound, reasonOf } from "./docker-client.ts";
+import type { RegistryLogin } from "./docker-logins.ts";
+import { dockerReader } from "./docker-reader.ts";
+import type { Docker, DockerReader } from "./engine.ts";
 
-type ByApi = Pick<
-  Docker,
-  "pull" | "load" | "restart" | "removeContainer" | "removeNetwork" | "removeVolume" | "removeImage"
->;
+type ByApi = Omit<Docker, keyof DockerReader | "composeUp">;
+type Report = (line: string) => void;
 
 const SILENCE_MS = 300_000;
 const RESTART_MS = 180_000;
-const STOP_SECONDS = "60";
+const BUILD_MS = 1_800_000;
+const STOP_SECONDS = 60;
 const LOADED = /^Loaded image/m;
 
-/** Changes what one engine has, by its API. */
-export function dockerWriter(api: DockerApi): ByApi {
+/**
+ * The Docker engine of this machine, by its API, and by the Docker CLI for Compose. Throws an
+ * OperatorError (`settings`) where DOCKER_HOST names an engine elsewhere.
+ */
+export function createDocker(env: Readonly<Record<string, string | undefined>>): Docker {
+  const socket = dockerSocket(env["DOCKER_HOST"]);
+  const engine = new Engine(socket);
+  const programs = { ...programEnvironment(env), DOCKER_HOST: `unix://${socket}` };
+  return { ...dockerReader(engine, programs), ...dockerWriter(engine, programs), ...dockerCli(programs) };
+}
+
+/** Changes what one engine has; `env` says where the logins of registries are. */
+function dockerWriter(engine: Engine, env: ProgramEnvironment): ByApi {
   return {
-    pull: (reference, report) => pull(api, reference, report),
-    load: (archive, report) => load(api, archive, report),
-    restart: async (container) => {
-      const path = `/containers/${encodeURIComponent(container)}/restart`;
-      const query = { t: STOP_SECONDS };
-      const answer = await must(
-        api,
-        { method: "POST", path, query, idleMs: RESTART_MS },
-        `container ${container}`,
-      );
-      answer.resume();
+    pull: (reference, report) => pull(engine, env, reference, report),
+    load: (archive, report) => load(engine, archive, report),
+    build: (options, report) => build(engine, env, options, report),
+    restart: async (name) => {
+      const docker = await engine.open(RESTART_MS);
+      await docker.getContainer(encodeURIComponent(name)).restart({ t: STOP_SECONDS });
     },
-    removeContainer: async (container) => {
-      const path = `/containers/${encodeURIComponent(container)}`;
-      // Without a time it is the container's own; one that does not run answers 304.
-      await unlessAbsent(api, { method: "POST", path: `${path}/stop`, idleMs: RESTART_MS });
-      await unlessAbsent(api, { method: "DELETE", path, query: { force: "1" }, idleMs: RESTART_MS });
+    removeContainer: async (name) => {
+      const docker = await engine.open(RESTART_MS);
+      const container = docker.getContainer(encodeURIComponent(name));
+      // Without a time it is the container's own.
+      await unlessAbsent(container.stop());
+      await unlessAbsent(container.remove({ force: true }));
     },
-    removeNetwork: (name) =>
-      unlessAbsent(api, { method: "DELETE", path: `/networks/${encodeURIComponent(name)}` }),
-    removeVolume: (name) =>
-      unlessAbsent(api, {
-        method: "DELETE",
-        path: `/volumes/${encodeURIComponent(name)}`,
-        idleMs: SILENCE_MS,
-      }),
-    removeImage: (reference) =>
-      unlessAbsent(api, { method: "DELETE", path: `/images/${encodeURI(reference)}`, idleMs: SILENCE_MS }),
+    removeNetwork: async (name) => {
+      const docker = await engine.open();
+      await unlessAbsent(docker.getNetwork(encodeURIComponent(name)).remove());
+    },
+    removeVolume: async (name) => {
+      const docker = await engine.open(SILENCE_MS);
+      await unlessAbsent(docker.getVolume(encodeURIComponent(name)).remove());
+    },
+    removeImage: async (reference) => {
+      const docker = await engine.open(SILENCE_MS);
+      await unlessAbsent(docker.getImage(encodeURI(reference)).remove());
+    },
   };
+}
+
+/** Something that is not there is as gone as it should be. */
+async function unlessAbsent(removal: Promise<unknown>): Promise<void> {
+  try {
+    await removal;
+  } catch (thrown) {
+    if (!(thrown instanceof NotFound)) throw thrown;
+  }
 }
 
 /** Name and tag of an image as `POST /images/create` wants them: without a tag it would pull every one. */
@@ -60,39 +84,131 @@ export function splitReference(reference: string): { readonly fromImage: string;
   return { fromImage: reference, tag: "latest" };
 }
 
-async function pull(api: DockerApi, reference: string, report: (line: string) => void): Promise<void> {
-  const what = `pull ${reference}`;
-  const call = {
-    method: "POST",
-    path: "/images/create",
-    query: { ...splitReference(reference) },
-    idleMs: SILENCE_MS,
-  } as const;
+async function pull(
+  engine: Engine,
+  env: ProgramEnvironment,
+  reference: string,
+  report: Report,
+): Promise<void> {
+  const docker = await engine.open(SILENCE_MS);
+  const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
+    await import("./docker-logins.ts");
+  const login = await readRegistryLogin(registryOf(reference), env);
+  reportTrouble(login, report);
   try {
-    await followProgress(await must(api, call, `image ${reference}`), what, report);
+    const auth = login.credentials === null ? undefined : { base64: encodeCredentials(login.credentials) };
+    const answer = await docker.createImage(auth, splitReference(reference));
+    await followProgress(answer, `pull ${reference}`, report);
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
+    const why = thrown.why ?? thrown.what;
     throw new OperatorError({
       exit: "unavailable",
-      what: `The image ${reference} can't be pulled.`,
-      why: thrown.why ?? thrown.what,
-      remedy: `Check the network and the name; or pull it by hand (docker pull ${reference}), or bring the images in a file (--images ARCHIVE). Then run again.`,
+      what: isRefusal(why)
+        ? `The registry ${login.registry} refuses the image ${reference}.`
+        : `The image ${reference} can't be pulled.`,
+      why,
+      remedy: isRefusal(why)
+        ? refusalRemedy(login)
+        : `Check the network and the name; or pull it by hand (docker pull ${reference}), or bring the images in a file (--images ARCHIVE). Then run again.`,
       cause: thrown,
     });
   }
-  if ((await api.json({ path: `/images/${encodeURI(reference)}/json` })) !== null) return;
-  throw new OperatorError({ exit: "unavailable", what: `Docker pulled ${reference}, but does not have it.` });
+  await expectImage(engine, reference, `Docker pulled ${reference}, but does not have it.`);
 }
 
-async function load(api: DockerApi, archive: string, report: (line: string) => void): Promise<void> {
-  const file = await openArchive(archive);
+/** A progress stream that ends well proves nothing: the image must be there. */
+async function expectImage(engine: Engine, reference: string, what: string): Promise<void> {
+  const image = await engine.find("image", (docker) => docker.getImage(encodeURI(reference)).inspect());
+  if (image === null) throw new OperatorError({ exit: "unavailable", what });
+}
+
+/** By the engine's classic builder: BuildKit takes logins over a gRPC session only. */
+async function build(
+  engine: Engine,
+  env: ProgramEnvironment,
+  { context, dockerfile, tag, labels, buildArgs }: Parameters<Docker["build"]>[0],
+  report: Report,
+): Promise<void> {
+  const docker = await engine.open(BUILD_MS);
+  const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
+    await import("./docker-logins.ts");
+  const registries = new Set((await baseImages(dockerfile, buildArgs)).map(registryOf));
+  const logins = await Promise.all([...registries].map((registry) => readRegistryLogin(registry, env)));
+  for (const login of logins) reportTrouble(login, report);
+  const known = logins.flatMap(({ key, credentials }) => (credentials === null ? [] : [[key, credentials]]));
+  const { pack } = await import("tar-fs");
+  // As the Docker CLI has it: the owners of the files here mean nothing in the image.
+  const files = pack(context, { map: (header) => ({ ...header, uid: 0, gid: 0 }) });
+  const options = [
+    ...Object.entries(labels).map(([key, value]) => `--label ${key}=${value}`),
+    ...Object.entries(buildArgs).map(([key, value]) => `--build-arg ${key}=${value}`),
+  ];
+  const byHand = ["docker build --file", dockerfile, "--tag", tag, ...options, context].join(" ");
   try {
-    const body = Readable.from(bytesOf(file, archive, report), { objectMode: false });
-    const query = { quiet: "1" };
-    const call = { method: "POST", path: "/images/load", query, idleMs: SILENCE_MS, body } as const;
-    const messages = await followProgress(await must(api, call, archive), `load ${archive}`, report);
+    const answer = await docker.buildImage(files, {
+      t: tag,
+      dockerfile: relative(context, dockerfile),
+      labels: { ...labels },
+      buildargs: { ...buildArgs },
+      // Otherwise a build that is cut short leaves a container behind.
+      forcerm: true,
+      // docker-modem's own encoding of it is not the one that the engine reads.
+      registryconfig: { base64: encodeCredentials(Object.fromEntries(known) as object) } as never,
+    });
+    await followProgress(answer, `build ${tag}`, report);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    const why = thrown.why ?? thrown.what;
+    const remedy = `Repair what it says, then run again. The same by hand: ${byHand}`;
+    throw new OperatorError({
+      exit: "unavailable",
+      what: `The image ${tag} could not be built.`,
+      why,
+      remedy: isRefusal(why) ? [...logins.map(refusalRemedy), remedy].join(" ") : remedy,
+      cause: thrown,
+    });
+  } finally {
+    files.destroy();
+  }
+  await expectImage(engine, tag, `Docker built ${tag}, but does not have it.`);
+}
+
+/** The images that a Dockerfile's FROM lines name, with the build arguments put in. */
+async function baseImages(
+  dockerfile: string,
+  buildArgs: Readonly<Record<string, string>>,
+): Promise<readonly string[]> {
+  const text = await readFile(dockerfile, "utf8").catch((cause: unknown) => {
+    throw fileError("read", dockerfile, cause);
+  });
+  const given = Object.fromEntries(
+    [...text.matchAll(/^\s*ARG\s+(\w+)=(\S+)/gim)].map(([, name = "", value = ""]) => [name, value]),
+  );
+  const values: Readonly<Record<string, string>> = { ...given, ...buildArgs };
+  const named = [...text.matchAll(/^\s*FROM\s+(?:--\S+\s+)*(\S+)/gim)].map(([, image = ""]) => image);
+  return named.map((image) =>
+    image.replace(
+      /\$(?:\{(\w+)\}|(\w+))/g,
+      (_, braced?: string, plain?: string) => values[braced ?? plain ?? ""] ?? "",
+    ),
+  );
+}
+
+function reportTrouble({ registry, trouble }: RegistryLogin, report: Report): void {
+  if (trouble !== null) report(`the login for ${registry} is not used: ${trouble}`);
+}
+
+async function load(engine: Engine, archive: string, report: Report): Promise<void> {
+  const docker = await engine.open(SILENCE_MS);
+  const file = await openArchive(archive);
+  const body = Readable.from(bytesOf(file, archive, report), { objectMode: false });
+  try {
+    const answer = await docker.loadImage(body, { quiet: true });
+    const messages = await followProgress(answer, `load ${archive}`, report);
     if (LOADED.test(messages.join("\n"))) return;
   } finally {
+    body.destroy();
     await file.close();
   }
   throw new OperatorError({
@@ -137,28 +253,71 @@ async function* bytesOf(
   }
 }
 
-/** Something that is not there (404) is as gone as it should be. */
-async function unlessAbsent(api: DockerApi, call: DockerCall): Promise<void> {
-  (await send(api, call))?.resume();
+const BYTES_PER_MB = 1_000_000;
+/** A download is reported again when this much more of it is there, as a share of what is known to come. */
+const REPORTED_SHARE = 0.1;
+
+/**
+ * Reads the engine's progress stream (one JSON object a line) to its end, and reports what is worth a line.
+ * `errorDetail` in any line means failure, whatever the HTTP status was: it throws then, and where the stream
+ * breaks off. (docker-modem's own reader takes both for success.)
+ */
+async function followProgress(
+  stream: NodeJS.ReadableStream,
+  what: string,
+  report: Report,
+): Promise<readonly string[]> {
+  const { readAnswer } = await import("./docker-answers.ts");
+  const answer = stream as IncomingMessage;
+  const download = new Download(what, report);
+  const messages: string[] = [];
+  try {
+    for await (const text of createInterface({ input: answer, crlfDelay: Infinity })) {
+      if (text.trim() === "") continue;
+      const read = readAnswer("progress", JSON.parse(text));
+      if ("why" in read) throw failed(what, read.why);
+      const line = read.data;
+      const error = line.errorDetail?.message ?? line.error;
+      if (error !== undefined) throw failed(what, error);
+      if (line.progressDetail?.total !== undefined) download.add(line);
+      const message = line.stream?.trim() ?? (line.id === undefined ? line.status : undefined);
+      if (message === undefined || message === "") continue;
+      messages.push(message);
+      report(message);
+    }
+  } catch (thrown) {
+    throw thrown instanceof OperatorError ? thrown : failed(what, reasonOf(thrown, answer), thrown);
+  }
+  if (!answer.complete) throw failed(what, "the engine broke off in the middle");
+  return messages;
 }
 
-async function send(api: DockerApi, call: DockerCall) {
-  try {
-    return await api.stream(call);
-  } catch (thrown) {
-    if (!(thrown instanceof NoEngine)) throw thrown;
-    throw new OperatorError({
-      exit: "unavailable",
-      what: "No Docker engine answers.",
-      why: thrown.message,
-      remedy: "Start it (systemctl start docker), then run again.",
-      cause: thrown,
-    });
+/** Adds up what the layers of one image have and need. */
+class Download {
+  readonly #what: string;
+  readonly #report: (line: string) => void;
+  readonly #layers = new Map<string, { readonly current: number; readonly total: number }>();
+  #reportedBytes = 0;
+
+  constructor(what: string, report: (line: string) => void) {
+    this.#what = what;
+    this.#report = report;
+  }
+
+  add({ id = "", status, progressDetail }: Answer<"progress">): void {
+    if (status !== "Downloading") return;
+    this.#layers.set(id, { current: progressDetail?.current ?? 0, total: progressDetail?.total ?? 0 });
+    const sum = (part: "current" | "total") =>
+      [...this.#layers.values()].reduce((bytes, layer) => bytes + layer[part], 0);
+    const current = sum("current");
+    const total = sum("total");
+    if (current - this.#reportedBytes < total * REPORTED_SHARE) return;
+    this.#reportedBytes = current;
+    const [have, need] = [current, total].map((bytes) => Math.round(bytes / BYTES_PER_MB));
+    this.#report(`${this.#what}: ${have} of ${need} MB`);
   }
 }
 
-async function must(api: DockerApi, call: DockerCall, what: string) {
-  const answer = await send(api, call);
-  if (answer !== null) return answer;
-  throw new OperatorError({ exit: "unavailable", what: `Docker does not know ${what}.` });
+function failed(what: string, why: string, cause?: unknown): OperatorError {
+  return new OperatorError({ exit: "unavailable", what: `Docker could not ${what}.`, why, cause });
 }

@@ -44,7 +44,6 @@ export interface DockerReader {
   /** Why no engine answers, for a person: "no /var/run/docker.sock", "connection refused". Null when it does. */
   unreachable(): Promise<string | null>;
   composeVersion(): Promise<string | null>;
-  buildxVersion(): Promise<string | null>;
   /** All containers, stopped ones too. */
   containers(): Promise<readonly Container[]>;
   container(name: string): Promise<Container | null>;
@@ -100,8 +99,10 @@ export interface ComposeProject {
 
 /** Changes what Docker has. */
 export interface Docker extends DockerReader {
+  /** With the login that `docker login` has left for the image's registry, where there is one. */
   pull(reference: string, report: (line: string) => void): Promise<void>;
   load(archive: string, report: (line: string) => void): Promise<void>;
+  /** By the engine's classic builder, with the logins of the registries that the Dockerfile's FROM lines name. */
   build(
     options: {
       readonly context: string;

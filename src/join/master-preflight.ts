@@ -36,9 +36,8 @@ export async function checkMaster(options: {
 }): Promise<void> {
   const { world, layout, settings, ignored, problems } = options;
   const { host } = world;
-  const [installed, image, ports] = await Promise.all([
+  const [installed, ports] = await Promise.all([
     host.files.stat(layout.cliCurrent),
-    host.system.uid() === 0 ? host.docker.image(`fula-node:${world.version}`) : null,
     neededPorts(world, settings),
   ]);
   const found = await runPreflight(
@@ -49,7 +48,6 @@ export async function checkMaster(options: {
       ports,
       minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
-      wantsBuild: image === null,
       ownership,
       writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
     },

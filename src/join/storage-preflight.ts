@@ -27,10 +27,7 @@ export async function checkStorageNode(options: {
 }): Promise<void> {
   const { world, layout, settings, ignored, problems } = options;
   const { host } = world;
-  const [installed, image] = await Promise.all([
-    host.files.stat(layout.cliCurrent),
-    host.system.uid() === 0 ? host.docker.image(`fula-node:${world.version}`) : null,
-  ]);
+  const installed = await host.files.stat(layout.cliCurrent);
   const found = await runPreflight(
     MASTER_CHECKS,
     host,
@@ -39,7 +36,6 @@ export async function checkStorageNode(options: {
       ports: [...WRITER_PORTS, ingestPort(settings)],
       minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
-      wantsBuild: image === null,
       ownership,
       writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
     },

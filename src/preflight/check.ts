@@ -81,8 +81,6 @@ export interface PreflightContext {
   /** What has to be free at the base directory and at Docker's root. */
   readonly minimumFreeBytes: { readonly baseDir: number; readonly dockerRoot: number };
   readonly minimumMemoryBytes: { readonly required: number; readonly recommended: number };
-  /** True where an image is to be built on this machine. */
-  readonly wantsBuild: boolean;
   /** Whose a container is, by its labels and its name. */
   readonly ownership: (container: Container) => Ownership;
   /** Units whose processes are the adopted writer. */

@@ -1,5 +1,5 @@
 import type { Check } from "./check.ts";
-import { buildx, compose, dockerEngine, watchtower } from "./docker.ts";
+import { compose, dockerEngine, watchtower } from "./docker.ts";
 import { clock, disk, memory, os, root } from "./machine.ts";
 import { ports } from "./ports.ts";
 
@@ -9,7 +9,6 @@ export const MASTER_CHECKS: readonly Check[] = [
   os,
   dockerEngine,
   compose,
-  buildx,
   disk,
   memory,
   clock,

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -56,8 +57,41 @@ describe("the artifact", () => {
 
   it("passes on the licences of what is bundled", async () => {
     const licenses = await readFile(join(directory, "dist/licenses.txt"), "utf8");
-    for (const name of ["commander", "pg", "yaml", "zod"]) {
-      expect(licenses).toMatch(new RegExp(`^${name} [0-9.]+ \\((MIT|ISC)\\)$`, "m"));
+    for (const name of ["commander", "dockerode", "pg", "yaml", "zod"]) {
+      expect(licenses).toMatch(new RegExp(`^${name} [0-9.]+ \\((MIT|ISC|Apache-2\\.0)\\)$`, "m"));
+    }
+  });
+
+  it("has no part of dockerode that it never uses, and asks an engine without printing its requests", async () => {
+    const texts = await Promise.all(
+      (await readdir(join(directory, "dist")))
+        .filter((name) => name.endsWith(".js"))
+        .map((name) => readFile(join(directory, "dist", name), "utf8")),
+    );
+    const withModem = texts.filter((text) => text.includes("node_modules/docker-modem/lib/modem.js"));
+    expect(withModem).toHaveLength(1);
+    expect(withModem[0]).not.toContain("__dirname");
+    for (const name of ["ssh2", "cpu-features", "@grpc/grpc-js", "protobufjs"])
+      expect(texts.join("\n")).not.toContain(`node_modules/${name}/`);
+
+    const asked: string[] = [];
+    const engine = createServer((request, answer) => {
+      asked.push(request.url ?? "");
+      const version = { Version: "26.1.5", ApiVersion: "1.45", MinAPIVersion: "1.24" };
+      answer.setHeader("content-type", "application/json");
+      answer.end(JSON.stringify(request.url === "/version" ? version : []));
+    });
+    const socket = join(directory, "engine.sock");
+    await new Promise<void>((resolve) => engine.listen(socket, resolve));
+    try {
+      const args = ["join-as-storage-node", "--dry-run", "--base-dir", join(directory, "none")];
+      const env = { DOCKER_HOST: `unix://${socket}`, DEBUG: "*" };
+      const { stdout, stderr } = await execa("node", [program(), ...args], { env, reject: false });
+      expect(asked).toContain("/version");
+      expect(asked).toContain("/v1.44/info");
+      expect(stdout + stderr).not.toMatch(/modem|__dirname|is not part of fula-node/);
+    } finally {
+      engine.close();
     }
   });
 
@@ -89,7 +123,7 @@ describe("the artifact", () => {
     const [packed] = JSON.parse(stdout) as [
       { readonly size: number; readonly files: readonly { readonly path: string }[] },
     ];
-    expect(packed.size).toBeLessThan(1_000_000);
+    expect(packed.size).toBeLessThan(2_500_000);
     const paths = packed.files.map(({ path }) => path);
     for (const path of ["bin/fula-node.js", "dist/cli.js", "compose/Dockerfile", "compose/cluster-start.sh"])
       expect(paths).toContain(path);

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import { dockerCli } from "../../src/docker/compose-run.ts";
-import { createDocker } from "../../src/docker/docker.ts";
+import { createDocker } from "../../src/docker/docker-writer.ts";
 import { dockerReader } from "../../src/docker/docker-reader.ts";
-import { DockerApi } from "../../src/docker/docker-api.ts";
+import { Engine } from "../../src/docker/docker-client.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-compose-"));
@@ -102,46 +102,25 @@ describe("docker compose config", () => {
   });
 });
 
-describe("docker build", () => {
-  it("is told everything in its arguments, and fails with the last lines", async () => {
-    const good = makeCli("echo step 1 >&2");
-    const told: string[] = [];
-    const options = {
-      context: "/opt/x/cli",
-      dockerfile: "/opt/x/cli/compose/Dockerfile",
-      tag: "fula-node:1.0.0",
-      labels: { "land.fx.fula-node.owner": "fula-node" },
-      buildArgs: { BASE: "node:20" },
-    };
-    await good.cli.build(options, (line) => told.push(line));
-    expect(good.calls().join(" ")).toBe(
-      "build --force-rm --file /opt/x/cli/compose/Dockerfile --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 /opt/x/cli",
-    );
-    expect(told).toEqual(["step 1"]);
-    const bad = makeCli("echo 'pull access denied' >&2; exit 1");
-    await expect(bad.cli.build(options, noReport)).rejects.toMatchObject({ why: "pull access denied" });
-  });
-});
-
-describe("the plugins' versions", () => {
-  const versionsOf = (body: string) => {
+describe("the plugin's version", () => {
+  const versionOf = (body: string) => {
     const { env } = makeCli(body);
-    const reader = dockerReader(new DockerApi(join(directory, "none.sock")), env);
-    return Promise.all([reader.composeVersion(), reader.buildxVersion()]);
+    return dockerReader(new Engine(join(directory, "none.sock")), env).composeVersion();
   };
 
   it.each([
-    ["2.26.1-4", "github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", ["2.26.1", "0.13.1"]],
-    ["v2.40.3", "github.com/docker/buildx v0.29.1 a32761a", ["2.40.3", "0.29.1"]],
-    ["5.5.0", "github.com/docker/buildx v0.35.0-desktop.1 1234567", ["5.5.0", "0.35.0"]],
-  ])("%s, %s", async (compose, buildx, expected) => {
-    expect(await versionsOf(`[ "$1" = compose ] && echo '${compose}' || echo '${buildx}'`)).toEqual(expected);
+    ["2.26.1-4", "2.26.1"],
+    ["v2.40.3", "2.40.3"],
+    ["5.5.0", "5.5.0"],
+    ["2.38.2-desktop.1", "2.38.2"],
+  ])("%s", async (said, expected) => {
+    expect(await versionOf(`echo '${said}'`)).toBe(expected);
   });
 
-  it("are null where a plugin, or the whole CLI, is missing", async () => {
-    expect(await versionsOf('echo "docker: unknown command: docker $1" >&2; exit 1')).toEqual([null, null]);
+  it("is null where the plugin, or the whole CLI, is missing", async () => {
+    expect(await versionOf('echo "docker: unknown command: docker $1" >&2; exit 1')).toBeNull();
     const env = { PATH: directory, HOME: "/root" };
-    const reader = dockerReader(new DockerApi(join(directory, "none.sock")), env);
+    const reader = dockerReader(new Engine(join(directory, "none.sock")), env);
     expect(await reader.composeVersion()).toBeNull();
   });
 });
@@ -221,7 +200,7 @@ services:
       ).rejects.toMatchObject({ why: expect.stringMatching(/No such image|not found/i) });
     });
 
-    it("builds an image with its labels, with or without buildx", async () => {
+    it("builds an image with its labels", async () => {
       const context = mkdtempSync(join(directory, "context-"));
       writeFileSync(join(context, "Dockerfile"), `ARG BASE\nFROM \${BASE}\nCMD ["/bin/sh"]\n`);
       const tag = `${id}/built:1`;

@@ -1,15 +1,13 @@
-import { linkSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { linkSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { chooseApi, DockerApi } from "../../src/docker/docker-api.ts";
-import { dockerSocket } from "../../src/docker/docker-endpoint.ts";
-import { unframe } from "../../src/docker/docker-logs.ts";
-import { splitReference } from "../../src/docker/docker-writer.ts";
-import { createDocker } from "../../src/docker/docker.ts";
+import { chooseApi, dockerSocket, Engine } from "../../src/docker/docker-client.ts";
+import { createDocker, splitReference } from "../../src/docker/docker-writer.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-engine-"));
 const servers: Server[] = [];
@@ -32,6 +30,7 @@ function startEngine(handle: Handler, version: object = VERSION): Promise<string
   made += 1;
   const socket = join(directory, `${made}.sock`);
   const server = createServer((request, answer) => {
+    answer.setHeader("content-type", "application/json");
     if (request.url === "/version") answer.end(JSON.stringify(version));
     else handle(request.url ?? "", answer, request);
   });
@@ -68,23 +67,21 @@ describe("the API version", () => {
   it("is asked once, and again after a failure", async () => {
     const urls: string[] = [];
     let broken = true;
-    const socket = await startEngine((url, answer) => {
-      urls.push(url);
-      answer.end("[]");
-    });
+    const socket = await startEngine(() => {});
     servers[0]?.removeAllListeners("request");
     servers[0]?.on("request", (request: IncomingMessage, answer: ServerResponse) => {
       urls.push(request.url ?? "");
+      answer.setHeader("content-type", "application/json");
       if (request.url !== "/version") return answer.end("[]");
       if (!broken) return answer.end(JSON.stringify({ ...VERSION, ApiVersion: "1.41" }));
       broken = false;
       return answer.writeHead(500).end('{"message":"starting"}');
     });
-    const api = new DockerApi(socket);
-    await expect(api.json({ path: "/containers/json" })).rejects.toMatchObject({ why: "starting" });
-    await api.json({ path: "/containers/json" });
-    await api.json({ path: "/containers/json", query: { all: "1" } });
-    expect(urls).toEqual(["/version", "/version", "/v1.41/containers/json", "/v1.41/containers/json?all=1"]);
+    const docker = createDocker({ DOCKER_HOST: `unix://${socket}` });
+    await expect(docker.containers()).rejects.toMatchObject({ why: "starting" });
+    await docker.containers();
+    await docker.listImages();
+    expect(urls).toEqual(["/version", "/version", "/v1.41/containers/json?all=true", "/v1.41/images/json"]);
   });
 });
 
@@ -108,9 +105,15 @@ describe("an engine that does not do as asked", () => {
     }
   });
 
-  it("an answer that is no JSON is an error", async () => {
-    const docker = await makeDocker((_url, answer) => answer.end("<html>"));
-    await expect(docker.containers()).rejects.toMatchObject({ why: "the answer is no JSON" });
+  it.each([
+    ["text/html", "<html>"],
+    ["application/json", "<html>"],
+    ["application/json", ""],
+    ["application/json", '{"Containers":[]}'],
+    ["application/json", '[{"Id":1}]'],
+  ])("an answer that is not the API's is an error: %s %s", async (type, body) => {
+    const docker = await makeDocker((_url, answer) => answer.setHeader("content-type", type).end(body));
+    await expect(docker.containers()).rejects.toMatchObject({ exit: "unavailable", why: expect.any(String) });
   });
 
   it("an answer that breaks off is an error", async () => {
@@ -121,28 +124,25 @@ describe("an engine that does not do as asked", () => {
     await expect(docker.containers()).rejects.toMatchObject({ exit: "unavailable" });
   });
 
-  it("silence is borne for so long only, before and within an answer", async () => {
-    const api = new DockerApi(await startEngine((_url, answer) => answer.on("error", noReport)));
-    await expect(api.json({ path: "/x", idleMs: 50 })).rejects.toMatchObject({
-      why: expect.stringContaining("no sign of life"),
-    });
-    const slow = new DockerApi(await startEngine((_url, answer) => void answer.write('{"a":')));
-    await expect(slow.json({ path: "/x", idleMs: 50 })).rejects.toMatchObject({
-      why: expect.stringContaining("no sign of life"),
-    });
+  it.each<[string, Handler, string]>([
+    ["before it", (_url, answer) => answer.on("error", noReport), "no sign of life for 0 s"],
+    ["within it", (_url, answer) => void answer.write('{"a":'), "no sign of life for 0 s"],
+    ["within an error", (_url, answer) => void answer.writeHead(500).write('{"a":'), "aborted"],
+  ])("the silence of an answer has an end: %s", async (_where, handle, why) => {
+    const docker = await new Engine(await startEngine(handle)).open(50);
+    const what = "Docker does not do GET /info.";
+    await expect(docker.info()).rejects.toMatchObject({ exit: "unavailable", what, why });
   });
 
-  it("a kept connection that the engine has closed is opened again", async () => {
-    let calls = 0;
-    const socket = await startEngine((_url, answer) => {
-      calls += 1;
-      if (calls === 2) answer.socket?.destroy();
-      else answer.end("[]");
+  it("every call has a connection of its own, so none is used that the engine has closed", async () => {
+    const connections = new Set<unknown>();
+    const docker = await makeDocker((_url, answer, { socket }) => {
+      connections.add(socket);
+      answer.end("[]");
     });
-    const api = new DockerApi(socket);
-    await api.json({ path: "/containers/json" });
-    expect(await api.json({ path: "/containers/json" })).toEqual([]);
-    expect(calls).toBe(3);
+    await docker.containers();
+    await docker.containers();
+    expect(connections.size).toBe(2);
   });
 
   it("a container that goes away while it is listed is left out", async () => {
@@ -151,6 +151,29 @@ describe("an engine that does not do as asked", () => {
       else answer.writeHead(404).end('{"message":"No such container"}');
     });
     expect(await docker.containers()).toEqual([]);
+  });
+});
+
+describe("a removal", () => {
+  it("goes on from a container that is stopped already (304), and gives its volume no thought", async () => {
+    const calls: string[] = [];
+    const docker = await makeDocker((url, answer, { method }) => {
+      calls.push(`${method} ${url}`);
+      answer.writeHead(method === "POST" ? 304 : 204).end();
+    });
+    await docker.removeContainer("a/b");
+    expect(calls).toEqual(["POST /v1.44/containers/a%2Fb/stop", "DELETE /v1.44/containers/a%2Fb?force=true"]);
+  });
+
+  it("that the engine refuses is an error with its words", async () => {
+    const docker = await makeDocker((_url, answer) =>
+      answer.writeHead(409).end('{"message":"volume is in use - [1]"}'),
+    );
+    await expect(docker.removeVolume("v")).rejects.toMatchObject({
+      exit: "unavailable",
+      what: "Docker does not do DELETE /volumes/v.",
+      why: "volume is in use - [1]",
+    });
   });
 });
 
@@ -248,6 +271,18 @@ describe("a load", () => {
     await expect(docker.load(archive, noReport)).rejects.toMatchObject({ why: "unexpected EOF" });
   });
 
+  it("fails where the stream breaks off, whatever it said before", async () => {
+    const archive = join(directory, "cut.tar");
+    writeFileSync(archive, "x");
+    const docker = await makeDocker((_url, answer, request) => {
+      request.resume().on("end", () => {
+        answer.write('{"stream":"Loaded image: a:1\\n"}\n');
+        setImmediate(() => answer.destroy());
+      });
+    });
+    await expect(docker.load(archive, noReport)).rejects.toMatchObject({ exit: "unavailable" });
+  });
+
   it("gives the engine's reason when that hangs up in the middle", async () => {
     const archive = join(directory, "large.tar");
     writeFileSync(archive, Buffer.alloc(8_000_000, "x"));
@@ -258,18 +293,141 @@ describe("a load", () => {
   });
 });
 
-describe("a log's frames", () => {
+describe("a build", () => {
+  const context = mkdtempSync(join(directory, "context-"));
+  mkdirSync(join(context, "docker"));
+  writeFileSync(join(context, "docker", "Dockerfile"), "FROM node:20\n");
+  writeFileSync(join(context, "secret-owner"), "x");
+  const options = {
+    context,
+    dockerfile: join(context, "docker", "Dockerfile"),
+    tag: "fula-node:1.0.0",
+    labels: { "land.fx.fula-node.owner": "fula-node" },
+    buildArgs: { BASE: "node:20" },
+  };
+  /** An engine that builds as told once it has the whole context. */
+  const builds = (handle: Handler) =>
+    makeDocker((url, answer, request) => {
+      if (url.includes("/json")) return void answer.end('{"Id":"sha256:1"}');
+      return void request.resume().on("end", () => handle(url, answer, request));
+    });
+  const whyOf = async (handle: Handler) =>
+    (await builds(handle)).build(options, noReport).then(
+      () => null,
+      (thrown: unknown) => thrown,
+    );
+
+  it("gets its context and everything it is told, and reports its lines", async () => {
+    const parts: Buffer[] = [];
+    const urls: URL[] = [];
+    const told: string[] = [];
+    const docker = await builds((url, answer) => {
+      urls.push(new URL(url, "http://engine"));
+      answer.end('{"stream":"Step 1/1 : FROM node:20"}\n{"stream":"\\n"}\n{"aux":{"ID":"sha256:1"}}\n');
+    });
+    servers[0]?.on("request", (request: IncomingMessage) => {
+      if (request.method === "POST") request.on("data", (part: Buffer) => parts.push(part));
+    });
+    await docker.build(options, (line) => told.push(line));
+    expect(told).toEqual(["Step 1/1 : FROM node:20"]);
+    expect(urls[0]?.pathname).toBe("/v1.44/build");
+    expect(Object.fromEntries(urls[0]?.searchParams ?? [])).toEqual({
+      t: "fula-node:1.0.0",
+      dockerfile: "docker/Dockerfile",
+      labels: '{"land.fx.fula-node.owner":"fula-node"}',
+      buildargs: '{"BASE":"node:20"}',
+      forcerm: "true",
+    });
+    const archive = join(directory, "context.tar");
+    writeFileSync(archive, Buffer.concat(parts));
+    const listed = execFileSync("tar", ["--list", "--verbose", "--numeric-owner", "--file", archive], {
+      encoding: "utf8",
+    });
+    for (const name of ["docker/Dockerfile", "secret-owner"])
+      expect(listed).toMatch(new RegExp(` 0/0 .* ${name}$`, "m"));
+  });
+
+  it.each<[string, Handler, string | RegExp]>([
+    [
+      "a line with errorDetail",
+      (_u, answer) => answer.end('{"errorDetail":{"message":"no space"}}\n'),
+      "no space",
+    ],
+    ["an error before the first line", (_u, answer) => answer.writeHead(500).end('{"message":"no"}'), "no"],
+    ["a status alone", (_u, answer) => answer.writeHead(503).end("{}"), "HTTP 503"],
+    ["a line that is no JSON", (_u, answer) => answer.end("<html>\n"), /JSON/],
+    ["a line of another kind", (_u, answer) => answer.end('{"stream":7}\n'), /stream/],
+    [
+      "a stream that breaks off after the last line",
+      (_u, answer) => {
+        answer.write('{"stream":"Successfully tagged fula-node:1.0.0\\n"}\n');
+        setImmediate(() => answer.destroy());
+      },
+      "aborted",
+    ],
+  ])("fails with %s", async (_name, handle, why) => {
+    expect(await whyOf(handle)).toMatchObject({
+      exit: "unavailable",
+      what: "The image fula-node:1.0.0 could not be built.",
+      why: typeof why === "string" ? why : (expect.stringMatching(why) as unknown),
+      remedy: `Repair what it says, then run again. The same by hand: docker build --file ${options.dockerfile} --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 ${context}`,
+    });
+  });
+
+  it("fails where the image is not there afterwards", async () => {
+    const docker = await makeDocker((url, answer, request) => {
+      if (url.includes("/json")) answer.writeHead(404).end('{"message":"No such image"}');
+      else request.resume().on("end", () => answer.end('{"stream":"built"}\n'));
+    });
+    await expect(docker.build(options, noReport)).rejects.toMatchObject({
+      what: "Docker built fula-node:1.0.0, but does not have it.",
+    });
+  });
+
+  it("fails where its context can't be read", async () => {
+    const docker = await builds((_url, answer) => void answer.end());
+    const broken = { ...options, context: join(directory, "none") };
+    await expect(docker.build(broken, noReport)).rejects.toMatchObject({
+      why: expect.stringContaining("ENOENT"),
+    });
+    const without = { ...options, dockerfile: join(directory, "none", "Dockerfile") };
+    await expect(docker.build(without, noReport)).rejects.toMatchObject({ why: "it is not there" });
+  });
+});
+
+describe("a log", () => {
   const frame = (stream: number, text: string) => {
     const head = Buffer.alloc(8);
     head[0] = stream;
     head.writeUInt32BE(Buffer.byteLength(text), 4);
     return Buffer.concat([head, Buffer.from(text)]);
   };
+  const STREAM = "application/vnd.docker.multiplexed-stream";
+  const RUN = { Status: "exited", ExitCode: 0, Pid: 0, StartedAt: "2026-01-01T00:00:00Z" };
 
-  it("are joined in order; a cut one gives what is there", () => {
+  const logOf = async (bytes: Buffer, { Tty = false, lines = 100_000 } = {}) => {
+    const container = { Id: "1", Name: "/c", Image: "i", State: RUN, Config: { Image: "i", Tty } };
+    const docker = await makeDocker((url, answer) => {
+      if (url.includes("/logs?")) answer.setHeader("content-type", STREAM).end(bytes);
+      else answer.end(JSON.stringify({ ...container, HostConfig: { NetworkMode: "host" } }));
+    });
+    return docker.logs("c", lines);
+  };
+
+  it("has its frames joined in order; one that is cut short does not count", async () => {
     const whole = Buffer.concat([frame(1, "out\n"), frame(2, "ärr\n"), frame(1, ""), frame(1, "end")]);
-    expect(unframe(whole)).toBe("out\närr\nend");
-    expect(unframe(whole.subarray(0, whole.length - 2))).toBe("out\närr\ne");
-    expect(unframe(whole.subarray(0, 5))).toBe("");
+    expect(await logOf(whole)).toBe("out\närr\nend");
+    expect(await logOf(whole.subarray(0, whole.length - 2))).toBe("out\närr");
+    expect(await logOf(Buffer.alloc(0))).toBe("");
+  });
+
+  it("may have a great many frames, and large ones", async () => {
+    const small = Array.from({ length: 50_000 }, () => frame(1, "\n"));
+    const text = `${"x".repeat(100_000)}ä`;
+    expect(await logOf(Buffer.concat([...small, frame(2, text)]), { lines: 0 })).toBe(text);
+  });
+
+  it("has no frames where the container has a terminal, and may look like JSON", async () => {
+    expect(await logOf(Buffer.from('{"level":"info"}\r\n'), { Tty: true })).toBe('{"level":"info"}');
   });
 });

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { dockerPlugins } from "../../src/docker/docker-plugins.ts";
+import { composePlugin } from "../../src/docker/docker-reader.ts";
 import type { ProgramEnvironment } from "../../src/machine/run-program.ts";
 
 /** A Docker CLI that says what it is told to, and notes that it was asked. */
@@ -22,7 +22,7 @@ async function installCli(): Promise<{
   return {
     env,
     say: (line) => writeFile(`${home}/says`, `${line}\n`),
-    installPlugin: (content) => writeFile(`${home}/config/cli-plugins/docker-buildx`, content),
+    installPlugin: (content) => writeFile(`${home}/config/cli-plugins/docker-compose`, content),
     asked: async () =>
       (await readFile(`${home}/asked`, "utf8").catch(() => "")).split("\n").filter((line) => line !== "")
         .length,
@@ -31,41 +31,41 @@ async function installCli(): Promise<{
 
 test("the CLI is asked once while its files and the plugin's stay the same", async () => {
   const { env, say, installPlugin, asked } = await installCli();
-  const version = dockerPlugins(env);
-  await say("github.com/docker/buildx v0.13.1-4 x");
+  const version = composePlugin(env);
+  await say("v2.26.1-4");
   await installPlugin("one");
 
-  expect(await version("buildx")).toBe("0.13.1");
-  expect(await version("buildx")).toBe("0.13.1");
+  expect(await version()).toBe("2.26.1");
+  expect(await version()).toBe("2.26.1");
 
   expect(await asked()).toBe(1);
 });
 
 test("a plugin that was replaced, or removed, is asked anew", async () => {
   const { env, say, installPlugin, asked } = await installCli();
-  const version = dockerPlugins(env);
-  await say("v0.13.1");
+  const version = composePlugin(env);
+  await say("v2.26.1");
   await installPlugin("one");
-  await version("buildx");
+  await version();
 
-  await say("v0.29.1");
+  await say("v2.40.3");
   await installPlugin("two");
 
-  expect(await version("buildx")).toBe("0.29.1");
-  await rm(`${env["DOCKER_CONFIG"] ?? ""}/cli-plugins/docker-buildx`);
+  expect(await version()).toBe("2.40.3");
+  await rm(`${env["DOCKER_CONFIG"] ?? ""}/cli-plugins/docker-compose`);
   await writeFile(`${env["HOME"] ?? ""}/bin/docker`, "#!/bin/sh\nexit 1\n");
-  expect(await version("buildx")).toBeNull();
+  expect(await version()).toBeNull();
   expect(await asked()).toBe(2);
 });
 
 test("where no plugin is found nothing is kept: the next call asks again", async () => {
   const { env, say, asked } = await installCli();
-  const version = dockerPlugins(env);
+  const version = composePlugin(env);
   await say("no such plugin");
 
-  expect(await version("buildx")).toBeNull();
-  await say("v0.13.1");
-  expect(await version("buildx")).toBe("0.13.1");
+  expect(await version()).toBeNull();
+  await say("v2.26.1");
+  expect(await version()).toBe("2.26.1");
 
   expect(await asked()).toBe(2);
 });

@@ -32,7 +32,6 @@ export class FakeDocker implements Docker {
   };
   whyUnreachable = "no /var/run/docker.sock";
   compose: string | null = "2.26.1";
-  buildx: string | null = "0.13.1";
   readonly boxes = new Map<string, Container>();
   readonly images = new Map<string, FakeImage>();
   readonly volumes = new Map<string, FakeVolume>();
@@ -110,11 +109,6 @@ export class FakeDocker implements Docker {
   async composeVersion(): Promise<string | null> {
     this.#gate.look();
     return this.compose;
-  }
-
-  async buildxVersion(): Promise<string | null> {
-    this.#gate.look();
-    return this.buildx;
   }
 
   async composeHashes(

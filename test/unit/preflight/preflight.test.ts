@@ -18,7 +18,6 @@ const CONTEXT: PreflightContext = {
   ],
   minimumFreeBytes: MASTER_MINIMUM_FREE_BYTES,
   minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
-  wantsBuild: true,
   ownership: ({ name }) =>
     name === "postgres-pinning" ? "ours" : name === "ipfs_host" ? "adopted-writer" : "foreign",
   writerUnits: ["ipfs.service"],
@@ -56,7 +55,6 @@ describe("preflight of a master", () => {
     const bare = (host: FakeHost) => {
       host.docker.engine = null;
       host.docker.compose = null;
-      host.docker.buildx = null;
     };
     expect(await problemsOf(bare)).toEqual([]);
   });
@@ -192,13 +190,12 @@ describe("engine", () => {
     };
     expect(await problemsOf(failing)).toEqual([
       "engine failure: This user may not open it.",
-      "buildx failure: This user may not open it.",
       "disk failure: This user may not open it.",
     ]);
   });
 });
 
-describe("compose and buildx", () => {
+describe("compose", () => {
   it("Compose is missing: fine where the docker step installs it", async () => {
     const without = (host: FakeHost) => {
       host.docker.compose = null;
@@ -215,19 +212,6 @@ describe("compose and buildx", () => {
     for (const compose of ["2.17.0", "2.26.1", "5.5.0"]) {
       expect(await problemsOf((host) => void (host.docker.compose = compose))).toEqual([]);
     }
-  });
-
-  it("buildx matters only where something is built, on an engine that may not do it alone", async () => {
-    const without = (version: string) => (host: FakeHost) => {
-      host.docker.buildx = null;
-      if (host.docker.engine !== null) host.docker.engine = { ...host.docker.engine, version };
-    };
-    expect(await problemsOf(without("20.10.24+dfsg1"))).toEqual([]);
-    expect(await problemsOf(without("28.5.2"))).toEqual([]);
-    expect(await problemsOf(without("29.0.0"))).toEqual([
-      "buildx warning: Docker 29.0.0 has no buildx here, and the service image is to be built.",
-    ]);
-    expect(await problemsOf(without("29.0.0"), { context: { ...CONTEXT, wantsBuild: false } })).toEqual([]);
   });
 });
 

@@ -1,0 +1,101 @@
+import * as z from "zod";
+
+const LABELS = z.record(z.string(), z.string()).nullish();
+const VOLUME = z.object({ Name: z.string(), Labels: LABELS, Mountpoint: z.string() });
+
+/** What is read of the engine's answers (Engine API 1.44). Lists and labels may be null. */
+const ANSWERS = {
+  /** GET /version. */
+  version: z.object({ Version: z.string(), ApiVersion: z.string(), MinAPIVersion: z.string() }),
+  /** GET /info. */
+  info: z.object({ DockerRootDir: z.string().optional(), SecurityOptions: z.array(z.string()).nullish() }),
+  /** GET /containers/json. */
+  containers: z.array(z.object({ Id: z.string() })),
+  /** GET /containers/{id}/json. */
+  container: z.object({
+    Id: z.string(),
+    Name: z.string(),
+    Image: z.string(),
+    RestartCount: z.number().optional(),
+    State: z.object({
+      Status: z.enum(["created", "running", "paused", "restarting", "removing", "exited", "dead"]),
+      ExitCode: z.number(),
+      Pid: z.number(),
+      StartedAt: z.string(),
+      Health: z
+        .object({
+          Status: z.string(),
+          Log: z.array(z.object({ ExitCode: z.number(), Output: z.string() })).nullish(),
+        })
+        .nullish(),
+    }),
+    Config: z.object({
+      Image: z.string(),
+      Tty: z.boolean().optional(),
+      Labels: LABELS,
+      Env: z.array(z.string()).nullish(),
+      Healthcheck: z.object({ Test: z.array(z.string()).nullish() }).nullish(),
+    }),
+    HostConfig: z.object({ NetworkMode: z.string() }),
+    Mounts: z
+      .array(
+        z.object({
+          Type: z.string(),
+          Name: z.string().optional(),
+          Source: z.string(),
+          Destination: z.string(),
+        }),
+      )
+      .nullish(),
+    NetworkSettings: z
+      .object({
+        Ports: z.record(z.string(), z.array(z.object({ HostPort: z.string() })).nullable()).nullish(),
+      })
+      .nullish(),
+  }),
+  /** GET /containers/{id}/logs; nothing for an empty log. */
+  log: z.instanceof(Buffer).nullable(),
+  /** GET /images/{name}/json. */
+  image: z.object({ Id: z.string(), Config: z.object({ Labels: LABELS }).nullish() }),
+  /** GET /images/json. */
+  images: z.array(z.object({ Id: z.string(), RepoTags: z.array(z.string()).nullish(), Labels: LABELS })),
+  /** GET /volumes/{name}. */
+  volume: VOLUME,
+  /** GET /volumes. */
+  volumes: z.object({ Volumes: z.array(VOLUME).nullish() }),
+  /** GET /networks. */
+  networks: z.array(
+    z.object({
+      Name: z.string(),
+      Labels: LABELS,
+      IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().optional() })).nullish() }).nullish(),
+    }),
+  ),
+  /** A line of the stream of a pull, a build or a load. */
+  progress: z.object({
+    status: z.string().optional(),
+    id: z.string().optional(),
+    stream: z.string().optional(),
+    error: z.string().optional(),
+    errorDetail: z.object({ message: z.string().optional() }).optional(),
+    progressDetail: z.object({ current: z.number().optional(), total: z.number().optional() }).nullish(),
+  }),
+};
+
+/** The answers that we read, by name. */
+export type AnswerName = keyof typeof ANSWERS;
+
+/** The part of an answer that we use. */
+export type Answer<Name extends AnswerName> = z.infer<(typeof ANSWERS)[Name]>;
+
+/** Checks an answer of the engine; `why` says what is wrong with it. */
+export function readAnswer<Name extends AnswerName>(
+  name: Name,
+  answer: unknown,
+): { readonly data: Answer<Name> } | { readonly why: string } {
+  const result = ANSWERS[name].safeParse(answer);
+  if (result.success) return { data: result.data as Answer<Name> };
+  if (Buffer.isBuffer(answer)) return { why: "the answer is no JSON" };
+  const issues = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
+  return { why: `in the answer (${name}) ${issues.join("; ")}` };
+}
