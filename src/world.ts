@@ -10,7 +10,6 @@ import { createDocker } from "./docker/docker-writer.ts";
 import { OperatorError } from "./errors.ts";
 import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";
-import type { openIngestHands } from "./ingest/hands.ts";
 import { clock, random } from "./machine/clock.ts";
 import { files } from "./machine/file-writer.ts";
 import { http } from "./machine/http.ts";
@@ -34,6 +33,7 @@ import {
   type SnapshotStore,
 } from "./pinset/snapshot/store.ts";
 import { openWorkspace, type PinsetWorkspace } from "./pinset/workspace.ts";
+import type { ServeDeps } from "./services/serve.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
 import type { Reporter } from "./ui/reporter.ts";
@@ -76,7 +76,10 @@ export async function createWorld(
     readStdin: () => readAll(process.stdin),
     readVerifyingKey,
     openPool: openPostgresPool,
-    openIngestHands: async (target) => (await import("./ingest/hands.ts")).openIngestHands(target),
+    openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
+    openKubo: async (...given) => (await import("./cluster/kubo.ts")).openKubo(...given),
+    openStorageApi: async (...given) =>
+      (await import("./ingest/storage-api-client.ts")).openStorageApi(...given),
     stop,
   };
 }
@@ -142,7 +145,9 @@ export interface World {
   openWorkspace(): PinsetWorkspace;
   openAlerts(path: string): AlertLog;
   openPool: typeof openPostgresPool;
-  openIngestHands: typeof openIngestHands;
+  readonly openBlake3: ServeDeps["openBlake3"];
+  readonly openKubo: ServeDeps["openKubo"];
+  readonly openStorageApi: ServeDeps["openStorageApi"];
   /** Aborted when the process is told to stop. */
   readonly stop: AbortSignal;
   /** Standard input to its end; at most 1 MiB. */

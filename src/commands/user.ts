@@ -1,4 +1,5 @@
 import { messageOf, OperatorError } from "../errors.ts";
+import { faultOfState } from "../database/connection-fault.ts";
 import { createUser, type UserHands } from "../accounts/users.ts";
 import { issueToken } from "../accounts/token.ts";
 import { databaseOf, type InstalledMaster, readInstalledMaster } from "../join/installed-master.ts";
@@ -90,7 +91,8 @@ function explain(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
-  if (code === "28P01" || code === "28000" || code === "3D000") {
+  const fault = faultOfState(code);
+  if (fault === "not-admitted" || fault === "no-database") {
     return new OperatorError({
       exit: "settings",
       what: `PostgreSQL at ${where} does not let us in: ${messageOf(thrown)}.`,

@@ -1,4 +1,5 @@
 import { type ExitName, OperatorError } from "../errors.ts";
+import { faultOfState } from "./connection-fault.ts";
 import { caretExcerpt, placeOf, type Statement } from "./migration-file.ts";
 
 /** What PostgreSQL says of a failed statement (manual, 55.8 Error and Notice Message Fields). */
@@ -99,7 +100,7 @@ function wayOut(error: SqlError): { readonly exit: ExitName; readonly remedy: st
     return { exit: "drift", remedy: error.hint ?? "Mend what the message names, then run again." };
   const passing = PASSING.get(error.code ?? "");
   if (passing !== undefined) return { exit: "unavailable", remedy: `${passing} Run again.` };
-  if (error.code === null || error.code.startsWith("08")) {
+  if (error.code === null || faultOfState(error.code) === "unreachable") {
     return {
       exit: "unavailable",
       remedy: "The connection to PostgreSQL broke; see that it runs, then run again.",

@@ -1,5 +1,6 @@
 import type { Client, ClientConfig, DatabaseError } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
+import { connectionFaultOf, isPassing } from "./connection-fault.ts";
 import type { PostgresTarget } from "../settings/master.ts";
 
 /** Whether a database lets us in, told apart because each has another way out. */
@@ -124,7 +125,7 @@ export async function withSession<Result>(
   try {
     return await work(client);
   } catch (thrown) {
-    throw isPassing(thrown) ? brokenOff(target, thrown) : thrown;
+    throw isPassing(connectionFaultOf(thrown)) ? brokenOff(target, thrown) : thrown;
   } finally {
     await client.end().catch(() => {});
   }
@@ -179,9 +180,9 @@ function configOf(target: PostgresTarget, options: SessionOptions): ClientConfig
 }
 
 function refusalOf(target: PostgresTarget, thrown: unknown): Refusal {
-  const code = databaseErrorOf(thrown)?.code;
-  if (code === "28P01" || code === "28000") return { kind: "wrong-password" };
-  if (code === "3D000") return { kind: "no-database" };
+  const fault = connectionFaultOf(thrown);
+  if (fault === "not-admitted") return { kind: "wrong-password" };
+  if (fault === "no-database") return { kind: "no-database" };
   // Without a password to send, the driver gives up before the server can refuse it.
   if (target.password === "" && /password must be/.test(messageOf(thrown))) return { kind: "wrong-password" };
   return { kind: "unreachable", why: whyUnreachable(thrown) };
@@ -192,16 +193,6 @@ function whyUnreachable(thrown: unknown): string {
     return thrown.errors.map(messageOf).join(", ");
   }
   return messageOf(thrown);
-}
-
-/** Lost connections, shutdowns, exhausted servers and statements that took too long: no fault of the statement. */
-function isPassing(thrown: unknown): boolean {
-  if (thrown instanceof OperatorError) return false;
-  const sent = databaseErrorOf(thrown);
-  if (sent !== null) return /^(?:08|53|57)/.test(sent.code ?? "");
-  return (
-    thrown instanceof Error && (thrown.message.startsWith("Connection terminated") || "syscall" in thrown)
-  );
 }
 
 function brokenOff(target: PostgresTarget, cause: unknown): OperatorError {

@@ -1,14 +1,20 @@
 import type { IncomingMessage } from "node:http";
+import { readBearer } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
 import type { HashBlake3 } from "../machine/blake3.ts";
-import type { Reply } from "../services/router.ts";
-import { type BodyLimits, readBody, type Rooms } from "./body.ts";
 import { type BlockCid, blockCidOf, parseBlockCid } from "./cid.ts";
 import type { QuotaGate } from "./quota.ts";
 import type { Slots } from "./slots.ts";
 
+/** An answer before it is sent: `body` becomes JSON. */
+export interface Reply {
+  readonly status: number;
+  readonly body: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** What a block is taken in with. */
-export interface BlockHands {
+export interface BlockDeps {
   readonly slots: Slots;
   readonly hash: HashBlake3;
   readonly kubo: Pick<KuboBlocks, "openPut">;
@@ -28,51 +34,51 @@ export interface BlockHands {
 export async function answerBlock(
   request: IncomingMessage,
   gone: AbortSignal,
-  hands: BlockHands,
+  deps: BlockDeps,
 ): Promise<Reply> {
   if (request.method !== "PUT" && request.method !== "POST") {
     return { ...refusal(405, "use PUT"), headers: { allow: "PUT, POST" } };
   }
-  const release = await hands.slots.take(gone);
+  const release = await deps.slots.take(gone);
   if (release === null) {
     const reply = refusal(503, "too many blocks are on their way here; try again in a moment");
     return { ...reply, headers: { "retry-after": "1" } };
   }
   try {
-    return await takeIn(request, hands);
+    return await takeIn(request, deps);
   } finally {
     release();
   }
 }
 
-async function takeIn(request: IncomingMessage, hands: BlockHands): Promise<Reply> {
+async function takeIn(request: IncomingMessage, deps: BlockDeps): Promise<Reply> {
   const declared = declaredCid(request.url ?? "");
   if (typeof declared === "string") return refusal(400, declared);
-  if (hands.quota !== null) {
-    const token = bearerToken(request.headers.authorization);
+  if (deps.quota !== null) {
+    const token = readBearer(request.headers.authorization);
     if (token === null) {
       return { ...refusal(401, "a bearer token is missing"), headers: { "www-authenticate": "Bearer" } };
     }
-    const decision = await hands.quota(token);
+    const decision = await deps.quota(token);
     if (!decision.allowed) return refusal(402, decision.why);
   }
-  return await hands.rooms.lend((room) => readAndStore(request, declared, room, hands));
+  return await deps.rooms.lend((room) => readAndStore(request, declared, room, deps));
 }
 
 async function readAndStore(
   request: IncomingMessage,
   declared: BlockCid,
   room: Buffer,
-  hands: BlockHands,
+  deps: BlockDeps,
 ): Promise<Reply> {
-  const put = hands.kubo.openPut(declaredBytes(request));
+  const put = deps.kubo.openPut(declaredBytes(request));
   try {
-    const body = await readBody(request, room, hands.limits, (bytes) => put.relay(bytes));
+    const body = await readBody(request, room, deps.limits, (bytes) => put.relay(bytes));
     if (body.kind === "too-large") return refusal(413, `the block has more than ${room.length} bytes`);
     if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
     if (body.kind === "lost") return refusal(400, "the block broke off");
     if (body.bytes.length === 0) return refusal(400, "the block is empty");
-    return await store(declared, body.bytes, put, hands);
+    return await store(declared, body.bytes, put, deps);
   } finally {
     put.abandon();
   }
@@ -82,7 +88,7 @@ async function store(
   declared: BlockCid,
   bytes: Buffer,
   put: BlockPut,
-  { hash, log }: BlockHands,
+  { hash, log }: BlockDeps,
 ): Promise<Reply> {
   const digestHex = hash(bytes);
   if (digestHex !== declared.digestHex) {
@@ -123,11 +129,79 @@ function declaredCid(url: string): BlockCid | string {
   return parsed.kind === "cid" ? parsed.cid : `the cid is invalid: it ${parsed.why}`;
 }
 
-/** The token of `Authorization: Bearer TOKEN` (RFC 6750), or null. */
-function bearerToken(header: string | undefined): string | null {
-  return /^Bearer +(\S+)$/i.exec(header ?? "")?.[1] ?? null;
-}
-
 function refusal(status: number, error: string): Reply {
   return { status, body: { error } };
+}
+
+/** How long reading a body may take. */
+export interface BodyLimits {
+  /** Longest silence of the client. */
+  readonly stallMs: number;
+  readonly totalMs: number;
+}
+
+/** What came of reading a body; `lost`: the client broke it off. */
+type Body =
+  | { readonly kind: "whole"; readonly bytes: Buffer }
+  | { readonly kind: "too-large" }
+  | { readonly kind: "too-slow" }
+  | { readonly kind: "lost" };
+
+/**
+ * Reads a request's body into `room`, whose length is the bound on it. `grown` gets what is there each time
+ * more has come. Parts are copied: kept as they come, a body of single bytes would hold a hundred times its
+ * size, and the collector of garbage would cost more than the copies.
+ */
+function readBody(
+  request: IncomingMessage,
+  room: Buffer,
+  limits: BodyLimits,
+  grown: (bytes: Buffer) => void,
+): Promise<Body> {
+  if (Number(request.headers["content-length"] ?? 0) > room.length) {
+    return Promise.resolve({ kind: "too-large" });
+  }
+  return new Promise((resolve) => {
+    let filled = 0;
+    const finish = (body: Body): void => {
+      clearTimeout(total);
+      clearTimeout(stall);
+      request.off("data", take).off("end", end).off("close", lose);
+      resolve(body);
+    };
+    const take = (part: Buffer): void => {
+      stall.refresh();
+      if (filled + part.length > room.length) return finish({ kind: "too-large" });
+      part.copy(room, filled);
+      filled += part.length;
+      grown(room.subarray(0, filled));
+    };
+    const end = (): void => finish({ kind: "whole", bytes: room.subarray(0, filled) });
+    const lose = (): void => finish({ kind: "lost" });
+    const giveUp = (): void => finish({ kind: "too-slow" });
+    const total = setTimeout(giveUp, limits.totalMs);
+    const stall = setTimeout(giveUp, limits.stallMs);
+    request.on("data", take).on("end", end).on("close", lose);
+    if (request.destroyed) lose();
+  });
+}
+
+/** Buffers of one size, used again: as many come to be as are taken at once. */
+export class Rooms {
+  readonly #sizeBytes: number;
+  readonly #free: Buffer[] = [];
+
+  constructor(sizeBytes: number) {
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** Lends one to `use` until its promise is settled; what is left in it is garbage then. */
+  async lend<T>(use: (room: Buffer) => Promise<T>): Promise<T> {
+    const room = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
+    try {
+      return await use(room);
+    } finally {
+      this.#free.push(room);
+    }
+  }
 }

@@ -1,16 +1,15 @@
-import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
+import type { KuboBlocks } from "../cluster/kubo.ts";
 import { messageOf } from "../errors.ts";
+import type { Blake3 } from "../machine/blake3.ts";
+import type { HttpReader } from "../machine/http.ts";
 import { createHealth } from "../services/health.ts";
-import type { Reply } from "../services/router.ts";
-import { startServer } from "../services/server.ts";
-import type { ServiceHands } from "../services/service.ts";
+import { type Call, createApp, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
-import { answerBlock } from "./block.ts";
-import { Rooms } from "./body.ts";
-import type { IngestHands } from "./hands.ts";
+import { answerBlock, type Reply, Rooms } from "./block.ts";
 import { createQuotaGate } from "./quota.ts";
 import { Slots } from "./slots.ts";
-import type { HttpReader } from "../machine/http.ts";
+import type { StorageApi } from "./storage-api-client.ts";
 
 /** How long things may take; tests give shorter times. */
 export interface IngestTimes {
@@ -35,90 +34,71 @@ const TIMES: IngestTimes = {
 /** Whoever waits costs no more than what the socket holds. */
 const WAITING_PER_SLOT = 8;
 
-/** What the ingest works with; it closes kubo and the storage API in the end. */
-export type IngestServiceHands = Omit<ServiceHands, "pool"> & IngestHands;
-
 /**
  * The verified ingest: `PUT /v0/block?cid=` and `GET /health`, as functionland/fula-ota's fula-ingest has
- * them. Serves until the stop; requests under way may finish within 15 s.
+ * them. It closes kubo and the storage API in the end; requests in progress may finish within 15 s of the stop.
  */
-export async function serveIngest(
+export function openIngest(
   settings: IngestSettings,
-  hands: IngestServiceHands,
+  deps: {
+    readonly blake3: Blake3;
+    readonly kubo: KuboBlocks;
+    /** Null: no storage API is set. */
+    readonly storage: StorageApi | null;
+    readonly http: HttpReader;
+    readonly log: (line: string) => void;
+    readonly version: string;
+  },
   times: IngestTimes = TIMES,
-): Promise<void> {
-  const { blake3, kubo, storage, stop, log, version } = hands;
-  const { bindHost: host, port } = settings;
-  try {
-    const listener = createListener(settings, hands, times);
-    const server = await startServer({
-      name: "ingest",
-      host,
-      port,
-      listener,
-      stop,
-      graceMs: times.graceMs,
-      // The wait for a slot counts as well: the body is not read before that.
-      requestTimeoutMs: times.patienceMs + times.bodyMs + 5_000,
-    });
-    const auth = settings.noAuth ? "NO AUTHENTICATION" : `quota ${settings.quotaMode}`;
-    log(`ingest ${version} listens on ${host}:${server.port}`);
-    log(`ingest: kubo ${settings.kuboUrl}, ${auth}, storage API ${settings.storageApiUrl ?? "none"}`);
-    log(`ingest: BLAKE3 by ${blake3.by}`);
-    await server.stopped;
-    log("ingest has stopped");
-  } finally {
-    kubo.close();
-    storage?.close();
-  }
-}
-
-function createListener(
-  settings: IngestSettings,
-  hands: IngestServiceHands,
-  times: IngestTimes,
-): RequestListener {
-  const { blake3, kubo, storage, http, log, version } = hands;
-  const { maxConcurrent: slots, maxBlockBytes, quotaMode: mode } = settings;
-  const { stallMs, bodyMs: totalMs, patienceMs } = times;
+): Service {
+  const { blake3, kubo, storage, http, log, version } = deps;
+  const { bindHost: host, port, maxConcurrent: slots, maxBlockBytes, quotaMode: mode, noAuth } = settings;
+  const { stallMs, bodyMs: totalMs, patienceMs, lingerMs, graceMs } = times;
   const now = (): number => performance.now();
-  const blockHands = {
+  const blockDeps = {
     slots: new Slots({ slots, mostWaiting: slots * WAITING_PER_SLOT, patienceMs }),
     hash: blake3.hash,
     kubo,
-    quota: settings.noAuth ? null : createQuotaGate({ mode, storage, now, log }),
+    quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
     rooms: new Rooms(maxBlockBytes),
     limits: { stallMs, totalMs },
     log,
   };
   const health = createHealth({ version, checks: { kubo: checkKubo(http, settings.kuboUrl) }, log });
-
-  async function answer(request: IncomingMessage, gone: AbortSignal): Promise<Reply> {
-    const path = (request.url ?? "").split("?", 1)[0];
-    if (path === "/v0/block") return answerBlock(request, gone, blockHands);
-    if (path === "/health") {
-      const up = (await health()).status === "ok";
-      return { status: up ? 200 : 503, body: { status: "ok", kubo: up } };
-    }
-    return { status: 404, body: { error: "nothing answers here; blocks go to /v0/block" } };
-  }
-
-  return (request, response) => {
-    const gone = new AbortController();
-    response.once("close", () => {
-      if (!response.writableFinished) gone.abort();
-    });
-    const failed = (cause: unknown): Reply => {
-      log(`${request.method ?? "?"} failed: ${messageOf(cause)}`);
-      return { status: 500, body: { error: "the request failed; the service's log says why" } };
-    };
-    void answer(request, gone.signal)
-      .catch(failed)
-      .then((reply) => {
-        send(response, reply);
-        if (request.complete) response.end();
-        else endLater(request, response, times.lingerMs);
-      });
+  const answer = (call: Call, reply: Reply): Response => respond(call.env.incoming, reply, lingerMs);
+  const app = createApp({
+    notFound: (call) =>
+      answer(call, { status: 404, body: { error: "nothing answers here; blocks go to /v0/block" } }),
+    failed: (call, thrown) => {
+      log(`${call.env.incoming.method ?? "?"} failed: ${messageOf(thrown)}`);
+      const error = "the request failed; the service's log says why";
+      return answer(call, { status: 500, body: { error } });
+    },
+  });
+  app.all("/v0/block", async (call) =>
+    answer(call, await answerBlock(call.env.incoming, call.req.raw.signal, blockDeps)),
+  );
+  app.all("/health", async (call) => {
+    const up = (await health()).status === "ok";
+    return answer(call, { status: up ? 200 : 503, body: { status: "ok", kubo: up } });
+  });
+  const auth = noAuth ? "NO AUTHENTICATION" : `quota ${mode}`;
+  return {
+    name: "ingest",
+    host,
+    port,
+    app,
+    notes: [
+      `ingest: kubo ${settings.kuboUrl}, ${auth}, storage API ${settings.storageApiUrl ?? "none"}`,
+      `ingest: BLAKE3 by ${blake3.by}`,
+    ],
+    graceMs,
+    // The wait for a slot counts as well: the body is not read before that.
+    requestTimeoutMs: patienceMs + totalMs + 5_000,
+    close: async () => {
+      kubo.close();
+      storage?.close();
+    },
   };
 }
 
@@ -131,25 +111,35 @@ function checkKubo(http: HttpReader, url: string) {
   };
 }
 
-function send(response: ServerResponse, { status, body, headers }: Reply): void {
+/** Sends a reply at once, also while the client still sends its request. */
+function respond(incoming: IncomingMessage, { status, body, headers }: Reply, lingerMs: number): Response {
   const text = `${JSON.stringify(body)}\n`;
-  response.writeHead(status, {
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(text),
-    ...headers,
+  const length = String(Buffer.byteLength(text));
+  return new Response(incoming.complete ? text : withRest(incoming, text, lingerMs), {
+    status,
+    headers: { "content-type": "application/json", "content-length": length, ...headers },
   });
-  response.write(text);
 }
 
 /**
- * Throws the rest of a request away. A connection that is closed at once would take the answer with it: the
- * client still sends, and would be reset.
+ * A body that is sent at once, but ends only with the request, whose rest is thrown away. A connection that is closed
+ * at once would take the answer with it: the client still sends, and would be reset.
  */
-function endLater(request: IncomingMessage, response: ServerResponse, lingerMs: number): void {
-  const cut = setTimeout(() => request.socket.destroy(), lingerMs);
-  const end = (): void => {
-    clearTimeout(cut);
-    response.end();
-  };
-  request.once("end", end).once("close", end).resume();
+function withRest(incoming: IncomingMessage, text: string, lingerMs: number): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    async start(controller) {
+      controller.enqueue(Buffer.from(text));
+      await throwAwayRest(incoming, lingerMs);
+      controller.close();
+    },
+  });
+}
+
+async function throwAwayRest(incoming: IncomingMessage, lingerMs: number): Promise<void> {
+  if (incoming.destroyed) return;
+  const cut = setTimeout(() => incoming.socket.destroy(), lingerMs);
+  await new Promise<void>((resolve) => {
+    incoming.once("end", resolve).once("close", resolve).resume();
+  });
+  clearTimeout(cut);
 }

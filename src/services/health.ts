@@ -1,4 +1,9 @@
 import { messageOf } from "../errors.ts";
+import type { PostgresPool } from "../database/pool.ts";
+import { connectionFaultOf } from "../database/connection-fault.ts";
+import type { ClusterSettings } from "../settings/services.ts";
+import { json } from "./server.ts";
+import type { HttpReader } from "../machine/http.ts";
 
 /** Asks one thing that the service needs; throws a sentence without secrets where it does not work. */
 export type Check = (timeoutMs: number) => Promise<void>;
@@ -57,6 +62,16 @@ export function createHealth(options: {
   };
 }
 
+/** The answer to `GET /health`: 503 while something does not work. */
+export function healthAnswer(report: HealthReport): Response {
+  return json(healthStatus(report), report);
+}
+
+/** The HTTP status of a report. */
+export function healthStatus({ status }: Pick<HealthReport, "status">): number {
+  return status === "ok" ? 200 : 503;
+}
+
 async function run(check: Check, timeoutMs: number): Promise<CheckResult> {
   const began = performance.now();
   const elapsed = (): number => Math.round(performance.now() - began);
@@ -86,4 +101,58 @@ function describe(error: unknown): string {
     return [...new Set(error.errors.map(messageOf))].join(", ");
   }
   return messageOf(error) || "it failed without a word";
+}
+
+/** Asks the database for a row. */
+export function checkPostgres(pool: Pick<PostgresPool, "query">): Check {
+  return async (timeoutMs) => {
+    await pool.query("SELECT 1", [], { timeoutMs });
+  };
+}
+
+/**
+ * Asks the ipfs-cluster peer who it is (`GET /id`). It answers 200 although its kubo is gone, and then
+ * says so in `ipfs.error` (ipfs-cluster 1.1.6): that counts as failed, since nothing can be pinned.
+ */
+export function checkCluster(http: HttpReader, cluster: ClusterSettings): Check {
+  return async (timeoutMs) => {
+    const options = cluster.basicAuth === null ? { timeoutMs } : { timeoutMs, basicAuth: cluster.basicAuth };
+    const answer = await http.json(`${cluster.url}/id`, options);
+    if (answer === null) throw new Error(`nothing answers at ${cluster.url}`);
+    if (answer.status !== 200) throw new Error(`${cluster.url}/id answers ${answer.status}`);
+    const { id, error, ipfs } = (answer.body ?? {}) as {
+      readonly id?: unknown;
+      readonly error?: unknown;
+      readonly ipfs?: { readonly error?: unknown };
+    };
+    if (typeof id !== "string" || id === "") throw new Error(`${cluster.url} is no ipfs-cluster peer`);
+    if (isText(error)) throw new Error(error);
+    if (isText(ipfs?.error)) throw new Error(`its kubo does not answer: ${ipfs.error}`);
+  };
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
+}
+
+/**
+ * Says "try again" where the database is away or not ready, which is nobody's mistake; the log says why.
+ * Anything else that is thrown stays thrown.
+ */
+export async function whileDatabaseAnswers(
+  log: (line: string) => void,
+  work: () => Promise<Response>,
+): Promise<Response> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (connectionFaultOf(thrown) === null && !isUnmigrated(thrown)) throw thrown;
+    log(`the database did not answer: ${messageOf(thrown)}`);
+    return json(503, { error: "The database does not answer; try again." }, { "retry-after": "5" });
+  }
+}
+
+/** True for a table that no migration has made yet. */
+function isUnmigrated(thrown: unknown): boolean {
+  return thrown instanceof Error && "severity" in thrown && "code" in thrown && thrown.code === "42P01";
 }

@@ -1,4 +1,12 @@
+import { Hono } from "hono";
 import type { IncomingMessage } from "node:http";
+import type { PostgresPool } from "../database/pool.ts";
+import {
+  MAX_ANNOUNCEMENT_BYTES,
+  readAnnouncement,
+  type Reading,
+  readRelease,
+} from "../federation/announcement-reader.ts";
 import {
   type Announcement,
   announcementText,
@@ -7,20 +15,22 @@ import {
   type Signed,
 } from "../federation/announcement.ts";
 import { isSignedBy } from "../federation/node-identity.ts";
-import { isNodeName } from "../federation/node-name.ts";
-import { announceName, listNames, readName, releaseName } from "../federation/registry.ts";
+import { isNodeName, suggestNodeNames } from "../federation/node-name.ts";
 import {
-  MAX_ANNOUNCEMENT_BYTES,
-  readAnnouncement,
-  type Reading,
-  readRelease,
-} from "../federation/announcement-reader.ts";
-import { announceReply, failure, NO_POOL, releaseReply, shown, tooMany } from "./nodes-api-replies.ts";
-import { whileDatabaseAnswers } from "./outage.ts";
+  announceName,
+  type AnnounceOutcome,
+  listNames,
+  type NodeEntry,
+  readName,
+  releaseName,
+  type ReleaseOutcome,
+  WINDOW_SECONDS,
+} from "../federation/registry.ts";
+import { hasApiKey, unauthorized } from "./credentials.ts";
+import { whileDatabaseAnswers } from "./health.ts";
+import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { readJsonBody } from "./request-body.ts";
-import type { Reply, Route } from "./router.ts";
-import { hasApiKey, type StorageApiHands, UNAUTHORIZED } from "./storage-api.ts";
+import { type App, type Call, failure, json, readJson } from "./server.ts";
 
 /** What the node API is told. */
 export interface NodesApiOptions {
@@ -37,6 +47,10 @@ export interface NodesApiOptions {
   readonly whyRefused?: (request: IncomingMessage, announcement: Announcement) => Promise<string | null>;
 }
 
+/** A handler that also gets the pool of this master. */
+type Work = (call: Call, own: string) => Promise<Response>;
+
+const NODES = "/api/v1/nodes";
 const LIMIT: RateLimit = { burst: 30, perMinute: 10 };
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1_000;
@@ -49,70 +63,70 @@ const MAX_PAGE = 1_000;
  * - `GET /api/v1/nodes/NAME` is open to anybody who knows the name: a node asks it before it has any account.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all of them, for an API key.
  */
-export function nodesRoutes(hands: StorageApiHands, options: NodesApiOptions): readonly Route[] {
-  const { pool: database, log } = hands;
-  const { pool, limit = LIMIT } = options;
+export function nodesApi(
+  database: Pick<PostgresPool, "query">,
+  log: (line: string) => void,
+  options: NodesApiOptions,
+): App {
+  const { pool, namesPerOwner, limit = LIMIT } = options;
   const waitSeconds = createRateLimit(limit, () => performance.now());
   const guarded =
-    (work: (request: IncomingMessage, pool: string, segment: string) => Promise<Reply>): Route["answer"] =>
-    async (request, segment) =>
-      pool === null ? NO_POOL : whileDatabaseAnswers(log, () => work(request, pool, segment));
+    (work: Work) =>
+    async (call: Call): Promise<Response> =>
+      pool === null ? noPool() : whileDatabaseAnswers(log, () => work(call, pool));
   const limited =
-    (work: (request: IncomingMessage, pool: string, segment: string) => Promise<Reply>): Route["answer"] =>
-    (request, segment) => {
-      const seconds = waitSeconds(clientOf(request));
-      return seconds > 0 ? tooMany(seconds) : guarded(work)(request, segment);
+    (work: Work) =>
+    async (call: Call): Promise<Response> => {
+      const seconds = waitSeconds(clientOf(call.env.incoming));
+      return seconds > 0 ? tooMany(seconds) : guarded(work)(call);
     };
-  return [
-    {
-      method: "POST",
-      path: "/api/v1/nodes",
-      answer: limited(async (request, own) => {
-        const read = await readSigned(request, own, readAnnouncement, announcementText);
-        if ("status" in read) return read;
-        const why = (await options.whyRefused?.(request, read.message)) ?? null;
-        if (why !== null) return failure(403, "refused", why);
-        const outcome = await announceName(database, read, options.namesPerOwner);
-        if (outcome.outcome === "DescriptorInTheWay")
-          log(`nodes: ${read.message.name} is held by nobody, but has a descriptor; it was not given away`);
-        return announceReply(read.message, outcome, options.namesPerOwner);
-      }),
-    },
-    {
-      method: "DELETE",
-      path: "/api/v1/nodes/*",
-      answer: limited(async (request, own, segment) => {
-        const read = await readSigned(request, own, readRelease, releaseText);
-        if ("status" in read) return read;
-        if (read.message.name !== segment)
-          return failure(400, "other-name", "The path names another node than the body.");
-        return releaseReply(read.message, await releaseName(database, read.message));
-      }),
-    },
-    {
-      method: "GET",
-      path: "/api/v1/nodes/*",
-      answer: guarded(async (_request, own, segment) => {
-        const entry = isNodeName(segment) ? await readName(database, own, segment) : null;
-        if (entry === null) return failure(404, "no-such-node", "No node has that name.");
-        return { status: 200, body: { pool: own, ...shown(entry) } };
-      }),
-    },
-    {
-      method: "GET",
-      path: "/api/v1/nodes",
-      answer: guarded(async (request, own) => {
-        if (!(await hasApiKey(database, request.headers))) return UNAUTHORIZED;
-        const page = readPage(request.url ?? "");
-        if (page === null)
-          return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, after a node's name.`);
-        const found = await listNames(database, own, { ...page, limit: page.limit + 1 });
-        const nodes = found.slice(0, page.limit);
-        const next = found.length > page.limit ? (nodes.at(-1)?.name ?? null) : null;
-        return { status: 200, body: { pool: own, nodes: nodes.map(shown), next } };
-      }),
-    },
-  ];
+  const app: App = new Hono();
+  app.post(
+    NODES,
+    limited(async ({ env: { incoming } }, own) => {
+      const read = await readSigned(incoming, own, readAnnouncement, announcementText);
+      if (read instanceof Response) return read;
+      const why = (await options.whyRefused?.(incoming, read.message)) ?? null;
+      if (why !== null) return failure(403, "refused", why);
+      const outcome = await announceName(database, read, namesPerOwner);
+      if (outcome.outcome === "DescriptorInTheWay")
+        log(`nodes: ${read.message.name} is held by nobody, but has a descriptor; it was not given away`);
+      return announceReply(read.message, outcome, namesPerOwner);
+    }),
+  );
+  app.delete(
+    `${NODES}/:name`,
+    limited(async ({ env, req }, own) => {
+      const read = await readSigned(env.incoming, own, readRelease, releaseText);
+      if (read instanceof Response) return read;
+      if (read.message.name !== req.param("name"))
+        return failure(400, "other-name", "The path names another node than the body.");
+      return releaseReply(read.message, await releaseName(database, read.message));
+    }),
+  );
+  app.get(
+    `${NODES}/:name`,
+    guarded(async ({ req }, own) => {
+      const name = req.param("name") ?? "";
+      const entry = isNodeName(name) ? await readName(database, own, name) : null;
+      if (entry === null) return failure(404, "no-such-node", "No node has that name.");
+      return json(200, { pool: own, ...shown(entry) });
+    }),
+  );
+  app.get(
+    NODES,
+    guarded(async ({ env: { incoming } }, own) => {
+      if (!(await hasApiKey(database, incoming.headers))) return unauthorized();
+      const page = readPage(incoming.url ?? "");
+      if (page === null)
+        return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, after a node's name.`);
+      const found = await listNames(database, own, { ...page, limit: page.limit + 1 });
+      const nodes = found.slice(0, page.limit);
+      const next = found.length > page.limit ? (nodes.at(-1)?.name ?? null) : null;
+      return json(200, { pool: own, nodes: nodes.map(shown), next });
+    }),
+  );
+  return app;
 }
 
 /** Everything that can be said without the database: form, pool, signature. */
@@ -121,9 +135,9 @@ async function readSigned<Message extends Announcement | Release>(
   pool: string,
   read: (body: unknown) => Reading<Message>,
   textOf: (message: Message) => string,
-): Promise<Signed<Message> | Reply> {
-  const body = await readJsonBody(request, { maxBytes: MAX_ANNOUNCEMENT_BYTES });
-  if ("refused" in body) return body.refused;
+): Promise<Signed<Message> | Response> {
+  const body = await readJson(request, { maxBytes: MAX_ANNOUNCEMENT_BYTES });
+  if (body instanceof Response) return body;
   const signed = read(body.json);
   if ("problems" in signed) {
     const { problems } = signed;
@@ -145,4 +159,63 @@ function readPage(url: string): { readonly after: string | null; readonly limit:
   const isPage =
     /^[1-9][0-9]{0,3}$/.test(given) && limit <= MAX_PAGE && (after === null || isNodeName(after));
   return isPage ? { after, limit } : null;
+}
+
+/** Tells a node what became of its announcement. */
+function announceReply(
+  { name, pool, peerId }: Announcement,
+  outcome: AnnounceOutcome,
+  quota: number,
+): Response {
+  switch (outcome.outcome) {
+    case "Reserved":
+      return json(201, { ...outcome, pool, name, peerId });
+    case "AlreadyOwned":
+      return json(200, { ...outcome, pool, name, peerId });
+    case "TakenByOther": {
+      const suggestions = suggestNodeNames(name);
+      return failure(409, "taken-by-other", `The name ${name} belongs to another key.`, { suggestions });
+    }
+    case "OutsideWindow":
+      return outsideWindow({ masterTime: outcome.databaseTime.toISOString() });
+    case "NotNewer":
+      return failure(409, "not-newer", `This key has said something newer of ${name} already; sign again.`);
+    case "OverQuota":
+      return failure(403, "over-quota", `This key holds as many names as it may (${quota}).`, { quota });
+    case "DescriptorInTheWay":
+      break;
+  }
+  const disorder = `The name ${name} is in disorder; the master's log says how.`;
+  return failure(500, "descriptor-in-the-way", disorder);
+}
+
+/** Tells a node what became of its release. */
+function releaseReply(release: Release, outcome: ReleaseOutcome): Response {
+  const { name } = release;
+  if (outcome === "OutsideWindow") return outsideWindow({});
+  if (outcome === "Released") return json(200, { outcome, pool: release.pool, name });
+  return failure(409, "not-released", `${name} is not this key's, or it was announced since.`);
+}
+
+function outsideWindow(more: Readonly<Record<string, unknown>>): Response {
+  const why = `It was signed more than ${WINDOW_SECONDS / 60} minutes before or after the master's time.`;
+  return failure(409, "outside-window", why, more);
+}
+
+/** A node as answers have it: with the signature, so that the reader can check what the node said. */
+function shown({ name, peerId, addresses, reservedAt, announcedAt, signature }: NodeEntry) {
+  return {
+    name,
+    peerId,
+    addresses,
+    reservedAt: reservedAt.toISOString(),
+    time: announcedAt.toISOString(),
+    signature,
+  };
+}
+
+/** For a client that announces too often. */
+function tooMany(seconds: number): Response {
+  const headers = { "retry-after": String(seconds), connection: "close" };
+  return failure(429, "too-many", "Too many announcements from this address.", {}, headers);
 }

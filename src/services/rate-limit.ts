@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { isIP } from "node:net";
 
 /** How often each client may ask. */
 export interface RateLimit {
@@ -36,13 +37,43 @@ export function createRateLimit(
 }
 
 /**
- * Who asks: the address of the connection, or, where that is this machine's own (a proxy in front), the last
- * address in X-Forwarded-For, which that proxy wrote. Earlier ones there are the client's own words.
+ * The client that a limit counts: the address of the connection or, if that is this machine's own (a proxy in front),
+ * the last address in X-Forwarded-For, which that proxy wrote. Earlier ones there are the client's own words.
+ * An IPv6 client is counted by its /64: that is what one customer gets, and it holds 2^64 addresses.
  */
 export function clientOf({ socket, headers }: Pick<IncomingMessage, "socket" | "headers">): string {
   const peer = socket.remoteAddress ?? "unknown";
-  if (!/^(?:127\.|::1$|::ffff:127\.)/.test(peer)) return peer;
+  if (!/^(?:127\.|::1$|::ffff:127\.)/.test(peer)) return networkOf(peer);
   const forwarded = headers["x-forwarded-for"];
   const last = (Array.isArray(forwarded) ? forwarded.join(",") : (forwarded ?? "")).split(",").at(-1)?.trim();
-  return last === undefined || last === "" ? peer : last.slice(0, 64);
+  return last === undefined || last === "" ? peer : networkOf(withoutPort(last)).slice(0, 64);
+}
+
+/** An IPv4 address as it is, also if IPv6 maps it (::ffff:192.0.2.1); of another IPv6 address its /64; other text as it is. */
+function networkOf(text: string): string {
+  const [address = ""] = text.split("%", 1);
+  if (isIP(address) !== 6) return text;
+  // A URL has one spelling for each address (WHATWG URL, "IPv6 serializer"): hexadecimal, in lower case, without leading zeros.
+  const spelled = new URL(`http://[${address}]`).hostname.slice(1, -1);
+  const mapped = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(spelled);
+  if (mapped !== null) {
+    const [high = 0, low = 0] = mapped.slice(1).map((group) => Number.parseInt(group, 16));
+    return [high >> 8, high & 255, low >> 8, low & 255].join(".");
+  }
+  const [left = "", right = ""] = spelled.split("::");
+  const before = groupsOf(left);
+  const after = groupsOf(right);
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => "0");
+  return `${[...before, ...zeros, ...after].slice(0, 4).join(":")}::/64`;
+}
+
+function groupsOf(text: string): readonly string[] {
+  return text === "" ? [] : text.split(":");
+}
+
+/** Some proxies write the client's port after its address, which is another one for each connection. */
+function withoutPort(text: string): string {
+  const { bracketed, plain } =
+    /^(?:\[(?<bracketed>[^\]]*)\]|(?<plain>[\d.]+))(?::\d+)?$/.exec(text)?.groups ?? {};
+  return bracketed ?? plain ?? text;
 }

@@ -1,3 +1,5 @@
+import { transform } from "esbuild";
+import { execa } from "execa";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
@@ -5,12 +7,10 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { transform } from "esbuild";
-import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -57,7 +57,7 @@ describe("the artifact", () => {
 
   it("passes on the licences of what is bundled", async () => {
     const licenses = await readFile(join(directory, "dist/licenses.txt"), "utf8");
-    for (const name of ["commander", "dockerode", "pg", "yaml", "zod"]) {
+    for (const name of ["commander", "dockerode", "hono", "@hono/node-server", "pg", "yaml", "zod"]) {
       expect(licenses).toMatch(new RegExp(`^${name} [0-9.]+ \\((MIT|ISC|Apache-2\\.0)\\)$`, "m"));
     }
   });

@@ -1,8 +1,8 @@
 import { afterEach, expect, it } from "vitest";
 import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
-import { servePinningApi } from "../../src/services/pinning-api.ts";
-import { serveWebui } from "../../src/services/webui.ts";
+import { openPinningApi } from "../../src/services/pinning-api.ts";
+import { openStorageService } from "../../src/services/storage-api.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
@@ -38,7 +38,7 @@ function openPool(settings: PoolSettings): PostgresPool {
 
 async function startApi(postgres: PoolSettings, url: string, basicAuth: string | null = null) {
   const settings = { bindHost: "127.0.0.1", port: 0, postgres, cluster: { url, basicAuth } };
-  const api = await startService((hands) => servePinningApi(settings, hands), openPool(postgres));
+  const api = await startService((deps) => openPinningApi(settings, deps), openPool(postgres));
   cleanups.push(() => api.stop());
   return api;
 }
@@ -199,7 +199,7 @@ describeOnPostgres("the pinning API", (postgres) => {
 describeOnPostgres("the webui", (postgres) => {
   async function startWebui(settings: PoolSettings): Promise<Serving> {
     const webui = await startService(
-      (hands) => serveWebui({ ...WEBUI, postgres: settings }, { ...hands, openCluster: noCluster }),
+      (deps) => openStorageService({ ...WEBUI, postgres: settings }, { ...deps, openCluster: noCluster }),
       openPool(settings),
     );
     cleanups.push(() => webui.stop());

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Rooms } from "../../src/ingest/body.ts";
+import { Rooms } from "../../src/ingest/block.ts";
 import { createQuotaGate } from "../../src/ingest/quota.ts";
 import { Slots, type Release } from "../../src/ingest/slots.ts";
 

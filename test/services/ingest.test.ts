@@ -145,7 +145,7 @@ describe("a request for the ingest", () => {
     expect(sha256.body).toEqual({ error: "the cid is invalid: it has another hash than blake3 (0x1e)" });
   });
 
-  test.each(["", "Bearer", "Bearer ", "Basic YTpi", "a-token", "Bearer two words"])(
+  test.each(["", "Bearer", "Bearer ", "Basic YTpi", "a-token", "Bearer two words", 'Bearer a"b'])(
     "has no token in `%s`",
     async (authorization) => {
       const { ingest, storage } = await serving(TAKES, YES);
@@ -361,6 +361,29 @@ describe("a slow client", () => {
     holder.socket.write(BYTES.subarray(10));
     await eventually("the holder is answered", async () => holder.received().startsWith("HTTP/1.1 200"));
     expect((await sendBlock(ingest.url, CID, BYTES)).status).toBe(200);
+    holder.socket.destroy();
+  });
+
+  test("leaves its place in the line when it goes away", async () => {
+    const longMs = 600_000;
+    const { ingest } = await serving(TAKES, YES, {
+      settings: { maxConcurrent: 1 },
+      times: { stallMs: longMs, bodyMs: longMs, patienceMs: longMs, graceMs: 0 },
+    });
+    const holder = await openRaw(ingest.url, CID, { "content-length": BYTES.length });
+    const turnedAway = async (): Promise<boolean> => {
+      const impatient = AbortSignal.timeout(200);
+      const answer = await fetch(`${ingest.url}/v0/block`, { method: "PUT", signal: impatient }).catch(
+        () => null,
+      );
+      return answer?.status === 503;
+    };
+    const line = await Promise.all(
+      Array.from({ length: 8 }, () => openRaw(ingest.url, CID, { "content-length": BYTES.length })),
+    );
+    await eventually("the line is full", turnedAway);
+    for (const { socket } of line) socket.destroy();
+    await eventually("the line has room", async () => !(await turnedAway()), 5_000);
     holder.socket.destroy();
   });
 });

@@ -3,13 +3,12 @@ import { connect } from "node:net";
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Announcement } from "../../src/federation/announcement.ts";
-import { nodesRoutes } from "../../src/services/nodes-api.ts";
-import { listenerOf } from "../../src/services/router.ts";
+import { nodesApi } from "../../src/services/nodes-api.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity, signAnnouncement, signRelease } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { listenAnywhere } from "./serving.ts";
+import { startApp } from "./serving.ts";
 import { ask, send, startWebui } from "./web-api.ts";
 
 const NODES = "/api/v1/nodes";
@@ -244,19 +243,13 @@ describeOnPostgres(
 
     test("a master may ask for more than a signature", async () => {
       const target = await postgres.createDatabase();
-      const routes = nodesRoutes(
-        { pool: poolOf(target), log: () => {} },
-        {
-          pool: "pool-a",
-          namesPerOwner: 5,
-          whyRefused: async ({ headers }) =>
-            headers.authorization === "Bearer invited" ? null : "Only invited nodes may announce themselves.",
-        },
-      );
-      const failed = { status: 500, body: {} };
-      const listener = listenerOf({ routes, otherwise: () => failed, failed, log: () => {} });
-      const { port, close } = await listenAnywhere(listener);
-      const serving = { url: `http://127.0.0.1:${port}`, lines: [], stop: close };
+      const routes = nodesApi(poolOf(target), () => {}, {
+        pool: "pool-a",
+        namesPerOwner: 5,
+        whyRefused: async ({ headers }) =>
+          headers.authorization === "Bearer invited" ? null : "Only invited nodes may announce themselves.",
+      });
+      const serving = await startApp(routes);
       const alice = makeIdentity();
       const body = signAnnouncement(alice, announcementOf(alice, { name: "berlin" }));
 
@@ -269,7 +262,7 @@ describeOnPostgres(
       ).toMatchObject({
         status: 201,
       });
-      await close();
+      await serving.stop();
     });
   },
   { template: migrate },

@@ -1,13 +1,11 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import { openCluster } from "../../src/cluster/client.ts";
-import { createPinCount } from "../../src/services/pin-count.ts";
-import { poolRoutes } from "../../src/services/pool-api.ts";
-import { listenerOf } from "../../src/services/router.ts";
+import { createPinCount, poolApi } from "../../src/services/pool-api.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { listenAnywhere } from "./serving.ts";
+import { startApp } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
 
 const pinsOf = (count: number) => Array.from({ length: count }, (_, index) => ({ cid: `cid-${index}` }));
@@ -24,16 +22,12 @@ async function startPool(double: ClusterDouble, pool: string | null = "pool-a") 
   const clock = { nowMs: 0 };
   const lines: string[] = [];
   const count = createPinCount({ openCluster: () => cluster, nowMs: () => clock.nowMs });
-  const routes = poolRoutes({ count, log: (line) => lines.push(line) }, pool);
-  const failed = { status: 500, body: {} };
-  const listener = listenerOf({ routes, otherwise: () => failed, failed, log: (line) => lines.push(line) });
-  const { port, close } = await listenAnywhere(listener);
+  const serving = await startApp(poolApi(pool, { count, log: (line) => void lines.push(line) }), lines);
   onTestFinished(async () => {
     cluster.close();
-    await close();
+    await serving.stop();
   });
-  const url = `http://127.0.0.1:${port}`;
-  return { clock, lines, get: () => ask({ url, lines, stop: close }, "/api/v1/pool") };
+  return { clock, lines, get: () => ask(serving, "/api/v1/pool") };
 }
 
 const listings = ({ requests }: ClusterDouble) =>

@@ -1,8 +1,16 @@
 import { once } from "node:events";
 import { Agent, get, type IncomingMessage } from "node:http";
+import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { type RunningServer, startServer } from "../../src/services/server.ts";
+import {
+  type App,
+  type Call,
+  createApp,
+  json,
+  type RunningServer,
+  startServer,
+} from "../../src/services/server.ts";
 import { deferred, listenAnywhere } from "./serving.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -10,22 +18,24 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0)) await cleanup();
 });
 
+const ignore = (): void => {};
+const TEST = { name: "test", host: "127.0.0.1", port: 0 };
+
+function appOf(handler: (call: Call) => Response | Promise<Response>): App {
+  return createApp({ notFound: () => json(404, {}), failed: () => json(500, {}) }).all("*", handler);
+}
+
 /** A server whose requests wait for the gate. */
 async function startGated(graceMs: number) {
   const stop = new AbortController();
   const gate = deferred<void>();
   const arrived = deferred<void>();
-  const server = await startServer({
-    name: "test",
-    host: "127.0.0.1",
-    port: 0,
-    stop: stop.signal,
-    graceMs,
-    listener: (_request, response) => {
-      arrived.resolve();
-      void gate.promise.then(() => response.end("done"));
-    },
+  const app = appOf(async () => {
+    arrived.resolve();
+    await gate.promise;
+    return new Response("done");
   });
+  const server = await startServer({ ...TEST, app, graceMs }, { stop: stop.signal, log: ignore });
   cleanups.push(async () => {
     gate.resolve();
     stop.abort();
@@ -79,26 +89,19 @@ describe("startServer", () => {
   });
 
   it("stops at once when told to before it listens", async () => {
-    const { stopped } = await startServer({
-      name: "test",
-      host: "127.0.0.1",
-      port: 0,
-      listener: () => {},
-      stop: AbortSignal.abort(),
-    });
+    const app = appOf(() => json(200, {}));
+    const { stopped } = await startServer({ ...TEST, app }, { stop: AbortSignal.abort(), log: ignore });
     await stopped;
   });
 
   it("names the port that is taken", async () => {
     const taken = await listenAnywhere(() => {});
     cleanups.push(taken.close);
-    const started = startServer({
-      name: "test",
-      host: "127.0.0.1",
-      port: taken.port,
-      listener: () => {},
-      stop: new AbortController().signal,
-    });
+    const app = appOf(() => json(200, {}));
+    const started = startServer(
+      { ...TEST, port: taken.port, app },
+      { stop: new AbortController().signal, log: ignore },
+    );
     const error: unknown = await started.catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(OperatorError);
     expect(error).toMatchObject({
@@ -109,13 +112,89 @@ describe("startServer", () => {
   });
 
   it("says so where the address is not this machine's", async () => {
-    const started = startServer({
-      name: "test",
-      host: "192.0.2.1",
-      port: 0,
-      listener: () => {},
-      stop: new AbortController().signal,
-    });
+    const app = appOf(() => json(200, {}));
+    const started = startServer(
+      { ...TEST, host: "192.0.2.1", app },
+      { stop: new AbortController().signal, log: ignore },
+    );
     await expect(started).rejects.toMatchObject({ exit: "preflight", cause: { code: "EADDRNOTAVAIL" } });
+  });
+});
+
+describe("an app", () => {
+  async function startRoutes() {
+    const lines: string[] = [];
+    const app = createApp({
+      notFound: ({ env }, path) => json(404, `${env.incoming.method} ${path}`),
+      failed: (_call, thrown, path) => {
+        lines.push(`${path}: ${thrown.message}`);
+        return json(500, "failed");
+      },
+    });
+    app.get("/health", () => json(200, "well", { "retry-after": "1" }));
+    app.get("/nodes/:name", ({ req }) => json(200, req.param("name")));
+    app.get("/broken", () => {
+      throw new Error("the cause");
+    });
+    app.get("/odd", () => Promise.reject("no error"));
+    const stop = new AbortController();
+    const server = await startServer(
+      { ...TEST, app },
+      { stop: stop.signal, log: (line) => lines.push(line) },
+    );
+    cleanups.push(async () => {
+      stop.abort();
+      await server.stopped;
+    });
+    return { server, lines };
+  }
+
+  /** The answer to a head as a client wrote it. */
+  async function sendRaw({ port }: RunningServer, head: string): Promise<string> {
+    const socket = connect(port, "127.0.0.1");
+    await once(socket, "connect");
+    socket.write(`${head}\r\nconnection: close\r\n\r\n`);
+    let answer = "";
+    for await (const chunk of socket) answer += String(chunk);
+    return answer;
+  }
+
+  it.each([
+    ["GET /health HTTP/1.1\r\nhost: x", 200, '"well"'],
+    ["GET /health?a=1 HTTP/1.0", 200, '"well"'],
+    ["GET /health HTTP/1.1\r\nhost: [2001:0DB8::1]:3001", 200, '"well"'],
+    ["GET /health HTTP/1.1\r\nhost: a b", 200, '"well"'],
+    ["GET /nodes/a%2Fb HTTP/1.1\r\nhost: x", 200, '"a/b"'],
+    ["GET /nodes/.. HTTP/1.1\r\nhost: x", 200, '".."'],
+    ["GET /x/../health HTTP/1.1\r\nhost: x", 404, '"GET /x/../health"'],
+    ["GET /%68ealth HTTP/1.1\r\nhost: x", 404, '"GET /%68ealth"'],
+    ["GET http://x/health HTTP/1.1\r\nhost: x", 404, '"GET http://x/health"'],
+    ["GET /a\\b HTTP/1.1\r\nhost: x", 404, '"GET /a\\\\b"'],
+    ["OPTIONS * HTTP/1.1\r\nhost: x", 404, '"OPTIONS *"'],
+    ["TRACE * HTTP/1.1\r\nhost: x", 404, '"TRACE *"'],
+  ])("routes %j by its path as it was sent", async (head, status, body) => {
+    const { server } = await startRoutes();
+    const answer = await sendRaw(server, head);
+    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    expect(answer.endsWith(`\r\n\r\n${body}\n`), answer).toBe(true);
+    expect(answer).toContain(`\r\ncontent-length: ${body.length + 1}\r\n`);
+  });
+
+  it("answers HEAD with the headers of GET", async () => {
+    const { server } = await startRoutes();
+    const answer = await sendRaw(server, "HEAD /health HTTP/1.1\r\nhost: x");
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    for (const header of ["content-length: 7", "retry-after: 1", "cache-control: no-store"])
+      expect(answer).toContain(`\r\n${header}\r\n`);
+    expect(answer.endsWith("\r\n\r\n")).toBe(true);
+  });
+
+  it("gives the log what a route threw, and the client nothing of it", async () => {
+    const { server, lines } = await startRoutes();
+    const answer = await sendRaw(server, "GET /broken?secret HTTP/1.1\r\nhost: x");
+    expect(answer).toMatch(/^HTTP\/1\.1 500 /);
+    expect(answer).not.toContain("cause");
+    expect(await sendRaw(server, "GET /odd HTTP/1.1\r\nhost: x")).toMatch(/^HTTP\/1\.1 500 /);
+    expect(lines).toEqual(["/broken: the cause", "GET failed: no error"]);
   });
 });

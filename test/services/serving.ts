@@ -2,7 +2,15 @@ import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { http } from "../../src/machine/http.ts";
-import type { ServiceHands } from "../../src/services/service.ts";
+import type { PostgresPool } from "../../src/database/pool.ts";
+import {
+  type App,
+  createApp,
+  json,
+  runService,
+  type Service,
+  startServer,
+} from "../../src/services/server.ts";
 
 /** A service that runs in this process. */
 export interface Serving {
@@ -12,10 +20,18 @@ export interface Serving {
   stop(): Promise<void>;
 }
 
-/** Runs a service until it listens; its port must be 0. Throws what it throws before that. */
+/** What a service over a database is opened with. */
+export interface ServiceDeps {
+  readonly pool: PostgresPool;
+  readonly http: typeof http;
+  readonly log: (line: string) => void;
+  readonly version: string;
+}
+
+/** Opens a service and runs it until it listens; its port must be 0. Throws what it throws before that. */
 export async function startService(
-  run: (hands: ServiceHands) => Promise<void>,
-  pool: ServiceHands["pool"],
+  open: (deps: ServiceDeps) => Service,
+  pool: PostgresPool,
 ): Promise<Serving> {
   const lines: string[] = [];
   const stop = new AbortController();
@@ -25,7 +41,8 @@ export async function startService(
     const address = / listens on (\S+)$/.exec(line)?.[1];
     if (address !== undefined) listening.resolve(`http://${address}`);
   };
-  const ended = run({ pool, http, stop: stop.signal, log, version: "1.2.3" });
+  const service = open({ pool, http, log, version: "1.2.3" });
+  const ended = runService(service, { stop: stop.signal, log, version: "1.2.3" });
   ended.catch(listening.reject);
   return {
     url: await listening.promise,
@@ -33,6 +50,26 @@ export async function startService(
     async stop() {
       stop.abort();
       await ended;
+    },
+  };
+}
+
+/** Serves some routes alone. */
+export async function startApp(routes: App, lines: string[] = []): Promise<Serving> {
+  const failed = () => json(500, {});
+  const app = createApp({ notFound: failed, failed }).route("/", routes);
+  const stop = new AbortController();
+  const service = { name: "test", host: "127.0.0.1", port: 0, app };
+  const { port, stopped } = await startServer(service, {
+    stop: stop.signal,
+    log: (line) => void lines.push(line),
+  });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    lines,
+    async stop() {
+      stop.abort();
+      await stopped;
     },
   };
 }

@@ -1,7 +1,7 @@
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
 import type { WebuiSettings } from "../../src/settings/services.ts";
-import { serveWebui } from "../../src/services/webui.ts";
+import { openStorageService } from "../../src/services/storage-api.ts";
 import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
@@ -24,7 +24,7 @@ export async function startWebui(
   const cluster = openCluster({ endpoint: settings.cluster.url });
   onTestFinished(() => cluster.close());
   const webui = await startService(
-    (hands) => serveWebui(settings, { ...hands, openCluster: () => cluster }),
+    (deps) => openStorageService(settings, { ...deps, openCluster: () => cluster }),
     openPool(settings.postgres, 5),
   );
   onTestFinished(() => webui.stop());

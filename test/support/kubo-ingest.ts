@@ -1,13 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { connect, type Socket } from "node:net";
 import { once } from "node:events";
-import { http } from "../../src/machine/http.ts";
-import { openBlake3 } from "../../src/machine/blake3.ts";
+import { connect, type Socket } from "node:net";
 import { openKubo } from "../../src/cluster/kubo.ts";
-import { openStorageApi } from "../../src/ingest/storage-api-client.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
+import { type IngestTimes, openIngest } from "../../src/ingest/server.ts";
+import { openStorageApi } from "../../src/ingest/storage-api-client.ts";
+import { openBlake3 } from "../../src/machine/blake3.ts";
+import { http } from "../../src/machine/http.ts";
+import { runService } from "../../src/services/server.ts";
 import type { IngestSettings } from "../../src/settings/services.ts";
-import { serveIngest, type IngestTimes } from "../../src/ingest/server.ts";
 
 /** An ingest that runs in this process. */
 export interface RunningIngest {
@@ -63,8 +64,9 @@ export async function startIngest(options: {
       storageApiUrl === null
         ? null
         : openStorageApi(storageApiUrl, { connections, timeoutMs: options.quotaTimeoutMs ?? 10_000 });
-    const hands = { blake3, kubo, storage, http, stop: stop.signal, log, version: "1.2.3" };
-    ended = serveIngest(settings, hands, { ...times, ...options.times });
+    const deps = { blake3, kubo, storage, http, log, version: "1.2.3" };
+    const service = openIngest(settings, deps, { ...times, ...options.times });
+    ended = runService(service, { stop: stop.signal, log, version: "1.2.3" });
     ended.catch(reject);
   });
   return {

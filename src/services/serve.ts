@@ -1,0 +1,90 @@
+import type { Blake3 } from "../machine/blake3.ts";
+import type { Cluster, ClusterTarget } from "../cluster/client.ts";
+import type { KuboBlocks } from "../cluster/kubo.ts";
+import type { PostgresPool } from "../database/pool.ts";
+import type { StorageApi } from "../ingest/storage-api-client.ts";
+import type { ClusterSettings, Environment, PoolSettings } from "../settings/services.ts";
+import { runService, type Service, type ServiceContext } from "./server.ts";
+import type { HttpReader } from "../machine/http.ts";
+
+/** The names by which containers start a service; they are public. */
+export type ServiceName = "pinning-api" | "webui" | "ingest";
+
+/** What the services are made of. Nothing is connected before it is needed. */
+export interface ServeDeps extends ServiceContext {
+  readonly http: HttpReader;
+  openPool(
+    settings: PoolSettings,
+    options: { readonly applicationName: string; readonly log: (line: string) => void },
+  ): PostgresPool;
+  openCluster(target: ClusterTarget): Cluster;
+  openBlake3(): Promise<Blake3>;
+  openKubo(url: string, options: ClientOptions): Promise<KuboBlocks>;
+  openStorageApi(url: string, options: ClientOptions): Promise<StorageApi>;
+}
+
+/** `timeoutMs` bounds one question. */
+export interface ClientOptions {
+  readonly connections: number;
+  readonly timeoutMs: number;
+}
+
+/** A list of the cluster that is silent for so long has stopped. */
+const LISTING_TIMEOUT_MS = 60_000;
+const CLUSTER_REQUEST_TIMEOUT_MS = 10_000;
+/** fula-ingest gives each question to kubo and to the storage API so long, too. */
+const INGEST_TIMEOUT_MS = 30_000;
+
+/**
+ * Runs one service until the stop. Its settings come from the environment, which Compose makes from `.env`;
+ * throws an OperatorError (`settings`) that lists everything that is wrong with them.
+ */
+export async function serve(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<void> {
+  await runService(await openService(name, environment, deps), deps);
+}
+
+/** Loads only the code of the service that runs. */
+async function openService(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<Service> {
+  const { http, log, version, stop } = deps;
+  if (name === "ingest") {
+    const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
+    const { kuboUrl, storageApiUrl } = settings;
+    const options = { connections: settings.maxConcurrent, timeoutMs: INGEST_TIMEOUT_MS };
+    const { openIngest } = await import("../ingest/server.ts");
+    return openIngest(settings, {
+      blake3: await deps.openBlake3(),
+      kubo: await deps.openKubo(kuboUrl, options),
+      storage: storageApiUrl === null ? null : await deps.openStorageApi(storageApiUrl, options),
+      http,
+      log,
+      version,
+    });
+  }
+  const { readPinningApiSettings, readWebuiSettings } = await import("../settings/services.ts");
+  const openPool = (settings: PoolSettings): PostgresPool =>
+    deps.openPool(settings, { applicationName: `fula-node ${name}`, log });
+  if (name === "pinning-api") {
+    const settings = readPinningApiSettings(environment);
+    const { openPinningApi } = await import("./pinning-api.ts");
+    return openPinningApi(settings, { pool: openPool(settings.postgres), http, log, version });
+  }
+  const settings = readWebuiSettings(environment);
+  const { openStorageService } = await import("./storage-api.ts");
+  return openStorageService(settings, {
+    pool: openPool(settings.postgres),
+    openCluster: () => deps.openCluster(clusterTarget(settings.cluster, stop)),
+    log,
+    version,
+  });
+}
+
+function clusterTarget({ url, basicAuth }: ClusterSettings, signal: AbortSignal): ClusterTarget {
+  return {
+    endpoint: url,
+    ...(basicAuth === null ? {} : { basicAuth }),
+    connections: 2,
+    requestTimeoutMs: CLUSTER_REQUEST_TIMEOUT_MS,
+    listingTimeoutMs: LISTING_TIMEOUT_MS,
+    signal,
+  };
+}
