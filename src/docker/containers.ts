@@ -40,8 +40,6 @@ export interface ContainersSpec {
   };
   /** The summary of `up`; left out, it names the containers. */
   readonly describeUp?: (up: readonly Service[]) => string;
-  /** The text of the file that marks data as taken over (`mark-taken-over`). */
-  readonly takenOverText?: string;
   readonly healthyDeadlineMs?: number;
   /** Asks for their work, once they are healthy; throws an OperatorError (`unhealthy`) if it is not done. */
   verify(host: HostReader): Promise<void>;
@@ -49,6 +47,9 @@ export interface ContainersSpec {
 
 const HEALTHY_DEADLINE_MS = 180_000;
 const ANSWER_DEADLINE_MS = 60_000;
+/** What is written beside the writer's data if it was taken over. */
+const TAKEN_OVER_TEXT =
+  "kubo/ and ipfs-cluster/ were here before fula-node took them over (--adopt writer): it never removes them.\n";
 
 /** A step that keeps containers of a compose project running as rendered. */
 export function containers(
@@ -85,7 +86,7 @@ export function containers(
       else if (change.kind === "remove-container") await host.docker.removeContainer(change.container);
       else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
       else if (change.kind === "mark-taken-over")
-        await host.files.writeAtomic(change.path, spec.takenOverText ?? "", { mode: 0o644 });
+        await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
       else {
         const { services, profiles = [] } = change;
         await host.docker.composeUp({ name, file, envFile, profiles }, services, report);

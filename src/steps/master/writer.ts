@@ -1,13 +1,6 @@
 import { compareCompose } from "../../docker/compose-render.ts";
 import { keptName, type Project, staleScripts } from "../../docker/compose-services.ts";
-import {
-  type FileChange,
-  foreignContainers,
-  NOTHING,
-  type Obstacle,
-  type Seen,
-  type Service,
-} from "../../docker/container-finding.ts";
+import { type FileChange, foreignContainers, NOTHING, type Obstacle, type Seen, type Service } from "../../docker/container-finding.ts";
 import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
@@ -20,10 +13,6 @@ const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },
   { service: "ipfs-cluster", container: NAMES.cluster },
 ];
-
-/** What lies beside data that was taken over. */
-const TAKEN_OVER_TEXT =
-  "kubo/ and ipfs-cluster/ were here before fula-node took them over (--adopt writer): it never removes them.\n";
 
 const CONSENT: Consent = {
   flag: "--provision-writer",
@@ -47,7 +36,6 @@ export function writer(context: MasterContext, project: Project): AnyStep {
       isUsed: async (host) => !(await isManaged(host, project, context)),
       probe: (host) => probeFound(host, context, project),
     },
-    takenOverText: TAKEN_OVER_TEXT,
     describeUp: (up) =>
       `bring ${up.map(({ service }) => service).join(", ")} up, data under ${project.directory}`,
 

@@ -132,9 +132,10 @@ describe("postgres", () => {
     expect((await lookAt(step, host)).changes).toEqual([UP]);
   });
 
-  it("is restarted, not made anew, where it is unhealthy", async () => {
+  it("is restarted, not pulled and made anew, where it is unhealthy", async () => {
     const host = await joinedBox();
     change(host, { health: "unhealthy" });
+    host.docker.images.delete("postgres:16-alpine");
     expect((await lookAt(step, host)).changes).toEqual([
       { kind: "restart", summary: `restart ${NAME}`, container: NAME },
     ]);

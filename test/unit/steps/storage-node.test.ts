@@ -4,14 +4,7 @@ import { STORAGE_NAMES } from "../../../src/settings/master-layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
-import {
-  LAYOUT,
-  MASTER_ID,
-  OWN,
-  storageBoxBefore,
-  storageStepOn,
-  storageStepsOn,
-} from "../../support/storage-fake.ts";
+import { LAYOUT, MASTER_ID, OWN, storageBoxBefore, storageStepOn, storageStepsOn } from "../../support/storage-fake.ts";
 
 function change(host: FakeHost, name: string, fields: object): void {
   const container = host.docker.boxes.get(name);
@@ -139,6 +132,17 @@ describe("cluster-follower", () => {
     ]);
     expect(await changesAt(1, 61_000)).toEqual([]);
     expect(await changesAt(0, 50_000)).toEqual([]);
+  });
+
+  it("is made anew, not restarted, where its settings changed while kubo is alone", async () => {
+    const host = await storageBoxBefore(null);
+    host.kuboPeers = 0;
+    await host.clock.wait(61_000);
+    const { labels } = host.docker.boxes.get(STORAGE_NAMES.cluster) ?? { labels: {} };
+    change(host, STORAGE_NAMES.cluster, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
+    expect((await lookAt(await storageStepOn(host, "cluster-follower"), host)).changes).toEqual([
+      { kind: "up", summary: "bring ipfs_cluster up", services: ["ipfs-cluster"] },
+    ]);
   });
 });
 

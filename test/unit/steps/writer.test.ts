@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Change } from "../../../src/engine/step.ts";
 import { NAMES } from "../../../src/settings/master-layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { CLUSTER_ID, FakeMaster, KUBO_ID } from "../../support/fake-master.ts";
@@ -135,6 +136,20 @@ stepLaws("writer made here", {
       },
       why: /The container ipfs_cluster is not ours/,
     },
+    {
+      name: "one of the two is ours, the other of the same compose project without our label",
+      arrange: async (host) => {
+        for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
+        host.docker.putContainer(NAMES.cluster, {
+          image: "ipfs/ipfs-cluster:stable",
+          labels: {
+            "com.docker.compose.project": "fula-writer",
+            "com.docker.compose.service": "ipfs-cluster",
+          },
+        });
+      },
+      why: /The container ipfs_cluster is not ours/,
+    },
   ],
   secrets: secretsOf,
 });
@@ -239,6 +254,15 @@ describe("data of a writer that nobody runs", () => {
       claim: { state: "drifted" },
     });
     expect(changes).toEqual([]);
+    const claim = finding.state === "foreign" ? finding.claim : undefined;
+    const adopted = claim === undefined ? [] : (made.plan(claim) as readonly Change[]);
+    expect(adopted.map(({ kind }) => kind)).toEqual([
+      "pull-image",
+      "pull-image",
+      "mark-taken-over",
+      "write-compose",
+      "up",
+    ]);
   });
 
   it("is ours where one of our scripts lies beside it", async () => {
