@@ -1,16 +1,14 @@
 import { applyPlan, type RunResult } from "../engine/apply.ts";
 import { type Journal, openJournal } from "../engine/journal.ts";
-import { changesOf, describe, look } from "../engine/plan.ts";
+import { changesOf, describe } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
+import { nameOf } from "../join/installed-node.ts";
+import { findLeavingNode, type LeavePlan, planLeave } from "../leave/plan.ts";
+import { parsePurge } from "../leave/policy.ts";
+import type { LeavingNode } from "../leave/survey.ts";
 import type { Lock } from "../machine/lock.ts";
-import { type Part, parsePurge, type Purge, PURGEABLE } from "../leave/policy.ts";
-import { lockNames } from "../settings/master-layout.ts";
-import { surveyNode } from "../leave/survey.ts";
-import { settleLeaveConsent } from "../leave/consent.ts";
-import { prepareLeave } from "../leave/prepare.ts";
-import { databasesThatStay, elsewhereOf, findHolds, partsToPurge, warnOfFlags } from "../leave/holds.ts";
-import { findLeavingNode, type FoundNode } from "../leave/node.ts";
-import { keptOf, keptWords, lastWords, planWords, returnWords } from "../leave/words.ts";
+import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/master-layout.ts";
+import type { Reporter } from "../ui/reporter.ts";
 import type { VerbExit, World } from "../world.ts";
 
 /** The flags of `leave` as commander gives them. */
@@ -32,13 +30,14 @@ const VERB = "leave";
  * them, what is somebody else's stays always. Running it again finishes what was cut short.
  */
 export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> {
-  const purge = readPurge(flags.purge);
+  const purge = parsePurge(flags.purge);
   await refuseBlind(world);
-  const found = await findLeavingNode(world, flags.baseDir, purge.parts);
+  const node = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
-  const locks = flags.dryRun ? [] : await takeLocks(world, found, since);
+  const locks = flags.dryRun ? [] : await takeLocks(world, node, since);
   try {
-    return await carryOut(world, found, { flags, purge, since });
+    const plan = await planLeave(world, node, { purge, release: flags.release });
+    return await carryOut(world, node, { ...plan, flags, since });
   } finally {
     for (const lock of locks) await lock.release();
   }
@@ -46,38 +45,36 @@ export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> 
 
 async function carryOut(
   world: World,
-  found: FoundNode,
-  wish: { readonly flags: LeaveFlags; readonly purge: Purge; readonly since: string },
+  node: LeavingNode,
+  leaving: LeavePlan & { readonly flags: LeaveFlags; readonly since: string },
 ): Promise<VerbExit> {
   const { host, reporter, version } = world;
-  const { flags, purge, since } = wish;
-  const { node } = found;
-  const asked = await surveyNode(host, node, purge.parts);
-  const holds = await findHolds(host, found, { survey: asked, purge });
-  const purged = partsToPurge(purge, holds);
-  const flagsLeft = await warnOfFlags(host, found, purged);
-  const steps = prepareLeave(world, found, { purged, release: flags.release });
-  const [plan, survey] = await Promise.all([look(steps, host, new Set()), surveyNode(host, node, purged)]);
+  const { flags, plan, kept: keptThings, others, warnings } = leaving;
   const items = describe(plan);
-  const others = [...survey.others, ...elsewhereOf(found)];
-  const kept = keptOf(survey, purged);
-  const words = await lastWords(host, found, { purged, databases: databasesThatStay(survey, found) });
   const isIdle = changesOf(plan).length === 0;
-  for (const line of planWords(reporter, node, { items, kept, others })) reporter.note(line);
-  const warnings = [
-    ...holds.map(({ why }) => why),
-    ...(flagsLeft === null ? [] : [flagsLeft]),
-    ...(isIdle ? [] : words),
-  ];
+  const kept = keptThings.map(({ part, kind, name }) => ({ part, kind, name }));
+  for (const line of planWords(reporter, node, leaving)) reporter.note(line);
   for (const text of warnings) reporter.listen({ type: "warning", text });
-  const done: RunResult = flags.dryRun || isIdle ? { changes: [] } : await apply();
+  const isApplied = !flags.dryRun && !isIdle;
+  if (isApplied) await settleConsent(world, { ...flags, isPurging: leaving.isPurging });
+  const done: RunResult = isApplied
+    ? await applyPlan({
+        plan,
+        host,
+        adopted: new Set(),
+        journal: await openLeaveJournal(world, node, leaving),
+        listen: reporter.listen,
+      })
+    : { changes: [] };
   await reporter.close();
+  const { kind, layout } = node;
+  const { length } = done.changes;
   reporter.result({
     data: {
       verb: VERB,
       version,
-      kind: node.kind,
-      baseDir: node.layout.baseDir,
+      kind,
+      baseDir: layout.baseDir,
       dryRun: flags.dryRun,
       plan: items,
       ...done,
@@ -89,35 +86,60 @@ async function carryOut(
       : isIdle
         ? ["It has left already; nothing was changed."]
         : [
-            `Left: ${done.changes.length === 1 ? "one change" : `${done.changes.length} changes`}.`,
-            ...keptWords(reporter, kept),
-            ...returnWords(node, kept),
+            `Left: ${length === 1 ? "one change" : `${length} changes`}.`,
+            ...keptWords(reporter, leaving),
+            ...returnWords(node, leaving),
           ],
   });
   return flags.dryRun && !isIdle ? "pending" : "ok";
+}
 
-  async function apply(): Promise<RunResult> {
-    const isPurging = survey.things.some(({ part }) => part !== null && purged.has(part));
-    await settleLeaveConsent(world, { ...flags, isPurging });
-    const journal = await openLeaveJournal(world, found, { purged, since });
-    return await applyPlan({ plan, host, adopted: new Set(), journal, listen: reporter.listen });
+/**
+ * Has the operator's consent before anything is removed: `--yes` or an answer; for a purge the machine's name,
+ * typed or by `--confirm`, since a window of the wrong machine looks like one of the right one. The right name
+ * is consent where nothing is left to purge, too: the same command finishes what was cut short. Throws
+ * `preflight`, with nothing changed.
+ */
+async function settleConsent(
+  { questions, hostname }: World,
+  { yes, confirm, isPurging }: Pick<LeaveFlags, "yes" | "confirm"> & { readonly isPurging: boolean },
+): Promise<void> {
+  if (isPurging) {
+    const question = "What is purged is gone for good. Type this machine's name (hostname) to go on";
+    const typed = confirm ?? (await questions?.text(question, ""));
+    if (typed === hostname) return;
+    throw new OperatorError({
+      exit: "preflight",
+      what: "A purge needs this machine's name, typed.",
+      why: typed === undefined ? "There is no terminal to ask on." : "What was typed is not its name.",
+      remedy: `Run again with --confirm HOSTNAME; this machine is ${hostname}. Or leave --purge out: everything is kept then.`,
+    });
   }
+  if (yes || confirm === hostname) return;
+  if (questions === null) {
+    throw new OperatorError({
+      exit: "preflight",
+      what: "Leaving requires your confirmation.",
+      why: "There is no terminal to ask on.",
+      remedy: "Read what --dry-run lists, then run again with --yes.",
+    });
+  }
+  if (await questions.confirm("Remove this, and leave?", false)) return;
+  throw new OperatorError({
+    exit: "pending",
+    what: "Stopped at your word, before the first change.",
+    remedy: "Run again to be asked again.",
+  });
 }
 
 /** A journal that is not begun anew once this leave has removed it, as its last act but the directory. */
 async function openLeaveJournal(
   { host, pid, version }: World,
-  { node }: FoundNode,
-  { purged, since }: { readonly purged: ReadonlySet<Part>; readonly since: string },
+  { layout: { journal: path } }: LeavingNode,
+  { purged, since }: Pick<LeavePlan, "purged"> & { readonly since: string },
 ): Promise<Journal> {
-  const path = node.layout.journal;
-  const inner = openJournal({
-    files: host.files,
-    path,
-    attempt: `${since}-${pid}`,
-    version,
-    now: () => host.clock.now(),
-  });
+  const now = () => host.clock.now();
+  const inner = openJournal({ files: host.files, path, attempt: `${since}-${pid}`, version, now });
   let isClosed = purged.has("logs") && (await host.files.stat(path)) === null;
   return {
     async around(step, change, effect) {
@@ -128,26 +150,16 @@ async function openLeaveJournal(
 }
 
 /** Holds off joins, and what cron may be at: a snapshot that is being taken is finished first. */
-async function takeLocks(world: World, { node }: FoundNode, since: string): Promise<readonly Lock[]> {
+async function takeLocks(world: World, { layout }: LeavingNode, since: string): Promise<readonly Lock[]> {
   const taken: Lock[] = [];
   try {
-    for (const name of Object.values(lockNames(node.layout.baseDir)))
+    for (const name of Object.values(lockNames(layout.baseDir)))
       taken.push(await world.takeLock(name, { pid: world.pid, verb: VERB, since }));
     return taken;
   } catch (thrown) {
     for (const lock of taken) await lock.release();
     throw thrown;
   }
-}
-
-function readPurge(given: readonly string[]): Purge {
-  const read = parsePurge(given);
-  if ("parts" in read) return read;
-  throw new OperatorError({
-    exit: "usage",
-    what: `--purge knows nothing called ${read.unknown.map((word) => JSON.stringify(word)).join(", ")}.`,
-    remedy: `It takes: ${Object.keys(PURGEABLE).join(", ")}, or all.`,
-  });
 }
 
 /** An engine that does not answer shows no containers; they would come back with it. */
@@ -163,4 +175,37 @@ async function refuseBlind({ host }: World): Promise<void> {
     why: "Containers that can't be seen can't be removed, and would be back with it.",
     remedy: "Start it (systemctl start docker), then run again.",
   });
+}
+
+/** The plan for people: what goes, what stays and how to be rid of it, what is not ours. */
+function planWords(reporter: Reporter, { kind, layout }: LeavingNode, leaving: LeavePlan): readonly string[] {
+  const going = leaving.plan.flatMap(({ step, changes }) => changes.map(({ summary }) => [step.id, summary]));
+  const others = [...leaving.others, "Docker and other packages, pulled images"];
+  return [
+    `The ${nameOf(kind)} in ${layout.baseDir} leaves`,
+    ...(going.length === 0 ? ["Nothing is left to remove."] : reporter.table(going)),
+    ...keptWords(reporter, leaving),
+    "Not ours to remove, so it stays as it is",
+    ...reporter.table(others.map((other) => ["", other])),
+  ];
+}
+
+/** What stays, and which word of `--purge` would remove it. */
+function keptWords(reporter: Reporter, { kept }: LeavePlan): readonly string[] {
+  if (kept.length === 0) return [];
+  const rows = kept.map(({ part, kind, name }) => [part, kind === "volume" ? `volume ${name}` : name]);
+  return ["Kept (--purge WHAT removes it too)", ...reporter.table(rows)];
+}
+
+/** How to come back, if there is something to come back to. */
+function returnWords({ kind, layout, writerDir }: LeavingNode, { kept }: LeavePlan): readonly string[] {
+  if (!kept.some(({ part }) => part === "data" || part === "settings")) return [];
+  const [verb, home] =
+    kind === "master" ? ["join-as-master", MASTER_BASE_DIR] : ["join-as-storage-node", STORAGE_BASE_DIR];
+  const hadWriter = writerDir !== null && kept.some(({ name }) => name.startsWith(`${writerDir}/`));
+  const flags = [
+    ...(hadWriter ? ["--provision-writer"] : []),
+    ...(layout.baseDir === home ? [] : [`--base-dir ${layout.baseDir}`]),
+  ];
+  return [`To come back with what is kept: ${["fula-node", verb, ...flags].join(" ")}`];
 }

@@ -1,11 +1,11 @@
 import { describe, look } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
-import { masterLayout } from "../settings/master-layout.ts";
-import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
-import { findInstalledNode } from "../join/installed-node.ts";
-import { readMasterSettings } from "../join/settings-source.ts";
+import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
+import { readMasterSettings } from "../join/settings-source.ts";
 import { sentenceOf } from "../join/status-lines.ts";
+import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
+import { masterLayout } from "../settings/master-layout.ts";
 import type { VerbExit, World } from "../world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
@@ -20,7 +20,10 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
       remedy: "Run it with sudo.",
     });
   }
-  const { kind, baseDir } = await findInstalledNode(world, flags.baseDir);
+  const { answer, found, other } = await findInstalledNode(world.host, flags.baseDir);
+  if (answer === "both" && other !== null)
+    throw twoNodes([found, other], "Say which is meant: --base-dir DIR.");
+  const { kind, baseDir } = found;
   return kind === "master"
     ? await masterStatus(baseDir, world)
     : await (await import("../join/storage-status.ts")).storageStatus(baseDir, world);

@@ -84,6 +84,12 @@ export const STEP_LABEL = "land.fx.fula-node.step";
 /** The label with the hash of what a thing was made from: a container with another one is drifted. */
 export const SPEC_LABEL = "land.fx.fula-node.spec";
 
+/** The label by which Compose says to which project a container, volume or network belongs. */
+export const PROJECT_LABEL = "com.docker.compose.project";
+
+/** The label by which Compose says from which files, separated by commas, a container was made. */
+export const CONFIG_FILES_LABEL = "com.docker.compose.project.config_files";
+
 /** Lower-case hex sha256 of a text; randomness-free, but not for the model to compute. */
 export type Hash = (text: string) => string;
 

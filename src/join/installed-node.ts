@@ -1,41 +1,259 @@
-import { MASTER_BASE_DIR, STORAGE_BASE_DIR, STORAGE_NAMES } from "../settings/master-layout.ts";
-import type { World } from "../world.ts";
+import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
+import { isOurCompose, WRITER_SCRIPTS } from "../docker/compose-render.ts";
+import type { Container } from "../docker/engine.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { isOurCron } from "../machine/crontab.ts";
+import { parseEnvFile } from "../settings/env-file.ts";
+import {
+  CRON_FILES,
+  isOurs,
+  MASTER_BASE_DIR,
+  masterLayout,
+  NAMES,
+  STORAGE_BASE_DIR,
+  STORAGE_NAMES,
+  storageLayout,
+} from "../settings/master-layout.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import type { SettingSpec } from "../settings/settings.ts";
+import { STORAGE_SETTINGS } from "../settings/storage.ts";
 
-/** Which kind of node was installed where. */
-export interface InstalledNode {
-  readonly kind: "master" | "storage-node";
-  readonly baseDir: string;
-}
-
-const PROJECT_LINE = new RegExp(`^name: ${STORAGE_NAMES.project}$`, "m");
+/** The two kinds of node that a box can be. */
+export type NodeKind = "master" | "storage-node";
 
 /**
- * Tells what kind of node this box is: by the base directory where one is given, else by where settings or a
- * compose file lie, else by containers. A box that is neither is taken for a master to be.
+ * One thing on the box that shows which node this is. `installed`: it runs, or a join made it to run.
+ * `configured`: files that say how a node is to run. `remains`: what a node keeps when it leaves.
  */
-export async function findInstalledNode(world: World, baseDir: string | undefined): Promise<InstalledNode> {
-  if (baseDir !== undefined) return { kind: await kindAt(world, baseDir), baseDir };
-  if (await isInstalled(world, MASTER_BASE_DIR)) return { kind: "master", baseDir: MASTER_BASE_DIR };
-  const isStorage = (await isInstalled(world, STORAGE_BASE_DIR)) || (await hasStorageContainer(world));
-  return isStorage
-    ? { kind: "storage-node", baseDir: STORAGE_BASE_DIR }
-    : { kind: "master", baseDir: MASTER_BASE_DIR };
+export interface Sign {
+  readonly what: string;
+  readonly weight: "remains" | "configured" | "installed";
+  /** True for what fula-node made; false for what the bash scripts or somebody else made. */
+  readonly isOurs: boolean;
 }
 
-async function kindAt({ host }: World, baseDir: string): Promise<InstalledNode["kind"]> {
-  const compose = await host.files.readText(`${baseDir}/docker-compose.yml`);
-  const isStorage = compose === null ? baseDir === STORAGE_BASE_DIR : PROJECT_LINE.test(compose);
-  return isStorage ? "storage-node" : "master";
+/** What the box has of one kind of node. */
+export interface NodeSigns {
+  readonly kind: NodeKind;
+  /** The directory where it was found; without any file of it, the given or the default one. */
+  readonly baseDir: string;
+  readonly signs: readonly Sign[];
+  /** Its containers that fula-node made; for a master, the writer's too. */
+  readonly containers: readonly Container[];
 }
 
-async function isInstalled({ host }: World, baseDir: string): Promise<boolean> {
-  const found = await Promise.all(
-    [".env", "docker-compose.yml"].map((name) => host.files.stat(`${baseDir}/${name}`)),
+/** Which node this box is. */
+export interface InstalledNode {
+  /** `both` is a contradiction: the signs of both kinds weigh the same. */
+  readonly answer: NodeKind | "none" | "both";
+  /** The node that the answer names; with `none`, the one that a join there would make, without signs. */
+  readonly found: NodeSigns;
+  /** The other kind, with what there is of it; null if a base directory was given. */
+  readonly other: NodeSigns | null;
+}
+
+const WEIGHTS: readonly Sign["weight"][] = ["remains", "configured", "installed"];
+const KINDS = ["master", "storage-node"] as const;
+const HOMES: Readonly<Record<NodeKind, string>> = {
+  master: MASTER_BASE_DIR,
+  "storage-node": STORAGE_BASE_DIR,
+};
+const PROJECTS: Readonly<Record<NodeKind, readonly [main: string, ...others: string[]]>> = {
+  master: [NAMES.masterProject, NAMES.writerProject],
+  "storage-node": [STORAGE_NAMES.project],
+};
+/** A master's even without Compose's labels; kubo and ipfs-cluster have the same names on both kinds. */
+const MASTER_CONTAINERS: readonly string[] = [NAMES.postgres, NAMES.pinningApi, NAMES.webui, NAMES.gateway];
+const WRITER_DIR = "/opt/fula-writer";
+
+/**
+ * Finds out which node this box is: the one rule of `status`, `leave` and the joins. It looks at the default
+ * base directories, at those that our containers were made from, and at what Docker has of our compose
+ * projects. What is installed outweighs what is only configured, and that outweighs what a node kept when
+ * it left. If a base directory is given, only the node in that directory counts.
+ */
+export async function findInstalledNode(host: HostReader, baseDir?: string): Promise<InstalledNode> {
+  const { docker } = host;
+  const [containers, volumes, networks] = await Promise.all([
+    docker.containers(),
+    docker.listVolumes(),
+    docker.listNetworks(),
+  ]);
+  const own = (kind: NodeKind) => containers.filter((one) => isOurs(one) && isOfProject(kind, one));
+  const places = await Promise.all(
+    placesToLook(own, baseDir).map(([kind, directory]) => lookAtPlace(host, directory, kind)),
   );
-  return found.some((stat) => stat !== null);
+  const kinds = baseDir === undefined ? KINDS : places.map(({ kind }) => kind);
+  const nodes = await Promise.all(
+    kinds.map(async (kind): Promise<NodeSigns> => {
+      const [place] = byWeight(places.filter((one) => one.kind === kind && one.signs.length > 0));
+      const home = place?.baseDir ?? baseDir ?? HOMES[kind];
+      const signs = [
+        ...containers
+          .filter((one) => isContainerOf(kind, one))
+          .map((one) => sign(`the container ${one.name}`, "installed", own(kind).includes(one))),
+        ...(place?.signs ?? []),
+        ...(kind === "master" ? await lookBesideMaster(host, home) : []),
+        ...volumes
+          .filter((one) => isOurs(one) && isOfProject(kind, one))
+          .map(({ name }) => sign(`the volume ${name}`, "remains")),
+        ...networks
+          .filter((one) => isOurs(one) && isOfProject(kind, one))
+          .map(({ name }) => sign(`the network ${name}`, "remains")),
+      ];
+      return { kind, baseDir: home, signs, containers: own(kind) };
+    }),
+  );
+  const [found, other = null] = byWeight(nodes);
+  if (found === undefined) throw new TypeError("no directory was looked at");
+  if (found.signs.length === 0) return { answer: "none", found, other };
+  const isClear = other === null || weightOf(found) > weightOf(other);
+  return { answer: isClear ? found.kind : "both", found, other };
 }
 
-async function hasStorageContainer({ host }: World): Promise<boolean> {
-  const containers = await host.docker.containers();
-  return containers.some(({ labels }) => labels["com.docker.compose.project"] === STORAGE_NAMES.project);
+/** The base directory that a container of ours was made from, as Compose wrote it down. */
+export function homeOf({ labels }: Pick<Container, "labels">): string | undefined {
+  return labels[CONFIG_FILES_LABEL]?.split(",", 1)[0]?.replace(/\/[^/]*$/, "");
+}
+
+/** What people call it. */
+export function nameOf(kind: NodeKind): string {
+  return kind === "master" ? "master" : "storage node";
+}
+
+/** The error (`preflight`) for a box on which it is not clear which of two nodes is meant, with the evidence. */
+export function twoNodes(nodes: readonly NodeSigns[], remedy: string): OperatorError {
+  const homes = nodes.map(({ kind, baseDir }) => `the ${nameOf(kind)} in ${baseDir}`);
+  const evidence = nodes.map(
+    ({ kind, signs }) => `of a ${nameOf(kind)}: ${signs.map(({ what }) => what).join(", ")}`,
+  );
+  return new OperatorError({
+    exit: "preflight",
+    what: `This box has things of two nodes: ${homes.join(" and ")}.`,
+    ...(nodes.every(({ signs }) => signs.length > 0) ? { why: `It has ${evidence.join("; ")}.` } : {}),
+    remedy,
+  });
+}
+
+/** Throws (`foreign`) on a box that is a master, or was one: kubo, ipfs-cluster and their ports are the same. */
+export async function refuseMaster(host: HostReader): Promise<void> {
+  const { answer, found, other } = await findInstalledNode(host);
+  if (answer === "storage-node") return;
+  const signs = [found, other].flatMap((node) => (node?.kind === "master" ? node.signs : []));
+  const inTheWay = signs.filter(({ weight }) => weight !== "remains");
+  if (inTheWay.length === 0) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: "This box is a master, and can't be a storage node too.",
+    why: `Here is ${inTheWay.map(({ what }) => what).join(", ")}; a storage node would need the same kubo, ipfs-cluster and ports.`,
+    remedy: "Use another box; or, where the master has moved away for good, move what is named away.",
+  });
+}
+
+/** The directories to look at, each with the kind that it is of if nothing in it says so; where our containers are from comes first. */
+function placesToLook(
+  own: (kind: NodeKind) => readonly Container[],
+  baseDir: string | undefined,
+): readonly (readonly [NodeKind, string])[] {
+  if (baseDir !== undefined) return [[baseDir === STORAGE_BASE_DIR ? "storage-node" : "master", baseDir]];
+  const homes = KINDS.flatMap((kind) =>
+    own(kind)
+      .filter(({ labels }) => labels[PROJECT_LABEL] === PROJECTS[kind][0])
+      .map((one) => [kind, homeOf(one) ?? HOMES[kind]] as const),
+  );
+  const all = [...homes, ...KINDS.map((kind) => [kind, HOMES[kind]] as const)];
+  return all.filter(([, one], index) => all.findIndex(([, directory]) => directory === one) === index);
+}
+
+/** What in a base directory shows whose it is. One without a sign of ours is not ours, whatever lies there. */
+export async function lookAtPlace(
+  host: HostReader,
+  baseDir: string,
+  byDefault: NodeKind,
+): Promise<{ readonly kind: NodeKind; readonly baseDir: string; readonly signs: readonly Sign[] }> {
+  const layout = storageLayout(baseDir);
+  const [compose, env, journal, cli] = await Promise.all([
+    readIfThere(host, layout.composeFile),
+    readIfThere(host, layout.envFile),
+    host.files.stat(layout.journal),
+    host.files.readLink(layout.cliCurrent),
+  ]);
+  const keys = keysOf(env ?? "");
+  const signs = [
+    env === null ? null : sign(layout.envFile, "configured", keys.has("FULA_NODE_VERSION")),
+    compose === null ? null : signOfCompose(layout.composeFile, compose),
+    cli === null ? null : sign(layout.cliCurrent, "installed"),
+    journal === null ? null : sign(layout.journal, "remains"),
+  ].filter((one) => one !== null);
+  return { kind: kindIn(compose ?? "", keys) ?? byDefault, baseDir, signs };
+}
+
+/** What the files of a base directory say themselves: a node may live where the other kind does by default. */
+function kindIn(compose: string, keys: ReadonlySet<string>): NodeKind | null {
+  const [, project] = /^name: (\S+)$/m.exec(compose) ?? [];
+  const named = KINDS.find((kind) => PROJECTS[kind][0] === project);
+  if (named !== undefined) return named;
+  const has = (own: readonly SettingSpec[], others: readonly SettingSpec[]) =>
+    own.some(({ key }) => keys.has(key) && !others.some((other) => other.key === key));
+  if (has(STORAGE_SETTINGS, MASTER_SETTINGS)) return "storage-node";
+  return has(MASTER_SETTINGS, STORAGE_SETTINGS) ? "master" : null;
+}
+
+/** What a master has outside of its base directory: cron files, and a writer at the default place. */
+async function lookBesideMaster(host: HostReader, baseDir: string): Promise<readonly Sign[]> {
+  const command = ` ${masterLayout(baseDir).cliCurrent}/bin/fula-node.js `;
+  const file = `${WRITER_DIR}/docker-compose.yml`;
+  const scripts = Object.values(WRITER_SCRIPTS).map((name) => `${WRITER_DIR}/${name}`);
+  const found = await Promise.all([
+    ...Object.values(CRON_FILES).map(async (path) => {
+      const text = (await readIfThere(host, path)) ?? "";
+      return isOurCron(text) && text.includes(command) ? sign(path, "installed") : null;
+    }),
+    readIfThere(host, file).then((text) => (text === null ? null : signOfCompose(file, text))),
+    ...scripts.map(async (path) => ((await host.files.stat(path)) === null ? null : sign(path, "remains"))),
+  ]);
+  return found.filter((one) => one !== null);
+}
+
+function sign(what: string, weight: Sign["weight"], ours = true): Sign {
+  return { what, weight, isOurs: ours };
+}
+
+function signOfCompose(path: string, text: string): Sign {
+  return isOurCompose(text) ? sign(path, "installed") : sign(path, "configured", false);
+}
+
+function isContainerOf(kind: NodeKind, container: Container): boolean {
+  return isOfProject(kind, container) || (kind === "master" && MASTER_CONTAINERS.includes(container.name));
+}
+
+/** True for what stands in a compose project of that kind of node, whoever made it. */
+export function isOfProject(kind: NodeKind, { labels }: Pick<Container, "labels">): boolean {
+  return PROJECTS[kind].includes(labels[PROJECT_LABEL] ?? "");
+}
+
+/** The heaviest first; of those that weigh the same, the earlier one. */
+function byWeight<Weighed extends Pick<NodeSigns, "signs">>(some: readonly Weighed[]): readonly Weighed[] {
+  return some.toSorted((a, b) => weightOf(b) - weightOf(a));
+}
+
+function weightOf({ signs }: Pick<NodeSigns, "signs">): number {
+  return Math.max(-1, ...signs.map(({ weight }) => WEIGHTS.indexOf(weight)));
+}
+
+/** The keys of a `.env`; none if it can't be understood. */
+function keysOf(text: string): ReadonlySet<string> {
+  const file = parseEnvFile(text);
+  return new Set(file.ok ? file.entries.map(({ key }) => key) : []);
+}
+
+/** Null where there is no such file. One that can't be read is there all the same: who needs its text reports why. */
+async function readIfThere({ files }: HostReader, path: string): Promise<string | null> {
+  try {
+    return await files.readText(path);
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return "";
+    throw thrown;
+  }
 }

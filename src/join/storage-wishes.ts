@@ -8,6 +8,7 @@ import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";
 import type { StorageFlags } from "./flags.ts";
+import { refuseMaster } from "./installed-node.ts";
 import {
   findUnclearKeys,
   openStorageSource,
@@ -15,7 +16,6 @@ import {
   readSavedSettings,
   type StorageSource,
 } from "./settings-source.ts";
-import { refuseMaster } from "./storage-conflicts.ts";
 import { learnFromPool } from "./storage-pool.ts";
 import { checkStorageNode } from "./storage-preflight.ts";
 
@@ -31,7 +31,7 @@ export async function settleStorageWishes(
 ): Promise<Settings> {
   // Without root the engine is shut, and preflight refuses: what can be told until then is told.
   const isRoot = world.host.system.uid() === 0;
-  if (isRoot) await refuseMaster(world);
+  if (isRoot) await refuseMaster(world.host);
   const given = parseAssignments(flags.set);
   const saved = await readSavedSettings(world, layout.envFile);
   const source = await openStorageSource(world, saved);

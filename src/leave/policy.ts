@@ -1,6 +1,7 @@
 import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
+import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import type { MasterLayout, StorageLayout } from "../settings/master-layout.ts";
+import { type MasterLayout, type StorageLayout, TAKEN_OVER } from "../settings/master-layout.ts";
 
 /** What stays when a node leaves, unless `--purge` names it: the words, and what each means to an operator. */
 export const PURGEABLE = {
@@ -15,24 +16,24 @@ export const PURGEABLE = {
 export type Part = keyof typeof PURGEABLE;
 
 /**
- * What becomes of an entry of a node's directory. `goes`: it is removed. `marked`: so it is, where its first
- * line says that we wrote it. `mark`: it says whose the data beside it is, and goes when that is gone.
- * A part's name: it stays unless that part is purged.
+ * What a leave does with an entry of a node's directory. `remove`: it goes. `remove-if-marked`: it goes if its
+ * first line says that we wrote it. `marker`: it shows that the data beside it is ours, and goes with that
+ * data. A part's name: it stays unless that part is purged.
  */
-export type Fate = "goes" | "marked" | "mark" | Part;
+export type Cleanup = "remove" | "remove-if-marked" | "marker" | Part;
 
-/** Fates by the names of a directory's entries; what is not named is somebody else's. */
-export type Fates = ReadonlyMap<string, Fate>;
+/** By the names of a directory's entries; what is not named is somebody else's. */
+export type CleanupPolicy = ReadonlyMap<string, Cleanup>;
 
-const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Fate>> = {
+const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Cleanup>> = {
   envFile: "settings",
-  composeFile: "marked",
+  composeFile: "remove-if-marked",
   journal: "logs",
-  cliDir: "goes",
-  cliCurrent: "goes",
+  cliDir: "remove",
+  cliCurrent: "remove",
 };
 
-const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Fate>> = {
+const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> = {
   ...BASE,
   signingKey: "keys",
   verifyingKey: "keys",
@@ -41,36 +42,47 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Fate>> = {
   snapshotLog: "logs",
   sweepLog: "logs",
   restoreDir: "logs",
-  snapshotHeartbeat: "goes",
-  sweepHeartbeat: "goes",
+  snapshotHeartbeat: "remove",
+  sweepHeartbeat: "remove",
   knownNodes: "data",
 };
 
 /** The entries of a master's base directory. */
-export function masterFates(layout: MasterLayout): Fates {
+export function masterPolicy(layout: MasterLayout): CleanupPolicy {
   return byName(layout, MASTER);
 }
 
 /** The entries of a storage node's base directory. */
-export function storageFates(layout: StorageLayout): Fates {
-  return new Map([...byName(layout, BASE), ...ofScripts("goes")]);
+export function storagePolicy(layout: StorageLayout): CleanupPolicy {
+  return new Map([...byName(layout, BASE), ...ofScripts("remove")]);
 }
 
-/** The entries of the directory of a writer that was made here; data that was taken over is not among them. */
-export function writerFates(isTakenOver: boolean): Fates {
-  const data = isTakenOver ? [] : (["kubo", "ipfs-cluster"] as const).map((name) => [name, "data"] as const);
-  return new Map<string, Fate>([["docker-compose.yml", "marked"], ...ofScripts("mark"), ...data]);
+/** The entries of the directory of a writer that was made here, by their names; data that was taken over is not ours. */
+export function writerPolicy(names: readonly string[]): CleanupPolicy {
+  const data = names.includes(TAKEN_OVER) ? [] : ["kubo", "ipfs-cluster"];
+  return new Map<string, Cleanup>([
+    ["docker-compose.yml", "remove-if-marked"],
+    ...ofScripts("marker"),
+    ...data.map((name) => [name, "data"] as const),
+  ]);
 }
 
-/** What becomes of one entry; null for one that is not ours. */
-export function fateOf(name: string, fates: Fates): Fate | null {
-  const fate = fates.get(name);
-  if (fate !== undefined) return fate;
-  if (isTemporary(name)) return "goes";
+/** What a leave does with one entry; null for one that is not ours. */
+export function cleanupOf(name: string, policy: CleanupPolicy): Cleanup | null {
+  const cleanup = policy.get(name);
+  if (cleanup !== undefined) return cleanup;
+  if (isTemporary(name)) return "remove";
   const kept = /^(.+)\.[0-9a-f]{12}\.old$/.exec(name)?.[1];
-  if (kept !== undefined && fates.get(kept) === "marked") return "marked";
+  if (kept !== undefined && policy.get(kept) === "remove-if-marked") return "remove-if-marked";
   const rotated = /^(.+)\.[0-9]+(?:\.gz)?$/.exec(name)?.[1];
-  return rotated !== undefined && fates.get(rotated) === "logs" ? "logs" : null;
+  return rotated !== undefined && policy.get(rotated) === "logs" ? "logs" : null;
+}
+
+/** With what a thing goes; null: whenever the node leaves. `hasData`: there is data beside a marker. */
+export function partOf(cleanup: Cleanup, hasData: boolean): Part | null {
+  if (cleanup === "remove" || cleanup === "remove-if-marked") return null;
+  if (cleanup === "marker") return hasData ? "data" : null;
+  return cleanup;
 }
 
 /** What `--purge` asks for: the parts, and which of them were named, not only meant by `all`. */
@@ -79,30 +91,57 @@ export interface Purge {
   readonly named: ReadonlySet<Part>;
 }
 
-/** Reads what `--purge` was given: parts, separated by commas too, or `all`. Names the words that are none. */
-export function parsePurge(given: readonly string[]): Purge | { readonly unknown: readonly string[] } {
+/** Reads what `--purge` was given: parts, separated by commas too, or `all`. Throws (`usage`) for any other word. */
+export function parsePurge(given: readonly string[]): Purge {
   const words = given.flatMap((text) => text.split(",")).map((word) => word.trim());
   const all = Object.keys(PURGEABLE) as Part[];
   const unknown = words.filter((word) => word !== "all" && !all.some((part) => part === word));
-  if (unknown.length > 0) return { unknown };
   const named = new Set(all.filter((part) => words.includes(part)));
-  return { parts: words.includes("all") ? new Set(all) : named, named };
+  if (unknown.length === 0) return { parts: words.includes("all") ? new Set(all) : named, named };
+  throw new OperatorError({
+    exit: "usage",
+    what: `--purge knows nothing called ${unknown.map((word) => JSON.stringify(word)).join(", ")}.`,
+    remedy: `It takes: ${all.join(", ")}, or all.`,
+  });
 }
 
-/** The first piece of each path below the base directory, with the fate of its key. */
+const BY_LEAVE = /"kind":"(?:remove|release|retract)-/;
+
+/**
+ * True if a journal says that a leave, cut short since, removed the last things of a directory: then it is
+ * empty because of us. What a join wrote afterwards ends that.
+ */
+export function wasEmptiedByLeave(journal: string, directory: string): boolean {
+  const inside = `"name":${JSON.stringify(`${directory}/`).slice(0, -1)}`;
+  // A line that a crash cut short says nothing.
+  const lines = journal.split("\n").filter((line) => line.endsWith("}"));
+  const byLeave = lines.slice(lines.findLastIndex((line) => !BY_LEAVE.test(line)) + 1);
+  return byLeave.some((line) => line.includes('"kind":"remove-path"') && line.includes(inside));
+}
+
+/** The directories on which a file system is mounted, from the text of /proc/self/mountinfo (proc(5)). */
+export function mountPointsOf(mountinfo: string): ReadonlySet<string> {
+  const places = mountinfo.split("\n").flatMap((line) => line.split(" ").slice(4, 5));
+  // Blanks and the like are written as three octal digits.
+  const unescape = (text: string) =>
+    text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
+  return new Set(places.map(unescape));
+}
+
+/** The first piece of each path below the base directory, with what is done with its key. */
 function byName<Layout extends { readonly baseDir: string }>(
   layout: Layout,
-  fates: Readonly<Record<Exclude<keyof Layout, "baseDir">, Fate>>,
-): Fates {
-  const entries = Object.entries(fates) as [Exclude<keyof Layout, "baseDir">, Fate][];
+  cleanups: Readonly<Record<Exclude<keyof Layout, "baseDir">, Cleanup>>,
+): CleanupPolicy {
+  const entries = Object.entries(cleanups) as [Exclude<keyof Layout, "baseDir">, Cleanup][];
   return new Map(
-    entries.map(([key, fate]) => {
+    entries.map(([key, cleanup]) => {
       const inside = String(layout[key]).slice(layout.baseDir.length + 1);
-      return [inside.split("/", 1)[0] ?? "", fate];
+      return [inside.split("/", 1)[0] ?? "", cleanup];
     }),
   );
 }
 
-function ofScripts(fate: Fate): readonly (readonly [string, Fate])[] {
-  return Object.values(WRITER_SCRIPTS).map((name) => [name, fate]);
+function ofScripts(cleanup: Cleanup): readonly (readonly [string, Cleanup])[] {
+  return Object.values(WRITER_SCRIPTS).map((name) => [name, cleanup]);
 }

@@ -88,7 +88,7 @@ describe("the artifact", () => {
       const env = { DOCKER_HOST: `unix://${socket}`, DEBUG: "*" };
       const { stdout, stderr } = await execa("node", [program(), ...args], { env, reject: false });
       expect(asked).toContain("/version");
-      expect(asked).toContain("/v1.44/info");
+      expect(asked.some((url) => url.startsWith("/v1.44/"))).toBe(true);
       expect(stdout + stderr).not.toMatch(/modem|__dirname|is not part of fula-node/);
     } finally {
       engine.close();

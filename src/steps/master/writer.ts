@@ -1,6 +1,13 @@
 import { compareCompose } from "../../docker/compose-render.ts";
 import { keptName, type Project, staleScripts } from "../../docker/compose-services.ts";
-import { type FileChange, foreignContainers, NOTHING, type Obstacle, type Seen, type Service } from "../../docker/container-finding.ts";
+import {
+  type FileChange,
+  foreignContainers,
+  NOTHING,
+  type Obstacle,
+  type Seen,
+  type Service,
+} from "../../docker/container-finding.ts";
 import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";

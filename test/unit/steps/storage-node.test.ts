@@ -4,7 +4,14 @@ import { STORAGE_NAMES } from "../../../src/settings/master-layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
-import { LAYOUT, MASTER_ID, OWN, storageBoxBefore, storageStepOn, storageStepsOn } from "../../support/storage-fake.ts";
+import {
+  LAYOUT,
+  MASTER_ID,
+  OWN,
+  storageBoxBefore,
+  storageStepOn,
+  storageStepsOn,
+} from "../../support/storage-fake.ts";
 
 function change(host: FakeHost, name: string, fields: object): void {
   const container = host.docker.boxes.get(name);

@@ -1,20 +1,26 @@
 import { describe, expect, it } from "vitest";
-import { mountPointsOf } from "../../../src/leave/mount-points.ts";
-import { fateOf, masterFates, parsePurge, storageFates, writerFates } from "../../../src/leave/policy.ts";
-import { wasEmptiedByLeave } from "../../../src/leave/record.ts";
+import {
+  cleanupOf,
+  masterPolicy,
+  mountPointsOf,
+  parsePurge,
+  storagePolicy,
+  wasEmptiedByLeave,
+  writerPolicy,
+} from "../../../src/leave/policy.ts";
 import { masterLayout, storageLayout } from "../../../src/settings/master-layout.ts";
 
-const master = masterFates(masterLayout("/opt/fula-master"));
-const storage = storageFates(storageLayout("/opt/fula-storage"));
+const master = masterPolicy(masterLayout("/opt/fula-master"));
+const storage = storagePolicy(storageLayout("/opt/fula-storage"));
 
 describe("what becomes of an entry of a base directory", () => {
   it.each([
     [".env", "settings"],
-    ["docker-compose.yml", "marked"],
-    ["docker-compose.yml.0123456789ab.old", "marked"],
+    ["docker-compose.yml", "remove-if-marked"],
+    ["docker-compose.yml.0123456789ab.old", "remove-if-marked"],
     ["docker-compose.yml.bak", null],
-    ["cli", "goes"],
-    ["heartbeats", "goes"],
+    ["cli", "remove"],
+    ["heartbeats", "remove"],
     ["journal.ndjson", "logs"],
     ["journal.ndjson.1", "logs"],
     ["replication-alerts.log.5", "logs"],
@@ -24,23 +30,23 @@ describe("what becomes of an entry of a base directory", () => {
     ["snapshots.1", null],
     ["snapshot-ed25519.pem", "keys"],
     ["known-nodes.json", "data"],
-    ["..env.fula-node-tmp.7.abc", "goes"],
+    ["..env.fula-node-tmp.7.abc", "remove"],
     [".env.backup", null],
     ["constructor", null],
     ["kubo-init.sh", null],
   ])("of a master: %s is %s", (name, fate) => {
-    expect(fateOf(name, master)).toBe(fate);
+    expect(cleanupOf(name, master)).toBe(fate);
   });
 
   it("of a storage node: its scripts go, and there are no snapshots", () => {
-    expect(fateOf("kubo-init.sh", storage)).toBe("goes");
-    expect(fateOf("snapshots", storage)).toBeNull();
+    expect(cleanupOf("kubo-init.sh", storage)).toBe("remove");
+    expect(cleanupOf("snapshots", storage)).toBeNull();
   });
 
   it("of a writer: its data is data, unless it was taken over", () => {
-    expect(fateOf("kubo", writerFates(false))).toBe("data");
+    expect(cleanupOf("kubo", writerPolicy(["kubo"]))).toBe("data");
     for (const name of ["kubo", "ipfs-cluster", "taken-over.txt"])
-      expect(fateOf(name, writerFates(true))).toBeNull();
+      expect(cleanupOf(name, writerPolicy(["kubo", "taken-over.txt"]))).toBeNull();
   });
 });
 
@@ -63,7 +69,7 @@ describe("what --purge takes", () => {
   });
 
   it.each([[["everything"]], [[""]], [["data,,keys"]], [["toString"]]])("refuses %j", (given) => {
-    expect(parsePurge(given)).toHaveProperty("unknown");
+    expect(() => parsePurge(given)).toThrow(expect.objectContaining({ exit: "usage" }) as Error);
   });
 });
 

@@ -1,0 +1,171 @@
+import { PROJECT_LABEL } from "../docker/compose-document.ts";
+import { changesOf, look, type Planned } from "../engine/plan.ts";
+import type { AnyStep } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import { findInstalledNode, homeOf, type NodeSigns, twoNodes } from "../join/installed-node.ts";
+import { findDatabaseVolume } from "../join/master-projects.ts";
+import { checkBaseDir } from "../join/run.ts";
+import { readSavedSettings } from "../join/settings-source.ts";
+import { findEntry } from "../settings/env-file.ts";
+import {
+  MASTER_BASE_DIR,
+  masterLayout,
+  NAMES,
+  STORAGE_BASE_DIR,
+  storageLayout,
+} from "../settings/master-layout.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
+import type { Values } from "../settings/node-context.ts";
+import type { SettingSpec } from "../settings/settings.ts";
+import { STORAGE_SETTINGS } from "../settings/storage.ts";
+import type { World } from "../world.ts";
+import { databasesThatStay, elsewhereOf, findHolds, lastWords, warnOfFlags } from "./holds.ts";
+import type { Part, Purge } from "./policy.ts";
+import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
+import { isGoing, judge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+
+/** What a leave will do, and what it will not. */
+export interface LeavePlan {
+  readonly purged: ReadonlySet<Part>;
+  readonly plan: readonly Planned[];
+  /** True if something is removed that only `--purge` removes. */
+  readonly isPurging: boolean;
+  /** What stays on purpose. */
+  readonly kept: readonly (Thing & { readonly part: Part })[];
+  /** What is not ours to remove, a phrase each. */
+  readonly others: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Finds the node that is to leave. Throws `settings` if there is none, and `preflight` if it is not clear which:
+ * both kinds have things here, or the containers belong to another base directory.
+ */
+export async function findLeavingNode(
+  world: World,
+  given: string | undefined,
+  purged: ReadonlySet<Part>,
+): Promise<LeavingNode> {
+  const { host } = world;
+  const baseDir =
+    given === undefined ? undefined : checkBaseDir(given, `${MASTER_BASE_DIR} or ${STORAGE_BASE_DIR}`);
+  const { answer, found, other } = await findInstalledNode(host, baseDir);
+  const isOurs = ({ signs }: NodeSigns) => signs.some((sign) => sign.isOurs);
+  if (other !== null && (answer === "both" || isOurs(other))) throw bothAreHere([found, other]);
+  if (!isOurs(found)) return await findEmptied(world, [found, ...(other === null ? [] : [other])], purged);
+  const home = baseDir ?? (found.kind === "master" ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
+  const elsewhere = found.containers.find(
+    (one) => one.labels[PROJECT_LABEL] !== NAMES.writerProject && homeOf(one) !== home,
+  );
+  if (elsewhere === undefined) return await openNode(world, found);
+  throw new OperatorError({
+    exit: "preflight",
+    what: `The container ${elsewhere.name} belongs to the node in ${homeOf(elsewhere) ?? "unknown"}, not to ${home}.`,
+    remedy: `Run again with --base-dir ${homeOf(elsewhere) ?? "unknown"}.`,
+  });
+}
+
+/** Plans a leave under its lock: one survey of the box, then each thing that goes is looked at alone. */
+export async function planLeave(
+  world: World,
+  node: LeavingNode,
+  { purge, release }: { readonly purge: Purge; readonly release: boolean },
+): Promise<LeavePlan> {
+  const { host } = world;
+  const sighting = await surveyNode(host, node);
+  const holds = await findHolds(host, node, { survey: judge(sighting, purge.parts), purge });
+  const held = new Set(holds.flatMap(({ parts }) => parts));
+  const purged = new Set([...purge.parts].filter((part) => !held.has(part)));
+  const flagsLeft = await warnOfFlags(host, node, purged);
+  const survey = judge(sighting, purged);
+  const going = survey.things.filter((thing) => isGoing(thing, purged));
+  const name = release ? releaseOf(world, node) : null;
+  const steps = leaveSteps({ node, purged, going, name, flags: retractionOf(node) });
+  const plan = await look(steps, host, new Set());
+  const databases = databasesThatStay(survey, node);
+  const words = changesOf(plan).length === 0 ? [] : await lastWords(host, node, { purged, databases });
+  return {
+    purged,
+    plan,
+    isPurging: going.some(({ part }) => part !== null),
+    kept: survey.things.flatMap(({ part, ...thing }) =>
+      part === null || purged.has(part) ? [] : [{ ...thing, part }],
+    ),
+    others: [...survey.others, ...elsewhereOf(node)],
+    warnings: [...holds.map(({ why }) => why), ...flagsLeft, ...words],
+  };
+}
+
+/** If nothing of ours is left, an empty base directory may be all that a killed leave has left. */
+async function findEmptied(
+  world: World,
+  nodes: readonly NodeSigns[],
+  purged: ReadonlySet<Part>,
+): Promise<LeavingNode> {
+  const emptied: LeavingNode[] = [];
+  for (const { kind, baseDir } of nodes) {
+    const node = await openNode(world, { kind, baseDir, containers: [] });
+    const { things } = judge(await surveyNode(world.host, node), purged);
+    if (things.some((thing) => thing.kind === "directory")) emptied.push(node);
+  }
+  const [node, other] = emptied;
+  if (other !== undefined) throw bothAreHere(nodes);
+  if (node !== undefined) return node;
+  throw new OperatorError({
+    exit: "settings",
+    what: "This box is no node: nothing on it was made by fula-node.",
+    why: `No container, volume, network or cron file of ours is here, nor anything of ours in ${nodes.map(({ baseDir }) => baseDir).join(" or ")}.`,
+    remedy: "If the node lives elsewhere, give --base-dir DIR.",
+  });
+}
+
+function bothAreHere(nodes: readonly NodeSigns[]): OperatorError {
+  const remedy = "Say which shall leave: --base-dir DIR. One that has left already still has what it kept.";
+  return twoNodes(nodes, remedy);
+}
+
+/** Opens a node with the settings that `.env` has of it, or else their defaults. */
+async function openNode(
+  world: World,
+  { kind, baseDir, containers }: Omit<NodeSigns, "signs">,
+): Promise<LeavingNode> {
+  const isMaster = kind === "master";
+  const specs: readonly SettingSpec[] = isMaster ? MASTER_SETTINGS : STORAGE_SETTINGS;
+  const saved = await readSavedSettings(world, `${baseDir}/.env`);
+  const values: Values = (key) => {
+    const value = findEntry(saved, key)?.value;
+    if (value !== undefined && "text" in value && value.text !== "") return value.text;
+    return specs.find((spec) => spec.key === key)?.byDefault;
+  };
+  if (!isMaster) {
+    const layout = storageLayout(baseDir);
+    return { kind, layout, values, writerDir: null, databaseVolumes: [] };
+  }
+  const layout = masterLayout(baseDir);
+  const writer = containers.find(({ labels }) => labels[PROJECT_LABEL] === NAMES.writerProject);
+  const isSaved = findEntry(saved, "WRITER_DIR") !== undefined;
+  const { volume } = await findDatabaseVolume(world.host, layout);
+  // Upstream's Compose calls the volume after the directory that it was run in.
+  const upstreamVolume = `${baseDir.slice(baseDir.lastIndexOf("/") + 1)}_pgdata`;
+  return {
+    kind,
+    layout,
+    values,
+    // If the settings are lost, the writer's containers say where it lives.
+    writerDir: (!isSaved && writer !== undefined ? homeOf(writer) : null) ?? values("WRITER_DIR") ?? null,
+    databaseVolumes: [volume, NAMES.postgresVolume, upstreamVolume],
+  };
+}
+
+/** Null for a master, and if `.env` does not say them: then nothing was ever announced, or nobody knows where. */
+function releaseOf(world: World, { kind, values }: LeavingNode): AnyStep | null {
+  const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
+  if (kind === "master" || pool === undefined || name === undefined || url === undefined) return null;
+  return releaseName({ pool, name, client: world.openNodesClient(url) });
+}
+
+function retractionOf({ kind, values }: LeavingNode): AnyStep | null {
+  const target = kind === "master" && isDatabaseElsewhere(values) ? postgresTarget(values) : null;
+  const master = values("CLUSTER_PEERNAME");
+  return target === null || master === undefined ? null : retractFlags(target, master);
+}
