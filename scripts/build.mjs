@@ -1,12 +1,13 @@
 // Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
 // loaded when a verb needs them. Fails where anything but Node's own modules would have to be installed.
 // Usage: node scripts/build.mjs [DIRECTORY]
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire, isBuiltin } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { collectLicenses } from "./licenses.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
@@ -27,11 +28,11 @@ const ABSENT = [
 /**
  * What dockerode loads at its start and we never use: its ways over SSH (ssh2, cpu-features) and to BuildKit
  * (@grpc/grpc-js, protobufjs), which look for files beside them, its packing of directories, which does not report
- * errors, and attaching to containers. Whoever uses one of them gets an error that names it.
+ * errors, attaching to containers, and certificates of an engine on another machine (split-ca). Whoever uses one of them gets an error that names it.
  */
 const UNUSED =
   /\/node_modules\/(?:docker-modem\/lib\/(?:ssh|http_duplex)|dockerode\/lib\/(?:session|buildkit))\.js$/;
-const PACKING = /^(?:tar-fs|@balena\/dockerignore)$/;
+const PACKING = /^(?:tar-fs|@balena\/dockerignore|split-ca)$/;
 /** It would print the headers with a registry's login for `DEBUG=modem`. */
 const DEBUG = /\/node_modules\/debug\/src\/index\.js$/;
 
@@ -63,7 +64,7 @@ const unusedModules = {
       };
     };
     onResolve({ filter: PACKING }, ({ path, importer }) =>
-      importer.includes("/node_modules/dockerode/") ? { path, namespace: "unused" } : undefined,
+      /\/node_modules\/docker(?:ode|-modem)\//.test(importer) ? { path, namespace: "unused" } : undefined,
     );
     onLoad({ filter: /.*/, namespace: "unused" }, unused);
     onLoad({ filter: UNUSED }, unused);
@@ -108,13 +109,6 @@ const slimUndici = {
 
 /** Native BLAKE3, which src/machine/blake3.ts loads; other processors hash in WebAssembly. */
 const NATIVES = { "linux-x64": require.resolve("@napi-rs/blake-hash-linux-x64-gnu") };
-/** What a package lacks that its repository has. */
-const LICENSES = {
-  "@napi-rs/blake-hash-linux-x64-gnu": await readFile(
-    join(root, "scripts/license-of-blake-hash.txt"),
-    "utf8",
-  ),
-};
 
 const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
 const { metafile, outputFiles } = await build({
@@ -139,13 +133,14 @@ const { metafile, outputFiles } = await build({
 });
 
 refuseExternals(metafile);
+const licenses = await collectLicenses({ root, inputs: filesOf(metafile) });
 await rm(target, { recursive: true, force: true });
 await mkdir(target, { recursive: true });
 for (const { path, text } of outputFiles) {
   await writeFile(path, /\btypeof require\b/.test(text) ? REQUIRE + text : text);
 }
 await copyNatives();
-await writeFile(join(target, "licenses.txt"), await collectLicenses(metafile));
+await writeFile(join(target, "licenses.txt"), licenses);
 report(outputFiles);
 
 /** What is not in the bundle must come with Node. */
@@ -158,33 +153,17 @@ function refuseExternals({ outputs }) {
   if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
 }
 
+/** Every file that the package ships code of: what is bundled, and the native modules. */
+function filesOf({ outputs }) {
+  const bundled = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
+  return [...bundled, ...Object.values(NATIVES).map((module) => relative(root, module))];
+}
+
 /** Puts the native modules beside the bundle, where src/machine/blake3.ts looks. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
     await copyFile(module, join(target, `blake3-${processor}.node`));
   }
-}
-
-/** The licences of the bundled packages, which want to be passed on with their code. */
-async function collectLicenses({ outputs }) {
-  const used = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
-  used.push(...Object.values(NATIVES).map((module) => relative(root, module)));
-  const directories = new Set(
-    used.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input) ?? []),
-  );
-  const texts = [];
-  for (const directory of [...directories].toSorted()) {
-    const path = join(root, directory);
-    const {
-      name,
-      version: packageVersion,
-      license,
-    } = JSON.parse(await readFile(join(path, "package.json"), "utf8"));
-    const file = (await readdir(path)).find((entry) => /^licen[cs]e/i.test(entry));
-    const text = file === undefined ? LICENSES[name] : await readFile(join(path, file), "utf8");
-    texts.push(`${name} ${packageVersion} (${license})\n\n${text?.trim() ?? ""}\n`);
-  }
-  return texts.join(`\n${"-".repeat(80)}\n\n`);
 }
 
 function report(files) {

@@ -22,7 +22,7 @@ export const EXIT_CODES = {
 /** The name of an exit code; code uses names, only cli.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
-/** What each exit code means, and what to do about it: the README's table. */
+/** What each exit code means, and what to do about it: the table of docs/exit-codes.md. */
 export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
   ok: ["done, or nothing to do", ""],
   bug: ["a bug in fula-node", "report it with the lines it printed; running again is safe"],

@@ -13,7 +13,7 @@ export type OnSignal = "exit" | "finish";
 /** Runs one verb to its end. */
 export type Run = (verb: Verb, onSignal?: OnSignal) => Promise<void>;
 
-/** The command line: every verb with its flags. The README's list of commands is generated from it. */
+/** The command line: every verb with its flags. docs/commands.md is generated from it. */
 export function describeProgram(version: string, run: Run): Command {
   const program = new Command("fula-node")
     .description(

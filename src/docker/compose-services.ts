@@ -17,6 +17,7 @@ export const PACKAGE_ENTRIES = [
   "dist",
   "compose",
   "migrations",
+  "docs",
   "LICENSE",
   "README.md",
   "CHANGELOG.md",

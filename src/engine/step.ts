@@ -77,7 +77,7 @@ export interface StepSpec<Seen, C extends Change> {
   /** Kebab-case, equal to the file's name: what `--adopt` and the journal call it. */
   readonly id: string;
   readonly title: string;
-  /** What it changes on a machine, in a sentence: the README's list is made of these. */
+  /** What it changes on a machine, in a sentence: the lists in docs/master.md and docs/storage-node.md are made of these. */
   readonly touches: string;
   /**
    * True where what follows can only be seen once this step is done (the engine's own containers):

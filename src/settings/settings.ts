@@ -204,5 +204,5 @@ function suggest(key: string, known: readonly string[]): string {
   const wanted = key.slice(0, SHOWN_CHARACTERS).toUpperCase();
   const nearest = closest(wanted, known);
   const isNear = distance(wanted, nearest) <= Math.max(2, wanted.length / 3);
-  return isNear ? `Did you mean ${nearest}?` : "The README lists the settings.";
+  return isNear ? `Did you mean ${nearest}?` : "docs/settings.md lists the settings.";
 }

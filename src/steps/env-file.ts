@@ -167,7 +167,7 @@ function refuse(
       state: "foreign",
       evidence,
       why: `${lost.join(", ")} ${lost.length === 1 ? "is" : "are"} lost while data made with ${lost.length === 1 ? "it" : "them"} lives (${evidence["live data"] ?? ""}).`,
-      remedy: `Put ${layout.envFile} back from your backup, or give the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. The README tells how to set a new Postgres password inside the database.`,
+      remedy: `Put ${layout.envFile} back from your backup, or give the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. To set a new Postgres password inside the database, see docs/troubleshooting.md#password.`,
     };
   }
   const replaced = keysOf(verdicts, "would-replace");

@@ -20,7 +20,7 @@ let directory: string;
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "fula-node-bundle-"));
   await execa("node", ["scripts/build.mjs", join(directory, "dist")], { cwd: root });
-  const entries = ["package.json", "bin", "compose", "migrations"];
+  const entries = ["package.json", "bin", "compose", "migrations", "docs"];
   for (const entry of entries) await cp(join(root, entry), join(directory, entry), { recursive: true });
 });
 
@@ -125,8 +125,9 @@ describe("the artifact", () => {
     ];
     expect(packed.size).toBeLessThan(2_500_000);
     const paths = packed.files.map(({ path }) => path);
-    for (const path of ["bin/fula-node.js", "dist/cli.js", "compose/Dockerfile", "compose/cluster-start.sh"])
-      expect(paths).toContain(path);
+    const wanted = ["bin/fula-node.js", "dist/cli.js", "dist/licenses.txt", "compose/Dockerfile"];
+    wanted.push("compose/cluster-start.sh", "docs/troubleshooting.md");
+    for (const path of wanted) expect(paths).toContain(path);
   });
 });
 

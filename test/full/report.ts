@@ -17,9 +17,9 @@ const seconds = results.reduce((sum, result) => sum + result.seconds, 0);
 
 const text = `# The long tests
 
-What the last \`npm run test:full\` found: ${results.length} cases, ${failed} failed${exitCode !== 0 && failed === 0 ? ", and the run was cut off" : ""}.
-Three run at once; the times of all cases add up to ${Math.round(seconds / 60)} minutes on ${cpus().length} processors, on ${new Date().toISOString().slice(0, 10)}, at commit ${sourceName()},
-with seed ${SEED}. A run that is cut off goes on where it was: \`npm run test:full [-- SEED]\`.
+What the last \`npm run test:full\` found: ${results.length} cases, ${failed} failed${exitCode !== 0 && failed === 0 ? ", and the run was interrupted" : ""}.
+Three cases run at once. The times of all cases together are ${Math.round(seconds / 60)} minutes on ${cpus().length} processors, on ${new Date().toISOString().slice(0, 10)}, at commit ${sourceName()},
+with seed ${SEED}. An interrupted run continues where it stopped: \`npm run test:full [-- SEED]\`.
 
 ${[...new Set(results.map(({ matrix }) => matrix))].map(section).join("\n\n")}
 `;

@@ -201,7 +201,7 @@ async function checkPassword(
     state: "foreign",
     evidence: { ...evidence, database: place },
     why,
-    remedy: `Put back what the database was made with, by --set POSTGRES_PASSWORD=VALUE, POSTGRES_USER or POSTGRES_DB, or in ${context.layout.envFile}. The README tells how to set a new password inside the database.`,
+    remedy: `Put back what the database was made with, by --set POSTGRES_PASSWORD=VALUE, POSTGRES_USER or POSTGRES_DB, or in ${context.layout.envFile}. To set a new password inside the database, see docs/troubleshooting.md#password.`,
   });
   const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
   if (!isDatabaseElsewhere(values) && container === null) return null;

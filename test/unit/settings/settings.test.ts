@@ -142,8 +142,8 @@ describe("resolveSettings", () => {
     ["PASSWROD", "Did you mean PASSWORD?"],
     ["password", "Did you mean PASSWORD?"],
     ["NAMES", "Did you mean NAME?"],
-    ["SOMETHING_ELSE", "The README lists the settings."],
-    ["X".repeat(100_000), "The README lists the settings."],
+    ["SOMETHING_ELSE", "docs/settings.md lists the settings."],
+    ["X".repeat(100_000), "docs/settings.md lists the settings."],
   ])("answers the unknown key %.20s", (key, remedy) => {
     expect(resolve({ [key]: "x" }).problems).toEqual([
       { subject: key, what: `${key} is no setting of this command.`, remedy },
