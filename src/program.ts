@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
-import type { JoinFlags, StorageFlags } from "./join/flags.ts";
+import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { RestoreFlags } from "./commands/restore.ts";

@@ -4,9 +4,8 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Cluster, type ClusterTarget, openCluster } from "./cluster/client.ts";
 import { createMigrator } from "./database/migrator.ts";
-import { openPostgresPool } from "./database/pool.ts";
-import { createPostgres } from "./database/postgres.ts";
-import { createDocker } from "./docker/docker-writer.ts";
+import { createPostgres, openPostgresPool } from "./database/postgres.ts";
+import { createDocker } from "./docker/engine-writer.ts";
 import { OperatorError } from "./errors.ts";
 import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";
@@ -78,8 +77,7 @@ export async function createWorld(
     openPool: openPostgresPool,
     openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
     openKubo: async (...given) => (await import("./cluster/kubo.ts")).openKubo(...given),
-    openStorageApi: async (...given) =>
-      (await import("./ingest/storage-api-client.ts")).openStorageApi(...given),
+    openStorageApi: async (...given) => (await import("./ingest/quota-gate.ts")).openStorageApi(...given),
     stop,
   };
 }

@@ -1,4 +1,4 @@
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import type { AccountUsage } from "../settings/quota.ts";
 
 type Database = Pick<PostgresPool, "query">;

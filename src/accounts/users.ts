@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host } from "../host.ts";
 import { readEmail, sealText } from "./api-key.ts";

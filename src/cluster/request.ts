@@ -9,7 +9,7 @@ import {
   type Receiver,
   type Trailers,
 } from "../machine/http-client.ts";
-import { LineBlocks } from "../machine/lines.ts";
+import { LineBlocks } from "../machine/line-scanner.ts";
 import { describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
 
 /** How to reach a cluster's REST API. */

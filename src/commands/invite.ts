@@ -1,9 +1,8 @@
 import { OperatorError } from "../errors.ts";
+import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
+import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { RULES } from "../settings/rules.ts";
-import { createInvite } from "../federation/invite-create.ts";
-import { readInvite } from "../federation/invite-read.ts";
-import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
 import type { VerbExit, World } from "../world.ts";
 
 /** The flags of `invite create`. */

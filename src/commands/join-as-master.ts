@@ -1,8 +1,7 @@
-import { MASTER_BASE_DIR, masterLayout } from "../settings/master-layout.ts";
-import type { JoinFlags } from "../join/flags.ts";
-import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
-import { settleWishes } from "../join/master-wishes.ts";
+import { checkBaseDir, closeJoin, type JoinFlags, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
+import { settleWishes } from "../join/settle-master.ts";
+import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { VerbExit, World } from "../world.ts";
 
 const VERB = "join-as-master";

@@ -1,8 +1,7 @@
-import { STORAGE_BASE_DIR, storageLayout } from "../settings/master-layout.ts";
-import type { StorageFlags } from "../join/flags.ts";
-import { checkBaseDir, closeJoin, runJoin } from "../join/run.ts";
-import { prepareStorageNode } from "../join/storage-prepare.ts";
-import { settleStorageWishes } from "../join/storage-wishes.ts";
+import { checkBaseDir, closeJoin, runJoin, type StorageFlags } from "../join/join-run.ts";
+import { prepareStorageNode } from "../join/prepare-storage.ts";
+import { settleStorageWishes } from "../join/settle-storage.ts";
+import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import type { VerbExit, World } from "../world.ts";
 
 const VERB = "join-as-storage-node";

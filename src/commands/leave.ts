@@ -3,11 +3,11 @@ import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe } from "../engine/plan.ts";
 import { OperatorError } from "../errors.ts";
 import { nameOf } from "../join/installed-node.ts";
-import { findLeavingNode, type LeavePlan, planLeave } from "../leave/plan.ts";
+import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts";
 import { parsePurge } from "../leave/policy.ts";
 import type { LeavingNode } from "../leave/survey.ts";
 import type { Lock } from "../machine/lock.ts";
-import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/master-layout.ts";
+import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import type { VerbExit, World } from "../world.ts";
 

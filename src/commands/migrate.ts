@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { databaseOf, readInstalledMaster } from "../join/installed-master.ts";
+import { databaseOf, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerbExit, World } from "../world.ts";
 
 interface MigrateFlags {

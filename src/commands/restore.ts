@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
-import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
-import { lockNames } from "../settings/master-layout.ts";
+import { lockNames } from "../settings/layout.ts";
 import type { VerbExit, World } from "../world.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot.ts";
 

@@ -1,5 +1,5 @@
 import { EXIT_CODES, OperatorError } from "../errors.ts";
-import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
+import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
 import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
@@ -14,7 +14,7 @@ import {
   type VerifiedSnapshot,
   verifySnapshot,
 } from "../pinset/snapshot/verify.ts";
-import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/master-layout.ts";
+import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/layout.ts";
 import { age } from "../units.ts";
 import type { VerbExit, World } from "../world.ts";
 

@@ -3,9 +3,9 @@ import { OperatorError } from "../errors.ts";
 import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { readMasterSettings } from "../join/settings-source.ts";
-import { sentenceOf } from "../join/status-lines.ts";
+import { sentenceOf } from "../join/join-run.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
-import { masterLayout } from "../settings/master-layout.ts";
+import { masterLayout } from "../settings/layout.ts";
 import type { VerbExit, World } from "../world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
@@ -26,7 +26,7 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
   const { kind, baseDir } = found;
   return kind === "master"
     ? await masterStatus(baseDir, world)
-    : await (await import("../join/storage-status.ts")).storageStatus(baseDir, world);
+    : await (await import("../join/storage-report.ts")).storageStatus(baseDir, world);
 }
 
 /** Every thing with its state, and how old the last good snapshot and sweep are. */

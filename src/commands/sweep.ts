@@ -1,6 +1,6 @@
-import { lockNames } from "../settings/master-layout.ts";
+import { lockNames } from "../settings/layout.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
-import { openOwnCluster, readInstalledMaster } from "../join/installed-master.ts";
+import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerbExit, World } from "../world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */

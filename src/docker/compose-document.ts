@@ -1,4 +1,4 @@
-import { OWNER_LABEL } from "../settings/master-layout.ts";
+import { OWNER_LABEL } from "../settings/layout.ts";
 
 /** A value of a parsed compose file. */
 export type ComposeValue = string | number | boolean | null | readonly ComposeValue[] | ComposeMap;

@@ -1,7 +1,7 @@
 import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
-import { isAtLeast } from "../machine/compare-versions.ts";
-import { NAMES, STORAGE_NAMES } from "../settings/master-layout.ts";
+import { isAtLeast } from "./versions.ts";
+import { NAMES, STORAGE_NAMES } from "../settings/layout.ts";
 import {
   type ComposeDocument,
   type ComposeMap,

@@ -1,6 +1,6 @@
 import type { Change, Evidence, Finding } from "../engine/step.ts";
-import { isOurs } from "../settings/master-layout.ts";
-import { PACKAGE_LABEL, PROJECT } from "./compose-services.ts";
+import { isOurs } from "../settings/layout.ts";
+import { PACKAGE_LABEL, PROJECT } from "./compose-project.ts";
 import type { Container } from "./engine.ts";
 
 /** A service and the container that it runs in. */

@@ -2,9 +2,9 @@ import type { Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
-import { isOurs } from "../settings/master-layout.ts";
-import { type NodeContext, poll, readValues } from "../settings/node-context.ts";
-import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-services.ts";
+import { isOurs } from "../settings/layout.ts";
+import { type NodeContext, poll, readValues } from "../settings/context.ts";
+import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-project.ts";
 import {
   changesOf,
   type ContainerChange,

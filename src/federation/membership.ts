@@ -2,8 +2,9 @@ import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { STORAGE_NAMES } from "../settings/master-layout.ts";
-import { poll, readValues } from "../settings/node-context.ts";
+import { type DataGuard, type NodeContext, poll, readValues } from "../settings/context.ts";
+import { STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
+import type { NodesClient } from "./announce-name.ts";
 import {
   ageOfCount,
   hasMore,
@@ -16,7 +17,6 @@ import {
   type Told,
   warningOf,
 } from "./pinset-sync.ts";
-import { OWN_CLUSTER, type StorageContext } from "./storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "./sync-counts.ts";
 
 /** Pings go out every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts who has sent one. */
@@ -201,3 +201,28 @@ function noMember(id: string, trusted: readonly string[], peers: readonly PeerId
       "See that MASTER_CLUSTER_BOOTSTRAP can be reached from here, that port 9096 is open, and that CLUSTER_SECRET is the pool's; then run again.",
   });
 }
+
+/** What the steps of a storage node are made from. */
+export interface StorageContext extends NodeContext {
+  readonly layout: StorageLayout;
+  /** Opens a cluster peer's REST API by its multiaddr. */
+  readonly openCluster: (endpoint: string) => ClusterReader;
+  /** Opens a master's directory of names at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
+  readonly naming: ((storageApiUrl: string) => NodesClient) | null;
+  /** Tells how far a long wait is, and what came of it. */
+  readonly tell: {
+    progress(line: string): void;
+    note(line: string): void;
+    warning(text: string): void;
+  };
+}
+
+/** The node's own ipfs-cluster, as compose/storage-cluster.yml binds it. */
+export const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
+
+/** A storage node keeps no data that a secret of its `.env` was used for. */
+export const NO_SECRET_DATA: DataGuard = {
+  doesDataLive: () => Promise.resolve(null),
+  countDependents: () => Promise.resolve(null),
+  check: () => Promise.resolve(null),
+};

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { createSigner, createVerifier } from "../machine/signing.ts";
-import { STORAGE_NAMES } from "../settings/master-layout.ts";
+import { STORAGE_NAMES } from "../settings/layout.ts";
 import { peerIdOf, publicKeyOf } from "./announcement.ts";
 
 /** A node's own libp2p identity: what its announcements are signed with. Its private key is in no property. */

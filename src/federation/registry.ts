@@ -1,4 +1,4 @@
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import type { Announcement, Release, Signed } from "./announcement.ts";
 
 /** What asks the database: a service's pool. */

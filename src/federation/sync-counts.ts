@@ -1,5 +1,5 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import { countLines } from "../machine/lines.ts";
+import { countLines } from "../machine/line-scanner.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { MasterCount } from "./pinset-sync.ts";

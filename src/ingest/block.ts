@@ -3,7 +3,7 @@ import { readBearer } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
 import type { HashBlake3 } from "../machine/blake3.ts";
 import { type BlockCid, blockCidOf, parseBlockCid } from "./cid.ts";
-import type { QuotaGate } from "./quota.ts";
+import type { QuotaGate } from "./quota-gate.ts";
 import type { Slots } from "./slots.ts";
 
 /** An answer before it is sent: `body` becomes JSON. */

@@ -1,23 +1,28 @@
+import type { Cluster } from "../cluster/client.ts";
 import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
 import { isOurCompose, WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { isOurCron } from "../machine/crontab.ts";
+import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import {
   CRON_FILES,
   isOurs,
   MASTER_BASE_DIR,
   masterLayout,
+  type MasterLayout,
   NAMES,
   STORAGE_BASE_DIR,
   STORAGE_NAMES,
   storageLayout,
-} from "../settings/master-layout.ts";
-import { MASTER_SETTINGS } from "../settings/master.ts";
+} from "../settings/layout.ts";
+import { MASTER_SETTINGS, type PostgresTarget, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
+import type { World } from "../world.ts";
+import { readMasterSettings } from "./settings-source.ts";
 
 /** The two kinds of node that a box can be. */
 export type NodeKind = "master" | "storage-node";
@@ -26,7 +31,7 @@ export type NodeKind = "master" | "storage-node";
  * One thing on the box that shows which node this is. `installed`: it runs, or a join made it to run.
  * `configured`: files that say how a node is to run. `remains`: what a node keeps when it leaves.
  */
-export interface Sign {
+interface Sign {
   readonly what: string;
   readonly weight: "remains" | "configured" | "installed";
   /** True for what fula-node made; false for what the bash scripts or somebody else made. */
@@ -44,7 +49,7 @@ export interface NodeSigns {
 }
 
 /** Which node this box is. */
-export interface InstalledNode {
+interface InstalledNode {
   /** `both` is a contradiction: the signs of both kinds weigh the same. */
   readonly answer: NodeKind | "none" | "both";
   /** The node that the answer names; with `none`, the one that a join there would make, without signs. */
@@ -256,4 +261,75 @@ async function readIfThere({ files }: HostReader, path: string): Promise<string 
     if (thrown instanceof OperatorError) return "";
     throw thrown;
   }
+}
+
+/** A master that was installed here: where it is, and its settings as `.env` has them. */
+export interface InstalledMaster {
+  readonly layout: MasterLayout;
+  readonly values: Values;
+}
+
+/** Reads the settings of an installed master. Throws (`settings`) where none is, or they are wrong. */
+export async function readInstalledMaster(
+  world: World,
+  baseDir: string | undefined,
+): Promise<InstalledMaster> {
+  const layout = masterLayout(baseDir ?? MASTER_BASE_DIR);
+  if (world.host.system.uid() !== 0) {
+    throw new OperatorError({
+      exit: "preflight",
+      what: "This needs root: the settings hold secrets.",
+      remedy: "Run it with sudo.",
+    });
+  }
+  if ((await world.host.files.stat(layout.envFile)) === null) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `There is no ${layout.envFile}, so no master is installed there.`,
+      remedy: "Run join-as-master first, or give --base-dir.",
+    });
+  }
+  const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
+  if (problems.length > 0) {
+    throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
+  }
+  return { layout, values: (key) => settings.get(key)?.value };
+}
+
+/** Opens the master's own cluster peer; after `deadlineMs` whatever is under way there ends as unavailable. */
+export function openOwnCluster(
+  world: World,
+  { values }: InstalledMaster,
+  options: { readonly deadlineMs?: number; readonly connections?: number } = {},
+): Cluster {
+  const { deadlineMs, connections } = options;
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  return world.openCluster({
+    endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
+    ...(deadlineMs === undefined ? {} : { signal: AbortSignal.timeout(deadlineMs) }),
+    ...(connections === undefined ? {} : { connections }),
+    ...(basicAuth === undefined ? {} : { basicAuth }),
+  });
+}
+
+/**
+ * What a cluster is told apart by in snapshots: a hash of its secret, from which the secret can't be had
+ * back. Null where the settings hold none.
+ */
+export function clusterIdOf(world: World, { values }: InstalledMaster): string | null {
+  const secret = values("CLUSTER_SECRET");
+  return secret === undefined || secret === ""
+    ? null
+    : world.hash(`fula-node cluster id\n${secret.toLowerCase()}`);
+}
+
+/** How to reach the master's database. Throws (`settings`) without a password. */
+export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget {
+  const target = postgresTarget(values);
+  if (target !== null) return target;
+  throw new OperatorError({
+    exit: "settings",
+    what: `${layout.envFile} holds no POSTGRES_PASSWORD.`,
+    remedy: "Run join-as-master again: it recovers the password or says how to get it back.",
+  });
 }

@@ -1,12 +1,25 @@
+import { parse } from "yaml";
+import type { Project } from "../docker/compose-project.ts";
+import {
+  type Fragments,
+  MASTER_FRAGMENTS,
+  parseFragment,
+  renderMaster,
+  renderWriter,
+  supportsStartInterval,
+  WRITER_FRAGMENTS,
+  WRITER_SCRIPTS,
+} from "../docker/compose-render.ts";
 import type { AnyStep } from "../engine/step.ts";
-import type { MasterLayout } from "../settings/master-layout.ts";
-import { MASTER_SETTINGS } from "../settings/master.ts";
-import type { MasterContext } from "../settings/node-context.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import type { MasterContext } from "../settings/context.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
 import type { World } from "../world.ts";
-import { findDatabaseVolume, renderProjects } from "./master-projects.ts";
 
 /** Turns settings into the steps of a master. Looks at the box, and changes nothing. */
 export async function prepareMaster(
@@ -33,4 +46,108 @@ export async function prepareMaster(
   };
   const projects = await renderProjects({ host, ...context, volume });
   return { steps: masterSteps(context, projects), context };
+}
+
+const DATA_PATH = "/var/lib/postgresql/data";
+
+/** Which volume holds the database, and whether it was there before us. */
+interface DatabaseVolume {
+  readonly volume: string;
+  readonly external: boolean;
+}
+
+/**
+ * Finds the database's volume: what the container mounts, else what our compose file names, else ours.
+ * One without our label was there before us, so Compose must neither make nor relabel it.
+ */
+export async function findDatabaseVolume(host: HostReader, layout: MasterLayout): Promise<DatabaseVolume> {
+  const container = await host.docker.container(NAMES.postgres);
+  const mount = container?.mounts.find(
+    ({ type, destination }) => type === "volume" && destination === DATA_PATH,
+  );
+  const name =
+    mount?.name ?? namedInFile(await host.files.readText(layout.composeFile)) ?? NAMES.postgresVolume;
+  const volume = await host.docker.volume(name);
+  return { volume: name, external: volume !== null && !isOurs(volume) };
+}
+
+/** Renders the compose projects of a master from the fragments of the running package. */
+async function renderProjects(options: {
+  readonly host: HostReader;
+  readonly packageDir: string;
+  readonly layout: MasterLayout;
+  readonly settings: Settings;
+  readonly version: string;
+  readonly hash: (text: string) => string;
+  readonly volume: DatabaseVolume;
+}): Promise<{ readonly master: Project; readonly writer: Project }> {
+  const { host, packageDir, layout, settings, version, hash, volume } = options;
+  const engine = await host.docker.version();
+  const common = { version, hash, startInterval: supportsStartInterval(engine?.apiVersion ?? null) };
+  const scripts = {
+    kubo: await readShipped(host, packageDir, WRITER_SCRIPTS.kubo),
+    "ipfs-cluster": await readShipped(host, packageDir, WRITER_SCRIPTS["ipfs-cluster"]),
+  };
+  const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
+  const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
+  return {
+    master: {
+      ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {
+        ...common,
+        postgres: elsewhere ? null : volume,
+      }),
+      name: NAMES.masterProject,
+      directory: layout.baseDir,
+      file: layout.composeFile,
+      scripts: [],
+    },
+    writer: {
+      ...renderWriter(await readFragments(host, packageDir, WRITER_FRAGMENTS), { ...common, scripts }),
+      name: NAMES.writerProject,
+      directory: writerDir,
+      file: `${writerDir}/docker-compose.yml`,
+      scripts: [
+        { path: `${writerDir}/${WRITER_SCRIPTS.kubo}`, text: scripts.kubo },
+        { path: `${writerDir}/${WRITER_SCRIPTS["ipfs-cluster"]}`, text: scripts["ipfs-cluster"] },
+      ],
+    },
+  };
+}
+
+/** The volume that a compose file of ours names; null for a file that we can't read or that names none. */
+function namedInFile(text: string | null): string | null {
+  if (text === null || !text.startsWith("# fula-node compose ")) return null;
+  try {
+    const document = parse(text) as { volumes?: { pgdata?: { name?: unknown } } };
+    const name = document.volumes?.pgdata?.name;
+    return typeof name === "string" ? name : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A file of the package's compose/. Throws (`integrity`) where it is missing. */
+export async function readShipped(host: HostReader, packageDir: string, name: string): Promise<string> {
+  const path = `${packageDir}/compose/${name}`;
+  const text = await host.files.readText(path);
+  if (text !== null) return text;
+  throw new OperatorError({
+    exit: "integrity",
+    what: `The package is incomplete: ${path} is missing.`,
+    remedy: "Install fula-node again.",
+  });
+}
+
+/** The package's compose fragments of these names. Throws (`integrity`) where one is missing. */
+export async function readFragments<Name extends string>(
+  host: HostReader,
+  packageDir: string,
+  names: readonly Name[],
+): Promise<Fragments<Name>> {
+  const parsed = await Promise.all(
+    names.map(
+      async (name) => [name, parseFragment(await readShipped(host, packageDir, `${name}.yml`))] as const,
+    ),
+  );
+  return Object.fromEntries(parsed) as Fragments<Name>;
 }

@@ -2,13 +2,13 @@ import { type Fragments, namedKeys } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { gibibytes } from "../units.ts";
 import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
-import { STORAGE_NAMES } from "../settings/master-layout.ts";
+import { STORAGE_NAMES } from "../settings/layout.ts";
 import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize } from "../settings/rules.ts";
 import { findUnclear, resolveSettings, type Settings, type SettingSpec } from "../settings/settings.ts";
 import { nodeNameOf, offeredSize, STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";
-import { readFragments } from "./shipped.ts";
+import { readFragments } from "./prepare-master.ts";
 
 /**
  * Splits `--set KEY=VALUE`. Throws (`usage`) for anything else, and for a key that is given two values,

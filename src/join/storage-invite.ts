@@ -1,7 +1,7 @@
 import { tokenText } from "../commands/invite.ts";
 import type { World } from "../world.ts";
 import { OperatorError } from "../errors.ts";
-import { readInvite, refuseExpired } from "../federation/invite-read.ts";
+import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
 import type { Learnt } from "../federation/trust.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { type MasterLayout, type StorageLayout, TAKEN_OVER } from "../settings/master-layout.ts";
+import { type MasterLayout, type StorageLayout, TAKEN_OVER } from "../settings/layout.ts";
 
 /** What stays when a node leaves, unless `--purge` names it: the words, and what each means to an operator. */
 export const PURGEABLE = {

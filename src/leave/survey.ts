@@ -12,9 +12,9 @@ import {
   STORAGE_NAMES,
   storageLayout,
   TAKEN_OVER,
-} from "../settings/master-layout.ts";
-import type { NodeLayout, Values } from "../settings/node-context.ts";
-import { findWriterMarks } from "../steps/master/writer-answer.ts";
+} from "../settings/layout.ts";
+import type { NodeLayout, Values } from "../settings/context.ts";
+import { findWriterMarks } from "../cluster/writer.ts";
 import {
   type Cleanup,
   cleanupOf,

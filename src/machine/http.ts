@@ -8,7 +8,7 @@ import {
   readWhole,
   type Receive,
 } from "./http-client.ts";
-import { countNewlines } from "./lines.ts";
+import { countNewlines } from "./line-scanner.ts";
 
 /** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {

@@ -7,7 +7,7 @@ import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 import { isProcessRunning, type Listener, readListeners } from "./processes.ts";
 import { programEnvironment, runProgram } from "./run-program.ts";
-import { enableUnit, isClockSynchronised, lookAtUnit, type UnitState } from "./units.ts";
+import { enableUnit, isClockSynchronised, lookAtUnit, type UnitState } from "./systemd.ts";
 
 /** Looks at the operating system. */
 export interface SystemReader {

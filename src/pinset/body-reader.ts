@@ -3,8 +3,8 @@ import { open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { messageOf, OperatorError } from "../errors.ts";
-import { LineBlocks, splitLines } from "../machine/lines.ts";
-import { PinsetDigest } from "./digest.ts";
+import { LineBlocks, splitLines } from "../machine/line-scanner.ts";
+import { PinsetDigest } from "./snapshot/manifest.ts";
 
 /** What reading a body whole has shown. */
 export interface BodyReading {

@@ -4,8 +4,8 @@ import { type FileHandle, open } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { readPinLine } from "../cluster/pin.ts";
-import { splitLines } from "../machine/lines.ts";
-import { PinsetDigest } from "./digest.ts";
+import { splitLines } from "../machine/line-scanner.ts";
+import { PinsetDigest } from "./snapshot/manifest.ts";
 
 /** What was written into a snapshot's body. */
 export interface BodyFacts {

@@ -1,7 +1,6 @@
 import type { DockerVersion } from "../docker/engine.ts";
-import { dockerPackages } from "../docker/packages.ts";
+import { dockerPackages, isAtLeast } from "../docker/versions.ts";
 import type { HostReader } from "../host.ts";
-import { isAtLeast } from "../machine/compare-versions.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
 /** Of Docker 20.10, the oldest engine of a supported distribution. */

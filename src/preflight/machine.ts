@@ -1,4 +1,4 @@
-import { isAtLeast } from "../machine/compare-versions.ts";
+import { isAtLeast } from "../docker/versions.ts";
 import { gibibytes } from "../units.ts";
 import type { Check, CheckProblem } from "./check.ts";
 

@@ -1,5 +1,5 @@
 import { messageOf } from "../errors.ts";
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import { connectionFaultOf } from "../database/connection-fault.ts";
 import type { ClusterSettings } from "../settings/services.ts";
 import { json } from "./server.ts";

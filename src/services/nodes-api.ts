@@ -1,6 +1,6 @@
 import { Hono } from "hono";
 import type { IncomingMessage } from "node:http";
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import {
   MAX_ANNOUNCEMENT_BYTES,
   readAnnouncement,
@@ -26,11 +26,10 @@ import {
   type ReleaseOutcome,
   WINDOW_SECONDS,
 } from "../federation/registry.ts";
-import { hasApiKey, unauthorized } from "./credentials.ts";
 import { whileDatabaseAnswers } from "./health.ts";
 import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, failure, json, readJson } from "./server.ts";
+import { type App, type Call, failure, hasApiKey, json, readJson, unauthorized } from "./server.ts";
 
 /** What the node API is told. */
 export interface NodesApiOptions {

@@ -1,4 +1,4 @@
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../cluster/client.ts";
-import { countLines } from "../machine/lines.ts";
+import { countLines } from "../machine/line-scanner.ts";
 import { type App, failure, json } from "./server.ts";
 
 const RETRY_SECONDS = "5";

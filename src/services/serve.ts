@@ -1,8 +1,8 @@
 import type { Blake3 } from "../machine/blake3.ts";
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
-import type { PostgresPool } from "../database/pool.ts";
-import type { StorageApi } from "../ingest/storage-api-client.ts";
+import type { PostgresPool } from "../database/postgres.ts";
+import type { StorageApi } from "../ingest/quota-gate.ts";
 import type { ClusterSettings, Environment, PoolSettings } from "../settings/services.ts";
 import { runService, type Service, type ServiceContext } from "./server.ts";
 import type { HttpReader } from "../machine/http.ts";
@@ -50,7 +50,7 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
     const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
     const { kuboUrl, storageApiUrl } = settings;
     const options = { connections: settings.maxConcurrent, timeoutMs: INGEST_TIMEOUT_MS };
-    const { openIngest } = await import("../ingest/server.ts");
+    const { openIngest } = await import("../ingest/ingest.ts");
     return openIngest(settings, {
       blake3: await deps.openBlake3(),
       kubo: await deps.openKubo(kuboUrl, options),

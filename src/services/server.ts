@@ -1,7 +1,17 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import { createHash } from "node:crypto";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import type { AddressInfo } from "node:net";
+import { readBearer } from "../accounts/api-key.ts";
+import { isLiveKey } from "../accounts/usage.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 
 /** A service's routes; each handler gets node's own request and response in `env`. */
@@ -273,4 +283,25 @@ function explain(error: NodeJS.ErrnoException, name: string, host: string, port:
     remedy: "Check the address and the port in the settings.",
     cause: error,
   });
+}
+
+/** What the database knows a request's bearer token by: hex sha256. Null where the request has none. */
+export function keyHashOf({ authorization }: IncomingHttpHeaders): string | null {
+  const token = readBearer(authorization);
+  return token === null ? null : createHash("sha256").update(token).digest("hex");
+}
+
+/** True if the request carries an API key that is not revoked. */
+export async function hasApiKey(
+  pool: Pick<PostgresPool, "query">,
+  headers: IncomingHttpHeaders,
+): Promise<boolean> {
+  const hash = keyHashOf(headers);
+  return hash !== null && isLiveKey(pool, hash);
+}
+
+/** The answer to a request without a live API key. */
+export function unauthorized(): Response {
+  const error = "An API key is needed: Authorization: Bearer KEY.";
+  return json(401, { error }, { "www-authenticate": "Bearer" });
 }

@@ -1,13 +1,12 @@
 import { usageOfKey } from "../accounts/usage.ts";
-import type { PostgresPool } from "../database/pool.ts";
+import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
-import { keyHashOf, unauthorized } from "./credentials.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, type Service } from "./server.ts";
+import { createApp, json, keyHashOf, type Service, unauthorized } from "./server.ts";
 
 /**
  * The storage API, which is called `webui` outside: `GET /health`, which asks the database, upstream's `GET /api/health`,

@@ -1,4 +1,4 @@
-import { NAMES, STORAGE_NAMES } from "./master-layout.ts";
+import { NAMES, STORAGE_NAMES } from "./layout.ts";
 import type { Setting, Settings, SettingSpec } from "./settings.ts";
 
 /** What is known about one key of `.env` before a run touches anything. */

@@ -1,7 +1,6 @@
 import { closest, distance } from "fastest-levenshtein";
 import type { Problem } from "../errors.ts";
-import { type EnvEntry, type EnvFile, findEntry } from "./env-file.ts";
-import { quoteValue, whyUnwritable } from "./env-value.ts";
+import { type EnvEntry, type EnvFile, findEntry, quoteValue, whyUnwritable } from "./env-file.ts";
 import type { Rule } from "./rules.ts";
 
 /** How a secret that nobody gave is made. */

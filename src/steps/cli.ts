@@ -2,8 +2,8 @@ import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { PACKAGE_ENTRIES } from "../docker/compose-services.ts";
-import type { NodeContext } from "../settings/node-context.ts";
+import { PACKAGE_ENTRIES } from "../docker/compose-project.ts";
+import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
   /** True where the installed files are those of the running package. */

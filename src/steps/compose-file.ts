@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareCompose } from "../docker/compose-render.ts";
-import { keptName, staleScripts, writeCompose, type Project } from "../docker/compose-services.ts";
+import { keptName, staleScripts, writeCompose, type Project } from "../docker/compose-project.ts";
 
 interface Seen {
   readonly text: string | null;

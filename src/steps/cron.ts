@@ -1,6 +1,6 @@
 import type { Change, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { poll } from "../settings/node-context.ts";
+import { poll } from "../settings/context.ts";
 
 interface Seen {
   readonly program: string | null;

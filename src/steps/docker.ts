@@ -1,8 +1,8 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { dockerPackages, packageStatus } from "../docker/packages.ts";
-import { poll } from "../settings/node-context.ts";
+import { dockerPackages, packageStatus } from "../docker/versions.ts";
+import { poll } from "../settings/context.ts";
 
 interface Seen {
   /** Packages to install. */

@@ -7,7 +7,7 @@ import {
   type DataGuard,
   type NodeContext,
   readContainerEnv,
-} from "../settings/node-context.ts";
+} from "../settings/context.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
 import { describeSetting, type SettingSpec } from "../settings/settings.ts";
 

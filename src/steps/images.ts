@@ -2,7 +2,7 @@ import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
 import { isDatabaseElsewhere } from "../settings/master.ts";
-import type { MasterContext, NodeContext } from "../settings/node-context.ts";
+import type { MasterContext, NodeContext } from "../settings/context.ts";
 
 interface Seen {
   readonly missing: readonly string[];

@@ -1,8 +1,8 @@
 import type { AnyStep } from "../engine/step.ts";
 import { cli } from "./cli.ts";
 import { composeFile } from "./compose-file.ts";
-import type { Project } from "../docker/compose-services.ts";
-import { snapshotCron, sweepCron } from "../machine/cron-entry.ts";
+import type { Project } from "../docker/compose-project.ts";
+import { snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
@@ -10,7 +10,7 @@ import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
 
 import { images, masterImages } from "./images.ts";
-import type { MasterContext } from "../settings/node-context.ts";
+import type { MasterContext } from "../settings/context.ts";
 import { migrations } from "./master/migrations.ts";
 import { guardDatabase, postgres } from "./master/postgres.ts";
 import { serviceImage } from "./service-image.ts";

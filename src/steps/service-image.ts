@@ -1,8 +1,8 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { OWNER_LABEL } from "../settings/master-layout.ts";
-import { PACKAGE_ENTRIES, PACKAGE_LABEL } from "../docker/compose-services.ts";
-import type { NodeContext } from "../settings/node-context.ts";
+import { OWNER_LABEL } from "../settings/layout.ts";
+import { PACKAGE_ENTRIES, PACKAGE_LABEL } from "../docker/compose-project.ts";
+import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
   readonly baseMissing: boolean;

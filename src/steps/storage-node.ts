@@ -1,18 +1,17 @@
+import type { Project } from "../docker/compose-project.ts";
 import type { AnyStep } from "../engine/step.ts";
+import { membership, NO_SECRET_DATA, type StorageContext } from "../federation/membership.ts";
 import { cli } from "./cli.ts";
-import { clusterFollower } from "./storage-node/cluster-follower.ts";
 import { composeFile } from "./compose-file.ts";
-import type { Project } from "../docker/compose-services.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { images, storageImages } from "./images.ts";
+import { serviceImage } from "./service-image.ts";
+import { clusterFollower } from "./storage-node/cluster-follower.ts";
 import { ingest } from "./storage-node/ingest.ts";
 import { kubo } from "./storage-node/kubo.ts";
-import { membership } from "../federation/membership.ts";
 import { nodeName } from "./storage-node/node-name.ts";
 import { pool } from "./storage-node/pool.ts";
-import { serviceImage } from "./service-image.ts";
-import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
 
 /** The install order of a storage node. */
 export function storageSteps(context: StorageContext, project: Project): readonly AnyStep[] {

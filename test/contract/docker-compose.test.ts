@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import { dockerCli } from "../../src/docker/compose-run.ts";
-import { createDocker } from "../../src/docker/docker-writer.ts";
-import { dockerReader } from "../../src/docker/docker-reader.ts";
-import { Engine } from "../../src/docker/docker-client.ts";
+import { createDocker } from "../../src/docker/engine-writer.ts";
+import { dockerReader } from "../../src/docker/engine-reader.ts";
+import { Engine } from "../../src/docker/engine-client.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-compose-"));

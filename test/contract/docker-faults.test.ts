@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { chooseApi, dockerSocket, Engine } from "../../src/docker/docker-client.ts";
-import { createDocker, splitReference } from "../../src/docker/docker-writer.ts";
+import { chooseApi, dockerSocket, Engine } from "../../src/docker/engine-client.ts";
+import { createDocker, splitReference } from "../../src/docker/engine-writer.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-engine-"));
 const servers: Server[] = [];

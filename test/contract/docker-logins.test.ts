@@ -3,8 +3,8 @@ import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { isRefusal, registryOf } from "../../src/docker/docker-logins.ts";
-import { createDocker } from "../../src/docker/docker-writer.ts";
+import { isRefusal, registryOf } from "../../src/docker/engine-logins.ts";
+import { createDocker } from "../../src/docker/engine-writer.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-logins-"));

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { composePlugin } from "../../src/docker/docker-reader.ts";
+import { composePlugin } from "../../src/docker/engine-reader.ts";
 import type { ProgramEnvironment } from "../../src/machine/run-program.ts";
 
 /** A Docker CLI that says what it is told to, and notes that it was asked. */

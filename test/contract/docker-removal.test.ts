@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createDocker } from "../../src/docker/docker-writer.ts";
+import { createDocker } from "../../src/docker/engine-writer.ts";
 import type { Docker } from "../../src/docker/engine.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";

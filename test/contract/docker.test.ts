@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { createDocker } from "../../src/docker/docker-writer.ts";
+import { createDocker } from "../../src/docker/engine-writer.ts";
 import type { Docker } from "../../src/docker/engine.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";

@@ -1,12 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parse } from "dotenv";
 import { execa } from "execa";
 import * as fc from "fast-check";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { findEntry, parseEnvFile, setValues, newEnvText } from "../../src/settings/env-file.ts";
-import { quoteValue } from "../../src/settings/env-value.ts";
+import { findEntry, newEnvText, parseEnvFile, quoteValue, setValues } from "../../src/settings/env-file.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { findUnclear } from "../../src/settings/settings.ts";
 import { findCompose } from "../support/compose-program.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { announceName, readName, releaseName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
-import type { PostgresPool } from "../../src/database/pool.ts";
+import type { PostgresPool } from "../../src/database/postgres.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { announceName, listNames, readName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
-import type { PostgresPool } from "../../src/database/pool.ts";
+import type { PostgresPool } from "../../src/database/postgres.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";

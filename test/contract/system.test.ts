@@ -8,7 +8,7 @@ import { installPackages } from "../../src/machine/apt.ts";
 import { parseSockets } from "../../src/machine/processes.ts";
 import { programEnvironment, runProgram } from "../../src/machine/run-program.ts";
 import { createSystem, parseOsRelease } from "../../src/machine/system.ts";
-import { enableUnit, lookAtUnit, parseUnit } from "../../src/machine/units.ts";
+import { enableUnit, lookAtUnit, parseUnit } from "../../src/machine/systemd.ts";
 
 const temporary: string[] = [];
 const servers: Server[] = [];

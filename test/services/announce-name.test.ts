@@ -8,7 +8,7 @@ import {
   openNodesClient,
 } from "../../src/federation/announce-name.ts";
 import { parseNodeIdentity, readNodeIdentity } from "../../src/federation/node-identity.ts";
-import { STORAGE_NAMES } from "../../src/settings/master-layout.ts";
+import { STORAGE_NAMES } from "../../src/settings/layout.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";

@@ -1,5 +1,5 @@
 import { afterEach, expect, it } from "vitest";
-import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
+import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
 import { openPinningApi } from "../../src/services/pinning-api.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Rooms } from "../../src/ingest/block.ts";
-import { createQuotaGate } from "../../src/ingest/quota.ts";
+import { createQuotaGate } from "../../src/ingest/quota-gate.ts";
 import { Slots, type Release } from "../../src/ingest/slots.ts";
 
 const NEVER = new AbortController().signal;

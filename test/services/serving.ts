@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { http } from "../../src/machine/http.ts";
-import type { PostgresPool } from "../../src/database/pool.ts";
+import type { PostgresPool } from "../../src/database/postgres.ts";
 import {
   type App,
   createApp,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { userCreate, userToken } from "../../src/commands/user.ts";
 import type { World } from "../../src/world.ts";
-import { openPostgresPool } from "../../src/database/pool.ts";
+import { openPostgresPool } from "../../src/database/postgres.ts";
 import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import type { Result } from "../../src/ui/reporter.ts";

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { OperatorError } from "../../src/errors.ts";
 import type { Container } from "../../src/docker/engine.ts";
-import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/master-layout.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/layout.ts";
 import { FakeHost } from "./fake-host.ts";
 import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";

@@ -2,7 +2,7 @@ import { OperatorError } from "../../src/errors.ts";
 import type { WriteGate } from "./write-gate.ts";
 import type { Listener } from "../../src/machine/processes.ts";
 import type { System } from "../../src/machine/system.ts";
-import type { UnitState } from "../../src/machine/units.ts";
+import type { UnitState } from "../../src/machine/systemd.ts";
 
 /** The operating system of a fake host: a plain Debian 13 as root, until a test says otherwise. */
 export class FakeSystem implements System {

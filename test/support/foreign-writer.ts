@@ -1,4 +1,4 @@
-import { NAMES } from "../../src/settings/master-layout.ts";
+import { NAMES } from "../../src/settings/layout.ts";
 import type { FakeHost } from "./fake-host.ts";
 
 /** The names of a writer's two containers. */

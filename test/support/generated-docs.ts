@@ -5,7 +5,7 @@ import { PURGEABLE } from "../../src/leave/policy.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { describeSetting, type SettingSpec } from "../../src/settings/settings.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
-import { MASTER_CHECKS } from "../../src/preflight/master.ts";
+import { MASTER_CHECKS } from "../../src/preflight/checks.ts";
 import { describeProgram } from "../../src/program.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";

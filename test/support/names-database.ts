@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import { openPostgresPool, type PostgresPool } from "../../src/database/pool.ts";
+import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";

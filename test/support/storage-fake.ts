@@ -2,8 +2,8 @@ import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
-import { prepareStorageNode } from "../../src/join/storage-prepare.ts";
-import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/master-layout.ts";
+import { prepareStorageNode } from "../../src/join/prepare-storage.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/layout.ts";
 import { parseSize } from "../../src/settings/rules.ts";
 import type { World } from "../../src/world.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";

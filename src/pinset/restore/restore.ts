@@ -2,8 +2,8 @@ import type { Cluster } from "../../cluster/client.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
 import { snapshotSource, type VerifiedSnapshot } from "../snapshot/verify.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
-import { applyRestore, type FailedPin, type RestoreRun } from "./apply.ts";
-import { type RestoreSurvey, surveyRestore } from "./plan.ts";
+import { applyRestore, type FailedPin, type RestoreRun } from "./restore-apply.ts";
+import { type RestoreSurvey, surveyRestore } from "./restore-plan.ts";
 import type { Clock } from "../../machine/clock.ts";
 import type { Files } from "../../machine/file-writer.ts";
 

@@ -1,11 +1,12 @@
 import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
 import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
+import type { Clock } from "../../machine/clock.ts";
 import type { SigningKey, VerifyingKey } from "../../machine/signing.ts";
 import type { AlertLog } from "../alerts.ts";
-import { DIGEST_ALGORITHM } from "../digest.ts";
 import { type HeartbeatHands, withHeartbeat } from "../heartbeat.ts";
 import { chooseExpired, isDrop } from "./chain.ts";
 import {
+  DIGEST_ALGORITHM,
   type Manifest,
   MANIFEST_FORMAT,
   MANIFEST_VERSION,
@@ -15,7 +16,6 @@ import {
 } from "./manifest.ts";
 import type { BodyFacts, SnapshotFile, SnapshotStore } from "./store.ts";
 import { checkManifest } from "./verify.ts";
-import type { Clock } from "../../machine/clock.ts";
 
 /** What taking a snapshot needs. */
 export interface TakeOptions {

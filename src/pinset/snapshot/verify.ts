@@ -1,7 +1,7 @@
 import type { ClusterReader } from "../../cluster/client.ts";
 import { linesOf, readWholePin } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
-import { splitLines } from "../../machine/lines.ts";
+import { splitLines } from "../../machine/line-scanner.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { Mark, PinsetMarks } from "../marks.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";

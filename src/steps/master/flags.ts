@@ -2,7 +2,7 @@ import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { postgresTarget } from "../../settings/master.ts";
-import { type MasterContext, readValues, requireTarget } from "../../settings/node-context.ts";
+import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {
   readonly wanted: readonly string[];

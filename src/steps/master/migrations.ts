@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { postgresTarget } from "../../settings/master.ts";
-import { type MasterContext, readValues, requireTarget } from "../../settings/node-context.ts";
+import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {
   /** File and what is to be done about it: "018_deduction_idempotency.sql: apply". */

@@ -1,11 +1,11 @@
 import { compareCompose } from "../../docker/compose-render.ts";
-import type { Project } from "../../docker/compose-services.ts";
+import type { Project } from "../../docker/compose-project.ts";
 import { NOTHING, type Obstacle, type Seen, type ServiceState } from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
 import type { AnyStep, Evidence, Finding, Foreign } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { isOurs, NAMES } from "../../settings/master-layout.ts";
+import { isOurs, NAMES } from "../../settings/layout.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
 import {
   type DataGuard,
@@ -14,7 +14,7 @@ import {
   readValues,
   requireTarget,
   type Values,
-} from "../../settings/node-context.ts";
+} from "../../settings/context.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 

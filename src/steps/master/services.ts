@@ -1,11 +1,11 @@
-import { type Project, PROJECT } from "../../docker/compose-services.ts";
+import { type Project, PROJECT } from "../../docker/compose-project.ts";
 import { type Desired, foreignContainers, type Service } from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { isOurs, NAMES } from "../../settings/master-layout.ts";
-import { type MasterContext, readValues } from "../../settings/node-context.ts";
+import { isOurs, NAMES } from "../../settings/layout.ts";
+import { type MasterContext, readValues } from "../../settings/context.ts";
 
 const ALWAYS: readonly Service[] = [
   { service: "pinning-api", container: NAMES.pinningApi },

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import type { MasterContext } from "../../settings/node-context.ts";
+import type { MasterContext } from "../../settings/context.ts";
 
 interface Seen {
   readonly hasKey: boolean;

@@ -1,5 +1,5 @@
 import { compareCompose } from "../../docker/compose-render.ts";
-import { keptName, type Project, staleScripts } from "../../docker/compose-services.ts";
+import { keptName, type Project, staleScripts } from "../../docker/compose-project.ts";
 import {
   type FileChange,
   foreignContainers,
@@ -11,10 +11,10 @@ import {
 import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
-import { isOurs, NAMES, TAKEN_OVER } from "../../settings/master-layout.ts";
+import { isOurs, NAMES, TAKEN_OVER } from "../../settings/layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
-import { type MasterContext, readValues, type Values } from "../../settings/node-context.ts";
-import { askWriter, describePins, findLeftIdentities, type WriterAnswer } from "./writer-answer.ts";
+import { type MasterContext, readValues, type Values } from "../../settings/context.ts";
+import { askWriter, describePins, findLeftIdentities, type WriterAnswer } from "../../cluster/writer.ts";
 
 const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },

@@ -4,10 +4,10 @@ import { announceName, lookUpName } from "../../federation/announce-name.ts";
 import { announceable } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
 import { suggestNodeNames } from "../../federation/node-name.ts";
-import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
+import { OWN_CLUSTER, type StorageContext } from "../../federation/membership.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";
-import { readValues } from "../../settings/node-context.ts";
+import { readValues } from "../../settings/context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 

@@ -1,8 +1,8 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
-import type { StorageContext } from "../../federation/storage-context.ts";
-import { readValues } from "../../settings/node-context.ts";
+import type { StorageContext } from "../../federation/membership.ts";
+import { readValues } from "../../settings/context.ts";
 
 /** Whom the node obeys: told as evidence. It is written down by env-file, so there is nothing to plan. */
 export function pool(context: StorageContext): StepSpec<null, Change> {

@@ -9,7 +9,7 @@ import {
   requiredKeys,
   supportsStartInterval,
 } from "../../../src/docker/compose-render.ts";
-import { NAMES, OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { NAMES, OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { masterOf, servicesOf, sha256, writerOf } from "./compose-fragments.ts";
 
 const ALL = { ...servicesOf(masterOf()), ...servicesOf(writerOf()) };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { dockerPackages } from "../../../src/docker/packages.ts";
+import { dockerPackages } from "../../../src/docker/versions.ts";
 
 const packagesOf = (id: string, versionId: string) =>
   dockerPackages({ id, versionId, prettyName: `${id} ${versionId}` });

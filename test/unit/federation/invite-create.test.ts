@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { inviteCreate } from "../../../src/commands/invite.ts";
 import type { World } from "../../../src/world.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";
-import { readInvite } from "../../../src/federation/invite-read.ts";
+import { readInvite } from "../../../src/federation/invite-signing.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import { FakeHost } from "../../support/fake-host.ts";

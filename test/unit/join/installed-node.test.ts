@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
-import { OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
+import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { leaveOn, leavingMaster } from "../../support/leave-boxes.ts";
 import { FakeStorage, LAYOUT, storageBoxBefore, worldOf } from "../../support/storage-fake.ts";
 

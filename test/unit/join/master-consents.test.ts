@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
 import type { PlanItem } from "../../../src/engine/events.ts";
 import type { OperatorError } from "../../../src/errors.ts";
-import type { JoinFlags } from "../../../src/join/flags.ts";
+import type { JoinFlags } from "../../../src/join/join-run.ts";
 import { createJson } from "../../../src/ui/json.ts";
 import { createLines } from "../../../src/ui/lines.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import { type FakeMaster, PACKAGE_DIR, putDatabase } from "../../support/fake-master.ts";
 import { joined, loseFile, replaceSaved } from "../../support/lost-settings.ts";
 import { join, type JoinWishes, LAYOUT, prepare, savedValues } from "../../support/master-boxes.ts";

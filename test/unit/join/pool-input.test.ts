@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
+import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
 import { http } from "../../../src/machine/http.ts";
 import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../../support/storage-fake.ts";
 

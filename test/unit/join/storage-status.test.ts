@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
-import type { ReportRow } from "../../../src/join/node-report.ts";
-import { STORAGE_NAMES } from "../../../src/settings/master-layout.ts";
+import type { ReportRow } from "../../../src/join/storage-report.ts";
+import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import {
   FakeStorage,

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
 import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
-import type { StorageFlags } from "../../../src/join/flags.ts";
-import { settleStorageWishes } from "../../../src/join/storage-wishes.ts";
+import type { StorageFlags } from "../../../src/join/join-run.ts";
+import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
 import type { Settings } from "../../../src/settings/settings.ts";
 import type { World } from "../../../src/world.ts";

@@ -8,7 +8,7 @@ import {
   wasEmptiedByLeave,
   writerPolicy,
 } from "../../../src/leave/policy.ts";
-import { masterLayout, storageLayout } from "../../../src/settings/master-layout.ts";
+import { masterLayout, storageLayout } from "../../../src/settings/layout.ts";
 
 const master = masterPolicy(masterLayout("/opt/fula-master"));
 const storage = storagePolicy(storageLayout("/opt/fula-storage"));

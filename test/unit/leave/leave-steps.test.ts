@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../../src/engine/events.ts";
-import { OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { Killed } from "../../support/fake-host.ts";
 import {
   filesOf,

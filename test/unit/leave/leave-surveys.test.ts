@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../../support/leave-boxes.ts";
 import { type FakeStorage, storageBoxBefore } from "../../support/storage-fake.ts";
 

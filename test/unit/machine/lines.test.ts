@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { countLines, countNewlines, LineBlocks, splitLines } from "../../../src/machine/lines.ts";
+import { countLines, countNewlines, LineBlocks, splitLines } from "../../../src/machine/line-scanner.ts";
 
 /** Lines of a text, blank ones left out, as a reference. */
 function plainLines(text: string): readonly string[] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isAtLeast } from "../../../src/machine/compare-versions.ts";
+import { isAtLeast } from "../../../src/docker/versions.ts";
 
 describe("isAtLeast", () => {
   it.each([

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type Mark, PinsetMarks } from "../../../src/pinset/marks.ts";
-import { ConcurrencyTuner, Progress } from "../../../src/pinset/restore/apply.ts";
+import { ConcurrencyTuner, Progress } from "../../../src/pinset/restore/restore-apply.ts";
 
 /** Runs a server that serves `rateAt(limit)` a second, for so many seconds; gives the least and the most at once of the last third. */
 function settle(

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { PinsetDigest } from "../../../src/pinset/digest.ts";
+import { PinsetDigest } from "../../../src/pinset/snapshot/manifest.ts";
 
 const sha256 = (line: string): Buffer => createHash("sha256").update(line).digest();
 

@@ -5,7 +5,7 @@ import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
   MASTER_MINIMUM_MEMORY_BYTES,
-} from "../../../src/preflight/master.ts";
+} from "../../../src/preflight/checks.ts";
 import { FakeHost } from "../../support/fake-host.ts";
 
 const GIB = 1024 ** 3;

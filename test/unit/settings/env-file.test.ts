@@ -1,8 +1,13 @@
 import { parse } from "dotenv";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type EnvFile, findEntry, parseEnvFile, setValues } from "../../../src/settings/env-file.ts";
-import { quoteValue } from "../../../src/settings/env-value.ts";
+import {
+  type EnvFile,
+  findEntry,
+  parseEnvFile,
+  quoteValue,
+  setValues,
+} from "../../../src/settings/env-file.ts";
 import { anyEnvText, anyValue } from "../../support/env-values.ts";
 
 function read(text: string): EnvFile & { ok: true } {

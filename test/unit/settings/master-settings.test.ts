@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { editEnvText, newEnvText, parseEnvFile } from "../../../src/settings/env-file.ts";
-import { quoteValue } from "../../../src/settings/env-value.ts";
+import { editEnvText, newEnvText, parseEnvFile, quoteValue } from "../../../src/settings/env-file.ts";
 import { findConflicts, MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { resolveSettings } from "../../../src/settings/settings.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import {
   after,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Change } from "../../../src/engine/step.ts";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { bareBox, join, joinedBox, type JoinWishes, LAYOUT, secretsOf } from "../../support/master-boxes.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import { boxBefore, lookAt, secretsOf, stepOn } from "../../support/master-boxes.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster, putDatabase } from "../../support/fake-master.ts";
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OWNER_LABEL } from "../../../src/settings/master-layout.ts";
+import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { PACKAGE_DIR } from "../../support/fake-master.ts";
 import { boxBefore, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";

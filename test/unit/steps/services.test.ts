@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Container } from "../../../src/docker/engine.ts";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { PACKAGE_DIR } from "../../support/fake-master.ts";
 import { boxBefore, join, joinedBox, lookAt, secretsOf, stepOn } from "../../support/master-boxes.ts";

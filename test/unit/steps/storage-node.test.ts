@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Finding } from "../../../src/engine/step.ts";
-import { STORAGE_NAMES } from "../../../src/settings/master-layout.ts";
+import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -249,7 +249,7 @@ describe("a storage node", () => {
     const host = await storageBoxBefore(null);
     const before = host.files.textOf(LAYOUT.envFile);
     host.files.drop(LAYOUT.envFile);
-    const { readContainerEnv } = await import("../../../src/settings/node-context.ts");
+    const { readContainerEnv } = await import("../../../src/settings/context.ts");
     const { STORAGE_RECOVERABLE } = await import("../../../src/settings/secrets.ts");
     const found = await readContainerEnv(host, STORAGE_RECOVERABLE);
     for (const key of ["CLUSTERNAME", "CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS", "STORAGE_API_URL"])

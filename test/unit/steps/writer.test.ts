@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Change } from "../../../src/engine/step.ts";
-import { NAMES } from "../../../src/settings/master-layout.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { CLUSTER_ID, FakeMaster, KUBO_ID } from "../../support/fake-master.ts";
 import { BOTH, putTheirs } from "../../support/foreign-writer.ts";

@@ -1,10 +1,10 @@
-import type { VerbExit, World } from "../world.ts";
+import type { PlanItem } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { RULES } from "../settings/rules.ts";
-import type { RunFlags } from "./flags.ts";
+import type { VerbExit, World } from "../world.ts";
 
 /** Runs the steps of a join with a journal, and asks a person where there is one. */
 export async function runJoin(
@@ -82,4 +82,43 @@ function checkAdopt(adopt: readonly string[], known: readonly string[]): Readonl
     what: `There is no step ${unknown.join(", ")}.`,
     remedy: `Steps are: ${known.join(", ")}.`,
   });
+}
+
+/** The flags that every kind of join has. */
+interface RunFlags {
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+  readonly baseDir?: string;
+  readonly set: readonly string[];
+  readonly adopt: readonly string[];
+  readonly ignore: readonly string[];
+  readonly images?: string;
+}
+
+/** The flags of join-as-master as commander gives them. */
+export interface JoinFlags extends RunFlags {
+  readonly provisionWriter: boolean;
+}
+
+/** The flags of join-as-storage-node as commander gives them. */
+export interface StorageFlags extends RunFlags {
+  /** The token, `@FILE`, or `-` for standard input. */
+  readonly invite?: string;
+  readonly fingerprint?: string;
+  readonly acceptPoolChange: boolean;
+  readonly allowHttpPool: boolean;
+  /** False for `--no-register`. */
+  readonly register: boolean;
+}
+
+/** What `status` says of one thing: what is wrong or to be done, else what was seen. */
+export function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string {
+  if (state === "foreign") return why ?? "";
+  if (state === "drifted") return drift.join("; ");
+  if (state === "absent") return changes.map(({ summary }) => summary).join("; ");
+  return Object.entries(evidence)
+    .map(([name, seen]) => `${name}: ${seen}`)
+    .slice(0, 4)
+    .join("; ")
+    .replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1");
 }

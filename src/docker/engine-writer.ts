@@ -7,10 +7,10 @@ import { messageOf, OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
 import { type ProgramEnvironment, programEnvironment } from "../machine/run-program.ts";
 import { dockerCli } from "./compose-run.ts";
-import type { Answer } from "./docker-answers.ts";
-import { dockerSocket, Engine, NotFound, reasonOf } from "./docker-client.ts";
-import type { RegistryLogin } from "./docker-logins.ts";
-import { dockerReader } from "./docker-reader.ts";
+import type { Answer } from "./engine-answers.ts";
+import { dockerSocket, Engine, NotFound, reasonOf } from "./engine-client.ts";
+import type { RegistryLogin } from "./engine-logins.ts";
+import { dockerReader } from "./engine-reader.ts";
 import type { Docker, DockerReader } from "./engine.ts";
 
 type ByApi = Omit<Docker, keyof DockerReader | "composeUp">;
@@ -92,7 +92,7 @@ async function pull(
 ): Promise<void> {
   const docker = await engine.open(SILENCE_MS);
   const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
-    await import("./docker-logins.ts");
+    await import("./engine-logins.ts");
   const login = await readRegistryLogin(registryOf(reference), env);
   reportTrouble(login, report);
   try {
@@ -132,7 +132,7 @@ async function build(
 ): Promise<void> {
   const docker = await engine.open(BUILD_MS);
   const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
-    await import("./docker-logins.ts");
+    await import("./engine-logins.ts");
   const registries = new Set((await baseImages(dockerfile, buildArgs)).map(registryOf));
   const logins = await Promise.all([...registries].map((registry) => readRegistryLogin(registry, env)));
   for (const login of logins) reportTrouble(login, report);
@@ -267,7 +267,7 @@ async function followProgress(
   what: string,
   report: Report,
 ): Promise<readonly string[]> {
-  const { readAnswer } = await import("./docker-answers.ts");
+  const { readAnswer } = await import("./engine-answers.ts");
   const answer = stream as IncomingMessage;
   const download = new Download(what, report);
   const messages: string[] = [];

@@ -2,12 +2,12 @@ import { MASTER_FRAGMENTS, WRITER_FRAGMENTS } from "../docker/compose-render.ts"
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
-import { type MasterLayout, NAMES } from "../settings/master-layout.ts";
+import { type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions, World } from "../world.ts";
-import type { JoinFlags } from "./flags.ts";
-import { checkMaster } from "./master-preflight.ts";
+import type { JoinFlags } from "./join-run.ts";
+import { checkMaster } from "./preflight.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import {
   findUnclearKeys,

@@ -1,5 +1,8 @@
+import coerce from "semver/functions/coerce.js";
+import gte from "semver/functions/gte.js";
+
 /** What a distribution's packages offer for the engine and Compose v2. */
-export type DockerPackages =
+type DockerPackages =
   | { readonly kind: "packages"; readonly engine: readonly string[]; readonly compose: readonly string[] }
   | { readonly kind: "none"; readonly why: string; readonly remedy: string };
 
@@ -42,4 +45,20 @@ export function packageStatus(statusFile: string, name: string): string | null {
   const end = statusFile.indexOf("\n\n", start);
   const paragraph = statusFile.slice(start, end < 0 ? undefined : end);
   return /^Status: \S+ \S+ (\S+)$/m.exec(paragraph)?.[1] ?? null;
+}
+
+/**
+ * True if a version is at least the other one, as programs and distributions write versions: `v2.26.1`, `22.04`,
+ * `1.41`, `20.10.24+dfsg1`. Missing numbers are 0; the order is that of Semantic Versioning 2.0.0, section 11.
+ * False for text that does not begin with a number.
+ */
+export function isAtLeast(version: string, wanted: string): boolean {
+  const [found, oldest] = [read(version), read(wanted)];
+  return found !== null && oldest !== null && gte(found, oldest);
+}
+
+/** `coerce` looks for a version anywhere in a text; here it must stand at the start. */
+function read(text: string): ReturnType<typeof coerce> {
+  const version = text.trim();
+  return /^v?\d/.test(version) ? coerce(version, { includePrerelease: true, loose: true }) : null;
 }

@@ -1,20 +1,20 @@
+import type { Project } from "../docker/compose-project.ts";
 import {
   renderStorage,
   STORAGE_FRAGMENTS,
   supportsStartInterval,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
-import type { Project } from "../docker/compose-services.ts";
 import type { AnyStep } from "../engine/step.ts";
-import type { StorageContext } from "../federation/storage-context.ts";
+import type { StorageContext } from "../federation/membership.ts";
 import type { HostReader } from "../host.ts";
-import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/master-layout.ts";
+import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { storageSteps } from "../steps/storage-node.ts";
 import type { World } from "../world.ts";
-import { readFragments, readShipped } from "./shipped.ts";
+import { readFragments, readShipped } from "./prepare-master.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 

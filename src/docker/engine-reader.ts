@@ -3,8 +3,8 @@ import { stat } from "node:fs/promises";
 import { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
-import type { Answer } from "./docker-answers.ts";
-import { type Engine, NoEngine } from "./docker-client.ts";
+import type { Answer } from "./engine-answers.ts";
+import { type Engine, NoEngine } from "./engine-client.ts";
 import type { Container, DockerReader, DockerVersion } from "./engine.ts";
 
 type Looks = Omit<DockerReader, "composeHashes">;

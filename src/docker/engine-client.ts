@@ -3,9 +3,9 @@ import { Agent, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { inspect } from "node:util";
 import { messageOf, OperatorError } from "../errors.ts";
-import { isAtLeast } from "../machine/compare-versions.ts";
 import { codeOf } from "../machine/file-errors.ts";
-import type { Answer, AnswerName } from "./docker-answers.ts";
+import type { Answer, AnswerName } from "./engine-answers.ts";
+import { isAtLeast } from "./versions.ts";
 
 const DEFAULT_SOCKET = "/var/run/docker.sock";
 /** The newest API that the reader and the writer were written against. */
@@ -109,7 +109,7 @@ export function chooseApi(newest: string, oldest: string): string {
 
 /** Throws an OperatorError (`unavailable`) where an answer is not as the API has it. */
 async function accept<Name extends AnswerName>(name: Name, answer: unknown): Promise<Answer<Name>> {
-  const { readAnswer } = await import("./docker-answers.ts");
+  const { readAnswer } = await import("./engine-answers.ts");
   const read = readAnswer(name, answer);
   if ("data" in read) return read.data;
   throw new OperatorError({

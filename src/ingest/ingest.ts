@@ -7,9 +7,8 @@ import { createHealth } from "../services/health.ts";
 import { type Call, createApp, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
 import { answerBlock, type Reply, Rooms } from "./block.ts";
-import { createQuotaGate } from "./quota.ts";
+import { createQuotaGate, type StorageApi } from "./quota-gate.ts";
 import { Slots } from "./slots.ts";
-import type { StorageApi } from "./storage-api-client.ts";
 
 /** How long things may take; tests give shorter times. */
 export interface IngestTimes {

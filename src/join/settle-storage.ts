@@ -1,14 +1,16 @@
 import { STORAGE_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import { lookUpPool } from "../federation/pool-lookup.ts";
 import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
-import type { StorageLayout } from "../settings/master-layout.ts";
-import { readContainerEnv } from "../settings/node-context.ts";
+import { readContainerEnv } from "../settings/context.ts";
+import type { StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";
-import type { StorageFlags } from "./flags.ts";
 import { refuseMaster } from "./installed-node.ts";
+import type { StorageFlags } from "./join-run.ts";
+import { checkStorageNode } from "./preflight.ts";
 import {
   findUnclearKeys,
   openStorageSource,
@@ -16,8 +18,6 @@ import {
   readSavedSettings,
   type StorageSource,
 } from "./settings-source.ts";
-import { learnFromPool } from "./storage-pool.ts";
-import { checkStorageNode } from "./storage-preflight.ts";
 
 /**
  * Settles the settings of a storage node: flags and environment, an invite or else the pool API, and what
@@ -108,4 +108,47 @@ function refuseDrift(learnt: Learnt | null, source: StorageSource, flags: Storag
     remedy: "Ask the masters' operators by another way; if it is right, run again with --accept-pool-change.",
     problems,
   });
+}
+
+const PUBLIC_POOLS = "https://pools.fx.land/pools";
+
+/**
+ * Asks the pool API whom to obey: where settings lack it, or where POOL_API is set, since a node that was
+ * told by it once notices what it says later. Its address is learnt too, so that it stands in `.env`. Null
+ * where nothing is to be asked. A pool that does not answer is an error only where something is lacking.
+ */
+async function learnFromPool(
+  { host, reporter }: World,
+  settings: Settings,
+  options: { readonly allowHttp: boolean; readonly isKnown: boolean },
+): Promise<Learnt | null> {
+  const name = settings.get("CLUSTERNAME")?.value;
+  const given = settings.get("POOL_API")?.value;
+  if (given === undefined && (options.isKnown || name === undefined)) return null;
+  const url = given ?? `${PUBLIC_POOLS}/${encodeURIComponent(name ?? "")}`;
+  try {
+    const { trustedPeers, bootstrap } = await lookUpPool(host.http, url, {
+      allowHttp: options.allowHttp,
+      allowFlag: "--allow-http-pool",
+    });
+    const count = trustedPeers.length === 1 ? "one master" : `${trustedPeers.length} masters`;
+    reporter.note(
+      `The pool API ${url} names ${count} to obey: ${trustedPeers.join(", ")}; found at ${bootstrap}`,
+    );
+    return {
+      source: `The pool API ${url}`,
+      isSigned: false,
+      values: new Map([
+        ["MASTER_CLUSTER_PEERIDS", trustedPeers.join(",")],
+        ["MASTER_CLUSTER_BOOTSTRAP", bootstrap],
+        ["POOL_API", url],
+      ]),
+    };
+  } catch (thrown) {
+    const isAway = thrown instanceof OperatorError && thrown.exit === "unavailable";
+    if (!isAway || !options.isKnown) throw thrown;
+    const text = `${thrown.what} What .env has stays.`;
+    reporter.listen({ type: "warning", text });
+    return null;
+  }
 }

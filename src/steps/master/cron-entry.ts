@@ -1,8 +1,8 @@
-import type { Change, Finding, StepSpec } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
-import { CRON_FILES } from "../settings/master-layout.ts";
-import type { MasterContext } from "../settings/node-context.ts";
-import { compareCron, type CronEntry, renderCron } from "./crontab.ts";
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import { compareCron, type CronEntry, renderCron } from "../../machine/crontab.ts";
+import type { MasterContext } from "../../settings/context.ts";
+import { CRON_FILES } from "../../settings/layout.ts";
 
 interface Seen {
   readonly text: string | null;

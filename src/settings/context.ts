@@ -2,7 +2,7 @@ import type { Evidence, Foreign } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findEntry, parseEnvFile } from "./env-file.ts";
-import { isOurs, type MasterLayout } from "./master-layout.ts";
+import { isOurs, type MasterLayout } from "./layout.ts";
 import { postgresTarget, type PostgresTarget } from "./master.ts";
 import type { Recoverable } from "./secrets.ts";
 import type { Settings, SettingSpec } from "./settings.ts";

@@ -3,19 +3,13 @@ import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { findInstalledNode, homeOf, type NodeSigns, twoNodes } from "../join/installed-node.ts";
-import { findDatabaseVolume } from "../join/master-projects.ts";
-import { checkBaseDir } from "../join/run.ts";
+import { checkBaseDir } from "../join/join-run.ts";
+import { findDatabaseVolume } from "../join/prepare-master.ts";
 import { readSavedSettings } from "../join/settings-source.ts";
+import type { Values } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
-import {
-  MASTER_BASE_DIR,
-  masterLayout,
-  NAMES,
-  STORAGE_BASE_DIR,
-  storageLayout,
-} from "../settings/master-layout.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
-import type { Values } from "../settings/node-context.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { World } from "../world.ts";

@@ -1,8 +1,8 @@
-import { WRITER_SCRIPTS } from "../../docker/compose-render.ts";
-import type { Evidence } from "../../engine/step.ts";
-import type { HostReader } from "../../host.ts";
-import { multiaddrToUrl } from "../../settings/address.ts";
-import type { Values } from "../../settings/node-context.ts";
+import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
+import type { Evidence } from "../engine/step.ts";
+import type { HostReader } from "../host.ts";
+import { multiaddrToUrl } from "../settings/address.ts";
+import type { Values } from "../settings/context.ts";
 
 /** What kubo and ipfs-cluster say of themselves at the addresses in the settings. */
 export interface WriterAnswer {

@@ -1,9 +1,9 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { OperatorError } from "../../errors.ts";
-import { eachMarked, type PinsetSource } from "../snapshot/verify.ts";
-import { planLine, type RestoreSurvey, wantedMarks } from "./plan.ts";
-import { duration } from "../../units.ts";
 import type { Clock } from "../../machine/clock.ts";
+import { duration } from "../../units.ts";
+import { eachMarked, type PinsetSource } from "../snapshot/verify.ts";
+import { planLine, type RestoreSurvey, wantedMarks } from "./restore-plan.ts";
 
 /** A pin that did not come back, as the file of failures has it. */
 export interface FailedPin {
