@@ -22,6 +22,9 @@ export const EXIT_CODES = {
 /** The name of an exit code; code uses names, only cli.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
+/** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */
+export type VerbExit = Extract<ExitName, "ok" | "pending">;
+
 /** What each exit code means, and what to do about it: the table of docs/exit-codes.md. */
 export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
   ok: ["done, or nothing to do", ""],

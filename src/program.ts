@@ -4,7 +4,8 @@ import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
-import type { VerbExit, World } from "./world.ts";
+import type { World } from "./world.ts";
+import type { VerbExit } from "./errors.ts";
 
 /** One verb, ready to be given the world. */
 export type Verb = (world: World) => Promise<VerbExit>;

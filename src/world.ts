@@ -35,6 +35,7 @@ import { openWorkspace, type PinsetWorkspace } from "./pinset/workspace.ts";
 import type { ServeDeps } from "./services/serve.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
+import type { Questions } from "./ui/ask.ts";
 import type { Reporter } from "./ui/reporter.ts";
 
 /** Puts the real world together: the only place where verbs meet this process. */
@@ -112,12 +113,6 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-/** Puts questions to a person. */
-export interface Questions {
-  confirm(question: string, byDefault: boolean): Promise<boolean>;
-  text(question: string, byDefault: string): Promise<string>;
-}
-
 /** What every verb gets from the composition root: hands, eyes, and facts of this process. */
 export interface World {
   readonly host: Host;
@@ -157,9 +152,6 @@ export interface World {
   /** The first of these that exists, public or private. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;
 }
-
-/** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */
-export type VerbExit = "ok" | "pending";
 
 /** What the real host has to be told. */
 interface HostOptions {

@@ -1,4 +1,3 @@
-import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import type { Evidence } from "../engine/step.ts";
 import type { HostReader } from "../host.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
@@ -62,30 +61,6 @@ export async function describePins(host: HostReader, values: Values): Promise<st
   });
   if (count === null) return "unknown: the listing does not answer";
   return count.complete ? `${count.lines} pins` : `more than ${count.lines} pins`;
-}
-
-/** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */
-const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
-
-/** The scripts of ours in a directory: what lies beside them is a writer's that was made here. */
-export async function findWriterMarks(host: HostReader, directory: string): Promise<readonly string[]> {
-  const paths = Object.values(WRITER_SCRIPTS).map((name) => `${directory}/${name}`);
-  const stats = await Promise.all(paths.map((path) => host.files.stat(path)));
-  return paths.filter((_, index) => stats[index] !== null);
-}
-
-/**
- * The identities of a writer that another hand left where ours would keep its data. None where a script
- * of ours lies beside them: then it is our own writer, whose compose file and containers are gone.
- */
-export async function findLeftIdentities(host: HostReader, directory: string): Promise<readonly string[]> {
-  const paths = IDENTITIES.map((path) => `${directory}/${path}`);
-  const [marks, identities] = await Promise.all([
-    findWriterMarks(host, directory),
-    Promise.all(paths.map((path) => host.files.stat(path))),
-  ]);
-  if (marks.length > 0) return [];
-  return paths.filter((_, index) => identities[index] !== null);
 }
 
 function faultOf(seen: {

@@ -1,9 +1,10 @@
-import { OperatorError } from "../errors.ts";
+import { tokenText } from "../join/storage-invite.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { RULES } from "../settings/rules.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 /** The flags of `invite create`. */
 export interface InviteFlags {
@@ -98,35 +99,6 @@ export async function inviteShow(
     ]),
   });
   return "ok";
-}
-
-/** Far above any token: a file that is larger is another one. */
-const MAX_FILE_BYTES = 1024 ** 2;
-
-/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. Throws `usage` for a file that holds none. */
-export async function tokenText(token: string, world: World): Promise<string> {
-  if (token === "-") return await world.readStdin();
-  if (!token.startsWith("@")) return token;
-  const path = token.slice(1);
-  const text = await readTokenFile(path, world);
-  if (text === null) throw usage(`There is no file ${path}.`);
-  if (text.length > MAX_FILE_BYTES) throw usage(`${path} is no invite: it is larger than 1 MiB.`);
-  return text;
-}
-
-async function readTokenFile(path: string, { host }: World): Promise<string | null> {
-  try {
-    return await host.files.readText(path);
-  } catch (thrown) {
-    if (!(thrown instanceof OperatorError)) throw thrown;
-    throw new OperatorError({
-      exit: "usage",
-      what: `The invite's file ${path} can't be read.`,
-      why: thrown.why ?? thrown.what,
-      remedy: "Give the path of a plain file with the invite's one line in it, or - for standard input.",
-      cause: thrown,
-    });
-  }
 }
 
 function usage(what: string): OperatorError {

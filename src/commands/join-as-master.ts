@@ -2,7 +2,8 @@ import { checkBaseDir, closeJoin, type JoinFlags, runJoin } from "../join/join-r
 import { prepareMaster } from "../join/prepare-master.ts";
 import { settleWishes } from "../join/settle-master.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
+import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-master";
 

@@ -2,7 +2,8 @@ import { checkBaseDir, closeJoin, runJoin, type StorageFlags } from "../join/joi
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { settleStorageWishes } from "../join/settle-storage.ts";
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
+import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-storage-node";
 

@@ -1,7 +1,7 @@
 import { applyPlan, type RunResult } from "../engine/apply.ts";
 import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe } from "../engine/plan.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { nameOf } from "../join/installed-node.ts";
 import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts";
 import { parsePurge } from "../leave/policy.ts";
@@ -9,7 +9,7 @@ import type { LeavingNode } from "../leave/survey.ts";
 import type { Lock } from "../machine/lock.ts";
 import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
 import type { Reporter } from "../ui/reporter.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 /** The flags of `leave` as commander gives them. */
 export interface LeaveFlags {

@@ -1,6 +1,6 @@
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { databaseOf, readInstalledMaster } from "../join/installed-node.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 interface MigrateFlags {
   readonly baseDir?: string;

@@ -1,8 +1,8 @@
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { lockNames } from "../settings/layout.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot.ts";
 
 /** The flags of `snapshot restore`. */

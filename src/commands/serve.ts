@@ -1,5 +1,6 @@
 import type { ServiceName } from "../services/serve.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
+import type { VerbExit } from "../errors.ts";
 
 /** `serve NAME`: runs one service until it is told to stop; what the containers run. */
 export async function serve(name: ServiceName, world: World): Promise<VerbExit> {

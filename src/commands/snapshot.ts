@@ -1,4 +1,4 @@
-import { EXIT_CODES, OperatorError } from "../errors.ts";
+import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
@@ -16,7 +16,7 @@ import {
 } from "../pinset/snapshot/verify.ts";
 import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/layout.ts";
 import { age } from "../units.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3 * 3_600_000;

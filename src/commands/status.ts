@@ -1,12 +1,12 @@
 import { describe, look } from "../engine/plan.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { readMasterSettings } from "../join/settings-source.ts";
 import { sentenceOf } from "../join/join-run.ts";
 import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
 import { masterLayout } from "../settings/layout.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
 const SWEEP_EVERY_MS = 30 * 60_000;

@@ -1,7 +1,8 @@
 import { lockNames } from "../settings/layout.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
+import type { VerbExit } from "../errors.ts";
 
 /** A run that hangs must not keep the lock until somebody looks. */
 const DEADLINE_MS = 3_600_000;

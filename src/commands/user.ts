@@ -1,9 +1,9 @@
-import { messageOf, OperatorError } from "../errors.ts";
+import { messageOf, OperatorError, type VerbExit } from "../errors.ts";
 import { faultOfState } from "../database/connection-fault.ts";
 import { createUser, type UserHands } from "../accounts/users.ts";
 import { issueToken } from "../accounts/token.ts";
 import { databaseOf, type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { World } from "../world.ts";
 
 interface UserFlags {
   readonly baseDir?: string;

@@ -1,5 +1,29 @@
 import type { Host, HostReader } from "../host.ts";
-import type { Rendered } from "./compose-render.ts";
+import { type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
+
+/** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */
+const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
+
+/** The scripts of ours in a directory: what lies beside them is a writer's that was made here. */
+export async function findWriterMarks(host: HostReader, directory: string): Promise<readonly string[]> {
+  const paths = Object.values(WRITER_SCRIPTS).map((name) => `${directory}/${name}`);
+  const stats = await Promise.all(paths.map((path) => host.files.stat(path)));
+  return paths.filter((_, index) => stats[index] !== null);
+}
+
+/**
+ * The identities of a writer that another hand left where ours would keep its data. None where a script
+ * of ours lies beside them: then it is our own writer, whose compose file and containers are gone.
+ */
+export async function findLeftIdentities(host: HostReader, directory: string): Promise<readonly string[]> {
+  const paths = IDENTITIES.map((path) => `${directory}/${path}`);
+  const [marks, identities] = await Promise.all([
+    findWriterMarks(host, directory),
+    Promise.all(paths.map((path) => host.files.stat(path))),
+  ]);
+  if (marks.length > 0) return [];
+  return paths.filter((_, index) => identities[index] !== null);
+}
 
 /** One of our compose projects, rendered. */
 export interface Project extends Rendered {

@@ -8,7 +8,7 @@ import {
   releaseText,
 } from "./announcement.ts";
 import type { NodeIdentity } from "./node-identity.ts";
-import { suggestNodeNames, whyNoNodeName } from "./node-name.ts";
+import { suggestNodeNames, whyNoNodeName } from "../settings/node-name.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { HttpReader } from "../machine/http.ts";
 

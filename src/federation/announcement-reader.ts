@@ -7,7 +7,7 @@ import {
   type Signed,
   whyNoNodeAddress,
 } from "./announcement.ts";
-import { whyNoNodeName } from "./node-name.ts";
+import { whyNoNodeName } from "../settings/node-name.ts";
 import { RULES } from "../settings/rules.ts";
 
 // Apart from announcement.ts, so that only a master, which reads announcements, loads zod for them.

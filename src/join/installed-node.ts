@@ -21,7 +21,7 @@ import {
 import { MASTER_SETTINGS, type PostgresTarget, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 import { readMasterSettings } from "./settings-source.ts";
 
 /** The two kinds of node that a box can be. */
@@ -271,25 +271,25 @@ export interface InstalledMaster {
 
 /** Reads the settings of an installed master. Throws (`settings`) where none is, or they are wrong. */
 export async function readInstalledMaster(
-  world: World,
+  deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
   baseDir: string | undefined,
 ): Promise<InstalledMaster> {
   const layout = masterLayout(baseDir ?? MASTER_BASE_DIR);
-  if (world.host.system.uid() !== 0) {
+  if (deps.host.system.uid() !== 0) {
     throw new OperatorError({
       exit: "preflight",
       what: "This needs root: the settings hold secrets.",
       remedy: "Run it with sudo.",
     });
   }
-  if ((await world.host.files.stat(layout.envFile)) === null) {
+  if ((await deps.host.files.stat(layout.envFile)) === null) {
     throw new OperatorError({
       exit: "settings",
       what: `There is no ${layout.envFile}, so no master is installed there.`,
       remedy: "Run join-as-master first, or give --base-dir.",
     });
   }
-  const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
+  const { settings, problems } = await readMasterSettings(deps, layout.envFile, new Map());
   if (problems.length > 0) {
     throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
   }
@@ -298,13 +298,13 @@ export async function readInstalledMaster(
 
 /** Opens the master's own cluster peer; after `deadlineMs` whatever is under way there ends as unavailable. */
 export function openOwnCluster(
-  world: World,
+  deps: Pick<JoinDeps, "openCluster">,
   { values }: InstalledMaster,
   options: { readonly deadlineMs?: number; readonly connections?: number } = {},
 ): Cluster {
   const { deadlineMs, connections } = options;
   const basicAuth = values("CLUSTER_BASIC_AUTH");
-  return world.openCluster({
+  return deps.openCluster({
     endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
     ...(deadlineMs === undefined ? {} : { signal: AbortSignal.timeout(deadlineMs) }),
     ...(connections === undefined ? {} : { connections }),
@@ -316,11 +316,11 @@ export function openOwnCluster(
  * What a cluster is told apart by in snapshots: a hash of its secret, from which the secret can't be had
  * back. Null where the settings hold none.
  */
-export function clusterIdOf(world: World, { values }: InstalledMaster): string | null {
+export function clusterIdOf(deps: Pick<JoinDeps, "hash">, { values }: InstalledMaster): string | null {
   const secret = values("CLUSTER_SECRET");
   return secret === undefined || secret === ""
     ? null
-    : world.hash(`fula-node cluster id\n${secret.toLowerCase()}`);
+    : deps.hash(`fula-node cluster id\n${secret.toLowerCase()}`);
 }
 
 /** How to reach the master's database. Throws (`settings`) without a password. */

@@ -2,13 +2,46 @@ import type { PlanItem } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { RULES } from "../settings/rules.ts";
-import type { VerbExit, World } from "../world.ts";
+import type { Cluster, ClusterTarget } from "../cluster/client.ts";
+import type { NodesClient } from "../federation/announce-name.ts";
+import type { Host } from "../host.ts";
+import type { VerifyingKey } from "../machine/signing.ts";
+import type { Questions } from "../ui/ask.ts";
+import type { Reporter } from "../ui/reporter.ts";
+
+/** What a join takes from the composition root; each part of it names the few that it needs. */
+export interface JoinDeps {
+  readonly host: Host;
+  readonly reporter: Reporter;
+  /** Null: there is nobody to ask. */
+  readonly questions: Questions | null;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** The root of the running package: bin/, dist/, compose/, migrations/. */
+  readonly packageDir: string;
+  readonly nodePath: string;
+  readonly hostname: string;
+  readonly pid: number;
+  /** Lower-case hex sha256. */
+  readonly hash: (text: string) => string;
+  openCluster(target: ClusterTarget): Cluster;
+  openNodesClient(storageApiUrl: string): NodesClient;
+  readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
+  /** Standard input to its end; at most 1 MiB. */
+  readStdin(): Promise<string>;
+}
 
 /** Runs the steps of a join with a journal, and asks a person where there is one. */
 export async function runJoin(
-  { host, reporter, questions, pid, version }: World,
+  {
+    host,
+    reporter,
+    questions,
+    pid,
+    version,
+  }: Pick<JoinDeps, "host" | "reporter" | "questions" | "pid" | "version">,
   options: {
     readonly steps: readonly AnyStep[];
     readonly flags: RunFlags;
@@ -47,7 +80,7 @@ export async function runJoin(
 
 /** Tells what a join did, and with which exit it ends. */
 export async function closeJoin(
-  { reporter, version }: World,
+  { reporter, version }: Pick<JoinDeps, "reporter" | "version">,
   outcome: RunOutcome,
   tell: { readonly verb: string; readonly baseDir: string; readonly done: readonly string[] },
 ): Promise<VerbExit> {

@@ -1,3 +1,4 @@
+import type { HostReader } from "../host.ts";
 import { askWriter } from "../cluster/writer.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError, type Problem } from "../errors.ts";
@@ -11,14 +12,14 @@ import {
 import { isOurs, type MasterLayout, NAMES, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 
 /**
  * Tells the warnings of a preflight, and puts its failures together with what is wrong with the settings, so
  * that one run names all. Throws `preflight` or `settings`.
  */
 function reportPreflight(
-  { reporter }: World,
+  { reporter }: Pick<JoinDeps, "reporter">,
   found: readonly PreflightProblem[],
   problems: readonly Problem[],
 ): void {
@@ -61,17 +62,17 @@ export const WRITER_PORTS: readonly PortNeed[] = [
  * that one run names all. Warnings are told. Throws `preflight` or `settings`; nothing is changed by then.
  */
 export async function checkMaster(options: {
-  readonly world: World;
+  readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
   readonly layout: MasterLayout;
   readonly settings: Settings;
   readonly ignored: readonly string[];
   readonly problems: readonly Problem[];
 }): Promise<void> {
-  const { world, layout, settings, ignored, problems } = options;
-  const { host } = world;
+  const { deps, layout, settings, ignored, problems } = options;
+  const { host } = deps;
   const [installed, ports] = await Promise.all([
     host.files.stat(layout.cliCurrent),
-    neededPorts(world, settings),
+    neededPorts(host, settings),
   ]);
   const found = await runPreflight(
     MASTER_CHECKS,
@@ -86,10 +87,10 @@ export async function checkMaster(options: {
     },
     ignored,
   );
-  reportPreflight(world, found, problems);
+  reportPreflight(deps, found, problems);
 }
 
-async function neededPorts({ host }: World, settings: Settings): Promise<readonly PortNeed[]> {
+async function neededPorts(host: HostReader, settings: Settings): Promise<readonly PortNeed[]> {
   const values = (key: string) => settings.get(key)?.value;
   const port = (key: string, purpose: string): PortNeed => ({
     port: Number(values(key)),
@@ -135,14 +136,14 @@ const STORAGE_CONTAINERS: readonly string[] = [
  * that one run names all. Warnings are told. Throws `preflight` or `settings`; nothing is changed by then.
  */
 export async function checkStorageNode(options: {
-  readonly world: World;
+  readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
   readonly layout: StorageLayout;
   readonly settings: Settings;
   readonly ignored: readonly string[];
   readonly problems: readonly Problem[];
 }): Promise<void> {
-  const { world, layout, settings, ignored, problems } = options;
-  const { host } = world;
+  const { deps, layout, settings, ignored, problems } = options;
+  const { host } = deps;
   const installed = await host.files.stat(layout.cliCurrent);
   const found = await runPreflight(
     MASTER_CHECKS,
@@ -157,7 +158,7 @@ export async function checkStorageNode(options: {
     },
     ignored,
   );
-  reportPreflight(world, found, problems);
+  reportPreflight(deps, found, problems);
 }
 
 function ingestPort(settings: Settings): PortNeed {

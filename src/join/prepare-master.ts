@@ -19,11 +19,11 @@ import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 
 /** Turns settings into the steps of a master. Looks at the box, and changes nothing. */
 export async function prepareMaster(
-  world: World,
+  deps: Pick<JoinDeps, "host" | "version" | "packageDir" | "nodePath" | "hash">,
   wishes: {
     readonly layout: MasterLayout;
     readonly settings: Settings;
@@ -31,7 +31,7 @@ export async function prepareMaster(
     readonly imagesArchive: string | null;
   },
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
-  const { host, version, packageDir, nodePath, hash } = world;
+  const { host, version, packageDir, nodePath, hash } = deps;
   const volume = await findDatabaseVolume(host, wishes.layout);
   const context: MasterContext = {
     ...wishes,

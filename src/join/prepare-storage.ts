@@ -13,7 +13,7 @@ import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { storageSteps } from "../steps/storage-node.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 import { readFragments, readShipped } from "./prepare-master.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
@@ -21,9 +21,11 @@ const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE
 /** Somebody waits: a list that stands still for so long is asked for anew, or given up. */
 const LISTING_TIMEOUT_MS = 60_000;
 
+type RenderDeps = Pick<JoinDeps, "host" | "version" | "packageDir" | "hash">;
+
 /** Turns settings into the steps of a storage node. Looks at the box, and changes nothing. */
 export async function prepareStorageNode(
-  world: World,
+  deps: RenderDeps & Pick<JoinDeps, "reporter" | "openCluster" | "openNodesClient">,
   wishes: {
     readonly layout: StorageLayout;
     readonly settings: Settings;
@@ -31,7 +33,7 @@ export async function prepareStorageNode(
     readonly register: boolean;
   },
 ): Promise<readonly AnyStep[]> {
-  const { version, packageDir, hash, reporter } = world;
+  const { version, packageDir, hash, reporter } = deps;
   const { layout, imagesArchive, register } = wishes;
   const context: StorageContext = {
     layout,
@@ -42,19 +44,19 @@ export async function prepareStorageNode(
     version,
     packageDir,
     hash,
-    openCluster: (endpoint) => world.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
-    naming: register ? (url) => world.openNodesClient(url) : null,
+    openCluster: (endpoint) => deps.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
+    naming: register ? (url) => deps.openNodesClient(url) : null,
     tell: {
       progress: (line) => reporter.progress(line),
       note: (line) => reporter.note(line),
       warning: (text) => reporter.listen({ type: "warning", text }),
     },
   };
-  return storageSteps(context, await renderProject(world, layout));
+  return storageSteps(context, await renderProject(deps, layout));
 }
 
-async function renderProject(world: World, layout: StorageLayout): Promise<Project> {
-  const { host, packageDir, version, hash } = world;
+async function renderProject(deps: RenderDeps, layout: StorageLayout): Promise<Project> {
+  const { host, packageDir, version, hash } = deps;
   const [engine, fragments, kubo, cluster, external] = await Promise.all([
     host.docker.version(),
     readFragments(host, packageDir, STORAGE_FRAGMENTS),

@@ -7,7 +7,7 @@ import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize } from "../settings/rules.ts";
 import { findUnclear, resolveSettings, type Settings, type SettingSpec } from "../settings/settings.ts";
 import { nodeNameOf, offeredSize, STORAGE_SETTINGS } from "../settings/storage.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 import { readFragments } from "./prepare-master.ts";
 
 /**
@@ -36,8 +36,11 @@ export function parseAssignments(pairs: readonly string[]): ReadonlyMap<string, 
  * Reads `.env` as it is saved. Throws (`settings`) where it can't be read or understood. Without root it is
  * taken for empty: preflight refuses anyway, and so that it can name all that is wrong.
  */
-export async function readSavedSettings(world: World, envFile: string): Promise<EnvFile & { ok: true }> {
-  const saved = parseEnvFile(await readSaved(world, envFile));
+export async function readSavedSettings(
+  deps: Pick<JoinDeps, "host">,
+  envFile: string,
+): Promise<EnvFile & { ok: true }> {
+  const saved = parseEnvFile(await readSaved(deps, envFile));
   if (saved.ok) return saved;
   throw new OperatorError({
     exit: "settings",
@@ -52,7 +55,7 @@ export async function readSavedSettings(world: World, envFile: string): Promise<
  * Compose would read differently. Every value that a container gets is then known before the first write.
  */
 export async function findUnclearKeys(
-  { host, packageDir }: World,
+  { host, packageDir }: Pick<JoinDeps, "host" | "packageDir">,
   saved: EnvFile & { ok: true },
   { specs, fragments }: { readonly specs: readonly SettingSpec[]; readonly fragments: readonly string[] },
 ): Promise<readonly Problem[]> {
@@ -67,16 +70,16 @@ export async function findUnclearKeys(
  * `.env` is taken for empty: preflight refuses anyway, and so that it can name all that is wrong.
  */
 export async function readMasterSettings(
-  world: World,
+  deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
   envFile: string,
   flags: ReadonlyMap<string, string>,
 ): Promise<{ readonly settings: Settings; readonly problems: readonly Problem[] }> {
-  const saved = await readSavedSettings(world, envFile);
-  const peername = world.hostname.replaceAll(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "");
+  const saved = await readSavedSettings(deps, envFile);
+  const peername = deps.hostname.replaceAll(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "");
   const specs = MASTER_SETTINGS.map((spec) =>
     spec.key === "CLUSTER_PEERNAME" ? { ...spec, byDefault: peername.slice(0, 64) || "master" } : spec,
   );
-  const { settings, problems } = resolveSettings(specs, { flags, environment: world.environment, saved });
+  const { settings, problems } = resolveSettings(specs, { flags, environment: deps.environment, saved });
   return { settings, problems: [...problems, ...findConflicts(settings)] };
 }
 
@@ -94,7 +97,7 @@ export interface StorageSource {
 
 /** Looks at what settings depend on: the machine's name, and the disk that blocks will lie on (Docker's usual one without root). */
 export async function openStorageSource(
-  { host, hostname, environment }: World,
+  { host, hostname, environment }: Pick<JoinDeps, "host" | "hostname" | "environment">,
   saved: EnvFile & { ok: true },
 ): Promise<StorageSource> {
   const isRoot = host.system.uid() === 0;
@@ -134,7 +137,7 @@ function compareSize(settings: Settings, roomBytes: number, root: string): reado
   return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Give less, or mount a larger disk there." }];
 }
 
-async function readSaved({ host }: World, envFile: string): Promise<string> {
+async function readSaved({ host }: Pick<JoinDeps, "host">, envFile: string): Promise<string> {
   if (host.system.uid() !== 0) return "";
   try {
     return (await host.files.readText(envFile)) ?? "";

@@ -5,8 +5,8 @@ import type { HostReader } from "../host.ts";
 import { type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { Questions, World } from "../world.ts";
-import type { JoinFlags } from "./join-run.ts";
+import type { Questions } from "../ui/ask.ts";
+import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { prepareMaster } from "./prepare-master.ts";
 import {
@@ -32,36 +32,36 @@ export interface Wishes {
  * Settles the settings of a join: reads them, asks a person for what is missing, learns the rest from
  * the pool, and refuses all that is wrong at once, preflight included. Changes nothing.
  */
-export async function settleWishes(flags: JoinFlags, layout: MasterLayout, world: World): Promise<Wishes> {
+export async function settleWishes(flags: JoinFlags, layout: MasterLayout, deps: JoinDeps): Promise<Wishes> {
   const assignments = new Map(parseAssignments(flags.set));
-  const first = await readMasterSettings(world, layout.envFile, assignments);
-  const unclear = await findUnclearKeys(world, await readSavedSettings(world, layout.envFile), {
+  const first = await readMasterSettings(deps, layout.envFile, assignments);
+  const unclear = await findUnclearKeys(deps, await readSavedSettings(deps, layout.envFile), {
     specs: MASTER_SETTINGS,
     fragments: [...MASTER_FRAGMENTS, ...WRITER_FRAGMENTS],
   });
   const isClear = first.problems.length + unclear.length === 0;
-  const asked = isClear ? await askMissing(world, flags, layout, first.settings) : null;
+  const asked = isClear ? await askMissing(deps, flags, layout, first.settings) : null;
   const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
   for (const [key, value] of asked?.settings ?? []) assignments.set(key, value);
-  for (const [key, value] of await learnFromPool(world, first.settings, provisionWriter))
+  for (const [key, value] of await learnFromPool(deps, first.settings, provisionWriter))
     assignments.set(key, value);
-  const { settings, problems } = await readMasterSettings(world, layout.envFile, assignments);
-  const missing = await requiredProblems(world, settings, provisionWriter);
+  const { settings, problems } = await readMasterSettings(deps, layout.envFile, assignments);
+  const missing = await requiredProblems(deps, settings, provisionWriter);
   const all = [...problems, ...unclear, ...missing];
-  await checkMaster({ world, layout, settings, ignored: flags.ignore, problems: all });
+  await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
   return { settings, provisionWriter };
 }
 
 /** What a person is asked before anything else, as settings; null where there is nobody to ask. */
 async function askMissing(
-  world: World,
+  deps: JoinDeps,
   flags: JoinFlags,
   layout: MasterLayout,
   settings: Settings,
 ): Promise<Answers | null> {
-  const { host, questions } = world;
+  const { host, questions } = deps;
   if (questions === null || flags.dryRun || host.system.uid() !== 0) return null;
-  const provisionWriter = flags.provisionWriter || (await askForWriter(world, questions, layout, settings));
+  const provisionWriter = flags.provisionWriter || (await askForWriter(deps, questions, layout, settings));
   if (!provisionWriter || settings.has("CLUSTERNAME") || (await hasClusterContainer(host))) {
     return { provisionWriter, settings: new Map() };
   }
@@ -71,18 +71,18 @@ async function askMissing(
 
 /** Asked before the plan is made, since a writer made here needs settings of its own. */
 async function askForWriter(
-  world: World,
+  deps: JoinDeps,
   questions: Questions,
   layout: MasterLayout,
   settings: Settings,
 ): Promise<boolean> {
-  const { steps } = await prepareMaster(world, {
+  const { steps } = await prepareMaster(deps, {
     layout,
     settings,
     provisionWriter: false,
     imagesArchive: null,
   });
-  const finding = await steps.find(({ id }) => id === "writer")?.probe(world.host);
+  const finding = await steps.find(({ id }) => id === "writer")?.probe(deps.host);
   if (finding?.state !== "absent" || finding.consent === undefined) return false;
   const { question, byDefault, remedy } = finding.consent;
   if (await questions.confirm(question, byDefault)) return true;
@@ -96,7 +96,7 @@ async function askForWriter(
 
 /** A writer made here finds the pool's other masters by the pool API, where one is named and nothing else is. */
 async function learnFromPool(
-  { host, reporter }: World,
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
   provisionWriter: boolean,
 ): Promise<ReadonlyMap<string, string>> {
@@ -113,7 +113,7 @@ async function learnFromPool(
 }
 
 async function requiredProblems(
-  { host }: World,
+  { host }: Pick<JoinDeps, "host">,
   settings: Settings,
   provisionWriter: boolean,
 ): Promise<readonly Problem[]> {

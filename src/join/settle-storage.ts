@@ -7,9 +7,8 @@ import type { StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { refuseMaster } from "./installed-node.ts";
-import type { StorageFlags } from "./join-run.ts";
 import { checkStorageNode } from "./preflight.ts";
 import {
   findUnclearKeys,
@@ -27,18 +26,18 @@ import {
 export async function settleStorageWishes(
   flags: StorageFlags,
   layout: StorageLayout,
-  world: World,
+  deps: JoinDeps,
 ): Promise<Settings> {
   // Without root the engine is shut, and preflight refuses: what can be told until then is told.
-  const isRoot = world.host.system.uid() === 0;
-  if (isRoot) await refuseMaster(world.host);
+  const isRoot = deps.host.system.uid() === 0;
+  if (isRoot) await refuseMaster(deps.host);
   const given = parseAssignments(flags.set);
-  const saved = await readSavedSettings(world, layout.envFile);
-  const source = await openStorageSource(world, saved);
+  const saved = await readSavedSettings(deps, layout.envFile);
+  const source = await openStorageSource(deps, saved);
   const documents = { specs: STORAGE_SETTINGS, fragments: STORAGE_FRAGMENTS };
-  const unclear = await findUnclearKeys(world, saved, documents);
-  const told = new Set(isRoot ? (await readContainerEnv(world.host, STORAGE_RECOVERABLE)).keys() : []);
-  const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, world);
+  const unclear = await findUnclearKeys(deps, saved, documents);
+  const told = new Set(isRoot ? (await readContainerEnv(deps.host, STORAGE_RECOVERABLE)).keys() : []);
+  const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const first = source.resolve(merge(invite, given));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
   const problems = [...first.problems, ...unclear, ...contradictions];
@@ -49,23 +48,23 @@ export async function settleStorageWishes(
   if (isHopeless || !isRoot) {
     const settings = first.settings;
     const listed = isHopeless ? [...problems, ...describeMissing(lacking)] : [];
-    await checkStorageNode({ world, layout, settings, ignored: flags.ignore, problems: listed });
+    await checkStorageNode({ deps, layout, settings, ignored: flags.ignore, problems: listed });
   }
   const pool =
     invite === null
-      ? await learnFromPool(world, first.settings, { allowHttp: flags.allowHttpPool, isKnown })
+      ? await learnFromPool(deps, first.settings, { allowHttp: flags.allowHttpPool, isKnown })
       : null;
   refuseDrift(invite ?? pool, source, flags);
   const last = source.resolve(merge(invite ?? onlyLacking(pool, first.settings), given));
   const open = [...last.problems, ...describeMissing(missingOf(last, told))];
-  await checkStorageNode({ world, layout, settings: last.settings, ignored: flags.ignore, problems: open });
+  await checkStorageNode({ deps, layout, settings: last.settings, ignored: flags.ignore, problems: open });
   return last.settings;
 }
 
 /** Loaded here: most runs are given no invite, and zod is slow to load. */
-async function readInvite(flags: StorageFlags, invite: string, world: World): Promise<Learnt> {
+async function readInvite(flags: StorageFlags, invite: string, deps: JoinDeps): Promise<Learnt> {
   const { learnFromInvite } = await import("./storage-invite.ts");
-  return learnFromInvite({ ...flags, invite }, world);
+  return learnFromInvite({ ...flags, invite }, deps);
 }
 
 /** Flags go before what was learnt: a name of one's own choice, beside an invite. */
@@ -118,7 +117,7 @@ const PUBLIC_POOLS = "https://pools.fx.land/pools";
  * where nothing is to be asked. A pool that does not answer is an error only where something is lacking.
  */
 async function learnFromPool(
-  { host, reporter }: World,
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
   options: { readonly allowHttp: boolean; readonly isKnown: boolean },
 ): Promise<Learnt | null> {

@@ -1,5 +1,4 @@
-import { tokenText } from "../commands/invite.ts";
-import type { World } from "../world.ts";
+import type { JoinDeps } from "./join-run.ts";
 import { OperatorError } from "../errors.ts";
 import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
 import type { Learnt } from "../federation/trust.ts";
@@ -16,13 +15,13 @@ export async function learnFromInvite(
     readonly dryRun: boolean;
     readonly yes: boolean;
   },
-  world: World,
+  deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "parseVerifyingKey">,
 ): Promise<Learnt> {
-  const { host, reporter, questions } = world;
-  const verified = readInvite(await tokenText(flags.invite, world), {
+  const { host, reporter, questions } = deps;
+  const verified = readInvite(await tokenText(flags.invite, deps), {
     now: host.clock.now(),
     expected: flags.fingerprint ?? null,
-    parseKey: world.parseVerifyingKey,
+    parseKey: deps.parseVerifyingKey,
   });
   refuseExpired(verified);
   const { invite, fingerprint } = verified;
@@ -59,4 +58,37 @@ export async function learnFromInvite(
       ...(invite.nodeName === null ? [] : ([["CLUSTER_PEERNAME", invite.nodeName]] as const)),
     ]),
   };
+}
+
+/** Far above any token: a file that is larger is another one. */
+const MAX_FILE_BYTES = 1024 ** 2;
+
+/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. Throws `usage` for a file that holds none. */
+export async function tokenText(token: string, deps: Pick<JoinDeps, "host" | "readStdin">): Promise<string> {
+  if (token === "-") return await deps.readStdin();
+  if (!token.startsWith("@")) return token;
+  const path = token.slice(1);
+  const text = await readTokenFile(path, deps);
+  if (text === null) throw usage(`There is no file ${path}.`);
+  if (text.length > MAX_FILE_BYTES) throw usage(`${path} is no invite: it is larger than 1 MiB.`);
+  return text;
+}
+
+async function readTokenFile(path: string, { host }: Pick<JoinDeps, "host">): Promise<string | null> {
+  try {
+    return await host.files.readText(path);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    throw new OperatorError({
+      exit: "usage",
+      what: `The invite's file ${path} can't be read.`,
+      why: thrown.why ?? thrown.what,
+      remedy: "Give the path of a plain file with the invite's one line in it, or - for standard input.",
+      cause: thrown,
+    });
+  }
+}
+
+function usage(what: string): OperatorError {
+  return new OperatorError({ exit: "usage", what });
 }

@@ -2,7 +2,7 @@ import type { ClusterReader } from "../cluster/client.ts";
 import type { PlanItem } from "../engine/events.ts";
 import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { OWN_CLUSTER } from "../federation/membership.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
@@ -13,18 +13,17 @@ import { storageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import { STORAGE_REQUIRED } from "../settings/storage.ts";
 import { decimalBytes } from "../units.ts";
-import type { VerbExit, World } from "../world.ts";
-import { sentenceOf } from "./join-run.ts";
+import { type JoinDeps, sentenceOf } from "./join-run.ts";
 import { prepareStorageNode } from "./prepare-storage.ts";
 import { openStorageSource, readSavedSettings } from "./settings-source.ts";
 
 const NAME_STEP = "node-name";
 
 /** `status` of a storage node: every thing with its state, and how the node fares in its pool. Changes nothing. */
-export async function storageStatus(baseDir: string, world: World): Promise<VerbExit> {
-  const { host, reporter, version } = world;
+export async function storageStatus(baseDir: string, deps: JoinDeps): Promise<VerbExit> {
+  const { host, reporter, version } = deps;
   const layout = storageLayout(baseDir);
-  const source = await openStorageSource(world, await readSavedSettings(world, layout.envFile));
+  const source = await openStorageSource(deps, await readSavedSettings(deps, layout.envFile));
   const { settings, problems } = source.resolve(new Map());
   const told = await readContainerEnv(host, STORAGE_RECOVERABLE);
   const missing = STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key)).map((key) => ({
@@ -37,13 +36,13 @@ export async function storageStatus(baseDir: string, world: World): Promise<Verb
       what: "The settings are not as they must be.",
       problems: [...problems, ...missing],
     });
-  const steps = await prepareStorageNode(world, { layout, settings, imagesArchive: null, register: true });
+  const steps = await prepareStorageNode(deps, { layout, settings, imagesArchive: null, register: true });
   const values = (key: string) => {
     const setting = settings.get(key);
     const given = setting?.origin === "default" ? undefined : setting?.value;
     return given ?? told.get(key)?.value ?? setting?.value;
   };
-  const [items, facts] = await Promise.all([lookAtSteps(steps, world), lookAtNode(world, values)]);
+  const [items, facts] = await Promise.all([lookAtSteps(steps, deps), lookAtNode(deps, values)]);
   const report = judgeNode(facts);
   const mendable = items.some(({ state, changes }) => state === "foreign" || changes.length > 0);
   const pending = mendable || report.some(({ state }) => state === "attention");
@@ -64,7 +63,10 @@ export async function storageStatus(baseDir: string, world: World): Promise<Verb
 }
 
 /** Where the master does not answer, its step is left out: the report says so, and the rest is told. */
-async function lookAtSteps(steps: readonly AnyStep[], { host }: World): Promise<readonly PlanItem[]> {
+async function lookAtSteps(
+  steps: readonly AnyStep[],
+  { host }: Pick<JoinDeps, "host">,
+): Promise<readonly PlanItem[]> {
   const lookAt = async (some: readonly AnyStep[]) => describe(await look(some, host, new Set()));
   const things = await lookAt(steps.filter(({ id }) => id !== NAME_STEP));
   try {
@@ -82,22 +84,25 @@ const REPO_STAT = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
 const UNAUTHORIZED = 401;
 
 /** Looks at what a storage node does. What does not answer is told as unknown; nothing is changed. */
-export async function lookAtNode(world: World, values: Values): Promise<NodeFacts> {
-  const { host } = world;
+export async function lookAtNode(
+  deps: Pick<JoinDeps, "host" | "openCluster">,
+  values: Values,
+): Promise<NodeFacts> {
+  const { host } = deps;
   const trusted = (values("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
   const url = (values("STORAGE_API_URL") ?? "").replace(/\/+$/, "");
-  const cluster = world.openCluster({ endpoint: OWN_CLUSTER, signal: AbortSignal.timeout(DEADLINE_MS) });
+  const cluster = deps.openCluster({ endpoint: OWN_CLUSTER, signal: AbortSignal.timeout(DEADLINE_MS) });
   try {
     const [identity, masters, known, statuses, master, kuboPeers, fault, name, disk] = await Promise.all([
       readNodeIdentity(host),
       lookAtMasters(cluster, trusted),
       countPins(cluster),
       countStatuses(cluster),
-      lookAtMasterCount(world, url, trusted),
+      lookAtMasterCount(deps, url, trusted),
       countKuboPeers(host),
-      whyNoGate(world, url),
-      lookAtName(world, url, values("CLUSTER_PEERNAME") ?? ""),
-      lookAtDisk(world),
+      whyNoGate(deps, url),
+      lookAtName(deps, url, values("CLUSTER_PEERNAME") ?? ""),
+      lookAtDisk(deps),
     ]);
     return {
       pool: values("CLUSTERNAME") ?? "an unknown pool",
@@ -139,7 +144,7 @@ async function lookAtMasters(
 }
 
 async function lookAtMasterCount(
-  { host }: World,
+  { host }: Pick<JoinDeps, "host">,
   url: string,
   trusted: readonly string[],
 ): Promise<NodeFacts["pins"]["master"]> {
@@ -170,13 +175,17 @@ function statusOf(line: string): string {
 }
 
 /** An ingest asks with a client's key; without one the answer is 401, from whatever is the storage API. */
-async function whyNoGate({ host }: World, url: string): Promise<string | null> {
+async function whyNoGate({ host }: Pick<JoinDeps, "host">, url: string): Promise<string | null> {
   const answer = await orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS }));
   if (answer === null) return "does not answer";
   return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
 }
 
-async function lookAtName({ host }: World, url: string, name: string): Promise<NodeFacts["name"]> {
+async function lookAtName(
+  { host }: Pick<JoinDeps, "host">,
+  url: string,
+  name: string,
+): Promise<NodeFacts["name"]> {
   try {
     const entry = await lookUpName(host.http, url, name, "--no-register");
     return { name, holder: entry?.peerId ?? null };
@@ -186,7 +195,7 @@ async function lookAtName({ host }: World, url: string, name: string): Promise<N
   }
 }
 
-async function lookAtDisk({ host }: World): Promise<NodeFacts["disk"]> {
+async function lookAtDisk({ host }: Pick<JoinDeps, "host">): Promise<NodeFacts["disk"]> {
   const answer = await orNull(() => host.http.json(REPO_STAT, { method: "POST", timeoutMs: TIMEOUT_MS }));
   const { RepoSize, StorageMax } = (answer?.body ?? {}) as {
     readonly RepoSize?: unknown;

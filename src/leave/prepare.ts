@@ -3,7 +3,7 @@ import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { findInstalledNode, homeOf, type NodeSigns, twoNodes } from "../join/installed-node.ts";
-import { checkBaseDir } from "../join/join-run.ts";
+import { checkBaseDir, type JoinDeps } from "../join/join-run.ts";
 import { findDatabaseVolume } from "../join/prepare-master.ts";
 import { readSavedSettings } from "../join/settings-source.ts";
 import type { Values } from "../settings/context.ts";
@@ -12,11 +12,13 @@ import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout }
 import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import type { World } from "../world.ts";
 import { databasesThatStay, elsewhereOf, findHolds, lastWords, warnOfFlags } from "./holds.ts";
 import type { Part, Purge } from "./policy.ts";
 import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
 import { isGoing, judge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+
+/** What a leave takes from the composition root. */
+type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient">;
 
 /** What a leave will do, and what it will not. */
 export interface LeavePlan {
@@ -36,22 +38,22 @@ export interface LeavePlan {
  * both kinds have things here, or the containers belong to another base directory.
  */
 export async function findLeavingNode(
-  world: World,
+  deps: LeaveDeps,
   given: string | undefined,
   purged: ReadonlySet<Part>,
 ): Promise<LeavingNode> {
-  const { host } = world;
+  const { host } = deps;
   const baseDir =
     given === undefined ? undefined : checkBaseDir(given, `${MASTER_BASE_DIR} or ${STORAGE_BASE_DIR}`);
   const { answer, found, other } = await findInstalledNode(host, baseDir);
   const isOurs = ({ signs }: NodeSigns) => signs.some((sign) => sign.isOurs);
   if (other !== null && (answer === "both" || isOurs(other))) throw bothAreHere([found, other]);
-  if (!isOurs(found)) return await findEmptied(world, [found, ...(other === null ? [] : [other])], purged);
+  if (!isOurs(found)) return await findEmptied(deps, [found, ...(other === null ? [] : [other])], purged);
   const home = baseDir ?? (found.kind === "master" ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
   const elsewhere = found.containers.find(
     (one) => one.labels[PROJECT_LABEL] !== NAMES.writerProject && homeOf(one) !== home,
   );
-  if (elsewhere === undefined) return await openNode(world, found);
+  if (elsewhere === undefined) return await openNode(deps, found);
   throw new OperatorError({
     exit: "preflight",
     what: `The container ${elsewhere.name} belongs to the node in ${homeOf(elsewhere) ?? "unknown"}, not to ${home}.`,
@@ -61,11 +63,11 @@ export async function findLeavingNode(
 
 /** Plans a leave under its lock: one survey of the box, then each thing that goes is looked at alone. */
 export async function planLeave(
-  world: World,
+  deps: LeaveDeps,
   node: LeavingNode,
   { purge, release }: { readonly purge: Purge; readonly release: boolean },
 ): Promise<LeavePlan> {
-  const { host } = world;
+  const { host } = deps;
   const sighting = await surveyNode(host, node);
   const holds = await findHolds(host, node, { survey: judge(sighting, purge.parts), purge });
   const held = new Set(holds.flatMap(({ parts }) => parts));
@@ -73,7 +75,7 @@ export async function planLeave(
   const flagsLeft = await warnOfFlags(host, node, purged);
   const survey = judge(sighting, purged);
   const going = survey.things.filter((thing) => isGoing(thing, purged));
-  const name = release ? releaseOf(world, node) : null;
+  const name = release ? releaseOf(deps, node) : null;
   const steps = leaveSteps({ node, purged, going, name, flags: retractionOf(node) });
   const plan = await look(steps, host, new Set());
   const databases = databasesThatStay(survey, node);
@@ -92,14 +94,14 @@ export async function planLeave(
 
 /** If nothing of ours is left, an empty base directory may be all that a killed leave has left. */
 async function findEmptied(
-  world: World,
+  deps: LeaveDeps,
   nodes: readonly NodeSigns[],
   purged: ReadonlySet<Part>,
 ): Promise<LeavingNode> {
   const emptied: LeavingNode[] = [];
   for (const { kind, baseDir } of nodes) {
-    const node = await openNode(world, { kind, baseDir, containers: [] });
-    const { things } = judge(await surveyNode(world.host, node), purged);
+    const node = await openNode(deps, { kind, baseDir, containers: [] });
+    const { things } = judge(await surveyNode(deps.host, node), purged);
     if (things.some((thing) => thing.kind === "directory")) emptied.push(node);
   }
   const [node, other] = emptied;
@@ -120,12 +122,12 @@ function bothAreHere(nodes: readonly NodeSigns[]): OperatorError {
 
 /** Opens a node with the settings that `.env` has of it, or else their defaults. */
 async function openNode(
-  world: World,
+  deps: LeaveDeps,
   { kind, baseDir, containers }: Omit<NodeSigns, "signs">,
 ): Promise<LeavingNode> {
   const isMaster = kind === "master";
   const specs: readonly SettingSpec[] = isMaster ? MASTER_SETTINGS : STORAGE_SETTINGS;
-  const saved = await readSavedSettings(world, `${baseDir}/.env`);
+  const saved = await readSavedSettings(deps, `${baseDir}/.env`);
   const values: Values = (key) => {
     const value = findEntry(saved, key)?.value;
     if (value !== undefined && "text" in value && value.text !== "") return value.text;
@@ -138,7 +140,7 @@ async function openNode(
   const layout = masterLayout(baseDir);
   const writer = containers.find(({ labels }) => labels[PROJECT_LABEL] === NAMES.writerProject);
   const isSaved = findEntry(saved, "WRITER_DIR") !== undefined;
-  const { volume } = await findDatabaseVolume(world.host, layout);
+  const { volume } = await findDatabaseVolume(deps.host, layout);
   // Upstream's Compose calls the volume after the directory that it was run in.
   const upstreamVolume = `${baseDir.slice(baseDir.lastIndexOf("/") + 1)}_pgdata`;
   return {
@@ -152,10 +154,10 @@ async function openNode(
 }
 
 /** Null for a master, and if `.env` does not say them: then nothing was ever announced, or nobody knows where. */
-function releaseOf(world: World, { kind, values }: LeavingNode): AnyStep | null {
+function releaseOf(deps: LeaveDeps, { kind, values }: LeavingNode): AnyStep | null {
   const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
   if (kind === "master" || pool === undefined || name === undefined || url === undefined) return null;
-  return releaseName({ pool, name, client: world.openNodesClient(url) });
+  return releaseName({ pool, name, client: deps.openNodesClient(url) });
 }
 
 function retractionOf({ kind, values }: LeavingNode): AnyStep | null {

@@ -14,7 +14,6 @@ import {
   TAKEN_OVER,
 } from "../settings/layout.ts";
 import type { NodeLayout, Values } from "../settings/context.ts";
-import { findWriterMarks } from "../cluster/writer.ts";
 import {
   type Cleanup,
   cleanupOf,
@@ -27,6 +26,7 @@ import {
   wasEmptiedByLeave,
   writerPolicy,
 } from "./policy.ts";
+import { findWriterMarks } from "../docker/compose-project.ts";
 
 /** A node that leaves, and where its things are looked for. */
 export interface LeavingNode {

@@ -15,7 +15,7 @@ import {
   type Signed,
 } from "../federation/announcement.ts";
 import { isSignedBy } from "../federation/node-identity.ts";
-import { isNodeName, suggestNodeNames } from "../federation/node-name.ts";
+import { isNodeName, suggestNodeNames } from "../settings/node-name.ts";
 import {
   announceName,
   type AnnounceOutcome,

@@ -1,4 +1,4 @@
-import { isNodeName } from "../federation/node-name.ts";
+import { isNodeName } from "./node-name.ts";
 import { isHostName, isIp4, isIp6, isPeerId, isPort, parseTcpMultiaddr } from "./address.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { isNodeName } from "../federation/node-name.ts";
+import { isNodeName } from "./node-name.ts";
 import { RULES, SIZE_UNITS } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 

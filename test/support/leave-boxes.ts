@@ -1,6 +1,7 @@
 import { leave, type LeaveFlags } from "../../src/commands/leave.ts";
-import type { VerbExit, World } from "../../src/world.ts";
+import type { VerbExit } from "../../src/errors.ts";
 import { releaseText } from "../../src/federation/announcement.ts";
+import type { World } from "../../src/world.ts";
 import { join } from "./master-boxes.ts";
 import { FakeStorage, worldOf } from "./storage-fake.ts";
 

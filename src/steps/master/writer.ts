@@ -1,5 +1,5 @@
 import { compareCompose } from "../../docker/compose-render.ts";
-import { keptName, type Project, staleScripts } from "../../docker/compose-project.ts";
+import { findLeftIdentities, keptName, type Project, staleScripts } from "../../docker/compose-project.ts";
 import {
   type FileChange,
   foreignContainers,
@@ -14,7 +14,7 @@ import type { HostReader } from "../../host.ts";
 import { isOurs, NAMES, TAKEN_OVER } from "../../settings/layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
 import { type MasterContext, readValues, type Values } from "../../settings/context.ts";
-import { askWriter, describePins, findLeftIdentities, type WriterAnswer } from "../../cluster/writer.ts";
+import { askWriter, describePins, type WriterAnswer } from "../../cluster/writer.ts";
 
 const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },

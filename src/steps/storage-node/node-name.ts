@@ -3,7 +3,7 @@ import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
 import { announceable } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
-import { suggestNodeNames } from "../../federation/node-name.ts";
+import { suggestNodeNames } from "../../settings/node-name.ts";
 import { OWN_CLUSTER, type StorageContext } from "../../federation/membership.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { isNodeName, suggestNodeNames, whyNoNodeName } from "../../../src/federation/node-name.ts";
+import { isNodeName, suggestNodeNames, whyNoNodeName } from "../../../src/settings/node-name.ts";
 
 const part = fc.stringMatching(/^[a-z0-9]{1,20}$/);
 const names = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("-"));
