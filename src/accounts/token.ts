@@ -2,11 +2,11 @@ import { createHash } from "node:crypto";
 import { OperatorError } from "../errors.ts";
 import { RULES } from "../settings/rules.ts";
 import { apiKeyClaims, nameInToken, openText, sealText, signClaims } from "./api-key.ts";
-import { addApiKey, emailOf, liveKeysOf, type UserHands, userIdOf } from "./users.ts";
+import { addApiKey, emailOf, liveKeysOf, type UserDeps, userIdOf } from "./users.ts";
 import type { Clock } from "../machine/clock.ts";
 
 /** With what API keys are made. */
-export interface TokenHands extends UserHands {
+export interface TokenDeps extends UserDeps {
   readonly clock: Pick<Clock, "now">;
   /** JWT_SECRET: what the gateway checks keys with. */
   readonly jwtSecret: string;
@@ -24,7 +24,7 @@ export interface IssuedToken {
  * is none), `settings` (no such account), `drift` (a live key has that name).
  */
 export async function issueToken(
-  hands: TokenHands,
+  hands: TokenDeps,
   wish: { readonly email: string; readonly name: string | undefined },
 ): Promise<IssuedToken> {
   const { database, random, clock, encryptionKey, jwtSecret } = hands;
@@ -44,7 +44,7 @@ export async function issueToken(
 }
 
 async function checkName(
-  { database, encryptionKey }: TokenHands,
+  { database, encryptionKey }: TokenDeps,
   userId: string,
   address: string,
   name: string,

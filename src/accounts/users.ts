@@ -5,7 +5,7 @@ import type { Host } from "../host.ts";
 import { readEmail, sealText } from "./api-key.ts";
 
 /** With what accounts are made. */
-export interface UserHands {
+export interface UserDeps {
   readonly database: Pick<PostgresPool, "query">;
   readonly random: Host["random"];
   /** ENCRYPTION_KEY: 64 hex digits. */
@@ -21,7 +21,7 @@ interface Account {
 
 /** Makes the account of an e-mail address, or finds it. Throws an OperatorError (`usage`) where it is none. */
 export async function createUser(
-  { database, random, encryptionKey }: UserHands,
+  { database, random, encryptionKey }: UserDeps,
   email: string,
 ): Promise<Account> {
   const address = emailOf(email);

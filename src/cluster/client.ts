@@ -11,7 +11,7 @@ import {
   refusedAnswer,
   serverMessage,
   type TakeLines,
-  type Wire,
+  type Connection,
 } from "./request.ts";
 
 export type { ClusterTarget, Listing, TakeLines } from "./request.ts";
@@ -105,7 +105,7 @@ export function openCluster(target: ClusterTarget): Cluster {
   };
 }
 
-async function pin(wire: Wire, path: string): Promise<PinAnswer> {
+async function pin(wire: Connection, path: string): Promise<PinAnswer> {
   const answer = await ask(wire, "POST", path);
   const { status } = answer;
   if (status === 200) return { kind: "done" };
@@ -116,7 +116,7 @@ async function pin(wire: Wire, path: string): Promise<PinAnswer> {
 }
 
 /** A server that finds the head of a request too large answers 431, or hangs up before it was sent whole. */
-async function takesPath(wire: Wire, bytes: number): Promise<boolean> {
+async function takesPath(wire: Connection, bytes: number): Promise<boolean> {
   const start = "/id?";
   const path = `${start}${"x".repeat(Math.max(0, bytes - start.length))}`;
   try {
@@ -128,7 +128,7 @@ async function takesPath(wire: Wire, bytes: number): Promise<boolean> {
   }
 }
 
-async function readPeers(wire: Wire): Promise<readonly PeerIdentity[]> {
+async function readPeers(wire: Connection): Promise<readonly PeerIdentity[]> {
   const peers: PeerIdentity[] = [];
   await readListing(wire, "/peers", (block) => {
     for (const line of block.toString("utf8").split("\n")) {
@@ -138,7 +138,7 @@ async function readPeers(wire: Wire): Promise<readonly PeerIdentity[]> {
   return peers;
 }
 
-function parseLine(wire: Wire, line: string): unknown {
+function parseLine(wire: Connection, line: string): unknown {
   try {
     return JSON.parse(line);
   } catch (cause) {
@@ -146,17 +146,17 @@ function parseLine(wire: Wire, line: string): unknown {
   }
 }
 
-async function askJson(wire: Wire, method: "GET" | "POST", path: string): Promise<unknown> {
+async function askJson(wire: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
   return parseAnswer(wire, path, await ask(wire, method, path));
 }
 
-async function askObject(wire: Wire, method: "GET" | "POST", path: string): Promise<unknown> {
+async function askObject(wire: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
   const body = await askJson(wire, method, path);
   if (typeof body === "object" && body !== null) return body;
   throw unreadable(wire, path, undefined);
 }
 
-function parseAnswer(wire: Wire, path: string, answer: Answer): unknown {
+function parseAnswer(wire: Connection, path: string, answer: Answer): unknown {
   const what = pathWithoutQuery(path);
   if (answer.status !== 200) throw refusedAnswer(wire, what, answer);
   try {
@@ -166,7 +166,7 @@ function parseAnswer(wire: Wire, path: string, answer: Answer): unknown {
   }
 }
 
-function unreadable(wire: Wire, what: string, cause: unknown): OperatorError {
+function unreadable(wire: Connection, what: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
     what: `What ${wire.where} answered to ${what} is no answer of an ipfs-cluster REST API.`,

@@ -44,7 +44,7 @@ export interface Listing {
 }
 
 /** A target made ready: the endpoint read, the client open, the headers made. */
-export interface Wire {
+export interface Connection {
   readonly where: string;
   readonly server: HttpServer;
   readonly client: HttpClient;
@@ -58,7 +58,7 @@ export interface Wire {
 const MAX_ANSWER_BYTES = 16 * 1024 ** 2;
 
 /** Checks the target; opens no connection. Throws an OperatorError (settings) for basic auth in clear. */
-export function openWire(target: ClusterTarget): Wire {
+export function openWire(target: ClusterTarget): Connection {
   const endpoint = parseClusterEndpoint(target.endpoint);
   const { basicAuth, requestTimeoutMs = 60_000, listingTimeoutMs = 900_000, ca, signal } = target;
   if (basicAuth !== undefined && !endpoint.secure && !endpoint.local) {
@@ -94,7 +94,7 @@ export function openWire(target: ClusterTarget): Wire {
 }
 
 /** Asks one thing and reads the whole answer. Throws an OperatorError (unavailable) when none comes. */
-export async function ask(wire: Wire, method: "GET" | "POST", path: string): Promise<Answer> {
+export async function ask(wire: Connection, method: "GET" | "POST", path: string): Promise<Answer> {
   const { headers, requestTimeoutMs: silenceMs } = wire;
   try {
     return await wire.client.exchange({ method, path, headers, silenceMs }, readWhole(MAX_ANSWER_BYTES));
@@ -104,7 +104,7 @@ export async function ask(wire: Wire, method: "GET" | "POST", path: string): Pro
 }
 
 /** Asks one thing on a connection of its own. */
-export async function askFresh(wire: Wire, path: string): Promise<Answer> {
+export async function askFresh(wire: Connection, path: string): Promise<Answer> {
   const client = new HttpClient({ ...wire.server, connections: 1, fresh: true });
   try {
     return await ask({ ...wire, client }, "GET", path);
@@ -120,7 +120,7 @@ export async function askFresh(wire: Wire, path: string): Promise<Answer> {
  * new connections (it closes its listeners before it interrupts running lists). Anything else throws
  * an OperatorError (unavailable); lines handed out until then prove nothing.
  */
-export async function readListing(wire: Wire, path: string, takeLines: TakeLines): Promise<Listing> {
+export async function readListing(wire: Connection, path: string, takeLines: TakeLines): Promise<Listing> {
   const { headers, listingTimeoutMs: silenceMs } = wire;
   const lines = new LineBlocks();
   let bytes = 0;
@@ -157,7 +157,7 @@ export async function readListing(wire: Wire, path: string, takeLines: TakeLines
 }
 
 /** The header comes twice where the server found a fault after it had begun to end the list. */
-function judgeEnd(wire: Wire, path: string, trailers: Trailers): void {
+function judgeEnd(wire: Connection, path: string, trailers: Trailers): void {
   const sent = trailers["x-stream-error"];
   if (sent === undefined) {
     throw incomplete(
@@ -173,7 +173,7 @@ function judgeEnd(wire: Wire, path: string, trailers: Trailers): void {
   if (problem !== undefined) throw incomplete(wire, path, `the cluster ended it with: ${problem.trim()}`);
 }
 
-async function confirmAlive(wire: Wire, path: string): Promise<void> {
+async function confirmAlive(wire: Connection, path: string): Promise<void> {
   try {
     const answer = await askFresh(wire, "/id");
     if (answer.status === 200) return;
@@ -185,14 +185,14 @@ async function confirmAlive(wire: Wire, path: string): Promise<void> {
   }
 }
 
-function cut(wire: Wire, path: string, bytes: number, cause: unknown): OperatorError {
+function cut(wire: Connection, path: string, bytes: number, cause: unknown): OperatorError {
   return incomplete(wire, path, bytes > 0 ? `it was cut off after ${bytes} bytes` : "it was cut off", {
     cause,
   });
 }
 
 function incomplete(
-  wire: Wire,
+  wire: Connection,
   path: string,
   why: string,
   more: { readonly cause?: unknown; readonly remedy?: string } = {},
@@ -207,7 +207,7 @@ function incomplete(
 }
 
 /** The error for a cluster that could not be asked at all. */
-export function unreachable(wire: Wire, what: string, cause: unknown): OperatorError {
+export function unreachable(wire: Connection, what: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
     what: `The cluster at ${wire.where} could not be asked (${what}): ${whyOf(wire, cause)}.`,
@@ -216,14 +216,14 @@ export function unreachable(wire: Wire, what: string, cause: unknown): OperatorE
   });
 }
 
-function whyOf({ signal }: Wire, cause: unknown): string {
+function whyOf({ signal }: Connection, cause: unknown): string {
   const reason: unknown = signal?.aborted === true ? signal.reason : null;
   if (reason instanceof Error && reason.name === "TimeoutError") return "this run's own deadline has passed";
   return messageOf(reason ?? cause);
 }
 
 /** The error for an answer other than the one that was hoped for; the server's message is quoted. */
-export function refusedAnswer(wire: Wire, what: string, answer: Answer): OperatorError {
+export function refusedAnswer(wire: Connection, what: string, answer: Answer): OperatorError {
   const denied = answer.status === 401 || answer.status === 403;
   return new OperatorError({
     exit: denied ? "settings" : "unavailable",

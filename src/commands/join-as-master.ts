@@ -1,6 +1,6 @@
 import { checkBaseDir, closeJoin, type JoinFlags, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
-import { settleWishes } from "../join/settle-master.ts";
+import { resolveMaster } from "../join/resolve-master.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 import type { VerbExit } from "../errors.ts";
@@ -14,7 +14,7 @@ export async function joinAsMaster(flags: JoinFlags, world: World): Promise<Verb
   const since = world.host.clock.now().toISOString();
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
-    const { settings, provisionWriter } = await settleWishes(flags, layout, world);
+    const { settings, provisionWriter } = await resolveMaster(flags, layout, world);
     const { steps, context } = await prepareMaster(world, {
       layout,
       settings,

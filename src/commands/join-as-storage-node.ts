@@ -1,6 +1,6 @@
 import { checkBaseDir, closeJoin, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
-import { settleStorageWishes } from "../join/settle-storage.ts";
+import { resolveStorageNode } from "../join/resolve-storage.ts";
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 import type { VerbExit } from "../errors.ts";
@@ -14,7 +14,7 @@ export async function joinAsStorageNode(flags: StorageFlags, world: World): Prom
   const since = world.host.clock.now().toISOString();
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
-    const settings = await settleStorageWishes(flags, layout, world);
+    const settings = await resolveStorageNode(flags, layout, world);
     const steps = await prepareStorageNode(world, {
       layout,
       settings,

@@ -1,6 +1,6 @@
 import { messageOf, OperatorError, type VerbExit } from "../errors.ts";
 import { faultOfState } from "../database/connection-fault.ts";
-import { createUser, type UserHands } from "../accounts/users.ts";
+import { createUser, type UserDeps } from "../accounts/users.ts";
 import { issueToken } from "../accounts/token.ts";
 import { databaseOf, type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
 import type { World } from "../world.ts";
@@ -47,7 +47,7 @@ export async function userToken(
 async function withAccounts<Result>(
   { baseDir }: UserFlags,
   world: World,
-  work: (hands: UserHands, master: InstalledMaster) => Promise<Result>,
+  work: (hands: UserDeps, master: InstalledMaster) => Promise<Result>,
 ): Promise<Result> {
   const master = await readInstalledMaster(world, baseDir);
   const { layout, values } = master;

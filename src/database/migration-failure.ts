@@ -43,7 +43,7 @@ export function migrationFailed(
   return new OperatorError({
     exit,
     what: `${failed.file} failed: ${error.message}${isRaised(error) ? "." : ` (SQLSTATE ${error.code ?? "none"}).`}`,
-    why: [`${placeText(failed, error)}: ${told.effect}`, ...shown(failed, error)].join("\n"),
+    why: [`${placeText(failed, error)}: ${told.effect}`, ...failureLines(failed, error)].join("\n"),
     remedy,
     cause: told.cause,
   });
@@ -57,7 +57,7 @@ export function revertFailed(failed: FailedStatement, error: SqlError, cause: un
     what: `${failed.file} ${isRaised(error) ? "refuses" : "failed"}: ${error.message}.`,
     why: [
       `${placeText(failed, error)}: the down file runs in one transaction, which was rolled back`,
-      ...shown(failed, error),
+      ...failureLines(failed, error),
     ].join("\n"),
     remedy,
     cause,
@@ -79,7 +79,7 @@ function where(failed: FailedStatement, error: SqlError): ReturnType<typeof plac
 }
 
 /** The file's own words where it raised the error itself, else the place in the file. */
-function shown(failed: FailedStatement, error: SqlError): readonly string[] {
+function failureLines(failed: FailedStatement, error: SqlError): readonly string[] {
   if (isRaised(error)) return error.detail === null ? [] : [error.detail];
   const place = where(failed, error);
   return place === null ? [] : [caretExcerpt(place)];

@@ -24,7 +24,7 @@ export function dockerCli(env: ProgramEnvironment): ByCli {
     composeUp: async (project, services, report) => {
       const argv = [...composeArgv(project), ...UP, ...services];
       const redact = await redactorFor(project);
-      const tell = (line: string) => tellUseful(redact(line), report);
+      const tell = (line: string) => reportUseful(redact(line), report);
       const result = await runProgram(argv, { env, timeoutMs: UP_TIMEOUT_MS, onLine: tell });
       if (result.exitCode === 0) return;
       throw new OperatorError({
@@ -110,7 +110,7 @@ function redactor(values: readonly (readonly [string, string])[]): (line: string
   };
 }
 
-function tellUseful(line: string, report: (line: string) => void): void {
+function reportUseful(line: string, report: (line: string) => void): void {
   const text = line.trim();
   if (text !== "") report(text);
 }

@@ -220,8 +220,8 @@ async function composeEnvironment(
   const values: Record<string, string> = {};
   for (const { key, value } of file.ok ? file.entries : []) if ("text" in value) values[key] = value.text;
   const current = await readValues(host, context);
-  for (const { key, minted } of context.specs) {
-    const value = current(key) ?? (minted === undefined ? undefined : "not minted yet");
+  for (const { key, generated } of context.specs) {
+    const value = current(key) ?? (generated === undefined ? undefined : "not minted yet");
     if (value !== undefined) values[key] = value;
   }
   return { ...values, FULA_NODE_VERSION: context.version };

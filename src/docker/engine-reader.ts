@@ -15,7 +15,7 @@ const LOG_PIECE_BYTES = 4096;
 export function dockerReader(engine: Engine, env: ProgramEnvironment): Looks {
   const composeVersion = composePlugin(env);
   return {
-    version: () => orWithout(null, () => versionOf(engine)),
+    version: () => orDefault(null, () => versionOf(engine)),
     unreachable: async () => {
       try {
         await engine.version();
@@ -26,19 +26,19 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): Looks {
       }
     },
     composeVersion,
-    containers: () => orWithout([], () => containersOf(engine)),
-    container: (name) => orWithout(null, () => containerOf(engine, name)),
-    image: (reference) => orWithout(null, () => imageOf(engine, reference)),
-    volume: (name) => orWithout(null, () => volumeOf(engine, name)),
-    listVolumes: () => orWithout([], () => volumesOf(engine)),
-    listNetworks: () => orWithout([], () => networksOf(engine)),
-    listImages: () => orWithout([], () => imagesOf(engine)),
-    bridgeSubnets: () => orWithout([], () => bridgeSubnetsOf(engine)),
-    logs: (name, lines) => orWithout("", () => logsOf(engine, name, lines)),
+    containers: () => orDefault([], () => containersOf(engine)),
+    container: (name) => orDefault(null, () => containerOf(engine, name)),
+    image: (reference) => orDefault(null, () => imageOf(engine, reference)),
+    volume: (name) => orDefault(null, () => volumeOf(engine, name)),
+    listVolumes: () => orDefault([], () => volumesOf(engine)),
+    listNetworks: () => orDefault([], () => networksOf(engine)),
+    listImages: () => orDefault([], () => imagesOf(engine)),
+    bridgeSubnets: () => orDefault([], () => bridgeSubnetsOf(engine)),
+    logs: (name, lines) => orDefault("", () => logsOf(engine, name, lines)),
   };
 }
 
-async function orWithout<T>(without: T, look: () => Promise<T>): Promise<T> {
+async function orDefault<T>(without: T, look: () => Promise<T>): Promise<T> {
   try {
     return await look();
   } catch (thrown) {

@@ -47,26 +47,26 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): ByApi {
       const docker = await engine.open(RESTART_MS);
       const container = docker.getContainer(encodeURIComponent(name));
       // Without a time it is the container's own.
-      await unlessAbsent(container.stop());
-      await unlessAbsent(container.remove({ force: true }));
+      await ignoreNotFound(container.stop());
+      await ignoreNotFound(container.remove({ force: true }));
     },
     removeNetwork: async (name) => {
       const docker = await engine.open();
-      await unlessAbsent(docker.getNetwork(encodeURIComponent(name)).remove());
+      await ignoreNotFound(docker.getNetwork(encodeURIComponent(name)).remove());
     },
     removeVolume: async (name) => {
       const docker = await engine.open(SILENCE_MS);
-      await unlessAbsent(docker.getVolume(encodeURIComponent(name)).remove());
+      await ignoreNotFound(docker.getVolume(encodeURIComponent(name)).remove());
     },
     removeImage: async (reference) => {
       const docker = await engine.open(SILENCE_MS);
-      await unlessAbsent(docker.getImage(encodeURI(reference)).remove());
+      await ignoreNotFound(docker.getImage(encodeURI(reference)).remove());
     },
   };
 }
 
 /** Something that is not there is as gone as it should be. */
-async function unlessAbsent(removal: Promise<unknown>): Promise<void> {
+async function ignoreNotFound(removal: Promise<unknown>): Promise<void> {
   try {
     await removal;
   } catch (thrown) {

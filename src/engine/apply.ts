@@ -49,23 +49,23 @@ export async function applyPlan(options: {
     for (const [index, step] of steps.entries()) {
       current = step;
       const before = done.length;
-      if (!idle) await mend(step, { ...options, trace });
+      if (!idle) await applyStep(step, { ...options, trace });
       await step.verify(host);
       listen({ type: "step-done", step: step.id, title: step.title, changed: done.length > before });
       current = undefined;
-      if (step.opensEyes === true && done.length > before) {
+      if (step.reprobeAfter === true && done.length > before) {
         refuseForeign(await look(steps.slice(index + 1), host, adopted), adopted);
       }
     }
     if (!idle) refuseRest(await look(steps, host, adopted), adopted);
   } catch (thrown) {
     if (current !== undefined) listen({ type: "step-failed", step: current.id, title: current.title });
-    throw tellChanged(thrown, trace);
+    throw withChanges(thrown, trace);
   }
   return { changes: done };
 }
 
-async function mend(
+async function applyStep(
   step: AnyStep,
   run: {
     readonly host: Host;
@@ -115,7 +115,7 @@ function refuseRest(rest: readonly Planned[], adopted: ReadonlySet<string>): voi
   });
 }
 
-function tellChanged(thrown: unknown, { begun, done }: Trace): unknown {
+function withChanges(thrown: unknown, { begun, done }: Trace): unknown {
   if (!(thrown instanceof OperatorError) || begun === 0) return thrown;
   const finished = [...new Set(done.map(({ step }) => step))].join(", ");
   const parts = [

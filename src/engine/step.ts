@@ -83,7 +83,7 @@ export interface StepSpec<Seen, C extends Change> {
    * True where what follows can only be seen once this step is done (the engine's own containers):
    * after it has changed something, everything behind it is probed again before the next write.
    */
-  readonly opensEyes?: boolean;
+  readonly reprobeAfter?: boolean;
   /** Looks; writes nothing. Throws an OperatorError when it can't tell. */
   probe(host: HostReader): Promise<Finding<Seen>>;
   /** Pure: the changes that turn the finding into the wished state, in order. "ours" gives []. */

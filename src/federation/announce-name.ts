@@ -8,7 +8,7 @@ import {
   releaseText,
 } from "./announcement.ts";
 import type { NodeIdentity } from "./node-identity.ts";
-import { suggestNodeNames, whyNoNodeName } from "../settings/node-name.ts";
+import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { HttpReader } from "../machine/http.ts";
 
@@ -23,7 +23,7 @@ export interface NodesClient {
 export type NodesAnswer = { readonly status: number; readonly body: unknown } | { readonly silence: string };
 
 /** With what a node announces itself. */
-export interface AnnounceHands {
+export interface AnnounceDeps {
   readonly client: NodesClient;
   readonly identity: NodeIdentity;
   readonly clock: Pick<Clock, "now">;
@@ -77,13 +77,13 @@ export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEO
  * for false), `unavailable` (the master or its database), `drift` (anything else that it refuses).
  */
 export async function announceName(
-  hands: AnnounceHands,
+  hands: AnnounceDeps,
   wish: { readonly pool: string; readonly name: string; readonly addresses: readonly string[] },
 ): Promise<HeldName> {
   const { client, identity, clock } = hands;
   const { pool, name } = wish;
   const { peerId } = identity;
-  const fault = whyNoNodeName(name);
+  const fault = validateNodeName(name);
   if (fault !== null) throw badName(fault);
   const addresses = announceable(wish.addresses, peerId);
   if (addresses.length === 0) throw noAddress(wish.addresses.length);
@@ -101,7 +101,7 @@ export async function announceName(
 
 /** Gives the node's name back, as leaving the pool does. False where it was not this key's. Throws as announceName does. */
 export async function giveBackName(
-  { client, identity, clock }: AnnounceHands,
+  { client, identity, clock }: AnnounceDeps,
   { pool, name }: { readonly pool: string; readonly name: string },
 ): Promise<boolean> {
   const message: Release = {
@@ -216,7 +216,7 @@ const REMEDIES = {
 function taken(name: string, pool: string, suggestions: unknown): OperatorError {
   const given = Array.isArray(suggestions) ? suggestions : [];
   const usable = given.filter(
-    (each): each is string => typeof each === "string" && whyNoNodeName(each) === null,
+    (each): each is string => typeof each === "string" && validateNodeName(each) === null,
   );
   const names = (usable.length > 0 ? usable : suggestNodeNames(name)).slice(0, 3);
   return new OperatorError({

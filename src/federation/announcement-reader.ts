@@ -5,9 +5,9 @@ import {
   publicKeyOf,
   type Release,
   type Signed,
-  whyNoNodeAddress,
+  validateNodeAddress,
 } from "./announcement.ts";
-import { whyNoNodeName } from "../settings/node-name.ts";
+import { validateNodeName } from "../settings/node-name.ts";
 import { RULES } from "../settings/rules.ts";
 
 // Apart from announcement.ts, so that only a master, which reads announcements, loads zod for them.
@@ -32,13 +32,13 @@ export function readRelease(body: unknown): Reading<Release> {
 }
 
 const common = {
-  name: text("name", whyNoNodeName),
+  name: text("name", validateNodeName),
   peerId: text("peerId", (value) =>
     publicKeyOf(value) === null
       ? "peerId must be an ed25519 peer id: 12D3KooW and 44 more characters."
       : null,
   ),
-  time: text("time", whyNoTime),
+  time: text("time", validateTime),
   pool: text("pool", (value) => (RULES.name.holds(value) ? null : `pool must be ${RULES.name.say}.`)),
   signature: text("signature", (value) =>
     /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
@@ -88,10 +88,10 @@ function readBody<Message>(
 function addressProblems({ addresses, peerId }: Announcement): readonly string[] {
   if (addresses.length === 0 || addresses.length > MAX_ADDRESSES)
     return [`addresses must hold 1 to ${MAX_ADDRESSES} multiaddrs.`];
-  return addresses.flatMap((address) => whyNoNodeAddress(address, peerId) ?? []);
+  return addresses.flatMap((address) => validateNodeAddress(address, peerId) ?? []);
 }
 
-function whyNoTime(value: string): string | null {
+function validateTime(value: string): string | null {
   const at = /^2\d{3}-/.test(value) ? new Date(value) : new Date(Number.NaN);
   const isExact = !Number.isNaN(at.getTime()) && at.toISOString() === value;
   return isExact ? null : "time must be UTC with milliseconds, such as 2026-11-21T20:00:00.000Z.";

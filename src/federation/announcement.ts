@@ -85,7 +85,7 @@ export function peerIdOf(publicKey: Uint8Array): string {
 }
 
 /** Why an address can't stand in an announcement of that peer, in a sentence; null where it can. */
-export function whyNoNodeAddress(address: string, peerId: string): string | null {
+export function validateNodeAddress(address: string, peerId: string): string | null {
   const shown = JSON.stringify(address.slice(0, 120));
   if (address.length > MAX_ADDRESS_CHARACTERS)
     return `${shown}... has more than ${MAX_ADDRESS_CHARACTERS} characters.`;
@@ -97,6 +97,6 @@ export function whyNoNodeAddress(address: string, peerId: string): string | null
 
 /** Of a peer's addresses those that an announcement of it can hold, in order. */
 export function announceable(addresses: readonly string[], peerId: string): readonly string[] {
-  const usable = addresses.filter((address) => whyNoNodeAddress(address, peerId) === null);
+  const usable = addresses.filter((address) => validateNodeAddress(address, peerId) === null);
   return usable.toSorted().slice(0, MAX_ADDRESSES);
 }

@@ -14,7 +14,7 @@ import {
   resultOf,
   type Sync,
   SYNC_DEADLINE_MS,
-  type Told,
+  type MasterCounts,
   warningOf,
 } from "./pinset-sync.ts";
 import { askMasterCount, countKuboPeers, countPins } from "./sync-counts.ts";
@@ -123,12 +123,12 @@ async function openAsker(
   host: HostReader,
   context: StorageContext,
   trusted: readonly string[],
-): Promise<() => Promise<Told>> {
+): Promise<() => Promise<MasterCounts>> {
   const never = (unknown: string) => () => Promise.resolve({ master: { unknown }, before: null });
   if (context.naming === null) return never("--no-register: it was not asked");
   const url = (await readValues(host, context))("STORAGE_API_URL");
   if (url === undefined) return never("STORAGE_API_URL is not set");
-  let known: Told | null = null;
+  let known: MasterCounts | null = null;
   let askedMs = 0;
   return async () => {
     if (known !== null && host.clock.now().getTime() - askedMs < ASK_EVERY_MS) return known;

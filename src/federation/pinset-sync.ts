@@ -28,14 +28,14 @@ export interface Rest {
 }
 
 /** What a master said of its own pinset. */
-export type Told = Omit<Sync, "own">;
+export type MasterCounts = Omit<Sync, "own">;
 
 /**
  * No pins on both sides are no proof: a master that has not synced itself counts none either. Nor are more
  * than the master's: what was unpinned while this node was away hides that as many new ones are missing.
  * Where a busy master's count moves, one between two of its counts will do.
  */
-export function isEnough(own: number, { master, before }: Told, { likely, surely }: Rest): boolean {
+export function isEnough(own: number, { master, before }: MasterCounts, { likely, surely }: Rest): boolean {
   if ("unknown" in master || (own === 0 && master.pins === 0)) return likely;
   const [least, most] = rangeOf(master.pins, before);
   return own >= least && (own <= most || surely);

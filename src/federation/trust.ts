@@ -10,7 +10,7 @@ export const TRUST_KEYS = [
 ] as const;
 
 /** What a pool says of itself: by an invite, or by its pool API. */
-export interface Learnt {
+export interface TrustInfo {
   /** Begins a sentence: "The invite". */
   readonly source: string;
   /** True for an invite: other addresses of the same masters are then no change of whom a node obeys. */
@@ -23,7 +23,7 @@ export interface Learnt {
  * and letter case count only where they mean something.
  */
 export function findTrustDrift(
-  { source, isSigned, values }: Learnt,
+  { source, isSigned, values }: TrustInfo,
   saved: (key: string) => string | undefined,
 ): readonly Problem[] {
   return TRUST_KEYS.flatMap((key) => {
@@ -40,7 +40,7 @@ export function findTrustDrift(
 
 /** What is given by flag and, otherwise, by an invite: one of the two is a mistake. */
 export function findContradictions(
-  { source, values }: Learnt,
+  { source, values }: TrustInfo,
   flags: ReadonlyMap<string, string>,
 ): readonly Problem[] {
   return TRUST_KEYS.flatMap((key) => {

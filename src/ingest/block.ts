@@ -21,7 +21,7 @@ export interface BlockDeps {
   /** Null: whoever comes may store (tests only). */
   readonly quota: QuotaGate | null;
   /** Each as large as a block may be. */
-  readonly rooms: Rooms;
+  readonly rooms: BufferPool;
   readonly limits: BodyLimits;
   readonly log: (line: string) => void;
 }
@@ -62,7 +62,7 @@ async function takeIn(request: IncomingMessage, deps: BlockDeps): Promise<Reply>
     const decision = await deps.quota(token);
     if (!decision.allowed) return refusal(402, decision.why);
   }
-  return await deps.rooms.lend((room) => readAndStore(request, declared, room, deps));
+  return await deps.rooms.use((room) => readAndStore(request, declared, room, deps));
 }
 
 async function readAndStore(
@@ -187,7 +187,7 @@ function readBody(
 }
 
 /** Buffers of one size, used again: as many come to be as are taken at once. */
-export class Rooms {
+export class BufferPool {
   readonly #sizeBytes: number;
   readonly #free: Buffer[] = [];
 
@@ -196,7 +196,7 @@ export class Rooms {
   }
 
   /** Lends one to `use` until its promise is settled; what is left in it is garbage then. */
-  async lend<T>(use: (room: Buffer) => Promise<T>): Promise<T> {
+  async use<T>(use: (room: Buffer) => Promise<T>): Promise<T> {
     const room = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
     try {
       return await use(room);

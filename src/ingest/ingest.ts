@@ -6,7 +6,7 @@ import type { HttpReader } from "../machine/http.ts";
 import { createHealth } from "../services/health.ts";
 import { type Call, createApp, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
-import { answerBlock, type Reply, Rooms } from "./block.ts";
+import { answerBlock, type Reply, BufferPool } from "./block.ts";
 import { createQuotaGate, type StorageApi } from "./quota-gate.ts";
 import { Slots } from "./slots.ts";
 
@@ -59,7 +59,7 @@ export function openIngest(
     hash: blake3.hash,
     kubo,
     quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
-    rooms: new Rooms(maxBlockBytes),
+    rooms: new BufferPool(maxBlockBytes),
     limits: { stallMs, totalMs },
     log,
   };

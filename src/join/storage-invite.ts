@@ -1,7 +1,7 @@
 import type { JoinDeps } from "./join-run.ts";
 import { OperatorError } from "../errors.ts";
 import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
-import type { Learnt } from "../federation/trust.ts";
+import type { TrustInfo } from "../federation/trust.ts";
 
 /**
  * Reads the invite of a join, shows what it says, and has a person compare its key's fingerprint unless that
@@ -16,7 +16,7 @@ export async function learnFromInvite(
     readonly yes: boolean;
   },
   deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "parseVerifyingKey">,
-): Promise<Learnt> {
+): Promise<TrustInfo> {
   const { host, reporter, questions } = deps;
   const verified = readInvite(await tokenText(flags.invite, deps), {
     now: host.clock.now(),

@@ -44,15 +44,15 @@ export async function storageStatus(baseDir: string, deps: JoinDeps): Promise<Ve
   };
   const [items, facts] = await Promise.all([lookAtSteps(steps, deps), lookAtNode(deps, values)]);
   const report = judgeNode(facts);
-  const mendable = items.some(({ state, changes }) => state === "foreign" || changes.length > 0);
-  const pending = mendable || report.some(({ state }) => state === "attention");
+  const repairable = items.some(({ state, changes }) => state === "foreign" || changes.length > 0);
+  const pending = repairable || report.some(({ state }) => state === "attention");
   reporter.result({
     data: { verb: "status", version, kind: "storage-node", baseDir, items, node: facts, report, pending },
     lines: [
       `fula-node ${version}, storage node in ${baseDir}`,
       ...reporter.table(items.map((item) => [item.state, item.step, sentenceOf(item)])),
       ...reporter.table(report.map(({ state, about, sentence }) => [state, about, sentence])),
-      mendable
+      repairable
         ? "Something is to be done: run join-as-storage-node."
         : pending
           ? "Something needs your attention: see above, and run join-as-storage-node."
@@ -100,7 +100,7 @@ export async function lookAtNode(
       countStatuses(cluster),
       lookAtMasterCount(deps, url, trusted),
       countKuboPeers(host),
-      whyNoGate(deps, url),
+      checkStorageApi(deps, url),
       lookAtName(deps, url, values("CLUSTER_PEERNAME") ?? ""),
       lookAtDisk(deps),
     ]);
@@ -175,7 +175,7 @@ function statusOf(line: string): string {
 }
 
 /** An ingest asks with a client's key; without one the answer is 401, from whatever is the storage API. */
-async function whyNoGate({ host }: Pick<JoinDeps, "host">, url: string): Promise<string | null> {
+async function checkStorageApi({ host }: Pick<JoinDeps, "host">, url: string): Promise<string | null> {
   const answer = await orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS }));
   if (answer === null) return "does not answer";
   return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;

@@ -75,14 +75,14 @@ export async function warnOfFlags(
   if (answer?.kind === "open") return [];
   const master = (node.values("CLUSTER_PEERNAME") ?? "this master's name").replaceAll("'", "''");
   const statement = `DELETE FROM fula_node.flags_in_use WHERE master = '${master}'`;
-  const silence = answer?.kind ?? "no password to ask with";
+  const reason = answer?.kind ?? "no password to ask with";
   if (!purged.has("settings"))
     return [
-      `This master's flags stay in ${place}, which can't be asked now (${silence}): no master can take back what serves them. Run leave again when it can be, or have this run there: ${statement}`,
+      `This master's flags stay in ${place}, which can't be asked now (${reason}): no master can take back what serves them. Run leave again when it can be, or have this run there: ${statement}`,
     ];
   throw new OperatorError({
     exit: "unavailable",
-    what: `This master's flags can't be taken out of ${place}: ${silence}.`,
+    what: `This master's flags can't be taken out of ${place}: ${reason}.`,
     why: "Without .env nobody could do it later.",
     remedy: `Run again when it answers, or without --purge settings. If it never will, remove ${node.layout.envFile} by hand; while the flags stand, this takes them out: ${statement}`,
   });

@@ -41,7 +41,7 @@ export async function installPackages(
   { env, report, wait, listsDirectory = LISTS_DIRECTORY }: AptOptions,
 ): Promise<void> {
   const run: Run = (argv, timeoutMs) =>
-    runProgram(argv, { env, extra: QUIET, timeoutMs, onLine: (line) => tell(line, report) });
+    runProgram(argv, { env, extra: QUIET, timeoutMs, onLine: (line) => reportLine(line, report) });
   const argv = [
     "apt-get",
     "-y",
@@ -93,7 +93,7 @@ function mentions({ exitCode, lastLines }: ProgramResult, pattern: RegExp): bool
   return exitCode !== 0 && lastLines.some((line) => pattern.test(line));
 }
 
-function tell(line: string, report: AptOptions["report"]): void {
+function reportLine(line: string, report: AptOptions["report"]): void {
   const text = (line.split("\r").at(-1) ?? "").trim();
   if (text !== "") report(text);
 }

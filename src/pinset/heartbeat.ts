@@ -5,7 +5,7 @@ import type { Clock } from "../machine/clock.ts";
 import type { Files } from "../machine/file-writer.ts";
 
 /** Where and with what a regular operation leaves its heartbeat. */
-export interface HeartbeatHands {
+export interface HeartbeatDeps {
   readonly files: Pick<Files, "readText" | "writeAtomic">;
   readonly clock: Pick<Clock, "now">;
   /** The heartbeat's own file: `<base>/heartbeats/snapshot.json`. */
@@ -17,14 +17,20 @@ export interface HeartbeatHands {
  * A heartbeat that can't be written does not hide the run's own failure, but fails a run that was fine.
  */
 export async function withHeartbeat<Result extends { readonly exit: ExitName; readonly summary: string }>(
-  hands: HeartbeatHands,
+  hands: HeartbeatDeps,
   operation: string,
   run: () => Promise<Result>,
 ): Promise<Result> {
   const startedAt = hands.clock.now();
   const note = async (outcome: ExitName, summary: string): Promise<void> => {
     const before = parseHeartbeat(await hands.files.readText(hands.path));
-    const after = beat(before, { operation, startedAt, endedAt: hands.clock.now(), outcome, summary });
+    const after = writeHeartbeat(before, {
+      operation,
+      startedAt,
+      endedAt: hands.clock.now(),
+      outcome,
+      summary,
+    });
     await hands.files.writeAtomic(hands.path, `${JSON.stringify(after)}\n`, { mode: 0o644 });
   };
   let result: Result;
@@ -82,7 +88,7 @@ export function parseHeartbeat(text: string | null): Heartbeat | null {
 }
 
 /** The heartbeat after one more run. Runs that did their work (`ok`, `pending`) move last_good_at. */
-export function beat(
+export function writeHeartbeat(
   before: Heartbeat | null,
   run: {
     readonly operation: string;

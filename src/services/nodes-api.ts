@@ -109,7 +109,7 @@ export function nodesApi(
       const name = req.param("name") ?? "";
       const entry = isNodeName(name) ? await readName(database, own, name) : null;
       if (entry === null) return failure(404, "no-such-node", "No node has that name.");
-      return json(200, { pool: own, ...shown(entry) });
+      return json(200, { pool: own, ...publicEntry(entry) });
     }),
   );
   app.get(
@@ -122,7 +122,7 @@ export function nodesApi(
       const found = await listNames(database, own, { ...page, limit: page.limit + 1 });
       const nodes = found.slice(0, page.limit);
       const next = found.length > page.limit ? (nodes.at(-1)?.name ?? null) : null;
-      return json(200, { pool: own, nodes: nodes.map(shown), next });
+      return json(200, { pool: own, nodes: nodes.map(publicEntry), next });
     }),
   );
   return app;
@@ -202,7 +202,7 @@ function outsideWindow(more: Readonly<Record<string, unknown>>): Response {
 }
 
 /** A node as answers have it: with the signature, so that the reader can check what the node said. */
-function shown({ name, peerId, addresses, reservedAt, announcedAt, signature }: NodeEntry) {
+function publicEntry({ name, peerId, addresses, reservedAt, announcedAt, signature }: NodeEntry) {
   return {
     name,
     peerId,

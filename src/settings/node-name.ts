@@ -12,7 +12,7 @@ export function isNodeName(text: string): boolean {
  * Why a text can't be a node's name, in a sentence; null where it can. The first character that is at
  * fault is named by its code point where it is not plain ASCII, since some look like others.
  */
-export function whyNoNodeName(text: string): string | null {
+export function validateNodeName(text: string): string | null {
   if (isNodeName(text)) return null;
   const shown = showName(text);
   if (text === "") return "A node's name must not be empty.";

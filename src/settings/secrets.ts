@@ -33,13 +33,13 @@ export function decideSecret({ spec, setting, saved, container, dataLives }: Sec
   if (setting !== undefined && setting.origin !== "default") {
     if (setting.value === saved) return { kind: "keep" };
     const older = saved ?? container?.value;
-    const replaces = older !== undefined && older !== setting.value && spec.bindsData === true && dataLives;
+    const replaces = older !== undefined && older !== setting.value && spec.immutable === true && dataLives;
     return { kind: replaces ? "would-replace" : "write-given" };
   }
   if (saved !== undefined) return { kind: "keep" };
   if (container !== undefined) return { kind: "recover", container: container.name };
   if (setting !== undefined) return { kind: "write-given" };
-  if (spec.minted === undefined) return { kind: "leave-out" };
+  if (spec.generated === undefined) return { kind: "leave-out" };
   return dataLives ? { kind: "lost" } : { kind: "mint" };
 }
 

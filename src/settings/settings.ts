@@ -4,7 +4,7 @@ import { type EnvEntry, type EnvFile, findEntry, quoteValue, whyUnwritable } fro
 import type { Rule } from "./rules.ts";
 
 /** How a secret that nobody gave is made. */
-export type Minting =
+export type Generation =
   | { readonly kind: "token"; readonly characters: number }
   | { readonly kind: "hex"; readonly bytes: number };
 
@@ -16,11 +16,11 @@ export interface SettingSpec {
   /** Never shown and never in a change. */
   readonly secret?: boolean;
   /** Data is made with it: while such data lives, no other value may take its place. */
-  readonly bindsData?: boolean;
+  readonly immutable?: boolean;
   /** Written to `.env` when nobody gave a value. */
   readonly byDefault?: string;
   /** Generated when nobody gave a value and no data depends on an older one. */
-  readonly minted?: Minting;
+  readonly generated?: Generation;
   /** Set if fula-node itself does nothing with the value: a compose document passes it on to these images. */
   readonly readBy?: ImageReader;
 }

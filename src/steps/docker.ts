@@ -21,7 +21,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
   title: "Docker engine and Compose v2",
   touches:
     "Installs the engine and Compose v2 from the distribution's packages where they are missing, after consent; starts the engine.",
-  opensEyes: true,
+  reprobeAfter: true,
 
   async probe(host): Promise<Finding<Seen>> {
     const [engine, compose, program, client, os] = await Promise.all([

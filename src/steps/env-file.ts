@@ -75,8 +75,8 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
       const stat = await host.files.stat(layout.envFile);
       const file = parseEnvFile((await host.files.readText(layout.envFile)) ?? "");
       const missing = context.specs.filter(
-        ({ key, minted, byDefault }) =>
-          (minted !== undefined || byDefault !== undefined) &&
+        ({ key, generated, byDefault }) =>
+          (generated !== undefined || byDefault !== undefined) &&
           (!file.ok || findEntry(file, key) === undefined),
       );
       if (stat !== null && stat.mode === 0o600 && missing.length === 0) return;
@@ -204,11 +204,11 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
     values.set(key, found.value);
   }
   for (const key of change.mint) {
-    const minted = context.specs.find((spec) => spec.key === key)?.minted;
-    if (minted === undefined) throw new RangeError(`${key} is never minted`);
+    const generated = context.specs.find((spec) => spec.key === key)?.generated;
+    if (generated === undefined) throw new RangeError(`${key} is never generated`);
     values.set(
       key,
-      minted.kind === "hex" ? host.random.hex(minted.bytes) : host.random.token(minted.characters),
+      generated.kind === "hex" ? host.random.hex(generated.bytes) : host.random.token(generated.characters),
     );
   }
   const text = await host.files.readText(change.path);

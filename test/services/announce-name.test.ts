@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import {
-  type AnnounceHands,
+  type AnnounceDeps,
   announceName,
   giveBackName,
   type NodesClient,
@@ -18,12 +18,12 @@ import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
 
-function handsOf(url: string): AnnounceHands & { readonly clock: SetClock } {
+function handsOf(url: string): AnnounceDeps & { readonly clock: SetClock } {
   const clock = new SetClock(new Date().toISOString());
   return { client: openNodesClient(`${url}/`), identity: makeIdentity(), clock };
 }
 
-function wishOf({ identity }: AnnounceHands, name = "berlin", pool = "pool-a") {
+function wishOf({ identity }: AnnounceDeps, name = "berlin", pool = "pool-a") {
   return {
     pool,
     name,

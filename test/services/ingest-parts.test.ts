@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Rooms } from "../../src/ingest/block.ts";
+import { BufferPool } from "../../src/ingest/block.ts";
 import { createQuotaGate } from "../../src/ingest/quota-gate.ts";
 import { Slots, type Release } from "../../src/ingest/slots.ts";
 
@@ -8,11 +8,11 @@ const NEVER = new AbortController().signal;
 
 describe("rooms for bodies", () => {
   test("are used again, and as many as are taken at once", async () => {
-    const rooms = new Rooms(16);
+    const rooms = new BufferPool(16);
     const seen = new Set<Buffer>();
     const settle: (() => void)[] = [];
     const lend = (): Promise<void> =>
-      rooms.lend((room) => {
+      rooms.use((room) => {
         expect(room).toHaveLength(16);
         seen.add(room);
         return new Promise((resolve) => settle.push(resolve));
@@ -28,14 +28,14 @@ describe("rooms for bodies", () => {
   });
 
   test("come back from a use that failed", async () => {
-    const rooms = new Rooms(16);
+    const rooms = new BufferPool(16);
     const seen: Buffer[] = [];
     const fail = (room: Buffer): Promise<never> => {
       seen.push(room);
       return Promise.reject(new Error("failed"));
     };
-    await expect(rooms.lend(fail)).rejects.toThrow("failed");
-    await expect(rooms.lend(fail)).rejects.toThrow("failed");
+    await expect(rooms.use(fail)).rejects.toThrow("failed");
+    await expect(rooms.use(fail)).rejects.toThrow("failed");
     expect(seen[0]).toBe(seen[1]);
   });
 });

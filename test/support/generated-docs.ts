@@ -81,8 +81,8 @@ function listSettings(
   looked: Readonly<Record<string, string>> = {},
 ): readonly string[] {
   const rows = specs.map((spec) => {
-    const { key, byDefault, minted, secret } = spec;
-    const unset = looked[key] ?? (minted === undefined ? "" : "made once");
+    const { key, byDefault, generated, secret } = spec;
+    const unset = looked[key] ?? (generated === undefined ? "" : "made once");
     const value = byDefault === undefined ? unset : `\`${byDefault}\``;
     return `| \`${key}\` | ${describeSetting(spec)}${secret === true ? " (secret)" : ""} | ${value} |`;
   });

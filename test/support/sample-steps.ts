@@ -37,7 +37,7 @@ export function sample(id: string, options: SampleOptions = {}): AnyStep {
     id,
     title: `the file of ${id}`,
     touches: "Nothing real.",
-    opensEyes,
+    reprobeAfter: opensEyes,
 
     async probe(host): Promise<Finding<string | null>> {
       log.push(`probe ${id}`);

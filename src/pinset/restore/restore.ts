@@ -25,7 +25,7 @@ export interface RestoreOptions {
   readonly dryRun: boolean;
   /** Requests under way at once, at most. */
   readonly concurrency: number;
-  readonly notes: NotesHands;
+  readonly notes: NotesDeps;
   readonly report: (line: string) => void;
   readonly progress: (line: string) => void;
 }
@@ -64,7 +64,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   const source = snapshotSource(snapshot);
   const survey = (): Promise<RestoreSurvey> => surveyRestore({ ...options, source, now: clock.now() });
   report(`Verified: ${snapshot.file.name}, ${snapshot.count} pins, signed with key ${snapshot.keyId}.`);
-  tellDrop(snapshot, report);
+  reportDrop(snapshot, report);
   const before = await survey();
   for (const line of describeSurvey(before, options.mendOptions)) report(line);
   const fixed = { snapshot: snapshot.file.name, pins: snapshot.count, before: countsOf(before) };
@@ -153,7 +153,7 @@ function checkCluster({ snapshot, clusterId, clusterName, fromOtherCluster, repo
   });
 }
 
-function tellDrop({ manifest }: VerifiedSnapshot, report: (line: string) => void): void {
+function reportDrop({ manifest }: VerifiedSnapshot, report: (line: string) => void): void {
   if (manifest === null || manifest.drop === null) return;
   const { from, to } = manifest.drop;
   const before = manifest.previous === null ? "the one before it" : manifest.previous.name;
@@ -206,7 +206,7 @@ function asInterrupted(thrown: unknown): unknown {
 }
 
 /** Where a restore leaves its lists. */
-interface NotesHands {
+interface NotesDeps {
   readonly files: Pick<Files, "append" | "remove">;
   /** `<base>/restore`. */
   readonly directory: string;
@@ -223,7 +223,7 @@ interface RestoreNotes {
 const LINES_AT_ONCE = 200;
 
 /** Starts both lists anew; a file appears with its first line. */
-async function openRestoreNotes(hands: NotesHands, snapshot: string): Promise<RestoreNotes> {
+async function openRestoreNotes(hands: NotesDeps, snapshot: string): Promise<RestoreNotes> {
   const lists = {
     failed: { path: `${hands.directory}/${snapshot}.failed.ndjson`, lines: [] as string[], written: false },
     lost: {

@@ -3,7 +3,7 @@ import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
 import type { Clock } from "../../machine/clock.ts";
 import type { SigningKey, VerifyingKey } from "../../machine/signing.ts";
 import type { AlertLog } from "../alerts.ts";
-import { type HeartbeatHands, withHeartbeat } from "../heartbeat.ts";
+import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
 import { chooseExpired, isDrop } from "./chain.ts";
 import {
   DIGEST_ALGORITHM,
@@ -24,7 +24,7 @@ export interface TakeOptions {
   readonly key: SigningKey;
   readonly clock: Pick<Clock, "now">;
   readonly alerts: AlertLog;
-  readonly heartbeat: HeartbeatHands;
+  readonly heartbeat: HeartbeatDeps;
   /** What the cluster is called, and its id where the operator has given it one. */
   readonly clusterName: string;
   readonly clusterId: string | null;

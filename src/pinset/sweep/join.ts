@@ -3,7 +3,7 @@ import { linesOf, readPinLine } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
 import type { NumberedCids } from "../spill.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
-import { ReplicationBooks } from "./books.ts";
+import { VerdictCache } from "./verdict-cache.ts";
 import {
   isAlarming,
   type PinStatus,
@@ -48,7 +48,7 @@ export async function joinListings(options: JoinOptions): Promise<ReadonlySet<st
 
 async function join(options: JoinOptions, open: () => NumberedCids): Promise<ReadonlySet<string>> {
   const { cluster, workspace, rules, tally } = options;
-  const books = new ReplicationBooks(rules.expected);
+  const books = new VerdictCache(rules.expected);
   const wished = open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
@@ -85,7 +85,7 @@ async function join(options: JoinOptions, open: () => NumberedCids): Promise<Rea
 async function lookAgain(
   { cluster, workspace, tally }: JoinOptions,
   seen: {
-    readonly books: ReplicationBooks;
+    readonly books: VerdictCache;
     readonly unmentioned: NumberedCids;
     readonly suspects: Suspects;
     readonly open: () => NumberedCids;

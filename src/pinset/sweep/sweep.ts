@@ -2,7 +2,7 @@ import type { Cluster } from "../../cluster/client.ts";
 import { readPinLine } from "../../cluster/pin.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
 import type { AlertLog } from "../alerts.ts";
-import { type HeartbeatHands, withHeartbeat } from "../heartbeat.ts";
+import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { joinListings, type SweepRules } from "./join.ts";
 import { type NodeReport, surveyNodes } from "./nodes.ts";
@@ -24,7 +24,7 @@ export interface SweepOptions {
   readonly clock: Clock;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
   readonly alerts: AlertLog;
-  readonly heartbeat: HeartbeatHands;
+  readonly heartbeat: HeartbeatDeps;
   /** Where the storage nodes are remembered: `<base>/known-nodes.json`. */
   readonly nodesPath: string;
   /** Nodes that were taken out of service for good, by id or name. */
@@ -213,10 +213,10 @@ async function recoverFailed(
   below: readonly BelowMinimum[],
   limits: SweepLimits,
 ): Promise<{ readonly recovered: number; readonly recoverRefused: number }> {
-  const mendable = below.filter((pin) => pin.failedPeers.length > 0).slice(0, limits.recovers);
+  const recoverable = below.filter((pin) => pin.failedPeers.length > 0).slice(0, limits.recovers);
   let recovered = 0;
   let recoverRefused = 0;
-  await eachBounded(mendable, limits.concurrency, async (pin) => {
+  await eachBounded(recoverable, limits.concurrency, async (pin) => {
     try {
       await cluster.recover(pin.cid);
       recovered += 1;

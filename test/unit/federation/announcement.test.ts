@@ -6,7 +6,7 @@ import {
   peerIdOf,
   publicKeyOf,
   releaseText,
-  whyNoNodeAddress,
+  validateNodeAddress,
 } from "../../../src/federation/announcement.ts";
 import { readAnnouncement, readRelease } from "../../../src/federation/announcement-reader.ts";
 
@@ -170,7 +170,7 @@ describe("addresses", () => {
     `/ip4/192.0.2.7/udp/9096/quic/p2p/${PEER}`,
     `/dns4/node.example.org/tcp/9096/p2p/${PEER}`,
   ])("takes %s", (address) => {
-    expect(whyNoNodeAddress(address, PEER)).toBeNull();
+    expect(validateNodeAddress(address, PEER)).toBeNull();
   });
 
   it.each([
@@ -183,7 +183,7 @@ describe("addresses", () => {
     `/ip4/192.0.2.7/tcp/9096/p2p/${PEER}/p2p-circuit`,
     `/dns4/${"a.".repeat(150)}org/tcp/9096/p2p/${PEER}`,
   ])("refuses %j", (address) => {
-    expect(whyNoNodeAddress(address, PEER)).not.toBeNull();
+    expect(validateNodeAddress(address, PEER)).not.toBeNull();
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
+import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
 import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { leaveOn, leavingMaster } from "../../support/leave-boxes.ts";
 import { FakeStorage, LAYOUT, storageBoxBefore, worldOf } from "../../support/storage-fake.ts";
@@ -55,7 +55,7 @@ async function askStatus(host: FakeStorage, baseDir: string | undefined): Promis
 async function askJoin(host: FakeStorage): Promise<string> {
   const flags = { dryRun: true, yes: true, set: [], adopt: [], ignore: [] };
   const more = { acceptPoolChange: false, allowHttpPool: false, register: false };
-  const thrown: unknown = await settleStorageWishes({ ...flags, ...more }, LAYOUT, worldOf(host)).catch(
+  const thrown: unknown = await resolveStorageNode({ ...flags, ...more }, LAYOUT, worldOf(host)).catch(
     (error: unknown) => error,
   );
   return thrown instanceof OperatorError && thrown.exit === "foreign" ? "refused" : "free";

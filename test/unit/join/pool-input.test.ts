@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
+import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
 import { http } from "../../../src/machine/http.ts";
 import { FakeStorage, LAYOUT, MASTER_ID, worldOf } from "../../support/storage-fake.ts";
 
@@ -43,7 +43,7 @@ async function askPool(url: string): Promise<{ readonly error: OperatorError; re
   const set = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example", `POOL_API=${url}`];
   const flags = { dryRun: false, yes: true, set, adopt: [], ignore: ["clock"] };
   const wish = { ...flags, acceptPoolChange: false, allowHttpPool: false, register: true };
-  const thrown: unknown = await settleStorageWishes(wish, LAYOUT, worldOf(host)).then(
+  const thrown: unknown = await resolveStorageNode(wish, LAYOUT, worldOf(host)).then(
     () => expect.fail("nothing was refused"),
     (error: unknown) => error,
   );

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
 import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
 import type { StorageFlags } from "../../../src/join/join-run.ts";
-import { settleStorageWishes } from "../../../src/join/settle-storage.ts";
+import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
 import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
 import type { Settings } from "../../../src/settings/settings.ts";
 import type { World } from "../../../src/world.ts";
@@ -55,7 +55,7 @@ function settle(
   parts: Partial<World> = {},
 ): Promise<Settings> {
   const world = worldOf(host, { parseVerifyingKey, ...parts });
-  return settleStorageWishes({ ...FLAGS, ...flags }, LAYOUT, world);
+  return resolveStorageNode({ ...FLAGS, ...flags }, LAYOUT, world);
 }
 
 async function refusal(wishes: Promise<unknown>): Promise<OperatorError> {

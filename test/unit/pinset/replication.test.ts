@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { readPinLine } from "../../../src/cluster/pin.ts";
-import { ReplicationBooks } from "../../../src/pinset/sweep/books.ts";
+import { VerdictCache } from "../../../src/pinset/sweep/verdict-cache.ts";
 import {
   findForgotten,
   mergeNodes,
@@ -156,7 +156,7 @@ describe("forgetting", () => {
 });
 
 test("each pair of a rule and what is said of it is judged once, and as judgePin does", () => {
-  const books = new ReplicationBooks(NODES);
+  const books = new VerdictCache(NODES);
   const rules = [
     { min: 0, everywhere: true, allocations: [] },
     { min: 2, everywhere: false, allocations: ["a", "b"] },

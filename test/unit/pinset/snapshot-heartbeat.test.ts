@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { beat, type Heartbeat, judgeHeartbeat, parseHeartbeat } from "../../../src/pinset/heartbeat.ts";
+import {
+  writeHeartbeat,
+  type Heartbeat,
+  judgeHeartbeat,
+  parseHeartbeat,
+} from "../../../src/pinset/heartbeat.ts";
 
 const at = (time: string): Date => new Date(`2026-11-21T${time}:00Z`);
 const run = (
@@ -7,7 +12,7 @@ const run = (
   outcome: "ok" | "pending" | "unavailable",
   before: Heartbeat | null = null,
 ): Heartbeat =>
-  beat(before, {
+  writeHeartbeat(before, {
     operation: "snapshot take",
     startedAt: at(time),
     endedAt: at(time),

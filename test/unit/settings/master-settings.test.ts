@@ -60,11 +60,11 @@ describe("the settings of a master", () => {
   it("are each there once, told in one line, and mint nothing that their rule refuses", () => {
     const keys = MASTER_SETTINGS.map(({ key }) => key);
     expect(new Set(keys).size).toBe(keys.length);
-    for (const { key, about, minted, byDefault, secret, rule } of MASTER_SETTINGS) {
+    for (const { key, about, generated, byDefault, secret, rule } of MASTER_SETTINGS) {
       expect(key).toMatch(/^[A-Z][A-Z0-9_]*$/);
       expect(about).toMatch(/^\S[^\n#]*\S$/);
-      if (minted === undefined) continue;
-      const length = minted.kind === "hex" ? 2 * minted.bytes : minted.characters;
+      if (generated === undefined) continue;
+      const length = generated.kind === "hex" ? 2 * generated.bytes : generated.characters;
       expect([key, secret, byDefault, rule.holds("a".repeat(length))]).toEqual([key, true, undefined, true]);
     }
   });
@@ -75,7 +75,7 @@ describe("the settings of a master", () => {
       /PASSWORD|SECRET|_KEY|AUTH$/.test(key),
     );
     expect(hidden).toEqual(expect.arrayContaining(named));
-    expect(MASTER_SETTINGS.filter(({ bindsData }) => bindsData === true).map(({ key }) => key)).toEqual([
+    expect(MASTER_SETTINGS.filter(({ immutable }) => immutable === true).map(({ key }) => key)).toEqual([
       "CLUSTER_SECRET",
       "POSTGRES_PASSWORD",
       "JWT_SECRET",

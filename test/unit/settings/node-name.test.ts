@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { isNodeName, suggestNodeNames, whyNoNodeName } from "../../../src/settings/node-name.ts";
+import { isNodeName, suggestNodeNames, validateNodeName } from "../../../src/settings/node-name.ts";
 
 const part = fc.stringMatching(/^[a-z0-9]{1,20}$/);
 const names = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("-"));
@@ -8,7 +8,7 @@ const names = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => part
 describe("isNodeName", () => {
   it.each(["a", "7", "berlin-1", "x".repeat(64), "a-b-c", `${"a".repeat(62)}-b`])("takes %j", (name) => {
     expect(isNodeName(name)).toBe(true);
-    expect(whyNoNodeName(name)).toBeNull();
+    expect(validateNodeName(name)).toBeNull();
   });
 
   it.each([
@@ -29,14 +29,14 @@ describe("isNodeName", () => {
     ["xn--80ak6aa92e", "two in a row"],
   ])("refuses %j and says why", (name, why) => {
     expect(isNodeName(name)).toBe(false);
-    expect(whyNoNodeName(name)).toContain(why);
-    expect(whyNoNodeName(name)).toMatch(/^[ -~]+$/);
+    expect(validateNodeName(name)).toContain(why);
+    expect(validateNodeName(name)).toMatch(/^[ -~]+$/);
   });
 
   test("whatever is refused gets a reason in printable ASCII, of bounded length", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.string(), names), (text) => {
-        const why = whyNoNodeName(text);
+        const why = validateNodeName(text);
         expect(why === null).toBe(isNodeName(text));
         expect(why ?? "x").toMatch(/^[ -~]{1,1000}$/);
       }),

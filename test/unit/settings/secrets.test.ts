@@ -10,10 +10,10 @@ const TOKEN: SettingSpec = { key: "TOKEN", about, rule: RULES.any, secret: true 
 const PASSWORD: SettingSpec = {
   ...TOKEN,
   key: "PASSWORD",
-  bindsData: true,
-  minted: { kind: "token", characters: 40 },
+  immutable: true,
+  generated: { kind: "token", characters: 40 },
 };
-const KEY: SettingSpec = { ...PASSWORD, key: "KEY", bindsData: false };
+const KEY: SettingSpec = { ...PASSWORD, key: "KEY", immutable: false };
 
 const NOTHING = { setting: undefined, saved: undefined, container: undefined, dataLives: false };
 const container = { name: "postgres-pinning", value: "old" };

@@ -1,14 +1,14 @@
 import { STORAGE_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
-import { findContradictions, findTrustDrift, type Learnt } from "../federation/trust.ts";
+import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
 import { readContainerEnv } from "../settings/context.ts";
 import type { StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
-import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { refuseMaster } from "./installed-node.ts";
+import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { checkStorageNode } from "./preflight.ts";
 import {
   findUnclearKeys,
@@ -23,7 +23,7 @@ import {
  * `.env` has. Refuses all that is wrong at once, preflight included, and what would change whom the node
  * obeys. Changes nothing.
  */
-export async function settleStorageWishes(
+export async function resolveStorageNode(
   flags: StorageFlags,
   layout: StorageLayout,
   deps: JoinDeps,
@@ -44,10 +44,10 @@ export async function settleStorageWishes(
   const lacking = missingOf(first, told);
   const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
   const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));
-  const isHopeless = problems.length + hopeless.length > 0;
-  if (isHopeless || !isRoot) {
+  const cannotSucceed = problems.length + hopeless.length > 0;
+  if (cannotSucceed || !isRoot) {
     const settings = first.settings;
-    const listed = isHopeless ? [...problems, ...describeMissing(lacking)] : [];
+    const listed = cannotSucceed ? [...problems, ...describeMissing(lacking)] : [];
     await checkStorageNode({ deps, layout, settings, ignored: flags.ignore, problems: listed });
   }
   const pool =
@@ -62,18 +62,18 @@ export async function settleStorageWishes(
 }
 
 /** Loaded here: most runs are given no invite, and zod is slow to load. */
-async function readInvite(flags: StorageFlags, invite: string, deps: JoinDeps): Promise<Learnt> {
+async function readInvite(flags: StorageFlags, invite: string, deps: JoinDeps): Promise<TrustInfo> {
   const { learnFromInvite } = await import("./storage-invite.ts");
   return learnFromInvite({ ...flags, invite }, deps);
 }
 
 /** Flags go before what was learnt: a name of one's own choice, beside an invite. */
-function merge(learnt: Learnt | null, given: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+function merge(learnt: TrustInfo | null, given: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
   return new Map([...(learnt?.values ?? []), ...given]);
 }
 
 /** A pool's answer never goes before what this run was given by flag or environment. */
-function onlyLacking(pool: Learnt | null, settings: Settings): Learnt | null {
+function onlyLacking(pool: TrustInfo | null, settings: Settings): TrustInfo | null {
   if (pool === null) return null;
   const isOpen = (key: string) => ["saved", "default", undefined].includes(settings.get(key)?.origin);
   return { ...pool, values: new Map([...pool.values].filter(([key]) => isOpen(key))) };
@@ -96,7 +96,7 @@ function describeMissing(keys: readonly string[]): readonly Problem[] {
 }
 
 /** Halts where the pool says otherwise than `.env`: whom a node obeys is not changed unasked. */
-function refuseDrift(learnt: Learnt | null, source: StorageSource, flags: StorageFlags): void {
+function refuseDrift(learnt: TrustInfo | null, source: StorageSource, flags: StorageFlags): void {
   if (learnt === null || flags.acceptPoolChange) return;
   const problems = findTrustDrift(learnt, (key) => source.saved(key));
   if (problems.length === 0) return;
@@ -120,7 +120,7 @@ async function learnFromPool(
   { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
   options: { readonly allowHttp: boolean; readonly isKnown: boolean },
-): Promise<Learnt | null> {
+): Promise<TrustInfo | null> {
   const name = settings.get("CLUSTERNAME")?.value;
   const given = settings.get("POOL_API")?.value;
   if (given === undefined && (options.isKnown || name === undefined)) return null;

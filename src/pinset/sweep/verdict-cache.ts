@@ -1,7 +1,7 @@
 import { judgePin, type PeerClaim, type PinVerdict, type ReplicationRule } from "./replication.ts";
 
 /** Numbers peers, and keeps one copy of each id. */
-class PeerBook {
+class InternTable {
   readonly #numbers = new Map<string, number>();
   readonly ids: string[] = [];
 
@@ -20,9 +20,9 @@ type Claims = Readonly<Record<string, PeerClaim>>;
  * or as many as there are sets of allocations. Each different one is kept once and has a number, and each
  * pair of the two is judged once.
  */
-export class ReplicationBooks {
+export class VerdictCache {
   readonly #nodes: ReadonlySet<string>;
-  readonly #peers = new PeerBook();
+  readonly #peers = new InternTable();
   readonly #ruleNumbers = new Map<string, number>();
   readonly #rules: ReplicationRule[] = [];
   readonly #claimNumbers = new Map<string, number>();

@@ -23,7 +23,7 @@ interface Answers {
 }
 
 /** What a run is to work with, once nothing is left to ask. */
-export interface Wishes {
+export interface DesiredMaster {
   readonly settings: Settings;
   readonly provisionWriter: boolean;
 }
@@ -32,7 +32,11 @@ export interface Wishes {
  * Settles the settings of a join: reads them, asks a person for what is missing, learns the rest from
  * the pool, and refuses all that is wrong at once, preflight included. Changes nothing.
  */
-export async function settleWishes(flags: JoinFlags, layout: MasterLayout, deps: JoinDeps): Promise<Wishes> {
+export async function resolveMaster(
+  flags: JoinFlags,
+  layout: MasterLayout,
+  deps: JoinDeps,
+): Promise<DesiredMaster> {
   const assignments = new Map(parseAssignments(flags.set));
   const first = await readMasterSettings(deps, layout.envFile, assignments);
   const unclear = await findUnclearKeys(deps, await readSavedSettings(deps, layout.envFile), {
