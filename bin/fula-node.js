@@ -4,13 +4,19 @@ var parts = process.versions.node.split(".");
 var major = Number(parts[0]);
 var minor = Number(parts[1]);
 
+/* import() stands in texts, because an old Node fails on the mere sight of it. */
 if (major > 20 || (major === 20 && minor >= 19)) {
-  /* As text, because an old Node fails on the mere sight of import(). */
-  eval('import("../dist/cli.js")');
-} else {
+  eval('import("node:crypto")').then(function (crypto) {
+    /* Node 21.0 to 21.6 are newer than 20.19, and lack it. */
+    if (typeof crypto.hash === "function") return eval('import("../dist/cli.js")');
+    return refuse("crypto.hash, which Node.js 21 has from 21.7 on");
+  });
+} else refuse("parts of Node.js that came with that version");
+
+function refuse(lacking) {
   var found = process.versions.node + " (" + process.execPath + ")";
   var what = "fula-node needs Node.js 20.19 or newer; this is " + found + ".";
-  var why = "Why: it uses parts of Node.js that came with that version. Nothing was changed on this machine.";
+  var why = "Why: it uses " + lacking + ". Nothing was changed on this machine.";
   var remedy =
     "What to do: Debian 13 has it (apt-get install nodejs npm); elsewhere see https://nodejs.org/en/download.";
   process.exitCode = 22;

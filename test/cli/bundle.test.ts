@@ -152,9 +152,18 @@ describe("bin/fula-node.js", () => {
     expect(await runAs(version)).toMatchObject({ exitCode: 0, stderr: "" });
   });
 
-  async function runAs(version: string) {
+  it("refuses a newer Node that lacks what the program needs, as 21.0 does", async () => {
+    const lacking =
+      'import crypto from "node:crypto"; import { syncBuiltinESMExports } from "node:module"; delete crypto.hash; syncBuiltinESMExports()';
+    const { exitCode, stdout, stderr } = await runAs("21.0.0", lacking);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 22, stdout: "" });
+    expect(stderr).toContain("this is 21.0.0 (");
+    expect(stderr).toMatch(/^Why: it uses crypto\.hash, .*Nothing was changed/m);
+  });
+
+  async function runAs(version: string, more = "") {
     const versions = `Object.defineProperty(process, "versions", { value: { node: "${version}" } })`;
-    const preload = `data:text/javascript,${encodeURIComponent(versions)}`;
+    const preload = `data:text/javascript,${encodeURIComponent(`${more};\n${versions}`)}`;
     return await execa("node", ["--import", preload, program(), "--version"], { reject: false });
   }
 });
