@@ -137,9 +137,10 @@ async function build(
   const logins = await Promise.all([...registries].map((registry) => readRegistryLogin(registry, env)));
   for (const login of logins) reportTrouble(login, report);
   const known = logins.flatMap(({ key, credentials }) => (credentials === null ? [] : [[key, credentials]]));
-  const { pack } = await import("tar-fs");
+  // In the bundle a CommonJS package has a default export only.
+  const { default: tar } = await import("tar-fs");
   // As the Docker CLI has it: the owners of the files here mean nothing in the image.
-  const files = pack(context, { map: (header) => ({ ...header, uid: 0, gid: 0 }) });
+  const files = tar.pack(context, { map: (header) => ({ ...header, uid: 0, gid: 0 }) });
   const options = [
     ...Object.entries(labels).map(([key, value]) => `--label ${key}=${value}`),
     ...Object.entries(buildArgs).map(([key, value]) => `--build-arg ${key}=${value}`),
