@@ -1,6 +1,6 @@
 /**
- * The exit codes, by name. They are a documented contract: scripts and cron lines rely on them,
- * so a number is never given a second meaning.
+ * The exit codes, by name. They are a documented contract: scripts and cron entries rely on them,
+ * so a number never gets a second meaning.
  */
 export const EXIT_CODES = {
   ok: 0,
@@ -19,68 +19,80 @@ export const EXIT_CODES = {
   newer: 30,
 } as const;
 
-/** The name of an exit code; code uses names, only cli.ts turns them into numbers. */
+/** The name of an exit code. The code uses names; only main.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
-/** How a verb ends when nothing went wrong: all is well, or something is pending (exit 20). */
+/** How a verb ends without an error: everything is fine, or something is pending (exit 20). */
 export type VerbExit = Extract<ExitName, "ok" | "pending">;
 
-/** What each exit code means, and what to do about it: the table of docs/exit-codes.md. */
+/** What each exit code means and what to do about it. The table in docs/exit-codes.md is generated from this. */
 export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
-  ok: ["done, or nothing to do", ""],
-  bug: ["a bug in fula-node", "report it with the lines it printed; running again is safe"],
+  ok: ["done, or there was nothing to do", ""],
+  bug: ["a bug in fula-node", "report it with the lines that it printed; running again is safe"],
   usage: ["the command line is wrong", "see --help"],
   pending: [
-    "something is to be done, or is below its minimum",
-    "read what it lists: `--dry-run`, `status`, `sweep --strict`, a pinset that shrank",
+    "changes are pending, or something is below its minimum",
+    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, a pinset that became much smaller)",
   ],
-  settings: ["settings are missing or wrong; all are listed", "mend `.env`, or give `--set KEY=VALUE`"],
+  settings: [
+    "settings are missing or wrong; all of them are listed",
+    "correct `.env`, or pass `--set KEY=VALUE`",
+  ],
   preflight: [
-    "the machine is not ready, or a confirmation is missing; all is listed",
-    "repair what is listed, or allow it by the flag that is named",
+    "the machine is not ready, or a confirmation is missing; every problem is listed",
+    "fix each problem, or confirm with the flag that is named",
   ],
   foreign: [
-    "something of another hand is in the way; nothing was changed",
-    "move it away, put the lost thing back, or take it over with `--adopt STEP`",
+    "found something that fula-node did not create; nothing was changed",
+    "move it away, restore what was lost, or take it over with `--adopt STEP`",
   ],
-  drift: ["it differs in a way that is not repaired unasked", "read what differs; the remedy is with it"],
-  locked: ["another run holds the lock", "wait for it; the lock goes with its holder, even a killed one"],
-  interrupted: ["stopped part-way", "run again: it goes on from there"],
+  drift: [
+    "something differs, and it is not safe to repair it automatically",
+    "read what differs and follow the remedy that is printed",
+  ],
+  locked: [
+    "another run holds the lock",
+    "wait until it ends; the lock is released even if that run is killed",
+  ],
+  interrupted: ["stopped before the end", "run again; it continues from there"],
   unhealthy: [
-    "applied, but it does not work",
-    "read the log lines that it prints, mend the cause, run again",
+    "the changes were made, but it does not work",
+    "read the log lines that it prints, fix the cause, run again",
   ],
-  integrity: ["a signature, checksum or ledger does not fit", "never retry blindly: find out who changed it"],
-  unavailable: ["something that is needed does not answer", "bring it back, then run again"],
-  newer: ["made by a newer fula-node", "run that version"],
+  integrity: [
+    "a signature, a checksum or the migration ledger does not match",
+    "do not simply retry; find out what changed it",
+  ],
+  unavailable: ["a required service does not answer", "start it or make it reachable, then run again"],
+  newer: ["created by a newer version of fula-node", "run that version"],
 };
 
-/** One problem among several that one error lists: what is wrong with what, and the way out. */
+/** One of the problems that an error lists: what it is about, what is wrong, and how to fix it. */
 export interface Problem {
-  /** The thing the problem is about: a check, a setting's key, a step's id, a file. */
+  /** What the problem is about: a check, a setting's key, a step's id, a file. */
   readonly subject: string;
   readonly what: string;
   readonly remedy?: string;
 }
 
-/** What an OperatorError says; every text is a full sentence and none holds a secret. */
+/** The texts of an OperatorError. Each is a full sentence, and none contains a secret. */
 export interface OperatorErrorFields {
   readonly exit: ExitName;
   /** What went wrong, in one sentence. */
   readonly what: string;
-  /** Why it is so, or why it is refused. */
+  /** Why it happened, or why it is refused. */
   readonly why?: string;
   /** What the operator can do about it. */
   readonly remedy?: string;
-  /** What this run had changed by then. Left out: nothing was changed. */
+  /** What this run had changed before the error. If left out, nothing was changed. */
   readonly changed?: string;
   readonly problems?: readonly Problem[];
   readonly cause?: unknown;
 }
 
 /**
- * An error meant for the operator: it says what, why, what to do, and whether anything was changed.
- * Anything else that reaches the top is a bug (exit 1, with its stack).
+ * An error for the operator. It says what happened, why, what to do, and whether anything was changed.
+ * Every other error that reaches main.ts is a bug (exit 1, with its stack).
  */
 export class OperatorError extends Error {
   readonly exit: ExitName;
@@ -101,7 +113,7 @@ export class OperatorError extends Error {
     this.problems = fields.problems ?? [];
   }
 
-  /** The same error, told by someone who knows what had been changed by then. */
+  /** The same error, with what had been changed before it. */
   withChanged(changed: string): OperatorError {
     const { exit, what, why, remedy, problems } = this;
     return new OperatorError({
@@ -116,7 +128,7 @@ export class OperatorError extends Error {
   }
 }
 
-/** The message of anything that was thrown, for use inside a sentence. */
+/** The message of any thrown value, for use in a sentence. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

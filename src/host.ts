@@ -8,7 +8,7 @@ import type { HttpReader } from "./machine/http.ts";
 import type { Signing, SigningReader } from "./machine/signing.ts";
 import type { Migrator, MigratorReader } from "./database/migrator.ts";
 
-/** Everything that may look. */
+/** The adapters that only read. */
 export interface HostReader {
   readonly files: FileReader;
   readonly system: SystemReader;
@@ -20,7 +20,7 @@ export interface HostReader {
   readonly clock: Clock;
 }
 
-/** Everything that may also touch. */
+/** The adapters that also write. */
 export interface Host extends HostReader {
   readonly files: Files;
   readonly system: System;

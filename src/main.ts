@@ -3,19 +3,19 @@ import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import { describeProgram, type OnSignal, type Run, type Verb } from "./program.ts";
 import { createWorld } from "./world.ts";
 
-/** What cli.ts hands on: this process, and the only way out of it. */
-export interface Surroundings {
+/** What cli.ts passes: this process, and the only way to end it. */
+export interface ProcessContext {
   readonly process: NodeJS.Process;
   readonly version: string;
   readonly exit: (exitCode: number) => void;
 }
 
-/** Runs the verb that the arguments name and gives the process's exit code. */
-export async function main(surroundings: Surroundings): Promise<number> {
-  const { process, version } = surroundings;
+/** Runs the verb that the arguments name, and returns the exit code of the process. */
+export async function main(context: ProcessContext): Promise<number> {
+  const { process, version } = context;
   let exitCode: number = EXIT_CODES.ok;
   const run: Run = async (verb, onSignal = "exit") => {
-    exitCode = await runVerb(verb, { ...surroundings, onSignal });
+    exitCode = await runVerb(verb, { ...context, onSignal });
   };
   const program = describeProgram(version, run);
   try {
@@ -29,18 +29,18 @@ export async function main(surroundings: Surroundings): Promise<number> {
 
 async function runVerb(
   verb: Verb,
-  { process, version, exit, onSignal }: Surroundings & { readonly onSignal: OnSignal },
+  { process, version, exit, onSignal }: ProcessContext & { readonly onSignal: OnSignal },
 ): Promise<number> {
-  const stopping = new AbortController();
+  const stopController = new AbortController();
   const world = await createWorld(process, version, {
     json: process.argv.includes("--json"),
-    stop: stopping.signal,
+    stop: stopController.signal,
   });
   const stop = (signal: "SIGINT" | "SIGTERM"): void => {
-    stopping.abort();
+    stopController.abort();
     if (onSignal === "finish") return;
     world.reporter.note(
-      `\nStopped by ${signal}. What was begun may be half done; running again is safe and goes on from there.`,
+      `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
     );
     exit(signal === "SIGINT" ? 130 : 143);
   };
@@ -64,8 +64,8 @@ function asBug(thrown: unknown): OperatorError {
     exit: "bug",
     what: `This is a bug in fula-node: ${messageOf(thrown)}.`,
     why: thrown instanceof Error ? (thrown.stack ?? "no stack") : "no stack",
-    remedy: "Please report it with these lines. Running again is safe.",
-    changed: "unknown; the journal in the base directory tells what was begun.",
+    remedy: "Report it with these lines. Running again is safe.",
+    changed: "unknown; the journal in the base directory lists every change that was started.",
     cause: thrown,
   });
 }

@@ -1,14 +1,14 @@
-/** Numbers for people: bytes, durations and ages, each in one form everywhere. Scripts read `--json`, which has plain numbers. */
+/** Numbers for people: bytes, durations and ages, in the same form everywhere. Scripts read `--json`, which has plain numbers. */
 
 const DECIMAL = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
-/** Bytes in units of 1000, as disks are sold and KUBO_STORAGE_MAX is given: `1.2 GB`. */
+/** Bytes in units of 1000, the unit of disks and of KUBO_STORAGE_MAX: `1.2 GB`. */
 export function decimalBytes(bytes: number): string {
   const step = Math.min(DECIMAL.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
   return `${step === 0 ? bytes : (bytes / 1000 ** step).toFixed(1)} ${DECIMAL[step] ?? ""}`;
 }
 
-/** Bytes in units of 1024^3, as memory is sold, rounded down so that a minimum is never shown as met: `1.9 GiB`. */
+/** Bytes in units of 1024^3, the unit of memory: `1.9 GiB`. Rounded down, so that less than a minimum never looks like the minimum. */
 export function gibibytes(bytes: number): string {
   return `${(Math.floor((bytes / 1024 ** 3) * 10) / 10).toFixed(1)} GiB`;
 }
@@ -23,7 +23,7 @@ export function duration(ms: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** How old something is, in milliseconds, by its largest unit: `45 s`, `90 min`, `5 h`, `3 days`. Negative is the future. */
+/** An age in milliseconds, in its largest unit: `45 s`, `90 min`, `5 h`, `3 days`. A negative age is in the future. */
 export function age(ms: number): string {
   if (ms < 0) return "in the future";
   const seconds = Math.floor(ms / 1000);
@@ -31,4 +31,9 @@ export function age(ms: number): string {
   const minutes = Math.floor(seconds / 60);
   if (minutes < 120) return `${minutes} min`;
   return minutes < 72 * 60 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 1440)} days`;
+}
+
+/** A count with its noun: `1 change`, `16 changes`. */
+export function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

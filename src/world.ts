@@ -38,7 +38,7 @@ import { createLines } from "./ui/lines.ts";
 import type { Questions } from "./ui/ask.ts";
 import type { Reporter } from "./ui/reporter.ts";
 
-/** Puts the real world together: the only place where verbs meet this process. */
+/** Creates the World from this process. No other code passes the process to the verbs. */
 export async function createWorld(
   process: NodeJS.Process,
   version: string,
@@ -66,7 +66,7 @@ export async function createWorld(
     openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
     readSigningKey,
-    // Loaded with the first announcement: most commands announce nothing.
+    // Loaded at the first announcement, because most commands announce nothing.
     openNodesClient: (url) => ({
       url: url.replace(/\/+$/, ""),
       send: async (...request) =>
@@ -77,8 +77,8 @@ export async function createWorld(
     readVerifyingKey,
     openPool: openPostgresPool,
     openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
-    openKubo: async (...given) => (await import("./cluster/kubo.ts")).openKubo(...given),
-    openStorageApi: async (...given) => (await import("./ingest/quota-gate.ts")).openStorageApi(...given),
+    openKubo: async (...args) => (await import("./cluster/kubo.ts")).openKubo(...args),
+    openStorageApi: async (...args) => (await import("./ingest/quota-gate.ts")).openStorageApi(...args),
     stop,
   };
 }
@@ -105,7 +105,7 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
       throw new OperatorError({
         exit: "usage",
         what: "Standard input is larger than 1 MiB.",
-        remedy: "Give the token alone.",
+        remedy: "Pass only the token.",
       });
     }
     chunks.push(chunk);
@@ -113,11 +113,11 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-/** What every verb gets from the composition root: hands, eyes, and facts of this process. */
+/** What every verb gets from the composition root: adapters, and facts about this process. */
 export interface World {
   readonly host: Host;
   readonly reporter: Reporter;
-  /** Null: there is nobody to ask. */
+  /** Null if there is no terminal to ask on. */
   readonly questions: Questions | null;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
@@ -131,38 +131,38 @@ export interface World {
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
   openCluster(target: ClusterTarget): Cluster;
   openSnapshots(directory: string): SnapshotStore;
-  /** Any snapshot by the path of one of its files; see openSnapshotFile. */
+  /** Opens a snapshot by the path of one of its files; see openSnapshotFile. */
   openSnapshotFile(path: string): Promise<SnapshotFile>;
   listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]>;
-  /** Room on a disk to compare pinsets in (TMPDIR, else /var/tmp). */
+  /** A temporary directory in which pinsets are compared (TMPDIR, else /var/tmp). */
   openWorkspace(): PinsetWorkspace;
   openAlerts(path: string): AlertLog;
   openPool: typeof openPostgresPool;
   readonly openBlake3: ServeDeps["openBlake3"];
   readonly openKubo: ServeDeps["openKubo"];
   readonly openStorageApi: ServeDeps["openStorageApi"];
-  /** Aborted when the process is told to stop. */
+  /** Aborted when the process receives SIGINT or SIGTERM. */
   readonly stop: AbortSignal;
-  /** Standard input to its end; at most 1 MiB. */
+  /** Reads standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
   /** See federation/announce-name.ts. */
   openNodesClient(storageApiUrl: string): NodesClient;
   readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
   readSigningKey(path: string): Promise<SigningKey>;
-  /** The first of these that exists, public or private. */
+  /** Reads the first of these files that exists; it may hold a public or a private key. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;
 }
 
-/** What the real host has to be told. */
+/** What the real host needs. */
 interface HostOptions {
-  /** The process environment, as cli.ts read it. */
+  /** The environment of the process. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The shipped migrations/ directory. */
   readonly migrationsDir: string;
   readonly toolVersion: string;
 }
 
-/** This machine. Throws an OperatorError (`settings`) where DOCKER_HOST names an engine elsewhere. */
+/** This machine. Throws an OperatorError (`settings`) if DOCKER_HOST names an engine on another machine. */
 export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Host {
   return {
     files,

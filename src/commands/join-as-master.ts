@@ -1,4 +1,4 @@
-import { checkBaseDir, closeJoin, type JoinFlags, runJoin } from "../join/join-run.ts";
+import { checkBaseDir, closeJoin, type JoinFlags, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
@@ -7,7 +7,7 @@ import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-master";
 
-/** Makes this box a master, or mends the master that it is; `dryRun` only tells. */
+/** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
 export async function joinAsMaster(flags: JoinFlags, world: World): Promise<VerbExit> {
   const baseDir = checkBaseDir(flags.baseDir ?? MASTER_BASE_DIR, MASTER_BASE_DIR);
   const layout = masterLayout(baseDir);
@@ -15,20 +15,24 @@ export async function joinAsMaster(flags: JoinFlags, world: World): Promise<Verb
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
     const { settings, provisionWriter } = await resolveMaster(flags, layout, world);
-    const { steps, context } = await prepareMaster(world, {
+    const { steps } = await prepareMaster(world, {
       layout,
       settings,
       provisionWriter,
       imagesArchive: flags.images ?? null,
     });
     const consents = new Set(provisionWriter ? ["--provision-writer"] : []);
-    const outcome = await runJoin(world, { steps, flags, journal: layout.journal, since, consents });
-    const done = [
-      `  Settings and secrets: ${layout.envFile} (keep a copy elsewhere)`,
-      `  Snapshots:            ${layout.snapshotsDir}, key ${layout.signingKey} (keep a copy elsewhere)`,
-      `  Look again:           ${context.nodePath} ${layout.cliCurrent}/bin/fula-node.js status`,
+    const { journal, envFile, signingKey, snapshotsDir, cliCurrent } = layout;
+    const outcome = await runJoin(world, { verb: VERB, baseDir, steps, flags, journal, since, consents });
+    const here = baseDir === MASTER_BASE_DIR ? "" : ` --base-dir ${baseDir}`;
+    const url = settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
+    const next: readonly NextStep[] = [
+      ["Keep a copy off this box:", `${envFile}, ${signingKey}, ${snapshotsDir}`],
+      ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
+      ["See how it stands:", `fula-node status${here}`],
+      ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
     ];
-    return await closeJoin(world, outcome, { verb: VERB, baseDir, done });
+    return await closeJoin(world, outcome, { verb: VERB, baseDir, next });
   } finally {
     await lock?.release();
   }

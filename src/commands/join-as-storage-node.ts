@@ -1,4 +1,4 @@
-import { checkBaseDir, closeJoin, runJoin, type StorageFlags } from "../join/join-run.ts";
+import { checkBaseDir, closeJoin, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
@@ -7,7 +7,7 @@ import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-storage-node";
 
-/** Makes this box a storage node, or mends the one that it is; `dryRun` only tells. */
+/** Makes this machine a storage node, or repairs the storage node on it. `dryRun` only prints the plan. */
 export async function joinAsStorageNode(flags: StorageFlags, world: World): Promise<VerbExit> {
   const baseDir = checkBaseDir(flags.baseDir ?? STORAGE_BASE_DIR, STORAGE_BASE_DIR);
   const layout = storageLayout(baseDir);
@@ -22,18 +22,21 @@ export async function joinAsStorageNode(flags: StorageFlags, world: World): Prom
       register: flags.register,
     });
     const outcome = await runJoin(world, {
+      verb: VERB,
+      baseDir,
       steps,
       flags,
       journal: layout.journal,
       since,
       consents: new Set(),
     });
-    const done = [
-      `  Settings:      ${layout.envFile}`,
-      `  Blocks:        sent to port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID`,
-      `  Look again:    run ${VERB} again; it changes nothing that is as it should be`,
+    const here = baseDir === STORAGE_BASE_DIR ? "" : ` --base-dir ${baseDir}`;
+    const next: readonly NextStep[] = [
+      ["Send blocks to it:", `port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID`],
+      ["See how it stands:", `fula-node status${here}`],
+      ["fula-node is installed as:", `node ${layout.cliCurrent}/bin/fula-node.js`],
     ];
-    return await closeJoin(world, outcome, { verb: VERB, baseDir, done });
+    return await closeJoin(world, outcome, { verb: VERB, baseDir, next });
   } finally {
     await lock?.release();
   }

@@ -2,7 +2,7 @@ import type { ServiceName } from "../services/serve.ts";
 import type { World } from "../world.ts";
 import type { VerbExit } from "../errors.ts";
 
-/** `serve NAME`: runs one service until it is told to stop; what the containers run. */
+/** `serve NAME`: runs one service until it receives a signal. The containers run this. */
 export async function serve(name: ServiceName, world: World): Promise<VerbExit> {
   const { environment, host, reporter } = world;
   const log = (line: string): void => reporter.note(`${host.clock.now().toISOString()} ${line}`);

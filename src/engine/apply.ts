@@ -10,14 +10,14 @@ export interface RunResult {
   readonly changes: readonly { readonly step: string; readonly change: Change }[];
 }
 
-/** How far a run has come. */
+/** The progress of a run. */
 interface Trace {
-  begun: number;
+  started: number;
   readonly done: { step: string; change: Change }[];
 }
 
-/** The exits that say more than "stopped part-way"; every other failure of a change becomes `interrupted`. */
-const TELLING: ReadonlySet<ExitName> = new Set([
+/** Exits that say more than `interrupted`. A change that fails with any other exit ends the run as `interrupted`. */
+const SPECIFIC_EXITS: ReadonlySet<ExitName> = new Set([
   "settings",
   "foreign",
   "drift",
@@ -29,8 +29,8 @@ const TELLING: ReadonlySet<ExitName> = new Set([
 ]);
 
 /**
- * Brings the box to the plan: per step it probes again, applies, journals and verifies; then it plans
- * once more, and that plan must be empty. Anything thrown says what had been changed by then.
+ * Applies the plan. It probes each step again, applies and journals its changes, and verifies it. Then it
+ * plans once more; that plan must be empty. Every error says what had been changed before it.
  */
 export async function applyPlan(options: {
   readonly plan: readonly Planned[];
@@ -41,23 +41,31 @@ export async function applyPlan(options: {
 }): Promise<RunResult> {
   const { plan, host, adopted, listen } = options;
   const steps = plan.map(({ step }) => step);
-  const trace: Trace = { begun: 0, done: [] };
+  const trace: Trace = { started: 0, done: [] };
   const { done } = trace;
-  const idle = changesOf(plan).length === 0;
+  const isEmpty = changesOf(plan).length === 0;
   let current: AnyStep | undefined;
   try {
     for (const [index, step] of steps.entries()) {
       current = step;
       const before = done.length;
-      if (!idle) await applyStep(step, { ...options, trace });
+      const startedAt = host.clock.now().getTime();
+      if (!isEmpty) await applyStep(step, { ...options, trace });
       await step.verify(host);
-      listen({ type: "step-done", step: step.id, title: step.title, changed: done.length > before });
+      const durationMs = host.clock.now().getTime() - startedAt;
+      listen({
+        type: "step-done",
+        step: step.id,
+        title: step.title,
+        changed: done.length > before,
+        durationMs,
+      });
       current = undefined;
       if (step.reprobeAfter === true && done.length > before) {
         refuseForeign(await look(steps.slice(index + 1), host, adopted), adopted);
       }
     }
-    if (!idle) refuseRest(await look(steps, host, adopted), adopted);
+    if (!isEmpty) refuseRemaining(await look(steps, host, adopted), adopted);
   } catch (thrown) {
     if (current !== undefined) listen({ type: "step-failed", step: current.id, title: current.title });
     throw withChanges(thrown, trace);
@@ -86,48 +94,48 @@ async function applyStep(
   if (changes.length === 0) return;
   listen({ type: "step-started", step: step.id, title: step.title, changes: changes.length });
   for (const change of changes) {
-    const startedAt = host.clock.now().getTime();
     listen({ type: "change-started", step: step.id, summary: change.summary });
     await journal.around(step.id, change, async () => {
-      trace.begun += 1;
+      trace.started += 1;
       await step.apply(change, host, (line) => listen({ type: "progress", step: step.id, line }));
     });
     trace.done.push({ step: step.id, change });
-    const durationMs = host.clock.now().getTime() - startedAt;
-    listen({ type: "change-done", step: step.id, summary: change.summary, durationMs });
+    listen({ type: "change-done", step: step.id, summary: change.summary });
   }
 }
 
-/** A run that has just applied its plan must find nothing left to do. */
-function refuseRest(rest: readonly Planned[], adopted: ReadonlySet<string>): void {
-  refuseForeign(rest, adopted);
-  const left = describe(rest).filter(({ changes }) => changes.length > 0);
-  if (left.length === 0) return;
+/** Throws (`unhealthy`) if changes remain after a run has applied its plan. */
+function refuseRemaining(plan: readonly Planned[], adopted: ReadonlySet<string>): void {
+  refuseForeign(plan, adopted);
+  const remaining = describe(plan).filter(({ changes }) => changes.length > 0);
+  if (remaining.length === 0) return;
   throw new OperatorError({
     exit: "unhealthy",
-    what: "Everything was applied, yet the box is not as planned.",
-    why: "Something puts it back, or a change did not take.",
-    remedy: "Look at what is named below; running again is safe.",
-    problems: left.map(({ step, drift, changes }) => ({
+    what: "All changes were applied, but the box does not match the plan.",
+    why: "A change had no effect, or something else reverted it.",
+    remedy: "Check what is listed; running again is safe.",
+    problems: remaining.map(({ step, drift, changes }) => ({
       subject: step,
-      what: [...drift, ...changes.map(({ summary }) => `still to do: ${summary}`)].join("; "),
+      what: [...drift, ...changes.map(({ summary }) => `still pending: ${summary}`)].join("; "),
     })),
   });
 }
 
-function withChanges(thrown: unknown, { begun, done }: Trace): unknown {
-  if (!(thrown instanceof OperatorError) || begun === 0) return thrown;
+function withChanges(thrown: unknown, { started, done }: Trace): unknown {
+  if (!(thrown instanceof OperatorError) || started === 0) return thrown;
   const finished = [...new Set(done.map(({ step }) => step))].join(", ");
   const parts = [
     ...(done.length === 0
       ? []
-      : [`done and kept: ${finished} (the journal in the base directory has every change)`]),
-    ...(begun === done.length
+      : [`done and kept: ${finished} (the journal in the base directory lists every change)`]),
+    ...(started === done.length
       ? []
-      : [`one ${done.length === 0 ? "change" : "more"} was begun and did not finish`]),
+      : [`${done.length === 0 ? "one change" : "one more change"} was started and did not finish`]),
   ];
-  const told = thrown.withChanged(`${parts.join("; ")}. Running again is safe and goes on from here.`);
-  return TELLING.has(told.exit) ? told : new OperatorError({ ...fieldsOf(told), exit: "interrupted" });
+  const error = thrown.withChanged(`${parts.join("; ")}. Running again is safe and continues from here.`);
+  return SPECIFIC_EXITS.has(error.exit)
+    ? error
+    : new OperatorError({ ...fieldsOf(error), exit: "interrupted" });
 }
 
 function fieldsOf(error: OperatorError) {

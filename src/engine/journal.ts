@@ -2,7 +2,7 @@ import { messageOf } from "../errors.ts";
 import type { Host } from "../host.ts";
 import type { Change } from "./step.ts";
 
-/** One line of the journal; `phase` intent is on disk before the effect begins. */
+/** One line of the journal. The line with phase `intent` is on disk before the effect starts. */
 export interface JournalLine {
   readonly at: string;
   readonly attempt: string;
@@ -13,13 +13,13 @@ export interface JournalLine {
   readonly error?: string;
 }
 
-/** Keeps what was done, for people and `doctor`. No join decides by it; a leave learns from it whose hand made the signing key. */
+/** Records what was done, for people and for support. A join makes no decision by it; `leave` reads from it whether fula-node created the signing key. */
 export interface Journal {
-  /** Runs one effect between its intent and its result. */
+  /** Writes the intent, runs the effect, and writes its result. */
   around(step: string, change: Change, effect: () => Promise<void>): Promise<void>;
 }
 
-/** A journal of JSON lines, each fsynced: `<base>/journal.ndjson`, 0600. */
+/** A journal of JSON lines in `<base>/journal.ndjson`, mode 0600. Each line is fsynced. */
 export function openJournal(options: {
   readonly files: Pick<Host["files"], "append">;
   readonly path: string;
@@ -29,8 +29,8 @@ export function openJournal(options: {
 }): Journal {
   const { files, path, attempt, version, now } = options;
   const write = async (line: Omit<JournalLine, "at" | "attempt" | "version">): Promise<void> => {
-    const whole: JournalLine = { at: now().toISOString(), attempt, version, ...line };
-    await files.append(path, JSON.stringify(whole), { mode: 0o600 });
+    const complete: JournalLine = { at: now().toISOString(), attempt, version, ...line };
+    await files.append(path, JSON.stringify(complete), { mode: 0o600 });
   };
   return {
     async around(step, change, effect) {
@@ -38,7 +38,7 @@ export function openJournal(options: {
       try {
         await effect();
       } catch (thrown) {
-        // What stopped the effect often stops this line too; the effect's own error is the one to tell.
+        // The cause of the failure often prevents this line too. The error of the effect is the one to report.
         await write({ step, change, phase: "failed", error: messageOf(thrown) }).catch(() => {});
         throw thrown;
       }

@@ -1,29 +1,30 @@
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
+import { countOf } from "../units.ts";
 import type { PlanItem } from "./events.ts";
 import type { AnyStep, Change, Consent, Finding, Plannable } from "./step.ts";
 
-/** A step with what it found and what it would do. */
+/** A step with what it found and what it would change. */
 export interface Planned {
   readonly step: AnyStep;
-  /** What the probe said, before `--adopt` had a say. */
+  /** What the probe found, before `--adopt` is considered. */
   readonly finding: Finding<unknown>;
   readonly changes: readonly Change[];
 }
 
-/** What the operator has allowed already. */
+/** What the operator has confirmed already. */
 export interface Given {
-  /** Flags that give a consent: `--provision-writer`. */
+  /** Flags that give a consent, for example `--provision-writer`. */
   readonly consents: ReadonlySet<string>;
-  /** Gives every consent that is not explicit. */
+  /** True for `--yes`: gives every consent that is not explicit. */
   readonly yes: boolean;
-  /** Ids of foreign things that the operator has named with `--adopt`. */
+  /** Ids of the steps that the operator named with `--adopt`. */
   readonly adopted: ReadonlySet<string>;
 }
 
 const NOTHING_GIVEN: Given = { consents: new Set(), yes: false, adopted: new Set() };
 
-/** Turns a finding into what may be planned: a foreign thing only where it is claimed by name. */
+/** The finding that may be planned. Null for a foreign thing, unless the operator adopts it by name. */
 export function accept(
   step: AnyStep,
   finding: Finding<unknown>,
@@ -33,7 +34,7 @@ export function accept(
   return adopted.has(step.id) && finding.claim !== undefined ? finding.claim : null;
 }
 
-/** Probes every step at once and plans each; foreign things have no changes. Writes nothing. */
+/** Probes all steps at the same time and plans each. Foreign things get no changes. Writes nothing. */
 export async function look(
   steps: readonly AnyStep[],
   host: HostReader,
@@ -47,7 +48,7 @@ export async function look(
   });
 }
 
-/** The plan as plain data, for people, `--json` and tests. A consent that it needs says whether it is given. */
+/** The plan as plain data, for people, `--json` and tests. Each consent says whether it is given. */
 export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN): readonly PlanItem[] {
   return plan.map(({ step, finding, changes }) => ({
     step: step.id,
@@ -66,7 +67,7 @@ export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN)
   }));
 }
 
-/** Throws (`foreign`) when anything foreign stands in the way; all of it is listed. */
+/** Throws (`foreign`) if there is any foreign thing that is not adopted. Lists all of them. */
 export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<string>): void {
   const problems: Problem[] = [];
   for (const { step, finding } of plan) {
@@ -76,13 +77,13 @@ export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<str
   if (problems.length === 0) return;
   throw new OperatorError({
     exit: "foreign",
-    what: `${problems.length === 1 ? "One thing on this machine is" : `${problems.length} things on this machine are`} not ours to touch.`,
-    why: "Going on could overwrite somebody else's work or data.",
+    what: `Found ${countOf(problems.length, "thing")} on this machine that fula-node did not create, or that are not safe to change.`,
+    why: "Continuing could overwrite someone else's work or data.",
     problems,
   });
 }
 
-/** The consents that the plan still needs, without those that are given already. */
+/** The consents that the plan needs and that are not given yet. */
 export function missingConsents(
   plan: readonly Planned[],
   given: Pick<Given, "consents" | "yes">,
@@ -93,7 +94,7 @@ export function missingConsents(
   });
 }
 
-/** The changes of a plan, one list. */
+/** All changes of a plan, in one list. */
 export function changesOf(plan: readonly Planned[]): readonly Change[] {
   return plan.flatMap(({ changes }) => changes);
 }
@@ -102,7 +103,7 @@ function describeConsent(consent: Consent, given: Given): NonNullable<PlanItem["
   return { flag: consent.flag, question: consent.question, given: isGiven(consent, given) };
 }
 
-/** The one rule for both: what a plan asks for, and what a run asks for. */
+/** Whether a consent is given. The printed plan and the run both use this rule. */
 function isGiven({ flag, explicit }: Consent, { consents, yes }: Pick<Given, "consents" | "yes">): boolean {
   return consents.has(flag) || (yes && !explicit);
 }

@@ -1,4 +1,5 @@
 import { OperatorError } from "../errors.ts";
+import { countOf } from "../units.ts";
 import type { Host } from "../host.ts";
 import { applyPlan, type RunResult } from "./apply.ts";
 import type { Listener, PlanItem } from "./events.ts";
@@ -6,16 +7,16 @@ import type { Journal } from "./journal.ts";
 import { changesOf, describe, type Given, look, missingConsents, refuseForeign } from "./plan.ts";
 import type { AnyStep, Consent } from "./step.ts";
 
-/** Puts one question to the operator and gives the answer; null where nobody can be asked. */
+/** Asks the operator one question and returns the answer. Null if there is no terminal to ask on. */
 export type Ask = ((question: string, byDefault: boolean) => Promise<boolean>) | null;
 
-/** What an adopt-or-halt run gives: the plan it made, and what it did about it. */
+/** The result of a run: the plan, and the changes that were made. */
 export interface RunOutcome extends RunResult {
   readonly plan: readonly PlanItem[];
   readonly dryRun: boolean;
 }
 
-/** What one run is told to do. */
+/** The input of one run. */
 export interface RunOptions extends Given {
   readonly steps: readonly AnyStep[];
   readonly host: Host;
@@ -26,8 +27,8 @@ export interface RunOptions extends Given {
 }
 
 /**
- * One adopt-or-halt run: probe all, halt on anything foreign, ask what must be asked, and only then
- * write. A dry run ends with the plan.
+ * One run: probes every step, stops at anything foreign, asks for the missing consents, and only then
+ * writes. A dry run ends after the plan.
  */
 export async function run(options: RunOptions): Promise<RunOutcome> {
   const { steps, host, listen, adopted, dryRun } = options;
@@ -39,12 +40,15 @@ export async function run(options: RunOptions): Promise<RunOutcome> {
   await settleConsents(missingConsents(plan, options), options.ask);
   const changes = changesOf(plan).length;
   if (changes > 0 && !options.yes && options.ask !== null) {
-    const go = await options.ask(`Make ${changes === 1 ? "this change" : `these ${changes} changes`}?`, true);
-    if (!go)
+    const confirmed = await options.ask(
+      `Make ${changes === 1 ? "this change" : `these ${changes} changes`}?`,
+      true,
+    );
+    if (!confirmed)
       throw new OperatorError({
         exit: "pending",
-        what: "Stopped at your word, before the first change.",
-        remedy: "Run again to be asked again.",
+        what: "You answered no. Stopped before the first change.",
+        remedy: "Run the command again if you want to make the changes.",
       });
   }
   const result = await applyPlan({ ...options, plan });
@@ -54,16 +58,13 @@ export async function run(options: RunOptions): Promise<RunOutcome> {
 async function settleConsents(consents: readonly Consent[], ask: Ask): Promise<void> {
   const refused: Consent[] = [];
   for (const consent of consents) {
-    const allowed = ask !== null && (await ask(consent.question, consent.byDefault));
-    if (!allowed) refused.push(consent);
+    const isAllowed = ask !== null && (await ask(consent.question, consent.byDefault));
+    if (!isAllowed) refused.push(consent);
   }
   if (refused.length === 0) return;
   throw new OperatorError({
     exit: "preflight",
-    what:
-      refused.length === 1
-        ? "One thing requires your confirmation first."
-        : `${refused.length} things require your confirmation first.`,
+    what: `Confirmation required for ${countOf(refused.length, "item")}.`,
     why: ask === null ? "There is no terminal to ask on." : "The answer was no.",
     problems: refused.map(({ flag, question, remedy }) => ({ subject: flag, what: question, remedy })),
   });

@@ -1,11 +1,11 @@
 import type { Host, HostReader } from "../host.ts";
 
-/** A value that JSON can carry. */
+/** A JSON value. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
 /**
- * One effect on the box, as plain data without secrets: `--dry-run` prints it, the journal keeps it,
- * tests assert it exactly. `kind` says which effect, `summary` says it to a person.
+ * One change on the box, as plain data without secrets. `--dry-run` prints it, the journal keeps it, and
+ * tests compare it exactly. `kind` names the change, `summary` describes it to a person.
  */
 export interface Change {
   readonly kind: string;
@@ -13,23 +13,23 @@ export interface Change {
   readonly [field: string]: Json;
 }
 
-/** What was looked at, and what was seen there: `{ "compose project": "fula-master" }`. */
+/** What was examined and what was found: `{ "compose project": "fula-master" }`. */
 export type Evidence = Readonly<Record<string, string>>;
 
-/** Something only the operator may allow; `--yes` is enough unless `explicit` is true. */
+/** Something that only the operator may allow. `--yes` is enough unless `explicit` is true. */
 export interface Consent {
-  /** The flag that gives it without a question: `--provision-writer`. */
+  /** The flag that gives it without a question, for example `--provision-writer`. */
   readonly flag: string;
   readonly question: string;
-  /** The answer that Enter gives. */
+  /** The answer if the operator only presses Enter. */
   readonly byDefault: boolean;
-  /** True when `--yes` does not cover it: only the flag or an answer does. */
+  /** True if `--yes` is not enough; only the flag or an answer gives it. */
   readonly explicit: boolean;
-  /** What to do without it: every way out, as sentences. */
+  /** What the operator can do about it: every option, as sentences. */
   readonly remedy: string;
 }
 
-/** The thing is not there: make it. */
+/** The thing does not exist; it is created. */
 export interface Absent<Seen> {
   readonly state: "absent";
   readonly seen: Seen;
@@ -37,14 +37,14 @@ export interface Absent<Seen> {
   readonly consent?: Consent;
 }
 
-/** The thing is there and as wished: leave it alone. */
+/** The thing exists and is up to date; nothing is changed. */
 export interface Ours<Seen> {
   readonly state: "ours";
   readonly seen: Seen;
   readonly evidence: Evidence;
 }
 
-/** The thing is ours, but not as wished; `drift` names each difference in a sentence. */
+/** The thing is ours, but not as desired. `drift` has one sentence per difference. */
 export interface Drifted<Seen> {
   readonly state: "drifted";
   readonly seen: Seen;
@@ -52,48 +52,48 @@ export interface Drifted<Seen> {
   readonly evidence: Evidence;
 }
 
-/** The thing is somebody else's, or not safe to touch: halt, and change nothing. */
+/** The thing was not created by fula-node, or is not safe to change. The run stops and changes nothing. */
 export interface Foreign<Seen> {
   readonly state: "foreign";
   readonly evidence: Evidence;
-  /** Why it is taken for foreign. */
+  /** Why it is considered foreign. */
   readonly why: string;
   readonly remedy: string;
-  /** What `--adopt STEP` would make of it. Left out: it can't be adopted. */
+  /** What it becomes with `--adopt STEP`. If left out, it can't be adopted. */
   readonly claim?: Ours<Seen> | Drifted<Seen>;
 }
 
 /** What a probe found. */
 export type Finding<Seen> = Absent<Seen> | Ours<Seen> | Drifted<Seen> | Foreign<Seen>;
 
-/** A finding that may be planned: a foreign thing may not, by type. */
+/** A finding that may be planned. The type excludes foreign things. */
 export type Plannable<Seen> = Exclude<Finding<Seen>, Foreign<Seen>>;
 
-/** Tells what goes on inside one effect: a download's progress, a service that is waited for. */
+/** Reports the progress of one change: a download, or a wait for a service. */
 export type Report = (line: string) => void;
 
-/** One thing on the box: how to look at it, what to do about it, and how to tell that it works. */
+/** One thing on the box: how to probe it, what to change, and how to verify that it works. */
 export interface StepSpec<Seen, C extends Change> {
-  /** Kebab-case, equal to the file's name: what `--adopt` and the journal call it. */
+  /** Kebab-case and equal to the file's name. `--adopt` and the journal use it. */
   readonly id: string;
   readonly title: string;
-  /** What it changes on a machine, in a sentence: the lists in docs/master.md and docs/storage-node.md are made of these. */
+  /** What it changes on a machine, in a sentence. The lists in docs/master.md and docs/storage-node.md are generated from these. */
   readonly touches: string;
   /**
-   * True where what follows can only be seen once this step is done (the engine's own containers):
-   * after it has changed something, everything behind it is probed again before the next write.
+   * True if later steps can only be probed after this one, for example containers after the Docker engine.
+   * If this step changed something, all later steps are probed again before the next write.
    */
   readonly reprobeAfter?: boolean;
-  /** Looks; writes nothing. Throws an OperatorError when it can't tell. */
+  /** Examines the thing and writes nothing. Throws an OperatorError if the state can't be determined. */
   probe(host: HostReader): Promise<Finding<Seen>>;
-  /** Pure: the changes that turn the finding into the wished state, in order. "ours" gives []. */
+  /** Pure. The changes that turn the finding into the desired state, in order. "ours" gives []. */
   plan(finding: Plannable<Seen>): readonly C[];
-  /** The only writer. Safe to repeat, and safe to run over its own half-done work. */
+  /** The only function that writes. Safe to repeat, also after it was interrupted. */
   apply(change: C, host: Host, report: Report): Promise<void>;
-  /** Asks the thing to work, not merely to exist; throws an OperatorError (`unhealthy`) otherwise. */
+  /** Checks that the thing works, not only that it exists. Throws an OperatorError (`unhealthy`) otherwise. */
   verify(host: HostReader): Promise<void>;
 }
 
-/** A step whose types are nobody's business but its own. */
+/** A step of any type. */
 // oxlint-disable-next-line no-explicit-any
 export type AnyStep = StepSpec<any, any>;

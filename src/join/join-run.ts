@@ -1,4 +1,4 @@
-import type { PlanItem } from "../engine/events.ts";
+import type { Listener, PlanItem } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
@@ -10,12 +10,13 @@ import type { Host } from "../host.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import type { Questions } from "../ui/ask.ts";
 import type { Reporter } from "../ui/reporter.ts";
+import { countOf, duration } from "../units.ts";
 
-/** What a join takes from the composition root; each part of it names the few that it needs. */
+/** What a join needs from the composition root. Each function lists the few members that it uses. */
 export interface JoinDeps {
   readonly host: Host;
   readonly reporter: Reporter;
-  /** Null: there is nobody to ask. */
+  /** Null if there is no terminal to ask on. */
   readonly questions: Questions | null;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
@@ -29,11 +30,18 @@ export interface JoinDeps {
   openCluster(target: ClusterTarget): Cluster;
   openNodesClient(storageApiUrl: string): NodesClient;
   readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
-  /** Standard input to its end; at most 1 MiB. */
+  /** Reads standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
 }
 
-/** Runs the steps of a join with a journal, and asks a person where there is one. */
+/** What a join did. */
+interface JoinOutcome {
+  readonly outcome: RunOutcome;
+  /** From the first change to the end; 0 if nothing was changed. */
+  readonly durationMs: number;
+}
+
+/** Runs the steps of a join with a journal. Asks questions if there is a terminal. */
 export async function runJoin(
   {
     host,
@@ -43,17 +51,28 @@ export async function runJoin(
     version,
   }: Pick<JoinDeps, "host" | "reporter" | "questions" | "pid" | "version">,
   options: {
+    readonly verb: string;
+    readonly baseDir: string;
     readonly steps: readonly AnyStep[];
     readonly flags: RunFlags;
     readonly journal: string;
-    /** When the verb began, as ISO text. */
+    /** When the verb started, as ISO text. */
     readonly since: string;
     /** Flags that give a consent. */
     readonly consents: ReadonlySet<string>;
   },
-): Promise<RunOutcome> {
-  const { steps, flags, journal, since, consents } = options;
-  return await run({
+): Promise<JoinOutcome> {
+  const { verb, baseDir, steps, flags, journal, since, consents } = options;
+  let startedAt: number | null = null;
+  const listen: Listener = (event) => {
+    if (event.type === "planned" && !isUpToDate(event.items)) {
+      const place = `${baseDir} (${isInstalled(event.items) ? "installed" : "not installed yet"})`;
+      reporter.note(`fula-node ${version} · ${verb} · ${place}`);
+    }
+    if (event.type === "step-started") startedAt ??= host.clock.now().getTime();
+    reporter.listen(event);
+  };
+  const outcome = await run({
     steps,
     host,
     journal: openJournal({
@@ -63,7 +82,7 @@ export async function runJoin(
       version,
       now: () => host.clock.now(),
     }),
-    listen: reporter.listen,
+    listen,
     ask:
       questions === null || flags.dryRun
         ? null
@@ -76,28 +95,49 @@ export async function runJoin(
     ),
     consents,
   });
+  const durationMs = startedAt === null ? 0 : host.clock.now().getTime() - startedAt;
+  return { outcome, durationMs };
 }
 
-/** Tells what a join did, and with which exit it ends. */
+function isUpToDate(items: readonly PlanItem[]): boolean {
+  return items.every(({ state, changes }) => changes.length === 0 && state !== "foreign");
+}
+
+/** A box that was joined has at least one of these. */
+function isInstalled(items: readonly PlanItem[]): boolean {
+  const own = new Set(["cli", "env-file", "compose-file"]);
+  return items.some(({ step, state }) => own.has(step) && state !== "absent");
+}
+
+/** What the operator can do after a join, and the command for it. */
+export type NextStep = readonly [purpose: string, command: string];
+
+/** Prints what a join did, and returns its exit. */
 export async function closeJoin(
   { reporter, version }: Pick<JoinDeps, "reporter" | "version">,
-  outcome: RunOutcome,
-  tell: { readonly verb: string; readonly baseDir: string; readonly done: readonly string[] },
+  { outcome, durationMs }: JoinOutcome,
+  options: { readonly verb: string; readonly baseDir: string; readonly next: readonly NextStep[] },
 ): Promise<VerbExit> {
-  const { verb, baseDir, done } = tell;
+  const { verb, baseDir, next } = options;
   const { dryRun, changes, plan } = outcome;
   await reporter.close();
-  const count = changes.length === 1 ? "one change" : `${changes.length} changes`;
-  const lines = dryRun
-    ? ["Dry run: nothing was changed."]
-    : changes.length === 0
-      ? ["Everything works; nothing had to be changed."]
-      : [`Done: ${count}, and everything works.`, ...done];
-  reporter.result({ data: { verb, version, baseDir, ...outcome }, lines });
-  return dryRun && plan.some((item) => item.changes.length > 0) ? "pending" : "ok";
+  const pending = plan.some((item) => item.changes.length > 0);
+  const upToDate = `Nothing to do: all ${plan.length} things are up to date`;
+  // A dry run with changes ends with its plan, which says that nothing has been changed.
+  const dryLines = pending ? [] : [`${upToDate}.`];
+  const runLines =
+    changes.length === 0
+      ? [`${upToDate}, and everything works.`]
+      : [
+          "",
+          `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}, everything works.`,
+          ...reporter.table(next),
+        ];
+  reporter.result({ data: { verb, version, baseDir, ...outcome }, lines: dryRun ? dryLines : runLines });
+  return dryRun && pending ? "pending" : "ok";
 }
 
-/** The base directory as given. Throws (`usage`) for one that can't be used. */
+/** Returns the base directory unchanged. Throws (`usage`) if it can't be used. */
 export function checkBaseDir(baseDir: string, byDefault: string): string {
   if (RULES.path.holds(baseDir) && !baseDir.endsWith("/") && !baseDir.includes("..")) return baseDir;
   throw new OperatorError({
@@ -117,7 +157,7 @@ function checkAdopt(adopt: readonly string[], known: readonly string[]): Readonl
   });
 }
 
-/** The flags that every kind of join has. */
+/** The flags of every kind of join. */
 interface RunFlags {
   readonly dryRun: boolean;
   readonly yes: boolean;
@@ -128,12 +168,12 @@ interface RunFlags {
   readonly images?: string;
 }
 
-/** The flags of join-as-master as commander gives them. */
+/** The flags of join-as-master, as commander returns them. */
 export interface JoinFlags extends RunFlags {
   readonly provisionWriter: boolean;
 }
 
-/** The flags of join-as-storage-node as commander gives them. */
+/** The flags of join-as-storage-node, as commander returns them. */
 export interface StorageFlags extends RunFlags {
   /** The token, `@FILE`, or `-` for standard input. */
   readonly invite?: string;
@@ -144,13 +184,13 @@ export interface StorageFlags extends RunFlags {
   readonly register: boolean;
 }
 
-/** What `status` says of one thing: what is wrong or to be done, else what was seen. */
+/** The sentence of `status` about one thing: what is wrong or pending, else what was found. */
 export function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string {
   if (state === "foreign") return why ?? "";
   if (state === "drifted") return drift.join("; ");
   if (state === "absent") return changes.map(({ summary }) => summary).join("; ");
   return Object.entries(evidence)
-    .map(([name, seen]) => `${name}: ${seen}`)
+    .map(([name, value]) => `${name}: ${value}`)
     .slice(0, 4)
     .join("; ")
     .replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1");

@@ -3,8 +3,8 @@ import type { Reporter } from "./reporter.ts";
 import { table } from "./text.ts";
 
 /**
- * One JSON object on stdout for a result, one on stderr for an error; nothing else. What was warned of
- * by then stands in it as `warnings`.
+ * Prints one JSON object on stdout for a result, or one on stderr for an error, and nothing else. The object
+ * contains all warnings so far as `warnings`.
  */
 export function createJson(streams: Streams): Reporter {
   const warnings: string[] = [];

@@ -1,63 +1,96 @@
 import type { RunEvent } from "../engine/events.ts";
 import type { Reporter } from "./reporter.ts";
 import { duration } from "../units.ts";
-import { errorLines, oneLine, planLines, table } from "./text.ts";
+import { errorLines, hang, oneLine, planLines, table } from "./text.ts";
 
-/** Where lines go. */
+/** Where lines are written to. */
 export interface Streams {
   readonly out: (line: string) => void;
   readonly err: (line: string) => void;
 }
 
-const PROGRESS_EVERY_MS = 2000;
-const LONG_PROGRESS_EVERY_MS = 10_000;
+const LONG_STEP_MS = 2000;
+const STEP_PROGRESS_EVERY_MS = 30_000;
+const RUN_PROGRESS_EVERY_MS = 10_000;
+
+/** The step that is running. */
+interface Running {
+  readonly step: string;
+  summary: string;
+  /** When its last line was printed; null before the first. */
+  printedMs: number | null;
+  printed: string;
+  readonly timer: NodeJS.Timeout;
+}
 
 /**
- * Plain lines for logs, cron and CI: one when a change begins, one when it is done, and its progress at
- * most every two seconds. `now` is in milliseconds.
+ * Plain lines for logs, cron and CI. A step prints one line when it is done. If it takes longer than two seconds,
+ * it also prints one when that is clear, and its progress at most every 30 seconds. `now` is in milliseconds.
  */
 export function createLines(streams: Streams, now: () => number): Reporter {
-  let lastProgress = 0;
-  let lastLongProgress = 0;
-  const isSoon = (): boolean => {
-    const elapsed = now() - lastProgress;
-    return elapsed >= 0 && elapsed < PROGRESS_EVERY_MS;
+  let running: Running | null = null;
+  let runProgressMs = 0;
+  let runProgress = "";
+
+  const end = (): void => {
+    if (running !== null) clearTimeout(running.timer);
+    running = null;
   };
-  const show = (event: RunEvent): void => {
+  const begin = (step: string, title: string): void => {
+    end();
+    const printStart = (): void => {
+      if (running === null) return;
+      running.printedMs = now();
+      streams.out(`${step}: ${running.summary} ...`);
+    };
+    const timer = setTimeout(printStart, LONG_STEP_MS).unref();
+    running = { step, summary: title, printedMs: null, printed: "", timer };
+  };
+  const printProgress = (text: string): void => {
+    if (running?.printedMs == null || text === "" || text === running.printed) return;
+    const elapsedMs = now() - running.printedMs;
+    if (elapsedMs >= 0 && elapsedMs < STEP_PROGRESS_EVERY_MS) return;
+    running.printedMs = now();
+    running.printed = text;
+    streams.out(`${running.step}: ${text}`);
+  };
+  const listen = (event: RunEvent): void => {
     switch (event.type) {
       case "warning":
-        streams.err(`Warning: ${oneLine(event.text)}`);
+        for (const line of hang("Warning: ", oneLine(event.text))) streams.err(line);
         break;
       case "planned":
         for (const line of planLines(event.items)) streams.out(line);
         break;
+      case "step-started":
+        begin(event.step, event.title);
+        break;
       case "change-started":
-        lastProgress = now();
-        streams.out(`${event.step}: ${event.summary} ...`);
+        if (running !== null) running.summary = oneLine(event.summary);
         break;
       case "progress":
-        if (oneLine(event.line) === "" || isSoon()) break;
-        lastProgress = now();
-        streams.out(`${event.step}:   ${oneLine(event.line)}`);
+        printProgress(oneLine(event.line));
         break;
-      case "change-done":
-        streams.out(`${event.step}: done in ${duration(event.durationMs)}`);
+      case "step-done":
+        if (event.changed) streams.out(`${event.step}: done in ${duration(event.durationMs)}`);
+        end();
         break;
       case "step-failed":
         streams.out(`${event.step}: failed`);
+        end();
         break;
-      case "step-started":
-      case "step-done":
+      case "change-done":
         break;
     }
   };
   return {
-    listen: show,
+    listen,
     table,
     note: streams.out,
     progress: (line) => {
-      if (now() - lastLongProgress < LONG_PROGRESS_EVERY_MS) return;
-      lastLongProgress = now();
+      if (line === runProgress || now() - runProgressMs < RUN_PROGRESS_EVERY_MS) return;
+      runProgressMs = now();
+      runProgress = line;
       streams.out(line);
     },
     result: ({ lines }) => {
@@ -66,6 +99,9 @@ export function createLines(streams: Streams, now: () => number): Reporter {
     error: (error, exitCode) => {
       for (const line of errorLines(error, exitCode)) streams.err(line);
     },
-    close: () => Promise.resolve(),
+    close: () => {
+      end();
+      return Promise.resolve();
+    },
   };
 }

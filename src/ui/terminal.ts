@@ -8,13 +8,17 @@ import { oneLine } from "./text.ts";
 // oxlint-disable-next-line typescript/no-explicit-any
 type Task = ListrTaskWrapper<unknown, any, any>;
 
-/** Whoever makes this reporter has seen that there is a terminal. */
+/** The caller of createTerminal has checked that there is a terminal. */
 class LiveRenderer extends DefaultRenderer {
   static override nonTTY = true;
 }
 
-/** ECMA-48: the cursor to the line above, and that line erased. */
+/** ECMA-48: moves the cursor to the line above and erases that line. */
 const UP_AND_CLEAR = "\u001b[1A\u001b[2K";
+
+/** Below this width a terminal does not know its size: script(1) reports 0 columns without a window. */
+const NARROWEST_SCREEN = 20;
+const USUAL_WIDTH = 80;
 
 /** Where the rows are drawn. */
 export interface Screen {
@@ -23,8 +27,8 @@ export interface Screen {
 }
 
 /**
- * A live row for the step at work, which stays when it is done; what comes next stands in the plan above.
- * listr2 only draws: the engine's events drive it. Lines for between the rows wait until none is drawn.
+ * Draws a live row for the current step, with its seconds. The row stays when the step is done. listr2 only draws;
+ * the engine's events drive it. Other lines wait until no row is being drawn.
  */
 export function createTerminal(
   streams: Streams,
@@ -33,23 +37,23 @@ export function createTerminal(
 ): Reporter {
   let row: Row | null = null;
   let overProgress = false;
-  /** Settles once all that was begun is drawn; null while nothing is. */
+  /** Settles when every started row is drawn; null if there is none. */
   let drawing: Promise<void> | null = null;
-  const whenFree = (write: (line: string) => void) => (line: string) => {
+  const afterRows = (write: (line: string) => void) => (line: string) => {
     if (drawing === null) write(line);
     else drawing = drawing.then(() => write(line));
   };
-  const lines = createLines({ out: whenFree(streams.out), err: whenFree(streams.err) }, now);
+  const lines = createLines({ out: afterRows(streams.out), err: afterRows(streams.err) }, now);
 
   const begin = (step: string, title: string): void => {
     row = newRow(step, title, now);
     const { draw } = row;
     drawing = (drawing ?? Promise.resolve())
       .then(() => draw(screen))
-      .catch((thrown: unknown) => streams.err(`Warning: the progress can't be drawn: ${messageOf(thrown)}`));
+      .catch((thrown: unknown) => streams.err(`Warning: the progress can't be shown: ${messageOf(thrown)}`));
   };
-  const finish = (succeeded: boolean): void => {
-    row?.settle(succeeded);
+  const finish = (durationMs: number | null): void => {
+    row?.settle(durationMs);
     row = null;
   };
 
@@ -62,20 +66,20 @@ export function createTerminal(
           lines.listen(event);
           break;
         case "step-started":
-          finish(false);
+          finish(null);
           begin(event.step, event.title);
           break;
         case "change-started":
-          row?.tell(event.summary);
+          row?.show(event.summary);
           break;
         case "progress":
-          row?.tell(event.line);
+          row?.show(event.line);
           break;
         case "step-done":
-          if (row?.step === event.step) finish(true);
+          if (row?.step === event.step) finish(event.durationMs);
           break;
         case "step-failed":
-          if (row?.step === event.step) finish(false);
+          if (row?.step === event.step) finish(null);
           else lines.listen(event);
           break;
         case "change-done":
@@ -88,54 +92,59 @@ export function createTerminal(
     },
     note(line) {
       overProgress = false;
-      row?.giveBack();
+      row?.release();
       streams.out(line);
     },
     async close() {
-      finish(false);
+      finish(null);
       for (let last = drawing; last !== null; last = last === drawing ? null : drawing) await last;
       drawing = null;
     },
   };
 }
 
-/** One step that is being drawn. */
+/** The row of one step. */
 interface Row {
   readonly step: string;
-  readonly tell: (line: string) => void;
-  readonly settle: (succeeded: boolean) => void;
-  /** Resolves when the row stands finished. */
+  /** Shows this line below the row. */
+  readonly show: (line: string) => void;
+  /** Ends the row: with the time that the step took, or null if it failed. */
+  readonly settle: (durationMs: number | null) => void;
+  /** Resolves when the finished row is drawn. */
   readonly draw: (screen: Screen) => Promise<void>;
-  /** Ends the drawing at once, for a process that is about to exit: lines get through, the cursor is back. */
-  readonly giveBack: () => void;
+  /** Ends the drawing at once, because the process is about to exit: lines are printed again, the cursor is visible. */
+  readonly release: () => void;
 }
 
 function newRow(step: string, title: string, now: () => number): Row {
   const startedMs = now();
   let settle: Row["settle"] = () => undefined;
-  const settled = new Promise<{ readonly succeeded: boolean; readonly tookMs: number }>((resolve) => {
-    settle = (succeeded) => resolve({ succeeded, tookMs: now() - startedMs });
-  });
-  let said = "";
+  const settled = new Promise<number | null>((resolve) => (settle = resolve));
+  let lastLine = "";
   let task: Task | null = null;
   let output: ProcessOutput | null = null;
   return {
     step,
     settle,
-    tell(line) {
-      said = oneLine(line);
-      if (task !== null) task.output = said;
+    show(line) {
+      lastLine = oneLine(line);
+      if (task !== null) task.output = lastLine;
     },
-    giveBack: () => output?.release(),
+    release: () => output?.release(),
     async draw({ stdout, stderr }) {
+      widen(stdout);
       output = new ProcessOutput(stdout, stderr, { leaveEmptyLine: false });
       const logger = new ListrLogger({ processOutput: output, useIcons: true, toStderr: [] });
       const work = async (_context: unknown, own: Task): Promise<void> => {
         task = own;
-        own.output = said;
-        const { succeeded, tookMs } = await settled;
-        own.title = succeeded ? `${title} (${duration(tookMs)})` : `${title}: failed`;
-        if (!succeeded) throw new Error(own.title);
+        own.output = lastLine;
+        const ticks = setInterval(() => {
+          own.title = `${title} (${Math.max(0, Math.round((now() - startedMs) / 1000))} s)`;
+        }, 1000).unref();
+        const durationMs = await settled;
+        clearInterval(ticks);
+        own.title = durationMs === null ? `${title}: failed` : `${title} (${duration(durationMs)})`;
+        if (durationMs === null) throw new Error(own.title);
       };
       await new Listr([{ title, task: work }], {
         renderer: LiveRenderer,
@@ -145,4 +154,10 @@ function newRow(step: string, title: string, now: () => number): Row {
       }).run();
     },
   };
+}
+
+/** Corrects a width that would break every line after one character. listr2 reads it from process.stdout. */
+function widen(stdout: NodeJS.WriteStream): void {
+  for (const stream of [process.stdout, stdout])
+    if (stream.columns !== undefined && stream.columns < NARROWEST_SCREEN) stream.columns = USUAL_WIDTH;
 }

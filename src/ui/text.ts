@@ -1,13 +1,15 @@
 import { stripVTControlCharacters } from "node:util";
 import type { PlanItem } from "../engine/events.ts";
-import type { ExitName, OperatorError } from "../errors.ts";
+import type { OperatorError, Problem } from "../errors.ts";
+import { countOf } from "../units.ts";
 
 const WIDTH = 80;
 const NARROWEST_CELL = 24;
+const WIDEST_VERB = "unchanged".length;
 
 /**
- * A table of left-aligned columns, the last one wrapped, that fits 80 columns where words allow. Where
- * the columns before it leave too little room, the last one stands below them.
+ * A table of left-aligned columns that fits 80 columns if the words allow it. The last column is wrapped. If
+ * the other columns leave too little space, the last column stands below them.
  */
 export function table(rows: readonly (readonly string[])[]): readonly string[] {
   const columns = Math.max(...rows.map((row) => row.length), 0);
@@ -28,7 +30,7 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
   });
 }
 
-/** Breaks a text at blanks; a longer word stands alone, so that paths and commands can be copied whole. */
+/** Breaks a text at spaces. A word that is too long gets its own line, so that paths and commands can be copied. */
 export function wrap(text: string, width: number): readonly string[] {
   const lines: string[] = [];
   let line = "";
@@ -41,68 +43,134 @@ export function wrap(text: string, width: number): readonly string[] {
   return [...lines, line];
 }
 
-/** The plan as a table: one row a change, and why; what is as wished is only counted. */
+/**
+ * The plan: one line per change, with the reason below a repair; what is blocked, and what to do about it; in one
+ * line what stays unchanged; the missing confirmations; and the number of changes. [] if there is nothing to do.
+ */
 export function planLines(items: readonly PlanItem[]): readonly string[] {
-  const idle = items.filter(({ changes, state }) => changes.length === 0 && state !== "foreign");
-  if (idle.length === items.length) return [nothingToDo(items.length)];
-  const rows = items.flatMap(({ step, title, state, changes, drift }) => {
-    if (state === "foreign" && changes.length === 0) return [[state, step, title]];
-    if (changes.length === 0) return [];
-    const found = drift.map((difference) => `because: ${difference}`);
-    const texts = [...changes.map(({ summary }) => summary), ...found];
-    return texts.map((text, index) => (index === 0 ? [state, step, text] : ["", "", text]));
-  });
-  const rest = idle.length === 0 ? [] : hang(`  As wished: ${idle.map(({ step }) => step).join(", ")}`, 4);
+  const rows = items.flatMap(planRows);
+  if (rows.length === 0) return [];
+  const unchanged = items.filter((item) => planRows(item).length === 0).map(({ step }) => step);
   const consents = items.flatMap(({ consent, changes }) =>
     consent === undefined || consent.given || changes.length === 0
       ? []
-      : hang(`  Confirmation required (${consent.flag}): ${consent.question}`, 4),
+      : hang("  ", `Confirmation required (${consent.flag}): ${consent.question}`, 4),
   );
-  return ["Plan", ...table(rows), ...rest, ...consents];
-}
-
-function nothingToDo(count: number): string {
-  if (count < 2) return "Nothing to do: all is as wished.";
-  return `Nothing to do: all ${count} things are as wished.`;
-}
-
-/** What failed, why, each problem with its way out, what to do, and what was changed by then. */
-export function errorLines(error: OperatorError, exitCode: number): readonly string[] {
-  const { what, why, remedy, changed, problems } = error;
-  const further = remedy ?? (problems.length > 0 ? "what is said above, then run again." : undefined);
   return [
-    ...paragraph("fula-node: ", what, 0),
-    ...(why === undefined ? [] : paragraph("Why:     ", why, 2)),
-    ...problems.flatMap((problem, index) => {
-      const mark = problems.length === 1 ? "- " : `${index + 1}. `.padStart(problems.length > 9 ? 4 : 3);
-      return ["", ...paragraph(mark, nameSubject(problem), 2), ...wayOut(problem.remedy, mark.length)];
-    }),
-    ...(problems.length === 0 ? [] : [""]),
-    ...(further === undefined ? [] : paragraph("To do:   ", further, 2)),
-    ...paragraph("Changed: ", changed ?? "nothing.", 2),
-    `  Exit code ${exitCode} (${error.exit}): ${MEANINGS[error.exit]}.`,
+    "",
+    ...rows,
+    ...(unchanged.length === 0 ? [] : planRow("=", "unchanged", unchanged.join(", "))),
+    ...(consents.length === 0 ? [] : ["", ...consents]),
+    "",
+    `  ${planTotal(items)}`,
   ];
 }
 
-/** The exit codes in words; a script sees the number only. */
-const MEANINGS: Record<ExitName, string> = {
-  ok: "done",
-  bug: "a bug in fula-node",
-  usage: "the command line can't be understood",
-  pending: "something is still to be done",
-  settings: "a setting is missing or wrong",
-  preflight: "this machine is not ready",
-  foreign: "something of somebody else is in the way",
-  drift: "something differs that is not mended unasked",
-  locked: "another run is at work",
-  interrupted: "stopped part-way; running again is safe",
-  unhealthy: "applied, but it does not work",
-  integrity: "something was altered; do not try again before you know what",
-  unavailable: "something does not answer; try again later",
-  newer: "a newer version of fula-node made this",
-};
+function planRows(item: PlanItem): readonly string[] {
+  const { step, state, changes, drift, why = "", remedy } = item;
+  if (isBlocked(item))
+    return [...planRow("!", "blocked", `${step}: ${why}`), ...planRow(" ", "", remedy ?? "")];
+  if (changes.length === 0) return [];
+  if (state === "absent")
+    return changes.flatMap(({ summary }) => {
+      const [verb, object] = splitSummary(summary);
+      return planRow("+", verb, object);
+    });
+  const reasons = state === "foreign" ? [why] : drift;
+  return [
+    ...changes.flatMap(({ summary }) => planRow("~", state === "foreign" ? "adopt" : "repair", summary)),
+    ...reasons.flatMap((reason) => planRow(" ", "", `reason: ${reason}`)),
+  ];
+}
 
-/** A text without colours, cursor movements and other control characters; line breaks and tabs become plain ones. */
+/** A foreign thing has a remedy in the plan unless `--adopt` takes it over. */
+function isBlocked({ state, remedy }: PlanItem): boolean {
+  return state === "foreign" && remedy !== undefined;
+}
+
+function planRow(mark: string, verb: string, text: string): readonly string[] {
+  return hang(`  ${mark} ${verb.padEnd(WIDEST_VERB)} `, oneLine(text));
+}
+
+/** The verbs that the plan shows in their own column for something new, by the first word of a change's summary. */
+const VERBS: ReadonlyMap<string, string> = new Map([
+  ...["announce", "build", "create", "install", "load", "migrate", "point", "pull", "record", "start"].map(
+    (verb) => [verb, verb] as const,
+  ),
+  ["take", "take"],
+  ["make", "create"],
+  ["write", "create"],
+]);
+
+/** `write /opt/x/.env` -> `create` and `/opt/x/.env`. A summary that begins with another verb is given whole. */
+function splitSummary(summary: string): readonly [verb: string, object: string] {
+  const services = /^bring up (.+)$/s.exec(summary)?.[1];
+  if (services !== undefined) return ["start", services];
+  const [, word = "", object = ""] = /^([a-z]+) (.+)$/s.exec(summary) ?? [];
+  const verb = VERBS.get(word);
+  // `write down in FILE that ...` and the like are more than a verb and an object.
+  if (verb === undefined || (verb === "create" && !/^(?:\/|the |its |an? )/.test(object)))
+    return ["create", summary];
+  return [verb, object];
+}
+
+function planTotal(items: readonly PlanItem[]): string {
+  const changes = items.reduce((sum, item) => sum + item.changes.length, 0);
+  const blocked = items.filter(isBlocked).length;
+  if (blocked === 0) return `${countOf(changes, "change")}. Nothing has been changed yet.`;
+  const counts = [...(changes === 0 ? [] : [countOf(changes, "change")]), `${blocked} blocked`];
+  return `${counts.join(", ")}. Nothing has been changed.`;
+}
+
+/** What failed, why, each problem with its remedy, what to do, and what was changed before the error. */
+export function errorLines(error: OperatorError, exitCode: number): readonly string[] {
+  const { what, why, changed, problems } = error;
+  const remedy = remedyOf(error);
+  const reason = why === undefined ? [] : paragraph("  Why:     ", why);
+  const end = [
+    ...(remedy === undefined ? [] : paragraph("  Do:      ", remedy)),
+    ...paragraph("  Changed: ", changed ?? "nothing."),
+  ];
+  const numbered = problems.length > 1;
+  const blocks = [
+    paragraph("fula-node: ", what),
+    ...(problems.length === 0
+      ? [[...reason, ...end]]
+      : [
+          ...(reason.length === 0 ? [] : [reason]),
+          ...problems.map((problem, index) =>
+            numbered
+              ? numberedProblem(problem, index, problems.length)
+              : paragraph("  ", nameSubject(problem)),
+          ),
+          end,
+        ]),
+    [`Exit code ${exitCode} (${error.exit}).`],
+  ];
+  return blocks.flatMap((block, index) => (index === 0 ? block : ["", ...block]));
+}
+
+function numberedProblem(problem: Problem, index: number, count: number): readonly string[] {
+  const mark = `  ${`${index + 1}.`.padStart(count > 9 ? 3 : 2)} `;
+  return [
+    ...paragraph(mark, nameSubject(problem)),
+    ...(problem.remedy === undefined ? [] : paragraph(`${" ".repeat(mark.length)}Do: `, problem.remedy)),
+  ];
+}
+
+/** The remedy of the whole error. That of a single problem belongs to it; several problems show theirs themselves. */
+function remedyOf({ remedy, problems }: OperatorError): string | undefined {
+  if (problems.length === 0) return remedy;
+  const own = problems.length === 1 ? problems[0]?.remedy : undefined;
+  if (own !== undefined) return remedy === undefined ? own : `${own} ${remedy}`;
+  return remedy ?? "Correct what is listed, then run again.";
+}
+
+function nameSubject({ subject, what }: Problem): string {
+  return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
+}
+
+/** A text without colours, cursor movements and other control characters. Line breaks and tabs become plain ones. */
 export function printable(text: string): string {
   return stripVTControlCharacters(text)
     .replaceAll(/\r\n?/g, "\n")
@@ -110,39 +178,33 @@ export function printable(text: string): string {
     .replaceAll(/(?!\n)\p{Cc}/gu, "");
 }
 
-/** The same as one line: of a progress bar that draws over itself, the last state. */
+/** The same as one line. */
 export function oneLine(text: string): string {
   return printable(text)
     .trim()
     .replaceAll(/\s*\n\s*/g, " ");
 }
 
-function nameSubject({ subject, what }: { readonly subject: string; readonly what: string }): string {
-  return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
-}
-
-function wayOut(remedy: string | undefined, indent: number): readonly string[] {
-  return remedy === undefined ? [] : paragraph("To do: ", remedy, 2 + indent);
+/**
+ * A label and a text. The first line is wrapped behind the label. Further lines (a log, a stack) stand below it,
+ * unwrapped, so that they can be read and searched for.
+ */
+function paragraph(label: string, text: string): readonly string[] {
+  const [first = "", ...log] = printable(text).trimEnd().split("\n");
+  const indent = " ".repeat(label.length);
+  return [...hang(label, first), ...log.map((line) => `${indent}${line}`.trimEnd())];
 }
 
 /**
- * A label and a text: a sentence is wrapped behind the label. Further lines of it (a log, a stack) stand
- * below, one to one, so that they can be read and searched for.
+ * A label, and a text that is wrapped behind it at `indent`. A word that is too long moves to the left, so that
+ * the line fits 80 columns if the word does.
  */
-function paragraph(label: string, text: string, indent: number): readonly string[] {
-  const [first = "", ...rest] = printable(text).trimEnd().split("\n");
-  const lead = " ".repeat(indent);
-  const behind = " ".repeat(indent + label.length);
-  const [line = "", ...more] = wrap(first, WIDTH - behind.length);
-  return [
-    `${lead}${label}${line}`,
-    ...more.map((each) => behind + each),
-    ...rest.map((each) => `${behind}${each}`.trimEnd()),
-  ];
-}
-
-function hang(line: string, indent: number): readonly string[] {
-  const lead = /^ */.exec(line)?.[0] ?? "";
-  const [first = "", ...rest] = wrap(line.slice(lead.length), WIDTH - Math.max(lead.length, indent));
-  return [lead + first, ...rest.map((each) => " ".repeat(indent) + each)];
+export function hang(label: string, text: string, indent = label.length): readonly string[] {
+  const lines = wrap(text, WIDTH - Math.max(indent, label.length));
+  const place = (line: string) => " ".repeat(Math.max(0, Math.min(indent, WIDTH - line.length))) + line;
+  const [first = "", ...rest] = lines;
+  if (label.length + first.length > WIDTH && label.trim() !== "")
+    return [label.trimEnd(), ...lines.map(place)];
+  if (label.length + first.length > WIDTH) return lines.map(place);
+  return [`${label}${first}`.trimEnd(), ...rest.map(place)];
 }

@@ -175,7 +175,7 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
   ])("%s: exit 21, the key and the rule", async (_name, assignment) => {
     const key = assignment.slice(0, assignment.indexOf("="));
     const args = ["join-as-master", "--yes", "--set", assignment];
-    const says = await expectRefusal(args, 21, [key, "To do", "Changed: nothing"]);
+    const says = await expectRefusal(args, 21, [key, "Do:", "Changed: nothing"]);
     if (key === "SYSTEM_KEY") expect(says).toContain("not shown");
   });
 
@@ -226,12 +226,12 @@ describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
     terminal.type("\n");
     await terminal.see(ASK_POOL);
     terminal.type("\n");
-    await terminal.see("first-snapshot");
+    await terminal.see("first snapshot");
     await terminal.see(ASK_GO);
     terminal.type("n\n");
     expect(await terminal.ended()).toBe(20);
     expect(terminal.shown().replaceAll(/\s+/g, " ")).toContain(
-      "Stopped at your word, before the first change",
+      "You answered no. Stopped before the first change",
     );
     expect(await box.snapshot(EVERYTHING)).toEqual(before);
   });

@@ -45,7 +45,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     expect(await readEnv(box)).toEqual(env);
     expect((await box.run(SQL("SELECT count(*) FROM users WHERE username = 'kept'"))).stdout).toBe("1");
     expectExit(await rejoin(box, ["--dry-run"]), 0);
-    return result.stdout;
+    return result.stdout.replaceAll(/\s+/g, " ");
   }
 
   async function startedAt(container: string): Promise<string> {
@@ -123,7 +123,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     await box.run(`sed -i '/^JWT_SECRET=/d; /^POSTGRES_PASSWORD=/d; /^SYSTEM_KEY=/d' ${ENV}`);
     const told = await mend();
     expect(told).toContain("JWT_SECRET from fula-pinning-");
-    expect(told).toContain("Done: one change");
+    expect(told).toMatch(/Done in .+: 1 change, everything works\./);
     expect(told).toContain("POSTGRES_PASSWORD from postgres-pinning");
   });
 

@@ -5,7 +5,7 @@ import { OperatorError } from "../../src/errors.ts";
 import type { FakeHost } from "./fake-host.ts";
 
 /** The text of a sample step's file once the step is done. */
-export const WISHED = "as wished";
+export const DESIRED = "as desired";
 
 /** Where a sample step's file lies. */
 export function fileOf(id: string): string {
@@ -17,7 +17,7 @@ export interface SampleOptions {
   /** Every probe, apply and verify is written here: `probe first`. */
   readonly log?: string[];
   readonly consent?: Consent;
-  readonly opensEyes?: boolean;
+  readonly reprobeAfter?: boolean;
   /** A path without which the probe sees nothing. */
   readonly needs?: string;
   /** What applying does instead of writing the file. */
@@ -27,17 +27,17 @@ export interface SampleOptions {
 }
 
 /**
- * A step over one file: absent without it, ours when it holds WISHED, foreign when it begins with
+ * A step over one file: absent without it, ours when it holds DESIRED, foreign when it begins with
  * "theirs", and then claimable when it goes on with "claimable"; drifted with any other text.
  */
 export function sample(id: string, options: SampleOptions = {}): AnyStep {
-  const { log = [], consent, opensEyes = false, needs, apply, verify } = options;
+  const { log = [], consent, reprobeAfter = false, needs, apply, verify } = options;
   const path = fileOf(id);
   const step: StepSpec<string | null, Change> = {
     id,
     title: `the file of ${id}`,
     touches: "Nothing real.",
-    reprobeAfter: opensEyes,
+    reprobeAfter,
 
     async probe(host): Promise<Finding<string | null>> {
       log.push(`probe ${id}`);
@@ -49,7 +49,7 @@ export function sample(id: string, options: SampleOptions = {}): AnyStep {
 
     async apply(_change, host, report) {
       log.push(`apply ${id}`);
-      if (apply === undefined) await host.files.writeAtomic(path, WISHED, { mode: 0o644 });
+      if (apply === undefined) await host.files.writeAtomic(path, DESIRED, { mode: 0o644 });
       else await apply(host as FakeHost, report);
     },
 
@@ -86,7 +86,7 @@ function judge(id: string, text: string | null, consent: Consent | undefined): F
   const evidence = { [fileOf(id)]: text ?? "absent" };
   if (text === null)
     return { state: "absent", seen: text, evidence, ...(consent === undefined ? {} : { consent }) };
-  if (text === WISHED) return { state: "ours", seen: text, evidence };
+  if (text === DESIRED) return { state: "ours", seen: text, evidence };
   const drifted = { state: "drifted", seen: text, drift: [`${id} holds other text`], evidence } as const;
   if (!text.startsWith("theirs")) return drifted;
   const why = `The file of ${id} is somebody else's.`;

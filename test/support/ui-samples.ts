@@ -33,8 +33,8 @@ export const REALISTIC_PLAN: readonly PlanItem[] = [
   item(
     "env-file",
     "drifted",
-    ["not as wished: WEBUI_PORT", "others can read it: mode 644"],
-    ["write /opt/fula-master/.env: 1 settings"],
+    ["WEBUI_PORT is not as desired", "others can read it: mode 644"],
+    ["write /opt/fula-master/.env: 1 setting"],
   ),
   item("writer", "ours", [], []),
   item("images", "ours", [], []),

@@ -4,7 +4,7 @@ import { look } from "../../../src/engine/plan.ts";
 import type { AnyStep } from "../../../src/engine/step.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { FakeHost } from "../../support/fake-host.ts";
-import { fileOf, JOURNAL, journalOn, sample, shorten, WISHED, writeOf } from "../../support/sample-steps.ts";
+import { fileOf, JOURNAL, journalOn, sample, shorten, DESIRED, writeOf } from "../../support/sample-steps.ts";
 
 interface Trial {
   readonly host?: FakeHost;
@@ -33,7 +33,7 @@ async function attempt(
 }
 
 function broken(exit: "usage" | "unavailable" | "unhealthy", what = "It broke."): OperatorError {
-  return new OperatorError({ exit, what, why: "So.", remedy: "Mend it.", cause: new Error("deep") });
+  return new OperatorError({ exit, what, why: "So.", remedy: "Repair it.", cause: new Error("deep") });
 }
 
 describe("a run that succeeds", () => {
@@ -58,18 +58,18 @@ describe("a run that succeeds", () => {
         { step: "b", change: writeOf("b") },
       ],
     });
-    expect(host.files.textOf(fileOf("b"))).toBe(WISHED);
+    expect(host.files.textOf(fileOf("b"))).toBe(DESIRED);
   });
 
-  it("tells each thing as it happens", async () => {
+  it("reports each event as it happens", async () => {
     const step = sample("a", {
       apply: async (host, report) => {
         report("half way");
-        await host.files.writeAtomic(fileOf("a"), WISHED, { mode: 0o644 });
+        await host.files.writeAtomic(fileOf("a"), DESIRED, { mode: 0o644 });
       },
     });
     const host = new FakeHost();
-    host.files.put(fileOf("b"), WISHED);
+    host.files.put(fileOf("b"), DESIRED);
     const { events } = await attempt([step, sample("b")], { host });
     expect(events).toEqual([
       "step-started a",
@@ -81,10 +81,10 @@ describe("a run that succeeds", () => {
     ]);
   });
 
-  it("only verifies where the plan is empty: no probe, no journal, no write", async () => {
+  it("only verifies if the plan is empty: no probe, no journal, no write", async () => {
     const log: string[] = [];
     const host = new FakeHost();
-    for (const id of ["a", "b"]) host.files.put(fileOf(id), WISHED);
+    for (const id of ["a", "b"]) host.files.put(fileOf(id), DESIRED);
     const { outcome } = await attempt([sample("a", { log }), sample("b", { log })], { host });
     expect(log.slice(2)).toEqual(["verify a", "verify b"]);
     expect(outcome).toEqual({ changes: [] });
@@ -96,19 +96,19 @@ describe("a run that succeeds", () => {
     host.files.put(fileOf("a"), "theirs, claimable");
     const { outcome } = await attempt([sample("a")], { host, adopt: ["a"] });
     expect(outcome).toEqual({ changes: [{ step: "a", change: writeOf("a") }] });
-    expect(host.files.textOf(fileOf("a"))).toBe(WISHED);
+    expect(host.files.textOf(fileOf("a"))).toBe(DESIRED);
   });
 });
 
-describe("a box that moves under the run", () => {
-  it("is looked at again before each step: what was made meanwhile is left alone", async () => {
+describe("a box that changes during the run", () => {
+  it("is probed again before each step: what was created meanwhile is not changed", async () => {
     const { outcome } = await attempt([sample("a"), sample("b")], {
-      meanwhile: (host) => host.files.put(fileOf("b"), WISHED),
+      meanwhile: (host) => host.files.put(fileOf("b"), DESIRED),
     });
     expect(outcome).toEqual({ changes: [{ step: "a", change: writeOf("a") }] });
   });
 
-  it("halts before what became foreign meanwhile", async () => {
+  it("stops before what became foreign meanwhile", async () => {
     const { host, outcome } = await attempt([sample("a"), sample("b")], {
       meanwhile: (box) => box.files.put(fileOf("b"), "theirs"),
     });
@@ -117,12 +117,12 @@ describe("a box that moves under the run", () => {
     expect(host.files.textOf(fileOf("b"))).toBe("theirs");
   });
 
-  it("halts right after a step that opens the eyes, before any other write", async () => {
+  it("stops right after a step with reprobeAfter, before any other write", async () => {
     const log: string[] = [];
     const host = new FakeHost();
     host.files.put(fileOf("c"), "theirs");
-    const steps = (opensEyes: boolean) => [
-      sample("a", { opensEyes, log }),
+    const steps = (reprobeAfter: boolean) => [
+      sample("a", { reprobeAfter, log }),
       sample("b", { log }),
       sample("c", { needs: fileOf("a"), log }),
     ];
@@ -138,29 +138,29 @@ describe("a box that moves under the run", () => {
     expect(log).toContain("apply b");
   });
 
-  it("does not look twice after an eye-opener that changed nothing", async () => {
+  it("does not probe twice after a step with reprobeAfter that changed nothing", async () => {
     const log: string[] = [];
     const host = new FakeHost();
-    host.files.put(fileOf("a"), WISHED);
-    await attempt([sample("a", { opensEyes: true }), sample("b", { log })], { host });
+    host.files.put(fileOf("a"), DESIRED);
+    await attempt([sample("a", { reprobeAfter: true }), sample("b", { log })], { host });
     expect(log).toEqual(["probe b", "probe b", "apply b", "verify b", "probe b"]);
   });
 });
 
 describe("a run that fails", () => {
-  it("says that nothing was changed where nothing was begun", async () => {
+  it("says that nothing was changed if nothing was started", async () => {
     const fail = () => {
       throw broken("unhealthy");
     };
     const host = new FakeHost();
-    host.files.put(fileOf("a"), WISHED);
+    host.files.put(fileOf("a"), DESIRED);
     const { outcome, events } = await attempt([sample("a", { verify: fail }), sample("b")], { host });
     expect(outcome).toMatchObject({ exit: "unhealthy", changed: undefined });
     expect(events).toEqual(["step-failed a"]);
     expect(host.writes).toEqual([]);
   });
 
-  it("says that nothing was changed where the journal can't be written, and begins nothing", async () => {
+  it("says that nothing was changed if the journal can't be written, and starts nothing", async () => {
     const host = new FakeHost();
     const log: string[] = [];
     host.gate.failOnce(/journal/, broken("unavailable", "The disk is full."));
@@ -169,35 +169,42 @@ describe("a run that fails", () => {
     expect(log).not.toContain("apply a");
   });
 
-  it("says that one change was begun where it did not finish", async () => {
+  it("says that one change was started and did not finish", async () => {
     const fail = () => {
       throw broken("unavailable");
     };
     const { outcome } = await attempt([sample("a", { apply: fail })]);
-    expect(outcome).toMatchObject({ exit: "unavailable", why: "So.", remedy: "Mend it." });
-    expect((outcome as OperatorError).changed).toMatch(/one change was begun and did not finish/);
+    expect(outcome).toMatchObject({ exit: "unavailable", why: "So.", remedy: "Repair it." });
+    expect((outcome as OperatorError).changed).toMatch(/one change was started and did not finish/);
     expect((outcome as OperatorError).cause).toMatchObject({ message: "deep" });
   });
 
-  it("names what was done before, and whether one more was begun", async () => {
+  it("names what was done before, and whether one more change was started", async () => {
     const fail = () => {
       throw broken("unavailable");
     };
     const begun = await attempt([sample("a"), sample("b"), sample("c", { apply: fail })]);
-    expect((begun.outcome as OperatorError).changed).toMatch(/done and kept: a, b .*one more was begun/);
+    expect((begun.outcome as OperatorError).changed).toMatch(
+      /done and kept: a, b .*one more change was started/,
+    );
     const verified = await attempt([sample("a"), sample("b", { verify: fail }), sample("c")]);
     expect((verified.outcome as OperatorError).changed).toMatch(/done and kept: a, b /);
-    expect((verified.outcome as OperatorError).changed).not.toMatch(/begun/);
+    expect((verified.outcome as OperatorError).changed).not.toMatch(/started/);
     expect(verified.host.files.tree.has(fileOf("c"))).toBe(false);
     expect(verified.events.at(-1)).toBe("step-failed b");
   });
 
-  it("exits as stopped part-way where the failure itself has no telling exit", async () => {
+  it("exits as interrupted if the failure has no more specific exit", async () => {
     const fail = () => {
       throw broken("usage");
     };
     const { outcome } = await attempt([sample("a", { apply: fail })]);
-    expect(outcome).toMatchObject({ exit: "interrupted", what: "It broke.", why: "So.", remedy: "Mend it." });
+    expect(outcome).toMatchObject({
+      exit: "interrupted",
+      what: "It broke.",
+      why: "So.",
+      remedy: "Repair it.",
+    });
     expect((outcome as OperatorError).cause).toMatchObject({ message: "deep" });
   });
 
@@ -213,32 +220,32 @@ describe("a run that fails", () => {
 });
 
 describe("the last plan", () => {
-  it("must be empty: a change that did not take is named", async () => {
+  it("must be empty: a change that had no effect is named", async () => {
     const idle = sample("a", { apply: () => {}, verify: () => {} });
     const { outcome } = await attempt([idle, sample("b")]);
     expect(outcome).toMatchObject({
       exit: "unhealthy",
-      what: "Everything was applied, yet the box is not as planned.",
-      problems: [{ subject: "a", what: "still to do: write the file of a" }],
+      what: "All changes were applied, but the box does not match the plan.",
+      problems: [{ subject: "a", what: "still pending: write the file of a" }],
     });
     expect((outcome as OperatorError).changed).toMatch(/done and kept: a, b /);
   });
 
-  it("must be empty: a step that undoes an earlier one is found out", async () => {
+  it("must be empty: a step that reverts an earlier one is noticed", async () => {
     const undoes = sample("b", {
       apply: async (host) => {
-        await host.files.writeAtomic(fileOf("b"), WISHED, { mode: 0o644 });
+        await host.files.writeAtomic(fileOf("b"), DESIRED, { mode: 0o644 });
         await host.files.writeAtomic(fileOf("a"), "undone", { mode: 0o644 });
       },
     });
     const { outcome } = await attempt([sample("a"), undoes]);
     expect(outcome).toMatchObject({
       exit: "unhealthy",
-      problems: [{ subject: "a", what: "a holds other text; still to do: write the file of a" }],
+      problems: [{ subject: "a", what: "a holds other text; still pending: write the file of a" }],
     });
   });
 
-  it("must hold nothing foreign that was ours to make", async () => {
+  it("must contain nothing foreign that was ours to create", async () => {
     const spoils = sample("a", {
       apply: async (host) => host.files.writeAtomic(fileOf("a"), "theirs", { mode: 0o644 }),
     });

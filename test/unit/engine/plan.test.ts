@@ -4,12 +4,12 @@ import {
   look,
   missingConsents,
   refuseForeign,
-  describe as tell,
+  describe as describePlan,
 } from "../../../src/engine/plan.ts";
 import type { Consent } from "../../../src/engine/step.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { FakeHost } from "../../support/fake-host.ts";
-import { fileOf, sample, WISHED, writeOf } from "../../support/sample-steps.ts";
+import { fileOf, sample, DESIRED, writeOf } from "../../support/sample-steps.ts";
 
 const NOBODY: ReadonlySet<string> = new Set();
 const CONSENT: Consent = {
@@ -28,7 +28,7 @@ function boxOf(texts: Readonly<Record<string, string>>): FakeHost {
 
 describe("look", () => {
   it("probes every step, plans what may be planned, and writes nothing", async () => {
-    const host = boxOf({ b: WISHED, c: "old", d: "theirs" });
+    const host = boxOf({ b: DESIRED, c: "old", d: "theirs" });
     const before = host.snapshot();
     const plan = await look(
       ["a", "b", "c", "d"].map((id) => sample(id)),
@@ -46,7 +46,7 @@ describe("look", () => {
     expect(host.snapshot()).toEqual(before);
   });
 
-  it("plans a foreign thing only by its claim, and only where it is named", async () => {
+  it("plans a foreign thing only by its claim, and only if it is named", async () => {
     const host = boxOf({ a: "theirs, claimable", b: "theirs, claimable", c: "theirs" });
     const steps = ["a", "b", "c"].map((id) => sample(id));
     const plan = await look(steps, host, new Set(["a", "c"]));
@@ -55,10 +55,10 @@ describe("look", () => {
 });
 
 describe("describe", () => {
-  it("gives the plan as plain data, one row a step", async () => {
+  it("returns the plan as plain data, one row per step", async () => {
     const host = boxOf({ b: "old", c: "theirs, claimable" });
     const steps = [sample("a", { consent: CONSENT }), sample("b"), sample("c")];
-    const rows = tell(await look(steps, host, NOBODY));
+    const rows = describePlan(await look(steps, host, NOBODY));
     expect(rows).toEqual([
       {
         step: "a",
@@ -103,15 +103,15 @@ describe("describe, with what the operator has given", () => {
     [{ ...none, yes: true }, [true, false]],
     [{ ...none, consents: new Set(["--really"]) }, [false, true]],
     [{ ...none, yes: true, consents: new Set(["--really"]) }, [true, true]],
-  ])("tells which consents are given: %o", async (given, expected) => {
-    const rows = tell(await look(steps, new FakeHost(), NOBODY), given);
+  ])("says which consents are given: %o", async (given, expected) => {
+    const rows = describePlan(await look(steps, new FakeHost(), NOBODY), given);
     expect(rows.map(({ consent }) => consent?.given)).toEqual(expected);
   });
 
-  it("does not tell how to take over what is being taken over", async () => {
+  it("does not say how to adopt what is being adopted", async () => {
     const host = boxOf({ a: "theirs, claimable", b: "theirs, claimable" });
     const adopted = new Set(["a"]);
-    const rows = tell(await look([sample("a"), sample("b")], host, adopted), { ...none, adopted });
+    const rows = describePlan(await look([sample("a"), sample("b")], host, adopted), { ...none, adopted });
     expect(rows.map(({ why, remedy }) => ({ why, remedy }))).toEqual([
       { why: "The file of a is somebody else's." },
       {
@@ -133,7 +133,7 @@ describe("refuseForeign", () => {
     const thrown = catchFrom(() => refuseForeign(plan, NOBODY));
     expect(thrown).toMatchObject({
       exit: "foreign",
-      what: "2 things on this machine are not ours to touch.",
+      what: "Found 2 things on this machine that fula-node did not create, or that are not safe to change.",
       changed: undefined,
       problems: [
         { subject: "a", what: "The file of a is somebody else's.", remedy: "Move it away." },
@@ -152,7 +152,7 @@ describe("refuseForeign", () => {
     const adopted = new Set(["a", "c"]);
     const plan = await look(steps, host, adopted);
     expect(catchFrom(() => refuseForeign(plan, adopted))).toMatchObject({
-      what: "One thing on this machine is not ours to touch.",
+      what: "Found 1 thing on this machine that fula-node did not create, or that are not safe to change.",
       problems: [{ subject: "a" }],
     });
     expect(catchFrom(() => refuseForeign(plan.slice(1), adopted))).toBeNull();
@@ -182,7 +182,7 @@ describe("missingConsents", () => {
   });
 
   it("needs none for a thing that is there", async () => {
-    const plan = await look(steps, boxOf({ a: WISHED, b: "old" }), NOBODY);
+    const plan = await look(steps, boxOf({ a: DESIRED, b: "old" }), NOBODY);
     expect(missingConsents(plan, { consents: NOBODY, yes: false })).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@ import { type Ask, run, type RunOptions } from "../../../src/engine/run.ts";
 import type { AnyStep, Consent } from "../../../src/engine/step.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { FakeHost } from "../../support/fake-host.ts";
-import { fileOf, journalOn, sample, WISHED, writeOf } from "../../support/sample-steps.ts";
+import { fileOf, journalOn, sample, DESIRED, writeOf } from "../../support/sample-steps.ts";
 
 function consentOf(flag: string, explicit = false): Consent {
   return { flag, question: `Allow ${flag}?`, byDefault: true, explicit, remedy: `Give ${flag}.` };
@@ -57,7 +57,7 @@ describe("a dry run", () => {
   it("names the very changes that the real run then makes", async () => {
     const host = new FakeHost();
     host.files.put(fileOf("b"), "old");
-    host.files.put(fileOf("c"), WISHED);
+    host.files.put(fileOf("c"), DESIRED);
     const steps = ["a", "b", "c"].map((id) => sample(id));
     const { outcome: dry } = await attempt(steps, { dryRun: true, host });
     const { outcome: real } = await attempt(steps, { host });
@@ -67,7 +67,7 @@ describe("a dry run", () => {
     expect(planned).toEqual((real as Awaited<ReturnType<typeof run>>).changes);
   });
 
-  it("halts at foreign things as the real run would", async () => {
+  it("stops at foreign things as the real run would", async () => {
     const host = new FakeHost();
     host.files.put(fileOf("a"), "theirs");
     const { outcome, events } = await attempt([sample("a")], { dryRun: true, host });
@@ -77,7 +77,7 @@ describe("a dry run", () => {
 });
 
 describe("a foreign thing", () => {
-  it("halts the run before the first write and the first question", async () => {
+  it("stops the run before the first write and the first question", async () => {
     const { ask, asked } = answers();
     const host = new FakeHost();
     host.files.put(fileOf("b"), "theirs");
@@ -93,7 +93,7 @@ describe("a foreign thing", () => {
     expect(host.writes).toEqual([]);
   });
 
-  it("is taken over where it was named", async () => {
+  it("is adopted if it was named", async () => {
     const host = new FakeHost();
     host.files.put(fileOf("a"), "theirs, claimable");
     const { outcome } = await attempt([sample("a")], { host, adopted: new Set(["a"]) });
@@ -107,11 +107,11 @@ describe("consents", () => {
     sample("b", { consent: consentOf("--two", true) }),
   ];
 
-  it("are all named where nobody can be asked, and nothing is written", async () => {
+  it("are all named if there is no terminal, and nothing is written", async () => {
     const { host, outcome } = await attempt(steps);
     expect(outcome).toMatchObject({
       exit: "preflight",
-      what: "2 things require your confirmation first.",
+      what: "Confirmation required for 2 items.",
       why: "There is no terminal to ask on.",
       problems: [
         { subject: "--one", what: "Allow --one?", remedy: "Give --one." },
@@ -133,14 +133,14 @@ describe("consents", () => {
     const { host, outcome } = await attempt(steps, { ask });
     expect(outcome).toMatchObject({
       exit: "preflight",
-      what: "One thing requires your confirmation first.",
+      what: "Confirmation required for 1 item.",
       why: "The answer was no.",
       problems: [{ subject: "--two" }],
     });
     expect(host.writes).toEqual([]);
   });
 
-  it("are given by --yes, but for the explicit ones; those by their flag", async () => {
+  it("are given by --yes, except the explicit ones, which need their flag", async () => {
     const refused = await attempt(steps, { yes: true });
     expect(refused.outcome).toMatchObject({ exit: "preflight", problems: [{ subject: "--two" }] });
     expect(refused.host.writes).toEqual([]);
@@ -159,11 +159,11 @@ describe("the last question", () => {
     expect(host.writes).toEqual([]);
   });
 
-  it("is not put with --yes, without a terminal, or where there is nothing to do", async () => {
+  it("is not asked with --yes, without a terminal, or if there is nothing to do", async () => {
     const { ask, asked } = answers();
     await attempt([sample("a")], { ask, yes: true });
     const done = new FakeHost();
-    done.files.put(fileOf("a"), WISHED);
+    done.files.put(fileOf("a"), DESIRED);
     await attempt([sample("a")], { ask, host: done });
     expect(asked).toEqual([]);
     expect((await attempt([sample("a")])).outcome).toMatchObject({ changes: [{ step: "a" }] });

@@ -27,7 +27,7 @@ describe("questions", () => {
     expect(shown()).toBe(`Go on? [${byDefault ? "Y/n" : "y/N"}] `);
   });
 
-  it("ask again after an answer that is none", async () => {
+  it("ask again after an invalid answer", async () => {
     const { input, questions, shown } = makeQuestions();
     const asked = questions.confirm("Go on?", true);
     input.write("maybe\n");
@@ -47,7 +47,7 @@ describe("questions", () => {
     expect(await asked).toBe(answer);
   });
 
-  it("throw where the input ends without an answer, instead of waiting for ever", async () => {
+  it("throw if the input ends without an answer, instead of waiting for ever", async () => {
     const { input, questions } = makeQuestions();
     const asked = questions.confirm("Go on?", true);
     input.end();
@@ -56,7 +56,7 @@ describe("questions", () => {
     expect((thrown as OperatorError).exit).toBe("pending");
   });
 
-  it("make a signal of ctrl-C, which a terminal gives as a key", async () => {
+  it("turn Ctrl-C, which a terminal passes as a key, into the signal", async () => {
     const input = Object.assign(new PassThrough(), { isTTY: true, setRawMode: () => undefined });
     const output = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
     output.resume();

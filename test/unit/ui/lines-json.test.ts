@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import type { RunEvent } from "../../../src/engine/events.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { createJson } from "../../../src/ui/json.ts";
@@ -21,49 +21,93 @@ const begun: RunEvent = { type: "change-started", step, summary: "pull kubo" };
 const progress = (line: string): RunEvent => ({ type: "progress", step, line });
 
 describe("plain lines", () => {
-  it("tell of a change when it begins and when it is done, and of its progress every two seconds at most", () => {
-    const { out, err, streams } = catchLines();
-    let clock = 1_000_000;
-    const { listen } = createLines(streams, () => clock);
-    listen({ type: "step-started", step, title: "images", changes: 2 });
-    listen(begun);
-    for (let tick = 0; tick <= 50; tick += 1) {
-      listen(progress(`${tick} of 50`));
-      clock += 100;
-    }
-    listen({ type: "change-done", step, summary: "pull kubo", durationMs: 5100 });
-    listen(begun);
-    listen({ type: "step-failed", step, title: "images" });
-    expect(out).toEqual([
-      "images: pull kubo ...",
-      "images:   20 of 50",
-      "images:   40 of 50",
-      "images: done in 5.1 s",
-      "images: pull kubo ...",
-      "images: failed",
-    ]);
+  const printLines = () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const caught = catchLines();
+    return { ...caught, reporter: createLines(caught.streams, Date.now) };
+  };
+  const started: RunEvent = { type: "step-started", step, title: "images", changes: 2 };
+  const done = (durationMs: number, changed = true): RunEvent => ({
+    type: "step-done",
+    step,
+    title: "images",
+    changed,
+    durationMs,
+  });
+
+  it("print a short step when it is done, and nothing of a step that changed nothing", () => {
+    const { out, err, reporter } = printLines();
+    reporter.listen(started);
+    reporter.listen(begun);
+    vi.advanceTimersByTime(1999);
+    reporter.listen(progress("half"));
+    reporter.listen({ type: "change-done", step, summary: "pull kubo" });
+    reporter.listen(done(1999));
+    vi.advanceTimersByTime(60_000);
+    reporter.listen(done(5, false));
+    expect(out).toEqual(["images: done in 2.0 s"]);
     expect(err).toEqual([]);
   });
 
-  it("go on telling when the clock is set back", () => {
-    const { out, streams } = catchLines();
-    let clock = 1_000_000;
-    const { listen } = createLines(streams, () => clock);
-    listen(begun);
-    clock = 0;
-    listen(progress("still there"));
-    expect(out.at(-1)).toBe("images:   still there");
+  it("print a long step after two seconds, its progress at most every 30 seconds, and its end", () => {
+    const { out, reporter } = printLines();
+    reporter.listen(started);
+    reporter.listen(begun);
+    for (let second = 1; second <= 70; second += 1) {
+      vi.advanceTimersByTime(1000);
+      reporter.listen(progress(`${second} of 70`));
+    }
+    reporter.listen({ type: "step-failed", step, title: "images" });
+    expect(out).toEqual(["images: pull kubo ...", "images: 32 of 70", "images: 62 of 70", "images: failed"]);
   });
 
-  it("hold no control characters and no blank progress", () => {
-    const { out, err, streams } = catchLines();
-    let clock = 0;
-    const { listen } = createLines(streams, () => (clock += 5000));
-    listen(progress("\u001B[2K\r"));
-    listen(progress("\u001B[1A10 %\r20 %"));
-    listen({ type: "warning", text: "two\nlines\u0007" });
-    expect(out).toEqual(["images:   10 % 20 %"]);
-    expect(err).toEqual(["Warning: two lines"]);
+  it("do not repeat the same progress", () => {
+    const { out, reporter } = printLines();
+    reporter.listen(started);
+    for (let second = 1; second <= 90; second += 1) {
+      vi.advanceTimersByTime(1000);
+      reporter.listen(progress("waiting for kubo"));
+    }
+    expect(out).toEqual(["images: images ...", "images: waiting for kubo"]);
+  });
+
+  it("continue when the clock is set back", () => {
+    const { out, reporter } = printLines();
+    reporter.listen(started);
+    vi.advanceTimersByTime(2000);
+    vi.setSystemTime(0);
+    reporter.listen(progress("still there"));
+    expect(out.at(-1)).toBe("images: still there");
+  });
+
+  it("print the progress of a long run every ten seconds, and no line twice in a row", () => {
+    const { out, reporter } = printLines();
+    for (let second = 0; second <= 25; second += 1) {
+      reporter.progress(second < 20 ? "waiting for a peer" : `${second} of 25 pins`);
+      vi.advanceTimersByTime(1000);
+    }
+    expect(out).toEqual(["waiting for a peer", "20 of 25 pins"]);
+  });
+
+  it("stop at close", async () => {
+    const { out, reporter } = printLines();
+    reporter.listen(started);
+    await reporter.close();
+    vi.advanceTimersByTime(5000);
+    expect(out).toEqual([]);
+  });
+
+  it("contain no control characters, no empty progress, and no long warnings", () => {
+    const { out, err, reporter } = printLines();
+    reporter.listen(started);
+    reporter.listen({ type: "change-started", step, summary: "\u001B[31mpull\nkubo" });
+    vi.advanceTimersByTime(40_000);
+    reporter.listen(progress("\u001B[2K\r"));
+    reporter.listen(progress("\u001B[1A10 %\r20 %"));
+    reporter.listen({ type: "warning", text: `two\nlines\u0007 ${"word ".repeat(14)}` });
+    expect(out).toEqual(["images: pull kubo ...", "images: 10 % 20 %"]);
+    expect(err).toEqual([`Warning: two lines ${"word ".repeat(12).trim()}`, "         word word"]);
   });
 
   it("keep results on stdout and errors on stderr", () => {
@@ -82,7 +126,7 @@ describe("--json", () => {
     reporter.listen({ type: "planned", items: REALISTIC_PLAN });
     reporter.listen(begun);
     reporter.listen(progress("half"));
-    reporter.listen({ type: "change-done", step, summary: "pull kubo", durationMs: 1 });
+    reporter.listen({ type: "change-done", step, summary: "pull kubo" });
     reporter.listen({ type: "step-failed", step, title: "images" });
     reporter.note("a note");
     await reporter.close();
@@ -107,7 +151,7 @@ describe("--json", () => {
     const { out, err, streams } = catchLines();
     const reporter = createJson(streams);
     await feed(reporter);
-    const problems = [{ subject: "PORT", what: "PORT is bad.", remedy: "Mend it." }];
+    const problems = [{ subject: "PORT", what: "PORT is bad.", remedy: "Correct it." }];
     reporter.error(new OperatorError({ exit: "settings", what: "It is wrong.", problems }), 21);
     expect(out).toEqual([]);
     expect(err).toHaveLength(1);

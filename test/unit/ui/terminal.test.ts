@@ -11,8 +11,8 @@ import { FakeHost } from "../../support/fake-host.ts";
 const HIDE = "\u001B[?25l";
 const SHOW = "\u001B[?25h";
 
-/** A screen that keeps all that is written to it, and a terminal on it whose lines go there too. */
-function makeScreen() {
+/** A screen that keeps everything that is written to it, and a terminal on it that also prints its lines there. */
+function makeScreen(columns = 80) {
   let written = "";
   const stream = () => {
     const pipe = new PassThrough();
@@ -20,7 +20,7 @@ function makeScreen() {
       written += String(chunk);
       return true;
     };
-    return Object.assign(pipe, { write: keep, columns: 80, rows: 24 }) as unknown as NodeJS.WriteStream;
+    return Object.assign(pipe, { write: keep, columns, rows: 24 }) as unknown as NodeJS.WriteStream;
   };
   const screen = { stdout: stream(), stderr: stream() };
   let clock = 0;
@@ -42,7 +42,8 @@ function makeScreen() {
 }
 
 const started = (step: string) => ({ type: "step-started", step, title: `the ${step}`, changes: 1 }) as const;
-const done = (step: string) => ({ type: "step-done", step, title: `the ${step}`, changed: true }) as const;
+const done = (step: string) =>
+  ({ type: "step-done", step, title: `the ${step}`, changed: true, durationMs: 1000 }) as const;
 const failed = (step: string) => ({ type: "step-failed", step, title: `the ${step}` }) as const;
 
 describe("the live list", () => {
@@ -62,6 +63,27 @@ describe("the live list", () => {
     expect(isDrawing()).toBe(false);
   });
 
+  it("shows the seconds of the current step", async () => {
+    const { terminal, until } = makeScreen();
+    terminal.listen(started("images"));
+    await until("the images (1 s)");
+    await terminal.close();
+  });
+
+  it("draws whole lines on a terminal that says it is 0 columns wide", async () => {
+    const before = process.stdout.columns;
+    process.stdout.columns = 0;
+    try {
+      const { terminal, text } = makeScreen(0);
+      terminal.listen(started("images"));
+      terminal.listen(done("images"));
+      await terminal.close();
+      expect(text()).toMatch(/[\u2714\u221A] the images \(1\.0 s\)\n/);
+    } finally {
+      process.stdout.columns = before;
+    }
+  });
+
   it("shows a failed step as failed, and the one before it as done", async () => {
     const { terminal, text } = makeScreen();
     terminal.listen(started("images"));
@@ -75,14 +97,14 @@ describe("the live list", () => {
     expect(text()).not.toMatch(/[\u2714\u221A] the postgres/);
   });
 
-  it("says so where a step fails that changes nothing", async () => {
+  it("prints a line if a step fails that changes nothing", async () => {
     const { terminal, text } = makeScreen();
     terminal.listen(failed("services"));
     await terminal.close();
     expect(text()).toContain("services: failed\n");
   });
 
-  it("puts lines behind the rows that were begun before them, drawn or not", async () => {
+  it("prints lines after the rows that were started before them, drawn or not", async () => {
     const { terminal, text } = makeScreen();
     terminal.listen(started("images"));
     terminal.listen({ type: "warning", text: "early" });
@@ -148,7 +170,7 @@ describe("the live list", () => {
     await terminal.close();
   });
 
-  it("tells where it can't draw, and the run goes on", async () => {
+  it("warns if it can't draw, and the run continues", async () => {
     const lines: string[] = [];
     const write = () => {
       throw new Error("the screen is gone");
@@ -163,7 +185,7 @@ describe("the live list", () => {
     terminal.listen(started("images"));
     terminal.listen(done("images"));
     await terminal.close();
-    expect(lines).toEqual(["Warning: the progress can't be drawn: the screen is gone"]);
+    expect(lines).toEqual(["Warning: the progress can't be shown: the screen is gone"]);
   });
 });
 
@@ -193,7 +215,7 @@ describe("a run on a terminal", () => {
       { question: "May second be made?", whileDrawing: false },
       { question: "Make these 2 changes?", whileDrawing: false },
     ]);
-    expect(text()).toMatch(/Plan\n[^]*the first \([^]*the second \(/);
+    expect(text()).toMatch(/2 changes\. Nothing has been changed yet\.\n[^]*the first \([^]*the second \(/);
   });
 });
 

@@ -55,28 +55,30 @@ describe("table", () => {
     expect(table([])).toEqual([]);
   });
 
-  it("puts the last column below where the others leave no room", () => {
+  it("puts the last column below if the others leave no space", () => {
     expect(table([["x".repeat(70), "some words"]])).toEqual([`  ${"x".repeat(70)}`, "      some words"]);
   });
 });
 
 describe("planLines", () => {
-  it("tells what is to be done, and why", () => {
-    expect(`\n${planLines(REALISTIC_PLAN).join("\n")}\n`).toMatchInlineSnapshot(`
+  it("shows one line per change, the reason of a repair, what stays, and the confirmations", () => {
+    expect(`${planLines(REALISTIC_PLAN).join("\n")}\n`).toMatchInlineSnapshot(`
       "
-      Plan
-        absent   docker    install the packages docker.io, docker-cli, iptables,
-                           ca-certificates, docker-compose
-                           start the Docker engine, now and at every boot
-        drifted  env-file  write /opt/fula-master/.env: 1 settings
-                           because: not as wished: WEBUI_PORT
-                           because: others can read it: mode 644
-        drifted  services  bring up pinning-api
-                           because: fula-pinning-api has exited (exit code 137)
-        As wished: cli, writer, images, compose-file, postgres, snapshot-cron
+        + install   the packages docker.io, docker-cli, iptables, ca-certificates,
+                    docker-compose
+        + start     the Docker engine, now and at every boot
+        ~ repair    write /opt/fula-master/.env: 1 setting
+                    reason: WEBUI_PORT is not as desired
+                    reason: others can read it: mode 644
+        ~ repair    bring up pinning-api
+                    reason: fula-pinning-api has exited (exit code 137)
+        = unchanged cli, writer, images, compose-file, postgres, snapshot-cron
+
         Confirmation required (--yes): Install docker.io, docker-cli, iptables,
           ca-certificates, docker-compose from the packages of Debian GNU/Linux 13
           (trixie)?
+
+        4 changes. Nothing has been changed yet.
       "
     `);
   });
@@ -89,38 +91,109 @@ describe("planLines", () => {
       planLines(items).filter((line) => line.includes("--yes") || line.includes("(trixie)"));
     expect(asks(REALISTIC_PLAN)).toHaveLength(2);
     expect(asks(given)).toEqual([]);
-    expect(planLines(given)).toEqual(planLines(REALISTIC_PLAN).slice(0, -3));
   });
 
-  it("says so where nothing is to be done", () => {
-    const idle = REALISTIC_PLAN.filter(({ state }) => state === "ours");
-    expect(planLines(idle)).toEqual([`Nothing to do: all ${idle.length} things are as wished.`]);
-    expect(planLines(idle.slice(0, 1))).toEqual(["Nothing to do: all is as wished."]);
-    expect(planLines([])).toEqual(["Nothing to do: all is as wished."]);
+  it("is empty if there is nothing to do", () => {
+    expect(planLines(REALISTIC_PLAN.filter(({ state }) => state === "ours"))).toEqual([]);
+    expect(planLines([])).toEqual([]);
   });
 
-  it("names a foreign thing, and leaves the reasons to the error", () => {
-    const foreign: PlanItem = {
-      step: "postgres",
-      title: "database",
-      state: "foreign",
-      evidence: {},
-      drift: [],
-      why: "It is somebody else's.",
-      remedy: "Move it.",
-      changes: [],
-    };
-    expect(planLines([foreign])).toEqual(["Plan", "  foreign  postgres  database"]);
+  it("shows the verb of each new thing in its own column", () => {
+    const summaries = [
+      "install the package cron",
+      "start cron, now and at every boot",
+      "write /opt/fula-master/.env: 25 settings, 5 new secrets",
+      "make the ed25519 key /opt/fula-master/snapshot-ed25519.pem",
+      "write its public half to /opt/fula-master/snapshot-ed25519.pub.pem",
+      "write down in /opt/fula-writer/x that the data there is not ours to remove",
+      "bring up postgres",
+      "migrate the database: 001_schema.sql: apply",
+      "take the first snapshot of the pinset",
+      "switch to it",
+    ];
+    const plan = summaries.map((summary) => itemOf({ state: "absent", changes: [{ kind: "k", summary }] }));
+    expect(`${planLines(plan).join("\n")}\n`).toMatchInlineSnapshot(`
+      "
+        + install   the package cron
+        + start     cron, now and at every boot
+        + create    /opt/fula-master/.env: 25 settings, 5 new secrets
+        + create    the ed25519 key /opt/fula-master/snapshot-ed25519.pem
+        + create    its public half to /opt/fula-master/snapshot-ed25519.pub.pem
+        + create    write down in /opt/fula-writer/x that the data there is not ours
+                    to remove
+        + start     postgres
+        + migrate   the database: 001_schema.sql: apply
+        + take      the first snapshot of the pinset
+        + create    switch to it
+
+        10 changes. Nothing has been changed yet.
+      "
+    `);
+  });
+
+  it("names what is blocked and what to do about it, and what is adopted", () => {
+    const why = "The container postgres-pinning was created by the compose project acme.";
+    const blocked = itemOf({ why, remedy: "Stop and rename it. Or take it over with --adopt postgres." });
+    const adopted = itemOf({ why, changes: [{ kind: "k", summary: "write the file" }] });
+    expect(`${planLines([blocked]).join("\n")}\n`).toMatchInlineSnapshot(`
+      "
+        ! blocked   postgres: The container postgres-pinning was created by the
+                    compose project acme.
+                    Stop and rename it. Or take it over with --adopt postgres.
+
+        1 blocked. Nothing has been changed.
+      "
+    `);
+    expect(`${planLines([blocked, adopted, itemOf({ why })]).join("\n")}\n`).toMatchInlineSnapshot(`
+      "
+        ! blocked   postgres: The container postgres-pinning was created by the
+                    compose project acme.
+                    Stop and rename it. Or take it over with --adopt postgres.
+        ~ adopt     write the file
+                    reason: The container postgres-pinning was created by the compose
+                    project acme.
+        = unchanged postgres
+
+        1 change, 1 blocked. Nothing has been changed.
+      "
+    `);
+  });
+
+  it("fits 80 columns, and prints no control characters", () => {
+    const summary = fc.array(fc.string({ unit: "binary", maxLength: 60 }), { minLength: 1, maxLength: 20 });
+    fc.assert(
+      fc.property(summary, fc.constantFrom("absent", "drifted", "foreign"), (words, state) => {
+        const text = words.map((word) => word.replaceAll(/\s/g, "")).join(" ");
+        const changes = [{ kind: "k", summary: text }];
+        const lines = planLines([itemOf({ state, why: text, drift: [text], changes })]);
+        for (const line of lines) {
+          expect(line.length).toBeLessThanOrEqual(80);
+          expect(line).not.toMatch(/\p{Cc}/u);
+        }
+      }),
+    );
   });
 });
 
+function itemOf(parts: Partial<PlanItem>): PlanItem {
+  return {
+    step: "postgres",
+    title: "Postgres",
+    state: "foreign",
+    evidence: {},
+    drift: [],
+    changes: [],
+    ...parts,
+  };
+}
+
 describe("errorLines", () => {
-  it("tells three foreign things at 3 a.m.", () => {
+  it("lists three foreign things", () => {
     expect(
       `\n${render({
         exit: "foreign",
-        what: "3 things on this machine are not ours to touch.",
-        why: "Going on could overwrite somebody else's work or data.",
+        what: "Found 3 things on this machine that fula-node did not create, or that are not safe to change.",
+        why: "Continuing could overwrite someone else's work or data.",
         problems: [
           {
             subject: "env-file",
@@ -142,36 +215,38 @@ describe("errorLines", () => {
       })}\n`,
     ).toMatchInlineSnapshot(`
       "
-      fula-node: 3 things on this machine are not ours to touch.
-        Why:     Going on could overwrite somebody else's work or data.
+      fula-node: Found 3 things on this machine that fula-node did not create, or that
+                 are not safe to change.
+
+        Why:     Continuing could overwrite someone else's work or data.
 
         1. env-file: POSTGRES_PASSWORD, ENCRYPTION_KEY are lost while data made with
            them lives (Postgres volume fula-master_pgdata).
-           To do: Put /opt/fula-master/.env back from your backup, or give the old
-                  values: --set POSTGRES_PASSWORD=VALUE --set ENCRYPTION_KEY=VALUE.
+           Do: Put /opt/fula-master/.env back from your backup, or give the old
+               values: --set POSTGRES_PASSWORD=VALUE --set ENCRYPTION_KEY=VALUE.
 
         2. postgres: The container postgres-pinning was made by the compose project
            acme.
-           To do: Stop and rename it. Or take it over with --adopt postgres.
+           Do: Stop and rename it. Or take it over with --adopt postgres.
 
         3. snapshot-cron: /etc/cron.d/fula-pinset-snapshot was not written by
            fula-node.
-           To do: Move it out of /etc/cron.d. Or take it over with --adopt
-                  snapshot-cron.
+           Do: Move it out of /etc/cron.d. Or take it over with --adopt snapshot-cron.
 
-        To do:   what is said above, then run again.
+        Do:      Correct what is listed, then run again.
         Changed: nothing.
-        Exit code 23 (foreign): something of somebody else is in the way.
+
+      Exit code 23 (foreign).
       "
     `);
   });
 
-  it("tells a machine that is not ready", () => {
+  it("lists why a machine is not ready", () => {
     expect(
       `\n${render({
         exit: "preflight",
         what: "2 things are in the way.",
-        remedy: "Mend what is listed, then run again.",
+        remedy: "Correct what is listed, then run again.",
         problems: [
           {
             subject: "ports",
@@ -191,56 +266,60 @@ describe("errorLines", () => {
 
         1. ports: Port 5432 (Postgres) is taken: postgres (process 812, unit
            postgresql.service) listens on 127.0.0.1:5432.
-           To do: Stop it. Or choose another: --set POSTGRES_PORT=PORT.
+           Do: Stop it. Or choose another: --set POSTGRES_PORT=PORT.
 
         2. CLUSTERNAME given by flag is "f\\u0443la"; it must be 1 to 64 characters of
            a-z, A-Z, 0-9, dot, dash and underscore, beginning with a letter or digit.
-           To do: Give another value: --set CLUSTERNAME=VALUE.
+           Do: Give another value: --set CLUSTERNAME=VALUE.
 
-        To do:   Mend what is listed, then run again.
+        Do:      Correct what is listed, then run again.
         Changed: nothing.
-        Exit code 22 (preflight): this machine is not ready.
+
+      Exit code 22 (preflight).
       "
     `);
   });
 
-  it("tells a run that stopped part-way, with a log as it was", () => {
+  it("shows a run that stopped before the end, with its log unchanged", () => {
     expect(
       `\n${render({
         exit: "interrupted",
         what: "docker compose could not bring up pinning-api, webui of fula-master.",
         why: " Container fula-pinning-api  Starting\r\n\u001B[31mError\u001B[0m response from daemon: driver failed programming external connectivity on endpoint fula-pinning-api (4f1d0e):\n\n\tBind for 127.0.0.1:6000 failed\u0007: port is already allocated\n\n",
-        remedy: "Mend what it says, then run again.",
+        remedy: "Fix the cause, then run again.",
         changed:
-          "Done before this, and kept: postgres: bring up postgres. Running again is safe and goes on from here.",
+          "Done before this, and kept: postgres: bring up postgres. Running again is safe and continues from here.",
       })}\n`,
     ).toMatchInlineSnapshot(`
       "
       fula-node: docker compose could not bring up pinning-api, webui of fula-master.
+
         Why:     Container fula-pinning-api  Starting
                  Error response from daemon: driver failed programming external connectivity on endpoint fula-pinning-api (4f1d0e):
 
                    Bind for 127.0.0.1:6000 failed: port is already allocated
-        To do:   Mend what it says, then run again.
+        Do:      Fix the cause, then run again.
         Changed: Done before this, and kept: postgres: bring up postgres. Running
-                 again is safe and goes on from here.
-        Exit code 26 (interrupted): stopped part-way; running again is safe.
+                 again is safe and continues from here.
+
+      Exit code 26 (interrupted).
       "
     `);
   });
 
-  it("tells one problem without counting it, and says that nothing was changed", () => {
+  it("shows one problem without a number, and says that nothing was changed", () => {
     expect(
       `\n${render({ exit: "usage", what: "The flags can't be understood.", problems: [{ subject: "--set", what: "The first --set is not of the form KEY=VALUE." }] })}\n`,
     ).toMatchInlineSnapshot(`
       "
       fula-node: The flags can't be understood.
 
-        - --set: The first --set is not of the form KEY=VALUE.
+        --set: The first --set is not of the form KEY=VALUE.
 
-        To do:   what is said above, then run again.
+        Do:      Correct what is listed, then run again.
         Changed: nothing.
-        Exit code 2 (usage): the command line can't be understood.
+
+      Exit code 2 (usage).
       "
     `);
   });
@@ -248,8 +327,7 @@ describe("errorLines", () => {
   it("always says what, whether anything was changed, and the exit code, for every exit there is", () => {
     for (const [exit, code] of Object.entries(EXIT_CODES)) {
       const text = render({ exit: exit as keyof typeof EXIT_CODES, what: "It failed." });
-      expect(text).toMatch(/^fula-node: It failed\.\n {2}Changed: nothing\.\n/);
-      expect(text).toMatch(new RegExp(`Exit code ${code} \\(${exit}\\): .+\\.$`));
+      expect(text).toBe(`fula-node: It failed.\n\n  Changed: nothing.\n\nExit code ${code} (${exit}).`);
     }
   });
 
@@ -267,7 +345,7 @@ describe("errorLines", () => {
 });
 
 describe("printable", () => {
-  it("leaves text, and takes out what moves a cursor, colours or rings", () => {
+  it("keeps text, and removes what moves the cursor, changes colours or rings", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         expect(printable(text).replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
