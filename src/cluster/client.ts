@@ -5,7 +5,7 @@ import {
   askFresh,
   type ClusterTarget,
   type Listing,
-  openWire,
+  openConnection,
   pathWithoutQuery,
   readListing,
   refusedAnswer,
@@ -16,18 +16,18 @@ import {
 
 export type { ClusterTarget, Listing, TakeLines } from "./request.ts";
 
-/** What a peer says of itself (`/id`) or what another says of it (`/peers`); api/types.go, ID. */
+/** The identity of a peer, as reported by itself (`/id`) or by another peer (`/peers`); api/types.go, ID. */
 export interface PeerIdentity {
   readonly id: string;
   readonly peername: string;
   readonly version: string;
-  /** Not empty where the peer could not be asked. */
+  /** Not empty if the peer did not answer. */
   readonly error: string;
-  /** Not empty where its kubo does not answer. */
+  /** Not empty if its kubo does not answer. */
   readonly ipfsError: string;
-  /** Where it can be dialled: multiaddrs with the peer. */
+  /** Its addresses: multiaddrs that end with its peer id. */
   readonly addresses: readonly string[];
-  /** The members that it sees, itself included. */
+  /** The members that it knows, including itself. */
   readonly clusterPeers: readonly string[];
 }
 
@@ -38,40 +38,40 @@ export interface PeerMetric {
   readonly valid: boolean;
 }
 
-/** The lists over pins: what is wished (`/allocations`), what the peers say (`/pins`), and what the asked one says of itself. */
+/** The lists of pins: the desired pinset (`/allocations`), the status that all peers report (`/pins`), and the status of the addressed peer only. */
 export type ListName = "allocations" | "status" | "own-status";
 
-/** Looks at an ipfs-cluster peer over its REST API. Every call throws an OperatorError (unavailable) when it can't tell. */
+/** Reads from an ipfs-cluster peer over its REST API. Every call throws an OperatorError (unavailable) if it does not get a valid answer. */
 export interface ClusterReader {
-  /** The peer that is asked. */
+  /** The identity of the addressed peer. */
   identity(): Promise<PeerIdentity>;
-  /** Every member, itself included; a peer that is gone for half a minute is no member any more. */
+  /** Every member, including the addressed peer. A peer that is gone for half a minute is not a member any more. */
   peers(): Promise<readonly PeerIdentity[]>;
-  /** Current values of a metric (`ping`, `freespace`); expired ones are left out by the server. */
+  /** Current values of a metric (`ping`, `freespace`). The server leaves out expired ones. */
   metrics(name: string): Promise<readonly PeerMetric[]>;
-  /** Streams a list as blocks of whole JSON lines; it counts only once the promise has resolved. */
+  /** Streams a list in blocks of whole JSON lines. The list is valid only after the promise has resolved. */
   list(name: ListName, takeLines: TakeLines): Promise<Listing>;
-  /** The wished pin as the API's JSON object, or null where the CID is not in the pinset. */
+  /** The pin in the desired pinset, as the API's JSON object, or null if the CID is not in the pinset. */
   allocation(cid: string): Promise<unknown>;
-  /** What each allocated peer says of one CID, offline ones too, as the API's JSON object. */
+  /** The status of one CID on each allocated peer, also on offline ones, as the API's JSON object. */
   status(cid: string): Promise<unknown>;
 }
 
-/** What a cluster answered to a pin. */
+/** The answer of a cluster to a pin request. */
 export type PinAnswer =
   | { readonly kind: "done" }
-  /** `busy`: it may take it later. */
+  /** `busy`: the cluster may accept the pin later. */
   | { readonly kind: "refused"; readonly status: number; readonly message: string; readonly busy: boolean };
 
-/** Changes what a cluster does. */
+/** Reads from a cluster and changes its pinset. */
 export interface Cluster extends ClusterReader {
-  /** Has the peers try again what failed for this CID; writes nothing into the pinset. */
+  /** Makes the peers try again what failed for this CID. It does not change the pinset. */
   recover(cid: string): Promise<void>;
-  /** Pins, by a path with query that planPin made: it has checked what the server does not. Throws where no answer came. */
+  /** Sends a pin request. The path with query must come from planPin, which checks what the server does not check. Throws if no answer comes. */
   pin(path: string): Promise<PinAnswer>;
-  /** Whether the server takes a path of so many bytes (max_header_bytes; 8 KiB in all unless raised). */
-  takesPath(bytes: number): Promise<boolean>;
-  /** Closes the kept connections. */
+  /** True if the server accepts a path of this length (max_header_bytes; by default 8 KiB for the whole head of a request). */
+  acceptsPath(bytes: number): Promise<boolean>;
+  /** Closes the open connections. */
   close(): void;
 }
 
@@ -81,96 +81,97 @@ const LIST_PATHS: Readonly<Record<ListName, string>> = {
   "own-status": "/pins?local=true",
 };
 
-/** Opens the REST API of one ipfs-cluster peer; nothing is sent yet. Throws an OperatorError (settings) for an address or credentials it refuses. */
+/** Opens the REST API of one ipfs-cluster peer. Nothing is sent yet. Throws an OperatorError (settings) for an invalid address, or for credentials that would be sent unencrypted. */
 export function openCluster(target: ClusterTarget): Cluster {
-  const wire = openWire(target);
+  const connection = openConnection(target);
   return {
-    identity: async () => toIdentity(await askObject(wire, "GET", "/id")),
-    peers: () => readPeers(wire),
+    identity: async () => toIdentity(await askObject(connection, "GET", "/id")),
+    peers: () => readPeers(connection),
     metrics: async (name) => {
-      const body = await askJson(wire, "GET", `/monitor/metrics/${encodeURIComponent(name)}`);
+      const body = await askJson(connection, "GET", `/monitor/metrics/${encodeURIComponent(name)}`);
       return Array.isArray(body) ? body.map(toMetric) : [];
     },
-    list: (name, takeLines) => readListing(wire, LIST_PATHS[name], takeLines),
+    list: (name, takeLines) => readListing(connection, LIST_PATHS[name], takeLines),
     allocation: async (cid) => {
       const path = `/allocations/${encodeURIComponent(cid)}`;
-      const answer = await ask(wire, "GET", path);
-      return answer.status === 404 ? null : parseAnswer(wire, path, answer);
+      const answer = await ask(connection, "GET", path);
+      return answer.status === 404 ? null : parseAnswer(connection, path, answer);
     },
-    status: (cid) => askJson(wire, "GET", `/pins/${encodeURIComponent(cid)}`),
-    recover: async (cid) => void (await askJson(wire, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
-    pin: (path) => pin(wire, path),
-    takesPath: (bytes) => takesPath(wire, bytes),
-    close: () => wire.client.close(),
+    status: (cid) => askJson(connection, "GET", `/pins/${encodeURIComponent(cid)}`),
+    recover: async (cid) =>
+      void (await askJson(connection, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
+    pin: (path) => pin(connection, path),
+    acceptsPath: (bytes) => acceptsPath(connection, bytes),
+    close: () => connection.client.close(),
   };
 }
 
-async function pin(wire: Connection, path: string): Promise<PinAnswer> {
-  const answer = await ask(wire, "POST", path);
+async function pin(connection: Connection, path: string): Promise<PinAnswer> {
+  const answer = await ask(connection, "POST", path);
   const { status } = answer;
   if (status === 200) return { kind: "done" };
-  if (status === 401 || status === 403) throw refusedAnswer(wire, "POST /pins", answer);
+  if (status === 401 || status === 403) throw refusedAnswer(connection, "POST /pins", answer);
   const message = serverMessage(answer.text);
   const busy = status === 429 || status === 503 || /queue|too many/i.test(message);
   return { kind: "refused", status, message, busy };
 }
 
-/** A server that finds the head of a request too large answers 431, or hangs up before it was sent whole. */
-async function takesPath(wire: Connection, bytes: number): Promise<boolean> {
+/** If the head of a request is too large, the server answers 431, or closes the connection before everything was sent. */
+async function acceptsPath(connection: Connection, bytes: number): Promise<boolean> {
   const start = "/id?";
   const path = `${start}${"x".repeat(Math.max(0, bytes - start.length))}`;
   try {
-    return (await askFresh(wire, path)).status === 200;
+    return (await askFresh(connection, path)).status === 200;
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
-    await askObject(wire, "GET", "/id");
+    await askObject(connection, "GET", "/id");
     return false;
   }
 }
 
-async function readPeers(wire: Connection): Promise<readonly PeerIdentity[]> {
+async function readPeers(connection: Connection): Promise<readonly PeerIdentity[]> {
   const peers: PeerIdentity[] = [];
-  await readListing(wire, "/peers", (block) => {
+  await readListing(connection, "/peers", (block) => {
     for (const line of block.toString("utf8").split("\n")) {
-      if (line !== "") peers.push(toIdentity(parseLine(wire, line)));
+      if (line !== "") peers.push(toIdentity(parseLine(connection, line)));
     }
   });
   return peers;
 }
 
-function parseLine(wire: Connection, line: string): unknown {
+function parseLine(connection: Connection, line: string): unknown {
   try {
     return JSON.parse(line);
   } catch (cause) {
-    throw unreadable(wire, "/peers", cause);
+    throw unreadable(connection, "/peers", cause);
   }
 }
 
-async function askJson(wire: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
-  return parseAnswer(wire, path, await ask(wire, method, path));
+async function askJson(connection: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
+  return parseAnswer(connection, path, await ask(connection, method, path));
 }
 
-async function askObject(wire: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
-  const body = await askJson(wire, method, path);
+async function askObject(connection: Connection, method: "GET" | "POST", path: string): Promise<unknown> {
+  const body = await askJson(connection, method, path);
   if (typeof body === "object" && body !== null) return body;
-  throw unreadable(wire, path, undefined);
+  throw unreadable(connection, path, undefined);
 }
 
-function parseAnswer(wire: Connection, path: string, answer: Answer): unknown {
+function parseAnswer(connection: Connection, path: string, answer: Answer): unknown {
   const what = pathWithoutQuery(path);
-  if (answer.status !== 200) throw refusedAnswer(wire, what, answer);
+  if (answer.status !== 200) throw refusedAnswer(connection, what, answer);
   try {
     return JSON.parse(answer.text);
   } catch (cause) {
-    throw unreadable(wire, what, cause);
+    throw unreadable(connection, what, cause);
   }
 }
 
-function unreadable(wire: Connection, what: string, cause: unknown): OperatorError {
+function unreadable(connection: Connection, what: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `What ${wire.where} answered to ${what} is no answer of an ipfs-cluster REST API.`,
-    remedy: "Check that the address is that of ipfs-cluster's REST API (port 9094).",
+    what: `${connection.where} did not answer ${what} like the REST API of ipfs-cluster.`,
+    remedy: "Check that the address belongs to the REST API of ipfs-cluster (port 9094).",
     cause,
   });
 }

@@ -1,27 +1,27 @@
 import { OperatorError } from "../errors.ts";
 import { parseTcpMultiaddr } from "../settings/address.ts";
 
-/** Where an ipfs-cluster REST API listens. */
+/** The address of an ipfs-cluster REST API. */
 export interface ClusterEndpoint {
   readonly secure: boolean;
   readonly host: string;
   readonly port: number;
-  /** A unix socket instead of host and port. */
+  /** The path of a unix socket, if it is used instead of host and port. */
   readonly socketPath: string | null;
-  /** True where the bytes never leave this machine: loopback, or a unix socket. */
+  /** True if the data does not leave this machine: loopback, or a unix socket. */
   readonly local: boolean;
 }
 
 /**
  * Reads an endpoint given as a multiaddr (`/ip4/127.0.0.1/tcp/9094`, `/dns4/h/tcp/443/https`,
  * `/unix/run/api.sock`) or as a URL (`http://127.0.0.1:9094`). Throws an OperatorError (settings)
- * for anything else, and for credentials inside the URL, which would end up in logs.
+ * for anything else, and for credentials inside the URL, because these would appear in logs.
  */
 export function parseClusterEndpoint(text: string): ClusterEndpoint {
   return text.startsWith("/") ? fromMultiaddr(text) : fromUrl(text);
 }
 
-/** The endpoint as a person reads it, without credentials. */
+/** The endpoint as text for people, without credentials. */
 export function describeEndpoint(endpoint: ClusterEndpoint): string {
   if (endpoint.socketPath !== null) return `unix:${endpoint.socketPath}`;
   const host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
@@ -51,9 +51,9 @@ function fromUrl(text: string): ClusterEndpoint {
   if (url.username !== "" || url.password !== "") {
     throw new OperatorError({
       exit: "settings",
-      what: "The cluster's address holds a user name or a password.",
-      why: "An address is printed in messages and logs.",
-      remedy: "Give the credentials as their own setting.",
+      what: "The address of the cluster contains a user name or a password.",
+      why: "Addresses are printed in messages and logs.",
+      remedy: "Put the credentials in CLUSTER_BASIC_AUTH.",
     });
   }
   if (url.pathname !== "/" || url.search !== "") throw notAnEndpoint(text);
@@ -75,7 +75,7 @@ function isLoopback(host: string): boolean {
 function notAnEndpoint(text: string): OperatorError {
   return new OperatorError({
     exit: "settings",
-    what: `"${text}" is no address of a cluster's REST API.`,
-    remedy: "Give a multiaddr such as /ip4/127.0.0.1/tcp/9094, or a URL such as http://127.0.0.1:9094.",
+    what: `"${text}" is not an address of a cluster's REST API.`,
+    remedy: "Use a multiaddr such as /ip4/127.0.0.1/tcp/9094, or a URL such as http://127.0.0.1:9094.",
   });
 }

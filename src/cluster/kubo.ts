@@ -8,36 +8,36 @@ import {
   StaleConnection,
 } from "../machine/http-client.ts";
 
-/** What became of a block: kubo's own name for it, or why it has none. */
+/** The result of storing a block: the key that kubo gave it, or why it was not stored. */
 export type PutBlock =
   | { readonly kind: "stored"; readonly key: string }
   | { readonly kind: "failed"; readonly why: string };
 
-/** One block on its way into kubo. */
+/** The upload of one block to kubo. */
 export interface BlockPut {
-  /** Passes on what has come of it, from its first byte on, but for its newest bytes: kubo has never all of it. */
+  /** Passes on the bytes received so far, from the first byte of the block. It keeps the last byte back, so that kubo never has a complete block before `store`. */
   relay(bytes: Buffer): void;
-  /** Sends the rest: kubo stores the whole as a raw block named by its BLAKE3 digest, and pins nothing. */
+  /** Sends the rest. Kubo stores it as a raw block with a BLAKE3 digest as its name, and pins nothing. */
   store(bytes: Buffer): Promise<PutBlock>;
-  /** Breaks off what is not stored: kubo refuses a body that ends too early. After `store` it does nothing. */
+  /** Aborts the upload. Kubo refuses a body that ends too early, so nothing is stored. After `store` it does nothing. */
   abandon(): void;
 }
 
-/** Puts blocks into a kubo. */
+/** Stores blocks in a kubo. */
 export interface KuboBlocks {
-  /** Begins a block; of one whose size is not known, nothing is passed on before `store`. */
+  /** Begins a block. If its size is not known, nothing is sent before `store`. */
   openPut(sizeBytes: number | null): BlockPut;
   close(): void;
 }
 
-/** Less is not worth a packet of its own. */
+/** Smaller parts are not worth a packet of their own. */
 const RELAY_BYTES = 32_768;
-/** Kubo sends no longer answer to a block. */
+/** Kubo's answer to a block is never longer. */
 const MAX_ANSWER_BYTES = 65_536;
-/** Names the block as fula-ingest does (functionland/fula-ota, docker/fula-ingest; kubo's RPC reference, block/put). */
+/** With these options the block gets the same name as with fula-ingest (functionland/fula-ota, docker/fula-ingest; kubo's RPC reference, block/put). */
 const PUT_PATH = "/api/v0/block/put?cid-codec=raw&mhtype=blake3&mhlen=32&pin=false";
 
-/** Opens kubo's RPC API for blocks; `timeoutMs` bounds the time from a block's end to the answer. Nothing is sent yet. */
+/** Opens kubo's RPC API for blocks. `timeoutMs` limits the time from the end of a block to the answer. Nothing is sent yet. */
 export function openKubo(
   url: string,
   options: { readonly connections: number; readonly timeoutMs: number },
@@ -63,16 +63,16 @@ export function openKubo(
   }
 
   function openPut(sizeBytes: number | null): BlockPut {
-    let begun: OpenRequest | null = null;
+    let request: OpenRequest | null = null;
     let sent = 0;
 
     async function finish(bytes: Buffer): Promise<Answer> {
-      begun ??= open(bytes.length);
+      request ??= open(bytes.length);
       try {
-        return await begun.finish([bytes.subarray(sent), tail]);
+        return await request.finish([bytes.subarray(sent), tail]);
       } catch (cause) {
         if (!(cause instanceof StaleConnection)) throw cause;
-        begun = null;
+        request = null;
         sent = 0;
         return finish(bytes);
       }
@@ -80,9 +80,9 @@ export function openKubo(
     return {
       relay(bytes) {
         if (sizeBytes === null || bytes.length - sent <= RELAY_BYTES) return;
-        begun ??= open(sizeBytes);
+        request ??= open(sizeBytes);
         const end = bytes.length - 1;
-        begun.write(bytes.subarray(sent, end));
+        request.write(bytes.subarray(sent, end));
         sent = end;
       },
       async store(bytes) {
@@ -92,7 +92,7 @@ export function openKubo(
           return { kind: "failed", why: messageOf(cause) };
         }
       },
-      abandon: () => begun?.abandon(),
+      abandon: () => request?.abandon(),
     };
   }
 
@@ -103,8 +103,8 @@ function readAnswer({ status, text }: Answer): PutBlock {
   const answer = (parseJson(text) ?? {}) as Readonly<Record<string, unknown>>;
   if (status !== 200) {
     const message = typeof answer["Message"] === "string" ? answer["Message"] : text.trim();
-    return { kind: "failed", why: `block/put answers ${status}: ${message.slice(0, 300)}` };
+    return { kind: "failed", why: `block/put answered ${status}: ${message.slice(0, 300)}` };
   }
   if (typeof answer["Key"] === "string") return { kind: "stored", key: answer["Key"] };
-  return { kind: "failed", why: "block/put answers without a key" };
+  return { kind: "failed", why: "block/put answered without a key" };
 }

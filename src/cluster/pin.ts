@@ -1,19 +1,19 @@
 import { OperatorError } from "../errors.ts";
 
-/** What a line of `/allocations` says that a snapshot and a sweep need; the line itself stays the record. */
+/** The fields of a line of `/allocations` that a snapshot and a sweep need. What is stored is the line itself. */
 export interface PinFacts {
   readonly cid: string;
   readonly type: string;
   readonly direct: boolean;
-  /** -1: on every peer. 0: the line does not say. */
+  /** -1: on every peer. 0: the line has no value. */
   readonly replicationMin: number;
-  /** Ids of the cluster peers that ought to hold it; empty where it is everywhere. */
+  /** Ids of the cluster peers that must have a copy; empty if all peers must have one. */
   readonly allocations: readonly string[];
 }
 
 /**
- * Reads one line of `/allocations` or of a snapshot's body. Unknown fields and types are no error.
- * Throws an OperatorError (unavailable) where the line is no pin.
+ * Reads one line of `/allocations` or of a snapshot's body. Unknown fields and types are allowed.
+ * Throws an OperatorError (unavailable) if the line is not a pin.
  */
 export function readPinLine(line: string): PinFacts {
   const pin = parseLine(line);
@@ -31,7 +31,7 @@ export function readPinLine(line: string): PinFacts {
   };
 }
 
-/** The lines of a block, blank ones left out; every character is one byte (latin1), unless `utf8` is asked for. */
+/** The lines of a block, without empty ones. By default every character is one byte (latin1). */
 export function* linesOf(block: Buffer, encoding: "latin1" | "utf8" = "latin1"): Generator<string> {
   for (const line of block.toString(encoding).split("\n")) {
     if (line !== "") yield line;
@@ -43,10 +43,10 @@ function parseLine(line: string): Readonly<Record<string, unknown>> {
   try {
     value = JSON.parse(line);
   } catch (cause) {
-    throw notAPin(line, "it is no JSON", cause);
+    throw notAPin(line, "it is not JSON", cause);
   }
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw notAPin(line, "it is no object");
+    throw notAPin(line, "it is not an object");
   return value as Record<string, unknown>;
 }
 
@@ -54,51 +54,51 @@ function notAPin(line: string, why: string, cause?: unknown): OperatorError {
   const start = line.length > 80 ? `${line.slice(0, 80)}…` : line;
   return new OperatorError({
     exit: "unavailable",
-    what: `A line of the pinset can't be read: ${why}: ${start}`,
-    why: "A list with one unreadable line is not complete.",
+    what: `A line of the pinset cannot be read: ${why}: ${start}`,
+    why: "A list with an unreadable line is not complete.",
     cause,
   });
 }
 
 /**
- * Everything of a pin that a REST call can give back, in one form whatever wrote it: missing, null and
- * empty mean the same. What is not here (exact allocations, timestamp, reference) the cluster makes itself.
+ * Everything of a pin that a REST call can restore, in one normal form: missing, null and empty mean the same.
+ * The cluster itself sets what is not here (exact allocations, timestamp, reference).
  */
 export interface PinOptions {
   readonly name: string;
   readonly mode: "recursive" | "direct";
-  /** Copies; -1 everywhere, 0 not said. */
+  /** The number of copies; -1: everywhere, 0: no value. */
   readonly replicationMin: number;
   readonly replicationMax: number;
   readonly shardSize: number;
-  /** By key, in no order. The cluster has texts only; whatever else a file holds can't be sent. */
+  /** By key, in any order. The cluster supports only strings; another value in a file cannot be sent. */
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly origins: readonly string[];
-  /** RFC 3339, or null where the pin stays. */
+  /** RFC 3339, or null if the pin does not expire. */
   readonly expireAt: string | null;
 }
 
-/** A pin that was read whole from a line. */
+/** A pin with all its fields, read from a line. */
 export interface WholePin {
   readonly cid: string;
-  /** `pin`, or one of the kinds that a cluster makes for itself. */
+  /** `pin`, or one of the types that the cluster itself creates. */
   readonly type: string;
   readonly options: PinOptions;
-  /** Who held it: a preference for whoever allocates it again. */
+  /** The peers that had a copy: a preference for the next allocation. */
   readonly allocations: readonly string[];
 }
 
-/** The fields of a pin that this tool knows; the others stay in a snapshot, but no call gives them back. */
+/** The fields of a pin that this tool knows. Other fields are kept in a snapshot, but no call can restore them. */
 const KNOWN_FIELDS = new Set([
   ..."cid name mode type metadata origins allocations reference timestamp".split(" "),
   ..."replication_factor_min replication_factor_max shard_size expire_at max_depth".split(" "),
   ..."user_allocations pin_update".split(" "),
 ]);
 
-/** Go's zero time: no expiry. */
+/** Go's zero time means: no expiry. */
 const NEVER = /^0001-01-01T00:00:00/;
 
-/** Reads all of a pin from the JSON value of its line (api/types.go, Pin); null where it has no CID. */
+/** Reads all fields of a pin from the JSON value of its line (api/types.go, Pin); null if it has no CID. */
 export function readWholePin(value: unknown): WholePin | null {
   const pin = fieldsOf(value);
   const cid = readCid(pin["cid"]);
@@ -107,7 +107,7 @@ export function readWholePin(value: unknown): WholePin | null {
   return {
     cid,
     type: text(pin["type"]) === "" ? "pin" : text(pin["type"]),
-    allocations: texts(pin["allocations"]),
+    allocations: strings(pin["allocations"]),
     options: {
       name: text(pin["name"]),
       mode: isDirect(pin) ? "direct" : "recursive",
@@ -115,7 +115,7 @@ export function readWholePin(value: unknown): WholePin | null {
       replicationMax: number(pin["replication_factor_max"]),
       shardSize: number(pin["shard_size"]),
       metadata: fieldsOf(pin["metadata"]),
-      origins: texts(pin["origins"]),
+      origins: strings(pin["origins"]),
       expireAt: expireAt === "" || NEVER.test(expireAt) ? null : expireAt,
     },
   };
@@ -126,13 +126,13 @@ export function unknownFields(value: unknown): readonly string[] {
   return Object.keys(fieldsOf(value)).filter((field) => !KNOWN_FIELDS.has(field));
 }
 
-/** A pin's CID as the API writes it; old versions wrote `{"/": "bafy..."}`. */
+/** A pin's CID in the API's format; old versions wrote `{"/": "bafy..."}`. */
 function readCid(value: unknown): string | null {
   const cid = typeof value === "object" && value !== null ? fieldsOf(value)["/"] : value;
   return typeof cid === "string" && cid !== "" ? cid : null;
 }
 
-/** One text for all options: two pins with the same text carry the same. */
+/** All options as one text: two pins have the same text if their options are the same. */
 export function optionsKey(options: PinOptions): string {
   const { name, mode, replicationMin, replicationMax, shardSize, metadata, origins, expireAt } = options;
   const keys = Object.keys(metadata);
@@ -149,7 +149,7 @@ export function optionsKey(options: PinOptions): string {
   ]);
 }
 
-/** What differs between two pins, for a person: `name: "a" -> "b"`. Values of metadata are not shown. */
+/** The differences between two pins, for people: `name: "a" -> "b"`. Values of metadata are not shown. */
 export function describeDifferences(before: PinOptions, after: PinOptions): readonly string[] {
   const changes: string[] = [];
   const compare = (what: string, a: string, b: string): void => {
@@ -187,6 +187,6 @@ function number(value: unknown): number {
   return typeof value === "number" ? value : 0;
 }
 
-function texts(value: unknown): readonly string[] {
+function strings(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.map(String) : [];
 }

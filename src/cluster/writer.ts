@@ -3,11 +3,11 @@ import type { HostReader } from "../host.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import type { Values } from "../settings/context.ts";
 
-/** What kubo and ipfs-cluster say of themselves at the addresses in the settings. */
+/** The answers of kubo and ipfs-cluster at the addresses in the settings. */
 export interface WriterAnswer {
   readonly kubo: boolean;
   readonly cluster: boolean;
-  /** Null where both answer and the cluster peer reaches its kubo. */
+  /** Null if both answer and the cluster peer reaches its kubo. */
   readonly fault: string | null;
   readonly evidence: Evidence;
 }
@@ -15,7 +15,7 @@ export interface WriterAnswer {
 const TIMEOUT_MS = 5000;
 const COUNT_TIMEOUT_MS = 2000;
 
-/** Asks both over their REST APIs; one without a usable address counts as silent. */
+/** Sends a request to both REST APIs. One without a usable address counts as not answering. */
 export async function askWriter(host: HostReader, values: Values): Promise<WriterAnswer> {
   const [kuboAddress, clusterAddress] = [
     values("IPFS_API_ADDR") ?? "",
@@ -51,7 +51,7 @@ export async function askWriter(host: HostReader, values: Values): Promise<Write
   return { kubo: kuboId !== null, cluster: clusterId !== null, fault, evidence };
 }
 
-/** How many pins the cluster lists, counted for two seconds at most. */
+/** The number of pins that the cluster lists, counted for two seconds at most. */
 export async function describePins(host: HostReader, values: Values): Promise<string> {
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   const url = `${multiaddrToUrl(values("IPFS_CLUSTER_API_ADDR") ?? "") ?? ""}/allocations?filter=all`;
@@ -59,7 +59,7 @@ export async function describePins(host: HostReader, values: Values): Promise<st
     timeoutMs: COUNT_TIMEOUT_MS,
     ...(basicAuth === undefined ? {} : { basicAuth }),
   });
-  if (count === null) return "unknown: the listing does not answer";
+  if (count === null) return "unknown: the cluster does not answer the listing";
   return count.complete ? `${count.lines} pins` : `more than ${count.lines} pins`;
 }
 
@@ -73,14 +73,14 @@ function faultOf(seen: {
   readonly clusterAddress: string;
 }): string | null {
   if (seen.cluster?.status === 401)
-    return `ipfs-cluster at ${seen.clusterAddress} asks for a password (set CLUSTER_BASIC_AUTH)`;
+    return `ipfs-cluster at ${seen.clusterAddress} requires a password (set CLUSTER_BASIC_AUTH)`;
   if (seen.clusterId === null)
-    return `ipfs-cluster does not answer at ${seen.clusterAddress}${seen.cluster === null ? "" : ` as one (status ${seen.cluster.status})`}`;
+    return `ipfs-cluster does not answer at ${seen.clusterAddress}${seen.cluster === null ? "" : ` (something else answered, status ${seen.cluster.status})`}`;
   if (seen.kuboId === null)
-    return `kubo does not answer at ${seen.kuboAddress}${seen.kubo === null ? "" : ` as one (status ${seen.kubo.status})`}`;
+    return `kubo does not answer at ${seen.kuboAddress}${seen.kubo === null ? "" : ` (something else answered, status ${seen.kubo.status})`}`;
   return seen.ipfsError === null || seen.ipfsError === ""
     ? null
-    : `the cluster peer can't reach its kubo: ${seen.ipfsError}`;
+    : `the cluster peer cannot reach its kubo: ${seen.ipfsError}`;
 }
 
 function at(value: unknown, key: string): unknown {

@@ -13,7 +13,7 @@ export interface RestoreFlags extends SnapshotFlags {
   readonly concurrency: string;
 }
 
-/** `snapshot restore FILE`: brings back what the snapshot has and the cluster lacks. Throws (`interrupted`) where something is still missing. */
+/** `snapshot restore FILE`: pins again what the snapshot has and the cluster lacks. Throws (`interrupted`) if something is still missing. */
 export async function snapshotRestore(given: string, flags: RestoreFlags, world: World): Promise<VerbExit> {
   const { host, reporter } = world;
   const concurrency = Number(flags.concurrency);
@@ -41,7 +41,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
       clusterId: clusterIdOf(world, master),
       clusterName: values("CLUSTERNAME") ?? "",
       fromOtherCluster: flags.fromOtherCluster,
-      mendOptions: flags.options,
+      repairOptions: flags.options,
       dryRun: flags.dryRun,
       concurrency,
       notes: { files: host.files, directory: layout.restoreDir },
@@ -60,20 +60,20 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
 function linesOf({ summary, failedFile, lostFile }: RestoreResult): readonly string[] {
   return [
     `${summary}.`,
-    ...(failedFile === null ? [] : [`What failed, and why: ${failedFile}`]),
-    ...(lostFile === null ? [] : [`What can't be brought back as it was: ${lostFile}`]),
+    ...(failedFile === null ? [] : [`Pins that failed, with the reason: ${failedFile}`]),
+    ...(lostFile === null ? [] : [`Pins that cannot be restored as they were: ${lostFile}`]),
   ];
 }
 
 function incomplete({ snapshot, run, after, failedFile }: RestoreResult): OperatorError {
   return new OperatorError({
     exit: "interrupted",
-    what: `${after?.restorable ?? 0} pins of ${snapshot} are still not in the cluster as they were.`,
+    what: `${after?.restorable ?? 0} pins of ${snapshot} are still missing or different in the cluster.`,
     why:
       failedFile === null
-        ? "They were accepted, but do not show in the pinset."
-        : `${run?.failed ?? 0} were refused; ${failedFile} says why.`,
-    remedy: "Mend the cause, then run the same command again: it goes on with what is missing.",
-    changed: `${run?.pinned ?? 0} pins were added or mended; none was removed.`,
+        ? "The cluster accepted them, but does not list them."
+        : `${run?.failed ?? 0} pins failed. ${failedFile} lists them with the reason.`,
+    remedy: "Correct the cause, then run the same command again. It restores what is missing.",
+    changed: `${run?.pinned ?? 0} pins were added or updated; none was removed.`,
   });
 }

@@ -6,7 +6,7 @@ import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import { takeSnapshot } from "../pinset/snapshot/take.ts";
 import {
-  judgeNeighbours,
+  checkChain,
   liveSource,
   type PinsetSource,
   type Sha256,
@@ -18,10 +18,10 @@ import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../
 import { age } from "../units.ts";
 import type { World } from "../world.ts";
 
-/** A run that hangs must not keep the lock until somebody looks. */
+/** Ends a run that hangs, so that it does not hold the lock for ever. */
 const DEADLINE_MS = 3 * 3_600_000;
 
-/** `snapshot take`: a signed snapshot of the pinset, as cron takes it. */
+/** `snapshot take`: takes a signed snapshot of the pinset. Cron runs it. */
 export async function snapshotTake(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
@@ -56,7 +56,7 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
   }
 }
 
-/** `snapshot list`: every snapshot, checked whole. Throws (`integrity`) after the list where one is not verified. */
+/** `snapshot list`: verifies every snapshot completely and lists them. Throws (`integrity`) after the list if one of them is not valid. */
 export async function snapshotList(
   flags: SnapshotFlags & { readonly dir?: string },
   world: World,
@@ -74,51 +74,54 @@ export async function snapshotList(
     data: { verb: "snapshot list", directory, snapshots: listed },
     lines:
       listed.length === 0
-        ? [`There is no snapshot in ${directory}.`]
+        ? [`There are no snapshots in ${directory}.`]
         : world.reporter.table(listed.map(rowOf)),
   });
   const refused = listed.filter(({ verdict }) => verdict !== "verified");
   if (refused.length === 0) return "ok";
   throw new OperatorError({
     exit: refused.every(({ verdict }) => verdict === "newer") ? "newer" : "integrity",
-    what: `${refused.length} of ${listed.length} snapshots in ${directory} are not verified.`,
-    why: "A snapshot that does not verify can't be restored, and retention never removes it: it may be evidence.",
-    remedy: "Find out what happened to them; then move them away.",
+    what: `${refused.length} of ${listed.length} snapshots in ${directory} could not be verified.`,
+    why: "Such a snapshot cannot be restored. Retention never removes it, because it may be evidence.",
+    remedy: "Find out what happened to these snapshots, then move them away.",
     problems: refused.map(({ name, why }) => ({ subject: name, what: why ?? "" })),
   });
 }
 
 function rowOf(snapshot: ListedSnapshot): readonly string[] {
   const { name, verdict, count, order, drop, ageMs, layout } = snapshot;
-  const said = verdict === "verified" ? "verified" : `refused (${EXIT_CODES[verdict]})`;
+  const result = verdict === "verified" ? "verified" : `refused (${EXIT_CODES[verdict]})`;
   const chain = layout === "upstream" ? "upstream's format" : (order ?? "");
   const dropped = drop === null ? "" : `, dropped from ${drop.from} to ${drop.to}`;
   return [
     name,
-    said,
+    result,
     ageMs === null ? "" : age(ageMs),
     count === null ? "" : `${count} pins`,
     `${chain}${dropped}`,
   ];
 }
 
-/** `snapshot verify FILE`: says that a snapshot is whole and genuine, or throws what is wrong with it. */
+/** `snapshot verify FILE`: reports that a snapshot is complete and genuine, or throws an error that says what is wrong. */
 export async function snapshotVerify(given: string, flags: SnapshotFlags, world: World): Promise<VerbExit> {
   const { file, manifest, count, sizeBytes, keyId, order } = await openVerified(world, flags, given);
   const taken = manifest === null ? "" : `, taken ${manifest.created_at} on ${manifest.peer.name}`;
   const lines = [
     `Verified: ${file.name}: ${count} pins, ${sizeBytes} bytes, signed with key ${keyId}${taken}.`,
   ];
-  if (manifest === null) lines.push("It is in upstream's format: it does not say of which cluster it is.");
+  if (manifest === null)
+    lines.push("It is in upstream's format, which does not say which cluster it belongs to.");
   else {
     const { previous, drop } = manifest;
-    if (order.state === "linked") lines.push(`It follows ${previous?.name}, which is here and fits.`);
+    if (order.state === "linked") lines.push(`It follows ${previous?.name}, which is here and matches.`);
     if (order.state === "gap" && previous !== null)
       lines.push(`It follows ${previous.name}, which is not here.`);
-    if (order.state === "first") lines.push("It is the first of its chain.");
+    if (order.state === "first") lines.push("It is the first snapshot of its chain.");
     if (drop !== null)
-      lines.push(`Mind: the pinset had shrunk from ${drop.from} to ${drop.to} pins since the one before.`);
-    if (manifest.clock_went_back) lines.push("The clock had jumped back since the one before.");
+      lines.push(
+        `Warning: since the previous snapshot, the pinset had shrunk from ${drop.from} to ${drop.to} pins.`,
+      );
+    if (manifest.clock_went_back) lines.push("Since the previous snapshot, the clock was set back.");
   }
   world.reporter.result({
     data: {
@@ -137,11 +140,11 @@ export async function snapshotVerify(given: string, flags: SnapshotFlags, world:
   return "ok";
 }
 
-/** What a person calls the pinset that the cluster has now. */
+/** The name of the cluster's current pinset on the command line. */
 const LIVE = "live";
 const SIGNS = { "only-left": "-", "only-right": "+", differs: "~" } as const;
 
-/** `snapshot diff A B|live`: how two pinsets differ; `pending` where they do. Both snapshots are verified first. */
+/** `snapshot diff A B|live`: reports how two pinsets differ; `pending` if they do. Snapshots are verified first. */
 export async function snapshotDiff(
   given: readonly [string, string],
   flags: SnapshotFlags & { readonly limit: string },
@@ -163,16 +166,16 @@ export async function snapshotDiff(
   await left.close();
   await right.close();
   const { onlyLeft, onlyRight, differing, same } = diff;
-  const named = diff.examples.length;
-  const unnamed = onlyLeft + onlyRight + differing - named;
+  const examples = diff.examples.length;
+  const unnamed = onlyLeft + onlyRight + differing - examples;
   world.reporter.result({
     data: { verb: "snapshot diff", ...diff },
     lines: [
       `--- ${diff.left}`,
       `+++ ${diff.right}`,
       ...diff.examples.map(lineOf),
-      ...(unnamed > 0 ? [`... and ${unnamed} more (--limit names more of each kind)`] : []),
-      `${onlyLeft} only in ${diff.left}, ${onlyRight} only in ${diff.right}, ${differing} with other options, ${same} alike.`,
+      ...(unnamed > 0 ? [`... and ${unnamed} more (--limit shows more of each kind)`] : []),
+      `${onlyLeft} only in ${diff.left}, ${onlyRight} only in ${diff.right}, ${differing} with other options, ${same} equal.`,
     ],
   });
   return diff.exit === "pending" ? "pending" : "ok";
@@ -183,19 +186,19 @@ function lineOf({ kind, cid, name, changes }: PinDifference): string {
   return `${SIGNS[kind]} ${cid}${more === "" ? "" : `  ${more}`}`;
 }
 
-/** The flags that say where snapshots are and with which key they are checked. */
+/** The flags for the place of the snapshots and for the key that verifies them. */
 export interface SnapshotFlags {
   readonly baseDir?: string;
   /** PEM of a public or private ed25519 key. */
   readonly key?: string;
 }
 
-/** Needs neither root nor an installed master: a copy and the public key are enough. */
+/** The paths of a master. This needs neither root nor an installed master: a copy of the snapshots and the public key are enough. */
 export function snapshotLayout({ baseDir }: SnapshotFlags): MasterLayout {
   return masterLayout(baseDir ?? MASTER_BASE_DIR);
 }
 
-/** The key that signatures are checked with: the one that was named, else this master's. */
+/** The key that verifies signatures: the one from `--key`, or else this master's. */
 export function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<VerifyingKey> {
   const layout = snapshotLayout(flags);
   return world.readVerifyingKey(
@@ -203,7 +206,7 @@ export function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<Ver
   );
 }
 
-/** Finds a snapshot by a path, or by a name in this master's own directory, and verifies it whole. */
+/** Finds a snapshot by its path, or by its name in this master's own directory, and verifies it completely. */
 export async function openVerified(
   world: World,
   flags: SnapshotFlags,
@@ -213,10 +216,10 @@ export async function openVerified(
   const file = await openGiven(world, flags, given);
   const neighbours = await world.listSnapshotFiles(file.directory);
   const sha256 = sha256Of(world, flags);
-  return verifySnapshot(file, key, { sha256, order: judgeNeighbours(neighbours, key, sha256) });
+  return verifySnapshot(file, key, { sha256, order: checkChain(neighbours, key, sha256) });
 }
 
-/** Hashes bytes for whoever compares them. */
+/** The function that hashes bytes. */
 export function sha256Of(world: World, flags: SnapshotFlags): Sha256 {
   const store = world.openSnapshots(snapshotLayout(flags).snapshotsDir);
   return (bytes) => store.sha256(bytes);

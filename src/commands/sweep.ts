@@ -4,10 +4,10 @@ import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { World } from "../world.ts";
 import type { VerbExit } from "../errors.ts";
 
-/** A run that hangs must not keep the lock until somebody looks. */
+/** Ends a run that hangs, so that it does not hold the lock for ever. */
 const DEADLINE_MS = 3_600_000;
 
-/** `sweep`: tells which pins have too few copies, and has their peers try again. */
+/** `sweep`: reports the pins that have too few copies, and makes the peers try again. */
 export async function sweepPins(
   flags: { readonly baseDir?: string; readonly strict: boolean; readonly forget: readonly string[] },
   world: World,

@@ -2,16 +2,16 @@ import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { messageOf, OperatorError } from "../errors.ts";
 
-/** An append-only log of alerts, one a line, that log readers and people follow. */
+/** An append-only log of alerts, one per line, for people and log collectors. */
 export interface AlertLog {
   readonly path: string;
-  /** Appends lines, fsynced. Throws an OperatorError (unavailable): an alarm that can't be written down must not be lost in silence. */
+  /** Appends lines and syncs them to the disk. Throws an OperatorError (unavailable) if that fails: an alert must not get lost without notice. */
   append(lines: readonly string[]): Promise<void>;
 }
 
 /**
- * Opens an alert log. Before an append that finds it larger than `maxBytes` (default 16 MiB), it is
- * moved to `.1`, the one before to `.2` and so on; `keep` (default 5) old ones stay.
+ * Opens an alert log. If the file is larger than `maxBytes` (default 16 MiB) before an append, it is renamed
+ * to `.1`, the previous `.1` to `.2` and so on. `keep` (default 5) old files stay.
  */
 export function openAlertLog(
   path: string,
@@ -36,7 +36,7 @@ export function openAlertLog(
         throw new OperatorError({
           exit: "unavailable",
           what: `The alert log ${path} could not be written: ${messageOf(cause)}.`,
-          remedy: "Make room or mend its directory, then run this again.",
+          remedy: "Free some space or repair the directory, then run this again.",
           cause,
         });
       }

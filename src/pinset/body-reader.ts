@@ -6,27 +6,27 @@ import { messageOf, OperatorError } from "../errors.ts";
 import { LineBlocks, splitLines } from "../machine/line-scanner.ts";
 import { PinsetDigest } from "./snapshot/manifest.ts";
 
-/** What reading a body whole has shown. */
+/** What one complete reading of a body found. */
 export interface BodyReading {
-  /** Of the file as it lies there, as hex. */
+  /** Of the file as stored, as hex. */
   readonly sha256: string;
   readonly sizeBytes: number;
-  /** Of its lines. */
+  /** Size of the unpacked lines. */
   readonly plainBytes: number;
   readonly count: number;
-  /** PinsetDigest of the lines as hex; null where it was not asked for. */
+  /** PinsetDigest of the lines as hex; null if it was not requested. */
   readonly digest: string | null;
 }
 
-/** How a body is written: `gzip`, one pin a line; `json`, upstream's, in whatever layout. */
+/** The format of a body. `gzip`: compressed, one pin per line. `json`: upstream's file, in any JSON layout. */
 export type BodyEncoding = "gzip" | "json";
 
 const READ_BYTES = 1024 * 1024;
 
 /**
- * Reads a body in constant memory and hands its pins over as blocks of whole lines, one pin a line; a
- * promise makes it wait. Throws an OperatorError: `integrity` where it can't be unpacked or is no JSON,
- * `unavailable` where it can't be read.
+ * Reads a body in constant memory and passes its pins on in blocks of whole lines, one pin per line. If
+ * `takeLines` returns a promise, the reader waits for it. Throws an OperatorError: `integrity` if the body
+ * cannot be unpacked or is not JSON, `unavailable` if it cannot be read.
  */
 export async function readBody(
   path: string,
@@ -38,7 +38,7 @@ export async function readBody(
 ): Promise<BodyReading> {
   const sha256 = createHash("sha256");
   let sizeBytes = 0;
-  const lines = new LineTaker(options.digest === true ? new PinsetDigest() : null, options.takeLines);
+  const lines = new LineConsumer(options.digest === true ? new PinsetDigest() : null, options.takeLines);
   const file = await open(path, "r").catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
@@ -85,8 +85,8 @@ async function* splitElements(path: string, chunks: AsyncIterable<Buffer>): Asyn
   }
 }
 
-/** Counts lines, digests them where asked, and hands them on in whole ones. */
-class LineTaker {
+/** Counts lines, computes their digest if requested, and passes them on in blocks of whole lines. */
+class LineConsumer {
   readonly #digest: PinsetDigest | null;
   readonly #takeLines: ((lines: Buffer) => void | Promise<void>) | undefined;
   readonly #blocks = new LineBlocks();
@@ -124,7 +124,7 @@ class LineTaker {
 
 function asOperatorError(path: string, cause: unknown): unknown {
   const code = (cause as NodeJS.ErrnoException).code ?? "";
-  if (code.startsWith("Z_")) return damaged(path, `it can't be unpacked (${messageOf(cause)})`, cause);
+  if (code.startsWith("Z_")) return damaged(path, `it cannot be unpacked (${messageOf(cause)})`, cause);
   if (/^E[A-Z]+$/.test(code)) return unreadable(path, cause);
   return cause;
 }
@@ -133,7 +133,7 @@ function damaged(path: string, why: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "integrity",
     what: `${path} is damaged: ${why}.`,
-    remedy: "Use another snapshot: `fula-node snapshot list` says which are whole.",
+    remedy: "Use another snapshot. `fula-node snapshot list` shows which ones are valid.",
     cause,
   });
 }
@@ -142,8 +142,8 @@ function unreadable(path: string, cause: unknown): OperatorError {
   const absent = (cause as NodeJS.ErrnoException).code === "ENOENT";
   return new OperatorError({
     exit: absent ? "integrity" : "unavailable",
-    what: absent ? `${path} is missing.` : `${path} can't be read: ${messageOf(cause)}.`,
-    remedy: "Look at the file and its file system, or use another snapshot.",
+    what: absent ? `${path} is missing.` : `${path} cannot be read: ${messageOf(cause)}.`,
+    remedy: "Check the file and its file system, or use another snapshot.",
     cause,
   });
 }
@@ -159,9 +159,9 @@ const OPEN_ARRAY = 0x5b;
 const CLOSE_ARRAY = 0x5d;
 
 /**
- * Turns a stream of JSON objects into one object a line, without holding more than one: objects that
- * follow each other in any layout (as `ipfs-cluster-ctl --enc=json` prints them), or in one array.
- * Nothing but line ends between tokens is changed.
+ * Converts a stream of JSON objects to one object per line, without holding more than one object. The input is
+ * either objects one after the other in any layout (as `ipfs-cluster-ctl --enc=json` prints them), or one
+ * array of objects. Only line ends between tokens are changed.
  */
 export class JsonElements {
   #depth = 0;
@@ -170,32 +170,32 @@ export class JsonElements {
   #array: "not seen" | "open" | "closed" = "not seen";
   #elements = 0;
 
-  /** The next bytes; gives those of whole and begun elements, a newline behind each that ended. Throws an Error for what is no JSON object. */
+  /** Takes the next bytes. Returns the bytes of complete and partial elements, with a newline after each complete one. Throws an Error for anything that is not a JSON object. */
   add(bytes: Uint8Array): Uint8Array {
     const out = new Uint8Array(bytes.length + countCloses(bytes));
     let used = 0;
     for (const byte of bytes) {
       if (this.#depth === 0) {
-        if (!this.#between(byte)) continue;
+        if (!this.#isStartOfElement(byte)) continue;
         this.#depth = 1;
         out[used++] = byte;
         continue;
       }
       out[used++] = byte === LINE_END || byte === 0x0d ? SPACE : byte;
-      if (this.#inside(byte)) out[used++] = LINE_END;
+      if (this.#isEndOfElement(byte)) out[used++] = LINE_END;
     }
     return out.subarray(0, used);
   }
 
-  /** Call at the end. Throws an Error where something was left open. */
+  /** Call it at the end of the input. Throws an Error if an object or the array is not closed. */
   end(): void {
-    if (this.#depth > 0 || this.#array === "open") throw new Error("it ends in the middle");
+    if (this.#depth > 0 || this.#array === "open") throw new Error("it ends inside an object or an array");
   }
 
-  /** True where an element begins. */
-  #between(byte: number): boolean {
+  /** True if an element begins with this byte. */
+  #isStartOfElement(byte: number): boolean {
     if (byte <= SPACE) return false;
-    if (this.#array === "closed") throw new Error("something follows the end of the array");
+    if (this.#array === "closed") throw new Error("there is more data after the end of the array");
     if (byte === OPEN) return true;
     if (byte === OPEN_ARRAY && this.#array === "not seen" && this.#elements === 0) {
       this.#array = "open";
@@ -206,11 +206,11 @@ export class JsonElements {
       return false;
     }
     if (byte === COMMA && this.#array === "open" && this.#elements > 0) return false;
-    throw new Error("it holds something that is no JSON object");
+    throw new Error("it contains something that is not a JSON object");
   }
 
-  /** True where the element ends. */
-  #inside(byte: number): boolean {
+  /** True if the element ends with this byte. */
+  #isEndOfElement(byte: number): boolean {
     if (this.#inString) {
       if (this.#escaped) this.#escaped = false;
       else if (byte === BACKSLASH) this.#escaped = true;

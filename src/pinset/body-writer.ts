@@ -7,7 +7,7 @@ import { readPinLine } from "../cluster/pin.ts";
 import { splitLines } from "../machine/line-scanner.ts";
 import { PinsetDigest } from "./snapshot/manifest.ts";
 
-/** What was written into a snapshot's body. */
+/** Facts about a snapshot's body that was written. */
 export interface BodyFacts {
   readonly count: number;
   readonly byType: Readonly<Record<string, number>>;
@@ -21,10 +21,10 @@ export interface BodyFacts {
 
 const NEWLINE = 0x0a;
 
-/** Level 1: a body is written many times and read once. The high-water mark is the stream's, not zlib's. */
+/** Level 1 is the fastest: many bodies are written, few are read. The high-water mark belongs to the stream, not to zlib. */
 const GZIP_OPTIONS = { level: 1, memLevel: 9, chunkSize: 256 * 1024, highWaterMark: 2 * 1024 * 1024 };
 
-/** Writes lines of pins, compressed, into a new file (0600), and takes their measure on the way. */
+/** Writes lines of pins, compressed, to a new file (0600), and computes BodyFacts while it writes. */
 export class BodyWriter {
   readonly #gzip = zlib.createGzip(GZIP_OPTIONS);
   readonly #sha256 = createHash("sha256");
@@ -41,12 +41,12 @@ export class BodyWriter {
     this.#written.catch(() => undefined);
   }
 
-  /** Creates the file; it must not exist. */
+  /** Creates the file, which must not exist yet. */
   static async create(path: string): Promise<BodyWriter> {
     return new BodyWriter(await open(path, "wx", 0o600));
   }
 
-  /** Takes whole lines. A promise means: wait. Throws an OperatorError for a line that is no pin. */
+  /** Writes whole lines. If it returns a promise, wait for it before the next call. Throws an OperatorError for a line that is not a pin. */
   write(lines: Buffer): void | Promise<void> {
     for (const line of splitLines(lines)) this.#add(line);
     const ended = lines.length === 0 || lines[lines.length - 1] === NEWLINE;
@@ -56,7 +56,7 @@ export class BodyWriter {
     return Promise.race([once(this.#gzip, "drain"), this.#written]).then(() => undefined);
   }
 
-  /** Ends the file and flushes it to the disk. */
+  /** Ends the file and syncs it to the disk. */
   async finish(): Promise<BodyFacts> {
     this.#gzip.end();
     await this.#written;
@@ -70,7 +70,7 @@ export class BodyWriter {
     };
   }
 
-  /** Gives up; the file that was begun is left for the caller to remove. */
+  /** Stops writing. The caller removes the incomplete file. */
   async abandon(): Promise<void> {
     this.#gzip.destroy();
     await this.#written.catch(() => undefined);

@@ -4,53 +4,53 @@ import { age } from "../units.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { Files } from "../machine/file-writer.ts";
 
-/** Where and with what a regular operation leaves its heartbeat. */
+/** What a regular operation needs to write its heartbeat file. */
 export interface HeartbeatDeps {
   readonly files: Pick<Files, "readText" | "writeAtomic">;
   readonly clock: Pick<Clock, "now">;
-  /** The heartbeat's own file: `<base>/heartbeats/snapshot.json`. */
+  /** The path of the file: `<base>/heartbeats/snapshot.json`. */
   readonly path: string;
 }
 
 /**
- * Runs a regular operation and writes down how it ended, also when it threw; what it threw is thrown on.
- * A heartbeat that can't be written does not hide the run's own failure, but fails a run that was fine.
+ * Runs a regular operation and records how it ended, also if it threw; the error is thrown again. If the
+ * heartbeat cannot be written, a successful run fails. If the run had failed already, its own error stays.
  */
 export async function withHeartbeat<Result extends { readonly exit: ExitName; readonly summary: string }>(
-  hands: HeartbeatDeps,
+  deps: HeartbeatDeps,
   operation: string,
   run: () => Promise<Result>,
 ): Promise<Result> {
-  const startedAt = hands.clock.now();
-  const note = async (outcome: ExitName, summary: string): Promise<void> => {
-    const before = parseHeartbeat(await hands.files.readText(hands.path));
+  const startedAt = deps.clock.now();
+  const record = async (outcome: ExitName, summary: string): Promise<void> => {
+    const before = parseHeartbeat(await deps.files.readText(deps.path));
     const after = writeHeartbeat(before, {
       operation,
       startedAt,
-      endedAt: hands.clock.now(),
+      endedAt: deps.clock.now(),
       outcome,
       summary,
     });
-    await hands.files.writeAtomic(hands.path, `${JSON.stringify(after)}\n`, { mode: 0o644 });
+    await deps.files.writeAtomic(deps.path, `${JSON.stringify(after)}\n`, { mode: 0o644 });
   };
   let result: Result;
   try {
     result = await run();
   } catch (thrown) {
     const outcome = thrown instanceof OperatorError ? thrown.exit : "bug";
-    await note(outcome, messageOf(thrown)).catch((cause: unknown) => {
-      throw withNote(thrown, messageOf(cause));
+    await record(outcome, messageOf(thrown)).catch((cause: unknown) => {
+      throw addHeartbeatFailure(thrown, messageOf(cause));
     });
     throw thrown;
   }
-  await note(result.exit, result.summary);
+  await record(result.exit, result.summary);
   return result;
 }
 
-function withNote(thrown: unknown, why: string): unknown {
+function addHeartbeatFailure(thrown: unknown, why: string): unknown {
   if (!(thrown instanceof OperatorError)) return thrown;
   return thrown.withChanged(
-    `${thrown.changed ?? "Nothing."} (The heartbeat could not be written either: ${why})`,
+    `${thrown.changed ?? "Nothing."} (The heartbeat file could not be written either: ${why})`,
   );
 }
 
@@ -58,26 +58,26 @@ const heartbeatSchema = z.object({
   operation: z.string(),
   /** When the last run ended. */
   at: z.iso.datetime(),
-  /** The exit's name: `ok`, `pending`, `unavailable` ... */
+  /** The name of the exit code: `ok`, `pending`, `unavailable` ... */
   outcome: z.string(),
-  /** What the last run found or why it failed, in a sentence. */
+  /** What the last run found, or why it failed, in a sentence. */
   summary: z.string(),
   duration_ms: z.number().nonnegative(),
-  /** When a run last did its work, whatever it found; null where none ever did. */
+  /** When a run last completed, whatever it found; null if no run ever completed. */
   last_good_at: z.iso.datetime().nullable(),
 });
 
-/** What the last run of a regular operation left behind for `status` and `doctor`. */
+/** What the last run of a regular operation recorded for `status` and `doctor`. */
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
-/** Whether a regular operation does its work. */
+/** The health of a regular operation. */
 interface HeartbeatVerdict {
   readonly state: "never" | "fresh" | "stale" | "failing";
-  /** For a person: "last good snapshot 3 h ago". */
+  /** For people: "last good snapshot 3 h ago". */
   readonly sentence: string;
 }
 
-/** Reads a heartbeat file; null where there is none or it is not readable, which is the same to a judge. */
+/** Reads a heartbeat file. Null if the file is absent or malformed; both mean that no run is known. */
 export function parseHeartbeat(text: string | null): Heartbeat | null {
   if (text === null) return null;
   try {
@@ -87,7 +87,7 @@ export function parseHeartbeat(text: string | null): Heartbeat | null {
   }
 }
 
-/** The heartbeat after one more run. Runs that did their work (`ok`, `pending`) move last_good_at. */
+/** The heartbeat after one more run. Runs that completed (`ok`, `pending`) set last_good_at. */
 export function writeHeartbeat(
   before: Heartbeat | null,
   run: {
@@ -110,7 +110,7 @@ export function writeHeartbeat(
   };
 }
 
-/** Judges a heartbeat: stale where the last good run is older than `maxAgeMs`. `noun` is "snapshot" or "sweep". */
+/** Evaluates a heartbeat: `stale` if the last good run is older than `maxAgeMs`. `noun` is "snapshot" or "sweep". */
 export function judgeHeartbeat(
   heartbeat: Heartbeat | null,
   noun: string,
@@ -128,5 +128,5 @@ export function judgeHeartbeat(
 }
 
 function describeAge(ageMs: number): string {
-  return ageMs < 0 ? "in the future (the clock has jumped back)" : `${age(ageMs)} ago`;
+  return ageMs < 0 ? "in the future (the clock was set back)" : `${age(ageMs)} ago`;
 }

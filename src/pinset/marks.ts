@@ -1,23 +1,23 @@
-/** How one pin stands towards another pinset. */
+/** How one pin compares with another pinset. */
 export const MARKS = {
-  /** There, with the same options. */
+  /** Present, with the same options. */
   same: 0,
-  /** Not there. */
+  /** Not present. */
   missing: 1,
-  /** There, with other options. */
+  /** Present, with other options. */
   differs: 2,
-  /** There, recursive, while this one is direct: a pin can't be made direct again without an unpin. */
+  /** Present as a recursive pin, while this one is direct. Only an unpin could make it direct again. */
   blocked: 3,
 } as const;
 
 export type Mark = (typeof MARKS)[keyof typeof MARKS];
 
-/** One mark for each pin of a pinset by its place in it: two bits a pin. */
+/** One mark for each pin of a pinset, by the place of the pin in the list: two bits per pin. */
 export class PinsetMarks {
   readonly #bits: Uint8Array;
   readonly size: number;
 
-  /** All `same` at first. */
+  /** All marks start as `same`. */
   constructor(size: number) {
     this.size = size;
     this.#bits = new Uint8Array(Math.ceil(size / 4));

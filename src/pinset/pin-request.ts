@@ -1,12 +1,12 @@
 import type { PinOptions, WholePin } from "../cluster/pin.ts";
 
-/** What to ask the cluster for so that a pin comes back, or why it can't. */
+/** The request to the cluster that restores a pin, or the reason why no request can. */
 export type PinPlan =
   | { readonly kind: "pin"; readonly path: string }
-  | { readonly kind: "irreproducible"; readonly why: Irreproducible };
+  | { readonly kind: "not-restorable"; readonly why: NotRestorableReason };
 
-/** Why a REST call can't bring a pin back, by a short name that is counted and printed. */
-export type Irreproducible =
+/** Why a REST call cannot restore a pin. These texts are printed, and are keys in the output of `--json`. */
+export type NotRestorableReason =
   | "made by the cluster itself for sharded content"
   | "its type is not known to this tool"
   | "its expiry has passed"
@@ -24,23 +24,23 @@ const OWN_TYPES = new Set(["meta-pin", "clusterdag-pin", "shard-pin"]);
 const CID = /^(Qm[1-9A-HJ-NP-Za-km-z]{44}|[bBzZfFkKuUmM][A-Za-z0-9_+/=-]{8,})$/;
 const ORIGIN = /^(\/[a-z0-9-]+(\/[^/,\s]+)?)+\/p2p\/[1-9A-HJ-NP-Za-km-z]{20,}$/;
 const LONE_SURROGATE = /\p{Surrogate}/u;
-/** ipfs-cluster takes that many. */
-const MOST_ORIGINS = 10;
+/** The limit of ipfs-cluster. */
+const MAX_ORIGINS = 10;
 
 /**
- * Makes the request that pins this again with all it carried (api/types.go, PinOptions.FromQuery), for
- * `POST`. Everything that the server would refuse is refused here: it pins even where it answers 400
- * to a bad option (restapi.go, ParseCidOrFail). A direct pin goes through /pins/ipfs/, since /pins/{cid}
- * silently makes it recursive.
+ * Creates the path and query of the `POST` that pins this CID again with all its options (api/types.go,
+ * PinOptions.FromQuery). The check is done here and not left to the server, because the server pins the CID
+ * even if it answers 400 to an invalid option (restapi.go, ParseCidOrFail). A direct pin uses /pins/ipfs/,
+ * because /pins/{cid} would make it recursive without any message.
  */
 export function planPin(pin: WholePin, now: Date): PinPlan {
   const why = findObstacle(pin, now);
-  if (why !== null) return { kind: "irreproducible", why };
+  if (why !== null) return { kind: "not-restorable", why };
   const path = pin.options.mode === "direct" ? `/pins/ipfs/${pin.cid}` : `/pins/${pin.cid}`;
   return { kind: "pin", path: `${path}?${queryOf(pin)}` };
 }
 
-function findObstacle(pin: WholePin, now: Date): Irreproducible | null {
+function findObstacle(pin: WholePin, now: Date): NotRestorableReason | null {
   const { name, metadata, origins, expireAt, shardSize } = pin.options;
   if (OWN_TYPES.has(pin.type)) return "made by the cluster itself for sharded content";
   if (pin.type !== "pin") return "its type is not known to this tool";
@@ -53,7 +53,7 @@ function findObstacle(pin: WholePin, now: Date): Irreproducible | null {
       return "its expiry can't be read";
     if (at <= now.getTime()) return "its expiry has passed";
   }
-  if (origins.length > MOST_ORIGINS || !origins.every((origin) => ORIGIN.test(origin)))
+  if (origins.length > MAX_ORIGINS || !origins.every((origin) => ORIGIN.test(origin)))
     return "its origins can't be sent";
   const keys = Object.keys(metadata);
   const values = Object.values(metadata);

@@ -3,24 +3,24 @@ import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, OperatorError } from "../errors.ts";
 
-/** 16 bytes of the CID's sha256, then 16 for whoever lays records down. */
+/** 16 bytes of the CID's sha256, then 16 bytes of content. */
 export const RECORD_BYTES = 32;
-/** Where a record's own 16 bytes begin. */
-export const OWN_BYTES_AT = 16;
-/** Into how many parts a spill is divided, by the CID's hash. */
+/** The offset of a record's content. */
+export const CONTENT_AT = 16;
+/** The number of parts of a spill; a record's part is chosen by the hash of its CID. */
 export const PARTS = 64;
 
 const PART_BYTES = 2048 * RECORD_BYTES;
 
-/** What a CID is known by in a spill: 16 characters of latin1. Two CIDs share one with a probability below 10^-24 at 10^7 pins. */
+/** The key of a CID in a spill: 16 characters of latin1. The probability that two of 10^7 CIDs have the same key is below 10^-24. */
 export function cidKey(cid: string): string {
   return hash("sha256", cid, "binary").slice(0, 16);
 }
 
 /**
- * Records of fixed size on a disk, divided into parts by their key, for joining lists of any size in little
- * memory: 4 MiB, and one part at a time. Its file has no name from the start, so nothing is left behind
- * however the process ends.
+ * Records of a fixed size on a disk, divided into parts by their key. It allows a join of lists of any size with
+ * little memory: 4 MiB, and one part at a time. Its file is unlinked right after it is created, so nothing is
+ * left behind, however the process ends.
  */
 export class RecordSpill {
   count = 0;
@@ -28,11 +28,11 @@ export class RecordSpill {
   readonly #file: number;
   readonly #buffers = Array.from({ length: PARTS }, () => Buffer.alloc(PART_BYTES));
   readonly #used = new Int32Array(PARTS);
-  /** Where in the file each part's chunks are. */
+  /** The positions of each part's chunks in the file. */
   readonly #chunks: number[][] = Array.from({ length: PARTS }, () => []);
   #end = 0;
 
-  /** Throws an OperatorError (unavailable) where the directory can't be written. */
+  /** Throws an OperatorError (unavailable) if the directory is not writable. */
   constructor(directory: string) {
     this.#directory = directory;
     const path = join(directory, `.fula-node-compare-${randomBytes(8).toString("hex")}`);
@@ -40,13 +40,13 @@ export class RecordSpill {
     this.#guarded(() => unlinkSync(path));
   }
 
-  /** Adds a record under a key of keyOfCid; `fill` writes its own 16 bytes at the given place. */
+  /** Adds a record under a key from cidKey. `fill` writes the 16 bytes of content at the given offset. */
   add(key: string, fill: (buffer: Buffer, at: number) => void): void {
     const part = key.charCodeAt(15) % PARTS;
     const buffer = this.#buffers[part] as Buffer;
     const at = this.#used[part] as number;
     buffer.write(key, at, 16, "latin1");
-    fill(buffer, at + OWN_BYTES_AT);
+    fill(buffer, at + CONTENT_AT);
     this.count += 1;
     this.#used[part] = at + RECORD_BYTES;
     if (at + RECORD_BYTES === PART_BYTES) this.#flush(part, buffer);
@@ -64,7 +64,7 @@ export class RecordSpill {
     return records;
   }
 
-  /** Gives the disk's room back. */
+  /** Frees the disk space. */
   close(): void {
     closeSync(this.#file);
   }
@@ -89,9 +89,9 @@ export class RecordSpill {
         exit: "unavailable",
         what: full
           ? `The disk that holds ${this.#directory} is full.`
-          : `It was not possible to work in ${this.#directory}: ${messageOf(cause)}.`,
-        why: "Comparing two lists of pins needs 64 bytes a pin there.",
-        remedy: "Make room, or name another directory with TMPDIR, then run this again.",
+          : `fula-node could not use the temporary directory ${this.#directory}: ${messageOf(cause)}.`,
+        why: "A comparison of two lists of pins needs 64 bytes per pin there.",
+        remedy: "Free some space, or set TMPDIR to another directory, then run this again.",
         cause,
       });
     }
@@ -101,7 +101,7 @@ export class RecordSpill {
 /** Finds records of one part by their key. */
 export class RecordIndex {
   readonly records: Buffer;
-  /** Open addressing: the offset of a record, plus one; 0 is empty. */
+  /** A hash table with open addressing. An entry is the offset of a record plus 1; 0 is an empty slot. */
   readonly #table: Uint32Array;
 
   constructor(records: Buffer) {
@@ -116,7 +116,7 @@ export class RecordIndex {
     this.#table = table;
   }
 
-  /** The offset of the first record with the key that stands at `at` in another part, or -1. */
+  /** The offset of the first record that has the same key as the record at offset `at` of `wanted`, or -1. */
   find(wanted: Buffer, at: number): number {
     const table = this.#table;
     let slot = wanted.readUInt32LE(at) & (table.length - 1);
@@ -128,41 +128,43 @@ export class RecordIndex {
   }
 }
 
-/** CIDs on the disk, each with a number (0 to 2^32 - 1), known by their keys only; 32 bytes each. */
+/** CIDs on the disk, each with a number (0 to 2^32 - 1). Only the keys of the CIDs are stored: 32 bytes each. */
 export interface NumberedCids {
   add(cid: string, number: number): void;
-  /** As add, for a CID of which only the key is known. */
+  /** Like add, for a CID of which only the key is known. */
   addKey(key: string, number: number): void;
   readonly count: number;
-  /** Gives the disk's room back. */
+  /** Frees the disk space. */
   close(): void;
 }
 
-/** Opens an empty one in a directory on a disk. */
+/** Opens an empty list of numbered CIDs in a directory that is on a disk. */
 export function openNumberedCids(directory: string): NumberedCids {
   return new Numbered(directory);
 }
 
 /**
- * Visits every CID of `left` with its number there, its number in `right` (-1 where it is not in there),
- * and a function that gives its key. A CID that `left` has twice is visited once. Both must be of openNumberedCids.
+ * Calls `visit` for every CID of `left` with its number in `left`, its number in `right` (-1 if it is not there),
+ * and a function that gives its key. A CID that is in `left` twice is visited once. Both lists must come from
+ * openNumberedCids.
  */
 export function joinNumberedCids(
   left: NumberedCids,
   right: NumberedCids,
   visit: (leftNumber: number, rightNumber: number, key: () => string) => void,
 ): void {
-  if (!(left instanceof Numbered) || !(right instanceof Numbered)) throw new Error("CIDs of another make");
+  if (!(left instanceof Numbered) || !(right instanceof Numbered))
+    throw new Error("CIDs that openNumberedCids did not create");
   for (let part = 0; part < PARTS; part++) {
     const own = new RecordIndex(left.records.part(part));
     const other = new RecordIndex(right.records.part(part));
     let at = 0;
-    const key = (): string => own.records.toString("latin1", at, at + OWN_BYTES_AT);
+    const key = (): string => own.records.toString("latin1", at, at + CONTENT_AT);
     for (; at < own.records.length; at += RECORD_BYTES) {
       if (own.find(own.records, at) !== at) continue;
       const there = other.find(own.records, at);
-      const number = there === -1 ? -1 : other.records.readUInt32LE(there + OWN_BYTES_AT);
-      visit(own.records.readUInt32LE(at + OWN_BYTES_AT), number, key);
+      const number = there === -1 ? -1 : other.records.readUInt32LE(there + CONTENT_AT);
+      visit(own.records.readUInt32LE(at + CONTENT_AT), number, key);
     }
   }
 }

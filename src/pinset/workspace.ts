@@ -11,35 +11,35 @@ import {
   joinNumberedCids,
   type NumberedCids,
   openNumberedCids,
-  OWN_BYTES_AT,
+  CONTENT_AT,
   PARTS,
   RECORD_BYTES,
   RecordIndex,
   RecordSpill,
 } from "./spill.ts";
 
-/** A listing kept on the disk, so that it can be read as often as a snapshot. */
+/** A listing stored on the disk, so that it can be read several times, like a snapshot. */
 interface PinsetSpool {
-  /** Takes whole lines of pins. A promise means: wait. */
+  /** Writes whole lines of pins. If it returns a promise, wait for it before the next call. */
   write(lines: Buffer): void | Promise<void>;
   finish(): Promise<void>;
   read(takeLines: (lines: Buffer) => void | Promise<void>): Promise<void>;
-  /** Gives the disk's room back. */
+  /** Frees the disk space. */
   close(): Promise<void>;
 }
 
-/** Room on a disk for work on pinsets of any size; its files have no names, so nothing is ever left behind. */
+/** Temporary disk space for work on pinsets of any size. Its files are unlinked at once, so nothing is left behind. */
 export interface PinsetWorkspace {
   openSpill(): PinsetSpill;
   matchSpills(left: PinsetSpill, right: PinsetSpill): PinsetMatch;
   openSpool(): Promise<PinsetSpool>;
   openNumberedCids(): NumberedCids;
   readonly joinNumberedCids: typeof joinNumberedCids;
-  /** What a CID is known by in NumberedCids. */
+  /** The key of a CID in NumberedCids. */
   readonly cidKey: typeof cidKey;
 }
 
-/** Opens a workspace in a directory on a disk, such as /var/tmp. */
+/** Opens a workspace in a directory that is on a disk, such as /var/tmp. */
 export function openWorkspace(directory: string): PinsetWorkspace {
   return {
     openSpill: () => openSpill(directory),
@@ -78,38 +78,39 @@ function guard(directory: string): <T>(work: Promise<T>) => Promise<T> {
         exit: "unavailable",
         what: full
           ? `The disk that holds ${directory} is full.`
-          : `It was not possible to work in ${directory}: ${messageOf(cause)}.`,
-        remedy: "Make room, or name another directory with TMPDIR, then run this again.",
+          : `fula-node could not use the temporary directory ${directory}: ${messageOf(cause)}.`,
+        remedy: "Free some space, or set TMPDIR to another directory, then run this again.",
         cause,
       });
     });
 }
 
-/** A pinset laid down on the disk for comparing, 32 bytes a pin. */
+/** A pinset stored on the disk for a comparison, 32 bytes per pin. */
 export interface PinsetSpill {
-  /** Takes whole lines, one pin a line. Throws an OperatorError where a line is no pin or the disk is full. */
+  /** Adds whole lines, one pin per line. Throws an OperatorError if a line is not a pin or the disk is full. */
   add(lines: Buffer): void;
-  /** Gives the disk's room back. */
+  /** Frees the disk space. */
   close(): void;
 }
 
-/** How two pinsets stand to each other, pin by pin, in the order of their lines. */
+/** The result of a comparison of two pinsets: one mark for each pin, in the order of the lines. */
 export interface PinsetMatch {
   readonly left: PinsetMarks;
   readonly right: PinsetMarks;
 }
 
-/** Opens a spill in a directory on a disk. */
+/** Opens a spill in a directory that is on a disk. */
 export function openSpill(directory: string): PinsetSpill {
   return new Spill(directory);
 }
 
 /**
- * Compares two spills pin by pin. At once, one part in 64 of both is in memory: 5 MB at 5,000,000 pins;
- * besides, the marks, two bits a pin. Both must be of openSpill.
+ * Compares two spills pin by pin. At any time, 1/64 of both is in memory (5 MB for 5,000,000 pins), and
+ * the marks, two bits per pin. Both spills must come from openSpill.
  */
 export function matchSpills(left: PinsetSpill, right: PinsetSpill): PinsetMatch {
-  if (!(left instanceof Spill) || !(right instanceof Spill)) throw new Error("a spill of another make");
+  if (!(left instanceof Spill) || !(right instanceof Spill))
+    throw new Error("a spill that openSpill did not create");
   const match = {
     left: new PinsetMarks(left.records.count),
     right: new PinsetMarks(right.records.count),
@@ -119,10 +120,10 @@ export function matchSpills(left: PinsetSpill, right: PinsetSpill): PinsetMatch 
   return match;
 }
 
-/** Own bytes of a record: 8 of the options' sha256, the pin's place, and 1 where it is direct. */
-const OPTIONS_AT = OWN_BYTES_AT;
-const PLACE_AT = OWN_BYTES_AT + 8;
-const DIRECT_AT = OWN_BYTES_AT + 12;
+/** The content of a record: 8 bytes of the options' sha256, the pin's place (4 bytes), and 1 if the pin is direct (4 bytes). */
+const OPTIONS_AT = CONTENT_AT;
+const PLACE_AT = CONTENT_AT + 8;
+const DIRECT_AT = CONTENT_AT + 12;
 
 class Spill implements PinsetSpill {
   readonly records: RecordSpill;
@@ -153,7 +154,7 @@ class Spill implements PinsetSpill {
 
 function matchPart(left: Buffer, right: Buffer, match: PinsetMatch): void {
   const index = new RecordIndex(right);
-  const met = new Uint8Array(right.length / RECORD_BYTES);
+  const matched = new Uint8Array(right.length / RECORD_BYTES);
   for (let at = 0; at < left.length; at += RECORD_BYTES) {
     const place = left.readUInt32LE(at + PLACE_AT);
     const there = index.find(left, at);
@@ -161,7 +162,7 @@ function matchPart(left: Buffer, right: Buffer, match: PinsetMatch): void {
       match.left.set(place, MARKS.missing);
       continue;
     }
-    met[there / RECORD_BYTES] = 1;
+    matched[there / RECORD_BYTES] = 1;
     if (left.compare(right, there + OPTIONS_AT, there + PLACE_AT, at + OPTIONS_AT, at + PLACE_AT) === 0)
       continue;
     const [here, other] = [left.readUInt32LE(at + DIRECT_AT), right.readUInt32LE(there + DIRECT_AT)];
@@ -170,8 +171,8 @@ function matchPart(left: Buffer, right: Buffer, match: PinsetMatch): void {
     match.right.set(otherPlace, other === 1 && here === 0 ? MARKS.blocked : MARKS.differs);
   }
   for (let at = 0; at < right.length; at += RECORD_BYTES) {
-    // A CID that is listed twice was met where it stands first.
-    if (met[index.find(right, at) / RECORD_BYTES] === 1) continue;
+    // If a CID is listed twice, the index finds only its first record.
+    if (matched[index.find(right, at) / RECORD_BYTES] === 1) continue;
     match.right.set(right.readUInt32LE(at + PLACE_AT), MARKS.missing);
   }
 }
@@ -187,8 +188,8 @@ function parse(line: string): unknown {
 function notAPin(line: string, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `A line of a pinset can't be read: ${line.length > 80 ? `${line.slice(0, 80)}…` : line}`,
-    why: "A list with one unreadable line is not complete.",
+    what: `A line of a pinset cannot be read: ${line.length > 80 ? `${line.slice(0, 80)}…` : line}`,
+    why: "A list with an unreadable line is not complete.",
     cause,
   });
 }

@@ -12,7 +12,7 @@ import { cidOf } from "../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { runVerb, type VerbRun } from "../support/run-verb.ts";
 
-/** The program from its source, as a process of its own. */
+/** The program from its source, in its own process. */
 const SOURCE = [
   "--import",
   "tsx",
@@ -55,7 +55,7 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     rmSync(base, { recursive: true });
   });
 
-  test("take, list, verify, diff and restore, as the page for a lost pinset has them", async () => {
+  test("take, list, verify, diff and restore work as docs/lost-pinset.md describes", async () => {
     const name = await take();
     expect((await fula("snapshot", "verify", name)).stdout).toMatch(/^Verified: pinset-.*: 30 pins/);
     const all = [...double.pins];
@@ -73,7 +73,7 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     expect((await fula("snapshot", "list")).stdout).toMatch(/verified +\d+ s +30 pins +first/);
   });
 
-  test("a restore that is killed lets go of its lock, and the next one sends what is missing only", async () => {
+  test("a killed restore releases its lock, and the next one sends only what is missing", async () => {
     const COUNT = 2_000;
     double.pins.clear();
     for (let index = 0; index < COUNT; index++)
@@ -97,10 +97,10 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     expect(again.exitCode).toBe(0);
     expect(double.pins.size).toBe(COUNT);
     const sent = double.requests.filter((request) => request.startsWith("POST /pins/"));
-    expect(sent.length, "of those under way at the kill, some may be sent twice").toBeLessThan(COUNT + 65);
+    expect(sent.length, "requests that were running at the kill may be sent twice").toBeLessThan(COUNT + 65);
   });
 
-  test("the cluster is told by a hash of its secret, not by its secret", async () => {
+  test("the cluster is identified by a hash of its secret, not by its secret", async () => {
     const name = await take();
     const manifest = readFileSync(join(base, "snapshots", `${name}.manifest.json`), "utf8");
     expect((JSON.parse(manifest) as { cluster: unknown }).cluster).toEqual({
@@ -115,7 +115,7 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     expect((await fula("snapshot", "restore", name, "--from-other-cluster")).exitCode).toBe(0);
   });
 
-  test("what is refused, and with which exit code", async () => {
+  test("each refusal has its exit code", async () => {
     const name = await take();
     const body = join(base, "snapshots", `${name}.ndjson.gz`);
     const whole = readFileSync(body);
@@ -154,14 +154,14 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     });
   });
 
-  test("an empty directory lists nothing, and is no error", async () => {
+  test("the list of an empty directory is empty, without an error", async () => {
     expect(await fula("snapshot", "list")).toMatchObject({
       exitCode: 0,
       stdout: expect.stringContaining("no snapshot"),
     });
   });
 
-  test("sweep --strict misses a node until it is forgotten", async () => {
+  test("sweep --strict reports a missing node until it is forgotten", async () => {
     expect((await fula("sweep", "--strict")).exitCode).toBe(0);
     const gone = double.peers[2] as { present: boolean; name: string };
     gone.present = false;
@@ -173,28 +173,28 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
 });
 
 describe("progress of a long run", () => {
-  const told: string[] = [];
+  const output: string[] = [];
   const streams = {
-    out: (line: string) => void told.push(line),
-    err: (line: string) => void told.push(line),
+    out: (line: string) => void output.push(line),
+    err: (line: string) => void output.push(line),
   };
-  afterEach(() => told.splice(0));
+  afterEach(() => output.splice(0));
 
-  test("is a line every ten seconds in a log", () => {
+  test("is one line every ten seconds in a log", () => {
     let now = 1_000_000;
     const lines = createLines(streams, () => now);
     for (let second = 0; second < 25; second++) {
       lines.progress(`${second}`);
       now += 1000;
     }
-    expect(told).toEqual(["0", "10", "20"]);
+    expect(output).toEqual(["0", "10", "20"]);
   });
 
-  test("takes the place of the line before on a terminal, but of no other line", () => {
+  test("replaces the previous progress line on a terminal, but no other line", () => {
     const terminal = createTerminal(streams, () => 0);
     for (const text of ["1", "2"]) terminal.progress(text);
     terminal.note("note");
     terminal.progress("3");
-    expect(told).toEqual(["1", "\u001b[1A\u001b[2K2", "note", "3"]);
+    expect(output).toEqual(["1", "\u001b[1A\u001b[2K2", "note", "3"]);
   });
 });

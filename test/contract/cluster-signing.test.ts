@@ -21,7 +21,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const openssl = (...args: readonly string[]): Buffer => execFileSync("openssl", [...args], { stdio: "pipe" });
 
-test("a key made by openssl signs, and its public half checks what openssl signed", async () => {
+test("a key from openssl signs, and its public key verifies what openssl signed", async () => {
   openssl("genpkey", "-algorithm", "ed25519", "-out", path);
   chmodSync(path, 0o600);
   const key = await readSigningKey(path);
@@ -37,7 +37,7 @@ test("a key made by openssl signs, and its public half checks what openssl signe
   expect(verifying.verify(readFileSync(message), readFileSync(signature).subarray(1))).toBe(false);
 });
 
-test("openssl reads a key made here, and accepts what it signs", () => {
+test("openssl reads a key generated here, and accepts its signatures", () => {
   const pem = generateSigningKeyPem();
   writeFileSync(path, pem);
   const key = parseSigningKey(pem, path);
@@ -61,7 +61,7 @@ test.each([0o640, 0o604, 0o660, 0o644])("mode %o is refused", async (mode) => {
   });
 });
 
-test("a missing key, another kind of key, a link and rubbish are each told apart, and no key is quoted", async () => {
+test("a missing key, another kind of key, a link and a malformed file have different errors, and no error contains a key", async () => {
   await expect(readSigningKey(path)).rejects.toMatchObject({ what: `There is no snapshot key at ${path}.` });
   openssl("genpkey", "-algorithm", "x25519", "-out", path);
   chmodSync(path, 0o600);
@@ -73,7 +73,7 @@ test("a missing key, another kind of key, a link and rubbish are each told apart
   await expect(readSigningKey(link)).rejects.toMatchObject({ what: expect.stringContaining("symlink") });
 });
 
-test("somebody else's file is no key of ours", () => {
+test("a file of another user is refused", () => {
   expect(keyFileFault({ kind: "file", mode: 0o600, uid: 0 }, 0)).toBeNull();
   expect(keyFileFault({ kind: "file", mode: 0o600, uid: 1000 }, 0)).toMatch(/belongs to user 1000/);
   expect(keyFileFault({ kind: "directory", mode: 0o600, uid: 0 }, 0)).toMatch(/directory/);

@@ -53,21 +53,21 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
     await subject?.stop();
   });
 
-  test("tells who it is, and its members", async () => {
+  test("gives its identity and its members", async () => {
     const me = await cluster.identity();
     expect(me.id).toMatch(/^12D3KooW/);
     expect(me.version).toBe("1.1.6");
     expect(await cluster.peers()).toEqual([expect.objectContaining({ id: me.id, error: "", ipfsError: "" })]);
   });
 
-  test("gives metrics, and none for a name it does not know", async () => {
+  test("gives metrics, and an empty list for an unknown name", async () => {
     const me = await cluster.identity();
     expect(await cluster.metrics("ping")).toContainEqual(
       expect.objectContaining({ peer: me.id, valid: true }),
     );
   });
 
-  test("lists every wished pin once, in whole lines", async () => {
+  test("lists every desired pin once, in whole lines", async () => {
     const lines: string[] = [];
     const listing = await cluster.list("allocations", (block) => {
       expect(block.at(-1)).toBe(0x0a);
@@ -76,7 +76,7 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
     const pins = lines.map((line) => JSON.parse(line) as { cid: string; name: string });
     expect(pins.map((pin) => pin.cid).sort()).toEqual(PINS.map((pin) => pin.cid).sort());
     expect(new Set(pins.map((pin) => pin.name))).toEqual(new Set(PINS.map((pin) => pin["name"])));
-    expect(listing.saidNothing).toBe(false);
+    expect(listing.noContent).toBe(false);
   });
 
   test("makes the server wait while the receiver is busy", async () => {
@@ -100,7 +100,7 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
     expect(pins).toBe(PINS.length);
   });
 
-  test("tells a wished CID from one that is not", async () => {
+  test("gives the pin of a desired CID, and null for another CID", async () => {
     const cid = (PINS[7] as DoublePin).cid;
     expect(await cluster.allocation(cid)).toMatchObject({ cid, name: "ünïcode 7", type: "pin" });
     expect(await cluster.allocation(cidOf("never pinned"))).toBeNull();
@@ -111,7 +111,7 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
     await cluster.recover((PINS[0] as DoublePin).cid);
   });
 
-  test("passes on what the receiver throws", async () => {
+  test("throws the error of the receiver", async () => {
     const refusal = new Error("no more");
     await expect(
       cluster.list("allocations", () => {
@@ -123,12 +123,12 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
 });
 
 describe.each(subjects)("an empty pinset on $name", ({ start }) => {
-  test("is said to be nothing", async () => {
+  test("is reported as no content", async () => {
     const subject = await start([]);
     const cluster = openCluster({ endpoint: subject.url });
     try {
       const listing = await cluster.list("allocations", () => expect.unreachable());
-      expect(listing).toEqual({ saidNothing: true, bytes: 0 });
+      expect(listing).toEqual({ noContent: true, bytes: 0 });
     } finally {
       cluster.close();
       await subject.stop();

@@ -15,7 +15,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-test("a join is that of two maps, whatever is in them", () => {
+test("a join gives the same as a join of two maps, for any content", () => {
   const entries = fc.uniqueArray(fc.tuple(fc.nat(400), fc.nat(2 ** 32 - 1)), {
     selector: ([cid]) => cid,
     maxLength: 300,
@@ -39,7 +39,7 @@ test("a join is that of two maps, whatever is in them", () => {
   expect(readdirSync(directory)).toEqual([]);
 });
 
-test("200,000 CIDs go through the disk and stay apart", () => {
+test("200,000 CIDs on the disk are kept apart", () => {
   const [a, b] = [openNumberedCids(directory), openNumberedCids(directory)];
   for (let index = 0; index < 200_000; index++) {
     a.add(`bafkreitest${index}`, index);
@@ -56,7 +56,7 @@ test("200,000 CIDs go through the disk and stay apart", () => {
   b.close();
 });
 
-test("pins listed twice are met where they stand first, and neither is missing", () => {
+test("a pin that is listed twice matches its first place, and neither entry is missing", () => {
   const line = (text: string, name: string): string => `${JSON.stringify({ cid: cidOf(text), name })}\n`;
   const [a, b] = [openSpill(directory), openSpill(directory)];
   a.add(Buffer.from(line("x", "") + line("y", "")));
@@ -69,12 +69,12 @@ test("pins listed twice are met where they stand first, and neither is missing",
     MARKS.same,
     MARKS.missing,
   ]);
-  expect(() => a.add(Buffer.from("{}\n"))).toThrow(/can't be read/);
+  expect(() => a.add(Buffer.from("{}\n"))).toThrow(/cannot be read/);
   a.close();
   b.close();
 });
 
-test.skipIf(process.getuid?.() !== 0)("a full disk is said to be full", () => {
+test.skipIf(process.getuid?.() !== 0)("a full disk is reported as full", () => {
   const disk = join(directory, "disk");
   mkdirSync(disk);
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]);

@@ -16,7 +16,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const line = (text: string): Buffer => Buffer.from(`${JSON.stringify({ cid: cidOf(text), type: "pin" })}\n`);
 
-test("files appear under their names at commit only, private from the start", async () => {
+test("files get their names only at commit, and are private from the start", async () => {
   const store = openSnapshotStore(join(directory, "snapshots"));
   const draft = await store.begin("pinset-1");
   await draft.write(line("a"));
@@ -48,7 +48,7 @@ test("a discarded draft leaves nothing", async () => {
 });
 
 test.skipIf(process.getuid?.() !== 0)(
-  "a full disk is said to be full, and nothing half-written stays",
+  "a full disk is reported as full, and no incomplete file stays",
   async () => {
     const disk = join(directory, "disk");
     mkdirSync(disk);

@@ -12,7 +12,7 @@ import { STORAGE_NAMES } from "../../src/settings/layout.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
-import { SetClock } from "../support/operation-hands.ts";
+import { SetClock } from "../support/operation-deps.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";

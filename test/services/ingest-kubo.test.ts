@@ -89,7 +89,7 @@ describe.skipIf(typeof program === "string")("the ingest on a real kubo", () => 
     const { bytes, cid } = randomBlock(2_097_153);
     const { status, body } = await sendBlock(ingest.url, cid, bytes);
     expect(status).toBe(502);
-    expect(body["error"]).toMatch(/^kubo: block\/put answers 500: .*2MiB/);
+    expect(body["error"]).toMatch(/^kubo: block\/put answered 500: .*2MiB/);
   });
 
   test("stores nothing of a block that the client breaks off, and takes the next one", async () => {

@@ -133,7 +133,7 @@ describe("GET /api/v1/pool", () => {
           clock.nowMs += 30_000;
           await takeLines(Buffer.from("{}\n{}"));
           double.requests.push("GET /allocations");
-          return { saidNothing: false, bytes: 5 };
+          return { noContent: false, bytes: 5 };
         },
       }),
       nowMs: () => clock.nowMs,

@@ -110,7 +110,7 @@ export class FakeStorage extends FakeMaster {
       const line = { cid: `${pin}`, ...(name === "own-status" ? { peer_map: { [OWN.peerId]: own } } : {}) };
       await takeLines(Buffer.from(`${JSON.stringify(line)}\n`));
     }
-    if (this.isListWhole) return { saidNothing: this.pins === 0, bytes: 0 };
+    if (this.isListWhole) return { noContent: this.pins === 0, bytes: 0 };
     throw new OperatorError({ exit: "unavailable", what: "The list is not complete." });
   }
 

@@ -5,53 +5,53 @@ import { duration } from "../../units.ts";
 import { eachMarked, type PinsetSource } from "../snapshot/verify.ts";
 import { planLine, type RestoreSurvey, wantedMarks } from "./restore-plan.ts";
 
-/** A pin that did not come back, as the file of failures has it. */
+/** A pin that was not restored, as it is written to the file of failures. */
 export interface FailedPin {
   readonly cid: string;
   readonly why: string;
 }
 
-/** How sending the pins went. */
+/** The result of sending the pins. */
 export interface RestoreRun {
   readonly pinned: number;
   readonly failed: number;
   readonly elapsedMs: number;
-  /** The most requests that were under way at once. */
+  /** The highest number of requests at the same time. */
   readonly concurrency: number;
 }
 
-/** What sending needs. */
+/** What applyRestore needs. */
 interface ApplyOptions {
   readonly source: PinsetSource;
   readonly survey: RestoreSurvey;
   readonly cluster: Cluster;
   readonly clock: Clock;
-  readonly mendOptions: boolean;
-  /** Requests under way at once, at most. */
+  readonly repairOptions: boolean;
+  /** The highest allowed number of requests at the same time. */
   readonly concurrency: number;
-  /** Takes what failed and what can't be brought back. */
+  /** Records a pin that failed or that cannot be restored. */
   readonly note: (file: "failed" | "lost", pin: FailedPin) => Promise<void>;
   readonly progress: (line: string) => void;
 }
 
-const TRIES = 4;
+const MAX_ATTEMPTS = 4;
 const FIRST_WAIT_MS = 250;
 const PROGRESS_MS = 1000;
-/** So many pins one after the other without any answer: the server is gone. */
-const SILENCES = 20;
+/** After this many requests in a row without an answer, the server counts as gone. */
+const MAX_UNANSWERED = 20;
 
 /**
- * Pins what is to be restored, with as many requests at once as the server serves best. One that the
- * server refuses is noted, and the others go on. Throws an OperatorError (unavailable) where the server
- * is gone; whatever was sent until then stays, and a comparison finds the rest.
+ * Sends the pins to restore, with the number of parallel requests at which the server is fastest. If the server
+ * refuses a pin, the pin is recorded and the others continue. If the server is gone, it throws an OperatorError
+ * (unavailable); what was sent before stays, and the next comparison finds the rest.
  */
 export async function applyRestore(options: ApplyOptions): Promise<RestoreRun> {
   const { source, survey, clock } = options;
   const sender = new Sender(options);
   const planning = { now: clock.now(), pathLimit: survey.pathLimit };
-  await eachMarked(source, survey.marks, wantedMarks(options.mendOptions), async (line, mark) => {
+  await eachMarked(source, survey.marks, wantedMarks(options.repairOptions), async (line, mark) => {
     const { cid, plan } = planLine(line, mark, planning);
-    if (plan.kind === "irreproducible") await options.note("lost", { cid, why: plan.why });
+    if (plan.kind === "not-restorable") await options.note("lost", { cid, why: plan.why });
     else await sender.send(cid, plan.path);
   });
   return sender.finish();
@@ -63,13 +63,13 @@ class Sender {
   readonly #progress: Progress;
   readonly #started = performance.now();
   #running = 0;
-  #silences = 0;
+  #unanswered = 0;
   #pinned = 0;
   #failed = 0;
   #most = 0;
-  #lastShown = performance.now();
+  #lastReport = performance.now();
   #wake: (() => void) | null = null;
-  #broken: unknown = null;
+  #failure: unknown = null;
 
   constructor(options: ApplyOptions) {
     this.#options = options;
@@ -77,14 +77,14 @@ class Sender {
     this.#progress = new Progress("restoring", options.survey.restorable, this.#started);
   }
 
-  /** Resolves once there is room for the next one. */
+  /** Waits until the limit allows one more request, then starts it. */
   async send(cid: string, path: string): Promise<void> {
-    while (this.#running >= this.#tuner.limit && this.#broken === null) await this.#change();
-    if (this.#broken !== null) throw await this.#drained();
+    while (this.#running >= this.#tuner.limit && this.#failure === null) await this.#waitForChange();
+    if (this.#failure !== null) throw await this.#waitForAll();
     this.#running += 1;
     this.#most = Math.max(this.#most, this.#running);
     void this.#pin(cid, path)
-      .catch((thrown: unknown) => (this.#broken ??= thrown))
+      .catch((thrown: unknown) => (this.#failure ??= thrown))
       .finally(() => {
         this.#running -= 1;
         this.#wake?.();
@@ -92,9 +92,9 @@ class Sender {
   }
 
   async finish(): Promise<RestoreRun> {
-    const broken = await this.#drained();
-    if (broken !== null) throw broken;
-    this.#show();
+    const failure = await this.#waitForAll();
+    if (failure !== null) throw failure;
+    this.#reportProgress();
     return {
       pinned: this.#pinned,
       failed: this.#failed,
@@ -110,20 +110,20 @@ class Sender {
       this.#failed += 1;
       await this.#options.note("failed", { cid, why });
     }
-    if (performance.now() - this.#lastShown >= PROGRESS_MS) this.#show();
+    if (performance.now() - this.#lastReport >= PROGRESS_MS) this.#reportProgress();
   }
 
-  /** Null once it is pinned, else why it is not. */
+  /** Null if it was pinned, else the reason why it was not. */
   async #tryToPin(path: string): Promise<string | null> {
     const { cluster, clock } = this.#options;
     let why = "";
-    for (let attempt = 1; attempt <= TRIES; attempt++) {
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       if (attempt > 1) await clock.wait(FIRST_WAIT_MS * 2 ** (attempt - 2));
       try {
         const answer = await cluster.pin(path);
-        this.#silences = 0;
+        this.#unanswered = 0;
         if (answer.kind === "done") {
-          this.#tuner.answered(performance.now());
+          this.#tuner.recordAnswer(performance.now());
           return null;
         }
         why = `${answer.status}: ${answer.message}`;
@@ -131,15 +131,15 @@ class Sender {
       } catch (thrown) {
         if (!(thrown instanceof OperatorError) || thrown.exit !== "unavailable") throw thrown;
         why = thrown.what;
-        this.#silences += 1;
-        if (this.#silences >= SILENCES) throw thrown;
+        this.#unanswered += 1;
+        if (this.#unanswered >= MAX_UNANSWERED) throw thrown;
       }
-      this.#tuner.troubled(performance.now());
+      this.#tuner.recordFailure(performance.now());
     }
     return why;
   }
 
-  #change(): Promise<void> {
+  #waitForChange(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = () => {
         this.#wake = null;
@@ -148,82 +148,82 @@ class Sender {
     });
   }
 
-  async #drained(): Promise<unknown> {
-    while (this.#running > 0) await this.#change();
-    return this.#broken;
+  async #waitForAll(): Promise<unknown> {
+    while (this.#running > 0) await this.#waitForChange();
+    return this.#failure;
   }
 
-  #show(): void {
-    this.#lastShown = performance.now();
-    const line = this.#progress.line(this.#pinned + this.#failed, this.#lastShown);
+  #reportProgress(): void {
+    this.#lastReport = performance.now();
+    const line = this.#progress.line(this.#pinned + this.#failed, this.#lastReport);
     this.#options.progress(`${line}, ${this.#tuner.limit} at once`);
   }
 }
 
-const LEAST = 4;
-const FIRST = 16;
+const MIN_LIMIT = 4;
+const FIRST_LIMIT = 16;
 const STEP = 1.5;
-/** A window is judged after so long, and after so many answers a slot. */
+/** The rate is evaluated after this time, and after this many answers per parallel request. */
 const WINDOW_MS = 500;
-const ANSWERS_A_SLOT = 4;
-/** A rate that is lower by less may be chance. */
-const CHANCE = 0.15;
+const ANSWERS_PER_SLOT = 4;
+/** If the rate is lower by less than this share, the difference may be noise. */
+const NOISE = 0.15;
 
 /**
- * Finds how many requests under way at once a server serves best: ever more, one step back where that
- * made things clearly slower, and half when the server is in trouble.
+ * Finds the number of parallel requests at which a server is fastest. It increases the number step by step, goes
+ * one step back if that made the server clearly slower, and halves the number if the server fails or is busy.
  */
 export class ConcurrencyTuner {
   readonly #most: number;
   #limit: number;
-  #raised = false;
+  #increased = false;
   #answers = 0;
   #since: number;
   #rate = 0;
 
-  /** `nowMs`: any clock that goes forward; the same must be given to the other calls. */
+  /** `nowMs`: the time of any monotonic clock; all calls must use the same clock. */
   constructor(nowMs: number, most: number) {
     this.#since = nowMs;
     this.#most = Math.max(1, most);
-    this.#limit = Math.min(FIRST, this.#most);
+    this.#limit = Math.min(FIRST_LIMIT, this.#most);
   }
 
-  /** How many may be under way. */
+  /** How many requests may run at the same time. */
   get limit(): number {
     return this.#limit;
   }
 
-  /** One request was answered. */
-  answered(nowMs: number): void {
+  /** Call it when a request was answered. */
+  recordAnswer(nowMs: number): void {
     this.#answers += 1;
     const elapsedMs = nowMs - this.#since;
-    if (elapsedMs < WINDOW_MS || this.#answers < this.#limit * ANSWERS_A_SLOT) return;
+    if (elapsedMs < WINDOW_MS || this.#answers < this.#limit * ANSWERS_PER_SLOT) return;
     const rate = this.#answers / elapsedMs;
-    const slower = this.#raised && rate < this.#rate * (1 - CHANCE);
-    this.#move(slower ? 1 / STEP : STEP);
-    this.#open(rate, nowMs);
+    const slower = this.#increased && rate < this.#rate * (1 - NOISE);
+    this.#multiplyLimit(slower ? 1 / STEP : STEP);
+    this.#startWindow(rate, nowMs);
   }
 
-  /** The server did not answer, or said that it is busy. */
-  troubled(nowMs: number): void {
-    this.#move(0.5);
-    this.#open(0, nowMs);
+  /** Call it when the server did not answer, or answered that it is busy. */
+  recordFailure(nowMs: number): void {
+    this.#multiplyLimit(0.5);
+    this.#startWindow(0, nowMs);
   }
 
-  #move(factor: number): void {
+  #multiplyLimit(factor: number): void {
     const before = this.#limit;
-    this.#limit = Math.min(this.#most, Math.max(LEAST, Math.round(before * factor)));
-    this.#raised = this.#limit > before;
+    this.#limit = Math.min(this.#most, Math.max(MIN_LIMIT, Math.round(before * factor)));
+    this.#increased = this.#limit > before;
   }
 
-  #open(rate: number, nowMs: number): void {
+  #startWindow(rate: number, nowMs: number): void {
     this.#rate = rate;
     this.#answers = 0;
     this.#since = nowMs;
   }
 }
 
-/** How far a long run is: a line for people, with its rate of late and the time left. */
+/** The progress of a long run: a line for people, with the recent rate and the time left. */
 export class Progress {
   readonly #total: number;
   readonly #verb: string;
@@ -231,14 +231,14 @@ export class Progress {
   #lastDone = 0;
   #lastMs: number;
 
-  /** `verb`: what is done, "restoring". `nowMs`: any clock that goes forward. */
+  /** `verb`: the action, such as "restoring". `nowMs`: the time of any monotonic clock. */
   constructor(verb: string, total: number, nowMs: number) {
     this.#verb = verb;
     this.#total = total;
     this.#lastMs = nowMs;
   }
 
-  /** The line; call it at most every second or so. */
+  /** The line. Call it about once a second at most. */
   line(done: number, nowMs: number): string {
     const elapsedMs = nowMs - this.#lastMs;
     if (elapsedMs > 0) {

@@ -2,35 +2,35 @@ import type { Cluster } from "../../cluster/client.ts";
 import { readWholePin, unknownFields } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
 import { type Mark, MARKS, type PinsetMarks } from "../marks.ts";
-import { type Irreproducible, type PinPlan, planPin } from "../pin-request.ts";
+import { type NotRestorableReason, type PinPlan, planPin } from "../pin-request.ts";
 import { compare, eachMarked, type PinsetSource } from "../snapshot/verify.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";
 
-/** A pin that no REST call can bring back as it was. */
+/** A pin that no REST call can restore as it was. */
 export interface LostPin {
   readonly cid: string;
   readonly name: string;
-  readonly why: Irreproducible;
+  readonly why: NotRestorableReason;
 }
 
-/** What a restore has to do, and what it can't. */
+/** The work of a restore, and what it cannot restore. */
 export interface RestoreSurvey {
-  /** The snapshot's pins by how they stand towards the cluster. */
+  /** How each pin of the snapshot compares with the cluster. */
   readonly marks: PinsetMarks;
-  /** Pins of the cluster that the snapshot does not have; they stay. */
+  /** Pins of the cluster that are not in the snapshot; they stay. */
   readonly extra: number;
   readonly same: number;
   readonly missing: number;
   readonly differing: number;
-  /** Of the missing and, where options are mended, the differing ones: how many can be brought back. */
+  /** How many pins can be restored, of the missing ones and (if `repairOptions` is set) of the differing ones. */
   readonly restorable: number;
-  /** Of the same: how many can't, by why. */
-  readonly lost: Readonly<Partial<Record<Irreproducible, number>>>;
+  /** How many of these pins cannot be restored, by reason. */
+  readonly lost: Readonly<Partial<Record<NotRestorableReason, number>>>;
   readonly lostExamples: readonly LostPin[];
-  /** Pins to be brought back that carry fields which this tool does not know, and the names of these. */
+  /** How many pins to restore have fields that this tool does not know, and the names of these fields. */
   readonly withUnknownFields: number;
   readonly unknownFields: readonly string[];
-  /** The longest path that the server takes; null where none is so long that it mattered. */
+  /** The longest path that the server accepts; null if all paths are so short that any server accepts them. */
   readonly pathLimit: number | null;
 }
 
@@ -38,17 +38,17 @@ interface PlanCount extends Pick<
   RestoreSurvey,
   "restorable" | "lost" | "lostExamples" | "withUnknownFields" | "unknownFields"
 > {
-  /** The longest path that a request needs, in bytes. */
+  /** The length of the longest request path, in bytes. */
   readonly longest: number;
 }
 
-const MOST_EXAMPLES = 20;
-/** Paths of at most so many bytes every server takes: 8 KiB less room for the headers. */
+const MAX_EXAMPLES = 20;
+/** Every server accepts paths up to this length: 8 KiB, minus space for the headers. */
 const SAFE_PATH_BYTES = 7000;
 
-/** Which marks a restore works on. */
-export function wantedMarks(mendOptions: boolean): readonly Mark[] {
-  return mendOptions ? [MARKS.missing, MARKS.differs, MARKS.blocked] : [MARKS.missing];
+/** The marks of the pins that a restore processes. */
+export function wantedMarks(repairOptions: boolean): readonly Mark[] {
+  return repairOptions ? [MARKS.missing, MARKS.differs, MARKS.blocked] : [MARKS.missing];
 }
 
 /** The request for one line of the snapshot. `pathLimit`: see RestoreSurvey. */
@@ -61,37 +61,37 @@ export function planLine(
   if (pin === null) {
     throw new OperatorError({
       exit: "integrity",
-      what: `A pin of the snapshot has no CID: ${line.slice(0, 80)}`,
+      what: `A pin in the snapshot has no CID: ${line.slice(0, 80)}`,
     });
   }
   const named = { cid: pin.cid, name: pin.options.name };
   if (mark === MARKS.blocked) {
     const why = "the pin that is there is recursive, and it would have to be unpinned first";
-    return { ...named, plan: { kind: "irreproducible", why } };
+    return { ...named, plan: { kind: "not-restorable", why } };
   }
   const plan = planPin(pin, options.now);
   if (plan.kind === "pin" && options.pathLimit !== null && plan.path.length > options.pathLimit)
     return {
       ...named,
-      plan: { kind: "irreproducible", why: "its name and metadata are too large for this server" },
+      plan: { kind: "not-restorable", why: "its name and metadata are too large for this server" },
     };
   return { ...named, plan };
 }
 
-/** Compares a snapshot with what the cluster has now, and tells what there is to do. */
+/** Compares a snapshot with the current pinset of the cluster, and gives the work to do. */
 export async function surveyRestore(options: {
   readonly source: PinsetSource;
   readonly cluster: Cluster;
   readonly workspace: PinsetWorkspace;
-  readonly mendOptions: boolean;
+  readonly repairOptions: boolean;
   readonly now: Date;
 }): Promise<RestoreSurvey> {
-  const { source, cluster, workspace, mendOptions, now } = options;
+  const { source, cluster, workspace, repairOptions, now } = options;
   const live: Pick<PinsetSource, "read"> = {
     read: async (takeLines) => void (await cluster.list("allocations", takeLines)),
   };
   const match = await compare(source, live, workspace);
-  const wanted = wantedMarks(mendOptions);
+  const wanted = wantedMarks(repairOptions);
   const counted = await countPlans(source, match.left, wanted, { now, pathLimit: null });
   const { longest } = counted;
   if (longest <= SAFE_PATH_BYTES) return { ...summarise(match), ...counted, pathLimit: null };
@@ -111,13 +111,13 @@ async function countPlans(
   let longest = 0;
   let withUnknownFields = 0;
   const unknown = new Set<string>();
-  const lost: Partial<Record<Irreproducible, number>> = {};
+  const lost: Partial<Record<NotRestorableReason, number>> = {};
   const lostExamples: LostPin[] = [];
   await eachMarked(source, marks, wanted, (line, mark) => {
     const { cid, name, plan } = planLine(line, mark, options);
-    if (plan.kind === "irreproducible") {
+    if (plan.kind === "not-restorable") {
       lost[plan.why] = (lost[plan.why] ?? 0) + 1;
-      if (lostExamples.length < MOST_EXAMPLES) lostExamples.push({ cid, name, why: plan.why });
+      if (lostExamples.length < MAX_EXAMPLES) lostExamples.push({ cid, name, why: plan.why });
       return;
     }
     restorable += 1;
@@ -125,7 +125,7 @@ async function countPlans(
     const fields = unknownFields(JSON.parse(line));
     if (fields.length === 0) return;
     withUnknownFields += 1;
-    for (const field of fields) if (unknown.size < MOST_EXAMPLES) unknown.add(field);
+    for (const field of fields) if (unknown.size < MAX_EXAMPLES) unknown.add(field);
   });
   return { restorable, longest, lost, lostExamples, withUnknownFields, unknownFields: [...unknown].sort() };
 }
@@ -145,15 +145,15 @@ function summarise({
   };
 }
 
-/** The longest path up to `longest` bytes that the server takes, to within 256 bytes. */
+/** Finds the longest path that the server accepts, up to `longest` bytes and with an error of at most 256 bytes. */
 async function findPathLimit(cluster: Cluster, longest: number): Promise<number> {
-  if (await cluster.takesPath(longest)) return longest;
-  let taken = SAFE_PATH_BYTES;
+  if (await cluster.acceptsPath(longest)) return longest;
+  let accepted = SAFE_PATH_BYTES;
   let refused = longest;
-  while (refused - taken > 256) {
-    const middle = Math.floor((taken + refused) / 2);
-    if (await cluster.takesPath(middle)) taken = middle;
+  while (refused - accepted > 256) {
+    const middle = Math.floor((accepted + refused) / 2);
+    if (await cluster.acceptsPath(middle)) accepted = middle;
     else refused = middle;
   }
-  return taken;
+  return accepted;
 }

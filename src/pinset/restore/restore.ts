@@ -9,21 +9,21 @@ import type { Files } from "../../machine/file-writer.ts";
 
 /** What a restore needs. */
 export interface RestoreOptions {
-  /** Only one that was verified can be restored. */
+  /** Only a verified snapshot can be restored. */
   readonly snapshot: VerifiedSnapshot;
   readonly cluster: Cluster;
   readonly workspace: PinsetWorkspace;
   readonly clock: Clock;
-  /** Which cluster this is; null where it is not known. */
+  /** The id of this cluster; null if it is not known. */
   readonly clusterId: string | null;
   readonly clusterName: string;
-  /** The snapshot may be of another cluster. */
+  /** Allow a snapshot of another cluster. */
   readonly fromOtherCluster: boolean;
-  /** Pins that are there with other options get those of the snapshot. */
-  readonly mendOptions: boolean;
-  /** Only tell what would be done. */
+  /** Give existing pins with other options the options from the snapshot. */
+  readonly repairOptions: boolean;
+  /** Only report what would be done. */
   readonly dryRun: boolean;
-  /** Requests under way at once, at most. */
+  /** The highest allowed number of requests at the same time. */
   readonly concurrency: number;
   readonly notes: NotesDeps;
   readonly report: (line: string) => void;
@@ -32,31 +32,31 @@ export interface RestoreOptions {
 
 /** How a restore ended. */
 export interface RestoreResult {
-  /** `ok` where nothing restorable is missing; `pending` for a dry run with something to do; else `interrupted`. */
+  /** `ok` if nothing restorable is missing; `pending` for a dry run with something to do; else `interrupted`. */
   readonly exit: Extract<ExitName, "ok" | "pending" | "interrupted">;
   readonly summary: string;
   readonly snapshot: string;
   readonly pins: number;
   readonly before: SurveyCounts;
-  /** Null for a dry run, and where there was nothing to do. */
+  /** Null for a dry run, and if there was nothing to do. */
   readonly run: (RestoreRun & { readonly ratePerSecond: number }) | null;
-  /** Null where nothing was done. */
+  /** Null if nothing was done. */
   readonly after: SurveyCounts | null;
-  /** The files that name what failed and what can't be brought back; null where there is nothing to name. */
+  /** The files that list the pins that failed and the pins that cannot be restored; null if there is none. */
   readonly failedFile: string | null;
   readonly lostFile: string | null;
 }
 
-/** A survey's numbers. */
+/** The numbers of a survey. */
 type SurveyCounts = Omit<RestoreSurvey, "marks">;
 
-/** With batching, a cluster shows a pin only a while after it has said yes. */
+/** A cluster with batching lists a pin only some time after it accepted it. */
 const SETTLE_WAITS_MS = [1000, 2000, 4000, 8000, 16_000, 32_000];
 
 /**
- * Brings back what a verified snapshot has and the cluster lacks, and compares again at the end. It
- * never unpins; run again, it goes on from where it is. Throws an OperatorError: `foreign` for another
- * cluster's snapshot, `unavailable` where the cluster can't be asked. The caller holds the lock.
+ * Restores the pins that a verified snapshot has and the cluster lacks, and compares again at the end. It never
+ * unpins. A second run continues where the first one stopped. Throws an OperatorError: `foreign` for a snapshot
+ * of another cluster, `unavailable` if the cluster does not answer. The caller holds the lock.
  */
 export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreResult> {
   checkCluster(options);
@@ -66,14 +66,14 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   report(`Verified: ${snapshot.file.name}, ${snapshot.count} pins, signed with key ${snapshot.keyId}.`);
   reportDrop(snapshot, report);
   const before = await survey();
-  for (const line of describeSurvey(before, options.mendOptions)) report(line);
+  for (const line of describeSurvey(before, options.repairOptions)) report(line);
   const fixed = { snapshot: snapshot.file.name, pins: snapshot.count, before: countsOf(before) };
   const idle = { run: null, after: null, failedFile: null, lostFile: null };
   if (before.restorable === 0 || options.dryRun) {
     const pending = before.restorable > 0;
     const summary = pending
       ? `${before.restorable} pins would be restored`
-      : "nothing to do: no pin that can be restored is missing";
+      : "nothing to do: no restorable pin is missing";
     return {
       ...fixed,
       ...idle,
@@ -100,7 +100,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   }
   const ok = after.restorable === 0;
   const rate = run.elapsedMs > 0 ? (run.pinned / run.elapsedMs) * 1000 : 0;
-  const still = ok ? "" : `; ${after.restorable} are still not as in the snapshot`;
+  const still = ok ? "" : `; ${after.restorable} are still not as they are in the snapshot`;
   return {
     ...fixed,
     exit: ok ? "ok" : "interrupted",
@@ -112,7 +112,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   };
 }
 
-/** Compares until what was accepted is there, as far as the waits go. */
+/** Compares again until the accepted pins are listed, or until all waits are used. */
 async function settle(
   survey: () => Promise<RestoreSurvey>,
   failed: number,
@@ -122,7 +122,9 @@ async function settle(
   let after = await survey();
   for (const waitMs of SETTLE_WAITS_MS) {
     if (after.restorable <= failed) break;
-    report(`${after.restorable} pins do not show yet; looking again in ${waitMs / 1000} s ...`);
+    report(
+      `${after.restorable} pins are not in the cluster's list yet. Checking again in ${waitMs / 1000} s ...`,
+    );
     await clock.wait(waitMs);
     after = await survey();
   }
@@ -132,48 +134,48 @@ async function settle(
 function checkCluster({ snapshot, clusterId, clusterName, fromOtherCluster, report }: RestoreOptions): void {
   const { manifest, file } = snapshot;
   if (manifest === null) {
-    report(`${file.name} does not say of which cluster it is (upstream's format).`);
+    report(`${file.name} does not say which cluster it belongs to (upstream's format).`);
     return;
   }
   const { id, name } = manifest.cluster;
   const same = id !== null && clusterId !== null ? id === clusterId : name === clusterName;
   if (same) return;
   if (fromOtherCluster) {
-    report(`The snapshot is of another cluster ("${name}"), as --from-other-cluster allows.`);
+    report(`The snapshot belongs to another cluster ("${name}"). --from-other-cluster allows that.`);
     return;
   }
   throw new OperatorError({
     exit: "foreign",
-    what: `${file.name} is a snapshot of another cluster: "${name}"; this one is "${clusterName}".`,
+    what: `${file.name} is a snapshot of another cluster, "${name}". This cluster is "${clusterName}".`,
     why:
       name === clusterName
-        ? "They have the same name, but not the same secret."
-        : "Its pins would be added to those of this one.",
-    remedy: "Give a snapshot of this cluster, or --from-other-cluster if that is what you want.",
+        ? "The two clusters have the same name, but different secrets."
+        : "The pins of the other cluster would be added to this one.",
+    remedy: "Use a snapshot of this cluster. To add the pins anyway, pass --from-other-cluster.",
   });
 }
 
 function reportDrop({ manifest }: VerifiedSnapshot, report: (line: string) => void): void {
   if (manifest === null || manifest.drop === null) return;
   const { from, to } = manifest.drop;
-  const before = manifest.previous === null ? "the one before it" : manifest.previous.name;
+  const before = manifest.previous === null ? "the previous snapshot" : manifest.previous.name;
   report(
-    `Mind: it was taken after the pinset had shrunk from ${from} to ${to}. What was lost is in ${before}.`,
+    `Warning: this snapshot was taken after the pinset had shrunk from ${from} to ${to} pins. The lost pins are in ${before}.`,
   );
 }
 
-function describeSurvey(survey: RestoreSurvey, mendOptions: boolean): readonly string[] {
+function describeSurvey(survey: RestoreSurvey, repairOptions: boolean): readonly string[] {
   const { same, missing, differing, extra, lost, lostExamples, withUnknownFields, unknownFields } = survey;
   const lines = [
-    `Of the snapshot's pins, ${same} are there as they were, ${missing} are missing, ` +
-      `${differing} are there with other options (${mendOptions ? "they are mended" : "they are left; --options mends them"}).`,
+    `Pins of the snapshot: ${same} exist unchanged, ${missing} are missing, ${differing} exist with other options ` +
+      `(${repairOptions ? "they get the options from the snapshot" : "not changed; --options restores their options"}).`,
   ];
-  if (extra > 0) lines.push(`${extra} pins are only in the cluster; they stay.`);
-  lines.push("Allocations are given as a preference; timestamps are new.");
+  if (extra > 0) lines.push(`${extra} pins are only in the cluster. They stay.`);
+  lines.push("Allocations are sent as a preference. Restored pins get new timestamps.");
   if (withUnknownFields > 0)
-    lines.push(`${withUnknownFields} pins carry fields that can't be sent: ${unknownFields.join(", ")}.`);
+    lines.push(`${withUnknownFields} pins have fields that cannot be restored: ${unknownFields.join(", ")}.`);
   const reasons = Object.entries(lost);
-  if (reasons.length > 0) lines.push("These can't be brought back as they were:");
+  if (reasons.length > 0) lines.push("These pins cannot be restored as they were:");
   for (const [why, count] of reasons) lines.push(`  ${count}: ${why}`);
   for (const { cid, why } of lostExamples) lines.push(`    ${cid} (${why})`);
   return lines;
@@ -181,7 +183,7 @@ function describeSurvey(survey: RestoreSurvey, mendOptions: boolean): readonly s
 
 function lostSentence({ lost }: RestoreSurvey): string {
   const count = Object.values(lost).reduce((sum, each) => sum + each, 0);
-  return count === 0 ? "" : `; ${count} can't be brought back as they were`;
+  return count === 0 ? "" : `; ${count} cannot be restored as they were`;
 }
 
 function countsOf(survey: RestoreSurvey): SurveyCounts {
@@ -197,55 +199,55 @@ function asInterrupted(thrown: unknown): unknown {
   if (thrown.exit !== "unavailable") return thrown.withChanged(changed);
   return new OperatorError({
     exit: "interrupted",
-    what: `The restore stopped part-way: ${thrown.what}`,
+    what: `The restore stopped before it was complete: ${thrown.what}`,
     remedy:
-      "Once the cluster answers again, run the same command: it compares, and goes on with what is missing.",
+      "When the cluster answers again, run the same command. It compares again and restores what is missing.",
     changed,
     cause: thrown,
   });
 }
 
-/** Where a restore leaves its lists. */
+/** Where a restore writes its two lists. */
 interface NotesDeps {
   readonly files: Pick<Files, "append" | "remove">;
   /** `<base>/restore`. */
   readonly directory: string;
 }
 
-/** Two lists on the disk, one JSON object a line: what failed, and what can't be brought back. */
+/** Two lists on the disk, one JSON object per line: the pins that failed, and the pins that cannot be restored. */
 interface RestoreNotes {
   note(file: "failed" | "lost", pin: FailedPin): Promise<void>;
   flush(): Promise<void>;
-  /** The paths of those that hold something. */
+  /** The paths of the lists; null for an empty one. */
   readonly files: { readonly failed: string | null; readonly lost: string | null };
 }
 
-const LINES_AT_ONCE = 200;
+const LINES_PER_WRITE = 200;
 
-/** Starts both lists anew; a file appears with its first line. */
-async function openRestoreNotes(hands: NotesDeps, snapshot: string): Promise<RestoreNotes> {
+/** Removes both lists of an earlier run. A file is created when its first line is written. */
+async function openRestoreNotes(deps: NotesDeps, snapshot: string): Promise<RestoreNotes> {
   const lists = {
-    failed: { path: `${hands.directory}/${snapshot}.failed.ndjson`, lines: [] as string[], written: false },
+    failed: { path: `${deps.directory}/${snapshot}.failed.ndjson`, lines: [] as string[], written: false },
     lost: {
-      path: `${hands.directory}/${snapshot}.not-restorable.ndjson`,
+      path: `${deps.directory}/${snapshot}.not-restorable.ndjson`,
       lines: [] as string[],
       written: false,
     },
   };
-  for (const { path } of Object.values(lists)) await hands.files.remove(path);
+  for (const { path } of Object.values(lists)) await deps.files.remove(path);
   let writing: Promise<void> = Promise.resolve();
   const write = (list: (typeof lists)["failed"]): Promise<void> => {
     const lines = list.lines.splice(0);
     if (lines.length === 0) return writing;
     list.written = true;
-    writing = writing.then(() => hands.files.append(list.path, lines.join("\n"), { mode: 0o600 }));
+    writing = writing.then(() => deps.files.append(list.path, lines.join("\n"), { mode: 0o600 }));
     return writing;
   };
   return {
     note: async (file, pin) => {
       const list = lists[file];
       list.lines.push(JSON.stringify(pin));
-      if (list.lines.length >= LINES_AT_ONCE) await write(list);
+      if (list.lines.length >= LINES_PER_WRITE) await write(list);
     },
     flush: async () => {
       await write(lists.failed);

@@ -1,4 +1,4 @@
-/** What the order of snapshots has to know of one whose signature was checked. */
+/** The facts about one snapshot that the check of the chain needs. Its signature was checked before. */
 interface OrderEntry {
   readonly name: string;
   readonly sequence: number;
@@ -7,44 +7,44 @@ interface OrderEntry {
 }
 
 /**
- * How a snapshot hangs on the one before it: `first` has none; `linked` fits it; `gap`: that one is not
- * here (retention removes old ones); `broken`: they contradict each other.
+ * How a snapshot relates to the previous one. `first`: there is no previous one. `linked`: they match. `gap`: the
+ * previous one is not here (retention removes old ones). `broken`: they contradict each other.
  */
 export interface OrderVerdict {
   readonly state: "first" | "linked" | "gap" | "broken";
-  /** In a sentence, where broken. */
+  /** A sentence, if the state is `broken`; else null. */
   readonly why: string | null;
 }
 
-/** Judges every snapshot by its neighbours. Only entries with a checked signature may come in. */
-export function judgeOrder(entries: readonly OrderEntry[]): ReadonlyMap<string, OrderVerdict> {
+/** Checks every snapshot against the ones before and after it. All entries must have a checked signature. */
+export function checkOrder(entries: readonly OrderEntry[]): ReadonlyMap<string, OrderVerdict> {
   const byName = new Map(entries.map((entry) => [entry.name, entry]));
-  const verdicts = new Map(entries.map((entry) => [entry.name, judgeLink(entry, byName)]));
+  const verdicts = new Map(entries.map((entry) => [entry.name, checkLink(entry, byName)]));
   for (const { name, previous } of entries) {
     const before = previous === null ? undefined : byName.get(previous.name);
     if (before === undefined || previous === null) continue;
     if (before.manifestSha256 === previous.manifest_sha256) continue;
     verdicts.set(
       before.name,
-      broken(`${name}, taken after it, was signed upon another manifest of that name`),
+      broken(`the next snapshot, ${name}, refers to a different manifest of this name`),
     );
   }
   return verdicts;
 }
 
-function judgeLink(entry: OrderEntry, byName: ReadonlyMap<string, OrderEntry>): OrderVerdict {
+function checkLink(entry: OrderEntry, byName: ReadonlyMap<string, OrderEntry>): OrderVerdict {
   if (entry.previous === null) {
     return entry.sequence === 1
       ? { state: "first", why: null }
-      : broken(`it says that it is number ${entry.sequence}, yet names none before it`);
+      : broken(`it has number ${entry.sequence}, but refers to no previous snapshot`);
   }
   const before = byName.get(entry.previous.name);
   if (before === undefined) return { state: "gap", why: null };
   if (before.manifestSha256 !== entry.previous.manifest_sha256)
-    return broken(`it was signed upon another manifest of ${before.name} than the one that is here`);
+    return broken(`it refers to a different manifest of ${before.name} than the one that is here`);
   if (before.sequence !== entry.sequence - 1)
     return broken(
-      `it is number ${entry.sequence}, and ${before.name} before it is number ${before.sequence}`,
+      `it has number ${entry.sequence}, but the previous snapshot, ${before.name}, has number ${before.sequence}`,
     );
   return { state: "linked", why: null };
 }
@@ -53,20 +53,20 @@ function broken(why: string): OrderVerdict {
   return { state: "broken", why };
 }
 
-/** What retention has to know of one snapshot. */
+/** The facts about one snapshot that retention needs. */
 interface RetentionEntry {
   readonly name: string;
   readonly sequence: number;
-  /** The name of the snapshot before it. */
+  /** The name of the previous snapshot. */
   readonly previous: string | null;
-  /** True where its pinset was much smaller than the one before. */
+  /** True if its pinset was much smaller than the previous one. */
   readonly dropped: boolean;
 }
 
 /**
- * Which snapshots may go, oldest first, so that the newest `keep` stay. The last one from before a
- * drop always stays: it is what a restore needs. Only entries whose signature was checked belong in
- * the list: what can't be verified is never chosen.
+ * Chooses the snapshots to remove, oldest first, so that the newest `keep` stay. The last snapshot before a
+ * drop always stays, because a restore needs it. Pass only entries with a checked signature: a snapshot
+ * that cannot be verified is never removed.
  */
 export function chooseExpired(verified: readonly RetentionEntry[], keep: number): readonly string[] {
   const bySequence = [...verified].sort((a, b) => a.sequence - b.sequence);
@@ -77,7 +77,7 @@ export function chooseExpired(verified: readonly RetentionEntry[], keep: number)
     .filter((name) => !beforeDrops.has(name));
 }
 
-/** Whether so many pins after so many is a drop: to zero, or by more than the share (0.1 is a tenth). */
+/** True if the change from `before` to `after` pins is a drop: to zero, or by more than `share` (0.1 is 10 %). */
 export function isDrop(before: number, after: number, share: number): boolean {
   return before > 0 && (after === 0 || after < before * (1 - share));
 }

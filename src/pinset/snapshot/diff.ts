@@ -9,13 +9,13 @@ export interface PinDifference {
   readonly kind: "only-left" | "only-right" | "differs";
   readonly cid: string;
   readonly name: string;
-  /** What differs, where both have it: `name: "a" -> "b"`. */
+  /** What differs, if both pinsets have the pin: `name: "a" -> "b"`. */
   readonly changes: readonly string[];
 }
 
 /** How two pinsets differ. */
 export interface PinsetDiff {
-  /** `pending` where they differ. */
+  /** `pending` if they differ. */
   readonly exit: ExitName;
   readonly left: string;
   readonly right: string;
@@ -23,11 +23,11 @@ export interface PinsetDiff {
   readonly onlyRight: number;
   readonly differing: number;
   readonly same: number;
-  /** So many of each kind as were asked for. */
+  /** At most `limit` pins of each kind. */
   readonly examples: readonly PinDifference[];
 }
 
-/** Compares two pinsets; up to `limit` pins of each kind are named. */
+/** Compares two pinsets and gives up to `limit` examples of each kind of difference. */
 export async function diffPinsets(
   left: PinsetSource,
   right: PinsetSource,
@@ -41,18 +41,18 @@ export async function diffPinsets(
   const examples: PinDifference[] = [];
   const before = new Map<string, WholePin>();
 
-  const lone = { left: 0, right: 0 };
+  const oneSided = { left: 0, right: 0 };
   await eachMarked(left, match.left, [MARKS.missing, MARKS.differs, MARKS.blocked], (line, mark) => {
     const pin = readWholePin(JSON.parse(line));
     if (pin === null) return;
     if (mark !== MARKS.missing && before.size < limit) before.set(pin.cid, pin);
-    if (mark === MARKS.missing && lone.left++ < limit) examples.push(asLone("only-left", pin));
+    if (mark === MARKS.missing && oneSided.left++ < limit) examples.push(toOneSided("only-left", pin));
   });
   await eachMarked(right, match.right, [MARKS.missing, MARKS.differs, MARKS.blocked], (line, mark) => {
-    if (mark === MARKS.missing && lone.right >= limit) return;
+    if (mark === MARKS.missing && oneSided.right >= limit) return;
     const pin = readWholePin(JSON.parse(line));
     if (pin === null) return;
-    if (mark === MARKS.missing && lone.right++ < limit) examples.push(asLone("only-right", pin));
+    if (mark === MARKS.missing && oneSided.right++ < limit) examples.push(toOneSided("only-right", pin));
     const old = before.get(pin.cid);
     if (mark === MARKS.missing || old === undefined) return;
     const changes = describeDifferences(old.options, pin.options);
@@ -70,6 +70,6 @@ export async function diffPinsets(
   };
 }
 
-function asLone(kind: "only-left" | "only-right", { cid, options }: WholePin): PinDifference {
+function toOneSided(kind: "only-left" | "only-right", { cid, options }: WholePin): PinDifference {
   return { kind, cid, name: options.name, changes: [] };
 }

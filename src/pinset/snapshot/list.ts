@@ -2,50 +2,50 @@ import { type ExitName, OperatorError } from "../../errors.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { OrderVerdict } from "./chain.ts";
 import type { SnapshotFile } from "./store.ts";
-import { judgeNeighbours, type Sha256, verifySnapshot } from "./verify.ts";
+import { checkChain, type Sha256, verifySnapshot } from "./verify.ts";
 
-/** One snapshot of a directory, checked. */
+/** One snapshot of a directory, with the result of its verification. */
 export interface ListedSnapshot {
   readonly name: string;
   readonly layout: "ours" | "upstream";
-  /** `verified`; else the exit with which `verify` refuses it. */
+  /** `verified`, or the name of the exit code that `snapshot verify` would give. */
   readonly verdict: "verified" | ExitName;
-  /** Why it is refused, in a sentence. */
+  /** Why it is not valid, in a sentence. */
   readonly why: string | null;
   readonly count: number | null;
   readonly sizeBytes: number | null;
-  /** Its number in the chain. */
+  /** Its number in the chain of snapshots. */
   readonly sequence: number | null;
-  /** How it hangs on the one before: `first`, `linked`, or `gap` where that is not here. */
+  /** How it relates to the previous one: `first`, `linked`, or `gap` if that one is not here. */
   readonly order: string | null;
-  /** The pinset had shrunk much since the snapshot before. */
+  /** Set if the pinset was much smaller than in the previous snapshot. */
   readonly drop: { readonly from: number; readonly to: number } | null;
-  /** When it was taken, as it says itself or as its name says. */
+  /** When it was taken, from its manifest or from its name. */
   readonly takenAt: string | null;
-  /** Negative where the clock has jumped back since. */
+  /** Negative if the clock was set back since then. */
   readonly ageMs: number | null;
 }
 
-/** Checks every snapshot of a directory whole, and gives them in the order of the chain, those outside of it first. A damaged one does not stop the others. */
+/** Verifies every snapshot of a directory completely and gives them in the order of the chain. Snapshots outside the chain come first. A damaged snapshot does not stop the check of the others. */
 export async function listSnapshots(
   files: readonly SnapshotFile[],
   key: VerifyingKey,
-  hands: { readonly sha256: Sha256; readonly now: Date },
+  deps: { readonly sha256: Sha256; readonly now: Date },
 ): Promise<readonly ListedSnapshot[]> {
   const listed: ListedSnapshot[] = [];
-  const order = judgeNeighbours(files, key, hands.sha256);
-  for (const file of files) listed.push(await judge(file, key, { ...hands, order }));
+  const order = checkChain(files, key, deps.sha256);
+  for (const file of files) listed.push(await verifyOne(file, key, { ...deps, order }));
   return listed.toSorted((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
 }
 
-async function judge(
+async function verifyOne(
   file: SnapshotFile,
   key: VerifyingKey,
-  hands: { readonly sha256: Sha256; readonly now: Date; readonly order: ReadonlyMap<string, OrderVerdict> },
+  deps: { readonly sha256: Sha256; readonly now: Date; readonly order: ReadonlyMap<string, OrderVerdict> },
 ): Promise<ListedSnapshot> {
   const fixed = { name: file.name, layout: file.layout };
   try {
-    const { manifest, count, sizeBytes, order } = await verifySnapshot(file, key, hands);
+    const { manifest, count, sizeBytes, order } = await verifySnapshot(file, key, deps);
     const takenAt = manifest?.created_at ?? timeInName(file.name);
     return {
       ...fixed,
@@ -57,7 +57,7 @@ async function judge(
       order: manifest === null ? null : order.state,
       drop: manifest?.drop ?? null,
       takenAt,
-      ageMs: ageOf(takenAt, hands.now),
+      ageMs: ageOf(takenAt, deps.now),
     };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
@@ -72,7 +72,7 @@ async function judge(
       order: null,
       drop: null,
       takenAt,
-      ageMs: ageOf(takenAt, hands.now),
+      ageMs: ageOf(takenAt, deps.now),
     };
   }
 }

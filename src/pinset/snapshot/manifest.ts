@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { OperatorError } from "../../errors.ts";
 
-/** What a manifest calls its own format. */
+/** The name of the format in a manifest. */
 export const MANIFEST_FORMAT = "fula-node/pinset-snapshot";
 /** The newest version of the format that this tool writes and reads. */
 export const MANIFEST_VERSION = 1;
@@ -13,7 +13,7 @@ const manifestSchema = z.object({
   format: z.literal(MANIFEST_FORMAT),
   version: z.literal(MANIFEST_VERSION),
   name: z.string().regex(/^pinset-[0-9A-Za-z-]+$/),
-  /** Counts up along the chain; the order of snapshots, whatever the clock did. */
+  /** Increases by 1 with each snapshot. It gives the order of snapshots even if the clock was changed. */
   sequence: count,
   created_at: z.iso.datetime(),
   cluster: z.object({ id: z.string().nullable(), name: z.string() }),
@@ -27,42 +27,42 @@ const manifestSchema = z.object({
     plain_bytes: count,
     sha256: hex64,
   }),
-  /** The snapshot before this one, by the sha256 of its manifest's bytes. */
+  /** The previous snapshot, with the sha256 of the bytes of its manifest. */
   previous: z.object({ name: z.string(), manifest_sha256: hex64 }).nullable(),
-  /** Set where the pinset was much smaller than in the snapshot before. */
+  /** Set if the pinset was much smaller than in the previous snapshot. */
   drop: z.object({ from: count, to: count }).nullable(),
-  /** True where the clock said an earlier time than the snapshot before. */
+  /** True if the clock showed an earlier time than the previous snapshot has. */
   clock_went_back: z.boolean(),
   tool: z.object({ name: z.string(), version: z.string() }),
   key_id: z.string(),
 });
 
-/** What a snapshot says of itself; the signature is made over its bytes on disk. */
+/** The description of a snapshot. The signature covers its bytes on disk. */
 export type Manifest = z.infer<typeof manifestSchema>;
 
-/** The bytes of a manifest as they are written and signed: indented JSON and a newline. */
+/** The text of a manifest as it is written and signed: indented JSON and a newline. */
 export function serialiseManifest(manifest: Manifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
 }
 
 /**
  * Reads a manifest. Throws an OperatorError: `newer` for a version of the format that this tool does
- * not know, `integrity` for anything else that is no manifest.
+ * not support, `integrity` for anything else that is not a manifest.
  */
 export function parseManifest(text: string, file: string): Manifest {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw notAManifest(file, "it is no JSON", cause);
+    throw notAManifest(file, "it is not JSON", cause);
   }
   const head = z.object({ format: z.literal(MANIFEST_FORMAT), version: z.number().int() }).safeParse(value);
-  if (!head.success) throw notAManifest(file, "it does not say that it is one", head.error);
+  if (!head.success) throw notAManifest(file, `its "format" is not ${MANIFEST_FORMAT}`, head.error);
   if (head.data.version > MANIFEST_VERSION) {
     throw new OperatorError({
       exit: "newer",
-      what: `${file} is of format version ${head.data.version}; this tool reads up to ${MANIFEST_VERSION}.`,
-      remedy: "Use the version of fula-node that made it, or a later one.",
+      what: `${file} has format version ${head.data.version}, but this fula-node reads only up to version ${MANIFEST_VERSION}.`,
+      remedy: "Use the version of fula-node that created it, or a later one.",
     });
   }
   const manifest = manifestSchema.safeParse(value);
@@ -86,24 +86,24 @@ export function snapshotName(at: Date): string {
 function notAManifest(file: string, why: string, cause?: unknown): OperatorError {
   return new OperatorError({
     exit: "integrity",
-    what: `${file} is no manifest of a pinset snapshot: ${why}.`,
-    remedy: "Use another snapshot: `fula-node snapshot list` says which are whole.",
+    what: `${file} is not the manifest of a pinset snapshot: ${why}.`,
+    remedy: "Use another snapshot. `fula-node snapshot list` shows which ones are valid.",
     cause,
   });
 }
 
-/** Which files make up a snapshot, by their base names. */
+/** The files of one snapshot, by their base names. */
 export interface SnapshotParts {
-  /** `ours`: signed manifest and compressed body; `upstream`: one JSON file, signed itself (functionland/fula-ota). */
+  /** `ours`: a signed manifest and a compressed body. `upstream`: one JSON file that is signed itself (functionland/fula-ota). */
   readonly layout: "ours" | "upstream";
   readonly name: string;
   readonly body: string;
   readonly manifest: string | null;
-  /** Names that the signature may have; the first that exists counts. */
+  /** Possible names of the signature file; the first one that exists is used. */
   readonly signatures: readonly string[];
 }
 
-/** The parts that a file's base name belongs to; a bare name is one of ours. */
+/** The files of the snapshot that a base name belongs to. A name without a known ending is taken as a snapshot of our own layout. */
 export function partsOf(fileName: string): SnapshotParts {
   const ours = /^(.+?)(\.ndjson\.gz|\.manifest\.json|\.manifest\.sig)$/.exec(fileName)?.[1];
   if (ours !== undefined) return ourParts(ours);
@@ -112,7 +112,7 @@ export function partsOf(fileName: string): SnapshotParts {
   return ourParts(fileName);
 }
 
-/** The snapshots that lie in a directory, by its file names, ours and upstream's. */
+/** The snapshots of a directory, found by its file names. Includes our own layout and upstream's. */
 export function findSnapshots(fileNames: readonly string[]): readonly SnapshotParts[] {
   const found = new Map<string, SnapshotParts>();
   for (const file of fileNames) {
@@ -123,7 +123,7 @@ export function findSnapshots(fileNames: readonly string[]): readonly SnapshotPa
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** The files of one snapshot, by what they hold. */
+/** The file names of one snapshot of our own layout. */
 export function snapshotFiles(name: string): {
   readonly body: string;
   readonly manifest: string;
@@ -147,15 +147,15 @@ function upstreamParts(name: string): SnapshotParts {
   };
 }
 
-/** The name of the digest in a manifest: the sum modulo 2^256 of the sha256 of every line, newline left out. */
+/** The name of the digest in a manifest: the sum modulo 2^256 of the sha256 of every line, without its newline. */
 export const DIGEST_ALGORITHM = "sum-sha256-lines";
 
 const BYTES = 32;
 
 /**
- * An order-independent digest of a set of pin lines: two listings of the same pinset give the same
- * digest in whatever order the peer wrote them. It tells equal from different; against forgery stand
- * the body's own sha256 and the signature.
+ * A digest of a set of pin lines that does not depend on their order: two listings of the same pinset have the
+ * same digest. It shows whether two pinsets are equal. It does not protect against forgery: the sha256 of the
+ * body and the signature do that.
  */
 export class PinsetDigest {
   readonly #sums = new Float64Array(BYTES);

@@ -10,27 +10,27 @@ import { findSnapshots, partsOf, snapshotFiles, type SnapshotParts } from "./man
 
 export type { BodyFacts } from "../body-writer.ts";
 
-/** A snapshot that is being written; nothing of it can be seen under its name until commit. */
+/** A snapshot that is being written. Its files get their final names only at commit. */
 interface SnapshotDraft {
-  /** Takes whole lines of pins. A promise means: wait. */
+  /** Writes whole lines of pins. If it returns a promise, wait for it before the next call. */
   write(lines: Buffer): void | Promise<void>;
   finish(): Promise<BodyFacts>;
-  /** Puts all three files in place: the body, then the manifest, the signature last. */
+  /** Gives all three files their final names: first the body, then the manifest, the signature last. */
   commit(manifest: Uint8Array, signature: Uint8Array): Promise<void>;
-  /** Removes what was written; safe after a failure of anything above. */
+  /** Removes what was written. It can be called after a failure of any method above. */
   discard(): Promise<void>;
 }
 
-/** The directory of a box's snapshots. Its failures are OperatorErrors (unavailable). */
+/** The directory of a machine's snapshots. Every failure is an OperatorError (unavailable). */
 export interface SnapshotStore {
   readonly directory: string;
-  /** Every snapshot of our own layout, by name. An absent directory is an empty one. */
+  /** Every snapshot of our own layout, by name. An absent directory counts as empty. */
   list(): Promise<readonly SnapshotFile[]>;
   /** The sha256 of bytes, as hex. */
   sha256(bytes: Uint8Array): string;
-  /** The sha256 of a body's file, as hex, or null where it is not there. */
+  /** The sha256 of a body's file, as hex, or null if the file does not exist. */
   hashBody(name: string): Promise<string | null>;
-  /** Begins a snapshot; clears what an interrupted run left under temporary names. */
+  /** Begins a snapshot. Removes temporary files that an interrupted run left. */
   begin(name: string): Promise<SnapshotDraft>;
   /** Removes the files of one snapshot, signature first. */
   remove(name: string): Promise<void>;
@@ -38,7 +38,7 @@ export interface SnapshotStore {
 
 const PARTIAL = ".partial";
 
-/** Opens a directory of snapshots; nothing is made until one is begun. */
+/** Opens a directory of snapshots. Nothing is created before `begin` is called. */
 export function openSnapshotStore(directory: string): SnapshotStore {
   return {
     directory,
@@ -47,7 +47,7 @@ export function openSnapshotStore(directory: string): SnapshotStore {
     hashBody: (name) => guarded(directory, "read", () => hashFile(join(directory, snapshotFiles(name).body))),
     begin: (name) => guarded(directory, "write to", () => begin(directory, name)),
     remove: (name) =>
-      guarded(directory, "tidy", async () => {
+      guarded(directory, "remove a snapshot from", async () => {
         const files = snapshotFiles(name);
         for (const file of [files.signature, files.manifest, files.body]) {
           await rm(join(directory, file), { force: true });
@@ -70,7 +70,7 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
     write: (lines) => {
       const pending = body.write(lines);
       return pending?.catch((cause: unknown) => {
-        throw diskTrouble(directory, "write to", cause);
+        throw diskError(directory, "write to", cause);
       });
     },
     finish: () => guarded(directory, "write to", () => body.finish()),
@@ -114,12 +114,12 @@ async function hashFile(path: string): Promise<string | null> {
   try {
     await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), sha256);
   } catch (cause) {
-    return orWhenAbsent(null)(cause);
+    return valueIfAbsent(null)(cause);
   }
   return sha256.digest("hex");
 }
 
-function orWhenAbsent<T>(value: T): (cause: unknown) => T {
+function valueIfAbsent<T>(value: T): (cause: unknown) => T {
   return (cause) => {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return value;
     throw cause;
@@ -130,11 +130,11 @@ async function guarded<T>(directory: string, verb: string, work: () => Promise<T
   try {
     return await work();
   } catch (cause) {
-    throw diskTrouble(directory, verb, cause);
+    throw diskError(directory, verb, cause);
   }
 }
 
-function diskTrouble(directory: string, verb: string, cause: unknown): OperatorError {
+function diskError(directory: string, verb: string, cause: unknown): OperatorError {
   if (cause instanceof OperatorError) return cause;
   const code = (cause as NodeJS.ErrnoException).code;
   const full = code === "ENOSPC" || code === "EDQUOT";
@@ -142,44 +142,44 @@ function diskTrouble(directory: string, verb: string, cause: unknown): OperatorE
     exit: "unavailable",
     what: full
       ? `The disk that holds ${directory} is full.`
-      : `It was not possible to ${verb} ${directory}: ${messageOf(cause)}.`,
+      : `fula-node could not ${verb} ${directory}: ${messageOf(cause)}.`,
     remedy: full
-      ? "Make room there (lower KEEP, move old snapshots away), then run this again."
-      : "Look at the directory and its file system, then run this again.",
+      ? "Free some space there (lower KEEP, or move old snapshots away), then run this again."
+      : "Check the directory and its file system, then run this again.",
     cause,
   });
 }
 
 export type { BodyReading } from "../body-reader.ts";
 
-/** One snapshot on the disk, ours or upstream's; nothing of it has been checked yet. */
+/** One snapshot on the disk, in our layout or upstream's. Nothing of it has been checked yet. */
 export interface SnapshotFile {
   readonly layout: SnapshotParts["layout"];
   readonly name: string;
   readonly directory: string;
-  /** Base names of its files; the signature's is the one that is there, or the first it may have. */
+  /** Base names of its files. The signature's name is the one that exists, or else the first possible one. */
   readonly bodyFile: string;
   readonly manifestFile: string | null;
   readonly signatureFile: string;
-  /** Null: it is not there. */
+  /** Null if the file does not exist. */
   readonly manifest: Buffer | null;
   readonly signature: Buffer | null;
   readonly hasBody: boolean;
-  /** The bytes that upstream's signature is over: the whole file. Throws an OperatorError for one too large to be signed so. */
+  /** The bytes that upstream's signature covers: the whole file. Throws an OperatorError if the file is too large for such a signature. */
   signedBody(): Promise<Buffer>;
-  /** Reads the body, once more at each call; see readBody. */
+  /** Reads the body; each call reads the file again. See readBody. */
   read(options?: Parameters<typeof readBody>[2]): Promise<BodyReading>;
 }
 
-/** A raw ed25519 signature is 64 bytes; a file that is much larger is something else. */
-const MOST_SIGNATURE_BYTES = 4096;
-const MOST_MANIFEST_BYTES = 1024 * 1024;
-/** OpenSSL takes the message of a pure ed25519 signature in one piece of less than 2 GiB. */
-const MOST_SIGNED_BYTES = 2 ** 31 - 1;
+/** A raw ed25519 signature has 64 bytes. A file that is much larger is something else. */
+const MAX_SIGNATURE_BYTES = 4096;
+const MAX_MANIFEST_BYTES = 1024 * 1024;
+/** OpenSSL needs the message of a pure ed25519 signature in one piece of less than 2 GiB. */
+const MAX_SIGNED_BYTES = 2 ** 31 - 1;
 
 /**
- * Finds the snapshot that a path belongs to: any of its files, or its bare name. Throws an OperatorError
- * (`usage`) where nothing of it is there.
+ * Finds the snapshot that a path belongs to. The path is one of its files, or its name without an ending.
+ * Throws an OperatorError (`usage`) if none of its files exists.
  */
 export async function openSnapshotFile(path: string): Promise<SnapshotFile> {
   const directory = dirname(resolve(path));
@@ -198,13 +198,14 @@ export async function openSnapshotFile(path: string): Promise<SnapshotFile> {
     throw new OperatorError({
       exit: "usage",
       what: `There is no snapshot ${path}.`,
-      remedy: "Give one of its files, or its name: `fula-node snapshot list` shows what there is.",
+      remedy:
+        "Give the name of a snapshot, or one of its files. `fula-node snapshot list` shows the existing ones.",
     });
   }
   return openParts(directory, parts, names);
 }
 
-/** All snapshots of a directory by name, ours and upstream's; none where it is absent. */
+/** All snapshots of a directory by name, in our layout and upstream's. Empty if the directory does not exist. */
 export async function listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]> {
   const names = await namesIn(directory);
   return Promise.all(findSnapshots(names).map((parts) => openParts(directory, parts, names)));
@@ -216,8 +217,8 @@ async function openParts(
   names: readonly string[],
 ): Promise<SnapshotFile> {
   const signatureFile = parts.signatures.find((file) => names.includes(file)) ?? parts.signatures[0] ?? "";
-  const small = (file: string, most: number): Promise<Buffer | null> =>
-    names.includes(file) ? readSmall(join(directory, file), most) : Promise.resolve(null);
+  const readIfPresent = (file: string, maxBytes: number): Promise<Buffer | null> =>
+    names.includes(file) ? readSmall(join(directory, file), maxBytes) : Promise.resolve(null);
   const encoding: BodyEncoding = parts.layout === "ours" ? "gzip" : "json";
   const bodyPath = join(directory, parts.body);
   return {
@@ -227,10 +228,10 @@ async function openParts(
     bodyFile: parts.body,
     manifestFile: parts.manifest,
     signatureFile,
-    manifest: parts.manifest === null ? null : await small(parts.manifest, MOST_MANIFEST_BYTES),
-    signature: await small(signatureFile, MOST_SIGNATURE_BYTES),
+    manifest: parts.manifest === null ? null : await readIfPresent(parts.manifest, MAX_MANIFEST_BYTES),
+    signature: await readIfPresent(signatureFile, MAX_SIGNATURE_BYTES),
     hasBody: names.includes(parts.body),
-    signedBody: () => readSmall(bodyPath, MOST_SIGNED_BYTES),
+    signedBody: () => readSmall(bodyPath, MAX_SIGNED_BYTES),
     read: (options) => readBody(bodyPath, encoding, options),
   };
 }
@@ -244,10 +245,10 @@ async function namesIn(directory: string): Promise<readonly string[]> {
   }
 }
 
-async function readSmall(path: string, mostBytes: number): Promise<Buffer> {
+async function readSmall(path: string, maxBytes: number): Promise<Buffer> {
   try {
     const { size } = await stat(path);
-    if (size > mostBytes) throw unreadable(path, `it has ${size} bytes, more than ${mostBytes}`);
+    if (size > maxBytes) throw unreadable(path, `it has ${size} bytes, and the limit is ${maxBytes}`);
     return await readFile(path);
   } catch (cause) {
     throw cause instanceof OperatorError ? cause : unreadable(path, messageOf(cause), cause);
@@ -257,8 +258,8 @@ async function readSmall(path: string, mostBytes: number): Promise<Buffer> {
 function unreadable(path: string, why: string, cause?: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `${path} can't be read: ${why}.`,
-    remedy: "Look at the file and its file system.",
+    what: `${path} cannot be read: ${why}.`,
+    remedy: "Check the file and its file system.",
     cause,
   });
 }

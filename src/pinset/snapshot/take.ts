@@ -25,12 +25,12 @@ export interface TakeOptions {
   readonly clock: Pick<Clock, "now">;
   readonly alerts: AlertLog;
   readonly heartbeat: HeartbeatDeps;
-  /** What the cluster is called, and its id where the operator has given it one. */
+  /** The name of the cluster, and its id; null if the id is not known. */
   readonly clusterName: string;
   readonly clusterId: string | null;
-  /** How many snapshots stay; see chooseExpired. */
+  /** How many snapshots retention keeps; see chooseExpired. */
   readonly keep: number;
-  /** The share of pins that may be gone since the last snapshot without an alarm: 0.1 is a tenth. */
+  /** The share of pins that may disappear since the last snapshot without an alert: 0.1 is 10 %. */
   readonly dropShare: number;
   readonly toolVersion: string;
   readonly report: (line: string) => void;
@@ -38,24 +38,25 @@ export interface TakeOptions {
 
 /** A snapshot that was taken. */
 export interface TakeResult {
-  /** `pending` where the pinset is much smaller than it was. */
+  /** `pending` if the pinset is much smaller than before. */
   readonly exit: ExitName;
   readonly verdict: "first" | "steady" | "dropped";
   readonly summary: string;
   readonly name: string;
-  /** The body; manifest and signature lie beside it. */
+  /** The path of the body. Manifest and signature are in the same directory. */
   readonly file: string;
   readonly count: number;
   readonly sizeBytes: number;
-  /** How many pins the snapshot before had. */
+  /** How many pins the previous snapshot has; null if there is none. */
   readonly before: number | null;
   /** Snapshots that retention removed. */
   readonly removed: readonly string[];
 }
 
 /**
- * Writes a signed snapshot of the wished pinset. Throws an OperatorError (unavailable) and leaves no
- * snapshot where the list was not complete or the disk did not take it. The caller holds the lock.
+ * Writes a signed snapshot of the desired pinset (what the cluster lists as allocations). If the list is not
+ * complete or the disk fails, it throws an OperatorError (unavailable) and leaves no snapshot. The caller holds
+ * the lock.
  */
 export function takeSnapshot(options: TakeOptions): Promise<TakeResult> {
   return withHeartbeat(options.heartbeat, "snapshot take", () => take(options));
@@ -64,7 +65,7 @@ export function takeSnapshot(options: TakeOptions): Promise<TakeResult> {
 async function take(options: TakeOptions): Promise<TakeResult> {
   const { cluster, store, key, clock } = options;
   const chain = await readChain(store, key);
-  for (const fault of chain.faults) options.report(`not verified, left alone: ${fault.name}: ${fault.why}`);
+  for (const fault of chain.faults) options.report(`not verified, not changed: ${fault.name}: ${fault.why}`);
   const last = chain.links.at(-1) ?? null;
   const peer = await cluster.identity();
   const startedAt = clock.now();
@@ -132,12 +133,12 @@ function describeResult(
   const { count } = manifest.pins;
   const before = last?.manifest.pins.count ?? null;
   const verdict = manifest.drop !== null ? "dropped" : last === null ? "first" : "steady";
-  const change = before === null ? "the first one" : `${before} in the one before`;
+  const change = before === null ? "the first snapshot" : `${before} in the previous snapshot`;
   const summary = `${manifest.name}: ${count} pins (${change}), ${manifest.body.size_bytes} bytes`;
   return {
     exit: verdict === "dropped" ? "pending" : "ok",
     verdict,
-    summary: verdict === "dropped" ? `${summary}: the pinset has dropped` : summary,
+    summary: verdict === "dropped" ? `${summary}: the pinset has shrunk` : summary,
     name: manifest.name,
     file: `${store.directory}/${manifest.body.file}`,
     count,
@@ -152,31 +153,31 @@ function dropLine(at: Date, manifest: Manifest): string {
   return `${utc} pinset-dropped snapshot=${manifest.name} pins=${manifest.drop?.to} before=${manifest.drop?.from}`;
 }
 
-function freeName(wished: string, taken: ReadonlySet<string>): string {
-  let name = wished;
-  for (let copy = 2; taken.has(name); copy++) name = `${wished}-${copy}`;
+function freeName(preferred: string, taken: ReadonlySet<string>): string {
+  let name = preferred;
+  for (let copy = 2; taken.has(name); copy++) name = `${preferred}-${copy}`;
   return name;
 }
 
-/** One snapshot whose manifest is ours and signed; its body was not read. */
+/** One snapshot with a manifest of our layout and a valid signature. Its body was not read. */
 interface ChainLink {
   readonly name: string;
   readonly manifest: Manifest;
-  /** What the next manifest calls `previous.manifest_sha256`. */
+  /** The value of `previous.manifest_sha256` in the next manifest. */
   readonly manifestSha256: string;
 }
 
-/** What lies in the directory of snapshots. */
+/** The content of the snapshot directory. */
 interface Chain {
-  /** In the order in which they were taken, by sequence. */
+  /** In the order of their sequence numbers. */
   readonly links: readonly ChainLink[];
-  /** What can't be trusted, and why in a sentence. */
+  /** Snapshots that cannot be trusted, each with the reason in a sentence. */
   readonly faults: readonly { readonly name: string; readonly why: string }[];
-  /** Every name that is taken. */
+  /** Every name that is in use. */
   readonly names: ReadonlySet<string>;
 }
 
-/** Reads all manifests and checks their signatures; the bodies are not opened. */
+/** Reads all manifests and checks their signatures. It does not open the bodies. */
 async function readChain(store: SnapshotStore, key: VerifyingKey): Promise<Chain> {
   const links: ChainLink[] = [];
   const faults: { name: string; why: string }[] = [];
@@ -199,8 +200,8 @@ function readLink(store: SnapshotStore, file: SnapshotFile, key: VerifyingKey): 
 }
 
 /**
- * Removes the snapshots that retention lets go, oldest first, and gives their names. One whose body
- * does not match its manifest is told and left: it may be evidence.
+ * Removes the snapshots that retention does not keep, oldest first, and gives their names. A snapshot whose
+ * body does not match its manifest is reported and stays: it may be evidence.
  */
 async function removeExpired(
   store: SnapshotStore,
@@ -222,7 +223,7 @@ async function removeExpired(
   const removed: string[] = [];
   for (const name of expired) {
     if ((await store.hashBody(name)) !== byName.get(name)?.body.sha256) {
-      report(`not verified, left alone: ${name}: its body is not the one that was signed.`);
+      report(`not verified, not changed: ${name}: its body is not the one that was signed.`);
       continue;
     }
     await store.remove(name);

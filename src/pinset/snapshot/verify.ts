@@ -5,18 +5,18 @@ import { splitLines } from "../../machine/line-scanner.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { Mark, PinsetMarks } from "../marks.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";
-import { judgeOrder, type OrderVerdict } from "./chain.ts";
+import { checkOrder, type OrderVerdict } from "./chain.ts";
 import { type Manifest, parseManifest } from "./manifest.ts";
 import type { BodyReading, SnapshotFile } from "./store.ts";
 
-/** A snapshot of which nothing was found to be wrong. */
+/** A snapshot that passed every check. */
 export interface VerifiedSnapshot {
   readonly file: SnapshotFile;
-  /** Null for upstream's, which have none. */
+  /** Null for upstream's layout, which has no manifest. */
   readonly manifest: Manifest | null;
   readonly count: number;
   readonly sizeBytes: number;
-  /** Of the body's file, as hex: every later reading must come to the same. */
+  /** Of the body's file, as hex. Every later reading must give the same value. */
   readonly sha256: string;
   readonly keyId: string;
   readonly order: OrderVerdict;
@@ -26,27 +26,27 @@ export interface VerifiedSnapshot {
 export type Sha256 = (bytes: Uint8Array) => string;
 
 /**
- * Checks a snapshot whole: signature, manifest, every byte of the body, its pins' count, and how it hangs
- * on its neighbours (`order`, of judgeNeighbours). Throws an OperatorError: `integrity` for whatever does not
- * fit, `newer` for a format that this tool does not know.
+ * Verifies a snapshot completely: signature, manifest, every byte of the body, the number of pins, and its place
+ * in the chain (`order`, from checkChain). Throws an OperatorError: `integrity` for anything that does not
+ * match, `newer` for a format that this tool does not support.
  */
 export async function verifySnapshot(
   file: SnapshotFile,
   key: VerifyingKey,
-  hands: { readonly sha256: Sha256; readonly order: ReadonlyMap<string, OrderVerdict> },
+  deps: { readonly sha256: Sha256; readonly order: ReadonlyMap<string, OrderVerdict> },
 ): Promise<VerifiedSnapshot> {
-  if (file.layout === "upstream") return verifyUpstream(file, key, hands.sha256);
+  if (file.layout === "upstream") return verifyUpstream(file, key, deps.sha256);
   const manifest = checkManifest(file, key);
-  const order = hands.order.get(file.name) ?? { state: "gap", why: null };
+  const order = deps.order.get(file.name) ?? { state: "gap", why: null };
   if (order.state === "broken")
-    throw broken(`The chain of snapshots does not hold: ${file.name}: ${order.why}.`);
-  const reading = await readWhole(file);
+    throw broken(`The chain of snapshots is broken at ${file.name}: ${order.why}.`);
+  const reading = await readBodyOrRefuse(file);
   checkBody(file, manifest, reading);
   const { sha256, sizeBytes, count } = reading;
   return { file, manifest, count, sizeBytes, sha256, keyId: key.id, order };
 }
 
-/** The manifest of one of our snapshots, once its signature was checked; the body is not opened. */
+/** Checks the signature of a snapshot of our layout and gives its manifest. It does not open the body. */
 export function checkManifest(file: SnapshotFile, key: VerifyingKey): Manifest {
   const manifestFile = file.manifestFile ?? "";
   if (file.manifest === null) throw broken(`${manifestFile} is missing.`);
@@ -56,30 +56,30 @@ export function checkManifest(file: SnapshotFile, key: VerifyingKey): Manifest {
   if (manifest.name !== file.name)
     throw broken(`${manifestFile} is the manifest of ${manifest.name}: the files were renamed or swapped.`);
   if (manifest.body.file !== file.bodyFile)
-    throw broken(`${manifestFile} speaks of a body ${manifest.body.file}, not of ${file.bodyFile}.`);
+    throw broken(`${manifestFile} names the body ${manifest.body.file}, not ${file.bodyFile}.`);
   return manifest;
 }
 
-/** Refuses a body that is not the one that was signed. */
+/** Throws if the body is not the one that was signed. */
 function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, reading: BodyReading): void {
   if (reading.sizeBytes !== body.size_bytes)
     throw broken(
-      `${file.bodyFile} has ${reading.sizeBytes} bytes; ${body.size_bytes} were signed: it was cut off or added to.`,
+      `${file.bodyFile} has ${reading.sizeBytes} bytes, but ${body.size_bytes} bytes were signed: the file was truncated or extended.`,
     );
   if (reading.sha256 !== body.sha256)
-    throw broken(`${file.bodyFile} is not the one that was signed: its sha256 differs.`);
+    throw broken(`${file.bodyFile} is not the file that was signed: its sha256 differs.`);
   if (reading.plainBytes !== body.plain_bytes)
     throw broken(
-      `${file.bodyFile} unpacks to ${reading.plainBytes} bytes; its manifest says ${body.plain_bytes}.`,
+      `${file.bodyFile} unpacks to ${reading.plainBytes} bytes, but its manifest says ${body.plain_bytes}.`,
     );
   if (reading.count !== pins.count)
-    throw broken(`${file.bodyFile} holds ${reading.count} pins; its manifest says ${pins.count}.`);
+    throw broken(`${file.bodyFile} contains ${reading.count} pins, but its manifest says ${pins.count}.`);
   if (reading.digest !== null && reading.digest !== digest.value)
-    throw broken(`${file.bodyFile} holds other pins than its manifest says: their digest differs.`);
+    throw broken(`${file.bodyFile} contains other pins than its manifest says: the digest differs.`);
 }
 
-/** How the snapshots of one directory hang on each other, for those whose signature fits. */
-export function judgeNeighbours(
+/** Checks the chain of the snapshots of one directory. Snapshots without a valid signature are left out. */
+export function checkChain(
   neighbours: readonly SnapshotFile[],
   key: VerifyingKey,
   sha256: Sha256,
@@ -94,18 +94,18 @@ export function judgeNeighbours(
       throw thrown;
     }
   });
-  return judgeOrder(entries);
+  return checkOrder(entries);
 }
 
-/** A body that can't be unpacked is told as what it most likely is: not the one that was signed. */
-async function readWhole(file: SnapshotFile): Promise<BodyReading> {
+/** If a body cannot be unpacked, the error says what is most likely: it is not the one that was signed. */
+async function readBodyOrRefuse(file: SnapshotFile): Promise<BodyReading> {
   try {
     return await file.read();
   } catch (thrown) {
     if (!(thrown instanceof OperatorError) || thrown.exit !== "integrity") throw thrown;
     throw new OperatorError({
       exit: "integrity",
-      what: `${file.bodyFile} is not the one that was signed. ${thrown.what}`,
+      what: `${file.bodyFile} is not the file that was signed. ${thrown.what}`,
       remedy: REMEDY,
       cause: thrown,
     });
@@ -124,7 +124,7 @@ async function verifyUpstream(
     for (const line of linesOf(lines)) readSignedPin(file, line);
   };
   const { sha256, sizeBytes, count } = await file.read({ takeLines });
-  if (sha256 !== hash(signed)) throw broken(`${file.bodyFile} changed while it was read.`);
+  if (sha256 !== hash(signed)) throw broken(`${file.bodyFile} was changed while fula-node read it.`);
   const order: OrderVerdict = { state: "first", why: null };
   return { file, manifest: null, count, sizeBytes, sha256, keyId: key.id, order };
 }
@@ -136,30 +136,30 @@ function readSignedPin(file: SnapshotFile, line: string): void {
   } catch (cause) {
     throw new OperatorError({
       exit: "integrity",
-      what: `${file.bodyFile} holds something that is no JSON, although its signature fits: ${line.slice(0, 80)}`,
+      what: `${file.bodyFile} contains something that is not JSON, although its signature is valid: ${line.slice(0, 80)}`,
       remedy: REMEDY,
       cause,
     });
   }
   if (readWholePin(value) === null)
     throw broken(
-      `${file.bodyFile} holds something without a CID, although its signature fits: ${line.slice(0, 80)}`,
+      `${file.bodyFile} contains an entry without a CID, although its signature is valid: ${line.slice(0, 80)}`,
     );
 }
 
 function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: VerifyingKey): void {
   if (file.signature === null)
-    throw broken(`${file.signatureFile} is missing: nothing says that ${signed} is genuine.`);
+    throw broken(`${file.signatureFile} is missing: nothing proves that ${signed} is genuine.`);
   if (key.verify(bytes, file.signature)) return;
   throw broken(
     file.signature.length === 64
-      ? `The signature does not fit ${signed}: ${signed} or ${file.signatureFile} was changed, or another key than ${key.id} made it.`
-      : `${file.signatureFile} is no ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
+      ? `The signature does not match ${signed}: ${signed} or ${file.signatureFile} was changed, or it was signed with another key than ${key.id}.`
+      : `${file.signatureFile} is not an ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
   );
 }
 
 const REMEDY =
-  "Use another snapshot: `fula-node snapshot list` says which are whole. Keep this one: it may be evidence.";
+  "Use another snapshot. `fula-node snapshot list` shows which ones are valid. Keep this one: it may be evidence.";
 
 function broken(what: string): OperatorError {
   return new OperatorError({ exit: "integrity", what, remedy: REMEDY });
@@ -168,12 +168,12 @@ function broken(what: string): OperatorError {
 /** A pinset that can be read any number of times, always in the same order. */
 export interface PinsetSource {
   readonly title: string;
-  /** Hands over blocks of whole lines, one pin a line. */
+  /** Passes on blocks of whole lines, one pin per line. */
   read(takeLines: (lines: Buffer) => void | Promise<void>): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A verified snapshot; every reading of it is checked to be of the very bytes that were verified. */
+/** A verified snapshot as a source. Every reading is checked to have the same bytes that were verified. */
 export function snapshotSource({ file, sha256 }: VerifiedSnapshot): PinsetSource {
   return {
     title: file.name,
@@ -182,15 +182,15 @@ export function snapshotSource({ file, sha256 }: VerifiedSnapshot): PinsetSource
       if (reading.sha256 === sha256) return;
       throw new OperatorError({
         exit: "integrity",
-        what: `${file.bodyFile} was changed after it had been verified.`,
-        remedy: "Find out who writes there, then start over with a copy that verifies.",
+        what: `${file.bodyFile} was changed after it was verified.`,
+        remedy: "Find out who changed it, then start again with a valid copy.",
       });
     },
     close: () => Promise.resolve(),
   };
 }
 
-/** The pinset that the cluster has now, kept on the disk until it is closed. Throws (`unavailable`) where the list is not complete. */
+/** The current pinset of the cluster, stored on the disk until it is closed. Throws (`unavailable`) if the list is not complete. */
 export async function liveSource(cluster: ClusterReader, workspace: PinsetWorkspace): Promise<PinsetSource> {
   const spool = await workspace.openSpool();
   try {
@@ -203,7 +203,7 @@ export async function liveSource(cluster: ClusterReader, workspace: PinsetWorksp
   return { title: "live", read: (takeLines) => spool.read(takeLines), close: () => spool.close() };
 }
 
-/** Compares two pinsets pin by pin, in constant memory but for two bits a pin. */
+/** Compares two pinsets pin by pin. It needs constant memory, and two bits for each pin. */
 export async function compare(
   left: Pick<PinsetSource, "read">,
   right: Pick<PinsetSource, "read">,
@@ -221,7 +221,7 @@ export async function compare(
   }
 }
 
-/** Reads a pinset and visits the pins that have one of these marks, in order; a visit's promise makes the reading wait. */
+/** Reads a pinset and calls `visit`, in order, for each pin that has one of the wanted marks. If `visit` returns a promise, the reading waits for it. */
 export function eachMarked(
   source: PinsetSource,
   marks: PinsetMarks,

@@ -13,24 +13,27 @@ import {
   type SweepTally,
 } from "./replication.ts";
 
-/** By what a pin is judged. */
+/** The settings that decide whether a pin has enough copies. */
 export interface SweepRules {
   readonly fallbackMin: number;
-  /** Every known storage node. */
+  /** The ids of all known storage nodes. */
   readonly expected: ReadonlySet<string>;
 }
 
-/** What joining needs. */
+/** What the join of the two listings needs. */
 export interface JoinOptions {
   readonly cluster: ClusterReader;
   readonly workspace: PinsetWorkspace;
   readonly rules: SweepRules;
   readonly tally: SweepTally;
-  /** Suspicious pins that are named; the others are only counted. */
-  readonly suspects: number;
+  /** How many candidates (pins that look wrong) are kept by CID. The others are only counted. */
+  readonly maxCandidates: number;
 }
 
-/** Lists what is wished, then what the peers say, and judges every pin into the tally. Gives the peers that said anything. */
+/**
+ * Lists the desired pinset, then the status that the peers report, and adds the verdict on every pin to the
+ * tally. Gives the ids of the peers that reported a status of any pin.
+ */
 export async function joinListings(options: JoinOptions): Promise<ReadonlySet<string>> {
   const { workspace } = options;
   const opened: NumberedCids[] = [];
@@ -48,68 +51,68 @@ export async function joinListings(options: JoinOptions): Promise<ReadonlySet<st
 
 async function join(options: JoinOptions, open: () => NumberedCids): Promise<ReadonlySet<string>> {
   const { cluster, workspace, rules, tally } = options;
-  const books = new VerdictCache(rules.expected);
-  const wished = open();
+  const cache = new VerdictCache(rules.expected);
+  const desired = open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const pin = readPinLine(line);
-      wished.add(pin.cid, books.rule(ruleOf(pin, rules.fallbackMin)));
+      desired.add(pin.cid, cache.internRule(ruleOf(pin, rules.fallbackMin)));
     }
   });
-  const said = open();
+  const reported = open();
   const listing = await cluster.list("status", (block) => {
     for (const line of linesOf(block)) {
       const status = readStatusLine(line);
-      said.add(status.cid, books.claims(status.claims));
+      reported.add(status.cid, cache.internPeerMap(status.peerMap));
     }
   });
-  if (listing.saidNothing && wished.count > 0) throw nobodyAnswered(wished.count);
+  if (listing.noContent && desired.count > 0) throw noPeerReported(desired.count);
 
-  const unmentioned = open();
-  const suspects = new Suspects(options.suspects);
-  workspace.joinNumberedCids(wished, said, (rule, claims, key) => {
-    const verdict = books.verdict(rule, claims);
-    if (claims === -1) unmentioned.addKey(key(), rule);
+  const unreported = open();
+  const candidates = new CandidateKeys(options.maxCandidates);
+  workspace.joinNumberedCids(desired, reported, (rule, peerMap, key) => {
+    const verdict = cache.verdict(rule, peerMap);
+    if (peerMap === -1) unreported.addKey(key(), rule);
     else tally.count(verdict);
-    if (isAlarming(verdict.state)) suspects.add(key, verdict, claims !== -1);
+    if (isAlarming(verdict.state)) candidates.add(key, verdict, peerMap !== -1);
   });
-  if (unmentioned.count > 0 || suspects.size > 0)
-    await lookAgain(options, { books, unmentioned, suspects, open });
-  return books.heard();
+  if (unreported.count > 0 || candidates.size > 0)
+    await listDesiredAgain(options, { cache, unreported, candidates, open });
+  return cache.respondingPeers();
 }
 
 /**
- * Lists what is wished once more: it gives the suspicious pins their names, and of those that no peer
- * mentioned it tells which were unpinned meanwhile.
+ * Lists the desired pinset a second time. This gives the CIDs of the candidates, and shows which of the pins
+ * that no peer reported were unpinned in the meantime.
  */
-async function lookAgain(
+async function listDesiredAgain(
   { cluster, workspace, tally }: JoinOptions,
   seen: {
-    readonly books: VerdictCache;
-    readonly unmentioned: NumberedCids;
-    readonly suspects: Suspects;
+    readonly cache: VerdictCache;
+    readonly unreported: NumberedCids;
+    readonly candidates: CandidateKeys;
     readonly open: () => NumberedCids;
   },
 ): Promise<void> {
-  const { books, unmentioned, suspects } = seen;
-  const still = seen.open();
+  const { cache, unreported, candidates } = seen;
+  const stillDesired = seen.open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const { cid } = readPinLine(line);
       const key = workspace.cidKey(cid);
-      if (unmentioned.count > 0) still.addKey(key, 0);
-      const verdict = suspects.take(key);
-      if (verdict !== null) tally.keep(cid, verdict, false);
+      if (unreported.count > 0) stillDesired.addKey(key, 0);
+      const verdict = candidates.take(key);
+      if (verdict !== null) tally.addCandidate(cid, verdict, false);
     }
   });
-  workspace.joinNumberedCids(unmentioned, still, (rule, there) => {
-    if (there !== -1) tally.count(books.verdict(rule, -1));
+  workspace.joinNumberedCids(unreported, stillDesired, (rule, found) => {
+    if (found !== -1) tally.count(cache.verdict(rule, -1));
   });
-  for (const verdict of suspects.goneAfterCount()) tally.uncount(verdict);
+  for (const verdict of candidates.countedButUnpinned()) tally.uncount(verdict);
 }
 
-/** Suspicious pins whose CIDs are not known yet, by key, as many as may be named. */
-class Suspects {
+/** Candidates whose CIDs are not known yet, by key, up to the limit. */
+class CandidateKeys {
   readonly #limit: number;
   readonly #verdicts = new Map<string, { readonly verdict: PinVerdict; readonly counted: boolean }>();
 
@@ -125,7 +128,7 @@ class Suspects {
     if (this.#verdicts.size < this.#limit) this.#verdicts.set(key(), { verdict, counted });
   }
 
-  /** The verdict on the pin with this key, once. */
+  /** Removes the pin with this key and gives its verdict; null if it is not a candidate. */
   take(key: string): PinVerdict | null {
     const found = this.#verdicts.get(key);
     if (found === undefined) return null;
@@ -133,8 +136,8 @@ class Suspects {
     return found.verdict;
   }
 
-  /** The verdicts that were counted on pins which nobody wishes any more. */
-  goneAfterCount(): readonly PinVerdict[] {
+  /** The verdicts that were counted, on pins that are not in the desired pinset any more. Call it after the second listing. */
+  countedButUnpinned(): readonly PinVerdict[] {
     return [...this.#verdicts.values()].filter(({ counted }) => counted).map(({ verdict }) => verdict);
   }
 }
@@ -151,17 +154,17 @@ function readStatusLine(line: string): PinStatus {
   if (status !== null) return status;
   throw new OperatorError({
     exit: "unavailable",
-    what: `A line of the pins' status can't be read: ${line.slice(0, 80)}`,
-    why: "A list with one unreadable line is not complete.",
+    what: `A line of the pin status list cannot be read: ${line.slice(0, 80)}`,
+    why: "A list with an unreadable line is not complete.",
     cause,
   });
 }
 
-function nobodyAnswered(pins: number): OperatorError {
+function noPeerReported(pins: number): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `The cluster has ${pins} pins, but no peer could say anything of them.`,
-    why: "That is how it answers when every peer fails, the one that was asked included (its kubo may be down).",
-    remedy: "Check kubo on this machine and the cluster's log, then run this again.",
+    what: `The cluster has ${pins} pins, but no peer reported the status of any of them.`,
+    why: "The cluster answers like this if every peer fails, also the one on this machine (its kubo may be down).",
+    remedy: "Check kubo on this machine and the log of ipfs-cluster, then run this again.",
   });
 }

@@ -3,22 +3,22 @@ import type { ClusterReader } from "../../cluster/client.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Files } from "../../machine/file-writer.ts";
 
-/** How one storage node stands. */
+/** The state of one storage node. */
 export interface NodeReport {
   readonly id: string;
   readonly name: string;
   /**
    * `up`; `kubo-down`: its kubo does not answer; `no-metric`: a member without a current ping;
-   * `absent`: known from before, no member now; `silent`: a member that told nothing of any pin,
-   * which is what a node does that does not trust the peer that was asked.
+   * `absent`: known from before, but not a member now; `silent`: a member that did not report the status of any
+   * pin. A node does that if it does not trust the peer that sends the request.
    */
   readonly state: "up" | "kubo-down" | "no-metric" | "absent" | "silent";
   readonly lastSeen: string;
-  /** Room left on its repository; null where it tells none (a full one doesn't). */
+  /** Free space in its repository; null if it reports none. A full repository does not report. */
   readonly freeBytes: number | null;
 }
 
-/** Asks who is there, adds the nodes known from before, and remembers them all. */
+/** Lists the members of the cluster, adds the nodes that are known from before, and stores all of them in the file. */
 export async function surveyNodes(options: {
   readonly cluster: ClusterReader;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
@@ -65,10 +65,10 @@ const nodesSchema = z.object({
   ),
 });
 
-/** A storage node that was once a member of the cluster. A dead one vanishes from the cluster's own lists. */
+/** A storage node that was a member of the cluster at some time. The cluster itself drops a dead node from its lists. */
 type KnownNode = z.infer<typeof nodesSchema>["nodes"][number];
 
-/** Reads the file of known nodes. Throws an OperatorError (integrity): starting afresh would forget dead nodes. */
+/** Reads the file of known nodes. Throws an OperatorError (integrity) if it is malformed: an empty list instead would lose the dead nodes. */
 export function parseKnownNodes(text: string | null, path: string): readonly KnownNode[] {
   if (text === null) return [];
   try {
@@ -76,22 +76,23 @@ export function parseKnownNodes(text: string | null, path: string): readonly Kno
   } catch (cause) {
     throw new OperatorError({
       exit: "integrity",
-      what: `The list of known storage nodes in ${path} can't be read.`,
-      why: "Without it a node that is gone would not be missed.",
-      remedy: "Mend the file, or remove it while every storage node is up: the next sweep writes it anew.",
+      what: `The list of known storage nodes in ${path} cannot be read.`,
+      why: "Without the list, the sweep cannot notice that a node is gone.",
+      remedy:
+        "Repair the file. Or remove it while every storage node is up: the next sweep creates it again.",
       cause,
     });
   }
 }
 
-/** The file's text, one node a line for people. */
+/** The text of the file, one node per line so that people can read it. */
 export function serialiseKnownNodes(nodes: readonly KnownNode[]): string {
   return `{"nodes":[\n${nodes.map((node) => `  ${JSON.stringify(node)}`).join(",\n")}\n]}\n`;
 }
 
 /**
- * The ids of nodes that are to be forgotten, each given by id or name. Throws an OperatorError (usage)
- * for one that is not known, that several have as their name, or that is a member still.
+ * The ids of the nodes to forget; each is given by id or name. Throws an OperatorError (usage) if a node is
+ * not known, if several nodes have the name, or if the node is still a member.
  */
 export function findForgotten(
   known: readonly KnownNode[],
@@ -106,22 +107,22 @@ export function findForgotten(
         what:
           node === undefined
             ? `No storage node ${one} is known.`
-            : `Several storage nodes are called ${one}.`,
-        remedy: `Known are: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
+            : `Several storage nodes have the name ${one}.`,
+        remedy: `Known nodes: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
       });
     }
     if (members.some(({ id }) => id === node.id)) {
       throw new OperatorError({
         exit: "usage",
-        what: `${node.name} is a member of the cluster, so it can't be forgotten.`,
-        remedy: "Stop it first; half a minute later the cluster no longer counts it.",
+        what: `${node.name} is still a member of the cluster, so it cannot be forgotten.`,
+        remedy: "Stop the node first. After half a minute it is not a member any more.",
       });
     }
     return node.id;
   });
 }
 
-/** The known nodes after members were seen; `forget` names those that were taken out of service and are gone. */
+/** The known nodes, updated with the current members. `forget` has the ids of nodes that were taken out of service for good. */
 export function mergeNodes(
   known: readonly KnownNode[],
   members: readonly { readonly id: string; readonly peername: string }[],

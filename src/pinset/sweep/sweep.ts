@@ -25,57 +25,63 @@ export interface SweepOptions {
   readonly files: Pick<Files, "readText" | "writeAtomic">;
   readonly alerts: AlertLog;
   readonly heartbeat: HeartbeatDeps;
-  /** Where the storage nodes are remembered: `<base>/known-nodes.json`. */
+  /** The file with all known storage nodes: `<base>/known-nodes.json`. */
   readonly nodesPath: string;
   /** Nodes that were taken out of service for good, by id or name. */
   readonly forget: readonly string[];
-  /** REPL_MIN: for pins that have no minimum of their own. */
+  /** REPL_MIN, for pins that do not have their own minimum. */
   readonly fallbackMin: number;
-  /** Exit `pending` while anything is below its minimum. */
+  /** Exit with `pending` if any pin is below its minimum. */
   readonly strict: boolean;
   readonly workspace: PinsetWorkspace;
   readonly limits?: Partial<SweepLimits>;
   readonly report: (line: string) => void;
 }
 
-/** What keeps a sweep bounded when much is wrong at once. */
+/** Limits that keep a sweep short if very many pins are wrong. */
 interface SweepLimits {
-  /** Suspicious pins that are looked at one by one; the rest is only counted. Default 10,000. */
-  readonly suspects: number;
-  /** How long the single questions may take in all. Default 2 min. */
+  /** Candidates (pins that look wrong) that are checked one by one; the others are only counted. Default 10,000. */
+  readonly candidates: number;
+  /** The total time for these single requests. Default 2 min. */
   readonly recheckMs: number;
   /** Recover calls. Default 1,000. */
   readonly recovers: number;
-  /** Single requests under way at once. Default 8. */
+  /** Single requests at the same time. Default 8. */
   readonly concurrency: number;
 }
 
-/** How replication stands. */
+/** The state of replication. */
 export interface SweepResult {
-  /** `pending` with `strict` while anything is below its minimum. */
+  /** `pending` if `strict` is set and any pin is below its minimum. */
   readonly exit: ExitName;
   readonly summary: string;
   readonly pins: number;
   readonly counts: Readonly<Record<ReplicationState, number>>;
-  /** Copies that are known of -> pins that have so many. */
+  /** The number of known copies -> the number of pins with that many copies. */
   readonly histogram: Readonly<Record<string, number>>;
-  /** The pins that lack most, at most 20. */
+  /** The pins that lack the most copies, at most 20. */
   readonly worst: readonly BelowMinimum[];
   readonly nodes: readonly NodeReport[];
-  /** Suspicious pins that were asked singly, and those for which there was no time or room. */
+  /** Candidates that were checked with a single request. */
   readonly rechecked: number;
+  /** Pins that look wrong, but were not checked because a limit was reached. */
   readonly unconfirmed: number;
   readonly recovered: number;
   readonly recoverRefused: number;
   readonly alerts: number;
 }
 
-const DEFAULT_LIMITS: SweepLimits = { suspects: 10_000, recheckMs: 120_000, recovers: 1_000, concurrency: 8 };
+const DEFAULT_LIMITS: SweepLimits = {
+  candidates: 10_000,
+  recheckMs: 120_000,
+  recovers: 1_000,
+  concurrency: 8,
+};
 
 /**
- * Compares what is wished with what the peers say, alarms about every pin below its minimum and has
- * the peers try again what failed. Throws an OperatorError (unavailable) where the cluster could not
- * be asked or a list was not complete: no answer is never "all is well". The caller holds the lock.
+ * Compares the desired pinset with the status that the peers report, writes an alert for every pin below its
+ * minimum, and makes the peers try again what failed. Throws an OperatorError (unavailable) if the cluster does
+ * not answer or a list is not complete: a missing answer never counts as healthy. The caller holds the lock.
  */
 export function sweep(options: SweepOptions): Promise<SweepResult> {
   return withHeartbeat(options.heartbeat, "sweep", () => run(options));
@@ -91,12 +97,13 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     at: clock.now(),
     forget: options.forget,
   });
-  const tally = new SweepTally(limits.suspects);
+  const tally = new SweepTally(limits.candidates);
   const expected = new Set(surveyed.map((node) => node.id));
   const rules = { fallbackMin: options.fallbackMin, expected };
   const { workspace } = options;
-  const heard = await joinListings({ cluster, workspace, rules, tally, suspects: limits.suspects });
-  const nodes = surveyed.map((node) => markSilent(node, heard, tally.pins));
+  const { candidates: maxCandidates } = limits;
+  const respondingPeers = await joinListings({ cluster, workspace, rules, tally, maxCandidates });
+  const nodes = surveyed.map((node) => markSilent(node, respondingPeers, tally.pins));
   const confirmed = await recheck({ cluster, clock, tally, rules, limits, nodes });
   const recovery = await recoverFailed(cluster, confirmed.below, limits);
   const alerts = await raiseAlerts(options, tally, confirmed.below);
@@ -130,9 +137,9 @@ async function raiseAlerts(
   return lines.length;
 }
 
-function markSilent(node: NodeReport, heard: ReadonlySet<string>, pins: number): NodeReport {
+function markSilent(node: NodeReport, respondingPeers: ReadonlySet<string>, pins: number): NodeReport {
   const reachable = node.state === "up" || node.state === "no-metric";
-  return reachable && pins > 0 && !heard.has(node.id) ? { ...node, state: "silent" } : node;
+  return reachable && pins > 0 && !respondingPeers.has(node.id) ? { ...node, state: "silent" } : node;
 }
 
 function summarise(tally: SweepTally, nodes: readonly NodeReport[]): string {
@@ -141,23 +148,22 @@ function summarise(tally: SweepTally, nodes: readonly NodeReport[]): string {
   for (const state of ["in-progress", "failed", "unknown", "under-replicated"] as const) {
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
-  const troubled = nodes.filter((node) => node.state !== "up");
-  if (troubled.length > 0)
-    parts.push(`nodes: ${troubled.map((node) => `${node.name} ${node.state}`).join(", ")}`);
+  const notUp = nodes.filter((node) => node.state !== "up");
+  if (notUp.length > 0) parts.push(`nodes: ${notUp.map((node) => `${node.name} ${node.state}`).join(", ")}`);
   return parts.join("; ");
 }
 
-/** What asking singly came to. */
+/** The result of the single requests. */
 interface Recheck {
-  /** The pins to alarm about: confirmed ones, and those for which the time did not suffice. */
+  /** The pins that need an alert: confirmed ones, and those that were not checked before the deadline. */
   readonly below: readonly BelowMinimum[];
   readonly rechecked: number;
 }
 
 /**
- * Asks for suspicious pins one by one: the bulk list is wrong about direct pins, and things move
- * while it is made. First those that a peer that is up spoke or ought to have spoken of; for those that only
- * absent nodes lack an answer takes long and says nothing new, so they come last.
+ * Checks the candidates one by one, because the list of all pins is wrong about direct pins, and pins change
+ * while the list is made. Pins that only absent nodes lack come last: there the request takes long and gives no
+ * new information.
  */
 async function recheck(options: {
   readonly cluster: Cluster;
@@ -169,45 +175,45 @@ async function recheck(options: {
 }): Promise<Recheck> {
   const { cluster, clock, tally, rules, limits } = options;
   const absent = new Set(options.nodes.filter((node) => node.state === "absent").map((node) => node.id));
-  const isHopeful = (pin: BelowMinimum): boolean =>
+  const canLearnMore = (pin: BelowMinimum): boolean =>
     pin.failedPeers.length > 0 ||
     pin.unknownPeers.length === 0 ||
     pin.unknownPeers.some((peer) => !absent.has(peer));
-  const queue = tally.suspects().toSorted((a, b) => Number(isHopeful(b)) - Number(isHopeful(a)));
+  const queue = tally.candidates().toSorted((a, b) => Number(canLearnMore(b)) - Number(canLearnMore(a)));
   const deadline = clock.now().getTime() + limits.recheckMs;
   let rechecked = 0;
   await eachBounded(queue, limits.concurrency, async (pin) => {
     if (clock.now().getTime() >= deadline) return;
-    await askSingly(cluster, rules, tally, pin);
+    await recheckPin(cluster, rules, tally, pin);
     rechecked += 1;
   });
-  return { below: tally.suspects(), rechecked };
+  return { below: tally.candidates(), rechecked };
 }
 
-async function askSingly(
+async function recheckPin(
   cluster: Cluster,
   rules: SweepRules,
   tally: SweepTally,
   pin: BelowMinimum,
 ): Promise<void> {
-  const wished = await cluster.allocation(pin.cid);
-  if (wished === null) {
-    tally.withdraw(pin);
+  const desired = await cluster.allocation(pin.cid);
+  if (desired === null) {
+    tally.remove(pin);
     return;
   }
   const status = readPinStatus(await cluster.status(pin.cid));
   if (status === null) {
     throw new OperatorError({
       exit: "unavailable",
-      what: `The cluster's status of ${pin.cid} can't be read.`,
+      what: `The answer of the cluster to the status of ${pin.cid} cannot be read.`,
     });
   }
-  const rule = ruleOf(readPinLine(JSON.stringify(wished)), rules.fallbackMin);
-  tally.withdraw(pin);
+  const rule = ruleOf(readPinLine(JSON.stringify(desired)), rules.fallbackMin);
+  tally.remove(pin);
   tally.add(pin.cid, judgePin(rule, status, rules.expected), true);
 }
 
-/** Calls recover for pins that a peer failed on, as far as the limit goes; the next sweep takes the rest. */
+/** Calls recover for pins on which a peer failed, up to the limit. The next sweep does the others. */
 async function recoverFailed(
   cluster: Cluster,
   below: readonly BelowMinimum[],
@@ -228,7 +234,7 @@ async function recoverFailed(
   return { recovered, recoverRefused };
 }
 
-/** Works through the items with so many under way at once; the first failure ends it. */
+/** Processes the items, at most `limit` at the same time. The first failure ends it. */
 async function eachBounded<Item>(
   items: readonly Item[],
   limit: number,

@@ -1,6 +1,6 @@
-import { judgePin, type PeerClaim, type PinVerdict, type ReplicationRule } from "./replication.ts";
+import { judgePin, type PeerPinInfo, type PinVerdict, type ReplicationRule } from "./replication.ts";
 
-/** Numbers peers, and keeps one copy of each id. */
+/** Gives each peer a number, and keeps one copy of each id. */
 class InternTable {
   readonly #numbers = new Map<string, number>();
   readonly ids: string[] = [];
@@ -13,29 +13,29 @@ class InternTable {
   }
 }
 
-type Claims = Readonly<Record<string, PeerClaim>>;
+type PeerMap = Readonly<Record<string, PeerPinInfo>>;
 
 /**
- * Millions of pins have few different rules, and peers say few different things of them: some hundreds,
- * or as many as there are sets of allocations. Each different one is kept once and has a number, and each
- * pair of the two is judged once.
+ * A cache of verdicts. Millions of pins have only few different rules, and peers report only few different
+ * combinations of status: some hundreds, or as many as there are sets of allocations. Each different rule and
+ * each different peer map is kept once and has a number. The verdict on each pair is computed once.
  */
 export class VerdictCache {
   readonly #nodes: ReadonlySet<string>;
   readonly #peers = new InternTable();
   readonly #ruleNumbers = new Map<string, number>();
   readonly #rules: ReplicationRule[] = [];
-  readonly #claimNumbers = new Map<string, number>();
-  readonly #claims: Claims[] = [];
+  readonly #peerMapNumbers = new Map<string, number>();
+  readonly #peerMaps: PeerMap[] = [];
   readonly #verdicts = new Map<number, PinVerdict>();
 
-  /** `nodes`: every known storage node. */
+  /** `nodes`: the ids of all known storage nodes. */
   constructor(nodes: ReadonlySet<string>) {
     this.#nodes = nodes;
   }
 
-  /** The number of a rule. */
-  rule(rule: ReplicationRule): number {
+  /** Stores a rule if it is new, and gives its number. */
+  internRule(rule: ReplicationRule): number {
     const allocations = rule.allocations.map((id) => this.#peers.number(id));
     const key = rule.everywhere ? "everywhere" : `${rule.min} ${allocations.join()}`;
     const known = this.#ruleNumbers.get(key);
@@ -49,34 +49,34 @@ export class VerdictCache {
     );
   }
 
-  /** The number of what the peers say of a pin. */
-  claims(claims: Claims): number {
+  /** Stores the status that the peers report for a pin if it is new, and gives its number. */
+  internPeerMap(peerMap: PeerMap): number {
     let key = "";
-    for (const id in claims) {
-      const { status, attempts } = claims[id] as PeerClaim;
+    for (const id in peerMap) {
+      const { status, attempts } = peerMap[id] as PeerPinInfo;
       key += `${this.#peers.number(id)} ${status} ${Math.min(attempts, 2)},`;
     }
-    const known = this.#claimNumbers.get(key);
+    const known = this.#peerMapNumbers.get(key);
     if (known !== undefined) return known;
-    const kept = Object.entries(claims).map(([id, claim]) => [
+    const kept = Object.entries(peerMap).map(([id, info]) => [
       this.#peers.ids[this.#peers.number(id)] as string,
-      claim,
+      info,
     ]);
-    this.#claimNumbers.set(key, this.#claims.length);
-    return this.#claims.push(Object.fromEntries(kept) as Claims) - 1;
+    this.#peerMapNumbers.set(key, this.#peerMaps.length);
+    return this.#peerMaps.push(Object.fromEntries(kept) as PeerMap) - 1;
   }
 
-  /** Every peer that said anything of any pin. */
-  heard(): ReadonlySet<string> {
-    return new Set(this.#claims.flatMap((claims) => Object.keys(claims)));
+  /** The ids of all peers that reported a status of any pin. */
+  respondingPeers(): ReadonlySet<string> {
+    return new Set(this.#peerMaps.flatMap((peerMap) => Object.keys(peerMap)));
   }
 
-  /** The verdict on pins with this rule of which this was said; -1: nothing. */
-  verdict(rule: number, claims: number): PinVerdict {
-    const pair = rule * 2 ** 26 + claims + 1;
+  /** The verdict on pins with this rule and this peer map, both by number. Peer map -1: no peer reported anything. */
+  verdict(rule: number, peerMap: number): PinVerdict {
+    const pair = rule * 2 ** 26 + peerMap + 1;
     const known = this.#verdicts.get(pair);
     if (known !== undefined) return known;
-    const status = { cid: "", claims: claims === -1 ? {} : (this.#claims[claims] as Claims) };
+    const status = { cid: "", peerMap: peerMap === -1 ? {} : (this.#peerMaps[peerMap] as PeerMap) };
     const verdict = judgePin(this.#rules[rule] as ReplicationRule, status, this.#nodes);
     this.#verdicts.set(pair, verdict);
     return verdict;

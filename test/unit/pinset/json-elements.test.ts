@@ -21,7 +21,7 @@ function split(text: string, cuts: readonly number[]): readonly string[] {
 
 const objects = fc.array(fc.dictionary(fc.string({ unit: "grapheme" }), fc.jsonValue()), { maxLength: 8 });
 
-test("whatever the layout and wherever the stream is cut, each object is one line", () => {
+test("each object becomes one line, for any layout and any split of the stream", () => {
   fc.assert(
     fc.property(objects, fc.constantFrom(0, 2), fc.array(fc.nat(5000)), (values, indent, cuts) => {
       const plain = values.map((value) => JSON.stringify(value));

@@ -36,11 +36,11 @@ const exitOf = (text: string): string => {
   return "ok";
 };
 
-test("it survives its bytes", () => {
+test("a manifest is the same after it is written and read", () => {
   expect(parseManifest(serialiseManifest(MANIFEST), "f")).toEqual(MANIFEST);
 });
 
-test("a newer format is told from a broken one", () => {
+test("a newer format gives another error than a broken one", () => {
   expect(exitOf(JSON.stringify({ ...MANIFEST, version: 2, body: "quite different" }))).toBe("newer");
   expect(exitOf(JSON.stringify({ ...MANIFEST, version: 0 }))).toBe("integrity");
   expect(exitOf(JSON.stringify({ ...MANIFEST, format: "other" }))).toBe("integrity");
@@ -48,10 +48,10 @@ test("a newer format is told from a broken one", () => {
   expect(exitOf("[]")).toBe("integrity");
 });
 
-test.each(Object.keys(MANIFEST))("without %s it is refused", (field) => {
+test.each(Object.keys(MANIFEST))("a manifest without %s is refused", (field) => {
   expect(exitOf(JSON.stringify({ ...MANIFEST, [field]: undefined }))).toBe("integrity");
 });
 
-test("a snapshot is called by its time, to the second", () => {
+test("the name of a snapshot is its time, to the second", () => {
   expect(snapshotName(new Date("2026-11-21T20:05:01.999Z"))).toBe("pinset-20261121T200501Z");
 });

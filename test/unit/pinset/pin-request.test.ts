@@ -21,7 +21,7 @@ const whyOf = (over: object): string => {
   return plan.kind === "pin" ? plan.path : plan.why;
 };
 
-test("a pin survives its line, whatever it carries", () => {
+test("any pin is the same after it is written to a line and read", () => {
   fc.assert(
     fc.property(anyPin, (pin) => {
       const once = readWholePin(JSON.parse(JSON.stringify(apiPin(pin))));
@@ -32,7 +32,7 @@ test("a pin survives its line, whatever it carries", () => {
   );
 });
 
-test("its request says all of it, in a query that any server decodes to the same", () => {
+test("the request has all options of the pin, in a query that every server decodes to the same values", () => {
   fc.assert(
     fc.property(anyPin, (pin) => {
       const plan = planPin(readWholePin(apiPin(pin)) as WholePin, NOW);
@@ -48,7 +48,7 @@ test("its request says all of it, in a query that any server decodes to the same
   );
 });
 
-test("two pins have the same key only where nothing differs, in whatever order their metadata comes", () => {
+test("two pins have the same key only if nothing differs; the order of their metadata does not matter", () => {
   fc.assert(
     fc.property(anyPin, anyPin, (a, b) => {
       const [one, two] = [a, b].map((pin) => (readWholePin(apiPin(pin)) as WholePin).options);
@@ -60,7 +60,7 @@ test("two pins have the same key only where nothing differs, in whatever order t
   );
 });
 
-describe("what a server would take wrongly is not sent", () => {
+describe("what a server would accept with wrong options is not sent", () => {
   test.each([
     [{ type: "shard-pin" }, "made by the cluster itself for sharded content"],
     [{ type: "from-the-future" }, "its type is not known to this tool"],
@@ -85,7 +85,7 @@ describe("what a server would take wrongly is not sent", () => {
     expect(whyOf(over)).toBe(why);
   });
 
-  test("CIDv0 and factors that are left to the server are fine", () => {
+  test("CIDv0, and factors that the server chooses, are accepted", () => {
     const cid = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
     expect(whyOf({ cid, replication_factor_min: 0, replication_factor_max: 0 })).toBe(
       `/pins/${cid}?name=&mode=recursive`,

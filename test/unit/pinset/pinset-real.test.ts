@@ -10,7 +10,7 @@ import {
   type RealPeer,
   startRealCluster,
 } from "../../support/cluster-real.ts";
-import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 
 const programs = await findPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
@@ -19,7 +19,7 @@ if (typeof programs === "string") console.warn(`skipped: take and sweep on real 
 describe.skipIf(typeof programs === "string")("on a real master with two followers", () => {
   let real: RealCluster;
   let cluster: Cluster;
-  let hands: OperationHands;
+  let deps: OperationDeps;
   const cids: string[] = [];
 
   const peer = (index: number): RealPeer => real.peers[index] as RealPeer;
@@ -28,7 +28,7 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     expect(response.status, await response.text()).toBe(200);
   };
   const run = (): Promise<SweepResult> => {
-    const { files, alerts, report, base } = hands;
+    const { files, alerts, report, base } = deps;
     const clock = { now: () => new Date(), wait: () => Promise.resolve() };
     const fixed = {
       nodesPath: `${base}/known-nodes.json`,
@@ -37,12 +37,12 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
       strict: true,
       workspace: openWorkspace(base),
     };
-    return sweep({ cluster, clock, files, alerts, report, heartbeat: hands.heartbeat("sweep"), ...fixed });
+    return sweep({ cluster, clock, files, alerts, report, heartbeat: deps.heartbeat("sweep"), ...fixed });
   };
 
   beforeAll(async () => {
     if (typeof programs === "string") return;
-    hands = operationHands();
+    deps = operationDeps();
     real = await startRealCluster(programs, {
       peers: 3,
       environment: { CLUSTER_CRDT_REBROADCASTINTERVAL: "2s" },
@@ -60,10 +60,10 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
   afterAll(async () => {
     cluster?.close();
     await real?.stop();
-    hands?.clear();
+    deps?.clear();
   });
 
-  test("a sweep finds it healthy once it has settled, the misreported direct pin too", async () => {
+  test("a sweep reports health once the cluster has settled, also of the direct pin that the list reports wrongly", async () => {
     const result = await eventually("healthy", async () => {
       const seen = await run();
       return seen.exit === "ok" && seen;
@@ -73,8 +73,8 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     expect(result.nodes.map((node) => node.state)).toEqual(["up", "up", "up"]);
   });
 
-  test("a snapshot has the three pins with all they carry", async () => {
-    const { store, key, clock, alerts, report } = hands;
+  test("a snapshot has the three pins with all their fields", async () => {
+    const { store, key, clock, alerts, report } = deps;
     const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
     const result = await takeSnapshot({
       cluster,
@@ -83,13 +83,13 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
       clock,
       alerts,
       report,
-      heartbeat: hands.heartbeat("take"),
+      heartbeat: deps.heartbeat("take"),
       ...fixed,
     });
     expect(result).toMatchObject({ exit: "ok", count: 3 });
   });
 
-  test("a copy that was lost is found, alarmed and mended", async () => {
+  test("a lost copy is found, gets an alert, and is restored", async () => {
     await peer(1).ipfs(["pin", "rm", cids[1] as string]);
     const result = await run();
     expect(result).toMatchObject({ exit: "pending", recovered: 1, alerts: 1 });
@@ -106,9 +106,9 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     await eventually("mended", async () => (await run()).exit === "ok");
   });
 
-  test("a follower that stops is missed, and welcome back", async () => {
+  test("a follower that stops is reported as missing, and counts again when it is back", async () => {
     await peer(2).stopCluster("SIGKILL");
-    const alertsBefore = (await hands.alertLines()).length;
+    const alertsBefore = (await deps.alertLines()).length;
     const result = await eventually("missed", async () => {
       const seen = await run();
       return seen.nodes.some((node) => node.state === "absent") && seen;
@@ -117,12 +117,12 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     expect(result.worst).toContainEqual(
       expect.objectContaining({ cid: cids[0], pinned: 2, min: 3, unknownPeers: [peer(2).id] }),
     );
-    expect((await hands.alertLines()).length).toBeGreaterThan(alertsBefore);
+    expect((await deps.alertLines()).length).toBeGreaterThan(alertsBefore);
     await peer(2).startCluster();
     await eventually("back", async () => (await run()).exit === "ok");
   });
 
-  test("with the master's kubo down no peer's silence is taken for health", async () => {
+  test("with the master's kubo down, missing answers do not count as healthy", async () => {
     await peer(0).stopKubo();
     const seen = await run().then(
       (result) => result.exit,

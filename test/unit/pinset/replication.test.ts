@@ -10,7 +10,7 @@ import {
 import {
   alertLine,
   judgePin,
-  type PeerClaim,
+  type PeerPinInfo,
   type PinStatus,
   readPinStatus,
   ruleOf,
@@ -18,14 +18,14 @@ import {
 
 const NODES = new Set(["m", "a", "b"]);
 
-function claims(map: Readonly<Record<string, string | PeerClaim>>): PinStatus {
-  const claimsByPeer = Object.fromEntries(
-    Object.entries(map).map(([peer, claim]) => [
+function statusOf(map: Readonly<Record<string, string | PeerPinInfo>>): PinStatus {
+  const peerMap = Object.fromEntries(
+    Object.entries(map).map(([peer, info]) => [
       peer,
-      typeof claim === "string" ? { status: claim, attempts: 0 } : claim,
+      typeof info === "string" ? { status: info, attempts: 0 } : info,
     ]),
   );
-  return { cid: "c", claims: claimsByPeer };
+  return { cid: "c", peerMap };
 }
 
 const TWO = { min: 2, everywhere: false, allocations: ["a", "b"] };
@@ -49,23 +49,23 @@ describe("a pin's verdict", () => {
     { map: { a: "pinned", b: "a-status-of-the-future" }, state: "under-replicated", pinned: 1 },
     { map: { a: "sharded", b: "sharded" }, state: "healthy", pinned: 2 },
   ])("min 2, $map: $state", ({ map, state, pinned }) => {
-    expect(judgePin(TWO, claims(map as Record<string, string>), NODES)).toMatchObject({
+    expect(judgePin(TWO, statusOf(map as Record<string, string>), NODES)).toMatchObject({
       state,
       pinned,
       min: 2,
     });
   });
 
-  test("fewer allocations than the minimum can't be healthy", () => {
+  test("a pin with fewer allocations than the minimum is not healthy", () => {
     const one = { ...TWO, allocations: ["a"] };
-    expect(judgePin(one, claims({ a: "pinned" }), NODES).state).toBe("under-replicated");
+    expect(judgePin(one, statusOf({ a: "pinned" }), NODES).state).toBe("under-replicated");
   });
 
-  test("-1 wants every known node, and a stranger's copy counts for none of them", () => {
+  test("-1 needs a copy on every known node, and a copy on an unknown peer does not count", () => {
     const all = { m: "pinned", a: "pinned", b: "pinned" };
-    expect(judgePin(EVERYWHERE, claims(all), NODES)).toMatchObject({ state: "healthy", pinned: 3, min: 3 });
+    expect(judgePin(EVERYWHERE, statusOf(all), NODES)).toMatchObject({ state: "healthy", pinned: 3, min: 3 });
     const stranger = { m: "pinned", a: "pinned", x: "pinned" };
-    expect(judgePin(EVERYWHERE, claims(stranger), NODES)).toMatchObject({
+    expect(judgePin(EVERYWHERE, statusOf(stranger), NODES)).toMatchObject({
       state: "unknown",
       pinned: 2,
       unknownPeers: ["b"],
@@ -73,12 +73,12 @@ describe("a pin's verdict", () => {
   });
 
   test("recover is for failed peers only", () => {
-    const verdict = judgePin(TWO, claims({ a: "pin_error", b: "cluster_error" }), NODES);
+    const verdict = judgePin(TWO, statusOf({ a: "pin_error", b: "cluster_error" }), NODES);
     expect(verdict).toMatchObject({ failedPeers: ["a"], unknownPeers: ["b"] });
   });
 });
 
-test("the rule is the pin's own minimum, and REPL_MIN where it has none", () => {
+test("the rule is the pin's own minimum, or REPL_MIN if it has none", () => {
   const rule = (min: unknown): unknown =>
     ruleOf(readPinLine(JSON.stringify({ cid: "c", replication_factor_min: min })), 2);
   expect(rule(3)).toMatchObject({ min: 3, everywhere: false });
@@ -88,16 +88,16 @@ test("the rule is the pin's own minimum, and REPL_MIN where it has none", () => 
   expect(rule(-1)).toMatchObject({ min: 0, everywhere: true });
 });
 
-test("what is no status is not taken for one", () => {
+test("a value that is not a status gives null", () => {
   for (const value of [null, "x", {}, { cid: "c" }, { cid: 1, peer_map: {} }])
     expect(readPinStatus(value)).toBeNull();
   expect(readPinStatus({ cid: "c", peer_map: { a: null }, allocations: null })).toEqual({
     cid: "c",
-    claims: { a: { status: "", attempts: 0 } },
+    peerMap: { a: { status: "", attempts: 0 } },
   });
 });
 
-test("an alert line is upstream's", () => {
+test("an alert line has upstream's format", () => {
   const line = alertLine(new Date("2026-11-21T20:05:06.789Z"), "bafy", { pinned: 1, min: 2 });
   expect(line).toBe("2026-11-21T20:05:06Z under-replicated cid=bafy pinned=1 min=2");
 });
@@ -115,7 +115,7 @@ describe("known nodes", () => {
     [],
   );
 
-  test("survive being gone, and keep when they were first seen", () => {
+  test("stay in the list when they are gone, and keep the time when they were first seen", () => {
     const second = mergeNodes(first, [{ id: "a", peername: "renamed" }], later, []);
     expect(second).toEqual([
       { id: "a", name: "renamed", first_seen: at.toISOString(), last_seen: later.toISOString() },
@@ -123,7 +123,7 @@ describe("known nodes", () => {
     ]);
   });
 
-  test("are forgotten when told, unless they are there", () => {
+  test("are forgotten on request, unless they are members", () => {
     expect(mergeNodes(first, [], later, ["b"]).map((node) => node.id)).toEqual(["a"]);
     expect(mergeNodes(first, [{ id: "b", peername: "bee" }], later, ["b"]).map((node) => node.id)).toEqual([
       "a",
@@ -131,10 +131,10 @@ describe("known nodes", () => {
     ]);
   });
 
-  test("survive their file, and a broken file is no empty one", () => {
+  test("are the same after they are written and read, and a broken file is an error", () => {
     expect(parseKnownNodes(serialiseKnownNodes(first), "f")).toEqual(first);
     expect(parseKnownNodes(serialiseKnownNodes([]), "f")).toEqual([]);
-    expect(() => parseKnownNodes("{", "f")).toThrow(/can't be read/);
+    expect(() => parseKnownNodes("{", "f")).toThrow(/cannot be read/);
   });
 });
 
@@ -144,42 +144,42 @@ describe("forgetting", () => {
     { id: "12D3b", name: "two" },
     { id: "12D3c", name: "two" },
   ].map((node) => ({ ...node, first_seen: "2026-01-01T00:00:00Z", last_seen: "2026-01-01T00:00:00Z" }));
-  test("takes a node by id or name", () => {
+  test("accepts a node by id or name", () => {
     expect(findForgotten(known, [], ["one", "12D3c"])).toEqual(["12D3a", "12D3c"]);
   });
   test.each([["nobody"], ["two"]])("refuses %s", (given) => {
     expect(() => findForgotten(known, [], [given])).toThrow(expect.objectContaining({ exit: "usage" }));
   });
-  test("refuses one that is a member still", () => {
-    expect(() => findForgotten(known, [{ id: "12D3a" }], ["one"])).toThrow(/can't be forgotten/);
+  test("refuses a node that is still a member", () => {
+    expect(() => findForgotten(known, [{ id: "12D3a" }], ["one"])).toThrow(/cannot be forgotten/);
   });
 });
 
-test("each pair of a rule and what is said of it is judged once, and as judgePin does", () => {
-  const books = new VerdictCache(NODES);
+test("each pair of a rule and a peer map is evaluated once, with the result of judgePin", () => {
+  const cache = new VerdictCache(NODES);
   const rules = [
     { min: 0, everywhere: true, allocations: [] },
     { min: 2, everywhere: false, allocations: ["a", "b"] },
     { min: 1, everywhere: false, allocations: ["a", "b"] },
   ];
-  const said = [
-    claims({ m: "pinned", a: "pinned", b: "pinned" }),
-    claims({ a: "pinned" }),
-    claims({ b: "pin_error" }),
+  const reported = [
+    statusOf({ m: "pinned", a: "pinned", b: "pinned" }),
+    statusOf({ a: "pinned" }),
+    statusOf({ b: "pin_error" }),
   ];
-  const ruleNumbers = rules.map((rule) => books.rule(rule));
-  const saidNumbers = said.map(({ claims: each }) => books.claims(each));
+  const ruleNumbers = rules.map((rule) => cache.internRule(rule));
+  const reportedNumbers = reported.map(({ peerMap }) => cache.internPeerMap(peerMap));
   expect(new Set(ruleNumbers).size).toBe(3);
-  expect(rules.map((rule) => books.rule({ ...rule }))).toEqual(ruleNumbers);
+  expect(rules.map((rule) => cache.internRule({ ...rule }))).toEqual(ruleNumbers);
   for (const [index, rule] of rules.entries()) {
     const number = ruleNumbers[index] as number;
-    expect(books.verdict(number, -1)).toEqual(judgePin(rule, { cid: "", claims: {} }, NODES));
-    for (const [at, status] of said.entries()) {
-      expect(books.verdict(number, saidNumbers[at] as number)).toEqual(judgePin(rule, status, NODES));
-      expect(books.verdict(number, saidNumbers[at] as number)).toBe(
-        books.verdict(number, saidNumbers[at] as number),
+    expect(cache.verdict(number, -1)).toEqual(judgePin(rule, { cid: "", peerMap: {} }, NODES));
+    for (const [at, status] of reported.entries()) {
+      expect(cache.verdict(number, reportedNumbers[at] as number)).toEqual(judgePin(rule, status, NODES));
+      expect(cache.verdict(number, reportedNumbers[at] as number)).toBe(
+        cache.verdict(number, reportedNumbers[at] as number),
       );
     }
   }
-  expect(books.heard()).toEqual(NODES);
+  expect(cache.respondingPeers()).toEqual(NODES);
 });

@@ -21,7 +21,7 @@ import {
   type DoublePin,
   startClusterDouble,
 } from "../../support/cluster-double.ts";
-import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 import { anyPin } from "../../support/pin-arbitraries.ts";
 import { takeFrom, verifyPath } from "../../support/taken-snapshot.ts";
 
@@ -30,12 +30,12 @@ const { files } = createHost({ env: {}, migrationsDir: "/nowhere", toolVersion: 
 
 let double: ClusterDouble;
 let cluster: Cluster;
-let hands: OperationHands;
-let room: string;
+let deps: OperationDeps;
+let workDir: string;
 
 beforeEach(async () => {
-  hands = operationHands();
-  room = mkdtempSync(join(tmpdir(), "fula-room-"));
+  deps = operationDeps();
+  workDir = mkdtempSync(join(tmpdir(), "fula-restore-"));
   double = await startClusterDouble({
     pins: [
       ...Array.from({ length: 200 }, (_, index) => ({
@@ -56,25 +56,25 @@ beforeEach(async () => {
 afterEach(async () => {
   cluster.close();
   await double.stop();
-  hands.clear();
-  rmSync(room, { recursive: true });
+  deps.clear();
+  rmSync(workDir, { recursive: true });
 });
 
 async function restore(path: string, over: Partial<RestoreOptions> = {}): Promise<RestoreResult> {
   return restoreSnapshot({
-    snapshot: over.snapshot ?? (await verifyPath(path, hands.key)),
+    snapshot: over.snapshot ?? (await verifyPath(path, deps.key)),
     cluster,
-    workspace: openWorkspace(room),
-    clock: hands.clock,
+    workspace: openWorkspace(workDir),
+    clock: deps.clock,
     clusterId: null,
     clusterName: "lab",
     fromOtherCluster: false,
-    mendOptions: false,
+    repairOptions: false,
     dryRun: false,
     concurrency: 16,
-    notes: { files, directory: join(hands.base, "restore") },
-    report: hands.report,
-    progress: hands.report,
+    notes: { files, directory: join(deps.base, "restore") },
+    report: deps.report,
+    progress: deps.report,
     ...over,
   });
 }
@@ -84,8 +84,8 @@ const state = (): ReadonlyMap<string, string> =>
   new Map([...double.pins.values()].map((pin) => [pin.cid, keyOf(pin)]));
 const posts = (): number => double.requests.filter((request) => request.startsWith("POST")).length;
 
-test("everything is back, with all that it carried, after all was unpinned", async () => {
-  const { file } = await takeFrom(double.url, hands);
+test("after everything was unpinned, all pins are restored with all their fields", async () => {
+  const { file } = await takeFrom(double.url, deps);
   const before = state();
   double.pins.clear();
   const result = await restore(file);
@@ -96,11 +96,11 @@ test("everything is back, with all that it carried, after all was unpinned", asy
   });
   expect(state()).toEqual(before);
   expect(double.requests).toContain(`POST /pins/ipfs/${cidOf("restore 5")}`);
-  expect(readdirSync(room)).toEqual([]);
+  expect(readdirSync(workDir)).toEqual([]);
   expect(double.requests.filter((request) => request.startsWith("DELETE"))).toEqual([]);
 });
 
-test("any pinset at all comes back as it was", async () => {
+test("any pinset is restored as it was", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.uniqueArray(anyPin, { selector: (pin) => pin.cid, maxLength: 30 }),
@@ -108,7 +108,7 @@ test("any pinset at all comes back as it was", async () => {
       async (pins, kept) => {
         double.pins.clear();
         for (const pin of pins) double.pins.set(pin.cid, pin);
-        const { file } = await takeFrom(double.url, hands, { dropShare: 1 });
+        const { file } = await takeFrom(double.url, deps, { dropShare: 1 });
         const before = state();
         pins.forEach((pin, index) => kept[index] !== true && double.pins.delete(pin.cid));
         expect((await restore(file)).exit).toBe("ok");
@@ -119,8 +119,8 @@ test("any pinset at all comes back as it was", async () => {
   );
 });
 
-test("a dry run sends nothing; without anything to do, neither does a real one", async () => {
-  const { file } = await takeFrom(double.url, hands);
+test("a dry run sends nothing; a real run sends nothing if there is nothing to do", async () => {
+  const { file } = await takeFrom(double.url, deps);
   double.pins.delete(V0);
   expect(await restore(file, { dryRun: true })).toMatchObject({
     exit: "pending",
@@ -134,8 +134,8 @@ test("a dry run sends nothing; without anything to do, neither does a real one",
   expect(posts()).toBe(1);
 });
 
-test("what is there is not touched; --options mends what differs, and what is only there stays", async () => {
-  const { file } = await takeFrom(double.url, hands);
+test("existing pins are not changed; --options restores their options, and pins that are only in the cluster stay", async () => {
+  const { file } = await takeFrom(double.url, deps);
   const before = state();
   const changed = cidOf("restore 1");
   double.pins.set(changed, { cid: changed, name: "another" });
@@ -150,9 +150,9 @@ test("what is there is not touched; --options mends what differs, and what is on
   });
   expect(posts()).toBe(0);
 
-  const mended = await restore(file, { mendOptions: true });
-  expect(mended).toMatchObject({ exit: "ok", run: { pinned: 1 } });
-  expect(mended.before.lostExamples).toEqual([
+  const repaired = await restore(file, { repairOptions: true });
+  expect(repaired).toMatchObject({ exit: "ok", run: { pinned: 1 } });
+  expect(repaired.before.lostExamples).toEqual([
     expect.objectContaining({ cid: nowRecursive, why: expect.stringContaining("unpinned first") }),
   ]);
   expect(state().get(changed)).toBe(before.get(changed));
@@ -160,26 +160,26 @@ test("what is there is not touched; --options mends what differs, and what is on
   expect(double.pins.has(extra)).toBe(true);
 });
 
-test("what can't be brought back is listed before and counted after, and is no failure", async () => {
+test("pins that cannot be restored are listed before and counted after, and do not count as failures", async () => {
   double.pins.set("a", { cid: cidOf("a"), type: "meta-pin" });
   double.pins.set("b", { cid: cidOf("b"), type: "of-the-future" });
   double.pins.set("c", { cid: cidOf("c"), expire_at: "2026-01-01T00:00:00Z" });
   double.pins.set("d", { cid: cidOf("d"), from_the_future: 1 });
-  const { file, name } = await takeFrom(double.url, hands);
+  const { file, name } = await takeFrom(double.url, deps);
   double.pins.clear();
   const result = await restore(file);
   expect(result).toMatchObject({ exit: "ok", run: { pinned: 202 }, after: { missing: 3, restorable: 0 } });
-  expect(result.summary).toContain("3 can't be brought back as they were");
+  expect(result.summary).toContain("3 cannot be restored as they were");
   expect(result.before.unknownFields).toEqual(["from_the_future"]);
-  expect(result.lostFile).toBe(join(hands.base, "restore", `${name}.not-restorable.ndjson`));
+  expect(result.lostFile).toBe(join(deps.base, "restore", `${name}.not-restorable.ndjson`));
   const lost = readFileSync(result.lostFile as string, "utf8")
     .trim()
     .split("\n");
   expect(lost.map((line) => (JSON.parse(line) as { cid: string }).cid).sort()).toEqual(
     [cidOf("a"), cidOf("b"), cidOf("c")].sort(),
   );
-  const told = hands.lines.join("\n");
-  expect(told.indexOf("its expiry has passed")).toBeLessThan(told.indexOf("restoring:"));
+  const output = deps.lines.join("\n");
+  expect(output.indexOf("its expiry has passed")).toBeLessThan(output.indexOf("restoring:"));
 });
 
 describe("metadata of 100 KB", () => {
@@ -187,10 +187,10 @@ describe("metadata of 100 KB", () => {
     double.pins.set("big", { cid: cidOf("big"), metadata: { note: "x".repeat(100_000) } });
     double.pins.set("medium", { cid: cidOf("medium"), metadata: { note: "x".repeat(7400) } });
   };
-  test("comes back where the server takes it", async () => {
+  test("is restored if the server accepts it", async () => {
     double.pathLimit = 1_000_000;
     big();
-    const { file } = await takeFrom(double.url, hands);
+    const { file } = await takeFrom(double.url, deps);
     double.pins.clear();
     expect(await restore(file)).toMatchObject({
       exit: "ok",
@@ -198,9 +198,9 @@ describe("metadata of 100 KB", () => {
       after: { missing: 0 },
     });
   });
-  test("is listed as not restorable where a server has the usual limit, and all else comes back", async () => {
+  test("is listed as not restorable if the server has the usual limit, and everything else is restored", async () => {
     big();
-    const { file } = await takeFrom(double.url, hands);
+    const { file } = await takeFrom(double.url, deps);
     double.pins.clear();
     const result = await restore(file);
     expect(result).toMatchObject({
@@ -215,8 +215,8 @@ describe("metadata of 100 KB", () => {
 });
 
 describe("a server that refuses", () => {
-  test("one pin: the others go on, it is named in a file, and the exit says that it is not done", async () => {
-    const { file } = await takeFrom(double.url, hands);
+  test("one pin: the others continue, the pin is listed in a file, and the exit code is 26", async () => {
+    const { file } = await takeFrom(double.url, deps);
     double.pins.clear();
     double.refusals.set(V0, { status: 500, message: "not enough peers to allocate", times: Infinity });
     const result = await restore(file);
@@ -234,8 +234,8 @@ describe("a server that refuses", () => {
     expect(again).toMatchObject({ exit: "ok", run: { pinned: 1 }, failedFile: null });
   });
 
-  test("for a while, since its queue is full: it is asked again", async () => {
-    const { file } = await takeFrom(double.url, hands);
+  test("for some time, because its queue is full: the request is sent again", async () => {
+    const { file } = await takeFrom(double.url, deps);
     double.pins.clear();
     for (const index of [1, 2, 3])
       double.refusals.set(cidOf(`restore ${index}`), {
@@ -246,8 +246,8 @@ describe("a server that refuses", () => {
     expect(await restore(file)).toMatchObject({ exit: "ok", run: { pinned: 201, failed: 0 } });
   });
 
-  test("altogether, part-way: it stops, says so, and goes on from there when run again", async () => {
-    const { file } = await takeFrom(double.url, hands);
+  test("everything from some point on: the restore stops, reports it, and a second run continues", async () => {
+    const { file } = await takeFrom(double.url, deps);
     const before = state();
     double.pins.clear();
     double.pinsUntilGone = 80;
@@ -261,8 +261,8 @@ describe("a server that refuses", () => {
     expect(state()).toEqual(before);
   });
 
-  test("the password, half-way, or the list at the end: what was added by then is said", async () => {
-    const { file } = await takeFrom(double.url, hands);
+  test("the password in the middle, or the list at the end: the error says what was added before", async () => {
+    const { file } = await takeFrom(double.url, deps);
     double.pins.clear();
     const spoil = (how: () => void): Partial<RestoreOptions> => ({
       report: (line) => void (line.startsWith("Allocations") && how()),
@@ -288,12 +288,12 @@ describe("a server that refuses", () => {
     expect(double.pins.size).toBe(201);
   });
 
-  test("by an incomplete list: nothing is sent", async () => {
-    const { file } = await takeFrom(double.url, hands);
+  test("to complete the list: nothing is sent", async () => {
+    const { file } = await takeFrom(double.url, deps);
     double.faults.allocations = { kind: "cut", afterLines: 3, how: "fin" };
     await expect(restore(file)).rejects.toMatchObject({ exit: "unavailable" });
     expect(posts()).toBe(0);
-    expect(readdirSync(room)).toEqual([]);
+    expect(readdirSync(workDir)).toEqual([]);
   });
 });
 
@@ -303,7 +303,7 @@ describe("a snapshot of another cluster", () => {
     { clusterName: "other", clusterId: "id-1", allowed: true },
     { clusterName: "lab", clusterId: "id-2", allowed: false },
   ])("$clusterName $clusterId", async ({ allowed, ...ours }) => {
-    const { file } = await takeFrom(double.url, hands, { clusterId: "id-1" });
+    const { file } = await takeFrom(double.url, deps, { clusterId: "id-1" });
     double.pins.clear();
     const tried = restore(file, ours);
     if (allowed) await expect(tried).resolves.toMatchObject({ exit: "ok" });
@@ -319,20 +319,20 @@ describe("a snapshot of another cluster", () => {
 });
 
 test("a body that changes between verifying and sending is not used", async () => {
-  const { file } = await takeFrom(double.url, hands);
-  const snapshot = await verifyPath(file, hands.key);
+  const { file } = await takeFrom(double.url, deps);
+  const snapshot = await verifyPath(file, deps.key);
   double.pins.clear();
-  writeFileSync(file, readFileSync((await takeFrom(double.url, hands)).file));
+  writeFileSync(file, readFileSync((await takeFrom(double.url, deps)).file));
   await expect(restore(file, { snapshot })).rejects.toMatchObject({ exit: "integrity" });
   expect(posts()).toBe(0);
 });
 
-test("two pinsets are compared pin by pin, each kind named up to the limit", async () => {
-  const first = await verifyPath((await takeFrom(double.url, hands)).file, hands.key);
+test("two pinsets are compared pin by pin, with examples of each kind up to the limit", async () => {
+  const first = await verifyPath((await takeFrom(double.url, deps)).file, deps.key);
   for (const index of [1, 2, 3]) double.pins.delete(cidOf(`restore ${index}`));
   double.pins.set(V0, { cid: V0, name: "renamed", metadata: { new: "x" } });
   double.pins.set("later", { cid: cidOf("later"), name: "later" });
-  const workspace = openWorkspace(room);
+  const workspace = openWorkspace(workDir);
   const live = await liveSource(cluster, workspace);
   const diff = await diffPinsets(snapshotSource(first), live, { workspace, limit: 2 });
   await live.close();
@@ -353,5 +353,5 @@ test("two pinsets are compared pin by pin, each kind named up to the limit", asy
   expect(
     await diffPinsets(snapshotSource(first), snapshotSource(first), { workspace, limit: 2 }),
   ).toMatchObject({ exit: "ok", same: 201 });
-  expect(readdirSync(room)).toEqual([]);
+  expect(readdirSync(workDir)).toEqual([]);
 });

@@ -10,13 +10,13 @@ const chain = (drops: readonly boolean[]): Parameters<typeof chooseExpired>[0] =
     dropped,
   }));
 
-test("the newest stay, the oldest go first", () => {
+test("the newest stay, the oldest are removed first", () => {
   expect(chooseExpired(chain([false, false, false, false]).toReversed(), 2)).toEqual(["s0", "s1"]);
   expect(chooseExpired(chain([false, false]), 2)).toEqual([]);
   expect(chooseExpired(chain([false, false]), 0)).toEqual(["s0"]);
 });
 
-test("whatever drops there were, none from before a drop goes, and never one of the newest", () => {
+test("for any drops: neither a snapshot before a drop nor one of the newest is removed", () => {
   fc.assert(
     fc.property(
       fc.array(fc.boolean(), { minLength: 1, maxLength: 60 }),

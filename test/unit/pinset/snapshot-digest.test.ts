@@ -11,7 +11,7 @@ function digestOf(lines: readonly string[]): string {
   return digest.hex();
 }
 
-test("it is the sum of the lines' sha256 modulo 2^256", () => {
+test("the digest is the sum of the lines' sha256 modulo 2^256", () => {
   fc.assert(
     fc.property(fc.array(fc.string(), { maxLength: 50 }), (lines) => {
       const sum = lines.reduce((total, line) => total + BigInt(`0x${sha256(line).toString("hex")}`), 0n);
@@ -20,7 +20,7 @@ test("it is the sum of the lines' sha256 modulo 2^256", () => {
   );
 });
 
-test("order does not matter; one more, one less or one twice does", () => {
+test("the order does not matter; an additional, missing or repeated line does", () => {
   const lines = ["a", "b", "c"];
   expect(digestOf(["c", "a", "b"])).toBe(digestOf(lines));
   for (const other of [["a", "b"], ["a", "b", "c", "c"], ["a", "b", "d"], []]) {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { judgeOrder } from "../../../src/pinset/snapshot/chain.ts";
+import { checkOrder } from "../../../src/pinset/snapshot/chain.ts";
 import { findSnapshots, partsOf } from "../../../src/pinset/snapshot/manifest.ts";
 
 test.each(["pinset-1", "pinset-1.ndjson.gz", "pinset-1.manifest.json", "pinset-1.manifest.sig"])(
@@ -13,7 +13,7 @@ test.each(["pinset-1.json", "pinset-1.json.sig", "pinset-1.sig"])("%s is one of 
   expect(partsOf(file)).toMatchObject({ layout: "upstream", name: "pinset-1", body: "pinset-1.json" });
 });
 
-test("a directory's snapshots are found once each, and nothing else", () => {
+test("each snapshot of a directory is found once, and nothing else", () => {
   const files = [
     "pinset-2.json",
     "pinset-2.json.sig",
@@ -28,14 +28,14 @@ test("a directory's snapshots are found once each, and nothing else", () => {
   ]);
 });
 
-test("the order is judged by what each says of the one before", () => {
+test("the order is checked by what each snapshot says about the previous one", () => {
   const entry = (name: string, sequence: number, previous: string | null, sha = `sha-${previous}`) => ({
     name,
     sequence,
     manifestSha256: `sha-${name}`,
     previous: previous === null ? null : { name: previous, manifest_sha256: sha },
   });
-  const judged = judgeOrder([
+  const judged = checkOrder([
     entry("a", 1, null),
     entry("b", 2, "a"),
     entry("d", 4, "c"),
@@ -51,5 +51,5 @@ test("the order is judged by what each says of the one before", () => {
     "f broken",
     "g broken",
   ]);
-  expect(judged.get("e")?.why).toContain("f, taken after it");
+  expect(judged.get("e")?.why).toContain("the next snapshot, f, refers");
 });

@@ -38,13 +38,13 @@ test.each([
   {
     heartbeat: run("13:00", "ok"),
     state: "fresh",
-    sentence: "last good snapshot in the future (the clock has jumped back)",
+    sentence: "last good snapshot in the future (the clock was set back)",
   },
 ])("$sentence", ({ heartbeat, state, sentence }) => {
   expect(judgeHeartbeat(heartbeat, "snapshot", at("12:00"), 7 * 3_600_000)).toEqual({ state, sentence });
 });
 
-test("it survives its file; what is none is null", () => {
+test("a heartbeat is the same after it is written and read; anything else gives null", () => {
   const heartbeat = run("09:00", "ok");
   expect(parseHeartbeat(JSON.stringify(heartbeat))).toEqual(heartbeat);
   for (const text of [null, "", "{", "{}", '{"operation":"x"}']) expect(parseHeartbeat(text)).toBeNull();

@@ -10,14 +10,14 @@ import { parseManifest } from "../../../src/pinset/snapshot/manifest.ts";
 import { type TakeOptions, type TakeResult, takeSnapshot } from "../../../src/pinset/snapshot/take.ts";
 import { cidOf } from "../../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../../support/cluster-double.ts";
-import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 
 let double: ClusterDouble;
 let cluster: Cluster;
-let hands: OperationHands;
+let deps: OperationDeps;
 
 beforeEach(async () => {
-  hands = operationHands();
+  deps = operationDeps();
   double = await startClusterDouble({
     pins: Array.from({ length: 100 }, (_, index) => ({
       cid: cidOf(`take ${index}`),
@@ -30,12 +30,12 @@ beforeEach(async () => {
 afterEach(async () => {
   cluster.close();
   await double.stop();
-  hands.clear();
+  deps.clear();
 });
 
 function take(over: Partial<TakeOptions> = {}): Promise<TakeResult> {
-  hands.clock.move(1000);
-  const { store, key, clock, alerts, report } = hands;
+  deps.clock.move(1000);
+  const { store, key, clock, alerts, report } = deps;
   const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
   return takeSnapshot({
     cluster,
@@ -44,20 +44,20 @@ function take(over: Partial<TakeOptions> = {}): Promise<TakeResult> {
     clock,
     alerts,
     report,
-    heartbeat: hands.heartbeat("take"),
+    heartbeat: deps.heartbeat("take"),
     ...fixed,
     ...over,
   });
 }
 
-const stored = (): readonly string[] => readdirSync(hands.store.directory).sort();
+const stored = (): readonly string[] => readdirSync(deps.store.directory).sort();
 
 async function manifestOf(result: TakeResult): Promise<ReturnType<typeof parseManifest>> {
-  const file = join(hands.store.directory, `${result.name}.manifest.json`);
+  const file = join(deps.store.directory, `${result.name}.manifest.json`);
   return parseManifest(await readFile(file, "utf8"), file);
 }
 
-test("a snapshot holds every line as the peer wrote it, and openssl alone can check it", async () => {
+test("a snapshot has every line as the peer sent it, and openssl alone can verify it", async () => {
   const result = await take();
   expect(result).toMatchObject({ exit: "ok", verdict: "first", count: 100, before: null, removed: [] });
   expect(result.name).toBe("pinset-20261121T200001Z");
@@ -65,9 +65,9 @@ test("a snapshot holds every line as the peer wrote it, and openssl alone can ch
   const served = await (await fetch(`${double.url}/allocations`)).text();
   expect(body).toBe(served);
 
-  const publicPem = join(hands.base, "public.pem");
-  writeFileSync(publicPem, hands.key.publicPem);
-  const manifest = join(hands.store.directory, `${result.name}.manifest.json`);
+  const publicPem = join(deps.base, "public.pem");
+  writeFileSync(publicPem, deps.key.publicPem);
+  const manifest = join(deps.store.directory, `${result.name}.manifest.json`);
   const check = ["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", publicPem, "-in", manifest, "-sigfile"];
   const signature = manifest.replace(/\.json$/, ".sig");
   expect(execFileSync("openssl", [...check, signature]).toString()).toMatch(/Verified Successfully/);
@@ -102,7 +102,7 @@ test.each([
   expect(result).toMatchObject({ verdict, exit, count: left, before: 100 });
   const manifest = await manifestOf(result);
   expect(manifest.drop).toEqual(verdict === "dropped" ? { from: 100, to: left } : null);
-  expect(await hands.alertLines()).toEqual(
+  expect(await deps.alertLines()).toEqual(
     verdict === "dropped"
       ? [`2026-11-21T20:00:02Z pinset-dropped snapshot=${result.name} pins=${left} before=100`]
       : [],
@@ -120,7 +120,7 @@ test("unknown fields and types are kept and counted", async () => {
   expect(gunzipSync(await readFile(result.file)).toString()).toContain('"from_the_future":[1]');
 });
 
-test("metadata of 100 KB passes whole", async () => {
+test("metadata of 100 KB is stored completely", async () => {
   double.pins.set("big", { cid: cidOf("big"), metadata: { note: "ü".repeat(100_000) } });
   const result = await take();
   expect(gunzipSync(await readFile(result.file)).toString()).toContain("ü".repeat(100_000));
@@ -139,31 +139,31 @@ test.each([
   double.faults.allocations = fault;
   await expect(take()).rejects.toMatchObject({ exit: "unavailable" });
   expect(stored()).toEqual(before);
-  const heartbeat = parseHeartbeat(await hands.files.readText(hands.heartbeat("take").path));
+  const heartbeat = parseHeartbeat(await deps.files.readText(deps.heartbeat("take").path));
   expect(heartbeat).toMatchObject({ outcome: "unavailable", last_good_at: "2026-11-21T20:00:01.000Z" });
 });
 
-test("retention keeps the newest, the last from before a drop, and what it can't verify", async () => {
+test("retention keeps the newest, the last one before a drop, and what it cannot verify", async () => {
   const names: string[] = [];
   for (let turn = 0; turn < 3; turn++) names.push((await take({ keep: 2 })).name);
-  expect((await hands.store.list()).map((snapshot) => snapshot.name)).toEqual(names.slice(1));
+  expect((await deps.store.list()).map((snapshot) => snapshot.name)).toEqual(names.slice(1));
   const beforeDrop = names[2] as string;
   const all = [...double.pins];
   double.pins.clear();
   const dropped = (await take({ keep: 2 })).name;
   for (const [cid, pin] of all) double.pins.set(cid, pin);
-  writeFileSync(join(hands.store.directory, `${dropped}.ndjson.gz`), "tampered");
+  writeFileSync(join(deps.store.directory, `${dropped}.ndjson.gz`), "tampered");
   for (let turn = 0; turn < 3; turn++) names.push((await take({ keep: 2 })).name);
-  const kept = (await hands.store.list()).map((snapshot) => snapshot.name);
+  const kept = (await deps.store.list()).map((snapshot) => snapshot.name);
   expect(kept).toEqual([beforeDrop, dropped, ...names.slice(-2)]);
-  expect(hands.lines.join("\n")).toContain(`${dropped}: its body is not the one that was signed`);
+  expect(deps.lines.join("\n")).toContain(`${dropped}: its body is not the one that was signed`);
 });
 
-test("a clock that jumped back breaks neither the chain nor the names", async () => {
+test("a clock that was set back breaks neither the chain nor the names", async () => {
   const first = await take();
-  hands.clock.move(-1000);
+  deps.clock.move(-1000);
   const sameSecond = await take();
-  hands.clock.move(-3_600_000);
+  deps.clock.move(-3_600_000);
   const earlier = await take();
   expect([first.name, sameSecond.name, earlier.name]).toEqual([
     "pinset-20261121T200001Z",
@@ -177,18 +177,18 @@ test("a clock that jumped back breaks neither the chain nor the names", async ()
   });
 });
 
-test("a snapshot signed by another key, or tampered with, is not built upon", async () => {
+test("a new snapshot does not follow one that was changed or signed with another key", async () => {
   const first = await take();
-  const manifest = join(hands.store.directory, `${first.name}.manifest.json`);
+  const manifest = join(deps.store.directory, `${first.name}.manifest.json`);
   writeFileSync(manifest, (await readFile(manifest, "utf8")).replace('"count": 100', '"count": 101'));
   const second = await take();
   expect(await manifestOf(second)).toMatchObject({ sequence: 1, previous: null });
-  expect(hands.lines.join("\n")).toContain(`${first.name}: The signature does not fit`);
+  expect(deps.lines.join("\n")).toContain(`${first.name}: The signature does not match`);
 });
 
-test("what an interrupted run left is cleared away", async () => {
+test("what an interrupted run left is removed", async () => {
   await take();
-  writeFileSync(join(hands.store.directory, ".pinset-20200101T000000Z.ndjson.gz.partial"), "half");
+  writeFileSync(join(deps.store.directory, ".pinset-20200101T000000Z.ndjson.gz.partial"), "half");
   await take();
   expect(stored().filter((file) => file.startsWith("."))).toEqual([]);
 });

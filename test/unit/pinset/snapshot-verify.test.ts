@@ -10,35 +10,35 @@ import { listSnapshots } from "../../../src/pinset/snapshot/list.ts";
 import { listSnapshotFiles } from "../../../src/pinset/snapshot/store.ts";
 import { cidOf } from "../../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../../support/cluster-double.ts";
-import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 import { sha256, takeFrom, verifyPath } from "../../support/taken-snapshot.ts";
 
 let double: ClusterDouble;
-let hands: OperationHands;
+let deps: OperationDeps;
 const names: string[] = [];
 const file = (index: number, suffix: string): string =>
-  join(hands.store.directory, `${names[index] ?? ""}${suffix}`);
+  join(deps.store.directory, `${names[index] ?? ""}${suffix}`);
 const PARTS = [".ndjson.gz", ".manifest.json", ".manifest.sig"] as const;
 
 beforeAll(async () => {
-  hands = operationHands();
+  deps = operationDeps();
   double = await startClusterDouble({
     pins: Array.from({ length: 60 }, (_, index) => ({
       cid: cidOf(`verify ${index}`),
       name: `näme ${index}`,
     })),
   });
-  for (let turn = 0; turn < 3; turn++) names.push((await takeFrom(double.url, hands)).name);
+  for (let turn = 0; turn < 3; turn++) names.push((await takeFrom(double.url, deps)).name);
 });
 afterAll(async () => {
   await double.stop();
-  hands.clear();
+  deps.clear();
 });
 
-/** How verify ends: "ok", or the exit and what it said. */
+/** The result of verify: "ok", or the exit and the message. */
 async function verdict(path: string): Promise<{ exit: string; what: string }> {
   try {
-    await verifyPath(path, hands.key);
+    await verifyPath(path, deps.key);
     return { exit: "ok", what: "" };
   } catch (thrown) {
     expect(thrown).toBeInstanceOf(OperatorError);
@@ -46,7 +46,7 @@ async function verdict(path: string): Promise<{ exit: string; what: string }> {
   }
 }
 
-/** Changes a file for as long as the check runs. */
+/** Changes a file while the check runs. */
 async function during<T>(
   path: string,
   change: (bytes: Buffer) => Buffer,
@@ -61,21 +61,21 @@ async function during<T>(
   }
 }
 
-describe("one of ours", () => {
-  test("verifies by any of its files, or its name", async () => {
+describe("a snapshot of our layout", () => {
+  test("is found by any of its files, or by its name", async () => {
     for (const suffix of ["", ...PARTS]) {
-      const { count, order, keyId, manifest } = await verifyPath(file(1, suffix), hands.key);
+      const { count, order, keyId, manifest } = await verifyPath(file(1, suffix), deps.key);
       expect({ count, order: order.state, keyId }).toEqual({
         count: 60,
         order: "linked",
-        keyId: hands.key.id,
+        keyId: deps.key.id,
       });
       expect(manifest?.name).toBe(names[1]);
     }
-    expect((await verifyPath(file(0, ""), hands.key)).order.state).toBe("first");
+    expect((await verifyPath(file(0, ""), deps.key)).order.state).toBe("first");
   });
 
-  test("any change of any one byte of any of its files is refused as integrity", async () => {
+  test("a change of any byte of any of its files is refused as integrity", async () => {
     const sizes = PARTS.map((suffix) => readFileSync(file(1, suffix)).length);
     await fc.assert(
       fc.asyncProperty(
@@ -96,7 +96,7 @@ describe("one of ours", () => {
     );
   });
 
-  test.each(PARTS)("every byte of the first and last hundred of %s counts", async (suffix) => {
+  test.each(PARTS)("each of the first and last hundred bytes of %s matters", async (suffix) => {
     const size = readFileSync(file(1, suffix)).length;
     const places = Array.from({ length: size }, (_, at) => at).filter((at) => at < 100 || at >= size - 100);
     for (const at of places) {
@@ -110,7 +110,7 @@ describe("one of ours", () => {
     }
   });
 
-  test.each(PARTS)("%s cut off, or added to, is refused", async (suffix) => {
+  test.each(PARTS)("a truncated or extended %s is refused", async (suffix) => {
     const cut = await during(
       file(1, suffix),
       (bytes) => bytes.subarray(0, -1),
@@ -138,7 +138,7 @@ describe("one of ours", () => {
     }
   });
 
-  test("its lines in another order are another body", async () => {
+  test("a body with its lines in another order is refused", async () => {
     const reorder = (bytes: Buffer): Buffer =>
       gzipSync(`${gunzipSync(bytes).toString("utf8").trimEnd().split("\n").toReversed().join("\n")}\n`);
     const seen = await during(file(1, ".ndjson.gz"), reorder, () => verdict(file(1, "")));
@@ -157,7 +157,7 @@ describe("one of ours", () => {
       ).exit,
     ).toBe("ok");
     double.pins.set("more", { cid: cidOf("more") });
-    const larger = (await takeFrom(double.url, hands)).file;
+    const larger = (await takeFrom(double.url, deps)).file;
     const swapped = await during(
       file(1, ".ndjson.gz"),
       () => readFileSync(larger),
@@ -165,7 +165,7 @@ describe("one of ours", () => {
     );
     expect(swapped).toMatchObject({ exit: "integrity", what: expect.stringContaining("bytes") });
 
-    const alias = join(hands.store.directory, "pinset-20990101T000000Z");
+    const alias = join(deps.store.directory, "pinset-20990101T000000Z");
     for (const suffix of PARTS) copyFileSync(file(1, suffix), `${alias}${suffix}`);
     expect(await verdict(alias)).toMatchObject({
       exit: "integrity",
@@ -174,10 +174,10 @@ describe("one of ours", () => {
     for (const suffix of PARTS) rmSync(`${alias}${suffix}`);
   });
 
-  test("a signed manifest in the place of another breaks the chain", async () => {
+  test("a signed manifest that replaces another one breaks the chain", async () => {
     const path = file(1, ".manifest.json");
     const forged = Buffer.from(readFileSync(path, "utf8").replace('"count": 60', '"count":  60'));
-    const signature = hands.key.sign(forged);
+    const signature = deps.key.sign(forged);
     const seen = await during(
       path,
       () => forged,
@@ -189,10 +189,10 @@ describe("one of ours", () => {
         ),
     );
     expect(seen.map(({ exit }) => exit)).toEqual(["integrity", "integrity", "ok"]);
-    expect(seen[0]?.what).toMatch(/chain .* signed upon another manifest/);
+    expect(seen[0]?.what).toMatch(/chain .* refers to a different manifest/);
   });
 
-  test("a newer format says so, once its signature fits", async () => {
+  test("a newer format is reported as newer, if its signature is valid", async () => {
     const path = file(1, ".manifest.json");
     const newer = Buffer.from(readFileSync(path, "utf8").replace('"version": 1', '"version": 2'));
     expect(
@@ -204,7 +204,7 @@ describe("one of ours", () => {
         )
       ).exit,
     ).toBe("integrity");
-    const signature = hands.key.sign(newer);
+    const signature = deps.key.sign(newer);
     const seen = await during(
       path,
       () => newer,
@@ -218,7 +218,7 @@ describe("one of ours", () => {
     expect(seen.exit).toBe("newer");
   });
 
-  test("another key does not do", async () => {
+  test("another key is refused", async () => {
     const other = parseSigningKey(generateSigningKeyPem(), "other");
     await expect(verifyPath(file(1, ""), other)).rejects.toMatchObject({
       exit: "integrity",
@@ -226,15 +226,15 @@ describe("one of ours", () => {
     });
   });
 
-  test("what is not there is a wrong argument", async () => {
+  test("a missing snapshot is a usage error", async () => {
     expect((await verdict(file(0, "x"))).exit).toBe("usage");
     expect((await verdict("/nowhere/pinset-1.ndjson.gz")).exit).toBe("usage");
   });
 
-  test("the list tells each one's verdict, and goes on behind a damaged one", async () => {
-    const now = new Date(hands.clock.now().getTime() + 3_600_000);
+  test("the list has a verdict for each snapshot, and continues after a damaged one", async () => {
+    const now = new Date(deps.clock.now().getTime() + 3_600_000);
     const list = async (): Promise<readonly string[]> => {
-      const listed = await listSnapshots(await listSnapshotFiles(hands.store.directory), hands.key, {
+      const listed = await listSnapshots(await listSnapshotFiles(deps.store.directory), deps.key, {
         sha256,
         now,
       });
@@ -252,9 +252,8 @@ describe("one of ours", () => {
   });
 });
 
-describe("one of upstream's, made with openssl alone", () => {
-  const openssl = (...args: string[]): string =>
-    execFileSync("openssl", args, { cwd: hands.base }).toString();
+describe("a snapshot of upstream's layout, made with openssl alone", () => {
+  const openssl = (...args: string[]): string => execFileSync("openssl", args, { cwd: deps.base }).toString();
   const layouts = {
     lines: (pins: readonly object[]) => pins.map((pin) => `${JSON.stringify(pin)}\n`).join(""),
     "indented objects, as ipfs-cluster-ctl prints them": (pins: readonly object[]) =>
@@ -275,18 +274,18 @@ describe("one of upstream's, made with openssl alone", () => {
 
   test.each(Object.entries(layouts))("in the layout: %s", async (_, layout) => {
     for (const signature of ["pinset-20260101T060000Z.json.sig", "pinset-20260101T060000Z.sig"]) {
-      const body = join(hands.base, "pinset-20260101T060000Z.json");
+      const body = join(deps.base, "pinset-20260101T060000Z.json");
       writeFileSync(body, layout(pins));
       openssl("pkeyutl", "-sign", "-rawin", "-inkey", "upstream.pem", "-in", body, "-out", signature);
-      const key = await readVerifyingKey([join(hands.base, "absent"), join(hands.base, "upstream.pub.pem")]);
+      const key = await readVerifyingKey([join(deps.base, "absent"), join(deps.base, "upstream.pub.pem")]);
       const { count, manifest } = await verifyPath(body, key);
       expect({ count, manifest }).toEqual({ count: 30, manifest: null });
-      expect((await verifyPath(join(hands.base, "pinset-20260101T060000Z"), key)).count).toBe(30);
+      expect((await verifyPath(join(deps.base, "pinset-20260101T060000Z"), key)).count).toBe(30);
       const change = (bytes: Buffer): Buffer => Buffer.from(bytes.toString().replace("quotes", "quoteS"));
       await during(body, change, () =>
         expect(verifyPath(body, key)).rejects.toMatchObject({ exit: "integrity" }),
       );
-      rmSync(join(hands.base, signature));
+      rmSync(join(deps.base, signature));
       await expect(verifyPath(body, key)).rejects.toMatchObject({
         exit: "integrity",
         what: expect.stringContaining("missing"),
@@ -294,26 +293,26 @@ describe("one of upstream's, made with openssl alone", () => {
     }
   });
 
-  test.each(["[{}", "[1]", '{"cid":"a"} x', '{"a":1}', "[{}]]"])("a signed %s is no pinset", async (text) => {
-    const body = join(hands.base, "pinset-20260101T070000Z.json");
+  test.each(["[{}", "[1]", '{"cid":"a"} x', '{"a":1}', "[{}]]"])("a signed %s is refused", async (text) => {
+    const body = join(deps.base, "pinset-20260101T070000Z.json");
     writeFileSync(body, text);
     openssl("pkeyutl", "-sign", "-rawin", "-inkey", "upstream.pem", "-in", body, "-out", `${body}.sig`);
-    const key = await readVerifyingKey([join(hands.base, "upstream.pem")]);
+    const key = await readVerifyingKey([join(deps.base, "upstream.pem")]);
     await expect(verifyPath(body, key)).rejects.toMatchObject({ exit: "integrity" });
   });
 });
 
 describe("the key", () => {
-  test("is refused where others could have put theirs there, or could read the private one", async () => {
-    const publicPem = join(hands.base, "loose.pub.pem");
-    writeFileSync(publicPem, hands.key.publicPem, { mode: 0o644 });
-    expect((await readVerifyingKey([publicPem])).id).toBe(hands.key.id);
+  test("is refused if other users can replace it, or can read the private key", async () => {
+    const publicPem = join(deps.base, "loose.pub.pem");
+    writeFileSync(publicPem, deps.key.publicPem, { mode: 0o644 });
+    expect((await readVerifyingKey([publicPem])).id).toBe(deps.key.id);
     execFileSync("chmod", ["666", publicPem]);
     await expect(readVerifyingKey([publicPem])).rejects.toMatchObject({
       exit: "settings",
       what: expect.stringContaining("0666"),
     });
-    const privatePem = join(hands.base, "loose.pem");
+    const privatePem = join(deps.base, "loose.pem");
     writeFileSync(privatePem, generateSigningKeyPem(), { mode: 0o644 });
     await expect(readVerifyingKey([privatePem])).rejects.toMatchObject({
       exit: "settings",
@@ -321,9 +320,9 @@ describe("the key", () => {
     });
   });
 
-  test("that is missing is said to be missing", async () => {
+  test("is reported as missing if it is missing", async () => {
     await expect(
-      readVerifyingKey([join(hands.base, "none"), join(hands.base, "neither")]),
+      readVerifyingKey([join(deps.base, "none"), join(deps.base, "neither")]),
     ).rejects.toMatchObject({
       exit: "settings",
       what: expect.stringContaining("neither"),

@@ -5,7 +5,7 @@ import { sweep, type SweepOptions, type SweepResult } from "../../../src/pinset/
 import { openWorkspace } from "../../../src/pinset/workspace.ts";
 import { cidOf } from "../../support/cids.ts";
 import { type ClusterDouble, type DoublePeer, startClusterDouble } from "../../support/cluster-double.ts";
-import { operationHands, type OperationHands } from "../../support/operation-hands.ts";
+import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 
 const [A, B, C, D] = ["a", "b", "c", "d"].map((text) => cidOf(`sweep ${text}`)) as [
   string,
@@ -16,10 +16,10 @@ const [A, B, C, D] = ["a", "b", "c", "d"].map((text) => cidOf(`sweep ${text}`)) 
 
 let double: ClusterDouble;
 let cluster: Cluster;
-let hands: OperationHands;
+let deps: OperationDeps;
 
 beforeEach(async () => {
-  hands = operationHands();
+  deps = operationDeps();
   double = await startClusterDouble({ peers: 3 });
   const [, one, two] = double.peers.map((peer) => peer.id) as [string, string, string];
   double.pins.set(A, {
@@ -47,17 +47,17 @@ beforeEach(async () => {
 afterEach(async () => {
   cluster.close();
   await double.stop();
-  hands.clear();
+  deps.clear();
 });
 
 function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
-  const { clock, files, alerts, report, base } = hands;
+  const { clock, files, alerts, report, base } = deps;
   const fixed = {
     nodesPath: `${base}/known-nodes.json`,
     forget: [],
     fallbackMin: 2,
     strict: true,
-    workspace: openWorkspace(hands.base),
+    workspace: openWorkspace(deps.base),
   };
   return sweep({
     cluster,
@@ -65,7 +65,7 @@ function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
     files,
     alerts,
     report,
-    heartbeat: hands.heartbeat("sweep"),
+    heartbeat: deps.heartbeat("sweep"),
     ...fixed,
     ...over,
   });
@@ -74,24 +74,24 @@ function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
 const follower = (index: number): DoublePeer => double.peers[index] as DoublePeer;
 const asked = (path: string): number => double.requests.filter((request) => request === path).length;
 
-test("all is well: no alert, exit ok, and a histogram", async () => {
+test("everything is healthy: no alert, exit ok, and a histogram", async () => {
   const result = await run();
   expect(result).toMatchObject({ exit: "ok", pins: 4, alerts: 0, rechecked: 0, worst: [] });
   expect(result.counts).toMatchObject({ healthy: 4 });
   expect(result.histogram).toEqual({ "2": 3, "3": 1 });
-  expect(await hands.alertLines()).toEqual([]);
-  expect(parseHeartbeat(await hands.files.readText(hands.heartbeat("sweep").path))).toMatchObject({
+  expect(await deps.alertLines()).toEqual([]);
+  expect(parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path))).toMatchObject({
     outcome: "ok",
   });
 });
 
-test("a failed pin is asked singly, alarmed in upstream's format, and recovered", async () => {
+test("a failed pin is checked alone, gets an alert in upstream's format, and is recovered", async () => {
   follower(1).statuses.set(A, "pin_error");
   const result = await run();
   expect(result).toMatchObject({ exit: "pending", rechecked: 1, unconfirmed: 0, recovered: 1, alerts: 1 });
   expect(result.counts).toMatchObject({ healthy: 3, failed: 1 });
   expect(result.worst).toEqual([expect.objectContaining({ cid: A, pinned: 1, min: 2, confirmed: true })]);
-  expect(await hands.alertLines()).toEqual([`2026-11-21T20:00:00Z under-replicated cid=${A} pinned=1 min=2`]);
+  expect(await deps.alertLines()).toEqual([`2026-11-21T20:00:00Z under-replicated cid=${A} pinned=1 min=2`]);
   expect(asked(`POST /pins/${A}/recover`)).toBe(1);
   expect(await run()).toMatchObject({ exit: "ok" });
 });
@@ -101,7 +101,7 @@ test("without strict it reports the same and exits ok", async () => {
   expect(await run({ strict: false })).toMatchObject({ exit: "ok", alerts: 1 });
 });
 
-test("a bulk list that is wrong about a direct pin raises no alarm", async () => {
+test("a list that is wrong about a direct pin causes no alert", async () => {
   double.misreported.add(A);
   const result = await run();
   expect(result).toMatchObject({ exit: "ok", rechecked: 1, alerts: 0, recovered: 0 });
@@ -109,7 +109,7 @@ test("a bulk list that is wrong about a direct pin raises no alarm", async () =>
   expect(result.histogram).toEqual({ "2": 3, "3": 1 });
 });
 
-test("a node that is gone is remembered: -1 still wants it, and what only it could answer is unknown", async () => {
+test("a node that is gone stays known: -1 still needs a copy on it, and pins that only it can report are unknown", async () => {
   await run();
   follower(2).present = false;
   const result = await run();
@@ -141,7 +141,7 @@ test("a node that does not trust the master is silent, and its pins unknown", as
   expect(result.counts).toMatchObject({ healthy: 1, unknown: 3 });
 });
 
-test("a node whose own pinset lacks a pin spoils the single status' allocations, not the verdict", async () => {
+test("a node whose own pinset lacks a pin makes the allocations of the single status wrong, but not the verdict", async () => {
   follower(2).diverged.add(A);
   const result = await run();
   expect(result.worst).toEqual([
@@ -149,14 +149,14 @@ test("a node whose own pinset lacks a pin spoils the single status' allocations,
   ]);
 });
 
-test("a pin that no peer mentions is no healthy one", async () => {
+test("a pin that no peer reports is not healthy", async () => {
   for (const peer of double.peers) peer.diverged.add(A);
   const result = await run();
   expect(result.pins).toBe(4);
   expect(result.worst).toEqual([expect.objectContaining({ cid: A, pinned: 0, min: 2, confirmed: true })]);
 });
 
-test("what is unpinned or pinned between the two lists raises no alarm", async () => {
+test("a pin that is added or removed between the two lists causes no alert", async () => {
   double.beforeStatus = () => {
     double.pins.delete(A);
     double.pins.set(cidOf("new"), { cid: cidOf("new") });
@@ -164,7 +164,7 @@ test("what is unpinned or pinned between the two lists raises no alarm", async (
   expect(await run()).toMatchObject({ exit: "ok", pins: 3, alerts: 0 });
 });
 
-test("a suspicious pin that is unpinned before it can be named is not counted", async () => {
+test("a candidate that is unpinned before its CID is known is not counted", async () => {
   follower(1).statuses.set(A, "pin_error");
   double.afterStatus = () => void double.pins.delete(A);
   expect(await run()).toMatchObject({ exit: "ok", pins: 3, alerts: 0, counts: { failed: 0, healthy: 3 } });
@@ -184,23 +184,23 @@ test.each([
 ] as const)("$fault list with $kind is unavailable, never well", async ({ fault, kind }) => {
   double.faults[fault] = { kind };
   await expect(run({ strict: false })).rejects.toMatchObject({ exit: "unavailable" });
-  const heartbeat = parseHeartbeat(await hands.files.readText(hands.heartbeat("sweep").path));
+  const heartbeat = parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path));
   expect(heartbeat).toMatchObject({ outcome: "unavailable", last_good_at: null });
 });
 
-test("an empty pinset is no failure", async () => {
+test("an empty pinset is not a failure", async () => {
   double.pins.clear();
   expect(await run()).toMatchObject({ exit: "ok", pins: 0 });
 });
 
-test("no more pins than the limits are asked, recovered and named; the rest is counted", async () => {
+test("pins are checked, recovered and named up to the limits; the others are only counted", async () => {
   for (let index = 0; index < 40; index++) {
     const cid = cidOf(`many ${index}`);
     double.pins.set(cid, { cid });
     follower(1).statuses.set(cid, "pin_error");
   }
-  const result = await run({ limits: { suspects: 10, recovers: 4 } });
+  const result = await run({ limits: { candidates: 10, recovers: 4 } });
   expect(result).toMatchObject({ rechecked: 10, unconfirmed: 30, recovered: 4, alerts: 11 });
   expect(result.counts.failed).toBe(40);
-  expect((await hands.alertLines()).at(-1)).toBe("2026-11-21T20:00:00Z under-replicated-more pins=30");
+  expect((await deps.alertLines()).at(-1)).toBe("2026-11-21T20:00:00Z under-replicated-more pins=30");
 });

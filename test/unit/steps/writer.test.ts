@@ -112,21 +112,21 @@ stepLaws("writer made here", {
       why: /A writer is here, but it does not work: ipfs-cluster does not answer/,
     },
     {
-      name: "the cluster peer can't reach its kubo",
+      name: "the cluster peer cannot reach its kubo",
       arrange: (host) => {
         putTheirs(host, {});
         const body = { id: CLUSTER_ID, ipfs: { error: "connection refused" } };
         host.http.routes.set("http://127.0.0.1:9094/id", { status: 200, body });
       },
-      why: /can't reach its kubo: connection refused/,
+      why: /cannot reach its kubo: connection refused/,
     },
     {
-      name: "ipfs-cluster asks for a password",
+      name: "ipfs-cluster requires a password",
       arrange: (host) => {
         putTheirs(host, {});
         host.http.routes.set("http://127.0.0.1:9094/id", { status: 401, body: null });
       },
-      why: /asks for a password \(set CLUSTER_BASIC_AUTH\)/,
+      why: /requires a password \(set CLUSTER_BASIC_AUTH\)/,
     },
     {
       name: "one of the two is ours, the other is not",

@@ -8,7 +8,7 @@ import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../s
 import type { Clock } from "../../src/machine/clock.ts";
 import type { Files } from "../../src/machine/file-writer.ts";
 
-/** A clock that tests set; waiting moves it. */
+/** A clock that tests set. `wait` moves it forward at once. */
 export class SetClock implements Clock {
   #now: number;
   constructor(start = "2026-11-21T20:00:00Z") {
@@ -25,8 +25,8 @@ export class SetClock implements Clock {
   }
 }
 
-/** What an operation over pins needs, in a directory of its own. */
-export interface OperationHands {
+/** What an operation over pins needs, in its own directory. */
+export interface OperationDeps {
   readonly base: string;
   readonly store: SnapshotStore;
   readonly key: SigningKey;
@@ -40,8 +40,8 @@ export interface OperationHands {
   clear(): void;
 }
 
-/** Makes the hands; `clear` removes the directory. */
-export function operationHands(): OperationHands {
+/** Creates the dependencies in a temporary directory; `clear` removes the directory. */
+export function operationDeps(): OperationDeps {
   const base = mkdtempSync(join(tmpdir(), "fula-operation-"));
   const keyPath = join(base, "snapshot-ed25519.pem");
   const clock = new SetClock();
