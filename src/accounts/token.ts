@@ -52,7 +52,7 @@ async function checkName(
   if (!RULES.name.holds(name)) {
     throw new OperatorError({
       exit: "usage",
-      what: `--name is ${JSON.stringify(name.slice(0, 80))}; it must be ${RULES.name.say}.`,
+      what: `--name is ${JSON.stringify(name.slice(0, 80))}; it must be ${RULES.name.requirement}.`,
     });
   }
   const live = await liveKeysOf(database, userId);

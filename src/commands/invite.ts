@@ -24,7 +24,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     );
   const odd = flags.bootstrap.find((address) => !RULES.peerMultiaddr.holds(address));
   if (odd !== undefined)
-    throw usage(`--bootstrap is ${JSON.stringify(odd)}; it must be ${RULES.peerMultiaddr.say}.`);
+    throw usage(`--bootstrap is ${JSON.stringify(odd)}; it must be ${RULES.peerMultiaddr.requirement}.`);
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
   const [clusterName, storageApiUrl] = [

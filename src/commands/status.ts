@@ -11,31 +11,31 @@ import type { World } from "../world.ts";
 const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
 const SWEEP_EVERY_MS = 30 * 60_000;
 
-/** `status`: how the node that is installed here stands, whichever kind it is. Changes nothing. */
+/** `status`: reports the state of the node on this machine, of either kind. Changes nothing. */
 export async function status(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
   if (world.host.system.uid() !== 0) {
     throw new OperatorError({
       exit: "preflight",
-      what: "This needs root: the settings hold secrets.",
+      what: "This command needs root, because the settings contain secrets.",
       remedy: "Run it with sudo.",
     });
   }
   const { answer, found, other } = await findInstalledNode(world.host, flags.baseDir);
   if (answer === "both" && other !== null)
-    throw twoNodes([found, other], "Say which is meant: --base-dir DIR.");
+    throw twoNodes([found, other], "Select one of them: --base-dir DIR.");
   const { kind, baseDir } = found;
   return kind === "master"
     ? await masterStatus(baseDir, world)
     : await (await import("../join/storage-report.ts")).storageStatus(baseDir, world);
 }
 
-/** Every thing with its state, and how old the last good snapshot and sweep are. */
+/** Reports the state of every step, and the age of the last successful snapshot and sweep. */
 async function masterStatus(baseDir: string, world: World): Promise<VerbExit> {
   const { host, reporter, version } = world;
   const layout = masterLayout(baseDir);
   const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
   if (problems.length > 0)
-    throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
+    throw new OperatorError({ exit: "settings", what: "Some settings are missing or invalid.", problems });
   const { steps } = await prepareMaster(world, {
     layout,
     settings,
@@ -62,7 +62,7 @@ async function masterStatus(baseDir: string, world: World): Promise<VerbExit> {
         [heartbeats.snapshot.state, "snapshots", heartbeats.snapshot.sentence],
         [heartbeats.sweep.state, "sweeps", heartbeats.sweep.sentence],
       ]),
-      pending ? "Something is to be done: run join-as-master." : "All is as wished.",
+      pending ? "Changes are pending. Run join-as-master." : "Everything is up to date.",
     ],
   });
   return pending ? "pending" : "ok";

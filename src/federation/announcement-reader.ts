@@ -39,7 +39,7 @@ const common = {
       : null,
   ),
   time: text("time", validateTime),
-  pool: text("pool", (value) => (RULES.name.holds(value) ? null : `pool must be ${RULES.name.say}.`)),
+  pool: text("pool", (value) => (RULES.name.holds(value) ? null : `pool must be ${RULES.name.requirement}.`)),
   signature: text("signature", (value) =>
     /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
   ),

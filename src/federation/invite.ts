@@ -96,7 +96,7 @@ export function readPayload(payload: string): Invite | { readonly what: string }
 }
 
 const peers = { error: "its trusted peers must be peer ids, one at least" };
-const addresses = { error: `its bootstrap addresses must each be ${RULES.peerMultiaddr.say}` };
+const addresses = { error: `its bootstrap addresses must each be ${RULES.peerMultiaddr.requirement}` };
 const time = z.iso.datetime({ error: "its times can't be read" }).transform((text) => new Date(text));
 
 /** What invitePayload writes; the first fault is told, in this order. */
@@ -132,7 +132,7 @@ const PAYLOAD = z
   }));
 
 function field(name: string, rule: Rule) {
-  const must = { error: `its ${name} must be ${rule.say}` };
+  const must = { error: `its ${name} must be ${rule.requirement}` };
   return z.string(must).refine((value) => rule.holds(value), must);
 }
 

@@ -222,7 +222,7 @@ export const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
 
 /** A storage node keeps no data that a secret of its `.env` was used for. */
 export const NO_SECRET_DATA: DataGuard = {
-  doesDataLive: () => Promise.resolve(null),
+  findLiveData: () => Promise.resolve(null),
   countDependents: () => Promise.resolve(null),
   check: () => Promise.resolve(null),
 };

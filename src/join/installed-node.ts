@@ -24,37 +24,37 @@ import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import type { JoinDeps } from "./join-run.ts";
 import { readMasterSettings } from "./settings-source.ts";
 
-/** The two kinds of node that a box can be. */
+/** The two kinds of node. */
 export type NodeKind = "master" | "storage-node";
 
 /**
- * One thing on the box that shows which node this is. `installed`: it runs, or a join made it to run.
- * `configured`: files that say how a node is to run. `remains`: what a node keeps when it leaves.
+ * One thing on the machine that shows which node this is. `installed`: it runs, or a join created it to run.
+ * `configured`: a file with the configuration of a node. `remains`: something that stays after `leave`.
  */
 interface Sign {
   readonly what: string;
   readonly weight: "remains" | "configured" | "installed";
-  /** True for what fula-node made; false for what the bash scripts or somebody else made. */
+  /** True if fula-node created it; false if the bash scripts or something else did. */
   readonly isOurs: boolean;
 }
 
-/** What the box has of one kind of node. */
+/** Everything on the machine that belongs to one kind of node. */
 export interface NodeSigns {
   readonly kind: NodeKind;
-  /** The directory where it was found; without any file of it, the given or the default one. */
+  /** The directory where it was found. If no file of it was found, the given or the default directory. */
   readonly baseDir: string;
   readonly signs: readonly Sign[];
-  /** Its containers that fula-node made; for a master, the writer's too. */
+  /** Its containers that fula-node created; for a master, also those of the writer. */
   readonly containers: readonly Container[];
 }
 
-/** Which node this box is. */
+/** Which node this machine is. */
 interface InstalledNode {
-  /** `both` is a contradiction: the signs of both kinds weigh the same. */
+  /** `both` is a contradiction: the signs of both kinds have the same weight. */
   readonly answer: NodeKind | "none" | "both";
-  /** The node that the answer names; with `none`, the one that a join there would make, without signs. */
+  /** The node of the answer. For `none`, the node that a join would create there, without signs. */
   readonly found: NodeSigns;
-  /** The other kind, with what there is of it; null if a base directory was given. */
+  /** The other kind and its signs; null if a base directory was given. */
   readonly other: NodeSigns | null;
 }
 
@@ -68,15 +68,15 @@ const PROJECTS: Readonly<Record<NodeKind, readonly [main: string, ...others: str
   master: [NAMES.masterProject, NAMES.writerProject],
   "storage-node": [STORAGE_NAMES.project],
 };
-/** A master's even without Compose's labels; kubo and ipfs-cluster have the same names on both kinds. */
+/** Containers that belong to a master even without Compose's labels. kubo and ipfs-cluster are missing: both kinds have containers with these names. */
 const MASTER_CONTAINERS: readonly string[] = [NAMES.postgres, NAMES.pinningApi, NAMES.webui, NAMES.gateway];
 const WRITER_DIR = "/opt/fula-writer";
 
 /**
- * Finds out which node this box is: the one rule of `status`, `leave` and the joins. It looks at the default
- * base directories, at those that our containers were made from, and at what Docker has of our compose
- * projects. What is installed outweighs what is only configured, and that outweighs what a node kept when
- * it left. If a base directory is given, only the node in that directory counts.
+ * Detects which node this machine is. `status`, `leave` and the joins all use this rule. It looks at the default
+ * base directories, at the base directories of our containers, and at our compose projects in Docker. Installed
+ * things outweigh configuration files, and these outweigh what remains after `leave`. If a base directory is
+ * given, only the node in that directory counts.
  */
 export async function findInstalledNode(host: HostReader, baseDir?: string): Promise<InstalledNode> {
   const { docker } = host;
@@ -117,31 +117,31 @@ export async function findInstalledNode(host: HostReader, baseDir?: string): Pro
   return { answer: isClear ? found.kind : "both", found, other };
 }
 
-/** The base directory that a container of ours was made from, as Compose wrote it down. */
+/** The base directory of one of our containers, from Compose's label. */
 export function homeOf({ labels }: Pick<Container, "labels">): string | undefined {
   return labels[CONFIG_FILES_LABEL]?.split(",", 1)[0]?.replace(/\/[^/]*$/, "");
 }
 
-/** What people call it. */
+/** The name of the kind, for messages. */
 export function nameOf(kind: NodeKind): string {
   return kind === "master" ? "master" : "storage node";
 }
 
-/** The error (`preflight`) for a box on which it is not clear which of two nodes is meant, with the evidence. */
+/** The error (`preflight`) for a machine with signs of two nodes, with the evidence. */
 export function twoNodes(nodes: readonly NodeSigns[], remedy: string): OperatorError {
   const homes = nodes.map(({ kind, baseDir }) => `the ${nameOf(kind)} in ${baseDir}`);
   const evidence = nodes.map(
-    ({ kind, signs }) => `of a ${nameOf(kind)}: ${signs.map(({ what }) => what).join(", ")}`,
+    ({ kind, signs }) => `signs of a ${nameOf(kind)}: ${signs.map(({ what }) => what).join(", ")}`,
   );
   return new OperatorError({
     exit: "preflight",
-    what: `This box has things of two nodes: ${homes.join(" and ")}.`,
+    what: `This machine has parts of two nodes: ${homes.join(" and ")}.`,
     ...(nodes.every(({ signs }) => signs.length > 0) ? { why: `It has ${evidence.join("; ")}.` } : {}),
     remedy,
   });
 }
 
-/** Throws (`foreign`) on a box that is a master, or was one: kubo, ipfs-cluster and their ports are the same. */
+/** Throws (`foreign`) if this machine is a master or was one: both kinds need the same kubo, ipfs-cluster and ports. */
 export async function refuseMaster(host: HostReader): Promise<void> {
   const { answer, found, other } = await findInstalledNode(host);
   if (answer === "storage-node") return;
@@ -150,13 +150,14 @@ export async function refuseMaster(host: HostReader): Promise<void> {
   if (inTheWay.length === 0) return;
   throw new OperatorError({
     exit: "foreign",
-    what: "This box is a master, and can't be a storage node too.",
-    why: `Here is ${inTheWay.map(({ what }) => what).join(", ")}; a storage node would need the same kubo, ipfs-cluster and ports.`,
-    remedy: "Use another box; or, where the master has moved away for good, move what is named away.",
+    what: "This machine is a master, so it can't also be a storage node.",
+    why: `It has ${inTheWay.map(({ what }) => what).join(", ")}; a storage node needs the same kubo, ipfs-cluster and ports.`,
+    remedy:
+      "Use another machine. If the master has moved to another machine for good, remove the things listed above.",
   });
 }
 
-/** The directories to look at, each with the kind that it is of if nothing in it says so; where our containers are from comes first. */
+/** The directories to look at, each with the kind to assume if no file in it shows the kind. The directories of our containers come first. */
 function placesToLook(
   own: (kind: NodeKind) => readonly Container[],
   baseDir: string | undefined,
@@ -171,7 +172,7 @@ function placesToLook(
   return all.filter(([, one], index) => all.findIndex(([, directory]) => directory === one) === index);
 }
 
-/** What in a base directory shows whose it is. One without a sign of ours is not ours, whatever lies there. */
+/** Finds the signs of a node in a base directory. A directory without such signs is not ours, whatever is in it. */
 export async function lookAtPlace(
   host: HostReader,
   baseDir: string,
@@ -194,7 +195,7 @@ export async function lookAtPlace(
   return { kind: kindIn(compose ?? "", keys) ?? byDefault, baseDir, signs };
 }
 
-/** What the files of a base directory say themselves: a node may live where the other kind does by default. */
+/** The kind according to the files in a base directory: a node may be in the default directory of the other kind. */
 function kindIn(compose: string, keys: ReadonlySet<string>): NodeKind | null {
   const [, project] = /^name: (\S+)$/m.exec(compose) ?? [];
   const named = KINDS.find((kind) => PROJECTS[kind][0] === project);
@@ -205,7 +206,7 @@ function kindIn(compose: string, keys: ReadonlySet<string>): NodeKind | null {
   return has(MASTER_SETTINGS, STORAGE_SETTINGS) ? "master" : null;
 }
 
-/** What a master has outside of its base directory: cron files, and a writer at the default place. */
+/** The signs of a master outside its base directory: cron files, and a writer in the default directory. */
 async function lookBesideMaster(host: HostReader, baseDir: string): Promise<readonly Sign[]> {
   const command = ` ${masterLayout(baseDir).cliCurrent}/bin/fula-node.js `;
   const file = `${WRITER_DIR}/docker-compose.yml`;
@@ -233,12 +234,12 @@ function isContainerOf(kind: NodeKind, container: Container): boolean {
   return isOfProject(kind, container) || (kind === "master" && MASTER_CONTAINERS.includes(container.name));
 }
 
-/** True for what stands in a compose project of that kind of node, whoever made it. */
+/** True for anything in a compose project of that kind of node, no matter who created it. */
 export function isOfProject(kind: NodeKind, { labels }: Pick<Container, "labels">): boolean {
   return PROJECTS[kind].includes(labels[PROJECT_LABEL] ?? "");
 }
 
-/** The heaviest first; of those that weigh the same, the earlier one. */
+/** Sorts by weight, the highest first. The order of equal weights stays. */
 function byWeight<Weighed extends Pick<NodeSigns, "signs">>(some: readonly Weighed[]): readonly Weighed[] {
   return some.toSorted((a, b) => weightOf(b) - weightOf(a));
 }
@@ -247,13 +248,13 @@ function weightOf({ signs }: Pick<NodeSigns, "signs">): number {
   return Math.max(-1, ...signs.map(({ weight }) => WEIGHTS.indexOf(weight)));
 }
 
-/** The keys of a `.env`; none if it can't be understood. */
+/** The keys of a `.env`; none if it is not valid. */
 function keysOf(text: string): ReadonlySet<string> {
   const file = parseEnvFile(text);
   return new Set(file.ok ? file.entries.map(({ key }) => key) : []);
 }
 
-/** Null where there is no such file. One that can't be read is there all the same: who needs its text reports why. */
+/** The text of a file; null if there is no such file; empty if it can't be read. Code that needs the text reports that error itself. */
 async function readIfThere({ files }: HostReader, path: string): Promise<string | null> {
   try {
     return await files.readText(path);
@@ -263,13 +264,13 @@ async function readIfThere({ files }: HostReader, path: string): Promise<string 
   }
 }
 
-/** A master that was installed here: where it is, and its settings as `.env` has them. */
+/** An installed master: its paths, and its settings from `.env`. */
 export interface InstalledMaster {
   readonly layout: MasterLayout;
   readonly values: Values;
 }
 
-/** Reads the settings of an installed master. Throws (`settings`) where none is, or they are wrong. */
+/** Reads the settings of an installed master. Throws (`settings`) if there is no master or its settings are invalid. */
 export async function readInstalledMaster(
   deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
   baseDir: string | undefined,
@@ -278,25 +279,25 @@ export async function readInstalledMaster(
   if (deps.host.system.uid() !== 0) {
     throw new OperatorError({
       exit: "preflight",
-      what: "This needs root: the settings hold secrets.",
+      what: "This command needs root, because the settings contain secrets.",
       remedy: "Run it with sudo.",
     });
   }
   if ((await deps.host.files.stat(layout.envFile)) === null) {
     throw new OperatorError({
       exit: "settings",
-      what: `There is no ${layout.envFile}, so no master is installed there.`,
-      remedy: "Run join-as-master first, or give --base-dir.",
+      what: `There is no file ${layout.envFile}, so no master is installed there.`,
+      remedy: "Run join-as-master first, or pass --base-dir.",
     });
   }
   const { settings, problems } = await readMasterSettings(deps, layout.envFile, new Map());
   if (problems.length > 0) {
-    throw new OperatorError({ exit: "settings", what: "The settings are not as they must be.", problems });
+    throw new OperatorError({ exit: "settings", what: "Some settings are missing or invalid.", problems });
   }
   return { layout, values: (key) => settings.get(key)?.value };
 }
 
-/** Opens the master's own cluster peer; after `deadlineMs` whatever is under way there ends as unavailable. */
+/** Opens a client for the master's own cluster peer. After `deadlineMs`, every request that is still running fails as unavailable. */
 export function openOwnCluster(
   deps: Pick<JoinDeps, "openCluster">,
   { values }: InstalledMaster,
@@ -313,8 +314,8 @@ export function openOwnCluster(
 }
 
 /**
- * What a cluster is told apart by in snapshots: a hash of its secret, from which the secret can't be had
- * back. Null where the settings hold none.
+ * The id of a cluster in snapshots: a hash of its secret, from which the secret can't be recovered. Null if the
+ * settings have no secret.
  */
 export function clusterIdOf(deps: Pick<JoinDeps, "hash">, { values }: InstalledMaster): string | null {
   const secret = values("CLUSTER_SECRET");
@@ -323,13 +324,13 @@ export function clusterIdOf(deps: Pick<JoinDeps, "hash">, { values }: InstalledM
     : deps.hash(`fula-node cluster id\n${secret.toLowerCase()}`);
 }
 
-/** How to reach the master's database. Throws (`settings`) without a password. */
+/** The connection to the master's database. Throws (`settings`) if there is no password. */
 export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget {
   const target = postgresTarget(values);
   if (target !== null) return target;
   throw new OperatorError({
     exit: "settings",
-    what: `${layout.envFile} holds no POSTGRES_PASSWORD.`,
-    remedy: "Run join-as-master again: it recovers the password or says how to get it back.",
+    what: `${layout.envFile} has no POSTGRES_PASSWORD.`,
+    remedy: "Run join-as-master again: it recovers the password, or prints how to get it back.",
   });
 }

@@ -1,13 +1,13 @@
+import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { Listener, PlanItem } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
-import { RULES } from "../settings/rules.ts";
-import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { NodesClient } from "../federation/announce-name.ts";
 import type { Host } from "../host.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
+import { RULES } from "../settings/rules.ts";
 import type { Questions } from "../ui/ask.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import { countOf, duration } from "../units.ts";
@@ -142,7 +142,7 @@ export function checkBaseDir(baseDir: string, byDefault: string): string {
   if (RULES.path.holds(baseDir) && !baseDir.endsWith("/") && !baseDir.includes("..")) return baseDir;
   throw new OperatorError({
     exit: "usage",
-    what: `--base-dir is ${JSON.stringify(baseDir)}; it must be ${RULES.path.say}.`,
+    what: `--base-dir is ${JSON.stringify(baseDir)}; it must be ${RULES.path.requirement}.`,
     remedy: `Leave it out for ${byDefault}.`,
   });
 }

@@ -15,8 +15,8 @@ import type { Settings } from "../settings/settings.ts";
 import type { JoinDeps } from "./join-run.ts";
 
 /**
- * Tells the warnings of a preflight, and puts its failures together with what is wrong with the settings, so
- * that one run names all. Throws `preflight` or `settings`.
+ * Prints the warnings of a preflight. Throws one error (`preflight` or `settings`) with all its failures and all
+ * problems of the settings, so that one run reports everything.
  */
 function reportPreflight(
   { reporter }: Pick<JoinDeps, "reporter">,
@@ -42,13 +42,13 @@ function refuse(failures: readonly PreflightProblem[], problems: readonly Proble
   const count = failures.length + problems.length;
   throw new OperatorError({
     exit: failures.length > 0 ? "preflight" : "settings",
-    what: `${count === 1 ? "One thing is" : `${count} things are`} in the way.`,
-    remedy: "Mend what is listed, then run again.",
+    what: `${count === 1 ? "One problem prevents" : `${count} problems prevent`} this run.`,
+    remedy: "Fix what is listed, then run again.",
     problems: [...listed, ...problems],
   });
 }
 
-/** What kubo and ipfs-cluster listen on, be they a writer's or a storage node's. */
+/** The ports of kubo and ipfs-cluster, on a writer and on a storage node. */
 export const WRITER_PORTS: readonly PortNeed[] = [
   { port: 4001, address: "0.0.0.0", purpose: "kubo's swarm" },
   { port: 5001, address: "127.0.0.1", purpose: "kubo's RPC" },
@@ -58,8 +58,8 @@ export const WRITER_PORTS: readonly PortNeed[] = [
 ];
 
 /**
- * Runs every preflight check and puts its failures together with what is wrong with the settings, so
- * that one run names all. Warnings are told. Throws `preflight` or `settings`; nothing is changed by then.
+ * Runs every preflight check and prints the warnings. Throws one error (`preflight` or `settings`) with all
+ * failures and all problems of the settings. Changes nothing.
  */
 export async function checkMaster(options: {
   readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
@@ -96,7 +96,7 @@ async function neededPorts(host: HostReader, settings: Settings): Promise<readon
     port: Number(values(key)),
     address: "127.0.0.1",
     purpose,
-    remedy: `Or choose another: --set ${key}=PORT.`,
+    remedy: `Or use another port for it: --set ${key}=PORT.`,
   });
   const writerWorks = (await askWriter(host, values)).fault === null;
   return [
@@ -115,14 +115,14 @@ const MASTER_CONTAINERS: ReadonlySet<string> = new Set([
   NAMES.updater,
 ]);
 
-/** A container of one of our names is for its step to judge, which knows more than that it holds a port. */
+/** A container with one of our names is not foreign here. Its step judges it, and knows more than the port that it uses. */
 function masterOwnership(container: Container): Ownership {
   if (isOurs(container) || MASTER_CONTAINERS.has(container.name)) return "ours";
   return container.name === NAMES.kubo || container.name === NAMES.cluster ? "adopted-writer" : "foreign";
 }
 
 const GIB = 1024 ** 3;
-/** The room that images and the first blocks need; there is no database. */
+/** The free space for images and the first blocks. A storage node has no database. */
 const MINIMUM_FREE_BYTES = { baseDir: GIB / 2, dockerRoot: 4 * GIB };
 const MINIMUM_MEMORY_BYTES = { required: GIB, recommended: 2 * GIB };
 const STORAGE_CONTAINERS: readonly string[] = [
@@ -132,8 +132,8 @@ const STORAGE_CONTAINERS: readonly string[] = [
 ];
 
 /**
- * Runs every preflight check and puts its failures together with what is wrong with the settings, so
- * that one run names all. Warnings are told. Throws `preflight` or `settings`; nothing is changed by then.
+ * Runs every preflight check and prints the warnings. Throws one error (`preflight` or `settings`) with all
+ * failures and all problems of the settings. Changes nothing.
  */
 export async function checkStorageNode(options: {
   readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
@@ -166,11 +166,11 @@ function ingestPort(settings: Settings): PortNeed {
     port: Number(settings.get("INGEST_PORT")?.value ?? "3601"),
     address: settings.get("INGEST_BIND")?.value === "127.0.0.1" ? "127.0.0.1" : "0.0.0.0",
     purpose: "the verified ingest",
-    remedy: "Or choose another: --set INGEST_PORT=PORT.",
+    remedy: "Or use another port for it: --set INGEST_PORT=PORT.",
   };
 }
 
-/** A container of one of our names is for its step to judge, which knows more than that it holds a port. */
+/** A container with one of our names is not foreign here. Its step judges it, and knows more than the port that it uses. */
 function storageOwnership(container: Container): Ownership {
   return isOurs(container) || STORAGE_CONTAINERS.includes(container.name) ? "ours" : "foreign";
 }

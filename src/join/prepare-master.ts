@@ -21,10 +21,10 @@ import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
 import type { JoinDeps } from "./join-run.ts";
 
-/** Turns settings into the steps of a master. Looks at the box, and changes nothing. */
+/** Builds the steps of a master from its settings. Reads from the machine, and changes nothing. */
 export async function prepareMaster(
   deps: Pick<JoinDeps, "host" | "version" | "packageDir" | "nodePath" | "hash">,
-  wishes: {
+  desired: {
     readonly layout: MasterLayout;
     readonly settings: Settings;
     readonly provisionWriter: boolean;
@@ -32,12 +32,12 @@ export async function prepareMaster(
   },
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const { host, version, packageDir, nodePath, hash } = deps;
-  const volume = await findDatabaseVolume(host, wishes.layout);
+  const volume = await findDatabaseVolume(host, desired.layout);
   const context: MasterContext = {
-    ...wishes,
+    ...desired,
     specs: MASTER_SETTINGS,
     recoverable: MASTER_RECOVERABLE,
-    settings: withClusterSecret(wishes.settings, hash),
+    settings: withClusterSecret(desired.settings, hash),
     version,
     packageDir,
     nodePath,
@@ -50,15 +50,15 @@ export async function prepareMaster(
 
 const DATA_PATH = "/var/lib/postgresql/data";
 
-/** Which volume holds the database, and whether it was there before us. */
+/** The volume of the database, and whether something other than fula-node created it. */
 interface DatabaseVolume {
   readonly volume: string;
   readonly external: boolean;
 }
 
 /**
- * Finds the database's volume: what the container mounts, else what our compose file names, else ours.
- * One without our label was there before us, so Compose must neither make nor relabel it.
+ * Finds the volume of the database: the one that the container mounts, else the one in our compose file, else our
+ * default. fula-node did not create a volume without our label, so Compose must neither create nor relabel it.
  */
 export async function findDatabaseVolume(host: HostReader, layout: MasterLayout): Promise<DatabaseVolume> {
   const container = await host.docker.container(NAMES.postgres);
@@ -114,7 +114,7 @@ async function renderProjects(options: {
   };
 }
 
-/** The volume that a compose file of ours names; null for a file that we can't read or that names none. */
+/** The database volume in a compose file of ours; null if the file is not valid or has no such volume. */
 function namedInFile(text: string | null): string | null {
   if (text === null || !text.startsWith("# fula-node compose ")) return null;
   try {
@@ -126,7 +126,7 @@ function namedInFile(text: string | null): string | null {
   }
 }
 
-/** A file of the package's compose/. Throws (`integrity`) where it is missing. */
+/** Reads a file of the package's compose/. Throws (`integrity`) if it is missing. */
 export async function readShipped(host: HostReader, packageDir: string, name: string): Promise<string> {
   const path = `${packageDir}/compose/${name}`;
   const text = await host.files.readText(path);
@@ -138,7 +138,7 @@ export async function readShipped(host: HostReader, packageDir: string, name: st
   });
 }
 
-/** The package's compose fragments of these names. Throws (`integrity`) where one is missing. */
+/** Reads the package's compose fragments with these names. Throws (`integrity`) if one is missing. */
 export async function readFragments<Name extends string>(
   host: HostReader,
   packageDir: string,

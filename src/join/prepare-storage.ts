@@ -18,15 +18,15 @@ import { readFragments, readShipped } from "./prepare-master.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 
-/** Somebody waits: a list that stands still for so long is asked for anew, or given up. */
+/** If a list stops arriving for this long, it is requested again or given up, since the operator waits for it. */
 const LISTING_TIMEOUT_MS = 60_000;
 
 type RenderDeps = Pick<JoinDeps, "host" | "version" | "packageDir" | "hash">;
 
-/** Turns settings into the steps of a storage node. Looks at the box, and changes nothing. */
+/** Builds the steps of a storage node from its settings. Reads from the machine, and changes nothing. */
 export async function prepareStorageNode(
   deps: RenderDeps & Pick<JoinDeps, "reporter" | "openCluster" | "openNodesClient">,
-  wishes: {
+  desired: {
     readonly layout: StorageLayout;
     readonly settings: Settings;
     readonly imagesArchive: string | null;
@@ -34,13 +34,13 @@ export async function prepareStorageNode(
   },
 ): Promise<readonly AnyStep[]> {
   const { version, packageDir, hash, reporter } = deps;
-  const { layout, imagesArchive, register } = wishes;
+  const { layout, imagesArchive, register } = desired;
   const context: StorageContext = {
     layout,
     imagesArchive,
     specs: STORAGE_SETTINGS,
     recoverable: STORAGE_RECOVERABLE,
-    settings: withClusterSecret(wishes.settings, hash),
+    settings: withClusterSecret(desired.settings, hash),
     version,
     packageDir,
     hash,
@@ -78,7 +78,7 @@ async function renderProject(deps: RenderDeps, layout: StorageLayout): Promise<P
   };
 }
 
-/** Volumes without our label were there before us, so Compose must neither make nor relabel them. */
+/** Finds volumes without our label. fula-node did not create them, so Compose must neither create nor relabel them. */
 async function findExternalVolumes(host: HostReader): Promise<Readonly<Record<string, string>>> {
   const found = await Promise.all(
     Object.entries(VOLUMES).map(async ([key, name]) => [key, await host.docker.volume(name)] as const),

@@ -16,21 +16,21 @@ import {
   readSavedSettings,
 } from "./settings-source.ts";
 
-/** What a person answered. */
+/** The answers of the operator. */
 interface Answers {
   readonly provisionWriter: boolean;
   readonly settings: ReadonlyMap<string, string>;
 }
 
-/** What a run is to work with, once nothing is left to ask. */
+/** The desired state of a master: the input of a run, complete. */
 export interface DesiredMaster {
   readonly settings: Settings;
   readonly provisionWriter: boolean;
 }
 
 /**
- * Settles the settings of a join: reads them, asks a person for what is missing, learns the rest from
- * the pool, and refuses all that is wrong at once, preflight included. Changes nothing.
+ * Resolves the settings of a join: reads them, asks the operator for missing ones, and gets the rest from the
+ * pool. Throws one error with all problems, preflight included. Changes nothing.
  */
 export async function resolveMaster(
   flags: JoinFlags,
@@ -47,7 +47,7 @@ export async function resolveMaster(
   const asked = isClear ? await askMissing(deps, flags, layout, first.settings) : null;
   const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
   for (const [key, value] of asked?.settings ?? []) assignments.set(key, value);
-  for (const [key, value] of await learnFromPool(deps, first.settings, provisionWriter))
+  for (const [key, value] of await readPoolMasters(deps, first.settings, provisionWriter))
     assignments.set(key, value);
   const { settings, problems } = await readMasterSettings(deps, layout.envFile, assignments);
   const missing = await requiredProblems(deps, settings, provisionWriter);
@@ -56,7 +56,7 @@ export async function resolveMaster(
   return { settings, provisionWriter };
 }
 
-/** What a person is asked before anything else, as settings; null where there is nobody to ask. */
+/** Asks the operator the first questions, and returns the answers as settings; null if there is nobody to ask. */
 async function askMissing(
   deps: JoinDeps,
   flags: JoinFlags,
@@ -69,11 +69,11 @@ async function askMissing(
   if (!provisionWriter || settings.has("CLUSTERNAME") || (await hasClusterContainer(host))) {
     return { provisionWriter, settings: new Map() };
   }
-  const name = await questions.text("Name of the pool (every node of a pool has the same)", "fula");
+  const name = await questions.text("Name of the pool (the same on every node of the pool)", "fula");
   return { provisionWriter, settings: new Map([["CLUSTERNAME", name]]) };
 }
 
-/** Asked before the plan is made, since a writer made here needs settings of its own. */
+/** Asks whether to create a writer. This comes before the plan, since a new writer needs its own settings. */
 async function askForWriter(
   deps: JoinDeps,
   questions: Questions,
@@ -98,8 +98,8 @@ async function askForWriter(
   });
 }
 
-/** A writer made here finds the pool's other masters by the pool API, where one is named and nothing else is. */
-async function learnFromPool(
+/** Gets the other masters of the pool from the pool API, for a new writer, if POOL_API is set and no bootstrap address is. */
+async function readPoolMasters(
   { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
   provisionWriter: boolean,
@@ -108,7 +108,7 @@ async function learnFromPool(
   if (url === undefined || !provisionWriter || settings.has("MASTER_CLUSTER_BOOTSTRAP")) return new Map();
   const { trustedPeers, bootstrap } = await lookUpPool(host.http, url);
   reporter.note(
-    `The pool API names ${trustedPeers.length} masters, to be trusted: ${trustedPeers.join(", ")}; bootstrap: ${bootstrap}`,
+    `The pool API lists ${trustedPeers.length} masters to trust: ${trustedPeers.join(", ")}; bootstrap: ${bootstrap}`,
   );
   return new Map([
     ["MASTER_CLUSTER_BOOTSTRAP", bootstrap],
@@ -125,21 +125,21 @@ async function requiredProblems(
   if (provisionWriter && !settings.has("CLUSTERNAME") && !(await hasClusterContainer(host))) {
     problems.push({
       subject: "CLUSTERNAME",
-      what: "CLUSTERNAME is missing: a writer made here needs its pool's name.",
-      remedy: "Give --set CLUSTERNAME=NAME.",
+      what: "CLUSTERNAME is missing: a new writer needs the name of its pool.",
+      remedy: "Pass --set CLUSTERNAME=NAME.",
     });
   }
   if (isDatabaseElsewhere((key) => settings.get(key)?.value) && !settings.has("POSTGRES_PASSWORD")) {
     problems.push({
       subject: "POSTGRES_PASSWORD",
-      what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST names a database elsewhere.",
-      remedy: "Put it into the environment as POSTGRES_PASSWORD, or into .env.",
+      what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST is a database on another machine.",
+      remedy: "Set it in the environment as POSTGRES_PASSWORD, or in .env.",
     });
   }
   return problems;
 }
 
-/** Without root Docker lets nobody look: then none is seen, and preflight refuses with all that is wrong. */
+/** False without root, since Docker then can't be read. Preflight refuses the run in that case. */
 async function hasClusterContainer(host: HostReader): Promise<boolean> {
   return host.system.uid() === 0 && (await host.docker.container(NAMES.cluster)) !== null;
 }

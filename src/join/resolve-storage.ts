@@ -19,16 +19,16 @@ import {
 } from "./settings-source.ts";
 
 /**
- * Settles the settings of a storage node: flags and environment, an invite or else the pool API, and what
- * `.env` has. Refuses all that is wrong at once, preflight included, and what would change whom the node
- * obeys. Changes nothing.
+ * Resolves the settings of a storage node from flags, environment, an invite or else the pool API, and `.env`.
+ * Throws one error with all problems, preflight included. Also refuses to change the trusted masters without
+ * consent. Changes nothing.
  */
 export async function resolveStorageNode(
   flags: StorageFlags,
   layout: StorageLayout,
   deps: JoinDeps,
 ): Promise<Settings> {
-  // Without root the engine is shut, and preflight refuses: what can be told until then is told.
+  // Without root, Docker can't be read and preflight refuses the run. Problems found before that are still reported.
   const isRoot = deps.host.system.uid() === 0;
   if (isRoot) await refuseMaster(deps.host);
   const given = parseAssignments(flags.set);
@@ -36,75 +36,82 @@ export async function resolveStorageNode(
   const source = await openStorageSource(deps, saved);
   const documents = { specs: STORAGE_SETTINGS, fragments: STORAGE_FRAGMENTS };
   const unclear = await findUnclearKeys(deps, saved, documents);
-  const told = new Set(isRoot ? (await readContainerEnv(deps.host, STORAGE_RECOVERABLE)).keys() : []);
+  const recoverable = new Set(isRoot ? (await readContainerEnv(deps.host, STORAGE_RECOVERABLE)).keys() : []);
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const first = source.resolve(merge(invite, given));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
   const problems = [...first.problems, ...unclear, ...contradictions];
-  const lacking = missingOf(first, told);
-  const isKnown = !lacking.some((key) => key.startsWith("MASTER_"));
-  const hopeless = lacking.filter((key) => !key.startsWith("MASTER_"));
-  const cannotSucceed = problems.length + hopeless.length > 0;
+  const missing = findMissing(first, recoverable);
+  const areMastersKnown = !missing.some((key) => key.startsWith("MASTER_"));
+  const unobtainable = missing.filter((key) => !key.startsWith("MASTER_"));
+  const cannotSucceed = problems.length + unobtainable.length > 0;
   if (cannotSucceed || !isRoot) {
     const settings = first.settings;
-    const listed = cannotSucceed ? [...problems, ...describeMissing(lacking)] : [];
+    const listed = cannotSucceed ? [...problems, ...describeMissing(missing)] : [];
     await checkStorageNode({ deps, layout, settings, ignored: flags.ignore, problems: listed });
   }
   const pool =
     invite === null
-      ? await learnFromPool(deps, first.settings, { allowHttp: flags.allowHttpPool, isKnown })
+      ? await readPool(deps, first.settings, { allowHttp: flags.allowHttpPool, areMastersKnown })
       : null;
   refuseDrift(invite ?? pool, source, flags);
-  const last = source.resolve(merge(invite ?? onlyLacking(pool, first.settings), given));
-  const open = [...last.problems, ...describeMissing(missingOf(last, told))];
-  await checkStorageNode({ deps, layout, settings: last.settings, ignored: flags.ignore, problems: open });
+  const last = source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given));
+  const remaining = [...last.problems, ...describeMissing(findMissing(last, recoverable))];
+  await checkStorageNode({
+    deps,
+    layout,
+    settings: last.settings,
+    ignored: flags.ignore,
+    problems: remaining,
+  });
   return last.settings;
 }
 
-/** Loaded here: most runs are given no invite, and zod is slow to load. */
+/** Imported only here: most runs have no invite, and zod is slow to load. */
 async function readInvite(flags: StorageFlags, invite: string, deps: JoinDeps): Promise<TrustInfo> {
-  const { learnFromInvite } = await import("./storage-invite.ts");
-  return learnFromInvite({ ...flags, invite }, deps);
+  const { readInviteTrust } = await import("./storage-invite.ts");
+  return readInviteTrust({ ...flags, invite }, deps);
 }
 
-/** Flags go before what was learnt: a name of one's own choice, beside an invite. */
-function merge(learnt: TrustInfo | null, given: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  return new Map([...(learnt?.values ?? []), ...given]);
+/** Flags override an invite or a pool: the operator may choose another name than the invite has. */
+function merge(trust: TrustInfo | null, given: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  return new Map([...(trust?.values ?? []), ...given]);
 }
 
-/** A pool's answer never goes before what this run was given by flag or environment. */
-function onlyLacking(pool: TrustInfo | null, settings: Settings): TrustInfo | null {
+/** Removes values that were given by flag or environment: these override the answer of a pool. */
+function withoutGiven(pool: TrustInfo | null, settings: Settings): TrustInfo | null {
   if (pool === null) return null;
-  const isOpen = (key: string) => ["saved", "default", undefined].includes(settings.get(key)?.origin);
-  return { ...pool, values: new Map([...pool.values].filter(([key]) => isOpen(key))) };
+  const isNotGiven = (key: string) => ["saved", "default", undefined].includes(settings.get(key)?.origin);
+  return { ...pool, values: new Map([...pool.values].filter(([key]) => isNotGiven(key))) };
 }
 
-function missingOf(
+function findMissing(
   { settings, problems }: { readonly settings: Settings; readonly problems: readonly Problem[] },
-  told: ReadonlySet<string>,
+  recoverable: ReadonlySet<string>,
 ): readonly string[] {
-  const wrong = new Set(problems.map(({ subject }) => subject));
-  return STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key) && !wrong.has(key));
+  const invalid = new Set(problems.map(({ subject }) => subject));
+  return STORAGE_REQUIRED.filter((key) => !settings.has(key) && !recoverable.has(key) && !invalid.has(key));
 }
 
 function describeMissing(keys: readonly string[]): readonly Problem[] {
   return keys.map((key) => ({
     subject: key,
     what: `${key} is missing.`,
-    remedy: `Give an invite of the pool's master (--invite), or --set ${key}=VALUE.`,
+    remedy: `Pass an invite from a master of the pool (--invite), or --set ${key}=VALUE.`,
   }));
 }
 
-/** Halts where the pool says otherwise than `.env`: whom a node obeys is not changed unasked. */
-function refuseDrift(learnt: TrustInfo | null, source: StorageSource, flags: StorageFlags): void {
-  if (learnt === null || flags.acceptPoolChange) return;
-  const problems = findTrustDrift(learnt, (key) => source.saved(key));
+/** Throws (`drift`) if the invite or the pool differs from `.env`: trusted masters never change without consent. */
+function refuseDrift(trust: TrustInfo | null, source: StorageSource, flags: StorageFlags): void {
+  if (trust === null || flags.acceptPoolChange) return;
+  const problems = findTrustDrift(trust, (key) => source.saved(key));
   if (problems.length === 0) return;
   throw new OperatorError({
     exit: "drift",
-    what: `${learnt.source} now says otherwise than what this node was told first.`,
-    why: "It decides whom this node obeys, so it is not changed unasked.",
-    remedy: "Ask the masters' operators by another way; if it is right, run again with --accept-pool-change.",
+    what: `${trust.source} differs from the settings that this node already has.`,
+    why: "These settings decide which masters this node trusts, so they are not changed without your consent.",
+    remedy:
+      "Ask the operators of the masters over another channel (phone, chat). If the change is correct, run again with --accept-pool-change.",
     problems,
   });
 }
@@ -112,18 +119,18 @@ function refuseDrift(learnt: TrustInfo | null, source: StorageSource, flags: Sto
 const PUBLIC_POOLS = "https://pools.fx.land/pools";
 
 /**
- * Asks the pool API whom to obey: where settings lack it, or where POOL_API is set, since a node that was
- * told by it once notices what it says later. Its address is learnt too, so that it stands in `.env`. Null
- * where nothing is to be asked. A pool that does not answer is an error only where something is lacking.
+ * Asks the pool API which masters to trust, if settings are missing or POOL_API is set: a node that once used the
+ * pool API notices later changes. The result includes the URL, so that `.env` contains it. Null if there is
+ * nothing to ask. A pool that does not answer is an error only if settings are missing.
  */
-async function learnFromPool(
+async function readPool(
   { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
-  options: { readonly allowHttp: boolean; readonly isKnown: boolean },
+  options: { readonly allowHttp: boolean; readonly areMastersKnown: boolean },
 ): Promise<TrustInfo | null> {
   const name = settings.get("CLUSTERNAME")?.value;
   const given = settings.get("POOL_API")?.value;
-  if (given === undefined && (options.isKnown || name === undefined)) return null;
+  if (given === undefined && (options.areMastersKnown || name === undefined)) return null;
   const url = given ?? `${PUBLIC_POOLS}/${encodeURIComponent(name ?? "")}`;
   try {
     const { trustedPeers, bootstrap } = await lookUpPool(host.http, url, {
@@ -132,7 +139,7 @@ async function learnFromPool(
     });
     const count = trustedPeers.length === 1 ? "one master" : `${trustedPeers.length} masters`;
     reporter.note(
-      `The pool API ${url} names ${count} to obey: ${trustedPeers.join(", ")}; found at ${bootstrap}`,
+      `The pool API ${url} lists ${count} to trust: ${trustedPeers.join(", ")}; bootstrap: ${bootstrap}`,
     );
     return {
       source: `The pool API ${url}`,
@@ -144,9 +151,9 @@ async function learnFromPool(
       ]),
     };
   } catch (thrown) {
-    const isAway = thrown instanceof OperatorError && thrown.exit === "unavailable";
-    if (!isAway || !options.isKnown) throw thrown;
-    const text = `${thrown.what} What .env has stays.`;
+    const isUnavailable = thrown instanceof OperatorError && thrown.exit === "unavailable";
+    if (!isUnavailable || !options.areMastersKnown) throw thrown;
+    const text = `${thrown.what} The masters in .env stay in use.`;
     reporter.listen({ type: "warning", text });
     return null;
   }

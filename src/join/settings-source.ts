@@ -11,8 +11,8 @@ import type { JoinDeps } from "./join-run.ts";
 import { readFragments } from "./prepare-master.ts";
 
 /**
- * Splits `--set KEY=VALUE`. Throws (`usage`) for anything else, and for a key that is given two values,
- * since one of them would be lost. No value appears in the error, nor what may be one.
+ * Splits `--set KEY=VALUE`. Throws (`usage`) for any other form, and for a key with two different values, since
+ * one of them would be lost. The error contains no value, and nothing that may be one.
  */
 export function parseAssignments(pairs: readonly string[]): ReadonlyMap<string, string> {
   const values = new Map<string, string>();
@@ -24,17 +24,17 @@ export function parseAssignments(pairs: readonly string[]): ReadonlyMap<string, 
       problems.push({ subject: "--set", what, remedy: "For example: --set CLUSTERNAME=my-pool." });
     } else if ((values.get(key) ?? value) === value) values.set(key, value);
     else {
-      const what = `${key} is given two different values by --set.`;
-      problems.push({ subject: key, what, remedy: "Give it once." });
+      const what = `${key} has two different values in --set.`;
+      problems.push({ subject: key, what, remedy: "Pass it once." });
     }
   }
   if (problems.length === 0) return values;
-  throw new OperatorError({ exit: "usage", what: "The flags can't be understood.", problems });
+  throw new OperatorError({ exit: "usage", what: "Some --set flags are invalid.", problems });
 }
 
 /**
- * Reads `.env` as it is saved. Throws (`settings`) where it can't be read or understood. Without root it is
- * taken for empty: preflight refuses anyway, and so that it can name all that is wrong.
+ * Reads the saved `.env`. Throws (`settings`) if it can't be read or is not valid. Without root it counts as
+ * empty: preflight refuses the run anyway, and can then report every problem.
  */
 export async function readSavedSettings(
   deps: Pick<JoinDeps, "host">,
@@ -44,15 +44,15 @@ export async function readSavedSettings(
   if (saved.ok) return saved;
   throw new OperatorError({
     exit: "settings",
-    what: `Line ${saved.line} of ${envFile} can't be understood: ${saved.what}.`,
-    why: "A setting or a secret could be lost if the file were guessed at.",
-    remedy: "Mend that line, or put a # before it, then run again.",
+    what: `Line ${saved.line} of ${envFile} is not valid: ${saved.what}.`,
+    why: "fula-node does not guess what the line means: a setting or a secret could be lost.",
+    remedy: "Correct that line, or put a # before it, then run again.",
   });
 }
 
 /**
- * What is wrong with the keys of `.env` that compose documents name and that are not settings: those that
- * Compose would read differently. Every value that a container gets is then known before the first write.
+ * Finds problems in keys of `.env` that compose documents use and that are not settings: values that Compose would
+ * read differently. So every value that a container gets is known before the first write.
  */
 export async function findUnclearKeys(
   { host, packageDir }: Pick<JoinDeps, "host" | "packageDir">,
@@ -65,9 +65,9 @@ export async function findUnclearKeys(
 }
 
 /**
- * Puts together the settings of a master from flags, environment, `.env` and defaults. Gives every
- * problem at once. Throws (`settings`) where `.env` itself can't be read or understood. Without root,
- * `.env` is taken for empty: preflight refuses anyway, and so that it can name all that is wrong.
+ * Resolves the settings of a master from flags, environment, `.env` and defaults. Returns every problem at once.
+ * Throws (`settings`) if `.env` itself can't be read or is not valid. Without root, `.env` counts as empty:
+ * preflight refuses the run anyway, and can then report every problem.
  */
 export async function readMasterSettings(
   deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
@@ -85,17 +85,17 @@ export async function readMasterSettings(
 
 const USUAL_DOCKER_ROOT = "/var/lib/docker";
 
-/** Resolves the settings of a storage node again and again, with more and more flags. */
+/** Resolves the settings of a storage node. A join calls it several times, with more flags each time. */
 export interface StorageSource {
   resolve(flags: ReadonlyMap<string, string>): {
     readonly settings: Settings;
     readonly problems: readonly Problem[];
   };
-  /** What `.env` has, whatever this run is given. */
+  /** The value in `.env`, regardless of flags and environment. */
   saved(key: string): string | undefined;
 }
 
-/** Looks at what settings depend on: the machine's name, and the disk that blocks will lie on (Docker's usual one without root). */
+/** Reads what the defaults depend on: the host name, and the disk for the blocks (without root, the disk of Docker's default directory). */
 export async function openStorageSource(
   { host, hostname, environment }: Pick<JoinDeps, "host" | "hostname" | "environment">,
   saved: EnvFile & { ok: true },
@@ -115,12 +115,12 @@ export async function openStorageSource(
     const byDefault = defaults[spec.key];
     return byDefault === undefined ? spec : { ...spec, byDefault };
   });
-  // Blocks that are here already take their part of the disk.
-  const room = volume === null ? space.freeBytes : space.totalBytes;
+  // Blocks that already exist are part of the limit, so their space counts as available.
+  const availableBytes = volume === null ? space.freeBytes : space.totalBytes;
   return {
     resolve(flags) {
       const { settings, problems } = resolveSettings(specs, { flags, environment, saved });
-      return { settings, problems: [...problems, ...compareSize(settings, room, root)] };
+      return { settings, problems: [...problems, ...compareSize(settings, availableBytes, root)] };
     },
     saved(key) {
       const value = findEntry(saved, key)?.value;
@@ -129,12 +129,12 @@ export async function openStorageSource(
   };
 }
 
-function compareSize(settings: Settings, roomBytes: number, root: string): readonly Problem[] {
+function compareSize(settings: Settings, availableBytes: number, root: string): readonly Problem[] {
   const value = settings.get("KUBO_STORAGE_MAX")?.value;
-  const wished = value === undefined ? null : parseSize(value);
-  if (value === undefined || wished === null || wished <= roomBytes) return [];
-  const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has room for ${gibibytes(roomBytes)}.`;
-  return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Give less, or mount a larger disk there." }];
+  const desired = value === undefined ? null : parseSize(value);
+  if (value === undefined || desired === null || desired <= availableBytes) return [];
+  const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has only ${gibibytes(availableBytes)}.`;
+  return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Set a smaller size, or mount a larger disk there." }];
 }
 
 async function readSaved({ host }: Pick<JoinDeps, "host">, envFile: string): Promise<string> {
@@ -145,10 +145,9 @@ async function readSaved({ host }: Pick<JoinDeps, "host">, envFile: string): Pro
     if (!(thrown instanceof OperatorError)) throw thrown;
     throw new OperatorError({
       exit: "settings",
-      what: `${envFile} is there, but can't be read.`,
+      what: `${envFile} exists, but can't be read.`,
       why: thrown.why ?? thrown.what,
-      remedy:
-        thrown.remedy ?? "Put a plain UTF-8 text file there, from your backup or as it was, then run again.",
+      remedy: thrown.remedy ?? "Restore this file from your backup as plain UTF-8 text, then run again.",
       cause: thrown,
     });
   }

@@ -4,11 +4,11 @@ import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
 import type { TrustInfo } from "../federation/trust.ts";
 
 /**
- * Reads the invite of a join, shows what it says, and has a person compare its key's fingerprint unless that
- * was given. Throws `integrity` for one that is altered, expired or signed by another key, `newer` for a
- * version to come, `usage` where there is none to read.
+ * Reads the invite of a join, prints its content, and asks the operator to compare the fingerprint of its key
+ * unless that was given. Throws `integrity` if the invite is altered, expired or signed by another key, `newer`
+ * for a newer version, and `usage` if it can't be read.
  */
-export async function learnFromInvite(
+export async function readInviteTrust(
   flags: {
     readonly invite: string;
     readonly fingerprint?: string;
@@ -27,23 +27,24 @@ export async function learnFromInvite(
   const { invite, fingerprint } = verified;
   const lines = [
     ["Invite to pool", invite.clusterName],
-    ["masters to obey", invite.trustedPeers.join(" ")],
-    ["found at", invite.bootstrap.join(" ")],
+    ["masters to trust", invite.trustedPeers.join(" ")],
+    ["addresses", invite.bootstrap.join(" ")],
     ["storage API", invite.storageApiUrl],
-    ["name", invite.nodeName ?? "the node's own choice"],
+    ["name", invite.nodeName ?? "chosen by the node"],
     ["key fingerprint", fingerprint],
   ];
   for (const line of reporter.table(lines)) reporter.note(line);
-  const asks = questions !== null && flags.fingerprint === undefined && !flags.dryRun && !flags.yes;
+  const shouldAsk = questions !== null && flags.fingerprint === undefined && !flags.dryRun && !flags.yes;
   if (
-    asks &&
-    !(await questions.confirm("Is that the fingerprint which the master's operator told you?", false))
+    shouldAsk &&
+    !(await questions.confirm("Is this the fingerprint that the operator of the master gave you?", false))
   ) {
     throw new OperatorError({
       exit: "integrity",
-      what: "The invite's fingerprint is not the one that you were told.",
-      why: "Whoever writes an invite decides whom this node obeys.",
-      remedy: "Ask the master's operator for another invite, and for its fingerprint by another way.",
+      what: "The fingerprint of the invite is not the one that you were given.",
+      why: "The author of an invite decides which masters this node trusts.",
+      remedy:
+        "Ask the operator of the master for another invite, and for its fingerprint over another channel (phone, chat).",
     });
   }
   return {
@@ -60,17 +61,17 @@ export async function learnFromInvite(
   };
 }
 
-/** Far above any token: a file that is larger is another one. */
+/** Far above the size of any token: a larger file is not an invite. */
 const MAX_FILE_BYTES = 1024 ** 2;
 
-/** A token itself, or where it is to be read from: `@FILE`, or `-` for standard input. Throws `usage` for a file that holds none. */
+/** Returns the token: the given text, or the content of `@FILE`, or standard input for `-`. Throws `usage` if the file is missing or unusable. */
 export async function tokenText(token: string, deps: Pick<JoinDeps, "host" | "readStdin">): Promise<string> {
   if (token === "-") return await deps.readStdin();
   if (!token.startsWith("@")) return token;
   const path = token.slice(1);
   const text = await readTokenFile(path, deps);
   if (text === null) throw usage(`There is no file ${path}.`);
-  if (text.length > MAX_FILE_BYTES) throw usage(`${path} is no invite: it is larger than 1 MiB.`);
+  if (text.length > MAX_FILE_BYTES) throw usage(`${path} is not an invite: it is larger than 1 MiB.`);
   return text;
 }
 
@@ -81,9 +82,9 @@ async function readTokenFile(path: string, { host }: Pick<JoinDeps, "host">): Pr
     if (!(thrown instanceof OperatorError)) throw thrown;
     throw new OperatorError({
       exit: "usage",
-      what: `The invite's file ${path} can't be read.`,
+      what: `The invite file ${path} can't be read.`,
       why: thrown.why ?? thrown.what,
-      remedy: "Give the path of a plain file with the invite's one line in it, or - for standard input.",
+      remedy: "Pass the path of a text file that contains the invite (one line), or - for standard input.",
       cause: thrown,
     });
   }

@@ -19,28 +19,28 @@ import { openStorageSource, readSavedSettings } from "./settings-source.ts";
 
 const NAME_STEP = "node-name";
 
-/** `status` of a storage node: every thing with its state, and how the node fares in its pool. Changes nothing. */
+/** `status` of a storage node: the state of every step, and the state of the node in its pool. Changes nothing. */
 export async function storageStatus(baseDir: string, deps: JoinDeps): Promise<VerbExit> {
   const { host, reporter, version } = deps;
   const layout = storageLayout(baseDir);
   const source = await openStorageSource(deps, await readSavedSettings(deps, layout.envFile));
   const { settings, problems } = source.resolve(new Map());
-  const told = await readContainerEnv(host, STORAGE_RECOVERABLE);
-  const missing = STORAGE_REQUIRED.filter((key) => !settings.has(key) && !told.has(key)).map((key) => ({
+  const recovered = await readContainerEnv(host, STORAGE_RECOVERABLE);
+  const missing = STORAGE_REQUIRED.filter((key) => !settings.has(key) && !recovered.has(key)).map((key) => ({
     subject: key,
     what: `${key} is missing.`,
   }));
   if (problems.length + missing.length > 0)
     throw new OperatorError({
       exit: "settings",
-      what: "The settings are not as they must be.",
+      what: "Some settings are missing or invalid.",
       problems: [...problems, ...missing],
     });
   const steps = await prepareStorageNode(deps, { layout, settings, imagesArchive: null, register: true });
   const values = (key: string) => {
     const setting = settings.get(key);
     const given = setting?.origin === "default" ? undefined : setting?.value;
-    return given ?? told.get(key)?.value ?? setting?.value;
+    return given ?? recovered.get(key)?.value ?? setting?.value;
   };
   const [items, facts] = await Promise.all([lookAtSteps(steps, deps), lookAtNode(deps, values)]);
   const report = judgeNode(facts);
@@ -53,37 +53,37 @@ export async function storageStatus(baseDir: string, deps: JoinDeps): Promise<Ve
       ...reporter.table(items.map((item) => [item.state, item.step, sentenceOf(item)])),
       ...reporter.table(report.map(({ state, about, sentence }) => [state, about, sentence])),
       repairable
-        ? "Something is to be done: run join-as-storage-node."
+        ? "Changes are pending. Run join-as-storage-node."
         : pending
-          ? "Something needs your attention: see above, and run join-as-storage-node."
+          ? "Something needs attention, see above. Then run join-as-storage-node."
           : concludeReport(report),
     ],
   });
   return pending ? "pending" : "ok";
 }
 
-/** Where the master does not answer, its step is left out: the report says so, and the rest is told. */
+/** If the master does not answer, the step that needs it is left out. The report says so, and the other steps are still shown. */
 async function lookAtSteps(
   steps: readonly AnyStep[],
   { host }: Pick<JoinDeps, "host">,
 ): Promise<readonly PlanItem[]> {
   const lookAt = async (some: readonly AnyStep[]) => describe(await look(some, host, new Set()));
-  const things = await lookAt(steps.filter(({ id }) => id !== NAME_STEP));
+  const items = await lookAt(steps.filter(({ id }) => id !== NAME_STEP));
   try {
-    return [...things, ...(await lookAt(steps.filter(({ id }) => id === NAME_STEP)))];
+    return [...items, ...(await lookAt(steps.filter(({ id }) => id === NAME_STEP)))];
   } catch (thrown) {
-    if (thrown instanceof OperatorError && thrown.exit === "unavailable") return things;
+    if (thrown instanceof OperatorError && thrown.exit === "unavailable") return items;
     throw thrown;
   }
 }
 
-/** A person waits: what can't be told by then is told to be unknown. */
+/** The operator waits for the report, so everything that takes longer is reported as unknown. */
 const DEADLINE_MS = 30_000;
 const TIMEOUT_MS = 10_000;
 const REPO_STAT = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
 const UNAUTHORIZED = 401;
 
-/** Looks at what a storage node does. What does not answer is told as unknown; nothing is changed. */
+/** Collects the state of a storage node. Anything that does not answer becomes unknown. Changes nothing. */
 export async function lookAtNode(
   deps: Pick<JoinDeps, "host" | "openCluster">,
   values: Values,
@@ -129,7 +129,7 @@ async function lookAtMasters(
   cluster: ClusterReader,
   trusted: readonly string[],
 ): Promise<NodeFacts["masters"]> {
-  return orNull(async () => {
+  return nullIfFailed(async () => {
     const [{ id: own }, peers] = await Promise.all([cluster.identity(), cluster.peers()]);
     const byId = new Map(peers.filter(({ error }) => error === "").map((peer) => [peer.id, peer]));
     return trusted.map((id) => {
@@ -156,7 +156,7 @@ async function lookAtMasterCount(
 /** Counts this node's pins by their status, in constant memory. */
 async function countStatuses(cluster: ClusterReader): Promise<Readonly<Record<string, number>> | null> {
   const counts: Record<string, number> = {};
-  return orNull(async () => {
+  return nullIfFailed(async () => {
     await cluster.list("own-status", (block) => {
       for (const line of block.toString("utf8").split("\n")) {
         if (line === "") continue;
@@ -168,15 +168,15 @@ async function countStatuses(cluster: ClusterReader): Promise<Readonly<Record<st
   });
 }
 
-/** ipfs-cluster's word for one pin's status, from its line in the list. */
+/** The status of one pin in ipfs-cluster's terms, from its line in the list. */
 function statusOf(line: string): string {
   const peers = /"peer_map":\{"[^"]+":\{.*?"status":"([a-z_]+)"/.exec(line);
   return peers?.[1] ?? UNREADABLE_STATUS;
 }
 
-/** An ingest asks with a client's key; without one the answer is 401, from whatever is the storage API. */
+/** The ingest sends a client's key. Without a key, a working storage API answers 401. */
 async function checkStorageApi({ host }: Pick<JoinDeps, "host">, url: string): Promise<string | null> {
-  const answer = await orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS }));
+  const answer = await nullIfFailed(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS }));
   if (answer === null) return "does not answer";
   return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
 }
@@ -196,7 +196,9 @@ async function lookAtName(
 }
 
 async function lookAtDisk({ host }: Pick<JoinDeps, "host">): Promise<NodeFacts["disk"]> {
-  const answer = await orNull(() => host.http.json(REPO_STAT, { method: "POST", timeoutMs: TIMEOUT_MS }));
+  const answer = await nullIfFailed(() =>
+    host.http.json(REPO_STAT, { method: "POST", timeoutMs: TIMEOUT_MS }),
+  );
   const { RepoSize, StorageMax } = (answer?.body ?? {}) as {
     readonly RepoSize?: unknown;
     readonly StorageMax?: unknown;
@@ -206,7 +208,7 @@ async function lookAtDisk({ host }: Pick<JoinDeps, "host">): Promise<NodeFacts["
     : null;
 }
 
-async function orNull<T>(ask: () => Promise<T>): Promise<T | null> {
+async function nullIfFailed<T>(ask: () => Promise<T>): Promise<T | null> {
   try {
     return await ask();
   } catch (thrown) {
@@ -215,60 +217,60 @@ async function orNull<T>(ask: () => Promise<T>): Promise<T | null> {
   }
 }
 
-/** What was seen of a storage node beyond what its steps tell; null where it could not be told. */
+/** The state of a storage node beyond its steps; null for everything unknown. */
 export interface NodeFacts {
   readonly pool: string;
-  /** Its own cluster peer's id. */
+  /** The id of its own cluster peer. */
   readonly peerId: string | null;
-  /** Everybody that it obeys; null where its cluster peer does not answer. */
+  /** The masters that it trusts; null if its cluster peer does not answer. */
   readonly masters:
     | readonly {
         readonly id: string;
-        /** Null for one that is not connected. */
+        /** Null for a master that is not connected. */
         readonly name: string | null;
-        /** Whether its own list of peers has this node. */
+        /** True if this node is in the master's list of peers. */
         readonly countsThisNode: boolean;
       }[]
     | null;
   readonly trusted: readonly string[];
-  /** How many other kubos its kubo is connected to. */
+  /** The number of other kubo nodes that its kubo is connected to. */
   readonly kuboPeers: number | null;
   readonly pins: {
     readonly known: number | null;
-    /** How many pins are in which status here, by ipfs-cluster's word for it. */
+    /** The number of pins on this node by status, in ipfs-cluster's terms. */
     readonly statuses: Readonly<Record<string, number>> | null;
-    /** `ageMs`: how long ago that was counted. */
+    /** `ageMs`: the age of the count. */
     readonly master: { readonly pins: number; readonly ageMs: number } | { readonly unknown: string };
   };
   readonly ingest: {
     readonly address: string;
     readonly maxBlockBytes: number;
     readonly mode: string;
-    /** The storage API that is asked who may upload, and why it is of no use; null where it answers. */
+    /** The storage API, which decides who may upload. `fault`: why it can't be used; null if it answers. */
     readonly gate: { readonly url: string; readonly fault: string | null };
   };
   readonly name: { readonly name: string; readonly holder: string | null } | { readonly unknown: string };
-  /** What its repository takes of what it may take. */
+  /** Used space and limit of its repository. */
   readonly disk: { readonly usedBytes: number; readonly limitBytes: number } | null;
 }
 
-/** One line of the report. `attention`: there is something for the operator to do. */
+/** One line of the report. `attention`: the operator has to do something. */
 export interface ReportRow {
   readonly about: string;
   readonly state: "ok" | "syncing" | "attention" | "unknown";
   readonly sentence: string;
 }
 
-/** Where ipfs-cluster's word for a pin's status is not found in its line. */
+/** The status of a pin whose line contains no status of ipfs-cluster. */
 export const UNREADABLE_STATUS = "unreadable";
 
 const FULL_SHARE = 0.9;
-/** Words of ipfs-cluster (api/types.go, TrackerStatus) for a pin that will not come by itself. */
+/** Statuses of ipfs-cluster (api/types.go, TrackerStatus) for a pin that does not recover by itself. */
 const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
-/** Words for a pin that is on its way. */
+/** Statuses for a pin that is being fetched or waits for it. */
 const UNDER_WAY: readonly string[] = ["pinning", "pin_queued"];
 
-/** Judges what was seen, in the order in which a person reads it. */
+/** Turns the facts into the lines of the report, in reading order. */
 export function judgeNode(facts: NodeFacts): readonly ReportRow[] {
   return [
     judgeMasters(facts),
@@ -281,69 +283,69 @@ export function judgeNode(facts: NodeFacts): readonly ReportRow[] {
   ];
 }
 
-/** The last line of a report that has nothing for the operator to do: well only where all of it is. */
+/** The last line of a report without anything to do. It says up to date only if every line is ok. */
 export function concludeReport(report: readonly ReportRow[]): string {
-  const told = (state: ReportRow["state"]) =>
+  const rowsIn = (state: ReportRow["state"]) =>
     report.flatMap((row) => (row.state === state ? [`"${row.about}"`] : [])).join(", ");
-  const unknown = told("unknown");
-  const syncing = told("syncing");
-  if (unknown === "" && syncing === "") return "All is as wished.";
-  if (unknown === "") return `Nothing is to be done, but this node is still syncing: see ${syncing} above.`;
+  const unknown = rowsIn("unknown");
+  const syncing = rowsIn("syncing");
+  if (unknown === "" && syncing === "") return "Everything is up to date.";
+  if (unknown === "") return `Nothing to do. This node is still syncing: see ${syncing} above.`;
   const more = syncing === "" ? "" : ` This node is still syncing: see ${syncing} above.`;
-  return `Nothing is known to be done, but not everything could be told: see ${unknown} above.${more}`;
+  return `Some things could not be checked: see ${unknown} above.${more}`;
 }
 
 function judgeMasters({ pool, masters, trusted }: NodeFacts): ReportRow {
   const about = "member";
   if (masters === null) {
-    const sentence = `of ${pool}, obeys ${trusted.join(", ")}; ipfs-cluster does not answer`;
+    const sentence = `of ${pool}, trusts ${trusted.join(", ")}; ipfs-cluster does not answer`;
     return { about, state: "unknown", sentence };
   }
-  const told = masters.map(
+  const described = masters.map(
     ({ id, name, countsThisNode }) =>
       `${id} (${name === null ? "not connected" : `${name}, ${countsThisNode ? "sees this node" : "does not see this node"}`})`,
   );
   const isMember = masters.some(({ countsThisNode }) => countsThisNode);
-  const word = isMember ? "of" : "not of";
+  const prefix = isMember ? "of" : "not of";
   return {
     about,
     state: isMember ? "ok" : "attention",
-    sentence: `${word} ${pool}, obeys ${told.join(", ")}`,
+    sentence: `${prefix} ${pool}, trusts ${described.join(", ")}`,
   };
 }
 
 function judgeKubo({ kuboPeers }: NodeFacts): ReportRow {
   const about = "kubo";
   if (kuboPeers === null) return { about, state: "unknown", sentence: "does not answer" };
-  const others = `connected to ${kuboPeers} other${kuboPeers === 1 ? "" : "s"}`;
+  const others = `connected to ${kuboPeers} other node${kuboPeers === 1 ? "" : "s"}`;
   return kuboPeers > 0
     ? { about, state: "ok", sentence: others }
-    : { about, state: "attention", sentence: `${others}: no content arrives` };
+    : { about, state: "attention", sentence: `${others}: it receives no content` };
 }
 
 function judgePins({ pins: { known, statuses, master } }: NodeFacts): ReportRow {
   const about = "pins";
   if (known === null)
-    return { about, state: "unknown", sentence: "ipfs-cluster did not list its pins whole" };
+    return { about, state: "unknown", sentence: "ipfs-cluster did not send a complete list of pins" };
   const first = compareCounts(known, master);
   if (statuses === null)
-    return { about, state: "unknown", sentence: `${first}; which are pinned was not told in time` };
+    return { about, state: "unknown", sentence: `${first}; their status did not arrive in time` };
   const { pinned = 0, ...others } = statuses;
-  const isApart = "pins" in master && known !== master.pins;
+  const isDifferent = "pins" in master && known !== master.pins;
   const more = Object.entries(others).map(([status, count]) => `, ${count} ${status}`);
-  const has = (words: readonly string[]) => words.some((word) => (statuses[word] ?? 0) > 0);
+  const has = (some: readonly string[]) => some.some((status) => (statuses[status] ?? 0) > 0);
   const sentence = `${first}; ${pinned} pinned${more.join("")}`;
   if (has(BROKEN)) return { about, state: "attention", sentence };
   if ("unknown" in master || has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence };
-  return { about, state: isApart || has(UNDER_WAY) ? "syncing" : "ok", sentence };
+  return { about, state: isDifferent || has(UNDER_WAY) ? "syncing" : "ok", sentence };
 }
 
-/** More than the master's is behind, too: what was unpinned meanwhile hides that new ones are missing. */
+/** More pins than the master also means not up to date: pins that were removed there meanwhile may hide that new ones are missing here. */
 function compareCounts(known: number, master: NodeFacts["pins"]["master"]): string {
-  if ("unknown" in master) return `${known} known here (the master's count is not known: ${master.unknown})`;
+  if ("unknown" in master) return `${known} known here (the master's count is unknown: ${master.unknown})`;
   const age = ageOfCount(master.ageMs);
   return known > master.pins
-    ? `${known} known here, more than the master's ${master.pins}${age}: not caught up`
+    ? `${known} known here, more than the ${master.pins} of the master${age}: not in sync`
     : `${known} of ${master.pins} known here${age}`;
 }
 
@@ -355,8 +357,8 @@ function judgeIngest({ ingest: { address, mode, maxBlockBytes } }: NodeFacts): R
 function judgeGate({ ingest: { mode, gate } }: NodeFacts): ReportRow {
   const about = "quota gate";
   if (gate.fault === null) return { about, state: "ok", sentence: `${gate.url} answers` };
-  const so = mode === "open" ? "lets every upload in, unmetered" : "refuses every upload";
-  return { about, state: "attention", sentence: `${gate.url} ${gate.fault}, so the ingest ${so}` };
+  const effect = mode === "open" ? "accepts every upload without a quota check" : "refuses every upload";
+  return { about, state: "attention", sentence: `${gate.url} ${gate.fault}, so the ingest ${effect}` };
 }
 
 function judgeName({ name, peerId }: NodeFacts): ReportRow {
@@ -371,7 +373,7 @@ function judgeName({ name, peerId }: NodeFacts): ReportRow {
 
 function judgeDisk({ disk }: NodeFacts): ReportRow {
   const about = "storage";
-  if (disk === null) return { about, state: "unknown", sentence: "kubo does not tell" };
+  if (disk === null) return { about, state: "unknown", sentence: "kubo does not report it" };
   const { usedBytes, limitBytes } = disk;
   const share = limitBytes > 0 ? usedBytes / limitBytes : 1;
   const sentence = `${decimalBytes(usedBytes)} of ${decimalBytes(limitBytes)} used (${(share * 100).toFixed(1)} %)`;

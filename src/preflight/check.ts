@@ -2,17 +2,17 @@ import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 
-/** A problem, and the check that found it. */
+/** A problem with the check that found it. */
 export interface PreflightProblem extends CheckProblem {
   readonly check: string;
-  /** True for a failure that `--ignore` has made a warning of. */
+  /** True for a failure that `--ignore` turned into a warning. */
   readonly ignored: boolean;
 }
 
 /**
- * Runs all checks at once and gives every problem, in the order of the checks. A check that can't tell
- * fails, with its error's words. Throws (`usage`) for an `--ignore` that names no check, or one whose
- * failure nothing could work in spite of.
+ * Runs all checks in parallel and returns every problem, in the order of the checks. A check that ends with an
+ * error counts as failed, with the text of the error. Throws (`usage`) for an `--ignore` that does not name a
+ * check, or names a check that can't be ignored.
  */
 export async function runPreflight(
   checks: readonly Check[],
@@ -39,7 +39,7 @@ async function runOne(
     return await check.run(host, context);
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
-    const { what, why, remedy = "Mend what it says, then run again." } = thrown;
+    const { what, why, remedy = "Fix this problem, then run again." } = thrown;
     return [{ severity: "failure", what, remedy, ...(why === undefined ? {} : { why }) }];
   }
 }
@@ -51,57 +51,57 @@ function refuseUnknown(checks: readonly Check[], ignored: readonly string[]): vo
   const known = new Set(checks.map(({ id }) => id));
   throw new OperatorError({
     exit: "usage",
-    what: "--ignore names what can't be ignored.",
+    what: "--ignore has a value that can't be ignored.",
     problems: wrong.map((id) => ({
       subject: `--ignore ${id}`,
-      what: known.has(id) ? "Nothing could work in spite of this failure." : "There is no such check.",
+      what: known.has(id) ? "fula-node can't work if this check fails." : "There is no such check.",
     })),
-    remedy: `Checks that can be ignored, one by one: ${ignorable.join(", ")}.`,
+    remedy: `These checks can be ignored: ${ignorable.join(", ")}.`,
   });
 }
 
-/** A port that the product needs, and where it will listen. */
+/** A port that a node needs, and the address that it listens on. */
 export interface PortNeed {
   readonly port: number;
   /** `0.0.0.0` for all addresses. */
   readonly address: "127.0.0.1" | "0.0.0.0";
-  /** Who needs it: "PostgreSQL". */
+  /** What needs the port, such as "Postgres". */
   readonly purpose: string;
-  /** A way out beside stopping the holder, as a sentence. */
+  /** Another solution than stopping the program that uses the port, as a sentence. */
   readonly remedy?: string;
 }
 
-/** Whose a container is. */
+/** Who a container belongs to. */
 export type Ownership = "ours" | "adopted-writer" | "foreign";
 
-/** What a check is told: plain data, settled before the first check runs. */
+/** The input of every check: plain data, complete before the first check runs. */
 export interface PreflightContext {
   readonly baseDir: string;
   readonly ports: readonly PortNeed[];
-  /** What has to be free at the base directory and at Docker's root. */
+  /** The free space required in the base directory and in Docker's root directory. */
   readonly minimumFreeBytes: { readonly baseDir: number; readonly dockerRoot: number };
   readonly minimumMemoryBytes: { readonly required: number; readonly recommended: number };
-  /** Whose a container is, by its labels and its name. */
+  /** Who a container belongs to, by its labels and its name. */
   readonly ownership: (container: Container) => Ownership;
-  /** Units whose processes are the adopted writer. */
+  /** The systemd units of an adopted writer. */
   readonly writerUnits: readonly string[];
 }
 
-/** One thing that a check found wrong. */
+/** One problem that a check found. */
 export interface CheckProblem {
-  /** A failure stops the run, a warning is told. */
+  /** A failure stops the run, a warning is only printed. */
   readonly severity: "failure" | "warning";
   readonly what: string;
   readonly why?: string;
   readonly remedy: string;
 }
 
-/** One small question about the machine, asked before anything is changed. It writes nothing. */
+/** One check of the machine before anything is changed. It writes nothing. */
 export interface Check {
-  /** What `--ignore` calls it. */
+  /** The name for `--ignore`. */
   readonly id: string;
   readonly title: string;
-  /** False where nothing could work in spite of the failure. */
+  /** False if fula-node can't work when this check fails. */
   readonly ignorable: boolean;
   run(host: HostReader, context: PreflightContext): Promise<readonly CheckProblem[]>;
 }

@@ -3,10 +3,10 @@ import { dockerPackages, isAtLeast } from "../docker/versions.ts";
 import type { HostReader } from "../host.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
-/** Of Docker 20.10, the oldest engine of a supported distribution. */
+/** The API version of Docker 20.10, the oldest engine of a supported distribution. */
 const OLDEST_API = "1.41";
 
-/** A Docker engine that answers and will do, or one that the docker step can install or start. */
+/** Passes if a suitable Docker engine responds, or if the docker step can install or start one. */
 export const dockerEngine: Check = {
   id: "engine",
   title: "Docker engine",
@@ -24,9 +24,9 @@ function judge({ version, apiVersion, rootDirectory, rootless }: DockerVersion):
     return [
       {
         severity: "failure",
-        what: "The Docker engine runs rootless.",
-        why: "Its host network is not the machine's, so the services would not reach each other; and it stops with its user's session.",
-        remedy: "Run a system-wide Docker engine, and unset DOCKER_HOST where that names the rootless one.",
+        what: "The Docker engine runs in rootless mode.",
+        why: "Its host network is not the network of the machine, so the services could not reach each other. It also stops when its user logs out.",
+        remedy: "Run a system-wide Docker engine. If DOCKER_HOST points to the rootless engine, unset it.",
       },
     ];
   }
@@ -34,13 +34,13 @@ function judge({ version, apiVersion, rootDirectory, rootless }: DockerVersion):
   return [
     {
       severity: "failure",
-      what: `Docker ${version} is too old: it speaks API ${apiVersion}, and ${OLDEST_API} is needed.`,
+      what: `Docker ${version} is too old: it has API version ${apiVersion}, and ${OLDEST_API} is required.`,
       remedy: "Upgrade Docker to 20.10 or later.",
     },
   ];
 }
 
-/** The docker step installs a missing engine and starts a stopped one, where this machine lets it. */
+/** The docker step installs a missing engine and starts a stopped one, if that is possible on this machine. */
 async function judgeAbsence(host: HostReader): Promise<readonly CheckProblem[]> {
   const [reason, daemon, client, unit, os] = await Promise.all([
     host.docker.unreachable(),
@@ -53,32 +53,32 @@ async function judgeAbsence(host: HostReader): Promise<readonly CheckProblem[]> 
   if (daemon === null) {
     const packages = dockerPackages(os);
     if (packages.kind === "packages") return [];
-    const what = `There is no Docker engine here (${reason ?? "none answers"}).`;
+    const what = `There is no Docker engine on this machine (${reason ?? "no engine answers"}).`;
     return [{ severity: "failure", what, why: packages.why, remedy: packages.remedy }];
   }
   if (unit !== null) return [];
   return [
     {
       severity: "failure",
-      what: `Docker is installed (${daemon}), but does not answer: ${reason ?? "no reason known"}.`,
-      why: "There is no systemd unit for it that could be started.",
-      remedy: "Start dockerd the way this machine starts its services, then run again.",
+      what: `Docker is installed (${daemon}), but does not answer: ${reason ?? "reason unknown"}.`,
+      why: "It has no systemd unit that fula-node could start.",
+      remedy: "Start dockerd manually, then run again.",
     },
   ];
 }
 
 const SNAP: CheckProblem = {
   severity: "failure",
-  what: "Docker comes from a snap here.",
-  why: "A snap is confined: it can't read /opt, where compose files and data are, and cron does not find it.",
+  what: "Docker is installed as a snap.",
+  why: "A snap is confined: it can't read /opt, where compose files and data are, and cron jobs can't find it.",
   remedy:
-    "Remove it (snap remove docker), then run again: Docker from the distribution's packages is installed.",
+    "Remove it (snap remove docker), then run again. fula-node then installs Docker from the packages of the distribution.",
 };
 
-/** Of March 2023: the first with `--wait-timeout`, and older than any that a supported distribution has. */
+/** From March 2023: the first version with `--wait-timeout`, and older than the version of any supported distribution. */
 const OLDEST = "2.17.0";
 
-/** Compose v2, or a distribution whose packages have it. */
+/** Passes if Compose v2 is installed, or if the distribution has a package for it. */
 export const compose: Check = {
   id: "compose",
   title: "Docker Compose v2",
@@ -96,8 +96,8 @@ export const compose: Check = {
     return [
       {
         severity: "failure",
-        what: `Docker Compose ${version} is too old; ${OLDEST} is needed.`,
-        remedy: "Upgrade the Compose plugin, from wherever Docker was installed.",
+        what: `Docker Compose ${version} is too old; ${OLDEST} is required.`,
+        remedy: "Upgrade the Compose plugin from the source that Docker was installed from.",
       },
     ];
   },
@@ -106,7 +106,7 @@ export const compose: Check = {
 /** The abandoned project, under any registry and tag; not its maintained fork nickfedor/watchtower. */
 const ABANDONED = /(?:^|\/)containrrr\/watchtower(?:[:@]|$)/;
 
-/** A leftover of the abandoned updater that the bash installer used to set up. */
+/** Warns about a container of the abandoned updater, which the bash installer used to create. */
 export const watchtower: Check = {
   id: "watchtower",
   title: "leftover containrrr/watchtower",
@@ -116,9 +116,9 @@ export const watchtower: Check = {
     const leftovers = (await host.docker.containers()).filter(({ image }) => ABANDONED.test(image));
     return leftovers.map(({ name, image, status }) => ({
       severity: "warning",
-      what: `The container ${name} (${image}, ${status}) is a leftover of an abandoned updater.`,
-      why: "It was archived in 2025 and speaks an API that Docker 29 no longer answers; before that it restarts containers unasked.",
-      remedy: `Remove it: docker rm -f ${name}. Updates are the profile that AUTO_UPDATE switches on.`,
+      what: `The container ${name} (${image}, ${status}) belongs to an abandoned updater.`,
+      why: "The project was archived in 2025. It uses an API that Docker 29 no longer supports. On older engines it restarts containers without being asked.",
+      remedy: `Remove it: docker rm -f ${name}. For automatic updates, set AUTO_UPDATE=true.`,
     }));
   },
 };

@@ -2,7 +2,7 @@ import { isAtLeast } from "../docker/versions.ts";
 import { gibibytes } from "../units.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
-/** Everything here belongs to root. */
+/** Passes for root: all files of a node belong to root. */
 export const root: Check = {
   id: "root",
   title: "run as root",
@@ -14,8 +14,8 @@ export const root: Check = {
     return [
       {
         severity: "failure",
-        what: `This runs as user ${uid}, not as root.`,
-        why: "It writes below /opt and /etc/cron.d, and talks to Docker.",
+        what: `fula-node runs as user ${uid}, not as root.`,
+        why: "It writes to /opt and /etc/cron.d, and uses Docker.",
         remedy: "Run the same command as root, or with sudo.",
       },
     ];
@@ -24,12 +24,12 @@ export const root: Check = {
 
 /** The oldest release of each distribution that is tested. */
 const OLDEST: Readonly<Record<string, string>> = { debian: "12", ubuntu: "22.04" };
-/** As node names them: amd64 and arm64, for which all images exist. */
+/** Node.js's names of amd64 and arm64. All images exist for these. */
 const ARCHITECTURES = ["x64", "arm64"];
-/** sd_booted(3). */
+/** Exists if systemd is running: sd_booted(3). */
 const SYSTEMD_MARK = "/run/systemd/system";
 
-/** A distribution and an architecture that the product is made for. */
+/** Passes for a supported distribution and architecture. */
 export const os: Check = {
   id: "os",
   title: "operating system and architecture",
@@ -56,7 +56,7 @@ export const os: Check = {
       problems.push({
         severity: "failure",
         what: `${prettyName} without systemd is not supported.`,
-        why: "Docker and cron have to be started at every boot.",
+        why: "systemd starts Docker and cron at every boot.",
         remedy,
       });
     } else {
@@ -66,10 +66,10 @@ export const os: Check = {
   },
 };
 
-/** A machine sold with 2 GiB shows less: the kernel and the firmware keep some to themselves. */
-const KEPT_SHARE = 0.1;
+/** A machine with 2 GiB reports less, since the kernel and the firmware reserve some of it. */
+const RESERVED_SHARE = 0.1;
 
-/** Enough memory to run at all, and to run well. */
+/** Fails below the required memory, warns below the recommended memory. */
 export const memory: Check = {
   id: "memory",
   title: "memory",
@@ -77,7 +77,7 @@ export const memory: Check = {
 
   async run(host, { minimumMemoryBytes: { required, recommended } }) {
     const bytes = host.system.memoryBytes();
-    const has = (nominal: number) => bytes >= nominal * (1 - KEPT_SHARE);
+    const has = (nominal: number) => bytes >= nominal * (1 - RESERVED_SHARE);
     if (has(recommended)) return [];
     const what = `This machine has ${gibibytes(bytes)} of memory`;
     if (has(required)) {
@@ -92,8 +92,8 @@ export const memory: Check = {
     return [
       {
         severity: "failure",
-        what: `${what}; ${gibibytes(required)} are needed.`,
-        why: "kubo, ipfs-cluster and Postgres would be killed by the kernel.",
+        what: `${what}; ${gibibytes(required)} are required.`,
+        why: "With less, the kernel would kill kubo, ipfs-cluster and Postgres.",
         remedy: "Use a machine with more memory.",
       },
     ];
@@ -102,7 +102,7 @@ export const memory: Check = {
 
 const USUAL_ROOT = "/var/lib/docker";
 
-/** Room for data at the base directory, and for images at Docker's root. */
+/** Checks the free space for data in the base directory, and for images in Docker's root directory. */
 export const disk: Check = {
   id: "disk",
   title: "free disk space",
@@ -110,18 +110,18 @@ export const disk: Check = {
 
   async run(host, { baseDir, minimumFreeBytes }) {
     const dockerRoot = (await host.docker.version())?.rootDirectory ?? USUAL_ROOT;
-    const wanted = [
+    const required = [
       { path: baseDir, bytes: minimumFreeBytes.baseDir, use: "settings, data and snapshots" },
       { path: dockerRoot, bytes: minimumFreeBytes.dockerRoot, use: "images and volumes" },
     ];
-    const spaces = await Promise.all(wanted.map(({ path }) => host.files.space(path)));
-    return wanted.flatMap(({ path, bytes, use }, index) => {
+    const spaces = await Promise.all(required.map(({ path }) => host.files.space(path)));
+    return required.flatMap(({ path, bytes, use }, index) => {
       const freeBytes = spaces[index]?.freeBytes ?? 0;
       if (freeBytes >= bytes) return [];
       return [
         {
           severity: "failure" as const,
-          what: `${path} has ${gibibytes(freeBytes)} free; ${gibibytes(bytes)} are needed for ${use}.`,
+          what: `${path} has ${gibibytes(freeBytes)} free; ${gibibytes(bytes)} are required for ${use}.`,
           remedy: "Free some space there, or mount a larger disk.",
         },
       ];
@@ -129,10 +129,10 @@ export const disk: Check = {
   },
 };
 
-/** No machine on which this runs can honestly be in an earlier year. */
+/** fula-node did not exist before this year. */
 const EARLIEST_YEAR = 2025;
 
-/** A clock that can be right: certificates, tokens and billing hours depend on it. */
+/** Checks that the clock is plausible and synchronised. */
 export const clock: Check = {
   id: "clock",
   title: "clock",
@@ -144,9 +144,9 @@ export const clock: Check = {
       return [
         {
           severity: "failure",
-          what: `The clock is wrong: it says ${now.toISOString()}.`,
+          what: `The clock is wrong: it shows ${now.toISOString()}.`,
           why: "Certificates, tokens and billing hours depend on it.",
-          remedy: "Set it (timedatectl set-ntp true), then run again.",
+          remedy: "Set the clock (timedatectl set-ntp true), then run again.",
         },
       ];
     }
@@ -156,7 +156,7 @@ export const clock: Check = {
         severity: "warning",
         what: "The clock is not synchronised.",
         why: "Certificates, tokens and billing hours depend on it.",
-        remedy: "Let systemd-timesyncd or chrony keep it: timedatectl set-ntp true.",
+        remedy: "Synchronise it with systemd-timesyncd or chrony: timedatectl set-ntp true.",
       },
     ];
   },

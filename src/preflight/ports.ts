@@ -1,6 +1,6 @@
 import type { Check, Ownership, PortNeed } from "./check.ts";
 
-/** Every port that is needed is free, or held by a container of ours or by the adopted writer. */
+/** Passes if every required port is free, or in use by one of our containers or by the adopted writer. */
 export const ports: Check = {
   id: "ports",
   title: "ports",
@@ -15,13 +15,13 @@ export const ports: Check = {
     const owned = containers.map((container) => ({ ...container, ownership: ownership(container) }));
     return findPortConflicts({ needs, listeners, containers: owned, writerUnits }).map((conflict) => ({
       severity: "failure",
-      what: `Port ${conflict.need.port}, which ${conflict.need.purpose} needs, is taken: ${describeHolder(conflict)}.`,
+      what: `Port ${conflict.need.port}, which ${conflict.need.purpose} needs, is in use: ${describeHolder(conflict)}.`,
       ...(noEngine === null
         ? {}
         : {
-            why: `Docker does not answer (${noEngine}), so a container of ours could not be told from others.`,
+            why: `Docker does not answer (${noEngine}), so this may be a container of fula-node itself.`,
           }),
-      remedy: `Stop it, or let it listen elsewhere.${conflict.need.remedy === undefined ? "" : ` ${conflict.need.remedy}`}`,
+      remedy: `Stop it, or change its port.${conflict.need.remedy === undefined ? "" : ` ${conflict.need.remedy}`}`,
     }));
   },
 };
@@ -32,12 +32,12 @@ export interface ListenerFacts {
   readonly address: string;
   readonly pid: number | null;
   readonly process: string | null;
-  /** The pid and its ancestors. */
+  /** The pids of the process and its ancestors. */
   readonly ancestry: readonly number[];
   readonly unit: string | null;
 }
 
-/** A container, as far as ports go. */
+/** What the check of ports needs to know about a container. */
 export interface ContainerFacts {
   readonly name: string;
   readonly pid: number;
@@ -45,10 +45,10 @@ export interface ContainerFacts {
   readonly ownership: Ownership;
 }
 
-/** Somebody else who holds a port that is needed. */
+/** A required port that something else uses. */
 interface PortConflict {
   readonly need: PortNeed;
-  /** `127.0.0.1`, `::`; empty where the engine forwards the port without a process. */
+  /** `127.0.0.1`, `::`. Empty if the engine forwards the port without a listening process. */
   readonly addresses: readonly string[];
   readonly pid: number | null;
   readonly process: string | null;
@@ -57,8 +57,8 @@ interface PortConflict {
 }
 
 /**
- * Who is in the way: every holder of a needed port that is neither a container of ours, nor the adopted
- * writer, be that a container or a process of its units.
+ * Finds everything that uses a required port and is neither one of our containers nor the adopted writer. An
+ * adopted writer is a container, or a process of its systemd units.
  */
 export function findPortConflicts(facts: {
   readonly needs: readonly PortNeed[];
@@ -88,29 +88,29 @@ export function findPortConflicts(facts: {
   });
 }
 
-/** One sentence on who holds it: "postgres (process 812, container other-db) listens on 127.0.0.1:5432". */
+/** Describes what uses the port: "postgres (process 812, container other-db) listens on 127.0.0.1:5432". */
 export function describeHolder({ need, addresses, pid, process, container, unit }: PortConflict): string {
   if (addresses.length === 0) return `the container ${container} publishes it`;
-  const marks = [
+  const details = [
     ...(pid === null ? [] : [`process ${pid}`]),
     ...(container === null ? [] : [`container ${container}`]),
     ...(unit === null || container !== null ? [] : [`unit ${unit}`]),
   ];
   const name = process ?? "an unknown process";
-  const where = addresses.map(
+  const sockets = addresses.map(
     (address) => `${address.includes(":") ? `[${address}]` : address}:${need.port}`,
   );
-  return `${name}${marks.length === 0 ? "" : ` (${marks.join(", ")})`} listens on ${where.join(" and ")}`;
+  return `${name}${details.length === 0 ? "" : ` (${details.join(", ")})`} listens on ${sockets.join(" and ")}`;
 }
 
-/** True where a socket at `taken` keeps another from listening at `wanted`. */
-function collides(taken: string, wanted: PortNeed["address"]): boolean {
-  return wanted === "0.0.0.0" || taken === wanted || taken === "0.0.0.0" || taken === "::";
+/** True if a socket on address `used` prevents another from listening on address `needed`. */
+function collides(used: string, needed: PortNeed["address"]): boolean {
+  return needed === "0.0.0.0" || used === needed || used === "0.0.0.0" || used === "::";
 }
 
 /**
- * The container that a listener belongs to: the one whose process it descends from; or, where the engine
- * itself listens on a container's behalf, the one that publishes the port.
+ * Finds the container of a listener: the container whose process is an ancestor of the listener. If the engine
+ * itself listens for a container, it is the container that publishes the port.
  */
 function containerOf(listener: ListenerFacts, containers: readonly ContainerFacts[]): ContainerFacts | null {
   const inside = containers.find(({ pid }) => pid > 0 && listener.ancestry.includes(pid));
@@ -120,10 +120,10 @@ function containerOf(listener: ListenerFacts, containers: readonly ContainerFact
   return byEngine ? (publisher ?? null) : null;
 }
 
-/** Who listens for a published port, as `/proc/PID/comm` has it. */
+/** The processes that listen for a published port, by `/proc/PID/comm`. */
 const ENGINE_PROCESSES: ReadonlySet<string> = new Set(["docker-proxy", "dockerd"]);
 
-/** An engine with `userland-proxy: false` forwards a port without listening on it. */
+/** Containers whose published port has no listener: with `userland-proxy: false`, the engine forwards the port without one. */
 function silentPublishers(
   need: PortNeed,
   {
@@ -143,8 +143,8 @@ function mergeAddresses(conflicts: readonly PortConflict[]): readonly PortConfli
   const merged = new Map<string, PortConflict>();
   for (const conflict of conflicts) {
     const key = `${conflict.pid}/${conflict.container}`;
-    const there = merged.get(key);
-    const addresses = [...(there?.addresses ?? []), ...conflict.addresses];
+    const existing = merged.get(key);
+    const addresses = [...(existing?.addresses ?? []), ...conflict.addresses];
     merged.set(key, { ...conflict, addresses: [...new Set(addresses)].sort() });
   }
   return [...merged.values()];

@@ -10,7 +10,7 @@ export function isIp6(value: string): boolean {
   return isIPv6(value) && !/[.%]/.test(value);
 }
 
-/** True for a host name (RFC 1123, with _ as container names have it); one that ends in a number is none. */
+/** True for a host name (RFC 1123, plus `_`, which container names use). A name whose last label is a number is not one. */
 export function isHostName(value: string): boolean {
   const labels = value.split(".");
   return (
@@ -25,7 +25,7 @@ export function isPort(value: string): boolean {
   return /^[1-9][0-9]{0,4}$/.test(value) && Number(value) <= 65_535;
 }
 
-/** The parts of a TCP multiaddr (multiformats/multiaddr); `scheme` and `peer` are null where it has none. */
+/** The parts of a TCP multiaddr (multiformats/multiaddr); `scheme` and `peer` are null if it has none. */
 export interface TcpMultiaddr {
   readonly kind: "ip4" | "ip6" | "dns" | "dns4" | "dns6";
   readonly host: string;
@@ -52,8 +52,8 @@ export function isPeerId(value: string): boolean {
 }
 
 /**
- * Parses a TCP multiaddr; null for anything else, also for a bad host, port or peer id. `/tls/http` is the
- * newer form of `/https`.
+ * Parses a TCP multiaddr. Returns null for anything else, and for an invalid host, port or peer id. `/tls/http`
+ * is the newer form of `/https`.
  */
 export function parseTcpMultiaddr(text: string): TcpMultiaddr | null {
   const [, kind, host = "", port = "", scheme, peer = null] = MULTIADDR.exec(text) ?? [];
@@ -63,7 +63,7 @@ export function parseTcpMultiaddr(text: string): TcpMultiaddr | null {
   return { kind: known, host, port: Number(port), scheme: SCHEMES[scheme ?? ""] ?? null, peer };
 }
 
-/** Turns a TCP multiaddr into the http URL of the API behind it; null for anything else. */
+/** Converts a TCP multiaddr to the http URL of its API; null for anything else. */
 export function multiaddrToUrl(multiaddr: string): string | null {
   const parts = parseTcpMultiaddr(multiaddr);
   if (parts === null) return null;
@@ -72,8 +72,8 @@ export function multiaddrToUrl(multiaddr: string): string | null {
 }
 
 /**
- * True if an IP address lies in one of these networks (CIDR: `172.17.0.0/16`, `fd00::/64`). What is not a
- * network contains nothing.
+ * True if an IP address is in one of these networks (CIDR: `172.17.0.0/16`, `fd00::/64`). An entry that is
+ * not a valid network is skipped.
  */
 export function isInSubnets(address: string, subnets: readonly string[]): boolean {
   const family = familyOf(address);
@@ -81,7 +81,7 @@ export function isInSubnets(address: string, subnets: readonly string[]): boolea
   const networks = new BlockList();
   for (const subnet of subnets) {
     const [, base = "", length = ""] = /^([^/]+)\/([0-9]{1,3})$/.exec(subnet) ?? [];
-    // BlockList would find any IPv4 address in ::/0.
+    // Without the family check, BlockList reports every IPv4 address as part of ::/0.
     if (familyOf(base) === family && Number(length) <= BITS[family])
       networks.addSubnet(base, Number(length), family);
   }
@@ -95,20 +95,20 @@ function familyOf(address: string): keyof typeof BITS | null {
   return isIp6(address) ? "ipv6" : null;
 }
 
-/** This machine alone, its own cable, or no machine at all. */
+/** Loopback, link-local and unspecified addresses: other machines cannot use them. */
 const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "0.0.0.0/32", "::/128"];
 
-/** What of a peer's addresses can be handed to another machine. */
+/** The addresses of a peer that another machine can use. */
 export interface Dialable {
   readonly addresses: readonly string[];
-  /** True where all that is left lies in a bridge network of this machine, so that it is of no use elsewhere unless that network spans machines. */
+  /** True if every address is in a bridge network of this machine. Other machines can use it only if that network spans machines. */
   readonly isDoubtful: boolean;
 }
 
 /**
- * Addresses of a peer that another machine can dial: TCP, with the peer, and not of this machine alone.
- * Those in `bridges`, the subnets of this machine's own container bridges, are left out as long as any other
- * is there.
+ * Selects the addresses of a peer that another machine can dial: TCP, with a peer id, and not local to this
+ * machine. Addresses in `bridges` (the subnets of this machine's container bridges) are dropped, unless there
+ * are no others.
  */
 export function dialable(addresses: readonly string[], bridges: readonly string[]): Dialable {
   const outside = addresses.filter((address) => isOutside(address, LOCAL_SUBNETS));

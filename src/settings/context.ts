@@ -7,19 +7,19 @@ import { postgresTarget, type PostgresTarget } from "./master.ts";
 import type { Recoverable } from "./secrets.ts";
 import type { Settings, SettingSpec } from "./settings.ts";
 
-/** Where every kind of node keeps what all of them have; all paths are absolute. */
+/** The paths that every kind of node has. All are absolute. */
 export interface NodeLayout {
   readonly baseDir: string;
   readonly envFile: string;
   readonly composeFile: string;
   readonly cliDir: string;
-  /** The link to the installed version: what cron and people call. */
+  /** The symbolic link to the installed version. Cron and people use it. */
   readonly cliCurrent: string;
 }
 
-/** What the steps of any node are made from: plain data that is settled before the first probe. */
+/** The input of the steps of any node: plain data, complete before the first probe. */
 export interface NodeContext {
-  /** Every setting that this kind of node knows, in the order in which `.env` lists them. */
+  /** Every setting of this kind of node, in the order of `.env`. */
   readonly specs: readonly SettingSpec[];
   readonly settings: Settings;
   readonly layout: NodeLayout;
@@ -28,39 +28,39 @@ export interface NodeContext {
   readonly packageDir: string;
   /** `--images ARCHIVE`. */
   readonly imagesArchive: string | null;
-  /** What our own containers can tell where `.env` has lost it, the surest teller first. */
+  /** Settings that can be read back from our own containers if `.env` has lost them. The most reliable source comes first. */
   readonly recoverable: readonly Recoverable[];
   /** Lower-case hex sha256 of a text. */
   readonly hash: (text: string) => string;
 }
 
-/** What the steps of a master are made from. */
+/** The input of the steps of a master. */
 export interface MasterContext extends NodeContext {
   readonly layout: MasterLayout;
-  /** The absolute path of the node that runs us; cron calls the same. */
+  /** The absolute path of the Node.js program that runs fula-node. Cron uses the same one. */
   readonly nodePath: string;
-  /** `--provision-writer`, or the answer to its question. */
+  /** True for `--provision-writer`, or if the operator agreed when asked. */
   readonly provisionWriter: boolean;
-  /** The volume that holds, or will hold, the database. */
+  /** The volume that contains the database, or will contain it. */
   readonly postgresVolume: string;
 }
 
-/** What is known of the data that a node's secrets were used for. */
+/** Protects existing data whose secrets are in `.env`. */
 export interface DataGuard {
-  /** Where such data lives; null where there is none. */
-  doesDataLive(host: HostReader): Promise<string | null>;
-  /** How many rows depend on a secret; null where that can't be told. */
+  /** Where such data is; null if there is none. */
+  findLiveData(host: HostReader): Promise<string | null>;
+  /** How many rows depend on a secret; null if this is unknown. */
   countDependents(host: HostReader, key: string): Promise<number | null>;
-  /** A halt where the values do not open the data that is there. */
+  /** A halt if the values do not open the existing data, else null. */
   check(host: HostReader, evidence: Evidence): Promise<Foreign<never> | null>;
 }
 
-/** A setting's value as it stands: what this run was given, else what `.env` holds by now. */
+/** The current value of a setting: the one given to this run, else the one that `.env` now contains. */
 export type Values = (key: string) => string | undefined;
 
 /**
- * Reads the values that steps work with: flags and environment first, then `.env` as it is now (minted
- * values are only there), then what our containers know of lost ones, then defaults.
+ * Reads the values that steps work with. The order is: flags and environment, `.env` as it is now (generated
+ * values are only there), lost values read back from our containers, defaults.
  */
 export async function readValues(host: HostReader, context: NodeContext): Promise<Values> {
   const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
@@ -81,21 +81,21 @@ export async function readValues(host: HostReader, context: NodeContext): Promis
   };
 }
 
-/** How to reach the database, for steps that come after env-file, where a password must exist. */
+/** The connection to the database. For steps after env-file: throws (`settings`) if there is no password. */
 export function requireTarget(values: Values, context: MasterContext): PostgresTarget {
   const target = postgresTarget(values);
   if (target !== null) return target;
   throw new OperatorError({
     exit: "settings",
-    what: `${context.layout.envFile} holds no POSTGRES_PASSWORD.`,
-    remedy: "Run join-as-master again: it recovers the password or says how to get it back.",
+    what: `${context.layout.envFile} has no POSTGRES_PASSWORD.`,
+    remedy: "Run join-as-master again: it recovers the password, or prints how to get it back.",
   });
 }
 
-/** What the environments of our own containers know, by key. */
+/** Settings found in the environment of our own containers, by key. `name` is the container. */
 export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
 
-/** Reads settings that data was made with back from the environments of containers with our label. */
+/** Reads settings back from the environment of containers with our label. */
 export async function readContainerEnv(
   host: HostReader,
   recoverable: readonly Recoverable[],
@@ -109,7 +109,7 @@ export async function readContainerEnv(
   return found;
 }
 
-/** The first value that a poll accepts; null when the deadline passes first. */
+/** Calls `attempt` until it returns a value, and returns that; null if the deadline passes first. */
 export async function poll<T>(
   host: HostReader,
   deadlineMs: number,

@@ -1,19 +1,19 @@
 import { parse } from "dotenv";
 
 /**
- * The `.env` file: dotenv reads the values; the code here finds where each one stands, and edits it so that
- * comments, order and keys of others survive byte for byte. If `docker compose` would read a value
- * differently it is `unclear`, never guessed; if the two would not even agree on what the lines are,
+ * The `.env` file. dotenv reads the values. The code here finds the position of each value, and edits it so
+ * that comments, order and unknown keys stay byte for byte. A value that `docker compose` would read
+ * differently is `unclear`, and never guessed. If the two programs do not even agree on what the lines are,
  * the file is refused.
  */
 
-/** A value as dotenv and Compose both read it, or why they do not. */
+/** A value on which dotenv and Compose agree, or why they disagree. */
 type EnvValue = { readonly text: string } | { readonly unclear: string };
 
-/** The assignment that counts for a key: both programs take the last one. */
+/** The assignment that counts for a key: both programs use the last one. */
 export interface EnvEntry {
   readonly key: string;
-  /** Offsets of what stands for the value, quotes included: all that an edit replaces. */
+  /** Offsets of the value with its quotes. An edit replaces exactly this range. */
   readonly start: number;
   readonly end: number;
   /** 1-based. */
@@ -21,21 +21,21 @@ export interface EnvEntry {
   readonly value: EnvValue;
 }
 
-/** What to put between two offsets. */
+/** The text to put between two offsets. */
 interface Edit {
   readonly start: number;
   readonly end: number;
-  readonly put: string;
+  readonly replacement: string;
 }
 
-/** A parsed file, or the line at which it stops making sense. */
+/** A parsed file, or the first line that is not valid. */
 export type EnvFile =
   | { readonly ok: true; readonly text: string; readonly entries: readonly EnvEntry[] }
   | { readonly ok: false; readonly line: number; readonly what: string };
 
 const ASSIGNMENT = /[ \t]*(?:export[ \t]+)?(?!export[ \t]*=)([A-Za-z0-9_.-]+)[ \t]*=[ \t]*/y;
 const BLANK_OR_COMMENT = /[ \t]*(?:#[^\n]*)?\r?(?:\n|$)/y;
-/** Lines end differently at these, or text ends altogether. */
+/** Characters that only some programs read as the end of a line or of the text. */
 const BROKEN_TEXT = /\0|\r(?!\n)|[\u2028\u2029]/;
 
 /** Reads the text of a `.env` file, in time linear to its length. */
@@ -44,8 +44,8 @@ export function parseEnvFile(text: string): EnvFile {
   if (broken !== null) {
     const what =
       broken[0] === "\0"
-        ? "it holds a NUL byte, so this is no text file"
-        : "it holds a carriage return or a separator that only some programs take for a line's end";
+        ? "it contains a NUL byte, so the file is not a text file"
+        : "it contains a carriage return or a separator that only some programs read as the end of a line";
     return { ok: false, line: countLines(text, 0, broken.index) + 1, what };
   }
   const found = new Map<string, Omit<EnvEntry, "value"> & { readonly unclear: string | null }>();
@@ -56,8 +56,7 @@ export function parseEnvFile(text: string): EnvFile {
     const blank = match(BLANK_OR_COMMENT, text, at);
     if (blank === null) {
       const head = match(ASSIGNMENT, text, at);
-      if (head === null)
-        return { ok: false, line, what: "it is neither KEY=value, nor a comment, nor blank" };
+      if (head === null) return { ok: false, line, what: "it is not KEY=value, a comment or a blank line" };
       const key = head[1] ?? "";
       const extent = measureValue(text, at + head[0].length);
       if (!extent.ok) return { ok: false, line, what: `${key} can't be read: ${extent.what}` };
@@ -77,16 +76,16 @@ export function parseEnvFile(text: string): EnvFile {
 
 function valueOf(read: unknown, unclear: string | null): EnvValue {
   if (unclear !== null) return { unclear };
-  return typeof read === "string" ? { text: read } : { unclear: "dotenv gives its name no value" };
+  return typeof read === "string" ? { text: read } : { unclear: "dotenv reads no value for this name" };
 }
 
-/** The assignment that counts for a key. */
+/** Returns the assignment that counts for a key. */
 export function findEntry(file: EnvFile & { ok: true }, key: string): EnvEntry | undefined {
   return file.entries.find((entry) => entry.key === key);
 }
 
 /**
- * The text with these keys set: a key that is there gets its value in its place, a new one goes to the
+ * Returns the text with these keys set: an existing key gets its new value in place, a new key is added at the
  * end. Every other byte stays. Throws RangeError for a value that quoteValue can't write.
  */
 export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<string, string>): string {
@@ -100,8 +99,8 @@ export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<stri
   }
   const parts: string[] = [];
   let at = 0;
-  for (const { start, end, put } of edits.sort((a, b) => a.start - b.start)) {
-    parts.push(file.text.slice(at, start), put);
+  for (const { start, end, replacement } of edits.sort((a, b) => a.start - b.start)) {
+    parts.push(file.text.slice(at, start), replacement);
     at = end;
   }
   const text = parts.join("") + file.text.slice(at);
@@ -111,12 +110,12 @@ export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<stri
   return text + gap + added.map((line) => line + feed).join("");
 }
 
-const HEADER = `# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
-# a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
-# they are. After a change: run the same fula-node join again.
+const HEADER = `# Settings and secrets of this fula-node. Keep a copy of this file on another machine: you need it, together
+# with the data, to rebuild this node. Without it, encrypted data can't be read. Your own keys and comments
+# stay as they are. After a change, run the same fula-node join command again.
 `;
 
-/** The text of a new `.env`: each key below a line that says what it is for, the others at the end. */
+/** Returns the text of a new `.env`. Each known key has a comment above it that says what it is for. Other keys are at the end. */
 export function newEnvText(
   known: readonly { readonly key: string; readonly about: string }[],
   values: ReadonlyMap<string, string>,
@@ -131,7 +130,7 @@ export function newEnvText(
   return HEADER + blocks.join("") + others.join("");
 }
 
-/** An existing text with these keys set; everything else stays byte for byte. Throws RangeError for a text that makes no sense. */
+/** Returns an existing text with these keys set; everything else stays byte for byte. Throws RangeError if the text is not a valid `.env`. */
 export function editEnvText(text: string, values: ReadonlyMap<string, string>): string {
   const file = parseEnvFile(text);
   if (!file.ok) throw new RangeError(`line ${file.line}: ${file.what}`);
@@ -144,13 +143,13 @@ function quoteFor(key: string, value: string): string {
   return quoted;
 }
 
-/** A comment behind the value stays, but must stand behind a space: only that makes it one for every program. */
-function editOf(text: string, { start, end }: EnvEntry, put: string): Edit {
+/** A comment after the value stays. It needs a space before it: otherwise not every program reads it as a comment. */
+function editOf(text: string, { start, end }: EnvEntry, replacement: string): Edit {
   const tail = match(BLANK_OR_COMMENT, text, end)?.[0] ?? "";
   const hash = tail.indexOf("#");
   return hash < 0 || tail[hash - 1] === " "
-    ? { start, end, put }
-    : { start, end: end + hash, put: `${put} ` };
+    ? { start, end, replacement }
+    : { start, end: end + hash, replacement: `${replacement} ` };
 }
 
 function endOfLine(text: string, from: number): number {
@@ -170,27 +169,27 @@ function match(pattern: RegExp, text: string, at: number): RegExpExecArray | nul
 }
 
 /**
- * One value of a `.env` file, written and read so that dotenv and `docker compose` agree on it. What
- * they were seen to do (dotenv 18, Compose 2.26 and 2.40): a # after a space starts a comment in both,
- * any other # in dotenv only; Compose expands $ everywhere but in single quotes; backslashes inside
- * double quotes differ; a backslash before the closing quote makes dotenv read on to a later quote.
+ * One value of a `.env` file, written and read so that dotenv and `docker compose` agree on it. Observed
+ * behaviour (dotenv 18, Compose 2.26 and 2.40): a # after a space starts a comment in both, any other # only
+ * in dotenv. Compose expands $ everywhere except in single quotes. They read backslashes inside double quotes
+ * differently. After a backslash before the closing quote, dotenv reads on to a later quote.
  */
 
-/** Where a value stands, quotes included, and why its programs read it differently; or what is wrong with the file there. */
+/** The position of a value with its quotes, and why programs read it differently; or what is wrong with the file there. */
 type Extent =
   | { readonly ok: true; readonly start: number; readonly end: number; readonly unclear: string | null }
   | { readonly ok: false; readonly what: string };
 
 const LINE_BREAK = /[\n\r\u2028\u2029]/;
-/** Not carried by UTF-8, or already lost on the way here: U+FFFD stands for bytes that were no UTF-8. */
+/** Characters that UTF-8 text cannot have. U+FFFD stands for bytes that were not UTF-8. */
 const NO_TEXT = /[\0\uFFFD\p{Surrogate}]/u;
 const BARE = /^[A-Za-z0-9_./:@,+=%~-]+$/;
-/** Blanks at an edge, for both programs together: Go counts U+0085 as one, JavaScript U+FEFF. */
+/** Whitespace at the start or end, for either program: Go also counts U+0085, JavaScript U+FEFF. */
 const EDGE_BLANK = /^[\s\u0085]|[\s\u0085]$/;
 const ODD_BLANK = /[^\S \t\r\n]|\u0085/;
 const AFTER_QUOTE = /[ \t]*(?:#[^\n]*)?\r?(?=\n|$)/y;
 
-/** How a value is written so that both programs read it back unchanged; null where no way exists. */
+/** Quotes a value so that both programs read it back unchanged; null if this is not possible. */
 export function quoteValue(value: string): string | null {
   if (LINE_BREAK.test(value) || NO_TEXT.test(value)) return null;
   if (BARE.test(value)) return value;
@@ -199,27 +198,33 @@ export function quoteValue(value: string): string | null {
   return /[#$]|^['"`]/.test(value) || EDGE_BLANK.test(value) ? null : value;
 }
 
-/** Why quoteValue finds no way, and what would help: two sentences about "it". */
+/** Why quoteValue returns null for a value, and what to do. `why` is a clause about "it". */
 export function whyUnwritable(value: string): { readonly why: string; readonly remedy: string } {
   if (LINE_BREAK.test(value))
-    return { why: "it holds a line break, and .env has one line a value", remedy: "Leave line breaks out." };
+    return {
+      why: "it contains a line break, and a value in .env has one line",
+      remedy: "Remove the line breaks.",
+    };
   if (NO_TEXT.test(value))
-    return { why: "it holds bytes that are no UTF-8 text", remedy: "Give it as UTF-8 text." };
+    return { why: "it contains bytes that are not UTF-8 text", remedy: "Give it as UTF-8 text." };
   return {
-    why: "no way of quoting it in .env is read alike by every program",
+    why: "dotenv and docker compose do not read it the same way, with any quotes",
     remedy:
-      "Leave out the single quotes, and a backslash at the end; or else $, #, double quotes, backslashes and blanks at the ends.",
+      "Use a value without single quotes and without a backslash at the end. Or use one without $, #, double quotes, backslashes, and whitespace at the start or end.",
   };
 }
 
-/** Measures the value that begins behind `=`, at the first character that is neither a space nor a tab. */
+/** Measures the value after `=`. `start` is its first character that is neither a space nor a tab. */
 function measureValue(text: string, start: number): Extent {
   const quote = text[start];
   if (quote === "'" || quote === '"') return measureQuoted(text, start, quote);
   if (quote === "`")
-    return { ok: false, what: "a backtick opens its value, and only some programs take that for a quote" };
+    return {
+      ok: false,
+      what: "its value starts with a backtick, and only some programs read that as a quote",
+    };
   if (quote !== undefined && ODD_BLANK.test(quote))
-    return { ok: false, what: "a blank that is neither space nor tab stands before its value" };
+    return { ok: false, what: "there is whitespace other than spaces and tabs before its value" };
   return { ok: true, start, ...measureBare(text, start) };
 }
 
@@ -229,14 +234,13 @@ function measureBare(text: string, start: number): { readonly end: number; reado
   const line = text.slice(start, lineEnd);
   const hash = line.indexOf("#");
   const isComment = hash >= 0 && isBlank(text[start + hash - 1]);
-  const bare = withoutBlanks(isComment ? line.slice(0, hash) : line);
+  const bare = trimEnd(isComment ? line.slice(0, hash) : line);
   const end = start + bare.length;
   if (hash >= 0 && line[hash - 1] !== " ")
-    return { end, unclear: "only some programs take its # for the beginning of a comment" };
-  if (bare.includes("$"))
-    return { end, unclear: "docker compose puts something else for a $ outside single quotes" };
+    return { end, unclear: "only some programs read its # as the start of a comment" };
+  if (bare.includes("$")) return { end, unclear: "docker compose expands a $ outside single quotes" };
   if (EDGE_BLANK.test(bare))
-    return { end, unclear: "it ends with a blank that only some programs leave out" };
+    return { end, unclear: "it ends with whitespace that only some programs remove" };
   return { end, unclear: null };
 }
 
@@ -247,17 +251,18 @@ function measureQuoted(text: string, start: number, quote: "'" | '"'): Extent {
     escaped = text[close] === "\\" && !escaped;
   }
   AFTER_QUOTE.lastIndex = close + 1;
-  if (close >= text.length) return { ok: false, what: "the quote that opens its value is never closed" };
-  if (!AFTER_QUOTE.test(text)) return { ok: false, what: "text follows the quote that closes its value" };
+  if (close >= text.length) return { ok: false, what: "the quote at the start of its value is never closed" };
+  if (!AFTER_QUOTE.test(text))
+    return { ok: false, what: "there is text after the closing quote of its value" };
   const inner = text.slice(start + 1, close);
   if (inner.endsWith("\\"))
     return {
       ok: false,
-      what: "a backslash stands before the closing quote, and some programs read on past it",
+      what: "there is a backslash before the closing quote, and some programs read past that quote",
     };
   const end = close + 1;
   const extent = (unclear: string | null): Extent => ({ ok: true, start, end, unclear });
-  if (inner.includes("\n")) return extent("it spans several lines");
+  if (inner.includes("\n")) return extent("it has several lines");
   if (quote === "'" && inner.includes("'"))
     return extent("programs read a \\' inside single quotes differently");
   if (quote === '"' && /[\\$]/.test(inner))
@@ -269,7 +274,7 @@ function isBlank(character: string | undefined): boolean {
   return character === " " || character === "\t";
 }
 
-function withoutBlanks(line: string): string {
+function trimEnd(line: string): string {
   let end = line.length;
   while (isBlank(line[end - 1])) end -= 1;
   return line.slice(0, end);

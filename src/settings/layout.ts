@@ -1,30 +1,30 @@
-/** Where everything of a storage node lives; all paths are absolute. */
+/** The paths of a storage node. All are absolute. */
 export interface StorageLayout {
   readonly baseDir: string;
   readonly envFile: string;
   readonly composeFile: string;
   readonly journal: string;
   readonly cliDir: string;
-  /** The link to the installed version: what cron and people call. */
+  /** The symbolic link to the installed version. Cron and people use it. */
   readonly cliCurrent: string;
 }
 
-/** Where everything of a master lives; all paths are absolute. */
+/** The paths of a master. All are absolute. */
 export interface MasterLayout extends StorageLayout {
   readonly signingKey: string;
-  /** The public half, for whoever verifies snapshots elsewhere. */
+  /** The public key, to verify snapshots on another machine. */
   readonly verifyingKey: string;
   readonly snapshotsDir: string;
-  /** One line an alarm; upstream's name. */
+  /** One line for each alarm. The name is upstream's. */
   readonly alertLog: string;
-  /** What cron's runs print. */
+  /** The output of the cron jobs. */
   readonly snapshotLog: string;
   readonly sweepLog: string;
-  /** What restores write down of their progress. */
+  /** The progress files of restores. */
   readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
-  /** The storage nodes that were ever seen. */
+  /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
 }
 
@@ -34,7 +34,7 @@ export const MASTER_BASE_DIR = "/opt/fula-master";
 /** The default base directory of a storage node (upstream's). */
 export const STORAGE_BASE_DIR = "/opt/fula-storage";
 
-/** Names that containers and projects keep from upstream. */
+/** Upstream's names of containers, projects, units and volumes. */
 export const NAMES = {
   masterProject: "fula-master",
   writerProject: "fula-writer",
@@ -50,7 +50,7 @@ export const NAMES = {
   postgresVolume: "fula-master_pgdata",
 } as const;
 
-/** Names that a storage node's project, its containers and its volumes keep from upstream. */
+/** Upstream's names of a storage node's project, containers and volumes. */
 export const STORAGE_NAMES = {
   project: "fula-storage",
   kubo: "ipfs_host",
@@ -60,24 +60,24 @@ export const STORAGE_NAMES = {
   clusterVolume: "fula-storage_cluster-data",
 } as const;
 
-/** Beside a writer's data, where `--adopt writer` took it over: neither is ours to remove, ever. */
+/** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";
 
-/** Upstream's names of what cron runs. */
+/** The cron files, with upstream's names. */
 export const CRON_FILES = {
   snapshot: "/etc/cron.d/fula-pinset-snapshot",
   sweep: "/etc/cron.d/fula-replication-sweep",
 } as const;
 
-/** The label that says a thing is ours, and its value. */
+/** The label, and its value, on everything in Docker that fula-node created. */
 export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
 
-/** True where a container, volume, network or image carries our label. */
+/** True if a container, volume, network or image has our label. */
 export function isOurs(thing: { readonly labels: Readonly<Record<string, string>> }): boolean {
   return thing.labels[OWNER_LABEL.key] === OWNER_LABEL.value;
 }
 
-/** Lays a master out below its base directory. */
+/** Returns the paths of a master with this base directory. */
 export function masterLayout(baseDir: string): MasterLayout {
   return {
     ...storageLayout(baseDir),
@@ -94,7 +94,7 @@ export function masterLayout(baseDir: string): MasterLayout {
   };
 }
 
-/** Lays a storage node out below its base directory. */
+/** Returns the paths of a storage node with this base directory. */
 export function storageLayout(baseDir: string): StorageLayout {
   return {
     baseDir,
@@ -106,10 +106,10 @@ export function storageLayout(baseDir: string): StorageLayout {
   };
 }
 
-/** What runs of one node exclude each other by: whoever needs several takes them in this order. */
+/** The locks of one node. A run that needs several takes them in this order. */
 export function lockNames(baseDir: string) {
   return {
-    /** Joining, mending, leaving. */
+    /** Join, repair, leave. */
     node: baseDir,
     snapshot: `${baseDir}/snapshot`,
     sweep: `${baseDir}/sweep`,

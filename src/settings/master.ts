@@ -3,95 +3,101 @@ import { RULES } from "./rules.ts";
 import type { Settings, SettingSpec } from "./settings.ts";
 
 /**
- * The settings of a master, in the order in which `.env` lists them. Keys keep their upstream names
- * (functionland/pinning-service, functionland/fula-ota), so that an upstream `.env` serves.
+ * The settings of a master, in the order of `.env`. The keys have their upstream names
+ * (functionland/pinning-service, functionland/fula-ota), so that an upstream `.env` works here.
  */
 export const MASTER_SETTINGS: readonly SettingSpec[] = [
-  { key: "CLUSTERNAME", about: "the pool's name: every node of a pool has the same", rule: RULES.name },
-  { key: "CLUSTER_PEERNAME", about: "this master's label in the cluster", rule: RULES.name },
+  { key: "CLUSTERNAME", about: "the name of the pool, the same on every node of the pool", rule: RULES.name },
+  { key: "CLUSTER_PEERNAME", about: "the name of this master in the cluster", rule: RULES.name },
   {
     key: "CLUSTER_SECRET",
     about:
-      "64 hex digits shared by the pool; left out: derived from CLUSTERNAME as upstream does, so not secret",
+      "64 hex digits, the same on every node of the pool; if not set, derived from CLUSTERNAME as upstream does, and so not secret",
     rule: RULES.hex64,
     secret: true,
     immutable: true,
   },
   {
     key: "MASTER_CLUSTER_BOOTSTRAP",
-    about: "an existing master's cluster address; left out: this is the pool's first",
+    about: "the cluster address of an existing master; not set on the first master of a pool",
     rule: RULES.peerMultiaddr,
   },
   {
     key: "MASTER_CLUSTER_PEERIDS",
-    about: "cluster peer ids of the other masters, whose pins this one takes over",
+    about: "cluster peer ids of the other masters; this master accepts their pins",
     rule: RULES.peerIds,
   },
-  { key: "POOL_API", about: "where the pool's addresses are published", rule: RULES.url },
+  { key: "POOL_API", about: "URL of the pool API, which publishes the masters of the pool", rule: RULES.url },
   {
     key: "IPFS_API_ADDR",
-    about: "kubo's RPC address",
+    about: "address of kubo's RPC API",
     rule: RULES.apiMultiaddr,
     byDefault: "/ip4/127.0.0.1/tcp/5001",
   },
   {
     key: "IPFS_CLUSTER_API_ADDR",
-    about: "ipfs-cluster's REST address",
+    about: "address of ipfs-cluster's REST API",
     rule: RULES.apiMultiaddr,
     byDefault: "/ip4/127.0.0.1/tcp/9094",
   },
   {
     key: "CLUSTER_BASIC_AUTH",
-    about: "user:password of the cluster's REST API, where it asks for one",
+    about: "user:password of ipfs-cluster's REST API, if it requires one",
     rule: RULES.credentials,
     secret: true,
   },
   {
     key: "CLUSTER_REPLICATION_MIN",
-    about: "copies a pin must have",
+    about: "minimum number of copies of a pin",
     rule: RULES.factor,
     byDefault: "-1",
     readBy: "ipfs-cluster",
   },
   {
     key: "CLUSTER_REPLICATION_MAX",
-    about: "copies a pin may have",
+    about: "maximum number of copies of a pin",
     rule: RULES.factor,
     byDefault: "-1",
     readBy: "ipfs-cluster",
   },
   {
     key: "KUBO_PRIVATE_NETWORK",
-    about: "true where the pool's nodes meet on private addresses; kubo dials none of these otherwise",
+    about:
+      "set to true if the pool's nodes connect over private addresses; otherwise kubo does not dial them",
     rule: RULES.flag,
   },
   {
     key: "WRITER_DIR",
-    about: "where a writer made here keeps its data",
+    about: "data directory of a writer that fula-node creates",
     rule: RULES.path,
     byDefault: "/opt/fula-writer",
   },
   {
     key: "POSTGRES_HOST",
-    about: "the database's host; another than 127.0.0.1: no Postgres is made here",
+    about: "host of the database; if it is another machine, no Postgres is created here",
     rule: RULES.host,
     byDefault: "127.0.0.1",
   },
-  { key: "POSTGRES_PORT", about: "the database's port", rule: RULES.port, byDefault: "5432" },
-  { key: "POSTGRES_DB", about: "the database's name", rule: RULES.identifier, byDefault: "pinning_service" },
-  { key: "POSTGRES_USER", about: "the database's owner", rule: RULES.identifier, byDefault: "pinning_user" },
+  { key: "POSTGRES_PORT", about: "port of the database", rule: RULES.port, byDefault: "5432" },
+  { key: "POSTGRES_DB", about: "name of the database", rule: RULES.identifier, byDefault: "pinning_service" },
+  { key: "POSTGRES_USER", about: "owner of the database", rule: RULES.identifier, byDefault: "pinning_user" },
   {
     key: "POSTGRES_PASSWORD",
-    about: "the owner's password",
+    about: "password of the database owner",
     rule: RULES.secret,
     secret: true,
     immutable: true,
     generated: { kind: "token", characters: 40 },
   },
-  { key: "POSTGRES_SSL", about: "speak TLS to a database elsewhere", rule: RULES.flag, byDefault: "false" },
+  {
+    key: "POSTGRES_SSL",
+    about: "use TLS for a database on another machine",
+    rule: RULES.flag,
+    byDefault: "false",
+  },
   {
     key: "SYSTEM_KEY",
-    about: "opens the pinning API's /admin routes",
+    about: "key for the /admin routes of the pinning API",
     rule: RULES.systemKey,
     secret: true,
     generated: { kind: "token", characters: 48 },
@@ -124,31 +130,31 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "PINNING_API_PORT",
-    about: "the pinning API's port on 127.0.0.1",
+    about: "port of the pinning API on 127.0.0.1",
     rule: RULES.port,
     byDefault: "6000",
   },
-  { key: "WEBUI_PORT", about: "the storage API's port on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
+  { key: "WEBUI_PORT", about: "port of the storage API on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
   {
     key: "STORAGE_API_URL",
-    about: "where storage nodes reach the storage API from outside; goes into invites",
+    about: "public URL of the storage API, for storage nodes; included in invites",
     rule: RULES.apiUrl,
   },
   {
     key: "NODE_NAMES_PER_OWNER",
-    about: "how many node names one key may hold in this pool",
+    about: "maximum number of node names that one API key may register in this pool",
     rule: RULES.count,
     byDefault: "5",
   },
   {
     key: "VAULT_ADDRESS",
-    about: "the vault contract; left out: billing's crons stay off",
+    about: "address of the vault contract; if not set, the billing cron jobs stay off",
     rule: RULES.contract,
     readBy: "upstream",
   },
   {
     key: "BASE_RPC_URL",
-    about: "RPC endpoint of the Base chain; often holds a key, so it is never shown",
+    about: "RPC endpoint of the Base chain; it often contains a key, so it is never shown",
     rule: RULES.url,
     secret: true,
     byDefault: "https://mainnet.base.org",
@@ -156,28 +162,33 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "ETHERSCAN_API_KEY",
-    about: "key of the Etherscan API",
+    about: "key for the Etherscan API",
     rule: RULES.any,
     secret: true,
     readBy: "upstream",
   },
   {
     key: "BILLING_IDEMPOTENCY",
-    about: "at most one deduction an hour and user, held by the database",
+    about: "the database allows at most one deduction per user and hour",
     rule: RULES.flag,
     byDefault: "true",
   },
   {
     key: "CRON_LEADER_LEASE",
-    about: "only one master of several runs the billing crons",
+    about: "if there are several masters, only one runs the billing cron jobs",
     rule: RULES.flag,
     byDefault: "true",
     readBy: "upstream",
   },
-  { key: "FREE_TIER_BYTES", about: "bytes that cost nothing", rule: RULES.count, byDefault: "524288000" },
+  {
+    key: "FREE_TIER_BYTES",
+    about: "bytes that an account can store for free",
+    rule: RULES.count,
+    byDefault: "524288000",
+  },
   {
     key: "FULA_PER_GB_MONTH",
-    about: "price of a GiB and month, in FULA",
+    about: "price in FULA per GiB and month",
     rule: RULES.amount,
     byDefault: "3",
   },
@@ -195,26 +206,27 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "FULA_BUCKET_ROOT_CAS",
-    about: "the gateway moves bucket roots by compare-and-swap in the database",
+    about: "the gateway updates bucket roots by compare-and-swap in the database",
     rule: RULES.flag,
     byDefault: "false",
   },
-  { key: "KEEP", about: "how many snapshots are kept", rule: RULES.count, byDefault: "28" },
+  { key: "KEEP", about: "number of snapshots to keep", rule: RULES.count, byDefault: "28" },
   {
     key: "SNAPSHOT_DROP_PERCENT",
-    about: "a pinset that shrank by more than this share raises an alarm",
+    about: "raise an alarm if the pinset shrinks by more than this percentage",
     rule: RULES.percent,
     byDefault: "10",
   },
   {
     key: "REPL_MIN",
-    about: "copies below which the sweep raises an alarm, for pins that name no minimum",
+    about:
+      "the sweep raises an alarm for a pin with fewer copies than this; for pins without their own minimum",
     rule: RULES.count,
     byDefault: "2",
   },
   {
     key: "AUTO_UPDATE",
-    about: "let nickfedor/watchtower renew the service containers",
+    about: "let nickfedor/watchtower update the service containers",
     rule: RULES.flag,
     byDefault: "false",
   },
@@ -228,13 +240,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "NODE_BASE_IMAGE",
-    about: "image that the service image is built on",
+    about: "base image of the service image",
     rule: RULES.image,
     byDefault: "node:26-trixie-slim",
   },
   {
     key: "GATEWAY_IMAGE",
-    about: "image of the S3 gateway; it runs when the image is on this machine",
+    about: "image of the S3 gateway; the gateway runs only if this image is on the machine",
     rule: RULES.image,
     byDefault: "fula-gateway:latest",
   },
@@ -246,7 +258,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
 ];
 
-/** How to reach one database, as POSTGRES_* say; `password` never appears in an error. */
+/** The connection to one database, from POSTGRES_*. `password` never appears in an error. */
 export interface PostgresTarget {
   readonly host: string;
   readonly port: number;
@@ -256,17 +268,17 @@ export interface PostgresTarget {
   readonly ssl: boolean;
 }
 
-/** A setting's value by its key, as it stands. */
+/** The current value of a setting, by its key. */
 type Values = (key: string) => string | undefined;
 
 const HERE = ["127.0.0.1", "localhost", "::1"];
 
-/** True if POSTGRES_HOST names a database on another machine: none is made here then. */
+/** True if POSTGRES_HOST is another machine: then no database is created here. */
 export function isDatabaseElsewhere(values: Values): boolean {
   return !HERE.includes(values("POSTGRES_HOST") ?? "127.0.0.1");
 }
 
-/** How to reach the database with the values as they stand; null while there is no password. */
+/** The connection to the database with the current values; null if there is no password. */
 export function postgresTarget(values: Values): PostgresTarget | null {
   const password = values("POSTGRES_PASSWORD");
   if (password === undefined) return null;
@@ -280,24 +292,25 @@ export function postgresTarget(values: Values): PostgresTarget | null {
   };
 }
 
-/** Settings of a master that are each right, but not together. A key without a value is left to others. */
+/** Finds settings of a master that are valid alone but not together. A key without a value is not checked here. */
 export function findConflicts(settings: Settings): readonly Problem[] {
   return [...compareFactors(settings), ...comparePorts(settings)];
 }
 
-/** The rules by which ipfs-cluster 1.1 starts at all (its cluster_config.go, isReplicationFactorValid). */
+/** ipfs-cluster 1.1 does not start without these rules (its cluster_config.go, isReplicationFactorValid). */
 function compareFactors(settings: Settings): readonly Problem[] {
-  const least = settings.get("CLUSTER_REPLICATION_MIN");
-  const most = settings.get("CLUSTER_REPLICATION_MAX");
-  if (least === undefined || most === undefined) return [];
+  const min = settings.get("CLUSTER_REPLICATION_MIN");
+  const max = settings.get("CLUSTER_REPLICATION_MAX");
+  if (min === undefined || max === undefined) return [];
   const subject = "CLUSTER_REPLICATION_MIN";
-  const remedy = "Give both, the minimum not above the maximum; or -1 for both: a copy on every node.";
-  if ((least.value === "-1") !== (most.value === "-1")) {
-    const what = `${subject} is ${least.value} and CLUSTER_REPLICATION_MAX is ${most.value}: -1 goes for both or for none.`;
+  const remedy =
+    "Set both, with the minimum not above the maximum. Or set both to -1 for a copy on every node.";
+  if ((min.value === "-1") !== (max.value === "-1")) {
+    const what = `${subject} is ${min.value} and CLUSTER_REPLICATION_MAX is ${max.value}: set both to -1, or neither.`;
     return [{ subject, what, remedy }];
   }
-  if (Number(least.value) <= Number(most.value)) return [];
-  const what = `${subject} (${least.value}) is above CLUSTER_REPLICATION_MAX (${most.value}).`;
+  if (Number(min.value) <= Number(max.value)) return [];
+  const what = `${subject} (${min.value}) is higher than CLUSTER_REPLICATION_MAX (${max.value}).`;
   return [{ subject, what, remedy }];
 }
 
@@ -311,6 +324,6 @@ function comparePorts(settings: Settings): readonly Problem[] {
     const other = keys.slice(0, index).find((earlier) => settings.get(earlier)?.value === port);
     if (port === undefined || other === undefined) return [];
     const what = `${key} and ${other} are both ${port}.`;
-    return [{ subject: key, what, remedy: "Give each a port of its own." }];
+    return [{ subject: key, what, remedy: "Give each its own port." }];
   });
 }

@@ -1,19 +1,19 @@
-/** What happens to an upload when the storage API gave no usable answer: `strict` refuses it, `open` takes it. */
+/** What happens to an upload if the storage API gave no usable answer: `strict` refuses it, `open` accepts it. */
 export type QuotaMode = "strict" | "open";
 
-/** What the storage API says of a token's owner. */
+/** The storage API's verdict on the owner of a token. */
 export type QuotaVerdict = "allow" | "deny" | "unknown";
 
-/** What the storage API answered. `body`: the JSON, or null where it is none. */
+/** The response of the storage API. `body` is the parsed JSON; null if it is not JSON. */
 export interface StorageAnswer {
   readonly status: number;
   readonly body: unknown;
 }
 
-/** Whether a block may be stored; `why` is for the client. */
+/** Whether a block may be stored. The client gets `why`. */
 export type QuotaDecision = { readonly allowed: true } | { readonly allowed: false; readonly why: string };
 
-/** Reads `GET /api/v1/storage`: only a 200 with a boolean `canUpload` says anything (functionland/fula-ota, docker/fula-ingest). */
+/** Reads `GET /api/v1/storage`: only a 200 with a boolean `canUpload` counts (functionland/fula-ota, docker/fula-ingest). */
 export function readStorageAnswer({ status, body }: StorageAnswer): QuotaVerdict {
   if (status !== 200) return "unknown";
   const canUpload = typeof body === "object" && body !== null && "canUpload" in body ? body.canUpload : null;
@@ -21,7 +21,7 @@ export function readStorageAnswer({ status, body }: StorageAnswer): QuotaVerdict
   return canUpload ? "allow" : "deny";
 }
 
-/** What the verdict means in this mode. */
+/** Decides on an upload from the verdict and the mode. */
 export function decideQuota(verdict: QuotaVerdict, mode: QuotaMode): QuotaDecision {
   if (verdict === "allow" || (verdict === "unknown" && mode === "open")) return { allowed: true };
   return {
@@ -29,27 +29,27 @@ export function decideQuota(verdict: QuotaVerdict, mode: QuotaMode): QuotaDecisi
     why:
       verdict === "deny"
         ? "the storage quota is used up, or the account is suspended"
-        : "the storage quota can't be checked now, and this node stores nothing unchecked",
+        : "the storage quota can't be checked now, and this node stores no block without a check",
   };
 }
 
-/** Remembers verdicts for a while, of so many keys at most; the oldest goes first. Times are milliseconds of any clock that goes forward. */
+/** Caches verdicts for a limited time and a limited number of keys; the oldest entry is dropped first. Times are milliseconds of any monotonic clock. */
 export class QuotaCache {
   readonly #entries = new Map<string, { readonly verdict: "allow" | "deny"; readonly expiresMs: number }>();
   readonly #lifetimeMs: number;
-  readonly #mostEntries: number;
+  readonly #maxEntries: number;
 
-  constructor(lifetimeMs: number, mostEntries: number) {
+  constructor(lifetimeMs: number, maxEntries: number) {
     this.#lifetimeMs = lifetimeMs;
-    this.#mostEntries = mostEntries;
+    this.#maxEntries = maxEntries;
   }
 
-  /** How many are remembered, expired ones among them. */
+  /** The number of entries, expired ones included. */
   get size(): number {
     return this.#entries.size;
   }
 
-  /** The verdict while it is fresh, else null. */
+  /** The verdict if it has not expired, else null. */
   get(key: string, nowMs: number): "allow" | "deny" | null {
     const entry = this.#entries.get(key);
     if (entry === undefined) return null;
@@ -58,27 +58,27 @@ export class QuotaCache {
     return null;
   }
 
-  /** Remembers it from now on. */
+  /** Stores a verdict; its lifetime starts now. */
   set(key: string, verdict: "allow" | "deny", nowMs: number): void {
     this.#entries.delete(key);
     this.#entries.set(key, { verdict, expiresMs: nowMs + this.#lifetimeMs });
     for (const oldest of this.#entries.keys()) {
-      if (this.#entries.size <= this.#mostEntries) return;
+      if (this.#entries.size <= this.#maxEntries) return;
       this.#entries.delete(oldest);
     }
   }
 }
 
-/** What the database knows of one account's storage and money. */
+/** One account's storage and balance in the database. */
 export interface AccountUsage {
   /** Sum of the sizes of its pins that are not deleted. */
   readonly storageBytes: number;
-  /** A float4 of the database, so exact to about seven digits. */
+  /** A float4 in the database, so exact to about seven digits. */
   readonly balanceFula: number;
   readonly isSuspended: boolean;
 }
 
-/** What storage costs. */
+/** The price of storage. */
 export interface Pricing {
   readonly freeTierBytes: number;
   readonly fulaPerGibMonth: number;
@@ -88,11 +88,11 @@ export interface Pricing {
 export interface StorageReport {
   readonly currentStorageBytes: number;
   readonly freeTierBytes: number;
-  /** What the balance would pay for one month; never below zero. */
+  /** How much the balance pays for one month; never below zero. */
   readonly paidStorageBytes: number;
   readonly totalAvailableBytes: number;
   readonly balanceFula: number;
-  /** FULA a month at the present size. */
+  /** FULA per month at the current size. */
   readonly monthlyBurnRate: number;
   readonly isConsuming: boolean;
   readonly canUpload: boolean;
@@ -101,7 +101,7 @@ export interface StorageReport {
 
 const GIB = 1024 ** 3;
 
-/** Puts the report together. */
+/** Builds the report. */
 export function reportStorage(
   usage: AccountUsage,
   { freeTierBytes, fulaPerGibMonth }: Pricing,
@@ -122,12 +122,12 @@ export function reportStorage(
   };
 }
 
-/** Below the free tier anybody may; above it whoever is not suspended and has something left. */
+/** Below the free tier every account may upload; above it, an account that is not suspended and has a balance. */
 function mayUpload({ storageBytes, isSuspended, balanceFula }: AccountUsage, freeTierBytes: number): boolean {
   return storageBytes < freeTierBytes || (!isSuspended && balanceFula > 0);
 }
 
-/** Where storage costs nothing, any balance pays for as much as a JSON number can say. */
+/** If storage is free, any balance pays for the largest safe integer of bytes. */
 function bytesFor(balanceFula: number, fulaPerGibMonth: number): number {
   if (balanceFula <= 0) return 0;
   return Math.min(Math.floor((balanceFula / fulaPerGibMonth) * GIB), Number.MAX_SAFE_INTEGER);

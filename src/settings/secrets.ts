@@ -1,60 +1,60 @@
 import { NAMES, STORAGE_NAMES } from "./layout.ts";
 import type { Setting, Settings, SettingSpec } from "./settings.ts";
 
-/** What is known about one key of `.env` before a run touches anything. */
+/** What is known about one key of `.env` before a run changes anything. */
 export interface SecretFacts {
   readonly spec: SettingSpec;
-  /** Given by flag or environment, or saved in `.env`. */
+  /** From a flag, the environment, `.env` or a default. */
   readonly setting: Setting | undefined;
-  /** What `.env` holds by itself, whatever this run was given. */
+  /** The value in `.env`, regardless of flags and environment. */
   readonly saved: string | undefined;
-  /** The same key in the environment of a container of ours, and that container's name. */
+  /** The value in the environment of one of our containers, and the name of that container. */
   readonly container: { readonly name: string; readonly value: string } | undefined;
-  /** True where data that may have been made with this value lives. */
-  readonly dataLives: boolean;
+  /** True if data exists that may depend on this value. */
+  readonly hasData: boolean;
 }
 
-/** What is to be done about one key. */
+/** What to do about one key. */
 export type SecretVerdict =
   | { readonly kind: "keep" }
   | { readonly kind: "write-given" }
   | { readonly kind: "recover"; readonly container: string }
-  | { readonly kind: "mint" }
+  | { readonly kind: "generate" }
   | { readonly kind: "leave-out" }
   | { readonly kind: "lost" }
   | { readonly kind: "would-replace" };
 
 /**
- * Decides about one key: a setting goes by its value, a secret also by what was made with it. Over data
- * that lives nothing is ever minted, and nothing that the data was made with is replaced: it is recovered
- * from our own container's environment where that still stands, or the run halts.
+ * Decides about one key. For a secret, existing data counts too: while data exists that may depend on it, no
+ * new secret is generated and no used secret is replaced. The secret is recovered from the environment of our
+ * own container if that container still exists; otherwise the run halts.
  */
-export function decideSecret({ spec, setting, saved, container, dataLives }: SecretFacts): SecretVerdict {
+export function decideSecret({ spec, setting, saved, container, hasData }: SecretFacts): SecretVerdict {
   if (setting !== undefined && setting.origin !== "default") {
     if (setting.value === saved) return { kind: "keep" };
     const older = saved ?? container?.value;
-    const replaces = older !== undefined && older !== setting.value && spec.immutable === true && dataLives;
+    const replaces = older !== undefined && older !== setting.value && spec.immutable === true && hasData;
     return { kind: replaces ? "would-replace" : "write-given" };
   }
   if (saved !== undefined) return { kind: "keep" };
   if (container !== undefined) return { kind: "recover", container: container.name };
   if (setting !== undefined) return { kind: "write-given" };
   if (spec.generated === undefined) return { kind: "leave-out" };
-  return dataLives ? { kind: "lost" } : { kind: "mint" };
+  return hasData ? { kind: "lost" } : { kind: "generate" };
 }
 
-/** A setting that a container of ours tells in its environment. */
+/** A setting that can be read back from the environment of one of our containers. */
 export interface Recoverable {
   readonly key: string;
   readonly container: string;
-  /** The name by which that container knows it, where it is another. */
+  /** The name of the variable in that container, if it differs from `key`. */
   readonly knownAs?: string;
 }
 
 const DATABASE = ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_USER"];
 const SIGNING = ["JWT_SECRET", "SESSION_SECRET"];
 
-/** What a master's containers tell of its settings (compose/*.yml), the surest teller first. */
+/** The settings in the environment of a master's containers (compose/*.yml). The most reliable source comes first. */
 export const MASTER_RECOVERABLE: readonly Recoverable[] = [
   ...DATABASE.map((key) => ({ key, container: NAMES.postgres })),
   ...[...DATABASE, ...SIGNING, "SYSTEM_KEY", "CLUSTER_BASIC_AUTH"].map((key) => ({
@@ -69,7 +69,7 @@ export const MASTER_RECOVERABLE: readonly Recoverable[] = [
   ...["CLUSTER_SECRET", "CLUSTER_PEERNAME"].map((key) => ({ key, container: NAMES.cluster })),
 ];
 
-/** What a storage node's containers tell of its settings (compose/storage-*.yml, compose/ingest.yml). */
+/** The settings in the environment of a storage node's containers (compose/storage-*.yml, compose/ingest.yml). */
 export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
   ...["CLUSTERNAME", "CLUSTER_SECRET", "CLUSTER_PEERNAME"].map((key) => ({
     key,
@@ -88,7 +88,7 @@ export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
   })),
 ];
 
-/** The pool's secret follows from its name, as upstream has it, unless one is given. */
+/** Adds CLUSTER_SECRET, derived from CLUSTERNAME as upstream does, unless one is given. */
 export function withClusterSecret(settings: Settings, hash: (text: string) => string): Settings {
   const name = settings.get("CLUSTERNAME");
   if (name === undefined || settings.has("CLUSTER_SECRET")) return settings;

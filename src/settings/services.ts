@@ -5,55 +5,55 @@ import type { PostgresTarget } from "./master.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
 import { type Rule, RULES } from "./rules.ts";
 
-/** How a service reaches the database, and how many connections it may hold. */
+/** How a service connects to the database, and how many connections it may open. */
 export interface PoolSettings extends PostgresTarget {
   readonly maxConnections: number;
   readonly idleTimeoutMs: number;
   readonly connectTimeoutMs: number;
 }
 
-/** What every service of ours is started with. */
+/** The settings of every service of fula-node on a master. */
 export interface ServiceSettings {
   readonly bindHost: string;
   readonly port: number;
   readonly postgres: PoolSettings;
 }
 
-/** ipfs-cluster's REST API, and `user:password` where it asks for one. */
+/** ipfs-cluster's REST API, and its `user:password` if it requires one. */
 export interface ClusterSettings {
   readonly url: string;
   readonly basicAuth: string | null;
 }
 
-/** What `serve pinning-api` is started with. */
+/** The settings of `serve pinning-api`. */
 export interface PinningApiSettings extends ServiceSettings {
   readonly cluster: ClusterSettings;
 }
 
-/** What `serve webui` is started with. */
+/** The settings of `serve webui`. */
 export interface WebuiSettings extends ServiceSettings {
   readonly pricing: Pricing;
-  /** The pool whose node names this master keeps; null: none, and nodes can't announce themselves here. */
+  /** The pool whose node names this master registers. Null: no pool, so nodes can't announce themselves here. */
   readonly pool: string | null;
-  /** How many names one key may hold in it. */
+  /** How many names one API key may register in the pool. */
   readonly namesPerOwner: number;
-  /** Whose pins are counted for nodes that join. */
+  /** The cluster whose pins are counted for nodes that join. */
   readonly cluster: ClusterSettings;
 }
 
-/** What `serve ingest` is started with. */
+/** The settings of `serve ingest`. */
 export interface IngestSettings {
   readonly bindHost: string;
   readonly port: number;
-  /** Kubo's RPC API, without a slash at the end. */
+  /** Kubo's RPC API, without a trailing slash. */
   readonly kuboUrl: string;
-  /** The master's storage API, without a slash at the end; null: there is none to ask. */
+  /** The master's storage API, without a trailing slash; null if there is none. */
   readonly storageApiUrl: string | null;
   readonly quotaMode: QuotaMode;
   readonly maxBlockBytes: number;
-  /** How many blocks are worked on at once; memory for bodies is at most this many times maxBlockBytes. */
+  /** How many blocks are processed at once. Their bodies need at most this number times maxBlockBytes of memory. */
   readonly maxConcurrent: number;
-  /** True only outside production: no token is asked for and no quota checked. */
+  /** True only outside production: no token is required, and no quota is checked. */
   readonly noAuth: boolean;
 }
 
@@ -61,9 +61,9 @@ export interface IngestSettings {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads the environment of `serve pinning-api` (keys as functionland/pinning-service has them), by the rules
- * that join-as-master checks `.env` with. Throws an OperatorError (`settings`) that lists every problem; no
- * value is in it.
+ * Reads the environment of `serve pinning-api` (the keys of functionland/pinning-service), with the rules that
+ * join-as-master uses to check `.env`. Throws an OperatorError (`settings`) that lists every problem and
+ * contains no value.
  */
 export function readPinningApiSettings(environment: Environment): PinningApiSettings {
   const values = parse("pinning-api", MASTER_REMEDY, environment, {
@@ -79,7 +79,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
   };
 }
 
-/** Reads the environment of `serve webui`; throws as readPinningApiSettings does. */
+/** Reads the environment of `serve webui`. Throws as readPinningApiSettings does. */
 export function readWebuiSettings(environment: Environment): WebuiSettings {
   const values = parse("webui", MASTER_REMEDY, environment, {
     ...master(environment),
@@ -102,9 +102,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
 }
 
 /**
- * Reads the environment of `serve ingest` (keys as functionland/fula-ota's fula-ingest has them), by the
- * rules that join-as-storage-node checks `.env` with. Unlike there, the quota mode is strict unless set
- * otherwise. Throws as readPinningApiSettings does.
+ * Reads the environment of `serve ingest` (the keys of fula-ingest in functionland/fula-ota), with the rules
+ * that join-as-storage-node uses to check `.env`. Unlike upstream, the default quota mode is strict. Throws as
+ * readPinningApiSettings does.
  */
 export function readIngestSettings(environment: Environment): IngestSettings {
   const values = parse("ingest", STORAGE_REMEDY, environment, {
@@ -129,32 +129,32 @@ export function readIngestSettings(environment: Environment): IngestSettings {
   };
 }
 
-/** Upstream's is 4 MiB, but kubo 0.42 answers 500 to block/put above 2 MiB, and bitswap carries no such block. */
+/** Upstream's limit is 4 MiB. But kubo 0.42 answers block/put with 500 above 2 MiB, and bitswap does not transfer larger blocks. */
 const DEFAULT_BLOCK_BYTES = "2097152";
 
-/** Only tests start an ingest that asks for no token. */
-const ANY_AUTH: Rule = { say: "0 or 1", holds: (value) => value === "0" || value === "1" };
+/** Only tests start an ingest that requires no token. */
+const ANY_AUTH: Rule = { requirement: "0 or 1", holds: (value) => value === "0" || value === "1" };
 const AUTH_IN_PRODUCTION: Rule = {
-  say: "0 in production: without a token anybody could fill this node's disk",
+  requirement: "0 in production: without tokens, anyone could fill this node's disk",
   holds: (value) => value === "0",
 };
 
 const MASTER_REMEDY =
-  "Run fula-node join-as-master: it checks .env, adds what is missing, and makes the container anew. By hand: put the values into .env, then docker compose up -d.";
+  "Run fula-node join-as-master: it checks .env, adds missing settings and recreates the container. Or manually: correct the values in .env, then run docker compose up -d.";
 const STORAGE_REMEDY =
-  "Correct the values in .env, then run fula-node join-as-storage-node: it makes the container anew.";
+  "Correct the values in .env, then run fula-node join-as-storage-node: it recreates the container.";
 
 function text(rule: Rule) {
-  return z.string("is missing").refine((value) => rule.holds(value), `must be ${rule.say}`);
+  return z.string("is missing").refine((value) => rule.holds(value), `must be ${rule.requirement}`);
 }
 
 function number(rule: Rule, byDefault: string) {
   return text(rule).default(byDefault).transform(Number);
 }
 
-/** What both services of a master read. */
+/** The keys that both services of a master read. */
 function master(environment: Environment) {
-  // Without these, tokens would be signed with nothing: fine on a developer's machine only.
+  // Without these, tokens would have no signing secret. That is acceptable only on a developer's machine.
   const signing = text(RULES.signingSecret);
   const signingHere = isProduction(environment) ? signing : signing.optional();
   return {
@@ -183,13 +183,13 @@ function parse<Shape extends z.ZodRawShape>(
   environment: Environment,
   shape: Shape,
 ): z.output<z.ZodObject<Shape>> {
-  // Compose hands an optional key on as a blank one.
+  // Compose passes an optional key without a value as an empty string.
   const given = Object.entries(environment).filter(([, value]) => value !== undefined && value !== "");
   const parsed = z.object(shape).safeParse(Object.fromEntries(given));
   if (parsed.success) return parsed.data;
   throw new OperatorError({
     exit: "settings",
-    what: `${service} does not start: its settings are incomplete or wrong.`,
+    what: `${service} can't start: its settings are incomplete or invalid.`,
     remedy,
     problems: parsed.error.issues.map(({ path, message }) => {
       const key = String(path[0]);

@@ -3,31 +3,31 @@ import type { Problem } from "../errors.ts";
 import { type EnvEntry, type EnvFile, findEntry, quoteValue, whyUnwritable } from "./env-file.ts";
 import type { Rule } from "./rules.ts";
 
-/** How a secret that nobody gave is made. */
+/** How a secret is generated if none is given. */
 export type Generation =
   | { readonly kind: "token"; readonly characters: number }
   | { readonly kind: "hex"; readonly bytes: number };
 
-/** One setting: its upstream name, what it is for, and what it may be. */
+/** One setting: its upstream name, its purpose and its allowed values. */
 export interface SettingSpec {
   readonly key: string;
   readonly about: string;
   readonly rule: Rule;
-  /** Never shown and never in a change. */
+  /** Never shown, and never part of a change. */
   readonly secret?: boolean;
-  /** Data is made with it: while such data lives, no other value may take its place. */
+  /** Data depends on it: while such data exists, the value must not change. */
   readonly immutable?: boolean;
-  /** Written to `.env` when nobody gave a value. */
+  /** Written to `.env` if no value is given. */
   readonly byDefault?: string;
-  /** Generated when nobody gave a value and no data depends on an older one. */
+  /** Generated if no value is given and no data depends on an older one. */
   readonly generated?: Generation;
-  /** Set if fula-node itself does nothing with the value: a compose document passes it on to these images. */
+  /** Set if fula-node itself does not use the value: a compose document passes it to these images. */
   readonly readBy?: ImageReader;
 }
 
 /**
  * `upstream`: only functionland's images (web service, pinning service, gateway), not the service that
- * fula-node runs in their place. `ipfs-cluster`: its own program, on every node.
+ * fula-node runs instead. `ipfs-cluster`: the program itself, on every node.
  */
 export type ImageReader = "upstream" | "ipfs-cluster";
 
@@ -36,12 +36,12 @@ const READERS: Record<ImageReader, string> = {
   "ipfs-cluster": "read by ipfs-cluster itself",
 };
 
-/** What a setting is for, in one line, and who reads it if fula-node does not: for tables and for `.env`. */
+/** Describes a setting in one line, with the images that read it if fula-node does not. For tables and for `.env`. */
 export function describeSetting({ about, readBy }: SettingSpec): string {
   return readBy === undefined ? about : `${about} (${READERS[readBy]})`;
 }
 
-/** Where a value came from. */
+/** The source of a value. */
 export type Origin = "flag" | "environment" | "saved" | "default";
 
 /** A setting with a value. */
@@ -50,18 +50,18 @@ export interface Setting {
   readonly origin: Origin;
 }
 
-/** The values of a run by key, flags over environment over `.env` over defaults. */
+/** The values of a run by key. Precedence: flags, environment, `.env`, defaults. */
 export type Settings = ReadonlyMap<string, Setting>;
 
 /**
- * Puts the sources together and checks every value; all problems are given at once. A blank variable of
- * the environment and a blank value in `.env` count as not given. A key that nobody gave and that has no
- * default is not in the map: a secret to mint, or an option that stays off.
+ * Merges the sources and checks every value; returns all problems at once. An empty environment variable and
+ * an empty value in `.env` count as not given. A key without a value and without a default is not in the map:
+ * it is a secret to generate, or an option that stays off.
  */
 export function resolveSettings(
   specs: readonly SettingSpec[],
   sources: {
-    /** `--set` and the flags that stand for keys. */
+    /** Values from `--set` and from flags that set a key. */
     readonly flags: ReadonlyMap<string, string>;
     readonly environment: Readonly<Record<string, string | undefined>>;
     readonly saved: EnvFile & { ok: true };
@@ -74,7 +74,7 @@ export function resolveSettings(
     if (!known.includes(key))
       problems.push({
         subject: key,
-        what: `${key} is no setting of this command.`,
+        what: `${key} is not a setting of this command.`,
         remedy: suggest(key, known),
       });
   }
@@ -94,16 +94,16 @@ export function resolveSettings(
 const SHOWN_CHARACTERS = 80;
 
 /**
- * How a value may be shown: of a secret its length at most; of others the beginning, and with every
- * letter outside ASCII spelled out, since some look like others.
+ * Formats a value for display. Of a secret, only the length is shown. Other values are shortened, and every
+ * character outside ASCII is escaped, since some characters look alike.
  */
 export function showValue(spec: SettingSpec, value: string): string {
   if (spec.secret === true) return `(${value.length} characters, not shown)`;
-  const shown = JSON.stringify(value.slice(0, SHOWN_CHARACTERS)).replaceAll(
+  const printable = JSON.stringify(value.slice(0, SHOWN_CHARACTERS)).replaceAll(
     /[^\x20-\x7e]/g,
-    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
-  return value.length > SHOWN_CHARACTERS ? `${shown}... (${value.length} characters)` : shown;
+  return value.length > SHOWN_CHARACTERS ? `${printable}... (${value.length} characters)` : printable;
 }
 
 function lookUp(
@@ -123,9 +123,9 @@ function lookUp(
 }
 
 /**
- * What is wrong with the keys of `.env` that are not settings. A value that a compose document names, and that
- * Compose and fula-node would read differently, would make every run find another container than the one that
- * it made; a template that Compose cannot read, in whatever key, makes it refuse the whole file.
+ * Finds problems in keys of `.env` that are not settings. If a compose document uses such a key, and Compose and
+ * fula-node read its value differently, every run would find a difference in the container that it created.
+ * A template that Compose can't read, in any key, makes Compose refuse the whole file.
  */
 export function findUnclear(
   specs: readonly SettingSpec[],
@@ -133,27 +133,27 @@ export function findUnclear(
   named: readonly string[],
 ): readonly Problem[] {
   const known = new Set(specs.map(({ key }) => key));
-  const handedOn = new Set(named);
+  const passedOn = new Set(named);
   return saved.entries
     .filter(({ key }) => !known.has(key))
     .filter(({ key, start, end }) => {
-      // Compose takes a # at the beginning of a value for a part of it.
+      // Compose reads a # at the start of a value as part of the value.
       const lineEnd = saved.text.indexOf("\n", end);
       const written = saved.text.slice(start, lineEnd < 0 ? undefined : lineEnd);
-      return handedOn.has(key) || isBrokenTemplate(written);
+      return passedOn.has(key) || isBrokenTemplate(written);
     })
     .flatMap((entry) => whyUnclear(entry) ?? []);
 }
 
-/** What Compose surely puts in: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */
+/** Templates that Compose always understands: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */
 const TEMPLATE = /\$\{[A-Za-z_][A-Za-z0-9_]*(?::?[-+][^${}'"\\#]*)?\}/g;
 
-/** True for a `${` that Compose may not understand, or that demands a value (`:?`). The text of a template may be one, too. */
+/** True if the text has a `${` that Compose may not understand, or one that requires a value (`:?`). Templates may be nested. */
 function isBrokenTemplate(written: string): boolean {
   let left = written;
   for (let before = ""; before !== left;) {
     before = left;
-    // A blank takes its place: what is around a template must not become one.
+    // Replaced by a space, so that the text around a template does not become a new template.
     left = left.replaceAll(TEMPLATE, " ");
   }
   return left.includes("${");
@@ -163,8 +163,8 @@ function whyUnclear({ key, line, value }: EnvEntry): Problem | null {
   if (!("unclear" in value)) return null;
   return {
     subject: key,
-    what: `${key} in line ${line} of .env can be read in more than one way: ${value.unclear}.`,
-    remedy: `Write it there as ${key}='VALUE', on one line and in single quotes.`,
+    what: `${key} in line ${line} of .env is ambiguous: ${value.unclear}.`,
+    remedy: `Write it as ${key}='VALUE', on one line and in single quotes.`,
   };
 }
 
@@ -178,30 +178,33 @@ const PLACES: Record<Origin, string> = {
 function check(spec: SettingSpec, { value, origin }: Setting): Problem | null {
   const { key } = spec;
   if (value === "") {
-    const remedy = `Leave the flag out; to take a value back, put ${key}= into .env without one.`;
+    const remedy = `Omit the flag. To remove a saved value, write ${key}= without a value in .env.`;
     return { subject: key, what: `${key} ${PLACES[origin]} is empty.`, remedy };
   }
-  const shown = `${key} ${PLACES[origin]} is ${showValue(spec, value)}`;
+  const description = `${key} ${PLACES[origin]} is ${showValue(spec, value)}`;
   if (quoteValue(value) === null) {
     const { why, remedy } = whyUnwritable(value);
-    return { subject: key, what: `${shown}; it can't be used: ${why}.`, remedy };
+    return { subject: key, what: `${description}; it can't be used: ${why}.`, remedy };
   }
   if (spec.rule.holds(value)) return null;
-  return { subject: key, what: `${shown}; it must be ${spec.rule.say}.`, remedy: REMEDIES[origin](key) };
+  return {
+    subject: key,
+    what: `${description}; it must be ${spec.rule.requirement}.`,
+    remedy: REMEDIES[origin](key),
+  };
 }
 
 const REMEDIES: Record<Origin, (key: string) => string> = {
   flag: (key) => `Give another value: --set ${key}=VALUE.`,
-  environment: (key) =>
-    `Unset the variable ${key}, or give it another value; --set ${key}=VALUE goes before it.`,
-  saved: (key) => `Mend it in .env, or give --set ${key}=VALUE.`,
+  environment: (key) => `Unset the variable ${key} or change its value. --set ${key}=VALUE overrides it.`,
+  saved: (key) => `Correct it in .env, or pass --set ${key}=VALUE.`,
   default: (key) => `Give a value: --set ${key}=VALUE.`,
 };
 
-/** Case does not count; what is no setting of any likeness gets no suggestion. */
+/** Suggests the most similar setting, ignoring case; refers to the docs if none is similar. */
 function suggest(key: string, known: readonly string[]): string {
-  const wanted = key.slice(0, SHOWN_CHARACTERS).toUpperCase();
-  const nearest = closest(wanted, known);
-  const isNear = distance(wanted, nearest) <= Math.max(2, wanted.length / 3);
-  return isNear ? `Did you mean ${nearest}?` : "docs/settings.md lists the settings.";
+  const given = key.slice(0, SHOWN_CHARACTERS).toUpperCase();
+  const nearest = closest(given, known);
+  const isNear = distance(given, nearest) <= Math.max(2, given.length / 3);
+  return isNear ? `Did you mean ${nearest}?` : "See docs/settings.md for all settings.";
 }

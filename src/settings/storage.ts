@@ -3,26 +3,26 @@ import { RULES, SIZE_UNITS } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 
 /**
- * The settings of a storage node, in the order in which `.env` lists them. Keys keep their upstream names
+ * The settings of a storage node, in the order of `.env`. The keys have their upstream names
  * (functionland/fula-ota, join-as-storage-node.sh and docker/fula-ingest).
  */
 export const STORAGE_SETTINGS: readonly SettingSpec[] = [
-  { key: "CLUSTERNAME", about: "the pool's name: every node of a pool has the same", rule: RULES.name },
+  { key: "CLUSTERNAME", about: "the name of the pool, the same on every node of the pool", rule: RULES.name },
   {
     key: "CLUSTER_PEERNAME",
-    about: "this node's name: its label in the cluster, and reserved with the master",
+    about: "the name of this node, in the cluster and registered with the master",
     rule: RULES.nodeName,
   },
   {
     key: "CLUSTER_SECRET",
     about:
-      "64 hex digits shared by the pool; left out: derived from CLUSTERNAME as upstream does, so not secret",
+      "64 hex digits, the same on every node of the pool; if not set, derived from CLUSTERNAME as upstream does, and so not secret",
     rule: RULES.hex64,
     secret: true,
   },
   {
     key: "MASTER_CLUSTER_PEERIDS",
-    about: "cluster peer ids of the masters: the only ones that this node obeys",
+    about: "cluster peer ids of the masters; this node trusts only these",
     rule: RULES.peerIds,
   },
   {
@@ -30,41 +30,46 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     about: "cluster addresses of the masters, separated by commas",
     rule: RULES.peerMultiaddrs,
   },
-  { key: "STORAGE_API_URL", about: "the master's storage API: it tells who may upload", rule: RULES.apiUrl },
+  {
+    key: "STORAGE_API_URL",
+    about: "URL of the master's storage API, which decides who may upload",
+    rule: RULES.apiUrl,
+  },
   {
     key: "POOL_API",
-    about: "where the pool's masters are published; asked at every run once it is saved here",
+    about: "URL of the pool API, which publishes the masters; if it is set here, every join asks it",
     rule: RULES.url,
   },
-  { key: "KUBO_STORAGE_MAX", about: "how much this node stores at most", rule: RULES.storageSize },
+  { key: "KUBO_STORAGE_MAX", about: "maximum size of this node's storage", rule: RULES.storageSize },
   {
     key: "KUBO_PRIVATE_NETWORK",
-    about: "true where the pool has private addresses, which kubo otherwise neither dials nor tells",
+    about:
+      "set to true if the pool's nodes connect over private addresses; otherwise kubo neither dials nor announces them",
     rule: RULES.flag,
     byDefault: "false",
   },
-  { key: "INGEST_PORT", about: "the port of the verified ingest", rule: RULES.port, byDefault: "3601" },
+  { key: "INGEST_PORT", about: "port of the verified ingest", rule: RULES.port, byDefault: "3601" },
   {
     key: "INGEST_BIND",
-    about: "the address that the ingest listens on; 127.0.0.1 behind a proxy",
+    about: "address that the ingest listens on; use 127.0.0.1 behind a proxy",
     rule: RULES.host,
     byDefault: "0.0.0.0",
   },
   {
     key: "INGEST_QUOTA_MODE",
-    about: "without an answer of the storage API: strict refuses, open lets in",
+    about: "what to do with an upload if the storage API does not answer: strict refuses it, open accepts it",
     rule: RULES.quotaMode,
     byDefault: "strict",
   },
   {
     key: "INGEST_MAX_BLOCK_BYTES",
-    about: "largest block that is taken",
+    about: "maximum size of an uploaded block, in bytes",
     rule: RULES.blockBytes,
     byDefault: "2097152",
   },
   {
     key: "INGEST_MAX_CONCURRENT",
-    about: "uploads under way at once",
+    about: "maximum number of uploads at the same time",
     rule: RULES.concurrency,
     byDefault: "32",
   },
@@ -77,13 +82,13 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "NODE_BASE_IMAGE",
-    about: "image that the service image is built on",
+    about: "base image of the service image",
     rule: RULES.image,
     byDefault: "node:26-trixie-slim",
   },
 ];
 
-/** What a node can't do without, and nobody can make up. */
+/** Settings that a storage node needs and that have no default. */
 export const STORAGE_REQUIRED = [
   "CLUSTERNAME",
   "MASTER_CLUSTER_PEERIDS",
@@ -91,7 +96,7 @@ export const STORAGE_REQUIRED = [
   "STORAGE_API_URL",
 ] as const;
 
-/** A machine's name made into a node's name; null where nothing of it can be used. */
+/** Turns a host name into a node name; null if no part of it can be used. */
 export function nodeNameOf(hostname: string): string | null {
   const name = hostname
     .toLowerCase()
@@ -101,10 +106,10 @@ export function nodeNameOf(hostname: string): string | null {
   return isNodeName(name) ? name : null;
 }
 
-/** Of the free disk, what a new node offers unless told otherwise. */
+/** The share of the free disk that a new node offers by default. */
 const OFFERED_SHARE = 0.8;
 
-/** What a new node offers of so many free bytes: four fifths, in whole GB; in MB on a small disk. */
+/** The default storage size for this many free bytes: four fifths, in whole GB, or in MB on a small disk. */
 export function offeredSize(freeBytes: number): string {
   const offered = freeBytes * OFFERED_SHARE;
   return offered >= SIZE_UNITS.GB

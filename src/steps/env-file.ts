@@ -91,11 +91,11 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
 
 async function probe(host: HostReader, context: NodeContext, guard: DataGuard): Promise<Finding<Seen>> {
   const { layout, settings, version } = context;
-  const [text, stat, containerEnv, dataLives] = await Promise.all([
+  const [text, stat, containerEnv, liveData] = await Promise.all([
     host.files.readText(layout.envFile),
     host.files.stat(layout.envFile),
     readContainerEnv(host, context.recoverable),
-    guard.doesDataLive(host),
+    guard.findLiveData(host),
   ]);
   const file = parseEnvFile(text ?? "");
   if (!file.ok)
@@ -116,14 +116,14 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
       saved: saved(spec.key),
       container: known !== undefined && spec.rule.holds(known.value) ? known : undefined,
     };
-    let verdict = decideSecret({ ...facts, dataLives: dataLives !== null });
+    let verdict = decideSecret({ ...facts, hasData: liveData !== null });
     if (verdict.kind === "lost" && (await guard.countDependents(host, spec.key)) === 0)
-      verdict = { kind: "mint" };
+      verdict = { kind: "generate" };
     verdicts.push({ spec, verdict });
   }
   const evidence = {
     file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
-    "live data": dataLives ?? "none found",
+    "live data": liveData ?? "none found",
   };
   const halt = refuse(verdicts, evidence, context) ?? (await guard.check(host, evidence));
   if (halt !== null) return halt;
@@ -137,7 +137,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
   }
   const seen: Seen = {
     set: [...keysOf(verdicts, "write-given"), ...(saved(VERSION_KEY) === version ? [] : [VERSION_KEY])],
-    mint: keysOf(verdicts, "mint"),
+    mint: keysOf(verdicts, "generate"),
     recover: verdicts.flatMap(({ spec, verdict }) =>
       verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],
     ),

@@ -128,7 +128,7 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
       "CLUSTERNAME is missing",
       "POSTGRES_PASSWORD is missing",
       "WEBUI_PORT given by flag",
-      "CLUSTERNAM is no setting",
+      "CLUSTERNAM is not a setting",
       "Did you mean CLUSTERNAME?",
     ]) {
       expect(told(result)).toContain(word);
@@ -148,7 +148,7 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
         "NO_SUCH=1",
       ],
       21,
-      ["CLUSTERNAME is missing", "PINNING_API_PORT", '"6000x"', "NO_SUCH is no setting", "3 things"],
+      ["CLUSTERNAME is missing", "PINNING_API_PORT", '"6000x"', "NO_SUCH is not a setting", "3 problems"],
     );
   });
 

@@ -72,7 +72,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
       const result = await node.exec(command, { user: "nobody" });
       expectExit(result, 22);
       expect(told(result)).toMatch(
-        /root: This runs as user \d+, not as root.*engine: This user may not open/,
+        /root: fula-node runs as user \d+, not as root.*engine: This user may not open/,
       );
     }
     expect(await node.snapshot(["/opt"])).toEqual(before);
@@ -85,12 +85,12 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     expect(result.stdout).toMatch(/^3 of 3 pins known here$/m);
   });
 
-  test("status tells what it obeys, who sees it, what it stores and under which name", async () => {
+  test("status reports which masters it trusts, who sees it, what it stores and under which name", async () => {
     await untilStored([node], cids);
     const report = await status(0);
     expect(Object.fromEntries(report)).toEqual({
-      member: `ok: of test-pool, obeys ${await peerId(master)} (master, sees this node)`,
-      kubo: "ok: connected to 1 other",
+      member: `ok: of test-pool, trusts ${await peerId(master)} (master, sees this node)`,
+      kubo: "ok: connected to 1 other node",
       pins: "ok: 3 of 3 known here; 3 pinned",
       ingest: "ok: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
       "quota gate": "ok: http://master:8301 answers",
@@ -99,7 +99,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     });
     const { stdout } = await fulaNode(node, ["status"]);
     expect(stdout).toContain("storage node in /opt/fula-storage");
-    expect(stdout).toContain("All is as wished.");
+    expect(stdout).toContain("Everything is up to date.");
   });
 
   test("status tells the rest while the master's API is away, and that the ingest refuses all", async () => {
@@ -109,7 +109,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
       /^attention: .*does not answer, so the ingest refuses every upload/,
     );
     expect(report.get("pins")).toMatch(
-      /^unknown: 3 known here \(the master's count is not known: .*; 3 pinned$/,
+      /^unknown: 3 known here \(the master's count is unknown: .*; 3 pinned$/,
     );
     expect(report.get("name")).toMatch(/^unknown: alpha/);
     expect(report.get("member")).toMatch(/^ok: /);
@@ -120,11 +120,11 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
   test("status names what stands still", async () => {
     await node.run("docker stop ipfs_cluster");
     const report = await status(20);
-    expect(report.get("member")).toMatch(/^unknown: of test-pool, obeys /);
+    expect(report.get("member")).toMatch(/^unknown: of test-pool, trusts /);
     expect(report.get("pins")).toMatch(/^unknown: /);
     const { stdout } = await fulaNode(node, ["status"]);
     expect(stdout).toMatch(/drifted +cluster-follower +ipfs_cluster: it is exited/);
-    expect(stdout).toContain("run join-as-storage-node.");
+    expect(stdout).toContain("Run join-as-storage-node.");
     expectExit(await join(node, []), 0);
   });
 

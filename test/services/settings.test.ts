@@ -73,7 +73,7 @@ describe("readPinningApiSettings", () => {
     const read = () =>
       readPinningApiSettings({ NODE_ENV: "production", PORT: "70000", IPFS_CLUSTER_API_ADDR: "http://x" });
     expect(problemsOf(read).toSorted()).toEqual([
-      "IPFS_CLUSTER_API_ADDR must be a multiaddr of an HTTP API, such as /ip4/127.0.0.1/tcp/9094.",
+      "IPFS_CLUSTER_API_ADDR must be the multiaddr of an HTTP API, such as /ip4/127.0.0.1/tcp/9094.",
       "JWT_SECRET is missing.",
       "PORT must be a TCP port from 1 to 65535, in plain digits.",
       "POSTGRES_PASSWORD is missing.",
@@ -83,9 +83,9 @@ describe("readPinningApiSettings", () => {
   });
 
   it.each([
-    ["disabled", `must be ${RULES.systemKey.say}`],
-    ["  DISABLED  ", `must be ${RULES.systemKey.say}`],
-    ["elevenchars", `must be ${RULES.systemKey.say}`],
+    ["disabled", `must be ${RULES.systemKey.requirement}`],
+    ["  DISABLED  ", `must be ${RULES.systemKey.requirement}`],
+    ["elevenchars", `must be ${RULES.systemKey.requirement}`],
     ["", "is missing"],
   ])("refuses %j as SYSTEM_KEY", (key, why) => {
     expect(problemsOf(() => readPinningApiSettings({ ...API, SYSTEM_KEY: key }))).toContain(
@@ -217,13 +217,13 @@ describe("the settings of the ingest", () => {
       }),
     );
     expect(found).toEqual([
-      `INGEST_PORT must be ${RULES.port.say}.`,
-      `KUBO_API must be ${RULES.apiUrl.say}.`,
-      `STORAGE_API_URL must be ${RULES.apiUrl.say}.`,
-      `INGEST_QUOTA_MODE must be ${RULES.quotaMode.say}.`,
+      `INGEST_PORT must be ${RULES.port.requirement}.`,
+      `KUBO_API must be ${RULES.apiUrl.requirement}.`,
+      `STORAGE_API_URL must be ${RULES.apiUrl.requirement}.`,
+      `INGEST_QUOTA_MODE must be ${RULES.quotaMode.requirement}.`,
       "INGEST_MAX_BLOCK_BYTES must be a whole number from 1 to 67108864.",
       "INGEST_MAX_CONCURRENT must be a whole number from 1 to 1024.",
-      "INGEST_NO_AUTH must be 0 in production: without a token anybody could fill this node's disk.",
+      "INGEST_NO_AUTH must be 0 in production: without tokens, anyone could fill this node's disk.",
     ]);
     expect(found.join()).not.toContain("hunter2");
   });
@@ -295,7 +295,7 @@ describe("one set of rules", () => {
     fc.assert(
       fc.property(fc.constantFrom(...keys), values, (key, value) => {
         const rule = SPECS.get(ON_THE_BOX[key] ?? key)?.rule;
-        const wanted = rule?.holds(value) === true ? [] : [`${key} must be ${rule?.say ?? ""}.`];
+        const wanted = rule?.holds(value) === true ? [] : [`${key} must be ${rule?.requirement ?? ""}.`];
         expect(problemsOf(() => read({ ...base, [key]: value }))).toEqual(wanted);
       }),
       { numRuns: 300 },

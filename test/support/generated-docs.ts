@@ -82,7 +82,7 @@ function listSettings(
 ): readonly string[] {
   const rows = specs.map((spec) => {
     const { key, byDefault, generated, secret } = spec;
-    const unset = looked[key] ?? (generated === undefined ? "" : "made once");
+    const unset = looked[key] ?? (generated === undefined ? "" : "generated once");
     const value = byDefault === undefined ? unset : `\`${byDefault}\``;
     return `| \`${key}\` | ${describeSetting(spec)}${secret === true ? " (secret)" : ""} | ${value} |`;
   });

@@ -137,7 +137,7 @@ function isOursByMarker(file: string | null, { text }: Project, { hash }: Master
 /** Guards the database of a master, here or elsewhere. */
 export function guardDatabase(context: MasterContext): DataGuard {
   return {
-    doesDataLive: (host) => doesDataLive(host, context),
+    findLiveData: (host) => findLiveData(host, context),
     countDependents: (host, key) => countDependents(host, context, key),
     check: (host, evidence) => checkPassword(host, context, evidence),
   };
@@ -154,7 +154,7 @@ const DEPENDENTS: Readonly<Record<string, string>> = {
 };
 
 /** Where data lives that secrets were used for; null where there is none. */
-async function doesDataLive(host: HostReader, context: MasterContext): Promise<string | null> {
+async function findLiveData(host: HostReader, context: MasterContext): Promise<string | null> {
   const values = await readValues(host, context);
   if (isDatabaseElsewhere(values)) return await describeTables(host, values);
   const [volume, container] = await Promise.all([

@@ -101,7 +101,7 @@ describe("the text that is signed", () => {
 
 describe("readAnnouncement", () => {
   it.each([
-    ["a name with a dot", { name: "a.b" }, '"a.b" holds a dot'],
+    ["a name with a dot", { name: "a.b" }, '"a.b" contains a dot'],
     ["65 characters", { name: "x".repeat(65) }, "has 65 characters"],
     ["no name", { name: undefined }, "name must be a text."],
     ["an RSA peer", { peerId: `Qm${"a".repeat(44)}` }, "peerId must be an ed25519 peer id"],

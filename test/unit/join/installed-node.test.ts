@@ -21,7 +21,7 @@ interface Answers {
   readonly join: string;
 }
 
-/** Runs what `leave` needs to know on a copy, and reads the node out of its answer. */
+/** Runs the detection of `leave` on a copy, and returns the node that it found. */
 async function askLeave(host: FakeStorage, baseDir: string | undefined): Promise<string> {
   try {
     const given = baseDir === undefined ? {} : { baseDir };
@@ -51,7 +51,7 @@ async function askStatus(host: FakeStorage, baseDir: string | undefined): Promis
   return `${String(ended.data["kind"])} ${String(ended.data["baseDir"])}`;
 }
 
-/** What a join as a storage node says of a master on this box. */
+/** The error of join-as-storage-node if this box is a master. */
 async function askJoin(host: FakeStorage): Promise<string> {
   const flags = { dryRun: true, yes: true, set: [], adopt: [], ignore: [] };
   const more = { acceptPoolChange: false, allowHttpPool: false, register: false };
@@ -67,7 +67,7 @@ function copyOf(whole: FakeStorage, change: (host: FakeStorage) => void = () => 
   return host;
 }
 
-/** Moves a base directory, and tells its containers where they were made from. */
+/** Moves a base directory, and changes the labels of its containers to match. */
 function moveHome(host: FakeStorage, from: string, to: string, project: string): void {
   for (const [path, entry] of [...host.files.tree].filter(([name]) => name.startsWith(`${from}/`)))
     if (entry.kind === "file") host.files.put(path.replace(from, to), entry.text, entry.mode);

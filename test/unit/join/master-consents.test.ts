@@ -21,7 +21,7 @@ const FLAGS: JoinFlags = {
 
 type Show = (streams: { out: (line: string) => void; err: (line: string) => void }) => Reporter;
 
-/** Runs join-as-master on a bare box, and gives all that was printed, its line breaks as blanks. */
+/** Runs join-as-master on a bare box, and returns everything that was printed, with spaces for line breaks. */
 async function printed(
   show: Show,
   flags: Partial<JoinFlags>,
@@ -69,7 +69,7 @@ describe("a plan asks for the consents that are missing, and for no other", () =
     expect(consents.filter(({ given }) => !given).map(({ flag }) => flag)).toEqual(missing);
   });
 
-  it("nor for what was answered at the terminal before it", async () => {
+  it("nor for an answer that was given on the terminal before", async () => {
     const asked: string[] = [];
     const questions = {
       confirm: (question: string) => Promise.resolve(asked.push(question) > 0),
@@ -87,7 +87,7 @@ describe("a plan asks for the consents that are missing, and for no other", () =
   });
 });
 
-describe("a key that compose hands on from .env, and that programs read differently", () => {
+describe("a key that compose passes on from .env, and that programs read differently", () => {
   it("halts a join before its first question and its first write, by name and without the value", async () => {
     const host = bareBox();
     const text = `FULA_PIN_SERVICE_SECRET=ab#cd\nCLUSTER_ANNOUNCEMULTIADDRESS=a$b\nOF_NOBODY=ab#cd\n`;

@@ -86,13 +86,13 @@ describe("a run halts with nothing changed", () => {
     await expectHalt(host, subjects);
   });
 
-  it("what can't be claimed, though it is named", async () => {
+  it("--adopt names something that can't be adopted", async () => {
     const host = joined.copy();
     host.files.drop(LAYOUT.signingKey);
     await expectHalt(host, ["signing-key"], { adopt: ["signing-key", "env-file"] });
   });
 
-  it("a secret given that the living data was not made with", async () => {
+  it("a given secret differs from the one that existing data was made with", async () => {
     await expectHalt(joined.copy(), ["env-file"], { set: { ENCRYPTION_KEY: "ab".repeat(32) } });
   });
 
@@ -104,7 +104,7 @@ describe("a run halts with nothing changed", () => {
 });
 
 describe("an engine that was down when the run began", () => {
-  it("shows live data only once it runs: the run halts before it writes anything else", async () => {
+  it("shows existing data only after it starts: the run halts before it writes anything else", async () => {
     const host = joined.copy();
     loseFile(host);
     host.files.put(`${PACKAGE_DIR}/dist/cli.js`, "// another bundle\n");
@@ -122,7 +122,7 @@ describe("an engine that was down when the run began", () => {
     expect({ ...host.snapshot().files, [LAYOUT.journal]: "" }).toEqual({ ...standing, [LAYOUT.journal]: "" });
   });
 
-  it("gives lost secrets back once it runs", async () => {
+  it("allows to recover lost secrets after it starts", async () => {
     const host = joined.copy();
     const old = savedValues(host);
     loseFile(host);

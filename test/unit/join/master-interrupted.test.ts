@@ -4,7 +4,7 @@ import type { FakeMaster } from "../../support/fake-master.ts";
 import { bareBox, endOf, join, LAYOUT, savedValues } from "../../support/master-boxes.ts";
 import type { KillMoment } from "../../support/write-gate.ts";
 
-/** What a death must never cost: secrets that were on disk, and the password that the database was made with. */
+/** What a kill must never lose: secrets that were on disk, and the password that the database was created with. */
 function keptBy(host: FakeMaster): Readonly<Record<string, string>> {
   const env = host.files.tree.has(LAYOUT.envFile) ? savedValues(host) : {};
   const pem = host.files.tree.get(LAYOUT.signingKey)?.text;
@@ -32,7 +32,7 @@ const shares = Array.from({ length: SHARES }, (_, share) => {
   return [at(share) + 1, at(share + 1)] as const;
 });
 
-describe("a join that is killed before, in the midst of or after a write comes to the same end by one more run", () => {
+describe("a join that is killed before, during or after a write reaches the same result with one more run", () => {
   it("over all of its writes", () => {
     expect(writes.length).toBeGreaterThan(60);
     expect(shares.at(-1)?.[1]).toBe(writes.length);

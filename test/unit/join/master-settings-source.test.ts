@@ -41,14 +41,14 @@ describe("parseAssignments", () => {
     ]);
   });
 
-  it("names every flag that is wrong, and shows no value", async () => {
+  it("lists every invalid flag, and shows no value", async () => {
     const error = await refusal(() => parseAssignments(["hush", "=hush", "A=1", "A B=hush", "A=hush"]));
     expect(error.exit).toBe("usage");
     expect(error.problems.map(({ what }) => what)).toEqual([
       "The first --set is not of the form KEY=VALUE.",
       "The second --set is not of the form KEY=VALUE.",
       "The 4th --set is not of the form KEY=VALUE.",
-      "A is given two different values by --set.",
+      "A has two different values in --set.",
     ]);
     expect(JSON.stringify([error, error.message])).not.toContain("hush");
   });
@@ -72,7 +72,7 @@ describe("readMasterSettings", () => {
     ]);
   });
 
-  it("gives conflicts beside the problems of single keys", async () => {
+  it("reports conflicts together with the problems of single keys", async () => {
     const { problems } = await readMasterSettings(
       world({ text: "KEEP=none\nWEBUI_PORT=6000\n" }),
       ENV_FILE,
@@ -92,13 +92,13 @@ describe("readMasterSettings", () => {
     expect(settings.get("CLUSTER_PEERNAME")).toEqual({ value: name, origin: "default" });
   });
 
-  it("refuses a file that makes no sense by its line, without showing it", async () => {
+  it("refuses a file that is not valid with its line number, without showing the line", async () => {
     const error = await refusal(() =>
       readMasterSettings(world({ text: "KEEP=1\nPOSTGRES_PASSWORD='hush\n" }), ENV_FILE, new Map()),
     );
     expect(error.exit).toBe("settings");
     expect(error.what).toBe(
-      "Line 2 of /opt/fula-master/.env can't be understood: POSTGRES_PASSWORD can't be read: the quote that opens its value is never closed.",
+      "Line 2 of /opt/fula-master/.env is not valid: POSTGRES_PASSWORD can't be read: the quote at the start of its value is never closed.",
     );
     expect(error.remedy).toBeDefined();
     expect(JSON.stringify([error, error.message])).not.toContain("hush");
@@ -113,13 +113,13 @@ describe("readMasterSettings", () => {
     const error = await refusal(() => readMasterSettings(world({ failure }), ENV_FILE, new Map()));
     expect([error.exit, error.what, error.why, error.cause]).toEqual([
       "settings",
-      "/opt/fula-master/.env is there, but can't be read.",
+      "/opt/fula-master/.env exists, but can't be read.",
       "it is no UTF-8 text",
       failure,
     ]);
   });
 
-  it("lets a bug through as it is", async () => {
+  it("does not change an error that is a bug", async () => {
     const failure = new TypeError("a bug");
     await expect(readMasterSettings(world({ failure }), ENV_FILE, new Map())).rejects.toBe(failure);
   });

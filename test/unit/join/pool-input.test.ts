@@ -30,7 +30,7 @@ async function serve(listener: RequestListener): Promise<{ readonly url: string;
 }
 
 /**
- * What a join is told by a pool API, by the real client, which is given less time than it asks for: the error, and
+ * Runs a join against a pool API with the real client, which gets less time than it asks for. Returns the error, and
  * whether anything was written.
  */
 async function askPool(url: string): Promise<{ readonly error: OperatorError; readonly waitedMs: number }> {
@@ -55,7 +55,7 @@ async function askPool(url: string): Promise<{ readonly error: OperatorError; re
 const json = (body: unknown) => (_request: IncomingMessage, response: ServerResponse) =>
   void response.setHeader("content-type", "application/json").end(JSON.stringify(body));
 
-/** Sends as long as the other side takes it. */
+/** Sends as long as the other side accepts data. */
 const endless = (chunk: string) => (_request: IncomingMessage, response: ServerResponse) => {
   const send = (): void => {
     while (!response.destroyed && response.write(chunk));
@@ -127,7 +127,7 @@ it.each<[string, RequestListener, RegExp]>([
     /status 302/,
   ],
   ["is broken", (_request, response) => void response.writeHead(500).end("x".repeat(5e6)), /status 500/],
-])("a pool API that %s is of no use, and nothing is written", async (_name, listener, says) => {
+])("a pool API that %s is refused, and nothing is written", async (_name, listener, says) => {
   const { url, sentBytes } = await serve(listener);
   const { error, waitedMs } = await askPool(url);
   expect(error.exit).toBe("unavailable");
@@ -135,6 +135,6 @@ it.each<[string, RequestListener, RegExp]>([
   expect(error.what.length).toBeLessThan(400);
   expect(error.remedy).toContain("MASTER_CLUSTER_PEERIDS");
   expect(waitedMs).toBe(15_000);
-  // What lies in the buffers of two sockets was sent, but not read.
+  // Data in the buffers of two sockets was sent, but not read.
   expect(sentBytes()).toBeLessThan(16 * MIB);
 });

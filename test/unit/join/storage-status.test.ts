@@ -14,7 +14,7 @@ import {
 
 const NAME = { peerId: OWN.peerId, addresses: [] };
 
-/** `status` on a box: the exit, what is printed, and the report's states by what they are about. */
+/** Runs `status` on a box: the exit, the output, and the rows of the report by their subject. */
 async function statusOn(host: FakeStorage, flags: { readonly baseDir?: string } = {}) {
   const results: Result[] = [];
   const world = worldOf(host);
@@ -28,17 +28,17 @@ async function statusOn(host: FakeStorage, flags: { readonly baseDir?: string } 
 }
 
 describe("status of a storage node", () => {
-  it("tells everything, and that all is as wished", async () => {
+  it("reports everything, and that everything is up to date", async () => {
     const { exit, data, text, report } = await statusOn(await storageBoxBefore(null));
     expect(text).toContain("storage node in /opt/fula-storage");
-    expect(text).toMatch(/All is as wished\.$/);
+    expect(text).toMatch(/Everything is up to date\.$/);
     expect(exit).toBe("ok");
     expect(data).toMatchObject({ verb: "status", kind: "storage-node", pending: false });
     expect(
       [...report.values()].map(({ about, state, sentence }) => `${state} ${about}: ${sentence}`),
     ).toEqual([
-      `ok member: of pool, obeys ${MASTER_ID} (master, sees this node)`,
-      "ok kubo: connected to 1 other",
+      `ok member: of pool, trusts ${MASTER_ID} (master, sees this node)`,
+      "ok kubo: connected to 1 other node",
       "ok pins: 3 of 3 known here; 3 pinned",
       "ok ingest: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
       "ok quota gate: https://master.example answers",
@@ -62,7 +62,7 @@ describe("status of a storage node", () => {
       "attention",
       /^not of pool.*does not see this node/,
     ],
-    ["its kubo is alone", (host) => (host.kuboPeers = 0), "kubo", "attention", /no content arrives/],
+    ["its kubo is alone", (host) => (host.kuboPeers = 0), "kubo", "attention", /receives no content/],
     [
       "a pin failed",
       (host) => (host.statuses = ["pin_error"]),
@@ -85,7 +85,7 @@ describe("status of a storage node", () => {
       "attention",
       /belongs to another node/,
     ],
-  ])("needs attention where %s", async (_name, arrange, about, state, sentence) => {
+  ])("needs attention if %s", async (_name, arrange, about, state, sentence) => {
     const host = await storageBoxBefore(null);
     arrange(host);
     const { exit, report, data } = await statusOn(host);
@@ -104,14 +104,14 @@ describe("status of a storage node", () => {
     [
       "has more pins than the master",
       (host) => (host.masterPins = 2),
-      /^3 known here, more than the master's 2: not caught up; 3 pinned$/,
+      /^3 known here, more than the 2 of the master: not in sync; 3 pinned$/,
     ],
-  ])("is no reason for attention where it only syncs: it %s", async (_name, arrange, sentence) => {
+  ])("needs no attention if the node is only syncing: it %s", async (_name, arrange, sentence) => {
     const host = await storageBoxBefore(null);
     arrange(host);
     const { exit, report, text } = await statusOn(host);
     expect(report.get("pins")).toMatchObject({ state: "syncing", sentence: expect.stringMatching(sentence) });
-    expect(text).toMatch(/\nNothing is to be done, but this node is still syncing: see "pins" above\.$/);
+    expect(text).toMatch(/\nNothing to do\. This node is still syncing: see "pins" above\.$/);
     expect(exit).toBe("ok");
   });
 
@@ -119,40 +119,38 @@ describe("status of a storage node", () => {
     [
       "how many pins the master has",
       (host) => (host.masterPins = null),
-      /^3 known here \(the master's count is not known: .*answers 404\); 3 pinned$/,
+      /^3 known here \(the master's count is unknown: .*answers 404\); 3 pinned$/,
     ],
     [
       "in which status a pin is",
       (host) => (host.statuses = ["UNREADABLE"]),
       /^3 of 3 known here; 2 pinned, 1 unreadable$/,
     ],
-  ])("does not call well what it could not be told: %s", async (_name, arrange, sentence) => {
+  ])("does not report as ok what it could not check: %s", async (_name, arrange, sentence) => {
     const host = await storageBoxBefore(null);
     arrange(host);
     const { exit, report, text } = await statusOn(host);
     expect(report.get("pins")).toMatchObject({ state: "unknown", sentence: expect.stringMatching(sentence) });
-    expect(text).toMatch(
-      /\nNothing is known to be done, but not everything could be told: see "pins" above\.$/,
-    );
+    expect(text).toMatch(/\nSome things could not be checked: see "pins" above\.$/);
     expect(exit).toBe("ok");
   });
 
-  it("names both what could not be told and what is under way", async () => {
+  it("reports both what could not be checked and what is in progress", async () => {
     const host = await storageBoxBefore(null);
     host.masterPins = 8;
     host.http.routes.set("http://127.0.0.1:5001/api/v0/repo/stat?size-only=true", () => null);
     expect((await statusOn(host)).text).toMatch(
-      /could be told: see "storage" above\. This node is still syncing: see "pins" above\.$/,
+      /could not be checked: see "storage" above\. This node is still syncing: see "pins" above\.$/,
     );
   });
 
-  it("tells all the rest while the master's API does not answer, and what that means", async () => {
+  it("reports everything else while the master's API does not answer, and the consequence", async () => {
     const host = await storageBoxBefore(null);
     host.names = null;
     const { exit, report, text } = await statusOn(host);
     expect(report.get("name")?.state).toBe("unknown");
     expect(report.get("pins")?.sentence).toMatch(
-      /^3 known here \(the master's count is not known: .*does not answer\); 3 pinned$/,
+      /^3 known here \(the master's count is unknown: .*does not answer\); 3 pinned$/,
     );
     expect(report.get("quota gate")?.sentence).toMatch(
       /does not answer, so the ingest refuses every upload$/,
@@ -161,7 +159,7 @@ describe("status of a storage node", () => {
     expect(exit).toBe("pending");
   });
 
-  it("tells how old the master's count is, where it is old", async () => {
+  it("reports the age of the master's count if it is old", async () => {
     const host = await storageBoxBefore(null);
     host.masterCountAgeMs = 300_000;
     expect((await statusOn(host)).report.get("pins")?.sentence).toBe(
@@ -169,13 +167,13 @@ describe("status of a storage node", () => {
     );
   });
 
-  it("takes no list for the pinset that did not come whole", async () => {
+  it("does not use an incomplete list of pins", async () => {
     const host = await storageBoxBefore(null);
     host.isListWhole = false;
     expect((await statusOn(host)).report.get("pins")).toMatchObject({ state: "unknown" });
   });
 
-  it("names what stands still, and what is not known for that", async () => {
+  it("reports what has stopped, and what is unknown because of that", async () => {
     const host = await storageBoxBefore(null);
     for (const name of [STORAGE_NAMES.cluster, STORAGE_NAMES.kubo]) {
       const container = host.docker.boxes.get(name);
@@ -188,11 +186,11 @@ describe("status of a storage node", () => {
       "unknown",
       "unknown",
     ]);
-    expect(text).toMatch(/run join-as-storage-node\.$/);
+    expect(text).toMatch(/Run join-as-storage-node\.$/);
     expect(exit).toBe("pending");
   });
 
-  it("knows a node whose .env is lost by its compose file, and what its containers know", async () => {
+  it("detects a node without .env by its compose file, and reads settings from its containers", async () => {
     const host = await storageBoxBefore(null);
     host.files.drop(LAYOUT.envFile);
     const { exit, text, report } = await statusOn(host);
@@ -201,7 +199,7 @@ describe("status of a storage node", () => {
     expect(exit).toBe("pending");
   });
 
-  it("tells no secret", async () => {
+  it("shows no secret", async () => {
     const host = await storageBoxBefore(null);
     const { data, text } = await statusOn(host);
     const secret = /CLUSTER_SECRET=(\S+)/.exec(host.files.textOf(LAYOUT.envFile))?.[1] ?? "none";
@@ -209,13 +207,13 @@ describe("status of a storage node", () => {
     expect(`${JSON.stringify(data)}${text}`).not.toContain(secret);
   });
 
-  it("is refused without root, as a master's", async () => {
+  it("is refused without root, like that of a master", async () => {
     const host = await storageBoxBefore(null);
     host.system.facts.uid = 1000;
     await expect(statusOn(host)).rejects.toMatchObject({ exit: "preflight" });
   });
 
-  it("of a base directory is of what lies there", async () => {
+  it("with a base directory reports the node in that directory", async () => {
     const host = await storageBoxBefore(null);
     expect((await statusOn(host, { baseDir: "/opt/fula-storage" })).data["kind"]).toBe("storage-node");
     host.files.put("/srv/node/docker-compose.yml", "# a comment\nname: fula-master\n");

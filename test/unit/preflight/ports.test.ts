@@ -57,7 +57,7 @@ describe("a port that is needed", () => {
     );
   });
 
-  it("may be held by the engine for our container's sake", () => {
+  it("may be held by the engine on behalf of our container", () => {
     const proxy = listener({ process: "docker-proxy", ancestry: [812, 50, 1], unit: "docker.service" });
     const published = container({ pid: 999, publishedPorts: [5432] });
     expect(find({ listeners: [proxy], containers: [published] })).toEqual([]);
@@ -102,7 +102,7 @@ describe("a port that is needed", () => {
     ]);
   });
 
-  it("is not saved by a stopped container of ours: pid 0 is nobody's ancestor", () => {
+  it("is in conflict despite a stopped container of ours: pid 0 is not an ancestor", () => {
     const stopped = container({ pid: 0 });
     expect(find({ listeners: [listener({ ancestry: [812, 0] })], containers: [stopped] })).toHaveLength(1);
   });
@@ -118,7 +118,7 @@ describe("a port that is needed", () => {
     expect(find({ listeners: [listener({ address })] })).toHaveLength(collides ? 1 : 0);
   });
 
-  it("at all addresses collides with any", () => {
+  it("on all addresses collides with every address", () => {
     const listeners = ["172.17.0.1", "::1", "10.0.0.1"].map((address, index) =>
       listener({ port: 4001, address, pid: 900 + index }),
     );
@@ -135,7 +135,7 @@ describe("a port that is needed", () => {
     ]);
   });
 
-  it("is never in conflict when everything on it is ours, whatever the mixture", () => {
+  it("is never in conflict if everything on it is ours, in any combination", () => {
     const own = fc.record({
       address: fc.constantFrom("127.0.0.1", "0.0.0.0", "::", "10.0.0.1"),
       pid: fc.integer({ min: 2, max: 9 }),

@@ -50,7 +50,7 @@ async function problemsOf(
 }
 
 describe("preflight of a master", () => {
-  it("has nothing to say about a good machine, bare or installed", async () => {
+  it("finds no problem on a good machine, new or installed", async () => {
     expect(await problemsOf(() => {})).toEqual([]);
     const bare = (host: FakeHost) => {
       host.docker.engine = null;
@@ -59,7 +59,7 @@ describe("preflight of a master", () => {
     expect(await problemsOf(bare)).toEqual([]);
   });
 
-  it("tells everything at once, in the order of the checks", async () => {
+  it("reports everything at once, in the order of the checks", async () => {
     const problems = await problemsOf((host) => {
       host.system.facts.uid = 1000;
       host.system.facts.memoryBytes = GIB / 2;
@@ -72,14 +72,14 @@ describe("preflight of a master", () => {
       ];
     });
     expect(problems).toEqual([
-      "root failure: This runs as user 1000, not as root.",
-      "compose failure: Docker Compose 2.6.0 is too old; 2.17.0 is needed.",
-      "disk failure: /opt/fula-master has 1.0 GiB free; 2.0 GiB are needed for settings, data and snapshots.",
-      "disk failure: /var/lib/docker has 1.0 GiB free; 5.0 GiB are needed for images and volumes.",
-      "memory failure: This machine has 0.5 GiB of memory; 1.0 GiB are needed.",
+      "root failure: fula-node runs as user 1000, not as root.",
+      "compose failure: Docker Compose 2.6.0 is too old; 2.17.0 is required.",
+      "disk failure: /opt/fula-master has 1.0 GiB free; 2.0 GiB are required for settings, data and snapshots.",
+      "disk failure: /var/lib/docker has 1.0 GiB free; 5.0 GiB are required for images and volumes.",
+      "memory failure: This machine has 0.5 GiB of memory; 1.0 GiB are required.",
       "clock warning: The clock is not synchronised.",
-      "ports failure: Port 5432, which PostgreSQL needs, is taken: postgres (process 9) listens on 0.0.0.0:5432.",
-      "watchtower warning: The container watchtower (containrrr/watchtower:1.7.1, restarting) is a leftover of an abandoned updater.",
+      "ports failure: Port 5432, which PostgreSQL needs, is in use: postgres (process 9) listens on 0.0.0.0:5432.",
+      "watchtower warning: The container watchtower (containrrr/watchtower:1.7.1, restarting) belongs to an abandoned updater.",
     ]);
   });
 
@@ -103,7 +103,7 @@ describe("os", () => {
     ["debian", "14"],
     ["ubuntu", "22.04"],
     ["ubuntu", "24.04"],
-  ])("%s %s will do", async (id, versionId) => {
+  ])("%s %s is supported", async (id, versionId) => {
     expect(await problemsOf(os({ id, versionId, arch: "arm64" }))).toEqual([]);
   });
 
@@ -135,7 +135,7 @@ describe("engine", () => {
     host.docker.engine = null;
   };
 
-  it("installed but stopped: fine where systemd can start it", async () => {
+  it("installed but stopped: passes if systemd can start it", async () => {
     const stopped = (host: FakeHost) => {
       absent(host);
       host.system.programs.set("dockerd", "/usr/sbin/dockerd");
@@ -150,14 +150,14 @@ describe("engine", () => {
     ]);
   });
 
-  it("absent: a failure where the distribution has no packages that will do", async () => {
+  it("absent: a failure if the distribution has no suitable packages", async () => {
     const bookworm = (host: FakeHost) => {
       absent(host);
       host.docker.compose = null;
       host.system.facts.os = { ...host.system.facts.os, versionId: "12" };
     };
     expect(await problemsOf(bookworm)).toEqual([
-      "engine failure: There is no Docker engine here (no /var/run/docker.sock).",
+      "engine failure: There is no Docker engine on this machine (no /var/run/docker.sock).",
       "compose failure: Docker Compose v2 is not installed.",
     ]);
   });
@@ -167,13 +167,13 @@ describe("engine", () => {
       if (host.docker.engine !== null) host.docker.engine = { ...host.docker.engine, ...fields };
     };
     expect(await problemsOf(engine({ version: "19.03", apiVersion: "1.40" }))).toEqual([
-      "engine failure: Docker 19.03 is too old: it speaks API 1.40, and 1.41 is needed.",
+      "engine failure: Docker 19.03 is too old: it has API version 1.40, and 1.41 is required.",
     ]);
     expect(await problemsOf(engine({ apiVersion: "1.41" }))).toEqual([]);
     expect(await problemsOf(engine({ rootless: true }))).toEqual([
-      "engine failure: The Docker engine runs rootless.",
+      "engine failure: The Docker engine runs in rootless mode.",
     ]);
-    const snap = "engine failure: Docker comes from a snap here.";
+    const snap = "engine failure: Docker is installed as a snap.";
     const rootDirectory = "/var/snap/docker/common/var-lib-docker";
     expect(await problemsOf(engine({ rootDirectory }))).toEqual([snap]);
     const stoppedSnap = (host: FakeHost) => {
@@ -196,7 +196,7 @@ describe("engine", () => {
 });
 
 describe("compose", () => {
-  it("Compose is missing: fine where the docker step installs it", async () => {
+  it("Compose is missing: passes if the docker step can install it", async () => {
     const without = (host: FakeHost) => {
       host.docker.compose = null;
     };
@@ -208,7 +208,7 @@ describe("compose", () => {
     expect(await problemsOf(elsewhere)).toContain("compose failure: Docker Compose v2 is not installed.");
   });
 
-  it("Compose 2.17 and later will do", async () => {
+  it("Compose 2.17 and later pass", async () => {
     for (const compose of ["2.17.0", "2.26.1", "5.5.0"]) {
       expect(await problemsOf((host) => void (host.docker.compose = compose))).toEqual([]);
     }
@@ -223,7 +223,7 @@ describe("disk, memory, clock", () => {
       host.files.freeBytes = 3 * GIB;
     });
     expect(problems).toEqual([
-      "disk failure: /data/docker has 3.0 GiB free; 5.0 GiB are needed for images and volumes.",
+      "disk failure: /data/docker has 3.0 GiB free; 5.0 GiB are required for images and volumes.",
     ]);
   });
 
@@ -232,7 +232,7 @@ describe("disk, memory, clock", () => {
     [1.9, []],
     [1.7, ["memory warning: This machine has 1.7 GiB of memory; 2.0 GiB are recommended."]],
     [0.95, ["memory warning: This machine has 0.9 GiB of memory; 2.0 GiB are recommended."]],
-    [0.8, ["memory failure: This machine has 0.8 GiB of memory; 1.0 GiB are needed."]],
+    [0.8, ["memory failure: This machine has 0.8 GiB of memory; 1.0 GiB are required."]],
   ])("%s GiB of memory", async (gibibytes, expected) => {
     expect(await problemsOf((host) => void (host.system.facts.memoryBytes = gibibytes * GIB))).toEqual(
       expected,
@@ -242,7 +242,7 @@ describe("disk, memory, clock", () => {
   it("a clock before 2025 is wrong, an unsynchronised one a warning, an unknown one fine", async () => {
     expect(
       await problemsOf((host) => void (host.clock.now = () => new Date("2024-12-31T23:59:59Z"))),
-    ).toEqual(["clock failure: The clock is wrong: it says 2024-12-31T23:59:59.000Z."]);
+    ).toEqual(["clock failure: The clock is wrong: it shows 2024-12-31T23:59:59.000Z."]);
     expect(await problemsOf((host) => void (host.system.facts.clockSynchronised = null))).toEqual([]);
   });
 });
@@ -269,7 +269,7 @@ describe("ports and watchtower", () => {
     ).toEqual([]);
   });
 
-  it("without an engine, nobody's container can be told, and it says so", async () => {
+  it("without an engine, the owner of a container is unknown, and the check says so", async () => {
     const host = goodHost();
     host.docker.engine = null;
     host.system.listening = [listener(5432, 101, "postgres")];
@@ -278,12 +278,12 @@ describe("ports and watchtower", () => {
       {
         check: "ports",
         why: expect.stringContaining("Docker does not answer"),
-        remedy: "Stop it, or let it listen elsewhere. Or set POSTGRES_PORT.",
+        remedy: "Stop it, or change its port. Or set POSTGRES_PORT.",
       },
     ]);
   });
 
-  it("the maintained fork of watchtower is no leftover", async () => {
+  it("the maintained fork of watchtower passes", async () => {
     for (const [image, expected] of [
       ["nickfedor/watchtower:1.21.0", 0],
       ["containrrr/watchtower", 1],
@@ -303,14 +303,14 @@ describe("--ignore", () => {
     host.files.freeBytes = 3 * GIB;
   };
 
-  it("makes a warning of one named failure, and of no other", async () => {
+  it("turns one named failure into a warning, and no other", async () => {
     expect(await problemsOf(small, { ignored: ["memory"] })).toEqual([
-      "disk failure: /var/lib/docker has 3.0 GiB free; 5.0 GiB are needed for images and volumes.",
-      "memory warning (ignored): This machine has 0.2 GiB of memory; 1.0 GiB are needed.",
+      "disk failure: /var/lib/docker has 3.0 GiB free; 5.0 GiB are required for images and volumes.",
+      "memory warning (ignored): This machine has 0.2 GiB of memory; 1.0 GiB are required.",
     ]);
   });
 
-  it.each(["all", "", "Memory", "port"])("refuses %j, which is no check", async (name) => {
+  it.each(["all", "", "Memory", "port"])("refuses %j, which is not a check", async (name) => {
     await expect(problemsOf(small, { ignored: [name] })).rejects.toMatchObject({
       exit: "usage",
       problems: [{ subject: `--ignore ${name}`, what: "There is no such check." }],
@@ -321,7 +321,7 @@ describe("--ignore", () => {
   it.each(["root", "engine", "compose"])("refuses %s, without which nothing works", async (name) => {
     await expect(problemsOf(small, { ignored: ["disk", name] })).rejects.toMatchObject({
       exit: "usage",
-      problems: [{ subject: `--ignore ${name}`, what: "Nothing could work in spite of this failure." }],
+      problems: [{ subject: `--ignore ${name}`, what: "fula-node can't work if this check fails." }],
     });
   });
 

@@ -21,7 +21,7 @@ function valueOf(text: string, key = "A") {
 }
 
 describe("quoteValue", () => {
-  it("writes nothing that is read back otherwise: by us, by dotenv, by dotenv's fast parser", () => {
+  it("writes nothing that is read back differently: by us, by dotenv, by dotenv's fast parser", () => {
     fc.assert(
       fc.property(anyValue, fc.constantFrom("\n", "\r\n", "", "  \n", " # note\n"), (value, tail) => {
         const quoted = quoteValue(value);
@@ -79,7 +79,7 @@ describe("quoteValue", () => {
 });
 
 describe("parseEnvFile", () => {
-  it("tells no value and no key that dotenv reads otherwise", () => {
+  it("returns no value and no key that dotenv reads differently", () => {
     fc.assert(
       fc.property(anyEnvText, fc.boolean(), (text, fast) => {
         const file = parseEnvFile(text);
@@ -124,28 +124,28 @@ describe("parseEnvFile", () => {
     ["A= # fill this in", /#/],
     ["A=b\t# c", /#/],
     ["A='b\nc'", /lines/],
-    ["A=b\u00A0", /blank/],
-  ])("takes %j for unclear", (text, why) => {
+    ["A=b\u00A0", /whitespace/],
+  ])("reads %j as unclear", (text, why) => {
     expect(valueOf(text)).toEqual({ unclear: expect.stringMatching(why) as string });
   });
 
   it.each([
-    ["ok=1\nFOO\nB=2", 2, /neither KEY=value/],
-    ["ok=1\r\n\r\nFOO: bar", 3, /neither KEY=value/],
-    ["export FOO", 1, /neither/],
-    ["export =b", 1, /neither/],
-    ["A[0]=b", 1, /neither/],
+    ["ok=1\nFOO\nB=2", 2, /not KEY=value/],
+    ["ok=1\r\n\r\nFOO: bar", 3, /not KEY=value/],
+    ["export FOO", 1, /not KEY=value/],
+    ["export =b", 1, /not KEY=value/],
+    ["A[0]=b", 1, /not KEY=value/],
     ["A='x\n\nB=2\n", 1, /A can't be read: the quote .* never closed/],
-    ["B=1\nA='x' y", 2, /text follows/],
-    ['\nA="x"y', 2, /text follows/],
+    ["B=1\nA='x' y", 2, /text after/],
+    ['\nA="x"y', 2, /text after/],
     ["A='C:\\\\'", 1, /backslash/],
     ["A=`x`", 1, /backtick/],
-    ["A=\vb", 1, /blank/],
-    ["A='1\n2\n3'\nB", 4, /neither/],
+    ["A=\vb", 1, /whitespace/],
+    ["A='1\n2\n3'\nB", 4, /not KEY=value/],
     ["A=1\nB=\0", 2, /NUL/],
     ["A=1\rB=2\n", 1, /carriage return/],
     ["A=1\n# c\u2028B=2\n", 2, /separator/],
-    ["\u007FELF\u0002\u0001", 1, /neither/],
+    ["\u007FELF\u0002\u0001", 1, /not KEY=value/],
   ])("refuses %j in line %d", (text, line, what) => {
     expect(parseEnvFile(text)).toEqual({ ok: false, line, what: expect.stringMatching(what) as string });
   });
@@ -159,7 +159,7 @@ describe("parseEnvFile", () => {
     ]);
   });
 
-  /** Whatever takes time with the square of these would be at it for many minutes. */
+  /** Code with quadratic time would need many minutes for these. */
   it.each([
     ["short lines", "KEY=value\n".repeat(100_000)],
     ["blanks inside a value", `A=x${" ".repeat(1_000_000)}x\n`],
@@ -172,7 +172,7 @@ describe("parseEnvFile", () => {
 });
 
 describe("setValues", () => {
-  it("changes the values it is given and not one other byte", () => {
+  it("changes the given values and no other byte", () => {
     fc.assert(
       fc.property(anyEnvText, fc.constantFrom("A", "B", "NEW"), anyValue, (text, key, value) => {
         const file = parseEnvFile(text);
@@ -209,7 +209,7 @@ describe("setValues", () => {
     );
   });
 
-  it("keeps a hint that stood where the value belongs", () => {
+  it("keeps a comment in the place of the value", () => {
     expect(setValues(read("A=   # fill this in\n"), new Map([["A", "x"]]))).toBe("A=   x # fill this in\n");
   });
 

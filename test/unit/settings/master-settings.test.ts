@@ -3,7 +3,7 @@ import { editEnvText, newEnvText, parseEnvFile, quoteValue } from "../../../src/
 import { findConflicts, MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { resolveSettings } from "../../../src/settings/settings.ts";
 
-/** As the bash installer and its operators left one, with keys that only upstream's programs know. */
+/** A `.env` of the bash installer and its operators, with keys that only upstream's programs know. */
 const UPSTREAM = `# written by join-as-master.sh
 POSTGRES_HOST=127.0.0.1
 POSTGRES_PORT=5432
@@ -57,7 +57,7 @@ describe("the settings of a master", () => {
     expect(findConflicts(resolve("").settings)).toEqual([]);
   });
 
-  it("are each there once, told in one line, and mint nothing that their rule refuses", () => {
+  it("are listed once, described in one line, and generate nothing that their rule refuses", () => {
     const keys = MASTER_SETTINGS.map(({ key }) => key);
     expect(new Set(keys).size).toBe(keys.length);
     for (const { key, about, generated, byDefault, secret, rule } of MASTER_SETTINGS) {
@@ -69,7 +69,7 @@ describe("the settings of a master", () => {
     }
   });
 
-  it("hide whatever has a secret's name, and bind what data is made with", () => {
+  it("hide everything with the name of a secret, and are immutable if data depends on them", () => {
     const hidden = MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key);
     const named = MASTER_SETTINGS.map(({ key }) => key).filter((key) =>
       /PASSWORD|SECRET|_KEY|AUTH$/.test(key),
@@ -84,7 +84,7 @@ describe("the settings of a master", () => {
     ]);
   });
 
-  it("take an .env of upstream's as it is", () => {
+  it("accept an upstream .env unchanged", () => {
     const { settings, problems } = resolve(UPSTREAM);
     expect(problems).toEqual([]);
     expect(findConflicts(settings)).toEqual([]);
@@ -111,25 +111,25 @@ describe("findConflicts", () => {
     ["2", "3"],
     ["2", "2"],
     ["-1", "-1"],
-  ])("lets the factors %s and %s be", (least, most) => {
+  ])("accepts the factors %s and %s", (least, most) => {
     expect(conflicts({ CLUSTER_REPLICATION_MIN: least, CLUSTER_REPLICATION_MAX: most })).toEqual([]);
   });
 
   it.each([
-    [{ CLUSTER_REPLICATION_MIN: "10", CLUSTER_REPLICATION_MAX: "9" }, /\(10\) is above .*\(9\)/],
-    [{ CLUSTER_REPLICATION_MIN: "2" }, /-1 goes for both or for none/],
-    [{ CLUSTER_REPLICATION_MAX: "2" }, /-1 goes for both or for none/],
+    [{ CLUSTER_REPLICATION_MIN: "10", CLUSTER_REPLICATION_MAX: "9" }, /\(10\) is higher than .*\(9\)/],
+    [{ CLUSTER_REPLICATION_MIN: "2" }, /set both to -1, or neither/],
+    [{ CLUSTER_REPLICATION_MAX: "2" }, /set both to -1, or neither/],
     [{ WEBUI_PORT: "6000" }, /WEBUI_PORT and PINNING_API_PORT are both 6000/],
     [{ PINNING_API_PORT: "5432" }, /PINNING_API_PORT and POSTGRES_PORT are both 5432/],
   ])("finds %j", (flags, what) => {
     expect(conflicts(flags)).toEqual([expect.stringMatching(what)]);
   });
 
-  it("leaves the port of a database elsewhere out of it", () => {
+  it("ignores the port of a database on another machine", () => {
     expect(conflicts({ POSTGRES_HOST: "db.example", PINNING_API_PORT: "5432" })).toEqual([]);
   });
 
-  it("says nothing about a value that has a problem of its own", () => {
+  it("ignores a value that has its own problem", () => {
     expect(conflicts({ CLUSTER_REPLICATION_MIN: "many", WEBUI_PORT: "x", PINNING_API_PORT: "x" })).toEqual(
       [],
     );
@@ -143,16 +143,16 @@ describe("the text of .env", () => {
     ["CLUSTERNAME", "it's a pool"],
   ]);
 
-  it("lists settings in the table's order, each below what it is for", () => {
+  it("lists settings in the order of the table, each below its description", () => {
     expect(newEnvText(MASTER_SETTINGS, values)).toMatchInlineSnapshot(`
-      "# Settings and secrets of this fula-node. Keep a copy of this file elsewhere: with it and the data,
-      # a box can be rebuilt; without it, encrypted data can't be read. Your own keys and comments stay as
-      # they are. After a change: run the same fula-node join again.
+      "# Settings and secrets of this fula-node. Keep a copy of this file on another machine: you need it, together
+      # with the data, to rebuild this node. Without it, encrypted data can't be read. Your own keys and comments
+      # stay as they are. After a change, run the same fula-node join command again.
 
-      # the pool's name: every node of a pool has the same
+      # the name of the pool, the same on every node of the pool
       CLUSTERNAME="it's a pool"
 
-      # the database's port
+      # port of the database
       POSTGRES_PORT=5433
 
       OF_OURS=1.2.3
@@ -160,7 +160,7 @@ describe("the text of .env", () => {
     `);
   });
 
-  it("says of an .env of upstream's nothing new but what is given", () => {
+  it("changes only the given keys in an upstream .env", () => {
     expect(
       editEnvText(
         UPSTREAM,
@@ -175,7 +175,7 @@ describe("the text of .env", () => {
     expect(editEnvText(UPSTREAM, new Map())).toBe(UPSTREAM);
   });
 
-  it("throws for a text that makes no sense", () => {
+  it("throws for a text that is not valid", () => {
     expect(() => editEnvText("A=1\nB\n", values)).toThrow(/^line 2: /);
   });
 });

@@ -20,7 +20,7 @@ describe("the storage API's answer", () => {
     expect(readStorageAnswer({ status, body })).toBe(verdict);
   });
 
-  test("opens the gate only by a clear yes, or in open mode when nothing is known", () => {
+  test("allows an upload only after a clear yes, or in open mode if the answer is unknown", () => {
     const allowed = (["allow", "deny", "unknown"] as const).map((verdict) => [
       decideQuota(verdict, "strict").allowed,
       decideQuota(verdict, "open").allowed,

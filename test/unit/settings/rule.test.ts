@@ -232,7 +232,7 @@ describe.each(Object.entries(EXAMPLES))("the rule %s", (name, { good, bad }) => 
   it.each(good)("holds for %j", (value) => expect(rule.holds(value)).toBe(true));
   it.each(bad)("does not hold for %j", (value) => expect(rule.holds(value)).toBe(false));
   it("says what it wants in words that end a sentence", () => {
-    expect(`it must be ${rule.say}.`).toMatch(/^it must be [^.].*[^ ]\.$/);
+    expect(`it must be ${rule.requirement}.`).toMatch(/^it must be [^.].*[^ ]\.$/);
   });
   it("is held by some setting, and gives its verdict on a megabyte at once", () => {
     for (const letter of ["a", "1", ".", "a.", "a:", "/a", "1:"]) {

@@ -15,74 +15,74 @@ const PASSWORD: SettingSpec = {
 };
 const KEY: SettingSpec = { ...PASSWORD, key: "KEY", immutable: false };
 
-const NOTHING = { setting: undefined, saved: undefined, container: undefined, dataLives: false };
+const NOTHING = { setting: undefined, saved: undefined, container: undefined, hasData: false };
 const container = { name: "postgres-pinning", value: "old" };
 const byFlag = { value: "given", origin: "flag" } as const;
 const kept = { value: "old", origin: "saved" } as const;
 const byDefault = { value: "1", origin: "default" } as const;
 
 const CASES: readonly (readonly [string, Partial<SecretFacts> & { spec: SettingSpec }, SecretVerdict])[] = [
-  ["a saved one is kept", { spec: PASSWORD, setting: kept, saved: "old", dataLives: true }, { kind: "keep" }],
+  ["a saved one is kept", { spec: PASSWORD, setting: kept, saved: "old", hasData: true }, { kind: "keep" }],
   [
     "the same one by flag is kept",
-    { spec: PASSWORD, setting: { ...byFlag, value: "old" }, saved: "old", dataLives: true },
+    { spec: PASSWORD, setting: { ...byFlag, value: "old" }, saved: "old", hasData: true },
     { kind: "keep" },
   ],
   [
-    "a given one is written where nothing lives",
+    "a given one is written if no data exists",
     { spec: PASSWORD, setting: byFlag, saved: "old" },
     { kind: "write-given" },
   ],
   [
-    "a given one is written where none was kept",
-    { spec: PASSWORD, setting: byFlag, dataLives: true },
+    "a given one is written if none was saved",
+    { spec: PASSWORD, setting: byFlag, hasData: true },
     { kind: "write-given" },
   ],
   [
-    "a given one replaces none that data was made with",
-    { spec: PASSWORD, setting: byFlag, saved: "old", dataLives: true },
+    "a given one does not replace one that data depends on",
+    { spec: PASSWORD, setting: byFlag, saved: "old", hasData: true },
     { kind: "would-replace" },
   ],
   [
     "nor one that only a container knows",
-    { spec: PASSWORD, setting: byFlag, container, dataLives: true },
+    { spec: PASSWORD, setting: byFlag, container, hasData: true },
     { kind: "would-replace" },
   ],
   [
-    "a key that no data was made with can be replaced",
-    { spec: KEY, setting: byFlag, saved: "old", dataLives: true },
+    "a key that no data depends on can be replaced",
+    { spec: KEY, setting: byFlag, saved: "old", hasData: true },
     { kind: "write-given" },
   ],
   [
-    "a token of elsewhere can be replaced",
-    { spec: TOKEN, setting: byFlag, saved: "old", dataLives: true },
+    "a token of another service can be replaced",
+    { spec: TOKEN, setting: byFlag, saved: "old", hasData: true },
     { kind: "write-given" },
   ],
   [
     "a setting can be replaced",
-    { spec: OPTION, setting: byFlag, saved: "old", dataLives: true },
+    { spec: OPTION, setting: byFlag, saved: "old", hasData: true },
     { kind: "write-given" },
   ],
-  ["one is minted on a bare box", { spec: PASSWORD }, { kind: "mint" }],
-  ["none is minted over data that lives", { spec: PASSWORD, dataLives: true }, { kind: "lost" }],
-  ["nor a key", { spec: KEY, dataLives: true }, { kind: "lost" }],
+  ["one is generated on a new box", { spec: PASSWORD }, { kind: "generate" }],
+  ["none is generated while data exists", { spec: PASSWORD, hasData: true }, { kind: "lost" }],
+  ["nor a key", { spec: KEY, hasData: true }, { kind: "lost" }],
   [
     "a container knows it",
-    { spec: PASSWORD, container, dataLives: true },
+    { spec: PASSWORD, container, hasData: true },
     { kind: "recover", container: container.name },
   ],
   [
-    "a container knows it, and no data lives",
+    "a container knows it, and no data exists",
     { spec: PASSWORD, container },
     { kind: "recover", container: container.name },
   ],
   [
-    "what a container knows goes before a default",
+    "the value in a container overrides a default",
     { spec: PORT, setting: byDefault, container },
     { kind: "recover", container: container.name },
   ],
   ["a default is written", { spec: PORT, setting: byDefault }, { kind: "write-given" }],
-  ["an option that nobody gave stays out", { spec: OPTION, dataLives: true }, { kind: "leave-out" }],
+  ["an option without a value is left out", { spec: OPTION, hasData: true }, { kind: "leave-out" }],
   ["so does a token", { spec: TOKEN }, { kind: "leave-out" }],
 ];
 
@@ -91,12 +91,12 @@ describe("decideSecret", () => {
     expect(decideSecret({ ...NOTHING, ...facts })).toEqual(verdict);
   });
 
-  it("never mints or replaces over data that lives, whatever is known", () => {
+  it("never generates or replaces a secret while data exists, whatever is known", () => {
     for (const setting of [undefined, byFlag, kept, byDefault]) {
       for (const saved of [undefined, "old"]) {
         for (const known of [undefined, container]) {
-          const verdict = decideSecret({ spec: PASSWORD, setting, saved, container: known, dataLives: true });
-          expect(verdict.kind).not.toBe("mint");
+          const verdict = decideSecret({ spec: PASSWORD, setting, saved, container: known, hasData: true });
+          expect(verdict.kind).not.toBe("generate");
           const older = saved ?? known?.value;
           if (setting?.origin === "flag" && older !== undefined) expect(verdict.kind).toBe("would-replace");
         }

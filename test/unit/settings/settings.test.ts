@@ -56,7 +56,7 @@ describe("resolveSettings", () => {
     );
   });
 
-  it("resets nothing that a flag is left out for", () => {
+  it("resets nothing if a flag is omitted", () => {
     const { settings } = resolve({ PORT: "6000" }, {}, "NAME=kept\nOPTION='it is on'\n");
     expect(Object.fromEntries([...settings].map(([key, { value }]) => [key, value]))).toEqual({
       NAME: "kept",
@@ -65,18 +65,18 @@ describe("resolveSettings", () => {
     });
   });
 
-  it("gives every problem at once, and the settings that are right", () => {
+  it("returns every problem at once, and the valid settings", () => {
     const { settings, problems } = resolve(
       { NAEM: "x", PORT: "080", OPTION: "" },
       { PASSWORD: "short" },
       "NAME='f\u0443la'\n",
     );
     expect(problems).toEqual([
-      { subject: "NAEM", what: "NAEM is no setting of this command.", remedy: "Did you mean NAME?" },
+      { subject: "NAEM", what: "NAEM is not a setting of this command.", remedy: "Did you mean NAME?" },
       {
         subject: "NAME",
-        what: 'NAME in .env is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, beginning with a letter or digit.',
-        remedy: "Mend it in .env, or give --set NAME=VALUE.",
+        what: 'NAME in .env is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, starting with a letter or digit.',
+        remedy: "Correct it in .env, or pass --set NAME=VALUE.",
       },
       {
         subject: "PORT",
@@ -86,12 +86,12 @@ describe("resolveSettings", () => {
       {
         subject: "OPTION",
         what: "OPTION given by flag is empty.",
-        remedy: "Leave the flag out; to take a value back, put OPTION= into .env without one.",
+        remedy: "Omit the flag. To remove a saved value, write OPTION= without a value in .env.",
       },
       {
         subject: "PASSWORD",
         what: "PASSWORD from the environment is (5 characters, not shown); it must be at least 8 characters.",
-        remedy: "Unset the variable PASSWORD, or give it another value; --set PASSWORD=VALUE goes before it.",
+        remedy: "Unset the variable PASSWORD or change its value. --set PASSWORD=VALUE overrides it.",
       },
     ]);
     expect([...settings.keys()]).toEqual([]);
@@ -100,8 +100,8 @@ describe("resolveSettings", () => {
   it.each([
     ["two\nlines", /line break/],
     ["half \uD83D an emoji", /UTF-8/],
-    ["it's $5 a month", /quoting/],
-  ])("refuses %j, which .env can't hold, though it keeps its rule", (value, why) => {
+    ["it's $5 a month", /docker compose do not read/],
+  ])("refuses %j, which can't be written to .env, although its rule allows it", (value, why) => {
     const { problems } = resolve({ OPTION: value, PASSWORD: `${value}, hush` });
     expect(problems.map(({ subject }) => subject)).toEqual(["OPTION", "PASSWORD"]);
     for (const { what, remedy } of problems) {
@@ -111,13 +111,13 @@ describe("resolveSettings", () => {
     }
   });
 
-  it("tells where a saved value is unclear, and is content with a flag instead", () => {
+  it("reports the line of an unclear saved value, and accepts a flag instead", () => {
     const text = '# comment\nOPTION="pa$word"\n';
     expect(resolve({}, {}, text).problems).toEqual([
       {
         subject: "OPTION",
-        what: "OPTION in line 2 of .env can be read in more than one way: programs read a $ or a backslash inside double quotes differently.",
-        remedy: "Write it there as OPTION='VALUE', on one line and in single quotes.",
+        what: "OPTION in line 2 of .env is ambiguous: programs read a $ or a backslash inside double quotes differently.",
+        remedy: "Write it as OPTION='VALUE', on one line and in single quotes.",
       },
     ]);
     expect(resolve({ OPTION: "given" }, {}, text).problems).toEqual([]);
@@ -142,25 +142,25 @@ describe("resolveSettings", () => {
     ["PASSWROD", "Did you mean PASSWORD?"],
     ["password", "Did you mean PASSWORD?"],
     ["NAMES", "Did you mean NAME?"],
-    ["SOMETHING_ELSE", "docs/settings.md lists the settings."],
-    ["X".repeat(100_000), "docs/settings.md lists the settings."],
+    ["SOMETHING_ELSE", "See docs/settings.md for all settings."],
+    ["X".repeat(100_000), "See docs/settings.md for all settings."],
   ])("answers the unknown key %.20s", (key, remedy) => {
     expect(resolve({ [key]: "x" }).problems).toEqual([
-      { subject: key, what: `${key} is no setting of this command.`, remedy },
+      { subject: key, what: `${key} is not a setting of this command.`, remedy },
     ]);
   });
 });
 
 describe("findUnclear", () => {
-  const text = "HANDED_ON=ab#cd\nPORT=x#y\nOTHERS=ab#cd\nCLEAR='ab#cd'\n";
+  const text = "PASSED_ON=ab#cd\nPORT=x#y\nOTHERS=ab#cd\nCLEAR='ab#cd'\n";
 
   it("names the keys of documents that programs read differently, and no value", () => {
-    const problems = findUnclear(SPECS, saved(text), ["ABSENT", "CLEAR", "HANDED_ON", "PORT"]);
+    const problems = findUnclear(SPECS, saved(text), ["ABSENT", "CLEAR", "PASSED_ON", "PORT"]);
     expect(problems).toEqual([
       {
-        subject: "HANDED_ON",
-        what: "HANDED_ON in line 1 of .env can be read in more than one way: only some programs take its # for the beginning of a comment.",
-        remedy: "Write it there as HANDED_ON='VALUE', on one line and in single quotes.",
+        subject: "PASSED_ON",
+        what: "PASSED_ON in line 1 of .env is ambiguous: only some programs read its # as the start of a comment.",
+        remedy: "Write it as PASSED_ON='VALUE', on one line and in single quotes.",
       },
     ]);
     expect(JSON.stringify(problems)).not.toContain("ab");
@@ -178,16 +178,19 @@ describe("findUnclear", () => {
     ["${a:-x}${b-}${c:+y}", false],
     ["${a:-${b:-c}}", false],
     ["ab#cd", false],
-  ])("in a key of nobody, refuses %s: %s, since Compose then reads no key at all", (written, isRefused) => {
-    const problems = findUnclear(SPECS, saved(`OF_NOBODY=${written}\n`), []);
-    expect(problems.map(({ subject }) => subject)).toEqual(isRefused ? ["OF_NOBODY"] : []);
-  });
+  ])(
+    "in an unknown key, refuses %s: %s, since Compose then reads no key of the file",
+    (written, isRefused) => {
+      const problems = findUnclear(SPECS, saved(`OF_NOBODY=${written}\n`), []);
+      expect(problems.map(({ subject }) => subject)).toEqual(isRefused ? ["OF_NOBODY"] : []);
+    },
+  );
 });
 
 describe("showValue", () => {
   const [name, , , password] = SPECS as [SettingSpec, SettingSpec, SettingSpec, SettingSpec];
 
-  it("spells out letters that look like others, and shortens what is long", () => {
+  it("escapes characters that look like others, and shortens long values", () => {
     expect(showValue(name, "p\u043Eol \u001B[31m")).toBe('"p\\u043eol \\u001b[31m"');
     expect(showValue(name, "x".repeat(500))).toBe(`"${"x".repeat(80)}"... (500 characters)`);
   });

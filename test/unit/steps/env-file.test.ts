@@ -192,6 +192,18 @@ describe("what env-file writes", () => {
     expect((await lookAt(next, host)).finding.state).toBe("ours");
   });
 
+  it("over comments of another version: nothing, since descriptions of settings may change", async () => {
+    const { host, step } = await after((box) => {
+      const text = box.files.textOf(LAYOUT.envFile);
+      const older = text.replaceAll(/^# .*$/gm, "# another description");
+      expect(older).not.toBe(text);
+      box.files.put(LAYOUT.envFile, older, 0o600);
+    });
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding.state).toBe("ours");
+    expect(changes).toEqual([]);
+  });
+
   it("for a loose mode alone: the mode alone", async () => {
     const { host, step } = await after((box) => {
       box.files.put(LAYOUT.envFile, box.files.textOf(LAYOUT.envFile), 0o640);

@@ -255,7 +255,7 @@ describe("errorLines", () => {
           },
           {
             subject: "CLUSTERNAME",
-            what: 'CLUSTERNAME given by flag is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, beginning with a letter or digit.',
+            what: 'CLUSTERNAME given by flag is "f\\u0443la"; it must be 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, starting with a letter or digit.',
             remedy: "Give another value: --set CLUSTERNAME=VALUE.",
           },
         ],
@@ -269,7 +269,7 @@ describe("errorLines", () => {
            Do: Stop it. Or choose another: --set POSTGRES_PORT=PORT.
 
         2. CLUSTERNAME given by flag is "f\\u0443la"; it must be 1 to 64 characters of
-           a-z, A-Z, 0-9, dot, dash and underscore, beginning with a letter or digit.
+           a-z, A-Z, 0-9, dot, dash and underscore, starting with a letter or digit.
            Do: Give another value: --set CLUSTERNAME=VALUE.
 
         Do:      Correct what is listed, then run again.

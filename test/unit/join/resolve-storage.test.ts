@@ -77,8 +77,8 @@ const answerPool = (host: FakeStorage, body: unknown, status = 200) =>
   void host.http.routes.set(POOL, { status, body });
 const POOL_ANSWER = { "ipfs-cluster-trustedpeers": [MASTER_ID], ipfs_cluster: { addresses: [BOOTSTRAP] } };
 
-describe("a key that compose hands on from .env, and that programs read differently", () => {
-  it("is refused by name before the first write, beside all else that is wrong", async () => {
+describe("a key that compose passes on from .env, and that programs read differently", () => {
+  it("is refused by name before the first write, together with all other problems", async () => {
     const host = new FakeStorage();
     save(host, { ...GIVEN, CLUSTER_ANNOUNCEMULTIADDRESS: "ab#cd", OF_NOBODY: "ab#cd" });
     const error = await refusal(settle(host, { set: ["INGEST_PORT=080"] }));
@@ -116,7 +116,7 @@ describe("an invite", () => {
     expect(host.writes).toEqual([]);
   });
 
-  it("leaves the node's own choice of a name", async () => {
+  it("does not override the name that the node chose", async () => {
     const given = await settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTER_PEERNAME=mine"] });
     expect(given.get("CLUSTER_PEERNAME")?.value).toBe("mine");
     const none = await settle(new FakeStorage(), { invite: tokenOf({ nodeName: null }) });
@@ -141,14 +141,14 @@ describe("an invite", () => {
     expect(host.writes).toEqual([]);
   });
 
-  it("by another key than the one that was told is refused", async () => {
+  it("signed by another key than the given fingerprint is refused", async () => {
     const error = await refusal(settle(new FakeStorage(), { invite: tokenOf(), fingerprint: "0123" }));
     expect(error.exit).toBe("integrity");
     expect(error.what).toContain(KEY.id);
     await settle(new FakeStorage(), { invite: tokenOf(), fingerprint: KEY.id });
   });
 
-  it("asks a person to compare the fingerprint, and stops at a no", async () => {
+  it("asks the operator to compare the fingerprint, and stops if the answer is no", async () => {
     const asked: string[] = [];
     const answer = (yes: boolean) => ({
       questions: {
@@ -164,18 +164,18 @@ describe("an invite", () => {
     expect(asked).toHaveLength(2);
   });
 
-  it("that names what no node may be called is refused with the flags' way out", async () => {
+  it("with an invalid node name is refused, and the error says which flag helps", async () => {
     const error = await refusal(settle(new FakeStorage(), { invite: tokenOf({ nodeName: "Bérlin.1" }) }));
     expect(error.exit).toBe("settings");
     expect(error.problems.map(({ subject }) => subject)).toEqual(["CLUSTER_PEERNAME"]);
   });
 
-  it("and a flag that says otherwise are a mistake", async () => {
+  it("and a flag that contradicts it are refused", async () => {
     const error = await refusal(settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTERNAME=other"] }));
     expect(error.problems).toMatchObject([{ subject: "CLUSTERNAME" }]);
   });
 
-  it("that differs from what is saved halts, all of it named and no secret told, until it is accepted", async () => {
+  it("that differs from the saved settings halts until it is accepted: every difference is listed, and no secret is shown", async () => {
     const host = new FakeStorage();
     save(host, { ...GIVEN, CLUSTER_SECRET: "b".repeat(64) });
     const error = await refusal(settle(host, { invite: tokenOf() }));
@@ -233,7 +233,7 @@ describe("without an invite", () => {
     const settings = await settle(host, { set: NEEDED });
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
     expect(settings.get("POOL_API")?.value).toBe("https://pools.fx.land/pools/pool");
-    expect(host.told.join("\n")).toContain(`names one master to obey: ${MASTER_ID}`);
+    expect(host.told.join("\n")).toContain(`lists one master to trust: ${MASTER_ID}`);
   });
 
   it.each([
@@ -243,7 +243,7 @@ describe("without an invite", () => {
     ["wrong types", { "ipfs-cluster-trustedpeers": "x", ipfs_cluster: 7 }],
     ["everybody as a master", { ...POOL_ANSWER, "ipfs-cluster-trustedpeers": ["*"] }],
     ["an address without a peer", { ...POOL_ANSWER, ipfs_cluster: { addresses: ["/ip4/1.2.3.4/tcp/9096"] } }],
-  ])("a pool API that answers %s is of no use", async (_name, body) => {
+  ])("a pool API that answers %s is refused", async (_name, body) => {
     const host = new FakeStorage();
     answerPool(host, body);
     const error = await refusal(settle(host, { set: [...NEEDED, `POOL_API=${POOL}`] }));
@@ -260,7 +260,7 @@ describe("without an invite", () => {
     await settle(host, { set, allowHttpPool: true });
   });
 
-  it("a pool that says otherwise later is drift that halts, until it is accepted", async () => {
+  it("a pool that changes its answer later is drift that halts, until it is accepted", async () => {
     const host = new FakeStorage();
     save(host, { ...GIVEN, POOL_API: POOL });
     answerPool(host, { ...POOL_ANSWER, "ipfs-cluster-trustedpeers": [MASTER_ID, OWN.peerId] });
@@ -271,12 +271,12 @@ describe("without an invite", () => {
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(`${MASTER_ID},${OWN.peerId}`);
   });
 
-  it("a pool that is away later is a warning", async () => {
+  it("a pool that does not answer later is a warning", async () => {
     const host = new FakeStorage();
     save(host, { ...GIVEN, POOL_API: POOL });
     const settings = await settle(host, {});
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
-    expect(host.told.join("\n")).toContain("What .env has stays.");
+    expect(host.told.join("\n")).toContain("The masters in .env stay in use.");
   });
 });
 
@@ -294,7 +294,7 @@ describe("without root", () => {
     ["with nothing", {}, ["CLUSTERNAME", "STORAGE_API_URL"]],
     ["with what the pool is asked for", { set: [...NEEDED, `POOL_API=${POOL}`] }, []],
     ["with a setting that is wrong", { invite: tokenOf(), set: ["INGEST_PORT=x"] }, ["INGEST_PORT"]],
-  ])("%s all that is in the way is named, and nobody is asked", async (_name, flags, subjects) => {
+  ])("%s every problem is listed, and nothing is asked", async (_name, flags, subjects) => {
     const host = shut(new FakeStorage());
     const error = await refusal(settle(host, flags));
     expect(error.exit).toBe("preflight");
@@ -305,7 +305,7 @@ describe("without root", () => {
 });
 
 describe("a box that is something else", () => {
-  it("a master halts, and is named", async () => {
+  it("a master halts the join, and the error says so", async () => {
     const host = new FakeStorage();
     host.files.put("/opt/fula-master/.env", "");
     host.docker.putContainer("fula-pinning-webui");
@@ -315,7 +315,7 @@ describe("a box that is something else", () => {
     expect(error.why).toContain("/opt/fula-master/.env");
   });
 
-  it("a storage node that lost its .env needs nothing to be told again", async () => {
+  it("a storage node that lost its .env needs no flag again", async () => {
     const host = await storageBoxBefore(null);
     host.files.drop(LAYOUT.envFile);
     await settle(host, {});
