@@ -1,5 +1,5 @@
 // Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
-// loaded when a verb needs them. Fails where anything but Node's own modules would have to be installed.
+// loaded when a verb needs them. Fails if anything besides Node's own modules would have to be installed.
 // Usage: node scripts/build.mjs [DIRECTORY]
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire, isBuiltin } from "node:module";
@@ -14,8 +14,8 @@ const require = createRequire(import.meta.url);
 const target = resolve(root, process.argv[2] ?? "dist");
 
 /**
- * Optional parts of dependencies that we never use, and undici's parser for processors without SIMD, which
- * Node 20 hardly has. A dependency that asks for one takes its plain way.
+ * Optional parts of dependencies that we never use, and undici's parser for processors without SIMD, which are rare with
+ * Node 20. A dependency that requests one of them continues without it.
  */
 const ABSENT = [
   "pg-native",
@@ -26,14 +26,14 @@ const ABSENT = [
 ];
 
 /**
- * What dockerode loads at its start and we never use: its ways over SSH (ssh2, cpu-features) and to BuildKit
- * (@grpc/grpc-js, protobufjs), which look for files beside them, its packing of directories, which does not report
- * errors, attaching to containers, and certificates of an engine on another machine (split-ca). Whoever uses one of them gets an error that names it.
+ * What dockerode loads at its start and we never use: its connections over SSH (ssh2, cpu-features) and to BuildKit
+ * (@grpc/grpc-js, protobufjs), which look for files in their own directory, its packing of directories, which does not report
+ * errors, attaching to containers, and certificates of an engine on another machine (split-ca). A use of one of them throws an error that names it.
  */
 const UNUSED =
   /\/node_modules\/(?:docker-modem\/lib\/(?:ssh|http_duplex)|dockerode\/lib\/(?:session|buildkit))\.js$/;
 const PACKING = /^(?:tar-fs|@balena\/dockerignore|split-ca)$/;
-/** It would print the headers with a registry's login for `DEBUG=modem`. */
+/** With `DEBUG=modem` it would print the headers, which contain a registry's login. */
 const DEBUG = /\/node_modules\/debug\/src\/index\.js$/;
 
 /** CommonJS dependencies call `require` for Node's own modules; a module has no such function. */
@@ -73,8 +73,8 @@ const unusedModules = {
 };
 
 /**
- * pg makes a Response to tell whether it runs in a Cloudflare worker, and Node loads all of its fetch for
- * that: 20 ms of every command that asks the database. Without the word it takes Node for what it is.
+ * pg creates a Response to find out whether it runs in a Cloudflare worker, and Node loads all of its fetch for that: 20 ms
+ * of every command that uses the database. Without `Response`, pg recognizes Node correctly.
  */
 const plainStream = {
   name: "plain-stream",
@@ -85,12 +85,12 @@ const plainStream = {
   },
 };
 
-/** What src/machine/http-client.ts needs of undici's main file, and what these need. */
+/** The parts of undici's main file that src/machine/http-client.ts needs, and their dependencies. */
 const UNDICI_PARTS = /^\.\/lib\/(core\/.*|dispatcher\/(client|dispatcher|pool))$/;
 
 /**
  * undici's main file also loads fetch, web sockets, caches, mocks and HTTP/2: 30 ms of every command that sends a
- * request. In their place it gets classes without content.
+ * request. The bundle has empty classes in their place.
  */
 const slimUndici = {
   name: "slim-undici",
@@ -115,14 +115,14 @@ const { metafile, outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ["src/cli.ts"],
   outdir: target,
-  // Side by side: a module finds the package's root one level up, in src/ and here alike.
+  // All in one directory: a module finds the package's root one level up, as in src/.
   chunkNames: "[name]-[hash]",
   bundle: true,
   splitting: true,
   platform: "node",
   format: "esm",
   target: "node20.19",
-  // Names and lines stay as they are: a stack trace tells something, and an operator can read what runs as root.
+  // Names and lines are not minified, so that stack traces are readable, and an operator can read what runs as root.
   minifySyntax: true,
   legalComments: "none",
   define: { FULA_NODE_VERSION: JSON.stringify(version) },
@@ -143,23 +143,23 @@ await copyNatives();
 await writeFile(join(target, "licenses.txt"), licenses);
 report(outputFiles);
 
-/** What is not in the bundle must come with Node. */
+/** Everything that is not in the bundle must be part of Node. */
 function refuseExternals({ outputs }) {
   const foreign = Object.entries(outputs).flatMap(([file, { imports }]) =>
     imports
       .filter(({ external, path }) => external === true && !isBuiltin(path))
       .map(({ path }) => `${path} (in ${file})`),
   );
-  if (foreign.length > 0) throw new Error(`not bundled, and no part of Node: ${foreign.join(", ")}`);
+  if (foreign.length > 0) throw new Error(`not bundled, and not part of Node: ${foreign.join(", ")}`);
 }
 
-/** Every file that the package ships code of: what is bundled, and the native modules. */
+/** Every file whose code the package ships: bundled files and native modules. */
 function filesOf({ outputs }) {
   const bundled = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
   return [...bundled, ...Object.values(NATIVES).map((module) => relative(root, module))];
 }
 
-/** Puts the native modules beside the bundle, where src/machine/blake3.ts looks. */
+/** Copies the native modules next to the bundle, where src/machine/blake3.ts looks for them. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
     await copyFile(module, join(target, `blake3-${processor}.node`));

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** SPDX identifiers of licences that allow us to ship the code when we pass their text on. */
+/** SPDX identifiers of licences that allow us to ship the code together with their text. */
 const ALLOWED = new Set([
   "0BSD",
   "Apache-2.0",
@@ -17,8 +17,8 @@ const ALLOWED = new Set([
 ]);
 
 /**
- * Texts for packages that ship none, or only as a part of their README: a file beside this one, copied from the
- * package's repository at that version.
+ * Texts for packages that ship none, or only as a part of their README: files in this directory, copied from the package's
+ * repository at that version.
  */
 const CHECKED_IN = {
   "@napi-rs/blake-hash-linux-x64-gnu": "license-of-blake-hash.txt",

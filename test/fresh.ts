@@ -7,8 +7,8 @@ import { bedEnvironment, BED_STORE } from "./support/bed.ts";
 import { Box } from "./support/box.ts";
 import { diskOf } from "./support/box-engine.ts";
 
-// npm run test:fresh [-- --debian 12|13] [--cold]: what a newcomer does, on a machine that has nothing of the project: a
-// plain box with its own engine in it. With --cold nothing is compiled or made yet, else the box gets a copy of the store.
+// npm run test:fresh [-- --debian 12|13] [--cold]: the first steps of a newcomer, on a machine without anything of the project:
+// a plain box with its own engine. With --cold nothing is compiled or built yet; otherwise the box gets a copy of the store.
 
 Object.assign(process.env, bedEnvironment());
 const { values } = parseArgs({
@@ -19,14 +19,14 @@ if (debian !== "12" && debian !== "13") throw new Error(`--debian is 12 or 13, n
 
 const CACHE = "/var/cache/fula-node-test";
 const HOUR_MS = 3_600_000;
-/** Unit tests that judge by the real programs, and the box tests of the boxes themselves. */
+/** Unit tests that use the real programs, and the box tests about the boxes themselves. */
 const UNIT = [
   "test/contract/docker.test.ts",
   "test/contract/env-compose.test.ts",
-  "test/model/compose-judge.test.ts",
+  "test/unit/docker/compose-judge.test.ts",
 ];
 const BOXES = ["test/boxes/harness.test.ts"];
-/** All that the test bed could leave on a machine: its cache, its link, its control groups, its processes. */
+/** Lists everything that the test bed could leave on a machine: its cache, its link, its control groups, its processes. */
 const TRACES = `ls -d ${CACHE}* /tmp/fula-* /tmp/mmdebstrap* /tmp/go-build* 2>/dev/null
 ip -o link | grep -F fnt-
 awk '$5 ~ /fula-node.test/' /proc/self/mountinfo
@@ -35,8 +35,8 @@ pgrep -af '[s]lirp4netns|[d]ocker-registry|[e]ngine/init|[f]ula-node-test/'
 true`;
 
 /**
- * Somebody else's engine, where the test bed would have its first addresses (10.213.0.0/16 is where this box is), and
- * with its data elsewhere than by default.
+ * Installs another engine, which uses the first addresses that the test bed would choose (this box is in 10.213.0.0/16), and
+ * which has its data in another directory than by default.
  */
 const OTHER_ENGINE = `mkdir -p /etc/docker /srv/tiny/bin
 echo '{ "bip": "10.214.0.1/16", "data-root": "/srv/docker" }' >/etc/docker/daemon.json
@@ -45,7 +45,7 @@ apt-get update -q && apt-get install -qy --no-install-recommends docker.io iptab
 cp --dereference --parents /bin/sleep $(ldd /bin/sleep | grep -o '/[^ ]*') /srv/tiny
 tar -C /srv/tiny -c . | docker import - tiny
 docker run -d --name theirs --restart always -p 127.0.0.1:8080:80 tiny /bin/sleep 1000000`;
-/** What it is and does, and what it needs of the machine. */
+/** Prints the state of that engine, and what it needs from the machine. */
 const OTHER_STATE = `docker inspect theirs && docker network ls && docker image ls -q && docker volume ls
 iptables-save | sed 's/ \\[.*//; /^#/d'; ip -4 address; ip route; pgrep -a dockerd
 sysctl net.ipv4.ip_forward net.ipv4.conf.all`;
@@ -54,7 +54,7 @@ const took: string[] = [];
 const box = await Box.boot({
   name: `fresh-debian${debian}`,
   image: debian === "12" ? "debian12" : "plain",
-  // A real disk: an engine can't keep its layers on another engine's.
+  // A real disk, since an engine can't store its layers on the layers of another engine.
   disk: "/var/cache",
 });
 try {
@@ -69,7 +69,7 @@ try {
   await box.run(OTHER_ENGINE);
   const { stdout: before } = await box.run(OTHER_STATE);
   await bringStore();
-  await step("npm run sandbox, beside another engine", "npm run sandbox");
+  await step("npm run sandbox, next to another engine", "npm run sandbox");
   await takeDown();
   const { stdout: after } = await box.run(OTHER_STATE);
   if (after !== before)
@@ -82,7 +82,7 @@ try {
 console.log(took.join("\n"));
 console.log(`Debian ${debian}, ${cold ? "cold" : "with the store of this machine"}: all passed.`);
 
-/** The lines of a text that another one lacks. */
+/** The lines of a text that the other text does not have. */
 function linesWithout(text: string, other: string): string {
   const others = new Set(other.split("\n"));
   return text
@@ -97,9 +97,9 @@ async function takeDown(): Promise<void> {
   if (traces !== "") throw new Error(`npm run sandbox -- down left:\n${traces}`);
 }
 
-/** Brings the files of this checkout, and whom this machine trusts. */
+/** Copies the files of this checkout, and the certificate authorities that this machine trusts. */
 async function bringCheckout(): Promise<void> {
-  // The box tests' own: a plain machine has no registry of ours.
+  // Only boxes have this configuration: a newcomer's machine has no mirror of ours.
   await box.run(
     "rm -rf /etc/docker && ! command -v docker && ! command -v mmdebstrap && mkdir /root/fula-node",
   );
@@ -116,16 +116,16 @@ async function bringCheckout(): Promise<void> {
   if (authorities !== undefined) await box.copyIn(authorities, "/etc/ssl/certs/ca-certificates.crt");
 }
 
-/** Brings this machine's store, unless the run is cold. */
+/** Copies this machine's store, unless the run is cold. */
 async function bringStore(): Promise<void> {
   if (cold) return;
   const disk = join(await diskOf(box.container), "fula-node-test");
   await execa("mkdir", ["-p", disk]);
-  // What is in the store is never written again, so links do.
+  // The content of the store is never changed, so hard links are enough.
   await execa("cp", ["-al", BED_STORE, disk]);
 }
 
-/** Runs a command as a person would, shows what it prints, and notes its time. */
+/** Runs a command, prints its output, and records its time. */
 async function step(what: string, command: string): Promise<void> {
   console.log(`\nroot@${box.name}:~/fula-node# ${command}`);
   const began = performance.now();

@@ -17,21 +17,24 @@ export interface LeaveFlags {
   readonly yes: boolean;
   readonly baseDir?: string;
   readonly purge: readonly string[];
-  /** The machine's name, typed ahead. */
+  /** The machine's name, as the operator gave it on the command line. */
   readonly confirm?: string;
   /** False for `--no-release`. */
   readonly release: boolean;
 }
 
+/** The confirmations that were given, and whether something is purged. */
+type Confirmation = Pick<LeaveFlags, "yes" | "confirm"> & Pick<LeavePlan, "isPurging">;
+
 const VERB = "leave";
 
 /**
- * `leave`: stops and removes what fula-node made on this box. Data and settings stay unless `--purge` names
- * them, what is somebody else's stays always. Running it again finishes what was cut short.
+ * `leave`: stops and removes what fula-node created on this machine. Data and settings stay unless `--purge` names
+ * them. What fula-node did not create always stays. A second run finishes an interrupted one.
  */
 export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> {
   const purge = parsePurge(flags.purge);
-  await refuseBlind(world);
+  await requireDocker(world);
   const node = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
   const locks = flags.dryRun ? [] : await takeLocks(world, node, since);
@@ -53,10 +56,11 @@ async function carryOut(
   const items = describe(plan);
   const isIdle = changesOf(plan).length === 0;
   const kept = keptThings.map(({ part, kind, name }) => ({ part, kind, name }));
-  for (const line of planWords(reporter, node, leaving)) reporter.note(line);
+  for (const line of formatPlan(reporter, node, leaving)) reporter.note(line);
   for (const text of warnings) reporter.listen({ type: "warning", text });
   const isApplied = !flags.dryRun && !isIdle;
-  if (isApplied) await settleConsent(world, { ...flags, isPurging: leaving.isPurging });
+  const confirmation = { ...flags, isPurging: leaving.isPurging };
+  if (isApplied) await requireConfirmation(world, confirmation);
   const done: RunResult = isApplied
     ? await applyPlan({
         plan,
@@ -82,57 +86,72 @@ async function carryOut(
       others,
     },
     lines: flags.dryRun
-      ? ["Dry run: nothing was changed."]
+      ? ["Dry run: nothing was changed.", ...(isIdle ? [] : formatConfirmation(world.hostname, confirmation))]
       : isIdle
-        ? ["It has left already; nothing was changed."]
+        ? ["It left earlier. Nothing was changed."]
         : [
-            `Left: ${length === 1 ? "one change" : `${length} changes`}.`,
-            ...keptWords(reporter, leaving),
-            ...returnWords(node, leaving),
+            `Done: ${length === 1 ? "1 change" : `${length} changes`}.`,
+            ...formatKept(reporter, leaving),
+            ...formatReturn(node, leaving),
           ],
   });
   return flags.dryRun && !isIdle ? "pending" : "ok";
 }
 
 /**
- * Has the operator's consent before anything is removed: `--yes` or an answer; for a purge the machine's name,
- * typed or by `--confirm`, since a window of the wrong machine looks like one of the right one. The right name
- * is consent where nothing is left to purge, too: the same command finishes what was cut short. Throws
- * `preflight`, with nothing changed.
+ * The confirmation that is still required: `--yes`, or for a purge the machine's name, since a terminal on the wrong
+ * machine looks like one on the right one. The name is enough without a purge too, so that the same command finishes
+ * an interrupted purge.
  */
-async function settleConsent(
+function missingConfirmation(
+  hostname: string,
+  { yes, confirm, isPurging }: Confirmation,
+): "name" | "yes" | null {
+  if (confirm === hostname || (yes && !isPurging)) return null;
+  return isPurging ? "name" : "yes";
+}
+
+/**
+ * Asks for the confirmation that is still required. Throws `preflight` without one, and `pending` if the answer is no;
+ * nothing is changed then.
+ */
+async function requireConfirmation(
   { questions, hostname }: World,
-  { yes, confirm, isPurging }: Pick<LeaveFlags, "yes" | "confirm"> & { readonly isPurging: boolean },
+  confirmation: Confirmation,
 ): Promise<void> {
-  if (isPurging) {
-    const question = "What is purged is gone for good. Type this machine's name (hostname) to go on";
-    const typed = confirm ?? (await questions?.text(question, ""));
+  const missing = missingConfirmation(hostname, confirmation);
+  if (missing === null) return;
+  if (missing === "name") {
+    const question = "A purge cannot be undone. To continue, type this machine's name (hostname)";
+    const typed = confirmation.confirm ?? (await questions?.text(question, ""));
     if (typed === hostname) return;
     throw new OperatorError({
       exit: "preflight",
-      what: "A purge needs this machine's name, typed.",
-      why: typed === undefined ? "There is no terminal to ask on." : "What was typed is not its name.",
-      remedy: `Run again with --confirm HOSTNAME; this machine is ${hostname}. Or leave --purge out: everything is kept then.`,
+      what: "Confirmation required: a purge needs this machine's name.",
+      why:
+        typed === undefined
+          ? "There is no terminal to ask on."
+          : "The given name is not this machine's name.",
+      remedy: `Run again with --confirm ${hostname}. Or run it without --purge, which keeps the data.`,
     });
   }
-  if (yes || confirm === hostname) return;
   if (questions === null) {
     throw new OperatorError({
       exit: "preflight",
-      what: "Leaving requires your confirmation.",
+      what: "Confirmation required: leave removes what is listed.",
       why: "There is no terminal to ask on.",
-      remedy: "Read what --dry-run lists, then run again with --yes.",
+      remedy: "Read the list of --dry-run, then run again with --yes.",
     });
   }
-  if (await questions.confirm("Remove this, and leave?", false)) return;
+  if (await questions.confirm("Remove this and leave?", false)) return;
   throw new OperatorError({
     exit: "pending",
-    what: "Stopped at your word, before the first change.",
-    remedy: "Run again to be asked again.",
+    what: "You answered no. Nothing was changed.",
+    remedy: "Run again and confirm when you want to leave.",
   });
 }
 
-/** A journal that is not begun anew once this leave has removed it, as its last act but the directory. */
+/** A journal that writes nothing after this leave has removed its file, which comes last, just before the directory. */
 async function openLeaveJournal(
   { host, pid, version }: World,
   { layout: { journal: path } }: LeavingNode,
@@ -149,7 +168,7 @@ async function openLeaveJournal(
   };
 }
 
-/** Holds off joins, and what cron may be at: a snapshot that is being taken is finished first. */
+/** Takes the locks of joins and of what cron runs: a snapshot that is being taken is finished first. */
 async function takeLocks(world: World, { layout }: LeavingNode, since: string): Promise<readonly Lock[]> {
   const taken: Lock[] = [];
   try {
@@ -162,8 +181,8 @@ async function takeLocks(world: World, { layout }: LeavingNode, since: string): 
   }
 }
 
-/** An engine that does not answer shows no containers; they would come back with it. */
-async function refuseBlind({ host }: World): Promise<void> {
+/** Refuses to run if Docker is installed but does not answer: its containers could not be seen. */
+async function requireDocker({ host }: World): Promise<void> {
   if (host.system.uid() !== 0) {
     throw new OperatorError({ exit: "preflight", what: "This needs root.", remedy: "Run it with sudo." });
   }
@@ -171,34 +190,49 @@ async function refuseBlind({ host }: World): Promise<void> {
   if (why === null || program === null) return;
   throw new OperatorError({
     exit: "unavailable",
-    what: `Docker is installed, but does not answer: ${why}.`,
-    why: "Containers that can't be seen can't be removed, and would be back with it.",
-    remedy: "Start it (systemctl start docker), then run again.",
+    what: `Docker is installed but does not answer: ${why}.`,
+    why: "Its containers can't be found now, and would run again when Docker starts.",
+    remedy: "Start Docker (systemctl start docker), then run again.",
   });
 }
 
-/** The plan for people: what goes, what stays and how to be rid of it, what is not ours. */
-function planWords(reporter: Reporter, { kind, layout }: LeavingNode, leaving: LeavePlan): readonly string[] {
+/** The plan as text: what is removed, what is kept and how to remove it, and what fula-node did not create. */
+function formatPlan(
+  reporter: Reporter,
+  { kind, layout }: LeavingNode,
+  leaving: LeavePlan,
+): readonly string[] {
   const going = leaving.plan.flatMap(({ step, changes }) => changes.map(({ summary }) => [step.id, summary]));
   const others = [...leaving.others, "Docker and other packages, pulled images"];
   return [
-    `The ${nameOf(kind)} in ${layout.baseDir} leaves`,
+    `leave · ${nameOf(kind)} in ${layout.baseDir}`,
     ...(going.length === 0 ? ["Nothing is left to remove."] : reporter.table(going)),
-    ...keptWords(reporter, leaving),
-    "Not ours to remove, so it stays as it is",
+    ...formatKept(reporter, leaving),
+    "Not created by fula-node, so it stays",
     ...reporter.table(others.map((other) => ["", other])),
   ];
 }
 
-/** What stays, and which word of `--purge` would remove it. */
-function keptWords(reporter: Reporter, { kept }: LeavePlan): readonly string[] {
+/** What is kept, each with the part that `--purge` must name to remove it. */
+function formatKept(reporter: Reporter, { kept }: LeavePlan): readonly string[] {
   if (kept.length === 0) return [];
   const rows = kept.map(({ part, kind, name }) => [part, kind === "volume" ? `volume ${name}` : name]);
-  return ["Kept (--purge WHAT removes it too)", ...reporter.table(rows)];
+  return ["Kept (add --purge WHAT to remove it)", ...reporter.table(rows)];
 }
 
-/** How to come back, if there is something to come back to. */
-function returnWords({ kind, layout, writerDir }: LeavingNode, { kept }: LeavePlan): readonly string[] {
+/** What the real run requires before it removes anything. */
+function formatConfirmation(hostname: string, confirmation: Confirmation): readonly string[] {
+  const missing = missingConfirmation(hostname, confirmation);
+  if (missing === null) return [];
+  return [
+    missing === "name"
+      ? `Confirmation required: a purge asks for this machine's name, or takes it from --confirm ${hostname}.`
+      : "Confirmation required: leave asks for it, or takes --yes.",
+  ];
+}
+
+/** The command of a later join, if there is something that it can use. */
+function formatReturn({ kind, layout, writerDir }: LeavingNode, { kept }: LeavePlan): readonly string[] {
   if (!kept.some(({ part }) => part === "data" || part === "settings")) return [];
   const [verb, home] =
     kind === "master" ? ["join-as-master", MASTER_BASE_DIR] : ["join-as-storage-node", STORAGE_BASE_DIR];
@@ -207,5 +241,5 @@ function returnWords({ kind, layout, writerDir }: LeavingNode, { kept }: LeavePl
     ...(hadWriter ? ["--provision-writer"] : []),
     ...(layout.baseDir === home ? [] : [`--base-dir ${layout.baseDir}`]),
   ];
-  return [`To come back with what is kept: ${["fula-node", verb, ...flags].join(" ")}`];
+  return [`To join again with what was kept: ${["fula-node", verb, ...flags].join(" ")}`];
 }

@@ -3,7 +3,7 @@ import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
 import { type MasterLayout, type StorageLayout, TAKEN_OVER } from "../settings/layout.ts";
 
-/** What stays when a node leaves, unless `--purge` names it: the words, and what each means to an operator. */
+/** The parts that stay when a node leaves, unless `--purge` names them, with a description for operators. */
 export const PURGEABLE = {
   data: "the database, the blocks, and the peers' identities with their pinset",
   settings: "`.env`, with its secrets",
@@ -12,17 +12,17 @@ export const PURGEABLE = {
   logs: "the journal and the other logs",
 } as const;
 
-/** One of those words. */
+/** A part that `--purge` can name. */
 export type Part = keyof typeof PURGEABLE;
 
 /**
- * What a leave does with an entry of a node's directory. `remove`: it goes. `remove-if-marked`: it goes if its
- * first line says that we wrote it. `marker`: it shows that the data beside it is ours, and goes with that
- * data. A part's name: it stays unless that part is purged.
+ * What a leave does with an entry of a node's directory. `remove`: removes it. `remove-if-marked`: removes it if its
+ * first line says that we wrote it. `marker`: a file which shows that the data next to it is ours; it is removed
+ * together with that data. A part's name: the entry stays unless that part is purged.
  */
 export type Cleanup = "remove" | "remove-if-marked" | "marker" | Part;
 
-/** By the names of a directory's entries; what is not named is somebody else's. */
+/** Cleanup by the name of a directory's entry. An entry without one was not created by fula-node. */
 export type CleanupPolicy = ReadonlyMap<string, Cleanup>;
 
 const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Cleanup>> = {
@@ -57,7 +57,7 @@ export function storagePolicy(layout: StorageLayout): CleanupPolicy {
   return new Map([...byName(layout, BASE), ...ofScripts("remove")]);
 }
 
-/** The entries of the directory of a writer that was made here, by their names; data that was taken over is not ours. */
+/** The entries of the directory of a writer that was made here, by their names. Data that was taken over is not ours. */
 export function writerPolicy(names: readonly string[]): CleanupPolicy {
   const data = names.includes(TAKEN_OVER) ? [] : ["kubo", "ipfs-cluster"];
   return new Map<string, Cleanup>([
@@ -72,26 +72,26 @@ export function cleanupOf(name: string, policy: CleanupPolicy): Cleanup | null {
   const cleanup = policy.get(name);
   if (cleanup !== undefined) return cleanup;
   if (isTemporary(name)) return "remove";
-  const kept = /^(.+)\.[0-9a-f]{12}\.old$/.exec(name)?.[1];
-  if (kept !== undefined && policy.get(kept) === "remove-if-marked") return "remove-if-marked";
+  const backup = /^(.+)\.[0-9a-f]{12}\.old$/.exec(name)?.[1];
+  if (backup !== undefined && policy.get(backup) === "remove-if-marked") return "remove-if-marked";
   const rotated = /^(.+)\.[0-9]+(?:\.gz)?$/.exec(name)?.[1];
   return rotated !== undefined && policy.get(rotated) === "logs" ? "logs" : null;
 }
 
-/** With what a thing goes; null: whenever the node leaves. `hasData`: there is data beside a marker. */
+/** The part with which an entry is removed; null if every leave removes it. `hasData`: there is data next to a marker. */
 export function partOf(cleanup: Cleanup, hasData: boolean): Part | null {
   if (cleanup === "remove" || cleanup === "remove-if-marked") return null;
   if (cleanup === "marker") return hasData ? "data" : null;
   return cleanup;
 }
 
-/** What `--purge` asks for: the parts, and which of them were named, not only meant by `all`. */
+/** What `--purge` asks for: all parts, and those of them that were named one by one, not only by `all`. */
 export interface Purge {
   readonly parts: ReadonlySet<Part>;
   readonly named: ReadonlySet<Part>;
 }
 
-/** Reads what `--purge` was given: parts, separated by commas too, or `all`. Throws (`usage`) for any other word. */
+/** Parses the values of `--purge`: parts, also separated by commas, or `all`. Throws (`usage`) for any other word. */
 export function parsePurge(given: readonly string[]): Purge {
   const words = given.flatMap((text) => text.split(",")).map((word) => word.trim());
   const all = Object.keys(PURGEABLE) as Part[];
@@ -100,20 +100,20 @@ export function parsePurge(given: readonly string[]): Purge {
   if (unknown.length === 0) return { parts: words.includes("all") ? new Set(all) : named, named };
   throw new OperatorError({
     exit: "usage",
-    what: `--purge knows nothing called ${unknown.map((word) => JSON.stringify(word)).join(", ")}.`,
-    remedy: `It takes: ${all.join(", ")}, or all.`,
+    what: `--purge does not know ${unknown.map((word) => JSON.stringify(word)).join(", ")}.`,
+    remedy: `Possible values: ${all.join(", ")}, or all.`,
   });
 }
 
 const BY_LEAVE = /"kind":"(?:remove|release|retract)-/;
 
 /**
- * True if a journal says that a leave, cut short since, removed the last things of a directory: then it is
- * empty because of us. What a join wrote afterwards ends that.
+ * True if a journal says that an interrupted leave removed the last things of a directory: then it is empty because
+ * of us. Not true any more once a join has written to the journal after that leave.
  */
 export function wasEmptiedByLeave(journal: string, directory: string): boolean {
   const inside = `"name":${JSON.stringify(`${directory}/`).slice(0, -1)}`;
-  // A line that a crash cut short says nothing.
+  // A line that a crash cut off is ignored.
   const lines = journal.split("\n").filter((line) => line.endsWith("}"));
   const byLeave = lines.slice(lines.findLastIndex((line) => !BY_LEAVE.test(line)) + 1);
   return byLeave.some((line) => line.includes('"kind":"remove-path"') && line.includes(inside));
@@ -122,13 +122,13 @@ export function wasEmptiedByLeave(journal: string, directory: string): boolean {
 /** The directories on which a file system is mounted, from the text of /proc/self/mountinfo (proc(5)). */
 export function mountPointsOf(mountinfo: string): ReadonlySet<string> {
   const places = mountinfo.split("\n").flatMap((line) => line.split(" ").slice(4, 5));
-  // Blanks and the like are written as three octal digits.
+  // Spaces and similar characters are written as three octal digits.
   const unescape = (text: string) =>
     text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
   return new Set(places.map(unescape));
 }
 
-/** The first piece of each path below the base directory, with what is done with its key. */
+/** Cleanups by the first component of each path below the base directory. */
 function byName<Layout extends { readonly baseDir: string }>(
   layout: Layout,
   cleanups: Readonly<Record<Exclude<keyof Layout, "baseDir">, Cleanup>>,

@@ -12,30 +12,30 @@ import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout }
 import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { databasesThatStay, elsewhereOf, findHolds, lastWords, warnOfFlags } from "./holds.ts";
+import { databasesThatStay, remoteDatabasesOf, findHolds, findConsequences, warnOfFlags } from "./holds.ts";
 import type { Part, Purge } from "./policy.ts";
 import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
-import { isGoing, judge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
-/** What a leave takes from the composition root. */
+/** What a leave needs from the composition root. */
 type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient">;
 
 /** What a leave will do, and what it will not. */
 export interface LeavePlan {
   readonly purged: ReadonlySet<Part>;
   readonly plan: readonly Planned[];
-  /** True if something is removed that only `--purge` removes. */
+  /** True if something is removed that stays without `--purge`. */
   readonly isPurging: boolean;
   /** What stays on purpose. */
   readonly kept: readonly (Thing & { readonly part: Part })[];
-  /** What is not ours to remove, a phrase each. */
+  /** What is not removed because fula-node did not create it, a phrase each. */
   readonly others: readonly string[];
   readonly warnings: readonly string[];
 }
 
 /**
- * Finds the node that is to leave. Throws `settings` if there is none, and `preflight` if it is not clear which:
- * both kinds have things here, or the containers belong to another base directory.
+ * Finds the node that leaves. Throws `settings` if there is none, and `preflight` if it is not clear which one is meant:
+ * there are things of both kinds, or the containers belong to another base directory.
  */
 export async function findLeavingNode(
   deps: LeaveDeps,
@@ -47,7 +47,7 @@ export async function findLeavingNode(
     given === undefined ? undefined : checkBaseDir(given, `${MASTER_BASE_DIR} or ${STORAGE_BASE_DIR}`);
   const { answer, found, other } = await findInstalledNode(host, baseDir);
   const isOurs = ({ signs }: NodeSigns) => signs.some((sign) => sign.isOurs);
-  if (other !== null && (answer === "both" || isOurs(other))) throw bothAreHere([found, other]);
+  if (other !== null && (answer === "both" || isOurs(other))) throw bothKindsFound([found, other]);
   if (!isOurs(found)) return await findEmptied(deps, [found, ...(other === null ? [] : [other])], purged);
   const home = baseDir ?? (found.kind === "master" ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
   const elsewhere = found.containers.find(
@@ -61,25 +61,26 @@ export async function findLeavingNode(
   });
 }
 
-/** Plans a leave under its lock: one survey of the box, then each thing that goes is looked at alone. */
+/** Plans a leave, with its locks taken: one survey of the box, then one look at each thing that is to be removed. */
 export async function planLeave(
   deps: LeaveDeps,
   node: LeavingNode,
   { purge, release }: { readonly purge: Purge; readonly release: boolean },
 ): Promise<LeavePlan> {
   const { host } = deps;
-  const sighting = await surveyNode(host, node);
-  const holds = await findHolds(host, node, { survey: judge(sighting, purge.parts), purge });
+  const observed = await surveyNode(host, node);
+  const holds = await findHolds(host, node, { survey: applyPurge(observed, purge.parts), purge });
   const held = new Set(holds.flatMap(({ parts }) => parts));
   const purged = new Set([...purge.parts].filter((part) => !held.has(part)));
   const flagsLeft = await warnOfFlags(host, node, purged);
-  const survey = judge(sighting, purged);
+  const survey = applyPurge(observed, purged);
   const going = survey.things.filter((thing) => isGoing(thing, purged));
   const name = release ? releaseOf(deps, node) : null;
   const steps = leaveSteps({ node, purged, going, name, flags: retractionOf(node) });
   const plan = await look(steps, host, new Set());
   const databases = databasesThatStay(survey, node);
-  const words = changesOf(plan).length === 0 ? [] : await lastWords(host, node, { purged, databases });
+  const consequences =
+    changesOf(plan).length === 0 ? [] : await findConsequences(host, node, { purged, databases });
   return {
     purged,
     plan,
@@ -87,12 +88,12 @@ export async function planLeave(
     kept: survey.things.flatMap(({ part, ...thing }) =>
       part === null || purged.has(part) ? [] : [{ ...thing, part }],
     ),
-    others: [...survey.others, ...elsewhereOf(node)],
-    warnings: [...holds.map(({ why }) => why), ...flagsLeft, ...words],
+    others: [...survey.others, ...remoteDatabasesOf(node)],
+    warnings: [...holds.map(({ why }) => why), ...flagsLeft, ...consequences],
   };
 }
 
-/** If nothing of ours is left, an empty base directory may be all that a killed leave has left. */
+/** Finds a node of which a killed leave left only an empty directory. */
 async function findEmptied(
   deps: LeaveDeps,
   nodes: readonly NodeSigns[],
@@ -101,26 +102,27 @@ async function findEmptied(
   const emptied: LeavingNode[] = [];
   for (const { kind, baseDir } of nodes) {
     const node = await openNode(deps, { kind, baseDir, containers: [] });
-    const { things } = judge(await surveyNode(deps.host, node), purged);
+    const { things } = applyPurge(await surveyNode(deps.host, node), purged);
     if (things.some((thing) => thing.kind === "directory")) emptied.push(node);
   }
   const [node, other] = emptied;
-  if (other !== undefined) throw bothAreHere(nodes);
+  if (other !== undefined) throw bothKindsFound(nodes);
   if (node !== undefined) return node;
   throw new OperatorError({
     exit: "settings",
-    what: "This box is no node: nothing on it was made by fula-node.",
-    why: `No container, volume, network or cron file of ours is here, nor anything of ours in ${nodes.map(({ baseDir }) => baseDir).join(" or ")}.`,
-    remedy: "If the node lives elsewhere, give --base-dir DIR.",
+    what: "There is no node on this machine: fula-node created nothing here.",
+    why: `It has no container, volume, network or cron file of fula-node, and nothing of fula-node in ${nodes.map(({ baseDir }) => baseDir).join(" or ")}.`,
+    remedy: "If the node is in another directory, give --base-dir DIR.",
   });
 }
 
-function bothAreHere(nodes: readonly NodeSigns[]): OperatorError {
-  const remedy = "Say which shall leave: --base-dir DIR. One that has left already still has what it kept.";
+function bothKindsFound(nodes: readonly NodeSigns[]): OperatorError {
+  const remedy =
+    "Choose the one that leaves with --base-dir DIR. A node that left earlier still has what was kept.";
   return twoNodes(nodes, remedy);
 }
 
-/** Opens a node with the settings that `.env` has of it, or else their defaults. */
+/** Opens a node with the settings in its `.env`, and defaults for those that are not there. */
 async function openNode(
   deps: LeaveDeps,
   { kind, baseDir, containers }: Omit<NodeSigns, "signs">,
@@ -141,19 +143,19 @@ async function openNode(
   const writer = containers.find(({ labels }) => labels[PROJECT_LABEL] === NAMES.writerProject);
   const isSaved = findEntry(saved, "WRITER_DIR") !== undefined;
   const { volume } = await findDatabaseVolume(deps.host, layout);
-  // Upstream's Compose calls the volume after the directory that it was run in.
+  // Upstream's Compose names the volume after the directory in which it was run.
   const upstreamVolume = `${baseDir.slice(baseDir.lastIndexOf("/") + 1)}_pgdata`;
   return {
     kind,
     layout,
     values,
-    // If the settings are lost, the writer's containers say where it lives.
+    // If the settings are lost, the labels of the writer's containers say where it is.
     writerDir: (!isSaved && writer !== undefined ? homeOf(writer) : null) ?? values("WRITER_DIR") ?? null,
     databaseVolumes: [volume, NAMES.postgresVolume, upstreamVolume],
   };
 }
 
-/** Null for a master, and if `.env` does not say them: then nothing was ever announced, or nobody knows where. */
+/** Null for a master, and if `.env` lacks these settings: nothing was announced, or nobody knows where. */
 function releaseOf(deps: LeaveDeps, { kind, values }: LeavingNode): AnyStep | null {
   const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
   if (kind === "master" || pool === undefined || name === undefined || url === undefined) return null;

@@ -5,22 +5,22 @@ import { readNodeIdentity } from "../federation/node-identity.ts";
 import type { HostReader } from "../host.ts";
 import type { PostgresTarget } from "../settings/master.ts";
 import { type Part, PURGEABLE } from "./policy.ts";
-import { isGoing, judge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
-/** What a node leaves with. */
+/** What the steps of a leave need. */
 export interface Leaving {
   readonly node: LeavingNode;
   readonly purged: ReadonlySet<Part>;
-  /** All that goes, as the survey under the lock found it. */
+  /** Everything that is to be removed, as the survey found it with the locks taken. */
   readonly going: readonly Thing[];
-  /** See `releaseName`; null if the name stays reserved, or none is known. */
+  /** See `releaseName`; null if the name stays reserved, or no name is known. */
   readonly name: AnyStep | null;
-  /** See `retractFlags`; null if there is no database elsewhere. */
+  /** See `retractFlags`; null if no database is on another machine. */
   readonly flags: AnyStep | null;
 }
 
-/** What is still there; no drift: nothing. */
-interface Left<C extends Change> {
+/** What is still there. Without drift, nothing is. */
+interface Remaining<C extends Change> {
   readonly drift: readonly string[];
   readonly evidence: Evidence;
   readonly changes: readonly C[];
@@ -30,24 +30,24 @@ type RemoveChange = Change & { readonly kind: `remove-${Thing["kind"]}`; readonl
 type ReleaseChange = Change & { readonly kind: "release-name"; readonly pool: string; readonly name: string };
 type RetractChange = Change & { readonly kind: "retract-flags"; readonly master: string };
 
-/** The journal is a log, but goes last with its directory: it has the record of all the rest. */
+/** The journal is a log, but is removed last, with its directory: it records all other removals. */
 const LAST: readonly Thing["kind"][] = ["journal", "directory"];
 
-/** The order in which a node leaves: first what acts, then what it acted on, the record of it at the end. */
+/** The steps of a leave, in order: first what runs, then its data, and at the end the journal. */
 export function leaveSteps(leaving: Leaving): readonly AnyStep[] {
   const { name, flags } = leaving;
-  const remove = (id: string, title: string, touches: string, holds: (thing: Thing) => boolean) =>
-    removeThings(leaving, { id, title, touches }, holds);
+  const remove = (id: string, title: string, touches: string, selects: (thing: Thing) => boolean) =>
+    removeThings(leaving, { id, title, touches }, selects);
   const ofKind = (id: string, title: string, touches: string, ...kinds: Thing["kind"][]) =>
     remove(id, title, touches, ({ kind }) => kinds.includes(kind));
   return [
     ...(name === null ? [] : [name]),
     ofKind("cron", "what cron runs", "Removes our files in /etc/cron.d.", "cron-file"),
     ofKind("containers", "containers", "Stops and removes our containers.", "container"),
-    // The down files of others must not pass while our own services still read what those take away.
+    // While our services run, they read what other masters' down files would remove: the flags must stay until then.
     ...(flags === null ? [] : [flags]),
     ofKind("networks", "networks", "Removes the networks of our compose projects.", "network"),
-    ofKind("service-image", "service image", "Removes the images that were built here.", "image"),
+    ofKind("service-image", "service image", "Removes the images that were built on this machine.", "image"),
     ...(Object.keys(PURGEABLE) as Part[]).map((part) =>
       remove(
         part,
@@ -65,13 +65,13 @@ export function leaveSteps(leaving: Leaving): readonly AnyStep[] {
       ),
       verify: (host) => expectGone(host, leaving),
     },
-    ofKind("directories", "directories", "Removes our directories, once empty.", ...LAST),
+    ofKind("directories", "directories", "Removes our directories when they are empty.", ...LAST),
   ];
 }
 
 /**
- * The node's name, given back to the pool. It comes before all else: the signature needs the identity on the
- * node's volume, and if the master can't be asked, nothing has been changed yet.
+ * Releases the node's name in the pool. It is the first step: the signature needs the identity on the node's volume,
+ * and if the master does not answer, nothing has been changed yet.
  */
 export function releaseName({
   pool,
@@ -81,13 +81,13 @@ export function releaseName({
   readonly pool: string;
   readonly name: string;
   readonly client: NodesClient;
-}): StepSpec<Left<ReleaseChange>, ReleaseChange> {
-  const summary = `give the name ${name} back to pool ${pool}`;
+}): StepSpec<Remaining<ReleaseChange>, ReleaseChange> {
+  const summary = `release the name ${name} in pool ${pool}`;
   return {
     id: "node-name",
     title: "the node's name",
-    touches: "Gives the node's name back to the master, signed with the cluster peer's own key.",
-    ...untilNothing({
+    touches: "Releases the node's name at the master, signed with the cluster peer's own key.",
+    ...untilGone({
       async look(host) {
         const [identity, entry] = await Promise.all([
           readNodeIdentity(host),
@@ -95,7 +95,7 @@ export function releaseName({
         ]);
         const isHeld = identity !== null && entry?.peerId === identity.peerId;
         return {
-          drift: isHeld ? [`${name} is still this node's`] : [],
+          drift: isHeld ? [`${name} is still reserved for this node`] : [],
           evidence: {
             [`${name} in ${pool}`]: `held by ${isHeld ? "this node" : (entry?.peerId ?? "nobody")}`,
           },
@@ -103,8 +103,8 @@ export function releaseName({
         };
       },
       error: () => ({
-        what: `The master still has ${name} as this node's.`,
-        remedy: "Run again; or use --no-release.",
+        what: `The master still has the name ${name} reserved for this node.`,
+        remedy: "Run again, or give --no-release.",
       }),
     }),
     async apply(_change, host) {
@@ -115,26 +115,27 @@ export function releaseName({
 }
 
 /**
- * The flags that a master is recorded with in a database that others use too: while they are there, no
- * master can take back what serves them. A database that can't be asked keeps them.
+ * Removes this master's flags from a database that other masters use too: while they are there, no master can revert
+ * the migrations that they need. A database that does not answer keeps them.
  */
 export function retractFlags(
   target: PostgresTarget,
   master: string,
-): StepSpec<Left<RetractChange>, RetractChange> {
+): StepSpec<Remaining<RetractChange>, RetractChange> {
   const place = `${target.host}:${target.port}`;
-  const summary = `take the flags of ${master} out of the database at ${place}`;
+  const summary = `remove the flags of ${master} from the database at ${place}`;
   return {
     id: "flags",
-    title: "flags that the schema guards",
-    touches: "Takes this master's flags out of a database elsewhere, so that down files of others may pass.",
-    ...untilNothing({
+    title: "feature flags recorded in the database",
+    touches:
+      "Removes this master's flags from a database on another machine, so that other masters may revert migrations.",
+    ...untilGone({
       async look({ postgres, migrations }) {
         const isOpen = (await postgres.ask(target)).kind === "open";
         const flags = isOpen ? ((await migrations.readFlags(target, master)) ?? []) : [];
         return {
           drift: flags.length > 0 ? [`${place} has flags of ${master}`] : [],
-          evidence: { [place]: isOpen ? flags.join(" ") || "none" : "can't be asked" },
+          evidence: { [place]: isOpen ? flags.join(" ") || "none" : "can't be reached" },
           changes: [{ kind: "retract-flags", summary, master }],
         };
       },
@@ -147,16 +148,16 @@ export function retractFlags(
   };
 }
 
-/** A step that removes some of what goes. Each thing is looked at anew, alone, before it is removed. */
+/** A step that removes some of the things. It looks at each thing again before it removes it. */
 function removeThings(
   { going }: Leaving,
   names: { readonly id: string; readonly title: string; readonly touches: string },
-  holds: (thing: Thing) => boolean,
-): StepSpec<Left<RemoveChange>, RemoveChange> {
-  const things = going.filter(holds);
+  selects: (thing: Thing) => boolean,
+): StepSpec<Remaining<RemoveChange>, RemoveChange> {
+  const things = going.filter(selects);
   return {
     ...names,
-    ...untilNothing({
+    ...untilGone({
       async look(host) {
         const areHere = await Promise.all(things.map((thing) => thing.isStillOurs(host)));
         const here = things.filter((_, index) => areHere[index]);
@@ -180,11 +181,11 @@ function removeThings(
 }
 
 /**
- * Looks over the whole box again while the journal still marks the base directory as ours: of what goes, also of
- * what was not planned, only the last things may be left.
+ * Surveys the whole box again while the journal still marks the base directory as ours. Only the journal and the
+ * directories may be left then. It also finds what came up after the plan was made.
  */
 async function expectGone(host: HostReader, { node, purged }: Leaving): Promise<void> {
-  const { things } = judge(await surveyNode(host, node), purged);
+  const { things } = applyPurge(await surveyNode(host, node), purged);
   const left = things.filter((thing) => isGoing(thing, purged) && !LAST.includes(thing.kind));
   if (left.length > 0) throw new OperatorError({ exit: "unhealthy", ...stillHere(left) });
 }
@@ -192,20 +193,20 @@ async function expectGone(host: HostReader, { node, purged }: Leaving): Promise<
 function stillHere(left: readonly { readonly name: string }[]) {
   return {
     what: `Still here: ${left.map(({ name }) => name).join(", ")}.`,
-    why: "Something puts it back.",
-    remedy: "Find out what does, then run again.",
+    why: "Something creates it again.",
+    remedy: "Find out what creates it, stop that, then run again.",
   };
 }
 
-/** The parts of a step that is done once its look finds nothing any more. */
-function untilNothing<C extends Change>(step: {
-  readonly look: (host: HostReader) => Promise<Left<C>>;
-  readonly error: (left: Left<C>) => {
+/** The parts of a step that is done when its look finds nothing any more. */
+function untilGone<C extends Change>(step: {
+  readonly look: (host: HostReader) => Promise<Remaining<C>>;
+  readonly error: (left: Remaining<C>) => {
     readonly what: string;
     readonly why?: string;
     readonly remedy: string;
   };
-}): Pick<StepSpec<Left<C>, C>, "probe" | "plan" | "verify"> {
+}): Pick<StepSpec<Remaining<C>, C>, "probe" | "plan" | "verify"> {
   const { look, error } = step;
   return {
     async probe(host) {

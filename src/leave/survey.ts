@@ -28,19 +28,19 @@ import {
 } from "./policy.ts";
 import { findWriterMarks } from "../docker/compose-project.ts";
 
-/** A node that leaves, and where its things are looked for. */
+/** A node that leaves, and where to look for its things. */
 export interface LeavingNode {
   readonly kind: NodeKind;
   readonly layout: NodeLayout & { readonly journal: string };
-  /** The settings that `.env` has, or else their defaults. */
+  /** The settings in `.env`, and defaults for those that are not there. */
   readonly values: Values;
-  /** Where a writer made here lives; null for a kind of node that makes none. */
+  /** The directory of a writer that was made here; null for a storage node, which has none. */
   readonly writerDir: string | null;
-  /** Names that the volume of its database may have, ours or one that was adopted. */
+  /** The names that the volume of its database may have, created or adopted. */
   readonly databaseVolumes: readonly string[];
 }
 
-/** Something of ours on the box. */
+/** Something on the box that fula-node created. */
 export interface Thing {
   readonly kind:
     | "cron-file"
@@ -52,92 +52,134 @@ export interface Thing {
     | "journal"
     | "directory";
   readonly name: string;
-  /** With what it goes; null: whenever the node leaves. */
+  /** The part with which it is removed; null if every leave removes it. */
   readonly part: Part | null;
   readonly summary: string;
-  /** Looks at it alone: true if it is still there and still ours to remove. */
+  /** Looks at this thing only. True if it is still there and still ours. */
   readonly isStillOurs: (host: HostReader) => Promise<boolean>;
   readonly remove: (host: Host) => Promise<void>;
 }
 
-/** What is on the box of a node. */
+/** What a node has on the box. */
 export interface Survey {
   readonly things: readonly Thing[];
-  /** What is there and is not ours to touch, a phrase each. */
+  /** What stays because fula-node did not create it, a phrase each. */
   readonly others: readonly string[];
-  /** Those of the others that hold the node's database. */
+  /** Those of `others` that have the node's database. */
   readonly databases: readonly string[];
 }
 
-/** What was seen; what of it goes depends on what is purged, see `judge`. */
-export interface Sighting extends Survey {
+/** What was found. What of it is removed depends on the purge: see `applyPurge`. */
+export interface Observed extends Survey {
   readonly directories: readonly Directory[];
 }
 
-/** A directory of ours. */
+/** A directory that a node uses. */
 interface Directory {
   readonly path: string;
   readonly linkTarget: string | null;
   readonly isMount: boolean;
   readonly entries: readonly Entry[];
-  /** The path of the journal that this leave writes here; null elsewhere. */
+  /** The path of the journal that this leave writes here; null for the writer's directory. */
   readonly journal: string | null;
 }
 
-/** An entry of a directory of ours. */
+/** An entry of such a directory. */
 interface Entry {
   readonly path: string;
-  /** Null for what stays; `words` then says why, if it looks like ours. */
+  /** Null for what stays. `reason` then says why, if it looks like ours. */
   readonly cleanup: Cleanup | null;
-  readonly words: string | null;
+  readonly reason: string | null;
   readonly isMount: boolean;
-  /** True for a node's data, behind a link too, and for the mark of data that was taken over. */
+  /** True for a node's data, also behind a link, and for the file that marks data which was taken over. */
   readonly isData: boolean;
 }
+
+type Removal = readonly [
+  summarize: (name: string) => string,
+  remove: (host: Host, name: string) => Promise<void>,
+];
+
+const REMOVE_PATH: Removal = [(path) => `remove ${path}`, ({ files }, path) => files.remove(path)];
+
+/** By the kind of a thing: how the plan calls its removal, and how it is removed. */
+const REMOVALS: Readonly<Record<Thing["kind"], Removal>> = {
+  "cron-file": REMOVE_PATH,
+  path: REMOVE_PATH,
+  journal: REMOVE_PATH,
+  directory: [
+    (path) => `remove the empty directory ${path}`,
+    ({ files }, path) => files.removeEmptyDirectory(path),
+  ],
+  container: [
+    (name) => `stop and remove the container ${name}`,
+    ({ docker }, name) => docker.removeContainer(name),
+  ],
+  network: [(name) => `remove the network ${name}`, ({ docker }, name) => docker.removeNetwork(name)],
+  volume: [
+    (name) => `remove the volume ${name} with all its data`,
+    ({ docker }, name) => docker.removeVolume(name),
+  ],
+  image: [
+    (name) => `remove the image ${name.replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, "$1")}`,
+    ({ docker }, name) => docker.removeImage(name),
+  ],
+};
+
+type Labelled = Pick<Container, "labels">;
+
+/** How to look at one thing of Docker by its name. */
+const LOOK_UP = {
+  container: ({ docker }, name) => docker.container(name),
+  network: async ({ docker }, name) =>
+    (await docker.listNetworks()).find((network) => network.name === name) ?? null,
+  volume: ({ docker }, name) => docker.volume(name),
+  image: ({ docker }, name) => docker.image(name),
+} satisfies Record<string, (host: HostReader, name: string) => Promise<Labelled | null>>;
 
 const SERVICE_IMAGE = /^fula-node:/;
 
 /**
- * Looks once at the whole box for everything that joins make, by the marks that they leave: labels, first
+ * Looks once at the whole box for everything that joins create. It recognizes things by their marks: labels, first
  * lines, names in our own directories.
  */
-export async function surveyNode(host: HostReader, node: LeavingNode): Promise<Sighting> {
-  const seen = await Promise.all([
+export async function surveyNode(host: HostReader, node: LeavingNode): Promise<Observed> {
+  const found = await Promise.all([
     surveyCron(host, node),
     surveyDocker(host, node),
     surveyWriter(host, node),
     surveyBase(host, node),
   ]);
   return {
-    things: seen.flatMap(({ things = [] }) => things),
-    others: seen.flatMap(({ others = [] }) => others),
-    databases: seen.flatMap(({ databases = [] }) => databases),
-    directories: seen.flatMap(({ directories = [] }) => directories),
+    things: found.flatMap(({ things = [] }) => things),
+    others: found.flatMap(({ others = [] }) => others),
+    databases: found.flatMap(({ databases = [] }) => databases),
+    directories: found.flatMap(({ directories = [] }) => directories),
   };
 }
 
-/** What goes and what stays with these parts purged. A directory goes once all that it holds goes. */
-export function judge(sighting: Sighting, purged: ReadonlySet<Part>): Survey {
-  const judged = sighting.directories.map((directory) => judgeDirectory(directory, purged));
+/** What is removed and what stays with these parts purged. A directory is removed if all its content is. */
+export function applyPurge(observed: Observed, purged: ReadonlySet<Part>): Survey {
+  const decided = observed.directories.map((directory) => purgeDirectory(directory, purged));
   return {
-    things: [...sighting.things, ...judged.flatMap(({ things }) => things)],
-    others: [...sighting.others, ...judged.flatMap(({ others }) => others)],
-    databases: sighting.databases,
+    things: [...observed.things, ...decided.flatMap(({ things }) => things)],
+    others: [...observed.others, ...decided.flatMap(({ others }) => others)],
+    databases: observed.databases,
   };
 }
 
-/** True for what goes with these parts purged. */
+/** True for what a leave with these parts purged removes. */
 export function isGoing({ part }: Pick<Thing, "part">, purged: ReadonlySet<Part>): boolean {
   return part === null || purged.has(part);
 }
 
-async function surveyCron({ files }: HostReader, { kind, layout }: LeavingNode): Promise<Partial<Sighting>> {
+async function surveyCron({ files }: HostReader, { kind, layout }: LeavingNode): Promise<Partial<Observed>> {
   const things: Thing[] = [];
   const others: string[] = [];
   const isOfThisNode = (text: string | null) =>
     text !== null && isOurCron(text) && text.includes(` ${layout.cliCurrent}/bin/fula-node.js `);
   const add = (path: string, isStillOurs: Thing["isStillOurs"]) =>
-    things.push(thingAt("cron-file", path, null, isStillOurs));
+    things.push(makeThing("cron-file", path, null, isStillOurs));
   for (const path of kind === "master" ? Object.values(CRON_FILES) : []) {
     const [directory, name] = [path.slice(0, path.lastIndexOf("/")), path.slice(path.lastIndexOf("/") + 1)];
     const text = await files.readText(path);
@@ -154,66 +196,45 @@ async function surveyCron({ files }: HostReader, { kind, layout }: LeavingNode):
   return { things, others };
 }
 
-async function surveyDocker({ docker }: HostReader, node: LeavingNode): Promise<Partial<Sighting>> {
+async function surveyDocker({ docker }: HostReader, node: LeavingNode): Promise<Partial<Observed>> {
   const [containers, volumes, networks, images] = await Promise.all([
     docker.containers(),
     docker.listVolumes(),
     docker.listNetworks(),
     docker.listImages(),
   ]);
-  const isThis = (thing: Pick<Container, "labels"> | null): boolean =>
+  const isOfThisNode = (thing: Labelled | null): boolean =>
     thing !== null && isOurs(thing) && isOfProject(node.kind, thing);
-  const own = containers.filter(isThis);
-  const strangers = containers.filter((container) => !isThis(container));
+  const own = containers.filter(isOfThisNode);
+  const foreign = containers.filter((container) => !isOfThisNode(container));
   const mounts = (volume: string) => (container: Container) =>
     container.mounts.some(({ name }) => name === volume);
   const names: readonly string[] = Object.values(node.kind === "master" ? NAMES : STORAGE_NAMES);
-  const others = strangers.flatMap(({ name }) => (names.includes(name) ? [`container ${name}`] : []));
-  const things: Thing[] = newestFirst(own).map(({ name }) => ({
-    kind: "container",
-    name,
-    part: null,
-    summary: `stop and remove the container ${name}`,
-    isStillOurs: async (host) => isThis(await host.docker.container(name)),
-    remove: (host) => host.docker.removeContainer(name),
-  }));
-  /** Docker refuses to remove what another container uses, so it is left, and listed. */
+  const others = foreign.flatMap(({ name }) => (names.includes(name) ? [`container ${name}`] : []));
+  const ofDocker = (kind: keyof typeof LOOK_UP, name: string, isIt = isOfThisNode) =>
+    makeThing(kind, name, kind === "volume" ? "data" : null, async (host) =>
+      isIt(await LOOK_UP[kind](host, name)),
+    );
+  const things = newestFirst(own).map(({ name }) => ofDocker("container", name));
+  /** Docker refuses to remove what another container uses. Such a thing stays and is listed. */
   const add = (thing: Thing, uses: (container: Container) => boolean): void => {
-    const user = strangers.find(uses);
+    const user = foreign.find(uses);
     if (user === undefined) things.push(thing);
     else others.push(`${thing.kind} ${thing.name}, which container ${user.name} uses`);
   };
-  for (const { name } of networks.filter(isThis)) {
-    const network: Thing = {
-      kind: "network",
-      name,
-      part: null,
-      summary: `remove the network ${name}`,
-      isStillOurs: async (host) =>
-        (await host.docker.listNetworks()).some((one) => one.name === name && isThis(one)),
-      remove: (host) => host.docker.removeNetwork(name),
-    };
-    add(network, ({ networkMode }) => networkMode === name);
-  }
-  for (const { name } of volumes.filter(isThis)) {
-    const volume: Thing = {
-      kind: "volume",
-      name,
-      part: "data",
-      summary: `remove the volume ${name} and all that is on it`,
-      isStillOurs: async (host) => isThis(await host.docker.volume(name)),
-      remove: (host) => host.docker.removeVolume(name),
-    };
-    add(volume, mounts(name));
-  }
+  for (const { name } of networks.filter(isOfThisNode))
+    add(ofDocker("network", name), ({ networkMode }) => networkMode === name);
+  for (const { name } of volumes.filter(isOfThisNode)) add(ofDocker("volume", name), mounts(name));
   for (const { id, tags } of images.filter(isOurs)) {
+    // An image does not belong to a compose project: our label alone marks it.
+    const isOurImage = (one: Labelled | null) => one !== null && isOurs(one);
     for (const name of tags.length === 0 ? [id] : tags.filter((tag) => SERVICE_IMAGE.test(tag)))
-      add(imageThing(name), ({ imageId }) => imageId === id);
+      add(ofDocker("image", name, isOurImage), ({ imageId }) => imageId === id);
   }
-  // Once a leave has removed the containers, only its name shows an adopted database.
+  // After a leave has removed the containers, an adopted database can be recognized by its name only.
   const isDatabase = (volume: string) => node.databaseVolumes.includes(volume);
   const adopted = volumes.filter(
-    (volume) => !isThis(volume) && (isDatabase(volume.name) || own.some(mounts(volume.name))),
+    (volume) => !isOfThisNode(volume) && (isDatabase(volume.name) || own.some(mounts(volume.name))),
   );
   const ours = new Set(things.flatMap(({ kind, name }) => (kind === "volume" ? [name] : [])));
   return {
@@ -223,31 +244,17 @@ async function surveyDocker({ docker }: HostReader, node: LeavingNode): Promise<
   };
 }
 
-function imageThing(name: string): Thing {
-  return {
-    kind: "image",
-    name,
-    part: null,
-    summary: `remove the image ${name.replace(/^(sha256:[0-9a-f]{12})[0-9a-f]+$/, "$1")}`,
-    async isStillOurs({ docker }) {
-      const image = await docker.image(name);
-      return image !== null && isOurs(image);
-    },
-    remove: ({ docker }) => docker.removeImage(name),
-  };
-}
-
-/** Nothing loses what it was started after; the updater, which could start others anew, goes first. */
+/** The order of removal: the updater first, since it could start others again; then dependents before what they need. */
 function newestFirst(containers: readonly Container[]): readonly Container[] {
   const rank = ({ name, startedAt }: Container) => `${name === NAMES.updater ? 1 : 0}${startedAt}`;
   return containers.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1));
 }
 
-/** What a writer made here has: only what lies beside marks of ours, as an adopted one may live at the same place. */
+/** The directory of a writer that was made here. Only our marks show that: an adopted writer may use the same directory. */
 async function surveyWriter(
   host: HostReader,
   { writerDir, layout }: LeavingNode,
-): Promise<Partial<Sighting>> {
+): Promise<Partial<Observed>> {
   const names = writerDir === null ? null : await host.files.list(writerDir);
   if (writerDir === null || names === null) return {};
   const marks = await findWriterMarks(host, writerDir);
@@ -257,12 +264,12 @@ async function surveyWriter(
   return surveyDirectory(host, writerDir, { names, policy: writerPolicy(names), journal: null });
 }
 
-/** What the base directory has of the node; an empty one may be all that a killed leave has left. */
-async function surveyBase(host: HostReader, { kind, layout }: LeavingNode): Promise<Partial<Sighting>> {
+/** The base directory. A killed leave may have left it empty. */
+async function surveyBase(host: HostReader, { kind, layout }: LeavingNode): Promise<Partial<Observed>> {
   const { baseDir, journal } = layout;
   const names = await host.files.list(baseDir);
   if (names === null) return {};
-  // Upstream's installer uses the same directory, and the same `.env`: one of our marks decides.
+  // Upstream's installer uses the same directory and the same `.env`: only with one of our marks it is ours.
   const { signs } = await lookAtPlace(host, baseDir, kind);
   if (names.length > 0 && !signs.some((sign) => sign.isOurs)) return { others: [baseDir] };
   const policy =
@@ -274,7 +281,7 @@ async function surveyDirectory(
   host: HostReader,
   path: string,
   at: { readonly names: readonly string[]; readonly policy: CleanupPolicy; readonly journal: string | null },
-): Promise<Partial<Sighting>> {
+): Promise<Partial<Observed>> {
   const { names, policy, journal } = at;
   const [mounts, linkTarget] = await Promise.all([readMounts(host), host.files.readLink(path)]);
   const entries = await Promise.all(
@@ -283,22 +290,22 @@ async function surveyDirectory(
   return { directories: [{ path, linkTarget, isMount: mounts.has(path), entries, journal }] };
 }
 
-/** Looks at an entry alone; it stays if it is a link, an emptied mount point, or lacks the mark that it should have. */
+/** Looks at one entry. It stays if it is a link or an empty mount point, or lacks the mark that it should have. */
 async function lookAtEntry(host: HostReader, path: string, cleanup: Cleanup | null): Promise<Entry> {
   const isMount = (await readMounts(host)).has(path);
   const isData = cleanup === "data" || path.endsWith(`/${TAKEN_OVER}`);
-  const stays = { path, cleanup: null, words: null, isMount, isData };
-  if (cleanup === null) return stays;
+  const kept = { path, cleanup: null, reason: null, isMount, isData };
+  if (cleanup === null) return kept;
   const target = await host.files.readLink(path);
-  if (target !== null) return { ...stays, words: linkWords(path, target) };
-  if (cleanup === "remove-if-marked" && !isOurCompose(await textOf(host, path))) return stays;
+  if (target !== null) return { ...kept, reason: describeLink(path, target) };
+  if (cleanup === "remove-if-marked" && !isOurCompose(await textOf(host, path))) return kept;
   const isDirectory = isMount && (await host.files.stat(path))?.kind === "directory";
   if (isDirectory && (await host.files.list(path))?.length === 0)
-    return { ...stays, words: mountWords(path), isData: false };
-  return { ...stays, cleanup };
+    return { ...kept, reason: describeMount(path), isData: false };
+  return { ...kept, cleanup };
 }
 
-function judgeDirectory(
+function purgeDirectory(
   { path, linkTarget, isMount, entries, journal }: Directory,
   purged: ReadonlySet<Part>,
 ): Pick<Survey, "things" | "others"> {
@@ -310,62 +317,53 @@ function judgeDirectory(
     if (cleanup === null) return [];
     const isStillOurs: Thing["isStillOurs"] = async (host) =>
       (await host.files.stat(name)) !== null && (await lookAtEntry(host, name, cleanup)).cleanup !== null;
-    return [thingAt(name === journal ? "journal" : "path", name, partOf(cleanup, hasData), isStillOurs)];
+    return [makeThing(name === journal ? "journal" : "path", name, partOf(cleanup, hasData), isStillOurs)];
   });
   const going = new Map(things.flatMap((one) => (isGoing(one, purged) ? [[one.name, one] as const] : [])));
   const others = entries.flatMap((entry) => {
-    if (entry.cleanup === null) return [entry.words ?? entry.path];
-    return entry.isMount && going.has(entry.path) ? [mountWords(entry.path)] : [];
+    if (entry.cleanup === null) return [entry.reason ?? entry.path];
+    return entry.isMount && going.has(entry.path) ? [describeMount(entry.path)] : [];
   });
   if (linkTarget !== null)
-    return { things, others: entries.length === 0 ? [] : [...others, linkWords(path, linkTarget)] };
-  // This leave writes its journal here, so the directory stays as long as logs do.
+    return { things, others: entries.length === 0 ? [] : [...others, describeLink(path, linkTarget)] };
+  // This leave writes its journal here, so the directory stays if logs stay.
   const isKept = journal !== null && !purged.has("logs");
   if (others.length > 0 || going.size < things.length || isKept) return { things, others };
-  if (isMount) return { things, others: [mountWords(path)] };
-  const directory: Thing = {
-    kind: "directory",
-    name: path,
-    part: null,
-    summary: `remove the empty directory ${path}`,
-    async isStillOurs(host) {
-      const { files } = host;
-      const names = (await files.readLink(path)) === null ? await files.list(path) : null;
-      if (names === null) return false;
-      const inside = names.map((name) => going.get(`${path}/${name}`));
-      const areOurs = await Promise.all(
-        inside.map(async (entry) => (await entry?.isStillOurs(host)) === true),
-      );
-      return !areOurs.includes(false);
-    },
-    remove: ({ files }) => files.removeEmptyDirectory(path),
-  };
+  if (isMount) return { things, others: [describeMount(path)] };
+  const directory = makeThing("directory", path, null, async (host) => {
+    const { files } = host;
+    const names = (await files.readLink(path)) === null ? await files.list(path) : null;
+    const inside = (names ?? []).map((name) => going.get(`${path}/${name}`));
+    const areOurs = await Promise.all(inside.map(async (entry) => (await entry?.isStillOurs(host)) === true));
+    return names !== null && !areOurs.includes(false);
+  });
   return { things: [...things, directory], others };
 }
 
-function thingAt(
+/** A thing of ours, with what `REMOVALS` says about its kind. */
+function makeThing(
   kind: Thing["kind"],
   name: string,
   part: Part | null,
   isStillOurs: Thing["isStillOurs"],
 ): Thing {
-  const remove: Thing["remove"] = ({ files }) => files.remove(name);
-  return { kind, name, part, summary: `remove ${name}`, isStillOurs, remove };
+  const [summarize, remove] = REMOVALS[kind];
+  return { kind, name, part, summary: summarize(name), isStillOurs, remove: (host) => remove(host, name) };
 }
 
-function linkWords(path: string, target: string): string {
-  return `${path} is a link to ${target}: remove what it points at by hand`;
+function describeLink(path: string, target: string): string {
+  return `${path} is a link to ${target}: remove its target by hand`;
 }
 
-function mountWords(path: string): string {
-  return `${path}, the directory alone: a file system is mounted there`;
+function describeMount(path: string): string {
+  return `${path} (only the empty directory): a file system is mounted there`;
 }
 
 async function readMounts(host: HostReader): Promise<ReadonlySet<string>> {
   return mountPointsOf(await textOf(host, "/proc/self/mountinfo"));
 }
 
-/** Blank if there is no such file. */
+/** Empty if there is no such file. */
 async function textOf({ files }: HostReader, path: string): Promise<string> {
   return (await files.readText(path)) ?? "";
 }

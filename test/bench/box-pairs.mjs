@@ -1,6 +1,6 @@
 // Runs inside a box, so that nothing but the two commands is timed. Reads {rounds, ours, anchor} as JSON from
 // its standard input, each {prepare, run} of bash scripts; prints {ours, anchor}: milliseconds, taken in turns
-// after a pair that does not count. A script that fails ends it, with what the script had said.
+// after a pair that does not count. If a script fails, it ends with the output of that script.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 

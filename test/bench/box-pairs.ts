@@ -3,7 +3,7 @@ import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, requireBoxes } from "../support/box.ts";
 import type { Pairs } from "./pairs.ts";
 
-/** A contender inside a box, as bash scripts; only `run` is timed. */
+/** One side of a comparison inside a box, as bash scripts. Only `run` is timed. */
 export interface BoxContender {
   readonly prepare?: string;
   readonly run: string;
@@ -12,7 +12,7 @@ export interface BoxContender {
 const SCRIPT = "/root/box-pairs.mjs";
 const LONGEST_MS = 3_600_000;
 
-/** Boots a box, joins it as the first master of a pool, and destroys it when the work is done. Throws where boxes can't run. */
+/** Boots a box, joins it as the first master of a pool, and destroys it after the work. Throws if boxes can't run. */
 export async function withMaster<Result>(name: string, work: (box: Box) => Promise<Result>): Promise<Result> {
   const reason = await requireBoxes();
   if (reason !== undefined) throw new Error(`boxes cannot run here: ${reason}`);
@@ -27,7 +27,7 @@ export async function withMaster<Result>(name: string, work: (box: Box) => Promi
   }
 }
 
-/** Milliseconds of both, taken in turns inside the box: `docker exec` is not in them. */
+/** Milliseconds of both, taken in turns inside the box, so without the time of `docker exec`. */
 export async function timePairsInBox(
   box: Box,
   task: { readonly rounds: number; readonly ours: BoxContender; readonly anchor: BoxContender },

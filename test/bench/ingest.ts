@@ -13,7 +13,7 @@ const PROGRAM = fileURLToPath(new URL("../../bin/fula-node.js", import.meta.url)
 const MIB = 1_048_576;
 const ROUNDS = 11;
 const ROUND_BYTES = 64 * MIB;
-/** So many small blocks on each side before anything counts: a service runs for months, not for its first second. */
+/** The number of small blocks for each side before anything counts: a service runs for months, so its first second does not matter. */
 const WARM_UP = { sizeBytes: MIB / 16, clients: 8, bytes: 128 * MIB };
 /** Kubo 0.42's block/put answers 500 to anything over 2 MiB, so larger blocks can't be compared. */
 const SIZES = [MIB / 4, MIB, 2 * MIB];
@@ -63,7 +63,7 @@ interface Load {
   readonly hash: HashBlake3;
   readonly sizeBytes: number;
   readonly clients: number;
-  /** How much one round sends. */
+  /** The amount that one round sends. */
   readonly bytes: number;
 }
 
@@ -80,7 +80,7 @@ async function takeTurns(load: Load): Promise<Pick<Measurement, "ours" | "anchor
   return taken;
 }
 
-/** Megabytes a second of blocks that kubo never saw; making them and their CIDs does not count. */
+/** Megabytes per second, for blocks that are new to kubo. The time to make them and their CIDs does not count. */
 async function sendAll(load: Load, side: "ours" | "anchor"): Promise<number> {
   const { hash, sizeBytes, clients } = load;
   const each = Math.ceil(load.bytes / sizeBytes / clients);

@@ -7,12 +7,12 @@ const KEPT = "/root/anchor";
 const MASTER = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";
 
-/** Keeps what the anchor needs of a joined box: the two compose files, the writer's scripts, `.env`. */
+/** Copies what the anchor needs from a joined box: the two compose files, the writer's scripts, `.env`. */
 const KEEP = `mkdir -p ${KEPT}/master ${KEPT}/writer
 cp -a ${MASTER}/.env ${MASTER}/docker-compose.yml ${KEPT}/master/
 cp -a ${WRITER}/docker-compose.yml ${WRITER}/*.sh ${KEPT}/writer/`;
 
-/** Takes away all but the images. */
+/** Removes everything except the images. */
 const RESET = `docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
 docker volume ls --quiet | xargs --no-run-if-empty docker volume rm >/dev/null
 docker network prune --force >/dev/null
@@ -27,13 +27,13 @@ cp -a ${KEPT}/writer/. ${WRITER}/`;
 const up = (directory: string): string =>
   `docker compose --file ${directory}/docker-compose.yml --env-file ${MASTER}/.env up --detach --wait`;
 
-/** psql of the database's own container: the box has none. */
+/** psql in the database's container, since the box has none. */
 const PSQL =
   "docker exec --interactive postgres-pinning psql -X -q -v ON_ERROR_STOP=1 -U pinning_user -d pinning_service";
 const MIGRATE = `cd /root/package/migrations
 ls [0-9]*.sql | grep -v '\\.down\\.sql$' | xargs cat | ${PSQL} -f - >/dev/null`;
 
-/** A first join with every image on the box, against Compose bringing up the same two files, and psql. */
+/** A first join with every image on the box, against Compose with the same two files, and psql. */
 export const benches: readonly Bench[] = [
   {
     name: "join",

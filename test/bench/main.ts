@@ -11,10 +11,10 @@ import { benches as snapshot } from "./snapshot.ts";
 import { benches as tarball } from "./tarball.ts";
 import { benches as version } from "./version.ts";
 
-// npm run bench [-- [--json FILE] [NAME...]]: a table, and the same as JSON. A target that is missed is told,
-// and fails nothing; a bench that can't run makes the exit code 1.
+// npm run bench [-- [--json FILE] [NAME...]]: a table, and the same as JSON. A missed target is
+// reported, but is not a failure. If a bench can't run, the exit code is 1.
 
-// Boxes are in the test bed's engine, not in one that the machine has.
+// Boxes use the test bed's engine, never the machine's own.
 Object.assign(process.env, bedEnvironment());
 
 const BENCHES: readonly Bench[] = [
@@ -35,7 +35,7 @@ const { values, positionals } = parseArgs({
 const known = BENCHES.map(({ name }) => name);
 const unknown = positionals.filter((name) => !known.includes(name));
 if (unknown.length > 0) {
-  console.error(`There is no bench ${unknown.join(", ")}. There are: ${known.join(", ")}.`);
+  console.error(`Unknown bench: ${unknown.join(", ")}. Possible names: ${known.join(", ")}.`);
   process.exitCode = 2;
 } else await runAll(BENCHES.filter(({ name }) => positionals.length === 0 || positionals.includes(name)));
 

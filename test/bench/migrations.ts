@@ -17,8 +17,8 @@ const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));
 type Run = (target: PostgresTarget) => Promise<void>;
 
 /**
- * `up` on an empty database against one psql with `-f` for each of the same files: as `join-as-master` runs it, inside
- * a process that is up already, and as a verb of the built artifact. The server waits for the disk.
+ * `up` on an empty database against one psql with `-f` for each of the same files. Measured twice: inside a running
+ * process, as in `join-as-master`, and as a verb of the built artifact. The server waits for the disk.
  */
 export const benches: readonly Bench[] = [
   {
@@ -27,7 +27,7 @@ export const benches: readonly Bench[] = [
       const programs = await findPostgresPrograms();
       if (typeof programs === "string") throw new Error(programs);
       const directory = await mkdtemp(join(tmpdir(), "fula-node-bench-"));
-      // An installed master has its settings there; these come by the environment.
+      // An installed master has its settings in this file; here they come from the environment.
       await writeFile(join(directory, ".env"), "");
       const postgres = await startPostgres(programs, { durable: true });
       try {
@@ -65,7 +65,7 @@ async function compare(
   };
 }
 
-/** Each run gets a database of its own; making it does not count. */
+/** Each run gets its own database. The time to create it does not count. */
 function onEmptyDatabase(postgres: Pick<TestPostgres, "createDatabase">, run: Run): Contender {
   let target: PostgresTarget | null = null;
   return {
@@ -79,7 +79,7 @@ function onEmptyDatabase(postgres: Pick<TestPostgres, "createDatabase">, run: Ru
   };
 }
 
-/** `fula-node migrate up` of the built artifact; its start and end are counted. */
+/** `fula-node migrate up` of the built artifact, including start and end of the process. */
 function runProgram(directory: string): Run {
   return async ({ host, port, database, user, password }) => {
     const settings = {

@@ -7,7 +7,7 @@ const ROUNDS = 15;
 const BASE = "/opt/fula-master";
 const UP = `docker compose --file ${BASE}/docker-compose.yml --env-file ${BASE}/.env up --detach --wait`;
 
-/** A run that finds nothing to do, against Compose finding nothing to do about the master's file. */
+/** A run without changes, against Compose without changes for the master's file. */
 export const benches: readonly Bench[] = [
   {
     name: "noop",
@@ -20,7 +20,7 @@ export const benches: readonly Bench[] = [
           anchor: { run: UP },
         });
         if ((await describeContainers(box)) !== before)
-          throw new Error("it was no no-op: containers changed");
+          throw new Error("containers changed, so it was not a no-op");
         return [
           {
             name: "join again, nothing to do",
@@ -35,7 +35,7 @@ export const benches: readonly Bench[] = [
   },
 ];
 
-/** Which containers run, and since when. */
+/** The running containers with their start times. */
 async function describeContainers(box: Box): Promise<string> {
   const format = "{{.Name}} {{.Id}} {{.State.StartedAt}}";
   const { stdout } = await box.run(`docker inspect --format '${format}' $(docker ps --quiet) | sort`);

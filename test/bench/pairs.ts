@@ -3,7 +3,7 @@ import type { Measurement } from "./report.ts";
 /** Numbers taken in turns. */
 export type Pairs = Pick<Measurement, "ours" | "anchor">;
 
-/** One run of something, whose time counts; what is done before it does not. */
+/** One measured run. The time of the preparation before it does not count. */
 export interface Contender {
   readonly prepare?: () => Promise<void>;
   readonly run: () => Promise<void>;

@@ -1,43 +1,43 @@
 import { availableParallelism, loadavg } from "node:os";
 
-/** What a measurement is held to: the median of the paired ratios ours/anchor, or ours alone in its own unit. */
+/** The target of a measurement: the median of the paired ratios ours/anchor, or only ours in its own unit. */
 export type Target = {
   readonly of: "ratio" | "ours";
   readonly bound: "at most" | "at least";
   readonly value: number;
 };
 
-/** Numbers of one thing; `anchor[i]` was taken right beside `ours[i]`, so that both saw the same machine. */
+/** Numbers of one measurement. `anchor[i]` was taken directly before or after `ours[i]`, so that the machine's state was the same. */
 export interface Measurement {
   /** Short, for the table: `take, 1000000 pins`. */
   readonly name: string;
-  /** What was run, and what it is held against; null where the target is of ours alone. */
+  /** What was run, and the anchor that it is compared with; null if the target is for ours only. */
   readonly what: string;
   readonly against: string | null;
   /** `ms`, `bytes`, `MiB`, `pins/s`. */
   readonly unit: string;
   readonly ours: readonly number[];
-  /** As many as ours; none where there is no anchor. */
+  /** As many numbers as `ours`; empty without an anchor. */
   readonly anchor: readonly number[];
-  /** Null for a number that is only to be seen. */
+  /** Null for a number that is only shown. */
   readonly target: Target | null;
 }
 
 /** One thing that `npm run bench -- NAME` runs. A module of this folder exports `benches`; main.ts lists the modules. */
 export interface Bench {
   readonly name: string;
-  /** Throws where it can't run here; the other benches go on. */
+  /** Throws if it can't run here. The other benches still run. */
   readonly run: () => Promise<readonly Measurement[]>;
 }
 
-/** Least, median and most. */
+/** Minimum, median and maximum. */
 export interface Spread {
   readonly min: number;
   readonly median: number;
   readonly max: number;
 }
 
-/** A measurement with its verdict, as the JSON file has it. */
+/** A measurement with its verdict, as in the JSON file. */
 export interface Verdict {
   readonly bench: string;
   readonly name: string;
@@ -53,7 +53,7 @@ export interface Verdict {
   readonly reached: boolean | null;
 }
 
-/** Judges one measurement. Throws RangeError for pairs that are none. */
+/** Compares one measurement with its target. Throws RangeError if the numbers are not pairs. */
 export function judge(bench: string, measured: Measurement): Verdict {
   const { name, what, against, unit, ours, anchor, target } = measured;
   if (ours.length === 0 || (against === null ? anchor.length > 0 : anchor.length !== ours.length)) {
@@ -77,7 +77,7 @@ export function judge(bench: string, measured: Measurement): Verdict {
   };
 }
 
-/** The machine a report is of: numbers of two machines, or of a busy one, can't be compared. */
+/** The machine of a report, since numbers of different or busy machines can't be compared. */
 export function describeMachine(): { readonly node: string; readonly cpus: number; readonly load: string } {
   const load = loadavg()[0] ?? 0;
   return { node: process.version, cpus: availableParallelism(), load: load.toFixed(1) };
@@ -87,7 +87,7 @@ const WIDTH = 80;
 const LABEL = 33;
 const NUMBER = 9;
 
-/** The verdicts as lines of at most 80 columns, two for each: ours, then the anchor. */
+/** The verdicts as lines of at most 80 columns, two for each: first ours, then the anchor. */
 export function renderTable(verdicts: readonly Verdict[]): string {
   const head = row("BENCH (ours, then its anchor)", ["min", "median", "max"], "ratio", "target");
   const rows = verdicts.flatMap((verdict) => {

@@ -1,8 +1,8 @@
 import { Agent, request } from "node:http";
 
 /**
- * A plain concurrent load generator in a process of its own: `restore-generator.ts URL PREFIX COUNT CONCURRENCY`
- * pins so many made-up CIDs with the options that the benched snapshot has. Prints pins a second.
+ * A simple concurrent load generator in its own process: `restore-generator.ts URL PREFIX COUNT CONCURRENCY` pins COUNT
+ * invented CIDs with the options of the measured snapshot. Prints pins per second.
  */
 const [url = "", prefix = "", count = "0", concurrency = "32"] = process.argv.slice(2);
 const { hostname, port } = new URL(url);

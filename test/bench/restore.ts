@@ -19,7 +19,7 @@ const ROUNDS = 3;
 const CTL_PINS = 30;
 const GENERATOR = new URL("restore-generator.ts", import.meta.url).pathname;
 
-/** Restores against a plain load generator, on the generated cluster and on a real one. */
+/** Restores against a simple load generator, with the generated cluster and with a real one. */
 export const benches: readonly Bench[] = [
   {
     name: "restore",
@@ -40,7 +40,7 @@ export const benches: readonly Bench[] = [
     run: async () => {
       const programs = await findPrograms();
       if (typeof programs === "string") throw new Error(programs);
-      // The anchor's container is in the test bed's engine, which does not reach this machine's loopback.
+      // The anchor's container is in the test bed's engine, which can't reach this machine's loopback interface.
       const real = await startRealCluster(programs, { peers: 1, apiHost: "0.0.0.0" });
       try {
         const url = real.peers[0]?.apiUrl ?? "";
@@ -91,7 +91,7 @@ async function takeTurns(url: string, pins: number, empty: () => Promise<void>):
   return turns;
 }
 
-/** A signed snapshot of made-up pins in a base directory, and its name. */
+/** Creates a signed snapshot of invented pins in a base directory, and returns its name. */
 async function makeSnapshot(dir: string, prefix: string, pins: number): Promise<string> {
   const double = await startClusterDouble({
     pins: Array.from({ length: pins }, (_, index) => ({
@@ -148,7 +148,7 @@ function describe(what: string, { rates, anchor, peaks }: Turns): readonly Measu
   ];
 }
 
-/** What the bash scripts did: one `docker exec ... ipfs-cluster-ctl pin add` a CID. */
+/** The method of the bash scripts: one `docker exec ... ipfs-cluster-ctl pin add` per CID. */
 function pinOneByOne(url: string, rates: readonly number[]): Measurement {
   const { port } = new URL(url);
   const image = "ipfs/ipfs-cluster:v1.1.6";

@@ -4,15 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
 
-/** How one run of a program went. */
+/** The result of one run of a program. */
 export interface Measured {
   readonly seconds: number;
-  /** The most memory that was resident at once (VmHWM). */
+  /** The maximum of resident memory (VmHWM). */
   readonly peakMiB: number;
   readonly stdout: string;
 }
 
-/** Runs a program to its end; throws unless it exits 0 (or with a code that is expected). */
+/** Runs a program to its end. Throws if its exit code is neither 0 nor another expected one. */
 export async function measure(
   command: string,
   args: readonly string[],
@@ -59,7 +59,7 @@ export async function startServer(
   return { url: `http://127.0.0.1:${port}`, stop: () => void child.kill() };
 }
 
-/** A base directory with what the verbs need of an installed master. */
+/** A base directory with everything of an installed master that the verbs need. */
 export function makeBase(clusterUrl: string): { readonly dir: string; remove(): void } {
   const dir = mkdtempSync(join(tmpdir(), "fula-bench-"));
   const pem = generateSigningKeyPem();

@@ -2,11 +2,10 @@ import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 
 /**
- * A cluster of generated pins for measuring, in a process of its own: `snapshot-server.ts PINS PACE`.
- * Its lists have the real server's framing, one chunk a line and the trailer. PACE: lines of /allocations
- * a second at most, 0 for as fast as it can. /pins keeps silent first, as the real one does while it asks
- * the peers, then comes at half the pace (ipfs-cluster 1.1.6 beside it: 100,000 lines/s; 17 us a pin of
- * silence, then 50,000 lines/s). Prints its port.
+ * A cluster of generated pins for measurements, in its own process: `snapshot-server.ts PINS PACE`. Its lists have the
+ * framing of the real server: one chunk per line, and the trailer. PACE is the maximum of lines per second of /allocations;
+ * 0: as fast as possible. /pins first sends nothing, like the real one while it asks the peers, then sends at half the pace
+ * (measured with ipfs-cluster 1.1.6: 100,000 lines/s; 17 us of silence per pin, then 50,000 lines/s). Prints its port.
  */
 const PINS = Number(process.argv[2]);
 const PACE = Number(process.argv[3] ?? 0);
@@ -58,7 +57,7 @@ const status = JSON.stringify({
   peer_map: { [PEERS[0] as string]: claim("one"), [PEERS[1] as string]: claim("two") },
 });
 
-/** Pins that were sent to it, when it started empty. */
+/** Pins that were sent to it, if it started empty. */
 const received = new Set<string>();
 let serving = PINS;
 
@@ -122,7 +121,7 @@ function frame(line: string): string {
   return `${(Buffer.byteLength(line) + 1).toString(16)}\r\n${line}\n\r\n`;
 }
 
-/** The lines of all pins, made by filling in a block of templates. */
+/** The lines of all pins, generated from a block of templates. */
 function* generate(template: string): Generator<Block> {
   const framed = frame(template);
   const block = Buffer.from(framed.repeat(BLOCK_LINES));
@@ -136,7 +135,7 @@ function* generate(template: string): Generator<Block> {
   }
 }
 
-/** A CID as random as a real one (a permutation of the numbers, in base 32), and the name's number. */
+/** A CID that looks as random as a real one (a permutation of the numbers, in base 32), and the number in the name. */
 function fill(bytes: Buffer, at: number, number: number, cidAt: number, numberAt: number): void {
   let state = Math.imul(number + 1, 0x9e3779b1) >>> 0;
   for (let i = 0; i < 52; i++) {

@@ -4,13 +4,13 @@ import { findPrograms, startRealCluster } from "../support/cluster-real.ts";
 import type { Bench, Measurement } from "./report.ts";
 import { fulaNode, makeBase, measure, type Measured, startServer } from "./snapshot-measure.ts";
 
-/** Lines a second of the generated /allocations: what a real ipfs-cluster 1.1.6 gives on a machine like this. */
+/** Lines per second of the generated /allocations, as a real ipfs-cluster 1.1.6 sends on a machine like this. */
 const PACE = 100_000;
-/** So many that the start of node, 0.2 s, does not decide. */
+/** So many that the start of node (0.2 s) has little weight. */
 const REAL_PINS = 300_000;
 const MEMORY_MIB = 200;
 
-/** take, verify and sweep against curl of the same lists, and sha256sum with gzip of the same body. */
+/** take, verify and sweep, against curl of the same lists, and against sha256sum and gzip of the same body. */
 export const benches: readonly Bench[] = [
   {
     name: "snapshot",
@@ -43,7 +43,7 @@ export const benches: readonly Bench[] = [
   },
 ];
 
-/** Peak memory where pins come as fast as they can; a restore has both sides to compare, and nothing to send. */
+/** Peak memory when pins come as fast as possible. The restore compares both sides and has nothing to send. */
 async function measureMemory(): Promise<readonly Measurement[]> {
   const server = await startServer(5_000_000, 0);
   const base = makeBase(server.url);

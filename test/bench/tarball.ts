@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { packArtifact } from "../support/artifact.ts";
 import type { Bench } from "./report.ts";
 
-/** The size of what `npx fula-node` fetches. */
+/** The size of the download of `npx fula-node`. */
 export const benches: readonly Bench[] = [
   {
     name: "tarball",

@@ -10,7 +10,7 @@ async function node(...args: readonly string[]): Promise<void> {
   await execa(process.execPath, args, { stdin: "ignore" });
 }
 
-/** How much longer than bare node the built artifact takes to tell its version. */
+/** How much longer than bare node the built artifact takes to print its version. */
 export const benches: readonly Bench[] = [
   {
     name: "version",

@@ -27,7 +27,7 @@ import {
   writerState,
 } from "../support/upstream-writer.ts";
 
-/** All that a join could write to. */
+/** Every place that a join could write to. */
 const WATCHED = ["/opt", "/etc", "/usr/local", "/var/spool/cron", "/root", "/home", "/srv"] as const;
 const HOOK = "/root/kill-hook.cjs";
 const INSTALLED = "/opt/fula-master/cli/current/bin/fula-node.js";
@@ -36,7 +36,7 @@ function leave(box: Box, args: readonly string[] = [], options: ExecOptions = {}
   return fulaNode(box, ["leave", "--yes", ...args], options);
 }
 
-/** Everything that has a name goes. */
+/** The flags of a leave that removes everything. */
 function purgeAll(box: Box): readonly string[] {
   return ["--purge", "all", "--confirm", box.name];
 }
@@ -71,7 +71,7 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
   });
   afterAll(() => box?.destroy());
 
-  test("without a word, or with the wrong machine's name, nothing is touched", async () => {
+  test("without a confirmation, or with another machine's name, nothing is touched", async () => {
     const joined = withoutData(await box.snapshot(WATCHED));
     for (const args of [
       ["leave"],
@@ -85,7 +85,7 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
     expect(withoutData(await box.snapshot(WATCHED))).toEqual(joined);
   });
 
-  test("run from where it removes itself, it leaves what was kept on purpose, and nothing else", async () => {
+  test("run from the copy that it removes, it keeps what it must keep, and nothing else", async () => {
     const result = await box.exec(["node", INSTALLED, "leave", "--yes"]);
     expectExit(result, 0);
     expect(difference(before, await box.snapshot(WATCHED))).toEqual({
@@ -113,7 +113,7 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
     expect(result.stdout).toContain("fula-node join-as-master --provision-writer");
     const again = await leave(box);
     expectExit(again, 0);
-    expect(again.stdout).toContain("It has left already");
+    expect(again.stdout).toContain("It left earlier");
   });
 
   test("a join finds what was kept: secrets, rows, identities, pins and their content", async () => {
@@ -124,7 +124,7 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
     expect(await know()).toEqual(known);
   });
 
-  test("killed after every change, with everything purged, it comes to its end: the box is as it was", async () => {
+  test("killed after every change, with everything purged, it finishes: the box is as it was", async () => {
     let kills = 0;
     for (;;) {
       const result = await leave(box, purgeAll(box), {
@@ -141,30 +141,37 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
   });
 });
 
-describe.skipIf(skipped !== undefined)("a master that adopted a writer, where ours would lie, leaves", () => {
-  let box: Box;
-  beforeAll(async () => {
-    box = await Box.boot({ name: "adopter", image: "docker" });
-    await installArtifact(box);
-  });
-  afterAll(() => box?.destroy());
+describe.skipIf(skipped !== undefined)(
+  "a master that adopted a writer in our default directory leaves",
+  () => {
+    let box: Box;
+    beforeAll(async () => {
+      box = await Box.boot({ name: "adopter", image: "docker" });
+      await installArtifact(box);
+    });
+    afterAll(() => box?.destroy());
 
-  test("with everything purged: the writer is as it was, and so is the box", async () => {
-    await startWriterContainers(box, FULA_WRITER);
-    await pinThroughWriter(box, 2);
-    const [writer, before] = [await writerState(box, FULA_WRITER), await box.snapshot(WATCHED)];
-    expectExit(await fulaNode(box, ["join-as-master", "--yes"]), 0);
-    const result = await leave(box, [...purgeAll(box), "--json"]);
-    expectExit(result, 0);
-    const { others } = JSON.parse(result.stdout) as { others: readonly string[] };
-    expect(others.toSorted()).toEqual(["/opt/fula-writer", "container ipfs_cluster", "container ipfs_host"]);
-    expect(await writerState(box, FULA_WRITER)).toEqual(writer);
-    // The writer works on, in its own files.
-    const { more, less, changed } = difference(before, await box.snapshot(WATCHED));
-    const foreign = (path: string) => !path.startsWith("/opt/fula-writer/");
-    expect([more, less, changed].map((some) => some.filter(foreign))).toEqual([[], [], []]);
-  });
-});
+    test("with everything purged: the writer is as it was, and so is the box", async () => {
+      await startWriterContainers(box, FULA_WRITER);
+      await pinThroughWriter(box, 2);
+      const [writer, before] = [await writerState(box, FULA_WRITER), await box.snapshot(WATCHED)];
+      expectExit(await fulaNode(box, ["join-as-master", "--yes"]), 0);
+      const result = await leave(box, [...purgeAll(box), "--json"]);
+      expectExit(result, 0);
+      const { others } = JSON.parse(result.stdout) as { others: readonly string[] };
+      expect(others.toSorted()).toEqual([
+        "/opt/fula-writer",
+        "container ipfs_cluster",
+        "container ipfs_host",
+      ]);
+      expect(await writerState(box, FULA_WRITER)).toEqual(writer);
+      // The writer works on, in its own files.
+      const { more, less, changed } = difference(before, await box.snapshot(WATCHED));
+      const foreign = (path: string) => !path.startsWith("/opt/fula-writer/");
+      expect([more, less, changed].map((some) => some.filter(foreign))).toEqual([[], [], []]);
+    });
+  },
+);
 
 describe.skipIf(skipped !== undefined)("a storage node leaves", () => {
   let network: string;
@@ -192,7 +199,7 @@ describe.skipIf(skipped !== undefined)("a storage node leaves", () => {
     await Box.removeNetwork(network);
   });
 
-  test("while the master can't be reached it stays, and says how to leave all the same", async () => {
+  test("while the master can't be reached it stays, and says how to leave anyway", async () => {
     await closeStorageApi(master);
     const joined = await watchNode(node);
     const result = await leave(node);

@@ -2,13 +2,13 @@ import { describe, test } from "vitest";
 import { skipped } from "../support/master-box.ts";
 import { addResult, randomOf, readResults, resultsFile } from "./results.ts";
 
-/** One case: its name, and what it does; it gives what it found. */
+/** One case: its name, and what it does. It returns what it found. */
 export interface Case {
   readonly name: string;
   readonly run: (random: () => number) => Promise<string>;
 }
 
-/** Runs, some side by side, those cases of a matrix that have not passed yet on this source with this seed, and notes how each ended. */
+/** Runs the cases of a matrix that have not passed yet on this source with this seed, some at the same time, and records each result. */
 export function matrix(name: string, cases: readonly Case[]): void {
   const file = resultsFile();
   const passed = new Set(
@@ -37,7 +37,7 @@ export function matrix(name: string, cases: readonly Case[]): void {
   });
 }
 
-/** The same case several times, each with random moments of its own. */
+/** The same case several times, each with its own random moments. */
 export function times(count: number, name: string, run: Case["run"]): readonly Case[] {
   return Array.from({ length: count }, (_, index) => ({ name: `${name} ${index + 1}`, run }));
 }

@@ -15,7 +15,7 @@ import { ALL_HEALTHY, expectExit, health } from "../support/master-box.ts";
 import { pinset } from "../support/storage-boxes.ts";
 import { matrix, times } from "./cases.ts";
 
-/** A little longer than a first join takes, with every image on the box and others at work beside it. */
+/** A little longer than a first join, with every image on the box and other boxes at work. */
 const JOIN_MS = 15_000;
 const WATCHED = ["/opt", "/etc", "/usr/local", "/var/spool/cron", "/root", "/home", "/srv"] as const;
 
@@ -28,7 +28,7 @@ async function withBox<Found>(image: "docker" | "plain", work: (box: Box) => Pro
   }
 }
 
-/** Runs the first join and does this to it after some time. Null where the join had ended before. */
+/** Runs the first join, and interrupts it with this after some time. Null if the join had ended before. */
 async function interrupt(box: Box, afterMs: number, cut: () => Promise<void>): Promise<ExecResult | null> {
   const joining = fulaNode(box, FIRST_JOIN);
   const ended = await Promise.race([joining.then(() => true), sleep(afterMs, false)]);
@@ -38,8 +38,8 @@ async function interrupt(box: Box, afterMs: number, cut: () => Promise<void>): P
 }
 
 /**
- * Interrupts a first join at a random moment, by `cut`, then brings the box back and joins again: it must end as a whole
- * master with the secrets that it had. A join that ended before its moment proves nothing: another one, another moment.
+ * Interrupts a first join at a random moment, by `cut`, then starts the box again and repeats the join: it must end as a complete
+ * master with the secrets that it had. A join that ended before its moment proves nothing, so another one starts with another moment.
  */
 async function interruptAndRepeat(
   random: () => number,
@@ -65,7 +65,7 @@ async function interruptAndRepeat(
   throw new Error("ten joins ended before their moments");
 }
 
-/** Where a run was when it was cut off: the newest line of its journal. */
+/** How far a run had come when it was cut off: the newest line of its journal. */
 async function whereItWas(box: Box): Promise<string> {
   const journal = await box.exec("tail -n 1 /opt/fula-master/journal.ndjson");
   const { phase, step, change } = JSON.parse(journal.stdout || "{}") as {

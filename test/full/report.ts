@@ -2,12 +2,12 @@ import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { readResults, resultsFile, type Result, SEED, sourceName } from "./results.ts";
 
-// After `npm run test:full`: writes what it found to docs/test-full.md. Usage: report.ts EXIT-CODE, that of the run.
+// After `npm run test:full`: writes the results to docs/test-full.md. Usage: report.ts EXIT-CODE (the exit code of the run).
 
 const TARGET = "docs/test-full.md";
 
 const exitCode = Number(process.argv[2] ?? "1");
-/** By case: how it ended the last time. */
+/** The latest result of each case. */
 const last = new Map(
   readResults(resultsFile()).map((result) => [JSON.stringify([result.matrix, result.name]), result]),
 );

@@ -3,22 +3,22 @@ import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** How one case of a matrix ended. */
+/** The result of one case of a matrix. */
 export interface Result {
   readonly matrix: string;
   readonly name: string;
   readonly passed: boolean;
   readonly seconds: number;
-  /** What it found: how often it was killed, where. */
+  /** What it found: how often and where it was killed. */
   readonly detail: string;
 }
 
 const DIRECTORY = "test-full";
 
-/** The seed that the matrices take their random moments from (FULA_NODE_TEST_SEED). */
+/** The seed of the random moments in the matrices (FULA_NODE_TEST_SEED). */
 export const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? "1");
 
-/** The commit that is checked out, and what was changed since, as a name. */
+/** A name for the source: the commit, and a hash of uncommitted changes. */
 export function sourceName(): string {
   const git = (...args: string[]): string => execFileSync("git", args, { encoding: "utf8" });
   const commit = git("rev-parse", "--short=12", "HEAD").trim();
@@ -28,12 +28,12 @@ export function sourceName(): string {
     : `${commit}-${createHash("sha256").update(changes).digest("hex").slice(0, 8)}`;
 }
 
-/** The file of results of this source and seed: a run that was cut off goes on from it. */
+/** The file with the results of this source and seed. An interrupted run continues from it. */
 export function resultsFile(): string {
   return join(DIRECTORY, `${sourceName()}-seed${SEED}.ndjson`);
 }
 
-/** What the file has, oldest first. A last line that was cut off is no result. */
+/** The results in the file, oldest first, without a last line that was cut off. */
 export function readResults(file: string): readonly Result[] {
   if (!existsSync(file)) return [];
   const lines = readFileSync(file, "utf8").split("\n").slice(0, -1);
@@ -47,7 +47,7 @@ export function addResult(file: string, result: Result): void {
   appendFileSync(file, `${isCutOff ? "\n" : ""}${JSON.stringify(result)}\n`);
 }
 
-/** Numbers from 0 to 1, the same for the same seed and name: a case can be run alone. */
+/** Numbers from 0 to 1. They depend on seed and name only, so that a case can run alone. */
 export function randomOf(name: string): () => number {
   let count = 0;
   return () => {

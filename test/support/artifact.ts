@@ -15,12 +15,12 @@ export const PROGRAM = "/root/package/bin/fula-node.js";
 /** The service image that a join with the artifact builds. */
 export const SERVICE_IMAGE = `fula-node:${manifest.version}`;
 
-/** The variable that names a tarball which is packed already (test/support/pack.ts). */
+/** The environment variable with the path of a tarball that is packed already (test/support/pack.ts). */
 export const PACKED = "FULA_NODE_TEST_TARBALL";
 
 let packed: Promise<string> | undefined;
 
-/** Packs the package as it would be published, once a run, and gives the tarball's path. */
+/** Packs the package as for publishing, once per run, and returns the tarball's path. */
 export async function packArtifact(): Promise<string> {
   const there = process.env[PACKED];
   if (there !== undefined) return there;
@@ -30,7 +30,7 @@ export async function packArtifact(): Promise<string> {
 
 async function pack(): Promise<string> {
   const directory = await mkdtemp(join(bedScratch(), "fula-node-pack-"));
-  // A process that exits waits for nothing.
+  // A handler of `exit` can't wait, so this is synchronous.
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   await execa("node", ["scripts/build.mjs"]);
   const options = ["--json", "--ignore-scripts", "--pack-destination", directory];
@@ -39,7 +39,7 @@ async function pack(): Promise<string> {
   return join(directory, filename);
 }
 
-/** Brings the artifact into a box: the tarball for npx, and unpacked for runs that need no npx. */
+/** Copies the artifact into a box: as a tarball for npx, and unpacked for runs without npx. */
 export async function installArtifact(box: Box): Promise<void> {
   await box.copyIn(await packArtifact(), TARBALL);
   await box.run(["tar", "-xzf", TARBALL, "-C", "/root"]);
@@ -49,7 +49,7 @@ const FIXTURES = fileURLToPath(new URL("../fixtures/", import.meta.url));
 
 /**
  * The path of release 0.1.0 as it was packed (commit 6e0aeba). Throws when its sha256 is not the one that
- * `test/fixtures/SHA256SUMS` has: an upgrade from another file would prove nothing.
+ * `test/fixtures/SHA256SUMS` has: a test of an upgrade from another file would prove nothing.
  */
 export async function release010(directory = FIXTURES): Promise<string> {
   const name = "fula-node-0.1.0.tgz";
@@ -63,14 +63,14 @@ export async function release010(directory = FIXTURES): Promise<string> {
     .update(await readFile(path))
     .digest("hex");
   if (actual === expected) return path;
-  throw new Error(`The sha256 of ${path} is ${actual}; SHA256SUMS has ${expected ?? "none for it"}.`);
+  throw new Error(`The sha256 of ${path} is ${actual}; SHA256SUMS says ${expected ?? "nothing about it"}.`);
 }
 
 /** Where a box has the tarball of release 0.1.0, and the program unpacked from it. */
 export const TARBALL_010 = "/root/fula-node-0.1.0.tgz";
 export const PROGRAM_010 = "/root/release-0.1.0/bin/fula-node.js";
 
-/** Brings release 0.1.0 into a box, beside the artifact and never over it. */
+/** Copies release 0.1.0 into a box, next to the artifact. */
 export async function installRelease010(box: Pick<Box, "copyIn" | "run">): Promise<void> {
   const directory = "/root/release-0.1.0";
   await box.copyIn(await release010(), TARBALL_010);
@@ -83,7 +83,7 @@ export function fulaNode(box: Box, args: readonly string[], options: ExecOptions
   return box.exec(["node", PROGRAM, ...args], options);
 }
 
-/** The arguments of a first join, of a new pool, without questions. */
+/** The arguments of a first join of a new pool that asks nothing. */
 export const FIRST_JOIN = [
   "join-as-master",
   "--yes",

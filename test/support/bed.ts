@@ -2,24 +2,24 @@ import { existsSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
-/** Where the test bed is: test/images/lib/progress.sh and engine.sh say the same. */
+/** Paths of the test bed; test/images/lib/progress.sh and engine.sh have the same ones. */
 const CACHE = resolve(process.env["FULA_NODE_TEST_CACHE"] || "/var/cache/fula-node-test");
 const ENGINE = join(CACHE, "engine");
 
-/** What the test bed keeps by what it is made from. */
+/** The store of the test bed: things by a hash of their inputs. */
 export const BED_STORE = join(CACHE, "store");
 
 /** The Go programs of the test images, for tests that run them without a container. */
 export const BED_PROGRAMS = join(ENGINE, "programs");
 
 /**
- * What a process needs to work with the test bed's engine and its client. Where there is no test bed, it names an engine
- * that does not answer: tests never work with one that the machine has.
+ * The environment of a process that uses the test bed's engine and its client. Without a test bed it names an engine that
+ * does not answer, so that tests never use the machine's own engine.
  */
 export function bedEnvironment(): Readonly<Record<string, string>> {
   return {
     DOCKER_HOST: `unix://${join(ENGINE, "docker.sock")}`,
-    // Empty is as good as unset.
+    // An empty value counts as unset.
     ...Object.fromEntries(
       ["CONTEXT", "TLS", "TLS_VERIFY", "API_VERSION", "DEFAULT_PLATFORM"].map((key) => [`DOCKER_${key}`, ""]),
     ),
@@ -28,12 +28,12 @@ export function bedEnvironment(): Readonly<Record<string, string>> {
   };
 }
 
-/** A directory for things that a run makes; `npm run sandbox -- down` removes what a killed run leaves in it. */
+/** A directory for what a run creates; `npm run sandbox -- down` removes what a killed run leaves there. */
 export function bedScratch(): string {
   return existsSync(ENGINE) ? ENGINE : tmpdir();
 }
 
-/** This machine's address on the link to the test bed's engine: containers there reach it by that one. */
+/** This machine's address on the link to the test bed's engine. Containers there reach the machine at this address. */
 export function machineAddress(): string {
   return `${readFileSync(join(ENGINE, "net"), "utf8").trim()}.250.1`;
 }

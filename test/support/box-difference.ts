@@ -1,6 +1,6 @@
 import type { BoxSnapshot } from "./box-snapshot.ts";
 
-/** What a box has at one moment and had not, or had otherwise, at an earlier one; and what it lacks. */
+/** What is new on a box, what is missing and what is different, compared with an earlier moment. */
 export interface BoxDifference {
   readonly more: readonly string[];
   readonly less: readonly string[];
@@ -8,8 +8,8 @@ export interface BoxDifference {
 }
 
 /**
- * Compares two moments: files by all that is known of them (directories without their times), and the
- * engine's objects by name and id. Paths deeper than `/opt/DIRECTORY/ENTRY` are told by that entry.
+ * Compares two moments: files by everything that is known about them (directories without their times), and the
+ * engine's objects by name and id. Of paths deeper than `/opt/DIRECTORY/ENTRY`, only that entry is reported.
  */
 export function difference(before: BoxSnapshot, after: BoxSnapshot): BoxDifference {
   const [old, now] = [flat(before), flat(after)];
@@ -21,7 +21,7 @@ export function difference(before: BoxSnapshot, after: BoxSnapshot): BoxDifferen
   };
 }
 
-/** Where nothing differs. */
+/** The result if nothing differs. */
 export const NO_DIFFERENCE: BoxDifference = { more: [], less: [], changed: [] };
 
 function flat({ files, docker }: BoxSnapshot): ReadonlyMap<string, string> {
@@ -35,7 +35,7 @@ function flat({ files, docker }: BoxSnapshot): ReadonlyMap<string, string> {
   ]);
 }
 
-/** A directory's time tells only that something came and went. */
+/** A directory's time only shows that entries were added or removed, so it is left out. */
 function withoutTime(stat: string): string {
   const [kind, mode, owner] = stat.split(" ");
   return kind === "d" ? `${kind} ${mode} ${owner}` : stat;

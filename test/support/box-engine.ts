@@ -2,14 +2,14 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 
-/** Everything of a box carries these in the outer engine; the second says which process made it. */
+/** Labels of everything that belongs to a box in the outer engine. The second says which process created it. */
 const LABEL = "fula-node-box";
 const OWNER = "fula-node-box.pid";
-/** The owner of boxes that outlive the process that made them. */
+/** The owner of boxes that stay after the process that created them has ended. */
 const NOBODY = "nobody";
 const SEED = "fula-node-box-seed";
 
-/** `plain` has neither Docker nor cron, `docker` has both; `debian12` is as plain, and made by test:fresh alone. */
+/** `plain` has neither Docker nor cron, `docker` has both; `debian12` is like `plain`, and only test:fresh builds it. */
 export type BoxImage = "plain" | "docker" | "debian12";
 
 export interface BoxSpec {
@@ -17,21 +17,21 @@ export interface BoxSpec {
   readonly hostname: string;
   readonly image: BoxImage;
   readonly network?: string | undefined;
-  /** Where the box has its volume. */
+  /** The mount point of the box's volume. */
   readonly disk: string;
-  /** Whether it outlives this process. */
+  /** True if it stays after this process has ended. */
   readonly kept: boolean;
 }
 
-/** Runs the outer engine's client; throws with its whole stderr when it fails. */
+/** Runs the outer engine's client. Throws with its whole stderr if it fails. */
 export async function docker(...args: string[]): Promise<string> {
   const { stdout } = await execa("docker", args, { stdin: "ignore" });
   return stdout;
 }
 
 /**
- * Tells why boxes cannot run here, or undefined when they can.
- * Throws that reason when CI is set: there it is a failure, elsewhere the tests skip.
+ * The reason why boxes can't run here; undefined if they can.
+ * Throws that reason if CI is set: there it is a failure, elsewhere the tests are skipped.
  */
 export async function requireBoxes(
   environment: NodeJS.ProcessEnv = process.env,
@@ -50,7 +50,7 @@ async function whyNoBoxes(): Promise<string | undefined> {
 }
 
 const RUN_FLAGS = [
-  // All that the test bed's engine has itself: test/images/lib/engine.sh says what that leaves out.
+  // The capabilities of the test bed's engine: test/images/lib/engine.sh says which ones it lacks.
   "--cap-add=ALL",
   "--security-opt=seccomp=unconfined",
   "--security-opt=apparmor=unconfined",
@@ -63,7 +63,7 @@ const RUN_FLAGS = [
   "--env=container=docker",
 ];
 
-/** Creates and starts a box's container over the volume that `createVolume` made for it. */
+/** Creates and starts a box's container with the volume that `createVolume` made for it. */
 export async function createContainer({
   container,
   hostname,
@@ -78,7 +78,7 @@ export async function createContainer({
   await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
 }
 
-/** Makes the volume of a box: a real disk, which an engine in there needs for its data. */
+/** Creates the volume of a box: a real disk, which the engine in the box needs for its data. */
 export async function createVolume(
   container: string,
   content: "fresh" | "seeded",
@@ -87,29 +87,29 @@ export async function createVolume(
   await docker("volume", "create", ...labels(kept), volumeOf(container));
   if (content === "fresh") return;
   const [from, to] = await Promise.all([mountpointOf(SEED), mountpointOf(volumeOf(container))]);
-  // Image layers are only ever read, so links do; all else is the engine's own state. Two boxes must not share one id.
+  // Image layers are only read, so hard links are enough. Everything else is the engine's own state. Two boxes must not share one id.
   const state = (await readdir(from)).filter((entry) => entry !== "overlay2" && entry !== "engine-id");
   await execa("cp", ["-al", join(from, "overlay2"), to]);
   await execa("cp", ["-a", ...state.map((entry) => join(from, entry)), to]);
 }
 
-/** Removes a box's container, running or not, and its volumes; fine with what is gone already. */
+/** Removes a box's container, running or not, and its volumes. It is no error if they are gone already. */
 export async function removeContainer(container: string): Promise<void> {
   await remove("rm", "--force", "--volumes", container);
   await remove("volume", "rm", "--force", volumeOf(container));
 }
 
-/** Makes a network of boxes, where each box has its name as an alias. */
+/** Creates a network of boxes on which each box has its name as an alias. */
 export async function createNetwork(name: string): Promise<void> {
   await docker("network", "create", ...labels(false), name);
 }
 
-/** Removes a network that no box is on any more. */
+/** Removes a network without boxes. */
 export async function removeNetwork(name: string): Promise<void> {
   await remove("network", "rm", name);
 }
 
-/** Removes the boxes, volumes and networks of this process and of those that are dead: never those of another live run. */
+/** Removes the boxes, volumes and networks of this process and of dead ones, never those of another live run. */
 export async function removeLeftovers(): Promise<void> {
   for (const container of await leftovers("{{.Names}}", "ps", "--all")) {
     await remove("rm", "--force", "--volumes", container);
@@ -144,7 +144,7 @@ async function remove(...command: string[]): Promise<void> {
   if (failed && !/no such/i.test(stderr) && !/not found/i.test(stderr)) throw new Error(message);
 }
 
-/** Where this machine has the files of a box's volume. */
+/** The path of the files of a box's volume on this machine. */
 export async function diskOf(container: string): Promise<string> {
   return await mountpointOf(volumeOf(container));
 }

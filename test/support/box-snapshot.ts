@@ -1,8 +1,8 @@
-/** What a box holds, in a form that two moments can be compared by: equal means that nothing was changed between them. */
+/** The state of a box, to compare two moments: if they are equal, nothing was changed in between. */
 export interface BoxSnapshot {
   /** By path: kind, mode, owner, time of the last change, and the content's sha256 or the link's target. */
   readonly files: Readonly<Record<string, string>>;
-  /** The box's own engine; null where none answers. */
+  /** The box's own engine; null if none answers. */
   readonly docker: {
     /** By name: id, start time, state. */
     readonly containers: Readonly<Record<string, string>>;
@@ -14,7 +14,7 @@ export interface BoxSnapshot {
   } | null;
 }
 
-/** A snapshot without the data of a writer made here, which kubo and ipfs-cluster write by themselves. */
+/** A snapshot without the data of a writer made here, which kubo and ipfs-cluster write all the time. */
 export function withoutData(snapshot: BoxSnapshot): BoxSnapshot {
   const files = Object.entries(snapshot.files).filter(
     ([path]) => !/^\/opt\/fula-writer\/(kubo|ipfs-cluster)(\/|$)/.test(path),
@@ -22,7 +22,7 @@ export function withoutData(snapshot: BoxSnapshot): BoxSnapshot {
   return { ...snapshot, files: Object.fromEntries(files) };
 }
 
-/** Prints every part below, each closed by an empty line. Paths that do not exist are simply absent. */
+/** Prints all parts below, with an empty line after each. It skips paths that do not exist. */
 export const SNAPSHOT_SCRIPT = String.raw`
 set -euo pipefail
 find "$@" -printf '%p\t%y %m %u:%g %T@ %l\n' 2>/dev/null | sort || true

@@ -2,22 +2,22 @@ import { stripVTControlCharacters } from "node:util";
 import { execa } from "execa";
 import type { Box } from "./box.ts";
 
-/** A person at a terminal of a box: sees what a command shows, and types. */
+/** A person at a terminal of a box, who sees the output of a command and types. */
 export interface Terminal {
-  /** All that was shown so far, without colours and cursor movements. */
+  /** All output so far, without colours and cursor movements. */
   shown(): string;
-  /** Waits until this is shown behind all that was waited for before; throws with the screen when it is not in time. */
+  /** Waits until this text appears after the texts of earlier calls. Throws with the screen if it does not appear in time. */
   see(text: string | RegExp, withinMs?: number): Promise<void>;
   /** Types; `\n` is Enter, `\x03` ctrl-C, `\x04` ctrl-D. */
   type(keys: string): void;
-  /** The command's exit code, once it has ended; throws with the screen when it does not end in time. */
+  /** The command's exit code, after its end. Throws with the screen if it does not end in time. */
   ended(withinMs?: number): Promise<number>;
 }
 
 const SEEN_DEADLINE_MS = 60_000;
 const ENDED_DEADLINE_MS = 180_000;
 
-/** Runs a command on a terminal of the box; util-linux's script(1) makes one where there is none. */
+/** Runs a command on a terminal of the box. util-linux's script(1) provides one if this process has none. */
 export function openTerminal(box: Box, command: string): Terminal {
   const program = execa(
     "docker",

@@ -22,11 +22,11 @@ export interface BootOptions {
   readonly image: BoxImage;
   /** A network made by `Box.network`; else the engine's default bridge. */
   readonly network?: string;
-  /** `seeded` has every served image pulled already: the default of `docker`. `fresh` is the default of `plain`. */
+  /** `seeded` has all images of the registry already: the default of `docker`. `fresh` is the default of `plain`. */
   readonly dockerVolume?: "fresh" | "seeded";
-  /** Where the box has its volume: by default where its engine keeps its data. */
+  /** The mount point of the box's volume: by default the directory of its engine's data. */
   readonly disk?: string;
-  /** Whether it outlives this process: else the next run of tests removes it. */
+  /** True if it stays after this process has ended. Otherwise the next test run removes it. */
   readonly kept?: boolean;
 }
 
@@ -34,15 +34,15 @@ export interface ExecOptions {
   readonly input?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: string;
-  /** Afterwards the command is killed inside the box and its exit code is 124. */
+  /** After this time the command is killed inside the box, and its exit code is 124. */
   readonly timeoutMs?: number;
-  /** Gives the command a terminal: what it writes arrives on stdout alone. */
+  /** Gives the command a terminal. All of its output arrives on stdout then. */
   readonly tty?: boolean;
 }
 
 export interface ExecResult {
   readonly exitCode: number;
-  /** Without the last newline; so is stderr. */
+  /** Without the last newline, as stderr. */
   readonly stdout: string;
   readonly stderr: string;
 }
@@ -81,30 +81,30 @@ export class Box {
     return box;
   }
 
-  /** Makes a network for boxes and gives its name. */
+  /** Creates a network for boxes and returns its name. */
   static async network(): Promise<string> {
     const name = `fula-node-box-net-${randomBytes(4).toString("hex")}`;
     await createNetwork(name);
     return name;
   }
 
-  /** Removes such a network, once its boxes are destroyed. */
+  /** Removes such a network. Its boxes must be destroyed before. */
   static async removeNetwork(name: string): Promise<void> {
     await removeNetwork(name);
   }
 
-  /** Removes the boxes, volumes and networks of this process and of crashed runs; another live run keeps its own. */
+  /** Removes the boxes, volumes and networks of this process and of crashed runs, not those of another live run. */
   static async destroyAll(): Promise<void> {
     await removeLeftovers();
   }
 
-  /** Runs a command (a string is given to bash) and reports how it ended; never throws because of an exit code. */
+  /** Runs a command (a string runs in bash) and returns how it ended. No exit code makes it throw. */
   async exec(command: readonly string[] | string, options: ExecOptions = {}): Promise<ExecResult> {
     const timeoutMs = options.timeoutMs ?? EXEC_TIMEOUT_MS;
     const result = await execa("docker", this.#execArguments(command, timeoutMs, options), {
       ...(options.input === undefined ? { stdin: "ignore" } : { input: options.input }),
       reject: false,
-      // The box ends the command itself; this is for one that is paused or dead.
+      // Usually the box ends the command. This limit is for a paused or dead box.
       timeout: timeoutMs + 15_000,
     });
     const { exitCode = 124, stdout, stderr } = result;
@@ -115,7 +115,7 @@ export class Box {
     };
   }
 
-  /** Like `exec`, but throws with all the output unless the exit code is 0. */
+  /** Like `exec`, but throws with all the output if the exit code is not 0. */
   async run(command: readonly string[] | string, options: ExecOptions = {}): Promise<ExecResult> {
     const result = await this.exec(command, options);
     if (result.exitCode === 0) return result;
@@ -125,19 +125,19 @@ export class Box {
     );
   }
 
-  /** Copies a file or a directory of this machine into the box, as `docker cp` does; parent directories are made. */
+  /** Copies a file or a directory of this machine into the box, as `docker cp` does. Creates parent directories. */
   async copyIn(hostPath: string, boxPath: string): Promise<void> {
     await this.run(["mkdir", "-p", dirname(boxPath)]);
     await docker("cp", hostPath, `${this.container}:${boxPath}`);
   }
 
-  /** Writes a file as root with exactly that mode; parent directories are made. */
+  /** Writes a file as root with exactly that mode. Creates parent directories. */
   async writeFile(path: string, text: string, mode = 0o644): Promise<void> {
     const script = 'mkdir -p "$(dirname "$1")" && (umask 077 && cat >"$1") && chmod "$2" "$1"';
     await this.run(["bash", "-c", script, "write", path, mode.toString(8)], { input: text });
   }
 
-  /** The file's text, byte for byte; throws when there is none. */
+  /** The exact text of the file. Throws if there is none. */
   async readFile(path: string): Promise<string> {
     const { stdout } = await execa("docker", ["exec", this.container, "cat", path], {
       stripFinalNewline: false,
@@ -145,7 +145,7 @@ export class Box {
     return stdout;
   }
 
-  /** The box's address on its network. It may be another one after `start`. */
+  /** The box's address on its network. `start` may change it. */
   async address(): Promise<string> {
     const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
     const [address] = (await docker("inspect", "--format", format, this.container)).split(" ");
@@ -153,17 +153,17 @@ export class Box {
     return address;
   }
 
-  /** A power cut: every process of the box is gone at once. What was written to files, synced or not, stays. */
+  /** A power cut: ends every process of the box at once. Everything that was written to files stays, synced or not. */
   async kill(): Promise<void> {
     await docker("kill", this.container);
   }
 
-  /** An orderly shutdown, as by its power button. */
+  /** A regular shutdown, as with the power button. */
   async shutdown(): Promise<void> {
     await docker("stop", "--time=90", this.container);
   }
 
-  /** Boots a box again that was killed or shut down, on the same disk. */
+  /** Boots a killed or shut down box again, from the same disk. */
   async start(): Promise<void> {
     await docker("start", this.container);
     await this.#untilReady();
@@ -178,12 +178,12 @@ export class Box {
     await docker("unpause", this.container);
   }
 
-  /** A partition: takes the box off its network. */
+  /** A network partition: disconnects the box from its network. */
   async disconnect(network: string): Promise<void> {
     await docker("network", "disconnect", network, this.container);
   }
 
-  /** Heals a partition; the box keeps its name there. */
+  /** Ends a partition. The box has the same name on the network. */
   async connect(network: string): Promise<void> {
     await docker("network", "connect", "--alias", this.name, network, this.container);
   }
@@ -193,14 +193,14 @@ export class Box {
     await removeContainer(this.container);
   }
 
-  /** Makes the box's own engine have these images, pulling those it lacks from the test registry. */
+  /** Pulls these images into the box's own engine, from the test registry, if it lacks them. */
   async preloadImages(names: readonly string[]): Promise<void> {
     const script =
       'for image; do docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image"; done';
     await this.run(["bash", "-ec", script, "preload", ...names]);
   }
 
-  /** The files under these paths and the whole state of the box's engine, to assert that nothing was changed. */
+  /** The files below these paths and the whole state of the box's engine, to check that nothing was changed. */
   async snapshot(
     paths: readonly string[] = ["/opt", "/etc/cron.d", "/etc/systemd/system"],
   ): Promise<BoxSnapshot> {
@@ -210,7 +210,7 @@ export class Box {
 
   #execArguments(command: readonly string[] | string, timeoutMs: number, options: ExecOptions): string[] {
     const words = typeof command === "string" ? ["bash", "-c", command] : [...command];
-    // docker gives a terminal only to callers that have one; script(1) makes one.
+    // docker provides a terminal only to callers that have one. script(1) creates one.
     const inner = options.tty ? ["script", "-qec", quoteForShell(words), "/dev/null"] : words;
     const flags = [
       ...(options.input === undefined ? [] : ["--interactive"]),

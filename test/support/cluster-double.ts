@@ -1,13 +1,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 
-/** A pin as `/allocations` has it; fields that are not named get the API's own defaults. */
+/** A pin as in `/allocations`. Missing fields get the API's defaults. */
 export interface DoublePin {
   readonly cid: string;
   readonly [field: string]: unknown;
 }
 
-/** What goes wrong with a list. */
+/** A fault of a list. */
 export type ListFault =
   | { readonly kind: "cut"; readonly afterLines: number; readonly how: "fin" | "reset" }
   | { readonly kind: "late-error"; readonly message: string }
@@ -23,14 +23,14 @@ export type ListFault =
 export interface DoublePeer {
   readonly id: string;
   readonly name: string;
-  /** A member; false: it is gone, as a dead peer is after its ping has expired. */
+  /** False: it is no longer a member, like a dead peer whose ping has expired. */
   present: boolean;
-  /** It does not trust the peer that is asked: a member that tells nothing. */
+  /** True: it does not trust the peer that is asked, so it is a member that reports nothing. */
   silent: boolean;
   kuboError: string;
-  /** The status it gives of a CID; left out: pinned where allocated or everywhere, else remote. */
+  /** The status that it reports for a CID. Without an entry: pinned if allocated to it or everywhere, else remote. */
   readonly statuses: Map<string, string>;
-  /** CIDs that its own copy of the pinset lacks: the bulk list has nothing of it, the single status says unpinned. */
+  /** CIDs that its own copy of the pinset lacks: missing in the bulk list, `unpinned` in the single status. */
   readonly diverged: Set<string>;
 }
 
@@ -42,19 +42,19 @@ export interface ClusterDouble {
   readonly faults: { allocations?: ListFault; status?: ListFault };
   /** CIDs whose direct mode makes the bulk status wrong (tracker bug) but not the single one. */
   readonly misreported: Set<string>;
-  /** Runs once, just before the next status list is made: what happens between two lists. */
+  /** Runs once, just before the next status list is made, as an event between two lists. */
   beforeStatus: (() => void) | null;
-  /** Runs once, when the next status list has been made. */
+  /** Runs once, after the next status list was made. */
   afterStatus: (() => void) | null;
   /** `METHOD path` of every request. */
   readonly requests: string[];
-  /** What a POST of a pin is answered with instead, by CID; one `times` over is used up. */
+  /** Other answers to a POST of a pin, by CID. Each is used `times` times. */
   readonly refusals: Map<string, { readonly status: number; readonly message: string; times: number }>;
-  /** Bytes of a path above which the answer is 431. */
+  /** A path with more bytes is answered with 431. */
   pathLimit: number;
-  /** POSTs of pins after which the server hangs up on every further one; Infinity: never. */
+  /** After so many POSTs of pins, the server closes the connection of each further one. Infinity: never. */
   pinsUntilGone: number;
-  /** `user:password` that is demanded. */
+  /** The `user:password` that a request must have. */
   auth: string | null;
   stop(): Promise<void>;
 }
@@ -215,10 +215,10 @@ class Double implements ClusterDouble {
       if (peer.silent) continue;
       const diverged = peer.diverged.has(cid);
       if (bulk && diverged) continue;
-      const wished = !diverged && pin !== undefined && (everywhere || allocations.includes(peer.id));
-      const usual = wished ? "pinned" : pin === undefined || diverged ? "unpinned" : "remote";
-      const told = bulk && wished && this.misreported.has(cid) ? "unexpectedly_unpinned" : undefined;
-      const status = told ?? peer.statuses.get(cid) ?? usual;
+      const wanted = !diverged && pin !== undefined && (everywhere || allocations.includes(peer.id));
+      const usual = wanted ? "pinned" : pin === undefined || diverged ? "unpinned" : "remote";
+      const reported = bulk && wanted && this.misreported.has(cid) ? "unexpectedly_unpinned" : undefined;
+      const status = reported ?? peer.statuses.get(cid) ?? usual;
       map[peer.id] = {
         peername: peer.name,
         status,
@@ -262,7 +262,7 @@ class Double implements ClusterDouble {
     sendJson(response, 200, this.#status(cid, false));
   }
 
-  /** As the real one: what was there is replaced whole, and an expiry that has passed is refused. */
+  /** Like the real one, it replaces an existing pin completely, and refuses an expiry in the past. */
   #pin(response: ServerResponse, cid: string, query: URLSearchParams, direct: boolean): void {
     this.pinsUntilGone -= 1;
     if (this.pinsUntilGone < 0) {

@@ -19,18 +19,18 @@ export interface Programs {
 export interface RealPeer {
   readonly id: string;
   readonly apiUrl: string;
-  /** Runs `ipfs ARGS` against this peer's kubo; `input` goes to its standard input. */
+  /** Runs `ipfs ARGS` with this peer's kubo. `input` is its standard input. */
   ipfs(args: readonly string[], input?: string): Promise<string>;
-  /** Signals ipfs-cluster-service and waits until it is gone. */
+  /** Sends a signal to ipfs-cluster-service and waits for its end. */
   stopCluster(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
   startCluster(): Promise<void>;
-  /** Signals without waiting. */
+  /** Sends a signal without waiting. */
   signalCluster(signal: "SIGTERM" | "SIGKILL"): void;
   stopKubo(): Promise<void>;
   startKubo(): Promise<void>;
 }
 
-/** A real cluster: the first peer is the master, the others follow it and trust it alone. */
+/** A real cluster. The first peer is the master. The others follow it and trust only it. */
 export interface RealCluster {
   readonly peers: readonly RealPeer[];
   stop(): Promise<void>;
@@ -38,7 +38,7 @@ export interface RealCluster {
 
 /**
  * The programs from the directory that FULA_TEST_BINARIES names (`ipfs`, `ipfs-cluster-service`), else those of the
- * test bed. A sentence where there are none: throw it when CI is set, skip with it elsewhere.
+ * test bed. A sentence if there are none: throw it if CI is set, and skip with it elsewhere.
  */
 export async function findPrograms(): Promise<Programs | string> {
   const directory = process.env["FULA_TEST_BINARIES"] ?? BED_PROGRAMS;
@@ -51,14 +51,14 @@ export async function findPrograms(): Promise<Programs | string> {
   return programs;
 }
 
-/** Starts peers and waits until the master sees them all; `environment` goes to every ipfs-cluster-service. */
+/** Starts peers and waits until the master sees all of them. Every ipfs-cluster-service gets `environment`. */
 export async function startRealCluster(
   programs: Programs,
   options: {
     readonly peers: number;
     readonly environment?: Readonly<Record<string, string>>;
     readonly pinset?: string;
-    /** Where the REST APIs listen; 127.0.0.1 when left out. */
+    /** The address on which the REST APIs listen; 127.0.0.1 by default. */
     readonly apiHost?: string;
   },
 ): Promise<RealCluster> {
@@ -84,7 +84,7 @@ export async function startRealCluster(
   }
 }
 
-/** Polls until the check gives something true; throws with the last state when the time is over. */
+/** Polls until the check returns something true. Throws with the last state after the timeout. */
 export async function eventually<T>(
   what: string,
   check: () => Promise<T | false | null>,

@@ -1,13 +1,13 @@
 import { execa } from "execa";
 
-/** The Compose that the tests on settings take for the judge, or why there is none. */
+/** The Compose that decides in tests about settings, or the reason why there is none. */
 export interface ComposeProgram {
   readonly version: string;
 }
 
 /**
- * Finds `docker compose`. Throws the reason where there is none and CI is set: there it is a failure,
- * elsewhere tests skip with a line that says so.
+ * Finds `docker compose`. Without one, throws the reason if CI is set: there it is a failure, elsewhere tests are skipped
+ * with a line that says so.
  */
 export async function findCompose(
   environment: NodeJS.ProcessEnv = process.env,

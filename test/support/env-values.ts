@@ -18,7 +18,7 @@ const ODD = ["\0", "\u0007", "\u001B[31m", "\uFFFD", "\uD83D", "\u00E9", "e\u030
 const WORDS = ["A", "x", "0", "y z", "export ", "A="];
 const WHOLE = ["", "true", "null", "0x10", "1e3", "- a", "{a: b}", "x".repeat(70_000)];
 
-/** Values as operators give them, thick with what files and shells give a meaning. */
+/** Values as operators give them, with many characters that are special in files and shells. */
 export const anyValue = fc.oneof(
   { weight: 3, arbitrary: joined([...MARKS, ...BLANKS, ...ODD, ...WORDS], 10) },
   fc.string({ unit: "binary", maxLength: 20 }),
@@ -26,12 +26,12 @@ export const anyValue = fc.oneof(
   fc.constantFrom(...WHOLE, ...MARKS, ...BLANKS),
 );
 
-/** What an operator may write behind `KEY=` on one line, quotes or not. */
+/** What an operator may write after `KEY=` on one line, with or without quotes. */
 export const anyRawValue = joined([...MARKS, " ", "\t", "\u00A0", "\u00E9", ...WORDS], 8);
 
 const ASSIGNMENTS = ["\nA=", "\nB=", "\nexport A=", "\n B=", "\nC =", "\r\nA="];
 
-/** Texts made of what `.env` files are made of, and of what breaks them. */
+/** Texts made of the elements of `.env` files, and of elements that break them. */
 export const anyEnvText = fc
   .array(
     fc.oneof(

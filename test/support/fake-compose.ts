@@ -4,18 +4,18 @@ import { parse as parseYaml } from "yaml";
 import { OperatorError } from "../../src/errors.ts";
 import type { Container } from "../../src/docker/engine.ts";
 
-/** One container as a compose file wants it, with the hash that tells whether it has to be made anew. */
+/** One container as a compose file describes it, with the hash that shows whether it must be recreated. */
 export interface WantedContainer {
   readonly service: string;
   readonly container: Omit<Container, "id" | "imageId" | "startedAt" | "pid" | "status">;
   readonly configHash: string;
 }
 
-/** What one compose file wants: containers, and the named volumes with their labels. */
+/** What one compose file describes: containers, and the named volumes with their labels. */
 export interface WantedProject {
   readonly containers: readonly WantedContainer[];
   readonly volumes: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
-  /** The default network, where a service is on it. */
+  /** The default network, if a service uses it. */
   readonly networks: readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[];
 }
 
@@ -37,7 +37,7 @@ interface ComposeFile {
   readonly networks?: Readonly<Record<string, { labels?: unknown } | null>>;
 }
 
-/** A compose document and what its `${KEY}`s stand for. */
+/** A compose document and the values of its `${KEY}` references. */
 export interface FakeProject {
   readonly name: string;
   readonly file: string;
@@ -48,7 +48,7 @@ export interface FakeProject {
 
 /**
  * What Docker Compose would make of a document: interpolation, profiles, container names, labels,
- * mounts. Only as much of Compose as the product's own files use.
+ * mounts. It supports only what the product's own files use.
  */
 export function readComposeProject(project: FakeProject): WantedProject {
   const parsed = interpolate(parseOnce(project.text), project.environment) as ComposeFile;
@@ -116,7 +116,7 @@ function containerOf(
   };
 }
 
-/** A key without a value is handed on where the project has one, and left out where it has not. */
+/** A key without a value gets the project's value, and is left out if the project has none. */
 function environmentOf(value: unknown, handedOn: Readonly<Record<string, string>>): Record<string, string> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return pairs(value);
   const entries = Object.entries(value).flatMap(([key, one]) => {
@@ -159,7 +159,7 @@ function interpolate(value: unknown, env: Readonly<Record<string, string>>): unk
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, interpolate(one, env)]));
 }
 
-/** The rest may hold one more reference: `${A:-http://${B:-x}/}`. */
+/** The rest may contain one more reference: `${A:-http://${B:-x}/}`. */
 const REFERENCE = /\$\$|\$\{(?<key>\w+)(?:(?<kind>:\?|:-|\?|-)(?<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}/g;
 
 function interpolateText(text: string, env: Readonly<Record<string, string>>): string {

@@ -20,9 +20,9 @@ const PROJECT = "com.docker.compose.project";
 const SERVICE = "com.docker.compose.service";
 const CONFIG_HASH = "com.docker.compose.config-hash";
 
-/** The engine of a fake host: up and empty, until a test says otherwise. */
+/** The engine of a fake host. It is up and empty until a test changes that. */
 export class FakeDocker implements Docker {
-  /** Null where no engine answers; `whyUnreachable` then says why. */
+  /** Null if no engine answers. `whyUnreachable` then says why. */
   engine: DockerVersion | null = {
     version: "26.1.5",
     apiVersion: "1.45",
@@ -40,27 +40,27 @@ export class FakeDocker implements Docker {
   /** Labels by name. */
   readonly networks = new Map<string, Readonly<Record<string, string>>>();
   readonly logTexts = new Map<string, string>();
-  /** What a registry offers: pulling anything else fails. */
+  /** The images of the registry. A pull of any other image fails. */
   readonly registry = new Map<string, Readonly<Record<string, string>>>();
-  /** What `docker load` finds in an archive, by its path. */
+  /** The images of archives for `docker load`, by path. */
   readonly archives = new Map<string, readonly string[]>();
-  /** Has the last word on a container that compose or a restart has just started: its health, its exit. */
+  /** Changes a container that compose or a restart has just started: its health, its exit. */
   onStart: (container: Container) => Container = (container) => container;
-  /** Called when a volume is removed: what was on it is gone. */
+  /** Called when a volume and its data are removed. */
   onVolumeGone: (name: string) => void = () => {};
   readonly #gate: WriteGate;
   readonly #now: () => Date;
   readonly #textOf: (path: string) => string;
   #made = 0;
 
-  /** `textOf` gives the text of a file on the fake box. */
+  /** `textOf` returns the text of a file on the fake box. */
   constructor(gate: WriteGate, now: () => Date, textOf: (path: string) => string) {
     this.#gate = gate;
     this.#now = now;
     this.#textOf = textOf;
   }
 
-  /** Puts a container there as somebody else would, without the gate; running and without healthcheck unless told. */
+  /** Adds a container that fula-node did not create, without the gate. By default it runs and has no healthcheck. */
   putContainer(name: string, fields: Partial<Container> = {}): Container {
     this.#made += 1;
     const container: Container = {
@@ -86,12 +86,12 @@ export class FakeDocker implements Docker {
     return container;
   }
 
-  /** Puts an image there, without the gate. */
+  /** Adds an image, without the gate. */
   putImage(reference: string, labels: Readonly<Record<string, string>> = {}): void {
     this.images.set(reference, { id: `sha256:${digest(reference + JSON.stringify(labels))}`, labels });
   }
 
-  /** Puts a volume there, without the gate. */
+  /** Adds a volume, without the gate. */
   putVolume(name: string, labels: Readonly<Record<string, string>> = {}): void {
     this.volumes.set(name, { name, labels, mountpoint: `/var/lib/docker/volumes/${name}/_data` });
   }

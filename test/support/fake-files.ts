@@ -14,12 +14,12 @@ export interface FakeEntry {
 
 const MAX_LINKS = 40;
 
-/** A file system in memory, with the manners of the real adapter. Paths are absolute. */
+/** A file system in memory that behaves like the real adapter. Paths are absolute. */
 export class FakeFiles implements Files {
   readonly tree = new Map<string, FakeEntry>();
   /** Directories that are mount points: they can be emptied, but not removed. */
   readonly #mounts = new Set<string>();
-  /** What `space` answers, for every path. */
+  /** What `space` returns, for every path. */
   freeBytes = 100 * 1024 ** 3;
   totalBytes = 200 * 1024 ** 3;
   readonly #gate: WriteGate;
@@ -31,13 +31,13 @@ export class FakeFiles implements Files {
     this.#set("/", { kind: "directory", text: "", mode: 0o755 });
   }
 
-  /** Puts a file there as somebody else would, without the gate: for arranging a box. */
+  /** Adds a file without the gate, to prepare a box. */
   put(path: string, text: string, mode = 0o644): void {
     this.#makeParents(path);
     this.#set(this.#resolve(path), { kind: "file", text, mode });
   }
 
-  /** Puts a directory there, without the gate. */
+  /** Adds a directory, without the gate. */
   putDirectory(path: string, mode = 0o755): void {
     this.#makeParents(path);
     this.#set(this.#resolve(path), { kind: "directory", text: "", mode });
@@ -51,18 +51,18 @@ export class FakeFiles implements Files {
     this.put("/proc/self/mountinfo", `${lines.join("\n")}\n`);
   }
 
-  /** Puts a symbolic link there, without the gate. */
+  /** Adds a symbolic link, without the gate. */
   putLink(target: string, path: string): void {
     this.#makeParents(path);
     this.#set(this.#parentResolved(path), { kind: "symlink", text: target, mode: 0o777 });
   }
 
-  /** Takes a path and all below it away, without the gate. */
+  /** Removes a path and everything below it, without the gate. */
   drop(path: string): void {
     for (const [key] of this.#whole(this.#parentResolved(path))) this.tree.delete(key);
   }
 
-  /** The text of a file, for assertions; throws when there is none. */
+  /** The text of a file, for assertions. Throws if there is none. */
   textOf(path: string): string {
     const entry = this.tree.get(this.#resolve(path));
     if (entry?.kind !== "file") throw new Error(`no file at ${path}`);
@@ -90,7 +90,7 @@ export class FakeFiles implements Files {
     const real = this.#resolve(path);
     const entry = this.tree.get(real);
     if (entry === undefined) return null;
-    if (entry.kind !== "directory") throw cannot("list", path, "it is no directory");
+    if (entry.kind !== "directory") throw cannot("list", path, "it is not a directory");
     return this.#children(real);
   }
 
@@ -105,7 +105,7 @@ export class FakeFiles implements Files {
     const real = this.#resolve(path);
     const entry = this.tree.get(real);
     if (entry === undefined) return null;
-    if (entry.kind !== "directory") throw cannot("list", path, "it is no directory");
+    if (entry.kind !== "directory") throw cannot("list", path, "it is not a directory");
     const below = this.#whole(real).filter(([, { kind }]) => kind !== "directory");
     const entries = below.map(([key, { kind, text }]) => ({
       path: key.slice(insideOf(real).length),
@@ -272,7 +272,7 @@ export class FakeFiles implements Files {
 
   #copy(from: string, to: string, only: readonly string[] | undefined): void {
     const source = this.tree.get(from);
-    if (source?.kind !== "directory") throw cannot("copy", from, "it is no directory");
+    if (source?.kind !== "directory") throw cannot("copy", from, "it is not a directory");
     for (const [key, entry] of this.#whole(from)) {
       const inside = key.slice(insideOf(from).length);
       if (key === from || isWanted(inside, only)) this.#set(to + key.slice(from.length), entry);
@@ -293,7 +293,7 @@ export class FakeFiles implements Files {
     const real = this.#resolve(parent);
     const there = this.tree.get(real);
     if (there === undefined) this.#set(real, { kind: "directory", text: "", mode: 0o755 });
-    else if (there.kind !== "directory") throw cannot("write", path, `${parent} is no directory`);
+    else if (there.kind !== "directory") throw cannot("write", path, `${parent} is not a directory`);
   }
 
   #parentResolved(path: string): string {

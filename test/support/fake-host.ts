@@ -28,8 +28,8 @@ export interface Snapshot {
 const START = Date.UTC(2026, 0, 1);
 
 /**
- * A box in memory: a Debian 13 with a running, empty engine, until a test says otherwise. It records
- * every write, can die at any of them, and tells all that is on it.
+ * A box in memory: a Debian 13 with a running, empty engine, until a test changes that. It records every write, can die at
+ * any of them, and can show everything that is on it.
  */
 export class FakeHost implements Host {
   readonly gate = new WriteGate();
@@ -38,13 +38,13 @@ export class FakeHost implements Host {
   readonly docker: FakeDocker;
   readonly migrations = new FakeMigrator(this.gate);
   readonly clock: Clock & {
-    /** Called after each wait, with the time it is then: for things that come up later. */
+    /** Called after each wait with the new time, for things that come up later. */
     onWait: (now: Date) => void;
   };
   readonly http: HttpReader & {
-    /** What answers, by its whole URL; a function answers afresh each time and may give null. */
+    /** Endpoints by their whole URL. A function is called for each request and may return null. */
     readonly routes: Map<string, HttpAnswer | (() => HttpAnswer | null)>;
-    /** How many lines a stream has, by its whole URL. */
+    /** The number of lines of a stream, by its whole URL. */
     readonly streams: Map<string, number>;
   };
   readonly postgres: Host["postgres"] & {
@@ -78,27 +78,27 @@ export class FakeHost implements Host {
     return this.gate.writes;
   }
 
-  /** Every random text that was handed out and is long enough to be a secret, in order. */
+  /** Every generated random text that is long enough to be a secret, in order. */
   get minted(): readonly string[] {
     return this.#mint.secrets;
   }
 
-  /** True once an ordered kill has landed. */
+  /** True after a planned kill has happened. */
   get killed(): boolean {
     return this.gate.killed;
   }
 
-  /** Orders the death at the k-th write from now on: before it, in the middle of it, or after it. */
+  /** Plans a kill at the k-th write from now on: before, during or after it. */
   killAt(k: number, moment: KillMoment): void {
     this.gate.killAt(k, moment);
   }
 
-  /** A new process on the same box. */
+  /** Starts a new process on the same box. */
   revive(): void {
     this.gate.revive();
   }
 
-  /** Everything on the box, exactly: equal snapshots mean that nothing was touched. */
+  /** Everything on the box. If two snapshots are equal, nothing was changed in between. */
   snapshot(): Snapshot {
     const files = [...this.files.tree].map(
       ([path, { kind, mode, text }]) => [path, `${kind} ${mode.toString(8)} ${text}`] as const,
@@ -119,8 +119,8 @@ export class FakeHost implements Host {
   }
 
   /**
-   * The snapshot without what may rightly differ between two runs that end in the same place: ids, pids,
-   * start times and config hashes of containers, and the text of minted secrets.
+   * The snapshot without what may differ between two runs with the same result: ids, pids, start times and config hashes
+   * of containers, and the text of generated secrets.
    */
   outcome(): Snapshot {
     const whole = this.snapshot();
@@ -133,7 +133,7 @@ export class FakeHost implements Host {
     ) as Snapshot;
   }
 
-  /** The minted secrets that the box holds now: in a file of its own name, or in a container. */
+  /** The generated secrets that the box has now, in a file with their name or in a container. */
   heldSecrets(): readonly string[] {
     const { files, containers } = this.snapshot();
     const kept = Object.entries(files).filter(([path]) => !path.includes(".fula-node-tmp."));
@@ -196,7 +196,7 @@ export class FakeHost implements Host {
   }
 }
 
-/** What a fake HTTP endpoint answers. */
+/** The answer of a fake HTTP endpoint. */
 export interface HttpAnswer {
   readonly status: number;
   readonly body: unknown;

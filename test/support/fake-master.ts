@@ -8,11 +8,11 @@ import { FakeHost } from "./fake-host.ts";
 import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** Where the running package of a fake master lies. */
+/** The directory of the running package of a fake master. */
 export const PACKAGE_DIR = "/root/.npm/_npx/1/node_modules/fula-node";
 /** Its version. */
 export const VERSION = "0.1.0";
-/** The node that runs it. */
+/** The Node.js program that runs it. */
 export const NODE_PATH = "/usr/bin/node";
 
 const LAYOUT = masterLayout(MASTER_BASE_DIR);
@@ -42,7 +42,7 @@ export function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** The role, its password and its database, as the data directory of a database keeps them. */
+/** The role, its password and its database, as a database's data directory has them. */
 interface Role {
   readonly user: string;
   readonly password: string;
@@ -50,11 +50,11 @@ interface Role {
 }
 
 /**
- * A box in memory on which a master can be made: the running package, a registry, a distribution with its
- * packages, and programs that behave once their containers run (Postgres, kubo, ipfs-cluster, the services).
+ * A box in memory that can become a master: the running package, a registry, a distribution with its packages, and
+ * programs that work while their containers run (Postgres, kubo, ipfs-cluster, the services).
  */
 export class FakeMaster extends FakeHost {
-  /** How many rows a table has; one that is not named here has none. */
+  /** The number of rows by table; a table that is not named here is empty. */
   readonly rowCounts = new Map<string, number>();
   /** Databases on other machines, by host. */
   readonly databasesElsewhere = new Map<string, Role>();
@@ -72,7 +72,7 @@ export class FakeMaster extends FakeHost {
     this.system.onCommand = (argv) => this.#runOurs(argv);
   }
 
-  /** Takes engine, Compose and cron away: a box as the distribution installs it. */
+  /** Removes engine, Compose and cron: a box as the distribution installs it. */
   strip(): void {
     this.docker.engine = null;
     this.docker.compose = null;
@@ -81,13 +81,13 @@ export class FakeMaster extends FakeHost {
     this.system.processes.clear();
   }
 
-  /** The engine is installed, but does not run. */
+  /** Stops the engine, which stays installed. */
   stopEngine(): void {
     this.system.putUnit("docker");
     this.docker.engine = null;
   }
 
-  /** Another box that looks exactly like this one, and mints other secrets than this one did. */
+  /** Another box that is equal to this one and generates other secrets. */
   copy(): FakeMaster {
     const box = new FakeMaster();
     const { files, docker, system, migrations } = this;
@@ -156,7 +156,7 @@ export class FakeMaster extends FakeHost {
     routes.set("http://127.0.0.1:3001/health", whileRunning(NAMES.webui, { status: "ok" }));
   }
 
-  /** As the official image: makes the database in an empty volume, and refuses another major's. */
+  /** Like the official image: creates the database in an empty volume, and refuses data of another major version. */
   #startPostgres(container: Container): Container {
     const volume = volumeOf(container);
     const major = /:(\d+)/.exec(container.image)?.[1] ?? "";
@@ -193,7 +193,7 @@ export class FakeMaster extends FakeHost {
     return [{ n: String(counts.reduce((sum, count) => sum + count, 0)) }];
   }
 
-  /** What the installed CLI does when cron, or a step, calls it. */
+  /** The installed CLI, as cron and steps call it. */
   #runOurs([node, program = "", ...words]: readonly string[]): void {
     const key = this.files.tree.get(LAYOUT.signingKey);
     this.files.textOf(program);
@@ -205,13 +205,13 @@ export class FakeMaster extends FakeHost {
   }
 }
 
-/** Puts the data directory of a database into a volume. */
+/** Writes the data directory of a database to a volume. */
 export function putDatabase(host: FakeHost, mountpoint: string, major: string, role: Role): void {
   host.files.put(`${mountpoint}/PG_VERSION`, `${major}\n`, 0o600);
   host.files.put(`${mountpoint}/role.json`, JSON.stringify(role), 0o600);
 }
 
-/** Puts a signed snapshot there. */
+/** Adds a signed snapshot. */
 export function putSnapshot(host: FakeHost, stamp: string): void {
   host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.ndjson.gz`, "");
   host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.json`, "{}");

@@ -9,7 +9,7 @@ export interface FakeMigration {
   readonly name: string;
 }
 
-/** A database's schema as a set of applied versions: an empty one with two files to apply, until told otherwise. */
+/** A database's schema as a set of applied versions. By default it is empty, and there are two files to apply. */
 export class FakeMigrator implements Migrator {
   files: readonly FakeMigration[] = [
     { version: 1, name: "initial_schema" },

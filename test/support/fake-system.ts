@@ -4,7 +4,7 @@ import type { Listener } from "../../src/machine/processes.ts";
 import type { System } from "../../src/machine/system.ts";
 import type { UnitState } from "../../src/machine/systemd.ts";
 
-/** The operating system of a fake host: a plain Debian 13 as root, until a test says otherwise. */
+/** The operating system of a fake host: a plain Debian 13 as root, until a test changes that. */
 export class FakeSystem implements System {
   facts = {
     uid: 0,
@@ -24,12 +24,12 @@ export class FakeSystem implements System {
   /** Names of running processes. */
   readonly processes = new Set<string>();
   listening: Listener[] = [];
-  /** What the distribution offers: the package's name, and what its installation does to the box. */
+  /** The distribution's packages: the name, and what the installation does on the box. */
   readonly packages = new Map<string, () => void>();
   readonly installed = new Set<string>();
-  /** What enabling a unit does to the box, beyond the unit's own state. */
+  /** What enabling a unit does on the box, besides the unit's own state. */
   readonly onEnable = new Map<string, () => void>();
-  /** Runs what `runCommand` is given; throws as the real one would. */
+  /** Runs the commands of `runCommand`. Throws like the real one. */
   onCommand: (argv: readonly string[]) => void = (argv) => {
     throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
   };
@@ -39,7 +39,7 @@ export class FakeSystem implements System {
     this.#gate = gate;
   }
 
-  /** Adds a unit as `systemctl show` would have it. */
+  /** Adds a unit as `systemctl show` prints it. */
   putUnit(name: string, state: Partial<UnitState> = {}): void {
     this.units.set(name, { name, loaded: true, active: false, execStart: "", ...state });
   }

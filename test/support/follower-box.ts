@@ -2,23 +2,23 @@ import { Box } from "./box.ts";
 import { eventually } from "./cluster-real.ts";
 import { readEnv } from "./master-box.ts";
 
-/** A box that follows a master, its two containers run by hand. */
+/** A box that follows a master. Its two containers are started without fula-node. */
 export interface Follower {
   readonly box: Box;
-  /** What its kubo has pinned, `CID` -> `recursive` or `direct`. */
+  /** The pins of its kubo: `CID` -> `recursive` or `direct`. */
   pins(): Promise<ReadonlyMap<string, string>>;
   stopCluster(): Promise<void>;
   startCluster(): Promise<void>;
 }
 
-/** Makes the running kubo of a master speak to private addresses, which its profile `server` filters, and gives its address. */
+/** Lets the running kubo of a master use private addresses, which its profile `server` filters, and returns its address. */
 export async function openKubo(box: Box): Promise<string> {
   await box.run("docker exec ipfs_host ipfs config --json Swarm.AddrFilters '[]'");
   await box.run("docker restart ipfs_host");
   return `/ip4/${await box.address()}/tcp/4001/p2p/${await kuboId(box, "ipfs_host")}`;
 }
 
-/** Waits for the daemon; without `--api`, ipfs would open the repository itself, as root. */
+/** Waits for the daemon. Without `--api`, ipfs would open the repository itself, as root. */
 function kuboId(box: Box, container: string): Promise<string> {
   const command = `docker exec ${container} ipfs --api=/ip4/127.0.0.1/tcp/5001 id --format='<id>'`;
   return eventually("kubo answers", async () => {

@@ -4,7 +4,7 @@ import type { FakeHost } from "./fake-host.ts";
 /** The names of a writer's two containers. */
 export const BOTH = [NAMES.kubo, NAMES.cluster];
 
-/** What is there of a writer that somebody else made. */
+/** The parts of a writer that fula-node did not create. */
 export interface Theirs {
   readonly containers?: readonly string[];
   readonly units?: readonly string[];
@@ -12,7 +12,7 @@ export interface Theirs {
   readonly stopped?: readonly string[];
 }
 
-/** Puts a writer there as somebody else would: upstream's image tags and data paths. */
+/** Adds a writer that fula-node did not create, with upstream's image tags and data paths. */
 export function putTheirs(
   host: FakeHost,
   { containers = BOTH, units = [], active = true, stopped = [] }: Theirs,

@@ -1,12 +1,12 @@
 import type { Command } from "commander";
-import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
 import type { AnyStep } from "../../src/engine/step.ts";
+import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
 import { PURGEABLE } from "../../src/leave/policy.ts";
+import { MASTER_CHECKS } from "../../src/preflight/checks.ts";
+import { describeProgram } from "../../src/program.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { describeSetting, type SettingSpec } from "../../src/settings/settings.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
-import { MASTER_CHECKS } from "../../src/preflight/checks.ts";
-import { describeProgram } from "../../src/program.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";
 import { GENERATED } from "./pages.ts";
@@ -19,8 +19,8 @@ const STORAGE_DEFAULTS = {
 };
 
 /**
- * Fills the places `<!-- NAME -->` ... `<!-- /NAME -->` of these pages (text by path) from the code, and gives all pages
- * back. Throws where a list has no place, or more than one, and where a place has a name that no list has.
+ * Fills the places `<!-- NAME -->` ... `<!-- /NAME -->` of these pages (text by path) from the code, and returns all pages.
+ * Throws if a list does not have exactly one place, and if there is no list for a place.
  */
 export async function fillPages(pages: ReadonlyMap<string, string>): Promise<ReadonlyMap<string, string>> {
   const lists = new Map<string, readonly string[]>([
@@ -39,7 +39,8 @@ export async function fillPages(pages: ReadonlyMap<string, string>): Promise<Rea
       path,
       text.replace(GENERATED, (_, name: string) => {
         const lines = lists.get(name);
-        if (lines === undefined) throw new Error(`${path} has a place for ${name}, and nothing makes that`);
+        if (lines === undefined)
+          throw new Error(`${path} has a place for ${name}, and there is no list for it`);
         filled.push(name);
         return [`<!-- ${name} -->`, "", ...lines, "", `<!-- /${name} -->`].join("\n");
       }),
@@ -98,7 +99,7 @@ function listExits(): readonly string[] {
     "| code | name | what it means | what to do |",
     "|---|---|---|---|",
     ...rows,
-    "| 130, 143 | | stopped by Ctrl-C or SIGTERM | run again: it goes on from there |",
+    "| 130, 143 | | stopped by Ctrl-C or SIGTERM | run again: it continues from there |",
   ];
 }
 

@@ -21,13 +21,13 @@ export interface Answer {
 
 const { hash } = await openBlake3();
 
-/** Bytes that nobody else has. */
+/** Bytes that no other node has. */
 export function someBlock(sizeBytes = 4_096): Block {
   const bytes = randomBytes(sizeBytes);
   return { bytes, cid: blockCidOf(hash(bytes)).text };
 }
 
-/** Clients of a node's ingest, as they come over the network: each request on a connection of its own. */
+/** Clients of a node's ingest on the network. Each request has its own connection. */
 export class Ingest {
   readonly #origin: string;
 
@@ -44,7 +44,7 @@ export class Ingest {
     return this.#send("PUT", `/v0/block?cid=${cid}`, headers, (sent) => sent.end(bytes));
   }
 
-  /** Sends these bytes with these headers and never an end: an answer can come only while the body is read. */
+  /** Sends these bytes with these headers and does not end the request: an answer can come only while the body is read. */
   putEndless(cid: string, bytes: Buffer, headers: OutgoingHttpHeaders): Promise<Answer> {
     return this.#send("PUT", `/v0/block?cid=${cid}`, headers, (sent) => {
       sent.flushHeaders();
@@ -52,7 +52,7 @@ export class Ingest {
     });
   }
 
-  /** Sends the first half of a block, and goes away once that is on its way. */
+  /** Sends the first half of a block, then closes the connection. */
   async putHalf({ cid, bytes }: Block, bearer: string): Promise<void> {
     const headers = { "content-length": bytes.length, ...authorization(bearer) };
     const url = `${this.#origin}/v0/block?cid=${cid}`;
@@ -94,18 +94,18 @@ export function authorization(bearer: string | null): { readonly authorization?:
   return bearer === null ? {} : { authorization: `Bearer ${bearer}` };
 }
 
-/** Clients that put blocks one after the other until they are stopped. */
+/** Clients that send blocks one after the other until they are stopped. */
 export interface Load {
-  /** The CIDs of all that was ever sent. */
+  /** The CIDs of everything that was sent. */
   readonly sent: ReadonlySet<string>;
   /** The blocks that were answered with 200. */
   readonly acknowledged: readonly Block[];
-  /** What else was answered. */
+  /** All other answers. */
   readonly refusals: ReadonlySet<number>;
   stop(): Promise<void>;
 }
 
-/** Starts them; one that is refused, or finds nobody, goes on once the ingest calls itself well. */
+/** Starts them. A client that is refused or gets no answer continues when the ingest is healthy. */
 export function startLoad(ingest: Ingest, bearer: string, clients = 4): Load {
   const sent = new Set<string>();
   const acknowledged: Block[] = [];
@@ -126,7 +126,7 @@ export function startLoad(ingest: Ingest, bearer: string, clients = 4): Load {
     }
   };
   const all = Promise.all(Array.from({ length: clients }, work));
-  // Told by stop().
+  // stop() reports it.
   all.catch(() => undefined);
   return {
     sent,
@@ -145,13 +145,13 @@ export async function localBlocks(node: Box): Promise<ReadonlySet<string>> {
   return new Set(stdout.split("\n"));
 }
 
-/** How many others a node's kubo is connected to. */
+/** The number of peers that a node's kubo is connected to. */
 export async function kuboPeers(node: Box): Promise<number> {
   const { stdout } = await node.run("docker exec ipfs_host ipfs --api=/ip4/127.0.0.1/tcp/5001 swarm peers");
   return stdout.split("\n").filter((line) => line !== "").length;
 }
 
-/** The sha256 of what a node's kubo has for these CIDs, asking nobody else, one after the other. */
+/** The sha256 of the content that a node's kubo has itself for these CIDs, in order. */
 export async function readBack(node: Box, blocks: readonly Block[]): Promise<string> {
   const urls = blocks.map(
     ({ cid }) => `url = "http://127.0.0.1:5001/api/v0/block/get?arg=${cid}&offline=true"`,
@@ -160,14 +160,14 @@ export async function readBack(node: Box, blocks: readonly Block[]): Promise<str
   return stdout.slice(0, 64);
 }
 
-/** The same of what was sent. */
+/** The sha256 of the content that was sent, in order. */
 export function digestOf(blocks: readonly Block[]): string {
   const digest = createHash("sha256");
   for (const { bytes } of blocks) digest.update(bytes);
   return digest.digest("hex");
 }
 
-/** How a container stands: what its healthcheck says, and which start of it this is. */
+/** The state of a container: the result of its healthcheck, and the number of its starts. */
 export async function startOf(
   box: Box,
   container: string,
@@ -178,7 +178,7 @@ export async function startOf(
   return { health, restarts: Number(restarts), startedAt };
 }
 
-/** Ends the one process of that command line by SIGKILL, and waits until its container has started another by itself. */
+/** Kills the process with that command line (SIGKILL), and waits until its container has started another one. */
 export async function killProcess(box: Box, commandLine: string, container: string): Promise<void> {
   const find = async () => (await box.exec(["pgrep", "-f", commandLine])).stdout;
   const [pid, before] = [await find(), await startOf(box, container)];
@@ -194,7 +194,7 @@ export async function killProcess(box: Box, commandLine: string, container: stri
 /** An account of the master. */
 export interface Account {
   readonly userId: string;
-  /** A new API key, so one of which no ingest remembers anything. */
+  /** A new API key, which no ingest has in its cache. */
   token(): Promise<string>;
 }
 

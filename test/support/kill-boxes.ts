@@ -14,7 +14,7 @@ const SECRETS = [
   "ENCRYPTION_KEY",
 ] as const;
 
-/** Boots a box with the artifact, and with what kills a run at a named moment. */
+/** Boots a box with the artifact and with the hook that kills a run at a named moment. */
 export async function bootForKills(image: "docker" | "plain", network?: string): Promise<Box> {
   const box = await Box.boot({ name: "kill", image, ...(network === undefined ? {} : { network }) });
   await installArtifact(box);
@@ -27,7 +27,7 @@ export function killedAt(moment: string): { readonly env: Readonly<Record<string
   return { env: { NODE_OPTIONS: `--require ${KILL_HOOK}`, KILL_AT: moment } };
 }
 
-/** Runs the first join, which is killed at this moment. */
+/** Runs the first join, and kills it at this moment. */
 export function joinKilledAt(box: Box, moment: string): Promise<ExecResult> {
   return fulaNode(box, FIRST_JOIN, killedAt(moment));
 }
@@ -40,7 +40,7 @@ export async function lastJournalLine(
   return JSON.parse(lines.at(-1) ?? "{}") as { phase: string; change: { kind: string } };
 }
 
-/** Runs a command again and again, each time killed at this moment, until it ends by itself; gives how often it was killed. */
+/** Repeats a command, and kills it at this moment, until it ends by itself. Returns the number of kills. */
 export async function walkKills(
   run: () => Promise<ExecResult>,
   afterEach: () => Promise<void>,
@@ -54,7 +54,7 @@ export async function walkKills(
   }
 }
 
-/** Notes the secrets that `.env` has by now, and fails when one of them is another than it was. */
+/** Remembers the secrets in `.env`, and fails if one of them has changed. */
 export function watchSecrets(box: Box): () => Promise<void> {
   const first: Record<string, string> = {};
   return async () => {
@@ -66,7 +66,7 @@ export function watchSecrets(box: Box): () => Promise<void> {
   };
 }
 
-/** A master that is whole: everything healthy, nothing to do, nothing made twice, nothing half-written. */
+/** Checks a complete master: everything healthy, nothing to do, nothing created twice, nothing half-written. */
 export async function expectMaster(box: Box): Promise<void> {
   expect(await health(box)).toEqual(ALL_HEALTHY);
   expectExit(await rejoin(box, ["--dry-run"]), 0);
@@ -75,8 +75,8 @@ export async function expectMaster(box: Box): Promise<void> {
 }
 
 /**
- * Joins again and again, each time killed at this moment of its journal, until a join ends by itself: the box must be a
- * whole master with the secrets that it had first. Gives how often it was killed.
+ * Repeats a join, and kills it at this moment of its journal, until it ends by itself. The box must be a complete master
+ * with its first secrets. Returns the number of kills.
  */
 export async function walkJoin(box: Box, phase: "intent" | "done", count: number): Promise<number> {
   const checkSecrets = watchSecrets(box);

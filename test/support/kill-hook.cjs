@@ -1,7 +1,7 @@
 // Loaded with NODE_OPTIONS=--require into a run in a box: kills it with SIGKILL at the moment that KILL_AT names.
 //   journal PHASE NUMBER   right after that line of the journal (intent or done, counted from 1) is on disk
-//   child WORD PATTERN     when a child whose arguments hold WORD prints PATTERN; the child dies too
-//   socket TEXT            right after these bytes went out on a socket
+//   child WORD PATTERN     when a child with WORD in its arguments prints PATTERN; the child is killed too
+//   socket TEXT            right after these bytes were sent on a socket
 "use strict";
 const fs = require("node:fs");
 const net = require("node:net");

@@ -18,7 +18,7 @@ export interface RunningIngest {
   stop(): Promise<void>;
 }
 
-/** What it answered. */
+/** Its answer. */
 export interface IngestAnswer {
   readonly status: number;
   readonly headers: Headers;
@@ -27,7 +27,7 @@ export interface IngestAnswer {
 
 const blake3 = await openBlake3();
 
-/** Starts one; `quotaTimeoutMs` and `kuboTimeoutMs` are for servers that never answer. */
+/** Starts an ingest. `quotaTimeoutMs` and `kuboTimeoutMs` are for servers that never answer. */
 export async function startIngest(options: {
   readonly kuboUrl: string;
   readonly storageApiUrl?: string;
@@ -90,7 +90,7 @@ export function randomBlock(sizeBytes: number): { readonly bytes: Buffer; readon
   return { bytes, cid: blockCid(bytes) };
 }
 
-/** Sends a block with fetch; `token` null: without the header. */
+/** Sends a block with fetch. If `token` is null, without the header. */
 export async function sendBlock(
   url: string,
   cid: string | null,
@@ -106,10 +106,10 @@ export async function sendBlock(
   return { status: answer.status, headers: answer.headers, body: JSON.parse(text) as IngestAnswer["body"] };
 }
 
-/** A connection on which a test writes what it likes. */
+/** A connection on which a test can write anything. */
 export interface RawClient {
   readonly socket: Socket;
-  /** Everything that came until now. */
+  /** Everything that was received until now. */
   received(): string;
   readonly closed: Promise<unknown>;
 }

@@ -9,28 +9,28 @@ import { eventually, findPrograms } from "./cluster-real.ts";
 
 const run = promisify(execFile);
 
-/** A real kubo without a network of others, on free ports of the loopback. */
+/** A real kubo without other peers, on free ports of the loopback interface. */
 export interface RealKubo {
   readonly url: string;
   readonly pid: number;
-  /** The bytes that it has under this CID, or null; never asks the network. */
+  /** The bytes that it has itself for this CID, or null. */
   block(cid: string): Promise<Buffer | null>;
-  /** How many blocks it has. */
+  /** The number of its blocks. */
   countBlocks(): Promise<number>;
   stop(): Promise<void>;
   start(): Promise<void>;
-  /** Ends it and removes what it stored. */
+  /** Stops it and removes its data. */
   remove(): Promise<void>;
 }
 
-/** The path of `ipfs`, from where findPrograms looks, or a sentence why there is none. */
+/** The path of `ipfs`, as findPrograms finds it, or a sentence that says why there is none. */
 export async function findKubo(): Promise<{ readonly ipfs: string } | string> {
   const ipfs = join(process.env["FULA_TEST_BINARIES"] ?? "", "ipfs");
   if (process.env["FULA_TEST_BINARIES"] !== undefined && existsSync(ipfs)) return { ipfs };
   return findPrograms();
 }
 
-/** Makes a repository with the profile that storage nodes have, and starts kubo on it. */
+/** Creates a repository with the profile of storage nodes, and starts kubo with it. */
 export async function startRealKubo({ ipfs }: { readonly ipfs: string }): Promise<RealKubo> {
   const directory = await mkdtemp(join(tmpdir(), "fula-kubo-"));
   const environment = { PATH: process.env["PATH"], IPFS_PATH: join(directory, "repo"), HOME: directory };

@@ -2,10 +2,10 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { once } from "node:events";
 
-/** How a stand-in server answers; it may also say nothing at all, or break off. */
+/** How a stand-in server answers. It may also send nothing, or close the connection. */
 export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** A server that answers what a test wants, and remembers what it was asked. */
+/** A server that gives the answers of a test, and records the requests. */
 export interface StandIn {
   readonly url: string;
   answer: Answer;
@@ -15,7 +15,7 @@ export interface StandIn {
   close(): Promise<void>;
 }
 
-/** Starts one on a free port of the loopback. */
+/** Starts one on a free port of the loopback interface. */
 export async function startStandIn(answer: Answer): Promise<StandIn> {
   const asked: string[] = [];
   const authorizations: (string | undefined)[] = [];
@@ -39,7 +39,7 @@ export async function startStandIn(answer: Answer): Promise<StandIn> {
   return standIn;
 }
 
-/** Answers with this status and body once the request has been read. */
+/** Reads the request, then answers with this status and body. */
 export function answering(status: number, body: unknown): Answer {
   return (request, response) => {
     request.resume().once("end", () => {

@@ -13,15 +13,15 @@ export interface LeaveEnd {
 }
 
 const FLAGS: LeaveFlags = { dryRun: false, yes: true, purge: [], release: true };
-/** What the fake machine is called. */
+/** The hostname of the fake machine. */
 export const HOSTNAME = "Box.example";
-/** Everything goes, and the machine's name was typed ahead. */
+/** Flags of a leave that removes everything, with its confirmation. */
 export const PURGE_ALL = { purge: ["all"], confirm: HOSTNAME } as const;
 
-/** Where a writer made here keeps its data. */
+/** Data files of a writer that was made here. */
 const WRITER_DATA = ["/opt/fula-writer/kubo/config", "/opt/fula-writer/ipfs-cluster/identity.json"];
 
-/** A box that is a master with a writer of its own, and what was on it before. */
+/** A box that is a master with its own writer. */
 export async function leavingMaster(): Promise<FakeStorage> {
   const host = new FakeStorage();
   await join(host);
@@ -69,7 +69,7 @@ export async function leaveOn(
   return { exit, ...ended };
 }
 
-/** The files on a box, below directories that joins write to. */
+/** The files on a box in the directories that joins write to. */
 export function filesOf(host: FakeStorage): readonly string[] {
   const { files } = host.snapshot();
   return Object.entries(files)

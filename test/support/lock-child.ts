@@ -1,7 +1,7 @@
 import { OperatorError } from "../../src/errors.ts";
 import { takeLock } from "../../src/machine/lock.ts";
 
-/** Takes a lock as a process of its own, says "held" or why not, and keeps what it has until it is told to end. */
+/** Takes a lock in its own process, prints "held" or why it can't, and keeps the lock until its standard input ends. */
 const [, , name = "", verb = ""] = process.argv;
 try {
   await takeLock(name, { pid: process.pid, verb, since: "2026-01-01T00:00:00.000Z" });

@@ -3,11 +3,11 @@ import { FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
 import { Box, requireBoxes, type ExecResult } from "./box.ts";
 import type { BoxSnapshot } from "./box-snapshot.ts";
 
-/** Why box tests are skipped here; undefined where they run. Where CI is set it throws instead. */
+/** Why box tests are skipped here; undefined if they run. If CI is set, it throws instead. */
 export const skipped = await requireBoxes();
 if (skipped !== undefined) console.warn(`skipped: boxes cannot run here: ${skipped}`);
 
-/** What a no-op may not touch: all that the installer writes, and every container. kubo and ipfs-cluster write their own data. */
+/** What a no-op must not touch: everything that the installer writes, and every container. kubo and ipfs-cluster write their own data. */
 export const WATCHED = [
   "/opt/fula-master",
   "/opt/fula-writer/docker-compose.yml",
@@ -24,27 +24,27 @@ export async function bootMaster(name: string): Promise<Box> {
   return box;
 }
 
-/** Runs join-as-master again, as an operator repairs: without a setting. */
+/** Runs join-as-master again without settings, as an operator does for a repair. */
 export function rejoin(box: Box, args: readonly string[] = []): Promise<ExecResult> {
   return fulaNode(box, ["join-as-master", "--yes", ...args]);
 }
 
-/** What the installer made, and every container, to compare two moments. */
+/** What the installer created, and every container, to compare two moments. */
 export function watch(box: Box): Promise<BoxSnapshot> {
   return box.snapshot(WATCHED);
 }
 
-/** Fails with all that was printed unless the exit code is the wished one. */
+/** Fails with the whole output if the exit code is not the expected one. */
 export function expectExit(result: ExecResult, exitCode: number): void {
   expect(result.exitCode, `${result.stdout}\n${result.stderr}`).toBe(exitCode);
 }
 
-/** What a run said on stderr, on one line: where lines break is for the reader's width. */
+/** The stderr of a run on one line, since line breaks depend on the terminal's width. */
 export function told({ stderr }: ExecResult): string {
   return stderr.replaceAll(/\s+/g, " ");
 }
 
-/** `.env` of the master as pairs. */
+/** The keys and values of the master's `.env`. */
 export async function readEnv(box: Box): Promise<Readonly<Record<string, string>>> {
   const text = await box.readFile("/opt/fula-master/.env");
   const lines = text.split("\n").filter((line) => /^[A-Z]/.test(line));
@@ -53,7 +53,7 @@ export async function readEnv(box: Box): Promise<Readonly<Record<string, string>
   );
 }
 
-/** One change as `--dry-run --json` and the journal have it. */
+/** One change in `--dry-run --json` and in the journal. */
 export interface ChangeRecord {
   readonly step: string;
   readonly change: Readonly<Record<string, unknown>>;
@@ -65,7 +65,7 @@ export function plannedChanges(stdout: string): readonly ChangeRecord[] {
   return plan.flatMap(({ step, changes }) => changes.map((change) => ({ step, change })));
 }
 
-/** The changes that the journal says were finished, oldest first. */
+/** The finished changes in the journal, oldest first. */
 export async function journaledChanges(box: Box): Promise<readonly ChangeRecord[]> {
   const lines = (await box.readFile("/opt/fula-master/journal.ndjson")).trim().split("\n");
   return lines
@@ -74,7 +74,7 @@ export async function journaledChanges(box: Box): Promise<readonly ChangeRecord[
     .map(({ step, change }) => ({ step, change }));
 }
 
-/** The containers of a joined master and how each stands: `running healthy`. */
+/** The containers of a joined master with their states, such as `running healthy`. */
 export async function health(box: Box): Promise<Readonly<Record<string, string>>> {
   const format = "{{.Name}}\t{{.State.Status}}{{if .State.Health}} {{.State.Health.Status}}{{end}}";
   const { stdout } = await box.run(`docker ps -aq | xargs docker inspect --format '${format}'`);
@@ -83,7 +83,7 @@ export async function health(box: Box): Promise<Readonly<Record<string, string>>
   );
 }
 
-/** What `health` must say of every joined master that made its own writer. */
+/** The result of `health` for every joined master with its own writer. */
 export const ALL_HEALTHY = {
   ipfs_host: "running healthy",
   ipfs_cluster: "running healthy",

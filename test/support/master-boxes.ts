@@ -12,20 +12,20 @@ import type { World } from "../../src/world.ts";
 import type { FakeHost, Snapshot } from "./fake-host.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 
-/** Where everything of a fake master lies. */
+/** The paths of a fake master. */
 export const LAYOUT = masterLayout(MASTER_BASE_DIR);
 
-/** What the operator gives a run. */
+/** What the operator gives to a run. */
 export interface Wishes {
-  /** `--set KEY=VALUE`, beside CLUSTERNAME. */
+  /** Values of `--set`, in addition to CLUSTERNAME. */
   readonly set?: Readonly<Record<string, string>>;
   readonly environment?: Readonly<Record<string, string>>;
-  /** True unless told otherwise. */
+  /** True by default. */
   readonly provisionWriter?: boolean;
   readonly imagesArchive?: string;
 }
 
-/** How a run goes; without any of these it asks nobody and changes what it has to. */
+/** Options of a run. By default it asks nothing and makes all changes. */
 export interface JoinWishes extends Wishes {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
@@ -34,14 +34,14 @@ export interface JoinWishes extends Wishes {
   readonly listen?: (event: RunEvent) => void;
 }
 
-/** A box as the distribution installs it: no engine, no Compose, no cron. */
+/** A box as the distribution installs it, without engine, Compose and cron. */
 export function bareBox(): FakeMaster {
   const host = new FakeMaster();
   host.strip();
   return host;
 }
 
-/** A box on which everything before this step stands. */
+/** A box on which all steps before this one are done. */
 export async function boxBefore(step: string, wishes: Wishes = {}): Promise<FakeMaster> {
   const host = new FakeMaster();
   await settle(host, step, wishes);
@@ -57,7 +57,7 @@ export async function joinedBox(wishes: Wishes = {}): Promise<FakeMaster> {
   return host;
 }
 
-/** What join-as-master makes of the wishes on this box before its first probe. */
+/** What join-as-master prepares on this box before its first probe. */
 export async function prepare(
   host: FakeHost,
   { set = {}, environment = {}, provisionWriter = true, imagesArchive }: Wishes = {},
@@ -82,7 +82,7 @@ export async function prepare(
   });
 }
 
-/** One step of a master, made as a run on this box with these wishes would make it. */
+/** One step of a master, as a run on this box with these options creates it. */
 export async function stepOn(host: FakeHost, id: string, wishes: Wishes = {}): Promise<AnyStep> {
   const { steps } = await prepare(host, wishes);
   const step = steps.find((one) => one.id === id);
@@ -90,7 +90,7 @@ export async function stepOn(host: FakeHost, id: string, wishes: Wishes = {}): P
   return step;
 }
 
-/** What a step finds on a box, and what it would do about that; a foreign thing gives no changes. */
+/** What a step finds on a box, and its plan. A foreign thing has no changes. */
 export async function lookAt(
   step: AnyStep,
   host: FakeHost,
@@ -99,7 +99,7 @@ export async function lookAt(
   return { finding, changes: finding.state === "foreign" ? [] : (step.plan(finding) as readonly Change[]) };
 }
 
-/** The whole of join-as-master after its preflight: prepare, plan, apply, verify. */
+/** join-as-master after its preflight: prepare, plan, apply, verify. */
 export async function join(host: FakeHost, wishes: JoinWishes = {}): Promise<RunOutcome> {
   const { dryRun = false, yes = true, ask = null, adopt = [], listen = () => {} } = wishes;
   const { steps } = await prepare(host, wishes);
@@ -122,7 +122,7 @@ export async function join(host: FakeHost, wishes: JoinWishes = {}): Promise<Run
   });
 }
 
-/** Makes everything that stands before this step. */
+/** Does all steps before this one. */
 export async function settle(host: FakeHost, until: string, wishes: Wishes = {}): Promise<void> {
   const { steps } = await prepare(host, wishes);
   for (const step of steps) {
@@ -139,7 +139,7 @@ export function savedValues(host: FakeHost): Readonly<Record<string, string>> {
   return parseEnv(host.files.textOf(LAYOUT.envFile));
 }
 
-/** The secrets that `.env` and the signing key hold, where there are such files. */
+/** The secrets in `.env` and in the signing key, if there are such files. */
 export function secretsOf(host: FakeHost): readonly string[] {
   const saved = host.files.tree.has(LAYOUT.envFile) ? savedValues(host) : {};
   const keys = MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key);
@@ -149,7 +149,7 @@ export function secretsOf(host: FakeHost): readonly string[] {
   ) as string[];
 }
 
-/** What a run ends in: the outcome without the journal, which tells how it came to be. */
+/** The state after a run, without the journal, which depends on the way there. */
 export function endOf(host: FakeHost): Snapshot {
   const { files, ...rest } = host.outcome();
   return {

@@ -2,7 +2,7 @@ import { OperatorError } from "../../src/errors.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** Runs `up` as a process of its own, and prints what it did, or the error. Started by `startChild`. */
+/** Runs `up` in its own process, and prints what it did, or the error. `startChild` starts it. */
 const { MIGRATE_DIRECTORY: directory = "", MIGRATE_TARGET: target = "{}" } = process.env;
 const migrator = createMigrator({ directory, toolVersion: "0.0.0-child" });
 try {

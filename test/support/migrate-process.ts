@@ -4,7 +4,7 @@ import { execa } from "execa";
 import { SHIPPED } from "./migrations.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** The program of every child, bundled once: twenty of them start together on few processors. */
+/** The program of every child, bundled once, since twenty of them start at the same time on few processors. */
 const program = await build({
   entryPoints: [fileURLToPath(new URL("./migrate-child.ts", import.meta.url))],
   bundle: true,
@@ -15,7 +15,7 @@ const program = await build({
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire('/');" },
 });
 
-/** A runner as a process of its own: one that can be killed. Its output is what it did, or its error. */
+/** A runner in its own process, which can be killed. It prints what it did, or its error. */
 export function startChild(target: PostgresTarget, directory: string = SHIPPED) {
   return execa(process.execPath, ["--input-type=module"], {
     input: program.outputFiles[0]?.text ?? "",

@@ -9,7 +9,7 @@ import { createMigrator, type MigratorOptions } from "../../src/database/migrato
 import { inSession, sql } from "./postgres-server.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** The directory of the files that are shipped. */
+/** The directory of the shipped files. */
 export const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));
 
 /** The shipped files without the down files, lowest number first. */
@@ -20,10 +20,10 @@ export const SHIPPED_FILES: readonly string[] = readdirSync(SHIPPED)
 /** Their numbers. */
 export const SHIPPED_VERSIONS: readonly number[] = SHIPPED_FILES.map((name) => Number(name.slice(0, 3)));
 
-/** The numbers that only we have: upstream ends with 020. */
+/** The numbers of our own files: upstream's last one is 020. */
 export const OUR_VERSIONS: readonly number[] = SHIPPED_VERSIONS.filter((version) => version > 20);
 
-/** A directory with the shipped files up to upstream's last number; it goes with the test. */
+/** A directory with the shipped files up to upstream's last number. It is removed after the test. */
 export async function upstreamNumbers(): Promise<string> {
   const files = SHIPPED_FILES.filter((name) => Number(name.slice(0, 3)) <= 20);
   return migrationsDirectory(
@@ -37,12 +37,12 @@ export function listen(): { readonly lines: string[]; readonly report: (line: st
   return { lines, report: (line) => void lines.push(line) };
 }
 
-/** A migrator over the shipped files, or over another directory. */
+/** A migrator for the shipped files, or for another directory. */
 export function migratorOf(options: Partial<MigratorOptions> = {}): ReturnType<typeof createMigrator> {
   return createMigrator({ directory: SHIPPED, toolVersion: "0.0.0-test", ...options });
 }
 
-/** A migration that runs in one transaction and whose effect is a table of that name. */
+/** A migration that creates a table with that name, in one transaction. */
 export function makesTable(table: string, before = ""): string {
   return `-- fula-node:transaction one
 -- fula-node:parts
@@ -64,7 +64,7 @@ export const BUILDS_INDEX = `-- fula-node:transaction none
 CREATE UNIQUE INDEX CONCURRENTLY slow_dedup ON slow (id);
 `;
 
-/** A directory with these files; it goes with the test. */
+/** A directory with these files. It is removed after the test. */
 export async function migrationsDirectory(files: Readonly<Record<string, string>>): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "fula-node-migrations-"));
   onTestFinished(() => rm(directory, { recursive: true }));
@@ -72,7 +72,7 @@ export async function migrationsDirectory(files: Readonly<Record<string, string>
   return directory;
 }
 
-/** The ledger, as `18 applied applied` (version, origin, state); none where there is no ledger. */
+/** The ledger, as `18 applied applied` (version, origin, state). Empty if there is no ledger. */
 export async function ledgerOf(target: PostgresTarget): Promise<readonly string[]> {
   const there = await sql(target, "SELECT FROM pg_class WHERE oid = to_regclass('fula_node.migrations')");
   if (there.length === 0) return [];
@@ -90,7 +90,7 @@ export async function runPlainly(target: PostgresTarget, statements: readonly st
   });
 }
 
-/** Asks again and again until the answer is true; throws with `what` when the time is up. */
+/** Polls until the answer is true. Throws with `what` after the timeout. */
 export async function until(what: string, ask: () => Promise<boolean>, withinMs = 20_000): Promise<void> {
   const deadline = Date.now() + withinMs;
   while (!(await ask())) {
@@ -99,7 +99,7 @@ export async function until(what: string, ask: () => Promise<boolean>, withinMs 
   }
 }
 
-/** All that the schema public and the ledger's schema hold, a line each, in an order that does not change. */
+/** Everything in the schema public and in the ledger's schema, a line each, in a fixed order. */
 export async function catalogueOf(target: PostgresTarget, schema = "public"): Promise<readonly string[]> {
   const rows = await sql<{ line: string }>(target, CATALOGUE, [schema]);
   return rows.map(({ line }) => line).sort();

@@ -4,18 +4,18 @@ import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** Brings a database to the newest schema: what templates start from. */
+/** Migrates a database to the newest schema, for templates. */
 export async function migrate(target: PostgresTarget): Promise<void> {
   await migratorOf().up(target, listen());
 }
 
-/** A service's pool; whoever opens it closes it. */
+/** A service's pool. The caller closes it. */
 export function openPool(target: PostgresTarget, maxConnections: number): PostgresPool {
   const settings = { ...target, maxConnections, idleTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
   return openPostgresPool(settings, { applicationName: RACERS, log: () => {} });
 }
 
-/** A pool with room for twenty at once, closed with the test. */
+/** A pool with up to twenty connections. It is closed after the test. */
 export function poolOf(target: PostgresTarget): PostgresPool {
   const pool = openPool(target, 24);
   onTestFinished(() => pool.close());
@@ -25,8 +25,8 @@ export function poolOf(target: PostgresTarget): PostgresPool {
 const RACERS = "fula-node racing";
 
 /**
- * Lets several statements race for real: a transaction holds what all of them need, each has begun and waits
- * (so each has taken its snapshot), and only then does it end. Throws where they do not all get to wait.
+ * Makes several statements really race: a transaction locks what all of them need. When all have begun and wait, each with
+ * its own snapshot, that transaction ends. Throws if not all of them come to wait.
  */
 export async function race<Result>(
   target: PostgresTarget,
@@ -56,7 +56,7 @@ async function waiting(target: PostgresTarget): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** How often each text is there. */
+/** The number of occurrences of each text. */
 export function tally(texts: readonly string[]): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const text of texts) counts[text] = (counts[text] ?? 0) + 1;

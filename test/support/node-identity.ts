@@ -18,14 +18,14 @@ export function makeIdentityFile(): { readonly peerId: string; readonly text: st
   return { peerId, text: JSON.stringify({ id: peerId, private_key: encoded }) };
 }
 
-/** A node's key. */
+/** The key of a node. */
 export function makeIdentity(): NodeIdentity {
   const identity = parseNodeIdentity(makeIdentityFile().text, "identity.json");
   if (identity === null) throw new Error("no identity");
   return identity;
 }
 
-/** An announcement of now, with what is given in the place of its parts. */
+/** An announcement with the current time. The given parts replace its own. */
 export function announcementOf(
   { peerId }: NodeIdentity,
   parts: Partial<Announcement> & { readonly name: string },

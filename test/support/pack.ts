@@ -3,8 +3,8 @@ import { bedEnvironment } from "./bed.ts";
 import { Box, requireBoxes } from "./box.ts";
 
 /**
- * Packs the package once for all box tests: files that run side by side must not build in the same directory. Removes
- * the boxes of runs that were killed.
+ * Packs the package once for all box tests, since test files that run at the same time must not build in one directory.
+ * Removes the boxes of killed runs.
  */
 export default async function setup(): Promise<void> {
   Object.assign(process.env, bedEnvironment());

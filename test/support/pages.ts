@@ -19,7 +19,7 @@ export async function readPages(): Promise<ReadonlyMap<string, string>> {
 
 /** A fenced block of a page. */
 export interface Fence {
-  /** `sh`; empty where the fence names no language. */
+  /** For example `sh`; empty if the fence has no language. */
   readonly language: string;
   readonly text: string;
 }
@@ -31,7 +31,7 @@ export function fencesOf(page: string): readonly Fence[] {
   return [...page.matchAll(FENCE)].map(([, language = "", text = ""]) => ({ language, text }));
 }
 
-/** What a person wrote as prose: without fenced blocks, and without what the code generates. */
+/** The prose that a person wrote: without fenced blocks and without generated parts. */
 export function proseOf(page: string): string {
   return page.replace(GENERATED, "").replace(FENCE, "");
 }
@@ -65,11 +65,11 @@ export function linksOf(page: string): readonly string[] {
     .filter((target) => !/^(?:https?|mailto):/.test(target));
 }
 
-/** How a page starts our program. */
+/** The ways in which a page starts our program. */
 const PROGRAM =
   /^(?:npx (?:--\S+ )*(?:fula-node|\.\/fula-node\S*\.tgz)|fula-node|node \S+\/bin\/fula-node\.js)(?= |$)/;
 
-/** The lines of shell that a page shows: its `sh` blocks, and inline code that starts with our program or npm. */
+/** The shell lines of a page: its `sh` blocks, and inline code that starts with our program or npm. */
 export function shellLinesOf(page: string): readonly string[] {
   const blocks = fencesOf(page)
     .filter(({ language }) => language === "sh")
@@ -77,14 +77,14 @@ export function shellLinesOf(page: string): readonly string[] {
   const inline = [...proseOf(page).matchAll(/`([^`]+)`/g)].map(([, code = ""]) =>
     code.replaceAll(/\s+/g, " "),
   );
-  // Its name alone is no call.
+  // The program's name alone is not a call.
   const calls = inline.filter((code) => code.replace(PROGRAM, "").startsWith(" ") || code.startsWith("npm "));
   return [...blocks, ...calls]
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-/** The arguments of each call of our program in a line of shell; a comment at its end is no part of it. */
+/** The arguments of each call of our program in a shell line, without a comment at its end. */
 export function callsOf(line: string): readonly (readonly string[])[] {
   return splitCommands(line)
     .filter((command) => PROGRAM.test(command))
@@ -100,7 +100,7 @@ export function splitCommands(line: string): readonly string[] {
     .filter((command) => command !== "");
 }
 
-/** Words as a shell splits them; what follows `>`, `2>` or `<` is a file's name. */
+/** Words as a shell splits them, without redirections (`>`, `2>`, `<`) and their files. */
 function wordsOf(command: string): readonly string[] {
   const plain = command.replaceAll(/\s[0-9]?[<>]{1,2}\s*\S+/g, "");
   return [...plain.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map(

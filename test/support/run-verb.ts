@@ -1,13 +1,13 @@
 import { main } from "../../src/main.ts";
 
-/** How a verb ended, as a shell sees it. */
+/** The result of a verb, as a shell sees it. */
 export interface VerbRun {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs a verb in this process with the real world around it; its output is caught. */
+/** Runs a verb in this process with the real adapters, and captures its output. */
 export async function runVerb(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},

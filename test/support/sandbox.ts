@@ -4,7 +4,7 @@ import { bedEnvironment } from "./bed.ts";
 import { Box } from "./box.ts";
 
 Object.assign(process.env, bedEnvironment());
-console.log("Booting a box, and making it a master ...");
+console.log("Booting a box and making it a master ...");
 const box = await Box.boot({ name: "sandbox", image: "docker", kept: true });
 await installArtifact(box);
 const command = `cd /root && npx --yes ./fula-node.tgz join-as-master --yes --provision-writer --set CLUSTERNAME=sandbox`;
@@ -21,7 +21,7 @@ Take all down: npm run sandbox -- down
 `);
 process.exitCode = joined;
 
-/** Runs a command in the box and shows what it prints while it does; gives its exit code. */
+/** Runs a command in the box, shows its output while it runs, and returns its exit code. */
 async function show(script: string): Promise<number> {
   const shown = ["exec", box.container, "bash", "-c", script];
   const { exitCode = 1 } = await execa("docker", shown, {

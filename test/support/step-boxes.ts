@@ -7,7 +7,7 @@ import type { KillMoment } from "./write-gate.ts";
 
 type Arrange = (host: FakeHost) => void | Promise<void>;
 
-/** One way in which a thing of ours can differ from the wished state. */
+/** One way in which a thing of ours can differ from the desired state. */
 export interface Drift {
   readonly name: string;
   readonly arrange: Arrange;
@@ -15,16 +15,16 @@ export interface Drift {
   readonly names: RegExp;
 }
 
-/** One box on which the thing is somebody else's. */
+/** One box on which the thing is foreign. */
 export interface Strange {
   readonly name: string;
   readonly arrange: Arrange;
   readonly why: RegExp;
-  /** True where the finding must carry a claim for `--adopt`. */
+  /** True if the finding must have a claim for `--adopt`. */
   readonly adoptable?: boolean;
 }
 
-/** One box that the probe can't judge, and the error it must say so with. */
+/** One box that the probe can't judge, and the error that it must throw. */
 export interface Refusal {
   readonly name: string;
   readonly arrange: Arrange;
@@ -32,26 +32,26 @@ export interface Refusal {
   readonly what: RegExp;
 }
 
-/** The boxes that one step has to be right on. */
+/** The boxes on which one step must be correct. */
 export interface StepCases<Seen, C extends Change> {
   readonly makeStep: () => StepSpec<Seen, C>;
-  /** The box that all arrangements start from; a plain FakeHost when left out. */
+  /** The box from which all others are made; a plain FakeHost by default. */
   readonly makeHost?: () => FakeHost;
   /** Makes a box where the thing is absent; null for a thing that is never absent. */
   readonly absent: Arrange | null;
-  /** Makes a box where the thing is ours; left out, it is what applying to the absent one gives. */
+  /** Makes a box where the thing is ours. By default, the step is applied to the absent one. */
   readonly ours?: Arrange;
-  /** Each starts from "ours", breaks one thing, and says how the drift must name it. */
+  /** Each one starts from "ours", breaks one thing, and says how the drift must name it. */
   readonly drifts: readonly Drift[];
-  /** Each starts from a fresh box. */
+  /** Each one starts from a new box. */
   readonly foreign: readonly Strange[];
-  /** Boxes that the probe must refuse to judge, by throwing; each starts from a fresh box. */
+  /** Boxes on which the probe must throw, since it can't judge them. Each one starts from a new box. */
   readonly refusals?: readonly Refusal[];
-  /** The secrets of such a box, beside those that the host minted: none may leak. */
+  /** The secrets of such a box, in addition to those that the host generated. None may leak. */
   readonly secrets?: (host: FakeHost) => readonly string[];
 }
 
-/** Everything that a step let out: what an operator, a log or the journal may come to see. */
+/** Everything that a step printed or returned, which an operator, a log or the journal may show. */
 export class Outlet {
   readonly texts: string[] = [];
 
@@ -75,10 +75,10 @@ export class Outlet {
 
 /** More rounds than any step needs to settle. */
 const MOST_ROUNDS = 2;
-/** The moments at which each write is tried with a kill. */
+/** The moments of each write at which a kill is tried. */
 export const MOMENTS: readonly KillMoment[] = ["before", "during", "after"];
 
-/** Makes one box afresh, with nothing recorded on it. */
+/** Makes one new box, with nothing recorded on it. */
 export type Make = () => Promise<FakeHost>;
 
 /** How a run is watched, and whether the operator named the step with `--adopt`. */
@@ -87,10 +87,10 @@ interface ConvergeOptions {
   readonly adopt?: boolean;
 }
 
-/** The boxes of one step's cases, and the step at work on them. */
+/** The boxes of one step's cases, and runs of the step on them. */
 export interface Boxes {
   readonly all: readonly { readonly label: string; readonly make: Make }[];
-  /** Those that a run has something to do on. */
+  /** The boxes on which a run makes changes. */
   readonly mendable: readonly { readonly label: string; readonly make: Make }[];
   readonly absent: Make;
   readonly ours: Make;
@@ -170,7 +170,7 @@ async function converge(
   }
 }
 
-/** One killed run and one whole one after it; false when the first made fewer writes than k. */
+/** One killed run, then one complete run. False if the first one had fewer writes than k. */
 export async function killAndRepeat(
   boxes: Boxes,
   make: Make,
@@ -193,13 +193,13 @@ export async function killAndRepeat(
   await boxes.converge(host);
   const story = `killed ${moment} write ${k}, then run again`;
   expect(host.outcome(), story).toEqual(straight.outcome());
-  expect(host.heldSecrets(), `${story}: no secret on disk may be minted anew`).toEqual(
+  expect(host.heldSecrets(), `${story}: no secret on disk may be generated again`).toEqual(
     expect.arrayContaining([...kept]),
   );
   return true;
 }
 
-/** The step's plan for a finding; throws on a foreign one, as the engine halts there. */
+/** The step's plan for a finding. Throws for a foreign one, at which the engine stops. */
 export function planOf(step: AnyStep, finding: Finding<unknown>): readonly Change[] {
   if (finding.state === "foreign") throw new Error(`foreign: ${finding.why}`);
   return step.plan(finding) as readonly Change[];
@@ -209,13 +209,13 @@ function causesOf(thrown: unknown): readonly unknown[] {
   return thrown instanceof Error ? [thrown, ...causesOf(thrown.cause)] : [thrown];
 }
 
-/** The host without its hands, in case a probe casts its way around the types. */
+/** The host without its writers, in case a probe circumvents the types with a cast. */
 function eyesOf(host: FakeHost): HostReader {
   const { files, system, docker, postgres, migrations, http, signing, clock } = host;
   return { files, system, docker, postgres, migrations, http, signing, clock };
 }
 
-/** For `catch`: anything else than an OperatorError is a bug of the step. */
+/** For `catch`: any other error than an OperatorError is a bug of the step. */
 export function expectOperatorError(thrown: unknown): void {
   expect(thrown).toBeInstanceOf(OperatorError);
 }

@@ -19,7 +19,7 @@ import {
 
 export type { StepCases } from "./step-boxes.ts";
 
-/** One law tried on one box: it rejects when the step breaks it. */
+/** One law on one box. It rejects if the step breaks the law. */
 export interface Law {
   readonly number: 1 | 2 | 3 | 4 | 5 | 6 | 7;
   readonly name: string;
@@ -40,7 +40,7 @@ export function stepLaws<Seen, C extends Change>(name: string, cases: StepCases<
   });
 }
 
-/** The laws one by one, each with the box it is tried on. */
+/** The laws, each with its box. */
 export function lawsOf<Seen, C extends Change>(cases: StepCases<Seen, C>): readonly Law[] {
   const boxes = makeBoxes(cases);
   const { absent, drifts, foreign, refusals = [] } = cases;
@@ -108,7 +108,7 @@ function oursStays(step: AnyStep, boxes: Boxes): Law {
 function driftIsMended(boxes: Boxes, { name, arrange, names }: Drift): Law {
   return {
     number: 4,
-    name: `a drift is named and mended: ${name}`,
+    name: `a drift is named and repaired: ${name}`,
     run: async () => {
       const host = await boxes.drifted(arrange);
       const finding = await boxes.probe(host);
@@ -174,6 +174,6 @@ async function nothingLeaks(boxes: Boxes, secretsOf: (host: FakeHost) => readonl
     await boxes.converge(host, { outlet, adopt: true }).catch((thrown: unknown) => outlet.error(thrown));
     const secrets = [...host.minted, ...secretsOf(host)].filter(({ length }) => length > 0);
     const leaked = secrets.filter((secret) => outlet.texts.some((text) => text.includes(secret)));
-    expect(leaked.length, `secrets told on the box "${label}"`).toBe(0);
+    expect(leaked.length, `secrets shown on the box "${label}"`).toBe(0);
   }
 }

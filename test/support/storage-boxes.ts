@@ -6,9 +6,9 @@ import type { BoxSnapshot } from "./box-snapshot.ts";
 import { eventually } from "./cluster-real.ts";
 import { expectExit } from "./master-box.ts";
 
-/** Where nodes reach the master's storage API: it listens on 127.0.0.1 only, as behind an operator's proxy. */
+/** The port at which nodes reach the master's storage API, which itself listens on 127.0.0.1 only, as behind a proxy. */
 export const FORWARD_PORT = 8301;
-/** Boxes have private addresses, which kubo otherwise neither dials nor tells. */
+/** Boxes have private addresses, which kubo by default neither dials nor announces. */
 export const PRIVATE_NETWORK = ["--set", "KUBO_PRIVATE_NETWORK=true"] as const;
 export const JOIN = ["join-as-storage-node", "--yes"] as const;
 
@@ -26,7 +26,7 @@ export interface CreatedInvite {
   readonly fingerprint: string;
 }
 
-/** Boots the master of a pool on a network of boxes, its storage API open to them. */
+/** Boots the master of a pool on a network of boxes, with a storage API that they can reach. */
 export async function bootFederation(network: string): Promise<Box> {
   const master = await Box.boot({ name: "master", image: "docker", network });
   await installArtifact(master);
@@ -67,19 +67,19 @@ export function join(box: Box, args: readonly string[], options: ExecOptions = {
   return fulaNode(box, [...JOIN, ...args], options);
 }
 
-/** What a re-run may not touch: all that the installer writes, and every container. */
+/** What a second run must not touch: everything that the installer writes, and every container. */
 export function watchNode(box: Box): Promise<BoxSnapshot> {
   return box.snapshot(["/opt/fula-storage"]);
 }
 
-/** Adds random content to the master's kubo, pins it in the pool, and gives its CID. */
+/** Adds random content to the master's kubo, pins it in the pool, and returns its CID. */
 export async function pinContent(master: Box): Promise<string> {
   const cid = await addContent(master);
   expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
   return cid;
 }
 
-/** Adds random content to a box's kubo and gives its CID; nobody else has it. */
+/** Adds random content, which no other node has, to a box's kubo, and returns its CID. */
 export async function addContent(box: Box, bytes = 200_000): Promise<string> {
   const content = randomBytes(Math.ceil(bytes / 2)).toString("hex");
   const { stdout } = await box.run("docker exec -i ipfs_host ipfs add -Q --cid-version=1 --pin=false", {
@@ -88,7 +88,7 @@ export async function addContent(box: Box, bytes = 200_000): Promise<string> {
   return stdout.trim();
 }
 
-/** A request to a box's own cluster peer: the status, and what it says. */
+/** A request to a box's own cluster peer. Returns status and body. */
 export async function askCluster(
   box: Box,
   method: "GET" | "POST" | "DELETE",
@@ -99,7 +99,7 @@ export async function askCluster(
   return { status: Number(stdout.slice(at + 1)), body: stdout.slice(0, at) };
 }
 
-/** The CIDs of the pinset as a box's own peer has it. */
+/** The CIDs of the pinset of a box's own peer. */
 export async function pinset(box: Box): Promise<ReadonlySet<string>> {
   const { body } = await askCluster(box, "GET", "/allocations");
   const lines = body.split("\n").filter((line) => line !== "");
@@ -112,7 +112,7 @@ export async function stored(box: Box): Promise<ReadonlySet<string>> {
   return new Set(stdout.split("\n").filter((line) => line !== ""));
 }
 
-/** Waits until these boxes know the pins and have their content pinned. */
+/** Waits until these boxes have the pins and their content. */
 export async function untilStored(boxes: readonly Box[], cids: readonly string[]): Promise<void> {
   await eventually(
     "the content is stored",
@@ -124,7 +124,7 @@ export async function untilStored(boxes: readonly Box[], cids: readonly string[]
   );
 }
 
-/** The names of the peers that a box's own peer counts. */
+/** The names of the peers that a box's own peer knows. */
 export async function members(box: Box): Promise<readonly string[]> {
   const { body } = await askCluster(box, "GET", "/peers");
   const lines = body.split("\n").filter((line) => line !== "");

@@ -1,22 +1,22 @@
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
-import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
 import { prepareStorageNode } from "../../src/join/prepare-storage.ts";
+import { openStorageSource, readSavedSettings } from "../../src/join/settings-source.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../../src/settings/layout.ts";
 import { parseSize } from "../../src/settings/rules.ts";
 import type { World } from "../../src/world.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
 import { makeIdentityFile } from "./node-identity.ts";
 
-/** Where everything of a fake storage node lies. */
+/** The paths of a fake storage node. */
 export const LAYOUT = storageLayout(STORAGE_BASE_DIR);
 /** The cluster peer of the fake pool's master. */
 export const MASTER_ID = makeIdentityFile().peerId;
 /** The fake node's own identity, always the same. */
 export const OWN = makeIdentityFile();
 export const API = "https://master.example";
-/** What a fake node is given. */
+/** The settings of a fake node. */
 export const GIVEN: Readonly<Record<string, string>> = {
   CLUSTERNAME: "pool",
   CLUSTER_PEERNAME: "node",
@@ -28,37 +28,37 @@ export const GIVEN: Readonly<Record<string, string>> = {
 
 const CLUSTER_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.clusterVolume}/_data`;
 
-/** What the fake master's directory says of a name. */
+/** An entry of the fake master's directory of names. */
 interface Holder {
   readonly peerId: string;
   readonly addresses: readonly string[];
 }
 
-/** A box in memory on which a storage node can be made, and the master that it talks to. */
+/** A box in memory that can become a storage node, and the master that it talks to. */
 export class FakeStorage extends FakeMaster {
-  /** Names that are held, by name; null: the master does not answer. */
+  /** Reserved names; null: the master does not answer. */
   names: Map<string, Holder> | null = new Map();
-  /** Whether the master counts this node among its peers. */
+  /** True if the master has this node among its peers. */
   isCounted = true;
   isMasterConnected = true;
   pins = 3;
-  /** What the master's API says that its pinset has; null: it is older, and does not know the question. */
+  /** The size of the pinset in the answer of the master's API; null: an older API, which lacks this request. */
   masterPins: number | null = 3;
-  /** How long before it is asked that was counted; NaN: it does not tell. */
+  /** The age of that count; NaN: the API does not say it. */
   masterCountAgeMs = 0;
-  /** Whose count that is. */
+  /** The peer id of the master that counted. */
   countedBy = MASTER_ID;
-  /** Called when the node's own list of pins is asked for. */
+  /** Called when the node's own list of pins is requested. */
   onList: () => void = () => {};
-  /** Whether the node's own list of pins comes to its end. */
+  /** True if the node's own list of pins is complete. */
   isListWhole = true;
-  /** In which status its first pins are; the others are pinned. */
+  /** The status of its first pins. The others are pinned. */
   statuses: readonly string[] = [];
-  /** What its repository takes. */
+  /** The size of its repository. */
   repoBytes = 1_000_000_000;
-  /** How many other kubos its kubo is connected to. */
+  /** The number of peers of its kubo. */
   kuboPeers = 1;
-  /** What a cluster peer was opened with, each time. */
+  /** The options with which each cluster peer was opened. */
   readonly clusterTargets: ClusterTarget[] = [];
   /** Progress lines and warnings. */
   readonly told: string[] = [];
@@ -101,7 +101,7 @@ export class FakeStorage extends FakeMaster {
     };
   }
 
-  /** The node's own list of pins, in blocks; throws at its end where it is not whole. */
+  /** The node's own list of pins, in blocks. Throws at the end if it is not complete. */
   async listPins(name: ListName, takeLines: TakeLines): Promise<Listing> {
     this.onList();
     this.askCluster();
@@ -139,7 +139,7 @@ export class FakeStorage extends FakeMaster {
     return box;
   }
 
-  /** What the node's own cluster peer says; throws where it does not run. */
+  /** The answers of the node's own cluster peer. Throws if it does not run. */
   askCluster(): { readonly self: PeerIdentity; readonly peers: readonly PeerIdentity[] } {
     this.gate.look();
     if (this.docker.boxes.get(STORAGE_NAMES.cluster)?.status !== "running")
@@ -164,7 +164,7 @@ function peer(id: string, addresses: readonly string[], clusterPeers: readonly s
   };
 }
 
-/** The world that the commands of a storage node see on this box. */
+/** The world of the commands of a storage node on this box. */
 export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
   const world: Partial<World> = {
     host,
@@ -208,13 +208,13 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
   return world as World;
 }
 
-/** What the operator gives a run. */
+/** What the operator gives to a run. */
 export interface StorageWishes {
   readonly set?: Readonly<Record<string, string>>;
   readonly register?: boolean;
 }
 
-/** The steps of a storage node as a run on this box with these wishes would make them. */
+/** The steps of a storage node, as a run on this box with these options creates them. */
 export async function storageStepsOn(
   host: FakeStorage,
   { set = {}, register = true }: StorageWishes = {},
@@ -237,7 +237,7 @@ export async function storageStepOn(
   return step;
 }
 
-/** A box on which everything before this step stands; without a step, a whole node. */
+/** A box on which all steps before this one are done; without a step, a complete node. */
 export async function storageBoxBefore(
   step: string | null,
   wishes: StorageWishes = {},

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { openCluster } from "../../src/cluster/client.ts";
-import { listSnapshotFiles, openSnapshotFile } from "../../src/pinset/snapshot/store.ts";
 import type { VerifyingKey } from "../../src/machine/signing.ts";
+import { listSnapshotFiles, openSnapshotFile } from "../../src/pinset/snapshot/store.ts";
 import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { checkChain, type VerifiedSnapshot, verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
 import type { OperationDeps } from "./operation-deps.ts";

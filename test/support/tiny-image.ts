@@ -3,15 +3,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** The least that a container needs to be of use in a test: this machine's own shell and a few programs. */
+/** What a container needs at least in a test: this machine's own shell and a few programs. */
 const PROGRAMS = ["/bin/sh", "/bin/sleep", "/bin/cat"];
 
-/** Runs the Docker CLI and gives what it prints. */
+/** Runs the Docker CLI and returns its output. */
 export function docker(...args: string[]): string {
   return execFileSync("docker", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
 }
 
-/** True where an engine answers and the Docker CLI is there to arrange things with. */
+/** True if an engine answers and the Docker CLI, which tests use to prepare things, is there. */
 export function isEngineThere(): boolean {
   try {
     docker("version", "--format", "{{.Server.Version}}");
@@ -21,7 +21,7 @@ export function isEngineThere(): boolean {
   }
 }
 
-/** Makes an image of a few megabytes without a registry. */
+/** Creates an image of a few megabytes without a registry. */
 export function makeTinyImage(reference: string, changes: readonly string[]): void {
   const directory = mkdtempSync(join(tmpdir(), "fula-node-tiny-"));
   const archive = join(directory, "root.tar");

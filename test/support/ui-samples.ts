@@ -10,7 +10,7 @@ function item(
   return { step, title: `the ${step}`, state, evidence: {}, drift, changes };
 }
 
-/** A plan as a half-installed master gives it. */
+/** The plan of a half-installed master. */
 export const REALISTIC_PLAN: readonly PlanItem[] = [
   {
     ...item(

@@ -4,18 +4,18 @@ import { splitStatements } from "../../src/database/migration-file.ts";
 import { runPlainly, SHIPPED } from "./migrations.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
-/** How far the bash installer had come, by the number of its last migration. */
+/** The number of the last migration that the bash installer applied. */
 export type UpstreamVersion = 12 | 17 | 18 | 20;
 
 /**
- * Makes of an empty database what the bash installer and a running webui leave behind at that version: the tables
- * without any ledger of ours, the two tables that webui makes itself, and rows with the holes that real ones have.
+ * Fills an empty database like the bash installer and a running webui at that version: the tables without our ledger, the
+ * two tables that webui creates itself, and rows with missing values as real ones have.
  */
 export async function makeUpstreamDatabase(target: PostgresTarget, version: UpstreamVersion): Promise<void> {
   await runPlainly(target, await upstreamStatements(version));
 }
 
-/** The same as statements, for a database that only psql reaches; none may run inside a transaction of many. */
+/** The same as SQL statements, for a database that only psql can reach. They must not run in one transaction. */
 export async function upstreamStatements(version: UpstreamVersion): Promise<readonly string[]> {
   return [
     ...(await statementsOf("001_schema.sql")),

@@ -2,11 +2,11 @@ import type { Box } from "./box.ts";
 import { until } from "./migrations.ts";
 import { upstreamStatements } from "./upstream-database.ts";
 
-/** Where upstream's checkout lies: its compose file is not below the base directory. */
+/** The directory of upstream's checkout: its compose file is not below the base directory. */
 const CHECKOUT = "/root/pinning-service";
 const COMPOSE = `docker compose --env-file /opt/fula-master/.env -f ${CHECKOUT}/docker/master/docker-compose.master.yml`;
 
-/** What upstream's installer leaves in `.env`: these keys, plain, without quotes (pinning-service, update-scripts/join-as-master.sh). */
+/** The keys that upstream's installer writes to `.env`, without quotes (pinning-service, update-scripts/join-as-master.sh). */
 export const UPSTREAM_ENV: Readonly<Record<string, string>> = {
   POSTGRES_PASSWORD: "Upstream-Password-1",
   SYSTEM_KEY: "upstream-system-key",
@@ -23,7 +23,7 @@ export const UPSTREAM_ENV: Readonly<Record<string, string>> = {
   IPFS_API_ADDR: "/ip4/127.0.0.1/tcp/5001",
 };
 
-/** The steps whose things upstream has made otherwise than we do, in the order of the run. */
+/** The steps whose things upstream creates in another way than we do, in the order of the run. */
 export const UPSTREAM_THINGS = [
   "compose-file",
   "postgres",
@@ -33,9 +33,9 @@ export const UPSTREAM_THINGS = [
 ] as const;
 
 /**
- * Makes of a box, whose writer runs, what the bash installer leaves there at its migration 018: `.env`, a
+ * Changes a box, whose writer runs, into what the bash installer leaves at its migration 018: `.env`, a
  * compose project with the database in a named volume, the marker of its migrations, cron files, a signing
- * key and one signed snapshot. Its service images are stand-ins that listen where the real ones do.
+ * key and one signed snapshot. Its service images are stand-ins that listen on the ports of the real ones.
  */
 export async function installUpstreamMaster(box: Box): Promise<void> {
   const env = Object.entries(UPSTREAM_ENV).map(([key, value]) => `${key}=${value}\n`);
@@ -43,7 +43,7 @@ export async function installUpstreamMaster(box: Box): Promise<void> {
   for (const tag of ["fula-pinning-api:master", "fula-pinning-webui:master", "containrrr/watchtower:latest"])
     await box.run(`docker tag node:26-trixie-slim ${tag}`);
   await box.writeFile(`${CHECKOUT}/docker/master/docker-compose.master.yml`, COMPOSE_FILE);
-  // Operators put a copy there, for `docker compose ps` in the base directory.
+  // Operators copy the file to the base directory, for `docker compose ps` there.
   await box.writeFile("/opt/fula-master/docker-compose.yml", COMPOSE_FILE);
   await box.run(`${COMPOSE} up -d postgres`);
   await until(
@@ -58,7 +58,7 @@ export async function installUpstreamMaster(box: Box): Promise<void> {
   await takeSnapshot(box);
 }
 
-/** Asks the master's database over its container's socket. */
+/** Runs SQL in the master's database, over its container's socket. */
 export async function psql(box: Box, sql: string): Promise<string> {
   const program = ["docker", "exec", "-i", "postgres-pinning", "psql"];
   const { POSTGRES_USER: user = "", POSTGRES_DB: database = "" } = UPSTREAM_ENV;
@@ -66,7 +66,7 @@ export async function psql(box: Box, sql: string): Promise<string> {
   return (await box.run([...program, ...flags], { input: sql })).stdout;
 }
 
-/** Every table of schema public with a digest of its rows, one a line. */
+/** Every table of schema public with a digest of its rows, one per line. */
 export async function digestTables(box: Box, tables: readonly string[]): Promise<readonly string[]> {
   const digests = tables.map(
     (name) =>

@@ -1,14 +1,14 @@
 import type { Box } from "./box.ts";
 import { until } from "./migrations.ts";
 
-/** One half of a writer: its container, its unit, and how upstream runs it. */
+/** One container of a writer, its unit, and how upstream runs it. */
 interface Half {
   readonly container: "ipfs_host" | "ipfs_cluster";
   readonly unit: "ipfs.service" | "ipfscluster.service";
   readonly arguments: string;
 }
 
-/** Where a writer keeps its data, and the files of it that nobody but itself may write. */
+/** The directories of a writer's data, and the files that only the writer itself may write. */
 export interface WriterHome {
   readonly kubo: Half;
   readonly cluster: Half;
@@ -18,7 +18,7 @@ export interface WriterHome {
 
 const DEADLINE_MS = 120_000;
 const IMAGES = { kubo: "ipfs/kubo:v0.42.0", cluster: "ipfs/ipfs-cluster:v1.1.6" } as const;
-/** Peers with the same secret find each other by multicast on a network, so every box has a pool of its own. */
+/** Peers with the same secret find each other by multicast on a network, so every box has its own pool. */
 const CLUSTER_SETTINGS =
   "-e CLUSTER_REPLICATIONFACTORMIN=1 -e CLUSTER_REPLICATIONFACTORMAX=6 -e CLUSTER_DISABLEREPINNING=false" +
   " -e CLUSTER_CLUSTERNAME=$(hostname)-pool -e CLUSTER_SECRET=$(printf %s-pool $(hostname) | sha256sum | cut -d' ' -f1)" +
@@ -35,7 +35,7 @@ export const UNIONDRIVE: WriterHome = home({
   clusterDir: "/uniondrive/ipfs-cluster",
 });
 
-/** The layout of a writer beside a master (fula-ota, update-scripts/phase-1-setup-writer.sh): where we would put our own. */
+/** The layout of a writer next to a master (fula-ota, update-scripts/phase-1-setup-writer.sh), in our own default directory. */
 export const FULA_WRITER: WriterHome = home({
   kuboFlags: "-e IPFS_PROFILE=server -e IPFS_PATH=/data/ipfs -v /opt/fula-writer/kubo:/data/ipfs",
   clusterFlags: "-e IPFS_CLUSTER_PATH=/data/ipfs-cluster -v /opt/fula-writer/ipfs-cluster:/data/ipfs-cluster",
@@ -72,7 +72,7 @@ export async function startWriterUnits(box: Box, writer: WriterHome): Promise<vo
   await untilWriterAnswers(box);
 }
 
-/** The same writer as two detached containers, without units. */
+/** Starts the same writer as two detached containers, without units. */
 export async function startWriterContainers(
   box: Box,
   writer: WriterHome,
@@ -87,14 +87,14 @@ export async function startWriterContainers(
   if (halves.length === 2) await untilWriterAnswers(box);
 }
 
-/** Adds some content to the writer's kubo and pins it through its cluster, until kubo holds every pin. */
+/** Adds content to the writer's kubo, pins it through its cluster, and waits until kubo has every pin. */
 export async function pinThroughWriter(box: Box, count: number): Promise<void> {
   for (let number = 1; number <= count; number += 1) {
     const added = await box.run(["docker", "exec", "-i", "ipfs_host", "ipfs", "add", "-Q"], {
       input: `pin ${number}\n`,
     });
     const ctl = ["docker", "exec", "ipfs_cluster", "ipfs-cluster-ctl"];
-    // A peer that has just started knows of no peer with room, not even itself.
+    // A peer that has just started does not know a peer with free space yet, not even itself.
     await until(
       `pin ${number} is accepted`,
       async () =>
@@ -111,7 +111,7 @@ export async function pinThroughWriter(box: Box, count: number): Promise<void> {
   );
 }
 
-/** Everything of a writer that an adoption may not change, as text; two moments are compared by it. */
+/** Everything of a writer that an adoption must not change, as text, to compare two moments. */
 export async function writerState(box: Box, writer: WriterHome): Promise<Readonly<Record<string, string>>> {
   const units = "ipfs.service ipfscluster.service";
   const shown = "ActiveState,SubState,UnitFileState,MainPID,NRestarts,ActiveEnterTimestamp,ExecStart";
@@ -133,7 +133,7 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
   return Object.fromEntries(answers);
 }
 
-/** Waits until both REST APIs answer and the cluster peer reaches its kubo. */
+/** Waits until both REST APIs answer and the cluster peer can reach its kubo. */
 export async function untilWriterAnswers(box: Box): Promise<void> {
   const asks =
     "set -o pipefail; curl -sf -X POST http://127.0.0.1:5001/api/v0/id >/dev/null &&" +
@@ -181,7 +181,7 @@ async function makeDirectories(box: Box, { directories }: WriterHome): Promise<v
   await box.run(["mkdir", "-p", ...directories]);
 }
 
-/** A unit's ExecStart knows no `$(...)`. */
+/** A unit's ExecStart does not support `$(...)`. */
 async function expand(box: Box, text: string): Promise<string> {
   return (await box.run(`echo "${text}"`)).stdout;
 }

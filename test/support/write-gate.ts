@@ -1,7 +1,7 @@
 /** The moment of a write at which the process dies. */
 export type KillMoment = "before" | "during" | "after";
 
-/** Thrown where a real run would have been killed; no step may catch it and go on. */
+/** Thrown when a real run would have been killed. No step may catch it and continue. */
 export class Killed extends Error {
   constructor(write: string, moment: KillMoment) {
     super(`killed ${moment} ${write}`);
@@ -15,8 +15,8 @@ interface KillOrder {
 }
 
 /**
- * The one door that every write of a fake host goes through: it records them in order, and can kill the
- * "process" at one of them. A killed process stays dead: each later look or write throws too.
+ * Every write of a fake host goes through this gate. It records the writes in order, and can kill the "process" at one of
+ * them. A killed process stays dead: each later read or write throws too.
  */
 export class WriteGate {
   #writes: string[] = [];
@@ -30,27 +30,27 @@ export class WriteGate {
     return this.#writes;
   }
 
-  /** True once an ordered kill has landed. */
+  /** True after a planned kill has happened. */
   get killed(): boolean {
     return this.#death !== null;
   }
 
-  /** Which process this is; goes up with every `revive`. */
+  /** The number of this process. Every `revive` increments it. */
   get generation(): number {
     return this.#generation;
   }
 
-  /** Orders the death at the k-th write from now on (1 is the next one). */
+  /** Plans a kill at the k-th write from now on (1 is the next one). */
   killAt(k: number, moment: KillMoment): void {
     this.#order = { atWrite: this.#writes.length + k, moment };
   }
 
-  /** Lets the next write whose label matches fail with this error, before its effect; once. */
+  /** Makes the next write with a matching label fail once with this error, before its effect. */
   failOnce(pattern: RegExp, error: Error): void {
     this.#failures.push({ pattern, error });
   }
 
-  /** A new process over the same box: nothing recorded, nothing ordered, alive. */
+  /** Starts a new process on the same box: nothing recorded, no kill planned, alive. */
   revive(): void {
     this.#writes = [];
     this.#order = null;
@@ -58,14 +58,14 @@ export class WriteGate {
     this.#generation += 1;
   }
 
-  /** Called by every look: a dead process sees nothing. */
+  /** Called by every read: a dead process can't read. */
   look(): void {
     if (this.#death !== null) throw this.#death;
   }
 
   /**
-   * Runs one write. `half` is the state that a kill in the middle of the real thing leaves behind; left
-   * out, the real thing is whole or not at all.
+   * Runs one write. `half` is the state that a kill in the middle of the real write leaves. Without it, the real write is
+   * atomic.
    */
   async write<T>(label: string, effect: () => T | Promise<T>, half?: () => void): Promise<T> {
     this.look();

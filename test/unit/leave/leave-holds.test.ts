@@ -12,8 +12,8 @@ import { FakeStorage } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-master";
 
-describe("what a purge of all leaves", () => {
-  it("keeps the secrets of a database that was there before, until they are named by themselves", async () => {
+describe("what `--purge all` keeps", () => {
+  it("keeps the secrets of a database that was there before, until --purge settings names them", async () => {
     const host = await leavingMaster();
     host.docker.putVolume("fula-master_pgdata");
     const before = savedValues(host);
@@ -28,10 +28,10 @@ describe("what a purge of all leaves", () => {
     host.told.length = 0;
     await leaveOn(host, { purge: ["all", "settings"], confirm: HOSTNAME });
     expect(filesOf(host)).toEqual([]);
-    expect(host.told.join("\n")).toMatch(/can't be opened .*volume fula-master_pgdata/);
+    expect(host.told.join("\n")).toMatch(/can't open .*volume fula-master_pgdata/);
   });
 
-  it("keeps the secrets of its database where somebody else's container uses that", async () => {
+  it("keeps the secrets of its database if somebody else's container uses it", async () => {
     const host = await leavingMaster();
     host.docker.putContainer("theirs", {
       mounts: [{ type: "volume", name: "fula-master_pgdata", source: "", destination: "/x" }],
@@ -40,7 +40,7 @@ describe("what a purge of all leaves", () => {
     expect(filesOf(host)).toEqual([`${BASE}/.env`]);
   });
 
-  it("keeps the secrets of a database elsewhere, until they are named by themselves", async () => {
+  it("keeps the secrets of a database elsewhere, until --purge settings names them", async () => {
     const host = await masterElsewhere();
     await leaveOn(host, PURGE_ALL);
     expect(filesOf(host)).toEqual([`${BASE}/.env`]);
@@ -49,7 +49,7 @@ describe("what a purge of all leaves", () => {
     expect(filesOf(host)).toEqual([LAYOUT.journal]);
   });
 
-  it("keeps a key that its record does not say it made, until that is named by itself", async () => {
+  it("keeps a key that its journal does not say it created, until --purge keys names it", async () => {
     const host = await leavingMaster();
     const record = host.files.textOf(LAYOUT.journal).split("\n");
     const ours = record.filter((line) => !line.includes('"make-signing-key"'));
@@ -64,30 +64,30 @@ describe("what a purge of all leaves", () => {
   });
 });
 
-describe("leave and a database elsewhere that can't be asked", () => {
-  it("leaves its flags behind, and says what is to be done about them", async () => {
+describe("leave and a database elsewhere that does not answer", () => {
+  it("keeps its flags there, and says what to do about them", async () => {
     const host = await masterElsewhere();
     host.databasesElsewhere.clear();
     const { exit } = await leaveOn(host);
     expect(exit).toBe("ok");
-    const told = host.told.join("\n");
-    expect(told).toContain("db.example:5432");
-    expect(told).toContain(`master = '${savedValues(host)["CLUSTER_PEERNAME"]}'`);
-    expect(told).toContain("fula_node.flags_in_use");
+    const output = host.told.join("\n");
+    expect(output).toContain("db.example:5432");
+    expect(output).toContain(`master = '${savedValues(host)["CLUSTER_PEERNAME"]}'`);
+    expect(output).toContain("fula_node.flags_in_use");
   });
 
-  it("is not left without its settings: only they tell where the flags are", async () => {
+  it("refuses to remove the settings: only they say where the flags are", async () => {
     const host = await masterElsewhere();
     host.databasesElsewhere.clear();
     const before = host.snapshot();
-    const wish = { purge: ["settings"], confirm: HOSTNAME };
-    await expect(leaveOn(host, wish)).rejects.toMatchObject({ exit: "unavailable" });
+    const flags = { purge: ["settings"], confirm: HOSTNAME };
+    await expect(leaveOn(host, flags)).rejects.toMatchObject({ exit: "unavailable" });
     expect(host.snapshot()).toEqual(before);
   });
 });
 
-describe("leave finds what is its own", () => {
-  it("leaves the cron file of a node in a directory that ends like its own", async () => {
+describe("leave finds its own things", () => {
+  it("keeps the cron file of a node in a directory whose path ends with the path of its own", async () => {
     const host = await leavingMaster();
     const sweep = "/etc/cron.d/fula-replication-sweep";
     host.files.put(sweep, host.files.textOf(sweep).replaceAll(BASE, `/data${BASE}`));
@@ -110,7 +110,7 @@ describe("leave finds what is its own", () => {
     expect(host.snapshot().containers).toEqual({});
   });
 
-  it("keeps the settings as long as they alone tell where a writer's data is", async () => {
+  it("keeps the settings while only they say where a writer's data is", async () => {
     const host = new FakeStorage();
     await join(host, { set: { WRITER_DIR: "/mnt/w" } });
     host.files.put("/mnt/w/kubo/config", "x", 0o600);
@@ -122,7 +122,7 @@ describe("leave finds what is its own", () => {
     expect([...host.files.tree.keys()]).not.toContain("/mnt/w");
   });
 
-  it("finds a writer by its containers where the settings are lost", async () => {
+  it("finds a writer by its containers if the settings are lost", async () => {
     const host = new FakeStorage();
     await join(host, { set: { WRITER_DIR: "/mnt/w" } });
     host.files.put("/mnt/w/kubo/config", "x", 0o600);

@@ -5,7 +5,7 @@ import type { FakeStorage } from "../../support/storage-fake.ts";
 const BASE = "/opt/fula-master";
 const WRITER = "/opt/fula-writer";
 
-/** Moves a path of a box elsewhere, and a link to it into its place. */
+/** Moves a path of a box, and puts a link to it in its place. */
 async function linkAway(host: FakeStorage, path: string, target: string): Promise<void> {
   host.files.putDirectory(target.slice(0, target.lastIndexOf("/")));
   await host.files.rename(path, target);
@@ -16,14 +16,14 @@ const below = (host: FakeStorage, place: string) =>
   Object.keys(host.snapshot().files).filter((path) => path === place || path.startsWith(`${place}/`));
 
 describe("a leave and what is mounted", () => {
-  it.each([`${WRITER}/kubo`, WRITER, BASE])("empties %s and lets it be", async (place) => {
+  it.each([`${WRITER}/kubo`, WRITER, BASE])("empties %s and keeps it", async (place) => {
     const host = await leavingMaster();
     host.files.mount(place);
     const { exit, data } = await leaveOn(host, PURGE_ALL);
     expect(exit).toBe("ok");
     expect(filesOf(host)).toEqual([]);
     expect(below(host, place)).toEqual([place]);
-    expect(data["others"]).toContain(`${place}, the directory alone: a file system is mounted there`);
+    expect(data["others"]).toContain(`${place} (only the empty directory): a file system is mounted there`);
     await expect(leaveOn(host, PURGE_ALL)).rejects.toMatchObject({ exit: "settings" });
   });
 
@@ -38,7 +38,7 @@ describe("a leave and what is mounted", () => {
 });
 
 describe("a leave and links", () => {
-  it("leaves a linked entry with all behind it, and says so", async () => {
+  it("keeps a link with everything behind it, and says so", async () => {
     const host = await leavingMaster();
     await linkAway(host, `${WRITER}/kubo`, "/mnt/big/kubo");
     await leaveOn(host);
@@ -47,19 +47,17 @@ describe("a leave and links", () => {
     expect(exit).toBe("ok");
     expect(below(host, "/mnt/big/kubo")).toEqual(["/mnt/big/kubo", "/mnt/big/kubo/config"]);
     expect(below(host, WRITER)).toEqual([WRITER, `${WRITER}/kubo`]);
-    expect(data["others"]).toContain(
-      `${WRITER}/kubo is a link to /mnt/big/kubo: remove what it points at by hand`,
-    );
+    expect(data["others"]).toContain(`${WRITER}/kubo is a link to /mnt/big/kubo: remove its target by hand`);
   });
 
-  it.each([WRITER, BASE])("leaves the link that %s is, and ends", async (place) => {
+  it.each([WRITER, BASE])("keeps the link that %s is, and finishes", async (place) => {
     const host = await leavingMaster();
     await linkAway(host, place, "/mnt/big/node");
     const { exit, data } = await leaveOn(host, PURGE_ALL);
     expect(exit).toBe("ok");
     expect(below(host, "/mnt/big/node")).toEqual(["/mnt/big/node"]);
     expect(below(host, place)).toEqual([place]);
-    expect(data["others"]).toContain(`${place} is a link to /mnt/big/node: remove what it points at by hand`);
+    expect(data["others"]).toContain(`${place} is a link to /mnt/big/node: remove its target by hand`);
     await expect(leaveOn(host, { purge: ["all"], confirm: HOSTNAME })).rejects.toMatchObject({
       exit: "settings",
     });

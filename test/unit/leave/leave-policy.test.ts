@@ -13,7 +13,7 @@ import { masterLayout, storageLayout } from "../../../src/settings/layout.ts";
 const master = masterPolicy(masterLayout("/opt/fula-master"));
 const storage = storagePolicy(storageLayout("/opt/fula-storage"));
 
-describe("what becomes of an entry of a base directory", () => {
+describe("the cleanup of an entry of a base directory", () => {
   it.each([
     [".env", "settings"],
     ["docker-compose.yml", "remove-if-marked"],
@@ -34,11 +34,11 @@ describe("what becomes of an entry of a base directory", () => {
     [".env.backup", null],
     ["constructor", null],
     ["kubo-init.sh", null],
-  ])("of a master: %s is %s", (name, fate) => {
-    expect(cleanupOf(name, master)).toBe(fate);
+  ])("of a master: %s is %s", (name, cleanup) => {
+    expect(cleanupOf(name, master)).toBe(cleanup);
   });
 
-  it("of a storage node: its scripts go, and there are no snapshots", () => {
+  it("of a storage node: its scripts are removed, and it has no snapshots", () => {
     expect(cleanupOf("kubo-init.sh", storage)).toBe("remove");
     expect(cleanupOf("snapshots", storage)).toBeNull();
   });
@@ -50,7 +50,7 @@ describe("what becomes of an entry of a base directory", () => {
   });
 });
 
-describe("what --purge takes", () => {
+describe("the values of --purge", () => {
   it.each([
     [[], []],
     [["data"], ["data"]],
@@ -63,7 +63,7 @@ describe("what --purge takes", () => {
     expect(parsePurge(given)).toMatchObject({ parts: new Set(parts) });
   });
 
-  it("tells what was named from what `all` means", () => {
+  it("separates what was named from what `all` includes", () => {
     expect(parsePurge(["all"])).toMatchObject({ named: new Set() });
     expect(parsePurge(["all,keys"])).toMatchObject({ named: new Set(["keys"]) });
   });
@@ -73,8 +73,8 @@ describe("what --purge takes", () => {
   });
 });
 
-describe("what a box tells", () => {
-  it("of its mount points, blanks in them too", () => {
+describe("what the files of a box say", () => {
+  it("about its mount points, also with spaces", () => {
     const text =
       "36 35 98:0 / /mnt/a\\040b rw - ext4 /dev/sda rw\n37 35 98:1 /x /opt rw - ext4 /dev/sdb rw\n";
     expect([...mountPointsOf(text)]).toEqual(["/mnt/a b", "/opt"]);

@@ -30,7 +30,7 @@ const KEPT = [
 ];
 
 describe("a master that leaves", () => {
-  it("is gone, but for its data, its settings and its records", async () => {
+  it("is removed, except for its data, its settings and its logs", async () => {
     const host = await leavingMaster();
     const volumes = { ...host.snapshot().volumes };
     const { exit, data } = await leaveOn(host);
@@ -43,10 +43,10 @@ describe("a master that leaves", () => {
     expect(filesOf(host)).toEqual(KEPT);
     expect((data["kept"] as { name: string }[]).map(({ name }) => name)).toContain("fula-master_pgdata");
     const again = await leaveOn(host);
-    expect(again.lines).toEqual(["It has left already; nothing was changed."]);
+    expect(again.lines).toEqual(["It left earlier. Nothing was changed."]);
   });
 
-  it("stops what acts before what it acts on, and its record is whole", async () => {
+  it("stops services before it removes their data, and its journal is complete", async () => {
     const host = await leavingMaster();
     await leaveOn(host);
     const order = host.writes.filter((write) => !write.startsWith("files.append"));
@@ -59,7 +59,7 @@ describe("a master that leaves", () => {
     expect(phase).toBe("done");
   });
 
-  it("comes back with what it kept: the same secrets, and nothing is asked for", async () => {
+  it("joins again with what was kept: the same secrets, and no question", async () => {
     const host = await leavingMaster();
     const before = savedValues(host);
     await leaveOn(host);
@@ -69,7 +69,7 @@ describe("a master that leaves", () => {
     expect((await join(host, { provisionWriter: false })).changes).toEqual([]);
   });
 
-  it("leaves nothing at all where everything is purged", async () => {
+  it("leaves nothing if everything is purged", async () => {
     const bare = new FakeStorage();
     const host = await leavingMaster();
     await leaveOn(host, PURGE_ALL);
@@ -82,7 +82,7 @@ describe("a master that leaves", () => {
     expect(Object.keys(after.images).filter((name) => name.startsWith("fula-node"))).toEqual([]);
   });
 
-  it("is purged of what kept its place after it has left, too", async () => {
+  it("can be purged after it has left", async () => {
     const host = await leavingMaster();
     await leaveOn(host);
     await leaveOn(host, { purge: ["data,snapshots", "keys"], confirm: HOSTNAME });
@@ -92,7 +92,7 @@ describe("a master that leaves", () => {
     expect(filesOf(host)).toEqual([]);
   });
 
-  it("takes half-written files of killed runs with it, and leaves those of others", async () => {
+  it("removes half-written files of killed runs, and keeps those of others", async () => {
     const host = await leavingMaster();
     const own = [`${BASE}/..env.fula-node-tmp.77.abc`, "/etc/cron.d/.fula-pinset-snapshot.fula-node-tmp.7.x"];
     for (const path of own) host.files.put(path, "POSTGRES_PASSWORD=half");
@@ -108,7 +108,7 @@ describe("a master that leaves", () => {
     expect(data["others"]).toContain(`${BASE}/notes.txt`);
   });
 
-  it("leaves an adopted writer, wherever its data lies", async () => {
+  it("keeps an adopted writer, wherever its data is", async () => {
     const host = new FakeStorage();
     for (const name of ["ipfs_host", "ipfs_cluster"])
       host.docker.putContainer(name, { image: "ipfs/kubo:v0.42.0" });
@@ -143,7 +143,7 @@ describe("a master that leaves", () => {
     expect(data["others"]).toContain("volume fula-master_pgdata");
   });
 
-  it("leaves what a container of somebody else uses, and says so", async () => {
+  it("keeps what somebody else's container uses, and says so", async () => {
     const host = await leavingMaster();
     const image = host.docker.images.get("fula-node:0.1.0");
     host.docker.putContainer("theirs", {
@@ -163,7 +163,7 @@ describe("a master that leaves", () => {
     );
   });
 
-  it("leaves containers, volumes and cron files that only look like its own", async () => {
+  it("keeps containers, volumes and cron files that only look like its own", async () => {
     const host = await leavingMaster();
     const labels = { "com.docker.compose.project": "fula-master" };
     host.docker.putContainer("upstream", { labels });
@@ -182,7 +182,7 @@ describe("a master that leaves", () => {
     expect(data["others"]).toContain(`${sweep} (not written for ${BASE})`);
   });
 
-  it("writes its record anew where that was lost, and keeps it", async () => {
+  it("writes a new journal if it was lost, and keeps it", async () => {
     const host = await leavingMaster();
     host.files.drop(LAYOUT.journal);
     const { data } = await leaveOn(host, {
@@ -195,7 +195,7 @@ describe("a master that leaves", () => {
     expect(directories.map(({ summary }) => summary)).toEqual([`remove the empty directory ${WRITER}`]);
   });
 
-  it("takes its flags out of a database elsewhere, where that answers", async () => {
+  it("removes its flags from a database on another machine, if that answers", async () => {
     const host = await masterElsewhere();
     expect([...host.migrations.flags.values()].flat()).not.toEqual([]);
     const twin = new FakeStorage();
@@ -203,7 +203,7 @@ describe("a master that leaves", () => {
     const { data } = await leaveOn(host);
     expect([...host.migrations.flags.values()].flat()).toEqual([]);
     expect(data["others"]).toEqual(["the database at db.example:5432"]);
-    // While our services run, a down file of others must not pass.
+    // While our services run, no other master may revert a migration that they need.
     const at = (word: string) => host.writes.findLastIndex((write) => write.includes(word));
     expect(at("migrations.recordFlags")).toBeGreaterThan(at("removeContainer"));
     await leaveOn(twin);
@@ -211,7 +211,7 @@ describe("a master that leaves", () => {
   });
 });
 
-describe("leave looks before it acts", () => {
+describe("leave checks before it changes anything", () => {
   const expectRefusal = async (host: FakeStorage, flags: Parameters<typeof leaveOn>[1], exit: string) => {
     const before = host.snapshot();
     const thrown: unknown = await leaveOn(host, flags).catch((error: unknown) => error);
@@ -220,7 +220,7 @@ describe("leave looks before it acts", () => {
     return JSON.stringify(thrown);
   };
 
-  it("refuses a box that is no node, and upstream's own master", async () => {
+  it("refuses a box without a node, and upstream's own master", async () => {
     const bare = new FakeStorage();
     await expectRefusal(bare, {}, "settings");
     bare.files.put(`${BASE}/.env`, "POSTGRES_PASSWORD=theirs\n");
@@ -229,7 +229,7 @@ describe("leave looks before it acts", () => {
     await expectRefusal(bare, PURGE_ALL, "settings");
   });
 
-  it("asks which, where things of two nodes are here", async () => {
+  it("asks which one, if there are things of two nodes", async () => {
     const host = await leavingMaster();
     host.files.put("/opt/fula-storage/.env", "FULA_NODE_VERSION=0.1.0\nINGEST_PORT=3601\n");
     expect(await expectRefusal(host, {}, "preflight")).toContain("--base-dir");
@@ -250,7 +250,7 @@ describe("leave looks before it acts", () => {
     expect(said).toContain(`--base-dir ${BASE}`);
   });
 
-  it("refuses without root, and an engine that is there but silent", async () => {
+  it("refuses to run without root, and with an engine that does not answer", async () => {
     const host = await leavingMaster();
     host.system.facts.uid = 1000;
     await expectRefusal(host, {}, "preflight");
@@ -259,7 +259,7 @@ describe("leave looks before it acts", () => {
     await expectRefusal(host, {}, "unavailable");
   });
 
-  it("wants a word, and for a purge the machine's name", async () => {
+  it("requires a confirmation, and for a purge the machine's name", async () => {
     const host = await leavingMaster();
     await expectRefusal(host, { yes: false }, "preflight");
     await expectRefusal(host, { purge: ["data"] }, "preflight");
@@ -280,7 +280,7 @@ describe("leave looks before it acts", () => {
     expect(host.snapshot().volumes).toEqual({});
   });
 
-  it("is not asked again for what the machine's name allowed, where a killed purge had only the rest to do", async () => {
+  it("does not ask again for what the machine's name confirmed, after a killed purge", async () => {
     const straight = await leavingMaster();
     const flags = { ...PURGE_ALL, yes: false };
     await leaveOn(straight, flags);
@@ -295,24 +295,39 @@ describe("leave looks before it acts", () => {
     expect(host.snapshot()).toEqual(straight.snapshot());
   });
 
-  it("a dry run tells all, needs no word and changes nothing", async () => {
+  it("a dry run lists everything, says which confirmation is required, asks nothing and changes nothing", async () => {
     const host = await leavingMaster();
     const before = host.snapshot();
-    const { exit, data } = await leaveOn(host, { dryRun: true, yes: false, purge: ["all"] });
+    const { exit, data, lines } = await leaveOn(host, { dryRun: true, yes: false, purge: ["all"] });
     expect(exit).toBe("pending");
     expect(host.snapshot()).toEqual(before);
     expect(data["kept"]).toEqual([]);
-    const told = host.told.join("\n");
+    expect(lines[1]).toContain("--confirm Box.example");
+    const output = host.told.join("\n");
     for (const word of [
       "postgres-pinning",
       "fula-master_pgdata",
       `${BASE}/.env`,
-      "obeying this master's peer id",
+      "trust this master's peer id",
     ])
-      expect(told).toContain(word);
+      expect(output).toContain(word);
   });
 
-  it("holds every lock of the node, and gives back those that it got", async () => {
+  it.each([
+    [{ yes: false }, /Confirmation required: .*--yes/],
+    [{ yes: false, confirm: "Other.example" }, /--yes/],
+    [{ yes: false, confirm: HOSTNAME }, null],
+    [{}, null],
+    [{ purge: ["data"] }, /--confirm Box\.example/],
+    [{ purge: ["data"], confirm: "Other.example" }, /--confirm Box\.example/],
+    [PURGE_ALL, null],
+  ] as const)("a dry run with %j says what the real run still requires", async (flags, required) => {
+    const { lines } = await leaveOn(await leavingMaster(), { dryRun: true, ...flags });
+    expect(lines).toHaveLength(required === null ? 1 : 2);
+    if (required !== null) expect(lines[1]).toMatch(required);
+  });
+
+  it("takes every lock of the node, and releases those that it got", async () => {
     const host = await leavingMaster();
     const held: string[] = [];
     const given: string[] = [];

@@ -11,7 +11,7 @@ const node = (): FakeStorage => {
 };
 
 describe("a storage node that leaves", () => {
-  it("gives its name back first, and keeps what it needs to come back", async () => {
+  it("releases its name first, and keeps what it needs to join again", async () => {
     const host = node();
     expect([...(host.names ?? [])]).toHaveLength(1);
     const volumes = { ...host.snapshot().volumes };
@@ -32,14 +32,14 @@ describe("a storage node that leaves", () => {
     expect(host.names?.get("node")?.peerId).toBe(OWN.peerId);
   });
 
-  it("leaves a name alone that another key holds by now", async () => {
+  it("does not release a name that another key has by now", async () => {
     const host = node();
     host.names?.set("node", { peerId: "12D3KooWother", addresses: [] });
     await leaveOn(host);
     expect([...(host.names ?? []).keys()]).toEqual(["node"]);
   });
 
-  it("changes nothing while the master can't be asked, unless it is told to keep the name", async () => {
+  it("changes nothing while the master does not answer, unless --no-release is given", async () => {
     const host = node();
     const names = host.names;
     host.names = null;
@@ -55,7 +55,7 @@ describe("a storage node that leaves", () => {
     expect([...(host.names ?? []).keys()]).toEqual(["node"]);
   });
 
-  it("leaves nothing at all where everything is purged, its name neither", async () => {
+  it("leaves nothing if everything is purged, and releases its name", async () => {
     const host = node();
     await leaveOn(host, PURGE_ALL);
     expect(host.snapshot()).toMatchObject({ containers: {}, volumes: {}, networks: {} });
@@ -63,7 +63,7 @@ describe("a storage node that leaves", () => {
     expect([...(host.names ?? [])]).toEqual([]);
   });
 
-  it("is found in a directory of its own by what lies there", async () => {
+  it("is found in another directory by what is there", async () => {
     const host = node();
     const { files } = host;
     for (const [path, entry] of [...files.tree].filter(([name]) => name.startsWith(`${BASE}/`)))

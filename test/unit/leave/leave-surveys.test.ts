@@ -3,7 +3,7 @@ import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { HOSTNAME, leaveOn, leavingMaster, PURGE_ALL } from "../../support/leave-boxes.ts";
 import { type FakeStorage, storageBoxBefore } from "../../support/storage-fake.ts";
 
-/** How often each answer was asked for that goes over all of the box. */
+/** How often a leave asked for each list of the whole box. */
 interface Count {
   containers: number;
   volumes: number;
@@ -61,7 +61,7 @@ describe.each([
   ["a master", master, "fula-master", "/opt/fula-master"],
   ["a storage node", storage, "fula-storage", "/opt/fula-storage"],
 ] as const)(
-  "%s that leaves looks over the whole box a few times, however much it removes",
+  "%s that leaves surveys the whole box a few times, however much it removes",
   (_name, make, project, baseDir) => {
     it.each([0, 40])("with %d more things of each kind", async (size) => {
       const host = crowd(await make(), project, baseDir, size);
@@ -71,7 +71,7 @@ describe.each([
       expect(removed()).toBeGreaterThan(5 * size + 5);
       // To find the node, to plan under the lock, and at the end.
       expect(counted).toMatchObject({ containers: 3, volumes: 3, images: 2 });
-      // Before a directory is removed, it is looked at alone.
+      // Before a directory is removed, its content is looked at again.
       expect(counted.lists).toBeLessThanOrEqual(10);
     });
 
@@ -84,10 +84,10 @@ describe.each([
   },
 );
 
-describe("while a leave waits for its consent, the box changes", () => {
+describe("the box changes while a leave waits for its confirmation", () => {
   const PROJECT = "com.docker.compose.project";
   const BASE = "/opt/fula-master";
-  /** A leave of everything whose question is answered once this was done. */
+  /** A leave of everything, whose question is answered after this change of the box. */
   const leaveAfter = (host: FakeStorage, change: () => void) => {
     const text = () => {
       change();
@@ -122,7 +122,7 @@ describe("while a leave waits for its consent, the box changes", () => {
     expect(Object.keys(after.files)).toEqual(expect.arrayContaining(left));
   });
 
-  it("what of ours has come up is named by the last survey, and goes with one more run", async () => {
+  it("what came up in between is named by the last survey, and one more run removes it", async () => {
     const host = await leavingMaster();
     const labels = { [OWNER_LABEL.key]: OWNER_LABEL.value, [PROJECT]: "fula-master" };
     const log = `${BASE}/snapshot.log.1`;
