@@ -8,25 +8,25 @@ export interface ComposeMap {
   readonly [key: string]: ComposeValue;
 }
 
-/** A compose file: a project's name, and services, volumes and networks by name. */
+/** A compose file: the project's name, and its services, volumes and networks by name. */
 export interface ComposeDocument extends ComposeMap {
   readonly name: string;
   readonly services: ComposeMap;
 }
 
-/** True for a mapping; a sequence is none. */
+/** True for a mapping, false for a sequence. */
 export function isMap(value: unknown): value is ComposeMap {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The mapping under a key; an absent one is empty. Throws TypeError where something else stands there. */
+/** The mapping under a key, or an empty one if the key is absent. Throws TypeError for any other value. */
 export function mapAt(map: ComposeMap, key: string): ComposeMap {
   const value = map[key] ?? {};
-  if (!isMap(value)) throw new TypeError(`${key} is no mapping`);
+  if (!isMap(value)) throw new TypeError(`${key} is not a mapping`);
   return value;
 }
 
-/** JSON with sorted keys: equal for documents that mean the same, whatever their order of keys. */
+/** JSON with sorted keys, so the order of keys makes no difference. */
 function canonicalJson(value: ComposeValue): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (!isMap(value)) return JSON.stringify(value);
@@ -34,14 +34,14 @@ function canonicalJson(value: ComposeValue): string {
   return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`).join(",")}}`;
 }
 
-/** Every text of a document, keys left out. */
+/** Every string value of a document, without keys. */
 export function textsOf(value: ComposeValue): readonly string[] {
   if (typeof value === "string") return [value];
   if (Array.isArray(value)) return value.flatMap(textsOf);
   return isMap(value) ? Object.values(value).flatMap(textsOf) : [];
 }
 
-/** Where two documents differ, a sentence for each place; the order of keys counts for nothing. */
+/** The differences between two documents, one sentence each. The order of keys does not matter. */
 export function listDifferences(current: ComposeValue, wanted: ComposeValue): readonly string[] {
   return compareAt(current, wanted, []);
 }
@@ -56,47 +56,47 @@ function compareAt(
   if (isMap(current) && isMap(wanted)) {
     const keys = [...new Set([...Object.keys(wanted), ...Object.keys(current)])];
     const found = keys.flatMap((key) => compareAt(at(current, key), at(wanted, key), [...path, key]));
-    // A thing's hash differs whenever anything else of it does; alone, it stands for a script that changed.
+    // The hash changes with every other change, so it is reported only alone: then a script has changed.
     const others = path.length === 2 ? found.filter((line) => !line.includes(SPEC_LABEL)) : found;
     return others.length > 0 ? others : found;
   }
   const place = path.length === 0 ? "The file" : path.join(".");
-  if (wanted === undefined) return [`${place} is not wanted.`];
+  if (wanted === undefined) return [`${place} should not be there.`];
   if (current === undefined) return [`${place} is missing.`];
   if (canonicalJson(current) === canonicalJson(wanted)) return [];
-  return [`${place} is ${show(current, path)}, wanted is ${show(wanted, [])}.`];
+  return [`${place} is ${show(current, path)}; expected ${show(wanted, [])}.`];
 }
 
 function at(map: { readonly [key: string]: ComposeValue }, key: string): ComposeValue | undefined {
   return Object.hasOwn(map, key) ? map[key] : undefined;
 }
 
-/** Only we keep secrets out of compose files: what someone else put into an environment is not repeated. */
+/** Never prints an environment: somebody may have written secrets into it by hand. */
 function show(value: ComposeValue, path: Path): string {
-  if (path.includes("environment") || isMap(value)) return "something else (not shown)";
+  if (path.includes("environment") || isMap(value)) return "a different value (not shown)";
   const text = JSON.stringify(value);
   return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
 }
 
-/** The label that names the step which made a thing. */
+/** The label that names the step which created a service, volume or network. */
 export const STEP_LABEL = "land.fx.fula-node.step";
 
-/** The label with the hash of what a thing was made from: a container with another one is drifted. */
+/** The label with the hash of the definition. A container with a different hash has drifted. */
 export const SPEC_LABEL = "land.fx.fula-node.spec";
 
-/** The label by which Compose says to which project a container, volume or network belongs. */
+/** Compose's label with the project that a container, volume or network belongs to. */
 export const PROJECT_LABEL = "com.docker.compose.project";
 
-/** The label by which Compose says from which files, separated by commas, a container was made. */
+/** Compose's label with the files, separated by commas, that a container was created from. */
 export const CONFIG_FILES_LABEL = "com.docker.compose.project.config_files";
 
-/** Lower-case hex sha256 of a text; randomness-free, but not for the model to compute. */
+/** Lower-case hex sha256 of a text. Passed in, because this file must not import `node:crypto`. */
 export type Hash = (text: string) => string;
 
 /**
- * Marks a service, volume or network as ours. Its fragment names the step. The hash covers the whole
- * definition, so a volume's never changes from version to version: Compose 2.3x offers to recreate a
- * volume, and to lose its data, when its labels change.
+ * Labels a service, volume or network as created by fula-node. Its fragment names the step. The hash covers
+ * only the definition, so the labels of a volume stay the same from version to version: when they change,
+ * Compose 2.3x offers to recreate the volume, which would delete its data.
  */
 export function withLabels(
   name: string,
@@ -105,7 +105,7 @@ export function withLabels(
   content: readonly string[] = [],
 ): ComposeMap {
   const labels = mapAt(definition, "labels");
-  if (typeof labels[STEP_LABEL] !== "string") throw new TypeError(`${name} names no step in its labels`);
+  if (typeof labels[STEP_LABEL] !== "string") throw new TypeError(`${name} has no label that names its step`);
   const spec = hash([canonicalJson(definition), ...content].join("\n"));
   return {
     ...definition,

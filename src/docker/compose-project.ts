@@ -1,10 +1,10 @@
 import type { Host, HostReader } from "../host.ts";
 import { type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
 
-/** What kubo and ipfs-cluster make first where they keep their data, and never without an identity in it. */
+/** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
 
-/** The scripts of ours in a directory: what lies beside them is a writer's that was made here. */
+/** The fula-node scripts in a directory. They show that fula-node created the writer whose data is next to them. */
 export async function findWriterMarks(host: HostReader, directory: string): Promise<readonly string[]> {
   const paths = Object.values(WRITER_SCRIPTS).map((name) => `${directory}/${name}`);
   const stats = await Promise.all(paths.map((path) => host.files.stat(path)));
@@ -12,10 +12,13 @@ export async function findWriterMarks(host: HostReader, directory: string): Prom
 }
 
 /**
- * The identities of a writer that another hand left where ours would keep its data. None where a script
- * of ours lies beside them: then it is our own writer, whose compose file and containers are gone.
+ * The identities of a writer that fula-node did not create, in the directory where it would create one. None if
+ * a fula-node script is next to them: then it is our own writer that lost its compose file and containers.
  */
-export async function findLeftIdentities(host: HostReader, directory: string): Promise<readonly string[]> {
+export async function findExistingIdentities(
+  host: HostReader,
+  directory: string,
+): Promise<readonly string[]> {
   const paths = IDENTITIES.map((path) => `${directory}/${path}`);
   const [marks, identities] = await Promise.all([
     findWriterMarks(host, directory),
@@ -25,16 +28,16 @@ export async function findLeftIdentities(host: HostReader, directory: string): P
   return paths.filter((_, index) => identities[index] !== null);
 }
 
-/** One of our compose projects, rendered. */
+/** A rendered fula-node compose project. */
 export interface Project extends Rendered {
   readonly name: string;
   readonly directory: string;
   readonly file: string;
-  /** Scripts that the document mounts, beside it. */
+  /** Scripts that the document mounts. They are in the same directory. */
   readonly scripts: readonly { readonly path: string; readonly text: string }[];
 }
 
-/** What of the package is installed and goes into the service image: what `npm pack` ships. */
+/** The package's files that are installed and copied into the service image: those that `npm pack` ships. */
 export const PACKAGE_ENTRIES = [
   "package.json",
   "bin",
@@ -47,13 +50,13 @@ export const PACKAGE_ENTRIES = [
   "CHANGELOG.md",
 ];
 
-/** The label by which a service image, and a container made from it, tells the package's hash. */
+/** The label with the package's hash, on a service image and on a container created from it. */
 export const PACKAGE_LABEL = "land.fx.fula-node.package";
 
-/** The label by which Compose says whose a container, volume or network is. */
+/** Compose's label with the project that a container, volume or network belongs to. */
 export const PROJECT = "com.docker.compose.project";
 
-/** The name under which an older compose file is kept; the same for the same content. */
+/** The name of the copy of an old compose file. Equal content gives an equal name. */
 export function keptName(project: Project, text: string, hash: (text: string) => string): string {
   return `${project.file}.${hash(text).slice(0, 12)}.old`;
 }
@@ -64,7 +67,7 @@ export async function staleScripts(host: HostReader, project: Project): Promise<
   return project.scripts.filter(({ text }, index) => onDisk[index] !== text).map(({ path }) => path);
 }
 
-/** Writes what differs of a project's scripts and compose file, and keeps an older compose file beside it. */
+/** Writes the scripts and the compose file that differ. Keeps a copy of the old compose file next to it. */
 export async function writeCompose(host: Host, project: Project, keep: string | null): Promise<void> {
   const stale = await staleScripts(host, project);
   for (const { path, text } of project.scripts.filter((script) => stale.includes(script.path)))

@@ -14,7 +14,7 @@ import {
   withLabels,
 } from "./compose-document.ts";
 
-/** The fragments of a master's compose file: `compose/NAME.yml` of the package, in the order of the file. */
+/** The fragments of a master's compose file (`compose/NAME.yml` of the package), in the order of the file. */
 export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;
 
 /** The fragments of a writer's compose file. */
@@ -24,53 +24,53 @@ export const WRITER_FRAGMENTS = ["kubo", "ipfs-cluster"] as const;
 export const STORAGE_FRAGMENTS = ["storage-kubo", "storage-cluster", "ingest"] as const;
 
 /**
- * The scripts that kubo's and ipfs-cluster's containers run, by service: `compose/NAME` of the package. They
- * belong beside the compose file, 0755, before the containers start.
+ * The scripts that the containers of kubo and ipfs-cluster run, by service (`compose/NAME` of the package).
+ * They must be next to the compose file, with mode 0755, before the containers start.
  */
 export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-start.sh" } as const;
 
 /** Parsed fragments by name. */
 export type Fragments<Name extends string> = Readonly<Record<Name, ComposeMap>>;
 
-/** What every rendering needs. */
+/** The options of every kind of node. */
 interface RenderOptions {
-  /** Ours, for the first line. */
+  /** The version of fula-node, for the first line. */
   readonly version: string;
   readonly hash: Hash;
-  /** `supportsStartInterval` of the engine; false gives healthchecks that older engines take. */
+  /** The engine's `supportsStartInterval`. False gives healthchecks that older engines accept. */
   readonly startInterval: boolean;
 }
 
-/** What is special about a master. */
+/** The options of a master. */
 export interface MasterOptions extends RenderOptions {
   /**
-   * The volume that holds the database, by its real name; null where the database is elsewhere.
-   * `external` is for a volume that was there before us: Compose then never makes, relabels or removes it.
+   * The volume of the database, by its real name; null if the database is external.
+   * `external` is for a volume that existed before fula-node: Compose never creates, relabels or removes it.
    */
   readonly postgres: { readonly volume: string; readonly external: boolean } | null;
 }
 
-/** What is special about a storage node. */
+/** The options of a storage node. */
 interface StorageOptions extends WriterOptions {
-  /** The volumes, by their keys, that were there before us: Compose never makes, relabels or removes them. */
+  /** The volumes, by their keys, that existed before fula-node: Compose never creates, relabels or removes them. */
   readonly external: Readonly<Record<string, string>>;
 }
 
-/** What is special about a writer. */
+/** The options of a writer. */
 export interface WriterOptions extends RenderOptions {
-  /** The texts of WRITER_SCRIPTS: another text makes Compose recreate the container. */
+  /** The texts of WRITER_SCRIPTS. If a text changes, Compose recreates the container. */
   readonly scripts: Readonly<Record<keyof typeof WRITER_SCRIPTS, string>>;
 }
 
-/** A compose file to be written: what it means, and its text. */
+/** A compose file to write: the parsed document and its text. */
 export interface Rendered {
   readonly document: ComposeDocument;
   readonly text: string;
 }
 
 /**
- * A master's compose file. Gateway and updater are always in it, under profiles of these names:
- * whether they run is decided when Compose is called, not in the file.
+ * A master's compose file. It always contains the gateway and the updater, each under a profile of the same
+ * name. The call of Compose decides whether they run, not the file.
  */
 export function renderMaster(
   fragments: Fragments<(typeof MASTER_FRAGMENTS)[number]>,
@@ -85,7 +85,7 @@ export function renderMaster(
   return finish(postgres === null ? merged : withPostgresVolume(merged, postgres), options, {});
 }
 
-/** A writer's compose file: kubo and ipfs-cluster, their data beside the file. */
+/** A writer's compose file: kubo and ipfs-cluster, with their data next to the file. */
 export function renderWriter(
   fragments: Fragments<(typeof WRITER_FRAGMENTS)[number]>,
   options: WriterOptions,
@@ -97,7 +97,7 @@ export function renderWriter(
   return finish(merged, options, options.scripts);
 }
 
-/** A storage node's compose file: kubo, the follower and the ingest, their data on named volumes. */
+/** A storage node's compose file: kubo, the follower and the ingest, with their data on named volumes. */
 export function renderStorage(
   fragments: Fragments<(typeof STORAGE_FRAGMENTS)[number]>,
   options: StorageOptions,
@@ -113,7 +113,7 @@ export function renderStorage(
   return finish({ ...merged, volumes }, options, options.scripts);
 }
 
-/** Reads one fragment. Throws TypeError for one without services: the package is broken then. */
+/** Reads one fragment. Throws TypeError if it has no services, because then the package is broken. */
 export function parseFragment(text: string): ComposeMap {
   const fragment: unknown = parse(text);
   if (!isMap(fragment) || !isMap(fragment["services"])) throw new TypeError("the fragment has no services");
@@ -121,29 +121,29 @@ export function parseFragment(text: string): ComposeMap {
 }
 
 /**
- * True where healthchecks may have a start_interval. It came with Engine 25 (API 1.44); with an older
- * engine Compose refuses to make the container. Null is an engine still to be installed: a new one.
+ * True if healthchecks may have a start_interval. Engine 25 (API 1.44) introduced it; with an older engine
+ * Compose refuses to create the container. Null means that the engine will be installed, so it will be new.
  */
 export function supportsStartInterval(apiVersion: string | null): boolean {
   return apiVersion === null || isAtLeast(apiVersion, "1.44");
 }
 
 /**
- * What a compose file on disk is, against the wanted one. A difference is a sentence, and never repeats
- * what stands in an environment.
+ * The result of comparing a compose file on disk with the desired one. Each difference is a sentence. It never
+ * repeats values of an environment.
  */
 type ComposeVerdict =
   | { readonly kind: "absent" }
   | { readonly kind: "same" }
   | {
       readonly kind: "differs";
-      /** True where the file was changed since we wrote it; false where what we wish has changed. */
+      /** True if somebody changed the file after fula-node wrote it; false if the desired document changed. */
       readonly edited: boolean;
       readonly differences: readonly string[];
     }
   | { readonly kind: "not-ours" };
 
-/** Compares what the files mean, not how they are written: comments and the order of keys count for nothing. */
+/** Compares the parsed content. Comments and the order of keys do not matter. */
 export function compareCompose(onDisk: string | null, wanted: string, hash: Hash): ComposeVerdict {
   if (onDisk === null) return { kind: "absent" };
   if (onDisk === wanted) return { kind: "same" };
@@ -153,25 +153,25 @@ export function compareCompose(onDisk: string | null, wanted: string, hash: Hash
   const current = read(onDisk);
   const differences = current.ok
     ? listDifferences(current.document, parse(wanted) as ComposeValue)
-    : [`The file is no valid YAML: ${current.why}`];
+    : [`The file is not valid YAML: ${current.why}`];
   return differences.length === 0 ? { kind: "same" } : { kind: "differs", edited, differences };
 }
 
-/** True where the first line says that we wrote it, as it stands or edited since. */
+/** True if the first line says that fula-node wrote the file. Somebody may have edited it later. */
 export function isOurCompose(text: string): boolean {
   return MARKER.test(text);
 }
 
 const MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;
 
-/** How often an engine without start_interval asks: often enough for a quick start, for ever. */
+/** The healthcheck interval for an engine without start_interval: short enough for a quick start, and it stays so. */
 const OLD_ENGINE_INTERVAL = "5s";
 
 const SECTIONS = ["services", "volumes", "networks"] as const;
 
 const NOTE = "# Rendered by fula-node, which notices changes by hand; settings belong into .env.\n";
 
-/** Compose still reads some words of YAML 1.1 (on, off, yes, no): those are quoted. */
+/** Compose still reads some words as YAML 1.1 does (on, off, yes, no), so they are quoted. */
 const YAML = { lineWidth: 0, aliasDuplicateObjects: false, compat: "yaml-1.1" } as const;
 
 function merge(name: string, fragments: readonly ComposeMap[]): ComposeDocument {
@@ -239,7 +239,7 @@ function read(
   }
 }
 
-/** The keys without which Compose refuses a document (`${KEY:?what to do}`), sorted. */
+/** The keys that a document requires (`${KEY:?what to do}`), sorted. Without them Compose refuses it. */
 export function requiredKeys(document: ComposeDocument): readonly string[] {
   const keys = textsOf(document).flatMap((text) =>
     // `$$` is a literal dollar sign.
@@ -249,23 +249,23 @@ export function requiredKeys(document: ComposeDocument): readonly string[] {
 }
 
 /**
- * Every variable that a document names, sorted: `${KEY...}`, `$KEY`, and a key of an environment without a
- * value, which Compose hands on from `.env`.
+ * Every variable that a document names, sorted: `${KEY...}`, `$KEY`, and each environment key without a value,
+ * which Compose takes from `.env`.
  */
 export function namedKeys(document: ComposeMap): readonly string[] {
   const keys = textsOf(document).flatMap((text) =>
     Array.from(text.replaceAll("$$", "").matchAll(NAMED), ([, braced, bare = ""]) => braced ?? bare),
   );
-  return [...new Set([...keys, ...passedOn(document)])].toSorted();
+  return [...new Set([...keys, ...keysWithoutValue(document)])].toSorted();
 }
 
-function passedOn(value: ComposeValue): readonly string[] {
-  if (Array.isArray(value)) return value.flatMap(passedOn);
+function keysWithoutValue(value: ComposeValue): readonly string[] {
+  if (Array.isArray(value)) return value.flatMap(keysWithoutValue);
   if (!isMap(value)) return [];
   return Object.entries(value).flatMap(([key, item]) =>
     key === "environment" && isMap(item)
       ? Object.keys(item).filter((name) => item[name] === null)
-      : passedOn(item),
+      : keysWithoutValue(item),
   );
 }
 

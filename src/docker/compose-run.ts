@@ -5,7 +5,7 @@ import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
 
-type ByCli = Pick<Docker, "composeUp" | "composeHashes">;
+type ComposeCommands = Pick<Docker, "composeUp" | "composeHashes">;
 
 const COMPOSE = ["docker", "compose"];
 const UP = ["up", "--detach", "--no-build", "--pull", "never"];
@@ -14,24 +14,24 @@ const UP_TIMEOUT_MS = 900_000;
 const CONFIG_TIMEOUT_MS = 60_000;
 const SECRET_NAME = /PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL/i;
 const SHORTEST_REDACTED = 4;
-/** Compose quotes what it takes for a variable's name, which may be a piece of a value. */
+/** Compose quotes what it reads as a variable's name. That can be part of a secret value. */
 const UNSET_VARIABLE = /variable is not set/i;
 
-/** What only the Docker CLI does: `docker compose`. `env` names the engine's socket. */
-export function dockerCli(env: ProgramEnvironment): ByCli {
+/** The commands that need the Docker CLI: `docker compose`. `env` names the engine's socket. */
+export function dockerCli(env: ProgramEnvironment): ComposeCommands {
   const hashOnce = shareInFlight<Readonly<Record<string, string>>>();
   return {
     composeUp: async (project, services, report) => {
       const argv = [...composeArgv(project), ...UP, ...services];
       const redact = await redactorFor(project);
-      const tell = (line: string) => reportUseful(redact(line), report);
-      const result = await runProgram(argv, { env, timeoutMs: UP_TIMEOUT_MS, onLine: tell });
+      const onLine = (line: string) => reportNonEmpty(redact(line), report);
+      const result = await runProgram(argv, { env, timeoutMs: UP_TIMEOUT_MS, onLine });
       if (result.exitCode === 0) return;
       throw new OperatorError({
         exit: "unavailable",
-        what: `docker compose could not bring up ${services.join(", ") || "the project"} of ${project.name}.`,
-        why: result.stopped ?? lastWords(result.lastLines.map(redact)),
-        remedy: `Mend what it says, then run again. The same by hand: ${argv.join(" ")}`,
+        what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
+        why: result.stopped ?? lastOutput(result.lastLines.map(redact)),
+        remedy: `Fix the reported problem, then run again. The same command by hand: ${argv.join(" ")}`,
       });
     },
 
@@ -63,8 +63,8 @@ async function hashesOf(
   const redact = redactor(Object.entries(environment));
   throw new OperatorError({
     exit: "unavailable",
-    what: `docker compose can't read the document of ${name}.`,
-    why: stopped ?? lastWords(lastLines.map(redact)),
+    what: `docker compose cannot read the compose file of ${name}.`,
+    why: stopped ?? lastOutput(lastLines.map(redact)),
   });
 }
 
@@ -98,7 +98,7 @@ async function redactorFor({ envFile }: ComposeProject): Promise<(line: string) 
   return redactor(entries.flatMap(({ key, value }) => ("text" in value ? [[key, value.text]] : [])));
 }
 
-/** Takes the values that have a secret's name out of a line. */
+/** Removes the values of keys with a secret's name from a line. */
 function redactor(values: readonly (readonly [string, string])[]): (line: string) => string {
   const secrets = values
     .filter(([key, value]) => SECRET_NAME.test(key) && value.length >= SHORTEST_REDACTED)
@@ -110,11 +110,11 @@ function redactor(values: readonly (readonly [string, string])[]): (line: string
   };
 }
 
-function reportUseful(line: string, report: (line: string) => void): void {
+function reportNonEmpty(line: string, report: (line: string) => void): void {
   const text = line.trim();
   if (text !== "") report(text);
 }
 
-function lastWords(lines: readonly string[]): string {
-  return lines.filter((line) => line.trim() !== "").join("\n") || "it says nothing";
+function lastOutput(lines: readonly string[]): string {
+  return lines.filter((line) => line.trim() !== "").join("\n") || "it printed nothing";
 }

@@ -3,55 +3,55 @@ import { isOurs } from "../settings/layout.ts";
 import { PACKAGE_LABEL, PROJECT } from "./compose-project.ts";
 import type { Container } from "./engine.ts";
 
-/** A service and the container that it runs in. */
+/** A service and its container. */
 export interface Service {
   readonly service: string;
   readonly container: string;
 }
 
-/** How one service's container stands. */
+/** The state of one service's container. */
 export interface ServiceState extends Service {
   readonly state: "running" | "absent" | "stopped" | "changed" | "unhealthy" | "foreign";
-  /** For a person: what is wrong, or what it is. */
+  /** A description for people: what is wrong, or what it is. */
   readonly detail: string;
-  /** True for a foreign container that Compose itself takes for this service's, and so would replace. */
+  /** True for a foreign container that Compose treats as this service's, and so would replace. */
   readonly claimable: boolean;
 }
 
-/** The services that a step keeps up, and what they are made from. */
+/** The services that a step keeps running, and their images and profiles. */
 export interface Desired {
   readonly services: readonly Service[];
   /** The images to pull if they are not on this machine. */
   readonly images: readonly string[];
-  /** The profiles of Compose to switch on; left out for a project without profiles. */
+  /** The Compose profiles to enable. Omitted for a project without profiles. */
   readonly profiles?: readonly string[];
 }
 
-/** Why the containers may not be touched. */
+/** Why the containers must not be changed. */
 export interface Obstacle {
   readonly why: string;
   readonly remedy: string;
-  /** The drift that `--adopt STEP` would repair; null: it can't be adopted. */
+  /** The drift that `--adopt STEP` would repair. Null if it cannot be adopted. */
   readonly claim: readonly string[] | null;
 }
 
-/** What a step knows beyond the states of its containers. */
+/** What a step knows in addition to the states of its containers. */
 export interface Judgement {
-  /** Beside the states of the containers. */
+  /** Added to the states of the containers. */
   readonly evidence?: Evidence;
-  /** Null: nothing is in the way. */
+  /** Null if there is none. */
   readonly obstacle: Obstacle | null;
-  /** What else differs: named before what is wrong with the containers. */
+  /** Other differences. They are listed before those of the containers. */
   readonly drift?: readonly string[];
-  /** Files to write before containers are brought up. */
+  /** Files to write before containers start. */
   readonly prepare?: readonly FileChange[];
-  /** Containers of ours to remove: no setting asks for them any more. */
+  /** Our containers to remove, because the settings no longer ask for them. */
   readonly remove?: readonly string[];
-  /** True if something of it is there even without any container: then it is never absent. */
-  readonly isBegun?: boolean;
+  /** True if parts of it exist even without containers. Then the state is never `absent`. */
+  readonly isPresent?: boolean;
 }
 
-/** What a probe saw of a step's containers: all that its plan is made from. */
+/** What a probe saw of a step's containers. The plan depends only on this. */
 export interface Seen {
   readonly missingImages: readonly string[];
   readonly profiles?: readonly string[];
@@ -65,12 +65,12 @@ export interface Seen {
 /** Nothing to do. */
 export const NOTHING: Seen = { missingImages: [], remove: [], prepare: [], up: [], restart: [] };
 
-/** What a step writes beside its containers, if it does not leave that to the step compose-file. */
+/** A file that a step writes itself, if the step compose-file does not write it. */
 export type FileChange =
   | (Change & { readonly kind: "write-compose"; readonly path: string; readonly keep: string | null })
   | (Change & { readonly kind: "mark-taken-over"; readonly path: string });
 
-/** What is done to containers. */
+/** A change of a step's containers or files. */
 export type ContainerChange =
   | FileChange
   | (Change & { readonly kind: "pull-image"; readonly image: string })
@@ -82,17 +82,17 @@ export type ContainerChange =
   | (Change & { readonly kind: "restart"; readonly container: string })
   | (Change & { readonly kind: "remove-container"; readonly container: string });
 
-/** Turns the states and what else the step knows into its finding. */
+/** The finding that follows from the states and the judgement. */
 export function findingOf(options: {
   readonly states: readonly ServiceState[];
   readonly judgement: Judgement;
   readonly desired: Desired;
   readonly missingImages: readonly string[];
-  /** Why containers that run are restarted nevertheless; null: they are not. */
+  /** Why running containers must be restarted; null if they need no restart. */
   readonly whyRestart: string | null;
 }): Finding<Seen> {
   const { judgement, desired, missingImages, whyRestart } = options;
-  const { obstacle, drift: otherDrift = [], prepare = [], remove = [], isBegun = false } = judgement;
+  const { obstacle, drift: otherDrift = [], prepare = [], remove = [], isPresent = false } = judgement;
   const { profiles } = desired;
   const evidence: Evidence = {
     ...evidenceOf(options.states),
@@ -119,14 +119,15 @@ export function findingOf(options: {
   const drift = [
     ...otherDrift,
     ...driftOf(states),
-    ...remove.map((name) => `${name} is here, though no setting wishes it`),
+    ...remove.map((name) => `${name} is running, but the settings do not ask for it`),
   ];
   if (drift.length === 0) return { state: "ours", seen, evidence };
-  if (!isBegun && states.every(({ state }) => state === "absent")) return { state: "absent", seen, evidence };
+  if (!isPresent && states.every(({ state }) => state === "absent"))
+    return { state: "absent", seen, evidence };
   return { state: "drifted", seen, drift, evidence };
 }
 
-/** The changes in their order. Images are pulled only for containers that are to be made. */
+/** The changes, in order. Images are pulled only if containers are to be created. */
 export function changesOf(
   { missingImages, profiles, remove, prepare, up, restart }: Seen,
   describeUp: (up: readonly Service[]) => string,
@@ -152,20 +153,20 @@ export function changesOf(
   ];
 }
 
-/** The obstacle that containers are which we did not make; null if there is none among them. */
+/** The obstacle if fula-node did not create some of the containers; null if it created all of them. */
 export function foreignContainers(states: readonly ServiceState[], remedy: string): Obstacle | null {
   const foreign = states.filter(({ state }) => state === "foreign");
   if (foreign.length === 0) return null;
   return {
     why: foreign
-      .map(({ container, detail }) => `The container ${container} is not ours (${detail}).`)
+      .map(({ container, detail }) => `fula-node did not create the container ${container} (${detail}).`)
       .join(" "),
     remedy,
     claim: foreign.every(({ claimable }) => claimable) ? driftOf(states) : null,
   };
 }
 
-/** Compares a service's container with what it would be made from today. */
+/** Compares a service's container with what fula-node would create now. */
 export function judgeContainer(
   service: Service,
   container: Container | null,
@@ -177,40 +178,40 @@ export function judgeContainer(
   },
 ): ServiceState {
   const { project, hash, imageId, packageHash } = wanted;
-  const as = (state: ServiceState["state"], detail: string, claimable = false): ServiceState => ({
+  const judged = (state: ServiceState["state"], detail: string, claimable = false): ServiceState => ({
     ...service,
     state,
     detail,
     claimable,
   });
-  if (container === null) return as("absent", "no such container");
+  if (container === null) return judged("absent", "no such container");
   const { labels, status, health, image } = container;
-  const home = labels[PROJECT];
-  if (!isOurs(container) || home !== project) {
-    const place = home === undefined ? "no compose project" : `compose project ${home}`;
-    const mark = isOurs(container) ? "another kind of node" : "no label of ours";
-    const claimable = home === project && labels[COMPOSE_SERVICE] === service.service;
-    return as("foreign", `image ${image}, ${place}, ${mark}`, claimable);
+  const ownProject = labels[PROJECT];
+  if (!isOurs(container) || ownProject !== project) {
+    const place = ownProject === undefined ? "no compose project" : `compose project ${ownProject}`;
+    const mark = isOurs(container) ? "another kind of node" : "no fula-node label";
+    const claimable = ownProject === project && labels[COMPOSE_SERVICE] === service.service;
+    return judged("foreign", `image ${image}, ${place}, ${mark}`, claimable);
   }
-  if (status !== "running") return as("stopped", `it is ${status}`);
+  if (status !== "running") return judged("stopped", `its status is ${status}`);
   if (hash !== undefined && labels[CONFIG_HASH] !== hash)
-    return as("changed", "it was made from other settings");
+    return judged("changed", "it was created with other settings");
   const built = labels[PACKAGE_LABEL];
   if ((imageId ?? container.imageId) !== container.imageId || (built ?? packageHash) !== packageHash)
-    return as("changed", "it was made from an older image");
-  if (health === "unhealthy") return as("unhealthy", "its healthcheck fails");
-  return as("running", `running since ${container.startedAt}`);
+    return judged("changed", "it was created from an older image");
+  if (health === "unhealthy") return judged("unhealthy", "its healthcheck fails");
+  return judged("running", `running since ${container.startedAt}`);
 }
 
 const CONFIG_HASH = "com.docker.compose.config-hash";
 const COMPOSE_SERVICE = "com.docker.compose.service";
 
-/** The states as evidence, one entry a container. */
+/** The states as evidence, one entry per container. */
 function evidenceOf(states: readonly ServiceState[]): Evidence {
   return Object.fromEntries(states.map(({ container, state, detail }) => [container, `${state}: ${detail}`]));
 }
 
-/** What is wrong with them, each as a sentence. */
+/** What is wrong, one line per container. */
 export function driftOf(states: readonly ServiceState[]): readonly string[] {
   return states
     .filter(({ state }) => state !== "running")

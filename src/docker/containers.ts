@@ -23,35 +23,35 @@ import type { Container } from "./engine.ts";
 /** Judges containers by their states. */
 export type Judge = (states: readonly ServiceState[]) => Judgement;
 
-/** The containers of a compose project that one step keeps up. */
+/** The containers of a compose project that one step keeps running. */
 export interface ContainersSpec {
   readonly id: string;
   readonly title: string;
   readonly touches: string;
   desired(host: HostReader): Desired | Promise<Desired>;
-  /** Reads what else is to be known, beside the look at the containers; the judge that it gives is pure. */
+  /** Reads everything else that the step needs, besides its containers. The returned judge is pure. */
   survey(host: HostReader): Promise<Judge>;
-  /** Asked only while all of them run: why they are restarted nevertheless; null: they are not. */
+  /** Called only if all containers run. Why they must be restarted; null if they need no restart. */
   whyRestart?(host: HostReader): Promise<string | null>;
-  /** What does their work in their place: a database elsewhere, a writer that somebody else made. */
+  /** What replaces the containers: an external database, or a writer that fula-node did not create. */
   readonly inPlace?: {
     isUsed(host: HostReader): Promise<boolean>;
     probe(host: HostReader): Promise<Finding<Seen>>;
   };
-  /** The summary of `up`; left out, it names the containers. */
+  /** The summary of `up`. By default it names the containers. */
   readonly describeUp?: (up: readonly Service[]) => string;
   readonly healthyDeadlineMs?: number;
-  /** Asks for their work, once they are healthy; throws an OperatorError (`unhealthy`) if it is not done. */
+  /** Tests that the healthy containers work. Throws an OperatorError (`unhealthy`) if they do not. */
   verify(host: HostReader): Promise<void>;
 }
 
 const HEALTHY_DEADLINE_MS = 180_000;
 const ANSWER_DEADLINE_MS = 60_000;
-/** What is written beside the writer's data if it was taken over. */
+/** The text of the file that is written next to an adopted writer's data. */
 const TAKEN_OVER_TEXT =
-  "kubo/ and ipfs-cluster/ were here before fula-node took them over (--adopt writer): it never removes them.\n";
+  "kubo/ and ipfs-cluster/ existed before fula-node adopted them (--adopt writer). fula-node never removes them.\n";
 
-/** A step that keeps containers of a compose project running as rendered. */
+/** A step that keeps containers of a compose project running as its compose file says. */
 export function containers(
   context: NodeContext,
   project: Project,
@@ -67,7 +67,7 @@ export function containers(
       if (inPlace !== undefined && (await inPlace.isUsed(host))) return await inPlace.probe(host);
       const desired = await spec.desired(host);
       const [states, missingImages, judge] = await Promise.all([
-        lookAtServices(host, context, project, desired),
+        inspectServices(host, context, project, desired),
         findMissingImages(host, desired.images),
         spec.survey(host),
       ]);
@@ -103,7 +103,7 @@ export function containers(
   };
 }
 
-/** The images that these settings name; none if an archive brings them (the step images). */
+/** The images that these settings name; none if an archive provides them (the step images). */
 export function imagesToPull(
   { settings, imagesArchive }: NodeContext,
   keys: readonly string[],
@@ -111,7 +111,7 @@ export function imagesToPull(
   return imagesArchive === null ? keys.map((key) => settings.get(key)?.value ?? "") : [];
 }
 
-/** Those of these images that are not on this machine. */
+/** The images of the list that are not on this machine. */
 export async function findMissingImages(
   host: HostReader,
   images: readonly string[],
@@ -120,12 +120,12 @@ export async function findMissingImages(
   return images.filter((_, index) => present[index] === null);
 }
 
-/** Asks a container, or a named group of them, until there is no fault. Throws (`unhealthy`) with the last one. */
+/** Checks one or more containers until there is no fault. After the deadline, throws (`unhealthy`) with the last fault. */
 export async function waitUntilItWorks(
   host: HostReader,
   name: string,
   findFault: () => Promise<string | null>,
-  remedy = `See \`docker logs ${name}\`; when the cause is mended, run again.`,
+  remedy = `See \`docker logs ${name}\`, fix the cause, then run again.`,
 ): Promise<void> {
   const last: { fault: string | null } = { fault: null };
   const works = await poll(host, ANSWER_DEADLINE_MS, async () => {
@@ -141,8 +141,8 @@ export async function waitUntilItWorks(
 }
 
 /**
- * Surveys the names that a container of a storage node takes: the volume with its data (one without our label
- * is somebody else's), and the unit under which upstream runs the same program without a container.
+ * Checks the names that a container of a storage node uses: the volume with its data (fula-node did not create it
+ * if it has no fula-node label), and the systemd unit that runs the same program without a container (upstream's way).
  */
 export async function surveyNames(
   host: HostReader,
@@ -154,37 +154,37 @@ export async function surveyNames(
     host.docker.container(names.container),
   ]);
   if (unit !== null && unit.loaded) {
-    const why = `The unit ${unit.name} runs the same program on this machine.`;
+    const why = `The systemd unit ${unit.name} runs the same program on this machine.`;
     return judgeNames({ evidence: { [unit.name]: unit.execStart }, why, claimable: false });
   }
   const isKnown = container !== null && isOurs(container);
   if (volume === null || isOurs(volume) || isKnown) return judgeNames(null);
   return judgeNames({
-    evidence: { [volume.name]: `no label of ours, at ${volume.mountpoint}` },
-    why: `The volume ${volume.name} is here without a label of ours: a node made it that is not this one.`,
+    evidence: { [volume.name]: `no fula-node label, at ${volume.mountpoint}` },
+    why: `The volume ${volume.name} exists without a fula-node label, so this node did not create it.`,
     claimable: true,
   });
 }
 
-/** Judges a container of a storage node that nothing but another container can be in the way of. */
+/** Judges a container of a storage node. `conflict` is anything else that uses one of its names. */
 export function judgeNames(
-  intruder: { readonly evidence: Evidence; readonly why: string; readonly claimable: boolean } | null,
+  conflict: { readonly evidence: Evidence; readonly why: string; readonly claimable: boolean } | null,
 ): Judge {
-  const remedy = "Move it away if it is not needed.";
+  const remedy = "If it is not needed, move it away.";
   return (states) => {
     const foreign = foreignContainers(states, remedy);
-    if (intruder === null) return { obstacle: foreign };
-    const { evidence, why, claimable } = intruder;
+    if (conflict === null) return { obstacle: foreign };
+    const { evidence, why, claimable } = conflict;
     return { evidence, obstacle: foreign ?? { why, remedy, claim: claimable ? driftOf(states) : null } };
   };
 }
 
 function nameContainers(up: readonly Service[]): string {
-  return `bring ${up.map(({ container }) => container).join(", ")} up`;
+  return `start ${up.map(({ container }) => container).join(", ")}`;
 }
 
-/** Looks at the containers of these services and compares them with the project as rendered. */
-async function lookAtServices(
+/** Compares the containers of these services with the rendered project. */
+async function inspectServices(
   host: HostReader,
   context: NodeContext,
   { name, text, directory }: Project,
@@ -211,7 +211,7 @@ async function lookAtServices(
   );
 }
 
-/** The values for compose's `${KEY}`: what `.env` holds, and what this run would put there. */
+/** The values for Compose's `${KEY}`: those in `.env`, and those that this run would write there. */
 async function composeEnvironment(
   host: HostReader,
   context: NodeContext,
@@ -221,15 +221,15 @@ async function composeEnvironment(
   for (const { key, value } of file.ok ? file.entries : []) if ("text" in value) values[key] = value.text;
   const current = await readValues(host, context);
   for (const { key, generated } of context.specs) {
-    const value = current(key) ?? (generated === undefined ? undefined : "not minted yet");
+    const value = current(key) ?? (generated === undefined ? undefined : "not generated yet");
     if (value !== undefined) values[key] = value;
   }
   return { ...values, FULA_NODE_VERSION: context.version };
 }
 
 /**
- * Waits until every container is healthy, judged by looking at each one: Compose's exit code is no
- * proof. Throws (`unhealthy`) with what the failing one says of itself.
+ * Waits until every container is healthy. It inspects each one, because Compose's exit code proves nothing.
+ * Throws (`unhealthy`) with the log and the healthcheck output of the failing one.
  */
 async function waitHealthy(
   host: HostReader,
@@ -244,11 +244,11 @@ async function waitHealthy(
       if (status === "running" && (health === "healthy" || health === null)) return true;
       return status === "exited" || status === "dead" ? false : null;
     });
-    if (healthy !== true) throw await describeSick(host, name, last.container);
+    if (healthy !== true) throw await describeUnhealthy(host, name, last.container);
   }
 }
 
-async function describeSick(
+async function describeUnhealthy(
   host: HostReader,
   name: string,
   container: Container | null,
@@ -256,7 +256,7 @@ async function describeSick(
   if (container === null) {
     return new OperatorError({
       exit: "unhealthy",
-      what: `The container ${name} is not there.`,
+      what: `The container ${name} is missing.`,
       remedy: "Run again.",
     });
   }
@@ -264,8 +264,8 @@ async function describeSick(
   const log = (await host.docker.logs(name, 12)).trim();
   return new OperatorError({
     exit: "unhealthy",
-    what: `${name} does not work: it is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}.`,
+    what: `${name} does not work: its status is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}.`,
     ...(log === "" ? {} : { why: `Its log ends with:\n${log}` }),
-    remedy: `${healthOutput === "" ? "" : `Its healthcheck says: ${healthOutput.trim()}. `}See \`docker logs ${name}\`; when the cause is mended, run again.`,
+    remedy: `${healthOutput === "" ? "" : `Its healthcheck printed: ${healthOutput.trim()}. `}See \`docker logs ${name}\`, fix the cause, then run again.`,
   });
 }

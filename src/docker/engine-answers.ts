@@ -3,7 +3,7 @@ import * as z from "zod";
 const LABELS = z.record(z.string(), z.string()).nullish();
 const VOLUME = z.object({ Name: z.string(), Labels: LABELS, Mountpoint: z.string() });
 
-/** What is read of the engine's answers (Engine API 1.44). Lists and labels may be null. */
+/** The parts of the engine's answers that we use (Engine API 1.44). Lists and labels may be null. */
 const ANSWERS = {
   /** GET /version. */
   version: z.object({ Version: z.string(), ApiVersion: z.string(), MinAPIVersion: z.string() }),
@@ -53,7 +53,7 @@ const ANSWERS = {
       })
       .nullish(),
   }),
-  /** GET /containers/{id}/logs; nothing for an empty log. */
+  /** GET /containers/{id}/logs; null for an empty log. */
   log: z.instanceof(Buffer).nullable(),
   /** GET /images/{name}/json. */
   image: z.object({ Id: z.string(), Config: z.object({ Labels: LABELS }).nullish() }),
@@ -82,20 +82,20 @@ const ANSWERS = {
   }),
 };
 
-/** The answers that we read, by name. */
+/** The names of the answers that we read. */
 export type AnswerName = keyof typeof ANSWERS;
 
 /** The part of an answer that we use. */
 export type Answer<Name extends AnswerName> = z.infer<(typeof ANSWERS)[Name]>;
 
-/** Checks an answer of the engine; `why` says what is wrong with it. */
+/** Checks an answer of the engine. `why` says what is wrong with it. */
 export function readAnswer<Name extends AnswerName>(
   name: Name,
   answer: unknown,
 ): { readonly data: Answer<Name> } | { readonly why: string } {
   const result = ANSWERS[name].safeParse(answer);
   if (result.success) return { data: result.data as Answer<Name> };
-  if (Buffer.isBuffer(answer)) return { why: "the answer is no JSON" };
+  if (Buffer.isBuffer(answer)) return { why: "the answer is not JSON" };
   const issues = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
   return { why: `in the answer (${name}) ${issues.join("; ")}` };
 }

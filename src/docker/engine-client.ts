@@ -8,24 +8,24 @@ import type { Answer, AnswerName } from "./engine-answers.ts";
 import { isAtLeast } from "./versions.ts";
 
 const DEFAULT_SOCKET = "/var/run/docker.sock";
-/** The newest API that the reader and the writer were written against. */
+/** The newest API version that the reader and the writer support. */
 const NEWEST_API = "1.44";
 const IDLE_MS = 60_000;
 const MAX_CONNECTIONS = 8;
 const REMEDY = "Look at `journalctl -u docker -n 50`, then run again.";
 const MAX_JSON_BYTES = 64 * 1024 ** 2;
-/** Of an answer that is not JSON, which is a log. */
+/** For an answer that is not JSON. Only logs are not JSON. */
 const MAX_LOG_BYTES = 4 * 1024 ** 2;
 
-/** No engine answers at the socket: it is not installed, or does not run. `why` says which. */
+/** The engine does not answer at the socket: it is not installed or not running. `why` says which. */
 export class NoEngine extends OperatorError {}
 
-/** The engine answered 404: it does not have the thing that the call names. */
+/** The engine answered 404: the object that the call names does not exist. */
 export class NotFound extends OperatorError {}
 
 /**
- * The engine's socket: DOCKER_HOST where that names one, as the Docker CLI has it. Throws an
- * OperatorError (`settings`) for an engine elsewhere: what is installed here must run here.
+ * The engine's socket. DOCKER_HOST names it, as for the Docker CLI; otherwise it is the default. Throws an
+ * OperatorError (`settings`) for an engine on another machine, because the node must run on this machine.
  */
 export function dockerSocket(dockerHost: string | undefined): string {
   if (dockerHost === undefined || dockerHost === "") return DEFAULT_SOCKET;
@@ -33,13 +33,13 @@ export function dockerSocket(dockerHost: string | undefined): string {
   if (path !== undefined) return path;
   throw new OperatorError({
     exit: "settings",
-    what: "DOCKER_HOST does not name a socket of this machine.",
-    why: "The node runs on the machine that it is installed on, so only a local engine will do.",
+    what: "DOCKER_HOST does not name a socket on this machine.",
+    why: "The node runs on the machine where it is installed, so it needs a local engine.",
     remedy: `Unset DOCKER_HOST, or set it to unix:///path/to/docker.sock.`,
   });
 }
 
-/** One Docker engine, by dockerode, which is loaded with the first call. */
+/** One Docker engine, through dockerode. The first call loads dockerode. */
 export class Engine {
   readonly #socket: string;
   readonly #clients = new Map<number, Dockerode>();
@@ -50,25 +50,25 @@ export class Engine {
   }
 
   /**
-   * A dockerode that speaks the newest API that both sides know, and ends a call after so long without a
-   * byte in either direction. Its calls throw NoEngine, NotFound or an OperatorError (`unavailable`).
+   * A dockerode client for the newest API version that both sides support. It ends a call after `idleMs`
+   * without a byte in either direction. Its calls throw NoEngine, NotFound or an OperatorError (`unavailable`).
    */
   async open(idleMs = IDLE_MS): Promise<Dockerode> {
     const version = `v${await this.#negotiate()}`;
-    const there = this.#clients.get(idleMs);
-    if (there !== undefined) return there;
+    const existing = this.#clients.get(idleMs);
+    if (existing !== undefined) return existing;
     const client = await connect(this.#socket, idleMs, version);
     this.#clients.set(idleMs, client);
     return client;
   }
 
-  /** `/version`, asked without naming an API version: every client may. */
+  /** `/version`, which every client may call without an API version. */
   async version(): Promise<Answer<"version">> {
     const client = await connect(this.#socket, IDLE_MS);
     return accept("version", await client.version());
   }
 
-  /** Makes a call, and gives the part of its answer that we use. */
+  /** Makes a call and returns the part of its answer that we use. */
   async ask<Name extends AnswerName>(
     name: Name,
     call: (docker: Dockerode) => Promise<unknown>,
@@ -76,7 +76,7 @@ export class Engine {
     return accept(name, await call(await this.open()));
   }
 
-  /** The same; null where the engine does not have the thing. */
+  /** The same, but null if the object does not exist. */
   async find<Name extends AnswerName>(
     name: Name,
     call: (docker: Dockerode) => Promise<unknown>,
@@ -89,7 +89,7 @@ export class Engine {
     }
   }
 
-  /** Asked once, and again after a failure. */
+  /** Asks once. Asks again only after a failure. */
   #negotiate(): Promise<string> {
     this.#api ??= this.version().then(({ ApiVersion, MinAPIVersion }) =>
       chooseApi(ApiVersion, MinAPIVersion),
@@ -101,34 +101,34 @@ export class Engine {
   }
 }
 
-/** The API version to speak: the newest that both sides know. */
+/** The API version to use: the newest that both sides support. */
 export function chooseApi(newest: string, oldest: string): string {
   if (isAtLeast(NEWEST_API, newest)) return newest;
   return isAtLeast(NEWEST_API, oldest) ? NEWEST_API : oldest;
 }
 
-/** Throws an OperatorError (`unavailable`) where an answer is not as the API has it. */
+/** Throws an OperatorError (`unavailable`) if an answer does not match the API. */
 async function accept<Name extends AnswerName>(name: Name, answer: unknown): Promise<Answer<Name>> {
   const { readAnswer } = await import("./engine-answers.ts");
   const read = readAnswer(name, answer);
   if ("data" in read) return read.data;
   throw new OperatorError({
     exit: "unavailable",
-    what: "What answers at the Docker socket does not answer as a Docker engine does.",
+    what: "The answer at the Docker socket is not that of a Docker engine.",
     why: read.why,
     remedy: REMEDY,
   });
 }
 
 /**
- * docker-modem alone waits for ever for a JSON answer that breaks off, takes any text for an answer, and gives no
- * reason for a time-out. So every answer is asked for as a stream and read here.
+ * docker-modem alone waits forever for a JSON answer that is cut off, accepts any text as an answer, and gives no
+ * reason for a timeout. So this function requests every answer as a stream and reads it itself.
  */
 async function connect(socketPath: string, idleMs: number, version?: string): Promise<Dockerode> {
   const { default: Docker } = await import("dockerode");
   const options: Dockerode.DockerOptions & { readonly agent: Agent } = {
     socketPath,
-    // Otherwise DOCKER_HOST of the process would have a say.
+    // Otherwise docker-modem reads DOCKER_HOST of the process.
     host: undefined,
     agent: new EngineAgent(idleMs),
     ...(version === undefined ? {} : { version }),
@@ -140,7 +140,7 @@ async function connect(socketPath: string, idleMs: number, version?: string): Pr
     const call = `${request.method ?? "GET"} ${request.path.replace(/\?$/, "")}`;
     dial({ ...request, isStream: true }, (error, answer) => {
       const answered = async () => {
-        if (error !== null) return withoutError(error, call, socketPath);
+        if (error !== null) return throwUnless304(error, call, socketPath);
         return request.isStream === true ? answer : readBody(answer as IncomingMessage, call);
       };
       answered().then(
@@ -152,7 +152,7 @@ async function connect(socketPath: string, idleMs: number, version?: string): Pr
   return client;
 }
 
-/** One connection a call: none that the engine has closed meanwhile is used again. Silence ends it with a reason. */
+/** Opens one connection per call, so it never reuses one that the engine has closed. Ends an idle call with a reason. */
 class EngineAgent extends Agent {
   readonly #idleMs: number;
 
@@ -161,31 +161,31 @@ class EngineAgent extends Agent {
     this.#idleMs = idleMs;
   }
 
-  override createConnection(...given: Parameters<Agent["createConnection"]>) {
-    const socket = super.createConnection(...given) as Socket;
-    const late = `no sign of life for ${Math.round(this.#idleMs / 1000)} s`;
-    return socket.setTimeout(this.#idleMs, () => socket.destroy(new Error(late)));
+  override createConnection(...args: Parameters<Agent["createConnection"]>) {
+    const socket = super.createConnection(...args) as Socket;
+    const reason = `no data for ${Math.round(this.#idleMs / 1000)} s`;
+    return socket.setTimeout(this.#idleMs, () => socket.destroy(new Error(reason)));
   }
 
-  /** docker-modem prints the whole request into text for every call, whether anybody reads that or not. */
+  /** docker-modem formats the whole request as text for every call, even if debugging is off. This keeps it cheap. */
   [inspect.custom](): string {
     return "EngineAgent";
   }
 }
 
-/** Why a stream of the engine ended early: the socket knows more than the stream. */
+/** Why a stream of the engine ended early. The socket's error says more than the stream's. */
 export function reasonOf(thrown: unknown, answer: IncomingMessage): string {
   return messageOf(answer.socket?.errored ?? thrown);
 }
 
-/** Throws what a failed call means; 304 (it is as asked for already) is no failure. */
-function withoutError(error: Error, call: string, socket: string): null {
+/** Throws the error that a failed call means. 304 is not a failure: the object already has the requested state. */
+function throwUnless304(error: Error, call: string, socket: string): null {
   const status = "statusCode" in error ? error.statusCode : undefined;
   if (status === 304) return null;
   if (typeof status === "number") {
-    const said =
-      /^\(HTTP code \d+\) .*? - (?<words>.*)$/s.exec(error.message)?.groups?.["words"]?.trim() ?? "";
-    const why = said === "" || said === "[object Object]" ? `HTTP ${status}` : said;
+    const message =
+      /^\(HTTP code \d+\) .*? - (?<message>.*)$/s.exec(error.message)?.groups?.["message"]?.trim() ?? "";
+    const why = message === "" || message === "[object Object]" ? `HTTP ${status}` : message;
     throw status === 404 ? new NotFound(fieldsOf(call, why)) : unavailable(call, why);
   }
   const isConnecting = "syscall" in error && error.syscall === "connect";
@@ -195,7 +195,7 @@ function withoutError(error: Error, call: string, socket: string): null {
   if (code !== "EACCES") throw unavailable(call, messageOf(error), error);
   throw new OperatorError({
     exit: "unavailable",
-    what: `This user may not open ${socket}.`,
+    what: `This user has no permission to open ${socket}.`,
     remedy: "Run as root.",
     cause: error,
   });
@@ -223,14 +223,14 @@ async function readBody(answer: IncomingMessage, call: string): Promise<object |
   try {
     return JSON.parse(bytes.toString("utf8")) as object;
   } catch (cause) {
-    throw unavailable(call, "the answer is no JSON", cause);
+    throw unavailable(call, "the answer is not JSON", cause);
   }
 }
 
 function noEngine(why: string, cause: unknown): NoEngine {
   return new NoEngine({
     exit: "unavailable",
-    what: "No Docker engine answers.",
+    what: "The Docker engine is not responding.",
     why,
     remedy: "Start it (systemctl start docker), then run again.",
     cause,
@@ -244,7 +244,7 @@ function unavailable(call: string, why: string, cause?: unknown): OperatorError 
 function fieldsOf(call: string, why: string) {
   return {
     exit: "unavailable",
-    what: `Docker does not do ${call}.`,
+    what: `The Docker request ${call} failed.`,
     why,
     remedy: REMEDY,
   } as const;

@@ -7,12 +7,12 @@ import type { Answer } from "./engine-answers.ts";
 import { type Engine, NoEngine } from "./engine-client.ts";
 import type { Container, DockerReader, DockerVersion } from "./engine.ts";
 
-type Looks = Omit<DockerReader, "composeHashes">;
+type EngineMethods = Omit<DockerReader, "composeHashes">;
 
-const LOG_PIECE_BYTES = 4096;
+const LOG_CHUNK_BYTES = 4096;
 
-/** Looks at one engine, and at the Compose plugin of the Docker CLI. */
-export function dockerReader(engine: Engine, env: ProgramEnvironment): Looks {
+/** Reads one engine, and the version of the Docker CLI's Compose plugin. */
+export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMethods {
   const composeVersion = composePlugin(env);
   return {
     version: () => orDefault(null, () => versionOf(engine)),
@@ -38,11 +38,11 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): Looks {
   };
 }
 
-async function orDefault<T>(without: T, look: () => Promise<T>): Promise<T> {
+async function orDefault<T>(byDefault: T, read: () => Promise<T>): Promise<T> {
   try {
-    return await look();
+    return await read();
   } catch (thrown) {
-    if (thrown instanceof NoEngine) return without;
+    if (thrown instanceof NoEngine) return byDefault;
     throw thrown;
   }
 }
@@ -86,7 +86,7 @@ async function volumeOf(engine: Engine, name: string): ReturnType<DockerReader["
   return seen === null ? null : { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint };
 }
 
-/** Not of macvlan and ipvlan networks: theirs are those of the cable. */
+/** Without macvlan and ipvlan networks, because their subnets are those of the physical network. */
 async function bridgeSubnetsOf(engine: Engine): Promise<readonly string[]> {
   const filters = { driver: ["bridge"] };
   const networks = await engine.ask("networks", (docker) => docker.listNetworks({ filters }));
@@ -108,7 +108,7 @@ async function imagesOf(engine: Engine): ReturnType<DockerReader["listImages"]> 
   const images = await engine.ask("images", (docker) => docker.listImages());
   return images.map(({ Id, RepoTags, Labels }) => ({
     id: Id,
-    // Older engines name what has no tag so.
+    // Older engines use this name for an image without a tag.
     tags: (RepoTags ?? []).filter((tag) => tag !== "<none>:<none>"),
     labels: Labels ?? {},
   }));
@@ -130,11 +130,11 @@ async function logsOf(engine: Engine, name: string, lines: number): Promise<stri
     .trimEnd();
 }
 
-/** Of a log with both streams in frames; docker-modem takes them apart, and calls itself for each frame of a piece. */
+/** Unpacks a log that has both streams in frames. docker-modem recurses for each frame of a chunk, so chunks are small. */
 async function unframe(docker: Dockerode, bytes: Buffer | null): Promise<string> {
   if (bytes === null) return "";
-  const pieces = Array.from({ length: Math.ceil(bytes.length / LOG_PIECE_BYTES) }, (_, index) =>
-    bytes.subarray(index * LOG_PIECE_BYTES, (index + 1) * LOG_PIECE_BYTES),
+  const chunks = Array.from({ length: Math.ceil(bytes.length / LOG_CHUNK_BYTES) }, (_, index) =>
+    bytes.subarray(index * LOG_CHUNK_BYTES, (index + 1) * LOG_CHUNK_BYTES),
   );
   const texts: Buffer[] = [];
   const both = new Writable({
@@ -143,13 +143,13 @@ async function unframe(docker: Dockerode, bytes: Buffer | null): Promise<string>
       done();
     },
   });
-  const framed = Readable.from(pieces);
+  const framed = Readable.from(chunks);
   docker.modem.demuxStream(framed, both, both);
   await finished(framed);
   return Buffer.concat(texts).toString("utf8");
 }
 
-/** A container as the product sees it. */
+/** A container as fula-node uses it. */
 function toContainer(seen: Answer<"container">): Container {
   const { State: state, Config: config } = seen;
   return {
@@ -177,7 +177,7 @@ function toContainer(seen: Answer<"container">): Container {
   };
 }
 
-/** A container that was never started has a healthcheck, but no health yet. */
+/** A container that was never started can have a healthcheck but no health yet. It counts as starting. */
 function healthOf({ State, Config }: Answer<"container">): Container["health"] {
   const status = State.Health?.Status;
   if (status === "healthy" || status === "unhealthy" || status === "starting") return status;
@@ -198,7 +198,7 @@ function splitVariable(line: string): readonly [string, string] {
 
 const TIMEOUT_MS = 20_000;
 
-/** Where the Docker CLI looks for plugins besides its configuration (docker/cli, cli-plugins/manager/manager_unix.go). */
+/** Where the Docker CLI searches for plugins besides its configuration directory (docker/cli, cli-plugins/manager/manager_unix.go). */
 const PLUGIN_DIRECTORIES = [
   "/usr/local/lib/docker/cli-plugins",
   "/usr/local/libexec/docker/cli-plugins",
@@ -207,9 +207,9 @@ const PLUGIN_DIRECTORIES = [
 ];
 
 /**
- * Makes a function that asks the Docker CLI for the version of its Compose plugin, without what a distribution
- * adds to it (`2.26.1-4`); null where it is not installed. An answer holds while the files that gave it are the
- * very same ones: every call looks at those.
+ * Returns a function that asks the Docker CLI for the version of its Compose plugin, without the suffix of a
+ * distribution (`2.26.1-4`); null if it is not installed. The answer is cached as long as the program files are
+ * unchanged. Every call checks those files.
  */
 export function composePlugin(env: ProgramEnvironment): () => Promise<string | null> {
   let answer: { readonly files: string; readonly version: string } | null = null;
@@ -229,7 +229,7 @@ async function askCompose(env: ProgramEnvironment): Promise<string | null> {
   return /(?<![\w.])v?(?<version>\d+(?:\.\d+)+)/.exec(stdout)?.groups?.["version"] ?? null;
 }
 
-/** Names the CLI's and the plugin's files, a change of which nobody can hide; null where the plugin is in no usual place. */
+/** Identifies the files of the CLI and the plugin, so that every change shows; null if the plugin is in no usual place. */
 async function identify(env: ProgramEnvironment): Promise<string | null> {
   const configuration = env["DOCKER_CONFIG"] ?? `${env["HOME"] ?? "/root"}/.docker`;
   const programs = env.PATH.split(":").map((directory) => `${directory}/docker`);
@@ -240,7 +240,7 @@ async function identify(env: ProgramEnvironment): Promise<string | null> {
   return cli === undefined || found === undefined || cli === "" || found === "" ? null : `${cli}\n${found}`;
 }
 
-/** Those of the files that are there, each with what changes whenever its content does. */
+/** The existing files, each with attributes that change whenever its content changes. */
 async function identifyFiles(paths: readonly string[]): Promise<string> {
   const lines = await Promise.all(
     paths.map(async (path) => {

@@ -13,18 +13,18 @@ import type { RegistryLogin } from "./engine-logins.ts";
 import { dockerReader } from "./engine-reader.ts";
 import type { Docker, DockerReader } from "./engine.ts";
 
-type ByApi = Omit<Docker, keyof DockerReader | "composeUp">;
+type EngineMethods = Omit<Docker, keyof DockerReader | "composeUp">;
 type Report = (line: string) => void;
 
-const SILENCE_MS = 300_000;
-const RESTART_MS = 180_000;
-const BUILD_MS = 1_800_000;
+const SLOW_CALL_IDLE_MS = 300_000;
+const RESTART_IDLE_MS = 180_000;
+const BUILD_IDLE_MS = 1_800_000;
 const STOP_SECONDS = 60;
 const LOADED = /^Loaded image/m;
 
 /**
- * The Docker engine of this machine, by its API, and by the Docker CLI for Compose. Throws an
- * OperatorError (`settings`) where DOCKER_HOST names an engine elsewhere.
+ * The Docker engine of this machine, through its API, and through the Docker CLI for Compose. Throws an
+ * OperatorError (`settings`) if DOCKER_HOST names an engine on another machine.
  */
 export function createDocker(env: Readonly<Record<string, string | undefined>>): Docker {
   const socket = dockerSocket(env["DOCKER_HOST"]);
@@ -33,20 +33,20 @@ export function createDocker(env: Readonly<Record<string, string | undefined>>):
   return { ...dockerReader(engine, programs), ...dockerWriter(engine, programs), ...dockerCli(programs) };
 }
 
-/** Changes what one engine has; `env` says where the logins of registries are. */
-function dockerWriter(engine: Engine, env: ProgramEnvironment): ByApi {
+/** Changes one engine. `env` says where the registry logins are. */
+function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
   return {
     pull: (reference, report) => pull(engine, env, reference, report),
     load: (archive, report) => load(engine, archive, report),
     build: (options, report) => build(engine, env, options, report),
     restart: async (name) => {
-      const docker = await engine.open(RESTART_MS);
+      const docker = await engine.open(RESTART_IDLE_MS);
       await docker.getContainer(encodeURIComponent(name)).restart({ t: STOP_SECONDS });
     },
     removeContainer: async (name) => {
-      const docker = await engine.open(RESTART_MS);
+      const docker = await engine.open(RESTART_IDLE_MS);
       const container = docker.getContainer(encodeURIComponent(name));
-      // Without a time it is the container's own.
+      // Without a timeout, the container's own grace period applies.
       await ignoreNotFound(container.stop());
       await ignoreNotFound(container.remove({ force: true }));
     },
@@ -55,17 +55,17 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): ByApi {
       await ignoreNotFound(docker.getNetwork(encodeURIComponent(name)).remove());
     },
     removeVolume: async (name) => {
-      const docker = await engine.open(SILENCE_MS);
+      const docker = await engine.open(SLOW_CALL_IDLE_MS);
       await ignoreNotFound(docker.getVolume(encodeURIComponent(name)).remove());
     },
     removeImage: async (reference) => {
-      const docker = await engine.open(SILENCE_MS);
+      const docker = await engine.open(SLOW_CALL_IDLE_MS);
       await ignoreNotFound(docker.getImage(encodeURI(reference)).remove());
     },
   };
 }
 
-/** Something that is not there is as gone as it should be. */
+/** Ignores that an object to remove does not exist. */
 async function ignoreNotFound(removal: Promise<unknown>): Promise<void> {
   try {
     await removal;
@@ -74,7 +74,7 @@ async function ignoreNotFound(removal: Promise<unknown>): Promise<void> {
   }
 }
 
-/** Name and tag of an image as `POST /images/create` wants them: without a tag it would pull every one. */
+/** The name and tag of an image for `POST /images/create`. Without a tag, the engine would pull all tags. */
 export function splitReference(reference: string): { readonly fromImage: string; readonly tag?: string } {
   if (reference.includes("@")) return { fromImage: reference };
   const colon = reference.lastIndexOf(":");
@@ -90,11 +90,11 @@ async function pull(
   reference: string,
   report: Report,
 ): Promise<void> {
-  const docker = await engine.open(SILENCE_MS);
+  const docker = await engine.open(SLOW_CALL_IDLE_MS);
   const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
     await import("./engine-logins.ts");
   const login = await readRegistryLogin(registryOf(reference), env);
-  reportTrouble(login, report);
+  reportLoginProblem(login, report);
   try {
     const auth = login.credentials === null ? undefined : { base64: encodeCredentials(login.credentials) };
     const answer = await docker.createImage(auth, splitReference(reference));
@@ -105,41 +105,45 @@ async function pull(
     throw new OperatorError({
       exit: "unavailable",
       what: isRefusal(why)
-        ? `The registry ${login.registry} refuses the image ${reference}.`
-        : `The image ${reference} can't be pulled.`,
+        ? `The registry ${login.registry} refused access to the image ${reference}.`
+        : `The image ${reference} could not be pulled.`,
       why,
       remedy: isRefusal(why)
         ? refusalRemedy(login)
-        : `Check the network and the name; or pull it by hand (docker pull ${reference}), or bring the images in a file (--images ARCHIVE). Then run again.`,
+        : `Check the network and the image's name. Or pull it by hand (docker pull ${reference}), or pass the images in a file (--images ARCHIVE). Then run again.`,
       cause: thrown,
     });
   }
-  await expectImage(engine, reference, `Docker pulled ${reference}, but does not have it.`);
+  await expectImage(
+    engine,
+    reference,
+    `Docker reported that it pulled ${reference}, but the image is missing.`,
+  );
 }
 
-/** A progress stream that ends well proves nothing: the image must be there. */
+/** Checks that the image exists, because a progress stream without errors proves nothing. */
 async function expectImage(engine: Engine, reference: string, what: string): Promise<void> {
   const image = await engine.find("image", (docker) => docker.getImage(encodeURI(reference)).inspect());
   if (image === null) throw new OperatorError({ exit: "unavailable", what });
 }
 
-/** By the engine's classic builder: BuildKit takes logins over a gRPC session only. */
+/** Uses the engine's classic builder, because BuildKit accepts logins only over a gRPC session. */
 async function build(
   engine: Engine,
   env: ProgramEnvironment,
   { context, dockerfile, tag, labels, buildArgs }: Parameters<Docker["build"]>[0],
   report: Report,
 ): Promise<void> {
-  const docker = await engine.open(BUILD_MS);
+  const docker = await engine.open(BUILD_IDLE_MS);
   const { encodeCredentials, isRefusal, readRegistryLogin, refusalRemedy, registryOf } =
     await import("./engine-logins.ts");
   const registries = new Set((await baseImages(dockerfile, buildArgs)).map(registryOf));
   const logins = await Promise.all([...registries].map((registry) => readRegistryLogin(registry, env)));
-  for (const login of logins) reportTrouble(login, report);
+  for (const login of logins) reportLoginProblem(login, report);
   const known = logins.flatMap(({ key, credentials }) => (credentials === null ? [] : [[key, credentials]]));
   // In the bundle a CommonJS package has a default export only.
   const { default: tar } = await import("tar-fs");
-  // As the Docker CLI has it: the owners of the files here mean nothing in the image.
+  // As the Docker CLI does: the owners of the files on this box have no meaning in the image.
   const files = tar.pack(context, { map: (header) => ({ ...header, uid: 0, gid: 0 }) });
   const options = [
     ...Object.entries(labels).map(([key, value]) => `--label ${key}=${value}`),
@@ -152,16 +156,16 @@ async function build(
       dockerfile: relative(context, dockerfile),
       labels: { ...labels },
       buildargs: { ...buildArgs },
-      // Otherwise a build that is cut short leaves a container behind.
+      // Otherwise an interrupted build leaves a container.
       forcerm: true,
-      // docker-modem's own encoding of it is not the one that the engine reads.
+      // The engine cannot read docker-modem's own encoding of this option.
       registryconfig: { base64: encodeCredentials(Object.fromEntries(known) as object) } as never,
     });
     await followProgress(answer, `build ${tag}`, report);
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     const why = thrown.why ?? thrown.what;
-    const remedy = `Repair what it says, then run again. The same by hand: ${byHand}`;
+    const remedy = `Fix the reported problem, then run again. The same command by hand: ${byHand}`;
     throw new OperatorError({
       exit: "unavailable",
       what: `The image ${tag} could not be built.`,
@@ -172,10 +176,10 @@ async function build(
   } finally {
     files.destroy();
   }
-  await expectImage(engine, tag, `Docker built ${tag}, but does not have it.`);
+  await expectImage(engine, tag, `Docker reported that it built ${tag}, but the image is missing.`);
 }
 
-/** The images that a Dockerfile's FROM lines name, with the build arguments put in. */
+/** The images in a Dockerfile's FROM lines, with the build arguments inserted. */
 async function baseImages(
   dockerfile: string,
   buildArgs: Readonly<Record<string, string>>,
@@ -196,12 +200,12 @@ async function baseImages(
   );
 }
 
-function reportTrouble({ registry, trouble }: RegistryLogin, report: Report): void {
-  if (trouble !== null) report(`the login for ${registry} is not used: ${trouble}`);
+function reportLoginProblem({ registry, problem }: RegistryLogin, report: Report): void {
+  if (problem !== null) report(`the login for ${registry} is not used: ${problem}`);
 }
 
 async function load(engine: Engine, archive: string, report: Report): Promise<void> {
-  const docker = await engine.open(SILENCE_MS);
+  const docker = await engine.open(SLOW_CALL_IDLE_MS);
   const file = await openArchive(archive);
   const body = Readable.from(bytesOf(file, archive, report), { objectMode: false });
   try {
@@ -214,8 +218,8 @@ async function load(engine: Engine, archive: string, report: Report): Promise<vo
   }
   throw new OperatorError({
     exit: "settings",
-    what: `${archive} holds no image that Docker can load.`,
-    remedy: "Give a file that `docker save` wrote.",
+    what: `${archive} contains no image that Docker can load.`,
+    remedy: "Pass a file that `docker save` wrote.",
   });
 }
 
@@ -223,9 +227,9 @@ async function openArchive(archive: string): Promise<FileHandle> {
   const unreadable = (why: string, cause?: unknown) =>
     new OperatorError({
       exit: "settings",
-      what: `The archive ${archive} can't be read.`,
+      what: `The archive ${archive} cannot be read.`,
       why,
-      remedy: "Give --images the path of a file that `docker save` wrote.",
+      remedy: "Pass --images the path of a file that `docker save` wrote.",
       cause,
     });
   const file = await open(archive).catch((cause: unknown) => {
@@ -233,10 +237,10 @@ async function openArchive(archive: string): Promise<FileHandle> {
   });
   if ((await file.stat()).isFile()) return file;
   await file.close();
-  throw unreadable("it is no plain file");
+  throw unreadable("it is not a regular file");
 }
 
-/** The archive's bytes; each tenth of them is told. */
+/** The archive's bytes. Reports each tenth of them. */
 async function* bytesOf(
   file: FileHandle,
   archive: string,
@@ -244,24 +248,24 @@ async function* bytesOf(
 ): AsyncGenerator<Buffer> {
   const { size } = await file.stat();
   let seen = 0;
-  let toldTenths = 0;
+  let reportedTenths = 0;
   for await (const chunk of file.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
     yield chunk;
     seen += chunk.length;
     const tenths = Math.floor((seen * 10) / size);
-    if (tenths > toldTenths) report(`${archive}: ${tenths * 10} % read`);
-    toldTenths = tenths;
+    if (tenths > reportedTenths) report(`${archive}: ${tenths * 10} % read`);
+    reportedTenths = tenths;
   }
 }
 
 const BYTES_PER_MB = 1_000_000;
-/** A download is reported again when this much more of it is there, as a share of what is known to come. */
+/** A download is reported again after this share of its known size. */
 const REPORTED_SHARE = 0.1;
 
 /**
- * Reads the engine's progress stream (one JSON object a line) to its end, and reports what is worth a line.
- * `errorDetail` in any line means failure, whatever the HTTP status was: it throws then, and where the stream
- * breaks off. (docker-modem's own reader takes both for success.)
+ * Reads the engine's progress stream (one JSON object per line) to its end, and reports the useful lines. Throws
+ * if a line has `errorDetail`, which means failure for any HTTP status, and if the stream is cut off.
+ * (docker-modem's own reader treats both as success.)
  */
 async function followProgress(
   stream: NodeJS.ReadableStream,
@@ -289,11 +293,11 @@ async function followProgress(
   } catch (thrown) {
     throw thrown instanceof OperatorError ? thrown : failed(what, reasonOf(thrown, answer), thrown);
   }
-  if (!answer.complete) throw failed(what, "the engine broke off in the middle");
+  if (!answer.complete) throw failed(what, "the engine closed the connection before the end");
   return messages;
 }
 
-/** Adds up what the layers of one image have and need. */
+/** Adds up the downloaded and total bytes of one image's layers. */
 class Download {
   readonly #what: string;
   readonly #report: (line: string) => void;

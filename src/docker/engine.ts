@@ -1,4 +1,4 @@
-/** What Docker says of one container. */
+/** What Docker reports about one container. */
 export interface Container {
   readonly id: string;
   readonly name: string;
@@ -7,9 +7,9 @@ export interface Container {
   readonly labels: Readonly<Record<string, string>>;
   readonly env: Readonly<Record<string, string>>;
   readonly status: "created" | "running" | "paused" | "restarting" | "removing" | "exited" | "dead";
-  /** Null where the image and the compose file give no healthcheck. */
+  /** Null if neither the image nor the compose file defines a healthcheck. */
   readonly health: "starting" | "healthy" | "unhealthy" | null;
-  /** What the last failed healthcheck printed. */
+  /** The output of the last failed healthcheck. */
   readonly healthOutput: string;
   readonly exitCode: number;
   readonly restartCount: number;
@@ -22,7 +22,7 @@ export interface Container {
     readonly source: string;
     readonly destination: string;
   }[];
-  /** Ports of this machine that lead into it. */
+  /** Ports of this machine that are forwarded to it. */
   readonly publishedPorts: readonly number[];
 }
 
@@ -36,15 +36,15 @@ export interface DockerVersion {
 }
 
 /**
- * Looks at Docker over its socket. Where no engine is installed or none answers, `version` is null and
- * the other calls find nothing; an engine that answers with an error throws an OperatorError.
+ * Reads Docker over its socket. If no engine is installed or none answers, `version` is null and the other
+ * calls find nothing. If an engine answers with an error, the call throws an OperatorError.
  */
 export interface DockerReader {
   version(): Promise<DockerVersion | null>;
-  /** Why no engine answers, for a person: "no /var/run/docker.sock", "connection refused". Null when it does. */
+  /** Why the engine does not answer, for people: "no /var/run/docker.sock", "connection refused". Null if it answers. */
   unreachable(): Promise<string | null>;
   composeVersion(): Promise<string | null>;
-  /** All containers, stopped ones too. */
+  /** All containers, including stopped ones. */
   containers(): Promise<readonly Container[]>;
   container(name: string): Promise<Container | null>;
   image(
@@ -56,9 +56,9 @@ export interface DockerReader {
     readonly mountpoint: string;
   } | null>;
   /**
-   * What `docker compose config --hash '*'` makes of each service of a document that need not be on disk
-   * (it goes in by stdin, the values by the child's environment), to compare with the label
-   * `com.docker.compose.config-hash` of the containers. Throws where Compose can't read it.
+   * The output of `docker compose config --hash '*'` for each service of a document, to compare with the label
+   * `com.docker.compose.config-hash` of the containers. The document need not be on disk: it is passed on stdin,
+   * and the values in the child's environment. Throws if Compose cannot read it.
    */
   composeHashes(document: {
     readonly name: string;
@@ -67,7 +67,7 @@ export interface DockerReader {
     readonly profiles: readonly string[];
     readonly environment: Readonly<Record<string, string>>;
   }): Promise<Readonly<Record<string, string>>>;
-  /** The subnets of the engine's bridge networks (CIDR): addresses in them lead nowhere from another machine. */
+  /** The subnets of the engine's bridge networks (CIDR). Other machines cannot reach addresses in them. */
   bridgeSubnets(): Promise<readonly string[]>;
   /** All volumes. */
   listVolumes(): Promise<
@@ -77,7 +77,7 @@ export interface DockerReader {
   listNetworks(): Promise<
     readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]
   >;
-  /** All images, layers in between left out; one without a tag has lost it to another build. */
+  /** All images, without intermediate layers. An image without a tag lost it to a later build. */
   listImages(): Promise<
     readonly {
       readonly id: string;
@@ -85,7 +85,7 @@ export interface DockerReader {
       readonly labels: Readonly<Record<string, string>>;
     }[]
   >;
-  /** The last lines of a container's log, both streams. */
+  /** The last lines of a container's log, from both streams. */
   logs(name: string, lines: number): Promise<string>;
 }
 
@@ -97,12 +97,12 @@ export interface ComposeProject {
   readonly profiles: readonly string[];
 }
 
-/** Changes what Docker has. */
+/** Reads and changes Docker. */
 export interface Docker extends DockerReader {
-  /** With the login that `docker login` has left for the image's registry, where there is one. */
+  /** Uses the login that `docker login` saved for the image's registry, if there is one. */
   pull(reference: string, report: (line: string) => void): Promise<void>;
   load(archive: string, report: (line: string) => void): Promise<void>;
-  /** By the engine's classic builder, with the logins of the registries that the Dockerfile's FROM lines name. */
+  /** Uses the engine's classic builder, with the logins for the registries in the Dockerfile's FROM lines. */
   build(
     options: {
       readonly context: string;
@@ -113,19 +113,19 @@ export interface Docker extends DockerReader {
     },
     report: (line: string) => void,
   ): Promise<void>;
-  /** `docker compose up -d --no-build --pull never`, for these services only (none named: all). */
+  /** `docker compose up -d --no-build --pull never` for these services. An empty list means all services. */
   composeUp(
     project: ComposeProject,
     services: readonly string[],
     report: (line: string) => void,
   ): Promise<void>;
   restart(container: string): Promise<void>;
-  /** Stops a container as its own grace period has it and removes it; its volumes stay. An absent one is fine. */
+  /** Stops a container with its own grace period and removes it. Its volumes stay. Does nothing if it is absent. */
   removeContainer(container: string): Promise<void>;
-  /** Removes a network; refused while a container is on it. An absent one is fine. */
+  /** Removes a network. Docker refuses while a container uses it. Does nothing if it is absent. */
   removeNetwork(name: string): Promise<void>;
-  /** Removes a volume and all that is on it; refused while a container has it. An absent one is fine. */
+  /** Removes a volume with its data. Docker refuses while a container uses it. Does nothing if it is absent. */
   removeVolume(name: string): Promise<void>;
-  /** Takes a tag, or an image by its id, away; refused while a container was made of it. An absent one is fine. */
+  /** Removes a tag, or an image by its id. Docker refuses while a container uses it. Does nothing if it is absent. */
   removeImage(reference: string): Promise<void>;
 }

@@ -1,14 +1,14 @@
 import coerce from "semver/functions/coerce.js";
 import gte from "semver/functions/gte.js";
 
-/** What a distribution's packages offer for the engine and Compose v2. */
+/** A distribution's packages for the engine and Compose v2. */
 type DockerPackages =
   | { readonly kind: "packages"; readonly engine: readonly string[]; readonly compose: readonly string[] }
   | { readonly kind: "none"; readonly why: string; readonly remedy: string };
 
 /**
- * The packages that bring Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
- * engine, but its `docker-compose` is Compose v1. Debian's testing and unstable have no version.
+ * The packages that contain Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
+ * engine, but its `docker-compose` is Compose v1. Debian testing and unstable have no version number.
  */
 export function dockerPackages(os: {
   readonly id: string;
@@ -32,13 +32,13 @@ export function dockerPackages(os: {
   }
   return {
     kind: "none",
-    why: `The packages of ${os.prettyName} have no Docker engine with Compose v2.`,
+    why: `${os.prettyName} has no packages for a Docker engine with Compose v2.`,
     remedy:
-      "Install Docker with its Compose plugin from Docker's own package repository, or use Debian 13 or Ubuntu 22.04 and later; then run again.",
+      "Install Docker with its Compose plugin from Docker's own package repository, or use Debian 13 or later, or Ubuntu 22.04 or later. Then run again.",
   };
 }
 
-/** The last word of a package's Status in `/var/lib/dpkg/status` (dpkg(1)): `installed`, `unpacked`, `half-configured`; null where dpkg has none. */
+/** The last word of a package's Status in `/var/lib/dpkg/status` (dpkg(1)): `installed`, `unpacked`, `half-configured`; null if dpkg does not list it. */
 export function packageStatus(statusFile: string, name: string): string | null {
   const start = `\n${statusFile}`.indexOf(`\nPackage: ${name}\n`);
   if (start < 0) return null;
@@ -48,7 +48,7 @@ export function packageStatus(statusFile: string, name: string): string | null {
 }
 
 /**
- * True if a version is at least the other one, as programs and distributions write versions: `v2.26.1`, `22.04`,
+ * True if a version is at least the other one. Reads versions as programs and distributions write them: `v2.26.1`, `22.04`,
  * `1.41`, `20.10.24+dfsg1`. Missing numbers are 0; the order is that of Semantic Versioning 2.0.0, section 11.
  * False for text that does not begin with a number.
  */
@@ -57,7 +57,7 @@ export function isAtLeast(version: string, wanted: string): boolean {
   return found !== null && oldest !== null && gte(found, oldest);
 }
 
-/** `coerce` looks for a version anywhere in a text; here it must stand at the start. */
+/** `coerce` finds a version anywhere in a text, but here it must be at the start. */
 function read(text: string): ReturnType<typeof coerce> {
   const version = text.trim();
   return /^v?\d/.test(version) ? coerce(version, { includePrerelease: true, loose: true }) : null;

@@ -6,7 +6,7 @@ import { PACKAGE_ENTRIES } from "../docker/compose-project.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
-  /** True where the installed files are those of the running package. */
+  /** True if the installed files equal those of the running package. */
   readonly same: boolean;
   readonly current: string | null;
 }
@@ -15,26 +15,26 @@ type CliChange =
   | (Change & { readonly kind: "install-cli"; readonly from: string; readonly to: string })
   | (Change & { readonly kind: "point-current"; readonly target: string });
 
-/** The running version under the base directory: npx's cache is no home for a cron entry. */
+/** Installs the running version under the base directory, because cron cannot rely on npx's cache. */
 export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
   const { layout, version, packageDir } = context;
   const target = `${layout.cliDir}/${version}`;
   const install: CliChange = {
     kind: "install-cli",
-    summary: `install fula-node ${version} in ${target}`,
+    summary: `install fula-node ${version} to ${target}`,
     from: packageDir,
     to: target,
   };
   const point: CliChange = {
     kind: "point-current",
-    summary: `point ${layout.cliCurrent} at ${version}`,
+    summary: `set the link ${layout.cliCurrent} to ${version}`,
     target: version,
   };
   return {
     id: "cli",
-    title: "fula-node itself, for cron and repairs",
+    title: "fula-node itself, for cron jobs and repairs",
     touches:
-      "Copies the running package to `cli/VERSION` under the base directory, and points the link `cli/current` at it.",
+      "Copies the running package to `cli/VERSION` under the base directory and sets the link `cli/current` to it.",
 
     async probe(host): Promise<Finding<Seen>> {
       const [running, installed, current] = await Promise.all([
@@ -50,9 +50,9 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
       if (current !== null && valid(current) !== null && gt(current, version)) {
         throw new OperatorError({
           exit: "newer",
-          what: `fula-node ${current} is installed here; this is ${version}.`,
-          why: "An older version can't know what a newer one has made.",
-          remedy: `Run ${layout.cliCurrent}/bin/fula-node.js, or npx fula-node@${current}.`,
+          what: `fula-node ${current} is installed here, but this is version ${version}.`,
+          why: "An older version does not know what a newer version has created.",
+          remedy: `Run ${layout.cliCurrent}/bin/fula-node.js or npx fula-node@${current}.`,
         });
       }
       const seen = { same: installed !== null && installed === running, current };

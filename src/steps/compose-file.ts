@@ -13,7 +13,7 @@ type ComposeFileChange = Change & {
   readonly keep: string | null;
 };
 
-/** A project's compose file: parsed documents are compared, and the older file is kept beside the new. */
+/** A project's compose file. Compares parsed documents, and keeps the old file next to the new one. */
 export function composeFile(
   project: Project,
   hash: (text: string) => string,
@@ -22,7 +22,7 @@ export function composeFile(
   return {
     id: "compose-file",
     title: `compose file of ${project.name}`,
-    touches: "Writes `docker-compose.yml`; an older one is kept beside it.",
+    touches: "Writes `docker-compose.yml`. Keeps a copy of the old file next to it.",
 
     async probe(host): Promise<Finding<Seen>> {
       const text = await host.files.readText(path);
@@ -37,16 +37,16 @@ export function composeFile(
           : { state: "drifted", seen, drift: stale, evidence };
       }
       if (verdict.kind === "differs") {
-        const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, another document" };
+        const evidence = { [path]: verdict.edited ? "ours, edited by hand" : "ours, different content" };
         return { state: "drifted", seen, drift: [...verdict.differences, ...stale], evidence };
       }
-      const evidence = { [path]: "no marker of ours in its first line" };
+      const evidence = { [path]: "no fula-node marker in its first line" };
       return {
         state: "foreign",
         evidence,
         why: `${path} was not written by fula-node.`,
-        remedy: "Move it away if it is not needed.",
-        claim: { state: "drifted", seen, drift: [`${path} is not ours`], evidence },
+        remedy: "If it is not needed, move it away.",
+        claim: { state: "drifted", seen, drift: [`${path} was not written by fula-node`], evidence },
       };
     },
 
@@ -57,7 +57,7 @@ export function composeFile(
       return [
         {
           kind: "write-compose",
-          summary: `write ${path}${keep === null ? "" : `, keep the older one as ${keep}`}`,
+          summary: `write ${path}${keep === null ? "" : `, keep the old file as ${keep}`}`,
           path,
           keep,
         },
@@ -73,8 +73,8 @@ export function composeFile(
       if (isWritten && (await staleScripts(host, project)).length === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${path} is not as written.`,
-        remedy: "Something else writes it; find that, then run again.",
+        what: `${path} does not have the content that was just written.`,
+        remedy: "Another program changes this file. Find that program, then run again.",
       });
     },
   };

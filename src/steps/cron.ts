@@ -12,11 +12,11 @@ type CronChange =
 
 const START_DEADLINE_MS = 30_000;
 
-/** The cron daemon, which takes the snapshots and sweeps. */
+/** The cron daemon, which starts the snapshots and sweeps. */
 export const cron: StepSpec<Seen, CronChange> = {
   id: "cron",
   title: "cron daemon",
-  touches: "Installs the package cron where it is missing, after consent; starts it.",
+  touches: "Installs the package cron if it is missing, after confirmation. Starts it.",
 
   async probe(host) {
     const [program, running] = await Promise.all([host.system.which("cron"), host.system.isRunning("cron")]);
@@ -28,20 +28,20 @@ export const cron: StepSpec<Seen, CronChange> = {
         evidence,
         consent: {
           flag: "--yes",
-          question: "Install the package cron, which takes the snapshots and sweeps?",
+          question: "Install the package cron? It starts the snapshots and sweeps.",
           byDefault: true,
           explicit: false,
-          remedy: "Run again with --yes, or install cron yourself first.",
+          remedy: "Run again with --yes, or first install cron yourself.",
         },
       };
     }
-    if (!running) return { state: "drifted", seen: { program }, drift: ["cron does not run"], evidence };
+    if (!running) return { state: "drifted", seen: { program }, drift: ["cron is not running"], evidence };
     return { state: "ours", seen: { program }, evidence };
   },
 
   plan(finding) {
     if (finding.state === "ours") return [];
-    const start = { kind: "start-cron", summary: "start cron, now and at every boot" } as const;
+    const start = { kind: "start-cron", summary: "start cron now and at every boot" } as const;
     if (finding.state === "drifted") return [start];
     return [{ kind: "install-packages", summary: "install the package cron", packages: ["cron"] }, start];
   },
@@ -59,7 +59,7 @@ export const cron: StepSpec<Seen, CronChange> = {
     if (await host.system.isRunning("cron")) return;
     throw new OperatorError({
       exit: "unhealthy",
-      what: "The cron daemon does not run, so no snapshot and no sweep would be taken.",
+      what: "The cron daemon is not running, so snapshots and sweeps do not start.",
       remedy: "Look at `journalctl -u cron -n 50`, then run again.",
     });
   },

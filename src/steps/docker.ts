@@ -15,12 +15,12 @@ type DockerChange =
 
 const START_DEADLINE_MS = 60_000;
 
-/** Docker engine and Compose v2, from the distribution's packages where they are missing. */
+/** Docker engine and Compose v2. Installs the distribution's packages if they are missing. */
 export const docker: StepSpec<Seen, DockerChange> = {
   id: "docker",
   title: "Docker engine and Compose v2",
   touches:
-    "Installs the engine and Compose v2 from the distribution's packages where they are missing, after consent; starts the engine.",
+    "Installs the engine and Compose v2 from the distribution's packages if they are missing, after confirmation. Starts the engine.",
   reprobeAfter: true,
 
   async probe(host): Promise<Finding<Seen>> {
@@ -47,11 +47,11 @@ export const docker: StepSpec<Seen, DockerChange> = {
     if (packages.kind === "none") {
       if (needsEngine || needsCompose)
         return { state: "foreign", evidence, why: packages.why, remedy: packages.remedy };
-      return { state: "drifted", seen: { missing: [] }, drift: ["the engine does not run"], evidence };
+      return { state: "drifted", seen: { missing: [] }, drift: ["the engine is not running"], evidence };
     }
     const missing = [...(needsEngine ? packages.engine : []), ...(needsCompose ? packages.compose : [])];
     if (missing.length === 0) {
-      return { state: "drifted", seen: { missing }, drift: ["the engine does not run"], evidence };
+      return { state: "drifted", seen: { missing }, drift: ["the engine is not running"], evidence };
     }
     return {
       state: "absent",
@@ -62,7 +62,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
         question: `Install ${missing.join(", ")} from the packages of ${os.prettyName}?`,
         byDefault: true,
         explicit: false,
-        remedy: "Run again with --yes, or install Docker and Compose v2 yourself first.",
+        remedy: "Run again with --yes, or first install Docker and Compose v2 yourself.",
       },
     };
   },
@@ -80,7 +80,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
               packages: missing,
             },
           ];
-    return [...install, { kind: "start-engine", summary: "start the Docker engine, now and at every boot" }];
+    return [...install, { kind: "start-engine", summary: "start the Docker engine now and at every boot" }];
   },
 
   async apply(change, host, report) {
@@ -100,7 +100,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
       what:
         engine === null
           ? `The Docker engine does not answer: ${(await host.docker.unreachable()) ?? "unknown reason"}.`
-          : "`docker compose version` does not work, so Compose v2 is not there.",
+          : "`docker compose version` does not work, so Compose v2 is missing.",
       remedy:
         engine === null
           ? "Look at `journalctl -u docker -n 50`, then run again."
@@ -109,7 +109,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
   },
 };
 
-/** True where a run of apt was cut short between unpacking the engine and setting it up. */
+/** True if apt was interrupted after it unpacked the engine and before it configured it. */
 async function isHalfInstalled(host: HostReader): Promise<boolean> {
   const status = packageStatus((await host.files.readText("/var/lib/dpkg/status")) ?? "", "docker.io");
   return status !== null && status !== "installed" && status !== "config-files" && status !== "not-installed";

@@ -1,20 +1,21 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import { editEnvText, findEntry, newEnvText, parseEnvFile } from "../settings/env-file.ts";
+import { countOf } from "../units.ts";
 import {
   type ContainerEnv,
   type DataGuard,
   type NodeContext,
   readContainerEnv,
 } from "../settings/context.ts";
+import { editEnvText, findEntry, newEnvText, parseEnvFile } from "../settings/env-file.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
 import { describeSetting, type SettingSpec } from "../settings/settings.ts";
 
-/** What is to become of the file's keys; never their values. */
+/** What to do with the file's keys. Never holds their values. */
 interface Seen {
   readonly set: readonly string[];
-  readonly mint: readonly string[];
+  readonly generate: readonly string[];
   readonly recover: readonly Recovery[];
 }
 
@@ -26,29 +27,29 @@ type EnvFileChange =
   | (Change & {
       readonly kind: "write-env";
       readonly path: string;
-      /** Keys only: values never stand in a change. */
+      /** Keys only. A change never contains values. */
       readonly set: readonly string[];
       readonly mint: readonly string[];
       readonly recover: readonly Recovery[];
     })
   | (Change & { readonly kind: "restrict-env"; readonly path: string });
 
-/** The key that compose takes the service image's tag from; ours, so no setting. */
+/** Compose reads the service image's tag from this key. fula-node sets it, so it is not a setting. */
 const VERSION_KEY = "FULA_NODE_VERSION";
 
-/** Settings and secrets in `.env`, 0600: nothing is minted over data that lives. */
+/** Settings and secrets in `.env` (0600). While data exists, its lost secrets are never replaced by new ones. */
 export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, EnvFileChange> {
   const { layout } = context;
   return {
     id: "env-file",
     title: "settings and secrets",
-    touches: "Writes settings and secrets to `.env` (0600). Secrets that nobody gave are made once.",
+    touches: "Writes settings and secrets to `.env` (0600). Generates each missing secret once.",
     probe: (host) => probe(host, context, guard),
 
     plan(finding) {
       if (finding.state === "ours") return [];
-      const { set, mint, recover } = finding.seen;
-      if (set.length + mint.length + recover.length === 0) {
+      const { set, generate, recover } = finding.seen;
+      if (set.length + generate.length + recover.length === 0) {
         return [
           {
             kind: "restrict-env",
@@ -63,7 +64,7 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
           summary: describe(layout.envFile, finding.seen),
           path: layout.envFile,
           set,
-          mint,
+          mint: generate,
           recover,
         },
       ];
@@ -82,8 +83,8 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
       if (stat !== null && stat.mode === 0o600 && missing.length === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${layout.envFile} is not as written: ${stat === null ? "it is gone" : `mode ${stat.mode.toString(8)}, missing: ${missing.map(({ key }) => key).join(", ") || "nothing"}`}.`,
-        remedy: "Something else writes this file; find it, then run again.",
+        what: `${layout.envFile} does not have the content that was just written: ${stat === null ? "it is missing" : `mode ${stat.mode.toString(8)}, missing: ${missing.map(({ key }) => key).join(", ") || "nothing"}`}.`,
+        remedy: "Another program changes this file. Find that program, then run again.",
       });
     },
   };
@@ -101,7 +102,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
   if (!file.ok)
     throw new OperatorError({
       exit: "settings",
-      what: `Line ${file.line} of ${layout.envFile} can't be read: ${file.what}.`,
+      what: `Line ${file.line} of ${layout.envFile} is not valid: ${file.what}.`,
     });
   const saved = (key: string) => {
     const value = findEntry(file, key)?.value;
@@ -125,29 +126,31 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
     file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
     "live data": liveData ?? "none found",
   };
-  const halt = refuse(verdicts, evidence, context) ?? (await guard.check(host, evidence));
-  if (halt !== null) return halt;
+  const refusal = refuse(verdicts, evidence, context) ?? (await guard.check(host, evidence));
+  if (refusal !== null) return refusal;
   if (stat !== null && stat.kind !== "file") {
     return {
       state: "foreign",
       evidence,
-      why: `${layout.envFile} is a ${stat.kind}, no file.`,
-      remedy: "Put the file itself there.",
+      why: `${layout.envFile} is a ${stat.kind}, not a file.`,
+      remedy: "Replace it with a regular file.",
     };
   }
   const seen: Seen = {
     set: [...keysOf(verdicts, "write-given"), ...(saved(VERSION_KEY) === version ? [] : [VERSION_KEY])],
-    mint: keysOf(verdicts, "generate"),
+    generate: keysOf(verdicts, "generate"),
     recover: verdicts.flatMap(({ spec, verdict }) =>
       verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],
     ),
   };
   if (text === null) return { state: "absent", seen, evidence };
   const drift = [
-    ...(seen.set.length === 0 ? [] : [`not as wished: ${seen.set.join(", ")}`]),
-    ...(seen.mint.length === 0 ? [] : [`missing: ${seen.mint.join(", ")}`]),
-    ...seen.recover.map(({ key, container }) => `lost, but known to ${container}: ${key}`),
-    ...(stat?.mode === 0o600 ? [] : [`others can read it: mode ${stat?.mode.toString(8) ?? "?"}`]),
+    ...(seen.set.length === 0 ? [] : [`different from the desired value: ${seen.set.join(", ")}`]),
+    ...(seen.generate.length === 0 ? [] : [`missing: ${seen.generate.join(", ")}`]),
+    ...seen.recover.map(
+      ({ key, container }) => `missing, but the container ${container} still has it: ${key}`,
+    ),
+    ...(stat?.mode === 0o600 ? [] : [`other users can read it: mode ${stat?.mode.toString(8) ?? "?"}`]),
   ];
   return drift.length === 0 ? { state: "ours", seen, evidence } : { state: "drifted", seen, drift, evidence };
 }
@@ -166,8 +169,8 @@ function refuse(
     return {
       state: "foreign",
       evidence,
-      why: `${lost.join(", ")} ${lost.length === 1 ? "is" : "are"} lost while data made with ${lost.length === 1 ? "it" : "them"} lives (${evidence["live data"] ?? ""}).`,
-      remedy: `Put ${layout.envFile} back from your backup, or give the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. To set a new Postgres password inside the database, see docs/troubleshooting.md#password.`,
+      why: `${lost.join(", ")} ${lost.length === 1 ? "is" : "are"} missing, but data that needs ${lost.length === 1 ? "it" : "them"} exists (${evidence["live data"] ?? ""}).`,
+      remedy: `Restore ${layout.envFile} from your backup, or pass the old values: ${lost.map((key) => `--set ${key}=VALUE`).join(" ")}. To set a new Postgres password inside the database, see docs/troubleshooting.md#password.`,
     };
   }
   const replaced = keysOf(verdicts, "would-replace");
@@ -175,8 +178,8 @@ function refuse(
   return {
     state: "foreign",
     evidence,
-    why: `${replaced.join(", ")} was given, and differs from what the living data was made with.`,
-    remedy: `Leave ${replaced.join(", ")} out of the flags and the environment, or change ${layout.envFile} by hand if you are sure.`,
+    why: `The given ${replaced.join(", ")} ${replaced.length === 1 ? "differs" : "differ"} from what the existing data was created with.`,
+    remedy: `Remove ${replaced.join(", ")} from the flags and the environment. Or, if you are sure, edit ${layout.envFile}.`,
   };
 }
 
@@ -197,7 +200,7 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
     if (found === undefined) {
       throw new OperatorError({
         exit: "interrupted",
-        what: `${container} no longer tells ${key}.`,
+        what: `The container ${container} no longer has ${key}.`,
         remedy: "Run again.",
       });
     }
@@ -217,10 +220,10 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
 }
 
-function describe(path: string, { set, mint, recover }: Seen): string {
+function describe(path: string, { set, generate, recover }: Seen): string {
   const parts = [
-    ...(set.length > 0 ? [`${set.length} settings`] : []),
-    ...(mint.length > 0 ? [`new secrets ${mint.join(", ")}`] : []),
+    ...(set.length > 0 ? [countOf(set.length, "setting")] : []),
+    ...(generate.length > 0 ? [`new secrets ${generate.join(", ")}`] : []),
     ...(recover.length > 0
       ? [`recovered ${recover.map(({ key, container }) => `${key} from ${container}`).join(", ")}`]
       : []),

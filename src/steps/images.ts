@@ -11,14 +11,14 @@ interface Seen {
 type ImagesChange = Change & { readonly kind: "load-images"; readonly archive: string };
 
 /**
- * Images from `--images ARCHIVE`, for a box that reaches no registry; without it, steps pull what they need.
- * `wantedImages` tells what this kind of node needs from elsewhere.
+ * Images from `--images ARCHIVE`, for a box that cannot reach a registry. Without it, steps pull what they need.
+ * `wantedImages` gives the images that this kind of node needs but does not build.
  */
 export function images(
   { imagesArchive }: NodeContext,
   wantedImages: (host: HostReader) => Promise<readonly string[]>,
 ): StepSpec<Seen, ImagesChange> {
-  async function missing(host: HostReader): Promise<readonly string[]> {
+  async function findMissing(host: HostReader): Promise<readonly string[]> {
     const wanted = await wantedImages(host);
     const present = await Promise.all(wanted.map((reference) => host.docker.image(reference)));
     return wanted.filter((_, index) => present[index] === null);
@@ -27,23 +27,26 @@ export function images(
   return {
     id: "images",
     title: "images from an archive",
-    touches: "Loads the archive that `--images` names into the engine.",
+    touches: "Loads the archive given by `--images` into the engine.",
 
     async probe(host): Promise<Finding<Seen>> {
       if (imagesArchive === null)
         return {
           state: "ours",
           seen: { missing: [] },
-          evidence: { archive: "none given: images are pulled where they are needed" },
+          evidence: { archive: "not given, so each step pulls the images that it needs" },
         };
-      const seen = { missing: await missing(host) };
+      const seen = { missing: await findMissing(host) };
       const stat = await host.files.stat(imagesArchive);
       const evidence = { archive: imagesArchive, "not on this machine": seen.missing.join(", ") || "none" };
       if (stat === null || stat.kind !== "file") {
         throw new OperatorError({
           exit: "usage",
-          what: `There is no file ${imagesArchive}.`,
-          remedy: "Make it with `docker save IMAGE... -o FILE` where a registry is reached.",
+          what:
+            stat === null
+              ? `The file ${imagesArchive} does not exist.`
+              : `${imagesArchive} is a ${stat.kind}, not a file.`,
+          remedy: "Create it with `docker save IMAGE... -o FILE` on a machine that reaches a registry.",
         });
       }
       return { state: seen.missing.length === 0 ? "ours" : "absent", seen, evidence };
@@ -56,28 +59,28 @@ export function images(
 
     async apply(change, host, report) {
       await load(host, change.archive, report);
-      const lacking = await missing(host);
-      if (lacking.length === 0) return;
+      const missing = await findMissing(host);
+      if (missing.length === 0) return;
       throw new OperatorError({
         exit: "unavailable",
-        what: `${change.archive} does not hold ${lacking.join(", ")}.`,
-        remedy: `Make it again where a registry is reached: docker save ${lacking.join(" ")} -o FILE, or run without --images to pull.`,
+        what: `${change.archive} does not contain ${missing.join(", ")}.`,
+        remedy: `On a machine that reaches a registry, run: docker save ${missing.join(" ")} -o FILE. Or run without --images to pull them.`,
       });
     },
 
     async verify(host) {
-      const lacking = imagesArchive === null ? [] : await missing(host);
-      if (lacking.length === 0) return;
+      const missing = imagesArchive === null ? [] : await findMissing(host);
+      if (missing.length === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `Not on this machine: ${lacking.join(", ")}.`,
+        what: `These images are missing on this machine: ${missing.join(", ")}.`,
         remedy: "Run again.",
       });
     },
   };
 }
 
-/** The images that a master needs from elsewhere; the base only while the service image is still to be built. */
+/** The images that a master pulls or loads. The base image is needed only until the service image is built. */
 export async function masterImages(host: HostReader, context: MasterContext): Promise<readonly string[]> {
   const valueOf = (key: string) => context.settings.get(key)?.value;
   const image = (key: string) => valueOf(key) ?? "";
@@ -89,7 +92,7 @@ export async function masterImages(host: HostReader, context: MasterContext): Pr
   ];
 }
 
-/** The images that a storage node needs from elsewhere; the base only while the service image is still to be built. */
+/** The images that a storage node pulls or loads. The base image is needed only until the service image is built. */
 export async function storageImages(host: HostReader, context: NodeContext): Promise<readonly string[]> {
   const image = (key: string) => context.settings.get(key)?.value ?? "";
   return [image("KUBO_IMAGE"), image("CLUSTER_IMAGE"), ...(await baseImage(host, context))];
@@ -100,7 +103,7 @@ async function baseImage(host: HostReader, { settings, version }: NodeContext): 
   return service === null ? [settings.get("NODE_BASE_IMAGE")?.value ?? ""] : [];
 }
 
-/** Loads the archive; whatever Docker has against it, the way out is another archive. */
+/** Loads the archive. If Docker refuses it, the remedy is a new archive. */
 async function load(host: Host, archive: string, report: Report): Promise<void> {
   try {
     await host.docker.load(archive, report);
@@ -110,7 +113,7 @@ async function load(host: Host, archive: string, report: Report): Promise<void> 
       exit: thrown.exit,
       what: thrown.what,
       ...(thrown.why === undefined ? {} : { why: thrown.why }),
-      remedy: `If there is room on the disk, ${archive} is damaged, or not what \`docker save\` wrote: make it again, then run again.`,
+      remedy: `Check the free disk space. If there is enough, ${archive} is damaged or was not written by \`docker save\`: create it again, then run again.`,
       cause: thrown,
     });
   }

@@ -8,7 +8,6 @@ import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
-
 import { images, masterImages } from "./images.ts";
 import type { MasterContext } from "../settings/context.ts";
 import { migrations } from "./master/migrations.ts";

@@ -39,23 +39,23 @@ export function serviceImage({
         [tag]: image === null ? "absent" : `${image.id}, package ${built ?? "unknown"}`,
         package: packageHash ?? "unreadable",
       };
-      // For a first build, an archive brings the base (the step images).
-      const isBrought = imagesArchive !== null && image === null;
-      const seen = { baseMissing: baseImage === null && !isBrought, packageHash: packageHash ?? "" };
+      // Before the first build, the archive provides the base image (the step images).
+      const isBaseInArchive = imagesArchive !== null && image === null;
+      const seen = { baseMissing: baseImage === null && !isBaseInArchive, packageHash: packageHash ?? "" };
       if (image === null) return { state: "absent", seen, evidence };
       if (built === packageHash) return { state: "ours", seen, evidence };
       const drifted = {
         state: "drifted",
         seen,
-        drift: [`${tag} was built from other files`],
+        drift: [`${tag} was built from different files`],
         evidence,
       } as const;
       if (built !== undefined) return drifted;
       return {
         state: "foreign",
         evidence,
-        why: `An image ${tag} is here that we did not build.`,
-        remedy: "Remove its tag if it is not needed.",
+        why: `The image ${tag} exists, but fula-node did not build it.`,
+        remedy: "If it is not needed, remove its tag.",
         claim: drifted,
       };
     },
@@ -90,7 +90,7 @@ export function serviceImage({
       if ((await host.docker.image(tag)) !== null) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `The image ${tag} is not there.`,
+        what: `The image ${tag} is missing.`,
         remedy: "Run again.",
       });
     },

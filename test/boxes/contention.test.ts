@@ -195,7 +195,7 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
 describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
   let box: Box;
   const join = `node ${PROGRAM} join-as-master`;
-  const ASK_WRITER = "Make them on this box? [Y/n] ";
+  const ASK_WRITER = "Create them on this box? [Y/n] ";
   const ASK_POOL = "Name of the pool";
   const ASK_GO = /Make these \d+ changes\? \[Y\/n\] /;
 

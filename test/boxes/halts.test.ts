@@ -104,7 +104,7 @@ describe.skipIf(skipped !== undefined)(
       await box.run(
         "cp -p /opt/fula-master/.env /root/env && sed -i 's/^POSTGRES_PASSWORD=.*/POSTGRES_PASSWORD=wrong-password/' /opt/fula-master/.env",
       );
-      await expectHalt(23, "does not open the database", "POSTGRES_PASSWORD");
+      await expectHalt(23, "refused the password", "POSTGRES_PASSWORD");
       expect((await rejoin(box)).stderr).not.toContain("wrong-password");
       await box.run("docker stop postgres-pinning");
       await expectHalt(23, "POSTGRES_PASSWORD");

@@ -11,10 +11,10 @@ import {
   join,
   openStorageApi,
   peerId,
+  pinContent,
   PRIVATE_NETWORK,
   untilStored,
   watchNode,
-  pinContent,
 } from "../support/storage-boxes.ts";
 
 interface Status {
@@ -72,7 +72,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
       const result = await node.exec(command, { user: "nobody" });
       expectExit(result, 22);
       expect(told(result)).toMatch(
-        /root: fula-node runs as user \d+, not as root.*engine: This user may not open/,
+        /root: fula-node runs as user \d+, not as root.*engine: This user has no permission to open/,
       );
     }
     expect(await node.snapshot(["/opt"])).toEqual(before);
@@ -123,7 +123,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     expect(report.get("member")).toMatch(/^unknown: of test-pool, trusts /);
     expect(report.get("pins")).toMatch(/^unknown: /);
     const { stdout } = await fulaNode(node, ["status"]);
-    expect(stdout).toMatch(/drifted +cluster-follower +ipfs_cluster: it is exited/);
+    expect(stdout).toMatch(/drifted +cluster-follower +ipfs_cluster: its status is exited/);
     expect(stdout).toContain("Run join-as-storage-node.");
     expectExit(await join(node, []), 0);
   });

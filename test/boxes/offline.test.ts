@@ -51,7 +51,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
     const result = await fulaNode(box, FIRST_JOIN);
     expectExit(result, 29);
     expect(told(result)).toMatch(
-      /The image (ipfs\/kubo|ipfs\/ipfs-cluster|postgres|node)\S+ can't be pulled/,
+      /The image (ipfs\/kubo|ipfs\/ipfs-cluster|postgres|node)\S+ could not be pulled/,
     );
     expect(told(result)).toContain("--images ARCHIVE");
     expect(told(result)).toContain("Running again is safe");
@@ -61,13 +61,13 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
   test("an archive that lacks an image: which one, and how to make it again", async () => {
     const result = await fulaNode(box, [...FIRST_JOIN, "--images", LACKING]);
     expectExit(result, 29);
-    expect(told(result)).toContain(`${LACKING} does not hold postgres:16-alpine.`);
+    expect(told(result)).toContain(`${LACKING} does not contain postgres:16-alpine.`);
     expect(told(result)).toContain("docker save postgres:16-alpine");
     expect((await box.run("docker ps -aq")).stdout).toBe("");
   });
 
   test.each([
-    ["no such file", "/root/none.tar", 2, "There is no file /root/none.tar"],
+    ["no such file", "/root/none.tar", 2, "The file /root/none.tar does not exist"],
     ["no archive at all", "/root/fula-node.tgz", 29, "/root/fula-node.tgz is damaged"],
   ])("%s: it is named", async (_name, path, exitCode, word) => {
     await box.run("docker image rm -f $(docker image ls -q) || true");

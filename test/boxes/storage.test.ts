@@ -272,7 +272,7 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
     const before = await node.snapshot();
     const result = await join(node, ["--invite", token]);
     expectExit(result, 23);
-    expect(told(result)).toContain("The container ipfs_host is not ours");
+    expect(told(result)).toContain("fula-node did not create the container ipfs_host");
     expect(await node.snapshot()).toEqual(before);
     await node.run("docker rm -v ipfs_host");
   });

@@ -14,7 +14,7 @@ const log = join(directory, "calls.log");
 
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-/** A `docker` that writes its arguments down, one a line, and then does as told. */
+/** A `docker` that writes its arguments down, one a line, and then runs a given script. */
 function makeCli(body: string) {
   const bin = mkdtempSync(join(directory, "bin-"));
   const program = join(bin, "docker");
@@ -45,16 +45,16 @@ describe("docker compose up", () => {
     );
   });
 
-  it("tells its lines without secrets", async () => {
+  it("reports its lines without secrets", async () => {
     const { cli } = makeCli(
       `echo ' Container postgres-pinning  Started' >&2
        echo 'bad value pa$word-hunter2 for 127.0.0.1 abc' >&2
        echo 'time="x" level=warning msg="The \\"word\\" variable is not set. Defaulting to a blank string."' >&2
        echo >&2`,
     );
-    const told: string[] = [];
-    await cli.composeUp(project, [], (line) => told.push(line));
-    expect(told).toEqual([
+    const lines: string[] = [];
+    await cli.composeUp(project, [], (line) => lines.push(line));
+    expect(lines).toEqual([
       "Container postgres-pinning  Started",
       "bad value <redacted> for 127.0.0.1 abc",
       "a variable that the compose file names is not set",
@@ -69,7 +69,7 @@ describe("docker compose up", () => {
     expect(thrown).toBeInstanceOf(OperatorError);
     expect(thrown).toMatchObject({
       exit: "unavailable",
-      what: "docker compose could not bring up webui of fula-master.",
+      what: "docker compose could not start webui of the project fula-master.",
       why: "Error: no such image; <redacted>",
       remedy: expect.stringContaining("up --detach --no-build"),
     });
@@ -117,7 +117,7 @@ describe("the plugin's version", () => {
     expect(await versionOf(`echo '${said}'`)).toBe(expected);
   });
 
-  it("is null where the plugin, or the whole CLI, is missing", async () => {
+  it("is null if the plugin, or the whole CLI, is missing", async () => {
     expect(await versionOf('echo "docker: unknown command: docker $1" >&2; exit 1')).toBeNull();
     const env = { PATH: directory, HOME: "/root" };
     const reader = dockerReader(new Engine(join(directory, "none.sock")), env);

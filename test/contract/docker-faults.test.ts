@@ -25,7 +25,7 @@ type Handler = (url: string, answer: ServerResponse, request: IncomingMessage) =
 
 const VERSION = { Version: "26.1.5", ApiVersion: "1.45", MinAPIVersion: "1.24" };
 
-/** An engine on a socket of its own that answers /version, and the rest as told. */
+/** An engine on a socket of its own that answers /version, and the rest as given. */
 function startEngine(handle: Handler, version: object = VERSION): Promise<string> {
   made += 1;
   const socket = join(directory, `${made}.sock`);
@@ -125,12 +125,12 @@ describe("an engine that does not do as asked", () => {
   });
 
   it.each<[string, Handler, string]>([
-    ["before it", (_url, answer) => answer.on("error", noReport), "no sign of life for 0 s"],
-    ["within it", (_url, answer) => void answer.write('{"a":'), "no sign of life for 0 s"],
+    ["before it", (_url, answer) => answer.on("error", noReport), "no data for 0 s"],
+    ["within it", (_url, answer) => void answer.write('{"a":'), "no data for 0 s"],
     ["within an error", (_url, answer) => void answer.writeHead(500).write('{"a":'), "aborted"],
   ])("the silence of an answer has an end: %s", async (_where, handle, why) => {
     const docker = await new Engine(await startEngine(handle)).open(50);
-    const what = "Docker does not do GET /info.";
+    const what = "The Docker request GET /info failed.";
     await expect(docker.info()).rejects.toMatchObject({ exit: "unavailable", what, why });
   });
 
@@ -171,7 +171,7 @@ describe("a removal", () => {
     );
     await expect(docker.removeVolume("v")).rejects.toMatchObject({
       exit: "unavailable",
-      what: "Docker does not do DELETE /volumes/v.",
+      what: "The Docker request DELETE /volumes/v failed.",
       why: "volume is in use - [1]",
     });
   });
@@ -189,7 +189,7 @@ describe("a pull", () => {
     return { urls, handle };
   };
 
-  it("names one tag, and tells how far the layers are", async () => {
+  it("names one tag, and reports the progress of the layers", async () => {
     const layer = (id: string, current: number) => ({
       status: "Downloading",
       id,
@@ -205,17 +205,17 @@ describe("a pull", () => {
       { status: "Extracting", id: "a", progressDetail: { current: 5, total: 50_000_000 } },
       { status: "Status: Downloaded newer image for postgres:16-alpine" },
     ]);
-    const told: string[] = [];
-    await (await makeDocker(handle)).pull("postgres:16-alpine", (line) => told.push(line));
+    const lines: string[] = [];
+    await (await makeDocker(handle)).pull("postgres:16-alpine", (line) => lines.push(line));
     expect(urls[0]).toBe("/v1.44/images/create?fromImage=postgres&tag=16-alpine");
-    expect(told).toEqual([
+    expect(lines).toEqual([
       "pull postgres:16-alpine: 21 of 100 MB",
       "pull postgres:16-alpine: 71 of 100 MB",
       "Status: Downloaded newer image for postgres:16-alpine",
     ]);
   });
 
-  it("fails where any line has errorDetail, though the status was 200", async () => {
+  it("fails if any line has errorDetail, though the status was 200", async () => {
     const { handle } = pulls([
       { status: "Pulling" },
       { errorDetail: { message: "toomanyrequests" }, error: "x" },
@@ -227,20 +227,20 @@ describe("a pull", () => {
     });
   });
 
-  it("fails where the stream breaks off", async () => {
+  it("fails if the stream breaks off", async () => {
     const { handle } = pulls([{ status: "Pulling" }], (answer) => void setImmediate(() => answer.destroy()));
     await expect((await makeDocker(handle)).pull("postgres", noReport)).rejects.toMatchObject({
       exit: "unavailable",
     });
   });
 
-  it("fails where the image is not there afterwards", async () => {
+  it("fails if the image is not there afterwards", async () => {
     const docker = await makeDocker((url, answer) => {
       if (url.includes("/json")) answer.writeHead(404).end("{}");
       else answer.end('{"status":"Status: fine"}\n');
     });
     await expect(docker.pull("postgres", noReport)).rejects.toMatchObject({
-      what: expect.stringContaining("does not have it"),
+      what: expect.stringContaining("but the image is missing"),
     });
   });
 
@@ -254,7 +254,7 @@ describe("a pull", () => {
 });
 
 describe("a load", () => {
-  it("streams the whole archive, and fails where nothing was loaded", async () => {
+  it("streams the whole archive, and fails if nothing was loaded", async () => {
     const archive = join(directory, "archive.tar");
     writeFileSync(archive, Buffer.alloc(3_000_000, "x"));
     let received = 0;
@@ -271,7 +271,7 @@ describe("a load", () => {
     await expect(docker.load(archive, noReport)).rejects.toMatchObject({ why: "unexpected EOF" });
   });
 
-  it("fails where the stream breaks off, whatever it said before", async () => {
+  it("fails if the stream breaks off, whatever it said before", async () => {
     const archive = join(directory, "cut.tar");
     writeFileSync(archive, "x");
     const docker = await makeDocker((_url, answer, request) => {
@@ -305,7 +305,7 @@ describe("a build", () => {
     labels: { "land.fx.fula-node.owner": "fula-node" },
     buildArgs: { BASE: "node:20" },
   };
-  /** An engine that builds as told once it has the whole context. */
+  /** An engine that builds as requested once it has the whole context. */
   const builds = (handle: Handler) =>
     makeDocker((url, answer, request) => {
       if (url.includes("/json")) return void answer.end('{"Id":"sha256:1"}');
@@ -317,10 +317,10 @@ describe("a build", () => {
       (thrown: unknown) => thrown,
     );
 
-  it("gets its context and everything it is told, and reports its lines", async () => {
+  it("gets its context and every option, and reports its lines", async () => {
     const parts: Buffer[] = [];
     const urls: URL[] = [];
-    const told: string[] = [];
+    const lines: string[] = [];
     const docker = await builds((url, answer) => {
       urls.push(new URL(url, "http://engine"));
       answer.end('{"stream":"Step 1/1 : FROM node:20"}\n{"stream":"\\n"}\n{"aux":{"ID":"sha256:1"}}\n');
@@ -328,8 +328,8 @@ describe("a build", () => {
     servers[0]?.on("request", (request: IncomingMessage) => {
       if (request.method === "POST") request.on("data", (part: Buffer) => parts.push(part));
     });
-    await docker.build(options, (line) => told.push(line));
-    expect(told).toEqual(["Step 1/1 : FROM node:20"]);
+    await docker.build(options, (line) => lines.push(line));
+    expect(lines).toEqual(["Step 1/1 : FROM node:20"]);
     expect(urls[0]?.pathname).toBe("/v1.44/build");
     expect(Object.fromEntries(urls[0]?.searchParams ?? [])).toEqual({
       t: "fula-node:1.0.0",
@@ -370,21 +370,21 @@ describe("a build", () => {
       exit: "unavailable",
       what: "The image fula-node:1.0.0 could not be built.",
       why: typeof why === "string" ? why : (expect.stringMatching(why) as unknown),
-      remedy: `Repair what it says, then run again. The same by hand: docker build --file ${options.dockerfile} --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 ${context}`,
+      remedy: `Fix the reported problem, then run again. The same command by hand: docker build --file ${options.dockerfile} --tag fula-node:1.0.0 --label land.fx.fula-node.owner=fula-node --build-arg BASE=node:20 ${context}`,
     });
   });
 
-  it("fails where the image is not there afterwards", async () => {
+  it("fails if the image is not there afterwards", async () => {
     const docker = await makeDocker((url, answer, request) => {
       if (url.includes("/json")) answer.writeHead(404).end('{"message":"No such image"}');
       else request.resume().on("end", () => answer.end('{"stream":"built"}\n'));
     });
     await expect(docker.build(options, noReport)).rejects.toMatchObject({
-      what: "Docker built fula-node:1.0.0, but does not have it.",
+      what: "Docker reported that it built fula-node:1.0.0, but the image is missing.",
     });
   });
 
-  it("fails where its context can't be read", async () => {
+  it("fails if its context can't be read", async () => {
     const docker = await builds((_url, answer) => void answer.end());
     const broken = { ...options, context: join(directory, "none") };
     await expect(docker.build(broken, noReport)).rejects.toMatchObject({
@@ -427,7 +427,7 @@ describe("a log", () => {
     expect(await logOf(Buffer.concat([...small, frame(2, text)]), { lines: 0 })).toBe(text);
   });
 
-  it("has no frames where the container has a terminal, and may look like JSON", async () => {
+  it("has no frames if the container has a terminal, and may look like JSON", async () => {
     expect(await logOf(Buffer.from('{"level":"info"}\r\n'), { Tty: true })).toBe('{"level":"info"}');
   });
 });

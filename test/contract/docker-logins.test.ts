@@ -141,7 +141,7 @@ describe("a pull's login", () => {
     });
   });
 
-  it("is none where there is none, and nothing is said about it", async () => {
+  it("is null without any, and nothing is reported about it", async () => {
     const helper = makeHelper("all", "echo 'credentials not found in native keychain'; exit 1");
     for (const config of [
       null,
@@ -161,11 +161,11 @@ describe("a pull's login", () => {
     const loud = makeHelper("loud", `echo '{"Secret":"${PASSWORD}"'`);
     const broken = makeHelper("broken", "echo 'gpg: no secret key'; exit 1");
     const cases = [
-      [`{"auths":{"r.example":{"auth":"${PASSWORD}"`, loud, "config.json can't be read: it is no JSON"],
+      [`{"auths":{"r.example":{"auth":"${PASSWORD}"`, loud, "config.json: it is not JSON"],
       [{ auths: { "r.example": { auth: 7 } } }, loud, "auths.r.example.auth"],
-      [{ credsStore: "../x" }, loud, "credsStore is no name of a credential helper"],
-      [{ credsStore: "loud" }, loud, "docker-credential-loud does not print a login as JSON"],
-      [{ credsStore: "broken" }, broken, "docker-credential-broken fails: gpg: no secret key"],
+      [{ credsStore: "../x" }, loud, "credsStore is not a valid name of a credential helper"],
+      [{ credsStore: "loud" }, loud, "the output of docker-credential-loud is not a login in JSON"],
+      [{ credsStore: "broken" }, broken, "docker-credential-broken failed: gpg: no secret key"],
       [{ credsStore: "none" }, broken, "docker-credential-none is not installed"],
     ] as const;
     for (const [config, path, reason] of cases) {
@@ -237,7 +237,7 @@ describe("a registry that refuses", () => {
   it("is named, with the login that was or was not found, and never the secret", async () => {
     await expect(refuse("unauthorized: authentication required", null)).rejects.toMatchObject({
       exit: "unavailable",
-      what: "The registry r.example refuses the image r.example/a:1.",
+      what: "The registry r.example refused access to the image r.example/a:1.",
       why: "unauthorized: authentication required",
       remedy: expect.stringMatching(
         /^No login for r\.example was found in .*config\.json\..*\(docker login r\.example\)/,
@@ -310,11 +310,11 @@ describe.runIf(there)(`a real registry that wants a login${there ? "" : " (skipp
   it("refuses a pull without one, and one with a wrong one", async () => {
     docker("image", "rm", "--force", image);
     await expect(pull(null)).rejects.toMatchObject({
-      what: `The registry ${registry} refuses the image ${image}.`,
+      what: `The registry ${registry} refused access to the image ${image}.`,
       remedy: expect.stringContaining(`No login for ${registry} was found`),
     });
     await expect(pull(wrong)).rejects.toMatchObject({
-      what: `The registry ${registry} refuses the image ${image}.`,
+      what: `The registry ${registry} refused access to the image ${image}.`,
       remedy: expect.stringContaining(`The login for ${registry} from`),
     });
     expect(await here()).toBeNull();

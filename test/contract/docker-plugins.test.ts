@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { composePlugin } from "../../src/docker/engine-reader.ts";
 import type { ProgramEnvironment } from "../../src/machine/run-program.ts";
 
-/** A Docker CLI that says what it is told to, and notes that it was asked. */
+/** A Docker CLI that prints a given text, and notes that it was asked. */
 async function installCli(): Promise<{
   readonly env: ProgramEnvironment;
   readonly say: (line: string) => Promise<void>;
@@ -41,7 +41,7 @@ test("the CLI is asked once while its files and the plugin's stay the same", asy
   expect(await asked()).toBe(1);
 });
 
-test("a plugin that was replaced, or removed, is asked anew", async () => {
+test("a plugin that was replaced, or removed, is asked again", async () => {
   const { env, say, installPlugin, asked } = await installCli();
   const version = composePlugin(env);
   await say("v2.26.1");

@@ -80,7 +80,7 @@ afterAll(() => {
   docker("image", "rm", "--force", IMAGE);
 });
 
-/** Asks again until the answer is as wished; throws after 30 s. */
+/** Asks again until the answer is the desired one; throws after 30 s. */
 async function until<T>(ask: () => Promise<T>, isRight: (answer: T) => boolean): Promise<T> {
   for (const deadline = Date.now() + 30_000; ;) {
     const answer = await ask();
@@ -100,7 +100,7 @@ describe.each([
       subject = arrange();
     });
 
-    it("tells its version", async () => {
+    it("reports its version", async () => {
       const version = await subject.version();
       expect(version?.apiVersion).toMatch(/^1\.\d+$/);
       expect(version?.minApiVersion).toMatch(/^1\.\d+$/);
@@ -110,7 +110,7 @@ describe.each([
       expect(await subject.unreachable()).toBeNull();
     });
 
-    it("finds nothing where nothing is", async () => {
+    it("finds nothing if there is nothing", async () => {
       expect(await subject.container(`${PREFIX}-none`)).toBeNull();
       expect(await subject.image(`${PREFIX}/none:1`)).toBeNull();
       expect(await subject.volume(`${PREFIX}-none`)).toBeNull();
@@ -165,7 +165,7 @@ describe.each([
       }
     });
 
-    it("tells the subnets of its bridge networks", async () => {
+    it("reports the subnets of its bridge networks", async () => {
       const subnets = await subject.bridgeSubnets();
       expect(subnets.length).toBeGreaterThan(0);
       for (const subnet of subnets) expect(subnet).toMatch(/^[0-9a-f.:]+\/\d+$/);

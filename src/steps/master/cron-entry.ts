@@ -18,7 +18,7 @@ type CronEntryChange = Change & {
 export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
   return cronEntry({
     id: "snapshot-cron",
-    title: "snapshots by cron",
+    title: "cron job for snapshots",
     path: CRON_FILES.snapshot,
     entry: {
       schedule: "0 */6 * * *",
@@ -41,7 +41,7 @@ export function snapshotCron({ layout, nodePath, hash }: MasterContext) {
 export function sweepCron({ layout, nodePath, hash }: MasterContext) {
   return cronEntry({
     id: "sweep-cron",
-    title: "sweeps by cron",
+    title: "cron job for sweeps",
     path: CRON_FILES.sweep,
     entry: {
       schedule: "*/30 * * * *",
@@ -53,7 +53,7 @@ export function sweepCron({ layout, nodePath, hash }: MasterContext) {
   });
 }
 
-/** One file of ours in /etc/cron.d. */
+/** One fula-node file in /etc/cron.d. */
 function cronEntry(options: {
   readonly id: string;
   readonly title: string;
@@ -74,14 +74,19 @@ function cronEntry(options: {
       const seen = { text };
       if (text === null) return { state: "absent", seen, evidence: { [path]: "absent" } };
       const verdict = compareCron(text, wanted, hash);
-      const evidence = { [path]: verdict === "same" ? "as written by us" : verdict };
+      const evidence = { [path]: verdict === "same" ? "as written by fula-node" : verdict };
       if (verdict === "foreign") {
-        const drifted = { state: "drifted", seen, drift: [`${path} is not ours`], evidence } as const;
+        const drifted = {
+          state: "drifted",
+          seen,
+          drift: [`${path} was not written by fula-node`],
+          evidence,
+        } as const;
         return {
           state: "foreign",
           evidence,
           why: `${path} was not written by fula-node.`,
-          remedy: `Move it out of /etc/cron.d if it is not needed.`,
+          remedy: `If it is not needed, move it out of /etc/cron.d.`,
           claim: drifted,
         };
       }
@@ -119,7 +124,10 @@ function cronEntry(options: {
       if (text === wanted && target !== null) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: text === wanted ? `${path} calls ${program}, which is missing.` : `${path} is not as written.`,
+        what:
+          text === wanted
+            ? `${path} calls ${program}, which is missing.`
+            : `${path} does not have the content that was just written.`,
         remedy: "Run again.",
       });
     },

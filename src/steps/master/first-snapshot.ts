@@ -1,5 +1,6 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
+import { countOf } from "../../units.ts";
 import type { HostReader } from "../../host.ts";
 import type { MasterContext } from "../../settings/context.ts";
 
@@ -11,7 +12,7 @@ type FirstSnapshotChange = Change & { readonly kind: "take-snapshot"; readonly r
 
 const DEADLINE_MS = 3_600_000;
 
-/** The first snapshot, taken at once by the very command that cron will run. */
+/** Takes the first snapshot immediately, with the same command that cron runs later. */
 export function firstSnapshot({ layout, nodePath }: MasterContext): StepSpec<Seen, FirstSnapshotChange> {
   const runs = [
     nodePath,
@@ -32,11 +33,11 @@ export function firstSnapshot({ layout, nodePath }: MasterContext): StepSpec<See
   return {
     id: "first-snapshot",
     title: "first snapshot of the pinset",
-    touches: "Takes the first signed snapshot, by the command that cron runs.",
+    touches: "Takes the first signed snapshot with the command that cron runs.",
 
     async probe(host): Promise<Finding<Seen>> {
       const snapshots = await countSnapshots(host);
-      const evidence = { [layout.snapshotsDir]: `${snapshots} signed snapshots` };
+      const evidence = { [layout.snapshotsDir]: countOf(snapshots, "signed snapshot") };
       return { state: snapshots === 0 ? "absent" : "ours", seen: { snapshots }, evidence };
     },
 
@@ -54,8 +55,8 @@ export function firstSnapshot({ layout, nodePath }: MasterContext): StepSpec<See
       if ((await countSnapshots(host)) > 0) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${layout.snapshotsDir} holds no signed snapshot.`,
-        remedy: `Run \`${runs.join(" ")}\` and read what it says.`,
+        what: `${layout.snapshotsDir} contains no signed snapshot.`,
+        remedy: `Run \`${runs.join(" ")}\` and read its output.`,
       });
     },
   };

@@ -6,7 +6,7 @@ import { type MasterContext, readValues, requireTarget } from "../../settings/co
 
 interface Seen {
   readonly wanted: readonly string[];
-  /** Null: there is no database, or no ledger, to ask yet. */
+  /** Null if there is no database or no ledger yet. */
   readonly recorded: readonly string[] | null;
 }
 
@@ -16,14 +16,14 @@ type FlagsChange = Change & {
   readonly flags: readonly string[];
 };
 
-/** Flags whose database objects a down file may not take away while any master runs with them. */
+/** Flags that need database objects. A down migration must not remove those while any master uses the flag. */
 const GUARDED = ["BILLING_IDEMPOTENCY", "FULA_BUCKET_ROOT_CAS"];
 
-/** Writes down in the database which guarded flags this master runs with, for the down files to see. */
+/** Records in the database which guarded flags this master uses. The down migrations read it. */
 export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
   const master = context.settings.get("CLUSTER_PEERNAME")?.value ?? "";
 
-  async function look(host: HostReader): Promise<Seen> {
+  async function readSeen(host: HostReader): Promise<Seen> {
     const values = await readValues(host, context);
     const wanted = GUARDED.filter((key) => values(key) === "true");
     const target = postgresTarget(values);
@@ -34,12 +34,12 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
 
   return {
     id: "flags",
-    title: "flags that the schema guards",
+    title: "flags that protect the schema",
     touches:
-      "Records in the database which flags this master runs with, so that no down file takes away what they need.",
+      "Records in the database which flags this master uses, so that no down migration removes what they need.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const seen = await look(host);
+      const seen = await readSeen(host);
       const { wanted, recorded } = seen;
       const evidence = {
         master,
@@ -75,7 +75,7 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
     },
 
     async verify(host) {
-      const { wanted, recorded } = await look(host);
+      const { wanted, recorded } = await readSeen(host);
       if (recorded !== null && recorded.join(" ") === wanted.join(" ")) return;
       throw new OperatorError({
         exit: "unhealthy",

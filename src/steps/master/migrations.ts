@@ -4,18 +4,18 @@ import { postgresTarget } from "../../settings/master.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {
-  /** File and what is to be done about it: "018_deduction_idempotency.sql: apply". */
+  /** Each file and its action: "018_deduction_idempotency.sql: apply". */
   readonly pending: readonly string[];
 }
 
 type MigrationsChange = Change & { readonly kind: "migrate"; readonly pending: readonly string[] };
 
-/** The database's schema, brought up file by file. */
+/** The database schema, migrated file by file. */
 export function migrations(context: MasterContext): StepSpec<Seen, MigrationsChange> {
   return {
     id: "migrations",
     title: "database schema",
-    touches: "Brings the database's schema up, file by file, with a ledger in the schema `fula_node`.",
+    touches: "Migrates the database schema, file by file. Keeps a ledger in the schema `fula_node`.",
 
     async probe(host): Promise<Finding<Seen>> {
       const target = postgresTarget(await readValues(host, context));
@@ -56,11 +56,11 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
     async verify(host) {
       const status = await host.migrations.status(requireTarget(await readValues(host, context), context));
       if (status.pending === 0) return;
-      const left = status.items.filter(({ action }) => action !== "none").map(({ file }) => file);
+      const remaining = status.items.filter(({ action }) => action !== "none").map(({ file }) => file);
       throw new OperatorError({
         exit: "unhealthy",
-        what: `Not applied: ${left.join(", ")}.`,
-        remedy: "Run `fula-node migrate status`.",
+        what: `These migrations are not applied: ${remaining.join(", ")}.`,
+        remedy: "Run `fula-node migrate status` for the reasons.",
       });
     },
   };

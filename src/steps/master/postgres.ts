@@ -1,12 +1,10 @@
-import { compareCompose } from "../../docker/compose-render.ts";
 import type { Project } from "../../docker/compose-project.ts";
+import { compareCompose } from "../../docker/compose-render.ts";
 import { NOTHING, type Obstacle, type Seen, type ServiceState } from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
 import type { AnyStep, Evidence, Finding, Foreign } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { isOurs, NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
 import {
   type DataGuard,
   type MasterContext,
@@ -15,16 +13,18 @@ import {
   requireTarget,
   type Values,
 } from "../../settings/context.ts";
+import { isOurs, NAMES } from "../../settings/layout.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 
-/** Postgres, here as a container or elsewhere as POSTGRES_HOST says. */
+/** Postgres: a container on this box, or an external database that POSTGRES_HOST names. */
 export function postgres(context: MasterContext, project: Project): AnyStep {
   return containers(context, project, {
     id: "postgres",
     title: "Postgres",
     touches:
-      "Brings the container `postgres-pinning` up, data on a volume; nothing where POSTGRES_HOST names a database elsewhere.",
+      "Starts the container `postgres-pinning`, data on a volume. Does nothing if POSTGRES_HOST names an external database.",
     desired: () => ({
       services: [{ service: "postgres", container: NAMES.postgres }],
       images: imagesToPull(context, ["POSTGRES_IMAGE"]),
@@ -32,30 +32,30 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
     survey: (host) => surveyVolume(host, context, project),
     inPlace: {
       isUsed: async (host) => isDatabaseElsewhere(await readValues(host, context)),
-      probe: async (host) => await probeElsewhere(host, await readValues(host, context)),
+      probe: async (host) => await probeExternal(host, await readValues(host, context)),
     },
 
     async verify(host) {
       const target = requireTarget(await readValues(host, context), context);
       const answer = await poll(host, ANSWER_DEADLINE_MS, async () => {
-        const said = await host.postgres.ask(target);
-        return said.kind === "unreachable" ? null : said;
+        const reply = await host.postgres.ask(target);
+        return reply.kind === "unreachable" ? null : reply;
       });
       if (answer?.kind === "open") return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `The database at ${target.host}:${target.port} does not open for ${target.user}: ${answer?.kind ?? "it can't be reached"}.`,
-        remedy: `See \`docker logs ${NAMES.postgres}\`. A volume made with another password needs that password in ${context.layout.envFile}.`,
+        what: `${target.user} cannot log in to the database at ${target.host}:${target.port}: ${answer?.kind ?? "it cannot be reached"}.`,
+        remedy: `See \`docker logs ${NAMES.postgres}\`. If the volume was created with another password, put that password into ${context.layout.envFile}.`,
       });
     },
   });
 }
 
-async function probeElsewhere(host: HostReader, values: Values): Promise<Finding<Seen>> {
+async function probeExternal(host: HostReader, values: Values): Promise<Finding<Seen>> {
   const target = postgresTarget(values);
   const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
   const answer = target === null ? null : await host.postgres.ask(target);
-  const evidence = { database: `${place}, elsewhere`, answer: answer?.kind ?? "no password to ask with" };
+  const evidence = { database: `${place}, external`, answer: answer?.kind ?? "not asked: no password" };
   if (answer?.kind === "open") {
     return {
       state: "ours",
@@ -65,47 +65,47 @@ async function probeElsewhere(host: HostReader, values: Values): Promise<Finding
   }
   throw new OperatorError({
     exit: answer?.kind === "unreachable" ? "unavailable" : "settings",
-    what: `The database at ${place} does not let us in: ${answer?.kind === "unreachable" ? answer.why : (answer?.kind ?? "POSTGRES_PASSWORD is missing")}.`,
-    why: "POSTGRES_HOST names a database elsewhere, so none is made here.",
+    what: `Cannot log in to the database at ${place}: ${answer?.kind === "unreachable" ? answer.why : (answer?.kind ?? "POSTGRES_PASSWORD is missing")}.`,
+    why: "POSTGRES_HOST names an external database, so fula-node does not create one here.",
     remedy: "Check POSTGRES_HOST, POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER and POSTGRES_PASSWORD.",
   });
 }
 
-/** Reads whose volume that is, and which Postgres made it. */
+/** Reads who created the volume, and which Postgres version initialised it. */
 async function surveyVolume(host: HostReader, context: MasterContext, project: Project): Promise<Judge> {
   const [volume, file] = await Promise.all([
     host.docker.volume(context.postgresVolume),
     host.files.readText(project.file),
   ]);
-  const madeBy =
+  const dataMajor =
     volume === null ? null : ((await host.files.readText(`${volume.mountpoint}/PG_VERSION`))?.trim() ?? null);
   const evidence = {
     volume:
       volume === null
         ? "absent"
-        : `${volume.name}, ${isOurs(volume) ? "ours" : "no label of ours"}, Postgres ${madeBy ?? "not initialised"}`,
+        : `${volume.name}, ${isOurs(volume) ? "ours" : "no fula-node label"}, Postgres ${dataMajor ?? "not initialised"}`,
   };
   const isForeign = volume !== null && !isOurs(volume) && !isOursByMarker(file, project, context);
   const found = { name: context.postgresVolume, isHere: volume !== null, isForeign };
   const image = context.settings.get("POSTGRES_IMAGE")?.value ?? "";
   return ([state]) => ({
     evidence,
-    obstacle: whyOtherMajor(found.name, madeBy, image) ?? whyForeign(state, found),
+    obstacle: findMajorConflict(found.name, dataMajor, image) ?? findForeign(state, found),
   });
 }
 
-function whyOtherMajor(volume: string, madeBy: string | null, image: string): Obstacle | null {
+function findMajorConflict(volume: string, dataMajor: string | null, image: string): Obstacle | null {
   const desired = majorOf(image);
-  if (madeBy === null || desired === undefined || madeBy === desired) return null;
+  if (dataMajor === null || desired === undefined || dataMajor === desired) return null;
   return {
-    why: `The volume ${volume} was made by Postgres ${madeBy}; the image is ${image}.`,
-    remedy: `Set POSTGRES_IMAGE to an image of Postgres ${madeBy}, or move the data by dump and restore.`,
+    why: `Postgres ${dataMajor} created the volume ${volume}, but the image is ${image}.`,
+    remedy: `Set POSTGRES_IMAGE to an image of Postgres ${dataMajor}, or move the data with dump and restore.`,
     claim: null,
   };
 }
 
-/** A container that is not ours, or no container beside a volume that is not. `--adopt` keeps the volume. */
-function whyForeign(
+/** A container that fula-node did not create, or such a volume without a container. `--adopt` keeps the volume. */
+function findForeign(
   state: ServiceState | undefined,
   volume: { readonly name: string; readonly isHere: boolean; readonly isForeign: boolean },
 ): Obstacle | null {
@@ -114,27 +114,27 @@ function whyForeign(
   const adoptable = volume.isHere && (!isContainer || state.claimable);
   return {
     why: isContainer
-      ? `The container ${NAMES.postgres} is not ours (${state.detail}).`
-      : `The volume ${volume.name} is not ours, and holds a database.`,
+      ? `fula-node did not create the container ${NAMES.postgres} (${state.detail}).`
+      : `fula-node did not create the volume ${volume.name}, which contains a database.`,
     remedy: adoptable
-      ? "If it is not needed, rename or remove it; if it holds the pool's database, keep its password in .env."
-      : `If it is not needed, rename or remove it. If it holds the pool's database in the volume ${volume.name}, keep its password in .env, remove the container but not the volume, and run again.`,
-    claim: adoptable ? [`${NAMES.postgres} is not ours yet; its volume ${volume.name} is kept`] : null,
+      ? "If it is not needed, rename or remove it. If it contains the pool's database, keep its password in .env."
+      : `If it is not needed, rename or remove it. If it has the pool's database in the volume ${volume.name}, keep its password in .env, remove the container but not the volume, and run again.`,
+    claim: adoptable ? [`${NAMES.postgres} is not adopted yet; its volume ${volume.name} is kept`] : null,
   };
 }
 
-/** The major of an image's tag: "16" of `registry:5000/postgres:16-alpine`; undefined where it can't be told. */
+/** The major of an image's tag: "16" of `registry:5000/postgres:16-alpine`; undefined if the tag does not show it. */
 function majorOf(image: string): string | undefined {
   return /:(\d+)[^/:]*$/.exec(image.replace(/@.*$/, ""))?.[1];
 }
 
-/** Our compose file names the volume, so a run of ours has made it or was told to adopt it. */
+/** True if our compose file names the volume: then an earlier run created or adopted it. */
 function isOursByMarker(file: string | null, { text }: Project, { hash }: MasterContext): boolean {
   const { kind } = compareCompose(file, text, hash);
   return kind === "same" || kind === "differs";
 }
 
-/** Guards the database of a master, here or elsewhere. */
+/** Guards the database of a master, on this box or external. */
 export function guardDatabase(context: MasterContext): DataGuard {
   return {
     findLiveData: (host) => findLiveData(host, context),
@@ -143,7 +143,7 @@ export function guardDatabase(context: MasterContext): DataGuard {
   };
 }
 
-/** Rows that a secret was used for; none at all means that a new one hurts nobody. */
+/** Counts the rows that depend on a secret. Without any, a new secret does no harm. */
 const DEPENDENTS: Readonly<Record<string, string>> = {
   JWT_SECRET: "SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM sessions) AS n",
   SESSION_SECRET: "SELECT count(*) AS n FROM sessions",
@@ -153,7 +153,7 @@ const DEPENDENTS: Readonly<Record<string, string>> = {
     " + (SELECT count(*) FROM user_wallets WHERE encrypted_wallet_address IS NOT NULL) AS n",
 };
 
-/** Where data lives that secrets were used for; null where there is none. */
+/** Where data exists that secrets were used for; null if there is none. */
 async function findLiveData(host: HostReader, context: MasterContext): Promise<string | null> {
   const values = await readValues(host, context);
   if (isDatabaseElsewhere(values)) return await describeTables(host, values);
@@ -165,7 +165,7 @@ async function findLiveData(host: HostReader, context: MasterContext): Promise<s
   return container === null ? null : `container ${container.name}`;
 }
 
-/** How many rows depend on a secret; null where that can't be told. */
+/** How many rows depend on a secret; null if that is unknown. */
 async function countDependents(
   host: HostReader,
   context: MasterContext,
@@ -185,8 +185,8 @@ async function countDependents(
 }
 
 /**
- * Halts on a password, or a name, that does not open the database that is there. It is asked over the
- * network: inside its container the official image trusts everyone.
+ * Stops on a password or a name that the existing database does not accept. It connects over the network,
+ * because inside its container the official image accepts every password.
  */
 async function checkPassword(
   host: HostReader,
@@ -201,19 +201,19 @@ async function checkPassword(
     state: "foreign",
     evidence: { ...evidence, database: place },
     why,
-    remedy: `Put back what the database was made with, by --set POSTGRES_PASSWORD=VALUE, POSTGRES_USER or POSTGRES_DB, or in ${context.layout.envFile}. To set a new password inside the database, see docs/troubleshooting.md#password.`,
+    remedy: `Restore the values that the database was created with: pass --set POSTGRES_PASSWORD=VALUE (or POSTGRES_USER, POSTGRES_DB), or edit ${context.layout.envFile}. To set a new password inside the database, see docs/troubleshooting.md#password.`,
   });
   const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
   if (!isDatabaseElsewhere(values) && container === null) return null;
   const answer = await host.postgres.ask(target);
   if (answer.kind === "wrong-password")
-    return foreign(`The password for ${target.user} does not open the database at ${place}.`);
+    return foreign(`The database at ${place} refused the password for ${target.user}.`);
   if (answer.kind === "no-database")
     return foreign(`The server at ${place} has no database ${target.database}.`);
-  const made = container?.env["POSTGRES_PASSWORD"];
-  if (answer.kind === "unreachable" && made !== undefined && made !== target.password) {
+  const createdWith = container?.env["POSTGRES_PASSWORD"];
+  if (answer.kind === "unreachable" && createdWith !== undefined && createdWith !== target.password) {
     return foreign(
-      `The password for ${target.user} differs from the one that ${NAMES.postgres} was made with, and the database does not run, so neither can be tried.`,
+      `The password for ${target.user} differs from the one that ${NAMES.postgres} was created with. The database is not running, so neither can be tested.`,
     );
   }
   return null;

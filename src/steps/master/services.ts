@@ -7,21 +7,21 @@ import type { HostReader } from "../../host.ts";
 import { isOurs, NAMES } from "../../settings/layout.ts";
 import { type MasterContext, readValues } from "../../settings/context.ts";
 
-const ALWAYS: readonly Service[] = [
+const ALWAYS_DESIRED: readonly Service[] = [
   { service: "pinning-api", container: NAMES.pinningApi },
   { service: "webui", container: NAMES.webui },
 ];
 
-/** Pinning API and storage API; the gateway where its image is here, the updater where it is wished. */
+/** Pinning API and storage API, the gateway if its image is on this box, and the updater if AUTO_UPDATE is on. */
 export function services(context: MasterContext, project: Project): AnyStep {
   return containers(context, project, {
     id: "services",
     title: "services",
     touches:
-      "Brings `fula-pinning-api` and `fula-pinning-webui` up, on 127.0.0.1; `fula-gateway-1` where its image is here, the updater where AUTO_UPDATE is true.",
+      "Starts `fula-pinning-api` and `fula-pinning-webui` on 127.0.0.1, `fula-gateway-1` if its image is on this box, and the updater if AUTO_UPDATE is true.",
     desired: (host) => desiredServices(host, context),
     survey: (host) => surveyUpdater(host, context, project),
-    describeUp: (up) => `bring ${up.map(({ service }) => service).join(", ")} up`,
+    describeUp: (up) => `start ${up.map(({ service }) => service).join(", ")}`,
     healthyDeadlineMs: 120_000,
 
     async verify(host) {
@@ -33,7 +33,7 @@ export function services(context: MasterContext, project: Project): AnyStep {
         throw new OperatorError({
           exit: "unhealthy",
           what: `${url} ${answer === null ? "does not answer" : `answers ${answer.status}: ${JSON.stringify(answer.body)}`}.`,
-          remedy: "The answer names the part that fails; mend that, then run again.",
+          remedy: "The answer names the part that fails. Repair it, then run again.",
         });
       }
     },
@@ -45,7 +45,7 @@ async function desiredServices(host: HostReader, context: MasterContext): Promis
   const updater = hasUpdater(context);
   return {
     services: [
-      ...ALWAYS,
+      ...ALWAYS_DESIRED,
       ...(gateway === null ? [] : [{ service: "fula-gateway", container: NAMES.gateway }]),
       ...(updater ? [{ service: "updater", container: NAMES.updater }] : []),
     ],
@@ -54,13 +54,13 @@ async function desiredServices(host: HostReader, context: MasterContext): Promis
   };
 }
 
-/** The updater goes on renewing others for as long as it runs, whatever the settings say since. */
+/** A running updater keeps replacing other containers even after AUTO_UPDATE is turned off, so it is removed. */
 async function surveyUpdater(host: HostReader, context: MasterContext, project: Project): Promise<Judge> {
   const updater = hasUpdater(context) ? null : await host.docker.container(NAMES.updater);
-  const isLeft = updater !== null && isOurs(updater) && updater.labels[PROJECT] === project.name;
+  const isUnwanted = updater !== null && isOurs(updater) && updater.labels[PROJECT] === project.name;
   return (states) => ({
-    obstacle: foreignContainers(states, "Stop and rename or remove it if it is not needed."),
-    remove: isLeft ? [updater.name] : [],
+    obstacle: foreignContainers(states, "If it is not needed, stop it and rename or remove it."),
+    remove: isUnwanted ? [updater.name] : [],
   });
 }
 

@@ -14,13 +14,13 @@ type KeyChange =
   | (Change & { readonly kind: "restrict-signing-key"; readonly path: string })
   | (Change & { readonly kind: "write-verifying-key"; readonly path: string });
 
-/** The ed25519 key that signs snapshots. A lost key is never replaced while snapshots made with it stand. */
+/** The ed25519 key that signs snapshots. A lost key is never replaced while snapshots signed with it exist. */
 export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange> {
   const path = layout.signingKey;
   return {
     id: "signing-key",
     title: "key that signs snapshots",
-    touches: "Makes the ed25519 key `snapshot-ed25519.pem` (0600) and its public half.",
+    touches: "Creates the ed25519 key `snapshot-ed25519.pem` (0600) and its public key.",
 
     async probe(host): Promise<Finding<Seen>> {
       const [stat, pem, publicPem, snapshots] = await Promise.all([
@@ -37,8 +37,8 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
         return {
           state: "foreign",
           evidence,
-          why: `The signing key ${path} is gone, while ${signed.length} snapshots signed with it stand in ${layout.snapshotsDir}.`,
-          remedy: `Put the key back from your backup. If it is lost for good, move ${layout.snapshotsDir} away (do not delete it) and run again.`,
+          why: `The signing key ${path} is missing, but ${layout.snapshotsDir} has ${signed.length} snapshots signed with it.`,
+          remedy: `Restore the key from your backup. If there is no copy, move ${layout.snapshotsDir} away (do not delete it) and run again.`,
         };
       }
       const key = host.signing.publicKey(pem, path);
@@ -46,9 +46,11 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
       const seen = { hasKey: true, loose: (stat.mode & 0o077) !== 0, hasPublic: publicPem === key.publicPem };
       const drift = [
         ...(seen.loose
-          ? [`others could read it (mode ${stat.mode.toString(8)}); if they may have, make a new one`]
+          ? [
+              `other users can read it (mode ${stat.mode.toString(8)}); if that may have happened, create a new key`,
+            ]
           : []),
-        ...(seen.hasPublic ? [] : [`${layout.verifyingKey} is not its public half`]),
+        ...(seen.hasPublic ? [] : [`${layout.verifyingKey} is not its public key`]),
       ];
       return drift.length === 0
         ? { state: "ours", seen, evidence }
@@ -59,7 +61,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
       return [
         ...(hasKey
           ? []
-          : [{ kind: "make-signing-key", summary: `make the ed25519 key ${path}`, path } as const]),
+          : [{ kind: "make-signing-key", summary: `create the ed25519 key ${path}`, path } as const]),
         ...(loose
           ? [{ kind: "restrict-signing-key", summary: `make ${path} readable by root only`, path } as const]
           : []),
@@ -68,7 +70,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
           : [
               {
                 kind: "write-verifying-key",
-                summary: `write its public half to ${layout.verifyingKey}`,
+                summary: `write its public key to ${layout.verifyingKey}`,
                 path: layout.verifyingKey,
               } as const,
             ]),
@@ -93,7 +95,7 @@ async function publicPemOf(host: HostReader, path: string): Promise<string> {
   if (pem !== null) return host.signing.publicKey(pem, path).publicPem;
   throw new OperatorError({
     exit: "unhealthy",
-    what: `The signing key ${path} is gone.`,
+    what: `The signing key ${path} is missing.`,
     remedy: "Run again.",
   });
 }

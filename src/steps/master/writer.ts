@@ -1,5 +1,10 @@
 import { compareCompose } from "../../docker/compose-render.ts";
-import { findLeftIdentities, keptName, type Project, staleScripts } from "../../docker/compose-project.ts";
+import {
+  findExistingIdentities,
+  keptName,
+  type Project,
+  staleScripts,
+} from "../../docker/compose-project.ts";
 import {
   type FileChange,
   foreignContainers,
@@ -23,28 +28,27 @@ const SERVICES: readonly Service[] = [
 
 const CONSENT: Consent = {
   flag: "--provision-writer",
-  question: "No kubo and ipfs-cluster were found. Make them on this box?",
+  question: "kubo and ipfs-cluster were not found. Create them on this box?",
   byDefault: true,
   explicit: true,
   remedy:
-    "Run again with --provision-writer to make them here, or name those that you have: --set IPFS_API_ADDR=MULTIADDR --set IPFS_CLUSTER_API_ADDR=MULTIADDR.",
+    "Run again with --provision-writer to create them here. Or name existing ones: --set IPFS_API_ADDR=MULTIADDR --set IPFS_CLUSTER_API_ADDR=MULTIADDR.",
 };
 
-/** kubo and an ipfs-cluster peer that may write: adopted as they are, or made by us with the operator's word. */
+/** kubo and an ipfs-cluster peer that may write: existing ones are adopted unchanged, new ones are created on request. */
 export function writer(context: MasterContext, project: Project): AnyStep {
   return containers(context, project, {
     id: "writer",
     title: "kubo and ipfs-cluster (the writer)",
     touches:
-      "Adopts kubo and ipfs-cluster as they are; with `--provision-writer` makes them as compose project `fula-writer`, data under `/opt/fula-writer`.",
+      "Uses existing kubo and ipfs-cluster unchanged. With `--provision-writer`, creates them as the compose project `fula-writer`, data in `/opt/fula-writer`.",
     desired: () => ({ services: SERVICES, images: imagesOf(context) }),
     survey: (host) => surveyFiles(host, context, project),
     inPlace: {
       isUsed: async (host) => !(await isManaged(host, project, context)),
-      probe: (host) => probeFound(host, context, project),
+      probe: (host) => probeExisting(host, context, project),
     },
-    describeUp: (up) =>
-      `bring ${up.map(({ service }) => service).join(", ")} up, data under ${project.directory}`,
+    describeUp: (up) => `start ${up.map(({ service }) => service).join(", ")}, data in ${project.directory}`,
 
     async verify(host) {
       const values = await readValues(host, context);
@@ -54,7 +58,7 @@ export function writer(context: MasterContext, project: Project): AnyStep {
   });
 }
 
-/** Compares the files of the writer that was made here; its containers are compared elsewhere. */
+/** Compares the files of the writer that fula-node created. containers.ts compares its containers. */
 async function surveyFiles(host: HostReader, { hash }: MasterContext, project: Project): Promise<Judge> {
   const { file } = project;
   const [text, stale] = await Promise.all([host.files.readText(file), staleScripts(host, project)]);
@@ -66,7 +70,7 @@ async function surveyFiles(host: HostReader, { hash }: MasterContext, project: P
   return (states) => {
     const foreign = foreignContainers(
       states,
-      "One of the two is ours, so this is no writer to adopt. Remove the other one if it is not needed.",
+      "fula-node created one of the two, so the other cannot be adopted. If the other is not needed, remove it.",
     );
     return {
       evidence: { [file]: kind },
@@ -76,13 +80,13 @@ async function surveyFiles(host: HostReader, { hash }: MasterContext, project: P
         ...stale.map((path) => `${path} is missing or differs`),
       ],
       prepare: files.length === 0 ? [] : [writeFiles(project, files, keep)],
-      isBegun: true,
+      isPresent: true,
     };
   };
 }
 
-/** A writer that was not made here, or none at all. */
-async function probeFound(
+/** A writer that fula-node did not create, or no writer. */
+async function probeExisting(
   host: HostReader,
   context: MasterContext,
   project: Project,
@@ -118,16 +122,16 @@ async function probeFound(
       evidence: {
         pinset: await describePins(host, values),
         ...evidence,
-        adopted: "yes: never restarted, rewritten or upgraded",
+        adopted: "yes: fula-node never restarts, changes or upgrades it",
       },
     };
-  const elsewhere = things.length === 0 && isNamedElsewhere(values);
-  if (elsewhere || things.length > 0 || isHalf(answer)) {
+  const isExternal = things.length === 0 && hasCustomAddresses(values);
+  if (isExternal || things.length > 0 || isPartial(answer)) {
     return {
       state: "foreign",
       evidence,
-      why: `A writer is ${elsewhere ? "named in the settings" : "here"}, but it does not work: ${answer.fault}.`,
-      remedy: remedyFor(elsewhere, things),
+      why: `${isExternal ? "The settings name a writer" : "This box has a writer"}, but it does not work: ${answer.fault}.`,
+      remedy: remedyFor(isExternal, things),
     };
   }
   if ((await host.files.readText(project.file)) !== null) {
@@ -141,13 +145,13 @@ async function probeFound(
     prepare: [write],
     up: SERVICES,
   };
-  const left = await findLeftIdentities(host, project.directory);
-  if (left.length > 0)
-    return leftBehind(project, { ...seen, prepare: [markTakenOver(project), write] }, left, evidence);
+  const identities = await findExistingIdentities(host, project.directory);
+  if (identities.length > 0)
+    return existingData(project, { ...seen, prepare: [markTakenOver(project), write] }, identities, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
 }
 
-/** Ours are containers with our label, and a compose file with our marker where one of ours would lie. */
+/** True if fula-node created the writer: its label is on a container, or its marker is in the compose file. */
 async function isManaged(host: HostReader, project: Project, context: MasterContext): Promise<boolean> {
   const found = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
   if (found.some((container) => container !== null && isOurs(container))) return true;
@@ -159,12 +163,12 @@ function filesOf({ scripts, file }: Project): readonly string[] {
   return [...scripts.map(({ path }) => path), file];
 }
 
-const NO_MARKER = "no marker of ours in its first line";
+const NO_MARKER = "no fula-node marker in its first line";
 
 function foreignFile({ file }: Project): Obstacle {
   return {
     why: `${file} was not written by fula-node.`,
-    remedy: "Move it away if it is not needed.",
+    remedy: "If it is not needed, move it away.",
     claim: null,
   };
 }
@@ -173,57 +177,57 @@ function writeFiles({ file }: Project, files: readonly string[], keep: string | 
   return { kind: "write-compose", summary: `write ${files.join(", ")}`, path: file, keep };
 }
 
-/** Comes before the first of our own files there: from then on the data counts as this box's writer's. */
+/** Must be written before our first file there: after that file, the data counts as created by fula-node. */
 function markTakenOver({ directory }: Project): FileChange {
   const path = `${directory}/${TAKEN_OVER}`;
   return {
     kind: "mark-taken-over",
-    summary: `write down in ${path} that the data there is not ours to remove`,
+    summary: `record in ${path} that fula-node must not remove the data there`,
     path,
   };
 }
 
-/** The halt that they call for: a writer made here would go on as that one, with its peer ids and its pins. */
-function leftBehind(
+/** Refuses a directory with existing identities: a new writer there would continue with those peer ids and pins. */
+function existingData(
   { directory }: Project,
   seen: Seen,
-  left: readonly string[],
+  identities: readonly string[],
   evidence: Evidence,
 ): Finding<Seen> {
-  const told = { ...evidence, "left behind": left.join(", ") };
+  const allEvidence = { ...evidence, "left behind": identities.join(", ") };
   return {
     state: "foreign",
-    evidence: told,
-    why: `Nothing runs as the writer here, but ${directory} holds the identity and the data of one (${left.join(", ")}).`,
-    remedy: `Start that writer again if this is its box; if its data is not needed, move ${directory} away.`,
+    evidence: allEvidence,
+    why: `No writer is running, but ${directory} has the identity and the data of one (${identities.join(", ")}).`,
+    remedy: `If that writer belongs to this box, start it again. If its data is not needed, move ${directory} away.`,
     claim: {
       state: "drifted",
       seen,
-      drift: [`the writer of ${directory} is not ours yet; its peer ids and data are kept`],
-      evidence: told,
+      drift: [`the writer of ${directory} is not adopted yet; its peer ids and data are kept`],
+      evidence: allEvidence,
     },
   };
 }
 
-/** Other addresses than the defaults, which `.env` holds after any first run. */
-function isNamedElsewhere(values: Values): boolean {
+/** True if the addresses differ from the defaults. (After the first run, `.env` always contains addresses.) */
+function hasCustomAddresses(values: Values): boolean {
   const keys = ["IPFS_API_ADDR", "IPFS_CLUSTER_API_ADDR"];
   return MASTER_SETTINGS.some(({ key, byDefault }) => keys.includes(key) && values(key) !== byDefault);
 }
 
-function remedyFor(elsewhere: boolean, things: readonly string[]): string {
-  if (elsewhere)
-    return "Start or mend it there and run again; or take IPFS_API_ADDR and IPFS_CLUSTER_API_ADDR out of the settings.";
+function remedyFor(isExternal: boolean, things: readonly string[]): string {
+  if (isExternal)
+    return "Start or repair it there, then run again. Or remove IPFS_API_ADDR and IPFS_CLUSTER_API_ADDR from the settings.";
   return things.some((thing) => thing.startsWith("unit"))
-    ? `Start it (systemctl start ${NAMES.kuboUnit} ${NAMES.clusterUnit}) and run again.`
-    : "Start or mend it and run again; or remove what is left of it, and run with --provision-writer.";
+    ? `Start it (systemctl start ${NAMES.kuboUnit} ${NAMES.clusterUnit}), then run again.`
+    : "Start or repair it, then run again. Or remove what is left of it and run with --provision-writer.";
 }
 
-function isHalf({ kubo, cluster }: WriterAnswer): boolean {
+function isPartial({ kubo, cluster }: WriterAnswer): boolean {
   return kubo || cluster;
 }
 
-/** None if an archive brings them for a writer that is to be made (the step images). */
+/** The images to pull. None if an archive provides them for a new writer (the step images). */
 function imagesOf({ settings, imagesArchive, provisionWriter }: MasterContext): readonly string[] {
   if (imagesArchive !== null && provisionWriter) return [];
   return ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");

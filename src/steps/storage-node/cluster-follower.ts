@@ -9,14 +9,14 @@ import { NAMES, STORAGE_NAMES } from "../../settings/layout.ts";
 const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";
 
-/** ipfs-cluster of a storage node: it follows the masters' pinset. */
+/** ipfs-cluster of a storage node. It follows the masters' pinset. */
 export function clusterFollower(context: StorageContext, project: Project): AnyStep {
   const { cluster: container, clusterVolume: volume } = STORAGE_NAMES;
   return containers(context, project, {
     id: "cluster-follower",
     title: "ipfs-cluster, a follower",
     touches:
-      "Brings `ipfs_cluster` up as a follower that obeys the masters only, data on the volume `fula-storage_cluster-data`.",
+      "Starts `ipfs_cluster` as a follower that trusts only the masters, data on the volume `fula-storage_cluster-data`.",
     desired: () => ({
       services: [{ service: "ipfs-cluster", container }],
       images: imagesToPull(context, ["CLUSTER_IMAGE"]),
@@ -28,8 +28,8 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
 }
 
 /**
- * ipfs-cluster tells kubo where the others' kubos are twice, 15 and 30 seconds after its start (1.1.6, cluster.go
- * and ipfshttp.go). Where the network was cut just then, and no public one helps, kubo stays alone for good.
+ * ipfs-cluster gives kubo the addresses of the other kubos only twice, 15 and 30 seconds after its start (1.1.6,
+ * cluster.go and ipfshttp.go). If the network is down at that moment and no public network helps, kubo never connects.
  */
 async function whyRestart(host: HostReader): Promise<string | null> {
   const [container, peers] = await Promise.all([
@@ -38,7 +38,7 @@ async function whyRestart(host: HostReader): Promise<string | null> {
   ]);
   const upMs = host.clock.now().getTime() - Date.parse(container?.startedAt ?? "");
   if (peers !== 0 || upMs < SETTLED_MS) return null;
-  return "kubo is connected to no other one, since ipfs-cluster names the others to it only after a start";
+  return "kubo has no peers, and ipfs-cluster gives it their addresses only after a start";
 }
 
 async function findFault(host: HostReader): Promise<string | null> {
@@ -46,5 +46,5 @@ async function findFault(host: HostReader): Promise<string | null> {
   if (answer?.status !== 200)
     return `${ID} ${answer === null ? "does not answer" : `answers ${answer.status}`}`;
   const error = (answer.body as { ipfs?: { error?: unknown } } | null)?.ipfs?.error;
-  return error === undefined || error === "" ? null : `it does not reach its kubo: ${JSON.stringify(error)}`;
+  return error === undefined || error === "" ? null : `it cannot reach its kubo: ${JSON.stringify(error)}`;
 }

@@ -12,8 +12,8 @@ export function ingest(context: StorageContext, project: Project): AnyStep {
   return containers(context, project, {
     id: "ingest",
     title: "verified ingest",
-    touches: "Brings `fula-ingest` up, on INGEST_BIND and INGEST_PORT.",
-    // Its image is the service image, which another step builds.
+    touches: "Starts `fula-ingest` on INGEST_BIND and INGEST_PORT.",
+    // It runs the service image, which another step builds.
     desired: () => ({ services: [{ service: "ingest", container }], images: [] }),
     survey: () => Promise.resolve(judgeNames(null)),
     verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),

@@ -9,13 +9,13 @@ import { parseSize } from "../../settings/rules.ts";
 
 const API = "http://127.0.0.1:5001/api/v0";
 
-/** kubo of a storage node: it keeps the blocks, up to KUBO_STORAGE_MAX. */
+/** kubo of a storage node. It stores the blocks, up to KUBO_STORAGE_MAX. */
 export function kubo(context: StorageContext, project: Project): AnyStep {
   const { kubo: container, kuboVolume: volume } = STORAGE_NAMES;
   return containers(context, project, {
     id: "kubo",
     title: "kubo",
-    touches: "Brings `ipfs_host` up, data on the volume `fula-storage_kubo-data`, its RPC on 127.0.0.1.",
+    touches: "Starts `ipfs_host`, data on the volume `fula-storage_kubo-data`, RPC on 127.0.0.1.",
     desired: () => ({
       services: [{ service: "kubo", container }],
       images: imagesToPull(context, ["KUBO_IMAGE"]),
@@ -33,6 +33,8 @@ async function findFault(host: HostReader, context: StorageContext): Promise<str
   if (answer === null) return "its RPC does not answer on 127.0.0.1:5001";
   const limit = (answer.body as { StorageMax?: unknown } | null)?.StorageMax;
   if (answer.status !== 200 || typeof limit !== "number") return `its RPC answers ${answer.status}`;
-  const wished = parseSize(values("KUBO_STORAGE_MAX") ?? "");
-  return limit === wished ? null : `it stores up to ${limit} bytes, where ${wished ?? "nothing"} is wished`;
+  const desired = parseSize(values("KUBO_STORAGE_MAX") ?? "");
+  return limit === desired
+    ? null
+    : `its limit is ${limit} bytes, but the settings say ${desired ?? "nothing"}`;
 }

@@ -11,22 +11,22 @@ import { readValues } from "../../settings/context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 
-/** Under which name the node is to be found, and where. */
+/** The node's desired name and its pool. */
 interface Seen {
   readonly pool: string;
   readonly name: string;
 }
 
-/** The node's name, reserved with the master under the key of its cluster peer. */
+/** The node's name. The master reserves it for the key of this node's cluster peer. */
 export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
   const { naming } = context;
   return {
     id: "node-name",
     title: "the node's name",
-    touches: "Reserves CLUSTER_PEERNAME with the master, signed with the cluster peer's own key.",
+    touches: "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const { pool, name, url } = await wishOf(host, context);
+      const { pool, name, url } = await readDesired(host, context);
       const seen = { pool, name };
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
@@ -35,15 +35,15 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
         lookUpName(host.http, url, name, "--no-register"),
       ]);
       const evidence = {
-        [`${name} in ${pool}`]: entry === null ? "free" : `held by ${entry.peerId}`,
-        "own cluster peer": identity?.peerId ?? "not made yet",
+        [`${name} in ${pool}`]: entry === null ? "free" : `reserved by ${entry.peerId}`,
+        "own cluster peer": identity?.peerId ?? "not created yet",
       };
       if (entry === null) return { state: "absent", seen, evidence };
       if (entry.peerId !== identity?.peerId) return taken(name, pool, evidence);
       const addresses = await ownAddresses(host, context, identity.peerId);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
       if (isSame) return { state: "ours", seen, evidence };
-      const drift = [`the master knows other addresses of ${name} than it has now`];
+      const drift = [`the master has old addresses for ${name}`];
       return { state: "drifted", seen, drift, evidence };
     },
 
@@ -55,12 +55,12 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 
     async apply({ pool, name }, host) {
       if (naming === null) return;
-      const [identity, { url }] = await Promise.all([readNodeIdentity(host), wishOf(host, context)]);
+      const [identity, { url }] = await Promise.all([readNodeIdentity(host), readDesired(host, context)]);
       const addresses = identity === null ? null : await ownAddresses(host, context, identity.peerId);
       if (identity === null || addresses === null) {
         throw new OperatorError({
           exit: "unhealthy",
-          what: "ipfs-cluster has no identity yet, or does not answer, so this node can't announce itself.",
+          what: "ipfs-cluster has no identity yet or does not answer, so this node cannot announce itself.",
           remedy: "See `docker logs ipfs_cluster`, then run again.",
         });
       }
@@ -69,7 +69,7 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 
     async verify(host) {
       if (naming === null) return;
-      const { name, url } = await wishOf(host, context);
+      const { name, url } = await readDesired(host, context);
       const [identity, entry] = await Promise.all([
         readNodeIdentity(host),
         lookUpName(host.http, url, name, "--no-register"),
@@ -77,14 +77,14 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       if (entry !== null && entry.peerId === identity?.peerId) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `The master does not know this node as ${name}.`,
-        remedy: "Run again; or use --no-register.",
+        what: `The master does not list this node as ${name}.`,
+        remedy: "Run again, or use --no-register.",
       });
     },
   };
 }
 
-async function wishOf(
+async function readDesired(
   host: HostReader,
   context: StorageContext,
 ): Promise<{ readonly pool: string; readonly name: string; readonly url: string }> {
@@ -96,7 +96,7 @@ async function wishOf(
   };
 }
 
-/** What others can dial; null where the cluster peer does not answer. */
+/** The addresses that other machines can reach; null if the cluster peer does not answer. */
 async function ownAddresses(
   host: HostReader,
   { openCluster }: StorageContext,
@@ -123,6 +123,6 @@ function taken(name: string, pool: string, evidence: Readonly<Record<string, str
     state: "foreign",
     evidence,
     why: `The name ${name} belongs to another node of pool ${pool}.`,
-    remedy: `Choose another, such as ${suggestNodeNames(name).slice(0, 3).join(", ")}: --set CLUSTER_PEERNAME=NAME. If this box is that node: put its cluster's data back.`,
+    remedy: `Choose another name, such as ${suggestNodeNames(name).slice(0, 3).join(", ")}: --set CLUSTER_PEERNAME=NAME. If this box is that node, restore its ipfs-cluster data.`,
   };
 }

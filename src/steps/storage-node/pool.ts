@@ -4,30 +4,31 @@ import { readNodeIdentity } from "../../federation/node-identity.ts";
 import type { StorageContext } from "../../federation/membership.ts";
 import { readValues } from "../../settings/context.ts";
 
-/** Whom the node obeys: told as evidence. It is written down by env-file, so there is nothing to plan. */
+/** Reports the trusted masters as evidence. The step env-file saves them, so this step never changes anything. */
 export function pool(context: StorageContext): StepSpec<null, Change> {
   return {
     id: "pool",
     title: "the pool and its masters",
-    touches: "Nothing: it tells whom this node obeys, and halts where that is the node itself.",
+    touches:
+      "Changes nothing. Shows the trusted masters, and stops if this node is listed as its own master.",
 
     async probe(host): Promise<Finding<null>> {
       const [values, identity] = await Promise.all([readValues(host, context), readNodeIdentity(host)]);
       const trusted = values("MASTER_CLUSTER_PEERIDS") ?? "";
       const evidence = {
         pool: values("CLUSTERNAME") ?? "unknown",
-        "masters to obey": trusted,
+        "trusted masters": trusted,
         "found at": values("MASTER_CLUSTER_BOOTSTRAP") ?? "unknown",
         "storage API": values("STORAGE_API_URL") ?? "unknown",
-        "own cluster peer": identity?.peerId ?? "not made yet",
+        "own cluster peer": identity?.peerId ?? "not created yet",
       };
       if (identity === null || !trusted.split(",").includes(identity.peerId))
         return { state: "ours", seen: null, evidence };
       return {
         state: "foreign",
         evidence,
-        why: `MASTER_CLUSTER_PEERIDS names this node itself (${identity.peerId}): it would obey itself, and could change its own pinset.`,
-        remedy: `Take it out of MASTER_CLUSTER_PEERIDS in ${context.layout.envFile}, or give the masters' ids by --set.`,
+        why: `MASTER_CLUSTER_PEERIDS lists this node itself (${identity.peerId}). It would trust itself and could change its own pinset.`,
+        remedy: `Remove it from MASTER_CLUSTER_PEERIDS in ${context.layout.envFile}, or pass the masters' ids with --set.`,
       };
     },
 
@@ -39,7 +40,7 @@ export function pool(context: StorageContext): StepSpec<null, Change> {
       if (values("MASTER_CLUSTER_PEERIDS") !== undefined) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${context.layout.envFile} names no master.`,
+        what: `${context.layout.envFile} does not list any master.`,
         remedy: "Run again.",
       });
     },

@@ -19,7 +19,7 @@ function withKeysReversed(value: unknown): unknown {
 }
 
 describe("compareCompose", () => {
-  it("tells an absent file, one that is not ours, and the same one", () => {
+  it("distinguishes an absent file, a foreign one and an equal one", () => {
     expect(compareCompose(null, wanted, sha256)).toEqual({ kind: "absent" });
     expect(compareCompose("", wanted, sha256)).toEqual({ kind: "not-ours" });
     expect(compareCompose(wanted.split("\n").slice(1).join("\n"), wanted, sha256)).toEqual({
@@ -38,7 +38,7 @@ describe("compareCompose", () => {
     }
   });
 
-  it("tells what we would write otherwise from what was changed by hand", () => {
+  it("distinguishes a new desired document from an edit by hand", () => {
     const older = masterOf({ postgres: null }).text;
     expect(compareCompose(older, wanted, sha256)).toMatchObject({ kind: "differs", edited: false });
     const edited = wanted.replace("127.0.0.1:${POSTGRES_PORT", "0.0.0.0:${POSTGRES_PORT");
@@ -46,7 +46,7 @@ describe("compareCompose", () => {
       kind: "differs",
       edited: true,
       differences: [
-        'services.postgres.ports is ["0.0.0.0:${POSTGRES_PORT:-5432}:5432"], wanted is ["127.0.0.1:${POSTGRES_PORT:-5432}:5432"].',
+        'services.postgres.ports is ["0.0.0.0:${POSTGRES_PORT:-5432}:5432"]; expected ["127.0.0.1:${POSTGRES_PORT:-5432}:5432"].',
       ],
     });
   });
@@ -59,9 +59,9 @@ describe("compareCompose", () => {
       "networks is missing.",
     ]);
     expect(differencesOf(wanted, elsewhere)).toEqual([
-      "services.postgres is not wanted.",
-      "volumes.pgdata is not wanted.",
-      "networks is not wanted.",
+      "services.postgres should not be there.",
+      "volumes.pgdata should not be there.",
+      "networks should not be there.",
     ]);
   });
 
@@ -84,10 +84,10 @@ describe("compareCompose", () => {
     expect(differencesOf(replaced).join()).not.toContain("hunter2");
   });
 
-  it("says so where the file is no YAML", () => {
+  it("says so if the file is not YAML", () => {
     const broken = wanted.replace("services:", "services: [");
     expect(compareCompose(broken, wanted, sha256)).toMatchObject({ kind: "differs", edited: true });
-    expect(differencesOf(broken)[0]).toMatch(/^The file is no valid YAML: /);
+    expect(differencesOf(broken)[0]).toMatch(/^The file is not valid YAML: /);
   });
 
   it("notices any single line that is dropped", () => {

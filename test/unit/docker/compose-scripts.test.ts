@@ -73,7 +73,7 @@ describe("cluster-start.sh", () => {
     expect(await readFile(configFile(), "utf8")).toBe(config);
   });
 
-  it("does not start where it can't take them out", async () => {
+  it("does not start if it can't take them out", async () => {
     const config = JSON.stringify(FRESH);
     const { exitCode, stdout, stderr } = await start({ trusted: "", config });
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
@@ -96,11 +96,11 @@ describe("cluster-start.sh", () => {
     },
   );
 
-  it("a follower starts with the masters to obey", async () => {
+  it("a follower starts with the trusted masters", async () => {
     expect((await start({ trusted: "12D3KooWMaster", follower: true })).stdout).toBe("daemon");
   });
 
-  it("hands any other call on as it is", async () => {
+  it("passes on any other call unchanged", async () => {
     expect((await start({ args: ["state", "export", "-f", "a b"] })).stdout).toBe("state export -f a b");
     expect((await start({ args: [] })).stdout).toBe("");
     expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(FRESH);
@@ -113,7 +113,7 @@ describe("cluster-start.sh", () => {
     );
   });
 
-  it("chooses for a follower too, and not where a configuration is", async () => {
+  it("chooses for a follower too, and not if there is a configuration", async () => {
     const init = { args: ["init", "--force"], config: null };
     expect((await start({ ...init, follower: true })).stdout).toBe("init --datastore badger3 --force");
     expect((await start({ args: init.args })).stdout).toBe("init --force");
@@ -124,7 +124,7 @@ describe("cluster-start.sh", () => {
     ["leveldb", ["leveldb"]],
     ["badger", ["badger"]],
     ["badger3", ["badger3", "pebble"]],
-  ])("goes on with %s where %j lie without a configuration", async (chosen, kept) => {
+  ])("goes on with %s if %j lie without a configuration", async (chosen, kept) => {
     for (const name of kept) await mkdir(join(directory, name));
     expect((await start({ config: null, args: ["init"] })).stdout).toBe(`init --datastore ${chosen}`);
   });
@@ -148,7 +148,7 @@ describe("kubo-init.sh", () => {
     expect((await run('[ "$2" != Addresses.API ] || exit 3')).exitCode).toBe(3);
   });
 
-  it("limits what is stored where it is told to", async () => {
+  it("limits the storage if a limit is set", async () => {
     const bin = join(directory, "bin");
     await mkdir(bin);
     await writeFile(join(bin, "ipfs"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });

@@ -72,7 +72,7 @@ describe("renderMaster and renderWriter", () => {
         { ...fragments, postgres: nameless },
         { version: "1", hash: sha256, startInterval: true, postgres: { volume: "v", external: false } },
       ),
-    ).toThrow("postgres names no step");
+    ).toThrow("postgres has no label that names its step");
   });
 });
 
@@ -153,12 +153,12 @@ describe("the database's volume", () => {
     expect(volume("2.0.0")).toEqual(volume("1.0.0"));
   });
 
-  it("is left entirely alone where it was there before us", () => {
+  it("is left entirely alone if it was there before us", () => {
     const { document } = masterOf({ postgres: { volume: "theirs", external: true } });
     expect((document["volumes"] as ComposeMap)["pgdata"]).toEqual({ external: true, name: "theirs" });
   });
 
-  it("is not made where the database is elsewhere, nor is Postgres", () => {
+  it("is not made if the database is elsewhere, nor is Postgres", () => {
     const elsewhere = masterOf({ postgres: null });
     expect(Object.keys(servicesOf(elsewhere))).toEqual(["pinning-api", "webui", "fula-gateway", "updater"]);
     expect(Object.keys(elsewhere.document["volumes"] as ComposeMap)).toEqual(["fula-gateway-state"]);
@@ -167,13 +167,13 @@ describe("the database's volume", () => {
 });
 
 describe("healthchecks", () => {
-  it("ask often while starting, where the engine can", () => {
+  it("ask often while starting, if the engine can", () => {
     for (const check of healthchecks(masterOf())) expect(check).toHaveProperty("start_interval");
     expect(supportsStartInterval("1.44")).toBe(true);
     expect(supportsStartInterval(null)).toBe(true);
   });
 
-  it("do without start_interval where the engine would refuse the container", () => {
+  it("do without start_interval if the engine would refuse the container", () => {
     expect(supportsStartInterval("1.43")).toBe(false);
     const old = [masterOf({ startInterval: false }), writerOf({ startInterval: false })];
     for (const check of old.flatMap(healthchecks)) {
@@ -205,7 +205,7 @@ describe("the spec label", () => {
 });
 
 describe("requiredKeys", () => {
-  it("lists what a bare docker compose up must be told", () => {
+  it("lists the variables that a bare docker compose up needs", () => {
     expect(requiredKeys(masterOf().document)).toEqual([
       "ENCRYPTION_KEY",
       "FULA_NODE_VERSION",

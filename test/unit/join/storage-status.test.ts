@@ -180,7 +180,7 @@ describe("status of a storage node", () => {
       if (container !== undefined) host.docker.boxes.set(name, { ...container, status: "exited", pid: 0 });
     }
     const { exit, report, text } = await statusOn(host);
-    expect(text).toMatch(/drifted {2}kubo {2}ipfs_host: it is exited/);
+    expect(text).toMatch(/drifted {2}kubo {2}ipfs_host: its status is exited/);
     expect(["member", "pins", "storage"].map((about) => report.get(about)?.state)).toEqual([
       "unknown",
       "unknown",

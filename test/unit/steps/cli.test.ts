@@ -8,11 +8,15 @@ const { context } = await prepare(new FakeMaster());
 const HERE = `${LAYOUT.cliDir}/${VERSION}`;
 const INSTALL = {
   kind: "install-cli",
-  summary: `install fula-node ${VERSION} in ${HERE}`,
+  summary: `install fula-node ${VERSION} to ${HERE}`,
   from: PACKAGE_DIR,
   to: HERE,
 };
-const POINT = { kind: "point-current", summary: `point ${LAYOUT.cliCurrent} at ${VERSION}`, target: VERSION };
+const POINT = {
+  kind: "point-current",
+  summary: `set the link ${LAYOUT.cliCurrent} to ${VERSION}`,
+  target: VERSION,
+};
 
 stepLaws("cli", {
   makeStep: () => cli(context),
@@ -25,12 +29,12 @@ stepLaws("cli", {
       names: /differs from the running package/,
     },
     {
-      name: "a file is gone",
+      name: "a file is missing",
       arrange: (host) => host.files.drop(`${HERE}/bin/fula-node.js`),
       names: /differs from the running package/,
     },
     {
-      name: "the link is gone",
+      name: "the link is missing",
       arrange: (host) => host.files.drop(LAYOUT.cliCurrent),
       names: /points at nothing/,
     },
@@ -52,7 +56,7 @@ stepLaws("cli", {
         host.files.putLink("0.2.0", LAYOUT.cliCurrent);
       },
       exit: "newer",
-      what: /fula-node 0\.2\.0 is installed here; this is 0\.1\.0/,
+      what: /fula-node 0\.2\.0 is installed here, but this is version 0\.1\.0/,
     },
   ],
 });
@@ -62,7 +66,7 @@ describe("cli", () => {
     expect((await lookAt(cli(context), new FakeMaster())).changes).toEqual([INSTALL, POINT]);
   });
 
-  it("points only, where the files are right", async () => {
+  it("points only, if the files are right", async () => {
     const host = new FakeMaster();
     await cli(context).apply(INSTALL as never, host, () => {});
     expect((await lookAt(cli(context), host)).changes).toEqual([POINT]);

@@ -8,7 +8,7 @@ const FILE = LAYOUT.composeFile;
 
 const before = await boxBefore("compose-file");
 const step = await stepOn(before, "compose-file");
-const wished = await textOnAFreshBox();
+const desired = await textOnAFreshBox();
 
 async function textOnAFreshBox(): Promise<string> {
   const host = before.copy();
@@ -18,7 +18,7 @@ async function textOnAFreshBox(): Promise<string> {
 
 /** One of our files as an older version would have written it: another document, its marker true. */
 function olderFile(): string {
-  const body = wished.slice(wished.indexOf("\n") + 1).replace("unless-stopped", "always");
+  const body = desired.slice(desired.indexOf("\n") + 1).replace("unless-stopped", "always");
   return `# fula-node compose sha256=${sha256(body)} version=0.0.9\n${body}`;
 }
 
@@ -29,27 +29,27 @@ stepLaws("compose-file", {
   drifts: [
     {
       name: "it was edited by hand",
-      arrange: (host) => host.files.put(FILE, wished.replace("stop_signal: SIGINT", "stop_signal: SIGTERM")),
-      names: /services\.postgres\.stop_signal is "SIGTERM", wanted is "SIGINT"/,
+      arrange: (host) => host.files.put(FILE, desired.replace("stop_signal: SIGINT", "stop_signal: SIGTERM")),
+      names: /services\.postgres\.stop_signal is "SIGTERM"; expected "SIGINT"/,
     },
     {
       name: "an older version wrote it",
       arrange: (host) => host.files.put(FILE, olderFile()),
-      names: /restart is "always", wanted is "unless-stopped"/,
+      names: /restart is "always"; expected "unless-stopped"/,
     },
     {
       name: "a service was taken out",
       arrange: (host) => {
-        const body = wished.replace(/ {2}webui:\n(?: {4}.*\n)+/, "");
-        expect(body).not.toBe(wished);
+        const body = desired.replace(/ {2}webui:\n(?: {4}.*\n)+/, "");
+        expect(body).not.toBe(desired);
         host.files.put(FILE, body);
       },
       names: /services\.webui is missing/,
     },
     {
-      name: "it is no YAML any more",
-      arrange: (host) => host.files.put(FILE, `${wished}\n: [`),
-      names: /no valid YAML/,
+      name: "it is not valid YAML any more",
+      arrange: (host) => host.files.put(FILE, `${desired}\n: [`),
+      names: /not valid YAML/,
     },
   ],
   foreign: [
@@ -69,7 +69,7 @@ stepLaws("compose-file", {
 });
 
 describe("compose-file", () => {
-  it("is written once, and what was there is kept beside it under its own hash", async () => {
+  it("is written once, and what was there is kept next to it under its own hash", async () => {
     const host = before.copy();
     expect((await lookAt(step, host)).changes).toEqual([
       { kind: "write-compose", summary: `write ${FILE}`, path: FILE, keep: null },
@@ -79,11 +79,11 @@ describe("compose-file", () => {
     const keep = `${FILE}.${sha256(older).slice(0, 12)}.old`;
     const { changes } = await lookAt(step, host);
     expect(changes).toEqual([
-      { kind: "write-compose", summary: `write ${FILE}, keep the older one as ${keep}`, path: FILE, keep },
+      { kind: "write-compose", summary: `write ${FILE}, keep the old file as ${keep}`, path: FILE, keep },
     ]);
     for (const change of changes) await step.apply(change, host, () => {});
     expect(host.files.textOf(keep)).toBe(older);
-    expect(host.files.textOf(FILE)).toBe(wished);
+    expect(host.files.textOf(FILE)).toBe(desired);
   });
 
   it("keeps a claimed file, too", async () => {
@@ -100,10 +100,10 @@ describe("compose-file", () => {
   it.each([
     ["a comment", (text: string) => text.replace("\nservices:", "\n# mine\nservices:")],
     ["another order of keys", (text: string) => text.replace(/^(name: .*\n)([^]*)$/m, "$2$1")],
-  ])("is left alone where only its writing differs: %s", async (_name, rewrite) => {
+  ])("is left alone if only its writing differs: %s", async (_name, rewrite) => {
     const host = before.copy();
-    expect(rewrite(wished)).not.toBe(wished);
-    host.files.put(FILE, rewrite(wished));
+    expect(rewrite(desired)).not.toBe(desired);
+    host.files.put(FILE, rewrite(desired));
     expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
@@ -111,13 +111,13 @@ describe("compose-file", () => {
     const secrets = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"];
     const saved = savedValues(before);
     for (const key of secrets) {
-      expect(wished).not.toContain(saved[key]);
-      expect(wished).toContain(`\${${key}:?`);
+      expect(desired).not.toContain(saved[key]);
+      expect(desired).toContain(`\${${key}:?`);
     }
   });
 
   it("marks all that it makes as ours", () => {
-    const document = parse(wished) as Record<string, Record<string, { labels: Record<string, string> }>>;
+    const document = parse(desired) as Record<string, Record<string, { labels: Record<string, string> }>>;
     const things = ["services", "volumes", "networks"].flatMap((section) =>
       Object.values(document[section] ?? {}),
     );

@@ -94,7 +94,7 @@ async function cronEntryLaws(options: {
       ]);
     });
 
-    it("does not verify a line whose program is gone", async () => {
+    it("does not verify a line whose program is missing", async () => {
       const host = await joinedBox();
       host.files.drop(program);
       await expect(step.verify(host)).rejects.toMatchObject({

@@ -4,7 +4,7 @@ import { FakeMaster } from "../../support/fake-master.ts";
 import { bareBox, lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
-const START = { kind: "start-cron", summary: "start cron, now and at every boot" };
+const START = { kind: "start-cron", summary: "start cron now and at every boot" };
 
 stepLaws("cron", {
   makeStep: () => cron,
@@ -14,7 +14,7 @@ stepLaws("cron", {
     {
       name: "the daemon is stopped",
       arrange: (host) => void host.system.processes.delete("cron"),
-      names: /cron does not run/,
+      names: /cron is not running/,
     },
   ],
   foreign: [],
@@ -33,7 +33,7 @@ describe("cron", () => {
     ]);
   });
 
-  it("is only started where it is installed", async () => {
+  it("is only started if it is installed", async () => {
     const host = new FakeMaster();
     host.system.programs.set("cron", "/usr/sbin/cron");
     expect((await lookAt(cron, host)).changes).toEqual([START]);
@@ -45,12 +45,12 @@ describe("cron", () => {
     expect((await lookAt(cron, host)).finding.state).toBe("ours");
   });
 
-  it("that is installed and does not stay up is told", async () => {
+  it("reports one that is installed but does not keep running", async () => {
     const host = new FakeMaster();
     host.system.programs.set("cron", "/usr/sbin/cron");
     await expect(cron.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: "The cron daemon does not run, so no snapshot and no sweep would be taken.",
+      what: "The cron daemon is not running, so snapshots and sweeps do not start.",
     });
   });
 });

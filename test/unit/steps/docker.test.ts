@@ -4,7 +4,7 @@ import { FakeMaster } from "../../support/fake-master.ts";
 import { bareBox, lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
-const START = { kind: "start-engine", summary: "start the Docker engine, now and at every boot" };
+const START = { kind: "start-engine", summary: "start the Docker engine now and at every boot" };
 
 function onDebian12(host: FakeMaster): void {
   Object.assign(host.system.facts.os, { versionId: "12", prettyName: "Debian GNU/Linux 12 (bookworm)" });
@@ -18,7 +18,7 @@ stepLaws("docker on a bare box", {
     {
       name: "the engine is stopped",
       arrange: (host) => (host as FakeMaster).stopEngine(),
-      names: /the engine does not run/,
+      names: /the engine is not running/,
     },
     {
       name: "the engine is stopped, on a distribution without packages for it",
@@ -26,14 +26,14 @@ stepLaws("docker on a bare box", {
         onDebian12(host as FakeMaster);
         (host as FakeMaster).stopEngine();
       },
-      names: /the engine does not run/,
+      names: /the engine is not running/,
     },
   ],
   foreign: [
     {
       name: "a distribution without Compose v2",
       arrange: (host) => onDebian12(host as FakeMaster),
-      why: /Debian GNU\/Linux 12.*no Docker engine with Compose v2/,
+      why: /Debian GNU\/Linux 12.*no packages for a Docker engine with Compose v2/,
     },
   ],
 });
@@ -52,7 +52,7 @@ stepLaws("docker beside an engine without Compose", {
         onDebian12(host as FakeMaster);
         host.docker.compose = null;
       },
-      why: /no Docker engine with Compose v2/,
+      why: /no packages for a Docker engine with Compose v2/,
     },
   ],
 });
@@ -73,7 +73,7 @@ describe("an engine whose installation was cut short", () => {
     },
   );
 
-  it("is only started where dpkg has it as installed, or has not made it", async () => {
+  it("is only started if dpkg has it as installed, or has not made it", async () => {
     const host = new FakeMaster();
     host.stopEngine();
     host.files.put("/var/lib/dpkg/status", "Package: docker.io\nStatus: install ok installed\n");
@@ -82,7 +82,7 @@ describe("an engine whose installation was cut short", () => {
     expect((await lookAt(docker, host)).changes).toEqual([START]);
   });
 
-  it("is installed again where its client is missing", async () => {
+  it("is installed again if its client is missing", async () => {
     const host = new FakeMaster();
     host.stopEngine();
     host.system.programs.delete("docker");

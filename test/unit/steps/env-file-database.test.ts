@@ -7,7 +7,7 @@ import { lookAt, stepOn } from "../../support/master-boxes.ts";
 describe("the database's password", () => {
   const another = (host: FakeMaster): void => replaceSaved(host, "POSTGRES_PASSWORD", "another-one");
 
-  it("is asked over the network, and halts the run where it does not open", async () => {
+  it("is asked over the network, and stops the run if it does not open", async () => {
     const { host, step } = await after(another);
     const asked: unknown[] = [];
     const { onAsk } = host.postgres;
@@ -18,7 +18,7 @@ describe("the database's password", () => {
     const { finding } = await lookAt(step, host);
     expect(finding).toMatchObject({
       state: "foreign",
-      why: "The password for pinning_user does not open the database at 127.0.0.1:5432.",
+      why: "The database at 127.0.0.1:5432 refused the password for pinning_user.",
       remedy: expect.stringContaining("--set POSTGRES_PASSWORD=VALUE"),
     });
     expect(asked).toContainEqual(
@@ -26,7 +26,7 @@ describe("the database's password", () => {
     );
   });
 
-  it("is compared with the stopped container's, where the database can't be asked", async () => {
+  it("is compared with the stopped container's, if the database can't be asked", async () => {
     const { host, step } = await after((box) => {
       another(box);
       const container = box.docker.boxes.get(NAMES.postgres);
@@ -34,7 +34,7 @@ describe("the database's password", () => {
     });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("differs from the one that postgres-pinning was made with"),
+      why: expect.stringContaining("differs from the one that postgres-pinning was created with"),
     });
   });
 
@@ -46,11 +46,11 @@ describe("the database's password", () => {
     });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("does not open the database"),
+      why: expect.stringContaining("refused the password"),
     });
   });
 
-  it("halts, too, where the database that it opens is not there", async () => {
+  it("also stops if the database that it opens is not there", async () => {
     const { host, step } = await after(() => {}, { set: { POSTGRES_DB: "other_name" } });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
@@ -70,7 +70,7 @@ describe("the database's password", () => {
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
       why: expect.stringMatching(
-        /SYSTEM_KEY, JWT_SECRET.* are lost .*20 tables in the database at 10\.0\.0\.9:5432/,
+        /SYSTEM_KEY, JWT_SECRET.* are missing, .*20 tables in the database at 10\.0\.0\.9:5432/,
       ),
     });
   });

@@ -50,7 +50,7 @@ describe("a lost secret", () => {
   });
 
   it.each(["JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"])(
-    "%s is minted anew where an open database has no row made with it",
+    "%s is generated again if an open database has no row that depends on it",
     async (key) => {
       const { host, step } = await after((box) => {
         lose(box, key);
@@ -69,7 +69,7 @@ describe("a lost secret", () => {
     ["ENCRYPTION_KEY", "encrypted_key"],
     ["ENCRYPTION_KEY", "encrypted_email"],
     ["ENCRYPTION_KEY", "encrypted_wallet_address"],
-  ])("%s is never minted over a row of %s", async (key, table) => {
+  ])("%s is never generated again while there is a row in %s", async (key, table) => {
     const { host, step } = await after((box) => {
       lose(box, key);
       loseContainers(box, NAMES.webui, NAMES.pinningApi);
@@ -78,7 +78,7 @@ describe("a lost secret", () => {
     const { finding } = await lookAt(step, host);
     expect(finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining(`${key} is lost`),
+      why: expect.stringContaining(`${key} is missing`),
       remedy: expect.stringContaining(`--set ${key}=VALUE`),
     });
     expect(finding).not.toHaveProperty("claim");
@@ -107,7 +107,7 @@ describe("a lost secret", () => {
     });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("SYSTEM_KEY is lost"),
+      why: expect.stringContaining("SYSTEM_KEY is missing"),
     });
   });
 });
@@ -115,13 +115,13 @@ describe("a lost secret", () => {
 describe("a given secret", () => {
   const bound = MINTED.filter((key) => key !== "SYSTEM_KEY");
 
-  it.each(bound)("%s may not replace the one that the living data was made with", async (key) => {
+  it.each(bound)("%s may not replace the one that the existing data was created with", async (key) => {
     const other = "ab".repeat(32);
     const { host, step } = await after(() => {}, { set: { [key]: other } });
     const { finding } = await lookAt(step, host);
     expect(finding).toMatchObject({
       state: "foreign",
-      why: `${key} was given, and differs from what the living data was made with.`,
+      why: `The given ${key} differs from what the existing data was created with.`,
     });
     expect(JSON.stringify(finding)).not.toContain(other);
   });
@@ -131,7 +131,7 @@ describe("a given secret", () => {
     expect((await lookAt(step, host)).changes[0]).toMatchObject({ set: ["SYSTEM_KEY"], mint: [] });
   });
 
-  it("may replace a saved one while nothing lives", async () => {
+  it("may replace a saved one while no data exists", async () => {
     const host = await boxBefore("images");
     const step = await stepOn(host, "env-file", { set: { JWT_SECRET: "ab".repeat(32) } });
     expect((await lookAt(step, host)).changes[0]).toMatchObject({ set: ["JWT_SECRET"], mint: [] });

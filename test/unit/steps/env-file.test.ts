@@ -36,12 +36,12 @@ stepLaws("env-file on a fresh box", {
     {
       name: "others can read it",
       arrange: (host) => host.files.put(LAYOUT.envFile, host.files.textOf(LAYOUT.envFile), 0o644),
-      names: /others can read it: mode 644/,
+      names: /other users can read it: mode 644/,
     },
     {
       name: "a setting is missing",
       arrange: arranged((host) => lose(host, "REPL_MIN", "KEEP")),
-      names: /not as wished: KEEP, REPL_MIN/,
+      names: /different from the desired value: KEEP, REPL_MIN/,
     },
     {
       name: "a secret is missing, and nothing was made with it",
@@ -61,14 +61,14 @@ stepLaws("env-file on a fresh box", {
           .replace(/FULA_NODE_VERSION=.*/, "FULA_NODE_VERSION=0.0.9");
         host.files.put(LAYOUT.envFile, text, 0o600);
       },
-      names: /not as wished: FULA_NODE_VERSION/,
+      names: /different from the desired value: FULA_NODE_VERSION/,
     },
   ],
   foreign: [
     {
-      name: "a volume of ours stands, and nothing else",
+      name: "a volume of ours exists, and nothing else",
       arrange: (host) => host.docker.putVolume(NAMES.postgresVolume),
-      why: /POSTGRES_PASSWORD, SYSTEM_KEY, JWT_SECRET, SESSION_SECRET, ENCRYPTION_KEY are lost .*Postgres volume/,
+      why: /POSTGRES_PASSWORD, SYSTEM_KEY, JWT_SECRET, SESSION_SECRET, ENCRYPTION_KEY are missing, .*Postgres volume/,
     },
     {
       name: "it is a link to another file",
@@ -76,15 +76,15 @@ stepLaws("env-file on a fresh box", {
         host.files.put("/root/env", "CLUSTERNAME=pool\n", 0o600);
         host.files.putLink("/root/env", LAYOUT.envFile);
       },
-      why: /is a symlink, no file/,
+      why: /is a symlink, not a file/,
     },
   ],
   refusals: [
     {
-      name: "a line that is no assignment",
+      name: "a line that is not an assignment",
       arrange: (host) => host.files.put(LAYOUT.envFile, "KEEP=3\nthis is no line\n", 0o600),
       exit: "settings",
-      what: /Line 2 of .*\.env can't be read/,
+      what: /Line 2 of .*\.env is not valid/,
     },
   ],
   secrets: secretsOf,
@@ -98,7 +98,7 @@ stepLaws("env-file on a joined box", {
   drifts: TELLERS.map(([key, container]) => ({
     name: `${key} is lost, and ${container} stands`,
     arrange: arranged((host) => lose(host, key)),
-    names: new RegExp(`lost, but known to ${container}: ${key}`),
+    names: new RegExp(`missing, but the container ${container} still has it: ${key}`),
   })),
   foreign: [
     ...MINTED.map((key) => ({
@@ -108,38 +108,38 @@ stepLaws("env-file on a joined box", {
         loseContainers(host);
       }),
       why: new RegExp(
-        `^${key} is lost while data made with it lives \\(Postgres volume ${NAMES.postgresVolume}\\)`,
+        `^${key} is missing, but data that needs it exists \\(Postgres volume ${NAMES.postgresVolume}\\)`,
       ),
     })),
     {
-      name: "the whole file is lost, and no container stands",
+      name: "the whole file is lost, and no container exists",
       arrange: arranged((host) => {
         loseFile(host);
         loseContainers(host);
       }),
-      why: /are lost while data made with them lives/,
+      why: /are missing, but data that needs them exists/,
     },
     {
-      name: "the file is lost, and the containers that stand are not ours",
+      name: "the file is lost, and the existing containers are foreign",
       arrange: arranged((host) => {
         loseFile(host);
         for (const [name, container] of host.docker.boxes) {
           host.docker.boxes.set(name, { ...container, labels: {} });
         }
       }),
-      why: /are lost while data made with them lives/,
+      why: /are missing, but data that needs them exists/,
     },
     {
       name: "its password does not open the database",
       arrange: arranged((host) => replaceSaved(host, "POSTGRES_PASSWORD", "another-one")),
-      why: /^The password for pinning_user does not open the database at 127\.0\.0\.1:5432\.$/,
+      why: /^The database at 127\.0\.0\.1:5432 refused the password for pinning_user\.$/,
     },
   ],
   secrets: secretsOf,
 });
 
 describe("what env-file writes", () => {
-  it("on a fresh box: every default, and each secret minted once, 0600 from the start", async () => {
+  it("on a fresh box: every default, and each secret generated once, 0600 from the start", async () => {
     const host = new FakeMaster();
     const { changes } = await lookAt(first, host);
     expect(changes).toHaveLength(1);
@@ -173,7 +173,7 @@ describe("what env-file writes", () => {
     expect(changes).toEqual([
       {
         kind: "write-env",
-        summary: `write ${LAYOUT.envFile}: 1 settings`,
+        summary: `write ${LAYOUT.envFile}: 1 setting`,
         path: LAYOUT.envFile,
         set: ["KEEP"],
         mint: [],

@@ -44,11 +44,11 @@ describe("first-snapshot", () => {
     putSnapshot(host, "20260101T000000Z");
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "ours",
-      evidence: { [LAYOUT.snapshotsDir]: "1 signed snapshots" },
+      evidence: { [LAYOUT.snapshotsDir]: "1 signed snapshot" },
     });
   });
 
-  it("hands on why it could not be taken, and is not verified without one", async () => {
+  it("passes on why it could not be taken, and is not verified without one", async () => {
     const host = before.copy();
     const error = new OperatorError({ exit: "unavailable", what: "The cluster's listing broke off." });
     host.system.onCommand = () => {

@@ -36,7 +36,7 @@ describe("flags", () => {
     ]);
   });
 
-  it("has nothing to record where none is in use", async () => {
+  it("has nothing to record if none is in use", async () => {
     const host = await boxBefore("flags", { set: { BILLING_IDEMPOTENCY: "false" } });
     const off = await stepOn(host, "flags", { set: { BILLING_IDEMPOTENCY: "false" } });
     expect(await lookAt(off, host)).toMatchObject({ finding: { state: "ours" }, changes: [] });

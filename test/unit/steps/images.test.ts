@@ -28,10 +28,10 @@ stepLaws("images", {
   foreign: [],
   refusals: [
     {
-      name: "there is no such archive",
+      name: "the archive does not exist",
       arrange: (host) => host.files.drop(ARCHIVE),
       exit: "usage",
-      what: /There is no file \/root\/images\.tar/,
+      what: /The file \/root\/images\.tar does not exist/,
     },
     {
       name: "the archive is a directory",
@@ -40,7 +40,7 @@ stepLaws("images", {
         host.files.putDirectory(ARCHIVE);
       },
       exit: "usage",
-      what: /There is no file/,
+      what: /is a directory, not a file/,
     },
   ],
 });
@@ -79,7 +79,7 @@ describe("images", () => {
     const host = withArchive(["postgres:16-alpine"]);
     await expect(step.apply(LOAD, host, () => {})).rejects.toMatchObject({
       exit: "unavailable",
-      what: `${ARCHIVE} does not hold ${ALL.slice(1).join(", ")}.`,
+      what: `${ARCHIVE} does not contain ${ALL.slice(1).join(", ")}.`,
     });
     await expect(step.verify(host)).rejects.toMatchObject({ exit: "unhealthy" });
   });

@@ -76,7 +76,7 @@ describe("a bare box", () => {
     );
   });
 
-  it("is told beforehand every change that is then made, exactly; then nothing is left", async () => {
+  it("announces exactly the changes that it then makes; afterwards nothing is left to do", async () => {
     const host = bareBox();
     const { dry, real } = await dryAndReal(host);
     expect(dry).toEqual(real);
@@ -94,11 +94,11 @@ describe("a bare box", () => {
     expect(at(/snapshot-ed25519\.pem 600$/)).toBeLessThan(at(/snapshot take/));
   });
 
-  it("keeps its secrets out of everything that is said and journaled", async () => {
+  it("keeps its secrets out of everything that is printed and journaled", async () => {
     const host = bareBox();
-    const said: string[] = [];
-    const { plan } = await join(host, { listen: (event) => said.push(JSON.stringify(event)) });
-    const texts = [...said, JSON.stringify(plan), host.files.textOf(LAYOUT.journal)];
+    const events: string[] = [];
+    const { plan } = await join(host, { listen: (event) => events.push(JSON.stringify(event)) });
+    const texts = [...events, JSON.stringify(plan), host.files.textOf(LAYOUT.journal)];
     const secrets = [...secretsOf(host), ...host.minted];
     expect(secrets.length).toBeGreaterThan(6);
     expect(secrets.filter((secret) => texts.some((text) => text.includes(secret)))).toEqual([]);
@@ -199,7 +199,7 @@ describe("a half-installed box is repaired by the next run, which does what its 
     host.revive();
     const { dry, real } = await dryAndReal(host);
     expect(inShort(real)).toEqual(expected);
-    // What a database that is down still needs can't be told: every migration is named, and the flags.
+    // What a database that is down still needs is unknown: every migration is named, and the flags.
     expect(withoutSchema(dry)).toEqual(real);
     expect(dry.length > real.length).toBe(expected.includes("postgres up"));
     expect(secretsOf(host)).toEqual(secrets);

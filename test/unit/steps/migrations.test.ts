@@ -67,12 +67,12 @@ describe("migrations", () => {
     ]);
   });
 
-  it("tells which database it was, by its system identifier", async () => {
+  it("reports which database it was, by its system identifier", async () => {
     const { finding } = await lookAt(step, before.copy());
     expect(finding.evidence["database"]).toMatch(/^Postgres 16\.9, system identifier \d+$/);
   });
 
-  it("hands on the migrator's own error, and does not verify what is half done", async () => {
+  it("passes on the migrator's own error, and does not verify what is half done", async () => {
     const host = before.copy();
     const error = new OperatorError({ exit: "drift", what: "018 finds duplicates." });
     host.gate.failOnce(/migrations\.up/, error);
@@ -80,7 +80,7 @@ describe("migrations", () => {
     host.migrations.applied.add(1);
     await expect(step.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: `Not applied: ${FILES.slice(1).join(", ")}.`,
+      what: `These migrations are not applied: ${FILES.slice(1).join(", ")}.`,
     });
   });
 });

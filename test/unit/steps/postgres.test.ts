@@ -15,7 +15,7 @@ import { stepLaws } from "../../support/step-laws.ts";
 
 const { postgres: NAME, postgresVolume: VOLUME } = NAMES;
 const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
-const UP = { kind: "up", summary: `bring ${NAME} up`, services: ["postgres"] };
+const UP = { kind: "up", summary: `start ${NAME}`, services: ["postgres"] };
 
 const before = await boxBefore("postgres");
 const step = await stepOn(before, "postgres");
@@ -56,7 +56,7 @@ stepLaws("postgres", {
     {
       name: "the container is stopped",
       arrange: (host) => change(host, { status: "exited", pid: 0 }),
-      names: /postgres-pinning: it is exited/,
+      names: /postgres-pinning: its status is exited/,
     },
     {
       name: "the container is unhealthy",
@@ -64,24 +64,24 @@ stepLaws("postgres", {
       names: /postgres-pinning: its healthcheck fails/,
     },
     {
-      name: "the container was made from other settings",
+      name: "the container was created with other settings",
       arrange: (host) => {
         const { labels } = host.docker.boxes.get(NAME) ?? { labels: {} };
         change(host, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
       },
-      names: /made from other settings/,
+      names: /created with other settings/,
     },
     {
       name: "the image was renewed",
       arrange: (host) => host.docker.putImage("postgres:16-alpine", { renewed: "yes" }),
-      names: /made from an older image/,
+      names: /created from an older image/,
     },
   ],
   foreign: [
     {
       name: "a container of that name, from nowhere",
       arrange: (host) => void host.docker.putContainer(NAME, { image: "postgres:12" }),
-      why: /The container postgres-pinning is not ours \(image postgres:12, no compose project/,
+      why: /fula-node did not create the container postgres-pinning \(image postgres:12, no compose project/,
     },
     {
       name: "a container of that name, of another compose project",
@@ -91,7 +91,7 @@ stepLaws("postgres", {
     {
       name: "a container of that name, of another service of the project",
       arrange: (host) => putUpstreams(host, { "com.docker.compose.service": "db" }),
-      why: /The container postgres-pinning is not ours/,
+      why: /fula-node did not create the container postgres-pinning/,
     },
     {
       name: "a container run by hand on the volume",
@@ -104,7 +104,7 @@ stepLaws("postgres", {
     {
       name: "the volume of another Postgres major",
       arrange: (host) => putOlderData(host, "15"),
-      why: /The volume fula-master_pgdata was made by Postgres 15; the image is postgres:16-alpine/,
+      why: /Postgres 15 created the volume fula-master_pgdata, but the image is postgres:16-alpine/,
     },
     {
       name: "our own volume of another Postgres major, its container running",
@@ -112,7 +112,7 @@ stepLaws("postgres", {
         for (const one of (await lookAt(step, host)).changes) await step.apply(one, host, () => {});
         host.files.put(`${DATA}/PG_VERSION`, "17\n");
       },
-      why: /was made by Postgres 17/,
+      why: /Postgres 17 created the volume/,
     },
   ],
   secrets: secretsOf,
@@ -122,7 +122,7 @@ stepLaws("postgres", {
 const early = await boxBefore("compose-file");
 
 describe("postgres", () => {
-  it("is pulled where it is missing, and brought up alone", async () => {
+  it("is pulled if it is missing, and brought up alone", async () => {
     const host = before.copy();
     expect((await lookAt(step, host)).changes).toEqual([
       { kind: "pull-image", summary: "pull postgres:16-alpine", image: "postgres:16-alpine" },
@@ -132,7 +132,7 @@ describe("postgres", () => {
     expect((await lookAt(step, host)).changes).toEqual([UP]);
   });
 
-  it("is restarted, not pulled and made anew, where it is unhealthy", async () => {
+  it("is restarted, not pulled and created again, if it is unhealthy", async () => {
     const host = await joinedBox();
     change(host, { health: "unhealthy" });
     host.docker.images.delete("postgres:16-alpine");
@@ -141,7 +141,7 @@ describe("postgres", () => {
     ]);
   });
 
-  it("reads the wished major from the tag alone", async () => {
+  it("reads the desired major from the tag alone", async () => {
     for (const image of [
       "registry.example:5000/library/postgres:16-alpine",
       "postgres:16.4@sha256:15aa".padEnd("postgres:16.4@sha256:".length + 64, "0"),
@@ -155,14 +155,14 @@ describe("postgres", () => {
         await stepOn(host, "postgres", { set: { POSTGRES_IMAGE: image } }),
         host,
       );
-      expect(finding, image).not.toHaveProperty("why", expect.stringContaining("was made by Postgres"));
+      expect(finding, image).not.toHaveProperty("why", expect.stringContaining("created the volume"));
     }
     const host = early.copy();
     putOlderData(host, "16");
     const set = { POSTGRES_IMAGE: "registry.example:5000/postgres:17" };
     expect((await lookAt(await stepOn(host, "postgres", { set }), host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("was made by Postgres 16"),
+      why: expect.stringContaining("Postgres 16 created the volume"),
     });
   });
 
@@ -171,17 +171,17 @@ describe("postgres", () => {
     putDatabase(host, DATA, "16", { user: "pinning_user", password: "other", database: "pinning_service" });
     await expect(step.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: expect.stringContaining("does not open for pinning_user: wrong-password"),
+      what: expect.stringMatching(/^pinning_user cannot log in to the database at .*: wrong-password/),
     });
   });
 
-  it("does not verify a container that dies, and gives its last words", async () => {
+  it("does not verify a container that dies, and gives its last output", async () => {
     const host = await joinedBox();
     change(host, { status: "exited", exitCode: 1 });
     host.docker.logTexts.set(NAME, "FATAL: no space left on device");
     await expect(step.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: "postgres-pinning does not work: it is exited, exit code 1.",
+      what: "postgres-pinning does not work: its status is exited, exit code 1.",
       why: expect.stringContaining("no space left"),
     });
   });
@@ -193,7 +193,7 @@ describe("a database of somebody else", () => {
     ["a volume without a container", putOlderData],
   ] as const;
 
-  it.each(forms)("halts the run until it is named, then is kept: %s", async (_name, arrange) => {
+  it.each(forms)("stops the run until it is named, then is kept: %s", async (_name, arrange) => {
     const host = early.copy();
     arrange(host);
     const standing = host.snapshot();
@@ -242,7 +242,7 @@ describe("a database elsewhere", () => {
     const { finding } = await lookAt(await stepOn(host, "postgres"), host);
     expect(finding).toMatchObject({
       state: "ours",
-      evidence: { database: "10.0.0.9:5432, elsewhere", system_identifier: expect.stringMatching(/^\d+$/) },
+      evidence: { database: "10.0.0.9:5432, external", system_identifier: expect.stringMatching(/^\d+$/) },
     });
   });
 

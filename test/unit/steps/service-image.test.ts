@@ -20,29 +20,29 @@ stepLaws("service-image", {
     {
       name: "it was built from other files",
       arrange: (host) => host.docker.putImage(TAG, { [LABEL]: "of an older build" }),
-      names: /fula-node:0\.1\.0 was built from other files/,
+      names: /fula-node:0\.1\.0 was built from different files/,
     },
     {
-      name: "it was built from other files, and the base image is gone",
+      name: "it was built from other files, and the base image is missing",
       arrange: (host) => {
         host.docker.putImage(TAG, { [LABEL]: "of an older build" });
         host.docker.images.delete(BASE);
       },
-      names: /was built from other files/,
+      names: /was built from different files/,
     },
   ],
   foreign: [
     {
       name: "an image of that name that we did not build",
       arrange: (host) => host.docker.putImage(TAG, { maintainer: "somebody" }),
-      why: /An image fula-node:0\.1\.0 is here that we did not build/,
+      why: /The image fula-node:0\.1\.0 exists, but fula-node did not build it/,
       adoptable: true,
     },
   ],
 });
 
 describe("service-image", () => {
-  it("pulls the base where it is missing, and builds from the installed package", async () => {
+  it("pulls the base if it is missing, and builds from the installed package", async () => {
     const host = before.copy();
     const build = { kind: "build-image", summary: `build ${TAG}`, tag: TAG, package: packageHash };
     expect((await lookAt(step, host)).changes).toEqual([
@@ -69,7 +69,7 @@ describe("service-image", () => {
     expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
-  it("is built anew when the running package is another one", async () => {
+  it("is built again when the running package is another one", async () => {
     const host = before.copy();
     for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
     host.files.put(`${PACKAGE_DIR}/dist/cli.js`, "// another bundle\n");

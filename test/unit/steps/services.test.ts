@@ -44,7 +44,7 @@ stepLaws("services", {
     {
       name: "a container was stopped",
       arrange: (host) => change(host, API, { status: "exited", pid: 0 }),
-      names: /fula-pinning-api: it is exited/,
+      names: /fula-pinning-api: its status is exited/,
     },
     {
       name: "a service is unhealthy",
@@ -52,9 +52,9 @@ stepLaws("services", {
       names: /fula-pinning-api: its healthcheck fails/,
     },
     {
-      name: "a container was made from other settings",
+      name: "a container was created with other settings",
       arrange: (host) => label(host, WEBUI, { "com.docker.compose.config-hash": "other" }),
-      names: /fula-pinning-webui: it was made from other settings/,
+      names: /fula-pinning-webui: it was created with other settings/,
     },
     {
       name: "one was stopped, one is unhealthy",
@@ -62,7 +62,7 @@ stepLaws("services", {
         change(host, API, { status: "exited", pid: 0 });
         change(host, WEBUI, { health: "unhealthy" });
       },
-      names: /it is exited\nfula-pinning-webui: its healthcheck fails/,
+      names: /its status is exited\nfula-pinning-webui: its healthcheck fails/,
     },
     {
       name: "a gateway's image has come",
@@ -74,7 +74,7 @@ stepLaws("services", {
     {
       name: "a container of that name, from nowhere",
       arrange: (host) => putForeign(host, API),
-      why: /The container fula-pinning-api is not ours \(image functionland\/pinning-service:release, no compose project/,
+      why: /fula-node did not create the container fula-pinning-api \(image functionland\/pinning-service:release, no compose project/,
     },
     {
       name: "both names, in another compose project",
@@ -82,12 +82,12 @@ stepLaws("services", {
         putForeign(host, API, "fula-master-2", "pinning-api");
         putForeign(host, WEBUI, "fula-master-2", "webui");
       },
-      why: /fula-pinning-api is not ours .*The container fula-pinning-webui is not ours/,
+      why: /did not create the container fula-pinning-api .*did not create the container fula-pinning-webui/,
     },
     {
       name: "a container of an installer that named its services otherwise",
       arrange: (host) => putForeign(host, API, "fula-master", "pinning-service"),
-      why: /compose project fula-master, no label of ours/,
+      why: /compose project fula-master, no fula-node label/,
     },
     {
       name: "the containers of another installer of the same project and services",
@@ -95,7 +95,7 @@ stepLaws("services", {
         putForeign(host, API, "fula-master", "pinning-api");
         putForeign(host, WEBUI, "fula-master", "webui");
       },
-      why: /compose project fula-master, no label of ours/,
+      why: /compose project fula-master, no fula-node label/,
       adoptable: true,
     },
   ],
@@ -113,7 +113,7 @@ describe("the updater, once AUTO_UPDATE is off again", () => {
     expect((await join(host, { set: { AUTO_UPDATE: "false" } })).changes).toEqual([]);
   });
 
-  it("stays where it is not ours", async () => {
+  it("stays if it is not ours", async () => {
     const host = await joinedBox();
     host.docker.putContainer(UPDATER, { labels: { "com.docker.compose.project": "fula-master" } });
     await join(host);
@@ -126,24 +126,24 @@ describe("services", () => {
     expect((await lookAt(step, before.copy())).changes).toEqual([
       {
         kind: "up",
-        summary: "bring pinning-api, webui up",
+        summary: "start pinning-api, webui",
         services: ["pinning-api", "webui"],
         profiles: [],
       },
     ]);
   });
 
-  it("are restarted only where they are unhealthy, and made only where they are missing", async () => {
+  it("are restarted only if they are unhealthy, and made only if they are missing", async () => {
     const host = await joinedBox();
     change(host, API, { health: "unhealthy" });
     host.docker.boxes.delete(WEBUI);
     expect((await lookAt(step, host)).changes).toEqual([
-      { kind: "up", summary: "bring webui up", services: ["webui"], profiles: [] },
+      { kind: "up", summary: "start webui", services: ["webui"], profiles: [] },
       { kind: "restart", summary: `restart ${API}`, container: API },
     ]);
   });
 
-  it("switch the gateway on only where its image is", async () => {
+  it("switch the gateway on only if its image is there", async () => {
     const host = before.copy();
     expect((await lookAt(step, host)).finding.evidence["profiles"]).toBe("none");
     host.docker.putImage("fula-gateway:latest");
@@ -163,7 +163,7 @@ describe("services", () => {
       { kind: "pull-image", summary: `pull ${image}`, image },
       {
         kind: "up",
-        summary: "bring pinning-api, webui, updater up",
+        summary: "start pinning-api, webui, updater",
         services: ["pinning-api", "webui", "updater"],
         profiles: ["updater"],
       },
@@ -176,7 +176,7 @@ describe("services", () => {
     expect(host.docker.boxes.has(UPDATER)).toBe(true);
   });
 
-  it("are made anew when the service image was", async () => {
+  it("are created again when the service image was", async () => {
     const host = await joinedBox();
     host.files.put(`${PACKAGE_DIR}/dist/cli.js`, "// another bundle\n");
     const ids = [API, WEBUI].map((name) => host.docker.boxes.get(name)?.id);
@@ -193,7 +193,7 @@ describe("services", () => {
     expect([API, WEBUI].map((name) => host.docker.boxes.get(name)?.id)).not.toEqual(ids);
   });
 
-  it("are made anew when one of their settings was changed, and only those that read it", async () => {
+  it("are created again when one of their settings was changed, and only those that read it", async () => {
     const host = await joinedBox();
     const { changes } = await join(host, { set: { FREE_TIER_BYTES: "1000" } });
     expect(changes.map(({ step: id, change: { kind, services } }) => [id, kind, services])).toEqual([
@@ -211,8 +211,8 @@ describe("services that do not work", () => {
     for (const one of changes) await step.apply(one, host, () => {});
     await expect(step.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: "fula-pinning-api does not work: it is running, health unhealthy.",
-      remedy: expect.stringContaining("Its healthcheck says: db: down."),
+      what: "fula-pinning-api does not work: its status is running, health unhealthy.",
+      remedy: expect.stringContaining("Its healthcheck printed: db: down."),
     });
   });
 
@@ -229,13 +229,13 @@ describe("services that do not work", () => {
     expect(waits).toBe(50);
   });
 
-  it("fail at once when a container dies, with its exit code and last words", async () => {
+  it("fail at once when a container dies, with its exit code and last output", async () => {
     const host = before.copy();
     host.docker.onStart = (container) => ({ ...container, status: "exited", exitCode: 1 });
     host.docker.logTexts.set(API, "FATAL: JWT_SECRET is missing");
     for (const one of (await lookAt(step, host)).changes) await step.apply(one, host, () => {});
     await expect(step.verify(host)).rejects.toMatchObject({
-      what: "fula-pinning-api does not work: it is exited, exit code 1.",
+      what: "fula-pinning-api does not work: its status is exited, exit code 1.",
       why: "Its log ends with:\nFATAL: JWT_SECRET is missing",
     });
   });

@@ -16,23 +16,23 @@ stepLaws("signing-key", {
     {
       name: "others could read it",
       arrange: (host) => host.files.put(KEY, host.files.textOf(KEY), 0o644),
-      names: /others could read it \(mode 644\)/,
+      names: /other users can read it \(mode 644\)/,
     },
     {
       name: "its group could read it",
       arrange: (host) => host.files.put(KEY, host.files.textOf(KEY), 0o640),
-      names: /others could read it \(mode 640\)/,
+      names: /other users can read it \(mode 640\)/,
     },
     {
-      name: "its public half is gone",
+      name: "its public key is missing",
       arrange: (host) => host.files.drop(PUBLIC),
-      names: /is not its public half/,
+      names: /is not its public key/,
     },
     {
-      name: "its public half is another key's",
+      name: "its public key is another key's",
       arrange: (host) =>
         host.files.put(PUBLIC, "-----BEGIN PUBLIC KEY-----\nother\n-----END PUBLIC KEY-----\n"),
-      names: /is not its public half/,
+      names: /is not its public key/,
     },
     {
       name: "all at once",
@@ -40,35 +40,35 @@ stepLaws("signing-key", {
         host.files.put(KEY, host.files.textOf(KEY), 0o666);
         host.files.drop(PUBLIC);
       },
-      names: /mode 666[^]*not its public half/,
+      names: /mode 666[^]*not its public key/,
     },
   ],
   foreign: [
     {
-      name: "the key is gone, and a snapshot signed with it stands",
+      name: "the key is missing, and a snapshot signed with it exists",
       arrange: (host) => putSnapshot(host, "20250101T000000Z"),
-      why: /snapshot-ed25519\.pem is gone, while 1 snapshots? signed with it stands? in/,
+      why: /snapshot-ed25519\.pem is missing, but \S+ has 1 snapshots? signed with it/,
     },
     {
-      name: "the key is gone, its public half and several snapshots stand",
+      name: "the key is missing, its public key and several snapshots exist",
       arrange: (host) => {
         host.files.put(PUBLIC, "-----BEGIN PUBLIC KEY-----\nolder\n-----END PUBLIC KEY-----\n");
         for (const stamp of ["20250101T000000Z", "20250102T000000Z"]) putSnapshot(host, stamp);
       },
-      why: /is gone, while 2 snapshots signed with it stand in/,
+      why: /is missing, but \S+ has 2 snapshots signed with it/,
     },
     {
-      name: "the key is gone, and upstream's snapshots stand",
+      name: "the key is missing, and upstream's snapshots exist",
       arrange: (host) => {
         host.files.put(`${LAYOUT.snapshotsDir}/pinset-20250101T000000Z.json`, "[]");
         host.files.put(`${LAYOUT.snapshotsDir}/pinset-20250101T000000Z.sig`, "signature");
       },
-      why: /is gone, while 1 snapshot/,
+      why: /is missing, but \S+ has 1 snapshot/,
     },
   ],
   refusals: [
     {
-      name: "what is there is no ed25519 key",
+      name: "the file is not an ed25519 key",
       arrange: (host) => host.files.put(KEY, "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n", 0o600),
       exit: "settings",
       what: /is no ed25519 key/,
@@ -84,18 +84,18 @@ stepLaws("signing-key", {
 });
 
 describe("signing-key", () => {
-  it("is made 0600, and then its public half 0644", async () => {
+  it("is made 0600, and then its public key 0644", async () => {
     const host = before.copy();
     const { changes } = await lookAt(step, host);
     expect(changes).toEqual([
-      { kind: "make-signing-key", summary: `make the ed25519 key ${KEY}`, path: KEY },
-      { kind: "write-verifying-key", summary: `write its public half to ${PUBLIC}`, path: PUBLIC },
+      { kind: "make-signing-key", summary: `create the ed25519 key ${KEY}`, path: KEY },
+      { kind: "write-verifying-key", summary: `write its public key to ${PUBLIC}`, path: PUBLIC },
     ]);
     for (const change of changes) await step.apply(change, host, () => {});
     expect(host.writes).toEqual([`files.writeAtomic ${KEY} 600`, `files.writeAtomic ${PUBLIC} 644`]);
   });
 
-  it("of upstream is adopted: only its public half is written", async () => {
+  it("of upstream is adopted: only its public key is written", async () => {
     const host = before.copy();
     const pem = host.signing.generate();
     host.files.put(KEY, pem, 0o600);
@@ -106,7 +106,7 @@ describe("signing-key", () => {
     expect(host.files.textOf(KEY)).toBe(pem);
   });
 
-  it("is never made anew over one that is there", async () => {
+  it("never replaces an existing one", async () => {
     const host = await joinedBox();
     const pem = host.files.textOf(KEY);
     host.files.put(KEY, pem, 0o644);

@@ -30,7 +30,7 @@ stepLaws("kubo", {
     {
       name: "it was stopped",
       arrange: (host) => change(host, STORAGE_NAMES.kubo, { status: "exited", pid: 0 }),
-      names: /ipfs_host: it is exited/,
+      names: /ipfs_host: its status is exited/,
     },
     {
       name: "it is unhealthy",
@@ -38,21 +38,21 @@ stepLaws("kubo", {
       names: /its healthcheck fails/,
     },
     {
-      name: "it was made from other settings",
+      name: "it was created with other settings",
       arrange: (host) => {
         const { labels } = host.docker.boxes.get(STORAGE_NAMES.kubo) ?? { labels: {} };
         change(host, STORAGE_NAMES.kubo, {
           labels: { ...labels, "com.docker.compose.config-hash": "other" },
         });
       },
-      names: /made from other settings/,
+      names: /created with other settings/,
     },
   ],
   foreign: [
     {
       name: "a container of that name is somebody else's",
       arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.kubo, { image: "ipfs/kubo:release" }),
-      why: /The container ipfs_host is not ours/,
+      why: /fula-node did not create the container ipfs_host/,
     },
     {
       name: "upstream's installer made it, in a project of the same name",
@@ -61,7 +61,7 @@ stepLaws("kubo", {
           image: "ipfs/kubo:release",
           labels: { "com.docker.compose.project": "fula-storage", "com.docker.compose.service": "kubo" },
         }),
-      why: /no label of ours/,
+      why: /no fula-node label/,
       adoptable: true,
     },
     {
@@ -79,7 +79,7 @@ stepLaws("kubo", {
     {
       name: "its volume is somebody else's",
       arrange: (host) => host.docker.putVolume(STORAGE_NAMES.kuboVolume),
-      why: /fula-storage_kubo-data is here without a label of ours/,
+      why: /fula-storage_kubo-data exists without a fula-node label/,
       adoptable: true,
     },
     {
@@ -91,13 +91,13 @@ stepLaws("kubo", {
 });
 
 describe("kubo", () => {
-  it("does not work while it keeps another limit than the one that is wished", async () => {
+  it("does not work while it has a different limit than the desired one", async () => {
     const host = await storageBoxBefore(null);
     const url = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
     host.http.routes.set(url, { status: 200, body: { StorageMax: 1 } });
     await expect((await storageStepOn(host, "kubo")).verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: expect.stringContaining("it stores up to 1 bytes, where 10000000000 is wished"),
+      what: expect.stringContaining("its limit is 1 bytes, but the settings say 10000000000"),
     });
   });
 });
@@ -113,14 +113,14 @@ stepLaws("cluster-follower", {
     {
       name: "it was stopped",
       arrange: (host) => change(host, STORAGE_NAMES.cluster, { status: "exited", pid: 0 }),
-      names: /ipfs_cluster: it is exited/,
+      names: /ipfs_cluster: its status is exited/,
     },
   ],
   foreign: [
     {
       name: "a container of that name is somebody else's",
       arrange: (host) => void host.docker.putContainer(STORAGE_NAMES.cluster),
-      why: /The container ipfs_cluster is not ours/,
+      why: /fula-node did not create the container ipfs_cluster/,
     },
   ],
 });
@@ -133,7 +133,7 @@ describe("cluster-follower", () => {
     return (await lookAt(await storageStepOn(host, "cluster-follower"), host)).changes;
   };
 
-  it("is restarted where kubo was left alone, and only there", async () => {
+  it("is restarted if kubo has no peers, and only then", async () => {
     expect(await changesAt(0, 61_000)).toEqual([
       { kind: "restart", summary: "restart ipfs_cluster", container: "ipfs_cluster" },
     ]);
@@ -141,14 +141,14 @@ describe("cluster-follower", () => {
     expect(await changesAt(0, 50_000)).toEqual([]);
   });
 
-  it("is made anew, not restarted, where its settings changed while kubo is alone", async () => {
+  it("is created again, not restarted, if its settings changed while kubo is alone", async () => {
     const host = await storageBoxBefore(null);
     host.kuboPeers = 0;
     await host.clock.wait(61_000);
     const { labels } = host.docker.boxes.get(STORAGE_NAMES.cluster) ?? { labels: {} };
     change(host, STORAGE_NAMES.cluster, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
     expect((await lookAt(await storageStepOn(host, "cluster-follower"), host)).changes).toEqual([
-      { kind: "up", summary: "bring ipfs_cluster up", services: ["ipfs-cluster"] },
+      { kind: "up", summary: "start ipfs_cluster", services: ["ipfs-cluster"] },
     ]);
   });
 });
@@ -162,7 +162,7 @@ stepLaws("ingest", {
   absent: () => {},
   drifts: [
     {
-      name: "it was made from an older image",
+      name: "it was created from an older image",
       arrange: (host) => change(host, STORAGE_NAMES.ingest, { imageId: "sha256:older" }),
       names: /older image/,
     },
@@ -200,7 +200,7 @@ describe("node-name", () => {
     expect(changes).toHaveLength(1);
   });
 
-  it("halts where another key holds it, and names others", async () => {
+  it("stops if another key holds it, and names others", async () => {
     const host = nameBefore.copy();
     const step = await storageStepOn(host, "node-name");
     host.names?.set("node", { peerId: MASTER_ID, addresses: [] });
@@ -212,7 +212,7 @@ describe("node-name", () => {
     });
   });
 
-  it("needs the master, unless it is not wished", async () => {
+  it("needs the master, unless registration is off", async () => {
     const host = nameBefore.copy();
     host.names = null;
     await expect((await storageStepOn(host, "node-name")).probe(host)).rejects.toMatchObject({
@@ -224,7 +224,7 @@ describe("node-name", () => {
     await step.verify(host);
   });
 
-  it("tells nothing of the private key", async () => {
+  it("never prints the private key", async () => {
     const host = nameBefore.copy();
     const finding = await nodeName.probe(host);
     const key = (JSON.parse(OWN.text) as { private_key: string }).private_key;
@@ -233,13 +233,13 @@ describe("node-name", () => {
 });
 
 describe("pool", () => {
-  it("halts where the node would obey itself", async () => {
+  it("stops if the node would trust itself", async () => {
     const host = await storageBoxBefore(null);
     const step = await storageStepOn(host, "pool", { set: { MASTER_CLUSTER_PEERIDS: OWN.peerId } });
     const { finding } = await lookAt(step, host);
     expect(finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("names this node itself"),
+      why: expect.stringContaining("lists this node itself"),
     });
   });
 });

@@ -25,7 +25,7 @@ stepLaws("writer made here", {
   absent: () => {},
   drifts: [
     {
-      name: "its compose file is gone",
+      name: "its compose file is missing",
       arrange: (host) => host.files.drop(FILE),
       names: /docker-compose\.yml: absent/,
     },
@@ -40,7 +40,7 @@ stepLaws("writer made here", {
       names: /kubo-init\.sh is missing or differs/,
     },
     {
-      name: "a script is gone",
+      name: "a script is missing",
       arrange: (host) => host.files.drop("/opt/fula-writer/cluster-start.sh"),
       names: /cluster-start\.sh is missing or differs/,
     },
@@ -57,7 +57,7 @@ stepLaws("writer made here", {
     {
       name: "a container was stopped",
       arrange: (host) => change(host, NAMES.kubo, { status: "exited", pid: 0 }),
-      names: /ipfs_host: it is exited/,
+      names: /ipfs_host: its status is exited/,
     },
     {
       name: "a container is unhealthy",
@@ -65,17 +65,17 @@ stepLaws("writer made here", {
       names: /ipfs_host: its healthcheck fails/,
     },
     {
-      name: "a container was made from other settings",
+      name: "a container was created with other settings",
       arrange: (host) => {
         const { labels } = host.docker.boxes.get(NAMES.cluster) ?? { labels: {} };
         change(host, NAMES.cluster, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
       },
-      names: /ipfs_cluster: it was made from other settings/,
+      names: /ipfs_cluster: it was created with other settings/,
     },
   ],
   foreign: [
     {
-      name: "a compose file of somebody else lies where ours would",
+      name: "a compose file of somebody else is in the place of ours",
       arrange: (host) => host.files.put(FILE, "services: {}\n"),
       why: /docker-compose\.yml was not written by fula-node/,
     },
@@ -92,24 +92,24 @@ stepLaws("writer made here", {
     {
       name: "both are there, and one is stopped",
       arrange: (host) => putTheirs(host, { stopped: [NAMES.cluster] }),
-      why: /A writer is here, but it does not work/,
+      why: /This box has a writer, but it does not work/,
     },
     {
       name: "both are there, and both are stopped",
       arrange: (host) => putTheirs(host, { stopped: BOTH }),
-      why: /A writer is here, but it does not work/,
+      why: /This box has a writer, but it does not work/,
     },
     {
       name: "upstream's units are there, and not started",
       arrange: (host) =>
         putTheirs(host, { containers: [], units: [NAMES.kuboUnit, NAMES.clusterUnit], active: false }),
-      why: /A writer is here, but it does not work/,
+      why: /This box has a writer, but it does not work/,
     },
     {
       name: "something answers in kubo's place without a container",
       arrange: (host) =>
         void host.http.routes.set("http://127.0.0.1:5001/api/v0/id", { status: 200, body: { ID: KUBO_ID } }),
-      why: /A writer is here, but it does not work: ipfs-cluster does not answer/,
+      why: /This box has a writer, but it does not work: ipfs-cluster does not answer/,
     },
     {
       name: "the cluster peer cannot reach its kubo",
@@ -134,7 +134,7 @@ stepLaws("writer made here", {
         for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
         host.docker.putContainer(NAMES.cluster, { image: "ipfs/ipfs-cluster:stable" });
       },
-      why: /The container ipfs_cluster is not ours/,
+      why: /fula-node did not create the container ipfs_cluster/,
     },
     {
       name: "one of the two is ours, the other of the same compose project without our label",
@@ -148,7 +148,7 @@ stepLaws("writer made here", {
           },
         });
       },
-      why: /The container ipfs_cluster is not ours/,
+      why: /fula-node did not create the container ipfs_cluster/,
     },
   ],
   secrets: secretsOf,
@@ -167,7 +167,7 @@ describe("a writer made here", () => {
       },
       {
         kind: "up",
-        summary: "bring kubo, ipfs-cluster up, data under /opt/fula-writer",
+        summary: "start kubo, ipfs-cluster, data in /opt/fula-writer",
         services: ["kubo", "ipfs-cluster"],
       },
     ]);
@@ -219,14 +219,14 @@ describe("a writer made here", () => {
     expect((await lookAt(made, host)).changes).toEqual([
       {
         kind: "up",
-        summary: "bring ipfs-cluster up, data under /opt/fula-writer",
+        summary: "start ipfs-cluster, data in /opt/fula-writer",
         services: ["ipfs-cluster"],
       },
       { kind: "restart", summary: "restart ipfs_host", container: "ipfs_host" },
     ]);
   });
 
-  it("is mended without --provision-writer, too", async () => {
+  it("is repaired without --provision-writer, too", async () => {
     const host = before.copy();
     for (const one of (await lookAt(made, host)).changes) await made.apply(one, host, () => {});
     host.docker.boxes.clear();
@@ -265,7 +265,7 @@ describe("data of a writer that nobody runs", () => {
     ]);
   });
 
-  it("is ours where one of our scripts lies beside it", async () => {
+  it("is ours if one of our scripts lies next to it", async () => {
     const host = await boxBefore("writer");
     host.files.put(LEFT, "{}", 0o600);
     host.files.put("/opt/fula-writer/kubo-init.sh", "#!/bin/sh\n", 0o755);
@@ -316,7 +316,7 @@ describe.each(FORMS)("a writer of somebody else: %s", (_name, arrange, set, foun
         found: expect.stringMatching(found),
         kubo: expect.stringContaining(KUBO_ID),
         "ipfs-cluster": expect.stringContaining(CLUSTER_ID),
-        adopted: "yes: never restarted, rewritten or upgraded",
+        adopted: "yes: fula-node never restarts, changes or upgrades it",
         pinset: expect.stringMatching(/^\d+ pins$/),
       });
       await step.verify(host);
@@ -340,7 +340,7 @@ describe.each(FORMS)("a writer of somebody else: %s", (_name, arrange, set, foun
     expect(theirs()).toEqual(standing);
   });
 
-  it("halts the run when it stops working, and is not started", async () => {
+  it("stops the run when it stops working, and is not started", async () => {
     const host = new FakeMaster();
     arrange(host);
     await join(host, { set, provisionWriter: false });
@@ -361,12 +361,12 @@ describe.each(FORMS)("a writer of somebody else: %s", (_name, arrange, set, foun
 });
 
 describe("a writer named in the settings", () => {
-  it("that does not answer is no reason to make another one", async () => {
+  it("that does not answer does not cause a new one to be created", async () => {
     const host = before.copy();
     const step = await stepOn(host, "writer", { set: ELSEWHERE, provisionWriter: false });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("named in the settings"),
+      why: expect.stringContaining("The settings name a writer"),
     });
   });
 
@@ -375,7 +375,7 @@ describe("a writer named in the settings", () => {
     const step = await stepOn(host, "writer", { set: ELSEWHERE });
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("named in the settings"),
+      why: expect.stringContaining("The settings name a writer"),
     });
   });
 
