@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHmac } from "node:crypto";
 
-/** What an API key says (functionland/pinning-service, generateJwtApiKey); `name` is ours, and optional. */
+/** The claims of an API key (functionland/pinning-service, generateJwtApiKey). `name` is our optional addition. */
 interface ApiKeyClaims {
   /** The account: hex sha256 of its lower-cased e-mail address. */
   readonly sub: string;
@@ -12,7 +12,7 @@ interface ApiKeyClaims {
   readonly name?: string;
 }
 
-/** The claims of a new key; `randomHex` is 16 random bytes. Such a key has no end: it lives until it is revoked. */
+/** The claims of a new key; `randomHex` is 16 random bytes. Such a key does not expire; it is valid until it is revoked. */
 export function apiKeyClaims(from: {
   readonly userId: string;
   readonly issuedAt: Date;
@@ -30,17 +30,17 @@ export function apiKeyClaims(from: {
 }
 
 /**
- * The e-mail address by which an account is known, or null where the text is none. Only its case is
- * levelled, as upstream does, so that both find the same account.
+ * The e-mail address that identifies an account, or null if the text is not an address. It is only lower-cased, as
+ * upstream does, so that both find the same account.
  */
 export function readEmail(text: string): string | null {
   const isAddress = text.length <= 254 && /^[^\s@,]+@[^\s@,]+$/.test(text);
   return isAddress ? text.toLowerCase() : null;
 }
 
-/** The bearer token of an Authorization header; null where there is none that could be a key. */
+/** The bearer token of an Authorization header; null if there is none, or it can't be a key. */
 export function readBearer(header: string | undefined): string | null {
-  // RFC 6750, section 2.1; the scheme's name has no case (RFC 9110, section 11.1).
+  // RFC 6750, section 2.1; the scheme's name is case-insensitive (RFC 9110, section 11.1).
   return /^bearer +([A-Za-z0-9._~+/-]{1,4096}=*) *$/i.exec(header ?? "")?.[1] ?? null;
 }
 
@@ -61,7 +61,7 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
 /**
- * Encrypts a text as the database's encrypted columns hold it (functionland/pinning-service, encryptApiKey):
+ * Encrypts a text in the format of the database's encrypted columns (functionland/pinning-service, encryptApiKey):
  * base64 of a 12 byte iv, a 16 byte tag and the ciphertext, AES-256-GCM. An iv must never be used twice.
  */
 export function sealText(text: string, keyHex: string, ivHex: string): string {
@@ -71,7 +71,7 @@ export function sealText(text: string, keyHex: string, ivHex: string): string {
   return Buffer.concat([iv, cipher.getAuthTag(), body]).toString("base64");
 }
 
-/** The text that was sealed; null where it was sealed with another key, or is no sealed text. */
+/** Decrypts a text of sealText. Null if it was encrypted with another key, or is malformed. */
 export function openText(sealed: string, keyHex: string): string | null {
   const bytes = Buffer.from(sealed, "base64");
   if (bytes.length < IV_BYTES + TAG_BYTES) return null;
@@ -93,7 +93,7 @@ export function signClaims(claims: ApiKeyClaims, secret: string): string {
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }
 
-/** The name that a key of ours carries; null where it has none, or is no JWT. Checks no signature. */
+/** The name in an API key. Null if it has none, or is not a JWT. Does not check the signature. */
 export function nameInToken(token: string): string | null {
   try {
     const claims = JSON.parse(

@@ -6,8 +6,8 @@ type Database = Pick<PostgresPool, "query">;
 const TIMEOUT_MS = 10_000;
 
 /**
- * What the account of a key uses and owns; null where no live key has that hash. That the key was used is
- * noted at most once in five minutes, and never waited for: ingest nodes ask this for every client of theirs.
+ * The usage and balance of a key's account. Null if no active key has that hash. The key's last use is recorded at
+ * most once in five minutes, and a locked row is skipped: ingest nodes call this for each of their clients.
  */
 export async function usageOfKey(database: Database, keyHash: string): Promise<AccountUsage | null> {
   const [row] = await database.query<UsageRow>(USAGE, [keyHash], { timeoutMs: TIMEOUT_MS });
@@ -20,13 +20,13 @@ export async function usageOfKey(database: Database, keyHash: string): Promise<A
 }
 
 interface UsageRow extends Record<string, unknown> {
-  /** A numeric, which the driver gives as text. */
+  /** A numeric, which the driver returns as text. */
   readonly storage_bytes: string;
   readonly balance_fula: number | null;
   readonly is_suspended: number | null;
 }
 
-/** Rows from before upstream's 011 know the account by its e-mail address only. */
+/** Rows older than upstream's migration 011 only have the account's e-mail address. */
 const USAGE = `
   WITH key AS (
     SELECT id, last_used_at, coalesce(user_id, encode(sha256(convert_to(lower(user_email), 'UTF8')), 'hex')) AS account
@@ -41,8 +41,8 @@ const USAGE = `
     c.balance_fula, c.is_suspended
   FROM key LEFT JOIN user_credits c ON c.user_id = key.account`;
 
-/** True where a live key has that hash. */
-export async function isLiveKey(database: Database, keyHash: string): Promise<boolean> {
+/** True if an active key has that hash. */
+export async function isActiveKey(database: Database, keyHash: string): Promise<boolean> {
   const rows = await database.query(
     "SELECT id FROM api_keys WHERE key_hash = $1 AND is_deleted = 0",
     [keyHash],

@@ -4,7 +4,7 @@ import { OperatorError } from "../errors.ts";
 import type { Host } from "../host.ts";
 import { readEmail, sealText } from "./api-key.ts";
 
-/** With what accounts are made. */
+/** What is needed to create accounts. */
 export interface UserDeps {
   readonly database: Pick<PostgresPool, "query">;
   readonly random: Host["random"];
@@ -15,11 +15,11 @@ export interface UserDeps {
 /** The account of an e-mail address. */
 interface Account {
   readonly userId: string;
-  /** False where it was there already; then nothing was changed. */
+  /** False if the account already existed; then nothing was changed. */
   readonly created: boolean;
 }
 
-/** Makes the account of an e-mail address, or finds it. Throws an OperatorError (`usage`) where it is none. */
+/** Creates the account of an e-mail address, or finds it. Throws an OperatorError (`usage`) for an invalid address. */
 export async function createUser(
   { database, random, encryptionKey }: UserDeps,
   email: string,
@@ -34,14 +34,14 @@ export async function createUser(
   return { userId, created };
 }
 
-/** The address in the form that accounts are known by. Throws an OperatorError (`usage`) for anything else. */
+/** The address in the form that identifies accounts. Throws an OperatorError (`usage`) for an invalid address. */
 export function emailOf(email: string): string {
   const address = readEmail(email);
   if (address !== null) return address;
   throw new OperatorError({
     exit: "usage",
-    what: `${JSON.stringify(email.slice(0, 80))} is no e-mail address.`,
-    remedy: "Give one with --email, such as --email alice@example.org.",
+    what: `${JSON.stringify(email.slice(0, 80))} is not an e-mail address.`,
+    remedy: "Pass an address, such as --email alice@example.org.",
   });
 }
 
@@ -52,18 +52,18 @@ export function userIdOf(address: string): string {
 
 type Database = Pick<PostgresPool, "query">;
 
-/** A new account, without a word of plain personal data. */
+/** A new account. It contains no personal data in plain text. */
 interface NewAccount {
   /** Lower-case hex sha256 of the lower-cased e-mail address. */
   readonly userId: string;
   readonly encryptedEmail: string;
-  /** Stands where a password's hash would: no password fits it. */
+  /** Stored in place of a password hash, so that no password matches. */
   readonly passwordMark: string;
 }
 
 /**
- * Makes an account as upstream's sign-in does: a row in webui_users, and one in users, where the pinning
- * service looks for the pool. False where it was there; then nothing of it is changed.
+ * Creates an account as upstream's sign-in does: a row in webui_users, and one in users, where the pinning
+ * service looks for the pool. False if the account existed; then nothing is changed.
  */
 async function createAccount(database: Database, account: NewAccount): Promise<boolean> {
   const rows = await database.query(CREATE, [account.userId, account.encryptedEmail, account.passwordMark]);
@@ -80,7 +80,7 @@ const CREATE = `
   )
   SELECT user_id FROM account`;
 
-/** A key to hand out, as the database keeps it. */
+/** A new API key, as the database stores it. */
 interface NewApiKey {
   readonly userId: string;
   /** Lower-case hex sha256 of the key. */
@@ -89,15 +89,15 @@ interface NewApiKey {
 }
 
 /**
- * Lets a key in at the storage API (api_keys) and at the pinning API (sessions, with the hash in both of its
- * columns). False where there is no such account; then nothing is written.
+ * Registers a key for the storage API (api_keys) and for the pinning API (sessions, with the hash in both of its
+ * columns). False if there is no such account; then nothing is written.
  */
 export async function addApiKey(database: Database, key: NewApiKey): Promise<boolean> {
   const rows = await database.query(ADD_KEY, [key.userId, key.keyHash, key.encryptedKey]);
   return rows.length > 0;
 }
 
-/** Upstream keeps the account's id in the columns that once held an e-mail address or a user name. */
+/** Upstream stores the account's id in the columns that once had an e-mail address or a user name. */
 const ADD_KEY = `
   WITH account AS (
     SELECT user_id FROM webui_users WHERE user_id = $1::text
@@ -107,13 +107,13 @@ const ADD_KEY = `
   INSERT INTO sessions (session_token, token_hash, user_id, username)
     SELECT $2::text, $2::text, user_id, user_id FROM account RETURNING id`;
 
-/** The encrypted copies of an account's keys that are not revoked; null where there is no such account. */
-export async function liveKeysOf(database: Database, userId: string): Promise<readonly string[] | null> {
-  const rows = await database.query<{ encrypted_key: string | null }>(LIVE_KEYS, [userId]);
+/** The encrypted copies of an account's active keys (not revoked). Null if there is no such account. */
+export async function activeKeysOf(database: Database, userId: string): Promise<readonly string[] | null> {
+  const rows = await database.query<{ encrypted_key: string | null }>(ACTIVE_KEYS, [userId]);
   return rows.length === 0 ? null : rows.flatMap(({ encrypted_key }) => encrypted_key ?? []);
 }
 
-const LIVE_KEYS = `
+const ACTIVE_KEYS = `
   SELECT k.encrypted_key FROM webui_users u
   LEFT JOIN api_keys k ON k.user_id = u.user_id AND k.is_deleted = 0
   WHERE u.user_id = $1`;

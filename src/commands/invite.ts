@@ -1,8 +1,8 @@
-import { tokenText } from "../join/storage-invite.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
 import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { tokenText } from "../join/storage-invite.ts";
 import { RULES } from "../settings/rules.ts";
 import type { World } from "../world.ts";
 
@@ -15,16 +15,16 @@ export interface InviteFlags {
   readonly bootstrap: readonly string[];
 }
 
-/** `invite create`: prints one line to hand over, and the fingerprint to compare by another way. */
+/** `invite create`: prints the invite (one line), and the fingerprint to compare over another channel. */
 export async function inviteCreate(flags: InviteFlags, world: World): Promise<VerbExit> {
   const lifetimeMs = parseDuration(flags.expires);
   if (lifetimeMs === null)
     throw usage(
-      `--expires is ${JSON.stringify(flags.expires)}; it must be a time such as 90m, 24h or 7d, 90 days at most.`,
+      `--expires is ${JSON.stringify(flags.expires)}; it must be a duration such as 90m, 24h or 7d, at most 90 days.`,
     );
-  const odd = flags.bootstrap.find((address) => !RULES.peerMultiaddr.holds(address));
-  if (odd !== undefined)
-    throw usage(`--bootstrap is ${JSON.stringify(odd)}; it must be ${RULES.peerMultiaddr.requirement}.`);
+  const invalid = flags.bootstrap.find((address) => !RULES.peerMultiaddr.holds(address));
+  if (invalid !== undefined)
+    throw usage(`--bootstrap is ${JSON.stringify(invalid)}; it must be ${RULES.peerMultiaddr.requirement}.`);
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
   const [clusterName, storageApiUrl] = [
@@ -37,11 +37,11 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
       what:
         clusterName === undefined
           ? "CLUSTERNAME is not set."
-          : "The address under which nodes reach the storage API is not known.",
+          : "The address at which nodes reach the storage API is unknown.",
       remedy:
         clusterName === undefined
           ? "Run join-as-master --set CLUSTERNAME=NAME."
-          : "Give --storage-api-url https://HOST, or run join-as-master --set STORAGE_API_URL=https://HOST.",
+          : "Pass --storage-api-url https://HOST, or run join-as-master --set STORAGE_API_URL=https://HOST.",
     });
   }
   const { token, invite, fingerprint, isDoubtful } = await createInvite({
@@ -58,7 +58,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     bridges: await world.host.docker.bridgeSubnets(),
   });
   if (isDoubtful) {
-    const text = `The cluster peer tells no address but such of this box's own container networks (${invite.bootstrap.join(" ")}), which other boxes can hardly dial. Give one that they can: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
+    const text = `ipfs-cluster only reports addresses of this machine's container networks (${invite.bootstrap.join(" ")}), which other machines probably can't reach. Pass one that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
     world.reporter.listen({ type: "warning", text });
   }
   world.reporter.result({
@@ -66,14 +66,14 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     lines: [
       token,
       "",
-      `Key fingerprint: ${fingerprint} (tell it by another way than the line above)`,
-      `Good until:      ${invite.expiresAt.toISOString()}`,
+      `Key fingerprint: ${fingerprint} (send it over another channel than the line above)`,
+      `Valid until:     ${invite.expiresAt.toISOString()}`,
     ],
   });
   return "ok";
 }
 
-/** `invite show TOKEN`: explains an invite; exit 28 when it was altered. The cluster's secret is not printed. */
+/** `invite show TOKEN`: prints an invite's contents. Exit 28 if it was altered. The cluster secret is not printed. */
 export async function inviteShow(
   token: string,
   flags: { readonly fingerprint?: string },
@@ -84,18 +84,18 @@ export async function inviteShow(
     expected: flags.fingerprint ?? null,
     parseKey: world.parseVerifyingKey,
   });
-  const { clusterSecret: _, publicPem: __, ...shown } = invite;
+  const { clusterSecret: _, publicPem: __, ...printable } = invite;
   world.reporter.result({
-    data: { verb: "invite show", ...shown, fingerprint, expired },
+    data: { verb: "invite show", ...printable, fingerprint, expired },
     lines: world.reporter.table([
       ["pool", invite.clusterName],
-      ["masters to obey", invite.trustedPeers.join(" ")],
-      ["found at", invite.bootstrap.join(" ")],
+      ["trusted masters", invite.trustedPeers.join(" ")],
+      ["addresses", invite.bootstrap.join(" ")],
       ["storage API", invite.storageApiUrl],
-      ["name", invite.nodeName ?? "the node's own choice"],
+      ["name", invite.nodeName ?? "chosen by the node"],
       ["issued", invite.issuedAt.toISOString()],
-      [expired ? "EXPIRED" : "good until", invite.expiresAt.toISOString()],
-      ["key fingerprint", `${fingerprint}: compare it with what the master's operator told you`],
+      [expired ? "EXPIRED" : "valid until", invite.expiresAt.toISOString()],
+      ["key fingerprint", `${fingerprint} (compare it with the one from the master's operator)`],
     ]),
   });
   return "ok";

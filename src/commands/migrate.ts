@@ -18,7 +18,7 @@ export async function migrateStatus(flags: MigrateFlags, world: World): Promise<
   return exit;
 }
 
-/** `migrate up`: applies what is pending. */
+/** `migrate up`: applies the pending migrations. */
 export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<VerbExit> {
   const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
   const { done } = await world.host.migrations.up(target, { report: (line) => world.reporter.note(line) });
@@ -29,7 +29,7 @@ export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<V
   return "ok";
 }
 
-/** `migrate down VERSION`: takes one migration back, where its down file allows that. */
+/** `migrate down VERSION`: reverts one migration, if its down file allows it. */
 export async function migrateOneDown(version: string, flags: MigrateFlags, world: World): Promise<VerbExit> {
   if (!/^[0-9]{1,6}$/.test(version)) {
     throw new OperatorError({
@@ -46,7 +46,7 @@ export async function migrateOneDown(version: string, flags: MigrateFlags, world
     lines: [
       done.length === 0
         ? `Nothing to do: ${version} is not applied.`
-        : `Taken back: ${version}. The next migrate up, and the next join-as-master, apply it again.`,
+        : `Reverted: ${version}. The next migrate up or join-as-master applies it again.`,
     ],
   });
   return "ok";

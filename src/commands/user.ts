@@ -10,32 +10,32 @@ interface UserFlags {
   readonly email: string;
 }
 
-/** `user create --email E`: makes an account, or says that it is there. */
+/** `user create --email E`: creates an account, or reports that it exists. */
 export async function userCreate(flags: UserFlags, world: World): Promise<VerbExit> {
-  const account = await withAccounts(flags, world, (hands) => createUser(hands, flags.email));
+  const account = await withAccounts(flags, world, (deps) => createUser(deps, flags.email));
   const { created, userId } = account;
   world.reporter.result({
     data: { verb: "user create", ...account },
     lines: [
       created
-        ? `Made the account ${userId}. A key for it: fula-node user token --email ${flags.email}`
-        : `Nothing to do: the account is there (${userId}).`,
+        ? `Created the account ${userId}. To create an API key for it: fula-node user token --email ${flags.email}`
+        : `Nothing to do: the account already exists (${userId}).`,
     ],
   });
   return "ok";
 }
 
-/** `user token --email E [--name NAME]`: prints a new API key, which is the only line on stdout, and only now. */
+/** `user token --email E [--name NAME]`: prints a new API key as the only line on stdout. It can't be printed again. */
 export async function userToken(
   flags: UserFlags & { readonly name?: string },
   world: World,
 ): Promise<VerbExit> {
-  const issued = await withAccounts(flags, world, (hands, { layout, values }) =>
+  const issued = await withAccounts(flags, world, (deps, { layout, values }) =>
     issueToken(
       {
-        ...hands,
+        ...deps,
         clock: world.host.clock,
-        jwtSecret: needed(layout.envFile, "JWT_SECRET", values("JWT_SECRET")),
+        jwtSecret: requireValue(layout.envFile, "JWT_SECRET", values("JWT_SECRET")),
       },
       { email: flags.email, name: flags.name },
     ),
@@ -47,39 +47,41 @@ export async function userToken(
 async function withAccounts<Result>(
   { baseDir }: UserFlags,
   world: World,
-  work: (hands: UserDeps, master: InstalledMaster) => Promise<Result>,
+  work: (deps: UserDeps, master: InstalledMaster) => Promise<Result>,
 ): Promise<Result> {
   const master = await readInstalledMaster(world, baseDir);
   const { layout, values } = master;
   const target = databaseOf(master);
-  const encryptionKey = needed(layout.envFile, "ENCRYPTION_KEY", values("ENCRYPTION_KEY"));
+  const encryptionKey = requireValue(layout.envFile, "ENCRYPTION_KEY", values("ENCRYPTION_KEY"));
   const settings = { ...target, maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 5_000 };
   const database = world.openPool(settings, { applicationName: "fula-node user", log: () => undefined });
   try {
     return await work({ database, random: world.host.random, encryptionKey }, master);
   } catch (thrown) {
-    throw thrown instanceof OperatorError ? thrown : explain(thrown, `${target.host}:${target.port}`);
+    throw thrown instanceof OperatorError
+      ? thrown
+      : explainDatabaseError(thrown, `${target.host}:${target.port}`);
   } finally {
     await database.close();
   }
 }
 
-function needed(envFile: string, key: string, value: string | undefined): string {
+function requireValue(envFile: string, key: string, value: string | undefined): string {
   if (value !== undefined && value !== "") return value;
   throw new OperatorError({
     exit: "settings",
-    what: `${envFile} holds no ${key}.`,
-    remedy: "Run join-as-master again: it makes one, or says how to get the old one back.",
+    what: `${envFile} does not contain ${key}.`,
+    remedy: "Run join-as-master again: it creates the value, or explains how to recover the old one.",
   });
 }
 
-function explain(thrown: unknown, where: string): unknown {
+function explainDatabaseError(thrown: unknown, where: string): unknown {
   const { severity, code } = (thrown ?? {}) as { readonly severity?: unknown; readonly code?: unknown };
   if (severity === undefined) {
     return new OperatorError({
       exit: "unavailable",
       what: `PostgreSQL at ${where} can't be reached: ${messageOf(thrown) || String(code)}.`,
-      remedy: "See that it runs (fula-node status), then run again.",
+      remedy: "Check that it runs (fula-node status), then run again.",
       cause: thrown,
     });
   }
@@ -87,16 +89,16 @@ function explain(thrown: unknown, where: string): unknown {
     return new OperatorError({
       exit: "pending",
       what: "The database lacks a table or column that accounts need.",
-      remedy: "Run fula-node migrate up, then this again.",
+      remedy: "Run fula-node migrate up, then run this command again.",
       cause: thrown,
     });
   }
   const fault = faultOfState(code);
-  if (fault === "not-admitted" || fault === "no-database") {
+  if (fault === "access-denied" || fault === "no-database") {
     return new OperatorError({
       exit: "settings",
-      what: `PostgreSQL at ${where} does not let us in: ${messageOf(thrown)}.`,
-      remedy: "Run join-as-master again: it finds out which of the POSTGRES_ settings is wrong.",
+      what: `PostgreSQL at ${where} refused the connection: ${messageOf(thrown)}.`,
+      remedy: "Run join-as-master again: it reports which POSTGRES_ setting is wrong.",
       cause: thrown,
     });
   }

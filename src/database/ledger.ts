@@ -5,8 +5,8 @@ import type { Migration } from "./migration-file.ts";
 import type { LedgerRow, Observation, RunningMigrator } from "./migration-plan.ts";
 
 /**
- * Our own tables. `migrations` is the ledger; `flags_in_use` tells which master works with which flag, for the down
- * files to refuse. Idempotent; call it under the migration lock only.
+ * Our own tables. `migrations` is the ledger; `flags_in_use` records which master uses which flag, so that
+ * down files can refuse to run. Idempotent; run it only while holding the migration lock.
  */
 const BOOTSTRAP = `
   CREATE SCHEMA IF NOT EXISTS fula_node;
@@ -29,7 +29,7 @@ const BOOTSTRAP = `
     PRIMARY KEY (master, flag)
   )`;
 
-/** True once all of our own tables are there. */
+/** True if all of our own tables exist. */
 export async function hasLedger(client: Client): Promise<boolean> {
   const { rows } = await client.query<{ there: boolean }>(
     `SELECT to_regclass('fula_node.migrations') IS NOT NULL
@@ -38,12 +38,12 @@ export async function hasLedger(client: Client): Promise<boolean> {
   return rows[0]?.there === true;
 }
 
-/** Makes the ledger's tables, in one transaction. */
-export async function makeLedger(client: Client): Promise<void> {
+/** Creates the ledger's tables, in one transaction. */
+export async function createLedger(client: Client): Promise<void> {
   await client.query(BOOTSTRAP);
 }
 
-/** The ledger's rows; none where there is no ledger. */
+/** The ledger's rows. Empty if there is no ledger. */
 export async function readLedger(client: Client): Promise<readonly LedgerRow[]> {
   const found = await client.query<{ there: boolean }>(
     "SELECT to_regclass('fula_node.migrations') IS NOT NULL AS there",
@@ -56,7 +56,7 @@ export async function readLedger(client: Client): Promise<readonly LedgerRow[]> 
   return rows;
 }
 
-/** What the database itself says about these migrations. Reads only. */
+/** Checks in the database itself which effects of these migrations exist. Reads only. */
 export async function observe(
   client: Client,
   migrations: readonly Migration[],
@@ -71,7 +71,7 @@ export async function observe(
   return observed;
 }
 
-/** Marks a migration as begun, before any of its SQL: committed at once, so that a later run sees it. */
+/** Marks a migration as started, before its SQL runs. It is committed immediately, so that a later run sees it. */
 export async function markApplying(client: Client, migration: Migration, toolVersion: string): Promise<void> {
   await client.query(
     `INSERT INTO fula_node.migrations (version, name, sha256, origin, state, tool_version)
@@ -83,24 +83,24 @@ export async function markApplying(client: Client, migration: Migration, toolVer
   );
 }
 
-/** Marks a migration as done. For a transactional one, call it inside that transaction. */
+/** Marks a migration as done. If it runs in a transaction, call this inside that transaction. */
 export async function markApplied(client: Client, migration: Migration): Promise<void> {
   await finish(client, migration, "applied", null);
 }
 
-/** Marks a migration as failed, with a line for a person. */
+/** Marks a migration as failed, with a line for the operator. */
 export async function markFailed(client: Client, migration: Migration, error: string): Promise<void> {
   await finish(client, migration, "failed", error);
 }
 
-/** Marks a migration as taken back; call it inside the down file's transaction. */
+/** Marks a migration as reverted. Call it inside the down file's transaction. */
 export async function markReverted(client: Client, migration: Migration): Promise<void> {
   await finish(client, migration, "reverted", null);
 }
 
 /**
- * Records a migration whose effect was there already: as `adopted`, or, where a run of ours had begun it, as applied
- * by that one.
+ * Records a migration whose effect already exists: as `adopted` or, if an earlier run of fula-node started it, as applied
+ * by that run.
  */
 export async function markAdopted(client: Client, migration: Migration, toolVersion: string): Promise<void> {
   await client.query(
@@ -113,14 +113,14 @@ export async function markAdopted(client: Client, migration: Migration, toolVers
   );
 }
 
-/** The flags that a master is recorded with, sorted. */
+/** The flags recorded for a master, sorted. */
 export async function readFlags(client: Client, master: string): Promise<readonly string[]> {
   const sql = "SELECT flag FROM fula_node.flags_in_use WHERE master = $1 ORDER BY flag";
   const { rows } = await client.query<{ flag: string }>(sql, [master]);
   return rows.map(({ flag }) => flag);
 }
 
-/** Replaces the set of flags that a master works with. */
+/** Replaces the flags recorded for a master. */
 export async function replaceFlags(client: Client, master: string, flags: readonly string[]): Promise<void> {
   await client.query(
     `WITH gone AS (
@@ -151,14 +151,14 @@ async function finish(
 const LOCK_KEY = [0x66756c61, 1] as const;
 const FIRST_WAIT_MS = 20;
 const LONGEST_WAIT_MS = 500;
-const SAY_SO_AFTER_MS = 1_000;
+const REPORT_AFTER_MS = 1_000;
 
 /**
- * Takes the advisory lock that every runner of this database shares; it goes with the session. Throws `locked`,
- * naming the holder, when it is not free within `waitMs`.
+ * Takes the advisory lock that all migration runs of this database share. It ends with the session. Throws `locked`,
+ * naming the holder, if it is not free within `waitMs`.
  *
- * It polls: a session blocked inside pg_advisory_lock() keeps a snapshot, and the holder's CREATE INDEX
- * CONCURRENTLY waits for every older snapshot, so the two would wait for each other.
+ * It polls on purpose: a session blocked in pg_advisory_lock() keeps a snapshot, and the holder's CREATE INDEX
+ * CONCURRENTLY waits for every older snapshot. The two sessions would wait for each other.
  */
 export async function takeMigrationLock(
   client: Client,
@@ -167,7 +167,7 @@ export async function takeMigrationLock(
 ): Promise<void> {
   const startedAt = performance.now();
   let pauseMs = FIRST_WAIT_MS;
-  let said = false;
+  let reported = false;
   for (;;) {
     const { rows } = await client.query<{ taken: boolean }>(
       "SELECT pg_try_advisory_lock($1::integer, $2::integer) AS taken",
@@ -175,9 +175,9 @@ export async function takeMigrationLock(
     );
     if (rows[0]?.taken === true) return;
     const waitedMs = performance.now() - startedAt;
-    if (waitedMs >= waitMs) throw lockedOut(await findRunningMigrator(client), waitMs);
-    if (!said && waitedMs >= SAY_SO_AFTER_MS) {
-      said = true;
+    if (waitedMs >= waitMs) throw lockTimeout(await findRunningMigrator(client), waitMs);
+    if (!reported && waitedMs >= REPORT_AFTER_MS) {
+      reported = true;
       report(`waiting for ${describeRunning(await findRunningMigrator(client))}`);
     }
     await wait(Math.min(pauseMs, waitMs - waitedMs));
@@ -185,7 +185,7 @@ export async function takeMigrationLock(
   }
 }
 
-/** Who holds the lock at this moment; null when nobody does. */
+/** The current holder of the lock, or null. */
 export async function findRunningMigrator(client: Client): Promise<RunningMigrator | null> {
   const { rows } = await client.query<{ pid: number; application: string; address: string; since: string }>(
     `SELECT l.pid, coalesce(a.application_name, '') AS application,
@@ -206,13 +206,13 @@ function describeRunning(running: RunningMigrator | null): string {
   return `another migration run: session ${pid} ("${application}") from ${address}, since ${since}`;
 }
 
-function lockedOut(running: RunningMigrator | null, waitMs: number): OperatorError {
+function lockTimeout(running: RunningMigrator | null, waitMs: number): OperatorError {
   return new OperatorError({
     exit: "locked",
     what: `The database is being migrated by ${describeRunning(running)}.`,
-    why: `Its lock was not free within ${Math.round(waitMs / 1000)} s.`,
+    why: `The migration lock was not released within ${Math.round(waitMs / 1000)} s.`,
     remedy:
-      "Wait for it to end, then run again. If that runner is dead, PostgreSQL drops its session and the lock by itself; " +
-      `\`SELECT pg_terminate_backend(${running?.pid ?? "PID"})\` ends a session that hangs.`,
+      "Wait for that run to end, then run again. If its process is dead, PostgreSQL ends its session and releases the lock. " +
+      `If the session hangs, end it with \`SELECT pg_terminate_backend(${running?.pid ?? "PID"})\`.`,
   });
 }

@@ -2,14 +2,14 @@ import { type ExitName, OperatorError } from "../errors.ts";
 import { faultOfState } from "./connection-fault.ts";
 import { caretExcerpt, placeOf, type Statement } from "./migration-file.ts";
 
-/** What PostgreSQL says of a failed statement (manual, 55.8 Error and Notice Message Fields). */
+/** PostgreSQL's report of a failed statement (manual, 55.8 Error and Notice Message Fields). */
 export interface SqlError {
-  /** The SQLSTATE; null where the connection broke instead of the statement. */
+  /** The SQLSTATE. Null if the connection failed, not the statement. */
   readonly code: string | null;
   readonly message: string;
   readonly detail: string | null;
   readonly hint: string | null;
-  /** Counts from 1, in characters of the statement that was sent; null where PostgreSQL gives none. */
+  /** Counts from 1, in characters of the statement. Null if PostgreSQL reports no position. */
   readonly position: number | null;
 }
 
@@ -17,13 +17,13 @@ export interface SqlError {
 export interface FailedStatement {
   readonly file: string;
   readonly sql: string;
-  /** Null where it was none of the file's own statements: the commit. */
+  /** Null if it was not a statement of the file but the commit. */
   readonly statement: Statement | null;
 }
 
 /**
- * One line for the ledger: the file's place, the message, the SQLSTATE. PostgreSQL's own detail is left out, since it
- * quotes rows.
+ * One line for the ledger: the place in the file, the message, the SQLSTATE. PostgreSQL's detail is left out, since it
+ * can quote rows.
  */
 export function summariseFailure(failed: FailedStatement, error: SqlError): string {
   const code = error.code === null ? "" : ` (SQLSTATE ${error.code})`;
@@ -31,27 +31,27 @@ export function summariseFailure(failed: FailedStatement, error: SqlError): stri
 }
 
 /**
- * The error of a migration that failed: what PostgreSQL said, with file, line, column and a caret under the place.
- * `effect` says what is left of the file's effect.
+ * The error of a migration that failed: PostgreSQL's message, with file, line, column and a caret under the place.
+ * `effect` says what is left in the database.
  */
 export function migrationFailed(
   failed: FailedStatement,
   error: SqlError,
-  told: { readonly effect: string; readonly cause: unknown },
+  context: { readonly effect: string; readonly cause: unknown },
 ): OperatorError {
-  const { exit, remedy } = wayOut(error);
+  const { exit, remedy } = exitAndRemedyOf(error);
   return new OperatorError({
     exit,
     what: `${failed.file} failed: ${error.message}${isRaised(error) ? "." : ` (SQLSTATE ${error.code ?? "none"}).`}`,
-    why: [`${placeText(failed, error)}: ${told.effect}`, ...failureLines(failed, error)].join("\n"),
+    why: [`${placeText(failed, error)}: ${context.effect}`, ...failureLines(failed, error)].join("\n"),
     remedy,
-    cause: told.cause,
+    cause: context.cause,
   });
 }
 
-/** The error of a down file that PostgreSQL refused: by its own guard (`drift`), or otherwise. */
+/** The error of a down file that failed: because of its own guard (`drift`), or for another reason. */
 export function revertFailed(failed: FailedStatement, error: SqlError, cause: unknown): OperatorError {
-  const { exit, remedy } = wayOut(error);
+  const { exit, remedy } = exitAndRemedyOf(error);
   return new OperatorError({
     exit,
     what: `${failed.file} ${isRaised(error) ? "refuses" : "failed"}: ${error.message}.`,
@@ -64,7 +64,7 @@ export function revertFailed(failed: FailedStatement, error: SqlError, cause: un
   });
 }
 
-/** True for what our own files raise (plpgsql RAISE): their detail and hint are written for the operator. */
+/** True for errors that our own files raise (plpgsql RAISE). Their detail and hint are written for the operator. */
 function isRaised(error: SqlError): boolean {
   return error.code === "P0001";
 }
@@ -78,43 +78,46 @@ function where(failed: FailedStatement, error: SqlError): ReturnType<typeof plac
   return failed.statement === null ? null : placeOf(failed.sql, failed.statement.offset, error.position ?? 1);
 }
 
-/** The file's own words where it raised the error itself, else the place in the file. */
+/** The file's own detail if it raised the error, otherwise the place in the file. */
 function failureLines(failed: FailedStatement, error: SqlError): readonly string[] {
   if (isRaised(error)) return error.detail === null ? [] : [error.detail];
   const place = where(failed, error);
   return place === null ? [] : [caretExcerpt(place)];
 }
 
-/** SQLSTATEs (manual, appendix A) that pass by themselves: whoever runs again later may succeed. */
-const PASSING = new Map([
+/** SQLSTATEs (manual, appendix A) of transient errors: a later run may succeed. */
+const TRANSIENT = new Map([
   ["55P03", "Another session holds a lock on the table (a backup, a long query)."],
-  ["40P01", "Two sessions locked each other out."],
-  ["57014", "The statement was cancelled from outside."],
-  ["57P01", "The server was shut down or the session was ended from outside."],
-  ["53100", "The database's disk is full: make room."],
+  ["40P01", "Two sessions waited for each other (deadlock)."],
+  ["57014", "The statement was cancelled by another session."],
+  ["57P01", "The server was shut down, or the session was ended by an administrator."],
+  ["53100", "The database's disk is full. Free some space."],
   ["53200", "The server is out of memory."],
 ]);
 
-function wayOut(error: SqlError): { readonly exit: ExitName; readonly remedy: string } {
+function exitAndRemedyOf(error: SqlError): { readonly exit: ExitName; readonly remedy: string } {
   if (isRaised(error))
-    return { exit: "drift", remedy: error.hint ?? "Mend what the message names, then run again." };
-  const passing = PASSING.get(error.code ?? "");
-  if (passing !== undefined) return { exit: "unavailable", remedy: `${passing} Run again.` };
+    return {
+      exit: "drift",
+      remedy: error.hint ?? "Fix the problem that the message describes, then run again.",
+    };
+  const transient = TRANSIENT.get(error.code ?? "");
+  if (transient !== undefined) return { exit: "unavailable", remedy: `${transient} Run again.` };
   if (error.code === null || faultOfState(error.code) === "unreachable") {
     return {
       exit: "unavailable",
-      remedy: "The connection to PostgreSQL broke; see that it runs, then run again.",
+      remedy: "The connection to PostgreSQL was lost. Check that PostgreSQL runs, then run again.",
     };
   }
   if (error.code === "42501") {
     return {
       exit: "interrupted",
-      remedy: "Give POSTGRES_USER the right to create and alter tables in this database, then run again.",
+      remedy: "Grant POSTGRES_USER the right to create and alter tables in this database, then run again.",
     };
   }
   const hint = error.hint === null ? "" : ` PostgreSQL's hint: ${error.hint}`;
   return {
     exit: "interrupted",
-    remedy: `Mend the cause, then run again: what is applied stays applied.${hint}`,
+    remedy: `Fix the cause, then run again. Migrations that are already applied stay applied.${hint}`,
   };
 }

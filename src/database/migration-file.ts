@@ -1,6 +1,6 @@
 import { OperatorError, type Problem } from "../errors.ts";
 
-/** One file of the migrations directory, as it was read. */
+/** One file of the migrations directory. */
 export interface MigrationFile {
   /** Without a directory: `018_deduction_idempotency.sql`. */
   readonly name: string;
@@ -9,11 +9,11 @@ export interface MigrationFile {
   readonly sha256: string;
 }
 
-/** How a migration that can't run in a transaction is told from a half-done one, and how that is cleared. */
+/** For a migration that can't run in a transaction: how to detect a half-done run, and how to clean up after it. */
 interface Recovery {
-  /** SQL that yields one boolean: true when an earlier run was cut short and left something behind. */
+  /** SQL that yields one boolean: true if an earlier run was interrupted and left something behind. */
   readonly halfDone: string;
-  /** One statement that removes what was left, leaving the database as before the migration. */
+  /** One statement that removes it, so that the database is as before the migration. */
   readonly clear: string;
 }
 
@@ -27,9 +27,9 @@ export interface Migration {
   readonly sha256: string;
   /** SQL that yields rows (part text, there boolean), one for each part of the effect; runs on any database. */
   readonly parts: string;
-  /** Null where the whole file runs in one transaction, together with its ledger row. */
+  /** Null if the whole file runs in one transaction, together with its ledger row. */
   readonly recovery: Recovery | null;
-  /** Null where it can't be taken back. A down file always runs in one transaction, with its ledger row. */
+  /** Null if it can't be reverted. A down file always runs in one transaction, with its ledger row. */
   readonly down: { readonly file: string; readonly sql: string } | null;
 }
 
@@ -39,64 +39,65 @@ export function paddedVersion(version: number): string {
 }
 
 /**
- * The migrations in a directory's `.sql` files, lowest number first; other files are none of its business. Throws an
- * OperatorError that lists everything wrong: names, numbers used twice, directives missing or unknown.
+ * Parses the migrations in a directory's `.sql` files, sorted by number; other files are ignored. Throws an OperatorError
+ * that lists every problem: wrong names, numbers used twice, missing or unknown directives.
  *
  * Directives are comments: `-- fula-node:NAME value`, continued by comment lines indented by two more spaces.
- * `transaction one|none` and `parts SQL` are needed; with `transaction none` also `half-done SQL` and `clear SQL`.
+ * `transaction one|none` and `parts SQL` are required; with `transaction none` also `half-done SQL` and `clear SQL`.
  */
 export function parseMigrations(files: readonly MigrationFile[]): readonly Migration[] {
   const problems: Problem[] = [];
-  const blame = (subject: string, what: string): void => void problems.push({ subject, what });
+  const addProblem = (subject: string, what: string): void => void problems.push({ subject, what });
   const ups = new Map<number, Migration>();
   const downs = new Map<number, MigrationFile>();
   for (const file of files.filter(({ name }) => name.endsWith(".sql"))) {
     const named = /^(\d{3})_([a-z0-9_]+?)(\.down)?\.sql$/.exec(file.name);
     const version = Number(named?.[1] ?? 0);
-    if (named === null || version === 0) blame(file.name, "is not named NNN_name.sql or NNN_name.down.sql");
+    if (named === null || version === 0)
+      addProblem(file.name, "is not named NNN_name.sql or NNN_name.down.sql");
     else if (named[3] !== undefined) {
-      if (downs.has(version)) blame(file.name, `is a second down file for ${paddedVersion(version)}`);
+      if (downs.has(version)) addProblem(file.name, `is a second down file for ${paddedVersion(version)}`);
       downs.set(version, file);
     } else {
       const other = ups.get(version);
-      if (other !== undefined) blame(file.name, `has the same number as ${other.file}`);
-      ups.set(version, parseUp(file, version, named[2] ?? "", blame));
+      if (other !== undefined) addProblem(file.name, `has the same number as ${other.file}`);
+      ups.set(version, parseUp(file, version, named[2] ?? "", addProblem));
     }
   }
   for (const [version, { name, text }] of downs) {
     const up = ups.get(version);
     if (up === undefined || name !== up.file.replace(/\.sql$/, ".down.sql")) {
-      blame(name, "is a down file without its migration");
+      addProblem(name, "is a down file without its migration");
     } else {
-      blameTransactionControl(name, text, blame);
+      checkTransactionControl(name, text, addProblem);
       ups.set(version, { ...up, down: { file: name, sql: text } });
     }
   }
-  if (ups.size === 0) blame("migrations", "no file there is a migration");
+  if (ups.size === 0) addProblem("migrations", "contains no migration file");
   if (problems.length > 0) throw badFiles(problems);
   return [...ups.values()].sort((a, b) => a.version - b.version);
 }
 
-type Blame = (subject: string, what: string) => void;
+type AddProblem = (subject: string, what: string) => void;
 
 const KNOWN = ["transaction", "parts", "half-done", "clear"];
 const NEEDS_RECOVERY = ["half-done", "clear"] as const;
 
-function parseUp(file: MigrationFile, version: number, name: string, blame: Blame): Migration {
-  const directives = readDirectives(file, blame);
+function parseUp(file: MigrationFile, version: number, name: string, addProblem: AddProblem): Migration {
+  const directives = readDirectives(file, addProblem);
   const transaction = directives.get("transaction");
   if (transaction !== "one" && transaction !== "none") {
-    blame(file.name, "must say `-- fula-node:transaction one` or `-- fula-node:transaction none`");
+    addProblem(file.name, "must contain `-- fula-node:transaction one` or `-- fula-node:transaction none`");
   }
-  if (!directives.has("parts")) blame(file.name, "lacks the directive fula-node:parts");
+  if (!directives.has("parts")) addProblem(file.name, "lacks the directive fula-node:parts");
   for (const key of NEEDS_RECOVERY) {
     if (transaction === "none" && !directives.has(key))
-      blame(file.name, `lacks the directive fula-node:${key}`);
+      addProblem(file.name, `lacks the directive fula-node:${key}`);
     if (transaction === "one" && directives.has(key)) {
-      blame(file.name, `has fula-node:${key}, which a file that runs in one transaction can't need`);
+      addProblem(file.name, `has fula-node:${key}, which is only for files with fula-node:transaction none`);
     }
   }
-  blameTransactionControl(file.name, file.text, blame);
+  checkTransactionControl(file.name, file.text, addProblem);
   const recovery = { halfDone: directives.get("half-done") ?? "", clear: directives.get("clear") ?? "" };
   return {
     version,
@@ -110,7 +111,7 @@ function parseUp(file: MigrationFile, version: number, name: string, blame: Blam
   };
 }
 
-function readDirectives(file: MigrationFile, blame: Blame): ReadonlyMap<string, string> {
+function readDirectives(file: MigrationFile, addProblem: AddProblem): ReadonlyMap<string, string> {
   const directives = new Map<string, string>();
   let current: string | null = null;
   for (const line of file.text.split("\n")) {
@@ -118,15 +119,15 @@ function readDirectives(file: MigrationFile, blame: Blame): ReadonlyMap<string, 
     const continued = /^-- {3}(.*)$/.exec(line);
     if (opened !== null) {
       current = opened[1] ?? "";
-      if (!KNOWN.includes(current)) blame(file.name, `has the unknown directive fula-node:${current}`);
-      if (directives.has(current)) blame(file.name, `has the directive fula-node:${current} twice`);
+      if (!KNOWN.includes(current)) addProblem(file.name, `has the unknown directive fula-node:${current}`);
+      if (directives.has(current)) addProblem(file.name, `has the directive fula-node:${current} twice`);
       directives.set(current, (opened[2] ?? "").trim());
     } else if (continued !== null && current !== null) {
       directives.set(current, `${directives.get(current) ?? ""}\n${continued[1] ?? ""}`.trim());
     } else current = null;
   }
   for (const [key, value] of directives) {
-    if (value === "") blame(file.name, `has an empty directive fula-node:${key}`);
+    if (value === "") addProblem(file.name, `has an empty directive fula-node:${key}`);
   }
   return directives;
 }
@@ -143,27 +144,28 @@ const TRANSACTION_CONTROL = [
   "PREPARE",
 ];
 
-/** The runner alone opens and ends transactions: a COMMIT in a file would part the effect from its ledger row. */
-function blameTransactionControl(name: string, sql: string, blame: Blame): void {
+/** Only the runner starts and ends transactions: a COMMIT in a file would separate the effect from its ledger row. */
+function checkTransactionControl(name: string, sql: string, addProblem: AddProblem): void {
   const statements = splitStatements(sql);
-  if (statements.length === 0) blame(name, "holds no statement");
+  if (statements.length === 0) addProblem(name, "contains no statement");
   for (const keyword of new Set(statements.map(keywordOf))) {
-    if (TRANSACTION_CONTROL.includes(keyword)) blame(name, `holds ${keyword}: transactions are the runner's`);
-    if (keyword.startsWith("\\")) blame(name, `holds the psql command ${keyword.toLowerCase()}`);
+    if (TRANSACTION_CONTROL.includes(keyword))
+      addProblem(name, `contains ${keyword}, but only fula-node may control transactions`);
+    if (keyword.startsWith("\\")) addProblem(name, `contains the psql command ${keyword.toLowerCase()}`);
   }
 }
 
 function badFiles(problems: readonly Problem[]): OperatorError {
   return new OperatorError({
     exit: "integrity",
-    what: "The migration files of this installation are not usable.",
+    what: "The migration files of this installation are invalid.",
     why: problems.map(({ subject, what }) => `${subject} ${what}`).join("; "),
-    remedy: "Install fula-node again; if you wrote these files, correct them.",
+    remedy: "Install fula-node again. If you wrote these files, correct them.",
     problems,
   });
 }
 
-/** One statement of an SQL file, and where in the file it begins. */
+/** One statement of an SQL file, and its position in the file. */
 export interface Statement {
   /** From its first word to the character before the semicolon. */
   readonly text: string;
@@ -181,8 +183,8 @@ interface Place {
 
 /**
  * The statements of an SQL file, in order: split at semicolons outside of quotes, dollar quotes and comments
- * (PostgreSQL manual, 4.1 Lexical Structure). Comments around a statement are left out, those inside stay.
- * Knows no `BEGIN ATOMIC` function bodies and no psql commands.
+ * (PostgreSQL manual, 4.1 Lexical Structure). Comments around a statement are left out; those inside are kept.
+ * It does not support `BEGIN ATOMIC` function bodies and psql commands.
  */
 export function splitStatements(sql: string): readonly Statement[] {
   const statements: Statement[] = [];
@@ -213,8 +215,8 @@ export function keywordOf(statement: Statement): string {
 }
 
 /**
- * The place of a character of a file. `position` is what PostgreSQL reports: it counts from 1, in characters
- * (not UTF-16 units), from `offset` on.
+ * The place of a character of a file. `position` is PostgreSQL's: it counts characters (not UTF-16 units)
+ * from 1, starting at `offset`.
  */
 export function placeOf(file: string, offset: number, position: number): Place {
   const reported = Array.from(file.slice(offset))
@@ -240,7 +242,7 @@ function kindOfToken(sql: string, at: number): "space" | "semicolon" | "code" {
   return two.startsWith(";") ? "semicolon" : "code";
 }
 
-/** Characters that can begin no quote, comment or semicolon, taken in one go. */
+/** A run of characters that can't start a quote or comment and are not a semicolon. */
 const PLAIN = /[^\s;'"$\-/eE]+|\s+/y;
 
 function endOfToken(sql: string, at: number): number {

@@ -2,8 +2,8 @@ import { OperatorError, type OperatorErrorFields, type Problem } from "../errors
 import { type Migration, paddedVersion } from "./migration-file.ts";
 
 /**
- * How far a migration got. `applying` is written and committed before the SQL: found by a later run, it tells of
- * one that was cut short. `reverted` is the trace of a down file.
+ * The state of a migration. `applying` is committed before the SQL runs: if a later run finds it, the earlier run was
+ * interrupted. `reverted` means that its down file ran.
  */
 export type LedgerState = "applying" | "applied" | "failed" | "reverted";
 
@@ -12,24 +12,24 @@ export interface LedgerRow {
   readonly version: number;
   readonly name: string;
   readonly sha256: string;
-  /** `adopted`: its effect was there before the first run of ours. */
+  /** `adopted`: its effect existed before fula-node first ran. */
   readonly origin: "applied" | "adopted";
   readonly state: LedgerState;
   readonly error: string | null;
   readonly toolVersion: string;
 }
 
-/** What the database says about one migration that its ledger does not hold for applied. */
+/** The state in the database of a migration that the ledger does not list as applied. */
 export interface Observation {
   readonly version: number;
   readonly parts: readonly { readonly part: string; readonly there: boolean }[];
   readonly halfDone: boolean;
 }
 
-/** What is to be done about one migration; `none` when it is applied. */
+/** What to do with one migration. `none` if it is applied. */
 export type MigrationAction = "none" | "apply" | "adopt" | "retry" | "clear-and-retry";
 
-/** One migration, how the database has it, and what `up` would do about it. */
+/** One migration, its state in the database, and what `up` would do. */
 export interface MigrationItem {
   readonly version: number;
   readonly name: string;
@@ -37,14 +37,14 @@ export interface MigrationItem {
   readonly state: LedgerState | "absent";
   readonly origin: "applied" | "adopted" | null;
   readonly action: MigrationAction;
-  /** Why the action is what it is, for a person. */
+  /** The reason for the action, for the operator. */
   readonly reason: string;
 }
 
 /** All migrations, lowest number first. */
 export interface MigrationPlan {
   readonly items: readonly MigrationItem[];
-  /** How many of them `up` would do something about. */
+  /** How many of them `up` would change. */
   readonly pending: number;
 }
 
@@ -58,15 +58,15 @@ export interface RunningMigrator {
   readonly since: string;
 }
 
-/** What `status` tells. */
+/** The result of `status`. */
 export interface MigrationStatus extends MigrationPlan {
-  /** False for an empty database, and for one that only the bash installer has seen. */
+  /** False for an empty database, and for one that only the bash installer has migrated. */
   readonly hasLedger: boolean;
-  /** Who is migrating at this moment; null when nobody is. */
+  /** The session that is migrating now, or null. */
   readonly running: RunningMigrator | null;
 }
 
-/** One migration that a run did something about. */
+/** One migration that a run changed. */
 export interface MigrationDone {
   readonly version: number;
   readonly name: string;
@@ -75,15 +75,15 @@ export interface MigrationDone {
   readonly durationMs: number;
 }
 
-/** What a run did, in order; nothing when there was nothing to do. */
+/** The changes of a run, in order. Empty if there was nothing to do. */
 export interface MigrationRun {
   readonly done: readonly MigrationDone[];
 }
 
 /**
- * Compares the files with the ledger alone. Throws an OperatorError for a database that a newer version made
- * (`newer`), and (`integrity`) for an applied file that is missing, for one whose checksum changed, and for one
- * that would run out of order.
+ * Compares the files with the ledger alone. Throws an OperatorError for a database that a newer version migrated
+ * (`newer`), and (`integrity`) if an applied file is missing, if its checksum changed, or if a file would run out of
+ * order.
  */
 export function checkLedger(migrations: readonly Migration[], ledger: readonly LedgerRow[]): void {
   const files = new Map(migrations.map((migration) => [migration.version, migration]));
@@ -105,7 +105,7 @@ export function checkLedger(migrations: readonly Migration[], ledger: readonly L
   if (late.length > 0) throw outOfOrder(late, highestApplied);
 }
 
-/** The migrations that `decide` needs an observation of: those that the ledger does not hold for applied. */
+/** The migrations that `decide` needs observations for: those that the ledger does not list as applied. */
 export function unapplied(
   migrations: readonly Migration[],
   ledger: readonly LedgerRow[],
@@ -115,8 +115,8 @@ export function unapplied(
 }
 
 /**
- * Decides what is to be done about each migration. Throws what `checkLedger` throws, and `drift` with every missing
- * part named when a migration's effect is there in part and nothing tells how to clear that.
+ * Decides what to do with each migration. Throws what `checkLedger` throws. Also throws `drift`, naming every missing
+ * part, if a migration's effect exists only in part and the file does not say how to clear that.
  */
 export function decide(
   migrations: readonly Migration[],
@@ -152,10 +152,10 @@ function decideOne(migration: Migration, row: LedgerRow | null, seen: Observatio
   if (seen === null) throw new Error(`no observation of migration ${migration.file}`);
   const missing = seen.parts.filter(({ there }) => !there);
   if (seen.parts.length > 0 && missing.length === 0) {
-    return { action: "adopt", reason: "its effect is there already" };
+    return { action: "adopt", reason: "its effect already exists" };
   }
   if (seen.halfDone) {
-    return { action: "clear-and-retry", reason: "an earlier run was cut short and left something behind" };
+    return { action: "clear-and-retry", reason: "an earlier run was interrupted and left something behind" };
   }
   if (missing.length < seen.parts.length) {
     throw partlyThere(
@@ -164,12 +164,12 @@ function decideOne(migration: Migration, row: LedgerRow | null, seen: Observatio
       seen.parts.length,
     );
   }
-  if (row === null) return { action: "apply", reason: "not there" };
-  if (row.state === "reverted") return { action: "apply", reason: "taken back by its down file" };
-  const cutShort = `a run of fula-node ${row.toolVersion} was cut short; nothing of it is there`;
+  if (row === null) return { action: "apply", reason: "not applied" };
+  if (row.state === "reverted") return { action: "apply", reason: "reverted by its down file" };
+  const interrupted = `a run of fula-node ${row.toolVersion} was interrupted; it left nothing behind`;
   return {
     action: "retry",
-    reason: row.state === "failed" ? `failed before: ${row.error ?? "no reason kept"}` : cutShort,
+    reason: row.state === "failed" ? `failed before: ${row.error ?? "no reason recorded"}` : interrupted,
   };
 }
 
@@ -194,7 +194,7 @@ function newerDatabase(rows: readonly LedgerRow[], highestFile: number): Operato
     {
       exit: "newer",
       what: `The database was migrated by a newer fula-node (${tools}): it has ${rows.map(fileName).join(", ")}.`,
-      why: `This version knows migrations up to ${paddedVersion(highestFile)} and can't tell what the newer ones changed.`,
+      why: `This version knows migrations up to ${paddedVersion(highestFile)} and does not know what the newer ones changed.`,
       remedy: `Use fula-node ${tools} or newer.`,
     },
     rows,
@@ -207,8 +207,8 @@ function missingFiles(rows: readonly LedgerRow[]): OperatorError {
     {
       exit: "integrity",
       what: `The database has migrations whose files are missing: ${rows.map(fileName).join(", ")}.`,
-      why: "A migration that was applied is never removed, so this installation is incomplete or of another make.",
-      remedy: "Install fula-node again; do not touch fula_node.migrations.",
+      why: "fula-node never removes a released migration, so this installation is incomplete or modified.",
+      remedy: "Install fula-node again. Do not edit fula_node.migrations.",
     },
     rows,
     () => "is applied in the database, but its file is missing",
@@ -219,15 +219,15 @@ function changedFiles(rows: readonly LedgerRow[], files: ReadonlyMap<number, Mig
   return refusal(
     {
       exit: "integrity",
-      what: `Migrations were edited after they had been applied: ${rows.map(fileName).join(", ")}.`,
-      why: "Their checksums are not those in the ledger, so nobody can tell what this database really went through.",
+      what: `Migrations were edited after they were applied: ${rows.map(fileName).join(", ")}.`,
+      why: "Their checksums differ from those in the ledger, so it is unknown what was really applied to this database.",
       remedy:
-        "Install fula-node again to get the released files back; a correction needs a file with a new number.",
+        "Install fula-node again to restore the released files. A correction needs a file with a new number.",
     },
     rows,
     ({ version }) => {
       const was = rows.find((row) => row.version === version)?.sha256 ?? "";
-      return `sha256 ${files.get(version)?.sha256 ?? ""} is not the applied one, ${was}`;
+      return `sha256 ${files.get(version)?.sha256 ?? ""} differs from the applied one, ${was}`;
     },
   );
 }
@@ -236,9 +236,9 @@ function outOfOrder(late: readonly Migration[], highestApplied: number): Operato
   return refusal(
     {
       exit: "integrity",
-      what: `Migrations are out of order: ${late.map(fileName).join(", ")} not applied, ${paddedVersion(highestApplied)} is.`,
-      why: "A file with a lower number than one that is applied was never tried on such a database.",
-      remedy: "Install fula-node again; if you added the file, give it a number above all others.",
+      what: `Migrations are out of order: ${late.map(fileName).join(", ")} not applied, but ${paddedVersion(highestApplied)} is.`,
+      why: "Migrations are only tested in the order of their numbers.",
+      remedy: "Install fula-node again. If you added the file, give it a number higher than all others.",
     },
     late,
     () => `was added below ${paddedVersion(highestApplied)}, which is applied`,
@@ -247,15 +247,15 @@ function outOfOrder(late: readonly Migration[], highestApplied: number): Operato
 
 function partlyThere(migration: Migration, missing: readonly string[], parts: number): OperatorError {
   const problems: Problem[] = missing.map((part) => ({ subject: migration.file, what: `missing: ${part}` }));
-  const shown = missing.slice(0, 10).join(", ");
+  const listed = missing.slice(0, 10).join(", ");
   const rest = missing.length > 10 ? `, and ${missing.length - 10} more` : "";
   return new OperatorError({
     exit: "drift",
-    what: `The database has part of what ${migration.file} makes: ${missing.length} of ${parts} parts are missing.`,
-    why: `Missing: ${shown}${rest}. An installer that stopped half-way, an older one, or a hand made it so.`,
+    what: `The database has only part of what ${migration.file} creates: ${missing.length} of ${parts} parts are missing.`,
+    why: `Missing: ${listed}${rest}. Possible causes: an interrupted installer, an older installer, or a manual change.`,
     remedy:
-      "Bring the database to where all parts are there (for a bash-made one: run upstream's own files from the lowest " +
-      "number named up to 017 with psql), or point POSTGRES_DB at an empty one; then run again.",
+      "Create the missing parts (if the bash installer made the database, run upstream's own files with psql, from the lowest " +
+      "number named up to 017), or set POSTGRES_DB to an empty database. Then run again.",
     problems,
   });
 }

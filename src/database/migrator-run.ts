@@ -12,11 +12,11 @@ import { type Migration, splitStatements } from "./migration-file.ts";
 import type { MigrationAction } from "./migration-plan.ts";
 import { databaseErrorOf } from "./postgres.ts";
 
-/** A table's lock is asked for so long; meanwhile whoever comes after us on that table waits too. */
+/** The limit for waiting for a table lock. While this waits, every later query on that table also waits. */
 const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '30s'";
 
-/** Carries out one decided action in the session that holds the lock. Throws an OperatorError when it fails. */
-export async function carryOut(
+/** Runs one action in the session that holds the lock. Throws an OperatorError if it fails. */
+export async function runAction(
   client: Client,
   migration: Migration,
   action: Exclude<MigrationAction, "none">,
@@ -34,12 +34,12 @@ export async function carryOut(
   } catch (thrown) {
     const { failed, cause } = asFailure(migration, thrown);
     const error = sqlErrorOf(cause);
-    // Without a connection the row goes on saying `applying`, which the next run understands as well.
+    // Without a connection the row stays `applying`; the next run handles that too.
     await markFailed(client, migration, summariseFailure(failed, error)).catch(() => {});
     const effect =
       migration.recovery === null
-        ? "nothing of it is left"
-        : "what it left behind is cleared by the next run";
+        ? "its changes were rolled back"
+        : "the next run removes what it left behind";
     throw migrationFailed(failed, error, { effect, cause });
   }
   await markApplied(client, migration);
@@ -64,7 +64,7 @@ interface SqlFile {
   readonly sql: string;
 }
 
-/** The file's statements and `mark` become visible together or not at all. */
+/** Runs the file's statements and `mark` in one transaction. */
 async function inTransaction(client: Client, file: SqlFile, mark: () => Promise<void>): Promise<void> {
   await client.query(`BEGIN; ${LOCK_TIMEOUT}`);
   try {
@@ -72,13 +72,13 @@ async function inTransaction(client: Client, file: SqlFile, mark: () => Promise<
     await mark();
     await client.query("COMMIT");
   } catch (thrown) {
-    // When the connection is gone, so is the transaction.
+    // If the connection is lost, PostgreSQL has already rolled the transaction back.
     await client.query("ROLLBACK").catch(() => {});
     throw thrown;
   }
 }
 
-/** One by one, so that a failure can be told by its line; CONCURRENTLY also allows no other statement beside it. */
+/** Runs the statements one by one, so that an error can name its line. CONCURRENTLY also needs a statement of its own. */
 async function runStatements(client: Client, { file, sql }: SqlFile): Promise<void> {
   for (const statement of splitStatements(sql)) {
     try {

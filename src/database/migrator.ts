@@ -6,7 +6,7 @@ import { messageOf, OperatorError } from "../errors.ts";
 import {
   findRunningMigrator,
   hasLedger,
-  makeLedger,
+  createLedger,
   observe,
   readFlags,
   readLedger,
@@ -24,19 +24,19 @@ import {
   type MigrationStatus,
   unapplied,
 } from "./migration-plan.ts";
-import { carryOut, revert } from "./migrator-run.ts";
+import { runAction, revert } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./postgres.ts";
 import type { PostgresTarget } from "../settings/master.ts";
 
-/** Looks at a database's schema and its ledger. */
+/** Reads a database's schema and its ledger. */
 export interface MigratorReader {
   /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
   status(target: PostgresTarget): Promise<MigrationStatus>;
-  /** The guarded flags that a master is recorded with, sorted; null where there is no ledger. */
+  /** The guarded flags recorded for a master, sorted. Null if there is no ledger. */
   readFlags(target: PostgresTarget, master: string): Promise<readonly string[] | null>;
 }
 
-/** Moves a database's schema, under one lock for the whole run. */
+/** Migrates a database's schema, holding one lock for the whole run. */
 export interface Migrator extends MigratorReader {
   up(target: PostgresTarget, options: { readonly report: (line: string) => void }): Promise<MigrationRun>;
   down(
@@ -44,37 +44,37 @@ export interface Migrator extends MigratorReader {
     version: number,
     options: { readonly report: (line: string) => void },
   ): Promise<MigrationRun>;
-  /** Writes down which flags a master runs with: down files refuse while one that they serve is in use. */
+  /** Records which flags a master uses. A down file refuses to run while a flag that needs its migration is in use. */
   recordFlags(target: PostgresTarget, master: string, flags: readonly string[]): Promise<void>;
 }
 
-/** Where the migrations are, and who runs them. */
+/** The options of a migrator. */
 export interface MigratorOptions {
   /** The directory of the SQL files, as shipped. */
   readonly directory: string;
-  /** What the ledger and pg_stat_activity show. */
+  /** Shown in the ledger and in pg_stat_activity. */
   readonly toolVersion: string;
-  /** How long to wait for another runner of the same database; 5 minutes unless told. */
+  /** How long to wait for another run on the same database. Default: 5 minutes. */
   readonly lockWaitMs?: number;
 }
 
 const LOCK_WAIT_MS = 5 * 60_000;
 
 /**
- * What every session of the runner sets. The tables belong into `public`, whatever schema a role's name or settings
- * would put first. A backend whose client was killed would finish its statement and hold the lock until then:
- * client_connection_check_interval lets it notice within a second.
+ * The settings of every session. The tables belong in `public`, even if a role's name or settings select another
+ * schema. Without client_connection_check_interval, a backend whose client was killed would finish its statement and
+ * hold the lock until then; with it, the backend notices within a second.
  */
 const SESSION_SETTINGS = `
   SELECT set_config('search_path', 'public', false), set_config('lock_timeout', '0', false),
     set_config('idle_in_transaction_session_timeout', '0', false);
   SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'`;
 
-/** The real Migrator. Each call opens sessions of its own; `status` needs no ledger and makes none. */
+/** The real Migrator. Each call opens its own sessions. `status` needs no ledger and creates none. */
 export function createMigrator(options: MigratorOptions): Migrator {
   const applicationName = `fula-node ${options.toolVersion} migrations`;
   const writing: SessionOptions = { applicationName, readOnly: false, statementTimeoutMs: 0 };
-  const lookingOnly: SessionOptions = { applicationName, readOnly: true, statementTimeoutMs: 60_000 };
+  const reading: SessionOptions = { applicationName, readOnly: true, statementTimeoutMs: 60_000 };
 
   async function locked<Result>(
     target: PostgresTarget,
@@ -85,35 +85,35 @@ export function createMigrator(options: MigratorOptions): Migrator {
     return withSession(target, writing, async (client) => {
       await client.query(SESSION_SETTINGS);
       await takeMigrationLock(client, options.lockWaitMs ?? LOCK_WAIT_MS, report);
-      return work(client, migrations).catch(explainDenial);
+      return work(client, migrations).catch(explainMissingPrivilege);
     });
   }
 
   return {
     async status(target) {
       const migrations = await readMigrations(options.directory);
-      return withSession(target, lookingOnly, async (client): Promise<MigrationStatus> => {
+      return withSession(target, reading, async (client): Promise<MigrationStatus> => {
         await client.query(SESSION_SETTINGS);
-        const plan = await look(client, migrations).catch(explainDenial);
+        const plan = await readPlan(client, migrations).catch(explainMissingPrivilege);
         return { ...plan, hasLedger: await hasLedger(client), running: await findRunningMigrator(client) };
       });
     },
 
     readFlags: (target, master) =>
-      withSession(target, lookingOnly, async (client) =>
+      withSession(target, reading, async (client) =>
         (await hasLedger(client)) ? await readFlags(client, master) : null,
       ),
 
     up(target, { report }) {
       return locked(target, report, async (client, migrations) => {
-        const { items } = await look(client, migrations);
-        if (!(await hasLedger(client))) await makeLedger(client);
+        const { items } = await readPlan(client, migrations);
+        if (!(await hasLedger(client))) await createLedger(client);
         const done: MigrationDone[] = [];
         for (const [index, { action }] of items.entries()) {
           const migration = migrations[index];
           if (action === "none" || migration === undefined) continue;
           const startedAt = performance.now();
-          await carryOut(client, migration, action, options.toolVersion).catch((thrown: unknown) => {
+          await runAction(client, migration, action, options.toolVersion).catch((thrown: unknown) => {
             throw thrown instanceof OperatorError ? thrown.withChanged(summarise(done)) : thrown;
           });
           const durationMs = Math.round(performance.now() - startedAt);
@@ -137,7 +137,7 @@ export function createMigrator(options: MigratorOptions): Migrator {
         const migration = migrations.find((one) => one.version === version);
         if (migration === undefined) throw unknownVersion(version, migrations);
         if (ledger.find((row) => row.version === version)?.state !== "applied") {
-          report(`${migration.file}: not applied according to the ledger, nothing to take back`);
+          report(`${migration.file}: not applied according to the ledger, nothing to revert`);
           return { done: [] };
         }
         if (migration.down === null) throw irreversible(migration);
@@ -161,12 +161,12 @@ export function createMigrator(options: MigratorOptions): Migrator {
 
 const PAST: Record<Exclude<MigrationAction, "none">, string> = {
   apply: "applied",
-  adopt: "was there already, adopted",
-  retry: "applied, at another try",
-  "clear-and-retry": "cleared of an interrupted run's remains and applied",
+  adopt: "already existed, adopted",
+  retry: "applied after a retry",
+  "clear-and-retry": "cleaned up after an interrupted run and applied",
 };
 
-async function look(client: Client, migrations: readonly Migration[]): Promise<MigrationPlan> {
+async function readPlan(client: Client, migrations: readonly Migration[]): Promise<MigrationPlan> {
   const ledger = await readLedger(client);
   checkLedger(migrations, ledger);
   return decide(migrations, ledger, await observe(client, unapplied(migrations, ledger)));
@@ -193,16 +193,16 @@ async function readMigrations(directory: string): Promise<readonly Migration[]> 
 }
 
 function summarise(done: readonly MigrationDone[]): string {
-  if (done.length === 0) return "nothing but the ledger's own row";
-  return `${done.map(({ version }) => paddedVersion(version)).join(", ")} applied, and stay so`;
+  if (done.length === 0) return "nothing except the ledger's own row";
+  return `${done.map(({ version }) => paddedVersion(version)).join(", ")} applied; they stay applied`;
 }
 
-function explainDenial(thrown: unknown): never {
+function explainMissingPrivilege(thrown: unknown): never {
   if (databaseErrorOf(thrown)?.code !== "42501") throw thrown;
   throw new OperatorError({
     exit: "preflight",
-    what: `POSTGRES_USER lacks a right in this database: ${messageOf(thrown)}.`,
-    why: "The ledger of the migrations is kept in the schema fula_node, the tables in public.",
+    what: `POSTGRES_USER lacks a privilege in this database: ${messageOf(thrown)}.`,
+    why: "The migration ledger is in the schema fula_node, the tables are in public.",
     remedy:
       "Make that role the database's owner, or GRANT CREATE ON DATABASE and ALL ON SCHEMA public to it.",
     cause: thrown,
@@ -212,7 +212,7 @@ function explainDenial(thrown: unknown): never {
 function notMigrated(target: PostgresTarget): OperatorError {
   return new OperatorError({
     exit: "pending",
-    what: `Database "${target.database}" has no ledger yet: it was never migrated by fula-node.`,
+    what: `Database "${target.database}" has no ledger: fula-node has never migrated it.`,
     remedy: "Run `fula-node migrate up` first.",
   });
 }
@@ -228,8 +228,8 @@ function unknownVersion(version: number, migrations: readonly Migration[]): Oper
 function irreversible(migration: Migration): OperatorError {
   return new OperatorError({
     exit: "drift",
-    what: `${migration.file} can't be taken back.`,
-    why: "It has no down file: taking it back would delete what the service has stored.",
+    what: `${migration.file} can't be reverted.`,
+    why: "It has no down file: reverting it would delete data that the service stored.",
     remedy: "To go back to an earlier state, restore a backup of the database.",
   });
 }

@@ -2,16 +2,16 @@ import type { Client, ClientConfig, DatabaseError, Pool } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../settings/master.ts";
 import type { PoolSettings } from "../settings/services.ts";
-import { connectionFaultOf, isPassing } from "./connection-fault.ts";
+import { connectionFaultOf, isTransient } from "./connection-fault.ts";
 
-/** Whether a database lets us in, told apart because each has another way out. */
+/** The result of a connection attempt. Each failure has its own remedy. */
 export type PostgresAnswer =
   | { readonly kind: "open"; readonly serverVersion: string; readonly systemIdentifier: string }
   | { readonly kind: "wrong-password" }
   | { readonly kind: "no-database" }
   | { readonly kind: "unreachable"; readonly why: string };
 
-/** Looks into Postgres over the network, in sessions that Postgres itself holds read-only. */
+/** Reads from PostgreSQL over the network, in sessions that PostgreSQL itself keeps read-only. */
 export interface PostgresReader {
   ask(target: PostgresTarget): Promise<PostgresAnswer>;
   query<Row extends Record<string, unknown>>(
@@ -21,7 +21,7 @@ export interface PostgresReader {
   ): Promise<readonly Row[]>;
 }
 
-/** The real PostgresReader: a short-lived session per call, held read-only by PostgreSQL. */
+/** The real PostgresReader: a short session per call, which PostgreSQL keeps read-only. */
 export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs"> = {}): PostgresReader {
   const session: SessionOptions = {
     ...options,
@@ -47,7 +47,7 @@ export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs">
       sql: string,
       values: readonly unknown[] = [],
     ): Promise<readonly Row[]> {
-      // The extended protocol takes one statement only: nothing can switch read-only off and go on.
+      // The extended protocol accepts only one statement, so nothing can turn read-only off and then write.
       const extended = { text: sql, values: [...values], queryMode: "extended" };
       return withSession(target, session, async (client) => (await client.query<Row>(extended)).rows);
     },
@@ -55,8 +55,8 @@ export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs">
 }
 
 /**
- * The system identifier tells one data directory from another. It is "" where the role may not call
- * pg_control_system(): any role may by default, but a provider can revoke that.
+ * The system identifier is unique to a data directory. It is "" if the role may not call pg_control_system(): by
+ * default every role may, but a provider can revoke that.
  */
 async function identify(client: Client): Promise<{ serverVersion: string; systemIdentifier: string }> {
   const version = await client.query<{ v: string }>("SELECT current_setting('server_version') AS v");
@@ -80,18 +80,18 @@ export interface SessionOptions {
   readonly readOnly: boolean;
   /** Milliseconds until a statement is cancelled; 0 lets it run. */
   readonly statementTimeoutMs: number;
-  /** Milliseconds until an attempt to connect is given up; 5000 unless told. */
+  /** The limit for connecting, in milliseconds. Default: 5000. */
   readonly connectTimeoutMs?: number;
 }
 
-/** Why a session could not be had. */
+/** Why a session could not be opened. */
 type Refusal = Exclude<PostgresAnswer, { readonly kind: "open" }>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
- * Opens one session, or says why it can't be had. The driver is loaded with the first session, so that commands
- * without a database start without it. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always had it.
+ * Opens one session, or returns why it can't. The driver is loaded with the first session, so that commands without a
+ * database start faster. With `ssl` the server's certificate is not checked; POSTGRES_SSL has always worked that way.
  */
 async function openSession(
   target: PostgresTarget,
@@ -101,7 +101,7 @@ async function openSession(
 > {
   const { Client: Session } = await import("pg");
   const client = new Session(configOf(target, options));
-  // A connection that breaks while idle is told by the next query; unheard, the event would end the process.
+  // The next query reports a connection that broke while idle. Without a listener, the event would end the process.
   client.on("error", () => {});
   try {
     await client.connect();
@@ -113,8 +113,8 @@ async function openSession(
 }
 
 /**
- * Runs `work` in one session and closes it. Throws an OperatorError where no session can be had:
- * `settings` for a wrong password or database name, else `unavailable`; and `unavailable` where the session breaks off.
+ * Runs `work` in one session and closes it. Throws an OperatorError if it can't be opened:
+ * `settings` for a wrong password or database name, otherwise `unavailable`. Also `unavailable` if the connection is lost.
  */
 export async function withSession<Result>(
   target: PostgresTarget,
@@ -126,27 +126,27 @@ export async function withSession<Result>(
   try {
     return await work(client);
   } catch (thrown) {
-    throw isPassing(connectionFaultOf(thrown)) ? brokenOff(target, thrown) : thrown;
+    throw isTransient(connectionFaultOf(thrown)) ? connectionLost(target, thrown) : thrown;
   } finally {
     await client.end().catch(() => {});
   }
 }
 
-/** The fields of an error that PostgreSQL itself sent; null for any other one. */
+/** The error if PostgreSQL itself sent it, otherwise null. */
 export function databaseErrorOf(thrown: unknown): DatabaseError | null {
   const sent = thrown instanceof Error && "severity" in thrown && "code" in thrown;
   return sent ? (thrown as DatabaseError) : null;
 }
 
-/** The operator's error for a session that can't be had. */
+/** The error for a session that can't be opened. */
 function refused(target: PostgresTarget, refusal: Refusal): OperatorError {
   const where = `PostgreSQL at ${target.host}:${target.port}`;
   if (refusal.kind === "wrong-password") {
     return new OperatorError({
       exit: "settings",
       what: `${where} refuses user "${target.user}" for database "${target.database}".`,
-      why: "POSTGRES_USER and POSTGRES_PASSWORD do not open this database.",
-      remedy: "Put the password with which the database was made into POSTGRES_PASSWORD.",
+      why: "PostgreSQL does not accept POSTGRES_USER and POSTGRES_PASSWORD for this database.",
+      remedy: "Set POSTGRES_PASSWORD to the password that the database was created with.",
     });
   }
   if (refusal.kind === "no-database") {
@@ -159,7 +159,8 @@ function refused(target: PostgresTarget, refusal: Refusal): OperatorError {
   return new OperatorError({
     exit: "unavailable",
     what: `${where} can't be reached: ${refusal.why}.`,
-    remedy: "See that PostgreSQL runs and that POSTGRES_HOST and POSTGRES_PORT are right, then run again.",
+    remedy:
+      "Check that PostgreSQL runs and that POSTGRES_HOST and POSTGRES_PORT are correct, then run again.",
   });
 }
 
@@ -182,9 +183,9 @@ function configOf(target: PostgresTarget, options: SessionOptions): ClientConfig
 
 function refusalOf(target: PostgresTarget, thrown: unknown): Refusal {
   const fault = connectionFaultOf(thrown);
-  if (fault === "not-admitted") return { kind: "wrong-password" };
+  if (fault === "access-denied") return { kind: "wrong-password" };
   if (fault === "no-database") return { kind: "no-database" };
-  // Without a password to send, the driver gives up before the server can refuse it.
+  // Without a password, the driver fails before the server can refuse it.
   if (target.password === "" && /password must be/.test(messageOf(thrown))) return { kind: "wrong-password" };
   return { kind: "unreachable", why: whyUnreachable(thrown) };
 }
@@ -196,34 +197,33 @@ function whyUnreachable(thrown: unknown): string {
   return messageOf(thrown);
 }
 
-function brokenOff(target: PostgresTarget, cause: unknown): OperatorError {
+function connectionLost(target: PostgresTarget, cause: unknown): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `PostgreSQL at ${target.host}:${target.port} broke off: ${messageOf(cause)}.`,
-    remedy: "See that PostgreSQL runs and is not overloaded, then run again.",
+    what: `The connection to PostgreSQL at ${target.host}:${target.port} was lost: ${messageOf(cause)}.`,
+    remedy: "Check that PostgreSQL runs and is not overloaded, then run again.",
     cause,
   });
 }
 
-/** A service's connections to its database. */
+/** A service's connection pool. */
 export interface PostgresPool {
   /**
-   * Runs one statement on a connection of the pool. After `timeoutMs` it is given up and its connection
-   * closed. Throws what Postgres or the network says; the password is never in it.
+   * Runs one statement on a connection of the pool. After `timeoutMs` it fails and its connection is closed.
+   * Throws the error of PostgreSQL or of the network, which never contains the password.
    */
   query<Row extends Record<string, unknown>>(
     sql: string,
     values?: readonly unknown[],
     options?: { readonly timeoutMs?: number },
   ): Promise<readonly Row[]>;
-  /** Waits for statements under way, then closes every connection. */
+  /** Waits for running statements, then closes every connection. */
   close(): Promise<void>;
 }
 
 /**
- * Opens no connection and loads no driver yet: the first statement does, and each later one tries again
- * where the database was away. With `ssl` the server's certificate is not checked, as POSTGRES_SSL always
- * had it.
+ * Creates a pool. The first statement loads the driver and connects. If the database was not reachable, each later
+ * statement tries again. With `ssl` the server's certificate is not checked; POSTGRES_SSL has always worked that way.
  */
 export function openPostgresPool(settings: PoolSettings, options: PoolOptions): PostgresPool {
   let opened: Promise<Pool> | null = null;
@@ -265,6 +265,6 @@ async function open(settings: PoolSettings, { applicationName, log }: PoolOption
     application_name: applicationName,
     keepAlive: true,
   });
-  pool.on("error", (error) => log(`an idle database connection broke: ${messageOf(error)}`));
+  pool.on("error", (error) => log(`an idle database connection was lost: ${messageOf(error)}`));
   return pool;
 }

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import { HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
 import {
-  announceable,
+  announceableAddresses,
   type Announcement,
   announcementText,
   type Release,
@@ -12,39 +12,39 @@ import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { HttpReader } from "../machine/http.ts";
 
-/** Writes to the directory of names of one master. */
+/** Writes to the node directory of one master. */
 export interface NodesClient {
-  /** Where it is, without a slash at its end. */
+  /** Base URL, without a trailing slash. */
   readonly url: string;
   send(method: "POST" | "DELETE", path: string, body: unknown): Promise<NodesAnswer>;
 }
 
-/** What a master answers (a body that is no JSON is null), or why nothing of it can be had. */
-export type NodesAnswer = { readonly status: number; readonly body: unknown } | { readonly silence: string };
+/** A master's answer (`body` is null if it is not JSON), or why there is no answer. */
+export type NodesAnswer = { readonly status: number; readonly body: unknown } | { readonly failure: string };
 
-/** With what a node announces itself. */
+/** What is needed to announce a node. */
 export interface AnnounceDeps {
   readonly client: NodesClient;
   readonly identity: NodeIdentity;
   readonly clock: Pick<Clock, "now">;
 }
 
-/** A name that this node's key holds now. */
+/** A name that this node's key owns. */
 export interface HeldName {
   readonly pool: string;
   readonly name: string;
-  /** `Reserved`: by this very announcement. */
+  /** `Reserved`: this announcement reserved the name. */
   readonly outcome: "Reserved" | "AlreadyOwned";
   readonly reservation: string;
 }
 
 const TIMEOUT_MS = 20_000;
-/** A master sends no longer answer. */
+/** A master's answers are never longer. */
 const MAX_ANSWER_BYTES = 65_536;
 
 /**
- * Opens the way to a master's API at its STORAGE_API_URL; nothing is sent yet, and no redirect is followed. Each
- * exchange has 20 seconds and a connection of its own, so that nothing is sent twice.
+ * Creates a client for a master's API at its STORAGE_API_URL. It sends nothing yet and follows no redirect. Each
+ * request has a limit of 20 seconds and its own connection, so no request is sent twice.
  */
 export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEOUT_MS): NodesClient {
   const url = storageApiUrl.replace(/\/+$/, "");
@@ -60,7 +60,7 @@ export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEO
         return { status, body: parseJson(text) };
       } catch (thrown) {
         if (!(thrown instanceof HttpFailure)) throw thrown;
-        return { silence: thrown.message };
+        return { failure: thrown.message };
       } finally {
         client.close();
       }
@@ -69,37 +69,36 @@ export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEO
 }
 
 /**
- * Announces the node to its master under a name; again is safe, and renews the addresses. Those that can't
- * be dialled as they stand (without a port, through a relay, another peer's) are left out.
+ * Announces the node to its master under a name. Announcing again is safe and updates the addresses. Addresses
+ * that can't be dialled directly (no port, through a relay, of another peer) are left out.
  *
- * Throws an OperatorError: `settings` (a name that can't be one, no address, another pool, the quota),
- * `foreign` (another key's name), `preflight` (this box's clock), `integrity` (the master takes the signature
- * for false), `unavailable` (the master or its database), `drift` (anything else that it refuses).
+ * Throws an OperatorError: `settings` (invalid name, no address, another pool, quota reached),
+ * `foreign` (the name belongs to another key), `preflight` (this machine's clock is wrong), `integrity` (the master
+ * rejects the signature), `unavailable` (the master or its database), `drift` (any other refusal).
  */
 export async function announceName(
-  hands: AnnounceDeps,
-  wish: { readonly pool: string; readonly name: string; readonly addresses: readonly string[] },
+  { client, identity, clock }: AnnounceDeps,
+  request: { readonly pool: string; readonly name: string; readonly addresses: readonly string[] },
 ): Promise<HeldName> {
-  const { client, identity, clock } = hands;
-  const { pool, name } = wish;
+  const { pool, name } = request;
   const { peerId } = identity;
   const fault = validateNodeName(name);
   if (fault !== null) throw badName(fault);
-  const addresses = announceable(wish.addresses, peerId);
-  if (addresses.length === 0) throw noAddress(wish.addresses.length);
+  const addresses = announceableAddresses(request.addresses, peerId);
+  if (addresses.length === 0) throw noAddress(request.addresses.length);
   const announcement: Announcement = { name, peerId, addresses, time: clock.now().toISOString(), pool };
   const signature = identity.sign(announcementText(announcement));
   const answer = await client.send("POST", "/api/v1/nodes", { ...announcement, signature });
-  if ("silence" in answer) throw silent(client, answer.silence, "--no-register");
+  if ("failure" in answer) throw noAnswer(client, answer.failure, "--no-register");
   const { outcome, reservation } = fieldsOf(answer.body);
-  const isHeld =
+  const isOwned =
     (answer.status === 201 && outcome === "Reserved") ||
     (answer.status === 200 && outcome === "AlreadyOwned");
-  if (isHeld && typeof reservation === "string") return { pool, name, outcome, reservation };
+  if (isOwned && typeof reservation === "string") return { pool, name, outcome, reservation };
   throw refused(client, announcement, answer);
 }
 
-/** Gives the node's name back, as leaving the pool does. False where it was not this key's. Throws as announceName does. */
+/** Releases the node's name when it leaves the pool. False if the name does not belong to this key. Throws the same errors as announceName. */
 export async function giveBackName(
   { client, identity, clock }: AnnounceDeps,
   { pool, name }: { readonly pool: string; readonly name: string },
@@ -113,30 +112,30 @@ export async function giveBackName(
   };
   const signature = identity.sign(releaseText(message));
   const answer = await client.send("DELETE", `/api/v1/nodes/${name}`, { ...message, signature });
-  if ("silence" in answer) throw silent(client, answer.silence, "--no-release");
+  if ("failure" in answer) throw noAnswer(client, answer.failure, "--no-release");
   if (answer.status === 200) return true;
   if (fieldsOf(answer.body)["code"] === "not-released") return false;
   throw refused(client, message, answer);
 }
 
-/** What the master's directory says of a name (GET /api/v1/nodes/NAME). */
+/** The master's directory entry for a name (GET /api/v1/nodes/NAME). */
 export interface NameEntry {
   readonly peerId: string;
   readonly addresses: readonly string[];
 }
 
-/** The flag by which a command goes on without the directory; errors name it. */
-type WayRound = "--no-register" | "--no-release";
+/** The flag that lets a command continue without the directory. Errors name it. */
+type BypassFlag = "--no-register" | "--no-release";
 
 /**
- * Asks the master at its storage API's URL who has a name: null for a free one. Throws `unavailable` where it
- * can't be asked; `flag` is the way round that the error names.
+ * Asks the master at its storage API URL who owns a name. Null if the name is free. Throws `unavailable` if there is
+ * no usable answer; the error names `flag`.
  */
 export async function lookUpName(
   http: HttpReader,
   url: string,
   name: string,
-  flag: WayRound,
+  flag: BypassFlag,
 ): Promise<NameEntry | null> {
   const address = `${url}/api/v1/nodes/${name}`;
   const answer = await http.json(address, { timeoutMs: TIMEOUT_MS });
@@ -146,71 +145,73 @@ export async function lookUpName(
     return { peerId, addresses: addresses.filter((each): each is string => typeof each === "string") };
   throw new OperatorError({
     exit: "unavailable",
-    what: `The master's directory of names gives no usable answer: ${address} ${answer === null ? "does not answer" : `answers ${answer.status}`}.`,
-    remedy: `See that STORAGE_API_URL is right and reachable from here, then run again; or use ${flag}.`,
+    what: `The master's node directory gave no usable answer: ${address} ${answer === null ? "does not respond" : `responded with HTTP status ${answer.status}`}.`,
+    remedy: `Check that STORAGE_API_URL is correct and reachable from this machine, then run again. To continue without the directory, use ${flag}.`,
   });
 }
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** The fields of an answer; none where it is no JSON object. */
+/** The fields of an answer. Empty if it is not a JSON object. */
 function fieldsOf(body: unknown): Fields {
   return typeof body === "object" && body !== null && !Array.isArray(body) ? (body as Fields) : {};
 }
 
-/** The error for a master that can't be reached; `flag` is the way round it. */
-function silent({ url }: NodesClient, why: string, flag: WayRound): OperatorError {
+/** The error for a master that can't be reached. `flag` continues without it. */
+function noAnswer({ url }: NodesClient, why: string, flag: BypassFlag): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `The master at ${url} does not answer, so the node's name could not be settled.`,
+    what: `The master at ${url} does not respond, so the node's name could not be checked or changed.`,
     why: `${why}.`,
-    remedy: `See that STORAGE_API_URL is right and reachable from here, then run again; or use ${flag}.`,
+    remedy: `Check that STORAGE_API_URL is correct and reachable from this machine, then run again. To continue without the directory, use ${flag}.`,
   });
 }
 
-/** The error for an answer that is neither a name nor a release. */
+/** The error for an answer that is neither a reservation nor a release. */
 function refused(
   { url }: NodesClient,
   { name, pool, peerId, time }: Pick<Announcement, "name" | "pool" | "peerId" | "time">,
   { status, body }: { readonly status: number; readonly body: unknown },
 ): OperatorError {
   const { code, error, suggestions, masterTime } = fieldsOf(body);
-  // What the master says is shown, but only so much of it, and on one line.
-  const said =
-    typeof error === "string" ? error.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300) : `it answers ${status}`;
+  // The master's message is shown, but limited in length and on one line.
+  const reason =
+    typeof error === "string"
+      ? error.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)
+      : `HTTP status ${status}`;
   if (code === "taken-by-other") return taken(name, pool, suggestions);
   if (code === "outside-window") return wrongClock(time, masterTime);
   if (code === "other-pool" || code === "over-quota")
     return new OperatorError({
       exit: "settings",
-      what: `The name ${name} can't be had: ${said}`,
+      what: `The master refused the name ${name}: ${reason}`,
       remedy: REMEDIES[code],
     });
   if (code === "bad-signature")
     return new OperatorError({
       exit: "integrity",
-      what: `The master at ${url} takes this node's signature for false.`,
-      why: `It was made with the key of ${peerId}, over exactly what was sent.`,
-      remedy: "Something between here and there alters requests: reach the master by https, then run again.",
+      what: `The master at ${url} rejected this node's signature.`,
+      why: `The signature was made with the key of ${peerId} over exactly the data that was sent.`,
+      remedy: "Something on the way changes requests. Use an https URL for the master, then run again.",
     });
   if (status >= 500 || status === 429 || status === 408 || code === "not-newer")
     return new OperatorError({
       exit: "unavailable",
-      what: `The master at ${url} could not settle the name ${name}: ${said}`,
-      remedy: "Run again later; if it stays so, ask the master's operator to look into the webui's log.",
+      what: `The master at ${url} could not process the name ${name}: ${reason}`,
+      remedy: "Run again later. If the error stays, ask the master's operator to check the log of webui.",
     });
   return new OperatorError({
     exit: "drift",
-    what: `The master at ${url} refuses the name ${name}: ${said}`,
+    what: `The master at ${url} refused the name ${name}: ${reason}`,
     remedy:
-      "See that STORAGE_API_URL leads to a master's storage API of this pool; the master's operator can tell more.",
+      "Check that STORAGE_API_URL is the storage API of a master of this pool. If it is, ask the master's operator.",
   });
 }
 
 const REMEDIES = {
-  "other-pool": "Give the CLUSTERNAME and the STORAGE_API_URL of one and the same pool.",
+  "other-pool": "Set CLUSTERNAME and STORAGE_API_URL of the same pool.",
   "over-quota":
-    "Give back a name that this node no longer needs, or ask the master's operator to raise NODE_NAMES_PER_OWNER.",
+    "Release a name that this node no longer needs, or ask the master's operator to raise NODE_NAMES_PER_OWNER.",
 } as const;
 
 function taken(name: string, pool: string, suggestions: unknown): OperatorError {
@@ -222,43 +223,44 @@ function taken(name: string, pool: string, suggestions: unknown): OperatorError 
   return new OperatorError({
     exit: "foreign",
     what: `The name ${name} belongs to another node of pool ${pool}.`,
-    why: "A name belongs to the key that announced it first; this node's key is another.",
-    remedy: `Choose another name, such as ${names.join(", ")}. If this box is that node: put its cluster's data (identity.json) back.`,
+    why: "A name belongs to the key that announced it first. This node has a different key.",
+    remedy: `Choose another name, such as ${names.join(", ")}. If this machine is that node, restore its cluster data (identity.json).`,
   });
 }
 
 function wrongClock(time: string, masterTime: unknown): OperatorError {
-  const there = typeof masterTime === "string" ? Date.parse(masterTime) : Number.NaN;
-  const seconds = Math.round((Date.parse(time) - there) / 1000);
+  const masterMs = typeof masterTime === "string" ? Date.parse(masterTime) : Number.NaN;
+  const seconds = Math.round((Date.parse(time) - masterMs) / 1000);
   const by = Number.isNaN(seconds)
     ? ""
-    : ` by ${Math.abs(seconds)} seconds (this box is ${seconds > 0 ? "ahead" : "behind"})`;
+    : ` by ${Math.abs(seconds)} seconds (this machine is ${seconds > 0 ? "ahead" : "behind"})`;
   return new OperatorError({
     exit: "preflight",
-    what: `This box's clock and the master's differ${by}, so the announcement counts as out of date.`,
+    what: `This machine's clock differs from the master's${by}, so the master rejected the request as out of date.`,
     remedy: "Set the clock (timedatectl set-ntp true), then run again.",
   });
 }
 
-/** The error for a text that can't be a node's name. */
+/** The error for an invalid node name. */
 function badName(fault: string): OperatorError {
   return new OperatorError({
     exit: "settings",
     what: fault,
     remedy:
-      "Give a name such as berlin-1: 1 to 64 characters of a-z and 0-9, with single dashes between them.",
+      "Use a name such as berlin-1: 1 to 64 characters of a-z and 0-9, with single dashes between them.",
   });
 }
 
-/** The error for a node that can't say where it is; `given` addresses were of no use. */
-function noAddress(given: number): OperatorError {
+/** The error for a node without a usable address. `count`: how many unusable addresses it has. */
+function noAddress(count: number): OperatorError {
   return new OperatorError({
     exit: "settings",
-    what: "This node has no address that others could reach it at.",
+    what: "This node has no address at which other nodes can reach it.",
     why:
-      given === 0
-        ? "Its cluster peer names none."
-        : `None of its ${given} addresses has a tcp or quic port and its own peer id.`,
-    remedy: "See that ipfs-cluster runs here and listens on a port (CLUSTER_LISTENMULTIADDRESS).",
+      count === 0
+        ? "Its cluster peer reports no address."
+        : `None of its ${count} addresses has a tcp or quic port and its own peer id.`,
+    remedy:
+      "Check that ipfs-cluster runs on this machine and listens on a port (CLUSTER_LISTENMULTIADDRESS).",
   });
 }

@@ -1,4 +1,6 @@
 import * as z from "zod";
+import { validateNodeName } from "../settings/node-name.ts";
+import { RULES } from "../settings/rules.ts";
 import {
   type Announcement,
   MAX_ADDRESSES,
@@ -7,18 +9,16 @@ import {
   type Signed,
   validateNodeAddress,
 } from "./announcement.ts";
-import { validateNodeName } from "../settings/node-name.ts";
-import { RULES } from "../settings/rules.ts";
 
-// Apart from announcement.ts, so that only a master, which reads announcements, loads zod for them.
+// Separate from announcement.ts: only a master reads announcements, so only a master loads zod.
 
-/** What was read, or everything that is wrong with it, a sentence each. */
+/** The parsed message, or a sentence for each problem with it. */
 export type Reading<Message> = Signed<Message> | { readonly problems: readonly string[] };
 
-/** An announcement's body is never larger. */
+/** The largest body of an announcement. */
 export const MAX_ANNOUNCEMENT_BYTES = 16_384;
 
-/** Reads the body of `POST /api/v1/nodes`. A key that is not signed is refused, not ignored. */
+/** Reads the body of `POST /api/v1/nodes`. A key that is not signed is an error; it is not ignored. */
 export function readAnnouncement(body: unknown): Reading<Announcement> {
   const read = readBody(ANNOUNCEMENT, body);
   if ("problems" in read) return read;
@@ -44,14 +44,14 @@ const common = {
     /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
   ),
 };
-const aList = { error: "addresses must be a list of texts." };
-const ANNOUNCEMENT = signedBody({ ...common, addresses: z.array(z.string(aList), aList).readonly() });
+const listRule = { error: "addresses must be a list of strings." };
+const ANNOUNCEMENT = signedBody({ ...common, addresses: z.array(z.string(listRule), listRule).readonly() });
 const RELEASE = signedBody({
   ...common,
   reservation: text("reservation", (value) =>
     /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)
       ? null
-      : "reservation must be the id that the reservation was answered with, or null.",
+      : "reservation must be null or the id from the answer to the announcement.",
   ).nullable(),
 });
 
@@ -62,7 +62,7 @@ function signedBody<Shape extends z.ZodRawShape>(shape: Shape) {
 }
 
 function text(key: string, why: (value: string) => string | null) {
-  return z.string({ error: `${key} must be a text.` }).check(({ value, issues }) => {
+  return z.string({ error: `${key} must be a string.` }).check(({ value, issues }) => {
     const message = why(value);
     if (message !== null) issues.push({ code: "custom", message, input: value });
   });
@@ -79,7 +79,7 @@ function readBody<Message>(
   }
   const problems = read.error.issues.flatMap((issue) =>
     issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => `${JSON.stringify(key.slice(0, 40))} is no part of it.`)
+      ? issue.keys.map((key) => `${JSON.stringify(key.slice(0, 40))} is not a known key.`)
       : [issue.message],
   );
   return { problems: [...new Set(problems)] };

@@ -1,53 +1,53 @@
 import { base58btc } from "multiformats/bases/base58";
 import { parseTcpMultiaddr } from "../settings/address.ts";
 
-/** What a node says of itself to its pool: under which name it is found, and where. */
+/** What a node announces to its pool: its name and its addresses. */
 export interface Announcement {
   readonly name: string;
-  /** The ed25519 identity that signs, as its peer id `12D3KooW...`: whose name it is. */
+  /** The peer id `12D3KooW...` of the ed25519 key that signs and that owns the name. */
   readonly peerId: string;
-  /** Multiaddrs (tcp or quic), each with `/p2p/` and that peer id at its end. */
+  /** Multiaddrs (tcp or quic), each ending with `/p2p/` and that peer id. */
   readonly addresses: readonly string[];
   /** When it was signed, by the node's clock: `2026-11-21T20:00:00.000Z`. */
   readonly time: string;
   readonly pool: string;
 }
 
-/** What gives a name back. */
+/** Releases a name. */
 export interface Release {
   readonly name: string;
   readonly peerId: string;
   readonly time: string;
   readonly pool: string;
   /**
-   * The reservation that the attempt got which now takes it back: the name stays where another attempt
-   * has it, or has announced it since. Null gives the name back whoever of this key announced it.
+   * The id of the reservation to release: the name stays if another run reserved it or has announced it since.
+   * Null releases the name for any reservation of this key.
    */
   readonly reservation: string | null;
 }
 
-/** A message with the signature that stands for it: 64 bytes of ed25519 as 128 lower-case hex digits. */
+/** A message and its signature: 64 bytes of ed25519 as 128 lower-case hex digits. */
 export interface Signed<Message> {
   readonly message: Message;
   readonly signature: string;
 }
 
-/** An announcement holds 1 to so many addresses. */
+/** The most addresses in an announcement. The least is 1. */
 export const MAX_ADDRESSES = 16;
 const MAX_ADDRESS_CHARACTERS = 256;
 
 /**
- * What comes before an ed25519 key in a peer id: an identity multihash (0x00) of 36 bytes, which are a
+ * The bytes before the ed25519 key in a peer id: an identity multihash (0x00) of 36 bytes, which are a
  * protobuf PublicKey of type Ed25519 (08 01) with 32 bytes of data (12 20). libp2p specs, peer-ids.
  */
 const PEER_ID_PREFIX = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20] as const;
 const KEY_BYTES = 32;
-/** As many characters has every peer id of an ed25519 key. */
+/** Every peer id of an ed25519 key has this length. */
 const PEER_ID_CHARACTERS = 52;
 
 /**
- * The text that is signed, as UTF-8: a line that no other protocol signs (libp2p and IPNS sign with the
- * same key), then one JSON object without spaces, its keys in alphabetical order:
+ * The text to sign, as UTF-8. The first line is one that no other protocol signs (libp2p and IPNS sign with the
+ * same key). Then follows one JSON object without spaces, with its keys in alphabetical order:
  *
  *     fula-node announcement 1
  *     {"addresses":[...],"name":"...","peerId":"...","pool":"...","time":"..."}
@@ -57,12 +57,12 @@ export function announcementText(announcement: Announcement): string {
   return `fula-node announcement 1\n${JSON.stringify({ addresses, name, peerId, pool, time })}`;
 }
 
-/** As announcementText, for a release: `fula-node release 1` and {name, peerId, pool, reservation, time}. */
+/** Like announcementText, for a release: `fula-node release 1` and {name, peerId, pool, reservation, time}. */
 export function releaseText({ name, peerId, pool, reservation, time }: Release): string {
   return `fula-node release 1\n${JSON.stringify({ name, peerId, pool, reservation, time })}`;
 }
 
-/** The ed25519 public key that a peer id `12D3KooW...` carries; null for any other text, also for RSA's Qm ids. */
+/** The ed25519 public key that a peer id `12D3KooW...` carries; null for any other text, including the Qm ids of RSA keys. */
 export function publicKeyOf(peerId: string): Uint8Array | null {
   if (peerId.length !== PEER_ID_CHARACTERS) return null;
   let bytes: Uint8Array;
@@ -71,7 +71,7 @@ export function publicKeyOf(peerId: string): Uint8Array | null {
   } catch {
     return null;
   }
-  // Written again, since the decoder takes some characters outside its alphabet for others.
+  // Encode again and compare: the decoder accepts some characters outside its alphabet.
   const isPeerId =
     bytes.length === PEER_ID_PREFIX.length + KEY_BYTES &&
     PEER_ID_PREFIX.every((byte, at) => bytes[at] === byte) &&
@@ -84,19 +84,19 @@ export function peerIdOf(publicKey: Uint8Array): string {
   return base58btc.baseEncode(Uint8Array.of(...PEER_ID_PREFIX, ...publicKey));
 }
 
-/** Why an address can't stand in an announcement of that peer, in a sentence; null where it can. */
+/** Checks an address for an announcement of that peer. Returns the problem as a sentence, or null if the address is valid. */
 export function validateNodeAddress(address: string, peerId: string): string | null {
-  const shown = JSON.stringify(address.slice(0, 120));
+  const quoted = JSON.stringify(address.slice(0, 120));
   if (address.length > MAX_ADDRESS_CHARACTERS)
-    return `${shown}... has more than ${MAX_ADDRESS_CHARACTERS} characters.`;
+    return `${quoted}... has more than ${MAX_ADDRESS_CHARACTERS} characters.`;
   const parts = parseTcpMultiaddr(address.replace(/\/udp\/([0-9]+)\/quic(?:-v1)?(?=\/|$)/, "/tcp/$1"));
-  if (parts === null || parts.scheme !== null) return `${shown} is no multiaddr with a tcp or quic port.`;
-  if (parts.peer === null) return `${shown} lacks /p2p/ and the peer id.`;
-  return parts.peer === peerId ? null : `${shown} leads to another peer than the one that announces it.`;
+  if (parts === null || parts.scheme !== null) return `${quoted} is not a multiaddr with a tcp or quic port.`;
+  if (parts.peer === null) return `${quoted} must end with /p2p/ and the peer id.`;
+  return parts.peer === peerId ? null : `${quoted} belongs to a peer other than the one that announces it.`;
 }
 
-/** Of a peer's addresses those that an announcement of it can hold, in order. */
-export function announceable(addresses: readonly string[], peerId: string): readonly string[] {
+/** The addresses of a peer that its announcement can contain, sorted. */
+export function announceableAddresses(addresses: readonly string[], peerId: string): readonly string[] {
   const usable = addresses.filter((address) => validateNodeAddress(address, peerId) === null);
   return usable.toSorted().slice(0, MAX_ADDRESSES);
 }

@@ -4,19 +4,19 @@ import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import { dialable } from "../settings/address.ts";
 import { formatToken, type Invite, invitePayload, readPayload, splitToken } from "./invite.ts";
 
-/** An invite ready to be handed over. */
+/** A signed invite. */
 interface CreatedInvite {
   readonly token: string;
   readonly invite: Invite;
-  /** The signing key's id: to be compared by another way than the token came. */
+  /** The signing key's id. Compare it over another channel than the one the token came by. */
   readonly fingerprint: string;
-  /** True where no address was found but such as other machines can hardly dial. */
+  /** True if all addresses that were found are ones that other machines probably can't dial. */
   readonly isDoubtful: boolean;
 }
 
 /**
- * Makes an invite to this master's pool. Throws `unavailable` where the cluster peer can't be asked, and
- * `settings` where it has no address that another machine can dial.
+ * Creates an invite to this master's pool. Throws `unavailable` if the cluster peer does not respond, and
+ * `settings` if it has no address that another machine can dial.
  */
 export async function createInvite(options: {
   readonly cluster: ClusterReader;
@@ -29,7 +29,7 @@ export async function createInvite(options: {
   readonly otherMasters: readonly string[];
   readonly storageApiUrl: string;
   readonly nodeName: string | null;
-  /** Addresses to give instead of those that the peer tells. */
+  /** Addresses to use instead of those that the cluster peer reports. */
   readonly bootstrap: readonly string[];
   /** Subnets of this machine's container bridges. */
   readonly bridges: readonly string[];
@@ -43,8 +43,8 @@ export async function createInvite(options: {
   if (bootstrap.length === 0) {
     throw new OperatorError({
       exit: "settings",
-      what: "The cluster peer tells no address that another machine can dial.",
-      remedy: "Name one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
+      what: "ipfs-cluster reports no address that another machine can dial.",
+      remedy: "Pass one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
     });
   }
   const invite: Invite = {
@@ -66,25 +66,25 @@ export async function createInvite(options: {
   return { token, invite, fingerprint: key.id, isDoubtful };
 }
 
-/** An invite whose signature fits the key that it carries. */
+/** An invite whose signature matches the public key in it. */
 interface VerifiedInvite {
   readonly invite: Invite;
   readonly fingerprint: string;
   readonly expired: boolean;
 }
 
-const FETCH_ANOTHER = "Ask the master's operator for another one: fula-node invite create.";
+const REQUEST_NEW_INVITE = "Ask the master's operator for a new invite (fula-node invite create).";
 
 /**
- * Reads a token and checks its signature. Throws `integrity` for garbage, an altered token and another
- * key than the expected one, `newer` for a version to come. Expiry is told, not thrown: `invite show` may
- * look at an old one.
+ * Reads a token and checks its signature. Throws `integrity` for a malformed or altered token and for an unexpected
+ * key, `newer` for a later version. An expired invite is not an error here (see `expired`): `invite show` must be
+ * able to print one.
  */
 export function readInvite(
   token: string,
   options: {
     readonly now: Date;
-    /** The fingerprint that the operator was told by another way; null: none was. */
+    /** The fingerprint that the operator got over another channel. Null if there is none. */
     readonly expected: string | null;
     readonly parseKey: (pem: string, path: string) => VerifyingKey;
   },
@@ -97,30 +97,30 @@ export function readInvite(
         what: `This invite can't be read: ${parts.what}.`,
         remedy: "Use a newer fula-node.",
       });
-    throw refuse(`This is no invite: ${parts.what}.`);
+    throw refuse(`This is not an invite: ${parts.what}.`);
   }
   const payload = Buffer.from(parts.payload, "base64url");
   const invite = readPayload(payload.toString("utf8"));
   if ("what" in invite) throw refuse(`This invite can't be read: ${invite.what}.`);
   const key = parseOr(options.parseKey, invite.publicPem);
   if (!key.verify(payload, Buffer.from(parts.signature, "base64url")))
-    throw refuse("The invite's signature does not fit: it was altered.");
+    throw refuse("The invite's signature is not valid: the invite was altered.");
   if (options.expected !== null && options.expected !== key.id) {
     throw refuse(`The invite is signed by the key ${key.id}, not by ${options.expected}.`);
   }
   return { invite, fingerprint: key.id, expired: invite.expiresAt.getTime() <= options.now.getTime() };
 }
 
-/** Throws `integrity` for an invite whose time is over. */
+/** Throws `integrity` for an expired invite. */
 export function refuseExpired({ invite, expired }: VerifiedInvite): void {
-  if (expired) throw refuse(`The invite has expired at ${invite.expiresAt.toISOString()}.`);
+  if (expired) throw refuse(`The invite expired at ${invite.expiresAt.toISOString()}.`);
 }
 
 function parseOr(parse: (pem: string, path: string) => VerifyingKey, pem: string): VerifyingKey {
   try {
     return parse(pem, "the invite's key");
   } catch (cause) {
-    throw refuse("The invite's key is no ed25519 key.", cause);
+    throw refuse("The invite's key is not an ed25519 key.", cause);
   }
 }
 
@@ -128,8 +128,8 @@ function refuse(what: string, cause?: unknown): OperatorError {
   return new OperatorError({
     exit: "integrity",
     what,
-    why: "Whoever writes an invite decides whom this node obeys.",
-    remedy: FETCH_ANOTHER,
+    why: "An invite decides which masters this node trusts.",
+    remedy: REQUEST_NEW_INVITE,
     cause,
   });
 }

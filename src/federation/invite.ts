@@ -2,31 +2,31 @@ import * as z from "zod";
 import { isPeerId } from "../settings/address.ts";
 import { type Rule, RULES } from "../settings/rules.ts";
 
-/** What a master hands to a new storage node, signed with the key that signs its snapshots. */
+/** What a master gives to a new storage node, signed with the key that signs its snapshots. */
 export interface Invite {
   readonly clusterName: string;
-  /** 64 hex digits. Upstream derives it from the name, so it is no secret to rely on. */
+  /** 64 hex digits. Upstream derives it from the cluster name, so do not rely on it as a secret. */
   readonly clusterSecret: string;
-  /** Cluster peer ids of the masters: the only ones that the node will obey. */
+  /** Cluster peer ids of the masters: the only peers that the node trusts. */
   readonly trustedPeers: readonly string[];
-  /** TCP multiaddrs with their peers. */
+  /** TCP multiaddrs with peer ids. */
   readonly bootstrap: readonly string[];
   readonly storageApiUrl: string;
-  /** The name that the node shall take, where the master has one in mind. */
+  /** The name for the new node, if the master has chosen one. */
   readonly nodeName: string | null;
   readonly issuedAt: Date;
   readonly expiresAt: Date;
-  /** The master's public key, SPKI PEM: it checks the signature, and its id is the fingerprint. */
+  /** The master's public key, SPKI PEM: used to check the signature. Its id is the fingerprint. */
   readonly publicPem: string;
 }
 
 const PREFIX = "fula-invite";
 const VERSION = 1;
-/** Far above any invite: 50 masters with five addresses each take 20 kB. */
+/** Far longer than any invite: 50 masters with five addresses each take 20 kB. */
 const MAX_TOKEN_CHARACTERS = 100_000;
 const BASE64URL = /^[A-Za-z0-9_-]+$/;
 
-/** The payload's bytes as text, in a fixed order of keys: what is signed. */
+/** The payload as text, with its keys in a fixed order. This is what gets signed. */
 export function invitePayload(invite: Invite): string {
   return JSON.stringify({
     version: VERSION,
@@ -42,30 +42,30 @@ export function invitePayload(invite: Invite): string {
   });
 }
 
-/** One line to hand over: `fula-invite.1.PAYLOAD.SIGNATURE`, both base64url. */
+/** The token, one line: `fula-invite.1.PAYLOAD.SIGNATURE`, both base64url. */
 export function formatToken(payloadBase64url: string, signatureBase64url: string): string {
   return `${PREFIX}.${VERSION}.${payloadBase64url}.${signatureBase64url}`;
 }
 
-/** Takes a token's outside apart; a newer version is told from garbage, since its remedy is another. */
+/** Splits a token into its parts. A newer version is a fault of its own, since its remedy differs. */
 export function splitToken(
   text: string,
 ):
   | { readonly payload: string; readonly signature: string }
-  | { readonly fault: "garbage" | "newer"; readonly what: string } {
+  | { readonly fault: "malformed" | "newer"; readonly what: string } {
   const token = text.trim();
-  if (token === "") return { fault: "garbage", what: "it is empty" };
+  if (token === "") return { fault: "malformed", what: "it is empty" };
   if (token.length > MAX_TOKEN_CHARACTERS)
-    return { fault: "garbage", what: `it has ${token.length} characters; no invite is that long` };
+    return { fault: "malformed", what: `it has ${token.length} characters, which is longer than any invite` };
   const [prefix, version, payload, signature, ...rest] = token.split(".");
-  if (prefix !== PREFIX) return { fault: "garbage", what: `it does not begin with ${PREFIX}.` };
+  if (prefix !== PREFIX) return { fault: "malformed", what: `it does not begin with ${PREFIX}.` };
   if (version !== String(VERSION)) {
     const newer = /^[0-9]{1,4}$/.test(version ?? "") && Number(version) > VERSION;
     return {
-      fault: newer ? "newer" : "garbage",
+      fault: newer ? "newer" : "malformed",
       what: newer
-        ? `it is of version ${version ?? ""}; this fula-node reads version ${VERSION}`
-        : "it names no version",
+        ? `it has version ${version ?? ""}, but this fula-node only reads version ${VERSION}`
+        : "it contains no version",
     };
   }
   if (
@@ -76,30 +76,30 @@ export function splitToken(
     !BASE64URL.test(signature)
   ) {
     return {
-      fault: "garbage",
-      what: "it was cut short or altered: it must have four parts, separated by dots",
+      fault: "malformed",
+      what: "it is incomplete or altered: it must have four parts, separated by dots",
     };
   }
   return { payload, signature };
 }
 
-/** Reads the payload's text; gives what is wrong with it in a sentence. */
+/** Parses the payload. `what` describes the problem, as the end of a sentence. */
 export function readPayload(payload: string): Invite | { readonly what: string } {
   let value: unknown;
   try {
     value = JSON.parse(payload);
   } catch {
-    return { what: "its payload is no JSON" };
+    return { what: "its payload is not JSON" };
   }
   const read = PAYLOAD.safeParse(value);
   return read.success ? read.data : { what: read.error.issues[0]?.message ?? "its payload is malformed" };
 }
 
-const peers = { error: "its trusted peers must be peer ids, one at least" };
+const peers = { error: "its trusted peers must be a list of at least one peer id" };
 const addresses = { error: `its bootstrap addresses must each be ${RULES.peerMultiaddr.requirement}` };
-const time = z.iso.datetime({ error: "its times can't be read" }).transform((text) => new Date(text));
+const time = z.iso.datetime({ error: "its times are malformed" }).transform((text) => new Date(text));
 
-/** What invitePayload writes; the first fault is told, in this order. */
+/** What invitePayload writes. The first problem is reported, in this order. */
 const PAYLOAD = z
   .object(
     {
@@ -112,12 +112,12 @@ const PAYLOAD = z
       cluster_name: field("cluster name", RULES.name),
       cluster_secret: field("cluster secret", RULES.hex64),
       storage_api_url: field("storage API URL", RULES.url),
-      node_name: z.string({ error: "its node name must be a text, or null" }).nullable(),
+      node_name: z.string({ error: "its node name must be a string or null" }).nullable(),
       public_key: z
         .string({ error: "it has no public key" })
         .startsWith("-----BEGIN PUBLIC KEY-----", { error: "it has no public key" }),
     },
-    { error: "its payload is no JSON object" },
+    { error: "its payload is not a JSON object" },
   )
   .transform((payload): Invite => ({
     clusterName: payload.cluster_name,
@@ -132,11 +132,11 @@ const PAYLOAD = z
   }));
 
 function field(name: string, rule: Rule) {
-  const must = { error: `its ${name} must be ${rule.requirement}` };
-  return z.string(must).refine((value) => rule.holds(value), must);
+  const problem = { error: `its ${name} must be ${rule.requirement}` };
+  return z.string(problem).refine((value) => rule.holds(value), problem);
 }
 
-/** How long an invite is good for, from `24h`, `90m`, `7d`; null for anything else, and for more than 90 days. */
+/** Parses an invite's lifetime, such as `24h`, `90m` or `7d`, into ms. Null for anything else, and for more than 90 days. */
 export function parseDuration(text: string): number | null {
   const match = /^([1-9][0-9]{0,4})([mhd])$/.exec(text);
   if (match === null) return null;

@@ -7,38 +7,39 @@ import { STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import type { NodesClient } from "./announce-name.ts";
 import {
   ageOfCount,
-  hasMore,
-  isEnough,
+  hasMoreThanMaster,
+  isSynced,
+  type MasterCounts,
   progressOf,
-  type Rest,
   resultOf,
+  type Stability,
   type Sync,
   SYNC_DEADLINE_MS,
-  type MasterCounts,
   warningOf,
 } from "./pinset-sync.ts";
 import { askMasterCount, countKuboPeers, countPins } from "./sync-counts.ts";
 
-/** Pings go out every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts who has sent one. */
+/** Peers send a ping every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
-/** ipfs-cluster connects kubo to the others' 30 seconds after its start. */
+/** ipfs-cluster connects this kubo to the other kubo nodes 30 seconds after its start. */
 const KUBO_DEADLINE_MS = 60_000;
 /**
- * Masters send their newest state again at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL): until then none is known here.
- * Writers made here do so every 10 seconds; an adopted one has ipfs-cluster's default of a minute.
+ * Masters broadcast their latest state at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL). Until the first broadcast, this
+ * node knows no pins. Masters that fula-node created broadcast every 10 seconds; an adopted one has ipfs-cluster's
+ * default of a minute.
  */
-const FIRST_NEWS_MS = 75_000;
-const QUIET_MS = 6_000;
-/** A master's pinset moves while this node syncs, and what was unpinned meanwhile never comes. */
+const FIRST_UPDATE_MS = 75_000;
+const STABLE_AFTER_MS = 6_000;
+/** Ask again regularly: a master's pinset changes while this node syncs, and pins that it removed never arrive. */
 const ASK_EVERY_MS = 10_000;
 
-/** Membership in the pool: not made here but by ipfs-cluster, so it is only asked for. */
+/** Membership in the pool. ipfs-cluster establishes it, so this step only checks it. */
 export function membership(context: StorageContext): StepSpec<null, Change> {
   return {
     id: "membership",
     title: "membership in the pool",
     touches:
-      "Nothing: it waits until a master counts this node among its peers, and until the pinset here has as many pins as the master's.",
+      "Changes nothing. Waits until a master lists this node as a peer, and until this node's pinset has as many pins as the master's.",
     probe: (): Promise<Finding<null>> =>
       Promise.resolve({
         state: "ours",
@@ -50,32 +51,32 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
 
     async verify(host) {
       const trusted = ((await readValues(host, context))("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
-      const { openCluster, tell } = context;
+      const { openCluster, report } = context;
       const cluster = openCluster(OWN_CLUSTER);
       const { id } = await cluster.identity();
-      if (trusted.includes(id)) throw obeysItself(id);
-      const last: { peers: readonly PeerIdentity[]; looks: number } = { peers: [], looks: 0 };
+      if (trusted.includes(id)) throw trustsItself(id);
+      const last: { peers: readonly PeerIdentity[]; attempts: number } = { peers: [], attempts: 0 };
       const isMember = await poll(host, MEMBER_DEADLINE_MS, async () => {
         last.peers = await peersOf(cluster);
-        last.looks += 1;
+        last.attempts += 1;
         const masters = last.peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
         if (masters.some(({ clusterPeers }) => clusterPeers.includes(id))) return true;
-        tell.progress(
+        report.progress(
           masters.length === 0
-            ? "waiting for a master to be connected"
-            : "waiting for a master to count this node",
+            ? "waiting for a connection to a master"
+            : "waiting for a master to list this node as a peer",
         );
         await host.clock.wait(900);
         return null;
       });
-      if (isMember !== true) throw noMember(id, trusted, last.peers);
-      await watchPinset(host, context, { trusted, isNewMember: last.looks > 1 });
+      if (isMember !== true) throw notAMember(id, trusted, last.peers);
+      await watchPinset(host, context, { trusted, isNewMember: last.attempts > 1 });
       await watchKubo(host, context);
     },
   };
 }
 
-/** None while the peer can't ask around: it may have just started, or the network may be cut. */
+/** Empty while the peer can't reach others: it may have just started, or the network may be down. */
 async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]> {
   try {
     return await cluster.peers();
@@ -86,46 +87,46 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
 }
 
 /**
- * Waits until this node's pinset has as many pins as the master says its own has, or, where no master tells,
- * until it stops growing; a node that has been up for long is then only counted. A deadline that passes, or
- * a pinset that stays larger than the master's, is a warning: the pinset goes on by itself.
+ * Waits until this node's pinset has as many pins as the master's. If no master reports its count, waits until the
+ * pinset stops growing; on a node that has been up for long, one count is then enough. A passed deadline, or a pinset
+ * that stays larger than the master's, is only a warning: syncing continues in the background.
  */
 async function watchPinset(
   host: HostReader,
   context: StorageContext,
-  wish: { readonly trusted: readonly string[]; readonly isNewMember: boolean },
+  { trusted, isNewMember }: { readonly trusted: readonly string[]; readonly isNewMember: boolean },
 ): Promise<void> {
-  const { openCluster, tell } = context;
+  const { openCluster, report } = context;
   const cluster = openCluster(OWN_CLUSTER);
-  const askMaster = await openAsker(host, context, wish.trusted);
-  const restOf = await openRest(host, wish.isNewMember);
-  const last: { sync: Sync } = { sync: { own: null, master: { unknown: "" }, before: null } };
+  const countMaster = await createMasterCounter(host, context, trusted);
+  const stabilityOf = await createStabilityCheck(host, isNewMember);
+  const last: { sync: Sync } = { sync: { own: null, master: { unknown: "" }, previousPins: null } };
   const age = () =>
     "pins" in last.sync.master
       ? ageOfCount(host.clock.now().getTime() - last.sync.master.countedAt.getTime())
       : "";
-  tell.progress(progressOf(last.sync, age()));
+  report.progress(progressOf(last.sync, age()));
   const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
-    const told = await askMaster();
+    const counts = await countMaster();
     const own = await countPins(cluster);
-    last.sync = { own, ...told };
-    if (own !== null && isEnough(own, told, restOf(own))) return true;
-    tell.progress(progressOf(last.sync, age()));
+    last.sync = { own, ...counts };
+    if (own !== null && isSynced(own, counts, stabilityOf(own))) return true;
+    report.progress(progressOf(last.sync, age()));
     await host.clock.wait(900);
     return null;
   });
-  if (settled === true && !hasMore(last.sync)) tell.note(resultOf(last.sync, age()));
-  else tell.warning(warningOf(last.sync, age()));
+  if (settled === true && !hasMoreThanMaster(last.sync)) report.note(resultOf(last.sync, age()));
+  else report.warning(warningOf(last.sync, age()));
 }
 
-/** Asks now and then; a count that was told once stays where the master can't be asked any more. */
-async function openAsker(
+/** Asks a master at an interval. If the master stops responding, its last count stays valid. */
+async function createMasterCounter(
   host: HostReader,
   context: StorageContext,
   trusted: readonly string[],
 ): Promise<() => Promise<MasterCounts>> {
-  const never = (unknown: string) => () => Promise.resolve({ master: { unknown }, before: null });
-  if (context.naming === null) return never("--no-register: it was not asked");
+  const never = (unknown: string) => () => Promise.resolve({ master: { unknown }, previousPins: null });
+  if (context.naming === null) return never("--no-register: the master was not asked");
   const url = (await readValues(host, context))("STORAGE_API_URL");
   if (url === undefined) return never("STORAGE_API_URL is not set");
   let known: MasterCounts | null = null;
@@ -134,93 +135,96 @@ async function openAsker(
     if (known !== null && host.clock.now().getTime() - askedMs < ASK_EVERY_MS) return known;
     const answer = await askMasterCount(host, url, trusted);
     askedMs = host.clock.now().getTime();
-    const before = known !== null && "pins" in known.master ? known.master.pins : null;
-    if (known === null || "pins" in answer || before === null) known = { master: answer, before };
+    const previousPins = known !== null && "pins" in known.master ? known.master.pins : null;
+    if (known === null || "pins" in answer || previousPins === null) known = { master: answer, previousPins };
     return known;
   };
 }
 
-/** Makes a function that is given every count, and tells whether it has stopped changing. */
-async function openRest(host: HostReader, isNewMember: boolean): Promise<(count: number) => Rest> {
+/** Creates a function that receives every count and returns whether the count has stopped changing. */
+async function createStabilityCheck(
+  host: HostReader,
+  isNewMember: boolean,
+): Promise<(count: number) => Stability> {
   const container = await host.docker.container(STORAGE_NAMES.cluster);
-  const begunMs = host.clock.now().getTime();
-  const startedMs = isNewMember ? begunMs : Date.parse(container?.startedAt ?? "");
-  const isOld = begunMs - startedMs > FIRST_NEWS_MS;
-  const last = { count: 0, changedMs: begunMs };
+  const startMs = host.clock.now().getTime();
+  const startedMs = isNewMember ? startMs : Date.parse(container?.startedAt ?? "");
+  const isOld = startMs - startedMs > FIRST_UPDATE_MS;
+  const last = { count: 0, changedMs: startMs };
   return (count) => {
     const nowMs = host.clock.now().getTime();
     if (count !== last.count) {
       last.count = count;
       last.changedMs = nowMs;
     }
-    const isQuiet = nowMs - last.changedMs >= QUIET_MS;
+    const isStable = nowMs - last.changedMs >= STABLE_AFTER_MS;
     return {
-      likely: isOld || (count > 0 ? isQuiet : nowMs - startedMs >= FIRST_NEWS_MS),
-      surely: isQuiet && nowMs - begunMs >= FIRST_NEWS_MS,
+      isLikely: isOld || (count > 0 ? isStable : nowMs - startedMs >= FIRST_UPDATE_MS),
+      isCertain: isStable && nowMs - startMs >= FIRST_UPDATE_MS,
     };
   };
 }
 
-/** A member whose kubo knows no other one can't fetch anything. */
-async function watchKubo(host: HostReader, { tell }: StorageContext): Promise<void> {
+/** A member whose kubo has no peers can't fetch any content. */
+async function watchKubo(host: HostReader, { report }: StorageContext): Promise<void> {
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
     if ((await countKuboPeers(host)) !== 0) return true;
-    tell.progress("waiting for kubo to be connected to another");
+    report.progress("waiting for kubo to connect to another node");
     await host.clock.wait(900);
     return null;
   });
   if (connected === true) return;
   throw new OperatorError({
     exit: "unhealthy",
-    what: "This node is a member of the pool, but its kubo is connected to no other one, so no content arrives.",
+    what: "This node is a member of the pool, but its kubo has no connection to another kubo, so no content arrives.",
     remedy:
-      "Where the pool has private addresses, set KUBO_PRIVATE_NETWORK=true here and on the masters; otherwise see that port 4001 is open; then run again.",
+      "If the pool uses private addresses, set KUBO_PRIVATE_NETWORK=true on this node and on the masters. Otherwise check that port 4001 is open. Then run again.",
   });
 }
 
-function obeysItself(id: string): OperatorError {
+function trustsItself(id: string): OperatorError {
   return new OperatorError({
     exit: "unhealthy",
-    what: `This node's cluster peer ${id} is among those that it obeys.`,
-    why: "Only masters may change the pinset.",
-    remedy: "Take it out of MASTER_CLUSTER_PEERIDS, then run again.",
+    what: `This node's own cluster peer ${id} is in its list of trusted masters.`,
+    why: "A storage node must not trust itself: only masters may change the pinset.",
+    remedy: "Remove it from MASTER_CLUSTER_PEERIDS, then run again.",
   });
 }
 
-function noMember(id: string, trusted: readonly string[], peers: readonly PeerIdentity[]): OperatorError {
+function notAMember(id: string, trusted: readonly string[], peers: readonly PeerIdentity[]): OperatorError {
   const seen = peers.filter((peer) => trusted.includes(peer.id) && peer.error === "");
   const why =
     seen.length === 0
       ? `None of the masters (${trusted.join(", ")}) is connected.`
-      : `${seen.map((peer) => peer.peername).join(", ")} is connected, but does not count ${id} among its peers.`;
+      : `${seen.map((peer) => peer.peername).join(", ")} is connected, but does not list ${id} as a peer.`;
   return new OperatorError({
     exit: "unhealthy",
     what: "This node is not a member of the pool.",
     why,
     remedy:
-      "See that MASTER_CLUSTER_BOOTSTRAP can be reached from here, that port 9096 is open, and that CLUSTER_SECRET is the pool's; then run again.",
+      "Check that MASTER_CLUSTER_BOOTSTRAP is reachable from this machine, that port 9096 is open, and that CLUSTER_SECRET is the pool's. Then run again.",
   });
 }
 
-/** What the steps of a storage node are made from. */
+/** What the steps of a storage node need. */
 export interface StorageContext extends NodeContext {
   readonly layout: StorageLayout;
-  /** Opens a cluster peer's REST API by its multiaddr. */
+  /** Creates a client for a cluster peer's REST API, by its multiaddr. */
   readonly openCluster: (endpoint: string) => ClusterReader;
-  /** Opens a master's directory of names at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
+  /** Creates a client for a master's node directory at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
   readonly naming: ((storageApiUrl: string) => NodesClient) | null;
-  /** Tells how far a long wait is, and what came of it. */
-  readonly tell: {
+  /** Prints the progress of a long wait, and its result. */
+  readonly report: {
     progress(line: string): void;
     note(line: string): void;
     warning(text: string): void;
   };
 }
 
-/** The node's own ipfs-cluster, as compose/storage-cluster.yml binds it. */
+/** The REST API of the node's own ipfs-cluster, as compose/storage-cluster.yml binds it. */
 export const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
 
-/** A storage node keeps no data that a secret of its `.env` was used for. */
+/** A storage node has no data that depends on a secret in its `.env`. */
 export const NO_SECRET_DATA: DataGuard = {
   findLiveData: () => Promise.resolve(null),
   countDependents: () => Promise.resolve(null),

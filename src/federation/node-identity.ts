@@ -4,12 +4,12 @@ import { createSigner, createVerifier } from "../machine/signing.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 import { peerIdOf, publicKeyOf } from "./announcement.ts";
 
-/** A node's own libp2p identity: what its announcements are signed with. Its private key is in no property. */
+/** A node's own libp2p identity, which signs its announcements. No property exposes the private key. */
 export interface NodeIdentity {
   readonly peerId: string;
   /**
-   * 128 lower-case hex digits over the text's UTF-8. Throws an OperatorError (`settings`) if the private key is no
-   * ed25519 key or does not belong to the peer id; nothing of the key is quoted.
+   * Signs the UTF-8 text: 128 lower-case hex digits. Throws an OperatorError (`settings`) if the private key is not an
+   * ed25519 key or does not belong to the peer id. The error contains no part of the key.
    */
   sign(text: string): string;
 }
@@ -18,14 +18,14 @@ export interface NodeIdentity {
 const PRIVATE_PREFIX = Buffer.from("08011240", "hex");
 const SEED_BYTES = 32;
 
-/** As ipfs-cluster writes it, or kubo. */
+/** The format of ipfs-cluster or of kubo. */
 interface IdentityFile {
   readonly id?: unknown;
   readonly private_key?: unknown;
   readonly Identity?: { readonly PeerID?: unknown; readonly PrivKey?: unknown } | null;
 }
 
-/** The identity that a storage node's ipfs-cluster has made on its volume; null before its first start. */
+/** The identity that a storage node's ipfs-cluster created on its volume. Null before its first start. */
 export async function readNodeIdentity({
   docker,
   files,
@@ -37,8 +37,8 @@ export async function readNodeIdentity({
 
 /**
  * Reads the identity of an ipfs-cluster peer (identity.json: `id`, `private_key`) or of kubo (config:
- * `Identity.PeerID`, `Identity.PrivKey`); null for a text that names no peer id. The key is read when it first signs,
- * since most only ask for the peer id. `path` is for messages.
+ * `Identity.PeerID`, `Identity.PrivKey`); null for a text without a peer id. The key is parsed at the first signature,
+ * since most callers only need the peer id. `path` is for messages.
  */
 export function parseNodeIdentity(text: string, path: string): NodeIdentity | null {
   const { peerId, encoded } = fieldsOf(text);
@@ -53,13 +53,13 @@ export function parseNodeIdentity(text: string, path: string): NodeIdentity | nu
   };
 }
 
-/** True if the key that a peer id carries signed the text (strict; see createVerifier): a proof of the key, and of nothing else. */
+/** True if the key in a peer id signed the text (strict; see createVerifier). It proves that the sender has the key, and nothing else. */
 export function isSignedBy(peerId: string, text: string, signatureHex: string): boolean {
   const key = publicKeyOf(peerId);
   return key !== null && createVerifier(key)(Buffer.from(text, "utf8"), Buffer.from(signatureHex, "hex"));
 }
 
-/** Both undefined for what is no JSON: a file that is being written is no identity yet. */
+/** Both undefined if the text is not JSON: the file may not be fully written yet. */
 function fieldsOf(text: string): { readonly peerId?: unknown; readonly encoded?: unknown } {
   let value: IdentityFile | null;
   try {
@@ -74,7 +74,7 @@ function fieldsOf(text: string): { readonly peerId?: unknown; readonly encoded?:
 }
 
 function openKey(encoded: unknown, peerId: string, path: string): (bytes: Uint8Array) => Uint8Array {
-  if (typeof encoded !== "string") throw noIdentity(path, "it holds no private key");
+  if (typeof encoded !== "string") throw noIdentity(path, "it contains no private key");
   const bytes = Buffer.from(encoded, "base64");
   const data = bytes.subarray(PRIVATE_PREFIX.length);
   if (!bytes.subarray(0, PRIVATE_PREFIX.length).equals(PRIVATE_PREFIX) || data.length !== 2 * SEED_BYTES)
@@ -87,7 +87,7 @@ function openKey(encoded: unknown, peerId: string, path: string): (bytes: Uint8A
 function noIdentity(path: string, why: string): OperatorError {
   return new OperatorError({
     exit: "settings",
-    what: `${path} is no identity that a node can announce itself with: ${why}.`,
-    remedy: "ipfs-cluster makes one in its data directory (identity.json) at its first start.",
+    what: `${path} can't be used as this node's identity: ${why}.`,
+    remedy: "ipfs-cluster creates identity.json in its data directory at its first start. Check that file.",
   });
 }

@@ -3,13 +3,13 @@ import type { Pool } from "./pool.ts";
 import type { HttpReader } from "../machine/http.ts";
 
 const TIMEOUT_MS = 15_000;
-/** Far above any pool: a thousand addresses take a tenth of it. */
+/** Far larger than any answer: a thousand addresses take a tenth of it. */
 const MAX_BYTES = 1024 ** 2;
 
 /**
- * Asks the pool API. Whoever answers there decides whom a node obeys, so plain http is refused for any
- * host but this one, unless the operator allows it (by `allowFlag`, where there is such a flag). Throws
- * `settings` for a bad address, `unavailable` where there is no usable answer.
+ * Asks the pool API. Its answer decides which masters a node trusts, so plain http is refused for any
+ * host other than this one, unless the operator allows it (with `allowFlag`, if the command has such a flag). Throws
+ * `settings` for a bad address, `unavailable` if there is no usable answer.
  */
 export async function lookUpPool(
   http: HttpReader,
@@ -24,22 +24,22 @@ export async function lookUpPool(
   ) {
     throw new OperatorError({
       exit: "settings",
-      what: `POOL_API is ${url}: plain http to another host.`,
-      why: "The answer decides whose pins this node takes over; anybody on the way could change it.",
+      what: `POOL_API is ${url}, which uses plain http to another host.`,
+      why: "The answer decides which masters this node trusts. Anyone on the network path could change it.",
       remedy:
         options.allowFlag === undefined
-          ? "Use https://, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself."
-          : `Use https://; or, where nobody else can be on the way, run again with ${options.allowFlag}.`,
+          ? "Use https://, or set MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP."
+          : `Use https://. If you trust the network in between, run again with ${options.allowFlag}.`,
     });
   }
   const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES });
-  // Loaded here: most runs ask no pool, and zod is slow to load.
+  // Loaded here because most runs do not ask a pool, and zod is slow to load.
   const { parsePool } = await import("./pool.ts");
   const pool = answer?.status === 200 ? parsePool(answer.body) : null;
   if (pool !== null && !("fault" in pool)) return pool;
   throw new OperatorError({
     exit: "unavailable",
-    what: `The pool API ${url} gives no usable answer: ${answer === null ? `nothing answers, or not whole within ${TIMEOUT_MS / 1000} s` : (pool?.fault ?? `status ${answer.status}`)}.`,
-    remedy: "Try again later, or give MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP yourself.",
+    what: `The pool API ${url} gave no usable answer: ${answer === null ? `no complete answer within ${TIMEOUT_MS / 1000} s` : (pool?.fault ?? `HTTP status ${answer.status}`)}.`,
+    remedy: "Try again later, or set MASTER_CLUSTER_PEERIDS and MASTER_CLUSTER_BOOTSTRAP.",
   });
 }

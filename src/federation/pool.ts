@@ -2,22 +2,22 @@ import * as z from "zod";
 import { isPeerId } from "../settings/address.ts";
 import { RULES } from "../settings/rules.ts";
 
-/** What a pool publishes about its masters: whom a node trusts, and where it finds them. */
+/** What a pool publishes about its masters: which ones a node trusts and how to reach them. */
 export interface Pool {
   /** Cluster peer ids of the masters, the primary first. */
   readonly trustedPeers: readonly string[];
-  /** The first TCP address of the cluster, with its peer. */
+  /** The first TCP address of the cluster, with a peer id. */
   readonly bootstrap: string;
 }
 
-/** What is no list counts as an empty one, and null and "" in it do not count, as upstream has it. */
+/** As upstream does, a value that is not a list counts as an empty list, and null and "" in a list are ignored. */
 const texts = z
   .array(z.unknown())
   .catch([])
   .transform((list) => list.filter((each): each is string => typeof each === "string" && each !== ""));
 
 const peerId = z.string().refine(isPeerId, {
-  error: ({ input }) => `${JSON.stringify(String(input).slice(0, 80))} is no peer id`,
+  error: ({ input }) => `${JSON.stringify(String(input).slice(0, 80))} is not a peer id`,
 });
 
 /** Upstream: GET /pools/NAME. */
@@ -28,7 +28,7 @@ const ANSWER = z
       "ipfs-cluster-peerid": z.string().catch(""),
       ipfs_cluster: z.object({ addresses: texts }).catch({ addresses: [] }),
     },
-    { error: "the answer is no JSON object, or longer than 1 MiB" },
+    { error: "the answer is not a JSON object, or is longer than 1 MiB" },
   )
   .transform((answer) => {
     const listed = answer["ipfs-cluster-trustedpeers"];
@@ -42,19 +42,19 @@ const ANSWER = z
     z.object({
       trustedPeers: z
         .array(peerId)
-        .min(1, { error: "it names no master (ipfs-cluster-trustedpeers, ipfs-cluster-peerid)" }),
+        .min(1, { error: "it contains no master (ipfs-cluster-trustedpeers, ipfs-cluster-peerid)" }),
       bootstrap: z
-        .string({ error: "it names no TCP address of the cluster (ipfs_cluster.addresses)" })
+        .string({ error: "it contains no TCP address of the cluster (ipfs_cluster.addresses)" })
         .refine((address) => RULES.peerMultiaddr.holds(address), {
           error: ({ input }) =>
-            `${JSON.stringify(String(input).slice(0, 120))} is no TCP multiaddr with a peer`,
+            `${JSON.stringify(String(input).slice(0, 120))} is not a TCP multiaddr with a peer id`,
         }),
     }),
   );
 
 /**
- * Reads the pool API's answer. `ipfs-cluster-trustedpeers` is preferred, the single `ipfs-cluster-peerid` is what
- * older pools have. Gives what is wrong with it in a sentence.
+ * Reads the pool API's answer. `ipfs-cluster-trustedpeers` is preferred; older pools only have the single
+ * `ipfs-cluster-peerid`. `fault` describes the problem, as the end of a sentence.
  */
 export function parsePool(body: unknown): Pool | { readonly fault: string } {
   const read = ANSWER.safeParse(body);

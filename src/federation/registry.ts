@@ -1,25 +1,25 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { Announcement, Release, Signed } from "./announcement.ts";
 
-/** What asks the database: a service's pool. */
+/** A service's connection pool. */
 type Database = Pick<PostgresPool, "query">;
 
-/** What became of an announcement. */
+/** The result of an announcement. */
 export type AnnounceOutcome =
-  /** This very statement gave the name to the key and seeded its descriptor. */
+  /** This statement gave the name to the key and created its descriptor. */
   | { readonly outcome: "Reserved"; readonly reservation: string }
-  /** The key had the name; its descriptor is now this announcement's. */
+  /** The key already had the name. Its descriptor now has this announcement's data. */
   | { readonly outcome: "AlreadyOwned"; readonly reservation: string }
   | { readonly outcome: "TakenByOther" }
   /** Signed too long ago, or in the future, by the database's clock. */
   | { readonly outcome: "OutsideWindow"; readonly databaseTime: Date }
-  /** Not newer than what the key last said of this name: a replay, or one that was overtaken. */
+  /** Not newer than the key's last message about this name: a replay, or a message that arrived late. */
   | { readonly outcome: "NotNewer" }
   | { readonly outcome: "OverQuota" }
-  /** The name was free, but a descriptor lay there: nobody's doing but a mistake's, or worse. */
+  /** The name was free, but it had a descriptor. That must not happen: a bug or manipulation. */
   | { readonly outcome: "DescriptorInTheWay" };
 
-/** What became of a release. */
+/** The result of a release. */
 export type ReleaseOutcome = "Released" | "NotReleased" | "OutsideWindow";
 
 /** A node as the pool knows it. */
@@ -28,9 +28,9 @@ export interface NodeEntry {
   readonly peerId: string;
   readonly addresses: readonly string[];
   readonly reservedAt: Date;
-  /** When the node signed what stands here. */
+  /** When the node signed this entry. */
   readonly announcedAt: Date;
-  /** Of the node's key, over the announcement: whoever reads it can check it. */
+  /** Made with the node's key over the announcement, so that every reader can check it. */
   readonly signature: string;
 }
 
@@ -39,10 +39,10 @@ export const WINDOW_SECONDS = 300;
 const TIMEOUT_MS = 10_000;
 
 /**
- * Decides one announcement whose signature is known to fit. All of it is one statement, so it happens as a
- * whole or not at all; races end at constraints (migrations/021_node_names.sql), not at what was read
- * before: who comes second to a name waits for the first and then sees its owner; an owner's announcements
- * wait for each other at its one row of node_owners, whose CHECK is the quota.
+ * Processes one announcement whose signature has been checked. It is a single statement, so it takes effect
+ * completely or not at all. Constraints decide races (migrations/021_node_names.sql), not earlier reads: the second
+ * announcement of a name waits for the first and then sees its owner. Announcements of one owner wait for each
+ * other at its row in node_owners, whose CHECK is the quota.
  */
 export async function announceName(
   database: Database,
@@ -53,7 +53,7 @@ export async function announceName(
   const values = [pool, name, peerId, time, addresses, signature, namesPerOwner, WINDOW_SECONDS];
   try {
     const [row] = await database.query<AnnounceRow>(ANNOUNCE, values, { timeoutMs: TIMEOUT_MS });
-    if (row === undefined) throw new Error("the statement that decides on a name gave no row");
+    if (row === undefined) throw new Error("the announcement statement returned no row");
     return outcomeOf(row);
   } catch (thrown) {
     const constraint = constraintOf(thrown);
@@ -67,7 +67,7 @@ interface AnnounceRow extends Record<string, unknown> {
   readonly in_window: boolean;
   readonly is_newer: boolean;
   readonly at: Date;
-  /** The name's reservation where the key holds it now. */
+  /** The name's reservation if the key owns it now. */
   readonly reservation: string | null;
   readonly is_fresh: boolean;
   readonly is_refreshed: boolean;
@@ -89,9 +89,9 @@ function outcomeOf({
 }
 
 /**
- * `claim` gives a row where the key holds the name afterwards: inserted, or locked and left as it was.
- * DO UPDATE ... WHERE looks at the row's newest version, which a SELECT of this statement could not see.
- * A seed has no ON CONFLICT on purpose.
+ * `claim` returns a row if the key owns the name afterwards: inserted, or locked and unchanged.
+ * DO UPDATE ... WHERE reads the newest version of the row, which a SELECT in this statement could not see.
+ * `seeded` has no ON CONFLICT on purpose.
  */
 const ANNOUNCE = `
   WITH attempt AS MATERIALIZED (
@@ -127,8 +127,8 @@ const ANNOUNCE = `
   FROM attempt`;
 
 /**
- * Gives a name back, if it is that key's. With a reservation only what that attempt itself got, and only
- * while nobody has announced it since: a failed attempt takes back no more than it made.
+ * Releases a name if it belongs to that key. With a reservation, releases only that reservation, and only if nobody
+ * has announced the name since: a failed attempt undoes only its own work.
  */
 export async function releaseName(
   database: Database,
@@ -143,8 +143,8 @@ export async function releaseName(
 }
 
 /**
- * Locks the name before its descriptor, as ANNOUNCE does. What is remembered of a release is needed for as
- * long as an older announcement could still be in its window; much older ones go with each release.
+ * Locks the name before its descriptor, as ANNOUNCE does. A release stays recorded as long as an older announcement
+ * could still be in its time window. Each release deletes records that are much older.
  */
 const RELEASE = `
   WITH attempt AS MATERIALIZED (
@@ -175,7 +175,7 @@ const RELEASE = `
   )
   SELECT in_window, EXISTS (SELECT FROM named) AS is_released FROM attempt`;
 
-/** One node by its name, or null. */
+/** The node with that name, or null. */
 export async function readName(database: Database, pool: string, name: string): Promise<NodeEntry | null> {
   const [row] = await database.query<NodeRow>(`${LIST} AND name = $2`, [pool, name], {
     timeoutMs: TIMEOUT_MS,
@@ -183,7 +183,7 @@ export async function readName(database: Database, pool: string, name: string): 
   return row === undefined ? null : entryOf(row);
 }
 
-/** So many nodes in the order of their names, from behind `after` on (null: from the first). */
+/** Up to `limit` nodes sorted by name, starting after `after` (null: from the first). */
 export async function listNames(
   database: Database,
   pool: string,

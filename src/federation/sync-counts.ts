@@ -6,7 +6,7 @@ import type { MasterCount } from "./pinset-sync.ts";
 
 const PEERS = "http://127.0.0.1:5001/api/v0/swarm/peers";
 
-/** How many other kubos this node's kubo is connected to; null where it does not answer. */
+/** How many other kubo nodes this node's kubo is connected to. Null if it does not respond. */
 export async function countKuboPeers(host: HostReader): Promise<number | null> {
   const answer = await host.http.json(PEERS, { method: "POST", timeoutMs: 10_000 });
   if (answer?.status !== 200) return null;
@@ -14,7 +14,7 @@ export async function countKuboPeers(host: HostReader): Promise<number | null> {
   return Array.isArray(peers) ? peers.length : null;
 }
 
-/** How many pins a peer's own pinset has; null where its list did not come whole, since a part is no count. */
+/** How many pins a peer's own pinset has. Null if its list did not arrive completely, since a partial list gives no count. */
 export async function countPins(cluster: Pick<ClusterReader, "list">): Promise<number | null> {
   let pins = 0;
   try {
@@ -28,12 +28,12 @@ export async function countPins(cluster: Pick<ClusterReader, "list">): Promise<n
   }
 }
 
-/** A long pinset is counted while this waits. */
+/** Long, because the master may count a large pinset during the request. */
 const TIMEOUT_MS = 20_000;
 
 /**
- * Asks a master's API how many pins the pool has (GET /api/v1/pool). Only the count of a peer that this node
- * obeys is taken; a master that can't tell is no error.
+ * Asks a master's API how many pins the pool has (GET /api/v1/pool). Only the count of a peer that this
+ * node trusts is used. A master that can't give a count is not an error.
  */
 export async function askMasterCount(
   host: HostReader,
@@ -43,22 +43,22 @@ export async function askMasterCount(
   const url = `${storageApiUrl.replace(/\/+$/, "")}/api/v1/pool`;
   try {
     const answer = await host.http.json(url, { timeoutMs: TIMEOUT_MS });
-    if (answer === null) return { unknown: `${url} does not answer` };
-    if (answer.status !== 200) return { unknown: `${url} answers ${answer.status}` };
+    if (answer === null) return { unknown: `${url} does not respond` };
+    if (answer.status !== 200) return { unknown: `${url} responded with HTTP status ${answer.status}` };
     return readCount(answer.body, url, trusted);
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
-    return { unknown: `${url} can't be asked: ${thrown.why ?? messageOf(thrown)}` };
+    return { unknown: `the request to ${url} failed: ${thrown.why ?? messageOf(thrown)}` };
   }
 }
 
 function readCount(body: unknown, url: string, trusted: readonly string[]): MasterCount {
   const { peerId, pins, countedAt } = (body ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof peerId !== "string" || typeof pins !== "number" || !Number.isSafeInteger(pins) || pins < 0)
-    return { unknown: `${url} gives no count` };
+    return { unknown: `${url} returned no count` };
   const at = new Date(typeof countedAt === "string" ? countedAt : Number.NaN);
-  if (Number.isNaN(at.getTime())) return { unknown: `${url} does not tell when it counted` };
+  if (Number.isNaN(at.getTime())) return { unknown: `${url} did not report the time of its count` };
   return trusted.includes(peerId)
     ? { pins, countedAt: at }
-    : { unknown: `${url} counts for ${peerId.slice(0, 80)}, which this node does not obey` };
+    : { unknown: `${url} reports the count of ${peerId.slice(0, 80)}, which this node does not trust` };
 }

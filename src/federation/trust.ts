@@ -1,6 +1,6 @@
 import type { Problem } from "../errors.ts";
 
-/** The settings that say whom a node obeys and where it finds them. */
+/** The settings that define which masters a node trusts and how to reach them. */
 export const TRUST_KEYS = [
   "CLUSTERNAME",
   "CLUSTER_SECRET",
@@ -9,49 +9,50 @@ export const TRUST_KEYS = [
   "STORAGE_API_URL",
 ] as const;
 
-/** What a pool says of itself: by an invite, or by its pool API. */
+/** What an invite or a pool API says about a pool. */
 export interface TrustInfo {
-  /** Begins a sentence: "The invite". */
+  /** The start of a sentence: "The invite". */
   readonly source: string;
-  /** True for an invite: other addresses of the same masters are then no change of whom a node obeys. */
+  /** True for an invite: then other addresses of the same masters do not change which masters a node trusts. */
   readonly isSigned: boolean;
   readonly values: ReadonlyMap<string, string>;
 }
 
 /**
- * What a pool says otherwise than `.env` has it, a sentence each; the cluster's secret is not told. Order
- * and letter case count only where they mean something.
+ * Where the pool's values differ from `.env`, one sentence per key. The cluster secret is not printed. Order
+ * and letter case are compared only where they matter.
  */
 export function findTrustDrift(
   { source, isSigned, values }: TrustInfo,
   saved: (key: string) => string | undefined,
 ): readonly Problem[] {
   return TRUST_KEYS.flatMap((key) => {
-    const [said, kept] = [values.get(key), saved(key)];
-    const of = (value: string) => (isSigned ? peersOf(key, value) : normal(key, value));
-    if (said === undefined || kept === undefined || of(said) === of(kept)) return [];
+    const [offered, current] = [values.get(key), saved(key)];
+    const normalise = (value: string) => (isSigned ? peersOf(key, value) : normal(key, value));
+    if (offered === undefined || current === undefined || normalise(offered) === normalise(current))
+      return [];
     const what =
       key === "CLUSTER_SECRET"
-        ? `${source} gives another CLUSTER_SECRET than .env has.`
-        : `${source} gives ${key} as ${said}; .env has ${kept}.`;
+        ? `${source} has a different CLUSTER_SECRET than .env.`
+        : `${source} has ${key} ${offered}, but .env has ${current}.`;
     return [{ subject: key, what }];
   });
 }
 
-/** What is given by flag and, otherwise, by an invite: one of the two is a mistake. */
+/** Settings that a flag and an invite give different values: one of the two is a mistake. */
 export function findContradictions(
   { source, values }: TrustInfo,
   flags: ReadonlyMap<string, string>,
 ): readonly Problem[] {
   return TRUST_KEYS.flatMap((key) => {
-    const [said, given] = [values.get(key), flags.get(key)];
-    if (said === undefined || given === undefined || normal(key, said) === normal(key, given)) return [];
-    const what = `${key} is given by --set, and ${source.toLowerCase()} gives another.`;
-    return [{ subject: key, what, remedy: "Give one of the two." }];
+    const [offered, set] = [values.get(key), flags.get(key)];
+    if (offered === undefined || set === undefined || normal(key, offered) === normal(key, set)) return [];
+    const what = `--set ${key} differs from the value in ${source.toLowerCase()}.`;
+    return [{ subject: key, what, remedy: "Use only one of the two." }];
   });
 }
 
-/** Of addresses, whose they are: `/ip4/.../p2p/ID` can lead to no other peer than that. */
+/** For addresses, their peer ids: `/ip4/.../p2p/ID` can only reach that peer. */
 function peersOf(key: string, value: string): string {
   if (key !== "MASTER_CLUSTER_BOOTSTRAP") return normal(key, value);
   const peers = value.split(",").map((address) => address.replace(/^.*\/p2p\//, ""));

@@ -6,52 +6,52 @@ import { type BlockCid, blockCidOf, parseBlockCid } from "./cid.ts";
 import type { QuotaGate } from "./quota-gate.ts";
 import type { Slots } from "./slots.ts";
 
-/** An answer before it is sent: `body` becomes JSON. */
+/** A response before it is sent. `body` becomes JSON. */
 export interface Reply {
   readonly status: number;
   readonly body: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** What a block is taken in with. */
+/** What is needed to accept a block. */
 export interface BlockDeps {
   readonly slots: Slots;
   readonly hash: HashBlake3;
   readonly kubo: Pick<KuboBlocks, "openPut">;
-  /** Null: whoever comes may store (tests only). */
+  /** Null: every client may store blocks (tests only). */
   readonly quota: QuotaGate | null;
-  /** Each as large as a block may be. */
-  readonly rooms: BufferPool;
+  /** Each buffer has the size of the largest allowed block. */
+  readonly buffers: BufferPool;
   readonly limits: BodyLimits;
   readonly log: (line: string) => void;
 }
 
 /**
- * Answers `PUT /v0/block?cid=`: nothing is stored before its bytes have proved to be what the CID names. Order of the
- * checks and status codes are fula-ingest's (functionland/fula-ota, docker/fula-ingest); 503 for a full line and
- * 408 for a slow client are ours. `gone`: aborted once nobody waits for the answer.
+ * Handles `PUT /v0/block?cid=`. Nothing is stored before the bytes match the CID. The order of the checks and the status
+ * codes are those of fula-ingest (functionland/fula-ota, docker/fula-ingest). 503 for a full queue and 408 for a slow
+ * client are our additions. `disconnected` is aborted when the client no longer waits for the response.
  */
 export async function answerBlock(
   request: IncomingMessage,
-  gone: AbortSignal,
+  disconnected: AbortSignal,
   deps: BlockDeps,
 ): Promise<Reply> {
   if (request.method !== "PUT" && request.method !== "POST") {
     return { ...refusal(405, "use PUT"), headers: { allow: "PUT, POST" } };
   }
-  const release = await deps.slots.take(gone);
+  const release = await deps.slots.take(disconnected);
   if (release === null) {
-    const reply = refusal(503, "too many blocks are on their way here; try again in a moment");
+    const reply = refusal(503, "too many blocks are being uploaded; try again in a moment");
     return { ...reply, headers: { "retry-after": "1" } };
   }
   try {
-    return await takeIn(request, deps);
+    return await acceptBlock(request, deps);
   } finally {
     release();
   }
 }
 
-async function takeIn(request: IncomingMessage, deps: BlockDeps): Promise<Reply> {
+async function acceptBlock(request: IncomingMessage, deps: BlockDeps): Promise<Reply> {
   const declared = declaredCid(request.url ?? "");
   if (typeof declared === "string") return refusal(400, declared);
   if (deps.quota !== null) {
@@ -62,21 +62,21 @@ async function takeIn(request: IncomingMessage, deps: BlockDeps): Promise<Reply>
     const decision = await deps.quota(token);
     if (!decision.allowed) return refusal(402, decision.why);
   }
-  return await deps.rooms.use((room) => readAndStore(request, declared, room, deps));
+  return await deps.buffers.use((buffer) => readAndStore(request, declared, buffer, deps));
 }
 
 async function readAndStore(
   request: IncomingMessage,
   declared: BlockCid,
-  room: Buffer,
+  buffer: Buffer,
   deps: BlockDeps,
 ): Promise<Reply> {
   const put = deps.kubo.openPut(declaredBytes(request));
   try {
-    const body = await readBody(request, room, deps.limits, (bytes) => put.relay(bytes));
-    if (body.kind === "too-large") return refusal(413, `the block has more than ${room.length} bytes`);
-    if (body.kind === "too-slow") return refusal(408, "the block came too slowly");
-    if (body.kind === "lost") return refusal(400, "the block broke off");
+    const body = await readBody(request, buffer, deps.limits, (bytes) => put.relay(bytes));
+    if (body.kind === "too-large") return refusal(413, `the block has more than ${buffer.length} bytes`);
+    if (body.kind === "too-slow") return refusal(408, "the block arrived too slowly");
+    if (body.kind === "aborted") return refusal(400, "the upload was aborted");
     if (body.bytes.length === 0) return refusal(400, "the block is empty");
     return await store(declared, body.bytes, put, deps);
   } finally {
@@ -92,35 +92,35 @@ async function store(
 ): Promise<Reply> {
   const digestHex = hash(bytes);
   if (digestHex !== declared.digestHex) {
-    const error = "the bytes are not those that the cid names; nothing was stored";
+    const error = "the bytes do not match the cid; nothing was stored";
     return { status: 422, body: { error, declared: declared.text, actual: blockCidOf(digestHex).text } };
   }
   const done = await put.store(bytes);
   if (done.kind === "failed") {
-    log(`kubo did not take a block of ${bytes.length} bytes: ${done.why}`);
+    log(`kubo did not store a block of ${bytes.length} bytes: ${done.why}`);
     return refusal(502, `kubo: ${done.why}`);
   }
-  if (!names(done.key, declared)) {
-    log(`kubo named a block ${done.key} that is ${declared.text}`);
-    const error = "kubo names the block otherwise";
+  if (!isSameBlock(done.key, declared)) {
+    log(`kubo returned the cid ${done.key} for the block ${declared.text}`);
+    const error = "kubo returned a different cid";
     return { status: 500, body: { error, kubo: done.key, declared: declared.text } };
   }
   return { status: 200, body: { cid: declared.text, size: bytes.length } };
 }
 
-function names(key: string, declared: BlockCid): boolean {
+function isSameBlock(key: string, declared: BlockCid): boolean {
   if (key === declared.text) return true;
   const named = parseBlockCid(key);
   return named.kind === "cid" && named.cid.digestHex === declared.digestHex;
 }
 
-/** The length that the request's head promises, or null; a client that sends another is cut off by node. */
+/** The request's declared length, or null. Node ends the connection of a client that sends a different length. */
 function declaredBytes({ headers }: IncomingMessage): number | null {
   const length = headers["content-length"];
   return length === undefined ? null : Number(length);
 }
 
-/** The CID of the query, or what is wrong with it. */
+/** The CID in the query, or the problem with it. */
 function declaredCid(url: string): BlockCid | string {
   const query = url.includes("?") ? url.slice(url.indexOf("?")) : "";
   const text = new URLSearchParams(query).get("cid") ?? "";
@@ -135,30 +135,30 @@ function refusal(status: number, error: string): Reply {
 
 /** How long reading a body may take. */
 export interface BodyLimits {
-  /** Longest silence of the client. */
+  /** The longest time without data from the client. */
   readonly stallMs: number;
   readonly totalMs: number;
 }
 
-/** What came of reading a body; `lost`: the client broke it off. */
+/** The result of reading a body. `aborted`: the client disconnected. */
 type Body =
-  | { readonly kind: "whole"; readonly bytes: Buffer }
+  | { readonly kind: "complete"; readonly bytes: Buffer }
   | { readonly kind: "too-large" }
   | { readonly kind: "too-slow" }
-  | { readonly kind: "lost" };
+  | { readonly kind: "aborted" };
 
 /**
- * Reads a request's body into `room`, whose length is the bound on it. `grown` gets what is there each time
- * more has come. Parts are copied: kept as they come, a body of single bytes would hold a hundred times its
- * size, and the collector of garbage would cost more than the copies.
+ * Reads a request's body into `buffer`, whose length is the limit. `onData` gets all bytes so far each time more have
+ * arrived. Chunks are copied: if they were kept, a body sent in single bytes would take a hundred times its size, and
+ * garbage collection would cost more than the copies.
  */
 function readBody(
   request: IncomingMessage,
-  room: Buffer,
+  buffer: Buffer,
   limits: BodyLimits,
-  grown: (bytes: Buffer) => void,
+  onData: (bytes: Buffer) => void,
 ): Promise<Body> {
-  if (Number(request.headers["content-length"] ?? 0) > room.length) {
+  if (Number(request.headers["content-length"] ?? 0) > buffer.length) {
     return Promise.resolve({ kind: "too-large" });
   }
   return new Promise((resolve) => {
@@ -166,27 +166,27 @@ function readBody(
     const finish = (body: Body): void => {
       clearTimeout(total);
       clearTimeout(stall);
-      request.off("data", take).off("end", end).off("close", lose);
+      request.off("data", take).off("end", end).off("close", abort);
       resolve(body);
     };
     const take = (part: Buffer): void => {
       stall.refresh();
-      if (filled + part.length > room.length) return finish({ kind: "too-large" });
-      part.copy(room, filled);
+      if (filled + part.length > buffer.length) return finish({ kind: "too-large" });
+      part.copy(buffer, filled);
       filled += part.length;
-      grown(room.subarray(0, filled));
+      onData(buffer.subarray(0, filled));
     };
-    const end = (): void => finish({ kind: "whole", bytes: room.subarray(0, filled) });
-    const lose = (): void => finish({ kind: "lost" });
+    const end = (): void => finish({ kind: "complete", bytes: buffer.subarray(0, filled) });
+    const abort = (): void => finish({ kind: "aborted" });
     const giveUp = (): void => finish({ kind: "too-slow" });
     const total = setTimeout(giveUp, limits.totalMs);
     const stall = setTimeout(giveUp, limits.stallMs);
-    request.on("data", take).on("end", end).on("close", lose);
-    if (request.destroyed) lose();
+    request.on("data", take).on("end", end).on("close", abort);
+    if (request.destroyed) abort();
   });
 }
 
-/** Buffers of one size, used again: as many come to be as are taken at once. */
+/** Reusable buffers of one size. It creates as many as are used at the same time. */
 export class BufferPool {
   readonly #sizeBytes: number;
   readonly #free: Buffer[] = [];
@@ -195,13 +195,13 @@ export class BufferPool {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** Lends one to `use` until its promise is settled; what is left in it is garbage then. */
-  async use<T>(use: (room: Buffer) => Promise<T>): Promise<T> {
-    const room = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
+  /** Gives `use` a buffer until its promise settles. The buffer is then reused, so do not keep a reference. */
+  async use<T>(use: (buffer: Buffer) => Promise<T>): Promise<T> {
+    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
     try {
-      return await use(room);
+      return await use(buffer);
     } finally {
-      this.#free.push(room);
+      this.#free.push(buffer);
     }
   }
 }

@@ -10,15 +10,15 @@ import { answerBlock, type Reply, BufferPool } from "./block.ts";
 import { createQuotaGate, type StorageApi } from "./quota-gate.ts";
 import { Slots } from "./slots.ts";
 
-/** How long things may take; tests give shorter times. */
+/** Time limits. Tests use shorter ones. */
 export interface IngestTimes {
-  /** Longest silence of a client that sends a block. */
+  /** The longest time without data from a client that sends a block. */
   readonly stallMs: number;
-  /** Longest time for the whole of a block. */
+  /** The longest time for a whole block. */
   readonly bodyMs: number;
-  /** Longest wait for a slot. */
-  readonly patienceMs: number;
-  /** How long the rest of a refused block is thrown away before its connection is cut. */
+  /** The longest wait for a slot. */
+  readonly maxWaitMs: number;
+  /** How long the rest of a refused block is read and discarded before the connection is closed. */
   readonly lingerMs: number;
   readonly graceMs: number;
 }
@@ -26,23 +26,23 @@ export interface IngestTimes {
 const TIMES: IngestTimes = {
   stallMs: 15_000,
   bodyMs: 60_000,
-  patienceMs: 30_000,
+  maxWaitMs: 30_000,
   lingerMs: 2_000,
   graceMs: 15_000,
 };
-/** Whoever waits costs no more than what the socket holds. */
+/** A waiting request only costs its socket's buffer. */
 const WAITING_PER_SLOT = 8;
 
 /**
- * The verified ingest: `PUT /v0/block?cid=` and `GET /health`, as functionland/fula-ota's fula-ingest has
- * them. It closes kubo and the storage API in the end; requests in progress may finish within 15 s of the stop.
+ * The verified ingest: `PUT /v0/block?cid=` and `GET /health`, as in fula-ingest (functionland/fula-ota). At
+ * its end it closes the clients of kubo and the storage API. Requests in progress may finish within 15 s of the stop.
  */
 export function openIngest(
   settings: IngestSettings,
   deps: {
     readonly blake3: Blake3;
     readonly kubo: KuboBlocks;
-    /** Null: no storage API is set. */
+    /** Null: no storage API is configured. */
     readonly storage: StorageApi | null;
     readonly http: HttpReader;
     readonly log: (line: string) => void;
@@ -52,25 +52,24 @@ export function openIngest(
 ): Service {
   const { blake3, kubo, storage, http, log, version } = deps;
   const { bindHost: host, port, maxConcurrent: slots, maxBlockBytes, quotaMode: mode, noAuth } = settings;
-  const { stallMs, bodyMs: totalMs, patienceMs, lingerMs, graceMs } = times;
+  const { stallMs, bodyMs: totalMs, maxWaitMs, lingerMs, graceMs } = times;
   const now = (): number => performance.now();
   const blockDeps = {
-    slots: new Slots({ slots, mostWaiting: slots * WAITING_PER_SLOT, patienceMs }),
+    slots: new Slots({ slots, maxWaiting: slots * WAITING_PER_SLOT, maxWaitMs }),
     hash: blake3.hash,
     kubo,
     quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
-    rooms: new BufferPool(maxBlockBytes),
+    buffers: new BufferPool(maxBlockBytes),
     limits: { stallMs, totalMs },
     log,
   };
   const health = createHealth({ version, checks: { kubo: checkKubo(http, settings.kuboUrl) }, log });
   const answer = (call: Call, reply: Reply): Response => respond(call.env.incoming, reply, lingerMs);
   const app = createApp({
-    notFound: (call) =>
-      answer(call, { status: 404, body: { error: "nothing answers here; blocks go to /v0/block" } }),
+    notFound: (call) => answer(call, { status: 404, body: { error: "not found; send blocks to /v0/block" } }),
     failed: (call, thrown) => {
       log(`${call.env.incoming.method ?? "?"} failed: ${messageOf(thrown)}`);
-      const error = "the request failed; the service's log says why";
+      const error = "the request failed; see the service's log";
       return answer(call, { status: 500, body: { error } });
     },
   });
@@ -92,8 +91,8 @@ export function openIngest(
       `ingest: BLAKE3 by ${blake3.by}`,
     ],
     graceMs,
-    // The wait for a slot counts as well: the body is not read before that.
-    requestTimeoutMs: patienceMs + totalMs + 5_000,
+    // Includes the wait for a slot, since the body is only read after that.
+    requestTimeoutMs: maxWaitMs + totalMs + 5_000,
     close: async () => {
       kubo.close();
       storage?.close();
@@ -101,16 +100,17 @@ export function openIngest(
   };
 }
 
-/** Asks kubo who it is (`POST /api/v0/id`). */
+/** Requests kubo's identity (`POST /api/v0/id`). */
 function checkKubo(http: HttpReader, url: string) {
   return async (timeoutMs: number): Promise<void> => {
     const answer = await http.json(`${url}/api/v0/id`, { method: "POST", timeoutMs });
-    if (answer === null) throw new Error(`nothing answers at ${url}`);
-    if (answer.status !== 200) throw new Error(`${url}/api/v0/id answers ${answer.status}`);
+    if (answer === null) throw new Error(`no answer from ${url}`);
+    if (answer.status !== 200)
+      throw new Error(`${url}/api/v0/id responded with HTTP status ${answer.status}`);
   };
 }
 
-/** Sends a reply at once, also while the client still sends its request. */
+/** Sends a reply immediately, even while the client is still sending its request. */
 function respond(incoming: IncomingMessage, { status, body, headers }: Reply, lingerMs: number): Response {
   const text = `${JSON.stringify(body)}\n`;
   const length = String(Buffer.byteLength(text));
@@ -121,20 +121,20 @@ function respond(incoming: IncomingMessage, { status, body, headers }: Reply, li
 }
 
 /**
- * A body that is sent at once, but ends only with the request, whose rest is thrown away. A connection that is closed
- * at once would take the answer with it: the client still sends, and would be reset.
+ * A response body that is sent immediately but ends only with the request, whose rest is discarded. If the connection
+ * were closed immediately, the client, which is still sending, would get a reset instead of the response.
  */
 function withRest(incoming: IncomingMessage, text: string, lingerMs: number): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
       controller.enqueue(Buffer.from(text));
-      await throwAwayRest(incoming, lingerMs);
+      await discardRest(incoming, lingerMs);
       controller.close();
     },
   });
 }
 
-async function throwAwayRest(incoming: IncomingMessage, lingerMs: number): Promise<void> {
+async function discardRest(incoming: IncomingMessage, lingerMs: number): Promise<void> {
   if (incoming.destroyed) return;
   const cut = setTimeout(() => incoming.socket.destroy(), lingerMs);
   await new Promise<void>((resolve) => {

@@ -15,45 +15,45 @@ import {
 export type QuotaGate = (token: string) => Promise<QuotaDecision>;
 
 const FRESH_MS = 30_000;
-const MOST_TOKENS = 4_096;
-const WELL = "the storage API answers";
-/** These say something of one client, nothing of the storage API. */
-const ABOUT_THE_TOKEN: ReadonlySet<number> = new Set([401, 402, 403]);
+const MAX_TOKENS = 4_096;
+const RESPONDING = "the storage API responds";
+/** These statuses are about one client, not about the storage API. */
+const CLIENT_STATUSES: ReadonlySet<number> = new Set([401, 402, 403]);
 
 /**
- * A gate that asks the storage API with the client's own token. A clear answer is kept for 30 s, by the token's
- * sha256; requests of one token that come meanwhile share one question. What could not be told is
- * kept for nobody. The log says when the storage API stops and starts to give clear answers, and no token.
+ * Creates a gate that asks the storage API with the client's own token. A definite answer is cached for 30 s under the
+ * token's sha256; concurrent requests with one token share one call. An unknown result is not cached. The log records
+ * when the storage API starts and stops giving definite answers. It contains no tokens.
  */
 export function createQuotaGate(options: {
   readonly mode: QuotaMode;
   readonly storage: Pick<StorageApi, "storage"> | null;
-  /** Milliseconds of any clock that goes forward. */
+  /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
   readonly log: (line: string) => void;
 }): QuotaGate {
   const { mode, storage, now, log } = options;
-  const cache = new QuotaCache(FRESH_MS, MOST_TOKENS);
-  const underWay = new Map<string, Promise<QuotaVerdict>>();
-  let told = "";
+  const cache = new QuotaCache(FRESH_MS, MAX_TOKENS);
+  const inFlight = new Map<string, Promise<QuotaVerdict>>();
+  let lastState = "";
 
-  function tell(state: string): void {
-    if (state !== told && !(told === "" && state === WELL)) log(`quota: ${state}`);
-    told = state;
+  function logState(state: string): void {
+    if (state !== lastState && !(lastState === "" && state === RESPONDING)) log(`quota: ${state}`);
+    lastState = state;
   }
 
   async function ask(api: Pick<StorageApi, "storage">, token: string, key: string): Promise<QuotaVerdict> {
     try {
       const answer = await api.storage(token);
       const verdict = readStorageAnswer(answer);
-      if (verdict !== "unknown") tell(WELL);
-      else if (!ABOUT_THE_TOKEN.has(answer.status)) {
-        tell(`the storage API answers ${answer.status} without a clear word`);
+      if (verdict !== "unknown") logState(RESPONDING);
+      else if (!CLIENT_STATUSES.has(answer.status)) {
+        logState(`the storage API responded with HTTP status ${answer.status} and no usable answer`);
       }
       if (verdict !== "unknown") cache.set(key, verdict, now());
       return verdict;
     } catch (cause) {
-      tell(`the storage API can't be asked: ${messageOf(cause)}`);
+      logState(`the request to the storage API failed: ${messageOf(cause)}`);
       return "unknown";
     }
   }
@@ -63,26 +63,26 @@ export function createQuotaGate(options: {
     const key = createHash("sha256").update(token).digest("base64");
     const known = cache.get(key, now());
     if (known !== null) return decideQuota(known, mode);
-    let question = underWay.get(key);
-    if (question === undefined) {
-      question = ask(storage, token, key).finally(() => underWay.delete(key));
-      underWay.set(key, question);
+    let pending = inFlight.get(key);
+    if (pending === undefined) {
+      pending = ask(storage, token, key).finally(() => inFlight.delete(key));
+      inFlight.set(key, pending);
     }
-    return decideQuota(await question, mode);
+    return decideQuota(await pending, mode);
   };
 }
 
-/** Asks the master's storage API for a client, with the client's own token. */
+/** Queries the master's storage API with a client's own token. */
 export interface StorageApi {
-  /** `GET /api/v1/storage`, following no redirect; throws an Error without the token where no answer comes in time. */
+  /** `GET /api/v1/storage`, without following redirects. If no answer arrives in time, throws an Error that does not contain the token. */
   storage(token: string): Promise<StorageAnswer>;
   close(): void;
 }
 
-/** The storage API sends no longer answer. */
+/** The storage API's answers are never longer. */
 const MAX_ANSWER_BYTES = 65_536;
 
-/** Opens the storage API; `timeoutMs` bounds one question. Nothing is sent yet. */
+/** Creates a client for the storage API. `timeoutMs` limits one request. Nothing is sent yet. */
 export function openStorageApi(
   url: string,
   options: { readonly connections: number; readonly timeoutMs: number },

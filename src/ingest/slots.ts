@@ -1,4 +1,4 @@
-/** Gives the slot back; a second call does nothing. */
+/** Frees the slot. A second call does nothing. */
 export type Release = () => void;
 
 interface Waiter {
@@ -6,54 +6,50 @@ interface Waiter {
   readonly timer: NodeJS.Timeout;
 }
 
-/** So many may work at once; a bounded number waits in line, first come first served. */
+/** Limits concurrency. A bounded number of callers waits in a first-in, first-out queue. */
 export class Slots {
   #free: number;
-  readonly #mostWaiting: number;
-  readonly #patienceMs: number;
-  readonly #line = new Set<Waiter>();
+  readonly #maxWaiting: number;
+  readonly #maxWaitMs: number;
+  readonly #queue = new Set<Waiter>();
 
-  /** `patienceMs`: how long one waits in line at most. */
-  constructor(options: {
-    readonly slots: number;
-    readonly mostWaiting: number;
-    readonly patienceMs: number;
-  }) {
+  /** `maxWaitMs`: the longest wait in the queue. */
+  constructor(options: { readonly slots: number; readonly maxWaiting: number; readonly maxWaitMs: number }) {
     this.#free = options.slots;
-    this.#mostWaiting = options.mostWaiting;
-    this.#patienceMs = options.patienceMs;
+    this.#maxWaiting = options.maxWaiting;
+    this.#maxWaitMs = options.maxWaitMs;
   }
 
-  /** How many stand in line. */
+  /** The length of the queue. */
   get waiting(): number {
-    return this.#line.size;
+    return this.#queue.size;
   }
 
-  /** A slot, or null where the line is full, the patience is over, or `gone` says that nobody wants it any more. */
-  async take(gone: AbortSignal): Promise<Release | null> {
-    if (gone.aborted) return null;
+  /** A slot. Null if the queue is full, the wait took too long, or `cancelled` was aborted. */
+  async take(cancelled: AbortSignal): Promise<Release | null> {
+    if (cancelled.aborted) return null;
     if (this.#free > 0) {
       this.#free -= 1;
       return this.#releaser();
     }
-    if (this.#line.size >= this.#mostWaiting) return null;
-    return this.#wait(gone);
+    if (this.#queue.size >= this.#maxWaiting) return null;
+    return this.#wait(cancelled);
   }
 
-  #wait(gone: AbortSignal): Promise<Release | null> {
+  #wait(cancelled: AbortSignal): Promise<Release | null> {
     return new Promise((resolve) => {
       const leave = (): void => waiter.start(null);
       const waiter: Waiter = {
         start: (release) => {
           clearTimeout(waiter.timer);
-          gone.removeEventListener("abort", leave);
-          this.#line.delete(waiter);
+          cancelled.removeEventListener("abort", leave);
+          this.#queue.delete(waiter);
           resolve(release);
         },
-        timer: setTimeout(leave, this.#patienceMs),
+        timer: setTimeout(leave, this.#maxWaitMs),
       };
-      gone.addEventListener("abort", leave, { once: true });
-      this.#line.add(waiter);
+      cancelled.addEventListener("abort", leave, { once: true });
+      this.#queue.add(waiter);
     });
   }
 
@@ -62,7 +58,7 @@ export class Slots {
     return () => {
       if (!held) return;
       held = false;
-      const [next] = this.#line;
+      const [next] = this.#queue;
       if (next === undefined) this.#free += 1;
       else next.start(this.#releaser());
     };

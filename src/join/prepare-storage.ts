@@ -46,7 +46,7 @@ export async function prepareStorageNode(
     hash,
     openCluster: (endpoint) => deps.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
     naming: register ? (url) => deps.openNodesClient(url) : null,
-    tell: {
+    report: {
       progress: (line) => reporter.progress(line),
       note: (line) => reporter.note(line),
       warning: (text) => reporter.listen({ type: "warning", text }),

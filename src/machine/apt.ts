@@ -7,7 +7,7 @@ const LOCK_SECONDS = 300;
 const LOCK_POLL_MS = 5_000;
 const INSTALL_TIMEOUT_MS = 1_800_000;
 const UPDATE_TIMEOUT_MS = 600_000;
-/** Nothing may ask, and nothing may restart services that we do not know. */
+/** No prompts, and no restarts of services that are not ours. */
 const QUIET = {
   DEBIAN_FRONTEND: "noninteractive",
   NEEDRESTART_SUSPEND: "1",
@@ -19,10 +19,10 @@ const NO_PTY = ["-o", "Dpkg::Use-Pty=0"];
 const LOCK = ["-o", `DPkg::Lock::Timeout=${LOCK_SECONDS}`];
 
 const STALE_LISTS = /Unable to locate package|has no installation candidate|Failed to fetch|Unable to fetch/;
-const CUT_SHORT = /dpkg was interrupted|dpkg --configure -a/;
+const INTERRUPTED = /dpkg was interrupted|dpkg --configure -a/;
 const LISTS_LOCKED = /Could not get lock .*lists/;
 
-/** What an installation works with. */
+/** What an installation needs. */
 export interface AptOptions {
   readonly env: ProgramEnvironment;
   readonly report: (line: string) => void;
@@ -33,7 +33,7 @@ export interface AptOptions {
 
 /**
  * Installs packages of the distribution. Waits up to 5 minutes for apt's locks, fetches the package
- * lists where they are missing or stale, and finishes what an interrupted dpkg left. Throws an
+ * lists if they are missing or stale, and completes an interrupted dpkg run. Throws an
  * OperatorError (`unavailable`) with apt's last lines.
  */
 export async function installPackages(
@@ -57,7 +57,7 @@ export async function installPackages(
 
   if (await hasNoLists(listsDirectory)) await update(run, wait);
   let result = await install();
-  if (mentions(result, CUT_SHORT)) {
+  if (mentions(result, INTERRUPTED)) {
     await run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], INSTALL_TIMEOUT_MS);
     result = await install();
   }
@@ -71,7 +71,7 @@ export async function installPackages(
 
 type Run = (argv: readonly string[], timeoutMs: number) => Promise<ProgramResult>;
 
-/** apt-get waits for dpkg's lock, but not for that of the lists (apt 2.6); so this does. */
+/** apt-get waits for dpkg's lock, but not for the lock of the package lists (apt 2.6), so this function does. */
 async function update(run: Run, wait: AptOptions["wait"]): Promise<void> {
   const argv = ["apt-get", ...LOCK, "update"];
   for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
@@ -103,6 +103,6 @@ function failed(what: string, { stopped, lastLines }: ProgramResult, argv: reado
     exit: "unavailable",
     what,
     why: stopped ?? lastLines.join("\n"),
-    remedy: `Mend what it says, then run again. The same by hand: ${argv.join(" ")}`,
+    remedy: `Fix the reported problem, then run again. To run this command manually: ${argv.join(" ")}`,
   });
 }

@@ -5,7 +5,7 @@ import { messageOf } from "../errors.ts";
 /** The BLAKE3 digest (32 bytes) of these bytes, as lower-case hex. */
 export type HashBlake3 = (bytes: Uint8Array) => string;
 
-/** What hashes, and a few words on it for a log. */
+/** A BLAKE3 implementation, and its description for the log. */
 export interface Blake3 {
   readonly hash: HashBlake3;
   readonly by: string;
@@ -16,12 +16,12 @@ interface NativeModule {
   readonly Blake3Hasher: new () => { update(bytes: Uint8Array): unknown; digest(format: "hex"): string };
 }
 
-/** Where scripts/build.mjs puts the native module: beside the bundle, for the processors that it has one for. */
+/** scripts/build.mjs puts the native module next to the bundle, for the supported processors. */
 const NATIVE = `./blake3-${process.platform}-${process.arch}.node`;
 
 /**
- * Makes BLAKE3 ready: the native module that is shipped with the bundle (about 6 GB/s), or WebAssembly where
- * there is none for this machine, or it does not load (about 0.9 GB/s). Both give the same digests.
+ * Loads BLAKE3: the native module that is shipped with the bundle (about 6 GB/s), or WebAssembly (about 0.9 GB/s) if
+ * there is none for this machine or it does not load. Both give the same digests.
  */
 export async function openBlake3(native = NATIVE): Promise<Blake3> {
   try {

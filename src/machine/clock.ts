@@ -3,16 +3,16 @@ import { setTimeout } from "node:timers/promises";
 
 /** Randomness for secrets. */
 export interface Random {
-  /** So many random bytes as lower-case hex. */
+  /** Random bytes as lower-case hex. */
   hex(bytes: number): string;
-  /** So many characters of [A-Za-z0-9_-]. */
+  /** Random characters of [A-Za-z0-9_-]. */
   token(characters: number): string;
 }
 
-/** Time of this machine. */
+/** The time of this machine. */
 export interface Clock {
   now(): Date;
-  /** Resolves after so long; only for polls with a deadline. */
+  /** Resolves after this duration. Only for polls with a deadline. */
   wait(durationMs: number): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export const clock: Clock = {
 
 const BITS_PER_CHARACTER = 6;
 
-/** Randomness of the kernel; each character of a token carries 6 bits. */
+/** Random data from the kernel. Each character of a token carries 6 bits. */
 export const random: Random = {
   hex: (bytes) => randomBytes(bytes).toString("hex"),
   token: (characters) =>

@@ -1,10 +1,10 @@
-/** What one of our files in /etc/cron.d runs, and when. */
+/** One of our files in /etc/cron.d: what it runs, and when. */
 export interface CronEntry {
   /** The five fields of crontab(5). */
   readonly schedule: string;
-  /** Absolute paths and plain words only: crontab(5) gives % a meaning, the shell most others. */
+  /** Only absolute paths and plain words: crontab(5) treats % specially, and the shell most other characters. */
   readonly argv: readonly string[];
-  /** Where its output goes; absolute. */
+  /** The absolute path of the file for its output. */
   readonly log: string;
   readonly about: string;
 }
@@ -12,12 +12,12 @@ export interface CronEntry {
 const PLAIN = /^[A-Za-z0-9/._=:@+-]+$/;
 
 /**
- * The text of the file, its first line marked with the hash of the rest. PATH is spelled out since
- * cron's own lacks /usr/sbin and /usr/local. Throws RangeError for words that a crontab could misread.
+ * The text of the file. Its first line contains the hash of the rest. PATH is set because cron's default
+ * lacks /usr/sbin and /usr/local. Throws a RangeError for words that a crontab could misinterpret.
  */
 export function renderCron(entry: CronEntry, hash: (text: string) => string): string {
-  const odd = [...entry.argv, entry.log].find((word) => !PLAIN.test(word));
-  if (odd !== undefined) throw new RangeError(`"${odd}" can't stand in a crontab`);
+  const unsafe = [...entry.argv, entry.log].find((word) => !PLAIN.test(word));
+  if (unsafe !== undefined) throw new RangeError(`"${unsafe}" is not allowed in a crontab`);
   const body = [
     `# ${entry.about}`,
     "SHELL=/bin/sh",
@@ -28,7 +28,7 @@ export function renderCron(entry: CronEntry, hash: (text: string) => string): st
   return `${marker(hash(body))}\n${body}`;
 }
 
-/** Whether a file on disk is the wished one, one of ours that differs, or somebody else's. */
+/** Compares a file on disk with the desired text: same, ours but different (older or edited), or foreign. */
 export function compareCron(
   onDisk: string,
   wanted: string,
@@ -41,7 +41,7 @@ export function compareCron(
   return first === marker(hash(onDisk.slice(lineEnd + 1))) ? "older" : "edited";
 }
 
-/** True where the first line says that we wrote it, as it stands or edited since. */
+/** True if the first line says that fula-node wrote the file, edited or not. */
 export function isOurCron(text: string): boolean {
   return text.startsWith(MARKER);
 }

@@ -1,23 +1,23 @@
 import { messageOf, OperatorError } from "../errors.ts";
 
 const REASONS: Readonly<Record<string, string>> = {
-  EACCES: "this user may not",
+  EACCES: "permission denied",
   EDQUOT: "the disk quota is used up",
   EIO: "the disk reports an error",
   EISDIR: "it is a directory",
   ELOOP: "too many symbolic links",
   ENAMETOOLONG: "the name is too long",
-  ENOENT: "it is not there",
+  ENOENT: "it does not exist",
   ENOSPC: "no space is left on the device",
-  ENOTDIR: "a part of its path is no directory",
-  EPERM: "the kernel does not allow it",
+  ENOTDIR: "a part of its path is not a directory",
+  EPERM: "the kernel refused it",
   EROFS: "the file system is read-only",
 };
 
 const REMEDIES: Readonly<Record<string, string>> = {
   EACCES: "Run as root.",
-  ENOSPC: "Free some space, then run again; nothing half-written was left behind.",
-  EDQUOT: "Free some space, then run again; nothing half-written was left behind.",
+  ENOSPC: "Free some space, then run again; no partly written file was left behind.",
+  EDQUOT: "Free some space, then run again; no partly written file was left behind.",
 };
 
 /** The code of a system error (`ENOENT`), or undefined. */
@@ -26,13 +26,13 @@ export function codeOf(thrown: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
-/** True where a path, or the directory that it should be in, does not exist. */
+/** True if a path, or a directory in it, does not exist. */
 export function isAbsence(thrown: unknown): boolean {
   const code = codeOf(thrown);
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
-/** A failed call on a path as an OperatorError (`unavailable`); one that is already there stays as it is. */
+/** Converts the error of a failed file operation to an OperatorError (`unavailable`). An OperatorError stays unchanged. */
 export function fileError(verb: string, path: string, cause: unknown): OperatorError {
   if (cause instanceof OperatorError) return cause;
   const code = codeOf(cause) ?? "";

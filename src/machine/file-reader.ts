@@ -5,11 +5,11 @@ import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 
 /**
- * The hands and eyes of the tool, as types. `HostReader` only looks: a probe that writes does not
- * compile. `Host` is what apply gets. The real adapters are the other files of this folder.
+ * Access to the machine. `HostReader` (host.ts) can only read, so a probe that writes does not compile.
+ * `apply` gets `Host`, which can also write. The other files of this folder are the real implementations.
  */
 
-/** What the file system says of one path. */
+/** The file system's data about one path. */
 export interface FileStat {
   readonly kind: "file" | "directory" | "symlink" | "other";
   /** Permission bits only: 0o600. */
@@ -19,7 +19,7 @@ export interface FileStat {
   readonly modifiedAt: Date;
 }
 
-/** Looks at files. An absent path is `null`; one that can't be read throws an OperatorError. */
+/** Reads files. The result is `null` if the path does not exist. If it can't be read, throws an OperatorError. */
 export interface FileReader {
   readText(path: string): Promise<string | null>;
   /** Does not follow a symbolic link. */
@@ -28,25 +28,25 @@ export interface FileReader {
   list(path: string): Promise<readonly string[] | null>;
   readLink(path: string): Promise<string | null>;
   /**
-   * Lower-case hex sha256 over relative paths and contents of every file below a directory; with
-   * `only`, of these entries of it (one that is missing does not count).
+   * Lower-case hex sha256 over the relative paths and contents of every file below a directory. With
+   * `only`, over these entries; missing ones are ignored.
    */
   hashTree(path: string, only?: readonly string[]): Promise<string | null>;
   /** Free and total bytes of the file system that holds the path, or its nearest ancestor. */
   space(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
 }
 
-/** The most that readText takes; nothing that the product reads whole comes near it. */
+/** The limit of readText. The files that fula-node reads completely are far smaller. */
 const MAX_TEXT_BYTES = 16 * 1024 ** 2;
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-/** Several steps ask for the same package's hash at once, and it is the dearest of all looks. */
+/** Several steps request the hash of the same package at the same time, and it is the slowest read. */
 const hashOnce = shareInFlight<string | null>();
 
-/** Looks at the files of this machine. */
+/** Reads the files of this machine. */
 export const fileReader: FileReader = {
   readText: (path) => orNull("read", path, () => readWhole(path)),
-  stat: (path) => orNull("look at", path, () => statOf(path)),
+  stat: (path) => orNull("inspect", path, () => statOf(path)),
   list: (path) =>
     orNull("list", path, async () => (await requireDirectory(path), (await readdir(path)).sort())),
   readLink: (path) =>
@@ -61,10 +61,10 @@ export const fileReader: FileReader = {
   space: (path) => spaceOf(path),
 };
 
-/** Null where the path, or a part of it, is not there; every other failure as an OperatorError. */
-async function orNull<T>(verb: string, path: string, look: () => Promise<T>): Promise<T | null> {
+/** Returns null if the path does not exist. Throws an OperatorError for every other error. */
+async function orNull<T>(verb: string, path: string, read: () => Promise<T>): Promise<T | null> {
   try {
-    return await look();
+    return await read();
   } catch (thrown) {
     if (isAbsence(thrown)) return null;
     throw fileError(verb, path, thrown);
@@ -76,13 +76,13 @@ async function readWhole(path: string): Promise<string> {
   try {
     const found = await file.stat();
     if (!found.isFile())
-      throw refusal(path, found.isDirectory() ? "it is a directory" : "it is no plain file");
+      throw refusal(path, found.isDirectory() ? "it is a directory" : "it is not a regular file");
     if (found.size > MAX_TEXT_BYTES) throw refusal(path, `it is larger than ${MAX_TEXT_BYTES} bytes`);
     const bytes = await file.readFile();
     try {
       return decoder.decode(bytes);
     } catch (cause) {
-      throw refusal(path, "it is no UTF-8 text", cause);
+      throw refusal(path, "it is not UTF-8 text", cause);
     }
   } finally {
     await file.close();
@@ -103,7 +103,7 @@ async function statOf(path: string): Promise<FileStat> {
 }
 
 async function requireDirectory(path: string): Promise<void> {
-  if (!(await stat(path)).isDirectory()) throw refusal(path, "it is no directory");
+  if (!(await stat(path)).isDirectory()) throw refusal(path, "it is not a directory");
 }
 
 async function entriesBelow(
@@ -114,13 +114,13 @@ async function entriesBelow(
   const entries: TreeEntry[] = [];
   for (const entry of await readdir(join(root, inside), { withFileTypes: true })) {
     const path = inside === "" ? entry.name : `${inside}/${entry.name}`;
-    if (!isWanted(path, only)) continue;
+    if (!isIncluded(path, only)) continue;
     if (entry.isDirectory()) entries.push(...(await entriesBelow(root, path, only)));
     else if (entry.isSymbolicLink()) {
       entries.push({ path, kind: "symlink", digest: digestOf(await readlink(join(root, path))) });
     } else if (entry.isFile()) {
       entries.push({ path, kind: "file", digest: digestOf(await readFile(join(root, path))) });
-    } else throw refusal(join(root, path), "it is neither a file, a directory nor a link");
+    } else throw refusal(join(root, path), "it is not a file, directory or symbolic link");
   }
   return entries;
 }
@@ -144,7 +144,7 @@ interface TreeEntry {
   /** Relative to the directory, with forward slashes. */
   readonly path: string;
   readonly kind: "file" | "symlink";
-  /** digestOf its content; of its target, for a link. */
+  /** The digest of its content, or of its target if it is a link. */
   readonly digest: string;
 }
 
@@ -154,16 +154,16 @@ export function digestOf(content: Uint8Array | string): string {
 }
 
 /**
- * Lower-case hex sha256 over relative paths, kinds and contents, whatever the order they come in; modes,
- * times and empty directories do not count.
+ * Lower-case hex sha256 over relative paths, kinds and contents, independent of their order. Modes,
+ * times and empty directories are ignored.
  */
 export function hashEntries(entries: readonly TreeEntry[]): string {
   const sorted = [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
   return digestOf(sorted.map(({ path, kind, digest }) => `${kind}\0${path}\0${digest}\n`).join(""));
 }
 
-/** True for a relative path that is one of these entries, lies inside one or leads to one; all are when none is named. */
-export function isWanted(path: string, only: readonly string[] | undefined): boolean {
+/** True if a relative path is one of these entries, inside one, or a parent of one. Without `only` always true. */
+export function isIncluded(path: string, only: readonly string[] | undefined): boolean {
   return (
     only === undefined ||
     only.some((entry) => `${path}/`.startsWith(`${entry}/`) || entry.startsWith(`${path}/`))
@@ -171,16 +171,16 @@ export function isWanted(path: string, only: readonly string[] | undefined): boo
 }
 
 /**
- * Makes a function that lets all who ask the same thing while it is being looked up share one look.
- * Nothing is remembered: whoever asks after the answer has come makes it be looked up again.
+ * Creates a function that lets concurrent calls with the same key share one run of `read`.
+ * Nothing is cached: a call after the result has arrived runs `read` again.
  */
-export function shareInFlight<T>(): (question: string, look: () => Promise<T>) => Promise<T> {
-  const underWay = new Map<string, Promise<T>>();
-  return (question, look) => {
-    const shared = underWay.get(question);
+export function shareInFlight<T>(): (key: string, read: () => Promise<T>) => Promise<T> {
+  const inFlight = new Map<string, Promise<T>>();
+  return (key, read) => {
+    const shared = inFlight.get(key);
     if (shared !== undefined) return shared;
-    const answer = look().finally(() => underWay.delete(question));
-    underWay.set(question, answer);
-    return answer;
+    const result = read().finally(() => inFlight.delete(key));
+    inFlight.set(key, result);
+    return result;
   };
 }

@@ -18,27 +18,27 @@ import {
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
-import { fileReader, type FileReader, isWanted } from "./file-reader.ts";
+import { fileReader, type FileReader, isIncluded } from "./file-reader.ts";
 
-/** Writes files: whole or not at all, with their mode from the start. */
+/** Writes files: completely or not at all, with the right mode from the start. */
 export interface Files extends FileReader {
-  /** Temporary name beside it, fsync, rename, fsync of the directory. Makes missing parents (0755). */
+  /** Writes a temporary file, fsyncs it, renames it, and fsyncs the directory. Creates missing parents (0755). */
   writeAtomic(path: string, text: string, options: { readonly mode: number }): Promise<void>;
   makeDirectory(path: string, options: { readonly mode: number }): Promise<void>;
   chmod(path: string, mode: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
-  /** Removes a file or a tree; an absent one is fine, and a mount point is emptied. */
+  /** Removes a file or a tree. A missing path is not an error. A mount point is emptied but not removed. */
   remove(path: string): Promise<void>;
-  /** Removes a directory that holds nothing; anything else stays, an absent one is fine. */
+  /** Removes an empty directory. Anything else stays. A missing path is not an error. */
   removeEmptyDirectory(path: string): Promise<void>;
   /**
-   * Copies a tree (with `only`: these entries of it) under a temporary name, fsyncs it and renames it
-   * into place, replacing what is there.
+   * Copies a tree (with `only`: these entries) to a temporary name, fsyncs it and renames it into place.
+   * Replaces an existing tree.
    */
   copyTree(from: string, to: string, only?: readonly string[]): Promise<void>;
   /** Points a symbolic link at a target, atomically. */
   link(target: string, path: string): Promise<void>;
-  /** Appends one line and fsyncs it; a new file gets the mode. Makes missing parents (0755). */
+  /** Appends one line and fsyncs it; a new file gets the mode. Creates missing parents (0755). */
   append(path: string, line: string, options: { readonly mode: number }): Promise<void>;
 }
 
@@ -46,10 +46,10 @@ type Writer = Omit<Files, keyof FileReader>;
 
 const PARENT_MODE = 0o755;
 
-/** Writes files of this machine: whole or not at all, and durable when the call returns. */
+/** Writes files of this machine: completely or not at all, and durable when the call returns. */
 const fileWriter: Writer = {
   writeAtomic: (path, text, { mode }) =>
-    told("write", path, () =>
+    wrapErrors("write", path, () =>
       replacing(path, async (temporary) => {
         const file = await open(temporary, "wx", mode);
         try {
@@ -61,9 +61,9 @@ const fileWriter: Writer = {
         }
       }),
     ),
-  append: (path, line, { mode }) => told("write", path, () => appendLine(path, line, mode)),
+  append: (path, line, { mode }) => wrapErrors("write", path, () => appendLine(path, line, mode)),
   makeDirectory: (path, { mode }) =>
-    told("make the directory", path, async () => {
+    wrapErrors("make the directory", path, async () => {
       await makeParents(path);
       await mkdir(path, { mode }).catch(async (thrown: unknown) => {
         if (codeOf(thrown) !== "EEXIST" || !(await stat(path)).isDirectory()) throw thrown;
@@ -71,22 +71,22 @@ const fileWriter: Writer = {
       await chmod(path, mode);
       await syncDirectory(dirname(path));
     }),
-  chmod: (path, mode) => told("change the mode of", path, () => chmod(path, mode)),
+  chmod: (path, mode) => wrapErrors("change the mode of", path, () => chmod(path, mode)),
   rename: (from, to) =>
-    told("rename", from, async () => {
+    wrapErrors("rename", from, async () => {
       await rename(from, to);
       await syncDirectory(dirname(to));
       if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
     }),
   remove: (path) =>
-    told("remove", path, async () => {
+    wrapErrors("remove", path, async () => {
       await removeTree(path);
       await syncDirectory(dirname(path)).catch((thrown: unknown) => {
         if (!isAbsence(thrown)) throw thrown;
       });
     }),
   removeEmptyDirectory: (path) =>
-    told("remove the directory", path, async () => {
+    wrapErrors("remove the directory", path, async () => {
       try {
         await rmdir(path);
       } catch (thrown) {
@@ -96,15 +96,15 @@ const fileWriter: Writer = {
       await syncDirectory(dirname(path));
     }),
   copyTree: (from, to, only) =>
-    told("copy to", to, () => replacing(to, (temporary) => copyBelow(from, temporary, "", only))),
+    wrapErrors("copy to", to, () => replacing(to, (temporary) => copyBelow(from, temporary, "", only))),
   link: (target, path) =>
-    told("link", path, async () => {
+    wrapErrors("link", path, async () => {
       if ((await kindOf(path)) === "directory") throw refusal("link", path, "it is a directory");
       await replacing(path, (temporary) => symlink(target, temporary));
     }),
 };
 
-/** A mount point refuses to be removed before rm has looked into it: it is emptied then, and stays. */
+/** A mount point can't be removed, and rm fails before it has emptied it. So its contents are removed, and it stays. */
 async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });
@@ -115,7 +115,7 @@ async function removeTree(path: string): Promise<void> {
   }
 }
 
-async function told(verb: string, path: string, write: () => Promise<void>): Promise<void> {
+async function wrapErrors(verb: string, path: string, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (thrown) {
@@ -124,8 +124,8 @@ async function told(verb: string, path: string, write: () => Promise<void>): Pro
 }
 
 /**
- * Makes something under a temporary name beside the path and renames it into place; a failure takes the
- * temporary away again, and what a killed run left there goes too.
+ * Creates something under a temporary name next to the path and renames it into place. On an error the
+ * temporary is removed. Temporaries of killed runs are removed, too.
  */
 async function replacing(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
   await makeParents(path);
@@ -141,7 +141,7 @@ async function replacing(path: string, make: (temporary: string) => Promise<void
   await syncDirectory(dirname(path));
 }
 
-/** Nothing but an empty directory can be replaced by renaming a directory onto it, so an old one steps aside. */
+/** rename(2) can replace only an empty directory with a directory, so an existing tree is moved away first. */
 async function moveInto(temporary: string, path: string): Promise<void> {
   const isTree = (await lstat(temporary)).isDirectory();
   const there = await kindOf(path);
@@ -167,17 +167,17 @@ async function copyBelow(
   await mkdir(target, { mode: 0o700 });
   for (const entry of await readdir(source, { withFileTypes: true })) {
     const path = inside === "" ? entry.name : `${inside}/${entry.name}`;
-    if (!isWanted(path, only)) continue;
+    if (!isIncluded(path, only)) continue;
     if (entry.isDirectory()) await copyBelow(from, to, path, only);
     else if (entry.isSymbolicLink()) await symlink(await readlink(join(from, path)), join(to, path));
     else if (entry.isFile()) await copyOne(join(from, path), join(to, path));
-    else throw refusal("copy", join(from, path), "it is neither a file, a directory nor a link");
+    else throw refusal("copy", join(from, path), "it is not a file, directory or symbolic link");
   }
   await chmod(target, (await stat(source)).mode & 0o7777);
   await syncDirectory(target);
 }
 
-/** copyFile gives the copy its mode. */
+/** copyFile also copies the mode. */
 async function copyOne(from: string, to: string): Promise<void> {
   await copyFile(from, to, constants.COPYFILE_EXCL);
   const file = await open(to, "r+");
@@ -206,7 +206,7 @@ async function appendLine(path: string, line: string, mode: number): Promise<voi
   if (created !== null) await syncDirectory(dirname(path));
 }
 
-/** False where the last line was cut short by a crash. */
+/** False if a crash left the last line incomplete. */
 async function endsInLine(file: FileHandle): Promise<boolean> {
   const { size } = await file.stat();
   if (size === 0) return true;
@@ -250,7 +250,7 @@ function temporaryName(path: string): string {
   );
 }
 
-/** Takes away what runs that are dead by now had begun beside the path. */
+/** Removes temporaries next to the path whose process no longer exists. */
 async function removeLeftovers(path: string): Promise<void> {
   const prefix = `.${basename(path)}${TEMPORARY_MARK}`;
   for (const name of await readdir(dirname(path))) {
@@ -274,13 +274,13 @@ function refusal(verb: string, path: string, why: string): OperatorError {
   return new OperatorError({ exit: "unavailable", what: `Cannot ${verb} ${path}.`, why });
 }
 
-/** The files of this machine, to look at and to write. */
+/** Reads and writes the files of this machine. */
 export const files: Files = { ...fileReader, ...fileWriter };
 
-/** Stands in the name of everything that is being written and not yet in its place: `.NAME.fula-node-tmp.PID.x`. */
+/** Part of the name of everything that is still being written: `.NAME.fula-node-tmp.PID.x`. */
 export const TEMPORARY_MARK = ".fula-node-tmp.";
 
-/** True for what a killed run left half-written. */
+/** True for the name of a temporary, which a killed run can leave behind. */
 export function isTemporary(name: string): boolean {
   return name.startsWith(".") && name.includes(TEMPORARY_MARK);
 }

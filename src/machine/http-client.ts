@@ -4,77 +4,77 @@ import type { buildConnector, Client, Dispatcher, Pool } from "undici";
 import { messageOf } from "../errors.ts";
 import { codeOf } from "./file-errors.ts";
 
-/** Where a server is, and how its connections are kept. */
+/** The address of a server, and how to connect to it. */
 export interface HttpServer {
-  /** Scheme, host and port, and a path that goes before every request's. */
+  /** Scheme, host, port, and a prefix for the path of every request. */
   readonly url: string;
-  /** Connections at once. */
+  /** The maximum number of connections. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
-  /** True: every request has a new connection, which is closed after it. */
+  /** True: every request uses a new connection, which is closed afterwards. */
   readonly fresh?: boolean;
   /** A unix socket instead of host and port. */
   readonly socketPath?: string | null;
-  /** PEM of the authority that signed the server's certificate, where the system does not know it. */
+  /** PEM of the authority that signed the server's certificate, if the system does not trust it. */
   readonly ca?: string | undefined;
-  /** Ends everything that is under way, with its reason. */
+  /** Aborts all requests, with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One request. No redirect is followed. */
+/** One request. Redirects are not followed. */
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array | Readable;
-  /** Longest silence of the server (undici measures it to a second or so). Left out: any. */
+  /** The longest time without data from the server (undici's precision is about a second). Default: no limit. */
   readonly silenceMs?: number;
 }
 
-/** An answer, read whole. */
+/** A complete answer. */
 export interface Answer {
   readonly status: number;
   readonly text: string;
 }
 
-/** Trailers by their lower-case name; one that was sent more than once is a list. */
+/** Trailers by lower-case name. A trailer that was sent more than once is a list. */
 export type Trailers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Takes an answer's body as it comes. What it throws ends the request, and is thrown by it. */
+/** Receives an answer's body in parts. If it throws, the request is aborted and throws the same error. */
 export interface Receiver<T> {
-  /** While a promise is pending the server is made to wait. */
+  /** While a returned promise is pending, no more data is read (back-pressure). */
   take(part: Buffer): void | Promise<void>;
-  /** Called only when the answer came whole. */
+  /** Called only if the answer is complete. */
   end(trailers: Trailers): T | Promise<T>;
 }
 
-/** Makes the receiver of an answer, from its status. */
+/** Creates the receiver of an answer, from its status. */
 export type Receive<T> = (status: number) => Receiver<T>;
 
-/** A request whose body is sent as it comes. */
+/** A request whose body is streamed. */
 export interface OpenRequest {
   write(part: Uint8Array): void;
-  /** Sends the last of the body and reads the whole answer; throws an HttpFailure, and does not repeat. */
+  /** Sends the rest of the body and reads the complete answer. Throws an HttpFailure; does not retry. */
   finish(rest: readonly Uint8Array[]): Promise<Answer>;
-  /** Cuts the connection of a request that was not sent whole: the server never sees its end. */
+  /** Closes the connection if the request was not sent completely, so that the server does not process it. */
   abandon(): void;
 }
 
-/** No answer came, or not all of it. The request's headers are not in it. */
+/** There was no complete answer. The error never contains the request's headers. */
 export class HttpFailure extends Error {
-  /** What the system or undici calls it; empty where it has no name. */
+  /** The error code of the system or of undici. Empty if there is none. */
   get code(): string {
     return codeOf(this.cause) ?? "";
   }
 }
 
-/** The server had closed a kept connection before it answered: the request can be sent again. */
+/** The server closed a kept-alive connection before it answered. The request can be sent again. */
 export class StaleConnection extends HttpFailure {}
 
 /** The deadline of a request has passed. */
 export class DeadlinePassed extends HttpFailure {}
 
-/** An answer with a body beyond the bound; the rest of it is not read. */
+/** The body of the answer exceeds the limit. The rest is not read. */
 export class AnswerTooLong extends HttpFailure {
   readonly status: number;
 
@@ -84,21 +84,21 @@ export class AnswerTooLong extends HttpFailure {
   }
 }
 
-/** How a connection ends that the server had closed while it was kept. */
+/** The error codes of a kept-alive connection that the server has closed. */
 const STALE: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
 
-/** One connection of a pool, as it is now. */
+/** The state of one connection of a pool. */
 interface Connection {
   socket: Socket | null;
-  /** Answers that came over it. */
+  /** The number of answers received over it. */
   answers: number;
-  /** Nothing more is read from it. */
-  held: boolean;
+  /** While true, no data is read from it. */
+  paused: boolean;
 }
 
 /**
- * A client of one server, with kept connections; it opens none before the first request. Every request must be safe to
- * repeat: one that met the end of a kept connection is sent again.
+ * A client of one server, with kept-alive connections. It opens none before the first request. Every request must be safe
+ * to repeat: it is sent again if its kept-alive connection turns out to be closed.
  */
 export class HttpClient {
   readonly #server: HttpServer;
@@ -115,8 +115,8 @@ export class HttpClient {
   }
 
   /**
-   * Sends a request, and has a receiver read its answer; `deadlineMs` bounds it all, 0 does not. Throws an HttpFailure,
-   * or what the receiver throws.
+   * Sends a request and passes its answer to a receiver. `deadlineMs` limits the whole exchange; 0 means no limit. Throws
+   * an HttpFailure, or the receiver's error.
    */
   async exchange<T>(request: HttpRequest, receive: Receive<T>, deadlineMs = 0): Promise<T> {
     for (;;) {
@@ -128,14 +128,14 @@ export class HttpClient {
     }
   }
 
-  /** Begins a request; `deadlineMs` bounds the time from the end of its body to the answer's last byte. */
+  /** Starts a request. `deadlineMs` limits the time from the end of its body to the last byte of the answer. */
   open(
     request: Omit<HttpRequest, "body">,
     { maxBytes, deadlineMs }: { maxBytes: number; deadlineMs: number },
   ): OpenRequest {
     const body = new Readable({ read: () => {} });
     const exchange = this.#start({ ...request, body }, readWhole(maxBytes));
-    // Whoever abandons a request no longer waits for its answer.
+    // After abandon() nobody waits for the answer, so its rejection must be handled here.
     exchange.answer.catch(() => {});
     let sent = false;
     return {
@@ -152,12 +152,12 @@ export class HttpClient {
     };
   }
 
-  /** Closes the connections; what is under way fails with the reason. */
+  /** Closes the connections. Running requests fail with the reason. */
   close(reason?: unknown): void {
     this.#server.signal?.removeEventListener("abort", this.#onAbort);
     const closed = reason instanceof Error ? reason : new Error("the client was closed");
     this.#closed ??= closed;
-    // A pool that could not be opened has nothing to close; every request of it has failed with the reason.
+    // If the pool could not be created, there is nothing to close, and its requests have already failed.
     this.#pool?.then(
       (pool) => void pool.destroy(closed),
       () => {},
@@ -178,7 +178,7 @@ export class HttpClient {
   }
 }
 
-/** undici is loaded with the first request: most runs of the program send none. */
+/** undici is loaded with the first request, since most runs of the program send none. */
 async function openPool(server: HttpServer): Promise<Pool> {
   const { default: undici } = await import("undici");
   const { connections, connectTimeoutMs, fresh = false, socketPath = null, ca } = server;
@@ -196,18 +196,18 @@ async function openPool(server: HttpServer): Promise<Pool> {
   });
 }
 
-/** One connection at a time; each exchange learns on which it is. */
+/** Creates a client with one connection, and gives each exchange a reference to that connection. */
 function openConnection(Make: typeof Client, origin: URL, options: Client.Options): Client {
-  const connection: Connection = { socket: null, answers: 0, held: false };
+  const connection: Connection = { socket: null, answers: 0, paused: false };
   const connect = options.connect as buildConnector.connector;
   const client = new Make(origin, {
     ...options,
     connect(target, callback) {
       connect(target, (error, socket) => {
         if (error !== null) return callback(error, null);
-        Object.assign(connection, { socket, answers: 0, held: false });
+        Object.assign(connection, { socket, answers: 0, paused: false });
         const read = socket.read.bind(socket);
-        socket.read = (size) => (connection.held ? null : (read(size) as unknown));
+        socket.read = (size) => (connection.paused ? null : (read(size) as unknown));
         return callback(null, socket);
       });
     },
@@ -220,7 +220,7 @@ function openConnection(Make: typeof Client, origin: URL, options: Client.Option
   return client;
 }
 
-/** A request on its way: what undici sends, and what it reports to. */
+/** A running request: it is undici's dispatch options and its handler. */
 class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHandler {
   readonly method: HttpRequest["method"];
   readonly path: string;
@@ -236,8 +236,8 @@ class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHand
   #controller: Dispatcher.DispatchController | null = null;
   #receiver: Receiver<T> | null = null;
   #busy: Promise<void> | null = null;
-  #kept = false;
-  #over = false;
+  #isReused = false;
+  #isOver = false;
 
   constructor(request: HttpRequest, receive: Receive<T>) {
     this.method = request.method;
@@ -252,28 +252,28 @@ class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHand
     });
   }
 
-  /** Ends it, unless it has ended: its answer is rejected for this reason. */
+  /** Aborts the request unless it has ended. Its answer rejects with this reason. */
   abort(reason: unknown): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#reject(reason);
-    this.#controller?.abort(new Error("given up"));
+    this.#controller?.abort(new Error("aborted"));
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    this.#kept = (this.connection?.answers ?? 0) > 0;
-    if (this.#over) controller.abort(new Error("given up"));
+    this.#isReused = (this.connection?.answers ?? 0) > 0;
+    if (this.#isOver) controller.abort(new Error("aborted"));
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number): void {
-    // Below 200 the answer is still to come.
-    if (!this.#over && status >= 200) this.#receiver = this.#receive(status);
+    // A status below 200 is interim: the final answer follows.
+    if (!this.#isOver && status >= 200) this.#receiver = this.#receive(status);
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, part: Buffer): void {
-    if (this.#over) return;
-    // What had been read when it was held is taken later, in order.
+    if (this.#isOver) return;
+    // Data that was read before the pause is delivered later, in order.
     if (this.#busy !== null) return this.#wait(this.#busy.then(() => this.#take(part)));
     try {
       const pending = this.#take(part);
@@ -288,44 +288,44 @@ class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHand
     const end = async (): Promise<void> => {
       await this.#busy;
       const receiver = this.#receiver;
-      if (this.#over || receiver === null) return;
-      this.#over = true;
+      if (this.#isOver || receiver === null) return;
+      this.#isOver = true;
       this.#resolve(receiver.end(trailers));
     };
     end().catch(this.#reject);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#over) return;
-    this.#over = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     const code = codeOf(error) ?? "";
-    const stale = this.#kept && this.#receiver === null && STALE.has(code);
-    if (stale) this.#reject(new StaleConnection("a kept connection was closed", { cause: error }));
+    const stale = this.#isReused && this.#receiver === null && STALE.has(code);
+    if (stale) this.#reject(new StaleConnection("a kept-alive connection was closed", { cause: error }));
     else this.#reject(new HttpFailure(this.#whyFailed(error, code), { cause: error }));
   }
 
   /**
-   * The socket is held, not undici's parser: undici 7 throws an AssertionError out of an event when a paused connection
-   * is reset or ends (https://github.com/nodejs/undici/issues/5360, repaired in undici 8 only).
+   * Pauses the socket, not undici's parser: undici 7 throws an AssertionError in an event if a paused connection is reset
+   * or ends (https://github.com/nodejs/undici/issues/5360, only fixed in undici 8).
    */
   #wait(pending: Promise<void>): void {
     const { connection } = this;
     const socket = connection?.socket;
-    if (connection !== null) connection.held = true;
+    if (connection !== null) connection.paused = true;
     const busy = pending
       .catch((thrown: unknown) => this.abort(thrown))
       .then(() => {
         if (this.#busy !== busy) return;
         this.#busy = null;
         if (connection === null || connection.socket !== socket) return;
-        connection.held = false;
+        connection.paused = false;
         socket?.emit("readable");
       });
     this.#busy = busy;
   }
 
   #take(part: Buffer): void | Promise<void> {
-    return this.#over ? undefined : this.#receiver?.take(part);
+    return this.#isOver ? undefined : this.#receiver?.take(part);
   }
 
   #whyFailed(error: Error, code: string): string {
@@ -347,7 +347,7 @@ async function within<T>(deadlineMs: number, exchange: Exchange<T>): Promise<T> 
   }
 }
 
-/** Reads an answer whole; one that is longer than so many bytes ends its request. */
+/** Reads a complete answer. A longer answer than `maxBytes` aborts the request. */
 export function readWhole(maxBytes: number): Receive<Answer> {
   return (status) => {
     const parts: Buffer[] = [];
@@ -363,7 +363,7 @@ export function readWhole(maxBytes: number): Receive<Answer> {
   };
 }
 
-/** The value of a JSON text; null for what is no JSON. */
+/** Parses JSON. Null if the text is not JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;

@@ -13,8 +13,8 @@ import { countNewlines } from "./line-scanner.ts";
 /** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
   /**
-   * Null where nothing answers at all; a body that is no JSON, or longer than `maxBytes` (16 MiB), is
-   * `body: null`. `method` POST serves kubo, whose reads are POSTs.
+   * Null if there is no answer. `body` is null if the body is not JSON, or longer than `maxBytes` (default 16 MiB).
+   * `method` POST is for kubo, whose read requests are POSTs.
    */
   json(
     url: string,
@@ -25,7 +25,7 @@ export interface HttpReader {
       readonly maxBytes?: number;
     },
   ): Promise<{ readonly status: number; readonly body: unknown } | null>;
-  /** Counts the lines of a stream until it ends or the time is up; null where nothing answers. */
+  /** Counts the lines of a stream until it ends or the time is over. Null if there is no answer. */
   countLines(
     url: string,
     options: { readonly timeoutMs: number; readonly basicAuth?: string },
@@ -35,8 +35,8 @@ export interface HttpReader {
 const TIMEOUT_MS = 5_000;
 const MAX_BODY_BYTES = 16 * 1024 ** 2;
 const LINE_END = 10;
-/** What is thrown when nothing is there, or when what is there goes away. */
-const NOBODY: ReadonlySet<string> = new Set([
+/** Error codes for a server that is not reachable, or that disconnects. */
+const NO_ANSWER_CODES: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
   "EHOSTDOWN",
@@ -51,13 +51,13 @@ const NOBODY: ReadonlySet<string> = new Set([
   "UND_ERR_SOCKET",
 ]);
 
-interface Question {
+interface RequestOptions {
   readonly method?: "GET" | "POST";
   readonly timeoutMs: number;
   readonly basicAuth?: string;
 }
 
-/** GET and POST over http(s), following no redirects; the whole exchange has to end within the timeout. */
+/** GET and POST over http(s), without following redirects. The whole exchange must end within the timeout. */
 export const http: HttpReader = {
   async json(url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) {
     try {
@@ -69,7 +69,7 @@ export const http: HttpReader = {
     }
   },
 
-  /** What had come when the stream broke off or the time was up still counts. */
+  /** If the stream breaks off or the time is over, the lines so far are still counted. */
   async countLines(url, options) {
     let lines = 0;
     let open = false;
@@ -90,10 +90,10 @@ export const http: HttpReader = {
   },
 };
 
-/** On a connection of its own; null where nothing answers, or not whole. */
+/** Uses a new connection. Null if there is no complete answer. */
 async function ask<T>(
   url: string,
-  { method = "GET", timeoutMs, basicAuth }: Question,
+  { method = "GET", timeoutMs, basicAuth }: RequestOptions,
   receive: Receive<T>,
 ): Promise<T | null> {
   const { origin, pathname, search, username, password } = parseUrl(url);
@@ -110,10 +110,10 @@ async function ask<T>(
     return await client.exchange({ method, path: pathname + search, headers }, begin, timeoutMs);
   } catch (thrown) {
     if (!(thrown instanceof HttpFailure) || thrown instanceof AnswerTooLong) throw thrown;
-    if (answered || thrown instanceof DeadlinePassed || NOBODY.has(thrown.code)) return null;
+    if (answered || thrown instanceof DeadlinePassed || NO_ANSWER_CODES.has(thrown.code)) return null;
     throw new OperatorError({
       exit: "unavailable",
-      what: `${origin} can't be asked.`,
+      what: `The request to ${origin} failed.`,
       why: thrown.message,
       cause: thrown,
     });
@@ -127,7 +127,7 @@ function parseUrl(url: string): URL {
   if (target !== null && (target.protocol === "http:" || target.protocol === "https:")) return target;
   throw new OperatorError({
     exit: "settings",
-    what: "An address is no http(s) URL.",
+    what: "An address is not an http(s) URL.",
     why: `It is ${url.replace(/\/\/[^/]*@/, "//<redacted>@")}.`,
   });
 }

@@ -1,19 +1,19 @@
 const NEWLINE = 0x0a;
 const BLOCK_BYTES = 256 * 1024;
 
-/** How many lines a block of whole lines has; one at its end that lost its newline counts too. */
+/** Counts the lines of a block of complete lines. A last line without a newline also counts. */
 export function countLines(block: Uint8Array): number {
   return block.length > 0 && block.at(-1) !== NEWLINE ? countNewlines(block) + 1 : countNewlines(block);
 }
 
-/** How many newlines are in it. */
+/** Counts the newlines. */
 export function countNewlines(bytes: Uint8Array): number {
   let count = 0;
   for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) count += 1;
   return count;
 }
 
-/** The lines of a block without their newlines, blank ones left out. Nothing is copied. */
+/** The lines of a block, without newlines and without empty lines. Nothing is copied. */
 export function* splitLines(block: Buffer): Generator<Buffer> {
   let start = 0;
   while (start < block.length) {
@@ -24,30 +24,30 @@ export function* splitLines(block: Buffer): Generator<Buffer> {
   }
 }
 
-/** Collects the parts of a stream into blocks of whole lines; the blocks are the receiver's to keep. */
+/** Collects the parts of a stream into blocks of complete lines. The caller may keep the blocks. */
 export class LineBlocks {
   #buffer = Buffer.allocUnsafe(BLOCK_BYTES);
   #used = 0;
 
-  /** A block of whole lines when one is full, else null. */
+  /** Returns a block of complete lines if one is full, otherwise null. */
   add(part: Uint8Array): Buffer | null {
     if (this.#used + part.length <= this.#buffer.length) {
       this.#buffer.set(part, this.#used);
       this.#used += part.length;
       return null;
     }
-    const held = this.#used === 0 ? 0 : this.#buffer.lastIndexOf(NEWLINE, this.#used - 1) + 1;
-    const carried = this.#used - held;
+    const complete = this.#used === 0 ? 0 : this.#buffer.lastIndexOf(NEWLINE, this.#used - 1) + 1;
+    const carried = this.#used - complete;
     const next = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, (carried + part.length) * 2));
-    this.#buffer.copy(next, 0, held, this.#used);
+    this.#buffer.copy(next, 0, complete, this.#used);
     next.set(part, carried);
-    const block = this.#buffer.subarray(0, held);
+    const block = this.#buffer.subarray(0, complete);
     this.#buffer = next;
     this.#used = carried + part.length;
     return block.length === 0 ? null : block;
   }
 
-  /** What is left at the end; a last line without its newline is in it, too. */
+  /** The rest at the end of the stream, including a last line without a newline. */
   rest(): Buffer {
     return this.#buffer.subarray(0, this.#used);
   }

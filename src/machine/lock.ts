@@ -1,14 +1,14 @@
 import { connect, createServer, type Server } from "node:net";
 import { OperatorError } from "../errors.ts";
 
-/** Who holds a lock: what the holder itself answers. */
+/** The holder of a lock, as the holder itself reports. */
 export interface LockHolder {
   readonly pid: number;
   readonly verb: string;
   readonly since: string;
 }
 
-/** A lock that is held until it is released or the process ends, however it ends. */
+/** A lock that is held until it is released or the process ends for any reason. */
 export interface Lock {
   release(): Promise<void>;
 }
@@ -16,13 +16,13 @@ export interface Lock {
 /**
  * Takes the lock of that name or throws (`locked`), naming the holder. It is a Unix socket in the
  * kernel's abstract namespace (unix(7)): binding is atomic, no file is left behind, and the kernel
- * drops it with the process, so a dead holder needs no detection and can't block the next run.
+ * removes it with the process. So a dead holder needs no detection and can't block the next run.
  */
 export async function takeLock(name: string, holder: LockHolder): Promise<Lock> {
   const address = `\0fula-node:${name}`;
   const server = createServer((socket) => {
     socket.on("error", () => socket.destroy());
-    // Anybody may connect; who does not hang up must not keep the release waiting.
+    // Any process may connect. A client that stays connected must not delay the release.
     socket.end(JSON.stringify(holder), () => socket.destroy());
   });
   if (await bind(server, address)) {
@@ -34,10 +34,11 @@ export async function takeLock(name: string, holder: LockHolder): Promise<Lock> 
     exit: "locked",
     what:
       other === null
-        ? `Another run on ${name} holds the lock, and does not say who it is.`
+        ? `Another run holds the lock on ${name}, but did not identify itself.`
         : `Another run holds the lock on ${name}: ${other.verb}, process ${other.pid}, since ${other.since}.`,
-    why: "Two runs at once could undo each other's work.",
-    remedy: "Wait for it to end, then run again. The lock goes with its holder, even if that is killed.",
+    why: "Two runs at the same time could undo each other's changes.",
+    remedy:
+      "Wait for it to end, then run again. The lock is released when that process ends, even if it is killed.",
   });
 }
 

@@ -2,32 +2,32 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileError, isAbsence } from "./file-errors.ts";
 
-/** Who holds a TCP port on this machine. */
+/** A process that listens on a TCP port of this machine. */
 export interface Listener {
   readonly port: number;
   /** `127.0.0.1`, `0.0.0.0`, `::`. */
   readonly address: string;
   readonly pid: number | null;
-  /** The process's name (`/proc/PID/comm`), null where it can't be told. */
+  /** The process's name (`/proc/PID/comm`). Null if it is unknown. */
   readonly process: string | null;
-  /** The pid and its ancestors, nearest first: to tell whose container it runs in. */
+  /** The pid and its ancestors, nearest first. They show in which container it runs. */
   readonly ancestry: readonly number[];
-  /** The systemd service whose control group it is in (`nginx.service`), null where it is in none. */
+  /** The systemd service whose control group it is in (`nginx.service`). Null if there is none. */
   readonly unit: string | null;
 }
 
 /**
- * What `/proc` says of the processes of this machine (proc(5)). The calls are synchronous: `/proc` never
- * waits for a disk, and thousands of tiny asynchronous reads cost many times more.
+ * Reads the processes of this machine from `/proc` (proc(5)). The calls are synchronous: `/proc` never
+ * waits for a disk, and thousands of tiny asynchronous reads would be many times slower.
  */
 
-/** More descriptors than this are not looked through: a machine that has them gets its answer in part. */
-const MOST_DESCRIPTORS = 500_000;
-const MOST_ANCESTORS = 64;
+/** The limit of descriptors to inspect. On a machine with more, some processes may stay unknown. */
+const MAX_DESCRIPTORS = 500_000;
+const MAX_ANCESTORS = 64;
 const COMM_LENGTH = 15;
 
-/** A process's name and parent; null where it is gone or may not be looked at. */
-function lookAtProcess(pid: number): { readonly name: string; readonly parent: number } | null {
+/** A process's name and parent. Null if it has ended or can't be read. */
+function readProcess(pid: number): { readonly name: string; readonly parent: number } | null {
   const text = read(`/proc/${pid}/stat`);
   if (text === null) return null;
   const open = text.indexOf("(");
@@ -39,8 +39,8 @@ function lookAtProcess(pid: number): { readonly name: string; readonly parent: n
 /** The pid and its ancestors, nearest first. */
 function ancestryOf(pid: number): readonly number[] {
   const line: number[] = [];
-  for (let at = pid; at > 0 && line.length < MOST_ANCESTORS;) {
-    const found = lookAtProcess(at);
+  for (let at = pid; at > 0 && line.length < MAX_ANCESTORS;) {
+    const found = readProcess(at);
     if (found === null) break;
     line.push(at);
     at = found.parent;
@@ -48,29 +48,29 @@ function ancestryOf(pid: number): readonly number[] {
   return line;
 }
 
-/** The systemd service in whose control group a process is; null where it is in none. */
+/** The systemd service whose control group a process is in. Null if there is none. */
 function serviceOf(pid: number): string | null {
   const groups = read(`/proc/${pid}/cgroup`) ?? "";
   return /\/(?<unit>[^/\n]+\.service)(?:\/|$)/m.exec(groups)?.groups?.["unit"] ?? null;
 }
 
-/** True while a process of that name runs; the kernel keeps the first 15 bytes of a name. */
+/** True while a process of that name runs. The kernel keeps only the first 15 bytes of a name. */
 export function isProcessRunning(name: string): boolean {
   const wanted = name.slice(0, COMM_LENGTH);
   return pids().some((pid) => read(`/proc/${pid}/comm`)?.trimEnd() === wanted);
 }
 
 /**
- * The process that holds each of these sockets, by inode: the oldest where several do. Stops as soon as
- * all are found; a socket whose process may not be looked at is left out.
+ * The process that owns each of these sockets, by inode. If several do, the one with the lowest pid. Stops as soon
+ * as all are found. A socket whose process can't be read is left out.
  */
 function holdersOf(inodes: ReadonlySet<string>): ReadonlyMap<string, number> {
   const holders = new Map<string, number>();
-  let looked = 0;
+  let inspected = 0;
   for (const pid of pids()) {
-    if (holders.size === inodes.size || looked > MOST_DESCRIPTORS) break;
+    if (holders.size === inodes.size || inspected > MAX_DESCRIPTORS) break;
     const descriptors = names(`/proc/${pid}/fd`);
-    looked += descriptors.length;
+    inspected += descriptors.length;
     for (const descriptor of descriptors) {
       const target = link(`/proc/${pid}/fd/${descriptor}`);
       if (target === null || !target.startsWith("socket:[")) continue;
@@ -121,7 +121,7 @@ interface Socket {
   readonly inode: string;
 }
 
-/** Every TCP socket that listens on this machine, with its process where that may be known. */
+/** Every TCP socket that listens on this machine, with its process if that can be read. */
 export async function readListeners(): Promise<readonly Listener[]> {
   const tables = await Promise.all(["/proc/net/tcp", "/proc/net/tcp6"].map(readTable));
   const sockets = tables.flatMap((table) => parseSockets(table));
@@ -129,7 +129,7 @@ export async function readListeners(): Promise<readonly Listener[]> {
   return sockets.map(({ port, address, inode }) => {
     const pid = holders.get(inode);
     if (pid === undefined) return { port, address, pid: null, process: null, ancestry: [], unit: null };
-    const process = lookAtProcess(pid)?.name ?? null;
+    const process = readProcess(pid)?.name ?? null;
     return { port, address, pid, process, ancestry: ancestryOf(pid), unit: serviceOf(pid) };
   });
 }
@@ -148,7 +148,7 @@ export function parseSockets(table: string): readonly Socket[] {
     });
 }
 
-/** An address as the kernel prints it: 32-bit words in the machine's byte order (little-endian on all we run on). */
+/** An address as the kernel prints it: 32-bit words in the machine's byte order (little-endian on all supported machines). */
 function parseAddress(hex: string): string {
   const words = hex.match(/.{8}/g) ?? [];
   const bytes = words.flatMap((word) =>

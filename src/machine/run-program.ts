@@ -2,28 +2,28 @@ import type { Options } from "execa";
 
 /** How a program ended. */
 export interface ProgramResult {
-  /** Null where it could not be started, was killed, or took too long. */
+  /** Null if it could not be started, was killed, or took too long. */
   readonly exitCode: number | null;
   readonly stdout: string;
-  /** The last lines of both streams, in the order they came. */
+  /** The last lines of both streams, in order of arrival. */
   readonly lastLines: readonly string[];
-  /** Why it did not run to its end, for a person: "docker is not installed". Null where it did. */
+  /** Why it did not run to its end, for the operator: "docker is not installed". Null if it did. */
   readonly stopped: string | null;
 }
 
-/** What a program is run with. */
+/** How to run a program. */
 export interface ProgramOptions {
   readonly env: ProgramEnvironment;
   readonly timeoutMs: number;
   /** Variables for this program alone. */
   readonly extra?: Readonly<Record<string, string>>;
-  /** What it reads on its standard input; nothing when left out. */
+  /** Its standard input. Default: empty. */
   readonly input?: string;
-  /** Gets every line of both streams as it comes. */
+  /** Receives every line of both streams. */
   readonly onLine?: (line: string) => void;
 }
 
-/** The variables that programs get: a closed list, so that the operator's shell can't change what they do. */
+/** The environment of programs. It is an allow-list, so that the operator's shell can't change their behaviour. */
 export type ProgramEnvironment = Readonly<Record<string, string>> & { readonly PATH: string };
 
 const SYSTEM_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -33,8 +33,8 @@ const KEPT_LINES = 20;
 const MAX_STDOUT_BYTES = 16 * 1024 ** 2;
 
 /**
- * The environment for programs: root's usual PATH first (cron's is poor), messages in English, and of
- * the rest only what reaches a network or finds a home.
+ * Creates the environment for programs: root's usual PATH first (cron's PATH is short), messages in English, and
+ * from the caller's environment only variables for home, terminal, temporary files, Docker, certificates and proxies.
  */
 export function programEnvironment(env: Readonly<Record<string, string | undefined>>): ProgramEnvironment {
   const passed = Object.entries(env).filter(
@@ -44,8 +44,8 @@ export function programEnvironment(env: Readonly<Record<string, string | undefin
 }
 
 /**
- * Runs a program to its end; argv only, no shell. Never throws for what
- * the program does: the result tells.
+ * Runs a program to its end, without a shell. It does not throw if the program fails: the result
+ * describes the failure.
  */
 export async function runProgram(argv: readonly string[], options: ProgramOptions): Promise<ProgramResult> {
   const { execa } = await import("execa");
@@ -63,7 +63,7 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   } as const satisfies Options;
   const lastLines: string[] = [];
   const child = execa(program, rest, settings);
-  const told = (async () => {
+  const reading = (async () => {
     for await (const line of child.iterable({ from: "all" })) {
       lastLines.push(line);
       if (lastLines.length > KEPT_LINES) lastLines.shift();
@@ -71,7 +71,7 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
     }
   })().catch(() => {});
   const result = await child;
-  await told;
+  await reading;
   const exitCode = result.exitCode ?? null;
   const stopped = exitCode === null ? reasonOf(program, result, options.timeoutMs) : null;
   return { exitCode, stdout: result.stdout, lastLines, stopped };

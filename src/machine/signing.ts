@@ -3,19 +3,19 @@ import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "n
 import { lstat, readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 
-/** Looks at ed25519 keys as PEM text. */
+/** Reads ed25519 keys in PEM form. */
 export interface SigningReader {
-  /** The id and the public half of a private key; throws an OperatorError (`settings`) for anything else. */
+  /** The id and the public key of a private key. Throws an OperatorError (`settings`) for anything else. */
   publicKey(pem: string, path: string): { readonly id: string; readonly publicPem: string };
 }
 
-/** Makes them, too. */
+/** Can also generate keys. */
 export interface Signing extends SigningReader {
   /** A new ed25519 private key as PKCS8 PEM. */
   generate(): string;
 }
 
-// Everything that signs or verifies imports this file: @noble/ed25519 has no synchronous SHA-512 of its own.
+// @noble/ed25519 has no synchronous SHA-512, so set one here. All code that signs or verifies imports this file.
 hashes.sha512 = (message) => new Uint8Array(createHash("sha512").update(message).digest());
 
 const KEY_BYTES = 32;
@@ -31,9 +31,9 @@ export interface VerifyingKey {
   verify(bytes: Uint8Array, signature: Uint8Array): boolean;
 }
 
-/** Signs, too. */
+/** Can also sign. */
 export interface SigningKey extends VerifyingKey {
-  /** Raw 64-byte ed25519, what `openssl pkeyutl -sign -rawin` makes. */
+  /** Returns a raw 64-byte ed25519 signature, as `openssl pkeyutl -sign -rawin` does. */
   sign(bytes: Uint8Array): Uint8Array;
 }
 
@@ -46,9 +46,9 @@ export function createSigner(seed: Uint8Array): {
 }
 
 /**
- * Verifies signatures of one public key (32 bytes). Strict (RFC 8032, section 5.1.7): S below the group's order,
- * points in their one encoding, and a key in the prime-order group. Such a key excludes small orders, and the mixed
- * orders on which verifiers disagree. False for whatever is malformed; never throws.
+ * Verifies signatures of one public key (32 bytes). Strict (RFC 8032, section 5.1.7): S must be below the group's
+ * order, points must have their canonical encoding, and the key must be in the prime-order group. The last rule excludes
+ * keys of small order, and of mixed order, on which verifiers disagree. False for malformed input; never throws.
  */
 export function createVerifier(publicKey: Uint8Array): VerifyingKey["verify"] {
   let isPrimeOrder: boolean | null = null;
@@ -67,32 +67,32 @@ export function generateSigningKeyPem(): string {
   return createPrivateKey({ key, format: "jwk" }).export({ type: "pkcs8", format: "pem" }).toString();
 }
 
-/** Reads a PKCS8 PEM. Throws an OperatorError (settings) where it is no ed25519 private key; nothing of the key is quoted. */
+/** Parses a PKCS8 PEM. Throws an OperatorError (settings) if it is not an ed25519 private key. The error contains no part of the key. */
 export function parseSigningKey(pem: string, path: string): SigningKey {
   let key: KeyObject;
   try {
     key = createPrivateKey(pem);
   } catch {
-    throw notAKey(path, "it is no private key in PEM form (an encrypted one can't be used by cron)");
+    throw notAKey(path, "it is not a private key in PEM form (cron can't use an encrypted key)");
   }
   if (key.asymmetricKeyType !== "ed25519") throw notAKey(path, `it is a ${key.asymmetricKeyType} key`);
   const seed = rawPart(key, "d");
   return { ...verifyingKey(createPublicKey(key)), sign: (bytes) => sign(bytes, seed) };
 }
 
-/** Reads a public key, or the public half of a private one, from PEM. Throws an OperatorError (settings). */
+/** Parses a public key, or the public half of a private key, from PEM. Throws an OperatorError (settings). */
 export function parseVerifyingKey(pem: string, path: string): VerifyingKey {
   let key: KeyObject;
   try {
     key = createPublicKey(pem);
   } catch {
-    throw notAKey(path, "it is no key in PEM form");
+    throw notAKey(path, "it is not a key in PEM form");
   }
   if (key.asymmetricKeyType !== "ed25519") throw notAKey(path, `it is a ${key.asymmetricKeyType} key`);
   return verifyingKey(key);
 }
 
-/** What has to be known of a key's file; a FileStat has it all. */
+/** The data about a key file that is checked. A FileStat has all of it. */
 export interface KeyFileStat {
   readonly kind: "file" | "directory" | "symlink" | "other";
   /** Permission bits only. */
@@ -100,28 +100,29 @@ export interface KeyFileStat {
   readonly uid: number;
 }
 
-/** Why a private key's file may not be used as it lies there, in a sentence; null where it may. */
+/** Checks a private key's file. Returns the problem as half a sentence, or null if the file is safe to use. */
 export function keyFileFault(stat: KeyFileStat, selfUid: number): string | null {
   if (stat.kind !== "file") return `it is a ${stat.kind}, not a file`;
   if (stat.uid !== selfUid) return `it belongs to user ${stat.uid}, not to user ${selfUid}`;
   if ((stat.mode & 0o077) === 0) return null;
-  return `others may read or write it (mode ${stat.mode.toString(8).padStart(4, "0")})`;
+  return `other users can read or write it (mode ${stat.mode.toString(8).padStart(4, "0")})`;
 }
 
 /**
- * Reads the signing key of a box. Throws an OperatorError (settings) where there is none, where it is
- * of another kind, or where others may read it: whoever reads it can sign a false pinset.
+ * Reads the signing key of this machine. Throws an OperatorError (settings) if there is none, if it is of another
+ * type, or if other users can read it: anyone who can read it can sign a false pinset.
  */
 export async function readSigningKey(path: string): Promise<SigningKey> {
   const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT") return null;
-    throw notAKey(path, "it can't be looked at", cause);
+    throw notAKey(path, "it can't be inspected", cause);
   });
   if (stat === null) {
     throw new OperatorError({
       exit: "settings",
       what: `There is no snapshot key at ${path}.`,
-      remedy: "Run the installer again: it makes one. To keep an old key, put its PEM there with mode 0600.",
+      remedy:
+        "Run join-as-master again: it creates one. To keep an old key, copy its PEM to that path with mode 0600.",
     });
   }
   const kind = stat.isFile() ? "file" : stat.isSymbolicLink() ? "symlink" : "other";
@@ -129,24 +130,24 @@ export async function readSigningKey(path: string): Promise<SigningKey> {
   if (fault !== null) {
     throw new OperatorError({
       exit: "settings",
-      what: `The snapshot key ${path} is refused: ${fault}.`,
-      why: "Whoever can read it can sign a false pinset.",
-      remedy: `chmod 600 ${path} (and make a new key if somebody may have read it).`,
+      what: `The snapshot key ${path} is not safe to use: ${fault}.`,
+      why: "Anyone who can read it can sign a false pinset.",
+      remedy: `Run chmod 600 ${path}. If somebody may have read the key, replace it with a new one.`,
     });
   }
   return parseSigningKey(await readFile(path, "utf8"), path);
 }
 
 /**
- * Reads the key that signatures are checked with: the first of these files that exists, public or private.
- * Throws an OperatorError (settings) where there is none, where it is of another kind, or where others
- * could have put their own in its place (or, of a private one, could read it).
+ * Reads the key for checking signatures: the first of these files that exists, public or private. Throws an
+ * OperatorError (settings) if there is none, if it is of another type, or if other users could have replaced it (or,
+ * for a private key, could read it).
  */
 export async function readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey> {
   for (const path of paths) {
     const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === "ENOENT") return null;
-      throw notAKey(path, "it can't be looked at", cause);
+      throw notAKey(path, "it can't be inspected", cause);
     });
     if (stat === null) continue;
     const pem = await readFile(path, "utf8").catch((cause: unknown) => {
@@ -156,9 +157,9 @@ export async function readVerifyingKey(paths: readonly string[]): Promise<Verify
     if (stat.isFile() && (stat.mode & 0o022) !== 0) {
       throw new OperatorError({
         exit: "settings",
-        what: `The key ${path} is refused: others may write it (mode ${(stat.mode & 0o7777).toString(8).padStart(4, "0")}).`,
-        why: "Whoever can replace it can pass a false pinset off as genuine.",
-        remedy: `Compare it with a copy that you kept elsewhere, then: chmod 644 ${path}`,
+        what: `The key ${path} is not safe to use: other users can write it (mode ${(stat.mode & 0o7777).toString(8).padStart(4, "0")}).`,
+        why: "Anyone who can replace it can make a false pinset look genuine.",
+        remedy: `Compare it with a copy that is stored elsewhere, then run chmod 644 ${path}.`,
       });
     }
     return parseVerifyingKey(pem, path);
@@ -166,7 +167,7 @@ export async function readVerifyingKey(paths: readonly string[]): Promise<Verify
   throw new OperatorError({
     exit: "settings",
     what: `There is no key to check signatures with: ${paths.join(" and ")} ${paths.length > 1 ? "are" : "is"} missing.`,
-    remedy: "Give the public key of the master that made the snapshot with --key FILE (PEM).",
+    remedy: "Pass the public key of the master that created the snapshot: --key FILE (PEM).",
   });
 }
 
@@ -192,7 +193,7 @@ function notAKey(path: string, why: string, cause?: unknown): OperatorError {
   return new OperatorError({
     exit: "settings",
     what: `${path} can't be used as the snapshot key: ${why}.`,
-    remedy: "It has to be an ed25519 key as `openssl genpkey -algorithm ed25519` writes it.",
+    remedy: "It must be an ed25519 key in PEM form, as created by `openssl genpkey -algorithm ed25519`.",
     cause,
   });
 }

@@ -7,13 +7,13 @@ import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 import { isProcessRunning, type Listener, readListeners } from "./processes.ts";
 import { programEnvironment, runProgram } from "./run-program.ts";
-import { enableUnit, isClockSynchronised, lookAtUnit, type UnitState } from "./systemd.ts";
+import { enableUnit, isClockSynchronised, readUnit, type UnitState } from "./systemd.ts";
 
-/** Looks at the operating system. */
+/** Reads the state of the operating system. */
 export interface SystemReader {
   /** Effective user id. */
   uid(): number;
-  /** `/etc/os-release` (ID, VERSION_ID, ID_LIKE, PRETTY_NAME) and the machine's architecture as node names it. */
+  /** `/etc/os-release` (ID, VERSION_ID, ID_LIKE, PRETTY_NAME) and the machine's architecture in node's spelling. */
   os(): Promise<{
     readonly id: string;
     readonly versionId: string;
@@ -24,10 +24,10 @@ export interface SystemReader {
   memoryBytes(): number;
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
-  /** Null where systemd does not know the unit, or there is no systemd. */
+  /** Null if systemd does not know the unit, or systemd does not run. */
   unit(name: string): Promise<UnitState | null>;
   listeners(): Promise<readonly Listener[]>;
-  /** True where the kernel says that the clock is synchronised; null where nothing can be told. */
+  /** True if systemd reports that the clock is synchronised. Null if that is unknown. */
   clockSynchronised(): Promise<boolean | null>;
   /** True while a process of that name runs (`/proc/PID/comm`). */
   isRunning(process: string): Promise<boolean>;
@@ -35,11 +35,11 @@ export interface SystemReader {
 
 /** Changes the operating system. */
 export interface System extends SystemReader {
-  /** `apt-get install` of distribution packages, waiting for apt's lock; lines of its output are reported. */
+  /** `apt-get install` of distribution packages, waiting for apt's lock. `report` gets the lines of its output. */
   installPackages(names: readonly string[], report: (line: string) => void): Promise<void>;
   /** Enables and starts a unit; without systemd, starts the service by its init script. */
   enableUnit(name: string): Promise<void>;
-  /** Runs a program of ours to its end (the very command a cron line has); throws OperatorError unless it exits 0. */
+  /** Runs a command to its end (the same command as in a cron line). Throws an OperatorError unless it exits with 0. */
   runCommand(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<void>;
 }
 
@@ -53,7 +53,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     os: readOs,
     memoryBytes: totalmem,
     which: (program) => findProgram(program, programs.PATH),
-    unit: (name) => lookAtUnit(name, programs),
+    unit: (name) => readUnit(name, programs),
     listeners: readListeners,
     clockSynchronised: () => isClockSynchronised(programs),
     isRunning: (name) => Promise.resolve(isProcessRunning(name)),
@@ -65,14 +65,14 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
       if (exitCode === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${argv.join(" ")} ${stopped === null ? `ended with exit code ${exitCode}` : "did not run to its end"}.`,
+        what: `${argv.join(" ")} ${stopped === null ? `ended with exit code ${exitCode}` : "was not completed"}.`,
         why: stopped ?? lastLines.join("\n"),
       });
     },
   };
 }
 
-/** Reads os-release(5): shell-like assignments, of which only quotes matter here. */
+/** Parses os-release(5): shell-like assignments. Of the shell syntax, only quotes are handled. */
 export function parseOsRelease(text: string): Omit<Awaited<ReturnType<SystemReader["os"]>>, "arch"> {
   const lines = text.split("\n").flatMap((line) => {
     const match = /^(?<key>[A-Z_]+)=(?<quote>["']?)(?<value>.*)\k<quote>\s*$/.exec(line);

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { OperatorError } from "../errors.ts";
 import { type ProgramEnvironment, type ProgramResult, runProgram } from "./run-program.ts";
 
-/** A systemd unit as `systemctl show` has it. */
+/** The state of a systemd unit, from `systemctl show`. */
 export interface UnitState {
   readonly name: string;
   readonly loaded: boolean;
@@ -10,9 +10,9 @@ export interface UnitState {
   readonly execStart: string;
 }
 
-const LOOK_TIMEOUT_MS = 20_000;
+const READ_TIMEOUT_MS = 20_000;
 const START_TIMEOUT_MS = 180_000;
-/** sd_booted(3): this directory is there exactly while systemd is the init system. */
+/** sd_booted(3): this directory exists if and only if systemd is the init system. */
 const SYSTEMD_RUNS = "/run/systemd/system";
 const TIMESYNC_MARK = "/run/systemd/timesync/synchronized";
 
@@ -21,8 +21,8 @@ function isSystemdRunning(): boolean {
   return existsSync(SYSTEMD_RUNS);
 }
 
-/** A unit as systemd has it; null where systemd does not know it or does not run. */
-export async function lookAtUnit(
+/** The state of a unit. Null if systemd does not know it or does not run. */
+export async function readUnit(
   name: string,
   env: ProgramEnvironment,
   systemd = isSystemdRunning(),
@@ -31,13 +31,13 @@ export async function lookAtUnit(
   const properties = ["LoadState", "ActiveState", "ExecStart"].flatMap((property) => ["-p", property]);
   const result = await runProgram(["systemctl", "show", "--no-pager", ...properties, "--", name], {
     env,
-    timeoutMs: LOOK_TIMEOUT_MS,
+    timeoutMs: READ_TIMEOUT_MS,
   });
-  if (result.exitCode !== 0) throw failed(`systemd can't say how ${name} stands.`, result);
+  if (result.exitCode !== 0) throw failed(`systemd can't report the state of ${name}.`, result);
   return parseUnit(name, result.stdout);
 }
 
-/** Reads what `systemctl show -p LoadState,ActiveState,ExecStart` prints; null for a unit that is not found. */
+/** Parses the output of `systemctl show -p LoadState,ActiveState,ExecStart`. Null if the unit was not found. */
 export function parseUnit(name: string, text: string): UnitState | null {
   const values = (key: string) =>
     text.split("\n").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
@@ -55,8 +55,8 @@ export function parseUnit(name: string, text: string): UnitState | null {
 }
 
 /**
- * Enables and starts a unit. Without systemd its init script starts it (Debian's packages have enabled
- * that already); Docker is not started that way: whoever runs the machine runs `dockerd`.
+ * Enables and starts a unit. Without systemd its init script starts it (Debian's packages have already
+ * enabled it). Docker is not started that way: the operator must start `dockerd`.
  */
 export async function enableUnit(
   name: string,
@@ -71,14 +71,14 @@ export async function enableUnit(
     throw failed(
       `The unit ${name} could not be started.`,
       result,
-      `Look at \`journalctl -u ${service} -n 50\`, then run again.`,
+      `See \`journalctl -u ${service} -n 50\`, then run again.`,
     );
   }
   if (service === "docker") {
     throw new OperatorError({
       exit: "unavailable",
-      what: "Docker does not run, and there is no systemd here to start it.",
-      remedy: "Start dockerd the way this machine starts its services, then run again.",
+      what: "Docker does not run, and this machine has no systemd to start it.",
+      remedy: "Start dockerd in the way that this machine starts its services, then run again.",
     });
   }
   const result = await runProgram(["service", service, "start"], { env, timeoutMs: START_TIMEOUT_MS });
@@ -90,12 +90,12 @@ export async function enableUnit(
   );
 }
 
-/** What systemd says of the clock; null without systemd, or where nothing there keeps time. */
+/** Whether the clock is synchronised, according to systemd. Null without systemd, or if systemd does not know. */
 export async function isClockSynchronised(env: ProgramEnvironment): Promise<boolean | null> {
   if (!isSystemdRunning()) return null;
   if (existsSync(TIMESYNC_MARK)) return true;
   const argv = ["timedatectl", "show", "-p", "NTPSynchronized", "--value"];
-  const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: LOOK_TIMEOUT_MS });
+  const { exitCode, stdout } = await runProgram(argv, { env, timeoutMs: READ_TIMEOUT_MS });
   if (exitCode !== 0) return null;
   return stdout.trim() === "yes" ? true : stdout.trim() === "no" ? false : null;
 }

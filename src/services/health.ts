@@ -5,13 +5,13 @@ import type { ClusterSettings } from "../settings/services.ts";
 import { json } from "./server.ts";
 import type { HttpReader } from "../machine/http.ts";
 
-/** Asks one thing that the service needs; throws a sentence without secrets where it does not work. */
+/** Checks one dependency of the service. If it does not work, throws an error whose message has no secrets. */
 export type Check = (timeoutMs: number) => Promise<void>;
 
-/** What one check found. */
+/** The result of one check. */
 interface CheckResult {
   readonly ok: boolean;
-  /** How long it took. */
+  /** The duration. */
   readonly ms: number;
   readonly error?: string;
 }
@@ -27,8 +27,8 @@ export interface HealthReport {
 const CHECK_TIMEOUT_MS = 3_000;
 
 /**
- * Makes the function that asks everything at once. Requests that come while it asks share the answer, so
- * that impatient callers don't pile up on a sick database. A change for better or worse is logged.
+ * Creates the function that runs all checks at once. Requests during a run share its result, so that frequent
+ * callers do not overload a failing database. Every change of the result is logged.
  */
 export function createHealth(options: {
   readonly version: string;
@@ -37,10 +37,10 @@ export function createHealth(options: {
   readonly timeoutMs?: number;
 }): () => Promise<HealthReport> {
   const { version, checks, log, timeoutMs = CHECK_TIMEOUT_MS } = options;
-  let underWay: Promise<HealthReport> | null = null;
-  let told = "";
+  let inFlight: Promise<HealthReport> | null = null;
+  let lastLogged = "";
 
-  async function ask(): Promise<HealthReport> {
+  async function runChecks(): Promise<HealthReport> {
     const results = await Promise.all(
       Object.entries(checks).map(async ([name, check]) => [name, await run(check, timeoutMs)] as const),
     );
@@ -48,21 +48,21 @@ export function createHealth(options: {
       error === undefined ? [] : [`${name}: ${error}`],
     );
     const summary = failures.length === 0 ? "health: ok" : `health: degraded, ${failures.join("; ")}`;
-    if (summary !== told) log(summary);
-    told = summary;
+    if (summary !== lastLogged) log(summary);
+    lastLogged = summary;
     const status = failures.length === 0 ? "ok" : "degraded";
     return { status, version, checks: Object.fromEntries(results) };
   }
 
   return () => {
-    underWay ??= ask().finally(() => {
-      underWay = null;
+    inFlight ??= runChecks().finally(() => {
+      inFlight = null;
     });
-    return underWay;
+    return inFlight;
   };
 }
 
-/** The answer to `GET /health`: 503 while something does not work. */
+/** The response to `GET /health`: 503 while a check fails. */
 export function healthAnswer(report: HealthReport): Response {
   return json(healthStatus(report), report);
 }
@@ -95,15 +95,15 @@ async function withDeadline(work: Promise<void>, timeoutMs: number): Promise<voi
   }
 }
 
-/** Node tells a host with several addresses by an AggregateError without a message. */
+/** For a host with several addresses, node throws an AggregateError without a message. */
 function describe(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") {
     return [...new Set(error.errors.map(messageOf))].join(", ");
   }
-  return messageOf(error) || "it failed without a word";
+  return messageOf(error) || "it failed without a message";
 }
 
-/** Asks the database for a row. */
+/** Checks that the database returns a row. */
 export function checkPostgres(pool: Pick<PostgresPool, "query">): Check {
   return async (timeoutMs) => {
     await pool.query("SELECT 1", [], { timeoutMs });
@@ -111,23 +111,24 @@ export function checkPostgres(pool: Pick<PostgresPool, "query">): Check {
 }
 
 /**
- * Asks the ipfs-cluster peer who it is (`GET /id`). It answers 200 although its kubo is gone, and then
- * says so in `ipfs.error` (ipfs-cluster 1.1.6): that counts as failed, since nothing can be pinned.
+ * Requests the identity of the ipfs-cluster peer (`GET /id`). The peer responds with 200 even if its kubo is down, and
+ * reports that in `ipfs.error` (ipfs-cluster 1.1.6). That counts as failed, since nothing can be pinned.
  */
 export function checkCluster(http: HttpReader, cluster: ClusterSettings): Check {
   return async (timeoutMs) => {
     const options = cluster.basicAuth === null ? { timeoutMs } : { timeoutMs, basicAuth: cluster.basicAuth };
     const answer = await http.json(`${cluster.url}/id`, options);
-    if (answer === null) throw new Error(`nothing answers at ${cluster.url}`);
-    if (answer.status !== 200) throw new Error(`${cluster.url}/id answers ${answer.status}`);
+    if (answer === null) throw new Error(`no answer from ${cluster.url}`);
+    if (answer.status !== 200)
+      throw new Error(`${cluster.url}/id responded with HTTP status ${answer.status}`);
     const { id, error, ipfs } = (answer.body ?? {}) as {
       readonly id?: unknown;
       readonly error?: unknown;
       readonly ipfs?: { readonly error?: unknown };
     };
-    if (typeof id !== "string" || id === "") throw new Error(`${cluster.url} is no ipfs-cluster peer`);
+    if (typeof id !== "string" || id === "") throw new Error(`${cluster.url} is not an ipfs-cluster peer`);
     if (isText(error)) throw new Error(error);
-    if (isText(ipfs?.error)) throw new Error(`its kubo does not answer: ${ipfs.error}`);
+    if (isText(ipfs?.error)) throw new Error(`its kubo does not respond: ${ipfs.error}`);
   };
 }
 
@@ -136,8 +137,8 @@ function isText(value: unknown): value is string {
 }
 
 /**
- * Says "try again" where the database is away or not ready, which is nobody's mistake; the log says why.
- * Anything else that is thrown stays thrown.
+ * Returns 503 ("try again") if the database is not reachable or not ready, and logs the reason.
+ * Rethrows every other error.
  */
 export async function whileDatabaseAnswers(
   log: (line: string) => void,
@@ -147,12 +148,12 @@ export async function whileDatabaseAnswers(
     return await work();
   } catch (thrown) {
     if (connectionFaultOf(thrown) === null && !isUnmigrated(thrown)) throw thrown;
-    log(`the database did not answer: ${messageOf(thrown)}`);
-    return json(503, { error: "The database does not answer; try again." }, { "retry-after": "5" });
+    log(`the database did not respond: ${messageOf(thrown)}`);
+    return json(503, { error: "The database does not respond. Try again." }, { "retry-after": "5" });
   }
 }
 
-/** True for a table that no migration has made yet. */
+/** True if a table does not exist because its migration has not run yet. */
 function isUnmigrated(thrown: unknown): boolean {
   return thrown instanceof Error && "severity" in thrown && "code" in thrown && thrown.code === "42P01";
 }

@@ -31,23 +31,23 @@ import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
 import { type App, type Call, failure, hasApiKey, json, readJson, unauthorized } from "./server.ts";
 
-/** What the node API is told. */
+/** The options of the node API. */
 export interface NodesApiOptions {
-  /** The pool whose names this master keeps; what a client calls its pool only has to agree. */
+  /** The pool whose names this master stores. The pool in a request must be the same. */
   readonly pool: string | null;
   readonly namesPerOwner: number;
-  /** Of announcements and releases, by client; the default is for nodes, which announce themselves rarely. */
+  /** Limits announcements and releases per client. The default suits nodes, which announce themselves rarely. */
   readonly limit?: RateLimit;
   /**
-   * Whether this request may announce, beyond its signature: gives the reason where it may not. A signature
-   * proves who holds a key, and keys are free; the cluster's secret is public. A master that wants only
-   * invited nodes asks for a token of theirs here. Left out: any key may.
+   * An extra check of a signed request. Returns the reason for a refusal, or null to allow it. A signature only proves
+   * that the sender has a key, and anyone can create a key; the cluster's secret is public. A master that accepts only
+   * invited nodes checks their token here. Without this option every key is allowed.
    */
-  readonly whyRefused?: (request: IncomingMessage, announcement: Announcement) => Promise<string | null>;
+  readonly findRefusal?: (request: IncomingMessage, announcement: Announcement) => Promise<string | null>;
 }
 
 /** A handler that also gets the pool of this master. */
-type Work = (call: Call, own: string) => Promise<Response>;
+type PoolHandler = (call: Call, ownPool: string) => Promise<Response>;
 
 const NODES = "/api/v1/nodes";
 const LIMIT: RateLimit = { burst: 30, perMinute: 10 };
@@ -58,9 +58,9 @@ const MAX_PAGE = 1_000;
  * The pool's directory of nodes.
  *
  * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts).
- * - `DELETE /api/v1/nodes/NAME` gives a name back, signed likewise.
- * - `GET /api/v1/nodes/NAME` is open to anybody who knows the name: a node asks it before it has any account.
- * - `GET /api/v1/nodes?after=NAME&limit=N` lists all of them, for an API key.
+ * - `DELETE /api/v1/nodes/NAME` releases a name; it is signed in the same way.
+ * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one.
+ * - `GET /api/v1/nodes?after=NAME&limit=N` lists all nodes; it needs an API key.
  */
 export function nodesApi(
   database: Pick<PostgresPool, "query">,
@@ -70,11 +70,11 @@ export function nodesApi(
   const { pool, namesPerOwner, limit = LIMIT } = options;
   const waitSeconds = createRateLimit(limit, () => performance.now());
   const guarded =
-    (work: Work) =>
+    (work: PoolHandler) =>
     async (call: Call): Promise<Response> =>
       pool === null ? noPool() : whileDatabaseAnswers(log, () => work(call, pool));
   const limited =
-    (work: Work) =>
+    (work: PoolHandler) =>
     async (call: Call): Promise<Response> => {
       const seconds = waitSeconds(clientOf(call.env.incoming));
       return seconds > 0 ? tooMany(seconds) : guarded(work)(call);
@@ -82,53 +82,53 @@ export function nodesApi(
   const app: App = new Hono();
   app.post(
     NODES,
-    limited(async ({ env: { incoming } }, own) => {
-      const read = await readSigned(incoming, own, readAnnouncement, announcementText);
+    limited(async ({ env: { incoming } }, ownPool) => {
+      const read = await readSigned(incoming, ownPool, readAnnouncement, announcementText);
       if (read instanceof Response) return read;
-      const why = (await options.whyRefused?.(incoming, read.message)) ?? null;
+      const why = (await options.findRefusal?.(incoming, read.message)) ?? null;
       if (why !== null) return failure(403, "refused", why);
       const outcome = await announceName(database, read, namesPerOwner);
       if (outcome.outcome === "DescriptorInTheWay")
-        log(`nodes: ${read.message.name} is held by nobody, but has a descriptor; it was not given away`);
+        log(`nodes: ${read.message.name} has no owner but has a descriptor; the name was not reserved`);
       return announceReply(read.message, outcome, namesPerOwner);
     }),
   );
   app.delete(
     `${NODES}/:name`,
-    limited(async ({ env, req }, own) => {
-      const read = await readSigned(env.incoming, own, readRelease, releaseText);
+    limited(async ({ env, req }, ownPool) => {
+      const read = await readSigned(env.incoming, ownPool, readRelease, releaseText);
       if (read instanceof Response) return read;
       if (read.message.name !== req.param("name"))
-        return failure(400, "other-name", "The path names another node than the body.");
+        return failure(400, "other-name", "The name in the path differs from the name in the body.");
       return releaseReply(read.message, await releaseName(database, read.message));
     }),
   );
   app.get(
     `${NODES}/:name`,
-    guarded(async ({ req }, own) => {
+    guarded(async ({ req }, ownPool) => {
       const name = req.param("name") ?? "";
-      const entry = isNodeName(name) ? await readName(database, own, name) : null;
+      const entry = isNodeName(name) ? await readName(database, ownPool, name) : null;
       if (entry === null) return failure(404, "no-such-node", "No node has that name.");
-      return json(200, { pool: own, ...publicEntry(entry) });
+      return json(200, { pool: ownPool, ...publicEntry(entry) });
     }),
   );
   app.get(
     NODES,
-    guarded(async ({ env: { incoming } }, own) => {
+    guarded(async ({ env: { incoming } }, ownPool) => {
       if (!(await hasApiKey(database, incoming.headers))) return unauthorized();
       const page = readPage(incoming.url ?? "");
       if (page === null)
-        return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, after a node's name.`);
-      const found = await listNames(database, own, { ...page, limit: page.limit + 1 });
+        return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, and after must be a node's name.`);
+      const found = await listNames(database, ownPool, { ...page, limit: page.limit + 1 });
       const nodes = found.slice(0, page.limit);
       const next = found.length > page.limit ? (nodes.at(-1)?.name ?? null) : null;
-      return json(200, { pool: own, nodes: nodes.map(publicEntry), next });
+      return json(200, { pool: ownPool, nodes: nodes.map(publicEntry), next });
     }),
   );
   return app;
 }
 
-/** Everything that can be said without the database: form, pool, signature. */
+/** The checks that need no database: format, pool, signature. */
 async function readSigned<Message extends Announcement | Release>(
   request: IncomingMessage,
   pool: string,
@@ -144,9 +144,9 @@ async function readSigned<Message extends Announcement | Release>(
   }
   const { message, signature } = signed;
   if (message.pool !== pool)
-    return failure(409, "other-pool", `This master keeps the names of pool ${pool}.`);
+    return failure(409, "other-pool", `This master manages the names of pool ${pool}.`);
   if (!isSignedBy(message.peerId, textOf(message), signature))
-    return failure(401, "bad-signature", "The signature is not that peer id's over this announcement.");
+    return failure(401, "bad-signature", "The signature of this request is not valid for that peer id.");
   return signed;
 }
 
@@ -160,7 +160,7 @@ function readPage(url: string): { readonly after: string | null; readonly limit:
   return isPage ? { after, limit } : null;
 }
 
-/** Tells a node what became of its announcement. */
+/** The response to an announcement. */
 function announceReply(
   { name, pool, peerId }: Announcement,
   outcome: AnnounceOutcome,
@@ -178,30 +178,40 @@ function announceReply(
     case "OutsideWindow":
       return outsideWindow({ masterTime: outcome.databaseTime.toISOString() });
     case "NotNewer":
-      return failure(409, "not-newer", `This key has said something newer of ${name} already; sign again.`);
+      return failure(
+        409,
+        "not-newer",
+        `This key has already sent a newer message about ${name}. Sign again.`,
+      );
     case "OverQuota":
-      return failure(403, "over-quota", `This key holds as many names as it may (${quota}).`, { quota });
+      return failure(403, "over-quota", `This key already has the maximum number of names (${quota}).`, {
+        quota,
+      });
     case "DescriptorInTheWay":
       break;
   }
-  const disorder = `The name ${name} is in disorder; the master's log says how.`;
-  return failure(500, "descriptor-in-the-way", disorder);
+  const inconsistent = `The data of the name ${name} is inconsistent. See the master's log.`;
+  return failure(500, "descriptor-in-the-way", inconsistent);
 }
 
-/** Tells a node what became of its release. */
+/** The response to a release. */
 function releaseReply(release: Release, outcome: ReleaseOutcome): Response {
   const { name } = release;
   if (outcome === "OutsideWindow") return outsideWindow({});
   if (outcome === "Released") return json(200, { outcome, pool: release.pool, name });
-  return failure(409, "not-released", `${name} is not this key's, or it was announced since.`);
+  return failure(
+    409,
+    "not-released",
+    `${name} does not belong to this key, or was announced again in the meantime.`,
+  );
 }
 
 function outsideWindow(more: Readonly<Record<string, unknown>>): Response {
-  const why = `It was signed more than ${WINDOW_SECONDS / 60} minutes before or after the master's time.`;
+  const why = `The signing time differs from the master's time by more than ${WINDOW_SECONDS / 60} minutes.`;
   return failure(409, "outside-window", why, more);
 }
 
-/** A node as answers have it: with the signature, so that the reader can check what the node said. */
+/** A node in responses. It includes the signature, so that the reader can check the data. */
 function publicEntry({ name, peerId, addresses, reservedAt, announcedAt, signature }: NodeEntry) {
   return {
     name,
@@ -213,7 +223,7 @@ function publicEntry({ name, peerId, addresses, reservedAt, announcedAt, signatu
   };
 }
 
-/** For a client that announces too often. */
+/** The response to a client that sends too many requests. */
 function tooMany(seconds: number): Response {
   const headers = { "retry-after": String(seconds), connection: "close" };
   return failure(429, "too-many", "Too many announcements from this address.", {}, headers);

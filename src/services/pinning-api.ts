@@ -6,9 +6,9 @@ import { createApp, json, type Service } from "./server.ts";
 import type { HttpReader } from "../machine/http.ts";
 
 /**
- * The pinning API: `GET /health`, which asks the database and the cluster. Errors have the form of the
- * IPFS Pinning Service API, `{"error":{"reason","details"}}`; all but /health and /auth/ wants a bearer
- * token, as functionland/pinning-service has it. It owns the pool and closes it.
+ * The pinning API: `GET /health`, which checks the database and the cluster. Errors have the format of the
+ * IPFS Pinning Service API, `{"error":{"reason","details"}}`. As in functionland/pinning-service, every path except
+ * /health and /auth/ needs a bearer token. The service owns the database pool and closes it.
  */
 export function openPinningApi(
   settings: PinningApiSettings,
@@ -29,11 +29,11 @@ export function openPinningApi(
         ? refuse(401, "UNAUTHORIZED", "The Authorization header with a bearer token is missing.", {
             "www-authenticate": "Bearer",
           })
-        : refuse(404, "NOT_FOUND", `Nothing answers ${method} ${path}.`);
+        : refuse(404, "NOT_FOUND", `There is no ${method} ${path}.`);
     },
     failed: ({ env }, thrown, path) => {
       log(`${env.incoming.method ?? "?"} ${path} failed: ${messageOf(thrown)}`);
-      return refuse(500, "INTERNAL_SERVER_ERROR", "The request failed; the service's log says why.");
+      return refuse(500, "INTERNAL_SERVER_ERROR", "The request failed. See the service's log.");
     },
   });
   app.get("/health", async () => healthAnswer(await health()));

@@ -7,10 +7,9 @@ import { type App, failure, json } from "./server.ts";
 const RETRY_SECONDS = "5";
 
 /**
- * `GET /api/v1/pool`: which pool this is, which cluster peer speaks for it, and how many pins that peer's own
- * pinset holds, so that a node which joins knows how far it is. Open to anybody: the node has no account, the
- * cluster's secret is public, and every member has the pinset itself. Asking often costs the cluster nothing
- * (createPinCount).
+ * `GET /api/v1/pool`: the pool's name, the id of the master's cluster peer, and how many pins that peer's own pinset
+ * has, so that a joining node can show its progress. It needs no account: the node has none, the cluster's secret
+ * is public, and every member has the pinset anyway. Frequent requests do not load the cluster (createPinCount).
  */
 export function poolApi(
   pool: string | null,
@@ -24,40 +23,40 @@ export function poolApi(
       return json(200, { pool, peerId, pins, countedAt: countedAt.toISOString() });
     } catch (thrown) {
       if (!(thrown instanceof OperatorError)) throw thrown;
-      log(`the pins were not counted: ${thrown.what}`);
-      const error = "The pinset can't be counted now; try again.";
+      log(`the pins could not be counted: ${thrown.what}`);
+      const error = "The pinset can't be counted now. Try again.";
       return failure(503, "not-counted", error, {}, { "retry-after": RETRY_SECONDS });
     }
   });
 }
 
-/** For a master that was not told its pool. */
+/** The response of a master without CLUSTERNAME. */
 export function noPool(): Response {
-  return failure(503, "no-pool", "This master has no CLUSTERNAME, so it keeps no node names.");
+  return failure(503, "no-pool", "This master has no CLUSTERNAME, so it has no node directory.");
 }
 
-/** How many pins a cluster peer's own pinset holds. */
+/** How many pins a cluster peer's own pinset has. */
 export interface PinCount {
   readonly peerId: string;
   readonly pins: number;
   readonly countedAt: Date;
 }
 
-/** What is counted with; `nowMs` never goes back. */
+/** What is needed to count. `nowMs` must be monotonic. */
 export interface PinCountDeps {
   readonly openCluster: () => Pick<ClusterReader, "identity" | "list">;
   readonly nowMs: () => number;
 }
 
-/** A count, or the failure to make one, is told again for so long. */
+/** How long a count, or a failure to count, is cached. */
 const FRESH_MS = 5_000;
-/** A pinset that takes long to count is counted the more rarely: a tenth of the time at most goes into it. */
+/** A pinset that takes long to count is counted less often: counting takes at most a tenth of the time. */
 const FRESH_FOR_EACH_MS_OF_COUNTING = 10;
 
 /**
- * Makes a function that tells how many pins the cluster has, in constant memory. Whoever asks while it is
- * counted waits for that one count, and a fresh one is told again: however many ask, the cluster is asked
- * rarely. Rejects with the cluster's OperatorError where the list did not come whole: a part is no count.
+ * Creates a function that counts the cluster's pins in constant memory. Calls during a count share its result, and a
+ * fresh count is cached, so many callers cause few requests to the cluster. Rejects with the cluster's OperatorError
+ * if the list was not complete: a partial list gives no count.
  */
 export function createPinCount({ openCluster, nowMs }: PinCountDeps): () => Promise<PinCount> {
   let cluster: ReturnType<PinCountDeps["openCluster"]> | null = null;
@@ -65,7 +64,7 @@ export function createPinCount({ openCluster, nowMs }: PinCountDeps): () => Prom
   let freshUntilMs = Number.POSITIVE_INFINITY;
 
   async function count(): Promise<PinCount> {
-    const begunMs = nowMs();
+    const startMs = nowMs();
     let freshForMs = FRESH_MS;
     try {
       cluster ??= openCluster();
@@ -75,7 +74,7 @@ export function createPinCount({ openCluster, nowMs }: PinCountDeps): () => Prom
         pins += countLines(lines);
       });
       const countedAt = new Date();
-      freshForMs = Math.max(FRESH_MS, FRESH_FOR_EACH_MS_OF_COUNTING * (nowMs() - begunMs));
+      freshForMs = Math.max(FRESH_MS, FRESH_FOR_EACH_MS_OF_COUNTING * (nowMs() - startMs));
       return { peerId: id, pins, countedAt };
     } finally {
       freshUntilMs = nowMs() + freshForMs;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 
-/** How often each client may ask. */
+/** How many requests each client may send. */
 export interface RateLimit {
   /** How many requests at once. */
   readonly burst: number;
@@ -9,15 +9,15 @@ export interface RateLimit {
   readonly perMinute: number;
 }
 
-/** So many clients are remembered; the one that asked longest ago is forgotten first. */
+/** How many clients are tracked. The client with the oldest request is dropped first. */
 const MAX_CLIENTS = 10_000;
-/** In seconds: what sums of fractions may be off by. */
+/** In seconds: the tolerance for rounding errors. */
 const ROUNDING = 1e-6;
 const WHOLE = 1 - ROUNDING;
 
 /**
- * Makes a function that says in how many seconds a client may ask again: 0 for now. A bucket of tokens for
- * each client; `now` is in milliseconds and never goes back.
+ * Creates a function that returns after how many seconds a client may send a request: 0 if now. It uses a token
+ * bucket for each client. `now` is in milliseconds and monotonic.
  */
 export function createRateLimit(
   { burst, perMinute }: RateLimit,
@@ -37,9 +37,9 @@ export function createRateLimit(
 }
 
 /**
- * The client that a limit counts: the address of the connection or, if that is this machine's own (a proxy in front),
- * the last address in X-Forwarded-For, which that proxy wrote. Earlier ones there are the client's own words.
- * An IPv6 client is counted by its /64: that is what one customer gets, and it holds 2^64 addresses.
+ * The client for a limit: the address of the connection. If that is a loopback address (a proxy on this machine), the
+ * last address in X-Forwarded-For, which that proxy wrote; the client can forge the earlier ones.
+ * An IPv6 client is its /64 network: one customer usually gets a whole /64, which has 2^64 addresses.
  */
 export function clientOf({ socket, headers }: Pick<IncomingMessage, "socket" | "headers">): string {
   const peer = socket.remoteAddress ?? "unknown";
@@ -49,7 +49,7 @@ export function clientOf({ socket, headers }: Pick<IncomingMessage, "socket" | "
   return last === undefined || last === "" ? peer : networkOf(withoutPort(last)).slice(0, 64);
 }
 
-/** An IPv4 address as it is, also if IPv6 maps it (::ffff:192.0.2.1); of another IPv6 address its /64; other text as it is. */
+/** IPv4 addresses (also mapped ones such as ::ffff:192.0.2.1) unchanged, the /64 of other IPv6 addresses, other text unchanged. */
 function networkOf(text: string): string {
   const [address = ""] = text.split("%", 1);
   if (isIP(address) !== 6) return text;
@@ -71,7 +71,7 @@ function groupsOf(text: string): readonly string[] {
   return text === "" ? [] : text.split(":");
 }
 
-/** Some proxies write the client's port after its address, which is another one for each connection. */
+/** Some proxies append the client's port, which differs for each connection. */
 function withoutPort(text: string): string {
   const { bracketed, plain } =
     /^(?:\[(?<bracketed>[^\]]*)\]|(?<plain>[\d.]+))(?::\d+)?$/.exec(text)?.groups ?? {};

@@ -7,10 +7,10 @@ import type { ClusterSettings, Environment, PoolSettings } from "../settings/ser
 import { runService, type Service, type ServiceContext } from "./server.ts";
 import type { HttpReader } from "../machine/http.ts";
 
-/** The names by which containers start a service; they are public. */
+/** The names that containers use to start a service. They are part of the public interface. */
 export type ServiceName = "pinning-api" | "webui" | "ingest";
 
-/** What the services are made of. Nothing is connected before it is needed. */
+/** What the services need. Connections open only when they are needed. */
 export interface ServeDeps extends ServiceContext {
   readonly http: HttpReader;
   openPool(
@@ -23,21 +23,21 @@ export interface ServeDeps extends ServiceContext {
   openStorageApi(url: string, options: ClientOptions): Promise<StorageApi>;
 }
 
-/** `timeoutMs` bounds one question. */
+/** `timeoutMs` limits one request. */
 export interface ClientOptions {
   readonly connections: number;
   readonly timeoutMs: number;
 }
 
-/** A list of the cluster that is silent for so long has stopped. */
+/** A listing of the cluster that sends no data for this long has failed. */
 const LISTING_TIMEOUT_MS = 60_000;
 const CLUSTER_REQUEST_TIMEOUT_MS = 10_000;
-/** fula-ingest gives each question to kubo and to the storage API so long, too. */
+/** fula-ingest uses the same limit for each request to kubo and to the storage API. */
 const INGEST_TIMEOUT_MS = 30_000;
 
 /**
- * Runs one service until the stop. Its settings come from the environment, which Compose makes from `.env`;
- * throws an OperatorError (`settings`) that lists everything that is wrong with them.
+ * Runs one service until it is stopped. Its settings come from the environment, which Compose creates from `.env`.
+ * Throws an OperatorError (`settings`) that lists every problem with them.
  */
 export async function serve(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<void> {
   await runService(await openService(name, environment, deps), deps);

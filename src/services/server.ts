@@ -10,11 +10,11 @@ import {
 } from "node:http";
 import type { AddressInfo } from "node:net";
 import { readBearer } from "../accounts/api-key.ts";
-import { isLiveKey } from "../accounts/usage.ts";
+import { isActiveKey } from "../accounts/usage.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 
-/** A service's routes; each handler gets node's own request and response in `env`. */
+/** A service's routes. Each handler gets node's request and response in `env`. */
 export type App = Hono<{ Bindings: HttpBindings }>;
 
 /** One request, as handlers get it. */
@@ -22,26 +22,26 @@ export type Call = Context<{ Bindings: HttpBindings }>;
 
 /** A service, ready to be served. */
 export interface Service {
-  /** `pinning-api`: how messages call it. */
+  /** The name in messages: `pinning-api`. */
   readonly name: string;
   readonly host: string;
   readonly port: number;
   readonly app: App;
-  /** Lines for the log, after the one that gives the address. */
+  /** Lines for the log, printed after the line with the address. */
   readonly notes?: readonly string[];
   /** How long requests in progress may take after the stop. */
   readonly graceMs?: number;
   /** How long one request may take to arrive in full. */
   readonly requestTimeoutMs?: number;
-  /** Closes what the service works with; called once it has stopped, or could not start. */
+  /** Closes the service's connections. Called once it has stopped or failed to start. */
   readonly close: () => Promise<void>;
 }
 
-/** What every service is served with. */
+/** What every service needs to run. */
 export interface ServiceContext {
   /** Aborted on SIGTERM or SIGINT. */
   readonly stop: AbortSignal;
-  /** One line of the service's log. */
+  /** Writes one line to the service's log. */
   readonly log: (line: string) => void;
   readonly version: string;
 }
@@ -58,9 +58,9 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const BODY_TIMEOUT_MS = 5_000;
 
 /**
- * Serves until the stop, then closes the service. A database or cluster that is away at the start is no reason to exit:
- * the service says so in its log and in /health, and works once they are back. A process that exits would only be
- * restarted, ever more slowly, without its healthcheck naming the cause.
+ * Runs the service until the stop, then closes it. It does not exit if the database or the cluster is down at the start:
+ * it reports that in its log and in /health, and works once they are back. If the process exited, Docker would only
+ * restart it with growing delays, and no healthcheck would name the cause.
  */
 export async function runService(service: Service, context: ServiceContext): Promise<void> {
   const { log, version } = context;
@@ -77,8 +77,8 @@ export async function runService(service: Service, context: ServiceContext): Pro
 }
 
 /**
- * Listens, and on the stop accepts nothing more, lets requests in progress finish for the grace period,
- * then closes their connections. Throws an OperatorError (`preflight`) if the address cannot be used.
+ * Listens. After the stop, it accepts no new connections, lets requests in progress finish within the grace period,
+ * then closes the connections that are left. Throws an OperatorError (`preflight`) if the address cannot be used.
  */
 export async function startServer(
   service: Omit<Service, "close" | "notes">,
@@ -98,8 +98,8 @@ export async function startServer(
 }
 
 /**
- * An app without routes. Routes match the path as it was sent: neither decoded nor with its dots resolved.
- * `failed` answers for a route that threw; the client should learn no detail.
+ * Creates an app without routes. Routes match the path as it was sent: not decoded, and with its dots not resolved.
+ * `failed` responds if a handler threw; do not give the client any detail.
  */
 export function createApp(options: {
   readonly notFound: (call: Call, path: string) => Response;
@@ -115,7 +115,7 @@ function pathOf(bindings: HttpBindings | undefined): string {
   return bindings?.incoming.url?.split("?", 1)[0] ?? "/";
 }
 
-/** An answer in JSON. */
+/** A JSON response. */
 export function json(
   status: number,
   body: unknown,
@@ -133,7 +133,7 @@ export function json(
   });
 }
 
-/** An error in JSON: `code` is for programs, `error` for people. */
+/** A JSON error response: `code` is for programs, `error` for people. */
 export function failure(
   status: number,
   code: string,
@@ -145,9 +145,9 @@ export function failure(
 }
 
 /**
- * Reads a JSON body of at most so many bytes, or gives the answer to one that cannot be taken. Never keeps more than that
- * in memory: a longer body is refused by its declared length, or as soon as it is longer. A body that arrives too slowly
- * is refused, too.
+ * Reads a JSON body of at most `maxBytes`, or returns the error response. It never keeps more than that in memory: a
+ * longer body is refused by its declared length, or as soon as it exceeds the limit. A body that arrives too slowly is
+ * also refused.
  */
 export async function readJson(
   incoming: IncomingMessage,
@@ -159,11 +159,11 @@ export async function readJson(
   const bytes = declared > maxBytes ? "too long" : await collect(incoming, maxBytes, timeoutMs);
   if (bytes === "too long") return refuseBody(413, `The body must not be longer than ${maxBytes} bytes.`);
   if (bytes === "too slow")
-    return refuseBody(408, `The body did not come within ${timeoutMs / 1000} seconds.`);
+    return refuseBody(408, `The body did not arrive within ${timeoutMs / 1000} seconds.`);
   try {
     return { json: JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) as unknown };
   } catch {
-    return refuseBody(400, "The body is no JSON in UTF-8.");
+    return refuseBody(400, "The body is not JSON in UTF-8.");
   }
 }
 
@@ -191,21 +191,21 @@ function collect(
       clearTimeout(timer);
       reject(error);
     };
-    const abandon = (): void => fail(new Error("the client went away before its body was complete"));
+    const abandon = (): void => fail(new Error("the client disconnected before its body was complete"));
     const timer = setTimeout(() => end("too slow"), timeoutMs);
     incoming.on("data", take).on("end", finish).on("error", fail).on("close", abandon);
   });
 }
 
-/** The rest of a refused body would otherwise be read as the next request. */
+/** Closes the connection: otherwise the rest of the refused body would be read as the next request. */
 function refuseBody(status: number, error: string): Response {
   return json(status, { error }, { connection: "close" });
 }
 
 /**
- * Passes a request to the app. The adapter by itself answers 400 to a Host or target that it can make no URL of; no route
- * uses that URL, so such a request is routed by its method and path like any other. The adapter may not read
- * on after an answer either: what happens to the rest of a body is up to the handler.
+ * Passes a request to the app. On its own, the adapter responds with 400 if it can't build a URL from the Host header and
+ * the target. No route uses that URL, so such a request is routed by its method and path like any other. The adapter
+ * must also not read on after the response: the handler decides what happens to the rest of a body.
  */
 function dispatch(
   app: App,
@@ -216,13 +216,13 @@ function dispatch(
   const { method = "GET" } = incoming;
   const errorHandler = (thrown: unknown): Response | Promise<Response> => {
     if (thrown instanceof RequestError) {
-      // A Request may not be a TRACE; nothing answers to OPTIONS either.
+      // A Request can't have the method TRACE; no route accepts OPTIONS, so use that.
       const request = new Request("http://localhost/", { method: method === "TRACE" ? "OPTIONS" : method });
       return app.fetch(request, { incoming, outgoing });
     }
-    // Errors are the app's own; this was thrown without being one.
+    // The app handles every Error; this value was thrown but is not an Error.
     log(`${method} failed: ${messageOf(thrown)}`);
-    return json(500, { error: "The request failed; the service's log says why." });
+    return json(500, { error: "The request failed. See the service's log." });
   };
   return getRequestListener(app.fetch, { autoCleanupIncoming: false, errorHandler })(incoming, outgoing);
 }
@@ -261,7 +261,7 @@ async function closeOn(
   clearTimeout(cutOff);
 }
 
-/** Otherwise the client would keep the connection for a next request, and the stop would wait for it. */
+/** Otherwise the client would keep the connection open for another request, and the stop would wait for it. */
 function announceEnd(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader("connection", "close");
 }
@@ -271,8 +271,8 @@ function explain(error: NodeJS.ErrnoException, name: string, host: string, port:
   if (error.code === "EADDRINUSE") {
     return new OperatorError({
       exit: "preflight",
-      what: `${name} can't listen on ${address}: port ${port} is taken.`,
-      why: "Another process listens there already.",
+      what: `${name} can't listen on ${address}: port ${port} is in use.`,
+      why: "Another process already listens on it.",
       remedy: `Find it with \`ss -ltnp 'sport = :${port}'\` and stop it, or give ${name} another port.`,
       cause: error,
     });
@@ -285,7 +285,7 @@ function explain(error: NodeJS.ErrnoException, name: string, host: string, port:
   });
 }
 
-/** What the database knows a request's bearer token by: hex sha256. Null where the request has none. */
+/** The hex sha256 of a request's bearer token, as the database stores it. Null if the request has no token. */
 export function keyHashOf({ authorization }: IncomingHttpHeaders): string | null {
   const token = readBearer(authorization);
   return token === null ? null : createHash("sha256").update(token).digest("hex");
@@ -297,11 +297,11 @@ export async function hasApiKey(
   headers: IncomingHttpHeaders,
 ): Promise<boolean> {
   const hash = keyHashOf(headers);
-  return hash !== null && isLiveKey(pool, hash);
+  return hash !== null && isActiveKey(pool, hash);
 }
 
-/** The answer to a request without a live API key. */
+/** The response to a request without an active API key. */
 export function unauthorized(): Response {
-  const error = "An API key is needed: Authorization: Bearer KEY.";
+  const error = "An API key is required: Authorization: Bearer KEY.";
   return json(401, { error }, { "www-authenticate": "Bearer" });
 }

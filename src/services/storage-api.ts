@@ -9,19 +9,20 @@ import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
 import { createApp, json, keyHashOf, type Service, unauthorized } from "./server.ts";
 
 /**
- * The storage API, which is called `webui` outside: `GET /health`, which asks the database, upstream's `GET /api/health`,
- * the accounts' quota, the pool's directory of nodes and the count of its pins. It owns the pool and closes it.
+ * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
+ * `GET /api/health`, the accounts' quota, the pool's node directory and its pin count. It owns the database pool and
+ * closes it.
  *
- * `GET /api/v1/storage`: what the account of an API key uses and may still upload. No rate limit stands
- * before it: an ingest node asks it for each of its clients and comes from one address, and a limit for that
- * address would turn away paying clients (or, where the node lets pass what it can't ask, meter nobody). A key
- * can't be guessed, so a wrong one costs one look into an index, and a malformed one not even that.
+ * `GET /api/v1/storage`: the usage of an API key's account, and how much it may still upload. It has no rate
+ * limit: an ingest node calls it for each of its clients from one address. A limit on that address would reject
+ * paying clients (or, if the node allows uploads without an answer, would leave them unmetered). A key can't be
+ * guessed: a wrong key costs one index lookup, and a malformed key costs none.
  */
 export function openStorageService(
   settings: WebuiSettings,
   deps: {
     readonly pool: PostgresPool;
-    /** Opens the REST API of the master's own cluster peer. */
+    /** Creates a client for the REST API of the master's own cluster peer. */
     readonly openCluster: PinCountDeps["openCluster"];
     readonly log: (line: string) => void;
     readonly version: string;
@@ -31,11 +32,10 @@ export function openStorageService(
   const count = createPinCount({ openCluster, nowMs: () => performance.now() });
   const health = createHealth({ version, checks: { postgres: checkPostgres(pool) }, log });
   const app = createApp({
-    notFound: ({ env }, path) =>
-      json(404, { error: `Nothing answers ${env.incoming.method ?? "?"} ${path}.` }),
+    notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
     failed: ({ env }, thrown, path) => {
       log(`${env.incoming.method ?? "?"} ${path} failed: ${messageOf(thrown)}`);
-      return json(500, { error: "The request failed; the service's log says why." });
+      return json(500, { error: "The request failed. See the service's log." });
     },
   });
   app.get("/health", async () => healthAnswer(await health()));

@@ -133,6 +133,6 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     expectExit(await rejoin(master, ["--set", "NODE_NAMES_PER_OWNER=1"]), 0);
     const result = await join(node, ["--set", "CLUSTER_PEERNAME=beta"]);
     expectExit(result, 21);
-    expect(told(result)).toContain("holds as many names as it may");
+    expect(told(result)).toContain("already has the maximum number of names");
   });
 });

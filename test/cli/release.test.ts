@@ -22,9 +22,9 @@ describe("release 0.1.0, kept to upgrade from", () => {
     const bytes = await readFile(copy);
     bytes[1000] = (bytes[1000] ?? 0) ^ 1;
     await writeFile(copy, bytes);
-    await expect(release010(directory)).rejects.toThrow(/SHA256SUMS has [0-9a-f]{64}\.$/);
+    await expect(release010(directory)).rejects.toThrow(/SHA256SUMS says [0-9a-f]{64}\.$/);
     await writeFile(join(directory, "SHA256SUMS"), "");
-    await expect(release010(directory)).rejects.toThrow("SHA256SUMS has none for it");
+    await expect(release010(directory)).rejects.toThrow("SHA256SUMS says nothing about it");
   });
 
   it("is unpacked beside the artifact, and runs as 0.1.0", async () => {

@@ -5,9 +5,9 @@ import { createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
 import { chooseApi, dockerSocket, Engine } from "../../src/docker/engine-client.ts";
 import { createDocker, splitReference } from "../../src/docker/engine-writer.ts";
+import { OperatorError } from "../../src/errors.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fula-node-engine-"));
 const servers: Server[] = [];
@@ -391,7 +391,7 @@ describe("a build", () => {
       why: expect.stringContaining("ENOENT"),
     });
     const without = { ...options, dockerfile: join(directory, "none", "Dockerfile") };
-    await expect(docker.build(without, noReport)).rejects.toMatchObject({ why: "it is not there" });
+    await expect(docker.build(without, noReport)).rejects.toMatchObject({ why: "it does not exist" });
   });
 });
 

@@ -93,7 +93,7 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     await expect(files.hashTree(`${root}/x`)).rejects.toBeInstanceOf(OperatorError);
   });
 
-  it("appends lines, mends a line that was cut short, and keeps the mode", async () => {
+  it("appends lines, repairs an incomplete last line, and keeps the mode", async () => {
     const { files, root } = makeSubject();
     await files.append(`${root}/deep/journal`, "one", { mode: 0o600 });
     await files.append(`${root}/deep/journal`, "two", { mode: 0o644 });
@@ -265,10 +265,10 @@ describe("files: what only the real one can meet", () => {
       why: expect.stringMatching(/larger than 16777216/),
     });
     await expect(realFiles.readText(`${root}/binary`)).rejects.toMatchObject({
-      why: expect.stringMatching(/no UTF-8/),
+      why: expect.stringMatching(/not UTF-8/),
     });
     await expect(realFiles.readText(`${root}/pipe`)).rejects.toMatchObject({
-      why: expect.stringMatching(/no plain file/),
+      why: expect.stringMatching(/not a regular file/),
     });
     await expect(realFiles.hashTree(root)).rejects.toBeInstanceOf(OperatorError);
   });
@@ -305,7 +305,7 @@ describe("files: what only the real one can meet", () => {
     await expect(full).rejects.toMatchObject({
       exit: "unavailable",
       why: "no space is left on the device",
-      remedy: expect.stringContaining("nothing half-written"),
+      remedy: expect.stringContaining("no partly written file"),
     });
     expect(await realFiles.list(root)).toEqual(["x"]);
     expect(await realFiles.readText(`${root}/x`)).toBe("old");

@@ -43,7 +43,7 @@ test("a look that fails fails for all who share it, and is not kept", async () =
   expect((await answers).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
 
   const again = share("a", look);
-  waiting[1]?.resolve("mended");
+  waiting[1]?.resolve("recovered");
 
-  expect(await again).toBe("mended");
+  expect(await again).toBe("recovered");
 });

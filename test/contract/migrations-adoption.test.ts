@@ -38,7 +38,7 @@ describeOnPostgres("a database that the bash installer made", (postgres) => {
       "20 applied applied",
       ...OUR_VERSIONS.map((version) => `${version} applied applied`),
     ]);
-    expect(lines[0]).toMatch(/^001_schema\.sql: was there already, adopted in \d+ ms$/);
+    expect(lines[0]).toMatch(/^001_schema\.sql: already existed, adopted in \d+ ms$/);
     expect(await rowsOf(target)).toEqual(before.rows);
     expect(await storageOf(target)).toEqual(expect.arrayContaining([...before.files]));
     expect(await migratorOf().up(target, listen())).toEqual({ done: [] });

@@ -71,7 +71,7 @@ describeOnPostgres(
 
       await expect(migratorOf().down(target, 1, listen())).rejects.toMatchObject({
         exit: "drift",
-        what: "001_schema.sql can't be taken back.",
+        what: "001_schema.sql can't be reverted.",
       });
     });
 
@@ -81,9 +81,7 @@ describeOnPostgres(
       const { lines, report } = listen();
 
       expect(await migratorOf().down(target, 20, { report })).toEqual({ done: [] });
-      expect(lines).toEqual([
-        "020_bucket_roots.sql: not applied according to the ledger, nothing to take back",
-      ]);
+      expect(lines).toEqual(["020_bucket_roots.sql: not applied according to the ledger, nothing to revert"]);
       await expect(migratorOf().down(target, 7, listen())).rejects.toMatchObject({
         exit: "usage",
         remedy: expect.stringMatching(/^Name one of 001, 018, 019, 020/),

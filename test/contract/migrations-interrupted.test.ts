@@ -39,7 +39,7 @@ describeOnPostgres("a run that is cut short", (postgres) => {
     const status = await migratorOf({ directory }).status(target);
     expect(status.items.map(({ action }) => action)).toEqual(["none", "retry", "apply"]);
     expect(status.items[1]?.reason).toBe(
-      "a run of fula-node 0.0.0-child was cut short; nothing of it is there",
+      "a run of fula-node 0.0.0-child was interrupted; it left nothing behind",
     );
 
     const { done } = await migratorOf({ directory }).up(target, listen());
@@ -100,7 +100,10 @@ describeOnPostgres("a run that is cut short", (postgres) => {
       await holder.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%migrations'",
       );
-      await expect(run).rejects.toMatchObject({ exit: "unavailable", changed: "001 applied, and stay so" });
+      await expect(run).rejects.toMatchObject({
+        exit: "unavailable",
+        changed: "001 applied; they stay applied",
+      });
     });
 
     expect(await ledgerOf(target)).toEqual(["1 applied applied", "2 applied applying"]);

@@ -25,7 +25,7 @@ describeOnPostgres("a ledger and files that do not fit", (postgres) => {
     expect(await ledgerOf(target)).toEqual(["1 applied applied", "3 applied applied"]);
   });
 
-  test("the four of them tell four different things", async () => {
+  test("the four cases have four different errors", async () => {
     const target = await postgres.createDatabase();
     await migratorOf({ directory: await migrationsDirectory({ ...A, ...C }) }).up(target, listen());
     const tell = async (files: Readonly<Record<string, string>>): Promise<string> => {
@@ -44,9 +44,9 @@ describeOnPostgres("a ledger and files that do not fit", (postgres) => {
       await tell({ ...A, ...C, "002_b.sql": makesTable("b") }),
       await tell(A),
     ]).toEqual([
-      "Migrations were edited after they had been applied: 001_a.sql.",
+      "Migrations were edited after they were applied: 001_a.sql.",
       "The database has migrations whose files are missing: 001_a.sql.",
-      "Migrations are out of order: 002_b.sql not applied, 003 is.",
+      "Migrations are out of order: 002_b.sql not applied, but 003 is.",
       "The database was migrated by a newer fula-node (0.0.0-test): it has 003_c.sql.",
     ]);
   });
@@ -66,8 +66,8 @@ describeOnPostgres("a file that fails", (postgres) => {
     expect(failure).toMatchObject({
       exit: "interrupted",
       what: '002_b.sql failed: column "nowhere" does not exist (SQLSTATE 42703).',
-      why: "002_b.sql:7:3: nothing of it is left\n7 |   nowhere FROM b;\n  |   ^",
-      changed: "001 applied, and stay so",
+      why: "002_b.sql:7:3: its changes were rolled back\n7 |   nowhere FROM b;\n  |   ^",
+      changed: "001 applied; they stay applied",
     });
     expect(await ledgerOf(target)).toEqual(["1 applied applied", "2 applied failed"]);
     const [row] = await sql(target, "SELECT error FROM fula_node.migrations WHERE version = 2");
@@ -86,7 +86,9 @@ describeOnPostgres("a file that fails", (postgres) => {
     });
 
     await expect(migratorOf({ directory }).up(target, listen())).rejects.toMatchObject({
-      why: expect.stringContaining("001_a.sql:7:3: nothing of it is left\n7 |   CREATE TABLE a ();\n  |   ^"),
+      why: expect.stringContaining(
+        "001_a.sql:7:3: its changes were rolled back\n7 |   CREATE TABLE a ();\n  |   ^",
+      ),
     });
   });
 
@@ -146,7 +148,7 @@ describeOnPostgres("a file that fails", (postgres) => {
     expect((await migratorOf().up(target, listen())).done).toMatchObject([{ version: 18, action: "retry" }]);
   });
 
-  test("a table that somebody keeps locked is told as passing", async () => {
+  test("a locked table is reported as a transient error", async () => {
     const target = await postgres.createDatabase();
     await sql(target, "CREATE TABLE seen (id integer)");
     const directory = await migrationsDirectory({
@@ -166,7 +168,7 @@ describeOnPostgres("a file that fails", (postgres) => {
     expect(await ledgerOf(target)).toEqual(["1 applied failed"]);
   });
 
-  test("a directory that can't be read, or holds nothing, is told before anything is asked of the database", async () => {
+  test("a directory that can't be read, or holds nothing, is reported before any query", async () => {
     const target = { ...postgres.target, port: 1 };
 
     await expect(migratorOf({ directory: "/nowhere" }).up(target, listen())).rejects.toMatchObject({

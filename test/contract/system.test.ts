@@ -8,7 +8,7 @@ import { installPackages } from "../../src/machine/apt.ts";
 import { parseSockets } from "../../src/machine/processes.ts";
 import { programEnvironment, runProgram } from "../../src/machine/run-program.ts";
 import { createSystem, parseOsRelease } from "../../src/machine/system.ts";
-import { enableUnit, lookAtUnit, parseUnit } from "../../src/machine/systemd.ts";
+import { enableUnit, readUnit, parseUnit } from "../../src/machine/systemd.ts";
 
 const temporary: string[] = [];
 const servers: Server[] = [];
@@ -216,11 +216,11 @@ describe("systemd units", () => {
 
   it("are asked for by name, and not at all without systemd", async () => {
     const { env, calls } = makePrograms({ systemctl: `printf '%s' '${shown}'` });
-    expect(await lookAtUnit("ipfs.service", env, true)).toMatchObject({ active: true });
+    expect(await readUnit("ipfs.service", env, true)).toMatchObject({ active: true });
     expect(calls()).toEqual([
       "systemctl show --no-pager -p LoadState -p ActiveState -p ExecStart -- ipfs.service",
     ]);
-    expect(await lookAtUnit("ipfs.service", env, false)).toBeNull();
+    expect(await readUnit("ipfs.service", env, false)).toBeNull();
   });
 
   it("are enabled and started; a failure carries what systemctl says", async () => {

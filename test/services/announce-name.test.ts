@@ -18,12 +18,12 @@ import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
 
-function handsOf(url: string): AnnounceDeps & { readonly clock: SetClock } {
+function depsOf(url: string): AnnounceDeps & { readonly clock: SetClock } {
   const clock = new SetClock(new Date().toISOString());
   return { client: openNodesClient(`${url}/`), identity: makeIdentity(), clock };
 }
 
-function wishOf({ identity }: AnnounceDeps, name = "berlin", pool = "pool-a") {
+function requestOf({ identity }: AnnounceDeps, name = "berlin", pool = "pool-a") {
   return {
     pool,
     name,
@@ -41,31 +41,31 @@ describeOnPostgres(
   (postgres) => {
     test("is reserved, owned again on the next run, and given back", async () => {
       const webui = await startWebui(await postgres.createDatabase());
-      const hands = handsOf(webui.url);
-      const first = await announceName(hands, wishOf(hands));
+      const deps = depsOf(webui.url);
+      const first = await announceName(deps, requestOf(deps));
       expect(first).toMatchObject({ outcome: "Reserved", pool: "pool-a", name: "berlin" });
-      hands.clock.move(1_000);
+      deps.clock.move(1_000);
 
-      const second = await announceName(hands, wishOf(hands));
+      const second = await announceName(deps, requestOf(deps));
 
       expect(second).toMatchObject({ outcome: "AlreadyOwned", reservation: first.reservation });
       expect(await ask(webui, "/api/v1/nodes/berlin")).toMatchObject({
-        body: { peerId: hands.identity.peerId, addresses: [wishOf(hands).addresses[1]] },
+        body: { peerId: deps.identity.peerId, addresses: [requestOf(deps).addresses[1]] },
       });
-      hands.clock.move(1_000);
-      expect(await giveBackName(hands, first)).toBe(true);
-      hands.clock.move(1_000);
-      expect(await giveBackName(hands, first)).toBe(false);
+      deps.clock.move(1_000);
+      expect(await giveBackName(deps, first)).toBe(true);
+      deps.clock.move(1_000);
+      expect(await giveBackName(deps, first)).toBe(false);
     });
 
     test("is still its own where the descriptor had to be seeded again", async () => {
       const target = await postgres.createDatabase();
       const webui = await startWebui(target);
-      const hands = handsOf(webui.url);
-      await announceName(hands, wishOf(hands));
+      const deps = depsOf(webui.url);
+      await announceName(deps, requestOf(deps));
       await sql(target, "DELETE FROM node_descriptors");
-      hands.clock.move(1_000);
-      const found = await announceName(hands, wishOf(hands));
+      deps.clock.move(1_000);
+      const found = await announceName(deps, requestOf(deps));
 
       expect(found.outcome).toBe("AlreadyOwned");
       expect((await ask(webui, "/api/v1/nodes/berlin")).status).toBe(200);
@@ -73,10 +73,10 @@ describeOnPostgres(
 
     test("of another key is foreign, with names to try", async () => {
       const webui = await startWebui(await postgres.createDatabase());
-      const [alice, bob] = [handsOf(webui.url), handsOf(webui.url)];
-      await announceName(alice, wishOf(alice));
+      const [alice, bob] = [depsOf(webui.url), depsOf(webui.url)];
+      await announceName(alice, requestOf(alice));
 
-      await expect(announceName(bob, wishOf(bob))).rejects.toMatchObject({
+      await expect(announceName(bob, requestOf(bob))).rejects.toMatchObject({
         exit: "foreign",
         what: "The name berlin belongs to another node of pool pool-a.",
         remedy: expect.stringContaining("berlin-2, berlin-3, berlin-4") as string,
@@ -85,42 +85,44 @@ describeOnPostgres(
 
     test("can't be settled by a box whose clock is off, nor in another pool, nor beyond the quota", async () => {
       const webui = await startWebui(await postgres.createDatabase(), { namesPerOwner: 1 });
-      const hands = handsOf(webui.url);
-      await announceName(hands, wishOf(hands));
-      await expect(announceName(hands, wishOf(hands, "paris"))).rejects.toMatchObject({ exit: "settings" });
-      await expect(announceName(hands, wishOf(hands, "berlin", "pool-b"))).rejects.toMatchObject({
+      const deps = depsOf(webui.url);
+      await announceName(deps, requestOf(deps));
+      await expect(announceName(deps, requestOf(deps, "paris"))).rejects.toMatchObject({ exit: "settings" });
+      await expect(announceName(deps, requestOf(deps, "berlin", "pool-b"))).rejects.toMatchObject({
         exit: "settings",
         what: expect.stringContaining("pool-a") as string,
       });
-      hands.clock.move(3_600_000);
-      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({
+      deps.clock.move(3_600_000);
+      await expect(announceName(deps, requestOf(deps))).rejects.toMatchObject({
         exit: "preflight",
-        what: expect.stringMatching(/differ by 3[56]\d\d seconds \(this box is ahead\)/) as string,
+        what: expect.stringMatching(
+          /differs from the master's by 3[56]\d\d seconds \(this machine is ahead\)/,
+        ) as string,
       });
     });
 
     test("is unavailable while the master or its database is away", async () => {
       const { port, close } = await listenAnywhere(() => {});
       await close();
-      const away = handsOf(`http://127.0.0.1:${port}`);
-      await expect(announceName(away, wishOf(away))).rejects.toMatchObject({
+      const away = depsOf(`http://127.0.0.1:${port}`);
+      await expect(announceName(away, requestOf(away))).rejects.toMatchObject({
         exit: "unavailable",
         why: expect.stringContaining("ECONNREFUSED") as string,
         remedy: expect.stringContaining("--no-register") as string,
       });
-      await expect(giveBackName(away, wishOf(away))).rejects.toMatchObject({
+      await expect(giveBackName(away, requestOf(away))).rejects.toMatchObject({
         exit: "unavailable",
         remedy: expect.stringContaining("--no-release") as string,
       });
       const webui = await startWebui({ ...(await postgres.createDatabase()), port });
-      const hands = handsOf(webui.url);
-      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({ exit: "unavailable" });
+      const deps = depsOf(webui.url);
+      await expect(announceName(deps, requestOf(deps))).rejects.toMatchObject({ exit: "unavailable" });
     });
 
     test("is unavailable where the master says nothing in time", async () => {
       const { port, close } = await listenAnywhere(() => {});
-      const hands = { ...handsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, 50) };
-      await expect(announceName(hands, wishOf(hands))).rejects.toMatchObject({
+      const deps = { ...depsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, 50) };
+      await expect(announceName(deps, requestOf(deps))).rejects.toMatchObject({
         exit: "unavailable",
         why: "no answer within 0.05 s.",
       });
@@ -137,8 +139,8 @@ describeOnPostgres(
       ["a signature that did not fit", 401, { code: "bad-signature", error: "x" }, "integrity"],
       ["bad suggestions", 409, { code: "taken-by-other", suggestions: ["\u001b[31m", 7] }, "foreign"],
     ])("%s from the master", async (_case, status, body, exit) => {
-      const hands = { ...handsOf(""), client: answering(status, body) };
-      const error = await announceName(hands, wishOf(hands)).catch((thrown: unknown) => thrown);
+      const deps = { ...depsOf(""), client: answering(status, body) };
+      const error = await announceName(deps, requestOf(deps)).catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({ exit });
       expect(JSON.stringify(error)).not.toContain("u001b");
     });
@@ -146,15 +148,15 @@ describeOnPostgres(
     test.each(["a.b", "A", "b\u0435rlin", "x".repeat(65), ""])(
       "the name %j never leaves this box",
       async (name) => {
-        const hands = handsOf("http://127.0.0.1:1");
-        await expect(announceName(hands, wishOf(hands, name))).rejects.toMatchObject({ exit: "settings" });
+        const deps = depsOf("http://127.0.0.1:1");
+        await expect(announceName(deps, requestOf(deps, name))).rejects.toMatchObject({ exit: "settings" });
       },
     );
 
     test("a node without an address of use is told so", async () => {
-      const hands = handsOf("http://127.0.0.1:1");
+      const deps = depsOf("http://127.0.0.1:1");
       const addresses = ["/ip4/192.0.2.7/tcp/9096", "garbage"];
-      await expect(announceName(hands, { ...wishOf(hands), addresses })).rejects.toMatchObject({
+      await expect(announceName(deps, { ...requestOf(deps), addresses })).rejects.toMatchObject({
         exit: "settings",
         why: expect.stringContaining("None of its 2 addresses") as string,
       });

@@ -99,8 +99,8 @@ describeOnPostgres("the pinning API", (postgres) => {
       "kubo",
     ],
     ["it is ill itself", { status: 200, body: { id: "12D3", error: "no consensus" } }, "no consensus"],
-    ["it wants a password", { status: 401, body: {} }, "answers 401"],
-    ["something else answers", { status: 200, body: [] }, "is no ipfs-cluster peer"],
+    ["it wants a password", { status: 401, body: {} }, "HTTP status 401"],
+    ["something else answers", { status: 200, body: [] }, "is not an ipfs-cluster peer"],
   ])("is degraded while the cluster answers, but %s", async (_case, answer, why) => {
     const peer = await startPeer();
     peer.answer = answer;
@@ -229,7 +229,7 @@ describeOnPostgres("the webui", (postgres) => {
     const webui = await startWebui(poolSettings(postgres.target));
     expect(await ask(webui, "/api/v1/pins")).toMatchObject({
       status: 404,
-      body: { error: "Nothing answers GET /api/v1/pins." },
+      body: { error: "There is no GET /api/v1/pins." },
     });
   });
 });

@@ -6,15 +6,15 @@ import { Slots, type Release } from "../../src/ingest/slots.ts";
 
 const NEVER = new AbortController().signal;
 
-describe("rooms for bodies", () => {
+describe("buffers for bodies", () => {
   test("are used again, and as many as are taken at once", async () => {
-    const rooms = new BufferPool(16);
+    const pool = new BufferPool(16);
     const seen = new Set<Buffer>();
     const settle: (() => void)[] = [];
     const lend = (): Promise<void> =>
-      rooms.use((room) => {
-        expect(room).toHaveLength(16);
-        seen.add(room);
+      pool.use((buffer) => {
+        expect(buffer).toHaveLength(16);
+        seen.add(buffer);
         return new Promise((resolve) => settle.push(resolve));
       });
     const first = [lend(), lend()];
@@ -28,21 +28,21 @@ describe("rooms for bodies", () => {
   });
 
   test("come back from a use that failed", async () => {
-    const rooms = new BufferPool(16);
+    const pool = new BufferPool(16);
     const seen: Buffer[] = [];
-    const fail = (room: Buffer): Promise<never> => {
-      seen.push(room);
+    const fail = (buffer: Buffer): Promise<never> => {
+      seen.push(buffer);
       return Promise.reject(new Error("failed"));
     };
-    await expect(rooms.use(fail)).rejects.toThrow("failed");
-    await expect(rooms.use(fail)).rejects.toThrow("failed");
+    await expect(pool.use(fail)).rejects.toThrow("failed");
+    await expect(pool.use(fail)).rejects.toThrow("failed");
     expect(seen[0]).toBe(seen[1]);
   });
 });
 
 describe("the slots", () => {
-  const open = (slots: number, mostWaiting: number, patienceMs = 60_000): Slots =>
-    new Slots({ slots, mostWaiting, patienceMs });
+  const open = (slots: number, maxWaiting: number, maxWaitMs = 60_000): Slots =>
+    new Slots({ slots, maxWaiting, maxWaitMs });
 
   test("are given in the order of the line, and the line ends where it should", async () => {
     const slots = open(1, 2);
@@ -108,7 +108,7 @@ describe("the slots", () => {
 });
 
 describe("the quota gate", () => {
-  test("keeps a clear answer for 30 s, a deny as long as an allow, and an unclear one not at all", async () => {
+  test("caches a definite answer for 30 s, a refusal as long as a permission, and an unclear answer not at all", async () => {
     let nowMs = 0;
     let asked = 0;
     let answer = { status: 200, body: { canUpload: false } as unknown };
@@ -132,7 +132,7 @@ describe("the quota gate", () => {
     expect(await allowed()).toEqual([false, 4]);
   });
 
-  test("tells the log once that the storage API fails and once that it is back, whatever single tokens bring", async () => {
+  test("logs once that the storage API fails and once that it is back, whatever the result for single tokens", async () => {
     const lines: string[] = [];
     const answers = [200, 500, 401, 500, 503, 401, 200, 401, 200].map((status) => ({
       status,
@@ -143,9 +143,9 @@ describe("the quota gate", () => {
     const gate = createQuotaGate({ mode: "open", storage, now: () => 0, log });
     for (const token of "abcdefghi") await gate(token);
     expect(lines).toEqual([
-      "quota: the storage API answers 500 without a clear word",
-      "quota: the storage API answers 503 without a clear word",
-      "quota: the storage API answers",
+      "quota: the storage API responded with HTTP status 500 and no usable answer",
+      "quota: the storage API responded with HTTP status 503 and no usable answer",
+      "quota: the storage API responds",
     ]);
   });
 });

@@ -123,17 +123,17 @@ describe("a request for the ingest", () => {
     expect(await at(CID, BYTES, "good")).toBe(200);
   });
 
-  test("is told by `error` what is wrong with it", async () => {
+  test("gets the problem in `error`", async () => {
     const { ingest } = await serving(answering(200, { Key: OTHER.cid }), YES);
     const tampered = await sendBlock(ingest.url, CID, OTHER.bytes);
     expect(tampered.body).toEqual({
-      error: "the bytes are not those that the cid names; nothing was stored",
+      error: "the bytes do not match the cid; nothing was stored",
       declared: CID,
       actual: OTHER.cid,
     });
     const renamed = await sendBlock(ingest.url, CID, BYTES);
     expect(renamed.body).toEqual({
-      error: "kubo names the block otherwise",
+      error: "kubo returned a different cid",
       kubo: OTHER.cid,
       declared: CID,
     });
@@ -142,7 +142,7 @@ describe("a request for the ingest", () => {
       "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
       BYTES,
     );
-    expect(sha256.body).toEqual({ error: "the cid is invalid: it has another hash than blake3 (0x1e)" });
+    expect(sha256.body).toEqual({ error: "the cid is invalid: it has a hash other than blake3 (0x1e)" });
   });
 
   test.each(["", "Bearer", "Bearer ", "Basic YTpi", "a-token", "Bearer two words", 'Bearer a"b'])(
@@ -179,7 +179,7 @@ describe("a size over the bound", () => {
   });
 
   test.each(["close", "keep-alive"])(
-    "is told to a client that still sends (connection: %s), and its connection is not reset",
+    "reaches a client that is still sending (connection: %s), and its connection is not reset",
     async (connection) => {
       const { ingest } = await serving(TAKES, YES);
       const client = await openRaw(ingest.url, CID, { "content-length": LIMIT + 1, connection });
@@ -288,7 +288,7 @@ describe("the quota", () => {
     const token = "s3cret-t0ken";
     const answer = await sendBlock(ingest.url, CID, BYTES, { token });
     expect(answer.status).toBe(502);
-    expect(ingest.lines.join("\n")).toMatch(/quota: the storage API can't be asked/);
+    expect(ingest.lines.join("\n")).toMatch(/quota: the request to the storage API failed/);
     expect([...ingest.lines, JSON.stringify(answer.body)].join("\n")).not.toContain(token);
   });
 });
@@ -347,7 +347,7 @@ describe("a slow client", () => {
   test("keeps others waiting in a line that has an end", async () => {
     const { ingest } = await serving(TAKES, YES, {
       settings: { maxConcurrent: 1 },
-      times: { patienceMs: 200 },
+      times: { maxWaitMs: 200 },
     });
     const holder = await openRaw(ingest.url, CID, { "content-length": BYTES.length });
     holder.socket.write(BYTES.subarray(0, 10));
@@ -368,7 +368,7 @@ describe("a slow client", () => {
     const longMs = 600_000;
     const { ingest } = await serving(TAKES, YES, {
       settings: { maxConcurrent: 1 },
-      times: { stallMs: longMs, bodyMs: longMs, patienceMs: longMs, graceMs: 0 },
+      times: { stallMs: longMs, bodyMs: longMs, maxWaitMs: longMs, graceMs: 0 },
     });
     const holder = await openRaw(ingest.url, CID, { "content-length": BYTES.length });
     const turnedAway = async (): Promise<boolean> => {

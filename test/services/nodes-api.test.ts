@@ -122,7 +122,7 @@ describeOnPostgres(
       });
     });
 
-    test("a name in disorder is not given away, and the log says so", async () => {
+    test("a name with inconsistent data is not reserved, and the log says so", async () => {
       const target = await postgres.createDatabase();
       await sql(
         target,
@@ -136,7 +136,7 @@ describeOnPostgres(
         status: 500,
         body: { code: "descriptor-in-the-way" },
       });
-      expect(webui.lines.join("\n")).toContain("berlin is held by nobody, but has a descriptor");
+      expect(webui.lines.join("\n")).toContain("berlin has no owner but has a descriptor");
     });
 
     test.each([
@@ -233,7 +233,7 @@ describeOnPostgres(
       expect(await ask(webui, `${NODES}/a`)).toMatchObject({ status: 503 });
     });
 
-    test("a database before migration 021 is told as one that does not answer yet", async () => {
+    test("a database before migration 021 is reported as not responding yet", async () => {
       const target = await postgres.createDatabase();
       await sql(target, "DROP TABLE node_names, node_descriptors, node_owners, node_releases");
       const webui = await startWebui(target);
@@ -246,7 +246,7 @@ describeOnPostgres(
       const routes = nodesApi(poolOf(target), () => {}, {
         pool: "pool-a",
         namesPerOwner: 5,
-        whyRefused: async ({ headers }) =>
+        findRefusal: async ({ headers }) =>
           headers.authorization === "Bearer invited" ? null : "Only invited nodes may announce themselves.",
       });
       const serving = await startApp(routes);

@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
 import { openCluster } from "../../src/cluster/client.ts";
+import { OperatorError } from "../../src/errors.ts";
 import { createPinCount, poolApi } from "../../src/services/pool-api.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { migrate } from "../support/names-database.ts";
@@ -34,7 +34,7 @@ const listings = ({ requests }: ClusterDouble) =>
   requests.filter((request) => request === "GET /allocations").length;
 
 describe("GET /api/v1/pool", () => {
-  test.each([0, 1, 5, 5_000])("tells how many pins the master has: %i", async (pins) => {
+  test.each([0, 1, 5, 5_000])("returns the number of pins of the master: %i", async (pins) => {
     const double = await startDouble(pins);
     const { status, body } = await (await startPool(double)).get();
     expect({ status, body }).toEqual({
@@ -48,7 +48,7 @@ describe("GET /api/v1/pool", () => {
     });
   });
 
-  test("a list that is cut, or that ends in an error, is no count", async () => {
+  test("a list that is cut off, or that ends in an error, gives no count", async () => {
     const double = await startDouble(5);
     const pool = await startPool(double);
     for (const fault of [
@@ -92,7 +92,7 @@ describe("GET /api/v1/pool", () => {
     expect(listings(double)).toBe(2);
   });
 
-  test("a failure is told again for a while too", async () => {
+  test("a failure is cached for a while, too", async () => {
     const double = await startDouble(3);
     const pool = await startPool(double);
     double.faults.allocations = { kind: "no-trailer" };
@@ -100,7 +100,7 @@ describe("GET /api/v1/pool", () => {
     expect(listings(double)).toBe(1);
   });
 
-  test("a failure that took long is told again for no longer than a short one", async () => {
+  test("a failure that took long is cached no longer than a short one", async () => {
     const clock = { nowMs: 0 };
     let asked = 0;
     const count = createPinCount({
@@ -147,7 +147,7 @@ describe("GET /api/v1/pool", () => {
     expect(listings(double)).toBe(2);
   });
 
-  test("a master that was not told its pool says so, and counts nothing", async () => {
+  test("a master without a pool name says so, and counts nothing", async () => {
     const double = await startDouble(3);
     expect(await (await startPool(double, null)).get()).toMatchObject({
       status: 503,

@@ -106,7 +106,7 @@ describe("startServer", () => {
     expect(error).toBeInstanceOf(OperatorError);
     expect(error).toMatchObject({
       exit: "preflight",
-      what: `test can't listen on 127.0.0.1:${taken.port}: port ${taken.port} is taken.`,
+      what: `test can't listen on 127.0.0.1:${taken.port}: port ${taken.port} is in use.`,
       cause: { code: "EADDRINUSE" },
     });
   });

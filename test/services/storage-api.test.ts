@@ -165,10 +165,10 @@ describeOnPostgres(
 
       expect({ status, body }).toEqual({
         status: 503,
-        body: { error: "The database does not answer; try again." },
+        body: { error: "The database does not respond. Try again." },
       });
       expect(headers.get("retry-after")).toBe("5");
-      expect(webui.lines.join("\n")).toContain("the database did not answer:");
+      expect(webui.lines.join("\n")).toContain("the database did not respond:");
       expect(webui.lines.join("\n")).not.toContain(KEY);
     });
   },

@@ -79,7 +79,7 @@ describeOnPostgres(
       const keyless = await masterOn(target, { JWT_SECRET });
       await expect(userCreate({ ...keyless, email }, keyless.world)).rejects.toMatchObject({
         exit: "settings",
-        what: expect.stringMatching(/holds no ENCRYPTION_KEY\.$/) as string,
+        what: expect.stringMatching(/does not contain ENCRYPTION_KEY\.$/) as string,
       });
       const { port, close } = await listenAnywhere(() => {});
       await close();

@@ -14,7 +14,7 @@ const JWT_SECRET = "jwt-secret-of-the-test";
 const EMAIL = "Alice@Example.org";
 const USER = createHash("sha256").update("alice@example.org").digest("hex");
 
-function handsOn(database: ReturnType<typeof poolOf>) {
+function depsOn(database: ReturnType<typeof poolOf>) {
   return { database, random, clock, encryptionKey: ENCRYPTION_KEY, jwtSecret: JWT_SECRET };
 }
 
@@ -23,15 +23,15 @@ describeOnPostgres(
   (postgres) => {
     test("one is made once, with the address encrypted", async () => {
       const target = await postgres.createDatabase();
-      const hands = handsOn(poolOf(target));
+      const deps = depsOn(poolOf(target));
 
-      expect(await createUser(hands, EMAIL)).toEqual({ userId: USER, created: true });
+      expect(await createUser(deps, EMAIL)).toEqual({ userId: USER, created: true });
       const rows = await sql<{ encrypted_email: string }>(target, "SELECT * FROM webui_users");
       expect(rows).toMatchObject([{ user_id: USER, email: null, name: null }]);
       expect(openText(rows[0]?.encrypted_email ?? "", ENCRYPTION_KEY)).toBe("alice@example.org");
       expect(openText(rows[0]?.encrypted_email ?? "", "f".repeat(64))).toBeNull();
 
-      expect(await createUser(hands, "ALICE@example.org")).toEqual({ userId: USER, created: false });
+      expect(await createUser(deps, "ALICE@example.org")).toEqual({ userId: USER, created: false });
       expect(await sql(target, "SELECT * FROM webui_users")).toEqual(rows);
       expect(await sql(target, "SELECT user_id, username, pool_id FROM users")).toEqual([
         { user_id: USER, username: null, pool_id: 1 },
@@ -40,8 +40,8 @@ describeOnPostgres(
 
     test("twenty runs at once make one account", async () => {
       const target = await postgres.createDatabase();
-      const hands = handsOn(poolOf(target));
-      const made = await Promise.all(Array.from({ length: 20 }, () => createUser(hands, EMAIL)));
+      const deps = depsOn(poolOf(target));
+      const made = await Promise.all(Array.from({ length: 20 }, () => createUser(deps, EMAIL)));
       expect(made.filter(({ created }) => created)).toHaveLength(1);
       expect(await sql(target, "SELECT FROM webui_users")).toHaveLength(1);
       expect(await sql(target, "SELECT FROM users")).toHaveLength(1);
@@ -50,10 +50,10 @@ describeOnPostgres(
     test("a token opens the storage API, and is what the pinning API looks for", async () => {
       const target = await postgres.createDatabase();
       const webui = await startWebui(target);
-      const hands = handsOn(poolOf(target));
-      await createUser(hands, EMAIL);
+      const deps = depsOn(poolOf(target));
+      await createUser(deps, EMAIL);
 
-      const { token, userId } = await issueToken(hands, { email: EMAIL, name: undefined });
+      const { token, userId } = await issueToken(deps, { email: EMAIL, name: undefined });
 
       expect(userId).toBe(USER);
       expect(
@@ -75,9 +75,9 @@ describeOnPostgres(
 
     test("a token is a JWT of HS256 with upstream's claims, and stands nowhere in clear", async () => {
       const target = await postgres.createDatabase();
-      const hands = handsOn(poolOf(target));
-      await createUser(hands, EMAIL);
-      const { token } = await issueToken(hands, { email: EMAIL, name: undefined });
+      const deps = depsOn(poolOf(target));
+      await createUser(deps, EMAIL);
+      const { token } = await issueToken(deps, { email: EMAIL, name: undefined });
       const [header = "", payload = "", signature = ""] = token.split(".");
 
       expect(JSON.parse(Buffer.from(header, "base64url").toString())).toEqual({ alg: "HS256", typ: "JWT" });
@@ -104,9 +104,9 @@ describeOnPostgres(
 
     test("each run issues another, but a name only once while its key lives", async () => {
       const target = await postgres.createDatabase();
-      const hands = handsOn(poolOf(target));
-      await createUser(hands, EMAIL);
-      const issue = async (name?: string) => (await issueToken(hands, { email: EMAIL, name })).token;
+      const deps = depsOn(poolOf(target));
+      await createUser(deps, EMAIL);
+      const issue = async (name?: string) => (await issueToken(deps, { email: EMAIL, name })).token;
 
       const tokens = [await issue(), await issue(), await issue("ci"), await issue("ci-2")];
       expect(new Set(tokens).size).toBe(4);
@@ -120,17 +120,17 @@ describeOnPostgres(
 
     test("there is no token without an account, a proper address or a proper name", async () => {
       const target = await postgres.createDatabase();
-      const hands = handsOn(poolOf(target));
+      const deps = depsOn(poolOf(target));
       for (const name of [undefined, "ci"])
-        await expect(issueToken(hands, { email: EMAIL, name })).rejects.toMatchObject({
+        await expect(issueToken(deps, { email: EMAIL, name })).rejects.toMatchObject({
           exit: "settings",
           remedy: expect.stringContaining("user create --email alice@example.org") as string,
         });
-      await expect(issueToken(hands, { email: "alice", name: undefined })).rejects.toMatchObject({
+      await expect(issueToken(deps, { email: "alice", name: undefined })).rejects.toMatchObject({
         exit: "usage",
       });
-      await expect(createUser(hands, "a b@c")).rejects.toMatchObject({ exit: "usage" });
-      await expect(issueToken(hands, { email: EMAIL, name: "a b" })).rejects.toMatchObject({ exit: "usage" });
+      await expect(createUser(deps, "a b@c")).rejects.toMatchObject({ exit: "usage" });
+      await expect(issueToken(deps, { email: EMAIL, name: "a b" })).rejects.toMatchObject({ exit: "usage" });
       expect(await sql(target, "SELECT FROM api_keys")).toEqual([]);
       expect(await sql(target, "SELECT FROM sessions")).toEqual([]);
     });

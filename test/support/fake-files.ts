@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import { OperatorError } from "../../src/errors.ts";
-import { digestOf, type FileStat, hashEntries, isWanted } from "../../src/machine/file-reader.ts";
+import { digestOf, type FileStat, hashEntries, isIncluded } from "../../src/machine/file-reader.ts";
 import { type Files, TEMPORARY_MARK } from "../../src/machine/file-writer.ts";
 import type { WriteGate } from "./write-gate.ts";
 
@@ -112,7 +112,7 @@ export class FakeFiles implements Files {
       kind: kind === "symlink" ? ("symlink" as const) : ("file" as const),
       digest: digestOf(text),
     }));
-    return hashEntries(entries.filter(({ path: inside }) => isWanted(inside, only)));
+    return hashEntries(entries.filter(({ path: inside }) => isIncluded(inside, only)));
   }
 
   async space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
@@ -172,7 +172,7 @@ export class FakeFiles implements Files {
     await this.#gate.write(`files.chmod ${path} ${mode.toString(8)}`, () => {
       const real = this.#resolve(path);
       const entry = this.tree.get(real);
-      if (entry === undefined) throw cannot("change the mode of", path, "it is not there");
+      if (entry === undefined) throw cannot("change the mode of", path, "it does not exist");
       this.tree.set(real, { ...entry, mode });
     });
   }
@@ -181,7 +181,7 @@ export class FakeFiles implements Files {
     await this.#gate.write(`files.rename ${from} ${to}`, () => {
       const source = this.#parentResolved(from);
       const target = this.#parentResolved(to);
-      if (!this.tree.has(source)) throw cannot("rename", from, "it is not there");
+      if (!this.tree.has(source)) throw cannot("rename", from, "it does not exist");
       if (!this.tree.has(posix.dirname(target))) throw cannot("rename to", to, "its directory is not there");
       this.#move(source, target);
     });
@@ -275,7 +275,7 @@ export class FakeFiles implements Files {
     if (source?.kind !== "directory") throw cannot("copy", from, "it is not a directory");
     for (const [key, entry] of this.#whole(from)) {
       const inside = key.slice(insideOf(from).length);
-      if (key === from || isWanted(inside, only)) this.#set(to + key.slice(from.length), entry);
+      if (key === from || isIncluded(inside, only)) this.#set(to + key.slice(from.length), entry);
     }
   }
 

@@ -51,7 +51,7 @@ export async function startIngest(options: {
     ...options.settings,
   };
   const connections = settings.maxConcurrent;
-  const times = { stallMs: 10_000, bodyMs: 20_000, patienceMs: 10_000, lingerMs: 2_000, graceMs: 15_000 };
+  const times = { stallMs: 10_000, bodyMs: 20_000, maxWaitMs: 10_000, lingerMs: 2_000, graceMs: 15_000 };
   let ended: Promise<void> = Promise.resolve();
   const url = await new Promise<string>((resolve, reject) => {
     const log = (line: string): void => {

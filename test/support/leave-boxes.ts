@@ -57,7 +57,7 @@ export async function leaveOn(
       send: async (method, _path, body) => {
         const { names } = host;
         const message = body as Parameters<typeof releaseText>[0];
-        if (names === null || method !== "DELETE") return { silence: "connection refused" };
+        if (names === null || method !== "DELETE") return { failure: "connection refused" };
         await host.gate.write(`release ${message.name}`, () => void names.delete(message.name));
         return { status: 200, body: { outcome: "Released" } };
       },

@@ -116,8 +116,7 @@ export class FakeStorage extends FakeMaster {
 
   #answerPool(): { readonly status: number; readonly body: unknown } | null {
     if (this.names === null) return null;
-    if (this.masterPins === null)
-      return { status: 404, body: { error: "Nothing answers GET /api/v1/pool." } };
+    if (this.masterPins === null) return { status: 404, body: { error: "There is no GET /api/v1/pool." } };
     const body = { pool: "pool", peerId: this.countedBy, pins: this.masterPins };
     if (Number.isNaN(this.masterCountAgeMs)) return { status: 200, body };
     const countedAt = new Date(this.clock.now().getTime() - this.masterCountAgeMs).toISOString();
@@ -180,7 +179,7 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
       send: async (_method, _path, body) => {
         const { names } = host;
         const { name, peerId, addresses } = body as Holder & { readonly name: string };
-        if (names === null) return { silence: "connection refused" };
+        if (names === null) return { failure: "connection refused" };
         await host.gate.write(`announce ${name}`, () => void names.set(name, { peerId, addresses }));
         return { status: 201, body: { outcome: "Reserved", reservation: "1" } };
       },

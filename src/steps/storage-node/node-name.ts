@@ -1,13 +1,13 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
-import { announceable } from "../../federation/announcement.ts";
-import { readNodeIdentity } from "../../federation/node-identity.ts";
-import { suggestNodeNames } from "../../settings/node-name.ts";
+import { announceableAddresses } from "../../federation/announcement.ts";
 import { OWN_CLUSTER, type StorageContext } from "../../federation/membership.ts";
+import { readNodeIdentity } from "../../federation/node-identity.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/context.ts";
+import { suggestNodeNames } from "../../settings/node-name.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 
@@ -107,7 +107,7 @@ async function ownAddresses(
       openCluster(OWN_CLUSTER).identity(),
       host.docker.bridgeSubnets(),
     ]);
-    return announceable(dialable(addresses, bridges).addresses, peerId);
+    return announceableAddresses(dialable(addresses, bridges).addresses, peerId);
   } catch (thrown) {
     if (thrown instanceof OperatorError) return null;
     throw thrown;

@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { connectionFaultOf, isPassing } from "../../../src/database/connection-fault.ts";
+import { connectionFaultOf, isTransient } from "../../../src/database/connection-fault.ts";
 
 const sent = (code: string): Error => Object.assign(new Error("sent"), { severity: "FATAL", code });
 
 describe("connectionFaultOf", () => {
   it.each([
     [sent("08006"), "unreachable"],
-    [sent("28P01"), "not-admitted"],
-    [sent("28000"), "not-admitted"],
+    [sent("28P01"), "access-denied"],
+    [sent("28000"), "access-denied"],
     [sent("3D000"), "no-database"],
     [sent("53300"), "exhausted"],
     [sent("57P01"), "stopped"],
@@ -30,7 +30,7 @@ describe("connectionFaultOf", () => {
 
   it("passes by itself unless a setting is wrong", () => {
     const faults = ["08006", "53300", "57P01", "28P01", "3D000", "42P01"];
-    const passing = faults.filter((code) => isPassing(connectionFaultOf(sent(code))));
+    const passing = faults.filter((code) => isTransient(connectionFaultOf(sent(code))));
     expect(passing).toEqual(["08006", "53300", "57P01"]);
   });
 });

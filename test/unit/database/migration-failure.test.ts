@@ -19,7 +19,7 @@ const ERROR: SqlError = {
   hint: null,
   position: 8,
 };
-const TOLD = { effect: "nothing of it is left", cause: new Error("the cause") };
+const TOLD = { effect: "its changes were rolled back", cause: new Error("the cause") };
 
 const errorOf = (change: Partial<SqlError>): ReturnType<typeof migrationFailed> =>
   migrationFailed(FAILED, { ...ERROR, ...change }, TOLD);
@@ -29,7 +29,7 @@ describe("a migration that failed", () => {
     expect(errorOf({})).toMatchObject({
       exit: "interrupted",
       what: '002_b.sql failed: column "nowhere" does not exist (SQLSTATE 42703).',
-      why: "002_b.sql:2:8: nothing of it is left\n2 | SELECT nowhere;\n  |        ^",
+      why: "002_b.sql:2:8: its changes were rolled back\n2 | SELECT nowhere;\n  |        ^",
       cause: TOLD.cause,
     });
   });
@@ -48,7 +48,7 @@ describe("a migration that failed", () => {
     ).toMatchObject({
       exit: "drift",
       what: "002_b.sql failed: it is so.",
-      why: "002_b.sql:2:8: nothing of it is left\nthese ones",
+      why: "002_b.sql:2:8: its changes were rolled back\nthese ones",
       remedy: "do that",
     });
   });

@@ -69,9 +69,9 @@ describe("decide", () => {
     ["cut short after its end", row(1, "applying"), seen(1, [true]), "adopt"],
     ["failed", row(1, "failed", { error: "e" }), seen(1, [false]), "retry"],
     ["failed, half done", row(1, "failed"), seen(1, [false], true), "clear-and-retry"],
-    ["failed, mended by hand", row(1, "failed"), seen(1, [true]), "adopt"],
+    ["failed, then repaired manually", row(1, "failed"), seen(1, [true]), "adopt"],
     ["reverted", row(1, "reverted"), seen(1, [false]), "apply"],
-    ["a file that tells no parts", null, seen(1, []), "apply"],
+    ["a file without parts", null, seen(1, []), "apply"],
   ])("%s", (_, ledgerRow, observation, action) => {
     expect(actionOf(ledgerRow, observation)).toBe(action);
   });
@@ -99,7 +99,7 @@ describe("decide", () => {
 
     expect(error).toMatchObject({
       exit: "drift",
-      what: "The database has part of what 001_m1.sql makes: 2 of 4 parts are missing.",
+      what: "The database has only part of what 001_m1.sql creates: 2 of 4 parts are missing.",
       problems: [
         { subject: "001_m1.sql", what: "missing: part 1" },
         { subject: "001_m1.sql", what: "missing: part 3" },
@@ -138,7 +138,7 @@ describe("decide", () => {
       [migration(1), migration(2)],
       [row(1, "reverted"), row(2, "applied")],
     ],
-    ["a file mended after it had failed", [migration(1)], [row(1, "failed", { sha256: "other" })]],
+    ["a file corrected after it failed", [migration(1)], [row(1, "failed", { sha256: "other" })]],
   ])("takes %s", (_, files, ledger) => {
     const observed = unapplied(files, ledger).map(({ version }) => seen(version, [false]));
     expect(decide(files, ledger, observed).items).toHaveLength(files.length);

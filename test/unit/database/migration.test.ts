@@ -103,12 +103,12 @@ describe("parseMigrations", () => {
       [file("001_a.sql"), file("001_b.down.sql")],
       "001_b.down.sql is a down file without its migration",
     ],
-    ["nothing", [], "migrations no file there is a migration"],
-    ["no statement", [file("001_a.sql", ONE.replace("SELECT 1;", ""))], "001_a.sql holds no statement"],
+    ["nothing", [], "migrations contains no migration file"],
+    ["no statement", [file("001_a.sql", ONE.replace("SELECT 1;", ""))], "001_a.sql contains no statement"],
     [
       "no transaction directive",
       [file("001_a.sql", ONE.replace(/^.*\n/, ""))],
-      "001_a.sql must say `-- fula-node:transaction one` or `-- fula-node:transaction none`",
+      "001_a.sql must contain `-- fula-node:transaction one` or `-- fula-node:transaction none`",
     ],
     [
       "no parts",
@@ -143,19 +143,19 @@ describe("parseMigrations", () => {
     [
       "a way to clear what can't be half done",
       [file("001_a.sql", `-- fula-node:clear x\n${ONE}`)],
-      "001_a.sql has fula-node:clear, which a file that runs in one transaction can't need",
+      "001_a.sql has fula-node:clear, which is only for files with fula-node:transaction none",
     ],
     [
       "a commit",
       [file("001_a.sql", `${ONE}commit;`)],
-      "001_a.sql holds COMMIT: transactions are the runner's",
+      "001_a.sql contains COMMIT, but only fula-node may control transactions",
     ],
     [
       "a begin in a down file",
       [file("001_a.sql"), file("001_a.down.sql", "BEGIN; SELECT 1;")],
-      "001_a.down.sql holds BEGIN: transactions are the runner's",
+      "001_a.down.sql contains BEGIN, but only fula-node may control transactions",
     ],
-    ["a psql command", [file("001_a.sql", `${ONE}\\c other`)], "001_a.sql holds the psql command \\c"],
+    ["a psql command", [file("001_a.sql", `${ONE}\\c other`)], "001_a.sql contains the psql command \\c"],
   ])("refuses %s", (_, files, problem) => {
     expect(problemsOf(files)).toContain(problem);
   });

@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
+import { readAnnouncement, readRelease } from "../../../src/federation/announcement-reader.ts";
 import {
   type Announcement,
   announcementText,
@@ -8,7 +9,6 @@ import {
   releaseText,
   validateNodeAddress,
 } from "../../../src/federation/announcement.ts";
-import { readAnnouncement, readRelease } from "../../../src/federation/announcement-reader.ts";
 
 const PEER = "12D3KooWHByriNfWuwhFxamqUmi5BSuB24NgwKkYEusXK3QF41n2";
 const OTHER = "12D3KooWLPvwXrusmd6moHNWd9rwtf8mdJittPRNj3GmzqRrTYcN";
@@ -103,24 +103,28 @@ describe("readAnnouncement", () => {
   it.each([
     ["a name with a dot", { name: "a.b" }, '"a.b" contains a dot'],
     ["65 characters", { name: "x".repeat(65) }, "has 65 characters"],
-    ["no name", { name: undefined }, "name must be a text."],
+    ["no name", { name: undefined }, "name must be a string."],
     ["an RSA peer", { peerId: `Qm${"a".repeat(44)}` }, "peerId must be an ed25519 peer id"],
     ["a peer id of other bytes", { peerId: `12D3KooW${"z".repeat(44)}` }, "peerId must be an ed25519"],
     ["no address", { addresses: [] }, "addresses must hold 1 to 16"],
     ["17 addresses", { addresses: Array(17).fill(GOOD.addresses[0]) }, "addresses must hold 1 to 16"],
-    ["an address without peer", { addresses: ["/ip4/192.0.2.7/tcp/9096"] }, "lacks /p2p/"],
-    ["another's address", { addresses: [`/ip4/192.0.2.7/tcp/1/p2p/${OTHER}`] }, "leads to another peer"],
-    ["addresses that are no list", { addresses: "x" }, "addresses must be a list of texts."],
-    ["a number among them", { addresses: [7] }, "addresses must be a list of texts."],
+    ["an address without peer", { addresses: ["/ip4/192.0.2.7/tcp/9096"] }, "must end with /p2p/"],
+    [
+      "another's address",
+      { addresses: [`/ip4/192.0.2.7/tcp/1/p2p/${OTHER}`] },
+      "belongs to a peer other than",
+    ],
+    ["addresses that are no list", { addresses: "x" }, "addresses must be a list of strings."],
+    ["a number among them", { addresses: [7] }, "addresses must be a list of strings."],
     ["a time without milliseconds", { time: "2026-11-21T20:00:00Z" }, "time must be UTC"],
     ["a time with an offset", { time: "2026-11-21T20:00:00.000+01:00" }, "time must be UTC"],
     ["a day that does not exist", { time: "2026-02-30T20:00:00.000Z" }, "time must be UTC"],
     ["a year that Postgres has not", { time: "0000-01-01T00:00:00.000Z" }, "time must be UTC"],
-    ["a time that is a number", { time: 1 }, "time must be a text."],
+    ["a time that is a number", { time: 1 }, "time must be a string."],
     ["an odd pool", { pool: "a b" }, "pool must be 1 to 64"],
     ["a short signature", { signature: "ab" }, "signature must be 128"],
     ["a signature in capitals", { signature: "AB".repeat(64) }, "signature must be 128"],
-    ["something unsigned", { admin: true }, '"admin" is no part of it.'],
+    ["something unsigned", { admin: true }, '"admin" is not a known key.'],
   ])("refuses %s", (_case, parts, why) => {
     expect(problemsOf(parts).join(" ")).toContain(why);
   });

@@ -54,8 +54,8 @@ async function create(
 
 describe("invite create", () => {
   it("gives no address of this box's own container networks", async () => {
-    const told = [at("127.0.0.1"), at("172.17.0.1"), at("172.18.0.1"), at("172.20.0.3"), at("192.0.2.7")];
-    expect(await create(told)).toEqual({ bootstrap: [at("172.20.0.3"), at("192.0.2.7")], warnings: [] });
+    const reported = [at("127.0.0.1"), at("172.17.0.1"), at("172.18.0.1"), at("172.20.0.3"), at("192.0.2.7")];
+    expect(await create(reported)).toEqual({ bootstrap: [at("172.20.0.3"), at("192.0.2.7")], warnings: [] });
   });
 
   it("gives them where there is no other, with a warning that says the way out", async () => {

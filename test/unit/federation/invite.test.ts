@@ -31,19 +31,19 @@ describe("an invite's payload", () => {
   });
 
   it.each([
-    ["{", "its payload is no JSON"],
-    ["null", "its payload is no JSON object"],
-    ["[]", "its payload is no JSON object"],
-    ['"text"', "its payload is no JSON object"],
-    ["{}", "its trusted peers must be peer ids, one at least"],
+    ["{", "its payload is not JSON"],
+    ["null", "its payload is not a JSON object"],
+    ["[]", "its payload is not a JSON object"],
+    ['"text"', "its payload is not a JSON object"],
+    ["{}", "its trusted peers must be a list of at least one peer id"],
   ])("is not %s", (text, what) => {
     expect(readPayload(text)).toEqual({ what });
   });
 
   it.each([
-    ["trusted_peers", [], "its trusted peers must be peer ids, one at least"],
-    ["trusted_peers", ["*"], "its trusted peers must be peer ids, one at least"],
-    ["trusted_peers", [ID, 7], "its trusted peers must be peer ids, one at least"],
+    ["trusted_peers", [], "its trusted peers must be a list of at least one peer id"],
+    ["trusted_peers", ["*"], "its trusted peers must be a list of at least one peer id"],
+    ["trusted_peers", [ID, 7], "its trusted peers must be a list of at least one peer id"],
     ["bootstrap", [], `its bootstrap addresses must each be ${RULES.peerMultiaddr.requirement}`],
     ["bootstrap", [null], `its bootstrap addresses must each be ${RULES.peerMultiaddr.requirement}`],
     [
@@ -51,12 +51,12 @@ describe("an invite's payload", () => {
       ["/ip4/192.0.2.7/tcp/9096"],
       `its bootstrap addresses must each be ${RULES.peerMultiaddr.requirement}`,
     ],
-    ["issued_at", "yesterday", "its times can't be read"],
-    ["expires_at", undefined, "its times can't be read"],
+    ["issued_at", "yesterday", "its times are malformed"],
+    ["expires_at", undefined, "its times are malformed"],
     ["cluster_name", "a b", `its cluster name must be ${RULES.name.requirement}`],
     ["cluster_secret", 7, `its cluster secret must be ${RULES.hex64.requirement}`],
     ["storage_api_url", "file:///etc", `its storage API URL must be ${RULES.url.requirement}`],
-    ["node_name", 7, "its node name must be a text, or null"],
+    ["node_name", 7, "its node name must be a string or null"],
     ["public_key", "-----BEGIN PRIVATE KEY-----", "it has no public key"],
   ])("names its %s where that is %j", (key, value, what) => {
     expect(faultOf({ [key]: value })).toBe(what);

@@ -9,6 +9,6 @@ it.each<[number, string]>([
   [119_999, " (the master counted 119 seconds ago)"],
   [120_000, " (the master counted 2 minutes ago)"],
   [7_199_999, " (the master counted 119 minutes ago)"],
-])("a count of %i ms ago is told as %j", (ageMs, told) => {
-  expect(ageOfCount(ageMs)).toBe(told);
+])("a count of %i ms ago is printed as %j", (ageMs, printed) => {
+  expect(ageOfCount(ageMs)).toBe(printed);
 });

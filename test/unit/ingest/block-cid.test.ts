@@ -65,31 +65,31 @@ describe("a block's CID", () => {
       ),
     );
     const last = EMPTY.text.slice(0, -1);
-    expect(why(`${last}j`)).toBe("holds characters or bits that its base does not have");
-    expect(why(`${EMPTY.text}=`)).toBe("holds characters or bits that its base does not have");
-    expect(why(`${EMPTY.text}a`)).toBe("holds characters or bits that its base does not have");
+    expect(why(`${last}j`)).toBe("contains characters or bits that are not valid in its base");
+    expect(why(`${EMPTY.text}=`)).toBe("contains characters or bits that are not valid in its base");
+    expect(why(`${EMPTY.text}a`)).toBe("contains characters or bits that are not valid in its base");
     expect(why(EMPTY.text.toUpperCase())).toBe("is neither base32 (b...) nor base58btc (z...)");
     // A character beyond Latin-1 counts as a digit of no weight in the decoder of base58.
     expect(why(`z\u0131${base58(`01551e20${EMPTY.digestHex}`).slice(1)}`)).toBe(
-      "holds characters or bits that its base does not have",
+      "contains characters or bits that are not valid in its base",
     );
-    expect(why(`z1${base58(`01551e20${EMPTY.digestHex}`).slice(1)}`)).toBe("is no CIDv1");
+    expect(why(`z1${base58(`01551e20${EMPTY.digestHex}`).slice(1)}`)).toBe("is not a CIDv1");
   });
 
   test.each([
     ["", "is neither base32 (b...) nor base58btc (z...)"],
-    ["b", "is no CIDv1"],
-    ["z", "is no CIDv1"],
-    ["QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPBdG", "is a CIDv0, which names no raw block"],
-    [base32(`02551e20${EMPTY.digestHex}`), "is no CIDv1"],
-    [base32(`01701e20${EMPTY.digestHex}`), "has another codec than raw (0x55)"],
-    [base32(`01551220${EMPTY.digestHex}`), "has another hash than blake3 (0x1e)"],
-    [base32(`01551e1f${EMPTY.digestHex.slice(2)}`), "has no digest of 32 bytes"],
-    [base32(`01551e20${EMPTY.digestHex.slice(2)}`), "has no digest of 32 bytes"],
-    [base32(`01551e20${EMPTY.digestHex}00`), "has no digest of 32 bytes"],
+    ["b", "is not a CIDv1"],
+    ["z", "is not a CIDv1"],
+    ["QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPBdG", "is a CIDv0, which can't be the CID of a raw block"],
+    [base32(`02551e20${EMPTY.digestHex}`), "is not a CIDv1"],
+    [base32(`01701e20${EMPTY.digestHex}`), "has a codec other than raw (0x55)"],
+    [base32(`01551220${EMPTY.digestHex}`), "has a hash other than blake3 (0x1e)"],
+    [base32(`01551e1f${EMPTY.digestHex.slice(2)}`), "has a digest that is not 32 bytes long"],
+    [base32(`01551e20${EMPTY.digestHex.slice(2)}`), "has a digest that is not 32 bytes long"],
+    [base32(`01551e20${EMPTY.digestHex}00`), "has a digest that is not 32 bytes long"],
     [`f01551e20${EMPTY.digestHex}`, "has more than 64 characters"],
-    ["bäfkr4", "holds characters or bits that its base does not have"],
-    ["z0OIl", "holds characters or bits that its base does not have"],
+    ["bäfkr4", "contains characters or bits that are not valid in its base"],
+    ["z0OIl", "contains characters or bits that are not valid in its base"],
   ])("is not %s", (text, reason) => {
     expect(why(text)).toBe(reason);
   });

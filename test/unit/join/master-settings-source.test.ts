@@ -108,13 +108,13 @@ describe("readMasterSettings", () => {
     const failure = new OperatorError({
       exit: "unavailable",
       what: "Cannot read it.",
-      why: "it is no UTF-8 text",
+      why: "it is not UTF-8 text",
     });
     const error = await refusal(() => readMasterSettings(world({ failure }), ENV_FILE, new Map()));
     expect([error.exit, error.what, error.why, error.cause]).toEqual([
       "settings",
       "/opt/fula-master/.env exists, but can't be read.",
-      "it is no UTF-8 text",
+      "it is not UTF-8 text",
       failure,
     ]);
   });

@@ -65,11 +65,11 @@ const endless = (chunk: string) => (_request: IncomingMessage, response: ServerR
 };
 
 it.each<[string, RequestListener, RegExp]>([
-  ["never answers", () => {}, /nothing answers, or not whole within 15 s/],
+  ["never answers", () => {}, /no complete answer within 15 s/],
   [
     "sends a head and then nothing",
     (_request, response) => response.writeHead(200).flushHeaders(),
-    /nothing answers, or not whole/,
+    /no complete answer/,
   ],
   [
     "sends a byte now and then",
@@ -77,16 +77,16 @@ it.each<[string, RequestListener, RegExp]>([
       const timer = setInterval(() => response.write(" "), 20);
       response.once("close", () => clearInterval(timer));
     },
-    /nothing answers, or not whole/,
+    /no complete answer/,
   ],
-  ["hangs up", (request) => void request.socket.destroy(), /nothing answers, or not whole/],
+  ["hangs up", (request) => void request.socket.destroy(), /no complete answer/],
   [
     "hangs up in the middle",
     (request, response) => {
       response.writeHead(200, { "content-length": 1000 });
       response.write("{", () => request.socket.destroy());
     },
-    /nothing answers, or not whole/,
+    /no complete answer/,
   ],
   ["sends 10 MB of JSON", json({ ...GOOD, padding: "x".repeat(10e6) }), /longer than 1 MiB/],
   [
@@ -95,21 +95,21 @@ it.each<[string, RequestListener, RegExp]>([
     /longer than 1 MiB/,
   ],
   ["sends HTML without an end", endless(`<p>${"x".repeat(60_000)}</p>`), /longer than 1 MiB/],
-  ["sends HTML", (_request, response) => void response.end("<html>"), /no JSON object/],
-  ["sends null", json(null), /no JSON object/],
-  ["sends a list", json([GOOD]), /no JSON object/],
-  ["sends a text", json("pool"), /no JSON object/],
+  ["sends HTML", (_request, response) => void response.end("<html>"), /not a JSON object/],
+  ["sends null", json(null), /not a JSON object/],
+  ["sends a list", json([GOOD]), /not a JSON object/],
+  ["sends a text", json("pool"), /not a JSON object/],
   [
     "sends nulls in it",
     json({ "ipfs-cluster-trustedpeers": [null, ""], "ipfs-cluster-peerid": null }),
-    /names no master/,
+    /contains no master/,
   ],
   [
     "sends wrong types in it",
     json({ "ipfs-cluster-trustedpeers": { a: 1 }, "ipfs-cluster-peerid": 7 }),
-    /names no master/,
+    /contains no master/,
   ],
-  ["names everybody", json({ ...GOOD, "ipfs-cluster-trustedpeers": ["*"] }), /"\*" is no peer id/],
+  ["names everybody", json({ ...GOOD, "ipfs-cluster-trustedpeers": ["*"] }), /"\*" is not a peer id/],
   ["names no address", json({ ...GOOD, ipfs_cluster: null }), /no TCP address/],
   [
     "names addresses that are none",
@@ -119,7 +119,7 @@ it.each<[string, RequestListener, RegExp]>([
   [
     "names an address without its peer",
     json({ ...GOOD, ipfs_cluster: { addresses: ["/ip4/198.51.100.7/tcp/9096"] } }),
-    /no TCP multiaddr with a peer/,
+    /not a TCP multiaddr with a peer id/,
   ],
   [
     "sends one elsewhere",

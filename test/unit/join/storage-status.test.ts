@@ -119,7 +119,7 @@ describe("status of a storage node", () => {
     [
       "how many pins the master has",
       (host) => (host.masterPins = null),
-      /^3 known here \(the master's count is unknown: .*answers 404\); 3 pinned$/,
+      /^3 known here \(the master's count is unknown: .*HTTP status 404\); 3 pinned$/,
     ],
     [
       "in which status a pin is",
@@ -150,7 +150,7 @@ describe("status of a storage node", () => {
     const { exit, report, text } = await statusOn(host);
     expect(report.get("name")?.state).toBe("unknown");
     expect(report.get("pins")?.sentence).toMatch(
-      /^3 known here \(the master's count is unknown: .*does not answer\); 3 pinned$/,
+      /^3 known here \(the master's count is unknown: .*does not respond\); 3 pinned$/,
     );
     expect(report.get("quota gate")?.sentence).toMatch(
       /does not answer, so the ingest refuses every upload$/,

@@ -32,7 +32,7 @@ describe("renderCron", () => {
 });
 
 describe("compareCron", () => {
-  it("tells our file, an older one of ours, an edited one and somebody else's apart", () => {
+  it("distinguishes the same file, an older one, an edited one and a foreign one", () => {
     const older = renderCron({ ...ENTRY, schedule: "0 * * * *" }, hash);
     expect(compareCron(wanted, wanted, hash)).toBe("same");
     expect(compareCron(older, wanted, hash)).toBe("older");

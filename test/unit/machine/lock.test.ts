@@ -104,7 +104,7 @@ describe("the lock", () => {
     await once(silent.listen(`\0fula-node:${name}`), "listening");
     await expect(takeLock(name, HOLDER)).rejects.toMatchObject({
       exit: "locked",
-      what: `Another run on ${name} holds the lock, and does not say who it is.`,
+      what: `Another run holds the lock on ${name}, but did not identify itself.`,
     });
     await new Promise((resolve) => silent.close(resolve));
   });

@@ -31,7 +31,7 @@ describe("membership", () => {
     host.isCounted = false;
     await expect(verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      why: expect.stringContaining("does not count"),
+      why: expect.stringContaining("does not list"),
     });
     host.isMasterConnected = false;
     await expect(verify(host)).rejects.toMatchObject({
@@ -64,7 +64,7 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 103, masterPins: 100 });
     host.clock.onWait = () => void Object.assign(host, { pins: host.pins + 1, masterPins: host.pins + 2 });
     expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
-    expect(host.told.at(-1)).toMatch(/^\d+ pins known here; the master counted 100 to \d+ meanwhile$/);
+    expect(host.told.at(-1)).toMatch(/^\d+ pins known here; the master counted 100 to \d+ during the wait$/);
   });
 
   it("is waited for where both have none, since a master that has not synced itself counts none either", async () => {
@@ -75,7 +75,7 @@ describe("the pinset of a node whose master tells its count", () => {
       if (now.getTime() > news) Object.assign(host, { pins: 7, masterPins: 7 });
     };
     await verify(host);
-    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+    expect(host.told.join("\n")).toContain("waiting for the first update from a master");
     expect(host.told.at(-1)).toBe("7 of 7 pins known here");
   });
 
@@ -83,7 +83,7 @@ describe("the pinset of a node whose master tells its count", () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 0, masterPins: 0 });
     expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(75_000);
-    expect(host.told.at(-1)).toBe("No pins known here, and the master counts none either");
+    expect(host.told.at(-1)).toBe("No pins known here, and none on the master");
   });
 
   it("is waited for on a node that has been up for long, too", async () => {
@@ -100,7 +100,7 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 2, masterPins: 5 });
     await verify(host);
     expect(host.told.at(-1)).toMatch(/"type":"warning".*2 of 5 pins are known here after 3 minutes/);
-    expect(host.told.at(-1)).toContain("It goes on by itself");
+    expect(host.told.at(-1)).toContain("Syncing continues in the background");
   });
 
   it("does not wait for what was unpinned meanwhile", async () => {
@@ -124,22 +124,22 @@ describe("the pinset of a node whose master tells its count", () => {
     expect(host.told.at(-1)).toBe("9 of 9 pins known here");
   });
 
-  it("is said to have not caught up where it keeps more than the master", async () => {
+  it("is said to have not in sync where it keeps more than the master", async () => {
     const host = await storageBoxBefore(null);
     await host.clock.wait(3_600_000);
     Object.assign(host, { pins: 10, masterPins: 9 });
     const waitedMs = await elapsedMs(host, () => verify(host));
     expect(waitedMs).toBeGreaterThanOrEqual(75_000);
     expect(waitedMs).toBeLessThan(90_000);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not caught up/);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not in sync/);
   });
 
-  it("is said to have not caught up where it has more, and still grows, when the time is over", async () => {
+  it("is said to have not in sync where it has more, and still growing, when the time is over", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 10, masterPins: 9 });
     host.clock.onWait = () => void (host.pins += 1);
     expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(180_000);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not caught up/);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not in sync/);
   });
 
   it("keeps to the count where the master is gone for a while", async () => {
@@ -171,17 +171,17 @@ describe("the pinset of a node whose master tells its count", () => {
     host.onList = () => void toldAtFirstList.push(host.told.length);
     await verify(host);
     expect(toldAtFirstList[0]).toBe(1);
-    expect(host.told[0]).toBe("waiting for ipfs-cluster to list its pins whole");
+    expect(host.told[0]).toBe("waiting for a complete pin list from ipfs-cluster");
     expect(host.clusterTargets.length).toBeGreaterThan(0);
     for (const { listingTimeoutMs = Infinity } of host.clusterTargets)
       expect(listingTimeoutMs).toBeLessThanOrEqual(60_000);
   });
 
-  it("takes no list for the pinset that did not come whole", async () => {
+  it("does not accept an incomplete list as the pinset", async () => {
     const host = await storageBoxBefore("membership");
     host.isListWhole = false;
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*can't be told/);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*the progress is unknown/);
   });
 });
 
@@ -194,18 +194,18 @@ describe("the pinset of a node whose master does not tell its count", () => {
       if (now.getTime() > news && host.pins < 50) host.pins += 10;
     };
     await verify(host);
-    expect(host.told.join("\n")).toContain("waiting for the first news of the masters");
+    expect(host.told.join("\n")).toContain("waiting for the first update from a master");
     expect(host.told.at(-1)).toBe(
-      "50 pins known here; the master's count is not known (https://master.example/api/v1/pool answers 404)",
+      "50 pins known here; the master's count is unknown (https://master.example/api/v1/pool responded with HTTP status 404)",
     );
   });
 
-  it("warns, and does not fail, where it still grows when the time is over", async () => {
+  it("warns, and does not fail, if it still grows when the time is over", async () => {
     const host = await storageBoxBefore("membership");
     host.masterPins = null;
     host.clock.onWait = () => void (host.pins += 1);
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*still grows.*answers 404/);
+    expect(host.told.at(-1)).toMatch(/"type":"warning".*still growing.*responded with HTTP status 404/);
   });
 
   it("is only counted on a node that has been up for long", async () => {
@@ -216,23 +216,23 @@ describe("the pinset of a node whose master does not tell its count", () => {
   });
 
   it.each<[string, (host: FakeStorage) => unknown, StorageWishes, string]>([
-    ["does not answer", (host) => (host.names = null), {}, "does not answer"],
-    ["counts for a stranger", (host) => (host.countedBy = OWN.peerId), {}, "which this node does not obey"],
-    ["counts what is no number", (host) => (host.masterPins = Number.NaN), {}, "gives no count"],
+    ["does not answer", (host) => (host.names = null), {}, "does not respond"],
+    ["counts for a stranger", (host) => (host.countedBy = OWN.peerId), {}, "which this node does not trust"],
+    ["counts what is no number", (host) => (host.masterPins = Number.NaN), {}, "returned no count"],
     [
-      "does not tell when",
+      "did not report the time",
       (host) => (host.masterCountAgeMs = Number.NaN),
       {},
-      "does not tell when it counted",
+      "did not report the time of its count",
     ],
-    ["is not to be asked", () => {}, { register: false }, "--no-register: it was not asked"],
+    ["is not to be asked", () => {}, { register: false }, "--no-register: the master was not asked"],
   ])("names why where it %s", async (_name, arrange, wishes, why) => {
     const host = await storageBoxBefore(null);
     await host.clock.wait(3_600_000);
     host.masterPins = 900;
     arrange(host);
     await verify(host, wishes);
-    expect(host.told.at(-1)).toContain("3 pins known here; the master's count is not known");
+    expect(host.told.at(-1)).toContain("3 pins known here; the master's count is unknown");
     expect(host.told.at(-1)).toContain(why);
   });
 });
