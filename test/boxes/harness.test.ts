@@ -43,7 +43,7 @@ describe.skipIf(reason !== undefined)("a box with its own engine", () => {
   test("pulls the images by their official names", async () => {
     expect((await box.run("docker image ls --quiet")).stdout).toBe("");
     await box.preloadImages([POSTGRES, KUBO, CLUSTER, NODE]);
-    expect((await box.run(["docker", "run", "--rm", NODE, "--version"])).stdout).toMatch(/^v20\./);
+    expect((await box.run(["docker", "run", "--rm", NODE, "--version"])).stdout).toMatch(/^v26\./);
   });
 
   test("postgres takes its password from the network and refuses another", async () => {

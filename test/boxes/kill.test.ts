@@ -22,7 +22,7 @@ describe.skipIf(skipped !== undefined)("a run that is killed: running again goes
 
   test("during the image build", async () => {
     box = await bootForKills("docker");
-    expectExit(await joinKilledAt(box, "child|build|Step 3"), 137);
+    expectExit(await joinKilledAt(box, "answer|Step 3"), 137);
     expect((await lastJournalLine(box)).change.kind).toBe("build-image");
     expect((await box.exec(`docker image inspect ${SERVICE_IMAGE}`)).exitCode).toBe(1);
     expectExit(await rejoin(box), 0);
@@ -39,7 +39,7 @@ describe.skipIf(skipped !== undefined)("a run that is killed: running again goes
 
   test("during the migrations, while an index is built concurrently", async () => {
     box = await bootForKills("docker");
-    expectExit(await joinKilledAt(box, "socket|CREATE UNIQUE INDEX CONCURRENTLY"), 137);
+    expectExit(await joinKilledAt(box, "query|CREATE UNIQUE INDEX CONCURRENTLY"), 137);
     expect((await lastJournalLine(box)).change.kind).toBe("migrate");
     const ledger =
       "SELECT string_agg(version || ' ' || state, ', ' ORDER BY version) FROM fula_node.migrations";

@@ -1,7 +1,8 @@
 // Loaded with NODE_OPTIONS=--require into a run in a box: kills it with SIGKILL at the moment that KILL_AT names.
 //   journal PHASE NUMBER   right after that line of the journal (intent or done, counted from 1) is on disk
 //   child WORD PATTERN     when a child with WORD in its arguments prints PATTERN; the child is killed too
-//   socket TEXT            right after these bytes were sent on a socket
+//   query TEXT             right after a query with this text was sent to Postgres
+//   answer TEXT            right after these bytes came over a socket
 "use strict";
 const fs = require("node:fs");
 const net = require("node:net");
@@ -41,12 +42,22 @@ if (kind === "journal") {
     }
     return child;
   };
-} else if (kind === "socket") {
+} else if (kind === "query") {
   // oxlint-disable-next-line typescript/unbound-method -- it is called with its own `this` below
   const write = net.Socket.prototype.write;
   net.Socket.prototype.write = function (chunk, ...rest) {
     const done = write.call(this, chunk, ...rest);
-    if (Buffer.from(chunk).includes(first)) setImmediate(die);
+    const bytes = Buffer.from(chunk);
+    // The first byte of a simple query in PostgreSQL's protocol; an image's build context has the text, too.
+    if (bytes[0] === "Q".charCodeAt(0) && bytes.includes(first)) setImmediate(die);
+    return done;
+  };
+} else if (kind === "answer") {
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with its own `this` below
+  const push = net.Socket.prototype.push;
+  net.Socket.prototype.push = function (chunk, ...rest) {
+    const done = push.call(this, chunk, ...rest);
+    if (Buffer.isBuffer(chunk) && chunk.includes(first)) setImmediate(die);
     return done;
   };
 }
