@@ -5,37 +5,22 @@ import { fileURLToPath } from "node:url";
 import { type Cluster, type ClusterTarget, openCluster } from "./cluster/client.ts";
 import { createMigrator } from "./database/migrator.ts";
 import { createPostgres, openPostgresPool } from "./database/postgres.ts";
-import { createDocker } from "./docker/engine-writer.ts";
 import { OperatorError } from "./errors.ts";
 import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";
 import { clock, random } from "./machine/clock.ts";
 import { files } from "./machine/file-writer.ts";
 import { http } from "./machine/http.ts";
-import { type Lock, type LockHolder, takeLock } from "./machine/lock.ts";
-import {
-  generateSigningKeyPem,
-  parseSigningKey,
-  parseVerifyingKey,
-  readSigningKey,
-  readVerifyingKey,
-  type SigningKey,
-  type VerifyingKey,
-} from "./machine/signing.ts";
+import type { Lock, LockHolder } from "./machine/lock.ts";
+import type { SigningKey, VerifyingKey } from "./machine/signing.ts";
 import { createSystem } from "./machine/system.ts";
 import { type AlertLog, openAlertLog } from "./pinset/alerts.ts";
-import {
-  listSnapshotFiles,
-  openSnapshotFile,
-  openSnapshotStore,
-  type SnapshotFile,
-  type SnapshotStore,
-} from "./pinset/snapshot/store.ts";
-import { openWorkspace, type PinsetWorkspace } from "./pinset/workspace.ts";
+import type { SnapshotFile, SnapshotStore } from "./pinset/snapshot/store.ts";
+import type { PinsetWorkspace } from "./pinset/workspace.ts";
 import type { ServeDeps } from "./services/serve.ts";
+import type { Questions } from "./ui/ask.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
-import type { Questions } from "./ui/ask.ts";
 import type { Reporter } from "./ui/reporter.ts";
 
 /** Creates the World from this process. No other code passes the process to the verbs. */
@@ -58,23 +43,24 @@ export async function createWorld(
     hostname: hostname(),
     pid: process.pid,
     hash: (text) => createHash("sha256").update(text).digest("hex"),
-    takeLock,
+    takeLock: async (...given) => (await import("./machine/lock.ts")).takeLock(...given),
     openCluster,
-    openSnapshots: openSnapshotStore,
-    openSnapshotFile,
-    listSnapshotFiles,
-    openWorkspace: () => openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
+    openSnapshots: async (directory) => (await loadSnapshots()).openSnapshotStore(directory),
+    openSnapshotFile: async (path) => (await loadSnapshots()).openSnapshotFile(path),
+    listSnapshotFiles: async (directory) => (await loadSnapshots()).listSnapshotFiles(directory),
+    openWorkspace: async () =>
+      (await import("./pinset/workspace.ts")).openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
-    readSigningKey,
+    readSigningKey: async (path) => (await loadSigning()).readSigningKey(path),
     // Loaded at the first announcement, because most commands announce nothing.
     openNodesClient: (url) => ({
       url: url.replace(/\/+$/, ""),
       send: async (...request) =>
         (await import("./federation/announce-name.ts")).openNodesClient(url).send(...request),
     }),
-    parseVerifyingKey,
+    loadKeyParser: async () => (await loadSigning()).parseVerifyingKey,
     readStdin: () => readAll(process.stdin),
-    readVerifyingKey,
+    readVerifyingKey: async (paths) => (await loadSigning()).readVerifyingKey(paths),
     openPool: openPostgresPool,
     openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
     openKubo: async (...args) => (await import("./cluster/kubo.ts")).openKubo(...args),
@@ -130,12 +116,12 @@ export interface World {
   readonly hash: (text: string) => string;
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
   openCluster(target: ClusterTarget): Cluster;
-  openSnapshots(directory: string): SnapshotStore;
+  openSnapshots(directory: string): Promise<SnapshotStore>;
   /** Opens a snapshot by the path of one of its files; see openSnapshotFile. */
   openSnapshotFile(path: string): Promise<SnapshotFile>;
   listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]>;
   /** A temporary directory in which pinsets are compared (TMPDIR, else /var/tmp). */
-  openWorkspace(): PinsetWorkspace;
+  openWorkspace(): Promise<PinsetWorkspace>;
   openAlerts(path: string): AlertLog;
   openPool: typeof openPostgresPool;
   readonly openBlake3: ServeDeps["openBlake3"];
@@ -147,7 +133,8 @@ export interface World {
   readStdin(): Promise<string>;
   /** See federation/announce-name.ts. */
   openNodesClient(storageApiUrl: string): NodesClient;
-  readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
+  /** Loads what reads a public key from PEM; see parseVerifyingKey. */
+  readonly loadKeyParser: () => Promise<(pem: string, path: string) => VerifyingKey>;
   readSigningKey(path: string): Promise<SigningKey>;
   /** Reads the first of these files that exists; it may hold a public or a private key. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;
@@ -162,23 +149,46 @@ interface HostOptions {
   readonly toolVersion: string;
 }
 
-/** This machine. Throws an OperatorError (`settings`) if DOCKER_HOST names an engine on another machine. */
+/**
+ * This machine. Parts that only some verbs need are loaded by their first call; a call of Docker throws an
+ * OperatorError (`settings`) if DOCKER_HOST names an engine on another machine.
+ */
 export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Host {
   return {
     files,
     system: createSystem(env),
-    docker: createDocker(env),
+    docker: lazily(async () => (await import("./docker/engine-writer.ts")).createDocker(env)),
     postgres: createPostgres(),
     migrations: createMigrator({ directory: migrationsDir, toolVersion }),
     http,
     signing: {
-      publicKey: (pem, path) => {
-        const { id, publicPem } = parseSigningKey(pem, path);
+      publicKey: async (pem, path) => {
+        const { id, publicPem } = (await loadSigning()).parseSigningKey(pem, path);
         return { id, publicPem };
       },
-      generate: generateSigningKeyPem,
+      generate: async () => (await loadSigning()).generateSigningKeyPem(),
     },
     clock,
     random,
   };
+}
+
+const loadSigning = () => import("./machine/signing.ts");
+const loadSnapshots = () => import("./pinset/snapshot/store.ts");
+
+/** A part of which every method returns a promise; it is loaded by the first call of a method. */
+function lazily<Part extends { readonly [Name in keyof Part]: (...given: never[]) => Promise<unknown> }>(
+  load: () => Promise<Part>,
+): Part {
+  let loaded: Promise<Part> | null = null;
+  const call = async (name: keyof Part, given: never[]): Promise<unknown> => {
+    loaded ??= load();
+    return (await loaded)[name](...given);
+  };
+  return new Proxy({} as Part, {
+    get:
+      (_part, name) =>
+      (...given: never[]) =>
+        call(name as keyof Part, given),
+  });
 }

@@ -82,7 +82,7 @@ export async function inviteShow(
   const { invite, fingerprint, expired } = readInvite(await tokenText(token, world), {
     now: world.host.clock.now(),
     expected: flags.fingerprint ?? null,
-    parseKey: world.parseVerifyingKey,
+    parseKey: await world.loadKeyParser(),
   });
   const { clusterSecret: _, publicPem: __, ...printable } = invite;
   world.reporter.result({

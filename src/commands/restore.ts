@@ -36,7 +36,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
     const result = await restoreSnapshot({
       snapshot,
       cluster,
-      workspace: world.openWorkspace(),
+      workspace: await world.openWorkspace(),
       clock: host.clock,
       clusterId: clusterIdOf(world, master),
       clusterName: values("CLUSTERNAME") ?? "",

@@ -34,7 +34,7 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
   try {
     const result = await takeSnapshot({
       cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
-      store: world.openSnapshots(layout.snapshotsDir),
+      store: await world.openSnapshots(layout.snapshotsDir),
       key: await world.readSigningKey(layout.signingKey),
       clock: host.clock,
       alerts: world.openAlerts(layout.alertLog),
@@ -67,7 +67,7 @@ export async function snapshotList(
     files.length === 0
       ? []
       : await listSnapshots(files, await readSnapshotKey(world, flags), {
-          sha256: sha256Of(world, flags),
+          sha256: await sha256Of(world, flags),
           now: world.host.clock.now(),
         });
   world.reporter.result({
@@ -155,7 +155,7 @@ export async function snapshotDiff(
       exit: "usage",
       what: `--limit is ${JSON.stringify(flags.limit)}; it must be a number.`,
     });
-  const workspace = world.openWorkspace();
+  const workspace = await world.openWorkspace();
   const open = async (one: string): Promise<PinsetSource> => {
     if (one !== LIVE) return snapshotSource(await openVerified(world, flags, one));
     return liveSource(openOwnCluster(world, await readInstalledMaster(world, flags.baseDir)), workspace);
@@ -215,13 +215,13 @@ export async function openVerified(
   const key = await readSnapshotKey(world, flags);
   const file = await openGiven(world, flags, given);
   const neighbours = await world.listSnapshotFiles(file.directory);
-  const sha256 = sha256Of(world, flags);
+  const sha256 = await sha256Of(world, flags);
   return verifySnapshot(file, key, { sha256, order: checkChain(neighbours, key, sha256) });
 }
 
 /** The function that hashes bytes. */
-export function sha256Of(world: World, flags: SnapshotFlags): Sha256 {
-  const store = world.openSnapshots(snapshotLayout(flags).snapshotsDir);
+export async function sha256Of(world: World, flags: SnapshotFlags): Promise<Sha256> {
+  const store = await world.openSnapshots(snapshotLayout(flags).snapshotsDir);
   return (bytes) => store.sha256(bytes);
 }
 

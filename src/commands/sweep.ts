@@ -1,8 +1,8 @@
-import { lockNames } from "../settings/layout.ts";
-import { sweep } from "../pinset/sweep/sweep.ts";
-import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import type { World } from "../world.ts";
 import type { VerbExit } from "../errors.ts";
+import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { sweep } from "../pinset/sweep/sweep.ts";
+import { lockNames } from "../settings/layout.ts";
+import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
 const DEADLINE_MS = 3_600_000;
@@ -31,7 +31,7 @@ export async function sweepPins(
       forget: flags.forget,
       fallbackMin: Number(values("REPL_MIN")),
       strict: flags.strict,
-      workspace: world.openWorkspace(),
+      workspace: await world.openWorkspace(),
       report: (line) => reporter.note(line),
     });
     reporter.result({

@@ -61,14 +61,15 @@ export async function observe(
   client: Client,
   migrations: readonly Migration[],
 ): Promise<readonly Observation[]> {
-  const observed: Observation[] = [];
-  for (const { version, parts, recovery } of migrations) {
-    const found = await client.query<{ part: string; there: boolean }>(parts);
-    const halfDone =
-      recovery === null ? null : await client.query({ text: recovery.halfDone, rowMode: "array" });
-    observed.push({ version, parts: found.rows, halfDone: halfDone?.rows[0]?.[0] === true });
-  }
-  return observed;
+  return await Promise.all(
+    migrations.map(async ({ version, parts, recovery }): Promise<Observation> => {
+      const [found, halfDone] = await Promise.all([
+        client.query<{ part: string; there: boolean }>(parts),
+        recovery === null ? null : client.query({ text: recovery.halfDone, rowMode: "array" }),
+      ]);
+      return { version, parts: found.rows, halfDone: halfDone?.rows[0]?.[0] === true };
+    }),
+  );
 }
 
 /** Marks a migration as started, before its SQL runs. It is committed immediately, so that a later run sees it. */

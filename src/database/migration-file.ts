@@ -242,16 +242,18 @@ function kindOfToken(sql: string, at: number): "space" | "semicolon" | "code" {
   return two.startsWith(";") ? "semicolon" : "code";
 }
 
-/** A run of characters that can't start a quote or comment and are not a semicolon. */
-const PLAIN = /[^\s;'"$\-/eE]+|\s+/y;
+/** Words that can't start a quote or comment and are not a semicolon, with the space between them; or space. Read in one step. */
+const PLAIN = /(?:[^\s;'"$\-/]|-(?!-)|\/(?!\*))+(?:\s+(?:[^\s;'"$\-/]|-(?!-)|\/(?!\*))+)*|\s+/y;
 
 function endOfToken(sql: string, at: number): number {
   const two = sql.slice(at, at + 2);
   if (two === "--") return endAfter(sql, "\n", at);
   if (two === "/*") return endOfBlockComment(sql, at);
   if (two.startsWith('"')) return endAfter(sql, '"', at + 1);
-  if (two.startsWith("'")) return endAfter(sql, "'", at + 1);
-  if (/^[eE]'/.test(two) && !/[\w$]/.test(sql.charAt(at - 1))) return endOfEscapeString(sql, at + 2);
+  if (two.startsWith("'")) {
+    const isEscape = /^[eE]$/.test(sql.charAt(at - 1)) && !/[\w$]/.test(sql.charAt(at - 2));
+    return isEscape ? endOfEscapeString(sql, at + 1) : endAfter(sql, "'", at + 1);
+  }
   if (two.startsWith("$") && !/[\w$]/.test(sql.charAt(at - 1))) {
     const tag = /^\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/.exec(sql.slice(at, at + 70))?.[0];
     if (tag !== undefined) return endAfter(sql, tag, at + tag.length);

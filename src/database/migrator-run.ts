@@ -8,7 +8,7 @@ import {
   type SqlError,
   summariseFailure,
 } from "./migration-failure.ts";
-import { type Migration, splitStatements } from "./migration-file.ts";
+import { type Migration, splitStatements, type Statement } from "./migration-file.ts";
 import type { MigrationAction } from "./migration-plan.ts";
 import { databaseErrorOf } from "./postgres.ts";
 
@@ -68,9 +68,9 @@ interface SqlFile {
 async function inTransaction(client: Client, file: SqlFile, mark: () => Promise<void>): Promise<void> {
   await client.query(`BEGIN; ${LOCK_TIMEOUT}`);
   try {
-    await runStatements(client, file);
-    await mark();
-    await client.query("COMMIT");
+    // Sent without waiting for answers in between: after a statement that fails PostgreSQL refuses all that follow, and
+    // COMMIT ends such a transaction as ROLLBACK does.
+    await Promise.all([...sendStatements(client, file), mark(), client.query("COMMIT")]);
   } catch (thrown) {
     // If the connection is lost, PostgreSQL has already rolled the transaction back.
     await client.query("ROLLBACK").catch(() => {});
@@ -78,14 +78,21 @@ async function inTransaction(client: Client, file: SqlFile, mark: () => Promise<
   }
 }
 
-/** Runs the statements one by one, so that an error can name its line. CONCURRENTLY also needs a statement of its own. */
-async function runStatements(client: Client, { file, sql }: SqlFile): Promise<void> {
-  for (const statement of splitStatements(sql)) {
-    try {
-      await client.query(statement.text);
-    } catch (thrown) {
-      throw new StatementFailure({ file, sql, statement }, thrown);
-    }
+/** Runs the statements one by one: outside a transaction, nothing else prevents a statement from running after one that failed. */
+async function runStatements(client: Client, file: SqlFile): Promise<void> {
+  for (const statement of splitStatements(file.sql)) await runStatement(client, file, statement);
+}
+
+/** Sends each statement by itself, so that an error can name its line. The first one that fails is answered first. */
+function sendStatements(client: Client, file: SqlFile): readonly Promise<void>[] {
+  return splitStatements(file.sql).map((statement) => runStatement(client, file, statement));
+}
+
+async function runStatement(client: Client, { file, sql }: SqlFile, statement: Statement): Promise<void> {
+  try {
+    await client.query(statement.text);
+  } catch (thrown) {
+    throw new StatementFailure({ file, sql, statement }, thrown);
   }
 }
 

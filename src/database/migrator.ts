@@ -3,10 +3,11 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
+import type { PostgresTarget } from "../settings/master.ts";
 import {
+  createLedger,
   findRunningMigrator,
   hasLedger,
-  createLedger,
   observe,
   readFlags,
   readLedger,
@@ -24,9 +25,8 @@ import {
   type MigrationStatus,
   unapplied,
 } from "./migration-plan.ts";
-import { runAction, revert } from "./migrator-run.ts";
+import { revert, runAction } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./postgres.ts";
-import type { PostgresTarget } from "../settings/master.ts";
 
 /** Reads a database's schema and its ledger. */
 export interface MigratorReader {
@@ -83,8 +83,10 @@ export function createMigrator(options: MigratorOptions): Migrator {
   ): Promise<Result> {
     const migrations = await readMigrations(options.directory);
     return withSession(target, writing, async (client) => {
-      await client.query(SESSION_SETTINGS);
-      await takeMigrationLock(client, options.lockWaitMs ?? LOCK_WAIT_MS, report);
+      await Promise.all([
+        client.query(SESSION_SETTINGS),
+        takeMigrationLock(client, options.lockWaitMs ?? LOCK_WAIT_MS, report),
+      ]);
       return work(client, migrations).catch(explainMissingPrivilege);
     });
   }

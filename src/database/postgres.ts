@@ -1,5 +1,6 @@
 import type { Client, ClientConfig, DatabaseError, Pool } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
+import { shareInFlight } from "../machine/file-reader.ts";
 import type { PostgresTarget } from "../settings/master.ts";
 import type { PoolSettings } from "../settings/services.ts";
 import { connectionFaultOf, isTransient } from "./connection-fault.ts";
@@ -29,18 +30,10 @@ export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs">
     readOnly: true,
     statementTimeoutMs: 30_000,
   };
+  const askOnce = shareInFlight<PostgresAnswer>();
   return {
-    async ask(target) {
-      const { client, refusal } = await openSession(target, session);
-      if (client === null) return refusal;
-      try {
-        return { kind: "open", ...(await identify(client)) };
-      } catch (thrown) {
-        return { kind: "unreachable", why: messageOf(thrown) };
-      } finally {
-        await client.end().catch(() => {});
-      }
-    },
+    // Several steps ask the same database at the same time.
+    ask: (target) => askOnce(JSON.stringify(target), () => askDatabase(target, session)),
 
     query<Row extends Record<string, unknown>>(
       target: Parameters<PostgresReader["query"]>[0],
@@ -52,6 +45,18 @@ export function createPostgres(options: Pick<SessionOptions, "connectTimeoutMs">
       return withSession(target, session, async (client) => (await client.query<Row>(extended)).rows);
     },
   };
+}
+
+async function askDatabase(target: PostgresTarget, session: SessionOptions): Promise<PostgresAnswer> {
+  const { client, refusal } = await openSession(target, session);
+  if (client === null) return refusal;
+  try {
+    return { kind: "open", ...(await identify(client)) };
+  } catch (thrown) {
+    return { kind: "unreachable", why: messageOf(thrown) };
+  } finally {
+    await client.end().catch(() => {});
+  }
 }
 
 /**
@@ -177,6 +182,8 @@ function configOf(target: PostgresTarget, options: SessionOptions): ClientConfig
     application_name: options.applicationName,
     connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    // A query is sent at once, whether or not the one before it is answered: whoever needs that answer first awaits it.
+    pipeline: true,
     options: settings.map((setting) => `-c ${setting}`).join(" "),
   };
 }

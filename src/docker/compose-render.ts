@@ -1,6 +1,5 @@
 import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
-import { isAtLeast } from "./versions.ts";
 import { NAMES, STORAGE_NAMES } from "../settings/layout.ts";
 import {
   type ComposeDocument,
@@ -13,6 +12,7 @@ import {
   textsOf,
   withLabels,
 } from "./compose-document.ts";
+import { isAtLeast } from "./versions.ts";
 
 /** The fragments of a master's compose file (`compose/NAME.yml` of the package), in the order of the file. */
 export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;
@@ -115,10 +115,16 @@ export function renderStorage(
 
 /** Reads one fragment. Throws TypeError if it has no services, because then the package is broken. */
 export function parseFragment(text: string): ComposeMap {
+  const known = FRAGMENTS.get(text);
+  if (known !== undefined) return known;
   const fragment: unknown = parse(text);
   if (!isMap(fragment) || !isMap(fragment["services"])) throw new TypeError("the fragment has no services");
+  FRAGMENTS.set(text, fragment);
   return fragment;
 }
+
+/** By their texts: a run needs each one several times, and parsing is what takes long. */
+const FRAGMENTS = new Map<string, ComposeMap>();
 
 /**
  * True if healthchecks may have a start_interval. Engine 25 (API 1.44) introduced it; with an older engine

@@ -2,6 +2,7 @@ import type Dockerode from "dockerode";
 import { stat } from "node:fs/promises";
 import { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
+import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import type { Answer } from "./engine-answers.ts";
 import { type Engine, NoEngine } from "./engine-client.ts";
@@ -14,8 +15,15 @@ const LOG_CHUNK_BYTES = 4096;
 /** Reads one engine, and the version of the Docker CLI's Compose plugin. */
 export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMethods {
   const composeVersion = composePlugin(env);
+  // The steps look at the same things at the same time.
+  const composeVersionOnce = shareInFlight<string | null>();
+  const versionOnce = shareInFlight<DockerVersion | null>();
+  const containersOnce = shareInFlight<readonly Container[]>();
+  const containerOnce = shareInFlight<Container | null>();
+  const imageOnce = shareInFlight<Awaited<ReturnType<EngineMethods["image"]>>>();
+  const volumeOnce = shareInFlight<Awaited<ReturnType<EngineMethods["volume"]>>>();
   return {
-    version: () => orDefault(null, () => versionOf(engine)),
+    version: () => versionOnce("", () => orDefault(null, () => versionOf(engine))),
     unreachable: async () => {
       try {
         await engine.version();
@@ -25,11 +33,11 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
         throw thrown;
       }
     },
-    composeVersion,
-    containers: () => orDefault([], () => containersOf(engine)),
-    container: (name) => orDefault(null, () => containerOf(engine, name)),
-    image: (reference) => orDefault(null, () => imageOf(engine, reference)),
-    volume: (name) => orDefault(null, () => volumeOf(engine, name)),
+    composeVersion: () => composeVersionOnce("", composeVersion),
+    containers: () => containersOnce("", () => orDefault([], () => containersOf(engine))),
+    container: (name) => containerOnce(name, () => orDefault(null, () => containerOf(engine, name))),
+    image: (reference) => imageOnce(reference, () => orDefault(null, () => imageOf(engine, reference))),
+    volume: (name) => volumeOnce(name, () => orDefault(null, () => volumeOf(engine, name))),
     listVolumes: () => orDefault([], () => volumesOf(engine)),
     listNetworks: () => orDefault([], () => networksOf(engine)),
     listImages: () => orDefault([], () => imagesOf(engine)),

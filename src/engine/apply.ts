@@ -1,8 +1,8 @@
-import { OperatorError, type ExitName } from "../errors.ts";
+import { type ExitName, OperatorError } from "../errors.ts";
 import type { Host } from "../host.ts";
 import type { Listener } from "./events.ts";
 import type { Journal } from "./journal.ts";
-import { accept, changesOf, describe, look, refuseForeign, type Planned } from "./plan.ts";
+import { accept, changesOf, describe, look, type Planned, refuseForeign } from "./plan.ts";
 import type { AnyStep, Change } from "./step.ts";
 
 /** What a finished run did. */
@@ -44,6 +44,7 @@ export async function applyPlan(options: {
   const trace: Trace = { started: 0, done: [] };
   const { done } = trace;
   const isEmpty = changesOf(plan).length === 0;
+  const { asked, giveUp } = isEmpty ? verifyAll(steps, host) : { asked: [], giveUp: () => {} };
   let current: AnyStep | undefined;
   try {
     for (const [index, step] of steps.entries()) {
@@ -51,7 +52,7 @@ export async function applyPlan(options: {
       const before = done.length;
       const startedAt = host.clock.now().getTime();
       if (!isEmpty) await applyStep(step, { ...options, trace });
-      await step.verify(host);
+      await (asked[index] ?? step.verify(host));
       const durationMs = host.clock.now().getTime() - startedAt;
       listen({
         type: "step-done",
@@ -67,10 +68,34 @@ export async function applyPlan(options: {
     }
     if (!isEmpty) refuseRemaining(await look(steps, host, adopted), adopted);
   } catch (thrown) {
+    giveUp();
     if (current !== undefined) listen({ type: "step-failed", step: current.id, title: current.title });
     throw withChanges(thrown, trace);
   }
   return { changes: done };
+}
+
+/**
+ * Asks all steps at once: with nothing to apply, none has to wait for the one before it. After `giveUp` those that
+ * still poll stop, so that none of them keeps the process waiting for an answer that nobody needs.
+ */
+function verifyAll(
+  steps: readonly AnyStep[],
+  host: Host,
+): { readonly asked: readonly Promise<void>[]; readonly giveUp: () => void } {
+  let isOver = false;
+  const clock: Host["clock"] = {
+    now: () => host.clock.now(),
+    wait: async (durationMs) => {
+      if (isOver) throw new Error("another step has failed");
+      await host.clock.wait(durationMs);
+    },
+  };
+  const looking = Object.create(host, { clock: { value: clock, enumerable: true } }) as Host;
+  const asked = steps.map((step) => step.verify(looking));
+  // The caller reports the first failure in the order of the steps; the others need no reader.
+  for (const answer of asked) answer.catch(() => {});
+  return { asked, giveUp: () => void (isOver = true) };
 }
 
 async function applyStep(

@@ -1,6 +1,5 @@
 import type { Cluster } from "../cluster/client.ts";
 import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
-import { isOurCompose, WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -188,7 +187,7 @@ export async function lookAtPlace(
   const keys = keysOf(env ?? "");
   const signs = [
     env === null ? null : sign(layout.envFile, "configured", keys.has("FULA_NODE_VERSION")),
-    compose === null ? null : signOfCompose(layout.composeFile, compose),
+    compose === null ? null : await signOfCompose(layout.composeFile, compose),
     cli === null ? null : sign(layout.cliCurrent, "installed"),
     journal === null ? null : sign(layout.journal, "remains"),
   ].filter((one) => one !== null);
@@ -210,6 +209,7 @@ function kindIn(compose: string, keys: ReadonlySet<string>): NodeKind | null {
 async function lookBesideMaster(host: HostReader, baseDir: string): Promise<readonly Sign[]> {
   const command = ` ${masterLayout(baseDir).cliCurrent}/bin/fula-node.js `;
   const file = `${WRITER_DIR}/docker-compose.yml`;
+  const { WRITER_SCRIPTS } = await loadComposeRender();
   const scripts = Object.values(WRITER_SCRIPTS).map((name) => `${WRITER_DIR}/${name}`);
   const found = await Promise.all([
     ...Object.values(CRON_FILES).map(async (path) => {
@@ -226,7 +226,11 @@ function sign(what: string, weight: Sign["weight"], ours = true): Sign {
   return { what, weight, isOurs: ours };
 }
 
-function signOfCompose(path: string, text: string): Sign {
+/** Loaded by its first use: what only reads an installed node's settings needs no YAML. */
+const loadComposeRender = () => import("../docker/compose-render.ts");
+
+async function signOfCompose(path: string, text: string): Promise<Sign> {
+  const { isOurCompose } = await loadComposeRender();
   return isOurCompose(text) ? sign(path, "installed") : sign(path, "configured", false);
 }
 

@@ -29,7 +29,8 @@ export interface JoinDeps {
   readonly hash: (text: string) => string;
   openCluster(target: ClusterTarget): Cluster;
   openNodesClient(storageApiUrl: string): NodesClient;
-  readonly parseVerifyingKey: (pem: string, path: string) => VerifyingKey;
+  /** Loads what reads a public key from PEM; see parseVerifyingKey. */
+  readonly loadKeyParser: () => Promise<(pem: string, path: string) => VerifyingKey>;
   /** Reads standard input to its end; at most 1 MiB. */
   readStdin(): Promise<string>;
 }

@@ -38,6 +38,8 @@ export async function resolveMaster(
   deps: JoinDeps,
 ): Promise<DesiredMaster> {
   const assignments = new Map(parseAssignments(flags.set));
+  // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
+  if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
   const first = await readMasterSettings(deps, layout.envFile, assignments);
   const unclear = await findUnclearKeys(deps, await readSavedSettings(deps, layout.envFile), {
     specs: MASTER_SETTINGS,

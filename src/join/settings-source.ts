@@ -1,14 +1,13 @@
-import { type Fragments, namedKeys } from "../docker/compose-render.ts";
+import type { Fragments } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
-import { gibibytes } from "../units.ts";
 import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize } from "../settings/rules.ts";
 import { findUnclear, resolveSettings, type Settings, type SettingSpec } from "../settings/settings.ts";
 import { nodeNameOf, offeredSize, STORAGE_SETTINGS } from "../settings/storage.ts";
+import { gibibytes } from "../units.ts";
 import type { JoinDeps } from "./join-run.ts";
-import { readFragments } from "./prepare-master.ts";
 
 /**
  * Splits `--set KEY=VALUE`. Throws (`usage`) for any other form, and for a key with two different values, since
@@ -59,6 +58,11 @@ export async function findUnclearKeys(
   saved: EnvFile & { ok: true },
   { specs, fragments }: { readonly specs: readonly SettingSpec[]; readonly fragments: readonly string[] },
 ): Promise<readonly Problem[]> {
+  // Loaded here: what reads settings alone needs no YAML.
+  const [{ namedKeys }, { readFragments }] = await Promise.all([
+    import("../docker/compose-render.ts"),
+    import("./prepare-master.ts"),
+  ]);
   const documents: Fragments<string> = await readFragments(host, packageDir, fragments);
   const named = new Set(Object.values(documents).flatMap(namedKeys));
   return findUnclear(specs, saved, [...named]);

@@ -1,7 +1,7 @@
-import type { JoinDeps } from "./join-run.ts";
 import { OperatorError } from "../errors.ts";
 import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
 import type { TrustInfo } from "../federation/trust.ts";
+import type { JoinDeps } from "./join-run.ts";
 
 /**
  * Reads the invite of a join, prints its content, and asks the operator to compare the fingerprint of its key
@@ -15,13 +15,13 @@ export async function readInviteTrust(
     readonly dryRun: boolean;
     readonly yes: boolean;
   },
-  deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "parseVerifyingKey">,
+  deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "loadKeyParser">,
 ): Promise<TrustInfo> {
   const { host, reporter, questions } = deps;
   const verified = readInvite(await tokenText(flags.invite, deps), {
     now: host.clock.now(),
     expected: flags.fingerprint ?? null,
-    parseKey: deps.parseVerifyingKey,
+    parseKey: await deps.loadKeyParser(),
   });
   refuseExpired(verified);
   const { invite, fingerprint } = verified;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { constants, lstat, open, readdir, readFile, readlink, stat, statfs } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { constants, lstat, open, readdir, readlink, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
@@ -119,7 +120,8 @@ async function entriesBelow(
     else if (entry.isSymbolicLink()) {
       entries.push({ path, kind: "symlink", digest: digestOf(await readlink(join(root, path))) });
     } else if (entry.isFile()) {
-      entries.push({ path, kind: "file", digest: digestOf(await readFile(join(root, path))) });
+      // Synchronous: for a hundred small files this takes a tenth of the time of promises.
+      entries.push({ path, kind: "file", digest: digestOf(readFileSync(join(root, path))) });
     } else throw refusal(join(root, path), "it is not a file, directory or symbolic link");
   }
   return entries;

@@ -6,13 +6,13 @@ import { OperatorError } from "../errors.ts";
 /** Reads ed25519 keys in PEM form. */
 export interface SigningReader {
   /** The id and the public key of a private key. Throws an OperatorError (`settings`) for anything else. */
-  publicKey(pem: string, path: string): { readonly id: string; readonly publicPem: string };
+  publicKey(pem: string, path: string): Promise<{ readonly id: string; readonly publicPem: string }>;
 }
 
 /** Can also generate keys. */
 export interface Signing extends SigningReader {
   /** A new ed25519 private key as PKCS8 PEM. */
-  generate(): string;
+  generate(): Promise<string>;
 }
 
 // @noble/ed25519 has no synchronous SHA-512, so set one here. All code that signs or verifies imports this file.

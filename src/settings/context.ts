@@ -71,9 +71,7 @@ export async function readValues(host: HostReader, context: NodeContext): Promis
   const { settings, recoverable } = context;
   const isLost = ({ key }: Recoverable) =>
     saved(key) === undefined && (settings.get(key)?.origin ?? "default") === "default";
-  const recovered: ContainerEnv = recoverable.some(isLost)
-    ? await readContainerEnv(host, recoverable)
-    : new Map();
+  const recovered: ContainerEnv = await readContainerEnv(host, recoverable.filter(isLost));
   return (key) => {
     const setting = settings.get(key);
     if (setting !== undefined && setting.origin !== "default") return setting.value;
@@ -101,7 +99,9 @@ export async function readContainerEnv(
   recoverable: readonly Recoverable[],
 ): Promise<ContainerEnv> {
   const found = new Map<string, { name: string; value: string }>();
-  const ours = (await host.docker.containers()).filter(isOurs);
+  const names = [...new Set(recoverable.map(({ container }) => container))];
+  const looked = await Promise.all(names.map((name) => host.docker.container(name)));
+  const ours = looked.filter((container) => container !== null).filter(isOurs);
   for (const { key, container: name, knownAs = key } of recoverable) {
     const value = ours.find((container) => container.name === name)?.env[knownAs];
     if (value !== undefined && value !== "" && !found.has(key)) found.set(key, { name, value });

@@ -50,6 +50,22 @@ describe("the artifact", () => {
     expect(cli).not.toMatch(/^import /m);
   });
 
+  it("takes from each part that it loads later only what that part has", async () => {
+    const dist = join(directory, "dist");
+    const taken: { part: string; name: string }[] = [];
+    for (const file of (await readdir(dist)).filter((name) => name.endsWith(".js"))) {
+      const text = await readFile(join(dist, file), "utf8");
+      for (const [, names = "", part = ""] of text.matchAll(
+        /\{ ([^{}=]+) \} = await import\("\.\/([^"]+)"\)/g,
+      ))
+        taken.push(...names.split(", ").map((name) => ({ part, name: name.replace(/:.*/, "") })));
+    }
+    const modules = new Map<string, object>();
+    for (const { part } of taken) modules.set(part, (await import(join(dist, part))) as object);
+    expect(taken.length).toBeGreaterThan(10);
+    expect(taken.filter(({ part, name }) => !(name in (modules.get(part) ?? {})))).toEqual([]);
+  });
+
   it("lies in one directory, from which modules find the package's root", async () => {
     const entries = await readdir(join(directory, "dist"), { withFileTypes: true });
     expect(entries.filter((entry) => !entry.isFile())).toEqual([]);

@@ -19,9 +19,9 @@ export class FakeMint {
       token: (characters) => this.#mint("base64url", characters),
     };
     this.signing = {
-      generate: () =>
+      generate: async () =>
         `-----BEGIN PRIVATE KEY-----\n${this.#mint("base64url", 43)}\n-----END PRIVATE KEY-----\n`,
-      publicKey: (pem, path) => {
+      publicKey: async (pem, path) => {
         gate.look();
         return this.#publicKey(pem, path);
       },

@@ -41,7 +41,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
           remedy: `Restore the key from your backup. If there is no copy, move ${layout.snapshotsDir} away (do not delete it) and run again.`,
         };
       }
-      const key = host.signing.publicKey(pem, path);
+      const key = await host.signing.publicKey(pem, path);
       const evidence = { [path]: `ed25519 key ${key.id}, mode ${stat.mode.toString(8)}` };
       const seen = { hasKey: true, loose: (stat.mode & 0o077) !== 0, hasPublic: publicPem === key.publicPem };
       const drift = [
@@ -79,7 +79,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
 
     async apply(change, host) {
       if (change.kind === "make-signing-key")
-        await host.files.writeAtomic(path, host.signing.generate(), { mode: 0o600 });
+        await host.files.writeAtomic(path, await host.signing.generate(), { mode: 0o600 });
       else if (change.kind === "restrict-signing-key") await host.files.chmod(path, 0o600);
       else await host.files.writeAtomic(layout.verifyingKey, await publicPemOf(host, path), { mode: 0o644 });
     },
@@ -92,7 +92,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
 
 async function publicPemOf(host: HostReader, path: string): Promise<string> {
   const pem = await host.files.readText(path);
-  if (pem !== null) return host.signing.publicKey(pem, path).publicPem;
+  if (pem !== null) return (await host.signing.publicKey(pem, path)).publicPem;
   throw new OperatorError({
     exit: "unhealthy",
     what: `The signing key ${path} is missing.`,

@@ -54,7 +54,7 @@ function settle(
   flags: Partial<StorageFlags>,
   parts: Partial<World> = {},
 ): Promise<Settings> {
-  const world = worldOf(host, { parseVerifyingKey, ...parts });
+  const world = worldOf(host, { loadKeyParser: async () => parseVerifyingKey, ...parts });
   return resolveStorageNode({ ...FLAGS, ...flags }, LAYOUT, world);
 }
 

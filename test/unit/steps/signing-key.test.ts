@@ -97,7 +97,7 @@ describe("signing-key", () => {
 
   it("of upstream is adopted: only its public key is written", async () => {
     const host = before.copy();
-    const pem = host.signing.generate();
+    const pem = await host.signing.generate();
     host.files.put(KEY, pem, 0o600);
     putSnapshot(host, "20250101T000000Z");
     const { changes } = await lookAt(step, host);
