@@ -66,8 +66,8 @@ describe.skipIf(skipped !== undefined)("a bare Debian 13", () => {
       (key) => env[key] ?? "",
     );
     expect(new Set(secrets.filter((secret) => /^[A-Za-z0-9_-]{32,}$/.test(secret))).size).toBe(5);
-    const told = await box.readFile("/opt/fula-master/journal.ndjson");
-    for (const secret of secrets) expect(told).not.toContain(secret);
+    const stderrOf = await box.readFile("/opt/fula-master/journal.ndjson");
+    for (const secret of secrets) expect(stderrOf).not.toContain(secret);
     for (const secret of secrets)
       expect((await box.exec(["grep", "-rlF", secret, "/var/log", "/tmp"])).stdout).toBe("");
   });

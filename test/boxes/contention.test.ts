@@ -10,7 +10,7 @@ import {
   readEnv,
   rejoin,
   skipped,
-  told,
+  stderrOf,
 } from "../support/master-box.ts";
 
 const EVERYTHING = ["/opt", "/etc", "/var/lib/docker/volumes", "/root"] as const;
@@ -38,8 +38,8 @@ describe.skipIf(skipped !== undefined)("two runs at once", () => {
     expectExit(loser, 25);
     const [attempt = "", ...others] = await attempts();
     expect(others).toEqual([]);
-    expect(told(loser)).toContain(`join-as-master, process ${/\d+$/.exec(attempt)?.[0] ?? "?"}, since `);
-    expect(told(loser)).toContain("Changed: nothing");
+    expect(stderrOf(loser)).toContain(`join-as-master, process ${/\d+$/.exec(attempt)?.[0] ?? "?"}, since `);
+    expect(stderrOf(loser)).toContain("Changed: nothing");
   });
 
   test("nothing was made twice", async () => {
@@ -105,8 +105,8 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
   ): Promise<string> {
     const result = await fulaNode(box, args);
     expectExit(result, exitCode);
-    for (const word of words) expect(told(result)).toContain(word);
-    return told(result);
+    for (const word of words) expect(stderrOf(result)).toContain(word);
+    return stderrOf(result);
   }
 
   test("not root, no terminal, missing settings: one list of all, exit 22", async () => {
@@ -131,9 +131,9 @@ describe.skipIf(skipped !== undefined)("bad input: everything wrong is named, an
       "CLUSTERNAM is not a setting",
       "Did you mean CLUSTERNAME?",
     ]) {
-      expect(told(result)).toContain(word);
+      expect(stderrOf(result)).toContain(word);
     }
-    expect(told(result)).toContain("Changed: nothing");
+    expect(stderrOf(result)).toContain("Changed: nothing");
   });
 
   test("root, no terminal: nothing is asked, and all that is missing or wrong is named, exit 21", async () => {

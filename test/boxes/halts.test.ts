@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { bootMaster, expectExit, rejoin, skipped, told, watch } from "../support/master-box.ts";
+import { bootMaster, expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 
 /** What a halting run must leave alone, whoever made it. */
 const EVERYTHING = ["/opt", "/etc/cron.d", "/etc/systemd/system", "/root"] as const;
@@ -26,8 +26,8 @@ describe.skipIf(skipped !== undefined)(
       const before = await box.snapshot(EVERYTHING);
       const result = await fulaNode(box, FIRST_JOIN);
       expectExit(result, exitCode);
-      for (const word of words) expect(told(result)).toContain(word);
-      expect(told(result)).toContain("Changed: nothing");
+      for (const word of words) expect(stderrOf(result)).toContain(word);
+      expect(stderrOf(result)).toContain("Changed: nothing");
       expect(await box.snapshot(EVERYTHING)).toEqual(before);
     }
 
@@ -96,7 +96,7 @@ describe.skipIf(skipped !== undefined)(
       const before = await watch(box);
       const result = await rejoin(box);
       expectExit(result, exitCode);
-      for (const word of words) expect(told(result)).toContain(word);
+      for (const word of words) expect(stderrOf(result)).toContain(word);
       expect(await watch(box)).toEqual(before);
     }
 
@@ -129,7 +129,7 @@ describe.skipIf(skipped !== undefined)(
       expectExit(await rejoin(box), 0);
     });
 
-    test(".env lost with all containers, the volume alive: nothing is minted", async () => {
+    test(".env lost with all containers, the volume alive: nothing is generated", async () => {
       await box.run("docker rm -f $(docker ps -aq) && rm /opt/fula-master/.env");
       await expectHalt(23, "POSTGRES_PASSWORD", "Postgres volume");
       await box.run("cp -p /root/env /opt/fula-master/.env");

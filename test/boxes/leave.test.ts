@@ -3,7 +3,7 @@ import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecOptions, type ExecResult } from "../support/box.ts";
 import { difference, NO_DIFFERENCE } from "../support/box-difference.ts";
 import { type BoxSnapshot, withoutData } from "../support/box-snapshot.ts";
-import { ALL_HEALTHY, expectExit, health, readEnv, skipped, told } from "../support/master-box.ts";
+import { ALL_HEALTHY, expectExit, health, readEnv, skipped, stderrOf } from "../support/master-box.ts";
 import {
   addContent,
   askCluster,
@@ -204,7 +204,7 @@ describe.skipIf(skipped !== undefined)("a storage node leaves", () => {
     const joined = await watchNode(node);
     const result = await leave(node);
     expectExit(result, 29);
-    expect(told(result)).toContain("--no-release");
+    expect(stderrOf(result)).toContain("--no-release");
     expect(await watchNode(node)).toEqual(joined);
     await openStorageApi(master);
   });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { expectExit, rejoin, skipped, told } from "../support/master-box.ts";
+import { expectExit, rejoin, skipped, stderrOf } from "../support/master-box.ts";
 import {
   askCluster,
   bootFederation,
@@ -71,7 +71,7 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
       const command = ["node", "/srv/package/bin/fula-node.js", "join-as-storage-node", "--yes", ...args];
       const result = await node.exec(command, { user: "nobody" });
       expectExit(result, 22);
-      expect(told(result)).toMatch(
+      expect(stderrOf(result)).toMatch(
         /root: fula-node runs as user \d+, not as root.*engine: This user has no permission to open/,
       );
     }
@@ -133,6 +133,6 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     expectExit(await rejoin(master, ["--set", "NODE_NAMES_PER_OWNER=1"]), 0);
     const result = await join(node, ["--set", "CLUSTER_PEERNAME=beta"]);
     expectExit(result, 21);
-    expect(told(result)).toContain("already has the maximum number of names");
+    expect(stderrOf(result)).toContain("already has the maximum number of names");
   });
 });

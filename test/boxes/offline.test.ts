@@ -10,7 +10,7 @@ import {
   readEnv,
   rejoin,
   skipped,
-  told,
+  stderrOf,
 } from "../support/master-box.ts";
 import { SHIPPED_VERSIONS, until } from "../support/migrations.ts";
 
@@ -50,19 +50,19 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
   test("a pull that fails: exit 29, which image, and --images as a way out", async () => {
     const result = await fulaNode(box, FIRST_JOIN);
     expectExit(result, 29);
-    expect(told(result)).toMatch(
+    expect(stderrOf(result)).toMatch(
       /The image (ipfs\/kubo|ipfs\/ipfs-cluster|postgres|node)\S+ could not be pulled/,
     );
-    expect(told(result)).toContain("--images ARCHIVE");
-    expect(told(result)).toContain("Running again is safe");
+    expect(stderrOf(result)).toContain("--images ARCHIVE");
+    expect(stderrOf(result)).toContain("Running again is safe");
     expect((await box.run("docker ps -aq")).stdout).toBe("");
   });
 
   test("an archive that lacks an image: which one, and how to make it again", async () => {
     const result = await fulaNode(box, [...FIRST_JOIN, "--images", LACKING]);
     expectExit(result, 29);
-    expect(told(result)).toContain(`${LACKING} does not contain postgres:16-alpine.`);
-    expect(told(result)).toContain("docker save postgres:16-alpine");
+    expect(stderrOf(result)).toContain(`${LACKING} does not contain postgres:16-alpine.`);
+    expect(stderrOf(result)).toContain("docker save postgres:16-alpine");
     expect((await box.run("docker ps -aq")).stdout).toBe("");
   });
 
@@ -73,7 +73,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
     await box.run("docker image rm -f $(docker image ls -q) || true");
     const result = await fulaNode(box, [...FIRST_JOIN, "--images", path]);
     expectExit(result, exitCode);
-    expect(told(result)).toContain(word);
+    expect(stderrOf(result)).toContain(word);
   });
 
   test("npx from the tarball and the whole archive: a master, without any network", async () => {
@@ -155,9 +155,9 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
     ): Promise<void> {
       const result = await run();
       expectExit(result, exitCode);
-      expect(told(result)).toContain(word);
-      expect(told(result)).toContain("Changed: nothing");
-      expect(told(result)).not.toContain("not-that-one");
+      expect(stderrOf(result)).toContain(word);
+      expect(stderrOf(result)).toContain("Changed: nothing");
+      expect(stderrOf(result)).not.toContain("not-that-one");
       expect(await box.snapshot(["/opt", "/etc/cron.d", "/root"])).toEqual(before);
       expect(await countTables()).toBe("0");
     }
@@ -206,7 +206,7 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
     const before = await box.snapshot(["/opt/fula-master", "/etc/cron.d"]);
     const result = await rejoin(box);
     expectExit(result, 29);
-    expect(told(result)).toContain("far-database:5432");
+    expect(stderrOf(result)).toContain("far-database:5432");
     expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(before);
     expect(
       (await box.exec("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:6000/health")).stdout,

@@ -5,7 +5,7 @@ import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { bootFollower, openKubo, type Follower } from "../support/follower-box.ts";
-import { expectExit, skipped, told } from "../support/master-box.ts";
+import { expectExit, skipped, stderrOf } from "../support/master-box.ts";
 
 const API = "http://127.0.0.1:9094";
 const SNAPSHOTS = "/opt/fula-master/snapshots";
@@ -202,7 +202,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     try {
       const result = await fula("snapshot", "take");
       expectExit(result, 29);
-      expect(told(result)).toContain("is full");
+      expect(stderrOf(result)).toContain("is full");
       expect(await snapshotFiles()).toBe("");
     } finally {
       await box.run(`umount ${SNAPSHOTS}`);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Box, type ExecResult } from "../support/box.ts";
-import { expectExit, skipped, told } from "../support/master-box.ts";
+import { expectExit, skipped, stderrOf } from "../support/master-box.ts";
 import { makeIdentityFile } from "../support/node-identity.ts";
 import { PoolApi, poolAnswer } from "../support/pool-box.ts";
 import {
@@ -40,7 +40,7 @@ describe.skipIf(skipped !== undefined)(
       return join(node, [...sets, ...PRIVATE_NETWORK, ...args], { env });
     };
 
-    /** What the node is told to trust by its file, and what its ipfs-cluster was started with. */
+    /** What the node is stderrOf to trust by its file, and what its ipfs-cluster was started with. */
     const trusted = async (): Promise<readonly string[]> => {
       const key = "CLUSTER_CRDT_TRUSTEDPEERS=";
       const { stdout } = await node.run(
@@ -51,7 +51,7 @@ describe.skipIf(skipped !== undefined)(
 
     const expectDrift = (result: ExecResult, words: readonly string[]): void => {
       expectExit(result, 24);
-      for (const word of [...words, "--accept-pool-change"]) expect(told(result)).toContain(word);
+      for (const word of [...words, "--accept-pool-change"]) expect(stderrOf(result)).toContain(word);
     };
 
     beforeAll(async () => {
@@ -71,8 +71,8 @@ describe.skipIf(skipped !== undefined)(
       const before = await node.snapshot();
       const overHttp = await joinBy(pool.http, []);
       expectExit(overHttp, 21);
-      expect(told(overHttp)).toContain("plain http to another host");
-      expect(told(overHttp)).toContain("--allow-http-pool");
+      expect(stderrOf(overHttp)).toContain("plain http to another host");
+      expect(stderrOf(overHttp)).toContain("--allow-http-pool");
       expectExit(await joinBy(pool.https, []), 29);
       await pool.answer("<html>");
       expectExit(await joinBy(pool.http, ["--allow-http-pool"]), 29);
@@ -82,7 +82,7 @@ describe.skipIf(skipped !== undefined)(
       expect(await node.snapshot()).toEqual(before);
     });
 
-    test("over https it joins, tells what it was told, and writes it down", async () => {
+    test("over https it joins, tells what it was stderrOf, and writes it down", async () => {
       const cid = await addContent(master);
       expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
       const result = await joinBy(pool.https, [], { NODE_EXTRA_CA_CERTS: CERTIFICATE });
@@ -114,7 +114,7 @@ describe.skipIf(skipped !== undefined)(
       await pool.answer("<html>");
       const away = await join(node, [], trust);
       expectExit(away, 0);
-      expect(told(away)).toContain("The masters in .env stay in use.");
+      expect(stderrOf(away)).toContain("The masters in .env stay in use.");
       expect(await trusted()).toEqual([masterId, masterId]);
       const { files, docker } = await watchNode(node);
       expect(docker).toEqual(before.docker);

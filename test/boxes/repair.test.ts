@@ -121,10 +121,10 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
 
   test("secrets missing from .env: recovered from our containers, and the run says so", async () => {
     await box.run(`sed -i '/^JWT_SECRET=/d; /^POSTGRES_PASSWORD=/d; /^SYSTEM_KEY=/d' ${ENV}`);
-    const told = await mend();
-    expect(told).toContain("JWT_SECRET from fula-pinning-");
-    expect(told).toMatch(/Done in .+: 1 change, everything works\./);
-    expect(told).toContain("POSTGRES_PASSWORD from postgres-pinning");
+    const stderrOf = await mend();
+    expect(stderrOf).toContain("JWT_SECRET from fula-pinning-");
+    expect(stderrOf).toMatch(/Done in .+: 1 change, everything works\./);
+    expect(stderrOf).toContain("POSTGRES_PASSWORD from postgres-pinning");
   });
 
   test(".env lost altogether, containers standing: every secret is recovered", async () => {

@@ -5,7 +5,7 @@ import { fulaNode } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import { withoutData } from "../support/box-snapshot.ts";
 import { eventually } from "../support/cluster-real.ts";
-import { expectExit, health, plannedChanges, skipped, told } from "../support/master-box.ts";
+import { expectExit, health, plannedChanges, skipped, stderrOf } from "../support/master-box.ts";
 import {
   addContent,
   askCluster,
@@ -204,7 +204,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     const before = await look();
     const wrong = await join(master, ["--invite", token]);
     expectExit(wrong, 23);
-    expect(told(wrong)).toContain("is a master");
+    expect(stderrOf(wrong)).toContain("is a master");
     const args = ["join-as-master", "--yes", "--provision-writer", "--set", "CLUSTERNAME=test-pool"];
     expectExit(await fulaNode(one, args), 23);
     expect(await look()).toEqual(before);
@@ -216,7 +216,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     const other = JSON.parse((await fulaNode(master, args)).stdout) as { token: string };
     const result = await join(two, ["--invite", other.token, "--set", "CLUSTER_PEERNAME=two"]);
     expectExit(result, 24);
-    expect(told(result)).toContain("--accept-pool-change");
+    expect(stderrOf(result)).toContain("--accept-pool-change");
     const accepted = ["--invite", other.token, "--accept-pool-change", "--no-register", "--dry-run"];
     expectExit(await join(two, accepted), 20);
     expect(await watchNode(two)).toEqual(before);
@@ -227,7 +227,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     const before = await watchNode(two);
     const result = await join(two, ["--set", "CLUSTER_PEERNAME=one"]);
     expectExit(result, 23);
-    expect(told(result)).toContain("one-2");
+    expect(stderrOf(result)).toContain("one-2");
     expect(await watchNode(two)).toEqual(before);
   });
 
@@ -272,7 +272,7 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
     const before = await node.snapshot();
     const result = await join(node, ["--invite", token]);
     expectExit(result, 23);
-    expect(told(result)).toContain("fula-node did not create the container ipfs_host");
+    expect(stderrOf(result)).toContain("fula-node did not create the container ipfs_host");
     expect(await node.snapshot()).toEqual(before);
     await node.run("docker rm -v ipfs_host");
   });
@@ -290,7 +290,7 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
     await node.disconnect(network);
     const result = await cut;
     expect([27, 29], `${result.stdout}\n${result.stderr}`).toContain(result.exitCode);
-    expect(told(result)).toContain("Changed: done and kept");
+    expect(stderrOf(result)).toContain("Changed: done and kept");
     await node.connect(network);
     expectExit(await join(node, []), 0);
     expect(await members(master)).toEqual(["late", "master"]);

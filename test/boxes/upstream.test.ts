@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { expectExit, health, readEnv, rejoin, skipped, told, watch } from "../support/master-box.ts";
+import { expectExit, health, readEnv, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import { SHIPPED_VERSIONS } from "../support/migrations.ts";
 import {
   digestTables,
@@ -49,10 +49,10 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     const before = await box.snapshot(EVERYTHING);
     const result = await fulaNode(box, [...JOIN, ...args]);
     expectExit(result, 23);
-    for (const word of words) expect(told(result)).toContain(word);
-    expect(told(result)).toContain("Changed: nothing");
+    for (const word of words) expect(stderrOf(result)).toContain(word);
+    expect(stderrOf(result)).toContain("Changed: nothing");
     expect(await box.snapshot(EVERYTHING)).toEqual(before);
-    return told(result);
+    return stderrOf(result);
   }
 
   test("a first run halts and names every foreign thing with its --adopt", async () => {
@@ -64,7 +64,7 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     expect(says).not.toContain(UPSTREAM_ENV["POSTGRES_PASSWORD"]);
   });
 
-  test("encrypted rows without their key: not even --adopt goes on, and no key is minted", async () => {
+  test("encrypted rows without their key: not even --adopt goes on, and no key is generated", async () => {
     await expectHalt(ADOPT_ALL, "ENCRYPTION_KEY", "lost");
   });
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { expectExit, health, rejoin, skipped, told, watch } from "../support/master-box.ts";
+import { expectExit, health, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import {
   FULA_WRITER,
   pinThroughWriter,
@@ -55,8 +55,8 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
     for (const consent of [[], PROVISION]) {
       const result = await fulaNode(box, [...JOIN, ...consent]);
       expectExit(result, 23);
-      expect(told(result)).toContain("systemctl start ipfs.service ipfscluster.service");
-      expect(told(result)).toContain("Changed: nothing");
+      expect(stderrOf(result)).toContain("systemctl start ipfs.service ipfscluster.service");
+      expect(stderrOf(result)).toContain("Changed: nothing");
     }
     expect(await box.snapshot(EVERYTHING)).toEqual(untouched);
     expect((await box.exec("systemctl is-active ipfs.service ipfscluster.service")).stdout).toBe(
@@ -74,8 +74,8 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
     const untouched = await box.snapshot(["/opt", "/etc/cron.d", "/etc/systemd/system"]);
     const result = await fulaNode(box, [...JOIN, ...PROVISION]);
     expectExit(result, 23);
-    expect(told(result)).toContain("ipfs-cluster does not answer at /ip4/127.0.0.1/tcp/9094");
-    expect(told(result)).toContain("systemctl start");
+    expect(stderrOf(result)).toContain("ipfs-cluster does not answer at /ip4/127.0.0.1/tcp/9094");
+    expect(stderrOf(result)).toContain("systemctl start");
     expect(await box.snapshot(["/opt", "/etc/cron.d", "/etc/systemd/system"])).toEqual(untouched);
     await box.run("systemctl start ipfscluster.service");
     await untilWriterAnswers(box);
@@ -124,7 +124,7 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
     const master = await watch(box);
     const result = await rejoin(box);
     expectExit(result, 23);
-    expect(told(result)).toContain("systemctl start ipfs.service ipfscluster.service");
+    expect(stderrOf(result)).toContain("systemctl start ipfs.service ipfscluster.service");
     expect(await watch(box)).toEqual(master);
     await box.run("systemctl start ipfscluster.service");
     await untilWriterAnswers(box);
@@ -170,7 +170,7 @@ describe.skipIf(skipped !== undefined)(
       const untouched = await box.snapshot(["/opt/fula-master", "/etc/cron.d"]);
       const result = await fulaNode(box, [...JOIN, ...PROVISION]);
       expectExit(result, 23);
-      expect(told(result)).toContain(says);
+      expect(stderrOf(result)).toContain(says);
       expect(await box.snapshot(["/opt/fula-master", "/etc/cron.d"])).toEqual(untouched);
     });
 
@@ -182,8 +182,8 @@ describe.skipIf(skipped !== undefined)(
       const untouched = await box.snapshot(["/opt"]);
       const result = await fulaNode(box, [...JOIN, ...PROVISION]);
       expectExit(result, 23);
-      expect(told(result)).toContain("/opt/fula-writer/ipfs-cluster/identity.json");
-      expect(told(result)).toContain("--adopt writer");
+      expect(stderrOf(result)).toContain("/opt/fula-writer/ipfs-cluster/identity.json");
+      expect(stderrOf(result)).toContain("--adopt writer");
       expect(await box.snapshot(["/opt"])).toEqual(untouched);
       expectExit(await fulaNode(box, [...JOIN, ...PROVISION, "--adopt", "writer"]), 0);
       const { kubo, cluster, pinset } = await writerState(box, FULA_WRITER);
@@ -226,7 +226,7 @@ describe.skipIf(skipped !== undefined)("a writer on another box", () => {
     const untouched = await box.snapshot(["/opt", "/etc/cron.d"]);
     const result = await fulaNode(box, [...JOIN, ...named]);
     expectExit(result, 23);
-    expect(told(result)).toContain("/dns4/far-writer/tcp/9094");
+    expect(stderrOf(result)).toContain("/dns4/far-writer/tcp/9094");
     expect(await box.snapshot(["/opt", "/etc/cron.d"])).toEqual(untouched);
   });
 
@@ -253,7 +253,7 @@ describe.skipIf(skipped !== undefined)("a writer on another box", () => {
     const master = await watch(box);
     const result = await rejoin(box);
     expectExit(result, 23);
-    expect(told(result)).toContain("does not answer at /dns4/far-writer/tcp/9094");
+    expect(stderrOf(result)).toContain("does not answer at /dns4/far-writer/tcp/9094");
     expect(await watch(box)).toEqual(master);
     await far.connect(network);
     await expect.poll(async () => (await rejoin(box)).exitCode, { timeout: 120_000, interval: 1000 }).toBe(0);

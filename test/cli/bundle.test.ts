@@ -120,13 +120,13 @@ describe("the artifact", () => {
       NODE_ENV: "production",
     };
     const service = execa("node", [program(), "serve", "ingest"], { env, reject: false });
-    let told = "";
+    let printed = "";
     for await (const line of service) {
-      told = line;
+      printed = line;
       if (line.includes("BLAKE3")) service.kill();
     }
     const native = process.platform === "linux" && process.arch === "x64";
-    expect(told).toContain("ingest has stopped");
+    expect(printed).toContain("ingest has stopped");
     expect((await service).stdout).toContain(
       native ? "BLAKE3 by native code" : "BLAKE3 by WebAssembly, without native code",
     );

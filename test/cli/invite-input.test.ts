@@ -77,10 +77,10 @@ describe.skipIf(!isRoot)("an invite that is none", () => {
   const base = join(directory, "node");
   const expectRefusal = (run: VerbRun, exitCode: number, says: RegExp): void => {
     expect({ exitCode: run.exitCode, stdout: run.stdout }).toEqual({ exitCode, stdout: "" });
-    const told = run.stderr.replaceAll(/\s+/g, " ");
-    expect(told).toMatch(says);
-    expect(told).toContain("Changed: nothing");
-    expect(told.length).toBeLessThan(2_000);
+    const printed = run.stderr.replaceAll(/\s+/g, " ");
+    expect(printed).toMatch(says);
+    expect(printed).toContain("Changed: nothing");
+    expect(printed.length).toBeLessThan(2_000);
     expect(existsSync(base)).toBe(false);
   };
 

@@ -44,7 +44,7 @@ describeOnPostgres("the Postgres reader", (postgres) => {
       { host: "nowhere.invalid" },
       { kind: "unreachable", why: expect.stringMatching(/ENOTFOUND|EAI_AGAIN/) },
     ],
-  ])("%s is told apart", async (_, change, answer) => {
+  ])("%s is printed apart", async (_, change, answer) => {
     expect(await reader.ask({ ...postgres.target, ...change })).toEqual(answer);
   });
 

@@ -136,16 +136,16 @@ describe("programs get a closed environment", () => {
   });
 
   it("tells lines as they come, keeps the last ones, and passes input", async () => {
-    const told: string[] = [];
+    const printed: string[] = [];
     const argv = ["sh", "-c", "cat; for i in $(seq 30); do echo line $i >&2; done; exit 4"];
     const result = await runProgram(argv, {
       env: programEnvironment({}),
       timeoutMs: 10_000,
       input: "from stdin\n",
-      onLine: (line) => told.push(line),
+      onLine: (line) => printed.push(line),
     });
     expect(result).toMatchObject({ exitCode: 4, stdout: "from stdin", stopped: null });
-    expect(told).toHaveLength(31);
+    expect(printed).toHaveLength(31);
     expect(result.lastLines).toHaveLength(20);
     expect(result.lastLines.at(-1)).toBe("line 30");
   });
@@ -255,16 +255,16 @@ describe("apt", () => {
     const listsDirectory = join(programs.bin, "lists");
     mkdirSync(listsDirectory);
     for (const name of lists) writeFileSync(join(listsDirectory, name), "");
-    const told: string[] = [];
+    const printed: string[] = [];
     const waits: number[] = [];
     const run = () =>
       installPackages(["docker.io", "cron"], {
         env: programs.env,
-        report: (line) => told.push(line),
+        report: (line) => printed.push(line),
         wait: async (durationMs) => void waits.push(durationMs),
         listsDirectory,
       });
-    return { ...programs, told, waits, run };
+    return { ...programs, printed, waits, run };
   }
 
   it("installs without asking, and tells what apt says", async () => {
@@ -272,7 +272,7 @@ describe("apt", () => {
     const apt = makeApt({ "apt-get": `${says}; echo "Setting up docker.io ... $DEBIAN_FRONTEND"` });
     await apt.run();
     expect(apt.calls()).toEqual([install]);
-    expect(apt.told).toEqual(["(Reading database ... done.", "Setting up docker.io ... noninteractive"]);
+    expect(apt.printed).toEqual(["(Reading database ... done.", "Setting up docker.io ... noninteractive"]);
   });
 
   it("fetches the lists first where there are none", async () => {

@@ -88,7 +88,7 @@ describe("startServer", () => {
     await server.stopped;
   });
 
-  it("stops at once when told to before it listens", async () => {
+  it("stops at once when printed to before it listens", async () => {
     const app = appOf(() => json(200, {}));
     const { stopped } = await startServer({ ...TEST, app }, { stop: AbortSignal.abort(), log: ignore });
     await stopped;

@@ -3,7 +3,7 @@ import type { Host } from "../../src/host.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";
-import { FakeMint } from "./fake-mint.ts";
+import { FakeRandom } from "./fake-random.ts";
 import { FakeSystem } from "./fake-system.ts";
 import { type KillMoment, WriteGate } from "./write-gate.ts";
 import type { Clock } from "../../src/machine/clock.ts";
@@ -57,7 +57,7 @@ export class FakeHost implements Host {
   };
   readonly random: Host["random"];
   readonly signing: Host["signing"];
-  readonly #mint = new FakeMint(this.gate);
+  readonly #mint = new FakeRandom(this.gate);
   #nowMs = START;
 
   constructor() {
@@ -79,7 +79,7 @@ export class FakeHost implements Host {
   }
 
   /** Every generated random text that is long enough to be a secret, in order. */
-  get minted(): readonly string[] {
+  get generated(): readonly string[] {
     return this.#mint.secrets;
   }
 
@@ -138,7 +138,7 @@ export class FakeHost implements Host {
     const { files, containers } = this.snapshot();
     const kept = Object.entries(files).filter(([path]) => !path.includes(".fula-node-tmp."));
     const text = JSON.stringify([kept, containers]);
-    return this.minted.filter((secret) => text.includes(secret));
+    return this.generated.filter((secret) => text.includes(secret));
   }
 
   #makeClock(now: () => Date): FakeHost["clock"] {

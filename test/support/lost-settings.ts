@@ -1,6 +1,6 @@
 import type { AnyStep } from "../../src/engine/step.ts";
 import type { FakeMaster } from "./fake-master.ts";
-import { joinedBox, LAYOUT, stepOn, type Wishes } from "./master-boxes.ts";
+import { joinedBox, LAYOUT, stepOn, type RunOptions } from "./master-boxes.ts";
 
 /** The secrets that a first run generates, in the order of `.env`. */
 export const MINTED = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"];
@@ -34,9 +34,9 @@ export function replaceSaved(host: FakeMaster, key: string, value: string): void
 /** A joined box on which something was lost, and the step env-file of the next run. */
 export async function after(
   arrange: (host: FakeMaster) => void,
-  wishes: Wishes = {},
+  options: RunOptions = {},
 ): Promise<{ readonly host: FakeMaster; readonly step: AnyStep }> {
   const host = joined.copy();
   arrange(host);
-  return { host, step: await stepOn(host, "env-file", wishes) };
+  return { host, step: await stepOn(host, "env-file", options) };
 }

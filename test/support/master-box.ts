@@ -40,7 +40,7 @@ export function expectExit(result: ExecResult, exitCode: number): void {
 }
 
 /** The stderr of a run on one line, since line breaks depend on the terminal's width. */
-export function told({ stderr }: ExecResult): string {
+export function stderrOf({ stderr }: ExecResult): string {
   return stderr.replaceAll(/\s+/g, " ");
 }
 

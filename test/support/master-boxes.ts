@@ -16,7 +16,7 @@ import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-mast
 export const LAYOUT = masterLayout(MASTER_BASE_DIR);
 
 /** What the operator gives to a run. */
-export interface Wishes {
+export interface RunOptions {
   /** Values of `--set`, in addition to CLUSTERNAME. */
   readonly set?: Readonly<Record<string, string>>;
   readonly environment?: Readonly<Record<string, string>>;
@@ -26,7 +26,7 @@ export interface Wishes {
 }
 
 /** Options of a run. By default it asks nothing and makes all changes. */
-export interface JoinWishes extends Wishes {
+export interface JoinOptions extends RunOptions {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
   readonly ask?: Ask;
@@ -42,17 +42,17 @@ export function bareBox(): FakeMaster {
 }
 
 /** A box on which all steps before this one are done. */
-export async function boxBefore(step: string, wishes: Wishes = {}): Promise<FakeMaster> {
+export async function boxBefore(step: string, options: RunOptions = {}): Promise<FakeMaster> {
   const host = new FakeMaster();
-  await settle(host, step, wishes);
+  await settle(host, step, options);
   host.revive();
   return host;
 }
 
 /** A box that was joined. */
-export async function joinedBox(wishes: Wishes = {}): Promise<FakeMaster> {
+export async function joinedBox(options: RunOptions = {}): Promise<FakeMaster> {
   const host = new FakeMaster();
-  await join(host, wishes);
+  await join(host, options);
   host.revive();
   return host;
 }
@@ -60,7 +60,7 @@ export async function joinedBox(wishes: Wishes = {}): Promise<FakeMaster> {
 /** What join-as-master prepares on this box before its first probe. */
 export async function prepare(
   host: FakeHost,
-  { set = {}, environment = {}, provisionWriter = true, imagesArchive }: Wishes = {},
+  { set = {}, environment = {}, provisionWriter = true, imagesArchive }: RunOptions = {},
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const world = {
     host,
@@ -83,8 +83,8 @@ export async function prepare(
 }
 
 /** One step of a master, as a run on this box with these options creates it. */
-export async function stepOn(host: FakeHost, id: string, wishes: Wishes = {}): Promise<AnyStep> {
-  const { steps } = await prepare(host, wishes);
+export async function stepOn(host: FakeHost, id: string, options: RunOptions = {}): Promise<AnyStep> {
+  const { steps } = await prepare(host, options);
   const step = steps.find((one) => one.id === id);
   if (step === undefined) throw new Error(`no step ${id}`);
   return step;
@@ -100,9 +100,9 @@ export async function lookAt(
 }
 
 /** join-as-master after its preflight: prepare, plan, apply, verify. */
-export async function join(host: FakeHost, wishes: JoinWishes = {}): Promise<RunOutcome> {
-  const { dryRun = false, yes = true, ask = null, adopt = [], listen = () => {} } = wishes;
-  const { steps } = await prepare(host, wishes);
+export async function join(host: FakeHost, options: JoinOptions = {}): Promise<RunOutcome> {
+  const { dryRun = false, yes = true, ask = null, adopt = [], listen = () => {} } = options;
+  const { steps } = await prepare(host, options);
   return run({
     steps,
     host,
@@ -111,7 +111,7 @@ export async function join(host: FakeHost, wishes: JoinWishes = {}): Promise<Run
     dryRun,
     yes,
     adopted: new Set(adopt),
-    consents: new Set(wishes.provisionWriter === false ? [] : ["--provision-writer"]),
+    consents: new Set(options.provisionWriter === false ? [] : ["--provision-writer"]),
     journal: openJournal({
       files: host.files,
       path: LAYOUT.journal,
@@ -123,8 +123,8 @@ export async function join(host: FakeHost, wishes: JoinWishes = {}): Promise<Run
 }
 
 /** Does all steps before this one. */
-export async function settle(host: FakeHost, until: string, wishes: Wishes = {}): Promise<void> {
-  const { steps } = await prepare(host, wishes);
+export async function settle(host: FakeHost, until: string, options: RunOptions = {}): Promise<void> {
+  const { steps } = await prepare(host, options);
   for (const step of steps) {
     if (step.id === until) return;
     const finding = (await step.probe(host)) as Finding<unknown>;

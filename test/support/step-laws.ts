@@ -172,7 +172,7 @@ async function nothingLeaks(boxes: Boxes, secretsOf: (host: FakeHost) => readonl
     const host = await make();
     const outlet = new Outlet();
     await boxes.converge(host, { outlet, adopt: true }).catch((thrown: unknown) => outlet.error(thrown));
-    const secrets = [...host.minted, ...secretsOf(host)].filter(({ length }) => length > 0);
+    const secrets = [...host.generated, ...secretsOf(host)].filter(({ length }) => length > 0);
     const leaked = secrets.filter((secret) => outlet.texts.some((text) => text.includes(secret)));
     expect(leaked.length, `secrets shown on the box "${label}"`).toBe(0);
   }

@@ -61,7 +61,7 @@ export class FakeStorage extends FakeMaster {
   /** The options with which each cluster peer was opened. */
   readonly clusterTargets: ClusterTarget[] = [];
   /** Progress lines and warnings. */
-  readonly told: string[] = [];
+  readonly printed: string[] = [];
 
   constructor() {
     super();
@@ -194,9 +194,9 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
       } as unknown as ReturnType<World["openCluster"]>;
     },
     reporter: {
-      listen: (event) => void host.told.push(JSON.stringify(event)),
-      note: (line) => void host.told.push(line),
-      progress: (line) => void host.told.push(line),
+      listen: (event) => void host.printed.push(JSON.stringify(event)),
+      note: (line) => void host.printed.push(line),
+      progress: (line) => void host.printed.push(line),
       result: () => {},
       table: (rows) => rows.map((row) => row.join("  ")),
       error: () => {},
@@ -208,7 +208,7 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
 }
 
 /** What the operator gives to a run. */
-export interface StorageWishes {
+export interface StorageOptions {
   readonly set?: Readonly<Record<string, string>>;
   readonly register?: boolean;
 }
@@ -216,7 +216,7 @@ export interface StorageWishes {
 /** The steps of a storage node, as a run on this box with these options creates them. */
 export async function storageStepsOn(
   host: FakeStorage,
-  { set = {}, register = true }: StorageWishes = {},
+  { set = {}, register = true }: StorageOptions = {},
 ): Promise<readonly AnyStep[]> {
   const world = worldOf(host);
   const source = await openStorageSource(world, await readSavedSettings(world, LAYOUT.envFile));
@@ -229,9 +229,9 @@ export async function storageStepsOn(
 export async function storageStepOn(
   host: FakeStorage,
   id: string,
-  wishes: StorageWishes = {},
+  options: StorageOptions = {},
 ): Promise<AnyStep> {
-  const step = (await storageStepsOn(host, wishes)).find((one) => one.id === id);
+  const step = (await storageStepsOn(host, options)).find((one) => one.id === id);
   if (step === undefined) throw new Error(`no step ${id}`);
   return step;
 }
@@ -239,10 +239,10 @@ export async function storageStepOn(
 /** A box on which all steps before this one are done; without a step, a complete node. */
 export async function storageBoxBefore(
   step: string | null,
-  wishes: StorageWishes = {},
+  options: StorageOptions = {},
 ): Promise<FakeStorage> {
   const host = new FakeStorage();
-  for (const one of await storageStepsOn(host, wishes)) {
+  for (const one of await storageStepsOn(host, options)) {
     if (one.id === step) break;
     const finding = (await one.probe(host)) as Finding<unknown>;
     if (finding.state === "foreign") throw new Error(`${one.id}: ${finding.why}`);

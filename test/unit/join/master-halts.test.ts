@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { type FakeMaster, PACKAGE_DIR, putDatabase } from "../../support/fake-master.ts";
 import { joined, loseFile, replaceSaved } from "../../support/lost-settings.ts";
-import { join, type JoinWishes, LAYOUT, prepare, savedValues } from "../../support/master-boxes.ts";
+import { join, type JoinOptions, LAYOUT, prepare, savedValues } from "../../support/master-boxes.ts";
 
 const { postgres: POSTGRES, postgresVolume: VOLUME } = NAMES;
 const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
@@ -10,7 +10,7 @@ const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
 async function expectHalt(
   host: FakeMaster,
   subjects: readonly string[],
-  wishes: JoinWishes = {},
+  wishes: JoinOptions = {},
 ): Promise<void> {
   host.revive();
   const standing = host.snapshot();

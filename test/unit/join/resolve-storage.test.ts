@@ -112,7 +112,7 @@ describe("an invite", () => {
       STORAGE_API_URL: "https://master.example",
       INGEST_QUOTA_MODE: "strict",
     });
-    expect(host.told.join("\n")).toContain(`key fingerprint  ${KEY.id}`);
+    expect(host.printed.join("\n")).toContain(`key fingerprint  ${KEY.id}`);
     expect(host.writes).toEqual([]);
   });
 
@@ -233,7 +233,7 @@ describe("without an invite", () => {
     const settings = await settle(host, { set: NEEDED });
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
     expect(settings.get("POOL_API")?.value).toBe("https://pools.fx.land/pools/pool");
-    expect(host.told.join("\n")).toContain(`lists one master to trust: ${MASTER_ID}`);
+    expect(host.printed.join("\n")).toContain(`lists one master to trust: ${MASTER_ID}`);
   });
 
   it.each([
@@ -276,7 +276,7 @@ describe("without an invite", () => {
     save(host, { ...GIVEN, POOL_API: POOL });
     const settings = await settle(host, {});
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
-    expect(host.told.join("\n")).toContain("The masters in .env stay in use.");
+    expect(host.printed.join("\n")).toContain("The masters in .env stay in use.");
   });
 });
 

@@ -19,16 +19,16 @@ describe("what `--purge all` keeps", () => {
     const before = savedValues(host);
     await leaveOn(host);
     for (const flags of [PURGE_ALL, PURGE_ALL]) {
-      host.told.length = 0;
+      host.printed.length = 0;
       const { data } = await leaveOn(host, flags);
       expect(savedValues(host)).toEqual(before);
       expect(data["others"]).toContain("volume fula-master_pgdata");
-      expect(host.told.join("\n")).toMatch(/\.env is kept: .*volume fula-master_pgdata/);
+      expect(host.printed.join("\n")).toMatch(/\.env is kept: .*volume fula-master_pgdata/);
     }
-    host.told.length = 0;
+    host.printed.length = 0;
     await leaveOn(host, { purge: ["all", "settings"], confirm: HOSTNAME });
     expect(filesOf(host)).toEqual([]);
-    expect(host.told.join("\n")).toMatch(/can't open .*volume fula-master_pgdata/);
+    expect(host.printed.join("\n")).toMatch(/can't open .*volume fula-master_pgdata/);
   });
 
   it("keeps the secrets of its database if somebody else's container uses it", async () => {
@@ -44,7 +44,7 @@ describe("what `--purge all` keeps", () => {
     const host = await masterElsewhere();
     await leaveOn(host, PURGE_ALL);
     expect(filesOf(host)).toEqual([`${BASE}/.env`]);
-    expect(host.told.join("\n")).toMatch(/\.env is kept: .*db\.example:5432/);
+    expect(host.printed.join("\n")).toMatch(/\.env is kept: .*db\.example:5432/);
     await leaveOn(host, { purge: ["settings"], confirm: HOSTNAME });
     expect(filesOf(host)).toEqual([LAYOUT.journal]);
   });
@@ -70,7 +70,7 @@ describe("leave and a database elsewhere that does not answer", () => {
     host.databasesElsewhere.clear();
     const { exit } = await leaveOn(host);
     expect(exit).toBe("ok");
-    const output = host.told.join("\n");
+    const output = host.printed.join("\n");
     expect(output).toContain("db.example:5432");
     expect(output).toContain(`master = '${savedValues(host)["CLUSTER_PEERNAME"]}'`);
     expect(output).toContain("fula_node.flags_in_use");
@@ -116,7 +116,7 @@ describe("leave finds its own things", () => {
     host.files.put("/mnt/w/kubo/config", "x", 0o600);
     await leaveOn(host, { purge: ["settings"], confirm: HOSTNAME });
     expect(filesOf(host)).toContain(`${BASE}/.env`);
-    expect(host.told.join("\n")).toContain("/mnt/w");
+    expect(host.printed.join("\n")).toContain("/mnt/w");
     await leaveOn(host, { purge: ["settings", "data"], confirm: HOSTNAME });
     expect(filesOf(host)).not.toContain(`${BASE}/.env`);
     expect([...host.files.tree.keys()]).not.toContain("/mnt/w");

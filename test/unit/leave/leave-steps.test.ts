@@ -303,7 +303,7 @@ describe("leave checks before it changes anything", () => {
     expect(host.snapshot()).toEqual(before);
     expect(data["kept"]).toEqual([]);
     expect(lines[1]).toContain("--confirm Box.example");
-    const output = host.told.join("\n");
+    const output = host.printed.join("\n");
     for (const word of [
       "postgres-pinning",
       "fula-master_pgdata",

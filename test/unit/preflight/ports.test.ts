@@ -42,7 +42,7 @@ function find(facts: {
   });
 }
 
-const told = (facts: Parameters<typeof find>[0]) => find(facts).map(describeHolder);
+const printed = (facts: Parameters<typeof find>[0]) => find(facts).map(describeHolder);
 
 describe("a port that is needed", () => {
   it("may be free, or held on another port", () => {
@@ -72,23 +72,23 @@ describe("a port that is needed", () => {
   });
 
   it("is in conflict with a foreign process, which is named with its unit", () => {
-    expect(told({ listeners: [listener({ unit: "postgresql@15-main.service" })] })).toEqual([
+    expect(printed({ listeners: [listener({ unit: "postgresql@15-main.service" })] })).toEqual([
       "postgres (process 812, unit postgresql@15-main.service) listens on 127.0.0.1:5432",
     ]);
   });
 
   it("is in conflict with a foreign container, by process, by proxy, or without either", () => {
     const foreign = container({ name: "other-db", ownership: "foreign" });
-    expect(told({ listeners: [listener({ unit: "docker.service" })], containers: [foreign] })).toEqual([
+    expect(printed({ listeners: [listener({ unit: "docker.service" })], containers: [foreign] })).toEqual([
       "postgres (process 812, container other-db) listens on 127.0.0.1:5432",
     ]);
     const published = container({ name: "other-db", ownership: "foreign", pid: 999, publishedPorts: [5432] });
     const proxy = listener({ process: "docker-proxy", address: "0.0.0.0", ancestry: [812, 50, 1] });
     const proxy6 = { ...proxy, address: "::" };
-    expect(told({ listeners: [proxy, proxy6], containers: [published] })).toEqual([
+    expect(printed({ listeners: [proxy, proxy6], containers: [published] })).toEqual([
       "docker-proxy (process 812, container other-db) listens on 0.0.0.0:5432 and [::]:5432",
     ]);
-    expect(told({ containers: [published] })).toEqual(["the container other-db publishes it"]);
+    expect(printed({ containers: [published] })).toEqual(["the container other-db publishes it"]);
   });
 
   it("is in conflict with a process that merely has a published port of ours", () => {
@@ -97,7 +97,7 @@ describe("a port that is needed", () => {
   });
 
   it("is in conflict with an unknown process", () => {
-    expect(told({ listeners: [listener({ pid: null, process: null })] })).toEqual([
+    expect(printed({ listeners: [listener({ pid: null, process: null })] })).toEqual([
       "an unknown process listens on 127.0.0.1:5432",
     ]);
   });
@@ -130,7 +130,7 @@ describe("a port that is needed", () => {
       listener(),
       listener({ address: "0.0.0.0", pid: 813, process: "nginx", ancestry: [813] }),
     ];
-    expect(told({ listeners, containers: [container()] })).toEqual([
+    expect(printed({ listeners, containers: [container()] })).toEqual([
       "nginx (process 813) listens on 0.0.0.0:5432",
     ]);
   });

@@ -2,14 +2,14 @@ import { describe, expect, it } from "vitest";
 import type { Change } from "../../../src/engine/step.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
-import { bareBox, join, joinedBox, type JoinWishes, LAYOUT, secretsOf } from "../../support/master-boxes.ts";
+import { bareBox, join, joinedBox, type JoinOptions, LAYOUT, secretsOf } from "../../support/master-boxes.ts";
 
 type StepChange = { readonly step: string; readonly change: Change };
 
 /** A dry run and the real run after it, on one box. */
 async function dryAndReal(
   host: FakeMaster,
-  wishes: JoinWishes = {},
+  wishes: JoinOptions = {},
 ): Promise<{ readonly dry: readonly StepChange[]; readonly real: readonly StepChange[] }> {
   const standing = host.snapshot();
   const { plan } = await join(host, { ...wishes, dryRun: true });
@@ -21,7 +21,7 @@ async function dryAndReal(
 }
 
 /** The next run, by itself and as it would be without the operator's flags: it has nothing to do. */
-async function expectNothingToDo(host: FakeMaster, wishes: JoinWishes = {}): Promise<void> {
+async function expectNothingToDo(host: FakeMaster, wishes: JoinOptions = {}): Promise<void> {
   const standing = host.snapshot();
   for (const again of [wishes, { provisionWriter: false }]) {
     const { plan, changes } = await join(host, again);
@@ -99,7 +99,7 @@ describe("a bare box", () => {
     const events: string[] = [];
     const { plan } = await join(host, { listen: (event) => events.push(JSON.stringify(event)) });
     const texts = [...events, JSON.stringify(plan), host.files.textOf(LAYOUT.journal)];
-    const secrets = [...secretsOf(host), ...host.minted];
+    const secrets = [...secretsOf(host), ...host.generated];
     expect(secrets.length).toBeGreaterThan(6);
     expect(secrets.filter((secret) => texts.some((text) => text.includes(secret)))).toEqual([]);
   });

@@ -6,11 +6,11 @@ import {
   OWN,
   storageBoxBefore,
   storageStepOn,
-  type StorageWishes,
+  type StorageOptions,
 } from "../../support/storage-fake.ts";
 
-const step = (host: FakeStorage, wishes: StorageWishes = {}) => storageStepOn(host, "membership", wishes);
-const verify = async (host: FakeStorage, wishes: StorageWishes = {}) =>
+const step = (host: FakeStorage, wishes: StorageOptions = {}) => storageStepOn(host, "membership", wishes);
+const verify = async (host: FakeStorage, wishes: StorageOptions = {}) =>
   (await step(host, wishes)).verify(host);
 const elapsedMs = async (host: FakeStorage, work: () => Promise<void>) => {
   const begun = host.clock.now().getTime();
@@ -23,7 +23,7 @@ describe("membership", () => {
     const host = await storageBoxBefore(null);
     expect((await lookAt(await step(host), host)).changes).toEqual([]);
     await verify(host);
-    expect(host.told.at(-1)).toBe("3 of 3 pins known here");
+    expect(host.printed.at(-1)).toBe("3 of 3 pins known here");
   });
 
   it("says whether no master is connected, or one that does not count this node", async () => {
@@ -39,7 +39,7 @@ describe("membership", () => {
     });
   });
 
-  it("of a node whose kubo is alone is told with what to do about it", async () => {
+  it("of a node whose kubo is alone is printed with what to do about it", async () => {
     const host = await storageBoxBefore(null);
     host.kuboPeers = 0;
     await expect(verify(host)).rejects.toMatchObject({
@@ -55,8 +55,8 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 0, masterPins: 50 });
     host.clock.onWait = () => void (host.pins = Math.min(50, host.pins + 5));
     expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
-    expect(host.told).toContain("10 of 50 pins known here, waiting for the rest");
-    expect(host.told.at(-1)).toBe("50 of 50 pins known here");
+    expect(host.printed).toContain("10 of 50 pins known here, waiting for the rest");
+    expect(host.printed.at(-1)).toBe("50 of 50 pins known here");
   });
 
   it("is enough between two counts of a master that is busy", async () => {
@@ -64,7 +64,9 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 103, masterPins: 100 });
     host.clock.onWait = () => void Object.assign(host, { pins: host.pins + 1, masterPins: host.pins + 2 });
     expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
-    expect(host.told.at(-1)).toMatch(/^\d+ pins known here; the master counted 100 to \d+ during the wait$/);
+    expect(host.printed.at(-1)).toMatch(
+      /^\d+ pins known here; the master counted 100 to \d+ during the wait$/,
+    );
   });
 
   it("is waited for where both have none, since a master that has not synced itself counts none either", async () => {
@@ -75,15 +77,15 @@ describe("the pinset of a node whose master tells its count", () => {
       if (now.getTime() > news) Object.assign(host, { pins: 7, masterPins: 7 });
     };
     await verify(host);
-    expect(host.told.join("\n")).toContain("waiting for the first update from a master");
-    expect(host.told.at(-1)).toBe("7 of 7 pins known here");
+    expect(host.printed.join("\n")).toContain("waiting for the first update from a master");
+    expect(host.printed.at(-1)).toBe("7 of 7 pins known here");
   });
 
   it("is none once the first news would have come, where the pool has none", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 0, masterPins: 0 });
     expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(75_000);
-    expect(host.told.at(-1)).toBe("No pins known here, and none on the master");
+    expect(host.printed.at(-1)).toBe("No pins known here, and none on the master");
   });
 
   it("is waited for on a node that has been up for long, too", async () => {
@@ -92,15 +94,15 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 3, masterPins: 4 });
     host.clock.onWait = () => void (host.pins = 4);
     await verify(host);
-    expect(host.told.at(-1)).toBe("4 of 4 pins known here");
+    expect(host.printed.at(-1)).toBe("4 of 4 pins known here");
   });
 
   it("warns, and does not fail, where it is still behind when the time is over", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 2, masterPins: 5 });
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*2 of 5 pins are known here after 3 minutes/);
-    expect(host.told.at(-1)).toContain("Syncing continues in the background");
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*2 of 5 pins are known here after 3 minutes/);
+    expect(host.printed.at(-1)).toContain("Syncing continues in the background");
   });
 
   it("does not wait for what was unpinned meanwhile", async () => {
@@ -108,7 +110,7 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 3, masterPins: 5 });
     host.clock.onWait = () => void (host.masterPins = 3);
     await verify(host);
-    expect(host.told.at(-1)).toBe("3 of 3 pins known here");
+    expect(host.printed.at(-1)).toBe("3 of 3 pins known here");
   });
 
   it("is waited for where it has more than the master: old pins hide that new ones are missing", async () => {
@@ -120,8 +122,8 @@ describe("the pinset of a node whose master tells its count", () => {
       if (now.getTime() > news) host.pins = 9;
     };
     await verify(host);
-    expect(host.told.join("\n")).toContain("10 pins known here, more than the master's 9");
-    expect(host.told.at(-1)).toBe("9 of 9 pins known here");
+    expect(host.printed.join("\n")).toContain("10 pins known here, more than the master's 9");
+    expect(host.printed.at(-1)).toBe("9 of 9 pins known here");
   });
 
   it("is said to have not in sync where it keeps more than the master", async () => {
@@ -131,7 +133,7 @@ describe("the pinset of a node whose master tells its count", () => {
     const waitedMs = await elapsedMs(host, () => verify(host));
     expect(waitedMs).toBeGreaterThanOrEqual(75_000);
     expect(waitedMs).toBeLessThan(90_000);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not in sync/);
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*10 pins.*more than the master's 9.*not in sync/);
   });
 
   it("is said to have not in sync where it has more, and still growing, when the time is over", async () => {
@@ -139,7 +141,7 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 10, masterPins: 9 });
     host.clock.onWait = () => void (host.pins += 1);
     expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(180_000);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not in sync/);
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*more than the master's 9.*not in sync/);
   });
 
   it("keeps to the count where the master is gone for a while", async () => {
@@ -147,31 +149,33 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 3, masterPins: 5 });
     host.clock.onWait = () => void (host.names = null);
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins/);
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*3 of 5 pins/);
   });
 
   it("is compared with the age of the master's count, where that is old", async () => {
     const host = await storageBoxBefore("membership");
     host.masterCountAgeMs = 240_000;
     await verify(host);
-    expect(host.told.at(-1)).toBe("3 of 3 pins known here (the master counted 4 minutes ago)");
+    expect(host.printed.at(-1)).toBe("3 of 3 pins known here (the master counted 4 minutes ago)");
     host.masterPins = 5;
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*3 of 5 pins.*\(the master counted 4 minutes ago\)/);
+    expect(host.printed.at(-1)).toMatch(
+      /"type":"warning".*3 of 5 pins.*\(the master counted 4 minutes ago\)/,
+    );
     Object.assign(host, { masterPins: 2, masterCountAgeMs: 55_000 });
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/more than the master's 2 \(the master counted \d\d seconds ago\)/);
+    expect(host.printed.at(-1)).toMatch(/more than the master's 2 \(the master counted \d\d seconds ago\)/);
   });
 
   it("is never asked for in silence: there is a word before the list, and an end to waiting for it", async () => {
     const host = await storageBoxBefore("membership");
-    host.told.length = 0;
+    host.printed.length = 0;
     host.clusterTargets.length = 0;
     const toldAtFirstList: number[] = [];
-    host.onList = () => void toldAtFirstList.push(host.told.length);
+    host.onList = () => void toldAtFirstList.push(host.printed.length);
     await verify(host);
     expect(toldAtFirstList[0]).toBe(1);
-    expect(host.told[0]).toBe("waiting for a complete pin list from ipfs-cluster");
+    expect(host.printed[0]).toBe("waiting for a complete pin list from ipfs-cluster");
     expect(host.clusterTargets.length).toBeGreaterThan(0);
     for (const { listingTimeoutMs = Infinity } of host.clusterTargets)
       expect(listingTimeoutMs).toBeLessThanOrEqual(60_000);
@@ -181,7 +185,7 @@ describe("the pinset of a node whose master tells its count", () => {
     const host = await storageBoxBefore("membership");
     host.isListWhole = false;
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*the progress is unknown/);
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*the progress is unknown/);
   });
 });
 
@@ -194,8 +198,8 @@ describe("the pinset of a node whose master does not tell its count", () => {
       if (now.getTime() > news && host.pins < 50) host.pins += 10;
     };
     await verify(host);
-    expect(host.told.join("\n")).toContain("waiting for the first update from a master");
-    expect(host.told.at(-1)).toBe(
+    expect(host.printed.join("\n")).toContain("waiting for the first update from a master");
+    expect(host.printed.at(-1)).toBe(
       "50 pins known here; the master's count is unknown (https://master.example/api/v1/pool responded with HTTP status 404)",
     );
   });
@@ -205,7 +209,7 @@ describe("the pinset of a node whose master does not tell its count", () => {
     host.masterPins = null;
     host.clock.onWait = () => void (host.pins += 1);
     await verify(host);
-    expect(host.told.at(-1)).toMatch(/"type":"warning".*still growing.*responded with HTTP status 404/);
+    expect(host.printed.at(-1)).toMatch(/"type":"warning".*still growing.*responded with HTTP status 404/);
   });
 
   it("is only counted on a node that has been up for long", async () => {
@@ -215,7 +219,7 @@ describe("the pinset of a node whose master does not tell its count", () => {
     expect(await elapsedMs(host, () => verify(host))).toBe(0);
   });
 
-  it.each<[string, (host: FakeStorage) => unknown, StorageWishes, string]>([
+  it.each<[string, (host: FakeStorage) => unknown, StorageOptions, string]>([
     ["does not answer", (host) => (host.names = null), {}, "does not respond"],
     ["counts for a stranger", (host) => (host.countedBy = OWN.peerId), {}, "which this node does not trust"],
     ["counts what is no number", (host) => (host.masterPins = Number.NaN), {}, "returned no count"],
@@ -232,7 +236,7 @@ describe("the pinset of a node whose master does not tell its count", () => {
     host.masterPins = 900;
     arrange(host);
     await verify(host, wishes);
-    expect(host.told.at(-1)).toContain("3 pins known here; the master's count is unknown");
-    expect(host.told.at(-1)).toContain(why);
+    expect(host.printed.at(-1)).toContain("3 pins known here; the master's count is unknown");
+    expect(host.printed.at(-1)).toContain(why);
   });
 });

@@ -228,7 +228,7 @@ describe("node-name", () => {
     const host = nameBefore.copy();
     const finding = await nodeName.probe(host);
     const key = (JSON.parse(OWN.text) as { private_key: string }).private_key;
-    expect(JSON.stringify([finding, host.told])).not.toContain(key);
+    expect(JSON.stringify([finding, host.printed])).not.toContain(key);
   });
 });
 

@@ -7,20 +7,20 @@ const SHORTEST_SECRET = 16;
 const PRIVATE_PEM = /^-----BEGIN PRIVATE KEY-----\n(?<body>[\w-]+)\n-----END PRIVATE KEY-----\n$/;
 
 /** Randomness and keys of a fake host: no two alike, and every run of a test gets the same. */
-export class FakeMint {
+export class FakeRandom {
   readonly random: Host["random"];
   readonly signing: Host["signing"];
-  readonly #minted: string[] = [];
+  readonly #generated: string[] = [];
   readonly #derived = new Set<string>();
 
   constructor(gate: WriteGate) {
     this.random = {
-      hex: (bytes) => this.#mint("hex", bytes * 2),
-      token: (characters) => this.#mint("base64url", characters),
+      hex: (bytes) => this.#generate("hex", bytes * 2),
+      token: (characters) => this.#generate("base64url", characters),
     };
     this.signing = {
       generate: async () =>
-        `-----BEGIN PRIVATE KEY-----\n${this.#mint("base64url", 43)}\n-----END PRIVATE KEY-----\n`,
+        `-----BEGIN PRIVATE KEY-----\n${this.#generate("base64url", 43)}\n-----END PRIVATE KEY-----\n`,
       publicKey: async (pem, path) => {
         gate.look();
         return this.#publicKey(pem, path);
@@ -28,27 +28,27 @@ export class FakeMint {
     };
   }
 
-  /** Every random text that was handed out and is long enough to be a secret, in order. */
+  /** Every random text that was generated and is long enough to be a secret, in order. */
   get secrets(): readonly string[] {
-    return this.#minted.filter(({ length }) => length >= SHORTEST_SECRET);
+    return this.#generated.filter(({ length }) => length >= SHORTEST_SECRET);
   }
 
-  /** The text with each minted secret, and each public half of one, replaced by its kind. */
+  /** The text with each generated secret, and each public half of one, replaced by its kind. */
   mask(text: string): string {
     let masked = text;
-    for (const secret of this.secrets) masked = masked.replaceAll(secret, `<minted ${secret.length}>`);
+    for (const secret of this.secrets) masked = masked.replaceAll(secret, `<generated ${secret.length}>`);
     for (const half of this.#derived) masked = masked.replaceAll(half, "<public half>");
     return masked;
   }
 
-  #mint(encoding: "hex" | "base64url", length: number): string {
+  #generate(encoding: "hex" | "base64url", length: number): string {
     let text = "";
     for (let block = 0; text.length < length; block += 1) {
-      text += createHash("sha256").update(`${this.#minted.length}.${block}`).digest(encoding);
+      text += createHash("sha256").update(`${this.#generated.length}.${block}`).digest(encoding);
     }
-    const minted = text.slice(0, length);
-    this.#minted.push(minted);
-    return minted;
+    const secret = text.slice(0, length);
+    this.#generated.push(secret);
+    return secret;
   }
 
   #publicKey(pem: string, path: string): { readonly id: string; readonly publicPem: string } {
