@@ -65,7 +65,7 @@ async function settleConsents(consents: readonly Consent[], ask: Ask): Promise<v
   throw new OperatorError({
     exit: "preflight",
     what: `Confirmation required for ${countOf(refused.length, "item")}.`,
-    why: ask === null ? "There is no terminal to ask on." : "The answer was no.",
+    why: ask === null ? "There is no terminal to ask on." : "You answered no.",
     problems: refused.map(({ flag, question, remedy }) => ({ subject: flag, what: question, remedy })),
   });
 }

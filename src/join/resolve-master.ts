@@ -95,7 +95,7 @@ async function askForWriter(
   throw new OperatorError({
     exit: "preflight",
     what: "A master needs a writer.",
-    why: "The answer was no.",
+    why: "You answered no.",
     remedy,
   });
 }

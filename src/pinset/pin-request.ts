@@ -15,7 +15,7 @@ export type NotRestorableReason =
   | "its shard size can't be sent"
   | "its origins can't be sent"
   | "its metadata can't be sent"
-  | "its name or metadata is no valid Unicode"
+  | "its name or metadata is not valid Unicode"
   | "its CID can't be read"
   | "its name and metadata are too large for this server"
   | "the pin that is there is recursive, and it would have to be unpinned first";
@@ -60,7 +60,7 @@ function findObstacle(pin: WholePin, now: Date): NotRestorableReason | null {
   if (keys.includes("") || !values.every((value) => typeof value === "string"))
     return "its metadata can't be sent";
   if ([name, ...keys, ...values].some((text) => LONE_SURROGATE.test(text)))
-    return "its name or metadata is no valid Unicode";
+    return "its name or metadata is not valid Unicode";
   return null;
 }
 

@@ -212,7 +212,7 @@ describe.skipIf(skipped !== undefined)("a person at a terminal", () => {
     terminal.type("n\n");
     expect(await terminal.ended()).toBe(22);
     const text = terminal.shown().replaceAll(/\s+/g, " ");
-    expect(text).toContain("The answer was no");
+    expect(text).toContain("You answered no");
     expect(text).toContain("--provision-writer");
     expect(text).toContain("IPFS_CLUSTER_API_ADDR");
     expect(text).toContain("Changed: nothing");

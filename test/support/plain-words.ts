@@ -1,29 +1,3 @@
-/**
- * Folders and files of src/ whose texts still have hard words: words.test.ts does not check them, and while there is
- * one, docs.test.ts does not check what pages have from the code. It must be empty.
- */
-export const NOT_YET: readonly string[] = [
-  "accounts",
-  "cluster",
-  "commands",
-  "database",
-  "docker",
-  "engine",
-  "errors.ts",
-  "federation",
-  "ingest",
-  "join",
-  "machine",
-  "main.ts",
-  "pinset",
-  "preflight",
-  "program.ts",
-  "services",
-  "settings",
-  "steps",
-  "ui",
-];
-
 /** A word that makes a text hard to read, and what to say. */
 export interface HardWord {
   readonly pattern: RegExp;

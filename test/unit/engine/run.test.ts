@@ -134,7 +134,7 @@ describe("consents", () => {
     expect(outcome).toMatchObject({
       exit: "preflight",
       what: "Confirmation required for 1 item.",
-      why: "The answer was no.",
+      why: "You answered no.",
       problems: [{ subject: "--two" }],
     });
     expect(host.writes).toEqual([]);

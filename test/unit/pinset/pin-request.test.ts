@@ -79,8 +79,8 @@ describe("what a server would accept with wrong options is not sent", () => {
     ],
     [{ metadata: { "": "x" } }, "its metadata can't be sent"],
     [{ metadata: { a: 1 } }, "its metadata can't be sent"],
-    [{ metadata: { a: "\ud800" } }, "its name or metadata is no valid Unicode"],
-    [{ name: "\udfff" }, "its name or metadata is no valid Unicode"],
+    [{ metadata: { a: "\ud800" } }, "its name or metadata is not valid Unicode"],
+    [{ name: "\udfff" }, "its name or metadata is not valid Unicode"],
   ])("%o: %s", (over, why) => {
     expect(whyOf(over)).toBe(why);
   });
