@@ -53,9 +53,6 @@ export const PACKAGE_ENTRIES = [
 /** The label with the package's hash, on a service image and on a container created from it. */
 export const PACKAGE_LABEL = "land.fx.fula-node.package";
 
-/** Compose's label with the project that a container, volume or network belongs to. */
-export const PROJECT = "com.docker.compose.project";
-
 /** The name of the copy of an old compose file. Equal content gives an equal name. */
 export function keptName(project: Project, text: string, hash: (text: string) => string): string {
   return `${project.file}.${hash(text).slice(0, 12)}.old`;

@@ -1,6 +1,7 @@
 import type { Change, Evidence, Finding } from "../engine/step.ts";
 import { isOurs } from "../settings/layout.ts";
-import { PACKAGE_LABEL, PROJECT } from "./compose-project.ts";
+import { PROJECT_LABEL } from "./compose-document.ts";
+import { PACKAGE_LABEL } from "./compose-project.ts";
 import type { Container } from "./engine.ts";
 
 /** A service and its container. */
@@ -186,7 +187,7 @@ export function judgeContainer(
   });
   if (container === null) return judged("absent", "no such container");
   const { labels, status, health, image } = container;
-  const ownProject = labels[PROJECT];
+  const ownProject = labels[PROJECT_LABEL];
   if (!isOurs(container) || ownProject !== project) {
     const place = ownProject === undefined ? "no compose project" : `compose project ${ownProject}`;
     const mark = isOurs(container) ? "another kind of node" : "no fula-node label";

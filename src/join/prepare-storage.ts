@@ -6,7 +6,6 @@ import {
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
 import type { AnyStep } from "../engine/step.ts";
-import type { StorageContext } from "../federation/membership.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
@@ -15,6 +14,7 @@ import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { storageSteps } from "../steps/storage-node.ts";
 import type { JoinDeps } from "./join-run.ts";
 import { readFragments, readShipped } from "./prepare-master.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 

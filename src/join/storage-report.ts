@@ -4,7 +4,6 @@ import { describe, look } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
-import { OWN_CLUSTER } from "../federation/membership.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import { ageOfCount } from "../federation/pinset-sync.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
@@ -16,6 +15,7 @@ import { decimalBytes } from "../units.ts";
 import { type JoinDeps, sentenceOf } from "./join-run.ts";
 import { prepareStorageNode } from "./prepare-storage.ts";
 import { openStorageSource, readSavedSettings } from "./settings-source.ts";
+import { OWN_CLUSTER } from "../federation/storage-context.ts";
 
 const NAME_STEP = "node-name";
 

@@ -1,6 +1,6 @@
 import type { Project } from "../docker/compose-project.ts";
 import type { AnyStep } from "../engine/step.ts";
-import { membership, NO_SECRET_DATA, type StorageContext } from "../federation/membership.ts";
+import { membership } from "./storage-node/membership.ts";
 import { cli } from "./cli.ts";
 import { composeFile } from "./compose-file.ts";
 import { docker } from "./docker.ts";
@@ -12,6 +12,7 @@ import { ingest } from "./storage-node/ingest.ts";
 import { kubo } from "./storage-node/kubo.ts";
 import { nodeName } from "./storage-node/node-name.ts";
 import { pool } from "./storage-node/pool.ts";
+import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
 
 /** The install order of a storage node. */
 export function storageSteps(context: StorageContext, project: Project): readonly AnyStep[] {

@@ -1,4 +1,5 @@
-import { type Project, PROJECT } from "../../docker/compose-project.ts";
+import { PROJECT_LABEL } from "../../docker/compose-document.ts";
+import type { Project } from "../../docker/compose-project.ts";
 import { type Desired, foreignContainers, type Service } from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
@@ -57,7 +58,7 @@ async function desiredServices(host: HostReader, context: MasterContext): Promis
 /** A running updater keeps replacing other containers even after AUTO_UPDATE is turned off, so it is removed. */
 async function surveyUpdater(host: HostReader, context: MasterContext, project: Project): Promise<Judge> {
   const updater = hasUpdater(context) ? null : await host.docker.container(NAMES.updater);
-  const isUnwanted = updater !== null && isOurs(updater) && updater.labels[PROJECT] === project.name;
+  const isUnwanted = updater !== null && isOurs(updater) && updater.labels[PROJECT_LABEL] === project.name;
   return (states) => ({
     obstacle: foreignContainers(states, "If it is not needed, stop it and rename or remove it."),
     remove: isUnwanted ? [updater.name] : [],

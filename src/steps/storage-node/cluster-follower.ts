@@ -1,10 +1,10 @@
 import type { Project } from "../../docker/compose-project.ts";
 import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
-import type { StorageContext } from "../../federation/membership.ts";
 import { countKuboPeers } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES, STORAGE_NAMES } from "../../settings/layout.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
 
 const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";

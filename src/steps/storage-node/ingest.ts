@@ -1,10 +1,10 @@
 import type { Project } from "../../docker/compose-project.ts";
 import { containers, judgeNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
-import type { StorageContext } from "../../federation/membership.ts";
 import type { HostReader } from "../../host.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
 import { readValues } from "../../settings/context.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
 
 /** The verified ingest of a storage node. */
 export function ingest(context: StorageContext, project: Project): AnyStep {

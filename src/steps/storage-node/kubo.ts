@@ -1,11 +1,11 @@
 import type { Project } from "../../docker/compose-project.ts";
 import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
-import type { StorageContext } from "../../federation/membership.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES, STORAGE_NAMES } from "../../settings/layout.ts";
 import { readValues } from "../../settings/context.ts";
 import { parseSize } from "../../settings/rules.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
 
 const API = "http://127.0.0.1:5001/api/v0";
 

@@ -2,12 +2,12 @@ import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
 import { announceableAddresses } from "../../federation/announcement.ts";
-import { OWN_CLUSTER, type StorageContext } from "../../federation/membership.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/context.ts";
 import { suggestNodeNames } from "../../settings/node-name.ts";
+import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 

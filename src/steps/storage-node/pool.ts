@@ -1,8 +1,8 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
-import type { StorageContext } from "../../federation/membership.ts";
 import { readValues } from "../../settings/context.ts";
+import type { StorageContext } from "../../federation/storage-context.ts";
 
 /** Reports the trusted masters as evidence. The step env-file saves them, so this step never changes anything. */
 export function pool(context: StorageContext): StepSpec<null, Change> {

@@ -1,10 +1,6 @@
-import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
-import type { Change, Finding, StepSpec } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host.ts";
-import { type DataGuard, type NodeContext, poll, readValues } from "../settings/context.ts";
-import { STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
-import type { NodesClient } from "./announce-name.ts";
+import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
 import {
   ageOfCount,
   hasMoreThanMaster,
@@ -16,8 +12,12 @@ import {
   type Sync,
   SYNC_DEADLINE_MS,
   warningOf,
-} from "./pinset-sync.ts";
-import { askMasterCount, countKuboPeers, countPins } from "./sync-counts.ts";
+} from "../../federation/pinset-sync.ts";
+import { askMasterCount, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
+import type { HostReader } from "../../host.ts";
+import { poll, readValues } from "../../settings/context.ts";
+import { STORAGE_NAMES } from "../../settings/layout.ts";
+import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 
 /** Peers send a ping every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
@@ -205,28 +205,3 @@ function notAMember(id: string, trusted: readonly string[], peers: readonly Peer
       "Check that MASTER_CLUSTER_BOOTSTRAP is reachable from this machine, that port 9096 is open, and that CLUSTER_SECRET is the pool's. Then run again.",
   });
 }
-
-/** What the steps of a storage node need. */
-export interface StorageContext extends NodeContext {
-  readonly layout: StorageLayout;
-  /** Creates a client for a cluster peer's REST API, by its multiaddr. */
-  readonly openCluster: (endpoint: string) => ClusterReader;
-  /** Creates a client for a master's node directory at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
-  readonly naming: ((storageApiUrl: string) => NodesClient) | null;
-  /** Prints the progress of a long wait, and its result. */
-  readonly report: {
-    progress(line: string): void;
-    note(line: string): void;
-    warning(text: string): void;
-  };
-}
-
-/** The REST API of the node's own ipfs-cluster, as compose/storage-cluster.yml binds it. */
-export const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
-
-/** A storage node has no data that depends on a secret in its `.env`. */
-export const NO_SECRET_DATA: DataGuard = {
-  findLiveData: () => Promise.resolve(null),
-  countDependents: () => Promise.resolve(null),
-  check: () => Promise.resolve(null),
-};
