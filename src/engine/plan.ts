@@ -77,8 +77,8 @@ export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<str
   if (problems.length === 0) return;
   throw new OperatorError({
     exit: "foreign",
-    what: `Found ${countOf(problems.length, "thing")} on this machine that fula-node did not create, or that are not safe to change.`,
-    why: "Continuing could overwrite someone else's work or data.",
+    what: `${countOf(problems.length, "thing")} on this machine ${problems.length === 1 ? "blocks" : "block"} this run.`,
+    why: "fula-node did not create what is listed, or can't change it safely. Continuing could overwrite someone else's work or data.",
     problems,
   });
 }

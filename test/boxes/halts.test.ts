@@ -33,7 +33,7 @@ describe.skipIf(skipped !== undefined)(
 
     test("a container of another hand named postgres-pinning", async () => {
       await box.run("docker run -d --name postgres-pinning -e POSTGRES_PASSWORD=theirs postgres:16-alpine");
-      await expectHalt(23, "postgres-pinning", "not ours");
+      await expectHalt(23, "postgres-pinning", "did not create");
     });
 
     test("two foreign things: both are named at once", async () => {
@@ -124,7 +124,7 @@ describe.skipIf(skipped !== undefined)(
         "docker exec postgres-pinning psql -U pinning_user -d pinning_service -c \"INSERT INTO webui_users (email, user_id, encrypted_email) VALUES ('a', 'b', 'c')\"",
       );
       await box.run("docker rm -f fula-pinning-webui && sed -i '/^ENCRYPTION_KEY=/d' /opt/fula-master/.env");
-      await expectHalt(23, "ENCRYPTION_KEY", "lost");
+      await expectHalt(23, "ENCRYPTION_KEY", "is missing, but data");
       await box.run("cp -p /root/env /opt/fula-master/.env");
       expectExit(await rejoin(box), 0);
     });

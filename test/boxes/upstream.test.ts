@@ -65,7 +65,7 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
   });
 
   test("encrypted rows without their key: not even --adopt goes on, and no key is generated", async () => {
-    await expectHalt(ADOPT_ALL, "ENCRYPTION_KEY", "lost");
+    await expectHalt(ADOPT_ALL, "ENCRYPTION_KEY", "is missing, but data");
   });
 
   test("naming some of them is not enough: the run halts at the others", async () => {

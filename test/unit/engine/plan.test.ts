@@ -133,7 +133,7 @@ describe("refuseForeign", () => {
     const thrown = catchFrom(() => refuseForeign(plan, NOBODY));
     expect(thrown).toMatchObject({
       exit: "foreign",
-      what: "Found 2 things on this machine that fula-node did not create, or that are not safe to change.",
+      what: "2 things on this machine block this run.",
       changed: undefined,
       problems: [
         { subject: "a", what: "The file of a is somebody else's.", remedy: "Move it away." },
@@ -152,7 +152,7 @@ describe("refuseForeign", () => {
     const adopted = new Set(["a", "c"]);
     const plan = await look(steps, host, adopted);
     expect(catchFrom(() => refuseForeign(plan, adopted))).toMatchObject({
-      what: "Found 1 thing on this machine that fula-node did not create, or that are not safe to change.",
+      what: "1 thing on this machine blocks this run.",
       problems: [{ subject: "a" }],
     });
     expect(catchFrom(() => refuseForeign(plan.slice(1), adopted))).toBeNull();
