@@ -241,5 +241,5 @@ function formatReturn({ kind, layout, writerDir }: LeavingNode, { kept }: LeaveP
     ...(hadWriter ? ["--provision-writer"] : []),
     ...(layout.baseDir === home ? [] : [`--base-dir ${layout.baseDir}`]),
   ];
-  return [`To join again with what was kept: ${["fula-node", verb, ...flags].join(" ")}`];
+  return [`To join again with what was kept: ${["npx fula-node", verb, ...flags].join(" ")}`];
 }

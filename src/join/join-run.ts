@@ -107,7 +107,7 @@ function isUpToDate(items: readonly PlanItem[]): boolean {
 /** A box that was joined has at least one of these. */
 function isInstalled(items: readonly PlanItem[]): boolean {
   const own = new Set(["cli", "env-file", "compose-file"]);
-  return items.some(({ step, state }) => own.has(step) && state !== "absent");
+  return items.some(({ step, state }) => own.has(step) && (state === "ours" || state === "drifted"));
 }
 
 /** What the operator can do after a join, and the command for it. */

@@ -66,13 +66,19 @@ const MAX_FILE_BYTES = 1024 ** 2;
 
 /** Returns the token: the given text, or the content of `@FILE`, or standard input for `-`. Throws `usage` if the file is missing or unusable. */
 export async function tokenText(token: string, deps: Pick<JoinDeps, "host" | "readStdin">): Promise<string> {
-  if (token === "-") return await deps.readStdin();
+  if (token === "-") return tokenIn(await deps.readStdin());
   if (!token.startsWith("@")) return token;
   const path = token.slice(1);
   const text = await readTokenFile(path, deps);
   if (text === null) throw usage(`There is no file ${path}.`);
   if (text.length > MAX_FILE_BYTES) throw usage(`${path} is not an invite: it is larger than 1 MiB.`);
-  return text;
+  return tokenIn(text);
+}
+
+/** The token of a text that has lines around it, as `invite create` prints them; any other text as it is. */
+function tokenIn(text: string): string {
+  const lines = text.split("\n").filter((line) => line.startsWith("fula-invite."));
+  return lines.length === 1 && lines[0] !== undefined ? lines[0] : text;
 }
 
 async function readTokenFile(path: string, { host }: Pick<JoinDeps, "host">): Promise<string | null> {

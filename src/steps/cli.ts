@@ -27,7 +27,7 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
   };
   const point: CliChange = {
     kind: "point-current",
-    summary: `set the link ${layout.cliCurrent} to ${version}`,
+    summary: `point the link ${layout.cliCurrent} to ${version}`,
     target: version,
   };
   return {

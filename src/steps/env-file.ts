@@ -145,7 +145,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
   };
   if (text === null) return { state: "absent", seen, evidence };
   const drift = [
-    ...(seen.set.length === 0 ? [] : [`different from the desired value: ${seen.set.join(", ")}`]),
+    ...seen.set.map((key) => describeSet(key, saved(key), context)),
     ...(seen.generate.length === 0 ? [] : [`missing: ${seen.generate.join(", ")}`]),
     ...seen.recover.map(
       ({ key, container }) => `missing, but the container ${container} still has it: ${key}`,
@@ -218,6 +218,22 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
   const known = context.specs.map((spec) => ({ key: spec.key, about: describeSetting(spec) }));
   const next = text === null ? newEnvText(known, values) : editEnvText(text, values);
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
+}
+
+const SOURCES = { flag: "--set", environment: "environment", saved: ".env", default: "default" } as const;
+
+/** `REPL_MIN 2 -> 3 (--set)`: a setting that the run changes, with the source of its new value. A secret is not shown. */
+function describeSet(
+  key: string,
+  old: string | undefined,
+  { specs, settings, version }: NodeContext,
+): string {
+  if (key === VERSION_KEY) return `${key} ${old ?? "(none)"} -> ${version}`;
+  const setting = settings.get(key);
+  const isSecret = specs.some((spec) => spec.key === key && spec.secret === true);
+  const show = (value: string | undefined) =>
+    value !== undefined && isSecret ? "(secret)" : (value ?? "(none)");
+  return `${key} ${show(old)} -> ${show(setting?.value)} (${SOURCES[setting?.origin ?? "default"]})`;
 }
 
 function describe(path: string, { set, generate, recover }: Seen): string {

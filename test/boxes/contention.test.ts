@@ -58,21 +58,21 @@ describe.skipIf(skipped !== undefined)("two runs at once", () => {
       `docker rm -f $(docker ps -aq) && docker image rm -f ${SERVICE_IMAGE} && rm -r /opt/fula-master/cli`,
     );
     const holder = fulaNode(box, FIRST_JOIN);
-    const refused = { pid: "" };
+    // Its first change: it has the lock, and another run can't take it before it.
     await expect
-      .poll(
-        async () => {
-          const { stdout } = await box.exec("pgrep -f 'fula-node.js join-as-master --yes --provision'");
-          const result = await fulaNode(box, ["join-as-master", "--json"]);
-          refused.pid = /process (\d+)/.exec(result.stderr)?.[1] ?? "";
-          return result.exitCode === 25 && stdout.split("\n").includes(refused.pid);
-        },
-        { timeout: 30_000, interval: 50 },
-      )
-      .toBe(true);
+      .poll(async () => (await box.exec("test -e /opt/fula-master/cli/current")).exitCode, {
+        timeout: 30_000,
+        interval: 50,
+      })
+      .toBe(0);
+    const refused = await fulaNode(box, ["join-as-master", "--json"]);
+    expectExit(refused, 25);
+    const pid = /process (\d+)/.exec(refused.stderr)?.[1] ?? "";
+    const { stdout } = await box.run("pgrep -f 'fula-node.js join-as-master --yes --provision'");
+    expect(stdout.split("\n")).toContain(pid);
     expectExit(await fulaNode(box, ["status"]), 20);
     expectExit(await rejoin(box, ["--dry-run"]), 20);
-    await box.run(["kill", "-9", refused.pid]);
+    await box.run(["kill", "-9", pid]);
     expect((await holder).exitCode).toBe(137);
     expectExit(await fulaNode(box, FIRST_JOIN), 0);
     expect(await health(box)).toEqual(ALL_HEALTHY);

@@ -99,4 +99,10 @@ describe.skipIf(!isRoot)("an invite that is none", () => {
     expect({ exitCode, stdout }).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(KEY.id) });
     expect(stdout).not.toContain("a".repeat(64));
   });
+
+  test("a good one is read from all that `invite create` has printed", async () => {
+    const path = file("printed", `${tokenOf()}\nFingerprint of the key: ${KEY.id}\nValid until tomorrow.\n`);
+    const { exitCode, stdout } = await runVerb(["invite", "show", `@${path}`]);
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(KEY.id) });
+  });
 });

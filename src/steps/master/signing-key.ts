@@ -70,7 +70,7 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
           : [
               {
                 kind: "write-verifying-key",
-                summary: `write its public key to ${layout.verifyingKey}`,
+                summary: `write the public key ${layout.verifyingKey}`,
                 path: layout.verifyingKey,
               } as const,
             ]),

@@ -14,7 +14,7 @@ const INSTALL = {
 };
 const POINT = {
   kind: "point-current",
-  summary: `set the link ${LAYOUT.cliCurrent} to ${VERSION}`,
+  summary: `point the link ${LAYOUT.cliCurrent} to ${VERSION}`,
   target: VERSION,
 };
 

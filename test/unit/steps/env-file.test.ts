@@ -41,7 +41,7 @@ stepLaws("env-file on a fresh box", {
     {
       name: "a setting is missing",
       arrange: arranged((host) => lose(host, "REPL_MIN", "KEEP")),
-      names: /different from the desired value: KEEP, REPL_MIN/,
+      names: /KEEP \(none\) -> \d+ \(default\)/,
     },
     {
       name: "a secret is missing, and nothing was made with it",
@@ -61,7 +61,7 @@ stepLaws("env-file on a fresh box", {
           .replace(/FULA_NODE_VERSION=.*/, "FULA_NODE_VERSION=0.0.9");
         host.files.put(LAYOUT.envFile, text, 0o600);
       },
-      names: /different from the desired value: FULA_NODE_VERSION/,
+      names: /FULA_NODE_VERSION 0\.0\.9 -> /,
     },
   ],
   foreign: [
@@ -165,6 +165,20 @@ describe("what env-file writes", () => {
     expect(changes[0]?.["set"]).not.toContain("KEEP");
     for (const change of changes) await step.apply(change, host, () => {});
     expect(host.files.textOf(LAYOUT.envFile).startsWith(theirs)).toBe(true);
+  });
+
+  it("with a flag: a plan shows the key, its old and new value and where that comes from, and never a secret", async () => {
+    const { host, step } = await after(() => {}, {
+      set: { KEEP: "9", CLUSTER_BASIC_AUTH: "me:hidden-words" },
+    });
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      drift: [
+        "CLUSTER_BASIC_AUTH (none) -> (secret) (--set)",
+        expect.stringMatching(/^KEEP \d+ -> 9 \(--set\)$/),
+      ],
+    });
+    expect(JSON.stringify(finding)).not.toContain("hidden-words");
   });
 
   it("with a flag: that key alone, in its place", async () => {

@@ -89,7 +89,7 @@ describe("signing-key", () => {
     const { changes } = await lookAt(step, host);
     expect(changes).toEqual([
       { kind: "make-signing-key", summary: `create the ed25519 key ${KEY}`, path: KEY },
-      { kind: "write-verifying-key", summary: `write its public key to ${PUBLIC}`, path: PUBLIC },
+      { kind: "write-verifying-key", summary: `write the public key ${PUBLIC}`, path: PUBLIC },
     ]);
     for (const change of changes) await step.apply(change, host, () => {});
     expect(host.writes).toEqual([`files.writeAtomic ${KEY} 600`, `files.writeAtomic ${PUBLIC} 644`]);
