@@ -1,7 +1,6 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { relative } from "node:path";
-import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
@@ -277,7 +276,7 @@ async function followProgress(
   const download = new Download(what, report);
   const messages: string[] = [];
   try {
-    for await (const text of createInterface({ input: answer, crlfDelay: Infinity })) {
+    for await (const text of linesOf(answer)) {
       if (text.trim() === "") continue;
       const read = readAnswer("progress", JSON.parse(text));
       if ("why" in read) throw failed(what, read.why);
@@ -295,6 +294,24 @@ async function followProgress(
   }
   if (!answer.complete) throw failed(what, "the engine closed the connection before the end");
   return messages;
+}
+
+/** Far longer than any line of progress. */
+const MAX_LINE_CHARACTERS = 4 * 1024 ** 2;
+
+/**
+ * The lines of an answer. When its reader stops, the connection is closed: an engine that still sends, or that breaks the
+ * connection later, is not listened to any more.
+ */
+async function* linesOf(answer: IncomingMessage): AsyncGenerator<string> {
+  let rest = "";
+  for await (const chunk of answer.setEncoding("utf8") as AsyncIterable<string>) {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+    if (rest.length > MAX_LINE_CHARACTERS) throw new Error("a line of the answer is longer than 4 MiB");
+  }
+  yield rest;
 }
 
 /** Adds up the downloaded and total bytes of one image's layers. */

@@ -227,6 +227,24 @@ describe("a pull", () => {
     });
   });
 
+  it.each([
+    ["stays open", () => {}],
+    ["is reset", (answer: ServerResponse) => void setTimeout(() => answer.socket?.resetAndDestroy(), 20)],
+  ])("listens no more after an error, if the connection %s", async (_how, then) => {
+    let closed: Promise<void> | undefined;
+    const docker = await makeDocker((url, answer) => {
+      if (url.includes("/json")) {
+        answer.statusCode = 404;
+        return void answer.end("{}");
+      }
+      closed = new Promise((resolve) => answer.once("close", resolve));
+      answer.write('{"errorDetail":{"message":"no space"}}\n');
+      then(answer);
+    });
+    await expect(docker.pull("postgres", noReport)).rejects.toMatchObject({ why: "no space" });
+    await closed;
+  });
+
   it("fails if the stream breaks off", async () => {
     const { handle } = pulls([{ status: "Pulling" }], (answer) => void setImmediate(() => answer.destroy()));
     await expect((await makeDocker(handle)).pull("postgres", noReport)).rejects.toMatchObject({
