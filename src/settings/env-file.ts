@@ -30,7 +30,13 @@ interface Edit {
 
 /** A parsed file, or the first line that is not valid. */
 export type EnvFile =
-  | { readonly ok: true; readonly text: string; readonly entries: readonly EnvEntry[] }
+  | {
+      readonly ok: true;
+      readonly text: string;
+      readonly entries: readonly EnvEntry[];
+      /** Earlier assignments of a key that is assigned again. They do not count, but Compose must understand them, too. */
+      readonly overridden: readonly EnvEntry[];
+    }
   | { readonly ok: false; readonly line: number; readonly what: string };
 
 const ASSIGNMENT = /[ \t]*(?:export[ \t]+)?(?!export[ \t]*=)([A-Za-z0-9_.-]+)[ \t]*=[ \t]*/y;
@@ -49,6 +55,7 @@ export function parseEnvFile(text: string): EnvFile {
     return { ok: false, line: countLines(text, 0, broken.index) + 1, what };
   }
   const found = new Map<string, Omit<EnvEntry, "value"> & { readonly unclear: string | null }>();
+  const overridden: EnvEntry[] = [];
   let line = 1;
   let at = text.startsWith("\uFEFF") ? 1 : 0;
   while (at < text.length) {
@@ -61,6 +68,11 @@ export function parseEnvFile(text: string): EnvFile {
       const extent = measureValue(text, at + head[0].length);
       if (!extent.ok) return { ok: false, line, what: `${key} can't be read: ${extent.what}` };
       const { start, end, unclear } = extent;
+      const earlier = found.get(key);
+      if (earlier !== undefined) {
+        const { unclear: why, ...place } = earlier;
+        overridden.push({ ...place, value: why === null ? { text: "" } : { unclear: why } });
+      }
       found.set(key, { key, start, end, line, unclear });
       at = endOfLine(text, end);
     } else at += blank[0].length;
@@ -71,7 +83,7 @@ export function parseEnvFile(text: string): EnvFile {
     ...place,
     value: valueOf(values[place.key], unclear),
   }));
-  return { ok: true, text, entries };
+  return { ok: true, text, entries, overridden };
 }
 
 function valueOf(read: unknown, unclear: string | null): EnvValue {

@@ -134,15 +134,15 @@ export function findUnclear(
 ): readonly Problem[] {
   const known = new Set(specs.map(({ key }) => key));
   const passedOn = new Set(named);
-  return saved.entries
-    .filter(({ key }) => !known.has(key))
-    .filter(({ key, start, end }) => {
-      // Compose reads a # at the start of a value as part of the value.
-      const lineEnd = saved.text.indexOf("\n", end);
-      const written = saved.text.slice(start, lineEnd < 0 ? undefined : lineEnd);
-      return passedOn.has(key) || isBrokenTemplate(written);
-    })
-    .flatMap((entry) => whyUnclear(entry) ?? []);
+  const isBroken = ({ start, end }: EnvEntry): boolean => {
+    // Compose reads a # at the start of a value as part of the value.
+    const lineEnd = saved.text.indexOf("\n", end);
+    return isBrokenTemplate(saved.text.slice(start, lineEnd < 0 ? undefined : lineEnd));
+  };
+  return [
+    ...saved.entries.filter((entry) => !known.has(entry.key) && (passedOn.has(entry.key) || isBroken(entry))),
+    ...saved.overridden.filter(isBroken),
+  ].flatMap((entry) => whyUnclear(entry) ?? []);
 }
 
 /** Templates that Compose always understands: `${KEY}`, `${KEY:-text}`, `${KEY-text}`, `${KEY:+text}`, `${KEY+text}`. */

@@ -69,7 +69,7 @@ describe.skipIf(typeof compose === "string")("docker compose", () => {
           .slice(file * KEYS_A_FILE, (file + 1) * KEYS_A_FILE)
           .map((value, index) => [`ODD_KEY_${index}`, value]),
       );
-      const text = setValues({ ok: true, text: "", entries: [] }, wanted);
+      const text = setValues({ ok: true, text: "", entries: [], overridden: [] }, wanted);
       const judged = await environmentOf(text, [...wanted.keys()]);
       const theirs = parse(text);
       const ours = parseEnvFile(text);
@@ -139,6 +139,21 @@ describe.skipIf(typeof compose === "string")("docker compose", () => {
       await expect(environmentOf(`A=1\nX=${value}\n`, ["A"])).rejects.toThrow();
     }
   });
+
+  it.each([
+    ["FOO=${\nFOO=ok\n"],
+    ['CLUSTERNAME="${X"\nCLUSTERNAME=pool\n'],
+    ["WEBUI_PORT=${NONE:?must}\nWEBUI_PORT=1\n"],
+  ])(
+    "reads no key of a file in which an earlier assignment is broken: %j is refused by name",
+    async (text) => {
+      await expect(environmentOf(`A=1\n${text}`, ["A"])).rejects.toThrow();
+      const file = parseEnvFile(text);
+      if (!file.ok) throw new Error(file.what);
+      const key = text.slice(0, text.indexOf("="));
+      expect(findUnclear(MASTER_SETTINGS, file, []).map(({ subject }) => subject)).toEqual([key]);
+    },
+  );
 
   it.each([["ab#cd"], ["a$HOME"], ["a$$b"], ['"a\\$b"'], ['"a\\tb"'], ['"tab\\\\n"'], ["'it\\'s'"]])(
     "reads %s otherwise than dotenv: it is refused by name",
