@@ -40,7 +40,7 @@ describe.skipIf(skipped !== undefined)(
       return join(node, [...sets, ...PRIVATE_NETWORK, ...args], { env });
     };
 
-    /** What the node is stderrOf to trust by its file, and what its ipfs-cluster was started with. */
+    /** Whom the node trusts by its file, and what its ipfs-cluster was started with. */
     const trusted = async (): Promise<readonly string[]> => {
       const key = "CLUSTER_CRDT_TRUSTEDPEERS=";
       const { stdout } = await node.run(
@@ -82,7 +82,7 @@ describe.skipIf(skipped !== undefined)(
       expect(await node.snapshot()).toEqual(before);
     });
 
-    test("over https it joins, tells what it was stderrOf, and writes it down", async () => {
+    test("over https it joins, prints what it learned, and saves it", async () => {
       const cid = await addContent(master);
       expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
       const result = await joinBy(pool.https, [], { NODE_EXTRA_CA_CERTS: CERTIFICATE });

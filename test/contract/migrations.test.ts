@@ -114,7 +114,7 @@ describeOnPostgres("migrations on an empty database", (postgres) => {
     expect(await sql(target, book)).toHaveLength(0);
   });
 
-  test("a role without rights is printed which", async () => {
+  test("a role without privileges gets the name of what is missing", async () => {
     const target = await postgres.createDatabase();
     await sql(target, "CREATE ROLE powerless LOGIN PASSWORD 'only-for-tests'");
 

@@ -74,7 +74,7 @@ describeOnPostgres(
       expect(await countsOf(target)).toEqual({ names: 1, descriptors: 1, counted: 1 });
     });
 
-    test("names are printed apart by pool", async () => {
+    test("names are kept apart by pool", async () => {
       const pool = poolOf(await postgres.createDatabase());
       await announce(pool, makeIdentity(), { name: "berlin" });
       expect(await announce(pool, makeIdentity(), { name: "berlin", pool: "pool-b" })).toMatchObject({

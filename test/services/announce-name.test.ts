@@ -153,7 +153,7 @@ describeOnPostgres(
       },
     );
 
-    test("a node without an address of use is printed so", async () => {
+    test("a node without a usable address is reported as such", async () => {
       const deps = depsOf("http://127.0.0.1:1");
       const addresses = ["/ip4/192.0.2.7/tcp/9096", "garbage"];
       await expect(announceName(deps, { ...requestOf(deps), addresses })).rejects.toMatchObject({

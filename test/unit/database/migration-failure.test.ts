@@ -74,7 +74,7 @@ describe("a migration that failed", () => {
   });
 });
 
-test("a guard's refusal is printed as one, and any other failure of a down file as what it is", () => {
+test("a guard's refusal is reported as a refusal, any other failure of a down file as a failure", () => {
   const guard = { ...ERROR, code: "P0001", message: "the flag is in use", detail: null, hint: "turn it off" };
 
   expect(revertFailed(FAILED, guard, null)).toMatchObject({

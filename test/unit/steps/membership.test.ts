@@ -39,7 +39,7 @@ describe("membership", () => {
     });
   });
 
-  it("of a node whose kubo is alone is printed with what to do about it", async () => {
+  it("of a node whose kubo has no peers comes with what to do about it", async () => {
     const host = await storageBoxBefore(null);
     host.kuboPeers = 0;
     await expect(verify(host)).rejects.toMatchObject({
