@@ -235,7 +235,8 @@ describe("a pull", () => {
     const docker = await makeDocker((url, answer) => {
       if (url.includes("/json")) {
         answer.statusCode = 404;
-        return void answer.end("{}");
+        answer.end("{}");
+        return;
       }
       closed = new Promise((resolve) => answer.once("close", resolve));
       answer.write('{"errorDetail":{"message":"no space"}}\n');
