@@ -2,11 +2,10 @@ import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Cluster, type ClusterTarget, openCluster } from "./cluster/client.ts";
+import { openCluster } from "./cluster/client.ts";
 import { createMigrator } from "./database/migrator.ts";
 import { createPostgres, openPostgresPool } from "./database/postgres.ts";
 import { OperatorError } from "./errors.ts";
-import type { NodesClient } from "./federation/announce-name.ts";
 import type { Host } from "./host.ts";
 import { clock, random } from "./machine/clock.ts";
 import { files } from "./machine/file-writer.ts";
@@ -17,8 +16,8 @@ import { createSystem } from "./machine/system.ts";
 import { type AlertLog, openAlertLog } from "./pinset/alerts.ts";
 import type { SnapshotFile, SnapshotStore } from "./pinset/snapshot/store.ts";
 import type { PinsetWorkspace } from "./pinset/workspace.ts";
+import type { JoinDeps } from "./join/join-run.ts";
 import type { ServeDeps } from "./services/serve.ts";
-import type { Questions } from "./ui/ask.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
 import type { Reporter } from "./ui/reporter.ts";
@@ -100,22 +99,8 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
 }
 
 /** What every verb gets from the composition root: adapters, and facts about this process. */
-export interface World {
-  readonly host: Host;
-  readonly reporter: Reporter;
-  /** Null if there is no terminal to ask on. */
-  readonly questions: Questions | null;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly version: string;
-  /** The root of the running package: bin/, dist/, compose/, migrations/. */
-  readonly packageDir: string;
-  readonly nodePath: string;
-  readonly hostname: string;
-  readonly pid: number;
-  /** Lower-case hex sha256. */
-  readonly hash: (text: string) => string;
+export interface World extends JoinDeps {
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
-  openCluster(target: ClusterTarget): Cluster;
   openSnapshots(directory: string): Promise<SnapshotStore>;
   /** Opens a snapshot by the path of one of its files; see openSnapshotFile. */
   openSnapshotFile(path: string): Promise<SnapshotFile>;
@@ -129,12 +114,6 @@ export interface World {
   readonly openStorageApi: ServeDeps["openStorageApi"];
   /** Aborted when the process receives SIGINT or SIGTERM. */
   readonly stop: AbortSignal;
-  /** Reads standard input to its end; at most 1 MiB. */
-  readStdin(): Promise<string>;
-  /** See federation/announce-name.ts. */
-  openNodesClient(storageApiUrl: string): NodesClient;
-  /** Loads what reads a public key from PEM; see parseVerifyingKey. */
-  readonly loadKeyParser: () => Promise<(pem: string, path: string) => VerifyingKey>;
   readSigningKey(path: string): Promise<SigningKey>;
   /** Reads the first of these files that exists; it may hold a public or a private key. */
   readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey>;

@@ -57,17 +57,20 @@ export const WRITER_PORTS: readonly PortNeed[] = [
   { port: 9096, address: "0.0.0.0", purpose: "ipfs-cluster's swarm" },
 ];
 
+/** What the preflight of a join looks at; `problems` are those of its settings. */
+interface CheckOptions<Layout> {
+  readonly deps: Pick<JoinDeps, "host" | "reporter">;
+  readonly layout: Layout;
+  readonly settings: Settings;
+  readonly ignored: readonly string[];
+  readonly problems: readonly Problem[];
+}
+
 /**
  * Runs every preflight check and prints the warnings. Throws one error (`preflight` or `settings`) with all
  * failures and all problems of the settings. Changes nothing.
  */
-export async function checkMaster(options: {
-  readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
-  readonly layout: MasterLayout;
-  readonly settings: Settings;
-  readonly ignored: readonly string[];
-  readonly problems: readonly Problem[];
-}): Promise<void> {
+export async function checkMaster(options: CheckOptions<MasterLayout>): Promise<void> {
   const { deps, layout, settings, ignored, problems } = options;
   const { host } = deps;
   const [installed, ports] = await Promise.all([
@@ -135,13 +138,7 @@ const STORAGE_CONTAINERS: readonly string[] = [
  * Runs every preflight check and prints the warnings. Throws one error (`preflight` or `settings`) with all
  * failures and all problems of the settings. Changes nothing.
  */
-export async function checkStorageNode(options: {
-  readonly deps: Pick<JoinDeps, "host" | "reporter" | "version">;
-  readonly layout: StorageLayout;
-  readonly settings: Settings;
-  readonly ignored: readonly string[];
-  readonly problems: readonly Problem[];
-}): Promise<void> {
+export async function checkStorageNode(options: CheckOptions<StorageLayout>): Promise<void> {
   const { deps, layout, settings, ignored, problems } = options;
   const { host } = deps;
   const installed = await host.files.stat(layout.cliCurrent);
