@@ -70,15 +70,21 @@ export function describeProgram(version: string, run: Run): Command {
   addSnapshot(program, baseDir, run);
   program
     .command("sweep")
-    .description("find pins with too few copies, write alerts, and make their peers retry")
+    .description("find pins with too few copies, raise the alarm, and make their peers retry")
     .option("--strict", "exit code 20 while any pin is below its minimum", false)
-    .option("--forget <node>", "a node that will never come back, by id or name; repeatable", collect, [])
+    .option(
+      "--forget <node>",
+      "a node that will never come back, by peer id or name; repeatable",
+      collect,
+      [],
+    )
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
     .action((flags: { baseDir?: string; strict: boolean; forget: readonly string[] }) =>
       run(async (world) => (await import("./commands/sweep.ts")).sweepPins(flags, world)),
     );
 
+  addNode(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
   addInvite(program, baseDir, run);
@@ -202,6 +208,31 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     .action((file: string, flags: RestoreFlags) =>
       run(async (world) => (await import("./commands/restore.ts")).snapshotRestore(file, flags, world)),
     );
+}
+
+function addNode(program: Command, baseDir: () => Option, run: Run): void {
+  const node = program.command("node").description("the nodes that the sweep expects");
+  const add = (name: string, about: string) =>
+    node
+      .command(name)
+      .description(about)
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+  add(
+    "list",
+    "list the nodes of the pool, and apart the members of the cluster that are not expected",
+  ).action((flags: { baseDir?: string }) =>
+    run(async (world) => (await import("./commands/node.ts")).nodeList(flags, world)),
+  );
+  add("keep <peerid>", "expect a node that has no registered name: its copies count, and it is missed")
+    .option("--name <name>", "your name for the node (default: the name that it gives itself)")
+    .action((id: string, flags: { baseDir?: string; name?: string }) =>
+      run(async (world) => (await import("./commands/node.ts")).nodeKeep(id, flags, world)),
+    );
+  add("forget <node>", "neither expect nor list a node any more, by peer id or name").action(
+    (given: string, flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/node.ts")).nodeForget(given, flags, world)),
+  );
 }
 
 function addMigrate(program: Command, baseDir: () => Option, run: Run): void {

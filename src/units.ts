@@ -1,4 +1,7 @@
-/** Numbers for people: bytes, durations and ages, in the same form everywhere. Scripts read `--json`, which has plain numbers. */
+/**
+ * Numbers and texts for people: bytes, durations and ages in the same form everywhere, and a text as it may be shown.
+ * Scripts read `--json`, which has plain numbers.
+ */
 
 const DECIMAL = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
@@ -36,4 +39,32 @@ export function age(ms: number): string {
 /** A count with its noun: `1 change`, `16 changes`. */
 export function countOf(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/**
+ * Characters that nobody sees, but that change what is seen: control characters (a terminal obeys them), format
+ * characters (U+202E turns the rest of a line around), line and paragraph separators, halves of surrogate pairs.
+ */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+/**
+ * A text with every invisible character shown as an escape, such as `\u001b`. Names of nodes and pins come from other
+ * people. Everything that is printed, logged or sent goes through here. Line breaks stay unless `oneLine` is true.
+ */
+export function visible(text: string, { oneLine = false } = {}): string {
+  return text.replaceAll(INVISIBLE, (character) =>
+    character === "\n" && !oneLine ? character : escapeUnits(character),
+  );
+}
+
+/** The JSON text of a value, in one line and without invisible characters. It parses to the same value. */
+export function visibleJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll(INVISIBLE, escapeUnits);
+}
+
+function escapeUnits(character: string): string {
+  return character
+    .split("")
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+    .join("");
 }

@@ -13,7 +13,7 @@ import { http } from "./machine/http.ts";
 import type { Lock, LockHolder } from "./machine/lock.ts";
 import type { SigningKey, VerifyingKey } from "./machine/signing.ts";
 import { createSystem } from "./machine/system.ts";
-import { type AlertLog, openAlertLog } from "./pinset/alerts.ts";
+import { type AlarmChannels, type AlertLog, openAlertLog, rotateLog } from "./pinset/alerts.ts";
 import type { SnapshotFile, SnapshotStore } from "./pinset/snapshot/store.ts";
 import type { PinsetWorkspace } from "./pinset/workspace.ts";
 import type { JoinDeps } from "./join/join-run.ts";
@@ -50,6 +50,12 @@ export async function createWorld(
     openWorkspace: async () =>
       (await import("./pinset/workspace.ts")).openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openAlerts: (path) => openAlertLog(path),
+    openChannels: async ({ log, command, pool }) => ({
+      log: openAlertLog(log),
+      command: command === undefined ? null : await openCommand(command, process.env),
+      source: { host: hostname(), pool },
+    }),
+    rotateLog: (path) => rotateLog(path),
     readSigningKey: async (path) => (await loadSigning()).readSigningKey(path),
     // Loaded at the first announcement, because most commands announce nothing.
     openNodesClient: (url) => ({
@@ -108,6 +114,14 @@ export interface World extends JoinDeps {
   /** A temporary directory in which pinsets are compared (TMPDIR, else /var/tmp). */
   openWorkspace(): Promise<PinsetWorkspace>;
   openAlerts(path: string): AlertLog;
+  /** The ways on which alarms leave: the alert log, and ALERT_COMMAND if it is set. */
+  openChannels(given: {
+    readonly log: string;
+    readonly command: string | undefined;
+    readonly pool: string;
+  }): Promise<AlarmChannels>;
+  /** Rotates the log of a cron job, if it is large; see rotateLog. */
+  rotateLog(path: string): Promise<void>;
   openPool: typeof openPostgresPool;
   readonly openBlake3: ServeDeps["openBlake3"];
   readonly openKubo: ServeDeps["openKubo"];
@@ -150,6 +164,15 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
     clock,
     random,
   };
+}
+
+async function openCommand(path: string, env: Readonly<Record<string, string | undefined>>) {
+  const [{ openOperatorCommand }, { programEnvironment }] = await Promise.all([
+    import("./machine/operator-command.ts"),
+    import("./machine/run-program.ts"),
+  ]);
+  const uid = process.geteuid?.() ?? 0;
+  return openOperatorCommand(path, { files, uid, environment: programEnvironment(env) });
 }
 
 const loadSigning = () => import("./machine/signing.ts");

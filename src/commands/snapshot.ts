@@ -14,7 +14,13 @@ import {
   type VerifiedSnapshot,
   verifySnapshot,
 } from "../pinset/snapshot/verify.ts";
-import { lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/layout.ts";
+import {
+  CRON_PERIODS_MS,
+  lockNames,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+} from "../settings/layout.ts";
 import { age } from "../units.ts";
 import type { World } from "../world.ts";
 
@@ -32,13 +38,25 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
     since: host.clock.now().toISOString(),
   });
   try {
+    await world.rotateLog(layout.snapshotLog);
+    const channels = await world.openChannels({
+      log: layout.alertLog,
+      command: values("ALERT_COMMAND"),
+      pool: values("CLUSTERNAME") ?? "",
+    });
     const result = await takeSnapshot({
       cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
       store: await world.openSnapshots(layout.snapshotsDir),
       key: await world.readSigningKey(layout.signingKey),
       clock: host.clock,
       alerts: world.openAlerts(layout.alertLog),
-      heartbeat: { files: host.files, clock: host.clock, path: layout.snapshotHeartbeat },
+      heartbeat: {
+        files: host.files,
+        clock: host.clock,
+        path: layout.snapshotHeartbeat,
+        channels,
+        watched: { path: layout.sweepHeartbeat, everyMs: CRON_PERIODS_MS.sweep },
+      },
       clusterName: values("CLUSTERNAME") ?? "",
       clusterId: clusterIdOf(world, master),
       keep: Number(values("KEEP")),

@@ -4,12 +4,10 @@ import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { readMasterSettings } from "../join/settings-source.ts";
 import { sentenceOf } from "../join/join-run.ts";
-import { judgeHeartbeat, parseHeartbeat } from "../pinset/heartbeat.ts";
-import { masterLayout } from "../settings/layout.ts";
+import { assessHeartbeat } from "../pinset/heartbeat.ts";
+import { assessFindings } from "../pinset/sweep/findings.ts";
+import { CRON_FILES, CRON_PERIODS_MS, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
-
-const SNAPSHOT_EVERY_MS = 6 * 3_600_000;
-const SWEEP_EVERY_MS = 30 * 60_000;
 
 /** `status`: reports the state of the node on this machine, of either kind. Changes nothing. */
 export async function status(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
@@ -48,22 +46,52 @@ async function masterStatus(baseDir: string, world: World): Promise<VerbExit> {
     host.files.readText(layout.snapshotHeartbeat),
     host.files.readText(layout.sweepHeartbeat),
   ]);
+  const [snapshotCron, sweepCron] = await Promise.all(
+    [CRON_FILES.snapshot, CRON_FILES.sweep].map((path) => host.files.stat(path)),
+  );
   const heartbeats = {
-    snapshot: judgeHeartbeat(parseHeartbeat(snapshot), "snapshot", now, 2 * SNAPSHOT_EVERY_MS),
-    sweep: judgeHeartbeat(parseHeartbeat(sweep), "sweep", now, 2 * SWEEP_EVERY_MS),
+    snapshot: assessHeartbeat(
+      snapshot,
+      {
+        noun: "snapshot",
+        command: "fula-node snapshot take",
+        everyMs: CRON_PERIODS_MS.snapshot,
+        scheduledAt: snapshotCron?.modifiedAt ?? null,
+      },
+      now,
+    ),
+    sweep: assessHeartbeat(
+      sweep,
+      {
+        noun: "sweep",
+        command: "fula-node sweep",
+        everyMs: CRON_PERIODS_MS.sweep,
+        scheduledAt: sweepCron?.modifiedAt ?? null,
+      },
+      now,
+    ),
   };
+  const { pins, nodes } = assessFindings(heartbeats.sweep.heartbeat, now);
+  const found = heartbeats.sweep.heartbeat === null ? [] : [pins, nodes];
+  const needsAttention = [...Object.values(heartbeats), ...found].some(({ state }) => state !== "ok");
   const pending = items.some(({ state, changes }) => state === "foreign" || changes.length > 0);
   reporter.result({
-    data: { verb: "status", version, kind: "master", baseDir, items, heartbeats, pending },
+    data: { verb: "status", version, kind: "master", baseDir, items, heartbeats, pins, nodes, pending },
     lines: [
       `fula-node ${version}, master in ${layout.baseDir}`,
       ...reporter.table(items.map((item) => [item.state, item.step, sentenceOf(item)])),
       ...reporter.table([
         [heartbeats.snapshot.state, "snapshots", heartbeats.snapshot.sentence],
         [heartbeats.sweep.state, "sweeps", heartbeats.sweep.sentence],
+        [pins.state, "pins", pins.sentence],
+        [nodes.state, "nodes", nodes.sentence],
       ]),
-      pending ? "Changes are pending. Run join-as-master." : "Everything is up to date.",
+      pending
+        ? "Changes are pending. Run join-as-master."
+        : needsAttention
+          ? "Something needs attention; see above."
+          : "Everything is up to date.",
     ],
   });
-  return pending ? "pending" : "ok";
+  return pending || needsAttention ? "pending" : "ok";
 }

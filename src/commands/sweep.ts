@@ -1,13 +1,16 @@
 import type { VerbExit } from "../errors.ts";
-import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { nodeSourcesOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
-import { lockNames } from "../settings/layout.ts";
+import { CRON_PERIODS_MS, lockNames } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
 const DEADLINE_MS = 3_600_000;
 
-/** `sweep`: reports the pins that have too few copies, and makes the peers try again. */
+/**
+ * `sweep`: reports the pins that have too few copies, raises the alarm, and makes the peers try again. Throws after the
+ * result if a check failed, or if ALERT_COMMAND did not take the alarm.
+ */
 export async function sweepPins(
   flags: { readonly baseDir?: string; readonly strict: boolean; readonly forget: readonly string[] },
   world: World,
@@ -21,15 +24,31 @@ export async function sweepPins(
     since: host.clock.now().toISOString(),
   });
   try {
-    const result = await sweep({
+    await world.rotateLog(layout.sweepLog);
+    const channels = await world.openChannels({
+      log: layout.alertLog,
+      command: values("ALERT_COMMAND"),
+      pool: values("CLUSTERNAME") ?? "",
+    });
+    const {
+      failure,
+      facts: _facts,
+      ...result
+    } = await sweep({
       cluster: openOwnCluster(world, master, { deadlineMs: DEADLINE_MS }),
       clock: host.clock,
       files: host.files,
-      alerts: world.openAlerts(layout.alertLog),
-      heartbeat: { files: host.files, clock: host.clock, path: layout.sweepHeartbeat },
-      nodesPath: layout.knownNodes,
+      channels,
+      heartbeat: {
+        files: host.files,
+        clock: host.clock,
+        path: layout.sweepHeartbeat,
+        channels,
+        watched: { path: layout.snapshotHeartbeat, everyMs: CRON_PERIODS_MS.snapshot },
+      },
+      nodes: nodeSourcesOf(world, master),
       forget: flags.forget,
-      fallbackMin: Number(values("REPL_MIN")),
+      floor: Number(values("REPL_MIN")),
       strict: flags.strict,
       workspace: await world.openWorkspace(),
       report: (line) => reporter.note(line),
@@ -38,7 +57,10 @@ export async function sweepPins(
       data: { verb: "sweep", ...result },
       lines: [`${host.clock.now().toISOString()} ${result.summary}`],
     });
-    return result.exit === "pending" ? "pending" : "ok";
+    if (failure === null) return result.exit === "pending" ? "pending" : "ok";
+    if (result.exit !== "pending") throw failure;
+    reporter.listen({ type: "warning", text: failure.what });
+    return "pending";
   } finally {
     await lock.release();
   }

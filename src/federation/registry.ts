@@ -1,4 +1,5 @@
-import type { PostgresPool } from "../database/postgres.ts";
+import { databaseErrorOf, type PostgresPool } from "../database/postgres.ts";
+import { messageOf, OperatorError } from "../errors.ts";
 import type { Announcement, Release, Signed } from "./announcement.ts";
 
 /** A service's connection pool. */
@@ -209,6 +210,35 @@ const LIST = `
 
 function entryOf({ name, owner, addresses, reserved_at, said, signature }: NodeRow): NodeEntry {
   return { name, peerId: owner, addresses, reservedAt: reserved_at, announcedAt: said, signature };
+}
+
+/** Reads rows in a session that can only read. */
+type ReadRows = <Row extends Record<string, unknown>>(
+  sql: string,
+  values: readonly unknown[],
+) => Promise<readonly Row[]>;
+
+/**
+ * The peer ids that hold a name in this pool, each once, with its first name. Throws an OperatorError if the database
+ * does not give them: also if it has no such table yet.
+ */
+export async function readOwners(
+  readRows: ReadRows,
+  pool: string,
+): Promise<readonly { readonly id: string; readonly name: string }[]> {
+  const sql = `SELECT owner, min(name COLLATE "C") AS name FROM node_names WHERE pool = $1 GROUP BY owner ORDER BY owner`;
+  try {
+    const rows = await readRows<{ owner: string; name: string }>(sql, [pool]);
+    return rows.map(({ owner, name }) => ({ id: owner, name }));
+  } catch (thrown) {
+    if (databaseErrorOf(thrown) === null) throw thrown;
+    throw new OperatorError({
+      exit: "unavailable",
+      what: `The database refused to list the names of the nodes: ${messageOf(thrown)}.`,
+      remedy: "Look at `fula-node migrate status`, then run this again.",
+      cause: thrown,
+    });
+  }
 }
 
 /** The constraint that PostgreSQL names in a violation (SQLSTATE class 23). */

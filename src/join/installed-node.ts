@@ -2,8 +2,10 @@ import type { Cluster } from "../cluster/client.ts";
 import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
+import { readOwners } from "../federation/registry.ts";
 import type { HostReader } from "../host.ts";
 import { isOurCron } from "../machine/crontab.ts";
+import type { NodeSources } from "../pinset/sweep/nodes.ts";
 import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import {
@@ -337,4 +339,23 @@ export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget 
     what: `${layout.envFile} has no POSTGRES_PASSWORD.`,
     remedy: "Run join-as-master again: it recovers the password, or prints how to get it back.",
   });
+}
+
+/** Where the nodes of this master's pool are known from: its list, the other masters, and the registered names. */
+export function nodeSourcesOf(
+  { host }: Pick<JoinDeps, "host">,
+  master: InstalledMaster,
+): Pick<NodeSources, "path" | "otherMasters" | "readRegistered"> {
+  const { layout, values } = master;
+  return {
+    path: layout.knownNodes,
+    otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
+    readRegistered: () => {
+      const target = databaseOf(master);
+      return readOwners(
+        (sql, parameters) => host.postgres.query(target, sql, parameters),
+        values("CLUSTERNAME") ?? "",
+      );
+    },
+  };
 }

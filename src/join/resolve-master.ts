@@ -2,6 +2,7 @@ import { MASTER_FRAGMENTS, WRITER_FRAGMENTS } from "../docker/compose-render.ts"
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
+import { refusalOf } from "../machine/operator-command.ts";
 import { type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -136,6 +137,16 @@ async function requiredProblems(
       subject: "POSTGRES_PASSWORD",
       what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST is a database on another machine.",
       remedy: "Set it in the environment as POSTGRES_PASSWORD, or in .env.",
+    });
+  }
+  const command = settings.get("ALERT_COMMAND")?.value;
+  const refusal = command === undefined ? null : await refusalOf(host.files, command, host.system.uid());
+  if (refusal !== null) {
+    problems.push({
+      subject: "ALERT_COMMAND",
+      what: `ALERT_COMMAND can't be run: ${refusal}.`,
+      remedy:
+        "Give an executable file that belongs to root. Only root may be able to write to it and to its directories.",
     });
   }
   return problems;

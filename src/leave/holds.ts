@@ -102,9 +102,9 @@ export async function findConsequences(
     );
   }
   if (kind === "storage-node") {
-    const forget = `fula-node sweep --forget ${values("CLUSTER_PEERNAME") ?? "NAME"}`;
+    const forget = `fula-node node forget ${values("CLUSTER_PEERNAME") ?? "NAME"}`;
     found.push(
-      `The pool forgets this peer within a minute. If the node does not come back, the master's operator must run \`${forget}\`.`,
+      `The pool forgets this peer within a minute. If the node does not come back and its name stays reserved, the master's operator must run \`${forget}\`.`,
     );
     return found;
   }

@@ -3,6 +3,7 @@ import { type ExitName, messageOf, OperatorError } from "../errors.ts";
 import { age } from "../units.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { Files } from "../machine/file-writer.ts";
+import { type AlarmChannels, type AlarmKind, type AlarmSent, commandFailure, raiseAlarm } from "./alerts.ts";
 
 /** What a regular operation needs to write its heartbeat file. */
 export interface HeartbeatDeps {
@@ -10,48 +11,140 @@ export interface HeartbeatDeps {
   readonly clock: Pick<Clock, "now">;
   /** The path of the file: `<base>/heartbeats/snapshot.json`. */
   readonly path: string;
+  /** Where an alarm goes if the operation fails several times in a row. Left out: nowhere. */
+  readonly channels?: AlarmChannels;
+  /** Another regular operation. A run that never starts, or is killed, can raise no alarm itself. */
+  readonly watched?: { readonly path: string; readonly everyMs: number };
+}
+
+/** What a regular operation gives back. */
+interface RegularResult {
+  readonly exit: ExitName;
+  readonly summary: string;
+  /** What became of its alarm; null if it raised none. */
+  readonly alarm?: AlarmSent | null;
+  /** Plain data for `status`, of bounded size. */
+  readonly facts?: Readonly<Record<string, unknown>>;
 }
 
 /**
- * Runs a regular operation and records how it ended, also if it threw; the error is thrown again. If the
- * heartbeat cannot be written, a successful run fails. If the run had failed already, its own error stays.
+ * Runs a regular operation and records how it ended, also if it threw; the error is thrown again. Wrong usage is not a
+ * run: it records nothing. If the heartbeat cannot be written, a successful run fails. If the run had failed already,
+ * its own error stays. From the third failure in a row, an alarm is raised, once a day.
  */
-export async function withHeartbeat<Result extends { readonly exit: ExitName; readonly summary: string }>(
+export async function withHeartbeat<Result extends RegularResult>(
   deps: HeartbeatDeps,
   operation: string,
   run: () => Promise<Result>,
 ): Promise<Result> {
   const startedAt = deps.clock.now();
-  const record = async (outcome: ExitName, summary: string): Promise<void> => {
+  const record = async (ending: Pick<RunEnding, "outcome" | "summary" | "alarm" | "facts">) => {
     const before = parseHeartbeat(await deps.files.readText(deps.path));
-    const after = writeHeartbeat(before, {
-      operation,
-      startedAt,
-      endedAt: deps.clock.now(),
-      outcome,
-      summary,
-    });
-    await deps.files.writeAtomic(deps.path, `${JSON.stringify(after)}\n`, { mode: 0o644 });
+    const ended = { operation, startedAt, endedAt: deps.clock.now(), ...ending };
+    const after = writeHeartbeat(before, ended);
+    const failure = await reportFailures(deps, after, ended.endedAt);
+    await deps.files.writeAtomic(deps.path, `${JSON.stringify(failure.heartbeat)}\n`, { mode: 0o644 });
+    if (failure.error !== null) throw failure.error;
   };
   let result: Result;
   try {
     result = await run();
   } catch (thrown) {
+    if (thrown instanceof OperatorError && thrown.exit === "usage") throw thrown;
     const outcome = thrown instanceof OperatorError ? thrown.exit : "bug";
-    await record(outcome, messageOf(thrown)).catch((cause: unknown) => {
-      throw addHeartbeatFailure(thrown, messageOf(cause));
+    await record({ outcome, summary: messageOf(thrown) }).catch((cause: unknown) => {
+      throw addFailure(thrown, messageOf(cause));
     });
     throw thrown;
   }
-  await record(result.exit, result.summary);
+  const { exit, summary, alarm, facts } = result;
+  await record({
+    outcome: exit,
+    summary,
+    ...(alarm === undefined ? {} : { alarm }),
+    ...(facts === undefined ? {} : { facts }),
+  });
   return result;
 }
 
-function addHeartbeatFailure(thrown: unknown, why: string): unknown {
+function addFailure(thrown: unknown, why: string): unknown {
   if (!(thrown instanceof OperatorError)) return thrown;
   return thrown.withChanged(
-    `${thrown.changed ?? "Nothing."} (The heartbeat file could not be written either: ${why})`,
+    `${thrown.changed ?? "Nothing."} (The failure could not be recorded or reported either: ${why})`,
   );
+}
+
+/**
+ * Raises the alarms for failures in a row, and for the other operation if it does not run, each if it is due. The
+ * heartbeat says when they were last raised.
+ */
+async function reportFailures(
+  { files, channels, watched }: HeartbeatDeps,
+  heartbeat: Heartbeat,
+  at: Date,
+): Promise<{ readonly heartbeat: Heartbeat; readonly error: unknown }> {
+  if (channels === undefined) return { heartbeat, error: null };
+  const own = isFailureAlarmDue(heartbeat, at)
+    ? await reportFailing(channels, heartbeat, at)
+    : { heartbeat, error: null };
+  if (watched === undefined) return own;
+  const other = parseHeartbeat(await files.readText(watched.path));
+  if (other === null || at.getTime() - Date.parse(other.at) <= 2 * watched.everyMs)
+    return { ...own, heartbeat: { ...own.heartbeat, missing_alarmed_at: null } };
+  const since = own.heartbeat.missing_alarmed_at;
+  if (since !== null && !isDayOver(since, at)) return own;
+  const missing = await reportMissing(channels, other, at);
+  return {
+    heartbeat: { ...own.heartbeat, missing_alarmed_at: missing === null ? at.toISOString() : since },
+    error: own.error ?? missing,
+  };
+}
+
+/** Raises the alarm for an operation that does not run. Returns the error if the alarm did not leave, else null. */
+async function reportMissing(channels: AlarmChannels, other: Heartbeat, at: Date): Promise<unknown> {
+  const { operation, at: last, outcome } = other;
+  try {
+    const sent = await raiseAlarm(channels, {
+      kind: "run-missing",
+      at,
+      summary: `${operation} did not run to its end for ${age(at.getTime() - Date.parse(last))}`,
+      counts: {},
+      worst: [{ operation, outcome, last }],
+      lines: [`${secondsOf(at)} run-missing operation=${operation.replaceAll(" ", "-")} last=${last}`],
+    });
+    return commandFailure(sent);
+  } catch (thrown) {
+    return thrown;
+  }
+}
+
+async function reportFailing(
+  channels: AlarmChannels,
+  heartbeat: Heartbeat,
+  at: Date,
+): Promise<{ readonly heartbeat: Heartbeat; readonly error: unknown }> {
+  const { operation, failures, outcome, summary, last_good_at } = heartbeat;
+  try {
+    const alarm = await raiseAlarm(channels, {
+      kind: "run-failed",
+      at,
+      summary: `${operation} failed ${failures} times in a row; the last time: ${summary}`,
+      counts: { failures },
+      worst: [{ operation, outcome, summary, last_good_at }],
+      lines: [
+        `${secondsOf(at)} run-failed operation=${operation.replaceAll(" ", "-")} failures=${failures} outcome=${outcome}`,
+      ],
+    });
+    // A command that failed is tried again after the next failure.
+    const alarmed_at = alarm.command === "failed" ? heartbeat.alarmed_at : at.toISOString();
+    return { heartbeat: { ...heartbeat, alarm, alarmed_at }, error: commandFailure(alarm) };
+  } catch (error) {
+    return { heartbeat, error };
+  }
+}
+
+function secondsOf(at: Date): string {
+  return at.toISOString().replace(/\.\d{3}Z$/, "Z");
 }
 
 const heartbeatSchema = z.object({
@@ -65,19 +158,41 @@ const heartbeatSchema = z.object({
   duration_ms: z.number().nonnegative(),
   /** When a run last completed, whatever it found; null if no run ever completed. */
   last_good_at: z.iso.datetime().nullable(),
+  /** How many runs failed since the last one that completed. 0.1.0 did not write this, nor what follows. */
+  failures: z.number().int().nonnegative().default(0),
+  /** When the alarm for failures in a row was raised; null if it was not, since the last run that completed. */
+  alarmed_at: z.iso.datetime().nullable().default(null),
+  /** When the alarm for the other operation was raised; null if that one runs. */
+  missing_alarmed_at: z.iso.datetime().nullable().default(null),
+  /** The alarm of the last run; null if there was none. */
+  alarm: z
+    .object({
+      kind: z.string() as z.ZodType<AlarmKind>,
+      command: z.enum(["none", "done", "failed"]),
+      why: z.string().nullable(),
+    })
+    .nullable()
+    .default(null),
+  /** What the last run that completed found, and when that was. */
+  facts: z.record(z.string(), z.unknown()).nullable().default(null),
+  facts_at: z.iso.datetime().nullable().default(null),
 });
 
 /** What the last run of a regular operation recorded for `status` and `doctor`. */
 export type Heartbeat = z.infer<typeof heartbeatSchema>;
 
-/** The health of a regular operation. */
-interface HeartbeatVerdict {
-  readonly state: "never" | "fresh" | "stale" | "failing";
-  /** For people: "last good snapshot 3 h ago". */
-  readonly sentence: string;
+/** How one run ended. */
+interface RunEnding {
+  readonly operation: string;
+  readonly startedAt: Date;
+  readonly endedAt: Date;
+  readonly outcome: ExitName;
+  readonly summary: string;
+  readonly alarm?: AlarmSent | null;
+  readonly facts?: Readonly<Record<string, unknown>>;
 }
 
-/** Reads a heartbeat file. Null if the file is absent or malformed; both mean that no run is known. */
+/** Reads a heartbeat file. Null if the file is absent or malformed; assessHeartbeat distinguishes the two. */
 export function parseHeartbeat(text: string | null): Heartbeat | null {
   if (text === null) return null;
   try {
@@ -88,17 +203,8 @@ export function parseHeartbeat(text: string | null): Heartbeat | null {
 }
 
 /** The heartbeat after one more run. Runs that completed (`ok`, `pending`) set last_good_at. */
-export function writeHeartbeat(
-  before: Heartbeat | null,
-  run: {
-    readonly operation: string;
-    readonly startedAt: Date;
-    readonly endedAt: Date;
-    readonly outcome: ExitName;
-    readonly summary: string;
-  },
-): Heartbeat {
-  const good = run.outcome === "ok" || run.outcome === "pending";
+export function writeHeartbeat(before: Heartbeat | null, run: RunEnding): Heartbeat {
+  const good = isGood(run.outcome);
   const at = run.endedAt.toISOString();
   return {
     operation: run.operation,
@@ -107,10 +213,109 @@ export function writeHeartbeat(
     summary: run.summary,
     duration_ms: Math.max(0, run.endedAt.getTime() - run.startedAt.getTime()),
     last_good_at: good ? at : (before?.last_good_at ?? null),
+    failures: good ? 0 : (before?.failures ?? 0) + 1,
+    alarmed_at: good ? null : (before?.alarmed_at ?? null),
+    missing_alarmed_at: before?.missing_alarmed_at ?? null,
+    alarm: run.alarm ?? null,
+    facts: run.facts ?? before?.facts ?? null,
+    facts_at: run.facts === undefined ? (before?.facts_at ?? null) : at,
   };
 }
 
-/** Evaluates a heartbeat: `stale` if the last good run is older than `maxAgeMs`. `noun` is "snapshot" or "sweep". */
+function isGood(outcome: string): boolean {
+  return outcome === "ok" || outcome === "pending";
+}
+
+const ALARM_AFTER_FAILURES = 3;
+const ALARM_AGAIN_MS = 24 * 3_600_000;
+
+/** True if the failures in a row are worth an alarm now: from the third on, and once a day. */
+export function isFailureAlarmDue({ failures, alarmed_at }: Heartbeat, now: Date): boolean {
+  if (failures < ALARM_AFTER_FAILURES) return false;
+  if (alarmed_at === null) return true;
+  return isDayOver(alarmed_at, now);
+}
+
+function isDayOver(since: string, now: Date): boolean {
+  const sinceMs = now.getTime() - Date.parse(since);
+  return sinceMs >= ALARM_AGAIN_MS || sinceMs < 0;
+}
+
+/** The health of a regular operation, for the status screen. */
+export interface HeartbeatHealth {
+  readonly state: "ok" | "attention" | "unknown";
+  /** For people: "3 h ago". */
+  readonly sentence: string;
+  /** What to do; null if there is nothing to do. */
+  readonly todo: string | null;
+  readonly heartbeat: Heartbeat | null;
+}
+
+/** Clocks of a machine and of a disk that was moved to it may differ by so much. */
+const CLOCK_TOLERANCE_MS = 60_000;
+
+/**
+ * Judges the text of a heartbeat file. `ok` is only a last run that completed without an alarm, not longer ago than two
+ * periods and not in the future. A file that can't be read is `unknown`, and not the same as one that is absent.
+ */
+export function assessHeartbeat(
+  text: string | null,
+  operation: {
+    readonly noun: string;
+    readonly command: string;
+    readonly everyMs: number;
+    /** When its cron entry was written; null if that is not known. */
+    readonly scheduledAt: Date | null;
+  },
+  now: Date,
+): HeartbeatHealth {
+  const { noun, command, everyMs, scheduledAt } = operation;
+  const heartbeat = parseHeartbeat(text);
+  const run = `run it and read what it prints: ${command}`;
+  const attention = (sentence: string, todo: string): HeartbeatHealth => ({
+    state: "attention",
+    sentence,
+    todo,
+    heartbeat,
+  });
+  const waitedMs = scheduledAt === null ? Infinity : now.getTime() - scheduledAt.getTime();
+  if (text === null && waitedMs >= -CLOCK_TOLERANCE_MS && waitedMs <= 2 * everyMs)
+    return { state: "ok", sentence: `no ${noun} yet; cron starts the first one`, todo: null, heartbeat };
+  if (text === null) return attention(`no ${noun} yet`, `wait for cron, or ${run}`);
+  if (heartbeat === null)
+    return {
+      state: "unknown",
+      sentence: `the record of the last ${noun} can't be read`,
+      todo: run,
+      heartbeat,
+    };
+  const { last_good_at, outcome, summary, alarm } = heartbeat;
+  const good = last_good_at === null ? `no good ${noun} yet` : sinceSentence(last_good_at, now);
+  if (!isGood(outcome)) return attention(`${good}; the last run failed: ${summary}`, run);
+  const ageMs = now.getTime() - Date.parse(last_good_at ?? heartbeat.at);
+  if (ageMs < -CLOCK_TOLERANCE_MS) return attention(good, "check the clock of this machine");
+  if (ageMs > 2 * everyMs) return attention(`${good}, which is too long`, `check cron, or ${run}`);
+  if (alarm?.command === "failed")
+    return attention(`${good}; ALERT_COMMAND failed: ${alarm.why}`, "repair ALERT_COMMAND");
+  if (outcome === "pending" || alarm !== null) return attention(`${good}: ${summary}`, run);
+  return { state: "ok", sentence: good, todo: null, heartbeat };
+}
+
+function sinceSentence(date: string, now: Date): string {
+  return describeAge(now.getTime() - Date.parse(date));
+}
+
+/** The health of a regular operation. */
+interface HeartbeatVerdict {
+  readonly state: "never" | "fresh" | "stale" | "failing";
+  /** For people: "last good snapshot 3 h ago". */
+  readonly sentence: string;
+}
+
+/**
+ * Evaluates a heartbeat: `stale` if the last good run is older than `maxAgeMs`, or in the future. `noun` is "snapshot"
+ * or "sweep".
+ */
 export function judgeHeartbeat(
   heartbeat: Heartbeat | null,
   noun: string,
@@ -118,12 +323,12 @@ export function judgeHeartbeat(
   maxAgeMs: number,
 ): HeartbeatVerdict {
   if (heartbeat === null) return { state: "never", sentence: `no ${noun} yet` };
-  const failed = heartbeat.outcome !== "ok" && heartbeat.outcome !== "pending";
+  const failed = !isGood(heartbeat.outcome);
   const why = failed ? `; the last run failed: ${heartbeat.summary}` : "";
   if (heartbeat.last_good_at === null) return { state: "failing", sentence: `no good ${noun} yet${why}` };
   const ageMs = now.getTime() - Date.parse(heartbeat.last_good_at);
   const sentence = `last good ${noun} ${describeAge(ageMs)}${why}`;
-  if (ageMs > maxAgeMs) return { state: "stale", sentence };
+  if (ageMs > maxAgeMs || ageMs < -CLOCK_TOLERANCE_MS) return { state: "stale", sentence };
   return { state: failed ? "failing" : "fresh", sentence };
 }
 

@@ -69,6 +69,9 @@ export const CRON_FILES = {
   sweep: "/etc/cron.d/fula-replication-sweep",
 } as const;
 
+/** How often cron starts each of them, in milliseconds. */
+export const CRON_PERIODS_MS = { snapshot: 6 * 3_600_000, sweep: 30 * 60_000 } as const;
+
 /** The label, and its value, on everything in Docker that fula-node created. */
 export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
 

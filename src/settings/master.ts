@@ -220,9 +220,15 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "REPL_MIN",
     about:
-      "the sweep raises an alarm for a pin with fewer copies than this; for pins without their own minimum",
+      "the sweep raises an alarm for every pin with fewer copies than this, also if its own minimum is lower",
     rule: RULES.count,
     byDefault: "2",
+  },
+  {
+    key: "ALERT_COMMAND",
+    about:
+      "absolute path of a program that is run with each alarm, as JSON on its standard input; only root may be able to change it",
+    rule: RULES.path,
   },
   {
     key: "AUTO_UPDATE",

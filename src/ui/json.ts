@@ -1,5 +1,6 @@
 import type { Streams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
+import { visibleJson } from "../units.ts";
 import { table } from "./text.ts";
 
 /**
@@ -16,10 +17,10 @@ export function createJson(streams: Streams): Reporter {
     table,
     note: () => undefined,
     progress: () => undefined,
-    result: ({ data }) => streams.out(JSON.stringify({ ...data, warnings })),
+    result: ({ data }) => streams.out(visibleJson({ ...data, warnings })),
     error: ({ exit, what, why, remedy, changed, problems }, exitCode) =>
       streams.err(
-        JSON.stringify({
+        visibleJson({
           error: {
             exit,
             exitCode,

@@ -1,12 +1,17 @@
 import type { RunEvent } from "../engine/events.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration } from "../units.ts";
+import { duration, visible } from "../units.ts";
 import { errorLines, hang, oneLine, planLines, table } from "./text.ts";
 
 /** Where lines are written to. */
 export interface Streams {
   readonly out: (line: string) => void;
   readonly err: (line: string) => void;
+}
+
+/** Streams that show every invisible character as an escape. All lines of a run leave through these. */
+export function visibleStreams({ out, err }: Streams): Streams {
+  return { out: (line) => out(visible(line)), err: (line) => err(visible(line)) };
 }
 
 const LONG_STEP_MS = 2000;
@@ -27,7 +32,8 @@ interface Running {
  * Plain lines for logs, cron and CI. A step prints one line when it is done. If it takes longer than two seconds,
  * it also prints one when that is clear, and its progress at most every 30 seconds. `now` is in milliseconds.
  */
-export function createLines(streams: Streams, now: () => number): Reporter {
+export function createLines(given: Streams, now: () => number): Reporter {
+  const streams = visibleStreams(given);
   let running: Running | null = null;
   let runProgressMs = 0;
   let runProgress = "";
@@ -94,7 +100,8 @@ export function createLines(streams: Streams, now: () => number): Reporter {
       streams.out(line);
     },
     result: ({ lines }) => {
-      for (const line of lines) streams.out(line);
+      // A name with a line break must not look like a line of the program's own.
+      for (const line of lines) given.out(visible(line, { oneLine: true }));
     },
     error: (error, exitCode) => {
       for (const line of errorLines(error, exitCode)) streams.err(line);

@@ -1,8 +1,8 @@
 import { DefaultRenderer, Listr, ListrLogger, type ListrTaskWrapper, ProcessOutput } from "listr2";
 import { messageOf } from "../errors.ts";
-import { createLines, type Streams } from "./lines.ts";
+import { createLines, type Streams, visibleStreams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration } from "../units.ts";
+import { duration, visible } from "../units.ts";
 import { oneLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -31,10 +31,11 @@ export interface Screen {
  * the engine's events drive it. Other lines wait until no row is being drawn.
  */
 export function createTerminal(
-  streams: Streams,
+  given: Streams,
   now: () => number,
   screen: Screen = { stdout: process.stdout, stderr: process.stderr },
 ): Reporter {
+  const streams = visibleStreams(given);
   let row: Row | null = null;
   let overProgress = false;
   /** Settles when every started row is drawn; null if there is none. */
@@ -87,7 +88,8 @@ export function createTerminal(
       }
     },
     progress(line) {
-      streams.out(overProgress ? `${UP_AND_CLEAR}${line}` : line);
+      const shown = visible(line, { oneLine: true });
+      given.out(overProgress ? `${UP_AND_CLEAR}${shown}` : shown);
       overProgress = true;
     },
     note(line) {

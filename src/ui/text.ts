@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 import type { PlanItem } from "../engine/events.ts";
 import type { OperatorError, Problem } from "../errors.ts";
-import { countOf } from "../units.ts";
+import { countOf, visible } from "../units.ts";
 
 const WIDTH = 80;
 const NARROWEST_CELL = 24;
@@ -180,7 +180,7 @@ export function printable(text: string): string {
 
 /** The same as one line. */
 export function oneLine(text: string): string {
-  return printable(text)
+  return visible(printable(text))
     .trim()
     .replaceAll(/\s*\n\s*/g, " ");
 }

@@ -59,6 +59,9 @@ export async function startServer(
   return { url: `http://127.0.0.1:${port}`, stop: () => void child.kill() };
 }
 
+/** The ids of the peers of the server (snapshot-server.ts). */
+const PEERS = ["A", "B"].map((letter) => `12D3KooW${letter.repeat(44)}`);
+
 /** A base directory with everything of an installed master that the verbs need. */
 export function makeBase(clusterUrl: string): { readonly dir: string; remove(): void } {
   const dir = mkdtempSync(join(tmpdir(), "fula-bench-"));
@@ -70,6 +73,10 @@ export function makeBase(clusterUrl: string): { readonly dir: string; remove(): 
   const port = new URL(clusterUrl).port;
   const env = `CLUSTERNAME=bench\nCLUSTER_SECRET=${"5".repeat(64)}\nIPFS_CLUSTER_API_ADDR=/ip4/127.0.0.1/tcp/${port}\n`;
   writeFileSync(join(dir, ".env"), env, { mode: 0o600 });
+  // The benchmark has no database with registered names. The nodes are in a list as 0.1.0 wrote it.
+  const at = "2026-01-01T00:00:00.000Z";
+  const nodes = PEERS.map((id, index) => ({ id, name: `node-${index}`, first_seen: at, last_seen: at }));
+  writeFileSync(join(dir, "known-nodes.json"), JSON.stringify({ nodes }));
   return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
 }
 

@@ -65,6 +65,12 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     const masterKubo = await openKubo(box);
     for (const name of ["follower-1", "follower-2"])
       followers.push(await bootFollower(box, { name, network, masterKubo }));
+    // They have no registered names, since they were not made by fula-node.
+    for (const follower of followers) {
+      const { stdout } = await follower.box.run("curl -sf http://127.0.0.1:9094/id");
+      const { id, peername } = JSON.parse(stdout) as { id: string; peername: string };
+      expectExit(await fula("node", "keep", id, "--name", peername), 0);
+    }
 
     await eventually("the master may send pins to all three", async () => {
       const metrics = ["freespace", "tag:group"].map((name) =>

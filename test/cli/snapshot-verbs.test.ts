@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signin
 import { createLines } from "../../src/ui/lines.ts";
 import { createTerminal } from "../../src/ui/terminal.ts";
 import { cidOf } from "../support/cids.ts";
-import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
+import { type ClusterDouble, type DoublePeer, startClusterDouble } from "../support/cluster-double.ts";
 import { runVerb, type VerbRun } from "../support/run-verb.ts";
 
 /** The program from its source, in its own process. */
@@ -161,7 +161,19 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     });
   });
 
+  /** The list of known nodes as 0.1.0 wrote it. This master's database is not known, so the names are not. */
+  const knowNodes = (): void => {
+    const at = "2026-01-01T00:00:00.000Z";
+    const nodes = double.peers.map(({ id, name }) => ({ id, name, first_seen: at, last_seen: at }));
+    writeFileSync(join(base, "known-nodes.json"), JSON.stringify({ nodes }));
+  };
+
   test("sweep --strict reports a missing node until it is forgotten", async () => {
+    expect(await fula("sweep")).toMatchObject({
+      exitCode: 29,
+      stderr: expect.stringContaining("registered names"),
+    });
+    knowNodes();
     expect((await fula("sweep", "--strict")).exitCode).toBe(0);
     const gone = double.peers[2] as { present: boolean; name: string };
     gone.present = false;
@@ -169,6 +181,68 @@ describe.skipIf(!isRoot)("the verbs over pins, in an installed master", () => {
     expect((await fula("sweep", "--strict", "--forget", "nobody")).exitCode).toBe(2);
     expect((await fula("sweep", "--strict", "--forget", gone.name)).exitCode).toBe(0);
     expect((await fula("sweep", "--strict")).exitCode).toBe(0);
+  });
+
+  test("node list shows who is expected; a stranger is kept by its peer id only, and can be forgotten", async () => {
+    knowNodes();
+    const id = `12D3KooW${"S".repeat(44)}`;
+    const [peer] = double.peers as [DoublePeer];
+    double.peers.push({ ...peer, id, name: "follower-1\u001b[2J\u202e" });
+    const lists = async () => {
+      const { exitCode, stdout } = await fula("node", "list", "--json");
+      expect(exitCode).toBe(0);
+      const { nodes, strangers } = JSON.parse(stdout) as Record<
+        string,
+        { id: string; expectedBy?: string }[]
+      >;
+      return [nodes?.find((node) => node.id === id)?.expectedBy, strangers?.some((one) => one.id === id)];
+    };
+    expect(await lists()).toEqual([undefined, true]);
+    const { stdout } = await fula("node", "list");
+    expect(stdout).toContain("3 expected nodes:");
+    expect(stdout).toMatch(/not expected\. .*\n +follower-1\\u001b\[2J\\u202e/);
+    const byName = await fula("node", "keep", "follower-1\\u001b[2J\\u202e");
+    expect(byName).toMatchObject({ exitCode: 2, stderr: expect.stringContaining(id) });
+    expect((await fula("node", "keep", id, "--name", "no such name")).exitCode).toBe(2);
+    expect(await lists()).toEqual([undefined, true]);
+    expect((await fula("node", "keep", id, "--name", "mine")).exitCode).toBe(0);
+    expect(await lists()).toEqual(["operator", false]);
+    expect((await fula("node", "forget", "nobody")).exitCode).toBe(2);
+    expect((await fula("node", "forget", "mine")).exitCode).toBe(0);
+    expect(await lists()).toEqual([undefined, false]);
+  });
+
+  test("an alarm runs ALERT_COMMAND; one that may not be run ends the sweep with 29 after its result", async () => {
+    knowNodes();
+    (double.peers[2] as { present: boolean }).present = false;
+    // Not below /tmp: others can write to it.
+    const home = mkdtempSync(join(process.env["HOME"] ?? "/root", "fula-verbs-"));
+    try {
+      const command = join(home, "alert");
+      writeFileSync(command, `#!/bin/sh\ncat >>${home}/got\n`, { mode: 0o755 });
+      setEnv(`ALERT_COMMAND=${command}\n`);
+      expect((await fula("sweep")).exitCode).toBe(0);
+      expect(readFileSync(`${home}/got`, "utf8").trim().split("\n")).toHaveLength(1);
+      chmodSync(command, 0o777);
+      const refused = await fula("sweep");
+      expect(refused).toMatchObject({ exitCode: 29, stdout: expect.stringContaining("30 unknown") });
+      expect(refused.stderr).toContain("can write to");
+      expect((await fula("sweep", "--strict")).exitCode).toBe(20);
+    } finally {
+      rmSync(home, { recursive: true });
+    }
+  });
+
+  test("the log of the cron job is rotated by the job itself", async () => {
+    knowNodes();
+    writeFileSync(join(base, "sweep.log"), Buffer.alloc(17 * 1024 ** 2, "x"));
+    writeFileSync(join(base, "snapshot.log"), Buffer.alloc(17 * 1024 ** 2, "x"));
+    expect((await fula("sweep")).exitCode).toBe(0);
+    await take();
+    expect(readdirSync(base).filter((name) => name.includes(".log"))).toEqual([
+      "snapshot.log.1",
+      "sweep.log.1",
+    ]);
   });
 });
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { announceName, listNames, readName } from "../../src/federation/registry.ts";
+import { announceName, listNames, readName, readOwners } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
-import type { PostgresPool } from "../../src/database/postgres.ts";
+import { createPostgres, type PostgresPool } from "../../src/database/postgres.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
@@ -37,6 +37,20 @@ async function countsOf(target: PostgresTarget): Promise<Readonly<Record<string,
 describeOnPostgres(
   "announcing a name",
   (postgres) => {
+    test("makes its owner one of the pool's, once, however many names it has", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const [alice, bob] = [makeIdentity(), makeIdentity()];
+      for (const name of ["paris", "berlin"]) await announce(pool, alice, { name });
+      await announce(pool, bob, { name: "rome", pool: "pool-b" });
+      const reader = createPostgres();
+      const readRows: Parameters<typeof readOwners>[0] = (text, values) => reader.query(target, text, values);
+      expect(await readOwners(readRows, "pool-a")).toEqual([{ id: alice.peerId, name: "berlin" }]);
+      expect(await readOwners(readRows, "pool-c")).toEqual([]);
+      await sql(target, "ALTER TABLE node_names RENAME TO node_names_old");
+      await expect(readOwners(readRows, "pool-a")).rejects.toMatchObject({ exit: "unavailable" });
+    });
+
     test("is Reserved at first, with its descriptor, and AlreadyOwned afterwards", async () => {
       const pool = poolOf(await postgres.createDatabase());
       const alice = makeIdentity();

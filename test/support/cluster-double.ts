@@ -42,6 +42,8 @@ export interface ClusterDouble {
   readonly faults: { allocations?: ListFault; status?: ListFault };
   /** CIDs whose direct mode makes the bulk status wrong (tracker bug) but not the single one. */
   readonly misreported: Set<string>;
+  /** CIDs whose single status is answered with 500. */
+  readonly brokenStatus: Set<string>;
   /** Runs once, just before the next status list is made, as an event between two lists. */
   beforeStatus: (() => void) | null;
   /** Runs once, after the next status list was made. */
@@ -96,6 +98,7 @@ class Double implements ClusterDouble {
   readonly peers: DoublePeer[];
   readonly faults: { allocations?: ListFault; status?: ListFault } = {};
   readonly misreported = new Set<string>();
+  readonly brokenStatus = new Set<string>();
   readonly requests: string[] = [];
   beforeStatus: (() => void) | null = null;
   afterStatus: (() => void) | null = null;
@@ -174,6 +177,8 @@ class Double implements ClusterDouble {
     }
     if (first === "allocations") return this.#allocation(response, second ?? "");
     if (first === "pins" && second === undefined) return this.#statuses(response);
+    if (first === "pins" && this.brokenStatus.has(second ?? ""))
+      return sendJson(response, 500, { code: 500, message: "context deadline exceeded" });
     if (first === "pins") return sendJson(response, 200, this.#status(second ?? "", false));
     sendJson(response, 404, { code: 404, message: "not found" });
   }

@@ -30,7 +30,13 @@ function kuboId(box: Box, container: string): Promise<string> {
 /** Boots a follower of a master on its network, and waits until the master counts it as a member. */
 export async function bootFollower(
   master: Box,
-  options: { readonly name: string; readonly network: string; readonly masterKubo: string },
+  options: {
+    readonly name: string;
+    readonly network: string;
+    readonly masterKubo: string;
+    /** The name that it gives itself in the cluster; its box's name if left out. */
+    readonly peername?: string;
+  },
 ): Promise<Follower> {
   const box = await Box.boot({ name: options.name, image: "docker", network: options.network });
   try {
@@ -56,7 +62,11 @@ export async function bootFollower(
 async function follow(
   master: Box,
   box: Box,
-  { name, masterKubo }: { readonly name: string; readonly masterKubo: string },
+  {
+    name,
+    masterKubo,
+    peername = name,
+  }: { readonly name: string; readonly masterKubo: string; readonly peername?: string },
 ): Promise<void> {
   const { CLUSTER_SECRET } = await readEnv(master);
   const { id } = JSON.parse((await master.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string };
@@ -67,18 +77,22 @@ async function follow(
   await box.run(`docker exec kubo ipfs swarm connect ${masterKubo}`);
   const environment = {
     CLUSTER_SECRET,
-    CLUSTER_PEERNAME: name,
+    CLUSTER_PEERNAME: peername,
     CLUSTER_CRDT_TRUSTEDPEERS: id,
     CLUSTER_PEERADDRESSES: `/ip4/${await master.address()}/tcp/9096/p2p/${id}`,
     CLUSTER_FOLLOWERMODE: "true",
     CLUSTER_MONITORPINGINTERVAL: "2s",
   };
-  const flags = Object.entries(environment).map(([key, value]) => `-e ${key}=${value}`);
+  const lines = Object.entries(environment).map(([key, value]) => `${key}=${value}\n`);
+  await box.writeFile("/root/cluster.env", lines.join(""));
   await box.run(
-    `docker run -d --name cluster --network host ${flags.join(" ")} -v /data/cluster:/data/ipfs-cluster ipfs/ipfs-cluster:v1.1.6`,
+    `docker run -d --name cluster --network host --env-file /root/cluster.env -v /data/cluster:/data/ipfs-cluster ipfs/ipfs-cluster:v1.1.6`,
   );
   await eventually(`${name} is a member`, async () => {
     const { stdout } = await master.run("curl -sf http://127.0.0.1:9094/peers");
-    return stdout.includes(`"peername":"${name}"`);
+    const names = stdout.split("\n").flatMap((line) => {
+      return line === "" ? [] : [(JSON.parse(line) as { readonly peername: string }).peername];
+    });
+    return names.includes(peername);
   });
 }

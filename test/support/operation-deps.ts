@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type AlertLog, openAlertLog } from "../../src/pinset/alerts.ts";
+import { type AlarmChannels, type AlertLog, openAlertLog } from "../../src/pinset/alerts.ts";
 import { openSnapshotStore, type SnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
 import type { Clock } from "../../src/machine/clock.ts";
@@ -33,6 +33,8 @@ export interface OperationDeps {
   readonly clock: SetClock;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
   readonly alerts: AlertLog;
+  /** The alert log, without a command. */
+  readonly channels: AlarmChannels;
   readonly lines: string[];
   readonly report: (line: string) => void;
   heartbeat(name: string): { files: Pick<Files, "readText" | "writeAtomic">; clock: Clock; path: string };
@@ -65,6 +67,7 @@ export function operationDeps(): OperationDeps {
     clock,
     files,
     alerts,
+    channels: { log: alerts, command: null, source: { host: "box", pool: "lab" } },
     lines,
     report: (line) => void lines.push(line),
     heartbeat: (name) => ({ files, clock, path: join(base, "heartbeats", `${name}.json`) }),

@@ -3,8 +3,9 @@ import { linesOf, readPinLine } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
 import type { NumberedCids } from "../spill.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
-import { VerdictCache } from "./verdict-cache.ts";
+import { type NodeProgress, VerdictCache } from "./verdict-cache.ts";
 import {
+  type ExpectedNodes,
   isAlarming,
   type PinStatus,
   type PinVerdict,
@@ -13,28 +14,28 @@ import {
   type SweepTally,
 } from "./replication.ts";
 
-/** The settings that decide whether a pin has enough copies. */
-export interface SweepRules {
-  readonly fallbackMin: number;
-  /** The ids of all known storage nodes. */
-  readonly expected: ReadonlySet<string>;
-}
-
 /** What the join of the two listings needs. */
 export interface JoinOptions {
   readonly cluster: ClusterReader;
   readonly workspace: PinsetWorkspace;
-  readonly rules: SweepRules;
+  readonly nodes: ExpectedNodes;
   readonly tally: SweepTally;
   /** How many candidates (pins that look wrong) are kept by CID. The others are only counted. */
   readonly maxCandidates: number;
 }
 
+/** What the two listings say about the peers. */
+export interface Joined {
+  /** The expected nodes that reported a status of any pin. */
+  readonly responding: ReadonlySet<string>;
+  readonly progress: ReadonlyMap<string, NodeProgress>;
+}
+
 /**
  * Lists the desired pinset, then the status that the peers report, and adds the verdict on every pin to the
- * tally. Gives the ids of the peers that reported a status of any pin.
+ * tally. Throws (unavailable) if no expected node reported the status of any pin.
  */
-export async function joinListings(options: JoinOptions): Promise<ReadonlySet<string>> {
+export async function joinListings(options: JoinOptions): Promise<Joined> {
   const { workspace } = options;
   const opened: NumberedCids[] = [];
   const open = (): NumberedCids => {
@@ -49,14 +50,14 @@ export async function joinListings(options: JoinOptions): Promise<ReadonlySet<st
   }
 }
 
-async function join(options: JoinOptions, open: () => NumberedCids): Promise<ReadonlySet<string>> {
-  const { cluster, workspace, rules, tally } = options;
-  const cache = new VerdictCache(rules.expected);
+async function join(options: JoinOptions, open: () => NumberedCids): Promise<Joined> {
+  const { cluster, workspace, nodes, tally } = options;
+  const cache = new VerdictCache(nodes);
   const desired = open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const pin = readPinLine(line);
-      desired.add(pin.cid, cache.internRule(ruleOf(pin, rules.fallbackMin)));
+      desired.add(pin.cid, cache.internRule(ruleOf(pin)));
     }
   });
   const reported = open();
@@ -66,19 +67,20 @@ async function join(options: JoinOptions, open: () => NumberedCids): Promise<Rea
       reported.add(status.cid, cache.internPeerMap(status.peerMap));
     }
   });
-  if (listing.noContent && desired.count > 0) throw noPeerReported(desired.count);
+  const responding = cache.respondingPeers();
+  if (desired.count > 0 && (listing.noContent || responding.size === 0)) throw noPeerReported(desired.count);
 
   const unreported = open();
   const candidates = new CandidateKeys(options.maxCandidates);
   workspace.joinNumberedCids(desired, reported, (rule, peerMap, key) => {
-    const verdict = cache.verdict(rule, peerMap);
+    const verdict = cache.count(rule, peerMap);
     if (peerMap === -1) unreported.addKey(key(), rule);
     else tally.count(verdict);
-    if (isAlarming(verdict.state)) candidates.add(key, verdict, peerMap !== -1);
+    if (isAlarming(verdict)) candidates.add(key, verdict, peerMap !== -1);
   });
   if (unreported.count > 0 || candidates.size > 0)
     await listDesiredAgain(options, { cache, unreported, candidates, open });
-  return cache.respondingPeers();
+  return { responding, progress: cache.progress() };
 }
 
 /**
@@ -163,8 +165,9 @@ function readStatusLine(line: string): PinStatus {
 function noPeerReported(pins: number): OperatorError {
   return new OperatorError({
     exit: "unavailable",
-    what: `The cluster has ${pins} pins, but no peer reported the status of any of them.`,
-    why: "The cluster answers like this if every peer fails, also the one on this machine (its kubo may be down).",
-    remedy: "Check kubo on this machine and the log of ipfs-cluster, then run this again.",
+    what: `The cluster has ${pins} pins, but no expected node reported the status of any of them.`,
+    why: "The cluster answers like this if every peer fails, also the one on this machine (its kubo may be down). What other peers report does not count.",
+    remedy:
+      "Check kubo on this machine and the log of ipfs-cluster, then run this again. `fula-node node list` shows which nodes are expected.",
   });
 }

@@ -1,138 +1,159 @@
-import * as z from "zod";
 import type { ClusterReader } from "../../cluster/client.ts";
-import { OperatorError } from "../../errors.ts";
+import { messageOf, OperatorError } from "../../errors.ts";
 import type { Files } from "../../machine/file-writer.ts";
+import {
+  type ExpectedBy,
+  expectedBy,
+  forgetNodes,
+  type KnownNode,
+  type KnownNodes,
+  type Masters,
+  parseKnownNodes,
+  serialiseKnownNodes,
+  type Stranger,
+  syncOf,
+  updateNodes,
+} from "./known-nodes.ts";
 
-/** The state of one storage node. */
+/** One expected node. */
 export interface NodeReport {
   readonly id: string;
   readonly name: string;
+  readonly expectedBy: ExpectedBy;
   /**
    * `up`; `kubo-down`: its kubo does not answer; `no-metric`: a member without a current ping;
-   * `absent`: known from before, but not a member now; `silent`: a member that did not report the status of any
-   * pin. A node does that if it does not trust the peer that sends the request.
+   * `absent`: not a member now; `silent`: a member that did not report the status of any pin. A node does that
+   * if it does not trust the peer that sends the request.
    */
   readonly state: "up" | "kubo-down" | "no-metric" | "absent" | "silent";
-  readonly lastSeen: string;
+  /** `syncing`: it is new, and fetches the pinset; `stalled`: it is new, and had no more pins for six hours. */
+  readonly sync: "synced" | "syncing" | "stalled";
+  /** How many pins it has, of those that it should have, at the last sweep. */
+  readonly pinsDone: number;
+  readonly pinsDue: number;
+  /** Null if it was never a member. */
+  readonly lastSeen: string | null;
   /** Free space in its repository; null if it reports none. A full repository does not report. */
   readonly freeBytes: number | null;
 }
 
-/** Lists the members of the cluster, adds the nodes that are known from before, and stores all of them in the file. */
-export async function surveyNodes(options: {
+/** Where the nodes of the pool are known from. */
+export interface NodeSources {
   readonly cluster: ClusterReader;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
+  /** The file with all known nodes: `<base>/known-nodes.json`. */
   readonly path: string;
-  readonly at: Date;
-  readonly forget: readonly string[];
-}): Promise<readonly NodeReport[]> {
-  const { cluster, files, path, at, forget } = options;
+  /** MASTER_CLUSTER_PEERIDS: the other masters of the pool. */
+  readonly otherMasters: readonly string[];
+  /** The nodes with a registered name. Throws an OperatorError if the database does not answer. */
+  readonly readRegistered: () => Promise<readonly { readonly id: string; readonly name: string }[]>;
+}
+
+/** The nodes of the pool now. */
+export interface NodeSurvey {
+  readonly known: KnownNodes;
+  readonly masters: Masters;
+  readonly members: readonly { readonly id: string; readonly peername: string }[];
+  /** The expected nodes. */
+  readonly nodes: readonly NodeReport[];
+  /** Members that are not expected, and were so. */
+  readonly strangers: readonly Stranger[];
+  /** Those of them that are seen for the first time. */
+  readonly newStrangers: readonly Stranger[];
+  /** Nodes that were expected until now: their names are not registered any more. */
+  readonly dropped: readonly KnownNode[];
+  /** Why the registered names could not be read, so that the last known ones are used; null if they could. */
+  readonly namesFault: string | null;
+}
+
+/**
+ * Lists the members of the cluster and the nodes that are expected, and stores them in the file if `save` is set.
+ * Throws an OperatorError (unavailable) if the registered names can't be read and none were known before: an
+ * incomplete answer is not an empty one.
+ */
+export async function surveyNodes(
+  sources: NodeSources,
+  options: { readonly at: Date; readonly forget?: readonly string[]; readonly save: boolean },
+): Promise<NodeSurvey> {
+  const { cluster, files, path } = sources;
+  const { at, forget = [], save } = options;
+  const { id: own } = await cluster.identity();
+  const masters: Masters = [own, ...sources.otherMasters.filter((id) => id !== own)];
   const peers = await cluster.peers();
   const pings = await cluster.metrics("ping");
   const space = await cluster.metrics("freespace");
-  const before = await files.readText(path);
+  const text = await files.readText(path);
+  const before = parseKnownNodes(text, path);
+  const names = await readNames(sources, text !== null);
   const members = peers.filter((peer) => peer.error === "");
-  const remembered = parseKnownNodes(before, path);
-  const known = mergeNodes(remembered, members, at, findForgotten(remembered, members, forget));
+  const updated = updateNodes(before, { masters, registered: names.registered, members, at });
+  const known = forget.length === 0 ? updated : forgetNodes(updated, forget, { masters, members });
   const after = serialiseKnownNodes(known);
-  if (after !== before) await files.writeAtomic(path, after, { mode: 0o644 });
+  if (save && after !== text) await files.writeAtomic(path, after, { mode: 0o644 });
 
   const memberById = new Map(members.map((member) => [member.id, member]));
   const pinging = new Set(pings.filter((metric) => metric.valid).map((metric) => metric.peer));
   const freeById = new Map(
     space.filter((metric) => metric.valid).map((metric) => [metric.peer, Number(metric.value)]),
   );
-  return known.map((node) => {
-    const member = memberById.get(node.id);
-    const state = ((): NodeReport["state"] => {
-      if (member === undefined) return "absent";
-      if (member.ipfsError !== "") return "kubo-down";
-      return pinging.has(node.id) ? "up" : "no-metric";
-    })();
-    return {
-      id: node.id,
-      name: node.name,
-      state,
-      lastSeen: node.last_seen,
+  const stateOf = ({ id }: KnownNode): NodeReport["state"] => {
+    const member = memberById.get(id);
+    if (member === undefined) return "absent";
+    if (member.ipfsError !== "") return "kubo-down";
+    return pinging.has(id) ? "up" : "no-metric";
+  };
+  const strangersBefore = new Set([...before.strangers, ...before.nodes].map(({ id }) => id));
+  return {
+    known,
+    masters,
+    members,
+    nodes: known.nodes.map((node) => ({
+      ...reportOf(node, masters, at),
+      state: stateOf(node),
       freeBytes: freeById.get(node.id) ?? null,
-    };
-  });
+    })),
+    strangers: known.strangers,
+    newStrangers: known.strangers.filter(({ id }) => !strangersBefore.has(id)),
+    dropped: before.nodes.filter(({ id }) => !updated.nodes.some((node) => node.id === id)),
+    namesFault: names.fault,
+  };
 }
 
-const nodesSchema = z.object({
-  nodes: z.array(
-    z.object({ id: z.string(), name: z.string(), first_seen: z.iso.datetime(), last_seen: z.iso.datetime() }),
-  ),
-});
+/** What the file knows of an expected node. */
+export function reportOf(
+  node: KnownNode,
+  masters: readonly string[],
+  at: Date,
+): Omit<NodeReport, "state" | "freeBytes"> {
+  return {
+    id: node.id,
+    name: node.name,
+    expectedBy: expectedBy(node, masters),
+    sync: syncOf(node, at),
+    pinsDone: node.pins_done,
+    pinsDue: node.pins_due,
+    lastSeen: node.last_seen,
+  };
+}
 
-/** A storage node that was a member of the cluster at some time. The cluster itself drops a dead node from its lists. */
-type KnownNode = z.infer<typeof nodesSchema>["nodes"][number];
-
-/** Reads the file of known nodes. Throws an OperatorError (integrity) if it is malformed: an empty list instead would lose the dead nodes. */
-export function parseKnownNodes(text: string | null, path: string): readonly KnownNode[] {
-  if (text === null) return [];
+async function readNames(
+  { readRegistered, path }: NodeSources,
+  isFileThere: boolean,
+): Promise<{
+  readonly registered: readonly { id: string; name: string }[] | null;
+  readonly fault: string | null;
+}> {
   try {
-    return nodesSchema.parse(JSON.parse(text)).nodes;
-  } catch (cause) {
+    return { registered: await readRegistered(), fault: null };
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    if (isFileThere) return { registered: null, fault: messageOf(thrown) };
     throw new OperatorError({
-      exit: "integrity",
-      what: `The list of known storage nodes in ${path} cannot be read.`,
-      why: "Without the list, the sweep cannot notice that a node is gone.",
-      remedy:
-        "Repair the file. Or remove it while every storage node is up: the next sweep creates it again.",
-      cause,
+      exit: "unavailable",
+      what: `The registered names of storage nodes cannot be read: ${messageOf(thrown)}`,
+      why: `Without them the sweep does not know which nodes to expect, and ${path} has none from an earlier sweep.`,
+      remedy: "Make the database answer, then run this again.",
+      cause: thrown,
     });
   }
-}
-
-/** The text of the file, one node per line so that people can read it. */
-export function serialiseKnownNodes(nodes: readonly KnownNode[]): string {
-  return `{"nodes":[\n${nodes.map((node) => `  ${JSON.stringify(node)}`).join(",\n")}\n]}\n`;
-}
-
-/**
- * The ids of the nodes to forget; each is given by id or name. Throws an OperatorError (usage) if a node is
- * not known, if several nodes have the name, or if the node is still a member.
- */
-export function findForgotten(
-  known: readonly KnownNode[],
-  members: readonly { readonly id: string }[],
-  given: readonly string[],
-): readonly string[] {
-  return given.map((one) => {
-    const [node, another] = known.filter(({ id, name }) => id === one || name === one);
-    if (node === undefined || another !== undefined) {
-      throw new OperatorError({
-        exit: "usage",
-        what:
-          node === undefined
-            ? `No storage node ${one} is known.`
-            : `Several storage nodes have the name ${one}.`,
-        remedy: `Known nodes: ${known.map(({ id, name }) => `${name} (${id})`).join(", ")}.`,
-      });
-    }
-    if (members.some(({ id }) => id === node.id)) {
-      throw new OperatorError({
-        exit: "usage",
-        what: `${node.name} is still a member of the cluster, so it cannot be forgotten.`,
-        remedy: "Stop the node first. After half a minute it is not a member any more.",
-      });
-    }
-    return node.id;
-  });
-}
-
-/** The known nodes, updated with the current members. `forget` has the ids of nodes that were taken out of service for good. */
-export function mergeNodes(
-  known: readonly KnownNode[],
-  members: readonly { readonly id: string; readonly peername: string }[],
-  at: Date,
-  forget: readonly string[],
-): readonly KnownNode[] {
-  const now = at.toISOString();
-  const byId = new Map(known.filter((node) => !forget.includes(node.id)).map((node) => [node.id, node]));
-  for (const { id, peername } of members) {
-    byId.set(id, { id, name: peername, first_seen: byId.get(id)?.first_seen ?? now, last_seen: now });
-  }
-  return [...byId.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
 }

@@ -2,12 +2,22 @@ import type { PinFacts } from "../../cluster/pin.ts";
 
 /** How many copies a pin needs, and where. */
 export interface ReplicationRule {
-  /** The number of copies it needs; not used if `everywhere` is true. */
+  /** The pin's own minimum, 0 if it has none; not used if `everywhere` is true. */
   readonly min: number;
-  /** True if its replication factor is -1: every known storage node must have a copy. */
+  /** True if its replication factor is -1: every expected node must have a copy. */
   readonly everywhere: boolean;
   /** The peers that must have a copy, if it is not everywhere. */
   readonly allocations: readonly string[];
+}
+
+/** The nodes whose copies count. Any other peer is a stranger: it can report a copy that it does not have. */
+export interface ExpectedNodes {
+  /** The ids of all expected nodes, also of those that are gone. */
+  readonly ids: ReadonlySet<string>;
+  /** Those of them that are new and still fetch the pinset. */
+  readonly syncing: ReadonlySet<string>;
+  /** REPL_MIN: no pin with fewer copies is healthy, whatever its own minimum is. */
+  readonly floor: number;
 }
 
 /** The status that one peer reports for one pin (api/types.go, PinInfoShort). */
@@ -28,63 +38,88 @@ export interface PinStatus {
 /**
  * - healthy: enough peers report a copy.
  * - in-progress: there will be enough copies when the peers that fetch the content for the first time are done.
+ * - syncing: there will be enough copies when new nodes have fetched the pinset.
  * - failed: too few copies, and a peer failed; recover makes that peer try again.
  * - unknown: too few reported copies, but peers that do not answer may have the missing ones.
  * - under-replicated: too few copies, and no peer fetches the content.
  */
-export type ReplicationState = "healthy" | "in-progress" | "failed" | "unknown" | "under-replicated";
+export type ReplicationState =
+  | "healthy"
+  | "in-progress"
+  | "syncing"
+  | "failed"
+  | "unknown"
+  | "under-replicated";
 
 /** The verdict on one pin. */
 export interface PinVerdict {
   readonly state: ReplicationState;
-  /** The number of peers that report a copy. */
+  /** The number of expected nodes that report a copy. */
   readonly pinned: number;
+  /** The number of copies that it needs: its own minimum, but never less than the floor. */
   readonly min: number;
+  /** True if every node that can have a copy has one, or fetches it, but the pool has fewer nodes than copies are needed. */
+  readonly lacksNodes: boolean;
   /** Peers whose attempt failed. Recover makes them try again. */
   readonly failedPeers: readonly string[];
   /** Peers that must have a copy, but reported nothing or do not answer. */
   readonly unknownPeers: readonly string[];
 }
 
-/** The rule for a pin: its own minimum, or `fallbackMin` if it has none. */
-export function ruleOf(pin: PinFacts, fallbackMin: number): ReplicationRule {
+/** The rule for a pin, from its own replication factor. */
+export function ruleOf(pin: PinFacts): ReplicationRule {
   if (pin.replicationMin < 0) return { min: 0, everywhere: true, allocations: [] };
-  const min = pin.replicationMin === 0 ? fallbackMin : pin.replicationMin;
-  return { min, everywhere: false, allocations: pin.allocations };
+  return { min: pin.replicationMin, everywhere: false, allocations: pin.allocations };
 }
 
-/** Gives the verdict on one pin. `nodes`: the ids of all known storage nodes, also of those that are gone. */
-export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: ReadonlySet<string>): PinVerdict {
+/** Gives the verdict on one pin. With fewer copies on expected nodes than the floor, no pin is healthy. */
+export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: ExpectedNodes): PinVerdict {
+  const { ids, syncing, floor } = nodes;
   const failedPeers: string[] = [];
   const unknownPeers: string[] = [];
-  let pinned = 0;
-  let inProgress = 0;
+  const seen = { pinned: 0, inProgress: 0, syncing: 0, strangers: 0 };
   const countPeer = (peer: string): void => {
     const info = status.peerMap[peer];
-    if (info === undefined) unknownPeers.push(peer);
-    else if (info.status === "pinned" || info.status === "sharded") pinned += 1;
-    else if (isUnknown(info.status)) unknownPeers.push(peer);
+    if (!ids.has(peer)) seen.strangers += 1;
+    else if (info !== undefined && isCopy(info)) seen.pinned += 1;
+    else if (info !== undefined && isFirstAttempt(info)) seen.inProgress += 1;
+    else if (syncing.has(peer)) seen.syncing += 1;
+    else if (info === undefined || isUnknown(info.status)) unknownPeers.push(peer);
     else if (hasFailed(info)) failedPeers.push(peer);
-    else if (info.status === "pinning" || info.status === "pin_queued") inProgress += 1;
   };
-  if (rule.everywhere) nodes.forEach(countPeer);
-  else rule.allocations.forEach(countPeer);
-  const min = rule.everywhere ? nodes.size : rule.min;
-  const state = judge({ pinned, inProgress, min, failed: failedPeers.length, unknown: unknownPeers.length });
-  return { state, pinned, min, failedPeers, unknownPeers };
+  const targets = rule.everywhere ? ids : new Set(rule.allocations);
+  targets.forEach(countPeer);
+  const min = Math.max(rule.everywhere ? ids.size : rule.min, floor);
+  const reachable = seen.pinned + seen.inProgress + seen.syncing;
+  const lacksNodes = seen.pinned > 0 && reachable === targets.size && reachable < min && ids.size < min;
+  const state = judge({ ...seen, min, failed: failedPeers.length, unknown: unknownPeers.length });
+  return { state, pinned: seen.pinned, min, lacksNodes, failedPeers, unknownPeers };
 }
 
 function judge(seen: {
   readonly pinned: number;
   readonly inProgress: number;
+  readonly syncing: number;
   readonly min: number;
   readonly failed: number;
   readonly unknown: number;
 }): ReplicationState {
-  if (seen.pinned >= seen.min) return "healthy";
-  if (seen.pinned + seen.inProgress >= seen.min) return "in-progress";
-  if (seen.failed > 0) return "failed";
-  return seen.pinned + seen.inProgress + seen.unknown >= seen.min ? "unknown" : "under-replicated";
+  const { pinned, inProgress, syncing, min, failed, unknown } = seen;
+  // Without an expected node and without a minimum, no copy would be enough copies.
+  if (pinned >= Math.max(min, 1)) return "healthy";
+  if (pinned + inProgress >= min && inProgress > 0) return "in-progress";
+  if (pinned + inProgress + syncing >= min && syncing > 0) return "syncing";
+  if (failed > 0) return "failed";
+  return pinned + inProgress + syncing + unknown >= min ? "unknown" : "under-replicated";
+}
+
+/** True if a peer reports a copy. */
+export function isCopy({ status }: PeerPinInfo): boolean {
+  return status === "pinned" || status === "sharded";
+}
+
+function isFirstAttempt(info: PeerPinInfo): boolean {
+  return (info.status === "pinning" || info.status === "pin_queued") && !hasFailed(info);
 }
 
 function isUnknown(status: string): boolean {
@@ -127,6 +162,7 @@ export interface BelowMinimum {
   readonly min: number;
   readonly failedPeers: readonly string[];
   readonly unknownPeers: readonly string[];
+  readonly lacksNodes: boolean;
   /** True after a request for this pin alone. The list of all pins can be wrong (direct pins). */
   readonly confirmed: boolean;
 }
@@ -136,11 +172,13 @@ export class SweepTally {
   readonly counts: Record<ReplicationState, number> = {
     healthy: 0,
     "in-progress": 0,
+    syncing: 0,
     failed: 0,
     unknown: 0,
     "under-replicated": 0,
   };
   readonly #copies = new Map<number, number>();
+  #lackingNodes = 0;
   readonly #candidates = new Map<string, BelowMinimum>();
   readonly #limit: number;
 
@@ -163,20 +201,22 @@ export class SweepTally {
   /** Counts one more pin. */
   count(verdict: PinVerdict): void {
     this.counts[verdict.state] += 1;
+    if (verdict.lacksNodes) this.#lackingNodes += 1;
     this.#copies.set(verdict.pinned, (this.#copies.get(verdict.pinned) ?? 0) + 1);
   }
 
   /** Subtracts a pin that was counted. */
-  uncount(verdict: Pick<PinVerdict, "state" | "pinned">): void {
+  uncount(verdict: Pick<PinVerdict, "state" | "pinned" | "lacksNodes">): void {
     this.counts[verdict.state] -= 1;
+    if (verdict.lacksNodes) this.#lackingNodes -= 1;
     const left = (this.#copies.get(verdict.pinned) ?? 0) - 1;
     if (left > 0) this.#copies.set(verdict.pinned, left);
     else this.#copies.delete(verdict.pinned);
   }
 
-  /** Keeps a counted pin by its CID, if its state is worth an alert and the limit is not reached. */
+  /** Keeps a counted pin by its CID, if it is worth an alert of its own and the limit is not reached. */
   addCandidate(cid: string, verdict: PinVerdict, confirmed: boolean): void {
-    if (!isAlarming(verdict.state) || this.#candidates.size >= this.#limit) return;
+    if (!isAlarming(verdict) || this.#candidates.size >= this.#limit) return;
     this.#candidates.set(cid, { cid, ...verdict, confirmed });
   }
 
@@ -190,9 +230,19 @@ export class SweepTally {
     return [...this.#candidates.values()];
   }
 
-  /** How many pins are in a state that is worth an alert, kept as candidates or not. */
-  alarming(): number {
+  /** How many pins have too few copies, and no node that fetches the missing ones for the first time. */
+  below(): number {
     return this.counts.failed + this.counts.unknown + this.counts["under-replicated"];
+  }
+
+  /** How many of them are worth an alert of their own, kept as candidates or not. */
+  alarming(): number {
+    return this.below() - this.#lackingNodes;
+  }
+
+  /** How many of them only lack nodes: one alert is enough for all of these. */
+  get lackingNodes(): number {
+    return this.#lackingNodes;
   }
 
   /** The number of copies -> the number of pins with that many copies. */
@@ -210,7 +260,7 @@ export class SweepTally {
   }
 }
 
-/** True if a state is worth an alert. A pin that is in progress is not. */
-export function isAlarming(state: ReplicationState): boolean {
-  return state !== "healthy" && state !== "in-progress";
+/** True if a pin is worth an alert of its own. A pin that is in progress or syncing is not, nor one that only lacks nodes. */
+export function isAlarming({ state, lacksNodes }: Pick<PinVerdict, "state" | "lacksNodes">): boolean {
+  return !lacksNodes && (state === "failed" || state === "unknown" || state === "under-replicated");
 }

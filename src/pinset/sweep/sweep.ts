@@ -1,36 +1,37 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { readPinLine } from "../../cluster/pin.ts";
-import { type ExitName, OperatorError } from "../../errors.ts";
-import type { AlertLog } from "../alerts.ts";
+import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
+import type { Clock } from "../../machine/clock.ts";
+import type { Files } from "../../machine/file-writer.ts";
+import { type AlarmChannels, type AlarmSent, commandFailure, raiseAlarm } from "../alerts.ts";
 import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
-import { joinListings, type SweepRules } from "./join.ts";
-import { type NodeReport, surveyNodes } from "./nodes.ts";
+import { sweepAlarm, sweepFacts } from "./findings.ts";
+import { joinListings } from "./join.ts";
+import { recordProgress, serialiseKnownNodes, type Stranger } from "./known-nodes.ts";
+import { type NodeReport, type NodeSources, reportOf, surveyNodes } from "./nodes.ts";
 import {
-  alertLine,
   type BelowMinimum,
+  type ExpectedNodes,
   judgePin,
   readPinStatus,
   type ReplicationState,
   ruleOf,
   SweepTally,
 } from "./replication.ts";
-import type { Clock } from "../../machine/clock.ts";
-import type { Files } from "../../machine/file-writer.ts";
 
 /** What a sweep needs. */
 export interface SweepOptions {
   readonly cluster: Cluster;
   readonly clock: Clock;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
-  readonly alerts: AlertLog;
+  readonly channels: AlarmChannels;
   readonly heartbeat: HeartbeatDeps;
-  /** The file with all known storage nodes: `<base>/known-nodes.json`. */
-  readonly nodesPath: string;
+  readonly nodes: Omit<NodeSources, "cluster" | "files">;
   /** Nodes that were taken out of service for good, by id or name. */
   readonly forget: readonly string[];
-  /** REPL_MIN, for pins that do not have their own minimum. */
-  readonly fallbackMin: number;
+  /** REPL_MIN: the least number of copies for every pin. */
+  readonly floor: number;
   /** Exit with `pending` if any pin is below its minimum. */
   readonly strict: boolean;
   readonly workspace: PinsetWorkspace;
@@ -52,23 +53,38 @@ interface SweepLimits {
 
 /** The state of replication. */
 export interface SweepResult {
-  /** `pending` if `strict` is set and any pin is below its minimum. */
+  /**
+   * `pending` if `strict` is set and any pin is below its minimum; otherwise that of `failure`, if there is one.
+   */
   readonly exit: ExitName;
   readonly summary: string;
   readonly pins: number;
   readonly counts: Readonly<Record<ReplicationState, number>>;
-  /** The number of known copies -> the number of pins with that many copies. */
+  /** The number of copies on expected nodes -> the number of pins with that many copies. */
   readonly histogram: Readonly<Record<string, number>>;
   /** The pins that lack the most copies, at most 20. */
   readonly worst: readonly BelowMinimum[];
+  /** Pins that have a copy on every node that can have one, while the pool has fewer nodes than REPL_MIN. */
+  readonly lackingNodes: number;
   readonly nodes: readonly NodeReport[];
+  /** Members that are not expected. Their copies do not count. */
+  readonly strangers: readonly Stranger[];
+  /** Why the registered names could not be read, so that the last known ones were used; null if they could. */
+  readonly namesFault: string | null;
   /** Candidates that were checked with a single request. */
   readonly rechecked: number;
-  /** Pins that look wrong, but were not checked because a limit was reached. */
+  /** Pins that look wrong, but were not checked: a limit was reached, or the check failed. */
   readonly unconfirmed: number;
   readonly recovered: number;
   readonly recoverRefused: number;
+  /** Lines in the alert log. */
   readonly alerts: number;
+  /** What became of the alarm; null if nothing was wrong. */
+  readonly alarm: AlarmSent | null;
+  /** For the heartbeat, and so for `status`. */
+  readonly facts: Readonly<Record<string, unknown>>;
+  /** What went wrong after the alarm was raised: checks that failed, an alarm that ALERT_COMMAND did not take. */
+  readonly failure: OperatorError | null;
 }
 
 const DEFAULT_LIMITS: SweepLimits = {
@@ -79,7 +95,7 @@ const DEFAULT_LIMITS: SweepLimits = {
 };
 
 /**
- * Compares the desired pinset with the status that the peers report, writes an alert for every pin below its
+ * Compares the desired pinset with the status that the expected nodes report, raises an alarm for the pins below their
  * minimum, and makes the peers try again what failed. Throws an OperatorError (unavailable) if the cluster does
  * not answer or a list is not complete: a missing answer never counts as healthy. The caller holds the lock.
  */
@@ -88,92 +104,91 @@ export function sweep(options: SweepOptions): Promise<SweepResult> {
 }
 
 async function run(options: SweepOptions): Promise<SweepResult> {
-  const { cluster, clock } = options;
+  const { cluster, clock, files, forget, workspace, report } = options;
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const surveyed = await surveyNodes({
-    cluster,
-    files: options.files,
-    path: options.nodesPath,
-    at: clock.now(),
-    forget: options.forget,
-  });
+  const at = clock.now();
+  const sources: NodeSources = { ...options.nodes, cluster, files };
+  const survey = await surveyNodes(sources, { at, forget, save: true });
+  const { masters, strangers, namesFault } = survey;
+  for (const { id, name } of survey.newStrangers)
+    report(
+      `${name} (${id}) is a member of the cluster, but not expected. Its copies do not count. To keep it: fula-node node keep ${id}. To hide it: fula-node node forget ${id}.`,
+    );
+  for (const { id, name } of survey.dropped)
+    report(`${name} (${id}) is not expected any more, because its name is not registered any more.`);
+
   const tally = new SweepTally(limits.candidates);
-  const expected = new Set(surveyed.map((node) => node.id));
-  const rules = { fallbackMin: options.fallbackMin, expected };
-  const { workspace } = options;
+  const expected: ExpectedNodes = {
+    ids: new Set(survey.nodes.map(({ id }) => id)),
+    syncing: new Set(survey.nodes.filter(({ sync }) => sync === "syncing").map(({ id }) => id)),
+    floor: options.floor,
+  };
   const { candidates: maxCandidates } = limits;
-  const respondingPeers = await joinListings({ cluster, workspace, rules, tally, maxCandidates });
-  const nodes = surveyed.map((node) => markSilent(node, respondingPeers, tally.pins));
-  const confirmed = await recheck({ cluster, clock, tally, rules, limits, nodes });
-  const recovery = await recoverFailed(cluster, confirmed.below, limits);
-  const alerts = await raiseAlerts(options, tally, confirmed.below);
-  const below = tally.pins - tally.counts.healthy;
+  const joined = await joinListings({ cluster, workspace, nodes: expected, tally, maxCandidates });
+  const known = recordProgress(survey.known, joined.progress, at);
+  await files.writeAtomic(sources.path, serialiseKnownNodes(known), { mode: 0o644 });
+  const stateById = new Map(survey.nodes.map((node) => [node.id, node]));
+  const nodes = known.nodes.map((node): NodeReport => {
+    const { state = "absent", freeBytes = null } = stateById.get(node.id) ?? {};
+    const isSilent =
+      (state === "up" || state === "no-metric") && tally.pins > 0 && !joined.responding.has(node.id);
+    return { ...reportOf(node, masters, at), state: isSilent ? "silent" : state, freeBytes };
+  });
+
+  const checks = await recheck({ cluster, clock, tally, expected, limits, nodes });
+  const below = tally.candidates();
+  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault };
+  const alarm = sweepAlarm(found);
+  const sent = alarm === null ? null : await raiseAlarm(options.channels, alarm);
+  if (checks.bug !== null) throw checks.bug;
+  const recovery = await recoverFailed(cluster, below, limits);
+  const failure = commandFailure(sent) ?? checks.failure;
+  const isPending = options.strict && tally.pins > tally.counts.healthy;
+  const { summary, facts } = sweepFacts(found);
   return {
-    exit: options.strict && below > 0 ? "pending" : "ok",
-    summary: summarise(tally, nodes),
+    exit: isPending ? "pending" : (failure?.exit ?? "ok"),
+    summary: failure === null ? summary : `${summary}; ${failure.what}`,
     pins: tally.pins,
     counts: tally.counts,
     histogram: tally.histogram(),
     worst: tally.worst(20),
+    lackingNodes: tally.lackingNodes,
     nodes,
-    rechecked: confirmed.rechecked,
-    unconfirmed: tally.alarming() - confirmed.below.filter((pin) => pin.confirmed).length,
+    strangers,
+    namesFault,
+    rechecked: checks.rechecked,
+    unconfirmed: tally.alarming() - below.filter((pin) => pin.confirmed).length,
     ...recovery,
-    alerts,
+    alerts: alarm?.lines.length ?? 0,
+    alarm: sent,
+    facts,
+    failure,
   };
-}
-
-async function raiseAlerts(
-  options: SweepOptions,
-  tally: SweepTally,
-  below: readonly BelowMinimum[],
-): Promise<number> {
-  const at = options.clock.now();
-  const lines = below.map((pin) => alertLine(at, pin.cid, pin));
-  const more = tally.alarming() - lines.length;
-  if (more > 0)
-    lines.push(`${at.toISOString().replace(/\.\d{3}Z$/, "Z")} under-replicated-more pins=${more}`);
-  await options.alerts.append(lines);
-  return lines.length;
-}
-
-function markSilent(node: NodeReport, respondingPeers: ReadonlySet<string>, pins: number): NodeReport {
-  const reachable = node.state === "up" || node.state === "no-metric";
-  return reachable && pins > 0 && !respondingPeers.has(node.id) ? { ...node, state: "silent" } : node;
-}
-
-function summarise(tally: SweepTally, nodes: readonly NodeReport[]): string {
-  const { counts } = tally;
-  const parts = [`${tally.pins} pins`, `${counts.healthy} healthy`];
-  for (const state of ["in-progress", "failed", "unknown", "under-replicated"] as const) {
-    if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
-  }
-  const notUp = nodes.filter((node) => node.state !== "up");
-  if (notUp.length > 0) parts.push(`nodes: ${notUp.map((node) => `${node.name} ${node.state}`).join(", ")}`);
-  return parts.join("; ");
 }
 
 /** The result of the single requests. */
 interface Recheck {
-  /** The pins that need an alert: confirmed ones, and those that were not checked before the deadline. */
-  readonly below: readonly BelowMinimum[];
   readonly rechecked: number;
+  /** If some requests failed. Their pins stay unconfirmed. */
+  readonly failure: OperatorError | null;
+  /** The first error that is not the cluster's; null if there was none. */
+  readonly bug: unknown;
 }
 
 /**
  * Checks the candidates one by one, because the list of all pins is wrong about direct pins, and pins change
  * while the list is made. Pins that only absent nodes lack come last: there the request takes long and gives no
- * new information.
+ * new information. A request that fails does not end it: the alarms for what was found must be raised first.
  */
 async function recheck(options: {
   readonly cluster: Cluster;
   readonly clock: Clock;
   readonly tally: SweepTally;
-  readonly rules: SweepRules;
+  readonly expected: ExpectedNodes;
   readonly limits: SweepLimits;
   readonly nodes: readonly NodeReport[];
 }): Promise<Recheck> {
-  const { cluster, clock, tally, rules, limits } = options;
+  const { cluster, clock, tally, expected, limits } = options;
   const absent = new Set(options.nodes.filter((node) => node.state === "absent").map((node) => node.id));
   const canLearnMore = (pin: BelowMinimum): boolean =>
     pin.failedPeers.length > 0 ||
@@ -182,17 +197,34 @@ async function recheck(options: {
   const queue = tally.candidates().toSorted((a, b) => Number(canLearnMore(b)) - Number(canLearnMore(a)));
   const deadline = clock.now().getTime() + limits.recheckMs;
   let rechecked = 0;
+  const failed: unknown[] = [];
   await eachBounded(queue, limits.concurrency, async (pin) => {
     if (clock.now().getTime() >= deadline) return;
-    await recheckPin(cluster, rules, tally, pin);
-    rechecked += 1;
+    try {
+      await recheckPin(cluster, expected, tally, pin);
+      rechecked += 1;
+    } catch (thrown) {
+      failed.push(thrown);
+    }
   });
-  return { below: tally.candidates(), rechecked };
+  const bug = failed.find((thrown) => !(thrown instanceof OperatorError)) ?? null;
+  return { rechecked, failure: failed.length === 0 ? null : checksFailed(failed, queue.length), bug };
+}
+
+function checksFailed(failed: readonly unknown[], all: number): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `${failed.length} of ${all} pins that look wrong could not be checked again: ${messageOf(failed[0])}`,
+    why: "Their alerts are written, but the list of all pins can be wrong about a single pin.",
+    remedy: "Check the log of ipfs-cluster, then run this again.",
+    changed: "The alarm was raised.",
+    cause: failed[0],
+  });
 }
 
 async function recheckPin(
   cluster: Cluster,
-  rules: SweepRules,
+  expected: ExpectedNodes,
   tally: SweepTally,
   pin: BelowMinimum,
 ): Promise<void> {
@@ -208,9 +240,9 @@ async function recheckPin(
       what: `The answer of the cluster to the status of ${pin.cid} cannot be read.`,
     });
   }
-  const rule = ruleOf(readPinLine(JSON.stringify(desired)), rules.fallbackMin);
+  const rule = ruleOf(readPinLine(JSON.stringify(desired)));
   tally.remove(pin);
-  tally.add(pin.cid, judgePin(rule, status, rules.expected), true);
+  tally.add(pin.cid, judgePin(rule, status, expected), true);
 }
 
 /** Calls recover for pins on which a peer failed, up to the limit. The next sweep does the others. */

@@ -1,4 +1,17 @@
-import { judgePin, type PeerPinInfo, type PinVerdict, type ReplicationRule } from "./replication.ts";
+import {
+  type ExpectedNodes,
+  isCopy,
+  judgePin,
+  type PeerPinInfo,
+  type PinVerdict,
+  type ReplicationRule,
+} from "./replication.ts";
+
+/** How many pins a node should have, and how many it reports. */
+export interface NodeProgress {
+  readonly due: number;
+  readonly done: number;
+}
 
 /** Gives each peer a number, and keeps one copy of each id. */
 class InternTable {
@@ -21,16 +34,15 @@ type PeerMap = Readonly<Record<string, PeerPinInfo>>;
  * each different peer map is kept once and has a number. The verdict on each pair is computed once.
  */
 export class VerdictCache {
-  readonly #nodes: ReadonlySet<string>;
+  readonly #nodes: ExpectedNodes;
   readonly #peers = new InternTable();
   readonly #ruleNumbers = new Map<string, number>();
   readonly #rules: ReplicationRule[] = [];
   readonly #peerMapNumbers = new Map<string, number>();
   readonly #peerMaps: PeerMap[] = [];
-  readonly #verdicts = new Map<number, PinVerdict>();
+  readonly #judged = new Map<number, JudgedPair>();
 
-  /** `nodes`: the ids of all known storage nodes. */
-  constructor(nodes: ReadonlySet<string>) {
+  constructor(nodes: ExpectedNodes) {
     this.#nodes = nodes;
   }
 
@@ -49,36 +61,77 @@ export class VerdictCache {
     );
   }
 
-  /** Stores the status that the peers report for a pin if it is new, and gives its number. */
+  /**
+   * Stores the status that the expected nodes report for a pin if it is new, and gives its number. What strangers
+   * report is left out: a few of them could make every peer map different, and so fill the memory.
+   */
   internPeerMap(peerMap: PeerMap): number {
     let key = "";
     for (const id in peerMap) {
+      if (!this.#nodes.ids.has(id)) continue;
       const { status, attempts } = peerMap[id] as PeerPinInfo;
       key += `${this.#peers.number(id)} ${status} ${Math.min(attempts, 2)},`;
     }
     const known = this.#peerMapNumbers.get(key);
     if (known !== undefined) return known;
-    const kept = Object.entries(peerMap).map(([id, info]) => [
-      this.#peers.ids[this.#peers.number(id)] as string,
-      info,
-    ]);
+    const expected = Object.entries(peerMap).filter(([id]) => this.#nodes.ids.has(id));
+    const kept = expected.map(([id, info]) => [this.#peers.ids[this.#peers.number(id)] as string, info]);
     this.#peerMapNumbers.set(key, this.#peerMaps.length);
     return this.#peerMaps.push(Object.fromEntries(kept) as PeerMap) - 1;
   }
 
-  /** The ids of all peers that reported a status of any pin. */
+  /** The ids of the expected nodes that reported a status of any pin. */
   respondingPeers(): ReadonlySet<string> {
     return new Set(this.#peerMaps.flatMap((peerMap) => Object.keys(peerMap)));
   }
 
+  /** Counts one more pin with this rule and this peer map, for the progress of the nodes, and gives the verdict on it. */
+  count(rule: number, peerMap: number): PinVerdict {
+    const judged = this.#judge(rule, peerMap);
+    judged.pins += 1;
+    return judged.verdict;
+  }
+
+  /** How far each expected node is with the pins that were counted. */
+  progress(): ReadonlyMap<string, NodeProgress> {
+    const progress = new Map([...this.#nodes.ids].map((id) => [id, { due: 0, done: 0 }]));
+    for (const [pair, { pins }] of this.#judged) {
+      const rule = this.#rules[Math.floor(pair / PAIR)] as ReplicationRule;
+      const peerMap = this.#peerMaps[(pair % PAIR) - 1] ?? {};
+      for (const id of rule.everywhere ? this.#nodes.ids : rule.allocations) {
+        const node = progress.get(id);
+        if (node === undefined) continue;
+        node.due += pins;
+        const info = peerMap[id];
+        // The list of all pins says of direct pins that they are unexpectedly unpinned.
+        if (info !== undefined && (isCopy(info) || info.status === "unexpectedly_unpinned"))
+          node.done += pins;
+      }
+    }
+    return progress;
+  }
+
   /** The verdict on pins with this rule and this peer map, both by number. Peer map -1: no peer reported anything. */
   verdict(rule: number, peerMap: number): PinVerdict {
-    const pair = rule * 2 ** 26 + peerMap + 1;
-    const known = this.#verdicts.get(pair);
+    return this.#judge(rule, peerMap).verdict;
+  }
+
+  #judge(rule: number, peerMap: number): JudgedPair {
+    const pair = rule * PAIR + peerMap + 1;
+    const known = this.#judged.get(pair);
     if (known !== undefined) return known;
     const status = { cid: "", peerMap: peerMap === -1 ? {} : (this.#peerMaps[peerMap] as PeerMap) };
-    const verdict = judgePin(this.#rules[rule] as ReplicationRule, status, this.#nodes);
-    this.#verdicts.set(pair, verdict);
-    return verdict;
+    const judged = { verdict: judgePin(this.#rules[rule] as ReplicationRule, status, this.#nodes), pins: 0 };
+    this.#judged.set(pair, judged);
+    return judged;
   }
 }
+
+/** The verdict on a rule and a peer map, and how many pins have both. */
+interface JudgedPair {
+  readonly verdict: PinVerdict;
+  pins: number;
+}
+
+/** One number for a rule and a peer map: rule * PAIR + peer map + 1. */
+const PAIR = 2 ** 26;

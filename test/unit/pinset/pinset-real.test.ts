@@ -28,16 +28,21 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     expect(response.status, await response.text()).toBe(200);
   };
   const run = (): Promise<SweepResult> => {
-    const { files, alerts, report, base } = deps;
+    const { files, channels, report, base } = deps;
     const clock = { now: () => new Date(), wait: () => Promise.resolve() };
     const fixed = {
-      nodesPath: `${base}/known-nodes.json`,
+      nodes: {
+        path: `${base}/known-nodes.json`,
+        otherMasters: [],
+        readRegistered: () =>
+          Promise.resolve([1, 2].map((index) => ({ id: peer(index).id, name: `n${index}` }))),
+      },
       forget: [],
-      fallbackMin: 2,
+      floor: 2,
       strict: true,
       workspace: openWorkspace(base),
     };
-    return sweep({ cluster, clock, files, alerts, report, heartbeat: deps.heartbeat("sweep"), ...fixed });
+    return sweep({ cluster, clock, files, channels, report, heartbeat: deps.heartbeat("sweep"), ...fixed });
   };
 
   beforeAll(async () => {

@@ -1,14 +1,10 @@
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readPinLine } from "../../../src/cluster/pin.ts";
 import { VerdictCache } from "../../../src/pinset/sweep/verdict-cache.ts";
 import {
-  findForgotten,
-  mergeNodes,
-  parseKnownNodes,
-  serialiseKnownNodes,
-} from "../../../src/pinset/sweep/nodes.ts";
-import {
   alertLine,
+  type ExpectedNodes,
   judgePin,
   type PeerPinInfo,
   type PinStatus,
@@ -16,7 +12,11 @@ import {
   ruleOf,
 } from "../../../src/pinset/sweep/replication.ts";
 
-const NODES = new Set(["m", "a", "b"]);
+/** Three expected nodes, and REPL_MIN. */
+function expecting(floor: number, syncing: readonly string[] = [], ids = ["m", "a", "b"]): ExpectedNodes {
+  return { ids: new Set(ids), syncing: new Set(syncing), floor };
+}
+const NODES = expecting(2);
 
 function statusOf(map: Readonly<Record<string, string | PeerPinInfo>>): PinStatus {
   const peerMap = Object.fromEntries(
@@ -78,13 +78,13 @@ describe("a pin's verdict", () => {
   });
 });
 
-test("the rule is the pin's own minimum, or REPL_MIN if it has none", () => {
+test("the rule is the pin's own minimum, 0 if it has none", () => {
   const rule = (min: unknown): unknown =>
-    ruleOf(readPinLine(JSON.stringify({ cid: "c", replication_factor_min: min })), 2);
+    ruleOf(readPinLine(JSON.stringify({ cid: "c", replication_factor_min: min })));
   expect(rule(3)).toMatchObject({ min: 3, everywhere: false });
   expect(rule(1)).toMatchObject({ min: 1, everywhere: false });
-  expect(rule(0)).toMatchObject({ min: 2, everywhere: false });
-  expect(rule(undefined)).toMatchObject({ min: 2, everywhere: false });
+  expect(rule(0)).toMatchObject({ min: 0, everywhere: false });
+  expect(rule(undefined)).toMatchObject({ min: 0, everywhere: false });
   expect(rule(-1)).toMatchObject({ min: 0, everywhere: true });
 });
 
@@ -102,56 +102,89 @@ test("an alert line has upstream's format", () => {
   expect(line).toBe("2026-11-21T20:05:06Z under-replicated cid=bafy pinned=1 min=2");
 });
 
-describe("known nodes", () => {
-  const at = new Date("2026-01-01T00:00:00Z");
-  const later = new Date("2026-01-02T00:00:00Z");
-  const first = mergeNodes(
-    [],
-    [
-      { id: "b", peername: "bee" },
-      { id: "a", peername: "ay" },
-    ],
-    at,
-    [],
+describe("the floor", () => {
+  test("REPL_MIN holds for a pin with a lower minimum, and for a pin on every node", () => {
+    const lone = { min: 1, everywhere: false, allocations: ["a"] };
+    expect(judgePin(lone, statusOf({ a: "pinned" }), expecting(2))).toMatchObject({
+      state: "under-replicated",
+      pinned: 1,
+      min: 2,
+    });
+    expect(judgePin(lone, statusOf({ a: "pinned" }), expecting(1)).state).toBe("healthy");
+    const alone = expecting(2, [], ["m"]);
+    expect(judgePin(EVERYWHERE, statusOf({ m: "pinned" }), alone)).toMatchObject({
+      state: "under-replicated",
+      min: 2,
+      lacksNodes: true,
+    });
+  });
+
+  test("without a known node nothing is healthy", () => {
+    const nobody = expecting(1, [], []);
+    for (const rule of [EVERYWHERE, TWO, { min: 0, everywhere: false, allocations: [] }])
+      expect(judgePin(rule, statusOf({ a: "pinned", b: "pinned" }), nobody).state).not.toBe("healthy");
+    expect(judgePin(EVERYWHERE, statusOf({}), expecting(0, [], [])).state).not.toBe("healthy");
+  });
+
+  test("a pin that only lacks nodes needs no alert of its own; one with a copy that only a stranger reports does", () => {
+    const alone = expecting(2, [], ["m"]);
+    const onStranger = { min: 2, everywhere: false, allocations: ["m", "x"] };
+    expect(judgePin(onStranger, statusOf({ m: "pinned", x: "pinned" }), alone).lacksNodes).toBe(false);
+    expect(judgePin(EVERYWHERE, statusOf({ m: "pin_error" }), alone).lacksNodes).toBe(false);
+  });
+
+  const PEERS = ["m", "a", "b", "x", "y"];
+  const STATUSES =
+    "pinned sharded pinning pin_queued pin_error unexpectedly_unpinned remote unpinned unpinning cluster_error undefined later"
+      .split(" ")
+      .concat("");
+  const rules = fc.oneof(
+    fc.constant(EVERYWHERE),
+    fc.record({
+      min: fc.integer({ min: 0, max: 5 }),
+      everywhere: fc.constant(false),
+      allocations: fc.subarray(PEERS),
+    }),
   );
-
-  test("stay in the list when they are gone, and keep the time when they were first seen", () => {
-    const second = mergeNodes(first, [{ id: "a", peername: "renamed" }], later, []);
-    expect(second).toEqual([
-      { id: "a", name: "renamed", first_seen: at.toISOString(), last_seen: later.toISOString() },
-      { id: "b", name: "bee", first_seen: at.toISOString(), last_seen: at.toISOString() },
-    ]);
+  const maps = fc.dictionary(
+    fc.constantFrom(...PEERS),
+    fc.record({ status: fc.constantFrom(...STATUSES), attempts: fc.integer({ min: 0, max: 3 }) }),
+  );
+  const nodes = fc.record({
+    ids: fc.subarray(PEERS).map((ids) => new Set(ids)),
+    syncing: fc.subarray(PEERS).map((ids) => new Set(ids)),
+    floor: fc.integer({ min: 1, max: 5 }),
   });
 
-  test("are forgotten on request, unless they are members", () => {
-    expect(mergeNodes(first, [], later, ["b"]).map((node) => node.id)).toEqual(["a"]);
-    expect(mergeNodes(first, [{ id: "b", peername: "bee" }], later, ["b"]).map((node) => node.id)).toEqual([
-      "a",
-      "b",
-    ]);
-  });
-
-  test("are the same after they are written and read, and a broken file is an error", () => {
-    expect(parseKnownNodes(serialiseKnownNodes(first), "f")).toEqual(first);
-    expect(parseKnownNodes(serialiseKnownNodes([]), "f")).toEqual([]);
-    expect(() => parseKnownNodes("{", "f")).toThrow(/cannot be read/);
+  test("for every rule, fewer copies on expected nodes than the floor are never healthy", () => {
+    fc.assert(
+      fc.property(rules, maps, nodes, (rule, map, expected) => {
+        const copies = [...expected.ids].filter((id) => /^(pinned|sharded)$/.test(map[id]?.status ?? ""));
+        const floor = Math.max(rule.everywhere ? expected.ids.size : rule.min, expected.floor);
+        const { state, pinned, min } = judgePin(rule, statusOf(map), expected);
+        expect(min).toBe(floor);
+        expect(pinned).toBeLessThanOrEqual(copies.length);
+        if (copies.length < floor) expect(state).not.toBe("healthy");
+        if (state === "healthy") expect(pinned).toBeGreaterThanOrEqual(floor);
+      }),
+      { numRuns: 5000 },
+    );
   });
 });
 
-describe("forgetting", () => {
-  const known = [
-    { id: "12D3a", name: "one" },
-    { id: "12D3b", name: "two" },
-    { id: "12D3c", name: "two" },
-  ].map((node) => ({ ...node, first_seen: "2026-01-01T00:00:00Z", last_seen: "2026-01-01T00:00:00Z" }));
-  test("accepts a node by id or name", () => {
-    expect(findForgotten(known, [], ["one", "12D3c"])).toEqual(["12D3a", "12D3c"]);
-  });
-  test.each([["nobody"], ["two"]])("refuses %s", (given) => {
-    expect(() => findForgotten(known, [], [given])).toThrow(expect.objectContaining({ exit: "usage" }));
-  });
-  test("refuses a node that is still a member", () => {
-    expect(() => findForgotten(known, [{ id: "12D3a" }], ["one"])).toThrow(/cannot be forgotten/);
+describe("a new node that still fetches the pinset", () => {
+  const NEW = expecting(2, ["b"]);
+  test.each([
+    { map: { m: "pinned", a: "pinned" }, state: "syncing" },
+    { map: { m: "pinned", a: "pinned", b: "unpinned" }, state: "syncing" },
+    { map: { m: "pinned", a: "pinned", b: "pin_error" }, state: "syncing" },
+    { map: { m: "pinned", a: "pinned", b: "pin_queued" }, state: "in-progress" },
+    { map: { m: "pinned", a: "pinned", b: "pinned" }, state: "healthy" },
+    { map: { m: "pinned" }, state: "unknown" },
+    { map: { m: "pinned", a: "pin_error" }, state: "failed" },
+    { map: { m: "pinned", a: "unpinned" }, state: "under-replicated" },
+  ])("$map: $state", ({ map, state }) => {
+    expect(judgePin(EVERYWHERE, statusOf(map as Record<string, string>), NEW).state).toBe(state);
   });
 });
 
@@ -181,5 +214,25 @@ test("each pair of a rule and a peer map is evaluated once, with the result of j
       );
     }
   }
-  expect(cache.respondingPeers()).toEqual(NODES);
+  expect(cache.respondingPeers()).toEqual(NODES.ids);
+});
+
+test("what strangers report makes no new peer map, and progress counts the pins of each expected node", () => {
+  const cache = new VerdictCache(NODES);
+  const everywhere = cache.internRule(EVERYWHERE);
+  const onA = cache.internRule({ min: 1, everywhere: false, allocations: ["a", "x"] });
+  const plain = cache.internPeerMap(statusOf({ m: "pinned", a: "pinned" }).peerMap);
+  for (let index = 0; index < 50; index++)
+    expect(cache.internPeerMap(statusOf({ m: "pinned", a: "pinned", [`x${index}`]: "pinned" }).peerMap)).toBe(
+      plain,
+    );
+  for (let pin = 0; pin < 10; pin++) cache.count(everywhere, plain);
+  cache.count(onA, -1);
+  cache.count(onA, cache.internPeerMap(statusOf({ a: "unexpectedly_unpinned" }).peerMap));
+  expect(Object.fromEntries(cache.progress())).toEqual({
+    m: { due: 10, done: 10 },
+    a: { due: 12, done: 11 },
+    b: { due: 10, done: 0 },
+  });
+  expect([...cache.respondingPeers()].sort()).toEqual(["a", "m"]);
 });

@@ -1,7 +1,9 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
-import { parseHeartbeat } from "../../../src/pinset/heartbeat.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { parseHeartbeat, withHeartbeat } from "../../../src/pinset/heartbeat.ts";
 import { sweep, type SweepOptions, type SweepResult } from "../../../src/pinset/sweep/sweep.ts";
+import { visible } from "../../../src/units.ts";
 import { openWorkspace } from "../../../src/pinset/workspace.ts";
 import { cidOf } from "../../support/cids.ts";
 import { type ClusterDouble, type DoublePeer, startClusterDouble } from "../../support/cluster-double.ts";
@@ -42,6 +44,7 @@ beforeEach(async () => {
     allocations: [one, two],
   });
   cluster = openCluster({ endpoint: double.url });
+  await deps.files.writeAtomic(nodesPath(), oldList(double.peers), { mode: 0o644 });
 });
 
 afterEach(async () => {
@@ -51,26 +54,39 @@ afterEach(async () => {
 });
 
 function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
-  const { clock, files, alerts, report, base } = deps;
-  const fixed = {
-    nodesPath: `${base}/known-nodes.json`,
-    forget: [],
-    fallbackMin: 2,
-    strict: true,
-    workspace: openWorkspace(deps.base),
-  };
+  const { clock, files, report } = deps;
+  const channels = over.channels ?? deps.channels;
+  const readRegistered = () =>
+    Promise.resolve(double.peers.slice(1).map(({ id, name }) => ({ id, name: `registered-${name}` })));
   return sweep({
     cluster,
     clock,
     files,
-    alerts,
+    channels,
     report,
-    heartbeat: deps.heartbeat("sweep"),
-    ...fixed,
+    heartbeat: { ...deps.heartbeat("sweep"), channels },
+    nodes: { path: nodesPath(), otherMasters: [], readRegistered },
+    forget: [],
+    floor: 2,
+    strict: true,
+    workspace: openWorkspace(deps.base),
     ...over,
   });
 }
 
+const nodesPath = (): string => `${deps.base}/known-nodes.json`;
+
+/** The list of known nodes as 0.1.0 wrote it. */
+function oldList(peers: readonly DoublePeer[]): string {
+  const at = "2026-11-01T00:00:00.000Z";
+  return `${JSON.stringify({ nodes: peers.map(({ id, name }) => ({ id, name, first_seen: at, last_seen: at })) })}\n`;
+}
+
+/** The names in the database: those of these followers. */
+const registered =
+  (...indexes: readonly number[]) =>
+  () =>
+    Promise.resolve(indexes.map((index) => ({ id: `12D3KooWPeer${index}`, name: `node-${index}` })));
 const follower = (index: number): DoublePeer => double.peers[index] as DoublePeer;
 const asked = (path: string): number => double.requests.filter((request) => request === path).length;
 
@@ -80,9 +96,7 @@ test("everything is healthy: no alert, exit ok, and a histogram", async () => {
   expect(result.counts).toMatchObject({ healthy: 4 });
   expect(result.histogram).toEqual({ "2": 3, "3": 1 });
   expect(await deps.alertLines()).toEqual([]);
-  expect(parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path))).toMatchObject({
-    outcome: "ok",
-  });
+  expect(await heartbeat()).toMatchObject({ outcome: "ok" });
 });
 
 test("a failed pin is checked alone, gets an alert in upstream's format, and is recovered", async () => {
@@ -115,7 +129,7 @@ test("a node that is gone stays known: -1 still needs a copy on it, and pins tha
   const result = await run();
   expect(result.exit).toBe("pending");
   expect(result.nodes.map((node) => node.state)).toEqual(["up", "up", "absent"]);
-  expect(result.counts).toMatchObject({ healthy: 1, unknown: 3 });
+  expect(result.counts).toMatchObject({ healthy: 0, unknown: 4 });
   expect(result.worst.map(({ cid, pinned, min }) => ({ cid, pinned, min }))).toContainEqual({
     cid: C,
     pinned: 2,
@@ -127,18 +141,23 @@ test("a node that is gone stays known: -1 still needs a copy on it, and pins tha
 
 test("a node taken out of service for good can be forgotten", async () => {
   await run();
-  double.peers.pop();
+  const nodes = { path: nodesPath(), otherMasters: [], readRegistered: registered(1, 2) };
+  follower(2).present = false;
   double.pins.delete(A);
   double.pins.delete(D);
-  expect(await run()).toMatchObject({ exit: "pending" });
-  expect(await run({ forget: ["12D3KooWPeer2"] })).toMatchObject({ exit: "ok", pins: 2 });
+  double.pins.delete(B);
+  expect(await run({ nodes })).toMatchObject({ exit: "pending" });
+  expect(await run({ nodes, forget: ["12D3KooWPeer2"] })).toMatchObject({ exit: "ok", pins: 1 });
+  expect(await run({ nodes })).toMatchObject({ exit: "ok" });
+  follower(2).present = true;
+  expect((await run({ nodes })).nodes.map(({ id }) => id)).toContain("12D3KooWPeer2");
 });
 
 test("a node that does not trust the master is silent, and its pins unknown", async () => {
   follower(2).silent = true;
   const result = await run();
   expect(result.nodes.map((node) => node.state)).toEqual(["up", "up", "silent"]);
-  expect(result.counts).toMatchObject({ healthy: 1, unknown: 3 });
+  expect(result.counts).toMatchObject({ healthy: 0, unknown: 4 });
 });
 
 test("a node whose own pinset lacks a pin makes the allocations of the single status wrong, but not the verdict", async () => {
@@ -184,8 +203,7 @@ test.each([
 ] as const)("$fault list with $kind is unavailable, never well", async ({ fault, kind }) => {
   double.faults[fault] = { kind };
   await expect(run({ strict: false })).rejects.toMatchObject({ exit: "unavailable" });
-  const heartbeat = parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path));
-  expect(heartbeat).toMatchObject({ outcome: "unavailable", last_good_at: null });
+  expect(await heartbeat()).toMatchObject({ outcome: "unavailable", last_good_at: null });
 });
 
 test("an empty pinset is not a failure", async () => {
@@ -204,3 +222,225 @@ test("pins are checked, recovered and named up to the limits; the others are onl
   expect(result.counts.failed).toBe(40);
   expect((await deps.alertLines()).at(-1)).toBe("2026-11-21T20:00:00Z under-replicated-more pins=30");
 });
+
+describe("the alarm", () => {
+  /** A command that remembers what it was given, and ends as it is told. */
+  const commandThat = (why: string | null) => {
+    const given: string[] = [];
+    const command = {
+      path: "/usr/local/sbin/alert",
+      run: (input: string) => Promise.resolve((given.push(input), why)),
+    };
+    return { given, channels: { ...deps.channels, command } };
+  };
+
+  test("is one call with the counts and the worst pins, however many pins are wrong", async () => {
+    for (let index = 0; index < 40; index++) {
+      const cid = cidOf(`many ${index}`);
+      double.pins.set(cid, { cid });
+      follower(1).statuses.set(cid, "pin_error");
+    }
+    const { given, channels } = commandThat(null);
+    const result = await run({ channels });
+    expect(result.alarm).toEqual({ kind: "under-replicated", command: "done", why: null });
+    expect(given).toHaveLength(1);
+    const alarm = JSON.parse(given[0] ?? "") as { counts: unknown; worst: unknown[] };
+    expect(alarm).toMatchObject({
+      kind: "under-replicated",
+      host: "box",
+      pool: "lab",
+      counts: { pins: 44, below: 40, failed: 40, "nodes-expected": 3 },
+    });
+    expect(alarm.worst).toHaveLength(20);
+    expect(await run({ channels })).toMatchObject({ exit: "ok", alarm: null });
+    expect(given).toHaveLength(1);
+  });
+
+  test("that the command does not take is in the log, the result, the heartbeat and the exit", async () => {
+    follower(1).statuses.set(A, "pin_error");
+    const { channels } = commandThat("it ended with exit code 1");
+    const result = await run({ channels, strict: false });
+    expect(result).toMatchObject({
+      exit: "unavailable",
+      alerts: 1,
+      alarm: { command: "failed" },
+      recovered: 1,
+    });
+    expect(result.failure?.what).toContain("exit code 1");
+    expect(await deps.alertLines()).toHaveLength(1);
+    expect(await heartbeat()).toMatchObject({ outcome: "unavailable", alarm: { command: "failed" } });
+  });
+
+  test("is raised before a failed check ends the sweep; its pin stays unconfirmed", async () => {
+    follower(1).statuses.set(A, "pin_error");
+    follower(1).statuses.set(B, "pin_error");
+    double.brokenStatus.add(A);
+    const result = await run({ strict: false });
+    expect(result).toMatchObject({ exit: "unavailable", rechecked: 1, unconfirmed: 1, alerts: 2 });
+    expect(result.worst.map(({ cid, confirmed }) => [cid, confirmed])).toEqual(
+      expect.arrayContaining([
+        [A, false],
+        [B, true],
+      ]),
+    );
+    expect((await deps.alertLines()).join()).toContain(`cid=${A}`);
+    follower(1).statuses.set(A, "pin_error");
+    expect(await run()).toMatchObject({ exit: "pending", failure: { exit: "unavailable" } });
+  });
+
+  test("is raised for failures in a row from the third on, once a day, and a good run ends them", async () => {
+    const { given, channels } = commandThat(null);
+    const fail = () => expect(run({ channels })).rejects.toMatchObject({ exit: "unavailable" });
+    double.faults.status = { kind: "nothing" };
+    for (let times = 0; times < 4; times++) await fail();
+    expect(given).toHaveLength(1);
+    expect(JSON.parse(given[0] ?? "")).toMatchObject({ kind: "run-failed", counts: { failures: 3 } });
+    deps.clock.move(24 * 3_600_000);
+    await fail();
+    expect(given).toHaveLength(2);
+    delete double.faults.status;
+    await run({ channels });
+    expect(await heartbeat()).toMatchObject({ failures: 0, alarmed_at: null, outcome: "ok" });
+  });
+});
+
+test("a sweep raises the alarm if snapshots do not run any more, once a day", async () => {
+  const path = deps.heartbeat("snapshot").path;
+  const heartbeatOf = {
+    ...deps.heartbeat("sweep"),
+    channels: deps.channels,
+    watched: { path, everyMs: 3_600_000 },
+  };
+  const alerts = async (hours: number) => {
+    deps.clock.move(hours * 3_600_000);
+    await run({ heartbeat: heartbeatOf });
+    return (await deps.alertLines()).length;
+  };
+  expect(await alerts(0)).toBe(0);
+  await withHeartbeat(deps.heartbeat("snapshot"), "snapshot take", () =>
+    Promise.resolve({ exit: "ok", summary: "" } as const),
+  );
+  expect([await alerts(2), await alerts(1), await alerts(1), await alerts(24)]).toEqual([0, 1, 1, 2]);
+  expect(await deps.alertLines()).toContain(
+    "2026-11-21T23:00:00Z run-missing operation=snapshot-take last=2026-11-21T20:00:00.000Z",
+  );
+});
+
+test("with one node and REPL_MIN 2, nothing is healthy, and one line says why", async () => {
+  double.peers.splice(1);
+  for (const cid of [A, B, D]) double.pins.delete(cid);
+  await deps.files.writeAtomic(nodesPath(), oldList(double.peers), { mode: 0o644 });
+  const result = await run();
+  expect(result).toMatchObject({ exit: "pending", lackingNodes: 1, alerts: 1, worst: [] });
+  expect(result.counts).toMatchObject({ healthy: 0, "under-replicated": 1 });
+  expect(await deps.alertLines()).toEqual(["2026-11-21T20:00:00Z too-few-nodes nodes=1 pins=1"]);
+  expect(await run({ floor: 1 })).toMatchObject({ exit: "ok" });
+});
+
+test("if no expected node reports, what strangers report does not count: unavailable", async () => {
+  for (const index of [0, 1]) follower(index).silent = true;
+  const nodes = { path: nodesPath(), otherMasters: [], readRegistered: registered(1) };
+  await deps.files.writeAtomic(nodesPath(), oldList(double.peers.slice(0, 2)), { mode: 0o644 });
+  await expect(run({ nodes })).rejects.toMatchObject({ exit: "unavailable" });
+});
+
+test("wrong usage records no failed run", async () => {
+  await run();
+  const before = await deps.files.readText(deps.heartbeat("sweep").path);
+  await expect(run({ forget: ["no-such-node"] })).rejects.toMatchObject({ exit: "usage" });
+  expect(await deps.files.readText(deps.heartbeat("sweep").path)).toBe(before);
+});
+
+describe("a stranger who knows the cluster's secret", () => {
+  const EVIL = "evil\u001b[2J\u202enode\n2026-11-21T20:00:00Z all-is-well";
+  const strangers = () => ({ path: nodesPath(), otherMasters: [], readRegistered: registered(1) });
+  beforeEach(async () => {
+    Object.assign(follower(2), { name: EVIL });
+    double.pins.delete(A);
+    double.pins.delete(D);
+    await deps.files.writeAtomic(nodesPath(), oldList(double.peers.slice(0, 2)), { mode: 0o644 });
+  });
+
+  test("is listed apart and printed once; its copies do not count, and what it lacks is no alarm", async () => {
+    double.pins.delete(B);
+    follower(2).statuses.set(C, "pin_error");
+    const result = await run({ nodes: strangers() });
+    expect(result).toMatchObject({ exit: "ok", alerts: 0, histogram: { "2": 1 } });
+    expect(result.nodes.map(({ id, expectedBy }) => [id, expectedBy])).toEqual([
+      ["12D3KooWPeer0", "master"],
+      ["12D3KooWPeer1", "registered"],
+    ]);
+    expect(result.strangers.map(({ id }) => id)).toEqual(["12D3KooWPeer2"]);
+    expect(deps.lines).toHaveLength(1);
+    expect(visible(deps.lines.join(), { oneLine: true })).toBe(deps.lines.join());
+    expect(result.strangers[0]?.name).toContain("\\u202enode\\u000a");
+    await run({ nodes: strangers() });
+    expect(deps.lines).toHaveLength(1);
+  });
+
+  test("makes a pin that is allocated to it one with too few copies", async () => {
+    const result = await run({ nodes: strangers() });
+    expect(result.worst).toEqual([expect.objectContaining({ cid: B, pinned: 1, min: 2, unknownPeers: [] })]);
+  });
+
+  test("can be forgotten, and is then not listed", async () => {
+    await run({ nodes: strangers() });
+    expect((await run({ nodes: strangers(), forget: ["12D3KooWPeer2"] })).strangers).toEqual([]);
+    expect((await run({ nodes: strangers() })).strangers).toEqual([]);
+  });
+});
+
+test("if the database does not answer, the last known names stay expected; without any, the sweep is not possible", async () => {
+  await run();
+  const readRegistered = () =>
+    Promise.reject(new OperatorError({ exit: "unavailable", what: "Postgres does not answer." }));
+  const nodes = { path: nodesPath(), otherMasters: [], readRegistered };
+  follower(2).present = false;
+  const result = await run({ nodes });
+  expect(result).toMatchObject({ exit: "pending", namesFault: "Postgres does not answer." });
+  expect(result.nodes.map(({ expectedBy }) => expectedBy)).toEqual(["master", "registered", "registered"]);
+  expect(result.summary).toContain("the last known names are used");
+  const other = { ...nodes, path: `${deps.base}/other.json` };
+  await expect(run({ nodes: other })).rejects.toMatchObject({ exit: "unavailable" });
+});
+
+test("a new node is syncing with its progress, without an alarm, until it stalls", async () => {
+  for (let index = 0; index < 40; index++)
+    double.pins.set(cidOf(`sync ${index}`), { cid: cidOf(`sync ${index}`) });
+  for (const cid of [A, B, D]) double.pins.delete(cid);
+  await deps.files.writeAtomic(nodesPath(), oldList(double.peers.slice(0, 2)), { mode: 0o644 });
+  const cids = [...double.pins.keys()];
+  const fetched = (count: number) => {
+    follower(2).diverged.clear();
+    for (const cid of cids.slice(count)) follower(2).diverged.add(cid);
+  };
+  const node = (result: SweepResult) => result.nodes.at(-1);
+  fetched(0);
+  const first = await run();
+  expect(first).toMatchObject({ exit: "pending", alerts: 0, counts: { syncing: 41, healthy: 0 } });
+  for (const done of [5, 12]) {
+    deps.clock.move(5 * 3_600_000);
+    fetched(done);
+    const result = await run();
+    expect(result).toMatchObject({ alerts: 0, counts: { syncing: 41 - done, healthy: done } });
+    expect(node(result)).toMatchObject({ sync: "syncing", pinsDone: done, pinsDue: 41 });
+  }
+  deps.clock.move(7 * 3_600_000);
+  const stalled = await run();
+  expect(node(stalled)).toMatchObject({ sync: "stalled" });
+  expect(stalled.alerts).toBe(30);
+  expect((await deps.alertLines()).at(-1)).toBe(
+    `2026-11-22T13:00:00Z node-stalled node=registered-follower-2 id=12D3KooWPeer2 pins=12/41`,
+  );
+  fetched(41);
+  expect(node(await run())).toMatchObject({ sync: "synced" });
+  fetched(20);
+  expect(await run()).toMatchObject({
+    alerts: 21,
+    counts: { syncing: 0, unknown: 0, "under-replicated": 21 },
+  });
+});
+
+async function heartbeat() {
+  return parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path));
+}

@@ -4,6 +4,8 @@ import { OperatorError } from "../../../src/errors.ts";
 import { createJson } from "../../../src/ui/json.ts";
 import { createLines } from "../../../src/ui/lines.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";
+import { createTerminal } from "../../../src/ui/terminal.ts";
+import { visible } from "../../../src/units.ts";
 import { REALISTIC_PLAN } from "../../support/ui-samples.ts";
 
 function catchLines() {
@@ -167,5 +169,41 @@ describe("--json", () => {
       },
       warnings: ["memory is low"],
     });
+  });
+});
+
+describe("a name with escape sequences", () => {
+  const EVIL = "evil\u001b[2J\u202e\u009bnode";
+  const SHOWN = "evil\\u001b[2J\\u202e\\u009bnode";
+
+  it("is shown escaped in every line, and a line break in it does not make a line", () => {
+    const { out, err, streams } = catchLines();
+    const lines = createLines(streams, Date.now);
+    lines.note(EVIL);
+    lines.progress(EVIL);
+    lines.result({ data: {}, lines: [`${EVIL}\nforged`] });
+    lines.listen({ type: "warning", text: "a\u202eb" });
+    lines.error(new OperatorError({ exit: "usage", what: `${EVIL.slice(0, 4)}\u202e is unknown.` }), 2);
+    expect(out).toEqual([SHOWN, SHOWN, `${SHOWN}\\u000aforged`]);
+    expect(err[0]).toContain("a\\u202eb");
+    expect(visible([...out, ...err].join("\n"))).toBe([...out, ...err].join("\n"));
+  });
+
+  it("is escaped on a terminal too", () => {
+    const { out, streams } = catchLines();
+    const terminal = createTerminal(streams, Date.now);
+    terminal.progress(EVIL);
+    terminal.note(EVIL);
+    terminal.result({ data: {}, lines: [EVIL] });
+    expect(out).toEqual([SHOWN, SHOWN, SHOWN]);
+  });
+
+  it("is escaped in JSON, as JSON does it", () => {
+    const { out, err, streams } = catchLines();
+    const json = createJson(streams);
+    json.result({ data: { name: EVIL }, lines: [] });
+    json.error(new OperatorError({ exit: "usage", what: EVIL }), 2);
+    expect(JSON.parse(out.join(""))).toMatchObject({ name: EVIL });
+    for (const text of [...out, ...err]) expect(visible(text)).toBe(text);
   });
 });

@@ -1,0 +1,212 @@
+import * as z from "zod";
+import { age, countOf } from "../../units.ts";
+import type { Alarm } from "../alerts.ts";
+import type { Heartbeat } from "../heartbeat.ts";
+import type { NodeReport } from "./nodes.ts";
+import { alertLine, type SweepTally } from "./replication.ts";
+
+/** What one sweep found. */
+export interface SweepFindings {
+  readonly at: Date;
+  readonly tally: SweepTally;
+  readonly nodes: readonly NodeReport[];
+  /** How many members are not expected. */
+  readonly strangers: number;
+  readonly namesFault: string | null;
+}
+
+const MAX_WORST = 20;
+const MAX_NAMED = 5;
+/** So many nodes are named on the status screen, those with a problem first. */
+const MAX_SHOWN = 12;
+/** More nodes are only counted, so that the heartbeat stays small. */
+const MAX_NODES = 100;
+
+/** The alarm for what a sweep found, or null. There is one alarm, however many pins and nodes it is about. */
+export function sweepAlarm(found: SweepFindings): Alarm | null {
+  const { at, tally, nodes } = found;
+  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
+  const stalled = nodes.filter(({ sync }) => sync === "stalled");
+  if (tally.below() === 0 && stalled.length === 0) return null;
+  const pins = tally.candidates();
+  const lines = pins.map((pin) => alertLine(at, pin.cid, pin));
+  const more = tally.alarming() - pins.length;
+  if (more > 0) lines.push(`${utc} under-replicated-more pins=${more}`);
+  if (tally.lackingNodes > 0)
+    lines.push(`${utc} too-few-nodes nodes=${nodes.length} pins=${tally.lackingNodes}`);
+  for (const { id, name, pinsDone, pinsDue } of stalled)
+    lines.push(`${utc} node-stalled node=${name} id=${id} pins=${pinsDone}/${pinsDue}`);
+  return {
+    kind: tally.below() > 0 ? "under-replicated" : "node-stalled",
+    at,
+    summary: summarise(found),
+    counts: {
+      pins: tally.pins,
+      below: tally.below(),
+      ...tally.counts,
+      "lacking-nodes": tally.lackingNodes,
+      "nodes-expected": nodes.length,
+      "nodes-not-up": nodes.filter(({ state }) => state !== "up").length,
+      "nodes-stalled": stalled.length,
+    },
+    worst:
+      pins.length > 0
+        ? tally.worst(MAX_WORST).map((pin) => ({ ...pin }))
+        : stalled.map(({ id, name, pinsDone, pinsDue }) => ({ node: name, id, pinsDone, pinsDue })),
+    lines,
+  };
+}
+
+/** The summary of a sweep for people, and plain data of bounded size for `status`. */
+export function sweepFacts(found: SweepFindings): {
+  readonly summary: string;
+  readonly facts: Readonly<Record<string, unknown>>;
+} {
+  const { tally, nodes, strangers, namesFault } = found;
+  const { healthy, syncing } = tally.counts;
+  const facts = {
+    pins: {
+      total: tally.pins,
+      complete: healthy,
+      syncing: syncing + tally.counts["in-progress"],
+      below: tally.below(),
+      lackingNodes: tally.lackingNodes,
+    },
+    nodes: nodes.slice(0, MAX_NODES).map((node) => ({ ...node })),
+    nodesExpected: nodes.length,
+    strangers,
+    namesFault,
+  };
+  return { summary: summarise(found), facts };
+}
+
+function summarise({ tally, nodes, strangers, namesFault }: SweepFindings): string {
+  const { counts } = tally;
+  const parts = [`${tally.pins} pins`, `${counts.healthy} healthy`];
+  for (const state of ["in-progress", "syncing", "failed", "unknown", "under-replicated"] as const) {
+    if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
+  }
+  if (tally.lackingNodes > 0)
+    parts.push(`${countOf(nodes.length, "expected node")}, which is fewer than the copies that pins need`);
+  const described = nodes.filter(({ state, sync }) => state !== "up" || sync !== "synced").map(describeNode);
+  const more = described.length - MAX_NAMED;
+  const named = [...described.slice(0, MAX_NAMED), ...(more > 0 ? [`${more} more`] : [])];
+  if (described.length > 0) parts.push(`nodes: ${named.join(", ")}`);
+  if (strangers > 0) parts.push(`${countOf(strangers, "node")} not expected`);
+  if (namesFault !== null) parts.push("the last known names are used, because the database did not answer");
+  return parts.join("; ");
+}
+
+function describeNode({ name, id, state, sync, pinsDone, pinsDue }: NodeReport): string {
+  const progress = sync === "synced" ? "" : ` ${sync} ${pinsDone} of ${pinsDue} pins`;
+  return `${name === "" ? id : name}${state === "up" ? "" : ` ${state}`}${progress}`;
+}
+
+/** The health of the pins or nodes, for the status screen. */
+export interface FindingsHealth {
+  readonly state: "ok" | "attention" | "unknown";
+  readonly sentence: string;
+  readonly todo: string | null;
+}
+
+const factsSchema = z.object({
+  pins: z.object({
+    total: z.number(),
+    complete: z.number(),
+    syncing: z.number(),
+    below: z.number(),
+    lackingNodes: z.number(),
+  }),
+  nodes: z.array(
+    z.object({
+      id: z.string(),
+      name: z.string(),
+      state: z.string(),
+      sync: z.string(),
+      pinsDone: z.number(),
+      pinsDue: z.number(),
+      lastSeen: z.string().nullable(),
+    }),
+  ),
+  nodesExpected: z.number(),
+  strangers: z.number(),
+  namesFault: z.string().nullable(),
+});
+
+const NOT_KNOWN: FindingsHealth = {
+  state: "unknown",
+  sentence: "no sweep has reported them yet",
+  todo: "run it and read what it prints: fula-node sweep",
+};
+
+/**
+ * What `status` shows of the pins and the nodes: what the last complete sweep found, from its heartbeat. How old that is
+ * must be judged by assessHeartbeat.
+ */
+export function assessFindings(
+  heartbeat: Pick<Heartbeat, "facts"> | null,
+  now: Date,
+): { readonly pins: FindingsHealth; readonly nodes: FindingsHealth } {
+  const read = factsSchema.safeParse(heartbeat?.facts);
+  if (!read.success) return { pins: NOT_KNOWN, nodes: NOT_KNOWN };
+  const { pins, nodes, nodesExpected, strangers, namesFault } = read.data;
+  const parts = [
+    `${grouped(pins.complete)} complete`,
+    ...(pins.syncing > 0 ? [`${grouped(pins.syncing)} syncing`] : []),
+    ...(pins.below > 0 ? [`${grouped(pins.below)} below their minimum`] : []),
+  ];
+  const pinsTodo =
+    pins.lackingNodes > 0
+      ? `add storage nodes, or lower REPL_MIN: the pool has ${countOf(nodesExpected, "node")}`
+      : "see the pins and their nodes: fula-node sweep --json";
+  const isWrongNode = ({ state, sync }: (typeof nodes)[number]) => state !== "up" || sync === "stalled";
+  const wrong = nodes.filter(isWrongNode);
+  const shown = nodes.length <= MAX_SHOWN ? nodes : [...wrong, ...nodes.filter((node) => !isWrongNode(node))];
+  const names = shown.slice(0, MAX_SHOWN).map((node) => {
+    const name = node.name === "" ? node.id : node.name;
+    const remark = remarkOf(node, now);
+    return remark === "" ? name : `${name} (${remark})`;
+  });
+  if (nodesExpected > MAX_SHOWN) names.push(`${nodesExpected - MAX_SHOWN} more`);
+  if (strangers > 0) names.push(`${strangers} not expected`);
+  if (namesFault !== null) names.push("the database did not answer, so the last known names are used");
+  const isWrong = wrong.length > 0 || namesFault !== null;
+  return {
+    pins: {
+      state: pins.below > 0 ? "attention" : "ok",
+      sentence: `${grouped(pins.total)}: ${parts.join(", ")}`,
+      todo: pins.below > 0 ? pinsTodo : null,
+    },
+    nodes: {
+      state: isWrong ? "attention" : "ok",
+      sentence: names.join(", "),
+      todo: isWrong ? "start them, or remove one for good: fula-node node forget NODE" : null,
+    },
+  };
+}
+
+function remarkOf(
+  node: {
+    readonly state: string;
+    readonly sync: string;
+    readonly pinsDone: number;
+    readonly pinsDue: number;
+    readonly lastSeen: string | null;
+  },
+  now: Date,
+): string {
+  const { state, sync, pinsDone, pinsDue, lastSeen } = node;
+  const parts: string[] = [];
+  if (state === "absent")
+    parts.push(
+      lastSeen === null ? "never seen" : `last seen ${age(now.getTime() - Date.parse(lastSeen))} ago`,
+    );
+  else if (state !== "up") parts.push(state);
+  if (sync !== "synced") parts.push(`${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`);
+  return parts.join(", ");
+}
+
+/** A count with commas between groups of three digits: `4,812`. */
+function grouped(count: number): string {
+  return String(count).replaceAll(/(?<=\d)(?=(?:\d{3})+$)/g, ",");
+}

@@ -1,0 +1,120 @@
+import { expect, test } from "vitest";
+import { assessFindings, sweepAlarm, sweepFacts } from "../../../src/pinset/sweep/findings.ts";
+import type { NodeReport } from "../../../src/pinset/sweep/nodes.ts";
+import { type ReplicationState, SweepTally } from "../../../src/pinset/sweep/replication.ts";
+
+const at = new Date("2026-11-21T20:00:00Z");
+const node = (name: string, over: Partial<NodeReport> = {}): NodeReport => ({
+  id: `12D3${name}`,
+  name,
+  expectedBy: "registered",
+  state: "up",
+  sync: "synced",
+  pinsDone: 10,
+  pinsDue: 10,
+  lastSeen: "2026-11-21T19:59:40Z",
+  freeBytes: null,
+  ...over,
+});
+
+function tallyOf(counts: Partial<Record<ReplicationState, number>>, lacksNodes = false): SweepTally {
+  const tally = new SweepTally(5);
+  for (const [state, pins] of Object.entries(counts) as [ReplicationState, number][])
+    for (let pin = 0; pin < pins; pin++)
+      tally.add(
+        `${state}${pin}`,
+        { state, pinned: 1, min: 2, lacksNodes, failedPeers: [], unknownPeers: [] },
+        true,
+      );
+  return tally;
+}
+
+const assess = (
+  tally: SweepTally,
+  nodes: readonly NodeReport[],
+  strangers = 0,
+  namesFault: string | null = null,
+) => {
+  const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault });
+  return assessFindings({ facts: JSON.parse(JSON.stringify(facts)) as Record<string, unknown> }, at);
+};
+
+test("the status screen shows pins and nodes as one line each", () => {
+  const tally = tallyOf({ healthy: 4790, syncing: 15, "in-progress": 5, failed: 1, unknown: 1 });
+  const { pins, nodes } = assess(tally, [
+    node("berlin-1"),
+    node("s1", { state: "absent" }),
+    node("s2", { sync: "syncing", pinsDone: 1200, pinsDue: 4812 }),
+    node("s3", { state: "absent", lastSeen: null }),
+  ]);
+  expect(pins).toEqual({
+    state: "attention",
+    sentence: "4,812: 4,790 complete, 20 syncing, 2 below their minimum",
+    todo: "see the pins and their nodes: fula-node sweep --json",
+  });
+  expect(nodes).toMatchObject({
+    state: "attention",
+    sentence: "berlin-1, s1 (last seen 20 s ago), s2 (syncing, 1,200 of 4,812 pins), s3 (never seen)",
+  });
+});
+
+test.each([
+  { name: "all complete", tally: { healthy: 3 }, nodes: [node("a")], pins: "ok", state: "ok" },
+  {
+    name: "a node that syncs",
+    tally: { syncing: 3 },
+    nodes: [node("a", { sync: "syncing" })],
+    pins: "ok",
+    state: "ok",
+  },
+  {
+    name: "a node that stalls",
+    tally: { unknown: 3 },
+    nodes: [node("a", { sync: "stalled" })],
+    pins: "attention",
+    state: "attention",
+  },
+  {
+    name: "a silent node",
+    tally: { unknown: 3 },
+    nodes: [node("a", { state: "silent" })],
+    pins: "attention",
+    state: "attention",
+  },
+] as const)("$name", ({ tally, nodes, pins, state }) => {
+  const health = assess(tallyOf(tally), nodes);
+  expect([health.pins.state, health.nodes.state]).toEqual([pins, state]);
+});
+
+test("too few nodes, nodes that are not expected, and a database that did not answer are in the sentences", () => {
+  const { pins, nodes } = assess(tallyOf({ "under-replicated": 3 }, true), [node("a")], 2, "no answer");
+  expect(pins.todo).toBe("add storage nodes, or lower REPL_MIN: the pool has 1 node");
+  expect(nodes.state).toBe("attention");
+  expect(nodes.sentence).toContain("2 not expected");
+  expect(nodes.sentence).toContain("the database did not answer");
+});
+
+test("without a sweep, or with a record of 0.1.0, both are unknown and never ok", () => {
+  for (const heartbeat of [null, { facts: null }, { facts: { pins: 3 } }])
+    expect(Object.values(assessFindings(heartbeat, at)).map(({ state }) => state)).toEqual([
+      "unknown",
+      "unknown",
+    ]);
+});
+
+test("the record stays small with many nodes, and the alarm has at most 20 of the worst", () => {
+  const tally = new SweepTally(10_000);
+  for (let pin = 0; pin < 500; pin++)
+    tally.add(
+      `c${pin}`,
+      { state: "failed", pinned: 0, min: 2, lacksNodes: false, failedPeers: [], unknownPeers: [] },
+      true,
+    );
+  const many = Array.from({ length: 1000 }, (_, index) =>
+    node("n".repeat(64), { id: `12D3${index}`, state: "absent" }),
+  );
+  const found = { at, tally, nodes: many, strangers: 0, namesFault: null };
+  expect(JSON.stringify(sweepFacts(found)).length).toBeLessThan(40_000);
+  expect(sweepAlarm(found)?.worst).toHaveLength(20);
+  expect(assess(tally, many).nodes.sentence).toContain("988 more");
+});
