@@ -1,11 +1,11 @@
 import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
-import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
-import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
-import type { World } from "./world.ts";
+import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { VerbExit } from "./errors.ts";
+import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
+import type { World } from "./world.ts";
 
 /** One verb with its flags; it still needs the World. */
 export type Verb = (world: World) => Promise<VerbExit>;
@@ -38,6 +38,12 @@ export function describeProgram(version: string, run: Run): Command {
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .addOption(baseDir())
     .option("--set <key=value>", "set a setting; repeatable", collect, [])
+    .option(
+      "--set-file <key=path>",
+      "set a setting, often a secret, to the content of a file, or - for standard input; repeatable",
+      collect,
+      [],
+    )
     .option(
       "--adopt <step>",
       "take over something that fula-node did not create, by the step's id; repeatable",
@@ -112,6 +118,12 @@ function addStorageNode(program: Command, run: Run): void {
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .option("--base-dir <dir>", "directory of the node (default: /opt/fula-storage)")
     .option("--set <key=value>", "set a setting; repeatable", collect, [])
+    .option(
+      "--set-file <key=path>",
+      "set a setting, often a secret, to the content of a file, or - for standard input; repeatable",
+      collect,
+      [],
+    )
     .option(
       "--adopt <step>",
       "take over something that fula-node did not create, by the step's id; repeatable",

@@ -7,6 +7,7 @@ import { createMigrator } from "./database/migrator.ts";
 import { createPostgres, openPostgresPool } from "./database/postgres.ts";
 import { OperatorError } from "./errors.ts";
 import type { Host } from "./host.ts";
+import type { JoinDeps } from "./join/join-run.ts";
 import { clock, random } from "./machine/clock.ts";
 import { files } from "./machine/file-writer.ts";
 import { http } from "./machine/http.ts";
@@ -16,7 +17,6 @@ import { createSystem } from "./machine/system.ts";
 import { type AlarmChannels, type AlertLog, openAlertLog, rotateLog } from "./pinset/alerts.ts";
 import type { SnapshotFile, SnapshotStore } from "./pinset/snapshot/store.ts";
 import type { PinsetWorkspace } from "./pinset/workspace.ts";
-import type { JoinDeps } from "./join/join-run.ts";
 import type { ServeDeps } from "./services/serve.ts";
 import { createJson } from "./ui/json.ts";
 import { createLines } from "./ui/lines.ts";
@@ -96,7 +96,7 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
       throw new OperatorError({
         exit: "usage",
         what: "Standard input is larger than 1 MiB.",
-        remedy: "Pass only the token.",
+        remedy: "Pass only the token or the value.",
       });
     }
     chunks.push(chunk);

@@ -1,4 +1,5 @@
-import { checkBaseDir, closeJoin, type JoinFlags, type NextStep, runJoin } from "../join/join-run.ts";
+import { resolveBaseDir } from "../join/base-dir.ts";
+import { closeJoin, type JoinFlags, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
@@ -9,7 +10,7 @@ const VERB = "join-as-master";
 
 /** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
 export async function joinAsMaster(flags: JoinFlags, world: World): Promise<VerbExit> {
-  const baseDir = checkBaseDir(flags.baseDir ?? MASTER_BASE_DIR, MASTER_BASE_DIR);
+  const baseDir = await resolveBaseDir(world.host, flags.baseDir, MASTER_BASE_DIR);
   const layout = masterLayout(baseDir);
   const since = world.host.clock.now().toISOString();
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });

@@ -1,4 +1,5 @@
-import { checkBaseDir, closeJoin, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
+import { resolveBaseDir } from "../join/base-dir.ts";
+import { closeJoin, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
@@ -9,7 +10,7 @@ const VERB = "join-as-storage-node";
 
 /** Makes this machine a storage node, or repairs the storage node on it. `dryRun` only prints the plan. */
 export async function joinAsStorageNode(flags: StorageFlags, world: World): Promise<VerbExit> {
-  const baseDir = checkBaseDir(flags.baseDir ?? STORAGE_BASE_DIR, STORAGE_BASE_DIR);
+  const baseDir = await resolveBaseDir(world.host, flags.baseDir, STORAGE_BASE_DIR);
   const layout = storageLayout(baseDir);
   const since = world.host.clock.now().toISOString();
   const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });

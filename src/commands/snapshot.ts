@@ -1,26 +1,13 @@
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
+import { resolveBaseDir } from "../join/base-dir.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
 import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import { takeSnapshot } from "../pinset/snapshot/take.ts";
-import {
-  checkChain,
-  liveSource,
-  type PinsetSource,
-  type Sha256,
-  snapshotSource,
-  type VerifiedSnapshot,
-  verifySnapshot,
-} from "../pinset/snapshot/verify.ts";
-import {
-  CRON_PERIODS_MS,
-  lockNames,
-  MASTER_BASE_DIR,
-  masterLayout,
-  type MasterLayout,
-} from "../settings/layout.ts";
+import { checkChain, liveSource, type PinsetSource, type Sha256, snapshotSource, type VerifiedSnapshot, verifySnapshot } from "../pinset/snapshot/verify.ts";
+import { CRON_PERIODS_MS, lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/layout.ts";
 import { age } from "../units.ts";
 import type { World } from "../world.ts";
 
@@ -79,7 +66,7 @@ export async function snapshotList(
   flags: SnapshotFlags & { readonly dir?: string },
   world: World,
 ): Promise<VerbExit> {
-  const directory = flags.dir ?? snapshotLayout(flags).snapshotsDir;
+  const directory = flags.dir ?? (await snapshotLayout(world, flags)).snapshotsDir;
   const files = await world.listSnapshotFiles(directory);
   const listed =
     files.length === 0
@@ -212,13 +199,16 @@ export interface SnapshotFlags {
 }
 
 /** The paths of a master. This needs neither root nor an installed master: a copy of the snapshots and the public key are enough. */
-export function snapshotLayout({ baseDir }: SnapshotFlags): MasterLayout {
-  return masterLayout(baseDir ?? MASTER_BASE_DIR);
+export async function snapshotLayout(
+  { host }: Pick<World, "host">,
+  { baseDir }: SnapshotFlags,
+): Promise<MasterLayout> {
+  return masterLayout(await resolveBaseDir(host, baseDir, MASTER_BASE_DIR));
 }
 
 /** The key that verifies signatures: the one from `--key`, or else this master's. */
-export function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<VerifyingKey> {
-  const layout = snapshotLayout(flags);
+export async function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<VerifyingKey> {
+  const layout = await snapshotLayout(world, flags);
   return world.readVerifyingKey(
     flags.key === undefined ? [layout.verifyingKey, layout.signingKey] : [flags.key],
   );
@@ -239,7 +229,7 @@ export async function openVerified(
 
 /** The function that hashes bytes. */
 export async function sha256Of(world: World, flags: SnapshotFlags): Promise<Sha256> {
-  const store = await world.openSnapshots(snapshotLayout(flags).snapshotsDir);
+  const store = await world.openSnapshots((await snapshotLayout(world, flags)).snapshotsDir);
   return (bytes) => store.sha256(bytes);
 }
 
@@ -249,6 +239,6 @@ async function openGiven(world: World, flags: SnapshotFlags, given: string): Pro
   } catch (thrown) {
     const elsewhere = thrown instanceof OperatorError && thrown.exit === "usage" && !given.includes("/");
     if (!elsewhere) throw thrown;
-    return world.openSnapshotFile(`${snapshotLayout(flags).snapshotsDir}/${given}`);
+    return world.openSnapshotFile(`${(await snapshotLayout(world, flags)).snapshotsDir}/${given}`);
   }
 }

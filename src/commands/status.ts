@@ -1,9 +1,9 @@
 import { describe, look } from "../engine/plan.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
-import { prepareMaster } from "../join/prepare-master.ts";
-import { readMasterSettings } from "../join/settings-source.ts";
 import { sentenceOf } from "../join/join-run.ts";
+import { prepareMaster } from "../join/prepare-master.ts";
+import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "../join/settings-source.ts";
 import { assessHeartbeat } from "../pinset/heartbeat.ts";
 import { assessFindings } from "../pinset/sweep/findings.ts";
 import { CRON_FILES, CRON_PERIODS_MS, masterLayout } from "../settings/layout.ts";
@@ -31,7 +31,11 @@ export async function status(flags: { readonly baseDir?: string }, world: World)
 async function masterStatus(baseDir: string, world: World): Promise<VerbExit> {
   const { host, reporter, version } = world;
   const layout = masterLayout(baseDir);
-  const { settings, problems } = await readMasterSettings(world, layout.envFile, new Map());
+  const resolved = await readMasterSettings(world, layout.envFile, "none");
+  const { settings } = resolved;
+  warnOfIgnored(world, resolved);
+  const unclear = await findUnclearKeys(world, await readSavedSettings(world, layout.envFile), "master");
+  const problems = [...resolved.problems, ...unclear];
   if (problems.length > 0)
     throw new OperatorError({ exit: "settings", what: "Some settings are missing or invalid.", problems });
   const { steps } = await prepareMaster(world, {

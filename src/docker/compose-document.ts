@@ -1,3 +1,4 @@
+import { FORMER_DEFAULTS } from "../settings/former-defaults.ts";
 import { OWNER_LABEL } from "../settings/layout.ts";
 
 /** A value of a parsed compose file. */
@@ -93,6 +94,20 @@ export const CONFIG_FILES_LABEL = "com.docker.compose.project.config_files";
 /** Lower-case hex sha256 of a text. Passed in, because this file must not import `node:crypto`. */
 export type Hash = (text: string) => string;
 
+/** `${KEY:-default}` without anything nested. */
+const WITH_DEFAULT = /\$\{([A-Z][A-Z0-9_]*):-[^{}]*\}/g;
+
+/**
+ * A definition with the defaults of 0.2.0 instead of today's. Compose's own hash notices if a container gets
+ * another value. So a container for which the operator chose the value is not recreated with a newer default.
+ */
+function withFormerDefaults(definition: string): string {
+  return definition.replaceAll(WITH_DEFAULT, (whole, key: string) => {
+    const former = Object.hasOwn(FORMER_DEFAULTS, key) ? FORMER_DEFAULTS[key]?.at(-1) : undefined;
+    return former === undefined ? whole : `\${${key}:-${former}}`;
+  });
+}
+
 /**
  * Labels a service, volume or network as created by fula-node. Its fragment names the step. The hash covers
  * only the definition, so the labels of a volume stay the same from version to version: when they change,
@@ -106,7 +121,7 @@ export function withLabels(
 ): ComposeMap {
   const labels = mapAt(definition, "labels");
   if (typeof labels[STEP_LABEL] !== "string") throw new TypeError(`${name} has no label that names its step`);
-  const spec = hash([canonicalJson(definition), ...content].join("\n"));
+  const spec = hash([withFormerDefaults(canonicalJson(definition)), ...content].join("\n"));
   return {
     ...definition,
     labels: { [OWNER_LABEL.key]: OWNER_LABEL.value, ...labels, [SPEC_LABEL]: spec },

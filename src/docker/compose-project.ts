@@ -1,5 +1,6 @@
 import type { Host, HostReader } from "../host.ts";
-import { type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
+import { isOurs, NAMES } from "../settings/layout.ts";
+import { compareCompose, type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
@@ -52,6 +53,50 @@ export const PACKAGE_ENTRIES = [
 
 /** The label with the package's hash, on a service image and on a container created from it. */
 export const PACKAGE_LABEL = "land.fx.fula-node.package";
+
+/** The label with the base image's name, on a service image. */
+export const BASE_LABEL = "land.fx.fula-node.base";
+
+/** What the service image is: absent, up to date, or different, and how. */
+export interface ServiceImage {
+  readonly image: { readonly id: string; readonly labels: Readonly<Record<string, string>> } | null;
+  readonly packageHash: string | null;
+  /** One sentence for each difference; empty if the image is absent or up to date. */
+  readonly differences: readonly string[];
+}
+
+/** Compares the service image with the running package and with the base image of the settings. */
+export async function lookAtServiceImage(
+  host: HostReader,
+  { tag, base, packageDir }: { readonly tag: string; readonly base: string; readonly packageDir: string },
+): Promise<ServiceImage> {
+  const [image, packageHash] = await Promise.all([
+    host.docker.image(tag),
+    host.files.hashTree(packageDir, PACKAGE_ENTRIES),
+  ]);
+  if (image === null) return { image, packageHash, differences: [] };
+  const { [PACKAGE_LABEL]: built, [BASE_LABEL]: builtOn } = image.labels;
+  return {
+    image,
+    packageHash,
+    differences: [
+      ...(built === packageHash ? [] : [`${tag} was built from different files`]),
+      ...(builtOn === base ? [] : [`${tag} was built on ${builtOn ?? "another image"}; expected ${base}`]),
+    ],
+  };
+}
+
+/** True if fula-node created the writer: its label is on a container, or its marker is in the compose file. */
+export async function isWriterManaged(
+  host: HostReader,
+  project: Project,
+  hash: (text: string) => string,
+): Promise<boolean> {
+  const found = await Promise.all([NAMES.kubo, NAMES.cluster].map((name) => host.docker.container(name)));
+  if (found.some((container) => container !== null && isOurs(container))) return true;
+  const { kind } = compareCompose(await host.files.readText(project.file), project.text, hash);
+  return kind !== "absent" && kind !== "not-ours";
+}
 
 /** The name of the copy of an old compose file. Equal content gives an equal name. */
 export function keptName(project: Project, text: string, hash: (text: string) => string): string {

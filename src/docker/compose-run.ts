@@ -1,8 +1,6 @@
-import { readFile } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
-import { parseEnvFile } from "../settings/env-file.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
 
 type ComposeCommands = Pick<Docker, "composeUp" | "composeHashes">;
@@ -10,6 +8,8 @@ type ComposeCommands = Pick<Docker, "composeUp" | "composeHashes">;
 const COMPOSE = ["docker", "compose"];
 const UP = ["up", "--detach", "--no-build", "--pull", "never"];
 const HASH = ["config", "--hash", "*"];
+/** In place of a file with variables: every value is in the environment of Compose. */
+const NO_FILE = "/dev/null";
 const UP_TIMEOUT_MS = 900_000;
 const CONFIG_TIMEOUT_MS = 60_000;
 const SECRET_NAME = /PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL/i;
@@ -22,16 +22,20 @@ export function dockerCli(env: ProgramEnvironment): ComposeCommands {
   const hashOnce = shareInFlight<Readonly<Record<string, string>>>();
   return {
     composeUp: async (project, services, report) => {
-      const argv = [...composeArgv(project), ...UP, ...services];
-      const redact = await redactorFor(project);
+      const argv = [...composeArgv(project, NO_FILE), ...UP, ...services];
+      const redact = redactor(Object.entries(project.environment));
       const onLine = (line: string) => reportNonEmpty(redact(line), report);
-      const result = await runProgram(argv, { env, timeoutMs: UP_TIMEOUT_MS, onLine });
+      const result = await runProgram(argv, {
+        env: { ...project.environment, ...env },
+        timeoutMs: UP_TIMEOUT_MS,
+        onLine,
+      });
       if (result.exitCode === 0) return;
       throw new OperatorError({
         exit: "unavailable",
         what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
         why: result.stopped ?? lastOutput(result.lastLines.map(redact)),
-        remedy: `Fix the reported problem, then run again. The same command by hand: ${argv.join(" ")}`,
+        remedy: `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...UP, ...services].join(" ")}`,
       });
     },
 
@@ -49,7 +53,7 @@ async function hashesOf(
       "project-name": name,
       file: "-",
       "project-directory": directory,
-      "env-file": "/dev/null",
+      "env-file": NO_FILE,
     }),
     ...profilesOf(profiles),
     ...HASH,
@@ -68,7 +72,7 @@ async function hashesOf(
   });
 }
 
-function composeArgv({ name, file, envFile, profiles }: ComposeProject): readonly string[] {
+function composeArgv({ name, file, profiles }: ComposeProject, envFile: string): readonly string[] {
   return [
     ...COMPOSE,
     ...options({ "project-name": name, file, "env-file": envFile, ansi: "never" }),
@@ -90,12 +94,6 @@ function hashesIn(stdout: string): Readonly<Record<string, string>> {
   return Object.fromEntries(
     pairs.filter((pair): pair is [string, string] => pair.length === 2 && pair[1] !== undefined),
   );
-}
-
-async function redactorFor({ envFile }: ComposeProject): Promise<(line: string) => string> {
-  const parsed = parseEnvFile(await readFile(envFile, "utf8").catch(() => ""));
-  const entries = parsed.ok ? parsed.entries : [];
-  return redactor(entries.flatMap(({ key, value }) => ("text" in value ? [[key, value.text]] : [])));
 }
 
 /** Removes the values of keys with a secret's name from a line. */

@@ -1,9 +1,11 @@
 import type { Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { parseEnvFile } from "../settings/env-file.ts";
+import { findEntry } from "../settings/env-file.ts";
 import { isOurs } from "../settings/layout.ts";
-import { type NodeContext, poll, readValues } from "../settings/context.ts";
+import { type NodeContext, poll, readEnvFile, readValues } from "../settings/context.ts";
+import { VERSION_KEY } from "../settings/settings.ts";
+import { namedKeys } from "./compose-render.ts";
 import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-project.ts";
 import {
   changesOf,
@@ -89,7 +91,8 @@ export function containers(
         await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
       else {
         const { services, profiles = [] } = change;
-        await host.docker.composeUp({ name, file, envFile, profiles }, services, report);
+        const environment = await composeEnvironment(host, context, project);
+        await host.docker.composeUp({ name, file, envFile, profiles, environment }, services, report);
       }
     },
 
@@ -187,13 +190,19 @@ function nameContainers(up: readonly Service[]): string {
 async function inspectServices(
   host: HostReader,
   context: NodeContext,
-  { name, text, directory }: Project,
+  project: Project,
   { services, profiles = [] }: Desired,
 ): Promise<readonly ServiceState[]> {
+  const { name, text, directory } = project;
   const found = await Promise.all(services.map(({ container }) => host.docker.container(container)));
   if (found.every((container) => container === null))
     return services.map((service) => judgeContainer(service, null, { project: name, packageHash: null }));
-  const environment = await composeEnvironment(host, context);
+  const planned = Object.fromEntries(
+    context.specs.flatMap(({ key, generated }) =>
+      generated === undefined ? [] : [[key, "not generated yet"]],
+    ),
+  );
+  const environment = { ...planned, ...(await composeEnvironment(host, context, project)) };
   const [hashes, images, packageHash] = await Promise.all([
     host.docker.composeHashes({ name, text, directory, profiles, environment }),
     Promise.all(
@@ -211,20 +220,27 @@ async function inspectServices(
   );
 }
 
-/** The values for Compose's `${KEY}`: those in `.env`, and those that this run would write there. */
+/**
+ * The values of the variables that the document names: settings as this run uses them, other keys as `.env` has
+ * them. Every other key of `.env` stays away from Compose, which would act on some of them (COMPOSE_PROFILES).
+ */
 async function composeEnvironment(
   host: HostReader,
   context: NodeContext,
+  { document }: Project,
 ): Promise<Readonly<Record<string, string>>> {
-  const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
+  const [file, current] = await Promise.all([
+    readEnvFile(host, context.layout.envFile),
+    readValues(host, context),
+  ]);
   const values: Record<string, string> = {};
-  for (const { key, value } of file.ok ? file.entries : []) if ("text" in value) values[key] = value.text;
-  const current = await readValues(host, context);
-  for (const { key, generated } of context.specs) {
-    const value = current(key) ?? (generated === undefined ? undefined : "not generated yet");
+  for (const key of namedKeys(document)) {
+    const entry = findEntry(file, key)?.value;
+    const written = entry !== undefined && "text" in entry ? entry.text : undefined;
+    const value = key === VERSION_KEY ? context.version : (current(key) ?? written);
     if (value !== undefined) values[key] = value;
   }
-  return { ...values, FULA_NODE_VERSION: context.version };
+  return values;
 }
 
 /**

@@ -93,8 +93,11 @@ export interface DockerReader {
 export interface ComposeProject {
   readonly name: string;
   readonly file: string;
+  /** Where the values come from, for the command that an error shows. Compose itself reads only `environment`. */
   readonly envFile: string;
   readonly profiles: readonly string[];
+  /** The values for the document's `${KEY}`. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** Reads and changes Docker. */
@@ -113,7 +116,10 @@ export interface Docker extends DockerReader {
     },
     report: (line: string) => void,
   ): Promise<void>;
-  /** `docker compose up -d --no-build --pull never` for these services. An empty list means all services. */
+  /**
+   * `docker compose up -d --no-build --pull never` for these services. An empty list means all services. Neither
+   * the shell's variables nor other keys of `.env` (COMPOSE_PROFILES) reach Compose.
+   */
   composeUp(
     project: ComposeProject,
     services: readonly string[],

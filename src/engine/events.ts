@@ -8,6 +8,8 @@ export interface PlanItem {
   readonly evidence: Evidence;
   /** What differs, if the state is drifted. */
   readonly drift: readonly string[];
+  /** The settings that the run changes, each with its old and new value and its source. */
+  readonly settings?: readonly string[];
   /** Why it is foreign, if the state is foreign. */
   readonly why?: string;
   /** What to do about a foreign thing. Left out if `--adopt` takes it over. */

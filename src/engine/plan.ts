@@ -56,6 +56,7 @@ export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN)
     state: finding.state,
     evidence: finding.evidence,
     drift: finding.state === "drifted" ? finding.drift : [],
+    ...("settings" in finding && finding.settings !== undefined ? { settings: finding.settings } : {}),
     changes,
     ...(finding.state === "foreign" ? { why: finding.why } : {}),
     ...(finding.state === "foreign" && accept(step, finding, given.adopted) === null

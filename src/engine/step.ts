@@ -35,6 +35,7 @@ export interface Absent<Seen> {
   readonly seen: Seen;
   readonly evidence: Evidence;
   readonly consent?: Consent;
+  readonly settings?: readonly string[];
 }
 
 /** The thing exists and is up to date; nothing is changed. */
@@ -50,6 +51,8 @@ export interface Drifted<Seen> {
   readonly seen: Seen;
   readonly drift: readonly string[];
   readonly evidence: Evidence;
+  /** Those of `drift` that are settings which the run changes: `REPL_MIN 2 -> 3 (--set)`. The plan lists them by themselves. */
+  readonly settings?: readonly string[];
 }
 
 /** The thing was not created by fula-node, or is not safe to change. The run stops and changes nothing. */

@@ -8,22 +8,13 @@ import { isOurCron } from "../machine/crontab.ts";
 import type { NodeSources } from "../pinset/sweep/nodes.ts";
 import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
-import {
-  CRON_FILES,
-  isOurs,
-  MASTER_BASE_DIR,
-  masterLayout,
-  type MasterLayout,
-  NAMES,
-  STORAGE_BASE_DIR,
-  STORAGE_NAMES,
-  storageLayout,
-} from "../settings/layout.ts";
+import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES, STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
 import { MASTER_SETTINGS, type PostgresTarget, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
+import { canonicalBaseDir, resolveBaseDir } from "./base-dir.ts";
 import type { JoinDeps } from "./join-run.ts";
-import { readMasterSettings } from "./settings-source.ts";
+import { readMasterSettings, warnOfIgnored } from "./settings-source.ts";
 
 /** The two kinds of node. */
 export type NodeKind = "master" | "storage-node";
@@ -79,8 +70,9 @@ const WRITER_DIR = "/opt/fula-writer";
  * things outweigh configuration files, and these outweigh what remains after `leave`. If a base directory is
  * given, only the node in that directory counts.
  */
-export async function findInstalledNode(host: HostReader, baseDir?: string): Promise<InstalledNode> {
+export async function findInstalledNode(host: HostReader, given?: string): Promise<InstalledNode> {
   const { docker } = host;
+  const baseDir = given === undefined ? undefined : await resolveBaseDir(host, given, MASTER_BASE_DIR);
   const [containers, volumes, networks] = await Promise.all([
     docker.containers(),
     docker.listVolumes(),
@@ -88,7 +80,7 @@ export async function findInstalledNode(host: HostReader, baseDir?: string): Pro
   ]);
   const own = (kind: NodeKind) => containers.filter((one) => isOurs(one) && isOfProject(kind, one));
   const places = await Promise.all(
-    placesToLook(own, baseDir).map(([kind, directory]) => lookAtPlace(host, directory, kind)),
+    (await placesToLook(host, own, baseDir)).map(([kind, directory]) => lookAtPlace(host, directory, kind)),
   );
   const kinds = baseDir === undefined ? KINDS : places.map(({ kind }) => kind);
   const nodes = await Promise.all(
@@ -159,17 +151,22 @@ export async function refuseMaster(host: HostReader): Promise<void> {
 }
 
 /** The directories to look at, each with the kind to assume if no file in it shows the kind. The directories of our containers come first. */
-function placesToLook(
+async function placesToLook(
+  host: HostReader,
   own: (kind: NodeKind) => readonly Container[],
   baseDir: string | undefined,
-): readonly (readonly [NodeKind, string])[] {
+): Promise<readonly (readonly [NodeKind, string])[]> {
   if (baseDir !== undefined) return [[baseDir === STORAGE_BASE_DIR ? "storage-node" : "master", baseDir]];
   const homes = KINDS.flatMap((kind) =>
     own(kind)
       .filter(({ labels }) => labels[PROJECT_LABEL] === PROJECTS[kind][0])
       .map((one) => [kind, homeOf(one) ?? HOMES[kind]] as const),
   );
-  const all = [...homes, ...KINDS.map((kind) => [kind, HOMES[kind]] as const)];
+  // An earlier version kept the name that was given to it: a link, for example.
+  const canonical = await Promise.all(
+    homes.map(async ([kind, home]) => [kind, (await canonicalBaseDir(host, home)) ?? home] as const),
+  );
+  const all = [...canonical, ...KINDS.map((kind) => [kind, HOMES[kind]] as const)];
   return all.filter(([, one], index) => all.findIndex(([, directory]) => directory === one) === index);
 }
 
@@ -278,10 +275,9 @@ export interface InstalledMaster {
 
 /** Reads the settings of an installed master. Throws (`settings`) if there is no master or its settings are invalid. */
 export async function readInstalledMaster(
-  deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
+  deps: Pick<JoinDeps, "host" | "hostname" | "environment" | "reporter" | "version">,
   baseDir: string | undefined,
 ): Promise<InstalledMaster> {
-  const layout = masterLayout(baseDir ?? MASTER_BASE_DIR);
   if (deps.host.system.uid() !== 0) {
     throw new OperatorError({
       exit: "preflight",
@@ -289,6 +285,7 @@ export async function readInstalledMaster(
       remedy: "Run it with sudo.",
     });
   }
+  const layout = masterLayout(await resolveBaseDir(deps.host, baseDir, MASTER_BASE_DIR));
   if ((await deps.host.files.stat(layout.envFile)) === null) {
     throw new OperatorError({
       exit: "settings",
@@ -296,7 +293,9 @@ export async function readInstalledMaster(
       remedy: "Run join-as-master first, or pass --base-dir.",
     });
   }
-  const { settings, problems } = await readMasterSettings(deps, layout.envFile, new Map());
+  const resolved = await readMasterSettings(deps, layout.envFile, "none");
+  const { settings, problems } = resolved;
+  warnOfIgnored(deps, resolved);
   if (problems.length > 0) {
     throw new OperatorError({ exit: "settings", what: "Some settings are missing or invalid.", problems });
   }

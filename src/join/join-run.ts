@@ -7,7 +7,6 @@ import { OperatorError, type VerbExit } from "../errors.ts";
 import type { NodesClient } from "../federation/announce-name.ts";
 import type { Host } from "../host.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
-import { RULES } from "../settings/rules.ts";
 import type { Questions } from "../ui/ask.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import { countOf, duration } from "../units.ts";
@@ -138,16 +137,6 @@ export async function closeJoin(
   return dryRun && pending ? "pending" : "ok";
 }
 
-/** Returns the base directory unchanged. Throws (`usage`) if it can't be used. */
-export function checkBaseDir(baseDir: string, byDefault: string): string {
-  if (RULES.path.holds(baseDir) && !baseDir.endsWith("/") && !baseDir.includes("..")) return baseDir;
-  throw new OperatorError({
-    exit: "usage",
-    what: `--base-dir is ${JSON.stringify(baseDir)}; it must be ${RULES.path.requirement}.`,
-    remedy: `Leave it out for ${byDefault}.`,
-  });
-}
-
 function checkAdopt(adopt: readonly string[], known: readonly string[]): ReadonlySet<string> {
   const unknown = adopt.filter((id) => !known.includes(id));
   if (unknown.length === 0) return new Set(adopt);
@@ -164,6 +153,7 @@ interface RunFlags {
   readonly yes: boolean;
   readonly baseDir?: string;
   readonly set: readonly string[];
+  readonly setFile?: readonly string[];
   readonly adopt: readonly string[];
   readonly ignore: readonly string[];
   readonly images?: string;

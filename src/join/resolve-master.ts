@@ -1,21 +1,16 @@
-import { MASTER_FRAGMENTS, WRITER_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../machine/operator-command.ts";
 import { type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
+import { readAssignments } from "./assignments.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { prepareMaster } from "./prepare-master.ts";
-import {
-  findUnclearKeys,
-  parseAssignments,
-  readMasterSettings,
-  readSavedSettings,
-} from "./settings-source.ts";
+import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
 
 /** The answers of the operator. */
 interface Answers {
@@ -38,21 +33,21 @@ export async function resolveMaster(
   layout: MasterLayout,
   deps: JoinDeps,
 ): Promise<DesiredMaster> {
-  const assignments = new Map(parseAssignments(flags.set));
+  const assignments = new Map(await readAssignments(flags, deps));
   // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
   if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
   const first = await readMasterSettings(deps, layout.envFile, assignments);
-  const unclear = await findUnclearKeys(deps, await readSavedSettings(deps, layout.envFile), {
-    specs: MASTER_SETTINGS,
-    fragments: [...MASTER_FRAGMENTS, ...WRITER_FRAGMENTS],
-  });
+  const saved = await readSavedSettings(deps, layout.envFile);
+  const unclear = await findUnclearKeys(deps, saved, "master");
   const isClear = first.problems.length + unclear.length === 0;
   const asked = isClear ? await askMissing(deps, flags, layout, first.settings) : null;
   const provisionWriter = asked?.provisionWriter ?? flags.provisionWriter;
   for (const [key, value] of asked?.settings ?? []) assignments.set(key, value);
   for (const [key, value] of await readPoolMasters(deps, first.settings, provisionWriter))
     assignments.set(key, value);
-  const { settings, problems } = await readMasterSettings(deps, layout.envFile, assignments);
+  const resolved = await readMasterSettings(deps, layout.envFile, assignments);
+  const { settings, problems } = resolved;
+  warnOfIgnored(deps, resolved);
   const missing = await requiredProblems(deps, settings, provisionWriter);
   const all = [...problems, ...unclear, ...missing];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
@@ -136,7 +131,7 @@ async function requiredProblems(
     problems.push({
       subject: "POSTGRES_PASSWORD",
       what: "POSTGRES_PASSWORD is missing: POSTGRES_HOST is a database on another machine.",
-      remedy: "Set it in the environment as POSTGRES_PASSWORD, or in .env.",
+      remedy: "Pass --set-file POSTGRES_PASSWORD=PATH, or write it into .env.",
     });
   }
   const command = settings.get("ALERT_COMMAND")?.value;

@@ -1,4 +1,3 @@
-import { STORAGE_FRAGMENTS } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
@@ -8,14 +7,15 @@ import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { refuseMaster } from "./installed-node.ts";
+import { readAssignments } from "./assignments.ts";
 import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { checkStorageNode } from "./preflight.ts";
 import {
   findUnclearKeys,
   openStorageSource,
-  parseAssignments,
   readSavedSettings,
   type StorageSource,
+  warnOfIgnored,
 } from "./settings-source.ts";
 
 /**
@@ -31,12 +31,21 @@ export async function resolveStorageNode(
   // Without root, Docker can't be read and preflight refuses the run. Problems found before that are still reported.
   const isRoot = deps.host.system.uid() === 0;
   if (isRoot) await refuseMaster(deps.host);
-  const given = parseAssignments(flags.set);
+  const given = await readAssignments(flags, deps);
   const saved = await readSavedSettings(deps, layout.envFile);
   const source = await openStorageSource(deps, saved);
-  const documents = { specs: STORAGE_SETTINGS, fragments: STORAGE_FRAGMENTS };
-  const unclear = await findUnclearKeys(deps, saved, documents);
-  const recoverable = new Set(isRoot ? (await readContainerEnv(deps.host, STORAGE_RECOVERABLE)).keys() : []);
+  const unclear = await findUnclearKeys(deps, saved, "storage-node");
+  const recoverable = new Set(
+    isRoot
+      ? (
+          await readContainerEnv(deps.host, {
+            recoverable: STORAGE_RECOVERABLE,
+            specs: STORAGE_SETTINGS,
+            saved,
+          })
+        ).keys()
+      : [],
+  );
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const first = source.resolve(merge(invite, given));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
@@ -56,6 +65,7 @@ export async function resolveStorageNode(
       : null;
   refuseDrift(invite ?? pool, source, flags);
   const last = source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given));
+  warnOfIgnored(deps, last);
   const remaining = [...last.problems, ...describeMissing(findMissing(last, recoverable))];
   await checkStorageNode({
     deps,

@@ -1,52 +1,43 @@
 import type { Fragments } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
-import { type EnvFile, findEntry, parseEnvFile } from "../settings/env-file.ts";
+import { readEnvFile } from "../settings/context.ts";
+import type { EnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize } from "../settings/rules.ts";
-import { findUnclear, resolveSettings, type Settings, type SettingSpec } from "../settings/settings.ts";
+import {
+  findUnclear,
+  type ResolvedSettings,
+  resolveSettings,
+  savedValue,
+  type Settings,
+  type SettingSources,
+} from "../settings/settings.ts";
 import { nodeNameOf, offeredSize, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { gibibytes } from "../units.ts";
 import type { JoinDeps } from "./join-run.ts";
-
-/**
- * Splits `--set KEY=VALUE`. Throws (`usage`) for any other form, and for a key with two different values, since
- * one of them would be lost. The error contains no value, and nothing that may be one.
- */
-export function parseAssignments(pairs: readonly string[]): ReadonlyMap<string, string> {
-  const values = new Map<string, string>();
-  const problems: Problem[] = [];
-  for (const [index, pair] of pairs.entries()) {
-    const [, key, value] = /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/s.exec(pair) ?? [];
-    if (key === undefined || value === undefined) {
-      const what = `The ${ordinal(index + 1)} --set is not of the form KEY=VALUE.`;
-      problems.push({ subject: "--set", what, remedy: "For example: --set CLUSTERNAME=my-pool." });
-    } else if ((values.get(key) ?? value) === value) values.set(key, value);
-    else {
-      const what = `${key} has two different values in --set.`;
-      problems.push({ subject: key, what, remedy: "Pass it once." });
-    }
-  }
-  if (problems.length === 0) return values;
-  throw new OperatorError({ exit: "usage", what: "Some --set flags are invalid.", problems });
-}
 
 /**
  * Reads the saved `.env`. Throws (`settings`) if it can't be read or is not valid. Without root it counts as
  * empty: preflight refuses the run anyway, and can then report every problem.
  */
 export async function readSavedSettings(
-  deps: Pick<JoinDeps, "host">,
+  { host }: Pick<JoinDeps, "host">,
   envFile: string,
 ): Promise<EnvFile & { ok: true }> {
-  const saved = parseEnvFile(await readSaved(deps, envFile));
-  if (saved.ok) return saved;
-  throw new OperatorError({
-    exit: "settings",
-    what: `Line ${saved.line} of ${envFile} is not valid: ${saved.what}.`,
-    why: "fula-node does not guess what the line means: a setting or a secret could be lost.",
-    remedy: "Correct that line, or put a # before it, then run again.",
-  });
+  if (host.system.uid() !== 0) return { ok: true, text: "", entries: [], overridden: [] };
+  try {
+    return await readEnvFile(host, envFile);
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError) || thrown.exit === "settings") throw thrown;
+    throw new OperatorError({
+      exit: "settings",
+      what: `${envFile} exists, but can't be read.`,
+      why: thrown.why ?? thrown.what,
+      remedy: thrown.remedy ?? "Restore this file from your backup as plain UTF-8 text, then run again.",
+      cause: thrown,
+    });
+  }
 }
 
 /**
@@ -56,16 +47,15 @@ export async function readSavedSettings(
 export async function findUnclearKeys(
   { host, packageDir }: Pick<JoinDeps, "host" | "packageDir">,
   saved: EnvFile & { ok: true },
-  { specs, fragments }: { readonly specs: readonly SettingSpec[]; readonly fragments: readonly string[] },
+  kind: "master" | "storage-node",
 ): Promise<readonly Problem[]> {
   // Loaded here: what reads settings alone needs no YAML.
-  const [{ namedKeys }, { readFragments }] = await Promise.all([
-    import("../docker/compose-render.ts"),
-    import("./prepare-master.ts"),
-  ]);
-  const documents: Fragments<string> = await readFragments(host, packageDir, fragments);
+  const [{ namedKeys, MASTER_FRAGMENTS, WRITER_FRAGMENTS, STORAGE_FRAGMENTS }, { readFragments }] =
+    await Promise.all([import("../docker/compose-render.ts"), import("./prepare-master.ts")]);
+  const names = kind === "master" ? [...MASTER_FRAGMENTS, ...WRITER_FRAGMENTS] : STORAGE_FRAGMENTS;
+  const documents: Fragments<string> = await readFragments<string>(host, packageDir, names);
   const named = new Set(Object.values(documents).flatMap(namedKeys));
-  return findUnclear(specs, saved, [...named]);
+  return findUnclear(kind === "master" ? MASTER_SETTINGS : STORAGE_SETTINGS, saved, [...named]);
 }
 
 /**
@@ -74,34 +64,49 @@ export async function findUnclearKeys(
  * preflight refuses the run anyway, and can then report every problem.
  */
 export async function readMasterSettings(
-  deps: Pick<JoinDeps, "host" | "hostname" | "environment">,
+  deps: Pick<JoinDeps, "host" | "hostname" | "environment" | "version">,
   envFile: string,
-  flags: ReadonlyMap<string, string>,
-): Promise<{ readonly settings: Settings; readonly problems: readonly Problem[] }> {
+  flags: Overrides,
+): Promise<ResolvedSettings> {
   const saved = await readSavedSettings(deps, envFile);
   const peername = deps.hostname.replaceAll(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "");
   const specs = MASTER_SETTINGS.map((spec) =>
     spec.key === "CLUSTER_PEERNAME" ? { ...spec, byDefault: peername.slice(0, 64) || "master" } : spec,
   );
-  const { settings, problems } = resolveSettings(specs, { flags, environment: deps.environment, saved });
-  return { settings, problems: [...problems, ...findConflicts(settings)] };
+  const resolved = resolveSettings(specs, { ...sourcesOf(flags), ...deps, saved });
+  return { ...resolved, problems: [...resolved.problems, ...findConflicts(resolved.settings)] };
+}
+
+/** The values that override `.env` in a join; "none" for every other verb. */
+export type Overrides = ReadonlyMap<string, string> | "none";
+
+/** Only a join takes a value from the environment, since only a join saves it. */
+function sourcesOf(overrides: Overrides): Pick<SettingSources, "flags" | "adoptsEnvironment"> {
+  return overrides === "none"
+    ? { flags: new Map(), adoptsEnvironment: false }
+    : { flags: overrides, adoptsEnvironment: true };
+}
+
+/** Prints the environment values that are not used, so that nobody relies on them. */
+export function warnOfIgnored(
+  { reporter }: Pick<JoinDeps, "reporter">,
+  { warnings }: Pick<ResolvedSettings, "warnings">,
+): void {
+  for (const text of warnings) reporter.listen({ type: "warning", text });
 }
 
 const USUAL_DOCKER_ROOT = "/var/lib/docker";
 
 /** Resolves the settings of a storage node. A join calls it several times, with more flags each time. */
 export interface StorageSource {
-  resolve(flags: ReadonlyMap<string, string>): {
-    readonly settings: Settings;
-    readonly problems: readonly Problem[];
-  };
+  resolve(flags: Overrides): ResolvedSettings;
   /** The value in `.env`, regardless of flags and environment. */
   saved(key: string): string | undefined;
 }
 
 /** Reads what the defaults depend on: the host name, and the disk for the blocks (without root, the disk of Docker's default directory). */
 export async function openStorageSource(
-  { host, hostname, environment }: Pick<JoinDeps, "host" | "hostname" | "environment">,
+  { host, hostname, environment, version }: Pick<JoinDeps, "host" | "hostname" | "environment" | "version">,
   saved: EnvFile & { ok: true },
 ): Promise<StorageSource> {
   const isRoot = host.system.uid() === 0;
@@ -123,12 +128,12 @@ export async function openStorageSource(
   const availableBytes = volume === null ? space.freeBytes : space.totalBytes;
   return {
     resolve(flags) {
-      const { settings, problems } = resolveSettings(specs, { flags, environment, saved });
-      return { settings, problems: [...problems, ...compareSize(settings, availableBytes, root)] };
+      const resolved = resolveSettings(specs, { ...sourcesOf(flags), environment, version, saved });
+      const { settings, problems } = resolved;
+      return { ...resolved, problems: [...problems, ...compareSize(settings, availableBytes, root)] };
     },
     saved(key) {
-      const value = findEntry(saved, key)?.value;
-      return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+      return savedValue(saved, key);
     },
   };
 }
@@ -139,24 +144,4 @@ function compareSize(settings: Settings, availableBytes: number, root: string): 
   if (value === undefined || desired === null || desired <= availableBytes) return [];
   const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has only ${gibibytes(availableBytes)}.`;
   return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Set a smaller size, or mount a larger disk there." }];
-}
-
-async function readSaved({ host }: Pick<JoinDeps, "host">, envFile: string): Promise<string> {
-  if (host.system.uid() !== 0) return "";
-  try {
-    return (await host.files.readText(envFile)) ?? "";
-  } catch (thrown) {
-    if (!(thrown instanceof OperatorError)) throw thrown;
-    throw new OperatorError({
-      exit: "settings",
-      what: `${envFile} exists, but can't be read.`,
-      why: thrown.why ?? thrown.what,
-      remedy: thrown.remedy ?? "Restore this file from your backup as plain UTF-8 text, then run again.",
-      cause: thrown,
-    });
-  }
-}
-
-function ordinal(number: number): string {
-  return ["first", "second", "third"][number - 1] ?? `${number}th`;
 }

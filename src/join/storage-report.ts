@@ -10,11 +10,11 @@ import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-co
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import { storageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
-import { STORAGE_REQUIRED } from "../settings/storage.ts";
+import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { decimalBytes } from "../units.ts";
 import { type JoinDeps, sentenceOf } from "./join-run.ts";
 import { prepareStorageNode } from "./prepare-storage.ts";
-import { openStorageSource, readSavedSettings } from "./settings-source.ts";
+import { findUnclearKeys, openStorageSource, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
 import { OWN_CLUSTER } from "../federation/storage-context.ts";
 
 const NAME_STEP = "node-name";
@@ -23,9 +23,16 @@ const NAME_STEP = "node-name";
 export async function storageStatus(baseDir: string, deps: JoinDeps): Promise<VerbExit> {
   const { host, reporter, version } = deps;
   const layout = storageLayout(baseDir);
-  const source = await openStorageSource(deps, await readSavedSettings(deps, layout.envFile));
-  const { settings, problems } = source.resolve(new Map());
-  const recovered = await readContainerEnv(host, STORAGE_RECOVERABLE);
+  const saved = await readSavedSettings(deps, layout.envFile);
+  const resolved = (await openStorageSource(deps, saved)).resolve("none");
+  const { settings } = resolved;
+  warnOfIgnored(deps, resolved);
+  const problems = [...resolved.problems, ...(await findUnclearKeys(deps, saved, "storage-node"))];
+  const recovered = await readContainerEnv(host, {
+    recoverable: STORAGE_RECOVERABLE,
+    specs: STORAGE_SETTINGS,
+    saved,
+  });
   const missing = STORAGE_REQUIRED.filter((key) => !settings.has(key) && !recovered.has(key)).map((key) => ({
     subject: key,
     what: `${key} is missing.`,

@@ -2,15 +2,22 @@ import { PROJECT_LABEL } from "../docker/compose-document.ts";
 import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { findInstalledNode, homeOf, type NodeSigns, twoNodes } from "../join/installed-node.ts";
-import { checkBaseDir, type JoinDeps } from "../join/join-run.ts";
+import {
+  findInstalledNode,
+  homeOf,
+  type NodeKind,
+  type NodeSigns,
+  twoNodes,
+} from "../join/installed-node.ts";
+import { canonicalBaseDir, resolveBaseDir } from "../join/base-dir.ts";
+import type { JoinDeps } from "../join/join-run.ts";
 import { findDatabaseVolume } from "../join/prepare-master.ts";
-import { readSavedSettings } from "../join/settings-source.ts";
+import { findUnclearKeys, readSavedSettings } from "../join/settings-source.ts";
 import type { Values } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
-import type { SettingSpec } from "../settings/settings.ts";
+import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { databasesThatStay, remoteDatabasesOf, findHolds, findConsequences, warnOfFlags } from "./holds.ts";
 import type { Part, Purge } from "./policy.ts";
@@ -18,7 +25,7 @@ import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
 import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** What a leave needs from the composition root. */
-type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient">;
+type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient" | "packageDir">;
 
 /** What a leave will do, and what it will not. */
 export interface LeavePlan {
@@ -44,14 +51,17 @@ export async function findLeavingNode(
 ): Promise<LeavingNode> {
   const { host } = deps;
   const baseDir =
-    given === undefined ? undefined : checkBaseDir(given, `${MASTER_BASE_DIR} or ${STORAGE_BASE_DIR}`);
+    given === undefined
+      ? undefined
+      : await resolveBaseDir(host, given, `${MASTER_BASE_DIR} or ${STORAGE_BASE_DIR}`);
   const { answer, found, other } = await findInstalledNode(host, baseDir);
   const isOurs = ({ signs }: NodeSigns) => signs.some((sign) => sign.isOurs);
   if (other !== null && (answer === "both" || isOurs(other))) throw bothKindsFound([found, other]);
   if (!isOurs(found)) return await findEmptied(deps, [found, ...(other === null ? [] : [other])], purged);
   const home = baseDir ?? (found.kind === "master" ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
+  const homes = await Promise.all(found.containers.map((one) => canonicalBaseDir(host, homeOf(one) ?? "")));
   const elsewhere = found.containers.find(
-    (one) => one.labels[PROJECT_LABEL] !== NAMES.writerProject && homeOf(one) !== home,
+    (one, index) => one.labels[PROJECT_LABEL] !== NAMES.writerProject && homes[index] !== home,
   );
   if (elsewhere === undefined) return await openNode(deps, found);
   throw new OperatorError({
@@ -130,11 +140,8 @@ async function openNode(
   const isMaster = kind === "master";
   const specs: readonly SettingSpec[] = isMaster ? MASTER_SETTINGS : STORAGE_SETTINGS;
   const saved = await readSavedSettings(deps, `${baseDir}/.env`);
-  const values: Values = (key) => {
-    const value = findEntry(saved, key)?.value;
-    if (value !== undefined && "text" in value && value.text !== "") return value.text;
-    return specs.find((spec) => spec.key === key)?.byDefault;
-  };
+  await refuseUnclear(deps, saved, { kind, specs });
+  const values: Values = (key) => savedValue(saved, key) ?? specs.find((spec) => spec.key === key)?.byDefault;
   if (!isMaster) {
     const layout = storageLayout(baseDir);
     return { kind, layout, values, writerDir: null, databaseVolumes: [] };
@@ -153,6 +160,23 @@ async function openNode(
     writerDir: (!isSaved && writer !== undefined ? homeOf(writer) : null) ?? values("WRITER_DIR") ?? null,
     databaseVolumes: [volume, NAMES.postgresVolume, upstreamVolume],
   };
+}
+
+/**
+ * Throws (`settings`) if `.env` has a value that programs read differently, by the rule of a join and of `status`:
+ * from such a value, nobody knows for sure which data or directory belongs to the node.
+ */
+async function refuseUnclear(
+  deps: LeaveDeps,
+  saved: Parameters<typeof findUnclear>[1],
+  { kind, specs }: { readonly kind: NodeKind; readonly specs: readonly SettingSpec[] },
+): Promise<void> {
+  const settings = specs.map(({ key }) => key);
+  const problems = [...findUnclear([], saved, settings), ...(await findUnclearKeys(deps, saved, kind))];
+  const subjects = problems.map(({ subject }) => subject);
+  const distinct = problems.filter(({ subject }, index) => subjects.indexOf(subject) === index);
+  if (distinct.length === 0) return;
+  throw new OperatorError({ exit: "settings", what: "Some settings are ambiguous.", problems: distinct });
 }
 
 /** Null for a master, and if `.env` lacks these settings: nothing was announced, or nobody knows where. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { constants, lstat, open, readdir, readlink, stat, statfs } from "node:fs/promises";
+import { constants, lstat, open, readdir, readlink, realpath, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
@@ -28,6 +28,8 @@ export interface FileReader {
   /** The names in a directory, sorted. */
   list(path: string): Promise<readonly string[] | null>;
   readLink(path: string): Promise<string | null>;
+  /** The path without symbolic links, as the kernel resolves it. Null also for a link whose target is missing. */
+  realPath(path: string): Promise<string | null>;
   /**
    * Lower-case hex sha256 over the relative paths and contents of every file below a directory. With
    * `only`, over these entries; missing ones are ignored.
@@ -52,6 +54,7 @@ export const fileReader: FileReader = {
     orNull("list", path, async () => (await requireDirectory(path), (await readdir(path)).sort())),
   readLink: (path) =>
     orNull("read", path, async () => ((await lstat(path)).isSymbolicLink() ? await readlink(path) : null)),
+  realPath: (path) => orNull("resolve", path, () => realpath(path)),
   hashTree: (path, only) =>
     hashOnce(JSON.stringify([path, only]), () =>
       orNull("read", path, async () => {

@@ -1,11 +1,11 @@
 import type { Evidence, Foreign } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { findEntry, parseEnvFile } from "./env-file.ts";
+import { type EnvFile, parseEnvFile } from "./env-file.ts";
 import { isOurs, type MasterLayout } from "./layout.ts";
 import { postgresTarget, type PostgresTarget } from "./master.ts";
-import type { Recoverable } from "./secrets.ts";
-import type { Settings, SettingSpec } from "./settings.ts";
+import { mayBeLost, type Recoverable } from "./secrets.ts";
+import { savedValue, type Settings, type SettingSpec, VERSION_KEY } from "./settings.ts";
 
 /** The paths that every kind of node has. All are absolute. */
 export interface NodeLayout {
@@ -59,23 +59,45 @@ export interface DataGuard {
 export type Values = (key: string) => string | undefined;
 
 /**
- * Reads the values that steps work with. The order is: flags and environment, `.env` as it is now (generated
- * values are only there), lost values read back from our containers, defaults.
+ * Reads `.env`; a file that does not exist counts as empty. Throws (`settings`) if a line is not valid: a file
+ * that can't be parsed is never taken for an empty one.
+ */
+export async function readEnvFile(
+  { files }: Pick<HostReader, "files">,
+  path: string,
+): Promise<EnvFile & { ok: true }> {
+  const file = parseEnvFile((await files.readText(path)) ?? "");
+  if (file.ok) return file;
+  throw new OperatorError({
+    exit: "settings",
+    what: `Line ${file.line} of ${path} is not valid: ${file.what}.`,
+    why: "fula-node does not guess what the line means: a setting or a secret could be lost.",
+    remedy: "Correct that line, or put a # before it, then run again.",
+  });
+}
+
+/**
+ * Reads the values that steps work with. The order is: flags, `.env` as it is now (generated values are only
+ * there), the environment, lost values read back from our containers, defaults. A value that this run releases
+ * no longer counts, even before it is removed from the file. Throws (`settings`) if `.env` is not valid.
  */
 export async function readValues(host: HostReader, context: NodeContext): Promise<Values> {
-  const file = parseEnvFile((await host.files.readText(context.layout.envFile)) ?? "");
+  const file = await readEnvFile(host, context.layout.envFile);
+  const { settings } = context;
   const saved = (key: string): string | undefined => {
-    const value = file.ok ? findEntry(file, key)?.value : undefined;
-    return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+    const value = savedValue(file, key);
+    return value === settings.get(key)?.released ? undefined : value;
   };
-  const { settings, recoverable } = context;
   const isLost = ({ key }: Recoverable) =>
     saved(key) === undefined && (settings.get(key)?.origin ?? "default") === "default";
-  const recovered: ContainerEnv = await readContainerEnv(host, recoverable.filter(isLost));
+  const recovered = await readContainerEnv(host, { ...context, saved: file }, isLost);
   return (key) => {
     const setting = settings.get(key);
+    if (setting?.origin === "flag") return setting.value;
+    const known = saved(key);
+    if (known !== undefined) return known;
     if (setting !== undefined && setting.origin !== "default") return setting.value;
-    return saved(key) ?? recovered.get(key)?.value ?? setting?.value;
+    return recovered.get(key)?.value ?? setting?.value;
   };
 }
 
@@ -93,20 +115,30 @@ export function requireTarget(values: Values, context: MasterContext): PostgresT
 /** Settings found in the environment of our own containers, by key. `name` is the container. */
 export type ContainerEnv = ReadonlyMap<string, { readonly name: string; readonly value: string }>;
 
-/** Reads settings back from the environment of containers with our label. */
+/** Reads settings back from the environment of containers with our label, if `.env` may have lost them. */
 export async function readContainerEnv(
   host: HostReader,
-  recoverable: readonly Recoverable[],
+  { recoverable, specs, saved }: Pick<NodeContext, "recoverable" | "specs"> & Saved,
+  isWanted: (one: Recoverable) => boolean = () => true,
 ): Promise<ContainerEnv> {
   const found = new Map<string, { name: string; value: string }>();
-  const names = [...new Set(recoverable.map(({ container }) => container))];
+  const wanted = recoverable.filter(isWanted);
+  const names = [...new Set(wanted.map(({ container }) => container))];
   const looked = await Promise.all(names.map((name) => host.docker.container(name)));
   const ours = looked.filter((container) => container !== null).filter(isOurs);
-  for (const { key, container: name, knownAs = key } of recoverable) {
+  const isEnvLost = savedValue(saved, VERSION_KEY) === undefined;
+  for (const { key, container: name, knownAs = key } of wanted) {
     const value = ours.find((container) => container.name === name)?.env[knownAs];
-    if (value !== undefined && value !== "" && !found.has(key)) found.set(key, { name, value });
+    if (value === undefined || value === "" || found.has(key)) continue;
+    const spec = specs.find((one) => one.key === key);
+    if (spec === undefined || mayBeLost(spec, value, isEnvLost)) found.set(key, { name, value });
   }
   return found;
+}
+
+interface Saved {
+  /** `.env` as it is now. */
+  readonly saved: EnvFile & { ok: true };
 }
 
 /** Calls `attempt` until it returns a value, and returns that; null if the deadline passes first. */

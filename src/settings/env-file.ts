@@ -98,10 +98,17 @@ export function findEntry(file: EnvFile & { ok: true }, key: string): EnvEntry |
 
 /**
  * Returns the text with these keys set: an existing key gets its new value in place, a new key is added at the
- * end. Every other byte stays. Throws RangeError for a value that quoteValue can't write.
+ * end. Every assignment of a released key becomes a comment. Every other byte stays. Throws RangeError for a
+ * value that quoteValue can't write.
  */
-export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<string, string>): string {
-  const edits: Edit[] = [];
+export function setValues(
+  file: EnvFile & { ok: true },
+  values: ReadonlyMap<string, string>,
+  released: ReadonlySet<string> = new Set(),
+): string {
+  const edits = [...file.entries, ...file.overridden]
+    .filter(({ key }) => released.has(key) && !values.has(key))
+    .flatMap((entry) => commentOf(file.text, entry));
   const added: string[] = [];
   for (const [key, value] of values) {
     const entry = findEntry(file, key);
@@ -125,28 +132,28 @@ export function setValues(file: EnvFile & { ok: true }, values: ReadonlyMap<stri
 const HEADER = `# Settings and secrets of this fula-node. Keep a copy of this file on another machine: you need it, together
 # with the data, to rebuild this node. Without it, encrypted data can't be read. Your own keys and comments
 # stay as they are. After a change, run the same fula-node join command again.
+# A line such as "# KEEP=28" shows the default of the day when this file was written. The installed version's
+# own default counts, so a newer version brings its newer images. Remove the # to keep your value for good.
 `;
 
-/** Returns the text of a new `.env`. Each known key has a comment above it that says what it is for. Other keys are at the end. */
+/**
+ * Returns the text of a new `.env`. Each known key has a comment above it that says what it is for. A default
+ * stands as a comment. Other keys are at the end.
+ */
 export function newEnvText(
-  known: readonly { readonly key: string; readonly about: string }[],
+  known: readonly { readonly key: string; readonly about: string; readonly byDefault?: string }[],
   values: ReadonlyMap<string, string>,
 ): string {
-  const blocks = known
-    .filter(({ key }) => values.has(key))
-    .map(({ key, about }) => `\n# ${about}\n${key}=${quoteFor(key, values.get(key) ?? "")}\n`);
+  const blocks = known.flatMap(({ key, about, byDefault }) => {
+    const value = values.get(key) ?? byDefault;
+    if (value === undefined) return [];
+    return [`\n# ${about}\n${values.has(key) ? "" : "# "}${key}=${quoteFor(key, value)}\n`];
+  });
   const listed = new Set(known.map(({ key }) => key));
   const others = [...values]
     .filter(([key]) => !listed.has(key))
     .map(([key, value]) => `\n${key}=${quoteFor(key, value)}\n`);
   return HEADER + blocks.join("") + others.join("");
-}
-
-/** Returns an existing text with these keys set; everything else stays byte for byte. Throws RangeError if the text is not a valid `.env`. */
-export function editEnvText(text: string, values: ReadonlyMap<string, string>): string {
-  const file = parseEnvFile(text);
-  if (!file.ok) throw new RangeError(`line ${file.line}: ${file.what}`);
-  return setValues(file, values);
 }
 
 function quoteFor(key: string, value: string): string {
@@ -162,6 +169,15 @@ function editOf(text: string, { start, end }: EnvEntry, replacement: string): Ed
   return hash < 0 || tail[hash - 1] === " "
     ? { start, end, replacement }
     : { start, end: end + hash, replacement: `${replacement} ` };
+}
+
+/** Puts `# ` before each line of an assignment, after a byte order mark. */
+function commentOf(text: string, { start, end }: EnvEntry): readonly Edit[] {
+  const from = Math.max(text.lastIndexOf("\n", start - 1) + 1, text.startsWith("\uFEFF") ? 1 : 0);
+  const starts = [from];
+  for (let feed = text.indexOf("\n", from); feed >= 0 && feed < end; feed = text.indexOf("\n", feed + 1))
+    starts.push(feed + 1);
+  return starts.map((at) => ({ start: at, end: at, replacement: "# " }));
 }
 
 function endOfLine(text: string, from: number): number {

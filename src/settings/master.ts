@@ -8,12 +8,13 @@ import type { Settings, SettingSpec } from "./settings.ts";
  */
 export const MASTER_SETTINGS: readonly SettingSpec[] = [
   { key: "CLUSTERNAME", about: "the name of the pool, the same on every node of the pool", rule: RULES.name },
-  { key: "CLUSTER_PEERNAME", about: "the name of this master in the cluster", rule: RULES.name },
+  { key: "CLUSTER_PEERNAME", about: "the name of this master in the cluster", rule: RULES.name, bound: true },
   {
     key: "CLUSTER_SECRET",
     about:
       "64 hex digits, the same on every node of the pool; if not set, derived from CLUSTERNAME as upstream does, and so not secret",
     rule: RULES.hex64,
+    bound: true,
     secret: true,
     immutable: true,
   },
@@ -70,17 +71,31 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     key: "WRITER_DIR",
     about: "data directory of a writer that fula-node creates",
     rule: RULES.path,
+    bound: true,
     byDefault: "/opt/fula-writer",
   },
   {
     key: "POSTGRES_HOST",
     about: "host of the database; if it is another machine, no Postgres is created here",
     rule: RULES.host,
+    bound: true,
     byDefault: "127.0.0.1",
   },
-  { key: "POSTGRES_PORT", about: "port of the database", rule: RULES.port, byDefault: "5432" },
-  { key: "POSTGRES_DB", about: "name of the database", rule: RULES.identifier, byDefault: "pinning_service" },
-  { key: "POSTGRES_USER", about: "owner of the database", rule: RULES.identifier, byDefault: "pinning_user" },
+  { key: "POSTGRES_PORT", about: "port of the database", rule: RULES.port, bound: true, byDefault: "5432" },
+  {
+    key: "POSTGRES_DB",
+    about: "name of the database",
+    rule: RULES.identifier,
+    bound: true,
+    byDefault: "pinning_service",
+  },
+  {
+    key: "POSTGRES_USER",
+    about: "owner of the database",
+    rule: RULES.identifier,
+    bound: true,
+    byDefault: "pinning_user",
+  },
   {
     key: "POSTGRES_PASSWORD",
     about: "password of the database owner",
@@ -236,7 +251,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.flag,
     byDefault: "false",
   },
-  { key: "POSTGRES_IMAGE", about: "image of Postgres", rule: RULES.image, byDefault: "postgres:16-alpine" },
+  {
+    key: "POSTGRES_IMAGE",
+    about: "image of Postgres",
+    rule: RULES.image,
+    bound: true,
+    byDefault: "postgres:16-alpine",
+  },
   { key: "KUBO_IMAGE", about: "image of kubo", rule: RULES.image, byDefault: "ipfs/kubo:v0.42.0" },
   {
     key: "CLUSTER_IMAGE",

@@ -1,3 +1,4 @@
+import { FORMER_DEFAULTS } from "./former-defaults.ts";
 import { NAMES, STORAGE_NAMES } from "./layout.ts";
 import type { Setting, Settings, SettingSpec } from "./settings.ts";
 
@@ -20,6 +21,8 @@ export type SecretVerdict =
   | { readonly kind: "write-given" }
   | { readonly kind: "recover"; readonly container: string }
   | { readonly kind: "generate" }
+  /** An earlier version saved its default: the key becomes a comment. */
+  | { readonly kind: "release" }
   | { readonly kind: "leave-out" }
   | { readonly kind: "lost" }
   | { readonly kind: "would-replace" };
@@ -36,9 +39,9 @@ export function decideSecret({ spec, setting, saved, container, hasData }: Secre
     const replaces = older !== undefined && older !== setting.value && spec.immutable === true && hasData;
     return { kind: replaces ? "would-replace" : "write-given" };
   }
-  if (saved !== undefined) return { kind: "keep" };
+  if (saved !== undefined) return { kind: setting?.released === saved ? "release" : "keep" };
   if (container !== undefined) return { kind: "recover", container: container.name };
-  if (setting !== undefined) return { kind: "write-given" };
+  if (setting !== undefined) return { kind: spec.bound === true ? "write-given" : "leave-out" };
   if (spec.generated === undefined) return { kind: "leave-out" };
   return hasData ? { kind: "lost" } : { kind: "generate" };
 }
@@ -49,6 +52,17 @@ export interface Recoverable {
   readonly container: string;
   /** The name of the variable in that container, if it differs from `key`. */
   readonly knownAs?: string;
+}
+
+/**
+ * True if a value in a container's environment shows that `.env` has lost the operator's choice. A default that
+ * is not saved can only be lost with the whole file: otherwise it is missing on purpose, and an older version's
+ * default in an older container is no choice.
+ */
+export function mayBeLost(spec: SettingSpec, value: string, isEnvLost: boolean): boolean {
+  if (spec.byDefault === undefined || spec.bound === true) return true;
+  const isDefault = value === spec.byDefault || FORMER_DEFAULTS[spec.key]?.includes(value) === true;
+  return isEnvLost && !isDefault;
 }
 
 const DATABASE = ["POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_USER"];

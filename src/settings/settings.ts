@@ -1,6 +1,7 @@
 import { closest, distance } from "fastest-levenshtein";
 import type { Problem } from "../errors.ts";
 import { type EnvEntry, type EnvFile, findEntry, quoteValue, whyUnwritable } from "./env-file.ts";
+import { FORMER_DEFAULTS } from "./former-defaults.ts";
 import type { Rule } from "./rules.ts";
 
 /** How a secret is generated if none is given. */
@@ -17,8 +18,10 @@ export interface SettingSpec {
   readonly secret?: boolean;
   /** Data depends on it: while such data exists, the value must not change. */
   readonly immutable?: boolean;
-  /** Written to `.env` if no value is given. */
+  /** Used if no value is given. It is not saved, so that a newer version brings its newer default, unless `bound` is set. */
   readonly byDefault?: string;
+  /** Saved to `.env` even if it is the default: data or this machine is bound to the value of the first run. */
+  readonly bound?: boolean;
   /** Generated if no value is given and no data depends on an older one. */
   readonly generated?: Generation;
   /** Set if fula-node itself does not use the value: a compose document passes it to these images. */
@@ -48,27 +51,44 @@ export type Origin = "flag" | "environment" | "saved" | "default";
 export interface Setting {
   readonly value: string;
   readonly origin: Origin;
+  /** The value that an earlier version saved although it was its default. This run no longer saves it. */
+  readonly released?: string;
 }
 
-/** The values of a run by key. Precedence: flags, environment, `.env`, defaults. */
+/** The values of a run by key. Precedence: flags, `.env`, environment, defaults. */
 export type Settings = ReadonlyMap<string, Setting>;
+
+/** Where settings come from. */
+export interface SettingSources {
+  /** Values from `--set`, `--set-file` and from flags that set a key. */
+  readonly flags: ReadonlyMap<string, string>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /**
+   * True for a join: an environment value is used, and saved, if `.env` has none. Other verbs use what a join
+   * installed, so that a variable of the shell can't make them work with another database or other limits.
+   */
+  readonly adoptsEnvironment: boolean;
+  readonly saved: EnvFile & { ok: true };
+  /** The version that runs: what it wrote itself, it does not release. */
+  readonly version: string;
+}
+
+/** The settings of a run, all their problems, and a sentence for each environment value that is not used. */
+export interface ResolvedSettings {
+  readonly settings: Settings;
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly string[];
+}
 
 /**
  * Merges the sources and checks every value; returns all problems at once. An empty environment variable and
  * an empty value in `.env` count as not given. A key without a value and without a default is not in the map:
  * it is a secret to generate, or an option that stays off.
  */
-export function resolveSettings(
-  specs: readonly SettingSpec[],
-  sources: {
-    /** Values from `--set` and from flags that set a key. */
-    readonly flags: ReadonlyMap<string, string>;
-    readonly environment: Readonly<Record<string, string | undefined>>;
-    readonly saved: EnvFile & { ok: true };
-  },
-): { readonly settings: Settings; readonly problems: readonly Problem[] } {
+export function resolveSettings(specs: readonly SettingSpec[], sources: SettingSources): ResolvedSettings {
   const settings = new Map<string, Setting>();
   const problems: Problem[] = [];
+  const warnings: string[] = [];
   const known = specs.map(({ key }) => key);
   for (const key of sources.flags.keys()) {
     if (!known.includes(key))
@@ -80,15 +100,18 @@ export function resolveSettings(
   }
   for (const spec of specs) {
     const found = lookUp(spec, sources);
-    if (found === null) continue;
-    if ("problem" in found) problems.push(found.problem);
-    else {
-      const problem = check(spec, found);
-      if (problem === null) settings.set(spec.key, found);
-      else problems.push(problem);
+    if (found !== null && "problem" in found) {
+      problems.push(found.problem);
+      continue;
     }
+    const ignored = findIgnored(spec, found, sources);
+    if (ignored !== null) warnings.push(ignored);
+    if (found === null) continue;
+    const problem = check(spec, found);
+    if (problem === null) settings.set(spec.key, found);
+    else problems.push(problem);
   }
-  return { settings, problems };
+  return { settings, problems, warnings };
 }
 
 const SHOWN_CHARACTERS = 80;
@@ -106,20 +129,67 @@ export function showValue(spec: SettingSpec, value: string): string {
   return value.length > SHOWN_CHARACTERS ? `${printable}... (${value.length} characters)` : printable;
 }
 
-function lookUp(
-  { key, byDefault }: SettingSpec,
-  { flags, environment, saved }: Parameters<typeof resolveSettings>[1],
-): Setting | { readonly problem: Problem } | null {
-  const flag = flags.get(key);
+function lookUp(spec: SettingSpec, sources: SettingSources): Setting | { readonly problem: Problem } | null {
+  const { key, byDefault } = spec;
+  const flag = sources.flags.get(key);
   if (flag !== undefined) return { value: flag, origin: "flag" };
-  const inherited = environment[key];
-  if (inherited !== undefined && inherited !== "") return { value: inherited, origin: "environment" };
-  const entry = findEntry(saved, key);
+  const entry = findEntry(sources.saved, key);
   const problem = entry === undefined ? null : whyUnclear(entry);
   if (problem !== null) return { problem };
-  if (entry !== undefined && "text" in entry.value && entry.value.text !== "")
-    return { value: entry.value.text, origin: "saved" };
+  const kept = savedValue(sources.saved, key);
+  const inherited = inheritedValue(key, sources);
+  if (kept !== undefined) {
+    // If the environment has another value, it would take the place of the released one: then the saved one stays.
+    const isReleased = isSavedDefault(spec, kept, sources) && (inherited === undefined || inherited === kept);
+    return isReleased && byDefault !== undefined
+      ? { value: byDefault, origin: "default", released: kept }
+      : { value: kept, origin: "saved" };
+  }
+  if (inherited !== undefined && sources.adoptsEnvironment)
+    return { value: inherited, origin: "environment" };
   return byDefault === undefined ? null : { value: byDefault, origin: "default" };
+}
+
+function inheritedValue(key: string, { environment }: SettingSources): string | undefined {
+  return environment[key] === "" ? undefined : environment[key];
+}
+
+/** The value that `.env` has for a key; undefined if it has none, an empty one, or one that programs read differently. */
+export function savedValue(saved: EnvFile & { ok: true }, key: string): string | undefined {
+  const value = findEntry(saved, key)?.value;
+  return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
+}
+
+/** The key with the version of fula-node that last wrote `.env`. fula-node sets it, so it is not a setting. */
+export const VERSION_KEY = "FULA_NODE_VERSION";
+
+/** The versions that saved every default. */
+const SAVED_DEFAULTS = /^0\.[0-2]\./;
+
+/** True if a version that saved its defaults wrote the file, and this value is such a default: nobody chose it. */
+function isSavedDefault(
+  { key, bound, byDefault }: SettingSpec,
+  value: string,
+  { saved, version }: Pick<SettingSources, "saved" | "version">,
+): boolean {
+  if (bound === true || byDefault === undefined) return false;
+  const writer = savedValue(saved, VERSION_KEY) ?? "";
+  if (!SAVED_DEFAULTS.test(writer) || writer === version) return false;
+  return Object.hasOwn(FORMER_DEFAULTS, key) && FORMER_DEFAULTS[key]?.includes(value) === true;
+}
+
+/** Describes an environment value that differs from the used one and is not used; null if there is none. */
+function findIgnored(spec: SettingSpec, used: Setting | null, sources: SettingSources): string | null {
+  const { key } = spec;
+  const inherited = inheritedValue(key, sources);
+  if (inherited === undefined || inherited === used?.value) return null;
+  if (used?.origin === "flag" || used?.origin === "environment") return null;
+  const show = (value: string) => (spec.secret === true ? "" : ` (${showValue(spec, value)})`);
+  const place =
+    used === null
+      ? "this node has no value for it"
+      : `${used.origin === "saved" ? ".env has another one" : "the default is used"}${show(used.value)}`;
+  return `${key} in the environment${show(inherited)} is ignored: ${place}. To change it, run the join command with --set ${key}=VALUE.`;
 }
 
 /**

@@ -12,12 +12,14 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     key: "CLUSTER_PEERNAME",
     about: "the name of this node, in the cluster and registered with the master",
     rule: RULES.nodeName,
+    bound: true,
   },
   {
     key: "CLUSTER_SECRET",
     about:
       "64 hex digits, the same on every node of the pool; if not set, derived from CLUSTERNAME as upstream does, and so not secret",
     rule: RULES.hex64,
+    bound: true,
     secret: true,
   },
   {
@@ -40,7 +42,12 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     about: "URL of the pool API, which publishes the masters; if it is set here, every join asks it",
     rule: RULES.url,
   },
-  { key: "KUBO_STORAGE_MAX", about: "maximum size of this node's storage", rule: RULES.storageSize },
+  {
+    key: "KUBO_STORAGE_MAX",
+    about: "maximum size of this node's storage",
+    rule: RULES.storageSize,
+    bound: true,
+  },
   {
     key: "KUBO_PRIVATE_NETWORK",
     about:

@@ -7,16 +7,19 @@ import {
   type DataGuard,
   type NodeContext,
   readContainerEnv,
+  readEnvFile,
 } from "../settings/context.ts";
-import { editEnvText, findEntry, newEnvText, parseEnvFile } from "../settings/env-file.ts";
+import { findEntry, newEnvText, setValues } from "../settings/env-file.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
-import { describeSetting, type SettingSpec } from "../settings/settings.ts";
+import { describeSetting, savedValue, type SettingSpec, VERSION_KEY } from "../settings/settings.ts";
 
 /** What to do with the file's keys. Never holds their values. */
 interface Seen {
   readonly set: readonly string[];
   readonly generate: readonly string[];
   readonly recover: readonly Recovery[];
+  /** Defaults that an earlier version saved. */
+  readonly release: readonly string[];
 }
 
 type Recovery = { readonly key: string; readonly container: string };
@@ -31,11 +34,9 @@ type EnvFileChange =
       readonly set: readonly string[];
       readonly mint: readonly string[];
       readonly recover: readonly Recovery[];
+      readonly release: readonly string[];
     })
   | (Change & { readonly kind: "restrict-env"; readonly path: string });
-
-/** Compose reads the service image's tag from this key. fula-node sets it, so it is not a setting. */
-const VERSION_KEY = "FULA_NODE_VERSION";
 
 /** Settings and secrets in `.env` (0600). While data exists, its lost secrets are never replaced by new ones. */
 export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, EnvFileChange> {
@@ -48,8 +49,8 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
 
     plan(finding) {
       if (finding.state === "ours") return [];
-      const { set, generate, recover } = finding.seen;
-      if (set.length + generate.length + recover.length === 0) {
+      const { set, generate, recover, release } = finding.seen;
+      if (set.length + generate.length + recover.length + release.length === 0) {
         return [
           {
             kind: "restrict-env",
@@ -66,6 +67,7 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
           set,
           mint: generate,
           recover,
+          release,
         },
       ];
     },
@@ -74,11 +76,11 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
 
     async verify(host) {
       const stat = await host.files.stat(layout.envFile);
-      const file = parseEnvFile((await host.files.readText(layout.envFile)) ?? "");
+      const file = await readEnvFile(host, layout.envFile);
       const missing = context.specs.filter(
-        ({ key, generated, byDefault }) =>
-          (generated !== undefined || byDefault !== undefined) &&
-          (!file.ok || findEntry(file, key) === undefined),
+        ({ key, generated, byDefault, bound }) =>
+          (generated !== undefined || (bound === true && byDefault !== undefined)) &&
+          findEntry(file, key) === undefined,
       );
       if (stat !== null && stat.mode === 0o600 && missing.length === 0) return;
       throw new OperatorError({
@@ -92,22 +94,15 @@ export function envFile(context: NodeContext, guard: DataGuard): StepSpec<Seen, 
 
 async function probe(host: HostReader, context: NodeContext, guard: DataGuard): Promise<Finding<Seen>> {
   const { layout, settings, version } = context;
-  const [text, stat, containerEnv, liveData] = await Promise.all([
-    host.files.readText(layout.envFile),
+  const [file, stat] = await Promise.all([
+    readEnvFile(host, layout.envFile),
     host.files.stat(layout.envFile),
-    readContainerEnv(host, context.recoverable),
+  ]);
+  const [containerEnv, liveData] = await Promise.all([
+    readContainerEnv(host, { ...context, saved: file }),
     guard.findLiveData(host),
   ]);
-  const file = parseEnvFile(text ?? "");
-  if (!file.ok)
-    throw new OperatorError({
-      exit: "settings",
-      what: `Line ${file.line} of ${layout.envFile} is not valid: ${file.what}.`,
-    });
-  const saved = (key: string) => {
-    const value = findEntry(file, key)?.value;
-    return value !== undefined && "text" in value && value.text !== "" ? value.text : undefined;
-  };
+  const saved = (key: string) => savedValue(file, key);
   const verdicts: { spec: SettingSpec; verdict: SecretVerdict }[] = [];
   for (const spec of context.specs) {
     const known = containerEnv.get(spec.key);
@@ -123,7 +118,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
     verdicts.push({ spec, verdict });
   }
   const evidence = {
-    file: text === null ? "absent" : `mode ${stat?.mode.toString(8) ?? "?"}`,
+    file: stat === null ? "absent" : `mode ${stat.mode.toString(8)}`,
     "live data": liveData ?? "none found",
   };
   const refusal = refuse(verdicts, evidence, context) ?? (await guard.check(host, evidence));
@@ -142,17 +137,31 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
     recover: verdicts.flatMap(({ spec, verdict }) =>
       verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],
     ),
+    release: keysOf(verdicts, "release"),
   };
-  if (text === null) return { state: "absent", seen, evidence };
+  if (stat === null) {
+    const isInherited = (key: string) => settings.get(key)?.origin === "environment";
+    const inherited = seen.set.filter(isInherited).map((key) => describeSet(key, undefined, context));
+    return { state: "absent", seen, evidence, settings: inherited };
+  }
+  const changed = [
+    ...seen.set.filter((key) => key !== VERSION_KEY).map((key) => describeSet(key, saved(key), context)),
+    ...seen.release.map((key) => describeSet(key, saved(key), context)),
+  ];
   const drift = [
-    ...seen.set.map((key) => describeSet(key, saved(key), context)),
+    ...changed,
+    ...(seen.set.includes(VERSION_KEY)
+      ? [`${VERSION_KEY} ${saved(VERSION_KEY) ?? "(none)"} -> ${version}`]
+      : []),
     ...(seen.generate.length === 0 ? [] : [`missing: ${seen.generate.join(", ")}`]),
     ...seen.recover.map(
       ({ key, container }) => `missing, but the container ${container} still has it: ${key}`,
     ),
-    ...(stat?.mode === 0o600 ? [] : [`other users can read it: mode ${stat?.mode.toString(8) ?? "?"}`]),
+    ...(stat.mode === 0o600 ? [] : [`other users can read it: mode ${stat.mode.toString(8)}`]),
   ];
-  return drift.length === 0 ? { state: "ours", seen, evidence } : { state: "drifted", seen, drift, evidence };
+  return drift.length === 0
+    ? { state: "ours", seen, evidence }
+    : { state: "drifted", seen, drift, evidence, settings: changed };
 }
 
 function keysOf(verdicts: Verdicts, kind: SecretVerdict["kind"]): readonly string[] {
@@ -188,8 +197,9 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
     await host.files.chmod(change.path, 0o600);
     return;
   }
+  const file = await readEnvFile(host, change.path);
   const containerEnv: ContainerEnv =
-    change.recover.length === 0 ? new Map() : await readContainerEnv(host, context.recoverable);
+    change.recover.length === 0 ? new Map() : await readContainerEnv(host, { ...context, saved: file });
   const values = new Map<string, string>();
   for (const key of change.set) {
     const value = key === VERSION_KEY ? context.version : context.settings.get(key)?.value;
@@ -214,31 +224,28 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
       generated.kind === "hex" ? host.random.hex(generated.bytes) : host.random.token(generated.characters),
     );
   }
-  const text = await host.files.readText(change.path);
-  const known = context.specs.map((spec) => ({ key: spec.key, about: describeSetting(spec) }));
-  const next = text === null ? newEnvText(known, values) : editEnvText(text, values);
+  const isNew = (await host.files.stat(change.path)) === null;
+  const known = context.specs.map((spec) => ({ ...spec, about: describeSetting(spec) }));
+  const next = isNew ? newEnvText(known, values) : setValues(file, values, new Set(change.release));
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
 }
 
 const SOURCES = { flag: "--set", environment: "environment", saved: ".env", default: "default" } as const;
 
 /** `REPL_MIN 2 -> 3 (--set)`: a setting that the run changes, with the source of its new value. A secret is not shown. */
-function describeSet(
-  key: string,
-  old: string | undefined,
-  { specs, settings, version }: NodeContext,
-): string {
-  if (key === VERSION_KEY) return `${key} ${old ?? "(none)"} -> ${version}`;
+function describeSet(key: string, old: string | undefined, { specs, settings }: NodeContext): string {
   const setting = settings.get(key);
   const isSecret = specs.some((spec) => spec.key === key && spec.secret === true);
   const show = (value: string | undefined) =>
     value !== undefined && isSecret ? "(secret)" : (value ?? "(none)");
-  return `${key} ${show(old)} -> ${show(setting?.value)} (${SOURCES[setting?.origin ?? "default"]})`;
+  const source = setting?.released === undefined ? SOURCES[setting?.origin ?? "default"] : "default released";
+  return `${key} ${show(old)} -> ${show(setting?.value)} (${source})`;
 }
 
-function describe(path: string, { set, generate, recover }: Seen): string {
+function describe(path: string, { set, generate, recover, release }: Seen): string {
   const parts = [
     ...(set.length > 0 ? [countOf(set.length, "setting")] : []),
+    ...(release.length > 0 ? [`${countOf(release.length, "default")} no longer saved`] : []),
     ...(generate.length > 0 ? [`new secrets ${generate.join(", ")}`] : []),
     ...(recover.length > 0
       ? [`recovered ${recover.map(({ key, container }) => `${key} from ${container}`).join(", ")}`]

@@ -1,6 +1,7 @@
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
+import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
 import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { MasterContext, NodeContext } from "../settings/context.ts";
 
@@ -80,27 +81,39 @@ export function images(
   };
 }
 
-/** The images that a master pulls or loads. The base image is needed only until the service image is built. */
-export async function masterImages(host: HostReader, context: MasterContext): Promise<readonly string[]> {
+/**
+ * The images that a master pulls or loads. Those of the writer only if it is fula-node's or will be. The base image
+ * only while the service image must be built.
+ */
+export async function masterImages(
+  host: HostReader,
+  context: MasterContext,
+  writer: Project,
+): Promise<readonly string[]> {
   const valueOf = (key: string) => context.settings.get(key)?.value;
   const image = (key: string) => valueOf(key) ?? "";
+  const hasWriter = context.provisionWriter || (await isWriterManaged(host, writer, context.hash));
   return [
     ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
     ...(await baseImage(host, context)),
-    ...(context.provisionWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
+    ...(hasWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
     ...(image("AUTO_UPDATE") === "true" ? [image("UPDATER_IMAGE")] : []),
   ];
 }
 
-/** The images that a storage node pulls or loads. The base image is needed only until the service image is built. */
+/** The images that a storage node pulls or loads. The base image only while the service image must be built. */
 export async function storageImages(host: HostReader, context: NodeContext): Promise<readonly string[]> {
   const image = (key: string) => context.settings.get(key)?.value ?? "";
   return [image("KUBO_IMAGE"), image("CLUSTER_IMAGE"), ...(await baseImage(host, context))];
 }
 
-async function baseImage(host: HostReader, { settings, version }: NodeContext): Promise<readonly string[]> {
-  const service = await host.docker.image(`fula-node:${version}`);
-  return service === null ? [settings.get("NODE_BASE_IMAGE")?.value ?? ""] : [];
+async function baseImage(
+  host: HostReader,
+  { settings, version, packageDir }: NodeContext,
+): Promise<readonly string[]> {
+  const base = settings.get("NODE_BASE_IMAGE")?.value ?? "";
+  const service = await lookAtServiceImage(host, { tag: `fula-node:${version}`, base, packageDir });
+  return service.image === null || service.differences.length > 0 ? [base] : [];
 }
 
 /** Loads the archive. If Docker refuses it, the remedy is a new archive. */

@@ -26,7 +26,7 @@ export function masterSteps(
     docker,
     cli(context),
     envFile(context, guardDatabase(context)),
-    images(context, (host) => masterImages(host, context)),
+    images(context, (host) => masterImages(host, context, projects.writer)),
     writer(context, projects.writer),
     serviceImage(context),
     composeFile(projects.master, context.hash),

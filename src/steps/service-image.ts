@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { OWNER_LABEL } from "../settings/layout.ts";
-import { PACKAGE_ENTRIES, PACKAGE_LABEL } from "../docker/compose-project.ts";
+import { BASE_LABEL, lookAtServiceImage, PACKAGE_LABEL } from "../docker/compose-project.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
@@ -29,27 +29,23 @@ export function serviceImage({
     touches: "Builds the image `fula-node:VERSION` from the installed package.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const [image, baseImage, packageHash] = await Promise.all([
-        host.docker.image(tag),
+      const [{ image, packageHash, differences }, baseImage] = await Promise.all([
+        lookAtServiceImage(host, { tag, base, packageDir }),
         host.docker.image(base),
-        host.files.hashTree(packageDir, PACKAGE_ENTRIES),
       ]);
       const built = image?.labels[PACKAGE_LABEL];
       const evidence = {
         [tag]: image === null ? "absent" : `${image.id}, package ${built ?? "unknown"}`,
         package: packageHash ?? "unreadable",
       };
-      // Before the first build, the archive provides the base image (the step images).
-      const isBaseInArchive = imagesArchive !== null && image === null;
-      const seen = { baseMissing: baseImage === null && !isBaseInArchive, packageHash: packageHash ?? "" };
+      // The archive provides the base image (the step images).
+      const seen = {
+        baseMissing: baseImage === null && imagesArchive === null,
+        packageHash: packageHash ?? "",
+      };
       if (image === null) return { state: "absent", seen, evidence };
-      if (built === packageHash) return { state: "ours", seen, evidence };
-      const drifted = {
-        state: "drifted",
-        seen,
-        drift: [`${tag} was built from different files`],
-        evidence,
-      } as const;
+      if (differences.length === 0) return { state: "ours", seen, evidence };
+      const drifted = { state: "drifted", seen, drift: differences, evidence } as const;
       if (built !== undefined) return drifted;
       return {
         state: "foreign",
@@ -79,7 +75,11 @@ export function serviceImage({
           context,
           dockerfile: `${context}/compose/Dockerfile`,
           tag,
-          labels: { [OWNER_LABEL.key]: OWNER_LABEL.value, [PACKAGE_LABEL]: change.package },
+          labels: {
+            [OWNER_LABEL.key]: OWNER_LABEL.value,
+            [PACKAGE_LABEL]: change.package,
+            [BASE_LABEL]: base,
+          },
           buildArgs: { BASE_IMAGE: base },
         },
         report,

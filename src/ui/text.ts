@@ -67,19 +67,24 @@ export function planLines(items: readonly PlanItem[]): readonly string[] {
 }
 
 function planRows(item: PlanItem): readonly string[] {
-  const { step, state, changes, drift, why = "", remedy } = item;
+  const { step, state, changes, drift, settings = [], why = "", remedy } = item;
   if (isBlocked(item))
     return [...planRow("!", "blocked", `${step}: ${why}`), ...planRow(" ", "", remedy ?? "")];
   if (changes.length === 0) return [];
+  const settingRows = settings.flatMap((line) => planRow(state === "absent" ? "+" : "~", "setting", line));
   if (state === "absent")
-    return changes.flatMap(({ summary }) => {
-      const [verb, object] = splitSummary(summary);
-      return planRow("+", verb, object);
-    });
-  const reasons = state === "foreign" ? [why] : drift;
+    return [
+      ...changes.flatMap(({ summary }) => {
+        const [verb, object] = splitSummary(summary);
+        return planRow("+", verb, object);
+      }),
+      ...settingRows,
+    ];
+  const reasons = state === "foreign" ? [why] : drift.filter((line) => !settings.includes(line));
   return [
     ...changes.flatMap(({ summary }) => planRow("~", state === "foreign" ? "adopt" : "repair", summary)),
     ...reasons.flatMap((reason) => planRow(" ", "", `reason: ${reason}`)),
+    ...settingRows,
   ];
 }
 

@@ -102,8 +102,10 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     expect(await startedAt("fula-pinning-webui")).not.toBe(before);
   });
 
-  test("a setting missing from .env: its default again; a comment and a key of the operator's own survive", async () => {
-    await box.run(`sed -i '/^WEBUI_PORT=/d' ${ENV} && printf '# mine\\nMY_OWN="a  b"  # note\\n' >> ${ENV}`);
+  test("a default that data is bound to is missing from .env: it is there again; a comment and a key of the operator's own survive", async () => {
+    await box.run(
+      `sed -i '/^POSTGRES_IMAGE=/d' ${ENV} && printf '# mine\\nMY_OWN="a  b"  # note\\n' >> ${ENV}`,
+    );
     env = { ...env, MY_OWN: '"a  b"  # note' };
     await mend();
     expect(await box.readFile(ENV)).toContain('# mine\nMY_OWN="a  b"  # note\n');
@@ -111,7 +113,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
 
   test("a setting changed in .env reaches its container, and only that is made anew", async () => {
     const database = await startedAt("postgres-pinning");
-    await box.run(`sed -i 's/^FREE_TIER_BYTES=.*/FREE_TIER_BYTES=1000/' ${ENV}`);
+    await box.run(`sed -i 's/^# FREE_TIER_BYTES=.*/FREE_TIER_BYTES=1000/' ${ENV}`);
     env = { ...env, FREE_TIER_BYTES: "1000" };
     await mend();
     const { stdout } = await box.run("docker inspect --format '{{json .Config.Env}}' fula-pinning-webui");

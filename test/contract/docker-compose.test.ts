@@ -25,24 +25,35 @@ function makeCli(body: string) {
   return { env, cli: dockerCli(env), calls: () => readFileSync(log, "utf8").trim().split("\n") };
 }
 
-const envFile = join(directory, ".env");
-const project = { name: "fula-master", file: "/opt/x/compose.yml", envFile, profiles: ["gateway"] };
+const project = {
+  name: "fula-master",
+  file: "/opt/x/compose.yml",
+  envFile: "/opt/x/.env",
+  profiles: ["gateway"],
+  environment: {
+    POSTGRES_PASSWORD: "pa$word-hunter2",
+    POSTGRES_HOST: "127.0.0.1",
+    SYSTEM_KEY: "key-0123456789",
+    A_KEY: "abc",
+    HOME: "/elsewhere",
+  },
+};
 const noReport = () => {};
-
-beforeAll(() =>
-  writeFileSync(
-    envFile,
-    "POSTGRES_PASSWORD='pa$word-hunter2'\nPOSTGRES_HOST=127.0.0.1\nSYSTEM_KEY=key-0123456789\nA_KEY=abc\n",
-  ),
-);
 
 describe("docker compose up", () => {
   it("starts what is asked for, builds and pulls nothing, and removes no orphans", async () => {
     const { cli, calls } = makeCli("exit 0");
     await cli.composeUp(project, ["postgres", "webui"], noReport);
     expect(calls().join(" ")).toBe(
-      `compose --project-name fula-master --file /opt/x/compose.yml --env-file ${envFile} --ansi never --profile gateway up --detach --no-build --pull never postgres webui`,
+      `compose --project-name fula-master --file /opt/x/compose.yml --env-file /dev/null --ansi never --profile gateway up --detach --no-build --pull never postgres webui`,
     );
+  });
+
+  it("gives Compose the values of the project and the environment of programs, which goes first", async () => {
+    const { cli } = makeCli(`echo "$POSTGRES_HOST $HOME"`);
+    const lines: string[] = [];
+    await cli.composeUp(project, [], (line) => lines.push(line));
+    expect(lines).toEqual(["127.0.0.1 /root"]);
   });
 
   it("reports its lines without secrets", async () => {
@@ -71,7 +82,7 @@ describe("docker compose up", () => {
       exit: "unavailable",
       what: "docker compose could not start webui of the project fula-master.",
       why: "Error: no such image; <redacted>",
-      remedy: expect.stringContaining("up --detach --no-build"),
+      remedy: expect.stringContaining("--env-file /opt/x/.env --ansi never --profile gateway up --detach"),
     });
   });
 });
@@ -147,6 +158,7 @@ describe.runIf(compose)(
       file: join(directory, "compose.yml"),
       envFile: join(directory, "real.env"),
       profiles: [],
+      environment: { SECRET: "a $b 'c #d" },
     };
     const text = `
 services:
@@ -165,12 +177,11 @@ services:
     profiles: [extra]
     command: ["/bin/sh"]
 `;
-    const value = "a $b 'c #d";
-
     beforeAll(() => {
       makeTinyImage(image, []);
       writeFileSync(real.file, text);
-      writeFileSync(real.envFile, `SECRET="a \\$b 'c #d"\n`);
+      // Compose must not read this file, whatever stands in it.
+      writeFileSync(join(directory, ".env"), "COMPOSE_PROFILES=extra\nSECRET=wrong\n");
     });
     afterAll(() => {
       docker("rm", "--force", "--volumes", `${id}-one`, `${id}-two`);
@@ -180,9 +191,9 @@ services:
     it("makes the containers of the active profiles, with hashes that match, and leaves them alone after", async () => {
       await subject.composeUp(real, [], noReport);
       const one = await subject.container(`${id}-one`);
-      expect(one).toMatchObject({ status: "running", env: { SECRET: value } });
+      expect(one).toMatchObject({ status: "running", env: real.environment });
       expect(await subject.container(`${id}-two`)).toBeNull();
-      const environment = { SECRET: value };
+      const { environment } = real;
       const hashes = await subject.composeHashes({ name: id, text, directory, profiles: [], environment });
       expect(hashes).toEqual({ one: one?.labels["com.docker.compose.config-hash"] });
       await subject.composeUp(real, ["one"], noReport);
@@ -190,10 +201,9 @@ services:
     });
 
     it("names a missing value and a missing image", async () => {
-      writeFileSync(join(directory, "empty.env"), "");
-      await expect(
-        subject.composeUp({ ...real, envFile: join(directory, "empty.env") }, [], noReport),
-      ).rejects.toMatchObject({ why: expect.stringContaining("set SECRET") });
+      await expect(subject.composeUp({ ...real, environment: {} }, [], noReport)).rejects.toMatchObject({
+        why: expect.stringContaining("set SECRET"),
+      });
       writeFileSync(join(directory, "other.yml"), text.replaceAll(image, `${id}/none:1`));
       await expect(
         subject.composeUp({ ...real, file: join(directory, "other.yml") }, [], noReport),

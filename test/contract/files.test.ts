@@ -134,6 +134,11 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     expect(await files.readLink(`${root}/1/file`)).toBeNull();
     await files.link("nowhere", `${root}/dangling`);
     expect(await files.readText(`${root}/dangling`)).toBeNull();
+    const real = await files.realPath(root);
+    expect(await files.realPath(`${root}/current/`)).toBe(`${real}/2`);
+    expect(await files.realPath(`${root}//current/../1/./file`)).toBe(`${real}/1/file`);
+    for (const path of ["dangling", "dangling/x", "nowhere", "1/file/x"])
+      expect(await files.realPath(`${root}/${path}`)).toBeNull();
   });
 
   it("replaces a link by a file, not the link's target", async () => {

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { parse as parseEnv } from "dotenv";
 import { OperatorError } from "../../src/errors.ts";
 import type { ComposeProject, Container, Docker, DockerVersion } from "../../src/docker/engine.ts";
 import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
@@ -204,8 +203,7 @@ export class FakeDocker implements Docker {
     report: (line: string) => void,
   ): Promise<void> {
     const all = () => {
-      const environment = parseEnv(this.#textOf(project.envFile));
-      const wanted = readComposeProject({ ...project, text: this.#textOf(project.file), environment });
+      const wanted = readComposeProject({ ...project, text: this.#textOf(project.file) });
       for (const name of services) {
         if (!wanted.containers.some(({ service }) => service === name)) {
           throw unavailable(`docker compose up failed.`, `no such service: ${name}`);

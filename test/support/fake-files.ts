@@ -100,6 +100,16 @@ export class FakeFiles implements Files {
     return entry?.kind === "symlink" ? entry.text : null;
   }
 
+  async realPath(path: string): Promise<string | null> {
+    this.#gate.look();
+    let real = path.startsWith("/") ? "/" : "/root";
+    for (const part of path.split("/").filter((one) => one !== "" && one !== ".")) {
+      real = part === ".." ? posix.dirname(real) : this.#resolve(posix.join(real, part));
+      if (!this.tree.has(real)) return null;
+    }
+    return real;
+  }
+
   async hashTree(path: string, only?: readonly string[]): Promise<string | null> {
     this.#gate.look();
     const real = this.#resolve(path);

@@ -82,9 +82,9 @@ function listSettings(
   looked: Readonly<Record<string, string>> = {},
 ): readonly string[] {
   const rows = specs.map((spec) => {
-    const { key, byDefault, generated, secret } = spec;
+    const { key, byDefault, bound, generated, secret } = spec;
     const unset = looked[key] ?? (generated === undefined ? "" : "generated once");
-    const value = byDefault === undefined ? unset : `\`${byDefault}\``;
+    const value = byDefault === undefined ? unset : `\`${byDefault}\`${bound === true ? " (saved)" : ""}`;
     return `| \`${key}\` | ${describeSetting(spec)}${secret === true ? " (secret)" : ""} | ${value} |`;
   });
   return ["| key | what for | default |", "|---|---|---|", ...rows];

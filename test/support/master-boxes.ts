@@ -23,6 +23,8 @@ export interface RunOptions {
   /** True by default. */
   readonly provisionWriter?: boolean;
   readonly imagesArchive?: string;
+  /** The version that runs. Default: VERSION. */
+  readonly version?: string;
 }
 
 /** Options of a run. By default it asks nothing and makes all changes. */
@@ -60,11 +62,11 @@ export async function joinedBox(options: RunOptions = {}): Promise<FakeMaster> {
 /** What join-as-master prepares on this box before its first probe. */
 export async function prepare(
   host: FakeHost,
-  { set = {}, environment = {}, provisionWriter = true, imagesArchive }: RunOptions = {},
+  { set = {}, environment = {}, provisionWriter = true, imagesArchive, version = VERSION }: RunOptions = {},
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const world = {
     host,
-    version: VERSION,
+    version,
     packageDir: PACKAGE_DIR,
     nodePath: NODE_PATH,
     hostname: "box",

@@ -211,14 +211,16 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
 export interface StorageOptions {
   readonly set?: Readonly<Record<string, string>>;
   readonly register?: boolean;
+  /** The version that runs. Default: VERSION. */
+  readonly version?: string;
 }
 
 /** The steps of a storage node, as a run on this box with these options creates them. */
 export async function storageStepsOn(
   host: FakeStorage,
-  { set = {}, register = true }: StorageOptions = {},
+  { set = {}, register = true, version = VERSION }: StorageOptions = {},
 ): Promise<readonly AnyStep[]> {
-  const world = worldOf(host);
+  const world = worldOf(host, { version });
   const source = await openStorageSource(world, await readSavedSettings(world, LAYOUT.envFile));
   const { settings, problems } = source.resolve(new Map(Object.entries({ ...GIVEN, ...set })));
   if (problems.length > 0) throw new Error(problems.map(({ what }) => what).join("\n"));

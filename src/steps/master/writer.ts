@@ -1,6 +1,7 @@
 import { compareCompose } from "../../docker/compose-render.ts";
 import {
   findExistingIdentities,
+  isWriterManaged,
   keptName,
   type Project,
   staleScripts,
@@ -13,10 +14,16 @@ import {
   type Seen,
   type Service,
 } from "../../docker/container-finding.ts";
-import { containers, findMissingImages, type Judge, waitUntilItWorks } from "../../docker/containers.ts";
+import {
+  containers,
+  findMissingImages,
+  imagesToPull,
+  type Judge,
+  waitUntilItWorks,
+} from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
-import { isOurs, NAMES, TAKEN_OVER } from "../../settings/layout.ts";
+import { NAMES, TAKEN_OVER } from "../../settings/layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
 import { type MasterContext, readValues, type Values } from "../../settings/context.ts";
 import { askWriter, describePins, type WriterAnswer } from "../../cluster/writer.ts";
@@ -42,10 +49,10 @@ export function writer(context: MasterContext, project: Project): AnyStep {
     title: "kubo and ipfs-cluster (the writer)",
     touches:
       "Uses existing kubo and ipfs-cluster unchanged. With `--provision-writer`, creates them as the compose project `fula-writer`, data in `/opt/fula-writer`.",
-    desired: () => ({ services: SERVICES, images: imagesOf(context) }),
+    desired: () => ({ services: SERVICES, images: imagesToPull(context, ["KUBO_IMAGE", "CLUSTER_IMAGE"]) }),
     survey: (host) => surveyFiles(host, context, project),
     inPlace: {
-      isUsed: async (host) => !(await isManaged(host, project, context)),
+      isUsed: async (host) => !(await isWriterManaged(host, project, context.hash)),
       probe: (host) => probeExisting(host, context, project),
     },
     describeUp: (up) => `start ${up.map(({ service }) => service).join(", ")}, data in ${project.directory}`,
@@ -141,7 +148,7 @@ async function probeExisting(
   const write = writeFiles(project, filesOf(project), null);
   const seen: Seen = {
     ...NOTHING,
-    missingImages: await findMissingImages(host, imagesOf(context)),
+    missingImages: await findMissingImages(host, imagesToPull(context, ["KUBO_IMAGE", "CLUSTER_IMAGE"])),
     prepare: [write],
     up: SERVICES,
   };
@@ -149,14 +156,6 @@ async function probeExisting(
   if (identities.length > 0)
     return existingData(project, { ...seen, prepare: [markTakenOver(project), write] }, identities, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
-}
-
-/** True if fula-node created the writer: its label is on a container, or its marker is in the compose file. */
-async function isManaged(host: HostReader, project: Project, context: MasterContext): Promise<boolean> {
-  const found = await Promise.all(SERVICES.map(({ container }) => host.docker.container(container)));
-  if (found.some((container) => container !== null && isOurs(container))) return true;
-  const kind = compareCompose(await host.files.readText(project.file), project.text, context.hash).kind;
-  return kind !== "absent" && kind !== "not-ours";
 }
 
 function filesOf({ scripts, file }: Project): readonly string[] {
@@ -225,10 +224,4 @@ function remedyFor(isExternal: boolean, things: readonly string[]): string {
 
 function isPartial({ kubo, cluster }: WriterAnswer): boolean {
   return kubo || cluster;
-}
-
-/** The images to pull. None if an archive provides them for a new writer (the step images). */
-function imagesOf({ settings, imagesArchive, provisionWriter }: MasterContext): readonly string[] {
-  if (imagesArchive !== null && provisionWriter) return [];
-  return ["KUBO_IMAGE", "CLUSTER_IMAGE"].map((key) => settings.get(key)?.value ?? "");
 }

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { type ComposeMap, SPEC_LABEL, STEP_LABEL } from "../../../src/docker/compose-document.ts";
+import { type ComposeMap, SPEC_LABEL, STEP_LABEL, withLabels } from "../../../src/docker/compose-document.ts";
 import {
   namedKeys,
   parseFragment,
@@ -61,6 +61,26 @@ describe("renderMaster and renderWriter", () => {
       expect(labelsOf(thing)[STEP_LABEL]).toMatch(/^(postgres|services|writer)$/);
       expect(labelsOf(thing)[SPEC_LABEL]).toMatch(/^[0-9a-f]{64}$/);
     }
+  });
+
+  it("stay the same with another default of a setting, so that a newer default recreates no container by itself", () => {
+    const specLabel = (text: string) =>
+      labelsOf(withLabels("one", { labels: { [STEP_LABEL]: "writer" }, image: text }, sha256))[SPEC_LABEL];
+    const today = specLabel("${KUBO_IMAGE:-ipfs/kubo:v0.42.0}");
+    expect(specLabel("${KUBO_IMAGE:-ipfs/kubo:v0.99.0}")).toBe(today);
+    // Everything else counts: another key, a requirement, and a default that is not of a setting.
+    for (const other of [
+      "${CLUSTER_IMAGE:-ipfs/kubo:v0.42.0}",
+      "${KUBO_IMAGE:?give one}",
+      "ipfs/kubo:v0.42.0",
+      "${IPFS_PROFILE:-server}",
+    ])
+      expect(specLabel(other)).not.toBe(today);
+    expect(specLabel("${IPFS_PROFILE:-server}")).not.toBe(specLabel("${IPFS_PROFILE:-lowpower}"));
+    // As 0.2.0 made it, so that its containers are left alone.
+    expect(today).toBe(
+      sha256(`{"image":"\${KUBO_IMAGE:-ipfs/kubo:v0.42.0}","labels":{"${STEP_LABEL}":"writer"}}`),
+    );
   });
 
   it("refuse a fragment that names no step", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { parseAssignments, readMasterSettings } from "../../../src/join/settings-source.ts";
+import { readMasterSettings } from "../../../src/join/settings-source.ts";
 import type { World } from "../../../src/world.ts";
 
 const ENV_FILE = "/opt/fula-master/.env";
@@ -31,33 +31,10 @@ async function refusal(work: () => unknown): Promise<OperatorError> {
   throw new Error("nothing was thrown");
 }
 
-describe("parseAssignments", () => {
-  it("splits at the first =, and keeps the value as it is", () => {
-    expect([...parseAssignments(["A=b=c", "B= x ", "C=", "D=two\nlines", "A=b=c"])]).toEqual([
-      ["A", "b=c"],
-      ["B", " x "],
-      ["C", ""],
-      ["D", "two\nlines"],
-    ]);
-  });
-
-  it("lists every invalid flag, and shows no value", async () => {
-    const error = await refusal(() => parseAssignments(["hush", "=hush", "A=1", "A B=hush", "A=hush"]));
-    expect(error.exit).toBe("usage");
-    expect(error.problems.map(({ what }) => what)).toEqual([
-      "The first --set is not of the form KEY=VALUE.",
-      "The second --set is not of the form KEY=VALUE.",
-      "The 4th --set is not of the form KEY=VALUE.",
-      "A has two different values in --set.",
-    ]);
-    expect(JSON.stringify([error, error.message])).not.toContain("hush");
-  });
-});
-
 describe("readMasterSettings", () => {
-  it("takes flags over the environment over .env over defaults", async () => {
-    const text = "KEEP=1\nWEBUI_PORT=3003\nPOSTGRES_DB=saved\n";
-    const environment = { WEBUI_PORT: "3002", POSTGRES_DB: "", KEEP: "2" };
+  it("takes flags over .env over the environment over defaults", async () => {
+    const text = "KEEP=1\nPOSTGRES_DB=saved\n";
+    const environment = { WEBUI_PORT: "3002", POSTGRES_DB: "shell", KEEP: "2" };
     const { settings, problems } = await readMasterSettings(
       world({ text, environment }),
       ENV_FILE,
@@ -70,6 +47,14 @@ describe("readMasterSettings", () => {
       { value: "saved", origin: "saved" },
       { value: "2", origin: "default" },
     ]);
+  });
+
+  it("takes nothing from the environment in a verb that is not a join: KEEP=1 must not prune snapshots", async () => {
+    const environment = { KEEP: "1", POSTGRES_HOST: "db.example" };
+    const { settings, warnings } = await readMasterSettings(world({ environment }), ENV_FILE, "none");
+    expect(settings.get("KEEP")).toEqual({ value: "28", origin: "default" });
+    expect(settings.get("POSTGRES_HOST")).toEqual({ value: "127.0.0.1", origin: "default" });
+    expect(warnings.map((text) => text.split(" ")[0])).toEqual(["POSTGRES_HOST", "KEEP"]);
   });
 
   it("reports conflicts together with the problems of single keys", async () => {

@@ -37,6 +37,37 @@ describe("a leave and what is mounted", () => {
   });
 });
 
+describe("a leave and the names of a base directory", () => {
+  it.each([`${BASE}/`, "/opt//fula-master", "/root/link", "/root/link/"])(
+    "finds the node by %s",
+    async (given) => {
+      const host = await leavingMaster();
+      host.files.putLink(BASE, "/root/link");
+      const { data } = await leaveOn(host, { baseDir: given, dryRun: true });
+      expect(data).toMatchObject({ kind: "master", baseDir: BASE });
+    },
+  );
+
+  it("finds the containers that were made by another name of it", async () => {
+    const host = await leavingMaster();
+    host.files.putLink(BASE, "/root/link");
+    for (const [name, container] of host.docker.boxes) {
+      const labels = Object.entries(container.labels).map(([key, value]) => [
+        key,
+        value.replace(BASE, "/root/link"),
+      ]);
+      host.docker.boxes.set(name, {
+        ...container,
+        labels: Object.fromEntries(labels) as Record<string, string>,
+      });
+    }
+    expect((await leaveOn(host, { dryRun: true })).data).toMatchObject({ baseDir: BASE });
+    expect((await leaveOn(host, { baseDir: "/root/link", dryRun: true })).data).toMatchObject({
+      baseDir: BASE,
+    });
+  });
+});
+
 describe("a leave and links", () => {
   it("keeps a link with everything behind it, and says so", async () => {
     const host = await leavingMaster();

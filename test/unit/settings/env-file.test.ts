@@ -192,6 +192,39 @@ describe("setValues", () => {
     );
   });
 
+  it("makes every assignment of a released key a comment, and changes no other byte", () => {
+    fc.assert(
+      fc.property(anyEnvText, fc.subarray(["A", "B"]), fc.boolean(), (text, keys, addsKey) => {
+        const file = parseEnvFile(text);
+        if (!file.ok) return;
+        const released = new Set(keys);
+        const next = setValues(file, new Map(addsKey ? [["NEW", "x"]] : []), released);
+        for (const key of keys) expect(findEntry(read(next), key)).toBeUndefined();
+        expect(othersOf(next, "NEW")).toEqual(
+          read(text)
+            .entries.filter(({ key }) => !released.has(key) && key !== "NEW")
+            .map((entry) => `${entry.key}=${text.slice(entry.start, entry.end)}`),
+        );
+        // Without the marks of comments, it is the text as it was.
+        if (addsKey) return;
+        const lines = next.split("\n");
+        for (const [index, line] of text.split("\n").entries())
+          expect([line, line.startsWith("\uFEFF") ? `\uFEFF# ${line.slice(1)}` : `# ${line}`]).toContain(
+            lines[index],
+          );
+        expect(setValues(read(next), new Map(), released)).toBe(next);
+      }),
+      { numRuns: 10_000 },
+    );
+  });
+
+  it("releases every line of a value, and each earlier assignment", () => {
+    const text = "\uFEFFA=1\r\nB=2\n export A='two\nlines' # why\nA=3";
+    expect(setValues(read(text), new Map(), new Set(["A"]))).toBe(
+      "\uFEFF# A=1\r\nB=2\n#  export A='two\n# lines' # why\n# A=3",
+    );
+  });
+
   it("keeps comments, order, unknown keys, line ends and the byte order mark", () => {
     const text =
       "\uFEFF# head\r\nMINE='multi\r\nline'\r\nexport A = old # why\r\n\r\nA2=x\r\nB=1\r\nB=\"2\"\t# last\r\n# tail";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { editEnvText, newEnvText, parseEnvFile, quoteValue } from "../../../src/settings/env-file.ts";
+import { newEnvText, parseEnvFile, quoteValue, setValues } from "../../../src/settings/env-file.ts";
 import { findConflicts, MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { resolveSettings } from "../../../src/settings/settings.ts";
 
@@ -41,10 +41,20 @@ REPL_MIN=2
 KEEP=28
 `;
 
+function parsed(text: string) {
+  const file = parseEnvFile(text);
+  if (!file.ok) throw new Error(`line ${file.line}: ${file.what}`);
+  return file;
+}
+
 function resolve(text: string, flags: Readonly<Record<string, string>> = {}) {
-  const saved = parseEnvFile(text);
-  if (!saved.ok) throw new Error(`line ${saved.line}: ${saved.what}`);
-  return resolveSettings(MASTER_SETTINGS, { flags: new Map(Object.entries(flags)), environment: {}, saved });
+  return resolveSettings(MASTER_SETTINGS, {
+    flags: new Map(Object.entries(flags)),
+    environment: {},
+    adoptsEnvironment: true,
+    version: "1.2.3",
+    saved: parsed(text),
+  });
 }
 
 describe("the settings of a master", () => {
@@ -143,17 +153,25 @@ describe("the text of .env", () => {
     ["CLUSTERNAME", "it's a pool"],
   ]);
 
-  it("lists settings in the order of the table, each below its description", () => {
-    expect(newEnvText(MASTER_SETTINGS, values)).toMatchInlineSnapshot(`
+  it("lists settings in the order of the table, each below its description, and defaults as comments", () => {
+    const some = MASTER_SETTINGS.filter(({ key }) =>
+      ["CLUSTERNAME", "POOL_API", "POSTGRES_PORT", "KEEP"].includes(key),
+    );
+    expect(newEnvText(some, values)).toMatchInlineSnapshot(`
       "# Settings and secrets of this fula-node. Keep a copy of this file on another machine: you need it, together
       # with the data, to rebuild this node. Without it, encrypted data can't be read. Your own keys and comments
       # stay as they are. After a change, run the same fula-node join command again.
+      # A line such as "# KEEP=28" shows the default of the day when this file was written. The installed version's
+      # own default counts, so a newer version brings its newer images. Remove the # to keep your value for good.
 
       # the name of the pool, the same on every node of the pool
       CLUSTERNAME="it's a pool"
 
       # port of the database
       POSTGRES_PORT=5433
+
+      # number of snapshots to keep
+      # KEEP=28
 
       OF_OURS=1.2.3
       "
@@ -162,8 +180,8 @@ describe("the text of .env", () => {
 
   it("changes only the given keys in an upstream .env", () => {
     expect(
-      editEnvText(
-        UPSTREAM,
+      setValues(
+        parsed(UPSTREAM),
         new Map([
           ["WEBUI_PORT", "3002"],
           ["VAULT_ADDRESS", "0x1"],
@@ -172,10 +190,6 @@ describe("the text of .env", () => {
     ).toBe(
       UPSTREAM.replace("WEBUI_PORT=3001", "WEBUI_PORT=3002").replace("VAULT_ADDRESS=", "VAULT_ADDRESS=0x1"),
     );
-    expect(editEnvText(UPSTREAM, new Map())).toBe(UPSTREAM);
-  });
-
-  it("throws for a text that is not valid", () => {
-    expect(() => editEnvText("A=1\nB\n", values)).toThrow(/^line 2: /);
+    expect(setValues(parsed(UPSTREAM), new Map())).toBe(UPSTREAM);
   });
 });

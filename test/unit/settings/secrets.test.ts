@@ -1,6 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { RULES } from "../../../src/settings/rules.ts";
-import { decideSecret, type SecretFacts, type SecretVerdict } from "../../../src/settings/secrets.ts";
+import {
+  decideSecret,
+  mayBeLost,
+  type SecretFacts,
+  type SecretVerdict,
+} from "../../../src/settings/secrets.ts";
 import type { SettingSpec } from "../../../src/settings/settings.ts";
 
 const about = "for the test";
@@ -81,7 +86,22 @@ const CASES: readonly (readonly [string, Partial<SecretFacts> & { spec: SettingS
     { spec: PORT, setting: byDefault, container },
     { kind: "recover", container: container.name },
   ],
-  ["a default is written", { spec: PORT, setting: byDefault }, { kind: "write-given" }],
+  ["a default is not written", { spec: PORT, setting: byDefault }, { kind: "leave-out" }],
+  [
+    "a default that data is bound to is written",
+    { spec: { ...PORT, bound: true }, setting: byDefault },
+    { kind: "write-given" },
+  ],
+  [
+    "a default that an earlier version saved is released",
+    { spec: PORT, setting: { ...byDefault, released: "2" }, saved: "2" },
+    { kind: "release" },
+  ],
+  [
+    "another value that was saved meanwhile is kept",
+    { spec: PORT, setting: { ...byDefault, released: "2" }, saved: "3" },
+    { kind: "keep" },
+  ],
   ["an option without a value is left out", { spec: OPTION, hasData: true }, { kind: "leave-out" }],
   ["so does a token", { spec: TOKEN }, { kind: "leave-out" }],
 ];
@@ -102,5 +122,20 @@ describe("decideSecret", () => {
         }
       }
     }
+  });
+});
+
+describe("mayBeLost", () => {
+  const KEEP: SettingSpec = { ...PORT, key: "KEEP", byDefault: "30" };
+
+  it.each<[string, SettingSpec, string, boolean, boolean]>([
+    ["a secret, always", TOKEN, "x", false, true],
+    ["a default that data is bound to, always", { ...KEEP, bound: true }, "30", false, true],
+    ["another value than the default, with the whole file", KEEP, "7", true, true],
+    ["another value, if .env is there: it is missing on purpose", KEEP, "7", false, false],
+    ["the default", KEEP, "30", true, false],
+    ["the default of an earlier version", KEEP, "28", true, false],
+  ])("%s", (_, spec, value, isEnvLost, expected) => {
+    expect(mayBeLost(spec, value, isEnvLost)).toBe(expected);
   });
 });

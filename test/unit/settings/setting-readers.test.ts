@@ -50,6 +50,23 @@ describe.each<[string, readonly SettingSpec[], readonly string[]]>([
     expect(unread.map(({ key }) => key)).toEqual([]);
   });
 
+  it("has the default of the compose documents, since a default is in no .env", () => {
+    const texts = fragments.map((name) => readShipped(`${name}.yml`));
+    for (const { key, byDefault, bound } of specs) {
+      const named = texts.flatMap((text) =>
+        Array.from(
+          text.matchAll(new RegExp(`\\$\\{${key}(?::-([^{}]*))?\\}`, "g")),
+          ([, value]) => value ?? "",
+        ),
+      );
+      const ownDefaults = named.filter((value) => value !== (byDefault ?? ""));
+      expect(ownDefaults, key).toEqual([]);
+      // A key without a value gets nothing where .env has nothing.
+      const isHandedOn = texts.some((text) => new RegExp(`^ +${key}:$`, "m").test(text));
+      expect(isHandedOn && byDefault !== undefined && bound !== true, key).toBe(false);
+    }
+  });
+
   it("is marked as read by images only while fula-node does not read it", () => {
     const marked = specs.filter(({ key, readBy }) => readBy !== undefined && isRead(key));
     expect(marked.map(({ key }) => key).filter((key) => !COUNTED.includes(key))).toEqual([]);

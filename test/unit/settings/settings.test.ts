@@ -1,8 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type EnvFile, parseEnvFile } from "../../../src/settings/env-file.ts";
+import { FORMER_DEFAULTS } from "../../../src/settings/former-defaults.ts";
+import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { RULES } from "../../../src/settings/rules.ts";
 import { findUnclear, resolveSettings, type SettingSpec, showValue } from "../../../src/settings/settings.ts";
+import { STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
 
 const SPECS: readonly SettingSpec[] = [
   { key: "NAME", about: "a name", rule: RULES.name, byDefault: "standard" },
@@ -21,39 +24,65 @@ function resolve(
   flags: Readonly<Record<string, string>> = {},
   environment: Readonly<Record<string, string | undefined>> = {},
   text = "",
+  adoptsEnvironment = true,
 ) {
   return resolveSettings(SPECS, {
     flags: new Map(Object.entries(flags)),
     environment,
+    adoptsEnvironment,
+    version: "1.2.3",
     saved: saved(text),
   });
 }
 
 describe("resolveSettings", () => {
-  it("takes the flag, else the environment, else .env, else the default, for each key by itself", () => {
+  it("takes the flag, else .env, else the environment in a join, else the default, for each key by itself", () => {
     const maybe = fc.constantFrom(undefined, "", "one", "two", "three");
     fc.assert(
-      fc.property(fc.constantFrom("NAME", "OPTION"), maybe, maybe, maybe, (key, flag, inherited, kept) => {
-        fc.pre(flag !== "");
-        const { settings, problems } = resolve(
-          flag === undefined ? {} : { [key]: flag },
-          { [key]: inherited },
-          kept === undefined ? "" : `${key}=${kept}\n`,
-        );
-        const byDefault = key === "NAME" ? { value: "standard", origin: "default" } : undefined;
-        const wanted =
-          flag !== undefined
-            ? { value: flag, origin: "flag" }
-            : inherited
-              ? { value: inherited, origin: "environment" }
+      fc.property(
+        fc.constantFrom("NAME", "OPTION"),
+        maybe,
+        maybe,
+        maybe,
+        fc.boolean(),
+        (key, flag, inherited, kept, isJoin) => {
+          fc.pre(flag !== "");
+          const { settings, problems, warnings } = resolve(
+            flag === undefined ? {} : { [key]: flag },
+            { [key]: inherited },
+            kept === undefined ? "" : `${key}=${kept}\n`,
+            isJoin,
+          );
+          const byDefault = key === "NAME" ? { value: "standard", origin: "default" } : undefined;
+          const wanted =
+            flag !== undefined
+              ? { value: flag, origin: "flag" }
               : kept
                 ? { value: kept, origin: "saved" }
-                : byDefault;
-        expect(settings.get(key)).toEqual(wanted);
-        expect(settings.get("PORT")).toEqual({ value: "5432", origin: "default" });
-        expect(problems).toEqual([]);
-      }),
+                : inherited && isJoin
+                  ? { value: inherited, origin: "environment" }
+                  : byDefault;
+          expect(settings.get(key)).toEqual(wanted);
+          expect(settings.get("PORT")).toEqual({ value: "5432", origin: "default" });
+          expect(problems).toEqual([]);
+          // The operator hears of each environment value that is not used, unless a flag was given.
+          const isIgnored = Boolean(inherited) && flag === undefined && inherited !== wanted?.value;
+          expect(warnings.map((text) => text.split(" ")[0])).toEqual(isIgnored ? [key] : []);
+        },
+      ),
     );
+  });
+
+  it("names both values of an ignored variable, and of a secret none", () => {
+    const environment = { PORT: "1", PASSWORD: "hush-hush-hush" };
+    expect(resolve({}, environment, "PORT=2\nPASSWORD=hush-hush-saved\n").warnings).toEqual([
+      'PORT in the environment ("1") is ignored: .env has another one ("2"). To change it, run the join command with --set PORT=VALUE.',
+      "PASSWORD in the environment is ignored: .env has another one. To change it, run the join command with --set PASSWORD=VALUE.",
+    ]);
+    expect(resolve({}, environment, "", false).warnings.map((text) => text.split(". ", 1)[0])).toEqual([
+      'PORT in the environment ("1") is ignored: the default is used ("5432")',
+      "PASSWORD in the environment is ignored: this node has no value for it",
+    ]);
   });
 
   it("resets nothing if a flag is omitted", () => {
@@ -148,6 +177,81 @@ describe("resolveSettings", () => {
     expect(resolve({ [key]: "x" }).problems).toEqual([
       { subject: key, what: `${key} is not a setting of this command.`, remedy },
     ]);
+  });
+});
+
+describe("defaults that 0.1.0 and 0.2.0 saved", () => {
+  const text = (version: string, rest: string) => `FULA_NODE_VERSION=${version}\n${rest}`;
+  const resolveMaster = (
+    given: string,
+    {
+      flags = {},
+      environment = {},
+      version = "0.3.0",
+    }: { flags?: Record<string, string>; environment?: Record<string, string>; version?: string } = {},
+  ) =>
+    resolveSettings(MASTER_SETTINGS, {
+      flags: new Map(Object.entries(flags)),
+      environment,
+      adoptsEnvironment: true,
+      version,
+      saved: saved(given),
+    });
+
+  it.each(["0.1.0", "0.2.0", "0.2.7-rc.1"])("of %s are released", (version) => {
+    const { settings } = resolveMaster(text(version, "KEEP=28\nNODE_BASE_IMAGE=node:20-trixie-slim\n"));
+    expect(settings.get("KEEP")).toEqual({ value: "28", origin: "default", released: "28" });
+    expect(settings.get("NODE_BASE_IMAGE")).toMatchObject({
+      origin: "default",
+      released: "node:20-trixie-slim",
+    });
+  });
+
+  it.each<[string, string, string?]>([
+    ["a later version wrote the file", text("0.3.0", "KEEP=28\n")],
+    ["1.0 wrote it", text("1.0.2", "KEEP=28\n")],
+    ["0.30 wrote it", text("0.30.0", "KEEP=28\n")],
+    ["the running version wrote it", text("0.2.0", "KEEP=28\n"), "0.2.0"],
+    ["nobody knows who wrote it", "KEEP=28\n"],
+    ["it is another value", text("0.1.0", "KEEP=29\n")],
+  ])("stay if %s", (_, given, version = "0.3.0") => {
+    expect(resolveMaster(given, { version }).settings.get("KEEP")?.origin).toBe("saved");
+  });
+
+  it("make room for a newer default, and a choice does not", () => {
+    const newer = MASTER_SETTINGS.map((spec) =>
+      spec.key === "KUBO_IMAGE" ? { ...spec, byDefault: "ipfs/kubo:v0.99.0" } : spec,
+    );
+    const kuboOf = (given: string) =>
+      resolveSettings(newer, {
+        flags: new Map(),
+        environment: {},
+        adoptsEnvironment: true,
+        version: "1.2.3",
+        saved: saved(given),
+      }).settings.get("KUBO_IMAGE")?.value;
+    expect(kuboOf(text("0.2.0", "KUBO_IMAGE=ipfs/kubo:v0.42.0\n"))).toBe("ipfs/kubo:v0.99.0");
+    expect(kuboOf(text("0.3.0", ""))).toBe("ipfs/kubo:v0.99.0");
+    expect(kuboOf(text("0.3.0", "KUBO_IMAGE=ipfs/kubo:v0.42.0\n"))).toBe("ipfs/kubo:v0.42.0");
+  });
+
+  it("stay if the operator gives them to this version, or if the environment has another value", () => {
+    const given = text("0.1.0", "KEEP=28\n");
+    expect(resolveMaster(given, { flags: { KEEP: "28" } }).settings.get("KEEP")).toEqual({
+      value: "28",
+      origin: "flag",
+    });
+    const inherited = resolveMaster(given, { environment: { KEEP: "1" } });
+    expect(inherited.settings.get("KEEP")).toEqual({ value: "28", origin: "saved" });
+    expect(inherited.warnings).toHaveLength(1);
+  });
+
+  it("stay if data is bound to them", () => {
+    const known = new Set([...MASTER_SETTINGS, ...STORAGE_SETTINGS].map(({ key }) => key));
+    expect(Object.keys(FORMER_DEFAULTS).filter((key) => !known.has(key))).toEqual([]);
+    const bound = text("0.1.0", "POSTGRES_IMAGE=postgres:16-alpine\nPOSTGRES_DB=pinning_service\n");
+    for (const key of ["POSTGRES_IMAGE", "POSTGRES_DB"])
+      expect(resolveMaster(bound).settings.get(key)?.origin).toBe("saved");
   });
 });
 

@@ -39,9 +39,9 @@ stepLaws("env-file on a fresh box", {
       names: /other users can read it: mode 644/,
     },
     {
-      name: "a setting is missing",
-      arrange: arranged((host) => lose(host, "REPL_MIN", "KEEP")),
-      names: /KEEP \(none\) -> \d+ \(default\)/,
+      name: "a default that data is bound to is missing",
+      arrange: arranged((host) => lose(host, "POSTGRES_IMAGE", "WRITER_DIR")),
+      names: /WRITER_DIR \(none\) -> \/opt\/fula-writer \(default\)/,
     },
     {
       name: "a secret is missing, and nothing was made with it",
@@ -139,7 +139,7 @@ stepLaws("env-file on a joined box", {
 });
 
 describe("what env-file writes", () => {
-  it("on a fresh box: every default, and each secret generated once, 0600 from the start", async () => {
+  it("on a fresh box: what data is bound to, and each secret generated once, 0600 from the start", async () => {
     const host = new FakeMaster();
     const { changes } = await lookAt(first, host);
     expect(changes).toHaveLength(1);
@@ -153,7 +153,34 @@ describe("what env-file writes", () => {
     expect(MINTED.map((key) => saved[key]?.length)).toEqual([40, 48, 64, 64, 64]);
     expect(saved["ENCRYPTION_KEY"]).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(MINTED.map((key) => saved[key])).size).toBe(MINTED.length);
+    expect(Object.keys(saved).filter((key) => !MINTED.includes(key))).toEqual([
+      "CLUSTERNAME",
+      "CLUSTER_PEERNAME",
+      "CLUSTER_SECRET",
+      "WRITER_DIR",
+      "POSTGRES_HOST",
+      "POSTGRES_PORT",
+      "POSTGRES_DB",
+      "POSTGRES_USER",
+      "POSTGRES_IMAGE",
+      "FULA_NODE_VERSION",
+    ]);
     expect(saved).toMatchObject({ CLUSTERNAME: "pool", CLUSTER_PEERNAME: "box", FULA_NODE_VERSION: "0.1.0" });
+    expect(host.files.textOf(LAYOUT.envFile)).toContain("\n# image of kubo\n# KUBO_IMAGE=ipfs/kubo:");
+  });
+
+  it("on a fresh box, from the environment: the value, and the plan shows it with its source", async () => {
+    const host = new FakeMaster();
+    const environment = { REPL_MIN: "3", CLUSTER_BASIC_AUTH: "me:hidden-words" };
+    const step = await stepOn(host, "env-file", { environment });
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "absent",
+      settings: ["CLUSTER_BASIC_AUTH (none) -> (secret) (environment)", "REPL_MIN (none) -> 3 (environment)"],
+    });
+    expect(JSON.stringify([finding, changes])).not.toContain("hidden-words");
+    for (const change of changes) await step.apply(change, host, () => {});
+    expect(savedValues(host)).toMatchObject(environment);
   });
 
   it("over the operator's own file: only what is missing, everything else byte for byte", async () => {
@@ -173,16 +200,14 @@ describe("what env-file writes", () => {
     });
     const { finding } = await lookAt(step, host);
     expect(finding).toMatchObject({
-      drift: [
-        "CLUSTER_BASIC_AUTH (none) -> (secret) (--set)",
-        expect.stringMatching(/^KEEP \d+ -> 9 \(--set\)$/),
-      ],
+      drift: ["CLUSTER_BASIC_AUTH (none) -> (secret) (--set)", "KEEP (none) -> 9 (--set)"],
     });
     expect(JSON.stringify(finding)).not.toContain("hidden-words");
   });
 
   it("with a flag: that key alone, in its place", async () => {
-    const { host, step } = await after(() => {}, { set: { KEEP: "9" } });
+    const { host, step } = await after((box) => replaceSaved(box, "KEEP", "8"), { set: { KEEP: "9" } });
+    const before = host.files.textOf(LAYOUT.envFile);
     const { changes } = await lookAt(step, host);
     expect(changes).toEqual([
       {
@@ -192,11 +217,11 @@ describe("what env-file writes", () => {
         set: ["KEEP"],
         mint: [],
         recover: [],
+        release: [],
       },
     ]);
-    const before = host.files.textOf(LAYOUT.envFile);
     for (const change of changes) await step.apply(change, host, () => {});
-    expect(host.files.textOf(LAYOUT.envFile)).toBe(before.replace("KEEP=28", "KEEP=9"));
+    expect(host.files.textOf(LAYOUT.envFile)).toBe(before.replace("KEEP=8", "KEEP=9"));
   });
 
   it("without the flag on the next run: nothing is reset", async () => {

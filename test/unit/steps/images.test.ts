@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { AnyStep } from "../../../src/engine/step.ts";
-import { FakeMaster } from "../../support/fake-master.ts";
-import { lookAt, stepOn } from "../../support/master-boxes.ts";
+import { PACKAGE_ENTRIES } from "../../../src/docker/compose-project.ts";
+import { FakeMaster, PACKAGE_DIR } from "../../support/fake-master.ts";
+import { joinedBox, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
 const ARCHIVE = "/root/images.tar";
@@ -56,9 +57,28 @@ describe("images", () => {
 
   it("wants the base image only for a service image that is still to be built", async () => {
     const host = withArchive();
-    for (const image of ["postgres:16-alpine", ...WRITER_IMAGES, "fula-node:0.1.0"])
-      host.docker.putImage(image);
+    for (const image of ["postgres:16-alpine", ...WRITER_IMAGES]) host.docker.putImage(image);
+    const built = {
+      "land.fx.fula-node.package": (await host.files.hashTree(PACKAGE_DIR, PACKAGE_ENTRIES)) ?? "",
+      "land.fx.fula-node.base": "node:26-trixie-slim",
+    };
+    host.docker.putImage("fula-node:0.1.0", built);
     expect((await lookAt(step, host)).finding.state).toBe("ours");
+    host.docker.putImage("fula-node:0.1.0", { ...built, "land.fx.fula-node.base": "node:24" });
+    expect((await lookAt(step, host)).finding.evidence["not on this machine"]).toBe("node:26-trixie-slim");
+  });
+
+  it("wants the writer's images on a repair without --provision-writer, which then pulls nothing", async () => {
+    const options = { provisionWriter: false, imagesArchive: ARCHIVE };
+    const host = await joinedBox();
+    host.docker.archives.set(ARCHIVE, ALL);
+    host.files.put(ARCHIVE, "an archive");
+    for (const name of ["ipfs_host", "ipfs_cluster"]) host.docker.boxes.delete(name);
+    for (const image of WRITER_IMAGES) host.docker.images.delete(image);
+    const plan = await Promise.all(
+      ["images", "writer"].map(async (id) => (await lookAt(await stepOn(host, id, options), host)).changes),
+    );
+    expect(plan.map((changes) => changes.map(({ kind }) => kind))).toEqual([["load-images"], ["up"]]);
   });
 
   it("wants the writer's images only for a writer made here, the updater's only with AUTO_UPDATE", async () => {

@@ -158,7 +158,12 @@ describe("a half-installed box is repaired by the next run, which does what its 
       (host) => host.docker.boxes.clear(),
       ["writer up", "postgres up", "services up"],
     ],
-    ["a setting missing", (host) => withoutKey(host, "KEEP"), ["env-file write-env"]],
+    [
+      "a setting missing that data is bound to",
+      (host) => withoutKey(host, "POSTGRES_IMAGE"),
+      ["env-file write-env"],
+    ],
+    ["a default missing", (host) => withoutKey(host, "KEEP"), []],
     ["a secret missing", (host) => withoutKey(host, "JWT_SECRET"), ["env-file write-env"]],
     ["the password missing", (host) => withoutKey(host, "POSTGRES_PASSWORD"), ["env-file write-env"]],
     [

@@ -59,7 +59,19 @@ describe("service-image", () => {
     expect(host.docker.images.get(TAG)?.labels).toEqual({
       [OWNER_LABEL.key]: OWNER_LABEL.value,
       [LABEL]: packageHash,
+      "land.fx.fula-node.base": BASE,
     });
+  });
+
+  it("is built again on another base image, which is pulled first", async () => {
+    const host = before.copy();
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    const next = await stepOn(host, "service-image", { set: { NODE_BASE_IMAGE: "node:24-trixie-slim" } });
+    const { finding, changes } = await lookAt(next, host);
+    expect(finding).toMatchObject({
+      drift: ["fula-node:0.1.0 was built on node:26-trixie-slim; expected node:24-trixie-slim"],
+    });
+    expect(changes.map(({ summary }) => summary)).toEqual(["pull node:24-trixie-slim", `build ${TAG}`]);
   });
 
   it("wants no base image for an image that is right", async () => {

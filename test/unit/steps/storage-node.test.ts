@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { Finding } from "../../../src/engine/step.ts";
+import { parseEnvFile } from "../../../src/settings/env-file.ts";
 import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
+import { STORAGE_SETTINGS } from "../../../src/settings/storage.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -251,7 +253,10 @@ describe("a storage node", () => {
     host.files.drop(LAYOUT.envFile);
     const { readContainerEnv } = await import("../../../src/settings/context.ts");
     const { STORAGE_RECOVERABLE } = await import("../../../src/settings/secrets.ts");
-    const found = await readContainerEnv(host, STORAGE_RECOVERABLE);
+    const file = parseEnvFile("");
+    if (!file.ok) throw new Error("an empty file is valid");
+    const all = { recoverable: STORAGE_RECOVERABLE, specs: STORAGE_SETTINGS, saved: file };
+    const found = await readContainerEnv(host, all);
     for (const key of ["CLUSTERNAME", "CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS", "STORAGE_API_URL"])
       expect(before).toContain(`${key}=${found.get(key)?.value ?? "lost"}`);
   });

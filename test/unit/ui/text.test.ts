@@ -159,6 +159,30 @@ describe("planLines", () => {
     `);
   });
 
+  it("lists the settings that the run changes by themselves, with their source", () => {
+    const settings = [
+      "KUBO_IMAGE ipfs/kubo:v0.42.0 -> ipfs/kubo:v0.43.1 (default released)",
+      "REPL_MIN 2 -> 3 (--set)",
+    ];
+    const changes = [{ kind: "k", summary: "write /opt/fula-master/.env: 1 setting" }];
+    const drift = [...settings, "other users can read it: mode 644"];
+    const changed = itemOf({ state: "drifted", changes, drift, settings });
+    const created = itemOf({ state: "absent", changes, settings: ["KEEP (none) -> 7 (environment)"] });
+    expect(`${planLines([changed, created]).join("\n")}\n`).toMatchInlineSnapshot(`
+      "
+        ~ repair    write /opt/fula-master/.env: 1 setting
+                    reason: other users can read it: mode 644
+        ~ setting   KUBO_IMAGE ipfs/kubo:v0.42.0 -> ipfs/kubo:v0.43.1 (default
+                    released)
+        ~ setting   REPL_MIN 2 -> 3 (--set)
+        + create    /opt/fula-master/.env: 1 setting
+        + setting   KEEP (none) -> 7 (environment)
+
+        2 changes. Nothing has been changed yet.
+      "
+    `);
+  });
+
   it("fits 80 columns, and prints no control characters", () => {
     const summary = fc.array(fc.string({ unit: "binary", maxLength: 60 }), { minLength: 1, maxLength: 20 });
     fc.assert(

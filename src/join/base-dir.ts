@@ -1,0 +1,61 @@
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
+import { RULES } from "../settings/rules.ts";
+
+/**
+ * The one name of a base directory, for every verb: absolute, without symbolic links, `..` and needless slashes. So
+ * each way to write it gives the same locks, cron lines and labels. A default directory keeps its own name, even if
+ * it is a link. Throws (`usage`) if it can't be used.
+ */
+export async function resolveBaseDir(
+  { files }: Pick<HostReader, "files">,
+  given: string | undefined,
+  byDefault: string,
+): Promise<string> {
+  if (given === undefined) return byDefault;
+  const refuse = (why: string) =>
+    new OperatorError({
+      exit: "usage",
+      what: `--base-dir is ${JSON.stringify(given)}; ${why}.`,
+      remedy: `Leave it out for ${byDefault}, or give an absolute path such as /srv/fula.`,
+    });
+  if (given === "" || given.includes("\0")) throw refuse(`it must be ${RULES.path.requirement}`);
+  // The kernel resolves the current directory: its name is unknown if it was deleted.
+  const current = given.startsWith("/") ? "" : await files.realPath(".");
+  if (current === null) throw refuse("it is relative to the current directory, which no longer exists");
+  const resolved = await canonicalBaseDir({ files }, `${current}/${given}`);
+  if (resolved === null) throw refuse("it is, or is in, a symbolic link to a directory that does not exist");
+  if (RULES.path.holds(resolved)) return resolved;
+  const place = resolved === given ? "it" : `which is ${JSON.stringify(resolved)}; it`;
+  throw refuse(`${place} must be ${RULES.path.requirement}`);
+}
+
+/** The same for an absolute path; null if a link on the way leads nowhere. */
+export async function canonicalBaseDir(
+  { files }: Pick<HostReader, "files">,
+  path: string,
+): Promise<string | null> {
+  const resolved = await resolve(files, path);
+  for (const name of [MASTER_BASE_DIR, STORAGE_BASE_DIR])
+    if (resolved === name || (resolved !== null && (await files.realPath(name)) === resolved)) return name;
+  return resolved;
+}
+
+/** Resolves what exists of a path, and appends the rest. Null if a link on the way leads nowhere. */
+async function resolve(files: HostReader["files"], path: string): Promise<string | null> {
+  const parts = path.split("/").filter((part) => part !== "" && part !== ".");
+  const missing: string[] = [];
+  for (;;) {
+    const at = `/${parts.join("/")}`;
+    const real = await files.realPath(at);
+    if (real !== null) return missing.reduce(append, real);
+    if (parts.at(-1) !== ".." && (await files.readLink(at)) !== null) return null;
+    missing.unshift(parts.pop() ?? "");
+  }
+}
+
+function append(directory: string, part: string): string {
+  if (part === "..") return directory.replace(/\/[^/]*$/, "") || "/";
+  return directory === "/" ? `/${part}` : `${directory}/${part}`;
+}

@@ -1,0 +1,42 @@
+/**
+ * The defaults of the releases that saved every default to `.env` (0.1.0 and 0.2.0), by key; the last one is that of
+ * 0.2.0. A saved value that equals one of them can't be told from a choice, so the first run of a later version
+ * releases it, unless data is bound to it. Nothing is ever added here: later releases save no defaults.
+ */
+export const FORMER_DEFAULTS: Readonly<Record<string, readonly string[]>> = {
+  IPFS_API_ADDR: ["/ip4/127.0.0.1/tcp/5001"],
+  IPFS_CLUSTER_API_ADDR: ["/ip4/127.0.0.1/tcp/9094"],
+  CLUSTER_REPLICATION_MIN: ["-1"],
+  CLUSTER_REPLICATION_MAX: ["-1"],
+  KUBO_PRIVATE_NETWORK: ["false"],
+  WRITER_DIR: ["/opt/fula-writer"],
+  POSTGRES_HOST: ["127.0.0.1"],
+  POSTGRES_PORT: ["5432"],
+  POSTGRES_DB: ["pinning_service"],
+  POSTGRES_USER: ["pinning_user"],
+  POSTGRES_IMAGE: ["postgres:16-alpine"],
+  POSTGRES_SSL: ["false"],
+  PINNING_API_PORT: ["6000"],
+  WEBUI_PORT: ["3001"],
+  NODE_NAMES_PER_OWNER: ["5"],
+  BASE_RPC_URL: ["https://mainnet.base.org"],
+  BILLING_IDEMPOTENCY: ["true"],
+  CRON_LEADER_LEASE: ["true"],
+  FREE_TIER_BYTES: ["524288000"],
+  FULA_PER_GB_MONTH: ["3"],
+  FULA_BUCKET_ROOT_CAS: ["false"],
+  KEEP: ["28"],
+  SNAPSHOT_DROP_PERCENT: ["10"],
+  REPL_MIN: ["2"],
+  AUTO_UPDATE: ["false"],
+  INGEST_PORT: ["3601"],
+  INGEST_BIND: ["0.0.0.0"],
+  INGEST_QUOTA_MODE: ["strict"],
+  INGEST_MAX_BLOCK_BYTES: ["2097152"],
+  INGEST_MAX_CONCURRENT: ["32"],
+  KUBO_IMAGE: ["ipfs/kubo:v0.42.0"],
+  CLUSTER_IMAGE: ["ipfs/ipfs-cluster:v1.1.6"],
+  NODE_BASE_IMAGE: ["node:20-trixie-slim", "node:26-trixie-slim"],
+  GATEWAY_IMAGE: ["fula-gateway:latest"],
+  UPDATER_IMAGE: ["nickfedor/watchtower:1.21.0"],
+};
