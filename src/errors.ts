@@ -32,7 +32,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   usage: ["the command line is wrong", "see --help"],
   pending: [
     "changes are pending, or something is below its minimum",
-    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, a pinset that became much smaller)",
+    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, a pinset that lost pins)",
   ],
   settings: [
     "settings are missing or wrong; all of them are listed",

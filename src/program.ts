@@ -180,13 +180,15 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
       .description(about)
       .addOption(baseDir())
       .option("--json", "print one JSON object instead of text");
-  const key = () => new Option("--key <pem>", "check with this key (default: the key of this master)");
-  add(
-    "take",
-    "take a snapshot now, as cron does (exit code 20 if the pinset has become much smaller)",
-  ).action((flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/snapshot.ts")).snapshotTake(flags, world)),
-  );
+  const key = () =>
+    new Option("--key <pem>", "check with this key; repeatable")
+      .argParser(collect)
+      .default([], "the keys of this master");
+  add("take", "take a snapshot now, as cron does (exit code 20 if too many pins are gone)")
+    .option("--accept", "the present pinset is right: compare later snapshots with this one", false)
+    .action((flags: { baseDir?: string; accept: boolean }) =>
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotTake(flags, world)),
+    );
   add("list", "list every snapshot with its verdict, chain and age (exit code 28 if one is not verified)")
     .addOption(key())
     .option("--dir <dir>", "list the snapshots of another directory")

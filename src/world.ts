@@ -14,7 +14,7 @@ import { http } from "./machine/http.ts";
 import type { Lock, LockHolder } from "./machine/lock.ts";
 import type { SigningKey, VerifyingKey } from "./machine/signing.ts";
 import { createSystem } from "./machine/system.ts";
-import { type AlarmChannels, type AlertLog, openAlertLog, rotateLog } from "./pinset/alerts.ts";
+import { type AlarmChannels, openAlertLog, rotateLog } from "./pinset/alerts.ts";
 import type { SnapshotFile, SnapshotStore } from "./pinset/snapshot/store.ts";
 import type { PinsetWorkspace } from "./pinset/workspace.ts";
 import type { ServeDeps } from "./services/serve.ts";
@@ -49,7 +49,6 @@ export async function createWorld(
     listSnapshotFiles: async (directory) => (await loadSnapshots()).listSnapshotFiles(directory),
     openWorkspace: async () =>
       (await import("./pinset/workspace.ts")).openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
-    openAlerts: (path) => openAlertLog(path),
     openChannels: async ({ log, command, pool }) => ({
       log: openAlertLog(log),
       command: command === undefined ? null : await openCommand(command, process.env),
@@ -113,7 +112,6 @@ export interface World extends JoinDeps {
   listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]>;
   /** A temporary directory in which pinsets are compared (TMPDIR, else /var/tmp). */
   openWorkspace(): Promise<PinsetWorkspace>;
-  openAlerts(path: string): AlertLog;
   /** The ways on which alarms leave: the alert log, and ALERT_COMMAND if it is set. */
   openChannels(given: {
     readonly log: string;

@@ -9,7 +9,7 @@ import {
   type Receiver,
   type Trailers,
 } from "../machine/http-client.ts";
-import { LineBlocks } from "../machine/line-scanner.ts";
+import { LineBlocks, LineTooLong } from "../machine/line-scanner.ts";
 import { describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
 
 /** How to reach a cluster's REST API. */
@@ -154,6 +154,7 @@ export async function readListing(
       },
     );
   } catch (cause) {
+    if (cause instanceof LineTooLong) throw incomplete(connection, path, cause.message, { cause });
     if (!(cause instanceof HttpFailure)) throw cause;
     throw listed ? cutOff(connection, path, bytes, cause) : unreachable(connection, `GET ${path}`, cause);
   }

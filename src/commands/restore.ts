@@ -2,6 +2,7 @@ import { OperatorError, type VerbExit } from "../errors.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { type RestoreResult, restoreSnapshot } from "../pinset/restore/restore.ts";
 import { lockNames } from "../settings/layout.ts";
+import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot.ts";
 
@@ -38,6 +39,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
       cluster,
       workspace: await world.openWorkspace(),
       clock: host.clock,
+      monotonicMs: () => performance.now(),
       clusterId: clusterIdOf(world, master),
       clusterName: values("CLUSTERNAME") ?? "",
       fromOtherCluster: flags.fromOtherCluster,
@@ -59,9 +61,9 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
 
 function linesOf({ summary, failedFile, lostFile }: RestoreResult): readonly string[] {
   return [
-    `${summary}.`,
-    ...(failedFile === null ? [] : [`Pins that failed, with the reason: ${failedFile}`]),
-    ...(lostFile === null ? [] : [`Pins that cannot be restored as they were: ${lostFile}`]),
+    ...wrap(`${summary}.`, 80),
+    ...(failedFile === null ? [] : ["Pins that failed, with the reason:", `  ${failedFile}`]),
+    ...(lostFile === null ? [] : ["Pins that cannot be restored as they were:", `  ${lostFile}`]),
   ];
 }
 

@@ -2,20 +2,41 @@ import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
+import { commandFailure } from "../pinset/alerts.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
+import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
 import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
+import type { Manifest } from "../pinset/snapshot/manifest.ts";
+import { parseMemory } from "../pinset/snapshot/memory.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
-import { takeSnapshot } from "../pinset/snapshot/take.ts";
-import { checkChain, liveSource, type PinsetSource, type Sha256, snapshotSource, type VerifiedSnapshot, verifySnapshot } from "../pinset/snapshot/verify.ts";
-import { CRON_PERIODS_MS, lockNames, MASTER_BASE_DIR, masterLayout, type MasterLayout } from "../settings/layout.ts";
-import { age } from "../units.ts";
+import { type TakeResult, takeSnapshot } from "../pinset/snapshot/take.ts";
+import {
+  liveSource,
+  type PinsetSource,
+  type Sha256,
+  snapshotSource,
+  type VerifiedSnapshot,
+  verifySnapshot,
+} from "../pinset/snapshot/verify.ts";
+import {
+  CRON_PERIODS_MS,
+  lockNames,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+} from "../settings/layout.ts";
+import { wrap } from "../ui/text.ts";
+import { age, decimalBytes } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
 const DEADLINE_MS = 3 * 3_600_000;
 
 /** `snapshot take`: takes a signed snapshot of the pinset. Cron runs it. */
-export async function snapshotTake(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
+export async function snapshotTake(
+  flags: { readonly baseDir?: string; readonly accept: boolean },
+  world: World,
+): Promise<VerbExit> {
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
@@ -36,7 +57,7 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
       store: await world.openSnapshots(layout.snapshotsDir),
       key: await world.readSigningKey(layout.signingKey),
       clock: host.clock,
-      alerts: world.openAlerts(layout.alertLog),
+      channels,
       heartbeat: {
         files: host.files,
         clock: host.clock,
@@ -44,6 +65,9 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
         channels,
         watched: { path: layout.sweepHeartbeat, everyMs: CRON_PERIODS_MS.sweep },
       },
+      workspace: await world.openWorkspace(),
+      memory: { files: host.files, path: layout.snapshotMemory },
+      accept: flags.accept,
       clusterName: values("CLUSTERNAME") ?? "",
       clusterId: clusterIdOf(world, master),
       keep: Number(values("KEEP")),
@@ -53,12 +77,41 @@ export async function snapshotTake(flags: { readonly baseDir?: string }, world: 
     });
     reporter.result({
       data: { verb: "snapshot take", ...result },
-      lines: [`${host.clock.now().toISOString()} ${result.summary}`],
+      lines: takenLines(result, host.clock.now()),
     });
-    return result.exit === "pending" ? "pending" : "ok";
+    // An alarm ends the run with `pending` anyway.
+    const failure = commandFailure(result.alarm);
+    if (failure !== null) reporter.listen({ type: "warning", text: failure.what });
+    return result.exit;
   } finally {
     await lock.release();
   }
+}
+
+function takenLines({ summary, alarms, verdict }: TakeResult, now: Date): readonly string[] {
+  const [headline = ""] = summary.split("; alarm: ");
+  const remedies: readonly string[] = {
+    dropped: [
+      "If nobody removed these pins on purpose: see docs/lost-pinset.md.",
+      "If this pinset is right: fula-node snapshot take --accept",
+    ],
+    restarted: ["Look for the cause. If it is right: fula-node snapshot take --accept"],
+    damaged: ["Find out what happened to it, then move it away: fula-node snapshot list"],
+    first: [],
+    steady: [],
+    accepted: ["Later snapshots are compared with this one."],
+  }[verdict];
+  const utc = now.toISOString().replace(/\.\d{3}Z$/, "Z");
+  return [
+    `${utc} ${headline}`,
+    ...alarms.flatMap((alarm) => hang(`Alarm: ${alarm}`)),
+    ...remedies.map((line) => `  ${line}`),
+  ];
+}
+
+/** A sentence below a headline, in lines of 80 columns. */
+function hang(sentence: string): readonly string[] {
+  return wrap(sentence, 78).map((line) => `  ${line}`);
 }
 
 /** `snapshot list`: verifies every snapshot completely and lists them. Throws (`integrity`) after the list if one of them is not valid. */
@@ -71,7 +124,7 @@ export async function snapshotList(
   const listed =
     files.length === 0
       ? []
-      : await listSnapshots(files, await readSnapshotKey(world, flags), {
+      : await listSnapshots(files, await readSnapshotKeys(world, flags), {
           sha256: await sha256Of(world, flags),
           now: world.host.clock.now(),
         });
@@ -97,37 +150,45 @@ function rowOf(snapshot: ListedSnapshot): readonly string[] {
   const { name, verdict, count, order, drop, ageMs, layout } = snapshot;
   const result = verdict === "verified" ? "verified" : `refused (${EXIT_CODES[verdict]})`;
   const chain = layout === "upstream" ? "upstream's format" : (order ?? "");
-  const dropped = drop === null ? "" : `, dropped from ${drop.from} to ${drop.to}`;
+  const marks = [
+    ...(chain === "" ? [] : [chain]),
+    ...(snapshot.restarted ? ["restarted"] : []),
+    ...(drop === null ? [] : [lossOf(drop)]),
+    ...(snapshot.accepted ? ["accepted"] : []),
+  ];
   return [
     name,
     result,
     ageMs === null ? "" : age(ageMs),
     count === null ? "" : `${count} pins`,
-    `${chain}${dropped}`,
+    marks.join(", "),
   ];
 }
 
 /** `snapshot verify FILE`: reports that a snapshot is complete and genuine, or throws an error that says what is wrong. */
 export async function snapshotVerify(given: string, flags: SnapshotFlags, world: World): Promise<VerbExit> {
   const { file, manifest, count, sizeBytes, keyId, order } = await openVerified(world, flags, given);
-  const taken = manifest === null ? "" : `, taken ${manifest.created_at} on ${manifest.peer.name}`;
-  const lines = [
-    `Verified: ${file.name}: ${count} pins, ${sizeBytes} bytes, signed with key ${keyId}${taken}.`,
-  ];
+  const sentences = [`It is signed with the key ${keyId}.`];
   if (manifest === null)
-    lines.push("It is in upstream's format, which does not say which cluster it belongs to.");
+    sentences.push("It is in upstream's format, which does not say which cluster it belongs to.");
   else {
-    const { previous, drop } = manifest;
-    if (order.state === "linked") lines.push(`It follows ${previous?.name}, which is here and matches.`);
+    const { previous, drop, restart, key_rotation: rotation } = manifest;
+    sentences.push(`It was taken at ${manifest.created_at} on ${manifest.peer.name}.`);
+    if (order.state === "linked") sentences.push(`It follows ${previous?.name}, which is here and matches.`);
     if (order.state === "gap" && previous !== null)
-      lines.push(`It follows ${previous.name}, which is not here.`);
-    if (order.state === "first") lines.push("It is the first snapshot of its chain.");
-    if (drop !== null)
-      lines.push(
-        `Warning: since the previous snapshot, the pinset had shrunk from ${drop.from} to ${drop.to} pins.`,
-      );
-    if (manifest.clock_went_back) lines.push("Since the previous snapshot, the clock was set back.");
+      sentences.push(`It follows ${previous.name}, which is not here.`);
+    if (order.state === "first") sentences.push("It is the first snapshot of its chain.");
+    if (rotation !== undefined)
+      sentences.push(`It is the first one with its key, which replaced ${rotation.from_key_id}.`);
+    if (restart !== undefined) sentences.push(`Warning: the chain was restarted here: ${restart.why}.`);
+    if (drop !== null) sentences.push(dropWarning(drop, previous?.name ?? "the previous snapshot"));
+    if (manifest.accepted === true) sentences.push("The operator accepted this pinset as right.");
+    if (manifest.clock_went_back) sentences.push("Since the previous snapshot, the clock was set back.");
   }
+  const lines = [
+    `Verified: ${file.name}: ${count} pins, ${decimalBytes(sizeBytes)}.`,
+    ...sentences.flatMap(hang),
+  ];
   world.reporter.result({
     data: {
       verb: "snapshot verify",
@@ -162,14 +223,17 @@ export async function snapshotDiff(
     });
   const workspace = await world.openWorkspace();
   const open = async (one: string): Promise<PinsetSource> => {
-    if (one !== LIVE) return snapshotSource(await openVerified(world, flags, one));
+    if (one !== LIVE) return snapshotSource(await openVerified(world, flags, one), workspace);
     return liveSource(openOwnCluster(world, await readInstalledMaster(world, flags.baseDir)), workspace);
   };
-  const left = await open(given[0]);
-  const right = await open(given[1]);
-  const diff = await diffPinsets(left, right, { workspace, limit: Number(flags.limit) });
-  await left.close();
-  await right.close();
+  const diff = await using(
+    () => open(given[0]),
+    (left) =>
+      using(
+        () => open(given[1]),
+        (right) => diffPinsets(left, right, { workspace, limit: Number(flags.limit) }),
+      ),
+  );
   const { onlyLeft, onlyRight, differing, same } = diff;
   const examples = diff.examples.length;
   const unnamed = onlyLeft + onlyRight + differing - examples;
@@ -180,38 +244,68 @@ export async function snapshotDiff(
       `+++ ${diff.right}`,
       ...diff.examples.map(lineOf),
       ...(unnamed > 0 ? [`... and ${unnamed} more (--limit shows more of each kind)`] : []),
-      `${onlyLeft} only in ${diff.left}, ${onlyRight} only in ${diff.right}, ${differing} with other options, ${same} equal.`,
+      `${onlyLeft} only in ${diff.left}`,
+      `${onlyRight} only in ${diff.right}`,
+      `${differing} with other options, ${same} equal`,
     ],
   });
   return diff.exit === "pending" ? "pending" : "ok";
 }
 
+/** Opens a source, and closes it in any case. */
+async function using<Result>(
+  open: () => Promise<PinsetSource>,
+  use: (source: PinsetSource) => Promise<Result>,
+): Promise<Result> {
+  const source = await open();
+  try {
+    return await use(source);
+  } finally {
+    await source.close();
+  }
+}
+
+/** A CID is never shortened, so that it can be copied. `--json` has the whole name. */
 function lineOf({ kind, cid, name, changes }: PinDifference): string {
   const more = kind === "differs" ? changes.join("; ") : name;
-  return `${SIGNS[kind]} ${cid}${more === "" ? "" : `  ${more}`}`;
+  if (more === "") return `${SIGNS[kind]} ${cid}`;
+  const room = Math.max(12, 80 - cid.length - 4);
+  return `${SIGNS[kind]} ${cid}  ${more.length > room ? `${more.slice(0, room - 1)}…` : more}`;
 }
+
+function lossOf({ from, to, removed }: Drop): string {
+  return removed === undefined ? `dropped from ${from} to ${to}` : `${removed} of ${from} gone`;
+}
+
+function dropWarning({ from, to, removed, reference }: Drop, previous: string): string {
+  return removed === undefined
+    ? `Warning: since ${previous}, the pinset had shrunk from ${from} to ${to} pins.`
+    : `Warning: ${removed} of the ${from} pins of ${reference ?? previous} were gone.`;
+}
+
+type Drop = NonNullable<Manifest["drop"]>;
 
 /** The flags for the place of the snapshots and for the key that verifies them. */
 export interface SnapshotFlags {
   readonly baseDir?: string;
-  /** PEM of a public or private ed25519 key. */
-  readonly key?: string;
+  /** PEM files of public or private ed25519 keys; empty: the keys of this master. */
+  readonly key: readonly string[];
 }
 
 /** The paths of a master. This needs neither root nor an installed master: a copy of the snapshots and the public key are enough. */
 export async function snapshotLayout(
   { host }: Pick<World, "host">,
-  { baseDir }: SnapshotFlags,
+  { baseDir }: { readonly baseDir?: string },
 ): Promise<MasterLayout> {
   return masterLayout(await resolveBaseDir(host, baseDir, MASTER_BASE_DIR));
 }
 
-/** The key that verifies signatures: the one from `--key`, or else this master's. */
-export async function readSnapshotKey(world: World, flags: SnapshotFlags): Promise<VerifyingKey> {
+/** The keys that verify signatures: the ones from `--key`, or else this master's, with those that it replaced. */
+export async function readSnapshotKeys(world: World, flags: SnapshotFlags): Promise<readonly VerifyingKey[]> {
+  if (flags.key.length > 0) return Promise.all(flags.key.map((path) => world.readVerifyingKey([path])));
   const layout = await snapshotLayout(world, flags);
-  return world.readVerifyingKey(
-    flags.key === undefined ? [layout.verifyingKey, layout.signingKey] : [flags.key],
-  );
+  const current = await world.readVerifyingKey([layout.verifyingKey, layout.signingKey]);
+  return trustedKeys(current, parseMemory(await world.host.files.readText(layout.snapshotMemory)));
 }
 
 /** Finds a snapshot by its path, or by its name in this master's own directory, and verifies it completely. */
@@ -220,11 +314,11 @@ export async function openVerified(
   flags: SnapshotFlags,
   given: string,
 ): Promise<VerifiedSnapshot> {
-  const key = await readSnapshotKey(world, flags);
+  const keys = await readSnapshotKeys(world, flags);
   const file = await openGiven(world, flags, given);
   const neighbours = await world.listSnapshotFiles(file.directory);
   const sha256 = await sha256Of(world, flags);
-  return verifySnapshot(file, key, { sha256, order: checkChain(neighbours, key, sha256) });
+  return verifySnapshot(file, keys, { sha256, order: checkChain(neighbours, keys, sha256) });
 }
 
 /** The function that hashes bytes. */

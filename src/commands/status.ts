@@ -3,7 +3,12 @@ import { OperatorError, type VerbExit } from "../errors.ts";
 import { findInstalledNode, twoNodes } from "../join/installed-node.ts";
 import { sentenceOf } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
-import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "../join/settings-source.ts";
+import {
+  findUnclearKeys,
+  readMasterSettings,
+  readSavedSettings,
+  warnOfIgnored,
+} from "../join/settings-source.ts";
 import { assessHeartbeat } from "../pinset/heartbeat.ts";
 import { assessFindings } from "../pinset/sweep/findings.ts";
 import { CRON_FILES, CRON_PERIODS_MS, masterLayout } from "../settings/layout.ts";

@@ -8,7 +8,17 @@ import { isOurCron } from "../machine/crontab.ts";
 import type { NodeSources } from "../pinset/sweep/nodes.ts";
 import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
-import { CRON_FILES, isOurs, MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES, STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
+import {
+  CRON_FILES,
+  isOurs,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+  NAMES,
+  STORAGE_BASE_DIR,
+  STORAGE_NAMES,
+  storageLayout,
+} from "../settings/layout.ts";
 import { MASTER_SETTINGS, type PostgresTarget, postgresTarget } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";

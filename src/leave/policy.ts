@@ -38,6 +38,7 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   signingKey: "keys",
   verifyingKey: "keys",
   snapshotsDir: "snapshots",
+  snapshotMemory: "snapshots",
   alertLog: "logs",
   snapshotLog: "logs",
   sweepLog: "logs",

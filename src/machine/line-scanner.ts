@@ -24,12 +24,22 @@ export function* splitLines(block: Buffer): Generator<Buffer> {
   }
 }
 
-/** Collects the parts of a stream into blocks of complete lines. The caller may keep the blocks. */
+/** No line of a pinset is longer: the request that made the pin had to fit in the head of an HTTP request. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+
+/** A stream has a line that is too long to be a pin. */
+export class LineTooLong extends Error {
+  constructor() {
+    super(`a line is longer than ${MAX_LINE_BYTES / 1024 / 1024} MiB`);
+  }
+}
+
+/** Collects the parts of a stream into blocks of complete lines. The caller may keep the blocks. Memory is bounded by the longest line. */
 export class LineBlocks {
   #buffer = Buffer.allocUnsafe(BLOCK_BYTES);
   #used = 0;
 
-  /** Returns a block of complete lines if one is full, otherwise null. */
+  /** Returns a block of complete lines if one is full, otherwise null. Throws LineTooLong. */
   add(part: Uint8Array): Buffer | null {
     if (this.#used + part.length <= this.#buffer.length) {
       this.#buffer.set(part, this.#used);
@@ -38,6 +48,7 @@ export class LineBlocks {
     }
     const complete = this.#used === 0 ? 0 : this.#buffer.lastIndexOf(NEWLINE, this.#used - 1) + 1;
     const carried = this.#used - complete;
+    if (carried > MAX_LINE_BYTES) throw new LineTooLong();
     const next = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, (carried + part.length) * 2));
     this.#buffer.copy(next, 0, complete, this.#used);
     next.set(part, carried);

@@ -1,6 +1,6 @@
 import { getPublicKey, hashes, Point, sign, utils, verify } from "@noble/ed25519";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
-import { lstat, readFile } from "node:fs/promises";
+import { lstat, readFile, stat } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 
 /** Reads ed25519 keys in PEM form. */
@@ -101,11 +101,11 @@ export interface KeyFileStat {
 }
 
 /** Checks a private key's file. Returns the problem as half a sentence, or null if the file is safe to use. */
-export function keyFileFault(stat: KeyFileStat, selfUid: number): string | null {
-  if (stat.kind !== "file") return `it is a ${stat.kind}, not a file`;
-  if (stat.uid !== selfUid) return `it belongs to user ${stat.uid}, not to user ${selfUid}`;
-  if ((stat.mode & 0o077) === 0) return null;
-  return `other users can read or write it (mode ${stat.mode.toString(8).padStart(4, "0")})`;
+export function keyFileFault(found: KeyFileStat, selfUid: number): string | null {
+  if (found.kind !== "file") return `it is a ${found.kind}, not a file`;
+  if (found.uid !== selfUid) return `it belongs to user ${found.uid}, not to user ${selfUid}`;
+  if ((found.mode & 0o077) === 0) return null;
+  return `other users can read or write it (mode ${found.mode.toString(8).padStart(4, "0")})`;
 }
 
 /**
@@ -113,11 +113,11 @@ export function keyFileFault(stat: KeyFileStat, selfUid: number): string | null 
  * type, or if other users can read it: anyone who can read it can sign a false pinset.
  */
 export async function readSigningKey(path: string): Promise<SigningKey> {
-  const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
+  const found = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT") return null;
     throw notAKey(path, "it can't be inspected", cause);
   });
-  if (stat === null) {
+  if (found === null) {
     throw new OperatorError({
       exit: "settings",
       what: `There is no snapshot key at ${path}.`,
@@ -125,8 +125,8 @@ export async function readSigningKey(path: string): Promise<SigningKey> {
         "Run join-as-master again: it creates one. To keep an old key, copy its PEM to that path with mode 0600.",
     });
   }
-  const kind = stat.isFile() ? "file" : stat.isSymbolicLink() ? "symlink" : "other";
-  const fault = keyFileFault({ kind, mode: stat.mode & 0o7777, uid: stat.uid }, process.getuid?.() ?? 0);
+  const kind = found.isFile() ? "file" : found.isSymbolicLink() ? "symlink" : "other";
+  const fault = keyFileFault({ kind, mode: found.mode & 0o7777, uid: found.uid }, process.getuid?.() ?? 0);
   if (fault !== null) {
     throw new OperatorError({
       exit: "settings",
@@ -145,19 +145,21 @@ export async function readSigningKey(path: string): Promise<SigningKey> {
  */
 export async function readVerifyingKey(paths: readonly string[]): Promise<VerifyingKey> {
   for (const path of paths) {
-    const stat = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
+    const found = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code === "ENOENT") return null;
       throw notAKey(path, "it can't be inspected", cause);
     });
-    if (stat === null) continue;
+    if (found === null) continue;
     const pem = await readFile(path, "utf8").catch((cause: unknown) => {
       throw notAKey(path, "it can't be read", cause);
     });
     if (pem.includes("PRIVATE KEY")) return readSigningKey(path);
-    if (stat.isFile() && (stat.mode & 0o022) !== 0) {
+    // A public key may be a symbolic link; what counts is who can write the file behind it.
+    const { mode } = await stat(path);
+    if ((mode & 0o022) !== 0) {
       throw new OperatorError({
         exit: "settings",
-        what: `The key ${path} is not safe to use: other users can write it (mode ${(stat.mode & 0o7777).toString(8).padStart(4, "0")}).`,
+        what: `The key ${path} is not safe to use: other users can write it (mode ${(mode & 0o7777).toString(8).padStart(4, "0")}).`,
         why: "Anyone who can replace it can make a false pinset look genuine.",
         remedy: `Compare it with a copy that is stored elsewhere, then run chmod 644 ${path}.`,
       });

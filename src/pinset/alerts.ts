@@ -9,8 +9,8 @@ export type AlarmKind =
   | "under-replicated"
   | "node-stalled"
   | "pinset-dropped"
-  | "pinset-replaced"
   | "chain-restarted"
+  | "snapshot-damaged"
   | "run-failed"
   | "run-missing";
 

@@ -1,10 +1,11 @@
-import { createHash, hash } from "node:crypto";
-import { open } from "node:fs/promises";
+import { createHash, type Hash } from "node:crypto";
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { basename } from "node:path";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { messageOf, OperatorError } from "../errors.ts";
-import { LineBlocks, splitLines } from "../machine/line-scanner.ts";
-import { PinsetDigest } from "./snapshot/manifest.ts";
+import { LineBlocks, LineTooLong, splitLines } from "../machine/line-scanner.ts";
 
 /** What one complete reading of a body found. */
 export interface BodyReading {
@@ -14,34 +15,41 @@ export interface BodyReading {
   /** Size of the unpacked lines. */
   readonly plainBytes: number;
   readonly count: number;
-  /** PinsetDigest of the lines as hex; null if it was not requested. */
-  readonly digest: string | null;
+}
+
+/** What was signed about a body. */
+export interface SignedBody {
+  /** Of the file as stored. */
+  readonly sizeBytes: number;
+  readonly sha256: string;
+  /** Size of the unpacked lines. */
+  readonly plainBytes: number;
 }
 
 /** The format of a body. `gzip`: compressed, one pin per line. `json`: upstream's file, in any JSON layout. */
 export type BodyEncoding = "gzip" | "json";
 
+/** Receives blocks of whole lines. If it returns a promise, the reader waits for it. */
+export type TakeBodyLines = (lines: Buffer) => void | Promise<void>;
+
 const READ_BYTES = 1024 * 1024;
 
 /**
- * Reads a body in constant memory and passes its pins on in blocks of whole lines, one pin per line. If
- * `takeLines` returns a promise, the reader waits for it. Throws an OperatorError: `integrity` if the body
- * cannot be unpacked or is not JSON, `unavailable` if it cannot be read.
+ * Reads a body in constant memory and passes its pins on in blocks of whole lines, one pin per line. With `signed`,
+ * the size and the sha256 of the stored file are checked first: nothing else is ever unpacked, and never more than was
+ * signed. Throws an OperatorError: `integrity` if the body is not the signed one, cannot be unpacked or is not JSON,
+ * `unavailable` if it cannot be read.
  */
 export async function readBody(
   path: string,
   encoding: BodyEncoding,
-  options: {
-    readonly digest?: boolean;
-    readonly takeLines?: (lines: Buffer) => void | Promise<void>;
-  } = {},
+  options: { readonly takeLines?: TakeBodyLines; readonly signed?: SignedBody } = {},
 ): Promise<BodyReading> {
+  const { signed } = options;
+  const file = await openBody(path);
   const sha256 = createHash("sha256");
+  const lines = new LineConsumer(path, signed?.plainBytes ?? Infinity, options.takeLines);
   let sizeBytes = 0;
-  const lines = new LineConsumer(options.digest === true ? new PinsetDigest() : null, options.takeLines);
-  const file = await open(path, "r").catch((cause: unknown) => {
-    throw unreadable(path, cause);
-  });
   const measure = async function* (chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of chunks) {
       sha256.update(chunk);
@@ -49,8 +57,9 @@ export async function readBody(
       yield chunk;
     }
   };
-  const source = file.createReadStream({ highWaterMark: READ_BYTES });
   try {
+    if (signed !== undefined) await checkSigned(path, file, signed);
+    const source = file.createReadStream({ start: 0, highWaterMark: READ_BYTES, autoClose: false });
     if (encoding === "gzip") {
       const gunzip = zlib.createGunzip({ chunkSize: READ_BYTES });
       await pipeline(source, measure, gunzip, (chunks: AsyncIterable<Buffer>) => lines.takeAll(chunks));
@@ -60,8 +69,81 @@ export async function readBody(
     }
   } catch (cause) {
     throw cause instanceof OperatorError ? cause : asOperatorError(path, cause);
+  } finally {
+    await file.close();
   }
-  return { sha256: sha256.digest("hex"), sizeBytes, ...lines.reading() };
+  const reading = { sha256: sha256.digest("hex"), sizeBytes, ...lines.reading() };
+  if (signed !== undefined && reading.sha256 !== signed.sha256) throw changed(path);
+  return reading;
+}
+
+/**
+ * Copies the stored bytes of a body to a new file that nobody else can open, and checks while it copies that they are
+ * the ones that were verified. A failure to write is thrown as it is.
+ */
+export async function copyBody(
+  path: string,
+  verified: Pick<SignedBody, "sizeBytes" | "sha256">,
+  to: FileHandle,
+): Promise<void> {
+  const file = await openBody(path);
+  const sha256 = createHash("sha256");
+  let writeFault: unknown = null;
+  const write = (chunk: Buffer): Promise<void> =>
+    to.writeFile(chunk).catch((cause: unknown) => {
+      writeFault = cause;
+      throw cause;
+    });
+  try {
+    await hashStored(file, sha256, verified.sizeBytes, write);
+  } catch (cause) {
+    throw writeFault ?? asOperatorError(path, cause);
+  } finally {
+    await file.close();
+  }
+  if (sha256.digest("hex") !== verified.sha256) throw changed(path);
+}
+
+/** A pipe or a device in the place of the file would block for ever: it is refused. */
+async function openBody(path: string): Promise<FileHandle> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
+    throw unreadable(path, cause);
+  });
+  if ((await file.stat()).isFile()) return file;
+  await file.close();
+  throw damaged(path, "it is not a file", undefined);
+}
+
+async function checkSigned(path: string, file: FileHandle, signed: SignedBody): Promise<void> {
+  const name = basename(path);
+  const { size } = await file.stat();
+  if (size !== signed.sizeBytes)
+    throw notSigned(
+      `${name} has ${size} bytes, but ${signed.sizeBytes} bytes were signed: the file was truncated or extended.`,
+    );
+  const sha256 = createHash("sha256");
+  await hashStored(file, sha256, signed.sizeBytes);
+  if (sha256.digest("hex") !== signed.sha256)
+    throw notSigned(`${name} is not the file that was signed: its sha256 differs.`);
+}
+
+/** Hashes the file from its start, and one byte more than expected at most, so that a file that grows has another hash. */
+async function hashStored(
+  file: FileHandle,
+  sha256: Hash,
+  sizeBytes: number,
+  take?: (chunk: Buffer) => Promise<void>,
+): Promise<void> {
+  const stream = file.createReadStream({
+    start: 0,
+    end: sizeBytes,
+    highWaterMark: READ_BYTES,
+    autoClose: false,
+  });
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    sha256.update(chunk);
+    await take?.(chunk);
+  }
 }
 
 async function* splitElements(path: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -85,22 +167,28 @@ async function* splitElements(path: string, chunks: AsyncIterable<Buffer>): Asyn
   }
 }
 
-/** Counts lines, computes their digest if requested, and passes them on in blocks of whole lines. */
+/** Counts lines, and passes them on in blocks of whole lines. Ends when there is more than was signed. */
 class LineConsumer {
-  readonly #digest: PinsetDigest | null;
-  readonly #takeLines: ((lines: Buffer) => void | Promise<void>) | undefined;
+  readonly #path: string;
+  readonly #maxBytes: number;
+  readonly #takeLines: TakeBodyLines | undefined;
   readonly #blocks = new LineBlocks();
   #count = 0;
   #plainBytes = 0;
 
-  constructor(digest: PinsetDigest | null, takeLines: ((lines: Buffer) => void | Promise<void>) | undefined) {
-    this.#digest = digest;
+  constructor(path: string, maxBytes: number, takeLines: TakeBodyLines | undefined) {
+    this.#path = path;
+    this.#maxBytes = maxBytes;
     this.#takeLines = takeLines;
   }
 
   async takeAll(chunks: AsyncIterable<Buffer>): Promise<void> {
     for await (const chunk of chunks) {
       this.#plainBytes += chunk.length;
+      if (this.#plainBytes > this.#maxBytes)
+        throw notSigned(
+          `${basename(this.#path)} unpacks to more than the ${this.#maxBytes} bytes that its manifest says.`,
+        );
       const block = this.#blocks.add(chunk);
       if (block !== null) await this.#take(block);
     }
@@ -108,15 +196,12 @@ class LineConsumer {
     if (rest.length > 0) await this.#take(rest);
   }
 
-  reading(): Pick<BodyReading, "count" | "plainBytes" | "digest"> {
-    return { count: this.#count, plainBytes: this.#plainBytes, digest: this.#digest?.hex() ?? null };
+  reading(): Pick<BodyReading, "count" | "plainBytes"> {
+    return { count: this.#count, plainBytes: this.#plainBytes };
   }
 
   async #take(lines: Buffer): Promise<void> {
-    for (const line of splitLines(lines)) {
-      this.#count += 1;
-      this.#digest?.add(hash("sha256", line, "binary"));
-    }
+    for (const _ of splitLines(lines)) this.#count += 1;
     const pending = this.#takeLines?.(lines);
     if (pending !== undefined) await pending;
   }
@@ -124,10 +209,27 @@ class LineConsumer {
 
 function asOperatorError(path: string, cause: unknown): unknown {
   const code = (cause as NodeJS.ErrnoException).code ?? "";
+  if (cause instanceof LineTooLong) return damaged(path, cause.message, cause);
   if (code.startsWith("Z_")) return damaged(path, `it cannot be unpacked (${messageOf(cause)})`, cause);
   if (/^E[A-Z]+$/.test(code)) return unreadable(path, cause);
   return cause;
 }
+
+function changed(path: string): OperatorError {
+  return new OperatorError({
+    exit: "integrity",
+    what: `${basename(path)} was changed after it was verified.`,
+    remedy: "Find out who changed it, then start again with a valid copy.",
+  });
+}
+
+function notSigned(what: string): OperatorError {
+  return new OperatorError({ exit: "integrity", what, remedy: DAMAGED_REMEDY });
+}
+
+/** What to do with a snapshot that is not what was signed. */
+export const DAMAGED_REMEDY =
+  "Use another snapshot. `fula-node snapshot list` shows which ones are valid. Keep this one: it may be evidence.";
 
 function damaged(path: string, why: string, cause: unknown): OperatorError {
   return new OperatorError({

@@ -3,7 +3,7 @@ import { open, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { linesOf, optionsKey, readWholePin } from "../cluster/pin.ts";
 import { messageOf, OperatorError } from "../errors.ts";
-import { readBody } from "./body-reader.ts";
+import { type BodyEncoding, copyBody, readBody, type SignedBody, type TakeBodyLines } from "./body-reader.ts";
 import { BodyWriter } from "./body-writer.ts";
 import { MARKS, PinsetMarks } from "./marks.ts";
 import {
@@ -23,9 +23,15 @@ interface PinsetSpool {
   /** Writes whole lines of pins. If it returns a promise, wait for it before the next call. */
   write(lines: Buffer): void | Promise<void>;
   finish(): Promise<void>;
-  read(takeLines: (lines: Buffer) => void | Promise<void>): Promise<void>;
+  read(takeLines: TakeBodyLines): Promise<void>;
   /** Frees the disk space. */
   close(): Promise<void>;
+}
+
+/** The body of a snapshot after verification. */
+interface VerifiedBody extends Pick<SignedBody, "sizeBytes" | "sha256"> {
+  readonly path: string;
+  readonly encoding: BodyEncoding;
 }
 
 /** Temporary disk space for work on pinsets of any size. Its files are unlinked at once, so nothing is left behind. */
@@ -33,6 +39,8 @@ export interface PinsetWorkspace {
   openSpill(): PinsetSpill;
   matchSpills(left: PinsetSpill, right: PinsetSpill): PinsetMatch;
   openSpool(): Promise<PinsetSpool>;
+  /** Copies a verified body, so that nobody can change it any more. Throws (`integrity`) if it is not the verified one. */
+  copyBody(body: VerifiedBody): Promise<Pick<PinsetSpool, "read" | "close">>;
   openNumberedCids(): NumberedCids;
   readonly joinNumberedCids: typeof joinNumberedCids;
   /** The key of a CID in NumberedCids. */
@@ -47,6 +55,7 @@ export function openWorkspace(directory: string): PinsetWorkspace {
     openNumberedCids: () => openNumberedCids(directory),
     joinNumberedCids,
     cidKey,
+    copyBody: ({ path, encoding, ...verified }) => copyInto(directory, path, encoding, verified),
     openSpool: async () => {
       const path = join(directory, `.fula-node-spool-${randomBytes(8).toString("hex")}`);
       const guarded = guard(directory);
@@ -66,6 +75,28 @@ export function openWorkspace(directory: string): PinsetWorkspace {
         },
       };
     },
+  };
+}
+
+async function copyInto(
+  directory: string,
+  from: string,
+  encoding: BodyEncoding,
+  verified: Pick<SignedBody, "sizeBytes" | "sha256">,
+): Promise<Pick<PinsetSpool, "read" | "close">> {
+  const path = join(directory, `.fula-node-body-${randomBytes(8).toString("hex")}`);
+  const guarded = guard(directory);
+  const copy = await guarded(open(path, "wx+", 0o600));
+  try {
+    await guarded(unlink(path));
+    await guarded(copyBody(from, verified, copy));
+  } catch (thrown) {
+    await copy.close();
+    throw thrown;
+  }
+  return {
+    read: async (takeLines) => void (await readBody(`/proc/self/fd/${copy.fd}`, encoding, { takeLines })),
+    close: () => copy.close(),
   };
 }
 

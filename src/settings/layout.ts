@@ -15,6 +15,8 @@ export interface MasterLayout extends StorageLayout {
   /** The public key, to verify snapshots on another machine. */
   readonly verifyingKey: string;
   readonly snapshotsDir: string;
+  /** The end of the chain of snapshots, outside of their directory. */
+  readonly snapshotMemory: string;
   /** One line for each alarm. The name is upstream's. */
   readonly alertLog: string;
   /** The output of the cron jobs. */
@@ -87,6 +89,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     signingKey: `${baseDir}/snapshot-ed25519.pem`,
     verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
     snapshotsDir: `${baseDir}/snapshots`,
+    snapshotMemory: `${baseDir}/state/snapshot-chain.json`,
     alertLog: `${baseDir}/replication-alerts.log`,
     snapshotLog: `${baseDir}/snapshot.log`,
     sweepLog: `${baseDir}/sweep.log`,

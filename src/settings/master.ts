@@ -225,10 +225,15 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.flag,
     byDefault: "false",
   },
-  { key: "KEEP", about: "number of snapshots to keep", rule: RULES.count, byDefault: "28" },
+  {
+    key: "KEEP",
+    about: "the newest snapshots that always stay; older ones are thinned out",
+    rule: RULES.count,
+    byDefault: "28",
+  },
   {
     key: "SNAPSHOT_DROP_PERCENT",
-    about: "raise an alarm if the pinset shrinks by more than this percentage",
+    about: "raise an alarm if more than this percentage of the pins of the largest snapshot is gone",
     rule: RULES.percent,
     byDefault: "10",
   },

@@ -6,6 +6,7 @@ import { openCluster } from "../../src/cluster/client.ts";
 import { parseSigningKey } from "../../src/machine/signing.ts";
 import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { takeSnapshot } from "../../src/pinset/snapshot/take.ts";
+import { openWorkspace } from "../../src/pinset/workspace.ts";
 import { machineAddress } from "../support/bed.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
@@ -109,8 +110,15 @@ async function makeSnapshot(dir: string, prefix: string, pins: number): Promise<
       clock,
       store: openSnapshotStore(`${dir}/snapshots`),
       key: parseSigningKey(readFileSync(keyPath, "utf8"), keyPath),
-      alerts: openAlertLog(`${dir}/alerts.log`),
+      channels: {
+        log: openAlertLog(`${dir}/alerts.log`),
+        command: null,
+        source: { host: "box", pool: "bench" },
+      },
       heartbeat: { files, clock, path: `${dir}/heartbeat.json` },
+      workspace: openWorkspace(dir),
+      memory: { files, path: `${dir}/state/snapshot-chain.json` },
+      accept: false,
       clusterName: "bench",
       clusterId: null,
       keep: 28,

@@ -4,7 +4,7 @@ import { optionsKey, readWholePin } from "../../src/cluster/pin.ts";
 import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
-import { bootFollower, openKubo, type Follower } from "../support/follower-box.ts";
+import { bootFollower, type Follower, openKubo } from "../support/follower-box.ts";
 import { expectExit, skipped, stderrOf } from "../support/master-box.ts";
 
 const API = "http://127.0.0.1:9094";
@@ -201,6 +201,41 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     expectExit(await fula("snapshot", "verify", ...at), 28);
     await box.run("chmod 644 /root/upstream/snapshot-ed25519.pem");
     expectExit(await fula("snapshot", "verify", ...at), 21);
+  });
+
+  test("pins that go little by little alarm, until they are back", async () => {
+    const before = await allocations();
+    const cids = [...before.keys()];
+    const unpin = (some: readonly string[]): Promise<unknown> =>
+      box.run(`xargs -I{} curl -sf -o /dev/null -X DELETE ${API}/pins/{}`, { input: some.join("\n") });
+    const full = JSON.parse((await fula("snapshot", "take", "--json")).stdout) as { name: string };
+    // 2 of 24 are less than 10 %, twice that is more.
+    await unpin(cids.slice(0, 2));
+    expectExit(await fula("snapshot", "take"), 0);
+    await unpin(cids.slice(2, 4));
+    const eroded = await fula("snapshot", "take");
+    expectExit(eroded, 20);
+    expect(eroded.stdout).toMatch(/4 of the 24 pins of pinset-\S+ are gone/);
+    expect(await box.readFile("/opt/fula-master/replication-alerts.log")).toMatch(
+      /pinset-dropped snapshot=\S+ pins=20 before=24 removed=4 reference=pinset-/,
+    );
+    expectExit(await fula("snapshot", "restore", full.name), 0);
+    expect(await allocations()).toEqual(before);
+    expectExit(await fula("snapshot", "take"), 0);
+  });
+
+  test("an emptied directory: the next snapshot alarms once", async () => {
+    await box.run(`mkdir /root/moved && mv ${SNAPSHOTS}/* /root/moved/`);
+    const restarted = await fula("snapshot", "take");
+    expectExit(restarted, 20);
+    expect(restarted.stdout).toContain("the chain of snapshots was restarted");
+    expect(await box.readFile("/opt/fula-master/replication-alerts.log")).toMatch(
+      /snapshot-chain-restarted snapshot=\S+ expected=\d+/,
+    );
+    expect(await box.readFile("/opt/fula-master/heartbeats/snapshot.json")).toContain("was restarted");
+    expectExit(await fula("snapshot", "take"), 0);
+    await box.run(`mv -n /root/moved/* ${SNAPSHOTS}/`);
+    expectExit(await fula("snapshot", "list"), 0);
   });
 
   test("a full disk: it is said, and nothing half-written is left", async () => {

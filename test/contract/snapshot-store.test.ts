@@ -33,7 +33,7 @@ test("files get their names only at commit, and are private from the start", asy
     expect(statSync(join(store.directory, file)).mode & 0o777).toBe(0o600);
   expect(statSync(store.directory).mode & 0o777).toBe(0o700);
   expect(await store.hashBody("pinset-1")).toBe(facts.sha256);
-  expect(await store.list()).toMatchObject([{ name: "pinset-1", hasBody: true }]);
+  expect(await store.list()).toMatchObject([{ name: "pinset-1", bodyBytes: facts.sizeBytes }]);
   await store.remove("pinset-1");
   expect(readdirSync(store.directory)).toEqual([]);
   expect(await store.hashBody("pinset-1")).toBeNull();

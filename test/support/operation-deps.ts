@@ -2,11 +2,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type AlarmChannels, type AlertLog, openAlertLog } from "../../src/pinset/alerts.ts";
-import { openSnapshotStore, type SnapshotStore } from "../../src/pinset/snapshot/store.ts";
-import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
 import type { Clock } from "../../src/machine/clock.ts";
 import type { Files } from "../../src/machine/file-writer.ts";
+import { generateSigningKeyPem, parseSigningKey, type SigningKey } from "../../src/machine/signing.ts";
+import { type AlarmChannels, openAlertLog } from "../../src/pinset/alerts.ts";
+import { openSnapshotStore, type SnapshotStore } from "../../src/pinset/snapshot/store.ts";
+import type { TakeOptions } from "../../src/pinset/snapshot/take.ts";
+import { openWorkspace, type PinsetWorkspace } from "../../src/pinset/workspace.ts";
 
 /** A clock that tests set. `wait` moves it forward at once. */
 export class SetClock implements Clock {
@@ -32,9 +34,10 @@ export interface OperationDeps {
   readonly key: SigningKey;
   readonly clock: SetClock;
   readonly files: Pick<Files, "readText" | "writeAtomic">;
-  readonly alerts: AlertLog;
   /** The alert log, without a command. */
   readonly channels: AlarmChannels;
+  readonly workspace: PinsetWorkspace;
+  readonly memory: TakeOptions["memory"];
   readonly lines: string[];
   readonly report: (line: string) => void;
   heartbeat(name: string): { files: Pick<Files, "readText" | "writeAtomic">; clock: Clock; path: string };
@@ -66,8 +69,9 @@ export function operationDeps(): OperationDeps {
     key: parseSigningKey(generateSigningKeyPem(), keyPath),
     clock,
     files,
-    alerts,
     channels: { log: alerts, command: null, source: { host: "box", pool: "lab" } },
+    workspace: openWorkspace(base),
+    memory: { files, path: join(base, "state", "snapshot-chain.json") },
     lines,
     report: (line) => void lines.push(line),
     heartbeat: (name) => ({ files, clock, path: join(base, "heartbeats", `${name}.json`) }),

@@ -3,7 +3,8 @@ import { openCluster } from "../../src/cluster/client.ts";
 import type { VerifyingKey } from "../../src/machine/signing.ts";
 import { listSnapshotFiles, openSnapshotFile } from "../../src/pinset/snapshot/store.ts";
 import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/pinset/snapshot/take.ts";
-import { checkChain, type VerifiedSnapshot, verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
+import { checkChain } from "../../src/pinset/snapshot/links.ts";
+import { type VerifiedSnapshot, verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
 import type { OperationDeps } from "./operation-deps.ts";
 
 /** Hashes bytes: sha256 as hex. */
@@ -17,19 +18,33 @@ export async function takeFrom(
 ): Promise<TakeResult> {
   deps.clock.move(1000);
   const cluster = openCluster({ endpoint: url });
-  const { store, key, clock, alerts, report } = deps;
+  const { store, key, clock, channels, report } = deps;
   const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
   const heartbeat = deps.heartbeat("take");
+  const { workspace, memory } = deps;
   try {
-    return await takeSnapshot({ cluster, store, key, clock, alerts, report, heartbeat, ...fixed, ...over });
+    return await takeSnapshot({
+      cluster,
+      store,
+      key,
+      clock,
+      channels,
+      report,
+      heartbeat,
+      workspace,
+      memory,
+      accept: false,
+      ...fixed,
+      ...over,
+    });
   } finally {
     cluster.close();
   }
 }
 
 /** Opens and verifies a snapshot as the verbs do. */
-export async function verifyPath(path: string, key: VerifyingKey): Promise<VerifiedSnapshot> {
+export async function verifyPath(path: string, ...keys: readonly VerifyingKey[]): Promise<VerifiedSnapshot> {
   const file = await openSnapshotFile(path);
   const neighbours = await listSnapshotFiles(file.directory);
-  return verifySnapshot(file, key, { sha256, order: checkChain(neighbours, key, sha256) });
+  return verifySnapshot(file, keys, { sha256, order: checkChain(neighbours, keys, sha256) });
 }

@@ -26,6 +26,8 @@ interface ApplyOptions {
   readonly survey: RestoreSurvey;
   readonly cluster: Cluster;
   readonly clock: Clock;
+  /** The time of a clock that only goes forward, in milliseconds. */
+  readonly monotonicMs: () => number;
   readonly repairOptions: boolean;
   /** The highest allowed number of requests at the same time. */
   readonly concurrency: number;
@@ -34,16 +36,17 @@ interface ApplyOptions {
   readonly progress: (line: string) => void;
 }
 
-const MAX_ATTEMPTS = 4;
 const FIRST_WAIT_MS = 250;
+const LONGEST_WAIT_MS = 5000;
 const PROGRESS_MS = 1000;
-/** After this many requests in a row without an answer, the server counts as gone. */
-const MAX_UNANSWERED = 20;
+/** After this time without one pin that was accepted or refused, the server counts as gone. A pin that the server is too busy for is tried as long. */
+const SILENCE_MS = 60_000;
 
 /**
  * Sends the pins to restore, with the number of parallel requests at which the server is fastest. If the server
- * refuses a pin, the pin is recorded and the others continue. If the server is gone, it throws an OperatorError
- * (unavailable); what was sent before stays, and the next comparison finds the rest.
+ * refuses a pin, the pin is recorded and the others continue. If it does not answer, each pin is sent again and again.
+ * After a minute of that it throws an OperatorError (unavailable); what was sent before stays, and the next comparison
+ * finds the rest.
  */
 export async function applyRestore(options: ApplyOptions): Promise<RestoreRun> {
   const { source, survey, clock } = options;
@@ -61,18 +64,21 @@ class Sender {
   readonly #options: ApplyOptions;
   readonly #tuner: ConcurrencyTuner;
   readonly #progress: Progress;
-  readonly #started = performance.now();
+  readonly #started: number;
   #running = 0;
-  #unanswered = 0;
+  /** When the server first gave no result after the last one that it gave; null while it gives results. */
+  #silentSinceMs: number | null = null;
   #pinned = 0;
   #failed = 0;
   #most = 0;
-  #lastReport = performance.now();
+  #lastReport: number;
   #wake: (() => void) | null = null;
   #failure: unknown = null;
 
   constructor(options: ApplyOptions) {
     this.#options = options;
+    this.#started = options.monotonicMs();
+    this.#lastReport = this.#started;
     this.#tuner = new ConcurrencyTuner(this.#started, options.concurrency);
     this.#progress = new Progress("restoring", options.survey.restorable, this.#started);
   }
@@ -98,7 +104,7 @@ class Sender {
     return {
       pinned: this.#pinned,
       failed: this.#failed,
-      elapsedMs: performance.now() - this.#started,
+      elapsedMs: this.#options.monotonicMs() - this.#started,
       concurrency: this.#most,
     };
   }
@@ -110,33 +116,50 @@ class Sender {
       this.#failed += 1;
       await this.#options.note("failed", { cid, why });
     }
-    if (performance.now() - this.#lastReport >= PROGRESS_MS) this.#reportProgress();
+    this.#reportAtTimes();
   }
 
   /** Null if it was pinned, else the reason why it was not. */
   async #tryToPin(path: string): Promise<string | null> {
-    const { cluster, clock } = this.#options;
-    let why = "";
-    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-      if (attempt > 1) await clock.wait(FIRST_WAIT_MS * 2 ** (attempt - 2));
+    const { cluster, clock, monotonicMs } = this.#options;
+    let busySinceMs: number | null = null;
+    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
       try {
         const answer = await cluster.pin(path);
-        this.#unanswered = 0;
         if (answer.kind === "done") {
-          this.#tuner.recordAnswer(performance.now());
+          this.#silentSinceMs = null;
+          this.#tuner.recordAnswer(monotonicMs());
           return null;
         }
-        why = `${answer.status}: ${answer.message}`;
-        if (!answer.busy) return why;
+        const why = `${answer.status}: ${answer.message}`;
+        if (!answer.busy) {
+          this.#silentSinceMs = null;
+          return why;
+        }
+        busySinceMs ??= monotonicMs();
+        if (monotonicMs() - busySinceMs >= SILENCE_MS) return why;
+        this.#noteSilence(`The last answer was ${why}`, 2 * SILENCE_MS);
       } catch (thrown) {
         if (!(thrown instanceof OperatorError) || thrown.exit !== "unavailable") throw thrown;
-        why = thrown.what;
-        this.#unanswered += 1;
-        if (this.#unanswered >= MAX_UNANSWERED) throw thrown;
+        this.#noteSilence(thrown.what, SILENCE_MS);
       }
-      this.#tuner.recordFailure(performance.now());
+      this.#tuner.recordFailure(monotonicMs());
+      this.#reportAtTimes();
+      await clock.wait(waitMs);
+      if (this.#failure !== null) throw this.#failure;
     }
-    return why;
+  }
+
+  /** Throws if there was no result for this long. `last`: the last answer or error, in a sentence. */
+  #noteSilence(last: string, maxMs: number): void {
+    const now = this.#options.monotonicMs();
+    this.#silentSinceMs ??= now;
+    const silentMs = now - this.#silentSinceMs;
+    if (silentMs < maxMs) return;
+    throw new OperatorError({
+      exit: "unavailable",
+      what: `For ${duration(silentMs)}, no pin was accepted. ${last}`,
+    });
   }
 
   #waitForChange(): Promise<void> {
@@ -153,10 +176,20 @@ class Sender {
     return this.#failure;
   }
 
+  #reportAtTimes(): void {
+    if (this.#options.monotonicMs() - this.#lastReport >= PROGRESS_MS) this.#reportProgress();
+  }
+
   #reportProgress(): void {
-    this.#lastReport = performance.now();
-    const line = this.#progress.line(this.#pinned + this.#failed, this.#lastReport);
-    this.#options.progress(`${line}, ${this.#tuner.limit} at once`);
+    const now = this.#options.monotonicMs();
+    this.#lastReport = now;
+    const line = this.#progress.line(this.#pinned + this.#failed, now);
+    const silentMs = this.#silentSinceMs === null ? 0 : now - this.#silentSinceMs;
+    const state =
+      silentMs < PROGRESS_MS
+        ? `${this.#tuner.limit} at once`
+        : `no answer for ${duration(silentMs)}, trying again`;
+    this.#options.progress(`${line}, ${state}`);
   }
 }
 

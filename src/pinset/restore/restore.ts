@@ -1,6 +1,6 @@
 import type { Cluster } from "../../cluster/client.ts";
 import { type ExitName, OperatorError } from "../../errors.ts";
-import { snapshotSource, type VerifiedSnapshot } from "../snapshot/verify.ts";
+import { type PinsetSource, snapshotSource, type VerifiedSnapshot } from "../snapshot/verify.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { applyRestore, type FailedPin, type RestoreRun } from "./restore-apply.ts";
 import { type RestoreSurvey, surveyRestore } from "./restore-plan.ts";
@@ -14,6 +14,8 @@ export interface RestoreOptions {
   readonly cluster: Cluster;
   readonly workspace: PinsetWorkspace;
   readonly clock: Clock;
+  /** The time of a clock that only goes forward, in milliseconds. */
+  readonly monotonicMs: () => number;
   /** The id of this cluster; null if it is not known. */
   readonly clusterId: string | null;
   readonly clusterName: string;
@@ -60,10 +62,18 @@ const SETTLE_WAITS_MS = [1000, 2000, 4000, 8000, 16_000, 32_000];
  */
 export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreResult> {
   checkCluster(options);
+  const source = await snapshotSource(options.snapshot, options.workspace);
+  try {
+    return await restoreFrom(source, options);
+  } finally {
+    await source.close();
+  }
+}
+
+async function restoreFrom(source: PinsetSource, options: RestoreOptions): Promise<RestoreResult> {
   const { snapshot, clock, report } = options;
-  const source = snapshotSource(snapshot);
   const survey = (): Promise<RestoreSurvey> => surveyRestore({ ...options, source, now: clock.now() });
-  report(`Verified: ${snapshot.file.name}, ${snapshot.count} pins, signed with key ${snapshot.keyId}.`);
+  report(`Verified: ${snapshot.file.name}, ${snapshot.count} pins.`);
   reportDrop(snapshot, report);
   const before = await survey();
   for (const line of describeSurvey(before, options.repairOptions)) report(line);
@@ -112,23 +122,26 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
   };
 }
 
-/** Compares again until the accepted pins are listed, or until all waits are used. */
+/** Compares again until the accepted pins are listed, or until all waits are used. A list that breaks off is read again. */
 async function settle(
   survey: () => Promise<RestoreSurvey>,
   failed: number,
   { clock, report }: RestoreOptions,
 ): Promise<RestoreSurvey> {
   report("Comparing again ...");
-  let after = await survey();
   for (const waitMs of SETTLE_WAITS_MS) {
-    if (after.restorable <= failed) break;
-    report(
-      `${after.restorable} pins are not in the cluster's list yet. Checking again in ${waitMs / 1000} s ...`,
-    );
+    try {
+      const after = await survey();
+      if (after.restorable <= failed) return after;
+      report(`${after.restorable} pins are not in the cluster's list yet.`);
+    } catch (thrown) {
+      if (!(thrown instanceof OperatorError) || thrown.exit !== "unavailable") throw thrown;
+      report(thrown.what);
+    }
+    report(`Comparing again in ${waitMs / 1000} s ...`);
     await clock.wait(waitMs);
-    after = await survey();
   }
-  return after;
+  return survey();
 }
 
 function checkCluster({ snapshot, clusterId, clusterName, fromOtherCluster, report }: RestoreOptions): void {
@@ -157,23 +170,25 @@ function checkCluster({ snapshot, clusterId, clusterName, fromOtherCluster, repo
 
 function reportDrop({ manifest }: VerifiedSnapshot, report: (line: string) => void): void {
   if (manifest === null || manifest.drop === null) return;
-  const { from, to } = manifest.drop;
-  const before = manifest.previous === null ? "the previous snapshot" : manifest.previous.name;
-  report(
-    `Warning: this snapshot was taken after the pinset had shrunk from ${from} to ${to} pins. The lost pins are in ${before}.`,
-  );
+  const { from, to, removed, reference } = manifest.drop;
+  const before = reference ?? manifest.previous?.name ?? "the previous snapshot";
+  report(`Warning: ${removed ?? from - to} of ${from} pins were gone when this snapshot was taken.`);
+  report(`  They are in ${before}.`);
 }
 
 function describeSurvey(survey: RestoreSurvey, repairOptions: boolean): readonly string[] {
   const { same, missing, differing, extra, lost, lostExamples, withUnknownFields, unknownFields } = survey;
   const lines = [
-    `Pins of the snapshot: ${same} exist unchanged, ${missing} are missing, ${differing} exist with other options ` +
-      `(${repairOptions ? "they get the options from the snapshot" : "not changed; --options restores their options"}).`,
+    `Pins of the snapshot: ${same} exist unchanged, ${missing} are missing.`,
+    `${differing} exist with other options (${repairOptions ? "they get those of the snapshot" : "not changed; --options restores them"}).`,
   ];
   if (extra > 0) lines.push(`${extra} pins are only in the cluster. They stay.`);
   lines.push("Allocations are sent as a preference. Restored pins get new timestamps.");
   if (withUnknownFields > 0)
-    lines.push(`${withUnknownFields} pins have fields that cannot be restored: ${unknownFields.join(", ")}.`);
+    lines.push(
+      `${withUnknownFields} pins have fields that cannot be restored:`,
+      `  ${unknownFields.join(", ")}`,
+    );
   const reasons = Object.entries(lost);
   if (reasons.length > 0) lines.push("These pins cannot be restored as they were:");
   for (const [why, count] of reasons) lines.push(`  ${count}: ${why}`);

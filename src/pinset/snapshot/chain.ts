@@ -4,6 +4,10 @@ interface OrderEntry {
   readonly sequence: number;
   readonly manifestSha256: string;
   readonly previous: { readonly name: string; readonly manifest_sha256: string } | null;
+  /** The key that signed it. */
+  readonly keyId: string;
+  /** The key that this one replaced, if it is the first one with a new key. */
+  readonly replacedKeyId: string | null;
 }
 
 /**
@@ -29,6 +33,16 @@ export function checkOrder(entries: readonly OrderEntry[]): ReadonlyMap<string, 
       broken(`the next snapshot, ${name}, refers to a different manifest of this name`),
     );
   }
+  for (const entry of entries) {
+    const retiredAt = entries.find(
+      ({ replacedKeyId, sequence }) => replacedKeyId === entry.keyId && sequence <= entry.sequence,
+    );
+    if (retiredAt !== undefined)
+      verdicts.set(
+        entry.name,
+        broken(`it was signed with the key ${entry.keyId}, which ${retiredAt.name} had replaced before`),
+      );
+  }
   return verdicts;
 }
 
@@ -51,33 +65,4 @@ function checkLink(entry: OrderEntry, byName: ReadonlyMap<string, OrderEntry>): 
 
 function broken(why: string): OrderVerdict {
   return { state: "broken", why };
-}
-
-/** The facts about one snapshot that retention needs. */
-interface RetentionEntry {
-  readonly name: string;
-  readonly sequence: number;
-  /** The name of the previous snapshot. */
-  readonly previous: string | null;
-  /** True if its pinset was much smaller than the previous one. */
-  readonly dropped: boolean;
-}
-
-/**
- * Chooses the snapshots to remove, oldest first, so that the newest `keep` stay. The last snapshot before a
- * drop always stays, because a restore needs it. Pass only entries with a checked signature: a snapshot
- * that cannot be verified is never removed.
- */
-export function chooseExpired(verified: readonly RetentionEntry[], keep: number): readonly string[] {
-  const bySequence = [...verified].sort((a, b) => a.sequence - b.sequence);
-  const beforeDrops = new Set(verified.filter((entry) => entry.dropped).map((entry) => entry.previous));
-  return bySequence
-    .slice(0, Math.max(0, bySequence.length - Math.max(1, keep)))
-    .map((entry) => entry.name)
-    .filter((name) => !beforeDrops.has(name));
-}
-
-/** True if the change from `before` to `after` pins is a drop: to zero, or by more than `share` (0.1 is 10 %). */
-export function isDrop(before: number, after: number, share: number): boolean {
-  return before > 0 && (after === 0 || after < before * (1 - share));
 }

@@ -1,8 +1,10 @@
 import { type ExitName, OperatorError } from "../../errors.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { OrderVerdict } from "./chain.ts";
+import { checkChain } from "./links.ts";
+import type { Manifest } from "./manifest.ts";
 import type { SnapshotFile } from "./store.ts";
-import { checkChain, type Sha256, verifySnapshot } from "./verify.ts";
+import { type Sha256, verifySnapshot } from "./verify.ts";
 
 /** One snapshot of a directory, with the result of its verification. */
 export interface ListedSnapshot {
@@ -18,8 +20,12 @@ export interface ListedSnapshot {
   readonly sequence: number | null;
   /** How it relates to the previous one: `first`, `linked`, or `gap` if that one is not here. */
   readonly order: string | null;
-  /** Set if the pinset was much smaller than in the previous snapshot. */
-  readonly drop: { readonly from: number; readonly to: number } | null;
+  /** Set if too many pins of an earlier snapshot were gone. */
+  readonly drop: Manifest["drop"];
+  /** True if the chain did not continue from the last snapshot that was taken before it. */
+  readonly restarted: boolean;
+  /** True if the operator accepted its pinset as right. */
+  readonly accepted: boolean;
   /** When it was taken, from its manifest or from its name. */
   readonly takenAt: string | null;
   /** Negative if the clock was set back since then. */
@@ -29,23 +35,23 @@ export interface ListedSnapshot {
 /** Verifies every snapshot of a directory completely and gives them in the order of the chain. Snapshots outside the chain come first. A damaged snapshot does not stop the check of the others. */
 export async function listSnapshots(
   files: readonly SnapshotFile[],
-  key: VerifyingKey,
+  keys: readonly VerifyingKey[],
   deps: { readonly sha256: Sha256; readonly now: Date },
 ): Promise<readonly ListedSnapshot[]> {
   const listed: ListedSnapshot[] = [];
-  const order = checkChain(files, key, deps.sha256);
-  for (const file of files) listed.push(await verifyOne(file, key, { ...deps, order }));
+  const order = checkChain(files, keys, deps.sha256);
+  for (const file of files) listed.push(await verifyOne(file, keys, { ...deps, order }));
   return listed.toSorted((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
 }
 
 async function verifyOne(
   file: SnapshotFile,
-  key: VerifyingKey,
+  keys: readonly VerifyingKey[],
   deps: { readonly sha256: Sha256; readonly now: Date; readonly order: ReadonlyMap<string, OrderVerdict> },
 ): Promise<ListedSnapshot> {
   const fixed = { name: file.name, layout: file.layout };
   try {
-    const { manifest, count, sizeBytes, order } = await verifySnapshot(file, key, deps);
+    const { manifest, count, sizeBytes, order } = await verifySnapshot(file, keys, deps);
     const takenAt = manifest?.created_at ?? timeInName(file.name);
     return {
       ...fixed,
@@ -56,6 +62,8 @@ async function verifyOne(
       sequence: manifest?.sequence ?? null,
       order: manifest === null ? null : order.state,
       drop: manifest?.drop ?? null,
+      restarted: manifest?.restart !== undefined,
+      accepted: manifest?.accepted === true,
       takenAt,
       ageMs: ageOf(takenAt, deps.now),
     };
@@ -71,6 +79,8 @@ async function verifyOne(
       sequence: null,
       order: null,
       drop: null,
+      restarted: false,
+      accepted: false,
       takenAt,
       ageMs: ageOf(takenAt, deps.now),
     };

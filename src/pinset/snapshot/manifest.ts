@@ -29,8 +29,21 @@ const manifestSchema = z.object({
   }),
   /** The previous snapshot, with the sha256 of the bytes of its manifest. */
   previous: z.object({ name: z.string(), manifest_sha256: hex64 }).nullable(),
-  /** Set if the pinset was much smaller than in the previous snapshot. */
-  drop: z.object({ from: count, to: count }).nullable(),
+  /**
+   * Set if the pinset lacked too many pins of an earlier snapshot. `from`: the pins of that one. `to`: the pins of this
+   * one. `removed`: how many of `from` are missing here. 0.1.0 compared only the totals, and only with the previous one.
+   */
+  drop: z
+    .object({ from: count, to: count, removed: count.optional(), reference: z.string().optional() })
+    .nullable(),
+  /** True if the operator accepted this pinset as right: earlier snapshots are not compared with any more. */
+  accepted: z.boolean().optional(),
+  /** Set if the chain did not continue from the last snapshot that this machine remembers. */
+  restart: z.object({ expected: count.nullable(), why: z.string() }).optional(),
+  /** Set in the first snapshot with a new key. `endorsement`: the old key's signature over endorsementOf(new key), as hex. */
+  key_rotation: z
+    .object({ from_key_id: z.string(), endorsement: z.string().regex(/^[0-9a-f]{128}$/) })
+    .optional(),
   /** True if the clock showed an earlier time than the previous snapshot has. */
   clock_went_back: z.boolean(),
   tool: z.object({ name: z.string(), version: z.string() }),

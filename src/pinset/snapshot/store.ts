@@ -1,10 +1,16 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { constants, createReadStream } from "node:fs";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { messageOf, OperatorError } from "../../errors.ts";
-import { type BodyEncoding, type BodyReading, readBody } from "../body-reader.ts";
+import {
+  type BodyEncoding,
+  type BodyReading,
+  readBody,
+  type SignedBody,
+  type TakeBodyLines,
+} from "../body-reader.ts";
 import { type BodyFacts, BodyWriter } from "../body-writer.ts";
 import { findSnapshots, partsOf, snapshotFiles, type SnapshotParts } from "./manifest.ts";
 
@@ -15,6 +21,8 @@ interface SnapshotDraft {
   /** Writes whole lines of pins. If it returns a promise, wait for it before the next call. */
   write(lines: Buffer): void | Promise<void>;
   finish(): Promise<BodyFacts>;
+  /** Reads back the lines that were written, after finish. */
+  read(takeLines: TakeBodyLines): Promise<void>;
   /** Gives all three files their final names: first the body, then the manifest, the signature last. */
   commit(manifest: Uint8Array, signature: Uint8Array): Promise<void>;
   /** Removes what was written. It can be called after a failure of any method above. */
@@ -58,7 +66,8 @@ export function openSnapshotStore(directory: string): SnapshotStore {
 }
 
 async function begin(directory: string, name: string): Promise<SnapshotDraft> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+  if (made !== undefined) await syncDirectory(dirname(made));
   for (const file of await readdir(directory)) {
     if (file.startsWith(".pinset-") && file.endsWith(PARTIAL))
       await rm(join(directory, file), { force: true });
@@ -74,6 +83,7 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
       });
     },
     finish: () => guarded(directory, "write to", () => body.finish()),
+    read: async (takeLines) => void (await readBody(hidden(files.body), "gzip", { takeLines })),
     commit: (manifest, signature) =>
       guarded(directory, "write to", async () => {
         await writeSynced(hidden(files.manifest), manifest);
@@ -164,11 +174,15 @@ export interface SnapshotFile {
   /** Null if the file does not exist. */
   readonly manifest: Buffer | null;
   readonly signature: Buffer | null;
-  readonly hasBody: boolean;
+  /** Size of the body's file; null if it does not exist. */
+  readonly bodyBytes: number | null;
+  /** The path and the format of the body. */
+  readonly bodyPath: string;
+  readonly encoding: BodyEncoding;
   /** The bytes that upstream's signature covers: the whole file. Throws an OperatorError if the file is too large for such a signature. */
   signedBody(): Promise<Buffer>;
   /** Reads the body; each call reads the file again. See readBody. */
-  read(options?: Parameters<typeof readBody>[2]): Promise<BodyReading>;
+  read(options?: { readonly takeLines?: TakeBodyLines; readonly signed?: SignedBody }): Promise<BodyReading>;
 }
 
 /** A raw ed25519 signature has 64 bytes. A file that is much larger is something else. */
@@ -218,7 +232,7 @@ async function openParts(
 ): Promise<SnapshotFile> {
   const signatureFile = parts.signatures.find((file) => names.includes(file)) ?? parts.signatures[0] ?? "";
   const readIfPresent = (file: string, maxBytes: number): Promise<Buffer | null> =>
-    names.includes(file) ? readSmall(join(directory, file), maxBytes) : Promise.resolve(null);
+    names.includes(file) ? readStart(join(directory, file), maxBytes) : Promise.resolve(null);
   const encoding: BodyEncoding = parts.layout === "ours" ? "gzip" : "json";
   const bodyPath = join(directory, parts.body);
   return {
@@ -230,10 +244,21 @@ async function openParts(
     signatureFile,
     manifest: parts.manifest === null ? null : await readIfPresent(parts.manifest, MAX_MANIFEST_BYTES),
     signature: await readIfPresent(signatureFile, MAX_SIGNATURE_BYTES),
-    hasBody: names.includes(parts.body),
+    bodyBytes: names.includes(parts.body) ? await sizeOf(bodyPath) : null,
+    bodyPath,
+    encoding,
     signedBody: () => readSmall(bodyPath, MAX_SIGNED_BYTES),
     read: (options) => readBody(bodyPath, encoding, options),
   };
+}
+
+async function sizeOf(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw unreadable(path, messageOf(cause), cause);
+  }
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
@@ -245,11 +270,43 @@ async function namesIn(directory: string): Promise<readonly string[]> {
   }
 }
 
+/**
+ * The first bytes of a file; null if there is something else than a file. What does not fit is damaged, and fails its
+ * signature: one such file must not stop the work with the others.
+ */
+async function readStart(path: string, maxBytes: number): Promise<Buffer | null> {
+  try {
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      if (!stats.isFile()) return null;
+      const bytes = Buffer.alloc(Math.min(stats.size, maxBytes));
+      let used = 0;
+      for (let got = -1; used < bytes.length && got !== 0; used += got)
+        got = (await file.read(bytes, used, bytes.length - used, used)).bytesRead;
+      return bytes.subarray(0, used);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw unreadable(path, messageOf(cause), cause);
+  }
+}
+
+/** Opened so that a pipe in the place of the file does not block for ever. */
 async function readSmall(path: string, maxBytes: number): Promise<Buffer> {
   try {
-    const { size } = await stat(path);
-    if (size > maxBytes) throw unreadable(path, `it has ${size} bytes, and the limit is ${maxBytes}`);
-    return await readFile(path);
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      if (!stats.isFile()) throw unreadable(path, "it is not a file");
+      if (stats.size > maxBytes)
+        throw unreadable(path, `it has ${stats.size} bytes, and the limit is ${maxBytes}`);
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
   } catch (cause) {
     throw cause instanceof OperatorError ? cause : unreadable(path, messageOf(cause), cause);
   }

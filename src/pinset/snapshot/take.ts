@@ -1,10 +1,14 @@
 import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
-import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
+import type { ExitName } from "../../errors.ts";
 import type { Clock } from "../../machine/clock.ts";
-import type { SigningKey, VerifyingKey } from "../../machine/signing.ts";
-import type { AlertLog } from "../alerts.ts";
+import type { Files } from "../../machine/file-writer.ts";
+import type { SigningKey } from "../../machine/signing.ts";
+import { countOf, decimalBytes } from "../../units.ts";
+import { type AlarmChannels, type AlarmKind, type AlarmSent, raiseAlarm } from "../alerts.ts";
 import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
-import { chooseExpired, isDrop } from "./chain.ts";
+import type { PinsetWorkspace } from "../workspace.ts";
+import { type Erosion, measureErosion } from "./erosion.ts";
+import { type ChainLink, readLinks, retentionEntry, type SnapshotFault, trustedKeys } from "./links.ts";
 import {
   DIGEST_ALGORITHM,
   type Manifest,
@@ -14,8 +18,18 @@ import {
   snapshotFiles,
   snapshotName,
 } from "./manifest.ts";
-import type { BodyFacts, SnapshotFile, SnapshotStore } from "./store.ts";
-import { checkManifest } from "./verify.ts";
+import {
+  type ChainEnd,
+  type ChainMemory,
+  type Continuity,
+  endOf,
+  judgeContinuity,
+  parseMemory,
+  serialiseMemory,
+} from "./memory.ts";
+import { chooseExpired, isDrop, type RetentionEntry, type RetentionPolicy } from "./retention.ts";
+import type { BodyFacts, SnapshotStore } from "./store.ts";
+import { endorses } from "./verify.ts";
 
 /** What taking a snapshot needs. */
 export interface TakeOptions {
@@ -23,14 +37,21 @@ export interface TakeOptions {
   readonly store: SnapshotStore;
   readonly key: SigningKey;
   readonly clock: Pick<Clock, "now">;
-  readonly alerts: AlertLog;
+  /** The ways on which an alarm leaves. */
+  readonly channels: AlarmChannels;
   readonly heartbeat: HeartbeatDeps;
+  /** Disk space to compare the pinset with an earlier one. */
+  readonly workspace: PinsetWorkspace;
+  /** Where the end of the chain is remembered, outside of the snapshots' directory. */
+  readonly memory: { readonly files: Pick<Files, "readText" | "writeAtomic">; readonly path: string };
+  /** The operator says that the present pinset is right, whatever it lacks. */
+  readonly accept: boolean;
   /** The name of the cluster, and its id; null if the id is not known. */
   readonly clusterName: string;
   readonly clusterId: string | null;
   /** How many snapshots retention keeps; see chooseExpired. */
   readonly keep: number;
-  /** The share of pins that may disappear since the last snapshot without an alert: 0.1 is 10 %. */
+  /** The share of pins of the largest snapshot that may disappear without an alert: 0.1 is 10 %. */
   readonly dropShare: number;
   readonly toolVersion: string;
   readonly report: (line: string) => void;
@@ -38,9 +59,9 @@ export interface TakeOptions {
 
 /** A snapshot that was taken. */
 export interface TakeResult {
-  /** `pending` if the pinset is much smaller than before. */
-  readonly exit: ExitName;
-  readonly verdict: "first" | "steady" | "dropped";
+  /** `pending` if there was an alarm: too many pins are gone, the chain was restarted, or a snapshot is damaged. */
+  readonly exit: Extract<ExitName, "ok" | "pending">;
+  readonly verdict: "first" | "steady" | "accepted" | "dropped" | "restarted" | "damaged";
   readonly summary: string;
   readonly name: string;
   /** The path of the body. Manifest and signature are in the same directory. */
@@ -49,6 +70,12 @@ export interface TakeResult {
   readonly sizeBytes: number;
   /** How many pins the previous snapshot has; null if there is none. */
   readonly before: number | null;
+  /** The snapshot that it was compared with, and how many of its pins are gone; null if there is none. */
+  readonly compared: Erosion | null;
+  /** One sentence for each alarm. */
+  readonly alarms: readonly string[];
+  /** What became of the alarms; null if there was none. */
+  readonly alarm: AlarmSent | null;
   /** Snapshots that retention removed. */
   readonly removed: readonly string[];
 }
@@ -64,27 +91,115 @@ export function takeSnapshot(options: TakeOptions): Promise<TakeResult> {
 
 async function take(options: TakeOptions): Promise<TakeResult> {
   const { cluster, store, key, clock } = options;
-  const chain = await readChain(store, key);
-  for (const fault of chain.faults) options.report(`not verified, not changed: ${fault.name}: ${fault.why}`);
-  const last = chain.links.at(-1) ?? null;
+  const memory = parseMemory(await options.memory.files.readText(options.memory.path));
+  const stored = await store.list();
+  const chain = readLinks(stored, trustedKeys(key, memory), (bytes) => store.sha256(bytes));
+  const newest = chain.links.at(-1) ?? null;
+  const continuity = judgeContinuity(memory, newest, {
+    keyId: key.id,
+    succeeds: (earlier, later) => later === key.id && endorsementOfKey(memory, earlier, key) !== null,
+  });
+  const faults = new Map(chain.faults.map(({ name, why }) => [name, why]));
   const peer = await cluster.identity();
   const startedAt = clock.now();
-  const name = freeName(snapshotName(startedAt), chain.names);
+  const name = freeName(snapshotName(startedAt), new Set(stored.map((snapshot) => snapshot.name)));
   const draft = await store.begin(name);
   let manifest: Manifest;
+  let erosion: Erosion | null;
+  let end: ChainEnd;
   try {
     await cluster.list("allocations", (lines) => draft.write(lines));
     const body = await draft.finish();
-    manifest = describe(options, { name, startedAt, peer, body, last });
+    erosion = await measureErosion(
+      chain.links,
+      { digest: body.digest, read: (takeLines) => draft.read(takeLines) },
+      { workspace: options.workspace, reportFault: (fault) => void faults.set(fault.name, fault.why) },
+    );
+    const last = endOf(memory, newest);
+    manifest = describe(options, { name, startedAt, peer, body, erosion, continuity, last, newest, memory });
     const bytes = Buffer.from(serialiseManifest(manifest), "utf8");
     await draft.commit(bytes, key.sign(bytes));
+    end = { name, sequence: manifest.sequence, manifestSha256: store.sha256(bytes), keyId: key.id };
   } catch (thrown) {
     await draft.discard();
     throw thrown;
   }
-  if (manifest.drop !== null) await options.alerts.append([dropLine(clock.now(), manifest)]);
-  const removed = await removeExpired(store, key, options.keep, options.report);
-  return describeResult(store, manifest, removed, last);
+  const found = { manifest, continuity, accept: options.accept };
+  const alarms = [...alarmsOf(found), ...[...faults].map(damageAlarm)];
+  let alarm = await raise(options, alarms);
+  const retiredKeys = memory === null || memory === "damaged" ? [] : memory.retiredKeys;
+  const text = serialiseMemory({ last: end, retiredKeys });
+  await options.memory.files.writeAtomic(options.memory.path, text, { mode: 0o644 });
+  const removed: string[] = [];
+  if (continuity.state !== "restarted") {
+    const pruned = await prune(options, memory, faults);
+    removed.push(...pruned.removed);
+    const more = pruned.faults.map(({ name: damaged, why }) => damageAlarm([damaged, why]));
+    const sent = await raise(options, more);
+    if (alarm?.command !== "failed") alarm = sent ?? alarm;
+    alarms.push(...more);
+  }
+  return describeResult(store, { manifest, erosion, continuity, newest, removed, alarms, alarm });
+}
+
+/** What an alarm says in the log (without the time), and to people. */
+interface Alarm {
+  readonly kind: AlarmKind;
+  readonly line: string;
+  readonly sentence: string;
+}
+
+/** The only place that raises the alarms of a snapshot: several of them are one alarm, of the first one's kind. */
+async function raise(
+  { channels, clock, report }: TakeOptions,
+  alarms: readonly Alarm[],
+): Promise<AlarmSent | null> {
+  const [first] = alarms;
+  if (first === undefined) return null;
+  const at = clock.now();
+  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
+  for (const { sentence } of alarms) report(`Alarm: ${sentence}`);
+  return raiseAlarm(channels, {
+    kind: first.kind,
+    at,
+    summary: alarms.map(({ sentence }) => sentence).join(" "),
+    counts: { alarms: alarms.length },
+    worst: alarms.map(({ kind, sentence }) => ({ kind, sentence })),
+    lines: alarms.map(({ line }) => `${utc} ${line}`),
+  });
+}
+
+function alarmsOf({
+  manifest: { name, drop },
+  continuity,
+  accept,
+}: {
+  readonly manifest: Manifest;
+  readonly continuity: Continuity;
+  readonly accept: boolean;
+}): readonly Alarm[] {
+  const alarms: Alarm[] = [];
+  if (drop !== null)
+    alarms.push({
+      kind: "pinset-dropped",
+      line: `pinset-dropped snapshot=${name} pins=${drop.to} before=${drop.from} removed=${drop.removed} reference=${drop.reference}`,
+      sentence: `${drop.removed} of the ${countOf(drop.from, "pin")} of ${drop.reference} are gone.`,
+    });
+  if (continuity.state === "restarted" && !accept)
+    alarms.push({
+      kind: "chain-restarted",
+      line: `snapshot-chain-restarted snapshot=${name} expected=${continuity.expected ?? "unknown"} why=${JSON.stringify(continuity.why)}`,
+      sentence: `the chain of snapshots was restarted: ${continuity.why}.`,
+    });
+  return alarms;
+}
+
+function damageAlarm([name, why]: readonly [string, string]): Alarm {
+  return {
+    kind: "snapshot-damaged",
+    line: `snapshot-damaged snapshot=${JSON.stringify(name)} why=${JSON.stringify(why)}`,
+    sentence: `${name} is not valid, and stays as it is: ${why}`,
+  };
 }
 
 function describe(
@@ -94,16 +209,23 @@ function describe(
     readonly startedAt: Date;
     readonly peer: PeerIdentity;
     readonly body: BodyFacts;
-    readonly last: ChainLink | null;
+    readonly erosion: Erosion | null;
+    readonly continuity: Continuity;
+    readonly last: ChainEnd | null;
+    readonly newest: ChainLink | null;
+    readonly memory: ChainMemory | null | "damaged";
   },
 ): Manifest {
-  const { name, startedAt, peer, body, last } = seen;
-  const before = last?.manifest.pins.count ?? 0;
+  const { name, startedAt, peer, body, continuity, last, newest } = seen;
+  const endorsement =
+    last === null || last.keyId === options.key.id
+      ? null
+      : endorsementOfKey(seen.memory, last.keyId, options.key);
   return {
     format: MANIFEST_FORMAT,
     version: MANIFEST_VERSION,
     name,
-    sequence: last === null ? 1 : last.manifest.sequence + 1,
+    sequence: last === null ? 1 : last.sequence + 1,
     created_at: startedAt.toISOString(),
     cluster: { id: options.clusterId, name: options.clusterName },
     peer: { id: peer.id, name: peer.peername, version: peer.version },
@@ -117,40 +239,86 @@ function describe(
       sha256: body.sha256,
     },
     previous: last === null ? null : { name: last.name, manifest_sha256: last.manifestSha256 },
-    drop: isDrop(before, body.count, options.dropShare) ? { from: before, to: body.count } : null,
-    clock_went_back: last !== null && startedAt.getTime() < Date.parse(last.manifest.created_at),
+    drop: options.accept ? null : dropOf(seen.erosion, body.count, options.dropShare),
+    clock_went_back: newest !== null && startedAt.getTime() < Date.parse(newest.manifest.created_at),
+    ...(options.accept ? { accepted: true } : {}),
+    ...(continuity.state === "restarted"
+      ? { restart: { expected: continuity.expected, why: continuity.why } }
+      : {}),
+    ...(endorsement === null || last === null
+      ? {}
+      : { key_rotation: { from_key_id: last.keyId, endorsement } }),
     tool: { name: "fula-node", version: options.toolVersion },
     key_id: options.key.id,
   };
 }
 
+function dropOf(erosion: Erosion | null, to: number, share: number): Manifest["drop"] {
+  if (erosion === null) return null;
+  const { from, removed, reference } = erosion;
+  const remaining = to === 0 ? 0 : from - removed;
+  return isDrop(from, remaining, share) ? { from, to, removed, reference } : null;
+}
+
+/** The signature with which a retired key named this one as its successor; null if there is no valid one. */
+function endorsementOfKey(
+  memory: ChainMemory | null | "damaged",
+  earlierId: string,
+  key: SigningKey,
+): string | null {
+  if (memory === null || memory === "damaged") return null;
+  const earlier = trustedKeys(key, memory).find(({ id }) => id === earlierId);
+  const named = memory.retiredKeys.find(
+    ({ keyId, successorId }) => keyId === earlierId && successorId === key.id,
+  );
+  if (earlier === undefined || named === undefined) return null;
+  return endorses(earlier, key, named.endorsement) ? named.endorsement : null;
+}
+
 function describeResult(
   store: SnapshotStore,
-  manifest: Manifest,
-  removed: readonly string[],
-  last: ChainLink | null,
+  seen: {
+    readonly manifest: Manifest;
+    readonly erosion: Erosion | null;
+    readonly continuity: Continuity;
+    readonly newest: ChainLink | null;
+    readonly removed: readonly string[];
+    readonly alarms: readonly Alarm[];
+    readonly alarm: AlarmSent | null;
+  },
 ): TakeResult {
+  const { manifest, erosion, newest, removed } = seen;
+  const alarms = seen.alarms.map(({ sentence }) => sentence);
   const { count } = manifest.pins;
-  const before = last?.manifest.pins.count ?? null;
-  const verdict = manifest.drop !== null ? "dropped" : last === null ? "first" : "steady";
-  const change = before === null ? "the first snapshot" : `${before} in the previous snapshot`;
-  const summary = `${manifest.name}: ${count} pins (${change}), ${manifest.body.size_bytes} bytes`;
+  const before = newest?.manifest.pins.count ?? null;
+  const change = before === null ? "the first" : `${before} before`;
+  const summary = `${manifest.name}: ${countOf(count, "pin")} (${change}), ${decimalBytes(manifest.body.size_bytes)}`;
   return {
-    exit: verdict === "dropped" ? "pending" : "ok",
-    verdict,
-    summary: verdict === "dropped" ? `${summary}: the pinset has shrunk` : summary,
+    exit: alarms.length > 0 ? "pending" : "ok",
+    verdict: verdictOf(seen),
+    summary: [summary, ...alarms.map((alarm) => `alarm: ${alarm.replace(/\.$/, "")}`)].join("; "),
     name: manifest.name,
     file: `${store.directory}/${manifest.body.file}`,
     count,
     sizeBytes: manifest.body.size_bytes,
     before,
+    compared: erosion,
+    alarms,
+    alarm: seen.alarm,
     removed,
   };
 }
 
-function dropLine(at: Date, manifest: Manifest): string {
-  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
-  return `${utc} pinset-dropped snapshot=${manifest.name} pins=${manifest.drop?.to} before=${manifest.drop?.from}`;
+function verdictOf(seen: {
+  readonly manifest: Manifest;
+  readonly continuity: Continuity;
+  readonly alarms: readonly Alarm[];
+}): TakeResult["verdict"] {
+  if (seen.manifest.drop !== null) return "dropped";
+  if (seen.manifest.accepted !== true && seen.continuity.state === "restarted") return "restarted";
+  if (seen.alarms.length > 0) return "damaged";
+  if (seen.manifest.accepted === true) return "accepted";
+  return seen.continuity.state === "first" ? "first" : "steady";
 }
 
 function freeName(preferred: string, taken: ReadonlySet<string>): string {
@@ -159,75 +327,33 @@ function freeName(preferred: string, taken: ReadonlySet<string>): string {
   return name;
 }
 
-/** One snapshot with a manifest of our layout and a valid signature. Its body was not read. */
-interface ChainLink {
-  readonly name: string;
-  readonly manifest: Manifest;
-  /** The value of `previous.manifest_sha256` in the next manifest. */
-  readonly manifestSha256: string;
-}
-
-/** The content of the snapshot directory. */
-interface Chain {
-  /** In the order of their sequence numbers. */
-  readonly links: readonly ChainLink[];
-  /** Snapshots that cannot be trusted, each with the reason in a sentence. */
-  readonly faults: readonly { readonly name: string; readonly why: string }[];
-  /** Every name that is in use. */
-  readonly names: ReadonlySet<string>;
-}
-
-/** Reads all manifests and checks their signatures. It does not open the bodies. */
-async function readChain(store: SnapshotStore, key: VerifyingKey): Promise<Chain> {
-  const links: ChainLink[] = [];
-  const faults: { name: string; why: string }[] = [];
-  const stored = await store.list();
-  for (const snapshot of stored) {
-    try {
-      links.push(readLink(store, snapshot, key));
-    } catch (thrown) {
-      if (!(thrown instanceof OperatorError)) throw thrown;
-      faults.push({ name: snapshot.name, why: messageOf(thrown) });
-    }
-  }
-  links.sort((a, b) => a.manifest.sequence - b.manifest.sequence);
-  return { links, faults, names: new Set(stored.map((snapshot) => snapshot.name)) };
-}
-
-function readLink(store: SnapshotStore, file: SnapshotFile, key: VerifyingKey): ChainLink {
-  const manifest = checkManifest(file, key);
-  return { name: file.name, manifest, manifestSha256: store.sha256(file.manifest ?? new Uint8Array()) };
-}
-
 /**
- * Removes the snapshots that retention does not keep, oldest first, and gives their names. A snapshot whose
- * body does not match its manifest is reported and stays: it may be evidence.
+ * Removes the snapshots that retention does not keep, oldest first. Before that, every body is hashed: only intact
+ * snapshots count as kept. A damaged one stays: it may be evidence. Gives the damaged ones that were not known yet.
  */
-async function removeExpired(
-  store: SnapshotStore,
-  key: VerifyingKey,
-  keep: number,
-  report: (line: string) => void,
-): Promise<readonly string[]> {
-  const { links } = await readChain(store, key);
-  const byName = new Map(links.map((link) => [link.name, link.manifest]));
-  const expired = chooseExpired(
-    links.map(({ name, manifest }) => ({
-      name,
-      sequence: manifest.sequence,
-      previous: manifest.previous?.name ?? null,
-      dropped: manifest.drop !== null,
-    })),
-    keep,
-  );
+async function prune(
+  { store, key, keep, dropShare, report }: TakeOptions,
+  memory: ChainMemory | null | "damaged",
+  known: ReadonlyMap<string, string>,
+): Promise<{ readonly removed: readonly string[]; readonly faults: readonly SnapshotFault[] }> {
+  const { links } = readLinks(await store.list(), trustedKeys(key, memory), (bytes) => store.sha256(bytes));
+  const policy: RetentionPolicy = { keep, dropShare };
   const removed: string[] = [];
-  for (const name of expired) {
-    if ((await store.hashBody(name)) !== byName.get(name)?.body.sha256) {
-      report(`not verified, not changed: ${name}: its body is not the one that was signed.`);
-      continue;
-    }
+  const faults: SnapshotFault[] = [];
+  if (chooseExpired(links.map(retentionEntry), policy).length === 0) return { removed, faults };
+  const entries: RetentionEntry[] = [];
+  for (const link of links) {
+    const { body } = link.manifest;
+    const intact =
+      link.file.bodyBytes === body.size_bytes && (await store.hashBody(link.name)) === body.sha256;
+    entries.push({ ...retentionEntry(link), intact });
+    if (!intact && !known.has(link.name))
+      faults.push({ name: link.name, why: "its body is not the one that was signed." });
+  }
+  for (const name of chooseExpired(entries, policy)) {
     await store.remove(name);
     removed.push(name);
   }
-  return removed;
+  if (removed.length > 0) report(`Retention removed ${countOf(removed.length, "snapshot")}.`);
+  return { removed, faults };
 }

@@ -5,8 +5,10 @@ import { splitLines } from "../../machine/line-scanner.ts";
 import type { VerifyingKey } from "../../machine/signing.ts";
 import type { Mark, PinsetMarks } from "../marks.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";
-import { checkOrder, type OrderVerdict } from "./chain.ts";
+import type { OrderVerdict } from "./chain.ts";
 import { type Manifest, parseManifest } from "./manifest.ts";
+import { DAMAGED_REMEDY } from "../body-reader.ts";
+import { endorsementOf } from "./memory.ts";
 import type { BodyReading, SnapshotFile } from "./store.ts";
 
 /** A snapshot that passed every check. */
@@ -32,99 +34,79 @@ export type Sha256 = (bytes: Uint8Array) => string;
  */
 export async function verifySnapshot(
   file: SnapshotFile,
-  key: VerifyingKey,
+  keys: readonly VerifyingKey[],
   deps: { readonly sha256: Sha256; readonly order: ReadonlyMap<string, OrderVerdict> },
 ): Promise<VerifiedSnapshot> {
-  if (file.layout === "upstream") return verifyUpstream(file, key, deps.sha256);
-  const manifest = checkManifest(file, key);
+  if (file.layout === "upstream") return verifyUpstream(file, keys, deps.sha256);
+  const { manifest, keyId } = checkManifest(file, keys);
   const order = deps.order.get(file.name) ?? { state: "gap", why: null };
   if (order.state === "broken")
     throw broken(`The chain of snapshots is broken at ${file.name}: ${order.why}.`);
-  const reading = await readBodyOrRefuse(file);
-  checkBody(file, manifest, reading);
-  const { sha256, sizeBytes, count } = reading;
-  return { file, manifest, count, sizeBytes, sha256, keyId: key.id, order };
+  const { sha256, sizeBytes, count } = await readSignedBody(file, manifest);
+  return { file, manifest, count, sizeBytes, sha256, keyId, order };
 }
 
-/** Checks the signature of a snapshot of our layout and gives its manifest. It does not open the body. */
-export function checkManifest(file: SnapshotFile, key: VerifyingKey): Manifest {
+/** Checks the signature of a snapshot of our layout, and gives its manifest and the key that signed it. It does not open the body. */
+export function checkManifest(
+  file: SnapshotFile,
+  keys: readonly VerifyingKey[],
+): { readonly manifest: Manifest; readonly keyId: string } {
   const manifestFile = file.manifestFile ?? "";
   if (file.manifest === null) throw broken(`${manifestFile} is missing.`);
-  checkSignature(file, manifestFile, file.manifest, key);
-  if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
+  const key = checkSignature(file, manifestFile, file.manifest, keys);
+  if (file.bodyBytes === null) throw broken(`${file.bodyFile} is missing.`);
   const manifest = parseManifest(file.manifest.toString("utf8"), manifestFile);
   if (manifest.name !== file.name)
     throw broken(`${manifestFile} is the manifest of ${manifest.name}: the files were renamed or swapped.`);
   if (manifest.body.file !== file.bodyFile)
     throw broken(`${manifestFile} names the body ${manifest.body.file}, not ${file.bodyFile}.`);
-  return manifest;
+  if (manifest.key_id !== key.id)
+    throw broken(`${manifestFile} names the key ${manifest.key_id}, but ${key.id} signed it.`);
+  const { key_rotation: rotation } = manifest;
+  const replaced = keys.find(({ id }) => id === rotation?.from_key_id);
+  if (rotation !== undefined && replaced !== undefined && !endorses(replaced, key, rotation.endorsement))
+    throw broken(
+      `${manifestFile} says that ${key.id} replaced the key ${replaced.id}, which did not sign that.`,
+    );
+  return { manifest, keyId: key.id };
 }
 
-/** Throws if the body is not the one that was signed. */
-function checkBody(file: SnapshotFile, { body, pins, digest }: Manifest, reading: BodyReading): void {
-  if (reading.sizeBytes !== body.size_bytes)
-    throw broken(
-      `${file.bodyFile} has ${reading.sizeBytes} bytes, but ${body.size_bytes} bytes were signed: the file was truncated or extended.`,
-    );
-  if (reading.sha256 !== body.sha256)
-    throw broken(`${file.bodyFile} is not the file that was signed: its sha256 differs.`);
+/** True if the earlier key named the later one as the key that replaces it. `endorsement` is hex. */
+export function endorses(earlier: VerifyingKey, later: VerifyingKey, endorsement: string): boolean {
+  return earlier.verify(Buffer.from(endorsementOf(later.publicPem)), Buffer.from(endorsement, "hex"));
+}
+
+/** Reads a body of our layout. Throws (`integrity`) if it is not the one that was signed; nothing else is unpacked. */
+export async function readSignedBody(
+  file: SnapshotFile,
+  { body, pins }: Manifest,
+  takeLines?: (lines: Buffer) => void | Promise<void>,
+): Promise<BodyReading> {
+  const signed = { sizeBytes: body.size_bytes, sha256: body.sha256, plainBytes: body.plain_bytes };
+  const reading = await file.read({ signed, ...(takeLines === undefined ? {} : { takeLines }) });
   if (reading.plainBytes !== body.plain_bytes)
     throw broken(
       `${file.bodyFile} unpacks to ${reading.plainBytes} bytes, but its manifest says ${body.plain_bytes}.`,
     );
   if (reading.count !== pins.count)
     throw broken(`${file.bodyFile} contains ${reading.count} pins, but its manifest says ${pins.count}.`);
-  if (reading.digest !== null && reading.digest !== digest.value)
-    throw broken(`${file.bodyFile} contains other pins than its manifest says: the digest differs.`);
-}
-
-/** Checks the chain of the snapshots of one directory. Snapshots without a valid signature are left out. */
-export function checkChain(
-  neighbours: readonly SnapshotFile[],
-  key: VerifyingKey,
-  sha256: Sha256,
-): ReadonlyMap<string, OrderVerdict> {
-  const entries = neighbours.flatMap((file) => {
-    if (file.layout !== "ours" || file.manifest === null) return [];
-    try {
-      const { name, sequence, previous } = checkManifest(file, key);
-      return [{ name, sequence, previous, manifestSha256: sha256(file.manifest) }];
-    } catch (thrown) {
-      if (thrown instanceof OperatorError) return [];
-      throw thrown;
-    }
-  });
-  return checkOrder(entries);
-}
-
-/** If a body cannot be unpacked, the error says what is most likely: it is not the one that was signed. */
-async function readBodyOrRefuse(file: SnapshotFile): Promise<BodyReading> {
-  try {
-    return await file.read();
-  } catch (thrown) {
-    if (!(thrown instanceof OperatorError) || thrown.exit !== "integrity") throw thrown;
-    throw new OperatorError({
-      exit: "integrity",
-      what: `${file.bodyFile} is not the file that was signed. ${thrown.what}`,
-      remedy: REMEDY,
-      cause: thrown,
-    });
-  }
+  return reading;
 }
 
 async function verifyUpstream(
   file: SnapshotFile,
-  key: VerifyingKey,
+  keys: readonly VerifyingKey[],
   hash: Sha256,
 ): Promise<VerifiedSnapshot> {
-  if (!file.hasBody) throw broken(`${file.bodyFile} is missing.`);
-  const signed = await file.signedBody();
-  checkSignature(file, file.bodyFile, signed, key);
+  if (file.bodyBytes === null) throw broken(`${file.bodyFile} is missing.`);
+  checkSignatureFile(file, file.bodyFile);
+  const bytes = await file.signedBody();
+  const key = checkSignature(file, file.bodyFile, bytes, keys);
   const takeLines = (lines: Buffer): void => {
     for (const line of linesOf(lines)) readSignedPin(file, line);
   };
-  const { sha256, sizeBytes, count } = await file.read({ takeLines });
-  if (sha256 !== hash(signed)) throw broken(`${file.bodyFile} was changed while fula-node read it.`);
+  const signed = { sizeBytes: bytes.length, sha256: hash(bytes), plainBytes: Infinity };
+  const { sha256, sizeBytes, count } = await file.read({ takeLines, signed });
   const order: OrderVerdict = { state: "first", why: null };
   return { file, manifest: null, count, sizeBytes, sha256, keyId: key.id, order };
 }
@@ -137,7 +119,7 @@ function readSignedPin(file: SnapshotFile, line: string): void {
     throw new OperatorError({
       exit: "integrity",
       what: `${file.bodyFile} contains something that is not JSON, although its signature is valid: ${line.slice(0, 80)}`,
-      remedy: REMEDY,
+      remedy: DAMAGED_REMEDY,
       cause,
     });
   }
@@ -147,22 +129,34 @@ function readSignedPin(file: SnapshotFile, line: string): void {
     );
 }
 
-function checkSignature(file: SnapshotFile, signed: string, bytes: Buffer, key: VerifyingKey): void {
+function checkSignatureFile(file: SnapshotFile, signed: string): Buffer {
   if (file.signature === null)
     throw broken(`${file.signatureFile} is missing: nothing proves that ${signed} is genuine.`);
-  if (key.verify(bytes, file.signature)) return;
+  if (file.signature.length !== 64)
+    throw broken(
+      `${file.signatureFile} is not an ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
+    );
+  return file.signature;
+}
+
+/** Gives the key that signed these bytes. */
+function checkSignature(
+  file: SnapshotFile,
+  signed: string,
+  bytes: Buffer,
+  keys: readonly VerifyingKey[],
+): VerifyingKey {
+  const signature = checkSignatureFile(file, signed);
+  const signer = keys.find((key) => key.verify(bytes, signature));
+  if (signer !== undefined) return signer;
+  const known = keys.map(({ id }) => id).join(" or ");
   throw broken(
-    file.signature.length === 64
-      ? `The signature does not match ${signed}: ${signed} or ${file.signatureFile} was changed, or it was signed with another key than ${key.id}.`
-      : `${file.signatureFile} is not an ed25519 signature: it has ${file.signature.length} bytes, not 64.`,
+    `The signature does not match ${signed}: ${signed} or ${file.signatureFile} was changed, or it was signed with another key than ${known}.`,
   );
 }
 
-const REMEDY =
-  "Use another snapshot. `fula-node snapshot list` shows which ones are valid. Keep this one: it may be evidence.";
-
 function broken(what: string): OperatorError {
-  return new OperatorError({ exit: "integrity", what, remedy: REMEDY });
+  return new OperatorError({ exit: "integrity", what, remedy: DAMAGED_REMEDY });
 }
 
 /** A pinset that can be read any number of times, always in the same order. */
@@ -173,21 +167,16 @@ export interface PinsetSource {
   close(): Promise<void>;
 }
 
-/** A verified snapshot as a source. Every reading is checked to have the same bytes that were verified. */
-export function snapshotSource({ file, sha256 }: VerifiedSnapshot): PinsetSource {
-  return {
-    title: file.name,
-    read: async (takeLines) => {
-      const reading = await file.read({ takeLines });
-      if (reading.sha256 === sha256) return;
-      throw new OperatorError({
-        exit: "integrity",
-        what: `${file.bodyFile} was changed after it was verified.`,
-        remedy: "Find out who changed it, then start again with a valid copy.",
-      });
-    },
-    close: () => Promise.resolve(),
-  };
+/**
+ * A verified snapshot as a source. It is a private copy of the verified bytes: nobody can change what is read later.
+ * Throws (`integrity`) if the file was changed after it was verified.
+ */
+export async function snapshotSource(
+  { file, sha256, sizeBytes }: VerifiedSnapshot,
+  workspace: PinsetWorkspace,
+): Promise<PinsetSource> {
+  const { bodyPath: path, encoding } = file;
+  return { title: file.name, ...(await workspace.copyBody({ path, encoding, sha256, sizeBytes })) };
 }
 
 /** The current pinset of the cluster, stored on the disk until it is closed. Throws (`unavailable`) if the list is not complete. */

@@ -29,6 +29,13 @@ export function signingKey({ layout }: MasterContext): StepSpec<Seen, KeyChange>
         host.files.readText(layout.verifyingKey),
         host.files.list(layout.snapshotsDir),
       ]);
+      if (stat !== null && stat.kind !== "file")
+        return {
+          state: "foreign",
+          evidence: { [path]: `a ${stat.kind}` },
+          why: `${path} is a ${stat.kind}, not a file. Snapshots are not signed with such a key: who can change what it points to can replace the key.`,
+          remedy: `Put the key itself there: cp --remove-destination "$(readlink -f ${path})" ${path} && chmod 600 ${path}`,
+        };
       const signed = (snapshots ?? []).filter((name) => name.endsWith(".sig"));
       if (stat === null || pem === null) {
         const evidence = { [path]: "absent", "signed snapshots": String(signed.length) };

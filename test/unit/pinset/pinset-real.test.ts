@@ -79,16 +79,25 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
   });
 
   test("a snapshot has the three pins with all their fields", async () => {
-    const { store, key, clock, alerts, report } = deps;
-    const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
+    const { store, key, clock, channels, report, workspace, memory } = deps;
+    const fixed = {
+      accept: false,
+      clusterName: "lab",
+      clusterId: null,
+      keep: 28,
+      dropShare: 0.1,
+      toolVersion: "0.1.0",
+    };
     const result = await takeSnapshot({
       cluster,
       store,
       key,
       clock,
-      alerts,
+      channels,
       report,
       heartbeat: deps.heartbeat("take"),
+      workspace,
+      memory,
       ...fixed,
     });
     expect(result).toMatchObject({ exit: "ok", count: 3 });

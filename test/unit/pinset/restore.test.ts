@@ -1,5 +1,5 @@
 import * as fc from "fast-check";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -66,6 +66,7 @@ async function restore(path: string, over: Partial<RestoreOptions> = {}): Promis
     cluster,
     workspace: openWorkspace(workDir),
     clock: deps.clock,
+    monotonicMs: () => deps.clock.now().getTime(),
     clusterId: null,
     clusterName: "lab",
     fromOtherCluster: false,
@@ -246,6 +247,54 @@ describe("a server that refuses", () => {
     expect(await restore(file)).toMatchObject({ exit: "ok", run: { pinned: 201, failed: 0 } });
   });
 
+  test("everything, twice for 40 seconds: every pin is sent again, none is lost, and the progress says so", async () => {
+    const { file } = await takeFrom(double.url, deps);
+    const before = state();
+    double.pins.clear();
+    double.pinsUntilGone = 80;
+    let outages = 0;
+    let goneAt: number | null = null;
+    const clock = {
+      now: () => deps.clock.now(),
+      wait: (ms: number) => {
+        const now = deps.clock.now().getTime();
+        goneAt ??= now;
+        if (now - goneAt > 40_000) {
+          goneAt = null;
+          outages += 1;
+          double.pinsUntilGone = outages === 1 ? 40 : Infinity;
+        }
+        // Parallel waits are one wait: the clock must not add them up.
+        return deps.clock.wait(ms / 16);
+      },
+    };
+    expect(await restore(file, { clock })).toMatchObject({ exit: "ok", run: { pinned: 201, failed: 0 } });
+    expect(outages).toBe(2);
+    expect(state()).toEqual(before);
+    expect(deps.lines.join("\n")).toMatch(/80 of 201 .*no answer for \d+ s, trying again/);
+  });
+
+  test("one pin for ever, as if its queue were full: the others continue, and it is listed", async () => {
+    const { file } = await takeFrom(double.url, deps);
+    double.pins.clear();
+    const full = { status: 500, message: "batching queue is full", times: Infinity };
+    double.refusals.set(V0, full);
+    const result = await restore(file);
+    expect(result).toMatchObject({ exit: "interrupted", run: { pinned: 200, failed: 1 } });
+    expect(readFileSync(result.failedFile as string, "utf8")).toContain("queue is full");
+  });
+
+  test("every pin, because it is busy: the restore ends after two minutes", async () => {
+    const { file } = await takeFrom(double.url, deps);
+    for (const cid of double.pins.keys())
+      double.refusals.set(cid, { status: 503, message: "busy", times: Infinity });
+    double.pins.clear();
+    await expect(restore(file)).rejects.toMatchObject({
+      exit: "interrupted",
+      what: expect.stringMatching(/no pin was accepted.*503: busy/),
+    });
+  });
+
   test("everything from some point on: the restore stops, reports it, and a second run continues", async () => {
     const { file } = await takeFrom(double.url, deps);
     const before = state();
@@ -288,6 +337,19 @@ describe("a server that refuses", () => {
     expect(double.pins.size).toBe(201);
   });
 
+  test("once to complete the list at the end: it compares again, and a list that breaks off is no failure", async () => {
+    const { file } = await takeFrom(double.url, deps);
+    double.pins.clear();
+    const cut = { kind: "cut", afterLines: 3, how: "fin" } as const;
+    const result = await restore(file, {
+      report: (line) => {
+        if (line.startsWith("Comparing again ...")) double.faults.allocations = cut;
+        if (line.startsWith("Comparing again in")) delete double.faults.allocations;
+      },
+    });
+    expect(result).toMatchObject({ exit: "ok", run: { pinned: 201 }, after: { missing: 0 } });
+  });
+
   test("to complete the list: nothing is sent", async () => {
     const { file } = await takeFrom(double.url, deps);
     double.faults.allocations = { kind: "cut", afterLines: 3, how: "fin" };
@@ -327,6 +389,40 @@ test("a body that changes between verifying and sending is not used", async () =
   expect(posts()).toBe(0);
 });
 
+describe("a file that is changed while pins are sent from it", () => {
+  const overwrite = (path: string, bytes: Buffer) => writeFileSync(path, bytes);
+  const replace = (path: string, bytes: Buffer) => {
+    writeFileSync(`${path}.new`, bytes);
+    renameSync(`${path}.new`, path);
+  };
+  test.each([
+    ["overwritten", overwrite],
+    ["replaced", replace],
+  ] as const)("%s: what was verified is what is sent", async (_, change) => {
+    const { file } = await takeFrom(double.url, deps);
+    const before = state();
+    double.pins.clear();
+    for (let index = 0; index < 200; index++)
+      double.pins.set(`x${index}`, { cid: cidOf(`not signed ${index}`) });
+    const other = readFileSync((await takeFrom(double.url, deps)).file);
+    double.pins.clear();
+    let changes = 0;
+    const result = await restore(file, {
+      report: (line) => {
+        // The comparison is done, and no pin was sent yet.
+        if (!line.startsWith("Allocations")) return;
+        expect(posts()).toBe(0);
+        change(file, other);
+        changes += 1;
+      },
+    });
+    expect(changes).toBe(1);
+    expect(result).toMatchObject({ exit: "ok", run: { pinned: 201 } });
+    expect(state()).toEqual(before);
+    expect(readdirSync(workDir)).toEqual([]);
+  });
+});
+
 test("two pinsets are compared pin by pin, with examples of each kind up to the limit", async () => {
   const first = await verifyPath((await takeFrom(double.url, deps)).file, deps.key);
   for (const index of [1, 2, 3]) double.pins.delete(cidOf(`restore ${index}`));
@@ -334,7 +430,8 @@ test("two pinsets are compared pin by pin, with examples of each kind up to the 
   double.pins.set("later", { cid: cidOf("later"), name: "later" });
   const workspace = openWorkspace(workDir);
   const live = await liveSource(cluster, workspace);
-  const diff = await diffPinsets(snapshotSource(first), live, { workspace, limit: 2 });
+  const before = await snapshotSource(first, workspace);
+  const diff = await diffPinsets(before, live, { workspace, limit: 2 });
   await live.close();
   expect(diff).toMatchObject({
     exit: "pending",
@@ -350,8 +447,7 @@ test("two pinsets are compared pin by pin, with examples of each kind up to the 
     { kind: "differs", cid: V0, name: "renamed", changes: ['name: "a CIDv0" -> "renamed"', "metadata: new"] },
     { kind: "only-right", cid: cidOf("later"), name: "later", changes: [] },
   ]);
-  expect(
-    await diffPinsets(snapshotSource(first), snapshotSource(first), { workspace, limit: 2 }),
-  ).toMatchObject({ exit: "ok", same: 201 });
+  expect(await diffPinsets(before, before, { workspace, limit: 2 })).toMatchObject({ exit: "ok", same: 201 });
+  await before.close();
   expect(readdirSync(workDir)).toEqual([]);
 });

@@ -33,6 +33,8 @@ test("the order is checked by what each snapshot says about the previous one", (
     name,
     sequence,
     manifestSha256: `sha-${name}`,
+    keyId: "key",
+    replacedKeyId: null,
     previous: previous === null ? null : { name: previous, manifest_sha256: sha },
   });
   const judged = checkOrder([

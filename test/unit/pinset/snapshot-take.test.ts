@@ -4,16 +4,15 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
 import { parseHeartbeat } from "../../../src/pinset/heartbeat.ts";
 import { parseManifest } from "../../../src/pinset/snapshot/manifest.ts";
-import { type TakeOptions, type TakeResult, takeSnapshot } from "../../../src/pinset/snapshot/take.ts";
+import type { TakeOptions, TakeResult } from "../../../src/pinset/snapshot/take.ts";
 import { cidOf } from "../../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../../support/cluster-double.ts";
+import { takeFrom } from "../../support/taken-snapshot.ts";
 import { operationDeps, type OperationDeps } from "../../support/operation-deps.ts";
 
 let double: ClusterDouble;
-let cluster: Cluster;
 let deps: OperationDeps;
 
 beforeEach(async () => {
@@ -24,31 +23,14 @@ beforeEach(async () => {
       name: `naïve ${index}`,
     })),
   });
-  cluster = openCluster({ endpoint: double.url });
 });
 
 afterEach(async () => {
-  cluster.close();
   await double.stop();
   deps.clear();
 });
 
-function take(over: Partial<TakeOptions> = {}): Promise<TakeResult> {
-  deps.clock.move(1000);
-  const { store, key, clock, alerts, report } = deps;
-  const fixed = { clusterName: "lab", clusterId: null, keep: 28, dropShare: 0.1, toolVersion: "0.1.0" };
-  return takeSnapshot({
-    cluster,
-    store,
-    key,
-    clock,
-    alerts,
-    report,
-    heartbeat: deps.heartbeat("take"),
-    ...fixed,
-    ...over,
-  });
-}
+const take = (over: Partial<TakeOptions> = {}): Promise<TakeResult> => takeFrom(double.url, deps, over);
 
 const stored = (): readonly string[] => readdirSync(deps.store.directory).sort();
 
@@ -96,15 +78,20 @@ test.each([
   { left: 89, verdict: "dropped", exit: "pending" },
   { left: 0, verdict: "dropped", exit: "pending" },
 ])("$left pins after 100: $verdict", async ({ left, verdict, exit }) => {
-  await take();
+  const first = await take();
   for (const cid of [...double.pins.keys()].slice(left)) double.pins.delete(cid);
   const result = await take();
   expect(result).toMatchObject({ verdict, exit, count: left, before: 100 });
   const manifest = await manifestOf(result);
-  expect(manifest.drop).toEqual(verdict === "dropped" ? { from: 100, to: left } : null);
+  const removed = 100 - left;
+  expect(manifest.drop).toEqual(
+    verdict === "dropped" ? { from: 100, to: left, removed, reference: first.name } : null,
+  );
   expect(await deps.alertLines()).toEqual(
     verdict === "dropped"
-      ? [`2026-11-21T20:00:02Z pinset-dropped snapshot=${result.name} pins=${left} before=100`]
+      ? [
+          `2026-11-21T20:00:02Z pinset-dropped snapshot=${result.name} pins=${left} before=100 removed=${removed} reference=${first.name}`,
+        ]
       : [],
   );
 });
@@ -156,7 +143,9 @@ test("retention keeps the newest, the last one before a drop, and what it cannot
   for (let turn = 0; turn < 3; turn++) names.push((await take({ keep: 2 })).name);
   const kept = (await deps.store.list()).map((snapshot) => snapshot.name);
   expect(kept).toEqual([beforeDrop, dropped, ...names.slice(-2)]);
-  expect(deps.lines.join("\n")).toContain(`${dropped}: its body is not the one that was signed`);
+  expect((await deps.alertLines()).join("\n")).toContain(
+    `snapshot-damaged snapshot="${dropped}" why="its body is not the one that was signed."`,
+  );
 });
 
 test("a clock that was set back breaks neither the chain nor the names", async () => {
@@ -182,8 +171,17 @@ test("a new snapshot does not follow one that was changed or signed with another
   const manifest = join(deps.store.directory, `${first.name}.manifest.json`);
   writeFileSync(manifest, (await readFile(manifest, "utf8")).replace('"count": 100', '"count": 101'));
   const second = await take();
-  expect(await manifestOf(second)).toMatchObject({ sequence: 1, previous: null });
-  expect(deps.lines.join("\n")).toContain(`${first.name}: The signature does not match`);
+  expect(second).toMatchObject({ exit: "pending", verdict: "restarted" });
+  expect(await manifestOf(second)).toMatchObject({
+    sequence: 2,
+    previous: { name: first.name },
+    restart: { expected: 1 },
+  });
+  expect(second.alarms.join("\n")).toContain(`${first.name} is not valid`);
+  expect((await deps.alertLines()).join("\n")).toMatch(
+    /snapshot-chain-restarted .*\n.*snapshot-damaged .*The signature does not match/,
+  );
+  expect(stored()).toContain(`${first.name}.manifest.json`);
 });
 
 test("what an interrupted run left is removed", async () => {

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { execFileSync } from "node:child_process";
-import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -234,7 +234,7 @@ describe("a snapshot of our layout", () => {
   test("the list has a verdict for each snapshot, and continues after a damaged one", async () => {
     const now = new Date(deps.clock.now().getTime() + 3_600_000);
     const list = async (): Promise<readonly string[]> => {
-      const listed = await listSnapshots(await listSnapshotFiles(deps.store.directory), deps.key, {
+      const listed = await listSnapshots(await listSnapshotFiles(deps.store.directory), [deps.key], {
         sha256,
         now,
       });
@@ -312,6 +312,9 @@ describe("the key", () => {
       exit: "settings",
       what: expect.stringContaining("0666"),
     });
+    const link = join(deps.base, "link.pub.pem");
+    symlinkSync(publicPem, link);
+    await expect(readVerifyingKey([link])).rejects.toMatchObject({ exit: "settings" });
     const privatePem = join(deps.base, "loose.pem");
     writeFileSync(privatePem, generateSigningKeyPem(), { mode: 0o644 });
     await expect(readVerifyingKey([privatePem])).rejects.toMatchObject({

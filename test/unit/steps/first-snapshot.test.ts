@@ -48,6 +48,20 @@ describe("first-snapshot", () => {
     });
   });
 
+  it("is taken although it raises an alarm, which is reported", async () => {
+    const host = before.copy();
+    host.system.onCommand = () => {
+      putSnapshot(host, "20260101T000000Z");
+      throw new OperatorError({ exit: "unhealthy", what: "exit code 20", why: "the chain was restarted" });
+    };
+    const [change] = (await lookAt(step, host)).changes;
+    if (change === undefined) throw new Error("no change");
+    const lines: string[] = [];
+    await step.apply(change, host, (line) => lines.push(line));
+    expect(lines).toEqual([expect.stringContaining("the chain was restarted")]);
+    await step.verify(host);
+  });
+
   it("passes on why it could not be taken, and is not verified without one", async () => {
     const host = before.copy();
     const error = new OperatorError({ exit: "unavailable", what: "The cluster's listing broke off." });

@@ -45,6 +45,19 @@ stepLaws("signing-key", {
   ],
   foreign: [
     {
+      name: "the key is a symbolic link",
+      arrange: (host) => {
+        host.files.put("/root/key.pem", "a key", 0o600);
+        host.files.putLink("/root/key.pem", KEY);
+      },
+      why: /snapshot-ed25519\.pem is a symlink, not a file/,
+    },
+    {
+      name: "the key is a symbolic link to a file that is not there now",
+      arrange: (host) => host.files.putLink("/mnt/usb/key.pem", KEY),
+      why: /snapshot-ed25519\.pem is a symlink, not a file/,
+    },
+    {
       name: "the key is missing, and a snapshot signed with it exists",
       arrange: (host) => putSnapshot(host, "20250101T000000Z"),
       why: /snapshot-ed25519\.pem is missing, but \S+ has 1 snapshots? signed with it/,

@@ -1,0 +1,88 @@
+import type { VerifyingKey } from "../../machine/signing.ts";
+import { age, countOf } from "../../units.ts";
+import { checkLinks, readLinks, trustedKeys } from "./links.ts";
+import { type ChainMemory, judgeContinuity } from "./memory.ts";
+import type { SnapshotFile } from "./store.ts";
+import type { Sha256 } from "./verify.ts";
+
+/** How the snapshots of a master stand, for the status screen. */
+export interface SnapshotStanding {
+  readonly state: "ok" | "attention" | "down";
+  /** `2 h ago, 4,812 pins, chain complete`. */
+  readonly sentence: string;
+  /** What to do; null if there is nothing to do. */
+  readonly todo: string | null;
+}
+
+const LIST = "fula-node snapshot list";
+const ACCEPT = "look for the cause; if it is right: fula-node snapshot take --accept";
+
+/**
+ * Judges the snapshots by their manifests, signatures, sizes and order, and by what this master remembers. It does not
+ * open the bodies, so it is cheap; `snapshot list` checks everything. `files`: from listSnapshotFiles.
+ */
+export function judgeSnapshots(
+  files: readonly SnapshotFile[],
+  key: VerifyingKey,
+  deps: {
+    readonly memory: ChainMemory | null | "damaged";
+    readonly sha256: Sha256;
+    readonly now: Date;
+    /** An older snapshot is stale. */
+    readonly maxAgeMs: number;
+  },
+): SnapshotStanding {
+  const keys = trustedKeys(key, deps.memory);
+  const { links, faults } = readLinks(files, keys, deps.sha256);
+  const order = checkLinks(links);
+  const newest = links.at(-1) ?? null;
+  const damaged = [
+    ...faults.map(({ name }) => name),
+    ...links
+      .filter(({ file, manifest }) => file.bodyBytes !== manifest.body.size_bytes)
+      .map(({ name }) => name),
+  ];
+  if (newest === null) return withoutAny(damaged, deps.memory);
+  const { manifest } = newest;
+  const ageMs = deps.now.getTime() - Date.parse(manifest.created_at);
+  const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${manifest.pins.count.toLocaleString("en-US")} pins`;
+  const attention = (what: string, todo: string): SnapshotStanding => ({
+    state: "attention",
+    sentence: `${head}, ${what}`,
+    todo,
+  });
+  if (damaged.length > 0) {
+    const more = damaged.length > 1 ? ` and ${damaged.length - 1} more` : "";
+    return attention(`${damaged[0]}${more} damaged`, LIST);
+  }
+  const brokenAt = links.find(({ name }) => order.get(name)?.state === "broken");
+  if (brokenAt !== undefined) return attention(`chain broken at ${brokenAt.sequence}`, LIST);
+  const continuity = judgeContinuity(deps.memory, newest, { keyId: key.id, succeeds: () => true });
+  if (continuity.state === "restarted") return attention(`chain broken: ${continuity.why}`, LIST);
+  const accepted = links.findLastIndex(({ manifest: one }) => one.accepted === true);
+  const restart = links.slice(accepted + 1).findLast(({ manifest: one }) => one.restart !== undefined);
+  if (restart !== undefined) return attention(`the chain restarted at ${restart.sequence}`, ACCEPT);
+  const { drop } = manifest;
+  if (drop !== null)
+    return attention(
+      `${drop.removed ?? drop.from - drop.to} of ${drop.from} are gone`,
+      "see docs/lost-pinset.md; if it is right: fula-node snapshot take --accept",
+    );
+  if (ageMs > deps.maxAgeMs || ageMs < 0)
+    return attention(ageMs < 0 ? "the clock was set back" : "too old", "fula-node snapshot take");
+  return { state: "ok", sentence: `${head}, chain complete`, todo: null };
+}
+
+function withoutAny(damaged: readonly string[], memory: ChainMemory | null | "damaged"): SnapshotStanding {
+  const { length } = damaged;
+  if (length > 0)
+    return { state: "down", sentence: `none of ${countOf(length, "snapshot")} is valid`, todo: LIST };
+  const last = memory === null || memory === "damaged" ? null : memory.last;
+  return last === null
+    ? { state: "attention", sentence: "no snapshot", todo: "fula-node snapshot take" }
+    : {
+        state: "down",
+        sentence: `no snapshot; the last one was number ${last.sequence}`,
+        todo: "look for the missing snapshots, then: fula-node snapshot take",
+      };
+}

@@ -1,0 +1,117 @@
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { files } from "../../src/machine/file-writer.ts";
+import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
+import { cidOf } from "../support/cids.ts";
+
+/** One fsync: what was synced, and the names that its directory had then. */
+interface Sync {
+  readonly path: string;
+  readonly names: readonly string[];
+  /** The bytes of a file; null for a directory. */
+  readonly text: string | null;
+}
+
+const syncs: Sync[] = [];
+let root: string;
+let prototype: { sync: (this: FileHandle) => Promise<void> };
+let real: (this: FileHandle) => Promise<void>;
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), "fula-durable-"));
+  const handle = await open(root, "r");
+  prototype = Object.getPrototypeOf(handle) as typeof prototype;
+  await handle.close();
+  real = prototype.sync;
+  prototype.sync = async function (this: FileHandle) {
+    const path = readlinkSync(`/proc/self/fd/${this.fd}`);
+    const isDirectory = (await this.stat()).isDirectory();
+    syncs.push({
+      path,
+      names: readdirSync(isDirectory ? path : join(path, "..")).sort(),
+      text: isDirectory ? null : readFileSync(path, "utf8"),
+    });
+    return real.call(this);
+  };
+});
+afterEach(() => {
+  prototype.sync = real;
+  syncs.splice(0);
+  rmSync(root, { recursive: true, force: true });
+});
+
+const namesSynced = (): readonly string[] => syncs.map(({ path }) => basename(path));
+
+test("a file is synced with all its bytes before it gets its name, and the directory after it", async () => {
+  await files.writeAtomic(`${root}/settings`, "all of it", { mode: 0o600 });
+  expect(syncs).toHaveLength(2);
+  expect(syncs[0]).toMatchObject({ text: "all of it" });
+  expect(syncs[0]?.names).not.toContain("settings");
+  expect(syncs[1]).toEqual({ path: root, names: ["settings"], text: null });
+});
+
+test("a directory that was created is synced into its parent, each one that was missing", async () => {
+  await files.writeAtomic(`${root}/a/b/file`, "x", { mode: 0o600 });
+  const parents = syncs.filter(({ text }) => text === null).map(({ path }) => path);
+  expect(parents).toEqual([`${root}/a`, root, `${root}/a/b`]);
+  syncs.splice(0);
+  await files.makeDirectory(`${root}/c`, { mode: 0o700 });
+  expect(syncs).toMatchObject([{ path: root, names: ["a", "c"] }]);
+});
+
+test("a line that was appended is synced, and so is the directory of a new file", async () => {
+  await files.append(`${root}/journal`, "one", { mode: 0o600 });
+  await files.append(`${root}/journal`, "two", { mode: 0o600 });
+  expect(syncs.map(({ text, path }) => text ?? path)).toEqual(["one\n", root, "one\ntwo\n"]);
+});
+
+test("a rename, a link, a removal and a tree are synced", async () => {
+  await files.writeAtomic(`${root}/from/file`, "x", { mode: 0o600 });
+  await files.makeDirectory(`${root}/to`, { mode: 0o755 });
+  syncs.splice(0);
+  await files.rename(`${root}/from/file`, `${root}/to/file`);
+  expect(syncs.map(({ path, names }) => [path, names])).toEqual([
+    [`${root}/to`, ["file"]],
+    [`${root}/from`, []],
+  ]);
+  syncs.splice(0);
+  await files.copyTree(`${root}/to`, `${root}/tree`);
+  expect(syncs[0]).toMatchObject({ text: "x" });
+  expect(syncs.slice(0, -1).every(({ names }) => !names.includes("tree"))).toBe(true);
+  expect(syncs.at(-1)).toMatchObject({ path: root, names: ["from", "to", "tree"] });
+  syncs.splice(0);
+  await files.link("tree", `${root}/current`);
+  await files.remove(`${root}/tree`);
+  await files.removeEmptyDirectory(`${root}/from`);
+  expect(syncs.map(({ path, names }) => [path, names])).toEqual([
+    [root, ["current", "from", "to", "tree"]],
+    [root, ["current", "from", "to"]],
+    [root, ["current", "to"]],
+  ]);
+});
+
+test("a snapshot is synced, body first, before any of its files has its name, and then its directory", async () => {
+  const store = openSnapshotStore(join(root, "snapshots"));
+  const draft = await store.begin("pinset-1");
+  expect(syncs, "the new directory").toMatchObject([{ path: root, names: ["snapshots"] }]);
+  await draft.write(Buffer.from(`${JSON.stringify({ cid: cidOf("a") })}\n`));
+  const { sizeBytes } = await draft.finish();
+  await draft.commit(Buffer.from("manifest"), Buffer.from("signature"));
+  expect(namesSynced().slice(1)).toEqual([
+    ".pinset-1.ndjson.gz.partial",
+    ".pinset-1.manifest.json.partial",
+    ".pinset-1.manifest.sig.partial",
+    "snapshots",
+  ]);
+  const named = (names: readonly string[]) => names.filter((name) => !name.startsWith("."));
+  for (const { names } of syncs.slice(1, -1)) expect(named(names)).toEqual([]);
+  expect(named(syncs.at(-1)?.names ?? [])).toHaveLength(3);
+  expect(sizeBytes).toBeGreaterThan(20);
+  expect(syncs[1]?.text?.length).toBeGreaterThan(20);
+  syncs.splice(0);
+  await store.remove("pinset-1");
+  expect(syncs).toMatchObject([{ path: store.directory, names: [] }]);
+});
