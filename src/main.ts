@@ -1,11 +1,18 @@
 import { CommanderError } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
-import { describeProgram, type OnSignal, type Run, type Verb } from "./program.ts";
-import { createWorld } from "./world.ts";
+import { describeProgram, type Run, type Verb, type VerbKind } from "./program.ts";
+import { createReporter, createWorld } from "./world.ts";
+
+/** Called when standard output can't be written to any more. `isClosed`: its reader has ended, as `head` does. */
+export type OnOutputLost = (lost: { readonly isClosed: boolean; readonly why: string }) => void;
 
 /** What cli.ts passes: this process, and the only way to end it. */
 export interface ProcessContext {
   readonly process: NodeJS.Process;
+  readonly output: {
+    /** Sets what happens when standard output is lost; at once if it is lost already. By default, nothing happens. */
+    onLost(handler: OnOutputLost): void;
+  };
   readonly version: string;
   readonly exit: (exitCode: number) => void;
 }
@@ -14,22 +21,46 @@ export interface ProcessContext {
 export async function main(context: ProcessContext): Promise<number> {
   const { process, version } = context;
   let exitCode: number = EXIT_CODES.ok;
-  const run: Run = async (verb, onSignal = "exit") => {
-    exitCode = await runVerb(verb, { ...context, onSignal });
+  const run: Run = async (verb, kind = "changes") => {
+    exitCode = await runVerb(verb, { ...context, kind });
   };
   const program = describeProgram(version, run);
   try {
     await program.parseAsync([...process.argv]);
     return exitCode;
   } catch (thrown) {
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
-    throw thrown;
+    if (!(thrown instanceof CommanderError)) throw thrown;
+    // It has printed the help, because that was asked for or nothing was.
+    if (thrown.exitCode === 0) return EXIT_CODES.ok;
+    if (thrown.code === "commander.help") return EXIT_CODES.usage;
+    (await createReporter(process, process.argv.includes("--json"), false)).error(
+      usageError(thrown),
+      EXIT_CODES.usage,
+    );
+    return EXIT_CODES.usage;
   }
 }
 
+/** `error: unknown option '--bas-dir'\n(Did you mean --base-dir?)` as one of our errors. */
+function usageError({ message }: CommanderError): OperatorError {
+  const [, what = message, hint] = /^(?:error: )?(.*?)\.?(?:\n\((Did you mean .*)\))?$/s.exec(message) ?? [];
+  const help = "fula-node COMMAND --help lists the flags of a command, and fula-node --help all commands.";
+  return new OperatorError({
+    exit: "usage",
+    what: `${what[0]?.toUpperCase() ?? ""}${what.slice(1)}.`,
+    remedy: hint === undefined ? help : `${hint} ${help}`,
+  });
+}
+
+/** A page of ours in a message. The package brings them, so that they can be read on a machine without internet. */
+const DOCS = /(?<![\w/])docs\/(?=[\w-]+\.md)/g;
+
+/** As a shell reports a program that SIGPIPE has ended: 128 and the signal's number. */
+const CLOSED_OUTPUT = 141;
+
 async function runVerb(
   verb: Verb,
-  { process, version, exit, onSignal }: ProcessContext & { readonly onSignal: OnSignal },
+  { process, output, version, exit, kind }: ProcessContext & { readonly kind: VerbKind },
 ): Promise<number> {
   const stopController = new AbortController();
   const world = await createWorld(process, version, {
@@ -38,18 +69,24 @@ async function runVerb(
   });
   const stop = (signal: "SIGINT" | "SIGTERM"): void => {
     stopController.abort();
-    if (onSignal === "finish") return;
+    if (kind === "serves") return;
     world.reporter.note(
       `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
     );
     exit(signal === "SIGINT" ? 130 : 143);
   };
+  output.onLost(({ isClosed, why }) => {
+    if (!isClosed) process.stderr.write(`Warning: The output can't be written: ${why}.\n`);
+    if (kind === "reads") exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
+  });
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   try {
     return EXIT_CODES[await verb(world)];
   } catch (thrown) {
-    const error = thrown instanceof OperatorError ? thrown : asBug(thrown);
+    const error = (thrown instanceof OperatorError ? thrown : asBug(thrown)).mapTexts((text) =>
+      text.replaceAll(DOCS, `${world.packageDir}/docs/`),
+    );
     await world.reporter.close();
     world.reporter.error(error, EXIT_CODES[error.exit]);
     return EXIT_CODES[error.exit];

@@ -9,10 +9,13 @@ import type { World } from "./world.ts";
 
 /** One verb with its flags; it still needs the World. */
 export type Verb = (world: World) => Promise<VerbExit>;
-/** What a signal does to a verb: a run ends at once (running again continues), a service finishes its requests. */
-export type OnSignal = "exit" | "finish";
+/**
+ * How a verb ends before its end. A signal ends it at once (running again continues), but a service finishes its requests.
+ * A closed output (`| head`) ends a verb that only reads; one that changes something goes on.
+ */
+export type VerbKind = "changes" | "reads" | "serves";
 /** Runs one verb until it ends. */
-export type Run = (verb: Verb, onSignal?: OnSignal) => Promise<void>;
+export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
 export function describeProgram(version: string, run: Run): Command {
@@ -21,9 +24,9 @@ export function describeProgram(version: string, run: Run): Command {
       "Turns this machine into a node of the Fula storage network and keeps it working. Run the same command again to repair it.",
     )
     .version(version)
-    .configureOutput({ getOutHelpWidth: () => 80, getErrHelpWidth: () => 80 })
+    // main.ts prints an error, in the form of all our errors.
+    .configureOutput({ getOutHelpWidth: () => 80, getErrHelpWidth: () => 80, outputError: () => {} })
     .exitOverride()
-    .showHelpAfterError("(--help lists all commands and flags)")
     .option("--json", "print one JSON object instead of text");
   const baseDir = () => new Option("--base-dir <dir>", "directory of the node (default: /opt/fula-master)");
 
@@ -70,7 +73,7 @@ export function describeProgram(version: string, run: Run): Command {
     )
     .option("--json", "print one JSON object instead of text")
     .action((flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/status.ts")).status(flags, world)),
+      run(async (world) => (await import("./commands/status.ts")).status(flags, world), "reads"),
     );
 
   addSnapshot(program, baseDir, run);
@@ -193,7 +196,7 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     .addOption(key())
     .option("--dir <dir>", "list the snapshots of another directory")
     .action((flags: SnapshotFlags & { dir?: string }) =>
-      run(async (world) => (await import("./commands/snapshot.ts")).snapshotList(flags, world)),
+      run(async (world) => (await import("./commands/snapshot.ts")).snapshotList(flags, world), "reads"),
     );
   add(
     "verify <file>",
@@ -201,13 +204,19 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
   )
     .addOption(key())
     .action((file: string, flags: SnapshotFlags) =>
-      run(async (world) => (await import("./commands/snapshot.ts")).snapshotVerify(file, flags, world)),
+      run(
+        async (world) => (await import("./commands/snapshot.ts")).snapshotVerify(file, flags, world),
+        "reads",
+      ),
     );
   add("diff <a> <b>", "compare two snapshots, or a snapshot with `live` (exit code 20 if they differ)")
     .addOption(key())
     .option("--limit <n>", "list at most this many pins of each kind", "20")
     .action((a: string, b: string, flags: SnapshotFlags & { limit: string }) =>
-      run(async (world) => (await import("./commands/snapshot.ts")).snapshotDiff([a, b], flags, world)),
+      run(
+        async (world) => (await import("./commands/snapshot.ts")).snapshotDiff([a, b], flags, world),
+        "reads",
+      ),
     );
   add("restore <file>", "pin what the snapshot has and the cluster lacks; never unpins")
     .addOption(key())
@@ -236,7 +245,7 @@ function addNode(program: Command, baseDir: () => Option, run: Run): void {
     "list",
     "list the nodes of the pool, and apart the members of the cluster that are not expected",
   ).action((flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/node.ts")).nodeList(flags, world)),
+    run(async (world) => (await import("./commands/node.ts")).nodeList(flags, world), "reads"),
   );
   add("keep <peerid>", "expect a node that has no registered name: its copies count, and it is missed")
     .option("--name <name>", "your name for the node (default: the name that it gives itself)")
@@ -258,7 +267,7 @@ function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
       .addOption(baseDir())
       .option("--json", "print one JSON object instead of text");
   add("status", "show which migrations are applied; changes nothing").action((flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/migrate.ts")).migrateStatus(flags, world)),
+    run(async (world) => (await import("./commands/migrate.ts")).migrateStatus(flags, world), "reads"),
   );
   add("up", "apply the pending migrations").action((flags: { baseDir?: string }) =>
     run(async (world) => (await import("./commands/migrate.ts")).migrateAllUp(flags, world)),
@@ -319,7 +328,7 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .option("--fingerprint <id>", "fingerprint of the key, which the master's operator gave you")
     .option("--json", "print one JSON object instead of text")
     .action((token: string, flags: { fingerprint?: string }) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteShow(token, flags, world)),
+      run(async (world) => (await import("./commands/invite.ts")).inviteShow(token, flags, world), "reads"),
     );
 }
 
@@ -334,7 +343,7 @@ function addServe(program: Command, run: Run): void {
     serve
       .command(name)
       .description(services[name])
-      .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "finish"));
+      .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "serves"));
   }
 }
 

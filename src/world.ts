@@ -9,9 +9,11 @@ import { OperatorError } from "./errors.ts";
 import type { Host } from "./host.ts";
 import type { JoinDeps } from "./join/join-run.ts";
 import { clock, random } from "./machine/clock.ts";
+import { resolvable } from "./machine/file-errors.ts";
 import { files } from "./machine/file-writer.ts";
-import { http } from "./machine/http.ts";
+import { createHttp } from "./machine/http.ts";
 import type { Lock, LockHolder } from "./machine/lock.ts";
+import { proxyFor } from "./machine/proxy.ts";
 import type { SigningKey, VerifyingKey } from "./machine/signing.ts";
 import { createSystem } from "./machine/system.ts";
 import { type AlarmChannels, openAlertLog, rotateLog } from "./pinset/alerts.ts";
@@ -44,9 +46,9 @@ export async function createWorld(
     hash: (text) => createHash("sha256").update(text).digest("hex"),
     takeLock: async (...given) => (await import("./machine/lock.ts")).takeLock(...given),
     openCluster,
-    openSnapshots: async (directory) => (await loadSnapshots()).openSnapshotStore(directory),
-    openSnapshotFile: async (path) => (await loadSnapshots()).openSnapshotFile(path),
-    listSnapshotFiles: async (directory) => (await loadSnapshots()).listSnapshotFiles(directory),
+    openSnapshots: async (directory) => (await loadSnapshots()).openSnapshotStore(resolvable(directory)),
+    openSnapshotFile: async (path) => (await loadSnapshots()).openSnapshotFile(resolvable(path)),
+    listSnapshotFiles: async (directory) => (await loadSnapshots()).listSnapshotFiles(resolvable(directory)),
     openWorkspace: async () =>
       (await import("./pinset/workspace.ts")).openWorkspace(process.env["TMPDIR"] ?? "/var/tmp"),
     openChannels: async ({ log, command, pool }) => ({
@@ -60,28 +62,38 @@ export async function createWorld(
     openNodesClient: (url) => ({
       url: url.replace(/\/+$/, ""),
       send: async (...request) =>
-        (await import("./federation/announce-name.ts")).openNodesClient(url).send(...request),
+        (await import("./federation/announce-name.ts"))
+          .openNodesClient(url, { proxy: proxyFor(url, process.env) })
+          .send(...request),
     }),
     loadKeyParser: async () => (await loadSigning()).parseVerifyingKey,
     readStdin: () => readAll(process.stdin),
-    readVerifyingKey: async (paths) => (await loadSigning()).readVerifyingKey(paths),
+    readVerifyingKey: async (paths) => (await loadSigning()).readVerifyingKey(paths.map(resolvable)),
     openPool: openPostgresPool,
     openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
     openKubo: async (...args) => (await import("./cluster/kubo.ts")).openKubo(...args),
-    openStorageApi: async (...args) => (await import("./ingest/quota-gate.ts")).openStorageApi(...args),
+    openStorageApi: async (url, limits) =>
+      (await import("./ingest/quota-gate.ts")).openStorageApi(url, {
+        ...limits,
+        proxy: proxyFor(url, process.env),
+      }),
     stop,
   };
 }
 
-async function createReporter(process: NodeJS.Process, json: boolean, live: boolean): Promise<Reporter> {
+/** What prints for the operator: JSON, a terminal that is drawn on, or lines. */
+export async function createReporter(
+  process: NodeJS.Process,
+  json: boolean,
+  live: boolean,
+): Promise<Reporter> {
   const streams = {
     out: (line: string) => void process.stdout.write(`${line}\n`),
     err: (line: string) => void process.stderr.write(`${line}\n`),
   };
   if (json) return createJson(streams);
-  return live
-    ? (await import("./ui/terminal.ts")).createTerminal(streams, Date.now)
-    : createLines(streams, Date.now);
+  const now = () => clock.monotonicMs();
+  return live ? (await import("./ui/terminal.ts")).createTerminal(streams, now) : createLines(streams, now);
 }
 
 const MAX_STDIN_BYTES = 1024 ** 2;
@@ -151,7 +163,7 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
     docker: lazily(async () => (await import("./docker/engine-writer.ts")).createDocker(env)),
     postgres: createPostgres(),
     migrations: createMigrator({ directory: migrationsDir, toolVersion }),
-    http,
+    http: createHttp(env),
     signing: {
       publicKey: async (pem, path) => {
         const { id, publicPem } = (await loadSigning()).parseSigningKey(pem, path);
@@ -166,11 +178,10 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
 
 async function openCommand(path: string, env: Readonly<Record<string, string | undefined>>) {
   const [{ openOperatorCommand }, { programEnvironment }] = await Promise.all([
-    import("./machine/operator-command.ts"),
+    import("./pinset/alert-command.ts"),
     import("./machine/run-program.ts"),
   ]);
-  const uid = process.geteuid?.() ?? 0;
-  return openOperatorCommand(path, { files, uid, environment: programEnvironment(env) });
+  return openOperatorCommand(path, { files, environment: programEnvironment(env) });
 }
 
 const loadSigning = () => import("./machine/signing.ts");

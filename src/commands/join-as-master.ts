@@ -1,19 +1,23 @@
+import type { VerbExit } from "../errors.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
-import { closeJoin, type JoinFlags, type NextStep, runJoin } from "../join/join-run.ts";
+import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
-import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-master";
 
 /** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
-export async function joinAsMaster(flags: JoinFlags, world: World): Promise<VerbExit> {
-  const baseDir = await resolveBaseDir(world.host, flags.baseDir, MASTER_BASE_DIR);
+export async function joinAsMaster(flags: JoinFlags, given: World): Promise<VerbExit> {
+  const baseDir = await resolveBaseDir(given.host, flags.baseDir, MASTER_BASE_DIR);
   const layout = masterLayout(baseDir);
+  const warnings = keepWarnings(given.reporter);
+  const world = { ...given, reporter: warnings.reporter };
   const since = world.host.clock.now().toISOString();
-  const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
+  const isReading = flags.dryRun || world.host.system.uid() !== 0;
+  const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
     const { settings, provisionWriter } = await resolveMaster(flags, layout, world);
     const { steps } = await prepareMaster(world, {
@@ -35,6 +39,7 @@ export async function joinAsMaster(flags: JoinFlags, world: World): Promise<Verb
     ];
     return await closeJoin(world, outcome, { verb: VERB, baseDir, next });
   } finally {
+    warnings.release();
     await lock?.release();
   }
 }

@@ -1,19 +1,23 @@
+import type { VerbExit } from "../errors.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
-import { closeJoin, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
+import { closeJoin, keepWarnings, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
 import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
-import type { VerbExit } from "../errors.ts";
 
 const VERB = "join-as-storage-node";
 
 /** Makes this machine a storage node, or repairs the storage node on it. `dryRun` only prints the plan. */
-export async function joinAsStorageNode(flags: StorageFlags, world: World): Promise<VerbExit> {
-  const baseDir = await resolveBaseDir(world.host, flags.baseDir, STORAGE_BASE_DIR);
+export async function joinAsStorageNode(flags: StorageFlags, given: World): Promise<VerbExit> {
+  const baseDir = await resolveBaseDir(given.host, flags.baseDir, STORAGE_BASE_DIR);
   const layout = storageLayout(baseDir);
+  const warnings = keepWarnings(given.reporter);
+  const world = { ...given, reporter: warnings.reporter };
   const since = world.host.clock.now().toISOString();
-  const lock = flags.dryRun ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
+  const isReading = flags.dryRun || world.host.system.uid() !== 0;
+  const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
     const settings = await resolveStorageNode(flags, layout, world);
     const steps = await prepareStorageNode(world, {
@@ -39,6 +43,7 @@ export async function joinAsStorageNode(flags: StorageFlags, world: World): Prom
     ];
     return await closeJoin(world, outcome, { verb: VERB, baseDir, next });
   } finally {
+    warnings.release();
     await lock?.release();
   }
 }

@@ -39,7 +39,6 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
       cluster,
       workspace: await world.openWorkspace(),
       clock: host.clock,
-      monotonicMs: () => performance.now(),
       clusterId: clusterIdOf(world, master),
       clusterName: values("CLUSTERNAME") ?? "",
       fromOtherCluster: flags.fromOtherCluster,

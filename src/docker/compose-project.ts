@@ -1,5 +1,5 @@
 import type { Host, HostReader } from "../host.ts";
-import { isOurs, NAMES } from "../settings/layout.ts";
+import { type GuardedPath, isOurs, NAMES } from "../settings/layout.ts";
 import { compareCompose, type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
@@ -36,6 +36,11 @@ export interface Project extends Rendered {
   readonly file: string;
   /** Scripts that the document mounts. They are in the same directory. */
   readonly scripts: readonly { readonly path: string; readonly text: string }[];
+}
+
+/** What root alone may change of a project: its directory, its document, and the scripts that its containers run. */
+export function guardedOfProject({ directory, file, scripts }: Project): readonly GuardedPath[] {
+  return [directory, file, ...scripts.map((script) => script.path)].map((path) => ({ path }));
 }
 
 /** The package's files that are installed and copied into the service image: those that `npm pack` ships. */

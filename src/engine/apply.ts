@@ -50,10 +50,10 @@ export async function applyPlan(options: {
     for (const [index, step] of steps.entries()) {
       current = step;
       const before = done.length;
-      const startedAt = host.clock.now().getTime();
+      const startedAt = host.clock.monotonicMs();
       if (!isEmpty) await applyStep(step, { ...options, trace });
       await (asked[index] ?? step.verify(host));
-      const durationMs = host.clock.now().getTime() - startedAt;
+      const durationMs = Math.round(host.clock.monotonicMs() - startedAt);
       listen({
         type: "step-done",
         step: step.id,
@@ -86,6 +86,7 @@ function verifyAll(
   let isOver = false;
   const clock: Host["clock"] = {
     now: () => host.clock.now(),
+    monotonicMs: () => host.clock.monotonicMs(),
     wait: async (durationMs) => {
       if (isOver) throw new Error("another step has failed");
       await host.clock.wait(durationMs);

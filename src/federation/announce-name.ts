@@ -46,12 +46,18 @@ const MAX_ANSWER_BYTES = 65_536;
  * Creates a client for a master's API at its STORAGE_API_URL. It sends nothing yet and follows no redirect. Each
  * request has a limit of 20 seconds and its own connection, so no request is sent twice.
  */
-export function openNodesClient(storageApiUrl: string, timeoutMs: number = TIMEOUT_MS): NodesClient {
+export function openNodesClient(
+  storageApiUrl: string,
+  {
+    timeoutMs = TIMEOUT_MS,
+    proxy = null,
+  }: { readonly timeoutMs?: number; readonly proxy?: string | null } = {},
+): NodesClient {
   const url = storageApiUrl.replace(/\/+$/, "");
   return {
     url,
     async send(method, path, message) {
-      const client = new HttpClient({ url, connections: 1, connectTimeoutMs: timeoutMs });
+      const client = new HttpClient({ url, connections: 1, connectTimeoutMs: timeoutMs, proxy });
       const body = Buffer.from(JSON.stringify(message), "utf8");
       const headers = { accept: "application/json", "content-type": "application/json" };
       try {
@@ -138,7 +144,7 @@ export async function lookUpName(
   flag: BypassFlag,
 ): Promise<NameEntry | null> {
   const address = `${url}/api/v1/nodes/${name}`;
-  const answer = await http.json(address, { timeoutMs: TIMEOUT_MS });
+  const answer = await http.json(address, { timeoutMs: TIMEOUT_MS, isRemote: true });
   const { code, peerId, addresses } = fieldsOf(answer?.body);
   if (answer?.status === 404 && code === "no-such-node") return null;
   if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses))

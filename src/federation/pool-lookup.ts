@@ -32,7 +32,7 @@ export async function lookUpPool(
           : `Use https://. If you trust the network in between, run again with ${options.allowFlag}.`,
     });
   }
-  const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES });
+  const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, maxBytes: MAX_BYTES, isRemote: true });
   // Loaded here because most runs do not ask a pool, and zod is slow to load.
   const { parsePool } = await import("./pool.ts");
   const pool = answer?.status === 200 ? parsePool(answer.body) : null;

@@ -42,7 +42,7 @@ export async function askMasterCount(
 ): Promise<MasterCount> {
   const url = `${storageApiUrl.replace(/\/+$/, "")}/api/v1/pool`;
   try {
-    const answer = await host.http.json(url, { timeoutMs: TIMEOUT_MS });
+    const answer = await host.http.json(url, { timeoutMs: TIMEOUT_MS, isRemote: true });
     if (answer === null) return { unknown: `${url} does not respond` };
     if (answer.status !== 200) return { unknown: `${url} responded with HTTP status ${answer.status}` };
     return readCount(answer.body, url, trusted);

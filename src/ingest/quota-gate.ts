@@ -85,10 +85,10 @@ const MAX_ANSWER_BYTES = 65_536;
 /** Creates a client for the storage API. `timeoutMs` limits one request. Nothing is sent yet. */
 export function openStorageApi(
   url: string,
-  options: { readonly connections: number; readonly timeoutMs: number },
+  options: { readonly connections: number; readonly timeoutMs: number; readonly proxy?: string | null },
 ): StorageApi {
-  const { connections, timeoutMs } = options;
-  const client = new HttpClient({ url, connections, connectTimeoutMs: timeoutMs });
+  const { connections, timeoutMs, proxy = null } = options;
+  const client = new HttpClient({ url, connections, connectTimeoutMs: timeoutMs, proxy });
   return {
     async storage(token) {
       const headers = { accept: "application/json", authorization: `Bearer ${token}` };

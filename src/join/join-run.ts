@@ -1,5 +1,5 @@
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
-import type { Listener, PlanItem } from "../engine/events.ts";
+import type { Listener, PlanItem, RunEvent } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
@@ -41,6 +41,33 @@ interface JoinOutcome {
   readonly durationMs: number;
 }
 
+/**
+ * A reporter that keeps the warnings of the preparation until the title and the plan come, or until `release`: the first
+ * line says which program does what. The title is a note, so it is not kept.
+ */
+export function keepWarnings(reporter: Reporter): {
+  readonly reporter: Reporter;
+  readonly release: () => void;
+} {
+  let kept: RunEvent[] | null = [];
+  const release = (): void => {
+    const events = kept ?? [];
+    kept = null;
+    for (const event of events) reporter.listen(event);
+  };
+  return {
+    release,
+    reporter: {
+      ...reporter,
+      listen(event) {
+        if (event.type === "warning" && kept !== null) return void kept.push(event);
+        if (event.type === "planned") release();
+        return reporter.listen(event);
+      },
+    },
+  };
+}
+
 /** Runs the steps of a join with a journal. Asks questions if there is a terminal. */
 export async function runJoin(
   {
@@ -69,7 +96,7 @@ export async function runJoin(
       const place = `${baseDir} (${isInstalled(event.items) ? "installed" : "not installed yet"})`;
       reporter.note(`fula-node ${version} · ${verb} · ${place}`);
     }
-    if (event.type === "step-started") startedAt ??= host.clock.now().getTime();
+    if (event.type === "step-started") startedAt ??= host.clock.monotonicMs();
     reporter.listen(event);
   };
   const outcome = await run({
@@ -95,7 +122,7 @@ export async function runJoin(
     ),
     consents,
   });
-  const durationMs = startedAt === null ? 0 : host.clock.now().getTime() - startedAt;
+  const durationMs = startedAt === null ? 0 : Math.round(host.clock.monotonicMs() - startedAt);
   return { outcome, durationMs };
 }
 

@@ -9,7 +9,14 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/checks.ts";
-import { isOurs, type MasterLayout, NAMES, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
+import {
+  CRON_FILES,
+  isOurs,
+  type MasterLayout,
+  NAMES,
+  STORAGE_NAMES,
+  type StorageLayout,
+} from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { JoinDeps } from "./join-run.ts";
@@ -59,7 +66,7 @@ export const WRITER_PORTS: readonly PortNeed[] = [
 
 /** What the preflight of a join looks at; `problems` are those of its settings. */
 interface CheckOptions<Layout> {
-  readonly deps: Pick<JoinDeps, "host" | "reporter">;
+  readonly deps: Pick<JoinDeps, "host" | "reporter" | "nodePath" | "packageDir">;
   readonly layout: Layout;
   readonly settings: Settings;
   readonly ignored: readonly string[];
@@ -85,6 +92,12 @@ export async function checkMaster(options: CheckOptions<MasterLayout>): Promise<
       ports,
       minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
+      guarded: [
+        layout.baseDir,
+        settings.get("WRITER_DIR")?.value ?? layout.baseDir,
+        ...Object.values(CRON_FILES),
+      ],
+      cronNode: { running: deps.nodePath, script: `${deps.packageDir}/bin/fula-node.js` },
       ownership: masterOwnership,
       writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
     },
@@ -150,6 +163,8 @@ export async function checkStorageNode(options: CheckOptions<StorageLayout>): Pr
       ports: [...WRITER_PORTS, ingestPort(settings)],
       minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
+      guarded: [layout.baseDir],
+      cronNode: null,
       ownership: storageOwnership,
       writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
     },

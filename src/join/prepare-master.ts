@@ -12,6 +12,7 @@ import {
 } from "../docker/compose-render.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import { chooseNode } from "../machine/node-program.ts";
 import type { HostReader } from "../host.ts";
 import type { MasterContext } from "../settings/context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
@@ -32,7 +33,10 @@ export async function prepareMaster(
   },
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const { host, version, packageDir, nodePath, hash } = deps;
-  const volume = await findDatabaseVolume(host, desired.layout);
+  const [volume, node] = await Promise.all([
+    findDatabaseVolume(host, desired.layout),
+    chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
+  ]);
   const context: MasterContext = {
     ...desired,
     specs: MASTER_SETTINGS,
@@ -40,7 +44,8 @@ export async function prepareMaster(
     settings: withClusterSecret(desired.settings, hash),
     version,
     packageDir,
-    nodePath,
+    // Without a fit one, the preflight of a join has failed, or the operator ignores it.
+    nodePath: node.path ?? nodePath,
     postgresVolume: volume.volume,
     hash,
   };

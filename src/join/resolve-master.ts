@@ -1,7 +1,7 @@
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
-import { refusalOf } from "../machine/operator-command.ts";
+import { refusalOf } from "../pinset/alert-command.ts";
 import { type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -135,7 +135,7 @@ async function requiredProblems(
     });
   }
   const command = settings.get("ALERT_COMMAND")?.value;
-  const refusal = command === undefined ? null : await refusalOf(host.files, command, host.system.uid());
+  const refusal = command === undefined ? null : await refusalOf(host.files, command);
   if (refusal !== null) {
     problems.push({
       subject: "ALERT_COMMAND",

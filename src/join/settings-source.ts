@@ -1,5 +1,7 @@
 import type { Fragments } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { findOwnerFaults, judgeOwner } from "../machine/owner-check.ts";
 import { readEnvFile } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
@@ -27,9 +29,11 @@ export async function readSavedSettings(
 ): Promise<EnvFile & { ok: true }> {
   if (host.system.uid() !== 0) return { ok: true, text: "", entries: [], overridden: [] };
   try {
+    await requireTrusted(host, envFile);
     return await readEnvFile(host, envFile);
   } catch (thrown) {
-    if (!(thrown instanceof OperatorError) || thrown.exit === "settings") throw thrown;
+    if (!(thrown instanceof OperatorError) || thrown.exit === "settings" || thrown.exit === "preflight")
+      throw thrown;
     throw new OperatorError({
       exit: "settings",
       what: `${envFile} exists, but can't be read.`,
@@ -144,4 +148,21 @@ function compareSize(settings: Settings, availableBytes: number, root: string): 
   if (value === undefined || desired === null || desired <= availableBytes) return [];
   const what = `KUBO_STORAGE_MAX is ${value}, but ${root} has only ${gibibytes(availableBytes)}.`;
   return [{ subject: "KUBO_STORAGE_MAX", what, remedy: "Set a smaller size, or mount a larger disk there." }];
+}
+
+/** Throws (`preflight`) if somebody else could have written the settings: root pulls and starts what they name. */
+async function requireTrusted({ files }: HostReader, envFile: string): Promise<void> {
+  const stat = await files.stat(envFile);
+  if (stat === null) return;
+  const faults =
+    stat.kind === "symlink"
+      ? await findOwnerFaults(files, envFile)
+      : [judgeOwner(envFile, stat)].filter((fault) => fault !== null);
+  if (faults.length === 0) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `The settings in ${envFile} can't be trusted: ${faults.map(({ sentence }) => sentence).join("; ")}.`,
+    why: "Somebody else could have changed a setting, and root would use it.",
+    remedy: `Read the file. If it is right, run ${faults.map(({ repair }) => repair).join(" && ")}, then run again.`,
+  });
 }

@@ -6,6 +6,7 @@ import { OperatorError, type VerbExit } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import { ageOfCount } from "../federation/pinset-sync.ts";
+import { OWN_CLUSTER } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import { storageLayout } from "../settings/layout.ts";
@@ -15,7 +16,6 @@ import { decimalBytes } from "../units.ts";
 import { type JoinDeps, sentenceOf } from "./join-run.ts";
 import { prepareStorageNode } from "./prepare-storage.ts";
 import { findUnclearKeys, openStorageSource, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
-import { OWN_CLUSTER } from "../federation/storage-context.ts";
 
 const NAME_STEP = "node-name";
 
@@ -183,7 +183,9 @@ function statusOf(line: string): string {
 
 /** The ingest sends a client's key. Without a key, a working storage API answers 401. */
 async function checkStorageApi({ host }: Pick<JoinDeps, "host">, url: string): Promise<string | null> {
-  const answer = await nullIfFailed(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS }));
+  const answer = await nullIfFailed(() =>
+    host.http.json(`${url}/api/v1/storage`, { timeoutMs: TIMEOUT_MS, isRemote: true }),
+  );
   if (answer === null) return "does not answer";
   return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
 }

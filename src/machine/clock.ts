@@ -11,7 +11,10 @@ export interface Random {
 
 /** The time of this machine. */
 export interface Clock {
+  /** The date. It jumps when the clock is set, so no duration and no deadline may be counted with it. */
   now(): Date;
+  /** Milliseconds since an arbitrary start (CLOCK_MONOTONIC). For durations and deadlines: setting the clock does not change it. */
+  monotonicMs(): number;
   /** Resolves after this duration. Only for polls with a deadline. */
   wait(durationMs: number): Promise<void>;
 }
@@ -19,6 +22,7 @@ export interface Clock {
 /** The clock of this machine. */
 export const clock: Clock = {
   now: () => new Date(),
+  monotonicMs: () => performance.now(),
   wait: (durationMs) => setTimeout(durationMs),
 };
 

@@ -1,3 +1,6 @@
+import type { FileStat } from "./file-reader.ts";
+import type { OwnerFault } from "./owner-check.ts";
+
 /** One of our files in /etc/cron.d: what it runs, and when. */
 export interface CronEntry {
   /** The five fields of crontab(5). */
@@ -50,4 +53,68 @@ const MARKER = "# fula-node cron sha256=";
 
 function marker(sha256: string): string {
   return `${MARKER}${sha256}`;
+}
+
+/**
+ * Why cron would ignore a file in /etc/cron.d, or would not run it as written: cron(8) takes only regular files of
+ * root's that nobody else can write to. Null for a file as fula-node writes it.
+ */
+export function whyIgnored(path: string, { kind, uid, mode }: FileStat): string | null {
+  if (kind !== "file") return `${path} is a ${kind}, not a regular file`;
+  if (uid !== 0) return `${path} belongs to user ${uid}, so cron ignores it`;
+  return mode === 0o644 ? null : `${path} has mode ${mode.toString(8)}, not 644`;
+}
+
+/** What a line of ours runs. */
+export interface CronCommand {
+  /** The Node.js program. */
+  readonly program: string;
+  readonly script: string;
+}
+
+/** The program and the script of the first line that cron runs; null if there is none. */
+export function parseCronCommand(text: string): CronCommand | null {
+  const [, command = ""] = /^(?:[\d*/,-]+[ \t]+){5}\S+[ \t]+(.+)$/m.exec(text) ?? [];
+  const [program, script] = command.split(" ");
+  return program === undefined || script === undefined ? null : { program, script };
+}
+
+/** The verdict on one of our files in /etc/cron.d, for `status`. */
+export interface CronLineVerdict {
+  readonly state: "ok" | "attention" | "down";
+  /** A full sentence. */
+  readonly sentence: string;
+  readonly todo: string | null;
+}
+
+/** What was found out about a file in /etc/cron.d. */
+interface CronLineFacts {
+  /** Why cron ignores the file; null if it does not. */
+  readonly ignored: string | null;
+  readonly command: CronCommand | null;
+  /** Why `PROGRAM SCRIPT --version` failed; null if it worked. */
+  readonly failure: string | null;
+  /** Who else could change what the line runs. */
+  readonly faults: readonly Pick<OwnerFault, "sentence" | "repair">[];
+}
+
+const JOIN = "Run join-as-master: it writes the file again.";
+
+/** Judges one of our files in /etc/cron.d. `facts` is null if there is no such file. */
+export function judgeCronLine(path: string, facts: CronLineFacts | null): CronLineVerdict {
+  if (facts === null) return { state: "down", sentence: `There is no ${path}.`, todo: JOIN };
+  const { ignored, command, failure, faults } = facts;
+  if (ignored !== null) return { state: "down", sentence: `${ignored}.`, todo: JOIN };
+  if (command === null) return { state: "down", sentence: `${path} runs nothing.`, todo: JOIN };
+  if (failure !== null) {
+    const sentence = `${path} runs ${command.program} ${command.script}, which does not work: ${failure}.`;
+    return { state: "down", sentence, todo: "Install Node.js again, then run join-as-master." };
+  }
+  const [fault] = faults;
+  if (fault === undefined) return { state: "ok", sentence: `${command.program} runs it.`, todo: null };
+  return {
+    state: "attention",
+    sentence: `Root's cron runs what others can replace: ${fault.sentence}.`,
+    todo: `Run ${fault.repair}.`,
+  };
 }

@@ -32,6 +32,27 @@ export function isAbsence(thrown: unknown): boolean {
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
+/**
+ * Throws (`usage`) for a relative path if the current directory was removed: the kernel then reports every such path as
+ * missing, which would say nothing about the file that the operator means. Returns the path.
+ */
+export function resolvable(path: string): string {
+  if (path.startsWith("/") || hasWorkingDirectory()) return path;
+  throw new OperatorError({
+    exit: "usage",
+    what: `${path} is relative to the current directory, which was removed.`,
+    remedy: "Give the whole path, or change to another directory (cd).",
+  });
+}
+
+function hasWorkingDirectory(): boolean {
+  try {
+    return process.cwd() !== "";
+  } catch {
+    return false;
+  }
+}
+
 /** Converts the error of a failed file operation to an OperatorError (`unavailable`). An OperatorError stays unchanged. */
 export function fileError(verb: string, path: string, cause: unknown): OperatorError {
   if (cause instanceof OperatorError) return cause;

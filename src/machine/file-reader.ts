@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { constants, lstat, open, readdir, readlink, realpath, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
-import { fileError, isAbsence } from "./file-errors.ts";
+import { fileError, isAbsence, resolvable } from "./file-errors.ts";
 
 /**
  * Access to the machine. `HostReader` (host.ts) can only read, so a probe that writes does not compile.
@@ -67,6 +67,7 @@ export const fileReader: FileReader = {
 
 /** Returns null if the path does not exist. Throws an OperatorError for every other error. */
 async function orNull<T>(verb: string, path: string, read: () => Promise<T>): Promise<T | null> {
+  resolvable(path);
   try {
     return await read();
   } catch (thrown) {

@@ -4,6 +4,7 @@ import {
   constants,
   copyFile,
   type FileHandle,
+  lchown,
   lstat,
   mkdir,
   open,
@@ -26,6 +27,8 @@ export interface Files extends FileReader {
   writeAtomic(path: string, text: string, options: { readonly mode: number }): Promise<void>;
   makeDirectory(path: string, options: { readonly mode: number }): Promise<void>;
   chmod(path: string, mode: number): Promise<void>;
+  /** Changes the owner and the group. Does not follow a link. */
+  chown(path: string, uid: number, gid: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a tree. A missing path is not an error. A mount point is emptied but not removed. */
   remove(path: string): Promise<void>;
@@ -72,6 +75,7 @@ const fileWriter: Writer = {
       await syncDirectory(dirname(path));
     }),
   chmod: (path, mode) => wrapErrors("change the mode of", path, () => chmod(path, mode)),
+  chown: (path, uid, gid) => wrapErrors("change the owner of", path, () => lchown(path, uid, gid)),
   rename: (from, to) =>
     wrapErrors("rename", from, async () => {
       await rename(from, to);

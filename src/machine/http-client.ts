@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
-import type { buildConnector, Client, Dispatcher, Pool } from "undici";
+import type { buildConnector, Client, Dispatcher } from "undici";
 import { messageOf } from "../errors.ts";
 import { codeOf } from "./file-errors.ts";
 
@@ -13,6 +13,8 @@ export interface HttpServer {
   readonly connectTimeoutMs: number;
   /** True: every request uses a new connection, which is closed afterwards. */
   readonly fresh?: boolean;
+  /** The proxy through which the requests go, as `proxyFor` gives it. */
+  readonly proxy?: string | null;
   /** A unix socket instead of host and port. */
   readonly socketPath?: string | null;
   /** PEM of the authority that signed the server's certificate, if the system does not trust it. */
@@ -104,7 +106,7 @@ export class HttpClient {
   readonly #server: HttpServer;
   readonly #basePath: string;
   readonly #onAbort = (): void => this.close(this.#server.signal?.reason);
-  #pool: Promise<Pool> | null = null;
+  #pool: Promise<Dispatcher> | null = null;
   #closed: Error | null = null;
 
   constructor(server: HttpServer) {
@@ -165,7 +167,8 @@ export class HttpClient {
   }
 
   #start<T>(request: HttpRequest, receive: Receive<T>): Exchange<T> {
-    const exchange = new Exchange({ ...request, path: this.#basePath + request.path }, receive);
+    const { origin } = new URL(this.#server.url);
+    const exchange = new Exchange({ ...request, origin, path: this.#basePath + request.path }, receive);
     this.#pool ??= openPool(this.#server);
     this.#pool.then(
       (pool) => {
@@ -179,9 +182,22 @@ export class HttpClient {
 }
 
 /** undici is loaded with the first request, since most runs of the program send none. */
-async function openPool(server: HttpServer): Promise<Pool> {
+async function openPool(server: HttpServer): Promise<Dispatcher> {
   const { default: undici } = await import("undici");
-  const { connections, connectTimeoutMs, fresh = false, socketPath = null, ca } = server;
+  const { connections, connectTimeoutMs, fresh = false, socketPath = null, ca, proxy = null } = server;
+  if (proxy !== null) {
+    // Every request has a connection of its own: only our own clients know whether a kept one is stale.
+    return new undici.ProxyAgent({
+      uri: proxy,
+      proxyTunnel: false,
+      connections,
+      pipelining: 0,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      proxyTls: { timeout: connectTimeoutMs },
+      requestTls: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
+    });
+  }
   return new undici.Pool(new URL(server.url).origin, {
     connections,
     pipelining: fresh ? 0 : 1,
@@ -222,6 +238,7 @@ function openConnection(Make: typeof Client, origin: URL, options: Client.Option
 
 /** A running request: it is undici's dispatch options and its handler. */
 class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHandler {
+  readonly origin: string;
   readonly method: HttpRequest["method"];
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -239,7 +256,8 @@ class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHand
   #isReused = false;
   #isOver = false;
 
-  constructor(request: HttpRequest, receive: Receive<T>) {
+  constructor(request: HttpRequest & { readonly origin: string }, receive: Receive<T>) {
+    this.origin = request.origin;
     this.method = request.method;
     this.path = request.path;
     this.headers = request.headers ?? {};

@@ -9,6 +9,7 @@ import {
   type Receive,
 } from "./http-client.ts";
 import { countNewlines } from "./line-scanner.ts";
+import { proxyFor } from "./proxy.ts";
 
 /** Reads over http(s): health endpoints and the REST APIs of kubo and ipfs-cluster. */
 export interface HttpReader {
@@ -23,6 +24,8 @@ export interface HttpReader {
       readonly timeoutMs?: number;
       readonly basicAuth?: string;
       readonly maxBytes?: number;
+      /** True for a server on the internet: a proxy in the environment is used. */
+      readonly isRemote?: boolean;
     },
   ): Promise<{ readonly status: number; readonly body: unknown } | null>;
   /** Counts the lines of a stream until it ends or the time is over. Null if there is no answer. */
@@ -55,52 +58,66 @@ interface RequestOptions {
   readonly method?: "GET" | "POST";
   readonly timeoutMs: number;
   readonly basicAuth?: string;
+  readonly isRemote?: boolean;
 }
 
 /** GET and POST over http(s), without following redirects. The whole exchange must end within the timeout. */
-export const http: HttpReader = {
-  async json(url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) {
-    try {
-      const answer = await ask(url, { timeoutMs, ...rest }, readWhole(maxBytes));
-      return answer && { status: answer.status, body: parseJson(answer.text) };
-    } catch (thrown) {
-      if (thrown instanceof AnswerTooLong) return { status: thrown.status, body: null };
-      throw thrown;
-    }
-  },
+export const http: HttpReader = createHttp({});
 
-  /** If the stream breaks off or the time is over, the lines so far are still counted. */
-  async countLines(url, options) {
-    let lines = 0;
-    let open = false;
-    let listed = false;
-    const whole = await ask<boolean>(url, options, (status) => {
-      listed = status === 200;
-      return {
-        take(part) {
-          if (!listed) return;
-          lines += countNewlines(part);
-          open = part.at(-1) !== LINE_END;
-        },
-        end: () => listed || status === 204,
-      };
-    });
-    if (whole === true) return { lines: open ? lines + 1 : lines, complete: true };
-    return listed ? { lines, complete: false } : null;
-  },
-};
+/** The same, with the proxies of an environment (see proxyFor) for requests that are `isRemote`. */
+export function createHttp(env: Readonly<Record<string, string | undefined>>): HttpReader {
+  return {
+    async json(url, { timeoutMs = TIMEOUT_MS, maxBytes = MAX_BODY_BYTES, ...rest } = {}) {
+      try {
+        const answer = await ask(url, { timeoutMs, ...rest }, env, readWhole(maxBytes));
+        return answer && { status: answer.status, body: parseJson(answer.text) };
+      } catch (thrown) {
+        if (thrown instanceof AnswerTooLong) return { status: thrown.status, body: null };
+        throw thrown;
+      }
+    },
+
+    /** If the stream breaks off or the time is over, the lines so far are still counted. */
+    async countLines(url, options) {
+      let lines = 0;
+      let open = false;
+      let listed = false;
+      const whole = await ask<boolean>(url, options, {}, (status) => {
+        listed = status === 200;
+        return {
+          take(part) {
+            if (!listed) return;
+            lines += countNewlines(part);
+            open = part.at(-1) !== LINE_END;
+          },
+          end: () => listed || status === 204,
+        };
+      });
+      if (whole === true) return { lines: open ? lines + 1 : lines, complete: true };
+      return listed ? { lines, complete: false } : null;
+    },
+  };
+}
 
 /** Uses a new connection. Null if there is no complete answer. */
 async function ask<T>(
   url: string,
-  { method = "GET", timeoutMs, basicAuth }: RequestOptions,
+  { method = "GET", timeoutMs, basicAuth, isRemote = false }: RequestOptions,
+  env: Readonly<Record<string, string | undefined>>,
   receive: Receive<T>,
 ): Promise<T | null> {
   const { origin, pathname, search, username, password } = parseUrl(url);
   const auth = basicAuth ?? (username === "" ? null : decodeURIComponent(`${username}:${password}`));
   const authorization = auth && `Basic ${Buffer.from(auth).toString("base64")}`;
   const headers = { accept: "application/json", ...(authorization && { authorization }) };
-  const client = new HttpClient({ url: origin, connections: 1, connectTimeoutMs: timeoutMs, fresh: true });
+  const proxy = isRemote ? proxyFor(url, env) : null;
+  const client = new HttpClient({
+    url: origin,
+    connections: 1,
+    connectTimeoutMs: timeoutMs,
+    fresh: true,
+    proxy,
+  });
   let answered = false;
   const begin: Receive<T> = (status) => {
     answered = true;

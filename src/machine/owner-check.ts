@@ -1,61 +1,105 @@
-import { dirname, resolve } from "node:path";
+import { posix } from "node:path";
+import { OperatorError } from "../errors.ts";
 import type { FileReader, FileStat } from "./file-reader.ts";
 
-/** One part of a path: the file itself, one of its directories, or a symbolic link on the way. */
-export interface PathPart {
+/** One reason why a path is not root's alone: somebody else could change it, or replace it. */
+export interface OwnerFault {
+  /** The path itself, a directory above it, or a link on the way. */
   readonly path: string;
-  /** Null if it does not exist. */
-  readonly stat: Pick<FileStat, "kind" | "mode" | "uid"> | null;
+  readonly kind: FileStat["kind"];
+  /** `/opt belongs to user 1000, not to root`. Without a full stop. */
+  readonly sentence: string;
+  /** The command that repairs it. */
+  readonly repair: string;
 }
 
-const OTHERS_WRITE = 0o022;
-const MAX_LINKS = 20;
+const GROUP_OR_OTHERS_WRITE = 0o022;
+const OTHERS_WRITE = 0o002;
+const STICKY = 0o1000;
+const MAX_LINKS = 40;
 
 /**
- * Says who else could change what root runs or trusts, or returns null. As in the StrictModes of sshd (auth_secure_path),
- * each part must belong to root or to `uid`, and nobody else may write to it. The mode of a symbolic link means nothing.
+ * The rule, as StrictModes in sshd_config(5): a path belongs to root, and neither its group nor others can write to it.
+ * Null if that is so. A link has no mode of its own, so only its owner counts.
  */
-export function findUnsafePart(parts: readonly PathPart[], uid: number): string | null {
-  for (const { path, stat } of parts) {
-    if (stat === null) return `${path} does not exist`;
-    if (stat.uid !== 0 && stat.uid !== uid) return `${path} belongs to the user with uid ${stat.uid}`;
-    if (stat.kind !== "symlink" && (stat.mode & OTHERS_WRITE) !== 0)
-      return `other users can write to ${path} (mode ${stat.mode.toString(8)})`;
+export function judgeOwner(path: string, { kind, uid, mode }: FileStat): OwnerFault | null {
+  if (uid !== 0) {
+    const repair = `chown ${kind === "symlink" ? "-h " : ""}root:root ${path}`;
+    return { path, kind, sentence: `${path} belongs to user ${uid}, not to root`, repair };
   }
-  return null;
+  if (kind === "symlink" || (mode & GROUP_OR_OTHERS_WRITE) === 0) return null;
+  const who = (mode & OTHERS_WRITE) === 0 ? "its group" : "every user";
+  const sentence = `${who} can write to ${path} (mode ${mode.toString(8)})`;
+  return { path, kind, sentence, repair: `chmod go-w ${path}` };
+}
+
+/** In a directory with the sticky bit, such as /tmp, nobody can remove or rename what belongs to root. */
+function judgeParent(path: string, stat: FileStat): OwnerFault | null {
+  return stat.uid === 0 && (stat.mode & STICKY) !== 0 ? null : judgeOwner(path, stat);
+}
+
+/** A fault on the way to a path. */
+export interface OwnerFaultOnWay extends OwnerFault {
+  /** True for a directory above it, or a link on the way. False for the file or directory itself. */
+  readonly isAbove: boolean;
 }
 
 /**
- * The parts of an absolute path, from / to the file, and after each symbolic link those of its target. The last part
- * is the file itself: no part after it is a link.
+ * Every fault of a path and of the directories above it, from `/` down. A link is followed: the link, and everything on
+ * the way to its target, is judged too. Ends at the first part that does not exist. [] if root alone can change it.
  */
-export async function readPathParts(
+export async function findOwnerFaults(
   files: Pick<FileReader, "stat" | "readLink">,
   path: string,
-): Promise<readonly PathPart[]> {
-  const parts: PathPart[] = [{ path: "/", stat: await files.stat("/") }];
-  let waiting = namesOf(path);
+): Promise<readonly OwnerFaultOnWay[]> {
+  const faults = new Map<string, OwnerFaultOnWay>();
+  const waiting = partsOf(path);
   let at = "/";
-  for (let links = 0; waiting.length > 0;) {
-    const [name = "", ...rest] = waiting;
-    const next = resolve(at, name);
-    const stat = await files.stat(next);
-    parts.push({ path: next, stat });
-    if (stat === null) return parts;
-    const target = stat.kind === "symlink" ? await files.readLink(next) : null;
-    if (target === null) {
-      at = next;
-      waiting = rest;
+  let links = 0;
+  for (;;) {
+    const stat = await files.stat(at);
+    if (stat === null) break;
+    const isEnd = waiting.length === 0;
+    const fault = isEnd || stat.kind === "symlink" ? judgeOwner(at, stat) : judgeParent(at, stat);
+    if (fault !== null) faults.set(at, { ...fault, isAbove: !isEnd || stat.kind === "symlink" });
+    if (stat.kind === "symlink") {
+      links += 1;
+      if (links > MAX_LINKS) throw loop(path);
+      const target = (await files.readLink(at)) ?? "";
+      waiting.unshift(...partsOf(target));
+      at = target.startsWith("/") ? "/" : posix.dirname(at);
       continue;
     }
-    links += 1;
-    if (links > MAX_LINKS) return [...parts, { path: next, stat: null }];
-    at = "/";
-    waiting = [...namesOf(resolve(dirname(next), target)), ...rest];
+    const next = waiting.shift();
+    if (next === undefined) break;
+    // `at` has no link in it, so `..` is its parent.
+    at = posix.join(at, next);
   }
-  return parts;
+  return [...faults.values()];
 }
 
-function namesOf(path: string): readonly string[] {
-  return path.split("/").filter((name) => name !== "");
+/** The faults of a directory and of everything below it, the directory first. Links are not followed. */
+export async function findTreeFaults(
+  files: Pick<FileReader, "stat" | "list">,
+  path: string,
+): Promise<readonly OwnerFault[]> {
+  const stat = await files.stat(path);
+  if (stat === null) return [];
+  const own = judgeOwner(path, stat);
+  const names = stat.kind === "directory" ? ((await files.list(path)) ?? []) : [];
+  const below = await Promise.all(names.map((name) => findTreeFaults(files, posix.join(path, name))));
+  return [...(own === null ? [] : [own]), ...below.flat()];
+}
+
+function partsOf(path: string): string[] {
+  return path.split("/").filter((part) => part !== "" && part !== ".");
+}
+
+function loop(path: string): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `Cannot find out who can change ${path}.`,
+    why: `It has more than ${MAX_LINKS} symbolic links.`,
+    remedy: "Remove the links that point at each other.",
+  });
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileError, isAbsence } from "./file-errors.ts";
 
@@ -54,10 +54,55 @@ function serviceOf(pid: number): string | null {
   return /\/(?<unit>[^/\n]+\.service)(?:\/|$)/m.exec(groups)?.groups?.["unit"] ?? null;
 }
 
-/** True while a process of that name runs. The kernel keeps only the first 15 bytes of a name. */
+/**
+ * True while a process of that name runs on this machine itself. A process in a container does not count: it sees other
+ * files. The kernel keeps only the first 15 bytes of a name.
+ */
 export function isProcessRunning(name: string): boolean {
   const wanted = name.slice(0, COMM_LENGTH);
-  return pids().some((pid) => read(`/proc/${pid}/comm`)?.trimEnd() === wanted);
+  return pids().some((pid) => read(`/proc/${pid}/comm`)?.trimEnd() === wanted && isOnThisMachine(pid));
+}
+
+/** True if a process shares our PID namespace and our root directory. False for a process in a container. */
+function isOnThisMachine(pid: number): boolean {
+  const own = link("/proc/self/ns/pid");
+  const ownRoot = rootOf("self");
+  const root = rootOf(String(pid));
+  return own !== null && link(`/proc/${pid}/ns/pid`) === own && ownRoot !== null && root === ownRoot;
+}
+
+/** The root directory that a process sees, by device and inode. Null if it has ended or can't be read. */
+function rootOf(pid: string): string | null {
+  try {
+    const { dev, ino } = statSync(`/proc/${pid}/root/`);
+    return `${dev}:${ino}`;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The process that has a unix socket with this name (`@` at its start stands for the abstract namespace), if it is a
+ * process of root's on this machine itself. Null for everybody else: any user, and any container on the host's network,
+ * can bind an abstract name.
+ */
+export function findSocketHolder(name: string): number | null {
+  const inodes = (read("/proc/net/unix") ?? "").split("\n").flatMap((line) => {
+    const [, , , , , , inode, ...path] = line
+      .trim()
+      .split(" ")
+      .filter((field) => field !== "");
+    // Up to Node.js 20 the name is padded with NULs, which the kernel prints as `@`.
+    return inode !== undefined && path.join(" ").replace(/@+$/, "") === name ? [inode] : [];
+  });
+  if (inodes.length === 0) return null;
+  const holders = [...holdersOf(new Set(inodes)).values()];
+  return holders.find((pid) => isRoots(pid) && isOnThisMachine(pid)) ?? null;
+}
+
+/** The effective user. The owner of /proc/PID is no evidence: it is root for every process that can't be traced. */
+function isRoots(pid: number): boolean {
+  return /^Uid:\s+\d+\s+0\s/m.test(read(`/proc/${pid}/status`) ?? "");
 }
 
 /**

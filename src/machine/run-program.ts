@@ -30,6 +30,8 @@ const SYSTEM_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin
 const PASSED_ON =
   /^(?:HOME|USER|LOGNAME|TERM|TMPDIR|DOCKER_CONFIG|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all|ftp)_proxy)$/i;
 const KEPT_LINES = 20;
+/** How long output is read after the program itself has ended. */
+const OPEN_STREAMS_MS = 3000;
 const MAX_STDOUT_BYTES = 16 * 1024 ** 2;
 
 /**
@@ -51,6 +53,8 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   const { execa } = await import("execa");
   const [program = "", ...rest] = argv;
   const settings = {
+    // The directory of the caller may have been removed, and no program of ours gets a relative path.
+    cwd: "/",
     env: { ...options.env, ...options.extra },
     extendEnv: false,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
@@ -63,6 +67,12 @@ export async function runProgram(argv: readonly string[], options: ProgramOption
   } as const satisfies Options;
   const lastLines: string[] = [];
   const child = execa(program, rest, settings);
+  // A child of the program may keep its streams open for ever (gpg-agent does), and is no part of its end.
+  child.once("exit", () => {
+    setTimeout(() => {
+      for (const stream of [child.stdout, child.stderr, child.all]) stream.destroy();
+    }, OPEN_STREAMS_MS).unref();
+  });
   const reading = (async () => {
     for await (const line of child.iterable({ from: "all" })) {
       lastLines.push(line);

@@ -31,6 +31,8 @@ export interface SystemReader {
   clockSynchronised(): Promise<boolean | null>;
   /** True while a process of that name runs (`/proc/PID/comm`). */
   isRunning(process: string): Promise<boolean>;
+  /** Runs a program that only prints something. Null if it ends with 0, else why not, without a full stop. */
+  tryProgram(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<string | null>;
 }
 
 /** Changes the operating system. */
@@ -57,6 +59,11 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     listeners: readListeners,
     clockSynchronised: () => isClockSynchronised(programs),
     isRunning: (name) => Promise.resolve(isProcessRunning(name)),
+    tryProgram: async (argv, { timeoutMs }) => {
+      const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, timeoutMs });
+      if (exitCode === 0) return null;
+      return stopped ?? lastLines[0]?.replace(/\.$/, "") ?? `it ended with exit code ${exitCode}`;
+    },
     installPackages: (names, report) =>
       installPackages(names, { env: programs, report, wait: (durationMs) => clock.wait(durationMs) }),
     enableUnit: (name) => enableUnit(name, programs),

@@ -6,7 +6,11 @@ import { type ProgramEnvironment, type ProgramResult, runProgram } from "./run-p
 export interface UnitState {
   readonly name: string;
   readonly loaded: boolean;
+  /** True if nothing can start it: `systemctl mask`. */
+  readonly masked: boolean;
   readonly active: boolean;
+  /** True if it is started at every boot, or by another unit. */
+  readonly atBoot: boolean;
   readonly execStart: string;
 }
 
@@ -15,6 +19,9 @@ const START_TIMEOUT_MS = 180_000;
 /** sd_booted(3): this directory exists if and only if systemd is the init system. */
 const SYSTEMD_RUNS = "/run/systemd/system";
 const TIMESYNC_MARK = "/run/systemd/timesync/synchronized";
+
+/** The states of a unit file (systemctl(1), is-enabled) with which a boot starts it; `generated` is for an init script. */
+const AT_BOOT: ReadonlySet<string> = new Set(["enabled", "static", "alias", "indirect", "generated"]);
 
 /** True while systemd is the init system of this machine. */
 function isSystemdRunning(): boolean {
@@ -28,7 +35,10 @@ export async function readUnit(
   systemd = isSystemdRunning(),
 ): Promise<UnitState | null> {
   if (!systemd) return null;
-  const properties = ["LoadState", "ActiveState", "ExecStart"].flatMap((property) => ["-p", property]);
+  const properties = ["LoadState", "ActiveState", "UnitFileState", "ExecStart"].flatMap((property) => [
+    "-p",
+    property,
+  ]);
   const result = await runProgram(["systemctl", "show", "--no-pager", ...properties, "--", name], {
     env,
     timeoutMs: READ_TIMEOUT_MS,
@@ -37,7 +47,7 @@ export async function readUnit(
   return parseUnit(name, result.stdout);
 }
 
-/** Parses the output of `systemctl show -p LoadState,ActiveState,ExecStart`. Null if the unit was not found. */
+/** Parses the output of `systemctl show -p LoadState,ActiveState,UnitFileState,ExecStart`. Null if the unit was not found. */
 export function parseUnit(name: string, text: string): UnitState | null {
   const values = (key: string) =>
     text.split("\n").flatMap((line) => (line.startsWith(`${key}=`) ? [line.slice(key.length + 1)] : []));
@@ -49,7 +59,9 @@ export function parseUnit(name: string, text: string): UnitState | null {
   return {
     name,
     loaded: load === "loaded",
+    masked: load === "masked",
     active: values("ActiveState")[0] === "active",
+    atBoot: AT_BOOT.has(values("UnitFileState")[0] ?? ""),
     execStart: commands.join("; "),
   };
 }

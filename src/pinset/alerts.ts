@@ -1,7 +1,7 @@
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { OperatorCommand } from "../machine/operator-command.ts";
+import type { OperatorCommand } from "../pinset/alert-command.ts";
 import { visible, visibleJson } from "../units.ts";
 
 /** What an alarm is about. ALERT_COMMAND gets it as `kind`. */

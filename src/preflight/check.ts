@@ -83,6 +83,10 @@ export interface PreflightContext {
   readonly minimumMemoryBytes: { readonly required: number; readonly recommended: number };
   /** Who a container belongs to, by its labels and its name. */
   readonly ownership: (container: Container) => Ownership;
+  /** Paths that root's programs read or run. What lies above them must be root's alone. */
+  readonly guarded: readonly string[];
+  /** The program that runs now and bin/fula-node.js, if a Node.js for cron is needed. */
+  readonly cronNode: { readonly running: string; readonly script: string } | null;
   /** The systemd units of an adopted writer. */
   readonly writerUnits: readonly string[];
 }

@@ -1,6 +1,6 @@
 import type { Check } from "./check.ts";
 import { compose, dockerEngine, watchtower } from "./docker.ts";
-import { clock, disk, memory, os, root } from "./machine.ts";
+import { clock, disk, memory, node, os, owners, root } from "./machine.ts";
 import { ports } from "./ports.ts";
 
 /** The checks of a machine before it becomes a node, in this order. */
@@ -13,6 +13,8 @@ export const MASTER_CHECKS: readonly Check[] = [
   memory,
   clock,
   ports,
+  owners,
+  node,
   watchtower,
 ];
 

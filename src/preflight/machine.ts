@@ -1,4 +1,6 @@
 import { isAtLeast } from "../docker/versions.ts";
+import { chooseNode } from "../machine/node-program.ts";
+import { findOwnerFaults } from "../machine/owner-check.ts";
 import { gibibytes } from "../units.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
@@ -17,6 +19,55 @@ export const root: Check = {
         what: `fula-node runs as user ${uid}, not as root.`,
         why: "It writes to /opt and /etc/cron.d, and uses Docker.",
         remedy: "Run the same command as root, or with sudo.",
+      },
+    ];
+  },
+};
+
+/**
+ * Fails if somebody else can replace what root will run: a directory above the base directory, or a link on the way to it.
+ * What fula-node made itself is not refused, but repaired by the step `owners`.
+ */
+export const owners: Check = {
+  id: "owners",
+  title: "owners of the directories above",
+  ignorable: true,
+
+  async run(host, { guarded }) {
+    const found = await Promise.all(guarded.map((path) => findOwnerFaults(host.files, path)));
+    const above = new Map(found.flat().flatMap((one) => (one.isAbove ? [[one.path, one] as const] : [])));
+    return [...above.values()].map(({ sentence, repair }) => ({
+      severity: "failure" as const,
+      what: `${sentence[0]?.toUpperCase()}${sentence.slice(1)}.`,
+      why: "Whoever can write there can replace what root runs.",
+      remedy: `Run ${repair}, or use another --base-dir.`,
+    }));
+  },
+};
+
+/** Fails if there is no Node.js that root's cron can run, and warns if the next upgrade of Node.js will remove it. */
+export const node: Check = {
+  id: "node",
+  title: "Node.js for cron",
+  ignorable: true,
+
+  async run(host, { cronNode }) {
+    if (cronNode === null) return [];
+    const { path, isLasting, rejected } = await chooseNode(host, cronNode);
+    const remedy = "Install Node.js as a package of the system (Debian 13: apt-get install nodejs)";
+    if (path === null) {
+      return rejected.map(({ path: unfit, why, repair }) => ({
+        severity: "failure",
+        what: `Root's cron can't use ${unfit}: ${why}.`,
+        remedy: `${remedy}${repair === null ? "" : `, or run ${repair}`}.`,
+      }));
+    }
+    if (isLasting) return [];
+    return [
+      {
+        severity: "warning",
+        what: `Cron will use ${path}, which goes away with the next upgrade of Node.js.`,
+        remedy: `${remedy}, or run join-as-master again after each upgrade.`,
       },
     ];
   },

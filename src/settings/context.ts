@@ -37,7 +37,7 @@ export interface NodeContext {
 /** The input of the steps of a master. */
 export interface MasterContext extends NodeContext {
   readonly layout: MasterLayout;
-  /** The absolute path of the Node.js program that runs fula-node. Cron uses the same one. */
+  /** The absolute path of the Node.js program that cron runs fula-node with. */
   readonly nodePath: string;
   /** True for `--provision-writer`, or if the operator agreed when asked. */
   readonly provisionWriter: boolean;
@@ -147,10 +147,10 @@ export async function poll<T>(
   deadlineMs: number,
   attempt: () => Promise<T | null>,
 ): Promise<T | null> {
-  const until = host.clock.now().getTime() + deadlineMs;
+  const until = host.clock.monotonicMs() + deadlineMs;
   for (;;) {
     const value = await attempt();
-    if (value !== null || host.clock.now().getTime() >= until) return value;
+    if (value !== null || host.clock.monotonicMs() >= until) return value;
     await host.clock.wait(100);
   }
 }

@@ -112,6 +112,33 @@ export function storageLayout(baseDir: string): StorageLayout {
   };
 }
 
+/** A path that root's programs read or run, so that root alone may change it. */
+export interface GuardedPath {
+  readonly path: string;
+  /** True if everything below it counts too. */
+  readonly tree?: boolean;
+}
+
+/** What fula-node makes on a storage node, and root alone may change. `.env` is judged before anything is read from it. */
+export function guardedOnStorageNode({
+  baseDir,
+  cliDir,
+  composeFile,
+  journal,
+}: StorageLayout): readonly GuardedPath[] {
+  return [{ path: baseDir }, { path: cliDir, tree: true }, { path: composeFile }, { path: journal }];
+}
+
+/** The same on a master, without its writer. */
+export function guardedOnMaster(layout: MasterLayout): readonly GuardedPath[] {
+  const { signingKey, verifyingKey, snapshotsDir, snapshotHeartbeat, restoreDir, knownNodes } = layout;
+  const heartbeats = snapshotHeartbeat.replace(/\/[^/]*$/, "");
+  return [
+    ...guardedOnStorageNode(layout),
+    ...[signingKey, verifyingKey, snapshotsDir, heartbeats, restoreDir, knownNodes].map((path) => ({ path })),
+  ];
+}
+
 /** The locks of one node. A run that needs several takes them in this order. */
 export function lockNames(baseDir: string) {
   return {

@@ -1,21 +1,23 @@
+import { guardedOfProject, type Project } from "../docker/compose-project.ts";
 import type { AnyStep } from "../engine/step.ts";
+import type { MasterContext } from "../settings/context.ts";
+import { guardedOnMaster } from "../settings/layout.ts";
 import { cli } from "./cli.ts";
 import { composeFile } from "./compose-file.ts";
-import type { Project } from "../docker/compose-project.ts";
-import { snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
+import { images, masterImages } from "./images.ts";
+import { snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
-import { images, masterImages } from "./images.ts";
-import type { MasterContext } from "../settings/context.ts";
 import { migrations } from "./master/migrations.ts";
 import { guardDatabase, postgres } from "./master/postgres.ts";
-import { serviceImage } from "./service-image.ts";
 import { services } from "./master/services.ts";
 import { signingKey } from "./master/signing-key.ts";
 import { writer } from "./master/writer.ts";
+import { owners } from "./owners.ts";
+import { serviceImage } from "./service-image.ts";
 
 /** The install order of a master. */
 export function masterSteps(
@@ -24,6 +26,7 @@ export function masterSteps(
 ): readonly AnyStep[] {
   return [
     docker,
+    owners([...guardedOnMaster(context.layout), ...guardedOfProject(projects.writer)]),
     cli(context),
     envFile(context, guardDatabase(context)),
     images(context, (host) => masterImages(host, context, projects.writer)),

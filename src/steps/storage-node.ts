@@ -11,6 +11,8 @@ import { clusterFollower } from "./storage-node/cluster-follower.ts";
 import { ingest } from "./storage-node/ingest.ts";
 import { kubo } from "./storage-node/kubo.ts";
 import { nodeName } from "./storage-node/node-name.ts";
+import { guardedOnStorageNode } from "../settings/layout.ts";
+import { owners } from "./owners.ts";
 import { pool } from "./storage-node/pool.ts";
 import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-context.ts";
 
@@ -18,6 +20,7 @@ import { NO_SECRET_DATA, type StorageContext } from "../federation/storage-conte
 export function storageSteps(context: StorageContext, project: Project): readonly AnyStep[] {
   return [
     docker,
+    owners(guardedOnStorageNode(context.layout)),
     cli(context),
     envFile(context, NO_SECRET_DATA),
     pool(context),

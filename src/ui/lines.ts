@@ -1,6 +1,6 @@
 import type { RunEvent } from "../engine/events.ts";
-import type { Reporter } from "./reporter.ts";
 import { duration, visible } from "../units.ts";
+import type { Reporter } from "./reporter.ts";
 import { errorLines, hang, oneLine, planLines, table } from "./text.ts";
 
 /** Where lines are written to. */
@@ -30,12 +30,13 @@ interface Running {
 
 /**
  * Plain lines for logs, cron and CI. A step prints one line when it is done. If it takes longer than two seconds,
- * it also prints one when that is clear, and its progress at most every 30 seconds. `now` is in milliseconds.
+ * it also prints one when that is clear, and its progress at most every 30 seconds. `now` is in milliseconds of a
+ * monotonic clock.
  */
 export function createLines(given: Streams, now: () => number): Reporter {
   const streams = visibleStreams(given);
   let running: Running | null = null;
-  let runProgressMs = 0;
+  let runProgressMs = -Infinity;
   let runProgress = "";
 
   const end = (): void => {
@@ -55,7 +56,7 @@ export function createLines(given: Streams, now: () => number): Reporter {
   const printProgress = (text: string): void => {
     if (running?.printedMs == null || text === "" || text === running.printed) return;
     const elapsedMs = now() - running.printedMs;
-    if (elapsedMs >= 0 && elapsedMs < STEP_PROGRESS_EVERY_MS) return;
+    if (elapsedMs < STEP_PROGRESS_EVERY_MS) return;
     running.printedMs = now();
     running.printed = text;
     streams.out(`${running.step}: ${text}`);

@@ -1,8 +1,8 @@
 import { DefaultRenderer, Listr, ListrLogger, type ListrTaskWrapper, ProcessOutput } from "listr2";
 import { messageOf } from "../errors.ts";
+import { duration, visible } from "../units.ts";
 import { createLines, type Streams, visibleStreams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { duration, visible } from "../units.ts";
 import { oneLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -141,7 +141,7 @@ function newRow(step: string, title: string, now: () => number): Row {
         task = own;
         own.output = lastLine;
         const ticks = setInterval(() => {
-          own.title = `${title} (${Math.max(0, Math.round((now() - startedMs) / 1000))} s)`;
+          own.title = `${title} (${Math.round((now() - startedMs) / 1000)} s)`;
         }, 1000).unref();
         const durationMs = await settled;
         clearInterval(ticks);

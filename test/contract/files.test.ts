@@ -121,6 +121,19 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     await expect(files.chmod(`${root}/none`, 0o600)).rejects.toBeInstanceOf(OperatorError);
   });
 
+  it.runIf(isRoot)("changes an owner, of a link and not of its target", async () => {
+    const { files, root } = makeSubject();
+    await files.writeAtomic(`${root}/x`, "x", { mode: 0o644 });
+    await files.link("x", `${root}/link`);
+    await files.chown(`${root}/link`, 1234, 1234);
+    expect((await files.stat(`${root}/link`))?.uid).toBe(1234);
+    expect((await files.stat(`${root}/x`))?.uid).toBe(0);
+    await files.chown(`${root}/x`, 1234, 1234);
+    await files.chown(`${root}/x`, 0, 0);
+    expect((await files.stat(`${root}/x`))?.uid).toBe(0);
+    await expect(files.chown(`${root}/none`, 0, 0)).rejects.toBeInstanceOf(OperatorError);
+  });
+
   it("points and re-points a link, and reads through it", async () => {
     const { files, root } = makeSubject();
     await files.writeAtomic(`${root}/1/file`, "first", { mode: 0o644 });

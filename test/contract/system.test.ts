@@ -150,6 +150,16 @@ describe("programs get a closed environment", () => {
     expect(result.lastLines.at(-1)).toBe("line 30");
   });
 
+  it.each([
+    ["that has ended", "sleep 60 & echo done", { exitCode: 0, stdout: "done", stopped: null }],
+    ["that takes too long", "sleep 60 & sleep 60", { exitCode: null, stopped: "sh did not end within 1 s" }],
+  ])("does not wait for a child that keeps the output of a program %s", async (_which, script, expected) => {
+    const startedMs = performance.now();
+    const result = await runProgram(["sh", "-c", script], { env: programEnvironment({}), timeoutMs: 1000 });
+    expect(result).toMatchObject(expected);
+    expect(performance.now() - startedMs).toBeLessThan(30_000);
+  });
+
   it("says so when a program is killed", async () => {
     const env = programEnvironment({});
     const { exitCode, stopped } = await runProgram(["sh", "-c", "kill -9 $$"], { env, timeoutMs: 10_000 });
@@ -198,27 +208,33 @@ describe("os-release", () => {
 
 describe("systemd units", () => {
   const shown =
-    "ExecStart={ path=/usr/bin/docker ; argv[]=/usr/bin/docker run --name ipfs_host ipfs/kubo:release ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }\nLoadState=loaded\nActiveState=active\n";
+    "ExecStart={ path=/usr/bin/docker ; argv[]=/usr/bin/docker run --name ipfs_host ipfs/kubo:release ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n";
 
   it("are read as systemctl shows them", () => {
     expect(parseUnit("ipfs.service", shown)).toEqual({
       name: "ipfs.service",
       loaded: true,
+      masked: false,
       active: true,
+      atBoot: true,
       execStart: "/usr/bin/docker run --name ipfs_host ipfs/kubo:release",
     });
     expect(parseUnit("x", "LoadState=not-found\nActiveState=inactive\n")).toBeNull();
     expect(parseUnit("x", "LoadState=masked\nActiveState=failed\n")).toMatchObject({
       loaded: false,
+      masked: true,
       active: false,
+      atBoot: false,
     });
+    for (const state of ["disabled", "enabled-runtime", "masked", ""])
+      expect(parseUnit("x", `LoadState=loaded\nUnitFileState=${state}\n`)).toMatchObject({ atBoot: false });
   });
 
   it("are asked for by name, and not at all without systemd", async () => {
     const { env, calls } = makePrograms({ systemctl: `printf '%s' '${shown}'` });
     expect(await readUnit("ipfs.service", env, true)).toMatchObject({ active: true });
     expect(calls()).toEqual([
-      "systemctl show --no-pager -p LoadState -p ActiveState -p ExecStart -- ipfs.service",
+      "systemctl show --no-pager -p LoadState -p ActiveState -p UnitFileState -p ExecStart -- ipfs.service",
     ]);
     expect(await readUnit("ipfs.service", env, false)).toBeNull();
   });

@@ -121,7 +121,7 @@ describeOnPostgres(
 
     test("is unavailable where the master says nothing in time", async () => {
       const { port, close } = await listenAnywhere(() => {});
-      const deps = { ...depsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, 50) };
+      const deps = { ...depsOf(""), client: openNodesClient(`http://127.0.0.1:${port}`, { timeoutMs: 50 }) };
       await expect(announceName(deps, requestOf(deps))).rejects.toMatchObject({
         exit: "unavailable",
         why: "no answer within 0.05 s.",

@@ -9,6 +9,8 @@ export interface FakeEntry {
   readonly kind: "file" | "directory" | "symlink";
   readonly text: string;
   readonly mode: number;
+  /** Root's if left out. */
+  readonly uid?: number;
   readonly modifiedAt: Date;
 }
 
@@ -41,6 +43,14 @@ export class FakeFiles implements Files {
   putDirectory(path: string, mode = 0o755): void {
     this.#makeParents(path);
     this.#set(this.#resolve(path), { kind: "directory", text: "", mode });
+  }
+
+  /** Gives an existing path to another user, without the gate. A link is not followed. */
+  own(path: string, uid: number): void {
+    const real = this.#parentResolved(path);
+    const entry = this.tree.get(real);
+    if (entry === undefined) throw new Error(`nothing at ${path}`);
+    this.tree.set(real, { ...entry, uid });
   }
 
   /** Mounts a file system on a directory, without the gate. */
@@ -81,8 +91,8 @@ export class FakeFiles implements Files {
     this.#gate.look();
     const entry = this.tree.get(this.#parentResolved(path));
     if (entry === undefined) return null;
-    const { kind, mode, modifiedAt } = entry;
-    return { kind, mode, sizeBytes: Buffer.byteLength(entry.text), uid: 0, modifiedAt };
+    const { kind, mode, modifiedAt, uid = 0 } = entry;
+    return { kind, mode, sizeBytes: Buffer.byteLength(entry.text), uid, modifiedAt };
   }
 
   async list(path: string): Promise<readonly string[] | null> {
@@ -184,6 +194,14 @@ export class FakeFiles implements Files {
       const entry = this.tree.get(real);
       if (entry === undefined) throw cannot("change the mode of", path, "it does not exist");
       this.tree.set(real, { ...entry, mode });
+    });
+  }
+
+  async chown(path: string, uid: number): Promise<void> {
+    await this.#gate.write(`files.chown ${path} ${uid}`, () => {
+      if (!this.tree.has(this.#parentResolved(path)))
+        throw cannot("change the owner of", path, "it does not exist");
+      this.own(path, uid);
     });
   }
 

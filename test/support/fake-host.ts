@@ -40,6 +40,8 @@ export class FakeHost implements Host {
   readonly clock: Clock & {
     /** Called after each wait with the new time, for things that come up later. */
     onWait: (now: Date) => void;
+    /** Sets the date, as NTP does: `monotonicMs` and deadlines go on as before. */
+    setBy: (differenceMs: number) => void;
   };
   readonly http: HttpReader & {
     /** Endpoints by their whole URL. A function is called for each request and may return null. */
@@ -58,10 +60,11 @@ export class FakeHost implements Host {
   readonly random: Host["random"];
   readonly signing: Host["signing"];
   readonly #mint = new FakeRandom(this.gate);
-  #nowMs = START;
+  #elapsedMs = 0;
+  #differenceMs = 0;
 
   constructor() {
-    const now = () => new Date(this.#nowMs);
+    const now = () => new Date(START + this.#elapsedMs + this.#differenceMs);
     this.files = new FakeFiles(this.gate, now);
     this.system = new FakeSystem(this.gate);
     this.docker = new FakeDocker(this.gate, now, (path) => this.files.textOf(path));
@@ -101,7 +104,8 @@ export class FakeHost implements Host {
   /** Everything on the box. If two snapshots are equal, nothing was changed in between. */
   snapshot(): Snapshot {
     const files = [...this.files.tree].map(
-      ([path, { kind, mode, text }]) => [path, `${kind} ${mode.toString(8)} ${text}`] as const,
+      ([path, { kind, mode, text, uid = 0 }]) =>
+        [path, `${kind} ${mode.toString(8)} ${uid === 0 ? "" : `uid ${uid} `}${text}`] as const,
     );
     return {
       files: sorted(files),
@@ -144,13 +148,18 @@ export class FakeHost implements Host {
   #makeClock(now: () => Date): FakeHost["clock"] {
     const clock: FakeHost["clock"] = {
       onWait: () => {},
+      setBy: (differenceMs) => void (this.#differenceMs += differenceMs),
+      monotonicMs: () => {
+        this.gate.look();
+        return this.#elapsedMs;
+      },
       now: () => {
         this.gate.look();
         return now();
       },
       wait: async (durationMs) => {
         this.gate.look();
-        this.#nowMs += durationMs;
+        this.#elapsedMs += durationMs;
         clock.onWait(now());
       },
     };

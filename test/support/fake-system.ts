@@ -33,6 +33,8 @@ export class FakeSystem implements System {
   onCommand: (argv: readonly string[]) => void = (argv) => {
     throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
   };
+  /** Why `tryProgram` fails; null if it works. */
+  onTry: (argv: readonly string[]) => string | null = () => null;
   readonly #gate: WriteGate;
 
   constructor(gate: WriteGate) {
@@ -41,7 +43,8 @@ export class FakeSystem implements System {
 
   /** Adds a unit as `systemctl show` prints it. */
   putUnit(name: string, state: Partial<UnitState> = {}): void {
-    this.units.set(name, { name, loaded: true, active: false, execStart: "", ...state });
+    const usual = { loaded: true, masked: false, active: false, atBoot: true, execStart: "" };
+    this.units.set(keyOf(name), { name, ...usual, ...state });
   }
 
   uid(): number {
@@ -66,7 +69,7 @@ export class FakeSystem implements System {
 
   async unit(name: string): Promise<UnitState | null> {
     this.#gate.look();
-    return this.units.get(name) ?? null;
+    return this.units.get(keyOf(name)) ?? null;
   }
 
   async listeners(): Promise<readonly Listener[]> {
@@ -84,6 +87,11 @@ export class FakeSystem implements System {
     return this.processes.has(process);
   }
 
+  async tryProgram(argv: readonly string[]): Promise<string | null> {
+    this.#gate.look();
+    return this.onTry(argv);
+  }
+
   async installPackages(names: readonly string[], report: (line: string) => void): Promise<void> {
     await this.#gate.write(
       `system.installPackages ${names.join(" ")}`,
@@ -98,11 +106,12 @@ export class FakeSystem implements System {
 
   async enableUnit(name: string): Promise<void> {
     await this.#gate.write(`system.enableUnit ${name}`, () => {
-      const unit = this.units.get(name);
+      const key = keyOf(name);
+      const unit = this.units.get(key);
       if (unit === undefined)
         throw new OperatorError({ exit: "unavailable", what: `There is no unit ${name}.` });
-      this.units.set(name, { ...unit, active: true });
-      this.onEnable.get(name)?.();
+      this.units.set(key, { ...unit, active: true, atBoot: true });
+      this.onEnable.get(key)?.();
     });
   }
 
@@ -119,4 +128,9 @@ export class FakeSystem implements System {
     this.installed.add(name);
     effect();
   }
+}
+
+/** systemd takes a name without a suffix for a service. */
+function keyOf(unit: string): string {
+  return unit.replace(/\.service$/, "");
 }

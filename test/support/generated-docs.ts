@@ -100,6 +100,7 @@ function listExits(): readonly string[] {
     "|---|---|---|---|",
     ...rows,
     "| 130, 143 | | stopped by Ctrl-C or SIGTERM | run again: it continues from there |",
+    "| 141 | | the output was closed (`\\| head`) and the verb only reads | nothing |",
   ];
 }
 

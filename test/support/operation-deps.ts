@@ -13,17 +13,22 @@ import { openWorkspace, type PinsetWorkspace } from "../../src/pinset/workspace.
 /** A clock that tests set. `wait` moves it forward at once. */
 export class SetClock implements Clock {
   #now: number;
+  #elapsedMs = 0;
   constructor(start = "2026-11-21T20:00:00Z") {
     this.#now = Date.parse(start);
   }
   now(): Date {
     return new Date(this.#now);
   }
+  monotonicMs(): number {
+    return this.#elapsedMs;
+  }
   move(ms: number): void {
     this.#now += ms;
+    this.#elapsedMs += ms;
   }
   async wait(durationMs: number): Promise<void> {
-    this.#now += durationMs;
+    this.move(durationMs);
   }
 }
 

@@ -33,6 +33,7 @@ export async function runVerb(
   };
   const exitCode = await main({
     process: double as unknown as NodeJS.Process,
+    output: { onLost: () => undefined },
     version: "0.1.0",
     exit: () => undefined,
   });

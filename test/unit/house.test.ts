@@ -69,3 +69,11 @@ it("the world is known to the composition root and to verbs only", () => {
   const allowed = /^(?:commands\/|main\.ts$|program\.ts$)/;
   expect(knowing.filter((path) => !allowed.test(path))).toEqual([]);
 });
+
+it("no deadline and no duration is counted with the clock that can be set", () => {
+  // A date is subtracted from another date only for the age of something that carries a date.
+  const counting =
+    /Date\.now\b|\bnow\(\)\.getTime\(\)\s*(?:\+|>=?|<=?)|(?:until|deadline|startedAt|startMs)\b[^;]*\bnow\(\)\.getTime\(\)/i;
+  const files = all.filter((path) => counting.test(texts.get(path) ?? ""));
+  expect(files).toEqual([]);
+});

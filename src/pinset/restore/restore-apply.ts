@@ -26,8 +26,6 @@ interface ApplyOptions {
   readonly survey: RestoreSurvey;
   readonly cluster: Cluster;
   readonly clock: Clock;
-  /** The time of a clock that only goes forward, in milliseconds. */
-  readonly monotonicMs: () => number;
   readonly repairOptions: boolean;
   /** The highest allowed number of requests at the same time. */
   readonly concurrency: number;
@@ -77,7 +75,7 @@ class Sender {
 
   constructor(options: ApplyOptions) {
     this.#options = options;
-    this.#started = options.monotonicMs();
+    this.#started = options.clock.monotonicMs();
     this.#lastReport = this.#started;
     this.#tuner = new ConcurrencyTuner(this.#started, options.concurrency);
     this.#progress = new Progress("restoring", options.survey.restorable, this.#started);
@@ -104,7 +102,7 @@ class Sender {
     return {
       pinned: this.#pinned,
       failed: this.#failed,
-      elapsedMs: this.#options.monotonicMs() - this.#started,
+      elapsedMs: this.#options.clock.monotonicMs() - this.#started,
       concurrency: this.#most,
     };
   }
@@ -121,14 +119,14 @@ class Sender {
 
   /** Null if it was pinned, else the reason why it was not. */
   async #tryToPin(path: string): Promise<string | null> {
-    const { cluster, clock, monotonicMs } = this.#options;
+    const { cluster, clock } = this.#options;
     let busySinceMs: number | null = null;
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
       try {
         const answer = await cluster.pin(path);
         if (answer.kind === "done") {
           this.#silentSinceMs = null;
-          this.#tuner.recordAnswer(monotonicMs());
+          this.#tuner.recordAnswer(clock.monotonicMs());
           return null;
         }
         const why = `${answer.status}: ${answer.message}`;
@@ -136,14 +134,14 @@ class Sender {
           this.#silentSinceMs = null;
           return why;
         }
-        busySinceMs ??= monotonicMs();
-        if (monotonicMs() - busySinceMs >= SILENCE_MS) return why;
+        busySinceMs ??= clock.monotonicMs();
+        if (clock.monotonicMs() - busySinceMs >= SILENCE_MS) return why;
         this.#noteSilence(`The last answer was ${why}`, 2 * SILENCE_MS);
       } catch (thrown) {
         if (!(thrown instanceof OperatorError) || thrown.exit !== "unavailable") throw thrown;
         this.#noteSilence(thrown.what, SILENCE_MS);
       }
-      this.#tuner.recordFailure(monotonicMs());
+      this.#tuner.recordFailure(clock.monotonicMs());
       this.#reportAtTimes();
       await clock.wait(waitMs);
       if (this.#failure !== null) throw this.#failure;
@@ -152,7 +150,7 @@ class Sender {
 
   /** Throws if there was no result for this long. `last`: the last answer or error, in a sentence. */
   #noteSilence(last: string, maxMs: number): void {
-    const now = this.#options.monotonicMs();
+    const now = this.#options.clock.monotonicMs();
     this.#silentSinceMs ??= now;
     const silentMs = now - this.#silentSinceMs;
     if (silentMs < maxMs) return;
@@ -177,11 +175,11 @@ class Sender {
   }
 
   #reportAtTimes(): void {
-    if (this.#options.monotonicMs() - this.#lastReport >= PROGRESS_MS) this.#reportProgress();
+    if (this.#options.clock.monotonicMs() - this.#lastReport >= PROGRESS_MS) this.#reportProgress();
   }
 
   #reportProgress(): void {
-    const now = this.#options.monotonicMs();
+    const now = this.#options.clock.monotonicMs();
     this.#lastReport = now;
     const line = this.#progress.line(this.#pinned + this.#failed, now);
     const silentMs = this.#silentSinceMs === null ? 0 : now - this.#silentSinceMs;

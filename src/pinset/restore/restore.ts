@@ -14,8 +14,6 @@ export interface RestoreOptions {
   readonly cluster: Cluster;
   readonly workspace: PinsetWorkspace;
   readonly clock: Clock;
-  /** The time of a clock that only goes forward, in milliseconds. */
-  readonly monotonicMs: () => number;
   /** The id of this cluster; null if it is not known. */
   readonly clusterId: string | null;
   readonly clusterName: string;

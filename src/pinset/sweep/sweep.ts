@@ -195,11 +195,11 @@ async function recheck(options: {
     pin.unknownPeers.length === 0 ||
     pin.unknownPeers.some((peer) => !absent.has(peer));
   const queue = tally.candidates().toSorted((a, b) => Number(canLearnMore(b)) - Number(canLearnMore(a)));
-  const deadline = clock.now().getTime() + limits.recheckMs;
+  const deadline = clock.monotonicMs() + limits.recheckMs;
   let rechecked = 0;
   const failed: unknown[] = [];
   await eachBounded(queue, limits.concurrency, async (pin) => {
-    if (clock.now().getTime() >= deadline) return;
+    if (clock.monotonicMs() >= deadline) return;
     try {
       await recheckPin(cluster, expected, tally, pin);
       rechecked += 1;

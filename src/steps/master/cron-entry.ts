@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { compareCron, type CronEntry, renderCron } from "../../machine/crontab.ts";
+import { compareCron, type CronEntry, renderCron, whyIgnored } from "../../machine/crontab.ts";
 import type { MasterContext } from "../../settings/context.ts";
 import { CRON_FILES } from "../../settings/layout.ts";
 
@@ -98,14 +98,8 @@ function cronEntry(options: {
         ];
         return { state: "drifted", seen, drift, evidence };
       }
-      if (stat?.mode !== 0o644) {
-        return {
-          state: "drifted",
-          seen,
-          drift: [`${path} has mode ${stat?.mode.toString(8) ?? "?"}, not 644`],
-          evidence,
-        };
-      }
+      const ignored = stat === null ? null : whyIgnored(path, stat);
+      if (ignored !== null) return { state: "drifted", seen, drift: [ignored], evidence };
       return { state: "ours", seen, evidence };
     },
 

@@ -130,11 +130,11 @@ async function createMasterCounter(
   const url = (await readValues(host, context))("STORAGE_API_URL");
   if (url === undefined) return never("STORAGE_API_URL is not set");
   let known: MasterCounts | null = null;
-  let askedMs = 0;
+  let askedMs = -Infinity;
   return async () => {
-    if (known !== null && host.clock.now().getTime() - askedMs < ASK_EVERY_MS) return known;
+    if (known !== null && host.clock.monotonicMs() - askedMs < ASK_EVERY_MS) return known;
     const answer = await askMasterCount(host, url, trusted);
-    askedMs = host.clock.now().getTime();
+    askedMs = host.clock.monotonicMs();
     const previousPins = known !== null && "pins" in known.master ? known.master.pins : null;
     if (known === null || "pins" in answer || previousPins === null) known = { master: answer, previousPins };
     return known;
@@ -147,19 +147,20 @@ async function createStabilityCheck(
   isNewMember: boolean,
 ): Promise<(count: number) => Stability> {
   const container = await host.docker.container(STORAGE_NAMES.cluster);
-  const startMs = host.clock.now().getTime();
-  const startedMs = isNewMember ? startMs : Date.parse(container?.startedAt ?? "");
-  const isOld = startMs - startedMs > FIRST_UPDATE_MS;
+  const startMs = host.clock.monotonicMs();
+  // Docker gives the start as a date; only this one age is taken from the clock that can be set.
+  const upMs = isNewMember ? 0 : host.clock.now().getTime() - Date.parse(container?.startedAt ?? "");
+  const isOld = upMs > FIRST_UPDATE_MS;
   const last = { count: 0, changedMs: startMs };
   return (count) => {
-    const nowMs = host.clock.now().getTime();
+    const nowMs = host.clock.monotonicMs();
     if (count !== last.count) {
       last.count = count;
       last.changedMs = nowMs;
     }
     const isStable = nowMs - last.changedMs >= STABLE_AFTER_MS;
     return {
-      isLikely: isOld || (count > 0 ? isStable : nowMs - startedMs >= FIRST_UPDATE_MS),
+      isLikely: isOld || (count > 0 ? isStable : nowMs - startMs + upMs >= FIRST_UPDATE_MS),
       isCertain: isStable && nowMs - startMs >= FIRST_UPDATE_MS,
     };
   };

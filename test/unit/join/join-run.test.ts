@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { closeJoin, runJoin } from "../../../src/join/join-run.ts";
+import { closeJoin, keepWarnings, runJoin } from "../../../src/join/join-run.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";
 import { createJson } from "../../../src/ui/json.ts";
 import { createLines } from "../../../src/ui/lines.ts";
@@ -108,5 +108,32 @@ describe("the screens of a join", () => {
     const { text } = await joinOn(new FakeHost(), { show: createJson });
     const keys = ["baseDir", "changes", "dryRun", "plan", "verb", "version", "warnings"];
     expect(Object.keys(JSON.parse(text) as object).toSorted()).toEqual(keys);
+  });
+});
+
+describe("the warnings of a preparation", () => {
+  const warning = { type: "warning", text: "The clock is not synchronised." } as const;
+  const make = () => {
+    const lines: string[] = [];
+    const write = (line: string) => void lines.push(line);
+    return { lines, ...keepWarnings(createLines({ out: write, err: write }, () => 0)) };
+  };
+
+  it("come below the title and above the plan, and later ones at once", () => {
+    const { lines, reporter } = make();
+    reporter.listen(warning);
+    expect(lines).toEqual([]);
+    reporter.note("fula-node 0.2.0");
+    reporter.listen({ type: "planned", items: [] });
+    reporter.listen(warning);
+    expect(lines).toEqual(["fula-node 0.2.0", `Warning: ${warning.text}`, `Warning: ${warning.text}`]);
+  });
+
+  it("come at the end, once, if the run fails before its plan", () => {
+    const { lines, reporter, release } = make();
+    reporter.listen(warning);
+    release();
+    release();
+    expect(lines).toEqual([`Warning: ${warning.text}`]);
   });
 });

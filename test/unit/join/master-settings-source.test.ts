@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
 import { readMasterSettings } from "../../../src/join/settings-source.ts";
+import type { FileStat } from "../../../src/machine/file-reader.ts";
 import type { World } from "../../../src/world.ts";
 
 const ENV_FILE = "/opt/fula-master/.env";
@@ -8,6 +9,8 @@ const ENV_FILE = "/opt/fula-master/.env";
 function world(options: {
   readonly text?: string | null;
   readonly uid?: number;
+  /** What the file system says about the file. */
+  readonly stat?: FileStat;
   readonly failure?: Error;
   readonly hostname?: string;
   readonly environment?: Readonly<Record<string, string>>;
@@ -15,7 +18,10 @@ function world(options: {
   const readText = (): Promise<string | null> =>
     options.failure === undefined ? Promise.resolve(options.text ?? null) : Promise.reject(options.failure);
   return {
-    host: { system: { uid: () => options.uid ?? 0 }, files: { readText } },
+    host: {
+      system: { uid: () => options.uid ?? 0 },
+      files: { readText, stat: () => Promise.resolve(options.stat ?? null) },
+    },
     hostname: options.hostname ?? "box",
     environment: options.environment ?? {},
   } as unknown as World;
@@ -55,6 +61,25 @@ describe("readMasterSettings", () => {
     expect(settings.get("KEEP")).toEqual({ value: "28", origin: "default" });
     expect(settings.get("POSTGRES_HOST")).toEqual({ value: "127.0.0.1", origin: "default" });
     expect(warnings.map((text) => text.split(" ")[0])).toEqual(["POSTGRES_HOST", "KEEP"]);
+  });
+
+  it.each([
+    [
+      { uid: 1000, mode: 0o600 },
+      `${ENV_FILE} belongs to user 1000, not to root`,
+      `chown root:root ${ENV_FILE}`,
+    ],
+    [{ uid: 0, mode: 0o660 }, `its group can write to ${ENV_FILE} (mode 660)`, `chmod go-w ${ENV_FILE}`],
+  ])("does not trust a file that somebody else could have written: %o", async (stat, sentence, repair) => {
+    const file = { kind: "file", sizeBytes: 0, modifiedAt: new Date(0), ...stat } as const;
+    const error = await refusal(() =>
+      readMasterSettings(world({ text: "KEEP=1\n", stat: file }), ENV_FILE, new Map()),
+    );
+    expect(error).toMatchObject({
+      exit: "preflight",
+      what: `The settings in ${ENV_FILE} can't be trusted: ${sentence}.`,
+      remedy: expect.stringContaining(repair),
+    });
   });
 
   it("reports conflicts together with the problems of single keys", async () => {

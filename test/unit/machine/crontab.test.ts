@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { CRON_FILES } from "../../../src/settings/layout.ts";
 import { compareCron, type CronEntry, renderCron } from "../../../src/machine/crontab.ts";
 
 const ENTRY: CronEntry = {
@@ -9,6 +10,12 @@ const ENTRY: CronEntry = {
 };
 const hash = (text: string): string => `${text.length}-${text.charCodeAt(text.length >> 1)}`;
 const wanted = renderCron(ENTRY, hash);
+
+it("our files have names and an end that cron reads", () => {
+  // cron(8): names in /etc/cron.d have letters, digits, underscores and hyphens only, and the last line ends with a newline.
+  for (const path of Object.values(CRON_FILES)) expect(path).toMatch(/^\/etc\/cron\.d\/[A-Za-z0-9_-]+$/);
+  expect(wanted.endsWith("\n")).toBe(true);
+});
 
 describe("renderCron", () => {
   it("writes what crontab(5) reads", () => {

@@ -29,7 +29,11 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
   };
   const run = (): Promise<SweepResult> => {
     const { files, channels, report, base } = deps;
-    const clock = { now: () => new Date(), wait: () => Promise.resolve() };
+    const clock = {
+      now: () => new Date(),
+      monotonicMs: () => performance.now(),
+      wait: () => Promise.resolve(),
+    };
     const fixed = {
       nodes: {
         path: `${base}/known-nodes.json`,

@@ -66,7 +66,6 @@ async function restore(path: string, over: Partial<RestoreOptions> = {}): Promis
     cluster,
     workspace: openWorkspace(workDir),
     clock: deps.clock,
-    monotonicMs: () => deps.clock.now().getTime(),
     clusterId: null,
     clusterName: "lab",
     fromOtherCluster: false,
@@ -256,6 +255,7 @@ describe("a server that refuses", () => {
     let goneAt: number | null = null;
     const clock = {
       now: () => deps.clock.now(),
+      monotonicMs: () => deps.clock.monotonicMs(),
       wait: (ms: number) => {
         const now = deps.clock.now().getTime();
         goneAt ??= now;

@@ -20,6 +20,8 @@ const CONTEXT: PreflightContext = {
   minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
   ownership: ({ name }) =>
     name === "postgres-pinning" ? "ours" : name === "ipfs_host" ? "adopted-writer" : "foreign",
+  guarded: ["/opt/fula-master", "/etc/cron.d/fula-pinset-snapshot"],
+  cronNode: { running: "/usr/bin/node", script: "/root/package/bin/fula-node.js" },
   writerUnits: ["ipfs.service"],
 };
 
@@ -90,6 +92,49 @@ describe("preflight of a master", () => {
       expect(id).toMatch(/^[a-z]+$/);
       expect(title).not.toBe("");
     }
+  });
+});
+
+describe("owners", () => {
+  const run = async (arrange: (host: FakeHost) => void, context: Partial<PreflightContext> = {}) => {
+    const host = goodHost();
+    host.files.putDirectory("/opt/fula-master");
+    host.files.putDirectory("/etc/cron.d");
+    arrange(host);
+    const check = MASTER_CHECKS.filter(({ id }) => id === "owners");
+    const found = await runPreflight(check, host, { ...CONTEXT, ...context }, []);
+    return found.map(({ severity, what, remedy }) => `${severity} ${what} ${remedy}`);
+  };
+
+  it("lets root's directories pass, and what fula-node itself made", async () => {
+    expect(await run(() => {})).toEqual([]);
+    expect(await run(({ files }) => files.own("/opt/fula-master", 1000))).toEqual([]);
+  });
+
+  it("names each directory above that somebody else can write to, once, with the command", async () => {
+    const found = await run(({ files }) => {
+      files.putDirectory("/opt", 0o777);
+      files.putDirectory("/etc/cron.d", 0o775);
+      files.own("/etc/cron.d", 33);
+    });
+    expect(found).toEqual([
+      "failure Every user can write to /opt (mode 777). Run chmod go-w /opt, or use another --base-dir.",
+      "failure /etc/cron.d belongs to user 33, not to root. Run chown root:root /etc/cron.d, or use another --base-dir.",
+    ]);
+  });
+
+  it("follows a base directory that is a link", async () => {
+    const found = await run(
+      ({ files }) => {
+        files.putDirectory("/home/me/fula");
+        files.own("/home/me", 1000);
+        files.putLink("/home/me/fula", "/srv/fula");
+      },
+      { guarded: ["/srv/fula"] },
+    );
+    expect(found).toEqual([
+      "failure /home/me belongs to user 1000, not to root. Run chown root:root /home/me, or use another --base-dir.",
+    ]);
   });
 });
 

@@ -61,6 +61,21 @@ async function cronEntryLaws(options: {
         arrange: (host) => host.files.put(path, host.files.textOf(path), 0o666),
         names: /has mode 666, not 644/,
       },
+      {
+        name: "cron would refuse its owner",
+        arrange: (host) => host.files.own(path, 1000),
+        names: /belongs to user 1000, so cron ignores it/,
+      },
+      {
+        name: "it is a link to a file of another user's",
+        arrange: (host) => {
+          const text = host.files.textOf(path);
+          host.files.drop(path);
+          host.files.put("/home/me/entry", text);
+          host.files.putLink("/home/me/entry", path);
+        },
+        names: /is a symlink, not a regular file/,
+      },
     ],
     foreign: [
       {

@@ -4,7 +4,7 @@ import { FakeMaster } from "../../support/fake-master.ts";
 import { bareBox, lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
-const START = { kind: "start-cron", summary: "start cron now and at every boot" };
+const START = { kind: "start-cron", summary: "start cron now and at every boot", unit: "cron.service" };
 
 stepLaws("cron", {
   makeStep: () => cron,
@@ -13,11 +13,25 @@ stepLaws("cron", {
   drifts: [
     {
       name: "the daemon is stopped",
-      arrange: (host) => void host.system.processes.delete("cron"),
+      arrange: (host) => {
+        host.system.processes.delete("cron");
+        host.system.putUnit("cron");
+      },
       names: /cron is not running/,
     },
+    {
+      name: "the daemon is disabled",
+      arrange: (host) => host.system.putUnit("cron", { active: true, atBoot: false }),
+      names: /cron does not start at boot/,
+    },
   ],
-  foreign: [],
+  foreign: [
+    {
+      name: "the unit is masked",
+      arrange: (host) => host.system.putUnit("cron", { loaded: false, masked: true, atBoot: false }),
+      why: /cron\.service is masked/,
+    },
+  ],
 });
 
 describe("cron", () => {
@@ -50,7 +64,48 @@ describe("cron", () => {
     host.system.programs.set("cron", "/usr/sbin/cron");
     await expect(cron.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: "The cron daemon is not running, so snapshots and sweeps do not start.",
+      what: "cron is not running, so snapshots and sweeps do not start.",
+    });
+  });
+
+  it.each([
+    ["systemd-cron", "cron.target", null],
+    ["cronie", "cronie.service", "crond"],
+    ["cronie", "crond.service", "crond"],
+    ["bcron", "bcron-sched.service", "bcron-sched"],
+  ])("%s counts, and nothing is installed over it", async (name, unit, process) => {
+    const host = new FakeMaster();
+    host.system.putUnit(unit, { active: true });
+    if (process !== null) host.system.processes.add(process);
+    const { finding } = await lookAt(cron, host);
+    expect(finding).toMatchObject({
+      state: "ours",
+      evidence: { daemon: name, running: "yes", "at boot": "yes" },
+    });
+    await cron.verify(host);
+  });
+
+  it.each(["cron.target", "cronie.service", "bcron-sched.service"])(
+    "%s is started if it was stopped and disabled, and no other is installed",
+    async (unit) => {
+      const host = new FakeMaster();
+      host.system.putUnit(unit, { atBoot: false });
+      const { finding, changes } = await lookAt(cron, host);
+      expect(finding).toMatchObject({
+        state: "drifted",
+        drift: [expect.stringContaining("is not running"), expect.stringContaining("does not start at boot")],
+      });
+      expect(changes).toMatchObject([{ kind: "start-cron", unit }]);
+    },
+  );
+
+  it("is the daemon that runs, where another one is still installed", async () => {
+    const host = new FakeMaster();
+    host.system.putUnit("cron", { atBoot: false });
+    host.system.putUnit("cron.target", { active: true });
+    expect((await lookAt(cron, host)).finding).toMatchObject({
+      state: "ours",
+      evidence: { daemon: "systemd-cron" },
     });
   });
 });

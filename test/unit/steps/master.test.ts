@@ -195,7 +195,14 @@ describe("a half-installed box is repaired by the next run, which does what its 
       (host) => host.files.drop(LAYOUT.verifyingKey),
       ["signing-key write-verifying-key"],
     ],
-    ["cron stopped", (host) => void host.system.processes.delete("cron"), ["cron start-cron"]],
+    [
+      "cron stopped",
+      (host) => {
+        host.system.processes.delete("cron");
+        host.system.putUnit("cron");
+      },
+      ["cron start-cron"],
+    ],
     ["the snapshots gone", (host) => host.files.drop(LAYOUT.snapshotsDir), ["first-snapshot take-snapshot"]],
   ])("%s", async (_name, breakIt, expected) => {
     const host = joined.copy();

@@ -27,7 +27,7 @@ describe("plain lines", () => {
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());
     const caught = catchLines();
-    return { ...caught, reporter: createLines(caught.streams, Date.now) };
+    return { ...caught, reporter: createLines(caught.streams, () => performance.now()) };
   };
   const started: RunEvent = { type: "step-started", step, title: "images", changes: 2 };
   const done = (durationMs: number, changed = true): RunEvent => ({
@@ -79,6 +79,7 @@ describe("plain lines", () => {
     reporter.listen(started);
     vi.advanceTimersByTime(2000);
     vi.setSystemTime(0);
+    vi.advanceTimersByTime(30_000);
     reporter.listen(progress("still there"));
     expect(out.at(-1)).toBe("images: still there");
   });

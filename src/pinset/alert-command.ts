@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { messageOf } from "../errors.ts";
-import type { FileReader } from "./file-reader.ts";
-import { findUnsafePart, readPathParts } from "./owner-check.ts";
-import type { ProgramEnvironment } from "./run-program.ts";
+import type { FileReader } from "../machine/file-reader.ts";
+import { findOwnerFaults } from "../machine/owner-check.ts";
+import type { ProgramEnvironment } from "../machine/run-program.ts";
 
 /** A program of the operator's that fula-node runs, such as ALERT_COMMAND. */
 export interface OperatorCommand {
@@ -10,6 +10,8 @@ export interface OperatorCommand {
   /** Runs it with this text on its standard input. Null if it ended with exit code 0, otherwise why it did not, as a clause. */
   run(input: string): Promise<string | null>;
 }
+
+type CommandFiles = Pick<FileReader, "stat" | "readLink" | "realPath">;
 
 const DEADLINE_MS = 30_000;
 const KEPT_BYTES = 2_000;
@@ -22,33 +24,29 @@ const EXECUTABLE = 0o111;
 export function openOperatorCommand(
   path: string,
   options: {
-    readonly files: Pick<FileReader, "stat" | "readLink">;
-    readonly uid: number;
+    readonly files: CommandFiles;
     readonly environment: ProgramEnvironment;
     readonly deadlineMs?: number;
   },
 ): OperatorCommand {
-  const { files, uid, environment, deadlineMs = DEADLINE_MS } = options;
+  const { files, environment, deadlineMs = DEADLINE_MS } = options;
   return {
     path,
     run: async (input) =>
-      (await refusalOf(files, path, uid)) ?? (await runInGroup(path, { input, environment, deadlineMs })),
+      (await refusalOf(files, path)) ?? (await runInGroup(path, { input, environment, deadlineMs })),
   };
 }
 
-/** Why a program may not be run by `uid`, as a clause; null if it may: a regular executable file that nobody else can replace. */
-export async function refusalOf(
-  files: Pick<FileReader, "stat" | "readLink">,
-  path: string,
-  uid: number,
-): Promise<string | null> {
+/** Why root may not run a program, as a clause; null if it may: an executable file that only root can change or replace. */
+export async function refusalOf(files: CommandFiles, path: string): Promise<string | null> {
   try {
-    const parts = await readPathParts(files, path);
-    const unsafe = findUnsafePart(parts, uid);
-    if (unsafe !== null) return unsafe;
-    const file = parts.at(-1)?.stat;
-    if (file?.kind !== "file") return `${path} is not a regular file`;
-    return (file.mode & EXECUTABLE) === 0 ? `${path} is not executable` : null;
+    const [fault] = await findOwnerFaults(files, path);
+    if (fault !== undefined) return fault.sentence;
+    const real = await files.realPath(path);
+    const stat = real === null ? null : await files.stat(real);
+    if (stat === null) return `${path} does not exist`;
+    if (stat.kind !== "file") return `${path} is not a regular file`;
+    return (stat.mode & EXECUTABLE) === 0 ? `${path} is not executable` : null;
   } catch (thrown) {
     return messageOf(thrown);
   }
