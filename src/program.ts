@@ -272,10 +272,11 @@ function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
   add("up", "apply the pending migrations").action((flags: { baseDir?: string }) =>
     run(async (world) => (await import("./commands/migrate.ts")).migrateAllUp(flags, world)),
   );
-  add("down <version>", "revert one migration, if that is safe").action(
-    (version: string, flags: { baseDir?: string }) =>
+  add("down <version>", "revert one migration, if that is safe; asks first, and names what is removed")
+    .option("-y, --yes", "revert without asking", false)
+    .action((version: string, flags: { baseDir?: string; yes: boolean }) =>
       run(async (world) => (await import("./commands/migrate.ts")).migrateOneDown(version, flags, world)),
-  );
+    );
 }
 
 function addUser(program: Command, baseDir: () => Option, run: Run): void {

@@ -1,3 +1,4 @@
+import type { DownPreview } from "../database/migrator.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { databaseOf, readInstalledMaster } from "../join/installed-node.ts";
 import type { World } from "../world.ts";
@@ -30,7 +31,11 @@ export async function migrateAllUp(flags: MigrateFlags, world: World): Promise<V
 }
 
 /** `migrate down VERSION`: reverts one migration, if its down file allows it. */
-export async function migrateOneDown(version: string, flags: MigrateFlags, world: World): Promise<VerbExit> {
+export async function migrateOneDown(
+  version: string,
+  flags: MigrateFlags & { readonly yes: boolean },
+  world: World,
+): Promise<VerbExit> {
   if (!/^[0-9]{1,6}$/.test(version)) {
     throw new OperatorError({
       exit: "usage",
@@ -38,6 +43,8 @@ export async function migrateOneDown(version: string, flags: MigrateFlags, world
     });
   }
   const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
+  const preview = await world.host.migrations.previewDown(target, Number(version));
+  if (preview !== null && !flags.yes) await confirmDown(preview, world);
   const { done } = await world.host.migrations.down(target, Number(version), {
     report: (line) => world.reporter.note(line),
   });
@@ -50,4 +57,27 @@ export async function migrateOneDown(version: string, flags: MigrateFlags, world
     ],
   });
   return "ok";
+}
+
+/** Asks on the terminal. Throws (`preflight`) without one, and (`pending`) if the answer is no. */
+async function confirmDown(
+  { file, removes }: DownPreview,
+  { questions }: Pick<World, "questions">,
+): Promise<void> {
+  const effect =
+    removes.length === 0 ? `${file} changes the schema.` : `${file} removes ${removes.join(", ")}.`;
+  if (questions === null) {
+    throw new OperatorError({
+      exit: "preflight",
+      what: `Confirmation required: ${effect}`,
+      why: "There is no terminal to ask on.",
+      remedy: "Take a backup of the database, then run again with --yes.",
+    });
+  }
+  if (await questions.confirm(`${effect} Revert it?`, false)) return;
+  throw new OperatorError({
+    exit: "pending",
+    what: "You answered no. Stopped before the first change.",
+    remedy: "Run the command again if you want to revert that migration.",
+  });
 }

@@ -1,12 +1,19 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Client } from "pg";
-import { OperatorError } from "../errors.ts";
-import type { Migration } from "./migration-file.ts";
-import type { LedgerRow, Observation, RunningMigrator } from "./migration-plan.ts";
+import { messageOf, OperatorError } from "../errors.ts";
+import { type Migration, namesOf } from "./migration-file.ts";
+import {
+  brokenLedger,
+  type LedgerRow,
+  type Observation,
+  parseLedger,
+  type RunningMigrator,
+} from "./migration-plan.ts";
+import { databaseErrorOf } from "./session.ts";
 
 /**
- * Our own tables. `migrations` is the ledger; `flags_in_use` records which master uses which flag, so that
- * down files can refuse to run. Idempotent; run it only while holding the migration lock.
+ * Our own tables. `migrations` is the ledger; in `flags_in_use` 0.1.0 recorded which master uses which flag, and down
+ * files still read it (022 moves its rows to `masters`). Idempotent; run it only while holding the migration lock.
  */
 const BOOTSTRAP = `
   CREATE SCHEMA IF NOT EXISTS fula_node;
@@ -49,11 +56,17 @@ export async function readLedger(client: Client): Promise<readonly LedgerRow[]> 
     "SELECT to_regclass('fula_node.migrations') IS NOT NULL AS there",
   );
   if (found.rows[0]?.there !== true) return [];
-  const { rows } = await client.query<LedgerRow>(
-    `SELECT version, name, sha256, origin, state, error, tool_version AS "toolVersion"
-     FROM fula_node.migrations ORDER BY version`,
-  );
-  return rows;
+  try {
+    const { rows } = await client.query<Record<string, unknown>>(
+      `SELECT version, name, sha256, origin, state, error, tool_version AS "toolVersion"
+       FROM fula_node.migrations ORDER BY version`,
+    );
+    return parseLedger(rows);
+  } catch (thrown) {
+    // 42703: a column is missing.
+    if (databaseErrorOf(thrown)?.code !== "42703") throw thrown;
+    throw brokenLedger(messageOf(thrown), [], thrown);
+  }
 }
 
 /** Checks in the database itself which effects of these migrations exist. Reads only. */
@@ -62,14 +75,32 @@ export async function observe(
   migrations: readonly Migration[],
 ): Promise<readonly Observation[]> {
   return await Promise.all(
-    migrations.map(async ({ version, parts, recovery }): Promise<Observation> => {
+    migrations.map(async ({ version, parts, sql, recovery }): Promise<Observation> => {
       const [found, halfDone] = await Promise.all([
         client.query<{ part: string; there: boolean }>(parts),
         recovery === null ? null : client.query({ text: recovery.halfDone, rowMode: "array" }),
       ]);
-      return { version, parts: found.rows, halfDone: halfDone?.rows[0]?.[0] === true };
+      const isAbsent = found.rows.every(({ there }) => !there);
+      return {
+        version,
+        parts: found.rows,
+        halfDone: halfDone?.rows[0]?.[0] === true,
+        taken: isAbsent ? await findTaken(client, namesOf(sql)) : [],
+      };
     }),
   );
+}
+
+/** The relations in `public` with these names, each with its definition. */
+async function findTaken(client: Client, names: readonly string[]): Promise<readonly string[]> {
+  const { rows } = await client.query<{ found: string }>(
+    `SELECT CASE WHEN c.relkind IN ('i', 'I') THEN pg_get_indexdef(c.oid)
+         ELSE format('%s %s', CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
+           ELSE 'table' END, c.relname) END AS found
+     FROM pg_class c WHERE c.relnamespace = to_regnamespace('public') AND c.relname = ANY ($1::text[]) ORDER BY c.relname`,
+    [[...names]],
+  );
+  return rows.map(({ found }) => found);
 }
 
 /** Marks a migration as started, before its SQL runs. It is committed immediately, so that a later run sees it. */
@@ -111,26 +142,6 @@ export async function markAdopted(client: Client, migration: Migration, toolVers
        name = excluded.name, sha256 = excluded.sha256, state = 'applied', error = NULL,
        finished_at = clock_timestamp(), duration_ms = 0, tool_version = excluded.tool_version`,
     [migration.version, migration.name, migration.sha256, toolVersion],
-  );
-}
-
-/** The flags recorded for a master, sorted. */
-export async function readFlags(client: Client, master: string): Promise<readonly string[]> {
-  const sql = "SELECT flag FROM fula_node.flags_in_use WHERE master = $1 ORDER BY flag";
-  const { rows } = await client.query<{ flag: string }>(sql, [master]);
-  return rows.map(({ flag }) => flag);
-}
-
-/** Replaces the flags recorded for a master. */
-export async function replaceFlags(client: Client, master: string, flags: readonly string[]): Promise<void> {
-  await client.query(
-    `WITH gone AS (
-       DELETE FROM fula_node.flags_in_use WHERE master = $1 AND flag <> ALL ($2::text[])
-     )
-     INSERT INTO fula_node.flags_in_use (master, flag)
-     SELECT $1, flag FROM unnest($2::text[]) AS flag
-     ON CONFLICT (master, flag) DO UPDATE SET seen_at = now()`,
-    [master, [...flags]],
   );
 }
 

@@ -173,6 +173,28 @@ export interface Statement {
   readonly offset: number;
 }
 
+const CREATES =
+  /^CREATE\s+(?:UNIQUE\s+)?(?:TABLE|INDEX|VIEW|SEQUENCE)\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?:public\.)?(\w+)/i;
+const DROPS =
+  /^DROP\s+(TABLE|INDEX|VIEW|SEQUENCE)\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?([^;]+?)(?:\s+CASCADE|\s+RESTRICT)?$/i;
+
+/** The tables, indexes, views and sequences that a file creates, by name without their schema. */
+export function namesOf(sql: string): readonly string[] {
+  return splitStatements(sql).flatMap(({ text }) => CREATES.exec(text)?.[1] ?? []);
+}
+
+/** What a down file drops: `table node_names`, `index idx_credit_history_hourly_dedup`. */
+export function dropsOf(sql: string): readonly { readonly kind: string; readonly name: string }[] {
+  return splitStatements(sql).flatMap(({ text }) => {
+    const [, kind, names = ""] = DROPS.exec(text) ?? [];
+    if (kind === undefined) return [];
+    return names.split(",").map((name) => ({
+      kind: kind.toLowerCase(),
+      name: name.trim().replace(/^public\./i, ""),
+    }));
+  });
+}
+
 /** A place in a file, for a person: lines and columns count from 1. */
 interface Place {
   readonly line: number;

@@ -19,11 +19,13 @@ export interface LedgerRow {
   readonly toolVersion: string;
 }
 
-/** The state in the database of a migration that the ledger does not list as applied. */
+/** The state in the database of one migration, whatever the ledger says about it. */
 export interface Observation {
   readonly version: number;
   readonly parts: readonly { readonly part: string; readonly there: boolean }[];
   readonly halfDone: boolean;
+  /** Things with names that the file would create, each with its definition. */
+  readonly taken: readonly string[];
 }
 
 /** What to do with one migration. `none` if it is applied. */
@@ -105,18 +107,10 @@ export function checkLedger(migrations: readonly Migration[], ledger: readonly L
   if (late.length > 0) throw outOfOrder(late, highestApplied);
 }
 
-/** The migrations that `decide` needs observations for: those that the ledger does not list as applied. */
-export function unapplied(
-  migrations: readonly Migration[],
-  ledger: readonly LedgerRow[],
-): readonly Migration[] {
-  const applied = new Set(ledger.filter(({ state }) => state === "applied").map(({ version }) => version));
-  return migrations.filter(({ version }) => !applied.has(version));
-}
-
 /**
- * Decides what to do with each migration. Throws what `checkLedger` throws. Also throws `drift`, naming every missing
- * part, if a migration's effect exists only in part and the file does not say how to clear that.
+ * Decides what to do with each migration. Throws what `checkLedger` throws. Also throws `drift` if a migration's effect
+ * exists only in part and the file does not say how to clear that, or if something else has a name that it needs; and
+ * `integrity` if a part of an applied one is gone. Each names what is missing or in the way.
  */
 export function decide(
   migrations: readonly Migration[],
@@ -126,6 +120,7 @@ export function decide(
   checkLedger(migrations, ledger);
   const rows = new Map(ledger.map((row) => [row.version, row]));
   const seen = new Map(observed.map((observation) => [observation.version, observation]));
+  checkEffects(migrations, rows, seen);
   const items = migrations.map((migration): MigrationItem => {
     const row = rows.get(migration.version) ?? null;
     const { action, reason } = decideOne(migration, row, seen.get(migration.version) ?? null);
@@ -140,6 +135,43 @@ export function decide(
     };
   });
   return { items, pending: items.filter(({ action }) => action !== "none").length };
+}
+
+/** Throws (`integrity`) if the database lacks what applied migrations created. */
+function checkEffects(
+  migrations: readonly Migration[],
+  rows: ReadonlyMap<number, LedgerRow>,
+  seen: ReadonlyMap<number, Observation>,
+): void {
+  const problems = migrations.flatMap(({ version, file }): readonly Problem[] => {
+    if (rows.get(version)?.state !== "applied") return [];
+    const missing = seen.get(version)?.parts.filter(({ there }) => !there) ?? [];
+    // Without its table, each of its columns and constraints is missing too.
+    const tables = missing.filter(({ part }) => part.startsWith("table "));
+    return [
+      ...tables,
+      ...missing.filter(
+        (one) => !tables.includes(one) && !tables.some((table) => isOf(table.part, one.part)),
+      ),
+    ].map(({ part }) => ({ subject: file, what: `missing: ${part}` }));
+  });
+  if (problems.length === 0) return;
+  const named = problems.slice(0, 10).map(({ what }) => what.replace("missing: ", ""));
+  const rest = problems.length > 10 ? `, and ${problems.length - 10} more` : "";
+  throw new OperatorError({
+    exit: "integrity",
+    what: `The database lacks what its ledger says was created: ${named.join(", ")}${rest}.`,
+    why: "Somebody or something removed it after the migration was applied; fula-node never does. Its data may be lost.",
+    remedy:
+      "Find out who did it. Restore what is missing from a backup of the database, or, if its data is not needed, create it again with psql from the file in migrations/ that is named. Then run again.",
+    problems,
+  });
+}
+
+/** True if a part belongs to that table, by its name: `column users.id int4` to `table users`. */
+function isOf(table: string, part: string): boolean {
+  const name = table.split(" ")[1] ?? "";
+  return part.split(/[ .(),]/).includes(name);
 }
 
 interface Verdict {
@@ -164,6 +196,7 @@ function decideOne(migration: Migration, row: LedgerRow | null, seen: Observatio
       seen.parts.length,
     );
   }
+  if (seen.taken.length > 0) throw nameTaken(migration, seen.taken);
   if (row === null) return { action: "apply", reason: "not applied" };
   if (row.state === "reverted") return { action: "apply", reason: "reverted by its down file" };
   const interrupted = `a run of fula-node ${row.toolVersion} was interrupted; it left nothing behind`;
@@ -245,6 +278,17 @@ function outOfOrder(late: readonly Migration[], highestApplied: number): Operato
   );
 }
 
+function nameTaken(migration: Migration, taken: readonly string[]): OperatorError {
+  return new OperatorError({
+    exit: "drift",
+    what: `The database has something else with a name that ${migration.file} needs.`,
+    why: `Found: ${taken.join("; ")}.`,
+    remedy:
+      "If nothing needs it, remove or rename it (ALTER INDEX NAME RENAME TO ..., ALTER TABLE NAME RENAME TO ...), then run again. If it is upstream's own, run upstream's files up to that number first.",
+    problems: taken.map((what) => ({ subject: migration.file, what: `in the way: ${what}` })),
+  });
+}
+
 function partlyThere(migration: Migration, missing: readonly string[], parts: number): OperatorError {
   const problems: Problem[] = missing.map((part) => ({ subject: migration.file, what: `missing: ${part}` }));
   const listed = missing.slice(0, 10).join(", ");
@@ -257,5 +301,44 @@ function partlyThere(migration: Migration, missing: readonly string[], parts: nu
       "Create the missing parts (if the bash installer made the database, run upstream's own files with psql, from the lowest " +
       "number named up to 017), or set POSTGRES_DB to an empty database. Then run again.",
     problems,
+  });
+}
+
+const STATES: readonly unknown[] = ["applying", "applied", "failed", "reverted"] satisfies LedgerState[];
+
+/** Checks the rows as the database has them. Throws (`integrity`) if one can't be one of ours, and names each. */
+export function parseLedger(rows: readonly Readonly<Record<string, unknown>>[]): readonly LedgerRow[] {
+  const problems = rows.flatMap((row): readonly Problem[] => {
+    const wrong = [
+      ...(Number.isInteger(row["version"]) && Number(row["version"]) > 0 ? [] : ["version"]),
+      ...(typeof row["name"] === "string" && row["name"] !== "" ? [] : ["name"]),
+      ...(/^[0-9a-f]{64}$/.test(String(row["sha256"])) ? [] : ["sha256"]),
+      ...(STATES.includes(row["state"]) ? [] : ["state"]),
+      ...(row["origin"] === "applied" || row["origin"] === "adopted" ? [] : ["origin"]),
+    ];
+    const subject = `row ${JSON.stringify(row["version"] ?? null)}`;
+    return wrong.map((column) => ({
+      subject,
+      what: `${column} is ${JSON.stringify(row[column] ?? null).slice(0, 80)}`,
+    }));
+  });
+  if (problems.length === 0) return rows as unknown as readonly LedgerRow[];
+  throw brokenLedger(problems.map(({ subject, what }) => `${subject}: ${what}`).join("; "), problems);
+}
+
+/** The error (`integrity`) for a ledger that fula-node can't have written. */
+export function brokenLedger(
+  found: string,
+  problems: readonly Problem[] = [],
+  cause?: unknown,
+): OperatorError {
+  return new OperatorError({
+    exit: "integrity",
+    what: "The migration ledger fula_node.migrations was changed by something else.",
+    why: `Found: ${found}.`,
+    remedy:
+      "Restore the schema fula_node from a backup of the database. Without one, drop that schema: the next run looks at the tables themselves and writes a new ledger.",
+    problems,
+    cause,
   });
 }

@@ -10,7 +10,7 @@ import {
 } from "./migration-failure.ts";
 import { type Migration, splitStatements, type Statement } from "./migration-file.ts";
 import type { MigrationAction } from "./migration-plan.ts";
-import { databaseErrorOf } from "./postgres.ts";
+import { databaseErrorOf } from "./session.ts";
 
 /** The limit for waiting for a table lock. While this waits, every later query on that table also waits. */
 const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '30s'";

@@ -9,12 +9,17 @@ import {
   findRunningMigrator,
   hasLedger,
   observe,
-  readFlags,
   readLedger,
-  replaceFlags,
   takeMigrationLock,
 } from "./ledger.ts";
-import { type Migration, type MigrationFile, paddedVersion, parseMigrations } from "./migration-file.ts";
+import { countOf } from "../units.ts";
+import {
+  dropsOf,
+  type Migration,
+  type MigrationFile,
+  paddedVersion,
+  parseMigrations,
+} from "./migration-file.ts";
 import {
   checkLedger,
   decide,
@@ -23,17 +28,26 @@ import {
   type MigrationPlan,
   type MigrationRun,
   type MigrationStatus,
-  unapplied,
 } from "./migration-plan.ts";
+import { forgetMaster, type MasterRecord, type MasterRow, readMasters, recordMaster } from "./masters.ts";
 import { revert, runAction } from "./migrator-run.ts";
-import { databaseErrorOf, type SessionOptions, withSession } from "./postgres.ts";
+import { databaseErrorOf, type SessionOptions, withSession } from "./session.ts";
 
 /** Reads a database's schema and its ledger. */
 export interface MigratorReader {
   /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
   status(target: PostgresTarget): Promise<MigrationStatus>;
-  /** The guarded flags recorded for a master, sorted. Null if there is no ledger. */
-  readFlags(target: PostgresTarget, master: string): Promise<readonly string[] | null>;
+  /** What `down` would remove: the file, and each table with its rows. Null if that migration is not applied. */
+  previewDown(target: PostgresTarget, version: number): Promise<DownPreview | null>;
+  /** Every master that recorded itself in this database. Null before migration 022. */
+  readMasters(target: PostgresTarget): Promise<readonly MasterRow[] | null>;
+}
+
+/** What reverting a migration would remove. */
+export interface DownPreview {
+  readonly file: string;
+  /** `table node_names (3 rows)`, `index idx_credit_history_hourly_dedup`. Empty if it only changes columns. */
+  readonly removes: readonly string[];
 }
 
 /** Migrates a database's schema, holding one lock for the whole run. */
@@ -44,8 +58,13 @@ export interface Migrator extends MigratorReader {
     version: number,
     options: { readonly report: (line: string) => void },
   ): Promise<MigrationRun>;
-  /** Records which flags a master uses. A down file refuses to run while a flag that needs its migration is in use. */
-  recordFlags(target: PostgresTarget, master: string, flags: readonly string[]): Promise<void>;
+  /** Records a master with the flags that it uses. A down file refuses to run while a flag that needs its migration is in use. */
+  recordMaster(target: PostgresTarget, master: MasterRecord): Promise<void>;
+  /** Removes a master that leaves; without an identity, what 0.1.0 recorded under its name. */
+  forgetMaster(
+    target: PostgresTarget,
+    master: { readonly id: string | null; readonly name: string },
+  ): Promise<void>;
 }
 
 /** The options of a migrator. */
@@ -56,9 +75,12 @@ export interface MigratorOptions {
   readonly toolVersion: string;
   /** How long to wait for another run on the same database. Default: 5 minutes. */
   readonly lockWaitMs?: number;
+  /** How often a second session looks whether the migrating one still works in the server. Default: 10 s. */
+  readonly watchMs?: number;
 }
 
 const LOCK_WAIT_MS = 5 * 60_000;
+const WATCH_MS = 10_000;
 
 /**
  * The settings of every session. The tables belong in `public`, even if a role's name or settings select another
@@ -66,15 +88,24 @@ const LOCK_WAIT_MS = 5 * 60_000;
  * hold the lock until then; with it, the backend notices within a second.
  */
 const SESSION_SETTINGS = `
-  SELECT set_config('search_path', 'public', false), set_config('lock_timeout', '0', false),
-    set_config('idle_in_transaction_session_timeout', '0', false);
+  SELECT set_config('search_path', 'public', false),
+    set_config('idle_in_transaction_session_timeout', '60s', false);
   SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'`;
 
 /** The real Migrator. Each call opens its own sessions. `status` needs no ledger and creates none. */
 export function createMigrator(options: MigratorOptions): Migrator {
   const applicationName = `fula-node ${options.toolVersion} migrations`;
-  const writing: SessionOptions = { applicationName, readOnly: false, statementTimeoutMs: 0 };
-  const reading: SessionOptions = { applicationName, readOnly: true, statementTimeoutMs: 60_000 };
+  // An index of a large table takes hours, and waits for every older transaction: the session is watched instead.
+  const migrating: SessionOptions = {
+    applicationName,
+    readOnly: false,
+    statementTimeoutMs: 0,
+    lockTimeoutMs: 0,
+    watchMs: options.watchMs ?? WATCH_MS,
+  };
+  const brief = { applicationName, statementTimeoutMs: 60_000, lockTimeoutMs: 10_000 };
+  const recording: SessionOptions = { ...brief, readOnly: false };
+  const reading: SessionOptions = { ...brief, readOnly: true };
 
   async function locked<Result>(
     target: PostgresTarget,
@@ -82,7 +113,7 @@ export function createMigrator(options: MigratorOptions): Migrator {
     work: (client: Client, migrations: readonly Migration[]) => Promise<Result>,
   ): Promise<Result> {
     const migrations = await readMigrations(options.directory);
-    return withSession(target, writing, async (client) => {
+    return withSession(target, migrating, async (client) => {
       await Promise.all([
         client.query(SESSION_SETTINGS),
         takeMigrationLock(client, options.lockWaitMs ?? LOCK_WAIT_MS, report),
@@ -101,10 +132,22 @@ export function createMigrator(options: MigratorOptions): Migrator {
       });
     },
 
-    readFlags: (target, master) =>
-      withSession(target, reading, async (client) =>
-        (await hasLedger(client)) ? await readFlags(client, master) : null,
-      ),
+    async previewDown(target, version) {
+      const migrations = await readMigrations(options.directory);
+      return withSession(target, reading, async (client): Promise<DownPreview | null> => {
+        const { down } = await findRevertible(client, migrations, version);
+        if (down === null) return null;
+        const removes = await Promise.all(
+          dropsOf(down.sql).map(async ({ kind, name }) => {
+            if (kind !== "table") return `${kind} ${name}`;
+            return `table ${name} (${await countRows(client, name)})`;
+          }),
+        );
+        return { file: down.file, removes };
+      });
+    },
+
+    readMasters: (target) => withSession(target, reading, readMasters),
 
     up(target, { report }) {
       return locked(target, report, async (client, migrations) => {
@@ -134,30 +177,28 @@ export function createMigrator(options: MigratorOptions): Migrator {
 
     down(target, version, { report }) {
       return locked(target, report, async (client, migrations): Promise<MigrationRun> => {
-        const ledger = await readLedger(client);
-        checkLedger(migrations, ledger);
-        const migration = migrations.find((one) => one.version === version);
-        if (migration === undefined) throw unknownVersion(version, migrations);
-        if (ledger.find((row) => row.version === version)?.state !== "applied") {
+        const { migration, down } = await findRevertible(client, migrations, version);
+        if (down === null) {
           report(`${migration.file}: not applied according to the ledger, nothing to revert`);
           return { done: [] };
         }
-        if (migration.down === null) throw irreversible(migration);
         const startedAt = performance.now();
-        await revert(client, migration, migration.down);
+        await revert(client, migration, down);
         const durationMs = Math.round(performance.now() - startedAt);
-        report(`${migration.down.file}: reverted in ${durationMs} ms`);
+        report(`${down.file}: reverted in ${durationMs} ms`);
         return {
-          done: [{ version, name: migration.name, file: migration.down.file, action: "revert", durationMs }],
+          done: [{ version, name: migration.name, file: down.file, action: "revert", durationMs }],
         };
       });
     },
 
-    recordFlags: (target, master, flags) =>
-      withSession(target, writing, async (client) => {
-        if (!(await hasLedger(client))) throw notMigrated(target);
-        await replaceFlags(client, master, flags);
+    recordMaster: (target, master) =>
+      withSession(target, recording, async (client) => {
+        if (!(await recordMaster(client, master, options.toolVersion))) throw notMigrated(target);
       }),
+
+    forgetMaster: (target, master) =>
+      withSession(target, recording, (client) => forgetMaster(client, master)),
   };
 }
 
@@ -171,7 +212,32 @@ const PAST: Record<Exclude<MigrationAction, "none">, string> = {
 async function readPlan(client: Client, migrations: readonly Migration[]): Promise<MigrationPlan> {
   const ledger = await readLedger(client);
   checkLedger(migrations, ledger);
-  return decide(migrations, ledger, await observe(client, unapplied(migrations, ledger)));
+  return decide(migrations, ledger, await observe(client, migrations));
+}
+
+/** A migration, and its down file if it is applied. Throws for a version that does not exist or can't be reverted. */
+async function findRevertible(
+  client: Client,
+  migrations: readonly Migration[],
+  version: number,
+): Promise<{ readonly migration: Migration; readonly down: Migration["down"] }> {
+  const ledger = await readLedger(client);
+  checkLedger(migrations, ledger);
+  const migration = migrations.find((one) => one.version === version);
+  if (migration === undefined) throw unknownVersion(version, migrations);
+  if (ledger.find((row) => row.version === version)?.state !== "applied") return { migration, down: null };
+  if (migration.down === null) throw irreversible(migration);
+  return { migration, down: migration.down };
+}
+
+/** `name` is from one of our files, where it is a plain word. */
+async function countRows(client: Client, name: string): Promise<string> {
+  const found = await client.query<{ there: boolean }>("SELECT to_regclass($1) IS NOT NULL AS there", [
+    `public.${name}`,
+  ]);
+  if (found.rows[0]?.there !== true) return "already gone";
+  const { rows } = await client.query<{ n: string }>(`SELECT count(*) AS n FROM public."${name}"`);
+  return countOf(Number(rows[0]?.n), "row");
 }
 
 async function readMigrations(directory: string): Promise<readonly Migration[]> {
@@ -214,7 +280,7 @@ function explainMissingPrivilege(thrown: unknown): never {
 function notMigrated(target: PostgresTarget): OperatorError {
   return new OperatorError({
     exit: "pending",
-    what: `Database "${target.database}" has no ledger: fula-node has never migrated it.`,
+    what: `Database "${target.database}" has no table of masters: migration 022 is not applied.`,
     remedy: "Run `fula-node migrate up` first.",
   });
 }

@@ -48,6 +48,8 @@ export interface MasterOptions extends RenderOptions {
    * `external` is for a volume that existed before fula-node: Compose never creates, relabels or removes it.
    */
   readonly postgres: { readonly volume: string; readonly external: boolean } | null;
+  /** How the services encrypt their connections to the database. Left out for POSTGRES_SSL as 0.1.0 knew it. */
+  readonly databaseTls?: { readonly mode: string; readonly ca: string | null };
 }
 
 /** The options of a storage node. */
@@ -76,13 +78,14 @@ export function renderMaster(
   fragments: Fragments<(typeof MASTER_FRAGMENTS)[number]>,
   options: MasterOptions,
 ): Rendered {
-  const { postgres } = options;
+  const { postgres, databaseTls } = options;
   const wanted = MASTER_FRAGMENTS.filter((name) => name !== "postgres" || postgres !== null);
   const merged = merge(
     NAMES.masterProject,
     wanted.map((name) => fragments[name]),
   );
-  return finish(postgres === null ? merged : withPostgresVolume(merged, postgres), options, {});
+  const tls = databaseTls === undefined ? merged : withDatabaseTls(merged, databaseTls);
+  return finish(postgres === null ? tls : withPostgresVolume(tls, postgres), options, {});
 }
 
 /** A writer's compose file: kubo and ipfs-cluster, with their data next to the file. */
@@ -197,6 +200,32 @@ function withPostgresVolume(
   const volumes = mapAt(document, "volumes");
   const pgdata = external ? { external: true, name: volume } : { name: volume, ...mapAt(volumes, "pgdata") };
   return { ...document, volumes: { ...volumes, pgdata } };
+}
+
+/** Where the services find the CA of the database's certificate. */
+const CA_INSIDE = "/etc/fula-node/postgres-ca.pem";
+
+/**
+ * Upstream's images encrypt for POSTGRES_SSL=true, take any certificate then, and know no other mode. So both services
+ * get that, and ours the mode beside it.
+ */
+function withDatabaseTls(
+  document: ComposeDocument,
+  { mode, ca }: NonNullable<MasterOptions["databaseTls"]>,
+): ComposeDocument {
+  const services = mapEntries(document.services, (name, service) => {
+    if (name !== "pinning-api" && name !== "webui") return service;
+    const environment = {
+      ...mapAt(service, "environment"),
+      POSTGRES_SSL: "true",
+      POSTGRES_SSL_MODE: mode,
+      ...(ca === null ? {} : { POSTGRES_SSL_CA: CA_INSIDE }),
+    };
+    const before = Array.isArray(service["volumes"]) ? (service["volumes"] as readonly ComposeValue[]) : [];
+    const mount = { type: "bind", source: ca, target: CA_INSIDE, read_only: true };
+    return { ...service, environment, ...(ca === null ? {} : { volumes: [...before, mount] }) };
+  });
+  return { ...document, services };
 }
 
 function finish(

@@ -6,7 +6,12 @@ const VOLUME = z.object({ Name: z.string(), Labels: LABELS, Mountpoint: z.string
 /** The parts of the engine's answers that we use (Engine API 1.44). Lists and labels may be null. */
 const ANSWERS = {
   /** GET /version. */
-  version: z.object({ Version: z.string(), ApiVersion: z.string(), MinAPIVersion: z.string() }),
+  version: z.object({
+    Version: z.string(),
+    ApiVersion: z.string(),
+    MinAPIVersion: z.string(),
+    Arch: z.string().nullish(),
+  }),
   /** GET /info. */
   info: z.object({ DockerRootDir: z.string().optional(), SecurityOptions: z.array(z.string()).nullish() }),
   /** GET /containers/json. */
@@ -56,7 +61,13 @@ const ANSWERS = {
   /** GET /containers/{id}/logs; null for an empty log. */
   log: z.instanceof(Buffer).nullable(),
   /** GET /images/{name}/json. */
-  image: z.object({ Id: z.string(), Config: z.object({ Labels: LABELS }).nullish() }),
+  image: z.object({
+    Id: z.string(),
+    Architecture: z.string().nullish(),
+    Config: z.object({ Labels: LABELS, Env: z.array(z.string()).nullish() }).nullish(),
+    // Of the overlay2 driver; containerd's image store has none.
+    GraphDriver: z.object({ Data: z.record(z.string(), z.string()).nullish() }).nullish(),
+  }),
   /** GET /images/json. */
   images: z.array(z.object({ Id: z.string(), RepoTags: z.array(z.string()).nullish(), Labels: LABELS })),
   /** GET /volumes/{name}. */

@@ -64,6 +64,7 @@ async function versionOf(engine: Engine): Promise<DockerVersion> {
     version: version.Version,
     apiVersion: version.ApiVersion,
     minApiVersion: version.MinAPIVersion,
+    architecture: version.Arch ?? "",
     rootDirectory: info.DockerRootDir ?? "/var/lib/docker",
     rootless: (info.SecurityOptions ?? []).some((option) => option.includes("rootless")),
   };
@@ -86,7 +87,15 @@ function inspect(engine: Engine, name: string): Promise<Answer<"container"> | nu
 
 async function imageOf(engine: Engine, reference: string): ReturnType<DockerReader["image"]> {
   const seen = await engine.find("image", (docker) => docker.getImage(encodeURI(reference)).inspect());
-  return seen === null ? null : { id: seen.Id, labels: seen.Config?.Labels ?? {} };
+  if (seen === null) return null;
+  const { UpperDir: top, LowerDir: below } = seen.GraphDriver?.Data ?? {};
+  return {
+    id: seen.Id,
+    labels: seen.Config?.Labels ?? {},
+    env: Object.fromEntries((seen.Config?.Env ?? []).map(splitVariable)),
+    architecture: seen.Architecture ?? "",
+    layers: [top ?? "", ...(below ?? "").split(":")].filter((directory) => directory !== ""),
+  };
 }
 
 async function volumeOf(engine: Engine, name: string): ReturnType<DockerReader["volume"]> {

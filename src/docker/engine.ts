@@ -26,11 +26,24 @@ export interface Container {
   readonly publishedPorts: readonly number[];
 }
 
+/** What Docker reports about one image. */
+export interface Image {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly env: Readonly<Record<string, string>>;
+  /** As Docker names it: amd64, arm64. Empty if it is unknown. */
+  readonly architecture: string;
+  /** The directories of its layers on this machine, the top one first. Empty if the engine does not tell. */
+  readonly layers: readonly string[];
+}
+
 /** The engine and its Compose plugin. */
 export interface DockerVersion {
   readonly version: string;
   readonly apiVersion: string;
   readonly minApiVersion: string;
+  /** As Docker names it: amd64, arm64. */
+  readonly architecture: string;
   readonly rootDirectory: string;
   readonly rootless: boolean;
 }
@@ -47,9 +60,7 @@ export interface DockerReader {
   /** All containers, including stopped ones. */
   containers(): Promise<readonly Container[]>;
   container(name: string): Promise<Container | null>;
-  image(
-    reference: string,
-  ): Promise<{ readonly id: string; readonly labels: Readonly<Record<string, string>> } | null>;
+  image(reference: string): Promise<Image | null>;
   volume(name: string): Promise<{
     readonly name: string;
     readonly labels: Readonly<Record<string, string>>;

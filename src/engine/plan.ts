@@ -75,10 +75,15 @@ export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<str
     if (finding.state !== "foreign" || accept(step, finding, adopted) !== null) continue;
     problems.push({ subject: step.id, what: finding.why, remedy: remedyOf(step, finding) });
   }
-  if (problems.length === 0) return;
+  const [first] = problems;
+  if (first === undefined) return;
   throw new OperatorError({
     exit: "foreign",
-    what: `${countOf(problems.length, "thing")} on this machine ${problems.length === 1 ? "blocks" : "block"} this run.`,
+    // One problem is the message itself.
+    what:
+      problems.length === 1
+        ? first.what
+        : `${countOf(problems.length, "thing")} on this machine block this run.`,
     why: "fula-node did not create what is listed, or can't change it safely. Continuing could overwrite someone else's work or data.",
     problems,
   });

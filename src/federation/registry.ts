@@ -1,4 +1,5 @@
-import { databaseErrorOf, type PostgresPool } from "../database/postgres.ts";
+import type { PostgresPool } from "../database/postgres.ts";
+import { databaseErrorOf } from "../database/session.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { Announcement, Release, Signed } from "./announcement.ts";
 

@@ -1,7 +1,7 @@
-import type { HostReader } from "../host.ts";
 import { askWriter } from "../cluster/writer.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import type { HostReader } from "../host.ts";
 import { type Ownership, type PortNeed, type PreflightProblem, runPreflight } from "../preflight/check.ts";
 import {
   MASTER_CHECKS,
@@ -46,13 +46,25 @@ function refuse(failures: readonly PreflightProblem[], problems: readonly Proble
     what: why === undefined ? what : `${what} ${why}`,
     remedy,
   }));
-  const count = failures.length + problems.length;
+  const all = [...listed, ...problems];
+  const [first] = all;
   throw new OperatorError({
     exit: failures.length > 0 ? "preflight" : "settings",
-    what: `${count === 1 ? "One problem prevents" : `${count} problems prevent`} this run.`,
-    remedy: "Fix what is listed, then run again.",
-    problems: [...listed, ...problems],
+    // One problem is the message itself.
+    what:
+      all.length === 1 && first !== undefined
+        ? headlineOf(first)
+        : `${all.length} problems prevent this run.`,
+    ...(all.length === 1 && first?.remedy !== undefined
+      ? {}
+      : { remedy: "Fix what is listed, then run again." }),
+    problems: all,
   });
+}
+
+/** With the check's name, since `--ignore` takes it. */
+function headlineOf({ subject, what }: Problem): string {
+  return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
 }
 
 /** The ports of kubo and ipfs-cluster, on a writer and on a storage node. */

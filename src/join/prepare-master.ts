@@ -3,6 +3,7 @@ import type { Project } from "../docker/compose-project.ts";
 import {
   type Fragments,
   MASTER_FRAGMENTS,
+  type MasterOptions,
   parseFragment,
   renderMaster,
   renderWriter,
@@ -12,11 +13,11 @@ import {
 } from "../docker/compose-render.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { chooseNode } from "../machine/node-program.ts";
 import type { HostReader } from "../host.ts";
+import { chooseNode } from "../machine/node-program.ts";
 import type { MasterContext } from "../settings/context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS, sslModeOf } from "../settings/master.ts";
 import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
@@ -100,6 +101,7 @@ async function renderProjects(options: {
       ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {
         ...common,
         postgres: elsewhere ? null : volume,
+        ...databaseTlsOf(settings),
       }),
       name: NAMES.masterProject,
       directory: layout.baseDir,
@@ -117,6 +119,15 @@ async function renderProjects(options: {
       ],
     },
   };
+}
+
+/** Nothing for `true` and `false`: the fragments pass them on, as they do since 0.1.0. */
+function databaseTlsOf(settings: Settings): Pick<MasterOptions, "databaseTls"> {
+  const value = settings.get("POSTGRES_SSL")?.value;
+  const mode = sslModeOf(value);
+  const ca = settings.get("POSTGRES_SSL_CA")?.value ?? null;
+  if (mode === false || (value === "true" && ca === null)) return {};
+  return { databaseTls: { mode, ca } };
 }
 
 /** The database volume in a compose file of ours; null if the file is not valid or has no such volume. */

@@ -144,7 +144,22 @@ async function requiredProblems(
         "Give an executable file that belongs to root. Only root may be able to write to it and to its directories.",
     });
   }
-  return problems;
+  return [...problems, ...(await findCaProblem(host, settings))];
+}
+
+/** The services' containers run as another user than root, and read the CA through a mount of this file. */
+async function findCaProblem(host: HostReader, settings: Settings): Promise<readonly Problem[]> {
+  const subject = "POSTGRES_SSL_CA";
+  const path = settings.get(subject)?.value;
+  if (path === undefined || host.system.uid() !== 0) return [];
+  const stat = await host.files.stat(path);
+  if (stat === null || stat.kind === "directory" || stat.kind === "other") {
+    const what = `${subject} is ${path}, ${stat === null ? "which does not exist" : "which is not a file"}.`;
+    return [{ subject, what, remedy: "Put the certificate of the database's CA there, in PEM form." }];
+  }
+  if ((stat.mode & 0o004) !== 0) return [];
+  const what = `${subject} is ${path}, which the services' containers can't read: its mode is ${stat.mode.toString(8)}.`;
+  return [{ subject, what, remedy: `A certificate is not secret: run \`chmod 644 ${path}\`.` }];
 }
 
 /** False without root, since Docker then can't be read. Preflight refuses the run in that case. */

@@ -73,8 +73,12 @@ export async function warnOfFlags(
   const target = postgresTarget(node.values);
   const answer = target === null ? null : await host.postgres.ask(target);
   if (answer?.kind === "open") return [];
-  const master = (node.values("CLUSTER_PEERNAME") ?? "this master's name").replaceAll("'", "''");
-  const statement = `DELETE FROM fula_node.flags_in_use WHERE master = '${master}'`;
+  const id = node.values("MASTER_ID");
+  const name = (node.values("CLUSTER_PEERNAME") ?? "this master's name").replaceAll("'", "''");
+  const statement =
+    id === undefined
+      ? `DELETE FROM fula_node.flags_in_use WHERE master = '${name}'`
+      : `DELETE FROM masters WHERE id = '${id}'`;
   const reason = answer?.kind ?? "the password is not known";
   if (!purged.has("settings"))
     return [

@@ -2,6 +2,7 @@ import { PROJECT_LABEL } from "../docker/compose-document.ts";
 import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import { canonicalBaseDir, resolveBaseDir } from "../join/base-dir.ts";
 import {
   findInstalledNode,
   homeOf,
@@ -9,7 +10,6 @@ import {
   type NodeSigns,
   twoNodes,
 } from "../join/installed-node.ts";
-import { canonicalBaseDir, resolveBaseDir } from "../join/base-dir.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { findDatabaseVolume } from "../join/prepare-master.ts";
 import { findUnclearKeys, readSavedSettings } from "../join/settings-source.ts";
@@ -19,10 +19,10 @@ import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout }
 import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
 import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { databasesThatStay, remoteDatabasesOf, findHolds, findConsequences, warnOfFlags } from "./holds.ts";
+import { databasesThatStay, findConsequences, findHolds, remoteDatabasesOf, warnOfFlags } from "./holds.ts";
 import type { Part, Purge } from "./policy.ts";
 import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
-import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+import { applyPurge, isGoing, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** What a leave needs from the composition root. */
 type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient" | "packageDir">;
@@ -189,5 +189,6 @@ function releaseOf(deps: LeaveDeps, { kind, values }: LeavingNode): AnyStep | nu
 function retractionOf({ kind, values }: LeavingNode): AnyStep | null {
   const target = kind === "master" && isDatabaseElsewhere(values) ? postgresTarget(values) : null;
   const master = values("CLUSTER_PEERNAME");
-  return target === null || master === undefined ? null : retractFlags(target, master);
+  if (target === null || master === undefined) return null;
+  return retractFlags(target, { id: values("MASTER_ID") ?? null, name: master });
 }

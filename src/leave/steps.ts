@@ -120,7 +120,7 @@ export function releaseName({
  */
 export function retractFlags(
   target: PostgresTarget,
-  master: string,
+  { id, name: master }: { readonly id: string | null; readonly name: string },
 ): StepSpec<Remaining<RetractChange>, RetractChange> {
   const place = `${target.host}:${target.port}`;
   const summary = `remove the flags of ${master} from the database at ${place}`;
@@ -132,9 +132,13 @@ export function retractFlags(
     ...untilGone({
       async look({ postgres, migrations }) {
         const isOpen = (await postgres.ask(target)).kind === "open";
-        const flags = isOpen ? ((await migrations.readFlags(target, master)) ?? []) : [];
+        const masters = isOpen ? ((await migrations.readMasters(target)) ?? []) : [];
+        const own = masters.filter((one) =>
+          id === null ? one.machine === null && one.name === master : one.id === id,
+        );
+        const flags = own.flatMap((one) => one.flags);
         return {
-          drift: flags.length > 0 ? [`${place} has flags of ${master}`] : [],
+          drift: own.length > 0 ? [`${place} has flags of ${master}`] : [],
           evidence: { [place]: isOpen ? flags.join(" ") || "none" : "can't be reached" },
           changes: [{ kind: "retract-flags", summary, master }],
         };
@@ -144,7 +148,7 @@ export function retractFlags(
         remedy: "Run again.",
       }),
     }),
-    apply: (_change, host) => host.migrations.recordFlags(target, master, []),
+    apply: (_change, host) => host.migrations.forgetMaster(target, { id, name: master }),
   };
 }
 

@@ -1,4 +1,5 @@
 import { usageOfKey } from "../accounts/usage.ts";
+import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
@@ -54,6 +55,11 @@ export function openStorageService(
   app.route("/", nodesApi(pool, log, settings));
   app.route("/", poolApi(settings.pool, { count, log }));
   void health();
-  const { bindHost: host, port } = settings;
-  return { name: "webui", host, port, app, close: () => pool.close() };
+  const { bindHost: host, port, masterId } = settings;
+  const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
+  const close = () => {
+    endBeating();
+    return pool.close();
+  };
+  return { name: "webui", host, port, app, close };
 }

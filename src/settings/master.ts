@@ -10,6 +10,12 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   { key: "CLUSTERNAME", about: "the name of the pool, the same on every node of the pool", rule: RULES.name },
   { key: "CLUSTER_PEERNAME", about: "the name of this master in the cluster", rule: RULES.name, bound: true },
   {
+    key: "MASTER_ID",
+    about: "the identity of this master in the database; generated once, and unique to this machine",
+    rule: RULES.masterId,
+    generated: { kind: "hex", bytes: 16 },
+  },
+  {
     key: "CLUSTER_SECRET",
     about:
       "64 hex digits, the same on every node of the pool; if not set, derived from CLUSTERNAME as upstream does, and so not secret",
@@ -106,9 +112,16 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "POSTGRES_SSL",
-    about: "use TLS for a database on another machine",
-    rule: RULES.flag,
+    about:
+      "TLS to the database, as libpq has it: disable, require (encrypted, the certificate is not checked) or verify-full",
+    rule: RULES.sslMode,
     byDefault: "false",
+  },
+  {
+    key: "POSTGRES_SSL_CA",
+    about:
+      "path of the PEM file with the CA of the database's certificate; if not set, verify-full trusts this system's CAs",
+    rule: RULES.path,
   },
   {
     key: "SYSTEM_KEY",
@@ -297,7 +310,19 @@ export interface PostgresTarget {
   readonly database: string;
   readonly user: string;
   readonly password: string;
-  readonly ssl: boolean;
+  /** `require` encrypts, and checks the certificate only if `sslCa` is given. `verify-full` also checks the host's name. */
+  readonly ssl: SslMode;
+  /** The path of a PEM file with the trusted CAs. */
+  readonly sslCa?: string;
+}
+
+/** How a connection to Postgres is encrypted; false: not at all. The words are those of libpq's `sslmode`. */
+export type SslMode = false | "require" | "verify-full";
+
+/** The mode that POSTGRES_SSL names. 0.1.0 knew only `true`, which means `require`, and `false`. */
+export function sslModeOf(value: string | undefined): SslMode {
+  if (value === "verify-full") return value;
+  return value === "require" || value === "true" ? "require" : false;
 }
 
 /** The current value of a setting, by its key. */
@@ -314,19 +339,29 @@ export function isDatabaseElsewhere(values: Values): boolean {
 export function postgresTarget(values: Values): PostgresTarget | null {
   const password = values("POSTGRES_PASSWORD");
   if (password === undefined) return null;
+  const sslCa = values("POSTGRES_SSL_CA");
   return {
     host: values("POSTGRES_HOST") ?? "127.0.0.1",
     port: Number(values("POSTGRES_PORT") ?? "5432"),
     database: values("POSTGRES_DB") ?? "pinning_service",
     user: values("POSTGRES_USER") ?? "pinning_user",
     password,
-    ssl: values("POSTGRES_SSL") === "true",
+    ssl: sslModeOf(values("POSTGRES_SSL")),
+    ...(sslCa === undefined ? {} : { sslCa }),
   };
 }
 
 /** Finds settings of a master that are valid alone but not together. A key without a value is not checked here. */
 export function findConflicts(settings: Settings): readonly Problem[] {
-  return [...compareFactors(settings), ...comparePorts(settings)];
+  return [...compareFactors(settings), ...comparePorts(settings), ...compareSsl(settings)];
+}
+
+/** A CA that nothing checks would look like protection. */
+function compareSsl(settings: Settings): readonly Problem[] {
+  const subject = "POSTGRES_SSL_CA";
+  if (!settings.has(subject) || sslModeOf(settings.get("POSTGRES_SSL")?.value) !== false) return [];
+  const what = `${subject} is set, but POSTGRES_SSL is ${settings.get("POSTGRES_SSL")?.value ?? "not set"}: the connection would not be encrypted.`;
+  return [{ subject, what, remedy: "Set POSTGRES_SSL=verify-full too, or remove POSTGRES_SSL_CA." }];
 }
 
 /** ipfs-cluster 1.1 does not start without these rules (its cluster_config.go, isReplicationFactorValid). */

@@ -79,6 +79,10 @@ export const RULES = {
     holds: (value) => isHostName(value) || isIp4(value) || isIp6(value),
   },
   flag: pattern("true or false", /^(true|false)$/),
+  sslMode: pattern(
+    "disable, require or verify-full (0.1.0's true means require, and false means disable)",
+    /^(disable|require|verify-full|true|false)$/,
+  ),
   count: wholeUpTo(999_999_999),
   blockBytes: wholeUpTo(MAX_BLOCK_BYTES),
   concurrency: wholeUpTo(MAX_CONCURRENT),
@@ -141,6 +145,7 @@ export const RULES = {
     /^(strict|open)$/,
   ),
   hex64: pattern("64 hexadecimal digits", /^[0-9a-fA-F]{64}$/),
+  masterId: pattern("32 hexadecimal digits, in lower case", /^[0-9a-f]{32}$/),
   secret: pattern("at least 8 characters", /^.{8,}$/su),
   signingSecret: pattern("at least 16 characters", /^.{16,}$/su),
   systemKey: {

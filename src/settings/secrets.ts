@@ -43,7 +43,8 @@ export function decideSecret({ spec, setting, saved, container, hasData }: Secre
   if (container !== undefined) return { kind: "recover", container: container.name };
   if (setting !== undefined) return { kind: spec.bound === true ? "write-given" : "leave-out" };
   if (spec.generated === undefined) return { kind: "leave-out" };
-  return hasData ? { kind: "lost" } : { kind: "generate" };
+  // What is not secret encrypts and signs nothing, so a new value takes nothing away from older data.
+  return hasData && spec.secret === true ? { kind: "lost" } : { kind: "generate" };
 }
 
 /** A setting that can be read back from the environment of one of our containers. */
@@ -75,7 +76,7 @@ export const MASTER_RECOVERABLE: readonly Recoverable[] = [
     key,
     container: NAMES.pinningApi,
   })),
-  ...[...DATABASE, ...SIGNING, "ENCRYPTION_KEY", "ETHERSCAN_API_KEY"].map((key) => ({
+  ...[...DATABASE, ...SIGNING, "ENCRYPTION_KEY", "ETHERSCAN_API_KEY", "MASTER_ID"].map((key) => ({
     key,
     container: NAMES.webui,
   })),

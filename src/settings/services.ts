@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
-import type { PostgresTarget } from "./master.ts";
+import { type PostgresTarget, sslModeOf } from "./master.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
 import { type Rule, RULES } from "./rules.ts";
 
@@ -35,6 +35,8 @@ export interface WebuiSettings extends ServiceSettings {
   readonly pricing: Pricing;
   /** The pool whose node names this master registers. Null: no pool, so nodes can't announce themselves here. */
   readonly pool: string | null;
+  /** The identity of this master in the database. Null: it does not say there that it is alive. */
+  readonly masterId: string | null;
   /** How many names one API key may register in the pool. */
   readonly namesPerOwner: number;
   /** The cluster whose pins are counted for nodes that join. */
@@ -88,6 +90,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     FREE_TIER_BYTES: number(RULES.count, "524288000"),
     FULA_PER_GB_MONTH: number(RULES.amount, "3"),
     CLUSTERNAME: text(RULES.name).optional(),
+    MASTER_ID: text(RULES.masterId).optional(),
     NODE_NAMES_PER_OWNER: number(RULES.count, "5"),
   });
   return {
@@ -96,6 +99,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     postgres: poolOf(values),
     pricing: { freeTierBytes: values.FREE_TIER_BYTES, fulaPerGibMonth: values.FULA_PER_GB_MONTH },
     pool: values.CLUSTERNAME ?? null,
+    masterId: values.MASTER_ID ?? null,
     namesPerOwner: values.NODE_NAMES_PER_OWNER,
     cluster: clusterOf(values),
   };
@@ -164,7 +168,10 @@ function master(environment: Environment) {
     POSTGRES_DB: text(RULES.identifier).default("pinning_service"),
     POSTGRES_USER: text(RULES.identifier).default("pinning_user"),
     POSTGRES_PASSWORD: text(RULES.secret),
-    POSTGRES_SSL: text(RULES.flag).default("false"),
+    POSTGRES_SSL: text(RULES.sslMode).default("false"),
+    // Set beside POSTGRES_SSL=true, for which upstream's images encrypt; they know no other mode (compose-render.ts).
+    POSTGRES_SSL_MODE: text(RULES.sslMode).optional(),
+    POSTGRES_SSL_CA: text(RULES.path).optional(),
     POSTGRES_MAX_CONNECTIONS: number(RULES.count, "25"),
     POSTGRES_IDLE_TIMEOUT: number(RULES.count, "30000"),
     POSTGRES_CONNECTION_TIMEOUT: number(RULES.count, "5000"),
@@ -209,7 +216,8 @@ function poolOf(values: MasterValues): PoolSettings {
     database: values.POSTGRES_DB,
     user: values.POSTGRES_USER,
     password: values.POSTGRES_PASSWORD,
-    ssl: values.POSTGRES_SSL === "true",
+    ssl: sslModeOf(values.POSTGRES_SSL_MODE ?? values.POSTGRES_SSL),
+    ...(values.POSTGRES_SSL_CA === undefined ? {} : { sslCa: values.POSTGRES_SSL_CA }),
     maxConnections: values.POSTGRES_MAX_CONNECTIONS,
     idleTimeoutMs: values.POSTGRES_IDLE_TIMEOUT,
     connectTimeoutMs: values.POSTGRES_CONNECTION_TIMEOUT,

@@ -1,7 +1,6 @@
 import type { Change, Finding, Foreign, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import { countOf } from "../units.ts";
 import {
   type ContainerEnv,
   type DataGuard,
@@ -12,6 +11,7 @@ import {
 import { findEntry, newEnvText, setValues } from "../settings/env-file.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
 import { describeSetting, savedValue, type SettingSpec, VERSION_KEY } from "../settings/settings.ts";
+import { countOf } from "../units.ts";
 
 /** What to do with the file's keys. Never holds their values. */
 interface Seen {
@@ -246,7 +246,7 @@ function describe(path: string, { set, generate, recover, release }: Seen): stri
   const parts = [
     ...(set.length > 0 ? [countOf(set.length, "setting")] : []),
     ...(release.length > 0 ? [`${countOf(release.length, "default")} no longer saved`] : []),
-    ...(generate.length > 0 ? [`new secrets ${generate.join(", ")}`] : []),
+    ...(generate.length > 0 ? [`generated ${generate.join(", ")}`] : []),
     ...(recover.length > 0
       ? [`recovered ${recover.map(({ key, container }) => `${key} from ${container}`).join(", ")}`]
       : []),

@@ -129,7 +129,11 @@ function planTotal(items: readonly PlanItem[]): string {
 
 /** What failed, why, each problem with its remedy, what to do, and what was changed before the error. */
 export function errorLines(error: OperatorError, exitCode: number): readonly string[] {
-  const { what, why, changed, problems } = error;
+  const { what, why, changed } = error;
+  // A single problem that the headline already says is not repeated below it.
+  const problems = error.problems.filter(
+    (one) => error.problems.length > 1 || (one.what !== what && nameSubject(one) !== what),
+  );
   const remedy = remedyOf(error);
   const reason = why === undefined ? [] : paragraph("  Why:     ", why);
   const end = [

@@ -53,10 +53,17 @@ describe.skipIf(skipped !== undefined)("a master that release 0.1.0 made", () =>
     const kept = Object.entries(env).filter(
       ([key, value]) => FORMER_DEFAULTS[key]?.includes(value) !== true || isBound(key),
     );
-    expect(await readEnv(box)).toEqual({
+    const identity = expect.stringMatching(/^[0-9a-f]{32}$/) as string;
+    const now = await readEnv(box);
+    expect(now).toEqual({
       ...Object.fromEntries(kept),
       FULA_NODE_VERSION: manifest.version,
+      MASTER_ID: identity,
     });
+    // What 0.1.0 recorded by the host's name is this master's own by now.
+    const psql = "docker exec postgres-pinning psql -U pinning_user -d pinning_service -tAc";
+    const masters = await box.run(`${psql} "SELECT id, flags FROM masters"`);
+    expect(masters.stdout.trim()).toBe(`${now["MASTER_ID"]}|{BILLING_IDEMPOTENCY}`);
     expect(await know()).toEqual(known);
     expect((await database()).stdout).toBe(before);
     expectExit(await rejoin(box, ["--dry-run"]), 0);

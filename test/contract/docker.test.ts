@@ -178,6 +178,9 @@ describe.each([
       expect(await subject.image(IMAGE)).toEqual({
         id: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
         labels: { "land.fx.test": "image" },
+        env: expect.any(Object),
+        architecture: expect.stringMatching(/^(?:amd64|arm64)$/),
+        layers: expect.any(Array),
       });
       expect(await subject.volume(NAMES.volume)).toEqual({
         name: NAMES.volume,

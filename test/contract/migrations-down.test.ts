@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { catalogueOf, ledgerOf, listen, migratorOf, OUR_VERSIONS } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
+import { idOf, masterOf } from "../support/masters.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
 const WITHOUT_ADDRESS =
@@ -16,19 +17,21 @@ describeOnPostgres(
     ])("%i refuses while %s is in use on any master", async (version, flag, name) => {
       const target = await postgres.createDatabase();
       const before = await catalogueOf(target);
-      await migratorOf().recordFlags(target, "master-b", [flag]);
-      await migratorOf().recordFlags(target, "master-a", ["SOMETHING_ELSE"]);
+      await migratorOf().recordMaster(target, masterOf("master-b", { flags: [flag] }));
+      await migratorOf().recordMaster(target, masterOf("master-a", { flags: ["SOMETHING_ELSE"] }));
 
       await expect(migratorOf().down(target, version, listen())).rejects.toMatchObject({
         exit: "drift",
-        what: expect.stringContaining(`${name}.down.sql refuses: ${flag} is in use on: master-b (seen `),
+        what: expect.stringContaining(
+          `${name}.down.sql refuses: ${flag} is in use on: master-b (${idOf("master-b")}, seen `,
+        ),
         remedy: expect.stringContaining(`Set ${flag}=false on each of these masters`),
         changed: undefined,
       });
       expect(await catalogueOf(target)).toEqual(before);
       expect(await stateOf(target, version)).toBe("applied");
 
-      await migratorOf().recordFlags(target, "master-b", []);
+      await migratorOf().recordMaster(target, masterOf("master-b", { flags: [] }));
       const { lines, report } = listen();
       const { done } = await migratorOf().down(target, version, { report });
 
@@ -40,6 +43,43 @@ describeOnPostgres(
       const again = await migratorOf().up(target, listen());
       expect(again.done).toMatchObject([{ version, action: "apply" }]);
       expect(await catalogueOf(target)).toEqual(before);
+    });
+
+    test("18 refuses while a master that nobody recorded books deductions by the hour", async () => {
+      const target = await postgres.createDatabase();
+      const book = (reference: string, age: string) =>
+        sql(
+          target,
+          `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id, created_at)
+           VALUES ('u', 'hourly_deduction', -1, 0, $1, now() - $2::interval)`,
+          [reference, age],
+        );
+      // A master without the flag writes a time; one that turned it off has old rows.
+      await book("2026-06-12T14:00:00.000Z", "1 minute");
+      await book("hour:2026-06-10T14", "2 days");
+      await migratorOf().down(target, 18, listen());
+      await migratorOf().up(target, listen());
+      await book("hour:2026-06-12T14", "1 hour");
+
+      await expect(migratorOf().down(target, 18, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: expect.stringMatching(
+          /refuses: a master books deductions with BILLING_IDEMPOTENCY: 1 within a day/,
+        ),
+      });
+      expect(await stateOf(target, 18)).toBe("applied");
+    });
+
+    test("20 refuses while a bucket's root is in the table, whoever put it there", async () => {
+      const target = await postgres.createDatabase();
+      await sql(target, "INSERT INTO bucket_roots (owner_id, bucket, root_cid) VALUES ('o', 'b', 'bafy')");
+
+      await expect(migratorOf().down(target, 20, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: expect.stringMatching(/^020_bucket_roots\.down\.sql refuses: bucket_roots has 1 pointer\(s\)/),
+        remedy: expect.stringContaining("pg_dump -t bucket_roots"),
+      });
+      expect(await sql(target, "SELECT bucket FROM bucket_roots")).toEqual([{ bucket: "b" }]);
     });
 
     test("19 refuses while a wallet has no address, also with 20 applied above it", async () => {

@@ -3,8 +3,6 @@ import {
   catalogueOf,
   ledgerOf,
   listen,
-  makesTable,
-  migrationsDirectory,
   migratorOf,
   SHIPPED_FILES,
   SHIPPED_VERSIONS,
@@ -134,22 +132,5 @@ describeOnPostgres("migrations on an empty database", (postgres) => {
     expect(await migratorOf().status({ ...target, user: "onlooker" })).toMatchObject({
       pending: SHIPPED_FILES.length,
     });
-  });
-
-  test("flags can't be recorded before there is a ledger, and are replaced as a whole afterwards", async () => {
-    const target = await postgres.createDatabase();
-    const migrator = migratorOf({ directory: await migrationsDirectory({ "001_a.sql": makesTable("a") }) });
-    const flags = () =>
-      sql<{ f: string }>(target, "SELECT master || ' ' || flag AS f FROM fula_node.flags_in_use ORDER BY 1");
-
-    await expect(migrator.recordFlags(target, "m1", ["A"])).rejects.toMatchObject({ exit: "pending" });
-    await migrator.up(target, listen());
-    await migrator.recordFlags(target, "m1", ["A", "B"]);
-    await migrator.recordFlags(target, "m2", ["A"]);
-    await migrator.recordFlags(target, "m1", ["B"]);
-
-    expect((await flags()).map(({ f }) => f)).toEqual(["m1 B", "m2 A"]);
-    await migrator.recordFlags(target, "m1", []);
-    expect((await flags()).map(({ f }) => f)).toEqual(["m2 A"]);
   });
 });

@@ -48,7 +48,7 @@ describeOnPostgres("the Postgres reader", (postgres) => {
     expect(await reader.ask({ ...postgres.target, ...change })).toEqual(answer);
   });
 
-  test("a server that is starting up is unreachable, and says why", async () => {
+  test("a server that is starting up is not ready, and says why", async () => {
     const starting = errorResponse({
       S: "FATAL",
       V: "FATAL",
@@ -58,7 +58,7 @@ describeOnPostgres("the Postgres reader", (postgres) => {
     const port = await listen((server) => server.on("connection", (socket) => socket.end(starting)));
 
     expect(await reader.ask({ ...postgres.target, port })).toEqual({
-      kind: "unreachable",
+      kind: "not-ready",
       why: "the database system is starting up",
     });
   });

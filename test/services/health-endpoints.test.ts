@@ -24,6 +24,7 @@ const WEBUI = {
   port: 0,
   pricing: { freeTierBytes: 1, fulaPerGibMonth: 3 },
   pool: null,
+  masterId: null,
   namesPerOwner: 5,
   cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
 };

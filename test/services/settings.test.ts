@@ -64,9 +64,19 @@ describe("readPinningApiSettings", () => {
     expect(settings).toMatchObject({
       port: 6001,
       bindHost: "127.0.0.1",
-      postgres: { ssl: true, maxConnections: 3 },
+      postgres: { ssl: "require", maxConnections: 3 },
       cluster: { url: "http://writer:9999", basicAuth: "user:secret" },
     });
+  });
+
+  it("takes the mode of TLS beside the flag that upstream's images read, and the CA", () => {
+    const { postgres } = readPinningApiSettings({
+      ...API,
+      POSTGRES_SSL: "true",
+      POSTGRES_SSL_MODE: "verify-full",
+      POSTGRES_SSL_CA: "/etc/fula-node/postgres-ca.pem",
+    });
+    expect(postgres).toMatchObject({ ssl: "verify-full", sslCa: "/etc/fula-node/postgres-ca.pem" });
   });
 
   it("lists everything that is wrong at once", () => {

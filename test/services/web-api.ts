@@ -17,6 +17,7 @@ export async function startWebui(
     postgres: { ...target, maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
     pricing: { freeTierBytes: 1_000, fulaPerGibMonth: 3 },
     pool: "pool-a",
+    masterId: null,
     namesPerOwner: 5,
     cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
     ...changes,

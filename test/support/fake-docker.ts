@@ -1,13 +1,10 @@
 import { createHash } from "node:crypto";
+import type { ComposeProject, Container, Docker, DockerVersion, Image } from "../../src/docker/engine.ts";
 import { OperatorError } from "../../src/errors.ts";
-import type { ComposeProject, Container, Docker, DockerVersion } from "../../src/docker/engine.ts";
 import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
 import type { WriteGate } from "./write-gate.ts";
 
-interface FakeImage {
-  readonly id: string;
-  readonly labels: Readonly<Record<string, string>>;
-}
+type FakeImage = Image;
 
 interface FakeVolume {
   readonly name: string;
@@ -26,6 +23,7 @@ export class FakeDocker implements Docker {
     version: "26.1.5",
     apiVersion: "1.45",
     minApiVersion: "1.24",
+    architecture: "amd64",
     rootDirectory: "/var/lib/docker",
     rootless: false,
   };
@@ -41,6 +39,8 @@ export class FakeDocker implements Docker {
   readonly logTexts = new Map<string, string>();
   /** The images of the registry. A pull of any other image fails. */
   readonly registry = new Map<string, Readonly<Record<string, string>>>();
+  /** The environment of images, by reference. */
+  readonly imageEnvs = new Map<string, Readonly<Record<string, string>>>();
   /** The images of archives for `docker load`, by path. */
   readonly archives = new Map<string, readonly string[]>();
   /** Changes a container that compose or a restart has just started: its health, its exit. */
@@ -85,9 +85,20 @@ export class FakeDocker implements Docker {
     return container;
   }
 
-  /** Adds an image, without the gate. */
-  putImage(reference: string, labels: Readonly<Record<string, string>> = {}): void {
-    this.images.set(reference, { id: `sha256:${digest(reference + JSON.stringify(labels))}`, labels });
+  /** Adds an image, without the gate. Its environment is that of `imageEnvs`. */
+  putImage(
+    reference: string,
+    labels: Readonly<Record<string, string>> = {},
+    fields: Partial<Image> = {},
+  ): void {
+    this.images.set(reference, {
+      id: `sha256:${digest(reference + JSON.stringify(labels))}`,
+      labels,
+      env: this.imageEnvs.get(reference) ?? {},
+      architecture: "amd64",
+      layers: [],
+      ...fields,
+    });
   }
 
   /** Adds a volume, without the gate. */

@@ -1,15 +1,15 @@
+import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { Host } from "../../src/host.ts";
+import type { Clock } from "../../src/machine/clock.ts";
+import type { HttpReader } from "../../src/machine/http.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";
 import { FakeRandom } from "./fake-random.ts";
 import { FakeSystem } from "./fake-system.ts";
 import { type KillMoment, WriteGate } from "./write-gate.ts";
-import type { Clock } from "../../src/machine/clock.ts";
-import type { HttpReader } from "../../src/machine/http.ts";
-import type { PostgresAnswer } from "../../src/database/postgres.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
 
 export { Killed } from "./write-gate.ts";
 
@@ -22,7 +22,7 @@ export interface Snapshot {
   readonly networks: Readonly<Record<string, unknown>>;
   readonly packages: readonly string[];
   readonly units: Readonly<Record<string, unknown>>;
-  readonly migrations: { readonly applied: readonly number[]; readonly flags: unknown };
+  readonly migrations: { readonly applied: readonly number[]; readonly masters: unknown };
 }
 
 const START = Date.UTC(2026, 0, 1);
@@ -117,7 +117,7 @@ export class FakeHost implements Host {
       units: sorted([...this.system.units]),
       migrations: {
         applied: [...this.migrations.applied].sort((a, b) => a - b),
-        flags: sorted([...this.migrations.flags]),
+        masters: sorted([...this.migrations.masters]),
       },
     };
   }

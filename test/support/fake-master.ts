@@ -25,6 +25,7 @@ const ENGINE = {
   version: "26.1.5",
   apiVersion: "1.45",
   minApiVersion: "1.24",
+  architecture: "amd64",
   rootDirectory: "/var/lib/docker",
   rootless: false,
 };
@@ -63,6 +64,10 @@ export class FakeMaster extends FakeHost {
     super();
     shipPackage(this);
     for (const image of IMAGES) this.docker.registry.set(image, {});
+    for (const major of ["16", "17"]) {
+      const env = { PG_MAJOR: major, PGDATA: DATA_PATH, DOCKER_PG_LLVM_DEPS: "llvm19-dev" };
+      this.docker.imageEnvs.set(`postgres:${major}-alpine`, env);
+    }
     this.#offerPackages();
     this.#answerHttp();
     this.docker.onStart = (container) =>
@@ -105,7 +110,7 @@ export class FakeMaster extends FakeHost {
     for (const name of system.processes) box.system.processes.add(name);
     for (const name of system.installed) box.system.installed.add(name);
     for (const version of migrations.applied) box.migrations.applied.add(version);
-    refill(box.migrations.flags, migrations.flags);
+    refill(box.migrations.masters, migrations.masters);
     for (let spent = 0; spent < 100; spent += 1) box.random.hex(1);
     return box;
   }
@@ -209,6 +214,9 @@ export class FakeMaster extends FakeHost {
 export function putDatabase(host: FakeHost, mountpoint: string, major: string, role: Role): void {
   host.files.put(`${mountpoint}/PG_VERSION`, `${major}\n`, 0o600);
   host.files.put(`${mountpoint}/role.json`, JSON.stringify(role), 0o600);
+  // Databases and tables of users have numbers from 16384 on.
+  for (const file of ["1/1259", "5/1259", "16384/1259", "16384/16401"])
+    host.files.put(`${mountpoint}/base/${file}`, "", 0o600);
 }
 
 /** Adds a signed snapshot. */

@@ -1,6 +1,7 @@
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
-import type { Migrator } from "../../src/database/migrator.ts";
+import type { MasterRecord, MasterRow } from "../../src/database/masters.ts";
+import type { DownPreview, Migrator } from "../../src/database/migrator.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
 
 /** One migration file of a fake box. */
@@ -16,7 +17,9 @@ export class FakeMigrator implements Migrator {
     { version: 18, name: "deduction_idempotency" },
   ];
   readonly applied = new Set<number>();
-  readonly flags = new Map<string, readonly string[]>();
+  toolVersion = "0.1.0";
+  /** By identity. */
+  readonly masters = new Map<string, MasterRow>();
   readonly #gate: WriteGate;
 
   constructor(gate: WriteGate) {
@@ -65,14 +68,33 @@ export class FakeMigrator implements Migrator {
     });
   }
 
-  async readFlags(_target: PostgresTarget, master: string): Promise<readonly string[] | null> {
+  async previewDown(_target: PostgresTarget, version: number): Promise<DownPreview | null> {
     this.#gate.look();
-    return this.applied.size > 0 ? [...(this.flags.get(master) ?? [])].sort() : null;
+    const file = this.files.find((one) => one.version === version);
+    if (file === undefined || !this.applied.has(version)) return null;
+    return { file: fileName(file).replace(/\.sql$/, ".down.sql"), removes: [`table ${file.name} (2 rows)`] };
   }
 
-  async recordFlags(_target: PostgresTarget, master: string, flags: readonly string[]): Promise<void> {
-    await this.#gate.write(`migrations.recordFlags ${master}`, () => {
-      this.flags.set(master, flags);
+  async readMasters(): Promise<readonly MasterRow[] | null> {
+    this.#gate.look();
+    return this.applied.size > 0 ? [...this.masters.values()] : null;
+  }
+
+  async recordMaster(_target: PostgresTarget, master: MasterRecord): Promise<void> {
+    await this.#gate.write(`migrations.recordMaster ${master.name}`, () => {
+      const heartbeatAt = "2026-01-01T00:00:00Z";
+      this.masters.set(master.id, { ...master, version: this.toolVersion, heartbeatAt });
+    });
+  }
+
+  async forgetMaster(
+    _target: PostgresTarget,
+    { id, name }: { id: string | null; name: string },
+  ): Promise<void> {
+    await this.#gate.write(`migrations.forgetMaster ${name}`, () => {
+      for (const one of this.masters.values())
+        if (id === null ? one.machine === null && one.name === name : one.id === id)
+          this.masters.delete(one.id);
     });
   }
 

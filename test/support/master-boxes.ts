@@ -1,3 +1,4 @@
+import { FakeMigrator } from "./fake-migrator.ts";
 import { parse as parseEnv } from "dotenv";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
@@ -64,6 +65,8 @@ export async function prepare(
   host: FakeHost,
   { set = {}, environment = {}, provisionWriter = true, imagesArchive, version = VERSION }: RunOptions = {},
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
+  // The migrator of a run is of the same version.
+  if (host.migrations instanceof FakeMigrator) host.migrations.toolVersion = version;
   const world = {
     host,
     version,

@@ -26,6 +26,10 @@ export interface PostgresOptions {
   readonly template?: (target: PostgresTarget) => Promise<void>;
   /** True: PostgreSQL waits for the disk as in production, for measurements. */
   readonly durable?: boolean;
+  /** Settings as in postgresql.conf: `ssl=on`. */
+  readonly settings?: readonly string[];
+  /** Writes files into the data directory before the server first starts. */
+  readonly prepare?: (dataDirectory: string) => Promise<void>;
 }
 
 /** Runs one statement in its own session. */
@@ -42,7 +46,9 @@ export async function inSession<Result>(
   target: PostgresTarget,
   work: (client: Client) => Promise<Result>,
 ): Promise<Result> {
-  const client = new Client({ ...target, application_name: "a test" });
+  const { host, port, database, user, password, ssl } = target;
+  const login = { host, port, database, user, password, ssl: ssl !== false && { rejectUnauthorized: false } };
+  const client = new Client({ ...login, application_name: "a test" });
   client.on("error", () => {});
   await client.connect();
   try {
@@ -59,7 +65,7 @@ export async function inSession<Result>(
  */
 export async function startPostgres(
   found: PostgresPrograms,
-  { template, durable = false }: PostgresOptions = {},
+  { template, durable = false, settings: own = [], prepare }: PostgresOptions = {},
 ): Promise<TestPostgres> {
   const base = await mkdtemp(join(tmpdir(), "fula-node-postgres-"));
   const password = "only-for-tests";
@@ -70,16 +76,26 @@ export async function startPostgres(
   const options = { cwd: base, ...runAs, env: { LC_ALL: "C" } };
   const initdb = ["-D", "data", "-U", "postgres", "--auth=scram-sha-256", "--pwfile=password", "--no-sync"];
   await execa(join(bin, "initdb"), [...initdb, "--encoding=UTF8", "--locale=C"], options);
+  await prepare?.(join(base, "data"));
+  if (prepare !== undefined && runAs !== null)
+    await execa("chown", ["-R", `${runAs.uid}:${runAs.gid}`, base]);
 
   const port = await freePort();
-  const settings = ["listen_addresses=127.0.0.1", ...(durable ? [] : WITHOUT_DISK)];
+  const settings = ["listen_addresses=127.0.0.1", ...(durable ? [] : WITHOUT_DISK), ...own];
   const server = [join(bin, "postgres"), "-D", "data", "-p", String(port), "-k", base];
   const child = spawn(
     "/bin/sh",
     ["-c", SERVE, "sh", base, ...server, ...settings.flatMap((setting) => ["-c", setting])],
     { ...options, detached: true, stdio: ["pipe", "ignore", "ignore"] },
   );
-  const target = { host: "127.0.0.1", port, database: "postgres", user: "postgres", password, ssl: false };
+  const target: PostgresTarget = {
+    host: "127.0.0.1",
+    port,
+    database: "postgres",
+    user: "postgres",
+    password,
+    ssl: false,
+  };
   const stop = async (): Promise<void> => {
     const gone = once(child, "exit");
     child.stdin.end();

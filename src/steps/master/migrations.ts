@@ -1,14 +1,15 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { postgresTarget } from "../../settings/master.ts";
+import { reasonOf } from "../../database/connection-fault.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {
-  /** Each file and its action: "018_deduction_idempotency.sql: apply". */
-  readonly pending: readonly string[];
+  /** Each file and its action: "018_deduction_idempotency.sql: apply". Null if the ledger can't be read now. */
+  readonly pending: readonly string[] | null;
 }
 
-type MigrationsChange = Change & { readonly kind: "migrate"; readonly pending: readonly string[] };
+type MigrationsChange = Change & { readonly kind: "migrate"; readonly pending: readonly string[] | null };
 
 /** The database schema, migrated file by file. */
 export function migrations(context: MasterContext): StepSpec<Seen, MigrationsChange> {
@@ -22,6 +23,16 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
       const answer = target === null ? null : await host.postgres.ask(target);
       if (target === null || answer?.kind !== "open") {
         const evidence = { database: answer === null ? "no password yet" : answer.kind };
+        const values = await readValues(host, context);
+        const hasData =
+          isDatabaseElsewhere(values) || (await host.docker.volume(context.postgresVolume)) !== null;
+        // The ledger is in the database: what is pending is known once it answers.
+        if (hasData) {
+          const drift = [
+            `the ledger can't be read now: ${answer === null || answer.kind === "open" ? "no password" : reasonOf(answer)}`,
+          ];
+          return { state: "drifted", seen: { pending: null }, drift, evidence };
+        }
         const files = (await host.files.list(`${context.packageDir}/migrations`)) ?? [];
         const ups = files.filter((name) => name.endsWith(".sql") && !name.endsWith(".down.sql"));
         return { state: "absent", seen: { pending: ups.map((file) => `${file}: apply`) }, evidence };
@@ -45,6 +56,14 @@ export function migrations(context: MasterContext): StepSpec<Seen, MigrationsCha
     },
 
     plan({ seen: { pending } }) {
+      if (pending === null)
+        return [
+          {
+            kind: "migrate",
+            summary: "migrate the database, if anything is pending: unknown until it answers",
+            pending,
+          },
+        ];
       if (pending.length === 0) return [];
       return [{ kind: "migrate", summary: `migrate the database: ${pending.join(", ")}`, pending }];
     },

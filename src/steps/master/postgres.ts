@@ -1,9 +1,26 @@
 import type { Project } from "../../docker/compose-project.ts";
 import { compareCompose } from "../../docker/compose-render.ts";
-import { NOTHING, type Obstacle, type Seen, type ServiceState } from "../../docker/container-finding.ts";
+import {
+  type ContainerChange,
+  NOTHING,
+  type Obstacle,
+  type Seen,
+  type ServiceState,
+} from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
-import type { AnyStep, Evidence, Finding, Foreign } from "../../engine/step.ts";
+import type { AnyStep, Change, Evidence, Finding, Foreign, Plannable, StepSpec } from "../../engine/step.ts";
+import { findImageConflict } from "../../docker/postgres-image.ts";
+import {
+  DATA_PATH,
+  findUnfinished,
+  imageOf,
+  readData,
+  readImage,
+  refuseImage,
+  type Volume,
+} from "../../docker/postgres-volume.ts";
 import { OperatorError } from "../../errors.ts";
+import { canPass, describeRefusal, type Refusal } from "../../database/connection-fault.ts";
 import type { HostReader } from "../../host.ts";
 import {
   type DataGuard,
@@ -14,12 +31,109 @@ import {
   type Values,
 } from "../../settings/context.ts";
 import { isOurs, NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../../settings/master.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 
+/** What only this step sees and changes, beside its container. */
+interface PostgresSeen extends Seen {
+  /** A volume to make anew, and its container. */
+  readonly unfinished?: { readonly volume: string; readonly container: string | null };
+  /** Why the running server does not answer yet. */
+  readonly waitFor?: string;
+}
+
+type PostgresChange =
+  | ContainerChange
+  | (Change & { readonly kind: "remove-volume"; readonly volume: string })
+  | (Change & { readonly kind: "wait" });
+
 /** Postgres: a container on this box, or an external database that POSTGRES_HOST names. */
 export function postgres(context: MasterContext, project: Project): AnyStep {
+  const step = postgresContainer(context, project);
+  const own: StepSpec<PostgresSeen, PostgresChange> = {
+    ...step,
+
+    async probe(host) {
+      const unfinished = await findUnfinished(host, context);
+      const finding = await step.probe(host);
+      if (unfinished !== null && finding.state !== "foreign") return remakeFinding(finding, unfinished);
+      if (finding.state !== "ours") return finding;
+      const waitFor = await whyItWaits(host, context);
+      if (waitFor === null) return finding;
+      const drift = [`it runs, but does not answer yet: ${waitFor}`];
+      return { state: "drifted", seen: { ...finding.seen, waitFor }, drift, evidence: finding.evidence };
+    },
+
+    plan(finding) {
+      const { unfinished, waitFor } = finding.seen;
+      const changes = step.plan(finding);
+      if (waitFor !== undefined)
+        return [{ kind: "wait", summary: `wait until Postgres answers (${waitFor})` }];
+      if (unfinished === undefined) return changes;
+      const { volume, container } = unfinished;
+      return [
+        ...(container === null
+          ? []
+          : [{ kind: "remove-container", summary: `remove ${container}`, container } as const]),
+        {
+          kind: "remove-volume",
+          summary: `remove the volume ${volume}, whose first start was cut short; nothing is in it`,
+          volume,
+        },
+        ...changes,
+      ];
+    },
+
+    async apply(change, host, report) {
+      if (change.kind === "wait") {
+        await waitUntilOpen(host, requireTarget(await readValues(host, context), context), report);
+        return;
+      }
+      if (change.kind === "up" || change.kind === "restart") await refuseImage(host, context);
+      const removes = change.kind === "remove-container" || change.kind === "remove-volume";
+      // Between the plan and now the first start may have ended well.
+      if (removes && (await findUnfinished(host, context)) === null) {
+        throw new OperatorError({
+          exit: "interrupted",
+          what: `The volume ${context.postgresVolume} is in use by now.`,
+          remedy: "Run again.",
+        });
+      }
+      if (change.kind === "remove-volume") return await host.docker.removeVolume(change.volume);
+      await step.apply(change, host, report);
+    },
+  };
+  return own;
+}
+
+function remakeFinding(
+  finding: Plannable<Seen>,
+  unfinished: NonNullable<PostgresSeen["unfinished"]>,
+): Finding<PostgresSeen> {
+  const { volume } = unfinished;
+  const seen = {
+    ...finding.seen,
+    up: [{ service: "postgres", container: NAMES.postgres }],
+    restart: [],
+    unfinished,
+  };
+  const drift = [
+    `the volume ${volume} is of a first start that was cut short: it has no database, and no file that anybody else made`,
+  ];
+  return { state: "drifted", seen, drift, evidence: finding.evidence };
+}
+
+/** Why the server on this machine does not answer yet; null if it does, or refuses for good. */
+async function whyItWaits(host: HostReader, context: MasterContext): Promise<string | null> {
+  const values = await readValues(host, context);
+  const target = postgresTarget(values);
+  if (target === null || isDatabaseElsewhere(values)) return null;
+  const answer = await host.postgres.ask(target);
+  return answer.kind !== "open" && canPass(answer) ? answer.why : null;
+}
+
+function postgresContainer(context: MasterContext, project: Project): StepSpec<Seen, ContainerChange> {
   return containers(context, project, {
     id: "postgres",
     title: "Postgres",
@@ -37,15 +151,14 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
 
     async verify(host) {
       const target = requireTarget(await readValues(host, context), context);
-      const answer = await poll(host, ANSWER_DEADLINE_MS, async () => {
-        const reply = await host.postgres.ask(target);
-        return reply.kind === "unreachable" ? null : reply;
-      });
-      if (answer?.kind === "open") return;
+      const refusal = await waitUntilOpen(host, target);
+      if (refusal === null) return;
+      const { what, why, remedy } = describeRefusal(target, refusal);
       throw new OperatorError({
         exit: "unhealthy",
-        what: `${target.user} cannot log in to the database at ${target.host}:${target.port}: ${answer?.kind ?? "it cannot be reached"}.`,
-        remedy: `See \`docker logs ${NAMES.postgres}\`. If the volume was created with another password, put that password into ${context.layout.envFile}.`,
+        what,
+        ...(why === undefined ? {} : { why }),
+        remedy: `${remedy} See \`docker logs ${NAMES.postgres}\`. If the volume was created with another password, put that password into ${context.layout.envFile}.`,
       });
     },
   });
@@ -63,45 +176,66 @@ async function probeExternal(host: HostReader, values: Values): Promise<Finding<
       evidence: { ...evidence, system_identifier: answer.systemIdentifier },
     };
   }
-  throw new OperatorError({
-    exit: answer?.kind === "unreachable" ? "unavailable" : "settings",
-    what: `Cannot log in to the database at ${place}: ${answer?.kind === "unreachable" ? answer.why : (answer?.kind ?? "POSTGRES_PASSWORD is missing")}.`,
-    why: "POSTGRES_HOST names an external database, so fula-node does not create one here.",
-    remedy: "Check POSTGRES_HOST, POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER and POSTGRES_PASSWORD.",
-  });
+  const elsewhere = "POSTGRES_HOST names an external database, so fula-node does not create one here.";
+  if (target === null || answer === null) {
+    throw new OperatorError({
+      exit: "settings",
+      what: `Cannot log in to the database at ${place}: POSTGRES_PASSWORD is missing.`,
+      why: elsewhere,
+      remedy: "Set POSTGRES_PASSWORD in the environment, or in .env.",
+    });
+  }
+  const refusal = describeRefusal(target, answer);
+  throw new OperatorError({ ...refusal, why: [refusal.why, elsewhere].filter(Boolean).join(" ") });
 }
 
-/** Reads who created the volume, and which Postgres version initialised it. */
+/** Asks until the database opens (null), or refuses for good; after the deadline, gives the last refusal. */
+async function waitUntilOpen(
+  host: HostReader,
+  target: PostgresTarget,
+  report: (line: string) => void = () => {},
+): Promise<Refusal | null> {
+  const last: { answer: Refusal | null } = { answer: null };
+  await poll(host, ANSWER_DEADLINE_MS, async () => {
+    const answer = await host.postgres.ask(target);
+    last.answer = answer.kind === "open" ? null : answer;
+    if (last.answer === null || !canPass(last.answer)) return true;
+    report(`waiting for Postgres at ${target.host}:${target.port}: ${last.answer.why}`);
+    return null;
+  });
+  return last.answer;
+}
+
+/** Reads who created the volume, which Postgres runs on it, and what the image is. */
 async function surveyVolume(host: HostReader, context: MasterContext, project: Project): Promise<Judge> {
-  const [volume, file] = await Promise.all([
-    host.docker.volume(context.postgresVolume),
-    host.files.readText(project.file),
+  const volume = await host.docker.volume(context.postgresVolume);
+  const [isForeign, data, image] = await Promise.all([
+    volume === null ? false : isForeignVolume(host, context, project, volume),
+    readData(host, context, volume),
+    readImage(host, imageOf(context)),
   ]);
-  const dataMajor =
-    volume === null ? null : ((await host.files.readText(`${volume.mountpoint}/PG_VERSION`))?.trim() ?? null);
   const evidence = {
     volume:
       volume === null
         ? "absent"
-        : `${volume.name}, ${isOurs(volume) ? "ours" : "no fula-node label"}, Postgres ${dataMajor ?? "not initialised"}`,
+        : `${volume.name}, ${isOurs(volume) ? "ours" : "no fula-node label"}, Postgres ${data.major ?? "not initialised"}${data.libc === null ? "" : `, ${data.libc}`}`,
+    image: `${imageOf(context)}, Postgres ${image.major ?? "unknown"}, ${image.libc ?? "unknown C library"}`,
   };
-  const isForeign = volume !== null && !isOurs(volume) && !isOursByMarker(file, project, context);
+  const conflict = findImageConflict(imageOf(context), image, data, DATA_PATH);
   const found = { name: context.postgresVolume, isHere: volume !== null, isForeign };
-  const image = context.settings.get("POSTGRES_IMAGE")?.value ?? "";
   return ([state]) => ({
     evidence,
-    obstacle: findMajorConflict(found.name, dataMajor, image) ?? findForeign(state, found),
+    obstacle: conflict === null ? findForeign(state, found) : { ...conflict, claim: null },
   });
 }
 
-function findMajorConflict(volume: string, dataMajor: string | null, image: string): Obstacle | null {
-  const desired = majorOf(image);
-  if (dataMajor === null || desired === undefined || dataMajor === desired) return null;
-  return {
-    why: `Postgres ${dataMajor} created the volume ${volume}, but the image is ${image}.`,
-    remedy: `Set POSTGRES_IMAGE to an image of Postgres ${dataMajor}, or move the data with dump and restore.`,
-    claim: null,
-  };
+async function isForeignVolume(
+  host: HostReader,
+  context: MasterContext,
+  project: Project,
+  volume: Volume,
+): Promise<boolean> {
+  return !isOurs(volume) && !isOursByMarker(await host.files.readText(project.file), project, context);
 }
 
 /** A container that fula-node did not create, or such a volume without a container. `--adopt` keeps the volume. */
@@ -121,11 +255,6 @@ function findForeign(
       : `If it is not needed, rename or remove it. If it has the pool's database in the volume ${volume.name}, keep its password in .env, remove the container but not the volume, and run again.`,
     claim: adoptable ? [`${NAMES.postgres} is not adopted yet; its volume ${volume.name} is kept`] : null,
   };
-}
-
-/** The major of an image's tag: "16" of `registry:5000/postgres:16-alpine`; undefined if the tag does not show it. */
-function majorOf(image: string): string | undefined {
-  return /:(\d+)[^/:]*$/.exec(image.replace(/@.*$/, ""))?.[1];
 }
 
 /** True if our compose file names the volume: then an earlier run created or adopted it. */
@@ -206,10 +335,15 @@ async function checkPassword(
   const container = isDatabaseElsewhere(values) ? null : await host.docker.container(NAMES.postgres);
   if (!isDatabaseElsewhere(values) && container === null) return null;
   const answer = await host.postgres.ask(target);
+  // The step postgres makes it anew: nothing is lost by that.
+  if ((await findUnfinished(host, context)) !== null) return null;
   if (answer.kind === "wrong-password")
     return foreign(`The database at ${place} refused the password for ${target.user}.`);
   if (answer.kind === "no-database")
     return foreign(`The server at ${place} has no database ${target.database}.`);
+  // Anything else about a database on another machine is said by the step postgres.
+  if (answer.kind === "no-role" && !isDatabaseElsewhere(values))
+    return foreign(`The database at ${place} has no user ${target.user}.`);
   const createdWith = container?.env["POSTGRES_PASSWORD"];
   if (answer.kind === "unreachable" && createdWith !== undefined && createdWith !== target.password) {
     return foreign(

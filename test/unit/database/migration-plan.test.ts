@@ -6,7 +6,7 @@ import {
   type LedgerRow,
   type LedgerState,
   type Observation,
-  unapplied,
+  parseLedger,
 } from "../../../src/database/migration-plan.ts";
 import { OperatorError } from "../../../src/errors.ts";
 
@@ -34,10 +34,14 @@ const row = (version: number, state: LedgerState, more: Partial<LedgerRow> = {})
   ...more,
 });
 
+const unapplied = (files: readonly Migration[], ledger: readonly LedgerRow[]): readonly Migration[] =>
+  files.filter(({ version }) => !ledger.some((one) => one.version === version && one.state === "applied"));
+
 const seen = (version: number, there: readonly boolean[], halfDone = false): Observation => ({
   version,
   parts: there.map((is, index) => ({ part: `part ${index}`, there: is })),
   halfDone,
+  taken: [],
 });
 
 function actionOf(ledgerRow: LedgerRow | null, observation: Observation): string {
@@ -149,6 +153,7 @@ describe("decide", () => {
     const one = fc.record({ state: states, there: fc.boolean(), halfDone: fc.boolean() });
     fc.assert(
       fc.property(fc.array(one, { minLength: 1, maxLength: 8 }), (database) => {
+        fc.pre(database.every(({ state, there }) => state !== "applied" || there));
         const files = database.map((_, index) => migration(index + 1, SOMETIMES));
         const ledger = database.flatMap(({ state }, index) =>
           state === null ? [] : [row(index + 1, state)],
@@ -167,6 +172,40 @@ describe("decide", () => {
           expect(action === "adopt").toBe(state !== "applied" && there);
         }
       }),
+    );
+  });
+
+  test.each([
+    [
+      "table users",
+      ["table users", "column users.id int4", "constraint users_pkey on users"],
+      ["table users"],
+    ],
+    ["a column", ["column users.id int4"], ["column users.id int4"]],
+    [
+      "a table and another's column",
+      ["table pins", "column users.id int4"],
+      ["table pins", "column users.id int4"],
+    ],
+  ])("an applied migration without %s is a matter of integrity", (_, parts, named) => {
+    const observed = { ...seen(1, []), parts: parts.map((part) => ({ part, there: false })) };
+    const refused = (): unknown => decide([migration(1)], [row(1, "applied")], [observed]);
+    expect(refused).toThrow(`lacks what its ledger says was created: ${named.join(", ")}.`);
+    expect(refused).toThrow(expect.objectContaining({ exit: "integrity" }));
+  });
+
+  test.each([
+    ["version", "x"],
+    ["version", 1.5],
+    ["name", ""],
+    ["sha256", "not a hash"],
+    ["state", "done"],
+    ["origin", null],
+  ])("a ledger row with another %s (%j) is named", (column, value) => {
+    const good = { ...row(1, "applied"), sha256: "0a".repeat(32) };
+    expect(parseLedger([good])).toEqual([good]);
+    expect(() => parseLedger([{ ...good, [column]: value }])).toThrow(
+      expect.objectContaining({ exit: "integrity" }),
     );
   });
 });

@@ -96,6 +96,33 @@ describe("renderMaster and renderWriter", () => {
   });
 });
 
+describe("TLS to the database", () => {
+  const environmentOf = (name: string, options: Parameters<typeof masterOf>[0]) =>
+    servicesOf(masterOf(options))[name]?.["environment"] as Record<string, string>;
+
+  it("is passed on as .env has it, for the values of 0.1.0", () => {
+    expect(environmentOf("webui", {})["POSTGRES_SSL"]).toBe("${POSTGRES_SSL:-false}");
+  });
+
+  it.each(["pinning-api", "webui"])("reaches %s as a mode beside upstream's flag, with the CA", (name) => {
+    const databaseTls = { mode: "verify-full", ca: "/etc/ssl/db.pem" };
+    expect(environmentOf(name, { databaseTls })).toMatchObject({
+      POSTGRES_SSL: "true",
+      POSTGRES_SSL_MODE: "verify-full",
+      POSTGRES_SSL_CA: "/etc/fula-node/postgres-ca.pem",
+    });
+    expect(servicesOf(masterOf({ databaseTls }))[name]?.["volumes"]).toEqual([
+      { type: "bind", source: "/etc/ssl/db.pem", target: "/etc/fula-node/postgres-ca.pem", read_only: true },
+    ]);
+  });
+
+  it("mounts nothing without a CA", () => {
+    const { webui } = servicesOf(masterOf({ databaseTls: { mode: "require", ca: null } }));
+    expect(webui?.["volumes"]).toBeUndefined();
+    expect(webui?.["environment"]).not.toHaveProperty("POSTGRES_SSL_CA");
+  });
+});
+
 describe("what a container may do", () => {
   it.each(Object.entries(ALL))("%s gains no privileges and drops what it does not need", (_name, service) => {
     expect(service["security_opt"]).toEqual(["no-new-privileges:true"]);

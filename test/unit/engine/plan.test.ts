@@ -152,7 +152,8 @@ describe("refuseForeign", () => {
     const adopted = new Set(["a", "c"]);
     const plan = await look(steps, host, adopted);
     expect(catchFrom(() => refuseForeign(plan, adopted))).toMatchObject({
-      what: "1 thing on this machine blocks this run.",
+      // The problem is the headline.
+      what: "The file of a is somebody else's.",
       problems: [{ subject: "a" }],
     });
     expect(catchFrom(() => refuseForeign(plan.slice(1), adopted))).toBeNull();

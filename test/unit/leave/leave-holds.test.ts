@@ -72,8 +72,7 @@ describe("leave and a database elsewhere that does not answer", () => {
     expect(exit).toBe("ok");
     const output = host.printed.join("\n");
     expect(output).toContain("db.example:5432");
-    expect(output).toContain(`master = '${savedValues(host)["CLUSTER_PEERNAME"]}'`);
-    expect(output).toContain("fula_node.flags_in_use");
+    expect(output).toContain(`DELETE FROM masters WHERE id = '${savedValues(host)["MASTER_ID"]}'`);
   });
 
   it("refuses to remove the settings: only they say where the flags are", async () => {

@@ -75,7 +75,14 @@ describe("the settings of a master", () => {
       expect(about).toMatch(/^\S[^\n#]*\S$/);
       if (generated === undefined) continue;
       const length = generated.kind === "hex" ? 2 * generated.bytes : generated.characters;
-      expect([key, secret, byDefault, rule.holds("a".repeat(length))]).toEqual([key, true, undefined, true]);
+      // An identity is generated like a secret, and is none.
+      const isSecret = key === "MASTER_ID" ? undefined : true;
+      expect([key, secret, byDefault, rule.holds("a".repeat(length))]).toEqual([
+        key,
+        isSecret,
+        undefined,
+        true,
+      ]);
     }
   });
 
@@ -130,9 +137,15 @@ describe("findConflicts", () => {
     [{ CLUSTER_REPLICATION_MIN: "2" }, /set both to -1, or neither/],
     [{ CLUSTER_REPLICATION_MAX: "2" }, /set both to -1, or neither/],
     [{ WEBUI_PORT: "6000" }, /WEBUI_PORT and PINNING_API_PORT are both 6000/],
+    [{ POSTGRES_SSL_CA: "/ca.pem" }, /POSTGRES_SSL_CA is set, but POSTGRES_SSL is false/],
+    [{ POSTGRES_SSL_CA: "/ca.pem", POSTGRES_SSL: "disable" }, /the connection would not be encrypted/],
     [{ PINNING_API_PORT: "5432" }, /PINNING_API_PORT and POSTGRES_PORT are both 5432/],
   ])("finds %j", (flags, what) => {
     expect(conflicts(flags)).toEqual([expect.stringMatching(what)]);
+  });
+
+  it.each(["require", "verify-full", "true"])("accepts a CA with POSTGRES_SSL=%s", (mode) => {
+    expect(conflicts({ POSTGRES_SSL_CA: "/ca.pem", POSTGRES_SSL: mode })).toEqual([]);
   });
 
   it("ignores the port of a database on another machine", () => {

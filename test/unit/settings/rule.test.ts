@@ -48,6 +48,14 @@ const EXAMPLES: Readonly<
       "x".repeat(64),
     ],
   },
+  sslMode: {
+    good: ["disable", "require", "verify-full", "true", "false"],
+    bad: ["", "prefer", "allow", "verify-ca", "REQUIRE", "yes"],
+  },
+  masterId: {
+    good: ["0a".repeat(16)],
+    bad: ["0A".repeat(16), "0a".repeat(15), "0a".repeat(17), "zz".repeat(16)],
+  },
   flag: { good: ["true", "false"], bad: ["TRUE", "yes", "1", "0", "true "] },
   count: { good: ["1", "999999999"], bad: ["0", "-1", "01", "1.5", "1000000000", "1,000"] },
   amount: {

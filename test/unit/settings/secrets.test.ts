@@ -18,6 +18,13 @@ const PASSWORD: SettingSpec = {
   immutable: true,
   generated: { kind: "token", characters: 40 },
 };
+/** An identity: nothing is encrypted or signed with it. */
+const IDENTITY: SettingSpec = {
+  key: "IDENTITY",
+  about,
+  rule: RULES.any,
+  generated: { kind: "hex", bytes: 16 },
+};
 const KEY: SettingSpec = { ...PASSWORD, key: "KEY", immutable: false };
 
 const NOTHING = { setting: undefined, saved: undefined, container: undefined, hasData: false };
@@ -27,6 +34,8 @@ const kept = { value: "old", origin: "saved" } as const;
 const byDefault = { value: "1", origin: "default" } as const;
 
 const CASES: readonly (readonly [string, Partial<SecretFacts> & { spec: SettingSpec }, SecretVerdict])[] = [
+  ["an identity is generated also over data", { spec: IDENTITY, hasData: true }, { kind: "generate" }],
+  ["an identity is kept", { spec: IDENTITY, setting: kept, saved: "old", hasData: true }, { kind: "keep" }],
   ["a saved one is kept", { spec: PASSWORD, setting: kept, saved: "old", hasData: true }, { kind: "keep" }],
   [
     "the same one by flag is kept",

@@ -143,7 +143,12 @@ describe("what env-file writes", () => {
     const host = new FakeMaster();
     const { changes } = await lookAt(first, host);
     expect(changes).toHaveLength(1);
-    expect(changes[0]).toMatchObject({ kind: "write-env", path: LAYOUT.envFile, mint: MINTED, recover: [] });
+    expect(changes[0]).toMatchObject({
+      kind: "write-env",
+      path: LAYOUT.envFile,
+      mint: ["MASTER_ID", ...MINTED],
+      recover: [],
+    });
     expect(changes[0]?.["set"]).toEqual(
       expect.arrayContaining(["CLUSTERNAME", "POSTGRES_HOST", "FULA_NODE_VERSION"]),
     );
@@ -156,6 +161,7 @@ describe("what env-file writes", () => {
     expect(Object.keys(saved).filter((key) => !MINTED.includes(key))).toEqual([
       "CLUSTERNAME",
       "CLUSTER_PEERNAME",
+      "MASTER_ID",
       "CLUSTER_SECRET",
       "WRITER_DIR",
       "POSTGRES_HOST",

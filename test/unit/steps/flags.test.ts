@@ -1,10 +1,34 @@
 import { describe, expect, it } from "vitest";
-import { FakeMaster } from "../../support/fake-master.ts";
-import { boxBefore, lookAt, secretsOf, stepOn } from "../../support/master-boxes.ts";
+import type { MasterRow } from "../../../src/database/masters.ts";
+import type { FakeHost } from "../../support/fake-host.ts";
+import { FakeMaster, VERSION } from "../../support/fake-master.ts";
+import { boxBefore, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
 const before = await boxBefore("flags");
 const step = await stepOn(before, "flags");
+const ID = savedValues(before)["MASTER_ID"] ?? "";
+
+function change(host: FakeHost, fields: Partial<MasterRow>): void {
+  const row = host.migrations.masters.get(ID);
+  if (row === undefined) throw new Error("not recorded");
+  host.migrations.masters.set(ID, { ...row, ...fields });
+}
+
+function putOther(host: FakeHost, fields: Partial<MasterRow> = {}): MasterRow {
+  const other: MasterRow = {
+    pool: "pool",
+    id: "0b".repeat(16),
+    name: "box",
+    flags: ["FULA_BUCKET_ROOT_CAS"],
+    machine: "another",
+    version: VERSION,
+    heartbeatAt: "2026-01-01T00:00:00Z",
+    ...fields,
+  };
+  host.migrations.masters.set(other.id, other);
+  return other;
+}
 
 stepLaws("flags", {
   makeStep: () => step,
@@ -13,8 +37,23 @@ stepLaws("flags", {
   drifts: [
     {
       name: "another flag is recorded than is in use",
-      arrange: (host) => void host.migrations.flags.set("box", ["FULA_BUCKET_ROOT_CAS"]),
+      arrange: (host) => change(host, { flags: ["FULA_BUCKET_ROOT_CAS"] }),
       names: /recorded: FULA_BUCKET_ROOT_CAS; in use: BILLING_IDEMPOTENCY/,
+    },
+    {
+      name: "the master had another name",
+      arrange: (host) => change(host, { name: "older" }),
+      names: /recorded as older/,
+    },
+    {
+      name: "an older version recorded it",
+      arrange: (host) => change(host, { version: "0.0.9" }),
+      names: /recorded by fula-node 0\.0\.9/,
+    },
+    {
+      name: "the machine was cloned, with its .env",
+      arrange: (host) => change(host, { machine: "another" }),
+      names: /recorded by another machine, 2026-01-01T00:00:00Z\. If this one was cloned/,
     },
   ],
   foreign: [],
@@ -22,9 +61,9 @@ stepLaws("flags", {
 });
 
 describe("flags", () => {
-  it("records those of this master only", async () => {
+  it("records those of this master only, by its identity: another one of that name keeps its own", async () => {
     const host = before.copy();
-    host.migrations.flags.set("other", ["FULA_BUCKET_ROOT_CAS"]);
+    const other = putOther(host);
     const { changes } = await lookAt(step, host);
     expect(changes).toEqual([
       {
@@ -34,11 +73,21 @@ describe("flags", () => {
         flags: ["BILLING_IDEMPOTENCY"],
       },
     ]);
+    for (const one of changes) await step.apply(one, host, () => {});
+    expect(host.migrations.masters.get(other.id)).toEqual(other);
+    expect(host.migrations.masters.get(ID)).toMatchObject({
+      pool: "pool",
+      name: "box",
+      flags: ["BILLING_IDEMPOTENCY"],
+    });
   });
 
-  it("has nothing to record if none is in use", async () => {
+  it("records a master that uses none", async () => {
     const host = await boxBefore("flags", { set: { BILLING_IDEMPOTENCY: "false" } });
     const off = await stepOn(host, "flags", { set: { BILLING_IDEMPOTENCY: "false" } });
+    const { changes } = await lookAt(off, host);
+    expect(changes).toMatchObject([{ flags: [] }]);
+    for (const one of changes) await off.apply(one, host, () => {});
     expect(await lookAt(off, host)).toMatchObject({ finding: { state: "ours" }, changes: [] });
   });
 

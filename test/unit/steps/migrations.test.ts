@@ -46,7 +46,7 @@ describe("migrations", () => {
     expect(VERSIONS).toEqual(expect.arrayContaining([1, 18, 19, 20]));
   });
 
-  it("names every file, in order, whether the database answers by now or not", async () => {
+  it("names every file, in order, of a database that is not there yet or empty", async () => {
     const bare = new FakeMaster();
     const onBare = await lookAt(await stepOn(bare, "migrations"), bare);
     expect(onBare.finding).toMatchObject({ state: "absent", evidence: { database: "no password yet" } });
@@ -54,9 +54,24 @@ describe("migrations", () => {
     const onReady = await lookAt(step, before.copy());
     expect(onReady.finding.state).toBe("absent");
     expect(onReady.changes).toEqual([migrate]);
+  });
+
+  it("does not claim to know what is pending while existing data can't be read", async () => {
     const stopped = before.copy();
+    for (const version of VERSIONS) stopped.migrations.applied.add(version);
     stopped.docker.boxes.delete(NAMES.postgres);
-    expect((await lookAt(step, stopped)).changes).toEqual([migrate]);
+    const { finding, changes } = await lookAt(step, stopped);
+    expect(finding).toMatchObject({
+      state: "drifted",
+      drift: ["the ledger can't be read now: connection refused"],
+    });
+    expect(changes).toEqual([
+      {
+        kind: "migrate",
+        summary: "migrate the database, if anything is pending: unknown until it answers",
+        pending: null,
+      },
+    ]);
   });
 
   it("names only what is pending", async () => {

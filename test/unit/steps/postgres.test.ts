@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NAMES } from "../../../src/settings/layout.ts";
+import { NAMES, OWNER_LABEL } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster, putDatabase } from "../../support/fake-master.ts";
 import {
@@ -25,6 +25,12 @@ function putOlderData(host: FakeHost, major = "16"): void {
   const password = savedValues(host)["POSTGRES_PASSWORD"] ?? "";
   host.docker.putVolume(VOLUME);
   putDatabase(host, DATA, major, { user: "pinning_user", password, database: "pinning_service" });
+}
+
+/** Data on a volume of ours. */
+function putOurData(host: FakeHost, major: string): void {
+  putOlderData(host, major);
+  host.docker.putVolume(VOLUME, { [OWNER_LABEL.key]: OWNER_LABEL.value });
 }
 
 /** The container that upstream's installer made: of the same compose project and service. */
@@ -141,29 +147,130 @@ describe("postgres", () => {
     ]);
   });
 
-  it("reads the desired major from the tag alone", async () => {
-    for (const image of [
-      "registry.example:5000/library/postgres:16-alpine",
-      "postgres:16.4@sha256:15aa".padEnd("postgres:16.4@sha256:".length + 64, "0"),
-      `postgres@sha256:${"15".padEnd(64, "0")}`,
-      "postgres:latest",
-    ]) {
-      const host = early.copy();
-      host.docker.registry.set(image, {});
-      putOlderData(host, "16");
-      const { finding } = await lookAt(
-        await stepOn(host, "postgres", { set: { POSTGRES_IMAGE: image } }),
-        host,
-      );
-      expect(finding, image).not.toHaveProperty("why", expect.stringContaining("created the volume"));
-    }
-    const host = early.copy();
-    putOlderData(host, "16");
-    const set = { POSTGRES_IMAGE: "registry.example:5000/postgres:17" };
+  it("takes what an image is from the image, not from its tag", async () => {
+    const image = "timescale/timescaledb:2.17.2-pg16";
+    const set = { POSTGRES_IMAGE: image };
+    const host = await boxBefore("postgres", { set });
+    host.docker.registry.set(image, {});
+    const other = await stepOn(host, "postgres", { set });
+    putOurData(host, "16");
+    host.docker.imageEnvs.set(image, { PG_MAJOR: "16", PGDATA: "/var/lib/postgresql/data" });
+    host.docker.putImage(image);
+    expect((await lookAt(other, host)).finding.state).not.toBe("foreign");
+    host.docker.putImage(image, {}, { env: { PG_MAJOR: "17" } });
+    expect((await lookAt(other, host)).finding).toMatchObject({
+      state: "foreign",
+      why: `Postgres 16 created the volume ${VOLUME}, but the image is ${image}, a Postgres 17.`,
+    });
+  });
+
+  it.each([
+    ["of another major", { env: { PG_MAJOR: "17" } }, /Postgres 16 created the volume/],
+    [
+      "of another C library",
+      { env: { PG_MAJOR: "16", PG_VERSION: "16.4-1.pgdg120+2" } },
+      /sort text differently/,
+    ],
+    ["for another machine", { architecture: "arm64" }, /is for arm64, and this machine is amd64/],
+    [
+      "that keeps its data elsewhere",
+      { env: { PGDATA: "/var/lib/postgresql/18/docker" } },
+      /keeps its data in/,
+    ],
+  ])("an image %s that was just pulled never starts on the data", async (_, fields, what) => {
+    const set = { POSTGRES_IMAGE: "registry.example:5000/db:latest" };
+    const host = await boxBefore("postgres", { set });
+    const other = await stepOn(host, "postgres", { set });
+    putOurData(host, "16");
+    host.files.put(`${DATA}/postmaster.opts`, '/usr/local/bin/postgres "-c" "x"\n');
+    const { changes } = await lookAt(other, host);
+    expect(changes.map(({ kind }) => kind)).toEqual(["pull-image", "up"]);
+    host.docker.putImage(set.POSTGRES_IMAGE, {}, fields);
+    const failed = other.apply(changes[1], host, () => {});
+    await expect(failed).rejects.toMatchObject({ exit: "foreign", what: expect.stringMatching(what) });
+    expect(host.docker.boxes.has(NAME)).toBe(false);
+  });
+
+  it("finds the C library in the layers of an image, and of the one that ran last", async () => {
+    const host = await joinedBox();
+    const running = host.docker.boxes.get(NAME);
+    host.docker.putImage(running?.imageId ?? "", {}, { env: {}, layers: ["/layers/a", "/layers/b"] });
+    host.files.put("/layers/b/usr/lib/os-release", 'PRETTY_NAME="Alpine"\nID=alpine\n');
+    host.docker.putImage("postgres:16", {}, { env: { PG_MAJOR: "16" }, layers: ["/layers/c"] });
+    host.files.put("/layers/c/usr/lib/os-release", "ID=debian\n");
+    const set = { POSTGRES_IMAGE: "postgres:16" };
     expect((await lookAt(await stepOn(host, "postgres", { set }), host)).finding).toMatchObject({
       state: "foreign",
-      why: expect.stringContaining("Postgres 16 created the volume"),
+      why: expect.stringContaining(`A server with musl (Alpine and others) last ran on the volume ${VOLUME}`),
+      remedy: expect.stringContaining("#collation"),
     });
+  });
+
+  describe("whose first start was cut short", () => {
+    async function cutShort(): Promise<FakeMaster> {
+      const host = await joinedBox();
+      for (const path of Array.from(host.files.tree.keys()))
+        if (path.startsWith(`${DATA}/`)) host.files.drop(path);
+      for (const path of ["PG_VERSION", "base/1/1259", "base/5/1259", "global/1260", "pg_wal/0"])
+        host.files.put(`${DATA}/${path}`, "16\n", 0o600);
+      return host;
+    }
+
+    it("is made anew: nothing can be in it", async () => {
+      const host = await cutShort();
+      const { finding, changes } = await lookAt(step, host);
+      expect(finding).toMatchObject({ state: "drifted", drift: [expect.stringContaining("was cut short")] });
+      expect(changes.map(({ summary }) => summary)).toEqual([
+        `remove ${NAME}`,
+        `remove the volume ${VOLUME}, whose first start was cut short; nothing is in it`,
+        `start ${NAME}`,
+      ]);
+      await join(host);
+      expect(host.files.textOf(`${DATA}/role.json`)).toContain("pinning_user");
+    });
+
+    it.each<[string, (host: FakeMaster) => void]>([
+      ["a database of a user is there", (host) => host.files.put(`${DATA}/base/16384/1259`, "")],
+      ["a table of a user is there", (host) => host.files.put(`${DATA}/base/5/16390`, "")],
+      ["a tablespace is there", (host) => host.files.put(`${DATA}/pg_tblspc/16400`, "")],
+      ["somebody put a file there", (host) => host.files.put(`${DATA}/dump.sql`, "")],
+      ["base/ is not there", (host) => host.files.drop(`${DATA}/base`)],
+      ["it is not our volume", (host) => host.docker.putVolume(VOLUME)],
+      ["it still starts for the first time", (host) => change(host, { health: "starting" })],
+      [
+        "it answers",
+        (host) => {
+          host.postgres.onAsk = () => ({ kind: "open", serverVersion: "16.9", systemIdentifier: "7" });
+        },
+      ],
+    ])("is left alone if %s", async (_, arrange) => {
+      const host = await cutShort();
+      arrange(host);
+      const { changes } = await lookAt(step, host);
+      expect(changes.map(({ kind }) => kind)).not.toContain("remove-volume");
+      const removal = { kind: "remove-volume", summary: "", volume: VOLUME };
+      await expect(step.apply(removal, host, () => {})).rejects.toMatchObject({ exit: "interrupted" });
+      expect(host.docker.volumes.has(VOLUME)).toBe(true);
+    });
+  });
+
+  it("is waited for while it recovers, with what it says", async () => {
+    const host = await joinedBox();
+    const open = host.postgres.onAsk;
+    let asked = 0;
+    host.postgres.onAsk = (target) => {
+      asked += 1;
+      return asked > 4 ? open(target) : { kind: "not-ready", why: "the database system is starting up" };
+    };
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({ state: "drifted", drift: [expect.stringContaining("is starting up")] });
+    expect(changes).toEqual([
+      { kind: "wait", summary: "wait until Postgres answers (the database system is starting up)" },
+    ]);
+    const lines: string[] = [];
+    await step.apply(changes[0], host, (line) => void lines.push(line));
+    expect(lines).toContain("waiting for Postgres at 127.0.0.1:5432: the database system is starting up");
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
   it("does not verify a database that opens only for another password", async () => {
@@ -171,7 +278,7 @@ describe("postgres", () => {
     putDatabase(host, DATA, "16", { user: "pinning_user", password: "other", database: "pinning_service" });
     await expect(step.verify(host)).rejects.toMatchObject({
       exit: "unhealthy",
-      what: expect.stringMatching(/^pinning_user cannot log in to the database at .*: wrong-password/),
+      what: expect.stringMatching(/^PostgreSQL at 127\.0\.0\.1:5432 refuses user "pinning_user"/),
     });
   });
 
@@ -247,8 +354,8 @@ describe("a database elsewhere", () => {
   });
 
   it.each([
-    ["settings", "wrong-password", { password: "another one" }],
-    ["settings", "no-database", { database: "other" }],
+    ["settings", 'refuses user "pinning_user"', { password: "another one" }],
+    ["settings", 'has no database "pinning_service"', { database: "other" }],
     ["unavailable", "connection refused", null],
   ] as const)(
     "that does not let us in stops the run (%s: %s), with nothing changed",

@@ -348,6 +348,20 @@ describe("errorLines", () => {
     `);
   });
 
+  it.each(["The volume is of another Postgres.", "postgres: The volume is of another Postgres."])(
+    "does not repeat a problem that is the headline: %s",
+    (what) => {
+      const problem = {
+        subject: "postgres",
+        what: "The volume is of another Postgres.",
+        remedy: "Set POSTGRES_IMAGE.",
+      };
+      expect(render({ exit: "foreign", what, problems: [problem] })).toBe(
+        `fula-node: ${what}\n\n  Do:      Set POSTGRES_IMAGE.\n  Changed: nothing.\n\nExit code 23 (foreign).`,
+      );
+    },
+  );
+
   it("always says what, whether anything was changed, and the exit code, for every exit there is", () => {
     for (const [exit, code] of Object.entries(EXIT_CODES)) {
       const text = render({ exit: exit as keyof typeof EXIT_CODES, what: "It failed." });

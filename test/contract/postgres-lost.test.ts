@@ -1,0 +1,96 @@
+import { expect, test } from "vitest";
+import { createPostgres, openPostgresPool } from "../../src/database/postgres.ts";
+import type { PostgresTarget } from "../../src/settings/master.ts";
+import { ledgerOf, listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
+import { startPostgresProxy } from "../support/postgres-proxy.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
+
+describeOnPostgres("a connection that is lost on the way", (postgres) => {
+  test("a migration whose answer gets lost ends, and lets its lock go", async () => {
+    const target = await postgres.createDatabase();
+    const directory = await migrationsDirectory({
+      "001_slow.sql": makesTable("made", "SELECT pg_sleep(1);"),
+    });
+    const proxy = await startPostgresProxy(target.port);
+    const lost = migratorOf({ directory, watchMs: 100 }).up({ ...target, port: proxy.port }, listen());
+    const failed = expect(lost).rejects.toMatchObject({
+      exit: "unavailable",
+      what: expect.stringContaining("the server's answer did not arrive"),
+      remedy: expect.stringContaining("Check that PostgreSQL runs"),
+    });
+    await expect.poll(() => countOf(target, "query LIKE 'SELECT pg_sleep%'"), { timeout: 10_000 }).toBe(1);
+    proxy.freeze();
+    await failed;
+    await migratorOf({ directory, lockWaitMs: 5_000 }).up(target, listen());
+    expect(await ledgerOf(target)).toEqual(["1 applied applied"]);
+  }, 30_000);
+
+  test("a migration whose server is no longer reachable ends", async () => {
+    const target = await postgres.createDatabase();
+    const directory = await migrationsDirectory({
+      "001_slow.sql": makesTable("made", "SELECT pg_sleep(60);"),
+    });
+    const proxy = await startPostgresProxy(target.port);
+    const lost = migratorOf({ directory, watchMs: 200 }).up({ ...target, port: proxy.port }, listen());
+    const failed = expect(lost).rejects.toMatchObject({ exit: "unavailable" });
+    await expect.poll(() => countOf(target, "query LIKE 'SELECT pg_sleep%'"), { timeout: 10_000 }).toBe(1);
+    proxy.freeze();
+    proxy.freezeNew();
+    await failed;
+    // The statement does not go on in the server.
+    await expect.poll(() => countOf(target, "query LIKE 'SELECT pg_sleep%'"), { timeout: 10_000 }).toBe(0);
+  }, 30_000);
+
+  test("a question whose answer gets lost ends in time", async () => {
+    const target = await postgres.createDatabase();
+    const proxy = await startPostgresProxy(target.port);
+    const reader = createPostgres({ statementTimeoutMs: 500 });
+    const asked = reader.query({ ...target, port: proxy.port }, "SELECT pg_sleep(0.4)");
+    const failed = expect(asked).rejects.toMatchObject({ exit: "unavailable" });
+    await expect.poll(() => countOf(target, "query LIKE 'SELECT pg_sleep%'"), { timeout: 10_000 }).toBe(1);
+    proxy.freeze();
+    await failed;
+  }, 20_000);
+
+  test("a statement that a service gave up does not go on in the server", async () => {
+    const target = await postgres.createDatabase();
+    const limits = { maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 2_000 };
+    const pool = openPostgresPool({ ...target, ...limits }, { applicationName: "test", log: () => {} });
+    await expect(pool.query("SELECT pg_sleep(60)", [], { timeoutMs: 300 })).rejects.toThrow(/timeout/);
+    await expect.poll(() => countOf(target, "query LIKE 'SELECT pg_sleep%'"), { timeout: 10_000 }).toBe(0);
+    expect(await pool.query("SELECT current_setting('statement_timeout') AS limit")).toEqual([
+      { limit: "30s" },
+    ]);
+    await pool.close();
+  });
+
+  test("a server gives a session up 25 s after its machine is gone", async () => {
+    const reader = createPostgres();
+    const names = ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"];
+    const shown = names.map((name) => `current_setting('${name}')`).join(" || ' ' || ");
+    expect(await reader.query(postgres.target, `SELECT ${shown} AS keepalive`)).toEqual([
+      { keepalive: "10 5 3" },
+    ]);
+  });
+
+  test("a migration may take long, whatever the role's own limit is", async () => {
+    const target = await postgres.createDatabase();
+    await sql(target, `ALTER DATABASE ${target.database} SET statement_timeout = '200ms'`);
+    await sql(target, `ALTER DATABASE ${target.database} SET lock_timeout = '200ms'`);
+    const directory = await migrationsDirectory({
+      "001_slow.sql": makesTable("made", "SELECT pg_sleep(1.5);"),
+    });
+    // Watched every 100 ms: a session that works is never taken for a lost one.
+    await migratorOf({ directory, watchMs: 100 }).up(target, listen());
+    expect(await ledgerOf(target)).toEqual(["1 applied applied"]);
+  });
+});
+
+async function countOf(target: PostgresTarget, condition: string): Promise<number> {
+  const [row] = await sql<{ n: number }>(
+    target,
+    `SELECT count(*)::int AS n FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND ${condition}`,
+  );
+  return row?.n ?? -1;
+}
