@@ -22,8 +22,8 @@ export const EXIT_CODES = {
 /** The name of an exit code. The code uses names; only main.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
-/** How a verb ends without an error: everything is fine, or something is pending (exit 20). */
-export type VerbExit = Extract<ExitName, "ok" | "pending">;
+/** How a verb ends without an error. `status` also ends with what it found: a part that is down, or one that is not known. */
+export type VerbExit = Extract<ExitName, "ok" | "pending" | "unhealthy" | "unavailable">;
 
 /** What each exit code means and what to do about it. The table in docs/exit-codes.md is generated from this. */
 export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
@@ -31,7 +31,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   bug: ["a bug in fula-node", "report it with the lines that it printed; running again is safe"],
   usage: ["the command line is wrong", "see --help"],
   pending: [
-    "changes are pending, or something is below its minimum",
+    "changes are pending, or something needs attention",
     "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, a pinset that lost pins)",
   ],
   settings: [
@@ -56,14 +56,17 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   ],
   interrupted: ["stopped before the end", "run again; it continues from there"],
   unhealthy: [
-    "the changes were made, but it does not work",
+    "the changes were made, but it does not work; `status`: a part is down",
     "read the log lines that it prints, fix the cause, run again",
   ],
   integrity: [
     "a signature, a checksum or the migration ledger does not match",
     "do not simply retry; find out what changed it",
   ],
-  unavailable: ["a required service does not answer", "start it or make it reachable, then run again"],
+  unavailable: [
+    "a required service does not answer; `status`: a part could not be checked, and nothing is worse",
+    "start it or make it reachable, then run again",
+  ],
   newer: ["created by a newer version of fula-node", "run that version"],
 };
 

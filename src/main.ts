@@ -23,6 +23,7 @@ export async function main(context: ProcessContext): Promise<number> {
   let exitCode: number = EXIT_CODES.ok;
   const run: Run = async (verb, kind = "changes") => {
     exitCode = await runVerb(verb, { ...context, kind });
+    if (kind === "asks") context.exit(exitCode);
   };
   const program = describeProgram(version, run);
   try {
@@ -77,7 +78,7 @@ async function runVerb(
   };
   output.onLost(({ isClosed, why }) => {
     if (!isClosed) process.stderr.write(`Warning: The output can't be written: ${why}.\n`);
-    if (kind === "reads") exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
+    if (kind === "reads" || kind === "asks") exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
   });
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);

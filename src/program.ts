@@ -3,6 +3,7 @@ import type { InviteFlags } from "./commands/invite.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
+import type { StatusFlags } from "./commands/status.ts";
 import type { VerbExit } from "./errors.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import type { World } from "./world.ts";
@@ -11,9 +12,10 @@ import type { World } from "./world.ts";
 export type Verb = (world: World) => Promise<VerbExit>;
 /**
  * How a verb ends before its end. A signal ends it at once (running again continues), but a service finishes its requests.
- * A closed output (`| head`) ends a verb that only reads; one that changes something goes on.
+ * A closed output (`| head`) ends a verb that only reads; one that changes something goes on. `asks`: as `reads`, and when
+ * it has printed, it does not wait for questions that are still open.
  */
-export type VerbKind = "changes" | "reads" | "serves";
+export type VerbKind = "changes" | "reads" | "asks" | "serves";
 /** Runs one verb until it ends. */
 export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
 
@@ -66,14 +68,17 @@ export function describeProgram(version: string, run: Run): Command {
 
   program
     .command("status")
-    .description("show the state of this node; changes nothing (exit code 20 if anything needs a change)")
+    .description(
+      "show how this node stands; changes nothing (exit code 20, 27 or 29 if not everything works)",
+    )
     .option(
       "--base-dir <dir>",
       "directory of the node (default: /opt/fula-master, or /opt/fula-storage on a storage node)",
     )
-    .option("--json", "print one JSON object instead of text")
-    .action((flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/status.ts")).status(flags, world), "reads"),
+    .option("-v, --verbose", "also show what was looked at", false)
+    .option("--json", "print one JSON object instead of text, with everything that was looked at")
+    .action((flags: StatusFlags) =>
+      run(async (world) => (await import("./commands/status.ts")).status(flags, world), "asks"),
     );
 
   addSnapshot(program, baseDir, run);

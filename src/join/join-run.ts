@@ -201,15 +201,3 @@ export interface StorageFlags extends RunFlags {
   /** False for `--no-register`. */
   readonly register: boolean;
 }
-
-/** The sentence of `status` about one thing: what is wrong or pending, else what was found. */
-export function sentenceOf({ state, why, drift, changes, evidence }: PlanItem): string {
-  if (state === "foreign") return why ?? "";
-  if (state === "drifted") return drift.join("; ");
-  if (state === "absent") return changes.map(({ summary }) => summary).join("; ");
-  return Object.entries(evidence)
-    .map(([name, value]) => `${name}: ${value}`)
-    .slice(0, 4)
-    .join("; ")
-    .replaceAll(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1");
-}

@@ -110,7 +110,12 @@ export interface StorageSource {
 
 /** Reads what the defaults depend on: the host name, and the disk for the blocks (without root, the disk of Docker's default directory). */
 export async function openStorageSource(
-  { host, hostname, environment, version }: Pick<JoinDeps, "host" | "hostname" | "environment" | "version">,
+  {
+    host,
+    hostname,
+    environment,
+    version,
+  }: Pick<JoinDeps, "hostname" | "environment" | "version"> & { readonly host: HostReader },
   saved: EnvFile & { ok: true },
 ): Promise<StorageSource> {
   const isRoot = host.system.uid() === 0;

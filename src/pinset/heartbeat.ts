@@ -305,33 +305,6 @@ function sinceSentence(date: string, now: Date): string {
   return describeAge(now.getTime() - Date.parse(date));
 }
 
-/** The health of a regular operation. */
-interface HeartbeatVerdict {
-  readonly state: "never" | "fresh" | "stale" | "failing";
-  /** For people: "last good snapshot 3 h ago". */
-  readonly sentence: string;
-}
-
-/**
- * Evaluates a heartbeat: `stale` if the last good run is older than `maxAgeMs`, or in the future. `noun` is "snapshot"
- * or "sweep".
- */
-export function judgeHeartbeat(
-  heartbeat: Heartbeat | null,
-  noun: string,
-  now: Date,
-  maxAgeMs: number,
-): HeartbeatVerdict {
-  if (heartbeat === null) return { state: "never", sentence: `no ${noun} yet` };
-  const failed = !isGood(heartbeat.outcome);
-  const why = failed ? `; the last run failed: ${heartbeat.summary}` : "";
-  if (heartbeat.last_good_at === null) return { state: "failing", sentence: `no good ${noun} yet${why}` };
-  const ageMs = now.getTime() - Date.parse(heartbeat.last_good_at);
-  const sentence = `last good ${noun} ${describeAge(ageMs)}${why}`;
-  if (ageMs > maxAgeMs || ageMs < -CLOCK_TOLERANCE_MS) return { state: "stale", sentence };
-  return { state: failed ? "failing" : "fresh", sentence };
-}
-
 function describeAge(ageMs: number): string {
   return ageMs < 0 ? "in the future (the clock was set back)" : `${age(ageMs)} ago`;
 }

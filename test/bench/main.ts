@@ -8,6 +8,7 @@ import { benches as noop } from "./noop.ts";
 import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
 import { benches as restore } from "./restore.ts";
 import { benches as snapshot } from "./snapshot.ts";
+import { benches as status } from "./status.ts";
 import { benches as tarball } from "./tarball.ts";
 import { benches as version } from "./version.ts";
 
@@ -22,6 +23,7 @@ const BENCHES: readonly Bench[] = [
   ...tarball,
   ...migrations,
   ...noop,
+  ...status,
   ...join,
   ...snapshot,
   ...restore,

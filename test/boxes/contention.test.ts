@@ -70,7 +70,7 @@ describe.skipIf(skipped !== undefined)("two runs at once", () => {
     const pid = /process (\d+)/.exec(refused.stderr)?.[1] ?? "";
     const { stdout } = await box.run("pgrep -f 'fula-node.js join-as-master --yes --provision'");
     expect(stdout.split("\n")).toContain(pid);
-    expectExit(await fulaNode(box, ["status"]), 20);
+    expectExit(await fulaNode(box, ["status"]), 27);
     expectExit(await rejoin(box, ["--dry-run"]), 20);
     await box.run(["kill", "-9", pid]);
     expect((await holder).exitCode).toBe(137);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { expectExit, rejoin, skipped, stderrOf } from "../support/master-box.ts";
+import { expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import {
   askCluster,
   bootFederation,
@@ -20,10 +20,18 @@ import {
 interface Status {
   readonly kind: string;
   readonly pending: boolean;
+  readonly verdict: string;
+  readonly exitCode: number;
+  readonly parts: readonly {
+    readonly name: string;
+    readonly state: string;
+    readonly summary: string;
+    readonly durationMs: number;
+  }[];
   readonly report: readonly { readonly about: string; readonly state: string; readonly sentence: string }[];
 }
 
-describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
+describe.skipIf(skipped !== undefined)("how a storage node and its master stand", () => {
   let network: string;
   let master: Box;
   let node: Box;
@@ -37,8 +45,12 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
     const result = await fulaNode(node, ["status", "--json"]);
     expectExit(result, exitCode);
     expect(await watchNode(node)).toEqual(before);
-    const { kind, pending, report } = JSON.parse(result.stdout) as Status;
-    expect({ kind, pending }).toEqual({ kind: "storage-node", pending: exitCode === 20 });
+    const { kind, pending, report, ...whole } = JSON.parse(result.stdout) as Status;
+    expect({ kind, pending, exitCode: whole.exitCode }).toEqual({
+      kind: "storage-node",
+      pending: exitCode !== 0,
+      exitCode,
+    });
     return new Map(report.map(({ about, state, sentence }) => [about, `${state}: ${sentence}`]));
   };
 
@@ -98,8 +110,9 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
       storage: expect.stringMatching(/^ok: [0-9.]+ [kM]B of [0-9.]+ GB used/) as string,
     });
     const { stdout } = await fulaNode(node, ["status"]);
-    expect(stdout).toContain("storage node in /opt/fula-storage");
-    expect(stdout).toContain("Everything is up to date.");
+    expect(stdout).toMatch(/^fula-node \S+ · storage node alpha of pool test-pool\n/);
+    expect(stdout).toMatch(/\nEverything works \(exit 0\)\.$/);
+    expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThanOrEqual(80);
   });
 
   test("status tells the rest while the master's API is away, and that the ingest refuses all", async () => {
@@ -119,13 +132,91 @@ describe.skipIf(skipped !== undefined)("how a storage node stands", () => {
 
   test("status names what stands still", async () => {
     await node.run("docker stop ipfs_cluster");
-    const report = await status(20);
+    const report = await status(27);
     expect(report.get("member")).toMatch(/^unknown: of test-pool, trusts /);
     expect(report.get("pins")).toMatch(/^unknown: /);
     const { stdout } = await fulaNode(node, ["status"]);
-    expect(stdout).toMatch(/drifted +cluster-follower +ipfs_cluster: its status is exited/);
-    expect(stdout).toContain("Run join-as-storage-node.");
+    expect(stdout).toMatch(/down +member +the container ipfs_cluster is exited/);
+    expect(stdout).toMatch(/attention +settings .*cluster-follower.*\n +fula-node join-as-storage-node\n/);
     expectExit(await join(node, []), 0);
+  });
+
+  const masterStatus = async (exitCode: number): Promise<ReadonlyMap<string, string>> => {
+    const result = await fulaNode(master, ["status", "--json"], { timeoutMs: 30_000 });
+    expectExit(result, exitCode);
+    const { kind, parts } = JSON.parse(result.stdout) as Status;
+    expect(kind).toBe("master");
+    return new Map(parts.map(({ name, state, summary }) => [name, `${state}: ${summary}`]));
+  };
+
+  test("right after a join every part of a master works, and its screen fits 80 columns", async () => {
+    const before = await watch(master);
+    const { stdout, exitCode } = await fulaNode(master, ["status"]);
+    expect(exitCode, stdout).toBe(0);
+    expect(stdout).toMatch(/^fula-node \S+ · master master of pool test-pool\n/);
+    expect(stdout).toMatch(/^ {2}ok +writer +kubo [\d.]+, ipfs-cluster [\d.]+, 2 peers$/m);
+    expect(stdout).toMatch(/^ {2}ok +database +16\.\d+, schema 02\d, [\d.]+ MB$/m);
+    expect(stdout).toMatch(/^ {2}Pins +3$/m);
+    expect(stdout).toMatch(/^ {2}Nodes +master \(here\), alpha$/m);
+    expect(stdout).not.toMatch(/[0-9a-f]{12}|sha256|API version/);
+    expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThanOrEqual(80);
+    const verbose = await fulaNode(master, ["status", "--verbose"]);
+    expect(verbose.stdout).toMatch(/API version: 1\.\d+/);
+    expect(await watch(master)).toEqual(before);
+  });
+
+  test("a container that is paused or killed is down, and every other part is still judged", async () => {
+    await master.run("docker pause fula-pinning-api && docker kill postgres-pinning");
+    const parts = await masterStatus(27);
+    expect(parts.get("pinning API")).toBe("down: the container fula-pinning-api is paused");
+    expect(parts.get("database")).toMatch(/^down: the container postgres-pinning is exited/);
+    expect(parts.get("storage API")).toMatch(/^down: 127\.0\.0\.1:3001 does not work: postgres: /);
+    expect(parts.get("writer")).toMatch(/^ok: /);
+    expect(parts.get("settings")).toMatch(/^attention: /);
+    await master.run("docker unpause fula-pinning-api");
+    expectExit(await rejoin(master), 0);
+    expect((await masterStatus(0)).get("database")).toMatch(/^ok: /);
+  });
+
+  test("a database whose packets are dropped is unknown within its deadline", async () => {
+    const env = "/opt/fula-master/.env";
+    await master.run(
+      `cp -p ${env} /root/env && sed -i 's/^POSTGRES_HOST=.*/POSTGRES_HOST=192.0.2.1/' ${env} && iptables -I OUTPUT -d 192.0.2.1 -j DROP`,
+    );
+    const begin = performance.now();
+    const parts = await masterStatus(20);
+    expect(performance.now() - begin).toBeLessThan(15_000);
+    expect(parts.get("database")).toBe("unknown: 192.0.2.1:5432 did not answer in time");
+    expect(parts.get("writer")).toMatch(/^ok: /);
+    expect(parts.get("pinning API")).toMatch(/^ok: /);
+    await master.run(`cp -p /root/env ${env} && iptables -D OUTPUT -d 192.0.2.1 -j DROP`);
+    await masterStatus(0);
+  });
+
+  test("an engine that hangs is unknown, one that is stopped is down; what does not need it is judged", async () => {
+    await master.run("pkill -STOP -x dockerd");
+    const hanging = await masterStatus(29);
+    await master.run("pkill -CONT -x dockerd");
+    expect(hanging.get("Docker")).toBe("unknown: the engine did not answer in time");
+    expect(hanging.get("database")).toMatch(/^ok: /);
+    expect(hanging.get("settings")).toMatch(/^unknown: not checked: every step/);
+    expect(hanging.get("snapshots")).toMatch(/^ok: /);
+
+    await master.run("systemctl stop docker.socket docker");
+    const stopped = await masterStatus(27);
+    expect(stopped.get("Docker")).toMatch(/^down: does not run: /);
+    expect(stopped.get("writer")).toMatch(/^down: kubo does not answer/);
+    expect(stopped.get("cron")).toMatch(/^ok: /);
+    await master.run("systemctl start docker");
+    expectExit(await rejoin(master), 0);
+    await masterStatus(0);
+  });
+
+  test("a machine without a node says so", async () => {
+    await node.run("mkdir /srv/none");
+    const result = await fulaNode(node, ["status", "--base-dir", "/srv/none"]);
+    expectExit(result, 20);
+    expect(result.stdout).toContain("No fula-node node is installed in /srv/none.");
   });
 
   test("a master lets one key hold as many names as NODE_NAMES_PER_OWNER says", async () => {

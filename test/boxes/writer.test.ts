@@ -113,7 +113,8 @@ describe.skipIf(skipped !== undefined)("a box with upstream's writer as systemd 
       pinset: "5 pins",
     });
     expect(item?.evidence["data"]).toContain("/uniondrive on /uniondrive");
-    const { stdout } = await fulaNode(box, ["status"]);
+    const verbose = await fulaNode(box, ["status", "--verbose"]);
+    const stdout = verbose.stdout.replaceAll(/\s+/g, " ");
     expect(stdout).toContain(before["kubo"]);
     expect(stdout).toContain(before["cluster"]);
     expect(stdout).toContain("5 pins");

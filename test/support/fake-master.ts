@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { OperatorError } from "../../src/errors.ts";
-import type { Container } from "../../src/docker/engine.ts";
-import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/layout.ts";
-import { FakeHost } from "./fake-host.ts";
 import type { PostgresAnswer } from "../../src/database/postgres.ts";
+import type { Container } from "../../src/docker/engine.ts";
+import { OperatorError } from "../../src/errors.ts";
+import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/layout.ts";
 import type { PostgresTarget } from "../../src/settings/master.ts";
+import { FakeHost } from "./fake-host.ts";
 
 /** The directory of the running package of a fake master. */
 export const PACKAGE_DIR = "/root/.npm/_npx/1/node_modules/fula-node";
@@ -144,8 +144,10 @@ export class FakeMaster extends FakeHost {
 
   #answerHttp(): void {
     const { routes, streams } = this.http;
-    const whileRunning = (name: string, body: unknown) => () =>
-      this.docker.boxes.get(name)?.status === "running" ? { status: 200, body } : null;
+    const whileRunning =
+      (name: string, body: unknown, status = 200) =>
+      () =>
+        this.docker.boxes.get(name)?.status === "running" ? { status, body } : null;
     routes.set(
       "http://127.0.0.1:5001/api/v0/id",
       whileRunning(NAMES.kubo, { ID: KUBO_ID, AgentVersion: "kubo/0.42.0/" }),
@@ -159,6 +161,9 @@ export class FakeMaster extends FakeHost {
     streams.set("http://127.0.0.1:9094/allocations?filter=all", 3);
     routes.set("http://127.0.0.1:6000/health", whileRunning(NAMES.pinningApi, { status: "ok" }));
     routes.set("http://127.0.0.1:3001/health", whileRunning(NAMES.webui, { status: "ok" }));
+    routes.set("http://127.0.0.1:6000/pins?limit=1", whileRunning(NAMES.pinningApi, {}, 401));
+    routes.set("http://127.0.0.1:3001/api/v1/storage", whileRunning(NAMES.webui, {}, 401));
+    routes.set("http://127.0.0.1:3001/api/v1/pool", whileRunning(NAMES.webui, { pins: 4812 }));
   }
 
   /** Like the official image: creates the database in an empty volume, and refuses data of another major version. */
@@ -192,6 +197,7 @@ export class FakeMaster extends FakeHost {
 
   #query(sql: string): readonly Record<string, unknown>[] {
     const filled = this.migrations.applied.size > 0;
+    if (sql.includes("pg_database_size")) return [{ bytes: "1234567890" }];
     if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
     if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];
     const counts = [...this.rowCounts].filter(([table]) => sql.includes(table)).map(([, count]) => count);

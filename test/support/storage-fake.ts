@@ -133,7 +133,12 @@ export class FakeStorage extends FakeMaster {
     refill(box.docker.networks, plain.docker.networks);
     refill(box.system.programs, plain.system.programs);
     refill(box.system.units, plain.system.units);
+    for (const name of plain.system.processes) box.system.processes.add(name);
+    for (const name of plain.system.installed) box.system.installed.add(name);
+    for (const version of plain.migrations.applied) box.migrations.applied.add(version);
+    refill(box.migrations.masters, plain.migrations.masters);
     box.docker.engine = plain.docker.engine;
+    box.docker.compose = plain.docker.compose;
     box.names = this.names === null ? null : new Map(this.names);
     return box;
   }

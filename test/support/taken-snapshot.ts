@@ -5,7 +5,9 @@ import { listSnapshotFiles, openSnapshotFile } from "../../src/pinset/snapshot/s
 import { type TakeOptions, type TakeResult, takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { checkChain } from "../../src/pinset/snapshot/links.ts";
 import { type VerifiedSnapshot, verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
-import type { OperationDeps } from "./operation-deps.ts";
+import { cidOf } from "./cids.ts";
+import { startClusterDouble } from "./cluster-double.ts";
+import { operationDeps, type OperationDeps } from "./operation-deps.ts";
 
 /** Hashes bytes: sha256 as hex. */
 export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -47,4 +49,17 @@ export async function verifyPath(path: string, ...keys: readonly VerifyingKey[])
   const file = await openSnapshotFile(path);
   const neighbours = await listSnapshotFiles(file.directory);
   return verifySnapshot(file, keys, { sha256, order: checkChain(neighbours, keys, sha256) });
+}
+
+/** A directory with one snapshot of two pins, taken two hours before `now`. */
+export async function oneSnapshot(now: Date): Promise<OperationDeps> {
+  const deps = operationDeps();
+  deps.clock.move(now.getTime() - 2 * 3_600_000 - 1_000 - deps.clock.now().getTime());
+  const double = await startClusterDouble({ pins: [{ cid: cidOf("one") }, { cid: cidOf("two") }] });
+  try {
+    await takeFrom(double.url, deps);
+  } finally {
+    await double.stop();
+  }
+  return deps;
 }

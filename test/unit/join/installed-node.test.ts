@@ -45,10 +45,16 @@ async function askStatus(host: FakeStorage, baseDir: string | undefined): Promis
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     if (thrown.what.includes("two nodes")) return "both";
-    const isStorage = thrown.problems.some(({ subject }) => subject === "MASTER_CLUSTER_PEERIDS");
-    return isStorage ? "storage-node without settings" : thrown.what;
+    return thrown.what;
   }
-  return `${String(ended.data["kind"])} ${String(ended.data["baseDir"])}`;
+  const seen = ended.data as {
+    readonly kind: string | null;
+    readonly baseDir: string;
+    readonly left?: { readonly kind: string; readonly baseDir: string } | null;
+  };
+  const { kind, left } = seen;
+  if (kind !== null) return `${kind} ${seen.baseDir}`;
+  return left == null ? "none" : `left: ${left.kind} ${left.baseDir}`;
 }
 
 /** The error of join-as-storage-node if this box is a master. */
@@ -87,11 +93,7 @@ function dropContainers(host: FakeStorage): void {
 type Case = readonly [name: string, box: () => FakeStorage, expected: Answers, baseDir?: string];
 
 const CASES: readonly Case[] = [
-  [
-    "an empty box: none, which status shows as a master to be",
-    () => new FakeStorage(),
-    { status: `master ${MASTER}`, leave: "nothing of ours", join: "free" },
-  ],
+  ["an empty box: none", () => new FakeStorage(), { status: "none", leave: "nothing of ours", join: "free" }],
   [
     "a master",
     () => copyOf(wholeMaster),
@@ -198,7 +200,7 @@ const CASES: readonly Case[] = [
         dropContainers(host);
         host.files.drop(STORAGE);
       }),
-    { status: "storage-node without settings", leave: `storage-node ${STORAGE}`, join: "free" },
+    { status: `left: storage-node ${STORAGE}`, leave: `storage-node ${STORAGE}`, join: "free" },
   ],
   [
     "a master that left, its settings purged, its database kept",
@@ -210,7 +212,7 @@ const CASES: readonly Case[] = [
         for (const name of ["fula-pinset-snapshot", "fula-replication-sweep"])
           host.files.drop(`/etc/cron.d/${name}`);
       }),
-    { status: `master ${MASTER}`, leave: `master ${MASTER}`, join: "free" },
+    { status: `left: master ${MASTER}`, leave: `master ${MASTER}`, join: "free" },
   ],
   [
     "a storage node of the bash scripts",
@@ -227,7 +229,7 @@ const CASES: readonly Case[] = [
   [
     "a container with our label and no project is of no kind",
     () => copyOf(new FakeStorage(), (host) => void host.docker.putContainer("x", { labels: OURS })),
-    { status: `master ${MASTER}`, leave: "nothing of ours", join: "free" },
+    { status: "none", leave: "nothing of ours", join: "free" },
   ],
 ];
 

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
+import type { TimedPart } from "../../../src/status/collect.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
 import { resolveMaster } from "../../../src/join/resolve-master.ts";
 import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
 import { masterLayout, storageLayout } from "../../../src/settings/layout.ts";
@@ -48,9 +50,26 @@ const KINDS: Readonly<Record<string, Kind>> = {
 const UNCLEAR = ["ab#cd", "a$b", '"a$b"', '"a\\tb"', "'it\\'s'", "'two\nlines'", "hush\u00A0"];
 const CLEAR = ["'ab#cd'", "plain", "plain # comment", "'a $b' # comment", '"it\'s"', ""];
 
-const verbsOf = ({ join }: Kind): Readonly<Record<string, (host: FakeStorage) => Promise<unknown>>> => ({
+/** `status` shows the settings that no join would accept in its part `settings`, beside the other parts. */
+async function statusOn(host: FakeStorage, keys: readonly string[]): Promise<void> {
+  const world = worldOf(host);
+  let shown: TimedPart | undefined;
+  const result = ({ data }: Result): void => {
+    shown = (data["parts"] as readonly TimedPart[]).find(({ name }) => name === "settings");
+  };
+  await status({}, { ...world, reporter: { ...world.reporter, result } });
+  const what = shown?.summary ?? "";
+  const problems = keys.filter((key) => what.includes(key)).map((subject) => ({ subject, what }));
+  if (what.includes("would stop")) throw new OperatorError({ exit: "settings", what, problems });
+}
+
+const verbsOf = ({
   join,
-  status: (host) => status({}, worldOf(host)),
+  key,
+  setting,
+}: Kind): Readonly<Record<string, (host: FakeStorage) => Promise<unknown>>> => ({
+  join,
+  status: (host) => statusOn(host, [key, setting]),
   leave: (host) => leaveOn(host, { dryRun: true }),
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
-import type { ReportRow } from "../../../src/join/storage-report.ts";
+import type { ReportRow } from "../../../src/status/judge-storage.ts";
 import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import {
@@ -30,8 +30,8 @@ async function statusOn(host: FakeStorage, flags: { readonly baseDir?: string } 
 describe("status of a storage node", () => {
   it("reports everything, and that everything is up to date", async () => {
     const { exit, data, text, report } = await statusOn(await storageBoxBefore(null));
-    expect(text).toContain("storage node in /opt/fula-storage");
-    expect(text).toMatch(/Everything is up to date\.$/);
+    expect(text).toMatch(/^fula-node 0\.1\.0 · storage node node of pool pool\n/);
+    expect(text).toMatch(/\nEverything works \(exit 0\)\.$/);
     expect(exit).toBe("ok");
     expect(data).toMatchObject({ verb: "status", kind: "storage-node", pending: false });
     expect(
@@ -111,7 +111,7 @@ describe("status of a storage node", () => {
     arrange(host);
     const { exit, report, text } = await statusOn(host);
     expect(report.get("pins")).toMatchObject({ state: "syncing", sentence: expect.stringMatching(sentence) });
-    expect(text).toMatch(/\nNothing to do\. This node is still syncing: see "pins" above\.$/);
+    expect(text).toMatch(/\nEverything works; this node is still syncing \(exit 0\)\.$/);
     expect(exit).toBe("ok");
   });
 
@@ -131,8 +131,8 @@ describe("status of a storage node", () => {
     arrange(host);
     const { exit, report, text } = await statusOn(host);
     expect(report.get("pins")).toMatchObject({ state: "unknown", sentence: expect.stringMatching(sentence) });
-    expect(text).toMatch(/\nSome things could not be checked: see "pins" above\.$/);
-    expect(exit).toBe("ok");
+    expect(text).toMatch(/\n1 part could not be checked \(exit 29\)\.$/);
+    expect(exit).toBe("unavailable");
   });
 
   it("reports both what could not be checked and what is in progress", async () => {
@@ -140,7 +140,7 @@ describe("status of a storage node", () => {
     host.masterPins = 8;
     host.http.routes.set("http://127.0.0.1:5001/api/v0/repo/stat?size-only=true", () => null);
     expect((await statusOn(host)).text).toMatch(
-      /could not be checked: see "storage" above\. This node is still syncing: see "pins" above\.$/,
+      /\n1 part could not be checked; this node is still syncing \(exit 29\)\.$/,
     );
   });
 
@@ -155,7 +155,8 @@ describe("status of a storage node", () => {
     expect(report.get("quota gate")?.sentence).toMatch(
       /does not answer, so the ingest refuses every upload$/,
     );
-    expect(text).toContain("cluster-follower");
+    expect(text).toMatch(/^ok +settings /m);
+    expect(text).toMatch(/^ok +ingest +0\.0\.0\.0:3601/m);
     expect(exit).toBe("pending");
   });
 
@@ -180,21 +181,24 @@ describe("status of a storage node", () => {
       if (container !== undefined) host.docker.boxes.set(name, { ...container, status: "exited", pid: 0 });
     }
     const { exit, report, text } = await statusOn(host);
-    expect(text).toMatch(/drifted {2}kubo {2}ipfs_host: its status is exited/);
+    expect(text).toMatch(/down +kubo +the container ipfs_host is exited/);
+    expect(text).toMatch(/down +member +the container ipfs_cluster is exited/);
     expect(["member", "pins", "storage"].map((about) => report.get(about)?.state)).toEqual([
       "unknown",
       "unknown",
       "unknown",
     ]);
-    expect(text).toMatch(/Run join-as-storage-node\.$/);
-    expect(exit).toBe("pending");
+    expect(text).toMatch(/attention +settings +\d changes? pending: .*\n +fula-node join-as-storage-node\n/);
+    expect(text).toMatch(/\n2 parts do not work, .*\(exit 27\)\.$/);
+    expect(exit).toBe("unhealthy");
   });
 
   it("detects a node without .env by its compose file, and reads settings from its containers", async () => {
     const host = await storageBoxBefore(null);
     host.files.drop(LAYOUT.envFile);
     const { exit, text, report } = await statusOn(host);
-    expect(text).toContain("storage node in /opt/fula-storage");
+    expect(text).toContain("storage node node of pool pool");
+    expect(text).toMatch(/attention +settings +not completely installed, .*missing: env-file/);
     expect(report.get("member")?.state).toBe("ok");
     expect(exit).toBe("pending");
   });

@@ -1,0 +1,196 @@
+import type { PeerIdentity } from "../cluster/client.ts";
+import type { PostgresAnswer } from "../database/postgres.ts";
+import type { MigrationStatus } from "../database/migration-plan.ts";
+import { countOf, decimalBytes } from "../units.ts";
+import { allOk, type HttpAnswer, type Judged, LATE, type Late, type Remark, withRemarks } from "./part.ts";
+
+/** What the two APIs of a writer answered. */
+export interface WriterFacts {
+  readonly kuboAddress: string;
+  readonly kubo: HttpAnswer | Late;
+  readonly clusterAddress: string;
+  /** A text says why it does not answer. */
+  readonly cluster: PeerIdentity | string | Late;
+  /** The members of the cluster, including itself. Null if the list did not arrive. */
+  readonly peers: readonly PeerIdentity[] | null;
+}
+
+/** kubo and ipfs-cluster: the master pins through them. */
+export function judgeWriter(facts: WriterFacts, repair: string): Judged {
+  const { kubo, cluster, peers, kuboAddress, clusterAddress } = facts;
+  const evidence = {
+    kubo: `${kuboAddress}: ${kubo === LATE ? "no answer in time" : kubo === null ? "no answer" : (textIn(kubo.body, "AgentVersion") ?? `status ${kubo.status}`)}`,
+    "ipfs-cluster": `${clusterAddress}: ${cluster === LATE ? "no answer in time" : typeof cluster === "string" ? cluster : cluster.id}`,
+    ...(peers === null ? {} : { peers: peers.map(describePeer).join(", ") }),
+  };
+  const judged = (state: Judged["state"], summary: string): Judged => ({
+    state,
+    summary,
+    todo: state === "ok" ? null : repair,
+    evidence,
+  });
+  const version = kuboVersion(kubo);
+  if (kubo === null) return judged("down", `kubo does not answer at ${kuboAddress}`);
+  if (typeof cluster === "string") return judged("down", `ipfs-cluster does not work: ${cluster}`);
+  if (kubo !== LATE && version === null)
+    return judged("down", `what answers at ${kuboAddress} is not kubo (status ${kubo.status})`);
+  if (cluster !== LATE && cluster.ipfsError !== "")
+    return judged("down", `ipfs-cluster does not reach its kubo: ${cluster.ipfsError}`);
+  const late = [...(kubo === LATE ? ["kubo"] : []), ...(cluster === LATE ? ["ipfs-cluster"] : [])];
+  if (late.length > 0) return judged("unknown", `${late.join(" and ")} did not answer in time`);
+  const clusterVersion = cluster === LATE ? "" : cluster.version;
+  const versions = `kubo ${version ?? ""}, ipfs-cluster ${clusterVersion}`;
+  if (peers === null)
+    return {
+      state: "unknown",
+      summary: `${versions}; the list of peers did not arrive`,
+      todo: null,
+      evidence,
+    };
+  return judged("ok", `${versions}, ${countOf(peers.length, "peer")}`);
+}
+
+/** The version in kubo's AgentVersion: `kubo/0.42.0/`. */
+function kuboVersion(kubo: HttpAnswer | Late): string | null {
+  const agent = kubo === LATE || kubo === null ? null : textIn(kubo.body, "AgentVersion");
+  return agent === null ? null : (/^kubo\/([^/]+)/.exec(agent)?.[1] ?? agent);
+}
+
+function describePeer({ id, peername, error }: PeerIdentity): string {
+  return `${peername} ${id}${error === "" ? "" : ` (${error})`}`;
+}
+
+/** What the database answered. */
+export interface DatabaseFacts {
+  /** `HOST:PORT`. */
+  readonly place: string;
+  /** Null if no password is known. */
+  readonly answer: PostgresAnswer | null | Late;
+  /** Null if it did not arrive. A Judged says why it can't be read. */
+  readonly schema: MigrationStatus | Judged | null;
+  readonly sizeBytes: number | null;
+  /** Why the server does not let us in, and what to do; null if it does, or did not answer. */
+  readonly refusal: { readonly what: string; readonly remedy?: string } | null;
+  /** What others found out about its tables. */
+  readonly remarks: readonly Remark[];
+}
+
+/** The database: its server, its schema according to the ledger, and its size. */
+export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
+  const { place, answer, schema, sizeBytes, refusal, remarks } = facts;
+  const evidence: Record<string, string> = { address: place };
+  if (answer === null)
+    return { state: "unknown", summary: "there is no password for it in .env", todo: repair, evidence };
+  if (answer === LATE || answer.kind !== "open") return judgeClosed(place, answer, refusal);
+  evidence["system identifier"] = answer.systemIdentifier || "not readable for this role";
+  const size = sizeBytes === null ? "" : `, ${decimalBytes(sizeBytes)}`;
+  const server = answer.serverVersion.split(" ", 1)[0] ?? "";
+  if (schema === null)
+    return {
+      state: "unknown",
+      summary: `${server}; the migration ledger did not arrive`,
+      todo: null,
+      evidence,
+    };
+  if ("summary" in schema)
+    return {
+      ...schema,
+      state: schema.state === "unknown" ? "unknown" : "attention",
+      evidence: { ...evidence, ...schema.evidence },
+    };
+  for (const { file, state, reason } of schema.items) evidence[file] = `${state}: ${reason}`;
+  const newest = schema.items.findLast(({ state }) => state === "applied")?.version;
+  const version = newest === undefined ? "no schema yet" : `schema ${String(newest).padStart(3, "0")}`;
+  const summary = `${server}, ${version}${size}`;
+  const pending = schema.pending;
+  const judged: Judged =
+    pending === 0
+      ? { ...allOk(summary), evidence }
+      : {
+          state: "attention",
+          summary: `${summary}; ${countOf(pending, "migration")} not applied`,
+          todo: repair,
+          evidence,
+        };
+  return withRemarks(judged, remarks);
+}
+
+/** A server that does not answer in time may still work; one that refuses does not. */
+function judgeClosed(
+  place: string,
+  answer: Exclude<PostgresAnswer, { kind: "open" }> | Late,
+  refusal: DatabaseFacts["refusal"],
+): Judged {
+  const evidence = { address: place, answer: answer === LATE ? "none in time" : answer.kind };
+  const todo = refusal?.remedy ?? "check POSTGRES_HOST, POSTGRES_PORT and the server's log";
+  if (answer === LATE || (answer.kind === "unreachable" && /tim(?:e|ed) ?out/i.test(answer.why))) {
+    return { state: "unknown", summary: `${place} did not answer in time`, todo, evidence };
+  }
+  const summary = refusal?.what ?? `${place} can't be used`;
+  return { state: "down", summary, todo, evidence };
+}
+
+/** What a service of this node answered. */
+export interface ApiFacts {
+  /** `127.0.0.1:6000`. */
+  readonly address: string;
+  /** The answer of `GET /health`. */
+  readonly health: HttpAnswer | Late;
+  /** A route that does its work. Without a key it must answer 401. */
+  readonly route: { readonly path: string; readonly answer: HttpAnswer | Late };
+}
+
+/** A service by its health and by a route that needs a key: one that serves only /health does not do its work. */
+export function judgeApi({ address, health, route }: ApiFacts, log: string): Judged {
+  const evidence = {
+    "/health": describeAnswer(health),
+    [route.path]: describeAnswer(route.answer),
+  };
+  const judged = (state: Judged["state"], summary: string, todo: string | null): Judged => ({
+    state,
+    summary,
+    todo,
+    evidence,
+  });
+  if (health === null) return judged("down", `${address} does not answer`, log);
+  if (health === LATE) return judged("unknown", `${address} did not answer in time`, log);
+  if (health.status !== 200) {
+    const failed = failedChecks(health.body);
+    return judged(
+      "down",
+      `${address} ${failed === "" ? `answers ${health.status}` : `does not work: ${failed}`}`,
+      log,
+    );
+  }
+  const { path, answer } = route;
+  if (answer === LATE) return judged("unknown", `${address}${path} did not answer in time`, log);
+  if (answer?.status !== 401) {
+    const says = answer === null ? "does not answer" : `answers ${answer.status}, not 401`;
+    return judged("attention", `${address} answers, but ${path} ${says}`, log);
+  }
+  return judged("ok", address, null);
+}
+
+function describeAnswer(answer: HttpAnswer | Late): string {
+  if (answer === LATE) return "no answer in time";
+  return answer === null ? "no answer" : `${answer.status}`;
+}
+
+/** The checks in the body of our services' health that fail: `postgres: connection refused`. */
+function failedChecks(body: unknown): string {
+  const { checks } = (body ?? {}) as { readonly checks?: unknown };
+  if (typeof checks !== "object" || checks === null) return "";
+  return Object.entries(
+    checks as Readonly<Record<string, { readonly ok?: unknown; readonly error?: unknown }>>,
+  )
+    .flatMap(([name, check]) =>
+      check.ok === false ? [`${name}: ${typeof check.error === "string" ? check.error : "failed"}`] : [],
+    )
+    .join("; ");
+}
+
+function textIn(value: unknown, key: string): string | null {
+  const found =
+    typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  return typeof found === "string" ? found : null;
+}

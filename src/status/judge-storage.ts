@@ -1,0 +1,197 @@
+import { ageOfCount } from "../federation/pinset-sync.ts";
+import { STORAGE_NAMES } from "../settings/layout.ts";
+import { decimalBytes } from "../units.ts";
+import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
+
+/** The state of a storage node beyond its steps; null for everything unknown. */
+export interface NodeFacts {
+  readonly pool: string;
+  /** The id of its own cluster peer. */
+  readonly peerId: string | null;
+  /** The masters that it trusts; null if its cluster peer does not answer. */
+  readonly masters:
+    | readonly {
+        readonly id: string;
+        /** Null for a master that is not connected. */
+        readonly name: string | null;
+        /** True if this node is in the master's list of peers. */
+        readonly countsThisNode: boolean;
+      }[]
+    | null;
+  readonly trusted: readonly string[];
+  /** The number of other kubo nodes that its kubo is connected to. */
+  readonly kuboPeers: number | null;
+  readonly pins: {
+    readonly known: number | null;
+    /** The number of pins on this node by status, in ipfs-cluster's terms. */
+    readonly statuses: Readonly<Record<string, number>> | null;
+    /** `ageMs`: the age of the count. */
+    readonly master: { readonly pins: number; readonly ageMs: number } | { readonly unknown: string };
+  };
+  readonly ingest: {
+    readonly address: string;
+    readonly maxBlockBytes: number;
+    readonly mode: string;
+    /** The storage API, which decides who may upload. `fault`: why it can't be used; null if it answers. */
+    readonly gate: { readonly url: string; readonly fault: string | null };
+  };
+  readonly name: { readonly name: string; readonly holder: string | null } | { readonly unknown: string };
+  /** Used space and limit of its repository. */
+  readonly disk: { readonly usedBytes: number; readonly limitBytes: number } | null;
+}
+
+/** One line of the report. `attention`: the operator has to do something. `syncing`: works, and is not done. */
+export interface ReportRow {
+  readonly about: string;
+  readonly state: "ok" | "syncing" | "attention" | "down" | "unknown";
+  readonly sentence: string;
+  /** What to do, if anything. */
+  readonly todo?: string;
+}
+
+/** A row as a part. A node that syncs works. */
+export function partOf({ state, sentence, todo }: ReportRow): Judged {
+  return { state: state === "syncing" ? "ok" : state, summary: sentence, todo: todo ?? null, evidence: {} };
+}
+
+/** The status of a pin whose line contains no status of ipfs-cluster. */
+export const UNREADABLE_STATUS = "unreadable";
+
+const FULL_SHARE = 0.9;
+/** Statuses of ipfs-cluster (api/types.go, TrackerStatus) for a pin that does not recover by itself. */
+const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
+/** Statuses for a pin that is being fetched or waits for it. */
+const UNDER_WAY: readonly string[] = ["pinning", "pin_queued"];
+
+/** The masters that it trusts, and whether one of them counts it as a member. */
+export function judgeMasters({
+  pool,
+  masters,
+  trusted,
+}: Pick<NodeFacts, "pool" | "masters" | "trusted">): ReportRow {
+  const about = "member";
+  if (masters === null) {
+    const sentence = `of ${pool}, trusts ${trusted.join(", ")}; ipfs-cluster does not answer`;
+    return { about, state: "unknown", sentence };
+  }
+  const described = masters.map(
+    ({ id, name, countsThisNode }) =>
+      `${id} (${name === null ? "not connected" : `${name}, ${countsThisNode ? "sees this node" : "does not see this node"}`})`,
+  );
+  const isMember = masters.some(({ countsThisNode }) => countsThisNode);
+  const prefix = isMember ? "of" : "not of";
+  const sentence = `${prefix} ${pool}, trusts ${described.join(", ")}`;
+  if (isMember) return { about, state: "ok", sentence };
+  const todo = "check that this machine and the master reach each other on port 9096";
+  return { about, state: "attention", sentence, todo };
+}
+
+/** Whether its kubo is connected to others. */
+export function judgeKubo(kuboPeers: NodeFacts["kuboPeers"]): ReportRow {
+  const about = "kubo";
+  if (kuboPeers === null) return { about, state: "unknown", sentence: "does not answer" };
+  const others = `connected to ${kuboPeers} other node${kuboPeers === 1 ? "" : "s"}`;
+  return kuboPeers > 0
+    ? { about, state: "ok", sentence: others }
+    : {
+        about,
+        state: "attention",
+        sentence: `${others}: it receives no content`,
+        todo: "check that this machine and the other nodes reach each other on port 4001",
+      };
+}
+
+/** The pins that it knows, compared with the master's count, and their status here. */
+export function judgePins({ known, statuses, master }: NodeFacts["pins"]): ReportRow {
+  const about = "pins";
+  if (known === null)
+    return { about, state: "unknown", sentence: "ipfs-cluster did not send a complete list of pins" };
+  const first = compareCounts(known, master);
+  if (statuses === null)
+    return { about, state: "unknown", sentence: `${first}; their status did not arrive in time` };
+  const { pinned = 0, ...others } = statuses;
+  const isDifferent = "pins" in master && known !== master.pins;
+  const more = Object.entries(others).map(([status, count]) => `, ${count} ${status}`);
+  const has = (some: readonly string[]) => some.some((status) => (statuses[status] ?? 0) > 0);
+  const sentence = `${first}; ${pinned} pinned${more.join("")}`;
+  if (has(BROKEN))
+    return { about, state: "attention", sentence, todo: `docker logs ${STORAGE_NAMES.cluster}` };
+  if ("unknown" in master || has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence };
+  return { about, state: isDifferent || has(UNDER_WAY) ? "syncing" : "ok", sentence };
+}
+
+/** More pins than the master also means not up to date: pins that were removed there meanwhile may hide that new ones are missing here. */
+function compareCounts(known: number, master: NodeFacts["pins"]["master"]): string {
+  if ("unknown" in master) return `${known} known here (the master's count is unknown: ${master.unknown})`;
+  const age = ageOfCount(master.ageMs);
+  return known > master.pins
+    ? `${known} known here, more than the ${master.pins} of the master${age}: not in sync`
+    : `${known} of ${master.pins} known here${age}`;
+}
+
+/** The ingest: where it listens, and what it takes. */
+export function judgeIngest(
+  { address, mode, maxBlockBytes }: NodeFacts["ingest"],
+  health: HttpAnswer | Late,
+): ReportRow {
+  const about = "ingest";
+  const todo = `docker logs ${STORAGE_NAMES.ingest}`;
+  if (health === LATE)
+    return { about, state: "unknown", sentence: `${address} did not answer in time`, todo };
+  if (health === null) return { about, state: "down", sentence: `${address} does not answer`, todo };
+  if (health.status !== 200)
+    return { about, state: "down", sentence: `${address} does not work: it answers ${health.status}`, todo };
+  return {
+    about,
+    state: "ok",
+    sentence: `${address}, blocks of up to ${maxBlockBytes} bytes, mode ${mode}`,
+  };
+}
+
+/** The storage API that decides who may upload. */
+export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
+  const about = "quota gate";
+  if (gate.fault === null) return { about, state: "ok", sentence: `${gate.url} answers` };
+  const effect = mode === "open" ? "accepts every upload without a quota check" : "refuses every upload";
+  const sentence = `${gate.url} ${gate.fault}, so the ingest ${effect}`;
+  return {
+    about,
+    state: "attention",
+    sentence,
+    todo: "check STORAGE_API_URL, and ask the master's operator",
+  };
+}
+
+/** The name of this node at the master. */
+export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">): ReportRow {
+  const about = "name";
+  if ("unknown" in name) return { about, state: "unknown", sentence: name.unknown };
+  if (name.holder === null)
+    return {
+      about,
+      state: "attention",
+      sentence: `${name.name} is not announced to the master`,
+      todo: REPAIR_STORAGE,
+    };
+  if (peerId === null)
+    return { about, state: "unknown", sentence: `${name.name}; the id of this node is not known` };
+  if (name.holder !== peerId)
+    return {
+      about,
+      state: "attention",
+      sentence: `${name.name} belongs to another node (${name.holder})`,
+      todo: `${REPAIR_STORAGE} --set CLUSTER_PEERNAME=OTHER`,
+    };
+  return { about, state: "ok", sentence: `${name.name}, announced to the master` };
+}
+
+/** The space of its repository. */
+export function judgeDisk(disk: NodeFacts["disk"]): ReportRow {
+  const about = "storage";
+  if (disk === null) return { about, state: "unknown", sentence: "kubo does not report it" };
+  const { usedBytes, limitBytes } = disk;
+  const share = limitBytes > 0 ? usedBytes / limitBytes : 1;
+  const sentence = `${decimalBytes(usedBytes)} of ${decimalBytes(limitBytes)} used (${(share * 100).toFixed(1)} %)`;
+  if (share < FULL_SHARE) return { about, state: "ok", sentence };
+  return { about, state: "attention", sentence, todo: `${REPAIR_STORAGE} --set KUBO_STORAGE_MAX=MORE` };
+}

@@ -1,0 +1,380 @@
+import type { Cluster } from "../cluster/client.ts";
+import { describeRefusal } from "../database/connection-fault.ts";
+import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
+import { OperatorError } from "../errors.ts";
+import type { JoinDeps } from "../join/join-run.ts";
+import { prepareMaster } from "../join/prepare-master.ts";
+import {
+  findUnclearKeys,
+  readMasterSettings,
+  readSavedSettings,
+  warnOfIgnored,
+} from "../join/settings-source.ts";
+import { checkCronLine } from "../machine/node-program.ts";
+import { assessHeartbeat, type HeartbeatHealth } from "../pinset/heartbeat.ts";
+import { parseMemory } from "../pinset/snapshot/memory.ts";
+import { judgeSnapshots } from "../pinset/snapshot/standing.ts";
+import { assessFindings } from "../pinset/sweep/findings.ts";
+import type { EnvFile } from "../settings/env-file.ts";
+import { multiaddrToUrl } from "../settings/address.ts";
+import { readContainerEnv, type Values } from "../settings/context.ts";
+import {
+  CRON_FILES,
+  CRON_PERIODS_MS,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+  NAMES,
+} from "../settings/layout.ts";
+import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
+import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
+import type { Settings } from "../settings/settings.ts";
+import { decimalBytes } from "../units.ts";
+import {
+  collectNotes,
+  collectParts,
+  type Monotonic,
+  type NoteSpec,
+  type PartSpec,
+  QUERY_MS,
+} from "./collect.ts";
+import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
+import { judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
+import { isPending, judgeCron, judgeSettings, type StepsSeen } from "./judge-steps.ts";
+import {
+  type Ask,
+  type AskedDocker,
+  askWithin,
+  dataOf,
+  dockerPart,
+  type Found,
+  getJson,
+  type Given,
+  lookAtSteps,
+  orNull,
+  orWhy,
+  refuseProblems,
+  type StatusDeps,
+  titleOf,
+} from "./look-at-node.ts";
+import { type Judged, LATE, REPAIR_MASTER, withRemarks } from "./part.ts";
+
+/** Looks at a master: its parts, and what is shown below them. */
+export async function lookAtMaster(
+  { baseDir, docker, containers }: Given,
+  deps: StatusDeps,
+  clock: Monotonic,
+): Promise<Found> {
+  const layout = masterLayout(baseDir);
+  const resolved = await readMasterSettings(deps, layout.envFile, "none");
+  const { settings, problems } = resolved;
+  warnOfIgnored(deps, resolved);
+  const saved = await readSavedSettings(deps, layout.envFile);
+  const unclear = await findUnclearKeys(deps, saved, "master");
+  const prepared = { layout, settings, provisionWriter: false, imagesArchive: null };
+  const steps = lookAtSteps(
+    async () => {
+      refuseProblems([...problems, ...unclear]);
+      return (await prepareMaster(deps, prepared)).steps;
+    },
+    deps.host,
+    clock,
+  );
+  const node = openMasterNode(deps, { layout, settings, saved, docker, containers, steps }, clock);
+  const [parts, notes, seen, heartbeats] = await Promise.all([
+    collectParts(masterParts(node), clock),
+    collectNotes(masterNotes(node), clock),
+    steps,
+    orNull(() => node.heartbeats),
+  ]);
+  const value = (key: string) => settings.get(key)?.value;
+  return {
+    kind: "master",
+    baseDir,
+    title: titleOf("master", value, baseDir, MASTER_BASE_DIR),
+    parts,
+    notes,
+    remark: null,
+    data: { ...dataOf(seen), heartbeats, pending: seen.items.some(isPending) },
+  };
+}
+
+/** An installed master, and what every part may ask. */
+interface MasterNode {
+  readonly deps: Pick<StatusDeps, "host" | "openCluster" | "openSnapshots" | "readVerifyingKey">;
+  readonly layout: MasterLayout;
+  readonly values: Values;
+  /** `.env`. */
+  readonly saved: EnvFile & { ok: true };
+  readonly ask: Ask;
+  readonly clock: Monotonic;
+  readonly docker: AskedDocker;
+  readonly containers: Promise<Containers>;
+  readonly steps: Promise<StepsSeen>;
+  readonly heartbeats: Promise<Heartbeats>;
+}
+
+type Heartbeats = Readonly<Record<"snapshot" | "sweep", HeartbeatHealth>>;
+
+/** What the parts of a master share. */
+function openMasterNode(
+  deps: MasterNode["deps"],
+  given: Pick<MasterNode, "layout" | "saved" | "docker" | "containers" | "steps"> & {
+    readonly settings: Settings;
+  },
+  clock: Monotonic,
+): MasterNode {
+  const { settings, ...shared } = given;
+  const values: Values = (key) => settings.get(key)?.value;
+  const heartbeats = readHeartbeats(deps, shared.layout);
+  return { deps, ...shared, values, ask: askWithin(clock), clock, heartbeats };
+}
+
+/**
+ * The parts of a master, in the order of the screen. A new part is one more entry: its name, and how to look at it.
+ * A subject's own judgement ({state, sentence, todo}) is added to an existing part with withRemarks.
+ */
+function masterParts(node: MasterNode): readonly PartSpec[] {
+  const { docker, values } = node;
+  return [
+    dockerPart(docker, REPAIR_MASTER),
+    { name: "writer", look: (signal) => lookAtWriter(node, signal) },
+    { name: "database", look: () => lookAtDatabase(node) },
+    {
+      name: "pinning API",
+      look: () => lookAtApi(node, NAMES.pinningApi, values("PINNING_API_PORT") ?? "", "/pins?limit=1"),
+    },
+    {
+      name: "storage API",
+      look: () => lookAtApi(node, NAMES.webui, values("WEBUI_PORT") ?? "", "/api/v1/storage"),
+    },
+    { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
+    {
+      name: "updater",
+      look: async () =>
+        values("AUTO_UPDATE") === "true" ? await lookAtContainer(node, NAMES.updater, true) : null,
+    },
+    { name: "snapshots", look: () => lookAtSnapshots(node) },
+    { name: "sweep", look: () => lookAtSweep(node) },
+    { name: "cron", look: () => lookAtCron(node) },
+    { name: "settings", look: async () => judgeSettings(await node.steps, REPAIR_MASTER) },
+  ];
+}
+
+/** What the screen shows below the parts, as far as it is known. Each is asked side by side with the parts. */
+function masterNotes(node: MasterNode): readonly NoteSpec[] {
+  return [
+    { name: "Pins", find: () => countPins(node) },
+    { name: "Space", find: () => describeSpace(node) },
+    { name: "Nodes", find: (signal) => listNodes(node, signal) },
+  ];
+}
+
+async function lookAtWriter(node: MasterNode, signal: AbortSignal): Promise<Judged> {
+  const { deps, values, ask, containers } = node;
+  const kuboAddress = values("IPFS_API_ADDR") ?? "";
+  const peer = openCluster(node, signal);
+  const [known, kubo, cluster, peers] = await Promise.all([
+    containers,
+    getJson(deps.host, ask, `${multiaddrToUrl(kuboAddress) ?? ""}/api/v0/id`, "POST"),
+    ask(() => peer.identity()).catch(whyRefused),
+    ask(() => peer.peers()).catch(whyRefused),
+  ]);
+  const stopped =
+    faultOfContainer(known, NAMES.kubo, REPAIR_MASTER) ??
+    faultOfContainer(known, NAMES.cluster, REPAIR_MASTER);
+  const clusterAddress = values("IPFS_CLUSTER_API_ADDR") ?? "";
+  const members = peers === LATE || typeof peers === "string" ? null : peers;
+  const judged = judgeWriter({ kuboAddress, kubo, clusterAddress, cluster, peers: members }, REPAIR_MASTER);
+  // A writer that works may run elsewhere, beside old containers with these names.
+  return judged.state === "ok" ? judged : (stopped ?? judged);
+}
+
+/** The client closes when the part is over. */
+function openCluster({ deps, values }: MasterNode, signal: AbortSignal): Cluster {
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  return deps.openCluster({
+    endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
+    signal,
+    ...(basicAuth === undefined ? {} : { basicAuth }),
+  });
+}
+
+/** Why something does not work, if it said so itself. A bug is thrown on. */
+function whyRefused(thrown: unknown): string {
+  if (thrown instanceof OperatorError) return thrown.what;
+  throw thrown;
+}
+
+async function lookAtDatabase(node: MasterNode): Promise<Judged> {
+  const { deps, ask, containers, clock } = node;
+  const { postgres, migrations } = deps.host;
+  const values = await withPassword(node);
+  const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
+  const target = postgresTarget(values);
+  const facts = { place, schema: null, sizeBytes: null, refusal: null, remarks: [] };
+  if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
+  const [known, answer, schema, masters, sizeBytes] = await Promise.all([
+    containers,
+    ask(() => postgres.ask(target)),
+    orWhy(QUERY_MS, () => migrations.status(target), clock),
+    ask(() => orNull(() => migrations.readMasters(target))),
+    ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
+  ]);
+  const isHere = !isDatabaseElsewhere(values);
+  const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
+  if (stopped !== null) return stopped;
+  const bytes = typeof sizeBytes === "object" ? Number(sizeBytes[0]?.bytes) : Number.NaN;
+  const isOpen = answer !== LATE && answer.kind === "open";
+  const read = {
+    target,
+    schema: "summary" in schema ? null : schema,
+    masters: masters === LATE ? null : masters,
+  };
+  const identity = { id: values("MASTER_ID") ?? null, nowMs: deps.host.clock.now().getTime() };
+  return judgeDatabase(
+    {
+      ...facts,
+      answer,
+      schema,
+      sizeBytes: Number.isFinite(bytes) ? bytes : null,
+      refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
+      remarks: isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : [],
+    },
+    REPAIR_MASTER,
+  );
+}
+
+const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";
+
+/** The settings and, if `.env` has lost the password, what the containers still have. */
+async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<Values> {
+  if (values("POSTGRES_PASSWORD") !== undefined) return values;
+  const lost = MASTER_RECOVERABLE.filter(({ key }) => values(key) === undefined);
+  const found = await ask(() =>
+    readContainerEnv(deps.host, { recoverable: lost, specs: MASTER_SETTINGS, saved }),
+  );
+  return (key) => values(key) ?? (found === LATE ? undefined : found.get(key)?.value);
+}
+
+async function lookAtApi(
+  { deps, ask, containers }: MasterNode,
+  container: string,
+  port: string,
+  path: string,
+): Promise<Judged> {
+  const address = `127.0.0.1:${port}`;
+  const [known, health, answer] = await Promise.all([
+    containers,
+    getJson(deps.host, ask, `http://${address}/health`),
+    getJson(deps.host, ask, `http://${address}${path}`),
+  ]);
+  return (
+    faultOfContainer(known, container, REPAIR_MASTER) ??
+    judgeApi({ address, health, route: { path, answer } }, `docker logs ${container}`)
+  );
+}
+
+async function lookAtContainer(node: MasterNode, name: string, required: boolean): Promise<Judged | null> {
+  const now = node.deps.host.clock.now();
+  return judgeContainerAlone(await node.containers, name, { repair: REPAIR_MASTER, required, now });
+}
+
+const COMMANDS = { snapshot: "fula-node snapshot take", sweep: "fula-node sweep" } as const;
+
+async function readHeartbeats({ host }: Pick<JoinDeps, "host">, layout: MasterLayout): Promise<Heartbeats> {
+  const now = host.clock.now();
+  const assess = async (noun: keyof Heartbeats, path: string): Promise<HeartbeatHealth> => {
+    const [text, entry] = await Promise.all([host.files.readText(path), host.files.stat(CRON_FILES[noun])]);
+    const everyMs = CRON_PERIODS_MS[noun];
+    const operation = { noun, command: COMMANDS[noun], everyMs, scheduledAt: entry?.modifiedAt ?? null };
+    return assessHeartbeat(text, operation, now);
+  };
+  const [snapshot, sweep] = await Promise.all([
+    assess("snapshot", layout.snapshotHeartbeat),
+    assess("sweep", layout.sweepHeartbeat),
+  ]);
+  return { snapshot, sweep };
+}
+
+/** A regular operation, by its last run. */
+function judgeRun({ state, sentence, todo, heartbeat }: HeartbeatHealth): Judged {
+  const evidence: Readonly<Record<string, string>> =
+    heartbeat === null ? { "last run": "none" } : { "last run": `${heartbeat.at}: ${heartbeat.summary}` };
+  return { state, summary: sentence, todo, evidence };
+}
+
+/** The snapshots that are there, and the last run that took one. */
+async function lookAtSnapshots({ deps, layout, clock, heartbeats }: MasterNode): Promise<Judged> {
+  const read = async (): Promise<Judged> => {
+    const store = await deps.openSnapshots(layout.snapshotsDir);
+    const [key, files, memory] = await Promise.all([
+      deps.readVerifyingKey([layout.verifyingKey, layout.signingKey]),
+      store.list(),
+      deps.host.files.readText(layout.snapshotMemory),
+    ]);
+    const { state, sentence, todo } = judgeSnapshots(files, key, {
+      memory: parseMemory(memory),
+      sha256: (bytes) => store.sha256(bytes),
+      now: deps.host.clock.now(),
+      maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,
+    });
+    return { state, summary: sentence, todo, evidence: {} };
+  };
+  const [all, stored] = await Promise.all([heartbeats, orWhy(QUERY_MS, read, clock)]);
+  const run = judgeRun(all.snapshot);
+  const remark = { state: run.state, sentence: run.summary, todo: run.todo };
+  return { ...withRemarks(stored, [remark]), evidence: { ...stored.evidence, ...run.evidence } };
+}
+
+/** The last sweep, and what it found. */
+async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
+  const { sweep } = await heartbeats;
+  const found = assessFindings(sweep.heartbeat, deps.host.clock.now());
+  return withRemarks(judgeRun(sweep), sweep.heartbeat === null ? [] : [found.pins, found.nodes]);
+}
+
+/** cron itself, and whether its lines still start a program. */
+async function lookAtCron({ deps, steps }: MasterNode): Promise<Judged> {
+  const [seen, ...lines] = await Promise.all([
+    steps,
+    ...Object.values(CRON_FILES).map((path) => checkCronLine(deps.host, path)),
+  ]);
+  return withRemarks(judgeCron(seen, REPAIR_MASTER), lines);
+}
+
+/** What the last sweep found. Before the first one: the count of the storage API, which it keeps for a while. */
+async function countPins({ deps, ask, values, heartbeats }: MasterNode): Promise<string | null> {
+  const { heartbeat } = (await heartbeats).sweep;
+  const { pins: swept } = assessFindings(heartbeat, deps.host.clock.now());
+  if (swept.state !== "unknown") return swept.sentence;
+  const answer = await getJson(deps.host, ask, `http://127.0.0.1:${values("WEBUI_PORT") ?? ""}/api/v1/pool`);
+  const { pins } = ((answer === LATE ? null : answer)?.body ?? {}) as { readonly pins?: unknown };
+  return typeof pins === "number" ? grouped(pins) : null;
+}
+
+/** `4,812`: without Intl, which takes 10 ms to load. */
+function grouped(count: number): string {
+  return String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
+}
+
+async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string | null> {
+  const space = await ask(() => deps.host.files.space(layout.baseDir));
+  if (space === LATE) return null;
+  const used = decimalBytes(space.totalBytes - space.freeBytes);
+  return `this box ${used} of ${decimalBytes(space.totalBytes)}`;
+}
+
+async function listNodes(node: MasterNode, signal: AbortSignal): Promise<string | null> {
+  const { heartbeat } = (await node.heartbeats).sweep;
+  const { nodes: swept } = assessFindings(heartbeat, node.deps.host.clock.now());
+  if (swept.state !== "unknown") return swept.sentence;
+  const peer = openCluster(node, signal);
+  const [self, peers] = await Promise.all([
+    node.ask(() => peer.identity()).catch(whyRefused),
+    node.ask(() => peer.peers()).catch(whyRefused),
+  ]);
+  if (self === LATE || peers === LATE || typeof self === "string" || typeof peers === "string") return null;
+  const others = peers.filter(({ id }) => id !== self.id).map(({ peername, id }) => peername || id);
+  return [`${self.peername} (here)`, ...others.toSorted()].join(", ");
+}

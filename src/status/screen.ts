@@ -1,0 +1,60 @@
+import { EXIT_CODES } from "../errors.ts";
+import { countOf } from "../units.ts";
+import { EXIT_OF, type Part, verdictOf } from "./part.ts";
+
+/** One fact below the parts that is shown as it is, and not judged: `Pins  4,812`. */
+export interface Note {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** What the screen shows. */
+export interface Screen {
+  /** `fula-node 0.2.0 · master berlin-1 of pool my-pool`. */
+  readonly header: string;
+  readonly parts: readonly Part[];
+  readonly notes: readonly Note[];
+  /** More about a node on which nothing is wrong, as the start of a clause: "this node is still syncing". */
+  readonly remark: string | null;
+}
+
+/** The rows of the parts: state, name, summary; below them what to do and, with `verbose`, the evidence. */
+export function rowsOf(parts: readonly Part[], verbose: boolean): readonly (readonly string[])[] {
+  return parts.flatMap(({ state, name, summary, todo, evidence }) => [
+    [state, name, summary],
+    ...(todo === null ? [] : [["", "", todo]]),
+    ...(verbose ? Object.entries(evidence).map(([key, value]) => ["", "", `${key}: ${value}`]) : []),
+  ]);
+}
+
+/** All lines. `table` aligns rows and wraps the last column at 80 columns. */
+export function linesOf(
+  { header, parts, notes, remark }: Screen,
+  table: (rows: readonly (readonly string[])[]) => readonly string[],
+  verbose: boolean,
+): readonly string[] {
+  return [
+    header,
+    "",
+    ...table(rowsOf(parts, verbose)),
+    "",
+    ...(notes.length === 0 ? [] : [...table(notes.map(({ name, text }) => [name, text])), ""]),
+    conclude(parts, remark),
+  ];
+}
+
+/** The last line: how many parts are not ok, the most serious first, and the exit code. */
+export function conclude(parts: readonly Pick<Part, "state">[], remark: string | null): string {
+  const exit = EXIT_CODES[EXIT_OF[verdictOf(parts)]];
+  const count = (state: Part["state"]) => parts.filter((part) => part.state === state).length;
+  const [down, attention, unknown] = [count("down"), count("attention"), count("unknown")];
+  const said = [
+    ...(down === 0 ? [] : [`${countOf(down, "part")} ${down === 1 ? "does" : "do"} not work`]),
+    ...(attention === 0
+      ? []
+      : [`${countOf(attention, "thing")} ${attention === 1 ? "needs" : "need"} attention`]),
+    ...(unknown === 0 ? [] : [`${countOf(unknown, "part")} could not be checked`]),
+  ];
+  const all = said.length === 0 ? "Everything works" : said.join(", ");
+  return `${all}${remark === null ? "" : `; ${remark}`} (exit ${exit}).`;
+}

@@ -1,0 +1,349 @@
+import type { ClusterReader } from "../cluster/client.ts";
+import { OperatorError } from "../errors.ts";
+import { lookUpName } from "../federation/announce-name.ts";
+import { readNodeIdentity } from "../federation/node-identity.ts";
+import { OWN_CLUSTER } from "../federation/storage-context.ts";
+import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
+import type { JoinDeps } from "../join/join-run.ts";
+import { prepareStorageNode } from "../join/prepare-storage.ts";
+import {
+  findUnclearKeys,
+  openStorageSource,
+  readSavedSettings,
+  warnOfIgnored,
+} from "../join/settings-source.ts";
+import { readContainerEnv, type Values } from "../settings/context.ts";
+import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
+import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
+import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
+import { collectParts, type Monotonic, type PartSpec, within } from "./collect.ts";
+import { type Containers, faultOfContainer } from "./judge-docker.ts";
+import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
+import {
+  judgeDisk,
+  judgeGate,
+  judgeIngest,
+  judgeKubo,
+  judgeMasters,
+  judgeName,
+  judgePins,
+  type NodeFacts,
+  partOf,
+  type ReportRow,
+  UNREADABLE_STATUS,
+} from "./judge-storage.ts";
+import {
+  type Ask,
+  type AskedDocker,
+  askWithin,
+  dataOf,
+  dockerPart,
+  type Found,
+  getJson,
+  type Given,
+  lookAtSteps,
+  orNull,
+  refuseProblems,
+  titleOf,
+} from "./look-at-node.ts";
+import { type Judged, LATE, REPAIR_STORAGE } from "./part.ts";
+
+/** Looks at a storage node: its parts. */
+export async function lookAtStorage(
+  { baseDir, docker, containers, host }: Given,
+  deps: JoinDeps,
+  clock: Monotonic,
+): Promise<Found> {
+  const layout = storageLayout(baseDir);
+  const saved = await readSavedSettings(deps, layout.envFile);
+  const resolved = (await openStorageSource({ ...deps, host }, saved)).resolve("none");
+  const { settings, problems } = resolved;
+  warnOfIgnored(deps, resolved);
+  const unclear = await findUnclearKeys(deps, saved, "storage-node");
+  const isLost = (key: string) => !settings.has(key);
+  const recovered = STORAGE_REQUIRED.some(isLost)
+    ? await readContainerEnv(host, { recoverable: STORAGE_RECOVERABLE, specs: STORAGE_SETTINGS, saved })
+    : new Map<string, { readonly value: string }>();
+  const values: Values = (key) => {
+    const setting = settings.get(key);
+    const given = setting?.origin === "default" ? undefined : setting?.value;
+    return given ?? recovered.get(key)?.value ?? setting?.value;
+  };
+  const missing = STORAGE_REQUIRED.filter((key) => values(key) === undefined);
+  const prepared = { layout, settings, imagesArchive: null, register: true };
+  const steps = lookAtSteps(
+    async () => {
+      refuseProblems([
+        ...problems,
+        ...unclear,
+        ...missing.map((key) => ({ subject: key, what: `${key} is missing.` })),
+      ]);
+      return await prepareStorageNode(deps, prepared);
+    },
+    deps.host,
+    clock,
+  );
+  const { parts: specs, found } = storageParts({ deps, values, clock, docker, containers, steps });
+  const [parts, seen] = await Promise.all([collectParts(specs, clock), steps]);
+  const { facts, report } = found();
+  const isSyncing = report.some(({ state }) => state === "syncing");
+  return {
+    kind: "storage-node",
+    baseDir,
+    title: titleOf("storage node", values, baseDir, STORAGE_BASE_DIR),
+    parts,
+    notes: [],
+    remark: isSyncing ? "this node is still syncing" : null,
+    data: {
+      ...dataOf(seen),
+      node: facts,
+      report,
+      pending: seen.items.some(isPending) || report.some(({ state }) => state === "attention"),
+    },
+  };
+}
+
+/** An installed storage node, and what every part may ask. */
+interface StorageNode {
+  readonly deps: Pick<JoinDeps, "host" | "openCluster">;
+  readonly values: Values;
+  readonly clock: Monotonic;
+  readonly docker: AskedDocker;
+  readonly containers: Promise<Containers>;
+  readonly steps: Promise<StepsSeen>;
+}
+
+/** What the parts found, for `--json`: it fills while they look. What is not known is null. */
+interface StorageFindings {
+  readonly facts: NodeFacts;
+  readonly report: readonly ReportRow[];
+}
+
+/** A list of a large pinset takes longer than any other question. */
+const LISTS_MS = 30_000;
+const REPO_STAT = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
+const UNAUTHORIZED = 401;
+
+/** The parts of a storage node, in the order of the screen, and what they found. A new part is one more entry. */
+function storageParts(node: StorageNode): {
+  readonly parts: readonly PartSpec[];
+  readonly found: () => StorageFindings;
+} {
+  const { deps, values, clock, docker, containers, steps } = node;
+  const { host } = deps;
+  const ask = askWithin(clock);
+  const trusted = (values("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
+  const url = (values("STORAGE_API_URL") ?? "").replace(/\/+$/, "");
+  const rows = new Map<string, ReportRow>();
+  const facts = { ...nothingKnown(values, trusted, url) };
+  const report = (row: ReportRow): Judged => {
+    rows.set(row.about, row);
+    return partOf(row);
+  };
+  /** A container that does not run says more than what is missing because of that. */
+  const unlessStopped = async (container: string, judged: Judged): Promise<Judged> =>
+    faultOfContainer(await containers, container, REPAIR_STORAGE) ?? judged;
+  const openCluster = (signal: AbortSignal) => deps.openCluster({ endpoint: OWN_CLUSTER, signal });
+  const parts: readonly PartSpec[] = [
+    dockerPart(docker, REPAIR_STORAGE),
+    {
+      name: "member",
+      look: async (signal) => {
+        facts.masters = await lookAtMasters(openCluster(signal), trusted, ask);
+        return await unlessStopped(STORAGE_NAMES.cluster, report(judgeMasters(facts)));
+      },
+    },
+    {
+      name: "kubo",
+      look: async () => {
+        const peers = await ask(() => countKuboPeers(host));
+        facts.kuboPeers = peers === LATE ? null : peers;
+        return await unlessStopped(STORAGE_NAMES.kubo, report(judgeKubo(facts.kuboPeers)));
+      },
+    },
+    {
+      name: "pins",
+      deadlineMs: LISTS_MS + 1_000,
+      look: async (signal) => {
+        facts.pins = await lookAtPins(deps, openCluster(signal), { url, trusted, ask, clock });
+        return report(judgePins(facts.pins));
+      },
+    },
+    {
+      name: "ingest",
+      look: async () => {
+        const health = await getJson(host, ask, `http://${loopback(facts.ingest.address)}/health`);
+        return await unlessStopped(STORAGE_NAMES.ingest, report(judgeIngest(facts.ingest, health)));
+      },
+    },
+    {
+      name: "quota gate",
+      look: async () => {
+        const fault = await checkStorageApi(host, url, ask);
+        facts.ingest = { ...facts.ingest, gate: { url, fault } };
+        return report(judgeGate(facts.ingest));
+      },
+    },
+    {
+      name: "name",
+      look: async () => {
+        const [own, name] = await Promise.all([
+          ask(() => orNull(() => readNodeIdentity(host))),
+          lookAtName(host, url, values("CLUSTER_PEERNAME") ?? "", ask),
+        ]);
+        facts.peerId = own === LATE || own === null ? null : own.peerId;
+        facts.name = name;
+        return report(judgeName(facts));
+      },
+    },
+    {
+      name: "storage",
+      look: async () => {
+        facts.disk = await lookAtDisk(host, ask);
+        return report(judgeDisk(facts.disk));
+      },
+    },
+    { name: "settings", look: async () => judgeSettings(withoutName(await steps), REPAIR_STORAGE) },
+  ];
+  const found = (): StorageFindings => ({
+    facts,
+    report: parts.flatMap(({ name }) => rows.get(name) ?? []),
+  });
+  return { parts, found };
+}
+
+/** The part `name` says itself that the master does not answer. */
+function withoutName({ items, unchecked }: StepsSeen): StepsSeen {
+  return { items, unchecked: unchecked.filter(({ step }) => step !== "node-name") };
+}
+
+type Writable<Shape> = { -readonly [Key in keyof Shape]: Shape[Key] };
+
+function nothingKnown(values: Values, trusted: readonly string[], url: string): Writable<NodeFacts> {
+  return {
+    pool: values("CLUSTERNAME") ?? "an unknown pool",
+    peerId: null,
+    masters: null,
+    trusted,
+    kuboPeers: null,
+    pins: { known: null, statuses: null, master: { unknown: "it did not answer in time" } },
+    ingest: {
+      address: `${values("INGEST_BIND") ?? ""}:${values("INGEST_PORT") ?? ""}`,
+      maxBlockBytes: Number(values("INGEST_MAX_BLOCK_BYTES")),
+      mode: values("INGEST_QUOTA_MODE") ?? "strict",
+      gate: { url, fault: "did not answer in time" },
+    },
+    name: { unknown: `${values("CLUSTER_PEERNAME") ?? ""}; the master did not answer in time` },
+    disk: null,
+  };
+}
+
+/** The address for a request from this machine: `0.0.0.0` and `::` mean all addresses. */
+function loopback(address: string): string {
+  return address.replace(/^(?:0\.0\.0\.0|::|\[::\]):(?=\d+$)/, "127.0.0.1:");
+}
+
+async function lookAtMasters(
+  cluster: Pick<ClusterReader, "identity" | "peers">,
+  trusted: readonly string[],
+  ask: Ask,
+): Promise<NodeFacts["masters"]> {
+  const answers = await ask(() => orNull(() => Promise.all([cluster.identity(), cluster.peers()])));
+  if (answers === LATE || answers === null) return null;
+  const [{ id: own }, peers] = answers;
+  const byId = new Map(peers.filter(({ error }) => error === "").map((peer) => [peer.id, peer]));
+  return trusted.map((id) => {
+    const peer = byId.get(id);
+    return { id, name: peer?.peername ?? null, countsThisNode: peer?.clusterPeers.includes(own) ?? false };
+  });
+}
+
+/** A peer that does not even say who it is sends no list either, so that is asked first. */
+async function lookAtPins(
+  { host }: Pick<JoinDeps, "host">,
+  cluster: Pick<ClusterReader, "identity" | "list">,
+  given: {
+    readonly url: string;
+    readonly trusted: readonly string[];
+    readonly ask: Ask;
+    readonly clock: Monotonic;
+  },
+): Promise<NodeFacts["pins"]> {
+  const { url, trusted, ask, clock } = given;
+  const listed = <Answer>(list: () => Promise<Answer>) => within(LISTS_MS, list, clock);
+  const own = async () => {
+    const self = await ask(() => orNull(() => cluster.identity()));
+    if (self === LATE || self === null) return [null, null] as const;
+    return await Promise.all([listed(() => countPins(cluster)), listed(() => countStatuses(cluster))]);
+  };
+  const [[known, statuses], counted] = await Promise.all([
+    own(),
+    listed(() => askMasterCount(host, url, trusted)),
+  ]);
+  const master: NodeFacts["pins"]["master"] =
+    counted === LATE
+      ? { unknown: `${url} did not answer in time` }
+      : "unknown" in counted
+        ? counted
+        : { pins: counted.pins, ageMs: host.clock.now().getTime() - counted.countedAt.getTime() };
+  return { known: known === LATE ? null : known, statuses: statuses === LATE ? null : statuses, master };
+}
+
+/** Counts this node's pins by their status, in constant memory. */
+function countStatuses(
+  cluster: Pick<ClusterReader, "list">,
+): Promise<Readonly<Record<string, number>> | null> {
+  const counts: Record<string, number> = {};
+  return orNull(async () => {
+    await cluster.list("own-status", (block) => {
+      for (const line of block.toString("utf8").split("\n")) {
+        if (line === "") continue;
+        const status = statusOf(line);
+        counts[status] = (counts[status] ?? 0) + 1;
+      }
+    });
+    return counts;
+  });
+}
+
+/** The status of one pin in ipfs-cluster's terms, from its line in the list. */
+function statusOf(line: string): string {
+  const peers = /"peer_map":\{"[^"]+":\{.*?"status":"([a-z_]+)"/.exec(line);
+  return peers?.[1] ?? UNREADABLE_STATUS;
+}
+
+/** The ingest sends a client's key. Without a key, a working storage API answers 401. */
+async function checkStorageApi(host: JoinDeps["host"], url: string, ask: Ask): Promise<string | null> {
+  const answer = await ask(() =>
+    orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })),
+  );
+  if (answer === LATE || answer === null) return "does not answer";
+  return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
+}
+
+async function lookAtName(
+  host: JoinDeps["host"],
+  url: string,
+  name: string,
+  ask: Ask,
+): Promise<NodeFacts["name"]> {
+  try {
+    const entry = await ask(() => lookUpName(host.http, url, name, "--no-register"));
+    if (entry === LATE) return { unknown: `${name}; the master did not answer in time` };
+    return { name, holder: entry?.peerId ?? null };
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    return { unknown: `${name}; ${thrown.what}` };
+  }
+}
+
+async function lookAtDisk(host: JoinDeps["host"], ask: Ask): Promise<NodeFacts["disk"]> {
+  const answer = await getJson(host, ask, REPO_STAT, "POST");
+  const { RepoSize, StorageMax } = ((answer === LATE ? null : answer)?.body ?? {}) as {
+    readonly RepoSize?: unknown;
+    readonly StorageMax?: unknown;
+  };
+  return typeof RepoSize === "number" && typeof StorageMax === "number"
+    ? { usedBytes: RepoSize, limitBytes: StorageMax }
+    : null;
+}

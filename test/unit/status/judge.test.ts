@@ -1,0 +1,258 @@
+import { expect, it } from "vitest";
+import type { PeerIdentity } from "../../../src/cluster/client.ts";
+import type { PlanItem } from "../../../src/engine/events.ts";
+import { collectNotes } from "../../../src/status/collect.ts";
+import {
+  type ApiFacts,
+  type DatabaseFacts,
+  judgeApi,
+  judgeDatabase,
+  judgeWriter,
+  type WriterFacts,
+} from "../../../src/status/judge-master.ts";
+import { faultOfContainer, judgeDocker } from "../../../src/status/judge-docker.ts";
+import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
+import { judgeIngest } from "../../../src/status/judge-storage.ts";
+import { type Judged, LATE } from "../../../src/status/part.ts";
+import { conclude, linesOf } from "../../../src/status/screen.ts";
+import { table } from "../../../src/ui/text.ts";
+import { FakeHost } from "../../support/fake-host.ts";
+import { OperatorError } from "../../../src/errors.ts";
+
+const PEER: PeerIdentity = {
+  id: "12D3KooWA",
+  peername: "a",
+  version: "1.1.6",
+  error: "",
+  ipfsError: "",
+  addresses: [],
+  clusterPeers: [],
+};
+const KUBO = { status: 200, body: { ID: "12D3KooWK", AgentVersion: "kubo/0.42.0/abc" } };
+const said = ({ state, summary }: Judged) => `${state}: ${summary}`;
+
+it.each<[string, Partial<WriterFacts>, string]>([
+  ["all is well", {}, "ok: kubo 0.42.0, ipfs-cluster 1.1.6, 1 peer"],
+  ["nothing listens for kubo", { kubo: null }, "down: kubo does not answer at /kubo"],
+  ["kubo hangs", { kubo: LATE }, "unknown: kubo did not answer in time"],
+  [
+    "something else answers",
+    { kubo: { status: 404, body: null } },
+    "down: what answers at /kubo is not kubo (status 404)",
+  ],
+  [
+    "the cluster refuses",
+    { cluster: "It answered 401." },
+    "down: ipfs-cluster does not work: It answered 401.",
+  ],
+  ["both hang", { kubo: LATE, cluster: LATE }, "unknown: kubo and ipfs-cluster did not answer in time"],
+  [
+    "the cluster has lost its kubo",
+    { cluster: { ...PEER, ipfsError: "refused" } },
+    "down: ipfs-cluster does not reach its kubo: refused",
+  ],
+  [
+    "the peers did not arrive",
+    { peers: null },
+    "unknown: kubo 0.42.0, ipfs-cluster 1.1.6; the list of peers did not arrive",
+  ],
+])("the writer: %s", (_name, facts, expected) => {
+  const all = { kuboAddress: "/kubo", kubo: KUBO, clusterAddress: "/cluster", cluster: PEER, peers: [PEER] };
+  expect(said(judgeWriter({ ...all, ...facts }, "repair"))).toBe(expected);
+});
+
+const SCHEMA = { items: [], pending: 0, hasLedger: true, running: null };
+const OPEN = { kind: "open", serverVersion: "16.9 (Debian)", systemIdentifier: "" } as const;
+const BROKEN: Judged = {
+  state: "down",
+  summary: "The ledger differs.",
+  todo: "look",
+  evidence: { why: "x" },
+};
+
+it.each<[string, Partial<DatabaseFacts>, string]>([
+  ["no schema yet", {}, "ok: 16.9, no schema yet, 1.0 MB"],
+  ["its size is not known", { sizeBytes: null }, "ok: 16.9, no schema yet"],
+  ["no password is known", { answer: null }, "unknown: there is no password for it in .env"],
+  ["it hangs", { answer: LATE }, "unknown: db:5432 did not answer in time"],
+  [
+    "its packets are dropped",
+    { answer: { kind: "unreachable", why: "connect ETIMEDOUT" } },
+    "unknown: db:5432 did not answer in time",
+  ],
+  [
+    "it refuses connections",
+    {
+      answer: { kind: "unreachable", why: "connect ECONNREFUSED" },
+      refusal: { what: "Nothing listens at db:5432." },
+    },
+    "down: Nothing listens at db:5432.",
+  ],
+  ["its ledger is not as it should be", { schema: BROKEN }, "attention: The ledger differs."],
+  ["its ledger hangs", { schema: null }, "unknown: 16.9; the migration ledger did not arrive"],
+  [
+    "a table is gone",
+    { remarks: [{ state: "attention", sentence: "the table pins is gone", todo: null }] },
+    "attention: the table pins is gone",
+  ],
+])("the database: %s", (_name, facts, expected) => {
+  const all = {
+    place: "db:5432",
+    answer: OPEN,
+    schema: SCHEMA,
+    sizeBytes: 1_000_000,
+    refusal: null,
+    remarks: [],
+  };
+  expect(said(judgeDatabase({ ...all, ...facts }, "repair"))).toBe(expected);
+});
+
+const DEGRADED = { checks: { postgres: { ok: false, error: "refused" }, cluster: { ok: true } } };
+
+it.each<[string, Partial<ApiFacts>, string]>([
+  ["it works", {}, "ok: here:1"],
+  ["nothing listens", { health: null }, "down: here:1 does not answer"],
+  ["it hangs", { health: LATE }, "unknown: here:1 did not answer in time"],
+  [
+    "a check fails",
+    { health: { status: 503, body: DEGRADED } },
+    "down: here:1 does not work: postgres: refused",
+  ],
+  ["it says only a number", { health: { status: 500, body: null } }, "down: here:1 answers 500"],
+  ["its route hangs", { route: { path: "/x", answer: LATE } }, "unknown: here:1/x did not answer in time"],
+  [
+    "its route is not there",
+    { route: { path: "/x", answer: { status: 404, body: null } } },
+    "attention: here:1 answers, but /x answers 404, not 401",
+  ],
+])("an API: %s", (_name, facts, expected) => {
+  const all = {
+    address: "here:1",
+    health: { status: 200, body: {} },
+    route: { path: "/x", answer: { status: 401, body: {} } },
+  };
+  expect(said(judgeApi({ ...all, ...facts }, "log"))).toBe(expected);
+});
+
+it("Docker without Compose needs attention; an engine that hangs is unknown", () => {
+  const engine = {
+    version: "26",
+    apiVersion: "1",
+    minApiVersion: "1",
+    rootDirectory: "/",
+    rootless: false,
+    architecture: "amd64",
+  };
+  expect(said(judgeDocker({ engine, why: null, compose: null }, "repair"))).toBe(
+    "attention: 26, without Compose v2",
+  );
+  expect(judgeDocker({ engine, why: null, compose: LATE }, "repair").state).toBe("unknown");
+  expect(judgeDocker({ engine: null, why: LATE, compose: null }, "repair").state).toBe("unknown");
+});
+
+it("a container whose healthcheck fails is down; of one that is not there, or not known, nothing is said", () => {
+  const { docker } = new FakeHost();
+  docker.putContainer("x");
+  const container = docker.boxes.get("x");
+  if (container === undefined) throw new Error("no container");
+  const sick = new Map([["x", { ...container, status: "running", health: "unhealthy" } as const]]);
+  expect(faultOfContainer(sick, "x", "repair")).toMatchObject({ state: "down", todo: "docker logs x" });
+  expect(faultOfContainer(sick, "y", "repair")).toBeNull();
+  expect(faultOfContainer(null, "x", "repair")).toBeNull();
+});
+
+const item = (step: string, more: Partial<PlanItem> = {}): PlanItem => ({
+  step,
+  title: step,
+  state: "ours",
+  evidence: {},
+  drift: [],
+  changes: [],
+  ...more,
+});
+const CHANGE = { kind: "x", summary: "x" };
+const late = (step: string) => ({ step, why: { ...BROKEN, state: "unknown", summary: "late" } as const });
+
+it.each<[string, Parameters<typeof judgeSettings>[0], string]>([
+  ["nothing", { items: [item("a")], unchecked: [] }, "ok: as in .env, nothing to repair"],
+  [
+    "a repair, and a step that was not looked at",
+    { items: [item("a", { state: "drifted", changes: [CHANGE] })], unchecked: [late("b")] },
+    "attention: 1 change pending: a; not checked: b",
+  ],
+  [
+    "only a step that was not looked at",
+    { items: [item("a")], unchecked: [late("b")] },
+    "unknown: not checked: b (late)",
+  ],
+  [
+    "something foreign",
+    { items: [item("a", { state: "foreign", why: "It is theirs." })], unchecked: [] },
+    "attention: join would stop: It is theirs.",
+  ],
+  [
+    "a step that stops",
+    { items: [], unchecked: [{ step: "b", why: BROKEN }] },
+    "attention: join would stop at b: The ledger differs.",
+  ],
+])("what a join would change: %s", (_name, seen, expected) => {
+  expect(said(judgeSettings(seen, "join"))).toBe(expected);
+});
+
+it("cron that could not be looked at is unknown", () => {
+  expect(judgeCron({ items: [item("cron")], unchecked: [late("sweep-cron")] }, "join").state).toBe("unknown");
+  const entries = [item("cron"), item("snapshot-cron"), item("sweep-cron")];
+  expect(judgeCron({ items: entries, unchecked: [] }, "join").state).toBe("ok");
+});
+
+it("an ingest is judged by its answer, not by its settings", () => {
+  const ingest = {
+    address: "0.0.0.0:3601",
+    maxBlockBytes: 1,
+    mode: "strict",
+    gate: { url: "", fault: null },
+  };
+  expect(judgeIngest(ingest, null).state).toBe("down");
+  expect(judgeIngest(ingest, LATE).state).toBe("unknown");
+  expect(judgeIngest(ingest, { status: 503, body: null })).toMatchObject({
+    state: "down",
+    sentence: "0.0.0.0:3601 does not work: it answers 503",
+  });
+});
+
+it("a note that can't be found out says so", async () => {
+  const error = new OperatorError({ exit: "unavailable", what: "It is away." });
+  expect(
+    await collectNotes([
+      { name: "a", find: () => Promise.resolve("1") },
+      { name: "b", find: () => Promise.resolve(null) },
+      { name: "c", find: () => Promise.reject(error) },
+    ]),
+  ).toEqual([
+    { name: "a", text: "1" },
+    { name: "b", text: "not known" },
+    { name: "c", text: "not known: It is away." },
+  ]);
+});
+
+it("the last line counts what is not ok, the most serious first", () => {
+  const parts = (["ok", "unknown", "attention", "down", "attention"] as const).map((state) => ({ state }));
+  expect(conclude(parts, null)).toBe(
+    "1 part does not work, 2 things need attention, 1 part could not be checked (exit 27).",
+  );
+  expect(conclude([{ state: "ok" }], "this node is still syncing")).toBe(
+    "Everything works; this node is still syncing (exit 0).",
+  );
+});
+
+it("every line fits 80 columns, however long the words of a server are", () => {
+  const part = {
+    ...BROKEN,
+    name: "database",
+    summary: "word ".repeat(60).trim(),
+    todo: "do ".repeat(40).trim(),
+  };
+  const lines = linesOf({ header: "h", parts: [part], notes: [], remark: null }, table, true);
+  expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
+  expect(lines.length).toBeGreaterThan(8);
+});

@@ -1,0 +1,373 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { status } from "../../../src/commands/status.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import { CRON_FILES, NAMES } from "../../../src/settings/layout.ts";
+import type { TimedPart } from "../../../src/status/collect.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
+import { table } from "../../../src/ui/text.ts";
+import { join, LAYOUT } from "../../support/master-boxes.ts";
+import type { OperationDeps } from "../../support/operation-deps.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
+import { oneSnapshot } from "../../support/taken-snapshot.ts";
+
+let whole: FakeStorage;
+/** Where its snapshots are. */
+let snapshots: OperationDeps;
+
+beforeAll(async () => {
+  whole = new FakeStorage();
+  await join(whole);
+  snapshots = await oneSnapshot(whole.clock.now());
+  whole.files.put(LAYOUT.snapshotMemory, (await snapshots.files.readText(snapshots.memory.path)) ?? "");
+  beat(whole, "snapshot", 2);
+  beat(whole, "sweep", 0.2);
+  whole.revive();
+});
+afterAll(() => snapshots.clear());
+
+const PINS = { total: 4812, complete: 4790, syncing: 22, below: 0, lackingNodes: 0 };
+const NODE = {
+  id: "12D3",
+  name: "node",
+  state: "up",
+  sync: "synced",
+  pinsDone: 1,
+  pinsDue: 1,
+  lastSeen: null,
+};
+const FACTS = { pins: PINS, nodes: [NODE], nodesExpected: 1, strangers: 0, namesFault: null };
+
+/** A joined master as it is right after its first snapshot and sweep, with one thing changed. */
+function master(change: (host: FakeStorage) => void = () => {}): FakeStorage {
+  const host = whole.copy();
+  change(host);
+  return host;
+}
+
+function beat(
+  host: FakeStorage,
+  operation: "snapshot" | "sweep",
+  hoursAgo: number,
+  outcome = "ok",
+  facts: object = FACTS,
+): void {
+  const at = new Date(host.clock.now().getTime() - hoursAgo * 3_600_000).toISOString();
+  const beaten = { operation, at, outcome, summary: "as it should", duration_ms: 1, last_good_at: at, facts };
+  const path = operation === "snapshot" ? LAYOUT.snapshotHeartbeat : LAYOUT.sweepHeartbeat;
+  host.files.put(path, JSON.stringify(beaten));
+}
+
+function stop(host: FakeStorage, name: string, stopped: "exited" | "paused" = "exited"): void {
+  const container = host.docker.boxes.get(name);
+  if (container !== undefined) host.docker.boxes.set(name, { ...container, status: stopped, exitCode: 137 });
+}
+
+async function statusOn(host: FakeStorage, flags: Parameters<typeof status>[0] = {}) {
+  const results: Result[] = [];
+  const world = worldOf(host);
+  const reporter = { ...world.reporter, table, result: (result: Result) => void results.push(result) };
+  const writes = host.writes.length;
+  const exit = await status(flags, {
+    ...world,
+    reporter,
+    openSnapshots: async () => snapshots.store,
+    readVerifyingKey: async () => snapshots.key,
+  });
+  expect(host.writes).toHaveLength(writes);
+  const { data, lines } = results[0] as Result;
+  const parts = data["parts"] as readonly TimedPart[];
+  const shown = new Map(
+    parts.map(({ name, state, summary, todo }) => [
+      name,
+      `${state}: ${summary}${todo === null ? "" : ` -> ${todo}`}`,
+    ]),
+  );
+  return { exit, data, lines, parts: shown };
+}
+
+describe("status of a master", () => {
+  it("reports every part in plain words, and that everything works", async () => {
+    const { exit, lines } = await statusOn(master());
+    expect(lines).toEqual([
+      "fula-node 0.1.0 · master box of pool pool",
+      "",
+      "  ok  Docker       26.1.5, Compose 2.26.1",
+      "  ok  writer       kubo 0.42.0, ipfs-cluster 1.1.6, 2 peers",
+      "  ok  database     16.9, schema 022, 1.2 GB",
+      "  ok  pinning API  127.0.0.1:6000",
+      "  ok  storage API  127.0.0.1:3001",
+      "  ok  snapshots    2 h ago, 2 pins, chain complete",
+      "  ok  sweep        12 min ago",
+      "  ok  cron         runs, with the entries for snapshots and sweeps",
+      "  ok  settings     as in .env, nothing to repair",
+      "",
+      "  Pins   4,812: 4,790 complete, 22 syncing",
+      "  Space  this box 107.4 GB of 214.7 GB",
+      "  Nodes  node",
+      "",
+      "Everything works (exit 0).",
+    ]);
+    expect(exit).toBe("ok");
+  });
+
+  it("shows hashes and API numbers only with --verbose, and then everything that was looked at", async () => {
+    const noise = /[0-9a-f]{12}|API version|system identifier/;
+    const [plain, verbose] = [await statusOn(master()), await statusOn(master(), { verbose: true })];
+    expect(plain.lines.join("\n")).not.toMatch(noise);
+    const text = verbose.lines.join("\n");
+    for (const fact of ["API version: 1.45", "system identifier: 74", "/health: 200", "018_"])
+      expect(text).toContain(fact);
+    expect(verbose.lines.filter((line) => !line.startsWith("      "))).toHaveLength(plain.lines.length);
+  });
+
+  it("has everything in --json, with the keys of before", async () => {
+    const { data } = await statusOn(master());
+    expect(data).toMatchObject({
+      verb: "status",
+      version: "0.1.0",
+      kind: "master",
+      baseDir: "/opt/fula-master",
+      pending: false,
+      heartbeats: { snapshot: { state: "ok" }, sweep: { state: "ok" } },
+      verdict: "ok",
+      exit: "ok",
+      exitCode: 0,
+      notes: { Pins: "4,812: 4,790 complete, 22 syncing" },
+    });
+    expect((data["items"] as { step: string }[]).map(({ step }) => step)).toContain("services");
+    expect((data["parts"] as TimedPart[])[2]).toMatchObject({
+      name: "database",
+      state: "ok",
+      summary: "16.9, schema 022, 1.2 GB",
+      todo: null,
+      evidence: { address: "127.0.0.1:5432" },
+    });
+  });
+
+  it("shows no secret, not even with --verbose", async () => {
+    const host = master();
+    const { data, lines } = await statusOn(host, { verbose: true });
+    const env = host.files.textOf(LAYOUT.envFile);
+    const secrets = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET"].map(
+      (key) => new RegExp(`^${key}=(\\S+)`, "m").exec(env)?.[1] ?? "missing",
+    );
+    expect(secrets.every((secret) => secret.length > 20)).toBe(true);
+    for (const secret of secrets) expect(`${JSON.stringify(data)}${lines.join()}`).not.toContain(secret);
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, string, RegExp]>([
+    ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is exited/],
+    [
+      "ipfs-cluster, by pausing it",
+      (host) => stop(host, NAMES.cluster, "paused"),
+      "writer",
+      /^down: the container ipfs_cluster is paused -> fula-node join-as-master/,
+    ],
+    [
+      "the database",
+      (host) => stop(host, NAMES.postgres),
+      "database",
+      /^down: the container postgres-pinning is exited \(exit code 137\)/,
+    ],
+    ["the pinning API", (host) => stop(host, NAMES.pinningApi), "pinning API", /^down: the container/],
+    ["the storage API", (host) => stop(host, NAMES.webui), "storage API", /^down: the container/],
+    [
+      "Docker",
+      (host) => host.stopEngine(),
+      "Docker",
+      /^down: does not run: no \/var\/run\/docker\.sock -> systemctl start docker/,
+    ],
+    [
+      "cron",
+      (host) => {
+        host.system.processes.clear();
+        host.system.putUnit("cron", { active: false });
+      },
+      "cron",
+      /^down: cron is not running, so no snapshot is taken -> fula-node join-as-master/,
+    ],
+  ])("a part that does not run is down, exit 27: %s", async (_name, change, part, said) => {
+    const { exit, parts, lines } = await statusOn(master(change));
+    expect(parts.get(part)).toMatch(said);
+    expect(exit).toBe("unhealthy");
+    expect(lines.at(-1)).toMatch(/do(?:es)? not work.*\(exit 27\)\.$/);
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, string, RegExp]>([
+    [
+      "snapshots stopped days ago",
+      (host) => beat(host, "snapshot", 120),
+      "snapshots",
+      /^attention: 5 days ago, which is too long -> .*fula-node snapshot take/,
+    ],
+    [
+      "the last sweep failed",
+      (host) => beat(host, "sweep", 0.2, "unavailable"),
+      "sweep",
+      /^attention: .*the last run failed/,
+    ],
+    [
+      "an entry of cron was edited",
+      (host) => host.files.put(CRON_FILES.sweep, host.files.textOf(CRON_FILES.sweep).replace("*/30", "*/45")),
+      "cron",
+      /^attention: \/etc\/cron\.d\/fula-replication-sweep was/,
+    ],
+    [
+      "a migration is not applied",
+      (host) => host.migrations.applied.delete(22),
+      "database",
+      /^attention: 16\.9, schema 021, 1\.2 GB; 1 migration not applied -> fula-node join-as-master/,
+    ],
+    [
+      "a join would change something",
+      (host) => host.files.put(LAYOUT.envFile, host.files.textOf(LAYOUT.envFile), 0o644),
+      "settings",
+      /^attention: 1 change pending: env-file -> fula-node join-as-master/,
+    ],
+    [
+      "a service has lost its routes",
+      (host) => host.http.routes.set("http://127.0.0.1:3001/api/v1/storage", { status: 404, body: {} }),
+      "storage API",
+      /^attention: 127\.0\.0\.1:3001 answers, but \/api\/v1\/storage answers 404, not 401/,
+    ],
+  ])("what works and needs the operator is attention, exit 20: %s", async (_name, change, part, said) => {
+    const { exit, parts, lines } = await statusOn(master(change));
+    expect(parts.get(part)).toMatch(said);
+    expect(exit).toBe("pending");
+    expect(lines.at(-1)).toMatch(/needs? attention.*\(exit 20\)\.$/);
+  });
+
+  it("a database that only lets time pass is unknown, exit 29, and every other part is still judged", async () => {
+    const host = master((box) => {
+      box.postgres.onAsk = () => ({ kind: "unreachable", why: "timeout expired" });
+    });
+    host.files.put(
+      LAYOUT.envFile,
+      host.files.textOf(LAYOUT.envFile).replace(/^POSTGRES_HOST=.*$/m, "POSTGRES_HOST=db.example"),
+      0o600,
+    );
+    const { parts, exit } = await statusOn(host);
+    expect(parts.get("database")).toMatch(/^unknown: db\.example:5432 did not answer in time/);
+    expect(parts.get("writer")).toMatch(/^ok: /);
+    expect(parts.get("settings")).toMatch(/not checked: .*postgres/);
+    // The containers were made for the database on this machine.
+    expect(exit).toBe("pending");
+  });
+
+  it.each<[string, (host: FakeStorage) => unknown, RegExp]>([
+    [
+      "refuses the password",
+      (host) => (host.postgres.onAsk = () => ({ kind: "wrong-password" })),
+      /^down: .*password/,
+    ],
+    [
+      "lacks the database",
+      (host) => (host.postgres.onAsk = () => ({ kind: "no-database" })),
+      /^down: .*no database/,
+    ],
+  ])("a database that %s is down", async (_name, change, said) => {
+    expect((await statusOn(master(change))).parts.get("database")).toMatch(said);
+  });
+
+  it("an error of one part is its state, and not the end of the whole", async () => {
+    const host = master((box) => {
+      box.docker.version = () =>
+        Promise.reject(new OperatorError({ exit: "unavailable", what: "The Docker request failed." }));
+    });
+    const { parts, exit } = await statusOn(host);
+    expect(parts.get("Docker")).toBe("unknown: The Docker request failed.");
+    expect(parts.get("database")).toMatch(/^ok: /);
+    expect(parts.get("settings")).toMatch(
+      /^unknown: not checked: every step \(The Docker request failed\.\)/,
+    );
+    expect(exit).toBe("unavailable");
+  });
+
+  it("right after a join nothing is late: no sweep has run yet", async () => {
+    const host = master((box) => {
+      box.files.drop(LAYOUT.sweepHeartbeat);
+      box.files.drop(LAYOUT.snapshotHeartbeat);
+    });
+    const { parts, exit } = await statusOn(host);
+    expect(parts.get("sweep")).toBe("ok: no sweep yet; cron starts the first one");
+    expect(exit).toBe("ok");
+    await host.clock.wait(61 * 60_000);
+    expect((await statusOn(host)).parts.get("sweep")).toMatch(
+      /^attention: no sweep yet -> .*fula-node sweep/,
+    );
+  });
+
+  it("a node that is only half installed: what is missing, and the command that repairs it", async () => {
+    const host = master((box) => {
+      box.files.drop(LAYOUT.composeFile);
+      box.files.drop(LAYOUT.cliDir);
+    });
+    const { parts, exit } = await statusOn(host);
+    expect(parts.get("settings")).toMatch(
+      /^attention: not completely installed, \d+ changes pending; missing: cli, compose-file.* -> fula-node join-as-master/,
+    );
+    // What cron runs is missing.
+    expect(parts.get("cron")).toMatch(/^down: .*is missing/);
+    expect(exit).toBe("unhealthy");
+  });
+
+  it("settings that no join would accept are listed, and the other parts are still judged", async () => {
+    const host = master();
+    const env = host.files.textOf(LAYOUT.envFile);
+    host.files.put(LAYOUT.envFile, `${env}REPL_MIN=many\n`, 0o600);
+    const { parts, exit } = await statusOn(host);
+    expect(parts.get("settings")).toMatch(/^attention: fula-node join-as-master would stop.*REPL_MIN/);
+    expect(parts.get("writer")).toMatch(/^ok: /);
+    expect(exit).toBe("pending");
+  });
+
+  it("a writer that answers works, also beside stopped containers with its names", async () => {
+    const host = master();
+    const routes = ["http://127.0.0.1:5001/api/v0/id", "http://127.0.0.1:9094/id"];
+    for (const url of routes) {
+      const answer = host.http.routes.get(url);
+      const now = typeof answer === "function" ? answer() : answer;
+      if (now != null) host.http.routes.set(url, now);
+    }
+    stop(host, NAMES.kubo);
+    expect((await statusOn(host)).parts.get("writer")).toMatch(/^ok: /);
+  });
+
+  it("an updater that is on and not there is down; a gateway that is there is shown", async () => {
+    const host = master();
+    host.files.put(LAYOUT.envFile, `${host.files.textOf(LAYOUT.envFile)}AUTO_UPDATE=true\n`, 0o600);
+    host.docker.putContainer(NAMES.gateway);
+    const { parts } = await statusOn(host);
+    expect(parts.get("updater")).toMatch(/^down: there is no container fula-updater/);
+    expect(parts.get("gateway")).toMatch(/^ok: runs/);
+    host.stopEngine();
+    expect((await statusOn(host)).parts.get("updater")).toBe("unknown: Docker does not answer");
+  });
+});
+
+describe("a machine without a node", () => {
+  it("says that none is installed, and how to make one", async () => {
+    const { exit, lines, data } = await statusOn(new FakeStorage());
+    expect(lines).toEqual([
+      "fula-node 0.1.0",
+      "",
+      "No fula-node node is installed on this machine.",
+      "  Make it the master of a pool:      fula-node join-as-master",
+      "  Make it a storage node of a pool:  fula-node join-as-storage-node --invite",
+      "                                     TOKEN",
+      "",
+      "There is no node to look at (exit 20).",
+    ]);
+    expect(exit).toBe("pending");
+    expect(data).toMatchObject({ kind: null, items: [], parts: [], pending: true });
+  });
+
+  it("names what an earlier node left", async () => {
+    const host = new FakeStorage();
+    host.files.put(LAYOUT.journal, "");
+    const { lines, data } = await statusOn(host);
+    expect(lines).toContain("What a master left here:");
+    expect(lines.join("\n")).toContain(LAYOUT.journal);
+    expect(data["left"]).toMatchObject({ kind: "master", baseDir: "/opt/fula-master" });
+  });
+});
