@@ -55,6 +55,12 @@ export function describeProgram(version: string, run: Run): Command {
       collect,
       [],
     )
+    .option(
+      "--replace <service>",
+      "let fula-node's service replace the adopted one (pinning-api or webui); repeatable",
+      collect,
+      [],
+    )
     .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
     .option("--images <archive>", "load images from this file (made by docker save) instead of pulling them")
     .option("--provision-writer", "create kubo and ipfs-cluster on this machine if none are found", false)

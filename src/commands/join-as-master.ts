@@ -1,4 +1,5 @@
 import type { VerbExit } from "../errors.ts";
+import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
@@ -14,6 +15,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
   const layout = masterLayout(baseDir);
   const warnings = keepWarnings(given.reporter);
   const world = { ...given, reporter: warnings.reporter };
+  const consents = consentsOfReplace(flags.replace);
   const since = world.host.clock.now().toISOString();
   // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
   const isReading = flags.dryRun || world.host.system.uid() !== 0;
@@ -25,10 +27,19 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       settings,
       provisionWriter,
       imagesArchive: flags.images ?? null,
+      adopt: flags.adopt,
     });
-    const consents = new Set(provisionWriter ? ["--provision-writer"] : []);
+    const granted = new Set([...(provisionWriter ? ["--provision-writer"] : []), ...consents]);
     const { journal, envFile, signingKey, snapshotsDir, cliCurrent } = layout;
-    const outcome = await runJoin(world, { verb: VERB, baseDir, steps, flags, journal, since, consents });
+    const outcome = await runJoin(world, {
+      verb: VERB,
+      baseDir,
+      steps,
+      flags,
+      journal,
+      since,
+      consents: granted,
+    });
     const here = baseDir === MASTER_BASE_DIR ? "" : ` --base-dir ${baseDir}`;
     const url = settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [

@@ -73,6 +73,7 @@ async function carryOut(
   await reporter.close();
   const { kind, layout } = node;
   const { length } = done.changes;
+  const skipped = isApplied ? await findSkipped(host, leaving, done) : [];
   reporter.result({
     data: {
       verb: VERB,
@@ -83,7 +84,7 @@ async function carryOut(
       plan: items,
       ...done,
       kept,
-      others,
+      others: [...others, ...skipped],
     },
     lines: flags.dryRun
       ? ["Dry run: nothing was changed.", ...(isIdle ? [] : formatConfirmation(world.hostname, confirmation))]
@@ -91,11 +92,30 @@ async function carryOut(
         ? ["It left earlier. Nothing was changed."]
         : [
             `Done: ${length === 1 ? "1 change" : `${length} changes`}.`,
+            ...(skipped.length === 0
+              ? []
+              : ["Planned, but not removed", ...reporter.table(skipped.map((one) => ["", one]))]),
             ...formatKept(reporter, leaving),
             ...formatReturn(node, leaving),
           ],
   });
   return flags.dryRun && !isIdle ? "pending" : "ok";
+}
+
+/** What was planned and then stayed, a phrase each: something else has begun to use it, or it is not ours any more. */
+async function findSkipped(
+  host: World["host"],
+  { going }: LeavePlan,
+  { changes }: RunResult,
+): Promise<readonly string[]> {
+  const done = new Set(changes.map(({ change }) => change.summary));
+  // What is gone needs no mention: a program removes some of its own files when it stops.
+  const left = await Promise.all(
+    going.map(async (thing) => !done.has(thing.summary) && (await thing.isHere(host))),
+  );
+  return going.flatMap(({ summary }, index) =>
+    left[index] === true ? [`${summary}: something else uses it now, or it is not ours any more`] : [],
+  );
 }
 
 /**

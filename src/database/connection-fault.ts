@@ -1,5 +1,5 @@
 import { messageOf, OperatorError, type OperatorErrorFields } from "../errors.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 
 /** Why a database does not work for a client, independent of the statement. */
 export type ConnectionFault = "unreachable" | "access-denied" | "no-database" | "exhausted" | "stopped";

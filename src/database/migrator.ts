@@ -3,7 +3,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Client } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import {
   createLedger,
   findRunningMigrator,

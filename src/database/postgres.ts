@@ -1,7 +1,7 @@
 import type { Client, Pool } from "pg";
 import { messageOf } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import type { PoolSettings } from "../settings/services.ts";
 import type { Refusal } from "./connection-fault.ts";
 import {

@@ -3,7 +3,7 @@ import { Socket } from "node:net";
 import { type ConnectionOptions, rootCertificates } from "node:tls";
 import type { Client, ClientConfig, DatabaseError } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import {
   connectionFaultOf,
   describeRefusal,

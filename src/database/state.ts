@@ -1,6 +1,6 @@
 import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { countOf } from "../units.ts";
 import { canPass, describeRefusal } from "./connection-fault.ts";
 import type { MasterRow } from "./masters.ts";

@@ -1,6 +1,7 @@
 import type { Host, HostReader } from "../host.ts";
 import { type GuardedPath, isOurs, NAMES } from "../settings/layout.ts";
 import { compareCompose, type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
+import type { KeptService } from "./kept-service.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
@@ -34,8 +35,10 @@ export interface Project extends Rendered {
   readonly name: string;
   readonly directory: string;
   readonly file: string;
-  /** Scripts that the document mounts. They are in the same directory. */
-  readonly scripts: readonly { readonly path: string; readonly text: string }[];
+  /** Files that the document needs next to it: scripts (0755), and records of adopted containers with their mode. */
+  readonly scripts: readonly { readonly path: string; readonly text: string; readonly mode?: number }[];
+  /** Services whose containers stay as they are once they are adopted, by name. Left out if this kind of node has none. */
+  readonly kept?: ReadonlyMap<string, KeptService>;
 }
 
 /** What root alone may change of a project: its directory, its document, and the scripts that its containers run. */
@@ -117,8 +120,8 @@ export async function staleScripts(host: HostReader, project: Project): Promise<
 /** Writes the scripts and the compose file that differ. Keeps a copy of the old compose file next to it. */
 export async function writeCompose(host: Host, project: Project, keep: string | null): Promise<void> {
   const stale = await staleScripts(host, project);
-  for (const { path, text } of project.scripts.filter((script) => stale.includes(script.path)))
-    await host.files.writeAtomic(path, text, { mode: 0o755 });
+  for (const { path, text, mode = 0o755 } of project.scripts.filter((script) => stale.includes(script.path)))
+    await host.files.writeAtomic(path, text, { mode });
   const text = await host.files.readText(project.file);
   if (text === project.text) return;
   if (text !== null && keep !== null) await host.files.writeAtomic(keep, text, { mode: 0o600 });

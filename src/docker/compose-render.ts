@@ -12,6 +12,7 @@ import {
   textsOf,
   withLabels,
 } from "./compose-document.ts";
+import { keptDefinition, type KeptService, keptTexts } from "./kept-service.ts";
 import { isAtLeast } from "./versions.ts";
 
 /** The fragments of a master's compose file (`compose/NAME.yml` of the package), in the order of the file. */
@@ -50,6 +51,10 @@ export interface MasterOptions extends RenderOptions {
   readonly postgres: { readonly volume: string; readonly external: boolean } | null;
   /** How the services encrypt their connections to the database. Left out for POSTGRES_SSL as 0.1.0 knew it. */
   readonly databaseTls?: { readonly mode: string; readonly ca: string | null };
+  /** Services, by their names, whose containers were adopted. They stay as they were created. */
+  readonly kept?: ReadonlyMap<string, KeptService>;
+  /** The images of services that another image than ours serves, by the service's name. */
+  readonly images?: Readonly<Record<string, string>>;
 }
 
 /** The options of a storage node. */
@@ -85,7 +90,49 @@ export function renderMaster(
     wanted.map((name) => fragments[name]),
   );
   const tls = databaseTls === undefined ? merged : withDatabaseTls(merged, databaseTls);
-  return finish(postgres === null ? tls : withPostgresVolume(tls, postgres), options, {});
+  const whole = postgres === null ? tls : withPostgresVolume(tls, postgres);
+  const served = {
+    ...whole,
+    services: mapEntries(whole.services, (name, service) => serve(name, service, options)),
+  };
+  const kept = [...(options.kept ?? [])].map(([name, { record }]) => [name, keptTexts(record).environment]);
+  return finish(withKept(served, options), options, Object.fromEntries(kept) as Record<string, string>);
+}
+
+/** A service with an image of the operator's: our environment, and no more of ours, since its program is another one. */
+function serve(name: string, service: ComposeMap, { images = {} }: MasterOptions): ComposeMap {
+  const image = images[name];
+  if (image === undefined) return service;
+  const {
+    command: _command,
+    healthcheck: _healthcheck,
+    read_only: _readOnly,
+    tmpfs: _tmpfs,
+    ...rest
+  } = service;
+  const { "com.centurylinklabs.watchtower.no-pull": _noPull, ...labels } = mapAt(service, "labels");
+  return { ...rest, image, labels };
+}
+
+function withKept(document: ComposeDocument, { kept = new Map() }: MasterOptions): ComposeDocument {
+  let { services } = document;
+  let volumes = mapAt(document, "volumes");
+  let networks = mapAt(document, "networks");
+  for (const [name, service] of kept) {
+    const ours = mapAt(services, name);
+    const container = ours["container_name"];
+    const adopted = keptDefinition(service, {
+      container: typeof container === "string" ? container : name,
+      project: document.name,
+      labels: mapAt(ours, "labels"),
+    });
+    const { profiles } = ours;
+    const definition = { ...(profiles === undefined ? {} : { profiles }), ...adopted.service };
+    services = { ...services, [name]: definition };
+    volumes = { ...volumes, ...adopted.volumes };
+    networks = { ...networks, ...adopted.networks };
+  }
+  return { ...document, services, volumes, networks };
 }
 
 /** A writer's compose file: kubo and ipfs-cluster, with their data next to the file. */

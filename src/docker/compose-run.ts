@@ -2,6 +2,7 @@ import { OperatorError } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
+import { remedyForFirewall } from "./firewall.ts";
 
 type ComposeCommands = Pick<Docker, "composeUp" | "composeHashes">;
 
@@ -31,11 +32,14 @@ export function dockerCli(env: ProgramEnvironment): ComposeCommands {
         onLine,
       });
       if (result.exitCode === 0) return;
+      const why = result.stopped ?? lastOutput(result.lastLines.map(redact));
       throw new OperatorError({
         exit: "unavailable",
         what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
-        why: result.stopped ?? lastOutput(result.lastLines.map(redact)),
-        remedy: `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...UP, ...services].join(" ")}`,
+        why,
+        remedy:
+          remedyForFirewall(why) ??
+          `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...UP, ...services].join(" ")}`,
       });
     },
 

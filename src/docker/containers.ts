@@ -1,12 +1,13 @@
 import type { Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host.ts";
+import type { Host, HostReader } from "../host.ts";
+import { type NodeContext, poll, readEnvFile, readValues } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
 import { isOurs } from "../settings/layout.ts";
-import { type NodeContext, poll, readEnvFile, readValues } from "../settings/context.ts";
 import { VERSION_KEY } from "../settings/settings.ts";
-import { namedKeys } from "./compose-render.ts";
+import { type ComposeMap, mapAt, SPEC_LABEL } from "./compose-document.ts";
 import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-project.ts";
+import { namedKeys } from "./compose-render.ts";
 import {
   changesOf,
   type ContainerChange,
@@ -21,6 +22,8 @@ import {
   type ServiceState,
 } from "./container-finding.ts";
 import type { Container } from "./engine.ts";
+import { type KeptService, OWN_IMAGE, parseKept, whyChanged } from "./kept-service.ts";
+import { findNameConflicts } from "./name-conflicts.ts";
 
 /** Judges containers by their states. */
 export type Judge = (states: readonly ServiceState[]) => Judgement;
@@ -42,6 +45,8 @@ export interface ContainersSpec {
   };
   /** The summary of `up`. By default it names the containers. */
   readonly describeUp?: (up: readonly Service[]) => string;
+  /** What is lost if our service replaces an adopted one, as a sentence. */
+  readonly describeLoss?: (service: string) => string;
   readonly healthyDeadlineMs?: number;
   /** Tests that the healthy containers work. Throws an OperatorError (`unhealthy`) if they do not. */
   verify(host: HostReader): Promise<void>;
@@ -49,6 +54,9 @@ export interface ContainersSpec {
 
 const HEALTHY_DEADLINE_MS = 180_000;
 const ANSWER_DEADLINE_MS = 60_000;
+const REMOVAL_DEADLINE_MS = 30_000;
+/** A container that ends so often while a run waits for it does not recover by itself. */
+const MOST_RESTARTS = 3;
 /** The text of the file that is written next to an adopted writer's data. */
 const TAKEN_OVER_TEXT =
   "kubo/ and ipfs-cluster/ existed before fula-node adopted them (--adopt writer). fula-node never removes them.\n";
@@ -68,14 +76,21 @@ export function containers(
     async probe(host) {
       if (inPlace !== undefined && (await inPlace.isUsed(host))) return await inPlace.probe(host);
       const desired = await spec.desired(host);
-      const [states, missingImages, judge] = await Promise.all([
+      const [states, missingImages, conflict, judge] = await Promise.all([
         inspectServices(host, context, project, desired),
-        findMissingImages(host, desired.images),
+        findMissingImages(host, [...desired.images, ...Object.values(desired.serviceImages ?? {})]),
+        findNameConflicts(
+          host,
+          project,
+          desired.services.map(({ service }) => service),
+        ),
         spec.survey(host),
       ]);
       const isRunning = states.every(({ state }) => state === "running");
       const whyRestart = isRunning ? ((await spec.whyRestart?.(host)) ?? null) : null;
-      return findingOf({ states, judgement: judge(states), desired, missingImages, whyRestart });
+      const judgement = judge(states);
+      const { describeLoss } = spec;
+      return findingOf({ states, conflict, judgement, desired, missingImages, whyRestart, describeLoss });
     },
 
     plan: ({ seen }) => changesOf(seen, spec.describeUp ?? nameContainers),
@@ -85,7 +100,8 @@ export function containers(
       const { envFile } = context.layout;
       if (change.kind === "pull-image") await host.docker.pull(change.image, report);
       else if (change.kind === "restart") await host.docker.restart(change.container);
-      else if (change.kind === "remove-container") await host.docker.removeContainer(change.container);
+      else if (change.kind === "unpause") await host.docker.unpause(change.container);
+      else if (change.kind === "remove-container") await removeFully(host, change.container);
       else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
       else if (change.kind === "mark-taken-over")
         await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
@@ -104,6 +120,20 @@ export function containers(
       await spec.verify(host);
     },
   };
+}
+
+/** Removes a container. Waits until its name is free, since a removal of another program may be under way. */
+async function removeFully(host: Host, container: string): Promise<void> {
+  await host.docker.removeContainer(container);
+  const isGone = await poll(host, REMOVAL_DEADLINE_MS, async () =>
+    (await host.docker.container(container)) === null ? true : null,
+  );
+  if (isGone === true) return;
+  throw new OperatorError({
+    exit: "unavailable",
+    what: `Docker does not finish the removal of ${container}.`,
+    remedy: "Restart Docker (systemctl restart docker), then run again.",
+  });
 }
 
 /** The images that these settings name; none if an archive provides them (the step images). */
@@ -193,7 +223,7 @@ async function inspectServices(
   project: Project,
   { services, profiles = [] }: Desired,
 ): Promise<readonly ServiceState[]> {
-  const { name, text, directory } = project;
+  const { name, text, directory, document, kept } = project;
   const found = await Promise.all(services.map(({ container }) => host.docker.container(container)));
   if (found.every((container) => container === null))
     return services.map((service) => judgeContainer(service, null, { project: name, packageHash: null }));
@@ -202,22 +232,91 @@ async function inspectServices(
       generated === undefined ? [] : [[key, "not generated yet"]],
     ),
   );
-  const environment = { ...planned, ...(await composeEnvironment(host, context, project)) };
-  const [hashes, images, packageHash] = await Promise.all([
-    host.docker.composeHashes({ name, text, directory, profiles, environment }),
+  const [known, compose] = await Promise.all([
+    composeEnvironment(host, context, project),
+    host.docker.composeVersion(),
+  ]);
+  const environment = { ...planned, ...known };
+  // Without Compose nothing can be compared yet. The step docker installs it, and then everything is looked at again.
+  const source = { name, text: withoutKept(project) ?? text, directory, profiles, environment };
+  const [hashes, images, packageHash, records] = await Promise.all([
+    compose === null ? null : host.docker.composeHashes(source),
     Promise.all(
       found.map(async (container) => (container === null ? null : await host.docker.image(container.image))),
     ),
     host.files.hashTree(context.packageDir, PACKAGE_ENTRIES),
+    Promise.all(services.map(({ service }) => readRecord(host, kept?.get(service)))),
   ]);
-  return services.map((service, index) =>
-    judgeContainer(service, found[index] ?? null, {
+  return services.map((service, index) => {
+    const container = found[index] ?? null;
+    const definition = mapAt(document.services, service.service);
+    const keptService = kept?.get(service.service);
+    const isRecorded = records[index] === true;
+    const spec = mapAt(definition, "labels")[SPEC_LABEL];
+    const isCompared = keptService === undefined || keptService.image === OWN_IMAGE;
+    const hash = hashes?.[service.service];
+    if (container !== null && isCompared && hashes !== null && hash === undefined) throw noHash(service);
+    const whyNot =
+      container === null || keptService === undefined
+        ? null
+        : (whyChanged(keptService, container, environment) ??
+          whyNotRenewable(container, mapAt(definition, "labels"), profiles));
+    return judgeContainer(service, container, {
       project: name,
-      hash: hashes[service.service],
+      hash,
       imageId: images[index]?.id,
       packageHash,
-    }),
+      keepsAdopted: kept !== undefined,
+      isOwnService: isOwnImage(definition["image"]),
+      ...(keptService === undefined
+        ? {}
+        : { kept: { isRecorded, whyChanged: whyNot, spec: typeof spec === "string" ? spec : undefined } }),
+    });
+  });
+}
+
+/** Without its hash, a container that differs would count as unchanged. */
+function noHash({ service, container }: Service): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `docker compose gave no hash for the service ${service}, so ${container} can't be compared with its settings.`,
+    remedy: "Upgrade Docker's Compose plugin, then run again.",
+  });
+}
+
+/** The updater renews only containers with its labels, which an adopted one lacks. Null without the updater. */
+function whyNotRenewable(
+  container: Container,
+  labels: ComposeMap,
+  profiles: readonly string[],
+): string | null {
+  if (!profiles.includes("updater") || labels[UPDATER_LABEL] !== "true") return null;
+  return container.labels[UPDATER_LABEL] === "true"
+    ? null
+    : "it lacks the labels of the updater, which could not renew it";
+}
+
+const UPDATER_LABEL = "com.centurylinklabs.watchtower.enable";
+
+function isOwnImage(image: unknown): boolean {
+  return typeof image === "string" && image.startsWith("fula-node:");
+}
+
+async function readRecord(host: HostReader, kept: KeptService | undefined): Promise<boolean> {
+  return kept !== undefined && parseKept((await host.files.readText(kept.path)) ?? "") !== null;
+}
+
+/**
+ * The document for Compose's hashes, without adopted services: these are compared in another way, and Compose refuses a
+ * document whose environment files are not written yet. Null if there are none.
+ */
+function withoutKept({ document, kept }: Project): string | null {
+  const names = [...(kept ?? [])].flatMap(([name, { isAdopted, image }]) =>
+    isAdopted && image !== OWN_IMAGE ? [name] : [],
   );
+  if (names.length === 0) return null;
+  const services = Object.entries(document.services).filter(([name]) => !names.includes(name));
+  return JSON.stringify({ ...document, services: Object.fromEntries(services) });
 }
 
 /**
@@ -254,11 +353,15 @@ async function waitHealthy(
 ): Promise<void> {
   for (const { container: name } of services) {
     const last: { container: Container | null } = { container: null };
+    let firstCount: number | null = null;
     const healthy = await poll(host, deadlineMs, async () => {
       last.container = await host.docker.container(name);
-      const { status, health } = last.container ?? {};
+      const { status, health, restartCount = 0 } = last.container ?? {};
+      firstCount ??= restartCount;
       if (status === "running" && (health === "healthy" || health === null)) return true;
-      return status === "exited" || status === "dead" ? false : null;
+      return status === "exited" || status === "dead" || restartCount - firstCount >= MOST_RESTARTS
+        ? false
+        : null;
     });
     if (healthy !== true) throw await describeUnhealthy(host, name, last.container);
   }
@@ -276,11 +379,13 @@ async function describeUnhealthy(
       remedy: "Run again.",
     });
   }
-  const { status, health, healthOutput, exitCode } = container;
+  const { status, health, healthOutput, exitCode, restartCount, oomKilled } = container;
+  const looping = restartCount > 0 ? `, restarted ${restartCount} times` : "";
+  const memory = oomKilled ? "; the kernel ended it because memory ran out" : "";
   const log = (await host.docker.logs(name, 12)).trim();
   return new OperatorError({
     exit: "unhealthy",
-    what: `${name} does not work: its status is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}.`,
+    what: `${name} does not work: its status is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}${looping}${memory}.`,
     ...(log === "" ? {} : { why: `Its log ends with:\n${log}` }),
     remedy: `${healthOutput === "" ? "" : `Its healthcheck printed: ${healthOutput.trim()}. `}See \`docker logs ${name}\`, fix the cause, then run again.`,
   });

@@ -3,6 +3,14 @@ import * as z from "zod";
 const LABELS = z.record(z.string(), z.string()).nullish();
 const VOLUME = z.object({ Name: z.string(), Labels: LABELS, Mountpoint: z.string() });
 
+/** What a container runs, in its own and in its image's configuration. */
+const PROCESS = {
+  Entrypoint: z.array(z.string()).nullish(),
+  Cmd: z.array(z.string()).nullish(),
+  User: z.string().optional(),
+  WorkingDir: z.string().optional(),
+};
+
 /** The parts of the engine's answers that we use (Engine API 1.44). Lists and labels may be null. */
 const ANSWERS = {
   /** GET /version. */
@@ -15,7 +23,7 @@ const ANSWERS = {
   /** GET /info. */
   info: z.object({ DockerRootDir: z.string().optional(), SecurityOptions: z.array(z.string()).nullish() }),
   /** GET /containers/json. */
-  containers: z.array(z.object({ Id: z.string() })),
+  containers: z.array(z.object({ Id: z.string(), Names: z.array(z.string()).nullish(), Labels: LABELS })),
   /** GET /containers/{id}/json. */
   container: z.object({
     Id: z.string(),
@@ -25,6 +33,7 @@ const ANSWERS = {
     State: z.object({
       Status: z.enum(["created", "running", "paused", "restarting", "removing", "exited", "dead"]),
       ExitCode: z.number(),
+      OOMKilled: z.boolean().optional(),
       Pid: z.number(),
       StartedAt: z.string(),
       Health: z
@@ -40,8 +49,26 @@ const ANSWERS = {
       Labels: LABELS,
       Env: z.array(z.string()).nullish(),
       Healthcheck: z.object({ Test: z.array(z.string()).nullish() }).nullish(),
+      ...PROCESS,
     }),
-    HostConfig: z.object({ NetworkMode: z.string() }),
+    HostConfig: z.object({
+      NetworkMode: z.string(),
+      RestartPolicy: z.object({ Name: z.string(), MaximumRetryCount: z.number().optional() }).nullish(),
+      PortBindings: z
+        .record(
+          z.string(),
+          z.array(z.object({ HostIp: z.string().optional(), HostPort: z.string() })).nullish(),
+        )
+        .nullish(),
+      CapAdd: z.array(z.string()).nullish(),
+      CapDrop: z.array(z.string()).nullish(),
+      SecurityOpt: z.array(z.string()).nullish(),
+      ExtraHosts: z.array(z.string()).nullish(),
+      Tmpfs: z.record(z.string(), z.string()).nullish(),
+      ReadonlyRootfs: z.boolean().optional(),
+      Privileged: z.boolean().optional(),
+      ShmSize: z.number().optional(),
+    }),
     Mounts: z
       .array(
         z.object({
@@ -49,12 +76,14 @@ const ANSWERS = {
           Name: z.string().optional(),
           Source: z.string(),
           Destination: z.string(),
+          RW: z.boolean().optional(),
         }),
       )
       .nullish(),
     NetworkSettings: z
       .object({
         Ports: z.record(z.string(), z.array(z.object({ HostPort: z.string() })).nullable()).nullish(),
+        Networks: z.record(z.string(), z.unknown()).nullish(),
       })
       .nullish(),
   }),
@@ -64,7 +93,7 @@ const ANSWERS = {
   image: z.object({
     Id: z.string(),
     Architecture: z.string().nullish(),
-    Config: z.object({ Labels: LABELS, Env: z.array(z.string()).nullish() }).nullish(),
+    Config: z.object({ Labels: LABELS, Env: z.array(z.string()).nullish(), ...PROCESS }).nullish(),
     // Of the overlay2 driver; containerd's image store has none.
     GraphDriver: z.object({ Data: z.record(z.string(), z.string()).nullish() }).nullish(),
   }),

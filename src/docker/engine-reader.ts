@@ -36,8 +36,10 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
     composeVersion: () => composeVersionOnce("", composeVersion),
     containers: () => containersOnce("", () => orDefault([], () => containersOf(engine))),
     container: (name) => containerOnce(name, () => orDefault(null, () => containerOf(engine, name))),
+    definition: (name) => orDefault(null, async () => (await loadDefinition()).definitionOf(engine, name)),
     image: (reference) => imageOnce(reference, () => orDefault(null, () => imageOf(engine, reference))),
     volume: (name) => volumeOnce(name, () => orDefault(null, () => volumeOf(engine, name))),
+    usersOf: (kind, name) => orDefault([], () => usersOf(engine, kind, name)),
     listVolumes: () => orDefault([], () => volumesOf(engine)),
     listNetworks: () => orDefault([], () => networksOf(engine)),
     listImages: () => orDefault([], () => imagesOf(engine)),
@@ -45,6 +47,9 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
     logs: (name, lines) => orDefault("", () => logsOf(engine, name, lines)),
   };
 }
+
+/** Only an adoption needs it. */
+const loadDefinition = () => import("./engine-definition.ts");
 
 async function orDefault<T>(byDefault: T, read: () => Promise<T>): Promise<T> {
   try {
@@ -67,6 +72,7 @@ async function versionOf(engine: Engine): Promise<DockerVersion> {
     architecture: version.Arch ?? "",
     rootDirectory: info.DockerRootDir ?? "/var/lib/docker",
     rootless: (info.SecurityOptions ?? []).some((option) => option.includes("rootless")),
+    userNamespaces: (info.SecurityOptions ?? []).some((option) => option.includes("name=userns")),
   };
 }
 
@@ -74,6 +80,22 @@ async function containersOf(engine: Engine): Promise<readonly Container[]> {
   const listed = await engine.ask("containers", (docker) => docker.listContainers({ all: true }));
   const inspected = await Promise.all(listed.map(({ Id }) => containerOf(engine, Id)));
   return inspected.filter((container) => container !== null);
+}
+
+/** The engine's name of a filter. An image's also finds containers of images that were built on it. */
+const USERS = { volume: "volume", network: "network", image: "ancestor" } as const;
+
+async function usersOf(
+  engine: Engine,
+  kind: keyof typeof USERS,
+  name: string,
+): ReturnType<DockerReader["usersOf"]> {
+  const filters = { [USERS[kind]]: [name] };
+  const listed = await engine.ask("containers", (docker) => docker.listContainers({ all: true, filters }));
+  return listed.map(({ Id, Names, Labels }) => ({
+    name: (Names?.[0] ?? Id).replace(/^\//, ""),
+    labels: Labels ?? {},
+  }));
 }
 
 async function containerOf(engine: Engine, name: string): Promise<Container | null> {
@@ -180,6 +202,7 @@ function toContainer(seen: Answer<"container">): Container {
     health: healthOf(seen),
     healthOutput: state.Health?.Log?.findLast(({ ExitCode }) => ExitCode !== 0)?.Output.trim() ?? "",
     exitCode: state.ExitCode,
+    oomKilled: state.OOMKilled ?? false,
     restartCount: seen.RestartCount ?? 0,
     startedAt: state.StartedAt,
     pid: state.Pid,

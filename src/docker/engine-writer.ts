@@ -42,6 +42,10 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
       const docker = await engine.open(RESTART_IDLE_MS);
       await docker.getContainer(encodeURIComponent(name)).restart({ t: STOP_SECONDS });
     },
+    unpause: async (name) => {
+      const docker = await engine.open();
+      await docker.getContainer(encodeURIComponent(name)).unpause();
+    },
     removeContainer: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);
       const container = docker.getContainer(encodeURIComponent(name));

@@ -12,6 +12,8 @@ export interface Container {
   /** The output of the last failed healthcheck. */
   readonly healthOutput: string;
   readonly exitCode: number;
+  /** True if the kernel ended it because memory ran out. */
+  readonly oomKilled: boolean;
   readonly restartCount: number;
   readonly startedAt: string;
   readonly pid: number;
@@ -37,6 +39,39 @@ export interface Image {
   readonly layers: readonly string[];
 }
 
+/** How a container was created, without what its image says. Its environment may contain secrets. */
+export interface ContainerDefinition {
+  readonly image: string;
+  /** Null: the image's own. */
+  readonly entrypoint: readonly string[] | null;
+  readonly command: readonly string[] | null;
+  readonly environment: Readonly<Record<string, string>>;
+  /** Empty: the image's own. */
+  readonly user: string;
+  readonly workingDirectory: string;
+  readonly networkMode: string;
+  /** The user-defined networks that it is on. */
+  readonly networks: readonly string[];
+  readonly restart: string;
+  readonly mounts: readonly {
+    readonly type: "bind" | "volume";
+    /** The path on this machine, or the name of the volume. */
+    readonly source: string;
+    readonly target: string;
+    readonly readOnly: boolean;
+  }[];
+  /** As Compose writes them: `127.0.0.1:5432:5432/tcp`. */
+  readonly ports: readonly string[];
+  readonly capAdd: readonly string[];
+  readonly capDrop: readonly string[];
+  readonly securityOptions: readonly string[];
+  readonly extraHosts: readonly string[];
+  readonly temporary: readonly string[];
+  readonly readOnly: boolean;
+  readonly privileged: boolean;
+  readonly sharedMemoryBytes: number;
+}
+
 /** The engine and its Compose plugin. */
 export interface DockerVersion {
   readonly version: string;
@@ -46,6 +81,8 @@ export interface DockerVersion {
   readonly architecture: string;
   readonly rootDirectory: string;
   readonly rootless: boolean;
+  /** True if the engine maps the users of containers to others (userns-remap). */
+  readonly userNamespaces: boolean;
 }
 
 /**
@@ -60,6 +97,8 @@ export interface DockerReader {
   /** All containers, including stopped ones. */
   containers(): Promise<readonly Container[]>;
   container(name: string): Promise<Container | null>;
+  /** How a container was created; null if there is none. */
+  definition(name: string): Promise<ContainerDefinition | null>;
   image(reference: string): Promise<Image | null>;
   volume(name: string): Promise<{
     readonly name: string;
@@ -80,6 +119,11 @@ export interface DockerReader {
   }): Promise<Readonly<Record<string, string>>>;
   /** The subnets of the engine's bridge networks (CIDR). Other machines cannot reach addresses in them. */
   bridgeSubnets(): Promise<readonly string[]>;
+  /** All containers, also stopped ones, that use a volume, a network or an image (by its id). */
+  usersOf(
+    kind: "volume" | "network" | "image",
+    name: string,
+  ): Promise<readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]>;
   /** All volumes. */
   listVolumes(): Promise<
     readonly { readonly name: string; readonly labels: Readonly<Record<string, string>> }[]
@@ -136,7 +180,9 @@ export interface Docker extends DockerReader {
     services: readonly string[],
     report: (line: string) => void,
   ): Promise<void>;
+  /** Stops and starts a container, or starts a stopped one. Its configuration stays. */
   restart(container: string): Promise<void>;
+  unpause(container: string): Promise<void>;
   /** Stops a container with its own grace period and removes it. Its volumes stay. Does nothing if it is absent. */
   removeContainer(container: string): Promise<void>;
   /** Removes a network. Docker refuses while a container uses it. Does nothing if it is absent. */

@@ -2,7 +2,7 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { type MasterContext, readValues } from "../settings/context.ts";
 import { isOurs, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import {
   type DataFacts,
   findImageConflict,

@@ -6,15 +6,27 @@ type DockerPackages =
   | { readonly kind: "packages"; readonly engine: readonly string[]; readonly compose: readonly string[] }
   | { readonly kind: "none"; readonly why: string; readonly remedy: string };
 
+/** Docker's own packages, and those of Microsoft's build, with the engine's package first. */
+const VENDORS = [
+  { engine: ["docker-ce", "docker-ce-cli", "containerd.io"], compose: ["docker-compose-plugin"] },
+  { engine: ["moby-engine", "moby-cli"], compose: ["moby-compose"] },
+] as const;
+
+/** Where dpkg lists what is installed. */
+export const DPKG_STATUS = "/var/lib/dpkg/status";
+
 /**
  * The packages that contain Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
  * engine, but its `docker-compose` is Compose v1. Debian testing and unstable have no version number.
  */
-export function dockerPackages(os: {
-  readonly id: string;
-  readonly versionId: string;
-  readonly prettyName: string;
-}): DockerPackages {
+export function dockerPackages(
+  os: { readonly id: string; readonly versionId: string; readonly prettyName: string },
+  /** The text of dpkg's status file. */
+  installed = "",
+): DockerPackages {
+  // An engine of a vendor is completed by the vendor's own packages: the distribution's would replace it.
+  const vendor = VENDORS.find(({ engine }) => isUnpacked(packageStatus(installed, engine[0])));
+  if (vendor !== undefined) return { kind: "packages", ...vendor };
   const major = Number.parseInt(os.versionId, 10);
   if (os.id === "debian" && (os.versionId === "" || major >= 13)) {
     return {
@@ -36,6 +48,11 @@ export function dockerPackages(os: {
     remedy:
       "Install Docker with its Compose plugin from Docker's own package repository, or use Debian 13 or later, or Ubuntu 22.04 or later. Then run again.",
   };
+}
+
+/** True for a package whose files are here, whether or not it was configured. */
+function isUnpacked(status: string | null): boolean {
+  return status !== null && status !== "config-files" && status !== "not-installed";
 }
 
 /** The last word of a package's Status in `/var/lib/dpkg/status` (dpkg(1)): `installed`, `unpacked`, `half-configured`; null if dpkg does not list it. */

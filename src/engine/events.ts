@@ -16,7 +16,16 @@ export interface PlanItem {
   readonly remedy?: string;
   readonly changes: readonly Change[];
   /** The confirmation that the changes need: the flag that gives it, and whether it is given. */
-  readonly consent?: { readonly flag: string; readonly question: string; readonly given: boolean };
+  readonly consent?: Confirmation;
+  /** The confirmations that a replacement of something adopted needs. */
+  readonly confirmations?: readonly Confirmation[];
+}
+
+/** A confirmation: the flag that gives it, and whether it is given. */
+export interface Confirmation {
+  readonly flag: string;
+  readonly question: string;
+  readonly given: boolean;
 }
 
 /** What a run reports while it works. No event contains a secret. */

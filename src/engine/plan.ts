@@ -65,6 +65,7 @@ export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN)
     ...(finding.state === "absent" && finding.consent !== undefined
       ? { consent: describeConsent(finding.consent, given) }
       : {}),
+    ...describeReplacements(accept(step, finding, given.adopted), given),
   }));
 }
 
@@ -94,10 +95,27 @@ export function missingConsents(
   plan: readonly Planned[],
   given: Pick<Given, "consents" | "yes">,
 ): readonly Consent[] {
-  return plan.flatMap(({ finding, changes }) => {
-    if (finding.state !== "absent" || finding.consent === undefined || changes.length === 0) return [];
-    return isGiven(finding.consent, given) ? [] : [finding.consent];
+  return plan.flatMap(({ step, finding, changes }) => {
+    if (changes.length === 0) return [];
+    // A consent of an adopted thing counts only if it is adopted: otherwise the run has halted before.
+    const plannable = finding.state === "foreign" ? (finding.claim ?? null) : accept(step, finding, NOBODY);
+    return consentsOf(plannable).filter((consent) => !isGiven(consent, given));
   });
+}
+
+const NOBODY: ReadonlySet<string> = new Set();
+
+function consentsOf(plannable: Plannable<unknown> | null): readonly Consent[] {
+  if (plannable?.state === "drifted") return plannable.consents ?? [];
+  return plannable?.state === "absent" && plannable.consent !== undefined ? [plannable.consent] : [];
+}
+
+function describeReplacements(
+  plannable: Plannable<unknown> | null,
+  given: Given,
+): Pick<PlanItem, "confirmations"> {
+  if (plannable?.state !== "drifted" || plannable.consents === undefined) return {};
+  return { confirmations: plannable.consents.map((consent) => describeConsent(consent, given)) };
 }
 
 /** All changes of a plan, in one list. */

@@ -53,6 +53,8 @@ export interface Drifted<Seen> {
   readonly evidence: Evidence;
   /** Those of `drift` that are settings which the run changes: `REPL_MIN 2 -> 3 (--set)`. The plan lists them by themselves. */
   readonly settings?: readonly string[];
+  /** What the changes need besides the confirmation of a repair: each replaces something that the operator adopted. */
+  readonly consents?: readonly Consent[];
 }
 
 /** The thing was not created by fula-node, or is not safe to change. The run stops and changes nothing. */

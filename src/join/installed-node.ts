@@ -19,7 +19,8 @@ import {
   STORAGE_NAMES,
   storageLayout,
 } from "../settings/layout.ts";
-import { MASTER_SETTINGS, type PostgresTarget, postgresTarget } from "../settings/master.ts";
+import { type PostgresTarget, postgresTarget } from "../settings/postgres-target.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { canonicalBaseDir, resolveBaseDir } from "./base-dir.ts";
@@ -144,19 +145,22 @@ export function twoNodes(nodes: readonly NodeSigns[], remedy: string): OperatorE
   });
 }
 
-/** Throws (`foreign`) if this machine is a master or was one: both kinds need the same kubo, ipfs-cluster and ports. */
-export async function refuseMaster(host: HostReader): Promise<void> {
+/**
+ * Throws (`foreign`) if this machine is a node of the other kind: both kinds need the same kubo, ipfs-cluster and ports.
+ * What stays after `leave` is no obstacle.
+ */
+export async function refuseOtherKind(host: HostReader, wanted: NodeKind): Promise<void> {
   const { answer, found, other } = await findInstalledNode(host);
-  if (answer === "storage-node") return;
-  const signs = [found, other].flatMap((node) => (node?.kind === "master" ? node.signs : []));
+  if (answer === wanted) return;
+  const signs = [found, other].flatMap((node) => (node === null || node.kind === wanted ? [] : node.signs));
   const inTheWay = signs.filter(({ weight }) => weight !== "remains");
   if (inTheWay.length === 0) return;
+  const kind = wanted === "master" ? "storage-node" : "master";
   throw new OperatorError({
     exit: "foreign",
-    what: "This machine is a master, so it can't also be a storage node.",
-    why: `It has ${inTheWay.map(({ what }) => what).join(", ")}; a storage node needs the same kubo, ipfs-cluster and ports.`,
-    remedy:
-      "Use another machine. If the master has moved to another machine for good, remove the things listed above.",
+    what: `This machine is a ${nameOf(kind)}, so it can't also be a ${nameOf(wanted)}.`,
+    why: `It has ${inTheWay.map(({ what }) => what).join(", ")}; a ${nameOf(wanted)} needs the same kubo, ipfs-cluster and ports.`,
+    remedy: `Use another machine. If the ${nameOf(kind)} has moved to another machine for good, remove the things listed above.`,
   });
 }
 

@@ -189,6 +189,8 @@ interface RunFlags {
 /** The flags of join-as-master, as commander returns them. */
 export interface JoinFlags extends RunFlags {
   readonly provisionWriter: boolean;
+  /** The adopted services that fula-node's own may replace. */
+  readonly replace: readonly string[];
 }
 
 /** The flags of join-as-storage-node, as commander returns them. */

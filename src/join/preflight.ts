@@ -17,7 +17,7 @@ import {
   STORAGE_NAMES,
   type StorageLayout,
 } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/master.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { JoinDeps } from "./join-run.ts";
 

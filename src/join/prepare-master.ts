@@ -11,16 +11,19 @@ import {
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
+import { type KeptService, OWN_IMAGE } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { chooseNode } from "../machine/node-program.ts";
 import type { MasterContext } from "../settings/context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS, sslModeOf } from "../settings/master.ts";
+import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
+import { customImages, filesOfKept, findKept } from "./adopted-services.ts";
 import type { JoinDeps } from "./join-run.ts";
 
 /** Builds the steps of a master from its settings. Reads from the machine, and changes nothing. */
@@ -31,15 +34,21 @@ export async function prepareMaster(
     readonly settings: Settings;
     readonly provisionWriter: boolean;
     readonly imagesArchive: string | null;
+    /** The steps that the operator adopts. */
+    readonly adopt?: readonly string[];
   },
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   const { host, version, packageDir, nodePath, hash } = deps;
-  const [volume, node] = await Promise.all([
-    findDatabaseVolume(host, desired.layout),
+  const { layout, provisionWriter, imagesArchive, adopt = [] } = desired;
+  const [volume, kept, node] = await Promise.all([
+    findDatabaseVolume(host, layout),
+    findKept(host, { layout, adopt: new Set(adopt), settings: desired.settings }),
     chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
   ]);
   const context: MasterContext = {
-    ...desired,
+    layout,
+    provisionWriter,
+    imagesArchive,
     specs: MASTER_SETTINGS,
     recoverable: MASTER_RECOVERABLE,
     settings: withClusterSecret(desired.settings, hash),
@@ -50,7 +59,7 @@ export async function prepareMaster(
     postgresVolume: volume.volume,
     hash,
   };
-  const projects = await renderProjects({ host, ...context, volume });
+  const projects = await renderProjects({ host, ...context, volume, kept });
   return { steps: masterSteps(context, projects), context };
 }
 
@@ -86,8 +95,9 @@ async function renderProjects(options: {
   readonly version: string;
   readonly hash: (text: string) => string;
   readonly volume: DatabaseVolume;
+  readonly kept: ReadonlyMap<string, KeptService>;
 }): Promise<{ readonly master: Project; readonly writer: Project }> {
-  const { host, packageDir, layout, settings, version, hash, volume } = options;
+  const { host, packageDir, layout, settings, version, hash, volume, kept } = options;
   const engine = await host.docker.version();
   const common = { version, hash, startInterval: supportsStartInterval(engine?.apiVersion ?? null) };
   const scripts = {
@@ -96,17 +106,21 @@ async function renderProjects(options: {
   };
   const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
   const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
+  const adopted = [...kept].filter(([, { isAdopted, image }]) => isAdopted && image !== OWN_IMAGE);
   return {
     master: {
       ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {
         ...common,
         postgres: elsewhere ? null : volume,
         ...databaseTlsOf(settings),
+        kept: new Map(adopted.filter(([service]) => !(elsewhere && service === "postgres"))),
+        images: customImages(settings),
       }),
       name: NAMES.masterProject,
       directory: layout.baseDir,
       file: layout.composeFile,
-      scripts: [],
+      scripts: filesOfKept(adopted.map(([, service]) => service)),
+      kept,
     },
     writer: {
       ...renderWriter(await readFragments(host, packageDir, WRITER_FRAGMENTS), { ...common, scripts }),

@@ -1,12 +1,15 @@
+import { decideUpdater } from "../docker/updater.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
 import { type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/master.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
+import { takeOverSettings } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
+import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { prepareMaster } from "./prepare-master.ts";
@@ -36,6 +39,7 @@ export async function resolveMaster(
   const assignments = new Map(await readAssignments(flags, deps));
   // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
   if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
+  if (deps.host.system.uid() === 0) await refuseOtherKind(deps.host, "master");
   const first = await readMasterSettings(deps, layout.envFile, assignments);
   const saved = await readSavedSettings(deps, layout.envFile);
   const unclear = await findUnclearKeys(deps, saved, "master");
@@ -46,12 +50,25 @@ export async function resolveMaster(
   for (const [key, value] of await readPoolMasters(deps, first.settings, provisionWriter))
     assignments.set(key, value);
   const resolved = await readMasterSettings(deps, layout.envFile, assignments);
-  const { settings, problems } = resolved;
+  const { problems } = resolved;
   warnOfIgnored(deps, resolved);
+  const settings = await adoptSettings(deps, flags, layout, resolved.settings);
   const missing = await requiredProblems(deps, settings, provisionWriter);
   const all = [...problems, ...unclear, ...missing];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
   return { settings, provisionWriter };
+}
+
+/** The settings, with those of the services that this run adopts. Without root, Docker can't be read. */
+async function adoptSettings(
+  deps: JoinDeps,
+  { adopt }: JoinFlags,
+  layout: MasterLayout,
+  settings: Settings,
+): Promise<Settings> {
+  if (adopt.length === 0 || deps.host.system.uid() !== 0) return settings;
+  const saved = await readSavedSettings(deps, layout.envFile);
+  return takeOverSettings(deps.host, { layout, adopt: new Set(adopt), settings, saved });
 }
 
 /** Asks the operator the first questions, and returns the answers as settings; null if there is nobody to ask. */
@@ -115,7 +132,7 @@ async function readPoolMasters(
 }
 
 async function requiredProblems(
-  { host }: Pick<JoinDeps, "host">,
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
   settings: Settings,
   provisionWriter: boolean,
 ): Promise<readonly Problem[]> {
@@ -127,6 +144,15 @@ async function requiredProblems(
       remedy: "Pass --set CLUSTERNAME=NAME.",
     });
   }
+  const { refusal } = host.system.uid() === 0 ? await decideUpdater(host, settings) : { refusal: null };
+  if (refusal !== null && settings.get("AUTO_UPDATE")?.origin !== "saved") {
+    problems.push({
+      subject: "AUTO_UPDATE",
+      what: `AUTO_UPDATE is true. ${refusal}`,
+      remedy: "Leave it out. A new version of fula-node brings its new services.",
+    });
+  } else if (refusal !== null)
+    reporter.listen({ type: "warning", text: `AUTO_UPDATE=true in .env has no effect. ${refusal}` });
   if (isDatabaseElsewhere((key) => settings.get(key)?.value) && !settings.has("POSTGRES_PASSWORD")) {
     problems.push({
       subject: "POSTGRES_PASSWORD",
@@ -135,11 +161,11 @@ async function requiredProblems(
     });
   }
   const command = settings.get("ALERT_COMMAND")?.value;
-  const refusal = command === undefined ? null : await refusalOf(host.files, command);
-  if (refusal !== null) {
+  const whyNot = command === undefined ? null : await refusalOf(host.files, command);
+  if (whyNot !== null) {
     problems.push({
       subject: "ALERT_COMMAND",
-      what: `ALERT_COMMAND can't be run: ${refusal}.`,
+      what: `ALERT_COMMAND can't be run: ${whyNot}.`,
       remedy:
         "Give an executable file that belongs to root. Only root may be able to write to it and to its directories.",
     });

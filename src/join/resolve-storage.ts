@@ -6,8 +6,8 @@ import type { StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
-import { refuseMaster } from "./installed-node.ts";
 import { readAssignments } from "./assignments.ts";
+import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { checkStorageNode } from "./preflight.ts";
 import {
@@ -30,7 +30,7 @@ export async function resolveStorageNode(
 ): Promise<Settings> {
   // Without root, Docker can't be read and preflight refuses the run. Problems found before that are still reported.
   const isRoot = deps.host.system.uid() === 0;
-  if (isRoot) await refuseMaster(deps.host);
+  if (isRoot) await refuseOtherKind(deps.host, "storage-node");
   const given = await readAssignments(flags, deps);
   const saved = await readSavedSettings(deps, layout.envFile);
   const source = await openStorageSource(deps, saved);

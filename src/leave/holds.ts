@@ -1,7 +1,8 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { masterLayout } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { Part, Purge } from "./policy.ts";
 import type { LeavingNode, Survey } from "./survey.ts";
 

@@ -22,6 +22,33 @@ export type Part = keyof typeof PURGEABLE;
  */
 export type Cleanup = "remove" | "remove-if-marked" | "marker" | Part;
 
+/**
+ * What we, and the programs that we run, put into a directory of ours. Whatever else is in it stays, and then the
+ * directory stays too.
+ */
+const CONTENTS: Readonly<Record<string, RegExp>> = {
+  cli: /^(?:current|\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)$/,
+  snapshots: /^\.?pinset-[0-9A-Za-z-]+\.(?:ndjson\.gz|manifest\.json|manifest\.sig)$/,
+  heartbeats: /^[a-z-]+\.json$/,
+  restore: /^pinset-[0-9A-Za-z-]+\.[a-z-]+\.ndjson$/,
+  adopted: /^[a-z-]+\.(?:json|env)$/,
+  // kubo's repository (its repo/fsrepo, and what its plugins and subsystems keep there).
+  kubo: /^(?:api|autoconf|blocks|config|config[.-][0-9A-Za-z.-]+|datastore|datastore_spec|gateway|keystore|provider-keystore|repo\.lock|swarm\.key|telemetry_uuid|version)$/,
+  "ipfs-cluster":
+    /^(?:identity\.json|service\.json|peerstore|cluster\.lock|api-socket|badger|badger3|leveldb|pebble|raft)$/,
+};
+
+/** What the package puts into the directory of one version. */
+const VERSION_ENTRIES =
+  /^(?:package\.json|bin|dist|compose|migrations|docs|LICENSE|README\.md|CHANGELOG\.md)$/;
+
+/** The rule for the names inside a directory of ours; null for any other directory: all of it is ours. */
+export function contentsOf(path: string): RegExp | null {
+  const [name = "", parent] = path.split("/").toReversed();
+  if (parent === "cli") return VERSION_ENTRIES;
+  return Object.hasOwn(CONTENTS, name) ? (CONTENTS[name] ?? null) : null;
+}
+
 /** Cleanup by the name of a directory's entry. An entry without one was not created by fula-node. */
 export type CleanupPolicy = ReadonlyMap<string, Cleanup>;
 
@@ -46,6 +73,8 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   snapshotHeartbeat: "remove",
   sweepHeartbeat: "remove",
   knownNodes: "data",
+  // Without these files, nobody can create the adopted containers again.
+  adoptedDir: "settings",
 };
 
 /** The entries of a master's base directory. */
@@ -118,15 +147,6 @@ export function wasEmptiedByLeave(journal: string, directory: string): boolean {
   const lines = journal.split("\n").filter((line) => line.endsWith("}"));
   const byLeave = lines.slice(lines.findLastIndex((line) => !BY_LEAVE.test(line)) + 1);
   return byLeave.some((line) => line.includes('"kind":"remove-path"') && line.includes(inside));
-}
-
-/** The directories on which a file system is mounted, from the text of /proc/self/mountinfo (proc(5)). */
-export function mountPointsOf(mountinfo: string): ReadonlySet<string> {
-  const places = mountinfo.split("\n").flatMap((line) => line.split(" ").slice(4, 5));
-  // Spaces and similar characters are written as three octal digits.
-  const unescape = (text: string) =>
-    text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
-  return new Set(places.map(unescape));
 }
 
 /** Cleanups by the first component of each path below the base directory. */

@@ -16,7 +16,8 @@ import { findUnclearKeys, readSavedSettings } from "../join/settings-source.ts";
 import type { Values } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { databasesThatStay, findConsequences, findHolds, remoteDatabasesOf, warnOfFlags } from "./holds.ts";
@@ -31,6 +32,8 @@ type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient" | "packageDir">;
 export interface LeavePlan {
   readonly purged: ReadonlySet<Part>;
   readonly plan: readonly Planned[];
+  /** What the plan removes. */
+  readonly going: readonly Thing[];
   /** True if something is removed that stays without `--purge`. */
   readonly isPurging: boolean;
   /** What stays on purpose. */
@@ -94,6 +97,7 @@ export async function planLeave(
   return {
     purged,
     plan,
+    going,
     isPurging: going.some(({ part }) => part !== null),
     kept: survey.things.flatMap(({ part, ...thing }) =>
       part === null || purged.has(part) ? [] : [{ ...thing, part }],

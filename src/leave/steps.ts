@@ -3,7 +3,7 @@ import { OperatorError } from "../errors.ts";
 import { giveBackName, lookUpName, type NodesClient } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import type { HostReader } from "../host.ts";
-import type { PostgresTarget } from "../settings/master.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { type Part, PURGEABLE } from "./policy.ts";
 import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 

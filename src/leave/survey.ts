@@ -3,23 +3,14 @@ import type { Container } from "../docker/engine.ts";
 import type { Host, HostReader } from "../host.ts";
 import { isOfProject, lookAtPlace, type NodeKind } from "../join/installed-node.ts";
 import { isOurCron } from "../machine/crontab.ts";
+import { describeLink, type Entry, isWhole, lookAtEntry, readMounts, textOf } from "./entries.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import {
-  CRON_FILES,
-  isOurs,
-  masterLayout,
-  NAMES,
-  STORAGE_NAMES,
-  storageLayout,
-  TAKEN_OVER,
-} from "../settings/layout.ts";
+import { CRON_FILES, isOurs, masterLayout, NAMES, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
 import type { NodeLayout, Values } from "../settings/context.ts";
 import {
-  type Cleanup,
   cleanupOf,
   type CleanupPolicy,
   masterPolicy,
-  mountPointsOf,
   type Part,
   partOf,
   storagePolicy,
@@ -55,7 +46,9 @@ export interface Thing {
   /** The part with which it is removed; null if every leave removes it. */
   readonly part: Part | null;
   readonly summary: string;
-  /** Looks at this thing only. True if it is still there and still ours. */
+  /** True if it is there, whoever made it. */
+  readonly isHere: (host: HostReader) => Promise<boolean>;
+  /** Looks at this thing only. True if it is still there, still ours, and nothing else uses it. */
   readonly isStillOurs: (host: HostReader) => Promise<boolean>;
   readonly remove: (host: Host) => Promise<void>;
 }
@@ -82,17 +75,6 @@ interface Directory {
   readonly entries: readonly Entry[];
   /** The path of the journal that this leave writes here; null for the writer's directory. */
   readonly journal: string | null;
-}
-
-/** An entry of such a directory. */
-interface Entry {
-  readonly path: string;
-  /** Null for what stays. `reason` then says why, if it looks like ours. */
-  readonly cleanup: Cleanup | null;
-  readonly reason: string | null;
-  readonly isMount: boolean;
-  /** True for a node's data, also behind a link, and for the file that marks data which was taken over. */
-  readonly isData: boolean;
 }
 
 type Removal = readonly [
@@ -196,7 +178,8 @@ async function surveyCron({ files }: HostReader, { kind, layout }: LeavingNode):
   return { things, others };
 }
 
-async function surveyDocker({ docker }: HostReader, node: LeavingNode): Promise<Partial<Observed>> {
+async function surveyDocker(host: HostReader, node: LeavingNode): Promise<Partial<Observed>> {
+  const { docker } = host;
   const [containers, volumes, networks, images] = await Promise.all([
     docker.containers(),
     docker.listVolumes(),
@@ -211,25 +194,27 @@ async function surveyDocker({ docker }: HostReader, node: LeavingNode): Promise<
     container.mounts.some(({ name }) => name === volume);
   const names: readonly string[] = Object.values(node.kind === "master" ? NAMES : STORAGE_NAMES);
   const others = foreign.flatMap(({ name }) => (names.includes(name) ? [`container ${name}`] : []));
-  const ofDocker = (kind: keyof typeof LOOK_UP, name: string, isIt = isOfThisNode) =>
-    makeThing(kind, name, kind === "volume" ? "data" : null, async (host) =>
-      isIt(await LOOK_UP[kind](host, name)),
-    );
+  const foreignUser = async (at: HostReader, kind: "volume" | "network" | "image", name: string) =>
+    (await at.docker.usersOf(kind, name)).find((user) => !isOfThisNode(user));
+  const ofDocker = (kind: keyof typeof LOOK_UP, name: string, isIt = isOfThisNode, usedAs = name) =>
+    makeThing(kind, name, kind === "volume" ? "data" : null, async (at) => {
+      if (!isIt(await LOOK_UP[kind](at, name))) return false;
+      return kind === "container" || (await foreignUser(at, kind, usedAs)) === undefined;
+    });
   const things = newestFirst(own).map(({ name }) => ofDocker("container", name));
   /** Docker refuses to remove what another container uses. Such a thing stays and is listed. */
-  const add = (thing: Thing, uses: (container: Container) => boolean): void => {
-    const user = foreign.find(uses);
+  const add = async (thing: Thing, kind: "volume" | "network" | "image", usedAs = thing.name) => {
+    const user = await foreignUser(host, kind, usedAs);
     if (user === undefined) things.push(thing);
     else others.push(`${thing.kind} ${thing.name}, which container ${user.name} uses`);
   };
-  for (const { name } of networks.filter(isOfThisNode))
-    add(ofDocker("network", name), ({ networkMode }) => networkMode === name);
-  for (const { name } of volumes.filter(isOfThisNode)) add(ofDocker("volume", name), mounts(name));
+  for (const { name } of networks.filter(isOfThisNode)) await add(ofDocker("network", name), "network");
+  for (const { name } of volumes.filter(isOfThisNode)) await add(ofDocker("volume", name), "volume");
   for (const { id, tags } of images.filter(isOurs)) {
     // An image does not belong to a compose project: our label alone marks it.
     const isOurImage = (one: Labelled | null) => one !== null && isOurs(one);
     for (const name of tags.length === 0 ? [id] : tags.filter((tag) => SERVICE_IMAGE.test(tag)))
-      add(ofDocker("image", name, isOurImage), ({ imageId }) => imageId === id);
+      await add(ofDocker("image", name, isOurImage, id), "image", id);
   }
   // After a leave has removed the containers, an adopted database can be recognized by its name only.
   const isDatabase = (volume: string) => node.databaseVolumes.includes(volume);
@@ -284,25 +269,11 @@ async function surveyDirectory(
 ): Promise<Partial<Observed>> {
   const { names, policy, journal } = at;
   const [mounts, linkTarget] = await Promise.all([readMounts(host), host.files.readLink(path)]);
-  const entries = await Promise.all(
+  const looked = await Promise.all(
     names.map((name) => lookAtEntry(host, `${path}/${name}`, cleanupOf(name, policy))),
   );
+  const entries = looked.flat();
   return { directories: [{ path, linkTarget, isMount: mounts.has(path), entries, journal }] };
-}
-
-/** Looks at one entry. It stays if it is a link or an empty mount point, or lacks the mark that it should have. */
-async function lookAtEntry(host: HostReader, path: string, cleanup: Cleanup | null): Promise<Entry> {
-  const isMount = (await readMounts(host)).has(path);
-  const isData = cleanup === "data" || path.endsWith(`/${TAKEN_OVER}`);
-  const kept = { path, cleanup: null, reason: null, isMount, isData };
-  if (cleanup === null) return kept;
-  const target = await host.files.readLink(path);
-  if (target !== null) return { ...kept, reason: describeLink(path, target) };
-  if (cleanup === "remove-if-marked" && !isOurCompose(await textOf(host, path))) return kept;
-  const isDirectory = isMount && (await host.files.stat(path))?.kind === "directory";
-  if (isDirectory && (await host.files.list(path))?.length === 0)
-    return { ...kept, reason: describeMount(path), isData: false };
-  return { ...kept, cleanup };
 }
 
 function purgeDirectory(
@@ -316,20 +287,18 @@ function purgeDirectory(
   const things = markersLast.flatMap(({ path: name, cleanup }): Thing[] => {
     if (cleanup === null) return [];
     const isStillOurs: Thing["isStillOurs"] = async (host) =>
-      (await host.files.stat(name)) !== null && (await lookAtEntry(host, name, cleanup)).cleanup !== null;
+      (await host.files.stat(name)) !== null && isWhole(name, await lookAtEntry(host, name, cleanup));
     return [makeThing(name === journal ? "journal" : "path", name, partOf(cleanup, hasData), isStillOurs)];
   });
   const going = new Map(things.flatMap((one) => (isGoing(one, purged) ? [[one.name, one] as const] : [])));
-  const others = entries.flatMap((entry) => {
-    if (entry.cleanup === null) return [entry.reason ?? entry.path];
-    return entry.isMount && going.has(entry.path) ? [describeMount(entry.path)] : [];
-  });
+  const others = entries.flatMap((entry) => (entry.cleanup === null ? [entry.reason ?? entry.path] : []));
   if (linkTarget !== null)
     return { things, others: entries.length === 0 ? [] : [...others, describeLink(path, linkTarget)] };
   // This leave writes its journal here, so the directory stays if logs stay.
   const isKept = journal !== null && !purged.has("logs");
   if (others.length > 0 || going.size < things.length || isKept) return { things, others };
-  if (isMount) return { things, others: [describeMount(path)] };
+  if (isMount)
+    return { things, others: [`${path} (only the empty directory): a file system is mounted there`] };
   const directory = makeThing("directory", path, null, async (host) => {
     const { files } = host;
     const names = (await files.readLink(path)) === null ? await files.list(path) : null;
@@ -348,22 +317,17 @@ function makeThing(
   isStillOurs: Thing["isStillOurs"],
 ): Thing {
   const [summarize, remove] = REMOVALS[kind];
-  return { kind, name, part, summary: summarize(name), isStillOurs, remove: (host) => remove(host, name) };
-}
-
-function describeLink(path: string, target: string): string {
-  return `${path} is a link to ${target}: remove its target by hand`;
-}
-
-function describeMount(path: string): string {
-  return `${path} (only the empty directory): a file system is mounted there`;
-}
-
-async function readMounts(host: HostReader): Promise<ReadonlySet<string>> {
-  return mountPointsOf(await textOf(host, "/proc/self/mountinfo"));
-}
-
-/** Empty if there is no such file. */
-async function textOf({ files }: HostReader, path: string): Promise<string> {
-  return (await files.readText(path)) ?? "";
+  const isHere: Thing["isHere"] = async (host) =>
+    kind in LOOK_UP
+      ? (await LOOK_UP[kind as keyof typeof LOOK_UP](host, name)) !== null
+      : (await host.files.stat(name)) !== null;
+  return {
+    kind,
+    name,
+    part,
+    summary: summarize(name),
+    isHere,
+    isStillOurs,
+    remove: (host) => remove(host, name),
+  };
 }

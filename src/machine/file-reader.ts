@@ -1,7 +1,17 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { constants, lstat, open, readdir, readlink, realpath, stat, statfs } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import {
+  constants,
+  lstat,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  stat,
+  statfs,
+} from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { fileError, isAbsence, resolvable } from "./file-errors.ts";
 
@@ -189,4 +199,23 @@ export function shareInFlight<T>(): (key: string, read: () => Promise<T>) => Pro
     inFlight.set(key, result);
     return result;
   };
+}
+
+/** The list of everything that is mounted, as this process sees it (proc(5)). */
+export const MOUNTS = "/proc/self/mountinfo";
+
+/** What is mounted on a path or below it, by its real path; null if nothing is. A link at the end is not followed. */
+export async function findMount(path: string): Promise<string | null> {
+  const [text, parent] = await Promise.all([readFile(MOUNTS, "utf8"), realpath(dirname(path))]);
+  const real = join(parent, basename(path));
+  return [...mountPointsOf(text)].find((one) => one === real || one.startsWith(`${real}/`)) ?? null;
+}
+
+/** The directories on which a file system is mounted, from the text of /proc/self/mountinfo (proc(5)). */
+export function mountPointsOf(mountinfo: string): ReadonlySet<string> {
+  const places = mountinfo.split("\n").flatMap((line) => line.split(" ").slice(4, 5));
+  // Spaces and similar characters are written as three octal digits.
+  const unescape = (text: string) =>
+    text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
+  return new Set(places.map(unescape));
 }

@@ -19,7 +19,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
-import { fileReader, type FileReader, isIncluded } from "./file-reader.ts";
+import { fileReader, type FileReader, findMount, isIncluded } from "./file-reader.ts";
 
 /** Writes files: completely or not at all, with the right mode from the start. */
 export interface Files extends FileReader {
@@ -30,7 +30,7 @@ export interface Files extends FileReader {
   /** Changes the owner and the group. Does not follow a link. */
   chown(path: string, uid: number, gid: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
-  /** Removes a file or a tree. A missing path is not an error. A mount point is emptied but not removed. */
+  /** Removes a file or a tree. A missing path is not an error. Throws if something is mounted on it or below it. */
   remove(path: string): Promise<void>;
   /** Removes an empty directory. Anything else stays. A missing path is not an error. */
   removeEmptyDirectory(path: string): Promise<void>;
@@ -108,15 +108,14 @@ const fileWriter: Writer = {
     }),
 };
 
-/** A mount point can't be removed, and rm fails before it has emptied it. So its contents are removed, and it stays. */
+/** rm would empty what is mounted below a tree before it fails. */
 async function removeTree(path: string): Promise<void> {
-  try {
-    await rm(path, { recursive: true, force: true });
-  } catch (thrown) {
-    if (codeOf(thrown) !== "EBUSY" || (await kindOf(path)) !== "directory") throw thrown;
-    for (const name of await readdir(path)) await removeTree(join(path, name));
-    if ((await readdir(path)).length > 0) throw thrown;
-  }
+  const mount = await findMount(path).catch((thrown: unknown) => {
+    if (isAbsence(thrown)) return null;
+    throw thrown;
+  });
+  if (mount !== null) throw refusal("remove", path, `a file system is mounted on ${mount}`);
+  await rm(path, { recursive: true, force: true });
 }
 
 async function wrapErrors(verb: string, path: string, write: () => Promise<void>): Promise<void> {

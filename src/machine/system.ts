@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { access, readFile, stat } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
-import { installPackages } from "./apt.ts";
+import { findRemovals, installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
 import { fileError, isAbsence } from "./file-errors.ts";
 import { isProcessRunning, type Listener, readListeners } from "./processes.ts";
@@ -33,6 +33,8 @@ export interface SystemReader {
   isRunning(process: string): Promise<boolean>;
   /** Runs a program that only prints something. Null if it ends with 0, else why not, without a full stop. */
   tryProgram(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<string | null>;
+  /** The packages that apt would remove to install these. Asks apt's simulation; none if apt can't answer. */
+  wouldRemove(names: readonly string[]): Promise<readonly string[]>;
 }
 
 /** Changes the operating system. */
@@ -64,6 +66,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
       if (exitCode === 0) return null;
       return stopped ?? lastLines[0]?.replace(/\.$/, "") ?? `it ended with exit code ${exitCode}`;
     },
+    wouldRemove: (names) => findRemovals(names, programs),
     installPackages: (names, report) =>
       installPackages(names, { env: programs, report, wait: (durationMs) => clock.wait(durationMs) }),
     enableUnit: (name) => enableUnit(name, programs),

@@ -1,5 +1,5 @@
 import type { DockerVersion } from "../docker/engine.ts";
-import { dockerPackages, isAtLeast } from "../docker/versions.ts";
+import { DPKG_STATUS, dockerPackages, isAtLeast } from "../docker/versions.ts";
 import type { HostReader } from "../host.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
@@ -12,13 +12,21 @@ export const dockerEngine: Check = {
   title: "Docker engine",
   ignorable: false,
 
-  async run(host) {
+  async run(host, context) {
     const version = await host.docker.version();
-    return version === null ? judgeAbsence(host) : judge(version);
+    if (version === null) return judgeAbsence(host);
+    const publishes = context.ports.some(({ purpose }) => purpose === PUBLISHED);
+    return [...judge(version), ...(publishes ? await judgeForwarding(host) : [])];
   },
 };
 
-function judge({ version, apiVersion, rootDirectory, rootless }: DockerVersion): readonly CheckProblem[] {
+function judge({
+  version,
+  apiVersion,
+  rootDirectory,
+  rootless,
+  userNamespaces,
+}: DockerVersion): readonly CheckProblem[] {
   if (rootDirectory.startsWith("/var/snap/")) return [SNAP];
   if (rootless) {
     return [
@@ -27,6 +35,16 @@ function judge({ version, apiVersion, rootDirectory, rootless }: DockerVersion):
         what: "The Docker engine runs in rootless mode.",
         why: "Its host network is not the network of the machine, so the services could not reach each other. It also stops when its user logs out.",
         remedy: "Run a system-wide Docker engine. If DOCKER_HOST points to the rootless engine, unset it.",
+      },
+    ];
+  }
+  if (userNamespaces) {
+    return [
+      {
+        severity: "failure",
+        what: "The Docker engine maps the users of containers (userns-remap).",
+        why: "With it, a container can't use the machine's network, which the services need. Data that exists would also get other owners.",
+        remedy: `Remove "userns-remap" from ${DAEMON_FILE}, restart Docker (systemctl restart docker), then run again. Containers and images that were made with it are not visible afterwards.`,
       },
     ];
   }
@@ -40,18 +58,52 @@ function judge({ version, apiVersion, rootDirectory, rootless }: DockerVersion):
   ];
 }
 
+const DAEMON_FILE = "/etc/docker/daemon.json";
+/** The one port that Docker forwards to a container. All other containers use the machine's network. */
+const PUBLISHED = "Postgres";
+
+/**
+ * Without both iptables and its proxy, the engine forwards no port. Either of them is enough. The API does not tell it
+ * (Engine API 1.45), so the engine's file is read.
+ */
+async function judgeForwarding(host: HostReader): Promise<readonly CheckProblem[]> {
+  const text = await host.files.readText(DAEMON_FILE);
+  if (text === null) return [];
+  const settings = readObject(text);
+  if (settings["iptables"] !== false || settings["userland-proxy"] !== false) return [];
+  return [
+    {
+      severity: "failure",
+      what: "The Docker engine forwards no ports: iptables and userland-proxy are both off.",
+      why: "The services could not reach Postgres in its container.",
+      remedy: `Remove "userland-proxy": false or "iptables": false from ${DAEMON_FILE}, restart Docker (systemctl restart docker), then run again. Or use a database on another machine (POSTGRES_HOST).`,
+    },
+  ];
+}
+
+/** A file that is not JSON says nothing: the engine does not start with it. */
+function readObject(text: string): Readonly<Record<string, unknown>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
+}
+
 /** The docker step installs a missing engine and starts a stopped one, if that is possible on this machine. */
 async function judgeAbsence(host: HostReader): Promise<readonly CheckProblem[]> {
-  const [reason, daemon, client, unit, os] = await Promise.all([
+  const [reason, daemon, client, unit, os, installed] = await Promise.all([
     host.docker.unreachable(),
     host.system.which("dockerd"),
     host.system.which("docker"),
     host.system.unit("docker"),
     host.system.os(),
+    host.files.readText(DPKG_STATUS),
   ]);
   if ([daemon, client].some((path) => path?.startsWith("/snap/") === true)) return [SNAP];
   if (daemon === null) {
-    const packages = dockerPackages(os);
+    const packages = dockerPackages(os, installed ?? "");
     if (packages.kind === "packages") return [];
     const what = `There is no Docker engine on this machine (${reason ?? "no engine answers"}).`;
     return [{ severity: "failure", what, why: packages.why, remedy: packages.remedy }];
@@ -85,9 +137,13 @@ export const compose: Check = {
   ignorable: false,
 
   async run(host) {
-    const [version, os] = await Promise.all([host.docker.composeVersion(), host.system.os()]);
+    const [version, os, installed] = await Promise.all([
+      host.docker.composeVersion(),
+      host.system.os(),
+      host.files.readText(DPKG_STATUS),
+    ]);
     if (version === null) {
-      const packages = dockerPackages(os);
+      const packages = dockerPackages(os, installed ?? "");
       if (packages.kind === "packages") return [];
       const what = "Docker Compose v2 is not installed.";
       return [{ severity: "failure", what, why: packages.why, remedy: packages.remedy }];
@@ -118,7 +174,7 @@ export const watchtower: Check = {
       severity: "warning",
       what: `The container ${name} (${image}, ${status}) belongs to an abandoned updater.`,
       why: "The project was archived in 2025. It uses an API that Docker 29 no longer supports. On older engines it restarts containers without being asked.",
-      remedy: `Remove it: docker rm -f ${name}. For automatic updates, set AUTO_UPDATE=true.`,
+      remedy: `Remove it: docker rm -f ${name}.`,
     }));
   },
 };

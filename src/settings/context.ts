@@ -3,7 +3,7 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { type EnvFile, parseEnvFile } from "./env-file.ts";
 import { isOurs, type MasterLayout } from "./layout.ts";
-import { postgresTarget, type PostgresTarget } from "./master.ts";
+import { postgresTarget, type PostgresTarget } from "./postgres-target.ts";
 import { mayBeLost, type Recoverable } from "./secrets.ts";
 import { savedValue, type Settings, type SettingSpec, VERSION_KEY } from "./settings.ts";
 

@@ -26,6 +26,8 @@ export interface MasterLayout extends StorageLayout {
   readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
+  /** How adopted containers run. Its files contain secrets. */
+  readonly adoptedDir: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
 }
@@ -96,6 +98,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     restoreDir: `${baseDir}/restore`,
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
+    adoptedDir: `${baseDir}/adopted`,
     knownNodes: `${baseDir}/known-nodes.json`,
   };
 }

@@ -1,4 +1,5 @@
 import type { Problem } from "../errors.ts";
+import { isDatabaseElsewhere, sslModeOf } from "./postgres-target.ts";
 import { RULES } from "./rules.ts";
 import type { Settings, SettingSpec } from "./settings.ts";
 
@@ -265,9 +266,21 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "AUTO_UPDATE",
-    about: "let nickfedor/watchtower update the service containers",
+    about:
+      "let nickfedor/watchtower update service containers whose images fula-node does not build; refused if there are none",
     rule: RULES.flag,
     byDefault: "false",
+  },
+  {
+    key: "PINNING_API_IMAGE",
+    about:
+      "image of the pinning API; without it, or with `fula-node`, the service that fula-node builds; adopting a service sets it to the image that runs",
+    rule: RULES.image,
+  },
+  {
+    key: "WEBUI_IMAGE",
+    about: "image of the storage API, in the same way",
+    rule: RULES.image,
   },
   {
     key: "POSTGRES_IMAGE",
@@ -302,54 +315,6 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "nickfedor/watchtower:1.21.0",
   },
 ];
-
-/** The connection to one database, from POSTGRES_*. `password` never appears in an error. */
-export interface PostgresTarget {
-  readonly host: string;
-  readonly port: number;
-  readonly database: string;
-  readonly user: string;
-  readonly password: string;
-  /** `require` encrypts, and checks the certificate only if `sslCa` is given. `verify-full` also checks the host's name. */
-  readonly ssl: SslMode;
-  /** The path of a PEM file with the trusted CAs. */
-  readonly sslCa?: string;
-}
-
-/** How a connection to Postgres is encrypted; false: not at all. The words are those of libpq's `sslmode`. */
-export type SslMode = false | "require" | "verify-full";
-
-/** The mode that POSTGRES_SSL names. 0.1.0 knew only `true`, which means `require`, and `false`. */
-export function sslModeOf(value: string | undefined): SslMode {
-  if (value === "verify-full") return value;
-  return value === "require" || value === "true" ? "require" : false;
-}
-
-/** The current value of a setting, by its key. */
-type Values = (key: string) => string | undefined;
-
-const HERE = ["127.0.0.1", "localhost", "::1"];
-
-/** True if POSTGRES_HOST is another machine: then no database is created here. */
-export function isDatabaseElsewhere(values: Values): boolean {
-  return !HERE.includes(values("POSTGRES_HOST") ?? "127.0.0.1");
-}
-
-/** The connection to the database with the current values; null if there is no password. */
-export function postgresTarget(values: Values): PostgresTarget | null {
-  const password = values("POSTGRES_PASSWORD");
-  if (password === undefined) return null;
-  const sslCa = values("POSTGRES_SSL_CA");
-  return {
-    host: values("POSTGRES_HOST") ?? "127.0.0.1",
-    port: Number(values("POSTGRES_PORT") ?? "5432"),
-    database: values("POSTGRES_DB") ?? "pinning_service",
-    user: values("POSTGRES_USER") ?? "pinning_user",
-    password,
-    ssl: sslModeOf(values("POSTGRES_SSL")),
-    ...(sslCa === undefined ? {} : { sslCa }),
-  };
-}
 
 /** Finds settings of a master that are valid alone but not together. A key without a value is not checked here. */
 export function findConflicts(settings: Settings): readonly Problem[] {

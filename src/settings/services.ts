@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
-import { type PostgresTarget, sslModeOf } from "./master.ts";
+import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
 import { type Rule, RULES } from "./rules.ts";
 

@@ -45,7 +45,7 @@ export function describeSetting({ about, readBy }: SettingSpec): string {
 }
 
 /** The source of a value. */
-export type Origin = "flag" | "environment" | "saved" | "default";
+export type Origin = "flag" | "environment" | "saved" | "adopted" | "default";
 
 /** A setting with a value. */
 export interface Setting {
@@ -242,6 +242,7 @@ const PLACES: Record<Origin, string> = {
   flag: "given by flag",
   environment: "from the environment",
   saved: "in .env",
+  adopted: "of the adopted container",
   default: "by default",
 };
 
@@ -268,6 +269,7 @@ const REMEDIES: Record<Origin, (key: string) => string> = {
   flag: (key) => `Give another value: --set ${key}=VALUE.`,
   environment: (key) => `Unset the variable ${key} or change its value. --set ${key}=VALUE overrides it.`,
   saved: (key) => `Correct it in .env, or pass --set ${key}=VALUE.`,
+  adopted: (key) => `Give another value: --set ${key}=VALUE.`,
   default: (key) => `Give a value: --set ${key}=VALUE.`,
 };
 

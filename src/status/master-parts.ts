@@ -26,7 +26,8 @@ import {
   type MasterLayout,
   NAMES,
 } from "../settings/layout.ts";
-import { isDatabaseElsewhere, MASTER_SETTINGS, postgresTarget } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";

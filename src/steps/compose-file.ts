@@ -1,3 +1,4 @@
+import { OWN_IMAGE, unwritableOf } from "../docker/kept-service.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareCompose } from "../docker/compose-render.ts";
@@ -12,6 +13,16 @@ type ComposeFileChange = Change & {
   readonly path: string;
   readonly keep: string | null;
 };
+
+/** Which containers' definitions are written too. */
+function recordsOf({ kept, directory }: Project): string {
+  const names = [...(kept ?? [])].flatMap(([name, { isAdopted, image, record }]) => {
+    if (!isAdopted || image === OWN_IMAGE) return [];
+    const lost = unwritableOf(record);
+    return [`${name} (${image}${lost.length === 0 ? "" : `, but not its ${lost.join(", ")}`})`];
+  });
+  return names.length === 0 ? "" : `; record in ${directory}/adopted how these run: ${names.join(", ")}`;
+}
 
 /** A project's compose file. Compares parsed documents, and keeps the old file next to the new one. */
 export function composeFile(
@@ -57,7 +68,7 @@ export function composeFile(
       return [
         {
           kind: "write-compose",
-          summary: `write ${path}${keep === null ? "" : `, keep the old file as ${keep}`}`,
+          summary: `write ${path}${keep === null ? "" : `, keep the old file as ${keep}`}${recordsOf(project)}`,
           path,
           keep,
         },

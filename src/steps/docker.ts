@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { dockerPackages, packageStatus } from "../docker/versions.ts";
+import { DPKG_STATUS, dockerPackages, packageStatus } from "../docker/versions.ts";
 import { poll } from "../settings/context.ts";
 
 interface Seen {
@@ -24,12 +24,13 @@ export const docker: StepSpec<Seen, DockerChange> = {
   reprobeAfter: true,
 
   async probe(host): Promise<Finding<Seen>> {
-    const [engine, compose, program, client, os] = await Promise.all([
+    const [engine, compose, program, client, os, status] = await Promise.all([
       host.docker.version(),
       host.docker.composeVersion(),
       host.system.which("dockerd"),
       host.system.which("docker"),
       host.system.os(),
+      host.files.readText(DPKG_STATUS),
     ]);
     const evidence = {
       engine:
@@ -40,9 +41,9 @@ export const docker: StepSpec<Seen, DockerChange> = {
       dockerd: program ?? "not installed",
     };
     if (engine !== null && compose !== null) return { state: "ours", seen: { missing: [] }, evidence };
-    const packages = dockerPackages(os);
+    const packages = dockerPackages(os, status ?? "");
     const needsEngine =
-      engine === null && (program === null || client === null || (await isHalfInstalled(host)));
+      engine === null && (program === null || client === null || isHalfInstalled(status ?? ""));
     const needsCompose = compose === null;
     if (packages.kind === "none") {
       if (needsEngine || needsCompose)
@@ -52,6 +53,16 @@ export const docker: StepSpec<Seen, DockerChange> = {
     const missing = [...(needsEngine ? packages.engine : []), ...(needsCompose ? packages.compose : [])];
     if (missing.length === 0) {
       return { state: "drifted", seen: { missing }, drift: ["the engine is not running"], evidence };
+    }
+    const removed = await host.system.wouldRemove(missing);
+    if (removed.length > 0) {
+      return {
+        state: "foreign",
+        evidence: { ...evidence, "apt would remove": removed.join(", ") },
+        why: `To install ${missing.join(", ")}, apt would remove ${removed.join(", ")}.`,
+        remedy:
+          "Install Docker with its Compose plugin from the source that the present packages come from, or remove those packages yourself. Then run again.",
+      };
     }
     return {
       state: "absent",
@@ -110,7 +121,7 @@ export const docker: StepSpec<Seen, DockerChange> = {
 };
 
 /** True if apt was interrupted after it unpacked the engine and before it configured it. */
-async function isHalfInstalled(host: HostReader): Promise<boolean> {
-  const status = packageStatus((await host.files.readText("/var/lib/dpkg/status")) ?? "", "docker.io");
+function isHalfInstalled(dpkg: string): boolean {
+  const status = packageStatus(dpkg, "docker.io");
   return status !== null && status !== "installed" && status !== "config-files" && status !== "not-installed";
 }

@@ -230,7 +230,13 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
 }
 
-const SOURCES = { flag: "--set", environment: "environment", saved: ".env", default: "default" } as const;
+const SOURCES = {
+  flag: "--set",
+  environment: "environment",
+  saved: ".env",
+  adopted: "adopted",
+  default: "default",
+} as const;
 
 /** `REPL_MIN 2 -> 3 (--set)`: a setting that the run changes, with the source of its new value. A secret is not shown. */
 function describeSet(key: string, old: string | undefined, { specs, settings }: NodeContext): string {

@@ -1,9 +1,10 @@
+import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
+import { decideUpdater } from "../docker/updater.ts";
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
-import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
-import { isDatabaseElsewhere } from "../settings/master.ts";
 import type { MasterContext, NodeContext } from "../settings/context.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 
 interface Seen {
   readonly missing: readonly string[];
@@ -97,7 +98,7 @@ export async function masterImages(
     ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
     ...(await baseImage(host, context)),
     ...(hasWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
-    ...(image("AUTO_UPDATE") === "true" ? [image("UPDATER_IMAGE")] : []),
+    ...((await decideUpdater(host, context.settings)).runs ? [image("UPDATER_IMAGE")] : []),
   ];
 }
 

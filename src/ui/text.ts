@@ -51,10 +51,10 @@ export function planLines(items: readonly PlanItem[]): readonly string[] {
   const rows = items.flatMap(planRows);
   if (rows.length === 0) return [];
   const unchanged = items.filter((item) => planRows(item).length === 0).map(({ step }) => step);
-  const consents = items.flatMap(({ consent, changes }) =>
-    consent === undefined || consent.given || changes.length === 0
-      ? []
-      : hang("  ", `Confirmation required (${consent.flag}): ${consent.question}`, 4),
+  const consents = items.flatMap(({ consent, confirmations = [], changes }) =>
+    [...(consent === undefined ? [] : [consent]), ...confirmations].flatMap(({ flag, question, given }) =>
+      given || changes.length === 0 ? [] : hang("  ", `Confirmation required (${flag}): ${question}`, 4),
+    ),
   );
   return [
     "",

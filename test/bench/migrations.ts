@@ -8,7 +8,7 @@ import { findPostgresPrograms } from "../support/postgres-programs.ts";
 import { startPostgres, type TestPostgres } from "../support/postgres-server.ts";
 import { type Contender, timePairs } from "./pairs.ts";
 import type { Bench, Measurement } from "./report.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const ROUNDS = 15;
 const PROGRAM = fileURLToPath(new URL("../../bin/fula-node.js", import.meta.url));

@@ -4,8 +4,10 @@ import { Box } from "../support/box.ts";
 import { expectExit, health, readEnv, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import { SHIPPED_VERSIONS } from "../support/migrations.ts";
 import {
+  addPin,
   digestTables,
   installUpstreamMaster,
+  listPins,
   psql,
   tablesOf,
   UPSTREAM_ENV,
@@ -19,6 +21,8 @@ const ADOPT_ALL = UPSTREAM_THINGS.flatMap((step) => ["--adopt", step]);
 const KEY = "ab".repeat(32);
 const VOLUME =
   "docker volume inspect --format '{{.CreatedAt}} {{.Mountpoint}} {{json .Labels}}' fula-master_pgdata";
+const CONTAINER_IDS =
+  "docker inspect --format '{{.Id}} {{.State.StartedAt}}' postgres-pinning fula-pinning-api fula-pinning-webui";
 const IDENTIFIER = "SELECT system_identifier FROM pg_control_system();";
 
 describe.skipIf(skipped !== undefined)("a box as the bash installer left it", () => {
@@ -29,6 +33,7 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
   let volume: string;
   let database: string;
   let upstreamCompose: string;
+  let ids: string;
 
   beforeAll(async () => {
     box = await Box.boot({ name: "upstream", image: "docker" });
@@ -41,6 +46,8 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     writer = await writerState(box, FULA_WRITER);
     volume = (await box.run(VOLUME)).stdout;
     database = await psql(box, IDENTIFIER);
+    for (const port of [6000, 3001]) await addPin(box, port, "bafy-of-a-client");
+    ids = (await box.run(CONTAINER_IDS)).stdout;
     upstreamCompose = await box.readFile("/opt/fula-master/docker-compose.yml");
   });
   afterAll(() => box?.destroy());
@@ -96,10 +103,22 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
   test("with all of them named it becomes a master of ours", async () => {
     expectExit(await fulaNode(box, [...JOIN, ...ADOPT_ALL, "--set", `ENCRYPTION_KEY=${KEY}`]), 0);
     expect(await health(box)).toMatchObject({
-      "postgres-pinning": "running healthy",
-      "fula-pinning-api": "running healthy",
-      "fula-pinning-webui": "running healthy",
+      "postgres-pinning": "running",
+      "fula-pinning-api": "running",
+      "fula-pinning-webui": "running",
       "fula-master-updater": "running",
+    });
+  });
+
+  test("its services are the same containers, and do what they did", async () => {
+    expect((await box.run(CONTAINER_IDS)).stdout).toBe(ids);
+    expect(await listPins(box, 6000)).toEqual({ pins: ["bafy-of-a-client"], admins: null });
+    expect(await listPins(box, 3001)).toEqual({ pins: ["bafy-of-a-client"], admins: "a@example.org" });
+    expect(await readEnv(box)).toMatchObject({
+      PINNING_API_IMAGE: "fula-pinning-api:master",
+      WEBUI_IMAGE: "fula-pinning-webui:master",
+      POSTGRES_IMAGE: "postgres:16-alpine",
+      ADMIN_EMAILS: "a@example.org",
     });
   });
 
@@ -167,5 +186,34 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     expectExit(result, 0);
     expect(result.stdout).toContain("Nothing to do");
     expect(await watch(box)).toEqual(before);
+    expect((await box.run(CONTAINER_IDS)).stdout).toBe(ids);
+    expect(await listPins(box, 6000)).toEqual({ pins: ["bafy-of-a-client"], admins: null });
+  });
+
+  test("a service that was lost comes back with its own image and command", async () => {
+    await box.run("docker rm -f fula-pinning-webui");
+    expectExit(await rejoin(box), 0);
+    expect(await listPins(box, 3001)).toEqual({ pins: [], admins: "a@example.org" });
+    expect((await box.run("docker inspect -f '{{.Config.Image}}' fula-pinning-webui")).stdout).toBe(
+      "fula-pinning-webui:master",
+    );
+    const before = await watch(box);
+    expectExit(await rejoin(box), 0);
+    expect(await watch(box)).toEqual(before);
+  });
+
+  test("ours takes its place only by name, and says what is lost", async () => {
+    const own = ["--set", "PINNING_API_IMAGE=fula-node"];
+    const before = await box.snapshot(EVERYTHING);
+    const refused = await rejoin(box, own);
+    expectExit(refused, 22);
+    expect(stderrOf(refused)).toContain("--replace pinning-api");
+    expect(stderrOf(refused)).toContain("list or remove pins");
+    expect(await box.snapshot(EVERYTHING)).toEqual(before);
+    expectExit(await rejoin(box, [...own, "--replace", "pinning-api"]), 0);
+    expect(await health(box)).toMatchObject({ "fula-pinning-api": "running healthy" });
+    const result = await rejoin(box);
+    expectExit(result, 0);
+    expect(result.stdout).toContain("Nothing to do");
   });
 });

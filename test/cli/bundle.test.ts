@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 

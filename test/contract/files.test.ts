@@ -337,4 +337,26 @@ describe("files: what only the real one can meet", () => {
     });
     expect(await realFiles.list(root)).toEqual(["source", "tree", "x"]);
   });
+
+  it("removes nothing where something is mounted below", async (context) => {
+    const root = mkdtempSync(join(tmpdir(), "fula-node-mounted-"));
+    mkdirSync(`${root}/tree/deep/mount`, { recursive: true });
+    if (!isRoot) context.skip("only root can mount");
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "none", `${root}/tree/deep/mount`], { stdio: "pipe" });
+    } catch {
+      expect(process.env["CI"], "CI must be able to mount a tmpfs").toBeUndefined();
+      context.skip("this machine does not let us mount a tmpfs");
+    }
+    mounts.push(`${root}/tree/deep/mount`);
+    writeFileSync(`${root}/tree/deep/mount/theirs`, "theirs");
+    writeFileSync(`${root}/tree/ours`, "ours");
+    for (const path of [`${root}/tree`, `${root}/tree/deep/mount`]) {
+      await expect(realFiles.remove(path)).rejects.toMatchObject({
+        why: `a file system is mounted on ${root}/tree/deep/mount`,
+      });
+    }
+    expect(await realFiles.readText(`${root}/tree/deep/mount/theirs`)).toBe("theirs");
+    expect(await realFiles.readText(`${root}/tree/ours`)).toBe("ours");
+  });
 });

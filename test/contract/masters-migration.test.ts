@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { splitStatements } from "../../src/database/migration-file.ts";
 import { keepBeating } from "../../src/database/masters.ts";
 import { poolOf } from "../support/names-database.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { idOf, masterOf } from "../support/masters.ts";
 import {
   catalogueOf,

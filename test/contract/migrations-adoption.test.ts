@@ -12,7 +12,7 @@ import {
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 import { makeUpstreamDatabase } from "../support/upstream-database.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 describeOnPostgres("a database that the bash installer made", (postgres) => {
   test("at 018: 001 and 018 are adopted, 019 and 020 applied, and nothing is run twice", async () => {

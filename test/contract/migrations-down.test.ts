@@ -3,7 +3,7 @@ import { catalogueOf, ledgerOf, listen, migratorOf, OUR_VERSIONS } from "../supp
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 import { idOf, masterOf } from "../support/masters.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const WITHOUT_ADDRESS =
   "INSERT INTO user_wallets (user_id, wallet_address_hash, chain_id) VALUES ('u', 'h', 1)";

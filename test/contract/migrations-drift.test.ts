@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { migrateOneDown } from "../../src/commands/migrate.ts";
 import { files } from "../../src/machine/file-writer.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { World } from "../../src/world.ts";
 import { ledgerOf, listen, migratorOf } from "../support/migrations.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

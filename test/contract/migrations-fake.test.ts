@@ -4,7 +4,7 @@ import { listen, makesTable, migrationsDirectory, migratorOf } from "../support/
 import { describeOnPostgres } from "../support/postgres.ts";
 import { WriteGate } from "../support/write-gate.ts";
 import type { Migrator } from "../../src/database/migrator.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const FILES = ["001_a.sql", "002_b.sql", "003_c.sql"];
 

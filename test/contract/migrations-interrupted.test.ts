@@ -11,7 +11,7 @@ import {
 import { startChild } from "../support/migrate-process.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** Makes its table at once, and then takes as long as somebody else holds an advisory lock of this number. */
 const HELD_UP = makesTable("held_up").concat("SELECT pg_advisory_xact_lock(4711);\n");

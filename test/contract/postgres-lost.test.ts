@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { createPostgres, openPostgresPool } from "../../src/database/postgres.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { ledgerOf, listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
 import { startPostgresProxy } from "../support/postgres-proxy.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

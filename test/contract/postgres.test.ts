@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { createPostgres } from "../../src/database/postgres.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const SECRET = "hunter2-hunter2";
 

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { installPackages } from "../../src/machine/apt.ts";
+import { findRemovals, installPackages } from "../../src/machine/apt.ts";
 import { parseSockets } from "../../src/machine/processes.ts";
 import { programEnvironment, runProgram } from "../../src/machine/run-program.ts";
 import { createSystem, parseOsRelease } from "../../src/machine/system.ts";
-import { enableUnit, readUnit, parseUnit } from "../../src/machine/systemd.ts";
+import { enableUnit, parseUnit, readUnit } from "../../src/machine/systemd.ts";
 
 const temporary: string[] = [];
 const servers: Server[] = [];
@@ -263,7 +263,7 @@ describe("systemd units", () => {
 
 describe("apt", () => {
   const install =
-    "apt-get -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install -- docker.io cron";
+    "apt-get -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install -- docker.io cron";
   const update = "apt-get -o DPkg::Lock::Timeout=300 update";
 
   function makeApt(scripts: Readonly<Record<string, string>>, lists = ["deb_dists_trixie_InRelease"]) {
@@ -319,6 +319,35 @@ describe("apt", () => {
     await apt.run();
     expect(apt.calls()).toEqual([update, update, update, install]);
     expect(apt.waits).toEqual([5000, 5000]);
+  });
+
+  it("goes on when one repository does not answer, and says so", async () => {
+    const dead =
+      'case "$*" in *update*) echo "E: The repository \'https://dead.example stable\' does not have a Release file." >&2; exit 100;; esac';
+    const apt = makeApt({ "apt-get": dead }, []);
+    await apt.run();
+    expect(apt.calls()).toEqual([update, install]);
+    expect(apt.printed).toContainEqual(expect.stringMatching(/^warning: some package lists/));
+  });
+
+  it("names the repository that does not answer when the packages are nowhere else", async () => {
+    const dead =
+      'case "$*" in *update*) echo "E: The repository dead.example has no Release file" >&2;; *) echo "E: Unable to locate package docker.io" >&2;; esac; exit 100';
+    await expect(makeApt({ "apt-get": dead }).run()).rejects.toMatchObject({
+      what: "The package lists could not be fetched.",
+      why: expect.stringContaining("dead.example"),
+    });
+  });
+
+  it("removes nothing, and names what apt would remove", async () => {
+    const conflict =
+      'case "$*" in *" -s "*|"-s "*) echo "Remv docker-ce [5:28.1]"; echo "Inst docker.io (1)"; exit 0;; esac; echo "E: Packages need to be removed but remove is disabled." >&2; exit 100';
+    const apt = makeApt({ "apt-get": conflict });
+    await expect(apt.run()).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringContaining("apt would remove docker-ce."),
+    });
+    expect(await findRemovals(["docker.io"], apt.env)).toEqual(["docker-ce"]);
   });
 
   it("gives up on a lock after five minutes, and on anything else at once", async () => {

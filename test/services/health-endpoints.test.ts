@@ -6,7 +6,7 @@ import { openStorageService } from "../../src/services/storage-api.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

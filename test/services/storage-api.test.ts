@@ -5,7 +5,7 @@ import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const KEY = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
 const USER = "a".repeat(64);

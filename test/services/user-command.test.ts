@@ -12,7 +12,7 @@ import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const JWT_SECRET = "jwt-secret-of-the-test";
 const ENCRYPTION_KEY = "ab".repeat(32);

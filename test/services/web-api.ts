@@ -4,7 +4,7 @@ import type { WebuiSettings } from "../../src/settings/services.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
 import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** Runs the webui on a database for the length of a test. */
 export async function startWebui(

@@ -64,7 +64,11 @@ export function readComposeProject(project: FakeProject): WantedProject {
   const networks = [
     {
       name: `${project.name}_default`,
-      labels: { ...pairs(parsed.networks?.["default"]?.labels), "com.docker.compose.project": project.name },
+      labels: {
+        ...pairs(parsed.networks?.["default"]?.labels),
+        "com.docker.compose.project": project.name,
+        "com.docker.compose.network": "default",
+      },
     },
   ];
   return {
@@ -109,6 +113,7 @@ function containerOf(
     health: spec.healthcheck === undefined ? null : "healthy",
     healthOutput: "",
     exitCode: 0,
+    oomKilled: false,
     restartCount: 0,
     networkMode: spec.network_mode ?? `${project.name}_default`,
     mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, posix.dirname(project.file), volumeName)),

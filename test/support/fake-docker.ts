@@ -1,5 +1,12 @@
 import { createHash } from "node:crypto";
-import type { ComposeProject, Container, Docker, DockerVersion, Image } from "../../src/docker/engine.ts";
+import type {
+  ComposeProject,
+  Container,
+  ContainerDefinition,
+  Docker,
+  DockerVersion,
+  Image,
+} from "../../src/docker/engine.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
 import type { WriteGate } from "./write-gate.ts";
@@ -26,6 +33,7 @@ export class FakeDocker implements Docker {
     architecture: "amd64",
     rootDirectory: "/var/lib/docker",
     rootless: false,
+    userNamespaces: false,
   };
   whyUnreachable = "no /var/run/docker.sock";
   compose: string | null = "2.26.1";
@@ -36,6 +44,10 @@ export class FakeDocker implements Docker {
   bridges: readonly string[] = ["172.17.0.0/16"];
   /** Labels by name. */
   readonly networks = new Map<string, Readonly<Record<string, string>>>();
+  /** What differs in a container's definition from what its state shows. */
+  readonly definitions = new Map<string, Partial<ContainerDefinition>>();
+  /** Networks that containers were connected to later, by the container. */
+  readonly connected = new Map<string, string>();
   readonly logTexts = new Map<string, string>();
   /** The images of the registry. A pull of any other image fails. */
   readonly registry = new Map<string, Readonly<Record<string, string>>>();
@@ -73,6 +85,7 @@ export class FakeDocker implements Docker {
       health: null,
       healthOutput: "",
       exitCode: 0,
+      oomKilled: false,
       restartCount: 0,
       startedAt: this.#now().toISOString(),
       pid: 1000 + this.#made,
@@ -139,6 +152,39 @@ export class FakeDocker implements Docker {
     return this.engine === null ? null : (this.boxes.get(name) ?? null);
   }
 
+  async definition(name: string): Promise<ContainerDefinition | null> {
+    const container = await this.container(name);
+    if (container === null) return null;
+    const { image, env, networkMode, mounts, publishedPorts } = container;
+    return {
+      image,
+      entrypoint: null,
+      command: null,
+      environment: env,
+      user: "",
+      workingDirectory: "",
+      networkMode,
+      networks: [],
+      restart: "unless-stopped",
+      mounts: mounts.map(({ type, name: volume, source, destination }) => ({
+        type: type === "bind" ? "bind" : "volume",
+        source: type === "bind" ? source : volume,
+        target: destination,
+        readOnly: false,
+      })),
+      ports: publishedPorts.map((port) => `127.0.0.1:${port}:${port}/tcp`),
+      capAdd: [],
+      capDrop: [],
+      securityOptions: [],
+      extraHosts: [],
+      temporary: [],
+      readOnly: false,
+      privileged: false,
+      sharedMemoryBytes: 0,
+      ...this.definitions.get(name),
+    };
+  }
+
   async image(reference: string): Promise<FakeImage | null> {
     this.#gate.look();
     return this.engine === null ? null : (this.images.get(reference) ?? null);
@@ -152,6 +198,18 @@ export class FakeDocker implements Docker {
   async bridgeSubnets(): Promise<readonly string[]> {
     this.#gate.look();
     return this.engine === null ? [] : this.bridges;
+  }
+
+  async usersOf(kind: "volume" | "network" | "image", name: string): ReturnType<Docker["usersOf"]> {
+    this.#gate.look();
+    if (this.engine === null) return [];
+    const uses = ({ name: container, mounts, networkMode, imageId }: Container) =>
+      kind === "volume"
+        ? mounts.some((mount) => mount.name === name)
+        : kind === "image"
+          ? imageId === name
+          : networkMode === name || this.connected.get(container) === name;
+    return [...this.boxes.values()].filter(uses).map(({ name: user, labels }) => ({ name: user, labels }));
   }
 
   async listVolumes(): ReturnType<Docker["listVolumes"]> {
@@ -250,6 +308,14 @@ export class FakeDocker implements Docker {
     });
   }
 
+  async unpause(name: string): Promise<void> {
+    await this.#write(`docker.unpause ${name}`, () => {
+      const container = this.boxes.get(name);
+      if (container?.status !== "paused") throw unavailable(`Cannot unpause ${name}.`, "it is not paused");
+      this.boxes.set(name, { ...container, status: "running" });
+    });
+  }
+
   async removeContainer(name: string): Promise<void> {
     const stop = () => {
       const container = this.boxes.get(name);
@@ -260,7 +326,9 @@ export class FakeDocker implements Docker {
 
   async removeNetwork(name: string): Promise<void> {
     await this.#write(`docker.removeNetwork ${name}`, () => {
-      const user = [...this.boxes.values()].find(({ networkMode }) => networkMode === name);
+      const user = [...this.boxes.values()].find(
+        ({ networkMode, name: container }) => networkMode === name || this.connected.get(container) === name,
+      );
       if (user !== undefined) throw unavailable(`Cannot remove ${name}.`, `it has ${user.name} on it`);
       this.networks.delete(name);
     });
@@ -332,6 +400,8 @@ export class FakeDocker implements Docker {
       status: "running",
       health: container.health === null ? null : "healthy",
       exitCode: 0,
+      oomKilled: false,
+      restartCount: 0,
       pid: 1000 + this.#made,
       startedAt: this.#now().toISOString(),
     };

@@ -219,8 +219,9 @@ export class FakeFiles implements Files {
     await this.#gate.write(
       `files.remove ${path}`,
       () => {
+        const mount = [...this.#mounts].find((one) => one === path || one.startsWith(`${path}/`));
+        if (mount !== undefined) throw cannot("remove", path, `a file system is mounted on ${mount}`);
         this.drop(path);
-        if (this.#mounts.has(path)) this.putDirectory(path);
       },
       () => {
         const real = this.#parentResolved(path);

@@ -3,7 +3,7 @@ import { OperatorError } from "../../src/errors.ts";
 import type { Host } from "../../src/host.ts";
 import type { Clock } from "../../src/machine/clock.ts";
 import type { HttpReader } from "../../src/machine/http.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";

@@ -5,7 +5,7 @@ import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import type { Container } from "../../src/docker/engine.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/layout.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { FakeHost } from "./fake-host.ts";
 
 /** The directory of the running package of a fake master. */
@@ -28,6 +28,7 @@ const ENGINE = {
   architecture: "amd64",
   rootDirectory: "/var/lib/docker",
   rootless: false,
+  userNamespaces: false,
 };
 const IMAGES = [
   "postgres:16-alpine",
@@ -227,9 +228,9 @@ export function putDatabase(host: FakeHost, mountpoint: string, major: string, r
 
 /** Adds a signed snapshot. */
 export function putSnapshot(host: FakeHost, stamp: string): void {
-  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.ndjson.gz`, "");
-  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.json`, "{}");
-  host.files.put(`${LAYOUT.snapshotsDir}/${stamp}.manifest.sig`, "signature");
+  host.files.put(`${LAYOUT.snapshotsDir}/pinset-${stamp}.ndjson.gz`, "");
+  host.files.put(`${LAYOUT.snapshotsDir}/pinset-${stamp}.manifest.json`, "{}");
+  host.files.put(`${LAYOUT.snapshotsDir}/pinset-${stamp}.manifest.sig`, "signature");
 }
 
 function refill<V>(to: Map<string, V>, from: ReadonlyMap<string, V>): void {

@@ -2,7 +2,7 @@ import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/dat
 import type { WriteGate } from "./write-gate.ts";
 import type { MasterRecord, MasterRow } from "../../src/database/masters.ts";
 import type { DownPreview, Migrator } from "../../src/database/migrator.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** One migration file of a fake box. */
 export interface FakeMigration {

@@ -1,8 +1,8 @@
 import { OperatorError } from "../../src/errors.ts";
-import type { WriteGate } from "./write-gate.ts";
 import type { Listener } from "../../src/machine/processes.ts";
 import type { System } from "../../src/machine/system.ts";
 import type { UnitState } from "../../src/machine/systemd.ts";
+import type { WriteGate } from "./write-gate.ts";
 
 /** The operating system of a fake host: a plain Debian 13 as root, until a test changes that. */
 export class FakeSystem implements System {
@@ -90,6 +90,14 @@ export class FakeSystem implements System {
   async tryProgram(argv: readonly string[]): Promise<string | null> {
     this.#gate.look();
     return this.onTry(argv);
+  }
+
+  /** What apt would remove to install these. */
+  onSimulate: (names: readonly string[]) => readonly string[] = () => [];
+
+  async wouldRemove(names: readonly string[]): Promise<readonly string[]> {
+    this.#gate.look();
+    return this.onSimulate(names);
   }
 
   async installPackages(names: readonly string[], report: (line: string) => void): Promise<void> {

@@ -1,17 +1,18 @@
-import { FakeMigrator } from "./fake-migrator.ts";
 import { parse as parseEnv } from "dotenv";
 import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
+import { consentsOfReplace, takeOverSettings } from "../../src/join/adopted-services.ts";
 import { prepareMaster } from "../../src/join/prepare-master.ts";
-import { readMasterSettings } from "../../src/join/settings-source.ts";
+import { readMasterSettings, readSavedSettings } from "../../src/join/settings-source.ts";
+import type { MasterContext } from "../../src/settings/context.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../../src/settings/layout.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
-import type { MasterContext } from "../../src/settings/context.ts";
 import type { World } from "../../src/world.ts";
 import type { FakeHost, Snapshot } from "./fake-host.ts";
 import { FakeMaster, NODE_PATH, PACKAGE_DIR, sha256, VERSION } from "./fake-master.ts";
+import { FakeMigrator } from "./fake-migrator.ts";
 
 /** The paths of a fake master. */
 export const LAYOUT = masterLayout(MASTER_BASE_DIR);
@@ -26,6 +27,8 @@ export interface RunOptions {
   readonly imagesArchive?: string;
   /** The version that runs. Default: VERSION. */
   readonly version?: string;
+  /** Steps named with `--adopt`. */
+  readonly adopt?: readonly string[];
 }
 
 /** Options of a run. By default it asks nothing and makes all changes. */
@@ -33,7 +36,8 @@ export interface JoinOptions extends RunOptions {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
   readonly ask?: Ask;
-  readonly adopt?: readonly string[];
+  /** Values of `--replace`. */
+  readonly replace?: readonly string[];
   readonly listen?: (event: RunEvent) => void;
 }
 
@@ -63,7 +67,14 @@ export async function joinedBox(options: RunOptions = {}): Promise<FakeMaster> {
 /** What join-as-master prepares on this box before its first probe. */
 export async function prepare(
   host: FakeHost,
-  { set = {}, environment = {}, provisionWriter = true, imagesArchive, version = VERSION }: RunOptions = {},
+  {
+    set = {},
+    environment = {},
+    provisionWriter = true,
+    imagesArchive,
+    version = VERSION,
+    adopt = [],
+  }: RunOptions = {},
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   // The migrator of a run is of the same version.
   if (host.migrations instanceof FakeMigrator) host.migrations.toolVersion = version;
@@ -79,9 +90,11 @@ export async function prepare(
   const flags = new Map(Object.entries({ CLUSTERNAME: "pool", ...set }));
   const { settings, problems } = await readMasterSettings(world, LAYOUT.envFile, flags);
   if (problems.length > 0) throw new Error(problems.map(({ what }) => what).join("\n"));
+  const saved = await readSavedSettings(world, LAYOUT.envFile);
   return prepareMaster(world, {
     layout: LAYOUT,
-    settings,
+    settings: await takeOverSettings(host, { layout: LAYOUT, adopt: new Set(adopt), settings, saved }),
+    adopt,
     provisionWriter,
     imagesArchive: imagesArchive ?? null,
   });
@@ -116,7 +129,10 @@ export async function join(host: FakeHost, options: JoinOptions = {}): Promise<R
     dryRun,
     yes,
     adopted: new Set(adopt),
-    consents: new Set(options.provisionWriter === false ? [] : ["--provision-writer"]),
+    consents: new Set([
+      ...(options.provisionWriter === false ? [] : ["--provision-writer"]),
+      ...consentsOfReplace(options.replace ?? []),
+    ]),
     journal: openJournal({
       files: host.files,
       path: LAYOUT.journal,

@@ -1,6 +1,6 @@
 import { OperatorError } from "../../src/errors.ts";
 import { createMigrator } from "../../src/database/migrator.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** Runs `up` in its own process, and prints what it did, or the error. `startChild` starts it. */
 const { MIGRATE_DIRECTORY: directory = "", MIGRATE_TARGET: target = "{}" } = process.env;

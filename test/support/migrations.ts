@@ -7,7 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { onTestFinished } from "vitest";
 import { createMigrator, type MigratorOptions } from "../../src/database/migrator.ts";
 import { inSession, sql } from "./postgres-server.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** The directory of the shipped files. */
 export const SHIPPED = fileURLToPath(new URL("../../migrations", import.meta.url));

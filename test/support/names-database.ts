@@ -2,7 +2,7 @@ import { onTestFinished } from "vitest";
 import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** Migrates a database to the newest schema, for templates. */
 export async function migrate(target: PostgresTarget): Promise<void> {

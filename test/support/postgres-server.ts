@@ -8,7 +8,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { execa } from "execa";
 import { Client, DatabaseError } from "pg";
 import type { PostgresPrograms } from "./postgres-programs.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** A real PostgreSQL for the tests of one file. */
 export interface TestPostgres {

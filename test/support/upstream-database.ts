@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { splitStatements } from "../../src/database/migration-file.ts";
 import { runPlainly, SHIPPED } from "./migrations.ts";
-import type { PostgresTarget } from "../../src/settings/master.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** The number of the last migration that the bash installer applied. */
 export type UpstreamVersion = 12 | 17 | 18 | 20;

@@ -114,8 +114,29 @@ async function takeSnapshot(box: Box): Promise<void> {
   );
 }
 
-const LISTENS = (port: string) =>
-  `["node", "-e", "require('node:http').createServer((q, a) => { a.statusCode = 401; a.end('{}') }).listen(${port}, '127.0.0.1')"]`;
+/** As upstream's services: no /health, and a route that works: POST /pins?name=X adds a pin, GET /pins lists them. */
+const LISTENS = (port: string) => {
+  const script = [
+    "const pins = [];",
+    "require('node:http').createServer((request, answer) => {",
+    "  const { pathname, searchParams } = new URL(request.url, 'http://x');",
+    "  if (pathname !== '/pins') { answer.statusCode = 401; return answer.end('{}'); }",
+    "  if (request.method === 'POST') pins.push(searchParams.get('name'));",
+    "  answer.end(JSON.stringify({ pins, admins: process.env.ADMIN_EMAILS ?? null }));",
+    `}).listen(${port}, '127.0.0.1');`,
+  ].join(" ");
+  return JSON.stringify(["node", "-e", script]);
+};
+
+/** Adds a pin through one of upstream's services. */
+export async function addPin(box: Box, port: number, name: string): Promise<void> {
+  await box.run(`curl -sf -X POST "http://127.0.0.1:${port}/pins?name=${name}"`);
+}
+
+/** What one of upstream's services lists. */
+export async function listPins(box: Box, port: number): Promise<unknown> {
+  return JSON.parse((await box.run(`curl -sf http://127.0.0.1:${port}/pins`)).stdout) as unknown;
+}
 
 const COMPOSE_FILE = `name: fula-master
 services:
@@ -142,6 +163,7 @@ services:
     environment:
       JWT_SECRET: \${JWT_SECRET:?}
       SESSION_SECRET: \${SESSION_SECRET:?}
+      ADMIN_EMAILS: a@example.org
     command: ${LISTENS("3001")}
     restart: unless-stopped
   watchtower:

@@ -3,7 +3,7 @@ import { reasonOf } from "../../database/connection-fault.ts";
 import type { MasterRecord, MasterRow } from "../../database/masters.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { postgresTarget } from "../../settings/master.ts";
+import { postgresTarget } from "../../settings/postgres-target.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {

@@ -1,7 +1,7 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { reasonOf } from "../../database/connection-fault.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {

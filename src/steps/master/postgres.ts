@@ -1,3 +1,5 @@
+import { canPass, describeRefusal, type Refusal } from "../../database/connection-fault.ts";
+import { PROJECT_LABEL } from "../../docker/compose-document.ts";
 import type { Project } from "../../docker/compose-project.ts";
 import { compareCompose } from "../../docker/compose-render.ts";
 import {
@@ -8,7 +10,6 @@ import {
   type ServiceState,
 } from "../../docker/container-finding.ts";
 import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
-import type { AnyStep, Change, Evidence, Finding, Foreign, Plannable, StepSpec } from "../../engine/step.ts";
 import { findImageConflict } from "../../docker/postgres-image.ts";
 import {
   DATA_PATH,
@@ -19,8 +20,8 @@ import {
   refuseImage,
   type Volume,
 } from "../../docker/postgres-volume.ts";
+import type { AnyStep, Change, Evidence, Finding, Foreign, Plannable, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { canPass, describeRefusal, type Refusal } from "../../database/connection-fault.ts";
 import type { HostReader } from "../../host.ts";
 import {
   type DataGuard,
@@ -31,7 +32,7 @@ import {
   type Values,
 } from "../../settings/context.ts";
 import { isOurs, NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../../settings/postgres-target.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 
@@ -45,6 +46,7 @@ interface PostgresSeen extends Seen {
 
 type PostgresChange =
   | ContainerChange
+  | (Change & { readonly kind: "remove-container"; readonly container: string; readonly volume: string })
   | (Change & { readonly kind: "remove-volume"; readonly volume: string })
   | (Change & { readonly kind: "wait" });
 
@@ -75,7 +77,7 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
       return [
         ...(container === null
           ? []
-          : [{ kind: "remove-container", summary: `remove ${container}`, container } as const]),
+          : [{ kind: "remove-container", summary: `remove ${container}`, container, volume } as const]),
         {
           kind: "remove-volume",
           summary: `remove the volume ${volume}, whose first start was cut short; nothing is in it`,
@@ -91,7 +93,8 @@ export function postgres(context: MasterContext, project: Project): AnyStep {
         return;
       }
       if (change.kind === "up" || change.kind === "restart") await refuseImage(host, context);
-      const removes = change.kind === "remove-container" || change.kind === "remove-volume";
+      // Of an unfinished first start, both changes name its volume.
+      const removes = "volume" in change;
       // Between the plan and now the first start may have ended well.
       if (removes && (await findUnfinished(host, context)) === null) {
         throw new OperatorError({
@@ -116,6 +119,7 @@ function remakeFinding(
     ...finding.seen,
     up: [{ service: "postgres", container: NAMES.postgres }],
     restart: [],
+    remove: [],
     unfinished,
   };
   const drift = [
@@ -291,7 +295,10 @@ async function findLiveData(host: HostReader, context: MasterContext): Promise<s
     host.docker.container(NAMES.postgres),
   ]);
   if (volume !== null) return `Postgres volume ${volume.name}`;
-  return container === null ? null : `container ${container.name}`;
+  // A stranger's container of that name has no data of a master. The step postgres halts at it.
+  const isOfMaster =
+    container !== null && (isOurs(container) || container.labels[PROJECT_LABEL] === NAMES.masterProject);
+  return isOfMaster ? `container ${container.name}` : null;
 }
 
 /** How many rows depend on a secret; null if that is unknown. */

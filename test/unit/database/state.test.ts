@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MigrationStatus } from "../../../src/database/migration-plan.ts";
 import { type DatabaseFacts, judgeDatabase, readDatabaseFacts } from "../../../src/database/state.ts";
 import { OperatorError } from "../../../src/errors.ts";
-import { postgresTarget } from "../../../src/settings/master.ts";
+import { postgresTarget } from "../../../src/settings/postgres-target.ts";
 import { joinedBox, savedValues } from "../../support/master-boxes.ts";
 
 const NOW = "2026-01-01T12:00:00Z";

@@ -12,7 +12,14 @@ describe("POSTGRES_SSL_CA", () => {
   async function refusal(arrange: (host: FakeStorage) => void): Promise<unknown> {
     const host = new FakeStorage();
     arrange(host);
-    const flags = { yes: false, adopt: [], ignore: ["clock"], provisionWriter: true, dryRun: true };
+    const flags = {
+      yes: false,
+      adopt: [],
+      replace: [],
+      ignore: ["clock"],
+      provisionWriter: true,
+      dryRun: true,
+    };
     const set = ["CLUSTERNAME=pool", "POSTGRES_SSL=verify-full", `POSTGRES_SSL_CA=${CA}`];
     const reporter = createLines({ out: () => {}, err: () => {} }, () => 0);
     const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
+import { resolveMaster } from "../../../src/join/resolve-master.ts";
 import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
-import { OWNER_LABEL } from "../../../src/settings/layout.ts";
+import { masterLayout, OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { leaveOn, leavingMaster } from "../../support/leave-boxes.ts";
 import { FakeStorage, LAYOUT, storageBoxBefore, worldOf } from "../../support/storage-fake.ts";
 
@@ -65,6 +66,25 @@ async function askJoin(host: FakeStorage): Promise<string> {
     (error: unknown) => error,
   );
   return thrown instanceof OperatorError && thrown.exit === "foreign" ? "refused" : "free";
+}
+
+/** The same of join-as-master. */
+async function askJoinAsMaster(host: FakeStorage): Promise<string> {
+  const flags = {
+    dryRun: true,
+    yes: true,
+    set: [],
+    adopt: [],
+    replace: [],
+    ignore: [],
+    provisionWriter: true,
+  };
+  const thrown: unknown = await resolveMaster(flags, masterLayout(MASTER), worldOf(host)).catch(
+    (error: unknown) => error,
+  );
+  return thrown instanceof OperatorError && thrown.what.includes("can't also be a master")
+    ? "refused"
+    : "free";
 }
 
 function copyOf(whole: FakeStorage, change: (host: FakeStorage) => void = () => {}): FakeStorage {
@@ -240,5 +260,8 @@ describe("status, leave and join agree on which node this is", () => {
       leave: await askLeave(box(), baseDir),
       join: await askJoin(box()),
     }).toEqual(expected);
+    // What status calls a storage node can't become a master, unless only data is left of it.
+    const isStorage = /^(?:storage-node \/|both)/.test(expected.status) && baseDir === undefined;
+    expect(await askJoinAsMaster(box())).toBe(isStorage ? "refused" : "free");
   });
 });

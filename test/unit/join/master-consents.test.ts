@@ -15,6 +15,7 @@ const FLAGS: JoinFlags = {
   yes: false,
   set: ["CLUSTERNAME=pool"],
   adopt: [],
+  replace: [],
   ignore: ["clock"],
   provisionWriter: false,
 };

@@ -9,7 +9,7 @@ import { masterLayout, storageLayout } from "../../../src/settings/layout.ts";
 import { leaveOn, leavingMaster } from "../../support/leave-boxes.ts";
 import { type FakeStorage, storageBoxBefore, worldOf } from "../../support/storage-fake.ts";
 
-const RUN = { dryRun: true, yes: true, set: [], adopt: [], ignore: [] };
+const RUN = { dryRun: true, yes: true, set: [], adopt: [], replace: [], ignore: [] };
 const master = await leavingMaster();
 const node = await storageBoxBefore(null);
 

@@ -16,7 +16,7 @@ const below = (host: FakeStorage, place: string) =>
   Object.keys(host.snapshot().files).filter((path) => path === place || path.startsWith(`${place}/`));
 
 describe("a leave and what is mounted", () => {
-  it.each([`${WRITER}/kubo`, WRITER, BASE])("empties %s and keeps it", async (place) => {
+  it.each([WRITER, BASE])("empties its own directory %s and keeps it", async (place) => {
     const host = await leavingMaster();
     host.files.mount(place);
     const { exit, data } = await leaveOn(host, PURGE_ALL);
@@ -26,6 +26,22 @@ describe("a leave and what is mounted", () => {
     expect(data["others"]).toContain(`${place} (only the empty directory): a file system is mounted there`);
     await expect(leaveOn(host, PURGE_ALL)).rejects.toMatchObject({ exit: "settings" });
   });
+
+  it.each([`${WRITER}/kubo`, `${WRITER}/kubo/blocks`, `${WRITER}/kubo/blocks/X/deep`])(
+    "never crosses into %s",
+    async (place) => {
+      const host = await leavingMaster();
+      host.files.mount(place);
+      host.files.put(`${place}/theirs.txt`, "theirs\n");
+      const { exit, data } = await leaveOn(host, PURGE_ALL);
+      expect(exit).toBe("ok");
+      expect(filesOf(host)).toEqual([
+        ...(place === `${WRITER}/kubo` ? [`${WRITER}/kubo/config`] : []),
+        `${place}/theirs.txt`,
+      ]);
+      expect(data["others"]).toContain(`${place}: a file system is mounted there`);
+    },
+  );
 
   it("never removes an empty directory that it did not empty", async () => {
     const host = await leavingMaster();
@@ -66,6 +82,72 @@ describe("a leave and the names of a base directory", () => {
       baseDir: BASE,
     });
   });
+});
+
+describe("a leave and what others put into our directories", () => {
+  const THEIRS = [
+    `${BASE}/notes.txt`,
+    `${BASE}/cli/notes.txt`,
+    `${BASE}/cli/0.1.0/notes.txt`,
+    `${BASE}/snapshots/pinset-20260620T120000Z.json`,
+    `${BASE}/snapshots/older/pinset.tar`,
+    `${BASE}/heartbeats/README`,
+    `${WRITER}/kubo/notes.txt`,
+    `${WRITER}/ipfs-cluster/backup/identity.json`,
+  ];
+
+  it("removes only what is ours, by name, and lists the rest", async () => {
+    const host = await leavingMaster();
+    for (const path of THEIRS) host.files.put(path, "theirs\n");
+    host.files.put(`${BASE}/snapshots/pinset-20260101T000000Z.ndjson.gz`, "ours");
+    const { exit, data } = await leaveOn(host, PURGE_ALL);
+    expect(exit).toBe("ok");
+    expect(filesOf(host)).toEqual(THEIRS.toSorted());
+    const listed = data["others"] as readonly string[];
+    for (const path of [`${BASE}/cli/notes.txt`, `${BASE}/snapshots/older`, `${WRITER}/kubo/notes.txt`])
+      expect(listed).toContain(path);
+  });
+
+  it("keeps the same files if it is run again", async () => {
+    const host = await leavingMaster();
+    for (const path of THEIRS) host.files.put(path, "theirs\n");
+    await leaveOn(host, PURGE_ALL);
+    await leaveOn(host, PURGE_ALL).catch(() => {});
+    expect(filesOf(host)).toEqual(THEIRS.toSorted());
+  });
+
+  it("removes a link that is not ours no further than itself", async () => {
+    const host = await leavingMaster();
+    host.files.put("/srv/theirs/big.bin", "theirs");
+    host.files.putLink("/srv/theirs", `${WRITER}/kubo/blocks`);
+    const { data } = await leaveOn(host, PURGE_ALL);
+    expect(host.files.tree.has("/srv/theirs/big.bin")).toBe(true);
+    expect(data["others"]).toContain(
+      `${WRITER}/kubo/blocks is a link to /srv/theirs: remove its target by hand`,
+    );
+  });
+});
+
+describe("a leave and what others use", () => {
+  it("keeps a network that a stranger's container was connected to, and names that container", async () => {
+    const host = await leavingMaster();
+    host.docker.putContainer("stranger", { networkMode: "bridge" });
+    host.docker.connected.set("stranger", "fula-master_default");
+    const { exit, data } = await leaveOn(host, PURGE_ALL);
+    expect(exit).toBe("ok");
+    expect(data["others"]).toContain("network fula-master_default, which container stranger uses");
+    expect([...host.docker.boxes.keys()]).toEqual(["stranger"]);
+  });
+
+  it.each([{}, PURGE_ALL, { purge: ["data"], confirm: HOSTNAME }, { purge: ["logs"], confirm: HOSTNAME }])(
+    "does as many changes as it has planned, with %j",
+    async (flags) => {
+      const host = await leavingMaster();
+      const { data } = await leaveOn(host, flags);
+      const plan = data["plan"] as readonly { readonly changes: readonly unknown[] }[];
+      expect(plan.flatMap(({ changes }) => changes)).toHaveLength((data["changes"] as unknown[]).length);
+    },
+  );
 });
 
 describe("a leave and links", () => {

@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import {
   cleanupOf,
+  contentsOf,
   masterPolicy,
-  mountPointsOf,
   parsePurge,
   storagePolicy,
   wasEmptiedByLeave,
   writerPolicy,
 } from "../../../src/leave/policy.ts";
+import { mountPointsOf } from "../../../src/machine/file-reader.ts";
 import { masterLayout, storageLayout } from "../../../src/settings/layout.ts";
 
 const master = masterPolicy(masterLayout("/opt/fula-master"));
@@ -47,6 +48,37 @@ describe("the cleanup of an entry of a base directory", () => {
     expect(cleanupOf("kubo", writerPolicy(["kubo"]))).toBe("data");
     for (const name of ["kubo", "ipfs-cluster", "taken-over.txt"])
       expect(cleanupOf(name, writerPolicy(["kubo", "taken-over.txt"]))).toBeNull();
+  });
+});
+
+describe("the content of a directory of ours", () => {
+  /** As kubo 0.42 and ipfs-cluster 1.1.6 leave them, running and stopped. */
+  const KUBO =
+    "api autoconf blocks config datastore datastore_spec gateway keystore provider-keystore repo.lock version";
+  const CLUSTER = "badger3 cluster.lock identity.json peerstore service.json";
+
+  it.each([
+    ["/opt/fula-writer/kubo", KUBO.split(" ")],
+    ["/opt/fula-writer/ipfs-cluster", CLUSTER.split(" ")],
+    ["/opt/fula-master/cli", ["current", "0.1.0", "0.2.0-rc.1"]],
+    ["/opt/fula-master/cli/0.2.0", ["bin", "dist", "package.json", "README.md"]],
+    [
+      "/opt/fula-master/snapshots",
+      ["pinset-20260101T000000Z.ndjson.gz", "pinset-20260101T000000Z.manifest.sig"],
+    ],
+    ["/opt/fula-master/heartbeats", ["snapshot.json", "sweep.json"]],
+    ["/opt/fula-master/restore", ["pinset-20260101T000000Z.failed.ndjson"]],
+    ["/opt/fula-master/adopted", ["pinning-api.json", "webui.env"]],
+  ])("of %s is known", (path, names) => {
+    const rule = contentsOf(path);
+    expect(names.filter((name) => rule?.test(name) !== true)).toEqual([]);
+    for (const name of ["notes.txt", "backup", "identity.json.bak", "../x"])
+      expect(rule?.test(name)).toBe(false);
+  });
+
+  it("of any other directory has no rule", () => {
+    expect(contentsOf("/opt/fula-writer/kubo/blocks")).toBeNull();
+    expect(contentsOf("/opt/fula-master/constructor")).toBeNull();
   });
 });
 

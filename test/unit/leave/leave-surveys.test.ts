@@ -122,6 +122,33 @@ describe("the box changes while a leave waits for its confirmation", () => {
     expect(Object.keys(after.files)).toEqual(expect.arrayContaining(left));
   });
 
+  it.each([
+    [
+      "volume",
+      (host: FakeStorage) =>
+        void host.docker.putContainer("stranger", {
+          mounts: [{ type: "volume", name: "fula-master_pgdata", source: "/x", destination: "/data" }],
+        }),
+      "fula-master_pgdata",
+    ],
+    [
+      "network",
+      (host: FakeStorage) => {
+        host.docker.putContainer("stranger", { networkMode: "bridge" });
+        host.docker.connected.set("stranger", "fula-master_default");
+      },
+      "fula-master_default",
+    ],
+  ])("a %s that somebody begins to use stays, and is listed", async (kind, use, name) => {
+    const host = await leavingMaster();
+    const { exit, data, lines } = await leaveAfter(host, () => use(host));
+    expect(exit).toBe("ok");
+    const { volumes, networks } = host.snapshot();
+    expect(Object.keys(kind === "volume" ? volumes : networks)).toEqual([name]);
+    expect(data["others"]).toContainEqual(expect.stringContaining(`remove the ${kind} ${name}`));
+    expect(lines.join("\n")).toContain("Planned, but not removed");
+  });
+
   it("what came up in between is named by the last survey, and one more run removes it", async () => {
     const host = await leavingMaster();
     const labels = { [OWNER_LABEL.key]: OWNER_LABEL.value, [PROJECT]: "fula-master" };

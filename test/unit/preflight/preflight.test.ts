@@ -228,6 +228,34 @@ describe("engine", () => {
     expect(await problemsOf(stoppedSnap)).toEqual([snap]);
   });
 
+  it("maps the users of containers: refused, with the way out", async () => {
+    expect(
+      await problemsOf((host) => {
+        if (host.docker.engine !== null) host.docker.engine = { ...host.docker.engine, userNamespaces: true };
+      }),
+    ).toEqual(["engine failure: The Docker engine maps the users of containers (userns-remap)."]);
+  });
+
+  it.each([
+    [{ iptables: false, "userland-proxy": false }, true],
+    [{ iptables: false }, false],
+    [{ "userland-proxy": false }, false],
+    [{ "log-driver": "none", bip: "10.9.0.1/24", "live-restore": true, "data-root": "/data" }, false],
+  ])("%j in daemon.json", async (settings, isRefused) => {
+    const context = {
+      ...CONTEXT,
+      ports: [{ port: 5432, address: "127.0.0.1", purpose: "Postgres" }] as const,
+    };
+    const arrange = (host: FakeHost) => host.files.put("/etc/docker/daemon.json", JSON.stringify(settings));
+    expect(await problemsOf(arrange, { context })).toEqual(
+      isRefused
+        ? ["engine failure: The Docker engine forwards no ports: iptables and userland-proxy are both off."]
+        : [],
+    );
+    // A storage node, or a master with its database elsewhere, forwards nothing.
+    expect(await problemsOf(arrange)).toEqual([]);
+  });
+
   it("one that answers with an error is a failure of every check that needs it, not a crash", async () => {
     const failing = (host: FakeHost) => {
       host.docker.version = () =>

@@ -183,7 +183,7 @@ describe("the text of .env", () => {
       # port of the database
       POSTGRES_PORT=5433
 
-      # number of snapshots to keep
+      # the newest snapshots that always stay; older ones are thinned out
       # KEEP=28
 
       OF_OURS=1.2.3

@@ -142,6 +142,7 @@ it("Docker without Compose needs attention; an engine that hangs is unknown", ()
     rootDirectory: "/",
     rootless: false,
     architecture: "amd64",
+    userNamespaces: false,
   };
   expect(said(judgeDocker({ engine, why: null, compose: null }, "repair"))).toBe(
     "attention: 26, without Compose v2",

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { OperatorError } from "../../../src/errors.ts";
 import { docker } from "../../../src/steps/docker.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
-import { bareBox, lookAt } from "../../support/master-boxes.ts";
+import { bareBox, join, joinedBox, lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
 const START = { kind: "start-engine", summary: "start the Docker engine now and at every boot" };
@@ -87,6 +88,69 @@ describe("an engine whose installation was cut short", () => {
     host.stopEngine();
     host.system.programs.delete("docker");
     expect((await lookAt(docker, host)).changes).toMatchObject([{ packages: engine }, START]);
+  });
+});
+
+describe("an engine of another source without Compose", () => {
+  const lacking = (name: string, status = "installed") => {
+    const host = new FakeMaster();
+    host.docker.compose = null;
+    host.files.put("/var/lib/dpkg/status", `Package: ${name}\nStatus: install ok ${status}\n`);
+    return host;
+  };
+
+  it.each([
+    ["docker-ce", "docker-compose-plugin"],
+    ["moby-engine", "moby-compose"],
+  ])("%s gets Compose from where it came from", async (engine, compose) => {
+    const { changes } = await lookAt(docker, lacking(engine));
+    expect(changes).toMatchObject([{ packages: [compose] }, START]);
+  });
+
+  it("also on Debian 12, which has no Compose v2", async () => {
+    const host = lacking("docker-ce");
+    onDebian12(host);
+    expect((await lookAt(docker, host)).changes).toMatchObject([
+      { packages: ["docker-compose-plugin"] },
+      START,
+    ]);
+  });
+
+  it("on a master that lost Compose: its containers are not compared before it is back", async () => {
+    const host = await joinedBox();
+    const containers = new Map(host.docker.boxes);
+    host.docker.compose = null;
+    host.files.put("/var/lib/dpkg/status", "Package: docker-ce\nStatus: install ok installed\n");
+    host.system.packages.set("docker-compose-plugin", () => void (host.docker.compose = "2.30.0"));
+    const composeHashes = host.docker.composeHashes.bind(host.docker);
+    host.docker.composeHashes = async (document) => {
+      if (host.docker.compose === null) throw new OperatorError({ exit: "unavailable", what: "no Compose" });
+      return composeHashes(document);
+    };
+    const { changes } = await join(host);
+    expect(changes).toMatchObject([
+      { change: { kind: "install-packages", packages: ["docker-compose-plugin"] } },
+      { change: { kind: "start-engine" } },
+    ]);
+    expect(new Map(host.docker.boxes)).toEqual(containers);
+  });
+
+  it("one that was removed again does not count", async () => {
+    const { changes } = await lookAt(docker, lacking("docker-ce", "config-files"));
+    expect(changes).toMatchObject([{ packages: ["docker-compose"] }, START]);
+  });
+
+  it("halts at what apt would remove, before the first write", async () => {
+    const host = lacking("docker-strange");
+    host.system.onSimulate = (names) => (names.includes("docker-compose") ? ["docker-strange"] : []);
+    const { finding } = await lookAt(docker, host);
+    expect(finding).toMatchObject({
+      state: "foreign",
+      why: "To install docker-compose, apt would remove docker-strange.",
+    });
+    expect(finding).not.toHaveProperty("claim");
+    await expect(join(host)).rejects.toMatchObject({ exit: "foreign" });
+    expect(host.writes).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { AnyStep } from "../../../src/engine/step.ts";
 import { PACKAGE_ENTRIES } from "../../../src/docker/compose-project.ts";
+import type { AnyStep } from "../../../src/engine/step.ts";
 import { FakeMaster, PACKAGE_DIR } from "../../support/fake-master.ts";
 import { joinedBox, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -82,7 +82,10 @@ describe("images", () => {
   });
 
   it("wants the writer's images only for a writer made here, the updater's only with AUTO_UPDATE", async () => {
-    const lean = await makeStep({ provisionWriter: false, set: { AUTO_UPDATE: "true" } });
+    const lean = await makeStep({
+      provisionWriter: false,
+      set: { AUTO_UPDATE: "true", WEBUI_IMAGE: "theirs:1" },
+    });
     const { finding } = await lookAt(lean, withArchive());
     expect(finding.evidence["not on this machine"]).toBe(
       "postgres:16-alpine, node:26-trixie-slim, nickfedor/watchtower:1.21.0",

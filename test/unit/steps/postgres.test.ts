@@ -321,6 +321,7 @@ describe("a database of somebody else", () => {
   it("once adopted is repaired without being named again", async () => {
     const host = early.copy();
     putUpstreams(host);
+    host.docker.putImage("postgres:16-alpine");
     await join(host, { adopt: ["postgres"] });
     host.docker.boxes.delete(NAME);
     host.revive();

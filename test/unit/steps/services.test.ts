@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Container } from "../../../src/docker/engine.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
-import { PACKAGE_DIR } from "../../support/fake-master.ts";
+import { FakeMaster, PACKAGE_DIR } from "../../support/fake-master.ts";
 import { boxBefore, join, joinedBox, lookAt, secretsOf, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
@@ -62,7 +62,7 @@ stepLaws("services", {
         change(host, API, { status: "exited", pid: 0 });
         change(host, WEBUI, { health: "unhealthy" });
       },
-      names: /its status is exited\nfula-pinning-webui: its healthcheck fails/,
+      names: /its status is exited (.exit code \d+.)\nfula-pinning-webui: its healthcheck fails/,
     },
     {
       name: "a gateway's image has come",
@@ -90,23 +90,45 @@ stepLaws("services", {
       why: /compose project fula-master, no fula-node label/,
     },
     {
-      name: "the containers of another installer of the same project and services",
+      name: "the containers of another installer, which came up after this run had looked",
       arrange: (host) => {
         putForeign(host, API, "fula-master", "pinning-api");
         putForeign(host, WEBUI, "fula-master", "webui");
       },
       why: /compose project fula-master, no fula-node label/,
-      adoptable: true,
     },
   ],
   secrets: secretsOf,
 });
 
+const RENEWABLE = { AUTO_UPDATE: "true", WEBUI_IMAGE: "theirs/webui:1" };
+
+describe("the updater", () => {
+  it("does not run where it could renew nothing: it would only have Docker's socket", async () => {
+    const host = await joinedBox({ set: { AUTO_UPDATE: "true" } });
+    expect(host.docker.boxes.has(UPDATER)).toBe(false);
+    host.docker.putImage("fula-gateway:latest");
+    await join(host);
+    expect(host.docker.boxes.has(UPDATER)).toBe(true);
+  });
+
+  it("of an earlier version is removed where it can renew nothing", async () => {
+    const host = await joinedBox({ set: { AUTO_UPDATE: "true" } });
+    const [own] = [...host.docker.boxes.values()].filter(({ name }) => name === WEBUI);
+    host.docker.putContainer(UPDATER, { labels: own?.labels ?? {} });
+    const { changes } = await join(host);
+    expect(changes).toMatchObject([{ change: { kind: "remove-container", container: UPDATER } }]);
+  });
+});
+
 describe("the updater, once AUTO_UPDATE is off again", () => {
   it("is removed, and nothing else is touched", async () => {
-    const host = await joinedBox({ set: { AUTO_UPDATE: "true" } });
+    const host = new FakeMaster();
+    host.docker.registry.set(RENEWABLE.WEBUI_IMAGE, {});
+    await join(host, { set: RENEWABLE });
     const others = [...host.docker.boxes].filter(([name]) => name !== UPDATER);
     await join(host, { set: { AUTO_UPDATE: "false" } });
+    expect(others.length).toBeLessThan(6);
     expect(host.docker.boxes.has(UPDATER)).toBe(false);
     expect([...host.docker.boxes]).toEqual(others);
     host.revive();
@@ -157,10 +179,12 @@ describe("services", () => {
 
   it("take the updater in with AUTO_UPDATE, and pull its image only then", async () => {
     const host = before.copy();
-    const set = { AUTO_UPDATE: "true" };
+    const set = RENEWABLE;
+    host.docker.registry.set(set.WEBUI_IMAGE, {});
     const image = "nickfedor/watchtower:1.21.0";
     expect((await lookAt(await stepOn(host, "services", { set }), host)).changes).toEqual([
       { kind: "pull-image", summary: `pull ${image}`, image },
+      { kind: "pull-image", summary: `pull ${set.WEBUI_IMAGE}`, image: set.WEBUI_IMAGE },
       {
         kind: "up",
         summary: "start pinning-api, webui, updater",

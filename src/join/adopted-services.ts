@@ -1,0 +1,203 @@
+import type { Container, ContainerDefinition } from "../docker/engine.ts";
+import { keptTexts, type KeptService, linksOf, OWN_IMAGE, parseKept } from "../docker/kept-service.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { findEntry, type EnvFile } from "../settings/env-file.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
+import type { Setting, Settings } from "../settings/settings.ts";
+
+/** A service of a master that the bash scripts create too, with the setting that names its image. */
+interface AdoptableService {
+  readonly service: string;
+  readonly container: string;
+  /** The step that adopts it. */
+  readonly step: string;
+  readonly imageKey: string;
+  /** The setting behind a variable of its environment, if the names differ. */
+  readonly alias: Readonly<Record<string, string>>;
+}
+
+const ADOPTABLE: readonly AdoptableService[] = [
+  {
+    service: "postgres",
+    container: NAMES.postgres,
+    step: "postgres",
+    imageKey: "POSTGRES_IMAGE",
+    alias: {},
+  },
+  {
+    service: "pinning-api",
+    container: NAMES.pinningApi,
+    step: "services",
+    imageKey: "PINNING_API_IMAGE",
+    alias: { PORT: "PINNING_API_PORT" },
+  },
+  {
+    service: "webui",
+    container: NAMES.webui,
+    step: "services",
+    imageKey: "WEBUI_IMAGE",
+    alias: {},
+  },
+  {
+    service: "fula-gateway",
+    container: NAMES.gateway,
+    step: "services",
+    imageKey: "GATEWAY_IMAGE",
+    alias: {},
+  },
+];
+
+const SECRETS: ReadonlySet<string> = new Set(
+  MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key),
+);
+
+/** The setting behind a variable of the service's container. */
+function settingOf({ container, alias }: AdoptableService, name: string): string {
+  const known = MASTER_RECOVERABLE.find((one) => one.container === container && one.knownAs === name);
+  return alias[name] ?? known?.key ?? name;
+}
+
+/** A container that was adopted, or could be. */
+interface Found extends AdoptableService {
+  readonly definition: ContainerDefinition;
+  readonly path: string;
+  /** The text of the record; null if it was not adopted before. */
+  readonly recorded: string | null;
+}
+
+/** The services of fula-node that can replace an adopted one. */
+const REPLACING = ["pinning-api", "webui"];
+
+/** Checks the values of `--replace`, and returns the consents that they give. Throws (`usage`) for another service. */
+export function consentsOfReplace(services: readonly string[]): readonly string[] {
+  const unknown = services.filter((service) => !REPLACING.includes(service));
+  if (unknown.length === 0) return services.map((service) => `--replace ${service}`);
+  throw new OperatorError({
+    exit: "usage",
+    what: `--replace does not know ${unknown.map((service) => JSON.stringify(service)).join(", ")}.`,
+    remedy: `Possible values: ${REPLACING.join(", ")}.`,
+  });
+}
+
+/**
+ * The settings of a join that adopts services: the image that each of them runs, and every setting that only its
+ * container has. A flag outweighs both.
+ */
+export async function takeOverSettings(
+  host: HostReader,
+  options: {
+    readonly layout: MasterLayout;
+    readonly adopt: ReadonlySet<string>;
+    readonly settings: Settings;
+    readonly saved: EnvFile & { ok: true };
+  },
+): Promise<Settings> {
+  const { layout, adopt, settings, saved } = options;
+  const found = (await findServices(host, layout)).filter(
+    ({ step, recorded }) => recorded === null && adopt.has(step),
+  );
+  const taken = new Map<string, Setting>();
+  const isGiven = (key: string) => settings.get(key)?.origin === "flag";
+  for (const one of found) {
+    const { definition, imageKey } = one;
+    if (!isGiven(imageKey)) taken.set(imageKey, { value: definition.image, origin: "adopted" });
+    for (const [name, value] of Object.entries(definition.environment)) {
+      const key = settingOf(one, name);
+      const spec = MASTER_SETTINGS.find((known) => known.key === key);
+      const isKnown = findEntry(saved, key) !== undefined && hasValue(saved, key);
+      if (spec === undefined || isGiven(key) || isKnown || taken.has(key)) continue;
+      if (value !== "" && spec.rule.holds(value) && settings.get(key)?.value !== value)
+        taken.set(key, { value, origin: "adopted" });
+    }
+  }
+  return taken.size === 0 ? settings : new Map([...settings, ...taken]);
+}
+
+/** The services whose containers were adopted or can be, by name, as the compose file keeps them. */
+export async function findKept(
+  host: HostReader,
+  options: {
+    readonly layout: MasterLayout;
+    readonly adopt: ReadonlySet<string>;
+    readonly settings: Settings;
+  },
+): Promise<ReadonlyMap<string, KeptService>> {
+  const { layout, adopt, settings } = options;
+  const values = (key: string) => settings.get(key)?.value;
+  const kept = (await findServices(host, layout)).map((found): readonly [string, KeptService] => {
+    const { service, step, definition, path, recorded, imageKey } = found;
+    const saved = recorded === null ? null : parseKept(recorded);
+    const record = saved ?? {
+      version: 1,
+      definition,
+      links: linksOf(definition, { settingOf: (name) => settingOf(found, name), secrets: SECRETS, values }),
+    };
+    return [
+      service,
+      {
+        record,
+        image: values(imageKey) ?? OWN_IMAGE,
+        path,
+        isAdopted: recorded !== null || adopt.has(step),
+        environmentFile: path.replace(/json$/, "env"),
+      },
+    ];
+  });
+  return new Map(kept);
+}
+
+/** The files of the kept services that are or will be adopted. They contain secrets. */
+export function filesOfKept(
+  kept: Iterable<KeptService>,
+): readonly { readonly path: string; readonly text: string; readonly mode: number }[] {
+  return [...kept].flatMap(({ record, path, environmentFile }) => {
+    const texts = keptTexts(record);
+    return [
+      { path: environmentFile, text: texts.environment, mode: 0o600 },
+      // Last: while this file exists, the container counts as adopted.
+      { path, text: texts.record, mode: 0o600 },
+    ];
+  });
+}
+
+/** The images of the services that another image than ours serves, by the service's name. */
+export function customImages(settings: Settings): Readonly<Record<string, string>> {
+  const own = ADOPTABLE.filter(({ imageKey }) => ["PINNING_API_IMAGE", "WEBUI_IMAGE"].includes(imageKey));
+  return Object.fromEntries(
+    own.flatMap(({ service, imageKey }) => {
+      const image = settings.get(imageKey)?.value ?? OWN_IMAGE;
+      return image === OWN_IMAGE ? [] : [[service, image] as const];
+    }),
+  );
+}
+
+async function findServices(host: HostReader, layout: MasterLayout): Promise<readonly Found[]> {
+  const found = await Promise.all(
+    ADOPTABLE.map(async (service): Promise<Found | null> => {
+      const path = `${layout.adoptedDir}/${service.service}.json`;
+      const text = await host.files.readText(path);
+      const record = parseKept(text ?? "");
+      if (record !== null) return { ...service, path, recorded: text, definition: record.definition };
+      const container = await host.docker.container(service.container);
+      if (container === null || !isClaimable(container, service)) return null;
+      const definition = await host.docker.definition(service.container);
+      return definition === null ? null : { ...service, path, recorded: null, definition };
+    }),
+  );
+  return found.filter((one) => one !== null);
+}
+
+/** A container of the same compose project and service without our label. */
+function isClaimable(container: Container, { service }: AdoptableService): boolean {
+  const { labels } = container;
+  const isOfProject = labels["com.docker.compose.project"] === NAMES.masterProject;
+  return !isOurs(container) && isOfProject && labels["com.docker.compose.service"] === service;
+}
+
+function hasValue(saved: EnvFile & { ok: true }, key: string): boolean {
+  const value = findEntry(saved, key)?.value;
+  return value !== undefined && (!("text" in value) || value.text !== "");
+}
