@@ -151,12 +151,16 @@ function addStorageNode(program: Command, run: Run): void {
       "trust what the invite or the pool API says now, instead of what was saved",
       false,
     )
-    .option("--allow-http-pool", "allow a pool API over plain http", false)
+    .option("--allow-http", "allow a storage API and a pool API over plain http; for a lab", false)
+    .addOption(new Option("--allow-http-pool", "the name of --allow-http up to 0.2.0").hideHelp())
     .option("--no-register", "do not reserve the node's name at the master")
     .option("--json", "print one JSON object instead of text")
-    .action((flags: StorageFlags) =>
+    .action(({ allowHttpPool = false, ...flags }: StorageFlags & { readonly allowHttpPool?: boolean }) =>
       run(async (world) =>
-        (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(flags, world),
+        (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(
+          { ...flags, allowHttp: flags.allowHttp || allowHttpPool },
+          world,
+        ),
       ),
     );
 }
@@ -314,7 +318,7 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
   const invite = program.command("invite").description("invites for storage nodes");
   invite
     .command("create")
-    .description("print an invite: one line with which a machine joins this pool as a storage node")
+    .description("print an invite: one line with which one machine joins this pool as a storage node")
     .option("--expires <time>", "how long the invite is valid", "24h")
     .option("--name <name>", "name of the new node")
     .option(
@@ -331,6 +335,22 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .option("--json", "print one JSON object instead of text")
     .action((flags: InviteFlags) =>
       run(async (world) => (await import("./commands/invite.ts")).inviteCreate(flags, world)),
+    );
+  invite
+    .command("list")
+    .description("list the invites with their states, and who used them")
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/invite.ts")).inviteList(flags, world)),
+    );
+  invite
+    .command("revoke <id>")
+    .description("let no node register a name with an invite any more; a registered node keeps its name")
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((id: string, flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/invite.ts")).inviteRevoke(id, flags, world)),
     );
   invite
     .command("show <token>")

@@ -1,9 +1,20 @@
 import { OperatorError, type VerbExit } from "../errors.ts";
+import {
+  type InviteRecord,
+  listInvites,
+  recordInvite,
+  revokeInvite,
+  stateOf,
+  userOf,
+} from "../federation/invite-records.ts";
 import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
-import { openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { findUrlProblems } from "../federation/storage-api-url.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { withMasterDatabase } from "../join/master-database.ts";
 import { tokenText } from "../join/storage-invite.ts";
 import { RULES } from "../settings/rules.ts";
+import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** The flags of `invite create`. */
@@ -15,7 +26,10 @@ export interface InviteFlags {
   readonly bootstrap: readonly string[];
 }
 
-/** `invite create`: prints the invite (one line), and the fingerprint to compare over another channel. */
+/**
+ * `invite create`: prints the invite (one line), and the fingerprint to compare over another channel. The invite is stored
+ * in the database before it is printed: an invite that the master does not know would be refused.
+ */
 export async function inviteCreate(flags: InviteFlags, world: World): Promise<VerbExit> {
   const lifetimeMs = parseDuration(flags.expires);
   if (lifetimeMs === null)
@@ -25,19 +39,23 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   const invalid = flags.bootstrap.find((address) => !RULES.peerMultiaddr.holds(address));
   if (invalid !== undefined)
     throw usage(`--bootstrap is ${JSON.stringify(invalid)}; it must be ${RULES.peerMultiaddr.requirement}.`);
+  if (flags.name !== undefined && !RULES.nodeName.holds(flags.name))
+    throw usage(`--name is ${JSON.stringify(flags.name)}; it must be ${RULES.nodeName.requirement}.`);
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
   const [clusterName, storageApiUrl] = [
     values("CLUSTERNAME"),
     flags.storageApiUrl ?? values("STORAGE_API_URL"),
   ];
-  if (clusterName === undefined || storageApiUrl === undefined || !RULES.url.holds(storageApiUrl)) {
+  if (clusterName === undefined || storageApiUrl === undefined || !RULES.apiUrl.holds(storageApiUrl)) {
     throw new OperatorError({
       exit: "settings",
       what:
         clusterName === undefined
           ? "CLUSTERNAME is not set."
-          : "The address at which nodes reach the storage API is unknown.",
+          : storageApiUrl === undefined
+            ? "The address at which nodes reach the storage API is unknown."
+            : `The address of the storage API must be ${RULES.apiUrl.requirement}.`,
       remedy:
         clusterName === undefined
           ? "Run join-as-master --set CLUSTERNAME=NAME."
@@ -47,6 +65,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   const { token, invite, fingerprint, isDoubtful } = await createInvite({
     cluster: openOwnCluster(world, master),
     key: await world.readSigningKey(layout.signingKey),
+    id: world.host.random.hex(ID_BYTES),
     now: world.host.clock.now(),
     lifetimeMs,
     clusterName,
@@ -61,16 +80,126 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     const text = `ipfs-cluster only reports addresses of this machine's container networks (${invite.bootstrap.join(" ")}), which other machines probably can't reach. Pass one that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
     world.reporter.listen({ type: "warning", text });
   }
+  const { id } = invite.registration;
+  await withMasterDatabase(world, master, "invite", (database) =>
+    recordInvite(database, clusterName, {
+      id,
+      name: invite.nodeName,
+      verifyingKey: invite.publicPem,
+      issuedAt: invite.issuedAt,
+      expiresAt: invite.expiresAt,
+    }),
+  );
+  for (const text of await findUrlProblems(world.host.http, storageApiUrl, clusterName))
+    world.reporter.listen({ type: "warning", text });
   world.reporter.result({
-    data: { verb: "invite create", token, fingerprint, expiresAt: invite.expiresAt.toISOString() },
+    data: { verb: "invite create", token, fingerprint, id, expiresAt: invite.expiresAt.toISOString() },
     lines: [
       token,
       "",
       `Key fingerprint: ${fingerprint} (send it over another channel than the line above)`,
-      `Valid until:     ${invite.expiresAt.toISOString()}`,
+      `Valid until:     ${invite.expiresAt.toISOString()}, for one node`,
+      `To revoke it:    fula-node invite revoke ${id}`,
     ],
   });
   return "ok";
+}
+
+/** 128 bits. */
+const ID_BYTES = 16;
+
+/** `invite list`: every invite of the pool with its state, the newest first. */
+export async function inviteList(flags: { readonly baseDir?: string }, world: World): Promise<VerbExit> {
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const pool = poolOf(master);
+  const records = await withMasterDatabase(world, master, "invite", (database) =>
+    listInvites(database, pool),
+  );
+  const now = world.host.clock.now();
+  const parseKey = await world.loadKeyParser();
+  const rows = records.map((record) => [
+    record.id,
+    stateOf(record, now),
+    `until ${record.expiresAt.toISOString().slice(0, 16).replace("T", " ")}`,
+    record.boundPeer === null ? `for ${record.name ?? "any name"}` : `used by ${userOf(record)}`,
+  ]);
+  world.reporter.result({
+    data: {
+      verb: "invite list",
+      pool,
+      invites: records.map((record) => ({
+        ...printable(record),
+        state: stateOf(record, now),
+        fingerprint: parseKey(record.verifyingKey, "the invite's key").id,
+      })),
+    },
+    lines: [
+      records.length === 0
+        ? `There are no invites to pool ${pool}.`
+        : `${countOf(records.length, "invite")} to pool ${pool} (times are UTC):`,
+      ...world.reporter.table(rows),
+    ],
+  });
+  return "ok";
+}
+
+/** `invite revoke ID`: no node can register a name with it any more. */
+export async function inviteRevoke(
+  id: string,
+  flags: { readonly baseDir?: string },
+  world: World,
+): Promise<VerbExit> {
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const pool = poolOf(master);
+  const record = await withMasterDatabase(world, master, "invite", (database) =>
+    revokeInvite(database, pool, id.trim().toLowerCase()),
+  );
+  if (record === null)
+    throw new OperatorError({
+      exit: "usage",
+      what: `Pool ${pool} has no invite with the id ${JSON.stringify(id.slice(0, 80))}.`,
+      remedy:
+        "See the ids with fula-node invite list. An invite of 0.1.0 or 0.2.0 has no id; it can't register a name.",
+    });
+  const effect =
+    record.boundPeer === null
+      ? [
+          "Nobody can register a name with it any more. Nobody had used it.",
+          "It still says where the pool is: who has it can follow the pool without a name.",
+        ]
+      : [
+          `It was used by ${userOf(record)}.`,
+          "That node stays in the pool and keeps its names; it gets no further one.",
+          "Its names become free when it leaves (fula-node leave on that node).",
+        ];
+  world.reporter.result({
+    data: { verb: "invite revoke", ...printable(record), state: "revoked" },
+    lines: [`Revoked: ${record.id}.`, ...effect],
+  });
+  return "ok";
+}
+
+function printable({ boundPeer, boundAt, boundNames, ...record }: InviteRecord) {
+  const { id, name, issuedAt, expiresAt, revokedAt } = record;
+  return {
+    id,
+    name,
+    issuedAt,
+    expiresAt,
+    revokedAt,
+    usedBy: boundPeer === null ? null : { peerId: boundPeer, names: boundNames, at: boundAt },
+  };
+}
+
+/** The pool of a master. Throws (`settings`) if it has none. */
+function poolOf({ values }: InstalledMaster): string {
+  const pool = values("CLUSTERNAME");
+  if (pool !== undefined) return pool;
+  throw new OperatorError({
+    exit: "settings",
+    what: "CLUSTERNAME is not set.",
+    remedy: "Run join-as-master --set CLUSTERNAME=NAME.",
+  });
 }
 
 /** `invite show TOKEN`: prints an invite's contents. Exit 28 if it was altered. The cluster secret is not printed. */
@@ -84,10 +213,12 @@ export async function inviteShow(
     expected: flags.fingerprint ?? null,
     parseKey: await world.loadKeyParser(),
   });
-  const { clusterSecret: _, publicPem: __, ...printable } = invite;
+  const { clusterSecret: _, publicPem: __, registration, ...shown } = invite;
+  const id = registration?.id ?? null;
   world.reporter.result({
-    data: { verb: "invite show", ...printable, fingerprint, expired },
+    data: { verb: "invite show", ...shown, id, fingerprint, expired },
     lines: world.reporter.table([
+      ["id", id ?? "none: an invite of 0.1.0 or 0.2.0, which can't register a name"],
       ["pool", invite.clusterName],
       ["trusted masters", invite.trustedPeers.join(" ")],
       ["addresses", invite.bootstrap.join(" ")],

@@ -1,5 +1,8 @@
 import { OperatorError } from "../errors.ts";
+import type { Clock } from "../machine/clock.ts";
 import { HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
+import type { HttpReader } from "../machine/http.ts";
+import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
 import {
   announceableAddresses,
   type Announcement,
@@ -8,15 +11,12 @@ import {
   releaseText,
 } from "./announcement.ts";
 import type { NodeIdentity } from "./node-identity.ts";
-import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
-import type { Clock } from "../machine/clock.ts";
-import type { HttpReader } from "../machine/http.ts";
 
 /** Writes to the node directory of one master. */
 export interface NodesClient {
   /** Base URL, without a trailing slash. */
   readonly url: string;
-  send(method: "POST" | "DELETE", path: string, body: unknown): Promise<NodesAnswer>;
+  send(method: "POST" | "DELETE", path: string, body: unknown, authorization?: string): Promise<NodesAnswer>;
 }
 
 /** A master's answer (`body` is null if it is not JSON), or why there is no answer. */
@@ -56,10 +56,14 @@ export function openNodesClient(
   const url = storageApiUrl.replace(/\/+$/, "");
   return {
     url,
-    async send(method, path, message) {
+    async send(method, path, message, authorization) {
       const client = new HttpClient({ url, connections: 1, connectTimeoutMs: timeoutMs, proxy });
       const body = Buffer.from(JSON.stringify(message), "utf8");
-      const headers = { accept: "application/json", "content-type": "application/json" };
+      const headers = {
+        accept: "application/json",
+        "content-type": "application/json",
+        ...(authorization === undefined ? {} : { authorization }),
+      };
       try {
         const request = { method, path, headers, body };
         const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), timeoutMs);
@@ -78,15 +82,22 @@ export function openNodesClient(
  * Announces the node to its master under a name. Announcing again is safe and updates the addresses. Addresses
  * that can't be dialled directly (no port, through a relay, of another peer) are left out.
  *
- * Throws an OperatorError: `settings` (invalid name, no address, another pool, quota reached),
+ * `invite` is the node's NODE_INVITE. A master asks for it when it registers the name, and not again.
+ *
+ * Throws an OperatorError: `settings` (invalid name, no address, another pool, quota reached, no invite that holds),
  * `foreign` (the name belongs to another key), `preflight` (this machine's clock is wrong), `integrity` (the master
  * rejects the signature), `unavailable` (the master or its database), `drift` (any other refusal).
  */
 export async function announceName(
   { client, identity, clock }: AnnounceDeps,
-  request: { readonly pool: string; readonly name: string; readonly addresses: readonly string[] },
+  request: {
+    readonly pool: string;
+    readonly name: string;
+    readonly addresses: readonly string[];
+    readonly invite: string | null;
+  },
 ): Promise<HeldName> {
-  const { pool, name } = request;
+  const { pool, name, invite } = request;
   const { peerId } = identity;
   const fault = validateNodeName(name);
   if (fault !== null) throw badName(fault);
@@ -94,7 +105,8 @@ export async function announceName(
   if (addresses.length === 0) throw noAddress(request.addresses.length);
   const announcement: Announcement = { name, peerId, addresses, time: clock.now().toISOString(), pool };
   const signature = identity.sign(announcementText(announcement));
-  const answer = await client.send("POST", "/api/v1/nodes", { ...announcement, signature });
+  const authorization = invite === null ? undefined : `Fula-Invite ${invite}`;
+  const answer = await client.send("POST", "/api/v1/nodes", { ...announcement, signature }, authorization);
   if ("failure" in answer) throw noAnswer(client, answer.failure, "--no-register");
   const { outcome, reservation } = fieldsOf(answer.body);
   const isOwned =
@@ -130,25 +142,36 @@ export interface NameEntry {
   readonly addresses: readonly string[];
 }
 
+/** What a master's directory says about a name. */
+export interface NameLookup {
+  /** Null if the name is free. */
+  readonly entry: NameEntry | null;
+  /** True if the name is free and the master registers it only for a node with an invite. */
+  readonly needsInvite: boolean;
+}
+
 /** The flag that lets a command continue without the directory. Errors name it. */
 type BypassFlag = "--no-register" | "--no-release";
 
 /**
- * Asks the master at its storage API URL who owns a name. Null if the name is free. Throws `unavailable` if there is
- * no usable answer; the error names `flag`.
+ * Asks the master at its storage API URL who owns a name. Throws `unavailable` if there is no usable answer; the error
+ * names `flag`.
  */
 export async function lookUpName(
   http: HttpReader,
   url: string,
   name: string,
   flag: BypassFlag,
-): Promise<NameEntry | null> {
+): Promise<NameLookup> {
   const address = `${url}/api/v1/nodes/${name}`;
   const answer = await http.json(address, { timeoutMs: TIMEOUT_MS, isRemote: true });
-  const { code, peerId, addresses } = fieldsOf(answer?.body);
-  if (answer?.status === 404 && code === "no-such-node") return null;
-  if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses))
-    return { peerId, addresses: addresses.filter((each): each is string => typeof each === "string") };
+  const { code, peerId, addresses, registration } = fieldsOf(answer?.body);
+  if (answer?.status === 404 && code === "no-such-node")
+    return { entry: null, needsInvite: registration === "invite" };
+  if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses)) {
+    const texts = addresses.filter((each): each is string => typeof each === "string");
+    return { entry: { peerId, addresses: texts }, needsInvite: false };
+  }
   throw new OperatorError({
     exit: "unavailable",
     what: `The master's node directory gave no usable answer: ${address} ${answer === null ? "does not respond" : `responded with HTTP status ${answer.status}`}.`,
@@ -193,6 +216,7 @@ function refused(
       what: `The master refused the name ${name}: ${reason}`,
       remedy: REMEDIES[code],
     });
+  if (typeof code === "string" && code.startsWith("invite-")) return notInvited(name, reason, code);
   if (code === "bad-signature")
     return new OperatorError({
       exit: "integrity",
@@ -211,6 +235,20 @@ function refused(
     what: `The master at ${url} refused the name ${name}: ${reason}`,
     remedy:
       "Check that STORAGE_API_URL is the storage API of a master of this pool. If it is, ask the master's operator.",
+  });
+}
+
+/** The error for a node that has no invite, or none that holds. */
+export function notInvited(name: string, reason: string, code: string): OperatorError {
+  const ask =
+    "Ask the master's operator for an invite (fula-node invite create), then run again with --invite";
+  return new OperatorError({
+    exit: "settings",
+    what: `The master does not register the name ${name}: ${reason}`,
+    remedy:
+      code === "invite-other-name"
+        ? "Use the name of the invite (--set CLUSTER_PEERNAME=NAME), or ask the master's operator for another invite. To join without a registered name, use --no-register."
+        : `${ask}. To join without a registered name, use --no-register.`,
   });
 }
 

@@ -2,12 +2,20 @@ import type { ClusterReader } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import { dialable } from "../settings/address.ts";
-import { formatToken, type Invite, invitePayload, readPayload, splitToken } from "./invite.ts";
+import {
+  formatToken,
+  type Invite,
+  invitePayload,
+  type Registration,
+  registrationText,
+  readPayload,
+  splitToken,
+} from "./invite.ts";
 
 /** A signed invite. */
 interface CreatedInvite {
   readonly token: string;
-  readonly invite: Invite;
+  readonly invite: Invite & { readonly registration: Registration };
   /** The signing key's id. Compare it over another channel than the one the token came by. */
   readonly fingerprint: string;
   /** True if all addresses that were found are ones that other machines probably can't dial. */
@@ -21,6 +29,8 @@ interface CreatedInvite {
 export async function createInvite(options: {
   readonly cluster: ClusterReader;
   readonly key: SigningKey;
+  /** The id of the invite: 128 random bits as lower-case hex. */
+  readonly id: string;
   readonly now: Date;
   readonly lifetimeMs: number;
   readonly clusterName: string;
@@ -34,7 +44,7 @@ export async function createInvite(options: {
   /** Subnets of this machine's container bridges. */
   readonly bridges: readonly string[];
 }): Promise<CreatedInvite> {
-  const { key, now } = options;
+  const { key, id, now } = options;
   const self = await options.cluster.identity();
   const { addresses: bootstrap, isDoubtful } =
     options.bootstrap.length > 0
@@ -47,23 +57,26 @@ export async function createInvite(options: {
       remedy: "Pass one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
     });
   }
-  const invite: Invite = {
+  const text = registrationText({ id, pool: options.clusterName });
+  const invite = {
     clusterName: options.clusterName,
     clusterSecret: options.clusterSecret,
-    trustedPeers: [self.id, ...options.otherMasters.filter((id) => id !== self.id)],
+    trustedPeers: [self.id, ...options.otherMasters.filter((other) => other !== self.id)],
     bootstrap,
     storageApiUrl: options.storageApiUrl,
     nodeName: options.nodeName,
     issuedAt: now,
     expiresAt: new Date(now.getTime() + options.lifetimeMs),
+    registration: { id, signature: base64url(key.sign(Buffer.from(text, "utf8"))) },
     publicPem: key.publicPem,
   };
   const payload = Buffer.from(invitePayload(invite), "utf8");
-  const token = formatToken(
-    payload.toString("base64url"),
-    Buffer.from(key.sign(payload)).toString("base64url"),
-  );
+  const token = formatToken(invite, payload.toString("base64url"), base64url(key.sign(payload)));
   return { token, invite, fingerprint: key.id, isDoubtful };
+}
+
+function base64url(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64url");
 }
 
 /** An invite whose signature matches the public key in it. */
@@ -100,12 +113,12 @@ export function readInvite(
     throw refuse(`This is not an invite: ${parts.what}.`);
   }
   const payload = Buffer.from(parts.payload, "base64url");
-  const invite = readPayload(payload.toString("utf8"));
+  const invite = readPayload(payload.toString("utf8"), parts.version);
   if ("what" in invite) throw refuse(`This invite can't be read: ${invite.what}.`);
   const key = parseOr(options.parseKey, invite.publicPem);
   if (!key.verify(payload, Buffer.from(parts.signature, "base64url")))
     throw refuse("The invite's signature is not valid: the invite was altered.");
-  if (options.expected !== null && options.expected !== key.id) {
+  if (options.expected !== null && options.expected.trim().toLowerCase() !== key.id) {
     throw refuse(`The invite is signed by the key ${key.id}, not by ${options.expected}.`);
   }
   return { invite, fingerprint: key.id, expired: invite.expiresAt.getTime() <= options.now.getTime() };

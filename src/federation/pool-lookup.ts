@@ -1,6 +1,7 @@
 import { OperatorError } from "../errors.ts";
-import type { Pool } from "./pool.ts";
 import type { HttpReader } from "../machine/http.ts";
+import { isPlainHttpElsewhere } from "../settings/address.ts";
+import type { Pool } from "./pool.ts";
 
 const TIMEOUT_MS = 15_000;
 /** Far larger than any answer: a thousand addresses take a tenth of it. */
@@ -16,12 +17,7 @@ export async function lookUpPool(
   url: string,
   options: { readonly allowHttp: boolean; readonly allowFlag?: string } = { allowHttp: false },
 ): Promise<Pool> {
-  const { protocol, hostname } = new URL(url);
-  if (
-    !options.allowHttp &&
-    protocol !== "https:" &&
-    !["127.0.0.1", "localhost", "[::1]"].includes(hostname)
-  ) {
+  if (!options.allowHttp && isPlainHttpElsewhere(url)) {
     throw new OperatorError({
       exit: "settings",
       what: `POOL_API is ${url}, which uses plain http to another host.`,

@@ -18,6 +18,8 @@ export type AnnounceOutcome =
   /** Not newer than the key's last message about this name: a replay, or a message that arrived late. */
   | { readonly outcome: "NotNewer" }
   | { readonly outcome: "OverQuota" }
+  /** The key does not own the name, and no invite lets it register the name. */
+  | { readonly outcome: "NotInvited" }
   /** The name was free, but it had a descriptor. That must not happen: a bug or manipulation. */
   | { readonly outcome: "DescriptorInTheWay" };
 
@@ -36,6 +38,14 @@ export interface NodeEntry {
   readonly signature: string;
 }
 
+/** Who may register a name that is not its own yet. The owner of a name may always announce it again. */
+export interface Admission {
+  /** True: anybody. */
+  readonly isOpen: boolean;
+  /** The id of the invite that the announcement carries, with its signature checked. Null: none. */
+  readonly inviteId: string | null;
+}
+
 /** How far a signer's clock may be from the database's, in seconds. */
 export const WINDOW_SECONDS = 300;
 const TIMEOUT_MS = 10_000;
@@ -44,15 +54,18 @@ const TIMEOUT_MS = 10_000;
  * Processes one announcement whose signature has been checked. It is a single statement, so it takes effect
  * completely or not at all. Constraints decide races (migrations/021_node_names.sql), not earlier reads: the second
  * announcement of a name waits for the first and then sees its owner. Announcements of one owner wait for each
- * other at its row in node_owners, whose CHECK is the quota.
+ * other at its row in node_owners, whose CHECK is the quota. The first key that uses an invite binds it: a second
+ * one waits at the invite's row, and then finds it bound.
  */
 export async function announceName(
   database: Database,
   { message, signature }: Signed<Announcement>,
   namesPerOwner: number,
+  { isOpen, inviteId }: Admission,
 ): Promise<AnnounceOutcome> {
   const { pool, name, peerId, addresses, time } = message;
-  const values = [pool, name, peerId, time, addresses, signature, namesPerOwner, WINDOW_SECONDS];
+  const signed = [pool, name, peerId, time, addresses, signature];
+  const values = [...signed, namesPerOwner, WINDOW_SECONDS, inviteId, isOpen];
   try {
     const [row] = await database.query<AnnounceRow>(ANNOUNCE, values, { timeoutMs: TIMEOUT_MS });
     if (row === undefined) throw new Error("the announcement statement returned no row");
@@ -68,6 +81,7 @@ export async function announceName(
 interface AnnounceRow extends Record<string, unknown> {
   readonly in_window: boolean;
   readonly is_newer: boolean;
+  readonly is_admitted: boolean;
   readonly at: Date;
   /** The name's reservation if the key owns it now. */
   readonly reservation: string | null;
@@ -78,6 +92,7 @@ interface AnnounceRow extends Record<string, unknown> {
 function outcomeOf({
   in_window,
   is_newer,
+  is_admitted,
   at,
   reservation,
   is_fresh,
@@ -85,6 +100,7 @@ function outcomeOf({
 }: AnnounceRow): AnnounceOutcome {
   if (!in_window) return { outcome: "OutsideWindow", databaseTime: at };
   if (!is_newer) return { outcome: "NotNewer" };
+  if (!is_admitted) return { outcome: "NotInvited" };
   if (reservation === null) return { outcome: "TakenByOther" };
   if (is_fresh) return { outcome: "Reserved", reservation };
   return is_refreshed ? { outcome: "AlreadyOwned", reservation } : { outcome: "NotNewer" };
@@ -101,10 +117,19 @@ const ANNOUNCE = `
       abs(extract(epoch FROM now() - $4::timestamptz)) <= $8::integer AS in_window,
       NOT EXISTS (
         SELECT FROM node_releases r WHERE r.pool = $1 AND r.name = $2 AND r.owner = $3 AND r.said >= $4::timestamptz
-      ) AS is_newer
+      ) AS is_newer,
+      EXISTS (SELECT FROM node_names n WHERE n.pool = $1 AND n.name = $2 AND n.owner = $3) AS is_owner
+  ), bound AS (
+    UPDATE invites i SET bound_peer = $3, bound_at = coalesce(i.bound_at, attempt.at) FROM attempt
+      WHERE i.pool = $1 AND i.id = $9::text AND in_window AND is_newer AND NOT is_owner
+        AND i.revoked_at IS NULL AND (i.name IS NULL OR i.name = $2)
+        AND (i.bound_peer = $3 OR (i.bound_peer IS NULL AND i.expires_at > attempt.at))
+      RETURNING i.id
+  ), admitted AS MATERIALIZED (
+    SELECT is_owner OR $10::boolean OR EXISTS (SELECT FROM bound) AS is_admitted FROM attempt
   ), claim AS (
     INSERT INTO node_names (pool, name, owner, reservation, reserved_at)
-      SELECT $1, $2, $3, id, at FROM attempt WHERE in_window AND is_newer
+      SELECT $1, $2, $3, id, at FROM attempt, admitted WHERE in_window AND is_newer AND is_admitted
       ON CONFLICT (pool, name) DO UPDATE SET owner = EXCLUDED.owner WHERE node_names.owner = EXCLUDED.owner
       RETURNING reservation
   ), fresh AS (
@@ -124,9 +149,9 @@ const ANNOUNCE = `
         WHERE node_descriptors.said < EXCLUDED.said
       RETURNING revision
   )
-  SELECT in_window, is_newer, at, (SELECT reservation FROM claim) AS reservation,
+  SELECT in_window, is_newer, is_admitted, at, (SELECT reservation FROM claim) AS reservation,
     EXISTS (SELECT FROM fresh) AS is_fresh, EXISTS (SELECT FROM refreshed) AS is_refreshed
-  FROM attempt`;
+  FROM attempt, admitted`;
 
 /**
  * Releases a name if it belongs to that key. With a reservation, releases only that reservation, and only if nobody

@@ -199,7 +199,8 @@ export interface StorageFlags extends RunFlags {
   readonly invite?: string;
   readonly fingerprint?: string;
   readonly acceptPoolChange: boolean;
-  readonly allowHttpPool: boolean;
+  /** Allows plain http to another host for the pool API and the storage API. */
+  readonly allowHttp: boolean;
   /** False for `--no-register`. */
   readonly register: boolean;
 }

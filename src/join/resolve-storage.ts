@@ -1,8 +1,11 @@
 import { OperatorError, type Problem } from "../errors.ts";
+import { lookUpName, notInvited } from "../federation/announce-name.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
+import { isPlainHttpElsewhere } from "../settings/address.ts";
 import { readContainerEnv } from "../settings/context.ts";
 import type { StorageLayout } from "../settings/layout.ts";
+import { RULES } from "../settings/rules.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
@@ -49,7 +52,8 @@ export async function resolveStorageNode(
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const first = source.resolve(merge(invite, given));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
-  const problems = [...first.problems, ...unclear, ...contradictions];
+  const plainHttp = flags.allowHttp ? [] : findPlainHttp(first.settings, source, invite);
+  const problems = [...first.problems, ...unclear, ...contradictions, ...plainHttp];
   const missing = findMissing(first, recoverable);
   const areMastersKnown = !missing.some((key) => key.startsWith("MASTER_"));
   const unobtainable = missing.filter((key) => !key.startsWith("MASTER_"));
@@ -61,7 +65,7 @@ export async function resolveStorageNode(
   }
   const pool =
     invite === null
-      ? await readPool(deps, first.settings, { allowHttp: flags.allowHttpPool, areMastersKnown })
+      ? await readPool(deps, first.settings, { allowHttp: flags.allowHttp, areMastersKnown })
       : null;
   refuseDrift(invite ?? pool, source, flags);
   const last = source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given));
@@ -74,7 +78,49 @@ export async function resolveStorageNode(
     ignored: flags.ignore,
     problems: remaining,
   });
+  if (flags.register && isRoot) await refuseWithoutInvite(deps, last.settings);
   return last.settings;
+}
+
+/**
+ * A storage API over plain http to another host: it decides who may upload, uploaders' keys pass through it, and so does
+ * the node's invite. A saved address was accepted before, so a repair goes on with it.
+ */
+function findPlainHttp(
+  settings: Settings,
+  source: StorageSource,
+  invite: TrustInfo | null,
+): readonly Problem[] {
+  const key = "STORAGE_API_URL";
+  const url = settings.get(key)?.value;
+  if (url === undefined || !RULES.apiUrl.holds(url) || !isPlainHttpElsewhere(url)) return [];
+  if (source.saved(key) === url) return [];
+  const from = invite?.values.get(key) === url ? `${invite.source} has ${key}` : `${key} is`;
+  return [
+    {
+      subject: key,
+      what: `${from} ${url}, which uses plain http to another host: anyone on the network path could read and change what is sent.`,
+      remedy: "Use https://. If you trust the network in between, run again with --allow-http.",
+    },
+  ];
+}
+
+/**
+ * Throws (`settings`) if the master registers only invited nodes, and this node has neither the name nor an invite: the
+ * last step would be refused, after everything else was installed. That step also reports a master that does not answer.
+ */
+async function refuseWithoutInvite({ host }: Pick<JoinDeps, "host">, settings: Settings): Promise<void> {
+  const [url, name] = [settings.get("STORAGE_API_URL")?.value, settings.get("CLUSTER_PEERNAME")?.value];
+  if (settings.has("NODE_INVITE") || url === undefined || name === undefined) return;
+  try {
+    const base = url.replace(/\/+$/, "");
+    const { needsInvite } = await lookUpName(host.http, base, name, "--no-register");
+    if (!needsInvite) return;
+  } catch (thrown) {
+    if (thrown instanceof OperatorError && thrown.exit === "unavailable") return;
+    throw thrown;
+  }
+  throw notInvited(name, "it registers invited nodes only, and this node has no invite.", "invite-missing");
 }
 
 /** Imported only here: most runs have no invite, and zod is slow to load. */
@@ -145,7 +191,7 @@ async function readPool(
   try {
     const { trustedPeers, bootstrap } = await lookUpPool(host.http, url, {
       allowHttp: options.allowHttp,
-      allowFlag: "--allow-http-pool",
+      allowFlag: "--allow-http",
     });
     const count = trustedPeers.length === 1 ? "one master" : `${trustedPeers.length} masters`;
     reporter.note(

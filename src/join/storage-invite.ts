@@ -1,19 +1,20 @@
 import { OperatorError } from "../errors.ts";
 import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
+import { formatRegistration } from "../federation/invite.ts";
 import type { TrustInfo } from "../federation/trust.ts";
 import type { JoinDeps } from "./join-run.ts";
 
 /**
  * Reads the invite of a join, prints its content, and asks the operator to compare the fingerprint of its key
- * unless that was given. Throws `integrity` if the invite is altered, expired or signed by another key, `newer`
- * for a newer version, and `usage` if it can't be read.
+ * unless that was given: also with --yes, which never covers trusting a key. A dry run trusts nobody, so it does not ask.
+ * Throws `preflight` if there is nobody to ask, `integrity` if the invite is altered, expired or signed by another key,
+ * `newer` for a newer version, and `usage` if it can't be read.
  */
 export async function readInviteTrust(
   flags: {
     readonly invite: string;
     readonly fingerprint?: string;
     readonly dryRun: boolean;
-    readonly yes: boolean;
   },
   deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "loadKeyParser">,
 ): Promise<TrustInfo> {
@@ -34,9 +35,11 @@ export async function readInviteTrust(
     ["key fingerprint", fingerprint],
   ];
   for (const line of reporter.table(lines)) reporter.note(line);
-  const shouldAsk = questions !== null && flags.fingerprint === undefined && !flags.dryRun && !flags.yes;
+  const isCompared = flags.fingerprint !== undefined || flags.dryRun;
+  if (!isCompared && questions === null) throw nobodyCompared(fingerprint);
   if (
-    shouldAsk &&
+    !isCompared &&
+    questions !== null &&
     !(await questions.confirm("Is this the fingerprint that the operator of the master gave you?", false))
   ) {
     throw new OperatorError({
@@ -57,8 +60,21 @@ export async function readInviteTrust(
       ["MASTER_CLUSTER_BOOTSTRAP", invite.bootstrap.join(",")],
       ["STORAGE_API_URL", invite.storageApiUrl],
       ...(invite.nodeName === null ? [] : ([["CLUSTER_PEERNAME", invite.nodeName]] as const)),
+      ...(invite.registration === null
+        ? []
+        : ([["NODE_INVITE", formatRegistration(invite.registration)]] as const)),
     ]),
   };
+}
+
+function nobodyCompared(fingerprint: string): OperatorError {
+  return new OperatorError({
+    exit: "preflight",
+    what: `Nobody has compared the fingerprint of the invite's key, ${fingerprint}.`,
+    why: "An invite decides which masters this node trusts, and anybody can make one. There is no terminal to ask on.",
+    remedy:
+      "Ask the operator of the master for the fingerprint over another channel (phone, chat), then run again with --fingerprint FINGERPRINT. Do not copy it from this message.",
+  });
 }
 
 /** Far above the size of any token: a larger file is not an invite. */

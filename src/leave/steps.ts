@@ -5,7 +5,7 @@ import { readNodeIdentity } from "../federation/node-identity.ts";
 import type { HostReader } from "../host.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { type Part, PURGEABLE } from "./policy.ts";
-import { isGoing, applyPurge, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
+import { applyPurge, isGoing, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** What the steps of a leave need. */
 export interface Leaving {
@@ -89,7 +89,7 @@ export function releaseName({
     touches: "Releases the node's name at the master, signed with the cluster peer's own key.",
     ...untilGone({
       async look(host) {
-        const [identity, entry] = await Promise.all([
+        const [identity, { entry }] = await Promise.all([
           readNodeIdentity(host),
           lookUpName(host.http, client.url, name, "--no-release"),
         ]);

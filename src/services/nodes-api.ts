@@ -14,7 +14,10 @@ import {
   releaseText,
   type Signed,
 } from "../federation/announcement.ts";
+import { findInvite, type InviteRecord, NO_INVITE, refusalOf } from "../federation/invite-records.ts";
+import { parseRegistration, registrationText } from "../federation/invite.ts";
 import { isSignedBy } from "../federation/node-identity.ts";
+import { parseVerifyingKey } from "../machine/signing.ts";
 import { isNodeName, suggestNodeNames } from "../settings/node-name.ts";
 import {
   announceName,
@@ -39,11 +42,10 @@ export interface NodesApiOptions {
   /** Limits announcements and releases per client. The default suits nodes, which announce themselves rarely. */
   readonly limit?: RateLimit;
   /**
-   * An extra check of a signed request. Returns the reason for a refusal, or null to allow it. A signature only proves
-   * that the sender has a key, and anyone can create a key; the cluster's secret is public. A master that accepts only
-   * invited nodes checks their token here. Without this option every key is allowed.
+   * `invite`: a name is registered only for a node that shows an invite of a master of this pool. A signature only
+   * proves that the sender has a key, and anyone can create a key; the cluster's secret is public. `open`: for anybody.
    */
-  readonly findRefusal?: (request: IncomingMessage, announcement: Announcement) => Promise<string | null>;
+  readonly registration: "invite" | "open";
 }
 
 /** A handler that also gets the pool of this master. */
@@ -57,7 +59,8 @@ const MAX_PAGE = 1_000;
 /**
  * The pool's directory of nodes.
  *
- * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts).
+ * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts). A name that the
+ *   key does not own yet also needs an invite, unless registration is open: `Authorization: Fula-Invite ID.SIGNATURE`.
  * - `DELETE /api/v1/nodes/NAME` releases a name; it is signed in the same way.
  * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all nodes; it needs an API key.
@@ -67,7 +70,7 @@ export function nodesApi(
   log: (line: string) => void,
   options: NodesApiOptions,
 ): App {
-  const { pool, namesPerOwner, limit = LIMIT } = options;
+  const { pool, namesPerOwner, registration, limit = LIMIT } = options;
   const waitSeconds = createRateLimit(limit, () => performance.now());
   const guarded =
     (work: PoolHandler) =>
@@ -85,9 +88,18 @@ export function nodesApi(
     limited(async ({ env: { incoming } }, ownPool) => {
       const read = await readSigned(incoming, ownPool, readAnnouncement, announcementText);
       if (read instanceof Response) return read;
-      const why = (await options.findRefusal?.(incoming, read.message)) ?? null;
-      if (why !== null) return failure(403, "refused", why);
-      const outcome = await announceName(database, read, namesPerOwner);
+      const shown = await readShownInvite(database, ownPool, incoming.headers.authorization);
+      const inviteId = shown.record?.id ?? null;
+      const outcome = await announceName(database, read, namesPerOwner, {
+        isOpen: registration === "open",
+        inviteId,
+      });
+      if (outcome.outcome === "NotInvited") {
+        if (!shown.isGiven) return failure(403, NO_INVITE.code, NO_INVITE.error);
+        const record = inviteId === null ? null : await findInvite(database, ownPool, inviteId);
+        const { code, error } = refusalOf(record, read.message, new Date());
+        return failure(403, code, error);
+      }
       if (outcome.outcome === "DescriptorInTheWay")
         log(`nodes: ${read.message.name} has no owner but has a descriptor; the name was not reserved`);
       return announceReply(read.message, outcome, namesPerOwner);
@@ -108,7 +120,7 @@ export function nodesApi(
     guarded(async ({ req }, ownPool) => {
       const name = req.param("name") ?? "";
       const entry = isNodeName(name) ? await readName(database, ownPool, name) : null;
-      if (entry === null) return failure(404, "no-such-node", "No node has that name.");
+      if (entry === null) return failure(404, "no-such-node", "No node has that name.", { registration });
       return json(200, { pool: ownPool, ...publicEntry(entry) });
     }),
   );
@@ -150,6 +162,27 @@ async function readSigned<Message extends Announcement | Release>(
   return signed;
 }
 
+/**
+ * The invite that a request shows. The record is null if there is none, or if its signature is not valid: the id alone is
+ * not a secret. The key to check it with comes from the record, so that a master also accepts the invites of the other
+ * masters that share its database, and needs no signing key.
+ */
+async function readShownInvite(
+  database: Pick<PostgresPool, "query">,
+  pool: string,
+  authorization: string | undefined,
+): Promise<{ readonly isGiven: boolean; readonly record: InviteRecord | null }> {
+  const [, text] = /^fula-invite (.{1,200})$/i.exec(authorization ?? "") ?? [];
+  const shown = text === undefined ? null : parseRegistration(text);
+  if (shown === null) return { isGiven: text !== undefined, record: null };
+  const record = await findInvite(database, pool, shown.id);
+  if (record === null) return { isGiven: true, record };
+  const key = parseVerifyingKey(record.verifyingKey, "the invite's key");
+  const signed = Buffer.from(registrationText({ id: shown.id, pool }), "utf8");
+  const isValid = key.verify(signed, Buffer.from(shown.signature, "base64url"));
+  return { isGiven: true, record: isValid ? record : null };
+}
+
 function readPage(url: string): { readonly after: string | null; readonly limit: number } | null {
   const query = new URLSearchParams(url.split("?", 2)[1] ?? "");
   const after = query.get("after");
@@ -163,7 +196,7 @@ function readPage(url: string): { readonly after: string | null; readonly limit:
 /** The response to an announcement. */
 function announceReply(
   { name, pool, peerId }: Announcement,
-  outcome: AnnounceOutcome,
+  outcome: Exclude<AnnounceOutcome, { readonly outcome: "NotInvited" }>,
   quota: number,
 ): Response {
   switch (outcome.outcome) {

@@ -123,3 +123,9 @@ function isOutside(address: string, subnets: readonly string[]): boolean {
   const isTcpWithPeer = parts !== null && parts.peer !== null && parts.scheme === null;
   return isTcpWithPeer && !isInSubnets(parts.host, subnets);
 }
+
+/** True if a URL uses plain http to another host: anyone on the network path could read and change what is sent. */
+export function isPlainHttpElsewhere(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol !== "https:" && !["127.0.0.1", "localhost", "[::1]"].includes(hostname);
+}

@@ -176,6 +176,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "5",
   },
   {
+    key: "NODE_REGISTRATION",
+    about:
+      "who may register a node's name with this master: invite (nodes with an invite of this master) or open (anybody)",
+    rule: RULES.registration,
+    byDefault: "invite",
+  },
+  {
     key: "VAULT_ADDRESS",
     about: "address of the vault contract; if not set, the billing cron jobs stay off",
     rule: RULES.contract,

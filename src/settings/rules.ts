@@ -1,5 +1,5 @@
-import { isNodeName } from "./node-name.ts";
 import { isHostName, isIp4, isIp6, isPeerId, isPort, parseTcpMultiaddr } from "./address.ts";
+import { isNodeName } from "./node-name.ts";
 
 /**
  * What a value must be: the check and the sentence for the operator are in one place. The same rules check
@@ -144,6 +144,12 @@ export const RULES = {
     "strict (refuse uploads if the storage API does not answer) or open (accept them, as upstream does)",
     /^(strict|open)$/,
   ),
+  registration: pattern(
+    "invite (a node needs an invite of this master to register its name) or open (anybody may register names)",
+    /^(invite|open)$/,
+  ),
+  // The id of an invite and the master's signature of 64 bytes (federation/invite-proof.ts).
+  inviteProof: pattern("the id of an invite, a dot, and a signature", /^[0-9a-f]{32}\.[A-Za-z0-9_-]{86}$/),
   hex64: pattern("64 hexadecimal digits", /^[0-9a-fA-F]{64}$/),
   masterId: pattern("32 hexadecimal digits, in lower case", /^[0-9a-f]{32}$/),
   secret: pattern("at least 8 characters", /^.{8,}$/su),

@@ -39,6 +39,8 @@ export interface WebuiSettings extends ServiceSettings {
   readonly masterId: string | null;
   /** How many names one API key may register in the pool. */
   readonly namesPerOwner: number;
+  /** Who may register a name. */
+  readonly registration: "invite" | "open";
   /** The cluster whose pins are counted for nodes that join. */
   readonly cluster: ClusterSettings;
 }
@@ -92,6 +94,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     CLUSTERNAME: text(RULES.name).optional(),
     MASTER_ID: text(RULES.masterId).optional(),
     NODE_NAMES_PER_OWNER: number(RULES.count, "5"),
+    NODE_REGISTRATION: text(RULES.registration).default("invite"),
   });
   return {
     bindHost: values.BIND_HOST,
@@ -101,6 +104,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     pool: values.CLUSTERNAME ?? null,
     masterId: values.MASTER_ID ?? null,
     namesPerOwner: values.NODE_NAMES_PER_OWNER,
+    registration: values.NODE_REGISTRATION === "open" ? "open" : "invite",
     cluster: clusterOf(values),
   };
 }

@@ -43,6 +43,12 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.url,
   },
   {
+    key: "NODE_INVITE",
+    about: "the part of this node's invite that proves to the master that it may register its name",
+    rule: RULES.inviteProof,
+    secret: true,
+  },
+  {
     key: "KUBO_STORAGE_MAX",
     about: "maximum size of this node's storage",
     rule: RULES.storageSize,

@@ -35,7 +35,10 @@ export interface NodeFacts {
     /** The storage API, which decides who may upload. `fault`: why it can't be used; null if it answers. */
     readonly gate: { readonly url: string; readonly fault: string | null };
   };
-  readonly name: { readonly name: string; readonly holder: string | null } | { readonly unknown: string };
+  /** Its name, and who has it at the master. `lacksInvite`: the master registers invited nodes only, and this one has no invite. */
+  readonly name:
+    | { readonly name: string; readonly holder: string | null; readonly lacksInvite: boolean }
+    | { readonly unknown: string };
   /** Used space and limit of its repository. */
   readonly disk: { readonly usedBytes: number; readonly limitBytes: number } | null;
 }
@@ -166,6 +169,13 @@ export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
 export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">): ReportRow {
   const about = "name";
   if ("unknown" in name) return { about, state: "unknown", sentence: name.unknown };
+  if (name.holder === null && name.lacksInvite)
+    return {
+      about,
+      state: "attention",
+      sentence: `${name.name} is not announced to the master, and this node has no invite`,
+      todo: `ask the master's operator for one, then ${REPAIR_STORAGE} --invite TOKEN`,
+    };
   if (name.holder === null)
     return {
       about,

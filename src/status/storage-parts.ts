@@ -189,7 +189,7 @@ function storageParts(node: StorageNode): {
       look: async () => {
         const [own, name] = await Promise.all([
           ask(() => orNull(() => readNodeIdentity(host))),
-          lookAtName(host, url, values("CLUSTER_PEERNAME") ?? "", ask),
+          lookAtName(host, url, values("CLUSTER_PEERNAME") ?? "", values("NODE_INVITE") !== undefined, ask),
         ]);
         facts.peerId = own === LATE || own === null ? null : own.peerId;
         facts.name = name;
@@ -325,12 +325,13 @@ async function lookAtName(
   host: JoinDeps["host"],
   url: string,
   name: string,
+  hasInvite: boolean,
   ask: Ask,
 ): Promise<NodeFacts["name"]> {
   try {
-    const entry = await ask(() => lookUpName(host.http, url, name, "--no-register"));
-    if (entry === LATE) return { unknown: `${name}; the master did not answer in time` };
-    return { name, holder: entry?.peerId ?? null };
+    const found = await ask(() => lookUpName(host.http, url, name, "--no-register"));
+    if (found === LATE) return { unknown: `${name}; the master did not answer in time` };
+    return { name, holder: found.entry?.peerId ?? null, lacksInvite: found.needsInvite && !hasInvite };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     return { unknown: `${name}; ${thrown.what}` };

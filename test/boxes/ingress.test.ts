@@ -20,6 +20,7 @@ import { expectExit, skipped } from "../support/master-box.ts";
 import {
   bootFederation,
   bootNode,
+  by,
   invite,
   join,
   members,
@@ -80,7 +81,7 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     await node.writeFile("/root/secrets", `${[...parts, secret].join("\n")}\n`, 0o600);
     await node.writeFile("/root/argument", "@/root/invite\n");
     const watching = node.exec(WATCHER);
-    const result = await join(node, ["--invite", "@/root/invite", ...PRIVATE_NETWORK]);
+    const result = await join(node, [...by({ ...invited, token: "@/root/invite" }), ...PRIVATE_NETWORK]);
     await node.writeFile("/root/joined", "");
     expectExit(result, 0);
     expect((await watching).stdout).toBe("");
@@ -91,6 +92,10 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     expect((await found("docker ps -aq | xargs docker inspect | grep -cFf /root/parts")).stdout).toBe("0");
     expect((await found("journalctl --no-pager | grep -cFf /root/secrets")).stdout).toBe("0");
     expect(`${result.stdout}${result.stderr}`).not.toContain(parts[0]);
+    // What the node keeps of the invite is in .env only.
+    await node.run(`sed -n 's/^NODE_INVITE=//p' ${ENV_FILE} | grep -E '^.{119}$' >/root/kept`);
+    expect((await found("grep -rlFf /root/kept /opt /etc /tmp /var/log")).stdout).toBe(ENV_FILE);
+    expect((await found("docker ps -aq | xargs docker inspect | grep -cFf /root/kept")).stdout).toBe("0");
     await untilStored([node], pins);
   });
 

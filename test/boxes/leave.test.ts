@@ -9,6 +9,7 @@ import {
   askCluster,
   bootFederation,
   bootNode,
+  by,
   closeStorageApi,
   invite,
   join,
@@ -188,8 +189,8 @@ describe.skipIf(skipped !== undefined)("a storage node leaves", () => {
     network = await Box.network();
     [master, node] = await Promise.all([bootFederation(network), bootNode("one", network)]);
     before = await node.snapshot(WATCHED);
-    const { token } = await invite(master, "one");
-    expectExit(await join(node, ["--invite", token, ...PRIVATE_NETWORK]), 0);
+    const invited = await invite(master, "one");
+    expectExit(await join(node, [...by(invited), ...PRIVATE_NETWORK]), 0);
     cid = await addContent(master);
     expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
     await untilStored([node], [cid]);
@@ -235,8 +236,8 @@ describe.skipIf(skipped !== undefined)("a storage node leaves", () => {
     const id = await peerId(node);
     expectExit(await leave(node, purgeAll(node)), 0);
     expect(difference(before, await node.snapshot(WATCHED))).toEqual(NO_DIFFERENCE);
-    const { token } = await invite(master, "one");
-    expectExit(await join(node, ["--invite", token, ...PRIVATE_NETWORK]), 0);
+    const invited = await invite(master, "one");
+    expectExit(await join(node, [...by(invited), ...PRIVATE_NETWORK]), 0);
     expect(await peerId(node)).not.toBe(id);
     expect(await nameStatus()).toBe("200");
   });

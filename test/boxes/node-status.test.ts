@@ -6,6 +6,7 @@ import {
   askCluster,
   bootFederation,
   bootNode,
+  by,
   closeStorageApi,
   invite,
   join,
@@ -77,9 +78,9 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
 
   test("without root nothing is done, and all that is missing is named", async () => {
     await node.run(`chmod 755 /root && cp -r ${PROGRAM.replace("/bin/fula-node.js", "")} /srv/package`);
-    const { token } = await invite(master, "alpha");
+    const invited = await invite(master, "alpha");
     const before = await node.snapshot(["/opt"]);
-    for (const args of [["--invite", token], []]) {
+    for (const args of [by(invited), []]) {
       const command = ["node", "/srv/package/bin/fula-node.js", "join-as-storage-node", "--yes", ...args];
       const result = await node.exec(command, { user: "nobody" });
       expectExit(result, 22);
@@ -91,8 +92,8 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
   });
 
   test("a join waits until as many pins are known as the master has, and says so", async () => {
-    const { token } = await invite(master, "alpha");
-    const result = await join(node, ["--invite", token, ...PRIVATE_NETWORK]);
+    const invited = await invite(master, "alpha");
+    const result = await join(node, [...by(invited), ...PRIVATE_NETWORK]);
     expectExit(result, 0);
     expect(result.stdout).toMatch(/^3 of 3 pins known here$/m);
   });
@@ -222,7 +223,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
   test("a master lets one key hold as many names as NODE_NAMES_PER_OWNER says", async () => {
     expectExit(await rejoin(master, ["--set", "NODE_NAMES_PER_OWNER=0"]), 21);
     expectExit(await rejoin(master, ["--set", "NODE_NAMES_PER_OWNER=1"]), 0);
-    const result = await join(node, ["--set", "CLUSTER_PEERNAME=beta"]);
+    const result = await join(node, by(await invite(master, "beta")));
     expectExit(result, 21);
     expect(stderrOf(result)).toContain("already has the maximum number of names");
   });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Box, type ExecResult } from "../support/box.ts";
-import { expectExit, skipped, stderrOf } from "../support/master-box.ts";
+import { fulaNode } from "../support/artifact.ts";
+import { Box, type ExecOptions, type ExecResult } from "../support/box.ts";
+import { expectExit, rejoin, skipped, stderrOf } from "../support/master-box.ts";
 import { makeIdentityFile } from "../support/node-identity.ts";
 import { PoolApi, poolAnswer } from "../support/pool-box.ts";
 import {
@@ -9,7 +10,6 @@ import {
   bootFederation,
   bootNode,
   FORWARD_PORT,
-  join,
   members,
   peerId,
   PRIVATE_NETWORK,
@@ -39,6 +39,8 @@ describe.skipIf(skipped !== undefined)(
       const sets = Object.entries(settings).flatMap(([key, value]) => ["--set", `${key}=${value}`]);
       return join(node, [...sets, ...PRIVATE_NETWORK, ...args], { env });
     };
+    const join = (box: Box, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> =>
+      fulaNode(box, ["join-as-storage-node", "--yes", ...args], options);
 
     /** Whom the node trusts by its file, and what its ipfs-cluster was started with. */
     const trusted = async (): Promise<readonly string[]> => {
@@ -61,6 +63,8 @@ describe.skipIf(skipped !== undefined)(
       masterId = await peerId(master);
       await pool.answer(await poolAnswer(master));
       await node.writeFile(CERTIFICATE, await pool.certificate());
+      // Accepted before: this test is about the pool API.
+      await node.writeFile(ENV_FILE, `STORAGE_API_URL=http://master:${FORWARD_PORT}\n`, 0o600);
     });
     afterAll(async () => {
       await Promise.all([master?.destroy(), node?.destroy()]);
@@ -72,7 +76,7 @@ describe.skipIf(skipped !== undefined)(
       const overHttp = await joinBy(pool.http, []);
       expectExit(overHttp, 21);
       expect(stderrOf(overHttp)).toContain("plain http to another host");
-      expect(stderrOf(overHttp)).toContain("--allow-http-pool");
+      expect(stderrOf(overHttp)).toContain("again with --allow-http.");
       expectExit(await joinBy(pool.https, []), 29);
       await pool.answer("<html>");
       expectExit(await joinBy(pool.http, ["--allow-http-pool"]), 29);
@@ -85,7 +89,16 @@ describe.skipIf(skipped !== undefined)(
     test("over https it joins, prints what it learned, and saves it", async () => {
       const cid = await addContent(master);
       expect((await askCluster(master, "POST", `/pins/${cid}`)).status).toBe(200);
-      const result = await joinBy(pool.https, [], { NODE_EXTRA_CA_CERTS: CERTIFICATE });
+      const trust = { NODE_EXTRA_CA_CERTS: CERTIFICATE };
+      const before = await node.snapshot();
+      const uninvited = await joinBy(pool.https, [], trust);
+      expectExit(uninvited, 21);
+      expect(stderrOf(uninvited)).toMatch(
+        /does not register the name one: it registers invited nodes only.*--invite.*--no-register/,
+      );
+      expect(await node.snapshot()).toEqual(before);
+      expectExit(await rejoin(master, ["--set", "NODE_REGISTRATION=open"]), 0);
+      const result = await joinBy(pool.https, [], trust);
       expectExit(result, 0);
       expect(result.stdout).toContain(`lists one master to trust: ${masterId}; bootstrap: /ip4/`);
       const saved = await node.readFile(ENV_FILE);

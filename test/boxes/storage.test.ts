@@ -11,7 +11,9 @@ import {
   askCluster,
   bootFederation,
   bootNode,
+  by,
   closeStorageApi,
+  type CreatedInvite,
   invite,
   join,
   members,
@@ -46,6 +48,13 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     return cid;
   };
 
+  const inviteOf = async (id: string): Promise<unknown> => {
+    const result = await fulaNode(master, ["invite", "list", "--json"]);
+    expectExit(result, 0);
+    const { invites } = JSON.parse(result.stdout) as { invites: readonly { readonly id: string }[] };
+    return invites.find((found) => found.id === id);
+  };
+
   beforeAll(async () => {
     network = await Box.network();
     [master, one, two] = await Promise.all([
@@ -61,28 +70,53 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   });
 
   test("an altered invite is refused, and nothing is written", async () => {
-    const { token } = await invite(master, "one");
+    const { token, fingerprint } = await invite(master, "one");
     const before = await one.snapshot(["/opt"]);
     const at = token.lastIndexOf(".") + 1;
     const altered = token.slice(0, at) + (token[at] === "A" ? "B" : "A") + token.slice(at + 1);
     const result = await join(one, ["--invite", altered]);
     expectExit(result, 28);
     expectExit(await join(one, ["--invite", token, "--fingerprint", "0123456789abcdef"]), 28);
+    const nobody = await join(one, ["--invite", token]);
+    expectExit(nobody, 22);
+    expect(stderrOf(nobody)).toContain("Nobody has compared the fingerprint");
+    const overHttp = ["join-as-storage-node", "--yes", "--invite", token, "--fingerprint", fingerprint];
+    const plain = await fulaNode(one, overHttp);
+    expectExit(plain, 21);
+    expect(stderrOf(plain)).toContain("plain http to another host");
     expect(await one.snapshot(["/opt"])).toEqual(before);
   });
 
-  test("both join by an invite, in one command, and are members", async () => {
-    const [first, second] = await Promise.all([invite(master, "one"), invite(master, "two")]);
-    const results = await Promise.all([
-      join(one, ["--invite", first.token, ...PRIVATE_NETWORK]),
-      join(two, ["--invite", "-", "--fingerprint", second.fingerprint, ...PRIVATE_NETWORK], {
-        input: `${second.token}\n`,
-      }),
-    ]);
-    for (const result of results) {
-      expectExit(result, 0);
-      expect(result.stdout).toMatch(/^5 of 5 pins known here$/m);
-    }
+  test("two join by one invite: one has its name, the other is told why not, and no revoked invite helps it", async () => {
+    const shared = await invite(master, null);
+    const nodes = [one, two];
+    const results = await Promise.all(nodes.map((node) => join(node, [...by(shared), ...PRIVATE_NETWORK])));
+    expect(
+      results.map(({ exitCode }) => exitCode).toSorted((a, b) => a - b),
+      results.map(stderrOf).join("\n"),
+    ).toEqual([0, 21]);
+    for (const { stdout } of results) expect(stdout).toMatch(/^5 of 5 pins known here$/m);
+    const at = results.findIndex(({ exitCode }) => exitCode === 21);
+    const [loser, winner] = at === 0 ? [one, two] : [two, one];
+    expect(results.map(stderrOf)[at]).toContain("The invite was used by another node");
+    expect(await inviteOf(shared.id)).toMatchObject({ state: "used", usedBy: { names: [winner.name] } });
+
+    const revoked = await invite(master, null);
+    for (let time = 0; time < 2; time += 1)
+      expectExit(await fulaNode(master, ["invite", "revoke", revoked.id]), 0);
+    const refused = await join(loser, by(revoked));
+    expectExit(refused, 21);
+    expect(stderrOf(refused)).toMatch(
+      /was revoked at .* To join without a registered name, use --no-register/,
+    );
+
+    const own = await invite(master, loser.name);
+    const flags = ["--invite", "-", "--fingerprint", own.fingerprint];
+    expectExit(await join(loser, flags, { input: `${own.token}\n` }), 0);
+    expect(await inviteOf(own.id)).toMatchObject({ state: "used", usedBy: { names: [loser.name] } });
+  });
+
+  test("both are members, and healthy", async () => {
     expect(await members(master)).toEqual(MEMBERS);
     expect(await health(one)).toEqual(HEALTHY);
     expect(await health(two)).toEqual(HEALTHY);
@@ -199,10 +233,10 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   });
 
   test("a master does not become a storage node, nor a storage node a master", async () => {
-    const { token } = await invite(master, "three");
+    const invited = await invite(master, "three");
     const look = async () => [withoutData(await master.snapshot()), await one.snapshot()];
     const before = await look();
-    const wrong = await join(master, ["--invite", token]);
+    const wrong = await join(master, by(invited));
     expectExit(wrong, 23);
     expect(stderrOf(wrong)).toContain("is a master");
     const args = ["join-as-master", "--yes", "--provision-writer", "--set", "CLUSTERNAME=test-pool"];
@@ -213,14 +247,14 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   test("an invite that says otherwise is drift that halts, until it is accepted by name", async () => {
     const before = await watchNode(two);
     const args = ["invite", "create", "--json", "--storage-api-url", "http://elsewhere:8301"];
-    const other = JSON.parse((await fulaNode(master, args)).stdout) as { token: string };
-    const result = await join(two, ["--invite", other.token, "--set", "CLUSTER_PEERNAME=two"]);
+    const other = JSON.parse((await fulaNode(master, args)).stdout) as CreatedInvite;
+    const result = await join(two, [...by(other), "--set", "CLUSTER_PEERNAME=two"]);
     expectExit(result, 24);
     expect(stderrOf(result)).toContain("--accept-pool-change");
-    const accepted = ["--invite", other.token, "--accept-pool-change", "--no-register", "--dry-run"];
+    const accepted = [...by(other), "--accept-pool-change", "--no-register", "--dry-run"];
     expectExit(await join(two, accepted), 20);
     expect(await watchNode(two)).toEqual(before);
-    expectExit(await join(two, ["--invite", (await invite(master, "two")).token]), 0);
+    expectExit(await join(two, by(await invite(master, "two"))), 0);
   });
 
   test("a name that another node holds is refused, with others to choose from", async () => {
@@ -234,10 +268,10 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
   test("rebuilt with its data kept, it is the same peer under the same name", async () => {
     const [id, held] = await Promise.all([peerId(two), stored(two)]);
     await two.run("docker rm -f ipfs_host ipfs_cluster fula-ingest && rm -rf /opt/fula-storage");
-    const { token } = await invite(master, "two");
-    const plan = await join(two, ["--invite", token, "--dry-run", "--json", ...PRIVATE_NETWORK]);
+    const invited = await invite(master, "two");
+    const plan = await join(two, [...by(invited), "--dry-run", "--json", ...PRIVATE_NETWORK]);
     expect(plannedChanges(plan.stdout).map(({ step }) => step)).not.toContain("node-name");
-    expectExit(await join(two, ["--invite", token, ...PRIVATE_NETWORK]), 0);
+    expectExit(await join(two, [...by(invited), ...PRIVATE_NETWORK]), 0);
     expect(await peerId(two)).toBe(id);
     expect([...(await stored(two))]).toEqual(expect.arrayContaining([...held]));
   });
@@ -267,10 +301,10 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
   });
 
   test("an ipfs_host of another hand halts it, and stays as it is", async () => {
-    const { token } = await invite(master, "late");
+    const invited = await invite(master, "late");
     await node.run("docker create --name ipfs_host ipfs/kubo:v0.42.0");
     const before = await node.snapshot();
-    const result = await join(node, ["--invite", token]);
+    const result = await join(node, by(invited));
     expectExit(result, 23);
     expect(stderrOf(result)).toContain("fula-node did not create the container ipfs_host");
     expect(await node.snapshot()).toEqual(before);
@@ -278,10 +312,10 @@ describe.skipIf(skipped !== undefined)("a join that the network leaves alone", (
   });
 
   test("cut off in the middle it fails with words; healed, a second run goes on", async () => {
-    const { token } = await invite(master, "late");
+    const invited = await invite(master, "late");
     const cid = await addContent(master);
     await askCluster(master, "POST", `/pins/${cid}`);
-    const cut = join(node, ["--invite", token, ...PRIVATE_NETWORK]);
+    const cut = join(node, [...by(invited), ...PRIVATE_NETWORK]);
     await eventually(
       "kubo is made",
       async () => (await node.exec("docker inspect ipfs_host")).exitCode === 0,

@@ -2,7 +2,13 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
 import { FORMER_DEFAULTS } from "../../src/settings/former-defaults.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
-import { FIRST_JOIN, installArtifact, installRelease010, PROGRAM_010 } from "../support/artifact.ts";
+import {
+  FIRST_JOIN,
+  fulaNode,
+  installArtifact,
+  installRelease010,
+  PROGRAM_010,
+} from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import {
   ALL_HEALTHY,
@@ -12,8 +18,18 @@ import {
   readEnv,
   rejoin,
   skipped,
+  stderrOf,
 } from "../support/master-box.ts";
-import { peerId, pinContent, pinset } from "../support/storage-boxes.ts";
+import {
+  by,
+  type CreatedInvite,
+  FORWARD_PORT,
+  openStorageApi,
+  peerId,
+  pinContent,
+  pinset,
+  PRIVATE_NETWORK,
+} from "../support/storage-boxes.ts";
 
 const isBound = (key: string): boolean =>
   MASTER_SETTINGS.some((spec) => spec.key === key && spec.bound === true);
@@ -67,5 +83,62 @@ describe.skipIf(skipped !== undefined)("a master that release 0.1.0 made", () =>
     expect(await know()).toEqual(known);
     expect((await database()).stdout).toBe(before);
     expectExit(await rejoin(box, ["--dry-run"]), 0);
+  });
+});
+
+describe.skipIf(skipped !== undefined)("a storage node that release 0.1.0 made, and its master", () => {
+  let network: string;
+  let master: Box;
+  let node: Box;
+  let old: CreatedInvite;
+
+  const createOldInvite = async (): Promise<CreatedInvite> => {
+    const url = `http://master:${FORWARD_PORT}`;
+    const args = ["invite", "create", "--json", "--storage-api-url", url];
+    const { stdout } = await master.run(["node", PROGRAM_010, ...args]);
+    return JSON.parse(stdout) as CreatedInvite;
+  };
+
+  beforeAll(async () => {
+    network = await Box.network();
+    const boot = async (name: string): Promise<Box> => {
+      const box = await Box.boot({ name, image: "docker", network });
+      await installRelease010(box);
+      await installArtifact(box);
+      return box;
+    };
+    [master, node] = await Promise.all([boot("master"), boot("old")]);
+    await master.writeFile("/opt/fula-master/.env", "KUBO_PRIVATE_NETWORK=true\n", 0o600);
+    expectExit(await master.exec(["node", PROGRAM_010, ...FIRST_JOIN]), 0);
+    await openStorageApi(master);
+    const { token } = await createOldInvite();
+    const args = ["join-as-storage-node", "--yes", "--invite", token, ...PRIVATE_NETWORK];
+    expectExit(await node.exec(["node", PROGRAM_010, ...args]), 0);
+    old = await createOldInvite();
+    expectExit(await rejoin(master), 0);
+  });
+  afterAll(async () => {
+    await Promise.all([master?.destroy(), node?.destroy()]);
+    await Box.removeNetwork(network);
+  });
+
+  test("its old program may announce it again", async () => {
+    await master.run(
+      `docker exec postgres-pinning psql -U pinning_user -d pinning_service -c "UPDATE node_descriptors SET addresses = '{}'"`,
+    );
+    expectExit(await node.exec(["node", PROGRAM_010, "join-as-storage-node", "--yes"]), 0);
+  });
+
+  test("keeps its name and its plain http address without an invite; another name needs one", async () => {
+    const join = (...args: readonly string[]) => fulaNode(node, ["join-as-storage-node", "--yes", ...args]);
+    expectExit(await join(), 0);
+    expectExit(await join("--dry-run"), 0);
+    const renamed = ["--set", "CLUSTER_PEERNAME=new"];
+    for (const args of [renamed, [...renamed, ...by(old)]]) {
+      const refused = await join(...args);
+      expectExit(refused, 21);
+      expect(stderrOf(refused)).toContain("this node has no invite");
+    }
+    expectExit(await join("--dry-run"), 0);
   });
 });

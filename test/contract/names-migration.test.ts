@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { announceName } from "../../src/federation/registry.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
-import { migrate, poolOf } from "../support/names-database.ts";
+import { migrate, OPEN, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -45,7 +45,7 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const before = await catalogueOf(target);
       const message = announcementOf(makeIdentity(), { name: "berlin" });
-      await announceName(poolOf(target), { message, signature: "ab".repeat(64) }, 5);
+      await announceName(poolOf(target), { message, signature: "ab".repeat(64) }, 5, OPEN);
 
       await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
         exit: "drift",

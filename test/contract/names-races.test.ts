@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { announceName, readName, releaseName } from "../../src/federation/registry.ts";
-import { migrate, poolOf, race, tally } from "../support/names-database.ts";
+import { migrate, OPEN, poolOf, race, tally } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -29,7 +29,7 @@ describeOnPostgres(
       const said = await race(
         target,
         "SELECT FROM node_owners FOR UPDATE",
-        TWENTY.map((n) => () => announceName(pool, message(`n${n}`), QUOTA)),
+        TWENTY.map((n) => () => announceName(pool, message(`n${n}`), QUOTA, OPEN)),
       );
 
       expect(tally(said.map(({ outcome }) => outcome))).toEqual({ Reserved: QUOTA, OverQuota: 15 });
@@ -53,6 +53,7 @@ describeOnPostgres(
               pool,
               { message: announcementOf(alice, { name: `n${n}` }), signature: SIGNATURE },
               QUOTA,
+              OPEN,
             ),
         ),
       );
@@ -75,6 +76,7 @@ describeOnPostgres(
               pool,
               { message: announcementOf(key, { name: "berlin" }), signature: SIGNATURE },
               QUOTA,
+              OPEN,
             ),
         ),
       );
@@ -102,6 +104,7 @@ describeOnPostgres(
               pool,
               { message: announcementOf(alice, { name: "berlin", time }), signature: SIGNATURE },
               QUOTA,
+              OPEN,
             ),
         ),
       );
@@ -126,6 +129,7 @@ describeOnPostgres(
           pool,
           { message: announcementOf(alice, { name, time: at(-60) }), signature: SIGNATURE },
           QUOTA,
+          OPEN,
         );
 
       const said = await race(
@@ -155,14 +159,14 @@ describeOnPostgres(
         message: announcementOf(alice, { name: "berlin", time }),
         signature: SIGNATURE,
       });
-      await announceName(pool, signed(at(-60)), QUOTA);
+      await announceName(pool, signed(at(-60)), QUOTA, OPEN);
 
       const said = await race<string>(
         target,
         "SELECT FROM node_names FOR UPDATE",
         TWENTY.map((n) => async () => {
           const time = at(n - 40);
-          if (n % 2 === 0) return (await announceName(pool, signed(time), QUOTA)).outcome;
+          if (n % 2 === 0) return (await announceName(pool, signed(time), QUOTA, OPEN)).outcome;
           return releaseName(pool, {
             name: "berlin",
             peerId: alice.peerId,

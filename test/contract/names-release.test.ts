@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { announceName, readName, releaseName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
-import { migrate, poolOf } from "../support/names-database.ts";
+import { migrate, OPEN, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -18,7 +18,7 @@ async function reserve(
   time = at(-60),
 ): Promise<string> {
   const message = announcementOf(identity, { name, time });
-  const said = await announceName(pool, { message, signature: "ab".repeat(64) }, 5);
+  const said = await announceName(pool, { message, signature: "ab".repeat(64) }, 5, OPEN);
   if (!("reservation" in said)) throw new Error(said.outcome);
   return said.reservation;
 }

@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
-import { announceName, listNames, readName, readOwners } from "../../src/federation/registry.ts";
-import type { NodeIdentity } from "../../src/federation/node-identity.ts";
 import { createPostgres, type PostgresPool } from "../../src/database/postgres.ts";
 import type { Announcement } from "../../src/federation/announcement.ts";
-import { migrate, poolOf } from "../support/names-database.ts";
+import type { NodeIdentity } from "../../src/federation/node-identity.ts";
+import { announceName, listNames, readName, readOwners } from "../../src/federation/registry.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { migrate, OPEN, poolOf } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const SIGNATURE = "ab".repeat(64);
 const QUOTA = 5;
@@ -17,7 +17,7 @@ function announce(
   identity: NodeIdentity,
   parts: Partial<Announcement> & { name: string },
 ) {
-  return announceName(pool, { message: announcementOf(identity, parts), signature: SIGNATURE }, QUOTA);
+  return announceName(pool, { message: announcementOf(identity, parts), signature: SIGNATURE }, QUOTA, OPEN);
 }
 
 /** So many seconds before or after now, by this machine's clock, which the test's database shares. */
@@ -177,7 +177,7 @@ describeOnPostgres(
       for (const name of ["n1", "n2"]) await announce(pool, alice, { name, time: at(-60) });
       await announce(pool, makeIdentity(), { name: "theirs" });
       const strict = (name: string, time: string) =>
-        announceName(pool, { message: announcementOf(alice, { name, time }), signature: SIGNATURE }, 1);
+        announceName(pool, { message: announcementOf(alice, { name, time }), signature: SIGNATURE }, 1, OPEN);
 
       expect(await strict("theirs", at(0))).toEqual({ outcome: "TakenByOther" });
       expect(await strict("n3", at(0))).toEqual({ outcome: "OverQuota" });

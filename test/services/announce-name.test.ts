@@ -4,12 +4,15 @@ import {
   type AnnounceDeps,
   announceName,
   giveBackName,
+  lookUpName,
   type NodesClient,
   openNodesClient,
 } from "../../src/federation/announce-name.ts";
 import { parseNodeIdentity, readNodeIdentity } from "../../src/federation/node-identity.ts";
+import { http } from "../../src/machine/http.ts";
 import { STORAGE_NAMES } from "../../src/settings/layout.ts";
 import { FakeHost } from "../support/fake-host.ts";
+import { storeInvite } from "../support/invites.ts";
 import { migrate } from "../support/names-database.ts";
 import { makeIdentity, makeIdentityFile } from "../support/node-identity.ts";
 import { SetClock } from "../support/operation-deps.ts";
@@ -23,13 +26,21 @@ function depsOf(url: string): AnnounceDeps & { readonly clock: SetClock } {
   return { client: openNodesClient(`${url}/`), identity: makeIdentity(), clock };
 }
 
-function requestOf({ identity }: AnnounceDeps, name = "berlin", pool = "pool-a") {
+function requestOf(
+  { identity }: AnnounceDeps,
+  name = "berlin",
+  pool = "pool-a",
+  invite: string | null = null,
+) {
   return {
     pool,
     name,
+    invite,
     addresses: ["/ip4/127.0.0.1/tcp/9096", `/ip4/192.0.2.7/tcp/9096/p2p/${identity.peerId}`],
   };
 }
+
+const lookUp = (url: string, name: string) => lookUpName(http, url, name, "--no-register");
 
 /** A client whose master answers this. */
 function answering(status: number, body: unknown): NodesClient {
@@ -137,12 +148,38 @@ describeOnPostgres(
       ["a proxy's error", 502, null, "unavailable"],
       ["too many", 429, { code: "too-many", error: "Too many." }, "unavailable"],
       ["a signature that did not fit", 401, { code: "bad-signature", error: "x" }, "integrity"],
+      ["no invite", 403, { code: "invite-missing", error: "Invited only." }, "settings"],
+      ["an invite that was used", 403, { code: "invite-used", error: "Used by \u001b[31m." }, "settings"],
       ["bad suggestions", 409, { code: "taken-by-other", suggestions: ["\u001b[31m", 7] }, "foreign"],
     ])("%s from the master", async (_case, status, body, exit) => {
       const deps = { ...depsOf(""), client: answering(status, body) };
       const error = await announceName(deps, requestOf(deps)).catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({ exit });
       expect(JSON.stringify(error)).not.toContain("u001b");
+    });
+
+    test("with an invite is reserved at a master that registers invited nodes only, and without one the error says what to do", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target, { registration: "invite" });
+      const [alice, bob] = [depsOf(webui.url), depsOf(webui.url)];
+      const { shown } = await storeInvite(target);
+      const name = "berlin";
+      expect(await lookUp(webui.url, name)).toEqual({ entry: null, needsInvite: true });
+      await expect(announceName(alice, requestOf(alice, name))).rejects.toMatchObject({
+        exit: "settings",
+        what: "The master does not register the name berlin: This master registers the names of invited nodes only.",
+        remedy: expect.stringMatching(/invite create.*--invite.*--no-register/) as string,
+      });
+      expect(await announceName(alice, requestOf(alice, name, "pool-a", shown))).toMatchObject({
+        outcome: "Reserved",
+      });
+      expect(await lookUp(webui.url, "berlin")).toMatchObject({ needsInvite: false });
+      await expect(announceName(bob, requestOf(bob, "paris", "pool-a", shown))).rejects.toMatchObject({
+        exit: "settings",
+        what: expect.stringContaining(`was used by another node (${alice.identity.peerId})`) as string,
+      });
+      const open = await startWebui(target, { registration: "open" });
+      expect(await lookUp(open.url, "rome")).toEqual({ entry: null, needsInvite: false });
     });
 
     test.each(["a.b", "A", "b\u0435rlin", "x".repeat(65), ""])(

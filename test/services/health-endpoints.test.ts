@@ -1,12 +1,12 @@
 import { afterEach, expect, it } from "vitest";
 import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
-import type { PoolSettings } from "../../src/settings/services.ts";
 import { openPinningApi } from "../../src/services/pinning-api.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import type { PoolSettings } from "../../src/settings/services.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -26,6 +26,7 @@ const WEBUI = {
   pool: null,
   masterId: null,
   namesPerOwner: 5,
+  registration: "open" as const,
   cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
 };
 

@@ -3,12 +3,10 @@ import { connect } from "node:net";
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Announcement } from "../../src/federation/announcement.ts";
-import { nodesApi } from "../../src/services/nodes-api.ts";
-import { migrate, poolOf } from "../support/names-database.ts";
+import { migrate } from "../support/names-database.ts";
 import { announcementOf, makeIdentity, signAnnouncement, signRelease } from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { startApp } from "./serving.ts";
 import { ask, send, startWebui } from "./web-api.ts";
 
 const NODES = "/api/v1/nodes";
@@ -239,30 +237,6 @@ describeOnPostgres(
       const webui = await startWebui(target);
       expect(await ask(webui, `${NODES}/berlin`)).toMatchObject({ status: 503 });
       expect(webui.lines.join("\n")).toContain('relation "node_names" does not exist');
-    });
-
-    test("a master may ask for more than a signature", async () => {
-      const target = await postgres.createDatabase();
-      const routes = nodesApi(poolOf(target), () => {}, {
-        pool: "pool-a",
-        namesPerOwner: 5,
-        findRefusal: async ({ headers }) =>
-          headers.authorization === "Bearer invited" ? null : "Only invited nodes may announce themselves.",
-      });
-      const serving = await startApp(routes);
-      const alice = makeIdentity();
-      const body = signAnnouncement(alice, announcementOf(alice, { name: "berlin" }));
-
-      expect(await ask(serving, NODES, send("POST", body))).toMatchObject({
-        status: 403,
-        body: { code: "refused" },
-      });
-      expect(
-        await ask(serving, NODES, send("POST", body, { authorization: "Bearer invited" })),
-      ).toMatchObject({
-        status: 201,
-      });
-      await serving.stop();
     });
   },
   { template: migrate },

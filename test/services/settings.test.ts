@@ -131,6 +131,7 @@ describe("readWebuiSettings", () => {
       pricing: { freeTierBytes: 524_288_000, fulaPerGibMonth: 3 },
       pool: null,
       namesPerOwner: 5,
+      registration: "invite",
       cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
     });
   });
@@ -141,6 +142,7 @@ describe("readWebuiSettings", () => {
       FULA_PER_GB_MONTH: "0.25",
       CLUSTERNAME: "pool-a",
       NODE_NAMES_PER_OWNER: "7",
+      NODE_REGISTRATION: "open",
       IPFS_CLUSTER_API_ADDR: "/dns4/writer/tcp/9999",
       CLUSTER_BASIC_AUTH: "u:p",
     };
@@ -148,6 +150,7 @@ describe("readWebuiSettings", () => {
       pricing: { freeTierBytes: 1000, fulaPerGibMonth: 0.25 },
       pool: "pool-a",
       namesPerOwner: 7,
+      registration: "open",
       cluster: { url: "http://writer:9999", basicAuth: "u:p" },
     });
   });
@@ -157,6 +160,7 @@ describe("readWebuiSettings", () => {
     ["FULA_PER_GB_MONTH", "cheap"],
     ["CLUSTERNAME", "a b"],
     ["NODE_NAMES_PER_OWNER", "0"],
+    ["NODE_REGISTRATION", "closed"],
   ])("refuses %s=%s", (key, value) => {
     expect(problemsOf(() => readWebuiSettings({ ...WEBUI, [key]: value }))).toEqual([
       expect.stringContaining(`${key} must be `),
@@ -286,6 +290,7 @@ describe("one set of rules", () => {
         "FULA_PER_GB_MONTH",
         "CLUSTERNAME",
         "NODE_NAMES_PER_OWNER",
+        "NODE_REGISTRATION",
       ],
     ],
     [

@@ -1,10 +1,10 @@
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
-import type { WebuiSettings } from "../../src/settings/services.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import type { WebuiSettings } from "../../src/settings/services.ts";
 import { openPool } from "../support/names-database.ts";
 import { type Serving, startService } from "./serving.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 /** Runs the webui on a database for the length of a test. */
 export async function startWebui(
@@ -19,6 +19,7 @@ export async function startWebui(
     pool: "pool-a",
     masterId: null,
     namesPerOwner: 5,
+    registration: "open",
     cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
     ...changes,
   };

@@ -1,8 +1,12 @@
 import { onTestFinished } from "vitest";
 import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
+import type { Admission } from "../../src/federation/registry.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { listen, migratorOf, until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+
+/** Anybody may register a name. */
+export const OPEN: Admission = { isOpen: true, inviteId: null };
 
 /** Migrates a database to the newest schema, for templates. */
 export async function migrate(target: PostgresTarget): Promise<void> {

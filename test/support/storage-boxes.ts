@@ -10,7 +10,8 @@ import { expectExit } from "./master-box.ts";
 export const FORWARD_PORT = 8301;
 /** Boxes have private addresses, which kubo by default neither dials nor announces. */
 export const PRIVATE_NETWORK = ["--set", "KUBO_PRIVATE_NETWORK=true"] as const;
-export const JOIN = ["join-as-storage-node", "--yes"] as const;
+/** The storage API of these tests has no proxy with https in front of it. */
+const JOIN = ["join-as-storage-node", "--yes", "--allow-http"] as const;
 
 const FORWARDER = `require("node:net").createServer((client) => {
   const api = require("node:net").connect(3001, "127.0.0.1");
@@ -22,6 +23,7 @@ const CLUSTER = "http://127.0.0.1:9094";
 
 /** What `invite create --json` prints. */
 export interface CreatedInvite {
+  readonly id: string;
   readonly token: string;
   readonly fingerprint: string;
 }
@@ -48,12 +50,18 @@ export async function closeStorageApi(master: Box): Promise<void> {
   await master.run("systemctl stop forward");
 }
 
-export async function invite(master: Box, name: string): Promise<CreatedInvite> {
+export async function invite(master: Box, name: string | null): Promise<CreatedInvite> {
   const url = `http://master:${FORWARD_PORT}`;
-  const args = ["invite", "create", "--json", "--storage-api-url", url, "--name", name];
+  const named = name === null ? [] : ["--name", name];
+  const args = ["invite", "create", "--json", "--storage-api-url", url, ...named];
   const result = await fulaNode(master, args);
   expectExit(result, 0);
   return JSON.parse(result.stdout) as CreatedInvite;
+}
+
+/** The flags with which a node joins by an invite. */
+export function by({ token, fingerprint }: CreatedInvite): readonly string[] {
+  return ["--invite", token, "--fingerprint", fingerprint];
 }
 
 /** Boots a bare box with the artifact, on a network of boxes. */

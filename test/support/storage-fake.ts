@@ -38,6 +38,10 @@ interface Holder {
 export class FakeStorage extends FakeMaster {
   /** Reserved names; null: the master does not answer. */
   names: Map<string, Holder> | null = new Map();
+  /** Who may register a name; undefined: an older master, which does not say it. */
+  registration: "invite" | "open" | undefined = undefined;
+  /** The authorization of each announcement. */
+  readonly shown: (string | undefined)[] = [];
   /** True if the master has this node among its peers. */
   isCounted = true;
   isMasterConnected = true;
@@ -96,7 +100,7 @@ export class FakeStorage extends FakeMaster {
       const held = this.names?.get(url.slice(`${API}/api/v1/nodes/`.length));
       if (this.names === null) return null;
       return held === undefined
-        ? { status: 404, body: { code: "no-such-node" } }
+        ? { status: 404, body: { code: "no-such-node", registration: this.registration } }
         : { status: 200, body: held };
     };
   }
@@ -181,8 +185,9 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
     hash: sha256,
     openNodesClient: (url) => ({
       url,
-      send: async (_method, _path, body) => {
+      send: async (_method, _path, body, authorization) => {
         const { names } = host;
+        host.shown.push(authorization);
         const { name, peerId, addresses } = body as Holder & { readonly name: string };
         if (names === null) return { failure: "connection refused" };
         await host.gate.write(`announce ${name}`, () => void names.set(name, { peerId, addresses }));

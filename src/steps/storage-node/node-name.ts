@@ -30,7 +30,7 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       const seen = { pool, name };
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
-      const [identity, entry] = await Promise.all([
+      const [identity, { entry }] = await Promise.all([
         readNodeIdentity(host),
         lookUpName(host.http, url, name, "--no-register"),
       ]);
@@ -55,7 +55,10 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 
     async apply({ pool, name }, host) {
       if (naming === null) return;
-      const [identity, { url }] = await Promise.all([readNodeIdentity(host), readDesired(host, context)]);
+      const [identity, { url, invite }] = await Promise.all([
+        readNodeIdentity(host),
+        readDesired(host, context),
+      ]);
       const addresses = identity === null ? null : await ownAddresses(host, context, identity.peerId);
       if (identity === null || addresses === null) {
         throw new OperatorError({
@@ -64,13 +67,14 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
           remedy: "See `docker logs ipfs_cluster`, then run again.",
         });
       }
-      await announceName({ client: naming(url), identity, clock: host.clock }, { pool, name, addresses });
+      const deps = { client: naming(url), identity, clock: host.clock };
+      await announceName(deps, { pool, name, addresses, invite });
     },
 
     async verify(host) {
       if (naming === null) return;
       const { name, url } = await readDesired(host, context);
-      const [identity, entry] = await Promise.all([
+      const [identity, { entry }] = await Promise.all([
         readNodeIdentity(host),
         lookUpName(host.http, url, name, "--no-register"),
       ]);
@@ -87,12 +91,18 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 async function readDesired(
   host: HostReader,
   context: StorageContext,
-): Promise<{ readonly pool: string; readonly name: string; readonly url: string }> {
+): Promise<{
+  readonly pool: string;
+  readonly name: string;
+  readonly url: string;
+  readonly invite: string | null;
+}> {
   const values = await readValues(host, context);
   return {
     pool: values("CLUSTERNAME") ?? "",
     name: values("CLUSTER_PEERNAME") ?? "",
     url: (values("STORAGE_API_URL") ?? "").replace(/\/+$/, ""),
+    invite: values("NODE_INVITE") ?? null,
   };
 }
 

@@ -23,7 +23,8 @@ async function create(
   const { bootstrap = [], bridges = ["172.17.0.0/16", "172.18.0.0/16"] } = flags;
   const host = new FakeHost();
   host.docker.bridges = bridges;
-  host.files.put(LAYOUT.envFile, "CLUSTERNAME=pool\n", 0o600);
+  host.http.routes.set(`${API}/api/v1/pool`, { status: 200, body: { pool: "pool" } });
+  host.files.put(LAYOUT.envFile, "CLUSTERNAME=pool\nPOSTGRES_PASSWORD=only-for-tests\n", 0o600);
   const warnings: string[] = [];
   const results: Result[] = [];
   const reporter = {
@@ -41,6 +42,7 @@ async function create(
     hash: sha256,
     openCluster: () => ({ identity: () => Promise.resolve({ id: ID, addresses }) }),
     readSigningKey: () => Promise.resolve(KEY),
+    openPool: () => ({ query: () => Promise.resolve([]), close: () => Promise.resolve() }),
   } as unknown as World;
   await inviteCreate({ expires: "24h", storageApiUrl: API, bootstrap }, world);
   const { token } = (results[0] as Result).data as { token: string };

@@ -14,20 +14,24 @@ const INVITE: Invite = {
   nodeName: "berlin-1",
   issuedAt: new Date("2026-11-21T20:00:00.000Z"),
   expiresAt: new Date("2026-11-22T20:00:00.000Z"),
+  registration: { id: "0a".repeat(16), signature: "s".repeat(86) },
   publicPem: "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n",
 };
 
 /** What is wrong with the payload of an invite in which that is changed. */
 function faultOf(changes: Readonly<Record<string, unknown>>): string | null {
   const payload = JSON.parse(invitePayload(INVITE)) as object;
-  const read = readPayload(JSON.stringify({ ...payload, ...changes }));
+  const read = readPayload(JSON.stringify({ ...payload, ...changes }), "2");
   return "what" in read ? read.what : null;
 }
 
 describe("an invite's payload", () => {
   it("is read back as it was written", () => {
-    expect(readPayload(invitePayload(INVITE))).toEqual(INVITE);
-    expect(readPayload(invitePayload({ ...INVITE, nodeName: null }))).toEqual({ ...INVITE, nodeName: null });
+    expect(readPayload(invitePayload(INVITE), "2")).toEqual(INVITE);
+    const free = { ...INVITE, nodeName: null };
+    expect(readPayload(invitePayload(free), "2")).toEqual(free);
+    const old = { ...INVITE, registration: null };
+    expect(readPayload(invitePayload(old), "1")).toEqual(old);
   });
 
   it.each([
@@ -37,7 +41,7 @@ describe("an invite's payload", () => {
     ['"text"', "its payload is not a JSON object"],
     ["{}", "its trusted peers must be a list of at least one peer id"],
   ])("is not %s", (text, what) => {
-    expect(readPayload(text)).toEqual({ what });
+    expect(readPayload(text, "2")).toEqual({ what });
   });
 
   it.each([
@@ -55,11 +59,22 @@ describe("an invite's payload", () => {
     ["expires_at", undefined, "its times are malformed"],
     ["cluster_name", "a b", `its cluster name must be ${RULES.name.requirement}`],
     ["cluster_secret", 7, `its cluster secret must be ${RULES.hex64.requirement}`],
-    ["storage_api_url", "file:///etc", `its storage API URL must be ${RULES.url.requirement}`],
+    ["storage_api_url", "file:///etc", `its storage API URL must be ${RULES.apiUrl.requirement}`],
     ["node_name", 7, "its node name must be a string or null"],
+    ["version", 1, "its payload is not of version 2"],
+    ["id", undefined, "it has no id"],
+    ["id", "0A".repeat(16), "its id must be 32 hexadecimal digits"],
+    ["registration", "x", "its registration must be a signature of 64 bytes in base64url"],
+    ["ports", [4001], "it has a field that invites of its version do not have"],
     ["public_key", "-----BEGIN PRIVATE KEY-----", "it has no public key"],
   ])("names its %s where that is %j", (key, value, what) => {
     expect(faultOf({ [key]: value })).toBe(what);
+  });
+
+  it("has no other version than its token", () => {
+    const old = invitePayload({ ...INVITE, registration: null });
+    expect(readPayload(old, "2")).toEqual({ what: "it has no id" });
+    expect(readPayload(invitePayload(INVITE), "1")).toEqual({ what: "its payload is not of version 1" });
   });
 
   test("never throws, and never quotes its secret, whatever comes", () => {
@@ -67,7 +82,7 @@ describe("an invite's payload", () => {
     fc.assert(
       fc.property(key, fc.jsonValue(), fc.string(), (field, value, text) => {
         expect(faultOf({ [field]: value }) ?? "").not.toContain(INVITE.clusterSecret);
-        readPayload(text);
+        readPayload(text, "1");
       }),
     );
   });

@@ -61,7 +61,7 @@ async function askStatus(host: FakeStorage, baseDir: string | undefined): Promis
 /** The error of join-as-storage-node if this box is a master. */
 async function askJoin(host: FakeStorage): Promise<string> {
   const flags = { dryRun: true, yes: true, set: [], adopt: [], ignore: [] };
-  const more = { acceptPoolChange: false, allowHttpPool: false, register: false };
+  const more = { acceptPoolChange: false, allowHttp: false, register: false };
   const thrown: unknown = await resolveStorageNode({ ...flags, ...more }, LAYOUT, worldOf(host)).catch(
     (error: unknown) => error,
   );

@@ -42,7 +42,7 @@ async function askPool(url: string): Promise<{ readonly error: OperatorError; re
   };
   const set = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example", `POOL_API=${url}`];
   const flags = { dryRun: false, yes: true, set, adopt: [], ignore: ["clock"] };
-  const wish = { ...flags, acceptPoolChange: false, allowHttpPool: false, register: true };
+  const wish = { ...flags, acceptPoolChange: false, allowHttp: false, register: true };
   const thrown: unknown = await resolveStorageNode(wish, LAYOUT, worldOf(host)).then(
     () => expect.fail("nothing was refused"),
     (error: unknown) => error,

@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
-import { formatToken, type Invite, invitePayload } from "../../../src/federation/invite.ts";
+import { formatRegistration, type Invite } from "../../../src/federation/invite.ts";
 import type { StorageFlags } from "../../../src/join/join-run.ts";
 import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
-import { generateSigningKeyPem, parseSigningKey, parseVerifyingKey } from "../../../src/machine/signing.ts";
+import { parseVerifyingKey } from "../../../src/machine/signing.ts";
 import type { Settings } from "../../../src/settings/settings.ts";
 import type { World } from "../../../src/world.ts";
+import { makeSigningKey, registrationOf, tokenOf as signInvite } from "../../support/invites.ts";
 import {
   FakeStorage,
   GIVEN,
@@ -23,39 +24,37 @@ const FLAGS: StorageFlags = {
   adopt: [],
   ignore: ["clock"],
   acceptPoolChange: false,
-  allowHttpPool: false,
+  allowHttp: false,
   register: true,
 };
-const KEY = parseSigningKey(generateSigningKeyPem(), "key");
+const KEY = makeSigningKey();
 const BOOTSTRAP = `/ip4/198.51.100.7/tcp/9096/p2p/${MASTER_ID}`;
 const POOL = "https://pools.example/pools/pool";
 const NEEDED = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example"];
 
-function tokenOf(parts: Partial<Invite> = {}): string {
-  const payload = Buffer.from(
-    invitePayload({
-      clusterName: "pool",
-      clusterSecret: "a".repeat(64),
-      trustedPeers: [MASTER_ID],
-      bootstrap: [BOOTSTRAP],
-      storageApiUrl: "https://master.example",
-      nodeName: "berlin-1",
-      issuedAt: new Date(Date.UTC(2026, 0, 1)),
-      expiresAt: new Date(Date.UTC(2026, 0, 2)),
-      publicPem: KEY.publicPem,
-      ...parts,
-    }),
-  );
-  return formatToken(payload.toString("base64url"), Buffer.from(KEY.sign(payload)).toString("base64url"));
-}
+const INVITE: Omit<Invite, "publicPem"> = {
+  clusterName: "pool",
+  clusterSecret: "a".repeat(64),
+  trustedPeers: [MASTER_ID],
+  bootstrap: [BOOTSTRAP],
+  storageApiUrl: "https://master.example",
+  nodeName: "berlin-1",
+  issuedAt: new Date(Date.UTC(2026, 0, 1)),
+  expiresAt: new Date(Date.UTC(2026, 0, 2)),
+  registration: registrationOf(KEY),
+};
+const tokenOf = (parts: Partial<Invite> = {}) => signInvite(KEY, { ...INVITE, ...parts });
+
+const PARSER = { loadKeyParser: async () => parseVerifyingKey };
 
 function settle(
   host: FakeStorage,
   flags: Partial<StorageFlags>,
   parts: Partial<World> = {},
 ): Promise<Settings> {
-  const world = worldOf(host, { loadKeyParser: async () => parseVerifyingKey, ...parts });
-  return resolveStorageNode({ ...FLAGS, ...flags }, LAYOUT, world);
+  const world = worldOf(host, { ...PARSER, ...parts });
+  const compared = flags.invite === undefined ? {} : { fingerprint: KEY.id };
+  return resolveStorageNode({ ...FLAGS, ...compared, ...flags }, LAYOUT, world);
 }
 
 async function refusal(wishes: Promise<unknown>): Promise<OperatorError> {
@@ -111,6 +110,7 @@ describe("an invite", () => {
       MASTER_CLUSTER_BOOTSTRAP: BOOTSTRAP,
       STORAGE_API_URL: "https://master.example",
       INGEST_QUOTA_MODE: "strict",
+      NODE_INVITE: formatRegistration(registrationOf(KEY, "pool", INVITE.registration?.id)),
     });
     expect(host.printed.join("\n")).toContain(`key fingerprint  ${KEY.id}`);
     expect(host.writes).toEqual([]);
@@ -128,9 +128,9 @@ describe("an invite", () => {
     ["garbage", "hello", "integrity"],
     ["nothing", "", "integrity"],
     ["cut short", tokenOf().slice(0, -20), "integrity"],
-    ["a giant", `fula-invite.1.${"A".repeat(200_000)}.AAAA`, "integrity"],
-    ["without a signature", `fula-invite.1.${payload}`, "integrity"],
-    ["of a version to come", tokenOf().replace("fula-invite.1", "fula-invite.2"), "newer"],
+    ["a giant", `fula-invite.2.${"A".repeat(200_000)}.AAAA`, "integrity"],
+    ["without a signature", `fula-invite.2.${payload}`, "integrity"],
+    ["of a version to come", tokenOf().replace("fula-invite.2", "fula-invite.3"), "newer"],
     ["expired", tokenOf({ expiresAt: new Date(Date.UTC(2025, 0, 1)) }), "integrity"],
     ["with everybody as a master", tokenOf({ trustedPeers: ["*"] }), "integrity"],
     ["with nobody as a master", tokenOf({ trustedPeers: [] }), "integrity"],
@@ -148,20 +148,36 @@ describe("an invite", () => {
     await settle(new FakeStorage(), { invite: tokenOf(), fingerprint: KEY.id });
   });
 
-  it("asks the operator to compare the fingerprint, and stops if the answer is no", async () => {
+  it("asks the operator to compare the fingerprint, with --yes too, and stops if the answer is no", async () => {
     const asked: string[] = [];
-    const answer = (yes: boolean) => ({
-      questions: {
+    const run = (yes: boolean, flags: Partial<StorageFlags> = {}) => {
+      const questions = {
         confirm: (question: string) => Promise.resolve(asked.push(question) > 0 && yes),
         text: () => Promise.resolve(""),
-      },
-    });
-    const refused = settle(new FakeStorage(), { invite: tokenOf(), yes: false }, answer(false));
-    expect((await refusal(refused)).exit).toBe("integrity");
-    await settle(new FakeStorage(), { invite: tokenOf(), yes: false }, answer(true));
-    expect(asked).toHaveLength(2);
-    await settle(new FakeStorage(), { invite: tokenOf(), yes: false, fingerprint: KEY.id }, answer(false));
-    expect(asked).toHaveLength(2);
+      };
+      const all = { ...FLAGS, invite: tokenOf(), ...flags };
+      return resolveStorageNode(all, LAYOUT, worldOf(new FakeStorage(), { ...PARSER, questions }));
+    };
+    expect((await refusal(run(false, { yes: false }))).exit).toBe("integrity");
+    expect((await refusal(run(false, { yes: true }))).exit).toBe("integrity");
+    await run(true, { yes: false });
+    expect(asked).toHaveLength(3);
+    await run(false, { fingerprint: KEY.id.toUpperCase() });
+    await run(false, { dryRun: true });
+    expect(asked).toHaveLength(3);
+  });
+
+  it("is refused if there is nobody to compare the fingerprint; a dry run trusts nobody", async () => {
+    const host = new FakeStorage();
+    const run = (flags: Partial<StorageFlags>) =>
+      resolveStorageNode({ ...FLAGS, invite: tokenOf(), ...flags }, LAYOUT, worldOf(host, PARSER));
+    for (const yes of [true, false]) {
+      const error = await refusal(run({ yes }));
+      expect(error.exit).toBe("preflight");
+      expect(error.remedy).toContain("--fingerprint");
+    }
+    await run({ dryRun: true });
+    expect(host.writes).toEqual([]);
   });
 
   it("with an invalid node name is refused, and the error says which flag helps", async () => {
@@ -257,7 +273,7 @@ describe("without an invite", () => {
     host.http.routes.set(url, { status: 200, body: POOL_ANSWER });
     const set = [...NEEDED, `POOL_API=${url}`];
     expect((await refusal(settle(host, { set }))).exit).toBe("settings");
-    await settle(host, { set, allowHttpPool: true });
+    await settle(host, { set, allowHttp: true });
   });
 
   it("a pool that changes its answer later is drift that halts, until it is accepted", async () => {
@@ -277,6 +293,78 @@ describe("without an invite", () => {
     const settings = await settle(host, {});
     expect(settings.get("MASTER_CLUSTER_PEERIDS")?.value).toBe(MASTER_ID);
     expect(host.printed.join("\n")).toContain("The masters in .env stay in use.");
+  });
+});
+
+describe("a storage API over plain http to another host", () => {
+  const http = { storageApiUrl: "http://master.example:3001" };
+  const set = [...NEEDED.slice(0, 1), "STORAGE_API_URL=http://master.example", `POOL_API=${POOL}`];
+
+  it.each([
+    ["in an invite", { invite: tokenOf(http) }, "The invite has STORAGE_API_URL http://master.example:3001"],
+    ["given by --set", { set }, "STORAGE_API_URL is http://master.example"],
+  ])("%s is refused, unless it is allowed by name", async (_name, flags, what) => {
+    const host = new FakeStorage();
+    answerPool(host, POOL_ANSWER);
+    const error = await refusal(settle(host, flags));
+    expect(error.exit).toBe("settings");
+    expect(error.problems[0]?.subject).toBe("STORAGE_API_URL");
+    expect(error.problems[0]?.what).toContain(what);
+    expect(error.problems[0]?.remedy).toContain("--allow-http");
+    await settle(host, { ...flags, allowHttp: true });
+  });
+
+  it("given by the environment is refused", async () => {
+    const environment = { ...GIVEN, STORAGE_API_URL: "http://master.example" };
+    expect((await refusal(settle(new FakeStorage(), {}, { environment }))).exit).toBe("settings");
+  });
+
+  it.each(["http://127.0.0.1:3001", "http://localhost:3001", "http://[::1]:3001"])(
+    "%s is this host",
+    async (url) => {
+      await settle(new FakeStorage(), { invite: tokenOf({ storageApiUrl: url }) });
+    },
+  );
+
+  it("that was accepted before stays in use", async () => {
+    const host = new FakeStorage();
+    save(host, { ...GIVEN, STORAGE_API_URL: "http://master.example" });
+    await settle(host, {});
+    expect((await refusal(settle(host, { set: ["STORAGE_API_URL=http://other.example"] }))).exit).toBe(
+      "settings",
+    );
+  });
+});
+
+describe("a master that registers invited nodes only", () => {
+  const given = Object.entries(GIVEN).map(([key, value]) => `${key}=${value}`);
+  const inviting = () => {
+    const host = new FakeStorage();
+    host.registration = "invite";
+    return host;
+  };
+
+  it("ends a join without an invite before anything is written, and the error says the ways out", async () => {
+    const host = inviting();
+    const error = await refusal(settle(host, { set: given }));
+    expect(error.exit).toBe("settings");
+    expect(error.what).toBe(
+      "The master does not register the name node: it registers invited nodes only, and this node has no invite.",
+    );
+    expect(error.remedy).toContain("--invite");
+    expect(error.remedy).toContain("--no-register");
+    expect((await refusal(settle(host, { invite: tokenOf({ registration: null }) }))).exit).toBe("settings");
+    expect(host.writes).toEqual([]);
+  });
+
+  it("lets a node go on that has an invite, that needs no name, or that has its name already", async () => {
+    await settle(inviting(), { invite: tokenOf() });
+    await settle(inviting(), { set: given, register: false });
+    const host = inviting();
+    host.names?.set("node", { peerId: OWN.peerId, addresses: [] });
+    await settle(host, { set: given });
+    host.names = null;
+    await settle(host, { set: given });
   });
 });
 

@@ -39,7 +39,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
     setting: "CLUSTERNAME",
     join: (host) =>
       resolveStorageNode(
-        { ...RUN, acceptPoolChange: false, allowHttpPool: false, register: true },
+        { ...RUN, acceptPoolChange: false, allowHttp: false, register: true },
         storageLayout("/opt/fula-storage"),
         worldOf(host),
       ),

@@ -218,6 +218,16 @@ const EXAMPLES: Readonly<
     bad: ["a", "@b", "a@", "a@b@c", "a@b,,c@d", "a b@c"],
   },
   quotaMode: { good: ["strict", "open"], bad: ["", "closed", "Strict", "open "] },
+  registration: { good: ["invite", "open"], bad: ["", "Open", "closed"] },
+  inviteProof: {
+    good: [`${"0a".repeat(16)}.${"-_aZ9x".repeat(14)}Qg`],
+    bad: [
+      "",
+      "0a".repeat(16),
+      `${"0A".repeat(16)}.${"a".repeat(86)}`,
+      `${"0a".repeat(16)}.${"a".repeat(85)}`,
+    ],
+  },
   hex64: {
     good: ["0a".repeat(32), "AF".repeat(32)],
     bad: ["0a".repeat(31), "0a".repeat(33), "0g".repeat(32), `0x${"0a".repeat(31)}`],

@@ -193,6 +193,18 @@ describe("node-name", () => {
     expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
+  it("shows the invite that .env keeps to the master, and to nobody else", async () => {
+    const invite = `${"0a".repeat(16)}.${"s".repeat(86)}`;
+    const host = await storageBoxBefore("node-name", { set: { NODE_INVITE: invite } });
+    expect(host.files.textOf(LAYOUT.envFile)).toContain(`NODE_INVITE=${invite}\n`);
+    const step = await storageStepOn(host, "node-name");
+    const { finding, changes } = await lookAt(step, host);
+    for (const one of changes) await step.apply(one, host, () => {});
+    expect(host.shown).toEqual([`Fula-Invite ${invite}`]);
+    expect(JSON.stringify([finding, changes, host.printed])).not.toContain(invite);
+    for (const { env } of host.docker.boxes.values()) expect(JSON.stringify(env)).not.toContain(invite);
+  });
+
   it("is announced again when its addresses have changed", async () => {
     const host = nameBefore.copy();
     const step = await storageStepOn(host, "node-name");

@@ -1,0 +1,157 @@
+import type { PostgresPool } from "../database/postgres.ts";
+import { countOf } from "../units.ts";
+
+type Database = Pick<PostgresPool, "query">;
+
+/** An invite as the master's database has it (migrations/023_invites.sql). It contains nothing that could register a name. */
+export interface InviteRecord {
+  readonly id: string;
+  /** The only name that it may register; null: any one. */
+  readonly name: string | null;
+  /** The public key of the master that made it, as PEM. */
+  readonly verifyingKey: string;
+  readonly issuedAt: Date;
+  readonly expiresAt: Date;
+  readonly revokedAt: Date | null;
+  /** The peer id of the node that used it first, and when. */
+  readonly boundPeer: string | null;
+  readonly boundAt: Date | null;
+  /** The names that this node has now. */
+  readonly boundNames: readonly string[];
+}
+
+/** `used`: its node has registered with it. `expired`: nobody used it in time. */
+export type InviteState = "unused" | "used" | "expired" | "revoked";
+
+const TIMEOUT_MS = 10_000;
+
+/** Stores a new invite. It must be stored before anybody gets it. */
+export async function recordInvite(
+  database: Database,
+  pool: string,
+  invite: Pick<InviteRecord, "id" | "name" | "verifyingKey" | "issuedAt" | "expiresAt">,
+): Promise<void> {
+  const { id, name, verifyingKey, issuedAt, expiresAt } = invite;
+  await database.query(
+    `INSERT INTO invites (pool, id, name, verifying_key, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+    [pool, id, name, verifyingKey, issuedAt, expiresAt],
+    { timeoutMs: TIMEOUT_MS },
+  );
+}
+
+/** Every invite of the pool, the newest first. */
+export async function listInvites(database: Database, pool: string): Promise<readonly InviteRecord[]> {
+  const sql = `${SELECT} WHERE pool = $1 ORDER BY issued_at DESC, id`;
+  return (await database.query<InviteRow>(sql, [pool], { timeoutMs: TIMEOUT_MS })).map(recordOf);
+}
+
+/** The invite with that id; null if there is none. */
+export async function findInvite(database: Database, pool: string, id: string): Promise<InviteRecord | null> {
+  const sql = `${SELECT} WHERE pool = $1 AND id = $2`;
+  const [row] = await database.query<InviteRow>(sql, [pool, id], { timeoutMs: TIMEOUT_MS });
+  return row === undefined ? null : recordOf(row);
+}
+
+/** Revokes an invite; an invite that was revoked before keeps its time. Returns the record, or null if there is none. */
+export async function revokeInvite(
+  database: Database,
+  pool: string,
+  id: string,
+): Promise<InviteRecord | null> {
+  const sql = "UPDATE invites SET revoked_at = coalesce(revoked_at, now()) WHERE pool = $1 AND id = $2";
+  await database.query(sql, [pool, id], { timeoutMs: TIMEOUT_MS });
+  return findInvite(database, pool, id);
+}
+
+interface InviteRow extends Record<string, unknown> {
+  readonly id: string;
+  readonly name: string | null;
+  readonly verifying_key: string;
+  readonly issued_at: Date;
+  readonly expires_at: Date;
+  readonly revoked_at: Date | null;
+  readonly bound_peer: string | null;
+  readonly bound_at: Date | null;
+  readonly bound_names: readonly string[];
+}
+
+const SELECT = `
+  SELECT id, name, verifying_key, issued_at, expires_at, revoked_at, bound_peer, bound_at,
+    ARRAY(SELECT n.name FROM node_names n WHERE n.pool = invites.pool AND n.owner = invites.bound_peer
+          ORDER BY n.name COLLATE "C") AS bound_names
+  FROM invites`;
+
+function recordOf(row: InviteRow): InviteRecord {
+  return {
+    id: row.id,
+    name: row.name,
+    verifyingKey: row.verifying_key,
+    issuedAt: row.issued_at,
+    expiresAt: row.expires_at,
+    revokedAt: row.revoked_at,
+    boundPeer: row.bound_peer,
+    boundAt: row.bound_at,
+    boundNames: row.bound_names,
+  };
+}
+
+/** The state of an invite at that time. */
+export function stateOf({ revokedAt, boundPeer, expiresAt }: InviteRecord, now: Date): InviteState {
+  if (revokedAt !== null) return "revoked";
+  if (boundPeer !== null) return "used";
+  return expiresAt.getTime() <= now.getTime() ? "expired" : "unused";
+}
+
+/** Why an invite does not register a name for a node: a code for programs, and a sentence. */
+export interface InviteRefusal {
+  readonly code:
+    | "invite-missing"
+    | "invite-unknown"
+    | "invite-revoked"
+    | "invite-used"
+    | "invite-expired"
+    | "invite-other-name";
+  readonly error: string;
+}
+
+/** The refusal of an announcement whose invite does not hold. `record` is null if no invite is known by its id. */
+export function refusalOf(
+  record: InviteRecord | null,
+  { name, peerId }: { readonly name: string; readonly peerId: string },
+  now: Date,
+): InviteRefusal {
+  if (record === null)
+    return { code: "invite-unknown", error: "The invite of this node is not one of this pool." };
+  if (record.revokedAt !== null)
+    return {
+      code: "invite-revoked",
+      error: `The invite of this node was revoked at ${record.revokedAt.toISOString()}.`,
+    };
+  if (record.boundPeer !== null && record.boundPeer !== peerId)
+    return { code: "invite-used", error: `The invite was used by another node (${record.boundPeer}).` };
+  if (record.boundPeer === null && record.expiresAt.getTime() <= now.getTime())
+    return {
+      code: "invite-expired",
+      error: `The invite of this node expired at ${record.expiresAt.toISOString()}.`,
+    };
+  return {
+    code: "invite-other-name",
+    error: `The invite is for the name ${record.name ?? "of another node"}, not for ${name}.`,
+  };
+}
+
+/** The refusal of an announcement without an invite. */
+export const NO_INVITE: InviteRefusal = {
+  code: "invite-missing",
+  error: "This master registers the names of invited nodes only.",
+};
+
+/** Who used an invite, for people: `berlin-1 (12D3KooW...)`. */
+export function userOf({ boundPeer, boundNames }: InviteRecord): string {
+  if (boundPeer === null) return "nobody";
+  const [first, ...others] = boundNames;
+  if (first === undefined) return `${boundPeer}, which has no name now`;
+  return others.length === 0
+    ? `${first} (${boundPeer})`
+    : `${first} and ${countOf(others.length, "more name")} (${boundPeer})`;
+}

@@ -1,0 +1,58 @@
+import { faultOfState } from "../database/connection-fault.ts";
+import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
+import { messageOf, OperatorError } from "../errors.ts";
+import { databaseOf, type InstalledMaster } from "./installed-node.ts";
+
+/**
+ * Runs `work` with one connection to the master's database, and closes it. Throws `unavailable` if the database can't be
+ * reached, `pending` if a migration is missing, and `settings` if it refuses the connection.
+ */
+export async function withMasterDatabase<Result>(
+  { openPool }: { readonly openPool: typeof openPostgresPool },
+  master: InstalledMaster,
+  verb: string,
+  work: (database: PostgresPool) => Promise<Result>,
+): Promise<Result> {
+  const target = databaseOf(master);
+  const settings = { ...target, maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 5_000 };
+  const database = openPool(settings, { applicationName: `fula-node ${verb}`, log: () => undefined });
+  try {
+    return await work(database);
+  } catch (thrown) {
+    throw thrown instanceof OperatorError
+      ? thrown
+      : explainDatabaseError(thrown, `${target.host}:${target.port}`);
+  } finally {
+    await database.close();
+  }
+}
+
+function explainDatabaseError(thrown: unknown, where: string): unknown {
+  const { severity, code } = (thrown ?? {}) as { readonly severity?: unknown; readonly code?: unknown };
+  if (severity === undefined) {
+    return new OperatorError({
+      exit: "unavailable",
+      what: `PostgreSQL at ${where} can't be reached: ${messageOf(thrown) || String(code)}.`,
+      remedy: "Check that it runs (fula-node status), then run again.",
+      cause: thrown,
+    });
+  }
+  if (code === "42P01" || code === "42703") {
+    return new OperatorError({
+      exit: "pending",
+      what: "The database lacks a table or column that this command needs.",
+      remedy: "Run fula-node migrate up, then run this command again.",
+      cause: thrown,
+    });
+  }
+  const fault = faultOfState(code);
+  if (fault === "access-denied" || fault === "no-database") {
+    return new OperatorError({
+      exit: "settings",
+      what: `PostgreSQL at ${where} refused the connection: ${messageOf(thrown)}.`,
+      remedy: "Run join-as-master again: it reports which POSTGRES_ setting is wrong.",
+      cause: thrown,
+    });
+  }
+  return thrown;
+}

@@ -1,0 +1,201 @@
+import { expect, test } from "vitest";
+import {
+  findInvite,
+  listInvites,
+  recordInvite,
+  revokeInvite,
+  stateOf,
+  userOf,
+} from "../../src/federation/invite-records.ts";
+import { announceName } from "../../src/federation/registry.ts";
+import type { NodeIdentity } from "../../src/federation/node-identity.ts";
+import type { PostgresPool } from "../../src/database/postgres.ts";
+import { storeInvite } from "../support/invites.ts";
+import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
+import { migrate, OPEN, poolOf, race, tally } from "../support/names-database.ts";
+import { announcementOf, makeIdentity } from "../support/node-identity.ts";
+import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+
+const VERSION = 23;
+const TWENTY = Array.from({ length: 20 }, (_, index) => index);
+
+function announce(
+  pool: PostgresPool,
+  identity: NodeIdentity,
+  { name, inviteId, seconds = 0 }: { name: string; inviteId: string | null; seconds?: number },
+) {
+  const time = new Date(Date.now() + seconds * 1_000).toISOString();
+  const message = announcementOf(identity, { name, time });
+  return announceName(pool, { message, signature: "ab".repeat(64) }, 5, { isOpen: false, inviteId });
+}
+
+describeOnPostgres(
+  "invites",
+  (postgres) => {
+    test("twenty nodes with one invite: exactly one has a name, and the invite is bound to it", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const { id } = await storeInvite(target);
+      const keys = TWENTY.map(makeIdentity);
+
+      const said = await race(
+        target,
+        "SELECT FROM invites FOR UPDATE",
+        keys.map((key, n) => () => announce(pool, key, { name: `n${n}`, inviteId: id })),
+      );
+
+      expect(tally(said.map(({ outcome }) => outcome))).toEqual({ Reserved: 1, NotInvited: 19 });
+      const winner = keys[said.findIndex(({ outcome }) => outcome === "Reserved")];
+      expect(await sql(target, "SELECT owner FROM node_names")).toEqual([{ owner: winner?.peerId }]);
+      expect(await findInvite(pool, "pool-a", id)).toMatchObject({ boundPeer: winner?.peerId });
+    });
+
+    test("a revocation that comes first wins against a node that waits", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const { id } = await storeInvite(target);
+
+      const [said, revoked] = await race<unknown>(target, "SELECT FROM invites FOR UPDATE", [
+        () => revokeInvite(pool, "pool-a", id),
+        () => revokeInvite(pool, "pool-a", id),
+      ]);
+      expect(said).toMatchObject({ revokedAt: expect.any(Date) as Date });
+      expect(revoked).toEqual(said);
+      const late = await announce(pool, makeIdentity(), { name: "berlin", inviteId: id });
+      expect(late).toEqual({ outcome: "NotInvited" });
+      expect(await sql(target, "SELECT FROM node_names")).toEqual([]);
+    });
+
+    test("an announcement and a revocation at once end with a name of an invite that was bound, or without both", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const { id } = await storeInvite(target);
+      const alice = makeIdentity();
+
+      await race<unknown>(target, "SELECT FROM invites FOR UPDATE", [
+        () => announce(pool, alice, { name: "berlin", inviteId: id }),
+        () => revokeInvite(pool, "pool-a", id),
+      ]);
+
+      const names = await sql(target, "SELECT FROM node_names");
+      const record = await findInvite(pool, "pool-a", id);
+      expect(record?.revokedAt).not.toBeNull();
+      expect(record?.boundPeer).toBe(names.length === 1 ? alice.peerId : null);
+    });
+
+    test("an announcement that fails binds nothing: too late, over the quota", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const alice = makeIdentity();
+      const { id } = await storeInvite(target);
+      const late = await announce(pool, alice, { name: "berlin", inviteId: id, seconds: -900 });
+      expect(late.outcome).toBe("OutsideWindow");
+      await sql(target, "INSERT INTO node_owners VALUES ('pool-a', $1, 5, 5)", [alice.peerId]);
+      expect(await announce(pool, alice, { name: "berlin", inviteId: id })).toEqual({ outcome: "OverQuota" });
+      expect(await findInvite(pool, "pool-a", id)).toMatchObject({ boundPeer: null, boundAt: null });
+    });
+
+    test("where anybody may register, an invite is bound all the same, so that the list says who used it", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const [alice, bob] = [makeIdentity(), makeIdentity()];
+      const { id } = await storeInvite(target);
+      const admission = { ...OPEN, inviteId: id };
+      const signed = (key: NodeIdentity, name: string) =>
+        ({ message: announcementOf(key, { name }), signature: "ab".repeat(64) }) as const;
+      expect((await announceName(pool, signed(alice, "n1"), 5, admission)).outcome).toBe("Reserved");
+      expect((await announceName(pool, signed(bob, "n2"), 5, admission)).outcome).toBe("Reserved");
+      const record = await findInvite(pool, "pool-a", id);
+      expect(record).toMatchObject({ boundPeer: alice.peerId, boundNames: ["n1"] });
+      expect(record === null ? "" : userOf(record)).toBe(`n1 (${alice.peerId})`);
+    });
+
+    test("the list has every invite of the pool with its state", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const alice = makeIdentity();
+      const [unused, used, expired, revoked] = [
+        await storeInvite(target),
+        await storeInvite(target),
+        await storeInvite(target, { expiresInSeconds: -5 }),
+        await storeInvite(target),
+      ];
+      await storeInvite(target, { pool: "pool-b" });
+      await announce(pool, alice, { name: "berlin", inviteId: used.id });
+      await revokeInvite(pool, "pool-a", revoked.id);
+
+      const states = new Map(
+        (await listInvites(pool, "pool-a")).map((record) => [record.id, stateOf(record, new Date())]),
+      );
+      expect(states).toEqual(
+        new Map([
+          [unused.id, "unused"],
+          [used.id, "used"],
+          [expired.id, "expired"],
+          [revoked.id, "revoked"],
+        ]),
+      );
+      expect(await revokeInvite(pool, "pool-a", "0".repeat(32))).toBeNull();
+      expect(await revokeInvite(pool, "pool-b", unused.id)).toBeNull();
+    });
+
+    test("an id is stored once", async () => {
+      const pool = poolOf(await postgres.createDatabase());
+      const at = new Date();
+      const invite = { id: "0a".repeat(16), name: null, verifyingKey: "x", issuedAt: at, expiresAt: at };
+      await recordInvite(pool, "pool-a", invite);
+      await recordInvite(pool, "pool-b", invite);
+      await expect(recordInvite(pool, "pool-a", invite)).rejects.toMatchObject({
+        constraint: "invites_pkey",
+      });
+    });
+
+    test("migration 023 is seen part by part, and adopted where the ledger lost it", async () => {
+      const target = await postgres.createDatabase();
+      const before = await catalogueOf(target);
+      await sql(target, "DROP SCHEMA fula_node CASCADE");
+      const { done } = await migratorOf().up(target, listen());
+      expect(done.find(({ version }) => version === VERSION)).toMatchObject({ action: "adopt" });
+      expect(await catalogueOf(target)).toEqual(before);
+    });
+
+    test.each([
+      ["ALTER TABLE invites DROP CONSTRAINT invites_bound", "constraint invites_bound on invites"],
+      ["ALTER TABLE invites ALTER expires_at DROP NOT NULL", "column invites.expires_at timestamptz"],
+    ])("a part of it that is missing is named: %s", async (breaks, named) => {
+      const target = await postgres.createDatabase();
+      await sql(target, "DROP SCHEMA fula_node CASCADE");
+      await sql(target, breaks);
+      await expect(migratorOf().status(target)).rejects.toMatchObject({
+        exit: "drift",
+        problems: [{ subject: "023_invites.sql", what: `missing: ${named}` }],
+      });
+    });
+
+    test("down refuses while an invite works, and names it; names stay", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const before = await catalogueOf(target);
+      const [used, expired] = [
+        await storeInvite(target),
+        await storeInvite(target, { expiresInSeconds: -5 }),
+      ];
+      await announce(pool, makeIdentity(), { name: "berlin", inviteId: used.id });
+      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: `023_invites.down.sql refuses: 1 invite(s) still work: ${used.id} (pool pool-a).`,
+        remedy: expect.stringContaining("fula-node invite revoke") as string,
+      });
+      expect(await catalogueOf(target)).toEqual(before);
+      expect(await findInvite(pool, "pool-a", expired.id)).not.toBeNull();
+      await revokeInvite(pool, "pool-a", used.id);
+      const { done } = await migratorOf().down(target, VERSION, listen());
+      expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
+      expect(await sql(target, "SELECT name FROM node_names")).toEqual([{ name: "berlin" }]);
+      await migratorOf().up(target, listen());
+      expect(await catalogueOf(target)).toEqual(before);
+    });
+  },
+  { template: migrate },
+);

@@ -1,0 +1,209 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { inviteCreate, type InviteFlags, inviteList, inviteRevoke } from "../../src/commands/invite.ts";
+import { openPostgresPool } from "../../src/database/postgres.ts";
+import type { RunEvent } from "../../src/engine/events.ts";
+import { readInvite } from "../../src/federation/invite-signing.ts";
+import { formatRegistration } from "../../src/federation/invite.ts";
+import { clock, random } from "../../src/machine/clock.ts";
+import { files } from "../../src/machine/file-writer.ts";
+import { http } from "../../src/machine/http.ts";
+import { parseVerifyingKey } from "../../src/machine/signing.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import type { Result } from "../../src/ui/reporter.ts";
+import { table } from "../../src/ui/text.ts";
+import type { World } from "../../src/world.ts";
+import { makeSigningKey } from "../support/invites.ts";
+import { migrate } from "../support/names-database.ts";
+import { announcementOf, makeIdentity, signAnnouncement } from "../support/node-identity.ts";
+import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { listenAnywhere } from "./serving.ts";
+import { ask, send, startWebui } from "./web-api.ts";
+
+const KEY = makeSigningKey();
+const { peerId } = makeIdentity();
+
+interface Created {
+  readonly id: string;
+  readonly token: string;
+}
+
+/** A master on that database, and its invites' verbs. */
+async function masterOn(target: PostgresTarget) {
+  const baseDir = await mkdtemp(join(tmpdir(), "fula-node-invites-"));
+  onTestFinished(() => rm(baseDir, { recursive: true }));
+  const values = {
+    CLUSTERNAME: "pool-a",
+    CLUSTER_PEERNAME: "m1",
+    POSTGRES_HOST: target.host,
+    POSTGRES_PORT: target.port,
+    POSTGRES_DB: target.database,
+    POSTGRES_USER: target.user,
+    POSTGRES_PASSWORD: target.password,
+  };
+  const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
+  await writeFile(join(baseDir, ".env"), lines.join(""), { mode: 0o600 });
+  const results: Result[] = [];
+  const warnings: string[] = [];
+  const addresses = [`/ip4/192.0.2.7/tcp/9096/p2p/${peerId}`];
+  const world = {
+    host: {
+      files,
+      random,
+      clock,
+      http,
+      system: { uid: () => 0 },
+      docker: { bridgeSubnets: () => Promise.resolve([]) },
+    },
+    environment: {},
+    hostname: "m1",
+    hash: () => "a".repeat(64),
+    openPool: openPostgresPool,
+    openCluster: () => ({ identity: () => Promise.resolve({ id: peerId, addresses }) }),
+    readSigningKey: () => Promise.resolve(KEY),
+    loadKeyParser: () => Promise.resolve(parseVerifyingKey),
+    reporter: {
+      table,
+      result: (result: Result) => void results.push(result),
+      listen: (event: RunEvent) => event.type === "warning" && void warnings.push(event.text),
+    },
+  } as unknown as World;
+  const take = (): Result => {
+    const result = results.pop();
+    if (result === undefined) throw new Error("nothing was printed");
+    return result;
+  };
+  return {
+    results,
+    warnings,
+    async create(flags: Partial<InviteFlags> = {}): Promise<Created> {
+      const all = { baseDir, expires: "24h", storageApiUrl: "http://127.0.0.1:9", bootstrap: [], ...flags };
+      await inviteCreate(all, world);
+      return take().data as unknown as Created;
+    },
+    async list(): Promise<Result> {
+      await inviteList({ baseDir }, world);
+      return take();
+    },
+    async revoke(id: string): Promise<Result> {
+      await inviteRevoke(id, { baseDir }, world);
+      return take();
+    },
+  };
+}
+
+describeOnPostgres(
+  "the verbs of invites",
+  (postgres) => {
+    test("create stores what it prints, list shows who used it, revoke ends it", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target, { registration: "invite" });
+      const master = await masterOn(target);
+      const [used, unused] = [await master.create(), await master.create({ name: "paris" })];
+      const { invite, fingerprint } = readInvite(used.token, {
+        now: new Date(),
+        expected: KEY.id,
+        parseKey: parseVerifyingKey,
+      });
+      expect(invite.registration?.id).toBe(used.id);
+      if (invite.registration === null) throw new Error("no registration");
+      const shown = formatRegistration(invite.registration);
+      const alice = makeIdentity();
+      const announce = (name: string, time = new Date().toISOString()) =>
+        ask(
+          webui,
+          "/api/v1/nodes",
+          send("POST", signAnnouncement(alice, announcementOf(alice, { name, time })), {
+            authorization: `Fula-Invite ${shown}`,
+          }),
+        );
+      expect(await announce("berlin")).toMatchObject({ status: 201 });
+
+      const { data, lines } = await master.list();
+      expect(data["invites"]).toMatchObject([
+        { id: unused.id, state: "unused", name: "paris", usedBy: null, fingerprint },
+        { id: used.id, state: "used", name: null, usedBy: { peerId: alice.peerId, names: ["berlin"] } },
+      ]);
+      expect(lines.filter((line) => line.length > 80)).toEqual([]);
+      expect(lines.join("\n")).toContain(`used by berlin (${alice.peerId})`);
+      expect(JSON.stringify([data, lines])).not.toContain(invite.registration.signature);
+
+      const revoked = await master.revoke(used.id);
+      expect(revoked.lines.join("\n")).toContain("stays in the pool and keeps its names");
+      expect(revoked.data).toMatchObject({ verb: "invite revoke", state: "revoked", id: used.id });
+      expect((await master.revoke(used.id.toUpperCase())).data).toEqual(revoked.data);
+      expect((await master.revoke(unused.id)).lines.join("\n")).toContain("Nobody had used it");
+      expect(await announce("rome", new Date(Date.now() + 10).toISOString())).toMatchObject({
+        status: 403,
+        body: { code: "invite-revoked" },
+      });
+      await expect(master.revoke("0a")).rejects.toMatchObject({ exit: "usage" });
+    });
+
+    test("create prints nothing if the database is away, or was not migrated", async () => {
+      const { port, close } = await listenAnywhere(() => {});
+      await close();
+      const away = await masterOn({ ...(await postgres.createDatabase()), port });
+      await expect(away.create()).rejects.toMatchObject({ exit: "unavailable" });
+      const old = await postgres.createDatabase();
+      await sql(old, "DROP TABLE invites");
+      const master = await masterOn(old);
+      await expect(master.create()).rejects.toMatchObject({ exit: "pending" });
+      expect([...away.results, ...master.results]).toEqual([]);
+    });
+
+    test.each([
+      ["a name that no node can have", { name: "Berlin.1" }, "usage"],
+      ["an address with credentials", { storageApiUrl: "https://a:b@master.example" }, "settings"],
+    ])("create refuses %s", async (_case, flags, exit) => {
+      const target = await postgres.createDatabase();
+      await expect((await masterOn(target)).create(flags)).rejects.toMatchObject({ exit });
+      expect(await sql(target, "SELECT FROM invites")).toEqual([]);
+    });
+
+    test("create says what must stand in front of the storage API where its address does not lead there", async () => {
+      const target = await postgres.createDatabase();
+      const { port, close } = await listenAnywhere(() => {});
+      await close();
+      const warningsOf = async (storageApiUrl: string) => {
+        const master = await masterOn(target);
+        expect((await master.create({ storageApiUrl })).token).toMatch(/^fula-invite\.2\./);
+        return master.warnings;
+      };
+      // 127.0.0.2 is this machine, but not one of the addresses that everybody knows as its own.
+      const here = `http://127.0.0.2:${port}`;
+      expect(await warningsOf("http://127.0.0.1:9")).toEqual([
+        expect.stringContaining("an address of this machine only"),
+      ]);
+      const plain = expect.stringContaining("Nodes refuse it, unless they join with --allow-http") as string;
+      const other = await listenOn("127.0.0.2", "pool-b");
+      expect(await warningsOf(other)).toEqual([
+        plain,
+        expect.stringMatching(/another pool, "pool-b".*docs\/ports\.md#proxy/),
+      ]);
+      expect(await warningsOf(await listenOn("127.0.0.2", "pool-a"))).toEqual([plain]);
+      expect(await warningsOf(here)).toEqual([
+        plain,
+        expect.stringMatching(
+          /does not answer as the storage API of this master: no answer .*docs\/ports\.md#proxy/,
+        ),
+      ]);
+      const [warning = ""] = await warningsOf("https://fula-node.invalid");
+      expect(warning).toContain("an HTTPS proxy must stand in front of it");
+    });
+  },
+  { template: migrate },
+);
+
+/** The URL of a server that answers GET /api/v1/pool with that pool. */
+async function listenOn(address: string, pool: string): Promise<string> {
+  const server = createServer((_request, response) => response.end(JSON.stringify({ pool })));
+  await new Promise<void>((resolve) => server.listen(0, address, resolve));
+  onTestFinished(() => void server.close());
+  const bound = server.address();
+  return `http://${address}:${typeof bound === "object" && bound !== null ? bound.port : 0}`;
+}
