@@ -3,6 +3,7 @@ import type { FileReader } from "./machine/file-reader.ts";
 import type { Files } from "./machine/file-writer.ts";
 import type { System, SystemReader } from "./machine/system.ts";
 import type { PostgresReader } from "./database/postgres.ts";
+import type { PostgresWriter } from "./database/postgres-writer.ts";
 import type { Clock, Random } from "./machine/clock.ts";
 import type { HttpReader } from "./machine/http.ts";
 import type { Signing, SigningReader } from "./machine/signing.ts";
@@ -25,6 +26,7 @@ export interface Host extends HostReader {
   readonly files: Files;
   readonly system: System;
   readonly docker: Docker;
+  readonly postgres: PostgresReader & PostgresWriter;
   readonly migrations: Migrator;
   readonly signing: Signing;
   readonly random: Random;

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import type { InviteFlags } from "./commands/invite.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
+import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
 import type { VerbExit } from "./errors.ts";
@@ -35,11 +36,7 @@ export function describeProgram(version: string, run: Run): Command {
   program
     .command("join-as-master")
     .description("make this machine a master, or repair the master on it")
-    .option(
-      "--dry-run",
-      "show what would change, and change nothing (exit code 20 if anything would change)",
-      false,
-    )
+    .addOption(dryRun())
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .addOption(baseDir())
     .option("--set <key=value>", "set a setting; repeatable", collect, [])
@@ -107,6 +104,7 @@ export function describeProgram(version: string, run: Run): Command {
   addNode(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
+  addSecret(program, baseDir, run);
   addInvite(program, baseDir, run);
   addServe(program, run);
   return program;
@@ -124,11 +122,7 @@ function addStorageNode(program: Command, run: Run): void {
       "--fingerprint <id>",
       "fingerprint of the invite's key, which the master's operator gave you over another channel",
     )
-    .option(
-      "--dry-run",
-      "show what would change, and change nothing (exit code 20 if anything would change)",
-      false,
-    )
+    .addOption(dryRun())
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .option("--base-dir <dir>", "directory of the node (default: /opt/fula-storage)")
     .option("--set <key=value>", "set a setting; repeatable", collect, [])
@@ -169,11 +163,7 @@ function addLeave(program: Command, run: Run): void {
   program
     .command("leave")
     .description("stop and remove what fula-node created on this machine; data and settings stay")
-    .option(
-      "--dry-run",
-      "show what would change, and change nothing (exit code 20 if anything would change)",
-      false,
-    )
+    .addOption(dryRun())
     .option("-y, --yes", "remove without asking; a purge still asks", false)
     .option(
       "--purge <what>",
@@ -192,12 +182,7 @@ function addLeave(program: Command, run: Run): void {
 
 function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
   const snapshot = program.command("snapshot").description("signed snapshots of the pinset");
-  const add = (name: string, about: string) =>
-    snapshot
-      .command(name)
-      .description(about)
-      .addOption(baseDir())
-      .option("--json", "print one JSON object instead of text");
+  const add = adderTo(snapshot, baseDir);
   const key = () =>
     new Option("--key <pem>", "check with this key; repeatable")
       .argParser(collect)
@@ -235,11 +220,7 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     );
   add("restore <file>", "pin what the snapshot has and the cluster lacks; never unpins")
     .addOption(key())
-    .option(
-      "--dry-run",
-      "show what would change, and change nothing (exit code 20 if anything would change)",
-      false,
-    )
+    .addOption(dryRun())
     .option("--options", "also reset existing pins to their options in the snapshot", false)
     .option("--from-other-cluster", "allow a snapshot of another cluster", false)
     .option("--concurrency <n>", "send at most this many requests at the same time", "64")
@@ -250,12 +231,7 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
 
 function addNode(program: Command, baseDir: () => Option, run: Run): void {
   const node = program.command("node").description("the nodes that the sweep expects");
-  const add = (name: string, about: string) =>
-    node
-      .command(name)
-      .description(about)
-      .addOption(baseDir())
-      .option("--json", "print one JSON object instead of text");
+  const add = adderTo(node, baseDir);
   add(
     "list",
     "list the nodes of the pool, and apart the members of the cluster that are not expected",
@@ -275,12 +251,7 @@ function addNode(program: Command, baseDir: () => Option, run: Run): void {
 
 function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
   const migrate = program.command("migrate").description("migrations of the database schema");
-  const add = (name: string, about: string) =>
-    migrate
-      .command(name)
-      .description(about)
-      .addOption(baseDir())
-      .option("--json", "print one JSON object instead of text");
+  const add = adderTo(migrate, baseDir);
   add("status", "show which migrations are applied; changes nothing").action((flags: { baseDir?: string }) =>
     run(async (world) => (await import("./commands/migrate.ts")).migrateStatus(flags, world), "reads"),
   );
@@ -314,6 +285,24 @@ function addUser(program: Command, baseDir: () => Option, run: Run): void {
     );
 }
 
+function addSecret(program: Command, baseDir: () => Option, run: Run): void {
+  program
+    .command("secret")
+    .description("secrets of this master")
+    .command("rotate <name>")
+    .description(
+      "change a secret, or finish an interrupted change: database-password, system-key, jwt-secret, session-secret, encryption-key or snapshot-key",
+    )
+    .addOption(dryRun())
+    .option("-y, --yes", "change it without asking", false)
+    .option("--value-file <path>", "take the new value from this file, or - for standard input")
+    .addOption(baseDir())
+    .option("--json", "print one JSON object instead of text")
+    .action((name: string, flags: SecretFlags) =>
+      run(async (world) => (await import("./commands/secret.ts")).secretRotate(name, flags, world)),
+    );
+}
+
 function addInvite(program: Command, baseDir: () => Option, run: Run): void {
   const invite = program.command("invite").description("invites for storage nodes");
   invite
@@ -336,22 +325,16 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .action((flags: InviteFlags) =>
       run(async (world) => (await import("./commands/invite.ts")).inviteCreate(flags, world)),
     );
-  invite
-    .command("list")
-    .description("list the invites with their states, and who used them")
-    .addOption(baseDir())
-    .option("--json", "print one JSON object instead of text")
-    .action((flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteList(flags, world)),
-    );
-  invite
-    .command("revoke <id>")
-    .description("let no node register a name with an invite any more; a registered node keeps its name")
-    .addOption(baseDir())
-    .option("--json", "print one JSON object instead of text")
-    .action((id: string, flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteRevoke(id, flags, world)),
-    );
+  const add = adderTo(invite, baseDir);
+  add("list", "list the invites with their states, and who used them").action((flags: { baseDir?: string }) =>
+    run(async (world) => (await import("./commands/invite.ts")).inviteList(flags, world), "reads"),
+  );
+  add(
+    "revoke <id>",
+    "let no node register a name with an invite any more; a registered node keeps its name",
+  ).action((id: string, flags: { baseDir?: string }) =>
+    run(async (world) => (await import("./commands/invite.ts")).inviteRevoke(id, flags, world)),
+  );
   invite
     .command("show <token>")
     .description(
@@ -377,6 +360,21 @@ function addServe(program: Command, run: Run): void {
       .description(services[name])
       .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "serves"));
   }
+}
+
+/** Adds commands to a group. Each gets the flags that all of them have. */
+function adderTo(group: Command, baseDir: () => Option): (name: string, about: string) => Command {
+  return (name, about) =>
+    group
+      .command(name)
+      .description(about)
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+}
+
+function dryRun(): Option {
+  const about = "show what would change, and change nothing (exit code 20 if anything would change)";
+  return new Option("--dry-run", about).default(false);
 }
 
 function collect(value: string, previous: readonly string[]): readonly string[] {

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openCluster } from "./cluster/client.ts";
 import { createMigrator } from "./database/migrator.ts";
+import { postgresWriter } from "./database/postgres-writer.ts";
 import { createPostgres, openPostgresPool } from "./database/postgres.ts";
 import { OperatorError } from "./errors.ts";
 import type { Host } from "./host.ts";
@@ -161,7 +162,7 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
     files,
     system: createSystem(env),
     docker: lazily(async () => (await import("./docker/engine-writer.ts")).createDocker(env)),
-    postgres: createPostgres(),
+    postgres: { ...createPostgres(), ...postgresWriter },
     migrations: createMigrator({ directory: migrationsDir, toolVersion }),
     http: createHttp(env),
     signing: {
@@ -170,6 +171,8 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
         return { id, publicPem };
       },
       generate: async () => (await loadSigning()).generateSigningKeyPem(),
+      sign: async (pem, path, text) =>
+        Buffer.from((await loadSigning()).parseSigningKey(pem, path).sign(Buffer.from(text))).toString("hex"),
     },
     clock,
     random,

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from "node:crypto";
 
 /** The claims of an API key (functionland/pinning-service, generateJwtApiKey). `name` is our optional addition. */
 interface ApiKeyClaims {
@@ -91,6 +91,15 @@ export function signClaims(claims: ApiKeyClaims, secret: string): string {
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
   const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+/** True if signClaims made this token with this secret. */
+export function isSignedWith(token: string, secret: string): boolean {
+  const end = token.lastIndexOf(".");
+  if (end < 0) return false;
+  const given = Buffer.from(token.slice(end + 1), "base64url");
+  const right = createHmac("sha256", secret).update(token.slice(0, end)).digest();
+  return given.length === right.length && timingSafeEqual(given, right);
 }
 
 /** The name in an API key. Null if it has none, or is not a JWT. Does not check the signature. */

@@ -4,6 +4,7 @@ import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
+import { baseDirFlag, refuseUnfinishedRotation } from "../join/unfinished-rotation.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
@@ -21,6 +22,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
   const isReading = flags.dryRun || world.host.system.uid() !== 0;
   const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
+    await refuseUnfinishedRotation(world.host, layout);
     const { settings, provisionWriter } = await resolveMaster(flags, layout, world);
     const { steps } = await prepareMaster(world, {
       layout,
@@ -40,7 +42,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       since,
       consents: granted,
     });
-    const here = baseDir === MASTER_BASE_DIR ? "" : ` --base-dir ${baseDir}`;
+    const here = baseDirFlag(baseDir);
     const url = settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
       ["Keep a copy off this box:", `${envFile}, ${signingKey}, ${snapshotsDir}`],

@@ -1,8 +1,9 @@
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { createUser, type UserDeps } from "../accounts/users.ts";
 import { issueToken } from "../accounts/token.ts";
+import { createUser, type UserDeps } from "../accounts/users.ts";
+import { OperatorError, type VerbExit } from "../errors.ts";
 import { type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
+import { refuseUnfinishedRotation } from "../join/unfinished-rotation.ts";
 import type { World } from "../world.ts";
 
 interface UserFlags {
@@ -51,6 +52,7 @@ async function withAccounts<Result>(
 ): Promise<Result> {
   const master = await readInstalledMaster(world, baseDir);
   const { layout, values } = master;
+  await refuseUnfinishedRotation(world.host, layout);
   const encryptionKey = requireValue(layout.envFile, "ENCRYPTION_KEY", values("ENCRYPTION_KEY"));
   return withMasterDatabase(world, master, "user", (database) =>
     work({ database, random: world.host.random, encryptionKey }, master),

@@ -31,7 +31,7 @@ export async function readAssignments(
     });
   refuse(problems);
   for (const [key, path] of paths.values) {
-    const read = await readValue(key, path, deps);
+    const read = await readValueFile(`--set-file ${key}`, { subject: key, path }, deps);
     if ("problem" in read) problems.push(read.problem);
     else values.set(key, read.value);
   }
@@ -82,15 +82,18 @@ function splitPaths(pairs: readonly string[], alreadySet: ReadonlySet<string>): 
 
 const MAX_VALUE_BYTES = 64 * 1024;
 
-/** Reads a value without its last line break. An editor adds that, so it is not part of the value. */
-async function readValue(
-  key: string,
-  path: string,
+/**
+ * Reads a value without its last line break. An editor adds that, so it is not part of the value. `flag` names the flag
+ * that gave the path, and `subject` what a problem is about.
+ */
+export async function readValueFile(
+  flag: string,
+  { subject, path }: { readonly subject: string; readonly path: string },
   deps: Pick<JoinDeps, "host" | "readStdin">,
 ): Promise<{ readonly value: string } | { readonly problem: Problem }> {
   const place = path === "-" ? "Standard input" : `The file ${path}`;
   const refuseFor = (why: string, remedy: string) => ({
-    problem: { subject: key, what: `${place} for --set-file ${key} ${why}.`, remedy },
+    problem: { subject, what: `${place} for ${flag} ${why}.`, remedy },
   });
   const asText = "Give a file with the value alone, as one line of UTF-8 text.";
   let text: string | null;

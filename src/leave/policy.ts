@@ -66,6 +66,7 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   verifyingKey: "keys",
   snapshotsDir: "snapshots",
   snapshotMemory: "snapshots",
+  rotation: "settings",
   alertLog: "logs",
   snapshotLog: "logs",
   sweepLog: "logs",

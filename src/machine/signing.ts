@@ -13,6 +13,8 @@ export interface SigningReader {
 export interface Signing extends SigningReader {
   /** A new ed25519 private key as PKCS8 PEM. */
   generate(): Promise<string>;
+  /** Signs a text with a private key; the signature as hex. Throws an OperatorError (`settings`) if it is no such key. */
+  sign(pem: string, path: string, text: string): Promise<string>;
 }
 
 // @noble/ed25519 has no synchronous SHA-512, so set one here. All code that signs or verifies imports this file.

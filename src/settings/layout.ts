@@ -17,6 +17,8 @@ export interface MasterLayout extends StorageLayout {
   readonly snapshotsDir: string;
   /** The end of the chain of snapshots, outside of their directory. */
   readonly snapshotMemory: string;
+  /** The old and the new value of a secret while `secret rotate` changes it. */
+  readonly rotation: string;
   /** One line for each alarm. The name is upstream's. */
   readonly alertLog: string;
   /** The output of the cron jobs. */
@@ -92,6 +94,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     verifyingKey: `${baseDir}/snapshot-ed25519.pub.pem`,
     snapshotsDir: `${baseDir}/snapshots`,
     snapshotMemory: `${baseDir}/state/snapshot-chain.json`,
+    rotation: `${baseDir}/rotation.json`,
     alertLog: `${baseDir}/replication-alerts.log`,
     snapshotLog: `${baseDir}/snapshot.log`,
     sweepLog: `${baseDir}/sweep.log`,

@@ -4,6 +4,7 @@ import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { OperatorError } from "../errors.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
+import { baseDirFlag } from "../join/unfinished-rotation.ts";
 import {
   findUnclearKeys,
   readMasterSettings,
@@ -29,6 +30,7 @@ import {
 import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
+import { parseRotation, unfinishedRotation } from "../settings/rotation.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
 import {
@@ -158,7 +160,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "snapshots", look: () => lookAtSnapshots(node) },
     { name: "sweep", look: () => lookAtSweep(node) },
     { name: "cron", look: () => lookAtCron(node) },
-    { name: "settings", look: async () => judgeSettings(await node.steps, REPAIR_MASTER) },
+    { name: "settings", look: () => lookAtSettings(node) },
   ];
 }
 
@@ -333,6 +335,16 @@ async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
   const { sweep } = await heartbeats;
   const found = assessFindings(sweep.heartbeat, deps.host.clock.now());
   return withRemarks(judgeRun(sweep), sweep.heartbeat === null ? [] : [found.pins, found.nodes]);
+}
+
+/** What a join would change, and a change of a secret that was interrupted. */
+async function lookAtSettings({ deps, layout, steps }: MasterNode): Promise<Judged> {
+  const [seen, text] = await Promise.all([steps, deps.host.files.readText(layout.rotation)]);
+  const rotation = parseRotation(text, layout.rotation);
+  const judged = judgeSettings(seen, REPAIR_MASTER);
+  if (rotation === null) return judged;
+  const { what, remedy = null } = unfinishedRotation(rotation, baseDirFlag(layout.baseDir));
+  return { ...judged, state: "attention", summary: what, todo: remedy };
 }
 
 /** cron itself, and whether its lines still start a program. */

@@ -9,6 +9,7 @@ import {
   readEnvFile,
 } from "../settings/context.ts";
 import { findEntry, newEnvText, setValues } from "../settings/env-file.ts";
+import { secretNameOf } from "../settings/rotation.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
 import { describeSetting, savedValue, type SettingSpec, VERSION_KEY } from "../settings/settings.ts";
 import { countOf } from "../units.ts";
@@ -188,8 +189,16 @@ function refuse(
     state: "foreign",
     evidence,
     why: `The given ${replaced.join(", ")} ${replaced.length === 1 ? "differs" : "differ"} from what the existing data was created with.`,
-    remedy: `Remove ${replaced.join(", ")} from the flags and the environment. Or, if you are sure, edit ${layout.envFile}.`,
+    remedy: `Remove ${replaced.join(", ")} from the flags and the environment. ${howToReplace(replaced, layout.envFile)}`,
   };
+}
+
+/** How to replace these secrets on purpose. A secret without a rotation is only changed by hand. */
+function howToReplace(keys: readonly string[], path: string): string {
+  const names = keys.flatMap((key) => secretNameOf(key) ?? []);
+  return names.length === keys.length
+    ? `To change it and what depends on it: ${names.map((name) => `fula-node secret rotate ${name}`).join(", ")}.`
+    : `Or, if you are sure, edit ${path}.`;
 }
 
 async function apply(change: EnvFileChange, host: Host, context: NodeContext): Promise<void> {

@@ -56,6 +56,8 @@ export class FakeHost implements Host {
       sql: string,
       values: readonly unknown[],
     ) => readonly Record<string, unknown>[];
+    /** Changes a role's password, after the gate. */
+    onSetPassword: (target: PostgresTarget, password: string) => void;
   };
   readonly random: Host["random"];
   readonly signing: Host["signing"];
@@ -191,6 +193,7 @@ export class FakeHost implements Host {
       onQuery: (): readonly Record<string, unknown>[] => {
         throw new OperatorError({ exit: "unavailable", what: "Postgres does not answer." });
       },
+      onSetPassword: () => {},
     } as unknown as FakeHost["postgres"];
     return Object.assign(postgres, {
       ask: async (target: PostgresTarget) => {
@@ -201,6 +204,19 @@ export class FakeHost implements Host {
         this.gate.look();
         return postgres.onQuery(target, sql, values) as never;
       },
+      setPassword: (target: PostgresTarget, password: string) =>
+        this.gate.write(`postgres.setPassword ${target.user}`, () =>
+          postgres.onSetPassword(target, password),
+        ),
+      session: async (target: PostgresTarget, work: Parameters<Host["postgres"]["session"]>[1]) =>
+        work({
+          query: async (sql, values = []) => {
+            const answer = () => postgres.onQuery(target, sql, values) as never;
+            this.gate.look();
+            const [verb = ""] = /UPDATE \w+/.exec(sql) ?? [];
+            return verb === "" ? answer() : this.gate.write(`postgres ${verb}`, answer);
+          },
+        }),
     });
   }
 }

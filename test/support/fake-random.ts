@@ -25,6 +25,12 @@ export class FakeRandom {
         gate.look();
         return this.#publicKey(pem, path);
       },
+      sign: async (pem, path, text) => {
+        gate.look();
+        return createHash("sha512")
+          .update(`${this.#publicKey(pem, path).id} ${text}`)
+          .digest("hex");
+      },
     };
   }
 

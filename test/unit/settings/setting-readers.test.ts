@@ -16,7 +16,7 @@ import { readShipped } from "../docker/compose-fragments.ts";
 
 const SRC = new URL("../../../src/", import.meta.url).pathname;
 /** Lists of settings name every key, and read none. */
-const LIST = /export const (MASTER|STORAGE)_(SETTINGS|RECOVERABLE)/;
+const LIST = /export const (?:(?:MASTER|STORAGE)_(?:SETTINGS|RECOVERABLE)|ROTATED)/;
 
 /** Scripts that run inside kubo's and ipfs-cluster's containers are ours too. */
 const scripts = Object.values(WRITER_SCRIPTS).map(readShipped);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { CRON_FILES, NAMES } from "../../../src/settings/layout.ts";
+import { serialiseRotation } from "../../../src/settings/rotation.ts";
 import type { TimedPart } from "../../../src/status/collect.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import { table } from "../../../src/ui/text.ts";
@@ -223,6 +224,17 @@ describe("status of a master", () => {
       (host) => host.files.put(LAYOUT.envFile, host.files.textOf(LAYOUT.envFile), 0o644),
       "settings",
       /^attention: 1 change pending: env-file -> fula-node join-as-master/,
+    ],
+    [
+      "a change of a secret is not finished",
+      (host) =>
+        host.files.put(
+          LAYOUT.rotation,
+          serialiseRotation({ secret: "jwt-secret", previous: "p".repeat(20), next: "n".repeat(20) }),
+          0o600,
+        ),
+      "settings",
+      /^attention: .*not finished.* -> .*fula-node secret rotate jwt-secret/,
     ],
     [
       "a service has lost its routes",

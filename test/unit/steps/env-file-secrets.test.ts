@@ -1,3 +1,4 @@
+import { secretNameOf } from "../../../src/settings/rotation.ts";
 import { describe, expect, it } from "vitest";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
@@ -122,6 +123,7 @@ describe("a given secret", () => {
     expect(finding).toMatchObject({
       state: "foreign",
       why: `The given ${key} differs from what the existing data was created with.`,
+      remedy: expect.stringContaining(`fula-node secret rotate ${secretNameOf(key)}`),
     });
     expect(JSON.stringify(finding)).not.toContain(other);
   });
