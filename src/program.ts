@@ -280,7 +280,9 @@ function addUser(program: Command, baseDir: () => Option, run: Run): void {
   );
   add("token", "create an API key and print it; it can't be printed again")
     .option("--name <name>", "name of the key; refused if an active key has that name")
-    .action((flags: { baseDir?: string; email: string; name?: string }) =>
+    .option("--upload", "a key that expires and is only good for uploading blocks")
+    .option("--hours <number>", "with --upload: hours until the key expires (default: 24, maximum: 720)")
+    .action((flags: { baseDir?: string; email: string; name?: string; upload?: boolean; hours?: string }) =>
       run(async (world) => (await import("./commands/user.ts")).userToken(flags, world)),
     );
 }

@@ -6,26 +6,40 @@ interface ApiKeyClaims {
   readonly sub: string;
   /** Seconds since 1970. */
   readonly iat: number;
-  readonly scope: "storage:read storage:write";
+  readonly scope: "storage:read storage:write" | typeof UPLOAD_SCOPE;
   /** A UUID: no two keys are the same. */
   readonly jti: string;
   readonly name?: string;
+  /** Seconds since 1970. Only keys for uploading have one. */
+  readonly exp?: number;
 }
 
-/** The claims of a new key; `randomHex` is 16 random bytes. Such a key does not expire; it is valid until it is revoked. */
+/**
+ * The scope of a key that is only good for uploading blocks. It is neither of the scopes that upstream's gateway requires
+ * for reading and writing, so the gateway refuses such a key.
+ */
+const UPLOAD_SCOPE = "storage:upload";
+
+/**
+ * The claims of a new key; `randomHex` is 16 random bytes. A key for uploading expires after `uploadHours`. Any other key
+ * (`uploadHours` is null) does not expire; it is valid until it is revoked.
+ */
 export function apiKeyClaims(from: {
   readonly userId: string;
   readonly issuedAt: Date;
   readonly randomHex: string;
   readonly name: string | undefined;
+  readonly uploadHours: number | null;
 }): ApiKeyClaims {
-  const { userId, issuedAt, randomHex, name } = from;
+  const { userId, issuedAt, randomHex, name, uploadHours } = from;
+  const iat = Math.floor(issuedAt.getTime() / 1000);
   return {
     sub: userId,
-    iat: Math.floor(issuedAt.getTime() / 1000),
-    scope: "storage:read storage:write",
+    iat,
+    scope: uploadHours === null ? "storage:read storage:write" : UPLOAD_SCOPE,
     jti: uuidOf(randomHex),
     ...(name === undefined ? {} : { name }),
+    ...(uploadHours === null ? {} : { exp: iat + uploadHours * 3_600 }),
   };
 }
 
@@ -102,14 +116,49 @@ export function isSignedWith(token: string, secret: string): boolean {
   return given.length === right.length && timingSafeEqual(given, right);
 }
 
-/** The name in an API key. Null if it has none, or is not a JWT. Does not check the signature. */
-export function nameInToken(token: string): string | null {
+/** What a key says about itself. */
+export interface KeyClaims {
+  readonly name: string | null;
+  /** True if the key is only good for uploading blocks. */
+  readonly uploadOnly: boolean;
+  /** Seconds since 1970; null if the key does not expire. */
+  readonly expiresAt: number | null;
+}
+
+/**
+ * Reads the claims of a JWT with HS256. Null if the text does not have that form. Does not check the signature: trust the
+ * claims only if the database has the hash of the whole key.
+ */
+export function readClaims(token: string): KeyClaims | null {
+  const [head = "", body = "", signature = "", ...more] = token.split(".");
+  if (more.length > 0 || !HS256_SIGNATURE.test(signature)) return null;
+  const header = readPart(head);
+  const claims = readPart(body);
+  if (header?.["alg"] !== "HS256" || claims === null) return null;
+  const { name, scope, exp } = claims;
+  if (exp !== undefined && (typeof exp !== "number" || !Number.isFinite(exp))) return null;
+  return {
+    name: typeof name === "string" ? name : null,
+    uploadOnly: scope === UPLOAD_SCOPE,
+    expiresAt: exp ?? null,
+  };
+}
+
+/** True if the key has expired. */
+export function isExpired({ expiresAt }: Pick<KeyClaims, "expiresAt">, now: Date): boolean {
+  return expiresAt !== null && expiresAt * 1_000 <= now.getTime();
+}
+
+/** 32 bytes in base64url. */
+const HS256_SIGNATURE = /^[A-Za-z0-9_-]{43}$/;
+
+function readPart(text: string): Readonly<Record<string, unknown>> | null {
+  if (!/^[A-Za-z0-9_-]+$/.test(text)) return null;
   try {
-    const claims = JSON.parse(
-      Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"),
-    ) as unknown;
-    const name = (claims as { readonly name?: unknown } | null)?.name;
-    return typeof name === "string" ? name : null;
+    const value = JSON.parse(Buffer.from(text, "base64url").toString("utf8")) as unknown;
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? (value as Readonly<Record<string, unknown>>)
+      : null;
   } catch {
     return null;
   }

@@ -86,14 +86,17 @@ interface NewApiKey {
   /** Lower-case hex sha256 of the key. */
   readonly keyHash: string;
   readonly encryptedKey: string;
+  /** True for a key that is only good for uploading: the pinning API does not get it. */
+  readonly uploadOnly: boolean;
 }
 
 /**
- * Registers a key for the storage API (api_keys) and for the pinning API (sessions, with the hash in both of its
- * columns). False if there is no such account; then nothing is written.
+ * Registers a key for the storage API (api_keys) and, unless it is only good for uploading, for the pinning API (sessions,
+ * with the hash in both of its columns). False if there is no such account; then nothing is written.
  */
 export async function addApiKey(database: Database, key: NewApiKey): Promise<boolean> {
-  const rows = await database.query(ADD_KEY, [key.userId, key.keyHash, key.encryptedKey]);
+  const { userId, keyHash, encryptedKey, uploadOnly } = key;
+  const rows = await database.query(ADD_KEY, [userId, keyHash, encryptedKey, !uploadOnly]);
   return rows.length > 0;
 }
 
@@ -101,11 +104,24 @@ export async function addApiKey(database: Database, key: NewApiKey): Promise<boo
 const ADD_KEY = `
   WITH account AS (
     SELECT user_id FROM webui_users WHERE user_id = $1::text
-  ), key AS (
-    INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key) SELECT $2::text, user_id, user_id, $3 FROM account
+  ), session AS (
+    INSERT INTO sessions (session_token, token_hash, user_id, username)
+      SELECT $2::text, $2::text, user_id, user_id FROM account WHERE $4::boolean
   )
-  INSERT INTO sessions (session_token, token_hash, user_id, username)
-    SELECT $2::text, $2::text, user_id, user_id FROM account RETURNING id`;
+  INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key)
+    SELECT $2::text, user_id, user_id, $3 FROM account RETURNING id`;
+
+/** Revokes keys, given as their encrypted copies, so that upstream's services refuse them too. */
+export async function revokeApiKeys(
+  database: Database,
+  userId: string,
+  encryptedKeys: readonly string[],
+): Promise<void> {
+  await database.query(
+    "UPDATE api_keys SET is_deleted = 1 WHERE user_id = $1 AND encrypted_key = ANY($2::text[])",
+    [userId, encryptedKeys],
+  );
+}
 
 /** The encrypted copies of an account's active keys (not revoked). Null if there is no such account. */
 export async function activeKeysOf(database: Database, userId: string): Promise<readonly string[] | null> {

@@ -154,7 +154,13 @@ export async function readListing(
       },
     );
   } catch (cause) {
-    if (cause instanceof LineTooLong) throw incomplete(connection, path, cause.message, { cause });
+    if (cause instanceof LineTooLong) {
+      throw incomplete(connection, path, `${cause.message}, so this is not a list of ipfs-cluster`, {
+        cause,
+        remedy:
+          "Check that the address is that of an ipfs-cluster, without a proxy that changes its answers.",
+      });
+    }
     if (!(cause instanceof HttpFailure)) throw cause;
     throw listed ? cutOff(connection, path, bytes, cause) : unreachable(connection, `GET ${path}`, cause);
   }

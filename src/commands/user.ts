@@ -26,11 +26,15 @@ export async function userCreate(flags: UserFlags, world: World): Promise<VerbEx
   return "ok";
 }
 
-/** `user token --email E [--name NAME]`: prints a new API key as the only line on stdout. It can't be printed again. */
+/**
+ * `user token --email E [--name NAME] [--upload [--hours N]]`: prints a new API key as the only line on stdout. It can't be
+ * printed again.
+ */
 export async function userToken(
-  flags: UserFlags & { readonly name?: string },
+  flags: UserFlags & { readonly name?: string; readonly upload?: boolean; readonly hours?: string },
   world: World,
 ): Promise<VerbExit> {
+  const uploadHours = readHours(flags);
   const issued = await withAccounts(flags, world, (deps, { layout, values }) =>
     issueToken(
       {
@@ -38,11 +42,31 @@ export async function userToken(
         clock: world.host.clock,
         jwtSecret: requireValue(layout.envFile, "JWT_SECRET", values("JWT_SECRET")),
       },
-      { email: flags.email, name: flags.name },
+      { email: flags.email, name: flags.name, uploadHours },
     ),
   );
   world.reporter.result({ data: { verb: "user token", ...issued }, lines: [issued.token] });
   return "ok";
+}
+
+/** A day: an upload takes less, and a key that a storage node's operator has read is soon worthless. */
+const UPLOAD_HOURS = "24";
+const MAX_UPLOAD_HOURS = 720;
+
+/** Null without `--upload`. */
+function readHours({ upload, hours }: { readonly upload?: boolean; readonly hours?: string }): number | null {
+  if (upload !== true && hours === undefined) return null;
+  const given = hours ?? UPLOAD_HOURS;
+  if (upload === true && /^[1-9][0-9]{0,2}$/.test(given) && Number(given) <= MAX_UPLOAD_HOURS)
+    return Number(given);
+  throw new OperatorError({
+    exit: "usage",
+    what:
+      upload === true
+        ? `--hours is ${JSON.stringify(given.slice(0, 80))}; it must be a whole number from 1 to ${MAX_UPLOAD_HOURS}.`
+        : "--hours is only for a key that is made with --upload.",
+    remedy: upload === true ? "Pass a number, such as --hours 24." : "Add --upload, or leave out --hours.",
+  });
 }
 
 async function withAccounts<Result>(

@@ -1,10 +1,14 @@
 import type { IncomingMessage } from "node:http";
-import { readBearer } from "../accounts/api-key.ts";
+import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
-import type { HashBlake3 } from "../machine/blake3.ts";
+import type { Blake3, GrowingHash } from "../machine/blake3.ts";
+import { clientOf } from "../services/rate-limit.ts";
+import type { QuotaRefusal } from "../settings/quota.ts";
+import { type BodyLimits, type BufferPool, readBody } from "./body.ts";
 import { type BlockCid, blockCidOf, parseBlockCid } from "./cid.ts";
 import type { QuotaGate } from "./quota-gate.ts";
 import type { Slots } from "./slots.ts";
+import type { Claim, Space } from "./space.ts";
 
 /** A response before it is sent. `body` becomes JSON. */
 export interface Reply {
@@ -16,20 +20,23 @@ export interface Reply {
 /** What is needed to accept a block. */
 export interface BlockDeps {
   readonly slots: Slots;
-  readonly hash: HashBlake3;
+  readonly startHash: Blake3["start"];
   readonly kubo: Pick<KuboBlocks, "openPut">;
   /** Null: every client may store blocks (tests only). */
   readonly quota: QuotaGate | null;
   /** Each buffer has the size of the largest allowed block. */
   readonly buffers: BufferPool;
+  readonly space: Space;
   readonly limits: BodyLimits;
   readonly log: (line: string) => void;
 }
 
 /**
- * Handles `PUT /v0/block?cid=`. Nothing is stored before the bytes match the CID. The order of the checks and the status
- * codes are those of fula-ingest (functionland/fula-ota, docker/fula-ingest). 503 for a full queue and 408 for a slow
- * client are our additions. `disconnected` is aborted when the client no longer waits for the response.
+ * Handles `PUT /v0/block?cid=`. Nothing is stored before the bytes match the CID. What costs nothing is checked first: the
+ * CID, the form of the token, the declared length. Then the quota, then a slot and the space. The status codes are those of
+ * fula-ingest (functionland/fula-ota, docker/fula-ingest). 401 and 403 from the storage API, 408 for a slow client, 429 and
+ * 503 for a share that is used up, and 507 for a full node are our additions. `disconnected` is aborted when the client no
+ * longer waits for the response.
  */
 export async function answerBlock(
   request: IncomingMessage,
@@ -39,46 +46,83 @@ export async function answerBlock(
   if (request.method !== "PUT" && request.method !== "POST") {
     return { ...refusal(405, "use PUT"), headers: { allow: "PUT, POST" } };
   }
-  const release = await deps.slots.take(disconnected);
-  if (release === null) {
-    const reply = refusal(503, "too many blocks are being uploaded; try again in a moment");
-    return { ...reply, headers: { "retry-after": "1" } };
-  }
+  const declared = declaredCid(request.url ?? "");
+  if (typeof declared === "string") return refusal(400, declared);
+  const owner = deps.quota === null ? "" : readToken(request);
+  if (typeof owner !== "string") return owner;
+  if ((declaredBytes(request) ?? 0) > deps.buffers.sizeBytes) return tooLarge(deps);
+  const client = clientOf(request);
+  const decision = deps.quota === null ? ALLOWED : await deps.quota(owner, client);
+  if (!decision.allowed) return quotaRefusal(decision);
+  const release = await deps.slots.take([`token ${owner}`, `address ${client}`], disconnected);
+  if (release === null) return busy();
   try {
-    return await acceptBlock(request, deps);
+    return await acceptBlock(request, declared, deps);
   } finally {
     release();
   }
 }
 
-async function acceptBlock(request: IncomingMessage, deps: BlockDeps): Promise<Reply> {
-  const declared = declaredCid(request.url ?? "");
-  if (typeof declared === "string") return refusal(400, declared);
-  if (deps.quota !== null) {
-    const token = readBearer(request.headers.authorization);
-    if (token === null) {
-      return { ...refusal(401, "a bearer token is missing"), headers: { "www-authenticate": "Bearer" } };
-    }
-    const decision = await deps.quota(token);
-    if (!decision.allowed) return refusal(402, decision.why);
+const ALLOWED = { allowed: true } as const;
+
+/** The request's token if it has the form of an API key and has not expired; otherwise the reply. */
+function readToken({ headers }: IncomingMessage): string | Reply {
+  const token = readBearer(headers.authorization);
+  if (token === null) return unauthorized("a bearer token is missing");
+  const claims = readClaims(token);
+  if (claims === null) return unauthorized("the token is not an API key");
+  return isExpired(claims, new Date()) ? unauthorized("the token has expired") : token;
+}
+
+function unauthorized(error: string): Reply {
+  return { ...refusal(401, error), headers: { "www-authenticate": "Bearer" } };
+}
+
+function quotaRefusal({ status, why, retryAfterSeconds }: QuotaRefusal): Reply {
+  if (status === 401) return unauthorized(why);
+  const headers = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
+  return { ...refusal(status, why), headers };
+}
+
+function busy(): Reply {
+  const reply = refusal(503, "too many blocks are being uploaded; try again in a moment");
+  return { ...reply, headers: { "retry-after": "1" } };
+}
+
+function tooLarge({ buffers }: BlockDeps): Reply {
+  return refusal(413, `the block has more than ${buffers.sizeBytes} bytes`);
+}
+
+async function acceptBlock(request: IncomingMessage, declared: BlockCid, deps: BlockDeps): Promise<Reply> {
+  const result = await deps.space.claim(declaredBytes(request) ?? deps.buffers.sizeBytes);
+  if (result.kind === "unknown") return refusal(502, "kubo: it does not report its space");
+  if (result.kind === "full") return refusal(507, "this node is full; upload to another one");
+  const { claim } = result;
+  try {
+    return await deps.buffers.use((buffer) => readAndStore(request, declared, { buffer, claim }, deps));
+  } finally {
+    claim.settle(0);
   }
-  return await deps.buffers.use((buffer) => readAndStore(request, declared, buffer, deps));
 }
 
 async function readAndStore(
   request: IncomingMessage,
   declared: BlockCid,
-  buffer: Buffer,
+  { buffer, claim }: { readonly buffer: Buffer; readonly claim: Claim },
   deps: BlockDeps,
 ): Promise<Reply> {
   const put = deps.kubo.openPut(declaredBytes(request));
+  const hash = deps.startHash();
   try {
-    const body = await readBody(request, buffer, deps.limits, (bytes) => put.relay(bytes));
-    if (body.kind === "too-large") return refusal(413, `the block has more than ${buffer.length} bytes`);
+    const body = await readBody(request, buffer, deps.limits, (bytes) => {
+      put.relay(bytes);
+      hash.add(bytes);
+    });
+    if (body.kind === "too-large") return tooLarge(deps);
     if (body.kind === "too-slow") return refusal(408, "the block arrived too slowly");
     if (body.kind === "aborted") return refusal(400, "the upload was aborted");
     if (body.bytes.length === 0) return refusal(400, "the block is empty");
-    return await store(declared, body.bytes, put, deps);
+    return await store(declared, body.bytes, { put, hash, claim }, deps.log);
   } finally {
     put.abandon();
   }
@@ -87,15 +131,17 @@ async function readAndStore(
 async function store(
   declared: BlockCid,
   bytes: Buffer,
-  put: BlockPut,
-  { hash, log }: BlockDeps,
+  { put, hash, claim }: { readonly put: BlockPut; readonly hash: GrowingHash; readonly claim: Claim },
+  log: BlockDeps["log"],
 ): Promise<Reply> {
-  const digestHex = hash(bytes);
+  const digestHex = hash.digest(bytes);
   if (digestHex !== declared.digestHex) {
     const error = "the bytes do not match the cid; nothing was stored";
     return { status: 422, body: { error, declared: declared.text, actual: blockCidOf(digestHex).text } };
   }
   const done = await put.store(bytes);
+  // A failure may come after kubo has stored the block.
+  claim.settle(bytes.length);
   if (done.kind === "failed") {
     log(`kubo did not store a block of ${bytes.length} bytes: ${done.why}`);
     return refusal(502, `kubo: ${done.why}`);
@@ -131,77 +177,4 @@ function declaredCid(url: string): BlockCid | string {
 
 function refusal(status: number, error: string): Reply {
   return { status, body: { error } };
-}
-
-/** How long reading a body may take. */
-export interface BodyLimits {
-  /** The longest time without data from the client. */
-  readonly stallMs: number;
-  readonly totalMs: number;
-}
-
-/** The result of reading a body. `aborted`: the client disconnected. */
-type Body =
-  | { readonly kind: "complete"; readonly bytes: Buffer }
-  | { readonly kind: "too-large" }
-  | { readonly kind: "too-slow" }
-  | { readonly kind: "aborted" };
-
-/**
- * Reads a request's body into `buffer`, whose length is the limit. `onData` gets all bytes so far each time more have
- * arrived. Chunks are copied: if they were kept, a body sent in single bytes would take a hundred times its size, and
- * garbage collection would cost more than the copies.
- */
-function readBody(
-  request: IncomingMessage,
-  buffer: Buffer,
-  limits: BodyLimits,
-  onData: (bytes: Buffer) => void,
-): Promise<Body> {
-  if (Number(request.headers["content-length"] ?? 0) > buffer.length) {
-    return Promise.resolve({ kind: "too-large" });
-  }
-  return new Promise((resolve) => {
-    let filled = 0;
-    const finish = (body: Body): void => {
-      clearTimeout(total);
-      clearTimeout(stall);
-      request.off("data", take).off("end", end).off("close", abort);
-      resolve(body);
-    };
-    const take = (part: Buffer): void => {
-      stall.refresh();
-      if (filled + part.length > buffer.length) return finish({ kind: "too-large" });
-      part.copy(buffer, filled);
-      filled += part.length;
-      onData(buffer.subarray(0, filled));
-    };
-    const end = (): void => finish({ kind: "complete", bytes: buffer.subarray(0, filled) });
-    const abort = (): void => finish({ kind: "aborted" });
-    const giveUp = (): void => finish({ kind: "too-slow" });
-    const total = setTimeout(giveUp, limits.totalMs);
-    const stall = setTimeout(giveUp, limits.stallMs);
-    request.on("data", take).on("end", end).on("close", abort);
-    if (request.destroyed) abort();
-  });
-}
-
-/** Reusable buffers of one size. It creates as many as are used at the same time. */
-export class BufferPool {
-  readonly #sizeBytes: number;
-  readonly #free: Buffer[] = [];
-
-  constructor(sizeBytes: number) {
-    this.#sizeBytes = sizeBytes;
-  }
-
-  /** Gives `use` a buffer until its promise settles. The buffer is then reused, so do not keep a reference. */
-  async use<T>(use: (buffer: Buffer) => Promise<T>): Promise<T> {
-    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#sizeBytes);
-    try {
-      return await use(buffer);
-    } finally {
-      this.#free.push(buffer);
-    }
-  }
 }

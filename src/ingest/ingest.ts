@@ -6,9 +6,12 @@ import type { HttpReader } from "../machine/http.ts";
 import { createHealth } from "../services/health.ts";
 import { type Call, createApp, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
-import { answerBlock, type Reply, BufferPool } from "./block.ts";
+import type { SpaceReading } from "../settings/space-limits.ts";
+import { answerBlock, type Reply } from "./block.ts";
+import { BufferPool } from "./body.ts";
 import { createQuotaGate, type StorageApi } from "./quota-gate.ts";
 import { Slots } from "./slots.ts";
+import { Space } from "./space.ts";
 
 /** Time limits. Tests use shorter ones. */
 export interface IngestTimes {
@@ -16,6 +19,8 @@ export interface IngestTimes {
   readonly stallMs: number;
   /** The longest time for a whole block. */
   readonly bodyMs: number;
+  /** The time before a client must keep to the minimum rate. */
+  readonly slackMs: number;
   /** The longest wait for a slot. */
   readonly maxWaitMs: number;
   /** How long the rest of a refused block is read and discarded before the connection is closed. */
@@ -26,10 +31,13 @@ export interface IngestTimes {
 const TIMES: IngestTimes = {
   stallMs: 15_000,
   bodyMs: 60_000,
+  slackMs: 5_000,
   maxWaitMs: 30_000,
   lingerMs: 2_000,
   graceMs: 15_000,
 };
+/** Bytes per second. A block of 2 MiB must be complete within a minute anyway. */
+const MINIMUM_RATE = 32_768;
 /** A waiting request only costs its socket's buffer. */
 const WAITING_PER_SLOT = 8;
 
@@ -44,23 +52,25 @@ export function openIngest(
     readonly kubo: KuboBlocks;
     /** Null: no storage API is configured. */
     readonly storage: StorageApi | null;
+    readonly readSpace: () => Promise<SpaceReading | null>;
     readonly http: HttpReader;
     readonly log: (line: string) => void;
     readonly version: string;
   },
   times: IngestTimes = TIMES,
 ): Service {
-  const { blake3, kubo, storage, http, log, version } = deps;
+  const { blake3, kubo, storage, readSpace, http, log, version } = deps;
   const { bindHost: host, port, maxConcurrent: slots, maxBlockBytes, quotaMode: mode, noAuth } = settings;
-  const { stallMs, bodyMs: totalMs, maxWaitMs, lingerMs, graceMs } = times;
+  const { stallMs, bodyMs: totalMs, slackMs, maxWaitMs, lingerMs, graceMs } = times;
   const now = (): number => performance.now();
   const blockDeps = {
     slots: new Slots({ slots, maxWaiting: slots * WAITING_PER_SLOT, maxWaitMs }),
-    hash: blake3.hash,
+    startHash: blake3.start,
     kubo,
     quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
     buffers: new BufferPool(maxBlockBytes),
-    limits: { stallMs, totalMs },
+    space: new Space({ read: readSpace, reserveBytes: settings.reserveBytes, now }),
+    limits: { stallMs, totalMs, slackMs, minimumRate: MINIMUM_RATE },
     log,
   };
   const health = createHealth({ version, checks: { kubo: checkKubo(http, settings.kuboUrl) }, log });

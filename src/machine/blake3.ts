@@ -5,9 +5,19 @@ import { messageOf } from "../errors.ts";
 /** The BLAKE3 digest (32 bytes) of these bytes, as lower-case hex. */
 export type HashBlake3 = (bytes: Uint8Array) => string;
 
+/** The hash of a block that is still arriving. */
+export interface GrowingHash {
+  /** Takes the block's bytes so far, from its first byte. */
+  add(bytes: Uint8Array): void;
+  /** The digest of the complete block, as lower-case hex. */
+  digest(bytes: Uint8Array): string;
+}
+
 /** A BLAKE3 implementation, and its description for the log. */
 export interface Blake3 {
   readonly hash: HashBlake3;
+  /** Starts a hash. Native code hashes while the bytes arrive; WebAssembly hashes the whole block at the end. */
+  readonly start: () => GrowingHash;
   readonly by: string;
 }
 
@@ -25,18 +35,34 @@ const NATIVE = `./blake3-${process.platform}-${process.arch}.node`;
  */
 export async function openBlake3(native = NATIVE): Promise<Blake3> {
   try {
-    return { hash: openNative(native), by: "native code" };
+    const start = openNative(native);
+    return { hash: (bytes) => start().digest(bytes), start, by: "native code" };
   } catch (cause) {
-    return { hash: await openWebAssembly(), by: `WebAssembly, without native code: ${messageOf(cause)}` };
+    const hash = await openWebAssembly();
+    const start = (): GrowingHash => ({ add: () => {}, digest: hash });
+    return { hash, start, by: `WebAssembly, without native code: ${messageOf(cause)}` };
   }
 }
 
-function openNative(path: string): HashBlake3 {
+/** BLAKE3 is a tree. A part of this size, and at a multiple of it, is a whole subtree, which is hashed fastest. */
+const SUBTREE_BYTES = 65_536;
+
+function openNative(path: string): () => GrowingHash {
   const { Blake3Hasher } = createRequire(import.meta.url)(path) as NativeModule;
-  return (bytes) => {
+  return () => {
     const hasher = new Blake3Hasher();
-    hasher.update(bytes);
-    return hasher.digest("hex");
+    let hashed = 0;
+    return {
+      add(bytes) {
+        const end = bytes.length - (bytes.length % SUBTREE_BYTES);
+        if (end > hashed) hasher.update(bytes.subarray(hashed, end));
+        hashed = Math.max(hashed, end);
+      },
+      digest(bytes) {
+        hasher.update(bytes.subarray(hashed));
+        return hasher.digest("hex");
+      },
+    };
   };
 }
 

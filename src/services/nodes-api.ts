@@ -17,8 +17,6 @@ import {
 import { findInvite, type InviteRecord, NO_INVITE, refusalOf } from "../federation/invite-records.ts";
 import { parseRegistration, registrationText } from "../federation/invite.ts";
 import { isSignedBy } from "../federation/node-identity.ts";
-import { parseVerifyingKey } from "../machine/signing.ts";
-import { isNodeName, suggestNodeNames } from "../settings/node-name.ts";
 import {
   announceName,
   type AnnounceOutcome,
@@ -29,10 +27,12 @@ import {
   type ReleaseOutcome,
   WINDOW_SECONDS,
 } from "../federation/registry.ts";
+import { parseVerifyingKey } from "../machine/signing.ts";
+import { isNodeName, suggestNodeNames } from "../settings/node-name.ts";
 import { whileDatabaseAnswers } from "./health.ts";
 import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, failure, hasApiKey, json, readJson, unauthorized } from "./server.ts";
+import { type App, type Call, failure, json, readJson, requireKey } from "./server.ts";
 
 /** The options of the node API. */
 export interface NodesApiOptions {
@@ -127,7 +127,8 @@ export function nodesApi(
   app.get(
     NODES,
     guarded(async ({ env: { incoming } }, ownPool) => {
-      if (!(await hasApiKey(database, incoming.headers))) return unauthorized();
+      const refused = await requireKey(database, incoming.headers);
+      if (refused !== null) return refused;
       const page = readPage(incoming.url ?? "");
       if (page === null)
         return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, and after must be a node's name.`);

@@ -2,13 +2,13 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
-import { createApp, json, type Service } from "./server.ts";
+import { createApp, json, keyOf, type Service, UPLOAD_ONLY } from "./server.ts";
 import type { HttpReader } from "../machine/http.ts";
 
 /**
  * The pinning API: `GET /health`, which checks the database and the cluster. Errors have the format of the
  * IPFS Pinning Service API, `{"error":{"reason","details"}}`. As in functionland/pinning-service, every path except
- * /health and /auth/ needs a bearer token. The service owns the database pool and closes it.
+ * /health and /auth/ needs a bearer token. A key that is only good for uploading is refused. The service owns the database pool and closes it.
  */
 export function openPinningApi(
   settings: PinningApiSettings,
@@ -25,6 +25,7 @@ export function openPinningApi(
   const app = createApp({
     notFound: ({ env: { incoming } }, path) => {
       const { method = "?", headers } = incoming;
+      if (keyOf(headers)?.uploadOnly === true) return refuse(403, "FORBIDDEN", UPLOAD_ONLY);
       return headers.authorization === undefined && !path.startsWith("/auth/")
         ? refuse(401, "UNAUTHORIZED", "The Authorization header with a bearer token is missing.", {
             "www-authenticate": "Bearer",

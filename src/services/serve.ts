@@ -55,6 +55,7 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
       blake3: await deps.openBlake3(),
       kubo: await deps.openKubo(kuboUrl, options),
       storage: storageApiUrl === null ? null : await deps.openStorageApi(storageApiUrl, options),
+      readSpace: async () => (await import("../cluster/kubo-space.ts")).readSpace(http, kuboUrl),
       http,
       log,
       version,

@@ -9,7 +9,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { AddressInfo } from "node:net";
-import { readBearer } from "../accounts/api-key.ts";
+import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import { isActiveKey } from "../accounts/usage.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
@@ -285,20 +285,36 @@ function explain(error: NodeJS.ErrnoException, name: string, host: string, port:
   });
 }
 
-/** The hex sha256 of a request's bearer token, as the database stores it. Null if the request has no token. */
-export function keyHashOf({ authorization }: IncomingHttpHeaders): string | null {
-  const token = readBearer(authorization);
-  return token === null ? null : createHash("sha256").update(token).digest("hex");
+/** A request's API key. */
+export interface SentKey {
+  /** Its hex sha256, as the database stores it. */
+  readonly hash: string;
+  /** True if the key is only good for uploading blocks. */
+  readonly uploadOnly: boolean;
 }
 
-/** True if the request carries an API key that is not revoked. */
-export async function hasApiKey(
+/** The bearer token of a request. Null if there is none, or it has expired. */
+export function keyOf({ authorization }: IncomingHttpHeaders): SentKey | null {
+  const token = readBearer(authorization);
+  if (token === null) return null;
+  const claims = readClaims(token);
+  if (claims !== null && isExpired(claims, new Date())) return null;
+  const hash = createHash("sha256").update(token).digest("hex");
+  return { hash, uploadOnly: claims?.uploadOnly ?? false };
+}
+
+/** The response to a request that needs a full API key and has none. Null if the request carries one that is not revoked. */
+export async function requireKey(
   pool: Pick<PostgresPool, "query">,
   headers: IncomingHttpHeaders,
-): Promise<boolean> {
-  const hash = keyHashOf(headers);
-  return hash !== null && isActiveKey(pool, hash);
+): Promise<Response | null> {
+  const key = keyOf(headers);
+  if (key === null || !(await isActiveKey(pool, key.hash))) return unauthorized();
+  return key.uploadOnly ? failure(403, "upload-only", UPLOAD_ONLY) : null;
 }
+
+/** The reason for a 403. */
+export const UPLOAD_ONLY = "This API key is only good for uploading blocks.";
 
 /** The response to a request without an active API key. */
 export function unauthorized(): Response {

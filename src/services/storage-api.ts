@@ -7,7 +7,7 @@ import type { WebuiSettings } from "../settings/services.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, keyHashOf, type Service, unauthorized } from "./server.ts";
+import { createApp, json, keyOf, type Service, unauthorized } from "./server.ts";
 
 /**
  * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
@@ -17,7 +17,8 @@ import { createApp, json, keyHashOf, type Service, unauthorized } from "./server
  * `GET /api/v1/storage`: the usage of an API key's account, and how much it may still upload. It has no rate
  * limit: an ingest node calls it for each of its clients from one address. A limit on that address would reject
  * paying clients (or, if the node allows uploads without an answer, would leave them unmetered). A key can't be
- * guessed: a wrong key costs one index lookup, and a malformed key costs none.
+ * guessed: a wrong key costs one index lookup, and a malformed key costs none. With a key that is only good for uploading
+ * the answer is only `canUpload`: the operator of a storage node, who sees that key, does not learn the balance.
  */
 export function openStorageService(
   settings: WebuiSettings,
@@ -45,11 +46,13 @@ export function openStorageService(
     return json(healthStatus(report), { status: report.status, timestamp: new Date().toISOString() });
   });
   app.get("/api/v1/storage", async ({ env }) => {
-    const hash = keyHashOf(env.incoming.headers);
-    if (hash === null) return unauthorized();
+    const key = keyOf(env.incoming.headers);
+    if (key === null) return unauthorized();
     return whileDatabaseAnswers(log, async () => {
-      const usage = await usageOfKey(pool, hash);
-      return usage === null ? unauthorized() : json(200, reportStorage(usage, settings.pricing));
+      const usage = await usageOfKey(pool, key.hash);
+      if (usage === null) return unauthorized();
+      const report = reportStorage(usage, settings.pricing);
+      return json(200, key.uploadOnly ? { canUpload: report.canUpload } : report);
     });
   });
   app.route("/", nodesApi(pool, log, settings));

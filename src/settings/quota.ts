@@ -1,8 +1,11 @@
 /** What happens to an upload if the storage API gave no usable answer: `strict` refuses it, `open` accepts it. */
 export type QuotaMode = "strict" | "open";
 
-/** The storage API's verdict on the owner of a token. */
-export type QuotaVerdict = "allow" | "deny" | "unknown";
+/**
+ * The storage API's verdict on a token. `allow` and `deny`: it knows the account. `not-accepted`, `payment` and
+ * `forbidden`: it refused the token itself (401, 402, 403). `unknown`: it gave no usable answer.
+ */
+export type QuotaVerdict = "allow" | "deny" | "not-accepted" | "payment" | "forbidden" | "unknown";
 
 /** The response of the storage API. `body` is the parsed JSON; null if it is not JSON. */
 export interface StorageAnswer {
@@ -10,32 +13,51 @@ export interface StorageAnswer {
   readonly body: unknown;
 }
 
-/** Whether a block may be stored. The client gets `why`. */
-export type QuotaDecision = { readonly allowed: true } | { readonly allowed: false; readonly why: string };
+/** Whether a block may be stored. The client gets the status and `why`. */
+export type QuotaDecision = { readonly allowed: true } | QuotaRefusal;
 
-/** Reads `GET /api/v1/storage`: only a 200 with a boolean `canUpload` counts (functionland/fula-ota, docker/fula-ingest). */
+/** A refusal. `retryAfterSeconds`: when the client may try again. */
+export interface QuotaRefusal {
+  readonly allowed: false;
+  readonly status: 401 | 402 | 403 | 429;
+  readonly why: string;
+  readonly retryAfterSeconds?: number;
+}
+
+/**
+ * Reads `GET /api/v1/storage`. Only a 200 with a boolean `canUpload` says something about the quota (functionland/fula-ota,
+ * docker/fula-ingest). 401, 402 and 403 are refusals of the token.
+ */
 export function readStorageAnswer({ status, body }: StorageAnswer): QuotaVerdict {
+  if (status === 401) return "not-accepted";
+  if (status === 402) return "payment";
+  if (status === 403) return "forbidden";
   if (status !== 200) return "unknown";
   const canUpload = typeof body === "object" && body !== null && "canUpload" in body ? body.canUpload : null;
   if (typeof canUpload !== "boolean") return "unknown";
   return canUpload ? "allow" : "deny";
 }
 
-/** Decides on an upload from the verdict and the mode. */
+/** Decides on an upload from the verdict and the mode. The open mode only replaces a missing answer. */
 export function decideQuota(verdict: QuotaVerdict, mode: QuotaMode): QuotaDecision {
   if (verdict === "allow" || (verdict === "unknown" && mode === "open")) return { allowed: true };
-  return {
-    allowed: false,
-    why:
-      verdict === "deny"
-        ? "the storage quota is used up, or the account is suspended"
-        : "the storage quota can't be checked now, and this node stores no block without a check",
-  };
+  return { allowed: false, ...REFUSALS[verdict] };
 }
+
+const REFUSALS = {
+  deny: { status: 402, why: "the storage quota is used up, or the account is suspended" },
+  "not-accepted": { status: 401, why: "the storage API does not accept this token" },
+  payment: { status: 402, why: "the storage API requires a payment for this account" },
+  forbidden: { status: 403, why: "the storage API does not allow uploads with this token" },
+  unknown: {
+    status: 402,
+    why: "the storage quota can't be checked now, and this node stores no block without a check",
+  },
+} as const satisfies Record<Exclude<QuotaVerdict, "allow">, Omit<QuotaRefusal, "allowed">>;
 
 /** Caches verdicts for a limited time and a limited number of keys; the oldest entry is dropped first. Times are milliseconds of any monotonic clock. */
 export class QuotaCache {
-  readonly #entries = new Map<string, { readonly verdict: "allow" | "deny"; readonly expiresMs: number }>();
+  readonly #entries = new Map<string, { readonly verdict: QuotaVerdict; readonly expiresMs: number }>();
   readonly #lifetimeMs: number;
   readonly #maxEntries: number;
 
@@ -50,7 +72,7 @@ export class QuotaCache {
   }
 
   /** The verdict if it has not expired, else null. */
-  get(key: string, nowMs: number): "allow" | "deny" | null {
+  get(key: string, nowMs: number): QuotaVerdict | null {
     const entry = this.#entries.get(key);
     if (entry === undefined) return null;
     if (nowMs < entry.expiresMs) return entry.verdict;
@@ -59,7 +81,7 @@ export class QuotaCache {
   }
 
   /** Stores a verdict; its lifetime starts now. */
-  set(key: string, verdict: "allow" | "deny", nowMs: number): void {
+  set(key: string, verdict: QuotaVerdict, nowMs: number): void {
     this.#entries.delete(key);
     this.#entries.set(key, { verdict, expiresMs: nowMs + this.#lifetimeMs });
     for (const oldest of this.#entries.keys()) {

@@ -3,7 +3,8 @@ import { OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
-import { type Rule, RULES } from "./rules.ts";
+import { parseSize, type Rule, RULES } from "./rules.ts";
+import { DEFAULT_DISK_RESERVE } from "./storage.ts";
 
 /** How a service connects to the database, and how many connections it may open. */
 export interface PoolSettings extends PostgresTarget {
@@ -55,6 +56,8 @@ export interface IngestSettings {
   readonly storageApiUrl: string | null;
   readonly quotaMode: QuotaMode;
   readonly maxBlockBytes: number;
+  /** How much of the disk uploads leave free. */
+  readonly reserveBytes: number;
   /** How many blocks are processed at once. Their bodies need at most this number times maxBlockBytes of memory. */
   readonly maxConcurrent: number;
   /** True only outside production: no token is required, and no quota is checked. */
@@ -123,6 +126,7 @@ export function readIngestSettings(environment: Environment): IngestSettings {
     INGEST_QUOTA_MODE: text(RULES.quotaMode).default("strict"),
     INGEST_MAX_BLOCK_BYTES: number(RULES.blockBytes, DEFAULT_BLOCK_BYTES),
     INGEST_MAX_CONCURRENT: number(RULES.concurrency, "32"),
+    DISK_RESERVE: text(RULES.storageSize).default(DEFAULT_DISK_RESERVE),
     INGEST_NO_AUTH: text(isProduction(environment) ? AUTH_IN_PRODUCTION : ANY_AUTH).default("0"),
   });
   return {
@@ -133,6 +137,7 @@ export function readIngestSettings(environment: Environment): IngestSettings {
     quotaMode: values.INGEST_QUOTA_MODE === "open" ? "open" : "strict",
     maxBlockBytes: values.INGEST_MAX_BLOCK_BYTES,
     maxConcurrent: values.INGEST_MAX_CONCURRENT,
+    reserveBytes: parseSize(values.DISK_RESERVE) ?? 0,
     noAuth: values.INGEST_NO_AUTH === "1",
   };
 }

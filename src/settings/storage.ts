@@ -2,6 +2,9 @@ import { isNodeName } from "./node-name.ts";
 import { RULES, SIZE_UNITS } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 
+/** Docker's images and logs are on the same disk, and a kubo without free space can't even delete. */
+export const DEFAULT_DISK_RESERVE = "1GB";
+
 /**
  * The settings of a storage node, in the order of `.env`. The keys have their upstream names
  * (functionland/fula-ota, join-as-storage-node.sh and docker/fula-ingest).
@@ -50,9 +53,15 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "KUBO_STORAGE_MAX",
-    about: "maximum size of this node's storage",
+    about: "size of this node's storage at which uploads are refused; pins of the cluster are not refused",
     rule: RULES.storageSize,
     bound: true,
+  },
+  {
+    key: "DISK_RESERVE",
+    about: "free space of the disk at which uploads are refused, whatever uses the disk",
+    rule: RULES.storageSize,
+    byDefault: DEFAULT_DISK_RESERVE,
   },
   {
     key: "KUBO_PRIVATE_NETWORK",

@@ -1,6 +1,7 @@
+import { judgeSpace, type SpaceReading, type SpaceRules } from "../settings/space-limits.ts";
 import { ageOfCount } from "../federation/pinset-sync.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
-import { decimalBytes } from "../units.ts";
+
 import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
 
 /** The state of a storage node beyond its steps; null for everything unknown. */
@@ -39,8 +40,8 @@ export interface NodeFacts {
   readonly name:
     | { readonly name: string; readonly holder: string | null; readonly lacksInvite: boolean }
     | { readonly unknown: string };
-  /** Used space and limit of its repository. */
-  readonly disk: { readonly usedBytes: number; readonly limitBytes: number } | null;
+  /** The space of its repository and of the disk. */
+  readonly disk: (SpaceReading & Pick<SpaceRules, "reserveBytes">) | null;
 }
 
 /** One line of the report. `attention`: the operator has to do something. `syncing`: works, and is not done. */
@@ -60,7 +61,6 @@ export function partOf({ state, sentence, todo }: ReportRow): Judged {
 /** The status of a pin whose line contains no status of ipfs-cluster. */
 export const UNREADABLE_STATUS = "unreadable";
 
-const FULL_SHARE = 0.9;
 /** Statuses of ipfs-cluster (api/types.go, TrackerStatus) for a pin that does not recover by itself. */
 const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
 /** Statuses for a pin that is being fetched or waits for it. */
@@ -196,12 +196,7 @@ export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">):
 }
 
 /** The space of its repository. */
-export function judgeDisk(disk: NodeFacts["disk"]): ReportRow {
-  const about = "storage";
-  if (disk === null) return { about, state: "unknown", sentence: "kubo does not report it" };
-  const { usedBytes, limitBytes } = disk;
-  const share = limitBytes > 0 ? usedBytes / limitBytes : 1;
-  const sentence = `${decimalBytes(usedBytes)} of ${decimalBytes(limitBytes)} used (${(share * 100).toFixed(1)} %)`;
-  if (share < FULL_SHARE) return { about, state: "ok", sentence };
-  return { about, state: "attention", sentence, todo: `${REPAIR_STORAGE} --set KUBO_STORAGE_MAX=MORE` };
+export function judgeDisk(disk: NodeFacts["disk"], blockBytes: number): ReportRow {
+  const { state, sentence, todo } = judgeSpace(disk, { reserveBytes: disk?.reserveBytes ?? 0, blockBytes });
+  return { about: "storage", state, sentence, ...(todo === null ? {} : { todo }) };
 }

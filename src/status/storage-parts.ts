@@ -1,4 +1,6 @@
 import type { ClusterReader } from "../cluster/client.ts";
+import { readSpace } from "../cluster/kubo-space.ts";
+import { parseSize } from "../settings/rules.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
@@ -121,7 +123,7 @@ interface StorageFindings {
 
 /** A list of a large pinset takes longer than any other question. */
 const LISTS_MS = 30_000;
-const REPO_STAT = "http://127.0.0.1:5001/api/v0/repo/stat?size-only=true";
+const KUBO = "http://127.0.0.1:5001";
 const UNAUTHORIZED = 401;
 
 /** The parts of a storage node, in the order of the screen, and what they found. A new part is one more entry. */
@@ -199,8 +201,8 @@ function storageParts(node: StorageNode): {
     {
       name: "storage",
       look: async () => {
-        facts.disk = await lookAtDisk(host, ask);
-        return report(judgeDisk(facts.disk));
+        facts.disk = await lookAtDisk(host, values, ask);
+        return report(judgeDisk(facts.disk, facts.ingest.maxBlockBytes));
       },
     },
     { name: "settings", look: async () => judgeSettings(withoutName(await steps), REPAIR_STORAGE) },
@@ -338,13 +340,8 @@ async function lookAtName(
   }
 }
 
-async function lookAtDisk(host: JoinDeps["host"], ask: Ask): Promise<NodeFacts["disk"]> {
-  const answer = await getJson(host, ask, REPO_STAT, "POST");
-  const { RepoSize, StorageMax } = ((answer === LATE ? null : answer)?.body ?? {}) as {
-    readonly RepoSize?: unknown;
-    readonly StorageMax?: unknown;
-  };
-  return typeof RepoSize === "number" && typeof StorageMax === "number"
-    ? { usedBytes: RepoSize, limitBytes: StorageMax }
-    : null;
+async function lookAtDisk(host: JoinDeps["host"], values: Values, ask: Ask): Promise<NodeFacts["disk"]> {
+  const reading = await ask(() => orNull(() => readSpace(host.http, KUBO)));
+  if (reading === LATE || reading === null) return null;
+  return { ...reading, reserveBytes: parseSize(values("DISK_RESERVE") ?? "") ?? 0 };
 }

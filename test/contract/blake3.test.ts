@@ -23,10 +23,27 @@ test("each says what hashes, and why no native code does", () => {
 describe.each([
   ["native code", native],
   ["WebAssembly", webAssembly],
-] as const)("BLAKE3 by %s", (_, { hash }) => {
+] as const)("BLAKE3 by %s", (_, { hash, start }) => {
   test.each(VECTORS)("%i bytes of the official vectors", (length, digest) => {
     const bytes = Uint8Array.from({ length }, (_unused, at) => at % 251);
     expect(hash(bytes)).toBe(digest);
+  });
+
+  test("is the same however the bytes arrive, and whoever else hashes meanwhile", () => {
+    const given = fc.tuple(fc.nat(300_000), fc.array(fc.nat(300_000), { maxLength: 6 }));
+    fc.assert(
+      fc.property(given, ([length, ends]) => {
+        const bytes = Buffer.alloc(length, "some bytes ");
+        const other = start();
+        const growing = start();
+        for (const end of ends.toSorted((a, b) => a - b)) {
+          growing.add(bytes.subarray(0, end));
+          other.add(Buffer.alloc(end));
+        }
+        expect(growing.digest(bytes)).toBe(webAssembly.hash(bytes));
+      }),
+      { numRuns: 50 },
+    );
   });
 
   test("is the same for any bytes, in the middle of a larger buffer too", () => {

@@ -49,6 +49,30 @@ describe("a list that is not complete", () => {
   });
 });
 
+test("a list whose line has no end is refused, and not kept in memory", async () => {
+  let sentBytes = 0;
+  const endless = await startStandIn((_request, response) => {
+    const part = Buffer.alloc(1_048_576, "x");
+    const write = (): void => {
+      if (response.destroyed || sentBytes >= 1e9) return;
+      sentBytes += part.length;
+      response.write(part, write);
+    };
+    write();
+  });
+  const cluster = openCluster({ endpoint: endless.url });
+  try {
+    await expect(cluster.list("allocations", () => undefined)).rejects.toMatchObject({
+      exit: "unavailable",
+      what: expect.stringContaining("a line is longer than 16 MiB") as string,
+    });
+    expect(sentBytes).toBeLessThan(1e8);
+  } finally {
+    cluster.close();
+    await endless.close();
+  }
+});
+
 describe("credentials", () => {
   test("are sent to this machine, and the error names them if they are missing", async () => {
     const double = await startClusterDouble({ pins: PINS });

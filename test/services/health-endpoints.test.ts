@@ -4,6 +4,7 @@ import { openPinningApi } from "../../src/services/pinning-api.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
+import { tokenOf } from "../support/kubo-ingest.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
@@ -151,6 +152,20 @@ describeOnPostgres("the pinning API", (postgres) => {
     await sql(postgres.target, `CREATE DATABASE ${database}`);
     expect(await ask(api, "/health")).toMatchObject({ status: 200 });
     expect(api.lines.at(-1)).toBe("health: ok");
+  });
+
+  it("refuses a key that is only good for uploading, and only that", async () => {
+    const peer = await startPeer();
+    const api = await startApi(poolSettings(postgres.target), peer.url);
+    const at = async (claims: object) => {
+      const headers = { authorization: `Bearer ${tokenOf("somebody", { ...claims })}` };
+      return await ask(api, "/pins", { headers });
+    };
+    expect(await at({ scope: "storage:upload" })).toMatchObject({
+      status: 403,
+      body: { error: { reason: "FORBIDDEN" } },
+    });
+    expect(await at({ scope: "storage:read storage:write" })).toMatchObject({ status: 404 });
   });
 
   it("outlives its connections being cut", async () => {

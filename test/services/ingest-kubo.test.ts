@@ -1,6 +1,10 @@
 import fc from "fast-check";
+import { statfs } from "node:fs/promises";
 import { request as requestHttp } from "node:http";
+import { tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readSpace } from "../../src/cluster/kubo-space.ts";
+import { http } from "../../src/machine/http.ts";
 import { eventually } from "../support/cluster-real.ts";
 import {
   blockCid,
@@ -8,6 +12,7 @@ import {
   randomBlock,
   sendBlock,
   startIngest,
+  tokenOf,
   type RunningIngest,
 } from "../support/kubo-ingest.ts";
 import { findKubo, startRealKubo, type RealKubo } from "../support/kubo-real.ts";
@@ -112,10 +117,38 @@ describe.skipIf(typeof program === "string")("the ingest on a real kubo", () => 
     }
   });
 
+  test("takes no more than the limit and the disk's reserve allow, whatever is sent at once", async () => {
+    const space = await readSpace(http, kubo.url);
+    expect(space?.limitBytes).toBe(10e9);
+    const { bavail, bsize } = await statfs(tmpdir());
+    expect((space?.availableBytes ?? 0) / (bavail * bsize)).toBeCloseTo(1, 1);
+    const room = 1_000_000;
+    const full = await startIngest({
+      kuboUrl: kubo.url,
+      storageApiUrl: storage.url,
+      readSpace: async () => {
+        const reading = await readSpace(http, kubo.url);
+        return reading && { ...reading, limitBytes: (space?.usedBytes ?? 0) + room };
+      },
+    });
+    try {
+      const blocks = Array.from({ length: 40 }, () => randomBlock(100_000));
+      const answers = await Promise.all(blocks.map(({ cid, bytes }) => sendBlock(full.url, cid, bytes)));
+      const stored = answers.filter(({ status }) => status === 200).length;
+      expect(answers.filter(({ status }) => status === 507)).toHaveLength(40 - stored);
+      expect(stored).toBeGreaterThanOrEqual(8);
+      expect((await readSpace(http, kubo.url))?.usedBytes).toBeLessThanOrEqual(
+        (space?.usedBytes ?? 0) + room,
+      );
+    } finally {
+      await full.stop();
+    }
+  });
+
   test("stores a block that comes byte by byte", async () => {
     const { bytes, cid } = randomBlock(3_000);
     const status = await new Promise<number>((resolve, reject) => {
-      const headers = { authorization: "Bearer a-token", "transfer-encoding": "chunked" };
+      const headers = { authorization: `Bearer ${tokenOf("slow")}`, "transfer-encoding": "chunked" };
       const sent = requestHttp(`${ingest.url}/v0/block?cid=${cid}`, { method: "PUT", headers }, (answer) => {
         answer.resume();
         resolve(answer.statusCode ?? 0);

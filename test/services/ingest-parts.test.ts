@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { BufferPool } from "../../src/ingest/block.ts";
+import { BufferPool } from "../../src/ingest/body.ts";
 import { createQuotaGate } from "../../src/ingest/quota-gate.ts";
 import { Slots, type Release } from "../../src/ingest/slots.ts";
 
@@ -46,10 +46,10 @@ describe("the slots", () => {
 
   test("are given in the order of the line, and the line ends where it should", async () => {
     const slots = open(1, 2);
-    const first = await slots.take(NEVER);
+    const first = await slots.take([], NEVER);
     const order: string[] = [];
     const wait = async (name: string): Promise<Release | null> => {
-      const release = await slots.take(NEVER);
+      const release = await slots.take([], NEVER);
       order.push(`${name}: ${release === null ? "turned away" : "in"}`);
       return release;
     };
@@ -67,16 +67,16 @@ describe("the slots", () => {
   test("are not kept for one who left, or lost patience", async () => {
     const slots = open(1, 5, 20);
     const leaving = new AbortController();
-    const release = await slots.take(NEVER);
-    const left = slots.take(leaving.signal);
-    const impatient = slots.take(NEVER);
+    const release = await slots.take([], NEVER);
+    const left = slots.take([], leaving.signal);
+    const impatient = slots.take([], NEVER);
     leaving.abort();
     expect(await left).toBeNull();
     expect(await impatient).toBeNull();
     expect(slots.waiting).toBe(0);
     release?.();
-    expect(await slots.take(leaving.signal)).toBeNull();
-    expect(await slots.take(NEVER)).not.toBeNull();
+    expect(await slots.take([], leaving.signal)).toBeNull();
+    expect(await slots.take([], NEVER)).not.toBeNull();
   });
 
   test("are never more than there are", async () => {
@@ -88,7 +88,7 @@ describe("the slots", () => {
         let expected = 0;
         for (const take of takes) {
           if (take) {
-            void slots.take(NEVER).then((release) => release !== null && held.push(release));
+            void slots.take([], NEVER).then((release) => release !== null && held.push(release));
             expected += 1;
           } else if (held.length > 0) {
             held.shift()?.();
@@ -107,6 +107,36 @@ describe("the slots", () => {
   });
 });
 
+describe("the slots of one owner", () => {
+  test("are a quarter, also when slots come back: the next owner in the queue gets them", async () => {
+    const slots = new Slots({ slots: 8, maxWaiting: 4, maxWaitMs: 60_000 });
+    const order: string[] = [];
+    const take = async (...owners: readonly string[]): Promise<Release | null> => {
+      const release = await slots.take(owners, NEVER);
+      order.push(`${owners.join()}: ${release === null ? "turned away" : "in"}`);
+      return release;
+    };
+    const held = await Promise.all(["b", "c", "d"].flatMap((owner) => [take(owner), take(owner)]));
+    const first = await take("a");
+    await take("a");
+    const waiting = [take("a"), take("a"), take("a"), take("b", "x"), take("e")];
+    await waiting[2];
+    expect(order.splice(0)).toEqual(
+      "bbccddaa"
+        .split("")
+        .map((owner) => `${owner}: in`)
+        .concat("a: turned away"),
+    );
+    held[2]?.();
+    await waiting[4];
+    first?.();
+    await waiting[0];
+    held[0]?.();
+    await waiting[3];
+    expect(order).toEqual(["e: in", "a: in", "b,x: in"]);
+  });
+});
+
 describe("the quota gate", () => {
   test("caches a definite answer for 30 s, a refusal as long as a permission, and an unclear answer not at all", async () => {
     let nowMs = 0;
@@ -119,7 +149,7 @@ describe("the quota gate", () => {
       },
     };
     const gate = createQuotaGate({ mode: "strict", storage, now: () => nowMs, log: () => {} });
-    const allowed = async (): Promise<readonly [boolean, number]> => [(await gate("t")).allowed, asked];
+    const allowed = async (): Promise<readonly [boolean, number]> => [(await gate("t", "a")).allowed, asked];
     expect(await allowed()).toEqual([false, 1]);
     answer = { status: 200, body: { canUpload: true } };
     nowMs = 29_999;
@@ -132,6 +162,25 @@ describe("the quota gate", () => {
     expect(await allowed()).toEqual([false, 4]);
   });
 
+  test("still asks about a token that was accepted before, whatever its address has sent since", async () => {
+    let nowMs = 0;
+    const storage = {
+      storage: async (token: string) => ({
+        status: token === "accepted" ? 200 : 401,
+        body: { canUpload: true },
+      }),
+    };
+    const gate = createQuotaGate({ mode: "strict", storage, now: () => nowMs, log: () => {} });
+    expect(await gate("accepted", "a")).toEqual({ allowed: true });
+    nowMs = 31_000;
+    for (let forged = 0; forged < 20; forged += 1) await gate(`forged-${forged}`, "a");
+    expect(await gate("another", "a")).toMatchObject({ allowed: false, status: 429 });
+    expect(await gate("accepted", "a")).toEqual({ allowed: true });
+    nowMs += 600_000;
+    for (let forged = 0; forged < 20; forged += 1) await gate(`new-${forged}`, "a");
+    expect(await gate("accepted", "a")).toMatchObject({ allowed: false, status: 429 });
+  });
+
   test("logs once that the storage API fails and once that it is back, whatever the result for single tokens", async () => {
     const lines: string[] = [];
     const answers = [200, 500, 401, 500, 503, 401, 200, 401, 200].map((status) => ({
@@ -141,7 +190,7 @@ describe("the quota gate", () => {
     const storage = { storage: async () => answers.shift() ?? { status: 200, body: null } };
     const log = (line: string): void => void lines.push(line);
     const gate = createQuotaGate({ mode: "open", storage, now: () => 0, log });
-    for (const token of "abcdefghi") await gate(token);
+    for (const token of "abcdefghi") await gate(token, "a");
     expect(lines).toEqual([
       "quota: the storage API responded with HTTP status 500 and no usable answer",
       "quota: the storage API responded with HTTP status 503 and no usable answer",

@@ -5,6 +5,7 @@ import {
   randomBlock,
   sendBlock,
   startIngest,
+  tokenOf,
   type IngestAnswer,
   type RunningIngest,
 } from "../support/kubo-ingest.ts";
@@ -18,6 +19,7 @@ import {
 } from "../support/kubo-stand-in.ts";
 
 const LIMIT = 1_048_576;
+const LONG_MS = 600_000;
 const { bytes: BYTES, cid: CID } = randomBlock(1_000);
 const OTHER = randomBlock(1_000);
 const TAKES = answering(200, { Key: CID, Size: 1_000 });
@@ -75,7 +77,7 @@ describe("a request for the ingest", () => {
     expect(seen.text.endsWith(`\r\n--${boundary}--\r\n`)).toBe(true);
     expect(body?.startsWith(BYTES.toString("latin1").split("\r\n\r\n", 1)[0] ?? "")).toBe(true);
     expect(storage.asked).toEqual(["GET /api/v1/storage"]);
-    expect(storage.authorizations).toEqual(["Bearer a-token"]);
+    expect(storage.authorizations).toEqual([`Bearer ${tokenOf("somebody")}`]);
   });
 
   test.each(["GET", "DELETE", "PATCH"])("is no %s", async (method) => {
@@ -95,7 +97,7 @@ describe("a request for the ingest", () => {
     }
   });
 
-  test("is checked in upstream's order: cid, token, quota, size, emptiness, content, kubo, its key", async () => {
+  test("is checked in this order: cid, token, size, quota, emptiness, content, kubo, its key", async () => {
     const { kubo, storage, ingest } = await serving(
       answering(500, "broken"),
       answering(200, { canUpload: false }),
@@ -103,16 +105,17 @@ describe("a request for the ingest", () => {
     const big = Buffer.alloc(LIMIT + 1);
     const nothing = Buffer.alloc(0);
     const at = async (cid: string | null, bytes: Uint8Array, token: string | null): Promise<number> =>
-      (await sendBlock(ingest.url, cid, bytes, { token })).status;
+      (await sendBlock(ingest.url, cid, bytes, { token: token && tokenOf(token) })).status;
 
     expect(await at(null, big, null)).toBe(400);
     expect(await at("bafy", big, null)).toBe(400);
     expect(storage.asked).toEqual([]);
     expect(await at(CID, big, null)).toBe(401);
     expect(storage.asked).toEqual([]);
-    expect(await at(CID, big, "suspended")).toBe(402);
+    expect(await at(CID, big, "suspended")).toBe(413);
+    expect(storage.asked).toEqual([]);
+    expect(await at(CID, BYTES, "suspended")).toBe(402);
     storage.answer = YES;
-    expect(await at(CID, big, "good")).toBe(413);
     expect(await at(CID, nothing, "good")).toBe(400);
     expect(await at(CID, OTHER.bytes, "good")).toBe(422);
     expect(kubo.asked).toEqual([]);
@@ -145,21 +148,33 @@ describe("a request for the ingest", () => {
     expect(sha256.body).toEqual({ error: "the cid is invalid: it has a hash other than blake3 (0x1e)" });
   });
 
-  test.each(["", "Bearer", "Bearer ", "Basic YTpi", "a-token", "Bearer two words", 'Bearer a"b'])(
-    "has no token in `%s`",
-    async (authorization) => {
-      const { ingest, storage } = await serving(TAKES, YES);
-      const headers = { authorization };
-      const answer = await fetch(`${ingest.url}/v0/block?cid=${CID}`, {
-        method: "PUT",
-        headers,
-        body: BYTES,
-      });
-      expect(answer.status).toBe(401);
-      expect(answer.headers.get("www-authenticate")).toBe("Bearer");
-      expect(storage.asked).toEqual([]);
-    },
-  );
+  test.each([
+    "",
+    "Bearer",
+    "Bearer ",
+    "Basic YTpi",
+    "a-token",
+    "Bearer two words",
+    'Bearer a"b',
+    "Bearer a-token",
+    "Bearer a.b.c",
+    `Bearer ${tokenOf("short").slice(0, -1)}`,
+    `Bearer ${tokenOf("more")}.x`,
+    `Bearer ${tokenOf("expired", { exp: Math.floor(Date.now() / 1_000) - 1 })}`,
+    `Bearer ${tokenOf("no-date", { exp: "never" })}`,
+    `Bearer ${tokenOf("none").replace(/^[^.]+/, Buffer.from('{"alg":"none"}').toString("base64url"))}`,
+  ])("has no token in `%s`", async (authorization) => {
+    const { ingest, storage } = await serving(TAKES, YES);
+    const headers = { authorization };
+    const answer = await fetch(`${ingest.url}/v0/block?cid=${CID}`, {
+      method: "PUT",
+      headers,
+      body: BYTES,
+    });
+    expect(answer.status).toBe(401);
+    expect(answer.headers.get("www-authenticate")).toBe("Bearer");
+    expect(storage.asked).toEqual([]);
+  });
 
   test("needs neither token nor quota where authentication is off", async () => {
     const { ingest, storage } = await serving(TAKES, answering(500, ""), { settings: { noAuth: true } });
@@ -217,8 +232,6 @@ describe("a size over the bound", () => {
 
 describe("the quota", () => {
   const DENIALS: readonly (readonly [string, Answer])[] = [
-    ["401", answering(401, { error: "revoked" })],
-    ["402", answering(402, { canUpload: true })],
     ["429", answering(429, "")],
     ["500", answering(500, "oops")],
     ["HTML", answering(200, "<html>a proxy's login page</html>")],
@@ -251,6 +264,20 @@ describe("the quota", () => {
     },
   );
 
+  test.each([401, 402, 403])(
+    "of a storage API that answers %i is refused in either mode",
+    async (refused) => {
+      for (const quotaMode of ["strict", "open"] as const) {
+        const { ingest, kubo, storage } = await serving(TAKES, answering(refused, { canUpload: true }), {
+          settings: { quotaMode },
+        });
+        for (let time = 0; time < 3; time += 1)
+          expect((await sendBlock(ingest.url, CID, BYTES)).status).toBe(refused);
+        expect({ stored: kubo.asked, asked: storage.asked.length }).toEqual({ stored: [], asked: 1 });
+      }
+    },
+  );
+
   test("that is used up is refused in either mode", async () => {
     for (const quotaMode of ["strict", "open"] as const) {
       const { ingest } = await serving(TAKES, answering(200, { canUpload: false }), {
@@ -275,17 +302,18 @@ describe("the quota", () => {
 
   test("is asked once for many blocks of one token, and once for each token", async () => {
     const { storage, ingest } = await serving(TAKES, YES);
-    const send = (token: string): Promise<IngestAnswer> => sendBlock(ingest.url, CID, BYTES, { token });
+    const send = (token: string): Promise<IngestAnswer> =>
+      sendBlock(ingest.url, CID, BYTES, { token: tokenOf(token) });
     await Promise.all(Array.from({ length: 20 }, () => send("one")));
     await send("one");
     expect(storage.asked.length).toBe(1);
     await send("two");
-    expect(storage.authorizations).toEqual(["Bearer one", "Bearer two"]);
+    expect(storage.authorizations).toEqual([`Bearer ${tokenOf("one")}`, `Bearer ${tokenOf("two")}`]);
   });
 
   test("never brings a token into the log or an answer", async () => {
     const { ingest } = await serving(hangingUp, hangingUp, { settings: { quotaMode: "open" } });
-    const token = "s3cret-t0ken";
+    const token = tokenOf("s3cret");
     const answer = await sendBlock(ingest.url, CID, BYTES, { token });
     expect(answer.status).toBe(502);
     expect(ingest.lines.join("\n")).toMatch(/quota: the request to the storage API failed/);
@@ -330,8 +358,9 @@ describe("kubo", () => {
 
 describe("a slow client", () => {
   test.each([
-    ["stalls", { stallMs: 100, bodyMs: 10_000 }],
-    ["trickles", { stallMs: 10_000, bodyMs: 200 }],
+    ["stalls", { stallMs: 100, bodyMs: LONG_MS, slackMs: LONG_MS }],
+    ["takes too long", { stallMs: LONG_MS, bodyMs: 200, slackMs: LONG_MS }],
+    ["is below the minimum rate", { stallMs: LONG_MS, bodyMs: LONG_MS, slackMs: 100 }],
   ])("that %s is answered 408, cut, and leaves its slot", async (_name, times) => {
     const { ingest } = await serving(TAKES, YES, {
       settings: { maxConcurrent: 1 },
@@ -352,7 +381,7 @@ describe("a slow client", () => {
     const holder = await openRaw(ingest.url, CID, { "content-length": BYTES.length });
     holder.socket.write(BYTES.subarray(0, 10));
     await eventually("the slot is held", async () => {
-      const { status } = await sendBlock(ingest.url, null, BYTES);
+      const { status } = await sendBlock(ingest.url, CID, BYTES);
       return status === 503;
     });
     const crowd = await Promise.all(Array.from({ length: 12 }, () => sendBlock(ingest.url, CID, BYTES)));
@@ -365,21 +394,23 @@ describe("a slow client", () => {
   });
 
   test("leaves its place in the line when it goes away", async () => {
-    const longMs = 600_000;
     const { ingest } = await serving(TAKES, YES, {
       settings: { maxConcurrent: 1 },
-      times: { stallMs: longMs, bodyMs: longMs, maxWaitMs: longMs, graceMs: 0 },
+      times: { stallMs: LONG_MS, bodyMs: LONG_MS, slackMs: LONG_MS, maxWaitMs: LONG_MS, graceMs: 0 },
     });
     const holder = await openRaw(ingest.url, CID, { "content-length": BYTES.length });
     const turnedAway = async (): Promise<boolean> => {
       const impatient = AbortSignal.timeout(200);
-      const answer = await fetch(`${ingest.url}/v0/block`, { method: "PUT", signal: impatient }).catch(
-        () => null,
-      );
+      const answer = await fetch(`${ingest.url}/v0/block?cid=${CID}`, {
+        method: "PUT",
+        headers: { authorization: `Bearer ${tokenOf("somebody")}` },
+        body: BYTES,
+        signal: impatient,
+      }).catch(() => null);
       return answer?.status === 503;
     };
     const line = await Promise.all(
-      Array.from({ length: 8 }, () => openRaw(ingest.url, CID, { "content-length": BYTES.length })),
+      Array.from({ length: 4 }, () => openRaw(ingest.url, CID, { "content-length": BYTES.length })),
     );
     await eventually("the line is full", turnedAway);
     for (const { socket } of line) socket.destroy();

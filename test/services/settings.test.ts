@@ -185,6 +185,7 @@ describe("the settings of the ingest", () => {
       quotaMode: "strict",
       maxBlockBytes: 2_097_152,
       maxConcurrent: 32,
+      reserveBytes: 1e9,
       noAuth: false,
     };
     expect(readIngestSettings({})).toEqual(defaults);
@@ -203,6 +204,7 @@ describe("the settings of the ingest", () => {
       INGEST_MAX_BLOCK_BYTES: "262144",
       INGEST_MAX_CONCURRENT: "1",
       INGEST_NO_AUTH: "1",
+      DISK_RESERVE: "5GiB",
       NODE_ENV: "development",
     });
     expect(settings).toEqual({
@@ -213,6 +215,7 @@ describe("the settings of the ingest", () => {
       quotaMode: "open",
       maxBlockBytes: 262_144,
       maxConcurrent: 1,
+      reserveBytes: 5 * 1024 ** 3,
       noAuth: true,
     });
   });

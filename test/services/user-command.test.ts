@@ -3,16 +3,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { userCreate, userToken } from "../../src/commands/user.ts";
-import type { World } from "../../src/world.ts";
 import { openPostgresPool } from "../../src/database/postgres.ts";
 import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { Result } from "../../src/ui/reporter.ts";
+import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const JWT_SECRET = "jwt-secret-of-the-test";
 const ENCRYPTION_KEY = "ab".repeat(32);
@@ -71,6 +71,28 @@ describeOnPostgres(
       expect(await ask(webui, "/api/v1/storage", { headers: { authorization } })).toMatchObject({
         status: 200,
       });
+    });
+
+    test.each([
+      [{ hours: "5" }, /only for a key that is made with --upload/],
+      [{ upload: true, hours: "0" }, /whole number from 1 to 720/],
+      [{ upload: true, hours: "721" }, /whole number from 1 to 720/],
+      [{ upload: true, hours: "1e2" }, /whole number from 1 to 720/],
+    ])("refuse %j before anything is read", async (hours, what) => {
+      const flags = { baseDir: "/nonexistent", email: "alice@example.org", ...hours };
+      await expect(userToken(flags, {} as World)).rejects.toMatchObject({
+        exit: "usage",
+        what: expect.stringMatching(what) as string,
+      });
+    });
+
+    test("print a key for uploading that is valid for a day", async () => {
+      const { baseDir, world, results } = await masterOn(await postgres.createDatabase());
+      const flags = { baseDir, email: "alice@example.org" };
+      await userCreate(flags, world);
+      expect(await userToken({ ...flags, upload: true }, world)).toBe("ok");
+      const data = results[1]?.data as { readonly expiresAt: string } | undefined;
+      expect((Date.parse(data?.expiresAt ?? "") - Date.now()) / 3_600_000).toBeCloseTo(24, 1);
     });
 
     test("say which secret is missing, that the database is away, and that it was never migrated", async () => {

@@ -2,7 +2,7 @@ import { createHash, createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { clock, random } from "../../src/machine/clock.ts";
 import { createUser } from "../../src/accounts/users.ts";
-import { nameInToken, openText, sealText } from "../../src/accounts/api-key.ts";
+import { openText, readClaims, sealText } from "../../src/accounts/api-key.ts";
 import { issueToken } from "../../src/accounts/token.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
@@ -53,7 +53,7 @@ describeOnPostgres(
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
 
-      const { token, userId } = await issueToken(deps, { email: EMAIL, name: undefined });
+      const { token, userId } = await issueToken(deps, { email: EMAIL, name: undefined, uploadHours: null });
 
       expect(userId).toBe(USER);
       expect(
@@ -77,7 +77,7 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
-      const { token } = await issueToken(deps, { email: EMAIL, name: undefined });
+      const { token } = await issueToken(deps, { email: EMAIL, name: undefined, uploadHours: null });
       const [header = "", payload = "", signature = ""] = token.split(".");
 
       expect(JSON.parse(Buffer.from(header, "base64url").toString())).toEqual({ alg: "HS256", typ: "JWT" });
@@ -106,11 +106,12 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
-      const issue = async (name?: string) => (await issueToken(deps, { email: EMAIL, name })).token;
+      const issue = async (name?: string) =>
+        (await issueToken(deps, { email: EMAIL, name, uploadHours: null })).token;
 
       const tokens = [await issue(), await issue(), await issue("ci"), await issue("ci-2")];
       expect(new Set(tokens).size).toBe(4);
-      expect(nameInToken(tokens[2] ?? "")).toBe("ci");
+      expect(readClaims(tokens[2] ?? "")?.name).toBe("ci");
       await expect(issue("ci")).rejects.toMatchObject({ exit: "drift" });
       expect(await sql(target, "SELECT FROM api_keys")).toHaveLength(4);
       expect(await sql(target, "SELECT FROM sessions")).toHaveLength(4);
@@ -118,19 +119,63 @@ describeOnPostgres(
       await issue("ci");
     });
 
+    test("a key for uploading opens only the question whether its owner may upload, and expires", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target);
+      let now = new Date();
+      const deps = { ...depsOn(poolOf(target)), clock: { now: () => now } };
+      await createUser(deps, EMAIL);
+      const issue = async (uploadHours: number | null) =>
+        await issueToken(deps, { email: EMAIL, name: "up", uploadHours });
+      const at = async (path: string, token: string) => {
+        const { status, body } = await ask(webui, path, { headers: { authorization: `Bearer ${token}` } });
+        return { status, body };
+      };
+
+      const { token, expiresAt } = await issue(2);
+      expect(Date.parse(expiresAt ?? "") / 1_000).toBe(Math.floor(now.getTime() / 1_000) + 7_200);
+      expect(JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString())).toMatchObject({
+        scope: "storage:upload",
+        exp: Date.parse(expiresAt ?? "") / 1_000,
+      });
+      expect(await at("/api/v1/storage", token)).toEqual({ status: 200, body: { canUpload: true } });
+      expect(await at("/api/v1/nodes", token)).toMatchObject({ status: 403, body: { code: "upload-only" } });
+      // The pinning API accepts what is in sessions.
+      expect(await sql(target, "SELECT FROM sessions")).toEqual([]);
+      await expect(issue(2)).rejects.toMatchObject({ exit: "drift" });
+
+      now = new Date(Date.now() - 3 * 3_600_000);
+      await sql(target, "UPDATE api_keys SET is_deleted = 1");
+      const old = await issue(2);
+      expect(await at("/api/v1/storage", old.token)).toMatchObject({ status: 401 });
+      expect(await at("/api/v1/nodes", old.token)).toMatchObject({ status: 401 });
+
+      now = new Date();
+      await issue(2);
+      const hash = createHash("sha256").update(old.token).digest("hex");
+      expect(await sql(target, "SELECT is_deleted FROM api_keys WHERE key_hash = $1", [hash])).toEqual([
+        { is_deleted: 1 },
+      ]);
+      expect(await sql(target, "SELECT FROM api_keys WHERE is_deleted = 0")).toHaveLength(1);
+    });
+
     test("there is no token without an account, a proper address or a proper name", async () => {
       const target = await postgres.createDatabase();
       const deps = depsOn(poolOf(target));
       for (const name of [undefined, "ci"])
-        await expect(issueToken(deps, { email: EMAIL, name })).rejects.toMatchObject({
+        await expect(issueToken(deps, { email: EMAIL, name, uploadHours: null })).rejects.toMatchObject({
           exit: "settings",
           remedy: expect.stringContaining("user create --email alice@example.org") as string,
         });
-      await expect(issueToken(deps, { email: "alice", name: undefined })).rejects.toMatchObject({
+      await expect(
+        issueToken(deps, { email: "alice", name: undefined, uploadHours: null }),
+      ).rejects.toMatchObject({
         exit: "usage",
       });
       await expect(createUser(deps, "a b@c")).rejects.toMatchObject({ exit: "usage" });
-      await expect(issueToken(deps, { email: EMAIL, name: "a b" })).rejects.toMatchObject({ exit: "usage" });
+      await expect(issueToken(deps, { email: EMAIL, name: "a b", uploadHours: null })).rejects.toMatchObject({
+        exit: "usage",
+      });
       expect(await sql(target, "SELECT FROM api_keys")).toEqual([]);
       expect(await sql(target, "SELECT FROM sessions")).toEqual([]);
     });

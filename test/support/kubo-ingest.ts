@@ -9,6 +9,7 @@ import { openBlake3 } from "../../src/machine/blake3.ts";
 import { http } from "../../src/machine/http.ts";
 import { runService } from "../../src/services/server.ts";
 import type { IngestSettings } from "../../src/settings/services.ts";
+import type { SpaceReading } from "../../src/settings/space-limits.ts";
 
 /** An ingest that runs in this process. */
 export interface RunningIngest {
@@ -26,6 +27,16 @@ export interface IngestAnswer {
 }
 
 const blake3 = await openBlake3();
+const EMPTY = { usedBytes: 0, limitBytes: 1e12, availableBytes: 1e12 };
+
+/** A text with the form of an API key, which nobody signed. */
+export function tokenOf(sub: string, claims: Readonly<Record<string, unknown>> = {}): string {
+  const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, ...claims })}.${"s".repeat(43)}`;
+}
+
+/** The token of a test that does not care. */
+const TOKEN = tokenOf("somebody");
 
 /** Starts an ingest. `quotaTimeoutMs` and `kuboTimeoutMs` are for servers that never answer. */
 export async function startIngest(options: {
@@ -35,6 +46,8 @@ export async function startIngest(options: {
   readonly times?: Partial<IngestTimes>;
   readonly quotaTimeoutMs?: number;
   readonly kuboTimeoutMs?: number;
+  /** By default there is room for everything. */
+  readonly readSpace?: () => Promise<SpaceReading | null>;
 }): Promise<RunningIngest> {
   const lines: string[] = [];
   const stop = new AbortController();
@@ -48,10 +61,18 @@ export async function startIngest(options: {
     maxBlockBytes: 1_048_576,
     maxConcurrent: 32,
     noAuth: false,
+    reserveBytes: 0,
     ...options.settings,
   };
   const connections = settings.maxConcurrent;
-  const times = { stallMs: 10_000, bodyMs: 20_000, maxWaitMs: 10_000, lingerMs: 2_000, graceMs: 15_000 };
+  const times = {
+    stallMs: 10_000,
+    bodyMs: 20_000,
+    slackMs: 10_000,
+    maxWaitMs: 10_000,
+    lingerMs: 2_000,
+    graceMs: 15_000,
+  };
   let ended: Promise<void> = Promise.resolve();
   const url = await new Promise<string>((resolve, reject) => {
     const log = (line: string): void => {
@@ -64,7 +85,8 @@ export async function startIngest(options: {
       storageApiUrl === null
         ? null
         : openStorageApi(storageApiUrl, { connections, timeoutMs: options.quotaTimeoutMs ?? 10_000 });
-    const deps = { blake3, kubo, storage, http, log, version: "1.2.3" };
+    const { readSpace = () => Promise.resolve(EMPTY) } = options;
+    const deps = { blake3, kubo, storage, readSpace, http, log, version: "1.2.3" };
     const service = openIngest(settings, deps, { ...times, ...options.times });
     ended = runService(service, { stop: stop.signal, log, version: "1.2.3" });
     ended.catch(reject);
@@ -97,7 +119,7 @@ export async function sendBlock(
   bytes: Uint8Array,
   options: { readonly token?: string | null; readonly method?: string } = {},
 ): Promise<IngestAnswer> {
-  const { token = "a-token", method = "PUT" } = options;
+  const { token = TOKEN, method = "PUT" } = options;
   const query = cid === null ? "" : `?cid=${cid}`;
   const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
   const body = method === "GET" ? {} : { body: bytes };
@@ -127,7 +149,7 @@ export async function openRaw(
   socket.on("data", (part) => (text += part.toString("latin1")));
   socket.on("error", () => {});
   const closed = new Promise((resolve) => socket.once("close", resolve));
-  const all = { host: hostname, authorization: "Bearer a-token", ...headers };
+  const all = { host: hostname, authorization: `Bearer ${TOKEN}`, ...headers };
   const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.write(`PUT /v0/block?cid=${cid} HTTP/1.1\r\n${head.join("")}\r\n`);
   return { socket, received: () => text, closed };

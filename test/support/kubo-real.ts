@@ -31,13 +31,16 @@ export async function findKubo(): Promise<{ readonly ipfs: string } | string> {
 }
 
 /** Creates a repository with the profile of storage nodes, and starts kubo with it. */
-export async function startRealKubo({ ipfs }: { readonly ipfs: string }): Promise<RealKubo> {
+export async function startRealKubo(
+  { ipfs }: { readonly ipfs: string },
+  storageMax = "10GB",
+): Promise<RealKubo> {
   const directory = await mkdtemp(join(tmpdir(), "fula-kubo-"));
   const environment = { PATH: process.env["PATH"], IPFS_PATH: join(directory, "repo"), HOME: directory };
   const env = { ...environment, IPFS_TELEMETRY: "off" };
   await run(ipfs, ["init", "--profile=server"], { env });
   const port = await freePort();
-  await configure(join(directory, "repo", "config"), port);
+  await configure(join(directory, "repo", "config"), port, storageMax);
   const url = `http://127.0.0.1:${port}`;
   let daemon: ChildProcess | null = null;
 
@@ -73,13 +76,14 @@ export async function startRealKubo({ ipfs }: { readonly ipfs: string }): Promis
   return kubo;
 }
 
-async function configure(file: string, port: number): Promise<void> {
+async function configure(file: string, port: number, storageMax: string): Promise<void> {
   const config = JSON.parse(await readFile(file, "utf8")) as Record<string, Record<string, unknown>>;
   const addresses = { ...config["Addresses"], API: `/ip4/127.0.0.1/tcp/${port}`, Gateway: "", Swarm: [] };
   const quiet = {
     Addresses: addresses,
     AutoConf: { Enabled: false },
     Bootstrap: [],
+    Datastore: { ...config["Datastore"], StorageMax: storageMax },
     DNS: { Resolvers: {} },
     Routing: { Type: "none", DelegatedRouters: [] },
     Ipns: { ...config["Ipns"], DelegatedPublishers: [] },

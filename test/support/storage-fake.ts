@@ -60,6 +60,8 @@ export class FakeStorage extends FakeMaster {
   statuses: readonly string[] = [];
   /** The size of its repository. */
   repoBytes = 1_000_000_000;
+  /** What is left of the disk. */
+  diskBytes = 50e9;
   /** The number of peers of its kubo. */
   kuboPeers = 1;
   /** The options with which each cluster peer was opened. */
@@ -83,6 +85,10 @@ export class FakeStorage extends FakeMaster {
         ? { status: 200, body: { RepoSize: this.repoBytes, StorageMax: limit } }
         : null;
     });
+    this.http.routes.set("http://127.0.0.1:5001/api/v0/diag/sys", () => ({
+      status: 200,
+      body: { diskinfo: { free_space: 60e9, total_space: this.diskBytes } },
+    }));
     this.http.routes.set("http://127.0.0.1:5001/api/v0/swarm/peers", () => ({
       status: 200,
       body: { Peers: this.kuboPeers === 0 ? null : Array.from({ length: this.kuboPeers }, () => ({})) },

@@ -13,11 +13,11 @@ import {
   SYNC_DEADLINE_MS,
   warningOf,
 } from "../../federation/pinset-sync.ts";
+import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { poll, readValues } from "../../settings/context.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
-import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 
 /** Peers send a ping every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
@@ -168,13 +168,22 @@ async function createStabilityCheck(
 
 /** A member whose kubo has no peers can't fetch any content. */
 async function watchKubo(host: HostReader, { report }: StorageContext): Promise<void> {
+  let peers: number | null = null;
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
-    if ((await countKuboPeers(host)) !== 0) return true;
+    peers = await countKuboPeers(host);
+    if (peers !== null && peers > 0) return true;
     report.progress("waiting for kubo to connect to another node");
     await host.clock.wait(900);
     return null;
   });
   if (connected === true) return;
+  if (peers === null) {
+    throw new OperatorError({
+      exit: "unhealthy",
+      what: "This node is a member of the pool, but its kubo does not say to which nodes it is connected.",
+      remedy: "Look at its log (docker logs ipfs_host), then run again.",
+    });
+  }
   throw new OperatorError({
     exit: "unhealthy",
     what: "This node is a member of the pool, but its kubo has no connection to another kubo, so no content arrives.",

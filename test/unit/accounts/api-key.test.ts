@@ -1,9 +1,21 @@
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { apiKeyClaims, readBearer, readEmail } from "../../../src/accounts/api-key.ts";
+import {
+  apiKeyClaims,
+  isExpired,
+  readBearer,
+  readClaims,
+  readEmail,
+  signClaims,
+} from "../../../src/accounts/api-key.ts";
 
 describe("apiKeyClaims", () => {
-  const from = { userId: "u", issuedAt: new Date("2026-11-21T20:00:00.999Z"), name: undefined };
+  const from = {
+    userId: "u",
+    issuedAt: new Date("2026-11-21T20:00:00.999Z"),
+    name: undefined,
+    uploadHours: null,
+  };
 
   test("are upstream's four, with a UUID of version 4", () => {
     fc.assert(
@@ -19,6 +31,16 @@ describe("apiKeyClaims", () => {
           ) as string,
         });
       }),
+    );
+  });
+
+  it("say when a key for uploading expires, and that it is good for nothing else", () => {
+    const claims = apiKeyClaims({ ...from, randomHex: "0".repeat(32), uploadHours: 24 });
+    expect(claims).toMatchObject({ scope: "storage:upload", exp: 1_795_291_200 + 86_400 });
+    const read = readClaims(signClaims(claims, "a-secret"));
+    expect(read).toEqual({ name: null, uploadOnly: true, expiresAt: 1_795_377_600 });
+    expect([1_795_377_599_999, 1_795_377_600_000].map((ms) => read && isExpired(read, new Date(ms)))).toEqual(
+      [false, true],
     );
   });
 

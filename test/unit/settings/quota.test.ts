@@ -13,22 +13,30 @@ describe("the storage API's answer", () => {
     [200, [], "unknown"],
     [200, "canUpload", "unknown"],
     [201, { canUpload: true }, "unknown"],
-    [401, { canUpload: true }, "unknown"],
-    [402, { canUpload: false }, "unknown"],
+    [401, { canUpload: true }, "not-accepted"],
+    [402, { canUpload: false }, "payment"],
+    [403, { canUpload: true }, "forbidden"],
+    [404, { canUpload: true }, "unknown"],
     [500, { canUpload: true }, "unknown"],
   ] as const)("%i with %j is %s", (status, body, verdict) => {
     expect(readStorageAnswer({ status, body })).toBe(verdict);
   });
 
   test("allows an upload only after a clear yes, or in open mode if the answer is unknown", () => {
-    const allowed = (["allow", "deny", "unknown"] as const).map((verdict) => [
-      decideQuota(verdict, "strict").allowed,
-      decideQuota(verdict, "open").allowed,
-    ]);
-    expect(allowed).toEqual([
+    const verdicts = ["allow", "deny", "not-accepted", "payment", "forbidden", "unknown"] as const;
+    const decided = verdicts.map((verdict) =>
+      (["strict", "open"] as const).map((mode) => {
+        const decision = decideQuota(verdict, mode);
+        return decision.allowed || decision.status;
+      }),
+    );
+    expect(decided).toEqual([
       [true, true],
-      [false, false],
-      [false, true],
+      [402, 402],
+      [401, 401],
+      [402, 402],
+      [403, 403],
+      [402, true],
     ]);
   });
 });

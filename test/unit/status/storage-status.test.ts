@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
-import type { ReportRow } from "../../../src/status/judge-storage.ts";
 import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
+import type { ReportRow } from "../../../src/status/judge-storage.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import {
   FakeStorage,
@@ -43,7 +43,7 @@ describe("status of a storage node", () => {
       "ok ingest: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
       "ok quota gate: https://master.example answers",
       "ok name: node, announced to the master",
-      "ok storage: 1.0 GB of 10.0 GB used (10.0 %)",
+      "ok storage: 1.0 GB of 10.0 GB used (10.0 %), disk 50.0 GB free",
     ]);
   });
 
@@ -75,7 +75,21 @@ describe("status of a storage node", () => {
       (host) => (host.repoBytes = 9_000_000_000),
       "storage",
       "attention",
-      /9\.0 GB of 10\.0 GB used \(90\.0 %\)/,
+      /^nearly full: 9\.0 GB of 10\.0 GB used \(90\.0 %\)/,
+    ],
+    [
+      "it is full",
+      (host) => (host.repoBytes = 9_999_000_000),
+      "storage",
+      "attention",
+      /^full: .*; uploads are refused$/,
+    ],
+    [
+      "its disk has only the reserve left",
+      (host) => (host.diskBytes = 1e9),
+      "storage",
+      "attention",
+      /^full: .*disk 1\.0 GB free, with a reserve of 1\.0 GB; uploads are refused/,
     ],
     ["its name was given back", (host) => host.names?.delete("node"), "name", "attention", /not announced/],
     [

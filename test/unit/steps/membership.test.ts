@@ -49,6 +49,17 @@ describe("membership", () => {
   });
 });
 
+describe("a node whose kubo does not say to which nodes it is connected", () => {
+  it("does not count as connected", async () => {
+    const host = await storageBoxBefore(null);
+    host.http.routes.set("http://127.0.0.1:5001/api/v0/swarm/peers", () => ({ status: 500, body: {} }));
+    await expect(verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: expect.stringContaining("does not say") as string,
+    });
+  });
+});
+
 describe("the pinset of a node whose master tells its count", () => {
   it("is waited for until it has as many pins, and no longer", async () => {
     const host = await storageBoxBefore("membership");
