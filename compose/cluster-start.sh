@@ -31,6 +31,13 @@ case "${CLUSTER_CRDT_TRUSTEDPEERS-*}" in
     ;;
 esac
 
+# A follower also joins by the masters' addresses, not only connects to them: after a join, ipfs-cluster connects kubo to
+# the masters' kubos a second time, where the first time was too early. --no-trust: whom the follower trusts stands in
+# CLUSTER_CRDT_TRUSTEDPEERS alone.
+if [ "${CLUSTER_FOLLOWERMODE:-}" = true ] && [ -n "${CLUSTER_PEERADDRESSES:-}" ]; then
+  set -- --bootstrap "$CLUSTER_PEERADDRESSES" --no-trust "$@"
+fi
+
 if [ "${CLUSTER_FOLLOWERMODE:-}" = true ]; then
   own=$(sed -n 's/.*"id" *: *"\([^"]*\)".*/\1/p' "$data/identity.json")
   case ",${CLUSTER_CRDT_TRUSTEDPEERS}," in
@@ -39,6 +46,12 @@ if [ "${CLUSTER_FOLLOWERMODE:-}" = true ]; then
       exit 1
       ;;
   esac
+fi
+
+# Only for the daemon: `init` would write it into service.json, where it would outlive a change of .env. A blank value
+# would be an empty list of users, with which the daemon does not start.
+if [ -n "${CLUSTER_CREDENTIALS:-}" ]; then
+  export CLUSTER_RESTAPI_BASICAUTHCREDENTIALS="$CLUSTER_CREDENTIALS"
 fi
 
 config=$data/service.json

@@ -107,7 +107,7 @@ const slimUndici = {
   },
 };
 
-/** Native BLAKE3, which src/machine/blake3.ts loads; other processors hash in WebAssembly. */
+/** Native BLAKE3, which src/ingest/blake3.ts loads; other processors hash in WebAssembly. */
 const NATIVES = { "linux-x64": require.resolve("@napi-rs/blake-hash-linux-x64-gnu") };
 
 const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
@@ -159,7 +159,7 @@ function filesOf({ outputs }) {
   return [...bundled, ...Object.values(NATIVES).map((module) => relative(root, module))];
 }
 
-/** Copies the native modules next to the bundle, where src/machine/blake3.ts looks for them. */
+/** Copies the native modules next to the bundle, where src/ingest/blake3.ts looks for them. */
 async function copyNatives() {
   for (const [processor, module] of Object.entries(NATIVES)) {
     await copyFile(module, join(target, `blake3-${processor}.node`));

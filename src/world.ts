@@ -71,7 +71,7 @@ export async function createWorld(
     readStdin: () => readAll(process.stdin),
     readVerifyingKey: async (paths) => (await loadSigning()).readVerifyingKey(paths.map(resolvable)),
     openPool: openPostgresPool,
-    openBlake3: async () => (await import("./machine/blake3.ts")).openBlake3(),
+    openBlake3: async () => (await import("./ingest/blake3.ts")).openBlake3(),
     openKubo: async (...args) => (await import("./cluster/kubo.ts")).openKubo(...args),
     openStorageApi: async (url, limits) =>
       (await import("./ingest/quota-gate.ts")).openStorageApi(url, {

@@ -2,12 +2,13 @@ import { OperatorError } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
-import { remedyForFirewall } from "./firewall.ts";
+import { remedyForFirewall } from "./engine-answers.ts";
 
-type ComposeCommands = Pick<Docker, "composeUp" | "composeHashes">;
+type ComposeCommands = Pick<Docker, "composeUp" | "composeCreate" | "composeHashes">;
 
 const COMPOSE = ["docker", "compose"];
 const UP = ["up", "--detach", "--no-build", "--pull", "never"];
+const CREATE = ["up", "--no-start", "--no-build", "--pull", "never"];
 const HASH = ["config", "--hash", "*"];
 /** In place of a file with variables: every value is in the environment of Compose. */
 const NO_FILE = "/dev/null";
@@ -21,27 +22,35 @@ const UNSET_VARIABLE = /variable is not set/i;
 /** The commands that need the Docker CLI: `docker compose`. `env` names the engine's socket. */
 export function dockerCli(env: ProgramEnvironment): ComposeCommands {
   const hashOnce = shareInFlight<Readonly<Record<string, string>>>();
-  return {
-    composeUp: async (project, services, report) => {
-      const argv = [...composeArgv(project, NO_FILE), ...UP, ...services];
-      const redact = redactor(Object.entries(project.environment));
-      const onLine = (line: string) => reportNonEmpty(redact(line), report);
-      const result = await runProgram(argv, {
+  const bringUp = async (
+    command: readonly string[],
+    project: ComposeProject,
+    services: readonly string[],
+    report: (line: string) => void,
+  ): Promise<void> => {
+    const redact = redactor(Object.entries(project.environment));
+    const { exitCode, stopped, lastLines } = await runProgram(
+      [...composeArgv(project, NO_FILE), ...command, ...services],
+      {
         env: { ...project.environment, ...env },
         timeoutMs: UP_TIMEOUT_MS,
-        onLine,
-      });
-      if (result.exitCode === 0) return;
-      const why = result.stopped ?? lastOutput(result.lastLines.map(redact));
-      throw new OperatorError({
-        exit: "unavailable",
-        what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
-        why,
-        remedy:
-          remedyForFirewall(why) ??
-          `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...UP, ...services].join(" ")}`,
-      });
-    },
+        onLine: (line) => reportNonEmpty(redact(line), report),
+      },
+    );
+    if (exitCode === 0) return;
+    const why = stopped ?? lastOutput(lastLines.map(redact));
+    throw new OperatorError({
+      exit: "unavailable",
+      what: `docker compose could not start ${services.join(", ") || "the services"} of the project ${project.name}.`,
+      why,
+      remedy:
+        remedyForFirewall(why) ??
+        `Fix the reported problem, then run again. The same command by hand: ${[...composeArgv(project, project.envFile), ...command, ...services].join(" ")}`,
+    });
+  };
+  return {
+    composeUp: (project, services, report) => bringUp(UP, project, services, report),
+    composeCreate: (project, services, report) => bringUp(CREATE, project, services, report),
 
     composeHashes: (document) => hashOnce(JSON.stringify(document), () => hashesOf(document, env)),
   };

@@ -1,29 +1,6 @@
 import type { Change, Consent, Evidence, Finding } from "../engine/step.ts";
-import { isOurs } from "../settings/layout.ts";
-import { PROJECT_LABEL, SPEC_LABEL } from "./compose-document.ts";
-import { PACKAGE_LABEL } from "./compose-project.ts";
-import type { Container } from "./engine.ts";
-
-/** A service and its container. */
-export interface Service {
-  readonly service: string;
-  readonly container: string;
-}
-
-/** The state of one service's container. */
-export interface ServiceState extends Service {
-  readonly state: "running" | "absent" | "stopped" | "changed" | "unhealthy" | "paused" | "dead" | "foreign";
-  /** A description for people: what is wrong, or what it is. */
-  readonly detail: string;
-  /** True for a foreign container that `--adopt` takes over. */
-  readonly claimable: boolean;
-  /** True for a foreign container that stays as it is once it is adopted. */
-  readonly stays?: boolean;
-  /** The image of an adopted service that ours is to replace. */
-  readonly replaces?: string;
-  /** True if it must be unpaused, whatever else is to be done. */
-  readonly isPaused?: boolean;
-}
+import { CONTAINER_USER } from "../settings/layout.ts";
+import type { Service, ServiceState } from "./container-state.ts";
 
 /** The services that a step keeps running, and their images and profiles. */
 export interface Desired {
@@ -34,6 +11,30 @@ export interface Desired {
   readonly serviceImages?: Readonly<Record<string, string>>;
   /** The Compose profiles to enable. Omitted for a project without profiles. */
   readonly profiles?: readonly string[];
+}
+
+/** A data directory that others than its container may enter, or that belongs to another user. */
+export type OpenData = {
+  readonly service: string;
+  readonly container: string;
+  readonly path: string;
+  readonly uid: number;
+  readonly mode: number;
+};
+
+/** What is known about the data of some containers. */
+export interface DataSurvey {
+  readonly open: readonly OpenData[];
+  /** File systems that are mounted below the data and belong to another user. fula-node does not change these. */
+  readonly mounts: readonly string[];
+}
+
+/** The mode of data directories: only the owner may enter. */
+export const PRIVATE_MODE = 0o700;
+
+/** True if the container must stop while the data gets another owner. */
+export function hasOtherOwner({ uid }: OpenData): boolean {
+  return uid !== CONTAINER_USER.uid;
 }
 
 /** Why the containers must not be changed. */
@@ -60,6 +61,9 @@ export interface Judgement {
   readonly isPresent?: boolean;
 }
 
+/** Judges containers by their states. */
+export type Judge = (states: readonly ServiceState[]) => Judgement;
+
 /** What a probe saw of a step's containers. The plan depends only on this. */
 export interface Seen {
   readonly missingImages: readonly string[];
@@ -71,6 +75,8 @@ export interface Seen {
   readonly restart: readonly string[];
   /** Paused containers, which continue. */
   readonly unpause: readonly string[];
+  /** Data that belongs to another user than the containers', or that others can enter. */
+  readonly data: readonly OpenData[];
 }
 
 /** Nothing to do. */
@@ -81,6 +87,7 @@ export const NOTHING: Seen = {
   up: [],
   restart: [],
   unpause: [],
+  data: [],
 };
 
 /** A file that a step writes itself, if the step compose-file does not write it. */
@@ -97,6 +104,7 @@ export type ContainerChange =
       readonly services: readonly string[];
       readonly profiles?: readonly string[];
     })
+  | (Change & { readonly kind: "close-data"; readonly data: OpenData })
   | (Change & { readonly kind: "restart"; readonly container: string })
   | (Change & { readonly kind: "unpause"; readonly container: string })
   | (Change & { readonly kind: "remove-container"; readonly container: string });
@@ -113,8 +121,9 @@ export function findingOf(options: {
   readonly whyRestart: string | null;
   /** What is lost if our service replaces one that was adopted, as a sentence. */
   readonly describeLoss?: ((service: string) => string) | undefined;
+  readonly data: DataSurvey;
 }): Finding<Seen> {
-  const { judgement, desired, whyRestart } = options;
+  const { judgement, desired, whyRestart, data } = options;
   const { drift: otherDrift = [], prepare = [], remove = [], isPresent = false } = judgement;
   const { profiles } = desired;
   const evidence: Evidence = {
@@ -122,10 +131,12 @@ export function findingOf(options: {
     ...(profiles === undefined ? {} : { profiles: profiles.join(" ") || "none" }),
     ...judgement.evidence,
   };
-  const states =
-    whyRestart === null
-      ? options.states
-      : options.states.map((state) => ({ ...state, state: "unhealthy", detail: whyRestart }) as const);
+  const states = options.states.map((state): ServiceState => {
+    if (whyRestart !== null) return { ...state, state: "unhealthy", detail: whyRestart };
+    const runs = state.state === "running" || state.state === "unhealthy";
+    const mustStop = data.open.some((one) => one.container === state.container && hasOtherOwner(one));
+    return runs && mustStop ? { ...state, state: "changed", detail: "its data has another owner" } : state;
+  });
   const up = states.filter(
     ({ state, stays }) => !["running", "unhealthy", "paused"].includes(state) && stays !== true,
   );
@@ -140,21 +151,27 @@ export function findingOf(options: {
     up,
     restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
     unpause: states.filter(({ isPaused }) => isPaused === true).map(({ container }) => container),
+    data: data.open,
   };
-  const obstacle = joinObstacles(judgement.obstacle, up.length > 0 ? options.conflict : null);
+  const obstacle = joinObstacles(
+    judgement.obstacle ?? mountedBelow(data),
+    up.length > 0 ? options.conflict : null,
+  );
   const consents = states.flatMap((state) => replacementOf(state, options.describeLoss));
   const confirmed = consents.length === 0 ? {} : { consents };
   if (obstacle !== null) {
     const { why, remedy, claim: drift } = obstacle;
     if (drift === null) return { state: "foreign", evidence, why, remedy };
+    const all = [...drift, ...data.open.map(describeOpenData)];
     const isDone = changesOf(seen, () => "").length === 0;
     const claim = isDone
       ? ({ state: "ours", seen, evidence } as const)
-      : ({ state: "drifted", seen, drift, evidence, ...confirmed } as const);
+      : ({ state: "drifted", seen, drift: all, evidence, ...confirmed } as const);
     return { state: "foreign", evidence, why, remedy, claim };
   }
   const drift = [
     ...otherDrift,
+    ...data.open.map(describeOpenData),
     ...driftOf(states),
     ...remove.map((name) => `${name} is running, but the settings do not ask for it`),
   ];
@@ -193,7 +210,7 @@ function replacementOf(
 
 /** The changes, in order. Images are pulled only if containers are to be created. */
 export function changesOf(
-  { missingImages, profiles, remove, prepare, up, restart, unpause }: Seen,
+  { missingImages, profiles, remove, prepare, up, restart, unpause, data }: Seen,
   describeUp: (up: readonly Service[]) => string,
 ): readonly ContainerChange[] {
   const pulls = up.length > 0 ? missingImages : [];
@@ -204,6 +221,16 @@ export function changesOf(
     ),
     ...pulls.map((image) => ({ kind: "pull-image", summary: `pull ${image}`, image }) as const),
     ...prepare,
+    ...data.map(
+      (one) =>
+        ({
+          kind: "close-data",
+          summary: hasOtherOwner(one)
+            ? `stop ${one.container}, give ${one.path} to its own user (it belongs to uid ${one.uid})`
+            : `make ${one.path} accessible to its container only`,
+          data: one,
+        }) as const,
+    ),
     ...(up.length === 0
       ? []
       : [
@@ -218,6 +245,24 @@ export function changesOf(
   ];
 }
 
+/** What is wrong with data, in a line for the plan. */
+function describeOpenData(data: OpenData): string {
+  return hasOtherOwner(data)
+    ? `owner of ${data.path} ${data.uid} -> ${CONTAINER_USER.uid} (restart)`
+    : `mode of ${data.path} ${data.mode.toString(8)} -> ${PRIVATE_MODE.toString(8)}`;
+}
+
+/** The obstacle if other file systems are mounted inside the data: their owner is not changed. */
+function mountedBelow({ mounts }: DataSurvey): Obstacle | null {
+  if (mounts.length === 0) return null;
+  const { uid, gid } = CONTAINER_USER;
+  return {
+    why: `${mounts.join(", ")} is mounted inside the data, and its files do not belong to uid ${uid}. fula-node does not change the owner of other file systems.`,
+    remedy: `Stop the container, run: chown -R ${uid}:${gid} ${mounts.join(" ")}. Then run again.`,
+    claim: null,
+  };
+}
+
 /** The obstacle if fula-node did not create some of the containers; null if it created all of them. */
 export function foreignContainers(states: readonly ServiceState[], remedy: string): Obstacle | null {
   const foreign = states.filter(({ state }) => state === "foreign");
@@ -230,112 +275,6 @@ export function foreignContainers(states: readonly ServiceState[], remedy: strin
     claim: foreign.every(({ claimable }) => claimable) ? driftOf(states) : null,
   };
 }
-
-/** What a container is compared with. */
-export interface Wanted {
-  readonly project: string;
-  readonly hash?: string | undefined;
-  readonly imageId?: string | undefined;
-  readonly packageHash: string | null;
-  /** For a service that keeps an adopted container. */
-  readonly kept?:
-    | {
-        /** True if it was adopted before, or by an earlier step of this run. */
-        readonly isRecorded: boolean;
-        /** Why it must be created again; null if it need not be. */
-        readonly whyChanged: string | null;
-        /** The hash of its definition in our compose file. */
-        readonly spec: string | undefined;
-      }
-    | undefined;
-  /** True if the service is one that fula-node builds, so that another image would be replaced. */
-  readonly isOwnService?: boolean;
-  /** True if this kind of node keeps adopted containers: then one that was not examined can't be adopted. */
-  readonly keepsAdopted?: boolean;
-}
-
-/** Compares a service's container with what fula-node would create now. */
-export function judgeContainer(service: Service, container: Container | null, wanted: Wanted): ServiceState {
-  const { project, hash, imageId, packageHash, kept, isOwnService = false, keepsAdopted = false } = wanted;
-  const judged = (
-    state: ServiceState["state"],
-    detail: string,
-    more: Partial<ServiceState> = {},
-  ): ServiceState => {
-    const isPaused = container?.status === "paused" && state !== "foreign" ? { isPaused: true } : {};
-    return { ...service, state, detail, claimable: false, ...isPaused, ...more };
-  };
-  if (container === null) return judged("absent", "no such container");
-  const { labels, image } = container;
-  const ownProject = labels[PROJECT_LABEL];
-  const isItsOwn = ownProject === project && labels[COMPOSE_SERVICE] === service.service;
-  const replaces = isOwnService && !OWN_IMAGES.test(image) ? { replaces: image } : {};
-  if (!isOurs(container) || ownProject !== project) {
-    const place = ownProject === undefined ? "no compose project" : `compose project ${ownProject}`;
-    const mark = isOurs(container) ? "another kind of node" : "no fula-node label";
-    const isKept = isItsOwn && !isOurs(container) && kept !== undefined;
-    if (!isKept || !kept.isRecorded) {
-      const stays = isKept && !isOwnService ? { stays: true } : {};
-      const claimable = isItsOwn && (isKept || !keepsAdopted);
-      return judged("foreign", `image ${image}, ${place}, ${mark}`, { claimable, ...stays, ...replaces });
-    }
-    if (isOwnService) return judged("changed", `it was adopted with the image ${image}`, replaces);
-    if (kept.whyChanged !== null) return judged("changed", kept.whyChanged);
-    return judgeStatus(container, judged, { stopped: "unhealthy", running: `adopted, image ${image}` });
-  }
-  if (isOwnService && replaces.replaces !== undefined) return judged("changed", `it runs ${image}`, replaces);
-  const isStarted = ["running", "paused", "restarting"].includes(container.status);
-  if (isStarted && hash !== undefined && labels[CONFIG_HASH] !== hash)
-    return judged("changed", "it was created with other settings");
-  if (isStarted && kept !== undefined && !isOwnService) {
-    if (kept.whyChanged !== null) return judged("changed", kept.whyChanged);
-    if (labels[SPEC_LABEL] !== kept.spec) return judged("changed", "it was created with another definition");
-  }
-  const built = labels[PACKAGE_LABEL];
-  const isOlder =
-    (imageId ?? container.imageId) !== container.imageId || (built ?? packageHash) !== packageHash;
-  if (isStarted && isOlder) return judged("changed", "it was created from an older image");
-  return judgeStatus(container, judged, {
-    stopped: "stopped",
-    running: `running since ${container.startedAt}`,
-  });
-}
-
-/** Every state of a container that Docker knows (moby, container/state.go). A stopped container that stays is started again. */
-function judgeStatus(
-  { status, health, exitCode, oomKilled, restartCount }: Container,
-  judged: (state: ServiceState["state"], detail: string) => ServiceState,
-  as: { readonly stopped: "stopped" | "unhealthy"; readonly running: string },
-): ServiceState {
-  const memory = oomKilled ? "; the kernel ended it because memory ran out" : "";
-  switch (status) {
-    case "running":
-      return health === "unhealthy"
-        ? judged("unhealthy", "its healthcheck fails")
-        : judged("running", as.running);
-    case "paused":
-      return judged("paused", "it is paused");
-    case "restarting":
-      return judged(
-        "unhealthy",
-        `it ends again and again: ${restartCount} restarts, exit code ${exitCode}${memory}`,
-      );
-    case "removing":
-    case "dead":
-      return judged("dead", `its removal did not finish (status ${status})`);
-    case "created":
-      return judged(as.stopped, "its status is created: it was never started");
-    case "exited":
-    default:
-      return judged(as.stopped, `its status is ${status} (exit code ${exitCode})${memory}`);
-  }
-}
-
-/** The images that fula-node builds. */
-const OWN_IMAGES = /^fula-node:/;
-
-const CONFIG_HASH = "com.docker.compose.config-hash";
-const COMPOSE_SERVICE = "com.docker.compose.service";
 
 /** The states as evidence, one entry per container. */
 function evidenceOf(states: readonly ServiceState[]): Evidence {

@@ -1,32 +1,27 @@
-import type { Evidence, Finding, StepSpec } from "../engine/step.ts";
+import type { Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
 import { type NodeContext, poll, readEnvFile, readValues } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
-import { isOurs } from "../settings/layout.ts";
+
 import { VERSION_KEY } from "../settings/settings.ts";
 import { type ComposeMap, mapAt, SPEC_LABEL } from "./compose-document.ts";
 import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-project.ts";
 import { namedKeys } from "./compose-render.ts";
+import { closeData, type DataPlace, prepareData, stopContainer, surveyData } from "./container-data.ts";
+import { judgeContainer, type Service, type ServiceState } from "./container-state.ts";
 import {
   changesOf,
   type ContainerChange,
   type Desired,
-  driftOf,
   findingOf,
-  foreignContainers,
-  judgeContainer,
-  type Judgement,
+  hasOtherOwner,
   type Seen,
-  type Service,
-  type ServiceState,
+  type Judge,
 } from "./container-finding.ts";
 import type { Container } from "./engine.ts";
 import { type KeptService, OWN_IMAGE, parseKept, whyChanged } from "./kept-service.ts";
 import { findNameConflicts } from "./name-conflicts.ts";
-
-/** Judges containers by their states. */
-export type Judge = (states: readonly ServiceState[]) => Judgement;
 
 /** The containers of a compose project that one step keeps running. */
 export interface ContainersSpec {
@@ -36,6 +31,8 @@ export interface ContainersSpec {
   desired(host: HostReader): Desired | Promise<Desired>;
   /** Reads everything else that the step needs, besides its containers. The returned judge is pure. */
   survey(host: HostReader): Promise<Judge>;
+  /** Where the containers have their data. It is theirs alone. */
+  readonly data?: readonly DataPlace[];
   /** Called only if all containers run. Why they must be restarted; null if they need no restart. */
   whyRestart?(host: HostReader): Promise<string | null>;
   /** What replaces the containers: an external database, or a writer that fula-node did not create. */
@@ -67,7 +64,7 @@ export function containers(
   project: Project,
   spec: ContainersSpec,
 ): StepSpec<Seen, ContainerChange> {
-  const { id, title, touches, inPlace } = spec;
+  const { id, title, touches, inPlace, data: places = [] } = spec;
   return {
     id,
     title,
@@ -76,7 +73,7 @@ export function containers(
     async probe(host) {
       if (inPlace !== undefined && (await inPlace.isUsed(host))) return await inPlace.probe(host);
       const desired = await spec.desired(host);
-      const [states, missingImages, conflict, judge] = await Promise.all([
+      const [states, missingImages, conflict, judge, data] = await Promise.all([
         inspectServices(host, context, project, desired),
         findMissingImages(host, [...desired.images, ...Object.values(desired.serviceImages ?? {})]),
         findNameConflicts(
@@ -85,12 +82,22 @@ export function containers(
           desired.services.map(({ service }) => service),
         ),
         spec.survey(host),
+        surveyData(host, places),
       ]);
       const isRunning = states.every(({ state }) => state === "running");
       const whyRestart = isRunning ? ((await spec.whyRestart?.(host)) ?? null) : null;
       const judgement = judge(states);
       const { describeLoss } = spec;
-      return findingOf({ states, conflict, judgement, desired, missingImages, whyRestart, describeLoss });
+      return findingOf({
+        states,
+        conflict,
+        judgement,
+        desired,
+        missingImages,
+        whyRestart,
+        describeLoss,
+        data,
+      });
     },
 
     plan: ({ seen }) => changesOf(seen, spec.describeUp ?? nameContainers),
@@ -105,10 +112,15 @@ export function containers(
       else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
       else if (change.kind === "mark-taken-over")
         await host.files.writeAtomic(change.path, TAKEN_OVER_TEXT, { mode: 0o644 });
-      else {
+      else if (change.kind === "close-data") {
+        if (hasOtherOwner(change.data)) await stopContainer(host, change.data.container);
+        await closeData(host, change.data, report);
+      } else {
         const { services, profiles = [] } = change;
         const environment = await composeEnvironment(host, context, project);
-        await host.docker.composeUp({ name, file, envFile, profiles, environment }, services, report);
+        const compose = { name, file, envFile, profiles, environment };
+        await prepareData(host, { compose, places, services }, report);
+        await host.docker.composeUp(compose, services, report);
       }
     },
 
@@ -171,45 +183,6 @@ export async function waitUntilItWorks(
     what: `${name} does not work: ${last.fault ?? ""}.`,
     remedy,
   });
-}
-
-/**
- * Checks the names that a container of a storage node uses: the volume with its data (fula-node did not create it
- * if it has no fula-node label), and the systemd unit that runs the same program without a container (upstream's way).
- */
-export async function surveyNames(
-  host: HostReader,
-  names: { readonly container: string; readonly volume: string; readonly unit: string },
-): Promise<Judge> {
-  const [unit, volume, container] = await Promise.all([
-    host.system.unit(names.unit),
-    host.docker.volume(names.volume),
-    host.docker.container(names.container),
-  ]);
-  if (unit !== null && unit.loaded) {
-    const why = `The systemd unit ${unit.name} runs the same program on this machine.`;
-    return judgeNames({ evidence: { [unit.name]: unit.execStart }, why, claimable: false });
-  }
-  const isKnown = container !== null && isOurs(container);
-  if (volume === null || isOurs(volume) || isKnown) return judgeNames(null);
-  return judgeNames({
-    evidence: { [volume.name]: `no fula-node label, at ${volume.mountpoint}` },
-    why: `The volume ${volume.name} exists without a fula-node label, so this node did not create it.`,
-    claimable: true,
-  });
-}
-
-/** Judges a container of a storage node. `conflict` is anything else that uses one of its names. */
-export function judgeNames(
-  conflict: { readonly evidence: Evidence; readonly why: string; readonly claimable: boolean } | null,
-): Judge {
-  const remedy = "If it is not needed, move it away.";
-  return (states) => {
-    const foreign = foreignContainers(states, remedy);
-    if (conflict === null) return { obstacle: foreign };
-    const { evidence, why, claimable } = conflict;
-    return { evidence, obstacle: foreign ?? { why, remedy, claim: claimable ? driftOf(states) : null } };
-  };
 }
 
 function nameContainers(up: readonly Service[]): string {

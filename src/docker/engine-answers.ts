@@ -1,7 +1,13 @@
 import * as z from "zod";
 
 const LABELS = z.record(z.string(), z.string()).nullish();
-const VOLUME = z.object({ Name: z.string(), Labels: LABELS, Mountpoint: z.string() });
+const VOLUME = z.object({
+  Name: z.string(),
+  Labels: LABELS,
+  Mountpoint: z.string(),
+  Driver: z.string().nullish(),
+  Options: z.record(z.string(), z.string()).nullish(),
+});
 
 /** What a container runs, in its own and in its image's configuration. */
 const PROCESS = {
@@ -138,4 +144,23 @@ export function readAnswer<Name extends AnswerName>(
   if (Buffer.isBuffer(answer)) return { why: "the answer is not JSON" };
   const issues = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
   return { why: `in the answer (${name}) ${issues.join("; ")}` };
+}
+
+/**
+ * What libnetwork reports if its chains are gone, with iptables (`No chain/target/match by that name`, and `does a
+ * matching rule exist` from iptables-nft) or with the kernel's own names of them.
+ */
+const LOST_CHAINS = [
+  /No chain\/target\/match by that name/i,
+  /Chain '?DOCKER[A-Z0-9-]*'? does not exist/i,
+  /iptables failed: .*\bDOCKER/is,
+  /Failed to program .*(?:FILTER|NAT) chain/i,
+  /unable to enable (?:ACCEPT|DNAT|SKIP DNAT|DROP|MASQUERADE) .*rule/i,
+  /nftables?.*docker.*No such file or directory/is,
+];
+
+/** What to do if another program removed Docker's firewall rules; null if the engine's words say something else. */
+export function remedyForFirewall(why: string): string | null {
+  if (!LOST_CHAINS.some((pattern) => pattern.test(why))) return null;
+  return "The firewall was loaded again, which removed Docker's rules. Restart Docker: systemctl restart docker. Then run again. Containers with a restart policy start by themselves.";
 }

@@ -122,7 +122,9 @@ async function imageOf(engine: Engine, reference: string): ReturnType<DockerRead
 
 async function volumeOf(engine: Engine, name: string): ReturnType<DockerReader["volume"]> {
   const seen = await engine.find("volume", (docker) => docker.getVolume(encodeURIComponent(name)).inspect());
-  return seen === null ? null : { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint };
+  if (seen === null) return null;
+  const isPlain = seen.Driver === "local" && Object.keys(seen.Options ?? {}).length === 0;
+  return { name: seen.Name, labels: seen.Labels ?? {}, mountpoint: seen.Mountpoint, isPlain };
 }
 
 /** Without macvlan and ipvlan networks, because their subnets are those of the physical network. */

@@ -12,7 +12,7 @@ import type { RegistryLogin } from "./engine-logins.ts";
 import { dockerReader } from "./engine-reader.ts";
 import type { Docker, DockerReader } from "./engine.ts";
 
-type EngineMethods = Omit<Docker, keyof DockerReader | "composeUp">;
+type EngineMethods = Omit<Docker, keyof DockerReader | "composeUp" | "composeCreate">;
 type Report = (line: string) => void;
 
 const SLOW_CALL_IDLE_MS = 300_000;
@@ -45,6 +45,11 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
     unpause: async (name) => {
       const docker = await engine.open();
       await docker.getContainer(encodeURIComponent(name)).unpause();
+    },
+    stop: async (name) => {
+      const docker = await engine.open(RESTART_IDLE_MS);
+      // Without a timeout, the container's own grace period applies.
+      await ignoreNotFound(docker.getContainer(encodeURIComponent(name)).stop());
     },
     removeContainer: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);

@@ -104,6 +104,8 @@ export interface DockerReader {
     readonly name: string;
     readonly labels: Readonly<Record<string, string>>;
     readonly mountpoint: string;
+    /** False if its data is at the mountpoint only while a container uses it: another driver, NFS, a device. */
+    readonly isPlain: boolean;
   } | null>;
   /**
    * The output of `docker compose config --hash '*'` for each service of a document, to compare with the label
@@ -180,9 +182,17 @@ export interface Docker extends DockerReader {
     services: readonly string[],
     report: (line: string) => void,
   ): Promise<void>;
+  /** The same without starting: creates containers, networks and volumes. A container that must change is stopped and created anew. */
+  composeCreate(
+    project: ComposeProject,
+    services: readonly string[],
+    report: (line: string) => void,
+  ): Promise<void>;
   /** Stops and starts a container, or starts a stopped one. Its configuration stays. */
   restart(container: string): Promise<void>;
   unpause(container: string): Promise<void>;
+  /** Stops a container with its own grace period. Does nothing if it is stopped or absent. */
+  stop(container: string): Promise<void>;
   /** Stops a container with its own grace period and removes it. Its volumes stay. Does nothing if it is absent. */
   removeContainer(container: string): Promise<void>;
   /** Removes a network. Docker refuses while a container uses it. Does nothing if it is absent. */

@@ -1,8 +1,9 @@
+import type { Evidence } from "../engine/step.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs } from "../settings/layout.ts";
 import { type ComposeMap, type ComposeValue, isMap, mapAt, PROJECT_LABEL } from "./compose-document.ts";
 import type { Project } from "./compose-project.ts";
-import type { Obstacle } from "./container-finding.ts";
+import { driftOf, foreignContainers, type Judge, type Obstacle } from "./container-finding.ts";
 
 const NETWORK_LABEL = "com.docker.compose.network";
 /** Volumes with data that their own steps judge. */
@@ -74,4 +75,43 @@ function volumesOf({ volumes }: ComposeMap): readonly string[] {
 
 function textsIn(value: ComposeValue): readonly string[] {
   return Array.isArray(value) ? value.filter((one): one is string => typeof one === "string") : [];
+}
+
+/**
+ * Checks the names that a container of a storage node uses: the volume with its data (fula-node did not create it
+ * if it has no fula-node label), and the systemd unit that runs the same program without a container (upstream's way).
+ */
+export async function surveyNames(
+  host: HostReader,
+  names: { readonly container: string; readonly volume: string; readonly unit: string },
+): Promise<Judge> {
+  const [unit, volume, container] = await Promise.all([
+    host.system.unit(names.unit),
+    host.docker.volume(names.volume),
+    host.docker.container(names.container),
+  ]);
+  if (unit !== null && unit.loaded) {
+    const why = `The systemd unit ${unit.name} runs the same program on this machine.`;
+    return judgeNames({ evidence: { [unit.name]: unit.execStart }, why, claimable: false });
+  }
+  const isKnown = container !== null && isOurs(container);
+  if (volume === null || isOurs(volume) || isKnown) return judgeNames(null);
+  return judgeNames({
+    evidence: { [volume.name]: `no fula-node label, at ${volume.mountpoint}` },
+    why: `The volume ${volume.name} exists without a fula-node label, so this node did not create it.`,
+    claimable: true,
+  });
+}
+
+/** Judges a container of a storage node. `conflict` is anything else that uses one of its names. */
+export function judgeNames(
+  conflict: { readonly evidence: Evidence; readonly why: string; readonly claimable: boolean } | null,
+): Judge {
+  const remedy = "If it is not needed, move it away.";
+  return (states) => {
+    const foreign = foreignContainers(states, remedy);
+    if (conflict === null) return { obstacle: foreign };
+    const { evidence, why, claimable } = conflict;
+    return { evidence, obstacle: foreign ?? { why, remedy, claim: claimable ? driftOf(states) : null } };
+  };
 }

@@ -31,17 +31,18 @@ export interface Stability {
 export type MasterCounts = Omit<Sync, "own">;
 
 /**
- * True if this node's pinset counts as synced. Zero pins on both sides prove nothing: a master that has not synced
- * yet also counts zero. More pins than the master's prove nothing either: pins that were removed while this node was
+ * True if this node's pinset counts as synced. Zero pins on both sides prove that the pool is empty only if it has one
+ * master: another one that has not synced yet also counts zero. More pins than the master's prove nothing either: pins that were removed while this node was
  * offline can hide that as many new ones are missing. If a busy master's count changes, any number between its last
  * two counts is enough.
  */
 export function isSynced(
   own: number,
   { master, previousPins }: MasterCounts,
-  { isLikely, isCertain }: Stability,
+  { isLikely, isCertain, hasOneMaster }: Stability & { readonly hasOneMaster: boolean },
 ): boolean {
-  if ("unknown" in master || (own === 0 && master.pins === 0)) return isLikely;
+  if ("unknown" in master) return isLikely;
+  if (own === 0 && master.pins === 0) return hasOneMaster || isLikely;
   const [least, most] = rangeOf(master.pins, previousPins);
   return own >= least && (own <= most || isCertain);
 }

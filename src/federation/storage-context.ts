@@ -1,4 +1,4 @@
-import type { DataGuard, NodeContext } from "../settings/context.ts";
+import type { DataGuard, NodeContext, Values } from "../settings/context.ts";
 import type { StorageLayout } from "../settings/layout.ts";
 import type { ClusterReader } from "../cluster/client.ts";
 import type { NodesClient } from "./announce-name.ts";
@@ -6,20 +6,32 @@ import type { NodesClient } from "./announce-name.ts";
 /** What the steps of a storage node need. */
 export interface StorageContext extends NodeContext {
   readonly layout: StorageLayout;
-  /** Creates a client for a cluster peer's REST API, by its multiaddr. */
-  readonly openCluster: (endpoint: string) => ClusterReader;
+  /** Creates a client for a cluster peer's REST API. */
+  readonly openCluster: (target: OwnClusterTarget) => ClusterReader;
   /** Creates a client for a master's node directory at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
   readonly naming: ((storageApiUrl: string) => NodesClient) | null;
   /** Prints the progress of a long wait, and its result. */
   readonly report: {
-    progress(line: string): void;
+    progress(line: string, leftMs?: number): void;
     note(line: string): void;
     warning(text: string): void;
   };
 }
 
 /** The REST API of the node's own ipfs-cluster, as compose/storage-cluster.yml binds it. */
-export const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
+const OWN_CLUSTER = "/ip4/127.0.0.1/tcp/9094";
+
+/** The endpoint of the node's own ipfs-cluster, as a multiaddr, with its `user:password`. */
+export interface OwnClusterTarget {
+  readonly endpoint: string;
+  readonly basicAuth?: string;
+}
+
+/** The node's own ipfs-cluster with the current settings. */
+export function ownClusterTarget(values: Values): OwnClusterTarget {
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  return { endpoint: OWN_CLUSTER, ...(basicAuth === undefined ? {} : { basicAuth }) };
+}
 
 /** A storage node has no data that depends on a secret in its `.env`. */
 export const NO_SECRET_DATA: DataGuard = {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
-import type { Blake3, GrowingHash } from "../machine/blake3.ts";
+import type { Blake3, GrowingHash } from "./blake3.ts";
 import { clientOf } from "../services/rate-limit.ts";
 import type { QuotaRefusal } from "../settings/quota.ts";
 import { type BodyLimits, type BufferPool, readBody } from "./body.ts";

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import { messageOf } from "../errors.ts";
-import type { Blake3 } from "../machine/blake3.ts";
+import type { Blake3 } from "./blake3.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createHealth } from "../services/health.ts";
 import { type Call, createApp, type Service } from "../services/server.ts";

@@ -19,8 +19,8 @@ import {
   STORAGE_NAMES,
   storageLayout,
 } from "../settings/layout.ts";
-import { type PostgresTarget, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import { type PostgresTarget, postgresTarget } from "../settings/postgres-target.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { canonicalBaseDir, resolveBaseDir } from "./base-dir.ts";

@@ -13,16 +13,17 @@ import {
 } from "../docker/compose-render.ts";
 import { type KeptService, OWN_IMAGE } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { chooseNode } from "../machine/node-program.ts";
 import type { MasterContext } from "../settings/context.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
+import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
+import { GENERATED_AUTH, MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
+import { isWriterOurs } from "../steps/master/writer.ts";
 import { customImages, filesOfKept, findKept } from "./adopted-services.ts";
 import type { JoinDeps } from "./join-run.ts";
 
@@ -45,7 +46,7 @@ export async function prepareMaster(
     findKept(host, { layout, adopt: new Set(adopt), settings: desired.settings }),
     chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
   ]);
-  const context: MasterContext = {
+  const base: MasterContext = {
     layout,
     provisionWriter,
     imagesArchive,
@@ -59,8 +60,54 @@ export async function prepareMaster(
     postgresVolume: volume.volume,
     hash,
   };
-  const projects = await renderProjects({ host, ...context, volume, kept });
+  const projects = await renderProjects({ host, ...base, volume, kept });
+  const context = await withClusterAuth(host, base, projects.writer);
   return { steps: masterSteps(context, projects), context };
+}
+
+const AUTH = "CLUSTER_BASIC_AUTH";
+
+/** The ipfs-cluster of a writer of ours gets a password, if everything here that calls it can send one. */
+async function withClusterAuth(
+  host: HostReader,
+  context: MasterContext,
+  writer: Project,
+): Promise<MasterContext> {
+  if (!(await isWriterOurs(host, context, writer))) return context;
+  if ((await findCallersWithoutPassword(host, context.settings)).length > 0)
+    return { ...context, recoverable: context.recoverable.filter(({ key }) => key !== AUTH) };
+  const specs = context.specs.map((spec) =>
+    spec.key === AUTH ? { ...spec, generated: GENERATED_AUTH } : spec,
+  );
+  return { ...context, specs };
+}
+
+/** The settings of images that call ipfs-cluster's REST API and can't send CLUSTER_BASIC_AUTH: upstream's. */
+async function findCallersWithoutPassword(host: HostReader, settings: Settings): Promise<readonly string[]> {
+  const value = (key: string) => settings.get(key)?.value ?? "";
+  const services = SERVICE_IMAGES.filter((key) => settings.has(key) && value(key) !== OWN_IMAGE);
+  const gateway = await host.docker.image(value(GATEWAY));
+  return gateway === null ? services : [GATEWAY, ...services];
+}
+
+const GATEWAY = "GATEWAY_IMAGE";
+const SERVICE_IMAGES: readonly string[] = ["PINNING_API_IMAGE", "WEBUI_IMAGE"];
+
+/**
+ * A problem if ipfs-cluster requires a password that an image on this machine can't send. Only for a writer of ours: the
+ * operator of another one decides about its password.
+ */
+export async function findAuthConflicts(
+  host: HostReader,
+  { settings, isOurWriter }: { readonly settings: Settings; readonly isOurWriter: boolean },
+): Promise<readonly Problem[]> {
+  if (!isOurWriter || !settings.has(AUTH)) return [];
+  const keys = await findCallersWithoutPassword(host, settings);
+  return keys.map((key) => ({
+    subject: key,
+    what: `${key} is ${settings.get(key)?.value ?? ""}, which can't send ${AUTH} to ipfs-cluster.`,
+    remedy: `Remove the line ${AUTH} from .env: with that image, none is generated. Or use the service of fula-node.`,
+  }));
 }
 
 const DATA_PATH = "/var/lib/postgresql/data";

@@ -44,10 +44,10 @@ export async function prepareStorageNode(
     version,
     packageDir,
     hash,
-    openCluster: (endpoint) => deps.openCluster({ endpoint, listingTimeoutMs: LISTING_TIMEOUT_MS }),
+    openCluster: (target) => deps.openCluster({ ...target, listingTimeoutMs: LISTING_TIMEOUT_MS }),
     naming: register ? (url) => deps.openNodesClient(url) : null,
     report: {
-      progress: (line) => reporter.progress(line),
+      progress: (line, leftMs) => reporter.progress(line, leftMs),
       note: (line) => reporter.note(line),
       warning: (text) => reporter.listen({ type: "warning", text }),
     },

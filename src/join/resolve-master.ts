@@ -1,9 +1,9 @@
-import { decideUpdater } from "../docker/updater.ts";
+import { decideUpdater } from "../docker/compose-project.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
-import { type MasterLayout, NAMES } from "../settings/layout.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
@@ -12,7 +12,7 @@ import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
-import { prepareMaster } from "./prepare-master.ts";
+import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
 import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
 
 /** The answers of the operator. */
@@ -170,7 +170,11 @@ async function requiredProblems(
         "Give an executable file that belongs to root. Only root may be able to write to it and to its directories.",
     });
   }
-  return [...problems, ...(await findCaProblem(host, settings))];
+  return [
+    ...problems,
+    ...(await findCaProblem(host, settings)),
+    ...(await authProblems(host, settings, provisionWriter)),
+  ];
 }
 
 /** The services' containers run as another user than root, and read the CA through a mount of this file. */
@@ -186,6 +190,18 @@ async function findCaProblem(host: HostReader, settings: Settings): Promise<read
   if ((stat.mode & 0o004) !== 0) return [];
   const what = `${subject} is ${path}, which the services' containers can't read: its mode is ${stat.mode.toString(8)}.`;
   return [{ subject, what, remedy: `A certificate is not secret: run \`chmod 644 ${path}\`.` }];
+}
+
+/** Without root, Docker can't be read, and preflight refuses the run. */
+async function authProblems(
+  host: HostReader,
+  settings: Settings,
+  provisionWriter: boolean,
+): Promise<readonly Problem[]> {
+  if (host.system.uid() !== 0) return [];
+  const cluster = await host.docker.container(NAMES.cluster);
+  const isOurWriter = cluster === null ? provisionWriter : isOurs(cluster);
+  return await findAuthConflicts(host, { settings, isOurWriter });
 }
 
 /** False without root, since Docker then can't be read. Preflight refuses the run in that case. */

@@ -1,12 +1,13 @@
+import { findWriterMarks } from "../docker/compose-project.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Host, HostReader } from "../host.ts";
 import { isOfProject, lookAtPlace, type NodeKind } from "../join/installed-node.ts";
 import { isOurCron } from "../machine/crontab.ts";
-import { describeLink, type Entry, isWhole, lookAtEntry, readMounts, textOf } from "./entries.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { CRON_FILES, isOurs, masterLayout, NAMES, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
 import type { NodeLayout, Values } from "../settings/context.ts";
+import { CRON_FILES, isOurs, masterLayout, NAMES, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
+import { describeLink, type Entry, isWhole, lookAtEntry, readMounts, textOf } from "./entries.ts";
 import {
   cleanupOf,
   type CleanupPolicy,
@@ -17,7 +18,6 @@ import {
   wasEmptiedByLeave,
   writerPolicy,
 } from "./policy.ts";
-import { findWriterMarks } from "../docker/compose-project.ts";
 
 /** A node that leaves, and where to look for its things. */
 export interface LeavingNode {

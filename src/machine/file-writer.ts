@@ -20,6 +20,7 @@ import { basename, dirname, join } from "node:path";
 import { OperatorError } from "../errors.ts";
 import { codeOf, fileError, isAbsence } from "./file-errors.ts";
 import { fileReader, type FileReader, findMount, isIncluded } from "./file-reader.ts";
+import { giveTree, type Owner } from "./tree-owner.ts";
 
 /** Writes files: completely or not at all, with the right mode from the start. */
 export interface Files extends FileReader {
@@ -29,6 +30,11 @@ export interface Files extends FileReader {
   chmod(path: string, mode: number): Promise<void>;
   /** Changes the owner and the group. Does not follow a link. */
   chown(path: string, uid: number, gid: number): Promise<void>;
+  /**
+   * Gives a directory and everything in it to an owner; only the owner may enter it (0700). The directory itself comes
+   * last, so it keeps its old owner until all is done. Follows no link and enters no mount below it.
+   */
+  giveTree(path: string, owner: Owner, report: (line: string) => void): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   /** Removes a file or a tree. A missing path is not an error. Throws if something is mounted on it or below it. */
   remove(path: string): Promise<void>;
@@ -76,6 +82,8 @@ const fileWriter: Writer = {
     }),
   chmod: (path, mode) => wrapErrors("change the mode of", path, () => chmod(path, mode)),
   chown: (path, uid, gid) => wrapErrors("change the owner of", path, () => lchown(path, uid, gid)),
+  giveTree: (path, owner, report) =>
+    wrapErrors("change the owner of", path, () => giveTree(path, owner, report)),
   rename: (from, to) =>
     wrapErrors("rename", from, async () => {
       await rename(from, to);

@@ -1,12 +1,15 @@
 import type { Check } from "./check.ts";
 import { compose, dockerEngine, watchtower } from "./docker.ts";
 import { clock, disk, memory, node, os, owners, root } from "./machine.ts";
+import { containerUser, otherUsers } from "./passwd.ts";
 import { ports } from "./ports.ts";
 
 /** The checks of a machine before it becomes a node, in this order. */
 export const MASTER_CHECKS: readonly Check[] = [
   root,
   os,
+  containerUser,
+  otherUsers,
   dockerEngine,
   compose,
   disk,

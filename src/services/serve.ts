@@ -1,4 +1,4 @@
-import type { Blake3 } from "../machine/blake3.ts";
+import type { Blake3 } from "../ingest/blake3.ts";
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { PostgresPool } from "../database/postgres.ts";

@@ -232,7 +232,12 @@ function listen(
   { name, host, port }: Pick<Service, "name" | "host" | "port">,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const refuse = (error: NodeJS.ErrnoException): void => reject(explain(error, name, host, port));
+    const refuse = (error: NodeJS.ErrnoException): void => {
+      // `::` is all addresses of both families; on a machine without IPv6, those of IPv4.
+      if (host === "::" && (error.code === "EAFNOSUPPORT" || error.code === "EADDRNOTAVAIL"))
+        resolve(listen(server, { name, host: "0.0.0.0", port }));
+      else reject(explain(error, name, host, port));
+    };
     server.once("error", refuse);
     server.listen({ host, port }, () => {
       server.off("error", refuse);

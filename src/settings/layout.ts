@@ -56,6 +56,13 @@ export const NAMES = {
   postgresVolume: "fula-master_pgdata",
 } as const;
 
+/**
+ * The user of the containers that fula-node creates (`user:` in compose/*.yml). Debian gives 60000 to 64999 neither to
+ * people nor, without a list, to packages (policy 9.2.2), and that list has nothing below 63000; systemd leaves 60706 to
+ * 61183 alone (UIDS-GIDS). Numbers above 65535 do not exist in most user namespaces, such as those of LXC.
+ */
+export const CONTAINER_USER = { uid: 61_077, gid: 61_077 } as const;
+
 /** Upstream's names of a storage node's project, containers and volumes. */
 export const STORAGE_NAMES = {
   project: "fula-storage",

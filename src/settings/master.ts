@@ -50,7 +50,8 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "CLUSTER_BASIC_AUTH",
-    about: "user:password of ipfs-cluster's REST API, if it requires one",
+    about:
+      "user:password of ipfs-cluster's REST API; generated for a writer that fula-node creates, unless the gateway's image is on the machine, because it can't send one",
     rule: RULES.credentials,
     secret: true,
   },

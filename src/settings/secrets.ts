@@ -1,6 +1,6 @@
 import { FORMER_DEFAULTS } from "./former-defaults.ts";
 import { NAMES, STORAGE_NAMES } from "./layout.ts";
-import type { Setting, Settings, SettingSpec } from "./settings.ts";
+import type { Generation, Setting, Settings, SettingSpec } from "./settings.ts";
 
 /** What is known about one key of `.env` before a run changes anything. */
 export interface SecretFacts {
@@ -82,6 +82,7 @@ export const MASTER_RECOVERABLE: readonly Recoverable[] = [
   })),
   { key: "SYSTEM_KEY", container: NAMES.webui, knownAs: "PINNING_SYSTEM_KEY" },
   ...["CLUSTER_SECRET", "CLUSTER_PEERNAME"].map((key) => ({ key, container: NAMES.cluster })),
+  { key: "CLUSTER_BASIC_AUTH", container: NAMES.cluster, knownAs: "CLUSTER_CREDENTIALS" },
 ];
 
 /** The settings in the environment of a storage node's containers (compose/storage-*.yml, compose/ingest.yml). */
@@ -90,6 +91,7 @@ export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
     key,
     container: STORAGE_NAMES.cluster,
   })),
+  { key: "CLUSTER_BASIC_AUTH", container: STORAGE_NAMES.cluster, knownAs: "CLUSTER_CREDENTIALS" },
   {
     key: "MASTER_CLUSTER_PEERIDS",
     container: STORAGE_NAMES.cluster,
@@ -102,6 +104,9 @@ export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
     container: STORAGE_NAMES.ingest,
   })),
 ];
+
+/** How the password of an ipfs-cluster that fula-node creates is generated. */
+export const GENERATED_AUTH: Generation = { kind: "credentials", user: "fula-node", characters: 40 };
 
 /** Adds CLUSTER_SECRET, derived from CLUSTERNAME as upstream does, unless one is given. */
 export function withClusterSecret(settings: Settings, hash: (text: string) => string): Settings {

@@ -7,7 +7,9 @@ import type { Rule } from "./rules.ts";
 /** How a secret is generated if none is given. */
 export type Generation =
   | { readonly kind: "token"; readonly characters: number }
-  | { readonly kind: "hex"; readonly bytes: number };
+  | { readonly kind: "hex"; readonly bytes: number }
+  /** `user:TOKEN`. */
+  | { readonly kind: "credentials"; readonly user: string; readonly characters: number };
 
 /** One setting: its upstream name, its purpose and its allowed values. */
 export interface SettingSpec {

@@ -1,5 +1,6 @@
 import { isNodeName } from "./node-name.ts";
 import { RULES, SIZE_UNITS } from "./rules.ts";
+import { GENERATED_AUTH } from "./secrets.ts";
 import type { SettingSpec } from "./settings.ts";
 
 /** Docker's images and logs are on the same disk, and a kubo without free space can't even delete. */
@@ -24,6 +25,13 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.hex64,
     bound: true,
     secret: true,
+  },
+  {
+    key: "CLUSTER_BASIC_AUTH",
+    about: "user:password of this node's ipfs-cluster REST API on 127.0.0.1",
+    rule: RULES.credentials,
+    secret: true,
+    generated: GENERATED_AUTH,
   },
   {
     key: "MASTER_CLUSTER_PEERIDS",
@@ -73,9 +81,9 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   { key: "INGEST_PORT", about: "port of the verified ingest", rule: RULES.port, byDefault: "3601" },
   {
     key: "INGEST_BIND",
-    about: "address that the ingest listens on; use 127.0.0.1 behind a proxy",
+    about: "address that the ingest listens on; `::` is all, IPv4 and IPv6; use 127.0.0.1 behind a proxy",
     rule: RULES.host,
-    byDefault: "0.0.0.0",
+    byDefault: "::",
   },
   {
     key: "INGEST_QUOTA_MODE",

@@ -4,7 +4,7 @@ import { parseSize } from "../settings/rules.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
-import { OWN_CLUSTER } from "../federation/storage-context.ts";
+import { ownClusterTarget } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
@@ -145,7 +145,7 @@ function storageParts(node: StorageNode): {
   /** A container that does not run says more than what is missing because of that. */
   const unlessStopped = async (container: string, judged: Judged): Promise<Judged> =>
     faultOfContainer(await containers, container, REPAIR_STORAGE) ?? judged;
-  const openCluster = (signal: AbortSignal) => deps.openCluster({ endpoint: OWN_CLUSTER, signal });
+  const openCluster = (signal: AbortSignal) => deps.openCluster({ ...ownClusterTarget(values), signal });
   const parts: readonly PartSpec[] = [
     dockerPart(docker, REPAIR_STORAGE),
     {
@@ -230,7 +230,7 @@ function nothingKnown(values: Values, trusted: readonly string[], url: string): 
     kuboPeers: null,
     pins: { known: null, statuses: null, master: { unknown: "it did not answer in time" } },
     ingest: {
-      address: `${values("INGEST_BIND") ?? ""}:${values("INGEST_PORT") ?? ""}`,
+      address: `${bracketed(values("INGEST_BIND") ?? "")}:${values("INGEST_PORT") ?? ""}`,
       maxBlockBytes: Number(values("INGEST_MAX_BLOCK_BYTES")),
       mode: values("INGEST_QUOTA_MODE") ?? "strict",
       gate: { url, fault: "did not answer in time" },
@@ -344,4 +344,9 @@ async function lookAtDisk(host: JoinDeps["host"], values: Values, ask: Ask): Pro
   const reading = await ask(() => orNull(() => readSpace(host.http, KUBO)));
   if (reading === LATE || reading === null) return null;
   return { ...reading, reserveBytes: parseSize(values("DISK_RESERVE") ?? "") ?? 0 };
+}
+
+/** A host as it stands before a port: an IPv6 address in brackets. */
+function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
 }

@@ -11,7 +11,13 @@ import {
 import { findEntry, newEnvText, setValues } from "../settings/env-file.ts";
 import { secretNameOf } from "../settings/rotation.ts";
 import { decideSecret, type SecretVerdict } from "../settings/secrets.ts";
-import { describeSetting, savedValue, type SettingSpec, VERSION_KEY } from "../settings/settings.ts";
+import {
+  describeSetting,
+  type Generation,
+  savedValue,
+  type SettingSpec,
+  VERSION_KEY,
+} from "../settings/settings.ts";
 import { countOf } from "../units.ts";
 
 /** What to do with the file's keys. Never holds their values. */
@@ -228,15 +234,18 @@ async function apply(change: EnvFileChange, host: Host, context: NodeContext): P
   for (const key of change.mint) {
     const generated = context.specs.find((spec) => spec.key === key)?.generated;
     if (generated === undefined) throw new RangeError(`${key} is never generated`);
-    values.set(
-      key,
-      generated.kind === "hex" ? host.random.hex(generated.bytes) : host.random.token(generated.characters),
-    );
+    values.set(key, makeSecret(host, generated));
   }
   const isNew = (await host.files.stat(change.path)) === null;
   const known = context.specs.map((spec) => ({ ...spec, about: describeSetting(spec) }));
   const next = isNew ? newEnvText(known, values) : setValues(file, values, new Set(change.release));
   await host.files.writeAtomic(change.path, next, { mode: 0o600 });
+}
+
+function makeSecret({ random }: Host, generation: Generation): string {
+  if (generation.kind === "hex") return random.hex(generation.bytes);
+  const token = random.token(generation.characters);
+  return generation.kind === "token" ? token : `${generation.user}:${token}`;
 }
 
 const SOURCES = {

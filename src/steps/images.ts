@@ -1,5 +1,5 @@
 import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
-import { decideUpdater } from "../docker/updater.ts";
+import { decideUpdater } from "../docker/compose-project.ts";
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";

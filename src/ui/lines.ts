@@ -1,7 +1,7 @@
 import type { RunEvent } from "../engine/events.ts";
 import { duration, visible } from "../units.ts";
 import type { Reporter } from "./reporter.ts";
-import { errorLines, hang, oneLine, planLines, table } from "./text.ts";
+import { errorLines, hang, oneLine, planLines, progressLine, table } from "./text.ts";
 
 /** Where lines are written to. */
 export interface Streams {
@@ -94,11 +94,11 @@ export function createLines(given: Streams, now: () => number): Reporter {
     listen,
     table,
     note: streams.out,
-    progress: (line) => {
+    progress: (line, leftMs) => {
       if (line === runProgress || now() - runProgressMs < RUN_PROGRESS_EVERY_MS) return;
       runProgressMs = now();
       runProgress = line;
-      streams.out(line);
+      streams.out(progressLine(line, leftMs));
     },
     result: ({ lines }) => {
       // A name with a line break must not look like a line of the program's own.

@@ -3,7 +3,7 @@ import { messageOf } from "../errors.ts";
 import { duration, visible } from "../units.ts";
 import { createLines, type Streams, visibleStreams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { oneLine } from "./text.ts";
+import { oneLine, progressLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
 type Task = ListrTaskWrapper<unknown, any, any>;
@@ -87,8 +87,14 @@ export function createTerminal(
           break;
       }
     },
-    progress(line) {
-      const shown = visible(line, { oneLine: true });
+    progress(line, leftMs) {
+      // A line that the terminal would break takes two rows, and only one of them would be replaced.
+      const columns = screen.stdout.columns ?? 0;
+      const shown = progressLine(
+        visible(line, { oneLine: true }),
+        leftMs,
+        columns > NARROWEST_SCREEN ? columns - 1 : Number.POSITIVE_INFINITY,
+      );
       given.out(overProgress ? `${UP_AND_CLEAR}${shown}` : shown);
       overProgress = true;
     },

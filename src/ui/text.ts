@@ -217,3 +217,15 @@ export function hang(label: string, text: string, indent = label.length): readon
   if (label.length + first.length > WIDTH) return lines.map(place);
   return [`${label}${first}`.trimEnd(), ...rest.map(place)];
 }
+
+/**
+ * A line of progress, with the seconds that the wait can still take, in at most `width` characters: the seconds stay.
+ */
+export function progressLine(
+  line: string,
+  leftMs: number | undefined,
+  width = Number.POSITIVE_INFINITY,
+): string {
+  const left = leftMs === undefined ? "" : ` (up to ${Math.ceil(leftMs / 1000)} s)`;
+  return `${line.slice(0, Math.max(0, width - left.length))}${left}`;
+}

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { openBlake3, type HashBlake3 } from "../../src/machine/blake3.ts";
+import { openBlake3, type HashBlake3 } from "../../src/ingest/blake3.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
 import { BED_STORE } from "../support/bed.ts";
 import { tokenOf } from "../support/kubo-ingest.ts";

@@ -105,7 +105,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
       member: `ok: of test-pool, trusts ${await peerId(master)} (master, sees this node)`,
       kubo: "ok: connected to 1 other node",
       pins: "ok: 3 of 3 known here; 3 pinned",
-      ingest: "ok: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
+      ingest: "ok: [::]:3601, blocks of up to 2097152 bytes, mode strict",
       "quota gate": "ok: http://master:8301 answers",
       name: "ok: alpha, announced to the master",
       storage: expect.stringMatching(/^ok: [0-9.]+ [kM]B of [0-9.]+ GB used/) as string,

@@ -1,13 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { optionsKey, readWholePin } from "../../src/cluster/pin.ts";
-import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
+import { AS_OPERATOR, FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { bootFollower, type Follower, openKubo } from "../support/follower-box.ts";
-import { expectExit, skipped, stderrOf } from "../support/master-box.ts";
+import { clusterUrl, expectExit, skipped, stderrOf } from "../support/master-box.ts";
 
-const API = "http://127.0.0.1:9094";
 const SNAPSHOTS = "/opt/fula-master/snapshots";
 const CONTENTS = 24;
 const MINUTES = 60_000;
@@ -20,10 +19,11 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
   let box: Box;
   const followers: Follower[] = [];
   let snapshot = "";
+  let api: string;
 
   const fula = (...args: string[]): Promise<ExecResult> => fulaNode(box, args);
   const allocations = async (): Promise<ReadonlyMap<string, string>> => {
-    const { stdout } = await box.run(`curl -sf ${API}/allocations`);
+    const { stdout } = await box.run(`curl -sf ${api}/allocations`);
     const pins = stdout
       .split("\n")
       .filter((line) => line !== "")
@@ -32,7 +32,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
   };
   const unpinAll = async (): Promise<void> => {
     const cids = [...(await allocations()).keys()].join("\n");
-    await box.run(`xargs -I{} -P4 curl -sf -o /dev/null -X DELETE ${API}/pins/{}`, { input: cids });
+    await box.run(`xargs -I{} -P4 curl -sf -o /dev/null -X DELETE ${api}/pins/{}`, { input: cids });
     expect((await allocations()).size).toBe(0);
   };
   const followersHold = (cids: readonly string[]): Promise<true> =>
@@ -62,19 +62,20 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     box = await Box.boot({ name: "master", image: "docker", network });
     await installArtifact(box);
     expectExit(await fulaNode(box, FIRST_JOIN), 0);
+    api = await clusterUrl(box);
     const masterKubo = await openKubo(box);
     for (const name of ["follower-1", "follower-2"])
       followers.push(await bootFollower(box, { name, network, masterKubo }));
     // They have no registered names, since they were not made by fula-node.
     for (const follower of followers) {
-      const { stdout } = await follower.box.run("curl -sf http://127.0.0.1:9094/id");
+      const { stdout } = await follower.box.run(`curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id`);
       const { id, peername } = JSON.parse(stdout) as { id: string; peername: string };
       expectExit(await fula("node", "keep", id, "--name", peername), 0);
     }
 
     await eventually("the master may send pins to all three", async () => {
       const metrics = ["freespace", "tag:group"].map((name) =>
-        box.run(`curl -sf ${API}/monitor/metrics/${name}`),
+        box.run(`curl -sf ${api}/monitor/metrics/${name}`),
       );
       const counts = (await Promise.all(metrics)).map(
         ({ stdout }) => (JSON.parse(stdout) as unknown[]).length,
@@ -91,7 +92,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
       const path = index % 6 === 5 ? `ipfs/${cid}?mode=direct` : `${cid}?mode=recursive`;
       const expiry = index % 4 === 3 ? "&expire-at=2040-01-01T00%3A00%3A00Z" : "";
       const large = index === 2 ? `&meta-large=${noise(75_000)}` : "";
-      return `${API}/pins/${path}&${factors}&name=n%C3%A4me%20%26%20${index}&meta-owner=u${index}&meta-${index}%3D=%2B%25${expiry}${large}`;
+      return `${api}/pins/${path}&${factors}&name=n%C3%A4me%20%26%20${index}&meta-owner=u${index}&meta-${index}%3D=%2B%25${expiry}${large}`;
     });
     const config = posts
       .map((url) => `url = "${url}"\nrequest = "POST"\noutput = "/dev/null"\nfail`)
@@ -185,7 +186,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
   test("a snapshot and a key in upstream's layout, made with ipfs-cluster-ctl and openssl, verify and restore", async () => {
     await box.run(`mkdir -p /root/upstream && cd /root/upstream &&
       openssl genpkey -algorithm ed25519 -out snapshot-ed25519.pem && chmod 600 snapshot-ed25519.pem &&
-      docker exec ipfs_cluster ipfs-cluster-ctl --enc=json pin ls >pinset-20260101T060000Z.json &&
+      docker exec ipfs_cluster ipfs-cluster-ctl --force-http --enc=json pin ls >pinset-20260101T060000Z.json &&
       openssl pkeyutl -sign -rawin -inkey snapshot-ed25519.pem -in pinset-20260101T060000Z.json -out pinset-20260101T060000Z.json.sig`);
     const at = [
       "/root/upstream/pinset-20260101T060000Z.json",
@@ -207,7 +208,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
     const before = await allocations();
     const cids = [...before.keys()];
     const unpin = (some: readonly string[]): Promise<unknown> =>
-      box.run(`xargs -I{} curl -sf -o /dev/null -X DELETE ${API}/pins/{}`, { input: some.join("\n") });
+      box.run(`xargs -I{} curl -sf -o /dev/null -X DELETE ${api}/pins/{}`, { input: some.join("\n") });
     const full = JSON.parse((await fula("snapshot", "take", "--json")).stdout) as { name: string };
     // 2 of 24 are less than 10 %, twice that is more.
     await unpin(cids.slice(0, 2));
@@ -261,7 +262,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
       const config = cids
         .map(
           (cid) =>
-            `url = "${API}/pins/${cid}?meta-noise=${noise(90_000)}"\nrequest = "POST"\noutput = "/dev/null"\nfail`,
+            `url = "${api}/pins/${cid}?meta-noise=${noise(90_000)}"\nrequest = "POST"\noutput = "/dev/null"\nfail`,
         )
         .join("\nnext\n");
       await box.run("curl -s -K -", { input: config });
@@ -279,7 +280,7 @@ describe.skipIf(skipped !== undefined)("the pinset of a master with two follower
       await box.run("docker start ipfs_cluster");
       await eventually(
         "ipfs-cluster is back",
-        async () => (await box.exec(`curl -sf ${API}/id`)).exitCode === 0,
+        async () => (await box.exec(`curl -sf ${api}/id`)).exitCode === 0,
       );
     },
   );

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { SERVICE_IMAGE } from "../support/artifact.ts";
+import { AS_OPERATOR, SERVICE_IMAGE } from "../support/artifact.ts";
 import type { Box } from "../support/box.ts";
 import {
+  clusterUrl,
   ALL_HEALTHY,
   bootMaster,
   expectExit,
@@ -54,7 +55,9 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
   }
 
   async function clusterPeer(): Promise<string> {
-    const { id } = JSON.parse((await box.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string };
+    const { id } = JSON.parse((await box.run(`curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id`)).stdout) as {
+      id: string;
+    };
     expect(id).toMatch(/^12D3KooW/);
     return id;
   }
@@ -182,9 +185,10 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     const { stdout } = await box.run(["docker", "exec", "ipfs_host", "sh", "-c", `${files} && ${add}`]);
     const cids = stdout.split("\n").slice(0, 50);
     expect(new Set(cids).size).toBe(50);
+    const url = await clusterUrl(box);
     const posts = cids.map(
       (cid) =>
-        `url = "http://127.0.0.1:9094/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
+        `url = "${url}/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
     );
     const [before, peer, started] = [await pinset(box), await clusterPeer(), await startedAt("ipfs_cluster")];
     const restarts = async (): Promise<string> =>

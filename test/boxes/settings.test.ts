@@ -73,7 +73,12 @@ describe.skipIf(skipped !== undefined)("settings of a master that release 0.1.0 
     const database = await startOf("postgres-pinning");
     expectExit(await current(JOIN), 0);
     const kept = Object.entries(env).filter(([key]) => !released.includes(key));
-    expect(await readEnv(box)).toEqual({ ...Object.fromEntries(kept), FULA_NODE_VERSION: "0.3.0" });
+    expect(await readEnv(box)).toEqual({
+      ...Object.fromEntries(kept),
+      FULA_NODE_VERSION: "0.3.0",
+      MASTER_ID: expect.stringMatching(/^[0-9a-f]{32}$/) as string,
+      CLUSTER_BASIC_AUTH: expect.stringMatching(/^fula-node:[\w-]{40}$/) as string,
+    });
     expect(await startOf("postgres-pinning")).toBe(database);
     expect(await health(box)).toEqual(ALL_HEALTHY);
     expectExit(await current([...JOIN, "--dry-run"]), 0);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBlake3 } from "../../src/machine/blake3.ts";
+import { openBlake3 } from "../../src/ingest/blake3.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
 import { fulaNode } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";

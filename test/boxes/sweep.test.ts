@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { visible } from "../../src/units.ts";
-import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
+import { AS_OPERATOR, FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { bootFollower, type Follower, openKubo } from "../support/follower-box.ts";
@@ -44,7 +44,7 @@ describe.skipIf(skipped !== undefined)("what the sweep says of a pool that a str
     for (let index = 0; index < PINS; index++) {
       const add = `echo "content ${index}" | docker exec -i ipfs_host ipfs add -q --pin=false --cid-version=1`;
       const cid = (await box.run(add)).stdout.trim();
-      await box.run(`curl -sf -X POST http://127.0.0.1:9094/pins/${cid}`);
+      await box.run(`curl -sf ${AS_OPERATOR} -X POST http://127.0.0.1:9094/pins/${cid}`);
       cids.push(cid);
     }
     await eventually("the master has its pins", async () => {
@@ -117,7 +117,9 @@ describe.skipIf(skipped !== undefined)("what the sweep says of a pool that a str
     const masterKubo = await openKubo(box);
     stranger = await bootFollower(box, { name: "stranger", network, masterKubo, peername: EVIL });
     strangerId = (
-      JSON.parse((await stranger.box.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string }
+      JSON.parse((await stranger.box.run(`curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id`)).stdout) as {
+        id: string;
+      }
     ).id;
     const before = await alerts();
     const first = await eventually("the sweep sees the stranger", async () => {

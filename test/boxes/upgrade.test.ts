@@ -75,6 +75,8 @@ describe.skipIf(skipped !== undefined)("a master that release 0.1.0 made", () =>
       ...Object.fromEntries(kept),
       FULA_NODE_VERSION: manifest.version,
       MASTER_ID: identity,
+      // New: ipfs-cluster of a writer that fula-node made has a password.
+      CLUSTER_BASIC_AUTH: expect.stringMatching(/^fula-node:[\w-]{40}$/) as string,
     });
     // What 0.1.0 recorded by the host's name is this master's own by now.
     const psql = "docker exec postgres-pinning psql -U pinning_user -d pinning_service -tAc";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { createRequire } from "node:module";
 import { describe, expect, test } from "vitest";
-import { openBlake3 } from "../../src/machine/blake3.ts";
+import { openBlake3 } from "../../src/ingest/blake3.ts";
 
 const NATIVE = process.platform === "linux" && process.arch === "x64";
 const PACKAGE = "@napi-rs/blake-hash-linux-x64-gnu";

@@ -189,9 +189,12 @@ services:
     });
 
     it("makes the containers of the active profiles, with hashes that match, and leaves them alone after", async () => {
+      await subject.composeCreate(real, ["one"], noReport);
+      const created = await subject.container(`${id}-one`);
+      expect(created).toMatchObject({ status: "created" });
       await subject.composeUp(real, [], noReport);
       const one = await subject.container(`${id}-one`);
-      expect(one).toMatchObject({ status: "running", env: real.environment });
+      expect(one).toMatchObject({ id: created?.id, status: "running", env: real.environment });
       expect(await subject.container(`${id}-two`)).toBeNull();
       const { environment } = real;
       const hashes = await subject.composeHashes({ name: id, text, directory, profiles: [], environment });

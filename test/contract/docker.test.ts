@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { OperatorError } from "../../src/errors.ts";
 import { createDocker } from "../../src/docker/engine-writer.ts";
 import type { Docker } from "../../src/docker/engine.ts";
+import { OperatorError } from "../../src/errors.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { docker, isEngineThere, makeTinyImage } from "../support/tiny-image.ts";
 
@@ -186,6 +186,7 @@ describe.each([
         name: NAMES.volume,
         labels: { "land.fx.test": "volume" },
         mountpoint: expect.stringContaining(NAMES.volume),
+        isPlain: true,
       });
     });
 
@@ -202,6 +203,14 @@ describe.each([
       expect(after).toMatchObject({ id: before?.id, status: "running" });
       expect(after?.pid).not.toBe(before?.pid);
       await expect(subject.restart(`${PREFIX}-none`)).rejects.toBeInstanceOf(OperatorError);
+    });
+
+    it("stops a container, which stays, and does nothing where there is none", async () => {
+      await subject.stop(NAMES.busy);
+      expect(await subject.container(NAMES.busy)).toMatchObject({ status: "exited" });
+      await subject.stop(`${PREFIX}-none`);
+      await subject.restart(NAMES.busy);
+      expect(await subject.container(NAMES.busy)).toMatchObject({ status: "running" });
     });
 
     it.runIf(name === "the real one")("loads an archive, and refuses what is none", async () => {

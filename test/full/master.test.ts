@@ -11,7 +11,7 @@ import {
   walkKills,
   watchSecrets,
 } from "../support/kill-boxes.ts";
-import { ALL_HEALTHY, expectExit, health } from "../support/master-box.ts";
+import { clusterUrl, ALL_HEALTHY, expectExit, health } from "../support/master-box.ts";
 import { pinset } from "../support/storage-boxes.ts";
 import { matrix, times } from "./cases.ts";
 
@@ -149,9 +149,10 @@ matrix("ipfs-cluster, killed right after it took pins", [
             .split("\n")
             .slice(0, 200);
           const before = await pinset(box);
+          const url = await clusterUrl(box);
           const posts = cids.map(
             (cid) =>
-              `url = "http://127.0.0.1:9094/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
+              `url = "${url}/pins/${cid}"\nrequest = "POST"\noutput = "/dev/null"\nwrite-out = "%{http_code}\\n"`,
           );
           const script =
             "curl -s --parallel --parallel-max 32 -K - && kill -KILL $(pidof ipfs-cluster-service)";

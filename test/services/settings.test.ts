@@ -178,7 +178,7 @@ describe("readWebuiSettings", () => {
 describe("the settings of the ingest", () => {
   it("have upstream's defaults, except that the quota is strict", () => {
     const defaults = {
-      bindHost: "0.0.0.0",
+      bindHost: "::",
       port: 3601,
       kuboUrl: "http://127.0.0.1:5001",
       storageApiUrl: null,

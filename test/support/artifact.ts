@@ -91,3 +91,7 @@ export const FIRST_JOIN = [
   "--set",
   "CLUSTERNAME=test-pool",
 ] as const;
+
+/** For curl in a box: the password of the node's own ipfs-cluster, if its `.env` has one. */
+export const AS_OPERATOR =
+  "-u \"$(sed -n 's/^CLUSTER_BASIC_AUTH=//p' /opt/fula-master/.env /opt/fula-storage/.env 2>/dev/null | grep . || echo none:)\"";

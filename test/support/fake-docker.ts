@@ -17,6 +17,7 @@ interface FakeVolume {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly mountpoint: string;
+  readonly isPlain: boolean;
 }
 
 const PROJECT = "com.docker.compose.project";
@@ -57,6 +58,8 @@ export class FakeDocker implements Docker {
   readonly archives = new Map<string, readonly string[]>();
   /** Changes a container that compose or a restart has just started: its health, its exit. */
   onStart: (container: Container) => Container = (container) => container;
+  /** Called when Compose has created a volume. */
+  onVolumeMade: (name: string) => void = () => {};
   /** Called when a volume and its data are removed. */
   onVolumeGone: (name: string) => void = () => {};
   readonly #gate: WriteGate;
@@ -116,7 +119,8 @@ export class FakeDocker implements Docker {
 
   /** Adds a volume, without the gate. */
   putVolume(name: string, labels: Readonly<Record<string, string>> = {}): void {
-    this.volumes.set(name, { name, labels, mountpoint: `/var/lib/docker/volumes/${name}/_data` });
+    const mountpoint = `/var/lib/docker/volumes/${name}/_data`;
+    this.volumes.set(name, { name, labels, mountpoint, isPlain: true });
   }
 
   async version(): Promise<DockerVersion | null> {
@@ -271,6 +275,28 @@ export class FakeDocker implements Docker {
     services: readonly string[],
     report: (line: string) => void,
   ): Promise<void> {
+    await this.#compose("composeUp", project, services, (created) => {
+      if (created.status !== "running") this.#start(created);
+      report(`Container ${created.name} Started`);
+    });
+  }
+
+  async composeCreate(
+    project: ComposeProject,
+    services: readonly string[],
+    report: (line: string) => void,
+  ): Promise<void> {
+    await this.#compose("composeCreate", project, services, ({ name }) =>
+      report(`Container ${name} Created`),
+    );
+  }
+
+  async #compose(
+    verb: string,
+    project: ComposeProject,
+    services: readonly string[],
+    then: (created: Container) => void,
+  ): Promise<void> {
     const all = () => {
       const wanted = readComposeProject({ ...project, text: this.#textOf(project.file) });
       for (const name of services) {
@@ -279,25 +305,30 @@ export class FakeDocker implements Docker {
         }
       }
       for (const { name, labels } of wanted.volumes) {
-        if (!this.volumes.has(name)) this.putVolume(name, labels);
+        if (this.volumes.has(name)) continue;
+        this.putVolume(name, labels);
+        this.onVolumeMade(name);
       }
       for (const { name, labels } of wanted.networks) this.networks.set(name, labels);
       return wanted.containers.filter(({ service }) => services.length === 0 || services.includes(service));
     };
     await this.#write(
-      `docker.composeUp ${[project.name, ...services].join(" ")}`,
+      `docker.${verb} ${[project.name, ...services].join(" ")}`,
       () => {
-        for (const wanted of all()) {
-          const created = this.#create(wanted);
-          if (created.status !== "running") this.#start(created);
-          report(`Container ${created.name} Started`);
-        }
+        for (const wanted of all()) then(this.#create(wanted));
       },
       () => {
         const [first] = all();
         if (first !== undefined) this.#create(first);
       },
     );
+  }
+
+  async stop(name: string): Promise<void> {
+    await this.#write(`docker.stop ${name}`, () => {
+      const container = this.boxes.get(name);
+      if (container !== undefined) this.boxes.set(name, { ...container, status: "exited", pid: 0 });
+    });
   }
 
   async restart(name: string): Promise<void> {

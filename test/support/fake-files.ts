@@ -34,15 +34,15 @@ export class FakeFiles implements Files {
   }
 
   /** Adds a file without the gate, to prepare a box. */
-  put(path: string, text: string, mode = 0o644): void {
+  put(path: string, text: string, mode = 0o644, uid = 0): void {
     this.#makeParents(path);
-    this.#set(this.#resolve(path), { kind: "file", text, mode });
+    this.#set(this.#resolve(path), { kind: "file", text, mode, uid });
   }
 
   /** Adds a directory, without the gate. */
-  putDirectory(path: string, mode = 0o755): void {
+  putDirectory(path: string, mode = 0o755, uid = 0): void {
     this.#makeParents(path);
-    this.#set(this.#resolve(path), { kind: "directory", text: "", mode });
+    this.#set(this.#resolve(path), { kind: "directory", text: "", mode, uid });
   }
 
   /** Gives an existing path to another user, without the gate. A link is not followed. */
@@ -203,6 +203,33 @@ export class FakeFiles implements Files {
         throw cannot("change the owner of", path, "it does not exist");
       this.own(path, uid);
     });
+  }
+
+  /** A kill during it leaves a tree in which some entries have the new owner, but not the directory itself. */
+  async giveTree(path: string, { uid }: { readonly uid: number }): Promise<void> {
+    const all = () => {
+      const real = this.#resolve(path);
+      if (this.tree.get(real)?.kind !== "directory")
+        throw cannot("change the owner of", path, "it is not a directory");
+      const inMount = (key: string) =>
+        [...this.#mounts].some((at) => at.startsWith(`${real}/`) && `${key}/`.startsWith(`${at}/`));
+      return this.#whole(real)
+        .filter(([key]) => !inMount(key))
+        .toSorted(([a], [b]) => b.length - a.length);
+    };
+    const give = (entries: readonly [string, FakeEntry][]) => {
+      for (const [key, entry] of entries) this.tree.set(key, { ...entry, uid });
+    };
+    await this.#gate.write(
+      `files.giveTree ${path} ${uid}`,
+      () => {
+        give(all());
+        const real = this.#resolve(path);
+        const root = this.tree.get(real);
+        if (root !== undefined) this.tree.set(real, { ...root, mode: 0o700 });
+      },
+      () => give(all().slice(0, -1).slice(0, 2)),
+    );
   }
 
   async rename(from: string, to: string): Promise<void> {

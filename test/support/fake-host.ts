@@ -70,6 +70,9 @@ export class FakeHost implements Host {
     this.files = new FakeFiles(this.gate, now);
     this.system = new FakeSystem(this.gate);
     this.docker = new FakeDocker(this.gate, now, (path) => this.files.textOf(path));
+    // A new volume gets the owner and the mode of the image's directory.
+    this.docker.onVolumeMade = (name) =>
+      this.files.putDirectory(`/var/lib/docker/volumes/${name}/_data`, 0o755, 1000);
     this.docker.onVolumeGone = (name) => this.files.drop(`/var/lib/docker/volumes/${name}`);
     this.clock = this.#makeClock(now);
     this.http = this.#makeHttp();

@@ -1,3 +1,4 @@
+import { AS_OPERATOR } from "./artifact.ts";
 import { Box } from "./box.ts";
 import { eventually } from "./cluster-real.ts";
 import { readEnv } from "./master-box.ts";
@@ -69,7 +70,9 @@ async function follow(
   }: { readonly name: string; readonly masterKubo: string; readonly peername?: string },
 ): Promise<void> {
   const { CLUSTER_SECRET } = await readEnv(master);
-  const { id } = JSON.parse((await master.run("curl -sf http://127.0.0.1:9094/id")).stdout) as { id: string };
+  const { id } = JSON.parse(
+    (await master.run(`curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id`)).stdout,
+  ) as { id: string };
   await box.run(
     "docker run -d --name kubo --network host -e IPFS_TELEMETRY=off -v /data/kubo:/data/ipfs ipfs/kubo:v0.42.0",
   );
@@ -89,7 +92,7 @@ async function follow(
     `docker run -d --name cluster --network host --env-file /root/cluster.env -v /data/cluster:/data/ipfs-cluster ipfs/ipfs-cluster:v1.1.6`,
   );
   await eventually(`${name} is a member`, async () => {
-    const { stdout } = await master.run("curl -sf http://127.0.0.1:9094/peers");
+    const { stdout } = await master.run(`curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/peers`);
     const names = stdout.split("\n").flatMap((line) => {
       return line === "" ? [] : [(JSON.parse(line) as { readonly peername: string }).peername];
     });

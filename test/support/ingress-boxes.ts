@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { type OutgoingHttpHeaders, request } from "node:http";
 import { text } from "node:stream/consumers";
-import { openBlake3 } from "../../src/machine/blake3.ts";
+import { openBlake3 } from "../../src/ingest/blake3.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
 import { fulaNode } from "./artifact.ts";
 import type { Box } from "./box.ts";

@@ -5,7 +5,7 @@ import { openKubo } from "../../src/cluster/kubo.ts";
 import { blockCidOf } from "../../src/ingest/cid.ts";
 import { type IngestTimes, openIngest } from "../../src/ingest/ingest.ts";
 import { openStorageApi } from "../../src/ingest/quota-gate.ts";
-import { openBlake3 } from "../../src/machine/blake3.ts";
+import { openBlake3 } from "../../src/ingest/blake3.ts";
 import { http } from "../../src/machine/http.ts";
 import { runService } from "../../src/services/server.ts";
 import type { IngestSettings } from "../../src/settings/services.ts";

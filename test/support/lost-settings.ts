@@ -3,7 +3,14 @@ import type { FakeMaster } from "./fake-master.ts";
 import { joinedBox, LAYOUT, stepOn, type RunOptions } from "./master-boxes.ts";
 
 /** The secrets that a first run generates, in the order of `.env`. */
-export const MINTED = ["POSTGRES_PASSWORD", "SYSTEM_KEY", "JWT_SECRET", "SESSION_SECRET", "ENCRYPTION_KEY"];
+export const MINTED = [
+  "CLUSTER_BASIC_AUTH",
+  "POSTGRES_PASSWORD",
+  "SYSTEM_KEY",
+  "JWT_SECRET",
+  "SESSION_SECRET",
+  "ENCRYPTION_KEY",
+];
 
 /** A joined master. Tests copy it and break the copy. */
 export const joined: FakeMaster = await joinedBox();

@@ -53,6 +53,12 @@ export async function readEnv(box: Box): Promise<Readonly<Record<string, string>
   );
 }
 
+/** The REST API of a master's own ipfs-cluster, with its password in the URL. */
+export async function clusterUrl(box: Box): Promise<string> {
+  const { CLUSTER_BASIC_AUTH: auth } = await readEnv(box);
+  return `http://${auth === undefined ? "" : `${auth}@`}127.0.0.1:9094`;
+}
+
 /** One change in `--dry-run --json` and in the journal. */
 export interface ChangeRecord {
   readonly step: string;

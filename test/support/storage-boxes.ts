@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { expect } from "vitest";
-import { FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
-import { Box, type ExecOptions, type ExecResult } from "./box.ts";
+import { AS_OPERATOR, FIRST_JOIN, fulaNode, installArtifact } from "./artifact.ts";
 import type { BoxSnapshot } from "./box-snapshot.ts";
+import { Box, type ExecOptions, type ExecResult } from "./box.ts";
 import { eventually } from "./cluster-real.ts";
 import { expectExit } from "./master-box.ts";
 
@@ -102,7 +102,9 @@ export async function askCluster(
   method: "GET" | "POST" | "DELETE",
   path: string,
 ): Promise<{ readonly status: number; readonly body: string }> {
-  const { stdout } = await box.run(`curl -s -X ${method} -w '\\n%{http_code}' '${CLUSTER}${path}'`);
+  const { stdout } = await box.run(
+    `curl -s ${AS_OPERATOR} -X ${method} -w '\\n%{http_code}' '${CLUSTER}${path}'`,
+  );
   const at = stdout.lastIndexOf("\n");
   return { status: Number(stdout.slice(at + 1)), body: stdout.slice(0, at) };
 }

@@ -212,7 +212,8 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
     reporter: {
       listen: (event) => void host.printed.push(JSON.stringify(event)),
       note: (line) => void host.printed.push(line),
-      progress: (line) => void host.printed.push(line),
+      progress: (line, leftMs) =>
+        void host.printed.push(leftMs === undefined ? line : `${line} (${leftMs} ms left)`),
       result: () => {},
       table: (rows) => rows.map((row) => row.join("  ")),
       error: () => {},

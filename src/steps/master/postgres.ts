@@ -2,14 +2,10 @@ import { canPass, describeRefusal, type Refusal } from "../../database/connectio
 import { PROJECT_LABEL } from "../../docker/compose-document.ts";
 import type { Project } from "../../docker/compose-project.ts";
 import { compareCompose } from "../../docker/compose-render.ts";
-import {
-  type ContainerChange,
-  NOTHING,
-  type Obstacle,
-  type Seen,
-  type ServiceState,
-} from "../../docker/container-finding.ts";
-import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
+import type { ServiceState } from "../../docker/container-state.ts";
+import { type ContainerChange, NOTHING, type Obstacle, type Seen } from "../../docker/container-finding.ts";
+import type { Judge } from "../../docker/container-finding.ts";
+import { containers, imagesToPull } from "../../docker/containers.ts";
 import { findImageConflict } from "../../docker/postgres-image.ts";
 import {
   DATA_PATH,
@@ -277,7 +273,9 @@ export function guardDatabase(context: MasterContext): DataGuard {
 }
 
 /** Counts the rows that depend on a secret. Without any, a new secret does no harm. */
-const DEPENDENTS: Readonly<Record<string, string>> = {
+const DEPENDENTS: Readonly<Record<string, string | null>> = {
+  // ipfs-cluster itself gets it from .env: no data depends on it.
+  CLUSTER_BASIC_AUTH: null,
   JWT_SECRET: "SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM sessions) AS n",
   SESSION_SECRET: "SELECT count(*) AS n FROM sessions",
   ENCRYPTION_KEY:
@@ -308,6 +306,7 @@ async function countDependents(
   key: string,
 ): Promise<number | null> {
   const sql = DEPENDENTS[key];
+  if (sql === null) return 0;
   const target = postgresTarget(await readValues(host, context));
   if (sql === undefined || target === null) return null;
   if ((await host.postgres.ask(target)).kind !== "open") return null;

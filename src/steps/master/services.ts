@@ -1,9 +1,11 @@
 import { PROJECT_LABEL } from "../../docker/compose-document.ts";
 import type { Project } from "../../docker/compose-project.ts";
-import { type Desired, foreignContainers, type Service } from "../../docker/container-finding.ts";
-import { decideUpdater } from "../../docker/updater.ts";
+import type { Service } from "../../docker/container-state.ts";
+import { type Desired, foreignContainers } from "../../docker/container-finding.ts";
+import { decideUpdater } from "../../docker/compose-project.ts";
 import { OWN_IMAGE } from "../../docker/kept-service.ts";
-import { containers, imagesToPull, type Judge } from "../../docker/containers.ts";
+import type { Judge } from "../../docker/container-finding.ts";
+import { containers, imagesToPull } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";

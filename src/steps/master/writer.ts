@@ -6,21 +6,16 @@ import {
   type Project,
   staleScripts,
 } from "../../docker/compose-project.ts";
+import type { Service } from "../../docker/container-state.ts";
 import {
   type FileChange,
   foreignContainers,
   NOTHING,
   type Obstacle,
   type Seen,
-  type Service,
 } from "../../docker/container-finding.ts";
-import {
-  containers,
-  findMissingImages,
-  imagesToPull,
-  type Judge,
-  waitUntilItWorks,
-} from "../../docker/containers.ts";
+import type { Judge } from "../../docker/container-finding.ts";
+import { containers, findMissingImages, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES, TAKEN_OVER } from "../../settings/layout.ts";
@@ -51,6 +46,7 @@ export function writer(context: MasterContext, project: Project): AnyStep {
       "Uses existing kubo and ipfs-cluster unchanged. With `--provision-writer`, creates them as the compose project `fula-writer`, data in `/opt/fula-writer`.",
     desired: () => ({ services: SERVICES, images: imagesToPull(context, ["KUBO_IMAGE", "CLUSTER_IMAGE"]) }),
     survey: (host) => surveyFiles(host, context, project),
+    data: SERVICES.map((one) => ({ ...one, directory: `${project.directory}/${one.service}` })),
     inPlace: {
       isUsed: async (host) => !(await isWriterManaged(host, project, context.hash)),
       probe: (host) => probeExisting(host, context, project),
@@ -92,6 +88,18 @@ async function surveyFiles(host: HostReader, { hash }: MasterContext, project: P
   };
 }
 
+/** True if the writer is one that fula-node created, or that this run may create. Reads only. */
+export async function isWriterOurs(
+  host: HostReader,
+  context: MasterContext,
+  project: Project,
+): Promise<boolean> {
+  if (await isWriterManaged(host, project, context.hash)) return true;
+  if (!context.provisionWriter) return false;
+  const finding = await probeExisting(host, context, project);
+  return finding.state === "absent" || (finding.state === "foreign" && finding.claim !== undefined);
+}
+
 /** A writer that fula-node did not create, or no writer. */
 async function probeExisting(
   host: HostReader,
@@ -114,12 +122,16 @@ async function probeExisting(
       unit === null || !unit.loaded ? [] : [`unit ${unit.name} (${unit.active ? "active" : "not active"})`],
     ),
   ];
-  const configs = [kubo, cluster].flatMap((container) =>
-    (container?.mounts ?? []).map(({ source, destination }) => `${source} on ${destination}`),
+  const mounts = [kubo, cluster].flatMap((container) => container?.mounts ?? []);
+  const configs = mounts.map(({ source, destination }) => `${source} on ${destination}`);
+  const readers = await findReaders(
+    host,
+    mounts.map(({ source }) => source),
   );
   const evidence: Evidence = {
     ...answer.evidence,
     ...(configs.length > 0 ? { data: configs.join(", ") } : {}),
+    ...(readers.length > 0 ? { "who can read it": readers.join(", ") } : {}),
     found: things.join(", ") || "no container, no unit",
   };
   if (answer.fault === null)
@@ -156,6 +168,19 @@ async function probeExisting(
   if (identities.length > 0)
     return existingData(project, { ...seen, prepare: [markTakenOver(project), write] }, identities, evidence);
   return { state: "absent", seen, evidence, consent: CONSENT };
+}
+
+/** Debian gives these numbers to people (Debian policy 9.2.2). */
+const FIRST_PERSON = 1000;
+
+/** The users of this machine, by number, who can read the data of a writer that is adopted. Its owner stays. */
+async function findReaders(host: HostReader, directories: readonly string[]): Promise<readonly string[]> {
+  const stats = await Promise.all(directories.map((path) => host.files.stat(path)));
+  return directories.flatMap((path, index) => {
+    const stat = stats[index];
+    if (stat?.kind !== "directory" || stat.uid < FIRST_PERSON) return [];
+    return [`the user with uid ${stat.uid}, if there is one: ${path}`];
+  });
 }
 
 function filesOf({ scripts, file }: Project): readonly string[] {

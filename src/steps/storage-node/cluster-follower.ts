@@ -1,10 +1,12 @@
 import type { Project } from "../../docker/compose-project.ts";
-import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
+import { surveyNames } from "../../docker/name-conflicts.ts";
+import { containers, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import { countKuboPeers } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
+import { readValues } from "../../settings/context.ts";
 import { NAMES, STORAGE_NAMES } from "../../settings/layout.ts";
-import type { StorageContext } from "../../federation/storage-context.ts";
+import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
 
 const SETTLED_MS = 60_000;
 const ID = "http://127.0.0.1:9094/id";
@@ -21,15 +23,17 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
       services: [{ service: "ipfs-cluster", container }],
       images: imagesToPull(context, ["CLUSTER_IMAGE"]),
     }),
+    data: [{ service: "ipfs-cluster", container, volume }],
     survey: (host) => surveyNames(host, { container, volume, unit: NAMES.clusterUnit }),
     whyRestart,
-    verify: (host) => waitUntilItWorks(host, container, () => findFault(host)),
+    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
   });
 }
 
 /**
- * ipfs-cluster gives kubo the addresses of the other kubos only twice, 15 and 30 seconds after its start (1.1.6,
- * cluster.go and ipfshttp.go). If the network is down at that moment and no public network helps, kubo never connects.
+ * ipfs-cluster gives kubo the addresses of the other kubos only twice: 5 seconds after its start, and 8 seconds after it
+ * has joined a master (1.1.6, ipfshttp.go and cluster.go; compose/storage-cluster.yml). If the network is down at both
+ * moments and no public network helps, kubo never connects.
  */
 async function whyRestart(host: HostReader): Promise<string | null> {
   const [container, peers] = await Promise.all([
@@ -41,8 +45,12 @@ async function whyRestart(host: HostReader): Promise<string | null> {
   return "kubo has no peers, and ipfs-cluster gives it their addresses only after a start";
 }
 
-async function findFault(host: HostReader): Promise<string | null> {
-  const answer = await host.http.json(ID, { timeoutMs: 10_000 });
+async function findFault(host: HostReader, context: StorageContext): Promise<string | null> {
+  const { basicAuth } = ownClusterTarget(await readValues(host, context));
+  const answer = await host.http.json(ID, {
+    timeoutMs: 10_000,
+    ...(basicAuth === undefined ? {} : { basicAuth }),
+  });
   if (answer?.status !== 200)
     return `${ID} ${answer === null ? "does not answer" : `answers ${answer.status}`}`;
   const error = (answer.body as { ipfs?: { error?: unknown } } | null)?.ipfs?.error;

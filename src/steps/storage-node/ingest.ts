@@ -1,5 +1,6 @@
 import type { Project } from "../../docker/compose-project.ts";
-import { containers, judgeNames, waitUntilItWorks } from "../../docker/containers.ts";
+import { judgeNames } from "../../docker/name-conflicts.ts";
+import { containers, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
@@ -22,7 +23,7 @@ export function ingest(context: StorageContext, project: Project): AnyStep {
 
 async function findFault(host: HostReader, context: StorageContext): Promise<string | null> {
   const values = await readValues(host, context);
-  const bind = values("INGEST_BIND") ?? "0.0.0.0";
+  const bind = values("INGEST_BIND") ?? "::";
   const address = ["0.0.0.0", "::"].includes(bind) ? "127.0.0.1" : bind;
   const url = `http://${address.includes(":") ? `[${address}]` : address}:${values("INGEST_PORT") ?? "3601"}/health`;
   const answer = await host.http.json(url, { timeoutMs: 10_000 });

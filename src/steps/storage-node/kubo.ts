@@ -1,5 +1,6 @@
 import type { Project } from "../../docker/compose-project.ts";
-import { containers, imagesToPull, surveyNames, waitUntilItWorks } from "../../docker/containers.ts";
+import { surveyNames } from "../../docker/name-conflicts.ts";
+import { containers, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES, STORAGE_NAMES } from "../../settings/layout.ts";
@@ -20,6 +21,7 @@ export function kubo(context: StorageContext, project: Project): AnyStep {
       services: [{ service: "kubo", container }],
       images: imagesToPull(context, ["KUBO_IMAGE"]),
     }),
+    data: [{ service: "kubo", container, volume }],
     survey: (host) => surveyNames(host, { container, volume, unit: NAMES.kuboUnit }),
     verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
   });

@@ -13,15 +13,15 @@ import {
   SYNC_DEADLINE_MS,
   warningOf,
 } from "../../federation/pinset-sync.ts";
-import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
+import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { poll, readValues } from "../../settings/context.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
 
-/** Peers send a ping every 15 s (CLUSTER_MONITORPINGINTERVAL), and a master counts the peers that sent one. */
+/** A node sends a ping every 8 s (CLUSTER_MONITORPINGINTERVAL), a master every 15 s. Each counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
-/** ipfs-cluster connects this kubo to the other kubo nodes 30 seconds after its start. */
+/** ipfs-cluster connects this kubo to the other kubos within seconds of its start (cluster-follower.ts). */
 const KUBO_DEADLINE_MS = 60_000;
 /**
  * Masters broadcast their latest state at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL). Until the first broadcast, this
@@ -50,12 +50,14 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
     apply: () => Promise.resolve(),
 
     async verify(host) {
-      const trusted = ((await readValues(host, context))("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
+      const values = await readValues(host, context);
+      const trusted = (values("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
       const { openCluster, report } = context;
-      const cluster = openCluster(OWN_CLUSTER);
+      const cluster = openCluster(ownClusterTarget(values));
       const { id } = await cluster.identity();
       if (trusted.includes(id)) throw trustsItself(id);
       const last: { peers: readonly PeerIdentity[]; attempts: number } = { peers: [], attempts: 0 };
+      const leftMs = createCountdown(host, MEMBER_DEADLINE_MS);
       const isMember = await poll(host, MEMBER_DEADLINE_MS, async () => {
         last.peers = await peersOf(cluster);
         last.attempts += 1;
@@ -65,15 +67,22 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
           masters.length === 0
             ? "waiting for a connection to a master"
             : "waiting for a master to list this node as a peer",
+          leftMs(),
         );
         await host.clock.wait(900);
         return null;
       });
       if (isMember !== true) throw notAMember(id, trusted, last.peers);
-      await watchPinset(host, context, { trusted, isNewMember: last.attempts > 1 });
+      await watchPinset(host, context, { trusted, cluster, isNewMember: last.attempts > 1 });
       await watchKubo(host, context);
     },
   };
+}
+
+/** Creates a function that returns how much of a wait is left. */
+function createCountdown({ clock }: HostReader, durationMs: number): () => number {
+  const untilMs = clock.monotonicMs() + durationMs;
+  return () => Math.max(0, untilMs - clock.monotonicMs());
 }
 
 /** Empty while the peer can't reach others: it may have just started, or the network may be down. */
@@ -94,10 +103,14 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
 async function watchPinset(
   host: HostReader,
   context: StorageContext,
-  { trusted, isNewMember }: { readonly trusted: readonly string[]; readonly isNewMember: boolean },
+  options: {
+    readonly trusted: readonly string[];
+    readonly cluster: ClusterReader;
+    readonly isNewMember: boolean;
+  },
 ): Promise<void> {
-  const { openCluster, report } = context;
-  const cluster = openCluster(OWN_CLUSTER);
+  const { trusted, cluster, isNewMember } = options;
+  const { report } = context;
   const countMaster = await createMasterCounter(host, context, trusted);
   const stabilityOf = await createStabilityCheck(host, isNewMember);
   const last: { sync: Sync } = { sync: { own: null, master: { unknown: "" }, previousPins: null } };
@@ -105,13 +118,20 @@ async function watchPinset(
     "pins" in last.sync.master
       ? ageOfCount(host.clock.now().getTime() - last.sync.master.countedAt.getTime())
       : "";
-  report.progress(progressOf(last.sync, age()));
+  const hasOneMaster = trusted.length === 1;
+  const leftMs = createCountdown(host, SYNC_DEADLINE_MS);
+  report.progress(progressOf(last.sync, age()), leftMs());
   const settled = await poll(host, SYNC_DEADLINE_MS, async () => {
     const counts = await countMaster();
     const own = await countPins(cluster);
     last.sync = { own, ...counts };
-    if (own !== null && isSynced(own, counts, stabilityOf(own))) return true;
-    report.progress(progressOf(last.sync, age()));
+    const stability = own === null ? null : stabilityOf(own);
+    if (own !== null && stability !== null && isSynced(own, counts, { ...stability, hasOneMaster }))
+      return true;
+    report.progress(
+      progressOf(last.sync, age()),
+      own === 0 ? (stability?.firstUpdateMs ?? leftMs()) : leftMs(),
+    );
     await host.clock.wait(900);
     return null;
   });
@@ -145,7 +165,7 @@ async function createMasterCounter(
 async function createStabilityCheck(
   host: HostReader,
   isNewMember: boolean,
-): Promise<(count: number) => Stability> {
+): Promise<(count: number) => Stability & { readonly firstUpdateMs: number }> {
   const container = await host.docker.container(STORAGE_NAMES.cluster);
   const startMs = host.clock.monotonicMs();
   // Docker gives the start as a date; only this one age is taken from the clock that can be set.
@@ -162,6 +182,8 @@ async function createStabilityCheck(
     return {
       isLikely: isOld || (count > 0 ? isStable : nowMs - startMs + upMs >= FIRST_UPDATE_MS),
       isCertain: isStable && nowMs - startMs >= FIRST_UPDATE_MS,
+      // How long the first update of a master can still take.
+      firstUpdateMs: Math.max(0, startMs + FIRST_UPDATE_MS - nowMs),
     };
   };
 }
@@ -169,10 +191,11 @@ async function createStabilityCheck(
 /** A member whose kubo has no peers can't fetch any content. */
 async function watchKubo(host: HostReader, { report }: StorageContext): Promise<void> {
   let peers: number | null = null;
+  const leftMs = createCountdown(host, KUBO_DEADLINE_MS);
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
     peers = await countKuboPeers(host);
     if (peers !== null && peers > 0) return true;
-    report.progress("waiting for kubo to connect to another node");
+    report.progress("waiting for kubo to connect to another node", leftMs());
     await host.clock.wait(900);
     return null;
   });

@@ -3,11 +3,11 @@ import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
 import { announceableAddresses } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
+import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/context.ts";
 import { suggestNodeNames } from "../../settings/node-name.ts";
-import { OWN_CLUSTER, type StorageContext } from "../../federation/storage-context.ts";
 
 type NameChange = Change & { readonly kind: "announce-name"; readonly pool: string; readonly name: string };
 
@@ -109,12 +109,13 @@ async function readDesired(
 /** The addresses that other machines can reach; null if the cluster peer does not answer. */
 async function ownAddresses(
   host: HostReader,
-  { openCluster }: StorageContext,
+  context: StorageContext,
   peerId: string,
 ): Promise<readonly string[] | null> {
+  const target = ownClusterTarget(await readValues(host, context));
   try {
     const [{ addresses }, bridges] = await Promise.all([
-      openCluster(OWN_CLUSTER).identity(),
+      context.openCluster(target).identity(),
       host.docker.bridgeSubnets(),
     ]);
     return announceableAddresses(dialable(addresses, bridges).addresses, peerId);

@@ -36,14 +36,30 @@ async function start(options: {
   readonly trusted?: string;
   readonly args?: readonly string[];
   readonly follower?: boolean;
+  readonly auth?: string;
+  readonly masters?: string;
 }): Promise<{ readonly exitCode?: number | undefined; readonly stdout: string; readonly stderr: string }> {
-  const { config = JSON.stringify(FRESH, null, 2), trusted, args = ["closed-daemon"], follower } = options;
+  const {
+    config = JSON.stringify(FRESH, null, 2),
+    trusted,
+    args = ["closed-daemon"],
+    follower,
+    auth,
+    masters,
+  } = options;
   if (config !== null) await writeFile(configFile(), config, { mode: 0o600 });
   await writeFile(join(directory, "identity.json"), JSON.stringify({ id: "12D3KooWOwn" }, null, 4));
   const mode = follower === true ? { CLUSTER_FOLLOWERMODE: "true" } : {};
   const trust = trusted === undefined ? {} : { CLUSTER_CRDT_TRUSTEDPEERS: trusted };
   return await execa(join(directory, "start.sh"), args, {
-    env: { PATH: process.env["PATH"], IPFS_CLUSTER_PATH: directory, ...mode, ...trust },
+    env: {
+      PATH: process.env["PATH"],
+      IPFS_CLUSTER_PATH: directory,
+      ...mode,
+      ...trust,
+      ...(auth === undefined ? {} : { CLUSTER_CREDENTIALS: auth }),
+      ...(masters === undefined ? {} : { CLUSTER_PEERADDRESSES: masters }),
+    },
     extendEnv: false,
     reject: false,
   });
@@ -98,6 +114,32 @@ describe("cluster-start.sh", () => {
 
   it("a follower starts with the trusted masters", async () => {
     expect((await start({ trusted: "12D3KooWMaster", follower: true })).stdout).toBe("daemon");
+  });
+
+  it("has a follower join by the masters' addresses, which gives them no trust", async () => {
+    const masters = "/ip4/192.0.2.1/tcp/9096/p2p/12D3KooWMaster";
+    const started = await start({ trusted: "12D3KooWMaster", follower: true, masters });
+    expect(started.stdout).toBe(`daemon --bootstrap ${masters} --no-trust`);
+    expect((await start({ trusted: "12D3KooWMaster", masters })).stdout).toBe("daemon");
+  });
+
+  it("gives the password to the daemon, and never writes it into service.json; a blank one is none", async () => {
+    const script = await readFile(join(directory, "start.sh"), "utf8");
+    const shown = script
+      .replace(/^program=.*$/m, "program=show")
+      .replace(
+        "set -eu",
+        'set -eu\nshow() { printf "%s %s\\n" "$1" "${CLUSTER_RESTAPI_BASICAUTHCREDENTIALS-none}"; }',
+      );
+    await writeFile(join(directory, "start.sh"), shown.replaceAll('exec "$program"', '"$program"'));
+    const daemon = async (auth?: string) =>
+      (await start({ trusted: "", ...(auth === undefined ? {} : { auth }) })).stdout;
+    expect(await daemon("fula-node:word")).toBe("daemon fula-node:word");
+    expect(await daemon("")).toBe("daemon none");
+    expect(await daemon()).toBe("daemon none");
+    expect(await readFile(configFile(), "utf8")).not.toContain("word");
+    const init = await start({ config: null, args: ["init"], auth: "fula-node:word" });
+    expect(init.stdout.split("\n")[0]).toBe("init none");
   });
 
   it("passes on any other call unchanged", async () => {

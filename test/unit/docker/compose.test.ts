@@ -1,4 +1,5 @@
 import * as fc from "fast-check";
+import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type ComposeMap, SPEC_LABEL, STEP_LABEL, withLabels } from "../../../src/docker/compose-document.ts";
@@ -9,7 +10,7 @@ import {
   requiredKeys,
   supportsStartInterval,
 } from "../../../src/docker/compose-render.ts";
-import { NAMES, OWNER_LABEL } from "../../../src/settings/layout.ts";
+import { CONTAINER_USER, NAMES, OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { masterOf, servicesOf, sha256, writerOf } from "./compose-fragments.ts";
 
 const ALL = { ...servicesOf(masterOf()), ...servicesOf(writerOf()) };
@@ -139,11 +140,20 @@ describe("what a container may do", () => {
 
   it("gets back only the capabilities that its entrypoint uses", () => {
     const added = Object.entries(ALL).flatMap(([name, { cap_add: caps }]) => (caps ? [[name, caps]] : []));
-    expect(added).toEqual([
-      ["postgres", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]],
-      ["kubo", ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"]],
-      ["ipfs-cluster", ["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID"]],
+    expect(added).toEqual([["postgres", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]]]);
+  });
+
+  it("runs as the user that only fula-node's containers have; Postgres and images of others as their own", async () => {
+    const { uid, gid } = CONTAINER_USER;
+    const users = Object.entries(ALL).map(([name, { user }]) => [name, user ?? null] as const);
+    const own = users.filter(([, user]) => user !== null);
+    expect(users.filter(([, user]) => user === null).map(([name]) => name)).toEqual([
+      "postgres",
+      "fula-gateway",
+      "updater",
     ]);
+    for (const [name, user] of own) expect([name, user]).toEqual([name, `${uid}:${gid}`]);
+    expect(await readFile("compose/Dockerfile", "utf8")).toContain(`\nUSER ${uid}:${gid}\n`);
   });
 
   it("never waits for another service", () => {
@@ -152,6 +162,14 @@ describe("what a container may do", () => {
 });
 
 describe("what is reachable from outside", () => {
+  it("is ipfs-cluster's swarm over both families", () => {
+    const { environment } = ALL["ipfs-cluster"] as { environment: Record<string, string> };
+    expect(environment["CLUSTER_LISTENMULTIADDRESS"]?.split(",")).toEqual([
+      "/ip4/0.0.0.0/tcp/9096",
+      "/ip6/::/tcp/9096",
+    ]);
+  });
+
   it("is no database: its port is published on loopback alone", () => {
     const published = Object.values(ALL).flatMap(({ ports }) => (ports as string[] | undefined) ?? []);
     expect(published).toEqual(["127.0.0.1:${POSTGRES_PORT:-5432}:5432"]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { remedyForFirewall } from "../../../src/docker/firewall.ts";
+import { remedyForFirewall } from "../../../src/docker/engine-answers.ts";
 import type { Container } from "../../../src/docker/engine.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import type { FakeMaster } from "../../support/fake-master.ts";

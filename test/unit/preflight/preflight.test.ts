@@ -422,3 +422,44 @@ describe("a check that crashes", () => {
     await expect(runPreflight([check], goodHost(), CONTEXT, [])).rejects.toBeInstanceOf(TypeError);
   });
 });
+
+describe("uid", () => {
+  it("is a failure if a user or a group has the number of the containers", async () => {
+    const problems = await problemsOf((host) => {
+      host.files.put(
+        "/etc/passwd",
+        "root:x:0:0::/root:/bin/bash\nzoe:x:61077:100::/nonexistent:/usr/sbin/nologin\n",
+      );
+      host.files.put("/etc/group", "root:x:0:\nzoes:x:61077:zoe\n");
+    });
+    expect(problems).toEqual([
+      "uid failure: On this machine, the user zoe has uid 61077 and the group zoes has gid 61077.",
+    ]);
+  });
+});
+
+describe("users", () => {
+  const passwd =
+    (...lines: readonly string[]) =>
+    (host: FakeHost) => {
+      for (const name of ["anna", "bo"]) host.files.putDirectory(`/home/${name}`);
+      host.files.put("/etc/passwd", `root:x:0:0::/root:/bin/bash\n${lines.join("\n")}\n`);
+    };
+
+  it("is a warning if people can log in, with their names", async () => {
+    const two = ["anna:x:1000:1000::/home/anna:/bin/bash", "bo:x:1001:1001::/home/bo:/usr/bin/zsh"];
+    expect(await problemsOf(passwd(...two))).toEqual([
+      "users warning: Other users can log in to this machine: anna, bo.",
+    ]);
+  });
+
+  it.each([
+    ["only root", ""],
+    ["a user of a package", "www-data:x:33:33::/home/anna:/bin/bash"],
+    ["nobody", "nobody:x:65534:65534::/home/anna:/bin/bash"],
+    ["a user without a shell", "anna:x:1000:1000::/home/anna:/usr/sbin/nologin"],
+    ["a user without a home", "carl:x:1000:1000::/home/carl:/bin/bash"],
+  ])("says nothing about %s", async (_name, line) => {
+    expect(await problemsOf(passwd(line))).toEqual([]);
+  });
+});

@@ -40,7 +40,7 @@ describe("status of a storage node", () => {
       `ok member: of pool, trusts ${MASTER_ID} (master, sees this node)`,
       "ok kubo: connected to 1 other node",
       "ok pins: 3 of 3 known here; 3 pinned",
-      "ok ingest: 0.0.0.0:3601, blocks of up to 2097152 bytes, mode strict",
+      "ok ingest: [::]:3601, blocks of up to 2097152 bytes, mode strict",
       "ok quota gate: https://master.example answers",
       "ok name: node, announced to the master",
       "ok storage: 1.0 GB of 10.0 GB used (10.0 %), disk 50.0 GB free",
@@ -170,7 +170,7 @@ describe("status of a storage node", () => {
       /does not answer, so the ingest refuses every upload$/,
     );
     expect(text).toMatch(/^ok +settings /m);
-    expect(text).toMatch(/^ok +ingest +0\.0\.0\.0:3601/m);
+    expect(text).toMatch(/^ok +ingest +\[::\]:3601/m);
     expect(exit).toBe("pending");
   });
 

@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { lookAt } from "../../support/master-boxes.ts";
+import { makeIdentityFile } from "../../support/node-identity.ts";
 import {
   FakeStorage,
   MASTER_ID,
   OWN,
   storageBoxBefore,
-  storageStepOn,
   type StorageOptions,
+  storageStepOn,
 } from "../../support/storage-fake.ts";
 
 const step = (host: FakeStorage, wishes: StorageOptions = {}) => storageStepOn(host, "membership", wishes);
@@ -17,6 +18,8 @@ const elapsedMs = async (host: FakeStorage, work: () => Promise<void>) => {
   await work();
   return host.clock.now().getTime() - begun;
 };
+
+const TWO_MASTERS = { MASTER_CLUSTER_PEERIDS: `${MASTER_ID},${makeIdentityFile().peerId}` };
 
 describe("membership", () => {
   it("plans nothing, and is content once a master counts this node", async () => {
@@ -66,7 +69,9 @@ describe("the pinset of a node whose master tells its count", () => {
     Object.assign(host, { pins: 0, masterPins: 50 });
     host.clock.onWait = () => void (host.pins = Math.min(50, host.pins + 5));
     expect(await elapsedMs(host, () => verify(host))).toBeLessThan(15_000);
-    expect(host.printed).toContain("10 of 50 pins known here, waiting for the rest");
+    expect(host.printed.join("\n")).toMatch(
+      /^10 of 50 pins known here, waiting for the rest \(\d+ ms left\)$/m,
+    );
     expect(host.printed.at(-1)).toBe("50 of 50 pins known here");
   });
 
@@ -80,22 +85,33 @@ describe("the pinset of a node whose master tells its count", () => {
     );
   });
 
-  it("is waited for where both have none, since a master that has not synced itself counts none either", async () => {
+  it("is waited for where both have none in a pool of several masters: one that has not synced itself counts none", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 0, masterPins: 0 });
     const news = host.clock.now().getTime() + 40_000;
     host.clock.onWait = (now) => {
       if (now.getTime() > news) Object.assign(host, { pins: 7, masterPins: 7 });
     };
-    await verify(host);
-    expect(host.printed.join("\n")).toContain("waiting for the first update from a master");
+    await verify(host, { set: TWO_MASTERS });
+    expect(host.printed.join("\n")).toMatch(/waiting for the first update from a master \(\d+ ms left\)/);
     expect(host.printed.at(-1)).toBe("7 of 7 pins known here");
   });
 
-  it("is none once the first news would have come, where the pool has none", async () => {
+  it("is none once the first news would have come, where a pool of several masters has none", async () => {
     const host = await storageBoxBefore("membership");
     Object.assign(host, { pins: 0, masterPins: 0 });
-    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThanOrEqual(75_000);
+    const several = { set: TWO_MASTERS };
+    expect(await elapsedMs(host, () => verify(host, several))).toBeGreaterThanOrEqual(75_000);
+    expect(host.printed.at(-1)).toBe("No pins known here, and none on the master");
+  });
+
+  it("is none as soon as the only master of the pool lists this node and has none itself", async () => {
+    const host = await storageBoxBefore("membership");
+    Object.assign(host, { pins: 0, masterPins: 0, isCounted: false });
+    const listed = host.clock.now().getTime() + 10_000;
+    host.clock.onWait = (now) => void (host.isCounted = now.getTime() >= listed);
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(12_000);
+    expect(host.printed.join("\n")).not.toContain("waiting for the first update");
     expect(host.printed.at(-1)).toBe("No pins known here, and none on the master");
   });
 
@@ -186,7 +202,7 @@ describe("the pinset of a node whose master tells its count", () => {
     host.onList = () => void toldAtFirstList.push(host.printed.length);
     await verify(host);
     expect(toldAtFirstList[0]).toBe(1);
-    expect(host.printed[0]).toBe("waiting for a complete pin list from ipfs-cluster");
+    expect(host.printed[0]).toBe("waiting for a complete pin list from ipfs-cluster (180000 ms left)");
     expect(host.clusterTargets.length).toBeGreaterThan(0);
     for (const { listingTimeoutMs = Infinity } of host.clusterTargets)
       expect(listingTimeoutMs).toBeLessThanOrEqual(60_000);

@@ -24,11 +24,73 @@ function change(host: FakeHost, name: string, fields: object): void {
 const kuboBefore = await storageBoxBefore("kubo");
 const kubo = await storageStepOn(kuboBefore, "kubo");
 
+const KUBO_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.kuboVolume}/_data`;
+
+describe("the data of a storage node", () => {
+  it("belongs to the containers before the first one starts", async () => {
+    const host = kuboBefore.copy();
+    const { changes } = await lookAt(kubo, host);
+    for (const one of changes) await kubo.apply(one, host, () => {});
+    const order = host.writes.map((write) => write.split(" ")[0]);
+    expect(order.slice(-3)).toEqual(["docker.composeCreate", "files.giveTree", "docker.composeUp"]);
+    expect(await host.files.stat(KUBO_DATA)).toMatchObject({ uid: 61_077, mode: 0o700 });
+  });
+
+  it("is given away only while its container is stopped", async () => {
+    const host = kuboBefore.copy();
+    for (const one of (await lookAt(kubo, host)).changes) await kubo.apply(one, host, () => {});
+    host.files.putDirectory(KUBO_DATA, 0o755, 1000);
+    const { changes } = await lookAt(kubo, host);
+    expect(changes.map(({ kind }) => kind)).toEqual(["close-data", "up"]);
+    const give = host.files.giveTree.bind(host.files);
+    const states: (string | undefined)[] = [];
+    host.files.giveTree = async (path, owner) => {
+      states.push(host.docker.boxes.get(STORAGE_NAMES.kubo)?.status);
+      await give(path, owner);
+    };
+    for (const one of changes) await kubo.apply(one, host, () => {});
+    expect(states).toEqual(["exited"]);
+    expect(host.docker.boxes.get(STORAGE_NAMES.kubo)?.status).toBe("running");
+  });
+
+  it("is not judged where Docker shows it only to a container: another driver, NFS, a device", async () => {
+    const host = kuboBefore.copy();
+    for (const one of (await lookAt(kubo, host)).changes) await kubo.apply(one, host, () => {});
+    host.files.putDirectory(KUBO_DATA, 0o755, 0);
+    const volume = host.docker.volumes.get(STORAGE_NAMES.kuboVolume);
+    if (volume === undefined) throw new Error("no volume");
+    host.docker.volumes.set(STORAGE_NAMES.kuboVolume, { ...volume, isPlain: false });
+    expect((await lookAt(kubo, host)).changes).toEqual([]);
+  });
+
+  it("with another file system in it stops the run, which names the command", async () => {
+    const host = kuboBefore.copy();
+    for (const one of (await lookAt(kubo, host)).changes) await kubo.apply(one, host, () => {});
+    host.files.mount(`${KUBO_DATA}/blocks`);
+    expect((await lookAt(kubo, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining(`${KUBO_DATA}/blocks is mounted inside the data`),
+      remedy: expect.stringContaining(`chown -R 61077:61077 ${KUBO_DATA}/blocks`),
+    });
+    host.files.putDirectory(`${KUBO_DATA}/blocks`, 0o755, 61_077);
+    expect((await lookAt(kubo, host)).finding).toMatchObject({ state: "ours" });
+  });
+});
+
 stepLaws("kubo", {
   makeStep: () => kubo,
   makeHost: () => kuboBefore.copy(),
   absent: () => {},
   drifts: [
+    {
+      name: "its data belongs to the image's user, as an older version left it",
+      arrange: (host) => {
+        host.files.putDirectory(KUBO_DATA, 0o755, 1000);
+        for (const name of ["blocks/A", "blocks/B", "config"])
+          host.files.put(`${KUBO_DATA}/${name}`, name, 0o600, 1000);
+      },
+      names: /owner of .*fula-storage_kubo-data\/_data 1000 -> 61077 \(restart\)/,
+    },
     {
       name: "it was stopped",
       arrange: (host) => change(host, STORAGE_NAMES.kubo, { status: "exited", pid: 0 }),

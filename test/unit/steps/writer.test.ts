@@ -19,6 +19,16 @@ function change(host: FakeHost, name: string, fields: object): void {
   host.docker.boxes.set(name, { ...container, ...fields });
 }
 
+/** The data of a writer, with some files, as another user's. */
+function giveData(host: FakeHost, uid: number, mode: number): void {
+  for (const name of ["kubo", "ipfs-cluster"]) {
+    const directory = `/opt/fula-writer/${name}`;
+    host.files.putDirectory(directory, mode, uid);
+    for (const file of ["blocks/A/1.data", "blocks/B/2.data", "identity.json"])
+      host.files.put(`${directory}/${file}`, file, 0o600, uid);
+  }
+}
+
 stepLaws("writer made here", {
   makeStep: () => made,
   makeHost: () => before.copy(),
@@ -58,6 +68,26 @@ stepLaws("writer made here", {
       name: "a container was stopped",
       arrange: (host) => change(host, NAMES.kubo, { status: "exited", pid: 0 }),
       names: /ipfs_host: its status is exited/,
+    },
+    {
+      name: "its data belongs to the image's user, as an older version left it",
+      arrange: (host) => giveData(host, 1000, 0o755),
+      names: /owner of \/opt\/fula-writer\/kubo 1000 -> 61077 \(restart\)\n.*ipfs-cluster 1000 -> 61077/,
+    },
+    {
+      name: "a killed run has changed the owner of half of the data",
+      arrange: async (host) => {
+        giveData(host, 1000, 0o755);
+        host.killAt(1, "during");
+        await host.files.giveTree("/opt/fula-writer/kubo", { uid: 61_077 }).catch(() => {});
+        host.revive();
+      },
+      names: /owner of \/opt\/fula-writer\/kubo 1000 -> 61077/,
+    },
+    {
+      name: "other users can enter its data",
+      arrange: (host) => host.files.putDirectory("/opt/fula-writer/ipfs-cluster", 0o755, 61_077),
+      names: /mode of \/opt\/fula-writer\/ipfs-cluster 755 -> 700/,
     },
     {
       name: "a container is unhealthy",
@@ -388,5 +418,23 @@ describe("a writer named in the settings", () => {
     const { finding } = await lookAt(await stepOn(host, "writer", { set }), host);
     expect(JSON.stringify(finding)).not.toContain("very-secret-word");
     expect(host.files.tree.has(LAYOUT.envFile)).toBe(true);
+  });
+});
+
+describe("an adopted writer whose data belongs to uid 1000", () => {
+  it("stays as it is, and the evidence says who can read its private key", async () => {
+    const host = before.copy();
+    const directory = "/uniondrive/ipfs-cluster";
+    putTheirs(host, {});
+    const theirs = host.docker.boxes.get(NAMES.cluster);
+    if (theirs === undefined) throw new Error("no container");
+    const mounts = [{ type: "bind", name: "", source: directory, destination: "/data/ipfs-cluster" }];
+    host.docker.boxes.set(NAMES.cluster, { ...theirs, mounts });
+    host.files.putDirectory(directory, 0o755, 1000);
+    const { finding, changes } = await lookAt(made, host);
+    expect(changes).toEqual([]);
+    expect(finding.evidence["who can read it"]).toBe(`the user with uid 1000, if there is one: ${directory}`);
+    host.files.putDirectory(directory, 0o700, 0);
+    expect((await lookAt(made, host)).finding.evidence).not.toHaveProperty("who can read it");
   });
 });

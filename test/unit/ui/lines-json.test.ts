@@ -93,6 +93,15 @@ describe("plain lines", () => {
     expect(out).toEqual(["waiting for a peer", "20 of 25 pins"]);
   });
 
+  it("print a wait once, with the seconds that it can still take", () => {
+    const { out, reporter } = printLines();
+    for (let second = 0; second <= 25; second += 1) {
+      reporter.progress("waiting for a peer", 30_000 - second * 1000);
+      vi.advanceTimersByTime(1000);
+    }
+    expect(out).toEqual(["waiting for a peer (up to 30 s)"]);
+  });
+
   it("stop at close", async () => {
     const { out, reporter } = printLines();
     reporter.listen(started);

@@ -46,6 +46,24 @@ const done = (step: string) =>
   ({ type: "step-done", step, title: `the ${step}`, changed: true, durationMs: 1000 }) as const;
 const failed = (step: string) => ({ type: "step-failed", step, title: `the ${step}` }) as const;
 
+describe("a wait on a terminal", () => {
+  it("is one row with the seconds that are left, replaced in place and never broken in two", () => {
+    const { terminal, raw } = makeScreen(40);
+    const line = "waiting for a master to list this node as a peer";
+    terminal.progress(line, 30_000);
+    terminal.progress(line, 29_000);
+    terminal.progress("done", 1000);
+    const rows = raw()
+      .split("\n")
+      .filter((row) => row !== "");
+    expect(rows).toEqual([
+      `${line.slice(0, 26)} (up to 30 s)`,
+      `\u001B[1A\u001B[2K${line.slice(0, 26)} (up to 29 s)`,
+      "\u001B[1A\u001B[2Kdone (up to 1 s)",
+    ]);
+  });
+});
+
 describe("the live list", () => {
   it("draws the step at work with its change and progress, and leaves it there when it is done", async () => {
     const { terminal, text, until, isDrawing } = makeScreen();
