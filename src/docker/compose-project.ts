@@ -58,6 +58,7 @@ export const PACKAGE_ENTRIES = [
   "LICENSE",
   "README.md",
   "CHANGELOG.md",
+  "SECURITY.md",
 ];
 
 /** The label with the package's hash, on a service image and on a container created from it. */

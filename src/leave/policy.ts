@@ -40,7 +40,7 @@ const CONTENTS: Readonly<Record<string, RegExp>> = {
 
 /** What the package puts into the directory of one version. */
 const VERSION_ENTRIES =
-  /^(?:package\.json|bin|dist|compose|migrations|docs|LICENSE|README\.md|CHANGELOG\.md)$/;
+  /^(?:package\.json|bin|dist|compose|migrations|docs|LICENSE|README\.md|CHANGELOG\.md|SECURITY\.md)$/;
 
 /** The rule for the names inside a directory of ours; null for any other directory: all of it is ours. */
 export function contentsOf(path: string): RegExp | null {
