@@ -100,6 +100,7 @@ describe.skipIf(skipped !== undefined)("a master that made its own writer leaves
         "/opt/fula-master/snapshot-ed25519.pub.pem",
         "/opt/fula-master/snapshot.log",
         "/opt/fula-master/snapshots",
+        "/opt/fula-master/state",
         "/opt/fula-master/sweep.log",
         "/opt/fula-writer",
         "/opt/fula-writer/cluster-start.sh",

@@ -6,6 +6,7 @@ import { expectExit, skipped } from "../support/master-box.ts";
 import {
   bootFederation,
   bootNode,
+  by,
   FORWARD_PORT,
   invite,
   join,
@@ -55,7 +56,7 @@ describe.skipIf(skipped !== undefined)("a storage node with a limit of 50 MB", (
     [master, node] = await Promise.all([bootFederation(network), bootNode("one", network)]);
     const invited = await invite(master, "one");
     const limit = ["--set", "KUBO_STORAGE_MAX=50MB"];
-    expectExit(await join(node, ["--invite", invited.token, ...PRIVATE_NETWORK, ...limit]), 0);
+    expectExit(await join(node, [...by(invited), ...PRIVATE_NETWORK, ...limit]), 0);
     ingest = await Ingest.of(node);
     await createAccount(master, "a@example.org");
     const issued = await fulaNode(master, ["user", "token", "--email", "a@example.org", "--upload"]);
@@ -76,9 +77,7 @@ describe.skipIf(skipped !== undefined)("a storage node with a limit of 50 MB", (
     const used = await repositoryBytes();
     expect(used).toBeGreaterThan(LIMIT_BYTES * 0.8);
     expect(used).toBeLessThanOrEqual(LIMIT_BYTES);
-    expect(await storageLine(20)).toMatch(
-      /^attention: full: .*; uploads are refused\. Raise KUBO_STORAGE_MAX/,
-    );
+    expect(await storageLine(20)).toMatch(/^attention: full: .*; uploads are refused$/);
     expect((await ingest.health()).status).toBe(200);
   });
 
