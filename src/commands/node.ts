@@ -84,7 +84,7 @@ export async function nodeKeep(
       why: "A peer chooses its own name, so a name does not show which node it is.",
       remedy:
         named.length === 0
-          ? "On the node: docker exec ipfs_cluster ipfs-cluster-ctl id. It begins with 12D3KooW."
+          ? "On the node: docker exec ipfs_cluster ipfs-cluster-ctl --force-http id. It begins with 12D3KooW."
           : `Compare with the id on the node itself, then give the id: ${named.map((one) => one.id).join(", ")}.`,
     });
   };

@@ -93,7 +93,8 @@ export async function pinThroughWriter(box: Box, count: number): Promise<void> {
     const added = await box.run(["docker", "exec", "-i", "ipfs_host", "ipfs", "add", "-Q"], {
       input: `pin ${number}\n`,
     });
-    const ctl = ["docker", "exec", "ipfs_cluster", "ipfs-cluster-ctl"];
+    // With a password, it wants to be told that plain http on this machine is meant.
+    const ctl = ["docker", "exec", "ipfs_cluster", "ipfs-cluster-ctl", "--force-http"];
     // A peer that has just started does not know a peer with free space yet, not even itself.
     await until(
       `pin ${number} is accepted`,
@@ -103,7 +104,8 @@ export async function pinThroughWriter(box: Box, count: number): Promise<void> {
       DEADLINE_MS,
     );
   }
-  const pinned = "docker exec ipfs_cluster ipfs-cluster-ctl status --filter pinned | grep -c PINNED || true";
+  const pinned =
+    "docker exec ipfs_cluster ipfs-cluster-ctl --force-http status --filter pinned | grep -c PINNED || true";
   await until(
     `${count} pins are pinned`,
     async () => (await box.run(pinned)).stdout === String(count),
