@@ -1,3 +1,4 @@
+import { AS_OPERATOR } from "./artifact.ts";
 import type { Box } from "./box.ts";
 import { until } from "./migrations.ts";
 
@@ -119,8 +120,8 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
   const shown = "ActiveState,SubState,UnitFileState,MainPID,NRestarts,ActiveEnterTimestamp,ExecStart";
   const questions = {
     kubo: `curl -sf -X POST http://127.0.0.1:5001/api/v0/id | ${field("ID")}`,
-    cluster: `curl -sf http://127.0.0.1:9094/id | ${field("id")}`,
-    pinset: "curl -sf 'http://127.0.0.1:9094/allocations?filter=all' | sort",
+    cluster: `curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id | ${field("id")}`,
+    pinset: `curl -sf ${AS_OPERATOR} 'http://127.0.0.1:9094/allocations?filter=all' | sort`,
     containers:
       "docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .Config.Labels}} {{json .HostConfig.RestartPolicy}}' ipfs_host ipfs_cluster",
     units: `systemctl show --property=${shown} ${units}`,
@@ -139,7 +140,7 @@ export async function writerState(box: Box, writer: WriterHome): Promise<Readonl
 export async function untilWriterAnswers(box: Box): Promise<void> {
   const asks =
     "set -o pipefail; curl -sf -X POST http://127.0.0.1:5001/api/v0/id >/dev/null &&" +
-    ` error=$(curl -sf http://127.0.0.1:9094/id | ${field("ipfs.error")}) && [ -z "$error" ]`;
+    ` error=$(curl -sf ${AS_OPERATOR} http://127.0.0.1:9094/id | ${field("ipfs.error")}) && [ -z "$error" ]`;
   await until(
     `the writer of ${box.name} answers`,
     async () => (await box.exec(asks)).exitCode === 0,
