@@ -42,7 +42,7 @@ export function countOf(count: number, noun: string): string {
 }
 
 /**
- * Characters that nobody sees, but that change what is seen: control characters (a terminal obeys them), format
+ * Characters that nobody sees, but that change what is seen: control characters (a terminal acts on them), format
  * characters (U+202E turns the rest of a line around), line and paragraph separators, halves of surrogate pairs.
  */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
@@ -67,4 +67,14 @@ function escapeUnits(character: string): string {
     .split("")
     .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
     .join("");
+}
+
+/** A count with commas between groups of three digits: `4,812`. Without Intl, which takes 10 ms to load. */
+export function grouped(count: number): string {
+  return String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
+}
+
+/** A time in UTC, in whole seconds: `2026-11-21T20:05:01Z`. */
+export function utcSeconds(at: Date): string {
+  return at.toISOString().replace(/\.\d{3}Z$/, "Z");
 }

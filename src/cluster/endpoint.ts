@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import { parseTcpMultiaddr } from "../settings/address.ts";
+import { parseTcpMultiaddr, bracketed } from "../settings/address.ts";
 
 /** The address of an ipfs-cluster REST API. */
 export interface ClusterEndpoint {
@@ -24,8 +24,7 @@ export function parseClusterEndpoint(text: string): ClusterEndpoint {
 /** The endpoint as text for people, without credentials. */
 export function describeEndpoint(endpoint: ClusterEndpoint): string {
   if (endpoint.socketPath !== null) return `unix:${endpoint.socketPath}`;
-  const host = endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host;
-  return `${endpoint.secure ? "https" : "http"}://${host}:${endpoint.port}`;
+  return `${endpoint.secure ? "https" : "http"}://${bracketed(endpoint.host)}:${endpoint.port}`;
 }
 
 function fromMultiaddr(text: string): ClusterEndpoint {

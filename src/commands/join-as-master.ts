@@ -4,7 +4,8 @@ import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
-import { baseDirFlag, refuseUnfinishedRotation } from "../join/unfinished-rotation.ts";
+import { baseDirFlag } from "../settings/layout.ts";
+import { refuseUnfinishedRotation } from "../join/installed-node.ts";
 import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 

@@ -3,7 +3,7 @@ import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, keepWarnings, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
-import { STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
+import { STORAGE_BASE_DIR, storageLayout, baseDirFlag } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-storage-node";
@@ -35,7 +35,7 @@ export async function joinAsStorageNode(flags: StorageFlags, given: World): Prom
       since,
       consents: new Set(),
     });
-    const here = baseDir === STORAGE_BASE_DIR ? "" : ` --base-dir ${baseDir}`;
+    const here = baseDirFlag(baseDir, STORAGE_BASE_DIR);
     const next: readonly NextStep[] = [
       ["Send blocks to it:", `port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID`],
       ["See how it stands:", `fula-node status${here}`],

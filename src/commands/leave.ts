@@ -7,7 +7,7 @@ import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts"
 import { parsePurge } from "../leave/policy.ts";
 import type { LeavingNode } from "../leave/survey.ts";
 import type { Lock } from "../machine/lock.ts";
-import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
+import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR, baseDirFlag } from "../settings/layout.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import type { World } from "../world.ts";
 
@@ -257,9 +257,6 @@ function formatReturn({ kind, layout, writerDir }: LeavingNode, { kept }: LeaveP
   const [verb, home] =
     kind === "master" ? ["join-as-master", MASTER_BASE_DIR] : ["join-as-storage-node", STORAGE_BASE_DIR];
   const hadWriter = writerDir !== null && kept.some(({ name }) => name.startsWith(`${writerDir}/`));
-  const flags = [
-    ...(hadWriter ? ["--provision-writer"] : []),
-    ...(layout.baseDir === home ? [] : [`--base-dir ${layout.baseDir}`]),
-  ];
-  return [`To join again with what was kept: ${["npx fula-node", verb, ...flags].join(" ")}`];
+  const command = `npx fula-node ${verb}${hadWriter ? " --provision-writer" : ""}`;
+  return [`To join again with what was kept: ${command}${baseDirFlag(layout.baseDir, home)}`];
 }

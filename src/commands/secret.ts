@@ -1,6 +1,6 @@
 import type { VerbExit } from "../errors.ts";
 import { readInstalledMaster } from "../join/installed-node.ts";
-import { baseDirFlag } from "../join/unfinished-rotation.ts";
+import { baseDirFlag } from "../settings/layout.ts";
 import { rotateSecret } from "../rotation/rotate.ts";
 import { lockNames } from "../settings/layout.ts";
 import { parseSecretName, ROTATED } from "../settings/rotation.ts";

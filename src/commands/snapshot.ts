@@ -26,7 +26,7 @@ import {
   type MasterLayout,
 } from "../settings/layout.ts";
 import { wrap } from "../ui/text.ts";
-import { age, decimalBytes } from "../units.ts";
+import { age, decimalBytes, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
@@ -101,7 +101,7 @@ function takenLines({ summary, alarms, verdict }: TakeResult, now: Date): readon
     steady: [],
     accepted: ["Later snapshots are compared with this one."],
   }[verdict];
-  const utc = now.toISOString().replace(/\.\d{3}Z$/, "Z");
+  const utc = utcSeconds(now);
   return [
     `${utc} ${headline}`,
     ...alarms.flatMap((alarm) => hang(`Alarm: ${alarm}`)),

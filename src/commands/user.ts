@@ -3,7 +3,7 @@ import { createUser, type UserDeps } from "../accounts/users.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
-import { refuseUnfinishedRotation } from "../join/unfinished-rotation.ts";
+import { refuseUnfinishedRotation } from "../join/installed-node.ts";
 import type { World } from "../world.ts";
 
 interface UserFlags {

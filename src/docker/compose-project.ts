@@ -1,8 +1,8 @@
 import type { Host, HostReader } from "../host.ts";
-import { type GuardedPath, isOurs, NAMES } from "../settings/layout.ts";
+import { type GuardedPath, isOurs, NAMES, PACKAGE_ENTRIES } from "../settings/layout.ts";
 import type { Settings } from "../settings/settings.ts";
 import { compareCompose, type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
-import { type KeptService, OWN_IMAGE } from "./kept-service.ts";
+import { customServices, type KeptService } from "./kept-service.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
 const IDENTITIES = ["kubo/config", "ipfs-cluster/identity.json"] as const;
@@ -46,20 +46,6 @@ export interface Project extends Rendered {
 export function guardedOfProject({ directory, file, scripts }: Project): readonly GuardedPath[] {
   return [directory, file, ...scripts.map((script) => script.path)].map((path) => ({ path }));
 }
-
-/** The package's files that are installed and copied into the service image: those that `npm pack` ships. */
-export const PACKAGE_ENTRIES = [
-  "package.json",
-  "bin",
-  "dist",
-  "compose",
-  "migrations",
-  "docs",
-  "LICENSE",
-  "README.md",
-  "CHANGELOG.md",
-  "SECURITY.md",
-];
 
 /** The label with the package's hash, on a service image and on a container created from it. */
 export const PACKAGE_LABEL = "land.fx.fula-node.package";
@@ -145,8 +131,7 @@ export interface UpdaterWish {
 export async function decideUpdater(host: HostReader, settings: Settings): Promise<UpdaterWish> {
   const value = (key: string) => settings.get(key)?.value;
   if (value("AUTO_UPDATE") !== "true") return { runs: false, refusal: null };
-  const served = ["PINNING_API_IMAGE", "WEBUI_IMAGE"].some((key) => (value(key) ?? OWN_IMAGE) !== OWN_IMAGE);
-  if (served || (await host.docker.image(value("GATEWAY_IMAGE") ?? "")) !== null)
+  if (customServices(settings).length > 0 || (await host.docker.image(value("GATEWAY_IMAGE") ?? "")) !== null)
     return { runs: true, refusal: null };
   return {
     runs: false,

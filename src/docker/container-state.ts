@@ -1,3 +1,4 @@
+import { isBuiltImage } from "./kept-service.ts";
 import { isOurs } from "../settings/layout.ts";
 import { PROJECT_LABEL, SPEC_LABEL } from "./compose-document.ts";
 import { PACKAGE_LABEL } from "./compose-project.ts";
@@ -62,7 +63,7 @@ export function judgeContainer(service: Service, container: Container | null, wa
   const { labels, image } = container;
   const ownProject = labels[PROJECT_LABEL];
   const isItsOwn = ownProject === project && labels[COMPOSE_SERVICE] === service.service;
-  const replaces = isOwnService && !OWN_IMAGES.test(image) ? { replaces: image } : {};
+  const replaces = isOwnService && !isBuiltImage(image) ? { replaces: image } : {};
   if (!isOurs(container) || ownProject !== project) {
     const place = ownProject === undefined ? "no compose project" : `compose project ${ownProject}`;
     const mark = isOurs(container) ? "another kind of node" : "no fula-node label";
@@ -123,9 +124,6 @@ function judgeStatus(
       return judged(as.stopped, `its status is ${status} (exit code ${exitCode})${memory}`);
   }
 }
-
-/** The images that fula-node builds. */
-const OWN_IMAGES = /^fula-node:/;
 
 const CONFIG_HASH = "com.docker.compose.config-hash";
 const COMPOSE_SERVICE = "com.docker.compose.service";

@@ -6,7 +6,8 @@ import { findEntry } from "../settings/env-file.ts";
 
 import { VERSION_KEY } from "../settings/settings.ts";
 import { type ComposeMap, mapAt, SPEC_LABEL } from "./compose-document.ts";
-import { PACKAGE_ENTRIES, type Project, writeCompose } from "./compose-project.ts";
+import { PACKAGE_ENTRIES } from "../settings/layout.ts";
+import { type Project, writeCompose } from "./compose-project.ts";
 import { namedKeys } from "./compose-render.ts";
 import { closeData, type DataPlace, prepareData, stopContainer, surveyData } from "./container-data.ts";
 import { judgeContainer, type Service, type ServiceState } from "./container-state.ts";
@@ -20,7 +21,7 @@ import {
   type Judge,
 } from "./container-finding.ts";
 import type { Container } from "./engine.ts";
-import { type KeptService, OWN_IMAGE, parseKept, whyChanged } from "./kept-service.ts";
+import { isBuiltImage, type KeptService, OWN_IMAGE, parseKept, whyChanged } from "./kept-service.ts";
 import { findNameConflicts } from "./name-conflicts.ts";
 
 /** The containers of a compose project that one step keeps running. */
@@ -240,7 +241,7 @@ async function inspectServices(
       imageId: images[index]?.id,
       packageHash,
       keepsAdopted: kept !== undefined,
-      isOwnService: isOwnImage(definition["image"]),
+      isOwnService: typeof definition["image"] === "string" && isBuiltImage(definition["image"]),
       ...(keptService === undefined
         ? {}
         : { kept: { isRecorded, whyChanged: whyNot, spec: typeof spec === "string" ? spec : undefined } }),
@@ -270,10 +271,6 @@ function whyNotRenewable(
 }
 
 const UPDATER_LABEL = "com.centurylinklabs.watchtower.enable";
-
-function isOwnImage(image: unknown): boolean {
-  return typeof image === "string" && image.startsWith("fula-node:");
-}
 
 async function readRecord(host: HostReader, kept: KeptService | undefined): Promise<boolean> {
   return kept !== undefined && parseKept((await host.files.readText(kept.path)) ?? "") !== null;

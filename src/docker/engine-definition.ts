@@ -1,3 +1,4 @@
+import { bracketed } from "../settings/address.ts";
 import type { Answer } from "./engine-answers.ts";
 import type { Engine } from "./engine-client.ts";
 import type { ContainerDefinition } from "./engine.ts";
@@ -72,7 +73,7 @@ function restartOf(policy: Answer<"container">["HostConfig"]["RestartPolicy"]): 
 }
 
 function portOf(address: string, port: string, inside: string): string {
-  const host = address === "" ? "" : `${address.includes(":") ? `[${address}]` : address}:`;
+  const host = address === "" ? "" : `${bracketed(address)}:`;
   return `${host}${port}:${inside}`;
 }
 

@@ -1,3 +1,4 @@
+import type { Settings } from "../settings/settings.ts";
 import { quoteValue } from "../settings/env-file.ts";
 import type { ComposeMap } from "./compose-document.ts";
 import type { Container, ContainerDefinition } from "./engine.ts";
@@ -25,6 +26,24 @@ export interface KeptService {
 
 /** The value of PINNING_API_IMAGE and WEBUI_IMAGE for the service that fula-node builds. */
 export const OWN_IMAGE = "fula-node";
+
+/** The settings that name the images of the services that fula-node has, too, by the service. */
+export const SERVICE_IMAGES = { "pinning-api": "PINNING_API_IMAGE", webui: "WEBUI_IMAGE" } as const;
+
+/** The services that another image than ours serves, with the settings that name it. */
+export function customServices(
+  settings: Settings,
+): readonly { readonly service: string; readonly key: string; readonly image: string }[] {
+  return Object.entries(SERVICE_IMAGES).flatMap(([service, key]) => {
+    const image = settings.get(key)?.value ?? OWN_IMAGE;
+    return image === OWN_IMAGE ? [] : [{ service, key, image }];
+  });
+}
+
+/** True for the image that fula-node builds: `fula-node:VERSION`. */
+export function isBuiltImage(image: string): boolean {
+  return image.startsWith(`${OWN_IMAGE}:`);
+}
 
 /** The record as text, and the text of the environment file next to it. Both contain secrets. */
 export function keptTexts(record: KeptRecord): { readonly record: string; readonly environment: string } {

@@ -1,5 +1,13 @@
 import type { Container, ContainerDefinition } from "../docker/engine.ts";
-import { keptTexts, type KeptService, linksOf, OWN_IMAGE, parseKept } from "../docker/kept-service.ts";
+import {
+  customServices,
+  keptTexts,
+  type KeptService,
+  linksOf,
+  OWN_IMAGE,
+  parseKept,
+  SERVICE_IMAGES,
+} from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findEntry, type EnvFile } from "../settings/env-file.ts";
@@ -31,14 +39,14 @@ const ADOPTABLE: readonly AdoptableService[] = [
     service: "pinning-api",
     container: NAMES.pinningApi,
     step: "services",
-    imageKey: "PINNING_API_IMAGE",
+    imageKey: SERVICE_IMAGES["pinning-api"],
     alias: { PORT: "PINNING_API_PORT" },
   },
   {
     service: "webui",
     container: NAMES.webui,
     step: "services",
-    imageKey: "WEBUI_IMAGE",
+    imageKey: SERVICE_IMAGES.webui,
     alias: {},
   },
   {
@@ -69,7 +77,7 @@ interface Found extends AdoptableService {
 }
 
 /** The services of fula-node that can replace an adopted one. */
-const REPLACING = ["pinning-api", "webui"];
+const REPLACING: readonly string[] = Object.keys(SERVICE_IMAGES);
 
 /** Checks the values of `--replace`, and returns the consents that they give. Throws (`usage`) for another service. */
 export function consentsOfReplace(services: readonly string[]): readonly string[] {
@@ -165,13 +173,7 @@ export function filesOfKept(
 
 /** The images of the services that another image than ours serves, by the service's name. */
 export function customImages(settings: Settings): Readonly<Record<string, string>> {
-  const own = ADOPTABLE.filter(({ imageKey }) => ["PINNING_API_IMAGE", "WEBUI_IMAGE"].includes(imageKey));
-  return Object.fromEntries(
-    own.flatMap(({ service, imageKey }) => {
-      const image = settings.get(imageKey)?.value ?? OWN_IMAGE;
-      return image === OWN_IMAGE ? [] : [[service, image] as const];
-    }),
-  );
+  return Object.fromEntries(customServices(settings).map(({ service, image }) => [service, image]));
 }
 
 async function findServices(host: HostReader, layout: MasterLayout): Promise<readonly Found[]> {

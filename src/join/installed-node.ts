@@ -1,3 +1,4 @@
+import { parseRotation, unfinishedRotation } from "../settings/rotation.ts";
 import type { Cluster } from "../cluster/client.ts";
 import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
@@ -18,6 +19,7 @@ import {
   STORAGE_BASE_DIR,
   STORAGE_NAMES,
   storageLayout,
+  baseDirFlag,
 } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { type PostgresTarget, postgresTarget } from "../settings/postgres-target.ts";
@@ -371,4 +373,17 @@ export function nodeSourcesOf(
       );
     },
   };
+}
+
+/**
+ * Throws (`preflight`) while a change of a secret is not finished: only `secret rotate` knows which of the two values each
+ * part of this master uses.
+ */
+export async function refuseUnfinishedRotation(
+  { files, system }: Pick<HostReader, "files" | "system">,
+  { baseDir, rotation: path }: MasterLayout,
+): Promise<void> {
+  // Without root the file can't be read, and the verb refuses to run anyway.
+  const rotation = system.uid() === 0 ? parseRotation(await files.readText(path), path) : null;
+  if (rotation !== null) throw unfinishedRotation(rotation, baseDirFlag(baseDir));
 }

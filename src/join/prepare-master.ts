@@ -11,7 +11,7 @@ import {
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
-import { type KeptService, OWN_IMAGE } from "../docker/kept-service.ts";
+import { customServices, type KeptService, OWN_IMAGE } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -84,14 +84,12 @@ async function withClusterAuth(
 
 /** The settings of images that call ipfs-cluster's REST API and can't send CLUSTER_BASIC_AUTH: upstream's. */
 async function findCallersWithoutPassword(host: HostReader, settings: Settings): Promise<readonly string[]> {
-  const value = (key: string) => settings.get(key)?.value ?? "";
-  const services = SERVICE_IMAGES.filter((key) => settings.has(key) && value(key) !== OWN_IMAGE);
-  const gateway = await host.docker.image(value(GATEWAY));
+  const services = customServices(settings).map(({ key }) => key);
+  const gateway = await host.docker.image(settings.get(GATEWAY)?.value ?? "");
   return gateway === null ? services : [GATEWAY, ...services];
 }
 
 const GATEWAY = "GATEWAY_IMAGE";
-const SERVICE_IMAGES: readonly string[] = ["PINNING_API_IMAGE", "WEBUI_IMAGE"];
 
 /**
  * A problem if ipfs-cluster requires a password that an image on this machine can't send. Only for a writer of ours: the

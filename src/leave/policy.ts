@@ -1,7 +1,7 @@
 import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
 import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { type MasterLayout, type StorageLayout, TAKEN_OVER } from "../settings/layout.ts";
+import { type MasterLayout, type StorageLayout, TAKEN_OVER, PACKAGE_ENTRIES } from "../settings/layout.ts";
 
 /** The parts that stay when a node leaves, unless `--purge` names them, with a description for operators. */
 export const PURGEABLE = {
@@ -39,8 +39,7 @@ const CONTENTS: Readonly<Record<string, RegExp>> = {
 };
 
 /** What the package puts into the directory of one version. */
-const VERSION_ENTRIES =
-  /^(?:package\.json|bin|dist|compose|migrations|docs|LICENSE|README\.md|CHANGELOG\.md|SECURITY\.md)$/;
+const VERSION_ENTRIES = new RegExp(`^(?:${PACKAGE_ENTRIES.join("|").replaceAll(".", "\\.")})$`);
 
 /** The rule for the names inside a directory of ours; null for any other directory: all of it is ours. */
 export function contentsOf(path: string): RegExp | null {

@@ -1,3 +1,4 @@
+import { isBuiltImage } from "../docker/kept-service.ts";
 import { findWriterMarks } from "../docker/compose-project.ts";
 import { isOurCompose } from "../docker/compose-render.ts";
 import type { Container } from "../docker/engine.ts";
@@ -119,8 +120,6 @@ const LOOK_UP = {
   image: ({ docker }, name) => docker.image(name),
 } satisfies Record<string, (host: HostReader, name: string) => Promise<Labelled | null>>;
 
-const SERVICE_IMAGE = /^fula-node:/;
-
 /**
  * Looks once at the whole box for everything that joins create. It recognizes things by their marks: labels, first
  * lines, names in our own directories.
@@ -213,7 +212,7 @@ async function surveyDocker(host: HostReader, node: LeavingNode): Promise<Partia
   for (const { id, tags } of images.filter(isOurs)) {
     // An image does not belong to a compose project: our label alone marks it.
     const isOurImage = (one: Labelled | null) => one !== null && isOurs(one);
-    for (const name of tags.length === 0 ? [id] : tags.filter((tag) => SERVICE_IMAGE.test(tag)))
+    for (const name of tags.length === 0 ? [id] : tags.filter(isBuiltImage))
       await add(ofDocker("image", name, isOurImage, id), "image", id);
   }
   // After a leave has removed the containers, an adopted database can be recognized by its name only.

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type ExitName, messageOf, OperatorError } from "../errors.ts";
-import { age } from "../units.ts";
+import { age, utcSeconds } from "../units.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { Files } from "../machine/file-writer.ts";
 import { type AlarmChannels, type AlarmKind, type AlarmSent, commandFailure, raiseAlarm } from "./alerts.ts";
@@ -110,7 +110,7 @@ async function reportMissing(channels: AlarmChannels, other: Heartbeat, at: Date
       summary: `${operation} did not run to its end for ${age(at.getTime() - Date.parse(last))}`,
       counts: {},
       worst: [{ operation, outcome, last }],
-      lines: [`${secondsOf(at)} run-missing operation=${operation.replaceAll(" ", "-")} last=${last}`],
+      lines: [`${utcSeconds(at)} run-missing operation=${operation.replaceAll(" ", "-")} last=${last}`],
     });
     return commandFailure(sent);
   } catch (thrown) {
@@ -132,7 +132,7 @@ async function reportFailing(
       counts: { failures },
       worst: [{ operation, outcome, summary, last_good_at }],
       lines: [
-        `${secondsOf(at)} run-failed operation=${operation.replaceAll(" ", "-")} failures=${failures} outcome=${outcome}`,
+        `${utcSeconds(at)} run-failed operation=${operation.replaceAll(" ", "-")} failures=${failures} outcome=${outcome}`,
       ],
     });
     // A command that failed is tried again after the next failure.
@@ -141,10 +141,6 @@ async function reportFailing(
   } catch (error) {
     return { heartbeat, error };
   }
-}
-
-function secondsOf(at: Date): string {
-  return at.toISOString().replace(/\.\d{3}Z$/, "Z");
 }
 
 const heartbeatSchema = z.object({

@@ -1,3 +1,4 @@
+import { bracketed } from "../settings/address.ts";
 import type { Check, Ownership, PortNeed } from "./check.ts";
 
 /** Passes if every required port is free, or in use by one of our containers or by the adopted writer. */
@@ -97,9 +98,7 @@ export function describeHolder({ need, addresses, pid, process, container, unit 
     ...(unit === null || container !== null ? [] : [`unit ${unit}`]),
   ];
   const name = process ?? "an unknown process";
-  const sockets = addresses.map(
-    (address) => `${address.includes(":") ? `[${address}]` : address}:${need.port}`,
-  );
+  const sockets = addresses.map((address) => `${bracketed(address)}:${need.port}`);
   return `${name}${details.length === 0 ? "" : ` (${details.join(", ")})`} listens on ${sockets.join(" and ")}`;
 }
 

@@ -129,3 +129,8 @@ export function isPlainHttpElsewhere(url: string): boolean {
   const { protocol, hostname } = new URL(url);
   return protocol !== "https:" && !["127.0.0.1", "localhost", "[::1]"].includes(hostname);
 }
+
+/** A host as it stands before a port: an IPv6 address in brackets. */
+export function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
+}

@@ -162,3 +162,22 @@ export function lockNames(baseDir: string) {
     restore: `${baseDir}/restore`,
   } as const;
 }
+
+/** The flag that a command needs for a node in this directory: ` --base-dir DIR`, or nothing for the default one. */
+export function baseDirFlag(baseDir: string, byDefault = MASTER_BASE_DIR): string {
+  return baseDir === byDefault ? "" : ` --base-dir ${baseDir}`;
+}
+
+/** The package's files that are installed and copied into the service image: those that `npm pack` ships. */
+export const PACKAGE_ENTRIES = [
+  "package.json",
+  "bin",
+  "dist",
+  "compose",
+  "migrations",
+  "docs",
+  "LICENSE",
+  "README.md",
+  "CHANGELOG.md",
+  "SECURITY.md",
+];

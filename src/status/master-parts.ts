@@ -4,7 +4,7 @@ import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { OperatorError } from "../errors.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
-import { baseDirFlag } from "../join/unfinished-rotation.ts";
+import { baseDirFlag } from "../settings/layout.ts";
 import {
   findUnclearKeys,
   readMasterSettings,
@@ -32,7 +32,7 @@ import { MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import { parseRotation, unfinishedRotation } from "../settings/rotation.ts";
 import type { Settings } from "../settings/settings.ts";
-import { decimalBytes } from "../units.ts";
+import { decimalBytes, grouped } from "../units.ts";
 import {
   collectNotes,
   collectParts,
@@ -333,8 +333,13 @@ async function lookAtSnapshots({ deps, layout, clock, heartbeats }: MasterNode):
 /** The last sweep, and what it found. */
 async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
   const { sweep } = await heartbeats;
-  const found = assessFindings(sweep.heartbeat, deps.host.clock.now());
-  return withRemarks(judgeRun(sweep), sweep.heartbeat === null ? [] : [found.pins, found.nodes]);
+  const run = judgeRun(sweep);
+  if (sweep.heartbeat === null) return run;
+  const { pins, nodes } = assessFindings(sweep.heartbeat, deps.host.clock.now());
+  const judged = withRemarks(run, [pins, nodes]);
+  // After a complete sweep, what it found says what to do. After another one, the run itself does.
+  const todo = ["ok", "pending"].includes(sweep.heartbeat.outcome) ? (pins.todo ?? nodes.todo) : null;
+  return judged.state === "attention" && todo !== null ? { ...judged, todo } : judged;
 }
 
 /** What a join would change, and a change of a secret that was interrupted. */
@@ -364,11 +369,6 @@ async function countPins({ deps, ask, values, heartbeats }: MasterNode): Promise
   const answer = await getJson(deps.host, ask, `http://127.0.0.1:${values("WEBUI_PORT") ?? ""}/api/v1/pool`);
   const { pins } = ((answer === LATE ? null : answer)?.body ?? {}) as { readonly pins?: unknown };
   return typeof pins === "number" ? grouped(pins) : null;
-}
-
-/** `4,812`: without Intl, which takes 10 ms to load. */
-function grouped(count: number): string {
-  return String(count).replaceAll(/\B(?=(?:\d{3})+$)/g, ",");
 }
 
 async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string | null> {

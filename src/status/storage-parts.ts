@@ -1,3 +1,4 @@
+import { bracketed } from "../settings/address.ts";
 import type { ClusterReader } from "../cluster/client.ts";
 import { readSpace } from "../cluster/kubo-space.ts";
 import { parseSize } from "../settings/rules.ts";
@@ -344,9 +345,4 @@ async function lookAtDisk(host: JoinDeps["host"], values: Values, ask: Ask): Pro
   const reading = await ask(() => orNull(() => readSpace(host.http, KUBO)));
   if (reading === LATE || reading === null) return null;
   return { ...reading, reserveBytes: parseSize(values("DISK_RESERVE") ?? "") ?? 0 };
-}
-
-/** A host as it stands before a port: an IPv6 address in brackets. */
-function bracketed(host: string): string {
-  return host.includes(":") ? `[${host}]` : host;
 }

@@ -2,7 +2,7 @@ import gt from "semver/functions/gt.js";
 import valid from "semver/functions/valid.js";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { PACKAGE_ENTRIES } from "../docker/compose-project.ts";
+import { PACKAGE_ENTRIES } from "../settings/layout.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {

@@ -10,7 +10,7 @@ import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
 import { MASTER_CHECKS } from "../../src/preflight/checks.ts";
 import { describeProgram } from "../../src/program.ts";
-import { PACKAGE_ENTRIES } from "../../src/docker/compose-project.ts";
+import { PACKAGE_ENTRIES } from "../../src/settings/layout.ts";
 import { FakeMaster } from "../support/fake-master.ts";
 import { fillPages } from "../support/generated-docs.ts";
 import { prepare } from "../support/master-boxes.ts";

@@ -59,7 +59,8 @@ describe.skipIf(typeof program === "string")("the ingest on a real kubo", () => 
   });
 
   test("stores nothing of a block in which one bit is not what it was", async () => {
-    const flips = fc.tuple(fc.uint8Array({ minLength: 1, maxLength: 5_000 }), fc.nat(), fc.nat(7));
+    // Of a few bytes only, the flipped block could be one that another test has stored.
+    const flips = fc.tuple(fc.uint8Array({ minLength: 16, maxLength: 5_000 }), fc.nat(), fc.nat(7));
     await fc.assert(
       fc.asyncProperty(flips, async ([bytes, at, bit]) => {
         const before = await kubo.countBlocks();

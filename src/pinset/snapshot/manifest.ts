@@ -1,3 +1,4 @@
+import { utcSeconds } from "../../units.ts";
 import * as z from "zod";
 import { OperatorError } from "../../errors.ts";
 
@@ -90,10 +91,7 @@ export function parseManifest(text: string, file: string): Manifest {
 
 /** The name of a snapshot taken at a time: `pinset-20261121T200501Z`. */
 export function snapshotName(at: Date): string {
-  return `pinset-${at
-    .toISOString()
-    .replace(/\.\d{3}Z$/, "Z")
-    .replace(/[-:]/g, "")}`;
+  return `pinset-${utcSeconds(at).replace(/[-:]/g, "")}`;
 }
 
 function notAManifest(file: string, why: string, cause?: unknown): OperatorError {

@@ -1,5 +1,5 @@
 import type { VerifyingKey } from "../../machine/signing.ts";
-import { age, countOf } from "../../units.ts";
+import { age, countOf, grouped } from "../../units.ts";
 import { checkLinks, readLinks, trustedKeys } from "./links.ts";
 import { type ChainMemory, judgeContinuity } from "./memory.ts";
 import type { SnapshotFile } from "./store.ts";
@@ -45,7 +45,7 @@ export function judgeSnapshots(
   if (newest === null) return withoutAny(damaged, deps.memory);
   const { manifest } = newest;
   const ageMs = deps.now.getTime() - Date.parse(manifest.created_at);
-  const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${manifest.pins.count.toLocaleString("en-US")} pins`;
+  const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${grouped(manifest.pins.count)} pins`;
   const attention = (what: string, todo: string): SnapshotStanding => ({
     state: "attention",
     sentence: `${head}, ${what}`,

@@ -3,7 +3,7 @@ import type { ExitName } from "../../errors.ts";
 import type { Clock } from "../../machine/clock.ts";
 import type { Files } from "../../machine/file-writer.ts";
 import type { SigningKey } from "../../machine/signing.ts";
-import { countOf, decimalBytes } from "../../units.ts";
+import { countOf, decimalBytes, utcSeconds } from "../../units.ts";
 import { type AlarmChannels, type AlarmKind, type AlarmSent, raiseAlarm } from "../alerts.ts";
 import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
@@ -157,7 +157,7 @@ async function raise(
   const [first] = alarms;
   if (first === undefined) return null;
   const at = clock.now();
-  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
+  const utc = utcSeconds(at);
   for (const { sentence } of alarms) report(`Alarm: ${sentence}`);
   return raiseAlarm(channels, {
     kind: first.kind,

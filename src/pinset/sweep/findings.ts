@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { age, countOf } from "../../units.ts";
+import { age, countOf, grouped, utcSeconds } from "../../units.ts";
 import type { Alarm } from "../alerts.ts";
 import type { Heartbeat } from "../heartbeat.ts";
 import type { NodeReport } from "./nodes.ts";
@@ -25,7 +25,7 @@ const MAX_NODES = 100;
 /** The alarm for what a sweep found, or null. There is one alarm, however many pins and nodes it is about. */
 export function sweepAlarm(found: SweepFindings): Alarm | null {
   const { at, tally, nodes } = found;
-  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
+  const utc = utcSeconds(at);
   const stalled = nodes.filter(({ sync }) => sync === "stalled");
   if (tally.below() === 0 && stalled.length === 0) return null;
   const pins = tally.candidates();
@@ -82,7 +82,7 @@ export function sweepFacts(found: SweepFindings): {
 
 function summarise({ tally, nodes, strangers, namesFault }: SweepFindings): string {
   const { counts } = tally;
-  const parts = [`${tally.pins} pins`, `${counts.healthy} healthy`];
+  const parts = [countOf(tally.pins, "pin"), `${counts.healthy} healthy`];
   for (const state of ["in-progress", "syncing", "failed", "unknown", "under-replicated"] as const) {
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
@@ -204,9 +204,4 @@ function remarkOf(
   else if (state !== "up") parts.push(state);
   if (sync !== "synced") parts.push(`${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`);
   return parts.join(", ");
-}
-
-/** A count with commas between groups of three digits: `4,812`. */
-function grouped(count: number): string {
-  return String(count).replaceAll(/(?<=\d)(?=(?:\d{3})+$)/g, ",");
 }

@@ -1,3 +1,4 @@
+import { utcSeconds } from "../../units.ts";
 import type { PinFacts } from "../../cluster/pin.ts";
 
 /** How many copies a pin needs, and where. */
@@ -150,7 +151,7 @@ export function readPinStatus(value: unknown): PinStatus | null {
 
 /** An alert line, in the format of upstream's log. */
 export function alertLine(at: Date, cid: string, verdict: Pick<PinVerdict, "pinned" | "min">): string {
-  const utc = at.toISOString().replace(/\.\d{3}Z$/, "Z");
+  const utc = utcSeconds(at);
   return `${utc} under-replicated cid=${cid} pinned=${verdict.pinned} min=${verdict.min}`;
 }
 

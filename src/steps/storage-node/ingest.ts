@@ -1,3 +1,4 @@
+import { bracketed } from "../../settings/address.ts";
 import type { Project } from "../../docker/compose-project.ts";
 import { judgeNames } from "../../docker/name-conflicts.ts";
 import { containers, waitUntilItWorks } from "../../docker/containers.ts";
@@ -25,7 +26,7 @@ async function findFault(host: HostReader, context: StorageContext): Promise<str
   const values = await readValues(host, context);
   const bind = values("INGEST_BIND") ?? "::";
   const address = ["0.0.0.0", "::"].includes(bind) ? "127.0.0.1" : bind;
-  const url = `http://${address.includes(":") ? `[${address}]` : address}:${values("INGEST_PORT") ?? "3601"}/health`;
+  const url = `http://${bracketed(address)}:${values("INGEST_PORT") ?? "3601"}/health`;
   const answer = await host.http.json(url, { timeoutMs: 10_000 });
   if (answer?.status === 200) return null;
   return answer === null

@@ -237,6 +237,15 @@ describe("status of a master", () => {
       /^attention: .*not finished.* -> .*fula-node secret rotate jwt-secret/,
     ],
     [
+      "the pool has too few nodes",
+      (host) => {
+        const pins = { ...PINS, complete: 0, below: 4812, lackingNodes: 4812 };
+        beat(host, "sweep", 0.2, "pending", { ...FACTS, pins });
+      },
+      "sweep",
+      /^attention: 12 min ago.* -> add storage nodes, or lower REPL_MIN: the pool has 1 node$/,
+    ],
+    [
       "a service has lost its routes",
       (host) => host.http.routes.set("http://127.0.0.1:3001/api/v1/storage", { status: 404, body: {} }),
       "storage API",

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { PACKAGE_ENTRIES } from "../../../src/docker/compose-project.ts";
+import { PACKAGE_ENTRIES } from "../../../src/settings/layout.ts";
 import type { AnyStep } from "../../../src/engine/step.ts";
 import { FakeMaster, PACKAGE_DIR } from "../../support/fake-master.ts";
 import { joinedBox, lookAt, stepOn } from "../../support/master-boxes.ts";
