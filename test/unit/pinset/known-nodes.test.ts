@@ -91,7 +91,8 @@ test("the list is the same after it is written and read, and a broken file is an
   const known = updateNodes(OLD, view(["m", "x"]));
   expect(parseKnownNodes(serialiseKnownNodes(known), "f")).toEqual(known);
   expect(parseKnownNodes(serialiseKnownNodes(EMPTY), "f")).toEqual(EMPTY);
-  expect(() => parseKnownNodes("{", "f")).toThrow(/cannot be read/);
+  for (const broken of ["", "{", "null", "{}", '{"nodes":{},"strangers":[],"forgotten":[]}'])
+    expect(() => parseKnownNodes(broken, "f")).toThrow(/cannot be read/);
 });
 
 test("names are stored without invisible characters and not longer than 64, and strangers at most 200 and 30 days", () => {
