@@ -63,6 +63,28 @@ export async function describePins(host: HostReader, values: Values): Promise<st
   return count.complete ? `${count.lines} pins` : `more than ${count.lines} pins`;
 }
 
+/** Where the images of kubo and ipfs-cluster have their data, and which files there hold keys and secrets. */
+const SECRET_FILES: Readonly<Record<string, readonly string[]>> = {
+  "/data/ipfs": ["config"],
+  "/data/ipfs-cluster": ["identity.json", "service.json"],
+};
+
+/** The files with private keys and secrets of a writer's containers, on this machine. */
+export async function secretFilesOf(
+  host: HostReader,
+  containers: readonly {
+    readonly mounts: readonly { readonly source: string; readonly destination: string }[];
+  }[],
+): Promise<readonly string[]> {
+  const paths = containers.flatMap(({ mounts }) =>
+    mounts.flatMap(({ source, destination }) =>
+      (SECRET_FILES[destination] ?? []).map((name) => `${source}/${name}`),
+    ),
+  );
+  const real = await Promise.all(paths.map((path) => host.files.realPath(path)));
+  return real.filter((path) => path !== null);
+}
+
 function faultOf(seen: {
   readonly kubo: { readonly status: number } | null;
   readonly cluster: { readonly status: number } | null;

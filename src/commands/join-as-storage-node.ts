@@ -25,6 +25,7 @@ export async function joinAsStorageNode(flags: StorageFlags, given: World): Prom
       settings,
       imagesArchive: flags.images ?? null,
       register: flags.register,
+      adopt: flags.adopt,
     });
     const outcome = await runJoin(world, {
       verb: VERB,

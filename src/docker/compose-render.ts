@@ -61,6 +61,8 @@ export interface MasterOptions extends RenderOptions {
 interface StorageOptions extends WriterOptions {
   /** The volumes, by their keys, that existed before fula-node: Compose never creates, relabels or removes them. */
   readonly external: Readonly<Record<string, string>>;
+  /** Services, by their names, whose containers were adopted. They stay as they were created. */
+  readonly kept?: ReadonlyMap<string, KeptService>;
 }
 
 /** The options of a writer. */
@@ -95,8 +97,12 @@ export function renderMaster(
     ...whole,
     services: mapEntries(whole.services, (name, service) => serve(name, service, options)),
   };
-  const kept = [...(options.kept ?? [])].map(([name, { record }]) => [name, keptTexts(record).environment]);
-  return finish(withKept(served, options), options, Object.fromEntries(kept) as Record<string, string>);
+  return finish(withKept(served, options), options, textsOfKept(options));
+}
+
+/** The texts, by service, whose change makes an adopted service another one. */
+function textsOfKept({ kept = new Map() }: Pick<MasterOptions, "kept">): Readonly<Record<string, string>> {
+  return Object.fromEntries([...kept].map(([name, { record }]) => [name, keptTexts(record).environment]));
 }
 
 /** A service with an image of the operator's: our environment, and no more of ours, since its program is another one. */
@@ -114,7 +120,10 @@ function serve(name: string, service: ComposeMap, { images = {} }: MasterOptions
   return { ...rest, image, labels };
 }
 
-function withKept(document: ComposeDocument, { kept = new Map() }: MasterOptions): ComposeDocument {
+function withKept(
+  document: ComposeDocument,
+  { kept = new Map() }: Pick<MasterOptions, "kept">,
+): ComposeDocument {
   let { services } = document;
   let volumes = mapAt(document, "volumes");
   let networks = mapAt(document, "networks");
@@ -160,7 +169,8 @@ export function renderStorage(
     ([key, name]) => [key, { external: true, name }] as const,
   );
   const volumes = { ...mapAt(merged, "volumes"), ...Object.fromEntries(external) };
-  return finish({ ...merged, volumes }, options, options.scripts);
+  const whole = withKept({ ...merged, volumes }, options);
+  return finish(whole, options, { ...options.scripts, ...textsOfKept(options) });
 }
 
 /** Reads one fragment. Throws TypeError if it has no services, because then the package is broken. */

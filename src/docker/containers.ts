@@ -21,7 +21,14 @@ import {
   type Judge,
 } from "./container-finding.ts";
 import type { Container } from "./engine.ts";
-import { isBuiltImage, type KeptService, OWN_IMAGE, parseKept, whyChanged } from "./kept-service.ts";
+import {
+  isAdopted,
+  isBuiltImage,
+  type KeptService,
+  OWN_IMAGE,
+  parseKept,
+  whyChanged,
+} from "./kept-service.ts";
 import { findNameConflicts } from "./name-conflicts.ts";
 
 /** The containers of a compose project that one step keeps running. */
@@ -65,7 +72,9 @@ export function containers(
   project: Project,
   spec: ContainersSpec,
 ): StepSpec<Seen, ContainerChange> {
-  const { id, title, touches, inPlace, data: places = [] } = spec;
+  const { id, title, touches, inPlace } = spec;
+  // An adopted container keeps its user, and so its data keeps its owner.
+  const places = (spec.data ?? []).filter(({ service }) => !isAdopted(project.kept?.get(service)));
   return {
     id,
     title,
@@ -281,9 +290,7 @@ async function readRecord(host: HostReader, kept: KeptService | undefined): Prom
  * document whose environment files are not written yet. Null if there are none.
  */
 function withoutKept({ document, kept }: Project): string | null {
-  const names = [...(kept ?? [])].flatMap(([name, { isAdopted, image }]) =>
-    isAdopted && image !== OWN_IMAGE ? [name] : [],
-  );
+  const names = [...(kept ?? [])].flatMap(([name, one]) => (isAdopted(one) ? [name] : []));
   if (names.length === 0) return null;
   const services = Object.entries(document.services).filter(([name]) => !names.includes(name));
   return JSON.stringify({ ...document, services: Object.fromEntries(services) });

@@ -40,6 +40,11 @@ export function customServices(
   });
 }
 
+/** True for a service whose container is adopted, and is not to be replaced by ours. */
+export function isAdopted(service: KeptService | undefined): boolean {
+  return service !== undefined && service.isAdopted && service.image !== OWN_IMAGE;
+}
+
 /** True for the image that fula-node builds: `fula-node:VERSION`. */
 export function isBuiltImage(image: string): boolean {
   return image.startsWith(`${OWN_IMAGE}:`);

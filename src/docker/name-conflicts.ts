@@ -83,7 +83,13 @@ function textsIn(value: ComposeValue): readonly string[] {
  */
 export async function surveyNames(
   host: HostReader,
-  names: { readonly container: string; readonly volume: string; readonly unit: string },
+  names: {
+    readonly container: string;
+    readonly volume: string;
+    readonly unit: string;
+    /** True if the container is or will be adopted, with its data. */
+    readonly isKept: boolean;
+  },
 ): Promise<Judge> {
   const [unit, volume, container] = await Promise.all([
     host.system.unit(names.unit),
@@ -94,7 +100,7 @@ export async function surveyNames(
     const why = `The systemd unit ${unit.name} runs the same program on this machine.`;
     return judgeNames({ evidence: { [unit.name]: unit.execStart }, why, claimable: false });
   }
-  const isKnown = container !== null && isOurs(container);
+  const isKnown = names.isKept || (container !== null && isOurs(container));
   if (volume === null || isOurs(volume) || isKnown) return judgeNames(null);
   return judgeNames({
     evidence: { [volume.name]: `no fula-node label, at ${volume.mountpoint}` },

@@ -25,13 +25,22 @@ interface IdentityFile {
   readonly Identity?: { readonly PeerID?: unknown; readonly PrivKey?: unknown } | null;
 }
 
+/** Where the image of ipfs-cluster has its data. */
+const CLUSTER_DATA = "/data/ipfs-cluster";
+
 /** The identity that a storage node's ipfs-cluster created on its volume. Null before its first start. */
 export async function readNodeIdentity({
   docker,
   files,
 }: Pick<HostReader, "docker" | "files">): Promise<NodeIdentity | null> {
-  const volume = await docker.volume(STORAGE_NAMES.clusterVolume);
-  const text = volume === null ? null : await files.readText(`${volume.mountpoint}/identity.json`);
+  const [volume, container] = await Promise.all([
+    docker.volume(STORAGE_NAMES.clusterVolume),
+    docker.container(STORAGE_NAMES.cluster),
+  ]);
+  // An adopted ipfs-cluster may have its data elsewhere.
+  const place = container?.mounts.find(({ destination }) => destination === CLUSTER_DATA)?.source;
+  const directory = place ?? volume?.mountpoint;
+  const text = directory === undefined ? null : await files.readText(`${directory}/identity.json`);
   return text === null ? null : parseNodeIdentity(text, "identity.json of ipfs-cluster");
 }
 

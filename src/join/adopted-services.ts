@@ -8,15 +8,16 @@ import {
   parseKept,
   SERVICE_IMAGES,
 } from "../docker/kept-service.ts";
-import { OperatorError } from "../errors.ts";
+import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findEntry, type EnvFile } from "../settings/env-file.ts";
-import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
+import { isOurs, NAMES, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
-import type { Setting, Settings } from "../settings/settings.ts";
+import { MASTER_RECOVERABLE, type Recoverable, STORAGE_RECOVERABLE } from "../settings/secrets.ts";
+import type { Setting, Settings, SettingSpec } from "../settings/settings.ts";
+import { STORAGE_SETTINGS } from "../settings/storage.ts";
 
-/** A service of a master that the bash scripts create too, with the setting that names its image. */
+/** A service that the bash scripts create too, with the setting that names its image. */
 interface AdoptableService {
   readonly service: string;
   readonly container: string;
@@ -27,7 +28,15 @@ interface AdoptableService {
   readonly alias: Readonly<Record<string, string>>;
 }
 
-const ADOPTABLE: readonly AdoptableService[] = [
+/** What a kind of node can adopt, and the settings that its containers get. */
+interface Adoption {
+  readonly project: string;
+  readonly services: readonly AdoptableService[];
+  readonly specs: readonly SettingSpec[];
+  readonly recoverable: readonly Recoverable[];
+}
+
+const MASTER_SERVICES: readonly AdoptableService[] = [
   {
     service: "postgres",
     container: NAMES.postgres,
@@ -58,13 +67,36 @@ const ADOPTABLE: readonly AdoptableService[] = [
   },
 ];
 
-const SECRETS: ReadonlySet<string> = new Set(
-  MASTER_SETTINGS.filter(({ secret }) => secret === true).map(({ key }) => key),
-);
+const STORAGE_SERVICES: readonly AdoptableService[] = [
+  { service: "kubo", container: STORAGE_NAMES.kubo, step: "kubo", imageKey: "KUBO_IMAGE", alias: {} },
+  {
+    service: "ipfs-cluster",
+    container: STORAGE_NAMES.cluster,
+    step: "cluster-follower",
+    imageKey: "CLUSTER_IMAGE",
+    alias: { CLUSTER_RESTAPI_BASICAUTHCREDENTIALS: "CLUSTER_BASIC_AUTH" },
+  },
+];
+
+/** What each kind of node can adopt. */
+export const ADOPTIONS = {
+  master: {
+    project: NAMES.masterProject,
+    services: MASTER_SERVICES,
+    specs: MASTER_SETTINGS,
+    recoverable: MASTER_RECOVERABLE,
+  },
+  storage: {
+    project: STORAGE_NAMES.project,
+    services: STORAGE_SERVICES,
+    specs: STORAGE_SETTINGS,
+    recoverable: STORAGE_RECOVERABLE,
+  },
+} as const satisfies Readonly<Record<string, Adoption>>;
 
 /** The setting behind a variable of the service's container. */
-function settingOf({ container, alias }: AdoptableService, name: string): string {
-  const known = MASTER_RECOVERABLE.find((one) => one.container === container && one.knownAs === name);
+function settingOf({ recoverable }: Adoption, { container, alias }: AdoptableService, name: string): string {
+  const known = recoverable.find((one) => one.container === container && one.knownAs === name);
   return alias[name] ?? known?.key ?? name;
 }
 
@@ -97,14 +129,15 @@ export function consentsOfReplace(services: readonly string[]): readonly string[
 export async function takeOverSettings(
   host: HostReader,
   options: {
-    readonly layout: MasterLayout;
+    readonly adoption: Adoption;
+    readonly layout: StorageLayout;
     readonly adopt: ReadonlySet<string>;
     readonly settings: Settings;
     readonly saved: EnvFile & { ok: true };
   },
 ): Promise<Settings> {
-  const { layout, adopt, settings, saved } = options;
-  const found = (await findServices(host, layout)).filter(
+  const { adoption, layout, adopt, settings, saved } = options;
+  const found = (await findServices(host, adoption, layout)).filter(
     ({ step, recorded }) => recorded === null && adopt.has(step),
   );
   const taken = new Map<string, Setting>();
@@ -113,8 +146,8 @@ export async function takeOverSettings(
     const { definition, imageKey } = one;
     if (!isGiven(imageKey)) taken.set(imageKey, { value: definition.image, origin: "adopted" });
     for (const [name, value] of Object.entries(definition.environment)) {
-      const key = settingOf(one, name);
-      const spec = MASTER_SETTINGS.find((known) => known.key === key);
+      const key = settingOf(adoption, one, name);
+      const spec = adoption.specs.find((known) => known.key === key);
       const isKnown = findEntry(saved, key) !== undefined && hasValue(saved, key);
       if (spec === undefined || isGiven(key) || isKnown || taken.has(key)) continue;
       if (value !== "" && spec.rule.holds(value) && settings.get(key)?.value !== value)
@@ -128,20 +161,22 @@ export async function takeOverSettings(
 export async function findKept(
   host: HostReader,
   options: {
-    readonly layout: MasterLayout;
+    readonly adoption: Adoption;
+    readonly layout: StorageLayout;
     readonly adopt: ReadonlySet<string>;
     readonly settings: Settings;
   },
 ): Promise<ReadonlyMap<string, KeptService>> {
-  const { layout, adopt, settings } = options;
+  const { adoption, layout, adopt, settings } = options;
   const values = (key: string) => settings.get(key)?.value;
-  const kept = (await findServices(host, layout)).map((found): readonly [string, KeptService] => {
+  const secrets = new Set(adoption.specs.filter(({ secret }) => secret === true).map(({ key }) => key));
+  const kept = (await findServices(host, adoption, layout)).map((found): readonly [string, KeptService] => {
     const { service, step, definition, path, recorded, imageKey } = found;
     const saved = recorded === null ? null : parseKept(recorded);
     const record = saved ?? {
       version: 1,
       definition,
-      links: linksOf(definition, { settingOf: (name) => settingOf(found, name), secrets: SECRETS, values }),
+      links: linksOf(definition, { settingOf: (name) => settingOf(adoption, found, name), secrets, values }),
     };
     return [
       service,
@@ -155,6 +190,44 @@ export async function findKept(
     ];
   });
   return new Map(kept);
+}
+
+/** What decides which pool a node is in and whom it trusts. Both must be what its container really has. */
+const DECISIVE = ["CLUSTER_SECRET", "MASTER_CLUSTER_PEERIDS"];
+
+/** A problem for each such setting that differs from what an adopted container has, since that is kept as it is. */
+export async function findKeptConflicts(
+  host: HostReader,
+  options: {
+    readonly adoption: Adoption;
+    readonly layout: StorageLayout;
+    readonly adopt: ReadonlySet<string>;
+    readonly settings: Settings;
+  },
+): Promise<readonly Problem[]> {
+  const { adoption, layout, adopt, settings } = options;
+  const found = (await findServices(host, adoption, layout)).filter(
+    ({ step, recorded }) => recorded === null && adopt.has(step),
+  );
+  return found.flatMap((one) =>
+    Object.entries(one.definition.environment).flatMap(([name, value]) => {
+      const key = settingOf(adoption, one, name);
+      const wanted = settings.get(key)?.value;
+      if (!DECISIVE.includes(key) || wanted === undefined || isSameSet(wanted, value)) return [];
+      return [
+        {
+          subject: key,
+          what: `${one.container}, which is to be adopted as it runs, has another ${key} than the settings.`,
+          remedy: `Give the same value. Or let fula-node create the container: remove it, but not its volume (docker rm -f ${one.container}).`,
+        },
+      ];
+    }),
+  );
+}
+
+function isSameSet(one: string, other: string): boolean {
+  const parts = (text: string) => text.split(",").toSorted().join(",");
+  return parts(one) === parts(other);
 }
 
 /** The files of the kept services that are or will be adopted. They contain secrets. */
@@ -176,15 +249,19 @@ export function customImages(settings: Settings): Readonly<Record<string, string
   return Object.fromEntries(customServices(settings).map(({ service, image }) => [service, image]));
 }
 
-async function findServices(host: HostReader, layout: MasterLayout): Promise<readonly Found[]> {
+async function findServices(
+  host: HostReader,
+  { services, project }: Adoption,
+  layout: StorageLayout,
+): Promise<readonly Found[]> {
   const found = await Promise.all(
-    ADOPTABLE.map(async (service): Promise<Found | null> => {
+    services.map(async (service): Promise<Found | null> => {
       const path = `${layout.adoptedDir}/${service.service}.json`;
       const text = await host.files.readText(path);
       const record = parseKept(text ?? "");
       if (record !== null) return { ...service, path, recorded: text, definition: record.definition };
       const container = await host.docker.container(service.container);
-      if (container === null || !isClaimable(container, service)) return null;
+      if (container === null || !isClaimable(container, service, project)) return null;
       const definition = await host.docker.definition(service.container);
       return definition === null ? null : { ...service, path, recorded: null, definition };
     }),
@@ -193,9 +270,9 @@ async function findServices(host: HostReader, layout: MasterLayout): Promise<rea
 }
 
 /** A container of the same compose project and service without our label. */
-function isClaimable(container: Container, { service }: AdoptableService): boolean {
+function isClaimable(container: Container, { service }: AdoptableService, project: string): boolean {
   const { labels } = container;
-  const isOfProject = labels["com.docker.compose.project"] === NAMES.masterProject;
+  const isOfProject = labels["com.docker.compose.project"] === project;
   return !isOurs(container) && isOfProject && labels["com.docker.compose.service"] === service;
 }
 

@@ -11,7 +11,7 @@ import {
   WRITER_FRAGMENTS,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
-import { customServices, type KeptService, OWN_IMAGE } from "../docker/kept-service.ts";
+import { customServices, isAdopted, type KeptService } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -24,7 +24,7 @@ import { GENERATED_AUTH, MASTER_RECOVERABLE, withClusterSecret } from "../settin
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
 import { isWriterOurs } from "../steps/master/writer.ts";
-import { customImages, filesOfKept, findKept } from "./adopted-services.ts";
+import { ADOPTIONS, customImages, filesOfKept, findKept } from "./adopted-services.ts";
 import type { JoinDeps } from "./join-run.ts";
 
 /** Builds the steps of a master from its settings. Reads from the machine, and changes nothing. */
@@ -43,7 +43,7 @@ export async function prepareMaster(
   const { layout, provisionWriter, imagesArchive, adopt = [] } = desired;
   const [volume, kept, node] = await Promise.all([
     findDatabaseVolume(host, layout),
-    findKept(host, { layout, adopt: new Set(adopt), settings: desired.settings }),
+    findKept(host, { adoption: ADOPTIONS.master, layout, adopt: new Set(adopt), settings: desired.settings }),
     chooseNode(host, { running: nodePath, script: `${packageDir}/bin/fula-node.js` }),
   ]);
   const base: MasterContext = {
@@ -151,7 +151,7 @@ async function renderProjects(options: {
   };
   const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
   const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
-  const adopted = [...kept].filter(([, { isAdopted, image }]) => isAdopted && image !== OWN_IMAGE);
+  const adopted = [...kept].filter(([, one]) => isAdopted(one));
   return {
     master: {
       ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {

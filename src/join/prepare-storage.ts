@@ -5,6 +5,7 @@ import {
   supportsStartInterval,
   WRITER_SCRIPTS,
 } from "../docker/compose-render.ts";
+import { isAdopted, type KeptService } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
@@ -12,6 +13,7 @@ import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { storageSteps } from "../steps/storage-node.ts";
+import { ADOPTIONS, filesOfKept, findKept } from "./adopted-services.ts";
 import type { JoinDeps } from "./join-run.ts";
 import { readFragments, readShipped } from "./prepare-master.ts";
 import type { StorageContext } from "../federation/storage-context.ts";
@@ -31,14 +33,22 @@ export async function prepareStorageNode(
     readonly settings: Settings;
     readonly imagesArchive: string | null;
     readonly register: boolean;
+    /** The steps that the operator adopts. */
+    readonly adopt?: readonly string[];
   },
 ): Promise<readonly AnyStep[]> {
-  const { version, packageDir, hash, reporter } = deps;
-  const { layout, imagesArchive, register } = desired;
+  const { version, packageDir, hash, reporter, host } = deps;
+  const { layout, imagesArchive, register, adopt = [], settings } = desired;
+  const kept = await findKept(host, { adoption: ADOPTIONS.storage, layout, adopt: new Set(adopt), settings });
   const context: StorageContext = {
     layout,
     imagesArchive,
-    specs: STORAGE_SETTINGS,
+    // An adopted ipfs-cluster has the password that it has, or none.
+    specs: isAdopted(kept.get("ipfs-cluster"))
+      ? STORAGE_SETTINGS.map(({ generated, ...spec }) =>
+          spec.key === AUTH || generated === undefined ? spec : { ...spec, generated },
+        )
+      : STORAGE_SETTINGS,
     recoverable: STORAGE_RECOVERABLE,
     settings: withClusterSecret(desired.settings, hash),
     version,
@@ -52,10 +62,16 @@ export async function prepareStorageNode(
       warning: (text) => reporter.listen({ type: "warning", text }),
     },
   };
-  return storageSteps(context, await renderProject(deps, layout));
+  return storageSteps(context, await renderProject(deps, layout, kept));
 }
 
-async function renderProject(deps: RenderDeps, layout: StorageLayout): Promise<Project> {
+const AUTH = "CLUSTER_BASIC_AUTH";
+
+async function renderProject(
+  deps: RenderDeps,
+  layout: StorageLayout,
+  kept: ReadonlyMap<string, KeptService>,
+): Promise<Project> {
   const { host, packageDir, version, hash } = deps;
   const [engine, fragments, kubo, cluster, external] = await Promise.all([
     host.docker.version(),
@@ -65,16 +81,19 @@ async function renderProject(deps: RenderDeps, layout: StorageLayout): Promise<P
     findExternalVolumes(host),
   ]);
   const scripts = { kubo, "ipfs-cluster": cluster };
+  const adopted = [...kept].filter(([, one]) => isAdopted(one));
   const startInterval = supportsStartInterval(engine?.apiVersion ?? null);
   return {
-    ...renderStorage(fragments, { version, hash, startInterval, scripts, external }),
+    ...renderStorage(fragments, { version, hash, startInterval, scripts, external, kept: new Map(adopted) }),
     name: STORAGE_NAMES.project,
     directory: layout.baseDir,
     file: layout.composeFile,
     scripts: [
       { path: `${layout.baseDir}/${WRITER_SCRIPTS.kubo}`, text: kubo },
       { path: `${layout.baseDir}/${WRITER_SCRIPTS["ipfs-cluster"]}`, text: cluster },
+      ...filesOfKept(adopted.map(([, service]) => service)),
     ],
+    kept,
   };
 }
 

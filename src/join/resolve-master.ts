@@ -4,10 +4,10 @@ import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
-import { takeOverSettings } from "./adopted-services.ts";
+import { ADOPTIONS, takeOverSettings } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
@@ -68,7 +68,13 @@ async function adoptSettings(
 ): Promise<Settings> {
   if (adopt.length === 0 || deps.host.system.uid() !== 0) return settings;
   const saved = await readSavedSettings(deps, layout.envFile);
-  return takeOverSettings(deps.host, { layout, adopt: new Set(adopt), settings, saved });
+  return takeOverSettings(deps.host, {
+    adoption: ADOPTIONS.master,
+    layout,
+    adopt: new Set(adopt),
+    settings,
+    saved,
+  });
 }
 
 /** Asks the operator the first questions, and returns the answers as settings; null if there is nobody to ask. */
@@ -173,8 +179,29 @@ async function requiredProblems(
   return [
     ...problems,
     ...(await findCaProblem(host, settings)),
+    ...(await findPlainGateway({ host, reporter }, settings)),
     ...(await authProblems(host, settings, provisionWriter)),
   ];
+}
+
+/**
+ * Upstream's gateway is built without TLS: it connects to Postgres in plain text, whatever the settings are. With
+ * `true`, 0.1.0 ran it anyway, so that node goes on with a warning.
+ */
+async function findPlainGateway(
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
+  settings: Settings,
+): Promise<readonly Problem[]> {
+  const subject = "POSTGRES_SSL";
+  const setting = settings.get(subject);
+  const image = settings.get("GATEWAY_IMAGE")?.value ?? "";
+  if (sslModeOf(setting?.value) === false || host.system.uid() !== 0) return [];
+  if ((await host.docker.image(image)) === null) return [];
+  const what = `${subject} is ${setting?.value}, but the gateway (${image}) can't encrypt its connection to Postgres.`;
+  const remedy = `Remove that image (docker image rm ${image}) to run without the gateway. Or, if you trust the network to the database: --set ${subject}=disable.`;
+  if (setting?.origin !== "saved" || setting.value !== "true") return [{ subject, what, remedy }];
+  reporter.listen({ type: "warning", text: `${what} ${remedy}` });
+  return [];
 }
 
 /** The services' containers run as another user than root, and read the CA through a mount of this file. */

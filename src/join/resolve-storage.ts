@@ -9,6 +9,7 @@ import { RULES } from "../settings/rules.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
+import { ADOPTIONS, findKeptConflicts, takeOverSettings } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, StorageFlags } from "./join-run.ts";
@@ -50,7 +51,13 @@ export async function resolveStorageNode(
       : [],
   );
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
-  const first = source.resolve(merge(invite, given));
+  const takeOver = async <Resolved extends { readonly settings: Settings }>(
+    resolved: Resolved,
+  ): Promise<Resolved> =>
+    isRoot
+      ? { ...resolved, settings: await adoptSettings(deps, flags, layout, resolved.settings) }
+      : resolved;
+  const first = await takeOver(source.resolve(merge(invite, given)));
   const contradictions = invite === null ? [] : findContradictions(invite, given);
   const plainHttp = flags.allowHttp ? [] : findPlainHttp(first.settings, source, invite);
   const problems = [...first.problems, ...unclear, ...contradictions, ...plainHttp];
@@ -68,9 +75,13 @@ export async function resolveStorageNode(
       ? await readPool(deps, first.settings, { allowHttp: flags.allowHttp, areMastersKnown })
       : null;
   refuseDrift(invite ?? pool, source, flags);
-  const last = source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given));
+  const last = await takeOver(source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given)));
   warnOfIgnored(deps, last);
-  const remaining = [...last.problems, ...describeMissing(findMissing(last, recoverable))];
+  const remaining = [
+    ...last.problems,
+    ...describeMissing(findMissing(last, recoverable)),
+    ...(isRoot ? await conflictsOfAdopted(deps, flags, layout, last.settings) : []),
+  ];
   await checkStorageNode({
     deps,
     layout,
@@ -80,6 +91,34 @@ export async function resolveStorageNode(
   });
   if (flags.register && isRoot) await refuseWithoutInvite(deps, last.settings);
   return last.settings;
+}
+
+/** The settings, with those of the containers that this run adopts. */
+async function adoptSettings(
+  deps: JoinDeps,
+  { adopt }: StorageFlags,
+  layout: StorageLayout,
+  settings: Settings,
+): Promise<Settings> {
+  if (adopt.length === 0) return settings;
+  const saved = await readSavedSettings(deps, layout.envFile);
+  return takeOverSettings(deps.host, {
+    adoption: ADOPTIONS.storage,
+    layout,
+    adopt: new Set(adopt),
+    settings,
+    saved,
+  });
+}
+
+async function conflictsOfAdopted(
+  { host }: JoinDeps,
+  { adopt }: StorageFlags,
+  layout: StorageLayout,
+  settings: Settings,
+): Promise<readonly Problem[]> {
+  if (adopt.length === 0) return [];
+  return findKeptConflicts(host, { adoption: ADOPTIONS.storage, layout, adopt: new Set(adopt), settings });
 }
 
 /**

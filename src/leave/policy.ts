@@ -57,6 +57,8 @@ const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Cleanup>> =
   journal: "logs",
   cliDir: "remove",
   cliCurrent: "remove",
+  // Without these files, nobody can create the adopted containers again.
+  adoptedDir: "settings",
 };
 
 const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> = {
@@ -73,8 +75,6 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   snapshotHeartbeat: "remove",
   sweepHeartbeat: "remove",
   knownNodes: "data",
-  // Without these files, nobody can create the adopted containers again.
-  adoptedDir: "settings",
 };
 
 /** The entries of a master's base directory. */

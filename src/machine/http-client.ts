@@ -355,13 +355,16 @@ class Exchange<T> implements Dispatcher.DispatchOptions, Dispatcher.DispatchHand
 
 async function within<T>(deadlineMs: number, exchange: Exchange<T>): Promise<T> {
   if (deadlineMs === 0) return exchange.answer;
+  let last: NodeJS.Immediate | undefined;
   const timer = setTimeout(() => {
-    exchange.abort(new DeadlinePassed(`no answer within ${deadlineMs / 1000} s`));
+    // Sockets are read before an immediate runs: an answer that came while this process was busy is not late.
+    last = setImmediate(() => exchange.abort(new DeadlinePassed(`no answer within ${deadlineMs / 1000} s`)));
   }, deadlineMs);
   try {
     return await exchange.answer;
   } finally {
     clearTimeout(timer);
+    clearImmediate(last);
   }
 }
 

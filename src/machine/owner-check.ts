@@ -91,6 +91,20 @@ export async function findTreeFaults(
   return [...(own === null ? [] : [own]), ...below.flat()];
 }
 
+/**
+ * Whether a user without privileges can read a file: by its owner or its mode for others, and so for every directory on
+ * the way. Groups count as others. `path` has no link in it. False if there is no such file.
+ */
+export async function canRead(files: Pick<FileReader, "stat">, uid: number, path: string): Promise<boolean> {
+  const places = partsOf(path).map((_, index, parts) => `/${parts.slice(0, index + 1).join("/")}`);
+  const stats = await Promise.all(places.map((place) => files.stat(place)));
+  return stats.every((stat, index) => {
+    if (stat === null) return false;
+    const bits = stat.uid === uid ? stat.mode >> 6 : stat.mode;
+    return (bits & (index === stats.length - 1 ? 4 : 1)) !== 0;
+  });
+}
+
 function partsOf(path: string): string[] {
   return path.split("/").filter((part) => part !== "" && part !== ".");
 }

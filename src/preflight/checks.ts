@@ -1,7 +1,7 @@
 import type { Check } from "./check.ts";
 import { compose, dockerEngine, watchtower } from "./docker.ts";
 import { clock, disk, memory, node, os, owners, root } from "./machine.ts";
-import { containerUser, otherUsers } from "./passwd.ts";
+import { containerUser, otherUsers, writerSecrets } from "./passwd.ts";
 import { ports } from "./ports.ts";
 
 /** The checks of a machine before it becomes a node, in this order. */
@@ -10,6 +10,7 @@ export const MASTER_CHECKS: readonly Check[] = [
   os,
   containerUser,
   otherUsers,
+  writerSecrets,
   dockerEngine,
   compose,
   disk,

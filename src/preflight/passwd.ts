@@ -1,4 +1,6 @@
+import { secretFilesOf } from "../cluster/writer.ts";
 import type { HostReader } from "../host.ts";
+import { canRead } from "../machine/owner-check.ts";
 import { CONTAINER_USER } from "../settings/layout.ts";
 import type { Check } from "./check.ts";
 
@@ -69,6 +71,41 @@ export const otherUsers: Check = {
         remedy: "Use a machine on which only root can log in, or trust these users.",
       },
     ];
+  },
+};
+
+/**
+ * Warns if people can read the keys and secrets of a writer that fula-node did not create: it does not change the owner
+ * of these files. The images' user has the number of the first person on a Debian.
+ */
+export const writerSecrets: Check = {
+  id: "secrets",
+  title: "keys and secrets of an adopted writer",
+  ignorable: true,
+
+  async run(host, { ownership }) {
+    if ((await host.docker.unreachable()) !== null) return [];
+    const adopted = (await host.docker.containers()).filter((one) => ownership(one) === "adopted-writer");
+    const [files, accounts] = await Promise.all([secretFilesOf(host, adopted), readAccounts(host)]);
+    const people = new Map([[FIRST_PERSON, `uid ${FIRST_PERSON}`]]);
+    for (const { uid, name, shell } of accounts)
+      if (uid >= FIRST_PERSON && uid !== NOBODY && !NO_LOGIN.test(shell)) people.set(uid, name);
+    const found = await Promise.all(
+      [...people].map(async ([uid, name]) => {
+        const readable = await Promise.all(files.map((path) => canRead(host.files, uid, path)));
+        return { name, paths: files.filter((_, index) => readable[index]) };
+      }),
+    );
+    return found
+      .filter(({ paths }) => paths.length > 0)
+      .slice(0, MOST_NAMED)
+      .map(({ name, paths }) => ({
+        severity: "warning" as const,
+        what: `The user ${name} can read keys and secrets of the writer: ${paths.join(", ")}.`,
+        why: "With these, anybody can be this peer, change the pinset, or join the pool.",
+        remedy:
+          "Run chmod 700 on a directory above them that belongs to root: containers keep what is mounted. fula-node does not change an adopted writer.",
+      }));
   },
 };
 

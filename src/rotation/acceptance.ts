@@ -1,4 +1,5 @@
 import { reencryptSealed, surveySealed } from "../accounts/key-change.ts";
+import { canPass } from "../database/connection-fault.ts";
 import type { AnyStep, Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
@@ -10,6 +11,8 @@ import {
   retireKey,
   serialiseMemory,
 } from "../pinset/snapshot/memory.ts";
+import { poll } from "../settings/context.ts";
+import { NAMES } from "../settings/layout.ts";
 import type { Rotation } from "../settings/rotation.ts";
 import { countOf } from "../units.ts";
 import { findHolders, readStage, type RotationContext, targetOf } from "./stage.ts";
@@ -19,6 +22,34 @@ export function acceptance(context: RotationContext): readonly AnyStep[] {
   if (context.secret === "database-password") return [rolePassword(context)];
   if (context.secret === "encryption-key") return [reencryption(context)];
   return context.secret === "snapshot-key" ? [keyRetirement(context)] : [];
+}
+
+const DATABASE_DEADLINE_MS = 180_000;
+
+/**
+ * The step that keeps Postgres running on this machine, as a change that was interrupted needs it: the server may have
+ * either password by now, so any answer of a running server is enough.
+ */
+export function runningDatabase(context: RotationContext, { previous }: Rotation, step: AnyStep): AnyStep {
+  return {
+    ...step,
+    async verify(host) {
+      const target = targetOf(context, previous);
+      const last: { why: string } = { why: "" };
+      const answers = await poll(host, DATABASE_DEADLINE_MS, async () => {
+        const answer = await host.postgres.ask(target);
+        if (answer.kind === "open" || !canPass(answer)) return true;
+        last.why = answer.why;
+        return null;
+      });
+      if (answers === true) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `The database at ${target.host}:${target.port} does not answer: ${last.why}.`,
+        remedy: `See \`docker logs ${NAMES.postgres}\`, fix the cause, then run again.`,
+      });
+    },
+  };
 }
 
 /** The password of the database's role. Whichever of the two values the server accepts is used to log in. */

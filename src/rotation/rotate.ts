@@ -15,8 +15,15 @@ import { quoteValue, whyUnwritable } from "../settings/env-file.ts";
 import type { MasterLayout } from "../settings/layout.ts";
 import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { parseRotation, ROTATED, type SecretName, unfinishedRotation } from "../settings/rotation.ts";
+import {
+  parseRotation,
+  ROTATED,
+  type Rotation,
+  type SecretName,
+  unfinishedRotation,
+} from "../settings/rotation.ts";
 import { type SettingSpec, showValue } from "../settings/settings.ts";
+import { runningDatabase } from "./acceptance.ts";
 import { describeConsequences, type RotationScene } from "./consequences.ts";
 import { findHolders, readStage, type RotationContext, type Stage } from "./stage.ts";
 import { endingStep, openingSteps } from "./rotation-steps.ts";
@@ -107,10 +114,15 @@ export async function rotateSecret(
     ];
     for (const line of lines) reporter.note(line);
   };
-  if (stage.at !== "switched") {
+  const revived =
+    stage.at === "given" ? await reviveDatabase(deps, master, request, context, stage.rotation) : null;
+  if (revived !== null) done.push(revived);
+  // Without a server, a dry run can't look any further.
+  if (stage.at !== "switched" && !(dryRun && revived !== null)) {
     const steps = openingSteps(context);
+    const confirmed = { ...request, yes: request.yes || revived !== null };
     done.push(
-      await guard(() => runSteps(deps, master, request, { steps, plan: (of) => printPlan(of, later) })),
+      await guard(() => runSteps(deps, master, confirmed, { steps, plan: (of) => printPlan(of, later) })),
     );
   }
   if (stage.at === "switched" || !dryRun) {
@@ -127,6 +139,30 @@ export async function rotateSecret(
     plan: done.flatMap(({ plan }) => plan),
     changes: done.flatMap(({ changes }) => changes),
   };
+}
+
+/**
+ * Starts the database of this machine if its container was stopped or removed since the interruption: a join refuses until
+ * the change is finished, and without a server neither value can be tested. Null if it runs.
+ */
+async function reviveDatabase(
+  deps: RotateDeps,
+  master: InstalledMaster,
+  request: RotateRequest,
+  context: RotationContext,
+  rotation: Rotation,
+): Promise<RunOutcome | null> {
+  if (isDatabaseElsewhere(master.values)) return null;
+  const own = (await joinSteps(deps, master)).filter(({ id }) => id === "postgres");
+  const steps = own.map((step) => runningDatabase(context, rotation, step));
+  const plan = (items: readonly PlanItem[]): void => {
+    const rows = items.flatMap(({ step, changes }) => changes.map(({ summary }) => [step, summary]));
+    if (rows.length === 0) return;
+    deps.reporter.note("The database does not run. Before the change goes on:");
+    for (const line of deps.reporter.table(rows)) deps.reporter.note(line);
+  };
+  const done = await runSteps(deps, master, request, { steps, plan });
+  return done.plan.every(({ changes }) => changes.length === 0) ? null : done;
 }
 
 function runSteps(

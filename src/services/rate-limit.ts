@@ -50,7 +50,7 @@ export function clientOf({ socket, headers }: Pick<IncomingMessage, "socket" | "
 }
 
 /** IPv4 addresses (also mapped ones such as ::ffff:192.0.2.1) unchanged, the /64 of other IPv6 addresses, other text unchanged. */
-function networkOf(text: string): string {
+export function networkOf(text: string): string {
   const [address = ""] = text.split("%", 1);
   if (isIP(address) !== 6) return text;
   // A URL has one spelling for each address (WHATWG URL, "IPv6 serializer"): hexadecimal, in lower case, without leading zeros.

@@ -13,6 +13,7 @@ import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import { isActiveKey } from "../accounts/usage.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
+import { networkOf } from "./rate-limit.ts";
 
 /** A service's routes. Each handler gets node's request and response in `env`. */
 export type App = Hono<{ Bindings: HttpBindings }>;
@@ -33,6 +34,10 @@ export interface Service {
   readonly graceMs?: number;
   /** How long one request may take to arrive in full. */
   readonly requestTimeoutMs?: number;
+  /** How long the head of a request may take to arrive. */
+  readonly headTimeoutMs?: number;
+  /** How many connections may be open. One address gets at most half of them. */
+  readonly maxConnections?: number;
   /** Closes the service's connections. Called once it has stopped or failed to start. */
   readonly close: () => Promise<void>;
 }
@@ -55,6 +60,13 @@ export interface RunningServer {
 
 const GRACE_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Node.js gives a minute, and looks every half a minute. */
+const HEAD_TIMEOUT_MS = 10_000;
+const CHECK_EVERY_MS = 1_000;
+/** Far more than any service works on at once, and far less than the memory and the descriptors of a process allow. */
+const MAX_CONNECTIONS = 1_024;
+/** So one client that sends nothing can't keep all others out. A proxy on this machine is one address, too. */
+const ADDRESS_SHARE = 1 / 2;
 const BODY_TIMEOUT_MS = 5_000;
 
 /**
@@ -85,16 +97,38 @@ export async function startServer(
   { stop, log }: Pick<ServiceContext, "stop" | "log">,
 ): Promise<RunningServer> {
   const { app, graceMs = GRACE_MS, requestTimeoutMs: requestTimeout = REQUEST_TIMEOUT_MS } = service;
+  const { headTimeoutMs = HEAD_TIMEOUT_MS, maxConnections = MAX_CONNECTIONS } = service;
+  const headersTimeout = Math.min(headTimeoutMs, requestTimeout);
+  const connectionsCheckingInterval = Math.min(headersTimeout, CHECK_EVERY_MS);
   const inProgress = new Set<ServerResponse>();
-  const server = createServer({ requestTimeout }, (incoming, outgoing) => {
+  const options = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const server = createServer(options, (incoming, outgoing) => {
     inProgress.add(outgoing);
     outgoing.once("close", () => inProgress.delete(outgoing));
     if (stop.aborted) announceEnd(outgoing);
     void dispatch(app, incoming, outgoing, log);
   });
+  server.maxConnections = maxConnections;
+  shareConnections(server, Math.ceil(maxConnections * ADDRESS_SHARE));
   await listen(server, service);
   const { port } = server.address() as AddressInfo;
   return { port, stopped: closeOn(stop, server, inProgress, graceMs) };
+}
+
+/** Closes each new connection of an address that has `most` open already. The /64 of IPv6 is one address. */
+function shareConnections(server: Server, most: number): void {
+  const counts = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const owner = networkOf(socket.remoteAddress ?? "unknown");
+    const count = (counts.get(owner) ?? 0) + 1;
+    if (count > most) return void socket.destroy();
+    counts.set(owner, count);
+    socket.once("close", () => {
+      const left = (counts.get(owner) ?? 1) - 1;
+      if (left > 0) counts.set(owner, left);
+      else counts.delete(owner);
+    });
+  });
 }
 
 /**

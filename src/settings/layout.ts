@@ -7,6 +7,8 @@ export interface StorageLayout {
   readonly cliDir: string;
   /** The symbolic link to the installed version. Cron and people use it. */
   readonly cliCurrent: string;
+  /** How adopted containers run. Its files contain secrets. */
+  readonly adoptedDir: string;
 }
 
 /** The paths of a master. All are absolute. */
@@ -28,8 +30,6 @@ export interface MasterLayout extends StorageLayout {
   readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
-  /** How adopted containers run. Its files contain secrets. */
-  readonly adoptedDir: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
 }
@@ -108,7 +108,6 @@ export function masterLayout(baseDir: string): MasterLayout {
     restoreDir: `${baseDir}/restore`,
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
-    adoptedDir: `${baseDir}/adopted`,
     knownNodes: `${baseDir}/known-nodes.json`,
   };
 }
@@ -122,6 +121,7 @@ export function storageLayout(baseDir: string): StorageLayout {
     journal: `${baseDir}/journal.ndjson`,
     cliDir: `${baseDir}/cli`,
     cliCurrent: `${baseDir}/cli/current`,
+    adoptedDir: `${baseDir}/adopted`,
   };
 }
 

@@ -1,4 +1,4 @@
-import { OWN_IMAGE, unwritableOf } from "../docker/kept-service.ts";
+import { isAdopted, unwritableOf } from "../docker/kept-service.ts";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { compareCompose } from "../docker/compose-render.ts";
@@ -16,8 +16,9 @@ type ComposeFileChange = Change & {
 
 /** Which containers' definitions are written too. */
 function recordsOf({ kept, directory }: Project): string {
-  const names = [...(kept ?? [])].flatMap(([name, { isAdopted, image, record }]) => {
-    if (!isAdopted || image === OWN_IMAGE) return [];
+  const names = [...(kept ?? [])].flatMap(([name, service]) => {
+    if (!isAdopted(service)) return [];
+    const { image, record } = service;
     const lost = unwritableOf(record);
     return [`${name} (${image}${lost.length === 0 ? "" : `, but not its ${lost.join(", ")}`})`];
   });

@@ -84,7 +84,7 @@ describe.skipIf(skipped !== undefined)("secret rotate on a master", () => {
   });
   afterAll(() => box?.destroy());
 
-  test("the database's password: killed when the database has the new one and .env the old one, then finished", async () => {
+  test("the database's password: killed when the database has the new one and .env the old one, its container removed, then finished", async () => {
     const old = await readEnv(box);
     expectExit(await rotate("database-password", "answer|ALTER ROLE"), 137);
     expect(await lastJournalLine(box)).toMatchObject({
@@ -105,6 +105,8 @@ describe.skipIf(skipped !== undefined)("secret rotate on a master", () => {
     const other = await rotate("system-key");
     expectExit(other, 22);
 
+    // Somebody tidies up meanwhile: the run that finishes the change makes the container again.
+    await box.run("docker rm -f postgres-pinning");
     expectExit(await rotate("database-password"), 0);
     expect((await remember())["POSTGRES_PASSWORD"]).toBe(record.next);
     expectExit(await fulaNode(box, ["migrate", "status"]), 0);

@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
-import { FORMER_DEFAULTS } from "../../src/settings/former-defaults.ts";
-import { MASTER_SETTINGS } from "../../src/settings/master.ts";
-import { FIRST_JOIN, installArtifact, installRelease010, PROGRAM_010 } from "../support/artifact.ts";
+import { FIRST_JOIN, installArtifact } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { ALL_HEALTHY, expectExit, health, readEnv, skipped, stderrOf, watch } from "../support/master-box.ts";
 
@@ -35,7 +33,7 @@ async function makeRelease(box: Box, version: string, images: Readonly<Record<st
 type Release = Awaited<ReturnType<typeof makeRelease>>;
 const JOIN = ["join-as-master", "--yes"];
 
-describe.skipIf(skipped !== undefined)("settings of a master that release 0.1.0 made", () => {
+describe.skipIf(skipped !== undefined)("settings of a master", () => {
   let box: Box;
   let current: Release;
 
@@ -50,39 +48,11 @@ describe.skipIf(skipped !== undefined)("settings of a master that release 0.1.0 
 
   beforeAll(async () => {
     box = await Box.boot({ name: "settings", image: "docker" });
-    await installRelease010(box);
     await installArtifact(box);
     current = await makeRelease(box, "0.3.0");
-    expectExit(await box.exec(["node", PROGRAM_010, ...FIRST_JOIN]), 0);
+    expectExit(await current(FIRST_JOIN), 0);
   });
   afterAll(() => box?.destroy());
-
-  test("the defaults that it saved are released: the plan lists each, and the database is not restarted", async () => {
-    const env = await readEnv(box);
-    const released = MASTER_SETTINGS.filter(({ bound }) => bound !== true)
-      .map(({ key }) => key)
-      .filter((key) => FORMER_DEFAULTS[key]?.includes(env[key] ?? "") === true);
-    expect(released).toEqual(expect.arrayContaining(["KEEP", "KUBO_IMAGE", "NODE_BASE_IMAGE", "WEBUI_PORT"]));
-    const dry = await current([...JOIN, "--dry-run"]);
-    expectExit(dry, 20);
-    for (const key of released)
-      expect(`${dry.stdout}${dry.stderr}`.replaceAll(/\s+/g, " ")).toMatch(
-        new RegExp(`~ setting ${key} \\S+ -> \\S+ \\(default released\\)`),
-      );
-    expect(await readEnv(box)).toEqual(env);
-    const database = await startOf("postgres-pinning");
-    expectExit(await current(JOIN), 0);
-    const kept = Object.entries(env).filter(([key]) => !released.includes(key));
-    expect(await readEnv(box)).toEqual({
-      ...Object.fromEntries(kept),
-      FULA_NODE_VERSION: "0.3.0",
-      MASTER_ID: expect.stringMatching(/^[0-9a-f]{32}$/) as string,
-      CLUSTER_BASIC_AUTH: expect.stringMatching(/^fula-node:[\w-]{40}$/) as string,
-    });
-    expect(await startOf("postgres-pinning")).toBe(database);
-    expect(await health(box)).toEqual(ALL_HEALTHY);
-    expectExit(await current([...JOIN, "--dry-run"]), 0);
-  });
 
   test("a node that 0.2.0 made: nothing that keeps its values is restarted", async () => {
     const names = ["postgres-pinning", "ipfs_host", "ipfs_cluster"];

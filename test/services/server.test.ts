@@ -198,3 +198,78 @@ describe("an app", () => {
     expect(lines).toEqual(["/broken: the cause", "GET failed: no error"]);
   });
 });
+
+describe("connections that send no complete head", () => {
+  const HALF = "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+
+  async function start(limits: { readonly headTimeoutMs?: number; readonly maxConnections?: number }) {
+    const stop = new AbortController();
+    const app = appOf(() => new Response("done"));
+    const server = await startServer(
+      { ...TEST, app, graceMs: 0, ...limits },
+      { stop: stop.signal, log: ignore },
+    );
+    cleanups.push(async () => {
+      stop.abort();
+      await server.stopped;
+    });
+    return server;
+  }
+
+  /** Connects from an address of this machine, sends half a head, and tells when it is closed and what came. */
+  async function openSlow({ port }: RunningServer, localAddress = "127.0.0.1") {
+    const socket = connect({ host: "127.0.0.1", port, localAddress });
+    cleanups.push(() => socket.destroy());
+    let received = "";
+    socket.on("data", (chunk) => (received += String(chunk))).on("error", ignore);
+    const closed = new Promise<string>((resolve) => socket.once("close", () => resolve(received)));
+    await once(socket, "connect");
+    socket.write(HALF);
+    return { socket, closed };
+  }
+
+  it.each(["goes on slowly", "sends nothing more"])(
+    "are closed after a while if the client %s",
+    async (how) => {
+      const server = await start({ headTimeoutMs: 300 });
+      const from = performance.now();
+      const { socket, closed } = await openSlow(server);
+      const dripping = how === "goes on slowly" ? setInterval(() => socket.write("x"), 20) : undefined;
+      cleanups.push(() => clearInterval(dripping));
+      expect(await closed).toMatch(/^HTTP\/1\.1 408 /);
+      expect(performance.now() - from).toBeLessThan(10_000);
+    },
+  );
+
+  it("of one address leave room for others, and none more than the maximum stays", async () => {
+    const server = await start({ maxConnections: 8 });
+    const all = await Promise.all(Array.from({ length: 12 }, () => openSlow(server)));
+    // Half of the places; the others are closed at once, without an answer.
+    const open = () => all.filter(({ socket }) => !socket.destroyed);
+    await expect.poll(() => open().length, { timeout: 10_000 }).toBe(4);
+    const other = get({ host: "127.0.0.1", port: server.port, localAddress: "127.0.0.2", agent: false });
+    const [response] = (await once(other, "response")) as [IncomingMessage];
+    expect(response.statusCode).toBe(200);
+    response.resume();
+    // A place that becomes free is given again.
+    open()[0]?.socket.destroy();
+    await expect
+      .poll(
+        async () =>
+          fetchText(server, new Agent({ keepAlive: false })).then(
+            ({ text }) => text,
+            () => "",
+          ),
+        {
+          timeout: 10_000,
+        },
+      )
+      .toBe("done");
+    const more = await Promise.all(
+      ["127.0.0.3", "127.0.0.4"].flatMap((from) => [1, 2, 3].map(() => openSlow(server, from))),
+    );
+    await expect
+      .poll(() => more.filter(({ socket }) => !socket.destroyed).length, { timeout: 10_000 })
+      .toBe(5);
+  });
+});

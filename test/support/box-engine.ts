@@ -115,7 +115,14 @@ export async function removeLeftovers(): Promise<void> {
     await remove("rm", "--force", "--volumes", container);
   }
   for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await remove("volume", "rm", volume);
-  for (const network of await leftovers("{{.Name}}", "network", "ls")) await removeNetwork(network);
+  for (const network of await leftovers("{{.Name}}", "network", "ls"))
+    if (!(await hasBoxes(network))) await removeNetwork(network);
+}
+
+/** True if boxes are on a network: those that stay outlive the process that made their network. */
+async function hasBoxes(network: string): Promise<boolean> {
+  const { stdout } = await execa("docker", ["ps", "--all", "--quiet", `--filter=network=${network}`]);
+  return stdout !== "";
 }
 
 function labels(kept: boolean): readonly string[] {

@@ -3,6 +3,7 @@
 //   child WORD PATTERN     when a child with WORD in its arguments prints PATTERN; the child is killed too
 //   query TEXT             right after a query with this text was sent to Postgres
 //   answer TEXT            right after these bytes came over a socket
+//   owner NUMBER           right after so many files got another owner
 "use strict";
 const fs = require("node:fs");
 const net = require("node:net");
@@ -59,6 +60,13 @@ if (kind === "journal") {
     const done = push.call(this, chunk, ...rest);
     if (Buffer.isBuffer(chunk) && chunk.includes(first)) setImmediate(die);
     return done;
+  };
+} else if (kind === "owner") {
+  const { lchownSync } = fs;
+  let seen = 0;
+  fs.lchownSync = (...args) => {
+    lchownSync(...args);
+    if (++seen === Number(first)) die();
   };
 }
 syncBuiltinESMExports();

@@ -3,7 +3,7 @@ import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
-import { consentsOfReplace, takeOverSettings } from "../../src/join/adopted-services.ts";
+import { ADOPTIONS, consentsOfReplace, takeOverSettings } from "../../src/join/adopted-services.ts";
 import { prepareMaster } from "../../src/join/prepare-master.ts";
 import { readMasterSettings, readSavedSettings } from "../../src/join/settings-source.ts";
 import type { MasterContext } from "../../src/settings/context.ts";
@@ -93,7 +93,13 @@ export async function prepare(
   const saved = await readSavedSettings(world, LAYOUT.envFile);
   return prepareMaster(world, {
     layout: LAYOUT,
-    settings: await takeOverSettings(host, { layout: LAYOUT, adopt: new Set(adopt), settings, saved }),
+    settings: await takeOverSettings(host, {
+      adoption: ADOPTIONS.master,
+      layout: LAYOUT,
+      adopt: new Set(adopt),
+      settings,
+      saved,
+    }),
     adopt,
     provisionWriter,
     imagesArchive: imagesArchive ?? null,

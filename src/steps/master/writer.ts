@@ -21,7 +21,8 @@ import type { HostReader } from "../../host.ts";
 import { NAMES, TAKEN_OVER } from "../../settings/layout.ts";
 import { MASTER_SETTINGS } from "../../settings/master.ts";
 import { type MasterContext, readValues, type Values } from "../../settings/context.ts";
-import { askWriter, describePins, type WriterAnswer } from "../../cluster/writer.ts";
+import { canRead } from "../../machine/owner-check.ts";
+import { askWriter, describePins, secretFilesOf, type WriterAnswer } from "../../cluster/writer.ts";
 
 const SERVICES: readonly Service[] = [
   { service: "kubo", container: NAMES.kubo },
@@ -124,14 +125,16 @@ async function probeExisting(
   ];
   const mounts = [kubo, cluster].flatMap((container) => container?.mounts ?? []);
   const configs = mounts.map(({ source, destination }) => `${source} on ${destination}`);
-  const readers = await findReaders(
+  const secrets = await secretFilesOf(
     host,
-    mounts.map(({ source }) => source),
+    [kubo, cluster].filter((one) => one !== null),
   );
+  const isReadable = await Promise.all(secrets.map((path) => canRead(host.files, FIRST_PERSON, path)));
+  const readable = secrets.filter((_, index) => isReadable[index]);
   const evidence: Evidence = {
     ...answer.evidence,
     ...(configs.length > 0 ? { data: configs.join(", ") } : {}),
-    ...(readers.length > 0 ? { "who can read it": readers.join(", ") } : {}),
+    ...(readable.length > 0 ? { [`uid ${FIRST_PERSON} can read`]: readable.join(", ") } : {}),
     found: things.join(", ") || "no container, no unit",
   };
   if (answer.fault === null)
@@ -170,18 +173,8 @@ async function probeExisting(
   return { state: "absent", seen, evidence, consent: CONSENT };
 }
 
-/** Debian gives these numbers to people (Debian policy 9.2.2). */
+/** The number of the images' user, and of the first person on a Debian. */
 const FIRST_PERSON = 1000;
-
-/** The users of this machine, by number, who can read the data of a writer that is adopted. Its owner stays. */
-async function findReaders(host: HostReader, directories: readonly string[]): Promise<readonly string[]> {
-  const stats = await Promise.all(directories.map((path) => host.files.stat(path)));
-  return directories.flatMap((path, index) => {
-    const stat = stats[index];
-    if (stat?.kind !== "directory" || stat.uid < FIRST_PERSON) return [];
-    return [`the user with uid ${stat.uid}, if there is one: ${path}`];
-  });
-}
 
 function filesOf({ scripts, file }: Project): readonly string[] {
   return [...scripts.map(({ path }) => path), file];

@@ -2,6 +2,7 @@ import type { Project } from "../../docker/compose-project.ts";
 import { surveyNames } from "../../docker/name-conflicts.ts";
 import { containers, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
+import { isAdopted } from "../../docker/kept-service.ts";
 import { countKuboPeers } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { readValues } from "../../settings/context.ts";
@@ -14,6 +15,7 @@ const ID = "http://127.0.0.1:9094/id";
 /** ipfs-cluster of a storage node. It follows the masters' pinset. */
 export function clusterFollower(context: StorageContext, project: Project): AnyStep {
   const { cluster: container, clusterVolume: volume } = STORAGE_NAMES;
+  const isKept = isAdopted(project.kept?.get("ipfs-cluster"));
   return containers(context, project, {
     id: "cluster-follower",
     title: "ipfs-cluster, a follower",
@@ -24,8 +26,8 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
       images: imagesToPull(context, ["CLUSTER_IMAGE"]),
     }),
     data: [{ service: "ipfs-cluster", container, volume }],
-    survey: (host) => surveyNames(host, { container, volume, unit: NAMES.clusterUnit }),
-    whyRestart,
+    survey: (host) => surveyNames(host, { container, volume, unit: NAMES.clusterUnit, isKept }),
+    ...(isKept ? {} : { whyRestart }),
     verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
   });
 }

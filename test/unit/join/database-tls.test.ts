@@ -48,6 +48,53 @@ describe("POSTGRES_SSL_CA", () => {
   });
 });
 
+describe("the gateway, which can't encrypt its connection to Postgres", () => {
+  const joinWith = async (value: string, saved: boolean): Promise<readonly string[]> => {
+    const host = new FakeStorage();
+    host.docker.putImage("fula-gateway:latest");
+    if (saved) host.files.put("/opt/fula-master/.env", `POSTGRES_SSL=${value}\n`, 0o600);
+    const lines: string[] = [];
+    const reporter = createLines({ out: () => {}, err: (line) => void lines.push(line) }, () => 0);
+    const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
+    const set = ["CLUSTERNAME=pool", ...(saved ? [] : [`POSTGRES_SSL=${value}`])];
+    const flags = {
+      yes: false,
+      adopt: [],
+      replace: [],
+      ignore: ["clock"],
+      provisionWriter: true,
+      dryRun: true,
+    };
+    await joinAsMaster({ ...flags, set }, worldOf(host, { pid: 7, hostname: "box", takeLock, reporter }));
+    expect(host.writes).toEqual([]);
+    return lines;
+  };
+
+  it.each(["require", "verify-full", "true"])("is refused with POSTGRES_SSL=%s", async (value) => {
+    await expect(joinWith(value, false)).rejects.toMatchObject({
+      exit: "settings",
+      problems: [
+        {
+          subject: "POSTGRES_SSL",
+          what: expect.stringContaining("fula-gateway:latest"),
+          remedy: expect.stringContaining("docker image rm"),
+        },
+      ],
+    });
+  });
+
+  it("keeps running on a node of 0.1.0 that has POSTGRES_SSL=true, with a warning", async () => {
+    expect((await joinWith("true", true)).join(" ").replaceAll(/\s+/g, " ")).toContain(
+      "the gateway (fula-gateway:latest) can't encrypt its connection to Postgres",
+    );
+    await expect(joinWith("require", true)).rejects.toMatchObject({ exit: "settings" });
+  });
+
+  it("is no matter without encryption", async () => {
+    expect((await joinWith("disable", false)).join(" ")).not.toContain("can't encrypt");
+  });
+});
+
 describe("the compose file of a master", () => {
   const composeOf = async (set: Record<string, string>): Promise<string> => {
     const { steps } = await prepare(new FakeMaster(), { set });

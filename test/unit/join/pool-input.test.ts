@@ -30,15 +30,19 @@ async function serve(listener: RequestListener): Promise<{ readonly url: string;
 }
 
 /**
- * Runs a join against a pool API with the real client, which gets less time than it asks for. Returns the error, and
- * whether anything was written.
+ * Runs a join against a pool API with the real client, which gets as much time as it asks for, or less. Returns the error,
+ * and how long it would wait.
  */
-async function askPool(url: string): Promise<{ readonly error: OperatorError; readonly waitedMs: number }> {
+async function askPool(
+  url: string,
+  mostMs = Number.POSITIVE_INFINITY,
+): Promise<{ readonly error: OperatorError; readonly waitedMs: number }> {
   const host = new FakeStorage();
   const asked: number[] = [];
   host.http.json = (address, options = {}) => {
-    asked.push(options.timeoutMs ?? Number.POSITIVE_INFINITY);
-    return http.json(address, { ...options, timeoutMs: 300 });
+    const timeoutMs = options.timeoutMs ?? Number.POSITIVE_INFINITY;
+    asked.push(timeoutMs);
+    return http.json(address, { ...options, timeoutMs: Math.min(timeoutMs, mostMs) });
   };
   const set = ["CLUSTERNAME=pool", "STORAGE_API_URL=https://master.example", `POOL_API=${url}`];
   const flags = { dryRun: false, yes: true, set, adopt: [], ignore: ["clock"] };
@@ -64,6 +68,18 @@ const endless = (chunk: string) => (_request: IncomingMessage, response: ServerR
   send();
 };
 
+async function expectRefused(listener: RequestListener, says: RegExp, mostMs?: number): Promise<void> {
+  const { url, sentBytes } = await serve(listener);
+  const { error, waitedMs } = await askPool(url, mostMs);
+  expect(error.exit).toBe("unavailable");
+  expect(error.what).toMatch(says);
+  expect(error.what.length).toBeLessThan(400);
+  expect(error.remedy).toContain("MASTER_CLUSTER_PEERIDS");
+  expect(waitedMs).toBe(15_000);
+  // Data in the buffers of two sockets was sent, but not read.
+  expect(sentBytes()).toBeLessThan(16 * MIB);
+}
+
 it.each<[string, RequestListener, RegExp]>([
   ["never answers", () => {}, /no complete answer within 15 s/],
   [
@@ -79,6 +95,11 @@ it.each<[string, RequestListener, RegExp]>([
     },
     /no complete answer/,
   ],
+])("a pool API that %s is given up after a time, and nothing is written", (_name, listener, says) =>
+  expectRefused(listener, says, 300),
+);
+
+it.each<[string, RequestListener, RegExp]>([
   ["hangs up", (request) => void request.socket.destroy(), /no complete answer/],
   [
     "hangs up in the middle",
@@ -127,14 +148,6 @@ it.each<[string, RequestListener, RegExp]>([
     /status 302/,
   ],
   ["is broken", (_request, response) => void response.writeHead(500).end("x".repeat(5e6)), /status 500/],
-])("a pool API that %s is refused, and nothing is written", async (_name, listener, says) => {
-  const { url, sentBytes } = await serve(listener);
-  const { error, waitedMs } = await askPool(url);
-  expect(error.exit).toBe("unavailable");
-  expect(error.what).toMatch(says);
-  expect(error.what.length).toBeLessThan(400);
-  expect(error.remedy).toContain("MASTER_CLUSTER_PEERIDS");
-  expect(waitedMs).toBe(15_000);
-  // Data in the buffers of two sockets was sent, but not read.
-  expect(sentBytes()).toBeLessThan(16 * MIB);
-});
+])("a pool API that %s is refused, and nothing is written", (_name, listener, says) =>
+  expectRefused(listener, says),
+);

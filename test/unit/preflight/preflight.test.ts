@@ -463,3 +463,59 @@ describe("users", () => {
     expect(await problemsOf(passwd(line))).toEqual([]);
   });
 });
+
+describe("secrets", () => {
+  const DATA = "/srv/writer";
+  const FILES = [`${DATA}/cluster/identity.json`, `${DATA}/cluster/service.json`, `${DATA}/kubo/config`];
+  const withWriter =
+    (change: (host: FakeHost) => void = () => {}) =>
+    (host: FakeHost) => {
+      const mount = (name: string, destination: string) => ({
+        type: "bind",
+        name: "",
+        source: `${DATA}/${name}`,
+        destination,
+      });
+      host.docker.putContainer("ipfs_host", {
+        mounts: [mount("kubo", "/data/ipfs"), mount("cluster", "/data/ipfs-cluster")],
+      });
+      for (const path of FILES) host.files.put(path, "{}", 0o600, 1000);
+      change(host);
+    };
+
+  it("is a warning for an adopted writer whose files the first person on a Debian can read", async () => {
+    expect(await problemsOf(withWriter())).toEqual([
+      `secrets warning: The user uid 1000 can read keys and secrets of the writer: ${[FILES[2], FILES[0], FILES[1]].join(", ")}.`,
+    ]);
+  });
+
+  it("names each person that can read them", async () => {
+    const found = await problemsOf(
+      withWriter((host) => {
+        host.files.put(
+          "/etc/passwd",
+          "anna:x:1000:1000::/home/anna:/bin/bash\nbo:x:1001:1001::/home/bo:/bin/sh\n",
+        );
+        host.files.put(FILES[0] ?? "", "{}", 0o644, 1000);
+      }),
+    );
+    expect(found.map((line) => /The user (\S+) can read.*: (.*)\.$/.exec(line)?.slice(1))).toEqual([
+      ["anna", `${FILES[2]}, ${FILES[0]}, ${FILES[1]}`],
+      ["bo", FILES[0]],
+    ]);
+  });
+
+  it.each<[string, (host: FakeHost) => void]>([
+    ["a directory above is root's alone", (host) => host.files.putDirectory(DATA, 0o700)],
+    ["the files belong to root", (host) => FILES.forEach((path) => host.files.put(path, "{}", 0o600))],
+    ["Docker does not answer", (host) => void (host.docker.engine = null)],
+  ])("says nothing if %s", async (_name, change) => {
+    const problems = await problemsOf(withWriter(change));
+    expect(problems.filter((line) => line.startsWith("secrets"))).toEqual([]);
+  });
+
+  it("says nothing about a writer of ours", async () => {
+    const context = { ...CONTEXT, ownership: () => "ours" as const };
+    expect(await problemsOf(withWriter(), { context })).toEqual([]);
+  });
+});

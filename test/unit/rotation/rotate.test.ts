@@ -112,6 +112,23 @@ describe.each(NAMES)("secret rotate %s", (secret) => {
       }
     }
   }, 120_000);
+
+  it("killed after any write, and Postgres's container is removed: one more run finishes it", async () => {
+    const straight = makeBox();
+    await rotateOn(straight.host, secret);
+    for (const [k, write] of straight.host.writes.entries()) {
+      const { host, tables } = makeBox();
+      host.killAt(k + 1, "after");
+      expect(await refused(rotateOn(host, secret)), write).toBeInstanceOf(Killed);
+      host.revive();
+      if (!host.files.tree.has(LAYOUT.rotation)) continue;
+      host.docker.boxes.delete("postgres-pinning");
+      const dry = await rotateOn(host, secret, { dryRun: true });
+      expect(dry.printed.join("\n"), write).toContain("start postgres-pinning");
+      expect(await rotateOn(host, secret), write).toMatchObject({ exit: "ok" });
+      expect(findFaults(host, tables), write).toEqual([]);
+    }
+  }, 120_000);
 });
 
 it("jwt-secret revokes the keys that are signed with the old secret, and no other", async () => {

@@ -5,6 +5,7 @@ import {
   renderStorage,
   requiredKeys,
   STORAGE_FRAGMENTS,
+  namedKeys,
 } from "../../../src/docker/compose-render.ts";
 import { parseSize } from "../../../src/settings/rules.ts";
 import {
@@ -61,6 +62,15 @@ describe("a node's name from a machine's", () => {
 });
 
 describe("the storage node's compose file", () => {
+  it("gives the ingest, and nothing else, the proxies that .env has", () => {
+    const { ingest, ...others } = servicesOf(render());
+    const names = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+    for (const name of names) expect(ingest).toMatchObject({ environment: { [name]: null } });
+    expect(JSON.stringify(others)).not.toContain("_PROXY");
+    const { document } = render();
+    expect(namedKeys(document)).toEqual(expect.arrayContaining(names));
+  });
+
   it("can't start without anything that has no default", () => {
     const known = new Set(STORAGE_SETTINGS.map(({ key }) => key));
     const required = requiredKeys(render().document);

@@ -125,8 +125,8 @@ stepLaws("kubo", {
           image: "ipfs/kubo:release",
           labels: { "com.docker.compose.project": "fula-storage", "com.docker.compose.service": "kubo" },
         }),
+      // Only one that the run examined before its plan (test/unit/join/adopt-storage.test.ts).
       why: /no fula-node label/,
-      adoptable: true,
     },
     {
       name: "it is a master's",

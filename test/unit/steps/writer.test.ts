@@ -431,10 +431,11 @@ describe("an adopted writer whose data belongs to uid 1000", () => {
     const mounts = [{ type: "bind", name: "", source: directory, destination: "/data/ipfs-cluster" }];
     host.docker.boxes.set(NAMES.cluster, { ...theirs, mounts });
     host.files.putDirectory(directory, 0o755, 1000);
+    host.files.put(`${directory}/identity.json`, "{}", 0o600, 1000);
     const { finding, changes } = await lookAt(made, host);
     expect(changes).toEqual([]);
-    expect(finding.evidence["who can read it"]).toBe(`the user with uid 1000, if there is one: ${directory}`);
+    expect(finding.evidence["uid 1000 can read"]).toBe(`${directory}/identity.json`);
     host.files.putDirectory(directory, 0o700, 0);
-    expect((await lookAt(made, host)).finding.evidence).not.toHaveProperty("who can read it");
+    expect((await lookAt(made, host)).finding.evidence).not.toHaveProperty("uid 1000 can read");
   });
 });
