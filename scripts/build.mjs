@@ -1,12 +1,14 @@
 // Bundles src/cli.ts into dist/: cli.js, small enough to answer --version at once, and chunks that are
 // loaded when a verb needs them. Fails if anything besides Node's own modules would have to be installed.
 // Usage: node scripts/build.mjs [DIRECTORY]
-import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire, isBuiltin } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { parse } from "yaml";
 import { collectLicenses } from "./licenses.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -140,6 +142,7 @@ for (const { path, text } of outputFiles) {
   await writeFile(path, /\btypeof require\b/.test(text) ? REQUIRE + text : text);
 }
 await copyNatives();
+await writeFile(join(target, "fragments.json"), await parseFragments());
 await writeFile(join(target, "licenses.txt"), licenses);
 report(outputFiles);
 
@@ -157,6 +160,15 @@ function refuseExternals({ outputs }) {
 function filesOf({ outputs }) {
   const bundled = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
   return [...bundled, ...Object.values(NATIVES).map((module) => relative(root, module))];
+}
+
+/** The compose fragments, parsed, by the sha256 of their texts: to parse YAML takes `status` longer than most of its questions. */
+async function parseFragments() {
+  const directory = join(root, "compose");
+  const names = (await readdir(directory)).filter((name) => name.endsWith(".yml")).toSorted();
+  const texts = await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")));
+  const sha256 = (text) => createHash("sha256").update(text).digest("hex");
+  return JSON.stringify(Object.fromEntries(texts.map((text) => [sha256(text), parse(text)])));
 }
 
 /** Copies the native modules next to the bundle, where src/ingest/blake3.ts looks for them. */

@@ -25,6 +25,8 @@ export interface PeerIdentity {
   readonly error: string;
   /** Not empty if its kubo does not answer. */
   readonly ipfsError: string;
+  /** The addresses of its kubo: multiaddrs that end with kubo's peer id. Empty if it does not answer. */
+  readonly ipfsAddresses: readonly string[];
   /** Its addresses: multiaddrs that end with its peer id. */
   readonly addresses: readonly string[];
   /** The members that it knows, including itself. */
@@ -178,14 +180,16 @@ function unreadable(connection: Connection, what: string, cause: unknown): Opera
 
 function toIdentity(value: unknown): PeerIdentity {
   const object = fields(value);
+  const ipfs = fields(object["ipfs"]);
   return {
     id: text(object["id"]),
     peername: text(object["peername"]),
     version: text(object["version"]),
     error: text(object["error"]),
-    ipfsError: text(fields(object["ipfs"])["error"]),
-    addresses: Array.isArray(object["addresses"]) ? object["addresses"].map(text) : [],
-    clusterPeers: Array.isArray(object["cluster_peers"]) ? object["cluster_peers"].map(text) : [],
+    ipfsError: text(ipfs["error"]),
+    ipfsAddresses: texts(ipfs["addresses"]),
+    addresses: texts(object["addresses"]),
+    clusterPeers: texts(object["cluster_peers"]),
   };
 }
 
@@ -196,6 +200,10 @@ function toMetric(value: unknown): PeerMetric {
 
 function fields(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function texts(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.map(text) : [];
 }
 
 function text(value: unknown): string {

@@ -127,3 +127,17 @@ export function withLabels(
     labels: { [OWNER_LABEL.key]: OWNER_LABEL.value, ...labels, [SPEC_LABEL]: spec },
   };
 }
+
+/**
+ * The scripts that the containers of kubo and ipfs-cluster run, by service (`compose/NAME` of the package).
+ * They must be next to the compose file, with mode 0755, before the containers start.
+ */
+export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-start.sh" } as const;
+
+/** True if the first line says that fula-node wrote the file. Somebody may have edited it later. */
+export function isOurCompose(text: string): boolean {
+  return COMPOSE_MARKER.test(text);
+}
+
+/** The first line of a compose file of ours: the hash of the rest, as it was written. */
+export const COMPOSE_MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;

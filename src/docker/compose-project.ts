@@ -1,7 +1,8 @@
 import type { Host, HostReader } from "../host.ts";
 import { type GuardedPath, isOurs, NAMES, PACKAGE_ENTRIES } from "../settings/layout.ts";
 import type { Settings } from "../settings/settings.ts";
-import { compareCompose, type Rendered, WRITER_SCRIPTS } from "./compose-render.ts";
+import { WRITER_SCRIPTS } from "./compose-document.ts";
+import { compareCompose, type Rendered } from "./compose-render.ts";
 import { customServices, type KeptService } from "./kept-service.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */

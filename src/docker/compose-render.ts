@@ -2,6 +2,7 @@ import { parse, stringify } from "yaml";
 import { messageOf } from "../errors.ts";
 import { NAMES, STORAGE_NAMES } from "../settings/layout.ts";
 import {
+  COMPOSE_MARKER,
   type ComposeDocument,
   type ComposeMap,
   type ComposeValue,
@@ -11,6 +12,7 @@ import {
   mapAt,
   textsOf,
   withLabels,
+  type WRITER_SCRIPTS,
 } from "./compose-document.ts";
 import { keptDefinition, type KeptService, keptTexts } from "./kept-service.ts";
 import { isAtLeast } from "./versions.ts";
@@ -23,12 +25,6 @@ export const WRITER_FRAGMENTS = ["kubo", "ipfs-cluster"] as const;
 
 /** The fragments of a storage node's compose file. */
 export const STORAGE_FRAGMENTS = ["storage-kubo", "storage-cluster", "ingest"] as const;
-
-/**
- * The scripts that the containers of kubo and ipfs-cluster run, by service (`compose/NAME` of the package).
- * They must be next to the compose file, with mode 0755, before the containers start.
- */
-export const WRITER_SCRIPTS = { kubo: "kubo-init.sh", "ipfs-cluster": "cluster-start.sh" } as const;
 
 /** Parsed fragments by name. */
 export type Fragments<Name extends string> = Readonly<Record<Name, ComposeMap>>;
@@ -173,11 +169,14 @@ export function renderStorage(
   return finish(whole, options, { ...options.scripts, ...textsOfKept(options) });
 }
 
-/** Reads one fragment. Throws TypeError if it has no services, because then the package is broken. */
-export function parseFragment(text: string): ComposeMap {
+/**
+ * Reads one fragment: its text, and what the build has parsed it to, if it did. Throws TypeError if it has no services,
+ * because then the package is broken.
+ */
+export function parseFragment(text: string, built?: ComposeValue): ComposeMap {
   const known = FRAGMENTS.get(text);
   if (known !== undefined) return known;
-  const fragment: unknown = parse(text);
+  const fragment: unknown = built ?? parse(text);
   if (!isMap(fragment) || !isMap(fragment["services"])) throw new TypeError("the fragment has no services");
   FRAGMENTS.set(text, fragment);
   return fragment;
@@ -213,7 +212,7 @@ type ComposeVerdict =
 export function compareCompose(onDisk: string | null, wanted: string, hash: Hash): ComposeVerdict {
   if (onDisk === null) return { kind: "absent" };
   if (onDisk === wanted) return { kind: "same" };
-  const marker = MARKER.exec(onDisk);
+  const marker = COMPOSE_MARKER.exec(onDisk);
   if (marker === null) return { kind: "not-ours" };
   const edited = hash(onDisk.slice(marker[0].length)) !== marker[1];
   const current = read(onDisk);
@@ -222,13 +221,6 @@ export function compareCompose(onDisk: string | null, wanted: string, hash: Hash
     : [`The file is not valid YAML: ${current.why}`];
   return differences.length === 0 ? { kind: "same" } : { kind: "differs", edited, differences };
 }
-
-/** True if the first line says that fula-node wrote the file. Somebody may have edited it later. */
-export function isOurCompose(text: string): boolean {
-  return MARKER.test(text);
-}
-
-const MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;
 
 /** The healthcheck interval for an engine without start_interval: short enough for a quick start, and it stays so. */
 const OLD_ENGINE_INTERVAL = "5s";

@@ -4,14 +4,31 @@ import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { MasterCount } from "./pinset-sync.ts";
 
-const PEERS = "http://127.0.0.1:5001/api/v0/swarm/peers";
+const SWARM = "http://127.0.0.1:5001/api/v0/swarm";
+const CONNECT_TIMEOUT_MS = 15_000;
+const LOOPBACK = /^\/(?:ip4\/127\.|ip6\/::1\/)/;
 
 /** How many other kubo nodes this node's kubo is connected to. Null if it does not respond. */
 export async function countKuboPeers(host: HostReader): Promise<number | null> {
-  const answer = await host.http.json(PEERS, { method: "POST", timeoutMs: 10_000 });
+  const answer = await host.http.json(`${SWARM}/peers`, { method: "POST", timeoutMs: 10_000 });
   if (answer?.status !== 200) return null;
   const peers = (answer.body as { Peers?: unknown } | null)?.Peers ?? [];
   return Array.isArray(peers) ? peers.length : null;
+}
+
+/**
+ * Connects this node's kubo to another one, of which these are the addresses. kubo dials them side by side, so one that
+ * leads nowhere, such as that of a Docker network of the other machine, costs no time. Returns why not; null if it did.
+ */
+export async function connectKubo(host: HostReader, addresses: readonly string[]): Promise<string | null> {
+  const reachable = addresses.filter((address) => !LOOPBACK.test(address));
+  if (reachable.length === 0) return "the master does not report the addresses of its kubo";
+  const args = reachable.map((address) => `arg=${encodeURIComponent(address)}`).join("&");
+  const url = `${SWARM}/connect?${args}`;
+  const answer = await host.http.json(url, { method: "POST", timeoutMs: CONNECT_TIMEOUT_MS });
+  if (answer?.status === 200) return null;
+  const message = (answer?.body as { Message?: unknown } | null | undefined)?.Message;
+  return typeof message === "string" ? message : "kubo did not answer";
 }
 
 /** How many pins a peer's own pinset has. Null if its list did not arrive completely, since a partial list gives no count. */

@@ -1,6 +1,10 @@
-import { parseRotation, unfinishedRotation } from "../settings/rotation.ts";
 import type { Cluster } from "../cluster/client.ts";
-import { CONFIG_FILES_LABEL, PROJECT_LABEL } from "../docker/compose-document.ts";
+import {
+  CONFIG_FILES_LABEL,
+  isOurCompose,
+  PROJECT_LABEL,
+  WRITER_SCRIPTS,
+} from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import { readOwners } from "../federation/registry.ts";
@@ -202,7 +206,7 @@ export async function lookAtPlace(
   const keys = keysOf(env ?? "");
   const signs = [
     env === null ? null : sign(layout.envFile, "configured", keys.has("FULA_NODE_VERSION")),
-    compose === null ? null : await signOfCompose(layout.composeFile, compose),
+    compose === null ? null : signOfCompose(layout.composeFile, compose),
     cli === null ? null : sign(layout.cliCurrent, "installed"),
     journal === null ? null : sign(layout.journal, "remains"),
   ].filter((one) => one !== null);
@@ -224,7 +228,6 @@ function kindIn(compose: string, keys: ReadonlySet<string>): NodeKind | null {
 async function lookBesideMaster(host: HostReader, baseDir: string): Promise<readonly Sign[]> {
   const command = ` ${masterLayout(baseDir).cliCurrent}/bin/fula-node.js `;
   const file = `${WRITER_DIR}/docker-compose.yml`;
-  const { WRITER_SCRIPTS } = await loadComposeRender();
   const scripts = Object.values(WRITER_SCRIPTS).map((name) => `${WRITER_DIR}/${name}`);
   const found = await Promise.all([
     ...Object.values(CRON_FILES).map(async (path) => {
@@ -241,11 +244,7 @@ function sign(what: string, weight: Sign["weight"], ours = true): Sign {
   return { what, weight, isOurs: ours };
 }
 
-/** Loaded by its first use: what only reads an installed node's settings needs no YAML. */
-const loadComposeRender = () => import("../docker/compose-render.ts");
-
-async function signOfCompose(path: string, text: string): Promise<Sign> {
-  const { isOurCompose } = await loadComposeRender();
+function signOfCompose(path: string, text: string): Sign {
   return isOurCompose(text) ? sign(path, "installed") : sign(path, "configured", false);
 }
 
@@ -384,6 +383,10 @@ export async function refuseUnfinishedRotation(
   { baseDir, rotation: path }: MasterLayout,
 ): Promise<void> {
   // Without root the file can't be read, and the verb refuses to run anyway.
-  const rotation = system.uid() === 0 ? parseRotation(await files.readText(path), path) : null;
+  const text = system.uid() === 0 ? await files.readText(path) : null;
+  if (text === null) return;
+  // Rarely there, and its schema takes long to load.
+  const { parseRotation, unfinishedRotation } = await import("../settings/rotation.ts");
+  const rotation = parseRotation(text, path);
   if (rotation !== null) throw unfinishedRotation(rotation, baseDirFlag(baseDir));
 }

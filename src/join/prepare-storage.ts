@@ -1,12 +1,9 @@
+import { WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import type { Project } from "../docker/compose-project.ts";
-import {
-  renderStorage,
-  STORAGE_FRAGMENTS,
-  supportsStartInterval,
-  WRITER_SCRIPTS,
-} from "../docker/compose-render.ts";
+import { renderStorage, STORAGE_FRAGMENTS, supportsStartInterval } from "../docker/compose-render.ts";
 import { isAdopted, type KeptService } from "../docker/kept-service.ts";
 import type { AnyStep } from "../engine/step.ts";
+import type { StorageContext } from "../federation/storage-context.ts";
 import type { HostReader } from "../host.ts";
 import { isOurs, STORAGE_NAMES, type StorageLayout } from "../settings/layout.ts";
 import { STORAGE_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
@@ -16,7 +13,6 @@ import { storageSteps } from "../steps/storage-node.ts";
 import { ADOPTIONS, filesOfKept, findKept } from "./adopted-services.ts";
 import type { JoinDeps } from "./join-run.ts";
 import { readFragments, readShipped } from "./prepare-master.ts";
-import type { StorageContext } from "../federation/storage-context.ts";
 
 const VOLUMES = { "kubo-data": STORAGE_NAMES.kuboVolume, "cluster-data": STORAGE_NAMES.clusterVolume };
 

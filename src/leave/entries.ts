@@ -1,4 +1,4 @@
-import { isOurCompose } from "../docker/compose-render.ts";
+import { isOurCompose } from "../docker/compose-document.ts";
 import type { HostReader } from "../host.ts";
 import { isTemporary } from "../machine/file-writer.ts";
 import { MOUNTS, mountPointsOf } from "../machine/file-reader.ts";

@@ -1,7 +1,7 @@
-import { WRITER_SCRIPTS } from "../docker/compose-render.ts";
+import { WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { type MasterLayout, type StorageLayout, TAKEN_OVER, PACKAGE_ENTRIES } from "../settings/layout.ts";
+import { type MasterLayout, PACKAGE_ENTRIES, type StorageLayout, TAKEN_OVER } from "../settings/layout.ts";
 
 /** The parts that stay when a node leaves, unless `--purge` names them, with a description for operators. */
 export const PURGEABLE = {

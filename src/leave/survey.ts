@@ -1,6 +1,6 @@
 import { isBuiltImage } from "../docker/kept-service.ts";
 import { findWriterMarks } from "../docker/compose-project.ts";
-import { isOurCompose } from "../docker/compose-render.ts";
+import { isOurCompose } from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
 import type { Host, HostReader } from "../host.ts";
 import { isOfProject, lookAtPlace, type NodeKind } from "../join/installed-node.ts";

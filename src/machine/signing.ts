@@ -1,5 +1,5 @@
-import { getPublicKey, hashes, Point, sign, utils, verify } from "@noble/ed25519";
-import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
+import { getPublicKey, hashes, Point, sign, utils } from "@noble/ed25519";
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { lstat, readFile, stat } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
 
@@ -51,15 +51,28 @@ export function createSigner(seed: Uint8Array): {
  * Verifies signatures of one public key (32 bytes). Strict (RFC 8032, section 5.1.7): S must be below the group's
  * order, points must have their canonical encoding, and the key must be in the prime-order group. The last rule excludes
  * keys of small order, and of mixed order, on which verifiers disagree. False for malformed input; never throws.
+ * @noble/ed25519 judges the key; Node's own code, which looks at no such thing, then checks a signature a hundred times faster.
  */
 export function createVerifier(publicKey: Uint8Array): VerifyingKey["verify"] {
-  let isPrimeOrder: boolean | null = null;
+  let key: KeyObject | null | undefined;
   return (bytes, signature) => {
-    if (signature.length !== SIGNATURE_BYTES || publicKey.length !== KEY_BYTES) return false;
-    if (!verify(signature, bytes, publicKey, { zip215: false })) return false;
-    isPrimeOrder ??= Point.fromBytes(publicKey).isTorsionFree();
-    return isPrimeOrder;
+    if (signature.length !== SIGNATURE_BYTES) return false;
+    key ??= importStrictly(publicKey);
+    return key !== null && verify(null, bytes, key, signature);
   };
+}
+
+/** A public key in the prime-order group, in its canonical encoding; null for anything else. */
+function importStrictly(publicKey: Uint8Array): KeyObject | null {
+  if (publicKey.length !== KEY_BYTES) return null;
+  try {
+    const point = Point.fromBytes(publicKey);
+    // The neutral element is in the group too.
+    if (point.isSmallOrder() || !point.isTorsionFree()) return null;
+  } catch {
+    return null;
+  }
+  return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: base64url(publicKey) }, format: "jwk" });
 }
 
 /** A new ed25519 key as PKCS8 PEM, the form that `openssl genpkey -algorithm ed25519` writes; keep it 0600. */

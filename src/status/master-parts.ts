@@ -3,7 +3,6 @@ import { describeRefusal } from "../database/connection-fault.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { OperatorError } from "../errors.ts";
 import type { JoinDeps } from "../join/join-run.ts";
-import { prepareMaster } from "../join/prepare-master.ts";
 import { baseDirFlag } from "../settings/layout.ts";
 import {
   findUnclearKeys,
@@ -12,10 +11,7 @@ import {
   warnOfIgnored,
 } from "../join/settings-source.ts";
 import { checkCronLine } from "../machine/node-program.ts";
-import { assessHeartbeat, type HeartbeatHealth } from "../pinset/heartbeat.ts";
-import { parseMemory } from "../pinset/snapshot/memory.ts";
-import { judgeSnapshots } from "../pinset/snapshot/standing.ts";
-import { assessFindings } from "../pinset/sweep/findings.ts";
+import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
@@ -30,7 +26,6 @@ import {
 import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
-import { parseRotation, unfinishedRotation } from "../settings/rotation.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes, grouped } from "../units.ts";
 import {
@@ -73,11 +68,12 @@ export async function lookAtMaster(
   const { settings, problems } = resolved;
   warnOfIgnored(deps, resolved);
   const saved = await readSavedSettings(deps, layout.envFile);
-  const unclear = await findUnclearKeys(deps, saved, "master");
   const prepared = { layout, settings, provisionWriter: false, imagesArchive: null };
   const steps = lookAtSteps(
     async () => {
-      refuseProblems([...problems, ...unclear]);
+      // Loaded here, with every step, while the parts ask their questions.
+      const { prepareMaster } = await import("../join/prepare-master.ts");
+      refuseProblems([...problems, ...(await findUnclearKeys(deps, saved, "master"))]);
       return (await prepareMaster(deps, prepared)).steps;
     },
     deps.host,
@@ -286,6 +282,8 @@ async function lookAtContainer(node: MasterNode, name: string, required: boolean
 const COMMANDS = { snapshot: "fula-node snapshot take", sweep: "fula-node sweep" } as const;
 
 async function readHeartbeats({ host }: Pick<JoinDeps, "host">, layout: MasterLayout): Promise<Heartbeats> {
+  // Here and below: schemas take long to load, so the questions are asked first.
+  const { assessHeartbeat } = await import("../pinset/heartbeat.ts");
   const now = host.clock.now();
   const assess = async (noun: keyof Heartbeats, path: string): Promise<HeartbeatHealth> => {
     const [text, entry] = await Promise.all([host.files.readText(path), host.files.stat(CRON_FILES[noun])]);
@@ -310,6 +308,10 @@ function judgeRun({ state, sentence, todo, heartbeat }: HeartbeatHealth): Judged
 /** The snapshots that are there, and the last run that took one. */
 async function lookAtSnapshots({ deps, layout, clock, heartbeats }: MasterNode): Promise<Judged> {
   const read = async (): Promise<Judged> => {
+    const [{ parseMemory }, { judgeSnapshots }] = await Promise.all([
+      import("../pinset/snapshot/memory.ts"),
+      import("../pinset/snapshot/standing.ts"),
+    ]);
     const store = await deps.openSnapshots(layout.snapshotsDir);
     const [key, files, memory] = await Promise.all([
       deps.readVerifyingKey([layout.verifyingKey, layout.signingKey]),
@@ -330,11 +332,14 @@ async function lookAtSnapshots({ deps, layout, clock, heartbeats }: MasterNode):
   return { ...withRemarks(stored, [remark]), evidence: { ...stored.evidence, ...run.evidence } };
 }
 
+const loadFindings = () => import("../pinset/sweep/findings.ts");
+
 /** The last sweep, and what it found. */
 async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
   const { sweep } = await heartbeats;
   const run = judgeRun(sweep);
   if (sweep.heartbeat === null) return run;
+  const { assessFindings } = await loadFindings();
   const { pins, nodes } = assessFindings(sweep.heartbeat, deps.host.clock.now());
   const judged = withRemarks(run, [pins, nodes]);
   // After a complete sweep, what it found says what to do. After another one, the run itself does.
@@ -345,8 +350,10 @@ async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
 /** What a join would change, and a change of a secret that was interrupted. */
 async function lookAtSettings({ deps, layout, steps }: MasterNode): Promise<Judged> {
   const [seen, text] = await Promise.all([steps, deps.host.files.readText(layout.rotation)]);
-  const rotation = parseRotation(text, layout.rotation);
   const judged = judgeSettings(seen, REPAIR_MASTER);
+  if (text === null) return judged;
+  const { parseRotation, unfinishedRotation } = await import("../settings/rotation.ts");
+  const rotation = parseRotation(text, layout.rotation);
   if (rotation === null) return judged;
   const { what, remedy = null } = unfinishedRotation(rotation, baseDirFlag(layout.baseDir));
   return { ...judged, state: "attention", summary: what, todo: remedy };
@@ -363,8 +370,8 @@ async function lookAtCron({ deps, steps }: MasterNode): Promise<Judged> {
 
 /** What the last sweep found. Before the first one: the count of the storage API, which it keeps for a while. */
 async function countPins({ deps, ask, values, heartbeats }: MasterNode): Promise<string | null> {
-  const { heartbeat } = (await heartbeats).sweep;
-  const { pins: swept } = assessFindings(heartbeat, deps.host.clock.now());
+  const [{ sweep }, { assessFindings }] = await Promise.all([heartbeats, loadFindings()]);
+  const { pins: swept } = assessFindings(sweep.heartbeat, deps.host.clock.now());
   if (swept.state !== "unknown") return swept.sentence;
   const answer = await getJson(deps.host, ask, `http://127.0.0.1:${values("WEBUI_PORT") ?? ""}/api/v1/pool`);
   const { pins } = ((answer === LATE ? null : answer)?.body ?? {}) as { readonly pins?: unknown };
@@ -379,8 +386,8 @@ async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string 
 }
 
 async function listNodes(node: MasterNode, signal: AbortSignal): Promise<string | null> {
-  const { heartbeat } = (await node.heartbeats).sweep;
-  const { nodes: swept } = assessFindings(heartbeat, node.deps.host.clock.now());
+  const [{ sweep }, { assessFindings }] = await Promise.all([node.heartbeats, loadFindings()]);
+  const { nodes: swept } = assessFindings(sweep.heartbeat, node.deps.host.clock.now());
   if (swept.state !== "unknown") return swept.sentence;
   const peer = openCluster(node, signal);
   const [self, peers] = await Promise.all([

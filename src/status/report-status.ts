@@ -9,6 +9,7 @@ import {
 } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { type Monotonic, monotonic, QUERY_MS, within } from "./collect.ts";
+import { lookOnce } from "./look-once.ts";
 import {
   askDocker,
   askWithin,
@@ -28,20 +29,39 @@ type Flags = { readonly baseDir?: string; readonly verbose?: boolean };
 /** Reports how the node on this machine stands, of either kind. Changes nothing. */
 export async function reportStatus(
   flags: Flags,
-  deps: StatusDeps,
+  given: StatusDeps,
   clock: Monotonic = monotonic,
 ): Promise<VerbExit> {
+  const deps = { ...given, host: lookOnce(given.host) };
   const ask = askWithin(clock);
+  const byFiles = await findInstalledNode({ ...deps.host, docker: NO_DOCKER }, flags.baseDir);
+  const likely = byFiles.answer === "none" || byFiles.answer === "both" ? null : byFiles.found;
+  // Its code is loaded while Docker answers.
+  if (likely !== null) void LOOKS[likely.kind]();
   const docker = { askedAtMs: clock.nowMs(), facts: askDocker(deps.host.docker, ask) };
   // The part awaits it. Until then, an error must not count as unhandled.
   docker.facts.catch(() => {});
   const containers = listContainers(deps.host.docker, ask);
-  const node = await detect(deps.host, flags.baseDir, clock);
+  const start = async ({ kind, baseDir }: Place, host: HostReader): Promise<Found> => {
+    const look = await LOOKS[kind]();
+    return await look({ baseDir, docker, containers, host }, deps, clock);
+  };
+  // A master's parts need not wait until Docker has confirmed it. A storage node may need Docker before it can ask.
+  const isEarly = likely?.kind === "master" && !isLeftOver(likely);
+  const early = isEarly ? start(likely, deps.host) : null;
+  early?.catch(() => {});
+  const node = await detect(deps.host, { baseDir: flags.baseDir, byFiles, clock });
   if ("left" in node) return reportNothing(flags.baseDir, node.left, deps);
-  const { kind, baseDir, isDockerSilent } = node;
-  const host: HostReader = isDockerSilent ? { ...deps.host, docker: NO_DOCKER } : deps.host;
-  const look = await LOOKS[kind]();
-  return print(await look({ baseDir, docker, containers, host }, deps, clock), flags.verbose === true, deps);
+  const host: HostReader = node.isDockerSilent ? { ...deps.host, docker: NO_DOCKER } : deps.host;
+  const isConfirmed = likely?.kind === node.kind && likely.baseDir === node.baseDir;
+  const found = (isConfirmed ? early : null) ?? start(node, host);
+  return print(await found, flags.verbose === true, deps);
+}
+
+/** Where a node is. */
+interface Place {
+  readonly kind: NodeKind;
+  readonly baseDir: string;
 }
 
 /** Each loads what its kind of node needs. */
@@ -50,23 +70,24 @@ const LOOKS = {
   "storage-node": async () => (await import("./storage-parts.ts")).lookAtStorage,
 } as const;
 
-/** Which node is installed. `isDockerSilent`: only its files were looked at. `left`: none is; what an earlier one left. */
+/**
+ * Which node is installed: what the files say, and Docker if it answers. `isDockerSilent`: only its files were looked at.
+ * `left`: none is; what an earlier one left.
+ */
 async function detect(
   host: HostReader,
-  baseDir: string | undefined,
-  clock: Monotonic,
-): Promise<
-  | { readonly kind: NodeKind; readonly baseDir: string; readonly isDockerSilent: boolean }
-  | { readonly left: NodeSigns | null }
-> {
+  given: {
+    readonly baseDir: string | undefined;
+    readonly byFiles: Awaited<ReturnType<typeof findInstalledNode>>;
+    readonly clock: Monotonic;
+  },
+): Promise<(Place & { readonly isDockerSilent: boolean }) | { readonly left: NodeSigns | null }> {
+  const { baseDir, byFiles, clock } = given;
   const whole = findInstalledNode(host, baseDir).catch((thrown: unknown) => {
     if (thrown instanceof OperatorError && thrown.exit === "unavailable") return thrown;
     throw thrown;
   });
-  const byFiles = await findInstalledNode({ ...host, docker: NO_DOCKER }, baseDir);
   const isClear = byFiles.answer !== "none" && byFiles.answer !== "both";
-  // Its code is loaded while Docker answers.
-  if (isClear) void LOOKS[byFiles.found.kind]();
   const answer = await within(isClear ? DETECTION_MS : QUERY_MS, () => whole, clock);
   const isDockerSilent = answer === LATE || answer instanceof OperatorError;
   if (isDockerSilent && !isClear) throw notDetected(answer);
@@ -75,8 +96,12 @@ async function detect(
   if (node.answer === "both" && other !== null)
     throw twoNodes([found, other], "Select one of them: --base-dir DIR.");
   if (node.answer === "none") return { left: null };
-  if (found.signs.every(({ weight }) => weight === "remains")) return { left: found };
+  if (isLeftOver(found)) return { left: found };
   return { kind: found.kind, baseDir: found.baseDir, isDockerSilent };
+}
+
+function isLeftOver({ signs }: NodeSigns): boolean {
+  return signs.every(({ weight }) => weight === "remains");
 }
 
 function notDetected(cause: OperatorError | typeof LATE): OperatorError {

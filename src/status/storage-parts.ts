@@ -8,7 +8,6 @@ import { readNodeIdentity } from "../federation/node-identity.ts";
 import { ownClusterTarget } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { JoinDeps } from "../join/join-run.ts";
-import { prepareStorageNode } from "../join/prepare-storage.ts";
 import {
   findUnclearKeys,
   openStorageSource,
@@ -62,7 +61,6 @@ export async function lookAtStorage(
   const resolved = (await openStorageSource({ ...deps, host }, saved)).resolve("none");
   const { settings, problems } = resolved;
   warnOfIgnored(deps, resolved);
-  const unclear = await findUnclearKeys(deps, saved, "storage-node");
   const isLost = (key: string) => !settings.has(key);
   const recovered = STORAGE_REQUIRED.some(isLost)
     ? await readContainerEnv(host, { recoverable: STORAGE_RECOVERABLE, specs: STORAGE_SETTINGS, saved })
@@ -76,9 +74,11 @@ export async function lookAtStorage(
   const prepared = { layout, settings, imagesArchive: null, register: true };
   const steps = lookAtSteps(
     async () => {
+      // Loaded here, with every step, while the parts ask their questions.
+      const { prepareStorageNode } = await import("../join/prepare-storage.ts");
       refuseProblems([
         ...problems,
-        ...unclear,
+        ...(await findUnclearKeys(deps, saved, "storage-node")),
         ...missing.map((key) => ({ subject: key, what: `${key} is missing.` })),
       ]);
       return await prepareStorageNode(deps, prepared);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
+import { eventually } from "../support/cluster-real.ts";
 import { expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import {
   askCluster,
@@ -150,7 +151,19 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     return new Map(parts.map(({ name, state, summary }) => [name, `${state}: ${summary}`]));
   };
 
+  /** The node's peer was started again: for a while the master lists it by its last ping from before, then not, then again. */
+  const hasPingedAgain = async (): Promise<boolean> => {
+    const { stdout } = await node.run("docker inspect --format '{{.State.StartedAt}}' ipfs_cluster");
+    const [id, { body }] = await Promise.all([
+      peerId(node),
+      askCluster(master, "GET", "/monitor/metrics/ping"),
+    ]);
+    const pings = JSON.parse(body) as readonly { readonly peer: string; readonly received_at: number }[];
+    return pings.some(({ peer, received_at: atNs }) => peer === id && atNs / 1e6 > Date.parse(stdout.trim()));
+  };
+
   test("right after a join every part of a master works, and its screen fits 80 columns", async () => {
+    await eventually("the master lists the node again", hasPingedAgain);
     // Cron may have run one while the node was still fetching.
     expectExit(await fulaNode(master, ["sweep"]), 0);
     const before = await watch(master);

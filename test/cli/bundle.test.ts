@@ -1,6 +1,7 @@
 import { transform } from "esbuild";
 import { execa } from "execa";
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -8,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -64,6 +66,14 @@ describe("the artifact", () => {
     for (const { part } of taken) modules.set(part, (await import(join(dist, part))) as object);
     expect(taken.length).toBeGreaterThan(10);
     expect(taken.filter(({ part, name }) => !(name in (modules.get(part) ?? {})))).toEqual([]);
+  });
+
+  it("has every compose fragment parsed, by the hash of its text", async () => {
+    const parsed = JSON.parse(await readFile(join(directory, "dist/fragments.json"), "utf8")) as object;
+    const fragments = (await readdir(join(root, "compose"))).filter((name) => name.endsWith(".yml"));
+    const texts = await Promise.all(fragments.map((name) => readFile(join(root, "compose", name), "utf8")));
+    const expected = texts.map((text) => [createHash("sha256").update(text).digest("hex"), parse(text)]);
+    expect(parsed).toEqual(Object.fromEntries(expected));
   });
 
   it("lies in one directory, from which modules find the package's root", async () => {

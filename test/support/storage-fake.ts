@@ -13,6 +13,10 @@ import { makeIdentityFile } from "./node-identity.ts";
 export const LAYOUT = storageLayout(STORAGE_BASE_DIR);
 /** The cluster peer of the fake pool's master. */
 export const MASTER_ID = makeIdentityFile().peerId;
+/** What the master's kubo announces: its loopback, one of its Docker networks, and where it can be reached. */
+export const MASTER_KUBO = ["127.0.0.1", "172.18.0.1", "192.0.2.1"].map(
+  (ip) => `/ip4/${ip}/tcp/4001/p2p/12D3KooWKubo`,
+);
 /** The fake node's own identity, always the same. */
 export const OWN = makeIdentityFile();
 export const API = "https://master.example";
@@ -173,6 +177,7 @@ function peer(id: string, addresses: readonly string[], clusterPeers: readonly s
     version: "1.1.6",
     error: "",
     ipfsError: "",
+    ipfsAddresses: id === MASTER_ID ? MASTER_KUBO : [],
     addresses: addresses.map((address) => `${address}/p2p/${id}`),
     clusterPeers,
   };

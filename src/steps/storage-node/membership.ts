@@ -14,14 +14,17 @@ import {
   warningOf,
 } from "../../federation/pinset-sync.ts";
 import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
-import { askMasterCount, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
+import { askMasterCount, connectKubo, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { poll, readValues } from "../../settings/context.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
 
 /** A node sends a ping every 8 s (CLUSTER_MONITORPINGINTERVAL), a master every 15 s. Each counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
-/** ipfs-cluster connects this kubo to the other kubos within seconds of its start (cluster-follower.ts). */
+/**
+ * ipfs-cluster connects this kubo to the other kubos, but tries their addresses one after another: seconds for each one
+ * that leads nowhere. So the join gives kubo all addresses of a master at once.
+ */
 const KUBO_DEADLINE_MS = 60_000;
 /**
  * Masters broadcast their latest state at an interval (CLUSTER_CRDT_REBROADCASTINTERVAL). Until the first broadcast, this
@@ -39,7 +42,7 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
     id: "membership",
     title: "membership in the pool",
     touches:
-      "Changes nothing. Waits until a master lists this node as a peer, and until this node's pinset has as many pins as the master's.",
+      "Writes nothing. Waits until a master lists this node as a peer, and until this node's pinset has as many pins as the master's. Connects kubo to the masters' kubos, if it is connected to none.",
     probe: (): Promise<Finding<null>> =>
       Promise.resolve({
         state: "ours",
@@ -74,7 +77,7 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
       });
       if (isMember !== true) throw notAMember(id, trusted, last.peers);
       await watchPinset(host, context, { trusted, cluster, isNewMember: last.attempts > 1 });
-      await watchKubo(host, context);
+      await watchKubo(host, context, { trusted, cluster });
     },
   };
 }
@@ -189,18 +192,31 @@ async function createStabilityCheck(
 }
 
 /** A member whose kubo has no peers can't fetch any content. */
-async function watchKubo(host: HostReader, { report }: StorageContext): Promise<void> {
-  let peers: number | null = null;
+async function watchKubo(
+  host: HostReader,
+  { report }: StorageContext,
+  options: { readonly trusted: readonly string[]; readonly cluster: ClusterReader },
+): Promise<void> {
+  const { trusted, cluster } = options;
+  const last: { peers: number | null; why: string | null } = { peers: null, why: null };
   const leftMs = createCountdown(host, KUBO_DEADLINE_MS);
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
-    peers = await countKuboPeers(host);
-    if (peers !== null && peers > 0) return true;
+    last.peers = await countKuboPeers(host);
+    if (last.peers !== null && last.peers > 0) return true;
+    if (last.peers === 0) {
+      const masters = (await peersOf(cluster)).filter(
+        ({ id, error }) => trusted.includes(id) && error === "",
+      );
+      const tried = await Promise.all(masters.map((master) => connectKubo(host, master.ipfsAddresses)));
+      if (tried.includes(null)) return true;
+      last.why = tried[0] ?? null;
+    }
     report.progress("waiting for kubo to connect to another node", leftMs());
     await host.clock.wait(900);
     return null;
   });
   if (connected === true) return;
-  if (peers === null) {
+  if (last.peers === null) {
     throw new OperatorError({
       exit: "unhealthy",
       what: "This node is a member of the pool, but its kubo does not say to which nodes it is connected.",
@@ -210,6 +226,7 @@ async function watchKubo(host: HostReader, { report }: StorageContext): Promise<
   throw new OperatorError({
     exit: "unhealthy",
     what: "This node is a member of the pool, but its kubo has no connection to another kubo, so no content arrives.",
+    ...(last.why === null ? {} : { why: last.why }),
     remedy:
       "If the pool uses private addresses, set KUBO_PRIVATE_NETWORK=true on this node and on the masters. Otherwise check that port 4001 is open. Then run again.",
   });

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { ComposeMap } from "../../../src/docker/compose-document.ts";
+import { type ComposeMap, WRITER_SCRIPTS } from "../../../src/docker/compose-document.ts";
 import {
   type Fragments,
   MASTER_FRAGMENTS,
@@ -10,7 +10,6 @@ import {
   renderMaster,
   renderWriter,
   WRITER_FRAGMENTS,
-  WRITER_SCRIPTS,
   type WriterOptions,
 } from "../../../src/docker/compose-render.ts";
 

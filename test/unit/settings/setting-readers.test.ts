@@ -1,13 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { WRITER_SCRIPTS } from "../../../src/docker/compose-document.ts";
 import {
   MASTER_FRAGMENTS,
   namedKeys,
   parseFragment,
   STORAGE_FRAGMENTS,
   WRITER_FRAGMENTS,
-  WRITER_SCRIPTS,
 } from "../../../src/docker/compose-render.ts";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { describeSetting, type SettingSpec } from "../../../src/settings/settings.ts";

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { OperatorError } from "../../../src/errors.ts";
 import type { Cluster } from "../../../src/cluster/client.ts";
 import type { SnapshotStore } from "../../../src/pinset/snapshot/store.ts";
-import { type Monotonic, QUERY_MS, type TimedPart } from "../../../src/status/collect.ts";
+import { type Monotonic, monotonic, QUERY_MS, type TimedPart } from "../../../src/status/collect.ts";
 import { reportStatus } from "../../../src/status/report-status.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import { join, LAYOUT } from "../../support/master-boxes.ts";
@@ -71,11 +71,11 @@ beforeAll(async () => {
   snapshots = await oneSnapshot(new FakeStorage().clock.now());
   const files = await snapshots.store.list();
   store = { ...snapshots.store, list: async () => files };
-  expect((await statusOn(await joined())).exit).toBe("ok");
-  expect((await statusOn(await storageBoxBefore(null))).exit).toBe("ok");
+  expect((await statusOn(await joined(), undefined, monotonic)).exit).toBe("ok");
+  expect((await statusOn(await storageBoxBefore(null), undefined, monotonic)).exit).toBe("ok");
 });
 
-async function statusOn(host: FakeStorage, cluster?: Partial<Cluster>, clock = new IdleClock()) {
+async function statusOn(host: FakeStorage, cluster?: Partial<Cluster>, clock: Monotonic = new IdleClock()) {
   const results: Result[] = [];
   const world = {
     ...worldOf(host),

@@ -25,6 +25,7 @@ const PEER: PeerIdentity = {
   version: "1.1.6",
   error: "",
   ipfsError: "",
+  ipfsAddresses: [],
   addresses: [],
   clusterPeers: [],
 };

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
+import { CONFIG_FILES_LABEL } from "../../../src/docker/compose-document.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { CRON_FILES, NAMES } from "../../../src/settings/layout.ts";
 import { serialiseRotation } from "../../../src/settings/rotation.ts";
@@ -85,6 +86,23 @@ async function statusOn(host: FakeStorage, flags: Parameters<typeof status>[0] =
   );
   return { exit, data, lines, parts: shown };
 }
+
+describe("which node status looks at", () => {
+  it("is the one of the containers, although the files in the usual directory say another one", async () => {
+    const host = master(({ files, docker }) => {
+      for (const [path, file] of files.tree)
+        if (path.startsWith("/opt/fula-master"))
+          files.tree.set(path.replace("/opt/fula-master", "/srv/pool"), file);
+      for (const path of files.tree.keys())
+        if (path.startsWith("/opt/fula-master/") && path !== LAYOUT.envFile) files.tree.delete(path);
+      for (const [name, one] of docker.boxes) {
+        const config = one.labels[CONFIG_FILES_LABEL]?.replace("/opt/fula-master", "/srv/pool") ?? "";
+        docker.boxes.set(name, { ...one, labels: { ...one.labels, [CONFIG_FILES_LABEL]: config } });
+      }
+    });
+    expect((await statusOn(host)).data["baseDir"]).toBe("/srv/pool");
+  });
+});
 
 describe("status of a master", () => {
   it("reports every part in plain words, and that everything works", async () => {

@@ -4,6 +4,7 @@ import { makeIdentityFile } from "../../support/node-identity.ts";
 import {
   FakeStorage,
   MASTER_ID,
+  MASTER_KUBO,
   OWN,
   storageBoxBefore,
   type StorageOptions,
@@ -49,6 +50,48 @@ describe("membership", () => {
       exit: "unhealthy",
       remedy: expect.stringContaining("KUBO_PRIVATE_NETWORK=true"),
     });
+  });
+});
+
+describe("a node whose kubo has no peers yet", () => {
+  /** How a request to connect to all addresses of the master's kubo, except its loopback, is answered. */
+  const onConnect = (host: FakeStorage, answer: () => { status: number; body: unknown } | null): void => {
+    const args = MASTER_KUBO.slice(1).map((address) => `arg=${encodeURIComponent(address)}`);
+    host.http.routes.set(`http://127.0.0.1:5001/api/v0/swarm/connect?${args.join("&")}`, answer);
+  };
+
+  it("gives it all addresses of the master's kubo at once, and waits no longer", async () => {
+    const host = await storageBoxBefore(null);
+    host.kuboPeers = 0;
+    onConnect(host, () => ({ status: 200, body: { Strings: ["connect 12D3KooWKubo success"] } }));
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(1_000);
+    expect(host.printed.join("\n")).not.toContain("waiting for kubo");
+  });
+
+  it("tries again, and says at the end why kubo could not connect", async () => {
+    const host = await storageBoxBefore(null);
+    host.kuboPeers = 0;
+    let asked = 0;
+    onConnect(host, () => {
+      asked += 1;
+      return { status: 500, body: { Message: "failure: failed to dial 12D3KooWKubo" } };
+    });
+    await expect(verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      why: "failure: failed to dial 12D3KooWKubo",
+    });
+    expect(asked).toBeGreaterThan(10);
+  });
+
+  it("asks for nothing where kubo is connected", async () => {
+    const host = await storageBoxBefore(null);
+    let asked = 0;
+    onConnect(host, () => {
+      asked += 1;
+      return null;
+    });
+    await verify(host);
+    expect(asked).toBe(0);
   });
 });
 
