@@ -121,7 +121,10 @@ function shareConnections(server: Server, most: number): void {
   server.on("connection", (socket) => {
     const owner = networkOf(socket.remoteAddress ?? "unknown");
     const count = (counts.get(owner) ?? 0) + 1;
-    if (count > most) return void socket.destroy();
+    if (count > most) {
+      socket.destroy();
+      return;
+    }
     counts.set(owner, count);
     socket.once("close", () => {
       const left = (counts.get(owner) ?? 1) - 1;
