@@ -129,25 +129,6 @@ export class OperatorError extends Error {
       ...(remedy === undefined ? {} : { remedy }),
     });
   }
-
-  /** The same error, with each of its texts changed. */
-  mapTexts(change: (text: string) => string): OperatorError {
-    const { exit, what, why, remedy, changed, problems } = this;
-    const optional = Object.entries({ why, remedy, changed }).filter(
-      (entry): entry is [string, string] => entry[1] !== undefined,
-    );
-    return new OperatorError({
-      exit,
-      what: change(what),
-      cause: this.cause,
-      ...Object.fromEntries(optional.map(([name, text]) => [name, change(text)])),
-      problems: problems.map((problem) => ({
-        ...problem,
-        what: change(problem.what),
-        ...(problem.remedy === undefined ? {} : { remedy: change(problem.remedy) }),
-      })),
-    });
-  }
 }
 
 /** The message of any thrown value, for use in a sentence. */

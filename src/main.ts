@@ -53,9 +53,6 @@ function usageError({ message }: CommanderError): OperatorError {
   });
 }
 
-/** A page of ours in a message. The package brings them, so that they can be read on a machine without internet. */
-const DOCS = /(?<![\w/])docs\/(?=[\w-]+\.md)/g;
-
 /** As a shell reports a program that SIGPIPE has ended: 128 and the signal's number. */
 const CLOSED_OUTPUT = 141;
 
@@ -85,9 +82,7 @@ async function runVerb(
   try {
     return EXIT_CODES[await verb(world)];
   } catch (thrown) {
-    const error = (thrown instanceof OperatorError ? thrown : asBug(thrown)).mapTexts((text) =>
-      text.replaceAll(DOCS, `${world.packageDir}/docs/`),
-    );
+    const error = thrown instanceof OperatorError ? thrown : asBug(thrown);
     await world.reporter.close();
     world.reporter.error(error, EXIT_CODES[error.exit]);
     return EXIT_CODES[error.exit];

@@ -32,7 +32,7 @@ export async function createWorld(
   options: { readonly json: boolean; readonly stop: AbortSignal },
 ): Promise<World> {
   const { json, stop } = options;
-  const packageDir = dirname(dirname(fileURLToPath(import.meta.url)));
+  const packageDir = PACKAGE_DIR;
   const live = process.stdin.isTTY && process.stdout.isTTY && !json;
   return {
     host: createHost({ env: process.env, migrationsDir: `${packageDir}/migrations`, toolVersion: version }),
@@ -82,15 +82,22 @@ export async function createWorld(
   };
 }
 
+const PACKAGE_DIR = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** A page of ours. The package brings them, so that they can be read on a machine without internet. */
+const PAGE = /(?<![\w/])docs\/(?=[\w-]+\.md)/g;
+
 /** What prints for the operator: JSON, a terminal that is drawn on, or lines. */
 export async function createReporter(
   process: NodeJS.Process,
   json: boolean,
   live: boolean,
 ): Promise<Reporter> {
+  // Everything that is printed leaves here: no line names a page that is not where the reader is.
+  const whole = (line: string) => `${line.replaceAll(PAGE, `${PACKAGE_DIR}/docs/`)}\n`;
   const streams = {
-    out: (line: string) => void process.stdout.write(`${line}\n`),
-    err: (line: string) => void process.stderr.write(`${line}\n`),
+    out: (line: string) => void process.stdout.write(whole(line)),
+    err: (line: string) => void process.stderr.write(whole(line)),
   };
   if (json) return createJson(streams);
   const now = () => clock.monotonicMs();

@@ -232,7 +232,7 @@ export function unreachable(connection: Connection, what: string, cause: unknown
   return new OperatorError({
     exit: "unavailable",
     what: `The cluster at ${connection.where} did not answer (${what}): ${whyOf(connection, cause)}.`,
-    remedy: "Check that ipfs-cluster is running and answers (curl its /id), then run this again.",
+    remedy: "See what does not work (fula-node status), repair it, then run this again.",
     cause,
   });
 }

@@ -24,27 +24,32 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
   const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
     await refuseUnfinishedRotation(world.host, layout);
-    const { settings, provisionWriter } = await resolveMaster(flags, layout, world);
-    const { steps } = await prepareMaster(world, {
-      layout,
-      settings,
-      provisionWriter,
-      imagesArchive: flags.images ?? null,
-      adopt: flags.adopt,
-    });
-    const granted = new Set([...(provisionWriter ? ["--provision-writer"] : []), ...consents]);
+    let desired = await resolveMaster(flags, layout, world);
     const { journal, envFile, signingKey, snapshotsDir, cliCurrent } = layout;
     const outcome = await runJoin(world, {
       verb: VERB,
       baseDir,
-      steps,
       flags,
       journal,
       since,
-      consents: granted,
+      prepare: async (startedDocker) => {
+        if (startedDocker) desired = await resolveMaster(flags, layout, world);
+        const { settings, provisionWriter } = desired;
+        const { steps } = await prepareMaster(world, {
+          layout,
+          settings,
+          provisionWriter,
+          imagesArchive: flags.images ?? null,
+          adopt: flags.adopt,
+        });
+        return {
+          steps,
+          consents: new Set([...(provisionWriter ? ["--provision-writer"] : []), ...consents]),
+        };
+      },
     });
     const here = baseDirFlag(baseDir);
-    const url = settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
+    const url = desired.settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
       ["Keep a copy off this box:", `${envFile}, ${signingKey}, ${snapshotsDir}`],
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],

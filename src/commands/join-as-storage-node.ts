@@ -3,7 +3,7 @@ import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, keepWarnings, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
-import { STORAGE_BASE_DIR, storageLayout, baseDirFlag } from "../settings/layout.ts";
+import { baseDirFlag, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-storage-node";
@@ -19,22 +19,24 @@ export async function joinAsStorageNode(flags: StorageFlags, given: World): Prom
   const isReading = flags.dryRun || world.host.system.uid() !== 0;
   const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
   try {
-    const settings = await resolveStorageNode(flags, layout, world);
-    const steps = await prepareStorageNode(world, {
-      layout,
-      settings,
-      imagesArchive: flags.images ?? null,
-      register: flags.register,
-      adopt: flags.adopt,
-    });
+    let settings = await resolveStorageNode(flags, layout, world);
     const outcome = await runJoin(world, {
       verb: VERB,
       baseDir,
-      steps,
       flags,
       journal: layout.journal,
       since,
-      consents: new Set(),
+      prepare: async (startedDocker) => {
+        if (startedDocker) settings = await resolveStorageNode(flags, layout, world);
+        const steps = await prepareStorageNode(world, {
+          layout,
+          settings,
+          imagesArchive: flags.images ?? null,
+          register: flags.register,
+          adopt: flags.adopt,
+        });
+        return { steps, consents: new Set() };
+      },
     });
     const here = baseDirFlag(baseDir, STORAGE_BASE_DIR);
     const next: readonly NextStep[] = [

@@ -3,6 +3,7 @@ import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe } from "../engine/plan.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { nameOf } from "../join/installed-node.ts";
+import { requireDocker } from "../join/silent-docker.ts";
 import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts";
 import { parsePurge } from "../leave/policy.ts";
 import type { LeavingNode } from "../leave/survey.ts";
@@ -34,7 +35,7 @@ const VERB = "leave";
  */
 export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> {
   const purge = parsePurge(flags.purge);
-  await requireDocker(world);
+  await requireRootAndDocker(world);
   const node = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
   const locks = flags.dryRun ? [] : await takeLocks(world, node, since);
@@ -201,19 +202,12 @@ async function takeLocks(world: World, { layout }: LeavingNode, since: string): 
   }
 }
 
-/** Refuses to run if Docker is installed but does not answer: its containers could not be seen. */
-async function requireDocker({ host }: World): Promise<void> {
+/** Refuses to run without root, and while the containers can't be seen. */
+async function requireRootAndDocker({ host }: World): Promise<void> {
   if (host.system.uid() !== 0) {
     throw new OperatorError({ exit: "preflight", what: "This needs root.", remedy: "Run it with sudo." });
   }
-  const [why, program] = await Promise.all([host.docker.unreachable(), host.system.which("dockerd")]);
-  if (why === null || program === null) return;
-  throw new OperatorError({
-    exit: "unavailable",
-    what: `Docker is installed but does not answer: ${why}.`,
-    why: "Its containers can't be found now, and would run again when Docker starts.",
-    remedy: "Start Docker (systemctl start docker), then run again.",
-  });
+  await requireDocker(host, "Its containers can't be found now, and would run again when Docker starts.");
 }
 
 /** The plan as text: what is removed, what is kept and how to remove it, and what fula-node did not create. */

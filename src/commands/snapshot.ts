@@ -1,5 +1,5 @@
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
-import { resolveBaseDir } from "../join/base-dir.ts";
+import { requireMaster, requireRoot, resolveBaseDir } from "../join/base-dir.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { commandFailure } from "../pinset/alerts.ts";
@@ -7,7 +7,7 @@ import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
 import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
 import { type ListedSnapshot, listSnapshots } from "../pinset/snapshot/list.ts";
 import type { Manifest } from "../pinset/snapshot/manifest.ts";
-import { parseMemory } from "../pinset/snapshot/memory.ts";
+import { type ChainMemory, parseMemory } from "../pinset/snapshot/memory.ts";
 import type { SnapshotFile } from "../pinset/snapshot/store.ts";
 import { type TakeResult, takeSnapshot } from "../pinset/snapshot/take.ts";
 import {
@@ -92,7 +92,8 @@ function takenLines({ summary, alarms, verdict }: TakeResult, now: Date): readon
   const [headline = ""] = summary.split("; alarm: ");
   const remedies: readonly string[] = {
     dropped: [
-      "If nobody removed these pins on purpose: see docs/lost-pinset.md.",
+      "If nobody removed these pins on purpose, read:",
+      "docs/lost-pinset.md",
       "If this pinset is right: fula-node snapshot take --accept",
     ],
     restarted: ["Look for the cause. If it is right: fula-node snapshot take --accept"],
@@ -119,14 +120,19 @@ export async function snapshotList(
   flags: SnapshotFlags & { readonly dir?: string },
   world: World,
 ): Promise<VerbExit> {
-  const directory = flags.dir ?? (await snapshotLayout(world, flags)).snapshotsDir;
+  const layout = await snapshotLayout(world, flags);
+  const directory = flags.dir ?? layout.snapshotsDir;
+  if (flags.dir === undefined) requireRoot(world.host, "the snapshots of a master are root's");
   const files = await world.listSnapshotFiles(directory);
+  // Snapshots stay after `leave`, so they may be there without a master.
+  if (flags.dir === undefined && files.length === 0) await requireMaster(world.host, layout);
   const listed =
     files.length === 0
       ? []
       : await listSnapshots(files, await readSnapshotKeys(world, flags), {
           sha256: await sha256Of(world, flags),
           now: world.host.clock.now(),
+          removed: flags.dir === undefined ? await readRemoved(world, layout) : null,
         });
   world.reporter.result({
     data: { verb: "snapshot list", directory, snapshots: listed },
@@ -146,12 +152,22 @@ export async function snapshotList(
   });
 }
 
+/** The numbers that retention removed. Only this master's own record knows them. */
+async function readRemoved(
+  { host }: World,
+  { snapshotMemory }: MasterLayout,
+): Promise<ChainMemory["removed"]> {
+  const memory = parseMemory(await host.files.readText(snapshotMemory));
+  return memory === null || memory === "damaged" ? null : memory.removed;
+}
+
 function rowOf(snapshot: ListedSnapshot): readonly string[] {
-  const { name, verdict, count, order, drop, ageMs, layout } = snapshot;
+  const { name, verdict, count, order, missing, drop, ageMs, layout } = snapshot;
   const result = verdict === "verified" ? "verified" : `refused (${EXIT_CODES[verdict]})`;
   const chain = layout === "upstream" ? "upstream's format" : (order ?? "");
   const marks = [
     ...(chain === "" ? [] : [chain]),
+    ...(missing === null || missing === 0 ? [] : [`${missing} missing before it`]),
     ...(snapshot.restarted ? ["restarted"] : []),
     ...(drop === null ? [] : [lossOf(drop)]),
     ...(snapshot.accepted ? ["accepted"] : []),

@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
+import { MASTER_BASE_DIR, type MasterLayout, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import { RULES } from "../settings/rules.ts";
 
 /**
@@ -58,4 +58,25 @@ async function resolve(files: HostReader["files"], path: string): Promise<string
 function append(directory: string, part: string): string {
   if (part === "..") return directory.replace(/\/[^/]*$/, "") || "/";
   return directory === "/" ? `/${part}` : `${directory}/${part}`;
+}
+
+/** Throws (`preflight`) without root. `why` is a clause. */
+export function requireRoot({ system }: Pick<HostReader, "system">, why: string): void {
+  if (system.uid() === 0) return;
+  const what = `This command needs root, because ${why}.`;
+  throw new OperatorError({ exit: "preflight", what, remedy: "Run it with sudo." });
+}
+
+/** Throws (`settings`) if no master is installed there. On a storage node, joining as a master is no remedy. */
+export async function requireMaster({ files }: HostReader, { envFile }: MasterLayout): Promise<void> {
+  if ((await files.stat(envFile)) !== null) return;
+  const isStorageNode = (await files.stat(storageLayout(STORAGE_BASE_DIR).envFile)) !== null;
+  throw new OperatorError({
+    exit: "settings",
+    what: `There is no file ${envFile}, so no master is installed there.`,
+    ...(isStorageNode ? { why: "This machine is a storage node." } : {}),
+    remedy: isStorageNode
+      ? "Run this command on a master of its pool."
+      : "Run join-as-master first, or pass --base-dir.",
+  });
 }

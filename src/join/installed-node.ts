@@ -14,6 +14,7 @@ import type { NodeSources } from "../pinset/sweep/nodes.ts";
 import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import {
+  baseDirFlag,
   CRON_FILES,
   isOurs,
   MASTER_BASE_DIR,
@@ -23,13 +24,12 @@ import {
   STORAGE_BASE_DIR,
   STORAGE_NAMES,
   storageLayout,
-  baseDirFlag,
 } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { type PostgresTarget, postgresTarget } from "../settings/postgres-target.ts";
 import type { SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { canonicalBaseDir, resolveBaseDir } from "./base-dir.ts";
+import { canonicalBaseDir, requireMaster, requireRoot, resolveBaseDir } from "./base-dir.ts";
 import type { JoinDeps } from "./join-run.ts";
 import { readMasterSettings, warnOfIgnored } from "./settings-source.ts";
 
@@ -166,8 +166,18 @@ export async function refuseOtherKind(host: HostReader, wanted: NodeKind): Promi
     exit: "foreign",
     what: `This machine is a ${nameOf(kind)}, so it can't also be a ${nameOf(wanted)}.`,
     why: `It has ${inTheWay.map(({ what }) => what).join(", ")}; a ${nameOf(wanted)} needs the same kubo, ipfs-cluster and ports.`,
-    remedy: `Use another machine. If the ${nameOf(kind)} has moved to another machine for good, remove the things listed above.`,
+    remedy: remedyFor(kind, inTheWay),
   });
+}
+
+/** What `leave` keeps is in the way too: only the operator moves settings, which may be the only copy of a secret. */
+function remedyFor(kind: NodeKind, inTheWay: readonly Sign[]): string {
+  const installed = inTheWay.filter(({ weight }) => weight === "installed");
+  if (installed.length === 0)
+    return "Use another machine. Or move what is listed to a safe place (it may have the only copy of a secret), then run again.";
+  return installed.some(({ isOurs: ours }) => ours)
+    ? `Use another machine. Or, if this ${nameOf(kind)} is not needed here any more: fula-node leave. It keeps data and settings; then move these to a safe place.`
+    : "Use another machine. fula-node did not create what is listed, so only its owner can decide about it.";
 }
 
 /** The directories to look at, each with the kind to assume if no file in it shows the kind. The directories of our containers come first. */
@@ -293,21 +303,9 @@ export async function readInstalledMaster(
   deps: Pick<JoinDeps, "host" | "hostname" | "environment" | "reporter" | "version">,
   baseDir: string | undefined,
 ): Promise<InstalledMaster> {
-  if (deps.host.system.uid() !== 0) {
-    throw new OperatorError({
-      exit: "preflight",
-      what: "This command needs root, because the settings contain secrets.",
-      remedy: "Run it with sudo.",
-    });
-  }
+  requireRoot(deps.host, "the settings contain secrets");
   const layout = masterLayout(await resolveBaseDir(deps.host, baseDir, MASTER_BASE_DIR));
-  if ((await deps.host.files.stat(layout.envFile)) === null) {
-    throw new OperatorError({
-      exit: "settings",
-      what: `There is no file ${layout.envFile}, so no master is installed there.`,
-      remedy: "Run join-as-master first, or pass --base-dir.",
-    });
-  }
+  await requireMaster(deps.host, layout);
   const resolved = await readMasterSettings(deps, layout.envFile, "none");
   const { settings, problems } = resolved;
   warnOfIgnored(deps, resolved);

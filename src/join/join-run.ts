@@ -1,7 +1,7 @@
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { Listener, PlanItem, RunEvent } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
-import { run, type RunOutcome } from "../engine/run.ts";
+import { type Ask, run, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import type { NodesClient } from "../federation/announce-name.ts";
@@ -10,6 +10,7 @@ import type { VerifyingKey } from "../machine/signing.ts";
 import type { Questions } from "../ui/ask.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import { countOf, duration } from "../units.ts";
+import { startDocker, whySilent } from "./silent-docker.ts";
 
 /** What a join needs from the composition root. Each function lists the few members that it uses. */
 export interface JoinDeps {
@@ -50,6 +51,7 @@ export function keepWarnings(reporter: Reporter): {
   readonly release: () => void;
 } {
   let kept: RunEvent[] | null = [];
+  const said = new Set<string>();
   const release = (): void => {
     const events = kept ?? [];
     kept = null;
@@ -60,6 +62,9 @@ export function keepWarnings(reporter: Reporter): {
     reporter: {
       ...reporter,
       listen(event) {
+        // The settings may be resolved twice.
+        if (event.type === "warning" && said.has(event.text)) return;
+        if (event.type === "warning") said.add(event.text);
         if (event.type === "warning" && kept !== null) return void kept.push(event);
         if (event.type === "planned") release();
         return reporter.listen(event);
@@ -68,54 +73,65 @@ export function keepWarnings(reporter: Reporter): {
   };
 }
 
-/** Runs the steps of a join with a journal. Asks questions if there is a terminal. */
+/**
+ * Runs the steps of a join with a journal. Asks questions if there is a terminal. If an installed Docker does not run, it
+ * is started first, in a run of its own: what it has can't be judged before. `prepare` gets true after that.
+ */
 export async function runJoin(
-  {
-    host,
-    reporter,
-    questions,
-    pid,
-    version,
-  }: Pick<JoinDeps, "host" | "reporter" | "questions" | "pid" | "version">,
+  deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "pid" | "version">,
   options: {
     readonly verb: string;
     readonly baseDir: string;
-    readonly steps: readonly AnyStep[];
     readonly flags: RunFlags;
     readonly journal: string;
     /** When the verb started, as ISO text. */
     readonly since: string;
-    /** Flags that give a consent. */
-    readonly consents: ReadonlySet<string>;
+    /** The steps, and the flags that give a consent. */
+    readonly prepare: (
+      startedDocker: boolean,
+    ) => Promise<{ readonly steps: readonly AnyStep[]; readonly consents: ReadonlySet<string> }>;
   },
 ): Promise<JoinOutcome> {
-  const { verb, baseDir, steps, flags, journal, since, consents } = options;
+  const { host, reporter, questions, pid, version } = deps;
+  const { verb, baseDir, flags, journal: path, since, prepare } = options;
   let startedAt: number | null = null;
-  const listen: Listener = (event) => {
-    if (event.type === "planned" && !isUpToDate(event.items)) {
-      const place = `${baseDir} (${isInstalled(event.items) ? "installed" : "not installed yet"})`;
-      reporter.note(`fula-node ${version} · ${verb} · ${place}`);
-    }
-    if (event.type === "step-started") startedAt ??= host.clock.monotonicMs();
-    reporter.listen(event);
-  };
+  const listenAt =
+    (placeOf: (items: readonly PlanItem[]) => string): Listener =>
+    (event) => {
+      if (event.type === "planned" && !isUpToDate(event.items))
+        reporter.note(`fula-node ${version} · ${verb} · ${baseDir} (${placeOf(event.items)})`);
+      if (event.type === "step-started") startedAt ??= host.clock.monotonicMs();
+      reporter.listen(event);
+    };
+  const { dryRun, yes } = flags;
+  const ask: Ask =
+    questions === null || dryRun ? null : (question, byDefault) => questions.confirm(question, byDefault);
+  let first: RunOutcome | null = null;
+  if ((await whySilent(host)) !== null) {
+    const listen = listenAt(() => "Docker does not run");
+    first = await startDocker(deps, { listen, ask, dryRun, yes, journal: path, since });
+    reporter.note(
+      dryRun
+        ? "  What is in Docker can't be judged now: a run starts Docker, then looks again."
+        : "Docker runs. What it has can be judged only now.",
+    );
+    if (dryRun) return { outcome: first, durationMs: 0 };
+  }
+  const { steps, consents } = await prepare(first !== null);
   const outcome = await run({
     steps,
     host,
     journal: openJournal({
       files: host.files,
-      path: journal,
+      path,
       attempt: `${since}-${pid}`,
       version,
       now: () => host.clock.now(),
     }),
-    listen,
-    ask:
-      questions === null || flags.dryRun
-        ? null
-        : (question, byDefault) => questions.confirm(question, byDefault),
-    dryRun: flags.dryRun,
-    yes: flags.yes,
+    listen: listenAt(describePlace),
+    ask,
+    dryRun,
+    yes,
     adopted: checkAdopt(
       flags.adopt,
       steps.map(({ id }) => id),
@@ -123,17 +139,26 @@ export async function runJoin(
     consents,
   });
   const durationMs = startedAt === null ? 0 : Math.round(host.clock.monotonicMs() - startedAt);
-  return { outcome, durationMs };
+  const changes = [...(first?.changes ?? []), ...outcome.changes];
+  return { outcome: { ...outcome, changes }, durationMs };
 }
 
 function isUpToDate(items: readonly PlanItem[]): boolean {
   return items.every(({ state, changes }) => changes.length === 0 && state !== "foreign");
 }
 
-/** A box that was joined has at least one of these. */
-function isInstalled(items: readonly PlanItem[]): boolean {
+/** What a newer version brings anew, or is no part of the node itself. */
+const RENEWED: ReadonlySet<string> = new Set(["docker", "cli", "images", "service-image", "cron"]);
+
+/** A box that was joined has a program, settings or a compose file. A join that was interrupted left something absent. */
+function describePlace(items: readonly PlanItem[]): string {
   const own = new Set(["cli", "env-file", "compose-file"]);
-  return items.some(({ step, state }) => own.has(step) && (state === "ours" || state === "drifted"));
+  const isThere = ({ state }: PlanItem) => state === "ours" || state === "drifted";
+  if (!items.some((item) => own.has(item.step) && isThere(item))) return "not installed yet";
+  const lacks = items.some(
+    ({ step, state, changes }) => state === "absent" && changes.length > 0 && !RENEWED.has(step),
+  );
+  return lacks ? "not completely installed" : "installed";
 }
 
 /** What the operator can do after a join, and the command for it. */

@@ -14,6 +14,7 @@ import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
 import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
+import { whySilent } from "./silent-docker.ts";
 
 /** The answers of the operator. */
 interface Answers {
@@ -86,6 +87,8 @@ async function askMissing(
 ): Promise<Answers | null> {
   const { host, questions } = deps;
   if (questions === null || flags.dryRun || host.system.uid() !== 0) return null;
+  // The settings are resolved again when Docker runs. Until then, there may be a writer.
+  if ((await whySilent(host)) !== null) return null;
   const provisionWriter = flags.provisionWriter || (await askForWriter(deps, questions, layout, settings));
   if (!provisionWriter || settings.has("CLUSTERNAME") || (await hasClusterContainer(host))) {
     return { provisionWriter, settings: new Map() };
@@ -231,7 +234,8 @@ async function authProblems(
   return await findAuthConflicts(host, { settings, isOurWriter });
 }
 
-/** False without root, since Docker then can't be read. Preflight refuses the run in that case. */
+/** False without root, since Docker then can't be read. Preflight refuses the run in that case. True if Docker is silent. */
 async function hasClusterContainer(host: HostReader): Promise<boolean> {
-  return host.system.uid() === 0 && (await host.docker.container(NAMES.cluster)) !== null;
+  if (host.system.uid() !== 0) return false;
+  return (await whySilent(host)) !== null || (await host.docker.container(NAMES.cluster)) !== null;
 }

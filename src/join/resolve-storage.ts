@@ -2,8 +2,10 @@ import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpName, notInvited } from "../federation/announce-name.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
+import type { HostReader } from "../host.ts";
 import { isPlainHttpElsewhere } from "../settings/address.ts";
 import { readContainerEnv } from "../settings/context.ts";
+import type { EnvFile } from "../settings/env-file.ts";
 import type { StorageLayout } from "../settings/layout.ts";
 import { RULES } from "../settings/rules.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
@@ -21,6 +23,7 @@ import {
   type StorageSource,
   warnOfIgnored,
 } from "./settings-source.ts";
+import { whySilent } from "./silent-docker.ts";
 
 /**
  * Resolves the settings of a storage node from flags, environment, an invite or else the pool API, and `.env`.
@@ -39,17 +42,7 @@ export async function resolveStorageNode(
   const saved = await readSavedSettings(deps, layout.envFile);
   const source = await openStorageSource(deps, saved);
   const unclear = await findUnclearKeys(deps, saved, "storage-node");
-  const recoverable = new Set(
-    isRoot
-      ? (
-          await readContainerEnv(deps.host, {
-            recoverable: STORAGE_RECOVERABLE,
-            specs: STORAGE_SETTINGS,
-            saved,
-          })
-        ).keys()
-      : [],
-  );
+  const recoverable = isRoot ? await findRecoverable(deps.host, saved) : new Set<string>();
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const takeOver = async <Resolved extends { readonly settings: Settings }>(
     resolved: Resolved,
@@ -119,6 +112,16 @@ async function conflictsOfAdopted(
 ): Promise<readonly Problem[]> {
   if (adopt.length === 0) return [];
   return findKeptConflicts(host, { adoption: ADOPTIONS.storage, layout, adopt: new Set(adopt), settings });
+}
+
+/** The keys that the containers still have. While Docker is silent, that may be every one: it is looked at again. */
+async function findRecoverable(
+  host: HostReader,
+  saved: EnvFile & { ok: true },
+): Promise<ReadonlySet<string>> {
+  if ((await whySilent(host)) !== null) return new Set(STORAGE_REQUIRED);
+  const options = { recoverable: STORAGE_RECOVERABLE, specs: STORAGE_SETTINGS, saved };
+  return new Set((await readContainerEnv(host, options)).keys());
 }
 
 /**

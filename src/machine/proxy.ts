@@ -23,7 +23,8 @@ function read(env: Environment, name: string): string {
   return (env[name] ?? env[name.toUpperCase()] ?? "").trim();
 }
 
-function isLoopback(hostname: string): boolean {
+/** True for a host name, as in a URL, that means this machine. */
+export function isLoopback(hostname: string): boolean {
   return /^(?:(?:.*\.)?localhost|127(?:\.\d+){3}|\[::1\]|\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\])$/i.test(
     hostname,
   );

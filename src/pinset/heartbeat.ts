@@ -276,8 +276,8 @@ export function assessHeartbeat(
   });
   const waitedMs = scheduledAt === null ? Infinity : now.getTime() - scheduledAt.getTime();
   if (text === null && waitedMs >= -CLOCK_TOLERANCE_MS && waitedMs <= 2 * everyMs)
-    return { state: "ok", sentence: `no ${noun} yet; cron starts the first one`, todo: null, heartbeat };
-  if (text === null) return attention(`no ${noun} yet`, `wait for cron, or ${run}`);
+    return { state: "ok", sentence: `no ${noun} on record; cron starts one`, todo: null, heartbeat };
+  if (text === null) return attention(`no ${noun} on record`, `wait for cron, or ${run}`);
   if (heartbeat === null)
     return {
       state: "unknown",
@@ -286,7 +286,7 @@ export function assessHeartbeat(
       heartbeat,
     };
   const { last_good_at, outcome, summary, alarm } = heartbeat;
-  const good = last_good_at === null ? `no good ${noun} yet` : sinceSentence(last_good_at, now);
+  const good = last_good_at === null ? `no good ${noun} on record` : sinceSentence(last_good_at, now);
   if (!isGood(outcome)) return attention(`${good}; the last run failed: ${summary}`, run);
   const ageMs = now.getTime() - Date.parse(last_good_at ?? heartbeat.at);
   if (ageMs < -CLOCK_TOLERANCE_MS) return attention(good, "check the clock of this machine");

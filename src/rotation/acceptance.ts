@@ -213,7 +213,7 @@ function keyRetirement(context: RotationContext): StepSpec<null, Change> {
         what: `${path} is damaged, so the old key can't be recorded in it.`,
         remedy: "Take a snapshot first (fula-node snapshot take), and look at its alarm.",
       });
-    return memory ?? { last: null, retiredKeys: [] };
+    return memory ?? { last: null, retiredKeys: [], removed: null };
   }
 
   async function isRetired(host: HostReader, rotation: Rotation): Promise<boolean> {

@@ -4,17 +4,18 @@ import { describe, look, refuseForeign } from "../engine/plan.ts";
 import { run, type RunOptions, type RunOutcome } from "../engine/run.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import type { Host } from "../host.ts";
 import { readValueFile } from "../join/assignments.ts";
 import type { InstalledMaster } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { readMasterSettings } from "../join/settings-source.ts";
-import type { Host } from "../host.ts";
+import { requireDocker } from "../join/silent-docker.ts";
 import { parseMemory } from "../pinset/snapshot/memory.ts";
 import { quoteValue, whyUnwritable } from "../settings/env-file.ts";
 import type { MasterLayout } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import {
   parseRotation,
   ROTATED,
@@ -25,8 +26,8 @@ import {
 import { type SettingSpec, showValue } from "../settings/settings.ts";
 import { runningDatabase } from "./acceptance.ts";
 import { describeConsequences, type RotationScene } from "./consequences.ts";
-import { findHolders, readStage, type RotationContext, type Stage } from "./stage.ts";
 import { endingStep, openingSteps } from "./rotation-steps.ts";
+import { findHolders, readStage, type RotationContext, type Stage } from "./stage.ts";
 
 /** What a rotation needs from the composition root. */
 export type RotateDeps = Pick<
@@ -83,6 +84,7 @@ export async function rotateSecret(
   const { host, reporter, nodePath } = deps;
   const { layout, values } = master;
   const { secret, dryRun } = request;
+  await requireDocker(host, "What it has, and who uses the secret, can't be seen now.");
   const saved = parseRotation(await host.files.readText(layout.rotation), layout.rotation);
   if (saved !== null && saved.secret !== secret) throw unfinishedRotation(saved, request.hereFlags);
   const stage = await readStage(host, { secret, layout });

@@ -10,10 +10,12 @@ export interface DockerFacts {
   readonly why: string | null | Late;
   /** Null if the plugin is missing. */
   readonly compose: string | null | Late;
+  /** False if there is no engine to start. */
+  readonly isInstalled: boolean;
 }
 
 /** The engine and its Compose plugin. `repair` is the command that repairs this node. */
-export function judgeDocker({ engine, why, compose }: DockerFacts, repair: string): Judged {
+export function judgeDocker({ engine, why, compose, isInstalled }: DockerFacts, repair: string): Judged {
   if (engine === LATE || (engine === null && why === LATE)) {
     return {
       state: "unknown",
@@ -26,8 +28,8 @@ export function judgeDocker({ engine, why, compose }: DockerFacts, repair: strin
     const reason = typeof why === "string" ? why : "no engine answers";
     return {
       state: "down",
-      summary: `does not run: ${reason}`,
-      todo: "systemctl start docker",
+      summary: isInstalled ? `does not run: ${reason}` : `is not installed: ${reason}`,
+      todo: isInstalled ? "systemctl start docker" : repair,
       evidence: {},
     };
   }

@@ -5,12 +5,13 @@ import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { NodeKind } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
+import { whySilent } from "../join/silent-docker.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import type { SnapshotStore } from "../pinset/snapshot/store.ts";
 import type { Values } from "../settings/context.ts";
 import { judgeError, type Monotonic, type PartSpec, QUERY_MS, type TimedPart, within } from "./collect.ts";
 import { type Containers, type DockerFacts, judgeDocker } from "./judge-docker.ts";
-import type { StepsSeen } from "./judge-steps.ts";
+import { CRON_STEPS, type StepsSeen } from "./judge-steps.ts";
 import { type HttpAnswer, type Judged, LATE, type Late } from "./part.ts";
 import type { Note } from "./screen.ts";
 
@@ -42,13 +43,14 @@ export interface AskedDocker {
 }
 
 /** Asks the engine and Compose, at the start, while everything else is still being loaded. */
-export async function askDocker(docker: DockerReader, ask: Ask): Promise<DockerFacts> {
-  const [engine, why, compose] = await Promise.all([
+export async function askDocker({ docker, system }: HostReader, ask: Ask): Promise<DockerFacts> {
+  const [engine, why, compose, program] = await Promise.all([
     ask(() => docker.version()),
     ask(() => docker.unreachable()),
     ask(() => docker.composeVersion()),
+    ask(() => system.which("dockerd")),
   ]);
-  return { engine, why, compose };
+  return { engine, why, compose, isInstalled: program !== null };
 }
 
 /** The part of Docker itself. */
@@ -85,9 +87,19 @@ export const NO_DOCKER: DockerReader = {
   logs: () => Promise.resolve(""),
 };
 
+/** Steps that neither ask Docker nor depend on what it has. */
+const OUTSIDE_DOCKER: ReadonlySet<string> = new Set([
+  "docker",
+  "cli",
+  "signing-key",
+  CRON_STEPS.daemon,
+  ...CRON_STEPS.entries,
+]);
+
 /**
  * Looks at every step side by side, each with a deadline. A step that fails or hangs is listed as unchecked, and the
- * others are still seen. `prepare` builds the steps, and asks Docker for that.
+ * others are still seen. So is what an installed Docker would know while it does not run. `prepare` builds the steps, and
+ * asks Docker for that.
  */
 export async function lookAtSteps(
   prepare: () => Promise<readonly AnyStep[]>,
@@ -95,11 +107,16 @@ export async function lookAtSteps(
   clock: Monotonic,
 ): Promise<StepsSeen> {
   const startMs = clock.nowMs();
-  const steps = await orWhy(STEPS_MS, prepare, clock);
+  const [steps, silent] = await Promise.all([
+    orWhy(STEPS_MS, prepare, clock),
+    within(QUERY_MS, () => orNull(() => whySilent(host)), clock),
+  ]);
   if ("summary" in steps) return { items: [], unchecked: [{ step: "every step", why: steps }] };
+  const isSilent = typeof silent === "string";
   const leftMs = STEPS_MS - (clock.nowMs() - startMs);
   const looked = await Promise.all(
     steps.map(async (step) => {
+      if (isSilent && !OUTSIDE_DOCKER.has(step.id)) return { step: step.id, why: SILENT };
       const item = await orWhy(leftMs, async () => describe(await look([step], host, new Set())), clock);
       return "summary" in item ? { step: step.id, why: item } : item;
     }),
@@ -109,6 +126,8 @@ export async function lookAtSteps(
     unchecked: looked.flatMap((one) => ("why" in one ? [one] : [])),
   };
 }
+
+const SILENT: Judged = { state: "unknown", summary: "Docker does not run", todo: null, evidence: {} };
 
 /** The answer, or a Judged that says why there is none. */
 export async function orWhy<Answer extends object>(

@@ -2,32 +2,22 @@ import type { Cluster } from "../cluster/client.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { OperatorError } from "../errors.ts";
-import type { JoinDeps } from "../join/join-run.ts";
-import { baseDirFlag } from "../settings/layout.ts";
 import {
   findUnclearKeys,
   readMasterSettings,
   readSavedSettings,
   warnOfIgnored,
 } from "../join/settings-source.ts";
-import { checkCronLine } from "../machine/node-program.ts";
-import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
-import type { EnvFile } from "../settings/env-file.ts";
+import { isLoopback } from "../machine/proxy.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
-import {
-  CRON_FILES,
-  CRON_PERIODS_MS,
-  MASTER_BASE_DIR,
-  masterLayout,
-  type MasterLayout,
-  NAMES,
-} from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import type { EnvFile } from "../settings/env-file.ts";
+import { baseDirFlag, MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
-import { decimalBytes, grouped } from "../units.ts";
+import { decimalBytes } from "../units.ts";
 import {
   collectNotes,
   collectParts,
@@ -36,9 +26,10 @@ import {
   type PartSpec,
   QUERY_MS,
 } from "./collect.ts";
+import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
-import { isPending, judgeCron, judgeSettings, type StepsSeen } from "./judge-steps.ts";
+import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
 import {
   type Ask,
   type AskedDocker,
@@ -55,7 +46,16 @@ import {
   type StatusDeps,
   titleOf,
 } from "./look-at-node.ts";
-import { type Judged, LATE, REPAIR_MASTER, withRemarks } from "./part.ts";
+import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
+import {
+  countPins,
+  type Heartbeats,
+  lookAtCron,
+  lookAtSnapshots,
+  lookAtSweep,
+  readFindings,
+  readHeartbeats,
+} from "./pinset-parts.ts";
 
 /** Looks at a master: its parts, and what is shown below them. */
 export async function lookAtMaster(
@@ -91,7 +91,7 @@ export async function lookAtMaster(
     kind: "master",
     baseDir,
     title: titleOf("master", value, baseDir, MASTER_BASE_DIR),
-    parts,
+    parts: crossCheck(parts, seen, relationsOf(value)),
     notes,
     remark: null,
     data: { ...dataOf(seen), heartbeats, pending: seen.items.some(isPending) },
@@ -113,7 +113,36 @@ interface MasterNode {
   readonly heartbeats: Promise<Heartbeats>;
 }
 
-type Heartbeats = Readonly<Record<"snapshot" | "sweep", HeartbeatHealth>>;
+/** A writer or a database on another machine does not need this Docker. */
+function relationsOf(values: Values): PartRelations {
+  const url = multiaddrToUrl(values("IPFS_CLUSTER_API_ADDR") ?? "");
+  const isWriterHere = url !== null && isLoopback(new URL(url).hostname);
+  return {
+    inDocker: [
+      ...(isWriterHere ? ["writer"] : []),
+      ...(isDatabaseElsewhere(values) ? [] : ["database"]),
+      ...APIS,
+      "gateway",
+      "updater",
+    ],
+    shownBy: {
+      docker: ["Docker"],
+      writer: ["writer"],
+      postgres: ["database"],
+      migrations: ["database"],
+      flags: ["database"],
+      services: [...APIS, "gateway", "updater"],
+      "signing-key": ["snapshots"],
+      cron: ["cron"],
+      "snapshot-cron": ["cron"],
+      "sweep-cron": ["cron"],
+      "first-snapshot": ["snapshots"],
+    },
+    repair: REPAIR_MASTER,
+  };
+}
+
+const APIS: readonly string[] = ["pinning API", "storage API"];
 
 /** What the parts of a master share. */
 function openMasterNode(
@@ -223,6 +252,14 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
   if (stopped !== null) return stopped;
+  const isClosed = answer !== LATE && answer.kind === "unreachable";
+  if (isHere && isClosed && known !== null && !known.has(NAMES.postgres))
+    return {
+      state: "down",
+      summary: `there is no container ${NAMES.postgres}`,
+      todo: REPAIR_MASTER,
+      evidence: { address: place },
+    };
   const bytes = typeof sizeBytes === "object" ? Number(sizeBytes[0]?.bytes) : Number.NaN;
   const isOpen = answer !== LATE && answer.kind === "open";
   const read = {
@@ -268,83 +305,19 @@ async function lookAtApi(
     getJson(deps.host, ask, `http://${address}/health`),
     getJson(deps.host, ask, `http://${address}${path}`),
   ]);
+  const isAbsent = known !== null && !known.has(container);
   return (
     faultOfContainer(known, container, REPAIR_MASTER) ??
-    judgeApi({ address, health, route: { path, answer } }, `docker logs ${container}`)
+    judgeApi(
+      { address, health, route: { path, answer } },
+      isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
+    )
   );
 }
 
 async function lookAtContainer(node: MasterNode, name: string, required: boolean): Promise<Judged | null> {
   const now = node.deps.host.clock.now();
   return judgeContainerAlone(await node.containers, name, { repair: REPAIR_MASTER, required, now });
-}
-
-const COMMANDS = { snapshot: "fula-node snapshot take", sweep: "fula-node sweep" } as const;
-
-async function readHeartbeats({ host }: Pick<JoinDeps, "host">, layout: MasterLayout): Promise<Heartbeats> {
-  // Here and below: schemas take long to load, so the questions are asked first.
-  const { assessHeartbeat } = await import("../pinset/heartbeat.ts");
-  const now = host.clock.now();
-  const assess = async (noun: keyof Heartbeats, path: string): Promise<HeartbeatHealth> => {
-    const [text, entry] = await Promise.all([host.files.readText(path), host.files.stat(CRON_FILES[noun])]);
-    const everyMs = CRON_PERIODS_MS[noun];
-    const operation = { noun, command: COMMANDS[noun], everyMs, scheduledAt: entry?.modifiedAt ?? null };
-    return assessHeartbeat(text, operation, now);
-  };
-  const [snapshot, sweep] = await Promise.all([
-    assess("snapshot", layout.snapshotHeartbeat),
-    assess("sweep", layout.sweepHeartbeat),
-  ]);
-  return { snapshot, sweep };
-}
-
-/** A regular operation, by its last run. */
-function judgeRun({ state, sentence, todo, heartbeat }: HeartbeatHealth): Judged {
-  const evidence: Readonly<Record<string, string>> =
-    heartbeat === null ? { "last run": "none" } : { "last run": `${heartbeat.at}: ${heartbeat.summary}` };
-  return { state, summary: sentence, todo, evidence };
-}
-
-/** The snapshots that are there, and the last run that took one. */
-async function lookAtSnapshots({ deps, layout, clock, heartbeats }: MasterNode): Promise<Judged> {
-  const read = async (): Promise<Judged> => {
-    const [{ parseMemory }, { judgeSnapshots }] = await Promise.all([
-      import("../pinset/snapshot/memory.ts"),
-      import("../pinset/snapshot/standing.ts"),
-    ]);
-    const store = await deps.openSnapshots(layout.snapshotsDir);
-    const [key, files, memory] = await Promise.all([
-      deps.readVerifyingKey([layout.verifyingKey, layout.signingKey]),
-      store.list(),
-      deps.host.files.readText(layout.snapshotMemory),
-    ]);
-    const { state, sentence, todo } = judgeSnapshots(files, key, {
-      memory: parseMemory(memory),
-      sha256: (bytes) => store.sha256(bytes),
-      now: deps.host.clock.now(),
-      maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,
-    });
-    return { state, summary: sentence, todo, evidence: {} };
-  };
-  const [all, stored] = await Promise.all([heartbeats, orWhy(QUERY_MS, read, clock)]);
-  const run = judgeRun(all.snapshot);
-  const remark = { state: run.state, sentence: run.summary, todo: run.todo };
-  return { ...withRemarks(stored, [remark]), evidence: { ...stored.evidence, ...run.evidence } };
-}
-
-const loadFindings = () => import("../pinset/sweep/findings.ts");
-
-/** The last sweep, and what it found. */
-async function lookAtSweep({ deps, heartbeats }: MasterNode): Promise<Judged> {
-  const { sweep } = await heartbeats;
-  const run = judgeRun(sweep);
-  if (sweep.heartbeat === null) return run;
-  const { assessFindings } = await loadFindings();
-  const { pins, nodes } = assessFindings(sweep.heartbeat, deps.host.clock.now());
-  const judged = withRemarks(run, [pins, nodes]);
-  // After a complete sweep, what it found says what to do. After another one, the run itself does.
-  const todo = ["ok", "pending"].includes(sweep.heartbeat.outcome) ? (pins.todo ?? nodes.todo) : null;
-  return judged.state === "attention" && todo !== null ? { ...judged, todo } : judged;
 }
 
 /** What a join would change, and a change of a secret that was interrupted. */
@@ -359,35 +332,15 @@ async function lookAtSettings({ deps, layout, steps }: MasterNode): Promise<Judg
   return { ...judged, state: "attention", summary: what, todo: remedy };
 }
 
-/** cron itself, and whether its lines still start a program. */
-async function lookAtCron({ deps, steps }: MasterNode): Promise<Judged> {
-  const [seen, ...lines] = await Promise.all([
-    steps,
-    ...Object.values(CRON_FILES).map((path) => checkCronLine(deps.host, path)),
-  ]);
-  return withRemarks(judgeCron(seen, REPAIR_MASTER), lines);
-}
-
-/** What the last sweep found. Before the first one: the count of the storage API, which it keeps for a while. */
-async function countPins({ deps, ask, values, heartbeats }: MasterNode): Promise<string | null> {
-  const [{ sweep }, { assessFindings }] = await Promise.all([heartbeats, loadFindings()]);
-  const { pins: swept } = assessFindings(sweep.heartbeat, deps.host.clock.now());
-  if (swept.state !== "unknown") return swept.sentence;
-  const answer = await getJson(deps.host, ask, `http://127.0.0.1:${values("WEBUI_PORT") ?? ""}/api/v1/pool`);
-  const { pins } = ((answer === LATE ? null : answer)?.body ?? {}) as { readonly pins?: unknown };
-  return typeof pins === "number" ? grouped(pins) : null;
-}
-
 async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string | null> {
   const space = await ask(() => deps.host.files.space(layout.baseDir));
   if (space === LATE) return null;
   const used = decimalBytes(space.totalBytes - space.freeBytes);
-  return `this box ${used} of ${decimalBytes(space.totalBytes)}`;
+  return `this box ${used} used of ${decimalBytes(space.totalBytes)}`;
 }
 
 async function listNodes(node: MasterNode, signal: AbortSignal): Promise<string | null> {
-  const [{ sweep }, { assessFindings }] = await Promise.all([node.heartbeats, loadFindings()]);
-  const { nodes: swept } = assessFindings(sweep.heartbeat, node.deps.host.clock.now());
+  const { nodes: swept } = await readFindings(node);
   if (swept.state !== "unknown") return swept.sentence;
   const peer = openCluster(node, signal);
   const [self, peers] = await Promise.all([

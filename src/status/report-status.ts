@@ -1,5 +1,5 @@
-import type { HostReader } from "../host.ts";
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
+import type { HostReader } from "../host.ts";
 import {
   findInstalledNode,
   nameOf,
@@ -8,8 +8,17 @@ import {
   twoNodes,
 } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
+import { readSavedSettings } from "../join/settings-source.ts";
+import { whySilent } from "../join/silent-docker.ts";
+import {
+  baseDirFlag,
+  MASTER_BASE_DIR,
+  masterLayout,
+  STORAGE_BASE_DIR,
+  storageLayout,
+} from "../settings/layout.ts";
+import { savedValue } from "../settings/settings.ts";
 import { type Monotonic, monotonic, QUERY_MS, within } from "./collect.ts";
-import { lookOnce } from "./look-once.ts";
 import {
   askDocker,
   askWithin,
@@ -18,6 +27,7 @@ import {
   NO_DOCKER,
   type StatusDeps,
 } from "./look-at-node.ts";
+import { lookOnce } from "./look-once.ts";
 import { EXIT_OF, LATE, REPAIR_MASTER, REPAIR_STORAGE, verdictOf } from "./part.ts";
 import { linesOf } from "./screen.ts";
 
@@ -38,7 +48,7 @@ export async function reportStatus(
   const likely = byFiles.answer === "none" || byFiles.answer === "both" ? null : byFiles.found;
   // Its code is loaded while Docker answers.
   if (likely !== null) void LOOKS[likely.kind]();
-  const docker = { askedAtMs: clock.nowMs(), facts: askDocker(deps.host.docker, ask) };
+  const docker = { askedAtMs: clock.nowMs(), facts: askDocker(deps.host, ask) };
   // The part awaits it. Until then, an error must not count as unhandled.
   docker.facts.catch(() => {});
   const containers = listContainers(deps.host.docker, ask);
@@ -51,6 +61,7 @@ export async function reportStatus(
   const early = isEarly ? start(likely, deps.host) : null;
   early?.catch(() => {});
   const node = await detect(deps.host, { baseDir: flags.baseDir, byFiles, clock });
+  if ("leftAt" in node) return await reportLeft(node, deps);
   if ("left" in node) return reportNothing(flags.baseDir, node.left, deps);
   const host: HostReader = node.isDockerSilent ? { ...deps.host, docker: NO_DOCKER } : deps.host;
   const isConfirmed = likely?.kind === node.kind && likely.baseDir === node.baseDir;
@@ -70,6 +81,12 @@ const LOOKS = {
   "storage-node": async () => (await import("./storage-parts.ts")).lookAtStorage,
 } as const;
 
+/** A node that left, with what it kept. */
+interface LeftNode {
+  readonly node: NodeSigns;
+  readonly leftAt: string;
+}
+
 /**
  * Which node is installed: what the files say, and Docker if it answers. `isDockerSilent`: only its files were looked at.
  * `left`: none is; what an earlier one left.
@@ -81,7 +98,7 @@ async function detect(
     readonly byFiles: Awaited<ReturnType<typeof findInstalledNode>>;
     readonly clock: Monotonic;
   },
-): Promise<(Place & { readonly isDockerSilent: boolean }) | { readonly left: NodeSigns | null }> {
+): Promise<(Place & { readonly isDockerSilent: boolean }) | { readonly left: NodeSigns | null } | LeftNode> {
   const { baseDir, byFiles, clock } = given;
   const whole = findInstalledNode(host, baseDir).catch((thrown: unknown) => {
     if (thrown instanceof OperatorError && thrown.exit === "unavailable") return thrown;
@@ -95,7 +112,11 @@ async function detect(
   const { found, other } = node;
   if (node.answer === "both" && other !== null)
     throw twoNodes([found, other], "Select one of them: --base-dir DIR.");
+  const silent = node.answer === "none" && !isDockerSilent ? await whySilent(host) : null;
+  if (silent !== null) throw notDetected(silent);
   if (node.answer === "none") return { left: null };
+  const leftAt = await findLeave(host, found);
+  if (leftAt !== null) return { node: found, leftAt };
   if (isLeftOver(found)) return { left: found };
   return { kind: found.kind, baseDir: found.baseDir, isDockerSilent };
 }
@@ -104,14 +125,80 @@ function isLeftOver({ signs }: NodeSigns): boolean {
   return signs.every(({ weight }) => weight === "remains");
 }
 
-function notDetected(cause: OperatorError | typeof LATE): OperatorError {
-  const why = cause === LATE ? "Docker did not answer in time." : (cause.why ?? cause.what);
+/** When this node left: nothing of it is installed, and the last thing in its journal is a removal. Else null. */
+async function findLeave({ files }: HostReader, { baseDir, signs }: NodeSigns): Promise<string | null> {
+  if (signs.some(({ weight }) => weight === "installed")) return null;
+  const last = (await files.readText(storageLayout(baseDir).journal))?.trim().split("\n").at(-1) ?? "";
+  const read = JOURNAL_LINE.exec(last);
+  return read === null ? null : (read[1] ?? null);
+}
+
+/** A line of the journal (engine/journal.ts) about a removal, which only `leave` makes. */
+const JOURNAL_LINE = /^\{"at":"([^"]+)".*"change":\{"kind":"remove-[a-z]+".*"phase":"done"/;
+
+async function reportLeft({ node, leftAt }: LeftNode, deps: StatusDeps): Promise<VerbExit> {
+  const { reporter, version, host } = deps;
+  const { kind, baseDir } = node;
+  const isMaster = kind === "master";
+  const saved = await readSavedSettings(deps, storageLayout(baseDir).envFile);
+  const writerDir = savedValue(saved, "WRITER_DIR") ?? "/opt/fula-writer";
+  const hasWriter = isMaster && (await host.files.stat(writerDir)) !== null;
+  const command = `${isMaster ? REPAIR_MASTER : REPAIR_STORAGE}${hasWriter ? " --provision-writer" : ""}`;
+  const here = baseDirFlag(baseDir, isMaster ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
+  const snapshots = isMaster ? masterLayout(baseDir).snapshotsDir : null;
+  const hasSnapshots = snapshots !== null && (await host.files.stat(snapshots)) !== null;
+  const signs = [...node.signs.map(({ what }) => what), ...(hasSnapshots ? [snapshots] : [])];
+  const exit = EXIT_OF.attention;
+  reporter.result({
+    data: {
+      ...emptyReport(version, baseDir),
+      left: { kind, baseDir, at: leftAt, signs },
+    },
+    lines: [
+      `fula-node ${version}`,
+      "",
+      `This ${nameOf(kind)} left on ${leftAt.slice(0, 16).replace("T", " ")} UTC.`,
+      ...reporter.table([
+        ["To come back:", `${command}${here}`],
+        ["It kept:", signs.join(", ")],
+      ]),
+      "",
+      `There is no node to look at (exit ${EXIT_CODES[exit]}).`,
+    ],
+  });
+  return exit;
+}
+
+/** What `--json` has where no node is installed. */
+function emptyReport(version: string, baseDir: string | null): Readonly<Record<string, unknown>> {
+  const exit = EXIT_OF.attention;
+  return {
+    verb: "status",
+    version,
+    kind: null,
+    baseDir,
+    items: [],
+    pending: true,
+    parts: [],
+    verdict: "attention",
+    exit,
+    exitCode: EXIT_CODES[exit],
+  };
+}
+
+function notDetected(cause: OperatorError | typeof LATE | string): OperatorError {
+  const why =
+    cause === LATE
+      ? "Docker did not answer in time."
+      : typeof cause === "string"
+        ? `It does not answer: ${cause}.`
+        : (cause.why ?? cause.what);
   return new OperatorError({
     exit: "unavailable",
     what: "It is not known which node is installed on this machine.",
     why: `Its files do not say it, and Docker can't be asked. ${why}`,
     remedy: "Look at `journalctl -u docker -n 50`, then run again.",
-    cause,
+    ...(typeof cause === "string" ? {} : { cause }),
   });
 }
 
@@ -124,17 +211,8 @@ function reportNothing(
   const exit = EXIT_OF.attention;
   reporter.result({
     data: {
-      verb: "status",
-      version,
-      kind: null,
-      baseDir: baseDir ?? null,
+      ...emptyReport(version, baseDir ?? null),
       left: left && { kind: left.kind, baseDir: left.baseDir, signs: left.signs.map(({ what }) => what) },
-      items: [],
-      pending: true,
-      parts: [],
-      verdict: "attention",
-      exit,
-      exitCode: EXIT_CODES[exit],
     },
     lines: [
       `fula-node ${version}`,

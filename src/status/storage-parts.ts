@@ -1,7 +1,5 @@
-import { bracketed } from "../settings/address.ts";
 import type { ClusterReader } from "../cluster/client.ts";
 import { readSpace } from "../cluster/kubo-space.ts";
-import { parseSize } from "../settings/rules.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
@@ -14,11 +12,14 @@ import {
   readSavedSettings,
   warnOfIgnored,
 } from "../join/settings-source.ts";
+import { bracketed } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
+import { parseSize } from "../settings/rules.ts";
 import { STORAGE_RECOVERABLE } from "../settings/secrets.ts";
 import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { collectParts, type Monotonic, type PartSpec, within } from "./collect.ts";
+import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { type Containers, faultOfContainer } from "./judge-docker.ts";
 import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
 import {
@@ -94,7 +95,7 @@ export async function lookAtStorage(
     kind: "storage-node",
     baseDir,
     title: titleOf("storage node", values, baseDir, STORAGE_BASE_DIR),
-    parts,
+    parts: crossCheck(parts, withoutName(seen), RELATIONS),
     notes: [],
     remark: isSyncing ? "this node is still syncing" : null,
     data: {
@@ -105,6 +106,19 @@ export async function lookAtStorage(
     },
   };
 }
+
+const RELATIONS: PartRelations = {
+  inDocker: ["member", "kubo", "pins", "ingest", "storage"],
+  shownBy: {
+    docker: ["Docker"],
+    kubo: ["kubo"],
+    "cluster-follower": ["member"],
+    ingest: ["ingest"],
+    membership: ["member"],
+    "node-name": ["name"],
+  },
+  repair: REPAIR_STORAGE,
+};
 
 /** An installed storage node, and what every part may ask. */
 interface StorageNode {
@@ -144,8 +158,13 @@ function storageParts(node: StorageNode): {
     return partOf(row);
   };
   /** A container that does not run says more than what is missing because of that. */
-  const unlessStopped = async (container: string, judged: Judged): Promise<Judged> =>
-    faultOfContainer(await containers, container, REPAIR_STORAGE) ?? judged;
+  const unlessStopped = async (container: string, judged: Judged): Promise<Judged> => {
+    const known = await containers;
+    const isAbsent = known !== null && !known.has(container);
+    // Nobody can read the log of a container that is not there.
+    if (isAbsent && judged.state !== "ok") return { ...judged, todo: REPAIR_STORAGE };
+    return faultOfContainer(known, container, REPAIR_STORAGE) ?? judged;
+  };
   const openCluster = (signal: AbortSignal) => deps.openCluster({ ...ownClusterTarget(values), signal });
   const parts: readonly PartSpec[] = [
     dockerPart(docker, REPAIR_STORAGE),

@@ -139,7 +139,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(report.get("pins")).toMatch(/^unknown: /);
     const { stdout } = await fulaNode(node, ["status"]);
     expect(stdout).toMatch(/down +member +the container ipfs_cluster is exited/);
-    expect(stdout).toMatch(/attention +settings .*cluster-follower.*\n +fula-node join-as-storage-node\n/);
+    expect(stdout).toMatch(/ok +settings +nothing else to repair/);
     expectExit(await join(node, []), 0);
   });
 
@@ -172,8 +172,10 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(stdout).toMatch(/^fula-node \S+ · master master of pool test-pool\n/);
     expect(stdout).toMatch(/^ {2}ok +writer +kubo [\d.]+, ipfs-cluster [\d.]+, 2 peers$/m);
     expect(stdout).toMatch(/^ {2}ok +database +16\.\d+, schema 02\d, [\d.]+ MB$/m);
-    expect(stdout).toMatch(/^ {2}Pins +3: 3 complete$/m);
-    expect(stdout).toMatch(/^ {2}Nodes +(?:alpha, master|master, alpha)$/m);
+    expect(stdout).toMatch(/^ {2}Pins +3: 3 complete; found \d+ s ago$/m);
+    expect(stdout).toMatch(
+      /^ {2}Nodes +(?:alpha, master \(here\)|master \(here\), alpha); found \d+ s ago$/m,
+    );
     expect(stdout).not.toMatch(/[0-9a-f]{12}|sha256|API version/);
     expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThanOrEqual(80);
     const verbose = await fulaNode(master, ["status", "--verbose"]);
@@ -188,7 +190,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(parts.get("database")).toMatch(/^down: the container postgres-pinning is exited/);
     expect(parts.get("storage API")).toMatch(/^down: 127\.0\.0\.1:3001 does not work: postgres: /);
     expect(parts.get("writer")).toMatch(/^ok: /);
-    expect(parts.get("settings")).toMatch(/^attention: /);
+    expect(parts.get("settings")).toBe("ok: nothing else to repair");
     await master.run("docker unpause fula-pinning-api");
     expectExit(await rejoin(master), 0);
     expect((await masterStatus(0)).get("database")).toMatch(/^ok: /);
@@ -221,7 +223,12 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     await master.run("systemctl stop docker.socket docker");
     const stopped = await masterStatus(27);
     expect(stopped.get("Docker")).toMatch(/^down: does not run: /);
-    expect(stopped.get("writer")).toMatch(/^down: kubo does not answer/);
+    expect(stopped.get("writer")).toBe("unknown: not checked: Docker does not run");
+    expect(stopped.get("settings")).toMatch(/^unknown: not checked: .*\(Docker does not run\)/);
+    const planned = await fulaNode(master, ["join-as-master", "--dry-run"]);
+    expectExit(planned, 20);
+    expect(planned.stdout).toMatch(/1 change\. Nothing has been changed yet\./);
+    expect(planned.stdout).not.toMatch(/create|migrate/);
     expect(stopped.get("cron")).toMatch(/^ok: /);
     await master.run("systemctl start docker");
     expectExit(await rejoin(master), 0);

@@ -59,7 +59,7 @@ export function rotatingBox(
       manifestSha256: "0".repeat(64),
       keyId: keyIdOf(host.files.textOf(LAYOUT.signingKey)),
     };
-    host.files.put(LAYOUT.snapshotMemory, serialiseMemory({ last, retiredKeys }));
+    host.files.put(LAYOUT.snapshotMemory, serialiseMemory({ last, retiredKeys, removed: null }));
   };
   host.revive();
   return { host, tables };

@@ -3,6 +3,7 @@ import type { VerifyingKey } from "../../machine/signing.ts";
 import type { OrderVerdict } from "./chain.ts";
 import { checkChain } from "./links.ts";
 import type { Manifest } from "./manifest.ts";
+import { countNumbers, findMissing, type Numbers } from "./memory.ts";
 import type { SnapshotFile } from "./store.ts";
 import { type Sha256, verifySnapshot } from "./verify.ts";
 
@@ -20,6 +21,8 @@ export interface ListedSnapshot {
   readonly sequence: number | null;
   /** How it relates to the previous one: `first`, `linked`, or `gap` if that one is not here. */
   readonly order: string | null;
+  /** How many snapshots are missing between this one and the one before it that is here; null if that is not recorded. */
+  readonly missing: number | null;
   /** Set if too many pins of an earlier snapshot were gone. */
   readonly drop: Manifest["drop"];
   /** True if the chain did not continue from the last snapshot that was taken before it. */
@@ -36,12 +39,37 @@ export interface ListedSnapshot {
 export async function listSnapshots(
   files: readonly SnapshotFile[],
   keys: readonly VerifyingKey[],
-  deps: { readonly sha256: Sha256; readonly now: Date },
+  deps: {
+    readonly sha256: Sha256;
+    readonly now: Date;
+    /** The numbers that are rightly not here; null if they are not recorded. */
+    readonly removed?: readonly Numbers[] | null;
+  },
 ): Promise<readonly ListedSnapshot[]> {
   const listed: ListedSnapshot[] = [];
   const order = checkChain(files, keys, deps.sha256);
   for (const file of files) listed.push(await verifyOne(file, keys, { ...deps, order }));
-  return listed.toSorted((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  const sorted = listed.toSorted((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  return countMissing(sorted, deps.removed ?? null);
+}
+
+function countMissing(
+  sorted: readonly ListedSnapshot[],
+  removed: readonly Numbers[] | null,
+): readonly ListedSnapshot[] {
+  if (removed === null) return sorted;
+  const absent = findMissing(
+    sorted.flatMap(({ sequence }) => sequence ?? []),
+    removed,
+  );
+  let before = 0;
+  return sorted.map((one) => {
+    const { sequence } = one;
+    if (sequence === null) return one;
+    const between = absent.filter(([first]) => first > before && first < sequence);
+    before = sequence;
+    return { ...one, missing: countNumbers(between) };
+  });
 }
 
 async function verifyOne(
@@ -61,6 +89,7 @@ async function verifyOne(
       sizeBytes,
       sequence: manifest?.sequence ?? null,
       order: manifest === null ? null : order.state,
+      missing: null,
       drop: manifest?.drop ?? null,
       restarted: manifest?.restart !== undefined,
       accepted: manifest?.accepted === true,
@@ -78,6 +107,7 @@ async function verifyOne(
       sizeBytes: null,
       sequence: null,
       order: null,
+      missing: null,
       drop: null,
       restarted: false,
       accepted: false,

@@ -20,11 +20,19 @@ export interface RetiredKey {
   readonly endorsement: string;
 }
 
+/** Numbers of snapshots, the first and the last one. */
+export type Numbers = readonly [first: number, last: number];
+
 /** What a master remembers of its snapshots outside of their directory. */
 export interface ChainMemory {
   /** Null before the first snapshot. */
   readonly last: ChainEnd | null;
   readonly retiredKeys: readonly RetiredKey[];
+  /**
+   * The numbers that retention removed, or that the operator accepted as gone, in order. Any other number that is not
+   * here is missing. Null: not recorded, because an earlier version wrote the file.
+   */
+  readonly removed: readonly Numbers[] | null;
 }
 
 const schema = z.object({
@@ -45,6 +53,7 @@ const schema = z.object({
       endorsement: z.string().regex(/^[0-9a-f]{128}$/),
     }),
   ),
+  removed: z.array(z.tuple([z.number().int().positive(), z.number().int().positive()])).nullish(),
 });
 
 /** Reads the file. Null if there is none yet, `damaged` if it is not such a file. */
@@ -58,7 +67,7 @@ export function parseMemory(text: string | null): ChainMemory | null | "damaged"
   }
   const read = schema.safeParse(value);
   if (!read.success) return "damaged";
-  const { last, retired_keys: retired } = read.data;
+  const { last, retired_keys: retired, removed = null } = read.data;
   return {
     last:
       last === null
@@ -75,11 +84,12 @@ export function parseMemory(text: string | null): ChainMemory | null | "damaged"
       successorId: key.successor_id,
       endorsement: key.endorsement,
     })),
+    removed,
   };
 }
 
 /** The text of the file. */
-export function serialiseMemory({ last, retiredKeys }: ChainMemory): string {
+export function serialiseMemory({ last, retiredKeys, removed }: ChainMemory): string {
   const file: z.infer<typeof schema> = {
     version: 1,
     last:
@@ -97,6 +107,7 @@ export function serialiseMemory({ last, retiredKeys }: ChainMemory): string {
       successor_id: key.successorId,
       endorsement: key.endorsement,
     })),
+    ...(removed === null ? {} : { removed: removed.map(([from, to]): [number, number] => [from, to]) }),
   };
   return `${JSON.stringify(file, null, 2)}\n`;
 }
@@ -150,4 +161,34 @@ export function endOf(memory: ChainMemory | null | "damaged", newest: ChainEnd |
   const last = memory === null || memory === "damaged" ? null : memory.last;
   if (last === null || newest === null) return newest ?? last;
   return newest.sequence > last.sequence ? newest : last;
+}
+
+/** The numbers from 1 to the highest of `present` that are neither present nor in `removed`. */
+export function findMissing(present: readonly number[], removed: readonly Numbers[]): readonly Numbers[] {
+  const known = joinNumbers([...present.map((number): Numbers => [number, number]), ...removed]);
+  const end = Math.max(0, ...present);
+  const missing: Numbers[] = [];
+  let next = 1;
+  for (const [first, last] of known) {
+    if (first > next) missing.push([next, Math.min(first - 1, end)]);
+    next = Math.max(next, last + 1);
+  }
+  return missing.filter(([first, last]) => first <= last);
+}
+
+/** The same numbers in as few ranges as possible, in order. */
+export function joinNumbers(some: readonly Numbers[]): readonly Numbers[] {
+  const joined: Numbers[] = [];
+  for (const [first, last] of some.toSorted((a, b) => a[0] - b[0])) {
+    const before = joined.at(-1);
+    if (before !== undefined && first <= before[1] + 1)
+      joined[joined.length - 1] = [before[0], Math.max(before[1], last)];
+    else joined.push([first, last]);
+  }
+  return joined;
+}
+
+/** How many numbers these are. */
+export function countNumbers(some: readonly Numbers[]): number {
+  return some.reduce((sum, [first, last]) => sum + last - first + 1, 0);
 }

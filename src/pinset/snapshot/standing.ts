@@ -1,7 +1,7 @@
 import type { VerifyingKey } from "../../machine/signing.ts";
 import { age, countOf, grouped } from "../../units.ts";
 import { checkLinks, readLinks, trustedKeys } from "./links.ts";
-import { type ChainMemory, judgeContinuity } from "./memory.ts";
+import { type ChainMemory, countNumbers, findMissing, judgeContinuity, type Numbers } from "./memory.ts";
 import type { SnapshotFile } from "./store.ts";
 import type { Sha256 } from "./verify.ts";
 
@@ -33,7 +33,7 @@ export function judgeSnapshots(
   },
 ): SnapshotStanding {
   const keys = trustedKeys(key, deps.memory);
-  const { links, faults } = readLinks(files, keys, deps.sha256);
+  const { links, faults, newer } = readLinks(files, keys, deps.sha256);
   const order = checkLinks(links);
   const newest = links.at(-1) ?? null;
   const damaged = [
@@ -68,9 +68,31 @@ export function judgeSnapshots(
       `${drop.removed ?? drop.from - drop.to} of ${drop.from} are gone`,
       "see docs/lost-pinset.md; if it is right: fula-node snapshot take --accept",
     );
+  const record = deps.memory === null || deps.memory === "damaged" ? null : deps.memory.removed;
+  const absent = findMissing(
+    links.map(({ sequence }) => sequence),
+    record ?? [],
+  );
+  // The number of a snapshot in a newer format can't be read.
+  const missing = Math.max(0, countNumbers(absent) - newer.length);
+  if (missing > 0 && record !== null)
+    return attention(
+      `${grouped(missing)} missing (${describeNumbers(absent)})`,
+      "look for them; if that is right: fula-node snapshot take --accept",
+    );
   if (ageMs > deps.maxAgeMs || ageMs < 0)
     return attention(ageMs < 0 ? "the clock was set back" : "too old", "fula-node snapshot take");
-  return { state: "ok", sentence: `${head}, chain complete`, todo: null };
+  // An earlier version removed snapshots without a record of it.
+  const chain = missing > 0 ? `${grouped(missing)} of the earlier ones not here` : "chain complete";
+  return { state: "ok", sentence: `${head}, ${chain}`, todo: null };
+}
+
+/** `number 5`, `numbers 5 to 7 and more`. */
+function describeNumbers([one, ...others]: readonly Numbers[]): string {
+  if (one === undefined) return "";
+  const [first, last] = one;
+  const more = others.length === 0 ? "" : " and more";
+  return first === last ? `number ${first}${more}` : `numbers ${first} to ${last}${more}`;
 }
 
 function withoutAny(damaged: readonly string[], memory: ChainMemory | null | "damaged"): SnapshotStanding {

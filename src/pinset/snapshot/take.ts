@@ -23,7 +23,10 @@ import {
   type ChainMemory,
   type Continuity,
   endOf,
+  findMissing,
+  joinNumbers,
   judgeContinuity,
+  type Numbers,
   parseMemory,
   serialiseMemory,
 } from "./memory.ts";
@@ -127,12 +130,21 @@ async function take(options: TakeOptions): Promise<TakeResult> {
   const found = { manifest, continuity, accept: options.accept };
   const alarms = [...alarmsOf(found), ...[...faults].map(damageAlarm)];
   let alarm = await raise(options, alarms);
-  const retiredKeys = memory === null || memory === "damaged" ? [] : memory.retiredKeys;
-  const text = serialiseMemory({ last: end, retiredKeys });
-  await options.memory.files.writeAtomic(options.memory.path, text, { mode: 0o644 });
+  const remembered = memory === null || memory === "damaged" ? null : memory;
+  const present = [...chain.links.map(({ sequence }) => sequence), end.sequence];
+  // What is gone before the first record, or with the operator's consent, is not missed later.
+  const known = options.accept ? null : (remembered?.removed ?? null);
+  const gone = joinNumbers([...(known ?? findMissing(present, [])), ...(remembered?.removed ?? [])]);
+  const remember = (removing: readonly Numbers[]): Promise<void> => {
+    const removedNumbers = joinNumbers([...gone, ...removing]);
+    const retiredKeys = remembered?.retiredKeys ?? [];
+    const text = serialiseMemory({ last: end, retiredKeys, removed: removedNumbers });
+    return options.memory.files.writeAtomic(options.memory.path, text, { mode: 0o644 });
+  };
+  await remember([]);
   const removed: string[] = [];
   if (continuity.state !== "restarted") {
-    const pruned = await prune(options, memory, faults);
+    const pruned = await prune(options, { memory, known: faults, remember });
     removed.push(...pruned.removed);
     const more = pruned.faults.map(({ name: damaged, why }) => damageAlarm([damaged, why]));
     const sent = await raise(options, more);
@@ -333,8 +345,16 @@ function freeName(preferred: string, taken: ReadonlySet<string>): string {
  */
 async function prune(
   { store, key, keep, dropShare, report }: TakeOptions,
-  memory: ChainMemory | null | "damaged",
-  known: ReadonlyMap<string, string>,
+  {
+    memory,
+    known,
+    remember,
+  }: {
+    readonly memory: ChainMemory | null | "damaged";
+    readonly known: ReadonlyMap<string, string>;
+    /** Records the numbers that are removed, before they are. */
+    readonly remember: (removing: readonly Numbers[]) => Promise<void>;
+  },
 ): Promise<{ readonly removed: readonly string[]; readonly faults: readonly SnapshotFault[] }> {
   const { links } = readLinks(await store.list(), trustedKeys(key, memory), (bytes) => store.sha256(bytes));
   const policy: RetentionPolicy = { keep, dropShare };
@@ -350,7 +370,12 @@ async function prune(
     if (!intact && !known.has(link.name))
       faults.push({ name: link.name, why: "its body is not the one that was signed." });
   }
-  for (const name of chooseExpired(entries, policy)) {
+  const expired = new Set(chooseExpired(entries, policy));
+  if (expired.size > 0)
+    await remember(
+      entries.flatMap(({ name, sequence }) => (expired.has(name) ? [[sequence, sequence] as const] : [])),
+    );
+  for (const name of expired) {
     await store.remove(name);
     removed.push(name);
   }

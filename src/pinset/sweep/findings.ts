@@ -13,6 +13,8 @@ export interface SweepFindings {
   /** How many members are not expected. */
   readonly strangers: number;
   readonly namesFault: string | null;
+  /** The peer id of this master. */
+  readonly own: string;
 }
 
 const MAX_WORST = 20;
@@ -62,16 +64,18 @@ export function sweepFacts(found: SweepFindings): {
   readonly summary: string;
   readonly facts: Readonly<Record<string, unknown>>;
 } {
-  const { tally, nodes, strangers, namesFault } = found;
-  const { healthy, syncing } = tally.counts;
+  const { tally, nodes, strangers, namesFault, own } = found;
+  const { healthy, syncing, unknown } = tally.counts;
   const facts = {
     pins: {
       total: tally.pins,
       complete: healthy,
       syncing: syncing + tally.counts["in-progress"],
       below: tally.below(),
+      unknown,
       lackingNodes: tally.lackingNodes,
     },
+    own,
     nodes: nodes.slice(0, MAX_NODES).map((node) => ({ ...node })),
     nodesExpected: nodes.length,
     strangers,
@@ -114,9 +118,14 @@ const factsSchema = z.object({
     total: z.number(),
     complete: z.number(),
     syncing: z.number(),
+    /** Also those of which it is not known if they have enough copies. */
     below: z.number(),
+    /** Earlier versions did not write it. */
+    unknown: z.number().default(0),
     lackingNodes: z.number(),
   }),
+  /** The peer id of this master. Earlier versions did not write it. */
+  own: z.string().nullable().default(null),
   nodes: z.array(
     z.object({
       id: z.string(),
@@ -140,52 +149,76 @@ const NOT_KNOWN: FindingsHealth = {
 };
 
 /**
- * What `status` shows of the pins and the nodes: what the last complete sweep found, from its heartbeat. How old that is
- * must be judged by assessHeartbeat.
+ * What `status` shows of the pins and the nodes: what the last complete sweep found, from its heartbeat, and when that was.
+ * Whether that is too long ago must be judged by assessHeartbeat. `forgotten`: nodes that are not shown any more.
  */
 export function assessFindings(
-  heartbeat: Pick<Heartbeat, "facts"> | null,
+  heartbeat: Pick<Heartbeat, "facts" | "facts_at"> | null,
   now: Date,
+  forgotten: ReadonlySet<string> = new Set(),
 ): { readonly pins: FindingsHealth; readonly nodes: FindingsHealth } {
   const read = factsSchema.safeParse(heartbeat?.facts);
   if (!read.success) return { pins: NOT_KNOWN, nodes: NOT_KNOWN };
-  const { pins, nodes, nodesExpected, strangers, namesFault } = read.data;
+  const { data } = read;
+  const foundMs = heartbeat?.facts_at == null ? Number.NaN : now.getTime() - Date.parse(heartbeat.facts_at);
+  const when = foundMs >= 0 ? `; found ${age(foundMs)} ago` : "";
+  const nodes = data.nodes.filter(({ id }) => !forgotten.has(id));
+  const nodesExpected = data.nodesExpected - (data.nodes.length - nodes.length);
+  return {
+    pins: assessPins({ ...data, nodesExpected }, when),
+    nodes: assessNodes({ ...data, nodes, nodesExpected }, { now, when }),
+  };
+}
+
+type Facts = z.infer<typeof factsSchema>;
+
+function assessPins({ pins, nodesExpected }: Facts, when: string): FindingsHealth {
+  const lacking = pins.below - pins.unknown;
   const parts = [
     `${grouped(pins.complete)} complete`,
     ...(pins.syncing > 0 ? [`${grouped(pins.syncing)} syncing`] : []),
-    ...(pins.below > 0 ? [`${grouped(pins.below)} below their minimum`] : []),
+    ...(lacking > 0 ? [`${grouped(lacking)} below their minimum`] : []),
+    ...(pins.unknown > 0 ? [`${grouped(pins.unknown)} unknown`] : []),
   ];
-  const pinsTodo =
+  const todo =
     pins.lackingNodes > 0
       ? `add storage nodes, or lower REPL_MIN: the pool has ${countOf(nodesExpected, "node")}`
       : "see the pins and their nodes: fula-node sweep --json";
+  return {
+    state: pins.below > 0 ? "attention" : "ok",
+    sentence: `${grouped(pins.total)}: ${parts.join(", ")}${when}`,
+    todo: pins.below > 0 ? todo : null,
+  };
+}
+
+function assessNodes(
+  { nodes, nodesExpected, own, strangers, namesFault }: Facts,
+  { now, when }: { readonly now: Date; readonly when: string },
+): FindingsHealth {
   const isWrongNode = ({ state, sync }: (typeof nodes)[number]) => state !== "up" || sync === "stalled";
   const wrong = nodes.filter(isWrongNode);
   const shown = nodes.length <= MAX_SHOWN ? nodes : [...wrong, ...nodes.filter((node) => !isWrongNode(node))];
   const names = shown.slice(0, MAX_SHOWN).map((node) => {
     const name = node.name === "" ? node.id : node.name;
-    const remark = remarkOf(node, now);
-    return remark === "" ? name : `${name} (${remark})`;
+    const remarks = [...(node.id === own ? ["here"] : []), ...remarksOf(node, now)].join(", ");
+    return remarks === "" ? name : `${name} (${remarks})`;
   });
   if (nodesExpected > MAX_SHOWN) names.push(`${nodesExpected - MAX_SHOWN} more`);
   if (strangers > 0) names.push(`${strangers} not expected`);
-  if (namesFault !== null) names.push("the database did not answer, so the last known names are used");
-  const isWrong = wrong.length > 0 || namesFault !== null;
-  return {
-    pins: {
-      state: pins.below > 0 ? "attention" : "ok",
-      sentence: `${grouped(pins.total)}: ${parts.join(", ")}`,
-      todo: pins.below > 0 ? pinsTodo : null,
-    },
-    nodes: {
-      state: isWrong ? "attention" : "ok",
-      sentence: names.join(", "),
-      todo: isWrong ? "start them, or remove one for good: fula-node node forget NODE" : null,
-    },
-  };
+  if (namesFault !== null) names.push("the database did not answer then, so the last known names were used");
+  const sentence = `${names.join(", ")}${when}`;
+  if (wrong.length > 0)
+    return {
+      state: "attention",
+      sentence,
+      todo: "start them, or remove one for good: fula-node node forget NODE",
+    };
+  return namesFault === null
+    ? { state: "ok", sentence, todo: null }
+    : { state: "attention", sentence, todo: "look again: fula-node sweep" };
 }
 
-function remarkOf(
+function remarksOf(
   node: {
     readonly state: string;
     readonly sync: string;
@@ -194,7 +227,7 @@ function remarkOf(
     readonly lastSeen: string | null;
   },
   now: Date,
-): string {
+): readonly string[] {
   const { state, sync, pinsDone, pinsDue, lastSeen } = node;
   const parts: string[] = [];
   if (state === "absent")
@@ -203,5 +236,5 @@ function remarkOf(
     );
   else if (state !== "up") parts.push(state);
   if (sync !== "synced") parts.push(`${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`);
-  return parts.join(", ");
+  return parts;
 }

@@ -137,7 +137,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
 
   const checks = await recheck({ cluster, clock, tally, expected, limits, nodes });
   const below = tally.candidates();
-  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault };
+  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault, own: masters[0] };
   const alarm = sweepAlarm(found);
   const sent = alarm === null ? null : await raiseAlarm(options.channels, alarm);
   if (checks.bug !== null) throw checks.bug;

@@ -3,7 +3,7 @@ import { reasonOf } from "../../database/connection-fault.ts";
 import type { MasterRecord, MasterRow } from "../../database/masters.ts";
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
-import { postgresTarget } from "../../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
 import { type MasterContext, readValues, requireTarget } from "../../settings/context.ts";
 
 interface Seen {
@@ -30,6 +30,12 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
   const { settings, hash, version } = context;
   const name = settings.get("CLUSTER_PEERNAME")?.value ?? "";
 
+  /** False if the database is ours and has no volume: a join was interrupted before it was created. */
+  async function hasData(host: HostReader): Promise<boolean> {
+    const isElsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
+    return isElsewhere || (await host.docker.volume(context.postgresVolume)) !== null;
+  }
+
   async function readSeen(
     host: HostReader,
   ): Promise<Seen & { readonly place: string; readonly unknown?: string | null }> {
@@ -49,8 +55,11 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
     const answer = target === null ? null : await host.postgres.ask(target);
     if (target === null || answer === null) return { wanted, recorded: null, place: "no password yet" };
     if (answer.kind !== "open") {
-      // Whether it is recorded is known once the database answers. Before the first join, it is not.
-      const unknown = id === "" ? null : `the table of masters can't be read now: ${reasonOf(answer)}`;
+      // Whether it is recorded is known once the database answers. Before it was created, it is not.
+      const unknown =
+        id === "" || !(await hasData(host))
+          ? null
+          : `the table of masters can't be read now: ${reasonOf(answer)}`;
       return { wanted, recorded: null, place: answer.kind, unknown };
     }
     const masters = await host.migrations.readMasters(target);

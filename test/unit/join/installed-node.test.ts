@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { OperatorError } from "../../../src/errors.ts";
+import { refuseOtherKind } from "../../../src/join/installed-node.ts";
 import { resolveMaster } from "../../../src/join/resolve-master.ts";
 import { resolveStorageNode } from "../../../src/join/resolve-storage.ts";
 import { masterLayout, OWNER_LABEL } from "../../../src/settings/layout.ts";
@@ -263,5 +264,23 @@ describe("status, leave and join agree on which node this is", () => {
     // What status calls a storage node can't become a master, unless only data is left of it.
     const isStorage = /^(?:storage-node \/|both)/.test(expected.status) && baseDir === undefined;
     expect(await askJoinAsMaster(box())).toBe(isStorage ? "refused" : "free");
+  });
+});
+
+/** What a join as a master is told to do on this machine. */
+async function remedyOn(host: FakeStorage): Promise<string> {
+  const thrown: unknown = await refuseOtherKind(host, "master").catch((error: unknown) => error);
+  return thrown instanceof OperatorError ? (thrown.remedy ?? "") : "not refused";
+}
+
+describe("the way out of a machine of the other kind", () => {
+  it("is to leave, and never to remove by hand what may be the only copy", async () => {
+    expect(await remedyOn(copyOf(wholeStorage))).toMatch(/fula-node leave\..*move these to a safe place/);
+    const left = copyOf(wholeStorage, (host) => {
+      dropContainers(host);
+      for (const path of ["docker-compose.yml", "cli"]) host.files.drop(`${STORAGE}/${path}`);
+    });
+    expect(await remedyOn(left)).toMatch(/move what is listed to a safe place/);
+    for (const host of [copyOf(wholeStorage), left]) expect(await remedyOn(host)).not.toMatch(/remove/);
   });
 });

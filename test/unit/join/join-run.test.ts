@@ -34,11 +34,10 @@ async function joinOn(
   const outcome = await runJoin(world, {
     verb: VERB,
     baseDir: BASE,
-    steps,
     flags,
     journal: "/opt/samples/journal.ndjson",
     since: "2026-01-01T00:00:00.000Z",
-    consents: new Set(),
+    prepare: async () => ({ steps, consents: new Set() }),
   });
   const exit = await closeJoin(world, outcome, {
     verb: VERB,
@@ -77,7 +76,7 @@ describe("the screens of a join", () => {
     const { exit, text } = await joinOn(host);
     expect(exit).toBe("ok");
     expect(text).toMatchInlineSnapshot(`
-      "fula-node 0.2.0 · join-as-master · /opt/fula-master (installed)
+      "fula-node 0.2.0 · join-as-master · /opt/fula-master (not completely installed)
 
         ~ repair    write the file of env-file
                     reason: env-file holds other text
@@ -119,14 +118,15 @@ describe("the warnings of a preparation", () => {
     return { lines, ...keepWarnings(createLines({ out: write, err: write }, () => 0)) };
   };
 
-  it("come below the title and above the plan, and later ones at once", () => {
+  it("come below the title and above the plan, later ones at once, and none twice", () => {
     const { lines, reporter } = make();
     reporter.listen(warning);
     expect(lines).toEqual([]);
     reporter.note("fula-node 0.2.0");
     reporter.listen({ type: "planned", items: [] });
     reporter.listen(warning);
-    expect(lines).toEqual(["fula-node 0.2.0", `Warning: ${warning.text}`, `Warning: ${warning.text}`]);
+    reporter.listen({ type: "warning", text: "Another one." });
+    expect(lines).toEqual(["fula-node 0.2.0", `Warning: ${warning.text}`, "Warning: Another one."]);
   });
 
   it("come at the end, once, if the run fails before its plan", () => {

@@ -34,9 +34,12 @@ const assess = (
   nodes: readonly NodeReport[],
   strangers = 0,
   namesFault: string | null = null,
+  forgotten: ReadonlySet<string> = new Set(),
+  later = at,
 ) => {
-  const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault });
-  return assessFindings({ facts: JSON.parse(JSON.stringify(facts)) as Record<string, unknown> }, at);
+  const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault, own: nodes[0]?.id ?? "" });
+  const read = JSON.parse(JSON.stringify(facts)) as Record<string, unknown>;
+  return assessFindings({ facts: read, facts_at: at.toISOString() }, later, forgotten);
 };
 
 test("the status screen shows pins and nodes as one line each", () => {
@@ -49,12 +52,13 @@ test("the status screen shows pins and nodes as one line each", () => {
   ]);
   expect(pins).toEqual({
     state: "attention",
-    sentence: "4,812: 4,790 complete, 20 syncing, 2 below their minimum",
+    sentence: "4,812: 4,790 complete, 20 syncing, 1 below their minimum, 1 unknown; found 0 s ago",
     todo: "see the pins and their nodes: fula-node sweep --json",
   });
   expect(nodes).toMatchObject({
     state: "attention",
-    sentence: "berlin-1, s1 (last seen 20 s ago), s2 (syncing, 1,200 of 4,812 pins), s3 (never seen)",
+    sentence:
+      "berlin-1 (here), s1 (last seen 20 s ago), s2 (syncing, 1,200 of 4,812 pins), s3 (never seen); found 0 s ago",
   });
 });
 
@@ -94,8 +98,35 @@ test("too few nodes, nodes that are not expected, and a database that did not an
   expect(nodes.sentence).toContain("the database did not answer");
 });
 
+test("what was found is said to be as old as it is, without the nodes that were forgotten since then", () => {
+  const [five, gone] = [new Date(at.getTime() + 300_000), new Set(["12D3-b"])];
+  const nodes = [node("a", { id: "12D3-a" }), node("b", { id: "12D3-b", state: "absent" })];
+  expect(assess(tallyOf({ healthy: 3 }), nodes, 0, null, gone, five)).toMatchObject({
+    pins: { state: "ok", sentence: "3: 3 complete; found 5 min ago" },
+    nodes: { state: "ok", sentence: "a (here); found 5 min ago" },
+  });
+  expect(assess(tallyOf({ healthy: 3 }), nodes, 0, null, new Set(), five).nodes.state).toBe("attention");
+});
+
+test("a database that did not answer then is looked at again by the next sweep", () => {
+  const { nodes } = assess(tallyOf({ healthy: 3 }), [node("a")], 0, "refused");
+  expect(nodes).toMatchObject({ state: "attention", todo: "look again: fula-node sweep" });
+  expect(nodes.sentence).toContain("did not answer then");
+});
+
+test("pins that a sweep could not judge are unknown on both screens", () => {
+  const tally = tallyOf({ unknown: 3 });
+  const found = { at, tally, nodes: [node("a")], strangers: 0, namesFault: null, own: "" };
+  expect(sweepFacts(found).summary).toContain("3 unknown");
+  expect(assess(tally, [node("a")]).pins).toMatchObject({
+    state: "attention",
+    sentence: "3: 0 complete, 3 unknown; found 0 s ago",
+  });
+});
+
 test("without a sweep, or with a record of 0.1.0, both are unknown and never ok", () => {
-  for (const heartbeat of [null, { facts: null }, { facts: { pins: 3 } }])
+  const facts_at = at.toISOString();
+  for (const heartbeat of [null, { facts: null, facts_at }, { facts: { pins: 3 }, facts_at }])
     expect(Object.values(assessFindings(heartbeat, at)).map(({ state }) => state)).toEqual([
       "unknown",
       "unknown",
@@ -113,7 +144,7 @@ test("the record stays small with many nodes, and the alarm has at most 20 of th
   const many = Array.from({ length: 1000 }, (_, index) =>
     node("n".repeat(64), { id: `12D3${index}`, state: "absent" }),
   );
-  const found = { at, tally, nodes: many, strangers: 0, namesFault: null };
+  const found = { at, tally, nodes: many, strangers: 0, namesFault: null, own: "" };
   expect(JSON.stringify(sweepFacts(found)).length).toBeLessThan(40_000);
   expect(sweepAlarm(found)?.worst).toHaveLength(20);
   expect(assess(tally, many).nodes.sentence).toContain("988 more");

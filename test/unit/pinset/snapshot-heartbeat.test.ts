@@ -27,10 +27,10 @@ test("a heartbeat is the same after it is written and read; anything else gives 
 });
 
 test.each([
-  { text: null, state: "attention", words: "no sweep yet" },
-  { text: null, scheduledAt: at("11:30"), state: "ok", words: "no sweep yet; cron starts the first one" },
-  { text: null, scheduledAt: at("10:30"), state: "attention", words: "no sweep yet" },
-  { text: null, scheduledAt: at("13:00"), state: "attention", words: "no sweep yet" },
+  { text: null, state: "attention", words: "no sweep on record" },
+  { text: null, scheduledAt: at("11:30"), state: "ok", words: "no sweep on record; cron starts one" },
+  { text: null, scheduledAt: at("10:30"), state: "attention", words: "no sweep on record" },
+  { text: null, scheduledAt: at("13:00"), state: "attention", words: "no sweep on record" },
   { text: "{", state: "unknown", words: "can't be read" },
   { text: run("11:45", "ok"), state: "ok", words: "15 min ago" },
   { text: run("11:45", "pending"), state: "attention", words: "15 min ago: the summary" },

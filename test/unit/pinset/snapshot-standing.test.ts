@@ -116,6 +116,76 @@ test("a chain that is broken, restarted, emptied or cut off at its end", async (
   expect((await standing()).sentence).toContain("chain broken: number 6 is missing");
 });
 
+const drop = (some: readonly TakeResult[]): void => {
+  for (const one of some)
+    for (const end of [".manifest.json", ".manifest.sig", ".ndjson.gz"]) rmSync(pathOf(one, end));
+};
+const listed = async () =>
+  listSnapshots(await listSnapshotFiles(deps.store.directory), [deps.key], {
+    sha256,
+    now: deps.clock.now(),
+    removed: await removedNumbers(),
+  });
+const removedNumbers = async () => {
+  const memory = parseMemory(await deps.files.readText(deps.memory.path));
+  return memory === null || memory === "damaged" ? null : memory.removed;
+};
+
+test("snapshots that retention removed are not missed, and others are, until the operator accepts it", async () => {
+  const taken: TakeResult[] = [];
+  for (let number = 1; number <= 8; number += 1) taken.push(await take({ keep: 6 }));
+  expect(taken.flatMap(({ removed }) => removed)).toHaveLength(2);
+  expect(await removedNumbers()).toEqual([[1, 2]]);
+  expect(await standing()).toMatchObject({ state: "ok", sentence: expect.stringMatching(/chain complete$/) });
+  drop(taken.slice(3, 5));
+  drop(taken.slice(6, 7));
+  expect(await standing()).toMatchObject({
+    state: "attention",
+    sentence: "2 h ago, 1,200 pins, 3 missing (numbers 4 to 5 and more)",
+    todo: expect.stringContaining("--accept"),
+  });
+  expect((await listed()).map(({ sequence, missing }) => [sequence, missing])).toEqual([
+    [3, 0],
+    [6, 2],
+    [8, 1],
+  ]);
+  await take({ keep: 6 });
+  expect((await standing()).sentence).toContain("3 missing");
+  await take({ keep: 6, accept: true });
+  expect((await standing()).state).toBe("ok");
+  expect((await listed()).every(({ missing }) => missing === 0)).toBe(true);
+});
+
+test("what is removed is recorded before it is removed", async () => {
+  for (let number = 1; number <= 3; number += 1) await take({ keep: 3 });
+  const remove = deps.store.remove.bind(deps.store);
+  const store = {
+    ...deps.store,
+    remove: async (name: string) => {
+      await remove(name);
+      throw new Error("killed");
+    },
+  };
+  await expect(take({ keep: 3, store })).rejects.toThrow("killed");
+  expect((await standing()).state).toBe("ok");
+});
+
+test("what an earlier version removed without a record is not missed, and not called complete", async () => {
+  const [, second] = [await take(), await take(), await take()];
+  const text = (await deps.files.readText(deps.memory.path)) ?? "";
+  const { removed: _, ...old } = JSON.parse(text) as Record<string, unknown>;
+  await deps.files.writeAtomic(deps.memory.path, JSON.stringify(old), { mode: 0o644 });
+  drop([second]);
+  expect(await standing()).toMatchObject({
+    state: "ok",
+    sentence: "2 h ago, 1,200 pins, 1 of the earlier ones not here",
+  });
+  const [third] = [await take(), await take()];
+  expect((await standing()).state).toBe("ok");
+  drop([third]);
+  expect((await standing()).sentence).toContain("1 missing (number 4)");
+});
+
 test("pins that are gone", async () => {
   await take();
   for (const cid of [...double.pins.keys()].slice(0, 600)) double.pins.delete(cid);

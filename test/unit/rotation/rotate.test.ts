@@ -6,8 +6,8 @@ import { OperatorError } from "../../../src/errors.ts";
 import { parseMemory } from "../../../src/pinset/snapshot/memory.ts";
 import { parseRotation, ROTATED, type SecretName } from "../../../src/settings/rotation.ts";
 import type { World } from "../../../src/world.ts";
-import { FakeMaster } from "../../support/fake-master.ts";
 import { Killed } from "../../support/fake-host.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
 import { join, joinedBox, LAYOUT, savedValues } from "../../support/master-boxes.ts";
 import {
   type FakeTables,
@@ -369,6 +369,16 @@ describe("what is refused", () => {
     });
     host.files.tree.delete("/root/value");
     expect(host.snapshot()).toEqual(before);
+  });
+
+  it("while an installed Docker is silent: who uses the secret can't be seen, and nothing is missing", async () => {
+    const { host } = makeBox();
+    host.stopEngine();
+    expect(await refused(rotateOn(host, "jwt-secret"))).toMatchObject({
+      exit: "unavailable",
+      what: expect.stringMatching(/^Docker is installed but does not answer/),
+      remedy: expect.stringContaining("systemctl start docker"),
+    });
   });
 
   it("a third value in .env, while a change is not finished", async () => {

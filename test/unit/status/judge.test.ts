@@ -1,7 +1,9 @@
 import { expect, it } from "vitest";
 import type { PeerIdentity } from "../../../src/cluster/client.ts";
 import type { PlanItem } from "../../../src/engine/events.ts";
+import { OperatorError } from "../../../src/errors.ts";
 import { collectNotes } from "../../../src/status/collect.ts";
+import { faultOfContainer, judgeDocker } from "../../../src/status/judge-docker.ts";
 import {
   type ApiFacts,
   type DatabaseFacts,
@@ -10,14 +12,12 @@ import {
   judgeWriter,
   type WriterFacts,
 } from "../../../src/status/judge-master.ts";
-import { faultOfContainer, judgeDocker } from "../../../src/status/judge-docker.ts";
 import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
 import { judgeIngest } from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";
 import { conclude, linesOf } from "../../../src/status/screen.ts";
 import { table } from "../../../src/ui/text.ts";
 import { FakeHost } from "../../support/fake-host.ts";
-import { OperatorError } from "../../../src/errors.ts";
 
 const PEER: PeerIdentity = {
   id: "12D3KooWA",
@@ -145,11 +145,17 @@ it("Docker without Compose needs attention; an engine that hangs is unknown", ()
     architecture: "amd64",
     userNamespaces: false,
   };
-  expect(said(judgeDocker({ engine, why: null, compose: null }, "repair"))).toBe(
+  expect(said(judgeDocker({ engine, why: null, compose: null, isInstalled: true }, "repair"))).toBe(
     "attention: 26, without Compose v2",
   );
-  expect(judgeDocker({ engine, why: null, compose: LATE }, "repair").state).toBe("unknown");
-  expect(judgeDocker({ engine: null, why: LATE, compose: null }, "repair").state).toBe("unknown");
+  expect(judgeDocker({ engine, why: null, compose: LATE, isInstalled: true }, "repair").state).toBe(
+    "unknown",
+  );
+  const none = { engine: null, compose: null, isInstalled: true };
+  expect(judgeDocker({ ...none, why: LATE }, "repair").state).toBe("unknown");
+  expect(said(judgeDocker({ ...none, why: "refused", isInstalled: false }, "repair"))).toBe(
+    "down: is not installed: refused",
+  );
 });
 
 it("a container whose healthcheck fails is down; of one that is not there, or not known, nothing is said", () => {

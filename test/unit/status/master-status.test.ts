@@ -121,7 +121,7 @@ describe("status of a master", () => {
       "  ok  settings     as in .env, nothing to repair",
       "",
       "  Pins   4,812: 4,790 complete, 22 syncing",
-      "  Space  this box 107.4 GB of 214.7 GB",
+      "  Space  this box 107.4 GB used of 214.7 GB",
       "  Nodes  node",
       "",
       "Everything works (exit 0).",
@@ -328,11 +328,11 @@ describe("status of a master", () => {
       box.files.drop(LAYOUT.snapshotHeartbeat);
     });
     const { parts, exit } = await statusOn(host);
-    expect(parts.get("sweep")).toBe("ok: no sweep yet; cron starts the first one");
+    expect(parts.get("sweep")).toBe("ok: no sweep on record; cron starts one");
     expect(exit).toBe("ok");
     await host.clock.wait(61 * 60_000);
     expect((await statusOn(host)).parts.get("sweep")).toMatch(
-      /^attention: no sweep yet -> .*fula-node sweep/,
+      /^attention: no sweep on record -> .*fula-node sweep/,
     );
   });
 
@@ -380,7 +380,77 @@ describe("status of a master", () => {
     expect(parts.get("updater")).toMatch(/^down: there is no container fula-updater/);
     expect(parts.get("gateway")).toMatch(/^ok: runs/);
     host.stopEngine();
-    expect((await statusOn(host)).parts.get("updater")).toBe("unknown: Docker does not answer");
+    expect((await statusOn(host)).parts.get("updater")).toBe("unknown: not checked: Docker does not run");
+  });
+
+  it("where Docker does not run, it is the fault: what is in it is not known, and nothing is missing", async () => {
+    const host = master((one) => one.stopEngine());
+    host.http.routes.clear();
+    const { exit, parts, lines, data } = await statusOn(host);
+    const notChecked = "unknown: not checked: Docker does not run";
+    expect(Object.fromEntries(parts)).toMatchObject({
+      Docker: expect.stringMatching(/^down: does not run: .* -> systemctl start docker$/),
+      writer: notChecked,
+      "pinning API": notChecked,
+      "storage API": notChecked,
+      snapshots: "ok: 2 h ago, 2 pins, chain complete",
+      cron: "ok: runs, with the entries for snapshots and sweeps",
+      settings: expect.stringMatching(/^unknown: not checked: .*services.*\(Docker does not run\)$/),
+    });
+    expect(lines.join(" ")).not.toMatch(/missing|not completely installed|docker logs/);
+    expect(lines.at(-1)).toMatch(/^1 part does not work, \d parts could not be checked \(exit 27\)\.$/);
+    expect(exit).toBe("unhealthy");
+    const items = data["items"] as { step: string; changes: unknown[] }[];
+    expect(items.filter(({ changes }) => changes.length > 0).map(({ step }) => step)).toEqual(["docker"]);
+  });
+
+  it("where Docker is not installed any more, the cure is a join", async () => {
+    const { parts } = await statusOn(
+      master((host) => {
+        host.docker.engine = null;
+        host.system.programs.delete("dockerd");
+      }),
+    );
+    expect(parts.get("Docker")).toMatch(/^down: is not installed: .* -> fula-node join-as-master$/);
+  });
+
+  it("one fault is one line: a container that stopped is no second thing that needs attention", async () => {
+    const { lines, parts, data } = await statusOn(master((host) => stop(host, NAMES.pinningApi)));
+    expect(parts.get("settings")).toBe("ok: nothing else to repair");
+    expect(lines.at(-1)).toBe("1 part does not work (exit 27).");
+    expect(data["pending"]).toBe(true);
+    const two = await statusOn(
+      master((host) => {
+        stop(host, NAMES.pinningApi);
+        const text = host.files.textOf(LAYOUT.composeFile);
+        host.files.put(LAYOUT.composeFile, text.replaceAll("unless-stopped", "always"));
+      }),
+    );
+    expect(two.parts.get("settings")).toMatch(/^attention: 1 change pending: compose-file -> /);
+  });
+
+  it("a join that was interrupted: every cure works, and is the join", async () => {
+    const host = master((one) => {
+      for (const path of [
+        LAYOUT.verifyingKey,
+        LAYOUT.signingKey,
+        LAYOUT.snapshotHeartbeat,
+        LAYOUT.sweepHeartbeat,
+      ])
+        one.files.tree.delete(path);
+      one.docker.boxes.delete(NAMES.postgres);
+      one.docker.boxes.delete(NAMES.pinningApi);
+      one.http.routes.delete("http://127.0.0.1:6000/health");
+      one.postgres.onAsk = () => ({ kind: "unreachable", why: "connection refused" });
+      one.system.processes.clear();
+      one.system.units.delete("cron");
+      one.system.programs.delete("cron");
+    });
+    const { parts } = await statusOn(host);
+    for (const part of ["database", "pinning API", "snapshots", "sweep", "cron"])
+      expect(parts.get(part), part).toMatch(/-> fula-node join-as-master$/);
+    expect(parts.get("database")).toMatch(/there is no container postgres-pinning/);
+    expect(parts.get("snapshots")).toMatch(/there is no snapshot key/);
   });
 });
 

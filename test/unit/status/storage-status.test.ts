@@ -188,6 +188,24 @@ describe("status of a storage node", () => {
     expect((await statusOn(host)).report.get("pins")).toMatchObject({ state: "unknown" });
   });
 
+  it("a container that is gone has no log to read: the cure is a join", async () => {
+    const host = await storageBoxBefore(null);
+    host.docker.boxes.delete(STORAGE_NAMES.ingest);
+    const { text } = await statusOn(host);
+    expect(text).toMatch(/down +ingest .*does not answer\n +fula-node join-as-storage-node\n/);
+    expect(text).not.toContain("docker logs");
+  });
+
+  it("where Docker does not run, it is the fault", async () => {
+    const host = await storageBoxBefore(null);
+    host.stopEngine();
+    const { exit, text } = await statusOn(host);
+    expect(text).toMatch(/down +Docker +does not run/);
+    expect(text).not.toMatch(/missing|pending/);
+    expect(text).toMatch(/\n1 part does not work, \d parts? could not be checked.* \(exit 27\)\.$/);
+    expect(exit).toBe("unhealthy");
+  });
+
   it("reports what has stopped, and what is unknown because of that", async () => {
     const host = await storageBoxBefore(null);
     for (const name of [STORAGE_NAMES.cluster, STORAGE_NAMES.kubo]) {
@@ -202,7 +220,7 @@ describe("status of a storage node", () => {
       "unknown",
       "unknown",
     ]);
-    expect(text).toMatch(/attention +settings +\d changes? pending: .*\n +fula-node join-as-storage-node\n/);
+    expect(text).toMatch(/ok +settings +nothing else to repair\n/);
     expect(text).toMatch(/\n2 parts do not work, .*\(exit 27\)\.$/);
     expect(exit).toBe("unhealthy");
   });

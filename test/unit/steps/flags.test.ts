@@ -61,6 +61,20 @@ stepLaws("flags", {
 });
 
 describe("flags", () => {
+  it("of a database that was never created are recorded anew, not repaired: a join was interrupted", async () => {
+    const host = await boxBefore("postgres");
+    const { finding, changes } = await lookAt(await stepOn(host, "flags"), host);
+    expect(savedValues(host)["MASTER_ID"]).toBeDefined();
+    expect(finding.state).toBe("absent");
+    expect(changes).toHaveLength(1);
+    const stopped = before.copy();
+    stopped.docker.boxes.delete("postgres-pinning");
+    expect((await lookAt(step, stopped)).finding).toMatchObject({
+      state: "drifted",
+      drift: [expect.stringContaining("can't be read now")],
+    });
+  });
+
   it("records those of this master only, by its identity: another one of that name keeps its own", async () => {
     const host = before.copy();
     const other = putOther(host);

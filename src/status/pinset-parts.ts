@@ -1,0 +1,142 @@
+import type { JoinDeps } from "../join/join-run.ts";
+import { checkCronLine } from "../machine/node-program.ts";
+import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
+import type { FindingsHealth } from "../pinset/sweep/findings.ts";
+import type { Values } from "../settings/context.ts";
+import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
+import { grouped } from "../units.ts";
+import { type Monotonic, QUERY_MS } from "./collect.ts";
+import { judgeCron, type StepsSeen } from "./judge-steps.ts";
+import { type Ask, getJson, orNull, orWhy, type StatusDeps } from "./look-at-node.ts";
+import { type Judged, LATE, REPAIR_MASTER, withRemarks } from "./part.ts";
+
+/** What the parts of snapshots, sweeps and cron ask. */
+interface PinsetNode {
+  readonly deps: Pick<StatusDeps, "host" | "openSnapshots" | "readVerifyingKey">;
+  readonly layout: MasterLayout;
+  readonly values: Values;
+  readonly ask: Ask;
+  readonly clock: Monotonic;
+  readonly steps: Promise<StepsSeen>;
+  readonly heartbeats: Promise<Heartbeats>;
+}
+
+/** The last runs of the regular operations. */
+export type Heartbeats = Readonly<Record<"snapshot" | "sweep", HeartbeatHealth>>;
+
+const COMMANDS = { snapshot: "fula-node snapshot take", sweep: "fula-node sweep" } as const;
+
+/** Reads and judges the heartbeats. */
+export async function readHeartbeats(
+  { host }: Pick<JoinDeps, "host">,
+  layout: MasterLayout,
+): Promise<Heartbeats> {
+  // Here and below: schemas take long to load, so the questions are asked first.
+  const { assessHeartbeat } = await import("../pinset/heartbeat.ts");
+  const now = host.clock.now();
+  const assess = async (noun: keyof Heartbeats, path: string): Promise<HeartbeatHealth> => {
+    const [text, entry] = await Promise.all([host.files.readText(path), host.files.stat(CRON_FILES[noun])]);
+    const everyMs = CRON_PERIODS_MS[noun];
+    const operation = { noun, command: COMMANDS[noun], everyMs, scheduledAt: entry?.modifiedAt ?? null };
+    return assessHeartbeat(text, operation, now);
+  };
+  const [snapshot, sweep] = await Promise.all([
+    assess("snapshot", layout.snapshotHeartbeat),
+    assess("sweep", layout.sweepHeartbeat),
+  ]);
+  return { snapshot, sweep };
+}
+
+/** A regular operation, by its last run. Without cron, the first one does not come. */
+async function judgeRun({ steps }: PinsetNode, health: HeartbeatHealth): Promise<Judged> {
+  const { state, sentence, todo, heartbeat } = health;
+  const evidence: Readonly<Record<string, string>> =
+    heartbeat === null ? { "last run": "none" } : { "last run": `${heartbeat.at}: ${heartbeat.summary}` };
+  const needsRepair = heartbeat === null && judgeCron(await steps, REPAIR_MASTER).todo === REPAIR_MASTER;
+  if (!needsRepair) return { state, summary: sentence, todo, evidence };
+  const [noun = sentence] = sentence.split(";", 1);
+  return { state: "attention", summary: noun, todo: REPAIR_MASTER, evidence };
+}
+
+/** The snapshots that are there, and the last run that took one. */
+export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
+  const { deps, layout, clock, heartbeats } = node;
+  const read = async (): Promise<Judged> => {
+    const [{ parseMemory }, { judgeSnapshots }] = await Promise.all([
+      import("../pinset/snapshot/memory.ts"),
+      import("../pinset/snapshot/standing.ts"),
+    ]);
+    const keys = [layout.verifyingKey, layout.signingKey];
+    const found = await Promise.all(keys.map((path) => deps.host.files.stat(path)));
+    // The step `signing-key` says why, if its key was lost.
+    if (found.every((stat) => stat === null))
+      return { state: "attention", summary: "there is no snapshot key", todo: REPAIR_MASTER, evidence: {} };
+    const store = await deps.openSnapshots(layout.snapshotsDir);
+    const [key, files, memory] = await Promise.all([
+      deps.readVerifyingKey(keys),
+      store.list(),
+      deps.host.files.readText(layout.snapshotMemory),
+    ]);
+    const { state, sentence, todo } = judgeSnapshots(files, key, {
+      memory: parseMemory(memory),
+      sha256: (bytes) => store.sha256(bytes),
+      now: deps.host.clock.now(),
+      maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,
+    });
+    return { state, summary: sentence, todo, evidence: {} };
+  };
+  const [all, stored] = await Promise.all([heartbeats, orWhy(QUERY_MS, read, clock)]);
+  const run = await judgeRun(node, all.snapshot);
+  const remark = { state: run.state, sentence: run.summary, todo: run.todo };
+  return { ...withRemarks(stored, [remark]), evidence: { ...stored.evidence, ...run.evidence } };
+}
+
+/** The last sweep, and what it found. */
+export async function lookAtSweep(node: PinsetNode): Promise<Judged> {
+  const { sweep } = await node.heartbeats;
+  const run = await judgeRun(node, sweep);
+  if (sweep.heartbeat === null) return run;
+  const { pins, nodes } = await readFindings(node);
+  const judged = withRemarks(run, [pins, nodes]);
+  // After a complete sweep, what it found says what to do. After another one, the run itself does.
+  const todo = ["ok", "pending"].includes(sweep.heartbeat.outcome) ? (pins.todo ?? nodes.todo) : null;
+  return judged.state === "attention" && todo !== null ? { ...judged, todo } : judged;
+}
+
+/** What the last sweep found, without the nodes that were forgotten since then. */
+export async function readFindings({
+  deps,
+  layout,
+  heartbeats,
+}: Pick<PinsetNode, "deps" | "layout" | "heartbeats">): Promise<
+  Readonly<Record<"pins" | "nodes", FindingsHealth>>
+> {
+  const [{ sweep }, { assessFindings }, { parseKnownNodes }] = await Promise.all([
+    heartbeats,
+    import("../pinset/sweep/findings.ts"),
+    import("../pinset/sweep/known-nodes.ts"),
+  ]);
+  const known = await orNull(async () =>
+    parseKnownNodes(await deps.host.files.readText(layout.knownNodes), layout.knownNodes),
+  );
+  return assessFindings(sweep.heartbeat, deps.host.clock.now(), new Set(known?.forgotten));
+}
+
+/** cron itself, and whether its lines still start a program. */
+export async function lookAtCron({ deps, steps }: PinsetNode): Promise<Judged> {
+  const [seen, ...lines] = await Promise.all([
+    steps,
+    ...Object.values(CRON_FILES).map((path) => checkCronLine(deps.host, path)),
+  ]);
+  return withRemarks(judgeCron(seen, REPAIR_MASTER), lines);
+}
+
+/** What the last sweep found. Before the first one: the count of the storage API, which it keeps for a while. */
+export async function countPins(node: PinsetNode): Promise<string | null> {
+  const { deps, ask, values } = node;
+  const { pins: swept } = await readFindings(node);
+  if (swept.state !== "unknown") return swept.sentence;
+  const answer = await getJson(deps.host, ask, `http://127.0.0.1:${values("WEBUI_PORT") ?? ""}/api/v1/pool`);
+  const { pins } = ((answer === LATE ? null : answer)?.body ?? {}) as { readonly pins?: unknown };
+  return typeof pins === "number" ? grouped(pins) : null;
+}
