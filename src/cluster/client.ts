@@ -57,6 +57,8 @@ export interface ClusterReader {
   allocation(cid: string): Promise<unknown>;
   /** The status of one CID on each allocated peer, also on offline ones, as the API's JSON object. */
   status(cid: string): Promise<unknown>;
+  /** The status of one CID on the addressed peer, in the same form. */
+  ownStatus(cid: string): Promise<unknown>;
 }
 
 /** The answer of a cluster to a pin request. */
@@ -69,6 +71,8 @@ export type PinAnswer =
 export interface Cluster extends ClusterReader {
   /** Makes the peers try again what failed for this CID. It does not change the pinset. */
   recover(cid: string): Promise<void>;
+  /** Makes the addressed peer alone try again what failed for this CID. Returns its status then, as ownStatus does. */
+  recoverHere(cid: string): Promise<unknown>;
   /** Sends a pin request. The path with query must come from planPin, which checks what the server does not check. Throws if no answer comes. */
   pin(path: string): Promise<PinAnswer>;
   /** True if the server accepts a path of this length (max_header_bytes; by default 8 KiB for the whole head of a request). */
@@ -100,6 +104,8 @@ export function openCluster(target: ClusterTarget): Cluster {
       return answer.status === 404 ? null : parseAnswer(connection, path, answer);
     },
     status: (cid) => askJson(connection, "GET", `/pins/${encodeURIComponent(cid)}`),
+    ownStatus: (cid) => askJson(connection, "GET", `/pins/${encodeURIComponent(cid)}?local=true`),
+    recoverHere: (cid) => askJson(connection, "POST", `/pins/${encodeURIComponent(cid)}/recover?local=true`),
     recover: async (cid) =>
       void (await askJson(connection, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
     pin: (path) => pin(connection, path),

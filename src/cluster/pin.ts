@@ -1,5 +1,8 @@
 import { OperatorError } from "../errors.ts";
 
+/** The status of a pin that the pinset has, that kubo does not have, and that nothing fetches (ipfs-cluster, api/types.go). */
+export const UNPINNED = "unexpectedly_unpinned";
+
 /** The fields of a line of `/allocations` that a snapshot and a sweep need. What is stored is the line itself. */
 export interface PinFacts {
   readonly cid: string;

@@ -2,6 +2,7 @@ import type { Evidence } from "../engine/step.ts";
 import type { HostReader } from "../host.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import type { Values } from "../settings/context.ts";
+import { countOf } from "../units.ts";
 
 /** The answers of kubo and ipfs-cluster at the addresses in the settings. */
 export interface WriterAnswer {
@@ -60,7 +61,7 @@ export async function describePins(host: HostReader, values: Values): Promise<st
     ...(basicAuth === undefined ? {} : { basicAuth }),
   });
   if (count === null) return "unknown: the cluster does not answer the listing";
-  return count.complete ? `${count.lines} pins` : `more than ${count.lines} pins`;
+  return count.complete ? countOf(count.lines, "pin") : `more than ${count.lines} pins`;
 }
 
 /** Where the images of kubo and ipfs-cluster have their data, and which files there hold keys and secrets. */

@@ -81,15 +81,23 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     world.reporter.listen({ type: "warning", text });
   }
   const { id } = invite.registration;
-  await withMasterDatabase(world, master, "invite", (database) =>
-    recordInvite(database, clusterName, {
+  const others = await withMasterDatabase(world, master, "invite", async (database) => {
+    const before = invite.nodeName === null ? [] : await listInvites(database, clusterName);
+    await recordInvite(database, clusterName, {
       id,
       name: invite.nodeName,
       verifyingKey: invite.publicPem,
       issuedAt: invite.issuedAt,
       expiresAt: invite.expiresAt,
-    }),
-  );
+    });
+    const isOpen = (record: InviteRecord) => stateOf(record, invite.issuedAt) === "unused";
+    return before.filter((record) => record.name === invite.nodeName && isOpen(record));
+  });
+  if (others.length > 0) {
+    const ids = others.map((record) => `fula-node invite revoke ${record.id}`);
+    const text = `There ${others.length === 1 ? "is another open invite" : `are ${others.length} other open invites`} for the name ${invite.nodeName ?? ""}, and the first node that joins gets it. If you do not need the other: ${ids.join("; ")}.`;
+    world.reporter.listen({ type: "warning", text });
+  }
   for (const text of await findUrlProblems(world.host.http, storageApiUrl, clusterName))
     world.reporter.listen({ type: "warning", text });
   world.reporter.result({
@@ -167,11 +175,16 @@ export async function inviteRevoke(
           "Nobody can register a name with it any more. Nobody had used it.",
           "It still says where the pool is: who has it can follow the pool without a name.",
         ]
-      : [
-          `It was used by ${userOf(record)}.`,
-          "That node stays in the pool and keeps its names; it gets no further one.",
-          "Its names become free when it leaves (fula-node leave on that node).",
-        ];
+      : record.boundNames.length === 0
+        ? [
+            `It was used by ${userOf(record)}: it has left, or its name was released.`,
+            "That node can't register a name with it any more.",
+          ]
+        : [
+            `It was used by ${userOf(record)}.`,
+            "That node stays in the pool and keeps its names; it gets no further one.",
+            "Its names become free when it leaves (fula-node leave on that node).",
+          ];
   world.reporter.result({
     data: { verb: "invite revoke", ...printable(record), state: "revoked" },
     lines: [`Revoked: ${record.id}.`, ...effect],

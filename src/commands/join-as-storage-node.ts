@@ -40,7 +40,10 @@ export async function joinAsStorageNode(flags: StorageFlags, given: World): Prom
     });
     const here = baseDirFlag(baseDir, STORAGE_BASE_DIR);
     const next: readonly NextStep[] = [
-      ["Send blocks to it:", `port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID`],
+      [
+        "Send blocks to it:",
+        `port ${settings.get("INGEST_PORT")?.value ?? ""}, PUT /v0/block?cid=CID (raw, BLAKE3)`,
+      ],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${layout.cliCurrent}/bin/fula-node.js`],
     ];

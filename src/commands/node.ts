@@ -88,10 +88,23 @@ export async function nodeKeep(
           : `Compare with the id on the node itself, then give the id: ${named.map((one) => one.id).join(", ")}.`,
     });
   };
-  await changeNodes(flags, world, change);
+  const { known, members } = await changeNodes(flags, world, change);
+  const node = known.nodes.find((one) => one.id === id);
+  const isMember = members.some((member) => member.id === id);
+  if (node !== undefined && node.registered && name !== null && node.name !== name)
+    world.reporter.listen({
+      type: "warning",
+      text: `This node has the registered name ${node.name}, so --name ${name} is not used.`,
+    });
+  if (!isMember)
+    world.reporter.listen({
+      type: "warning",
+      text: `${id} is not a member of the cluster now${node?.last_seen === null ? ", and was never seen" : ""}. Until it is one, pins for every node lack its copy. If the id is wrong: fula-node node forget ${id}.`,
+    });
+  const shown = node === undefined || node.name === "" ? id : node.name;
   world.reporter.result({
     data: { verb: "node keep", id, name },
-    lines: [`The sweep now expects ${name ?? id}: its copies count, and it is missed when it is gone.`],
+    lines: [`The sweep now expects ${shown}: its copies count, and it is missed when it is gone.`],
   });
   return "ok";
 }
@@ -110,7 +123,7 @@ async function changeNodes(
   flags: NodeFlags,
   world: World,
   change: (known: KnownNodes, view: NodeSurvey) => KnownNodes,
-): Promise<void> {
+): Promise<Pick<NodeSurvey, "known" | "members">> {
   const { host } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout } = master;
@@ -122,8 +135,9 @@ async function changeNodes(
   });
   try {
     const view = await survey(world, master);
-    const changed = serialiseKnownNodes(change(view.known, view));
-    await host.files.writeAtomic(layout.knownNodes, changed, { mode: 0o644 });
+    const known = change(view.known, view);
+    await host.files.writeAtomic(layout.knownNodes, serialiseKnownNodes(known), { mode: 0o644 });
+    return { known, members: view.members };
   } finally {
     await lock.release();
   }

@@ -5,6 +5,7 @@ import { lockNames } from "../settings/layout.ts";
 import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
 import { openVerified, type SnapshotFlags } from "./snapshot.ts";
+import { countOf } from "../units.ts";
 
 /** The flags of `snapshot restore`. */
 export interface RestoreFlags extends SnapshotFlags {
@@ -75,6 +76,6 @@ function incomplete({ snapshot, run, after, failedFile }: RestoreResult): Operat
         ? "The cluster accepted them, but does not list them."
         : `${run?.failed ?? 0} pins failed. ${failedFile} lists them with the reason.`,
     remedy: "Correct the cause, then run the same command again. It restores what is missing.",
-    changed: `${run?.pinned ?? 0} pins were added or updated; none was removed.`,
+    changed: `${countOf(run?.pinned ?? 0, "pin")} added or updated; none was removed.`,
   });
 }

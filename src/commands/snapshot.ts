@@ -26,7 +26,7 @@ import {
   type MasterLayout,
 } from "../settings/layout.ts";
 import { wrap } from "../ui/text.ts";
-import { age, decimalBytes, utcSeconds } from "../units.ts";
+import { age, countOf, decimalBytes, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
@@ -176,7 +176,7 @@ function rowOf(snapshot: ListedSnapshot): readonly string[] {
     name,
     result,
     ageMs === null ? "" : age(ageMs),
-    count === null ? "" : `${count} pins`,
+    count === null ? "" : countOf(count, "pin"),
     marks.join(", "),
   ];
 }
@@ -202,7 +202,7 @@ export async function snapshotVerify(given: string, flags: SnapshotFlags, world:
     if (manifest.clock_went_back) sentences.push("Since the previous snapshot, the clock was set back.");
   }
   const lines = [
-    `Verified: ${file.name}: ${count} pins, ${decimalBytes(sizeBytes)}.`,
+    `Verified: ${file.name}: ${countOf(count, "pin")}, ${decimalBytes(sizeBytes)}.`,
     ...sentences.flatMap(hang),
   ];
   world.reporter.result({

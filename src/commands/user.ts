@@ -45,6 +45,12 @@ export async function userToken(
       { email: flags.email, name: flags.name, uploadHours },
     ),
   );
+  if (issued.expiresAt !== null)
+    // On standard error: the key is the only line of the output.
+    world.reporter.listen({
+      type: "warning",
+      text: `This key is good for uploads only, and expires at ${issued.expiresAt}.`,
+    });
   world.reporter.result({ data: { verb: "user token", ...issued }, lines: [issued.token] });
   return "ok";
 }

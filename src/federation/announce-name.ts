@@ -148,6 +148,17 @@ export interface NameLookup {
   readonly entry: NameEntry | null;
   /** True if the name is free and the master registers it only for a node with an invite. */
   readonly needsInvite: boolean;
+  /** Why the master would not register the free name for the claim that was sent; null if it would, or does not say. */
+  readonly refusal: { readonly code: string; readonly error: OperatorError } | null;
+}
+
+/** What a node would announce a name with. */
+export interface NameClaim {
+  readonly pool: string;
+  /** Null: it has no key yet. */
+  readonly peerId: string | null;
+  /** Its NODE_INVITE. */
+  readonly invite: string | null;
 }
 
 /** The flag that lets a command continue without the directory. Errors name it. */
@@ -155,28 +166,54 @@ type BypassFlag = "--no-register" | "--no-release";
 
 /**
  * Asks the master at its storage API URL who owns a name. Throws `unavailable` if there is no usable answer; the error
- * names `flag`.
+ * names `flag`. With a claim, also whether the master would register the name for it; nothing is registered. Throws
+ * `settings` if it is the master of another pool. Masters before 0.3.0 do not judge a claim.
  */
 export async function lookUpName(
   http: HttpReader,
   url: string,
   name: string,
   flag: BypassFlag,
+  claim: NameClaim | null = null,
 ): Promise<NameLookup> {
   const address = `${url}/api/v1/nodes/${name}`;
-  const answer = await http.json(address, { timeoutMs: TIMEOUT_MS, isRemote: true });
-  const { code, peerId, addresses, registration } = fieldsOf(answer?.body);
-  if (answer?.status === 404 && code === "no-such-node")
-    return { entry: null, needsInvite: registration === "invite" };
+  const answer = await http.json(`${address}${queryOf(claim)}`, {
+    timeoutMs: TIMEOUT_MS,
+    isRemote: true,
+    ...(claim === null || claim.invite === null ? {} : { authorization: `Fula-Invite ${claim.invite}` }),
+  });
+  const { code, peerId, addresses, registration, refusal } = fieldsOf(answer?.body);
+  const refusedFor = (body: unknown, status: number) =>
+    refused(
+      { url },
+      { name, pool: claim?.pool ?? "", peerId: claim?.peerId ?? "", time: "" },
+      { status, body },
+    );
+  if (answer?.status === 404 && code === "no-such-node") {
+    const refusalCode = claim === null ? undefined : fieldsOf(refusal)["code"];
+    return {
+      entry: null,
+      needsInvite: registration === "invite",
+      refusal:
+        typeof refusalCode === "string" ? { code: refusalCode, error: refusedFor(refusal, 403) } : null,
+    };
+  }
   if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses)) {
     const texts = addresses.filter((each): each is string => typeof each === "string");
-    return { entry: { peerId, addresses: texts }, needsInvite: false };
+    return { entry: { peerId, addresses: texts }, needsInvite: false, refusal: null };
   }
+  if (answer?.status === 409 && code === "other-pool") throw refusedFor(answer.body, answer.status);
   throw new OperatorError({
     exit: "unavailable",
     what: `The master's node directory gave no usable answer: ${address} ${answer === null ? "does not respond" : `responded with HTTP status ${answer.status}`}.`,
     remedy: `Check that STORAGE_API_URL is correct and reachable from this machine, then run again. To continue without the directory, use ${flag}.`,
   });
+}
+
+function queryOf(claim: NameClaim | null): string {
+  if (claim === null) return "";
+  const peer = claim.peerId === null ? "" : `&peer=${encodeURIComponent(claim.peerId)}`;
+  return `?pool=${encodeURIComponent(claim.pool)}${peer}`;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -198,7 +235,7 @@ function noAnswer({ url }: NodesClient, why: string, flag: BypassFlag): Operator
 
 /** The error for an answer that is neither a reservation nor a release. */
 function refused(
-  { url }: NodesClient,
+  { url }: Pick<NodesClient, "url">,
   { name, pool, peerId, time }: Pick<Announcement, "name" | "pool" | "peerId" | "time">,
   { status, body }: { readonly status: number; readonly body: unknown },
 ): OperatorError {
@@ -281,7 +318,8 @@ function wrongClock(time: string, masterTime: unknown): OperatorError {
   return new OperatorError({
     exit: "preflight",
     what: `This machine's clock differs from the master's${by}, so the master rejected the request as out of date.`,
-    remedy: "Set the clock (timedatectl set-ntp true), then run again.",
+    remedy:
+      "Set the clock (apt-get install systemd-timesyncd, then timedatectl set-ntp true), then run again.",
   });
 }
 

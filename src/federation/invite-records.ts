@@ -114,10 +114,21 @@ export interface InviteRefusal {
   readonly error: string;
 }
 
+/** Whether an invite lets that node register that name: the same decision as in the registry's ANNOUNCE. A null peer id: a node without a key yet. */
+export function holdsFor(
+  { revokedAt, name: only, boundPeer, expiresAt }: InviteRecord,
+  { name, peerId }: { readonly name: string; readonly peerId: string | null },
+  now: Date,
+): boolean {
+  const isUnused = boundPeer === null && expiresAt.getTime() > now.getTime();
+  const isItsOwn = boundPeer !== null && boundPeer === peerId;
+  return revokedAt === null && (only === null || only === name) && (isUnused || isItsOwn);
+}
+
 /** The refusal of an announcement whose invite does not hold. `record` is null if no invite is known by its id. */
 export function refusalOf(
   record: InviteRecord | null,
-  { name, peerId }: { readonly name: string; readonly peerId: string },
+  { name, peerId }: { readonly name: string; readonly peerId: string | null },
   now: Date,
 ): InviteRefusal {
   if (record === null)

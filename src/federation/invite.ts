@@ -96,7 +96,7 @@ export function splitToken(
   if (token.length > MAX_TOKEN_CHARACTERS)
     return { fault: "malformed", what: `it has ${token.length} characters, which is longer than any invite` };
   const [prefix, written, payload, signature, ...rest] = token.split(".");
-  if (prefix !== PREFIX) return { fault: "malformed", what: `it does not begin with ${PREFIX}.` };
+  if (prefix !== PREFIX) return { fault: "malformed", what: `it does not begin with ${PREFIX}` };
   const version = VERSIONS.find((one) => one === written);
   if (version === undefined) {
     const newer = /^[0-9]{1,4}$/.test(written ?? "") && Number(written) > VERSIONS.length;

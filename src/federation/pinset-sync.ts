@@ -1,3 +1,5 @@
+import { countOf } from "../units.ts";
+
 /** How long a join waits for the pinset. After that, syncing continues in the background. */
 export const SYNC_DEADLINE_MS = 180_000;
 
@@ -64,18 +66,18 @@ export function progressOf(sync: Sync, age: string): string {
     return `${own} pins known here, more than the master's ${master.pins}${age}, waiting for an update from the master`;
   if ("pins" in master && master.pins > 0)
     return `${own} of ${master.pins} pins known here${age}, waiting for the rest`;
-  return `${own} pins known here, waiting ${own > 0 ? "for more" : "for the first update from a master"}`;
+  return `${countOf(own, "pin")} known here, waiting ${own > 0 ? "for more" : "for the first update from a master"}`;
 }
 
 /** The result line after the wait. */
 export function resultOf({ own, master, previousPins }: Sync, age: string): string {
   const count = own ?? 0;
   if ("unknown" in master)
-    return `${count} pins known here; the master's count is unknown (${master.unknown})`;
+    return `${countOf(count, "pin")} known here; the master's count is unknown (${master.unknown})`;
   if (count === 0 && master.pins === 0) return `No pins known here, and none on the master${age}`;
   if (count === master.pins) return `${count} of ${master.pins} pins known here${age}`;
   const [least, most] = rangeOf(master.pins, previousPins);
-  return `${count} pins known here; the master counted ${least} to ${most} during the wait`;
+  return `${countOf(count, "pin")} known here; the master counted ${least} to ${most} during the wait`;
 }
 
 /** Why the wait ended before the pinset was complete. */

@@ -210,6 +210,13 @@ export async function readName(database: Database, pool: string, name: string): 
   return row === undefined ? null : entryOf(row);
 }
 
+/** How many names a key has in this pool. */
+export async function countNamesOf(database: Database, pool: string, owner: string): Promise<number> {
+  const sql = "SELECT names FROM node_owners WHERE pool = $1 AND owner = $2";
+  const [row] = await database.query<{ names: number }>(sql, [pool, owner], { timeoutMs: TIMEOUT_MS });
+  return row?.names ?? 0;
+}
+
 /** Up to `limit` nodes sorted by name, starting after `after` (null: from the first). */
 export async function listNames(
   database: Database,

@@ -40,8 +40,10 @@ async function askPool(
   url: string,
 ): Promise<{ readonly pool: string } | { readonly pool: null; readonly why: string }> {
   try {
-    const answer = await http.json(url, { timeoutMs: TIMEOUT_MS });
-    if (answer === null) return { pool: null, why: `no answer within ${TIMEOUT_MS / 1000} s` };
+    let why = "no answer";
+    const onNoAnswer = (reason: string) => void (why = reason);
+    const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, onNoAnswer });
+    if (answer === null) return { pool: null, why };
     const { pool } = (answer.body ?? {}) as { readonly pool?: unknown };
     return answer.status === 200 && typeof pool === "string"
       ? { pool }

@@ -1,13 +1,13 @@
 import type { DataGuard, NodeContext, Values } from "../settings/context.ts";
 import type { StorageLayout } from "../settings/layout.ts";
-import type { ClusterReader } from "../cluster/client.ts";
+import type { Cluster, ClusterReader } from "../cluster/client.ts";
 import type { NodesClient } from "./announce-name.ts";
 
 /** What the steps of a storage node need. */
 export interface StorageContext extends NodeContext {
   readonly layout: StorageLayout;
   /** Creates a client for a cluster peer's REST API. */
-  readonly openCluster: (target: OwnClusterTarget) => ClusterReader;
+  readonly openCluster: (target: OwnClusterTarget) => ClusterReader & Pick<Cluster, "recoverHere">;
   /** Creates a client for a master's node directory at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
   readonly naming: ((storageApiUrl: string) => NodesClient) | null;
   /** Prints the progress of a long wait, and its result. */

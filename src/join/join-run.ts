@@ -183,10 +183,17 @@ export async function closeJoin(
       : [
           "",
           `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}, everything works.`,
+          ...unplanned(outcome).map((summary) => `Not in the plan, it showed during the run: ${summary}`),
           ...reporter.table(next),
         ];
   reporter.result({ data: { verb, version, baseDir, ...outcome }, lines: dryRun ? dryLines : runLines });
   return dryRun && pending ? "pending" : "ok";
+}
+
+/** What a run did and its plan does not have: what only shows once an earlier change is made. */
+function unplanned({ plan, changes }: RunOutcome): readonly string[] {
+  const planned = new Set(plan.flatMap((item) => item.changes.map(({ summary }) => summary)));
+  return changes.flatMap(({ change: { summary } }) => (planned.has(summary) ? [] : [summary]));
 }
 
 function checkAdopt(adopt: readonly string[], known: readonly string[]): ReadonlySet<string> {

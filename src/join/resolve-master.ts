@@ -55,9 +55,24 @@ export async function resolveMaster(
   warnOfIgnored(deps, resolved);
   const settings = await adoptSettings(deps, flags, layout, resolved.settings);
   const missing = await requiredProblems(deps, settings, provisionWriter);
-  const all = [...problems, ...unclear, ...missing];
+  const invalid = new Set(problems.map(({ subject }) => subject));
+  const all = [...problems, ...unclear, ...missing.filter(({ subject }) => !invalid.has(subject))];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
+  if (flags.dryRun && !provisionWriter) await warnOfPoolName(deps, settings);
   return { settings, provisionWriter };
+}
+
+/** A dry run shows the plan of a writer that is not confirmed yet; confirmed, it needs the name of its pool. */
+async function warnOfPoolName(
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
+  settings: Settings,
+): Promise<void> {
+  const isElsewhere = settings.get("IPFS_CLUSTER_API_ADDR")?.origin !== "default";
+  if (settings.has("CLUSTERNAME") || isElsewhere || host.system.uid() !== 0) return;
+  if (await hasClusterContainer(host)) return;
+  const text =
+    "CLUSTERNAME is not set. A new writer needs the name of its pool: pass --provision-writer --set CLUSTERNAME=NAME.";
+  reporter.listen({ type: "warning", text });
 }
 
 /** The settings, with those of the services that this run adopts. Without root, Docker can't be read. */

@@ -1,5 +1,6 @@
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpName, notInvited } from "../federation/announce-name.ts";
+import { readNodeIdentity } from "../federation/node-identity.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
 import type { HostReader } from "../host.ts";
@@ -42,7 +43,10 @@ export async function resolveStorageNode(
   const saved = await readSavedSettings(deps, layout.envFile);
   const source = await openStorageSource(deps, saved);
   const unclear = await findUnclearKeys(deps, saved, "storage-node");
-  const recoverable = isRoot ? await findRecoverable(deps.host, saved) : new Set<string>();
+  const { recoverable, recovered } = isRoot
+    ? await findRecoverable(deps.host, saved)
+    : { recoverable: new Set<string>(), recovered: new Map<string, { readonly value: string }>() };
+  refuseOtherPool(given, (key) => source.saved(key) ?? recovered.get(key)?.value, flags);
   const invite = flags.invite === undefined ? null : await readInvite(flags, flags.invite, deps);
   const takeOver = async <Resolved extends { readonly settings: Settings }>(
     resolved: Resolved,
@@ -82,7 +86,7 @@ export async function resolveStorageNode(
     ignored: flags.ignore,
     problems: remaining,
   });
-  if (flags.register && isRoot) await refuseWithoutInvite(deps, last.settings);
+  if (flags.register && isRoot) await refuseUnadmitted(deps, last.settings, (key) => source.saved(key));
   return last.settings;
 }
 
@@ -118,10 +122,15 @@ async function conflictsOfAdopted(
 async function findRecoverable(
   host: HostReader,
   saved: EnvFile & { ok: true },
-): Promise<ReadonlySet<string>> {
-  if ((await whySilent(host)) !== null) return new Set(STORAGE_REQUIRED);
+): Promise<{
+  readonly recoverable: ReadonlySet<string>;
+  readonly recovered: ReadonlyMap<string, { readonly value: string }>;
+}> {
+  if ((await whySilent(host)) !== null)
+    return { recoverable: new Set(STORAGE_REQUIRED), recovered: new Map() };
   const options = { recoverable: STORAGE_RECOVERABLE, specs: STORAGE_SETTINGS, saved };
-  return new Set((await readContainerEnv(host, options)).keys());
+  const recovered = await readContainerEnv(host, options);
+  return { recoverable: new Set(recovered.keys()), recovered };
 }
 
 /**
@@ -148,16 +157,28 @@ function findPlainHttp(
 }
 
 /**
- * Throws (`settings`) if the master registers only invited nodes, and this node has neither the name nor an invite: the
- * last step would be refused, after everything else was installed. That step also reports a master that does not answer.
+ * Throws (`settings`) if the master would not register this node's name: it manages another pool, or the invite does not
+ * hold for this name. The last step would be refused, after everything else was changed. That step also reports a master
+ * that does not answer, and a name that another node has.
  */
-async function refuseWithoutInvite({ host }: Pick<JoinDeps, "host">, settings: Settings): Promise<void> {
-  const [url, name] = [settings.get("STORAGE_API_URL")?.value, settings.get("CLUSTER_PEERNAME")?.value];
-  if (settings.has("NODE_INVITE") || url === undefined || name === undefined) return;
+async function refuseUnadmitted(
+  { host }: Pick<JoinDeps, "host">,
+  settings: Settings,
+  saved: (key: string) => string | undefined,
+): Promise<void> {
+  const valueOf = (key: string) => settings.get(key)?.value;
+  const [pool, name] = [valueOf("CLUSTERNAME"), valueOf("CLUSTER_PEERNAME")];
+  const url = valueOf("STORAGE_API_URL")?.replace(/\/+$/, "");
+  if (pool === undefined || url === undefined || name === undefined) return;
+  const invite = valueOf("NODE_INVITE") ?? null;
+  const peerId = (await readNodeIdentity(host))?.peerId ?? null;
   try {
-    const base = url.replace(/\/+$/, "");
-    const { needsInvite } = await lookUpName(host.http, base, name, "--no-register");
-    if (!needsInvite) return;
+    const claim = { pool, peerId, invite };
+    const { needsInvite, refusal } = await lookUpName(host.http, url, name, "--no-register", claim);
+    // Without a readable key, this node itself may be the one that used its saved invite.
+    const isMaybeOwn = peerId === null && invite !== null && invite === saved("NODE_INVITE");
+    if (refusal !== null && !(isMaybeOwn && refusal.code === "invite-used")) throw refusal.error;
+    if (!needsInvite || invite !== null) return;
   } catch (thrown) {
     if (thrown instanceof OperatorError && thrown.exit === "unavailable") return;
     throw thrown;
@@ -210,6 +231,29 @@ function refuseDrift(trust: TrustInfo | null, source: StorageSource, flags: Stor
     why: "These settings decide which masters this node trusts, so they are not changed without your consent.",
     remedy:
       "Ask the operators of the masters over another channel (phone, chat). If the change is correct, run again with --accept-pool-change.",
+    problems,
+  });
+}
+
+/** What decides which pool a node's data belongs to. */
+const POOL_KEYS = ["CLUSTERNAME", "CLUSTER_SECRET"] as const;
+
+/** Throws (`drift`) if flags would move a node that has data of one pool to another one, without consent. */
+function refuseOtherPool(
+  given: ReadonlyMap<string, string>,
+  current: (key: string) => string | undefined,
+  flags: StorageFlags,
+): void {
+  if (flags.acceptPoolChange) return;
+  const values = new Map(POOL_KEYS.flatMap((key) => (given.has(key) ? [[key, given.get(key) ?? ""]] : [])));
+  const problems = findTrustDrift({ source: "--set", isSigned: false, values }, current);
+  if (problems.length === 0) return;
+  throw new OperatorError({
+    exit: "drift",
+    what: "--set names another pool than the one that this node belongs to.",
+    why: "Its ipfs-cluster has the pinset and the trust of that pool, and its name is registered there.",
+    remedy:
+      "To leave the pool, run fula-node leave, and then join with an invite to the other one. If it is the same pool, and its name or secret has changed, run again with --accept-pool-change.",
     problems,
   });
 }

@@ -2,11 +2,12 @@ import type { Fragments } from "../docker/compose-render.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { findOwnerFaults, judgeOwner } from "../machine/owner-check.ts";
+import { isListenable } from "../settings/address.ts";
 import { readEnvFile } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
-import { parseSize } from "../settings/rules.ts";
+import { parseSize, RULES } from "../settings/rules.ts";
 import {
   findUnclear,
   type ResolvedSettings,
@@ -139,12 +140,28 @@ export async function openStorageSource(
     resolve(flags) {
       const resolved = resolveSettings(specs, { ...sourcesOf(flags), environment, version, saved });
       const { settings, problems } = resolved;
-      return { ...resolved, problems: [...problems, ...compareSize(settings, availableBytes, root)] };
+      return {
+        ...resolved,
+        problems: [
+          ...problems,
+          ...compareSize(settings, availableBytes, root),
+          ...checkBind(settings, host.system.addresses()),
+        ],
+      };
     },
     saved(key) {
       return savedValue(saved, key);
     },
   };
+}
+
+/** A server can only listen on an address of this machine. An invalid value is a problem already. */
+function checkBind(settings: Settings, own: readonly string[]): readonly Problem[] {
+  const key = "INGEST_BIND";
+  const value = settings.get(key)?.value;
+  if (value === undefined || !RULES.bindAddress.holds(value) || isListenable(value, own)) return [];
+  const what = `${key} is ${value}, which is not an address of this machine.`;
+  return [{ subject: key, what, remedy: `Its addresses are ${own.join(", ")}. For all of them, set ::.` }];
 }
 
 function compareSize(settings: Settings, availableBytes: number, root: string): readonly Problem[] {

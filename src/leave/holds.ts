@@ -97,7 +97,16 @@ export async function warnOfFlags(
 export async function findConsequences(
   host: HostReader,
   { kind, layout, values }: LeavingNode,
-  { purged, databases }: { readonly purged: ReadonlySet<Part>; readonly databases: readonly string[] },
+  {
+    purged,
+    databases,
+    releases,
+  }: {
+    readonly purged: ReadonlySet<Part>;
+    readonly databases: readonly string[];
+    /** True if this leave releases the node's name. */
+    readonly releases: boolean;
+  },
 ): Promise<readonly string[]> {
   const found: string[] = [];
   if (purged.has("settings") && (!purged.has("data") || databases.length > 0)) {
@@ -108,9 +117,10 @@ export async function findConsequences(
   }
   if (kind === "storage-node") {
     const forget = `fula-node node forget ${values("CLUSTER_PEERNAME") ?? "NAME"}`;
-    found.push(
-      `The pool forgets this peer within a minute. If the node does not come back and its name stays reserved, the master's operator must run \`${forget}\`.`,
-    );
+    const reserved = releases
+      ? ""
+      : ` Its name stays reserved: if the node does not come back, the master's operator must run \`${forget}\`.`;
+    found.push(`The pool forgets this peer within a minute.${reserved}`);
     return found;
   }
   const { snapshotsDir } = masterLayout(layout.baseDir);

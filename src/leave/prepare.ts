@@ -93,7 +93,13 @@ export async function planLeave(
   const plan = await look(steps, host, new Set());
   const databases = databasesThatStay(survey, node);
   const consequences =
-    changesOf(plan).length === 0 ? [] : await findConsequences(host, node, { purged, databases });
+    changesOf(plan).length === 0
+      ? []
+      : await findConsequences(host, node, {
+          purged,
+          databases,
+          releases: changesOf(plan).some(({ kind }) => kind === "release-name"),
+        });
   return {
     purged,
     plan,

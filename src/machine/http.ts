@@ -23,9 +23,13 @@ export interface HttpReader {
       readonly method?: "GET" | "POST";
       readonly timeoutMs?: number;
       readonly basicAuth?: string;
+      /** The whole Authorization header, for a scheme that is not Basic. */
+      readonly authorization?: string;
       readonly maxBytes?: number;
       /** True for a server on the internet: a proxy in the environment is used. */
       readonly isRemote?: boolean;
+      /** Gets the reason, a phrase, if there is no answer. */
+      readonly onNoAnswer?: (why: string) => void;
     },
   ): Promise<{ readonly status: number; readonly body: unknown } | null>;
   /** Counts the lines of a stream until it ends or the time is over. Null if there is no answer. */
@@ -54,11 +58,22 @@ const NO_ANSWER_CODES: ReadonlySet<string> = new Set([
   "UND_ERR_SOCKET",
 ]);
 
+/** Why there is no answer, for people. */
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "the connection is refused: nothing listens there",
+  ENOTFOUND: "no such host name",
+  EAI_AGAIN: "the host name can't be looked up now",
+  EHOSTUNREACH: "the host is not reachable",
+  ENETUNREACH: "the network is not reachable",
+};
+
 interface RequestOptions {
   readonly method?: "GET" | "POST";
   readonly timeoutMs: number;
   readonly basicAuth?: string;
+  readonly authorization?: string;
   readonly isRemote?: boolean;
+  readonly onNoAnswer?: (why: string) => void;
 }
 
 /** GET and POST over http(s), without following redirects. The whole exchange must end within the timeout. */
@@ -102,13 +117,20 @@ export function createHttp(env: Readonly<Record<string, string | undefined>>): H
 /** Uses a new connection. Null if there is no complete answer. */
 async function ask<T>(
   url: string,
-  { method = "GET", timeoutMs, basicAuth, isRemote = false }: RequestOptions,
+  {
+    method = "GET",
+    timeoutMs,
+    basicAuth,
+    authorization: given,
+    isRemote = false,
+    onNoAnswer = () => {},
+  }: RequestOptions,
   env: Readonly<Record<string, string | undefined>>,
   receive: Receive<T>,
 ): Promise<T | null> {
   const { origin, pathname, search, username, password } = parseUrl(url);
   const auth = basicAuth ?? (username === "" ? null : decodeURIComponent(`${username}:${password}`));
-  const authorization = auth && `Basic ${Buffer.from(auth).toString("base64")}`;
+  const authorization = given ?? (auth && `Basic ${Buffer.from(auth).toString("base64")}`);
   const headers = { accept: "application/json", ...(authorization && { authorization }) };
   const proxy = isRemote ? proxyFor(url, env) : null;
   const client = new HttpClient({
@@ -127,7 +149,13 @@ async function ask<T>(
     return await client.exchange({ method, path: pathname + search, headers }, begin, timeoutMs);
   } catch (thrown) {
     if (!(thrown instanceof HttpFailure) || thrown instanceof AnswerTooLong) throw thrown;
-    if (answered || thrown instanceof DeadlinePassed || NO_ANSWER_CODES.has(thrown.code)) return null;
+    if (answered || thrown instanceof DeadlinePassed || NO_ANSWER_CODES.has(thrown.code)) {
+      const isLate = thrown instanceof DeadlinePassed;
+      onNoAnswer(
+        isLate ? `no answer within ${timeoutMs / 1000} s` : (REASONS[thrown.code] ?? thrown.message),
+      );
+      return null;
+    }
     throw new OperatorError({
       exit: "unavailable",
       what: `The request to ${origin} failed.`,

@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { access, readFile, stat } from "node:fs/promises";
-import { totalmem } from "node:os";
+import { networkInterfaces, totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
 import { findRemovals, installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
@@ -22,6 +22,8 @@ export interface SystemReader {
     readonly arch: string;
   }>;
   memoryBytes(): number;
+  /** The IP addresses of this machine's interfaces. */
+  addresses(): readonly string[];
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
   /** Null if systemd does not know the unit, or systemd does not run. */
@@ -56,6 +58,8 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     uid: () => process.geteuid?.() ?? -1,
     os: readOs,
     memoryBytes: totalmem,
+    addresses: () =>
+      Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
     which: (program) => findProgram(program, programs.PATH),
     unit: (name) => readUnit(name, programs),
     listeners: readListeners,

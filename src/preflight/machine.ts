@@ -183,6 +183,10 @@ export const disk: Check = {
 /** fula-node did not exist before this year. */
 const EARLIEST_YEAR = 2025;
 
+/** timedatectl only controls a program that is installed; a small image has none. */
+const SET_CLOCK =
+  "Install a program that keeps the clock right, if there is none (apt-get install systemd-timesyncd, or chrony), and switch it on (timedatectl set-ntp true)";
+
 /** Checks that the clock is plausible and synchronised. */
 export const clock: Check = {
   id: "clock",
@@ -197,7 +201,7 @@ export const clock: Check = {
           severity: "failure",
           what: `The clock is wrong: it shows ${now.toISOString()}.`,
           why: "Certificates, tokens and billing hours depend on it.",
-          remedy: "Set the clock (timedatectl set-ntp true), then run again.",
+          remedy: `${SET_CLOCK}, then run again.`,
         },
       ];
     }
@@ -207,7 +211,7 @@ export const clock: Check = {
         severity: "warning",
         what: "The clock is not synchronised.",
         why: "Certificates, tokens and billing hours depend on it.",
-        remedy: "Synchronise it with systemd-timesyncd or chrony: timedatectl set-ntp true.",
+        remedy: `${SET_CLOCK}.`,
       },
     ];
   },

@@ -34,7 +34,8 @@ const EFFECTS: Readonly<Record<SecretName, readonly string[]>> = {
   ],
   "snapshot-key": [
     "The next snapshot has the new key, and names the old one, so its chain goes on. Old snapshots stay valid here.",
-    "Open invites were signed with the old key. Make them again: fula-node invite create. Their fingerprint changes.",
+    "Open invites that the old key signed stay valid, under its fingerprint. New ones have the new fingerprint.",
+    "If somebody has the old key, revoke the open invites (fula-node invite list, fula-node invite revoke ID), and warn those who got the old fingerprint: anybody could make invites with it.",
     "Copy the new public key to where you check snapshots. Keep the old one there for old snapshots.",
   ],
 };

@@ -10,16 +10,24 @@ import {
 import {
   type Announcement,
   announcementText,
+  publicKeyOf,
   type Release,
   releaseText,
   type Signed,
 } from "../federation/announcement.ts";
-import { findInvite, type InviteRecord, NO_INVITE, refusalOf } from "../federation/invite-records.ts";
+import {
+  findInvite,
+  holdsFor,
+  type InviteRecord,
+  NO_INVITE,
+  refusalOf,
+} from "../federation/invite-records.ts";
 import { parseRegistration, registrationText } from "../federation/invite.ts";
 import { isSignedBy } from "../federation/node-identity.ts";
 import {
   announceName,
   type AnnounceOutcome,
+  countNamesOf,
   listNames,
   type NodeEntry,
   readName,
@@ -62,7 +70,9 @@ const MAX_PAGE = 1_000;
  * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts). A name that the
  *   key does not own yet also needs an invite, unless registration is open: `Authorization: Fula-Invite ID.SIGNATURE`.
  * - `DELETE /api/v1/nodes/NAME` releases a name; it is signed in the same way.
- * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one.
+ * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one. With `?pool=POOL&peer=PEERID`, and an
+ *   invite in the same header, the answer about a free name also says whether an announcement would be refused, and why
+ *   (`refusal`): a join asks that before it changes anything. `peer` is left out by a node that has no key yet.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all nodes; it needs an API key.
  */
 export function nodesApi(
@@ -117,11 +127,24 @@ export function nodesApi(
   );
   app.get(
     `${NODES}/:name`,
-    guarded(async ({ req }, ownPool) => {
+    guarded(async ({ req, env: { incoming } }, ownPool) => {
       const name = req.param("name") ?? "";
+      const claimed = req.query("pool");
+      if (claimed !== undefined && claimed !== ownPool) return otherPool(ownPool);
       const entry = isNodeName(name) ? await readName(database, ownPool, name) : null;
-      if (entry === null) return failure(404, "no-such-node", "No node has that name.", { registration });
-      return json(200, { pool: ownPool, ...publicEntry(entry) });
+      if (entry !== null) return json(200, { pool: ownPool, ...publicEntry(entry) });
+      const peer = req.query("peer") ?? "";
+      const peerId = publicKeyOf(peer) === null ? null : peer;
+      const { authorization } = incoming.headers;
+      const foreseen =
+        claimed === undefined
+          ? {}
+          : { refusal: await foresee(database, options, { pool: ownPool, name, peerId, authorization }) };
+      return failure(404, "no-such-node", "No node has that name.", {
+        registration,
+        pool: ownPool,
+        ...foreseen,
+      });
     }),
   );
   app.get(
@@ -156,11 +179,44 @@ async function readSigned<Message extends Announcement | Release>(
     return failure(400, "bad-announcement", problems.join(" "), { problems });
   }
   const { message, signature } = signed;
-  if (message.pool !== pool)
-    return failure(409, "other-pool", `This master manages the names of pool ${pool}.`);
+  if (message.pool !== pool) return otherPool(pool);
   if (!isSignedBy(message.peerId, textOf(message), signature))
     return failure(401, "bad-signature", "The signature of this request is not valid for that peer id.");
   return signed;
+}
+
+function otherPool(pool: string): Response {
+  return failure(409, "other-pool", `This master manages the names of pool ${pool}.`);
+}
+
+/** Why an announcement of this free name would be refused now. Null: it would not. Writes nothing. */
+async function foresee(
+  database: Pick<PostgresPool, "query">,
+  { registration, namesPerOwner }: Pick<NodesApiOptions, "registration" | "namesPerOwner">,
+  {
+    pool,
+    authorization,
+    ...node
+  }: {
+    readonly pool: string;
+    readonly name: string;
+    readonly peerId: string | null;
+    readonly authorization: string | undefined;
+  },
+): Promise<{ readonly code: string; readonly error: string } | null> {
+  if (registration === "invite") {
+    const { isGiven, record } = await readShownInvite(database, pool, authorization);
+    if (!isGiven) return NO_INVITE;
+    const now = new Date();
+    if (record === null || !holdsFor(record, node, now)) return refusalOf(record, node, now);
+  }
+  const { peerId } = node;
+  const names = peerId === null ? 0 : await countNamesOf(database, pool, peerId);
+  return names >= namesPerOwner ? { code: "over-quota", error: overQuota(namesPerOwner) } : null;
+}
+
+function overQuota(quota: number): string {
+  return `This key already has the maximum number of names (${quota}).`;
 }
 
 /**
@@ -218,9 +274,7 @@ function announceReply(
         `This key has already sent a newer message about ${name}. Sign again.`,
       );
     case "OverQuota":
-      return failure(403, "over-quota", `This key already has the maximum number of names (${quota}).`, {
-        quota,
-      });
+      return failure(403, "over-quota", overQuota(quota), { quota });
     case "DescriptorInTheWay":
       break;
   }

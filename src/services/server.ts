@@ -351,15 +351,18 @@ export async function requireKey(
   headers: IncomingHttpHeaders,
 ): Promise<Response | null> {
   const key = keyOf(headers);
-  if (key === null || !(await isActiveKey(pool, key.hash))) return unauthorized();
+  if (key === null || !(await isActiveKey(pool, key.hash))) return unauthorized(headers);
   return key.uploadOnly ? failure(403, "upload-only", UPLOAD_ONLY) : null;
 }
 
 /** The reason for a 403. */
 export const UPLOAD_ONLY = "This API key is only good for uploading blocks.";
 
-/** The response to a request without an active API key. */
-export function unauthorized(): Response {
-  const error = "An API key is required: Authorization: Bearer KEY.";
+/** The response to a request without an active API key: it sent none, or one that is not valid. */
+export function unauthorized({ authorization }: IncomingHttpHeaders): Response {
+  const error =
+    readBearer(authorization) === null
+      ? "An API key is required: Authorization: Bearer KEY."
+      : "This API key is not valid: it is unknown, revoked or expired.";
   return json(401, { error }, { "www-authenticate": "Bearer" });
 }

@@ -47,10 +47,10 @@ export function openStorageService(
   });
   app.get("/api/v1/storage", async ({ env }) => {
     const key = keyOf(env.incoming.headers);
-    if (key === null) return unauthorized();
+    if (key === null) return unauthorized(env.incoming.headers);
     return whileDatabaseAnswers(log, async () => {
       const usage = await usageOfKey(pool, key.hash);
-      if (usage === null) return unauthorized();
+      if (usage === null) return unauthorized(env.incoming.headers);
       const report = reportStorage(usage, settings.pricing);
       return json(200, key.uploadOnly ? { canUpload: report.canUpload } : report);
     });

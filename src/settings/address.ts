@@ -130,6 +130,18 @@ export function isPlainHttpElsewhere(url: string): boolean {
   return protocol !== "https:" && !["127.0.0.1", "localhost", "[::1]"].includes(hostname);
 }
 
+/** True if a server on this machine can listen on that address: all addresses, the loopback, or one of `own`. */
+export function isListenable(address: string, own: readonly string[]): boolean {
+  const subnets = [
+    "127.0.0.0/8",
+    "::1/128",
+    "0.0.0.0/32",
+    "::/128",
+    ...own.map((one) => `${one}/${isIp4(one) ? 32 : 128}`),
+  ];
+  return address === "localhost" || isInSubnets(address, subnets);
+}
+
 /** A host as it stands before a port: an IPv6 address in brackets. */
 export function bracketed(host: string): string {
   return host.includes(":") ? `[${host}]` : host;

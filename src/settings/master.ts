@@ -270,7 +270,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     key: "ALERT_COMMAND",
     about:
       "absolute path of a program that is run with each alarm, as JSON on its standard input; only root may be able to change it",
-    rule: RULES.path,
+    rule: RULES.program,
   },
   {
     key: "AUTO_UPDATE",

@@ -70,6 +70,8 @@ const IMAGE = new RegExp(
     "(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$",
 );
 
+const PATH = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)+$/;
+
 /** The rules that settings use. */
 export const RULES = {
   any: pattern("some text", /./u),
@@ -77,6 +79,10 @@ export const RULES = {
   host: {
     requirement: "a host name or an IP address",
     holds: (value) => isHostName(value) || isIp4(value) || isIp6(value),
+  },
+  bindAddress: {
+    requirement: "an IP address (`::` is all, IPv4 and IPv6; 0.0.0.0 is all of IPv4), or localhost",
+    holds: (value) => value === "localhost" || isIp4(value) || isIp6(value),
   },
   flag: pattern("true or false", /^(true|false)$/),
   sslMode: pattern(
@@ -113,7 +119,11 @@ export const RULES = {
   ),
   path: pattern(
     "an absolute path of a-z, A-Z, 0-9, dot, dash and underscore, such as /opt/fula-writer",
-    /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)+$/,
+    PATH,
+  ),
+  program: pattern(
+    "the absolute path of a program, of a-z, A-Z, 0-9, dot, dash and underscore, such as /usr/local/sbin/on-alarm",
+    PATH,
   ),
   image: pattern("an image reference such as postgres:16-alpine", IMAGE),
   url: { requirement: "an http:// or https:// address", holds: isHttpUrl },

@@ -120,7 +120,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
 export function readIngestSettings(environment: Environment): IngestSettings {
   const values = parse("ingest", STORAGE_REMEDY, environment, {
     INGEST_PORT: number(RULES.port, "3601"),
-    INGEST_BIND: text(RULES.host).default("::"),
+    INGEST_BIND: text(RULES.bindAddress).default("::"),
     KUBO_API: text(RULES.apiUrl).default("http://127.0.0.1:5001"),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
     INGEST_QUOTA_MODE: text(RULES.quotaMode).default("strict"),

@@ -82,7 +82,7 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
   {
     key: "INGEST_BIND",
     about: "address that the ingest listens on; `::` is all, IPv4 and IPv6; use 127.0.0.1 behind a proxy",
-    rule: RULES.host,
+    rule: RULES.bindAddress,
     byDefault: "::",
   },
   {

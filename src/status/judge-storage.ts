@@ -1,5 +1,7 @@
 import { judgeSpace, type SpaceReading, type SpaceRules } from "../settings/space-limits.ts";
 import { ageOfCount } from "../federation/pinset-sync.ts";
+import { UNPINNED } from "../cluster/pin.ts";
+import { UNREADABLE_STATUS } from "../federation/own-pins.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 
 import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
@@ -26,6 +28,8 @@ export interface NodeFacts {
     readonly known: number | null;
     /** The number of pins on this node by status, in ipfs-cluster's terms. */
     readonly statuses: Readonly<Record<string, number>> | null;
+    /** True while a new ipfs-cluster may not yet have pinned again what older removals took away. */
+    readonly isSettling: boolean;
     /** `ageMs`: the age of the count. */
     readonly master: { readonly pins: number; readonly ageMs: number } | { readonly unknown: string };
   };
@@ -39,6 +43,8 @@ export interface NodeFacts {
   /** Its name, and who has it at the master. `lacksInvite`: the master registers invited nodes only, and this one has no invite. */
   readonly name:
     | { readonly name: string; readonly holder: string | null; readonly lacksInvite: boolean }
+    /** The master manages another pool. */
+    | { readonly refused: string }
     | { readonly unknown: string };
   /** The space of its repository and of the disk. */
   readonly disk: (SpaceReading & Pick<SpaceRules, "reserveBytes">) | null;
@@ -58,30 +64,38 @@ export function partOf({ state, sentence, todo }: ReportRow): Judged {
   return { state: state === "syncing" ? "ok" : state, summary: sentence, todo: todo ?? null, evidence: {} };
 }
 
-/** The status of a pin whose line contains no status of ipfs-cluster. */
-export const UNREADABLE_STATUS = "unreadable";
-
 /** Statuses of ipfs-cluster (api/types.go, TrackerStatus) for a pin that does not recover by itself. */
-const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error", "unexpectedly_unpinned"];
+const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error"];
 /** Statuses for a pin that is being fetched or waits for it. */
 const UNDER_WAY: readonly string[] = ["pinning", "pin_queued"];
+
+/** What to do if the master manages another pool than the settings name. */
+const OTHER_POOL = `${REPAIR_STORAGE} --set CLUSTERNAME=POOL --accept-pool-change`;
 
 /** The masters that it trusts, and whether one of them counts it as a member. */
 export function judgeMasters({
   pool,
   masters,
   trusted,
-}: Pick<NodeFacts, "pool" | "masters" | "trusted">): ReportRow {
+  name,
+}: Pick<NodeFacts, "pool" | "masters" | "trusted" | "name">): ReportRow {
   const about = "member";
   if (masters === null) {
     const sentence = `of ${pool}, trusts ${trusted.join(", ")}; ipfs-cluster does not answer`;
     return { about, state: "unknown", sentence };
   }
   const described = masters.map(
-    ({ id, name, countsThisNode }) =>
-      `${id} (${name === null ? "not connected" : `${name}, ${countsThisNode ? "sees this node" : "does not see this node"}`})`,
+    ({ id, name: peername, countsThisNode }) =>
+      `${id} (${peername === null ? "not connected" : `${peername}, ${countsThisNode ? "sees this node" : "does not see this node"}`})`,
   );
   const isMember = masters.some(({ countsThisNode }) => countsThisNode);
+  if ("refused" in name)
+    return {
+      about,
+      state: "attention",
+      sentence: `of a pool that is not ${pool}, trusts ${described.join(", ")}`,
+      todo: OTHER_POOL,
+    };
   const prefix = isMember ? "of" : "not of";
   const sentence = `${prefix} ${pool}, trusts ${described.join(", ")}`;
   if (isMember) return { about, state: "ok", sentence };
@@ -105,7 +119,7 @@ export function judgeKubo(kuboPeers: NodeFacts["kuboPeers"]): ReportRow {
 }
 
 /** The pins that it knows, compared with the master's count, and their status here. */
-export function judgePins({ known, statuses, master }: NodeFacts["pins"]): ReportRow {
+export function judgePins({ known, statuses, isSettling, master }: NodeFacts["pins"]): ReportRow {
   const about = "pins";
   if (known === null)
     return { about, state: "unknown", sentence: "ipfs-cluster did not send a complete list of pins" };
@@ -119,8 +133,10 @@ export function judgePins({ known, statuses, master }: NodeFacts["pins"]): Repor
   const sentence = `${first}; ${pinned} pinned${more.join("")}`;
   if (has(BROKEN))
     return { about, state: "attention", sentence, todo: `docker logs ${STORAGE_NAMES.cluster}` };
+  if (has([UNPINNED]) && !isSettling)
+    return { about, state: "attention", sentence, todo: `have them pinned again: ${REPAIR_STORAGE}` };
   if ("unknown" in master || has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence };
-  return { about, state: isDifferent || has(UNDER_WAY) ? "syncing" : "ok", sentence };
+  return { about, state: isDifferent || has([...UNDER_WAY, UNPINNED]) ? "syncing" : "ok", sentence };
 }
 
 /** More pins than the master also means not up to date: pins that were removed there meanwhile may hide that new ones are missing here. */
@@ -151,6 +167,16 @@ export function judgeIngest(
   };
 }
 
+/** An ingest that is set to an address of another machine, so it was not asked. */
+export function judgeElsewhere(bind: string): ReportRow {
+  return {
+    about: "ingest",
+    state: "attention",
+    sentence: `not asked: INGEST_BIND is ${bind}, which is not an address of this machine`,
+    todo: `${REPAIR_STORAGE} --set INGEST_BIND=::`,
+  };
+}
+
 /** The storage API that decides who may upload. */
 export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
   const about = "quota gate";
@@ -169,6 +195,13 @@ export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
 export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">): ReportRow {
   const about = "name";
   if ("unknown" in name) return { about, state: "unknown", sentence: name.unknown };
+  if ("refused" in name)
+    return {
+      about,
+      state: "attention",
+      sentence: name.refused,
+      todo: OTHER_POOL,
+    };
   if (name.holder === null && name.lacksInvite)
     return {
       about,

@@ -3,6 +3,7 @@ import { readSpace } from "../cluster/kubo-space.ts";
 import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
+import { checkOwnPins, RECOVER_INTERVAL_MS } from "../federation/own-pins.ts";
 import { ownClusterTarget } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { JoinDeps } from "../join/join-run.ts";
@@ -12,7 +13,7 @@ import {
   readSavedSettings,
   warnOfIgnored,
 } from "../join/settings-source.ts";
-import { bracketed } from "../settings/address.ts";
+import { bracketed, isListenable } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
 import { parseSize } from "../settings/rules.ts";
@@ -24,6 +25,7 @@ import { type Containers, faultOfContainer } from "./judge-docker.ts";
 import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
 import {
   judgeDisk,
+  judgeElsewhere,
   judgeGate,
   judgeIngest,
   judgeKubo,
@@ -33,7 +35,6 @@ import {
   type NodeFacts,
   partOf,
   type ReportRow,
-  UNREADABLE_STATUS,
 } from "./judge-storage.ts";
 import {
   type Ask,
@@ -49,7 +50,7 @@ import {
   refuseProblems,
   titleOf,
 } from "./look-at-node.ts";
-import { type Judged, LATE, REPAIR_STORAGE } from "./part.ts";
+import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
 
 /** Looks at a storage node: its parts. */
 export async function lookAtStorage(
@@ -138,6 +139,8 @@ interface StorageFindings {
 
 /** A list of a large pinset takes longer than any other question. */
 const LISTS_MS = 30_000;
+/** ipfs-cluster needs some time to pin again what it found missing. */
+const SETTLE_MS = RECOVER_INTERVAL_MS + 3 * 60_000;
 const KUBO = "http://127.0.0.1:5001";
 const UNAUTHORIZED = 401;
 
@@ -165,13 +168,18 @@ function storageParts(node: StorageNode): {
     if (isAbsent && judged.state !== "ok") return { ...judged, todo: REPAIR_STORAGE };
     return faultOfContainer(known, container, REPAIR_STORAGE) ?? judged;
   };
+  const gateAnswer = askStorageApi(host, url, ask);
+  const named = lookAtName(host, url, values, ask);
   const openCluster = (signal: AbortSignal) => deps.openCluster({ ...ownClusterTarget(values), signal });
   const parts: readonly PartSpec[] = [
     dockerPart(docker, REPAIR_STORAGE),
     {
       name: "member",
       look: async (signal) => {
-        facts.masters = await lookAtMasters(openCluster(signal), trusted, ask);
+        [facts.masters, facts.name] = await Promise.all([
+          lookAtMasters(openCluster(signal), trusted, ask),
+          named,
+        ]);
         return await unlessStopped(STORAGE_NAMES.cluster, report(judgeMasters(facts)));
       },
     },
@@ -187,13 +195,24 @@ function storageParts(node: StorageNode): {
       name: "pins",
       deadlineMs: LISTS_MS + 1_000,
       look: async (signal) => {
-        facts.pins = await lookAtPins(deps, openCluster(signal), { url, trusted, ask, clock });
+        facts.pins = await lookAtPins(deps, openCluster(signal), {
+          url,
+          trusted,
+          ask,
+          clock,
+          gateAnswer,
+          containers,
+        });
         return report(judgePins(facts.pins));
       },
     },
     {
       name: "ingest",
       look: async () => {
+        const bind = values("INGEST_BIND") ?? "";
+        // A server elsewhere would answer for itself.
+        if (!isListenable(bind, host.system.addresses()))
+          return await unlessStopped(STORAGE_NAMES.ingest, report(judgeElsewhere(bind)));
         const health = await getJson(host, ask, `http://${loopback(facts.ingest.address)}/health`);
         return await unlessStopped(STORAGE_NAMES.ingest, report(judgeIngest(facts.ingest, health)));
       },
@@ -201,7 +220,7 @@ function storageParts(node: StorageNode): {
     {
       name: "quota gate",
       look: async () => {
-        const fault = await checkStorageApi(host, url, ask);
+        const fault = faultOfGate(await gateAnswer);
         facts.ingest = { ...facts.ingest, gate: { url, fault } };
         return report(judgeGate(facts.ingest));
       },
@@ -209,10 +228,7 @@ function storageParts(node: StorageNode): {
     {
       name: "name",
       look: async () => {
-        const [own, name] = await Promise.all([
-          ask(() => orNull(() => readNodeIdentity(host))),
-          lookAtName(host, url, values("CLUSTER_PEERNAME") ?? "", values("NODE_INVITE") !== undefined, ask),
-        ]);
+        const [own, name] = await Promise.all([ask(() => orNull(() => readNodeIdentity(host))), named]);
         facts.peerId = own === LATE || own === null ? null : own.peerId;
         facts.name = name;
         return report(judgeName(facts));
@@ -248,7 +264,12 @@ function nothingKnown(values: Values, trusted: readonly string[], url: string): 
     masters: null,
     trusted,
     kuboPeers: null,
-    pins: { known: null, statuses: null, master: { unknown: "it did not answer in time" } },
+    pins: {
+      known: null,
+      statuses: null,
+      isSettling: false,
+      master: { unknown: "it did not answer in time" },
+    },
     ingest: {
       address: `${bracketed(values("INGEST_BIND") ?? "")}:${values("INGEST_PORT") ?? ""}`,
       maxBlockBytes: Number(values("INGEST_MAX_BLOCK_BYTES")),
@@ -283,24 +304,39 @@ async function lookAtMasters(
 /** A peer that does not even say who it is sends no list either, so that is asked first. */
 async function lookAtPins(
   { host }: Pick<JoinDeps, "host">,
-  cluster: Pick<ClusterReader, "identity" | "list">,
+  cluster: Pick<ClusterReader, "identity" | "list" | "ownStatus">,
   given: {
     readonly url: string;
     readonly trusted: readonly string[];
     readonly ask: Ask;
     readonly clock: Monotonic;
+    readonly gateAnswer: Promise<HttpAnswer | Late>;
+    readonly containers: Promise<Containers>;
   },
 ): Promise<NodeFacts["pins"]> {
-  const { url, trusted, ask, clock } = given;
+  const { url, trusted, ask, clock, gateAnswer, containers } = given;
   const listed = <Answer>(list: () => Promise<Answer>) => within(LISTS_MS, list, clock);
   const own = async () => {
     const self = await ask(() => orNull(() => cluster.identity()));
     if (self === LATE || self === null) return [null, null] as const;
-    return await Promise.all([listed(() => countPins(cluster)), listed(() => countStatuses(cluster))]);
+    return await Promise.all([
+      listed(() => countPins(cluster)),
+      listed(() => orNull(() => checkOwnPins(cluster))),
+    ]);
   };
+  // A master may take long to count. One that does not even answer a short question is not waited for.
+  const silent = new Promise<Late>((resolve) => {
+    gateAnswer.then(
+      (answer) => {
+        if (answer === LATE) resolve(LATE);
+      },
+      // The part of the storage API reports it.
+      () => {},
+    );
+  });
   const [[known, statuses], counted] = await Promise.all([
     own(),
-    listed(() => askMasterCount(host, url, trusted)),
+    Promise.race([listed(() => askMasterCount(host, url, trusted)), silent]),
   ]);
   const master: NodeFacts["pins"]["master"] =
     counted === LATE
@@ -308,37 +344,24 @@ async function lookAtPins(
       : "unknown" in counted
         ? counted
         : { pins: counted.pins, ageMs: host.clock.now().getTime() - counted.countedAt.getTime() };
-  return { known: known === LATE ? null : known, statuses: statuses === LATE ? null : statuses, master };
+  const startedAt = Date.parse((await containers)?.get(STORAGE_NAMES.cluster)?.startedAt ?? "");
+  const isSettling = host.clock.now().getTime() - startedAt < SETTLE_MS;
+  return {
+    known: known === LATE ? null : known,
+    statuses: statuses === LATE ? null : statuses,
+    isSettling,
+    master,
+  };
 }
 
-/** Counts this node's pins by their status, in constant memory. */
-function countStatuses(
-  cluster: Pick<ClusterReader, "list">,
-): Promise<Readonly<Record<string, number>> | null> {
-  const counts: Record<string, number> = {};
-  return orNull(async () => {
-    await cluster.list("own-status", (block) => {
-      for (const line of block.toString("utf8").split("\n")) {
-        if (line === "") continue;
-        const status = statusOf(line);
-        counts[status] = (counts[status] ?? 0) + 1;
-      }
-    });
-    return counts;
-  });
-}
-
-/** The status of one pin in ipfs-cluster's terms, from its line in the list. */
-function statusOf(line: string): string {
-  const peers = /"peer_map":\{"[^"]+":\{.*?"status":"([a-z_]+)"/.exec(line);
-  return peers?.[1] ?? UNREADABLE_STATUS;
+function askStorageApi(host: JoinDeps["host"], url: string, ask: Ask): Promise<HttpAnswer | Late> {
+  return ask(() =>
+    orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })),
+  );
 }
 
 /** The ingest sends a client's key. Without a key, a working storage API answers 401. */
-async function checkStorageApi(host: JoinDeps["host"], url: string, ask: Ask): Promise<string | null> {
-  const answer = await ask(() =>
-    orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })),
-  );
+function faultOfGate(answer: HttpAnswer | Late): string | null {
   if (answer === LATE || answer === null) return "does not answer";
   return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
 }
@@ -346,16 +369,19 @@ async function checkStorageApi(host: JoinDeps["host"], url: string, ask: Ask): P
 async function lookAtName(
   host: JoinDeps["host"],
   url: string,
-  name: string,
-  hasInvite: boolean,
+  values: Values,
   ask: Ask,
 ): Promise<NodeFacts["name"]> {
+  const [name, pool] = [values("CLUSTER_PEERNAME") ?? "", values("CLUSTERNAME") ?? ""];
+  const hasInvite = values("NODE_INVITE") !== undefined;
   try {
-    const found = await ask(() => lookUpName(host.http, url, name, "--no-register"));
+    const claim = { pool, peerId: null, invite: null };
+    const found = await ask(() => lookUpName(host.http, url, name, "--no-register", claim));
     if (found === LATE) return { unknown: `${name}; the master did not answer in time` };
     return { name, holder: found.entry?.peerId ?? null, lacksInvite: found.needsInvite && !hasInvite };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
+    if (thrown.exit === "settings") return { refused: thrown.what };
     return { unknown: `${name}; ${thrown.what}` };
   }
 }

@@ -125,6 +125,17 @@ describe("http: what only the real one can meet", () => {
     expect(await http.json("http://no-such-host.invalid/")).toBeNull();
   });
 
+  it("says why there is no answer, to who wants to know it", async () => {
+    const why = async (url: string, timeoutMs = 5_000) => {
+      const said: string[] = [];
+      expect(await http.json(url, { timeoutMs, onNoAnswer: (reason) => void said.push(reason) })).toBeNull();
+      return said.join();
+    };
+    expect(await why(await deadAddress())).toContain("the connection is refused");
+    expect(await why("http://no-such-host.invalid/")).toMatch(/host name/);
+    expect(await why(await serve(() => {}), 50)).toBe("no answer within 0.05 s");
+  });
+
   it("throws where something answers that is no HTTP, or the address is none", async () => {
     const server = createNetServer((socket) => {
       socket.on("error", () => {});

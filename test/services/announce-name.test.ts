@@ -164,7 +164,7 @@ describeOnPostgres(
       const [alice, bob] = [depsOf(webui.url), depsOf(webui.url)];
       const { shown } = await storeInvite(target);
       const name = "berlin";
-      expect(await lookUp(webui.url, name)).toEqual({ entry: null, needsInvite: true });
+      expect(await lookUp(webui.url, name)).toEqual({ entry: null, needsInvite: true, refusal: null });
       await expect(announceName(alice, requestOf(alice, name))).rejects.toMatchObject({
         exit: "settings",
         what: "The master does not register the name berlin: This master registers the names of invited nodes only.",
@@ -179,7 +179,7 @@ describeOnPostgres(
         what: expect.stringContaining(`was used by another node (${alice.identity.peerId})`) as string,
       });
       const open = await startWebui(target, { registration: "open" });
-      expect(await lookUp(open.url, "rome")).toEqual({ entry: null, needsInvite: false });
+      expect(await lookUp(open.url, "rome")).toEqual({ entry: null, needsInvite: false, refusal: null });
     });
 
     test.each(["a.b", "A", "b\u0435rlin", "x".repeat(65), ""])(

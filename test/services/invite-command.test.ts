@@ -134,14 +134,37 @@ describeOnPostgres(
 
       const revoked = await master.revoke(used.id);
       expect(revoked.lines.join("\n")).toContain("stays in the pool and keeps its names");
+      await sql(target, "DELETE FROM node_descriptors");
+      await sql(target, "DELETE FROM node_names");
+      const left = (await master.revoke(used.id)).lines.join("\n");
+      expect(left).toContain("which has no name now: it has left, or its name was released");
+      expect(left).not.toMatch(/keeps its names|stays in the pool/);
       expect(revoked.data).toMatchObject({ verb: "invite revoke", state: "revoked", id: used.id });
-      expect((await master.revoke(used.id.toUpperCase())).data).toEqual(revoked.data);
+      expect((await master.revoke(used.id.toUpperCase())).data).toMatchObject({
+        state: "revoked",
+        id: used.id,
+      });
       expect((await master.revoke(unused.id)).lines.join("\n")).toContain("Nobody had used it");
       expect(await announce("rome", new Date(Date.now() + 10).toISOString())).toMatchObject({
         status: 403,
         body: { code: "invite-revoked" },
       });
       await expect(master.revoke("0a")).rejects.toMatchObject({ exit: "usage" });
+    });
+
+    test("create names the other open invites for the same name, and no others", async () => {
+      const master = await masterOn(await postgres.createDatabase());
+      await master.create();
+      await master.create({ name: "rome" });
+      const first = await master.create({ name: "paris" });
+      const said = () => master.warnings.filter((text) => text.includes("open invite")).splice(0);
+      expect(said()).toEqual([]);
+      await master.create({ name: "paris" });
+      expect(said()).toEqual([
+        expect.stringMatching(/^There is another open invite for the name paris, and the first node/),
+      ]);
+      expect(said()[0]).toContain(`fula-node invite revoke ${first.id}`);
+      await master.revoke(first.id);
     });
 
     test("create prints nothing if the database is away, or was not migrated", async () => {
@@ -189,7 +212,7 @@ describeOnPostgres(
       expect(await warningsOf(here)).toEqual([
         plain,
         expect.stringMatching(
-          /does not answer as the storage API of this master: no answer .*docs\/ports\.md#proxy/,
+          /does not answer as the storage API of this master: the connection is refused: .*docs\/ports\.md#proxy/,
         ),
       ]);
       const [warning = ""] = await warningsOf("https://fula-node.invalid");

@@ -10,7 +10,10 @@ import { ask, send, startWebui } from "./web-api.ts";
 
 const NODES = "/api/v1/nodes";
 
-/** Announces a node with an invite (`ID.SIGNATURE`) or without. Each call is a moment later than the one before. */
+/**
+ * Announces a node with an invite (`ID.SIGNATURE`) or without. Each call is a moment later than the one before. Before, it
+ * asks about the free name in the same way as a join: the answer must be what the announcement then gets.
+ */
 function announcer(webui: Serving) {
   let next = Date.now() - 60_000;
   return async (
@@ -25,12 +28,17 @@ function announcer(webui: Serving) {
       "x-forwarded-for": from,
       ...(invite === null ? {} : { authorization: `Fula-Invite ${invite}` }),
     };
+    const before = await ask(webui, `${NODES}/${name}?pool=pool-a&peer=${identity.peerId}`, { headers });
     const { status, body } = await ask(
       webui,
       NODES,
       send("POST", signAnnouncement(identity, announcement), headers),
     );
     const { outcome, code, error } = body as Readonly<Record<string, string | undefined>>;
+    if (before.status === 404 && status !== 429) {
+      const refusal = status === 201 ? null : { code, error };
+      expect(before.body).toMatchObject({ code: "no-such-node", pool: "pool-a", refusal });
+    }
     return { status, said: outcome ?? code, error: error ?? "" };
   };
 }
@@ -87,6 +95,27 @@ describeOnPostgres(
       expect(refused).toMatchObject({ status: 403, said });
       expect(refused.error).toContain(words);
       expect(await sql(target, "SELECT FROM invites WHERE bound_peer IS NOT NULL")).toEqual([]);
+    });
+
+    test("a look at a name with an invite binds nothing, and says that it is the master of another pool", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target, { registration: "invite" });
+      const { shown } = await storeInvite(target, { name: "berlin" });
+      const headers = { authorization: `Fula-Invite ${shown}` };
+      const look = (path: string) => ask(webui, `${NODES}/${path}`, { headers });
+      expect((await look("berlin?pool=pool-a")).body).toMatchObject({ refusal: null });
+      expect((await look("rome?pool=pool-a")).body).toMatchObject({ refusal: { code: "invite-other-name" } });
+      expect(await look("berlin?pool=pool-b")).toMatchObject({ status: 409, body: { code: "other-pool" } });
+      expect((await look("berlin")).body).not.toHaveProperty("refusal");
+      expect(await sql(target, "SELECT FROM invites WHERE bound_peer IS NOT NULL")).toEqual([]);
+    });
+
+    test("a key with the maximum of names is told before it announces another one", async () => {
+      const target = await postgres.createDatabase();
+      const announce = announcer(await startWebui(target, { registration: "invite", namesPerOwner: 1 }));
+      const [alice, { shown }] = [makeIdentity(), await storeInvite(target)];
+      expect(await announce(alice, "berlin", shown)).toMatchObject({ status: 201 });
+      expect(await announce(alice, "paris", shown)).toMatchObject({ status: 403, said: "over-quota" });
     });
 
     test("registers the name of an invite that names one", async () => {

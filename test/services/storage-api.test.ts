@@ -99,17 +99,19 @@ describeOnPostgres(
         [hash("only-a-session"), USER],
       );
       const using = (authorization: string) => ask(webui, "/api/v1/storage", { headers: { authorization } });
-      const refused = { status: 401, body: { error: expect.stringContaining("API key") as string } };
+      const missing = { status: 401, body: { error: "An API key is required: Authorization: Bearer KEY." } };
+      const refused = {
+        status: 401,
+        body: { error: "This API key is not valid: it is unknown, revoked or expired." },
+      };
 
-      expect(await ask(webui, "/api/v1/storage")).toMatchObject(refused);
-      for (const authorization of [
-        "Bearer wrong",
-        "Bearer only-a-session",
-        `Basic ${KEY}`,
-        `Bearer ${hash(KEY)}`,
-        "Bearer",
-      ])
+      expect(await ask(webui, "/api/v1/storage")).toMatchObject(missing);
+      for (const authorization of [`Basic ${KEY}`, "Bearer"])
+        expect(await using(authorization)).toMatchObject(missing);
+      for (const authorization of ["Bearer wrong", "Bearer only-a-session", `Bearer ${hash(KEY)}`]) {
         expect(await using(authorization)).toMatchObject(refused);
+        expect(await ask(webui, "/api/v1/nodes", { headers: { authorization } })).toMatchObject(refused);
+      }
       expect((await using("Bearer x")).headers.get("www-authenticate")).toBe("Bearer");
       await sql(target, "UPDATE api_keys SET is_deleted = 1");
       expect(await using(`Bearer ${KEY}`)).toMatchObject(refused);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { userCreate, userToken } from "../../src/commands/user.ts";
 import { openPostgresPool } from "../../src/database/postgres.ts";
+import type { RunEvent } from "../../src/engine/events.ts";
 import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -37,14 +38,18 @@ async function masterOn(
   const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
   await writeFile(join(baseDir, ".env"), lines.join(""), { mode: 0o600 });
   const results: Result[] = [];
+  const warnings: string[] = [];
   const world = {
     host: { files, random, clock, system: { uid: () => 0 } },
     environment: {},
     hostname: "m1",
     openPool: openPostgresPool,
-    reporter: { result: (result: Result) => void results.push(result) },
+    reporter: {
+      result: (result: Result) => void results.push(result),
+      listen: (event: RunEvent) => event.type === "warning" && void warnings.push(event.text),
+    },
   } as unknown as World;
-  return { baseDir, world, results };
+  return { baseDir, world, results, warnings };
 }
 
 describeOnPostgres(
@@ -87,11 +92,13 @@ describeOnPostgres(
     });
 
     test("print a key for uploading that is valid for a day", async () => {
-      const { baseDir, world, results } = await masterOn(await postgres.createDatabase());
+      const { baseDir, world, results, warnings } = await masterOn(await postgres.createDatabase());
       const flags = { baseDir, email: "alice@example.org" };
       await userCreate(flags, world);
       expect(await userToken({ ...flags, upload: true }, world)).toBe("ok");
       const data = results[1]?.data as { readonly expiresAt: string } | undefined;
+      expect(results[1]?.lines).toHaveLength(1);
+      expect(warnings).toEqual([`This key is good for uploads only, and expires at ${data?.expiresAt}.`]);
       expect((Date.parse(data?.expiresAt ?? "") - Date.now()) / 3_600_000).toBeCloseTo(24, 1);
     });
 

@@ -16,6 +16,7 @@ export class FakeSystem implements System {
       arch: "x64",
     },
     memoryBytes: 8 * 1024 ** 3,
+    addresses: ["127.0.0.1", "::1", "192.0.2.7", "2001:db8::7"] as readonly string[],
     clockSynchronised: true as boolean | null,
   };
   /** Programs on root's PATH, by name. */
@@ -60,6 +61,11 @@ export class FakeSystem implements System {
   memoryBytes(): number {
     this.#gate.look();
     return this.facts.memoryBytes;
+  }
+
+  addresses(): readonly string[] {
+    this.#gate.look();
+    return this.facts.addresses;
   }
 
   async which(program: string): Promise<string | null> {

@@ -44,6 +44,12 @@ export class FakeStorage extends FakeMaster {
   names: Map<string, Holder> | null = new Map();
   /** Who may register a name; undefined: an older master, which does not say it. */
   registration: "invite" | "open" | undefined = undefined;
+  /** The pool of the master; undefined: an older master, which judges no claim. */
+  pool: string | undefined = undefined;
+  /** Why it would not register a free name, for a master that judges claims. */
+  refusal: { readonly code: string; readonly error: string } | null = null;
+  /** The claims that were asked about, with their authorization. */
+  readonly claims: (readonly [path: string, authorization: string | undefined])[] = [];
   /** The authorization of each announcement. */
   readonly shown: (string | undefined)[] = [];
   /** True if the master has this node among its peers. */
@@ -62,6 +68,11 @@ export class FakeStorage extends FakeMaster {
   isListWhole = true;
   /** The status of its first pins. The others are pinned. */
   statuses: readonly string[] = [];
+  /** Pins of which the list says wrongly that they are not there. */
+  readonly directPins = new Set<string>();
+  /** The pins that it was asked to pin again, and whether it does. */
+  readonly recovered: string[] = [];
+  canRecover = true;
   /** The size of its repository. */
   repoBytes = 1_000_000_000;
   /** What is left of the disk. */
@@ -107,11 +118,20 @@ export class FakeStorage extends FakeMaster {
       if (url === `${API}/api/v1/pool`) return this.#answerPool();
       if (url === `${API}/api/v1/storage`) return this.names === null ? null : { status: 401, body: {} };
       if (!url.startsWith(`${API}/api/v1/nodes/`)) return await json(url, options);
-      const held = this.names?.get(url.slice(`${API}/api/v1/nodes/`.length));
+      const path = url.slice(`${API}/api/v1/nodes/`.length);
+      const [name = "", query = ""] = path.split("?");
+      const held = this.names?.get(name);
       if (this.names === null) return null;
-      return held === undefined
-        ? { status: 404, body: { code: "no-such-node", registration: this.registration } }
-        : { status: 200, body: held };
+      const claimed = new URLSearchParams(query).get("pool");
+      if (claimed !== null) this.claims.push([path, options?.authorization]);
+      if (this.pool !== undefined && claimed !== null && claimed !== this.pool)
+        return {
+          status: 409,
+          body: { code: "other-pool", error: `This master manages the names of pool ${this.pool}.` },
+        };
+      if (held !== undefined) return { status: 200, body: held };
+      const judged = this.pool === undefined || claimed === null ? {} : { refusal: this.refusal };
+      return { status: 404, body: { code: "no-such-node", registration: this.registration, ...judged } };
     };
   }
 
@@ -126,6 +146,24 @@ export class FakeStorage extends FakeMaster {
     }
     if (this.isListWhole) return { noContent: this.pins === 0, bytes: 0 };
     throw new OperatorError({ exit: "unavailable", what: "The list is not complete." });
+  }
+
+  /** The answer about one pin on this node; for a direct pin, the list is wrong and this is right. */
+  ownPin(cid: string): unknown {
+    const status = this.directPins.has(cid) ? "pinned" : (this.statuses[Number(cid)] ?? "pinned");
+    return { cid, peer_map: { [OWN.peerId]: { peername: "node", status } } };
+  }
+
+  /** Like ipfs-cluster: a pin that is missing is queued. */
+  recoverPin(cid: string): unknown {
+    this.recovered.push(cid);
+    if (
+      this.canRecover &&
+      !this.directPins.has(cid) &&
+      this.statuses[Number(cid)] === "unexpectedly_unpinned"
+    )
+      this.statuses = this.statuses.with(Number(cid), "pinning");
+    return this.ownPin(cid);
   }
 
   #answerPool(): { readonly status: number; readonly body: unknown } | null {
@@ -211,6 +249,8 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
         identity: async () => host.askCluster().self,
         peers: async () => host.askCluster().peers,
         list: (name: ListName, takeLines: TakeLines) => host.listPins(name, takeLines),
+        ownStatus: async (cid: string) => host.ownPin(cid),
+        recoverHere: async (cid: string) => host.recoverPin(cid),
         close: () => {},
       } as unknown as ReturnType<World["openCluster"]>;
     },

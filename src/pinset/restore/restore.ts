@@ -6,6 +6,7 @@ import { applyRestore, type FailedPin, type RestoreRun } from "./restore-apply.t
 import { type RestoreSurvey, surveyRestore } from "./restore-plan.ts";
 import type { Clock } from "../../machine/clock.ts";
 import type { Files } from "../../machine/file-writer.ts";
+import { countOf } from "../../units.ts";
 
 /** What a restore needs. */
 export interface RestoreOptions {
@@ -71,7 +72,7 @@ export async function restoreSnapshot(options: RestoreOptions): Promise<RestoreR
 async function restoreFrom(source: PinsetSource, options: RestoreOptions): Promise<RestoreResult> {
   const { snapshot, clock, report } = options;
   const survey = (): Promise<RestoreSurvey> => surveyRestore({ ...options, source, now: clock.now() });
-  report(`Verified: ${snapshot.file.name}, ${snapshot.count} pins.`);
+  report(`Verified: ${snapshot.file.name}, ${countOf(snapshot.count, "pin")}.`);
   reportDrop(snapshot, report);
   const before = await survey();
   for (const line of describeSurvey(before, options.repairOptions)) report(line);
@@ -80,7 +81,7 @@ async function restoreFrom(source: PinsetSource, options: RestoreOptions): Promi
   if (before.restorable === 0 || options.dryRun) {
     const pending = before.restorable > 0;
     const summary = pending
-      ? `${before.restorable} pins would be restored`
+      ? `${countOf(before.restorable, "pin")} would be restored`
       : "nothing to do: no restorable pin is missing";
     return {
       ...fixed,
@@ -112,7 +113,7 @@ async function restoreFrom(source: PinsetSource, options: RestoreOptions): Promi
   return {
     ...fixed,
     exit: ok ? "ok" : "interrupted",
-    summary: `${run.pinned} pins restored, ${Math.round(rate)}/s; ${run.failed} failed${still}${lostSentence(after)}`,
+    summary: `${countOf(run.pinned, "pin")} restored, ${Math.round(rate)}/s; ${run.failed} failed${still}${lostSentence(after)}`,
     run: { ...run, ratePerSecond: rate },
     after: countsOf(after),
     failedFile: notes.files.failed,
@@ -177,7 +178,7 @@ function reportDrop({ manifest }: VerifiedSnapshot, report: (line: string) => vo
 function describeSurvey(survey: RestoreSurvey, repairOptions: boolean): readonly string[] {
   const { same, missing, differing, extra, lost, lostExamples, withUnknownFields, unknownFields } = survey;
   const lines = [
-    `Pins of the snapshot: ${same} exist unchanged, ${missing} are missing.`,
+    `Pins of the snapshot: ${same} unchanged, ${missing} missing.`,
     `${differing} exist with other options (${repairOptions ? "they get those of the snapshot" : "not changed; --options restores them"}).`,
   ];
   if (extra > 0) lines.push(`${extra} pins are only in the cluster. They stay.`);

@@ -45,7 +45,7 @@ export function judgeSnapshots(
   if (newest === null) return withoutAny(damaged, deps.memory);
   const { manifest } = newest;
   const ageMs = deps.now.getTime() - Date.parse(manifest.created_at);
-  const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${grouped(manifest.pins.count)} pins`;
+  const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${grouped(manifest.pins.count)} ${manifest.pins.count === 1 ? "pin" : "pins"}`;
   const attention = (what: string, todo: string): SnapshotStanding => ({
     state: "attention",
     sentence: `${head}, ${what}`,

@@ -57,7 +57,7 @@ async function join(options: JoinOptions, open: () => NumberedCids): Promise<Joi
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const pin = readPinLine(line);
-      desired.add(pin.cid, cache.internRule(ruleOf(pin)));
+      desired.add(pin.cid, cache.internRule(ruleOf(pin), pin.direct));
     }
   });
   const reported = open();

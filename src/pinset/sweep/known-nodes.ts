@@ -73,6 +73,8 @@ const MAX_NAME = 64;
 
 /** A new node may be without progress for so long. A single pin can be large. */
 const STALL_MS = 6 * 3_600_000;
+/** ipfs-cluster pins again every 12 minutes what an older removal, which arrived late, took away from a new node. */
+const SETTLE_MS = 15 * 60_000;
 /** A clock that was set back by less than this does not matter. */
 const CLOCK_TOLERANCE_MS = 600_000;
 /** A node with this share of its pins has fetched the pinset; new pins arrive all the time. */
@@ -192,6 +194,13 @@ export function syncOf(node: KnownNode, at: Date): "synced" | "syncing" | "stall
   return idleMs > STALL_MS || idleMs < -CLOCK_TOLERANCE_MS ? "stalled" : "syncing";
 }
 
+/** True for a node that has fetched the pinset only just now: what it lacks it may not have lost. Never for this master, which fetches nothing. */
+export function isSettling(node: KnownNode, masters: Masters, at: Date): boolean {
+  if (node.synced_at === null || node.id === masters[0]) return false;
+  const sinceMs = at.getTime() - Date.parse(node.synced_at);
+  return sinceMs >= 0 && sinceMs < SETTLE_MS;
+}
+
 /**
  * The known nodes with the progress of this sweep. Only more pins than ever before are progress. A node with nearly all
  * of its pins is synced, and stays so: if it loses pins later, they are missing.
@@ -219,7 +228,10 @@ export function recordProgress(
   return { ...known, nodes };
 }
 
-/** Keeps a node: its copies count from now on, and it is missed when it is gone. `name` is the operator's name for it. */
+/**
+ * Keeps a node: its copies count from now on, and it is missed when it is gone. `name` is the operator's name for it; a
+ * registered name goes first.
+ */
 export function keepNode(
   known: KnownNodes,
   { id, name, at }: { readonly id: string; readonly name: string | null; readonly at: Date },
@@ -227,7 +239,8 @@ export function keepNode(
   const before = known.nodes.find((node) => node.id === id);
   const stranger = known.strangers.find((one) => one.id === id);
   const node = before ?? { ...newNode(id, false, at.toISOString()), last_seen: stranger?.last_seen ?? null };
-  const kept: KnownNode = { ...node, kept: "operator", name: nameOf(name ?? stranger?.name ?? node.name) };
+  const shown = node.registered ? node.name : nameOf(name ?? stranger?.name ?? node.name);
+  const kept: KnownNode = { ...node, kept: "operator", name: shown };
   return {
     nodes: [...known.nodes.filter((one) => one.id !== id), kept].sort((a, b) => (a.id < b.id ? -1 : 1)),
     strangers: known.strangers.filter((one) => one.id !== id),

@@ -1,5 +1,5 @@
 import { utcSeconds } from "../../units.ts";
-import type { PinFacts } from "../../cluster/pin.ts";
+import { type PinFacts, UNPINNED } from "../../cluster/pin.ts";
 
 /** How many copies a pin needs, and where. */
 export interface ReplicationRule {
@@ -17,6 +17,8 @@ export interface ExpectedNodes {
   readonly ids: ReadonlySet<string>;
   /** Those of them that are new and still fetch the pinset. */
   readonly syncing: ReadonlySet<string>;
+  /** Those of them that have fetched the pinset only just now, and may lose pins to older removals for a while. */
+  readonly settling: ReadonlySet<string>;
   /** REPL_MIN: no pin with fewer copies is healthy, whatever its own minimum is. */
   readonly floor: number;
 }
@@ -75,7 +77,7 @@ export function ruleOf(pin: PinFacts): ReplicationRule {
 
 /** Gives the verdict on one pin. With fewer copies on expected nodes than the floor, no pin is healthy. */
 export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: ExpectedNodes): PinVerdict {
-  const { ids, syncing, floor } = nodes;
+  const { ids, syncing, settling, floor } = nodes;
   const failedPeers: string[] = [];
   const unknownPeers: string[] = [];
   const seen = { pinned: 0, inProgress: 0, syncing: 0, strangers: 0 };
@@ -84,7 +86,7 @@ export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: Expect
     if (!ids.has(peer)) seen.strangers += 1;
     else if (info !== undefined && isCopy(info)) seen.pinned += 1;
     else if (info !== undefined && isFirstAttempt(info)) seen.inProgress += 1;
-    else if (syncing.has(peer)) seen.syncing += 1;
+    else if (syncing.has(peer) || (settling.has(peer) && info?.status === UNPINNED)) seen.syncing += 1;
     else if (info === undefined || isUnknown(info.status)) unknownPeers.push(peer);
     else if (hasFailed(info)) failedPeers.push(peer);
   };
@@ -130,7 +132,7 @@ function isUnknown(status: string): boolean {
 /** A peer that tries again after a failure still counts as failed. Otherwise the pin would be in progress for ever. */
 function hasFailed(info: PeerPinInfo): boolean {
   if (info.status === "pinning" || info.status === "pin_queued") return info.attempts > 1;
-  return info.status === "pin_error" || info.status === "unexpectedly_unpinned";
+  return info.status === "pin_error" || info.status === UNPINNED;
 }
 
 /** Reads a GlobalPinInfo; null if the value is not one. An unknown status counts as "no copy". */

@@ -8,7 +8,7 @@ import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { sweepAlarm, sweepFacts } from "./findings.ts";
 import { joinListings } from "./join.ts";
-import { recordProgress, serialiseKnownNodes, type Stranger } from "./known-nodes.ts";
+import { isSettling, recordProgress, serialiseKnownNodes, type Stranger } from "./known-nodes.ts";
 import { type NodeReport, type NodeSources, reportOf, surveyNodes } from "./nodes.ts";
 import {
   type BelowMinimum,
@@ -121,6 +121,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const expected: ExpectedNodes = {
     ids: new Set(survey.nodes.map(({ id }) => id)),
     syncing: new Set(survey.nodes.filter(({ sync }) => sync === "syncing").map(({ id }) => id)),
+    settling: new Set(survey.known.nodes.filter((node) => isSettling(node, masters, at)).map(({ id }) => id)),
     floor: options.floor,
   };
   const { candidates: maxCandidates } = limits;

@@ -1,3 +1,4 @@
+import { UNPINNED } from "../../cluster/pin.ts";
 import {
   type ExpectedNodes,
   isCopy,
@@ -37,7 +38,7 @@ export class VerdictCache {
   readonly #nodes: ExpectedNodes;
   readonly #peers = new InternTable();
   readonly #ruleNumbers = new Map<string, number>();
-  readonly #rules: ReplicationRule[] = [];
+  readonly #rules: (ReplicationRule & { readonly direct: boolean })[] = [];
   readonly #peerMapNumbers = new Map<string, number>();
   readonly #peerMaps: PeerMap[] = [];
   readonly #judged = new Map<number, JudgedPair>();
@@ -46,16 +47,17 @@ export class VerdictCache {
     this.#nodes = nodes;
   }
 
-  /** Stores a rule if it is new, and gives its number. */
-  internRule(rule: ReplicationRule): number {
+  /** Stores a rule if it is new, and gives its number. `direct`: of a pin that is not recursive. */
+  internRule(rule: ReplicationRule, direct = false): number {
     const allocations = rule.allocations.map((id) => this.#peers.number(id));
-    const key = rule.everywhere ? "everywhere" : `${rule.min} ${allocations.join()}`;
+    const key = `${direct ? "direct " : ""}${rule.everywhere ? "everywhere" : `${rule.min} ${allocations.join()}`}`;
     const known = this.#ruleNumbers.get(key);
     if (known !== undefined) return known;
     this.#ruleNumbers.set(key, this.#rules.length);
     return (
       this.#rules.push({
         ...rule,
+        direct,
         allocations: allocations.map((number) => this.#peers.ids[number] as string),
       }) - 1
     );
@@ -96,7 +98,7 @@ export class VerdictCache {
   progress(): ReadonlyMap<string, NodeProgress> {
     const progress = new Map([...this.#nodes.ids].map((id) => [id, { due: 0, done: 0 }]));
     for (const [pair, { pins }] of this.#judged) {
-      const rule = this.#rules[Math.floor(pair / PAIR)] as ReplicationRule;
+      const rule = this.#rules[Math.floor(pair / PAIR)] as ReplicationRule & { readonly direct: boolean };
       const peerMap = this.#peerMaps[(pair % PAIR) - 1] ?? {};
       for (const id of rule.everywhere ? this.#nodes.ids : rule.allocations) {
         const node = progress.get(id);
@@ -104,7 +106,7 @@ export class VerdictCache {
         node.due += pins;
         const info = peerMap[id];
         // The list of all pins says of direct pins that they are unexpectedly unpinned.
-        if (info !== undefined && (isCopy(info) || info.status === "unexpectedly_unpinned"))
+        if (info !== undefined && (isCopy(info) || (rule.direct && info.status === UNPINNED)))
           node.done += pins;
       }
     }
@@ -121,7 +123,10 @@ export class VerdictCache {
     const known = this.#judged.get(pair);
     if (known !== undefined) return known;
     const status = { cid: "", peerMap: peerMap === -1 ? {} : (this.#peerMaps[peerMap] as PeerMap) };
-    const judged = { verdict: judgePin(this.#rules[rule] as ReplicationRule, status, this.#nodes), pins: 0 };
+    const given = this.#rules[rule] as ReplicationRule & { readonly direct: boolean };
+    // What the list says about a direct pin is checked one by one, also on a node that settles.
+    const nodes = given.direct ? { ...this.#nodes, settling: new Set<string>() } : this.#nodes;
+    const judged = { verdict: judgePin(given, status, nodes), pins: 0 };
     this.#judged.set(pair, judged);
     return judged;
   }

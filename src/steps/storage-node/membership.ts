@@ -13,11 +13,13 @@ import {
   SYNC_DEADLINE_MS,
   warningOf,
 } from "../../federation/pinset-sync.ts";
+import { recoverOwnPins } from "../../federation/own-pins.ts";
 import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
 import { askMasterCount, connectKubo, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
 import { poll, readValues } from "../../settings/context.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
+import { countOf } from "../../units.ts";
 
 /** A node sends a ping every 8 s (CLUSTER_MONITORPINGINTERVAL), a master every 15 s. Each counts the peers that sent one. */
 const MEMBER_DEADLINE_MS = 120_000;
@@ -36,13 +38,15 @@ const STABLE_AFTER_MS = 6_000;
 /** Ask again regularly: a master's pinset changes while this node syncs, and pins that it removed never arrive. */
 const ASK_EVERY_MS = 10_000;
 
+const PINS_DEADLINE_MS = 60_000;
+
 /** Membership in the pool. ipfs-cluster establishes it, so this step only checks it. */
 export function membership(context: StorageContext): StepSpec<null, Change> {
   return {
     id: "membership",
     title: "membership in the pool",
     touches:
-      "Writes nothing. Waits until a master lists this node as a peer, and until this node's pinset has as many pins as the master's. Connects kubo to the masters' kubos, if it is connected to none.",
+      "Writes nothing. Waits until a master lists this node as a peer, and until this node's pinset has as many pins as the master's. Connects kubo to the masters' kubos, if it is connected to none. Makes ipfs-cluster pin again what older removals took away.",
     probe: (): Promise<Finding<null>> =>
       Promise.resolve({
         state: "ours",
@@ -76,8 +80,13 @@ export function membership(context: StorageContext): StepSpec<null, Change> {
         return null;
       });
       if (isMember !== true) throw notAMember(id, trusted, last.peers);
-      await watchPinset(host, context, { trusted, cluster, isNewMember: last.attempts > 1 });
+      const isSettled = await watchPinset(host, context, {
+        trusted,
+        cluster,
+        isNewMember: last.attempts > 1,
+      });
       await watchKubo(host, context, { trusted, cluster });
+      if (isSettled) await watchPins(host, context, cluster);
     },
   };
 }
@@ -101,7 +110,7 @@ async function peersOf(cluster: ClusterReader): Promise<readonly PeerIdentity[]>
 /**
  * Waits until this node's pinset has as many pins as the master's. If no master reports its count, waits until the
  * pinset stops growing; on a node that has been up for long, one count is then enough. A passed deadline, or a pinset
- * that stays larger than the master's, is only a warning: syncing continues in the background.
+ * that stays larger than the master's, is only a warning: syncing continues in the background. Returns false then.
  */
 async function watchPinset(
   host: HostReader,
@@ -111,7 +120,7 @@ async function watchPinset(
     readonly cluster: ClusterReader;
     readonly isNewMember: boolean;
   },
-): Promise<void> {
+): Promise<boolean> {
   const { trusted, cluster, isNewMember } = options;
   const { report } = context;
   const countMaster = await createMasterCounter(host, context, trusted);
@@ -140,6 +149,7 @@ async function watchPinset(
   });
   if (settled === true && !hasMoreThanMaster(last.sync)) report.note(resultOf(last.sync, age()));
   else report.warning(warningOf(last.sync, age()));
+  return settled === true;
 }
 
 /** Asks a master at an interval. If the master stops responding, its last count stays valid. */
@@ -230,6 +240,37 @@ async function watchKubo(
     remedy:
       "If the pool uses private addresses, set KUBO_PRIVATE_NETWORK=true on this node and on the masters. Otherwise check that port 4001 is open. Then run again.",
   });
+}
+
+/**
+ * Makes ipfs-cluster pin again what kubo lost to an older removal while the pinset arrived, until nothing is missing. What
+ * stays missing is only a warning: ipfs-cluster tries again itself.
+ */
+async function watchPins(
+  host: HostReader,
+  { report }: StorageContext,
+  cluster: Parameters<typeof recoverOwnPins>[0],
+): Promise<void> {
+  const there = new Set<string>();
+  const last: { missing: number | null } = { missing: null };
+  const leftMs = createCountdown(host, PINS_DEADLINE_MS);
+  const isDone = await poll(host, PINS_DEADLINE_MS, async () => {
+    last.missing = await recoverOwnPins(cluster, there);
+    if (last.missing === 0) return true;
+    const waiting =
+      last.missing === null
+        ? "waiting for the status of the pins from ipfs-cluster"
+        : `${countOf(last.missing, "pin")} removed by an older change, pinning again`;
+    report.progress(waiting, leftMs());
+    await host.clock.wait(900);
+    return null;
+  });
+  if (isDone === true) return;
+  report.warning(
+    last.missing === null
+      ? "ipfs-cluster does not say which pins are on this node. To look again, use `status`."
+      : `${countOf(last.missing, "pin")} of the pinset ${last.missing === 1 ? "is" : "are"} not on this node, and not being fetched. ipfs-cluster tries again every 12 minutes. To look again, use \`status\`.`,
+  );
 }
 
 function trustsItself(id: string): OperatorError {

@@ -220,6 +220,99 @@ describe("another invite of the same pool", () => {
   });
 });
 
+describe("what a master would refuse at the end of a join is refused before anything is written", () => {
+  const joined = (): FakeStorage => {
+    const host = new FakeStorage();
+    host.pool = "pool";
+    host.registration = "invite";
+    save(host, { ...GIVEN, NODE_INVITE: formatRegistration(registrationOf(KEY)) });
+    return host;
+  };
+
+  it("a name that the invite is not for, with the whole claim and nothing else sent to the master", async () => {
+    const host = joined();
+    host.refusal = { code: "invite-other-name", error: "The invite is for the name node, not for opa." };
+    const error = await refusal(settle(host, { set: ["CLUSTER_PEERNAME=opa"], dryRun: true }));
+    expect(error.exit).toBe("settings");
+    expect(error.what).toContain("The invite is for the name node, not for opa.");
+    expect(host.claims).toEqual([
+      ["opa?pool=pool", expect.stringMatching(/^Fula-Invite [0-9a-f]{32}\./) as string],
+    ]);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("a master of another pool", async () => {
+    const host = joined();
+    host.pool = "my-pool";
+    const error = await refusal(settle(host, {}));
+    expect([error.exit, error.what]).toEqual([
+      "settings",
+      "The master refused the name node: This master manages the names of pool my-pool.",
+    ]);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("but not that its own saved invite was used, while its own key can't be read", async () => {
+    const host = joined();
+    host.refusal = { code: "invite-used", error: "The invite was used by another node (12D3KooWx)." };
+    await settle(host, {});
+    const other = formatRegistration(registrationOf(KEY));
+    const error = await refusal(settle(host, { set: [`NODE_INVITE=${other}`] }));
+    expect(error.what).toContain("was used by another node");
+  });
+
+  it("an older master judges no claim, and one that does not answer stops nothing", async () => {
+    const host = joined();
+    host.pool = undefined;
+    host.refusal = { code: "invite-other-name", error: "No." };
+    await settle(host, { set: ["CLUSTER_PEERNAME=opa"] });
+    host.names = null;
+    await settle(host, { set: ["CLUSTER_PEERNAME=opa"] });
+  });
+
+  it.each(["CLUSTERNAME=other", `CLUSTER_SECRET=${"c".repeat(64)}`])(
+    "another pool given by --set %s, unless it is accepted by name",
+    async (given) => {
+      const host = new FakeStorage();
+      save(host, { ...GIVEN, CLUSTER_SECRET: "a".repeat(64) });
+      const error = await refusal(settle(host, { set: [given], register: false }));
+      expect([error.exit, error.problems.map(({ subject }) => subject)]).toEqual([
+        "drift",
+        [given.split("=")[0]],
+      ]);
+      expect(JSON.stringify([error, error.what])).not.toMatch(/a{64}|c{64}/);
+      expect(error.remedy).toMatch(/leave.*--accept-pool-change/);
+      expect(host.writes).toEqual([]);
+      await settle(host, { set: [given], acceptPoolChange: true });
+    },
+  );
+});
+
+describe("the address that the ingest listens on", () => {
+  it.each(["nonsense", "9.9.9.9", "2001:db8::8", "node.example"])(
+    "%s is refused before anything is written",
+    async (bind) => {
+      const host = new FakeStorage();
+      save(host, GIVEN);
+      const error = await refusal(settle(host, { set: [`INGEST_BIND=${bind}`] }));
+      expect([error.exit, error.problems.map(({ subject }) => subject)]).toEqual([
+        "settings",
+        ["INGEST_BIND"],
+      ]);
+      expect(host.writes).toEqual([]);
+    },
+  );
+
+  it.each(["::", "0.0.0.0", "127.0.0.1", "127.0.0.9", "::1", "localhost", "192.0.2.7", "2001:DB8:0:0::7"])(
+    "%s is one of this machine",
+    async (bind) => {
+      const host = new FakeStorage();
+      save(host, GIVEN);
+      expect((await settle(host, { set: [`INGEST_BIND=${bind}`] })).get("INGEST_BIND")?.value).toBe(bind);
+    },
+  );
+});
+
 describe("without an invite", () => {
   it("everything that is missing or wrong is listed at once", async () => {
     const host = new FakeStorage();

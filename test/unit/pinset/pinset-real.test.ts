@@ -27,10 +27,11 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
     const response = await fetch(`${peer(0).apiUrl}/pins/${path}`, { method: "POST" });
     expect(response.status, await response.text()).toBe(200);
   };
+  let laterMs = 0;
   const run = (): Promise<SweepResult> => {
     const { files, channels, report, base } = deps;
     const clock = {
-      now: () => new Date(),
+      now: () => new Date(Date.now() + laterMs),
       monotonicMs: () => performance.now(),
       wait: () => Promise.resolve(),
     };
@@ -108,6 +109,8 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
   });
 
   test("a lost copy is found, gets an alert, and is restored", async () => {
+    // Long after the nodes had fetched the pinset.
+    laterMs = 16 * 60_000;
     await peer(1).ipfs(["pin", "rm", cids[1] as string]);
     const result = await run();
     expect(result).toMatchObject({ exit: "pending", recovered: 1, alerts: 1 });

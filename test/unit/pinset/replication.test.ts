@@ -14,7 +14,7 @@ import {
 
 /** Three expected nodes, and REPL_MIN. */
 function expecting(floor: number, syncing: readonly string[] = [], ids = ["m", "a", "b"]): ExpectedNodes {
-  return { ids: new Set(ids), syncing: new Set(syncing), floor };
+  return { ids: new Set(ids), syncing: new Set(syncing), settling: new Set(), floor };
 }
 const NODES = expecting(2);
 
@@ -102,6 +102,26 @@ test("an alert line has upstream's format", () => {
   expect(line).toBe("2026-11-21T20:05:06Z under-replicated cid=bafy pinned=1 min=2");
 });
 
+describe("a node that has fetched the pinset only just now", () => {
+  const settling = { ...NODES, settling: new Set(["b"]) };
+
+  test("has not failed where it lacks a pin: the pin is syncing, and not healthy", () => {
+    const status = statusOf({ a: "pinned", b: "unexpectedly_unpinned" });
+    expect(judgePin(TWO, status, NODES)).toMatchObject({ state: "failed", failedPeers: ["b"] });
+    expect(judgePin(TWO, status, settling)).toMatchObject({ state: "syncing", pinned: 1, failedPeers: [] });
+  });
+
+  test.each(["pin_error", "unpinned", "cluster_error"])("is judged as any other for %s", (b) => {
+    const status = statusOf({ a: "pinned", b });
+    expect(judgePin(TWO, status, settling)).toEqual(judgePin(TWO, status, NODES));
+  });
+
+  test("an other node that lacks a pin has failed", () => {
+    const status = statusOf({ a: "unexpectedly_unpinned", b: "pinned" });
+    expect(judgePin(TWO, status, settling).state).toBe("failed");
+  });
+});
+
 describe("the floor", () => {
   test("REPL_MIN holds for a pin with a lower minimum, and for a pin on every node", () => {
     const lone = { min: 1, everywhere: false, allocations: ["a"] };
@@ -153,6 +173,7 @@ describe("the floor", () => {
   const nodes = fc.record({
     ids: fc.subarray(PEERS).map((ids) => new Set(ids)),
     syncing: fc.subarray(PEERS).map((ids) => new Set(ids)),
+    settling: fc.subarray(PEERS).map((ids) => new Set(ids)),
     floor: fc.integer({ min: 1, max: 5 }),
   });
 
@@ -228,10 +249,13 @@ test("what strangers report makes no new peer map, and progress counts the pins 
     );
   for (let pin = 0; pin < 10; pin++) cache.count(everywhere, plain);
   cache.count(onA, -1);
-  cache.count(onA, cache.internPeerMap(statusOf({ a: "unexpectedly_unpinned" }).peerMap));
+  const unpinned = cache.internPeerMap(statusOf({ a: "unexpectedly_unpinned" }).peerMap);
+  cache.count(onA, unpinned);
+  // The list of all pins says that of every direct pin.
+  cache.count(cache.internRule({ min: 1, everywhere: false, allocations: ["a"] }, true), unpinned);
   expect(Object.fromEntries(cache.progress())).toEqual({
     m: { due: 10, done: 10 },
-    a: { due: 12, done: 11 },
+    a: { due: 13, done: 11 },
     b: { due: 10, done: 0 },
   });
   expect([...cache.respondingPeers()].sort()).toEqual(["a", "m"]);

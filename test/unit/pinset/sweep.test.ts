@@ -441,6 +441,27 @@ test("a new node is syncing with its progress, without an alarm, until it stalls
   });
 });
 
+test("a new node that lost a pin to an older removal raises no alarm, until it had the time to pin it again", async () => {
+  for (const cid of [A, B, D]) double.pins.delete(cid);
+  await deps.files.writeAtomic(nodesPath(), oldList(double.peers.slice(0, 2)), { mode: 0o644 });
+  const [lost] = double.pins.keys();
+  if (lost === undefined) throw new Error("no pin");
+  const lose = () => follower(2).statuses.set(lost, "unexpectedly_unpinned");
+  const look = async () => {
+    lose();
+    const { alerts, counts, nodes } = await run();
+    return { alerts, syncing: counts.syncing, failed: counts.failed, sync: nodes.at(-1)?.sync };
+  };
+  const quiet = { alerts: 0, syncing: 1, failed: 0 };
+  expect(await look()).toEqual({ ...quiet, sync: "syncing" });
+  follower(2).statuses.clear();
+  expect((await run()).nodes.at(-1)?.sync).toBe("synced");
+  deps.clock.move(14 * 60_000);
+  expect(await look()).toEqual({ ...quiet, sync: "synced" });
+  deps.clock.move(2 * 60_000);
+  expect(await look()).toEqual({ alerts: 1, syncing: 0, failed: 1, sync: "synced" });
+});
+
 async function heartbeat() {
   return parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path));
 }

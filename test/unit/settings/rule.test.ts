@@ -15,6 +15,11 @@ const EXAMPLES: Readonly<
     good: ["1", "80", "65535"],
     bad: ["0", "65536", "080", "8 0", "-1", "1e3", "0x50", "80 ", "\u0661", "99999999999"],
   },
+  program: { good: ["/usr/local/sbin/on-alarm"], bad: ["", "on-alarm", "/a b", "/../x", "/x/"] },
+  bindAddress: {
+    good: ["::", "0.0.0.0", "127.0.0.1", "::1", "192.0.2.7", "2001:db8::7", "localhost"],
+    bad: ["", "nonsense", "db.example.com", "1.2.3", "256.1.1.1", "[::]", "fe80::1%eth0", ":: "],
+  },
   host: {
     good: [
       "127.0.0.1",

@@ -130,7 +130,8 @@ it("a storage node whose Docker and master hang: each is unknown, the rest is ju
   const json = host.http.json.bind(host.http);
   host.http.json = (url, options) =>
     url.startsWith("https://master.example") ? never() : json(url, options);
-  const { exit, states } = await statusOn(host);
+  const { exit, states, tookMs } = await statusOn(host);
+  expect(tookMs).toBeLessThan(1.5 * QUERY_MS);
   expect(states).toEqual({
     Docker: "unknown",
     member: "ok",

@@ -71,6 +71,16 @@ describe("status of a storage node", () => {
       /3 of 3 known here; 2 pinned, 1 pin_error/,
     ],
     [
+      "a pin is missing, and ipfs-cluster had the time to pin it again",
+      (host) => {
+        host.statuses = ["unexpectedly_unpinned"];
+        host.clock.setBy(15 * 60_000);
+      },
+      "pins",
+      "attention",
+      /^3 of 3 known here; 2 pinned, 1 unexpectedly_unpinned$/,
+    ],
+    [
       "it is nearly full",
       (host) => (host.repoBytes = 9_000_000_000),
       "storage",
@@ -116,6 +126,11 @@ describe("status of a storage node", () => {
       /1 pinned, 1 pinning, 1 pin_queued/,
     ],
     [
+      "misses a pin, and ipfs-cluster has just started",
+      (host) => (host.statuses = ["unexpectedly_unpinned"]),
+      /^3 of 3 known here; 2 pinned, 1 unexpectedly_unpinned$/,
+    ],
+    [
       "has more pins than the master",
       (host) => (host.masterPins = 2),
       /^3 known here, more than the 2 of the master: not in sync; 3 pinned$/,
@@ -127,6 +142,42 @@ describe("status of a storage node", () => {
     expect(report.get("pins")).toMatchObject({ state: "syncing", sentence: expect.stringMatching(sentence) });
     expect(text).toMatch(/\nEverything works; this node is still syncing \(exit 0\)\.$/);
     expect(exit).toBe("ok");
+  });
+
+  it("says of a direct pin what the answer about that pin says, since the list is wrong", async () => {
+    const host = await storageBoxBefore(null);
+    host.statuses = ["unexpectedly_unpinned"];
+    host.directPins.add("0");
+    const { report } = await statusOn(host);
+    expect(report.get("pins")).toMatchObject({ state: "ok", sentence: "3 of 3 known here; 3 pinned" });
+  });
+
+  it("asks no other machine if INGEST_BIND is an address of one", async () => {
+    const host = await storageBoxBefore(null);
+    const env = host.files.textOf(LAYOUT.envFile);
+    host.files.put(LAYOUT.envFile, `${env}INGEST_BIND=9.9.9.9\n`, 0o600);
+    let asked = 0;
+    host.http.routes.set("http://9.9.9.9:3601/health", () => {
+      asked += 1;
+      return { status: 200, body: {} };
+    });
+    const { report } = await statusOn(host);
+    expect(report.get("ingest")).toMatchObject({ state: "attention" });
+    expect(report.get("ingest")?.sentence).toContain("INGEST_BIND is 9.9.9.9, which is not an address");
+    expect(asked).toBe(0);
+  });
+
+  it("says that the master is one of another pool, wherever it names the pool", async () => {
+    const host = await storageBoxBefore(null);
+    host.pool = "my-pool";
+    const { report, exit } = await statusOn(host);
+    expect(report.get("member")?.sentence).toMatch(/^of a pool that is not pool, trusts /);
+    expect(report.get("name")?.sentence).toContain("manages the names of pool my-pool");
+    expect([report.get("member")?.state, report.get("name")?.state, exit]).toEqual([
+      "attention",
+      "attention",
+      "pending",
+    ]);
   });
 
   it.each<[string, (host: FakeStorage) => unknown, RegExp]>([

@@ -53,6 +53,37 @@ describe("membership", () => {
   });
 });
 
+describe("pins that an older removal took out of kubo while the pinset arrived", () => {
+  const MISSING = "unexpectedly_unpinned";
+
+  it("are pinned again before the join says that everything works", async () => {
+    const host = await storageBoxBefore(null);
+    host.statuses = ["pinned", MISSING, MISSING];
+    await verify(host);
+    expect(host.recovered).toEqual(["1", "2"]);
+    expect(host.statuses).toEqual(["pinned", "pinning", "pinning"]);
+    const printed = host.printed.join("\n");
+    expect(printed).toContain("2 pins removed by an older change, pinning again");
+    expect(printed).not.toContain('"warning"');
+  });
+
+  it("are a warning if ipfs-cluster does not pin them again", async () => {
+    const host = await storageBoxBefore(null);
+    host.statuses = [MISSING];
+    host.canRecover = false;
+    expect(await elapsedMs(host, () => verify(host))).toBeGreaterThan(30_000);
+    expect(host.printed.at(-1)).toContain("1 pin of the pinset is not on this node, and not being fetched");
+  });
+
+  it("are not confused with direct pins, about which the list is wrong", async () => {
+    const host = await storageBoxBefore(null);
+    host.statuses = [MISSING];
+    host.directPins.add("0");
+    expect(await elapsedMs(host, () => verify(host))).toBeLessThan(1_000);
+    expect(host.printed.at(-1)).toBe("3 of 3 pins known here");
+  });
+});
+
 describe("a node whose kubo has no peers yet", () => {
   /** How a request to connect to all addresses of the master's kubo, except its loopback, is answered. */
   const onConnect = (host: FakeStorage, answer: () => { status: number; body: unknown } | null): void => {
