@@ -1,12 +1,12 @@
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
+import { refuseUnfinishedRotation } from "../join/installed-node.ts";
 import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
+import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
-import { baseDirFlag } from "../settings/layout.ts";
-import { refuseUnfinishedRotation } from "../join/installed-node.ts";
-import { MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
+import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-master";
@@ -21,8 +21,11 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
   const since = world.host.clock.now().toISOString();
   // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
   const isReading = flags.dryRun || world.host.system.uid() !== 0;
-  const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  const { node, machine } = lockNames(baseDir);
+  const holder = { pid: world.pid, verb: VERB, since };
+  const lock = isReading ? null : await takeLocks(world, [node, machine], holder);
   try {
+    if (world.host.system.uid() === 0) await refuseOtherBaseDir(world.host, "master", baseDir);
     await refuseUnfinishedRotation(world.host, layout);
     let desired = await resolveMaster(flags, layout, world);
     const { journal, envFile, signingKey, snapshotsDir, cliCurrent } = layout;

@@ -1,9 +1,10 @@
 import type { VerbExit } from "../errors.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { closeJoin, keepWarnings, type NextStep, runJoin, type StorageFlags } from "../join/join-run.ts";
+import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareStorageNode } from "../join/prepare-storage.ts";
 import { resolveStorageNode } from "../join/resolve-storage.ts";
-import { baseDirFlag, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
+import { baseDirFlag, lockNames, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-storage-node";
@@ -17,8 +18,11 @@ export async function joinAsStorageNode(flags: StorageFlags, given: World): Prom
   const since = world.host.clock.now().toISOString();
   // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
   const isReading = flags.dryRun || world.host.system.uid() !== 0;
-  const lock = isReading ? null : await world.takeLock(baseDir, { pid: world.pid, verb: VERB, since });
+  const { node, machine } = lockNames(baseDir);
+  const holder = { pid: world.pid, verb: VERB, since };
+  const lock = isReading ? null : await takeLocks(world, [node, machine], holder);
   try {
+    if (world.host.system.uid() === 0) await refuseOtherBaseDir(world.host, "storage-node", baseDir);
     let settings = await resolveStorageNode(flags, layout, world);
     const outcome = await runJoin(world, {
       verb: VERB,

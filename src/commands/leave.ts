@@ -3,12 +3,12 @@ import { type Journal, openJournal } from "../engine/journal.ts";
 import { changesOf, describe } from "../engine/plan.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { nameOf } from "../join/installed-node.ts";
+import { takeLocks } from "../join/one-node.ts";
 import { requireDocker } from "../join/silent-docker.ts";
-import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts";
 import { parsePurge } from "../leave/policy.ts";
+import { findLeavingNode, type LeavePlan, planLeave } from "../leave/prepare.ts";
 import type { LeavingNode } from "../leave/survey.ts";
-import type { Lock } from "../machine/lock.ts";
-import { lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR, baseDirFlag } from "../settings/layout.ts";
+import { baseDirFlag, lockNames, MASTER_BASE_DIR, STORAGE_BASE_DIR } from "../settings/layout.ts";
 import type { Reporter } from "../ui/reporter.ts";
 import type { World } from "../world.ts";
 
@@ -38,12 +38,14 @@ export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> 
   await requireRootAndDocker(world);
   const node = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
-  const locks = flags.dryRun ? [] : await takeLocks(world, node, since);
+  // Also those of what cron runs: a snapshot that is being taken is finished first.
+  const names = flags.dryRun ? [] : Object.values(lockNames(node.layout.baseDir));
+  const lock = await takeLocks(world, names, { pid: world.pid, verb: VERB, since });
   try {
     const plan = await planLeave(world, node, { purge, release: flags.release });
     return await carryOut(world, node, { ...plan, flags, since });
   } finally {
-    for (const lock of locks) await lock.release();
+    await lock.release();
   }
 }
 
@@ -187,19 +189,6 @@ async function openLeaveJournal(
       await (isClosed ? effect() : inner.around(step, change, effect));
     },
   };
-}
-
-/** Takes the locks of joins and of what cron runs: a snapshot that is being taken is finished first. */
-async function takeLocks(world: World, { layout }: LeavingNode, since: string): Promise<readonly Lock[]> {
-  const taken: Lock[] = [];
-  try {
-    for (const name of Object.values(lockNames(layout.baseDir)))
-      taken.push(await world.takeLock(name, { pid: world.pid, verb: VERB, since }));
-    return taken;
-  } catch (thrown) {
-    for (const lock of taken) await lock.release();
-    throw thrown;
-  }
 }
 
 /** Refuses to run without root, and while the containers can't be seen. */

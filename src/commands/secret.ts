@@ -1,8 +1,8 @@
 import type { VerbExit } from "../errors.ts";
 import { readInstalledMaster } from "../join/installed-node.ts";
-import { baseDirFlag } from "../settings/layout.ts";
+import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { rotateSecret } from "../rotation/rotate.ts";
-import { lockNames } from "../settings/layout.ts";
+import { baseDirFlag, lockNames } from "../settings/layout.ts";
 import { parseSecretName, ROTATED } from "../settings/rotation.ts";
 import type { World } from "../world.ts";
 
@@ -25,7 +25,7 @@ export async function secretRotate(given: string, flags: SecretFlags, world: Wor
   const since = host.clock.now().toISOString();
   const holder = { pid: world.pid, verb: VERB, since };
   const names = lockNames(baseDir);
-  const lock = flags.dryRun ? null : await world.takeLock(names.node, holder);
+  const lock = flags.dryRun ? null : await takeLocks(world, [names.node, names.machine], holder);
   /** A snapshot that is being taken reads and writes the record of the chain. */
   const guard = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     if (flags.dryRun || ROTATED[secret] !== null) return await work();
@@ -37,6 +37,7 @@ export async function secretRotate(given: string, flags: SecretFlags, world: Wor
     }
   };
   try {
+    await refuseOtherBaseDir(host, "master", baseDir);
     // Read again: another run may have changed a secret before this one had the lock.
     const master = await readInstalledMaster(world, flags.baseDir);
     const { dryRun, yes, valueFile } = flags;

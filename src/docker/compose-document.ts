@@ -91,6 +91,16 @@ export const PROJECT_LABEL = "com.docker.compose.project";
 /** Compose's label with the files, separated by commas, that a container was created from. */
 export const CONFIG_FILES_LABEL = "com.docker.compose.project.config_files";
 
+/** The directory whose compose file a container was created from, as Compose's label says. */
+export function homeOf({
+  labels,
+}: {
+  readonly labels: Readonly<Record<string, string>>;
+}): string | undefined {
+  const [file = ""] = (labels[CONFIG_FILES_LABEL] ?? "").split(",", 1);
+  return file.startsWith("/") ? file.replace(/\/[^/]*$/, "") || "/" : undefined;
+}
+
 /** Lower-case hex sha256 of a text. Passed in, because this file must not import `node:crypto`. */
 export type Hash = (text: string) => string;
 

@@ -75,6 +75,8 @@ export interface Seen {
   readonly restart: readonly string[];
   /** Paused containers, which continue. */
   readonly unpause: readonly string[];
+  /** Containers that get another restart policy. */
+  readonly policies: readonly { readonly container: string; readonly policy: string }[];
   /** Data that belongs to another user than the containers', or that others can enter. */
   readonly data: readonly OpenData[];
 }
@@ -87,6 +89,7 @@ export const NOTHING: Seen = {
   up: [],
   restart: [],
   unpause: [],
+  policies: [],
   data: [],
 };
 
@@ -107,6 +110,11 @@ export type ContainerChange =
   | (Change & { readonly kind: "close-data"; readonly data: OpenData })
   | (Change & { readonly kind: "restart"; readonly container: string })
   | (Change & { readonly kind: "unpause"; readonly container: string })
+  | (Change & {
+      readonly kind: "set-restart-policy";
+      readonly container: string;
+      readonly policy: string;
+    })
   | (Change & { readonly kind: "remove-container"; readonly container: string });
 
 /** The finding that follows from the states and the judgement. */
@@ -151,6 +159,9 @@ export function findingOf(options: {
     up,
     restart: states.filter(({ state }) => state === "unhealthy").map(({ container }) => container),
     unpause: states.filter(({ isPaused }) => isPaused === true).map(({ container }) => container),
+    policies: states.flatMap(({ container, restartPolicy }) =>
+      restartPolicy === undefined ? [] : [{ container, policy: restartPolicy.to }],
+    ),
     data: data.open,
   };
   const obstacle = joinObstacles(
@@ -173,6 +184,9 @@ export function findingOf(options: {
     ...otherDrift,
     ...data.open.map(describeOpenData),
     ...driftOf(states),
+    ...states.flatMap(({ container, restartPolicy: policy }) =>
+      policy === undefined ? [] : [`${container}: restart policy ${policy.from} -> ${policy.to}`],
+    ),
     ...remove.map((name) => `${name} is running, but the settings do not ask for it`),
   ];
   if (drift.length === 0) return { state: "ours", seen, evidence };
@@ -210,12 +224,21 @@ function replacementOf(
 
 /** The changes, in order. Images are pulled only if containers are to be created. */
 export function changesOf(
-  { missingImages, profiles, remove, prepare, up, restart, unpause, data }: Seen,
+  { missingImages, profiles, remove, prepare, up, restart, unpause, policies, data }: Seen,
   describeUp: (up: readonly Service[]) => string,
 ): readonly ContainerChange[] {
   const pulls = up.length > 0 ? missingImages : [];
   return [
     ...unpause.map((container) => ({ kind: "unpause", summary: `unpause ${container}`, container }) as const),
+    ...policies.map(
+      ({ container, policy }) =>
+        ({
+          kind: "set-restart-policy",
+          summary: `set the restart policy of ${container} to ${policy}`,
+          container,
+          policy,
+        }) as const,
+    ),
     ...remove.map(
       (container) => ({ kind: "remove-container", summary: `remove ${container}`, container }) as const,
     ),
@@ -267,11 +290,16 @@ function mountedBelow({ mounts }: DataSurvey): Obstacle | null {
 export function foreignContainers(states: readonly ServiceState[], remedy: string): Obstacle | null {
   const foreign = states.filter(({ state }) => state === "foreign");
   if (foreign.length === 0) return null;
+  const homes = [...new Set(foreign.flatMap(({ home }) => home ?? []))];
   return {
     why: foreign
-      .map(({ container, detail }) => `fula-node did not create the container ${container} (${detail}).`)
+      .map(({ container, detail, home }) =>
+        home === undefined
+          ? `fula-node did not create the container ${container} (${detail}).`
+          : `The container ${container} belongs to the node in ${home}.`,
+      )
       .join(" "),
-    remedy,
+    remedy: homes.length === 0 ? remedy : `Use that node: --base-dir ${homes.join(" or ")}.`,
     claim: foreign.every(({ claimable }) => claimable) ? driftOf(states) : null,
   };
 }

@@ -15,12 +15,16 @@ export interface ServiceState extends Service {
   readonly state: "running" | "absent" | "stopped" | "changed" | "unhealthy" | "paused" | "dead" | "foreign";
   /** A description for people: what is wrong, or what it is. */
   readonly detail: string;
+  /** The other base directory whose node it is a part of. */
+  readonly home?: string;
   /** True for a foreign container that `--adopt` takes over. */
   readonly claimable: boolean;
   /** True for a foreign container that stays as it is once it is adopted. */
   readonly stays?: boolean;
   /** The image of an adopted service that ours is to replace. */
   readonly replaces?: string;
+  /** What its restart policy shall be instead of the one that it has. */
+  readonly restartPolicy?: { readonly from: string; readonly to: string };
   /** True if it must be unpaused, whatever else is to be done. */
   readonly isPaused?: boolean;
 }
@@ -31,6 +35,10 @@ export interface Wanted {
   readonly hash?: string | undefined;
   readonly imageId?: string | undefined;
   readonly packageHash: string | null;
+  /** The restart policy in the compose file. */
+  readonly restartPolicy?: string;
+  /** The directory that the container was created from, if it is not the project's. */
+  readonly elsewhere?: string | null;
   /** For a service that keeps an adopted container. */
   readonly kept?:
     | {
@@ -57,7 +65,12 @@ export function judgeContainer(service: Service, container: Container | null, wa
     more: Partial<ServiceState> = {},
   ): ServiceState => {
     const isPaused = container?.status === "paused" && state !== "foreign" ? { isPaused: true } : {};
-    return { ...service, state, detail, claimable: false, ...isPaused, ...more };
+    const { restartPolicy: to } = wanted;
+    const stays = !["absent", "foreign", "changed", "dead"].includes(state);
+    const from = container?.restartPolicy;
+    const policy =
+      stays && from !== undefined && to !== undefined && from !== to ? { restartPolicy: { from, to } } : {};
+    return { ...service, state, detail, claimable: false, ...isPaused, ...policy, ...more };
   };
   if (container === null) return judged("absent", "no such container");
   const { labels, image } = container;
@@ -77,6 +90,8 @@ export function judgeContainer(service: Service, container: Container | null, wa
     if (kept.whyChanged !== null) return judged("changed", kept.whyChanged);
     return judgeStatus(container, judged, { stopped: "unhealthy", running: `adopted, image ${image}` });
   }
+  const { elsewhere = null } = wanted;
+  if (elsewhere !== null) return judged("foreign", `part of the node in ${elsewhere}`, { home: elsewhere });
   if (isOwnService && replaces.replaces !== undefined) return judged("changed", `it runs ${image}`, replaces);
   const isStarted = ["running", "paused", "restarting"].includes(container.status);
   if (isStarted && hash !== undefined && labels[CONFIG_HASH] !== hash)

@@ -5,8 +5,8 @@ import { type NodeContext, poll, readEnvFile, readValues } from "../settings/con
 import { findEntry } from "../settings/env-file.ts";
 
 import { VERSION_KEY } from "../settings/settings.ts";
-import { type ComposeMap, mapAt, SPEC_LABEL } from "./compose-document.ts";
-import { PACKAGE_ENTRIES } from "../settings/layout.ts";
+import { type ComposeMap, homeOf, mapAt, SPEC_LABEL } from "./compose-document.ts";
+import { NAMES, PACKAGE_ENTRIES } from "../settings/layout.ts";
 import { type Project, writeCompose } from "./compose-project.ts";
 import { namedKeys } from "./compose-render.ts";
 import { closeData, type DataPlace, prepareData, stopContainer, surveyData } from "./container-data.ts";
@@ -118,6 +118,8 @@ export function containers(
       if (change.kind === "pull-image") await host.docker.pull(change.image, report);
       else if (change.kind === "restart") await host.docker.restart(change.container);
       else if (change.kind === "unpause") await host.docker.unpause(change.container);
+      else if (change.kind === "set-restart-policy")
+        await host.docker.setRestartPolicy(change.container, change.policy);
       else if (change.kind === "remove-container") await removeFully(host, change.container);
       else if (change.kind === "write-compose") await writeCompose(host, project, change.keep);
       else if (change.kind === "mark-taken-over")
@@ -222,13 +224,14 @@ async function inspectServices(
   const environment = { ...planned, ...known };
   // Without Compose nothing can be compared yet. The step docker installs it, and then everything is looked at again.
   const source = { name, text: withoutKept(project) ?? text, directory, profiles, environment };
-  const [hashes, images, packageHash, records] = await Promise.all([
+  const [hashes, images, packageHash, records, elsewhere] = await Promise.all([
     compose === null ? null : host.docker.composeHashes(source),
     Promise.all(
       found.map(async (container) => (container === null ? null : await host.docker.image(container.image))),
     ),
     host.files.hashTree(context.packageDir, PACKAGE_ENTRIES),
     Promise.all(services.map(({ service }) => readRecord(host, kept?.get(service)))),
+    Promise.all(found.map((container) => otherHomeOf(host, container, project))),
   ]);
   return services.map((service, index) => {
     const container = found[index] ?? null;
@@ -249,6 +252,8 @@ async function inspectServices(
       hash,
       imageId: images[index]?.id,
       packageHash,
+      elsewhere: elsewhere[index] ?? null,
+      restartPolicy: typeof definition["restart"] === "string" ? definition["restart"] : "no",
       keepsAdopted: kept !== undefined,
       isOwnService: typeof definition["image"] === "string" && isBuiltImage(definition["image"]),
       ...(keptService === undefined
@@ -256,6 +261,18 @@ async function inspectServices(
         : { kept: { isRecorded, whyChanged: whyNot, spec: typeof spec === "string" ? spec : undefined } }),
     });
   });
+}
+
+/** The directory that a container was created from, if it is another one. A writer may be in a directory of its own. */
+async function otherHomeOf(
+  { files }: HostReader,
+  container: Container | null,
+  { name, directory }: Project,
+): Promise<string | null> {
+  const home = container === null ? undefined : homeOf(container);
+  if (home === undefined || home === directory || name === NAMES.writerProject) return null;
+  const [at, here] = await Promise.all([home, directory].map((one) => files.realPath(one)));
+  return (at ?? home) === (here ?? directory) ? null : (at ?? home);
 }
 
 /** Without its hash, a container that differs would count as unchanged. */

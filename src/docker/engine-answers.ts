@@ -164,3 +164,10 @@ export function remedyForFirewall(why: string): string | null {
   if (!LOST_CHAINS.some((pattern) => pattern.test(why))) return null;
   return "The firewall was loaded again, which removed Docker's rules. Restart Docker: systemctl restart docker. Then run again. Containers with a restart policy start by themselves.";
 }
+
+/** A container's restart policy, as Compose writes it. */
+export function restartPolicyOf({ HostConfig: host }: Answer<"container">): string {
+  const { Name: name = "", MaximumRetryCount: most = 0 } = host.RestartPolicy ?? {};
+  if (name === "") return "no";
+  return name === "on-failure" && most > 0 ? `${name}:${most}` : name;
+}

@@ -1,5 +1,5 @@
 import { bracketed } from "../settings/address.ts";
-import type { Answer } from "./engine-answers.ts";
+import { type Answer, restartPolicyOf } from "./engine-answers.ts";
 import type { Engine } from "./engine-client.ts";
 import type { ContainerDefinition } from "./engine.ts";
 
@@ -15,10 +15,8 @@ export async function definitionOf(engine: Engine, name: string): Promise<Contai
 
 type ImageConfig = Partial<NonNullable<Answer<"image">["Config"]>>;
 
-function toDefinition(
-  { Config: config, HostConfig: host, Mounts, NetworkSettings }: Answer<"container">,
-  image: ImageConfig,
-): ContainerDefinition {
+function toDefinition(seen: Answer<"container">, image: ImageConfig): ContainerDefinition {
+  const { Config: config, HostConfig: host, Mounts, NetworkSettings } = seen;
   const isSameEntrypoint = isSame(config.Entrypoint, image.Entrypoint);
   const ofImage = new Set(image.Env ?? []);
   return {
@@ -35,7 +33,7 @@ function toDefinition(
     networks: Object.keys(NetworkSettings?.Networks ?? {}).filter(
       (name) => !["host", "none", "bridge"].includes(name),
     ),
-    restart: restartOf(host.RestartPolicy),
+    restart: restartPolicyOf(seen),
     mounts: (Mounts ?? []).flatMap(({ Type, Name, Source, Destination, RW }) =>
       Type === "bind" || Type === "volume"
         ? [
@@ -64,12 +62,6 @@ function toDefinition(
 
 function isSame(own: readonly string[] | null | undefined, image: readonly string[] | null | undefined) {
   return JSON.stringify(own ?? []) === JSON.stringify(image ?? []);
-}
-
-function restartOf(policy: Answer<"container">["HostConfig"]["RestartPolicy"]): string {
-  const { Name: name = "", MaximumRetryCount: most = 0 } = policy ?? {};
-  if (name === "") return "no";
-  return name === "on-failure" && most > 0 ? `${name}:${most}` : name;
 }
 
 function portOf(address: string, port: string, inside: string): string {

@@ -4,7 +4,7 @@ import { Readable, Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
-import type { Answer } from "./engine-answers.ts";
+import { type Answer, restartPolicyOf } from "./engine-answers.ts";
 import { type Engine, NoEngine } from "./engine-client.ts";
 import type { Container, DockerReader, DockerVersion } from "./engine.ts";
 
@@ -206,6 +206,7 @@ function toContainer(seen: Answer<"container">): Container {
     exitCode: state.ExitCode,
     oomKilled: state.OOMKilled ?? false,
     restartCount: seen.RestartCount ?? 0,
+    restartPolicy: restartPolicyOf(seen),
     startedAt: state.StartedAt,
     pid: state.Pid,
     networkMode: seen.HostConfig.NetworkMode,

@@ -46,6 +46,13 @@ function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
       const docker = await engine.open();
       await docker.getContainer(encodeURIComponent(name)).unpause();
     },
+    setRestartPolicy: async (name, policy) => {
+      const [Name = "", most = "0"] = policy.split(":");
+      const docker = await engine.open();
+      await docker
+        .getContainer(encodeURIComponent(name))
+        .update({ RestartPolicy: { Name, MaximumRetryCount: Number(most) } });
+    },
     stop: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);
       // Without a timeout, the container's own grace period applies.

@@ -15,6 +15,8 @@ export interface Container {
   /** True if the kernel ended it because memory ran out. */
   readonly oomKilled: boolean;
   readonly restartCount: number;
+  /** When the engine starts it again by itself, as Compose writes it: `unless-stopped`, `no`, `on-failure:3`. */
+  readonly restartPolicy: string;
   readonly startedAt: string;
   readonly pid: number;
   readonly networkMode: string;
@@ -191,6 +193,8 @@ export interface Docker extends DockerReader {
   /** Stops and starts a container, or starts a stopped one. Its configuration stays. */
   restart(container: string): Promise<void>;
   unpause(container: string): Promise<void>;
+  /** Changes when the engine starts a container again by itself. The container goes on as it is. */
+  setRestartPolicy(container: string, policy: string): Promise<void>;
   /** Stops a container with its own grace period. Does nothing if it is stopped or absent. */
   stop(container: string): Promise<void>;
   /** Stops a container with its own grace period and removes it. Its volumes stay. Does nothing if it is absent. */

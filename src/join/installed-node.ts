@@ -1,10 +1,5 @@
 import type { Cluster } from "../cluster/client.ts";
-import {
-  CONFIG_FILES_LABEL,
-  isOurCompose,
-  PROJECT_LABEL,
-  WRITER_SCRIPTS,
-} from "../docker/compose-document.ts";
+import { homeOf, isOurCompose, PROJECT_LABEL, WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
 import { readOwners } from "../federation/registry.ts";
@@ -125,11 +120,6 @@ export async function findInstalledNode(host: HostReader, given?: string): Promi
   if (found.signs.length === 0) return { answer: "none", found, other };
   const isClear = other === null || weightOf(found) > weightOf(other);
   return { answer: isClear ? found.kind : "both", found, other };
-}
-
-/** The base directory of one of our containers, from Compose's label. */
-export function homeOf({ labels }: Pick<Container, "labels">): string | undefined {
-  return labels[CONFIG_FILES_LABEL]?.split(",", 1)[0]?.replace(/\/[^/]*$/, "");
 }
 
 /** The name of the kind, for messages. */

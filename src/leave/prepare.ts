@@ -1,23 +1,18 @@
-import { PROJECT_LABEL } from "../docker/compose-document.ts";
+import { homeOf, PROJECT_LABEL } from "../docker/compose-document.ts";
 import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
-import { canonicalBaseDir, resolveBaseDir } from "../join/base-dir.ts";
-import {
-  findInstalledNode,
-  homeOf,
-  type NodeKind,
-  type NodeSigns,
-  twoNodes,
-} from "../join/installed-node.ts";
+import { resolveBaseDir } from "../join/base-dir.ts";
+import { findInstalledNode, type NodeKind, type NodeSigns, twoNodes } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
+import { refuseOtherBaseDir } from "../join/one-node.ts";
 import { findDatabaseVolume } from "../join/prepare-master.ts";
 import { findUnclearKeys, readSavedSettings } from "../join/settings-source.ts";
 import type { Values } from "../settings/context.ts";
 import { findEntry } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
+import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { databasesThatStay, findConsequences, findHolds, remoteDatabasesOf, warnOfFlags } from "./holds.ts";
@@ -44,8 +39,8 @@ export interface LeavePlan {
 }
 
 /**
- * Finds the node that leaves. Throws `settings` if there is none, and `preflight` if it is not clear which one is meant:
- * there are things of both kinds, or the containers belong to another base directory.
+ * Finds the node that leaves. Throws `settings` if there is none, `preflight` if there are things of both kinds, and
+ * `foreign` if the containers belong to another base directory.
  */
 export async function findLeavingNode(
   deps: LeaveDeps,
@@ -62,16 +57,8 @@ export async function findLeavingNode(
   if (other !== null && (answer === "both" || isOurs(other))) throw bothKindsFound([found, other]);
   if (!isOurs(found)) return await findEmptied(deps, [found, ...(other === null ? [] : [other])], purged);
   const home = baseDir ?? (found.kind === "master" ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
-  const homes = await Promise.all(found.containers.map((one) => canonicalBaseDir(host, homeOf(one) ?? "")));
-  const elsewhere = found.containers.find(
-    (one, index) => one.labels[PROJECT_LABEL] !== NAMES.writerProject && homes[index] !== home,
-  );
-  if (elsewhere === undefined) return await openNode(deps, found);
-  throw new OperatorError({
-    exit: "preflight",
-    what: `The container ${elsewhere.name} belongs to the node in ${homeOf(elsewhere) ?? "unknown"}, not to ${home}.`,
-    remedy: `Run again with --base-dir ${homeOf(elsewhere) ?? "unknown"}.`,
-  });
+  await refuseOtherBaseDir(host, found.kind, home, found.containers);
+  return await openNode(deps, found);
 }
 
 /** Plans a leave, with its locks taken: one survey of the box, then one look at each thing that is to be removed. */

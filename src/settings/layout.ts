@@ -157,6 +157,8 @@ export function lockNames(baseDir: string) {
   return {
     /** Join, repair, leave. */
     node: baseDir,
+    /** The same for every base directory: names of containers, ports and cron files are there once. */
+    machine: "this machine",
     snapshot: `${baseDir}/snapshot`,
     sweep: `${baseDir}/sweep`,
     restore: `${baseDir}/restore`,

@@ -12,10 +12,15 @@ export interface DockerFacts {
   readonly compose: string | null | Late;
   /** False if there is no engine to start. */
   readonly isInstalled: boolean;
+  /** False if a boot does not start it. Null if no unit says so. */
+  readonly atBoot: boolean | null | Late;
 }
 
 /** The engine and its Compose plugin. `repair` is the command that repairs this node. */
-export function judgeDocker({ engine, why, compose, isInstalled }: DockerFacts, repair: string): Judged {
+export function judgeDocker(
+  { engine, why, compose, isInstalled, atBoot }: DockerFacts,
+  repair: string,
+): Judged {
   if (engine === LATE || (engine === null && why === LATE)) {
     return {
       state: "unknown",
@@ -44,6 +49,13 @@ export function judgeDocker({ engine, why, compose, isInstalled }: DockerFacts, 
       summary: `${engine.version}; Compose did not answer in time`,
       todo: null,
       evidence,
+    };
+  if (atBoot === false)
+    return {
+      state: "attention",
+      summary: `${engine.version}, does not start at boot`,
+      todo: repair,
+      evidence: { ...evidence, "at boot": "no" },
     };
   return compose === null
     ? { state: "attention", summary: `${engine.version}, without Compose v2`, todo: repair, evidence }

@@ -44,13 +44,21 @@ export interface AskedDocker {
 
 /** Asks the engine and Compose, at the start, while everything else is still being loaded. */
 export async function askDocker({ docker, system }: HostReader, ask: Ask): Promise<DockerFacts> {
-  const [engine, why, compose, program] = await Promise.all([
+  const [engine, why, compose, program, unit] = await Promise.all([
     ask(() => docker.version()),
     ask(() => docker.unreachable()),
     ask(() => docker.composeVersion()),
     ask(() => system.which("dockerd")),
+    // What systemd can't say is no fault of Docker's: the step docker reports it.
+    ask(() => orNull(() => system.unit("docker.service"))),
   ]);
-  return { engine, why, compose, isInstalled: program !== null };
+  return {
+    engine,
+    why,
+    compose,
+    isInstalled: program !== null,
+    atBoot: unit === LATE ? LATE : (unit?.atBoot ?? null),
+  };
 }
 
 /** The part of Docker itself. */

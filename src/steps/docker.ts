@@ -14,23 +14,26 @@ type DockerChange =
   | (Change & { readonly kind: "start-engine" });
 
 const START_DEADLINE_MS = 60_000;
+const UNIT = "docker.service";
+const NOT_AT_BOOT = "the engine does not start at boot";
 
 /** Docker engine and Compose v2. Installs the distribution's packages if they are missing. */
 export const docker: StepSpec<Seen, DockerChange> = {
   id: "docker",
   title: "Docker engine and Compose v2",
   touches:
-    "Installs the engine and Compose v2 from the distribution's packages if they are missing, after confirmation. Starts the engine.",
+    "Installs the engine and Compose v2 from the distribution's packages if they are missing, after confirmation. Starts the engine, now and at every boot.",
   reprobeAfter: true,
 
   async probe(host): Promise<Finding<Seen>> {
-    const [engine, compose, program, client, os, status] = await Promise.all([
+    const [engine, compose, program, client, os, status, unit] = await Promise.all([
       host.docker.version(),
       host.docker.composeVersion(),
       host.system.which("dockerd"),
       host.system.which("docker"),
       host.system.os(),
       host.files.readText(DPKG_STATUS),
+      host.system.unit(UNIT),
     ]);
     const evidence = {
       engine:
@@ -39,8 +42,23 @@ export const docker: StepSpec<Seen, DockerChange> = {
           : `${engine.version}, API ${engine.apiVersion}`,
       compose: compose ?? "not installed",
       dockerd: program ?? "not installed",
+      "at boot": unit === null ? "unknown" : unit.atBoot ? "yes" : "no",
     };
-    if (engine !== null && compose !== null) return { state: "ours", seen: { missing: [] }, evidence };
+    // Debian also masks the unit of an engine that was removed. Its installation takes that back.
+    if (unit?.masked === true && program !== null) {
+      return {
+        state: "foreign",
+        evidence,
+        why: `The unit ${UNIT} is masked, so the engine does not start at boot.`,
+        remedy: `Run systemctl unmask ${UNIT}.`,
+      };
+    }
+    if (engine !== null && compose !== null) {
+      const seen = { missing: [] };
+      return unit === null || unit.atBoot
+        ? { state: "ours", seen, evidence }
+        : { state: "drifted", seen, drift: [NOT_AT_BOOT], evidence };
+    }
     const packages = dockerPackages(os, status ?? "");
     const needsEngine =
       engine === null && (program === null || client === null || isHalfInstalled(status ?? ""));
@@ -104,8 +122,19 @@ export const docker: StepSpec<Seen, DockerChange> = {
   },
 
   async verify(host: HostReader) {
-    const [engine, compose] = await Promise.all([host.docker.version(), host.docker.composeVersion()]);
-    if (engine !== null && compose !== null) return;
+    const [engine, compose, unit] = await Promise.all([
+      host.docker.version(),
+      host.docker.composeVersion(),
+      host.system.unit(UNIT),
+    ]);
+    if (engine !== null && compose !== null) {
+      if (unit === null || unit.atBoot) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `The unit ${UNIT} does not start at boot, although it was enabled.`,
+        remedy: `Look at \`systemctl status ${UNIT}\`, then run again.`,
+      });
+    }
     throw new OperatorError({
       exit: "unhealthy",
       what:

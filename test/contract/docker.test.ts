@@ -205,6 +205,21 @@ describe.each([
       await expect(subject.restart(`${PREFIX}-none`)).rejects.toBeInstanceOf(OperatorError);
     });
 
+    it("changes the restart policy of a container, which goes on", async () => {
+      const before = await subject.container(NAMES.busy);
+      for (const restartPolicy of ["no", "on-failure:3", "always", "unless-stopped"]) {
+        await subject.setRestartPolicy(NAMES.busy, restartPolicy);
+        expect(await subject.container(NAMES.busy)).toMatchObject({
+          id: before?.id,
+          pid: before?.pid,
+          status: "running",
+          restartPolicy,
+        });
+        expect((await subject.definition(NAMES.busy))?.restart).toBe(restartPolicy);
+      }
+      await expect(subject.setRestartPolicy(`${PREFIX}-none`, "no")).rejects.toBeInstanceOf(OperatorError);
+    });
+
     it("stops a container, which stays, and does nothing where there is none", async () => {
       await subject.stop(NAMES.busy);
       expect(await subject.container(NAMES.busy)).toMatchObject({ status: "exited" });

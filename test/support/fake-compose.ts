@@ -26,6 +26,7 @@ interface ComposeService {
   readonly labels?: unknown;
   readonly environment?: unknown;
   readonly network_mode?: string;
+  readonly restart?: string;
   readonly healthcheck?: unknown;
   readonly volumes?: readonly (string | { type?: string; source?: string; target?: string })[];
   readonly ports?: readonly unknown[];
@@ -115,6 +116,7 @@ function containerOf(
     exitCode: 0,
     oomKilled: false,
     restartCount: 0,
+    restartPolicy: spec.restart ?? "no",
     networkMode: spec.network_mode ?? `${project.name}_default`,
     mounts: (spec.volumes ?? []).map((volume) => mountOf(volume, posix.dirname(project.file), volumeName)),
     publishedPorts: (spec.ports ?? []).map((port) => Number(String(port).split(":").at(-2))),

@@ -90,6 +90,7 @@ export class FakeDocker implements Docker {
       exitCode: 0,
       oomKilled: false,
       restartCount: 0,
+      restartPolicy: "unless-stopped",
       startedAt: this.#now().toISOString(),
       pid: 1000 + this.#made,
       networkMode: "host",
@@ -159,7 +160,7 @@ export class FakeDocker implements Docker {
   async definition(name: string): Promise<ContainerDefinition | null> {
     const container = await this.container(name);
     if (container === null) return null;
-    const { image, env, networkMode, mounts, publishedPorts } = container;
+    const { image, env, networkMode, mounts, publishedPorts, restartPolicy } = container;
     return {
       image,
       entrypoint: null,
@@ -169,7 +170,7 @@ export class FakeDocker implements Docker {
       workingDirectory: "",
       networkMode,
       networks: [],
-      restart: "unless-stopped",
+      restart: restartPolicy,
       mounts: mounts.map(({ type, name: volume, source, destination }) => ({
         type: type === "bind" ? "bind" : "volume",
         source: type === "bind" ? source : volume,
@@ -344,6 +345,14 @@ export class FakeDocker implements Docker {
       const container = this.boxes.get(name);
       if (container?.status !== "paused") throw unavailable(`Cannot unpause ${name}.`, "it is not paused");
       this.boxes.set(name, { ...container, status: "running" });
+    });
+  }
+
+  async setRestartPolicy(name: string, restartPolicy: string): Promise<void> {
+    await this.#write(`docker.setRestartPolicy ${name}`, () => {
+      const container = this.boxes.get(name);
+      if (container === undefined) throw unavailable(`Cannot update ${name}.`, "no such container");
+      this.boxes.set(name, { ...container, restartPolicy });
     });
   }
 

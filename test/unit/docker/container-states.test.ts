@@ -33,6 +33,18 @@ const STATES: readonly (readonly [string, Partial<Container>, readonly string[],
   ],
   ["dead", { status: "dead" }, ["remove-container", "up"], /its removal did not finish \(status dead\)/],
   ["removing", { status: "removing" }, ["remove-container", "up"], /status removing/],
+  [
+    "running, and not started again by the engine",
+    { restartPolicy: "no" },
+    ["set-restart-policy"],
+    /restart policy no -> unless-stopped/,
+  ],
+  [
+    "exited, and not started again by the engine",
+    { status: "exited", restartPolicy: "no" },
+    ["set-restart-policy", "up"],
+    /its status is exited[^]*restart policy no -> unless-stopped/,
+  ],
   ["running, but unhealthy", { health: "unhealthy" }, ["restart"], /its healthcheck fails/],
 ];
 
@@ -44,7 +56,11 @@ describe("a container that is not as it should be", () => {
       const { changes, plan } = await join(host);
       expect(changes.map(({ change }) => change.kind)).toEqual(kinds);
       expect(plan.flatMap((item) => item.drift).join("\n")).toMatch(drift);
-      expect(host.docker.boxes.get(name)).toMatchObject({ status: "running", oomKilled: false });
+      expect(host.docker.boxes.get(name)).toMatchObject({
+        status: "running",
+        oomKilled: false,
+        restartPolicy: "unless-stopped",
+      });
       host.revive();
       await join(host);
       expect(host.writes).toEqual([]);

@@ -102,6 +102,7 @@ describe("leave finds its own things", () => {
         if (box.labels["com.docker.compose.project"] === "fula-master")
           host.docker.boxes.set(name, { ...box, labels: { ...box.labels, [label]: files } });
     };
+    host.files.put("/opt/other/.env", "FULA_NODE_VERSION=0.1.0\n");
     relabel("/opt/other/docker-compose.yml,/opt/other/more.yml");
     await expect(leaveOn(host)).rejects.toMatchObject({ remedy: "Run again with --base-dir /opt/other." });
     relabel(`${BASE}/docker-compose.yml,${BASE}/more.yml`);

@@ -246,7 +246,7 @@ describe("leave checks before it changes anything", () => {
   it("names the directory that the containers belong to", async () => {
     const host = await leavingMaster();
     host.files.put("/opt/other/.env", "FULA_NODE_VERSION=0.1.0\nPINNING_API_PORT=6000\n");
-    const said = await expectRefusal(host, { baseDir: "/opt/other" }, "preflight");
+    const said = await expectRefusal(host, { baseDir: "/opt/other" }, "foreign");
     expect(said).toContain(`--base-dir ${BASE}`);
   });
 
@@ -337,8 +337,8 @@ describe("leave checks before it changes anything", () => {
       return { release: async () => void given.push(name) };
     };
     await expect(leaveOn(host, {}, { takeLock })).rejects.toThrow("a sweep runs");
-    expect(held).toEqual([BASE, `${BASE}/snapshot`]);
-    expect(given).toEqual(held);
+    expect(held).toEqual([BASE, "this machine", `${BASE}/snapshot`]);
+    expect(given).toEqual(held.toReversed());
     expect(host.writes).toEqual([]);
   });
 });

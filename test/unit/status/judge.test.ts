@@ -145,17 +145,22 @@ it("Docker without Compose needs attention; an engine that hangs is unknown", ()
     architecture: "amd64",
     userNamespaces: false,
   };
-  expect(said(judgeDocker({ engine, why: null, compose: null, isInstalled: true }, "repair"))).toBe(
-    "attention: 26, without Compose v2",
-  );
-  expect(judgeDocker({ engine, why: null, compose: LATE, isInstalled: true }, "repair").state).toBe(
-    "unknown",
-  );
-  const none = { engine: null, compose: null, isInstalled: true };
+  expect(
+    said(judgeDocker({ engine, why: null, compose: null, isInstalled: true, atBoot: true }, "repair")),
+  ).toBe("attention: 26, without Compose v2");
+  expect(
+    judgeDocker({ engine, why: null, compose: LATE, isInstalled: true, atBoot: true }, "repair").state,
+  ).toBe("unknown");
+  const none = { engine: null, compose: null, isInstalled: true, atBoot: true };
   expect(judgeDocker({ ...none, why: LATE }, "repair").state).toBe("unknown");
   expect(said(judgeDocker({ ...none, why: "refused", isInstalled: false }, "repair"))).toBe(
     "down: is not installed: refused",
   );
+  const fine = { engine, why: null, compose: "2.1", isInstalled: true };
+  expect(said(judgeDocker({ ...fine, atBoot: false }, "repair"))).toBe(
+    "attention: 26, does not start at boot",
+  );
+  expect(judgeDocker({ ...fine, atBoot: null }, "repair").state).toBe("ok");
 });
 
 it("a container whose healthcheck fails is down; of one that is not there, or not known, nothing is said", () => {

@@ -32,6 +32,14 @@ stepLaws("docker on a bare box", {
   ],
   foreign: [
     {
+      name: "the unit is masked",
+      arrange: (host) => {
+        host.system.putUnit("docker", { loaded: false, masked: true, atBoot: false });
+        host.system.programs.set("dockerd", "/usr/bin/dockerd");
+      },
+      why: /docker\.service is masked/,
+    },
+    {
       name: "a distribution without Compose v2",
       arrange: (host) => onDebian12(host as FakeMaster),
       why: /Debian GNU\/Linux 12.*no packages for a Docker engine with Compose v2/,
@@ -152,6 +160,29 @@ describe("an engine of another source without Compose", () => {
     await expect(join(host)).rejects.toMatchObject({ exit: "foreign" });
     expect(host.writes).toEqual([]);
   });
+});
+
+describe("an engine that a boot does not start", () => {
+  it("is enabled, and nothing else changes", async () => {
+    const host = await joinedBox();
+    const containers = new Map(host.docker.boxes);
+    host.system.putUnit("docker", { active: true, atBoot: false });
+    const { finding } = await lookAt(docker, host);
+    expect(finding).toMatchObject({ state: "drifted", drift: ["the engine does not start at boot"] });
+    await expect(docker.verify(host)).rejects.toMatchObject({ exit: "unhealthy" });
+    expect((await join(host)).changes).toMatchObject([{ change: START }]);
+    expect((await host.system.unit("docker.service"))?.atBoot).toBe(true);
+    expect(new Map(host.docker.boxes)).toEqual(containers);
+    host.revive();
+    await join(host);
+    expect(host.writes).toEqual([]);
+  });
+});
+
+it("a unit that the removal of an engine masked does not stop its installation", async () => {
+  const host = bareBox();
+  host.system.putUnit("docker", { loaded: false, masked: true, atBoot: false });
+  expect((await lookAt(docker, host)).finding.state).toBe("absent");
 });
 
 describe("docker", () => {
