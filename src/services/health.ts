@@ -147,9 +147,11 @@ export async function whileDatabaseAnswers(
   try {
     return await work();
   } catch (thrown) {
-    if (connectionFaultOf(thrown) === null && !isUnmigrated(thrown)) throw thrown;
-    log(`the database did not respond: ${messageOf(thrown)}`);
-    return json(503, { error: "The database does not respond. Try again." }, { "retry-after": "5" });
+    const lacksTable = isUnmigrated(thrown);
+    if (connectionFaultOf(thrown) === null && !lacksTable) throw thrown;
+    const fault = lacksTable ? "lacks a table" : "does not respond";
+    log(`the database ${fault}: ${messageOf(thrown)}`);
+    return json(503, { error: `The database ${fault}. Try again.` }, { "retry-after": "5" });
   }
 }
 

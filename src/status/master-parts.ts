@@ -12,7 +12,7 @@ import { isLoopback } from "../machine/proxy.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
-import { baseDirFlag, MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
+import { MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
@@ -29,7 +29,7 @@ import {
 import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
-import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
+import { isPending, type StepsSeen } from "./judge-steps.ts";
 import {
   type Ask,
   type AskedDocker,
@@ -56,6 +56,7 @@ import {
   readFindings,
   readHeartbeats,
 } from "./pinset-parts.ts";
+import { lookAtSettings } from "./settings-part.ts";
 
 /** Looks at a master: its parts, and what is shown below them. */
 export async function lookAtMaster(
@@ -185,7 +186,11 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "snapshots", look: () => lookAtSnapshots(node) },
     { name: "sweep", look: () => lookAtSweep(node) },
     { name: "cron", look: () => lookAtCron(node) },
-    { name: "settings", look: () => lookAtSettings(node) },
+    {
+      name: "settings",
+      look: async () =>
+        lookAtSettings(node.deps.host, node.layout, await node.steps, values("ALERT_COMMAND")),
+    },
   ];
 }
 
@@ -318,18 +323,6 @@ async function lookAtApi(
 async function lookAtContainer(node: MasterNode, name: string, required: boolean): Promise<Judged | null> {
   const now = node.deps.host.clock.now();
   return judgeContainerAlone(await node.containers, name, { repair: REPAIR_MASTER, required, now });
-}
-
-/** What a join would change, and a change of a secret that was interrupted. */
-async function lookAtSettings({ deps, layout, steps }: MasterNode): Promise<Judged> {
-  const [seen, text] = await Promise.all([steps, deps.host.files.readText(layout.rotation)]);
-  const judged = judgeSettings(seen, REPAIR_MASTER);
-  if (text === null) return judged;
-  const { parseRotation, unfinishedRotation } = await import("../settings/rotation.ts");
-  const rotation = parseRotation(text, layout.rotation);
-  if (rotation === null) return judged;
-  const { what, remedy = null } = unfinishedRotation(rotation, baseDirFlag(layout.baseDir));
-  return { ...judged, state: "attention", summary: what, todo: remedy };
 }
 
 async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string | null> {

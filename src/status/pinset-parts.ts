@@ -62,9 +62,10 @@ async function judgeRun({ steps }: PinsetNode, health: HeartbeatHealth): Promise
 export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
   const { deps, layout, clock, heartbeats } = node;
   const read = async (): Promise<Judged> => {
-    const [{ parseMemory }, { judgeSnapshots }] = await Promise.all([
+    const [{ parseMemory }, { judgeSnapshots }, { bodyRecordOf }] = await Promise.all([
       import("../pinset/snapshot/memory.ts"),
       import("../pinset/snapshot/standing.ts"),
+      import("../pinset/snapshot/bodies.ts"),
     ]);
     const keys = [layout.verifyingKey, layout.signingKey];
     const found = await Promise.all(keys.map((path) => deps.host.files.stat(path)));
@@ -79,6 +80,7 @@ export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
     ]);
     const { state, sentence, todo } = judgeSnapshots(files, key, {
       memory: parseMemory(memory),
+      damaged: bodyRecordOf((await heartbeats).snapshot.heartbeat?.facts).damaged,
       sha256: (bytes) => store.sha256(bytes),
       now: deps.host.clock.now(),
       maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,

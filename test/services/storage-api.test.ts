@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { migrate } from "../support/names-database.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
-import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
 const KEY = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
 const USER = "a".repeat(64);
@@ -170,7 +170,7 @@ describeOnPostgres(
         body: { error: "The database does not respond. Try again." },
       });
       expect(headers.get("retry-after")).toBe("5");
-      expect(webui.lines.join("\n")).toContain("the database did not respond:");
+      expect(webui.lines.join("\n")).toContain("the database does not respond:");
       expect(webui.lines.join("\n")).not.toContain(KEY);
     });
   },

@@ -19,13 +19,15 @@ const ACCEPT = "look for the cause; if it is right: fula-node snapshot take --ac
 
 /**
  * Judges the snapshots by their manifests, signatures, sizes and order, and by what this master remembers. It does not
- * open the bodies, so it is cheap; `snapshot list` checks everything. `files`: from listSnapshotFiles.
+ * open the bodies, so it is cheap: `snapshot take` reads these in turn, and `snapshot list` checks everything. `files`: from listSnapshotFiles.
  */
 export function judgeSnapshots(
   files: readonly SnapshotFile[],
   key: VerifyingKey,
   deps: {
     readonly memory: ChainMemory | null | "damaged";
+    /** Snapshots with a body that was found to be damaged. */
+    readonly damaged?: readonly string[];
     readonly sha256: Sha256;
     readonly now: Date;
     /** An older snapshot is stale. */
@@ -39,7 +41,10 @@ export function judgeSnapshots(
   const damaged = [
     ...faults.map(({ name }) => name),
     ...links
-      .filter(({ file, manifest }) => file.bodyBytes !== manifest.body.size_bytes)
+      .filter(
+        ({ name, file, manifest }) =>
+          file.bodyBytes !== manifest.body.size_bytes || deps.damaged?.includes(name) === true,
+      )
       .map(({ name }) => name),
   ];
   if (newest === null) return withoutAny(damaged, deps.memory);

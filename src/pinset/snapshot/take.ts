@@ -5,10 +5,11 @@ import type { Files } from "../../machine/file-writer.ts";
 import type { SigningKey } from "../../machine/signing.ts";
 import { countOf, decimalBytes, utcSeconds } from "../../units.ts";
 import { type AlarmChannels, type AlarmKind, type AlarmSent, raiseAlarm } from "../alerts.ts";
-import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
+import { type HeartbeatDeps, parseHeartbeat, withHeartbeat } from "../heartbeat.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
+import { type BodyRecord, bodyRecordOf, checkBodies } from "./bodies.ts";
 import { type Erosion, measureErosion } from "./erosion.ts";
-import { type ChainLink, readLinks, retentionEntry, type SnapshotFault, trustedKeys } from "./links.ts";
+import { type ChainLink, readLinks, trustedKeys } from "./links.ts";
 import {
   DIGEST_ALGORITHM,
   type Manifest,
@@ -30,7 +31,8 @@ import {
   parseMemory,
   serialiseMemory,
 } from "./memory.ts";
-import { chooseExpired, isDrop, type RetentionEntry, type RetentionPolicy } from "./retention.ts";
+import { prune } from "./prune.ts";
+import { isDrop } from "./retention.ts";
 import type { BodyFacts, SnapshotStore } from "./store.ts";
 import { endorses } from "./verify.ts";
 
@@ -81,6 +83,8 @@ export interface TakeResult {
   readonly alarm: AlarmSent | null;
   /** Snapshots that retention removed. */
   readonly removed: readonly string[];
+  /** For the heartbeat. */
+  readonly facts: { readonly bodies: BodyRecord };
 }
 
 /**
@@ -103,6 +107,8 @@ async function take(options: TakeOptions): Promise<TakeResult> {
     succeeds: (earlier, later) => later === key.id && endorsementOfKey(memory, earlier, key) !== null,
   });
   const faults = new Map(chain.faults.map(({ name, why }) => [name, why]));
+  const last = parseHeartbeat(await options.heartbeat.files.readText(options.heartbeat.path));
+  const known = bodyRecordOf(last?.facts);
   const peer = await cluster.identity();
   const startedAt = clock.now();
   const name = freeName(snapshotName(startedAt), new Set(stored.map((snapshot) => snapshot.name)));
@@ -118,8 +124,18 @@ async function take(options: TakeOptions): Promise<TakeResult> {
       { digest: body.digest, read: (takeLines) => draft.read(takeLines) },
       { workspace: options.workspace, reportFault: (fault) => void faults.set(fault.name, fault.why) },
     );
-    const last = endOf(memory, newest);
-    manifest = describe(options, { name, startedAt, peer, body, erosion, continuity, last, newest, memory });
+    const before = endOf(memory, newest);
+    manifest = describe(options, {
+      name,
+      startedAt,
+      peer,
+      body,
+      erosion,
+      continuity,
+      newest,
+      memory,
+      last: before,
+    });
     const bytes = Buffer.from(serialiseManifest(manifest), "utf8");
     await draft.commit(bytes, key.sign(bytes));
     end = { name, sequence: manifest.sequence, manifestSha256: store.sha256(bytes), keyId: key.id };
@@ -127,14 +143,18 @@ async function take(options: TakeOptions): Promise<TakeResult> {
     await draft.discard();
     throw thrown;
   }
+  const bodies = await checkBodies(store, chain.links, known, clock.now());
+  for (const { name: damaged, why } of bodies.faults) if (!faults.has(damaged)) faults.set(damaged, why);
   const found = { manifest, continuity, accept: options.accept };
   const alarms = [...alarmsOf(found), ...[...faults].map(damageAlarm)];
-  let alarm = await raise(options, alarms);
+  // A damaged body raises one alarm. Until it is moved away, each run says so.
+  const isNew = ([damaged]: readonly [string, string]) => !known.damaged.includes(damaged);
+  let alarm = await raise(options, [...alarmsOf(found), ...[...faults].filter(isNew).map(damageAlarm)]);
   const remembered = memory === null || memory === "damaged" ? null : memory;
   const present = [...chain.links.map(({ sequence }) => sequence), end.sequence];
   // What is gone before the first record, or with the operator's consent, is not missed later.
-  const known = options.accept ? null : (remembered?.removed ?? null);
-  const gone = joinNumbers([...(known ?? findMissing(present, [])), ...(remembered?.removed ?? [])]);
+  const recorded = options.accept ? null : (remembered?.removed ?? null);
+  const gone = joinNumbers([...(recorded ?? findMissing(present, [])), ...(remembered?.removed ?? [])]);
   const remember = (removing: readonly Numbers[]): Promise<void> => {
     const removedNumbers = joinNumbers([...gone, ...removing]);
     const retiredKeys = remembered?.retiredKeys ?? [];
@@ -151,7 +171,16 @@ async function take(options: TakeOptions): Promise<TakeResult> {
     if (alarm?.command !== "failed") alarm = sent ?? alarm;
     alarms.push(...more);
   }
-  return describeResult(store, { manifest, erosion, continuity, newest, removed, alarms, alarm });
+  return describeResult(store, {
+    manifest,
+    erosion,
+    continuity,
+    newest,
+    removed,
+    alarms,
+    alarm,
+    facts: { bodies: bodies.record },
+  });
 }
 
 /** What an alarm says in the log (without the time), and to people. */
@@ -297,6 +326,7 @@ function describeResult(
     readonly removed: readonly string[];
     readonly alarms: readonly Alarm[];
     readonly alarm: AlarmSent | null;
+    readonly facts: TakeResult["facts"];
   },
 ): TakeResult {
   const { manifest, erosion, newest, removed } = seen;
@@ -318,6 +348,7 @@ function describeResult(
     alarms,
     alarm: seen.alarm,
     removed,
+    facts: seen.facts,
   };
 }
 
@@ -337,48 +368,4 @@ function freeName(preferred: string, taken: ReadonlySet<string>): string {
   let name = preferred;
   for (let copy = 2; taken.has(name); copy++) name = `${preferred}-${copy}`;
   return name;
-}
-
-/**
- * Removes the snapshots that retention does not keep, oldest first. Before that, every body is hashed: only intact
- * snapshots count as kept. A damaged one stays: it may be evidence. Gives the damaged ones that were not known yet.
- */
-async function prune(
-  { store, key, keep, dropShare, report }: TakeOptions,
-  {
-    memory,
-    known,
-    remember,
-  }: {
-    readonly memory: ChainMemory | null | "damaged";
-    readonly known: ReadonlyMap<string, string>;
-    /** Records the numbers that are removed, before they are. */
-    readonly remember: (removing: readonly Numbers[]) => Promise<void>;
-  },
-): Promise<{ readonly removed: readonly string[]; readonly faults: readonly SnapshotFault[] }> {
-  const { links } = readLinks(await store.list(), trustedKeys(key, memory), (bytes) => store.sha256(bytes));
-  const policy: RetentionPolicy = { keep, dropShare };
-  const removed: string[] = [];
-  const faults: SnapshotFault[] = [];
-  if (chooseExpired(links.map(retentionEntry), policy).length === 0) return { removed, faults };
-  const entries: RetentionEntry[] = [];
-  for (const link of links) {
-    const { body } = link.manifest;
-    const intact =
-      link.file.bodyBytes === body.size_bytes && (await store.hashBody(link.name)) === body.sha256;
-    entries.push({ ...retentionEntry(link), intact });
-    if (!intact && !known.has(link.name))
-      faults.push({ name: link.name, why: "its body is not the one that was signed." });
-  }
-  const expired = new Set(chooseExpired(entries, policy));
-  if (expired.size > 0)
-    await remember(
-      entries.flatMap(({ name, sequence }) => (expired.has(name) ? [[sequence, sequence] as const] : [])),
-    );
-  for (const name of expired) {
-    await store.remove(name);
-    removed.push(name);
-  }
-  if (removed.length > 0) report(`Retention removed ${countOf(removed.length, "snapshot")}.`);
-  return { removed, faults };
 }

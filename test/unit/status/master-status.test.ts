@@ -255,6 +255,13 @@ describe("status of a master", () => {
       /^attention: .*not finished.* -> .*fula-node secret rotate jwt-secret/,
     ],
     [
+      "the program for alarms is gone",
+      ({ files }) =>
+        files.put(LAYOUT.envFile, `${files.textOf(LAYOUT.envFile)}ALERT_COMMAND=/opt/gone\n`, 0o600),
+      "settings",
+      /^attention: ALERT_COMMAND can't be run: .* -> repair that file/,
+    ],
+    [
       "the pool has too few nodes",
       (host) => {
         const pins = { ...PINS, complete: 0, below: 4812, lackingNodes: 4812 };
