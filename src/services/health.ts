@@ -103,12 +103,16 @@ function describe(error: unknown): string {
   return messageOf(error) || "it failed without a message";
 }
 
-/** Checks that the database returns a row. */
-export function checkPostgres(pool: Pick<PostgresPool, "query">): Check {
+/** Checks that the database answers, and has these tables: without one of them the service does not do its work. */
+export function checkPostgres(pool: Pick<PostgresPool, "query">, tables: readonly string[]): Check {
   return async (timeoutMs) => {
-    await pool.query("SELECT 1", [], { timeoutMs });
+    const lost = await pool.query<{ name: string }>(MISSING_SQL, [[...tables]], { timeoutMs });
+    if (lost.length === 0) return;
+    throw new Error(`the database lacks the table ${lost.map(({ name }) => name).join(", ")}`);
   };
 }
+
+const MISSING_SQL = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL";
 
 /**
  * Requests the identity of the ipfs-cluster peer (`GET /id`). The peer responds with 200 even if its kubo is down, and

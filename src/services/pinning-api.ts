@@ -20,7 +20,8 @@ export function openPinningApi(
   },
 ): Service {
   const { pool, http, log, version } = deps;
-  const checks = { postgres: checkPostgres(pool), cluster: checkCluster(http, settings.cluster) };
+  // It reads no table yet.
+  const checks = { postgres: checkPostgres(pool, []), cluster: checkCluster(http, settings.cluster) };
   const health = createHealth({ version, checks, log });
   const app = createApp({
     notFound: ({ env: { incoming } }, path) => {

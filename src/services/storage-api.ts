@@ -9,6 +9,18 @@ import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
 import { createApp, json, keyOf, type Service, unauthorized } from "./server.ts";
 
+/** What it reads and writes. */
+const TABLES = [
+  "api_keys",
+  "pins",
+  "user_credits",
+  "invites",
+  "node_names",
+  "node_owners",
+  "node_descriptors",
+  "node_releases",
+];
+
 /**
  * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
  * `GET /api/health`, the accounts' quota, the pool's node directory and its pin count. It owns the database pool and
@@ -32,7 +44,7 @@ export function openStorageService(
 ): Service {
   const { pool, log, version, openCluster } = deps;
   const count = createPinCount({ openCluster, nowMs: () => performance.now() });
-  const health = createHealth({ version, checks: { postgres: checkPostgres(pool) }, log });
+  const health = createHealth({ version, checks: { postgres: checkPostgres(pool, TABLES) }, log });
   const app = createApp({
     notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
     failed: ({ env }, thrown, path) => {

@@ -95,7 +95,8 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
   if ("summary" in schema)
     return {
       ...schema,
-      state: schema.state === "unknown" ? "unknown" : "attention",
+      // A table that was lost is work that nobody can do. What else the ledger misses, a join can say more about.
+      state: schema.state === "unknown" ? "unknown" : LOST_TABLE.test(schema.summary) ? "down" : "attention",
       evidence: { ...evidence, ...schema.evidence },
     };
   for (const { file, state, reason } of schema.items) evidence[file] = `${state}: ${reason}`;
@@ -114,6 +115,9 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
         };
   return withRemarks(judged, remarks);
 }
+
+/** What checkEffects of the migration plan says of a table. */
+const LOST_TABLE = /lacks what its ledger says was created:.*\btable /;
 
 /** A server that does not answer in time may still work; one that refuses does not. */
 function judgeClosed(

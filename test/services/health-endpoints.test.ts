@@ -5,6 +5,7 @@ import { openStorageService } from "../../src/services/storage-api.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
 import { tokenOf } from "../support/kubo-ingest.ts";
+import { migrate } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
@@ -213,43 +214,47 @@ describeOnPostgres("the pinning API", (postgres) => {
   });
 });
 
-describeOnPostgres("the webui", (postgres) => {
-  async function startWebui(settings: PoolSettings): Promise<Serving> {
-    const webui = await startService(
-      (deps) => openStorageService({ ...WEBUI, postgres: settings }, { ...deps, openCluster: noCluster }),
-      openPool(settings),
-    );
-    cleanups.push(() => webui.stop());
-    return webui;
-  }
+describeOnPostgres(
+  "the webui",
+  (postgres) => {
+    async function startWebui(settings: PoolSettings): Promise<Serving> {
+      const webui = await startService(
+        (deps) => openStorageService({ ...WEBUI, postgres: settings }, { ...deps, openCluster: noCluster }),
+        openPool(settings),
+      );
+      cleanups.push(() => webui.stop());
+      return webui;
+    }
 
-  it("is healthy when the database answers, on upstream's path too", async () => {
-    const webui = await startWebui(poolSettings(postgres.target));
-    expect(await ask(webui, "/health")).toMatchObject({
-      status: 200,
-      body: { status: "ok", version: "1.2.3", checks: { postgres: { ok: true } } },
+    it("is healthy when the database answers, on upstream's path too", async () => {
+      const webui = await startWebui(poolSettings(await postgres.createDatabase()));
+      expect(await ask(webui, "/health")).toMatchObject({
+        status: 200,
+        body: { status: "ok", version: "1.2.3", checks: { postgres: { ok: true } } },
+      });
+      const { status, body } = await ask(webui, "/api/health");
+      expect({ status, body }).toEqual({
+        status: 200,
+        body: { status: "ok", timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/) as string },
+      });
     });
-    const { status, body } = await ask(webui, "/api/health");
-    expect({ status, body }).toEqual({
-      status: 200,
-      body: { status: "ok", timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/) as string },
-    });
-  });
 
-  it("is degraded without the database, on upstream's path too", async () => {
-    const webui = await startWebui({ ...poolSettings(postgres.target), port: await closedPort() });
-    expect(await ask(webui, "/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
-    expect(await ask(webui, "/api/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
-  });
-
-  it("answers anything else with 404", async () => {
-    const webui = await startWebui(poolSettings(postgres.target));
-    expect(await ask(webui, "/api/v1/pins")).toMatchObject({
-      status: 404,
-      body: { error: "There is no GET /api/v1/pins." },
+    it("is degraded without the database, on upstream's path too", async () => {
+      const webui = await startWebui({ ...poolSettings(postgres.target), port: await closedPort() });
+      expect(await ask(webui, "/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
+      expect(await ask(webui, "/api/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
     });
-  });
-});
+
+    it("answers anything else with 404", async () => {
+      const webui = await startWebui(poolSettings(postgres.target));
+      expect(await ask(webui, "/api/v1/pins")).toMatchObject({
+        status: 404,
+        body: { error: "There is no GET /api/v1/pins." },
+      });
+    });
+  },
+  { template: migrate },
+);
 
 /** A connection that was cut is noticed at the next query or just before it. */
 async function untilOk(service: Serving): Promise<void> {

@@ -158,6 +158,27 @@ describeOnPostgres(
       expect([...statuses]).toEqual([200]);
     });
 
+    test.each(["api_keys", "pins", "user_credits", "invites", "node_names", "node_descriptors"])(
+      "without its table %s the service is not healthy, and says which one is lost",
+      async (table) => {
+        const target = await postgres.createDatabase();
+        const webui = await startWebui(target);
+        await addKey(target);
+        expect(await ask(webui, "/health")).toMatchObject({ status: 200 });
+        await sql(target, `ALTER TABLE ${table} RENAME TO elsewhere`);
+        const error = `the database lacks the table ${table}`;
+        expect(await ask(webui, "/health")).toMatchObject({
+          status: 503,
+          body: { checks: { postgres: { ok: false, error } } },
+        });
+        if (table === "api_keys")
+          expect(await ask(webui, "/api/v1/storage", BEARER)).toMatchObject({
+            status: 503,
+            body: { error: "The database lacks a table. Try again." },
+          });
+      },
+    );
+
     test("503 while the database is away, and the client learns no detail", async () => {
       const { port, close } = await listenAnywhere(() => {});
       await close();

@@ -4,14 +4,7 @@ import type { PlanItem } from "../../../src/engine/events.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { collectNotes } from "../../../src/status/collect.ts";
 import { faultOfContainer, judgeDocker } from "../../../src/status/judge-docker.ts";
-import {
-  type ApiFacts,
-  type DatabaseFacts,
-  judgeApi,
-  judgeDatabase,
-  judgeWriter,
-  type WriterFacts,
-} from "../../../src/status/judge-master.ts";
+import { type ApiFacts, type DatabaseFacts, judgeApi, judgeDatabase, judgeWriter, type WriterFacts } from "../../../src/status/judge-master.ts";
 import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
 import { judgeIngest } from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";
@@ -268,4 +261,15 @@ it("every line fits 80 columns, however long the words of a server are", () => {
   const lines = linesOf({ header: "h", parts: [part], notes: [], remark: null }, table, true);
   expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
   expect(lines.length).toBeGreaterThan(8);
+});
+
+it.each([
+  ["table api_keys", "down"],
+  ["column pins.size", "attention"],
+])("a database that lost %s is %s", (part, state) => {
+  const lost = `The database lacks what its ledger says was created: ${part}.`;
+  const answer = { kind: "open", serverVersion: "16.4", systemIdentifier: "7" } as const;
+  const schema = { state: "down", summary: lost, todo: "restore it", evidence: {} } as const;
+  const facts = { place: "x:5432", answer, schema, sizeBytes: null, refusal: null, remarks: [] };
+  expect(judgeDatabase(facts, "repair")).toMatchObject({ state, summary: lost });
 });
