@@ -7,6 +7,7 @@ import type { PostgresWriter } from "./database/postgres-writer.ts";
 import type { Clock, Random } from "./machine/clock.ts";
 import type { HttpReader } from "./machine/http.ts";
 import type { Signing, SigningReader } from "./machine/signing.ts";
+import type { TlsReader } from "./machine/tls.ts";
 import type { Migrator, MigratorReader } from "./database/migrator.ts";
 
 /** The adapters that only read. */
@@ -17,6 +18,7 @@ export interface HostReader {
   readonly postgres: PostgresReader;
   readonly migrations: MigratorReader;
   readonly http: HttpReader;
+  readonly tls: TlsReader;
   readonly signing: SigningReader;
   readonly clock: Clock;
 }

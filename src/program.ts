@@ -5,6 +5,7 @@ import type { RestoreFlags } from "./commands/restore.ts";
 import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
+import type { CreditFlags, DecisionFlags, KeyFlags, ListFlags, UserFlags } from "./commands/user.ts";
 import type { VerbExit } from "./errors.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import type { World } from "./world.ts";
@@ -267,39 +268,51 @@ function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
 
 function addUser(program: Command, baseDir: () => Option, run: Run): void {
   const user = program.command("user").description("accounts of the storage API");
-  const add = (name: string, about: string) =>
-    user
-      .command(name)
-      .description(about)
-      .requiredOption("--email <address>", "email address of the account")
-      .addOption(baseDir())
-      .option("--json", "print one JSON object instead of text");
-  add("create", "create an account; an existing account is not changed").action(
-    (flags: { baseDir?: string; email: string }) =>
-      run(async (world) => (await import("./commands/user.ts")).userCreate(flags, world)),
-  );
+  const add = adderTo(user, baseDir);
+  const verbs = () => import("./commands/user.ts");
+  const address = ["--email <address>", "email address of the account"] as const;
+  add("create", "create an account; an existing account is not changed")
+    .requiredOption(...address)
+    .action((flags: UserFlags) => run(async (world) => (await verbs()).userCreate(flags, world)));
   add("token", "create an API key and print it; it can't be printed again")
+    .requiredOption(...address)
     .option("--name <name>", "name of the key; refused if an active key has that name")
-    .option("--upload", "a key that expires and is only good for uploading blocks")
-    .option("--hours <number>", "with --upload: hours until the key expires (default: 24, maximum: 720)")
-    .action((flags: { baseDir?: string; email: string; name?: string; upload?: boolean; hours?: string }) =>
-      run(async (world) => (await import("./commands/user.ts")).userToken(flags, world)),
+    .option("--expires <time>", "how long the key is valid, such as 30d (default: until it is revoked)")
+    .option("--upload", "a key that is only good for uploading blocks; it expires after 24h, or --expires")
+    .option("--hours <number>", "with --upload: the same as --expires, in hours (maximum: 720)")
+    .action((flags: KeyFlags) => run(async (world) => (await verbs()).userToken(flags, world)));
+  add("list", "list the accounts with their usage and balance, in the order of their ids")
+    .option("--after <id>", "begin after this account")
+    .option("--limit <number>", "how many accounts (default: 100, maximum: 1000)")
+    .action((flags: ListFlags) => run(async (world) => (await verbs()).userList(flags, world), "reads"));
+  const decide = (name: string, about: string) =>
+    add(name, about)
+      .option(...address)
+      .option("--account <id>", "id of the account, as user list shows it: for accounts without an address")
+      .requiredOption("--reason <text>", "why; it stands in the audit log");
+  decide("suspend", "suspend an account: it may not upload any more, whatever its balance is").action(
+    (flags: DecisionFlags) => run(async (world) => (await verbs()).userSuspend(flags, world)),
+  );
+  decide("unsuspend", "end the suspension of an account").action((flags: DecisionFlags) =>
+    run(async (world) => (await verbs()).userUnsuspend(flags, world)),
+  );
+  decide("credit <amount>", "add FULA to the balance of an account, once for a key")
+    .requiredOption("--key <key>", "a text for this one payment: a second run with it changes nothing")
+    .option("--deduct", "take the amount away instead")
+    .action((amount: string, flags: CreditFlags) =>
+      run(async (world) => (await verbs()).userCredit(amount, flags, world)),
     );
 }
 
 function addSecret(program: Command, baseDir: () => Option, run: Run): void {
-  program
-    .command("secret")
-    .description("secrets of this master")
-    .command("rotate <name>")
-    .description(
-      "change a secret, or finish an interrupted change: database-password, system-key, jwt-secret, session-secret, encryption-key or snapshot-key",
-    )
+  const add = adderTo(program.command("secret").description("secrets of this master"), baseDir);
+  add(
+    "rotate <name>",
+    "change a secret, or finish an interrupted change: database-password, system-key, jwt-secret, session-secret, encryption-key or snapshot-key",
+  )
     .addOption(dryRun())
     .option("-y, --yes", "change it without asking", false)
     .option("--value-file <path>", "take the new value from this file, or - for standard input")
-    .addOption(baseDir())
-    .option("--json", "print one JSON object instead of text")
     .action((name: string, flags: SecretFlags) =>
       run(async (world) => (await import("./commands/secret.ts")).secretRotate(name, flags, world)),
     );
@@ -314,7 +327,7 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .option("--name <name>", "name of the new node")
     .option(
       "--storage-api-url <url>",
-      "URL at which nodes reach this master's storage API (default: STORAGE_API_URL)",
+      "URL at which nodes reach this master's storage API (default: STORAGE_API_URL, or https:// and PUBLIC_HOST)",
     )
     .option(
       "--bootstrap <multiaddr>",

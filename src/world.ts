@@ -60,11 +60,11 @@ export async function createWorld(
     rotateLog: (path) => rotateLog(path),
     readSigningKey: async (path) => (await loadSigning()).readSigningKey(path),
     // Loaded at the first announcement, because most commands announce nothing.
-    openNodesClient: (url) => ({
+    openNodesClient: (url, ca) => ({
       url: url.replace(/\/+$/, ""),
       send: async (...request) =>
         (await import("./federation/announce-name.ts"))
-          .openNodesClient(url, { proxy: proxyFor(url, process.env) })
+          .openNodesClient(url, { proxy: proxyFor(url, process.env), ca })
           .send(...request),
     }),
     loadKeyParser: async () => (await loadSigning()).parseVerifyingKey,
@@ -172,6 +172,7 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
     postgres: { ...createPostgres(), ...postgresWriter },
     migrations: createMigrator({ directory: migrationsDir, toolVersion }),
     http: createHttp(env),
+    tls: lazily(async () => (await import("./machine/tls.ts")).tls),
     signing: {
       publicKey: async (pem, path) => {
         const { id, publicPem } = (await loadSigning()).parseSigningKey(pem, path);

@@ -10,7 +10,7 @@ interface ApiKeyClaims {
   /** A UUID: no two keys are the same. */
   readonly jti: string;
   readonly name?: string;
-  /** Seconds since 1970. Only keys for uploading have one. */
+  /** Seconds since 1970. A full key has one only if the operator asked for it. */
   readonly exp?: number;
 }
 
@@ -21,35 +21,27 @@ interface ApiKeyClaims {
 const UPLOAD_SCOPE = "storage:upload";
 
 /**
- * The claims of a new key; `randomHex` is 16 random bytes. A key for uploading expires after `uploadHours`. Any other key
- * (`uploadHours` is null) does not expire; it is valid until it is revoked.
+ * The claims of a new key; `randomHex` is 16 random bytes. It expires after `lifetimeMs`; without that (null) it is valid
+ * until it is revoked.
  */
 export function apiKeyClaims(from: {
   readonly userId: string;
   readonly issuedAt: Date;
   readonly randomHex: string;
   readonly name: string | undefined;
-  readonly uploadHours: number | null;
+  readonly uploadOnly: boolean;
+  readonly lifetimeMs: number | null;
 }): ApiKeyClaims {
-  const { userId, issuedAt, randomHex, name, uploadHours } = from;
+  const { userId, issuedAt, randomHex, name, uploadOnly, lifetimeMs } = from;
   const iat = Math.floor(issuedAt.getTime() / 1000);
   return {
     sub: userId,
     iat,
-    scope: uploadHours === null ? "storage:read storage:write" : UPLOAD_SCOPE,
+    scope: uploadOnly ? UPLOAD_SCOPE : "storage:read storage:write",
     jti: uuidOf(randomHex),
     ...(name === undefined ? {} : { name }),
-    ...(uploadHours === null ? {} : { exp: iat + uploadHours * 3_600 }),
+    ...(lifetimeMs === null ? {} : { exp: iat + Math.floor(lifetimeMs / 1_000) }),
   };
-}
-
-/**
- * The e-mail address that identifies an account, or null if the text is not an address. It is only lower-cased, as
- * upstream does, so that both find the same account.
- */
-export function readEmail(text: string): string | null {
-  const isAddress = text.length <= 254 && /^[^\s@,]+@[^\s@,]+$/.test(text);
-  return isAddress ? text.toLowerCase() : null;
 }
 
 /** The bearer token of an Authorization header; null if there is none, or it can't be a key. */
@@ -126,15 +118,15 @@ export interface KeyClaims {
 }
 
 /**
- * Reads the claims of a JWT with HS256. Null if the text does not have that form. Does not check the signature: trust the
- * claims only if the database has the hash of the whole key.
+ * Reads the claims of an API key. Null for a JWT that is not one of HS256, or whose `exp` is not a number: no service ever
+ * issued it. Does not check the signature: trust the claims only if the database has the hash of the whole key.
  */
 export function readClaims(token: string): KeyClaims | null {
-  const [head = "", body = "", signature = "", ...more] = token.split(".");
-  if (more.length > 0 || !HS256_SIGNATURE.test(signature)) return null;
+  const [head = "", body = "", signature, ...more] = token.split(".");
   const header = readPart(head);
+  if (header === null || signature === undefined || more.length > 0) return NO_JWT;
   const claims = readPart(body);
-  if (header?.["alg"] !== "HS256" || claims === null) return null;
+  if (header["alg"] !== "HS256" || claims === null || !HS256_SIGNATURE.test(signature)) return null;
   const { name, scope, exp } = claims;
   if (exp !== undefined && (typeof exp !== "number" || !Number.isFinite(exp))) return null;
   return {
@@ -144,13 +136,30 @@ export function readClaims(token: string): KeyClaims | null {
   };
 }
 
+/** What a text that is no JWT says about itself: nothing. Upstream's oldest keys are such texts. */
+export const NO_JWT: KeyClaims = { name: null, uploadOnly: false, expiresAt: null };
+
+/** True if the text claims to be a wallet token; the letters' case counts. */
+export function isWalletToken(token: string): boolean {
+  return token.startsWith(WALLET_TOKEN_PREFIX);
+}
+
+/** True if the text has the form of a JWT: its first part is a JSON object. */
+export function isJwt(token: string): boolean {
+  const [head = "", ...more] = token.split(".");
+  return more.length > 0 && readPart(head) !== null;
+}
+
+/** The beginning of every wallet token (functionland/fula-api, auth_eip712.rs). */
+export const WALLET_TOKEN_PREFIX = "fula-eip712.";
+
+/** 32 bytes in base64url. */
+const HS256_SIGNATURE = /^[A-Za-z0-9_-]{43}$/;
+
 /** True if the key has expired. */
 export function isExpired({ expiresAt }: Pick<KeyClaims, "expiresAt">, now: Date): boolean {
   return expiresAt !== null && expiresAt * 1_000 <= now.getTime();
 }
-
-/** 32 bytes in base64url. */
-const HS256_SIGNATURE = /^[A-Za-z0-9_-]{43}$/;
 
 function readPart(text: string): Readonly<Record<string, unknown>> | null {
   if (!/^[A-Za-z0-9_-]+$/.test(text)) return null;

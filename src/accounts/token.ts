@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import { OperatorError } from "../errors.ts";
 import type { Clock } from "../machine/clock.ts";
 import { RULES } from "../settings/rules.ts";
+import { userIdOf } from "./account-id.ts";
 import { apiKeyClaims, isExpired, openText, readClaims, sealText, signClaims } from "./api-key.ts";
-import { activeKeysOf, addApiKey, emailOf, revokeApiKeys, type UserDeps, userIdOf } from "./users.ts";
+import { activeKeysOf, addApiKey, emailOf, revokeApiKeys, type UserDeps } from "./users.ts";
 
 /** What is needed to create API keys. */
 export interface TokenDeps extends UserDeps {
@@ -24,8 +25,10 @@ export interface IssuedToken {
 export interface TokenRequest {
   readonly email: string;
   readonly name: string | undefined;
-  /** How many hours a key for uploading is valid; null for a key that is good for everything and does not expire. */
-  readonly uploadHours: number | null;
+  /** True for a key that is only good for uploading. */
+  readonly uploadOnly: boolean;
+  /** How long it is valid; null: until it is revoked. */
+  readonly lifetimeMs: number | null;
 }
 
 /**
@@ -36,7 +39,7 @@ export interface TokenRequest {
  */
 export async function issueToken(deps: TokenDeps, request: TokenRequest): Promise<IssuedToken> {
   const { database, random, clock, encryptionKey, jwtSecret } = deps;
-  const { name, uploadHours } = request;
+  const { name, uploadOnly, lifetimeMs } = request;
   const address = emailOf(request.email);
   const userId = userIdOf(address);
   if (name !== undefined && !RULES.name.holds(name)) throw badName(name);
@@ -47,17 +50,19 @@ export async function issueToken(deps: TokenDeps, request: TokenRequest): Promis
     issuedAt: clock.now(),
     randomHex: random.hex(16),
     name,
-    uploadHours,
+    uploadOnly,
+    lifetimeMs,
   });
+  const { exp } = claims;
   const token = signClaims(claims, jwtSecret);
   const added = await addApiKey(database, {
     userId,
     keyHash: createHash("sha256").update(token).digest("hex"),
     encryptedKey: sealText(token, encryptionKey, random.hex(12)),
-    uploadOnly: uploadHours !== null,
+    uploadOnly,
+    expiresAt: exp ?? null,
   });
   if (!added) throw noAccount(address);
-  const { exp } = claims;
   return { userId, token, expiresAt: exp === undefined ? null : new Date(exp * 1_000).toISOString() };
 }
 

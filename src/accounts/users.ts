@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import type { PostgresPool } from "../database/postgres.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host } from "../host.ts";
-import { readEmail, sealText } from "./api-key.ts";
+import { readEmail, userIdOf } from "./account-id.ts";
+import { sealText } from "./api-key.ts";
 
 /** What is needed to create accounts. */
 export interface UserDeps {
@@ -45,11 +45,6 @@ export function emailOf(email: string): string {
   });
 }
 
-/** An account's id: lower-case hex sha256 of its address (functionland/pinning-service, emailToUserId). */
-export function userIdOf(address: string): string {
-  return createHash("sha256").update(address).digest("hex");
-}
-
 type Database = Pick<PostgresPool, "query">;
 
 /** A new account. It contains no personal data in plain text. */
@@ -88,6 +83,8 @@ interface NewApiKey {
   readonly encryptedKey: string;
   /** True for a key that is only good for uploading: the pinning API does not get it. */
   readonly uploadOnly: boolean;
+  /** Seconds since 1970; null for a key that does not expire. */
+  readonly expiresAt: number | null;
 }
 
 /**
@@ -95,8 +92,8 @@ interface NewApiKey {
  * with the hash in both of its columns). False if there is no such account; then nothing is written.
  */
 export async function addApiKey(database: Database, key: NewApiKey): Promise<boolean> {
-  const { userId, keyHash, encryptedKey, uploadOnly } = key;
-  const rows = await database.query(ADD_KEY, [userId, keyHash, encryptedKey, !uploadOnly]);
+  const { userId, keyHash, encryptedKey, uploadOnly, expiresAt } = key;
+  const rows = await database.query(ADD_KEY, [userId, keyHash, encryptedKey, !uploadOnly, expiresAt]);
   return rows.length > 0;
 }
 
@@ -105,8 +102,8 @@ const ADD_KEY = `
   WITH account AS (
     SELECT user_id FROM webui_users WHERE user_id = $1::text
   ), session AS (
-    INSERT INTO sessions (session_token, token_hash, user_id, username)
-      SELECT $2::text, $2::text, user_id, user_id FROM account WHERE $4::boolean
+    INSERT INTO sessions (session_token, token_hash, user_id, username, expires_at)
+      SELECT $2::text, $2::text, user_id, user_id, to_timestamp($5::bigint) FROM account WHERE $4::boolean
   )
   INSERT INTO api_keys (key_hash, user_id, user_email, encrypted_key)
     SELECT $2::text, user_id, user_id, $3 FROM account RETURNING id`;
@@ -120,6 +117,17 @@ export async function revokeApiKeys(
   await database.query(
     "UPDATE api_keys SET is_deleted = 1 WHERE user_id = $1 AND encrypted_key = ANY($2::text[])",
     [userId, encryptedKeys],
+  );
+}
+
+/** Revokes the key with that hash: in api_keys, where the storage API looks, and in sessions, where the pinning API looks. */
+export async function revokeKey(database: Database, keyHash: string): Promise<void> {
+  await database.query(
+    `WITH revoked AS (
+       UPDATE api_keys SET is_deleted = 1, deleted_at = now() WHERE key_hash = $1 AND is_deleted = 0
+     )
+     UPDATE sessions SET expires_at = now() WHERE token_hash = $1 AND (expires_at IS NULL OR expires_at > now())`,
+    [keyHash],
   );
 }
 

@@ -4,6 +4,7 @@ import {
   ask,
   askFresh,
   type ClusterTarget,
+  type Connection,
   type Listing,
   openConnection,
   pathWithoutQuery,
@@ -11,7 +12,6 @@ import {
   refusedAnswer,
   serverMessage,
   type TakeLines,
-  type Connection,
 } from "./request.ts";
 
 export type { ClusterTarget, Listing, TakeLines } from "./request.ts";
@@ -75,6 +75,8 @@ export interface Cluster extends ClusterReader {
   recoverHere(cid: string): Promise<unknown>;
   /** Sends a pin request. The path with query must come from planPin, which checks what the server does not check. Throws if no answer comes. */
   pin(path: string): Promise<PinAnswer>;
+  /** Takes the CID out of the pinset. `absent`: it was not there. Throws if no answer comes, or another one. */
+  unpin(cid: string): Promise<"removed" | "absent">;
   /** True if the server accepts a path of this length (max_header_bytes; by default 8 KiB for the whole head of a request). */
   acceptsPath(bytes: number): Promise<boolean>;
   /** Closes the open connections. */
@@ -109,6 +111,7 @@ export function openCluster(target: ClusterTarget): Cluster {
     recover: async (cid) =>
       void (await askJson(connection, "POST", `/pins/${encodeURIComponent(cid)}/recover`)),
     pin: (path) => pin(connection, path),
+    unpin: (cid) => unpin(connection, cid),
     acceptsPath: (bytes) => acceptsPath(connection, bytes),
     close: () => connection.client.close(),
   };
@@ -122,6 +125,15 @@ async function pin(connection: Connection, path: string): Promise<PinAnswer> {
   const message = serverMessage(answer.text);
   const busy = status === 429 || status === 503 || /queue|too many/i.test(message);
   return { kind: "refused", status, message, busy };
+}
+
+async function unpin(connection: Connection, cid: string): Promise<"removed" | "absent"> {
+  const path = `/pins/${encodeURIComponent(cid)}`;
+  const answer = await ask(connection, "DELETE", path);
+  // Any server answers 404 to a path that it does not know.
+  if (answer.status === 404 && /not part of the pinset/.test(serverMessage(answer.text))) return "absent";
+  if (answer.status === 200) return "removed";
+  throw refusedAnswer(connection, `DELETE ${path}`, answer);
 }
 
 /** If the head of a request is too large, the server answers 431, or closes the connection before everything was sent. */

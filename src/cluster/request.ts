@@ -94,7 +94,11 @@ export function openConnection(target: ClusterTarget): Connection {
 }
 
 /** Sends one request and reads the whole answer. Throws an OperatorError (unavailable) if no answer comes. */
-export async function ask(connection: Connection, method: "GET" | "POST", path: string): Promise<Answer> {
+export async function ask(
+  connection: Connection,
+  method: "GET" | "POST" | "DELETE",
+  path: string,
+): Promise<Answer> {
   const { headers, requestTimeoutMs: silenceMs } = connection;
   try {
     return await connection.client.exchange(

@@ -1,3 +1,4 @@
+import { readPrivateCa } from "../edge/files.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InviteRecord,
@@ -13,6 +14,9 @@ import { findUrlProblems } from "../federation/storage-api-url.ts";
 import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
 import { tokenText } from "../join/storage-invite.ts";
+import { trusting } from "../machine/http.ts";
+import { pemOfCertificates } from "../settings/certificates.ts";
+import { edgeOf } from "../settings/edge.ts";
 import { RULES } from "../settings/rules.ts";
 import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
@@ -43,9 +47,10 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     throw usage(`--name is ${JSON.stringify(flags.name)}; it must be ${RULES.nodeName.requirement}.`);
   const master = await readInstalledMaster(world, flags.baseDir);
   const { layout, values } = master;
+  const edge = edgeOf(values);
   const [clusterName, storageApiUrl] = [
     values("CLUSTERNAME"),
-    flags.storageApiUrl ?? values("STORAGE_API_URL"),
+    flags.storageApiUrl ?? values("STORAGE_API_URL") ?? (edge === null ? undefined : `https://${edge.host}`),
   ];
   if (clusterName === undefined || storageApiUrl === undefined || !RULES.apiUrl.holds(storageApiUrl)) {
     throw new OperatorError({
@@ -59,9 +64,11 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
       remedy:
         clusterName === undefined
           ? "Run join-as-master --set CLUSTERNAME=NAME."
-          : "Pass --storage-api-url https://HOST, or run join-as-master --set STORAGE_API_URL=https://HOST.",
+          : "Pass --storage-api-url https://HOST, or run join-as-master --set PUBLIC_HOST=HOST: then the edge serves it.",
     });
   }
+  const isOfEdge = edge !== null && new URL(storageApiUrl).hostname === edge.host;
+  const storageApiCa = isOfEdge ? await readPrivateCa(world.host, edge) : null;
   const { token, invite, fingerprint, isDoubtful } = await createInvite({
     cluster: openOwnCluster(world, master),
     key: await world.readSigningKey(layout.signingKey),
@@ -72,6 +79,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     clusterSecret: values("CLUSTER_SECRET") ?? world.hash(clusterName),
     otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
     storageApiUrl,
+    storageApiCa,
     nodeName: flags.name ?? null,
     bootstrap: flags.bootstrap,
     bridges: await world.host.docker.bridgeSubnets(),
@@ -98,7 +106,8 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     const text = `There ${others.length === 1 ? "is another open invite" : `are ${others.length} other open invites`} for the name ${invite.nodeName ?? ""}, and the first node that joins gets it. If you do not need the other: ${ids.join("; ")}.`;
     world.reporter.listen({ type: "warning", text });
   }
-  for (const text of await findUrlProblems(world.host.http, storageApiUrl, clusterName))
+  const http = trusting(world.host.http, storageApiCa === null ? null : pemOfCertificates(storageApiCa));
+  for (const text of await findUrlProblems(http, storageApiUrl, clusterName))
     world.reporter.listen({ type: "warning", text });
   world.reporter.result({
     data: { verb: "invite create", token, fingerprint, id, expiresAt: invite.expiresAt.toISOString() },
@@ -236,6 +245,7 @@ export async function inviteShow(
       ["trusted masters", invite.trustedPeers.join(" ")],
       ["addresses", invite.bootstrap.join(" ")],
       ["storage API", invite.storageApiUrl],
+      ...(invite.storageApiCa === null ? [] : [["its CA", "a private one, trusted for that address only"]]),
       ["name", invite.nodeName ?? "chosen by the node"],
       ["issued", invite.issuedAt.toISOString()],
       [expired ? "EXPIRED" : "valid until", invite.expiresAt.toISOString()],

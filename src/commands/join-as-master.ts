@@ -52,7 +52,8 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       },
     });
     const here = baseDirFlag(baseDir);
-    const url = desired.settings.has("STORAGE_API_URL") ? "" : " --storage-api-url URL";
+    const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
+    const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
       ["Keep a copy off this box:", `${envFile}, ${signingKey}, ${snapshotsDir}`],
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],

@@ -94,15 +94,21 @@ async function identify(client: Client): Promise<{ serverVersion: string; system
 /** A service's connection pool. */
 export interface PostgresPool {
   /**
-   * Runs one statement on a connection of the pool. After `timeoutMs` it fails and its connection is closed; the server
+   * Runs one statement on a connection of the pool. A `name` lets each connection prepare it once; the same name must
+   * always have the same SQL. After `timeoutMs` it fails and its connection is closed; the server
    * then ends the statement. Without it, the limit is 30 s.
    * Throws the error of PostgreSQL or of the network, which never contains the password.
    */
   query<Row extends Record<string, unknown>>(
     sql: string,
     values?: readonly unknown[],
-    options?: { readonly timeoutMs?: number },
+    options?: { readonly timeoutMs?: number; readonly name?: string },
   ): Promise<readonly Row[]>;
+  /**
+   * Runs several statements in one transaction, on one connection of the pool; keep it short. Throws what `work` throws,
+   * or the error of the connection; the connection is then closed, and PostgreSQL takes back what it did.
+   */
+  transaction<Result>(work: (database: Pick<PostgresPool, "query">) => Promise<Result>): Promise<Result>;
   /** Waits for running statements, then closes every connection. */
   close(): Promise<void>;
 }
@@ -113,24 +119,49 @@ export interface PostgresPool {
  */
 export function openPostgresPool(settings: PoolSettings, options: PoolOptions): PostgresPool {
   let opened: Promise<Pool> | null = null;
+  // A CA file that can't be read now may be readable for the next statement.
+  const pool = (): Promise<Pool> =>
+    (opened ??= open(settings, options).catch((thrown: unknown) => {
+      opened = null;
+      throw thrown;
+    }));
   return {
-    async query<Row extends Record<string, unknown>>(
-      sql: string,
-      values: readonly unknown[] = [],
-      { timeoutMs }: { readonly timeoutMs?: number } = {},
-    ) {
-      // A CA file that can't be read now may be readable for the next statement.
-      opened ??= open(settings, options).catch((thrown: unknown) => {
-        opened = null;
-        throw thrown;
-      });
-      const limit = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
-      const { rows } = await (await opened).query<Row>({ text: sql, values: [...values], ...limit });
-      return rows;
+    query: queryOn(pool),
+    async transaction(work) {
+      const client = await (await pool()).connect();
+      // A connection that breaks between two statements: the next one reports it. Without a listener, the event would
+      // end the process.
+      const ignore = (): void => {};
+      client.on("error", ignore);
+      let isDone = false;
+      try {
+        await client.query("BEGIN");
+        const result = await work({ query: queryOn(async () => client) });
+        await client.query("COMMIT");
+        isDone = true;
+        return result;
+      } finally {
+        client.off("error", ignore);
+        client.release(!isDone);
+      }
     },
     async close() {
       await (await opened)?.end();
     },
+  };
+}
+
+function queryOn(runner: () => Promise<Pick<Pool, "query">>): PostgresPool["query"] {
+  return async <Row extends Record<string, unknown>>(
+    sql: string,
+    values: readonly unknown[] = [],
+    { timeoutMs, name }: { readonly timeoutMs?: number; readonly name?: string } = {},
+  ) => {
+    const limit = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
+    const prepared = name === undefined ? {} : { name };
+    const query = { text: sql, values: [...values], ...prepared, ...limit };
+    const { rows } = await (await runner()).query<Row>(query);
+    return rows;
   };
 }
 

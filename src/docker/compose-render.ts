@@ -18,7 +18,7 @@ import { keptDefinition, type KeptService, keptTexts } from "./kept-service.ts";
 import { isAtLeast } from "./versions.ts";
 
 /** The fragments of a master's compose file (`compose/NAME.yml` of the package), in the order of the file. */
-export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater"] as const;
+export const MASTER_FRAGMENTS = ["postgres", "pinning-api", "webui", "gateway", "updater", "edge"] as const;
 
 /** The fragments of a writer's compose file. */
 export const WRITER_FRAGMENTS = ["kubo", "ipfs-cluster"] as const;
@@ -51,6 +51,8 @@ export interface MasterOptions extends RenderOptions {
   readonly kept?: ReadonlyMap<string, KeptService>;
   /** The images of services that another image than ours serves, by the service's name. */
   readonly images?: Readonly<Record<string, string>>;
+  /** The text of the edge's Caddyfile. If it changes, Compose recreates the container. Null: the edge is off. */
+  readonly edge?: string | null;
 }
 
 /** The options of a storage node. */
@@ -93,7 +95,8 @@ export function renderMaster(
     ...whole,
     services: mapEntries(whole.services, (name, service) => serve(name, service, options)),
   };
-  return finish(withKept(served, options), options, textsOfKept(options));
+  const edge = options.edge == null ? {} : { edge: options.edge };
+  return finish(withKept(served, options), options, { ...edge, ...textsOfKept(options) });
 }
 
 /** The texts, by service, whose change makes an adopted service another one. */

@@ -51,13 +51,20 @@ export function openNodesClient(
   {
     timeoutMs = TIMEOUT_MS,
     proxy = null,
-  }: { readonly timeoutMs?: number; readonly proxy?: string | null } = {},
+    ca = null,
+  }: { readonly timeoutMs?: number; readonly proxy?: string | null; readonly ca?: string | null } = {},
 ): NodesClient {
   const url = storageApiUrl.replace(/\/+$/, "");
   return {
     url,
     async send(method, path, message, authorization) {
-      const client = new HttpClient({ url, connections: 1, connectTimeoutMs: timeoutMs, proxy });
+      const client = new HttpClient({
+        url,
+        connections: 1,
+        connectTimeoutMs: timeoutMs,
+        proxy,
+        ca: ca ?? undefined,
+      });
       const body = Buffer.from(JSON.stringify(message), "utf8");
       const headers = {
         accept: "application/json",
@@ -170,7 +177,7 @@ type BypassFlag = "--no-register" | "--no-release";
  * `settings` if it is the master of another pool. Masters before 0.3.0 do not judge a claim.
  */
 export async function lookUpName(
-  http: HttpReader,
+  http: Pick<HttpReader, "json">,
   url: string,
   name: string,
   flag: BypassFlag,

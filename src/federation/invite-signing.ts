@@ -38,6 +38,8 @@ export async function createInvite(options: {
   /** Cluster peer ids of the other masters. */
   readonly otherMasters: readonly string[];
   readonly storageApiUrl: string;
+  /** See Invite. */
+  readonly storageApiCa: string | null;
   readonly nodeName: string | null;
   /** Addresses to use instead of those that the cluster peer reports. */
   readonly bootstrap: readonly string[];
@@ -64,6 +66,7 @@ export async function createInvite(options: {
     trustedPeers: [self.id, ...options.otherMasters.filter((other) => other !== self.id)],
     bootstrap,
     storageApiUrl: options.storageApiUrl,
+    storageApiCa: options.storageApiCa,
     nodeName: options.nodeName,
     issuedAt: now,
     expiresAt: new Date(now.getTime() + options.lifetimeMs),

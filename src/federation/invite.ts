@@ -12,6 +12,8 @@ export interface Invite {
   /** TCP multiaddrs with peer ids. */
   readonly bootstrap: readonly string[];
   readonly storageApiUrl: string;
+  /** The certificates of a private CA for that URL, as STORAGE_API_CA has them. Null in invites before version 3. */
+  readonly storageApiCa: string | null;
   /** The name for the new node, if the master has chosen one. */
   readonly nodeName: string | null;
   readonly issuedAt: Date;
@@ -31,8 +33,11 @@ export interface Registration {
 }
 
 const PREFIX = "fula-invite";
-/** Version 1 was written by 0.1.0 and 0.2.0. It has no registration. */
-const VERSIONS = ["1", "2"] as const;
+/**
+ * Version 1 was written by 0.1.0 and 0.2.0: it has no registration. Version 3 has a private CA; an invite without one stays
+ * at version 2, so that older nodes can read it.
+ */
+const VERSIONS = ["1", "2", "3"] as const;
 type Version = (typeof VERSIONS)[number];
 /** Far longer than any invite: 50 masters with five addresses each take 20 kB. */
 const MAX_TOKEN_CHARACTERS = 100_000;
@@ -60,15 +65,16 @@ export function parseRegistration(text: string): Registration | null {
 
 /** The payload as text, with its keys in a fixed order. This is what gets signed. */
 export function invitePayload(invite: Invite): string {
-  const { registration } = invite;
+  const { registration, storageApiCa } = invite;
   return JSON.stringify({
-    version: registration === null ? 1 : 2,
+    version: Number(versionOfInvite(invite)),
     ...(registration === null ? {} : { id: registration.id, registration: registration.signature }),
     cluster_name: invite.clusterName,
     cluster_secret: invite.clusterSecret,
     trusted_peers: invite.trustedPeers,
     bootstrap: invite.bootstrap,
     storage_api_url: invite.storageApiUrl,
+    ...(storageApiCa === null ? {} : { storage_api_ca: storageApiCa }),
     node_name: invite.nodeName,
     issued_at: invite.issuedAt.toISOString(),
     expires_at: invite.expiresAt.toISOString(),
@@ -78,11 +84,19 @@ export function invitePayload(invite: Invite): string {
 
 /** The token, one line: `fula-invite.VERSION.PAYLOAD.SIGNATURE`, the last two as base64url. */
 export function formatToken(
-  { registration }: Pick<Invite, "registration">,
+  invite: Pick<Invite, "registration" | "storageApiCa">,
   payloadBase64url: string,
   signatureBase64url: string,
 ): string {
-  return `${PREFIX}.${registration === null ? "1" : "2"}.${payloadBase64url}.${signatureBase64url}`;
+  return `${PREFIX}.${versionOfInvite(invite)}.${payloadBase64url}.${signatureBase64url}`;
+}
+
+function versionOfInvite({
+  registration,
+  storageApiCa,
+}: Pick<Invite, "registration" | "storageApiCa">): Version {
+  if (registration === null) return "1";
+  return storageApiCa === null ? "2" : "3";
 }
 
 /** Splits a token into its parts. A newer version is a fault of its own, since its remedy differs. */
@@ -172,6 +186,15 @@ const PAYLOADS = {
   "2": payloadOf({ ...common, ...registration, version: versionOf(2) }).transform((payload): Invite => {
     return inviteOf(payload, { id: payload.id, signature: payload.registration });
   }),
+  "3": payloadOf({
+    ...common,
+    ...registration,
+    storage_api_ca: field("CA of the storage API", RULES.certificates),
+    version: versionOf(3),
+  }).transform((payload): Invite => {
+    const given = { id: payload.id, signature: payload.registration };
+    return { ...inviteOf(payload, given), storageApiCa: payload.storage_api_ca };
+  }),
 } satisfies Record<Version, unknown>;
 
 function versionOf(version: number) {
@@ -194,6 +217,7 @@ function inviteOf(payload: z.output<z.ZodObject<typeof common>>, given: Registra
     trustedPeers: payload.trusted_peers,
     bootstrap: payload.bootstrap,
     storageApiUrl: payload.storage_api_url,
+    storageApiCa: null,
     nodeName: payload.node_name,
     issuedAt: payload.issued_at,
     expiresAt: payload.expires_at,
@@ -207,11 +231,11 @@ function field(name: string, rule: Rule) {
   return z.string(problem).refine((value) => rule.holds(value), problem);
 }
 
-/** Parses an invite's lifetime, such as `24h`, `90m` or `7d`, into ms. Null for anything else, and for more than 90 days. */
-export function parseDuration(text: string): number | null {
+/** Parses a lifetime, such as `24h`, `90m` or `7d`, into ms. Null for anything else, and for more than `maxDays` days. */
+export function parseDuration(text: string, maxDays = 90): number | null {
   const match = /^([1-9][0-9]{0,4})([mhd])$/.exec(text);
   if (match === null) return null;
   const [, amount = "", unit = "m"] = match;
   const ms = Number(amount) * { m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as "m" | "h" | "d"];
-  return ms <= 90 * 86_400_000 ? ms : null;
+  return ms <= maxDays * 86_400_000 ? ms : null;
 }

@@ -10,7 +10,7 @@ const PAGE = "docs/ports.md#proxy";
  * are no errors: a network may let other machines in where it does not let this one out and in again.
  */
 export async function findUrlProblems(
-  http: HttpReader,
+  http: Pick<HttpReader, "json">,
   url: string,
   pool: string,
 ): Promise<readonly string[]> {
@@ -36,7 +36,7 @@ export async function findUrlProblems(
 }
 
 async function askPool(
-  http: HttpReader,
+  http: Pick<HttpReader, "json">,
   url: string,
 ): Promise<{ readonly pool: string } | { readonly pool: null; readonly why: string }> {
   try {

@@ -1,6 +1,7 @@
+import type { Cluster, ClusterReader } from "../cluster/client.ts";
+import { pemOfCertificates } from "../settings/certificates.ts";
 import type { DataGuard, NodeContext, Values } from "../settings/context.ts";
 import type { StorageLayout } from "../settings/layout.ts";
-import type { Cluster, ClusterReader } from "../cluster/client.ts";
 import type { NodesClient } from "./announce-name.ts";
 
 /** What the steps of a storage node need. */
@@ -9,7 +10,7 @@ export interface StorageContext extends NodeContext {
   /** Creates a client for a cluster peer's REST API. */
   readonly openCluster: (target: OwnClusterTarget) => ClusterReader & Pick<Cluster, "recoverHere">;
   /** Creates a client for a master's node directory at its STORAGE_API_URL. Null: the node's name is not reserved (`--no-register`). */
-  readonly naming: ((storageApiUrl: string) => NodesClient) | null;
+  readonly naming: ((storageApiUrl: string, ca: string | null) => NodesClient) | null;
   /** Prints the progress of a long wait, and its result. */
   readonly report: {
     progress(line: string, leftMs?: number): void;
@@ -31,6 +32,12 @@ export interface OwnClusterTarget {
 export function ownClusterTarget(values: Values): OwnClusterTarget {
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   return { endpoint: OWN_CLUSTER, ...(basicAuth === undefined ? {} : { basicAuth }) };
+}
+
+/** The private CA of the master's storage API as PEM; null if there is none. */
+export function storageApiCaOf(values: Values): string | null {
+  const value = values("STORAGE_API_CA");
+  return value === undefined ? null : pemOfCertificates(value);
 }
 
 /** A storage node has no data that depends on a secret in its `.env`. */

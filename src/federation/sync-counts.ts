@@ -1,7 +1,8 @@
 import type { ClusterReader } from "../cluster/client.ts";
-import { countLines } from "../machine/line-scanner.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
+import type { HttpReader } from "../machine/http.ts";
+import { countLines } from "../machine/line-scanner.ts";
 import type { MasterCount } from "./pinset-sync.ts";
 
 const SWARM = "http://127.0.0.1:5001/api/v0/swarm";
@@ -53,13 +54,13 @@ const TIMEOUT_MS = 20_000;
  * node trusts is used. A master that can't give a count is not an error.
  */
 export async function askMasterCount(
-  host: HostReader,
+  http: Pick<HttpReader, "json">,
   storageApiUrl: string,
   trusted: readonly string[],
 ): Promise<MasterCount> {
   const url = `${storageApiUrl.replace(/\/+$/, "")}/api/v1/pool`;
   try {
-    const answer = await host.http.json(url, { timeoutMs: TIMEOUT_MS, isRemote: true });
+    const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, isRemote: true });
     if (answer === null) return { unknown: `${url} does not respond` };
     if (answer.status !== 200) return { unknown: `${url} responded with HTTP status ${answer.status}` };
     return readCount(answer.body, url, trusted);

@@ -7,6 +7,7 @@ export const TRUST_KEYS = [
   "MASTER_CLUSTER_PEERIDS",
   "MASTER_CLUSTER_BOOTSTRAP",
   "STORAGE_API_URL",
+  "STORAGE_API_CA",
 ] as const;
 
 /** What an invite or a pool API says about a pool. */
@@ -32,8 +33,8 @@ export function findTrustDrift(
     if (offered === undefined || current === undefined || normalise(offered) === normalise(current))
       return [];
     const what =
-      key === "CLUSTER_SECRET"
-        ? `${source} has a different CLUSTER_SECRET than .env.`
+      key === "CLUSTER_SECRET" || key === "STORAGE_API_CA"
+        ? `${source} has a different ${key} than .env.`
         : `${source} has ${key} ${offered}, but .env has ${current}.`;
     return [{ subject: key, what }];
   });

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
+import { isExpired, isWalletToken, NO_JWT, readBearer, readClaims } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
 import type { Blake3, GrowingHash } from "./blake3.ts";
 import { clientOf } from "../services/rate-limit.ts";
@@ -65,12 +65,13 @@ export async function answerBlock(
 
 const ALLOWED = { allowed: true } as const;
 
-/** The request's token if it has the form of an API key and has not expired; otherwise the reply. */
+/** The request's token if it has the form of an API key or a wallet token and has not expired; otherwise the reply. */
 function readToken({ headers }: IncomingMessage): string | Reply {
   const token = readBearer(headers.authorization);
   if (token === null) return unauthorized("a bearer token is missing");
   const claims = readClaims(token);
-  if (claims === null) return unauthorized("the token is not an API key");
+  if (claims === null || (claims === NO_JWT && !isWalletToken(token)))
+    return unauthorized("the token is not an API key");
   return isExpired(claims, new Date()) ? unauthorized("the token has expired") : token;
 }
 

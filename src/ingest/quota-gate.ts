@@ -152,10 +152,21 @@ const MAX_ANSWER_BYTES = 65_536;
 /** Creates a client for the storage API. `timeoutMs` limits one request. Nothing is sent yet. */
 export function openStorageApi(
   url: string,
-  options: { readonly connections: number; readonly timeoutMs: number; readonly proxy?: string | null },
+  options: {
+    readonly connections: number;
+    readonly timeoutMs: number;
+    readonly proxy?: string | null;
+    readonly ca?: string | null;
+  },
 ): StorageApi {
-  const { connections, timeoutMs, proxy = null } = options;
-  const client = new HttpClient({ url, connections, connectTimeoutMs: timeoutMs, proxy });
+  const { connections, timeoutMs, proxy = null, ca } = options;
+  const client = new HttpClient({
+    url,
+    connections,
+    connectTimeoutMs: timeoutMs,
+    proxy,
+    ca: ca ?? undefined,
+  });
   return {
     async storage(token) {
       const headers = { accept: "application/json", authorization: `Bearer ${token}` };

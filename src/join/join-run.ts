@@ -28,7 +28,7 @@ export interface JoinDeps {
   /** Lower-case hex sha256. */
   readonly hash: (text: string) => string;
   openCluster(target: ClusterTarget): Cluster;
-  openNodesClient(storageApiUrl: string): NodesClient;
+  openNodesClient(storageApiUrl: string, ca: string | null): NodesClient;
   /** Loads what reads a public key from PEM; see parseVerifyingKey. */
   readonly loadKeyParser: () => Promise<(pem: string, path: string) => VerifyingKey>;
   /** Reads standard input to its end; at most 1 MiB. */

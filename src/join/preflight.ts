@@ -9,6 +9,7 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/checks.ts";
+import { EDGE_PORTS } from "../settings/edge.ts";
 import {
   CRON_FILES,
   isOurs,
@@ -130,10 +131,19 @@ async function neededPorts(host: HostReader, settings: Settings): Promise<readon
   return [
     ...(isDatabaseElsewhere(values) ? [] : [port("POSTGRES_PORT", "Postgres")]),
     port("PINNING_API_PORT", "the pinning API"),
+    port("PINNING_EDGE_PORT", "the pinning API, for other machines"),
     port("WEBUI_PORT", "the storage API"),
     ...(writerWorks ? [] : WRITER_PORTS),
+    ...(settings.has("PUBLIC_HOST") ? EDGE_NEEDS : []),
   ];
 }
+
+const EDGE_NEEDS = EDGE_PORTS.map((port): PortNeed => ({
+  port,
+  address: "0.0.0.0",
+  purpose: "the edge",
+  remedy: "Or run without the edge: remove PUBLIC_HOST from the settings.",
+}));
 
 const MASTER_CONTAINERS: ReadonlySet<string> = new Set([
   NAMES.postgres,
@@ -141,6 +151,7 @@ const MASTER_CONTAINERS: ReadonlySet<string> = new Set([
   NAMES.webui,
   NAMES.gateway,
   NAMES.updater,
+  NAMES.edge,
 ]);
 
 /** A container with one of our names is not foreign here. Its step judges it, and knows more than the port that it uses. */

@@ -12,6 +12,7 @@ import {
   WRITER_FRAGMENTS,
 } from "../docker/compose-render.ts";
 import { customServices, isAdopted, type KeptService } from "../docker/kept-service.ts";
+import { readEdgeFiles } from "../edge/files.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -152,6 +153,8 @@ async function renderProjects(options: {
   };
   const elsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
   const writerDir = settings.get("WRITER_DIR")?.value ?? "/opt/fula-writer";
+  const values = (key: string) => settings.get(key)?.value;
+  const { caddyfile } = await readEdgeFiles(host, { layout, values, hash });
   const adopted = [...kept].filter(([, one]) => isAdopted(one));
   return {
     master: {
@@ -161,6 +164,7 @@ async function renderProjects(options: {
         ...databaseTlsOf(settings),
         kept: new Map(adopted.filter(([service]) => !(elsewhere && service === "postgres"))),
         images: customImages(settings),
+        edge: caddyfile,
       }),
       name: NAMES.masterProject,
       directory: layout.baseDir,

@@ -51,7 +51,7 @@ export async function prepareStorageNode(
     packageDir,
     hash,
     openCluster: (target) => deps.openCluster({ ...target, listingTimeoutMs: LISTING_TIMEOUT_MS }),
-    naming: register ? (url) => deps.openNodesClient(url) : null,
+    naming: register ? (url, ca) => deps.openNodesClient(url, ca) : null,
     report: {
       progress: (line, leftMs) => reporter.progress(line, leftMs),
       note: (line) => reporter.note(line),

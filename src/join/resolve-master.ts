@@ -1,4 +1,5 @@
 import { decideUpdater } from "../docker/compose-project.ts";
+import { findCertificateProblems } from "../edge/certificate.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
@@ -198,6 +199,7 @@ async function requiredProblems(
     ...problems,
     ...(await findCaProblem(host, settings)),
     ...(await findPlainGateway({ host, reporter }, settings)),
+    ...(host.system.uid() === 0 ? await findCertificateProblems(host, settings) : []),
     ...(await authProblems(host, settings, provisionWriter)),
   ];
 }

@@ -2,8 +2,10 @@ import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpName, notInvited } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
+import { storageApiCaOf } from "../federation/storage-context.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
 import type { HostReader } from "../host.ts";
+import { trusting } from "../machine/http.ts";
 import { isPlainHttpElsewhere } from "../settings/address.ts";
 import { readContainerEnv } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
@@ -173,8 +175,12 @@ async function refuseUnadmitted(
   const invite = valueOf("NODE_INVITE") ?? null;
   const peerId = (await readNodeIdentity(host))?.peerId ?? null;
   try {
+    const http = trusting(
+      host.http,
+      storageApiCaOf((key) => settings.get(key)?.value),
+    );
     const claim = { pool, peerId, invite };
-    const { needsInvite, refusal } = await lookUpName(host.http, url, name, "--no-register", claim);
+    const { needsInvite, refusal } = await lookUpName(http, url, name, "--no-register", claim);
     // Without a readable key, this node itself may be the one that used its saved invite.
     const isMaybeOwn = peerId === null && invite !== null && invite === saved("NODE_INVITE");
     if (refusal !== null && !(isMaybeOwn && refusal.code === "invite-used")) throw refusal.error;

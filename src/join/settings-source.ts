@@ -6,7 +6,8 @@ import { isListenable } from "../settings/address.ts";
 import { readEnvFile } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
-import { findConflicts, MASTER_SETTINGS } from "../settings/master.ts";
+import { findConflicts } from "../settings/master-conflicts.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize, RULES } from "../settings/rules.ts";
 import {
   findUnclear,

@@ -31,6 +31,7 @@ export async function readInviteTrust(
     ["masters to trust", invite.trustedPeers.join(" ")],
     ["addresses", invite.bootstrap.join(" ")],
     ["storage API", invite.storageApiUrl],
+    ...(invite.storageApiCa === null ? [] : [["its CA", "a private one, trusted for that address only"]]),
     ["name", invite.nodeName ?? "chosen by the node"],
     ["key fingerprint", fingerprint],
   ];
@@ -59,6 +60,7 @@ export async function readInviteTrust(
       ["MASTER_CLUSTER_PEERIDS", invite.trustedPeers.join(",")],
       ["MASTER_CLUSTER_BOOTSTRAP", invite.bootstrap.join(",")],
       ["STORAGE_API_URL", invite.storageApiUrl],
+      ...(invite.storageApiCa === null ? [] : ([["STORAGE_API_CA", invite.storageApiCa]] as const)),
       ...(invite.nodeName === null ? [] : ([["CLUSTER_PEERNAME", invite.nodeName]] as const)),
       ...(invite.registration === null
         ? []

@@ -5,7 +5,7 @@ import { type MasterLayout, PACKAGE_ENTRIES, type StorageLayout, TAKEN_OVER } fr
 
 /** The parts that stay when a node leaves, unless `--purge` names them, with a description for operators. */
 export const PURGEABLE = {
-  data: "the database, the blocks, and the peers' identities with their pinset",
+  data: "the database, the blocks, the peers' identities with their pinset, and the edge's certificates",
   settings: "`.env`, with its secrets",
   keys: "the key that signs snapshots",
   snapshots: "the snapshots of the pinset",
@@ -32,6 +32,7 @@ const CONTENTS: Readonly<Record<string, RegExp>> = {
   heartbeats: /^[a-z-]+\.json$/,
   restore: /^pinset-[0-9A-Za-z-]+\.[a-z-]+\.ndjson$/,
   adopted: /^[a-z-]+\.(?:json|env)$/,
+  edge: /^(?:Caddyfile|(?:cert|key|acme-root)\.pem)$/,
   // kubo's repository (its repo/fsrepo, and what its plugins and subsystems keep there).
   kubo: /^(?:api|autoconf|blocks|config|config[.-][0-9A-Za-z.-]+|datastore|datastore_spec|gateway|keystore|provider-keystore|repo\.lock|swarm\.key|telemetry_uuid|version)$/,
   "ipfs-cluster":
@@ -75,6 +76,7 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   snapshotHeartbeat: "remove",
   sweepHeartbeat: "remove",
   knownNodes: "data",
+  edgeDir: "remove",
 };
 
 /** The entries of a master's base directory. */

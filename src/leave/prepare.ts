@@ -2,6 +2,7 @@ import { homeOf, PROJECT_LABEL } from "../docker/compose-document.ts";
 import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
+import { storageApiCaOf } from "../federation/storage-context.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { findInstalledNode, type NodeKind, type NodeSigns, twoNodes } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
@@ -180,7 +181,12 @@ async function refuseUnclear(
 function releaseOf(deps: LeaveDeps, { kind, values }: LeavingNode): AnyStep | null {
   const [pool, name, url] = [values("CLUSTERNAME"), values("CLUSTER_PEERNAME"), values("STORAGE_API_URL")];
   if (kind === "master" || pool === undefined || name === undefined || url === undefined) return null;
-  return releaseName({ pool, name, client: deps.openNodesClient(url) });
+  return releaseName({
+    pool,
+    name,
+    client: deps.openNodesClient(url, storageApiCaOf(values)),
+    ca: storageApiCaOf(values),
+  });
 }
 
 function retractionOf({ kind, values }: LeavingNode): AnyStep | null {

@@ -1,3 +1,4 @@
+import { trusting } from "../machine/http.ts";
 import type { AnyStep, Change, Evidence, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { giveBackName, lookUpName, type NodesClient } from "../federation/announce-name.ts";
@@ -77,10 +78,13 @@ export function releaseName({
   pool,
   name,
   client,
+  ca,
 }: {
   readonly pool: string;
   readonly name: string;
   readonly client: NodesClient;
+  /** The private CA of its server; null if there is none. */
+  readonly ca: string | null;
 }): StepSpec<Remaining<ReleaseChange>, ReleaseChange> {
   const summary = `release the name ${name} in pool ${pool}`;
   return {
@@ -91,7 +95,7 @@ export function releaseName({
       async look(host) {
         const [identity, { entry }] = await Promise.all([
           readNodeIdentity(host),
-          lookUpName(host.http, client.url, name, "--no-release"),
+          lookUpName(trusting(host.http, ca), client.url, name, "--no-release"),
         ]);
         const isHeld = identity !== null && entry?.peerId === identity.peerId;
         return {

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
+import { rootCertificates } from "node:tls";
 import type { buildConnector, Client, Dispatcher } from "undici";
 import { messageOf } from "../errors.ts";
 import { codeOf } from "./file-errors.ts";
@@ -17,7 +18,7 @@ export interface HttpServer {
   readonly proxy?: string | null;
   /** A unix socket instead of host and port. */
   readonly socketPath?: string | null;
-  /** PEM of the authority that signed the server's certificate, if the system does not trust it. */
+  /** PEM of an authority that is trusted for this server, too. */
   readonly ca?: string | undefined;
   /** Aborts all requests, with its reason. */
   readonly signal?: AbortSignal | undefined;
@@ -181,6 +182,10 @@ export class HttpClient {
   }
 }
 
+function trustOf(ca: string | undefined): { readonly ca?: string[] } {
+  return ca === undefined ? {} : { ca: [...rootCertificates, ca] };
+}
+
 /** undici is loaded with the first request, since most runs of the program send none. */
 async function openPool(server: HttpServer): Promise<Dispatcher> {
   const { default: undici } = await import("undici");
@@ -195,7 +200,7 @@ async function openPool(server: HttpServer): Promise<Dispatcher> {
       headersTimeout: 0,
       bodyTimeout: 0,
       proxyTls: { timeout: connectTimeoutMs },
-      requestTls: { timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
+      requestTls: { timeout: connectTimeoutMs, ...trustOf(ca) },
     });
   }
   return new undici.Pool(new URL(server.url).origin, {
@@ -206,7 +211,7 @@ async function openPool(server: HttpServer): Promise<Dispatcher> {
     connect: {
       timeout: connectTimeoutMs,
       ...(socketPath === null ? {} : { socketPath }),
-      ...(ca === undefined ? {} : { ca }),
+      ...trustOf(ca),
     },
     factory: (origin, options) => openConnection(undici.Client, origin, options),
   });

@@ -28,6 +28,8 @@ export interface HttpReader {
       readonly maxBytes?: number;
       /** True for a server on the internet: a proxy in the environment is used. */
       readonly isRemote?: boolean;
+      /** PEM of a private CA that is trusted for this server too. */
+      readonly ca?: string;
       /** Gets the reason, a phrase, if there is no answer. */
       readonly onNoAnswer?: (why: string) => void;
     },
@@ -73,7 +75,14 @@ interface RequestOptions {
   readonly basicAuth?: string;
   readonly authorization?: string;
   readonly isRemote?: boolean;
+  readonly ca?: string;
+  /** Gets the reason, a phrase, if there is no answer. */
   readonly onNoAnswer?: (why: string) => void;
+}
+
+/** A reader whose requests trust a private CA too. Use it for one server only. */
+export function trusting(reader: Pick<HttpReader, "json">, ca: string | null): Pick<HttpReader, "json"> {
+  return ca === null ? reader : { json: (url, options) => reader.json(url, { ...options, ca }) };
 }
 
 /** GET and POST over http(s), without following redirects. The whole exchange must end within the timeout. */
@@ -123,6 +132,7 @@ async function ask<T>(
     basicAuth,
     authorization: given,
     isRemote = false,
+    ca,
     onNoAnswer = () => {},
   }: RequestOptions,
   env: Readonly<Record<string, string | undefined>>,
@@ -139,6 +149,7 @@ async function ask<T>(
     connectTimeoutMs: timeoutMs,
     fresh: true,
     proxy,
+    ca,
   });
   let answered = false;
   const begin: Receive<T> = (status) => {

@@ -1,9 +1,9 @@
-import { messageOf } from "../errors.ts";
-import type { PostgresPool } from "../database/postgres.ts";
 import { connectionFaultOf } from "../database/connection-fault.ts";
+import type { PostgresPool } from "../database/postgres.ts";
+import { messageOf } from "../errors.ts";
+import type { HttpReader } from "../machine/http.ts";
 import type { ClusterSettings } from "../settings/services.ts";
 import { json } from "./server.ts";
-import type { HttpReader } from "../machine/http.ts";
 
 /** Checks one dependency of the service. If it does not work, throws an error whose message has no secrets. */
 export type Check = (timeoutMs: number) => Promise<void>;
@@ -62,9 +62,9 @@ export function createHealth(options: {
   };
 }
 
-/** The response to `GET /health`: 503 while a check fails. */
-export function healthAnswer(report: HealthReport): Response {
-  return json(healthStatus(report), report);
+/** The response to `GET /health`: 503 while a check fails. `more` is added to the report. */
+export function healthAnswer(report: HealthReport, more: Readonly<Record<string, unknown>> = {}): Response {
+  return json(healthStatus(report), { ...report, ...more });
 }
 
 /** The HTTP status of a report. */
@@ -141,25 +141,40 @@ function isText(value: unknown): value is string {
 }
 
 /**
- * Returns 503 ("try again") if the database is not reachable or not ready, and logs the reason.
- * Rethrows every other error.
+ * Returns 503 ("try again") if the database is not reachable, not ready or too busy, and logs the reason.
+ * `answer` makes the response in the form of the service. Rethrows every other error.
  */
 export async function whileDatabaseAnswers(
   log: (line: string) => void,
   work: () => Promise<Response>,
+  answer: (error: string, headers: Readonly<Record<string, string>>) => Response = (error, headers) =>
+    json(503, { error }, headers),
 ): Promise<Response> {
   try {
     return await work();
   } catch (thrown) {
-    const lacksTable = isUnmigrated(thrown);
-    if (connectionFaultOf(thrown) === null && !lacksTable) throw thrown;
-    const fault = lacksTable ? "lacks a table" : "does not respond";
+    if (connectionFaultOf(thrown) === null && !isPassing(thrown)) throw thrown;
+    const fault = isLost(thrown) ? "lacks a table or function" : "does not respond";
     log(`the database ${fault}: ${messageOf(thrown)}`);
-    return json(503, { error: `The database ${fault}. Try again.` }, { "retry-after": "5" });
+    return answer(`The database ${fault}. Try again.`, { "retry-after": "5" });
   }
 }
 
-/** True if a table does not exist because its migration has not run yet. */
-function isUnmigrated(thrown: unknown): boolean {
-  return thrown instanceof Error && "severity" in thrown && "code" in thrown && thrown.code === "42P01";
+/** A table or function that does not exist: its migration has not run yet, or it was dropped (PostgreSQL's manual, appendix A). */
+const LOST = ["42P01", "42883"];
+/** A lock that was not free in time; a deadlock or conflict that PostgreSQL ended. */
+const PASSING = [...LOST, "55P03", "40P01", "40001"];
+
+function isLost(thrown: unknown): boolean {
+  return LOST.includes(codeOfServer(thrown));
+}
+
+function isPassing(thrown: unknown): boolean {
+  return PASSING.includes(codeOfServer(thrown));
+}
+
+/** The SQLSTATE of an error that PostgreSQL sent; empty for any other. */
+function codeOfServer(thrown: unknown): string {
+  const isSent = thrown instanceof Error && "severity" in thrown && "code" in thrown;
+  return isSent ? String(thrown.code) : "";
 }

@@ -37,10 +37,11 @@ import {
 } from "../federation/registry.ts";
 import { parseVerifyingKey } from "../machine/signing.ts";
 import { isNodeName, suggestNodeNames } from "../settings/node-name.ts";
+import { type Authenticate, fullCaller } from "./caller.ts";
 import { whileDatabaseAnswers } from "./health.ts";
 import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, failure, json, readJson, requireKey } from "./server.ts";
+import { type App, type Call, failure, json, readJson } from "./server.ts";
 
 /** The options of the node API. */
 export interface NodesApiOptions {
@@ -54,6 +55,8 @@ export interface NodesApiOptions {
    * proves that the sender has a key, and anyone can create a key; the cluster's secret is public. `open`: for anybody.
    */
   readonly registration: "invite" | "open";
+  /** Who may list all nodes. */
+  readonly authenticate: Authenticate;
 }
 
 /** A handler that also gets the pool of this master. */
@@ -80,7 +83,7 @@ export function nodesApi(
   log: (line: string) => void,
   options: NodesApiOptions,
 ): App {
-  const { pool, namesPerOwner, registration, limit = LIMIT } = options;
+  const { pool, namesPerOwner, registration, authenticate, limit = LIMIT } = options;
   const waitSeconds = createRateLimit(limit, () => performance.now());
   const guarded =
     (work: PoolHandler) =>
@@ -150,8 +153,8 @@ export function nodesApi(
   app.get(
     NODES,
     guarded(async ({ env: { incoming } }, ownPool) => {
-      const refused = await requireKey(database, incoming.headers);
-      if (refused !== null) return refused;
+      const caller = await fullCaller(authenticate, incoming);
+      if (caller instanceof Response) return caller;
       const page = readPage(incoming.url ?? "");
       if (page === null)
         return failure(400, "bad-page", `limit must be 1 to ${MAX_PAGE}, and after must be a node's name.`);

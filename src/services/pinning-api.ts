@@ -1,54 +1,88 @@
+import { readCredential } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
+import type { HttpReader } from "../machine/http.ts";
+import { createDelegates } from "../pinning/delegates.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
-import { createApp, json, keyOf, type Service, UPLOAD_ONLY } from "./server.ts";
-import type { HttpReader } from "../machine/http.ts";
+import type { PinQueue } from "./pin-queue.ts";
+import { addAdminRoutes } from "./pinning-admin.ts";
+import { addPinsRoutes, type PinsDeps, refuse, refuseCredential } from "./pins-routes.ts";
+import { type App, createApp, type Service } from "./server.ts";
+
+/** Without one of them, it refuses every request. */
+const TABLES = [
+  "sessions",
+  "pins",
+  "pin_work",
+  "blocked_cids",
+  "user_credits",
+  "account_usage",
+  "account_holds",
+];
+
+/** What the pinning API is opened with. */
+export interface PinningApiDeps {
+  readonly pool: PostgresPool;
+  readonly http: HttpReader;
+  readonly log: (line: string) => void;
+  readonly version: string;
+  /** The queue that brings the pins to the cluster; /health shows how it stands. */
+  readonly queue?: Pick<PinQueue, "state" | "wake">;
+}
 
 /**
- * The pinning API: `GET /health`, which checks the database and the cluster. Errors have the format of the
- * IPFS Pinning Service API, `{"error":{"reason","details"}}`. As in functionland/pinning-service, every path except
- * /health and /auth/ needs a bearer token. A key that is only good for uploading is refused. The service owns the database pool and closes it.
+ * The pinning API: the IPFS Pinning Service API 1.0 (pins-routes.ts), and `GET /health`, which checks the database and the
+ * cluster. As in functionland/pinning-service, every path except /health and /auth/ needs a credential, and errors have
+ * the form `{"error":{"reason","details"}}`. The service owns the database pool and closes it.
+ *
+ * It has two listeners. Services on this machine use the first one, which also has /admin (pinning-admin.ts). What comes
+ * from outside comes through the second one, which serves only /pins and accepts no trusted header.
  */
-export function openPinningApi(
-  settings: PinningApiSettings,
-  deps: {
-    readonly pool: PostgresPool;
-    readonly http: HttpReader;
-    readonly log: (line: string) => void;
-    readonly version: string;
-  },
-): Service {
-  const { pool, http, log, version } = deps;
-  // It reads no table yet.
-  const checks = { postgres: checkPostgres(pool, []), cluster: checkCluster(http, settings.cluster) };
+export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDeps): Service {
+  const { pool, http, log, version, queue } = deps;
+  const { bindHost: host, port, edgePort, limits, serviceSecret, walletTokens } = settings;
+  const checks = { postgres: checkPostgres(pool, TABLES), cluster: checkCluster(http, settings.cluster) };
   const health = createHealth({ version, checks, log });
+  const delegates = createDelegates(http, settings.kuboUrl, { nowMs: () => performance.now(), log });
+  const pins: PinsDeps = {
+    pool,
+    log,
+    delegates,
+    limits,
+    serviceSecret,
+    walletTokens,
+    wake: () => queue?.wake(),
+  };
+  const inside = createPinsApp(pins, { isOutside: false });
+  inside.get("/health", async () => healthAnswer(await health(), queue && { queue: queue.state() }));
+  addAdminRoutes(inside, { pool, log, systemKey: settings.systemKey });
+  const edge = createPinsApp(pins, { isOutside: true });
+  void health();
+  void delegates();
+  return {
+    name: "pinning-api",
+    host,
+    port,
+    app: inside,
+    edge: { host, port: edgePort, app: edge },
+    close: () => pool.close(),
+  };
+}
+
+function createPinsApp(deps: PinsDeps, where: { readonly isOutside: boolean }): App {
+  const { log, serviceSecret } = deps;
   const app = createApp({
     notFound: ({ env: { incoming } }, path) => {
-      const { method = "?", headers } = incoming;
-      if (keyOf(headers)?.uploadOnly === true) return refuse(403, "FORBIDDEN", UPLOAD_ONLY);
-      return headers.authorization === undefined && !path.startsWith("/auth/")
-        ? refuse(401, "UNAUTHORIZED", "The Authorization header with a bearer token is missing.", {
-            "www-authenticate": "Bearer",
-          })
-        : refuse(404, "NOT_FOUND", `There is no ${method} ${path}.`);
+      const credential = readCredential(incoming, { ...where, serviceSecret }, new Date());
+      if (credential.kind === "refused" && !path.startsWith("/auth/")) return refuseCredential(credential);
+      return refuse(404, "NOT_FOUND", `There is no ${incoming.method ?? "?"} ${path}.`);
     },
     failed: ({ env }, thrown, path) => {
-      log(`${env.incoming.method ?? "?"} ${path} failed: ${messageOf(thrown)}`);
+      log(`${env.incoming.method ?? "?"} ${JSON.stringify(path)} failed: ${messageOf(thrown)}`);
       return refuse(500, "INTERNAL_SERVER_ERROR", "The request failed. See the service's log.");
     },
   });
-  app.get("/health", async () => healthAnswer(await health()));
-  void health();
-  const { bindHost: host, port } = settings;
-  return { name: "pinning-api", host, port, app, close: () => pool.close() };
-}
-
-function refuse(
-  status: number,
-  reason: string,
-  details: string,
-  headers: Readonly<Record<string, string>> = {},
-): Response {
-  return json(status, { error: { reason, details } }, headers);
+  addPinsRoutes(app, deps, where);
+  return app;
 }

@@ -1,11 +1,11 @@
-import type { Blake3 } from "../ingest/blake3.ts";
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import type { Blake3 } from "../ingest/blake3.ts";
 import type { StorageApi } from "../ingest/quota-gate.ts";
+import type { HttpReader } from "../machine/http.ts";
 import type { ClusterSettings, Environment, PoolSettings } from "../settings/services.ts";
 import { runService, type Service, type ServiceContext } from "./server.ts";
-import type { HttpReader } from "../machine/http.ts";
 
 /** The names that containers use to start a service. They are part of the public interface. */
 export type ServiceName = "pinning-api" | "webui" | "ingest";
@@ -20,7 +20,7 @@ export interface ServeDeps extends ServiceContext {
   openCluster(target: ClusterTarget): Cluster;
   openBlake3(): Promise<Blake3>;
   openKubo(url: string, options: ClientOptions): Promise<KuboBlocks>;
-  openStorageApi(url: string, options: ClientOptions): Promise<StorageApi>;
+  openStorageApi(url: string, options: ClientOptions & { readonly ca: string | null }): Promise<StorageApi>;
 }
 
 /** `timeoutMs` limits one request. */
@@ -48,13 +48,16 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
   const { http, log, version, stop } = deps;
   if (name === "ingest") {
     const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
-    const { kuboUrl, storageApiUrl } = settings;
+    const { kuboUrl, storageApiUrl, storageApiCa } = settings;
     const options = { connections: settings.maxConcurrent, timeoutMs: INGEST_TIMEOUT_MS };
     const { openIngest } = await import("../ingest/ingest.ts");
     return openIngest(settings, {
       blake3: await deps.openBlake3(),
       kubo: await deps.openKubo(kuboUrl, options),
-      storage: storageApiUrl === null ? null : await deps.openStorageApi(storageApiUrl, options),
+      storage:
+        storageApiUrl === null
+          ? null
+          : await deps.openStorageApi(storageApiUrl, { ...options, ca: storageApiCa }),
       readSpace: async () => (await import("../cluster/kubo-space.ts")).readSpace(http, kuboUrl),
       http,
       log,
@@ -67,7 +70,20 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
   if (name === "pinning-api") {
     const settings = readPinningApiSettings(environment);
     const { openPinningApi } = await import("./pinning-api.ts");
-    return openPinningApi(settings, { pool: openPool(settings.postgres), http, log, version });
+    const { openPinQueue } = await import("./pin-queue.ts");
+    const { mayStoreMore } = await import("../pinning/pin-store.ts");
+    const pool = openPool(settings.postgres);
+    const queue = openPinQueue(settings, {
+      pool,
+      http,
+      log,
+      stop,
+      mayPin: (account) => mayStoreMore(pool, account, settings.limits.freeTierBytes),
+      openCluster: (connections, signal) =>
+        deps.openCluster({ ...clusterTarget(settings.cluster, signal), connections }),
+    });
+    const api = openPinningApi(settings, { pool, http, log, version, queue });
+    return { ...api, close: () => queue.close().then(api.close) };
   }
   const settings = readWebuiSettings(environment);
   const { openStorageService } = await import("./storage-api.ts");

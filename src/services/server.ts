@@ -10,8 +10,6 @@ import {
 } from "node:http";
 import type { AddressInfo } from "node:net";
 import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
-import { isActiveKey } from "../accounts/usage.ts";
-import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import { networkOf } from "./rate-limit.ts";
 
@@ -28,6 +26,8 @@ export interface Service {
   readonly host: string;
   readonly port: number;
   readonly app: App;
+  /** A second listener of the service, for requests from outside the machine. */
+  readonly edge?: { readonly host: string; readonly port: number; readonly app: App };
   /** Lines for the log, printed after the line with the address. */
   readonly notes?: readonly string[];
   /** How long requests in progress may take after the stop. */
@@ -76,14 +76,24 @@ const BODY_TIMEOUT_MS = 5_000;
  */
 export async function runService(service: Service, context: ServiceContext): Promise<void> {
   const { log, version } = context;
-  const { name, host } = service;
+  const { name, host, edge } = service;
+  const failed = new AbortController();
+  const stop = AbortSignal.any([context.stop, failed.signal]);
+  const servers: RunningServer[] = [];
   try {
-    const server = await startServer(service, context);
+    const server = await startServer(service, { log, stop });
+    servers.push(server);
+    if (edge !== undefined) {
+      servers.push(await startServer({ ...service, ...edge }, { log, stop }));
+      log(`${name} listens on ${edge.host}:${servers.at(-1)?.port ?? edge.port} for the edge`);
+    }
     log(`${name} ${version} listens on ${host}:${server.port}`);
     for (const note of service.notes ?? []) log(note);
-    await server.stopped;
+    await Promise.all(servers.map(({ stopped }) => stopped));
     log(`${name} has stopped`);
   } finally {
+    failed.abort();
+    await Promise.all(servers.map(({ stopped }) => stopped));
     await service.close();
   }
 }
@@ -93,7 +103,7 @@ export async function runService(service: Service, context: ServiceContext): Pro
  * then closes the connections that are left. Throws an OperatorError (`preflight`) if the address cannot be used.
  */
 export async function startServer(
-  service: Omit<Service, "close" | "notes">,
+  service: Omit<Service, "close" | "notes" | "edge">,
   { stop, log }: Pick<ServiceContext, "stop" | "log">,
 ): Promise<RunningServer> {
   const { app, graceMs = GRACE_MS, requestTimeoutMs: requestTimeout = REQUEST_TIMEOUT_MS } = service;
@@ -188,8 +198,20 @@ export function failure(
  */
 export async function readJson(
   incoming: IncomingMessage,
-  { maxBytes, timeoutMs = BODY_TIMEOUT_MS }: { readonly maxBytes: number; readonly timeoutMs?: number },
+  options: {
+    readonly maxBytes: number;
+    readonly timeoutMs?: number;
+    /** Makes the error response, with these headers. */
+    readonly refuse?: RefuseBody;
+  },
 ): Promise<{ readonly json: unknown } | Response> {
+  const {
+    maxBytes,
+    timeoutMs = BODY_TIMEOUT_MS,
+    refuse = (status, error, headers) => json(status, { error }, headers),
+  } = options;
+  // Closes the connection: otherwise the rest of the refused body would be read as the next request.
+  const refuseBody = (status: number, error: string) => refuse(status, error, { connection: "close" });
   if (!/^application\/json *(?:;|$)/i.test(incoming.headers["content-type"] ?? ""))
     return refuseBody(415, "The body must be application/json.");
   const declared = Number(incoming.headers["content-length"] ?? 0);
@@ -234,10 +256,7 @@ function collect(
   });
 }
 
-/** Closes the connection: otherwise the rest of the refused body would be read as the next request. */
-function refuseBody(status: number, error: string): Response {
-  return json(status, { error }, { connection: "close" });
-}
+type RefuseBody = (status: number, error: string, headers: Readonly<Record<string, string>>) => Response;
 
 /**
  * Passes a request to the app. On its own, the adapter responds with 400 if it can't build a URL from the Host header and
@@ -335,24 +354,14 @@ export interface SentKey {
   readonly uploadOnly: boolean;
 }
 
-/** The bearer token of a request. Null if there is none, or it has expired. */
+/** The bearer token of a request. Null if there is none, it has expired, or it is a JWT that no service issued. */
 export function keyOf({ authorization }: IncomingHttpHeaders): SentKey | null {
   const token = readBearer(authorization);
   if (token === null) return null;
   const claims = readClaims(token);
-  if (claims !== null && isExpired(claims, new Date())) return null;
+  if (claims === null || isExpired(claims, new Date())) return null;
   const hash = createHash("sha256").update(token).digest("hex");
-  return { hash, uploadOnly: claims?.uploadOnly ?? false };
-}
-
-/** The response to a request that needs a full API key and has none. Null if the request carries one that is not revoked. */
-export async function requireKey(
-  pool: Pick<PostgresPool, "query">,
-  headers: IncomingHttpHeaders,
-): Promise<Response | null> {
-  const key = keyOf(headers);
-  if (key === null || !(await isActiveKey(pool, key.hash))) return unauthorized(headers);
-  return key.uploadOnly ? failure(403, "upload-only", UPLOAD_ONLY) : null;
+  return { hash, uploadOnly: claims.uploadOnly };
 }
 
 /** The reason for a 403. */

@@ -1,13 +1,15 @@
-import { usageOfKey } from "../accounts/usage.ts";
+import { usageOf } from "../accounts/usage.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
+import { accountsApi } from "./accounts-api.ts";
+import { createAuthentication } from "./caller.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, keyOf, type Service, unauthorized } from "./server.ts";
+import { createApp, json, type Service } from "./server.ts";
 
 /** What it reads and writes. */
 const TABLES = [
@@ -19,11 +21,15 @@ const TABLES = [
   "node_owners",
   "node_descriptors",
   "node_releases",
+  "account_usage",
+  "account_holds",
+  "credit_history",
+  "user_wallets",
 ];
 
 /**
  * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
- * `GET /api/health`, the accounts' quota, the pool's node directory and its pin count. It owns the database pool and
+ * `GET /api/health`, the accounts' quota, credits and wallets, the pool's node directory and its pin count. It owns the database pool and
  * closes it.
  *
  * `GET /api/v1/storage`: the usage of an API key's account, and how much it may still upload. It has no rate
@@ -45,6 +51,7 @@ export function openStorageService(
   const { pool, log, version, openCluster } = deps;
   const count = createPinCount({ openCluster, nowMs: () => performance.now() });
   const health = createHealth({ version, checks: { postgres: checkPostgres(pool, TABLES) }, log });
+  const authenticate = createAuthentication(pool, settings.walletTokens);
   const app = createApp({
     notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
     failed: ({ env }, thrown, path) => {
@@ -58,16 +65,15 @@ export function openStorageService(
     return json(healthStatus(report), { status: report.status, timestamp: new Date().toISOString() });
   });
   app.get("/api/v1/storage", async ({ env }) => {
-    const key = keyOf(env.incoming.headers);
-    if (key === null) return unauthorized(env.incoming.headers);
     return whileDatabaseAnswers(log, async () => {
-      const usage = await usageOfKey(pool, key.hash);
-      if (usage === null) return unauthorized(env.incoming.headers);
-      const report = reportStorage(usage, settings.pricing);
-      return json(200, key.uploadOnly ? { canUpload: report.canUpload } : report);
+      const caller = await authenticate(env.incoming);
+      if (caller instanceof Response) return caller;
+      const report = reportStorage(await usageOf(pool, caller.account), settings.pricing);
+      return json(200, caller.uploadOnly ? { canUpload: report.canUpload } : report);
     });
   });
-  app.route("/", nodesApi(pool, log, settings));
+  app.route("/", accountsApi(pool, log, { ...settings, authenticate }));
+  app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
   void health();
   const { bindHost: host, port, masterId } = settings;

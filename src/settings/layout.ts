@@ -32,6 +32,8 @@ export interface MasterLayout extends StorageLayout {
   readonly sweepHeartbeat: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
+  /** What the edge's container reads. */
+  readonly edgeDir: string;
 }
 
 /** The default base directory of a master (upstream's). */
@@ -49,11 +51,13 @@ export const NAMES = {
   webui: "fula-pinning-webui",
   gateway: "fula-gateway-1",
   updater: "fula-updater",
+  edge: "fula-edge",
   kubo: "ipfs_host",
   cluster: "ipfs_cluster",
   kuboUnit: "ipfs.service",
   clusterUnit: "ipfscluster.service",
   postgresVolume: "fula-master_pgdata",
+  edgeVolume: "fula-master_edge-data",
 } as const;
 
 /**
@@ -109,6 +113,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
+    edgeDir: `${baseDir}/edge`,
   };
 }
 
@@ -145,10 +150,13 @@ export function guardedOnStorageNode({
 /** The same on a master, without its writer. */
 export function guardedOnMaster(layout: MasterLayout): readonly GuardedPath[] {
   const { signingKey, verifyingKey, snapshotsDir, snapshotHeartbeat, restoreDir, knownNodes } = layout;
+  const { edgeDir } = layout;
   const heartbeats = snapshotHeartbeat.replace(/\/[^/]*$/, "");
   return [
     ...guardedOnStorageNode(layout),
-    ...[signingKey, verifyingKey, snapshotsDir, heartbeats, restoreDir, knownNodes].map((path) => ({ path })),
+    ...[signingKey, verifyingKey, snapshotsDir, heartbeats, restoreDir, knownNodes, edgeDir].map((path) => ({
+      path,
+    })),
   ];
 }
 

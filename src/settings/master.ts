@@ -1,7 +1,6 @@
-import type { Problem } from "../errors.ts";
-import { isDatabaseElsewhere, sslModeOf } from "./postgres-target.ts";
+import { EDGE_SETTINGS } from "./edge.ts";
 import { RULES } from "./rules.ts";
-import type { Settings, SettingSpec } from "./settings.ts";
+import type { SettingSpec } from "./settings.ts";
 
 /**
  * The settings of a master, in the order of `.env`. The keys have their upstream names
@@ -131,7 +130,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.systemKey,
     secret: true,
     generated: { kind: "token", characters: 48 },
-    readBy: "upstream",
+  },
+  {
+    key: "FULA_PIN_SERVICE_SECRET",
+    about:
+      "with it, services on this machine may use the pinning API for any account (header X-Fula-Service-Auth); if not set, or disabled, that header is refused",
+    rule: RULES.any,
+    secret: true,
   },
   {
     key: "JWT_SECRET",
@@ -164,12 +169,19 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.port,
     byDefault: "6000",
   },
+  {
+    key: "PINNING_EDGE_PORT",
+    about: "port of the pinning API on 127.0.0.1 for the proxy that serves other machines",
+    rule: RULES.port,
+    byDefault: "6001",
+  },
   { key: "WEBUI_PORT", about: "port of the storage API on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
   {
     key: "STORAGE_API_URL",
     about: "public URL of the storage API, for storage nodes; included in invites",
     rule: RULES.apiUrl,
   },
+  ...EDGE_SETTINGS,
   {
     key: "NODE_NAMES_PER_OWNER",
     about: "maximum number of node names that one API key may register in this pool",
@@ -224,6 +236,25 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "524288000",
   },
   {
+    key: "CREDIT_GATE",
+    about:
+      "closed: the pinning API accepts only FREE_PENDING_PINS unfinished pins of an account without a balance; open: any number, as upstream does",
+    rule: RULES.creditGate,
+    byDefault: "closed",
+  },
+  {
+    key: "FREE_PENDING_PINS",
+    about: "how many unfinished pins, of unknown size, an account without a balance may have",
+    rule: RULES.count,
+    byDefault: "10",
+  },
+  {
+    key: "PIN_DEADLINE_MINUTES",
+    about: "after so many minutes, a pin whose content no peer provides becomes failed",
+    rule: RULES.count,
+    byDefault: "1440",
+  },
+  {
     key: "FULA_PER_GB_MONTH",
     about: "price in FULA per GiB and month",
     rule: RULES.amount,
@@ -244,6 +275,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "FULA_BUCKET_ROOT_CAS",
     about: "the gateway updates bucket roots by compare-and-swap in the database",
+    rule: RULES.flag,
+    byDefault: "false",
+  },
+  {
+    key: "FULA_EIP712_AUTH",
+    about:
+      "accept tokens that a wallet signed (EIP-712): anybody with a wallet then has an account here, with its own free tier",
     rule: RULES.flag,
     byDefault: "false",
   },
@@ -323,47 +361,3 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "nickfedor/watchtower:1.21.0",
   },
 ];
-
-/** Finds settings of a master that are valid alone but not together. A key without a value is not checked here. */
-export function findConflicts(settings: Settings): readonly Problem[] {
-  return [...compareFactors(settings), ...comparePorts(settings), ...compareSsl(settings)];
-}
-
-/** A CA that nothing checks would look like protection. */
-function compareSsl(settings: Settings): readonly Problem[] {
-  const subject = "POSTGRES_SSL_CA";
-  if (!settings.has(subject) || sslModeOf(settings.get("POSTGRES_SSL")?.value) !== false) return [];
-  const what = `${subject} is set, but POSTGRES_SSL is ${settings.get("POSTGRES_SSL")?.value ?? "not set"}: the connection would not be encrypted.`;
-  return [{ subject, what, remedy: "Set POSTGRES_SSL=verify-full too, or remove POSTGRES_SSL_CA." }];
-}
-
-/** ipfs-cluster 1.1 does not start without these rules (its cluster_config.go, isReplicationFactorValid). */
-function compareFactors(settings: Settings): readonly Problem[] {
-  const min = settings.get("CLUSTER_REPLICATION_MIN");
-  const max = settings.get("CLUSTER_REPLICATION_MAX");
-  if (min === undefined || max === undefined) return [];
-  const subject = "CLUSTER_REPLICATION_MIN";
-  const remedy =
-    "Set both, with the minimum not above the maximum. Or set both to -1 for a copy on every node.";
-  if ((min.value === "-1") !== (max.value === "-1")) {
-    const what = `${subject} is ${min.value} and CLUSTER_REPLICATION_MAX is ${max.value}: set both to -1, or neither.`;
-    return [{ subject, what, remedy }];
-  }
-  if (Number(min.value) <= Number(max.value)) return [];
-  const what = `${subject} (${min.value}) is higher than CLUSTER_REPLICATION_MAX (${max.value}).`;
-  return [{ subject, what, remedy }];
-}
-
-const PORTS = ["POSTGRES_PORT", "PINNING_API_PORT", "WEBUI_PORT"] as const;
-
-function comparePorts(settings: Settings): readonly Problem[] {
-  const isElsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);
-  const keys = PORTS.filter((key) => !(key === "POSTGRES_PORT" && isElsewhere));
-  return keys.flatMap((key, index) => {
-    const port = settings.get(key)?.value;
-    const other = keys.slice(0, index).find((earlier) => settings.get(earlier)?.value === port);
-    if (port === undefined || other === undefined) return [];
-    const what = `${key} and ${other} are both ${port}.`;
-    return [{ subject: key, what, remedy: "Give each its own port." }];
-  });
-}

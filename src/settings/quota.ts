@@ -97,7 +97,10 @@ export interface AccountUsage {
   readonly storageBytes: number;
   /** A float4 in the database, so exact to about seven digits. */
   readonly balanceFula: number;
+  /** Suspended by the billing, until its balance is positive, or by the operator. */
   readonly isSuspended: boolean;
+  /** Suspended by the operator: it may not upload at all, whatever its balance is. */
+  readonly isHeld: boolean;
 }
 
 /** The price of storage. */
@@ -128,7 +131,7 @@ export function reportStorage(
   usage: AccountUsage,
   { freeTierBytes, fulaPerGibMonth }: Pricing,
 ): StorageReport {
-  const { storageBytes, balanceFula, isSuspended } = usage;
+  const { storageBytes, balanceFula, isSuspended, isHeld } = usage;
   const paidStorageBytes = bytesFor(balanceFula, fulaPerGibMonth);
   const overBytes = Math.max(0, storageBytes - freeTierBytes);
   return {
@@ -140,13 +143,17 @@ export function reportStorage(
     monthlyBurnRate: (overBytes / GIB) * fulaPerGibMonth,
     isConsuming: overBytes > 0 && balanceFula > 0,
     canUpload: mayUpload(usage, freeTierBytes),
-    isSuspended,
+    isSuspended: isSuspended || isHeld,
   };
 }
 
-/** Below the free tier every account may upload; above it, an account that is not suspended and has a balance. */
-function mayUpload({ storageBytes, isSuspended, balanceFula }: AccountUsage, freeTierBytes: number): boolean {
-  return storageBytes < freeTierBytes || (!isSuspended && balanceFula > 0);
+/**
+ * Below the free tier every account may upload; above it, an account that is not suspended and has a balance. An account
+ * that the operator suspended may not.
+ */
+function mayUpload(usage: AccountUsage, freeTierBytes: number): boolean {
+  const { storageBytes, isSuspended, isHeld, balanceFula } = usage;
+  return !isHeld && (storageBytes < freeTierBytes || (!isSuspended && balanceFula > 0));
 }
 
 /** If storage is free, any balance pays for the largest safe integer of bytes. */

@@ -1,4 +1,5 @@
 import { isHostName, isIp4, isIp6, isPeerId, isPort, parseTcpMultiaddr } from "./address.ts";
+import { areCertificates } from "./certificates.ts";
 import { isNodeName } from "./node-name.ts";
 
 /**
@@ -154,12 +155,20 @@ export const RULES = {
     "strict (refuse uploads if the storage API does not answer) or open (accept them, as upstream does)",
     /^(strict|open)$/,
   ),
+  creditGate: pattern(
+    "closed (an account without a balance may have only FREE_PENDING_PINS unfinished pins) or open (any number, as upstream does)",
+    /^(closed|open)$/,
+  ),
   registration: pattern(
     "invite (a node needs an invite of this master to register its name) or open (anybody may register names)",
     /^(invite|open)$/,
   ),
   // The id of an invite and the master's signature of 64 bytes (federation/invite-proof.ts).
   inviteProof: pattern("the id of an invite, a dot, and a signature", /^[0-9a-f]{32}\.[A-Za-z0-9_-]{86}$/),
+  certificates: {
+    requirement: "certificates in base64 on one line, separated by commas",
+    holds: areCertificates,
+  },
   hex64: pattern("64 hexadecimal digits", /^[0-9a-fA-F]{64}$/),
   masterId: pattern("32 hexadecimal digits, in lower case", /^[0-9a-f]{32}$/),
   secret: pattern("at least 8 characters", /^.{8,}$/su),

@@ -99,7 +99,7 @@ export const STORAGE_RECOVERABLE: readonly Recoverable[] = [
   },
   { key: "MASTER_CLUSTER_BOOTSTRAP", container: STORAGE_NAMES.cluster, knownAs: "CLUSTER_PEERADDRESSES" },
   ...["KUBO_PRIVATE_NETWORK", "KUBO_STORAGE_MAX"].map((key) => ({ key, container: STORAGE_NAMES.kubo })),
-  ...["STORAGE_API_URL", "INGEST_QUOTA_MODE", "INGEST_PORT", "INGEST_BIND"].map((key) => ({
+  ...["STORAGE_API_URL", "STORAGE_API_CA", "INGEST_QUOTA_MODE", "INGEST_PORT", "INGEST_BIND"].map((key) => ({
     key,
     container: STORAGE_NAMES.ingest,
   })),

@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
+import { pemOfCertificates } from "./certificates.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
 import { parseSize, type Rule, RULES } from "./rules.ts";
@@ -29,6 +30,23 @@ export interface ClusterSettings {
 /** The settings of `serve pinning-api`. */
 export interface PinningApiSettings extends ServiceSettings {
   readonly cluster: ClusterSettings;
+  /** The port for requests from outside the machine. */
+  readonly edgePort: number;
+  /** Kubo's RPC API, without a trailing slash. */
+  readonly kuboUrl: string;
+  /** The key of the /admin routes. */
+  readonly systemKey: string;
+  /** FULA_EIP712_AUTH: tokens that a wallet signed are accepted. */
+  readonly walletTokens: boolean;
+  /** The secret of the trusted header; null if that header is not used. */
+  readonly serviceSecret: string | null;
+  readonly limits: {
+    readonly freeTierBytes: number;
+    /** How many requests that are not pinned yet an account without a balance may have. Null: any number. */
+    readonly maxPending: number | null;
+    /** After so many seconds, a pin whose content nobody has becomes failed. */
+    readonly deadlineSeconds: number;
+  };
 }
 
 /** The settings of `serve webui`. */
@@ -44,6 +62,12 @@ export interface WebuiSettings extends ServiceSettings {
   readonly registration: "invite" | "open";
   /** The cluster whose pins are counted for nodes that join. */
   readonly cluster: ClusterSettings;
+  /** True if a token that a wallet signed (EIP-712) opens the wallet's account. */
+  readonly walletTokens: boolean;
+  /** Encrypts the addresses of linked wallets: 64 hex digits. Null: no wallet can be linked. */
+  readonly encryptionKey: string | null;
+  /** The URL at which clients reach this service, without a trailing slash. Wallets show it when they sign. */
+  readonly publicUrl: string;
 }
 
 /** The settings of `serve ingest`. */
@@ -54,6 +78,8 @@ export interface IngestSettings {
   readonly kuboUrl: string;
   /** The master's storage API, without a trailing slash; null if there is none. */
   readonly storageApiUrl: string | null;
+  /** PEM of the private CA that is trusted for it; null if there is none. */
+  readonly storageApiCa: string | null;
   readonly quotaMode: QuotaMode;
   readonly maxBlockBytes: number;
   /** How much of the disk uploads leave free. */
@@ -76,13 +102,32 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
   const values = parse("pinning-api", MASTER_REMEDY, environment, {
     ...master(environment),
     PORT: number(RULES.port, "6000"),
+    PINNING_EDGE_PORT: number(RULES.port, "6001"),
     SYSTEM_KEY: text(RULES.systemKey),
+    IPFS_API_ADDR: text(RULES.apiMultiaddr).default("/ip4/127.0.0.1/tcp/5001"),
+    FULA_PIN_SERVICE_SECRET: text(RULES.any).optional(),
+    FULA_EIP712_AUTH: text(RULES.flag).default("false"),
+    FREE_TIER_BYTES: number(RULES.count, "524288000"),
+    CREDIT_GATE: text(RULES.creditGate).default("closed"),
+    FREE_PENDING_PINS: number(RULES.count, "10"),
+    PIN_DEADLINE_MINUTES: number(RULES.count, "1440"),
   });
+  const secret = values.FULA_PIN_SERVICE_SECRET ?? "";
   return {
     bindHost: values.BIND_HOST,
     port: values.PORT,
+    edgePort: values.PINNING_EDGE_PORT,
     postgres: poolOf(values),
     cluster: clusterOf(values),
+    kuboUrl: multiaddrToUrl(values.IPFS_API_ADDR) ?? "",
+    systemKey: values.SYSTEM_KEY,
+    walletTokens: values.FULA_EIP712_AUTH === "true",
+    serviceSecret: /^\s*(?:disabled)?\s*$/i.test(secret) ? null : secret,
+    limits: {
+      freeTierBytes: values.FREE_TIER_BYTES,
+      maxPending: values.CREDIT_GATE === "open" ? null : values.FREE_PENDING_PINS,
+      deadlineSeconds: values.PIN_DEADLINE_MINUTES * 60,
+    },
   };
 }
 
@@ -98,7 +143,11 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     MASTER_ID: text(RULES.masterId).optional(),
     NODE_NAMES_PER_OWNER: number(RULES.count, "5"),
     NODE_REGISTRATION: text(RULES.registration).default("invite"),
+    FULA_EIP712_AUTH: text(RULES.flag).default("false"),
+    ENCRYPTION_KEY: text(RULES.hex64).optional(),
+    STORAGE_API_URL: text(RULES.apiUrl).optional(),
   });
+  const own = `http://${values.BIND_HOST.includes(":") ? `[${values.BIND_HOST}]` : values.BIND_HOST}:${values.WEBUI_PORT}`;
   return {
     bindHost: values.BIND_HOST,
     port: values.WEBUI_PORT,
@@ -109,6 +158,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     namesPerOwner: values.NODE_NAMES_PER_OWNER,
     registration: values.NODE_REGISTRATION === "open" ? "open" : "invite",
     cluster: clusterOf(values),
+    walletTokens: values.FULA_EIP712_AUTH === "true",
+    encryptionKey: values.ENCRYPTION_KEY ?? null,
+    publicUrl: withoutSlash(values.STORAGE_API_URL ?? own),
   };
 }
 
@@ -123,6 +175,7 @@ export function readIngestSettings(environment: Environment): IngestSettings {
     INGEST_BIND: text(RULES.bindAddress).default("::"),
     KUBO_API: text(RULES.apiUrl).default("http://127.0.0.1:5001"),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
+    STORAGE_API_CA: text(RULES.certificates).optional(),
     INGEST_QUOTA_MODE: text(RULES.quotaMode).default("strict"),
     INGEST_MAX_BLOCK_BYTES: number(RULES.blockBytes, DEFAULT_BLOCK_BYTES),
     INGEST_MAX_CONCURRENT: number(RULES.concurrency, "32"),
@@ -134,6 +187,7 @@ export function readIngestSettings(environment: Environment): IngestSettings {
     port: values.INGEST_PORT,
     kuboUrl: withoutSlash(values.KUBO_API),
     storageApiUrl: values.STORAGE_API_URL === undefined ? null : withoutSlash(values.STORAGE_API_URL),
+    storageApiCa: values.STORAGE_API_CA === undefined ? null : pemOfCertificates(values.STORAGE_API_CA),
     quotaMode: values.INGEST_QUOTA_MODE === "open" ? "open" : "strict",
     maxBlockBytes: values.INGEST_MAX_BLOCK_BYTES,
     maxConcurrent: values.INGEST_MAX_CONCURRENT,

@@ -49,6 +49,12 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.apiUrl,
   },
   {
+    key: "STORAGE_API_CA",
+    about:
+      "the certificates of a private CA that this node trusts for STORAGE_API_URL, and for nothing else; comes with the invite",
+    rule: RULES.certificates,
+  },
+  {
     key: "POOL_API",
     about: "URL of the pool API, which publishes the masters; if it is set here, every join asks it",
     rule: RULES.url,

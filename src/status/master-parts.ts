@@ -27,6 +27,7 @@ import {
   QUERY_MS,
 } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
+import { lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
 import { isPending, type StepsSeen } from "./judge-steps.ts";
@@ -123,6 +124,7 @@ function relationsOf(values: Values): PartRelations {
       ...(isWriterHere ? ["writer"] : []),
       ...(isDatabaseElsewhere(values) ? [] : ["database"]),
       ...APIS,
+      "edge",
       "gateway",
       "updater",
     ],
@@ -133,6 +135,7 @@ function relationsOf(values: Values): PartRelations {
       migrations: ["database"],
       flags: ["database"],
       services: [...APIS, "gateway", "updater"],
+      edge: ["edge"],
       "signing-key": ["snapshots"],
       cron: ["cron"],
       "snapshot-cron": ["cron"],
@@ -177,6 +180,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
       name: "storage API",
       look: () => lookAtApi(node, NAMES.webui, values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
+    { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
     {
       name: "updater",

@@ -4,7 +4,7 @@ import { OperatorError } from "../errors.ts";
 import { lookUpName } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import { checkOwnPins, RECOVER_INTERVAL_MS } from "../federation/own-pins.ts";
-import { ownClusterTarget } from "../federation/storage-context.ts";
+import { ownClusterTarget, storageApiCaOf } from "../federation/storage-context.ts";
 import { askMasterCount, countKuboPeers, countPins } from "../federation/sync-counts.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import {
@@ -13,6 +13,7 @@ import {
   readSavedSettings,
   warnOfIgnored,
 } from "../join/settings-source.ts";
+import { trusting } from "../machine/http.ts";
 import { bracketed, isListenable } from "../settings/address.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import { STORAGE_BASE_DIR, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
@@ -154,6 +155,7 @@ function storageParts(node: StorageNode): {
   const ask = askWithin(clock);
   const trusted = (values("MASTER_CLUSTER_PEERIDS") ?? "").split(",");
   const url = (values("STORAGE_API_URL") ?? "").replace(/\/+$/, "");
+  const http = trusting(host.http, storageApiCaOf(values));
   const rows = new Map<string, ReportRow>();
   const facts = { ...nothingKnown(values, trusted, url) };
   const report = (row: ReportRow): Judged => {
@@ -168,8 +170,8 @@ function storageParts(node: StorageNode): {
     if (isAbsent && judged.state !== "ok") return { ...judged, todo: REPAIR_STORAGE };
     return faultOfContainer(known, container, REPAIR_STORAGE) ?? judged;
   };
-  const gateAnswer = askStorageApi(host, url, ask);
-  const named = lookAtName(host, url, values, ask);
+  const gateAnswer = askStorageApi(http, url, ask);
+  const named = lookAtName(http, url, values, ask);
   const openCluster = (signal: AbortSignal) => deps.openCluster({ ...ownClusterTarget(values), signal });
   const parts: readonly PartSpec[] = [
     dockerPart(docker, REPAIR_STORAGE),
@@ -196,6 +198,7 @@ function storageParts(node: StorageNode): {
       deadlineMs: LISTS_MS + 1_000,
       look: async (signal) => {
         facts.pins = await lookAtPins(deps, openCluster(signal), {
+          http,
           url,
           trusted,
           ask,
@@ -306,6 +309,7 @@ async function lookAtPins(
   { host }: Pick<JoinDeps, "host">,
   cluster: Pick<ClusterReader, "identity" | "list" | "ownStatus">,
   given: {
+    readonly http: StorageHttp;
     readonly url: string;
     readonly trusted: readonly string[];
     readonly ask: Ask;
@@ -314,7 +318,7 @@ async function lookAtPins(
     readonly containers: Promise<Containers>;
   },
 ): Promise<NodeFacts["pins"]> {
-  const { url, trusted, ask, clock, gateAnswer, containers } = given;
+  const { http, url, trusted, ask, clock, gateAnswer, containers } = given;
   const listed = <Answer>(list: () => Promise<Answer>) => within(LISTS_MS, list, clock);
   const own = async () => {
     const self = await ask(() => orNull(() => cluster.identity()));
@@ -336,7 +340,7 @@ async function lookAtPins(
   });
   const [[known, statuses], counted] = await Promise.all([
     own(),
-    Promise.race([listed(() => askMasterCount(host, url, trusted)), silent]),
+    Promise.race([listed(() => askMasterCount(http, url, trusted)), silent]),
   ]);
   const master: NodeFacts["pins"]["master"] =
     counted === LATE
@@ -354,11 +358,11 @@ async function lookAtPins(
   };
 }
 
-function askStorageApi(host: JoinDeps["host"], url: string, ask: Ask): Promise<HttpAnswer | Late> {
-  return ask(() =>
-    orNull(() => host.http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })),
-  );
+function askStorageApi(http: StorageHttp, url: string, ask: Ask): Promise<HttpAnswer | Late> {
+  return ask(() => orNull(() => http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })));
 }
+
+type StorageHttp = ReturnType<typeof trusting>;
 
 /** The ingest sends a client's key. Without a key, a working storage API answers 401. */
 function faultOfGate(answer: HttpAnswer | Late): string | null {
@@ -367,7 +371,7 @@ function faultOfGate(answer: HttpAnswer | Late): string | null {
 }
 
 async function lookAtName(
-  host: JoinDeps["host"],
+  http: StorageHttp,
   url: string,
   values: Values,
   ask: Ask,
@@ -376,7 +380,7 @@ async function lookAtName(
   const hasInvite = values("NODE_INVITE") !== undefined;
   try {
     const claim = { pool, peerId: null, invite: null };
-    const found = await ask(() => lookUpName(host.http, url, name, "--no-register", claim));
+    const found = await ask(() => lookUpName(http, url, name, "--no-register", claim));
     if (found === LATE) return { unknown: `${name}; the master did not answer in time` };
     return { name, holder: found.entry?.peerId ?? null, lacksInvite: found.needsInvite && !hasInvite };
   } catch (thrown) {

@@ -99,6 +99,7 @@ export async function masterImages(
     ...(await baseImage(host, context)),
     ...(hasWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
     ...((await decideUpdater(host, context.settings)).runs ? [image("UPDATER_IMAGE")] : []),
+    ...(context.settings.has("PUBLIC_HOST") ? [image("EDGE_IMAGE")] : []),
   ];
 }
 

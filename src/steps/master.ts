@@ -8,6 +8,8 @@ import { cron } from "./cron.ts";
 import { docker } from "./docker.ts";
 import { envFile } from "./env-file.ts";
 import { images, masterImages } from "./images.ts";
+import { edge } from "./master/edge.ts";
+import { edgeFiles } from "./master/edge-files.ts";
 import { snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
@@ -37,6 +39,8 @@ export function masterSteps(
     migrations(context),
     flags(context),
     services(context, projects.master),
+    edgeFiles(context),
+    edge(context, projects.master),
     signingKey(context),
     cron,
     snapshotCron(context),

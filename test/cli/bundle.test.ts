@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { listenAnywhere, startClusterPeer } from "../services/serving.ts";
+import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -195,6 +196,8 @@ describe("bin/fula-node.js", () => {
 });
 
 describeOnPostgres("a service from the artifact", (postgres) => {
+  beforeAll(() => migrate(postgres.target));
+
   it("serves until SIGTERM, and then exits with 0", async () => {
     const peer = await startClusterPeer();
     try {
@@ -219,13 +222,14 @@ describeOnPostgres("a service from the artifact", (postgres) => {
   });
 
   async function startPinningApi(target: PostgresTarget, clusterPort: string) {
-    const free = await listenAnywhere(() => {});
-    await free.close();
+    const [free, edge] = [await listenAnywhere(() => {}), await listenAnywhere(() => {})];
+    await Promise.all([free.close(), edge.close()]);
     const port = String(free.port);
     const env = {
       PATH: process.env["PATH"],
       NODE_ENV: "production",
       PORT: port,
+      PINNING_EDGE_PORT: String(edge.port),
       POSTGRES_HOST: target.host,
       POSTGRES_PORT: String(target.port),
       POSTGRES_DB: target.database,

@@ -21,6 +21,7 @@ const INVITE = {
   trustedPeers: [peerId],
   bootstrap: [`/ip4/198.51.100.7/tcp/9096/p2p/${peerId}`],
   storageApiUrl: "https://master.example",
+  storageApiCa: null,
   nodeName: "berlin-1",
   issuedAt: new Date(),
   expiresAt: new Date(Date.now() + 3_600_000),
@@ -37,7 +38,7 @@ function file(name: string, content: string | Buffer): string {
   return path;
 }
 
-const newer = good.replace("fula-invite.2.", "fula-invite.3.");
+const newer = good.replace("fula-invite.2.", "fula-invite.4.");
 const never = good.replace("fula-invite.2.", "fula-invite.0.");
 const giant = `fula-invite.1.${"A".repeat(1024 ** 2)}.AAAA`;
 const altered = good.replace(/.(?=\.[^.]+$)/, (last) => (last === "A" ? "B" : "A"));
@@ -48,7 +49,7 @@ const REFUSED: readonly (readonly [string, () => string, number, RegExp])[] = [
   ["garbage", () => "hello", 28, /does not begin with fula-invite/],
   ["one that was cut short", () => good.slice(0, 60), 28, /incomplete or altered/],
   ["an altered one", () => altered, 28, /altered|can't be read/],
-  ["one of a version to come", () => newer, 30, /version 3, but this fula-node only reads versions up to 2/],
+  ["one of a version to come", () => newer, 30, /version 4, but this fula-node only reads versions up to 3/],
   ["one of a version that never was", () => never, 28, /contains no version/],
   ["a giant of 1 MB", () => giant, 28, /longer than any invite/],
   [

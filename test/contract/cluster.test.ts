@@ -111,6 +111,16 @@ describe.each(subjects)("a cluster client on $name", ({ start }) => {
     await cluster.recover((PINS[0] as DoublePin).cid);
   });
 
+  test("pins a CID, takes it out again, and says if it was not there", async () => {
+    const cid = cidOf("pinned and unpinned");
+    expect(await cluster.unpin(cid)).toBe("absent");
+    expect(await cluster.pin(`/pins/${cid}?name=x`)).toEqual({ kind: "done" });
+    expect(await cluster.allocation(cid)).toMatchObject({ cid, name: "x" });
+    expect(await cluster.unpin(cid)).toBe("removed");
+    expect(await cluster.allocation(cid)).toBeNull();
+    await expect(cluster.unpin("no-cid")).rejects.toMatchObject({ exit: "unavailable" });
+  });
+
   test("throws the error of the receiver", async () => {
     const refusal = new Error("no more");
     await expect(

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { reencryptSealed, revokeOtherKeys, surveySealed } from "../../src/accounts/key-change.ts";
 import { openText, sealText, signClaims } from "../../src/accounts/api-key.ts";
-import { usageOfKey } from "../../src/accounts/usage.ts";
+import { accountOfKey } from "../../src/accounts/usage.ts";
 import { createPostgres, type PostgresPool } from "../../src/database/postgres.ts";
 import { postgresWriter } from "../../src/database/postgres-writer.ts";
 import { openJournal } from "../../src/engine/journal.ts";
@@ -292,10 +292,11 @@ describeOnPostgres(
       const issue = async (jti: string, secret: string): Promise<string> => {
         const token = signClaims({ sub: "1", iat: 1, scope: "storage:read storage:write", jti }, secret);
         const hash = createHash("sha256").update(token).digest("hex");
-        await sql(target, "INSERT INTO api_keys (key_hash, encrypted_key) VALUES ($1, $2)", [
-          hash,
-          seal(token),
-        ]);
+        await sql(
+          target,
+          "INSERT INTO api_keys (key_hash, encrypted_key, user_email) VALUES ($1, $2, 'a@b.c')",
+          [hash, seal(token)],
+        );
         await sql(target, "INSERT INTO sessions (session_token, token_hash) VALUES ($1::text, $1::text)", [
           hash,
         ]);
@@ -311,8 +312,8 @@ describeOnPostgres(
       expect(await revoke()).toBe(1);
       expect(await revoke()).toBe(0);
       await inSession(target, async (database) => {
-        expect(await usageOfKey(database, old)).toBeNull();
-        expect(await usageOfKey(database, renewed)).not.toBeNull();
+        expect(await accountOfKey(database, old)).toBeNull();
+        expect(await accountOfKey(database, renewed)).not.toBeNull();
       });
       const open = await sql(
         target,

@@ -1,4 +1,4 @@
-import { afterEach, expect, it } from "vitest";
+import { afterEach, expect, it, beforeAll } from "vitest";
 import { openPostgresPool, type PostgresPool } from "../../src/database/postgres.ts";
 import { openPinningApi } from "../../src/services/pinning-api.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
@@ -8,6 +8,7 @@ import { tokenOf } from "../support/kubo-ingest.ts";
 import { migrate } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import { pinningSettings } from "./pins-api.ts";
 import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -30,6 +31,9 @@ const WEBUI = {
   namesPerOwner: 5,
   registration: "open" as const,
   cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
+  walletTokens: false,
+  encryptionKey: null,
+  publicUrl: "http://127.0.0.1:3001",
 };
 
 function noCluster(): never {
@@ -41,7 +45,7 @@ function openPool(settings: PoolSettings): PostgresPool {
 }
 
 async function startApi(postgres: PoolSettings, url: string, basicAuth: string | null = null) {
-  const settings = { bindHost: "127.0.0.1", port: 0, postgres, cluster: { url, basicAuth } };
+  const settings = pinningSettings(postgres, { cluster: { url, basicAuth } });
   const api = await startService((deps) => openPinningApi(settings, deps), openPool(postgres));
   cleanups.push(() => api.stop());
   return api;
@@ -71,6 +75,8 @@ async function closedPort(): Promise<number> {
 }
 
 describeOnPostgres("the pinning API", (postgres) => {
+  beforeAll(() => migrate(postgres.target));
+
   it("is healthy when the database and the cluster answer", async () => {
     const peer = await startPeer();
     const api = await startApi(poolSettings(postgres.target), peer.url, "user:secret");
@@ -151,6 +157,7 @@ describeOnPostgres("the pinning API", (postgres) => {
       `health: degraded, postgres: database "${database}" does not exist`,
     );
     await sql(postgres.target, `CREATE DATABASE ${database}`);
+    await migrate({ ...postgres.target, database });
     expect(await ask(api, "/health")).toMatchObject({ status: 200 });
     expect(api.lines.at(-1)).toBe("health: ok");
   });
@@ -166,7 +173,7 @@ describeOnPostgres("the pinning API", (postgres) => {
       status: 403,
       body: { error: { reason: "FORBIDDEN" } },
     });
-    expect(await at({ scope: "storage:read storage:write" })).toMatchObject({ status: 404 });
+    expect(await at({ scope: "storage:read storage:write" })).toMatchObject({ status: 401 });
   });
 
   it("outlives its connections being cut", async () => {
@@ -193,10 +200,10 @@ describeOnPostgres("the pinning API", (postgres) => {
     expect(left).toEqual([]);
   });
 
-  it("wants a token for everything else, and then knows nothing yet", async () => {
+  it("wants a token for everything else, and then knows no other path", async () => {
     const peer = await startPeer();
     const api = await startApi(poolSettings(postgres.target), peer.url);
-    for (const path of ["/", "/pins", "/admin/stats", "/healthz", "//"]) {
+    for (const path of ["/", "/pins", "/pins/1", "/healthz", "//"]) {
       const { status, body, headers } = await ask(api, path);
       expect({ path, status }).toEqual({ path, status: 401 });
       expect(body).toEqual({
@@ -208,7 +215,7 @@ describeOnPostgres("the pinning API", (postgres) => {
       expect(headers.get("www-authenticate")).toBe("Bearer");
     }
     const notFound = { status: 404, body: { error: { reason: "NOT_FOUND" } } };
-    expect(await ask(api, "/pins", { headers: { authorization: "Bearer x" } })).toMatchObject(notFound);
+    expect(await ask(api, "/pin", { headers: { authorization: "Bearer x" } })).toMatchObject(notFound);
     expect(await ask(api, "/auth/login", { method: "POST", body: "{}" })).toMatchObject(notFound);
     expect(await ask(api, "/health", { method: "DELETE" })).toMatchObject({ status: 401 });
   });

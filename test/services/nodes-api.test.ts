@@ -203,7 +203,8 @@ describeOnPostgres(
       }
       expect(await ask(webui, NODES)).toMatchObject({ status: 401 });
       const hash = createHash("sha256").update("key").digest("hex");
-      await sql(target, "INSERT INTO api_keys (key_hash) VALUES ($1)", [hash]);
+      await sql(target, "INSERT INTO webui_users (user_id) VALUES ('u')");
+      await sql(target, "INSERT INTO api_keys (key_hash, user_id) VALUES ($1, 'u')", [hash]);
       const list = (query: string) =>
         ask(webui, `${NODES}${query}`, { headers: { authorization: "Bearer key" } });
 

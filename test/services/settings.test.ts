@@ -48,7 +48,32 @@ describe("readPinningApiSettings", () => {
         connectTimeoutMs: 5_000,
       },
       cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
+      edgePort: 6001,
+      kuboUrl: "http://127.0.0.1:5001",
+      systemKey: API.SYSTEM_KEY,
+      walletTokens: false,
+      serviceSecret: null,
+      limits: { freeTierBytes: 524_288_000, maxPending: 10, deadlineSeconds: 86_400 },
     });
+  });
+
+  it("takes the limits of requests, and counts an unusable secret of the trusted header as none", () => {
+    const limits = { FREE_TIER_BYTES: "1", FREE_PENDING_PINS: "2", PIN_DEADLINE_MINUTES: "3" };
+    expect(readPinningApiSettings({ ...API, ...limits }).limits).toEqual({
+      freeTierBytes: 1,
+      maxPending: 2,
+      deadlineSeconds: 180,
+    });
+    expect(readPinningApiSettings({ ...API, CREDIT_GATE: "open" }).limits.maxPending).toBeNull();
+    const secretOf = (secret: string) =>
+      readPinningApiSettings({ ...API, FULA_PIN_SERVICE_SECRET: secret }).serviceSecret;
+    expect(["disabled", " Disabled ", "", "  ", "a secret"].map(secretOf)).toEqual([
+      null,
+      null,
+      null,
+      null,
+      "a secret",
+    ]);
   });
 
   it("takes what it is given, and a blank for not given", () => {
@@ -182,6 +207,7 @@ describe("the settings of the ingest", () => {
       port: 3601,
       kuboUrl: "http://127.0.0.1:5001",
       storageApiUrl: null,
+      storageApiCa: null,
       quotaMode: "strict",
       maxBlockBytes: 2_097_152,
       maxConcurrent: 32,
@@ -212,6 +238,7 @@ describe("the settings of the ingest", () => {
       port: 1,
       kuboUrl: "https://kubo.example:5001/api",
       storageApiUrl: "https://cloud.example",
+      storageApiCa: null,
       quotaMode: "open",
       maxBlockBytes: 262_144,
       maxConcurrent: 1,
@@ -280,7 +307,23 @@ describe("one set of rules", () => {
   );
 
   it.each<[string, (environment: Environment) => unknown, Environment, readonly string[]]>([
-    ["pinning-api", readPinningApiSettings, API, [...SHARED, "PORT", "SYSTEM_KEY"]],
+    [
+      "pinning-api",
+      readPinningApiSettings,
+      API,
+      [
+        ...SHARED,
+        "PORT",
+        "PINNING_EDGE_PORT",
+        "SYSTEM_KEY",
+        "IPFS_API_ADDR",
+        "FULA_PIN_SERVICE_SECRET",
+        "FREE_TIER_BYTES",
+        "CREDIT_GATE",
+        "FREE_PENDING_PINS",
+        "PIN_DEADLINE_MINUTES",
+      ],
+    ],
     [
       "webui",
       readWebuiSettings,

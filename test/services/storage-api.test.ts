@@ -7,7 +7,7 @@ import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
 import { ask, startWebui } from "./web-api.ts";
 
-const KEY = "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl";
+const KEY = `eyJhbGciOiJIUzI1NiJ9.e30.${"s".repeat(43)}`;
 const USER = "a".repeat(64);
 const BEARER = { headers: { authorization: `Bearer ${KEY}` } };
 
@@ -174,7 +174,7 @@ describeOnPostgres(
         if (table === "api_keys")
           expect(await ask(webui, "/api/v1/storage", BEARER)).toMatchObject({
             status: 503,
-            body: { error: "The database lacks a table. Try again." },
+            body: { error: "The database lacks a table or function. Try again." },
           });
       },
     );

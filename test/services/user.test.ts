@@ -53,7 +53,12 @@ describeOnPostgres(
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
 
-      const { token, userId } = await issueToken(deps, { email: EMAIL, name: undefined, uploadHours: null });
+      const { token, userId } = await issueToken(deps, {
+        email: EMAIL,
+        name: undefined,
+        uploadOnly: false,
+        lifetimeMs: null,
+      });
 
       expect(userId).toBe(USER);
       expect(
@@ -77,7 +82,12 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
-      const { token } = await issueToken(deps, { email: EMAIL, name: undefined, uploadHours: null });
+      const { token } = await issueToken(deps, {
+        email: EMAIL,
+        name: undefined,
+        uploadOnly: false,
+        lifetimeMs: null,
+      });
       const [header = "", payload = "", signature = ""] = token.split(".");
 
       expect(JSON.parse(Buffer.from(header, "base64url").toString())).toEqual({ alg: "HS256", typ: "JWT" });
@@ -107,7 +117,7 @@ describeOnPostgres(
       const deps = depsOn(poolOf(target));
       await createUser(deps, EMAIL);
       const issue = async (name?: string) =>
-        (await issueToken(deps, { email: EMAIL, name, uploadHours: null })).token;
+        (await issueToken(deps, { email: EMAIL, name, uploadOnly: false, lifetimeMs: null })).token;
 
       const tokens = [await issue(), await issue(), await issue("ci"), await issue("ci-2")];
       expect(new Set(tokens).size).toBe(4);
@@ -125,8 +135,8 @@ describeOnPostgres(
       let now = new Date();
       const deps = { ...depsOn(poolOf(target)), clock: { now: () => now } };
       await createUser(deps, EMAIL);
-      const issue = async (uploadHours: number | null) =>
-        await issueToken(deps, { email: EMAIL, name: "up", uploadHours });
+      const issue = async (hours: number) =>
+        await issueToken(deps, { email: EMAIL, name: "up", uploadOnly: true, lifetimeMs: hours * 3_600_000 });
       const at = async (path: string, token: string) => {
         const { status, body } = await ask(webui, path, { headers: { authorization: `Bearer ${token}` } });
         return { status, body };
@@ -163,17 +173,21 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const deps = depsOn(poolOf(target));
       for (const name of [undefined, "ci"])
-        await expect(issueToken(deps, { email: EMAIL, name, uploadHours: null })).rejects.toMatchObject({
+        await expect(
+          issueToken(deps, { email: EMAIL, name, uploadOnly: false, lifetimeMs: null }),
+        ).rejects.toMatchObject({
           exit: "settings",
           remedy: expect.stringContaining("user create --email alice@example.org") as string,
         });
       await expect(
-        issueToken(deps, { email: "alice", name: undefined, uploadHours: null }),
+        issueToken(deps, { email: "alice", name: undefined, uploadOnly: false, lifetimeMs: null }),
       ).rejects.toMatchObject({
         exit: "usage",
       });
       await expect(createUser(deps, "a b@c")).rejects.toMatchObject({ exit: "usage" });
-      await expect(issueToken(deps, { email: EMAIL, name: "a b", uploadHours: null })).rejects.toMatchObject({
+      await expect(
+        issueToken(deps, { email: EMAIL, name: "a b", uploadOnly: false, lifetimeMs: null }),
+      ).rejects.toMatchObject({
         exit: "usage",
       });
       expect(await sql(target, "SELECT FROM api_keys")).toEqual([]);

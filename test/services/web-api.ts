@@ -21,6 +21,9 @@ export async function startWebui(
     namesPerOwner: 5,
     registration: "open",
     cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
+    walletTokens: false,
+    encryptionKey: "0123456789abcdef".repeat(4),
+    publicUrl: "https://storage.example.org",
     ...changes,
   };
   const cluster = openCluster({ endpoint: settings.cluster.url });

@@ -9,12 +9,19 @@ export interface Certificate {
   readonly key: string;
 }
 
+/** Years from 2020 to 2099, unless something else is given. */
+interface IssueOptions {
+  readonly expired?: boolean;
+  readonly from?: Date;
+  readonly until?: Date;
+}
+
 /** A certificate authority for tests. */
 export interface Authority {
   /** Its own certificate, in PEM form. */
   readonly certificate: string;
   /** Issues a certificate for these names (`DNS:localhost,IP:127.0.0.1`). */
-  issue(names: string, options?: { readonly expired?: boolean }): Promise<Certificate>;
+  issue(names: string, options?: IssueOptions): Promise<Certificate>;
   close(): Promise<void>;
 }
 
@@ -43,17 +50,22 @@ export async function createAuthority(): Promise<Authority> {
   await writeFile(join(directory, "ca.conf"), CA_CONF);
   return {
     certificate: await text("ca.pem"),
-    async issue(names, { expired = false } = {}) {
+    async issue(names, { expired = false, from, until: given } = {}) {
       await writeFile(join(directory, "names"), `subjectAltName=${names}\n`);
       await openssl("req", ...SHORT, "-subj", "/CN=postgres", "-keyout", "server.key", "-out", "server.csr");
-      const until = expired ? "20200102000000Z" : "20991231000000Z";
-      const dates = ["-startdate", "20200101000000Z", "-enddate", until];
+      const until = expired ? "20200102000000Z" : given === undefined ? "20991231000000Z" : asn1(given);
+      const dates = ["-startdate", from === undefined ? "20200101000000Z" : asn1(from), "-enddate", until];
       const files = ["-in", "server.csr", "-out", "server.pem", "-extfile", "names"];
       await openssl("ca", "-batch", "-notext", "-config", "ca.conf", ...dates, ...files);
       return { certificate: await text("server.pem"), key: await text("server.key") };
     },
     close: () => rm(directory, { recursive: true }),
   };
+}
+
+/** As `openssl ca` takes a time. */
+function asn1(time: Date): string {
+  return `${time.toISOString().replaceAll(/[-:T]/g, "").slice(0, 14)}Z`;
 }
 
 const CA_CONF = `

@@ -34,12 +34,22 @@ export interface DoublePeer {
   readonly diverged: Set<string>;
 }
 
+/**
+ * What becomes of a call. `drop`: the connection closes, and nothing is done. `lose`: it is done, and the answer is lost.
+ * A number: the connection closes, and it is done after so many milliseconds.
+ */
+export type GateDecision = "apply" | "drop" | "lose" | number;
+
 /** An ipfs-cluster REST API over a pinset in memory, with the real one's trailers, 204s and faults. */
 export interface ClusterDouble {
   readonly url: string;
   readonly pins: Map<string, DoublePin>;
   readonly peers: DoublePeer[];
   readonly faults: { allocations?: ListFault; status?: ListFault };
+  /** The error that a peer reports with the status of a CID. */
+  readonly errors: Map<string, string>;
+  /** True: a recover leaves `statuses` as they are. */
+  keepsStatuses: boolean;
   /** CIDs whose direct mode makes the bulk status wrong (tracker bug) but not the single one. */
   readonly misreported: Set<string>;
   /** CIDs whose single status is answered with 500. */
@@ -56,6 +66,8 @@ export interface ClusterDouble {
   pathLimit: number;
   /** After so many POSTs of pins, the server closes the connection of each further one. Infinity: never. */
   pinsUntilGone: number;
+  /** Decides about each POST and DELETE of a pin, once its promise resolves. */
+  gate: ((method: string, cid: string) => Promise<GateDecision>) | null;
   /** The `user:password` that a request must have. */
   auth: string | null;
   stop(): Promise<void>;
@@ -87,9 +99,11 @@ export function apiPin(pin: DoublePin): Readonly<Record<string, unknown>> {
 export async function startClusterDouble(options: {
   readonly pins?: readonly DoublePin[];
   readonly peers?: number;
+  /** By default a free one. */
+  readonly port?: number;
 }): Promise<ClusterDouble> {
   const double = new Double(options.pins ?? [], options.peers ?? 1);
-  await double.listen();
+  await double.listen(options.port ?? 0);
   return double;
 }
 
@@ -97,6 +111,8 @@ class Double implements ClusterDouble {
   readonly pins: Map<string, DoublePin>;
   readonly peers: DoublePeer[];
   readonly faults: { allocations?: ListFault; status?: ListFault } = {};
+  readonly errors = new Map<string, string>();
+  keepsStatuses = false;
   readonly misreported = new Set<string>();
   readonly brokenStatus = new Set<string>();
   readonly requests: string[] = [];
@@ -107,6 +123,7 @@ class Double implements ClusterDouble {
   readonly refusals = new Map<string, { readonly status: number; readonly message: string; times: number }>();
   pathLimit = 8000;
   pinsUntilGone = Infinity;
+  gate: ((method: string, cid: string) => Promise<GateDecision>) | null = null;
   readonly #server = createServer({ maxHeaderSize: 4 * 1024 * 1024 }, (request, response) =>
     this.#answer(request, response),
   );
@@ -130,8 +147,8 @@ class Double implements ClusterDouble {
     });
   }
 
-  async listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+  async listen(port: number): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(port, "127.0.0.1", resolve));
     this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
@@ -158,8 +175,11 @@ class Double implements ClusterDouble {
     if (request.method === "POST" && third === "recover") return this.#recover(response, second ?? "");
     if (request.method === "POST" && first === "pins") {
       const direct = second === "ipfs" && url.searchParams.get("mode") === "direct";
-      return this.#pin(response, (second === "ipfs" ? third : second) ?? "", url.searchParams, direct);
+      const cid = (second === "ipfs" ? third : second) ?? "";
+      return this.#gated(request, response, cid, () => this.#pin(response, cid, url.searchParams, direct));
     }
+    if (request.method === "DELETE" && first === "pins")
+      return this.#gated(request, response, second ?? "", () => this.#unpin(response, second ?? ""));
     if (first === "id" && this.#identityFails) {
       this.#identityFails = false;
       return sendJson(response, 500, { code: 500, message: "shutting down" });
@@ -181,6 +201,15 @@ class Double implements ClusterDouble {
       return sendJson(response, 500, { code: 500, message: "context deadline exceeded" });
     if (first === "pins") return sendJson(response, 200, this.#status(second ?? "", false));
     sendJson(response, 404, { code: 404, message: "not found" });
+  }
+
+  #gated(request: IncomingMessage, response: ServerResponse, cid: string, apply: () => void): void {
+    if (this.gate === null) return apply();
+    void this.gate(request.method ?? "", cid).then((decision) => {
+      if (decision === "apply" || decision === "lose") apply();
+      if (decision !== "apply") response.socket?.destroy();
+      if (typeof decision === "number") setTimeout(apply, decision);
+    });
   }
 
   #members(): readonly DoublePeer[] {
@@ -228,7 +257,7 @@ class Double implements ClusterDouble {
         peername: peer.name,
         status,
         timestamp: "2026-01-01T00:00:00Z",
-        error: "",
+        error: this.errors.get(cid) ?? "",
         attempt_count: 0,
       };
     }
@@ -263,7 +292,7 @@ class Double implements ClusterDouble {
   }
 
   #recover(response: ServerResponse, cid: string): void {
-    for (const peer of this.peers) peer.statuses.delete(cid);
+    if (!this.keepsStatuses) for (const peer of this.peers) peer.statuses.delete(cid);
     sendJson(response, 200, this.#status(cid, false));
   }
 
@@ -295,6 +324,15 @@ class Double implements ClusterDouble {
       timestamp: "2026-02-02T00:00:00Z",
     };
     this.pins.set(cid, pin);
+    sendJson(response, 200, apiPin(pin));
+  }
+
+  #unpin(response: ServerResponse, cid: string): void {
+    if (!/^[A-Za-z0-9]+$/.test(cid)) return sendJson(response, 400, { code: 400, message: "invalid CID" });
+    const pin = this.pins.get(cid);
+    if (pin === undefined)
+      return sendJson(response, 404, { code: 404, message: "pin is not part of the pinset" });
+    this.pins.delete(cid);
     sendJson(response, 200, apiPin(pin));
   }
 

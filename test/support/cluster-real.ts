@@ -19,6 +19,8 @@ export interface Programs {
 export interface RealPeer {
   readonly id: string;
   readonly apiUrl: string;
+  /** Kubo's RPC API. */
+  readonly kuboUrl: string;
   /** Runs `ipfs ARGS` with this peer's kubo. `input` is its standard input. */
   ipfs(args: readonly string[], input?: string): Promise<string>;
   /** Sends a signal to ipfs-cluster-service and waits for its end. */
@@ -108,13 +110,13 @@ export async function eventually<T>(
 class Peer implements RealPeer {
   id = "";
   apiUrl = "";
+  kuboUrl = "";
   readonly #programs: Programs;
   readonly #directory: string;
   readonly #index: number;
   readonly #master: Peer | undefined;
   #environment: NodeJS.ProcessEnv = {};
   #listen = "";
-  #kuboUrl = "";
   #kubo: ChildProcess | null = null;
   #cluster: ChildProcess | null = null;
 
@@ -152,7 +154,7 @@ class Peer implements RealPeer {
     config["Ipns"] = { ...config["Ipns"], DelegatedPublishers: [] };
     await writeFile(configFile, JSON.stringify({ ...config, Bootstrap: [] }));
 
-    this.#kuboUrl = `http://127.0.0.1:${kuboPort}`;
+    this.kuboUrl = `http://127.0.0.1:${kuboPort}`;
     this.apiUrl = `http://127.0.0.1:${apiPort}`;
     this.#listen = `/ip4/127.0.0.1/tcp/${swarmPort}`;
     const master = this.#master;
@@ -197,7 +199,7 @@ class Peer implements RealPeer {
 
   async startKubo(): Promise<void> {
     this.#kubo = spawn(this.#programs.ipfs, ["daemon"], { env: this.#environment, stdio: "ignore" });
-    const url = `${this.#kuboUrl}/api/v0/id`;
+    const url = `${this.kuboUrl}/api/v0/id`;
     await eventually("kubo answers", async () => (await fetch(url, { method: "POST" })).ok);
   }
 

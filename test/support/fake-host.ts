@@ -2,6 +2,7 @@ import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { Host } from "../../src/host.ts";
 import type { Clock } from "../../src/machine/clock.ts";
+import type { TlsAnswer, TlsReader } from "../../src/machine/tls.ts";
 import type { HttpReader } from "../../src/machine/http.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { FakeDocker } from "./fake-docker.ts";
@@ -49,6 +50,14 @@ export class FakeHost implements Host {
     /** The number of lines of a stream, by its whole URL. */
     readonly streams: Map<string, number>;
   };
+  readonly tls: TlsReader & {
+    /** What answers on port 443 to a request for a name. */
+    onAsk: (name: string) => TlsAnswer;
+    onInspect: (
+      pem: string,
+      options: Parameters<TlsReader["inspect"]>[1],
+    ) => Awaited<ReturnType<TlsReader["inspect"]>>;
+  };
   readonly postgres: Host["postgres"] & {
     onAsk: (target: PostgresTarget) => PostgresAnswer;
     onQuery: (
@@ -76,6 +85,7 @@ export class FakeHost implements Host {
     this.docker.onVolumeGone = (name) => this.files.drop(`/var/lib/docker/volumes/${name}`);
     this.clock = this.#makeClock(now);
     this.http = this.#makeHttp();
+    this.tls = this.#makeTls();
     this.postgres = this.#makePostgres();
     this.random = this.#mint.random;
     this.signing = this.#mint.signing;
@@ -188,6 +198,22 @@ export class FakeHost implements Host {
         return lines === undefined ? null : { lines, complete: true };
       },
     };
+  }
+
+  #makeTls(): FakeHost["tls"] {
+    const tls: FakeHost["tls"] = {
+      onAsk: () => ({ kind: "silent", why: "connect ECONNREFUSED 127.0.0.1:443" }),
+      onInspect: () => "it is not a certificate in PEM form",
+      ask: async ({ name }) => {
+        this.gate.look();
+        return tls.onAsk(name);
+      },
+      inspect: async (pem, options) => {
+        this.gate.look();
+        return tls.onInspect(pem, options);
+      },
+    };
+    return tls;
   }
 
   #makePostgres(): FakeHost["postgres"] {

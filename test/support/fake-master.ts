@@ -37,6 +37,7 @@ const IMAGES = [
   "ipfs/ipfs-cluster:v1.1.6",
   "node:26-trixie-slim",
   "nickfedor/watchtower:1.21.0",
+  "caddy:2.11.9-alpine",
 ];
 
 /** Lower-case hex sha256 of a text. */
@@ -71,6 +72,7 @@ export class FakeMaster extends FakeHost {
     }
     this.#offerPackages();
     this.#answerHttp();
+    this.#answerTls();
     this.docker.onStart = (container) =>
       container.name === NAMES.postgres ? this.#startPostgres(container) : container;
     this.postgres.onAsk = (target) => this.#askPostgres(target);
@@ -165,6 +167,26 @@ export class FakeMaster extends FakeHost {
     routes.set("http://127.0.0.1:6000/pins?limit=1", whileRunning(NAMES.pinningApi, {}, 401));
     routes.set("http://127.0.0.1:3001/api/v1/storage", whileRunning(NAMES.webui, {}, 401));
     routes.set("http://127.0.0.1:3001/api/v1/pool", whileRunning(NAMES.webui, { pins: 4812 }));
+  }
+
+  /** Answers on port 443 while the edge runs, with a certificate that is new. */
+  #answerTls(): void {
+    const day = (days: number) => new Date(this.clock.now().getTime() + days * 86_400_000);
+    this.tls.onAsk = () =>
+      this.docker.boxes.get(NAMES.edge)?.status === "running"
+        ? {
+            kind: "answer",
+            status: 200,
+            body: { pool: "pool" },
+            certificate: {
+              issuer: "Test CA",
+              isSelfSigned: false,
+              validFrom: day(-1),
+              validTo: day(89),
+              coversName: true,
+            },
+          }
+        : { kind: "silent", why: "connect ECONNREFUSED 127.0.0.1:443" };
   }
 
   /** Like the official image: creates the database in an empty volume, and refuses data of another major version. */

@@ -26,11 +26,14 @@ export function registrationOf(
 }
 
 /** Signs a payload and makes a token of it, whatever is in it. */
-export function signPayload(key: SigningKey, payload: string, version: 1 | 2): string {
+export function signPayload(key: SigningKey, payload: string, version: 1 | 2 | 3): string {
   const bytes = Buffer.from(payload, "utf8");
   const signature = Buffer.from(key.sign(bytes)).toString("base64url");
   return formatToken(
-    { registration: version === 1 ? null : registrationOf(key) },
+    {
+      registration: version === 1 ? null : registrationOf(key),
+      storageApiCa: version === 3 ? "a CA" : null,
+    },
     bytes.toString("base64url"),
     signature,
   );
@@ -39,7 +42,7 @@ export function signPayload(key: SigningKey, payload: string, version: 1 | 2): s
 /** The token of an invite. */
 export function tokenOf(key: SigningKey, invite: Omit<Invite, "publicPem">): string {
   const payload = invitePayload({ ...invite, publicPem: key.publicPem });
-  return signPayload(key, payload, invite.registration === null ? 1 : 2);
+  return signPayload(key, payload, invite.registration === null ? 1 : invite.storageApiCa === null ? 2 : 3);
 }
 
 /** Stores an invite as `invite create` does, and returns what its node shows: `ID.SIGNATURE`. */

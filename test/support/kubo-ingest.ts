@@ -57,6 +57,7 @@ export async function startIngest(options: {
     port: 0,
     kuboUrl: options.kuboUrl,
     storageApiUrl,
+    storageApiCa: null,
     quotaMode: "strict",
     maxBlockBytes: 1_048_576,
     maxConcurrent: 32,

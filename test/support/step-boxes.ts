@@ -211,8 +211,8 @@ function causesOf(thrown: unknown): readonly unknown[] {
 
 /** The host without its writers, in case a probe circumvents the types with a cast. */
 function eyesOf(host: FakeHost): HostReader {
-  const { files, system, docker, postgres, migrations, http, signing, clock } = host;
-  return { files, system, docker, postgres, migrations, http, signing, clock };
+  const { files, system, docker, postgres, migrations, http, tls, signing, clock } = host;
+  return { files, system, docker, postgres, migrations, http, tls, signing, clock };
 }
 
 /** For `catch`: any other error than an OperatorError is a bug of the step. */

@@ -2,7 +2,7 @@ import type { Cluster } from "../../cluster/client.ts";
 import { readWholePin, unknownFields } from "../../cluster/pin.ts";
 import { OperatorError } from "../../errors.ts";
 import { type Mark, MARKS, type PinsetMarks } from "../marks.ts";
-import { type NotRestorableReason, type PinPlan, planPin } from "../pin-request.ts";
+import { type NotRestorableReason, type PinPlan, planPin } from "../../cluster/pin-request.ts";
 import { compare, eachMarked, type PinsetSource } from "../snapshot/verify.ts";
 import type { PinsetMatch, PinsetWorkspace } from "../workspace.ts";
 

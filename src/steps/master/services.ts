@@ -28,7 +28,7 @@ const ADOPTED_DEADLINE_MS = 60_000;
 
 /** What upstream's services do and ours do not yet. A test compares it with the routes of ours. */
 export const LOSSES: Readonly<Record<string, string>> = {
-  "pinning-api": "Ours answers /health only: clients could not add, list or remove pins any more.",
+  "pinning-api": "Ours has no passwords (/auth) and no import of CAR files, and its /admin routes only read.",
   webui:
     "Ours serves quotas and the names of nodes only: no web pages, no sign-in, no API keys, no payments.",
 };

@@ -1,6 +1,7 @@
 import type { ClusterReader, PeerIdentity } from "../../cluster/client.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
+import { recoverOwnPins } from "../../federation/own-pins.ts";
 import {
   ageOfCount,
   hasMoreThanMaster,
@@ -13,10 +14,10 @@ import {
   SYNC_DEADLINE_MS,
   warningOf,
 } from "../../federation/pinset-sync.ts";
-import { recoverOwnPins } from "../../federation/own-pins.ts";
-import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
+import { ownClusterTarget, storageApiCaOf, type StorageContext } from "../../federation/storage-context.ts";
 import { askMasterCount, connectKubo, countKuboPeers, countPins } from "../../federation/sync-counts.ts";
 import type { HostReader } from "../../host.ts";
+import { trusting } from "../../machine/http.ts";
 import { poll, readValues } from "../../settings/context.ts";
 import { STORAGE_NAMES } from "../../settings/layout.ts";
 import { countOf } from "../../units.ts";
@@ -160,13 +161,14 @@ async function createMasterCounter(
 ): Promise<() => Promise<MasterCounts>> {
   const never = (unknown: string) => () => Promise.resolve({ master: { unknown }, previousPins: null });
   if (context.naming === null) return never("--no-register: the master was not asked");
-  const url = (await readValues(host, context))("STORAGE_API_URL");
+  const values = await readValues(host, context);
+  const url = values("STORAGE_API_URL");
   if (url === undefined) return never("STORAGE_API_URL is not set");
   let known: MasterCounts | null = null;
   let askedMs = -Infinity;
   return async () => {
     if (known !== null && host.clock.monotonicMs() - askedMs < ASK_EVERY_MS) return known;
-    const answer = await askMasterCount(host, url, trusted);
+    const answer = await askMasterCount(trusting(host.http, storageApiCaOf(values)), url, trusted);
     askedMs = host.clock.monotonicMs();
     const previousPins = known !== null && "pins" in known.master ? known.master.pins : null;
     if (known === null || "pins" in answer || previousPins === null) known = { master: answer, previousPins };

@@ -1,9 +1,10 @@
+import { trusting } from "../../machine/http.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
 import { announceableAddresses } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
-import { ownClusterTarget, type StorageContext } from "../../federation/storage-context.ts";
+import { ownClusterTarget, storageApiCaOf, type StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
 import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/context.ts";
@@ -26,13 +27,13 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
     touches: "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const { pool, name, url } = await readDesired(host, context);
+      const { pool, name, url, ca } = await readDesired(host, context);
       const seen = { pool, name };
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
       const [identity, { entry }] = await Promise.all([
         readNodeIdentity(host),
-        lookUpName(host.http, url, name, "--no-register"),
+        lookUpName(trusting(host.http, ca), url, name, "--no-register"),
       ]);
       const evidence = {
         [`${name} in ${pool}`]: entry === null ? "free" : `reserved by ${entry.peerId}`,
@@ -55,7 +56,7 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
 
     async apply({ pool, name }, host) {
       if (naming === null) return;
-      const [identity, { url, invite }] = await Promise.all([
+      const [identity, { url, ca, invite }] = await Promise.all([
         readNodeIdentity(host),
         readDesired(host, context),
       ]);
@@ -67,16 +68,16 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
           remedy: "See `docker logs ipfs_cluster`, then run again.",
         });
       }
-      const deps = { client: naming(url), identity, clock: host.clock };
+      const deps = { client: naming(url, ca), identity, clock: host.clock };
       await announceName(deps, { pool, name, addresses, invite });
     },
 
     async verify(host) {
       if (naming === null) return;
-      const { name, url } = await readDesired(host, context);
+      const { name, url, ca } = await readDesired(host, context);
       const [identity, { entry }] = await Promise.all([
         readNodeIdentity(host),
-        lookUpName(host.http, url, name, "--no-register"),
+        lookUpName(trusting(host.http, ca), url, name, "--no-register"),
       ]);
       if (entry !== null && entry.peerId === identity?.peerId) return;
       throw new OperatorError({
@@ -95,6 +96,7 @@ async function readDesired(
   readonly pool: string;
   readonly name: string;
   readonly url: string;
+  readonly ca: string | null;
   readonly invite: string | null;
 }> {
   const values = await readValues(host, context);
@@ -102,6 +104,7 @@ async function readDesired(
     pool: values("CLUSTERNAME") ?? "",
     name: values("CLUSTER_PEERNAME") ?? "",
     url: (values("STORAGE_API_URL") ?? "").replace(/\/+$/, ""),
+    ca: storageApiCaOf(values),
     invite: values("NODE_INVITE") ?? null,
   };
 }

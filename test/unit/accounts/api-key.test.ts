@@ -3,9 +3,9 @@ import { describe, expect, it, test } from "vitest";
 import {
   apiKeyClaims,
   isExpired,
+  NO_JWT,
   readBearer,
   readClaims,
-  readEmail,
   signClaims,
 } from "../../../src/accounts/api-key.ts";
 
@@ -14,7 +14,8 @@ describe("apiKeyClaims", () => {
     userId: "u",
     issuedAt: new Date("2026-11-21T20:00:00.999Z"),
     name: undefined,
-    uploadHours: null,
+    uploadOnly: false,
+    lifetimeMs: null,
   };
 
   test("are upstream's four, with a UUID of version 4", () => {
@@ -35,7 +36,12 @@ describe("apiKeyClaims", () => {
   });
 
   it("say when a key for uploading expires, and that it is good for nothing else", () => {
-    const claims = apiKeyClaims({ ...from, randomHex: "0".repeat(32), uploadHours: 24 });
+    const claims = apiKeyClaims({
+      ...from,
+      randomHex: "0".repeat(32),
+      uploadOnly: true,
+      lifetimeMs: 86_400_000,
+    });
     expect(claims).toMatchObject({ scope: "storage:upload", exp: 1_795_291_200 + 86_400 });
     const read = readClaims(signClaims(claims, "a-secret"));
     expect(read).toEqual({ name: null, uploadOnly: true, expiresAt: 1_795_377_600 });
@@ -67,18 +73,25 @@ describe("readBearer", () => {
   });
 });
 
-describe("readEmail", () => {
+describe("readClaims", () => {
+  const key = (header: unknown, claims: unknown): string =>
+    `${[header, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".")}.${"s".repeat(43)}`;
+  const nothing = { ...NO_JWT };
+
   it.each([
-    ["Alice@Example.ORG", "alice@example.org"],
-    ["a+b@c", "a+b@c"],
-    ["a", null],
-    ["", null],
-    ["@", null],
-    ["a@b@c", null],
-    ["a b@c", null],
-    ["a@b,c@d", null],
-    [`${"a".repeat(250)}@b.org`, null],
-  ])("%j", (text, email) => {
-    expect(readEmail(text)).toBe(email);
+    ["upstream's key, without exp", key({ alg: "HS256", typ: "JWT" }, { sub: "u", iat: 1 }), nothing],
+    ["a text that is no JWT", "an-opaque-key", nothing],
+    ["three parts that are no JWT", "a.b.c", nothing],
+    ["none", key({ alg: "none" }, { sub: "u" }), null],
+    ["HS512", key({ alg: "HS512" }, { sub: "u" }), null],
+    ["RS256", key({ alg: "RS256" }, { sub: "u" }), null],
+    ["no alg", key({ typ: "JWT" }, { sub: "u" }), null],
+    ["a signature of another length", key({ alg: "HS256" }, {}).slice(0, -1), null],
+    ["exp as a text", key({ alg: "HS256" }, { exp: "4000000000" }), null],
+    ["exp as null", key({ alg: "HS256" }, { exp: null }), null],
+    ["claims that are a list", key({ alg: "HS256" }, []), null],
+    ["exp", key({ alg: "HS256" }, { exp: 4_000_000_000 }), { ...nothing, expiresAt: 4_000_000_000 }],
+  ])("%s", (_, token, claims) => {
+    expect(readClaims(token)).toEqual(claims);
   });
 });

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { type ComposeMap, SPEC_LABEL, STEP_LABEL, withLabels } from "../../../src/docker/compose-document.ts";
 import {
+  MASTER_FRAGMENTS,
   namedKeys,
   parseFragment,
   renderMaster,
@@ -36,6 +37,7 @@ describe("renderMaster and renderWriter", () => {
         webui: NAMES.webui,
         "fula-gateway": NAMES.gateway,
         updater: NAMES.updater,
+        edge: NAMES.edge,
         kubo: NAMES.kubo,
         "ipfs-cluster": NAMES.cluster,
       },
@@ -56,10 +58,10 @@ describe("renderMaster and renderWriter", () => {
     const things = [masterOf(), writerOf()].flatMap(({ document }) =>
       ["services", "volumes", "networks"].flatMap((section) => Object.values(document[section] ?? {})),
     );
-    expect(things.length).toBe(10);
+    expect(things.length).toBe(12);
     for (const thing of things) {
       expect(labelsOf(thing)[OWNER_LABEL.key]).toBe(OWNER_LABEL.value);
-      expect(labelsOf(thing)[STEP_LABEL]).toMatch(/^(postgres|services|writer)$/);
+      expect(labelsOf(thing)[STEP_LABEL]).toMatch(/^(edge|postgres|services|writer)$/);
       expect(labelsOf(thing)[SPEC_LABEL]).toMatch(/^[0-9a-f]{64}$/);
     }
   });
@@ -87,7 +89,13 @@ describe("renderMaster and renderWriter", () => {
   it("refuse a fragment that names no step", () => {
     const nameless = parseFragment("services: { postgres: { image: x } }");
     const others = parseFragment("services: { other: { labels: { land.fx.fula-node.step: services } } }");
-    const fragments = { "pinning-api": others, webui: others, gateway: others, updater: others };
+    const fragments = {
+      "pinning-api": others,
+      webui: others,
+      gateway: others,
+      updater: others,
+      edge: others,
+    };
     expect(() =>
       renderMaster(
         { ...fragments, postgres: nameless },
@@ -125,8 +133,9 @@ describe("TLS to the database", () => {
 });
 
 describe("what a container may do", () => {
-  it.each(Object.entries(ALL))("%s gains no privileges and drops what it does not need", (_name, service) => {
-    expect(service["security_opt"]).toEqual(["no-new-privileges:true"]);
+  it.each(Object.entries(ALL))("%s gains no privileges and drops what it does not need", (name, service) => {
+    // The file of Caddy has the right to the ports below 1024; the user of the container has none.
+    if (name !== "edge") expect(service["security_opt"]).toEqual(["no-new-privileges:true"]);
     expect(service["cap_drop"]).toEqual(["ALL"]);
     expect(service["privileged"]).toBeUndefined();
     expect(service["restart"]).toBe("unless-stopped");
@@ -140,7 +149,10 @@ describe("what a container may do", () => {
 
   it("gets back only the capabilities that its entrypoint uses", () => {
     const added = Object.entries(ALL).flatMap(([name, { cap_add: caps }]) => (caps ? [[name, caps]] : []));
-    expect(added).toEqual([["postgres", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]]]);
+    expect(added).toEqual([
+      ["postgres", ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]],
+      ["edge", ["NET_BIND_SERVICE"]],
+    ]);
   });
 
   it("runs as the user that only fula-node's containers have; Postgres and images of others as their own", async () => {
@@ -197,7 +209,9 @@ describe("the updater", () => {
 
   it("is allowed the services, and denied the data's keepers", () => {
     expect(["pinning-api", "webui", "fula-gateway"].map(labels)).toEqual(["true", "true", "true"]);
-    expect(["postgres", "kubo", "ipfs-cluster", "updater"].map(labels)).toEqual(Array(4).fill("false"));
+    expect(["postgres", "kubo", "ipfs-cluster", "updater", "edge"].map(labels)).toEqual(
+      Array(5).fill("false"),
+    );
     expect(ALL["updater"]?.["command"]).toEqual(expect.arrayContaining(["--label-enable", "--scope"]));
   });
 
@@ -206,6 +220,7 @@ describe("the updater", () => {
     expect(profiles).toEqual([
       ["fula-gateway", ["gateway"]],
       ["updater", ["updater"]],
+      ["edge", ["edge"]],
     ]);
   });
 });
@@ -225,8 +240,17 @@ describe("the database's volume", () => {
 
   it("is not made if the database is elsewhere, nor is Postgres", () => {
     const elsewhere = masterOf({ postgres: null });
-    expect(Object.keys(servicesOf(elsewhere))).toEqual(["pinning-api", "webui", "fula-gateway", "updater"]);
-    expect(Object.keys(elsewhere.document["volumes"] as ComposeMap)).toEqual(["fula-gateway-state"]);
+    expect(Object.keys(servicesOf(elsewhere))).toEqual([
+      "pinning-api",
+      "webui",
+      "fula-gateway",
+      "updater",
+      "edge",
+    ]);
+    expect(Object.keys(elsewhere.document["volumes"] as ComposeMap)).toEqual([
+      "fula-gateway-state",
+      "edge-data",
+    ]);
     expect(elsewhere.document["networks"]).toBeUndefined();
   });
 });
@@ -296,11 +320,15 @@ describe("any text in a fragment", () => {
     fc.assert(
       fc.property(fc.dictionary(fc.stringMatching(/^[A-Z_]{1,12}$/), fc.string()), (environment) => {
         const fragment = { services: { s: { environment, labels: { [STEP_LABEL]: "services" } } } };
-        const fragments = { "pinning-api": fragment, webui: fragment, gateway: fragment, updater: fragment };
-        const { text, document } = renderMaster(
-          { ...fragments, postgres: fragment },
-          { version: "1", hash: sha256, startInterval: true, postgres: null },
-        );
+        const fragments = Object.fromEntries(
+          MASTER_FRAGMENTS.map((name) => [name, fragment]),
+        ) as never as Parameters<typeof renderMaster>[0];
+        const { text, document } = renderMaster(fragments, {
+          version: "1",
+          hash: sha256,
+          startInterval: true,
+          postgres: null,
+        });
         expect(parse(text)).toEqual(document);
         expect(parse(text, { version: "1.1" })).toEqual(document);
       }),

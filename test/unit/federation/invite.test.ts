@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { type Invite, invitePayload, readPayload } from "../../../src/federation/invite.ts";
+import { formatToken, type Invite, invitePayload, readPayload } from "../../../src/federation/invite.ts";
 import { RULES } from "../../../src/settings/rules.ts";
 import { makeIdentityFile } from "../../support/node-identity.ts";
 
@@ -11,6 +11,7 @@ const INVITE: Invite = {
   trustedPeers: [ID],
   bootstrap: [`/ip4/198.51.100.7/tcp/9096/p2p/${ID}`],
   storageApiUrl: "https://master.example",
+  storageApiCa: null,
   nodeName: "berlin-1",
   issuedAt: new Date("2026-11-21T20:00:00.000Z"),
   expiresAt: new Date("2026-11-22T20:00:00.000Z"),
@@ -32,6 +33,19 @@ describe("an invite's payload", () => {
     expect(readPayload(invitePayload(free), "2")).toEqual(free);
     const old = { ...INVITE, registration: null };
     expect(readPayload(invitePayload(old), "1")).toEqual(old);
+  });
+
+  it("is of version 3 only with a private CA, so that older nodes read every other one", () => {
+    const storageApiCa = `MI${"A".repeat(200)}==`;
+    const own = { ...INVITE, storageApiCa };
+    expect(readPayload(invitePayload(own), "3")).toEqual(own);
+    expect(readPayload(invitePayload(own), "2")).toHaveProperty("what");
+    expect(formatToken(own, "a", "b")).toBe("fula-invite.3.a.b");
+    expect(formatToken(INVITE, "a", "b")).toBe("fula-invite.2.a.b");
+    const broken = invitePayload({ ...own, storageApiCa: "-----BEGIN CERTIFICATE-----" });
+    expect(readPayload(broken, "3")).toEqual({
+      what: `its CA of the storage API must be ${RULES.certificates.requirement}`,
+    });
   });
 
   it.each([

@@ -38,6 +38,7 @@ const INVITE: Omit<Invite, "publicPem"> = {
   trustedPeers: [MASTER_ID],
   bootstrap: [BOOTSTRAP],
   storageApiUrl: "https://master.example",
+  storageApiCa: null,
   nodeName: "berlin-1",
   issuedAt: new Date(Date.UTC(2026, 0, 1)),
   expiresAt: new Date(Date.UTC(2026, 0, 2)),
@@ -124,13 +125,26 @@ describe("an invite", () => {
   });
 
   const payload = tokenOf().split(".")[2] ?? "";
+  it("with a private CA saves it; another CA for the same pool is a change of trust", async () => {
+    const host = new FakeStorage();
+    const ca = `MI${"A".repeat(200)}==`;
+    const settings = await settle(host, { invite: tokenOf({ storageApiCa: ca }) });
+    expect(settings.get("STORAGE_API_CA")?.value).toBe(ca);
+    save(host, { ...GIVEN, STORAGE_API_CA: `MI${"B".repeat(200)}` });
+    const error = await refusal(settle(host, { invite: tokenOf({ storageApiCa: ca }) }));
+    expect(error.exit).toBe("drift");
+    expect(error.problems.map(({ what }) => what)).toContain(
+      "The invite has a different STORAGE_API_CA than .env.",
+    );
+  });
+
   it.each([
     ["garbage", "hello", "integrity"],
     ["nothing", "", "integrity"],
     ["cut short", tokenOf().slice(0, -20), "integrity"],
     ["a giant", `fula-invite.2.${"A".repeat(200_000)}.AAAA`, "integrity"],
     ["without a signature", `fula-invite.2.${payload}`, "integrity"],
-    ["of a version to come", tokenOf().replace("fula-invite.2", "fula-invite.3"), "newer"],
+    ["of a version to come", tokenOf().replace("fula-invite.2", "fula-invite.4"), "newer"],
     ["expired", tokenOf({ expiresAt: new Date(Date.UTC(2025, 0, 1)) }), "integrity"],
     ["with everybody as a master", tokenOf({ trustedPeers: ["*"] }), "integrity"],
     ["with nobody as a master", tokenOf({ trustedPeers: [] }), "integrity"],

@@ -73,7 +73,7 @@ const PRICING = { freeTierBytes: 524_288_000, fulaPerGibMonth: 3 };
 
 describe("reportStorage", () => {
   it("is upstream's, field for field", () => {
-    const usage = { storageBytes: 524_288_000 + 2 * GIB, balanceFula: 8, isSuspended: false };
+    const usage = { storageBytes: 524_288_000 + 2 * GIB, balanceFula: 8, isSuspended: false, isHeld: false };
     expect(reportStorage(usage, PRICING)).toEqual({
       currentStorageBytes: 524_288_000 + 2 * GIB,
       freeTierBytes: 524_288_000,
@@ -96,7 +96,18 @@ describe("reportStorage", () => {
     ["above it, suspended, with a balance", 524_288_001, 5, true, false],
     ["above it, in debt", 524_288_001, -0.5, false, false],
   ])("%s", (_case, storageBytes, balanceFula, isSuspended, canUpload) => {
-    expect(reportStorage({ storageBytes, balanceFula, isSuspended }, PRICING).canUpload).toBe(canUpload);
+    expect(reportStorage({ storageBytes, balanceFula, isSuspended, isHeld: false }, PRICING).canUpload).toBe(
+      canUpload,
+    );
+  });
+
+  test("an account that the operator suspended may not upload, below the free tier either", () => {
+    const usage = { storageBytes: 0, balanceFula: 5, isSuspended: false };
+    expect(reportStorage({ ...usage, isHeld: true }, PRICING)).toMatchObject({
+      canUpload: false,
+      isSuspended: true,
+    });
+    expect(reportStorage({ ...usage, isHeld: false }, PRICING)).toMatchObject({ canUpload: true });
   });
 
   test("survives JSON whatever the settings and the balance are", () => {
@@ -110,7 +121,7 @@ describe("reportStorage", () => {
         fc.double({ min: 0, max: 1e15, noNaN: true }),
         (storageBytes, balanceFula, isSuspended, freeTierBytes, fulaPerGibMonth) => {
           const report = reportStorage(
-            { storageBytes, balanceFula, isSuspended },
+            { storageBytes, balanceFula, isSuspended, isHeld: false },
             { freeTierBytes, fulaPerGibMonth },
           );
           for (const value of Object.values(report))
@@ -130,6 +141,7 @@ it("an ingest reads from the master's report what the master decided", () => {
     storageBytes: fc.nat(2 ** 31),
     balanceFula: fc.integer({ min: -5, max: 5 }),
     isSuspended: fc.boolean(),
+    isHeld: fc.boolean(),
   });
   fc.assert(
     fc.property(usage, (account) => {

@@ -63,6 +63,10 @@ const EXAMPLES: Readonly<
   },
   flag: { good: ["true", "false"], bad: ["TRUE", "yes", "1", "0", "true "] },
   count: { good: ["1", "999999999"], bad: ["0", "-1", "01", "1.5", "1000000000", "1,000"] },
+  certificates: {
+    good: [`MI${"A".repeat(200)}==`, `MI${"A".repeat(200)},MI${"B".repeat(300)}=`],
+    bad: ["", "MIIB", `MI${"A".repeat(200)},`, `XX${"A".repeat(200)}`, `MI${"A".repeat(200)}$x`],
+  },
   amount: {
     good: ["0", "3", "0.25", "10.12345678"],
     bad: ["-1", ".5", "1.", "1e3", "1,5", "0.123456789", "NaN", "Infinity"],
@@ -223,6 +227,7 @@ const EXAMPLES: Readonly<
     bad: ["a", "@b", "a@", "a@b@c", "a@b,,c@d", "a b@c"],
   },
   quotaMode: { good: ["strict", "open"], bad: ["", "closed", "Strict", "open "] },
+  creditGate: { good: ["closed", "open"], bad: ["strict", "", "Closed"] },
   registration: { good: ["invite", "open"], bad: ["", "Open", "closed"] },
   inviteProof: {
     good: [`${"0a".repeat(16)}.${"-_aZ9x".repeat(14)}Qg`],

@@ -4,7 +4,14 @@ import type { PlanItem } from "../../../src/engine/events.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { collectNotes } from "../../../src/status/collect.ts";
 import { faultOfContainer, judgeDocker } from "../../../src/status/judge-docker.ts";
-import { type ApiFacts, type DatabaseFacts, judgeApi, judgeDatabase, judgeWriter, type WriterFacts } from "../../../src/status/judge-master.ts";
+import {
+  type ApiFacts,
+  type DatabaseFacts,
+  judgeApi,
+  judgeDatabase,
+  judgeWriter,
+  type WriterFacts,
+} from "../../../src/status/judge-master.ts";
 import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
 import { judgeIngest } from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";

@@ -124,7 +124,7 @@ describe("compose-file", () => {
     expect(things.length).toBeGreaterThan(6);
     for (const { labels } of things) {
       expect(labels["land.fx.fula-node.owner"]).toBe("fula-node");
-      expect(labels["land.fx.fula-node.step"]).toMatch(/^(postgres|services)$/);
+      expect(labels["land.fx.fula-node.step"]).toMatch(/^(postgres|services|edge)$/);
       expect(labels["land.fx.fula-node.spec"]).toMatch(/^[0-9a-f]{64}$/);
     }
   });

@@ -1,4 +1,4 @@
-import type { PinOptions, WholePin } from "../cluster/pin.ts";
+import type { PinOptions, WholePin } from "./pin.ts";
 
 /** The request to the cluster that restores a pin, or the reason why no request can. */
 export type PinPlan =
@@ -53,8 +53,7 @@ function findObstacle(pin: WholePin, now: Date): NotRestorableReason | null {
       return "its expiry can't be read";
     if (at <= now.getTime()) return "its expiry has passed";
   }
-  if (origins.length > MAX_ORIGINS || !origins.every((origin) => ORIGIN.test(origin)))
-    return "its origins can't be sent";
+  if (origins.length > MAX_ORIGINS || !origins.every(isSendableOrigin)) return "its origins can't be sent";
   const keys = Object.keys(metadata);
   const values = Object.values(metadata);
   if (keys.includes("") || !values.every((value) => typeof value === "string"))
@@ -62,6 +61,11 @@ function findObstacle(pin: WholePin, now: Date): NotRestorableReason | null {
   if ([name, ...keys, ...values].some((text) => LONE_SURROGATE.test(text)))
     return "its name or metadata is not valid Unicode";
   return null;
+}
+
+/** True for an origin that the cluster accepts: a multiaddr that ends with a peer id. */
+export function isSendableOrigin(origin: string): boolean {
+  return ORIGIN.test(origin);
 }
 
 function areFactorsValid({ replicationMin: min, replicationMax: max }: PinOptions): boolean {

@@ -7,7 +7,7 @@ import {
   unknownFields,
   type WholePin,
 } from "../../../src/cluster/pin.ts";
-import { planPin } from "../../../src/pinset/pin-request.ts";
+import { planPin } from "../../../src/cluster/pin-request.ts";
 import { cidOf } from "../../support/cids.ts";
 import { apiPin } from "../../support/cluster-double.ts";
 import { anyPin } from "../../support/pin-arbitraries.ts";

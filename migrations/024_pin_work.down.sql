@@ -1,0 +1,17 @@
+-- Takes back the queue of pin requests. Refuses while work is left: it would be forgotten.
+
+LOCK TABLE pin_work IN ACCESS EXCLUSIVE MODE;
+
+DO $$
+DECLARE
+  waiting bigint;
+BEGIN
+  SELECT count(*) INTO waiting FROM pin_work;
+  IF waiting > 0 THEN
+    RAISE EXCEPTION '% pin request(s) are still being worked on', waiting
+      USING HINT = 'Wait until the pinning API has finished them, or stop it and decide for each row of pin_work.';
+  END IF;
+END;
+$$;
+
+DROP TABLE pin_work;

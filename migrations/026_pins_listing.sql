@@ -1,0 +1,21 @@
+-- An index for lists of one account's pins: by status, newest first. `count(*)` of an account's pins needs no other.
+--
+-- Built CONCURRENTLY, so that a large table of pins stays writable meanwhile. A build that was cut short leaves an
+-- INVALID index, which is found by pg_index.indisvalid, dropped and built again.
+--
+-- fula-node:transaction none
+-- fula-node:parts
+--   SELECT 'valid index idx_pins_listing on pins(user_id, status, created_at DESC, id DESC)' AS part,
+--     EXISTS (
+--       SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+--       WHERE i.indrelid = to_regclass('public.pins') AND c.relname = 'idx_pins_listing' AND i.indisvalid
+--         AND pg_get_indexdef(i.indexrelid) LIKE '%(user_id, status, created_at DESC, id DESC)%' AND i.indpred IS NULL
+--     ) AS there
+-- fula-node:half-done
+--   SELECT EXISTS (
+--     SELECT FROM pg_index i WHERE i.indexrelid = to_regclass('public.idx_pins_listing') AND NOT i.indisvalid
+--   )
+-- fula-node:clear
+--   DROP INDEX CONCURRENTLY IF EXISTS public.idx_pins_listing
+
+CREATE INDEX CONCURRENTLY idx_pins_listing ON pins (user_id, status, created_at DESC, id DESC);

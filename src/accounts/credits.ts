@@ -1,0 +1,223 @@
+import type { PostgresPool } from "../database/postgres.ts";
+
+type Database = Pick<PostgresPool, "query">;
+
+/** The money of an account. Amounts are FULA; the database keeps them as REAL, exact to about seven digits. */
+export interface Credits {
+  readonly totalDepositedFula: number;
+  readonly totalDeductedFula: number;
+  readonly totalBonusReceivedFula: number;
+  /** RFC 3339 in UTC, with microseconds. */
+  readonly suspendedAt: string | null;
+  readonly lastDeductionAt: string | null;
+}
+
+/** Reads the totals of an account. An account that never had a balance has zeros. */
+export async function readCredits(database: Database, account: string): Promise<Credits> {
+  const [row] = await database.query<{ [Key in keyof Credits]: Credits[Key] | null }>(CREDITS, [account]);
+  return {
+    totalDepositedFula: row?.totalDepositedFula ?? 0,
+    totalDeductedFula: row?.totalDeductedFula ?? 0,
+    totalBonusReceivedFula: row?.totalBonusReceivedFula ?? 0,
+    suspendedAt: row?.suspendedAt ?? null,
+    lastDeductionAt: row?.lastDeductionAt ?? null,
+  };
+}
+
+/** A time as RFC 3339 in UTC with all the microseconds that Postgres has: the driver's Date would cut three digits off. */
+function utc(column: string): string {
+  return `to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+}
+
+const CREDITS = `
+  SELECT c.total_deposited_fula AS "totalDepositedFula", c.total_deducted_fula AS "totalDeductedFula",
+    c.total_bonus_received_fula AS "totalBonusReceivedFula", ${utc("c.last_deduction_at")} AS "lastDeductionAt",
+    ${utc("coalesce(h.held_at, CASE WHEN c.is_suspended = 1 THEN c.suspended_at END)")} AS "suspendedAt"
+  FROM (SELECT 1) AS one
+    LEFT JOIN user_credits c ON c.user_id = $1
+    LEFT JOIN account_holds h ON h.account = $1`;
+
+/** One change of a balance. */
+export interface CreditEntry {
+  readonly id: number;
+  /** deposit, hourly_deduction, adjustment or referral_bonus. */
+  readonly type: string | null;
+  readonly amountFula: number;
+  readonly balanceAfterFula: number;
+  readonly reference: string | null;
+  /** RFC 3339 in UTC, with microseconds. */
+  readonly created: string;
+}
+
+/** A place in a history, newest first: entries older than `created`, and those of that instant with a smaller id. */
+export interface HistoryCursor {
+  readonly created: string;
+  readonly id: number;
+}
+
+/** Up to `limit` entries after a cursor, or the newest ones. The order is that of time, and of the id for equal times. */
+export async function readHistory(
+  database: Database,
+  account: string,
+  { before, limit }: { readonly before: HistoryCursor | null; readonly limit: number },
+): Promise<readonly CreditEntry[]> {
+  return database.query<CreditEntry & Record<string, unknown>>(HISTORY, [
+    account,
+    before?.created ?? "infinity",
+    before?.id ?? 0,
+    limit,
+  ]);
+}
+
+const HISTORY = `
+  SELECT id, tx_type AS type, amount_fula AS "amountFula", balance_after AS "balanceAfterFula", reference_id AS reference,
+    ${utc("created_at")} AS created
+  FROM credit_history
+  WHERE user_id = $1 AND (created_at, id) < ($2::timestamptz, $3::integer)
+  ORDER BY created_at DESC, id DESC LIMIT $4`;
+
+/** A correction of a balance by the operator. */
+export interface Adjustment {
+  readonly account: string;
+  /** An exact decimal number; negative to take FULA away. */
+  readonly amount: string;
+  readonly reason: string;
+  /** What makes it happen once: a second adjustment with this key changes nothing. */
+  readonly key: string;
+  /** Who did it. */
+  readonly actor: string;
+}
+
+/** What became of an adjustment. `already`: an adjustment with that key was made before; `made` is that one. */
+export type AdjustmentOutcome =
+  | { readonly outcome: "adjusted"; readonly balanceFula: number; readonly isSuspended: boolean }
+  | { readonly outcome: "already"; readonly made: MadeAdjustment; readonly isSame: boolean }
+  | { readonly outcome: "no-account" };
+
+/** An adjustment of earlier. */
+export interface MadeAdjustment {
+  readonly account: string;
+  readonly amount: string;
+  readonly created: string;
+}
+
+/**
+ * Changes a balance, once for a key: the balance, the history and the audit log in one statement. This is the only place
+ * that adjusts a balance. A credit ends a suspension by the billing, as upstream's adjustment does, but not one by the
+ * operator; taking FULA away ends none.
+ */
+export async function adjustCredit(database: Database, adjustment: Adjustment): Promise<AdjustmentOutcome> {
+  const { account, amount, reason, key, actor } = adjustment;
+  const [adjusted] = await database.query<{ balance: number; suspended: boolean }>(ADJUST, [
+    key,
+    account,
+    amount,
+    reason,
+    actor,
+  ]);
+  if (adjusted !== undefined)
+    return { outcome: "adjusted", balanceFula: adjusted.balance, isSuspended: adjusted.suspended };
+  const [made] = await database.query<MadeAdjustment & { same: boolean } & Record<string, unknown>>(MADE, [
+    key,
+    account,
+    amount,
+  ]);
+  if (made === undefined) return { outcome: "no-account" };
+  return { outcome: "already", made, isSame: made.same };
+}
+
+/** Whether an account of that id exists: one that signed up, one with a balance, or one with pins. */
+const EXISTS = `(EXISTS (SELECT FROM webui_users WHERE user_id = $ID) OR EXISTS (SELECT FROM user_credits WHERE user_id = $ID)
+  OR EXISTS (SELECT FROM pins WHERE user_id = $ID))`;
+
+/** Whoever inserts the key decides: a second statement waits for the first one, and then inserts nothing. */
+const ADJUST = `
+  WITH claimed AS (
+    INSERT INTO credit_adjustments (key, account, amount, reason, actor)
+      SELECT $1::text, $2::varchar, $3::numeric, $4, $5 WHERE ${EXISTS.replaceAll("$ID", "$2::varchar")}
+      ON CONFLICT (key) DO NOTHING RETURNING key, account, amount, reason, actor
+  ), credited AS (
+    INSERT INTO user_credits AS c (user_id, balance_fula) SELECT account, amount FROM claimed
+      ON CONFLICT (user_id) DO UPDATE SET
+        balance_fula = coalesce(c.balance_fula, 0) + excluded.balance_fula,
+        is_suspended = CASE WHEN excluded.balance_fula > 0 AND NOT EXISTS (SELECT FROM account_holds WHERE account = $2::varchar)
+          THEN 0 ELSE c.is_suspended END,
+        suspended_at = CASE WHEN excluded.balance_fula > 0 AND NOT EXISTS (SELECT FROM account_holds WHERE account = $2::varchar)
+          THEN NULL ELSE c.suspended_at END
+      RETURNING user_id, balance_fula, is_suspended
+  ), noted AS (
+    INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)
+      SELECT user_id, 'adjustment', amount, balance_fula, 'adjustment:' || key FROM credited, claimed
+  ), audited AS (
+    INSERT INTO admin_audit_log (actor, action, target_id, details)
+      SELECT actor, 'credit', account, jsonb_build_object(
+        'amount', amount::text, 'key', key, 'reason', reason, 'balanceAfter', balance_fula) FROM credited, claimed
+  )
+  SELECT balance_fula AS balance, is_suspended = 1 AS suspended FROM credited`;
+
+const MADE = `
+  SELECT account, trim_scale(amount)::text AS amount, ${utc("created_at")} AS created,
+    account = $2::varchar AND amount = $3::numeric AS same
+  FROM credit_adjustments WHERE key = $1`;
+
+/** A suspension of an account by the operator, or its end. */
+export interface HoldChange {
+  readonly account: string;
+  readonly reason: string;
+  readonly actor: string;
+}
+
+/** `unchanged`: the account was already suspended by the operator, or was not suspended. */
+export type HoldOutcome = "changed" | "unchanged" | "no-account";
+
+/** Suspends an account until holdAccount's opposite, whatever its balance is or becomes. */
+export async function holdAccount(database: Database, change: HoldChange): Promise<HoldOutcome> {
+  return outcomeOf(database, HOLD, change);
+}
+
+/** Ends a suspension, by whomever. The billing may suspend the account again if its balance is used up. */
+export async function releaseAccount(database: Database, change: HoldChange): Promise<HoldOutcome> {
+  return outcomeOf(database, RELEASE, change);
+}
+
+async function outcomeOf(
+  database: Database,
+  statement: string,
+  { account, reason, actor }: HoldChange,
+): Promise<HoldOutcome> {
+  const [row] = await database.query<{ changed: boolean; exists: boolean }>(statement, [
+    account,
+    reason,
+    actor,
+  ]);
+  if (row?.changed === true) return "changed";
+  return row?.exists === true ? "unchanged" : "no-account";
+}
+
+/** Upstream's services read is_suspended of user_credits. */
+const HOLD = `
+  WITH held AS (
+    INSERT INTO account_holds (account, reason, actor) SELECT $1::varchar, $2, $3
+      WHERE ${EXISTS.replaceAll("$ID", "$1::varchar")} ON CONFLICT (account) DO NOTHING RETURNING account
+  ), suspended AS (
+    INSERT INTO user_credits AS c (user_id, is_suspended, suspended_at) SELECT account, 1, now() FROM held
+      ON CONFLICT (user_id) DO UPDATE SET is_suspended = 1, suspended_at = coalesce(c.suspended_at, now())
+  ), audited AS (
+    INSERT INTO admin_audit_log (actor, action, target_id, details)
+      SELECT $3, 'suspend', account, jsonb_build_object('reason', $2::text) FROM held
+  )
+  SELECT EXISTS (SELECT FROM held) AS changed, ${EXISTS.replaceAll("$ID", "$1::varchar")} AS exists`;
+
+const RELEASE = `
+  WITH released AS (
+    DELETE FROM account_holds WHERE account = $1::varchar RETURNING account
+  ), resumed AS (
+    UPDATE user_credits SET is_suspended = 0, suspended_at = NULL
+      WHERE user_id = $1::varchar AND is_suspended = 1 RETURNING user_id
+  ), changed AS (
+    SELECT account FROM released UNION SELECT user_id FROM resumed
+  ), audited AS (
+    INSERT INTO admin_audit_log (actor, action, target_id, details)
+      SELECT $3, 'unsuspend', account, jsonb_build_object('reason', $2::text) FROM changed
+  )
+  SELECT EXISTS (SELECT FROM changed) AS changed, ${EXISTS.replaceAll("$ID", "$1::varchar")} AS exists`;

@@ -1,0 +1,143 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { request } from "node:https";
+import type { TLSSocket } from "node:tls";
+import { messageOf } from "../errors.ts";
+import { codeOf } from "./file-errors.ts";
+import { parseJson } from "./http-client.ts";
+
+/** What a certificate says. */
+export interface CertificateFacts {
+  readonly issuer: string;
+  readonly isSelfSigned: boolean;
+  readonly validFrom: Date;
+  readonly validTo: Date;
+  /** True if it is for the name that was asked for. */
+  readonly coversName: boolean;
+}
+
+/** What a server answers over TLS. */
+export type TlsAnswer =
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      readonly body: unknown;
+      readonly certificate: CertificateFacts;
+    }
+  /** Nothing listens there, or no answer came in time. */
+  | { readonly kind: "silent"; readonly why: string }
+  /** Something listens, but it has no certificate for that name. */
+  | { readonly kind: "no-certificate"; readonly why: string };
+
+/** Looks at certificates: those that servers show, and those in files. */
+export interface TlsReader {
+  /**
+   * GET over HTTPS with a server name of its own. The certificate is not checked but given back: who asks wants to know what
+   * other machines get.
+   */
+  ask(options: {
+    readonly address: string;
+    readonly port: number;
+    readonly name: string;
+    readonly path: string;
+    readonly timeoutMs: number;
+  }): Promise<TlsAnswer>;
+  /** The first certificate of a PEM text. `isOfKey` is null without a key. A text says why something can't be read. */
+  inspect(
+    pem: string,
+    options: { readonly name: string; readonly key: string | null },
+  ): Promise<(CertificateFacts & { readonly isOfKey: boolean | null }) | string>;
+}
+
+const MOST_BYTES = 65_536;
+
+export const tls: TlsReader = {
+  ask: ({ address, port, name, path, timeoutMs }) =>
+    new Promise((resolve) => {
+      const signal = AbortSignal.timeout(timeoutMs);
+      let socket: TLSSocket | null = null;
+      let isConnected = false;
+      const asked = request(
+        {
+          host: address,
+          port,
+          path,
+          servername: name,
+          headers: { host: name, accept: "application/json" },
+          agent: false,
+          // It is judged by who asked.
+          rejectUnauthorized: false,
+          signal,
+        },
+        (answer) => {
+          const shown = socket?.getPeerX509Certificate();
+          const parts: Buffer[] = [];
+          let bytes = 0;
+          answer.on("data", (part: Buffer) => {
+            bytes += part.length;
+            if (bytes <= MOST_BYTES) parts.push(part);
+          });
+          answer.on("error", (error) => resolve({ kind: "silent", why: messageOf(error) }));
+          answer.on("end", () =>
+            resolve(
+              shown === undefined
+                ? { kind: "no-certificate", why: "it shows none" }
+                : {
+                    kind: "answer",
+                    status: answer.statusCode ?? 0,
+                    body: bytes > MOST_BYTES ? null : parseJson(Buffer.concat(parts).toString()),
+                    certificate: factsOf(shown, name),
+                  },
+            ),
+          );
+        },
+      );
+      asked.on("socket", (opened) => {
+        socket = opened as TLSSocket;
+        opened.on("connect", () => void (isConnected = true));
+      });
+      asked.on("error", (error) => {
+        if (signal.aborted) return resolve({ kind: "silent", why: `no answer within ${timeoutMs / 1000} s` });
+        const isTls = isConnected && !["ECONNRESET", "EPIPE"].includes(codeOf(error) ?? "");
+        return resolve({ kind: isTls ? "no-certificate" : "silent", why: messageOf(error) });
+      });
+      asked.end();
+    }),
+
+  async inspect(pem, { name, key }) {
+    let certificate: X509Certificate;
+    try {
+      certificate = new X509Certificate(pem);
+    } catch {
+      return "it is not a certificate in PEM form";
+    }
+    if (key === null) return { ...factsOf(certificate, name), isOfKey: null };
+    try {
+      return { ...factsOf(certificate, name), isOfKey: certificate.checkPrivateKey(createPrivateKey(key)) };
+    } catch {
+      // The text of the error may quote the key.
+      return "its key is not a private key in PEM form without a passphrase";
+    }
+  },
+};
+
+function factsOf(certificate: X509Certificate, name: string): CertificateFacts {
+  const { issuer, subject, validFrom, validTo } = certificate;
+  return {
+    issuer: shortName(issuer),
+    isSelfSigned: issuer === subject,
+    validFrom: new Date(validFrom),
+    validTo: new Date(validTo),
+    coversName: certificate.checkHost(name, { wildcards: true }) !== undefined,
+  };
+}
+
+/** The common name, or the organisation, or all of it. */
+function shortName(distinguished: string): string {
+  const parts = new Map(
+    distinguished.split("\n").map((line) => {
+      const [key = "", ...value] = line.split("=");
+      return [key, value.join("=")] as const;
+    }),
+  );
+  return parts.get("CN") ?? parts.get("O") ?? distinguished.replaceAll("\n", ", ");
+}

@@ -1,0 +1,60 @@
+import { base16upper, base16 } from "multiformats/bases/base16";
+import { base32, base32upper } from "multiformats/bases/base32";
+import { base36, base36upper } from "multiformats/bases/base36";
+import { base58btc } from "multiformats/bases/base58";
+import { base64, base64url } from "multiformats/bases/base64";
+import type { MultibaseDecoder } from "multiformats/cid";
+import { CID } from "multiformats/cid";
+
+/** A parsed CID. */
+export interface ParsedCid {
+  /** A CIDv0 as it is (`Qm...`); a CIDv1 in base32 (`bafy...`), as kubo and ipfs-cluster print them. */
+  readonly text: string;
+  readonly cid: CID;
+}
+
+/** multiformats/multicodec, table.csv: the codecs under which one content is commonly named. */
+const CODECS = [0x55, 0x70, 0x71, 0x0129, 0x72];
+const DAG_PB = 0x70;
+const SHA2_256 = 0x12;
+/** Longer than any encoding of a digest of 64 bytes. Longer texts are refused without decoding. */
+const MAX_CHARACTERS = 256;
+
+const BASES: Readonly<Record<string, MultibaseDecoder<string>>> = Object.fromEntries(
+  [base16, base16upper, base32, base32upper, base36, base36upper, base58btc, base64, base64url].map(
+    (base) => [base.prefix, base],
+  ),
+);
+
+/** Parses a CID in any of the usual bases. Null if the text is not a CID. A path, such as `/ipfs/bafy...`, is not one. */
+export function parseCid(text: string): ParsedCid | null {
+  if (text.length === 0 || text.length > MAX_CHARACTERS) return null;
+  try {
+    if (/^Qm[1-9A-HJ-NP-Za-km-z]{44}$/.test(text)) return parsed(CID.parse(text));
+    const base = BASES[text.charAt(0)];
+    return base === undefined ? null : parsed(CID.parse(text, base));
+  } catch {
+    return null;
+  }
+}
+
+function parsed(cid: CID): ParsedCid {
+  return { text: cid.version === 0 ? cid.toString() : cid.toString(base32), cid };
+}
+
+/** Every text under which a row can hold the same content with the same codec: CIDv1, and CIDv0 where there is one. */
+export function spellingsOf({ cid }: ParsedCid): readonly string[] {
+  const v1 = cid.toV1().toString(base32);
+  const hasV0 = cid.code === DAG_PB && cid.multihash.code === SHA2_256 && cid.multihash.size === 32;
+  return hasV0 ? [v1, cid.toV0().toString()] : [v1];
+}
+
+/**
+ * The CIDv1 texts of this multihash with each common codec. A blocked content is blocked with all of them: the bytes are
+ * the same.
+ */
+export function namesOfContent({ cid }: ParsedCid): readonly string[] {
+  return [...new Set([...CODECS, cid.code])].map((codec) =>
+    CID.createV1(codec, cid.multihash).toString(base32),
+  );
+}

@@ -1,0 +1,213 @@
+import { WHO } from "../accounts/sessions.ts";
+import { gateVerdict } from "./credit-gate.ts";
+import type { PinFilter } from "./pin-filter.ts";
+
+/** A statement for the pool. Each name always has the same SQL. */
+export interface Statement {
+  readonly sql: string;
+  readonly values: readonly unknown[];
+  readonly name?: string;
+}
+
+/** The first two values of every statement: the hash of a token, or the account that is already known. */
+export type Sender = readonly [tokenHash: string | null, account: string | null];
+
+/** A row with a request, as STATUS_COLUMNS selects it. */
+export interface StatusRow extends Record<string, unknown> {
+  readonly requestid: string;
+  readonly status: string;
+  /** As in RFC 3339, with microseconds. A Date would lose them. */
+  readonly created: string;
+  readonly cid: string;
+  readonly name: string | null;
+  readonly origins: string | null;
+  readonly meta: string | null;
+  readonly delegates: string | null;
+  readonly info: string | null;
+}
+
+const CREATED = `to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created`;
+const STATUS_COLUMNS = `p.requestid, p.status, ${CREATED}, p.cid, p.name, p.origins, p.meta, p.delegates, p.info`;
+
+/**
+ * Lists an account's requests, newest first; equal times are in the order of `id`. Each status has its own ordered scan of
+ * an index, so a list of a few rows reads a few rows. One row without a requestid if the list is empty; no row if the
+ * sender is not known.
+ */
+export function listStatement(sender: Sender, filter: PinFilter): Statement {
+  const values: unknown[] = [...sender, filter.statuses, filter.limit];
+  const { sql, isPlain } = conditionsOf(filter, (value) => `$${values.push(value)}`);
+  const mine = "p.user_id = (SELECT account FROM who)";
+  const text = `
+  WITH ${WHO}, page AS (
+    SELECT f.* FROM unnest($3::text[]) AS wanted (status) CROSS JOIN LATERAL (
+      SELECT p.id, p.created_at AS at, ${STATUS_COLUMNS} FROM pins p
+      WHERE ${mine} AND p.status = wanted.status${sql} ORDER BY p.created_at DESC, p.id DESC LIMIT $4::int
+    ) f ORDER BY f.at DESC, f.id DESC LIMIT $4::int
+  )
+  SELECT (SELECT count(*)::int FROM pins p WHERE ${mine} AND p.status = ANY($3::text[])${sql}) AS total, page.*
+  FROM who LEFT JOIN page ON true ORDER BY page.at DESC, page.id DESC`;
+  // Other combinations are many and rare: prepared, they would fill the memory of each connection.
+  return isPlain ? { sql: text, values, name: `pins-list${boundsOf(filter)}` } : { sql: text, values };
+}
+
+function boundsOf({ before, after }: PinFilter): string {
+  return `${before === null ? "" : "-before"}${after === null ? "" : "-after"}`;
+}
+
+function conditionsOf(
+  { cids, name, meta, before, after }: PinFilter,
+  add: (value: unknown) => string,
+): { readonly sql: string; readonly isPlain: boolean } {
+  const parts: string[] = [];
+  if (before !== null) parts.push(`p.created_at < ${add(before)}::timestamptz`);
+  if (after !== null) parts.push(`p.created_at > ${add(after)}::timestamptz`);
+  if (cids !== null) parts.push(`p.cid = ANY(${add(cids)}::text[])`);
+  if (name !== null) {
+    const { text, match } = name;
+    const ignoresCase = match === "iexact" || match === "ipartial";
+    const column = ignoresCase ? "p.name_lowercase" : "p.name";
+    const value = `${add(ignoresCase ? text.toLowerCase() : text)}::text`;
+    parts.push(match.endsWith("partial") ? `strpos(${column}, ${value}) > 0` : `${column} = ${value}`);
+  }
+  if (meta !== null) parts.push(`p.meta <> '{}' AND pin_meta(p.meta) @> ${add(meta)}::jsonb`);
+  return {
+    sql: parts.map((part) => ` AND ${part}`).join(""),
+    isPlain: cids === null && name === null && meta === null,
+  };
+}
+
+/** Finds one request of the sender. One row without a requestid if there is none; no row if the sender is not known. */
+export const FIND = `
+  WITH ${WHO}
+  SELECT who.account, ${STATUS_COLUMNS} FROM who LEFT JOIN pins p
+    ON p.requestid = $3::text AND p.user_id = who.account AND p.status <> 'deleted'`;
+
+/**
+ * The values of a new request after the sender: requestid, cid, name, lower-case name, origins, meta, delegates, names of
+ * the content in blocked_cids, bytes of the free tier, most pending requests (or NULL), seconds until it fails.
+ */
+export type NewRequest = readonly [
+  requestid: string,
+  cid: string,
+  name: string,
+  nameLowercase: string,
+  origins: string,
+  meta: string,
+  delegates: string,
+  blockedNames: readonly string[],
+  freeTierBytes: number,
+  maxPending: number | null,
+  deadlineSeconds: number,
+];
+
+const BLOCKED = `blocked AS MATERIALIZED (
+    SELECT mode FROM blocked_cids WHERE cid = ANY($10::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+  )`;
+
+const gate = { account: "who.account", freeTierBytes: "$11::bigint", maxPending: "$12::bigint" };
+
+const COLUMNS = `requestid, user_id, username, token_hash, cid, name, name_lowercase, origins, meta, delegates, created_at`;
+const VALUES = `$3::text, account, account, $1::text, $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, clock_timestamp()`;
+const DEADLINE = "now() + $13::bigint * interval '1 second'";
+
+/**
+ * Accepts a request: its row, and its work for the queue, in one statement. No row if the sender is not known. Otherwise one
+ * row: `blocked` is the mode if the content is blocked, `verdict` is what the credit gate says, and `created` is set only
+ * if the request was accepted.
+ */
+export const ADD = `
+  WITH ${WHO}, ${BLOCKED}, gate AS MATERIALIZED (
+    SELECT who.account, ${gateVerdict(gate)} AS verdict FROM who WHERE NOT EXISTS (SELECT FROM blocked)
+  ), p AS (
+    INSERT INTO pins (${COLUMNS}) SELECT ${VALUES} FROM gate WHERE verdict = 'open' RETURNING created_at
+  ), work AS (
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM gate WHERE verdict = 'open'
+  )
+  SELECT (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict, (SELECT ${CREATED} FROM p) AS created
+  FROM who`;
+
+/**
+ * A part of a WITH clause: the account's active requests for one content ($x: its spellings). They are locked in one order,
+ * so that two statements that end or replace such requests run one after the other, and the second one reads what the
+ * first one wrote.
+ */
+function siblings(account: string, spellings: string): string {
+  return `siblings AS MATERIALIZED (
+    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info FROM pins p
+    WHERE p.user_id = ${account} AND p.cid = ANY(${spellings}::text[]) AND p.status <> 'deleted' ORDER BY p.id FOR UPDATE
+  )`;
+}
+
+/** Another active request of the account for the same content, which the size of an ended request passes to. */
+const HEIR = `SELECT s.id FROM siblings s, gone WHERE s.id <> gone.id AND gone.size > 0
+    AND NOT EXISTS (SELECT FROM siblings other WHERE other.id <> gone.id AND other.size > 0)
+    ORDER BY s.status = 'pinned' DESC, s.id LIMIT 1`;
+
+/**
+ * The end of a request's work: whatever was to be done for it, the content may now be unpinned. The attempts stay: after a
+ * call that got no answer, what an unpin did is checked (pin-work.ts).
+ */
+function unpin(from: string, deadline: string): string {
+  return `INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+      SELECT requestid, account, cid, 'unpin', ${deadline} FROM ${from}
+    ON CONFLICT (requestid) DO UPDATE SET action = 'unpin', due_at = now(), sent_at = NULL,
+      claim = NULL, claimed_until = NULL, deadline_at = EXCLUDED.deadline_at, last_error = NULL`;
+}
+
+/** Deletes a request. Values: account, requestid, spellings of its CID, seconds for the unpin. One row if it was deleted. */
+export const REMOVE = `
+  WITH ${siblings("$1::text", "$3")}, gone AS MATERIALIZED (
+    SELECT id, requestid, $1::text AS account, cid, size FROM siblings WHERE requestid = $2::text
+  ), heir AS MATERIALIZED (${HEIR}), ended AS (
+    UPDATE pins SET status = 'deleted', size = CASE WHEN EXISTS (SELECT FROM heir) THEN 0 ELSE pins.size END
+      FROM gone WHERE pins.id = gone.id
+  ), passed AS (
+    UPDATE pins SET size = gone.size FROM gone, heir WHERE pins.id = heir.id
+  ), work AS (
+    ${unpin("gone", "now() + $4::bigint * interval '1 second'")}
+  )
+  SELECT requestid FROM gone`;
+
+/**
+ * Replaces a request by a new one, in one statement: at no time are both active, or neither. Values: the sender (with the
+ * account), a NewRequest, the old requestid, and the spellings of the old CID. For the same CID, the new request takes over
+ * status and size, nothing is unpinned, and the gate is not asked: nothing more is stored. `found` is false if the old
+ * request is not active any more.
+ */
+export const REPLACE = `
+  WITH ${BLOCKED}, ${siblings("$2::text", "$15")}, old AS MATERIALIZED (
+    SELECT *, cid = $4::text AS is_same, $2::text AS account FROM siblings WHERE requestid = $14::text
+  ), gate AS MATERIALIZED (
+    SELECT old.*, CASE WHEN is_same THEN 'open' ELSE ${gateVerdict({
+      ...gate,
+      account: "old.account",
+      replaced: "(old.status IN ('queued', 'pinning'))::int",
+    })} END AS verdict
+    FROM old WHERE NOT EXISTS (SELECT FROM blocked)
+  ), won AS MATERIALIZED (
+    SELECT *, is_same AND status = 'pinned' AS stays_pinned FROM gate WHERE verdict = 'open'
+  ), gone AS MATERIALIZED (
+    SELECT * FROM won WHERE NOT is_same
+  ), heir AS MATERIALIZED (${HEIR}), ended AS (
+    UPDATE pins SET status = 'deleted',
+      size = CASE WHEN won.is_same OR EXISTS (SELECT FROM heir) THEN 0 ELSE pins.size END
+      FROM won WHERE pins.id = won.id
+  ), passed AS (
+    UPDATE pins SET size = gone.size FROM gone, heir WHERE pins.id = heir.id
+  ), p AS (
+    INSERT INTO pins (${COLUMNS}, status, size, info)
+      SELECT ${VALUES}, CASE WHEN stays_pinned THEN 'pinned' ELSE 'queued' END,
+        CASE WHEN is_same THEN size ELSE 0 END, CASE WHEN stays_pinned THEN info ELSE '{}' END FROM won
+      RETURNING created_at, status, info
+  ), old_work AS (
+    ${unpin("gone", DEADLINE)}
+  ), no_work AS (
+    DELETE FROM pin_work w USING won WHERE w.requestid = won.requestid AND won.is_same
+  ), work AS (
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM won WHERE NOT stays_pinned
+  )
+  SELECT EXISTS (SELECT FROM old) AS found, (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict,
+    (SELECT ${CREATED} FROM p) AS created, (SELECT status FROM p) AS status, (SELECT info FROM p) AS info`;

@@ -1,0 +1,328 @@
+import type { Cluster, PinAnswer } from "../cluster/client.ts";
+import { readWholePin } from "../cluster/pin.ts";
+import { isSendableOrigin, planPin } from "../cluster/pin-request.ts";
+import type { PostgresPool } from "../database/postgres.ts";
+import { messageOf } from "../errors.ts";
+import { judgeStatus, type Verdict } from "./cluster-status.ts";
+import { underContentLock } from "./content-lock.ts";
+import { namesOfContent, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
+import {
+  type FailureReason,
+  finish,
+  hasSize,
+  hold,
+  isBlocked,
+  markFailed,
+  markPinned,
+  markSent,
+  markSized,
+  markUnwanted,
+  putOff,
+  queueAgain,
+  readStanding,
+} from "./outcomes.ts";
+import { lookAgain, type Work } from "./queue.ts";
+import {
+  nextLookMs,
+  recoverMs,
+  restMs,
+  sizeLimitMs,
+  sizeRetryMs,
+  TRIES_IN_A_ROW,
+  type Windows,
+} from "./turns.ts";
+
+/** What the work on a request needs. */
+export interface PinWorkDeps {
+  readonly pool: PostgresPool;
+  readonly cluster: Pick<Cluster, "allocation" | "status" | "pin" | "unpin" | "recover">;
+  /** The size of a DAG in bytes, from kubo. Throws if kubo does not know it in time. */
+  readonly dagSize: (cid: string, timeoutMs: number) => Promise<number>;
+  /** False if the account has no credit for this pin. If it throws, nothing is sent. */
+  readonly mayPin: (account: string) => Promise<boolean>;
+  readonly windows: Windows;
+  readonly leaseMs: number;
+  /** A pin that the cluster accepted and does not have after this time is sent again. */
+  readonly forgottenAfterMs: number;
+  /** Called with a status that this version does not know. */
+  readonly onInvented: (status: string) => void;
+}
+
+const BUSY_MS = 300;
+const REFUSED_MS = 5_000;
+const UNANSWERED_MS = 2_000;
+/** How long a call that got no answer may take to have its effect. */
+const LATE_MS = 3_000;
+const NO_CREDIT_MS = 60_000;
+/** The limit of ipfs-cluster for the head of a request is 8 KiB by default (max_header_bytes). */
+const LONGEST_PATH = 6_000;
+const MAX_ORIGINS = 10;
+
+const BLOCKED: FailureReason = {
+  reason: "BLOCKED",
+  details: "This content is blocked on this service.",
+};
+const NO_CREDIT: FailureReason = {
+  reason: "INSUFFICIENT_CREDITS",
+  details: "The account has no credit for this pin. It waits until its deadline.",
+};
+
+/**
+ * Does what is next for a request that this process has claimed, and ends the claim. Throws if the cluster or the database
+ * does not answer; the claim then stays.
+ */
+export async function doWork(work: Work, deps: PinWorkDeps): Promise<void> {
+  const { pool } = deps;
+  const cid = parseCid(work.cid);
+  if (cid === null) {
+    if (work.phase === "unpin") return void (await finish(pool, work));
+    return void (await markFailed(pool, work, { reason: "INVALID_CID", details: "The CID can't be read." }));
+  }
+  if (work.phase === "unpin") return unpin(work, cid, deps);
+  if (work.status !== "queued" && work.status !== "pinning" && work.status !== "pinned")
+    return void (await markUnwanted(pool, work));
+  if (work.phase === "send") return send(work, cid, deps);
+  return work.phase === "look" ? look(work, cid, deps) : findSize(work, cid, deps);
+}
+
+async function send(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
+  const { pool, mayPin, leaseMs } = deps;
+  if (await isBlocked(pool, namesOfContent(cid))) return void (await markFailed(pool, work, BLOCKED));
+  if (!(await mayPin(work.account))) {
+    const details = "The account had no credit for this pin until its deadline.";
+    if (work.isOverdue) await markFailed(pool, work, { ...NO_CREDIT, details });
+    else await hold(pool, work, NO_CREDIT_MS, NO_CREDIT);
+    return;
+  }
+  if (work.isOverdue && (hasFailed(work) || work.isCrowded))
+    return void (await markFailed(pool, work, reasonOf(work)));
+  let isBegun = false;
+  const result = underContentLock(pool, cid, leaseMs, async (database) => {
+    const { isMine } = await readStanding(database, work, spellingsOf(cid));
+    if (!isMine) return;
+    const path = pathOf(work, cid, await deps.cluster.allocation(cid.text));
+    isBegun = true;
+    await noteAnswer(database, work, path === null ? NOT_SENDABLE : await deps.cluster.pin(path));
+  });
+  if ((await settled(result, () => isBegun, work, cid, deps)) === null)
+    await putOff(pool, work, { inMs: BUSY_MS, error: work.lastError });
+}
+
+const NOT_SENDABLE: PinAnswer = {
+  kind: "refused",
+  status: 400,
+  message: "the cluster can't be asked for this pin",
+  busy: false,
+};
+
+async function noteAnswer(
+  database: Pick<PostgresPool, "query">,
+  work: Work,
+  answer: PinAnswer,
+): Promise<void> {
+  if (answer.kind === "done") await markSent(database, work, nextLookMs(0));
+  else if (answer.busy) await putOff(database, work, { inMs: REFUSED_MS, error: answer.message });
+  else {
+    const attempts = work.attempts + 1;
+    await putOff(database, work, { inMs: recoverMs(attempts), attempts, error: answer.message });
+  }
+}
+
+/**
+ * The path of the cluster's pin request. The service's cluster decides the number of copies; a pin that is already there
+ * keeps the operator's, and loses an expiry. Metadata that does not fit into a request stays in the database only.
+ */
+function pathOf(work: Work, cid: ParsedCid, allocation: unknown): string | null {
+  const there = readWholePin(allocation);
+  const metadata = Object.fromEntries(
+    Object.entries(objectOf(work.meta)).filter(([key, value]) => key !== "" && typeof value === "string"),
+  );
+  const origins = arrayOf(work.origins).filter(isSendableOrigin).slice(0, MAX_ORIGINS);
+  const path = (kept: Readonly<Record<string, unknown>>): string | null => {
+    const plan = planPin(
+      {
+        cid: cid.text,
+        type: "pin",
+        allocations: there?.allocations ?? [],
+        options: {
+          name: work.name,
+          mode: "recursive",
+          replicationMin: there?.options.replicationMin ?? 0,
+          replicationMax: there?.options.replicationMax ?? 0,
+          shardSize: there?.options.shardSize ?? 0,
+          metadata: kept,
+          origins,
+          expireAt: null,
+        },
+      },
+      new Date(0),
+    );
+    return plan.kind === "pin" ? plan.path : null;
+  };
+  const whole = path(metadata);
+  return whole !== null && whole.length > LONGEST_PATH ? path({}) : whole;
+}
+
+async function look(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
+  const { pool, cluster, windows, onInvented } = deps;
+  const { verdict, invented } = judgeStatus(await cluster.status(cid.text));
+  invented.forEach(onInvented);
+  const { account, sinceSentMs } = work;
+  if (verdict.kind === "pinned") {
+    if (work.hasDeadline) windows.pinned(account, sinceSentMs);
+    return void (await markPinned(pool, work));
+  }
+  if (work.hasDeadline) windows.waits(account, sinceSentMs);
+  if (work.isOverdue && isKnown(verdict)) return void (await markFailed(pool, work, reasonOf(work, verdict)));
+  if (verdict.kind === "failing" || verdict.kind === "lost") return tryAgain(work, cid, verdict, deps);
+  if (verdict.kind === "absent") return sendAgain(work, cid, deps);
+  const status = verdict.kind === "pinning" ? { status: "pinning" as const } : {};
+  await putOff(pool, work, { inMs: nextLookMs(sinceSentMs), error: work.lastError, ...status });
+}
+
+/** At the deadline a cluster that says nothing at all is no reason to fail a request. */
+function isKnown(verdict: Verdict): boolean {
+  return verdict.kind !== "unknown" || verdict.answered;
+}
+
+/** Several tries in a row, then a rest outside of the cluster, which frees its place for others. */
+async function tryAgain(
+  work: Work,
+  cid: ParsedCid,
+  verdict: Extract<Verdict, { kind: "failing" | "lost" }>,
+  deps: PinWorkDeps,
+): Promise<void> {
+  const { pool, cluster } = deps;
+  const attempts = work.attempts + 1;
+  const error = verdict.kind === "failing" ? verdict.error : "no peer has it any more";
+  if (!work.hasDeadline || attempts % TRIES_IN_A_ROW !== 0) {
+    await cluster.recover(cid.text);
+    await putOff(pool, work, { inMs: recoverMs(attempts), attempts, error, status: "pinning" });
+    return;
+  }
+  const rested = await takeOut(work, cid, deps, (database) =>
+    queueAgain(database, work, { inMs: restMs(attempts), attempts, error }),
+  );
+  if (rested === null) await putOff(pool, work, { inMs: BUSY_MS, error });
+}
+
+/** The cluster accepted it and does not have it: it lost it, or another master's peer has not heard of it yet. */
+async function sendAgain(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
+  const { pool, cluster, forgottenAfterMs } = deps;
+  const { sinceSentMs, attempts } = work;
+  if (sinceSentMs < forgottenAfterMs || (await cluster.allocation(cid.text)) !== null)
+    await putOff(pool, work, { inMs: nextLookMs(sinceSentMs) });
+  else await queueAgain(pool, work, { inMs: 0, attempts, error: "the cluster no longer had it" });
+}
+
+/** If an earlier call for it got no answer, that call may have its effect late: then what this one did is checked. */
+async function unpin(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
+  const { pool } = deps;
+  const isSure = work.attempts <= 1;
+  let isWanted = false;
+  const done = await takeOut(work, cid, deps, async (database, wanted) => {
+    isWanted = wanted;
+    if (isSure || isWanted) await finish(database, work);
+    else await putOff(database, work, { inMs: LATE_MS, attempts: 0 });
+  });
+  if (done === null) await putOff(pool, work, { inMs: BUSY_MS, error: work.lastError });
+  else if (isWanted && !isSure) await lookAgain(pool, work.requestid, spellingsOf(cid));
+}
+
+/** Takes the content out of the cluster if no other request wants it, in every spelling. Null if another process works on it. */
+async function takeOut(
+  work: Work,
+  cid: ParsedCid,
+  deps: PinWorkDeps,
+  then: (database: Pick<PostgresPool, "query">, isWanted: boolean) => Promise<unknown>,
+): Promise<true | null> {
+  let isBegun = false;
+  const result = underContentLock(deps.pool, cid, deps.leaseMs, async (database) => {
+    const { isMine, isWanted } = await readStanding(database, work, spellingsOf(cid));
+    if (!isMine) return;
+    if (!isWanted) {
+      isBegun = true;
+      for (const spelling of spellingsOf(cid)) await deps.cluster.unpin(spelling);
+    }
+    await then(database, isWanted);
+  });
+  return settled(result, () => isBegun, work, cid, deps);
+}
+
+/** If no answer comes, or the lock is lost meanwhile, the effect may come after somebody else's. */
+async function settled(
+  result: Promise<unknown>,
+  isBegun: () => boolean,
+  work: Work,
+  cid: ParsedCid,
+  { pool }: PinWorkDeps,
+): Promise<true | null> {
+  try {
+    return (await result) === null ? null : true;
+  } catch (thrown) {
+    if (isBegun()) {
+      // In this order: a deletion before the first statement is seen by the second one, and a later one keeps the attempts.
+      const attempts = Math.max(1, work.attempts);
+      await putOff(pool, work, { inMs: UNANSWERED_MS, attempts, error: messageOf(thrown) });
+      await lookAgain(pool, work.requestid, spellingsOf(cid));
+    }
+    throw thrown;
+  }
+}
+
+async function findSize(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
+  const { pool, dagSize, leaseMs } = deps;
+  const spellings = spellingsOf(cid);
+  if (await hasSize(pool, work, spellings)) return void (await finish(pool, work));
+  const attempts = work.attempts + 1;
+  let size: number;
+  try {
+    size = await dagSize(cid.text, sizeLimitMs(work.attempts));
+  } catch (thrown) {
+    await putOff(pool, work, { inMs: sizeRetryMs(work.attempts), attempts, error: messageOf(thrown) });
+    return;
+  }
+  const written = await underContentLock(pool, cid, leaseMs, (database) =>
+    markSized(database, work, size, spellings),
+  );
+  if (written === null) await putOff(pool, work, { inMs: BUSY_MS });
+}
+
+/** True if the content was searched for, and not found. A call without an answer counts once. */
+function hasFailed({ attempts }: Work): boolean {
+  return attempts >= TRIES_IN_A_ROW;
+}
+
+function reasonOf(work: Work, verdict?: Verdict): FailureReason {
+  if (verdict?.kind === "failing" && verdict.error !== "")
+    return { reason: "PIN_ERROR", details: `No node could get the content: ${verdict.error}` };
+  if (work.lastError !== null && hasFailed(work))
+    return { reason: "PIN_ERROR", details: `No node could get the content: ${work.lastError}` };
+  if (work.phase === "send")
+    return {
+      reason: "DEADLINE_EXCEEDED",
+      details: "Its turn did not come: content of other requests of this account could not be found in time.",
+    };
+  return { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." };
+}
+
+function objectOf(json: string): Readonly<Record<string, unknown>> {
+  const value = parsed(json);
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : {};
+}
+
+function arrayOf(json: string): readonly string[] {
+  const value = parsed(json);
+  return Array.isArray(value) ? value.filter((entry): entry is string => typeof entry === "string") : [];
+}
+
+/** Rows of upstream can hold any text. */
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,279 @@
+import type { PostgresPool } from "../database/postgres.ts";
+
+type Database = Pick<PostgresPool, "query">;
+
+/** What has to be done next for a request (024_pin_work.sql). */
+export type Phase = "send" | "look" | "size" | "unpin";
+
+/** A row of pin_work that this process has claimed, with its request. */
+export interface Work {
+  readonly requestid: string;
+  readonly account: string;
+  readonly cid: string;
+  readonly phase: Phase;
+  readonly claim: string;
+  readonly attempts: number;
+  readonly lastError: string | null;
+  /** True if the deadline has passed. */
+  readonly isOverdue: boolean;
+  /** False: it was pinned once, and never becomes failed. */
+  readonly hasDeadline: boolean;
+  /** The time since the cluster accepted it. */
+  readonly sinceSentMs: number;
+  /** True if the account has as many pins on their way as it may have. */
+  readonly isCrowded: boolean;
+  /** pins.status; null if the request is gone. */
+  readonly status: string | null;
+  readonly name: string;
+  /** JSON. */
+  readonly meta: string;
+  /** JSON. */
+  readonly origins: string;
+}
+
+/** What a claim found, and where the next one goes on. */
+export interface Claimed {
+  readonly work: readonly Work[];
+  /** The account after which the next claim begins; "" once every account had its turn. */
+  readonly cursor: string;
+}
+
+/** What a claim asks for. */
+export interface ClaimOptions {
+  readonly phases: readonly Phase[];
+  /** The most rows. */
+  readonly limit: number;
+  /** Begin after this account. */
+  readonly cursor: string;
+  /** Accounts that get nothing now. */
+  readonly busy: readonly string[];
+  readonly claim: string;
+  readonly leaseMs: number;
+  /** How many pins of an account may be on their way, and the exceptions by account. */
+  readonly window: number;
+  readonly windows: Readonly<Record<string, number>>;
+}
+
+/** Accounts that one claim looks at. */
+const ACCOUNTS_AT_ONCE = 128;
+
+/**
+ * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog.
+ * A request is not sent while its account has too many on their way: pins of the last ten minutes fill the account's
+ * window, and 64 are the limit at any age. A row that another process locks is skipped.
+ */
+export async function claimWork(database: Database, options: ClaimOptions): Promise<Claimed> {
+  const { phases, limit, cursor, busy, claim, leaseMs, window, windows } = options;
+  const rows = await database.query<ClaimRow>(CLAIM, [
+    cursor,
+    ACCOUNTS_AT_ONCE,
+    phases,
+    busy,
+    limit,
+    claim,
+    leaseMs,
+    window,
+    JSON.stringify(windows),
+  ]);
+  const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
+  const [first] = rows;
+  const picked = first?.picked ?? 0;
+  if (picked >= limit) return { work, cursor: first?.pickedLast ?? "" };
+  return { work, cursor: first?.visited === ACCOUNTS_AT_ONCE ? (first.last ?? "") : "" };
+}
+
+interface ClaimRow extends Record<string, unknown> {
+  readonly requestid: string | null;
+  readonly visited: number;
+  readonly last: string | null;
+  readonly picked: number;
+  readonly pickedLast: string | null;
+}
+
+/** The counts of one account's pins in the cluster. Those that were pinned once do not count: they only come back. */
+const ON_THE_WAY = (account: string): string => `
+  SELECT count(*) FILTER (WHERE f.sent_at > now() - interval '10 minutes')
+           >= coalesce(($9::jsonb ->> ${account})::integer, $8::integer) OR count(*) >= 64 AS crowded
+  FROM pin_work f WHERE f.account = ${account} AND f.phase = 'look' AND f.deadline_at < 'infinity'`;
+
+const CLAIM = `
+  WITH RECURSIVE accounts (account, nth) AS (
+    (SELECT account, 1 FROM pin_work WHERE account > $1 ORDER BY account LIMIT 1)
+    UNION ALL
+    SELECT next.account, a.nth + 1
+    FROM accounts a CROSS JOIN LATERAL
+      (SELECT w.account FROM pin_work w WHERE w.account > a.account ORDER BY w.account LIMIT 1) AS next
+    WHERE a.nth < $2::integer
+  ), turns AS MATERIALIZED (
+    SELECT next.requestid, a.account
+    FROM accounts a
+    CROSS JOIN LATERAL (${ON_THE_WAY("a.account")}) AS way
+    CROSS JOIN unnest($3::text[]) AS phases (phase)
+    CROSS JOIN LATERAL (
+      SELECT w.requestid FROM pin_work w
+      WHERE w.account = a.account AND w.phase = phases.phase AND w.due_at <= now()
+        AND (phases.phase <> 'send' OR NOT way.crowded)
+      ORDER BY w.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS next
+    WHERE a.account <> ALL ($4::text[])
+    LIMIT $5::integer
+  ), overdue AS MATERIALIZED (
+    SELECT requestid FROM pin_work
+    WHERE phase = 'send' AND 'send' = ANY ($3::text[]) AND deadline_at <= now() AND due_at <= now()
+      AND account <> ALL ($4::text[])
+    ORDER BY deadline_at LIMIT 2 FOR UPDATE SKIP LOCKED
+  ), mine AS (
+    UPDATE pin_work w
+    SET claim = $6::uuid, claimed_until = now() + $7 * interval '1 millisecond', due_at = now() + $7 * interval '1 millisecond',
+      attempts = w.attempts + (w.action = 'unpin')::integer
+    WHERE w.requestid IN (SELECT requestid FROM turns UNION SELECT requestid FROM overdue)
+    RETURNING w.*
+  )
+  SELECT (SELECT count(*)::integer FROM accounts) AS visited, (SELECT max(account) FROM accounts) AS last,
+    (SELECT count(*)::integer FROM turns) AS picked, (SELECT max(account) FROM turns) AS "pickedLast",
+    mine.requestid, mine.account, mine.cid, mine.phase, mine.claim, mine.attempts, mine.last_error AS "lastError",
+    mine.deadline_at <= now() AS "isOverdue", isfinite(mine.deadline_at) AS "hasDeadline",
+    coalesce(extract(epoch FROM now() - mine.sent_at) * 1000, 0)::float8 AS "sinceSentMs",
+    (SELECT crowded FROM (${ON_THE_WAY("mine.account")}) AS way) AS "isCrowded",
+    pins.status, coalesce(pins.name, '') AS name, coalesce(pins.meta, '{}') AS meta, coalesce(pins.origins, '[]') AS origins
+  FROM (VALUES (1)) AS one
+  LEFT JOIN mine ON true
+  LEFT JOIN pins ON pins.requestid = mine.requestid`;
+
+/** Makes claims last longer. Returns the requests that are still claimed so. */
+export async function extendClaims(
+  database: Database,
+  claims: readonly Pick<Work, "requestid" | "claim">[],
+  leaseMs: number,
+): Promise<ReadonlySet<string>> {
+  const rows = await database.query<{ requestid: string }>(
+    `UPDATE pin_work w SET claimed_until = now() + $3 * interval '1 millisecond', due_at = now() + $3 * interval '1 millisecond'
+     FROM unnest($1::text[], $2::uuid[]) AS mine (requestid, claim)
+     WHERE w.requestid = mine.requestid AND w.claim = mine.claim RETURNING w.requestid`,
+    [claims.map(({ requestid }) => requestid), claims.map(({ claim }) => claim), leaseMs],
+    { timeoutMs: leaseMs },
+  );
+  return new Set(rows.map(({ requestid }) => requestid));
+}
+
+/** Rows older than upstream's migration 010 only have a name. */
+const ACCOUNT = `coalesce(p.user_id, encode(sha256(convert_to(lower(p.username), 'UTF8')), 'hex'), '')`;
+
+/**
+ * For a call to the cluster whose effect is not known, perhaps still to come: one pinned request for the content is looked at again,
+ * and a request that is no longer active is unpinned again.
+ */
+export async function lookAgain(
+  database: Database,
+  requestid: string,
+  spellings: readonly string[],
+): Promise<void> {
+  await database.query(
+    `WITH pinned AS (
+       INSERT INTO pin_work (requestid, account, cid, action, due_at, deadline_at, sent_at)
+       SELECT p.requestid, ${ACCOUNT}, p.cid, 'pin', now() + interval '3 seconds', 'infinity', now() - interval '1 hour'
+       FROM pins p WHERE p.cid = ANY ($2::text[]) AND p.status = 'pinned' ORDER BY p.id DESC LIMIT 1
+       ON CONFLICT (requestid) DO UPDATE SET pinned_at = NULL, claim = NULL, due_at = excluded.due_at, deadline_at = 'infinity'
+       WHERE pin_work.phase = 'size'
+     )
+     INSERT INTO pin_work (requestid, account, cid, action, due_at, deadline_at)
+     SELECT p.requestid, ${ACCOUNT}, p.cid, 'unpin', now() + interval '3 seconds', now()
+     FROM pins p WHERE p.requestid = $1 AND p.status IN ('deleted', 'failed')
+     ON CONFLICT (requestid) DO UPDATE
+     SET due_at = excluded.due_at, attempts = greatest(pin_work.attempts, 1), claim = NULL, claimed_until = NULL
+     WHERE pin_work.action = 'unpin'`,
+    [requestid, spellings],
+  );
+}
+
+/**
+ * The pinned requests for a content that no peer has any more: they leave `pinned` and are worked on until they are
+ * pinned again. Returns how many there were.
+ */
+export async function loseContent(database: Database, spellings: readonly string[]): Promise<number> {
+  const rows = await database.query(
+    `WITH lost AS (
+       UPDATE pins p SET status = 'pinning' WHERE p.cid = ANY ($1::text[]) AND p.status = 'pinned'
+       RETURNING p.requestid, ${ACCOUNT} AS account, p.cid
+     )
+     INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+     SELECT requestid, account, cid, 'pin', 'infinity', now() - interval '1 hour' FROM lost
+     ON CONFLICT (requestid) DO UPDATE SET pinned_at = NULL, claim = NULL, due_at = now(), deadline_at = 'infinity'
+     WHERE pin_work.action = 'pin'
+     RETURNING requestid`,
+    [spellings],
+  );
+  return rows.length;
+}
+
+/** Of these texts, those that a pinned request has. */
+export async function pinnedAmong(database: Database, cids: readonly string[]): Promise<readonly string[]> {
+  const rows = await database.query<{ cid: string }>(
+    `SELECT c.cid FROM unnest($1::text[]) AS c (cid)
+     WHERE EXISTS (SELECT FROM pins p WHERE p.cid = c.cid AND p.status = 'pinned')`,
+    [cids],
+  );
+  return rows.map(({ cid }) => cid);
+}
+
+/** The id of the newest row of pins, 0 if there is none. */
+export async function newestRequest(database: Database): Promise<number> {
+  const [row] = await database.query<{ id: number }>("SELECT coalesce(max(id), 0)::integer AS id FROM pins");
+  return row?.id ?? 0;
+}
+
+/** Pinned requests in the order of their rows. */
+export function pinnedPage(
+  database: Database,
+  after: number,
+  upTo: number,
+  limit: number,
+): Promise<readonly { readonly id: number; readonly requestid: string; readonly cid: string }[]> {
+  return database.query(
+    "SELECT id, requestid, cid FROM pins WHERE id > $1 AND id <= $2 AND status = 'pinned' ORDER BY id LIMIT $3",
+    [after, upTo, limit],
+  );
+}
+
+/** A pinned request is sent again, and stays pinned. Nothing changes if something is being done for it already. */
+export async function sendOnceMore(database: Database, requestid: string): Promise<void> {
+  await database.query(
+    `INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+     SELECT p.requestid, ${ACCOUNT}, p.cid, 'pin', 'infinity' FROM pins p WHERE p.requestid = $1 AND p.status = 'pinned'
+     ON CONFLICT (requestid) DO UPDATE SET sent_at = NULL, pinned_at = NULL, claim = NULL, due_at = now(), deadline_at = 'infinity'
+     WHERE pin_work.phase = 'size'`,
+    [requestid],
+  );
+}
+
+/**
+ * Takes over active requests that have no work yet: those of upstream's pinning API. A thousand at most; returns how many
+ * there were.
+ */
+export async function takeOver(database: Database, deadlineMs: number): Promise<number> {
+  const rows = await database.query(
+    `INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+     SELECT p.requestid, ${ACCOUNT}, p.cid, 'pin', now() + $1 * interval '1 millisecond' FROM pins p
+     WHERE p.status IN ('queued', 'pinning') AND NOT EXISTS (SELECT FROM pin_work w WHERE w.requestid = p.requestid)
+     LIMIT 1000
+     ON CONFLICT (requestid) DO NOTHING RETURNING requestid`,
+    [deadlineMs],
+  );
+  return rows.length;
+}
+
+/** How much work there is. */
+export interface Depth {
+  /** Requests that are not pinned yet or must be unpinned; counted to 100,000. */
+  readonly waiting: number;
+  /** The age of the oldest one. */
+  readonly oldestSeconds: number;
+}
+
+/** Counts the work that is left. */
+export async function readDepth(database: Database): Promise<Depth> {
+  const [row] = await database.query<{ waiting: number; oldest: number }>(
+    `SELECT count(*)::integer AS waiting, coalesce(extract(epoch FROM now() - min(accepted_at)), 0)::float8 AS oldest
+     FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' LIMIT 100000) AS counted`,
+  );
+  return { waiting: row?.waiting ?? 0, oldestSeconds: Math.round(row?.oldest ?? 0) };
+}

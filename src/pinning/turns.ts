@@ -1,0 +1,77 @@
+/** How many pins of an account may be on their way in the cluster at first, and at most. */
+const FIRST_WINDOW = 4;
+const LARGEST_WINDOW = 32;
+/** A pin that takes no longer is quick. ipfs-cluster itself pins ten at a time. */
+const QUICK_MS = 10_000;
+/** How many accounts have a window of their own. */
+const MAX_WINDOWS = 1_000;
+
+/**
+ * How many pins of each account may be on their way in the cluster at the same time: few at first, more while its pins
+ * are quick. So content that nobody has does not fill the cluster's own slots.
+ */
+export class Windows {
+  readonly #windows = new Map<string, number>();
+
+  sizeOf(account: string): number {
+    return this.#windows.get(account) ?? FIRST_WINDOW;
+  }
+
+  /** A pin of the account is pinned, so long after it was sent. */
+  pinned(account: string, afterMs: number): void {
+    if (afterMs > QUICK_MS) return this.slow(account);
+    const size = Math.min(LARGEST_WINDOW, this.sizeOf(account) + 1);
+    this.#windows.delete(account);
+    this.#windows.set(account, size);
+    if (this.#windows.size > MAX_WINDOWS) this.#windows.delete([...this.#windows.keys()][0] ?? "");
+  }
+
+  /** A pin of the account is not pinned, so long after it was sent. */
+  waits(account: string, afterMs: number): void {
+    if (afterMs > QUICK_MS) this.slow(account);
+  }
+
+  slow(account: string): void {
+    this.#windows.delete(account);
+  }
+
+  /** The accounts with another size than the first one, as an object. */
+  all(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#windows);
+  }
+}
+
+/** The size for accounts without a window of their own. */
+export const WINDOW = FIRST_WINDOW;
+
+/** When to look again at a pin that was sent so long ago, in milliseconds from now. */
+export function nextLookMs(sinceSentMs: number): number {
+  return clamp(sinceSentMs / 4, 300, 60_000);
+}
+
+/** How long to wait before the cluster tries again what failed for the nth time. */
+export function recoverMs(attempts: number): number {
+  return clamp(15_000 * 2 ** (attempts - 1), 15_000, 600_000);
+}
+
+/** How long a pin that failed several times in a row stays out of the cluster, before it gets another turn. */
+export function restMs(attempts: number): number {
+  return clamp(60_000 * 2 ** Math.floor(attempts / TRIES_IN_A_ROW), 60_000, 3_600_000);
+}
+
+/** After so many failures in a row, a pin makes room for others of its account. */
+export const TRIES_IN_A_ROW = 3;
+
+/** How long to wait before the size of a DAG is asked for again, and how long that may take. */
+export function sizeRetryMs(attempts: number): number {
+  return clamp(5_000 * 2 ** attempts, 5_000, 3_600_000);
+}
+
+/** The limit for one try to find a size. A large DAG gets more time with each try. */
+export function sizeLimitMs(attempts: number): number {
+  return clamp(30_000 * 2 ** attempts, 30_000, 900_000);
+}
+
+function clamp(value: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, value));
+}

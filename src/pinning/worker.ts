@@ -1,0 +1,322 @@
+import { randomUUID } from "node:crypto";
+import type { Cluster } from "../cluster/client.ts";
+import { messageOf, OperatorError } from "../errors.ts";
+import { putOff } from "./outcomes.ts";
+import { doWork, type PinWorkDeps } from "./pin-work.ts";
+import { claimWork, type Depth, extendClaims, type Phase, readDepth, takeOver, type Work } from "./queue.ts";
+import { Windows, WINDOW } from "./turns.ts";
+import { sendForgotten, watchPins } from "./watch.ts";
+
+/** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
+export interface PinWorkerSettings {
+  /** How long content may be searched for. */
+  readonly deadlineMs: number;
+  /** How many requests are worked on at once. Each may use one connection to the database. */
+  readonly slots: number;
+  /** How long a claim lasts without a sign of life. */
+  readonly leaseMs?: number;
+  readonly pollMs?: number;
+  readonly forgottenAfterMs?: number;
+  /** How often the pins that are done are compared with the cluster. */
+  readonly watchEveryMs?: number;
+}
+
+/** How the worker stands, for /health, /metrics and `status`. */
+export interface PinWorkerState extends Depth {
+  readonly inProgress: number;
+  /** When work last ended well; null: not since the start. */
+  readonly lastSuccessAt: Date | null;
+  /** What does not work now: the cluster or the database. Null if both do. */
+  readonly fault: string | null;
+}
+
+/** A worker that runs. */
+export interface PinWorker {
+  /** Resolves once nothing is in progress after the stop. */
+  readonly stopped: Promise<void>;
+  state(): PinWorkerState;
+  /** Looks for new work at once. */
+  wake(): void;
+}
+
+/** What the worker needs. */
+export interface PinWorkerDeps extends Pick<PinWorkDeps, "pool" | "dagSize" | "mayPin"> {
+  readonly openCluster: () => Cluster;
+  readonly log: (line: string) => void;
+  readonly settings: PinWorkerSettings;
+  readonly stop: AbortSignal;
+}
+
+const LEASE_MS = 20_000;
+const POLL_MS = 400;
+const FORGOTTEN_MS = 60_000;
+const WATCH_EVERY_MS = 10 * 60_000;
+const TAKE_OVER_EVERY_MS = 60_000;
+const DEPTH_EVERY_MS = 10_000;
+/** How long after a fault of the database it is asked again. */
+const DATABASE_RETRY_MS = 500;
+const CLUSTER_RETRY_MS = 2_000;
+/** Sizes take long: they have slots of their own. */
+const SIZE_SLOTS = 2;
+
+/**
+ * Works on the pin requests of this database until the stop. Every master can run one: a row is worked on by one process
+ * at a time. Whatever fails is tried again; it never throws.
+ */
+export function startPinWorker(deps: PinWorkerDeps): PinWorker {
+  const worker = new Worker(deps);
+  return { stopped: worker.run(), state: () => worker.state(), wake: () => worker.wake() };
+}
+
+/** A wait that ends early on the stop, or by `end`. */
+class Pause {
+  #end: () => void = () => {};
+
+  end(): void {
+    this.#end();
+  }
+
+  async wait(ms: number, stop: AbortSignal): Promise<void> {
+    if (stop.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        stop.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#end = done;
+      stop.addEventListener("abort", done, { once: true });
+    });
+  }
+}
+
+class Worker {
+  readonly #deps: PinWorkerDeps;
+  readonly #cluster: Cluster;
+  readonly #work: PinWorkDeps;
+  readonly #leaseMs: number;
+  readonly #pollMs: number;
+  readonly #stop: AbortSignal;
+  readonly #inProgress = new Map<Work, Promise<void>>();
+  readonly #news = new Pause();
+  /** Ends when the cluster is back: it may have lost pins. */
+  readonly #clusterBack = new Pause();
+  readonly #faults = new Map<"database" | "cluster", string>();
+  readonly #invented = new Set<string>();
+  #clusterFailures = 0;
+  #clusterPausedUntil = 0;
+  #lastSuccessAt: Date | null = null;
+  #depth: Depth = { waiting: 0, oldestSeconds: 0 };
+
+  constructor(deps: PinWorkerDeps) {
+    const { pool, dagSize, mayPin, settings, stop, openCluster } = deps;
+    this.#deps = deps;
+    this.#stop = stop;
+    this.#leaseMs = settings.leaseMs ?? LEASE_MS;
+    this.#pollMs = settings.pollMs ?? POLL_MS;
+    this.#cluster = openCluster();
+    this.#work = {
+      pool,
+      dagSize,
+      mayPin,
+      cluster: this.#cluster,
+      windows: new Windows(),
+      leaseMs: this.#leaseMs,
+      forgottenAfterMs: settings.forgottenAfterMs ?? FORGOTTEN_MS,
+      onInvented: (status) => this.#noteInvented(status),
+    };
+  }
+
+  async run(): Promise<void> {
+    const { pool, settings } = this.#deps;
+    const beat = setInterval(() => void this.#extend(), this.#leaseMs / 3);
+    const { deadlineMs, slots, watchEveryMs = WATCH_EVERY_MS } = settings;
+    try {
+      await Promise.all([
+        this.#lane(["unpin", "look", "send"], slots, this.#news),
+        this.#lane(["size"], SIZE_SLOTS, new Pause()),
+        this.#regularly(TAKE_OVER_EVERY_MS, () => this.#takeOver(deadlineMs)),
+        this.#regularly(DEPTH_EVERY_MS, async () => {
+          this.#depth = await readDepth(pool);
+        }),
+        this.#regularly(watchEveryMs, () => this.#watch(), watchEveryMs, this.#clusterBack),
+      ]);
+      await Promise.all(this.#inProgress.values());
+    } finally {
+      clearInterval(beat);
+      this.#cluster.close();
+    }
+  }
+
+  state(): PinWorkerState {
+    const faults = [...this.#faults.values()];
+    return {
+      ...this.#depth,
+      inProgress: this.#inProgress.size,
+      lastSuccessAt: this.#lastSuccessAt,
+      fault: faults.length === 0 ? null : faults.join("; "),
+    };
+  }
+
+  wake(): void {
+    this.#news.end();
+  }
+
+  /** Claims work for its free slots, one account after the other, and waits if there is none. */
+  async #lane(phases: readonly Phase[], slots: number, pause: Pause): Promise<void> {
+    const running = new Set<Work>();
+    let cursor = "";
+    while (!this.#stop.aborted) {
+      const waitMs = phases.includes("size") ? 0 : this.#clusterPausedUntil - performance.now();
+      if (waitMs > 0) await pause.wait(waitMs, this.#stop);
+      else if (running.size >= slots) await pause.wait(this.#pollMs, this.#stop);
+      else {
+        const found = await this.#claim(phases, slots - running.size, cursor, busyAccounts(running, slots));
+        if (found === null) {
+          await pause.wait(DATABASE_RETRY_MS, this.#stop);
+          continue;
+        }
+        for (const work of found.work) {
+          running.add(work);
+          const ended = this.#do(work).finally(() => {
+            running.delete(work);
+            this.#inProgress.delete(work);
+            pause.end();
+          });
+          this.#inProgress.set(work, ended);
+        }
+        const isRoundOver = found.cursor === "";
+        if (found.work.length === 0 && isRoundOver) await pause.wait(this.#pollMs, this.#stop);
+        cursor = found.cursor;
+      }
+    }
+  }
+
+  async #claim(phases: readonly Phase[], limit: number, cursor: string, busy: readonly string[]) {
+    const { pool } = this.#deps;
+    try {
+      const found = await claimWork(pool, {
+        phases,
+        limit,
+        cursor,
+        busy,
+        claim: randomUUID(),
+        leaseMs: this.#leaseMs,
+        window: WINDOW,
+        windows: this.#work.windows.all(),
+      });
+      this.#works("database");
+      return found;
+    } catch (thrown) {
+      this.#fails("database", thrown);
+      return null;
+    }
+  }
+
+  /** Never throws. */
+  async #do(work: Work): Promise<void> {
+    try {
+      await doWork(work, this.#work);
+      if (work.phase !== "size") this.#works("cluster");
+      this.#lastSuccessAt = new Date();
+    } catch (thrown) {
+      const isCluster = thrown instanceof OperatorError;
+      if (!this.#stop.aborted) this.#fails(isCluster ? "cluster" : "database", thrown);
+      await this.#giveBack(work, isCluster ? messageOf(thrown) : work.lastError);
+    }
+  }
+
+  /** Until the database takes it: otherwise the work would wait for the end of the claim. */
+  async #giveBack(work: Work, error: string | null): Promise<void> {
+    for (;;) {
+      const inMs = this.#stop.aborted ? 0 : CLUSTER_RETRY_MS;
+      try {
+        await putOff(this.#deps.pool, work, { inMs, error });
+        return;
+      } catch (thrown) {
+        if (this.#stop.aborted) return;
+        this.#fails("database", thrown);
+        await new Pause().wait(DATABASE_RETRY_MS, this.#stop);
+      }
+    }
+  }
+
+  async #extend(): Promise<void> {
+    if (this.#inProgress.size === 0) return;
+    try {
+      await extendClaims(this.#deps.pool, [...this.#inProgress.keys()], this.#leaseMs);
+    } catch (thrown) {
+      this.#fails("database", thrown);
+    }
+  }
+
+  async #takeOver(deadlineMs: number): Promise<void> {
+    let found: number;
+    let all = 0;
+    do {
+      found = await takeOver(this.#deps.pool, deadlineMs);
+      all += found;
+    } while (found > 0 && !this.#stop.aborted);
+    if (all > 0) this.#deps.log(`pin queue: took over ${all} requests that nobody worked on`);
+  }
+
+  /** Compares the pins that are done with the cluster. */
+  async #watch(): Promise<void> {
+    const { pool, log } = this.#deps;
+    const sent = await sendForgotten(pool, this.#cluster, this.#stop);
+    if (sent > 0) log(`pin queue: ${sent} pins were no longer in the cluster's pinset: they are sent again`);
+    await watchPins(pool, this.#cluster, this.#stop);
+  }
+
+  async #regularly(
+    everyMs: number,
+    what: () => Promise<void>,
+    firstMs = 0,
+    pause: Pause = new Pause(),
+  ): Promise<void> {
+    await pause.wait(firstMs, this.#stop);
+    while (!this.#stop.aborted) {
+      try {
+        await what();
+      } catch (thrown) {
+        if (!this.#stop.aborted)
+          this.#fails(thrown instanceof OperatorError ? "cluster" : "database", thrown);
+      }
+      await pause.wait(everyMs, this.#stop);
+    }
+  }
+
+  /** Logs a fault when it begins. Several failures of the cluster in a row make everything wait for a moment. */
+  #fails(what: "database" | "cluster", thrown: unknown): void {
+    const why = `${what}: ${messageOf(thrown)}`;
+    if (!this.#faults.has(what)) this.#deps.log(`pin queue: ${why}`);
+    this.#faults.set(what, why);
+    if (what === "database") return;
+    this.#clusterFailures += 1;
+    const pauseMs = this.#clusterFailures < 4 ? 0 : Math.min(2_000, 100 * this.#clusterFailures);
+    this.#clusterPausedUntil = performance.now() + pauseMs;
+  }
+
+  #works(what: "database" | "cluster"): void {
+    if (what === "cluster") this.#clusterFailures = 0;
+    if (!this.#faults.delete(what)) return;
+    this.#deps.log(`pin queue: the ${what} responds again`);
+    if (what === "cluster") this.#clusterBack.end();
+  }
+
+  #noteInvented(status: string): void {
+    if (this.#invented.has(status) || this.#invented.size >= 20) return;
+    this.#invented.add(status);
+    this.#deps.log(
+      `pin queue: ipfs-cluster reports an unknown status, ${JSON.stringify(status)}: it counts as pinning`,
+    );
+  }
+}
+
+/** Accounts that fill half of the slots. */
+function busyAccounts(running: ReadonlySet<Work>, slots: number): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const { account } of running) counts.set(account, (counts.get(account) ?? 0) + 1);
+  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots / 2) ? [account] : []));
+}

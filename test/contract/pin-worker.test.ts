@@ -1,0 +1,301 @@
+import { CID } from "multiformats/cid";
+import { expect, onTestFinished, test } from "vitest";
+import { cidOf } from "../support/cids.ts";
+import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
+import { migrate, poolOf } from "../support/names-database.ts";
+import { accept, factsOf, remove, standingOf, workLeft, workOn } from "../support/pin-requests.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
+
+async function double(peers = 1): Promise<ClusterDouble> {
+  const started = await startClusterDouble({ peers });
+  onTestFinished(() => started.stop());
+  return started;
+}
+
+/** Every peer reports this for the CID, whatever its pinset says. */
+function report(cluster: ClusterDouble, cid: string, status: string): void {
+  for (const peer of cluster.peers) peer.statuses.set(cid, status);
+}
+
+function callsOf(cluster: ClusterDouble, start: string): number {
+  return cluster.requests.filter((request) => request.startsWith(start)).length;
+}
+
+const SLOW = { timeout: 20_000 };
+const ORIGIN = "/ip4/203.0.113.1/tcp/4001/p2p/12D3KooWPpCqtyYrVhxEbzRsm8ypnDvN4kFDTTqnAqvPYDd6PT9b";
+const V0 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG";
+const V1 = CID.parse(V0).toV1().toString();
+
+describeOnPostgres(
+  "the worker of pin requests",
+  (postgres) => {
+    test("pins a request with its name, metadata and origins, and finds its size", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const cid = cidOf("one");
+      const id = await accept(pool, {
+        account: "u",
+        cid,
+        name: "näme",
+        meta: { app: "x" },
+        origins: [ORIGIN, "nonsense"],
+      });
+      workOn(target, cluster);
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(await factsOf(target, id)).toEqual({ info: {}, size: 1000 });
+      expect(cluster.pins.get(cid)).toMatchObject({
+        name: "näme",
+        metadata: { app: "x" },
+        origins: [ORIGIN],
+        replication_factor_min: -1,
+        allocations: [],
+      });
+      expect(await workLeft(target)).toBe(0);
+    });
+
+    test("a pin that is there keeps the operator's copies, and loses its expiry", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const cid = cidOf("there");
+      cluster.pins.set(cid, {
+        cid,
+        name: "old",
+        replication_factor_min: 2,
+        replication_factor_max: 3,
+        expire_at: "2030-01-01T00:00:00Z",
+        allocations: ["12D3KooWPeer0"],
+      });
+      const id = await accept(pool, { account: "u", cid, name: "new", meta: { long: "x".repeat(8_000) } });
+      workOn(target, cluster);
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(cluster.pins.get(cid)).toMatchObject({
+        name: "new",
+        replication_factor_min: 2,
+        replication_factor_max: 3,
+        expire_at: "0001-01-01T00:00:00Z",
+        metadata: {},
+      });
+    });
+
+    test("a deleted request is unpinned, in both spellings, unless another account has the content", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const a = await accept(pool, { account: "a", cid: V0 });
+      const b = await accept(pool, { account: "b", cid: V1 });
+      workOn(target, cluster);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect([...cluster.pins.keys()].sort()).toEqual([V0, V1].sort());
+      await remove(pool, a);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect(callsOf(cluster, "DELETE")).toBe(0);
+      await remove(pool, b);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect([...cluster.pins.keys()]).toEqual([]);
+    });
+
+    test("one of an account's two requests for a content carries its size", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      for (const account of ["a", "a", "b"]) await accept(pool, { account, cid: V0 });
+      await accept(pool, { account: "a", cid: V1 });
+      workOn(target, cluster);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect(
+        await sql(target, "SELECT user_id, sum(size)::integer AS size FROM pins GROUP BY 1 ORDER BY 1"),
+      ).toEqual([
+        { user_id: "a", size: 1000 },
+        { user_id: "b", size: 1000 },
+      ]);
+    });
+
+    test("a size that does not come at first is asked for again (H25)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const id = await accept(pool, { account: "u", cid: cidOf("large") });
+      const limits: number[] = [];
+      workOn(target, cluster, {
+        dagSize: async (_cid, limitMs) => {
+          limits.push(limitMs);
+          if (limits.length === 1) throw new Error("too slow");
+          return 5;
+        },
+      });
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned, size");
+      await expect.poll(() => limits, SLOW).toEqual([30_000]);
+      await sql(target, "UPDATE pin_work SET due_at = now() WHERE last_error = 'too slow'");
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(limits).toEqual([30_000, 60_000]);
+      expect(await factsOf(target, id)).toMatchObject({ size: 5 });
+    });
+
+    test("what became blocked before its turn is never sent, in any spelling or codec (H15)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      await sql(target, "INSERT INTO blocked_cids (cid) VALUES ($1)", [V1]);
+      const raw = CID.createV1(0x55, CID.parse(V0).multihash).toString();
+      const ids = await Promise.all([V0, V1, raw].map((cid) => accept(pool, { account: "u", cid })));
+      workOn(target, cluster);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      for (const id of ids) {
+        expect(await standingOf(target, id)).toBe("failed");
+        expect(await factsOf(target, id)).toMatchObject({ info: { reason: "BLOCKED" } });
+      }
+      expect(callsOf(cluster, "POST")).toBe(0);
+    });
+
+    test("without credit it stays queued with the reason, and is sent once there is credit (H25)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      let has: boolean | Error = new Error("the lookup failed");
+      const id = await accept(pool, { account: "u", cid: cidOf("paid") });
+      const late = await accept(pool, { account: "u", cid: cidOf("late"), deadlineMs: 0 });
+      workOn(target, cluster, {
+        mayPin: async () => {
+          if (typeof has !== "boolean") throw has;
+          return has;
+        },
+      });
+      const errorOf = async () =>
+        (await sql(target, "SELECT last_error FROM pin_work WHERE requestid = $1", [id]))[0];
+      await expect
+        .poll(
+          async () =>
+            (await sql(target, "SELECT FROM pin_work WHERE due_at > now() + interval '1 second'")).length,
+          SLOW,
+        )
+        .toBe(2);
+      expect(await standingOf(target, id)).toBe("queued, send");
+      has = false;
+      await expect.poll(errorOf, SLOW).toEqual({ last_error: "INSUFFICIENT_CREDITS" });
+      expect(await standingOf(target, id)).toBe("queued, send");
+      expect(await factsOf(target, id)).toMatchObject({ info: { reason: "INSUFFICIENT_CREDITS" } });
+      await expect.poll(() => standingOf(target, late), SLOW).toBe("failed");
+      expect(await factsOf(target, late)).toMatchObject({ info: { reason: "INSUFFICIENT_CREDITS" } });
+      expect(callsOf(cluster, "POST")).toBe(0);
+      has = true;
+      await sql(target, "UPDATE pin_work SET due_at = now()");
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(await factsOf(target, id)).toMatchObject({ info: {} });
+    });
+
+    test("content that nobody has fails at its deadline, with the reason, and leaves the cluster (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const [lone, shared] = [cidOf("lone"), cidOf("shared")];
+      for (const cid of [lone, shared]) report(cluster, cid, "pinning");
+      const ids = [
+        await accept(pool, { account: "u", cid: lone, deadlineMs: 1_500 }),
+        await accept(pool, { account: "u", cid: shared, deadlineMs: 1_500 }),
+      ];
+      const other = await accept(pool, { account: "v", cid: shared });
+      workOn(target, cluster);
+      await expect.poll(() => standingOf(target, ids[0] ?? ""), SLOW).toBe("pinning, look");
+      for (const id of ids) {
+        await expect.poll(() => standingOf(target, id), SLOW).toBe("failed");
+        expect(await factsOf(target, id)).toMatchObject({
+          info: { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." },
+        });
+      }
+      expect(await standingOf(target, other)).toBe("pinning, look");
+      expect([...cluster.pins.keys()]).toEqual([shared]);
+
+      cluster.peers[0]?.statuses.delete(lone);
+      const again = await accept(pool, { account: "u", cid: lone });
+      await expect.poll(() => standingOf(target, again), SLOW).toBe("pinned");
+    });
+
+    test("a user with 1,000 CIDs that nobody has does not delay another's one pin (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const cids = Array.from({ length: 1000 }, (_, index) => cidOf(`nobody ${index}`));
+      for (const cid of cids) report(cluster, cid, "pinning");
+      await Promise.all(cids.map((cid) => accept(pool, { account: "a", cid, deadlineMs: 4_000 })));
+      const worker = workOn(target, cluster);
+      await expect.poll(() => cluster.pins.size, SLOW).toBe(4);
+      const before = performance.now();
+      const b = await accept(pool, { account: "b", cid: cidOf("somebody") });
+      await expect.poll(() => standingOf(target, b), { ...SLOW, interval: 20 }).toBe("pinned");
+      expect(performance.now() - before).toBeLessThan(3_000);
+      expect(callsOf(cluster, "POST")).toBeLessThan(16);
+      let most = 0;
+      await expect
+        .poll(
+          async () => {
+            most = Math.max(most, cluster.pins.size);
+            return (await sql(target, "SELECT FROM pins WHERE user_id = 'a' AND status = 'failed'")).length;
+          },
+          { timeout: 60_000 },
+        )
+        .toBe(1000);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect([...cluster.pins.keys()]).toEqual([cidOf("somebody")]);
+      // Some wait for their own removal while the next ones are sent.
+      expect(most).toBeLessThanOrEqual(32);
+      expect(worker.state()).toMatchObject({ fault: null });
+    }, 120_000);
+
+    test("pin_error everywhere: retried, out of the cluster in between, then failed with the peer's error (H13)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(2), poolOf(target)];
+      const cid = cidOf("broken");
+      cluster.keepsStatuses = true;
+      report(cluster, cid, "pin_error");
+      cluster.errors.set(cid, "context deadline exceeded");
+      const id = await accept(pool, { account: "u", cid });
+      workOn(target, cluster);
+      for (let tries = 1; tries < 3; tries++) {
+        await expect.poll(() => callsOf(cluster, `POST /pins/${cid}/recover`), SLOW).toBe(tries);
+        await hurry(target);
+      }
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("queued, send");
+      expect(cluster.pins.size).toBe(0);
+      await hurry(target);
+      await expect.poll(() => cluster.pins.size, SLOW).toBe(1);
+      await sql(target, "UPDATE pin_work SET deadline_at = now(), due_at = now()");
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("failed");
+      expect(await factsOf(target, id)).toMatchObject({
+        info: {
+          reason: "PIN_ERROR",
+          details: "No node could get the content: context deadline exceeded",
+        },
+      });
+      expect(cluster.pins.size).toBe(0);
+    });
+
+    test("a cluster that lost a pin it had accepted gets it again", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const cid = cidOf("forgotten");
+      report(cluster, cid, "pinning");
+      const id = await accept(pool, { account: "u", cid });
+      workOn(target, cluster);
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinning, look");
+      cluster.pins.delete(cid);
+      cluster.peers[0]?.statuses.delete(cid);
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(cluster.pins.has(cid)).toBe(true);
+    });
+
+    test("requests of upstream's API that nobody works on are taken over", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await double();
+      const insert = `INSERT INTO pins (requestid, username, user_id, cid, status, meta, origins) VALUES ($1, $2, $3, $4, $5, $6, '')`;
+      await sql(target, insert, ["r1", "Ann@x.org", null, V0, "queued", "no json"]);
+      await sql(target, insert, ["r2", null, "u2", V1, "pinning", "{}"]);
+      await sql(target, insert, ["r3", null, "u3", "not a cid", "queued", "{}"]);
+      await sql(target, insert, ["r4", null, "u3", V0, "pinned", "{}"]);
+      const { lines } = workOn(target, cluster);
+      await expect.poll(() => standingOf(target, "r2"), SLOW).toBe("pinned");
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect(await standingOf(target, "r1")).toBe("pinned");
+      expect(await factsOf(target, "r3")).toMatchObject({ info: { reason: "INVALID_CID" } });
+      expect(lines).toEqual(["pin queue: took over 3 requests that nobody worked on"]);
+    });
+  },
+  { template: migrate },
+);
+
+async function hurry(target: Parameters<typeof sql>[0]): Promise<void> {
+  await sql(target, "UPDATE pin_work SET due_at = now() WHERE claim IS NULL");
+}

@@ -1,0 +1,116 @@
+import { describe, expect, it } from "vitest";
+import { findCaFault, judgeEdge } from "../../../src/edge/judge.ts";
+import type { CertificateFacts, TlsAnswer } from "../../../src/machine/tls.ts";
+import type { EdgeTls } from "../../../src/settings/edge.ts";
+
+const NOW = Date.UTC(2026, 5, 1);
+const DAY = 86_400_000;
+const ACME: EdgeTls = { kind: "acme", directory: "https://ca.example/dir", email: null, root: null };
+
+function judge(
+  given: {
+    readonly tls?: EdgeTls;
+    readonly left?: number;
+    readonly status?: number;
+    readonly caFault?: string;
+    readonly facts?: Partial<CertificateFacts>;
+  } = {},
+) {
+  const { tls = ACME, left = 60, status = 200, caFault = null, facts = {} } = given;
+  const validTo = new Date(NOW + left * DAY);
+  const certificate = {
+    issuer: "R11",
+    isSelfSigned: false,
+    validFrom: new Date(validTo.getTime() - 90 * DAY),
+    validTo,
+    coversName: true,
+    ...facts,
+  };
+  const answer: TlsAnswer = { kind: "answer", status, body: null, certificate };
+  return judgeEdge({ edge: { host: "m.example", tls }, answer, caFault, nowMs: NOW });
+}
+
+describe("judgeEdge", () => {
+  it("is ok with a certificate that is not due", () => {
+    expect(judge()).toMatchObject({
+      state: "ok",
+      sentence: "https://m.example, certificate of R11 until 2026-07-31",
+      todo: null,
+    });
+    // Caddy renews with a third left, so just below it nothing is late yet.
+    expect(judge({ left: 25 }).state).toBe("ok");
+  });
+
+  it("needs attention when the renewal is late, and says what the CA said", () => {
+    expect(judge({ left: 20 })).toMatchObject({
+      state: "attention",
+      sentence: "its certificate expires on 2026-06-21, in 20 days",
+    });
+    expect(judge({ left: 1.5, caFault: "no route to host" }).sentence).toBe(
+      "its certificate expires in 36 h; the CA did not issue a new one: no route to host",
+    );
+    expect(judge({ left: 28, caFault: "no route to host" }).state).toBe("attention");
+  });
+
+  it("measures a short lifetime by itself, and the operator's own in days", () => {
+    const facts = { validFrom: new Date(NOW - DAY / 4), validTo: new Date(NOW + DAY / 4) };
+    expect(judge({ tls: { kind: "internal" }, facts }).state).toBe("ok");
+    const files: EdgeTls = { kind: "files", certificate: "/c", key: "/k" };
+    expect(judge({ tls: files, left: 15 }).state).toBe("ok");
+    expect(judge({ tls: files, left: 13 })).toMatchObject({
+      state: "attention",
+      todo: "renew the file of EDGE_CERT, then run fula-node join-as-master",
+    });
+  });
+
+  it.each([
+    ["it expired", judge({ left: -1 }), "down", /expired on 2026-05-31/],
+    ["it is for another name", judge({ facts: { coversName: false } }), "down", /is not for m\.example/],
+    [
+      "it is Caddy's own",
+      judge({ facts: { issuer: "Caddy Local Authority - ECC Intermediate" } }),
+      "attention",
+      /its own/,
+    ],
+    ["it is self-signed", judge({ facts: { isSelfSigned: true } }), "attention", /nobody trusts it/],
+    ["what is behind does not work", judge({ status: 503 }), "attention", /answers 503/],
+  ] as const)("says that %s", (_name, found, state, sentence) => {
+    expect(found).toMatchObject({ state, sentence: expect.stringMatching(sentence) as string });
+  });
+
+  it("is down without a certificate, in the CA's words, and when nothing listens", () => {
+    const edge = { host: "m.example", tls: ACME };
+    const none = { kind: "no-certificate", why: "alert 80" } as const;
+    expect(judgeEdge({ edge, answer: none, caFault: "rate limited", nowMs: NOW })).toMatchObject({
+      state: "down",
+      sentence: "there is no certificate for m.example: rate limited",
+    });
+    const silent = { kind: "silent", why: "connect ECONNREFUSED" } as const;
+    expect(judgeEdge({ edge, answer: silent, caFault: null, nowMs: NOW })).toMatchObject({
+      state: "down",
+      sentence: "port 443 does not answer: connect ECONNREFUSED",
+    });
+  });
+});
+
+describe("findCaFault", () => {
+  const line = (entry: Readonly<Record<string, string>>) => JSON.stringify(entry);
+  const refused = line({ level: "error", logger: "tls.renew", msg: "will retry", error: "no\n route" });
+  const issued = line({ level: "info", logger: "tls.renew", msg: "certificate renewed successfully" });
+
+  it("gives the last refusal, unless a certificate was issued after it", () => {
+    expect(findCaFault(["starting", refused, "not JSON {"].join("\n"))).toBe("no route");
+    expect(findCaFault([refused, issued].join("\n"))).toBeNull();
+    expect(findCaFault([issued, refused].join("\n"))).toBe("no route");
+  });
+
+  it("takes nothing else for one", () => {
+    const others = [
+      line({ level: "error", logger: "http.log.error", error: "dial tcp 127.0.0.1:6000" }),
+      line({ level: "info", logger: "tls.obtain", msg: "acquiring lock" }),
+      "null",
+      "",
+    ];
+    expect(findCaFault(others.join("\n"))).toBeNull();
+  });
+});

@@ -1,0 +1,57 @@
+import { base16 } from "multiformats/bases/base16";
+import { base32, base32upper } from "multiformats/bases/base32";
+import { base36 } from "multiformats/bases/base36";
+import { base58btc } from "multiformats/bases/base58";
+import { base64url } from "multiformats/bases/base64";
+import { CID } from "multiformats/cid";
+import { describe, expect, it } from "vitest";
+import { namesOfContent, type ParsedCid, parseCid, spellingsOf } from "../../../src/pinning/content-id.ts";
+
+const V0 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG";
+const V1 = CID.parse(V0).toV1().toString();
+const RAW = CID.createV1(0x55, CID.parse(V0).multihash).toString();
+
+function parse(text: string): ParsedCid {
+  const parsed = parseCid(text);
+  if (parsed === null) throw new Error(`not a CID: ${text}`);
+  return parsed;
+}
+
+describe("parseCid", () => {
+  it.each([base16, base32, base32upper, base36, base58btc, base64url])("reads base $name", (base) => {
+    expect(parse(CID.parse(V1).toString(base)).text).toBe(V1);
+  });
+
+  it("keeps a CIDv0 as it is", () => {
+    expect(parse(V0).text).toBe(V0);
+  });
+
+  it.each([
+    "",
+    "x",
+    "Qm",
+    `/ipfs/${V1}`,
+    `${V1} `,
+    `${V0}a`,
+    "b",
+    `b${"a".repeat(5_000)}`,
+    "zzzz",
+    "\0",
+    V1.slice(0, -3),
+  ])("refuses %j", (text) => {
+    expect(parseCid(text)).toBeNull();
+  });
+});
+
+describe("the names of a content", () => {
+  it("are CIDv1 and CIDv0 of the same codec, whichever was given", () => {
+    expect(spellingsOf(parse(V0))).toEqual([V1, V0]);
+    expect(spellingsOf(parse(V1))).toEqual([V1, V0]);
+    expect(spellingsOf(parse(RAW))).toEqual([RAW]);
+  });
+
+  it("with every common codec, for blocking", () => {
+    expect(namesOfContent(parse(V0))).toEqual(expect.arrayContaining([V1, RAW]));
+    expect([...namesOfContent(parse(RAW))].sort()).toEqual([...namesOfContent(parse(V1))].sort());
+  });
+});

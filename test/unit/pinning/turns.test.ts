@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import {
+  nextLookMs,
+  recoverMs,
+  restMs,
+  sizeLimitMs,
+  sizeRetryMs,
+  WINDOW,
+  Windows,
+} from "../../../src/pinning/turns.ts";
+
+describe("the window of an account", () => {
+  it("grows while its pins are quick, to 32, and is small again after a slow one", () => {
+    const windows = new Windows();
+    expect(windows.all()).toEqual({});
+    windows.pinned("a", 100);
+    expect(windows.all()).toEqual({ a: WINDOW + 1 });
+    for (let pins = 0; pins < 100; pins++) windows.pinned("a", 9_000);
+    windows.pinned("b", 100);
+    expect(windows.all()).toEqual({ a: 32, b: WINDOW + 1 });
+    windows.waits("a", 9_000);
+    expect(windows.all()).toMatchObject({ a: 32 });
+    windows.waits("a", 10_001);
+    expect(windows.all()).toEqual({ b: WINDOW + 1 });
+    windows.pinned("b", 10_001);
+    expect(windows.all()).toEqual({});
+  });
+
+  it("is remembered for the latest accounts only", () => {
+    const windows = new Windows();
+    for (let account = 0; account < 5_000; account++) windows.pinned(`a${account}`, 1);
+    expect(Object.keys(windows.all())).toHaveLength(1_000);
+    expect(windows.all()).toHaveProperty("a4999");
+  });
+});
+
+describe("waits", () => {
+  it("grow, and have a limit", () => {
+    expect([0, 4_000, 1e9].map(nextLookMs)).toEqual([300, 1_000, 60_000]);
+    expect([1, 2, 3, 50].map(recoverMs)).toEqual([15_000, 30_000, 60_000, 600_000]);
+    expect([3, 6, 9, 300].map(restMs)).toEqual([120_000, 240_000, 480_000, 3_600_000]);
+    expect([0, 1, 50].map(sizeRetryMs)).toEqual([5_000, 10_000, 3_600_000]);
+    expect([0, 1, 50].map(sizeLimitMs)).toEqual([30_000, 60_000, 900_000]);
+  });
+});

@@ -1,0 +1,164 @@
+import { describe, expect, it } from "vitest";
+import { CONTAINER_USER, NAMES } from "../../../src/settings/layout.ts";
+import type { FakeHost } from "../../support/fake-host.ts";
+import { boxBefore, join, joinedBox, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
+import { stepLaws } from "../../support/step-laws.ts";
+
+const HOST = "master.example.org";
+const ACME = { set: { PUBLIC_HOST: HOST } };
+const OWN = {
+  set: { PUBLIC_HOST: HOST, EDGE_TLS: "files", EDGE_CERT: "/etc/own/cert.pem", EDGE_KEY: "/etc/own/key.pem" },
+};
+const KEY_TEXT = "-----BEGIN PRIVATE KEY-----\nnobody else knows this line\n-----END PRIVATE KEY-----\n";
+const [CADDYFILE, KEY, CERT] = ["Caddyfile", "key.pem", "cert.pem"].map(
+  (name) => `${LAYOUT.edgeDir}/${name}`,
+);
+const VOLUME = `/var/lib/docker/volumes/${NAMES.edgeVolume}/_data`;
+
+function putOwn(host: FakeHost): void {
+  host.files.put("/etc/own/cert.pem", "a certificate", 0o644);
+  host.files.put("/etc/own/key.pem", KEY_TEXT, 0o600);
+}
+
+const beforeFiles = await boxBefore("edge-files", ACME);
+putOwn(beforeFiles);
+const files = await stepOn(beforeFiles, "edge-files", OWN);
+
+stepLaws("edge-files", {
+  makeStep: () => files,
+  makeHost: () => beforeFiles.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "the Caddyfile was edited",
+      arrange: (host) =>
+        host.files.put(CADDYFILE ?? "", host.files.textOf(CADDYFILE ?? "").replace("404", "200")),
+      names: /Caddyfile: differs/,
+    },
+    {
+      name: "others can read the key",
+      arrange: (host) => host.files.put(KEY ?? "", KEY_TEXT, 0o644, CONTAINER_USER.uid),
+      names: /key\.pem: its mode is 644, not 400/,
+    },
+    {
+      name: "the key is not the container's",
+      arrange: (host) => host.files.put(KEY ?? "", KEY_TEXT, 0o400, 0),
+      names: /key\.pem: it belongs to uid 0/,
+    },
+    {
+      name: "the operator's certificate was renewed",
+      arrange: (host) => host.files.put("/etc/own/cert.pem", "a newer certificate", 0o644),
+      names: /cert\.pem: differs/,
+    },
+    {
+      name: "a root that is no longer used",
+      arrange: (host) => host.files.put(`${LAYOUT.edgeDir}/acme-root.pem`, "a root"),
+      names: /acme-root\.pem: no longer used/,
+    },
+  ],
+  foreign: [
+    {
+      name: "somebody else's Caddyfile",
+      arrange: (host) => host.files.put(CADDYFILE ?? "", ":80 {\n}\n"),
+      why: /was not written by fula-node/,
+      adoptable: true,
+    },
+  ],
+  refusals: [
+    {
+      name: "the operator's key is gone",
+      arrange: (host) => host.files.drop("/etc/own/key.pem"),
+      exit: "settings",
+      what: /A file of the edge is missing: \/etc\/own\/key\.pem/,
+    },
+  ],
+  secrets: () => ["nobody else knows this line"],
+});
+
+const beforeEdge = await boxBefore("edge", ACME);
+const edge = await stepOn(beforeEdge, "edge", ACME);
+
+stepLaws("edge", {
+  makeStep: () => edge,
+  makeHost: () => beforeEdge.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "the container was stopped",
+      arrange: (host) => {
+        const container = host.docker.boxes.get(NAMES.edge);
+        if (container !== undefined)
+          host.docker.boxes.set(NAMES.edge, { ...container, status: "exited", pid: 0 });
+      },
+      names: /fula-edge: its status is exited/,
+    },
+    {
+      name: "others could enter its volume",
+      arrange: (host) => host.files.putDirectory(VOLUME, 0o755, CONTAINER_USER.uid),
+      names: /mode of .*edge-data.* 755 -> 700/,
+    },
+  ],
+  foreign: [
+    {
+      name: "somebody else's container has its name",
+      arrange: (host) => void host.docker.putContainer(NAMES.edge, { image: "nginx" }),
+      why: /did not create the container fula-edge/,
+    },
+  ],
+});
+
+describe("the edge of a master", () => {
+  it("is not there without PUBLIC_HOST: no container, no file, no image", async () => {
+    const host = await joinedBox();
+    expect(host.docker.boxes.has(NAMES.edge)).toBe(false);
+    expect(host.files.tree.has(CADDYFILE ?? "")).toBe(false);
+    expect([...host.docker.images.keys()].join(" ")).not.toContain("caddy");
+  });
+
+  it("goes when PUBLIC_HOST goes, with its files; its volume stays", async () => {
+    const host = await joinedBox(ACME);
+    expect(host.docker.boxes.get(NAMES.edge)?.status).toBe("running");
+    host.files.put(
+      LAYOUT.envFile,
+      host.files.textOf(LAYOUT.envFile).replace(/^PUBLIC_HOST=.*\n/m, ""),
+      0o600,
+    );
+    await join(host);
+    expect(host.docker.boxes.has(NAMES.edge)).toBe(false);
+    expect(host.files.tree.has(CADDYFILE ?? "")).toBe(false);
+    expect(host.docker.volumes.has(NAMES.edgeVolume)).toBe(true);
+  });
+
+  it("is created again when its Caddyfile or its certificate changes, and not otherwise", async () => {
+    const host = await joinedBox(ACME);
+    const first = host.docker.boxes.get(NAMES.edge)?.id;
+    await join(host);
+    expect(host.docker.boxes.get(NAMES.edge)?.id).toBe(first);
+    putOwn(host);
+    await join(host, OWN);
+    const second = host.docker.boxes.get(NAMES.edge)?.id;
+    expect(second).not.toBe(first);
+    host.files.put("/etc/own/cert.pem", "a newer certificate");
+    await join(host);
+    expect(host.docker.boxes.get(NAMES.edge)?.id).not.toBe(second);
+    expect(host.files.textOf(CERT ?? "")).toBe("a newer certificate");
+  });
+
+  it("halts the run with the CA's own words while there is no certificate", async () => {
+    const host = await boxBefore("edge", ACME);
+    host.tls.onAsk = () => ({ kind: "no-certificate", why: "tlsv1 alert internal error" });
+    const step = await stepOn(host, "edge", ACME);
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    const refused = {
+      level: "error",
+      logger: "tls.obtain",
+      msg: "will retry",
+      error: "dial tcp: no route to host",
+    };
+    host.docker.logTexts.set(NAMES.edge, `${JSON.stringify(refused)}\n`);
+    await expect(step.verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: `fula-edge does not work: there is no certificate for ${HOST}: dial tcp: no route to host.`,
+    });
+  });
+});
