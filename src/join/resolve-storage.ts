@@ -183,8 +183,11 @@ async function refuseUnadmitted(
     const { needsInvite, refusal } = await lookUpName(http, url, name, "--no-register", claim);
     // Without a readable key, this node itself may be the one that used its saved invite.
     const isMaybeOwn = peerId === null && invite !== null && invite === saved("NODE_INVITE");
-    if (refusal !== null && !(isMaybeOwn && refusal.code === "invite-used")) throw refusal.error;
-    if (!needsInvite || invite !== null) return;
+    const isMissing = invite === null && (needsInvite || refusal?.code === "invite-missing");
+    if (!isMissing) {
+      if (refusal !== null && !(isMaybeOwn && refusal.code === "invite-used")) throw refusal.error;
+      return;
+    }
   } catch (thrown) {
     if (thrown instanceof OperatorError && thrown.exit === "unavailable") return;
     throw thrown;

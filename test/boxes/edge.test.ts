@@ -183,7 +183,7 @@ describe.skipIf(skipped !== undefined)("the edge of a master", () => {
     ];
     const flags = sent.map((header) => `-H '${header}'`).join(" ");
     const address = await node.address();
-    await withEcho(master, { container: "fula-pinning-api", port: 6000 }, async () => {
+    await withEcho(master, { container: "fula-pinning-api", port: 6001 }, async () => {
       for (const version of ["--http1.1", "--http2"]) {
         const { stdout } = await curl(node, "/pins?x=1", `${version} ${flags} -H 'Authorization: Bearer t'`);
         const { headers, url } = JSON.parse(stdout) as { headers: string[]; url: string };
