@@ -26,11 +26,10 @@ const PORTS = [
 /** For a service that was adopted: nothing else says when it is ready. */
 const ADOPTED_DEADLINE_MS = 60_000;
 
-/** What upstream's services do and ours do not yet. A test compares it with the routes of ours. */
+/** What upstream's services do and ours do not yet. */
 export const LOSSES: Readonly<Record<string, string>> = {
   "pinning-api": "Ours has no passwords (/auth) and no import of CAR files, and its /admin routes only read.",
-  webui:
-    "Ours serves quotas and the names of nodes only: no web pages, no sign-in, no API keys, no payments.",
+  webui: "Ours has no web pages, no sign-in, no API keys to create there, and no payments.",
 };
 
 /** Pinning API and storage API, the gateway if its image is on this box, and the updater if AUTO_UPDATE is on. */
