@@ -36,7 +36,11 @@ if (typeof programs !== "string")
         const content = randomBytes(300_000).toString("hex");
         const cid = await master.ipfs(["add", "-q", "--pin=false", "--cid-version=1"], content);
         const kubo = master.kuboUrl;
-        workOn(target, { url: master.apiUrl }, { dagSize: (text, ms) => readDagSize(http, kubo, text, ms) });
+        const worker = workOn(
+          target,
+          { url: master.apiUrl },
+          { dagSize: (text, ms) => readDagSize(http, kubo, text, ms) },
+        );
 
         const id = await accept(pool, { account: "u", cid, name: "real", meta: { a: "b" } });
         await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
@@ -59,6 +63,8 @@ if (typeof programs !== "string")
         await master.stopCluster("SIGKILL");
         const during = await accept(pool, { account: "v", cid: second });
         await remove(pool, id);
+        // What it finds out now makes it look at all pins once the cluster is back.
+        await expect.poll(() => worker.state().fault, SLOW).not.toBeNull();
         await master.startCluster();
         await expect.poll(() => standingOf(target, during), SLOW).toBe("pinned");
         await expect.poll(() => standingOf(target, unfound), SLOW).toBe("failed");

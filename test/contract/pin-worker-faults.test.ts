@@ -205,7 +205,7 @@ describeOnPostgres(
       const [cluster, pool] = [await double(), poolOf(target)];
       const worker = await startWorkerProcess(target, cluster.url);
       const ids: string[] = [];
-      for (let round = 0; round < 12; round++) {
+      for (let round = 0; round < 6; round++) {
         for (let at = 0; at < 10; at++)
           ids.push(await accept(pool, { account: `u${at % 3}`, cid: cidOf(`cut ${round} ${at}`) }));
         await sql(
@@ -215,7 +215,7 @@ describeOnPostgres(
       }
       await expect.poll(() => workLeft(target), { ...SLOW, timeout: 80_000 }).toBe(0);
       for (const id of ids) expect(await standingOf(target, id)).toBe("pinned");
-      expect(cluster.pins.size).toBe(120);
+      expect(cluster.pins.size).toBe(60);
       expect(worker.output()).not.toMatch(/uncaught|unhandled|Error:/i);
       worker.signal("SIGTERM");
       expect(await worker.ended).toBe(0);
