@@ -24,27 +24,36 @@ describe.skipIf(missing !== null)("a pin that was removed and added again, on a 
       const query = "replication-min=-1&replication-max=-1";
       expect((await fetch(`${master.apiUrl}/pins/${cid}?${query}`, { method })).status).toBe(200);
     };
-    await follower.stopCluster("SIGTERM");
-    const cids: string[] = [];
-    for (let pin = 0; pin < 3; pin += 1)
-      cids.push(await master.ipfs(["add", "-Q", "--pin=false"], `pin ${pin} ${Date.now()}`));
-    for (const cid of cids) await at("POST", cid);
-    const [twice = ""] = cids;
-    await at("DELETE", twice);
-    await at("POST", twice);
-    await follower.startCluster();
-
     const own = openCluster({ endpoint: follower.apiUrl });
+    let total = 0;
+    /** Pins three contents and one of them twice while the follower is away. True if the older removal was the last to arrive. */
+    async function provoke(): Promise<boolean> {
+      await follower?.stopCluster("SIGTERM");
+      const cids: string[] = [];
+      for (let pin = 0; pin < 3; pin += 1)
+        cids.push((await master?.ipfs(["add", "-Q", "--pin=false"], `pin ${pin} ${Date.now()}`)) ?? "");
+      for (const cid of cids) await at("POST", cid);
+      const [twice = ""] = cids;
+      await at("DELETE", twice);
+      await at("POST", twice);
+      await follower?.startCluster();
+      total += 3;
+      return await eventually("the pins arrive", async () => {
+        const { pinned = 0, unexpectedly_unpinned: unpinned = 0 } = await checkOwnPins(own);
+        return pinned + unpinned === total ? { isProvoked: unpinned === 1 } : null;
+      }).then(({ isProvoked }) => isProvoked);
+    }
+
     try {
-      await eventually("the older removal arrives", async () => {
-        const { pinned, unexpectedly_unpinned: unpinned } = await checkOwnPins(own);
-        return pinned === 2 && unpinned === 1;
-      });
+      // The order of arrival is ipfs-cluster's own: usually the first time is enough.
+      let isProvoked = false;
+      for (let time = 0; time < 5 && !isProvoked; time += 1) isProvoked = await provoke();
+      expect(isProvoked).toBe(true);
       const there = new Set<string>();
       await eventually("nothing is missing", async () => (await recoverOwnPins(own, there)) === 0);
-      await eventually("all are pinned", async () => (await checkOwnPins(own))["pinned"] === 3);
+      await eventually("all are pinned", async () => (await checkOwnPins(own))["pinned"] === total);
     } finally {
       own.close();
     }
-  });
+  }, 300_000);
 });
