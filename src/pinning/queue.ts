@@ -90,11 +90,19 @@ interface ClaimRow extends Record<string, unknown> {
   readonly pickedLast: string | null;
 }
 
-/** The counts of one account's pins in the cluster. Those that were pinned once do not count: they only come back. */
+/**
+ * The counts of one account's pins in the cluster, and of those that are being sent just now. Those that were pinned once
+ * do not count: they only come back.
+ */
 const ON_THE_WAY = (account: string): string => `
-  SELECT count(*) FILTER (WHERE f.sent_at > now() - interval '10 minutes')
+  SELECT count(*) FILTER (WHERE coalesce(f.sent_at, now()) > now() - interval '10 minutes')
            >= coalesce(($9::jsonb ->> ${account})::integer, $8::integer) OR count(*) >= 64 AS crowded
-  FROM pin_work f WHERE f.account = ${account} AND f.phase = 'look' AND f.deadline_at < 'infinity'`;
+  FROM (
+    SELECT sent_at FROM pin_work WHERE account = ${account} AND phase = 'look' AND deadline_at < 'infinity'
+    UNION ALL
+    SELECT sent_at FROM pin_work
+    WHERE account = ${account} AND phase = 'send' AND due_at > now() AND claimed_until > now() AND deadline_at < 'infinity'
+  ) AS f`;
 
 const CLAIM = `
   WITH RECURSIVE accounts (account, nth) AS (
