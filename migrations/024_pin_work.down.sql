@@ -14,4 +14,4 @@ BEGIN
 END;
 $$;
 
-DROP TABLE pin_work;
+DROP TABLE pin_work, pin_doubts;

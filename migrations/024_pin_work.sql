@@ -20,6 +20,8 @@
 --             WHERE a.attrelid = rel AND a.attname = name AND t.typname = type AND a.attnotnull = required)
 --   FROM columns, relation WHERE rel IS NOT NULL
 --   UNION ALL
+--   SELECT 'table pin_doubts', to_regclass('public.pin_doubts') IS NOT NULL
+--   UNION ALL
 --   SELECT format('index %s', name), to_regclass('public.' || name) IS NOT NULL
 --   FROM (VALUES ('idx_pin_work_turn'), ('idx_pin_work_deadline')) AS indexes (name), relation WHERE rel IS NOT NULL
 
@@ -50,6 +52,14 @@ CREATE TABLE pin_work (
     CASE WHEN action = 'unpin' THEN 'unpin' WHEN sent_at IS NULL THEN 'send' WHEN pinned_at IS NULL THEN 'look'
     ELSE 'size' END) STORED,
   CONSTRAINT pin_work_action CHECK (action IN ('pin', 'unpin'))
+);
+
+-- Contents for which a call to the cluster got no answer: until then, its effect may still come. An unpin meanwhile is
+-- repeated.
+CREATE TABLE pin_doubts (
+  -- A CIDv1 in base32, whatever the spelling of the request.
+  cid   text NOT NULL PRIMARY KEY,
+  until timestamptz NOT NULL
 );
 
 CREATE INDEX idx_pin_work_turn ON pin_work (account, phase, due_at);

@@ -117,8 +117,9 @@ export function openCluster(target: ClusterTarget): Cluster {
   };
 }
 
+/** Sent once, as an unpin: whoever calls must know that a call got no answer, since its effect may come after a later one's. */
 async function pin(connection: Connection, path: string): Promise<PinAnswer> {
-  const answer = await ask(connection, "POST", path);
+  const answer = await ask(connection, "POST", path, true);
   const { status } = answer;
   if (status === 200) return { kind: "done" };
   if (status === 401 || status === 403) throw refusedAnswer(connection, "POST /pins", answer);
@@ -129,7 +130,7 @@ async function pin(connection: Connection, path: string): Promise<PinAnswer> {
 
 async function unpin(connection: Connection, cid: string): Promise<"removed" | "absent"> {
   const path = `/pins/${encodeURIComponent(cid)}`;
-  const answer = await ask(connection, "DELETE", path);
+  const answer = await ask(connection, "DELETE", path, true);
   // Any server answers 404 to a path that it does not know.
   if (answer.status === 404 && /not part of the pinset/.test(serverMessage(answer.text))) return "absent";
   if (answer.status === 200) return "removed";

@@ -93,16 +93,20 @@ export function openConnection(target: ClusterTarget): Connection {
   };
 }
 
-/** Sends one request and reads the whole answer. Throws an OperatorError (unavailable) if no answer comes. */
+/**
+ * Sends one request and reads the whole answer. Throws an OperatorError (unavailable) if no answer comes. `isOnce`: it is
+ * never sent twice.
+ */
 export async function ask(
   connection: Connection,
   method: "GET" | "POST" | "DELETE",
   path: string,
+  isOnce = false,
 ): Promise<Answer> {
   const { headers, requestTimeoutMs: silenceMs } = connection;
   try {
     return await connection.client.exchange(
-      { method, path, headers, silenceMs },
+      { method, path, headers, silenceMs, isOnce },
       readWhole(MAX_ANSWER_BYTES),
     );
   } catch (cause) {

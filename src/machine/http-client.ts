@@ -32,6 +32,8 @@ export interface HttpRequest {
   readonly body?: Uint8Array | Readable;
   /** The longest time without data from the server (undici's precision is about a second). Default: no limit. */
   readonly silenceMs?: number;
+  /** True if it is never sent twice: a first copy, whose answer got lost, could have its effect later. */
+  readonly isOnce?: boolean;
 }
 
 /** A complete answer. */
@@ -99,10 +101,7 @@ interface Connection {
   paused: boolean;
 }
 
-/**
- * A client of one server, with kept-alive connections. It opens none before the first request. Every request must be safe
- * to repeat: it is sent again if its kept-alive connection turns out to be closed.
- */
+/** A client of one server. A request is sent again if its kept-alive connection turns out to be closed, unless it is `isOnce`. */
 export class HttpClient {
   readonly #server: HttpServer;
   readonly #basePath: string;
@@ -126,7 +125,7 @@ export class HttpClient {
       try {
         return await within(deadlineMs, this.#start(request, receive));
       } catch (cause) {
-        if (!(cause instanceof StaleConnection)) throw cause;
+        if (!(cause instanceof StaleConnection) || request.isOnce === true) throw cause;
       }
     }
   }

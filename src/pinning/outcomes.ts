@@ -148,6 +148,8 @@ export interface Standing {
   readonly isMine: boolean;
   /** True if another active request, of any account, has this content. */
   readonly isWanted: boolean;
+  /** True if a call for this content got no answer, and may still have its effect. */
+  readonly isDoubtful: boolean;
 }
 
 /** Reads it with a new snapshot. */
@@ -156,13 +158,14 @@ export async function readStanding(
   work: Work,
   spellings: readonly string[],
 ): Promise<Standing> {
-  const [row] = await database.query<{ isMine: boolean; isWanted: boolean }>(
+  const [row] = await database.query<{ isMine: boolean; isWanted: boolean; isDoubtful: boolean }>(
     `SELECT EXISTS (SELECT FROM pin_work WHERE requestid = $1 AND claim = $2::uuid) AS "isMine",
        EXISTS (SELECT FROM pins WHERE cid = ANY ($3::text[]) AND requestid <> $1
-                 AND status IN ('queued', 'pinning', 'pinned')) AS "isWanted"`,
-    [work.requestid, work.claim, spellings],
+                 AND status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
+       EXISTS (SELECT FROM pin_doubts WHERE cid = $4 AND until > now()) AS "isDoubtful"`,
+    [work.requestid, work.claim, spellings, spellings[0]],
   );
-  return row ?? { isMine: false, isWanted: true };
+  return row ?? { isMine: false, isWanted: true, isDoubtful: true };
 }
 
 /** True if one of the account's requests for this content has a size. */

@@ -145,14 +145,11 @@ const HEIR = `SELECT s.id FROM siblings s, gone WHERE s.id <> gone.id AND gone.s
     AND NOT EXISTS (SELECT FROM siblings other WHERE other.id <> gone.id AND other.size > 0)
     ORDER BY s.status = 'pinned' DESC, s.id LIMIT 1`;
 
-/**
- * The end of a request's work: whatever was to be done for it, the content may now be unpinned. The attempts stay: after a
- * call that got no answer, what an unpin did is checked (pin-work.ts).
- */
+/** The end of a request's work: whatever was to be done for it, the content may now be unpinned. */
 function unpin(from: string, deadline: string): string {
   return `INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
       SELECT requestid, account, cid, 'unpin', ${deadline} FROM ${from}
-    ON CONFLICT (requestid) DO UPDATE SET action = 'unpin', due_at = now(), sent_at = NULL,
+    ON CONFLICT (requestid) DO UPDATE SET action = 'unpin', due_at = now(), attempts = 0, sent_at = NULL,
       claim = NULL, claimed_until = NULL, deadline_at = EXCLUDED.deadline_at, last_error = NULL`;
 }
 

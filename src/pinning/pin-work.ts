@@ -20,6 +20,7 @@ import {
   putOff,
   queueAgain,
   readStanding,
+  type Standing,
 } from "./outcomes.ts";
 import { lookAgain, type Work } from "./queue.ts";
 import {
@@ -215,18 +216,13 @@ async function sendAgain(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise
   else await queueAgain(pool, work, { inMs: 0, attempts, error: "the cluster no longer had it" });
 }
 
-/** If an earlier call for it got no answer, that call may have its effect late: then what this one did is checked. */
+/** While an earlier call may still have its effect, it is unpinned once more later. */
 async function unpin(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
-  const { pool } = deps;
-  const isSure = work.attempts <= 1;
-  let isWanted = false;
-  const done = await takeOut(work, cid, deps, async (database, wanted) => {
-    isWanted = wanted;
-    if (isSure || isWanted) await finish(database, work);
-    else await putOff(database, work, { inMs: LATE_MS, attempts: 0 });
+  const done = await takeOut(work, cid, deps, async (database, { isWanted, isDoubtful }) => {
+    if (isWanted || !isDoubtful) await finish(database, work);
+    else await putOff(database, work, { inMs: LATE_MS });
   });
-  if (done === null) await putOff(pool, work, { inMs: BUSY_MS, error: work.lastError });
-  else if (isWanted && !isSure) await lookAgain(pool, work.requestid, spellingsOf(cid));
+  if (done === null) await putOff(deps.pool, work, { inMs: BUSY_MS, error: work.lastError });
 }
 
 /** Takes the content out of the cluster if no other request wants it, in every spelling. Null if another process works on it. */
@@ -234,17 +230,17 @@ async function takeOut(
   work: Work,
   cid: ParsedCid,
   deps: PinWorkDeps,
-  then: (database: Pick<PostgresPool, "query">, isWanted: boolean) => Promise<unknown>,
+  then: (database: Pick<PostgresPool, "query">, standing: Standing) => Promise<unknown>,
 ): Promise<true | null> {
   let isBegun = false;
   const result = underContentLock(deps.pool, cid, deps.leaseMs, async (database) => {
-    const { isMine, isWanted } = await readStanding(database, work, spellingsOf(cid));
-    if (!isMine) return;
-    if (!isWanted) {
+    const standing = await readStanding(database, work, spellingsOf(cid));
+    if (!standing.isMine) return;
+    if (!standing.isWanted) {
       isBegun = true;
       for (const spelling of spellingsOf(cid)) await deps.cluster.unpin(spelling);
     }
-    await then(database, isWanted);
+    await then(database, standing);
   });
   return settled(result, () => isBegun, work, cid, deps);
 }
@@ -261,10 +257,8 @@ async function settled(
     return (await result) === null ? null : true;
   } catch (thrown) {
     if (isBegun()) {
-      // In this order: a deletion before the first statement is seen by the second one, and a later one keeps the attempts.
-      const attempts = Math.max(1, work.attempts);
-      await putOff(pool, work, { inMs: UNANSWERED_MS, attempts, error: messageOf(thrown) });
       await lookAgain(pool, work.requestid, spellingsOf(cid));
+      await putOff(pool, work, { inMs: UNANSWERED_MS, error: messageOf(thrown) });
     }
     throw thrown;
   }
@@ -288,7 +282,7 @@ async function findSize(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<
   if (written === null) await putOff(pool, work, { inMs: BUSY_MS });
 }
 
-/** True if the content was searched for, and not found. A call without an answer counts once. */
+/** True if the content was searched for, and not found. A call without an answer does not count. */
 function hasFailed({ attempts }: Work): boolean {
   return attempts >= TRIES_IN_A_ROW;
 }

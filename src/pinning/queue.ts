@@ -131,8 +131,7 @@ const CLAIM = `
     ORDER BY deadline_at LIMIT 2 FOR UPDATE SKIP LOCKED
   ), mine AS (
     UPDATE pin_work w
-    SET claim = $6::uuid, claimed_until = now() + $7 * interval '1 millisecond', due_at = now() + $7 * interval '1 millisecond',
-      attempts = w.attempts + (w.action = 'unpin')::integer
+    SET claim = $6::uuid, claimed_until = now() + $7 * interval '1 millisecond', due_at = now() + $7 * interval '1 millisecond'
     WHERE w.requestid IN (SELECT requestid FROM turns UNION SELECT requestid FROM overdue)
     RETURNING w.*
   )
@@ -167,8 +166,8 @@ export async function extendClaims(
 const ACCOUNT = `coalesce(p.user_id, encode(sha256(convert_to(lower(p.username), 'UTF8')), 'hex'), '')`;
 
 /**
- * For a call to the cluster whose effect is not known, perhaps still to come: one pinned request for the content is looked at again,
- * and a request that is no longer active is unpinned again.
+ * For a call to the cluster whose effect is not known, perhaps still to come: the doubt is recorded, one pinned request
+ * for the content is looked at again, and a request that is no longer active is unpinned again.
  */
 export async function lookAgain(
   database: Database,
@@ -176,7 +175,12 @@ export async function lookAgain(
   spellings: readonly string[],
 ): Promise<void> {
   await database.query(
-    `WITH pinned AS (
+    `WITH doubt AS (
+       INSERT INTO pin_doubts (cid, until) VALUES ($3, now() + interval '3 seconds')
+       ON CONFLICT (cid) DO UPDATE SET until = excluded.until
+     ), ended AS (
+       DELETE FROM pin_doubts WHERE cid <> $3 AND until < now() - interval '1 hour'
+     ), pinned AS (
        INSERT INTO pin_work (requestid, account, cid, action, due_at, deadline_at, sent_at)
        SELECT p.requestid, ${ACCOUNT}, p.cid, 'pin', now() + interval '3 seconds', 'infinity', now() - interval '1 hour'
        FROM pins p WHERE p.cid = ANY ($2::text[]) AND p.status = 'pinned' ORDER BY p.id DESC LIMIT 1
@@ -187,9 +191,9 @@ export async function lookAgain(
      SELECT p.requestid, ${ACCOUNT}, p.cid, 'unpin', now() + interval '3 seconds', now()
      FROM pins p WHERE p.requestid = $1 AND p.status IN ('deleted', 'failed')
      ON CONFLICT (requestid) DO UPDATE
-     SET due_at = excluded.due_at, attempts = greatest(pin_work.attempts, 1), claim = NULL, claimed_until = NULL
+     SET due_at = excluded.due_at, claim = NULL, claimed_until = NULL
      WHERE pin_work.action = 'unpin'`,
-    [requestid, spellings],
+    [requestid, spellings, spellings[0]],
   );
 }
 

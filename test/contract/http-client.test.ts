@@ -171,6 +171,17 @@ describe("a request", () => {
     expect(gone.asked()).toBe(1);
   });
 
+  test("that is to be sent once is not repeated", async () => {
+    const answers = [ok, (socket: Socket) => void socket.destroy(), ok];
+    const { url, asked } = await serve((socket) => answers.shift()?.(socket));
+    const client = open(url);
+    await client.exchange(GET, readWhole(100));
+    await expect(client.exchange({ ...GET, isOnce: true }, readWhole(100))).rejects.toBeInstanceOf(
+      HttpFailure,
+    );
+    expect(asked()).toBe(2);
+  });
+
   test("has a connection of its own where that was asked for", async () => {
     const ports = new Set<number | undefined>();
     const { url } = await serve((socket) => {

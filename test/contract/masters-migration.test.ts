@@ -175,6 +175,7 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
   account_holds: "it goes with user_credits, upstream's table, which has no pool",
   credit_adjustments: "it changes user_credits, upstream's table, which has no pool",
   pin_work: "it follows pins, upstream's table, which has no pool",
+  pin_doubts: "the same: a content is pinned or not, whoever asked for it",
 };
 
 describe("every new table of ours", () => {

@@ -54,13 +54,14 @@ describeOnPostgres(
     );
 
     test.each(SEEDS)(
-      "also when calls or their answers get lost (seed %i)",
+      "also when calls get lost, or have their effect late (seed %i)",
       async (seed) => {
         const random = randomOf(seed + 1000);
         await play(await postgres.createDatabase(), seed, () => {
           const roll = random();
-          if (roll < 0.1) return "drop";
-          return roll < 0.2 ? "lose" : "apply";
+          if (roll < 0.05) return "drop";
+          if (roll < 0.1) return "lose";
+          return roll < 0.2 ? random() * 1_500 : "apply";
         });
       },
       120_000,

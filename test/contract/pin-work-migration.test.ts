@@ -36,6 +36,7 @@ describeOnPostgres(
     test.each([
       ["ALTER TABLE pin_work ALTER due_at DROP NOT NULL", "column pin_work.due_at timestamptz"],
       ["DROP INDEX idx_pin_work_turn", "index idx_pin_work_turn"],
+      ["DROP TABLE pin_doubts", "table pin_doubts"],
     ])("a part of it that is missing is named: %s", async (breaks, named) => {
       const target = await postgres.createDatabase();
       await sql(target, "DROP SCHEMA fula_node CASCADE");

@@ -237,7 +237,7 @@ describeOnPostgres(
 
         expect(
           await sql(target, "SELECT action, attempts, sent_at, claim, claimed_until FROM pin_work"),
-        ).toEqual([{ action: "unpin", attempts: 3, sent_at: null, claim: null, claimed_until: null }]);
+        ).toEqual([{ action: "unpin", attempts: 0, sent_at: null, claim: null, claimed_until: null }]);
         expect((await alice.get(`/${id}`)).status).toBe(404);
         expect((await alice.delete(id)).status).toBe(404);
         const pinned = await alice.pin(V1);

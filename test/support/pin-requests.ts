@@ -41,7 +41,7 @@ export async function remove(database: Database, requestid: string): Promise<voi
      INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
      SELECT requestid, user_id, cid, 'unpin', now() FROM gone
      ON CONFLICT (requestid) DO UPDATE
-     SET action = 'unpin', due_at = now(), claim = NULL, claimed_until = NULL`,
+     SET action = 'unpin', due_at = now(), attempts = 0, claim = NULL, claimed_until = NULL`,
     [requestid],
   );
 }
