@@ -12,16 +12,13 @@ const VENDORS = [
   { engine: ["moby-engine", "moby-cli"], compose: ["moby-compose"] },
 ] as const;
 
-/** Where dpkg lists what is installed. */
-export const DPKG_STATUS = "/var/lib/dpkg/status";
-
 /**
  * The packages that contain Docker and Compose v2 (as of Debian 13 and Ubuntu 24.04). Debian 12 has an
  * engine, but its `docker-compose` is Compose v1. Debian testing and unstable have no version number.
  */
 export function dockerPackages(
   os: { readonly id: string; readonly versionId: string; readonly prettyName: string },
-  /** The text of dpkg's status file. */
+  /** dpkg's records. */
   installed = "",
 ): DockerPackages {
   // An engine of a vendor is completed by the vendor's own packages: the distribution's would replace it.
@@ -50,17 +47,23 @@ export function dockerPackages(
   };
 }
 
+/** True if apt was interrupted after it began to unpack the engine and before it was configured. */
+export function isHalfInstalled(records: string): boolean {
+  const status = packageStatus(records, "docker.io");
+  return isUnpacked(status) && status !== "installed";
+}
+
 /** True for a package whose files are here, whether or not it was configured. */
 function isUnpacked(status: string | null): boolean {
   return status !== null && status !== "config-files" && status !== "not-installed";
 }
 
-/** The last word of a package's Status in `/var/lib/dpkg/status` (dpkg(1)): `installed`, `unpacked`, `half-configured`; null if dpkg does not list it. */
-export function packageStatus(statusFile: string, name: string): string | null {
-  const start = `\n${statusFile}`.indexOf(`\nPackage: ${name}\n`);
+/** The last word of a package's newest Status (dpkg(1)): `installed`, `unpacked`, `half-configured`; null if dpkg does not list it. */
+function packageStatus(records: string, name: string): string | null {
+  const start = `\n${records}`.indexOf(`\nPackage: ${name}\n`);
   if (start < 0) return null;
-  const end = statusFile.indexOf("\n\n", start);
-  const paragraph = statusFile.slice(start, end < 0 ? undefined : end);
+  const end = records.indexOf("\n\n", start);
+  const paragraph = records.slice(start, end < 0 ? undefined : end);
   return /^Status: \S+ \S+ (\S+)$/m.exec(paragraph)?.[1] ?? null;
 }
 

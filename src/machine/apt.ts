@@ -1,8 +1,13 @@
 import { readdir } from "node:fs/promises";
 import { OperatorError } from "../errors.ts";
+import type { FileReader } from "./file-reader.ts";
 import { type ProgramEnvironment, type ProgramResult, runProgram } from "./run-program.ts";
 
 const LISTS_DIRECTORY = "/var/lib/apt/lists";
+/** Where dpkg lists what is installed (dpkg(1)). */
+const STATUS_FILE = "/var/lib/dpkg/status";
+/** What dpkg has changed since, a numbered file for each change. A run that ends merges them into the status file. */
+const UPDATES_DIRECTORY = "/var/lib/dpkg/updates";
 const LOCK_SECONDS = 300;
 const LOCK_POLL_MS = 5_000;
 const INSTALL_TIMEOUT_MS = 1_800_000;
@@ -36,6 +41,17 @@ export interface AptOptions {
   readonly wait: (durationMs: number) => Promise<void>;
   /** Where apt keeps the package lists. */
   readonly listsDirectory?: string;
+}
+
+/**
+ * dpkg's records of packages, the newest of a package first. Those of a run that was killed stand only beside the status
+ * file, until dpkg runs again. Empty on a machine without dpkg.
+ */
+export async function readDpkg(files: FileReader): Promise<string> {
+  const numbered = ((await files.list(UPDATES_DIRECTORY)) ?? []).filter((name) => /^\d+$/.test(name));
+  const paths = [...numbered.toReversed().map((name) => `${UPDATES_DIRECTORY}/${name}`), STATUS_FILE];
+  const texts = await Promise.all(paths.map((path) => files.readText(path)));
+  return texts.map((text) => text ?? "").join("\n\n");
 }
 
 /** The packages that apt would remove to install these. Writes nothing. None if apt can't say, for example without lists. */

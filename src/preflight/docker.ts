@@ -1,5 +1,6 @@
 import type { DockerVersion } from "../docker/engine.ts";
-import { DPKG_STATUS, dockerPackages, isAtLeast } from "../docker/versions.ts";
+import { dockerPackages, isAtLeast, isHalfInstalled } from "../docker/versions.ts";
+import { readDpkg } from "../machine/apt.ts";
 import type { HostReader } from "../host.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
@@ -99,11 +100,12 @@ async function judgeAbsence(host: HostReader): Promise<readonly CheckProblem[]> 
     host.system.which("docker"),
     host.system.unit("docker"),
     host.system.os(),
-    host.files.readText(DPKG_STATUS),
+    readDpkg(host.files),
   ]);
   if ([daemon, client].some((path) => path?.startsWith("/snap/") === true)) return [SNAP];
-  if (daemon === null) {
-    const packages = dockerPackages(os, installed ?? "");
+  // Of an engine that apt was unpacking when it was killed, the program may be here before the unit.
+  if (daemon === null || isHalfInstalled(installed)) {
+    const packages = dockerPackages(os, installed);
     if (packages.kind === "packages") return [];
     const what = `There is no Docker engine on this machine (${reason ?? "no engine answers"}).`;
     return [{ severity: "failure", what, why: packages.why, remedy: packages.remedy }];
@@ -140,10 +142,10 @@ export const compose: Check = {
     const [version, os, installed] = await Promise.all([
       host.docker.composeVersion(),
       host.system.os(),
-      host.files.readText(DPKG_STATUS),
+      readDpkg(host.files),
     ]);
     if (version === null) {
-      const packages = dockerPackages(os, installed ?? "");
+      const packages = dockerPackages(os, installed);
       if (packages.kind === "packages") return [];
       const what = "Docker Compose v2 is not installed.";
       return [{ severity: "failure", what, why: packages.why, remedy: packages.remedy }];

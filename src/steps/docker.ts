@@ -1,7 +1,8 @@
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { DPKG_STATUS, dockerPackages, packageStatus } from "../docker/versions.ts";
+import { dockerPackages, isHalfInstalled } from "../docker/versions.ts";
+import { readDpkg } from "../machine/apt.ts";
 import { poll } from "../settings/context.ts";
 
 interface Seen {
@@ -26,13 +27,13 @@ export const docker: StepSpec<Seen, DockerChange> = {
   reprobeAfter: true,
 
   async probe(host): Promise<Finding<Seen>> {
-    const [engine, compose, program, client, os, status, unit] = await Promise.all([
+    const [engine, compose, program, client, os, packagesHere, unit] = await Promise.all([
       host.docker.version(),
       host.docker.composeVersion(),
       host.system.which("dockerd"),
       host.system.which("docker"),
       host.system.os(),
-      host.files.readText(DPKG_STATUS),
+      readDpkg(host.files),
       host.system.unit(UNIT),
     ]);
     const evidence = {
@@ -59,9 +60,9 @@ export const docker: StepSpec<Seen, DockerChange> = {
         ? { state: "ours", seen, evidence }
         : { state: "drifted", seen, drift: [NOT_AT_BOOT], evidence };
     }
-    const packages = dockerPackages(os, status ?? "");
+    const packages = dockerPackages(os, packagesHere);
     const needsEngine =
-      engine === null && (program === null || client === null || isHalfInstalled(status ?? ""));
+      engine === null && (program === null || client === null || isHalfInstalled(packagesHere));
     const needsCompose = compose === null;
     if (packages.kind === "none") {
       if (needsEngine || needsCompose)
@@ -148,9 +149,3 @@ export const docker: StepSpec<Seen, DockerChange> = {
     });
   },
 };
-
-/** True if apt was interrupted after it unpacked the engine and before it configured it. */
-function isHalfInstalled(dpkg: string): boolean {
-  const status = packageStatus(dpkg, "docker.io");
-  return status !== null && status !== "installed" && status !== "config-files" && status !== "not-installed";
-}

@@ -111,7 +111,10 @@ async function take(options: TakeOptions): Promise<TakeResult> {
   const known = bodyRecordOf(last?.facts);
   const peer = await cluster.identity();
   const startedAt = clock.now();
-  const name = freeName(snapshotName(startedAt), new Set(stored.map((snapshot) => snapshot.name)));
+  const before = endOf(memory, newest);
+  // The last one's name too, although it may be gone: put back, it would not fit beside another of its name.
+  const taken = [...stored.map((snapshot) => snapshot.name), ...(before === null ? [] : [before.name])];
+  const name = freeName(snapshotName(startedAt), new Set(taken));
   const draft = await store.begin(name);
   let manifest: Manifest;
   let erosion: Erosion | null;
@@ -124,7 +127,6 @@ async function take(options: TakeOptions): Promise<TakeResult> {
       { digest: body.digest, read: (takeLines) => draft.read(takeLines) },
       { workspace: options.workspace, reportFault: (fault) => void faults.set(fault.name, fault.why) },
     );
-    const before = endOf(memory, newest);
     manifest = describe(options, {
       name,
       startedAt,

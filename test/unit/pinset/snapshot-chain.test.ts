@@ -191,6 +191,13 @@ describe("the end of the chain is remembered", () => {
     expect(await take()).toMatchObject({ exit: "ok", verdict: "steady" });
   });
 
+  test("so the snapshots that were taken away can be put back: no new one has the name of the last", async () => {
+    const { name } = await take();
+    for (const file of readdirSync(deps.store.directory)) rmSync(join(deps.store.directory, file));
+    deps.clock.move(-1000);
+    expect((await take()).name).toBe(`${name}-2`);
+  });
+
   test("so the newest ones taken away alarm, and nothing is removed by that run", async () => {
     const taken = [await take(), await take(), await take()];
     for (const { name } of taken.slice(1))

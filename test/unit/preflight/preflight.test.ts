@@ -195,6 +195,19 @@ describe("engine", () => {
     ]);
   });
 
+  it("half unpacked by an apt that was killed: passes, since apt can go on", async () => {
+    const killed = (state: string) => (host: FakeHost) => {
+      absent(host);
+      host.system.programs.set("dockerd", "/usr/sbin/dockerd");
+      host.files.put("/var/lib/dpkg/status", "Package: docker.io\nStatus: deinstall ok config-files\n");
+      // Newest last, and not yet in the status file.
+      host.files.put("/var/lib/dpkg/updates/0009", "Package: docker.io\nStatus: install ok unpacked\n");
+      host.files.put("/var/lib/dpkg/updates/0010", `Package: docker.io\nStatus: install ok ${state}\n`);
+    };
+    expect(await problemsOf(killed("half-installed"))).toEqual([]);
+    expect(await problemsOf(killed("installed"))).toHaveLength(1);
+  });
+
   it("absent: a failure if the distribution has no suitable packages", async () => {
     const bookworm = (host: FakeHost) => {
       absent(host);
