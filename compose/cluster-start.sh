@@ -80,4 +80,12 @@ if grep -Eq "$open" "$config"; then
   sync
   mv "$config.closed" "$config"
 fi
+
+# A pin that kubo does not take is tried again only 12 minutes later (pin_recover_interval), so kubo comes first. Where it
+# stays away for a minute, the daemon starts all the same: the pinset is known then, and the healthcheck says what is wrong.
+tries=60
+until wget -q -T 3 -O /dev/null --post-data= http://127.0.0.1:5001/api/v0/id 2>/dev/null || [ "$tries" = 0 ]; do
+  tries=$((tries - 1))
+  sleep 1
+done
 exec "$program" daemon "$@"

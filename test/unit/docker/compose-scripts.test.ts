@@ -26,7 +26,15 @@ beforeEach(async () => {
   const script = readShipped("cluster-start.sh").replace(/^program=.*$/m, "program=echo");
   await writeFile(join(directory, "start.sh"), script);
   await chmod(join(directory, "start.sh"), 0o755);
+  await mkdir(join(directory, "bin"));
+  await program("wget", "exit 0");
+  await program("sleep", "exit 0");
 });
+
+/** A program that the scripts find first. */
+async function program(name: string, script: string): Promise<void> {
+  await writeFile(join(directory, "bin", name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+}
 
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
@@ -53,7 +61,7 @@ async function start(options: {
   const trust = trusted === undefined ? {} : { CLUSTER_CRDT_TRUSTEDPEERS: trusted };
   return await execa(join(directory, "start.sh"), args, {
     env: {
-      PATH: process.env["PATH"],
+      PATH: `${join(directory, "bin")}:${process.env["PATH"] ?? ""}`,
       IPFS_CLUSTER_PATH: directory,
       ...mode,
       ...trust,
@@ -123,6 +131,25 @@ describe("cluster-start.sh", () => {
     expect((await start({ trusted: "12D3KooWMaster", masters })).stdout).toBe("daemon");
   });
 
+  it("waits for kubo, because a pin that kubo does not take is tried again only much later", async () => {
+    const asked = join(directory, "asked");
+    await program("wget", `echo "$*" >>${asked}; [ "$(wc -l <${asked})" -ge 4 ]`);
+    expect((await start({ trusted: "" })).stdout).toBe("daemon");
+    const lines = (await readFile(asked, "utf8")).trimEnd().split("\n");
+    expect(lines).toHaveLength(4);
+    expect(lines[0]).toContain("http://127.0.0.1:5001/api/v0/id");
+  });
+
+  it("does not wait for ever for a kubo that stays away, and not at all for other commands", async () => {
+    const slept = join(directory, "slept");
+    await program("wget", "exit 1");
+    await program("sleep", `echo "$1" >>${slept}`);
+    expect((await start({ args: ["state", "ls"] })).stdout).toBe("state ls");
+    await expect(readFile(slept, "utf8")).rejects.toThrow("ENOENT");
+    expect((await start({ trusted: "" })).stdout).toBe("daemon");
+    expect((await readFile(slept, "utf8")).trimEnd().split("\n")).toHaveLength(60);
+  });
+
   it("gives the password to the daemon, and never writes it into service.json; a blank one is none", async () => {
     const script = await readFile(join(directory, "start.sh"), "utf8");
     const shown = script
@@ -175,7 +202,6 @@ describe("cluster-start.sh", () => {
 describe("kubo-init.sh", () => {
   it("binds RPC and gateway to loopback, and fails when it can't", async () => {
     const bin = join(directory, "bin");
-    await mkdir(bin);
     const run = async (ipfs: string) => {
       await writeFile(join(bin, "ipfs"), `#!/bin/sh\n${ipfs}\n`, { mode: 0o755 });
       return await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
@@ -192,7 +218,6 @@ describe("kubo-init.sh", () => {
 
   it("limits the storage if a limit is set", async () => {
     const bin = join(directory, "bin");
-    await mkdir(bin);
     await writeFile(join(bin, "ipfs"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });
     const { stdout } = await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
       env: { PATH: `${bin}:${process.env["PATH"] ?? ""}`, KUBO_STORAGE_MAX: "500GB" },
