@@ -3,6 +3,9 @@ import type { HostReader } from "../host.ts";
 import { MASTER_BASE_DIR, type MasterLayout, STORAGE_BASE_DIR, storageLayout } from "../settings/layout.ts";
 import { RULES } from "../settings/rules.ts";
 
+/** Directories of the system itself, and those that a restart empties (hier(7)). */
+const SYSTEM = /^\/(?:bin|boot|etc|lib\w*|sbin|usr|var)$|^\/(?:dev|proc|run|sys)(?:\/|$)/;
+
 /**
  * The one name of a base directory, for every verb: absolute, without symbolic links, `..` and needless slashes. So
  * each way to write it gives the same locks, cron lines and labels. A default directory keeps its own name, even if
@@ -26,8 +29,9 @@ export async function resolveBaseDir(
   if (current === null) throw refuse("it is relative to the current directory, which no longer exists");
   const resolved = await canonicalBaseDir({ files }, `${current}/${given}`);
   if (resolved === null) throw refuse("it is, or is in, a symbolic link to a directory that does not exist");
-  if (RULES.path.holds(resolved)) return resolved;
   const place = resolved === given ? "it" : `which is ${JSON.stringify(resolved)}; it`;
+  if (SYSTEM.test(resolved)) throw refuse(`${place} belongs to the system, or is emptied at a restart`);
+  if (RULES.path.holds(resolved)) return resolved;
   throw refuse(`${place} must be ${RULES.path.requirement}`);
 }
 

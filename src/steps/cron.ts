@@ -125,7 +125,10 @@ async function lookAtDaemons(host: HostReader): Promise<{
   const chosen =
     found.find(({ unit, isRunning }) => isRunning && unit !== null) ??
     found.find(({ isRunning }) => isRunning) ??
-    found.find(({ unit }) => unit !== null);
+    // Debian masks the unit of a cron that was removed. Its installation takes that back.
+    found.find(
+      ({ daemon, unit }) => unit !== null && !(unit.masked && program === null && daemon === DAEMONS[0]),
+    );
   const { daemon, unit, isRunning } = chosen ?? { daemon: DAEMONS[0], unit: null, isRunning: false };
   const isInstalled = chosen !== undefined || program !== null;
   return {

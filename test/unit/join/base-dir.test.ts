@@ -42,6 +42,13 @@ describe("resolveBaseDir", () => {
     expect(await resolve(given)).toBe(expected);
   });
 
+  it.each(["/etc", "//etc", "/usr/", "/lib64", "/run/fula", "/root/../proc/1"])(
+    "%s is refused",
+    async (given) => {
+      await expect(resolve(given)).rejects.toThrow("belongs to the system");
+    },
+  );
+
   it.each(["/opt/fula-master/", "//opt/fula-master", "/root/link"])(
     "gives every verb the same place for %s: settings, locks, cron lines",
     async (given) => {

@@ -28,7 +28,10 @@ stepLaws("cron", {
   foreign: [
     {
       name: "the unit is masked",
-      arrange: (host) => host.system.putUnit("cron", { loaded: false, masked: true, atBoot: false }),
+      arrange: (host) => {
+        host.system.programs.set("cron", "/usr/sbin/cron");
+        host.system.putUnit("cron", { loaded: false, masked: true, atBoot: false });
+      },
       why: /cron\.service is masked/,
     },
   ],
@@ -45,6 +48,12 @@ describe("cron", () => {
       { kind: "install-packages", summary: "install the package cron", packages: ["cron"] },
       START,
     ]);
+  });
+
+  it("is installed again where Debian masked its unit, since it was removed", async () => {
+    const host = bareBox();
+    host.system.putUnit("cron", { loaded: false, masked: true, atBoot: false });
+    expect((await lookAt(cron, host)).changes).toMatchObject([{ packages: ["cron"] }, START]);
   });
 
   it("is only started if it is installed", async () => {
