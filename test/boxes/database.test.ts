@@ -7,6 +7,7 @@ import {
   expectExit,
   health,
   journaledChanges,
+  psql,
   readEnv,
   rejoin,
   skipped,
@@ -23,30 +24,18 @@ describe.skipIf(skipped !== undefined)("the database of a master", () => {
   });
   afterAll(() => box?.destroy());
 
-  async function psql(sql: string): Promise<string> {
-    const command = [
-      "docker",
-      "exec",
-      "postgres-pinning",
-      "psql",
-      "-U",
-      "pinning_user",
-      "-d",
-      "pinning_service",
-    ];
-    return (await box.run([...command, "-tAc", sql])).stdout.trim();
-  }
-
   test("knows the master by its identity, and its storage API says that it is alive", async () => {
     const { MASTER_ID, CLUSTERNAME } = await readEnv(box);
     expect(MASTER_ID).toMatch(/^[0-9a-f]{32}$/);
-    expect(await psql("SELECT pool, id, name, flags FROM masters")).toBe(
+    expect(await psql(box, "SELECT pool, id, name, flags FROM masters")).toBe(
       `${CLUSTERNAME}|${MASTER_ID}|database|{BILLING_IDEMPOTENCY}`,
     );
-    await psql("UPDATE masters SET heartbeat_at = now() - interval '1 day'");
+    await psql(box, "UPDATE masters SET heartbeat_at = now() - interval '1 day'");
     await box.run("docker restart fula-pinning-webui");
     await expect
-      .poll(() => psql("SELECT now() - heartbeat_at < interval '1 minute' FROM masters"), { timeout: 60_000 })
+      .poll(() => psql(box, "SELECT now() - heartbeat_at < interval '1 minute' FROM masters"), {
+        timeout: 60_000,
+      })
       .toBe("t");
     expectExit(await rejoin(box), 0);
   });
@@ -59,10 +48,10 @@ describe.skipIf(skipped !== undefined)("the database of a master", () => {
     await box.writeFile(`${DATA}/server.crt`, certificate, 0o600);
     await box.writeFile(`${DATA}/server.key`, key, 0o600);
     await box.run(`chown --reference=${DATA}/PG_VERSION ${DATA}/server.crt ${DATA}/server.key`);
-    await psql("ALTER SYSTEM SET ssl = on");
-    await psql("SELECT pg_reload_conf()");
+    await psql(box, "ALTER SYSTEM SET ssl = on");
+    await psql(box, "SELECT pg_reload_conf()");
     await box.run(`sed -i 's/^host all all all/hostssl all all all/' ${DATA}/pg_hba.conf`);
-    await psql("SELECT pg_reload_conf()");
+    await psql(box, "SELECT pg_reload_conf()");
 
     const refused = await rejoin(box);
     expect(refused.exitCode).not.toBe(0);
@@ -79,27 +68,28 @@ describe.skipIf(skipped !== undefined)("the database of a master", () => {
     expect(await health(box)).toMatchObject(ALL_HEALTHY);
     expect(
       await psql(
+        box,
         "SELECT DISTINCT application_name, ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE application_name LIKE 'fula-node %' ORDER BY 1",
       ),
     ).toBe("fula-node pinning-api|t\nfula-node webui|t");
     expectExit(await rejoin(box), 0);
 
     await box.run(`sed -i 's/^hostssl all all all/host all all all/' ${DATA}/pg_hba.conf`);
-    await psql("SELECT pg_reload_conf()");
+    await psql(box, "SELECT pg_reload_conf()");
     expectExit(await rejoin(box, ["--set", "POSTGRES_SSL=disable", "--set", "POSTGRES_SSL_CA="]), 21);
     await box.run("sed -i '/^POSTGRES_SSL_CA=/d' /opt/fula-master/.env");
     expectExit(await rejoin(box, ["--set", "POSTGRES_SSL=disable"]), 0);
   });
 
   test("that lost a table is not called fine", async () => {
-    await psql("ALTER TABLE bucket_roots RENAME TO hidden");
+    await psql(box, "ALTER TABLE bucket_roots RENAME TO hidden");
     const result = await rejoin(box);
     expectExit(result, 28);
     expect(stderrOf(result)).toContain("table bucket_roots");
     expect((await box.exec("node /opt/fula-master/cli/current/bin/fula-node.js status")).exitCode).not.toBe(
       0,
     );
-    await psql("ALTER TABLE hidden RENAME TO bucket_roots");
+    await psql(box, "ALTER TABLE hidden RENAME TO bucket_roots");
     expectExit(await rejoin(box), 0);
   });
 

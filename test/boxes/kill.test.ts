@@ -8,7 +8,7 @@ import {
   lastJournalLine,
   walkJoin,
 } from "../support/kill-boxes.ts";
-import { expectExit, rejoin, skipped } from "../support/master-box.ts";
+import { expectExit, psql, rejoin, skipped } from "../support/master-box.ts";
 
 // Kills after every change and before every one, at random moments and by power cuts: npm run test:full.
 describe.skipIf(skipped !== undefined)("a run that is killed: running again goes on and ends well", () => {
@@ -43,24 +43,13 @@ describe.skipIf(skipped !== undefined)("a run that is killed: running again goes
     expect((await lastJournalLine(box)).change.kind).toBe("migrate");
     const ledger =
       "SELECT string_agg(version || ' ' || state, ', ' ORDER BY version) FROM fula_node.migrations";
-    const psql = [
-      "docker",
-      "exec",
-      "postgres-pinning",
-      "psql",
-      "-U",
-      "pinning_user",
-      "-d",
-      "pinning_service",
-      "-tAc",
-    ];
-    expect((await box.run([...psql, ledger])).stdout).toBe("1 applied, 18 applying");
+    expect(await psql(box, ledger)).toBe("1 applied, 18 applying");
     expectExit(await rejoin(box), 0);
-    expect((await box.run([...psql, ledger])).stdout).toMatch(
+    expect(await psql(box, ledger)).toMatch(
       /^1 applied, 18 applied, 19 applied, 20 applied(, \d+ applied)*$/,
     );
     const invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
-    expect((await box.run([...psql, invalid])).stdout).toBe("0");
+    expect(await psql(box, invalid)).toBe("0");
     await expectMaster(box);
   });
 

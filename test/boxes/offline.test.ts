@@ -7,6 +7,7 @@ import {
   health,
   journaledChanges,
   plannedChanges,
+  psql,
   readEnv,
   rejoin,
   skipped,
@@ -125,20 +126,7 @@ describe.skipIf(skipped !== undefined)("a database on another box", () => {
     await Box.removeNetwork(network);
   });
 
-  async function askFar(sql: string): Promise<string> {
-    const psql = [
-      "docker",
-      "exec",
-      "database",
-      "psql",
-      "-U",
-      "pinning_user",
-      "-d",
-      "pinning_service",
-      "-tAc",
-    ];
-    return (await far.run([...psql, sql])).stdout;
-  }
+  const askFar = (sql: string) => psql(far, sql, "database");
   const countTables = () =>
     askFar("SELECT count(*) FROM pg_tables WHERE schemaname IN ('public', 'fula_node')");
 

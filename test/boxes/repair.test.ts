@@ -2,11 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AS_OPERATOR, SERVICE_IMAGE } from "../support/artifact.ts";
 import type { Box } from "../support/box.ts";
 import {
-  clusterUrl,
   ALL_HEALTHY,
   bootMaster,
+  clusterUrl,
   expectExit,
   health,
+  psql,
   readEnv,
   rejoin,
   skipped,
@@ -15,19 +16,6 @@ import {
 import { pinset } from "../support/storage-boxes.ts";
 
 const ENV = "/opt/fula-master/.env";
-const SQL = (sql: string) => [
-  "docker",
-  "exec",
-  "postgres-pinning",
-  "psql",
-  "-U",
-  "pinning_user",
-  "-d",
-  "pinning_service",
-  "-tAc",
-  sql,
-];
-
 describe.skipIf(skipped !== undefined)("a master that was damaged is mended by running again", () => {
   let box: Box;
   let env: Readonly<Record<string, string>>;
@@ -35,7 +23,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
   beforeAll(async () => {
     box = await bootMaster("repair");
     env = await readEnv(box);
-    await box.run(SQL("INSERT INTO users (username, password_hash) VALUES ('kept', 'x')"));
+    await psql(box, "INSERT INTO users (username, password_hash) VALUES ('kept', 'x')");
   });
   afterAll(() => box?.destroy());
 
@@ -44,7 +32,7 @@ describe.skipIf(skipped !== undefined)("a master that was damaged is mended by r
     expectExit(result, 0);
     expect(await health(box)).toEqual(ALL_HEALTHY);
     expect(await readEnv(box)).toEqual(env);
-    expect((await box.run(SQL("SELECT count(*) FROM users WHERE username = 'kept'"))).stdout).toBe("1");
+    expect(await psql(box, "SELECT count(*) FROM users WHERE username = 'kept'")).toBe("1");
     expectExit(await rejoin(box, ["--dry-run"]), 0);
     return result.stdout.replaceAll(/\s+/g, " ");
   }

@@ -8,6 +8,7 @@ import {
   bootMaster,
   expectExit,
   health,
+  psql,
   readEnv,
   rejoin,
   skipped,
@@ -55,21 +56,6 @@ describe.skipIf(skipped !== undefined)("secret rotate on a master", () => {
     const curl = `curl -s -o /dev/null -w '%{http_code}' -H @- http://127.0.0.1:3001/api/v1/storage`;
     return (await box.run(curl, { input: `Authorization: Bearer ${key}\n` })).stdout;
   };
-  const query = async (sql: string): Promise<string> =>
-    (
-      await box.run([
-        "docker",
-        "exec",
-        "postgres-pinning",
-        "psql",
-        "-U",
-        "pinning_user",
-        "-d",
-        "pinning_service",
-        "-Atc",
-        sql,
-      ])
-    ).stdout;
   const expectWhole = async (): Promise<void> => {
     expect(await health(box)).toEqual(ALL_HEALTHY);
     expectExit(await rejoin(box, ["--dry-run"]), 0);
@@ -121,9 +107,9 @@ describe.skipIf(skipped !== undefined)("secret rotate on a master", () => {
     expectExit(await rotate("encryption-key"), 0);
     const renewed = (await remember())["ENCRYPTION_KEY"] ?? "";
     expect(renewed).not.toBe(old);
-    const sealed = await query("SELECT encrypted_email FROM webui_users");
+    const sealed = await psql(box, "SELECT encrypted_email FROM webui_users");
     expect([openText(sealed, old), openText(sealed, renewed)]).toEqual([null, "a@example.org"]);
-    const sealedKey = await query("SELECT encrypted_key FROM api_keys");
+    const sealedKey = await psql(box, "SELECT encrypted_key FROM api_keys");
     expect(openText(sealedKey, renewed)).toBe(key);
     expect(await answerTo(key)).toBe("200");
     await expectWhole();

@@ -18,6 +18,7 @@ import {
   expectExit,
   health,
   plannedChanges,
+  psql,
   readEnv,
   rejoin,
   skipped,
@@ -100,22 +101,6 @@ describe.skipIf(skipped !== undefined)("a pool that release 0.1.0 made", () => {
   };
   const database = async (): Promise<string> =>
     (await master.run("docker inspect --format '{{.Id}} {{.State.StartedAt}}' postgres-pinning")).stdout;
-  const query = async (sql: string): Promise<string> =>
-    (
-      await master.run(
-        [
-          "docker",
-          "exec",
-          "postgres-pinning",
-          "psql",
-          "-U",
-          "pinning_user",
-          "-d",
-          "pinning_service",
-          "-tAc",
-        ].concat(sql),
-      )
-    ).stdout.trim();
   const listening = async (box: Box, port: number): Promise<string> =>
     (await box.run(`ss -Hltn 'sport = :${port}' | awk '{print $4}' | sort`)).stdout;
   const join = (...args: readonly string[]) => fulaNode(node, ["join-as-storage-node", "--yes", ...args]);
@@ -226,7 +211,9 @@ describe.skipIf(skipped !== undefined)("a pool that release 0.1.0 made", () => {
         CLUSTER_BASIC_AUTH: expect.stringMatching(/^fula-node:[\w-]{40}$/) as string,
       });
       // What 0.1.0 recorded by the host's name is this master's own by now.
-      expect(await query("SELECT id, flags FROM masters")).toBe(`${now["MASTER_ID"]}|{BILLING_IDEMPOTENCY}`);
+      expect(await psql(master, "SELECT id, flags FROM masters")).toBe(
+        `${now["MASTER_ID"]}|{BILLING_IDEMPOTENCY}`,
+      );
       expect(await know()).toEqual(known);
       expect(await database()).toBe(before);
       const again = await rejoin(master);
@@ -323,7 +310,7 @@ describe.skipIf(skipped !== undefined)("a pool that release 0.1.0 made", () => {
 
   describe("its storage node", () => {
     test("may be announced again by its old program", async () => {
-      await query("UPDATE node_descriptors SET addresses = '{}'");
+      await psql(master, "UPDATE node_descriptors SET addresses = '{}'");
       expectExit(await run010(node, ["join-as-storage-node", "--yes"]), 0);
     });
 

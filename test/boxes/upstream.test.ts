@@ -1,14 +1,22 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
-import { expectExit, health, readEnv, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
+import {
+  expectExit,
+  health,
+  psql,
+  readEnv,
+  rejoin,
+  skipped,
+  stderrOf,
+  watch,
+} from "../support/master-box.ts";
 import { SHIPPED_VERSIONS } from "../support/migrations.ts";
 import {
   addPin,
   digestTables,
   installUpstreamMaster,
   listPins,
-  psql,
   tablesOf,
   UPSTREAM_ENV,
   UPSTREAM_THINGS,

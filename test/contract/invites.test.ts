@@ -11,6 +11,7 @@ import { announceName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
 import { storeInvite } from "../support/invites.ts";
+import { declarePartTests } from "../support/migration-parts.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
 import { migrate, OPEN, poolOf, race, tally } from "../support/names-database.ts";
 import { announcementOf, makeIdentity } from "../support/node-identity.ts";
@@ -151,26 +152,12 @@ describeOnPostgres(
       });
     });
 
-    test("migration 023 is seen part by part, and adopted where the ledger lost it", async () => {
-      const target = await postgres.createDatabase();
-      const before = await catalogueOf(target);
-      await sql(target, "DROP SCHEMA fula_node CASCADE");
-      const { done } = await migratorOf().up(target, listen());
-      expect(done.find(({ version }) => version === VERSION)).toMatchObject({ action: "adopt" });
-      expect(await catalogueOf(target)).toEqual(before);
-    });
-
-    test.each([
-      ["ALTER TABLE invites DROP CONSTRAINT invites_bound", "constraint invites_bound on invites"],
-      ["ALTER TABLE invites ALTER expires_at DROP NOT NULL", "column invites.expires_at timestamptz"],
-    ])("a part of it that is missing is named: %s", async (breaks, named) => {
-      const target = await postgres.createDatabase();
-      await sql(target, "DROP SCHEMA fula_node CASCADE");
-      await sql(target, breaks);
-      await expect(migratorOf().status(target)).rejects.toMatchObject({
-        exit: "drift",
-        problems: [{ subject: "023_invites.sql", what: `missing: ${named}` }],
-      });
+    declarePartTests(postgres, {
+      file: "023_invites.sql",
+      breaks: [
+        ["ALTER TABLE invites DROP CONSTRAINT invites_bound", "constraint invites_bound on invites"],
+        ["ALTER TABLE invites ALTER expires_at DROP NOT NULL", "column invites.expires_at timestamptz"],
+      ],
     });
 
     test("down refuses while an invite works, and names it; names stay", async () => {

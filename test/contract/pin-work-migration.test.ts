@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { declarePartTests } from "../support/migration-parts.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { accept } from "../support/pin-requests.ts";
@@ -24,27 +25,13 @@ describeOnPostgres(
       await expect(phaseOf("action = 'other'")).rejects.toMatchObject({ constraint: "pin_work_action" });
     });
 
-    test("is seen part by part, and adopted where the ledger lost it", async () => {
-      const target = await postgres.createDatabase();
-      const before = await catalogueOf(target);
-      await sql(target, "DROP SCHEMA fula_node CASCADE");
-      const { done } = await migratorOf().up(target, listen());
-      expect(done.find(({ version }) => version === VERSION)).toMatchObject({ action: "adopt" });
-      expect(await catalogueOf(target)).toEqual(before);
-    });
-
-    test.each([
-      ["ALTER TABLE pin_work ALTER due_at DROP NOT NULL", "column pin_work.due_at timestamptz"],
-      ["DROP INDEX idx_pin_work_turn", "index idx_pin_work_turn"],
-      ["DROP TABLE pin_doubts", "table pin_doubts"],
-    ])("a part of it that is missing is named: %s", async (breaks, named) => {
-      const target = await postgres.createDatabase();
-      await sql(target, "DROP SCHEMA fula_node CASCADE");
-      await sql(target, breaks);
-      await expect(migratorOf().status(target)).rejects.toMatchObject({
-        exit: "drift",
-        problems: [{ subject: "024_pin_work.sql", what: `missing: ${named}` }],
-      });
+    declarePartTests(postgres, {
+      file: "024_pin_work.sql",
+      breaks: [
+        ["ALTER TABLE pin_work ALTER due_at DROP NOT NULL", "column pin_work.due_at timestamptz"],
+        ["DROP INDEX idx_pin_work_turn", "index idx_pin_work_turn"],
+        ["DROP TABLE pin_doubts", "table pin_doubts"],
+      ],
     });
 
     test("down refuses while work is left", async () => {

@@ -53,6 +53,25 @@ describeOnPostgres("a connection that is lost on the way", (postgres) => {
     await failed;
   }, 20_000);
 
+  test.each(["client_connection_check_interval", "the statement", "BEGIN", "in between", "COMMIT"])(
+    "a connection that is reset at %s fails its statement alone: no event ends the process, and the next one works",
+    async (text) => {
+      const target = await postgres.createDatabase();
+      const proxy = await startPostgresProxy(target.port);
+      const limits = { maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 2_000 };
+      const where = { ...target, port: proxy.port, ...limits };
+      const pool = openPostgresPool(where, { applicationName: "test", log: () => {} });
+      const work = async () => {
+        await pool.query("SELECT 'the statement'");
+        await pool.transaction(({ query }) => query("SELECT 'in between'"));
+      };
+      proxy.resetAt(text);
+      await expect(work()).rejects.toThrow(/ECONNRESET|terminated/);
+      await work();
+      await pool.close();
+    },
+  );
+
   test("a statement that a service gave up does not go on in the server", async () => {
     const target = await postgres.createDatabase();
     const limits = { maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 2_000 };

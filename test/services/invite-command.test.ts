@@ -1,20 +1,12 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { inviteCreate, type InviteFlags, inviteList, inviteRevoke } from "../../src/commands/invite.ts";
-import { openPostgresPool } from "../../src/database/postgres.ts";
-import type { RunEvent } from "../../src/engine/events.ts";
 import { readInvite } from "../../src/federation/invite-signing.ts";
 import { formatRegistration } from "../../src/federation/invite.ts";
-import { clock, random } from "../../src/machine/clock.ts";
-import { files } from "../../src/machine/file-writer.ts";
 import { http } from "../../src/machine/http.ts";
 import { parseVerifyingKey } from "../../src/machine/signing.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { Result } from "../../src/ui/reporter.ts";
-import { table } from "../../src/ui/text.ts";
 import type { World } from "../../src/world.ts";
 import { makeSigningKey } from "../support/invites.ts";
 import { migrate } from "../support/names-database.ts";
@@ -22,6 +14,7 @@ import { announcementOf, makeIdentity, signAnnouncement } from "../support/node-
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
+import { masterOn as plainMasterOn } from "./verbs-master.ts";
 import { ask, send, startWebui } from "./web-api.ts";
 
 const KEY = makeSigningKey();
@@ -34,43 +27,15 @@ interface Created {
 
 /** A master on that database, and its invites' verbs. */
 async function masterOn(target: PostgresTarget) {
-  const baseDir = await mkdtemp(join(tmpdir(), "fula-node-invites-"));
-  onTestFinished(() => rm(baseDir, { recursive: true }));
-  const values = {
-    CLUSTERNAME: "pool-a",
-    CLUSTER_PEERNAME: "m1",
-    POSTGRES_HOST: target.host,
-    POSTGRES_PORT: target.port,
-    POSTGRES_DB: target.database,
-    POSTGRES_USER: target.user,
-    POSTGRES_PASSWORD: target.password,
-  };
-  const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
-  await writeFile(join(baseDir, ".env"), lines.join(""), { mode: 0o600 });
-  const results: Result[] = [];
-  const warnings: string[] = [];
+  const { baseDir, world: plain, results, warnings } = await plainMasterOn(target, {});
   const addresses = [`/ip4/192.0.2.7/tcp/9096/p2p/${peerId}`];
   const world = {
-    host: {
-      files,
-      random,
-      clock,
-      http,
-      system: { uid: () => 0 },
-      docker: { bridgeSubnets: () => Promise.resolve([]) },
-    },
-    environment: {},
-    hostname: "m1",
+    ...plain,
+    host: { ...plain.host, http, docker: { bridgeSubnets: () => Promise.resolve([]) } },
     hash: () => "a".repeat(64),
-    openPool: openPostgresPool,
     openCluster: () => ({ identity: () => Promise.resolve({ id: peerId, addresses }) }),
     readSigningKey: () => Promise.resolve(KEY),
     loadKeyParser: () => Promise.resolve(parseVerifyingKey),
-    reporter: {
-      table,
-      result: (result: Result) => void results.push(result),
-      listen: (event: RunEvent) => event.type === "warning" && void warnings.push(event.text),
-    },
   } as unknown as World;
   const take = (): Result => {
     const result = results.pop();

@@ -4,7 +4,7 @@ import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { listenAnywhere } from "./serving.ts";
-import { JWT_SECRET, masterOn } from "./user-master.ts";
+import { JWT_SECRET, masterOn } from "./verbs-master.ts";
 import { ask, startWebui } from "./web-api.ts";
 
 describeOnPostgres(

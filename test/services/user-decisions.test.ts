@@ -13,7 +13,7 @@ import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { masterOn } from "./user-master.ts";
+import { masterOn } from "./verbs-master.ts";
 import { ask, startWebui } from "./web-api.ts";
 
 const email = "alice@example.org";

@@ -80,6 +80,13 @@ export async function journaledChanges(box: Box): Promise<readonly ChangeRecord[
     .map(({ step, change }) => ({ step, change }));
 }
 
+/** Runs SQL in a master's database. Returns the rows, one per line, with | between columns. */
+export async function psql(box: Box, sql: string, container = "postgres-pinning"): Promise<string> {
+  const program = ["docker", "exec", "-i", container, "psql"];
+  const flags = ["-U", "pinning_user", "-d", "pinning_service", "-v", "ON_ERROR_STOP=1", "-qtA"];
+  return (await box.run([...program, ...flags], { input: sql })).stdout;
+}
+
 /** The containers of a joined master with their states, such as `running healthy`. */
 export async function health(box: Box): Promise<Readonly<Record<string, string>>> {
   const format = "{{.Name}}\t{{.State.Status}}{{if .State.Health}} {{.State.Health.Status}}{{end}}";

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { execa } from "execa";
-import { onTestFinished } from "vitest";
+import { onTestFailed, onTestFinished } from "vitest";
 import type { PinWorkerSettings } from "../../src/pinning/worker.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
@@ -52,6 +52,7 @@ export async function startWorkerProcess(
     child.kill("SIGKILL");
     await child;
   });
+  onTestFailed(() => console.error(`the worker said:\n${output}`));
   const up = new Promise<void>((resolve, reject) => {
     child.all.on("data", (data: Buffer) => {
       output += data.toString();

@@ -9,6 +9,8 @@ export interface PostgresProxy {
   freeze(): void;
   /** From now on a new connection is taken, and nothing is passed on. */
   freezeNew(): void;
+  /** The next connection that sends this text is reset (TCP RST) in place of an answer. */
+  resetAt(text: string): void;
 }
 
 /**
@@ -21,6 +23,7 @@ export async function startPostgresProxy(
 ): Promise<PostgresProxy> {
   const pairs: (readonly [Socket, Socket])[] = [];
   let takesNew = true;
+  let resetAt: string | null = null;
   const server = createServer((client) => {
     const upstream = connect(serverPort, "127.0.0.1");
     pairs.push([client, upstream]);
@@ -34,6 +37,11 @@ export async function startPostgresProxy(
     if (!takesNew) return;
     client.once("data", (first: Buffer) => {
       upstream.write(swallowOptions ? withoutOptions(first) : first);
+      client.on("data", (data: Buffer) => {
+        if (resetAt === null || !data.includes(resetAt)) return;
+        resetAt = null;
+        client.resetAndDestroy();
+      });
       client.pipe(upstream);
       upstream.pipe(client);
     });
@@ -59,6 +67,9 @@ export async function startPostgresProxy(
     },
     freezeNew() {
       takesNew = false;
+    },
+    resetAt(text) {
+      resetAt = text;
     },
   };
 }

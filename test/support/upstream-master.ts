@@ -1,4 +1,5 @@
 import type { Box } from "./box.ts";
+import { psql } from "./master-box.ts";
 import { until } from "./migrations.ts";
 import { upstreamStatements } from "./upstream-database.ts";
 
@@ -56,14 +57,6 @@ export async function installUpstreamMaster(box: Box): Promise<void> {
   await box.run(`${COMPOSE} up -d`);
   await installCrons(box);
   await takeSnapshot(box);
-}
-
-/** Runs SQL in the master's database, over its container's socket. */
-export async function psql(box: Box, sql: string): Promise<string> {
-  const program = ["docker", "exec", "-i", "postgres-pinning", "psql"];
-  const { POSTGRES_USER: user = "", POSTGRES_DB: database = "" } = UPSTREAM_ENV;
-  const flags = ["-U", user, "-d", database, "-v", "ON_ERROR_STOP=1", "-qtA"];
-  return (await box.run([...program, ...flags], { input: sql })).stdout;
 }
 
 /** Every table of schema public with a digest of its rows, one per line. */

@@ -19,7 +19,7 @@ export async function masterOn(
   target: PostgresTarget,
   secrets: Readonly<Record<string, string>> = { JWT_SECRET, ENCRYPTION_KEY },
 ) {
-  const baseDir = await mkdtemp(join(tmpdir(), "fula-node-user-"));
+  const baseDir = await mkdtemp(join(tmpdir(), "fula-node-verbs-"));
   onTestFinished(() => rm(baseDir, { recursive: true }));
   const values = {
     CLUSTERNAME: "pool-a",
