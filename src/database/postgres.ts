@@ -129,10 +129,6 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
     query: queryOn(pool),
     async transaction(work) {
       const client = await (await pool()).connect();
-      // A connection that breaks between two statements: the next one reports it. Without a listener, the event would
-      // end the process.
-      const ignore = (): void => {};
-      client.on("error", ignore);
       let isDone = false;
       try {
         await client.query("BEGIN");
@@ -141,7 +137,6 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
         isDone = true;
         return result;
       } finally {
-        client.off("error", ignore);
         client.release(!isDone);
       }
     },
@@ -207,6 +202,9 @@ async function open(settings: PoolSettings, { applicationName, log }: PoolOption
     // Called once for each connection, before its first statement.
     verify: (client, done) => void client.query(NOTICE_GONE_CLIENTS).then(() => done(), done),
   });
+  // The pool listens for errors only while a connection is idle or has a statement. In between, one that breaks would end
+  // the process: after its first statement, or between two of a transaction. The next statement reports it.
+  pool.on("connect", (client) => client.on("error", () => {}));
   pool.on("error", (error) => log(`an idle database connection was lost: ${messageOf(error)}`));
   return pool;
 }

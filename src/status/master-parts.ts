@@ -1,6 +1,7 @@
 import type { Cluster } from "../cluster/client.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
+import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
 import {
   findUnclearKeys,
@@ -174,11 +175,11 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "database", look: () => lookAtDatabase(node) },
     {
       name: "pinning API",
-      look: () => lookAtApi(node, NAMES.pinningApi, values("PINNING_API_PORT") ?? "", "/pins?limit=1"),
+      look: () => lookAtApi(node, "pinning-api", values("PINNING_API_PORT") ?? "", "/pins?limit=1"),
     },
     {
       name: "storage API",
-      look: () => lookAtApi(node, NAMES.webui, values("WEBUI_PORT") ?? "", "/api/v1/storage"),
+      look: () => lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
@@ -303,12 +304,14 @@ async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<V
 }
 
 async function lookAtApi(
-  { deps, ask, containers }: MasterNode,
-  container: string,
+  { deps, ask, containers, values }: MasterNode,
+  service: keyof typeof SERVICE_IMAGES,
   port: string,
   path: string,
 ): Promise<Judged> {
   const address = `127.0.0.1:${port}`;
+  const container = service === "webui" ? NAMES.webui : NAMES.pinningApi;
+  const image = values(SERVICE_IMAGES[service]) ?? OWN_IMAGE;
   const [known, health, answer] = await Promise.all([
     containers,
     getJson(deps.host, ask, `http://${address}/health`),
@@ -318,7 +321,7 @@ async function lookAtApi(
   return (
     faultOfContainer(known, container, REPAIR_MASTER) ??
     judgeApi(
-      { address, health, route: { path, answer } },
+      { address, otherImage: image === OWN_IMAGE ? null : image, health, route: { path, answer } },
       isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
     )
   );

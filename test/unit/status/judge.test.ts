@@ -126,9 +126,34 @@ it.each<[string, Partial<ApiFacts>, string]>([
     { route: { path: "/x", answer: { status: 404, body: null } } },
     "attention: here:1 answers, but /x answers 404, not 401",
   ],
+  [
+    "upstream's has no health, and works",
+    { otherImage: "theirs:1", health: { status: 401, body: {} } },
+    "ok: here:1, image theirs:1",
+  ],
+  [
+    "upstream's has no health, and does not work",
+    {
+      otherImage: "theirs:1",
+      health: { status: 401, body: {} },
+      route: { path: "/x", answer: { status: 502, body: null } },
+    },
+    "down: here:1/x answers 502",
+  ],
+  [
+    "upstream's does not answer",
+    { otherImage: "theirs:1", health: null, route: { path: "/x", answer: null } },
+    "down: here:1 does not answer",
+  ],
+  [
+    "upstream's answers without a key",
+    { otherImage: "theirs:1", route: { path: "/x", answer: { status: 200, body: {} } } },
+    "attention: here:1 answers, but /x answers 200, not 401",
+  ],
 ])("an API: %s", (_name, facts, expected) => {
   const all = {
     address: "here:1",
+    otherImage: null,
     health: { status: 200, body: {} },
     route: { path: "/x", answer: { status: 401, body: {} } },
   };
