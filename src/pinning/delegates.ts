@@ -81,7 +81,9 @@ export function pickDelegates(addresses: readonly string[], bridges: readonly st
   return [...new Set(everywhere.length > 0 ? everywhere : outside)].slice(0, MAX_DELEGATES);
 }
 
+/** A kubo without addresses reports its bare `/p2p/ID`: clients would search for that, and wait. */
 function hostOf(address: string): string | null {
-  const [, , host = ""] = address.split("/");
-  return host === "localhost" || !address.includes("/p2p/") || address.includes("/p2p-circuit") ? null : host;
+  const [, host = ""] = /^\/(?:ip[46]|dns(?:4|6|addr)?)\/([^/]+)\//.exec(address) ?? [];
+  if (host === "" || host === "localhost") return null;
+  return address.includes("/p2p/") && !address.includes("/p2p-circuit") ? host : null;
 }

@@ -69,6 +69,8 @@ export interface DatabaseFacts {
   /** Null if it did not arrive. A Judged says why it can't be read. */
   readonly schema: MigrationStatus | Judged | null;
   readonly sizeBytes: number | null;
+  /** How many accounts the operator has suspended by name; null if it is not known. */
+  readonly held: number | null;
   /** Why the server does not let us in, and what to do; null if it does, or did not answer. */
   readonly refusal: { readonly what: string; readonly remedy?: string } | null;
   /** What others found out about its tables. */
@@ -77,7 +79,7 @@ export interface DatabaseFacts {
 
 /** The database: its server, its schema according to the ledger, and its size. */
 export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
-  const { place, answer, schema, sizeBytes, refusal, remarks } = facts;
+  const { place, answer, schema, sizeBytes, held, refusal, remarks } = facts;
   const evidence: Record<string, string> = { address: place };
   if (answer === null)
     return { state: "unknown", summary: "there is no password for it in .env", todo: repair, evidence };
@@ -102,7 +104,8 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
   for (const { file, state, reason } of schema.items) evidence[file] = `${state}: ${reason}`;
   const newest = schema.items.findLast(({ state }) => state === "applied")?.version;
   const version = newest === undefined ? "no schema yet" : `schema ${String(newest).padStart(3, "0")}`;
-  const summary = `${server}, ${version}${size}`;
+  const holds = held === null || held === 0 ? "" : `, ${countOf(held, "account")} suspended by the operator`;
+  const summary = `${server}, ${version}${size}${holds}`;
   const pending = schema.pending;
   const judged: Judged =
     pending === 0

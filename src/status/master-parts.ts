@@ -1,5 +1,7 @@
 import type { Cluster } from "../cluster/client.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
+import type { PostgresReader } from "../database/postgres.ts";
+import { databaseErrorOf } from "../database/session.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
@@ -15,7 +17,7 @@ import { readContainerEnv, type Values } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
@@ -250,14 +252,15 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
   const values = await withPassword(node);
   const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
   const target = postgresTarget(values);
-  const facts = { place, schema: null, sizeBytes: null, refusal: null, remarks: [] };
+  const facts = { place, schema: null, sizeBytes: null, held: null, refusal: null, remarks: [] };
   if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
-  const [known, answer, schema, masters, sizeBytes] = await Promise.all([
+  const [known, answer, schema, masters, sizeBytes, holds] = await Promise.all([
     containers,
     ask(() => postgres.ask(target)),
     orWhy(QUERY_MS, () => migrations.status(target), clock),
     ask(() => orNull(() => migrations.readMasters(target))),
     ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
+    ask(() => orNull(() => countHolds(postgres, target))),
   ]);
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
@@ -284,6 +287,7 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
       answer,
       schema,
       sizeBytes: Number.isFinite(bytes) ? bytes : null,
+      held: holds === LATE ? null : holds,
       refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
       remarks: isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : [],
     },
@@ -292,6 +296,17 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
 }
 
 const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";
+
+/** How many accounts the operator has suspended by name. Null in a schema older than 025. */
+async function countHolds(postgres: PostgresReader, target: PostgresTarget): Promise<number | null> {
+  try {
+    const sql = "SELECT count(*)::text AS n FROM account_holds";
+    return Number((await postgres.query<{ n: string }>(target, sql))[0]?.n);
+  } catch (thrown) {
+    if (databaseErrorOf(thrown)?.code === "42P01") return null;
+    throw thrown;
+  }
+}
 
 /** The settings and, if `.env` has lost the password, what the containers still have. */
 async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<Values> {

@@ -25,6 +25,7 @@ it("are the addresses that other machines can dial", () => {
   const others = [
     ...local.map((address) => `${address}${ID}`),
     relayed,
+    ID,
     "/ip4/203.0.113.5/tcp/4001",
     "",
     "x",

@@ -96,12 +96,18 @@ it.each<[string, Partial<DatabaseFacts>, string]>([
     { remarks: [{ state: "attention", sentence: "the table pins is gone", todo: null }] },
     "attention: the table pins is gone",
   ],
+  [
+    "accounts are on hold",
+    { held: 2 },
+    "ok: 16.9, no schema yet, 1.0 MB, 2 accounts suspended by the operator",
+  ],
 ])("the database: %s", (_name, facts, expected) => {
   const all = {
     place: "db:5432",
     answer: OPEN,
     schema: SCHEMA,
     sizeBytes: 1_000_000,
+    held: 0,
     refusal: null,
     remarks: [],
   };
