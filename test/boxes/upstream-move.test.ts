@@ -29,10 +29,9 @@ import { FULA_WRITER, pinThroughWriter, startWriterUnits } from "../support/upst
 const ADOPT = ["--set", `ENCRYPTION_KEY=${"ab".repeat(32)}`].concat(
   UPSTREAM_THINGS.flatMap((step) => ["--adopt", step]),
 );
-const BACK = [
-  ...["--set", `PINNING_API_IMAGE=${UPSTREAM_IMAGES.api}`],
-  ...["--set", `WEBUI_IMAGE=${UPSTREAM_IMAGES.webui}`],
-];
+const BACK = [`PINNING_API_IMAGE=${UPSTREAM_IMAGES.api}`, `WEBUI_IMAGE=${UPSTREAM_IMAGES.webui}`].flatMap(
+  (setting) => ["--set", setting],
+);
 const IMAGES = "docker inspect --format '{{.Config.Image}}' fula-pinning-api fula-pinning-webui";
 const IDS = "docker inspect --format '{{.Id}} {{.State.StartedAt}}' fula-pinning-api fula-pinning-webui";
 /** What no move changes of a request: everything but its status and what follows from it. */

@@ -185,10 +185,10 @@ async function expectHealth(api: ServeProcess, status: number, says: RegExp): Pr
 function startLoad(user: User) {
   const seen: Answered[] = [];
   const failures: unknown[] = [];
-  let isOver = false;
+  const run = { isOver: false };
   let next = 0;
   const client = async (): Promise<void> => {
-    while (!isOver) {
+    while (!run.isOver) {
       const began = performance.now();
       next += 1;
       const answered = next % 3 === 0 ? await user.post({ cid: cidOf(`load ${next}`) }) : await user.get("");
@@ -206,7 +206,7 @@ function startLoad(user: User) {
     },
     refused: () => seen.filter(({ status }) => status === 503).length,
     async stop(): Promise<readonly Answered[]> {
-      isOver = true;
+      run.isOver = true;
       await clients;
       return seen;
     },

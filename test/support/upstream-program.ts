@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage } from "node:http";
 import { Pool } from "pg";
 
@@ -92,15 +92,12 @@ async function addPin(pin: Row, session: Row, hash: string): Promise<Answer> {
     pin["cid"],
   ]);
   if (there[0] !== undefined) return { status: 200, body: statusOf(there[0]) };
-  const name = String(pin["name"] ?? "");
+  const name = typeof pin["name"] === "string" ? pin["name"] : "";
   const [added = {}] = await rows(
     `INSERT INTO pins (requestid, username, user_id, cid, name, name_lowercase, origins, meta, status, token_hash)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $9) RETURNING *`,
     [
-      `${createHash("sha256")
-        .update(`${String(pin["cid"])}${Date.now()}`)
-        .digest("hex")
-        .slice(0, 32)}`,
+      randomBytes(16).toString("hex"),
       session["username"],
       session["user_id"],
       pin["cid"],

@@ -308,6 +308,6 @@ it.each([
   const lost = `The database lacks what its ledger says was created: ${part}.`;
   const answer = { kind: "open", serverVersion: "16.4", systemIdentifier: "7" } as const;
   const schema = { state: "down", summary: lost, todo: "restore it", evidence: {} } as const;
-  const facts = { place: "x:5432", answer, schema, sizeBytes: null, refusal: null, remarks: [] };
+  const facts = { place: "x:5432", answer, schema, sizeBytes: null, held: null, refusal: null, remarks: [] };
   expect(judgeDatabase(facts, "repair")).toMatchObject({ state, summary: lost });
 });
