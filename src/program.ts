@@ -55,7 +55,7 @@ export function describeProgram(version: string, run: Run): Command {
     )
     .option(
       "--replace <service>",
-      "let fula-node's service replace the adopted one (pinning-api or webui); repeatable",
+      "let fula-node's service replace the adopted one (pinning-api or webui): sets its image, and is the confirmation; repeatable",
       collect,
       [],
     )

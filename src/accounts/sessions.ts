@@ -97,10 +97,12 @@ export function isServiceSecret(secret: string): boolean {
 const SESSION_NAME = "coalesce(nullif(s.user_id, ''), nullif(s.username, ''))";
 
 /** The rule of accountIdOf, in SQL. */
-const SESSION_ACCOUNT = `CASE
-      WHEN ${SESSION_NAME} LIKE '%@%' THEN encode(sha256(convert_to(lower(${SESSION_NAME}), 'UTF8')), 'hex')
-      WHEN ${SESSION_NAME} ~* '^(0x[0-9a-f]{40}|[0-9a-f]{64})$' THEN lower(${SESSION_NAME})
-      ELSE ${SESSION_NAME} END`;
+export function accountOfName(name: string): string {
+  return `CASE
+      WHEN ${name} LIKE '%@%' THEN encode(sha256(convert_to(lower(${name}), 'UTF8')), 'hex')
+      WHEN ${name} ~* '^(0x[0-9a-f]{40}|[0-9a-f]{64})$' THEN lower(${name})
+      ELSE ${name} END`;
+}
 
 /**
  * A part of a WITH clause: `who(account)` has one row if the sender of a request is known, and none otherwise. $1 is the
@@ -109,7 +111,7 @@ const SESSION_ACCOUNT = `CASE
 export const WHO = `who AS MATERIALIZED (
     SELECT $2::text AS account WHERE $2::text IS NOT NULL
     UNION ALL
-    SELECT ${SESSION_ACCOUNT} FROM sessions s
+    SELECT ${accountOfName(SESSION_NAME)} FROM sessions s
     WHERE s.token_hash = $1::text AND (s.expires_at IS NULL OR s.expires_at > now())
       AND length(${SESSION_NAME}) BETWEEN 1 AND 254
   )`;

@@ -13,7 +13,8 @@ const CLASSES: Readonly<Record<string, ConnectionFault>> = {
   "57": "stopped",
 };
 /** The driver's own messages for a lost connection, a failed connection attempt and a missing answer (pg 8). */
-const DRIVER = /^(?:Connection terminated|timeout exceeded when trying to connect|Query read timeout)/;
+const DRIVER =
+  /^(?:Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client (?:has encountered a connection error|was closed) and is not queryable)/;
 
 /**
  * The fault behind an error of PostgreSQL, of its driver or of the network; null for errors of a statement and

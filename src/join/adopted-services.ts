@@ -123,6 +123,27 @@ export function consentsOfReplace(services: readonly string[]): readonly string[
 }
 
 /**
+ * The assignments, with the images of the services that `--replace` names: fula-node's. Throws (`usage`) if one of them is
+ * set to another image in the same run.
+ */
+export function withReplacedImages(
+  services: readonly string[],
+  assignments: ReadonlyMap<string, string>,
+): ReadonlyMap<string, string> {
+  const keys = Object.entries(SERVICE_IMAGES).filter(([service]) => services.includes(service));
+  for (const [service, key] of keys) {
+    const given = assignments.get(key) ?? OWN_IMAGE;
+    if (given === OWN_IMAGE) continue;
+    throw new OperatorError({
+      exit: "usage",
+      what: `--replace ${service} sets ${key} to ${OWN_IMAGE}, but --set gives it another value.`,
+      remedy: "Leave one of them out.",
+    });
+  }
+  return new Map([...assignments, ...keys.map(([, key]) => [key, OWN_IMAGE] as const)]);
+}
+
+/**
  * The settings of a join that adopts services: the image that each of them runs, and every setting that only its
  * container has. A flag outweighs both.
  */

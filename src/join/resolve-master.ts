@@ -8,7 +8,7 @@ import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
-import { ADOPTIONS, takeOverSettings } from "./adopted-services.ts";
+import { ADOPTIONS, takeOverSettings, withReplacedImages } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
@@ -38,7 +38,7 @@ export async function resolveMaster(
   layout: MasterLayout,
   deps: JoinDeps,
 ): Promise<DesiredMaster> {
-  const assignments = new Map(await readAssignments(flags, deps));
+  const assignments = new Map(withReplacedImages(flags.replace, await readAssignments(flags, deps)));
   // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
   if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
   if (deps.host.system.uid() === 0) await refuseOtherKind(deps.host, "master");

@@ -125,3 +125,77 @@ async function findProgram(program: string, searchPath: string): Promise<string 
   }
   return null;
 }
+
+/** Where the kernel shows the network of this process. */
+const PLACES = { net: "/proc/net", interfaces: "/sys/class/net" } as const;
+
+/**
+ * The subnets (CIDR) of this machine's bridges that have no default route: container networks, also those in which no
+ * container runs, which `os.networkInterfaces()` leaves out. Works without Docker, so also inside a container with the
+ * machine's network. A bridge with the default route connects the machine to its own network.
+ */
+export async function bridgeSubnets(
+  places: Readonly<Record<keyof typeof PLACES, string>> = PLACES,
+): Promise<readonly string[]> {
+  const [routes, addresses] = await Promise.all([
+    readLines(`${places.net}/route`),
+    readLines(`${places.net}/if_inet6`),
+  ]);
+  const subnets = [...subnetsOfRoutes(routes), ...subnetsOfAddresses(addresses)];
+  const uplinks = new Set(subnets.filter(({ isDefault }) => isDefault).map(({ name }) => name));
+  const names = [...new Set(subnets.map(({ name }) => name))].filter((name) => !uplinks.has(name));
+  const isBridge = new Map(
+    await Promise.all(
+      names.map(async (name) => [name, await isThere(`${places.interfaces}/${name}/bridge`)] as const),
+    ),
+  );
+  return [...new Set(subnets.filter(({ name }) => isBridge.get(name) === true).map(({ subnet }) => subnet))];
+}
+
+/** A subnet behind an interface. */
+interface Subnet {
+  readonly name: string;
+  readonly subnet: string;
+  readonly isDefault: boolean;
+}
+
+/** The lines of /proc/net/route: interface, destination, ..., mask; both in the machine's byte order. */
+function subnetsOfRoutes(lines: readonly string[]): readonly Subnet[] {
+  return lines.flatMap((line) => {
+    const [name = "", destination = "", , , , , , mask = ""] = line.split(/\s+/);
+    if (!/^[0-9A-F]{8}$/.test(destination) || !/^[0-9A-F]{8}$/.test(mask)) return [];
+    const bits = Number.parseInt(mask, 16).toString(2).replaceAll("0", "").length;
+    const bytes = [6, 4, 2, 0].map((at) => Number.parseInt(destination.slice(at, at + 2), 16));
+    return [{ name, subnet: `${bytes.join(".")}/${bits}`, isDefault: bits === 0 }];
+  });
+}
+
+/** The lines of /proc/net/if_inet6: address, index, length of the prefix, scope, flags, interface; in hex. */
+function subnetsOfAddresses(lines: readonly string[]): readonly Subnet[] {
+  return lines.flatMap((line) => {
+    const [address = "", , length = "", , , name = ""] = line.trim().split(/\s+/);
+    if (!/^[0-9a-f]{32}$/.test(address) || !/^[0-9a-f]{2}$/.test(length)) return [];
+    const groups = address.match(/.{4}/g) ?? [];
+    return [{ name, subnet: `${groups.join(":")}/${Number.parseInt(length, 16)}`, isDefault: false }];
+  });
+}
+
+/** A kernel without IPv6 has no file for it. */
+async function readLines(path: string): Promise<readonly string[]> {
+  try {
+    return (await readFile(path, "utf8")).split("\n");
+  } catch (thrown) {
+    if (isAbsence(thrown)) return [];
+    throw fileError("read", path, thrown);
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (thrown) {
+    if (isAbsence(thrown)) return false;
+    throw fileError("read", path, thrown);
+  }
+}

@@ -3,7 +3,7 @@ import { base32, base32upper } from "multiformats/bases/base32";
 import { base36, base36upper } from "multiformats/bases/base36";
 import { base58btc } from "multiformats/bases/base58";
 import { base64, base64url } from "multiformats/bases/base64";
-import type { MultibaseDecoder } from "multiformats/cid";
+import type { MultibaseDecoder, MultibaseEncoder } from "multiformats/cid";
 import { CID } from "multiformats/cid";
 
 /** A parsed CID. */
@@ -20,10 +20,10 @@ const SHA2_256 = 0x12;
 /** Longer than any encoding of a digest of 64 bytes. Longer texts are refused without decoding. */
 const MAX_CHARACTERS = 256;
 
+const CODINGS = [base16, base16upper, base32, base32upper, base36, base36upper, base58btc, base64, base64url];
+const ENCODERS: readonly MultibaseEncoder<string>[] = CODINGS;
 const BASES: Readonly<Record<string, MultibaseDecoder<string>>> = Object.fromEntries(
-  [base16, base16upper, base32, base32upper, base36, base36upper, base58btc, base64, base64url].map(
-    (base) => [base.prefix, base],
-  ),
+  CODINGS.map((base) => [base.prefix, base]),
 );
 
 /** Parses a CID in any of the usual bases. Null if the text is not a CID. A path, such as `/ipfs/bafy...`, is not one. */
@@ -42,11 +42,24 @@ function parsed(cid: CID): ParsedCid {
   return { text: cid.version === 0 ? cid.toString() : cid.toString(base32), cid };
 }
 
-/** Every text under which a row can hold the same content with the same codec: CIDv1, and CIDv0 where there is one. */
-export function spellingsOf({ cid }: ParsedCid): readonly string[] {
+/**
+ * The texts under which our rows and the cluster have a content with this codec: the CIDv1 in base32, and the CIDv0 where
+ * there is one.
+ */
+export function usualSpellingsOf({ cid }: ParsedCid): readonly string[] {
   const v1 = cid.toV1().toString(base32);
   const hasV0 = cid.code === DAG_PB && cid.multihash.code === SHA2_256 && cid.multihash.size === 32;
   return hasV0 ? [v1, cid.toV0().toString()] : [v1];
+}
+
+/**
+ * Every text under which a row can have the same content with the same codec, the usual ones first. Rows of upstream's
+ * pinning API have a CID as its sender wrote it.
+ */
+export function spellingsOf(parsedCid: ParsedCid): readonly string[] {
+  const v1 = parsedCid.cid.toV1();
+  const others = ENCODERS.map((base) => v1.toString(base));
+  return [...new Set([...usualSpellingsOf(parsedCid), ...others])];
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { ParsedCid } from "./content-id.ts";
-import { spellingsOf } from "./content-id.ts";
+import { usualSpellingsOf } from "./content-id.ts";
 
 /**
  * Runs `work` while this process alone, of all masters on this database, sends or unpins the content, whatever its
@@ -17,7 +17,7 @@ export async function underContentLock<Result>(
     const [row] = await database.query<{ held: boolean }>(
       `SELECT set_config('idle_in_transaction_session_timeout', $2, true),
          pg_try_advisory_xact_lock(hashtextextended('fula-node content ' || $1, 0)) AS held`,
-      [spellingsOf(cid)[0], `${leaseMs}ms`],
+      [usualSpellingsOf(cid)[0], `${leaseMs}ms`],
     );
     if (row?.held !== true) return null;
     // If it fails, the transaction is gone, and its next statement says so.

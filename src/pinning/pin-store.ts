@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import { namesOfContent, parseCid, spellingsOf } from "./content-id.ts";
+import { namesOfContent, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
 import type { PinFilter } from "./pin-filter.ts";
@@ -200,7 +200,7 @@ function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): N
     JSON.stringify(origins),
     meta,
     JSON.stringify(delegates),
-    [...new Set([...namesOfContent(cid), ...spellingsOf(cid)])],
+    [...new Set([...namesOfContent(cid), ...usualSpellingsOf(cid)])],
     limits.freeTierBytes,
     limits.maxPending,
     limits.deadlineSeconds,

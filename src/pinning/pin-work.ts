@@ -5,7 +5,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import { judgeStatus, type Verdict } from "./cluster-status.ts";
 import { underContentLock } from "./content-lock.ts";
-import { namesOfContent, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
+import { namesOfContent, type ParsedCid, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
 import {
   type FailureReason,
   finish,
@@ -225,7 +225,7 @@ async function unpin(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<voi
   if (done === null) await putOff(deps.pool, work, { inMs: BUSY_MS, error: work.lastError });
 }
 
-/** Takes the content out of the cluster if no other request wants it, in every spelling. Null if another process works on it. */
+/** Takes the content out of the cluster if no other request wants it. Null if another process works on it. */
 async function takeOut(
   work: Work,
   cid: ParsedCid,
@@ -238,7 +238,7 @@ async function takeOut(
     if (!standing.isMine) return;
     if (!standing.isWanted) {
       isBegun = true;
-      for (const spelling of spellingsOf(cid)) await deps.cluster.unpin(spelling);
+      for (const spelling of usualSpellingsOf(cid)) await deps.cluster.unpin(spelling);
     }
     await then(database, standing);
   });

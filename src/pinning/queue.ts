@@ -1,3 +1,4 @@
+import { accountOfName } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 
 type Database = Pick<PostgresPool, "query">;
@@ -162,8 +163,8 @@ export async function extendClaims(
   return new Set(rows.map(({ requestid }) => requestid));
 }
 
-/** Rows older than upstream's migration 010 only have a name. */
-const ACCOUNT = `coalesce(p.user_id, encode(sha256(convert_to(lower(p.username), 'UTF8')), 'hex'), '')`;
+/** Rows older than upstream's migration 010 only have a name (see giveAccounts). */
+const ACCOUNT = `coalesce(p.user_id, ${accountOfName("p.username")}, '')`;
 
 /**
  * For a call to the cluster whose effect is not known, perhaps still to come: the doubt is recorded, one pinned request
@@ -255,6 +256,20 @@ export async function sendOnceMore(database: Database, requestid: string): Promi
      WHERE pin_work.phase = 'size'`,
     [requestid],
   );
+}
+
+/**
+ * Gives requests of upstream's pinning API that only have a name the account that a session with that name has: without it,
+ * their sender would not find them here. Upstream finds them as before. A thousand at most; returns how many there were.
+ */
+export async function giveAccounts(database: Database): Promise<number> {
+  const rows = await database.query(
+    `UPDATE pins p SET user_id = ${accountOfName("p.username")}
+     WHERE p.id IN (SELECT id FROM pins WHERE user_id IS NULL AND username <> ''
+                      AND (username LIKE '%@%' OR length(username) <= 64) LIMIT 1000 FOR UPDATE SKIP LOCKED)
+     RETURNING p.id`,
+  );
+  return rows.length;
 }
 
 /**

@@ -3,7 +3,16 @@ import type { Cluster } from "../cluster/client.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import { putOff } from "./outcomes.ts";
 import { doWork, type PinWorkDeps } from "./pin-work.ts";
-import { claimWork, type Depth, extendClaims, type Phase, readDepth, takeOver, type Work } from "./queue.ts";
+import {
+  claimWork,
+  type Depth,
+  extendClaims,
+  giveAccounts,
+  type Phase,
+  readDepth,
+  takeOver,
+  type Work,
+} from "./queue.ts";
 import { Windows, WINDOW } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
@@ -251,14 +260,24 @@ class Worker {
     }
   }
 
+  /** What upstream's pinning API left: it ran before, or on another master. */
   async #takeOver(deadlineMs: number): Promise<void> {
-    let found: number;
+    const { pool, log } = this.#deps;
+    const named = await this.#untilNone(() => giveAccounts(pool));
+    if (named > 0) log(`pin queue: ${named} requests that had only a name have its account now`);
+    const taken = await this.#untilNone(() => takeOver(pool, deadlineMs));
+    if (taken > 0) log(`pin queue: took over ${taken} requests that nobody worked on`);
+  }
+
+  /** Repeats a statement until it finds no more. Returns how many it found in all. */
+  async #untilNone(find: () => Promise<number>): Promise<number> {
     let all = 0;
-    do {
-      found = await takeOver(this.#deps.pool, deadlineMs);
+    while (!this.#stop.aborted) {
+      const found = await find();
+      if (found === 0) break;
       all += found;
-    } while (found > 0 && !this.#stop.aborted);
-    if (all > 0) this.#deps.log(`pin queue: took over ${all} requests that nobody worked on`);
+    }
+    return all;
   }
 
   /** Compares the pins that are done with the cluster. */

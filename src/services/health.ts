@@ -103,16 +103,25 @@ function describe(error: unknown): string {
   return messageOf(error) || "it failed without a message";
 }
 
-/** Checks that the database answers, and has these tables: without one of them the service does not do its work. */
+/**
+ * Checks that the database answers, can be written to, and has these tables: without one of that the service does not do its
+ * work.
+ */
 export function checkPostgres(pool: Pick<PostgresPool, "query">, tables: readonly string[]): Check {
   return async (timeoutMs) => {
-    const lost = await pool.query<{ name: string }>(MISSING_SQL, [[...tables]], { timeoutMs });
-    if (lost.length === 0) return;
-    throw new Error(`the database lacks the table ${lost.map(({ name }) => name).join(", ")}`);
+    const [seen] = await pool.query<{ lost: readonly string[]; readOnly: boolean }>(SEEN_SQL, [[...tables]], {
+      timeoutMs,
+    });
+    if (seen === undefined) throw new Error("the database did not answer the question");
+    const { lost, readOnly } = seen;
+    if (lost.length > 0) throw new Error(`the database lacks the table ${lost.join(", ")}`);
+    if (readOnly) throw new Error("the database is read-only: it is not the primary server, or was set so");
   };
 }
 
-const MISSING_SQL = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL";
+const SEEN_SQL = `
+  SELECT ARRAY(SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL) AS lost,
+    current_setting('transaction_read_only') = 'on' AS "readOnly"`;
 
 /**
  * Requests the identity of the ipfs-cluster peer (`GET /id`). The peer responds with 200 even if its kubo is down, and
@@ -154,7 +163,12 @@ export async function whileDatabaseAnswers(
     return await work();
   } catch (thrown) {
     if (connectionFaultOf(thrown) === null && !isPassing(thrown)) throw thrown;
-    const fault = isLost(thrown) ? "lacks a table or function" : "does not respond";
+    const code = codeOfServer(thrown);
+    const fault = LOST.includes(code)
+      ? "lacks a table or function"
+      : code === READ_ONLY
+        ? "is read-only now"
+        : "does not respond";
     log(`the database ${fault}: ${messageOf(thrown)}`);
     return answer(`The database ${fault}. Try again.`, { "retry-after": "5" });
   }
@@ -162,12 +176,10 @@ export async function whileDatabaseAnswers(
 
 /** A table or function that does not exist: its migration has not run yet, or it was dropped (PostgreSQL's manual, appendix A). */
 const LOST = ["42P01", "42883"];
+/** A server in recovery: another one becomes the primary, or this one does. */
+const READ_ONLY = "25006";
 /** A lock that was not free in time; a deadlock or conflict that PostgreSQL ended. */
-const PASSING = [...LOST, "55P03", "40P01", "40001"];
-
-function isLost(thrown: unknown): boolean {
-  return LOST.includes(codeOfServer(thrown));
-}
+const PASSING = [...LOST, READ_ONLY, "55P03", "40P01", "40001"];
 
 function isPassing(thrown: unknown): boolean {
   return PASSING.includes(codeOfServer(thrown));

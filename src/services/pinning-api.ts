@@ -27,6 +27,8 @@ export interface PinningApiDeps {
   readonly http: HttpReader;
   readonly log: (line: string) => void;
   readonly version: string;
+  /** The subnets of this machine's container bridges. Clients can't reach kubo there. */
+  readonly bridgeSubnets: () => Promise<readonly string[]>;
   /** The queue that brings the pins to the cluster; /health shows how it stands. */
   readonly queue?: Pick<PinQueue, "state" | "wake">;
 }
@@ -44,7 +46,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
   const { bindHost: host, port, edgePort, limits, serviceSecret, walletTokens } = settings;
   const checks = { postgres: checkPostgres(pool, TABLES), cluster: checkCluster(http, settings.cluster) };
   const health = createHealth({ version, checks, log });
-  const delegates = createDelegates(http, settings.kuboUrl, { nowMs: () => performance.now(), log });
+  const delegates = createDelegates(http, settings.kuboUrl, {
+    nowMs: () => performance.now(),
+    bridgeSubnets: deps.bridgeSubnets,
+    log,
+  });
   const pins: PinsDeps = {
     pool,
     log,

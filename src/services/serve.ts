@@ -82,7 +82,8 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
       openCluster: (connections, signal) =>
         deps.openCluster({ ...clusterTarget(settings.cluster, signal), connections }),
     });
-    const api = openPinningApi(settings, { pool, http, log, version, queue });
+    const { bridgeSubnets } = await import("../machine/system.ts");
+    const api = openPinningApi(settings, { pool, http, log, version, bridgeSubnets, queue });
     return { ...api, close: () => queue.close().then(api.close) };
   }
   const settings = readWebuiSettings(environment);

@@ -106,11 +106,19 @@ export interface Dialable {
 }
 
 /**
- * Selects the addresses of a peer that another machine can dial: TCP, with a peer id, and not local to this
- * machine. Addresses in `bridges` (the subnets of this machine's container bridges) are dropped, unless there
- * are no others.
+ * Selects the addresses of a peer that another machine can dial: those that `hostOf` accepts, and that are not local to
+ * this machine. Addresses in `bridges` (the subnets of this machine's container bridges) are dropped, unless there are no
+ * others. `hostOf` returns the host of an address, or null for one that is not usable; without it, only TCP is.
  */
-export function dialable(addresses: readonly string[], bridges: readonly string[]): Dialable {
+export function dialable(
+  addresses: readonly string[],
+  bridges: readonly string[],
+  hostOf: (address: string) => string | null = hostOfTcpPeer,
+): Dialable {
+  const isOutside = (address: string, subnets: readonly string[]): boolean => {
+    const host = hostOf(address);
+    return host !== null && !isInSubnets(host, subnets);
+  };
   const outside = addresses.filter((address) => isOutside(address, LOCAL_SUBNETS));
   const beyond = outside.filter((address) => isOutside(address, bridges));
   return beyond.length > 0
@@ -118,10 +126,9 @@ export function dialable(addresses: readonly string[], bridges: readonly string[
     : { addresses: outside, isDoubtful: outside.length > 0 };
 }
 
-function isOutside(address: string, subnets: readonly string[]): boolean {
+function hostOfTcpPeer(address: string): string | null {
   const parts = parseTcpMultiaddr(address);
-  const isTcpWithPeer = parts !== null && parts.peer !== null && parts.scheme === null;
-  return isTcpWithPeer && !isInSubnets(parts.host, subnets);
+  return parts !== null && parts.peer !== null && parts.scheme === null ? parts.host : null;
 }
 
 /** True if a URL uses plain http to another host: anyone on the network path could read and change what is sent. */

@@ -146,7 +146,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     FULA_EIP712_AUTH: text(RULES.flag).default("false"),
     ENCRYPTION_KEY: text(RULES.hex64).optional(),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
+    PUBLIC_HOST: text(RULES.host).optional(),
   });
+  const edge = values.PUBLIC_HOST;
   const own = `http://${values.BIND_HOST.includes(":") ? `[${values.BIND_HOST}]` : values.BIND_HOST}:${values.WEBUI_PORT}`;
   return {
     bindHost: values.BIND_HOST,
@@ -160,7 +162,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     cluster: clusterOf(values),
     walletTokens: values.FULA_EIP712_AUTH === "true",
     encryptionKey: values.ENCRYPTION_KEY ?? null,
-    publicUrl: withoutSlash(values.STORAGE_API_URL ?? own),
+    publicUrl: withoutSlash(values.STORAGE_API_URL ?? (edge === undefined ? own : `https://${edge}`)),
   };
 }
 

@@ -69,6 +69,8 @@ export interface DatabaseFacts {
   /** Null if it did not arrive. A Judged says why it can't be read. */
   readonly schema: MigrationStatus | Judged | null;
   readonly sizeBytes: number | null;
+  /** How many accounts the operator has suspended by name; null if it is not known. */
+  readonly held: number | null;
   /** Why the server does not let us in, and what to do; null if it does, or did not answer. */
   readonly refusal: { readonly what: string; readonly remedy?: string } | null;
   /** What others found out about its tables. */
@@ -77,7 +79,7 @@ export interface DatabaseFacts {
 
 /** The database: its server, its schema according to the ledger, and its size. */
 export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
-  const { place, answer, schema, sizeBytes, refusal, remarks } = facts;
+  const { place, answer, schema, sizeBytes, held, refusal, remarks } = facts;
   const evidence: Record<string, string> = { address: place };
   if (answer === null)
     return { state: "unknown", summary: "there is no password for it in .env", todo: repair, evidence };
@@ -102,7 +104,8 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
   for (const { file, state, reason } of schema.items) evidence[file] = `${state}: ${reason}`;
   const newest = schema.items.findLast(({ state }) => state === "applied")?.version;
   const version = newest === undefined ? "no schema yet" : `schema ${String(newest).padStart(3, "0")}`;
-  const summary = `${server}, ${version}${size}`;
+  const holds = held === null || held === 0 ? "" : `, ${countOf(held, "account")} suspended by the operator`;
+  const summary = `${server}, ${version}${size}${holds}`;
   const pending = schema.pending;
   const judged: Judged =
     pending === 0
@@ -138,14 +141,16 @@ function judgeClosed(
 export interface ApiFacts {
   /** `127.0.0.1:6000`. */
   readonly address: string;
-  /** The answer of `GET /health`. */
+  /** The image of upstream that serves, or of somebody else; null for the service that fula-node builds. */
+  readonly otherImage: string | null;
+  /** The answer of `GET /health`. Upstream's services have no such route. */
   readonly health: HttpAnswer | Late;
   /** A route that does its work. Without a key it must answer 401. */
   readonly route: { readonly path: string; readonly answer: HttpAnswer | Late };
 }
 
 /** A service by its health and by a route that needs a key: one that serves only /health does not do its work. */
-export function judgeApi({ address, health, route }: ApiFacts, log: string): Judged {
+export function judgeApi({ address, otherImage, health, route }: ApiFacts, log: string): Judged {
   const evidence = {
     "/health": describeAnswer(health),
     [route.path]: describeAnswer(route.answer),
@@ -156,23 +161,26 @@ export function judgeApi({ address, health, route }: ApiFacts, log: string): Jud
     todo,
     evidence,
   });
-  if (health === null) return judged("down", `${address} does not answer`, log);
-  if (health === LATE) return judged("unknown", `${address} did not answer in time`, log);
-  if (health.status !== 200) {
-    const failed = failedChecks(health.body);
+  const { path, answer } = route;
+  const first = otherImage === null ? health : answer;
+  if (first === null) return judged("down", `${address} does not answer`, log);
+  if (first === LATE) return judged("unknown", `${address} did not answer in time`, log);
+  if (otherImage !== null && first.status >= 500)
+    return judged("down", `${address}${path} answers ${first.status}`, log);
+  if (otherImage === null && first.status !== 200) {
+    const failed = failedChecks(first.body);
     return judged(
       "down",
-      `${address} ${failed === "" ? `answers ${health.status}` : `does not work: ${failed}`}`,
+      `${address} ${failed === "" ? `answers ${first.status}` : `does not work: ${failed}`}`,
       log,
     );
   }
-  const { path, answer } = route;
   if (answer === LATE) return judged("unknown", `${address}${path} did not answer in time`, log);
   if (answer?.status !== 401) {
     const says = answer === null ? "does not answer" : `answers ${answer.status}, not 401`;
     return judged("attention", `${address} answers, but ${path} ${says}`, log);
   }
-  return judged("ok", address, null);
+  return judged("ok", otherImage === null ? address : `${address}, image ${otherImage}`, null);
 }
 
 function describeAnswer(answer: HttpAnswer | Late): string {

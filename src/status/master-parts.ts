@@ -1,6 +1,9 @@
 import type { Cluster } from "../cluster/client.ts";
 import { describeRefusal } from "../database/connection-fault.ts";
+import type { PostgresReader } from "../database/postgres.ts";
+import { databaseErrorOf } from "../database/session.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
+import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
 import {
   findUnclearKeys,
@@ -14,7 +17,7 @@ import { readContainerEnv, type Values } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
@@ -174,11 +177,11 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "database", look: () => lookAtDatabase(node) },
     {
       name: "pinning API",
-      look: () => lookAtApi(node, NAMES.pinningApi, values("PINNING_API_PORT") ?? "", "/pins?limit=1"),
+      look: () => lookAtApi(node, "pinning-api", values("PINNING_API_PORT") ?? "", "/pins?limit=1"),
     },
     {
       name: "storage API",
-      look: () => lookAtApi(node, NAMES.webui, values("WEBUI_PORT") ?? "", "/api/v1/storage"),
+      look: () => lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
@@ -249,14 +252,15 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
   const values = await withPassword(node);
   const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
   const target = postgresTarget(values);
-  const facts = { place, schema: null, sizeBytes: null, refusal: null, remarks: [] };
+  const facts = { place, schema: null, sizeBytes: null, held: null, refusal: null, remarks: [] };
   if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
-  const [known, answer, schema, masters, sizeBytes] = await Promise.all([
+  const [known, answer, schema, masters, sizeBytes, holds] = await Promise.all([
     containers,
     ask(() => postgres.ask(target)),
     orWhy(QUERY_MS, () => migrations.status(target), clock),
     ask(() => orNull(() => migrations.readMasters(target))),
     ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
+    ask(() => orNull(() => countHolds(postgres, target))),
   ]);
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
@@ -283,6 +287,7 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
       answer,
       schema,
       sizeBytes: Number.isFinite(bytes) ? bytes : null,
+      held: holds === LATE ? null : holds,
       refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
       remarks: isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : [],
     },
@@ -291,6 +296,17 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
 }
 
 const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";
+
+/** How many accounts the operator has suspended by name. Null in a schema older than 025. */
+async function countHolds(postgres: PostgresReader, target: PostgresTarget): Promise<number | null> {
+  try {
+    const sql = "SELECT count(*)::text AS n FROM account_holds";
+    return Number((await postgres.query<{ n: string }>(target, sql))[0]?.n);
+  } catch (thrown) {
+    if (databaseErrorOf(thrown)?.code === "42P01") return null;
+    throw thrown;
+  }
+}
 
 /** The settings and, if `.env` has lost the password, what the containers still have. */
 async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<Values> {
@@ -303,12 +319,14 @@ async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<V
 }
 
 async function lookAtApi(
-  { deps, ask, containers }: MasterNode,
-  container: string,
+  { deps, ask, containers, values }: MasterNode,
+  service: keyof typeof SERVICE_IMAGES,
   port: string,
   path: string,
 ): Promise<Judged> {
   const address = `127.0.0.1:${port}`;
+  const container = service === "webui" ? NAMES.webui : NAMES.pinningApi;
+  const image = values(SERVICE_IMAGES[service]) ?? OWN_IMAGE;
   const [known, health, answer] = await Promise.all([
     containers,
     getJson(deps.host, ask, `http://${address}/health`),
@@ -318,7 +336,7 @@ async function lookAtApi(
   return (
     faultOfContainer(known, container, REPAIR_MASTER) ??
     judgeApi(
-      { address, health, route: { path, answer } },
+      { address, otherImage: image === OWN_IMAGE ? null : image, health, route: { path, answer } },
       isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
     )
   );

@@ -85,7 +85,9 @@ describe.skipIf(skipped !== undefined)("real clients of the pinning API, through
     client = await PinClient.on(boxes[2]!, `https://${PUBLIC_HOST}`, await master!.readFile(ROOT));
     expect(await usage()).toBe(0);
     await client.run("head -c 300000 /dev/urandom >my-file");
+    const began = performance.now();
     const { stdout } = await client.run(onClient, { KEY: key });
+    console.log(`the commands of the README took ${Math.round(performance.now() - began)} ms`);
     const cid = /CID: +(\S+)\nName: +my-file\nStatus: +pinned\n/.exec(stdout)?.[1] ?? "";
     expect(stdout).toContain(`${cid}\tpinned\tmy-file\n`);
     expect(await stored(node!)).toContain(cid);
@@ -95,6 +97,11 @@ describe.skipIf(skipped !== undefined)("real clients of the pinning API, through
       200,
     );
     expect(results.map(({ pin: { name } }) => name).toSorted()).toEqual(["by-curl", "my-file"]);
+    // Each that a client can't reach makes it wait: none is in a network of the master's own containers.
+    const own = `/${await master!.address()}/`;
+    const delegates = new Set(results.flatMap((request) => request.delegates));
+    expect([...delegates].filter((address) => !address.includes(own))).toEqual([]);
+    expect(delegates.size).toBeGreaterThan(0);
     for (const { requestid } of results) await untilPinned(requestid);
     // The same content twice: it is counted once. kubo's sizes contain the blocks' own bytes.
     await eventually("the pin is counted", async () => (await usage()) >= 300_000);

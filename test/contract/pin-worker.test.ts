@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { base58btc } from "multiformats/bases/base58";
 import { CID } from "multiformats/cid";
 import { expect, onTestFinished, test } from "vitest";
 import { cidOf } from "../support/cids.ts";
@@ -289,7 +291,59 @@ describeOnPostgres(
       await expect.poll(() => workLeft(target), SLOW).toBe(0);
       expect(await standingOf(target, "r1")).toBe("pinned");
       expect(await factsOf(target, "r3")).toMatchObject({ info: { reason: "INVALID_CID" } });
-      expect(lines).toEqual(["pin queue: took over 3 requests that nobody worked on"]);
+      expect(lines).toEqual([
+        "pin queue: 1 requests that had only a name have its account now",
+        "pin queue: took over 3 requests that nobody worked on",
+      ]);
+    });
+
+    test("requests of upstream's API that have only a name get the account of a session with that name", async () => {
+      const target = await postgres.createDatabase();
+      const insert =
+        "INSERT INTO pins (requestid, username, user_id, cid, status, size) VALUES ($1, $2, $3, $4, 'pinned', 7)";
+      const id = "Ab".repeat(32);
+      const named = ["Ann@X.org", "ann", id, "e".repeat(65), null, ""];
+      for (const [at, name] of named.entries()) await sql(target, insert, [`r${at}`, name, null, V1]);
+      await sql(target, insert, ["r9", "Ann@X.org", "as it is", V1]);
+      workOn(target, await double());
+      const accounts = async () => {
+        const rows = await sql<{ account: string | null }>(
+          target,
+          "SELECT user_id AS account FROM pins ORDER BY requestid",
+        );
+        return rows.map(({ account }) => account);
+      };
+      const ann = createHash("sha256").update("ann@x.org").digest("hex");
+      await expect.poll(accounts, SLOW).toEqual([ann, "ann", id.toLowerCase(), null, null, null, "as it is"]);
+      // What they store counts for their accounts from now on.
+      expect(
+        await sql(
+          target,
+          "SELECT account, sum(bytes)::int AS bytes FROM account_usage GROUP BY account ORDER BY account",
+        ),
+      ).toEqual(
+        expect.arrayContaining([
+          { account: ann, bytes: 7 },
+          { account: "ann", bytes: 7 },
+        ]),
+      );
+    });
+
+    test("content that upstream's API wrote in another spelling stays while one request has it", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const insert = "INSERT INTO pins (requestid, user_id, cid, status) VALUES ($1, $2, $3, 'pinned')";
+      const z = CID.parse(V1).toString(base58btc);
+      await sql(target, insert, ["r1", "ann", z]);
+      const id = await accept(pool, { account: "bob", cid: V1 });
+      workOn(target, cluster);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      await remove(pool, id);
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect(cluster.pins.has(V1)).toBe(true);
+      await remove(pool, "r1");
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      expect(cluster.pins.size).toBe(0);
     });
   },
   { template: migrate },

@@ -1,10 +1,13 @@
-import { expect, test } from "vitest";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { expect, onTestFinished, test } from "vitest";
+import { connectionFaultOf } from "../../src/database/connection-fault.ts";
 import { createPostgres, openPostgresPool } from "../../src/database/postgres.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { ledgerOf, listen, makesTable, migrationsDirectory, migratorOf } from "../support/migrations.ts";
 import { startPostgresProxy } from "../support/postgres-proxy.ts";
-import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
 
 describeOnPostgres("a connection that is lost on the way", (postgres) => {
   test("a migration whose answer gets lost ends, and lets its lock go", async () => {
@@ -105,6 +108,58 @@ describeOnPostgres("a connection that is lost on the way", (postgres) => {
     expect(await ledgerOf(target)).toEqual(["1 applied applied"]);
   });
 });
+
+test("a connection that is ended right after its first statement does not end the process", async () => {
+  const field = (kind: string, text: string): string => `${kind}${text}\0`;
+  const message = (kind: string, body: string): Buffer => {
+    const head = Buffer.alloc(5);
+    head.write(kind);
+    head.writeInt32BE(Buffer.byteLength(body) + 4, 1);
+    return Buffer.concat([head, Buffer.from(body)]);
+  };
+  const READY = message("Z", "I");
+  const ENDED = message(
+    "E",
+    `${field("S", "FATAL")}${field("C", "57P01")}${field("M", "terminating connection due to administrator command")}\0`,
+  );
+  // The driver reads the end of the statement and the error in one step, so nobody has taken the connection yet.
+  const { port, close } = await listenAnywhereRaw((socket) => {
+    socket.once("data", () => {
+      socket.write(Buffer.concat([message("R", "\0\0\0\0"), READY]));
+      socket.once("data", () => socket.end(Buffer.concat([message("C", "SELECT 0\0"), READY, ENDED])));
+    });
+  });
+  onTestFinished(close);
+  const limits = { maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 2_000 };
+  const server = { host: "127.0.0.1", port, database: "d", user: "u", password: "p", ssl: false } as const;
+  const pool = openPostgresPool({ ...server, ...limits }, { applicationName: "test", log: () => {} });
+  onTestFinished(() => pool.close());
+  const uncaught: unknown[] = [];
+  const note = (thrown: unknown): void => void uncaught.push(thrown);
+  process.prependListener("uncaughtException", note);
+  onTestFinished(() => void process.off("uncaughtException", note));
+  for (const work of [() => pool.query("SELECT 1"), () => pool.transaction((on) => on.query("SELECT 1"))]) {
+    const thrown = await work().then(
+      () => null,
+      (reason: unknown) => reason,
+    );
+    expect(thrown).toMatchObject({ message: expect.stringMatching(/not queryable|terminat/) as string });
+    expect(connectionFaultOf(thrown)).not.toBeNull();
+  }
+  expect(uncaught).toEqual([]);
+});
+
+async function listenAnywhereRaw(onSocket: (socket: Socket) => void) {
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    onSocket(socket);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () => void server.close(),
+  };
+}
 
 async function countOf(target: PostgresTarget, condition: string): Promise<number> {
   const [row] = await sql<{ n: number }>(

@@ -7,7 +7,7 @@ import { OperatorError } from "../../src/errors.ts";
 import { findRemovals, installPackages } from "../../src/machine/apt.ts";
 import { parseSockets } from "../../src/machine/processes.ts";
 import { programEnvironment, runProgram } from "../../src/machine/run-program.ts";
-import { createSystem, parseOsRelease } from "../../src/machine/system.ts";
+import { bridgeSubnets, createSystem, parseOsRelease } from "../../src/machine/system.ts";
 import { enableUnit, parseUnit, readUnit } from "../../src/machine/systemd.ts";
 
 const temporary: string[] = [];
@@ -360,5 +360,49 @@ describe("apt", () => {
     expect(thrown).toBeInstanceOf(OperatorError);
     expect(thrown).toMatchObject({ exit: "unavailable", why: "E: broken packages" });
     expect(broken.calls()).toEqual([install]);
+  });
+});
+
+describe("bridgeSubnets", () => {
+  const HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT";
+  const route = (name: string, destination: string, mask: string): string =>
+    `${name}\t${destination}\t00000000\t0001\t0\t0\t0\t${mask}\t0\t0\t0`;
+
+  function makeNetwork(files: Readonly<Record<string, string>>, bridges: readonly string[]) {
+    const net = makeTemporary();
+    const interfaces = makeTemporary();
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(net, name), text);
+    for (const name of bridges) mkdirSync(join(interfaces, name, "bridge"), { recursive: true });
+    return { net, interfaces };
+  }
+
+  it("are those of bridges, whether a container runs there or not, but not of one with the default route", async () => {
+    const lines = [
+      HEAD,
+      route("eth0", "00000000", "00000000"),
+      route("eth0", "000200C0", "00FFFFFF"),
+      route("docker0", "000011AC", "0000FFFF"),
+      route("br-0123456789ab", "000012AC", "0000FFFF"),
+      "",
+    ].join("\n");
+    const addresses = [
+      "fd000000000000170000000000000001 05 40 00 80  docker0",
+      "00000000000000000000000000000001 01 80 10 80       lo",
+      "",
+    ].join("\n");
+    const bridges = ["docker0", "br-0123456789ab"];
+    const subnets = ["172.17.0.0/16", "172.18.0.0/16", "fd00:0000:0000:0017:0000:0000:0000:0001/64"];
+    expect(await bridgeSubnets(makeNetwork({ route: lines, if_inet6: addresses }, bridges))).toEqual(subnets);
+    // The machine's own network goes through a bridge, as on a host of virtual machines.
+    const uplink = lines.replaceAll("eth0", "vmbr0");
+    expect(
+      await bridgeSubnets(makeNetwork({ route: uplink, if_inet6: addresses }, [...bridges, "vmbr0"])),
+    ).toEqual(subnets);
+    expect(await bridgeSubnets(makeNetwork({ route: lines }, []))).toEqual([]);
+    expect(await bridgeSubnets(makeNetwork({}, bridges))).toEqual([]);
+  });
+
+  it("reads this machine's", async () => {
+    expect(await bridgeSubnets()).toEqual(expect.any(Array));
   });
 });

@@ -46,7 +46,10 @@ function openPool(settings: PoolSettings): PostgresPool {
 
 async function startApi(postgres: PoolSettings, url: string, basicAuth: string | null = null) {
   const settings = pinningSettings(postgres, { cluster: { url, basicAuth } });
-  const api = await startService((deps) => openPinningApi(settings, deps), openPool(postgres));
+  const api = await startService(
+    (deps) => openPinningApi(settings, { ...deps, bridgeSubnets: async () => [] }),
+    openPool(postgres),
+  );
   cleanups.push(() => api.stop());
   return api;
 }

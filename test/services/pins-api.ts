@@ -46,7 +46,7 @@ export async function startPinningApi(
   const postgres = { ...target, maxConnections: 10, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 };
   const settings = pinningSettings(postgres, changes);
   const api = await startService(
-    (own) => openPinningApi(settings, { ...own, ...deps }),
+    (own) => openPinningApi(settings, { bridgeSubnets: async () => [], ...own, ...deps }),
     openPool(target, 10),
   );
   onTestFinished(() => api.stop());

@@ -192,6 +192,14 @@ describe("readWebuiSettings", () => {
     ]);
   });
 
+  it("is reached at STORAGE_API_URL, else at the edge's host, else at its own address", () => {
+    const url = (given: Environment) => readWebuiSettings({ ...WEBUI, ...given }).publicUrl;
+    const [api, host] = [{ STORAGE_API_URL: "https://api.example.org/" }, { PUBLIC_HOST: "m.example.org" }];
+    expect(url({ ...api, ...host })).toBe("https://api.example.org");
+    expect(url(host)).toBe("https://m.example.org");
+    expect(url({ PUBLIC_HOST: "" })).toBe("http://127.0.0.1:3001");
+  });
+
   it.each(["JWT_SECRET", "SESSION_SECRET"])("does not start in production without %s", (key) => {
     expect(problemsOf(() => readWebuiSettings({ ...WEBUI, [key]: undefined }))).toEqual([
       `${key} is missing.`,

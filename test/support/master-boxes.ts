@@ -3,7 +3,12 @@ import type { RunEvent } from "../../src/engine/events.ts";
 import { openJournal } from "../../src/engine/journal.ts";
 import { type Ask, run, type RunOutcome } from "../../src/engine/run.ts";
 import type { AnyStep, Change, Finding } from "../../src/engine/step.ts";
-import { ADOPTIONS, consentsOfReplace, takeOverSettings } from "../../src/join/adopted-services.ts";
+import {
+  ADOPTIONS,
+  consentsOfReplace,
+  takeOverSettings,
+  withReplacedImages,
+} from "../../src/join/adopted-services.ts";
 import { prepareMaster } from "../../src/join/prepare-master.ts";
 import { readMasterSettings, readSavedSettings } from "../../src/join/settings-source.ts";
 import type { MasterContext } from "../../src/settings/context.ts";
@@ -29,6 +34,8 @@ export interface RunOptions {
   readonly version?: string;
   /** Steps named with `--adopt`. */
   readonly adopt?: readonly string[];
+  /** Values of `--replace`. */
+  readonly replace?: readonly string[];
 }
 
 /** Options of a run. By default it asks nothing and makes all changes. */
@@ -36,8 +43,6 @@ export interface JoinOptions extends RunOptions {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
   readonly ask?: Ask;
-  /** Values of `--replace`. */
-  readonly replace?: readonly string[];
   readonly listen?: (event: RunEvent) => void;
 }
 
@@ -74,6 +79,7 @@ export async function prepare(
     imagesArchive,
     version = VERSION,
     adopt = [],
+    replace = [],
   }: RunOptions = {},
 ): Promise<{ readonly steps: readonly AnyStep[]; readonly context: MasterContext }> {
   // The migrator of a run is of the same version.
@@ -87,7 +93,7 @@ export async function prepare(
     environment,
     hash: sha256,
   } satisfies Partial<World> as unknown as World;
-  const flags = new Map(Object.entries({ CLUSTERNAME: "pool", ...set }));
+  const flags = withReplacedImages(replace, new Map(Object.entries({ CLUSTERNAME: "pool", ...set })));
   const { settings, problems } = await readMasterSettings(world, LAYOUT.envFile, flags);
   if (problems.length > 0) throw new Error(problems.map(({ what }) => what).join("\n"));
   const saved = await readSavedSettings(world, LAYOUT.envFile);

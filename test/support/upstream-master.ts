@@ -24,6 +24,12 @@ export const UPSTREAM_ENV: Readonly<Record<string, string>> = {
   IPFS_API_ADDR: "/ip4/127.0.0.1/tcp/5001",
 };
 
+/** The images of upstream's services, which its installer builds on the machine. */
+export const UPSTREAM_IMAGES = {
+  api: "fula-pinning-api:master",
+  webui: "fula-pinning-webui:master",
+} as const;
+
 /** The steps whose things upstream creates in another way than we do, in the order of the run. */
 export const UPSTREAM_THINGS = [
   "compose-file",
@@ -36,16 +42,18 @@ export const UPSTREAM_THINGS = [
 /**
  * Changes a box, whose writer runs, into what the bash installer leaves at its migration 018: `.env`, a
  * compose project with the database in a named volume, the marker of its migrations, cron files, a signing
- * key and one signed snapshot. Its service images are stand-ins that listen on the ports of the real ones.
+ * key and one signed snapshot. Its service images are stand-ins: by default they only listen on the ports of the real ones.
  */
-export async function installUpstreamMaster(box: Box): Promise<void> {
+export async function installUpstreamMaster(box: Box, services = LISTENING): Promise<void> {
+  const compose = composeFile(services);
   const env = Object.entries(UPSTREAM_ENV).map(([key, value]) => `${key}=${value}\n`);
   await box.writeFile("/opt/fula-master/.env", `# saved by the installer\n${env.join("")}`, 0o600);
-  for (const tag of ["fula-pinning-api:master", "fula-pinning-webui:master", "containrrr/watchtower:latest"])
-    await box.run(`docker tag node:26-trixie-slim ${tag}`);
-  await box.writeFile(`${CHECKOUT}/docker/master/docker-compose.master.yml`, COMPOSE_FILE);
+  await box.run("docker tag node:26-trixie-slim containrrr/watchtower:latest");
+  for (const tag of [UPSTREAM_IMAGES.api, UPSTREAM_IMAGES.webui])
+    await box.run(`docker image inspect ${tag} >/dev/null 2>&1 || docker tag node:26-trixie-slim ${tag}`);
+  await box.writeFile(`${CHECKOUT}/docker/master/docker-compose.master.yml`, compose);
   // Operators copy the file to the base directory, for `docker compose ps` there.
-  await box.writeFile("/opt/fula-master/docker-compose.yml", COMPOSE_FILE);
+  await box.writeFile("/opt/fula-master/docker-compose.yml", compose);
   await box.run(`${COMPOSE} up -d postgres`);
   await until(
     "upstream's database answers",
@@ -131,7 +139,25 @@ export async function listPins(box: Box, port: number): Promise<unknown> {
   return JSON.parse((await box.run(`curl -sf http://127.0.0.1:${port}/pins`)).stdout) as unknown;
 }
 
-const COMPOSE_FILE = `name: fula-master
+const LISTENING = `  pinning-api:
+    image: ${UPSTREAM_IMAGES.api}
+    container_name: fula-pinning-api
+    network_mode: host
+    command: ${LISTENS("6000")}
+    restart: unless-stopped
+  webui:
+    image: ${UPSTREAM_IMAGES.webui}
+    container_name: fula-pinning-webui
+    network_mode: host
+    environment:
+      JWT_SECRET: \${JWT_SECRET:?}
+      SESSION_SECRET: \${SESSION_SECRET:?}
+      ADMIN_EMAILS: a@example.org
+    command: ${LISTENS("3001")}
+    restart: unless-stopped
+`;
+
+const composeFile = (services: string): string => `name: fula-master
 services:
   postgres:
     image: postgres:16-alpine
@@ -143,23 +169,7 @@ services:
     volumes: ["pgdata:/var/lib/postgresql/data"]
     ports: ["127.0.0.1:5432:5432"]
     restart: unless-stopped
-  pinning-api:
-    image: fula-pinning-api:master
-    container_name: fula-pinning-api
-    network_mode: host
-    command: ${LISTENS("6000")}
-    restart: unless-stopped
-  webui:
-    image: fula-pinning-webui:master
-    container_name: fula-pinning-webui
-    network_mode: host
-    environment:
-      JWT_SECRET: \${JWT_SECRET:?}
-      SESSION_SECRET: \${SESSION_SECRET:?}
-      ADMIN_EMAILS: a@example.org
-    command: ${LISTENS("3001")}
-    restart: unless-stopped
-  watchtower:
+${services}  watchtower:
     image: containrrr/watchtower:latest
     container_name: fula-master-updater
     command: ["node", "-e", "setInterval(() => {}, 1000)"]

@@ -17,6 +17,8 @@ describe("connectionFaultOf", () => {
     [Object.assign(new Error("refused"), { code: "ECONNREFUSED", syscall: "connect" }), "unreachable"],
     [new AggregateError([new Error("refused ::1")], ""), "unreachable"],
     [new Error("Connection terminated unexpectedly"), "unreachable"],
+    [new Error("Client has encountered a connection error and is not queryable"), "unreachable"],
+    [new Error("Client was closed and is not queryable"), "unreachable"],
     [new Error("timeout exceeded when trying to connect"), "unreachable"],
     [new Error("Query read timeout"), "unreachable"],
     [new TypeError("a bug"), null],

@@ -271,4 +271,21 @@ describe("fula-node's own service instead of an adopted one", () => {
   it("a service that --replace does not know is a wrong command line", async () => {
     await expect(join(upstreamBox(), { replace: ["postgres"] })).rejects.toMatchObject({ exit: "usage" });
   });
+
+  it("is set by --replace alone, and the image of theirs brings that back", async () => {
+    const host = upstreamBox();
+    await join(host, { adopt: ADOPT });
+    host.http.routes.set("http://127.0.0.1:6100/health", { status: 200, body: { status: "ok" } });
+    await join(host, { replace: ["pinning-api"] });
+    expect(await host.files.readText(LAYOUT.envFile)).toMatch(/^PINNING_API_IMAGE='?fula-node'?$/m);
+    expect(host.docker.boxes.get(NAMES.pinningApi)?.image).toMatch(/^fula-node:/);
+    await join(host, { set: { PINNING_API_IMAGE: IMAGES.api } });
+    const { image, env } = host.docker.boxes.get(NAMES.pinningApi) ?? {};
+    expect({ image, env }).toMatchObject({ image: IMAGES.api, env: { PORT: "6100" } });
+  });
+
+  it("and another image in one run is a wrong command line", async () => {
+    const both = { replace: ["webui"], set: { WEBUI_IMAGE: IMAGES.webui } };
+    await expect(join(upstreamBox(), both)).rejects.toMatchObject({ exit: "usage" });
+  });
 });

@@ -4,6 +4,8 @@ import { createDelegates, pickDelegates } from "../../../src/pinning/delegates.t
 
 const ID = "/p2p/12D3KooWHByriNfWuwhFxamqUmi5BSuB24NgwKkYEusXK3QF41n2";
 
+const BRIDGES = ["172.17.0.0/16", "fd00:17::/64"];
+
 it("are the addresses that other machines can dial", () => {
   const good = [
     `/ip4/203.0.113.5/tcp/4001${ID}`,
@@ -19,34 +21,42 @@ it("are the addresses that other machines can dial", () => {
   ];
   const relayed = `/ip4/203.0.113.9/tcp/4001/p2p/12D3KooWLPvwXrusmd6moHNWd9rwtf8mdJittPRNj3GmzqRrTYcN/p2p-circuit${ID}`;
   const inside = `/ip4/10.0.0.7/tcp/4001${ID}`;
+  const bridged = `/ip4/172.17.0.1/udp/4001/quic-v1${ID}`;
   const others = [
     ...local.map((address) => `${address}${ID}`),
     relayed,
+    ID,
     "/ip4/203.0.113.5/tcp/4001",
     "",
     "x",
   ];
-  expect(pickDelegates([...others, inside, ...good])).toEqual(good);
-  expect(pickDelegates([...others, inside])).toEqual([inside]);
-  expect(pickDelegates(others)).toEqual([]);
-  expect(pickDelegates(Array.from({ length: 30 }, (_, i) => `/ip4/203.0.113.${i}/tcp/1${ID}`))).toHaveLength(
-    20,
-  );
+  expect(pickDelegates([...others, inside, ...good], BRIDGES)).toEqual(good);
+  expect(pickDelegates([...others, bridged, inside], BRIDGES)).toEqual([inside]);
+  expect(pickDelegates(others, BRIDGES)).toEqual([]);
+  expect(pickDelegates([...others, bridged], BRIDGES)).toEqual([bridged]);
+  const many = Array.from({ length: 30 }, (_, i) => `/ip4/203.0.113.${i}/tcp/1${ID}`);
+  expect(pickDelegates(many, BRIDGES)).toHaveLength(20);
 });
 
 it("are asked for once a minute, and the last known ones are used while kubo does not answer", async () => {
   let now = 0;
   let asked = 0;
-  let host: string | null = "203.0.113.1";
+  let host: string | null = "10.0.0.1";
   const http: Pick<HttpReader, "json"> = {
     async json(url, options) {
       asked += 1;
       expect([url, options?.method]).toEqual(["http://kubo/api/v0/id", "POST"]);
-      return host === null ? null : { status: 200, body: { Addresses: [`/ip4/${host}/tcp/1${ID}`, 7] } };
+      return host === null
+        ? null
+        : { status: 200, body: { Addresses: [`/ip4/172.17.0.1/tcp/1${ID}`, `/ip4/${host}/tcp/1${ID}`, 7] } };
     },
   };
-  const delegates = createDelegates(http, "http://kubo", { nowMs: () => now, log: () => {} });
-  const first = [`/ip4/203.0.113.1/tcp/1${ID}`];
+  const delegates = createDelegates(http, "http://kubo", {
+    nowMs: () => now,
+    bridgeSubnets: async () => ["172.17.0.0/16"],
+    log: () => {},
+  });
+  const first = [`/ip4/10.0.0.1/tcp/1${ID}`];
   expect(await Promise.all([delegates(), delegates(), delegates()])).toEqual([first, first, first]);
   expect(asked).toBe(1);
   host = null;
@@ -67,10 +77,26 @@ it("are none while kubo never answered, and it is asked again after some seconds
   const http: Pick<HttpReader, "json"> = { json: async () => ((asked += 1), { status: 500, body: null }) };
   const delegates = createDelegates(http, "http://kubo", {
     nowMs: () => now,
+    bridgeSubnets: async () => [],
     log: (line) => void lines.push(line),
   });
   for (let again = 0; again < 3; again += 1) expect(await delegates()).toEqual([]);
   now = 6_000;
   await delegates();
   expect([asked, lines.length]).toEqual([2, 1]);
+});
+
+it("are all addresses outside while the machine's container networks are not known, and that is logged", async () => {
+  const addresses = [`/ip4/172.17.0.1/tcp/1${ID}`, `/ip4/10.0.0.7/tcp/1${ID}`];
+  const lines: string[] = [];
+  const http: Pick<HttpReader, "json"> = {
+    json: async () => ({ status: 200, body: { Addresses: addresses } }),
+  };
+  const delegates = createDelegates(http, "http://kubo", {
+    nowMs: () => 0,
+    bridgeSubnets: () => Promise.reject(new Error("no /proc")),
+    log: (line) => void lines.push(line),
+  });
+  expect(await delegates()).toEqual(addresses);
+  expect(lines).toEqual([expect.stringMatching(/container networks.*no \/proc/)]);
 });

@@ -96,12 +96,18 @@ it.each<[string, Partial<DatabaseFacts>, string]>([
     { remarks: [{ state: "attention", sentence: "the table pins is gone", todo: null }] },
     "attention: the table pins is gone",
   ],
+  [
+    "accounts are on hold",
+    { held: 2 },
+    "ok: 16.9, no schema yet, 1.0 MB, 2 accounts suspended by the operator",
+  ],
 ])("the database: %s", (_name, facts, expected) => {
   const all = {
     place: "db:5432",
     answer: OPEN,
     schema: SCHEMA,
     sizeBytes: 1_000_000,
+    held: 0,
     refusal: null,
     remarks: [],
   };
@@ -126,9 +132,34 @@ it.each<[string, Partial<ApiFacts>, string]>([
     { route: { path: "/x", answer: { status: 404, body: null } } },
     "attention: here:1 answers, but /x answers 404, not 401",
   ],
+  [
+    "upstream's has no health, and works",
+    { otherImage: "theirs:1", health: { status: 401, body: {} } },
+    "ok: here:1, image theirs:1",
+  ],
+  [
+    "upstream's has no health, and does not work",
+    {
+      otherImage: "theirs:1",
+      health: { status: 401, body: {} },
+      route: { path: "/x", answer: { status: 502, body: null } },
+    },
+    "down: here:1/x answers 502",
+  ],
+  [
+    "upstream's does not answer",
+    { otherImage: "theirs:1", health: null, route: { path: "/x", answer: null } },
+    "down: here:1 does not answer",
+  ],
+  [
+    "upstream's answers without a key",
+    { otherImage: "theirs:1", route: { path: "/x", answer: { status: 200, body: {} } } },
+    "attention: here:1 answers, but /x answers 200, not 401",
+  ],
 ])("an API: %s", (_name, facts, expected) => {
   const all = {
     address: "here:1",
+    otherImage: null,
     health: { status: 200, body: {} },
     route: { path: "/x", answer: { status: 401, body: {} } },
   };
@@ -277,6 +308,6 @@ it.each([
   const lost = `The database lacks what its ledger says was created: ${part}.`;
   const answer = { kind: "open", serverVersion: "16.4", systemIdentifier: "7" } as const;
   const schema = { state: "down", summary: lost, todo: "restore it", evidence: {} } as const;
-  const facts = { place: "x:5432", answer, schema, sizeBytes: null, refusal: null, remarks: [] };
+  const facts = { place: "x:5432", answer, schema, sizeBytes: null, held: null, refusal: null, remarks: [] };
   expect(judgeDatabase(facts, "repair")).toMatchObject({ state, summary: lost });
 });

@@ -1,0 +1,145 @@
+import { X509Certificate } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
+import { Box } from "../support/box.ts";
+import type { Certificate } from "../support/certificates.ts";
+import { ACME_SETTINGS, AcmeCa, PUBLIC_HOST } from "../support/edge-boxes.ts";
+import { expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
+
+const ENV_FILE = "/opt/fula-master/.env";
+const VOLUME = "fula-master_edge-data";
+const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
+const BACKUP = "/root/edge.tar";
+const [CERT, KEY] = ["/root/tls/cert.pem", "/root/tls/key.pem"];
+const NEWER = "caddy:2.99.0-alpine";
+
+describe.skipIf(skipped !== undefined)("the certificates of a master's edge", () => {
+  let master: Box;
+  let ca: AcmeCa;
+
+  const account = async () =>
+    (await master.run(`set -o pipefail; cat ${DATA}/caddy/acme/*/users/*/*.json | sha256sum`)).stdout;
+  const edgeOf = async (format: string) =>
+    (await master.run(["docker", "inspect", "--format", format, "fula-edge"])).stdout;
+  const join = () => fulaNode(master, [...FIRST_JOIN, ...ACME_SETTINGS]);
+  /** The certificate that a client gets. */
+  const served = async () => {
+    const ask = "openssl s_client -connect 127.0.0.1:443 -servername master </dev/null 2>/dev/null";
+    const { stdout } = await master.run(`set -o pipefail; ${ask} | openssl x509`);
+    return new X509Certificate(stdout).fingerprint256;
+  };
+  const put = async ({ certificate, key }: Certificate) => {
+    await master.writeFile(CERT, certificate);
+    await master.writeFile(KEY, key, 0o600);
+  };
+  const fingerprintOf = ({ certificate }: Certificate) => new X509Certificate(certificate).fingerprint256;
+  const edgePart = async () => {
+    const { stdout } = await fulaNode(master, ["status", "--json"]);
+    const { parts } = JSON.parse(stdout) as { parts: { name: string; state: string; summary: string }[] };
+    return parts.find(({ name }) => name === "edge");
+  };
+
+  beforeAll(async () => {
+    master = await Box.boot({ name: PUBLIC_HOST, image: "docker" });
+    await installArtifact(master);
+    ca = await AcmeCa.on(master);
+    expectExit(await join(), 0);
+    expect(await ca.orders()).toBe(1);
+  });
+
+  afterAll(async () => {
+    await ca?.authority.close();
+    await master?.destroy();
+  });
+
+  test("H22: a newer image of the edge keeps certificate and account: nothing is ordered", async () => {
+    const before = { account: await account(), certificate: await served(), id: await edgeOf("{{.Id}}") };
+    await master.run(`docker tag "$(docker inspect --format '{{.Config.Image}}' fula-edge)" ${NEWER}`);
+    expectExit(await rejoin(master, ["--set", `EDGE_IMAGE=${NEWER}`]), 0);
+    expect(await edgeOf("{{.Config.Image}}")).toBe(NEWER);
+    expect(await edgeOf("{{.Id}}")).not.toBe(before.id);
+    expect(await account()).toBe(before.account);
+    expect(await served()).toBe(before.certificate);
+    expect(await ca.orders()).toBe(1);
+  });
+
+  test("H22: a copy of the edge's data, put back on a machine that has lost it: nothing is ordered", async () => {
+    const before = { account: await account(), certificate: await served() };
+    await master.run(`tar -C ${DATA} -cf ${BACKUP} .`);
+    expectExit(await fulaNode(master, ["leave", "--yes"]), 0);
+    await master.run(`docker volume rm ${VOLUME}`);
+
+    await master.run(`docker volume create ${VOLUME} && tar -C ${DATA} -xpf ${BACKUP}`);
+    expectExit(await join(), 0);
+    expect(await account()).toBe(before.account);
+    expect(await served()).toBe(before.certificate);
+    expect(await ca.orders()).toBe(1);
+    expect(await edgePart()).toMatchObject({ state: "ok" });
+    const again = await rejoin(master);
+    expectExit(again, 0);
+    expect(again.stdout).toContain("Nothing to do");
+  });
+
+  test("EDGE_TLS=files: the operator's certificate is served, and a renewed one after the next join", async () => {
+    const first = await ca.authority.issue(`DNS:${PUBLIC_HOST}`);
+    await put(first);
+    const env = (await master.readFile(ENV_FILE)).replaceAll(/^EDGE_ACME.*\n/gm, "");
+    await master.writeFile(ENV_FILE, env, 0o600);
+    const set = ["EDGE_TLS=files", `EDGE_CERT=${CERT}`, `EDGE_KEY=${KEY}`];
+    expectExit(
+      await rejoin(
+        master,
+        set.flatMap((setting) => ["--set", setting]),
+      ),
+      0,
+    );
+    expect(await served()).toBe(fingerprintOf(first));
+    await master.writeFile("/root/own-ca.pem", ca.authority.certificate);
+    const asked = await master.run("curl -sf --cacert /root/own-ca.pem https://master/api/v1/pool");
+    expect(JSON.parse(asked.stdout)).toMatchObject({ pool: "test-pool" });
+    expect(await edgePart()).toMatchObject({ state: "ok" });
+    const nothing = await rejoin(master);
+    expectExit(nothing, 0);
+    expect(nothing.stdout).toContain("Nothing to do");
+
+    const renewed = await ca.authority.issue(`DNS:${PUBLIC_HOST}`);
+    await put(renewed);
+    const status = await fulaNode(master, ["status"]);
+    expectExit(status, 20);
+    expectExit(await rejoin(master), 0);
+    expect(await served()).toBe(fingerprintOf(renewed));
+    expectExit(await fulaNode(master, ["status"]), 0);
+    // The container reads a copy; nobody else on the machine can.
+    const [copy] = (await master.run("stat -c '%a %u' /opt/fula-master/edge/key.pem")).stdout.split("\n");
+    expect(copy).toBe("400 61077");
+  });
+
+  test("a key that does not fit is refused before the first write, and the old certificate goes on", async () => {
+    const before = { files: await watch(master), certificate: await served() };
+    const [good, other] = [await ca.authority.issue(`DNS:${PUBLIC_HOST}`), await ca.authority.issue("DNS:x")];
+    const cases: readonly (readonly [Certificate, RegExp])[] = [
+      [
+        { certificate: good.certificate, key: other.key },
+        /it is not the key of the certificate in EDGE_CERT/,
+      ],
+      [other, /it is not for master/],
+      [{ certificate: "half a file", key: good.key }, /it is not a certificate in PEM form/],
+    ];
+    for (const [pair, says] of cases) {
+      await put(pair);
+      const refused = await rejoin(master);
+      expect([21, 22]).toContain(refused.exitCode);
+      expect(stderrOf(refused)).toMatch(says);
+      expect(stderrOf(refused)).toContain("Changed: nothing");
+      expect(await watch(master)).toEqual(before.files);
+      expect(await served()).toBe(before.certificate);
+    }
+    // Also when the container is made again meanwhile.
+    await master.run("docker restart fula-edge");
+    expect(await edgePart()).toMatchObject({ state: "ok" });
+    expect(await served()).toBe(before.certificate);
+    await put(good);
+    expectExit(await rejoin(master), 0);
+    expect(await served()).toBe(fingerprintOf(good));
+  });
+});
