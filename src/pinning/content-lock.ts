@@ -18,6 +18,7 @@ export async function underContentLock<Result>(
       `SELECT set_config('idle_in_transaction_session_timeout', $2, true),
          pg_try_advisory_xact_lock(hashtextextended('fula-node content ' || $1, 0)) AS held`,
       [spellingsOf(cid)[0], `${leaseMs}ms`],
+      { name: "work-lock" },
     );
     if (row?.held !== true) return null;
     // If it fails, the transaction is gone, and its next statement says so.
