@@ -1,6 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import type { ParsedCid } from "./content-id.ts";
-import { usualSpellingsOf } from "./content-id.ts";
+import { type ParsedCid, usualSpellingsOf } from "./content-id.ts";
 
 /**
  * Runs `work` while this process alone, of all masters on this database, sends or unpins the content, whatever its
@@ -18,6 +17,7 @@ export async function underContentLock<Result>(
       `SELECT set_config('idle_in_transaction_session_timeout', $2, true),
          pg_try_advisory_xact_lock(hashtextextended('fula-node content ' || $1, 0)) AS held`,
       [usualSpellingsOf(cid)[0], `${leaseMs}ms`],
+      { name: "work-lock" },
     );
     if (row?.held !== true) return null;
     // If it fails, the transaction is gone, and its next statement says so.

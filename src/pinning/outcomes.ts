@@ -7,8 +7,8 @@ type Database = Pick<PostgresPool, "query">;
  * The statements that end a claim. Each changes nothing if the claim is no longer ours: a worker that was stopped for too
  * long writes nothing. The row of pins is locked first, as in the statements of the API, so that they can't deadlock.
  */
-function ending(work: string, request: string): string {
-  return `
+function ending(name: string, work: string, request: string): Ending {
+  const sql = `
     WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
       locked AS (SELECT count(*) FROM request),
       mine AS (
@@ -19,34 +19,48 @@ function ending(work: string, request: string): string {
         WHERE pins.requestid = mine.requestid AND pins.status IN ('queued', 'pinning', 'pinned')
       )
     SELECT requestid FROM mine`;
+  return { name, sql };
+}
+
+/** Prepared once by each connection: to plan it takes longer than to run it. */
+interface Ending {
+  readonly name: string;
+  readonly sql: string;
 }
 
 const IN_MS = (parameter: string): string => `now() + ${parameter} * interval '1 millisecond'`;
 const PUT_OFF = ending(
+  "work-put-off",
   `due_at = ${IN_MS("$3")}, attempts = $4, last_error = $5`,
   "status = coalesce($6, status)",
 );
-const HELD = ending(`due_at = ${IN_MS("$3")}, last_error = $4`, "info = $5");
+const HELD = ending("work-held", `due_at = ${IN_MS("$3")}, last_error = $4`, "info = $5");
 /** A deadline that passed before its turn came begins again. */
 const SENT = ending(
+  "work-sent",
   `sent_at = now(), due_at = ${IN_MS("$3")}, last_error = NULL,
    deadline_at = CASE WHEN deadline_at <= now() THEN now() + (deadline_at - accepted_at) ELSE deadline_at END`,
   "status = CASE WHEN status = 'pinned' THEN 'pinned' ELSE 'pinning' END, info = '{}'",
 );
 const PINNED = ending(
+  "work-pinned",
   "pinned_at = now(), due_at = now(), attempts = 0, last_error = NULL",
   "status = 'pinned', info = '{}'",
 );
 const QUEUED = ending(
+  "work-queued",
   `sent_at = NULL, pinned_at = NULL, due_at = ${IN_MS("$3")}, attempts = $4, last_error = $5`,
   "status = 'queued'",
 );
 const FAILED = ending(
+  "work-failed",
   "action = 'unpin', due_at = now(), attempts = 0, last_error = $4",
   "status = 'failed', info = $3",
 );
-const UNWANTED = ending("action = 'unpin', due_at = now()", "status = status");
-const SIZED = `
+const UNWANTED = ending("work-unwanted", "action = 'unpin', due_at = now()", "status = status");
+const SIZED: Ending = {
+  name: "work-sized",
+  sql: `
   WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
     locked AS (SELECT count(*) FROM request),
     mine AS (DELETE FROM pin_work w USING locked WHERE w.requestid = $1 AND w.claim = $2::uuid RETURNING w.requestid),
@@ -55,7 +69,12 @@ const SIZED = `
         AND NOT EXISTS (SELECT FROM pins o WHERE o.cid = ANY ($4::text[]) AND o.user_id = pins.user_id AND o.size > 0
                           AND o.status <> 'deleted' AND o.requestid <> pins.requestid)
     )
-  SELECT requestid FROM mine`;
+  SELECT requestid FROM mine`,
+};
+const FINISHED: Ending = {
+  name: "work-finished",
+  sql: "DELETE FROM pin_work WHERE requestid = $1 AND claim = $2::uuid RETURNING requestid",
+};
 
 /** The reason why a request failed, for the user. */
 export interface FailureReason {
@@ -65,11 +84,11 @@ export interface FailureReason {
 
 async function end(
   database: Database,
-  statement: string,
+  { name, sql }: Ending,
   work: Work,
   values: readonly unknown[],
 ): Promise<boolean> {
-  return (await database.query(statement, [work.requestid, work.claim, ...values])).length > 0;
+  return (await database.query(sql, [work.requestid, work.claim, ...values], { name })).length > 0;
 }
 
 /** Tries again later. */
@@ -124,12 +143,7 @@ export function markUnwanted(database: Database, work: Work): Promise<boolean> {
 
 /** Nothing is left to do. */
 export function finish(database: Database, work: Work): Promise<boolean> {
-  return end(
-    database,
-    "DELETE FROM pin_work WHERE requestid = $1 AND claim = $2::uuid RETURNING requestid",
-    work,
-    [],
-  );
+  return end(database, FINISHED, work, []);
 }
 
 /** Its size is known; one of the account's requests for this content carries it. Call it under the content's lock. */
@@ -164,6 +178,7 @@ export async function readStanding(
                  AND status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
        EXISTS (SELECT FROM pin_doubts WHERE cid = $4 AND until > now()) AS "isDoubtful"`,
     [work.requestid, work.claim, spellings, spellings[0]],
+    { name: "work-standing" },
   );
   return row ?? { isMine: false, isWanted: true, isDoubtful: true };
 }
@@ -178,12 +193,17 @@ export async function hasSize(
     `SELECT FROM pins o JOIN pins mine ON mine.requestid = $1
      WHERE o.cid = ANY ($2::text[]) AND o.user_id = mine.user_id AND o.size > 0 AND o.status <> 'deleted' LIMIT 1`,
     [work.requestid, spellings],
+    { name: "work-has-size" },
   );
   return rows.length > 0;
 }
 
 /** True if the content is blocked under one of its names. */
 export async function isBlocked(database: Database, names: readonly string[]): Promise<boolean> {
-  const rows = await database.query("SELECT FROM blocked_cids WHERE cid = ANY ($1::text[]) LIMIT 1", [names]);
+  const rows = await database.query(
+    "SELECT FROM blocked_cids WHERE cid = ANY ($1::text[]) LIMIT 1",
+    [names],
+    { name: "work-is-blocked" },
+  );
   return rows.length > 0;
 }

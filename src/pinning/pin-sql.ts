@@ -31,13 +31,18 @@ const STATUS_COLUMNS = `p.requestid, p.status, ${CREATED}, p.cid, p.name, p.orig
 
 /**
  * Lists an account's requests, newest first; equal times are in the order of `id`. Each status has its own ordered scan of
- * an index, so a list of a few rows reads a few rows. One row without a requestid if the list is empty; no row if the
- * sender is not known.
+ * an index, so a list of a few rows reads a few rows. The number of all of them is kept for each status (migration 028);
+ * with any other filter, the rows are counted. One row without a requestid if the list is empty; no row if the sender is
+ * not known.
  */
 export function listStatement(sender: Sender, filter: PinFilter): Statement {
   const values: unknown[] = [...sender, filter.statuses, filter.limit];
   const { sql, isPlain } = conditionsOf(filter, (value) => `$${values.push(value)}`);
   const mine = "p.user_id = (SELECT account FROM who)";
+  const total =
+    sql === ""
+      ? "account_pin_count(who.account, $3::text[])::int"
+      : `(SELECT count(*)::int FROM pins p WHERE ${mine} AND p.status = ANY($3::text[])${sql})`;
   const text = `
   WITH ${WHO}, page AS (
     SELECT f.* FROM unnest($3::text[]) AS wanted (status) CROSS JOIN LATERAL (
@@ -45,7 +50,7 @@ export function listStatement(sender: Sender, filter: PinFilter): Statement {
       WHERE ${mine} AND p.status = wanted.status${sql} ORDER BY p.created_at DESC, p.id DESC LIMIT $4::int
     ) f ORDER BY f.at DESC, f.id DESC LIMIT $4::int
   )
-  SELECT (SELECT count(*)::int FROM pins p WHERE ${mine} AND p.status = ANY($3::text[])${sql}) AS total, page.*
+  SELECT ${total} AS total, page.*
   FROM who LEFT JOIN page ON true ORDER BY page.at DESC, page.id DESC`;
   // Other combinations are many and rare: prepared, they would fill the memory of each connection.
   return isPlain ? { sql: text, values, name: `pins-list${boundsOf(filter)}` } : { sql: text, values };

@@ -184,7 +184,9 @@ export async function mayStoreMore(
   account: string,
   freeTierBytes: number,
 ): Promise<boolean> {
-  const [row] = await database.query<{ open: boolean }>(MAY_STORE, [account, freeTierBytes]);
+  const [row] = await database.query<{ open: boolean }>(MAY_STORE, [account, freeTierBytes], {
+    name: "may-store-more",
+  });
   return row?.open === true;
 }
 

@@ -65,17 +65,10 @@ const ACCOUNTS_AT_ONCE = 128;
  */
 export async function claimWork(database: Database, options: ClaimOptions): Promise<Claimed> {
   const { phases, limit, cursor, busy, claim, leaseMs, window, windows } = options;
-  const rows = await database.query<ClaimRow>(CLAIM, [
-    cursor,
-    ACCOUNTS_AT_ONCE,
-    phases,
-    busy,
-    limit,
-    claim,
-    leaseMs,
-    window,
-    JSON.stringify(windows),
-  ]);
+  const values = [cursor, ACCOUNTS_AT_ONCE, phases, busy, limit, claim, leaseMs, window];
+  const rows = await database.query<ClaimRow>(CLAIM, [...values, JSON.stringify(windows)], {
+    name: "work-claim",
+  });
   const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
   const [first] = rows;
   const picked = first?.picked ?? 0;

@@ -18,6 +18,7 @@ const TABLES = [
   "blocked_cids",
   "user_credits",
   "account_usage",
+  "account_pins",
   "account_holds",
 ];
 

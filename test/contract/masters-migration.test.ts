@@ -170,6 +170,7 @@ describeOnPostgres("migration 022", (postgres) => {
 const WITHOUT_POOL: Readonly<Record<string, string>> = {
   bucket_roots: "upstream's table and number (020): its gateways know owner and bucket only",
   account_usage: "it follows pins, upstream's table, which has no pool",
+  account_pins: "the same",
   revoked_wallet_sessions: "a wallet is one account in the whole database, as in upstream's gateway",
   wallet_challenges: "it leads to user_wallets, upstream's table, which has no pool",
   account_holds: "it goes with user_credits, upstream's table, which has no pool",
