@@ -5,11 +5,11 @@ import { Box } from "../support/box.ts";
 import type { Certificate } from "../support/certificates.ts";
 import { ACME_SETTINGS, AcmeCa, PUBLIC_HOST } from "../support/edge-boxes.ts";
 import { expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
+import { fencesOf, readPages } from "../support/pages.ts";
 
 const ENV_FILE = "/opt/fula-master/.env";
 const VOLUME = "fula-master_edge-data";
 const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
-const BACKUP = "/root/edge.tar";
 const [CERT, KEY] = ["/root/tls/cert.pem", "/root/tls/key.pem"];
 const NEWER = "caddy:2.99.0-alpine";
 
@@ -65,11 +65,12 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
 
   test("H22: a copy of the edge's data, put back on a machine that has lost it: nothing is ordered", async () => {
     const before = { account: await account(), certificate: await served() };
-    await master.run(`tar -C ${DATA} -cf ${BACKUP} .`);
+    const [copy, putBack] = await commandsOfCopy();
+    await master.run(["bash", "-ec", `cd /root && ${copy}`]);
     expectExit(await fulaNode(master, ["leave", "--yes"]), 0);
     await master.run(`docker volume rm ${VOLUME}`);
 
-    await master.run(`docker volume create ${VOLUME} && tar -C ${DATA} -xpf ${BACKUP}`);
+    await master.run(["bash", "-ec", `cd /root && ${putBack}`]);
     expectExit(await join(), 0);
     expect(await account()).toBe(before.account);
     expect(await served()).toBe(before.certificate);
@@ -110,8 +111,8 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
     expect(await served()).toBe(fingerprintOf(renewed));
     expectExit(await fulaNode(master, ["status"]), 0);
     // The container reads a copy; nobody else on the machine can.
-    const [copy] = (await master.run("stat -c '%a %u' /opt/fula-master/edge/key.pem")).stdout.split("\n");
-    expect(copy).toBe("400 61077");
+    const [keyFile] = (await master.run("stat -c '%a %u' /opt/fula-master/edge/key.pem")).stdout.split("\n");
+    expect(keyFile).toBe("400 61077");
   });
 
   test("a key that does not fit is refused before the first write, and the old certificate goes on", async () => {
@@ -143,3 +144,11 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
     expect(await served()).toBe(fingerprintOf(good));
   });
 });
+
+/** What docs/ports.md says to type, to copy the edge's data and to put the copy back. */
+async function commandsOfCopy(): Promise<readonly [string, string]> {
+  const page = (await readPages()).get("docs/ports.md") ?? "";
+  const found = fencesOf(page).flatMap(({ text }) => (text.includes("edge-data.tar") ? [text] : []));
+  expect(found).toHaveLength(2);
+  return found as [string, string];
+}
