@@ -45,8 +45,13 @@ const common = {
   ),
 };
 const listRule = { error: "addresses must be a list of strings." };
-const ANNOUNCEMENT = signedBody({ ...common, addresses: z.array(z.string(listRule), listRule).readonly() });
-const RELEASE = signedBody({
+/** The body of `POST /api/v1/nodes`. */
+export const ANNOUNCEMENT = signedBody({
+  ...common,
+  addresses: z.array(z.string(listRule), listRule).readonly(),
+});
+/** The body of `DELETE /api/v1/nodes/NAME`. */
+export const RELEASE = signedBody({
   ...common,
   reservation: text("reservation", (value) =>
     /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)

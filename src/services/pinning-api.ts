@@ -4,6 +4,7 @@ import { messageOf } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
+import { addDocument } from "./openapi/document.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
 import type { PinQueue } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
@@ -56,7 +57,10 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
   };
   const inside = createPinsApp(pins, { isOutside: false });
   inside.get("/health", async () => healthAnswer(await health(), queue && { queue: queue.state() }));
-  addAdminRoutes(inside, { pool, log, systemKey: settings.systemKey });
+  addDocument(inside, "/openapi.json", async () =>
+    (await import("./openapi/pinning-routes.ts")).pinningDocument(version),
+  );
+  addAdminRoutes(inside, { pool, log, version, systemKey: settings.systemKey });
   const edge = createPinsApp(pins, { isOutside: true });
   void health();
   void delegates();

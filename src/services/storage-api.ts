@@ -6,6 +6,7 @@ import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi } from "./accounts-api.ts";
 import { createAuthentication } from "./caller.ts";
+import { addDocument } from "./openapi/document.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
@@ -72,6 +73,12 @@ export function openStorageService(
       return json(200, caller.uploadOnly ? { canUpload: report.canUpload } : report);
     });
   });
+  addDocument(app, "/openapi.json", async () =>
+    (await import("./openapi/storage-routes.ts")).storageDocument(version),
+  );
+  addDocument(app, "/api/v1/openapi.json", async () =>
+    (await import("./openapi/storage-routes.ts")).clientsDocument(version),
+  );
   app.route("/", accountsApi(pool, log, { ...settings, authenticate }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
