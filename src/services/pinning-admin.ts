@@ -6,9 +6,9 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { decode, isOneOf, MAX_LIMIT, readQuery, STATUSES } from "../pinning/pin-filter.ts";
 import { readInstant } from "../pinning/instant.ts";
 import { whileDatabaseAnswers } from "./health.ts";
-import { queryOf, refuse } from "./pins-routes.ts";
+import { queryOf, refuse, refuseMethod } from "./pins-routes.ts";
 import { createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, json } from "./server.ts";
+import { type App, type Call, json, refuseOtherMethods } from "./server.ts";
 
 /** What the routes of operators need. */
 export interface AdminDeps {
@@ -103,6 +103,7 @@ export function addAdminRoutes(app: App, { pool, log, version, systemKey, limit 
     "/admin/openapi.json",
     guarded(async () => json(200, (await import("./openapi/pinning-routes.ts")).adminDocument(version))),
   );
+  refuseOtherMethods(app, (methods) => guarded(async () => refuseMethod(methods)), "/admin/");
   app.all(
     "/admin/*",
     guarded(async () => refuse(404, "NOT_FOUND", "There is no such route.")),

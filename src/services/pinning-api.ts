@@ -8,8 +8,8 @@ import { addDocument } from "./openapi/document.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
 import type { PinQueue } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
-import { addPinsRoutes, type PinsDeps, refuse, refuseCredential } from "./pins-routes.ts";
-import { type App, createApp, type Service } from "./server.ts";
+import { addPinsRoutes, type PinsDeps, refuse, refuseCredential, refuseMethod } from "./pins-routes.ts";
+import { type App, createApp, refuseOtherMethods, type Service } from "./server.ts";
 
 /** Without one of them, it refuses every request. */
 const TABLES = [
@@ -61,6 +61,7 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     (await import("./openapi/pinning-routes.ts")).pinningDocument(version),
   );
   addAdminRoutes(inside, { pool, log, version, systemKey: settings.systemKey });
+  refuseOtherMethods(inside, (methods) => () => refuseMethod(methods));
   const edge = createPinsApp(pins, { isOutside: true });
   void health();
   void delegates();

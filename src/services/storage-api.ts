@@ -10,7 +10,7 @@ import { addDocument } from "./openapi/document.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, type Service } from "./server.ts";
+import { createApp, failure, json, refuseOtherMethods, type Service } from "./server.ts";
 
 /** What it reads and writes. */
 const TABLES = [
@@ -82,6 +82,11 @@ export function openStorageService(
   app.route("/", accountsApi(pool, log, { ...settings, authenticate }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
+  refuseOtherMethods(
+    app,
+    (methods) => () =>
+      failure(405, "other-method", `Only ${methods} can be used here.`, {}, { allow: methods }),
+  );
   void health();
   const { bindHost: host, port, masterId } = settings;
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });

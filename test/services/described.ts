@@ -1,5 +1,6 @@
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
+import { parseCid } from "../../src/pinning/content-id.ts";
 import { adminDocument, pinningDocument } from "../../src/services/openapi/pinning-routes.ts";
 import { clientsDocument, storageDocument } from "../../src/services/openapi/storage-routes.ts";
 
@@ -47,6 +48,17 @@ export function checkOf(open: OpenApi): Check {
     keywords: ["openapi", "info", "servers", "paths", "components"],
   });
   formats.default(ajv);
+  ajv.addFormat("cid", (text) => parseCid(text) !== null);
+  // Forms of requests: nothing is compared with them here.
+  for (const name of [
+    "history-cursor",
+    "ed25519-peer-id",
+    "utc-milliseconds",
+    "pool-name",
+    "account",
+    "multiaddr",
+  ])
+    ajv.addFormat(name, true);
   const document = closed(open) as OpenApi;
   ajv.addSchema(document, "document");
   const validators = new Map<string, ValidateFunction>();

@@ -8,7 +8,8 @@ import { openStorageService } from "../../src/services/storage-api.ts";
 import { migrate, openPool } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { checkOf, type OpenApi } from "./described.ts";
-import { pinningSettings, request, startPinningApi, SYSTEM_KEY } from "./pins-api.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { createUser, pinningSettings, request, startPinningApi, SYSTEM_KEY } from "./pins-api.ts";
 import { startWebui, webuiSettings } from "./web-api.ts";
 
 /** `GET /pins/{}` and so on, without what only refuses a method and without the preflight of CORS. */
@@ -38,6 +39,10 @@ async function documentAt(url: string, init: RequestInit = {}): Promise<OpenApi>
   );
   expect(new Set(ids).size).toBe(ids.length);
   return document;
+}
+
+async function tokenOf(target: PostgresTarget, api: { readonly url: string }): Promise<string> {
+  return (await createUser(target, api, "ann")).token;
 }
 
 describeOnPostgres(
@@ -98,6 +103,45 @@ describeOnPostgres(
       expect(JSON.stringify(clients)).not.toContain("X-Fula-Service-Auth");
       await service.close();
       cluster.close();
+    });
+
+    test("another method is refused with 405 and those that there are, on every path", async () => {
+      const target = await postgres.createDatabase();
+      const [api, webui] = [await startPinningApi(target), await startWebui(target)];
+      const headers = { "x-system-key": SYSTEM_KEY, authorization: `Bearer ${await tokenOf(target, api)}` };
+      for (const [url, path] of [
+        [api.url, "/openapi.json"],
+        [api.url, "/admin/openapi.json"],
+        [webui.url, "/openapi.json"],
+      ] as const) {
+        const { paths } = await documentAt(`${url}${path}`, { headers });
+        for (const [template, methods] of Object.entries(paths)) {
+          const answer = await fetch(`${url}${template.replaceAll(/\{\w+\}/g, "x")}`, {
+            method: "PATCH",
+            headers,
+          });
+          const allowed = (answer.headers.get("allow") ?? "")
+            .split(", ")
+            .filter((method) => method !== "OPTIONS");
+          expect([template, answer.status, allowed.toSorted()]).toEqual([
+            template,
+            405,
+            Object.keys(methods)
+              .map((method) => method.toUpperCase())
+              .toSorted(),
+          ]);
+          expect(await answer.json()).toHaveProperty("error");
+        }
+      }
+    });
+
+    test("what a client sends is not described as something that only the service sends", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const { components } = await documentAt(`${webui.url}/openapi.json`);
+      expect(JSON.stringify(components)).not.toContain("readOnly");
+      expect(components["schemas"]).toMatchObject({
+        Announcement: { properties: { addresses: { minItems: 1, maxItems: 16 } } },
+      });
     });
 
     test("an answer that no document describes fails a test", async () => {

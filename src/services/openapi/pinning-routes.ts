@@ -10,18 +10,15 @@ const failure = named(
   "PinFailure",
   z.object({ error: z.object({ reason: z.string().min(1), details: z.string() }) }),
 );
-const cid = z
-  .string()
-  .max(256)
-  .regex(/^(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|[bBfFkKzmu][A-Za-z0-9+/_-]+)$/)
-  .meta({ examples: ["bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"] });
+const cid = z.string().meta({
+  format: "cid",
+  description: "A CID in any usual base.",
+  examples: ["bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"],
+});
 /** A text that PostgreSQL stores and gives back unchanged. */
 const text = z.string().regex(/^[^\0\uFFFE\uFFFF]*$/u);
-const meta = z.record(text, text);
-const origin = z
-  .string()
-  .max(1_024)
-  .regex(/^(?:\/[^/\s]+)+$/);
+const meta = z.record(z.string().regex(/^(?!__proto__$)[^\0\uFFFE\uFFFF]*$/u), text);
+const origin = z.string().meta({ format: "multiaddr" });
 const pin = named(
   "Pin",
   z.object({
@@ -152,7 +149,7 @@ const row = z.object({
   created: time,
 });
 const rows = named("AdminPins", z.object({ count, pins: z.array(row) }));
-const account = z.string().min(1).describe("An id, or an e-mail address.");
+const account = z.string().meta({ format: "account", description: "An id, or an e-mail address." });
 const limit = limitOf(200, MAX_LIMIT);
 
 function admin(answer: z.ZodType, operation: Omit<Operation, "credentials" | "answers">): Operation {

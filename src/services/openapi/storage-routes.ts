@@ -2,6 +2,7 @@ import * as z from "zod";
 import type { CreditEntry, Credits } from "../../accounts/credits.ts";
 import { ADDRESS, type Challenge, type LinkedWallet } from "../../accounts/wallets.ts";
 import { ANNOUNCEMENT, RELEASE } from "../../federation/announcement-reader.ts";
+import { MAX_NAME_CHARACTERS, NODE_NAME } from "../../settings/node-name.ts";
 import type { StorageReport } from "../../settings/quota.ts";
 import { type Answers, named, openApiDocument, type Operation, type Operations } from "./document.ts";
 import { PINS } from "./pinning-routes.ts";
@@ -48,7 +49,7 @@ const entry = z.object({
   created: time,
 }) satisfies z.ZodType<CreditEntry>;
 const history = named("CreditHistory", z.object({ entries: z.array(entry), next: z.string().nullable() }));
-const cursor = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z(?:,[1-9]\d{0,9})?$/);
+const cursor = z.string().meta({ format: "history-cursor" });
 const wallet = named(
   "Wallet",
   z.object({
@@ -189,10 +190,7 @@ const node = {
   signature: z.string(),
 };
 const nodes = z.object({ pool, nodes: z.array(z.object(node)), next: z.string().nullable() });
-const name = z
-  .string()
-  .max(64)
-  .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/);
+const name = z.string().max(MAX_NAME_CHARACTERS).regex(NODE_NAME);
 const announced = named(
   "Announced",
   z.object({
