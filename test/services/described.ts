@@ -40,13 +40,9 @@ function checks(): readonly Check[] {
   return made;
 }
 
-/** The check of a document whose objects have no other fields than those that it names. */
-export function checkOf(open: OpenApi): Check {
-  const ajv = new Ajv2020({
-    strict: true,
-    allowUnionTypes: true,
-    keywords: ["openapi", "info", "servers", "paths", "components"],
-  });
+function validatorOf(document: OpenApi): Ajv2020 {
+  const keywords = ["openapi", "info", "servers", "paths", "components"];
+  const ajv = new Ajv2020({ strict: true, allowUnionTypes: true, keywords });
   formats.default(ajv);
   ajv.addFormat("cid", (text) => parseCid(text) !== null);
   // Forms of requests: nothing is compared with them here.
@@ -59,8 +55,19 @@ export function checkOf(open: OpenApi): Check {
     "multiaddr",
   ])
     ajv.addFormat(name, true);
+  return ajv.addSchema(document, "document");
+}
+
+/** True if a value is right for a schema of a document. */
+export function requestsOf(document: OpenApi, schema: string): (value: unknown) => boolean {
+  const validate = validatorOf(document).compile({ $ref: `document#/components/schemas/${schema}` });
+  return (value) => validate(value);
+}
+
+/** The check of a document whose objects have no other fields than those that it names. */
+export function checkOf(open: OpenApi): Check {
   const document = closed(open) as OpenApi;
-  ajv.addSchema(document, "document");
+  const ajv = validatorOf(document);
   const validators = new Map<string, ValidateFunction>();
   const routes = Object.entries(document.paths).map(([path, methods]) => ({
     path,

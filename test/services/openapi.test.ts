@@ -7,7 +7,7 @@ import type { App } from "../../src/services/server.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
 import { migrate, openPool } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { checkOf, type OpenApi } from "./described.ts";
+import { checkOf, type OpenApi, requestsOf } from "./described.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { createUser, pinningSettings, request, startPinningApi, SYSTEM_KEY } from "./pins-api.ts";
 import { startWebui, webuiSettings } from "./web-api.ts";
@@ -142,6 +142,27 @@ describeOnPostgres(
       expect(components["schemas"]).toMatchObject({
         Announcement: { properties: { addresses: { minItems: 1, maxItems: 16 } } },
       });
+    });
+
+    test("what can't be stored is not described as a right request, in patterns that every program reads", async () => {
+      const api = await startPinningApi(await postgres.createDatabase());
+      const document = await documentAt(`${api.url}/openapi.json`);
+      expect(JSON.stringify(document)).not.toMatch(/\\\\0/);
+      const isPin = requestsOf(document, "Pin");
+      const cid = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+      expect(isPin({ cid, name: "a", origins: ["/ip4/1.1.1.1/tcp/1"], meta: { a: "" } })).toBe(true);
+      for (const wrong of [
+        { cid: "no CID" },
+        { cid, name: "a\0" },
+        { cid, name: "\uFFFE" },
+        { cid, name: "x".repeat(256) },
+        { cid, meta: { "\0": "a" } },
+        { cid, meta: { a: "\uFFFF" } },
+        { cid, meta: { ["__proto__"]: "a" } },
+        { cid, meta: { a: 1 } },
+        { cid, origins: Array.from({ length: 21 }, () => "/ip4/1.1.1.1/tcp/1") },
+      ])
+        expect([wrong, isPin(wrong)]).toEqual([wrong, false]);
     });
 
     test("an answer that no document describes fails a test", async () => {

@@ -15,9 +15,10 @@ const cid = z.string().meta({
   description: "A CID in any usual base.",
   examples: ["bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"],
 });
-/** A text that PostgreSQL stores and gives back unchanged. */
-const text = z.string().regex(/^[^\0\uFFFE\uFFFF]*$/u);
-const meta = z.record(z.string().regex(/^(?!__proto__$)[^\0\uFFFE\uFFFF]*$/u), text);
+/** A character that PostgreSQL stores and gives back unchanged. `\0` would not be a pattern for every program. */
+const STORABLE = "[^\\x00\\uFFFE\\uFFFF]";
+const text = z.string().meta({ pattern: `^${STORABLE}*$` });
+const meta = z.record(z.string().meta({ pattern: `^(?!__proto__$)${STORABLE}*$` }), text);
 const origin = z.string().meta({ format: "multiaddr" });
 const pin = named(
   "Pin",
