@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { validateNodeName } from "../settings/node-name.ts";
+import { MAX_NAME_CHARACTERS, NODE_NAME, validateNodeName } from "../settings/node-name.ts";
 import { RULES } from "../settings/rules.ts";
 import {
   type Announcement,
@@ -31,28 +31,41 @@ export function readRelease(body: unknown): Reading<Release> {
   return readBody(RELEASE, body);
 }
 
+const SIGNATURE = /^[0-9a-f]{128}$/;
+const RESERVATION = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const TIME = /^2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
 const common = {
-  name: text("name", validateNodeName),
+  name: text("name", validateNodeName).meta({ pattern: NODE_NAME.source, maxLength: MAX_NAME_CHARACTERS }),
   peerId: text("peerId", (value) =>
     publicKeyOf(value) === null
       ? "peerId must be an ed25519 peer id: 12D3KooW and 44 more characters."
       : null,
-  ),
-  time: text("time", validateTime),
-  pool: text("pool", (value) => (RULES.name.holds(value) ? null : `pool must be ${RULES.name.requirement}.`)),
+  ).meta({ format: "ed25519-peer-id" }),
+  time: text("time", validateTime).meta({ format: "utc-milliseconds" }),
+  pool: text("pool", (value) =>
+    RULES.name.holds(value) ? null : `pool must be ${RULES.name.requirement}.`,
+  ).meta({ format: "pool-name" }),
   signature: text("signature", (value) =>
-    /^[0-9a-f]{128}$/.test(value) ? null : "signature must be 128 lower-case hex digits.",
-  ),
+    SIGNATURE.test(value) ? null : "signature must be 128 lower-case hex digits.",
+  ).meta({ pattern: SIGNATURE.source }),
 };
 const listRule = { error: "addresses must be a list of strings." };
-const ANNOUNCEMENT = signedBody({ ...common, addresses: z.array(z.string(listRule), listRule).readonly() });
-const RELEASE = signedBody({
+/** The body of `POST /api/v1/nodes`. */
+export const ANNOUNCEMENT = signedBody({
+  ...common,
+  addresses: z.array(z.string(listRule), listRule).meta({ minItems: 1, maxItems: MAX_ADDRESSES }),
+});
+/** The body of `DELETE /api/v1/nodes/NAME`. */
+export const RELEASE = signedBody({
   ...common,
   reservation: text("reservation", (value) =>
-    /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)
+    RESERVATION.test(value)
       ? null
       : "reservation must be null or the id from the answer to the announcement.",
-  ).nullable(),
+  )
+    .meta({ pattern: RESERVATION.source })
+    .nullable(),
 });
 
 function signedBody<Shape extends z.ZodRawShape>(shape: Shape) {
@@ -92,7 +105,7 @@ function addressProblems({ addresses, peerId }: Announcement): readonly string[]
 }
 
 function validateTime(value: string): string | null {
-  const at = /^2\d{3}-/.test(value) ? new Date(value) : new Date(Number.NaN);
+  const at = TIME.test(value) ? new Date(value) : new Date(Number.NaN);
   const isExact = !Number.isNaN(at.getTime()) && at.toISOString() === value;
   return isExact ? null : "time must be UTC with milliseconds, such as 2026-11-21T20:00:00.000Z.";
 }

@@ -6,7 +6,7 @@ import { findBadMeta, isLongerThan, isText, LIMITS, NOT_TEXT, type Reading } fro
 export const STATUSES = ["queued", "pinning", "pinned", "failed"] as const;
 export type PinState = (typeof STATUSES)[number];
 
-const MATCHES = ["exact", "iexact", "partial", "ipartial"] as const;
+export const MATCHES = ["exact", "iexact", "partial", "ipartial"] as const;
 
 /** What `GET /pins` is asked for. */
 export interface PinFilter {
@@ -22,7 +22,7 @@ export interface PinFilter {
   readonly limit: number;
 }
 
-const MAX_CIDS = 10;
+export const MAX_CIDS = 10;
 const DEFAULT_LIMIT = 10;
 export const MAX_LIMIT = 1_000;
 const NAMES = ["cid", "name", "match", "status", "meta", "before", "after", "limit"] as const;

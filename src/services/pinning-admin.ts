@@ -6,14 +6,15 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { decode, isOneOf, MAX_LIMIT, readQuery, STATUSES } from "../pinning/pin-filter.ts";
 import { readInstant } from "../pinning/instant.ts";
 import { whileDatabaseAnswers } from "./health.ts";
-import { queryOf, refuse } from "./pins-routes.ts";
+import { queryOf, refuse, refuseMethod } from "./pins-routes.ts";
 import { createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, json } from "./server.ts";
+import { type App, type Call, json, refuseOtherMethods } from "./server.ts";
 
 /** What the routes of operators need. */
 export interface AdminDeps {
   readonly pool: Pick<PostgresPool, "query">;
   readonly log: (line: string) => void;
+  readonly version: string;
   readonly systemKey: string;
   /** Limits requests to /admin, and so guesses of the key. */
   readonly limit?: RateLimit;
@@ -32,8 +33,9 @@ const TIMEOUT_MS = 30_000;
  * - `GET /admin/storage/user/ACCOUNT`: bytes and requests of one account (an id, or an e-mail address).
  * - `GET /admin/pins/pending?after=TIME&before=TIME&username=ACCOUNT&status=STATUS&limit=N`: requests that are not pinned yet.
  * - `GET /admin/pins/needs-size-recalc?limit=N`: pinned requests whose size is not known.
+ * - `GET /admin/openapi.json`: all that as an OpenAPI document.
  */
-export function addAdminRoutes(app: App, { pool, log, systemKey, limit = LIMIT }: AdminDeps): void {
+export function addAdminRoutes(app: App, { pool, log, version, systemKey, limit = LIMIT }: AdminDeps): void {
   const digest = digestOf(systemKey);
   const waitSeconds = createRateLimit(limit, () => performance.now());
 
@@ -97,6 +99,11 @@ export function addAdminRoutes(app: App, { pool, log, systemKey, limit = LIMIT }
       return json(200, { count: pins.length, pins });
     }),
   );
+  app.get(
+    "/admin/openapi.json",
+    guarded(async () => json(200, (await import("./openapi/pinning-routes.ts")).adminDocument(version))),
+  );
+  refuseOtherMethods(app, (methods) => guarded(async () => refuseMethod(methods)), "/admin/");
   app.all(
     "/admin/*",
     guarded(async () => refuse(404, "NOT_FOUND", "There is no such route.")),

@@ -5,10 +5,11 @@ import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
+import { addDocument } from "./openapi/document.ts";
 import type { PinQueue } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
-import { addPinsRoutes, type PinsDeps, refuse, refuseCredential } from "./pins-routes.ts";
-import { type App, createApp, type Service } from "./server.ts";
+import { addPinsRoutes, type PinsDeps, refuse, refuseCredential, refuseMethod } from "./pins-routes.ts";
+import { type App, createApp, refuseOtherMethods, type Service } from "./server.ts";
 
 /** Without one of them, it refuses every request. */
 const TABLES = [
@@ -63,7 +64,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
   };
   const inside = createPinsApp(pins, { isOutside: false });
   inside.get("/health", async () => healthAnswer(await health(), queue && { queue: queue.state() }));
-  addAdminRoutes(inside, { pool, log, systemKey: settings.systemKey });
+  addDocument(inside, "/openapi.json", async () =>
+    (await import("./openapi/pinning-routes.ts")).pinningDocument(version),
+  );
+  addAdminRoutes(inside, { pool, log, version, systemKey: settings.systemKey });
+  refuseOtherMethods(inside, (methods) => () => refuseMethod(methods));
   const edge = createPinsApp(pins, { isOutside: true });
   void health();
   void delegates();

@@ -135,10 +135,7 @@ export function addPinsRoutes(
         : refusalReply(removed);
     }),
   );
-  const others = (methods: string) =>
-    authenticated(async () =>
-      refuse(405, "METHOD_NOT_ALLOWED", `Only ${methods} are possible here.`, { allow: methods }),
-    );
+  const others = (methods: string) => authenticated(async () => refuseMethod(methods));
   const preflight = () => new Response(null, { status: 204, headers: PREFLIGHT });
   app.options("/pins", preflight);
   app.options("/pins/:id", preflight);
@@ -212,6 +209,11 @@ function badRequest(details: string): Response {
 
 function unauthorized(details: string): Response {
   return refuse(401, "UNAUTHORIZED", details, { "www-authenticate": "Bearer" });
+}
+
+/** The response to a method that a path does not have. */
+export function refuseMethod(methods: string): Response {
+  return refuse(405, "METHOD_NOT_ALLOWED", `Only ${methods} can be used here.`, { allow: methods });
 }
 
 /** The response to a credential that can't be valid. */

@@ -158,6 +158,22 @@ export function createApp(options: {
   return app;
 }
 
+/**
+ * Refuses the other methods of every path under `prefix` that has a route: call it after the last one. A path that has a
+ * route for all methods keeps it.
+ */
+export function refuseOtherMethods(
+  app: App,
+  refuse: (methods: string) => (call: Call) => Response | Promise<Response>,
+  prefix = "/",
+): void {
+  const methods = new Map<string, Set<string>>();
+  for (const { path, method } of app.routes)
+    methods.set(path, (methods.get(path) ?? new Set<string>()).add(method));
+  for (const [path, known] of methods)
+    if (!known.has("ALL") && path.startsWith(prefix)) app.all(path, refuse([...known].join(", ")));
+}
+
 function pathOf(bindings: HttpBindings | undefined): string {
   return bindings?.incoming.url?.split("?", 1)[0] ?? "/";
 }

@@ -6,10 +6,11 @@ import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi } from "./accounts-api.ts";
 import { createAuthentication } from "./caller.ts";
+import { addDocument } from "./openapi/document.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, type Service } from "./server.ts";
+import { createApp, failure, json, refuseOtherMethods, type Service } from "./server.ts";
 
 /** What it reads and writes. */
 const TABLES = [
@@ -72,9 +73,20 @@ export function openStorageService(
       return json(200, caller.uploadOnly ? { canUpload: report.canUpload } : report);
     });
   });
+  addDocument(app, "/openapi.json", async () =>
+    (await import("./openapi/storage-routes.ts")).storageDocument(version),
+  );
+  addDocument(app, "/api/v1/openapi.json", async () =>
+    (await import("./openapi/storage-routes.ts")).clientsDocument(version),
+  );
   app.route("/", accountsApi(pool, log, { ...settings, authenticate }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
+  refuseOtherMethods(
+    app,
+    (methods) => () =>
+      failure(405, "other-method", `Only ${methods} can be used here.`, {}, { allow: methods }),
+  );
   void health();
   const { bindHost: host, port, masterId } = settings;
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });

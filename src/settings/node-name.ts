@@ -1,11 +1,11 @@
 /** A node name has 1 to 64 characters: a-z and 0-9, with single dashes between them. */
-const NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/;
-const MAX_CHARACTERS = 64;
+export const NODE_NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/;
+export const MAX_NAME_CHARACTERS = 64;
 const SHOWN_CHARACTERS = 80;
 
 /** True for a valid node name. The allowed characters leave no two different names that look alike. */
 export function isNodeName(text: string): boolean {
-  return text.length <= MAX_CHARACTERS && NAME.test(text);
+  return text.length <= MAX_NAME_CHARACTERS && NODE_NAME.test(text);
 }
 
 /**
@@ -23,8 +23,8 @@ export function validateNodeName(text: string): string | null {
   if (invalid !== undefined)
     return `${printable} contains ${showCharacter(invalid)}; a node name has only a-z, 0-9 and dashes.`;
   const { length } = text;
-  if (length > MAX_CHARACTERS)
-    return `${printable} has ${length} characters; a node name has at most ${MAX_CHARACTERS}.`;
+  if (length > MAX_NAME_CHARACTERS)
+    return `${printable} has ${length} characters; a node name has at most ${MAX_NAME_CHARACTERS}.`;
   return `${printable} has a dash at the start or end, or two in a row; a node name has single dashes between letters and digits.`;
 }
 
@@ -36,7 +36,7 @@ export function suggestNodeNames(taken: string): readonly string[] {
   const number = Number(/-([0-9]{1,4})$/.exec(taken)?.[1] ?? 1);
   return NUMBERED.map((step) => {
     const ending = `-${number + step - 1}`;
-    const trimmed = base.slice(0, MAX_CHARACTERS - ending.length).replace(/-+$/, "");
+    const trimmed = base.slice(0, MAX_NAME_CHARACTERS - ending.length).replace(/-+$/, "");
     return `${trimmed}${ending}`;
   });
 }

@@ -157,7 +157,7 @@ describeOnPostgres(
       ],
       ["17 KB", send("POST", "x".repeat(17_000)), 413],
       ["a look-alike", send("POST", { name: "b\u0435rlin" }), 400],
-      ["another verb", { method: "PUT", body: "{}" }, 404],
+      ["another verb", { method: "PUT", body: "{}" }, 405],
     ])("%s is refused in JSON", async (_case, init, status) => {
       const webui = await startWebui(await postgres.createDatabase());
       const answer = await ask(webui, NODES, init);

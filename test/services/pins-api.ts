@@ -5,6 +5,7 @@ import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { PinningApiSettings, PoolSettings } from "../../src/settings/services.ts";
 import { openPool } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
+import { expectDescribed } from "./described.ts";
 import { type Serving, startService } from "./serving.ts";
 
 /** The key of /admin, and the secret of the trusted header. */
@@ -62,10 +63,11 @@ export interface Answered {
   readonly body: Record<string, unknown>;
 }
 
-/** One request. */
+/** One request. Throws if the OpenAPI documents do not describe the answer. */
 export async function request(url: string, init: RequestInit = {}): Promise<Answered> {
   const response = await fetch(url, { redirect: "manual", ...init });
   const text = await response.text();
+  expectDescribed(init.method ?? "GET", url, { status: response.status, headers: response.headers, text });
   const body = text === "" ? {} : (JSON.parse(text) as Record<string, unknown>);
   return { status: response.status, headers: response.headers, text, body };
 }

@@ -4,14 +4,12 @@ import { openStorageService } from "../../src/services/storage-api.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { WebuiSettings } from "../../src/settings/services.ts";
 import { openPool } from "../support/names-database.ts";
+import { expectDescribed } from "./described.ts";
 import { type Serving, startService } from "./serving.ts";
 
-/** Runs the webui on a database for the length of a test. */
-export async function startWebui(
-  target: PostgresTarget,
-  changes: Partial<WebuiSettings> = {},
-): Promise<Serving> {
-  const settings: WebuiSettings = {
+/** Settings of a webui on a free port. No cluster answers. */
+export function webuiSettings(target: PostgresTarget, changes: Partial<WebuiSettings> = {}): WebuiSettings {
+  return {
     bindHost: "127.0.0.1",
     port: 0,
     postgres: { ...target, maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
@@ -26,6 +24,14 @@ export async function startWebui(
     publicUrl: "https://storage.example.org",
     ...changes,
   };
+}
+
+/** Runs the webui on a database for the length of a test. */
+export async function startWebui(
+  target: PostgresTarget,
+  changes: Partial<WebuiSettings> = {},
+): Promise<Serving> {
+  const settings = webuiSettings(target, changes);
   const cluster = openCluster({ endpoint: settings.cluster.url });
   onTestFinished(() => cluster.close());
   const webui = await startService(
@@ -36,7 +42,7 @@ export async function startWebui(
   return webui;
 }
 
-/** One request; an answer without a body has `body: null`. */
+/** One request; an answer without a body has `body: null`. Throws if the OpenAPI documents do not describe the answer. */
 export async function ask(
   { url }: Serving,
   path: string,
@@ -44,6 +50,7 @@ export async function ask(
 ): Promise<{ readonly status: number; readonly body: unknown; readonly headers: Headers }> {
   const response = await fetch(`${url}${path}`, init);
   const text = await response.text();
+  expectDescribed(init.method ?? "GET", path, { status: response.status, headers: response.headers, text });
   return { status: response.status, body: text === "" ? null : JSON.parse(text), headers: response.headers };
 }
 
