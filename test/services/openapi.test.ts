@@ -58,7 +58,13 @@ describeOnPostgres(
         idleTimeoutMs: 1_000,
         connectTimeoutMs: 1_000,
       });
-      const service = openPinningApi(settings, { pool, http, log: () => {}, version: "1.2.3" });
+      const service = openPinningApi(settings, {
+        pool,
+        http,
+        log: () => {},
+        version: "1.2.3",
+        bridgeSubnets: async () => [],
+      });
       const document = await documentAt(`${api.url}/openapi.json`);
       const admin = await documentAt(`${api.url}/admin/openapi.json`, {
         headers: { "x-system-key": SYSTEM_KEY },
