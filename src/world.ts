@@ -78,6 +78,7 @@ export async function createWorld(
         ...limits,
         proxy: proxyFor(url, process.env),
       }),
+    write: (lines) => void process.stdout.write(lines),
     stop,
   };
 }
@@ -144,6 +145,8 @@ export interface World extends JoinDeps {
   readonly openBlake3: ServeDeps["openBlake3"];
   readonly openKubo: ServeDeps["openKubo"];
   readonly openStorageApi: ServeDeps["openStorageApi"];
+  /** Writes whole lines to standard output: the log of a service. */
+  readonly write: ServeDeps["write"];
   /** Aborted when the process receives SIGINT or SIGTERM. */
   readonly stop: AbortSignal;
   readSigningKey(path: string): Promise<SigningKey>;

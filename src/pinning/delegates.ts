@@ -1,3 +1,4 @@
+import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { isInSubnets } from "../settings/address.ts";
 
@@ -17,7 +18,7 @@ const TIMEOUT_MS = 2_000;
 export function createDelegates(
   http: Pick<HttpReader, "json">,
   kuboUrl: string,
-  { nowMs, log }: { readonly nowMs: () => number; readonly log: (line: string) => void },
+  { nowMs, log }: { readonly nowMs: () => number; readonly log: Log },
 ): ReadDelegates {
   let known: readonly string[] | null = null;
   let askAgainMs = Number.NEGATIVE_INFINITY;
@@ -31,7 +32,7 @@ export function createDelegates(
       askAgainMs = nowMs() + FRESH_MS;
     } else {
       if (known === null)
-        log("delegates: kubo did not report its addresses; requests are accepted without them");
+        log("delegates: kubo did not report its addresses; requests are accepted without them", "warn");
       known ??= [];
       askAgainMs = nowMs() + RETRY_MS;
     }

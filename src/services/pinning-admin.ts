@@ -6,7 +6,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { decode, isOneOf, MAX_LIMIT, readQuery, STATUSES } from "../pinning/pin-filter.ts";
 import { readInstant } from "../pinning/instant.ts";
 import { whileDatabaseAnswers } from "./health.ts";
-import { queryOf, refuse } from "./pins-routes.ts";
+import { queryOf, refuseHere as refuse } from "./pins-routes.ts";
 import { createRateLimit, type RateLimit } from "./rate-limit.ts";
 import { type App, type Call, json } from "./server.ts";
 

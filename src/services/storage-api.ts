@@ -1,15 +1,22 @@
 import { usageOf } from "../accounts/usage.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
+import type { Log } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi } from "./accounts-api.ts";
 import { createAuthentication } from "./caller.ts";
-import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
+import {
+  checkPostgres,
+  connectionGauge,
+  createHealth,
+  healthAnswer,
+  healthStatus,
+  whileDatabaseAnswers,
+} from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, json, type Service } from "./server.ts";
+import { createApp, json, logFailure, type Service } from "./server.ts";
 
 /** What it reads and writes. */
 const TABLES = [
@@ -44,7 +51,7 @@ export function openStorageService(
     readonly pool: PostgresPool;
     /** Creates a client for the REST API of the master's own cluster peer. */
     readonly openCluster: PinCountDeps["openCluster"];
-    readonly log: (line: string) => void;
+    readonly log: Log;
     readonly version: string;
   },
 ): Service {
@@ -54,8 +61,8 @@ export function openStorageService(
   const authenticate = createAuthentication(pool, settings.walletTokens);
   const app = createApp({
     notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
-    failed: ({ env }, thrown, path) => {
-      log(`${env.incoming.method ?? "?"} ${path} failed: ${messageOf(thrown)}`);
+    failed: (call, thrown) => {
+      logFailure(log, call, thrown);
       return json(500, { error: "The request failed. See the service's log." });
     },
   });
@@ -76,11 +83,12 @@ export function openStorageService(
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
   void health();
-  const { bindHost: host, port, masterId } = settings;
+  const { bindHost: host, port, metricsPort, masterId } = settings;
+  const metrics = { port: metricsPort, gauges: [connectionGauge(pool)] };
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const close = () => {
     endBeating();
     return pool.close();
   };
-  return { name: "webui", host, port, app, close };
+  return { name: "webui", host, port, app, metrics, close };
 }

@@ -3,14 +3,8 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { http } from "../../src/machine/http.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
-import {
-  type App,
-  createApp,
-  json,
-  runService,
-  type Service,
-  startServer,
-} from "../../src/services/server.ts";
+import { type App, createApp, json, type Service, startServer } from "../../src/services/server.ts";
+import { runService } from "../../src/services/run-service.ts";
 
 /** A service that runs in this process. */
 export interface Serving {

@@ -14,6 +14,8 @@ export async function startWebui(
   const settings: WebuiSettings = {
     bindHost: "127.0.0.1",
     port: 0,
+    metricsPort: 0,
+    logLevel: "info",
     postgres: { ...target, maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
     pricing: { freeTierBytes: 1_000, fulaPerGibMonth: 3 },
     pool: "pool-a",
