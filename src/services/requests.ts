@@ -60,15 +60,20 @@ export interface WatchOptions {
   readonly isOutside: boolean;
   readonly onRequest: OnRequest;
   /** The body for a request that could not be read. */
-  readonly describeUnread?: (reason: string, details: string) => unknown;
+  readonly describeUnread?: DescribeUnread;
 }
+
+/** Makes the body of the answer to a request that could not be read. */
+export type DescribeUnread = (reason: string, details: string) => unknown;
+
+const describePlainly: DescribeUnread = (_reason, error) => ({ error });
 
 /**
  * Gives each request of the server its id, which the answer has in X-Request-Id, and reports it once it has ended. A
  * request that Node.js could not read gets an answer with an id, too.
  */
 export function watchRequests(server: Server, options: WatchOptions): void {
-  const { routes, isOutside, onRequest, describeUnread = (_reason, error) => ({ error }) } = options;
+  const { routes, isOutside, onRequest, describeUnread = describePlainly } = options;
   const patternOf = createPatterns(routes);
   const underWay = new WeakMap<
     Duplex,
@@ -76,6 +81,8 @@ export function watchRequests(server: Server, options: WatchOptions): void {
   >();
   const refused = new WeakSet<Duplex>();
 
+  // Node.js would answer an expectation that it does not know by itself, without an id.
+  server.on("checkExpectation", (incoming, outgoing) => server.emit("request", incoming, outgoing));
   server.prependListener("request", (incoming, outgoing) => {
     const from = performance.now();
     const id = requestIdOf(incoming, isOutside);
@@ -115,6 +122,22 @@ export function watchRequests(server: Server, options: WatchOptions): void {
     if (request === undefined) onRequest({ id, isOutside, method: "?", route: NOT_READ, status, ms: 0 });
     else request.refuse(status);
   });
+}
+
+/**
+ * Answers 400 to a request of HTTP/1.1 without a Host header (RFC 9112, section 3.2), and returns true. Node.js, which
+ * would do it, gives such an answer no id.
+ */
+export function refuseWithoutHost(
+  { headers, httpVersion }: IncomingMessage,
+  outgoing: ServerResponse,
+  describeUnread: DescribeUnread = describePlainly,
+): boolean {
+  if (headers.host !== undefined || httpVersion !== "1.1") return false;
+  const body = `${JSON.stringify(describeUnread("BAD_REQUEST", "The Host header is missing."))}\n`;
+  outgoing.writeHead(400, { "content-type": "application/json; charset=utf-8", connection: "close" });
+  outgoing.end(body);
+  return true;
 }
 
 const LINGER_MS = 1_000;

@@ -13,7 +13,7 @@ import type { AddressInfo } from "node:net";
 import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { networkOf } from "./rate-limit.ts";
-import { type OnRequest, requestIdOn, watchRequests } from "./requests.ts";
+import { type OnRequest, refuseWithoutHost, requestIdOn, watchRequests } from "./requests.ts";
 
 /** A service's routes. Each handler gets node's request and response in `env`. */
 export type App = Hono<{ Bindings: HttpBindings }>;
@@ -101,11 +101,13 @@ export async function startServer(
   const connectionsCheckingInterval = Math.min(headersTimeout, CHECK_EVERY_MS);
   const inProgress = new Set<ServerResponse>();
   const { isOutside = false, describeUnread } = service;
-  const options = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const times = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const options = { ...times, requireHostHeader: false };
   const server = createServer(options, (incoming, outgoing) => {
     inProgress.add(outgoing);
     outgoing.once("close", () => inProgress.delete(outgoing));
     if (stop.aborted) announceEnd(outgoing);
+    if (refuseWithoutHost(incoming, outgoing, describeUnread)) return;
     void dispatch(app, incoming, outgoing, log);
   });
   const routes = app.routes.map(({ path }) => path);
