@@ -486,7 +486,27 @@ describeOnPostgres(
       expect(status).toBe(204);
       expect(headers.get("access-control-allow-methods")).toContain("DELETE");
       expect(headers.get("access-control-allow-headers")).toContain("authorization");
-      expect((await alice.get("")).headers.get("access-control-allow-origin")).toBe("*");
+      const { headers: answered } = await alice.get("");
+      expect(answered.get("access-control-allow-origin")).toBe("*");
+      expect(answered.get("access-control-expose-headers")?.split(", ")).toContain("x-request-id");
+      expect(answered.has("access-control-allow-credentials")).toBe(false);
+    });
+
+    test("no page may use /admin or /health", async () => {
+      const { api } = await start();
+      const key = { "x-system-key": SYSTEM_KEY };
+      for (const [path, init, status] of [
+        ["/admin/stats", { headers: key }, 200],
+        ["/admin/storage?limit=x", { headers: key }, 400],
+        ["/admin/none", { headers: key }, 404],
+        ["/admin/stats", {}, 401],
+        ["/admin/stats", { method: "OPTIONS" }, 401],
+        ["/health", {}, 503],
+      ] as const) {
+        const answered = await request(`${api.url}${path}`, init);
+        expect({ path, status: answered.status }).toEqual({ path, status });
+        expect([...answered.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+      }
     });
 
     test("does not start on one of its two ports only", async () => {
