@@ -35,6 +35,11 @@ const ABSENT = [
 const UNUSED =
   /\/node_modules\/(?:docker-modem\/lib\/(?:ssh|http_duplex)|dockerode\/lib\/(?:session|buildkit))\.js$/;
 const PACKING = /^(?:tar-fs|@balena\/dockerignore|split-ca)$/;
+/**
+ * What pino and prom-client load at their start and we never use: logging in a thread of its own, which needs files beside
+ * the bundle, summaries with quantiles, and exemplars.
+ */
+const LOGGING = /^(?:thread-stream|tdigest|@opentelemetry\/api)$/;
 /** With `DEBUG=modem` it would print the headers, which contain a registry's login. */
 const DEBUG = /\/node_modules\/debug\/src\/index\.js$/;
 
@@ -67,6 +72,9 @@ const unusedModules = {
     };
     onResolve({ filter: PACKING }, ({ path, importer }) =>
       /\/node_modules\/docker(?:ode|-modem)\//.test(importer) ? { path, namespace: "unused" } : undefined,
+    );
+    onResolve({ filter: LOGGING }, ({ path, importer }) =>
+      /\/node_modules\/(?:pino|prom-client)\//.test(importer) ? { path, namespace: "unused" } : undefined,
     );
     onLoad({ filter: /.*/, namespace: "unused" }, unused);
     onLoad({ filter: UNUSED }, unused);

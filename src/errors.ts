@@ -131,6 +131,12 @@ export class OperatorError extends Error {
   }
 }
 
+/** How serious a line in the log of a service is. */
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** Writes one line to the log of a service, as `info` unless a level is given. No line contains a secret. */
+export type Log = (line: string, level?: LogLevel, requestId?: string) => void;
+
 /** The message of any thrown value, for use in a sentence. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

@@ -78,11 +78,31 @@ export async function createWorld(
         ...limits,
         proxy: proxyFor(url, process.env),
       }),
+    write: createLogWriter(process),
     stop,
   };
 }
 
 const PACKAGE_DIR = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * Writes to standard output what comes in one turn of the event loop with one call of the kernel: a busy service has many
+ * lines. What is left when the process ends is written then.
+ */
+function createLogWriter(process: NodeJS.Process): World["write"] {
+  let text = "";
+  const flush = (): void => {
+    if (text !== "") process.stdout.write(text);
+    text = "";
+  };
+  let isWatching = false;
+  return (lines) => {
+    if (!isWatching) process.once("exit", flush);
+    isWatching = true;
+    if (text === "") setImmediate(flush);
+    text += lines;
+  };
+}
 
 /** A page of ours. The package brings them, so that they can be read on a machine without internet. */
 const PAGE = /(?<![\w/])docs\/(?=[\w-]+\.md)/g;
@@ -144,6 +164,8 @@ export interface World extends JoinDeps {
   readonly openBlake3: ServeDeps["openBlake3"];
   readonly openKubo: ServeDeps["openKubo"];
   readonly openStorageApi: ServeDeps["openStorageApi"];
+  /** Writes whole lines to standard output: the log of a service. */
+  readonly write: ServeDeps["write"];
   /** Aborted when the process receives SIGINT or SIGTERM. */
   readonly stop: AbortSignal;
   readSigningKey(path: string): Promise<SigningKey>;

@@ -4,9 +4,8 @@ import type { VerbExit } from "../errors.ts";
 
 /** `serve NAME`: runs one service until it receives a signal. The containers run this. */
 export async function serve(name: ServiceName, world: World): Promise<VerbExit> {
-  const { environment, host, reporter } = world;
-  const log = (line: string): void => reporter.note(`${host.clock.now().toISOString()} ${line}`);
+  const { environment, host, write } = world;
   const { serve: run } = await import("../services/serve.ts");
-  await run(name, environment, { ...world, http: host.http, log });
+  await run(name, environment, { ...world, http: host.http, write });
   return "ok";
 }

@@ -1,5 +1,5 @@
 import type { Client } from "pg";
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import type { PostgresPool } from "./postgres.ts";
 
 /** A master as it records itself in the table `masters` (022_masters.sql). */
@@ -81,7 +81,7 @@ const BEAT_EVERY_MS = 5 * 60_000;
 export function keepBeating(
   pool: Pick<PostgresPool, "query">,
   id: string,
-  { log, everyMs = BEAT_EVERY_MS }: { readonly log: (line: string) => void; readonly everyMs?: number },
+  { log, everyMs = BEAT_EVERY_MS }: { readonly log: Log; readonly everyMs?: number },
 ): () => void {
   let works = true;
   const beat = async (): Promise<void> => {
@@ -89,7 +89,7 @@ export function keepBeating(
       await pool.query("UPDATE public.masters SET heartbeat_at = now() WHERE id = $1", [id]);
       works = true;
     } catch (thrown) {
-      if (works) log(`the heartbeat of this master failed: ${messageOf(thrown)}`);
+      if (works) log(`the heartbeat of this master failed: ${messageOf(thrown)}`, "warn");
       works = false;
     }
   };

@@ -1,5 +1,5 @@
 import type { Client, Pool } from "pg";
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import type { PoolSettings } from "../settings/services.ts";
@@ -109,6 +109,8 @@ export interface PostgresPool {
    * or the error of the connection; the connection is then closed, and PostgreSQL takes back what it did.
    */
   transaction<Result>(work: (database: Pick<PostgresPool, "query">) => Promise<Result>): Promise<Result>;
+  /** How many connections are open and idle now, and how many statements wait for one. */
+  connections(): { readonly open: number; readonly idle: number; readonly waiting: number };
   /** Waits for running statements, then closes every connection. */
   close(): Promise<void>;
 }
@@ -119,9 +121,11 @@ export interface PostgresPool {
  */
 export function openPostgresPool(settings: PoolSettings, options: PoolOptions): PostgresPool {
   let opened: Promise<Pool> | null = null;
+  let counted: Pool | null = null;
+  const openCounted = async (): Promise<Pool> => (counted = await open(settings, options));
   // A CA file that can't be read now may be readable for the next statement.
   const pool = (): Promise<Pool> =>
-    (opened ??= open(settings, options).catch((thrown: unknown) => {
+    (opened ??= openCounted().catch((thrown: unknown) => {
       opened = null;
       throw thrown;
     }));
@@ -140,6 +144,11 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
         client.release(!isDone);
       }
     },
+    connections: () => ({
+      open: counted?.totalCount ?? 0,
+      idle: counted?.idleCount ?? 0,
+      waiting: counted?.waitingCount ?? 0,
+    }),
     async close() {
       await (await opened)?.end();
     },
@@ -163,7 +172,7 @@ function queryOn(runner: () => Promise<Pick<Pool, "query">>): PostgresPool["quer
 interface PoolOptions {
   /** What `pg_stat_activity` shows. */
   readonly applicationName: string;
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 /** The longest statement of a service, and how long it waits for a lock, in milliseconds. */
@@ -205,6 +214,6 @@ async function open(settings: PoolSettings, { applicationName, log }: PoolOption
   // The pool listens to idle connections only. One that breaks in use fails its statement, or the next one; without a
   // listener, its event would end the process as well.
   pool.on("connect", (client) => client.on("error", () => {}));
-  pool.on("error", (error) => log(`an idle database connection was lost: ${messageOf(error)}`));
+  pool.on("error", (error) => log(`an idle database connection was lost: ${messageOf(error)}`, "warn"));
   return pool;
 }

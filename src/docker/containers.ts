@@ -5,6 +5,7 @@ import { type NodeContext, poll, readEnvFile, readValues } from "../settings/con
 import { findEntry } from "../settings/env-file.ts";
 
 import { VERSION_KEY } from "../settings/settings.ts";
+import { plainLog } from "../units.ts";
 import { type ComposeMap, homeOf, mapAt, SPEC_LABEL } from "./compose-document.ts";
 import { NAMES, PACKAGE_ENTRIES } from "../settings/layout.ts";
 import { type Project, writeCompose } from "./compose-project.ts";
@@ -376,7 +377,7 @@ async function describeUnhealthy(
   const { status, health, healthOutput, exitCode, restartCount, oomKilled } = container;
   const looping = restartCount > 0 ? `, restarted ${restartCount} times` : "";
   const memory = oomKilled ? "; the kernel ended it because memory ran out" : "";
-  const log = (await host.docker.logs(name, 12)).trim();
+  const log = plainLog((await host.docker.logs(name, 12)).trim());
   return new OperatorError({
     exit: "unhealthy",
     what: `${name} does not work: its status is ${status}${status === "running" ? `, health ${health ?? "unknown"}` : `, exit code ${exitCode}`}${looping}${memory}.`,

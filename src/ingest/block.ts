@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { isExpired, isWalletToken, NO_JWT, readBearer, readClaims } from "../accounts/api-key.ts";
 import type { BlockPut, KuboBlocks } from "../cluster/kubo.ts";
+import type { Log } from "../errors.ts";
 import type { Blake3, GrowingHash } from "./blake3.ts";
 import { clientOf } from "../services/rate-limit.ts";
 import type { QuotaRefusal } from "../settings/quota.ts";
@@ -28,7 +29,7 @@ export interface BlockDeps {
   readonly buffers: BufferPool;
   readonly space: Space;
   readonly limits: BodyLimits;
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 /**
@@ -144,11 +145,11 @@ async function store(
   // A failure may come after kubo has stored the block.
   claim.settle(bytes.length);
   if (done.kind === "failed") {
-    log(`kubo did not store a block of ${bytes.length} bytes: ${done.why}`);
+    log(`kubo did not store a block of ${bytes.length} bytes: ${done.why}`, "warn");
     return refusal(502, `kubo: ${done.why}`);
   }
   if (!isSameBlock(done.key, declared)) {
-    log(`kubo returned the cid ${done.key} for the block ${declared.text}`);
+    log(`kubo returned the cid ${done.key} for the block ${declared.text}`, "warn");
     const error = "kubo returned a different cid";
     return { status: 500, body: { error, kubo: done.key, declared: declared.text } };
   }

@@ -1,10 +1,10 @@
 import type { IncomingMessage } from "node:http";
 import type { KuboBlocks } from "../cluster/kubo.ts";
-import { messageOf } from "../errors.ts";
+import type { Log } from "../errors.ts";
 import type { Blake3 } from "./blake3.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createHealth } from "../services/health.ts";
-import { type Call, createApp, type Service } from "../services/server.ts";
+import { type Call, createApp, logFailure, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
 import type { SpaceReading } from "../settings/space-limits.ts";
 import { answerBlock, type Reply } from "./block.ts";
@@ -54,17 +54,26 @@ export function openIngest(
     readonly storage: StorageApi | null;
     readonly readSpace: () => Promise<SpaceReading | null>;
     readonly http: HttpReader;
-    readonly log: (line: string) => void;
+    readonly log: Log;
     readonly version: string;
   },
   times: IngestTimes = TIMES,
 ): Service {
   const { blake3, kubo, storage, readSpace, http, log, version } = deps;
-  const { bindHost: host, port, maxConcurrent: slots, maxBlockBytes, quotaMode: mode, noAuth } = settings;
+  const {
+    bindHost: host,
+    port,
+    metricsPort,
+    maxConcurrent: slots,
+    maxBlockBytes,
+    quotaMode: mode,
+    noAuth,
+  } = settings;
   const { stallMs, bodyMs: totalMs, slackMs, maxWaitMs, lingerMs, graceMs } = times;
   const now = (): number => performance.now();
+  const all = new Slots({ slots, maxWaiting: slots * WAITING_PER_SLOT, maxWaitMs });
   const blockDeps = {
-    slots: new Slots({ slots, maxWaiting: slots * WAITING_PER_SLOT, maxWaitMs }),
+    slots: all,
     startHash: blake3.start,
     kubo,
     quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
@@ -78,7 +87,7 @@ export function openIngest(
   const app = createApp({
     notFound: (call) => answer(call, { status: 404, body: { error: "not found; send blocks to /v0/block" } }),
     failed: (call, thrown) => {
-      log(`${call.env.incoming.method ?? "?"} failed: ${messageOf(thrown)}`);
+      logFailure(log, call, thrown);
       const error = "the request failed; see the service's log";
       return answer(call, { status: 500, body: { error } });
     },
@@ -96,6 +105,17 @@ export function openIngest(
     host,
     port,
     app,
+    metrics: {
+      port: metricsPort,
+      gauges: [
+        {
+          name: "fula_ingest_uploads",
+          help: "Uploads that are processed now, and uploads that wait.",
+          label: "state",
+          read: () => ({ active: slots - all.free, waiting: all.waiting }),
+        },
+      ],
+    },
     notes: [
       `ingest: kubo ${settings.kuboUrl}, ${auth}, storage API ${settings.storageApiUrl ?? "none"}`,
       `ingest: BLAKE3 by ${blake3.by}`,

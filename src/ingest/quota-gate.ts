@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import { HttpClient, parseJson, readWhole } from "../machine/http-client.ts";
 import {
   decideQuota,
@@ -40,7 +40,7 @@ export function createQuotaGate(options: {
   readonly storage: Pick<StorageApi, "storage"> | null;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }): QuotaGate {
   const { mode, storage, now, log } = options;
   const known = new QuotaCache(FRESH_MS, MAX_TOKENS);
@@ -51,7 +51,8 @@ export function createQuotaGate(options: {
   let lastState = "";
 
   function logState(state: string): void {
-    if (state !== lastState && !(lastState === "" && state === RESPONDING)) log(`quota: ${state}`);
+    if (state !== lastState && !(lastState === "" && state === RESPONDING))
+      log(`quota: ${state}`, state === RESPONDING ? "info" : "warn");
     lastState = state;
   }
 

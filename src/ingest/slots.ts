@@ -36,6 +36,11 @@ export class Slots {
     this.#maxWaitMs = options.maxWaitMs;
   }
 
+  /** How many slots are free. */
+  get free(): number {
+    return this.#free;
+  }
+
   /** The length of the queue. */
   get waiting(): number {
     return this.#queue.size;

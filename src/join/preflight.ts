@@ -133,6 +133,8 @@ async function neededPorts(host: HostReader, settings: Settings): Promise<readon
     port("PINNING_API_PORT", "the pinning API"),
     port("PINNING_EDGE_PORT", "the pinning API, for other machines"),
     port("WEBUI_PORT", "the storage API"),
+    port("PINNING_METRICS_PORT", "the pinning API, for its metrics"),
+    port("WEBUI_METRICS_PORT", "the storage API, for its metrics"),
     ...(writerWorks ? [] : WRITER_PORTS),
     ...(settings.has("PUBLIC_HOST") ? EDGE_NEEDS : []),
   ];
@@ -183,7 +185,7 @@ export async function checkStorageNode(options: CheckOptions<StorageLayout>): Pr
     host,
     {
       baseDir: layout.baseDir,
-      ports: [...WRITER_PORTS, ingestPort(settings)],
+      ports: [...WRITER_PORTS, ingestPort(settings), ingestMetricsPort(settings)],
       minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
       guarded: [layout.baseDir],
@@ -202,6 +204,15 @@ function ingestPort(settings: Settings): PortNeed {
     address: settings.get("INGEST_BIND")?.value === "127.0.0.1" ? "127.0.0.1" : "0.0.0.0",
     purpose: "the verified ingest",
     remedy: "Or use another port for it: --set INGEST_PORT=PORT.",
+  };
+}
+
+function ingestMetricsPort(settings: Settings): PortNeed {
+  return {
+    port: Number(settings.get("INGEST_METRICS_PORT")?.value ?? "13601"),
+    address: "127.0.0.1",
+    purpose: "the verified ingest, for its metrics",
+    remedy: "Or use another port for it: --set INGEST_METRICS_PORT=PORT.",
   };
 }
 

@@ -1,4 +1,4 @@
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { dialable, isInSubnets } from "../settings/address.ts";
 
@@ -26,7 +26,7 @@ export function createDelegates(
     readonly nowMs: () => number;
     /** The subnets of this machine's container bridges. */
     readonly bridgeSubnets: () => Promise<readonly string[]>;
-    readonly log: (line: string) => void;
+    readonly log: Log;
   },
 ): ReadDelegates {
   let known: readonly string[] | null = null;
@@ -52,7 +52,7 @@ export function createDelegates(
       askAgainMs = nowMs() + FRESH_MS;
     } else {
       if (known === null)
-        log("delegates: kubo did not report its addresses; requests are accepted without them");
+        log("delegates: kubo did not report its addresses; requests are accepted without them", "warn");
       known ??= [];
       askAgainMs = nowMs() + RETRY_MS;
     }

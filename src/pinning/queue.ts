@@ -287,13 +287,17 @@ export interface Depth {
   readonly waiting: number;
   /** The age of the oldest one. */
   readonly oldestSeconds: number;
+  /** Requests with the status `failed`; counted to 100,000. */
+  readonly failed: number;
 }
 
-/** Counts the work that is left. */
+/** Counts the work that is left, and what failed. Neither reads more than 100,000 rows, however many pins there are. */
 export async function readDepth(database: Database): Promise<Depth> {
-  const [row] = await database.query<{ waiting: number; oldest: number }>(
-    `SELECT count(*)::integer AS waiting, coalesce(extract(epoch FROM now() - min(accepted_at)), 0)::float8 AS oldest
+  const [row] = await database.query<{ waiting: number; oldest: number; failed: number }>(
+    `SELECT count(*)::integer AS waiting, coalesce(extract(epoch FROM now() - min(accepted_at)), 0)::float8 AS oldest,
+       (SELECT count(*)::integer FROM (SELECT FROM pins WHERE status = 'failed' LIMIT 100000) AS failures) AS failed
      FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' LIMIT 100000) AS counted`,
   );
-  return { waiting: row?.waiting ?? 0, oldestSeconds: Math.round(row?.oldest ?? 0) };
+  const { waiting = 0, oldest = 0, failed = 0 } = row ?? {};
+  return { waiting, oldestSeconds: Math.round(oldest), failed };
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Cluster } from "../cluster/client.ts";
-import { messageOf, OperatorError } from "../errors.ts";
+import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { putOff } from "./outcomes.ts";
 import { doWork, type PinWorkDeps } from "./pin-work.ts";
 import {
@@ -13,7 +13,7 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { Windows, WINDOW } from "./turns.ts";
+import { WINDOW, Windows } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -51,7 +51,7 @@ export interface PinWorker {
 /** What the worker needs. */
 export interface PinWorkerDeps extends Pick<PinWorkDeps, "pool" | "dagSize" | "mayPin"> {
   readonly openCluster: () => Cluster;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly settings: PinWorkerSettings;
   readonly stop: AbortSignal;
 }
@@ -116,7 +116,7 @@ class Worker {
   #clusterFailures = 0;
   #clusterPausedUntil = 0;
   #lastSuccessAt: Date | null = null;
-  #depth: Depth = { waiting: 0, oldestSeconds: 0 };
+  #depth: Depth = { waiting: 0, oldestSeconds: 0, failed: 0 };
 
   constructor(deps: PinWorkerDeps) {
     const { pool, dagSize, mayPin, settings, stop, openCluster } = deps;
@@ -284,7 +284,8 @@ class Worker {
   async #watch(): Promise<void> {
     const { pool, log } = this.#deps;
     const sent = await sendForgotten(pool, this.#cluster, this.#stop);
-    if (sent > 0) log(`pin queue: ${sent} pins were no longer in the cluster's pinset: they are sent again`);
+    if (sent > 0)
+      log(`pin queue: ${sent} pins were no longer in the cluster's pinset: they are sent again`, "warn");
     await watchPins(pool, this.#cluster, this.#stop);
   }
 
@@ -309,7 +310,7 @@ class Worker {
   /** Logs a fault when it begins. Several failures of the cluster in a row make everything wait for a moment. */
   #fails(what: "database" | "cluster", thrown: unknown): void {
     const why = `${what}: ${messageOf(thrown)}`;
-    if (!this.#faults.has(what)) this.#deps.log(`pin queue: ${why}`);
+    if (!this.#faults.has(what)) this.#deps.log(`pin queue: ${why}`, "warn");
     this.#faults.set(what, why);
     if (what === "database") return;
     this.#clusterFailures += 1;
@@ -329,6 +330,7 @@ class Worker {
     this.#invented.add(status);
     this.#deps.log(
       `pin queue: ipfs-cluster reports an unknown status, ${JSON.stringify(status)}: it counts as pinning`,
+      "warn",
     );
   }
 }

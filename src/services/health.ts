@@ -1,9 +1,9 @@
 import { connectionFaultOf } from "../database/connection-fault.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import type { ClusterSettings } from "../settings/services.ts";
-import { json } from "./server.ts";
+import { type GaugeSource, json } from "./server.ts";
 
 /** Checks one dependency of the service. If it does not work, throws an error whose message has no secrets. */
 export type Check = (timeoutMs: number) => Promise<void>;
@@ -33,7 +33,7 @@ const CHECK_TIMEOUT_MS = 3_000;
 export function createHealth(options: {
   readonly version: string;
   readonly checks: Readonly<Record<string, Check>>;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly timeoutMs?: number;
 }): () => Promise<HealthReport> {
   const { version, checks, log, timeoutMs = CHECK_TIMEOUT_MS } = options;
@@ -48,7 +48,7 @@ export function createHealth(options: {
       error === undefined ? [] : [`${name}: ${error}`],
     );
     const summary = failures.length === 0 ? "health: ok" : `health: degraded, ${failures.join("; ")}`;
-    if (summary !== lastLogged) log(summary);
+    if (summary !== lastLogged) log(summary, failures.length === 0 ? "info" : "warn");
     lastLogged = summary;
     const status = failures.length === 0 ? "ok" : "degraded";
     return { status, version, checks: Object.fromEntries(results) };
@@ -70,6 +70,19 @@ export function healthAnswer(report: HealthReport, more: Readonly<Record<string,
 /** The HTTP status of a report. */
 export function healthStatus({ status }: Pick<HealthReport, "status">): number {
   return status === "ok" ? 200 : 503;
+}
+
+/** The connections of a service to the database, for its metrics. */
+export function connectionGauge(pool: Pick<PostgresPool, "connections">): GaugeSource {
+  return {
+    name: "fula_database_connections",
+    help: "Connections to the database: in use and idle; waiting: statements that wait for one.",
+    label: "state",
+    read() {
+      const { open, idle, waiting } = pool.connections();
+      return { used: open - idle, idle, waiting };
+    },
+  };
 }
 
 async function run(check: Check, timeoutMs: number): Promise<CheckResult> {
@@ -154,7 +167,7 @@ function isText(value: unknown): value is string {
  * `answer` makes the response in the form of the service. Rethrows every other error.
  */
 export async function whileDatabaseAnswers(
-  log: (line: string) => void,
+  log: Log,
   work: () => Promise<Response>,
   answer: (error: string, headers: Readonly<Record<string, string>>) => Response = (error, headers) =>
     json(503, { error }, headers),
@@ -169,7 +182,7 @@ export async function whileDatabaseAnswers(
       : code === READ_ONLY
         ? "is read-only now"
         : "does not respond";
-    log(`the database ${fault}: ${messageOf(thrown)}`);
+    log(`the database ${fault}: ${messageOf(thrown)}`, "warn");
     return answer(`The database ${fault}. Try again.`, { "retry-after": "5" });
   }
 }

@@ -1,9 +1,11 @@
 import type { Cluster } from "../cluster/client.ts";
 import { readDagSize } from "../cluster/dag-size.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { type PinWorker, startPinWorker } from "../pinning/worker.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
+import type { GaugeSource } from "./server.ts";
 
 /** The queue of pin requests in a service. */
 export interface PinQueue extends Pick<PinWorker, "state" | "wake"> {
@@ -20,7 +22,7 @@ export function openPinQueue(
   deps: {
     readonly pool: PostgresPool;
     readonly http: HttpReader;
-    readonly log: (line: string) => void;
+    readonly log: Log;
     readonly stop: AbortSignal;
     readonly mayPin: (account: string) => Promise<boolean>;
     readonly openCluster: (connections: number, stop: AbortSignal) => Cluster;
@@ -48,4 +50,34 @@ export function openPinQueue(
       await worker.stopped;
     },
   };
+}
+
+/** How the queue stands, for the metrics. The worker counts every ten seconds, whoever asks. */
+export function queueGauges(queue: Pick<PinQueue, "state">): readonly GaugeSource[] {
+  return [
+    {
+      name: "fula_pin_queue_requests",
+      help: "Pin requests. waiting: not pinned or not unpinned yet; sending: worked on now; failed. At most 100000 are counted.",
+      label: "state",
+      read() {
+        const { waiting, inProgress: sending, failed } = queue.state();
+        return { waiting, sending, failed };
+      },
+    },
+    {
+      name: "fula_pin_queue_oldest_seconds",
+      help: "The age of the oldest request that waits.",
+      read: () => queue.state().oldestSeconds,
+    },
+    {
+      name: "fula_pin_queue_last_success_timestamp_seconds",
+      help: "When the queue last finished some work, in seconds since 1970; 0: not since the start.",
+      read: () => (queue.state().lastSuccessAt?.getTime() ?? 0) / 1_000,
+    },
+    {
+      name: "fula_pin_queue_fault",
+      help: "1 while the cluster or the database does not work for the queue.",
+      read: () => (queue.state().fault === null ? 0 : 1),
+    },
+  ];
 }

@@ -3,10 +3,10 @@ import type { IncomingMessage } from "node:http";
 import { accountIdOf } from "../accounts/account-id.ts";
 import { readBearer } from "../accounts/api-key.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { decode, isOneOf, MAX_LIMIT, readQuery, STATUSES } from "../pinning/pin-filter.ts";
 import { readInstant } from "../pinning/instant.ts";
+import { decode, isOneOf, MAX_LIMIT, readQuery, STATUSES } from "../pinning/pin-filter.ts";
 import { whileDatabaseAnswers } from "./health.ts";
-import { queryOf, refuse, refuseMethod } from "./pins-routes.ts";
+import { queryOf, refuseHere as refuse, refuseMethod } from "./pins-routes.ts";
 import { createRateLimit, type RateLimit } from "./rate-limit.ts";
 import { type App, type Call, json, refuseOtherMethods } from "./server.ts";
 

@@ -1,15 +1,15 @@
 import { readCredential } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
+import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
-import { checkCluster, checkPostgres, createHealth, healthAnswer } from "./health.ts";
+import { checkCluster, checkPostgres, connectionGauge, createHealth, healthAnswer } from "./health.ts";
 import { addDocument } from "./openapi/document.ts";
-import type { PinQueue } from "./pin-queue.ts";
+import { type PinQueue, queueGauges } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
 import { addPinsRoutes, type PinsDeps, refuse, refuseCredential, refuseMethod } from "./pins-routes.ts";
-import { type App, createApp, refuseOtherMethods, type Service } from "./server.ts";
+import { type App, createApp, logFailure, refuseOtherMethods, type Service } from "./server.ts";
 
 /** Without one of them, it refuses every request. */
 const TABLES = [
@@ -27,7 +27,7 @@ const TABLES = [
 export interface PinningApiDeps {
   readonly pool: PostgresPool;
   readonly http: HttpReader;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly version: string;
   /** The subnets of this machine's container bridges. Clients can't reach kubo there. */
   readonly bridgeSubnets: () => Promise<readonly string[]>;
@@ -45,7 +45,7 @@ export interface PinningApiDeps {
  */
 export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDeps): Service {
   const { pool, http, log, version, queue } = deps;
-  const { bindHost: host, port, edgePort, limits, serviceSecret, walletTokens } = settings;
+  const { bindHost: host, port, edgePort, metricsPort, limits, serviceSecret, walletTokens } = settings;
   const checks = { postgres: checkPostgres(pool, TABLES), cluster: checkCluster(http, settings.cluster) };
   const health = createHealth({ version, checks, log });
   const delegates = createDelegates(http, settings.kuboUrl, {
@@ -78,6 +78,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     port,
     app: inside,
     edge: { host, port: edgePort, app: edge },
+    metrics: {
+      port: metricsPort,
+      gauges: [connectionGauge(pool), ...(queue === undefined ? [] : queueGauges(queue))],
+    },
+    describeUnread: (reason, details) => ({ error: { reason, details } }),
     close: () => pool.close(),
   };
 }
@@ -90,8 +95,8 @@ function createPinsApp(deps: PinsDeps, where: { readonly isOutside: boolean }): 
       if (credential.kind === "refused" && !path.startsWith("/auth/")) return refuseCredential(credential);
       return refuse(404, "NOT_FOUND", `There is no ${incoming.method ?? "?"} ${path}.`);
     },
-    failed: ({ env }, thrown, path) => {
-      log(`${env.incoming.method ?? "?"} ${JSON.stringify(path)} failed: ${messageOf(thrown)}`);
+    failed: (call, thrown) => {
+      logFailure(log, call, thrown);
       return refuse(500, "INTERNAL_SERVER_ERROR", "The request failed. See the service's log.");
     },
   });

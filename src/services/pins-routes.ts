@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type Credential, NOT_ACCEPTED, readCredential } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import type { Log } from "../errors.ts";
 import type { ReadDelegates } from "../pinning/delegates.ts";
 import { type PinBody, readPinBody } from "../pinning/pin-body.ts";
 import { decode, readPinFilter } from "../pinning/pin-filter.ts";
@@ -21,7 +22,7 @@ import { type App, type Call, json, readJson } from "./server.ts";
 /** What the routes of pins need. */
 export interface PinsDeps {
   readonly pool: Pick<PostgresPool, "query">;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly delegates: ReadDelegates;
   readonly limits: PinLimits;
   /** FULA_PIN_SERVICE_SECRET; null if the trusted header is not used. */
@@ -37,7 +38,14 @@ const MAX_BODY_BYTES = 262_144;
 /** The characters that a request id may have: ours are UUIDs, upstream's are not longer. */
 const REQUEST_ID = /^[A-Za-z0-9._~-]{1,128}$/;
 
-const CORS = { "access-control-allow-origin": "*", "access-control-expose-headers": "retry-after, location" };
+/**
+ * As upstream, for pages of any origin. It gives them nothing that they don't have: no cookie opens an account, only a
+ * token that the page must know.
+ */
+const CORS = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "retry-after, location, x-request-id",
+};
 const PREFLIGHT = {
   ...CORS,
   "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
@@ -226,12 +234,22 @@ function answer(status: number, body: unknown): Response {
   return json(status, body, CORS);
 }
 
-/** An error response in the form of the IPFS Pinning Service API. */
+/** An error response in the form of the IPFS Pinning Service API, which pages of any origin may read. */
 export function refuse(
   status: number,
   reason: string,
   details: string,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  return json(status, { error: { reason, details } }, { ...CORS, ...headers });
+  return refuseHere(status, reason, details, { ...CORS, ...headers });
+}
+
+/** An error response in the same form, for programs of this machine: no page of another origin may read it. */
+export function refuseHere(
+  status: number,
+  reason: string,
+  details: string,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return json(status, { error: { reason, details } }, headers);
 }

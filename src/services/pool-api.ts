@@ -1,5 +1,5 @@
 import { Hono } from "hono";
-import { OperatorError } from "../errors.ts";
+import { type Log, OperatorError } from "../errors.ts";
 import type { ClusterReader } from "../cluster/client.ts";
 import { countLines } from "../machine/line-scanner.ts";
 import { type App, failure, json } from "./server.ts";
@@ -13,7 +13,7 @@ const RETRY_SECONDS = "5";
  */
 export function poolApi(
   pool: string | null,
-  { count, log }: { readonly count: () => Promise<PinCount>; readonly log: (line: string) => void },
+  { count, log }: { readonly count: () => Promise<PinCount>; readonly log: Log },
 ): App {
   const app: App = new Hono();
   return app.get("/api/v1/pool", async () => {
@@ -23,7 +23,7 @@ export function poolApi(
       return json(200, { pool, peerId, pins, countedAt: countedAt.toISOString() });
     } catch (thrown) {
       if (!(thrown instanceof OperatorError)) throw thrown;
-      log(`the pins could not be counted: ${thrown.what}`);
+      log(`the pins could not be counted: ${thrown.what}`, "warn");
       const error = "The pinset can't be counted now. Try again.";
       return failure(503, "not-counted", error, {}, { "retry-after": RETRY_SECONDS });
     }

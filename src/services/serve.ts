@@ -1,21 +1,26 @@
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import type { Log, LogLevel } from "../errors.ts";
 import type { Blake3 } from "../ingest/blake3.ts";
 import type { StorageApi } from "../ingest/quota-gate.ts";
 import type { HttpReader } from "../machine/http.ts";
 import type { ClusterSettings, Environment, PoolSettings } from "../settings/services.ts";
-import { runService, type Service, type ServiceContext } from "./server.ts";
+import { runService } from "./run-service.ts";
+import type { Service, ServiceContext } from "./server.ts";
+import { createServiceLog, type ServiceLog } from "./service-log.ts";
 
 /** The names that containers use to start a service. They are part of the public interface. */
 export type ServiceName = "pinning-api" | "webui" | "ingest";
 
 /** What the services need. Connections open only when they are needed. */
-export interface ServeDeps extends ServiceContext {
+export interface ServeDeps extends Pick<ServiceContext, "stop" | "version"> {
+  /** Writes whole lines of the log. */
+  readonly write: (lines: string) => void;
   readonly http: HttpReader;
   openPool(
     settings: PoolSettings,
-    options: { readonly applicationName: string; readonly log: (line: string) => void },
+    options: { readonly applicationName: string; readonly log: Log },
   ): PostgresPool;
   openCluster(target: ClusterTarget): Cluster;
   openBlake3(): Promise<Blake3>;
@@ -40,18 +45,27 @@ const INGEST_TIMEOUT_MS = 30_000;
  * Throws an OperatorError (`settings`) that lists every problem with them.
  */
 export async function serve(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<void> {
-  await runService(await openService(name, environment, deps), deps);
+  const { stop, version, write } = deps;
+  const openLog = (level: LogLevel) => createServiceLog({ service: name, level, write });
+  const { service, log } = await openService(name, environment, deps, openLog);
+  await runService(service, { stop, version, log: log.line, onRequest: log.request });
 }
 
 /** Loads only the code of the service that runs. */
-async function openService(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<Service> {
-  const { http, log, version, stop } = deps;
+async function openService(
+  name: ServiceName,
+  environment: Environment,
+  deps: ServeDeps,
+  openLog: (level: LogLevel) => ServiceLog,
+): Promise<{ readonly service: Service; readonly log: ServiceLog }> {
+  const { http, version, stop } = deps;
   if (name === "ingest") {
     const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
     const { kuboUrl, storageApiUrl, storageApiCa } = settings;
+    const log = openLog(settings.logLevel);
     const options = { connections: settings.maxConcurrent, timeoutMs: INGEST_TIMEOUT_MS };
     const { openIngest } = await import("../ingest/ingest.ts");
-    return openIngest(settings, {
+    const service = openIngest(settings, {
       blake3: await deps.openBlake3(),
       kubo: await deps.openKubo(kuboUrl, options),
       storage:
@@ -60,40 +74,44 @@ async function openService(name: ServiceName, environment: Environment, deps: Se
           : await deps.openStorageApi(storageApiUrl, { ...options, ca: storageApiCa }),
       readSpace: async () => (await import("../cluster/kubo-space.ts")).readSpace(http, kuboUrl),
       http,
-      log,
+      log: log.line,
       version,
     });
+    return { service, log };
   }
   const { readPinningApiSettings, readWebuiSettings } = await import("../settings/services.ts");
-  const openPool = (settings: PoolSettings): PostgresPool =>
+  const openPool = (settings: PoolSettings, log: Log): PostgresPool =>
     deps.openPool(settings, { applicationName: `fula-node ${name}`, log });
   if (name === "pinning-api") {
     const settings = readPinningApiSettings(environment);
     const { openPinningApi } = await import("./pinning-api.ts");
     const { openPinQueue } = await import("./pin-queue.ts");
     const { mayStoreMore } = await import("../pinning/pin-store.ts");
-    const pool = openPool(settings.postgres);
+    const log = openLog(settings.logLevel);
+    const pool = openPool(settings.postgres, log.line);
     const queue = openPinQueue(settings, {
       pool,
       http,
-      log,
+      log: log.line,
       stop,
       mayPin: (account) => mayStoreMore(pool, account, settings.limits.freeTierBytes),
       openCluster: (connections, signal) =>
         deps.openCluster({ ...clusterTarget(settings.cluster, signal), connections }),
     });
     const { bridgeSubnets } = await import("../machine/system.ts");
-    const api = openPinningApi(settings, { pool, http, log, version, bridgeSubnets, queue });
-    return { ...api, close: () => queue.close().then(api.close) };
+    const api = openPinningApi(settings, { pool, http, log: log.line, version, bridgeSubnets, queue });
+    return { service: { ...api, close: () => queue.close().then(api.close) }, log };
   }
   const settings = readWebuiSettings(environment);
   const { openStorageService } = await import("./storage-api.ts");
-  return openStorageService(settings, {
-    pool: openPool(settings.postgres),
+  const log = openLog(settings.logLevel);
+  const service = openStorageService(settings, {
+    pool: openPool(settings.postgres, log.line),
     openCluster: () => deps.openCluster(clusterTarget(settings.cluster, stop)),
-    log,
+    log: log.line,
     version,
   });
+  return { service, log };
 }
 
 function clusterTarget({ url, basicAuth }: ClusterSettings, signal: AbortSignal): ClusterTarget {

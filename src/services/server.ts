@@ -1,5 +1,6 @@
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
 import { type Context, Hono } from "hono";
+import { routePath } from "hono/route";
 import { createHash } from "node:crypto";
 import {
   createServer,
@@ -10,8 +11,9 @@ import {
 } from "node:http";
 import type { AddressInfo } from "node:net";
 import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
-import { messageOf, OperatorError } from "../errors.ts";
+import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { networkOf } from "./rate-limit.ts";
+import { type OnRequest, refuseWithoutHost, requestIdOn, watchRequests } from "./requests.ts";
 
 /** A service's routes. Each handler gets node's request and response in `env`. */
 export type App = Hono<{ Bindings: HttpBindings }>;
@@ -28,8 +30,12 @@ export interface Service {
   readonly app: App;
   /** A second listener of the service, for requests from outside the machine. */
   readonly edge?: { readonly host: string; readonly port: number; readonly app: App };
+  /** Its metrics: the port on 127.0.0.1, and what else is measured besides requests. */
+  readonly metrics?: { readonly port: number; readonly gauges: readonly GaugeSource[] };
   /** Lines for the log, printed after the line with the address. */
   readonly notes?: readonly string[];
+  /** The body for a request that is not HTTP, or has a head that is too large or too slow. */
+  readonly describeUnread?: (reason: string, details: string) => unknown;
   /** How long requests in progress may take after the stop. */
   readonly graceMs?: number;
   /** How long one request may take to arrive in full. */
@@ -42,12 +48,24 @@ export interface Service {
   readonly close: () => Promise<void>;
 }
 
+/** A number of the service that is known without asking anybody. */
+export interface GaugeSource {
+  /** `fula_pin_queue_requests`. */
+  readonly name: string;
+  readonly help: string;
+  /** The name of its label, if `read` returns several numbers by the value of that label. */
+  readonly label?: string;
+  /** Called at each scrape: it must only read what is in memory. */
+  read(): number | Readonly<Record<string, number>>;
+}
+
 /** What every service needs to run. */
 export interface ServiceContext {
   /** Aborted on SIGTERM or SIGINT. */
   readonly stop: AbortSignal;
-  /** Writes one line to the service's log. */
-  readonly log: (line: string) => void;
+  readonly log: Log;
+  /** Gets each request once it has ended. */
+  readonly onRequest?: OnRequest;
   readonly version: string;
 }
 
@@ -70,54 +88,30 @@ const ADDRESS_SHARE = 1 / 2;
 const BODY_TIMEOUT_MS = 5_000;
 
 /**
- * Runs the service until the stop, then closes it. It does not exit if the database or the cluster is down at the start:
- * it reports that in its log and in /health, and works once they are back. If the process exited, Docker would only
- * restart it with growing delays, and no healthcheck would name the cause.
- */
-export async function runService(service: Service, context: ServiceContext): Promise<void> {
-  const { log, version } = context;
-  const { name, host, edge } = service;
-  const failed = new AbortController();
-  const stop = AbortSignal.any([context.stop, failed.signal]);
-  const servers: RunningServer[] = [];
-  try {
-    const server = await startServer(service, { log, stop });
-    servers.push(server);
-    if (edge !== undefined) {
-      servers.push(await startServer({ ...service, ...edge }, { log, stop }));
-      log(`${name} listens on ${edge.host}:${servers.at(-1)?.port ?? edge.port} for the edge`);
-    }
-    log(`${name} ${version} listens on ${host}:${server.port}`);
-    for (const note of service.notes ?? []) log(note);
-    await Promise.all(servers.map(({ stopped }) => stopped));
-    log(`${name} has stopped`);
-  } finally {
-    failed.abort();
-    await Promise.all(servers.map(({ stopped }) => stopped));
-    await service.close();
-  }
-}
-
-/**
  * Listens. After the stop, it accepts no new connections, lets requests in progress finish within the grace period,
  * then closes the connections that are left. Throws an OperatorError (`preflight`) if the address cannot be used.
  */
 export async function startServer(
-  service: Omit<Service, "close" | "notes" | "edge">,
-  { stop, log }: Pick<ServiceContext, "stop" | "log">,
+  service: Omit<Service, "close" | "notes" | "edge" | "metrics"> & { readonly isOutside?: boolean },
+  { stop, log, onRequest = () => {} }: Pick<ServiceContext, "stop" | "log" | "onRequest">,
 ): Promise<RunningServer> {
   const { app, graceMs = GRACE_MS, requestTimeoutMs: requestTimeout = REQUEST_TIMEOUT_MS } = service;
   const { headTimeoutMs = HEAD_TIMEOUT_MS, maxConnections = MAX_CONNECTIONS } = service;
   const headersTimeout = Math.min(headTimeoutMs, requestTimeout);
   const connectionsCheckingInterval = Math.min(headersTimeout, CHECK_EVERY_MS);
   const inProgress = new Set<ServerResponse>();
-  const options = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const { isOutside = false, describeUnread } = service;
+  const times = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const options = { ...times, requireHostHeader: false };
   const server = createServer(options, (incoming, outgoing) => {
     inProgress.add(outgoing);
     outgoing.once("close", () => inProgress.delete(outgoing));
     if (stop.aborted) announceEnd(outgoing);
+    if (refuseWithoutHost(incoming, outgoing, describeUnread)) return;
     void dispatch(app, incoming, outgoing, log);
   });
+  const routes = app.routes.map(({ path }) => path);
+  watchRequests(server, { routes, isOutside, onRequest, ...(describeUnread && { describeUnread }) });
   server.maxConnections = maxConnections;
   shareConnections(server, Math.ceil(maxConnections * ADDRESS_SHARE));
   await listen(server, service);
@@ -176,6 +170,13 @@ export function refuseOtherMethods(
 
 function pathOf(bindings: HttpBindings | undefined): string {
   return bindings?.incoming.url?.split("?", 1)[0] ?? "/";
+}
+
+/** Logs what a handler threw. The line has the pattern of the route: a path can contain anything. */
+export function logFailure(log: Log, call: Call, thrown: Error): void {
+  const { incoming, outgoing } = call.env;
+  const line = `${incoming.method ?? "?"} ${routePath(call)} failed: ${messageOf(thrown)}`;
+  log(line, "error", requestIdOn(outgoing));
 }
 
 /** A JSON response. */
@@ -279,12 +280,7 @@ type RefuseBody = (status: number, error: string, headers: Readonly<Record<strin
  * the target. No route uses that URL, so such a request is routed by its method and path like any other. The adapter
  * must also not read on after the response: the handler decides what happens to the rest of a body.
  */
-function dispatch(
-  app: App,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-  log: (line: string) => void,
-): Promise<void> {
+function dispatch(app: App, incoming: IncomingMessage, outgoing: ServerResponse, log: Log): Promise<void> {
   const { method = "GET" } = incoming;
   const errorHandler = (thrown: unknown): Response | Promise<Response> => {
     if (thrown instanceof RequestError) {
@@ -293,7 +289,7 @@ function dispatch(
       return app.fetch(request, { incoming, outgoing });
     }
     // The app handles every Error; this value was thrown but is not an Error.
-    log(`${method} failed: ${messageOf(thrown)}`);
+    log(`${method} failed: ${messageOf(thrown)}`, "error", requestIdOn(outgoing));
     return json(500, { error: "The request failed. See the service's log." });
   };
   return getRequestListener(app.fetch, { autoCleanupIncoming: false, errorHandler })(incoming, outgoing);

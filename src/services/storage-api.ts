@@ -1,16 +1,23 @@
 import { usageOf } from "../accounts/usage.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
+import type { Log } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi } from "./accounts-api.ts";
 import { createAuthentication } from "./caller.ts";
-import { addDocument } from "./openapi/document.ts";
-import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
+import {
+  checkPostgres,
+  connectionGauge,
+  createHealth,
+  healthAnswer,
+  healthStatus,
+  whileDatabaseAnswers,
+} from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
+import { addDocument } from "./openapi/document.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
-import { createApp, failure, json, refuseOtherMethods, type Service } from "./server.ts";
+import { createApp, failure, json, logFailure, refuseOtherMethods, type Service } from "./server.ts";
 
 /** What it reads and writes. */
 const TABLES = [
@@ -45,7 +52,7 @@ export function openStorageService(
     readonly pool: PostgresPool;
     /** Creates a client for the REST API of the master's own cluster peer. */
     readonly openCluster: PinCountDeps["openCluster"];
-    readonly log: (line: string) => void;
+    readonly log: Log;
     readonly version: string;
   },
 ): Service {
@@ -55,8 +62,8 @@ export function openStorageService(
   const authenticate = createAuthentication(pool, settings.walletTokens);
   const app = createApp({
     notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
-    failed: ({ env }, thrown, path) => {
-      log(`${env.incoming.method ?? "?"} ${path} failed: ${messageOf(thrown)}`);
+    failed: (call, thrown) => {
+      logFailure(log, call, thrown);
       return json(500, { error: "The request failed. See the service's log." });
     },
   });
@@ -88,11 +95,12 @@ export function openStorageService(
       failure(405, "other-method", `Only ${methods} can be used here.`, {}, { allow: methods }),
   );
   void health();
-  const { bindHost: host, port, masterId } = settings;
+  const { bindHost: host, port, metricsPort, masterId } = settings;
+  const metrics = { port: metricsPort, gauges: [connectionGauge(pool)] };
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const close = () => {
     endBeating();
     return pool.close();
   };
-  return { name: "webui", host, port, app, close };
+  return { name: "webui", host, port, app, metrics, close };
 }

@@ -38,7 +38,14 @@ function compareFactors(settings: Settings): readonly Problem[] {
   return [{ subject, what, remedy }];
 }
 
-const PORTS = ["POSTGRES_PORT", "PINNING_API_PORT", "PINNING_EDGE_PORT", "WEBUI_PORT"] as const;
+const PORTS = [
+  "POSTGRES_PORT",
+  "PINNING_API_PORT",
+  "PINNING_EDGE_PORT",
+  "WEBUI_PORT",
+  "PINNING_METRICS_PORT",
+  "WEBUI_METRICS_PORT",
+] as const;
 
 function comparePorts(settings: Settings): readonly Problem[] {
   const isElsewhere = isDatabaseElsewhere((key) => settings.get(key)?.value);

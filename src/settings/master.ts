@@ -1,6 +1,7 @@
 import { EDGE_SETTINGS } from "./edge.ts";
 import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
+import { LOG_LEVEL } from "./storage.ts";
 
 /**
  * The settings of a master, in the order of `.env`. The keys have their upstream names
@@ -176,6 +177,19 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "6001",
   },
   { key: "WEBUI_PORT", about: "port of the storage API on 127.0.0.1", rule: RULES.port, byDefault: "3001" },
+  {
+    key: "PINNING_METRICS_PORT",
+    about: "port of the pinning API's metrics for Prometheus on 127.0.0.1",
+    rule: RULES.port,
+    byDefault: "16000",
+  },
+  {
+    key: "WEBUI_METRICS_PORT",
+    about: "port of the storage API's metrics for Prometheus on 127.0.0.1",
+    rule: RULES.port,
+    byDefault: "13001",
+  },
+  LOG_LEVEL,
   {
     key: "STORAGE_API_URL",
     about: "public URL of the storage API, for storage nodes; included in invites",

@@ -163,6 +163,7 @@ export const RULES = {
     "invite (a node needs an invite of this master to register its name) or open (anybody may register names)",
     /^(invite|open)$/,
   ),
+  logLevel: pattern("debug, info, warn or error", /^(debug|info|warn|error)$/),
   // The id of an invite and the master's signature of 64 bytes (federation/invite-proof.ts).
   inviteProof: pattern("the id of an invite, a dot, and a signature", /^[0-9a-f]{32}\.[A-Za-z0-9_-]{86}$/),
   certificates: {

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { OperatorError } from "../errors.ts";
+import { type LogLevel, OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
 import { pemOfCertificates } from "./certificates.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
@@ -14,10 +14,17 @@ export interface PoolSettings extends PostgresTarget {
   readonly connectTimeoutMs: number;
 }
 
-/** The settings of every service of fula-node on a master. */
-export interface ServiceSettings {
+/** What every service of fula-node has. */
+interface OwnSettings {
   readonly bindHost: string;
   readonly port: number;
+  /** The port of its metrics, on 127.0.0.1. */
+  readonly metricsPort: number;
+  readonly logLevel: LogLevel;
+}
+
+/** The settings of every service of fula-node on a master. */
+export interface ServiceSettings extends OwnSettings {
   readonly postgres: PoolSettings;
 }
 
@@ -71,9 +78,7 @@ export interface WebuiSettings extends ServiceSettings {
 }
 
 /** The settings of `serve ingest`. */
-export interface IngestSettings {
-  readonly bindHost: string;
-  readonly port: number;
+export interface IngestSettings extends OwnSettings {
   /** Kubo's RPC API, without a trailing slash. */
   readonly kuboUrl: string;
   /** The master's storage API, without a trailing slash; null if there is none. */
@@ -103,6 +108,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     ...master(environment),
     PORT: number(RULES.port, "6000"),
     PINNING_EDGE_PORT: number(RULES.port, "6001"),
+    PINNING_METRICS_PORT: number(RULES.port, "16000"),
     SYSTEM_KEY: text(RULES.systemKey),
     IPFS_API_ADDR: text(RULES.apiMultiaddr).default("/ip4/127.0.0.1/tcp/5001"),
     FULA_PIN_SERVICE_SECRET: text(RULES.any).optional(),
@@ -116,6 +122,8 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
   return {
     bindHost: values.BIND_HOST,
     port: values.PORT,
+    metricsPort: values.PINNING_METRICS_PORT,
+    logLevel: values.LOG_LEVEL,
     edgePort: values.PINNING_EDGE_PORT,
     postgres: poolOf(values),
     cluster: clusterOf(values),
@@ -136,6 +144,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
   const values = parse("webui", MASTER_REMEDY, environment, {
     ...master(environment),
     WEBUI_PORT: number(RULES.port, "3001"),
+    WEBUI_METRICS_PORT: number(RULES.port, "13001"),
     PINNING_SYSTEM_KEY: text(RULES.systemKey),
     FREE_TIER_BYTES: number(RULES.count, "524288000"),
     FULA_PER_GB_MONTH: number(RULES.amount, "3"),
@@ -153,6 +162,8 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
   return {
     bindHost: values.BIND_HOST,
     port: values.WEBUI_PORT,
+    metricsPort: values.WEBUI_METRICS_PORT,
+    logLevel: values.LOG_LEVEL,
     postgres: poolOf(values),
     pricing: { freeTierBytes: values.FREE_TIER_BYTES, fulaPerGibMonth: values.FULA_PER_GB_MONTH },
     pool: values.CLUSTERNAME ?? null,
@@ -174,6 +185,8 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
 export function readIngestSettings(environment: Environment): IngestSettings {
   const values = parse("ingest", STORAGE_REMEDY, environment, {
     INGEST_PORT: number(RULES.port, "3601"),
+    INGEST_METRICS_PORT: number(RULES.port, "13601"),
+    LOG_LEVEL: logLevel(),
     INGEST_BIND: text(RULES.bindAddress).default("::"),
     KUBO_API: text(RULES.apiUrl).default("http://127.0.0.1:5001"),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
@@ -187,6 +200,8 @@ export function readIngestSettings(environment: Environment): IngestSettings {
   return {
     bindHost: values.INGEST_BIND,
     port: values.INGEST_PORT,
+    metricsPort: values.INGEST_METRICS_PORT,
+    logLevel: values.LOG_LEVEL,
     kuboUrl: withoutSlash(values.KUBO_API),
     storageApiUrl: values.STORAGE_API_URL === undefined ? null : withoutSlash(values.STORAGE_API_URL),
     storageApiCa: values.STORAGE_API_CA === undefined ? null : pemOfCertificates(values.STORAGE_API_CA),
@@ -221,6 +236,12 @@ function number(rule: Rule, byDefault: string) {
   return text(rule).default(byDefault).transform(Number);
 }
 
+function logLevel() {
+  return text(RULES.logLevel)
+    .default("info")
+    .transform((value) => value as LogLevel);
+}
+
 /** The keys that both services of a master read. */
 function master(environment: Environment) {
   // Without these, tokens would have no signing secret. That is acceptable only on a developer's machine.
@@ -228,6 +249,7 @@ function master(environment: Environment) {
   const signingHere = isProduction(environment) ? signing : signing.optional();
   return {
     BIND_HOST: text(RULES.host).default("127.0.0.1"),
+    LOG_LEVEL: logLevel(),
     POSTGRES_HOST: text(RULES.host).default("localhost"),
     POSTGRES_PORT: number(RULES.port, "5432"),
     POSTGRES_DB: text(RULES.identifier).default("pinning_service"),

@@ -6,6 +6,15 @@ import type { SettingSpec } from "./settings.ts";
 /** Docker's images and logs are on the same disk, and a kubo without free space can't even delete. */
 export const DEFAULT_DISK_RESERVE = "1GB";
 
+/** The services of both kinds of node have it. */
+export const LOG_LEVEL: SettingSpec = {
+  key: "LOG_LEVEL",
+  about:
+    "the least serious lines that the services log: debug (health checks, too), info (one line per request), warn or error",
+  rule: RULES.logLevel,
+  byDefault: "info",
+};
+
 /**
  * The settings of a storage node, in the order of `.env`. The keys have their upstream names
  * (functionland/fula-ota, join-as-storage-node.sh and docker/fula-ingest).
@@ -109,6 +118,13 @@ export const STORAGE_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.concurrency,
     byDefault: "32",
   },
+  {
+    key: "INGEST_METRICS_PORT",
+    about: "port of the ingest's metrics for Prometheus on 127.0.0.1",
+    rule: RULES.port,
+    byDefault: "13601",
+  },
+  LOG_LEVEL,
   { key: "KUBO_IMAGE", about: "image of kubo", rule: RULES.image, byDefault: "ipfs/kubo:v0.42.0" },
   {
     key: "CLUSTER_IMAGE",

@@ -165,6 +165,7 @@ async function startIngestProcess(kuboUrl: string, storageUrl: string) {
     NODE_OPTIONS: "--max-semi-space-size=1",
     INGEST_BIND: "127.0.0.1",
     INGEST_PORT: String(20_000 + (process.pid % 10_000)),
+    INGEST_METRICS_PORT: String(30_000 + (process.pid % 10_000)),
     KUBO_API: kuboUrl,
     STORAGE_API_URL: storageUrl,
   });
@@ -200,7 +201,8 @@ async function startServer(program: string, args: readonly string[], env: NodeJS
     const lines: string[] = [];
     const take = (line: string): void => {
       lines.push(line);
-      const address = / listens on (\S+)$/.exec(line)?.[1];
+      // The relay prints a plain line, the ingest JSON.
+      const address = / listens on ([^\s"]+)(?:"\})?$/.exec(line)?.[1];
       if (address !== undefined) resolve(`http://${address}`);
     };
     createInterface(child.stdout).on("line", take);

@@ -222,14 +222,16 @@ describeOnPostgres("a service from the artifact", (postgres) => {
   });
 
   async function startPinningApi(target: PostgresTarget, clusterPort: string) {
-    const [free, edge] = [await listenAnywhere(() => {}), await listenAnywhere(() => {})];
-    await Promise.all([free.close(), edge.close()]);
+    const [free, edge, metrics] = await Promise.all([1, 2, 3].map(() => listenAnywhere(() => {})));
+    if (free === undefined || edge === undefined || metrics === undefined) throw new Error("no free ports");
+    await Promise.all([free, edge, metrics].map((one) => one.close()));
     const port = String(free.port);
     const env = {
       PATH: process.env["PATH"],
       NODE_ENV: "production",
       PORT: port,
       PINNING_EDGE_PORT: String(edge.port),
+      PINNING_METRICS_PORT: String(metrics.port),
       POSTGRES_HOST: target.host,
       POSTGRES_PORT: String(target.port),
       POSTGRES_DB: target.database,

@@ -25,6 +25,8 @@ function poolSettings(target: PostgresTarget): PoolSettings {
 const WEBUI = {
   bindHost: "127.0.0.1",
   port: 0,
+  metricsPort: 0,
+  logLevel: "info" as const,
   pricing: { freeTierBytes: 1, fulaPerGibMonth: 3 },
   pool: null,
   masterId: null,

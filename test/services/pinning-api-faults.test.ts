@@ -135,7 +135,7 @@ describeOnPostgres(
       for (const what of ["TABLES", "SEQUENCES", "FUNCTIONS"])
         await sql(target, `GRANT ALL ON ALL ${what} IN SCHEMA public TO ${ROLE.user}`);
       const cluster = await double();
-      const ports = [await freePort(), await freePort()] as const;
+      const ports = [await freePort(), await freePort(), await freePort()] as const;
       const api = await startServeProcess({ ...target, ...ROLE }, { ports, cluster: cluster.url });
       const ann = await createUser(target, api, "ann", 1_000_000);
       await expect.poll(async () => (await healthOf(api)).status, { timeout: LONGEST_MS }).toBe(200);

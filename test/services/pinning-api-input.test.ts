@@ -24,7 +24,7 @@ const V1 = "bafybeie5nqv6kd3qnfjupgvz34woh3oksc3iau6abmyajn7qvtf6d2ho34";
 const SOON = Math.floor(Date.now() / 1000) + 300;
 
 /** The specification's form of an error. */
-function isError({ status, body, headers }: Answered): boolean {
+function isError({ status, body, headers }: Answered, origin: string | null = "*"): boolean {
   const { reason, details } = (body["error"] ?? {}) as Record<string, unknown>;
   return (
     status >= 400 &&
@@ -32,7 +32,7 @@ function isError({ status, body, headers }: Answered): boolean {
     /^[A-Z_]+$/.test(reason) &&
     typeof details === "string" &&
     details !== "" &&
-    headers.get("access-control-allow-origin") === "*"
+    headers.get("access-control-allow-origin") === origin
   );
 }
 
@@ -73,6 +73,7 @@ describeOnPostgres(
           return pool.query(text, values, options);
         },
         transaction: (work) => pool.transaction(work),
+        connections: () => pool.connections(),
         close: async () => {},
       };
       const api = await startPinningApi(target, changes, { pool: recording });
@@ -402,7 +403,7 @@ describeOnPostgres(
         ]) {
           const answered = await askWith(headers);
           expect(answered.status).toBe(401);
-          expect(isError(answered)).toBe(true);
+          expect(isError(answered, null), "no page of another origin reads it").toBe(true);
         }
         expect(
           (await raw(api.url, "/admin/stats", ["X-System-Key", SYSTEM_KEY, "X-System-Key", SYSTEM_KEY]))
@@ -485,7 +486,27 @@ describeOnPostgres(
       expect(status).toBe(204);
       expect(headers.get("access-control-allow-methods")).toContain("DELETE");
       expect(headers.get("access-control-allow-headers")).toContain("authorization");
-      expect((await alice.get("")).headers.get("access-control-allow-origin")).toBe("*");
+      const { headers: answered } = await alice.get("");
+      expect(answered.get("access-control-allow-origin")).toBe("*");
+      expect(answered.get("access-control-expose-headers")?.split(", ")).toContain("x-request-id");
+      expect(answered.has("access-control-allow-credentials")).toBe(false);
+    });
+
+    test("no page may use /admin or /health", async () => {
+      const { api } = await start();
+      const key = { "x-system-key": SYSTEM_KEY };
+      for (const [path, init, status] of [
+        ["/admin/stats", { headers: key }, 200],
+        ["/admin/storage?limit=x", { headers: key }, 400],
+        ["/admin/none", { headers: key }, 404],
+        ["/admin/stats", {}, 401],
+        ["/admin/stats", { method: "OPTIONS" }, 401],
+        ["/health", {}, 503],
+      ] as const) {
+        const answered = await request(`${api.url}${path}`, init);
+        expect({ path, status: answered.status }).toEqual({ path, status });
+        expect([...answered.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+      }
     });
 
     test("does not start on one of its two ports only", async () => {

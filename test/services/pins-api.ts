@@ -21,6 +21,8 @@ export function pinningSettings(
     bindHost: "127.0.0.1",
     port: 0,
     edgePort: 0,
+    metricsPort: 0,
+    logLevel: "info",
     postgres,
     cluster: { url: "http://127.0.0.1:9", basicAuth: null },
     kuboUrl: "http://127.0.0.1:9",

@@ -3,19 +3,16 @@ import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { http } from "../../src/machine/http.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
-import {
-  type App,
-  createApp,
-  json,
-  runService,
-  type Service,
-  startServer,
-} from "../../src/services/server.ts";
+import { type App, createApp, json, type Service, startServer } from "../../src/services/server.ts";
+import type { RequestEntry } from "../../src/services/requests.ts";
+import { runService } from "../../src/services/run-service.ts";
 
 /** A service that runs in this process. */
 export interface Serving {
   readonly url: string;
   readonly lines: readonly string[];
+  /** The requests that have ended. */
+  readonly requests: readonly RequestEntry[];
   /** Tells it to stop, and waits until it has. */
   stop(): Promise<void>;
 }
@@ -34,6 +31,8 @@ export async function startService(
   pool: PostgresPool,
 ): Promise<Serving> {
   const lines: string[] = [];
+  const requests: RequestEntry[] = [];
+  const onRequest = (entry: RequestEntry) => void requests.push(entry);
   const stop = new AbortController();
   const listening = deferred<string>();
   const log = (line: string): void => {
@@ -42,11 +41,12 @@ export async function startService(
     if (address !== undefined) listening.resolve(`http://${address}`);
   };
   const service = open({ pool, http, log, version: "1.2.3" });
-  const ended = runService(service, { stop: stop.signal, log, version: "1.2.3" });
+  const ended = runService(service, { stop: stop.signal, log, onRequest, version: "1.2.3" });
   ended.catch(listening.reject);
   return {
     url: await listening.promise,
     lines,
+    requests,
     async stop() {
       stop.abort();
       await ended;
@@ -58,15 +58,19 @@ export async function startService(
 export async function startApp(routes: App, lines: string[] = []): Promise<Serving> {
   const failed = () => json(500, {});
   const app = createApp({ notFound: failed, failed }).route("/", routes);
+  const requests: RequestEntry[] = [];
+  const onRequest = (entry: RequestEntry) => void requests.push(entry);
   const stop = new AbortController();
   const service = { name: "test", host: "127.0.0.1", port: 0, app };
   const { port, stopped } = await startServer(service, {
     stop: stop.signal,
     log: (line) => void lines.push(line),
+    onRequest,
   });
   return {
     url: `http://127.0.0.1:${port}`,
     lines,
+    requests,
     async stop() {
       stop.abort();
       await stopped;

@@ -36,6 +36,8 @@ describe("readPinningApiSettings", () => {
     expect(readPinningApiSettings(API)).toEqual({
       bindHost: "127.0.0.1",
       port: 6000,
+      metricsPort: 16_000,
+      logLevel: "info",
       postgres: {
         host: "localhost",
         port: 5432,
@@ -213,6 +215,8 @@ describe("the settings of the ingest", () => {
     const defaults = {
       bindHost: "::",
       port: 3601,
+      metricsPort: 13_601,
+      logLevel: "info",
       kuboUrl: "http://127.0.0.1:5001",
       storageApiUrl: null,
       storageApiCa: null,
@@ -231,6 +235,8 @@ describe("the settings of the ingest", () => {
   it("are read from upstream's keys", () => {
     const settings = readIngestSettings({
       INGEST_PORT: "1",
+      INGEST_METRICS_PORT: "2",
+      LOG_LEVEL: "debug",
       INGEST_BIND: "::1",
       KUBO_API: "https://kubo.example:5001/api//",
       STORAGE_API_URL: "https://cloud.example/",
@@ -244,6 +250,8 @@ describe("the settings of the ingest", () => {
     expect(settings).toEqual({
       bindHost: "::1",
       port: 1,
+      metricsPort: 2,
+      logLevel: "debug",
       kuboUrl: "https://kubo.example:5001/api",
       storageApiUrl: "https://cloud.example",
       storageApiCa: null,
@@ -306,6 +314,7 @@ describe("one set of rules", () => {
     "SESSION_SECRET",
     "IPFS_CLUSTER_API_ADDR",
     "CLUSTER_BASIC_AUTH",
+    "LOG_LEVEL",
   ];
   const odd = fc.constantFrom("0", "1", "65536", "1025", "true", "disabled    ", "/ip4/1.2.3.4/tcp/1");
   const values = fc.oneof(
@@ -323,6 +332,7 @@ describe("one set of rules", () => {
         ...SHARED,
         "PORT",
         "PINNING_EDGE_PORT",
+        "PINNING_METRICS_PORT",
         "SYSTEM_KEY",
         "IPFS_API_ADDR",
         "FULA_PIN_SERVICE_SECRET",
@@ -339,6 +349,7 @@ describe("one set of rules", () => {
       [
         ...SHARED,
         "WEBUI_PORT",
+        "WEBUI_METRICS_PORT",
         "PINNING_SYSTEM_KEY",
         "FREE_TIER_BYTES",
         "FULA_PER_GB_MONTH",
@@ -353,6 +364,8 @@ describe("one set of rules", () => {
       INGEST,
       [
         "INGEST_PORT",
+        "INGEST_METRICS_PORT",
+        "LOG_LEVEL",
         "INGEST_BIND",
         "STORAGE_API_URL",
         "INGEST_QUOTA_MODE",

@@ -12,6 +12,8 @@ export function webuiSettings(target: PostgresTarget, changes: Partial<WebuiSett
   return {
     bindHost: "127.0.0.1",
     port: 0,
+    metricsPort: 0,
+    logLevel: "info",
     postgres: { ...target, maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
     pricing: { freeTierBytes: 1_000, fulaPerGibMonth: 3 },
     pool: "pool-a",

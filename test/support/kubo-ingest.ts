@@ -7,7 +7,7 @@ import { type IngestTimes, openIngest } from "../../src/ingest/ingest.ts";
 import { openStorageApi } from "../../src/ingest/quota-gate.ts";
 import { openBlake3 } from "../../src/ingest/blake3.ts";
 import { http } from "../../src/machine/http.ts";
-import { runService } from "../../src/services/server.ts";
+import { runService } from "../../src/services/run-service.ts";
 import type { IngestSettings } from "../../src/settings/services.ts";
 import type { SpaceReading } from "../../src/settings/space-limits.ts";
 
@@ -55,6 +55,8 @@ export async function startIngest(options: {
   const settings: IngestSettings = {
     bindHost: "127.0.0.1",
     port: 0,
+    metricsPort: 0,
+    logLevel: "info",
     kuboUrl: options.kuboUrl,
     storageApiUrl,
     storageApiCa: null,

@@ -16,7 +16,7 @@ const deps: ServeDeps = {
   openBlake3: not,
   openKubo: not,
   openStorageApi: not,
-  log: (line) => void process.stdout.write(`${line}\n`),
+  write: (lines) => void process.stdout.write(lines),
   version: "1.2.3",
   stop: stop.signal,
 };

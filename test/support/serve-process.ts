@@ -29,15 +29,16 @@ export interface ServeProcess {
 export async function startServeProcess(
   target: PostgresTarget,
   given: {
-    readonly ports: readonly [own: number, edge: number];
+    readonly ports: readonly [own: number, edge: number, metrics: number];
     readonly cluster: string;
     readonly environment?: Readonly<Record<string, string>>;
   },
 ): Promise<ServeProcess> {
-  const [port, edge] = given.ports;
+  const [port, edge, metrics] = given.ports;
   const environment = {
     PORT: String(port),
     PINNING_EDGE_PORT: String(edge),
+    PINNING_METRICS_PORT: String(metrics),
     POSTGRES_HOST: target.host,
     POSTGRES_PORT: String(target.port),
     POSTGRES_DB: target.database,

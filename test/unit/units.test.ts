@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { age, decimalBytes, duration, gibibytes } from "../../src/units.ts";
+import { age, decimalBytes, duration, gibibytes, plainLog } from "../../src/units.ts";
 
 describe("numbers for people", () => {
   it.each([
@@ -44,5 +44,24 @@ describe("numbers for people", () => {
     [72 * 3_600_000, "3 days"],
   ])("what is %d ms old is %s old", (ms, text) => {
     expect(age(ms)).toBe(text);
+  });
+});
+
+describe("a log for people", () => {
+  const line = (fields: object) => JSON.stringify({ level: "warn", time: "T", service: "webui", ...fields });
+
+  it.each([
+    [line({ msg: "health: degraded" }), "T warn health: degraded"],
+    [
+      line({ requestId: "r", method: "GET", route: "/pins", status: 503, ms: 1, msg: "request" }),
+      "T warn request GET /pins 503",
+    ],
+    ["Error: no settings", "Error: no settings"],
+    ['{"level":"info"', '{"level":"info"'],
+    ['{"level":"info","ts":1,"msg":"of Caddy"}', '{"level":"info","ts":1,"msg":"of Caddy"}'],
+    ["{}", "{}"],
+    ["", ""],
+  ])("has %j as %j", (text, shown) => {
+    expect(plainLog(`${text}\n${text}`)).toBe(`${shown}\n${shown}`);
   });
 });

@@ -140,6 +140,8 @@ describe("findConflicts", () => {
     [{ CLUSTER_REPLICATION_MIN: "2" }, /set both to -1, or neither/],
     [{ CLUSTER_REPLICATION_MAX: "2" }, /set both to -1, or neither/],
     [{ WEBUI_PORT: "6000" }, /WEBUI_PORT and PINNING_API_PORT are both 6000/],
+    [{ PINNING_METRICS_PORT: "6001" }, /PINNING_METRICS_PORT and PINNING_EDGE_PORT are both 6001/],
+    [{ WEBUI_METRICS_PORT: "16000" }, /WEBUI_METRICS_PORT and PINNING_METRICS_PORT are both 16000/],
     [{ POSTGRES_SSL_CA: "/ca.pem" }, /POSTGRES_SSL_CA is set, but POSTGRES_SSL is false/],
     [{ POSTGRES_SSL_CA: "/ca.pem", POSTGRES_SSL: "disable" }, /the connection would not be encrypted/],
     [{ PINNING_API_PORT: "5432" }, /PINNING_API_PORT and POSTGRES_PORT are both 5432/],

@@ -228,6 +228,7 @@ const EXAMPLES: Readonly<
   },
   quotaMode: { good: ["strict", "open"], bad: ["", "closed", "Strict", "open "] },
   creditGate: { good: ["closed", "open"], bad: ["strict", "", "Closed"] },
+  logLevel: { good: ["debug", "info", "warn", "error"], bad: ["", "Info", "trace", "warning"] },
   registration: { good: ["invite", "open"], bad: ["", "Open", "closed"] },
   inviteProof: {
     good: [`${"0a".repeat(16)}.${"-_aZ9x".repeat(14)}Qg`],
