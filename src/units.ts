@@ -77,13 +77,11 @@ export function plainLog(text: string): string {
 function plainLine(line: string): string {
   if (!line.startsWith("{")) return line;
   try {
-    const { time, level, msg, ...more } = JSON.parse(line) as Readonly<Record<string, unknown>>;
+    const fields = JSON.parse(line) as Readonly<Record<string, string | number | undefined>>;
+    const { time, level, msg, method, route, status } = fields;
     if (typeof time !== "string" || typeof level !== "string" || typeof msg !== "string") return line;
-    const { method, route, status } = more;
-    const request = [method, route, status]
-      .flatMap((part) => (part === undefined ? [] : [String(part)]))
-      .join(" ");
-    return [time, level, msg, request].filter((part) => part !== "").join(" ");
+    const request = method === undefined ? "" : ` ${method} ${route ?? ""} ${status ?? ""}`;
+    return `${time} ${level} ${msg}${request}`;
   } catch {
     return line;
   }

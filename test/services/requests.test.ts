@@ -2,8 +2,9 @@ import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, it, test } from "vitest";
+import type { Log } from "../../src/errors.ts";
 import { type RequestEntry, requestIdOf } from "../../src/services/requests.ts";
-import { createApp, json, startServer } from "../../src/services/server.ts";
+import { createApp, json, logFailure, startServer } from "../../src/services/server.ts";
 import { createServiceLog } from "../../src/services/service-log.ts";
 import { deferred } from "./serving.ts";
 
@@ -18,10 +19,17 @@ async function start(more: { readonly isOutside?: boolean; readonly headTimeoutM
   const stop = new AbortController();
   const entries: RequestEntry[] = [];
   const lines: unknown[] = [];
-  const app = createApp({ notFound: () => json(404, {}), failed: () => json(500, {}) });
+  const log: Log = (...line) => void lines.push(line);
+  const app = createApp({
+    notFound: () => json(404, {}),
+    failed: (call, thrown) => {
+      logFailure(log, call, thrown);
+      return json(500, {});
+    },
+  });
   app.get("/pins", () => json(200, {}));
   app.get("/pins/:id", () => json(200, {}));
-  app.get("/broken", () => {
+  app.get("/broken/:part", () => {
     throw new Error("broken");
   });
   app.get("/odd", () => Promise.reject("no error"));
@@ -36,7 +44,7 @@ async function start(more: { readonly isOutside?: boolean; readonly headTimeoutM
     { name: "test", host: "127.0.0.1", port: 0, app, graceMs: 0, ...more },
     {
       stop: stop.signal,
-      log: (...line) => void lines.push(line),
+      log,
       onRequest: (entry) => void entries.push(entry),
     },
   );
@@ -73,7 +81,7 @@ describe("the id of a request", () => {
     ["an empty part", "GET /pins/ HTTP/1.1\r\nhost: x", 404, "none"],
     ["a wildcard", "PUT /admin/x/y HTTP/1.1\r\nhost: x", 401, "/admin/*"],
     ["the beginning of a wildcard", "PUT /admin HTTP/1.1\r\nhost: x", 401, "/admin/*"],
-    ["a handler that throws", "GET /broken HTTP/1.1\r\nhost: x", 500, "/broken"],
+    ["a handler that throws", "GET /broken/x HTTP/1.1\r\nhost: x", 500, "/broken/:part"],
     ["a handler that throws no error", "GET /odd HTTP/1.1\r\nhost: x", 500, "/odd"],
     ["a method that a Request can't have", "TRACE /pins HTTP/1.1\r\nhost: x", 404, "/pins"],
     ["a method that nobody knows", "FROB /pins HTTP/1.1\r\nhost: x", 400, "invalid"],
@@ -109,10 +117,15 @@ describe("the id of a request", () => {
       ]);
   });
 
-  it("is in the line of what failed", async () => {
+  it("is in the line of what failed, which has no path", async () => {
     const { port, lines } = await start();
-    const id = idIn(await sendRaw(port, "GET /odd HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
-    expect(lines).toEqual([["GET failed: no error", "error", id]]);
+    const end = " HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    const odd = idIn(await sendRaw(port, `GET /odd?token=secret${end}`));
+    const broken = idIn(await sendRaw(port, `GET /broken/secret?token=secret${end}`));
+    expect(lines).toEqual([
+      ["GET failed: no error", "error", odd],
+      ["GET /broken/:part failed: broken", "error", broken],
+    ]);
   });
 
   it("of a client that leaves has the status 499", async () => {

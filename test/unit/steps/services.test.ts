@@ -256,11 +256,12 @@ describe("services that do not work", () => {
   it("fail at once when a container dies, with its exit code and last output", async () => {
     const host = before.copy();
     host.docker.onStart = (container) => ({ ...container, status: "exited", exitCode: 1 });
-    host.docker.logTexts.set(API, "FATAL: JWT_SECRET is missing");
+    const line = { level: "warn", time: "T", service: "pinning-api", msg: "pin queue: database: gone" };
+    host.docker.logTexts.set(API, `${JSON.stringify(line)}\nFATAL: JWT_SECRET is missing`);
     for (const one of (await lookAt(step, host)).changes) await step.apply(one, host, () => {});
     await expect(step.verify(host)).rejects.toMatchObject({
       what: "fula-pinning-api does not work: its status is exited, exit code 1.",
-      why: "Its log ends with:\nFATAL: JWT_SECRET is missing",
+      why: "Its log ends with:\nT warn pin queue: database: gone\nFATAL: JWT_SECRET is missing",
     });
   });
 
