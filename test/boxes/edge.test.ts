@@ -122,8 +122,11 @@ describe.skipIf(skipped !== undefined)("the edge of a master", () => {
   test("H10: no spelling of a path or a host reaches what is not for outside", async () => {
     expect(await statusOf(node, "/api/v1/pool")).toBe(200);
     expect(await statusOf(node, "/api/v1/storage")).toBe(401);
+    expect(await statusOf(node, "/api/v1/openapi.json")).toBe(200);
     const paths = [
       "/",
+      "/openapi.json",
+      "/admin/openapi.json",
       "/admin",
       "/ADMIN",
       "//admin",
