@@ -189,10 +189,10 @@ describeOnPostgres(
         await migratorOf().down(target, VERSION, listen());
         await sql(target, ADD, ["a", "pinned", 20_000]);
         const pool = poolOf(target);
-        let isOver = false;
+        const over = new AbortController();
         let changes = 0;
         const writers = Array.from({ length: 6 }, async (_, n) => {
-          while (!isOver) {
+          while (!over.signal.aborted) {
             await pool.query(ADD, [ACCOUNTS[n % 2], STATUSES[n % 4], 2]);
             await pool.query("UPDATE pins SET status = 'failed' WHERE id = (SELECT max(id) - $1 FROM pins)", [
               n,
@@ -205,7 +205,7 @@ describeOnPostgres(
         await migratorOf().up(target, listen());
         const soFar = changes;
         await until("they still do", async () => changes > soFar + 20);
-        isOver = true;
+        over.abort();
         await Promise.all(writers);
         await expectExact(target);
       });
