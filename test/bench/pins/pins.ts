@@ -159,7 +159,7 @@ async function measurePosts(who: Who): Promise<readonly Measurement[]> {
   return measurements;
 }
 
-const PAGE = `SELECT requestid, status, created_at::text, cid, name, origins, meta, delegates, info FROM pins
+const PAGE = `SELECT requestid, status, created_at::text AS created, cid, name, origins, meta, delegates, info FROM pins
   WHERE user_id = $1 AND status = 'pinned'`;
 const NEWEST = "ORDER BY created_at DESC, id DESC LIMIT 10";
 
