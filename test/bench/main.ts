@@ -5,6 +5,8 @@ import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
 import { benches as noop } from "./noop.ts";
+import { benches as pinsMemory } from "./pins/memory.ts";
+import { benches as pins } from "./pins/pins.ts";
 import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
 import { benches as restore } from "./restore.ts";
 import { benches as snapshot } from "./snapshot.ts";
@@ -28,6 +30,8 @@ const BENCHES: readonly Bench[] = [
   ...snapshot,
   ...restore,
   ...ingest,
+  ...pins,
+  ...pinsMemory,
 ];
 
 const { values, positionals } = parseArgs({
@@ -39,7 +43,12 @@ const unknown = positionals.filter((name) => !known.includes(name));
 if (unknown.length > 0) {
   console.error(`Unknown bench: ${unknown.join(", ")}. Possible names: ${known.join(", ")}.`);
   process.exitCode = 2;
-} else await runAll(BENCHES.filter(({ name }) => positionals.length === 0 || positionals.includes(name)));
+} else {
+  const isAll = positionals.length === 0;
+  await runAll(
+    BENCHES.filter(({ name, onlyByName = false }) => (isAll ? !onlyByName : positionals.includes(name))),
+  );
+}
 
 async function runAll(benches: readonly Bench[]): Promise<void> {
   const before = describeMachine();

@@ -26,6 +26,8 @@ export interface Measurement {
 /** One thing that `npm run bench -- NAME` runs. A module of this folder exports `benches`; main.ts lists the modules. */
 export interface Bench {
   readonly name: string;
+  /** True: it takes long, and runs only if it is named. */
+  readonly onlyByName?: boolean;
   /** Throws if it can't run here. The other benches still run. */
   readonly run: () => Promise<readonly Measurement[]>;
 }

@@ -21,6 +21,8 @@ export interface RealPeer {
   readonly apiUrl: string;
   /** Kubo's RPC API. */
   readonly kuboUrl: string;
+  /** ipfs-cluster's own pinning service (`pinsvcapi`). Nothing listens there if it was not asked for. */
+  readonly pinningUrl: string;
   /** Runs `ipfs ARGS` with this peer's kubo. `input` is its standard input. */
   ipfs(args: readonly string[], input?: string): Promise<string>;
   /** Sends a signal to ipfs-cluster-service and waits for its end. */
@@ -62,6 +64,8 @@ export async function startRealCluster(
     readonly pinset?: string;
     /** The address on which the REST APIs listen; 127.0.0.1 by default. */
     readonly apiHost?: string;
+    /** True: ipfs-cluster's own pinning service runs too. */
+    readonly pinningService?: boolean;
   },
 ): Promise<RealCluster> {
   const directory = await mkdtemp(join(tmpdir(), "fula-cluster-"));
@@ -111,6 +115,7 @@ class Peer implements RealPeer {
   id = "";
   apiUrl = "";
   kuboUrl = "";
+  pinningUrl = "";
   readonly #programs: Programs;
   readonly #directory: string;
   readonly #index: number;
@@ -131,13 +136,14 @@ class Peer implements RealPeer {
     {
       environment = {},
       apiHost = "127.0.0.1",
-    }: Pick<Parameters<typeof startRealCluster>[1], "environment" | "apiHost">,
+      pinningService = false,
+    }: Pick<Parameters<typeof startRealCluster>[1], "environment" | "apiHost" | "pinningService">,
     pinset: string | undefined,
   ): Promise<void> {
     const kuboPath = join(this.#directory, "kubo");
     const clusterPath = join(this.#directory, "cluster");
     await mkdir(this.#directory, { recursive: true });
-    const [kuboPort, apiPort, swarmPort] = await freePorts(3);
+    const [kuboPort, apiPort, swarmPort, pinningPort] = await freePorts(4);
     const kuboEnvironment = {
       PATH: process.env["PATH"],
       IPFS_PATH: kuboPath,
@@ -156,6 +162,7 @@ class Peer implements RealPeer {
 
     this.kuboUrl = `http://127.0.0.1:${kuboPort}`;
     this.apiUrl = `http://127.0.0.1:${apiPort}`;
+    this.pinningUrl = `http://127.0.0.1:${pinningPort}`;
     this.#listen = `/ip4/127.0.0.1/tcp/${swarmPort}`;
     const master = this.#master;
     this.#environment = {
@@ -165,6 +172,7 @@ class Peer implements RealPeer {
       CLUSTER_PEERNAME: this.#index === 0 ? "master" : `follower-${this.#index}`,
       CLUSTER_LISTENMULTIADDRESS: this.#listen,
       CLUSTER_RESTAPI_HTTPLISTENMULTIADDRESS: `/ip4/${apiHost}/tcp/${apiPort}`,
+      CLUSTER_PINSVCAPI_HTTPLISTENMULTIADDRESS: `/ip4/127.0.0.1/tcp/${pinningPort}`,
       CLUSTER_IPFSHTTP_NODEMULTIADDRESS: `/ip4/127.0.0.1/tcp/${kuboPort}`,
       CLUSTER_IPFSHTTP_CONNECTSWARMSDELAY: "1s",
       CLUSTER_MDNSINTERVAL: "0s",
@@ -180,7 +188,8 @@ class Peer implements RealPeer {
     await run(this.#programs.service, ["init", "--consensus", "crdt"], { env: this.#environment });
     const serviceFile = join(clusterPath, "service.json");
     const service = JSON.parse(await readFile(serviceFile, "utf8")) as { api: Record<string, unknown> };
-    service.api = { restapi: service.api["restapi"] };
+    const { restapi, pinsvcapi } = service.api;
+    service.api = pinningService ? { restapi, pinsvcapi } : { restapi };
     await writeFile(serviceFile, JSON.stringify(service));
     this.id = (JSON.parse(await readFile(join(clusterPath, "identity.json"), "utf8")) as { id: string }).id;
     if (pinset === undefined) return;

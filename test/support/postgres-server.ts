@@ -141,7 +141,8 @@ async function readableCopy(tree: string, base: string): Promise<string> {
   return join(copy, "bin");
 }
 
-async function freePort(): Promise<number> {
+/** A port of 127.0.0.1 that nobody uses now. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
