@@ -39,6 +39,14 @@ export function isOurCaddyfile(text: string): boolean {
 
 const MARKER = "# fula-node edge sha256=";
 
+/**
+ * The services close a connection that is idle for 5 s (Node.js's default). Caddy must let it go before that: a POST
+ * that it sends on a connection that closes is answered with 503, and nobody knows whether it arrived.
+ */
+const KEPT = `transport http {
+				keepalive 3s
+			}`;
+
 function bodyOf({ host, tls, pinningPort, storagePort, fingerprints }: EdgePlan): string {
   return `# Rendered by fula-node, which notices changes by hand; settings belong into .env.
 ${fingerprints.map((fingerprint) => `# reads ${fingerprint}\n`).join("")}{
@@ -82,8 +90,12 @@ https://${host} {
 	route {
 		error @admin 404
 		error @large 413
-		reverse_proxy @pins 127.0.0.1:${pinningPort}
-		reverse_proxy @api 127.0.0.1:${storagePort}
+		reverse_proxy @pins 127.0.0.1:${pinningPort} {
+			${KEPT}
+		}
+		reverse_proxy @api 127.0.0.1:${storagePort} {
+			${KEPT}
+		}
 		error 404
 	}
 

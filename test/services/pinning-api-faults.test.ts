@@ -11,6 +11,7 @@ import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 import { Postmaster } from "../support/postmaster.ts";
 import { type ServeProcess, startServeProcess } from "../support/serve-process.ts";
+import { deferred } from "./serving.ts";
 import { type Answered, createUser, request, type User } from "./pins-api.ts";
 
 /** A statement of a request may take 15 s, and getting a connection 2 s. */
@@ -119,12 +120,14 @@ describeOnPostgres(
            WHERE application_name = 'failing' AND datname = current_database() GROUP BY state`,
         );
       // All of the pool's connections can be used at once: none is lost.
-      const together = Array.from({ length: 5 }, () =>
-        pool.transaction((database) => database.query("SELECT pg_sleep(0.5)")),
-      );
-      await expect.poll(sessions).toEqual([{ state: "active", count: 5 }]);
+      const isOver = deferred();
+      const together = Array.from({ length: 5 }, () => pool.transaction(() => isOver.promise));
+      await expect
+        .poll(sessions, { timeout: LONGEST_MS })
+        .toEqual([{ state: "idle in transaction", count: 5 }]);
+      isOver.resolve();
       await Promise.all(together);
-      await expect.poll(sessions).toEqual([{ state: "idle", count: 5 }]);
+      await expect.poll(sessions, { timeout: LONGEST_MS }).toEqual([{ state: "idle", count: 5 }]);
     }, 120_000);
 
     /** A service with a user. It is no superuser, whom no limit of sessions would stop. */

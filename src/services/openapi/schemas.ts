@@ -19,6 +19,7 @@ const check = z.object({ ok: z.boolean(), ms: count, error: z.string().exactOpti
 const queue = z.object({
   waiting: count,
   oldestSeconds: amount,
+  failed: count,
   inProgress: count,
   lastSuccessAt: time.nullable(),
   fault: z.string().nullable(),
