@@ -37,21 +37,21 @@ async function measureMemory(): Promise<readonly Measurement[]> {
     return [
       {
         ...common,
-        name: "memory, first 2 minutes but 1",
+        name: "memory after 1 minute",
         unit: "MiB",
         ours: between(1, 1.5),
         target: null,
       },
       {
         ...common,
-        name: "memory, last half minute",
+        name: "memory at the end",
         unit: "MiB",
         ours: between(minutes - 0.5, minutes),
         target: null,
       },
       {
         ...common,
-        name: "growth after the first minute",
+        name: "growth after 1 minute",
         unit: "MiB/min",
         ours: [slope(late.map(({ minute, mib }) => [minute, mib]))],
         target: { of: "ours", bound: "at most", value: 1 },
