@@ -9,6 +9,7 @@ import { createAuthentication } from "./caller.ts";
 import { checkPostgres, createHealth, healthAnswer, healthStatus, whileDatabaseAnswers } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
+import { startBillingCrons } from "./billing-crons.ts";
 import { createApp, json, type Service } from "./server.ts";
 
 /** What it reads and writes. */
@@ -25,6 +26,8 @@ const TABLES = [
   "account_holds",
   "credit_history",
   "user_wallets",
+  "exact_credits",
+  "account_credits",
 ];
 
 /**
@@ -78,9 +81,11 @@ export function openStorageService(
   void health();
   const { bindHost: host, port, masterId } = settings;
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
-  const close = () => {
+  const crons = startBillingCrons(settings, { pool, log });
+  const close = async () => {
     endBeating();
-    return pool.close();
+    await crons.close();
+    await pool.close();
   };
   return { name: "webui", host, port, app, close };
 }

@@ -4,6 +4,7 @@ import { multiaddrToUrl } from "./address.ts";
 import { pemOfCertificates } from "./certificates.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
+import { billingOf, type BillingSettings, DEDUCTION_INTERVAL_MS } from "./billing.ts";
 import { parseSize, type Rule, RULES } from "./rules.ts";
 import { DEFAULT_DISK_RESERVE } from "./storage.ts";
 
@@ -68,6 +69,8 @@ export interface WebuiSettings extends ServiceSettings {
   readonly encryptionKey: string | null;
   /** The URL at which clients reach this service, without a trailing slash. Wallets show it when they sign. */
   readonly publicUrl: string;
+  /** The billing. Null: this master runs none. */
+  readonly billing: BillingSettings | null;
 }
 
 /** The settings of `serve ingest`. */
@@ -146,6 +149,10 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     FULA_EIP712_AUTH: text(RULES.flag).default("false"),
     ENCRYPTION_KEY: text(RULES.hex64).optional(),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
+    VAULT_ADDRESS: text(RULES.contract).optional(),
+    CRON_LEADER_LEASE: text(RULES.flag).default("false"),
+    BILLING_IDEMPOTENCY: text(RULES.flag).default("false"),
+    DEDUCTION_INTERVAL_MS: text(RULES.interval).default(DEDUCTION_INTERVAL_MS),
   });
   const own = `http://${values.BIND_HOST.includes(":") ? `[${values.BIND_HOST}]` : values.BIND_HOST}:${values.WEBUI_PORT}`;
   return {
@@ -161,6 +168,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     walletTokens: values.FULA_EIP712_AUTH === "true",
     encryptionKey: values.ENCRYPTION_KEY ?? null,
     publicUrl: withoutSlash(values.STORAGE_API_URL ?? own),
+    billing: isProduction(environment)
+      ? billingOf((key) => (key in values ? String(values[key as keyof typeof values]) : undefined))
+      : null,
   };
 }
 

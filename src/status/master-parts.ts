@@ -18,6 +18,7 @@ import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
+import { lookAtBilling } from "./billing-part.ts";
 import {
   collectNotes,
   collectParts,
@@ -180,6 +181,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
       name: "storage API",
       look: () => lookAtApi(node, NAMES.webui, values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
+    { name: "billing", look: () => lookAtBilling(node.deps.host, node) },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
     {

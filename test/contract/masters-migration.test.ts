@@ -175,6 +175,12 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
   account_holds: "it goes with user_credits, upstream's table, which has no pool",
   credit_adjustments: "it changes user_credits, upstream's table, which has no pool",
   pin_work: "it follows pins, upstream's table, which has no pool",
+  exact_credits: "it goes with user_credits, upstream's table, which has no pool",
+  credit_takeovers: "the same",
+  account_suspensions: "the same",
+  failed_charges: "the same",
+  billing_hours: "an hour is billed for all accounts of the database at once",
+  cron_lease: "as upstream's advisory lock, it is one for the whole database",
   pin_doubts: "the same: a content is pinned or not, whoever asked for it",
 };
 

@@ -24,6 +24,7 @@ export async function startWebui(
     walletTokens: false,
     encryptionKey: "0123456789abcdef".repeat(4),
     publicUrl: "https://storage.example.org",
+    billing: null,
     ...changes,
   };
   const cluster = openCluster({ endpoint: settings.cluster.url });
