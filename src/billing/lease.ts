@@ -82,7 +82,7 @@ export function openLease(options: LeaseOptions): Lease {
 
   async function beat(): Promise<void> {
     const [alive] = await pool.query(BEAT, [generation], { timeoutMs: ANSWER_MS });
-    if (alive === undefined) drop("another session holds it");
+    if (alive === undefined) drop("its session does not hold it any more");
   }
 
   return {

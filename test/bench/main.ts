@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { bedEnvironment } from "../support/bed.ts";
+import { benches as deduction } from "./deduction.ts";
 import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
@@ -28,6 +29,7 @@ const BENCHES: readonly Bench[] = [
   ...snapshot,
   ...restore,
   ...ingest,
+  ...deduction,
 ];
 
 const { values, positionals } = parseArgs({

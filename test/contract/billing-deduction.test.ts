@@ -23,7 +23,8 @@ import {
   unitsOf,
 } from "../support/billing.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { sql } from "../support/postgres-server.ts";
+import { until } from "../support/migrations.ts";
+import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 interface Money extends Record<string, unknown> {
@@ -287,6 +288,42 @@ describeOnPostgres(
       expect((await forgotten())?.forgotten).toBe(0);
       await catchUp(run, first);
       expect(await charges(target)).toHaveLength(26);
+    });
+
+    test("an account whose row another session holds gets its turn at the end", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      for (const account of ["u1", "u2", "u3"]) {
+        await setBalance(target, account, 100);
+        await addPins(target, account, 10 * GIB);
+      }
+      const run = runOn(target, { batchSize: 1 });
+      await inSession(target, async (client) => {
+        await client.query("BEGIN");
+        await client.query("SELECT FROM user_credits WHERE user_id = 'u1' FOR UPDATE");
+        const running = runDeduction(run);
+        await until("the others are charged", async () => (await charges(target)).length === 2);
+        await client.query("ROLLBACK");
+        await running;
+      });
+      expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
+    });
+
+    test("charges and credits that race lose nothing", async () => {
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100_000);
+      await addPins(target, "u1", 10 * GIB);
+      await lastBilled(target, 101);
+      const run = runOn(target);
+      const credit = async (n: number) =>
+        adjustCredit(run.bank, { account: "u1", amount: "1", reason: "r", key: `k${n}`, actor: "a" });
+      const credits = async () => {
+        for (let n = 0; n < 200; n += 4) await Promise.all([n, n + 1, n + 2, n + 3].map(credit));
+      };
+      await Promise.all([catchUp(run, "2000-01-01T00:00Z"), credits()]);
+      expect(inUnits((await moneyOf(target, "u1")).balance)).toBe(
+        100_200n * 10n ** 18n - 100n * unitsOf(10 * GIB),
+      );
     });
 
     test("one account that the database refuses stops nobody else, and is tried again", async () => {

@@ -99,6 +99,8 @@ async function startHoldingProxy(target: PostgresTarget) {
       for (const { client, server } of open) {
         server.unpipe(client);
         server.resume();
+        // Nor does the client hear that the server has ended the session.
+        server.removeAllListeners("close");
       }
     },
   };
@@ -172,6 +174,30 @@ describeOnPostgres(
         expect(await holders(target)).toBe(1);
       },
     );
+
+    test("H06: a holder that does not know that its session ended finds out by its heartbeat", async () => {
+      const target = await postgres.createDatabase();
+      const proxy = await startHoldingProxy(target);
+      const a = leaseOf(target, "a", proxy.target);
+      expect(await a.lookAgain()).toBe(true);
+      proxy.hold();
+      await sql(target, "SELECT pg_terminate_backend(pid, 5000) FROM cron_lease");
+      expect(await a.lookAgain()).toBe(false);
+      expect(a.bank()).toBeNull();
+      expect(await a.lookAgain()).toBe(true);
+      expect(await leaseRow(target)).toMatchObject({ generation: "2" });
+    });
+
+    test("a lock that was taken is not kept if the rest fails", async () => {
+      const target = await postgres.createDatabase();
+      const [a, b] = [leaseOf(target, "a"), leaseOf(target, "b")];
+      await sql(target, "ALTER TABLE cron_lease ADD CHECK (generation > 1)");
+      expect([await a.lookAgain(), await a.lookAgain()]).toEqual([false, false]);
+      await until("the lock is free", async () => (await holders(target)) === 0);
+      expect(a.lines).toHaveLength(1);
+      await sql(target, "ALTER TABLE cron_lease DROP CONSTRAINT cron_lease_generation_check");
+      expect(await b.lookAgain()).toBe(true);
+    });
 
     test("H07: a leader that is busy for long is not ended while it beats; a silent one is", async () => {
       const target = await postgres.createDatabase();
