@@ -3,6 +3,7 @@ import { messageOf } from "../errors.ts";
 import {
   ADD_MISSING,
   BEGIN_HOUR,
+  BY_INDEX,
   chargeSql,
   COUNT_BATCH,
   DUE_HOURS,
@@ -186,6 +187,7 @@ async function chargeBatch(
   { hour, reference, current }: DueHour,
   { accounts, fees, wait }: Omit<Batch, "sum">,
 ): Promise<Charged & { readonly left: number }> {
+  await database.query(BY_INDEX);
   await database.query(ADD_MISSING, [accounts]);
   const rows = await database.query<{ account: string }>(lockSql(wait), [accounts]);
   const left = accounts.length - rows.length;

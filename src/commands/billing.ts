@@ -55,7 +55,7 @@ export async function billingRuns(
     hour,
     account,
     `${fee} FULA`,
-    `${countOf(tries, "try").replace("trys", "tries")}: ${reason}`,
+    `tried ${countOf(tries, "time")}: ${reason}`,
   ]);
   world.reporter.result({
     data: { verb: "billing runs", standing, hours, failures },
