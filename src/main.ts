@@ -1,6 +1,7 @@
 import { CommanderError } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
-import { describeProgram, type Run, type Verb, type VerbKind } from "./program.ts";
+import { describeProgram } from "./program.ts";
+import type { Run, Verb, VerbKind } from "./program-verbs.ts";
 import { createReporter, createWorld } from "./world.ts";
 
 /** Called when standard output can't be written to any more. `isClosed`: its reader has ended, as `head` does. */

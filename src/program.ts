@@ -5,21 +5,9 @@ import type { RestoreFlags } from "./commands/restore.ts";
 import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
-import type { CreditFlags, DecisionFlags, KeyFlags, ListFlags, UserFlags } from "./commands/user.ts";
-import type { VerbExit } from "./errors.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
-import type { World } from "./world.ts";
-
-/** One verb with its flags; it still needs the World. */
-export type Verb = (world: World) => Promise<VerbExit>;
-/**
- * How a verb ends before its end. A signal ends it at once (running again continues), but a service finishes its requests.
- * A closed output (`| head`) ends a verb that only reads; one that changes something goes on. `asks`: as `reads`, and when
- * it has printed, it does not wait for questions that are still open.
- */
-export type VerbKind = "changes" | "reads" | "asks" | "serves";
-/** Runs one verb until it ends. */
-export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
+import { addBilling, addUser } from "./program-accounts.ts";
+import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
 export function describeProgram(version: string, run: Run): Command {
@@ -105,6 +93,7 @@ export function describeProgram(version: string, run: Run): Command {
   addNode(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
+  addBilling(program, baseDir, run);
   addSecret(program, baseDir, run);
   addInvite(program, baseDir, run);
   addServe(program, run);
@@ -266,44 +255,6 @@ function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
     );
 }
 
-function addUser(program: Command, baseDir: () => Option, run: Run): void {
-  const user = program.command("user").description("accounts of the storage API");
-  const add = adderTo(user, baseDir);
-  const verbs = () => import("./commands/user.ts");
-  const address = ["--email <address>", "email address of the account"] as const;
-  add("create", "create an account; an existing account is not changed")
-    .requiredOption(...address)
-    .action((flags: UserFlags) => run(async (world) => (await verbs()).userCreate(flags, world)));
-  add("token", "create an API key and print it; it can't be printed again")
-    .requiredOption(...address)
-    .option("--name <name>", "name of the key; refused if an active key has that name")
-    .option("--expires <time>", "how long the key is valid, such as 30d (default: until it is revoked)")
-    .option("--upload", "a key that is only good for uploading blocks; it expires after 24h, or --expires")
-    .option("--hours <number>", "with --upload: the same as --expires, in hours (maximum: 720)")
-    .action((flags: KeyFlags) => run(async (world) => (await verbs()).userToken(flags, world)));
-  add("list", "list the accounts with their usage and balance, in the order of their ids")
-    .option("--after <id>", "begin after this account")
-    .option("--limit <number>", "how many accounts (default: 100, maximum: 1000)")
-    .action((flags: ListFlags) => run(async (world) => (await verbs()).userList(flags, world), "reads"));
-  const decide = (name: string, about: string) =>
-    add(name, about)
-      .option(...address)
-      .option("--account <id>", "id of the account, as user list shows it: for accounts without an address")
-      .requiredOption("--reason <text>", "why; it stands in the audit log");
-  decide("suspend", "suspend an account: it may not upload any more, whatever its balance is").action(
-    (flags: DecisionFlags) => run(async (world) => (await verbs()).userSuspend(flags, world)),
-  );
-  decide("unsuspend", "end the suspension of an account").action((flags: DecisionFlags) =>
-    run(async (world) => (await verbs()).userUnsuspend(flags, world)),
-  );
-  decide("credit <amount>", "add FULA to the balance of an account, once for a key")
-    .requiredOption("--key <key>", "a text for this one payment: a second run with it changes nothing")
-    .option("--deduct", "take the amount away instead")
-    .action((amount: string, flags: CreditFlags) =>
-      run(async (world) => (await verbs()).userCredit(amount, flags, world)),
-    );
-}
-
 function addSecret(program: Command, baseDir: () => Option, run: Run): void {
   const add = adderTo(program.command("secret").description("secrets of this master"), baseDir);
   add(
@@ -375,21 +326,6 @@ function addServe(program: Command, run: Run): void {
       .description(services[name])
       .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "serves"));
   }
-}
-
-/** Adds commands to a group. Each gets the flags that all of them have. */
-function adderTo(group: Command, baseDir: () => Option): (name: string, about: string) => Command {
-  return (name, about) =>
-    group
-      .command(name)
-      .description(about)
-      .addOption(baseDir())
-      .option("--json", "print one JSON object instead of text");
-}
-
-function dryRun(): Option {
-  const about = "show what would change, and change nothing (exit code 20 if anything would change)";
-  return new Option("--dry-run", about).default(false);
 }
 
 function collect(value: string, previous: readonly string[]): readonly string[] {

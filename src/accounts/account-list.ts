@@ -24,7 +24,8 @@ export async function listAccounts(
     email: string | null;
     encrypted_email: string | null;
     bytes: string;
-    balance: number | null;
+    /** A numeric, which the driver returns as text. */
+    balance: string | null;
     suspended: boolean;
     held: boolean;
   }>(LIST, [after, limit]);
@@ -32,7 +33,7 @@ export async function listAccounts(
     account: row.account,
     email: openText(row.encrypted_email ?? "", encryptionKey) ?? row.email,
     storageBytes: Number(row.bytes),
-    balanceFula: row.balance ?? 0,
+    balanceFula: Number(row.balance ?? 0),
     isSuspended: row.suspended || row.held,
     isHeld: row.held,
   }));
@@ -46,10 +47,10 @@ const LIST = `
     UNION (SELECT account FROM account_usage WHERE account > $1::varchar GROUP BY account ORDER BY account LIMIT $2)
     ORDER BY account LIMIT $2
   )
-  SELECT account, u.email, u.encrypted_email, c.balance_fula AS balance, coalesce(c.is_suspended = 1, false) AS suspended,
+  SELECT ids.account, u.email, u.encrypted_email, c.balance, coalesce(c.suspended, false) AS suspended,
     (SELECT coalesce(sum(bytes), 0) FROM account_usage a WHERE a.account = ids.account) AS bytes,
     EXISTS (SELECT FROM account_holds h WHERE h.account = ids.account) AS held
   FROM ids
     LEFT JOIN webui_users u ON u.user_id = ids.account
-    LEFT JOIN user_credits c ON c.user_id = ids.account
-  ORDER BY account`;
+    LEFT JOIN account_credits c ON c.account = ids.account
+  ORDER BY ids.account`;

@@ -2,7 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
-/** The money of an account. Amounts are FULA; the database keeps them as REAL, exact to about seven digits. */
+/** The money of an account. Amounts are FULA: the exact ones of migration 029, as near as a number can be. */
 export interface Credits {
   readonly totalDepositedFula: number;
   readonly totalDeductedFula: number;
@@ -14,11 +14,11 @@ export interface Credits {
 
 /** Reads the totals of an account. An account that never had a balance has zeros. */
 export async function readCredits(database: Database, account: string): Promise<Credits> {
-  const [row] = await database.query<{ [Key in keyof Credits]: Credits[Key] | null }>(CREDITS, [account]);
+  const [row] = await database.query<{ [Key in keyof Credits]: string | null }>(CREDITS, [account]);
   return {
-    totalDepositedFula: row?.totalDepositedFula ?? 0,
-    totalDeductedFula: row?.totalDeductedFula ?? 0,
-    totalBonusReceivedFula: row?.totalBonusReceivedFula ?? 0,
+    totalDepositedFula: Number(row?.totalDepositedFula ?? 0),
+    totalDeductedFula: Number(row?.totalDeductedFula ?? 0),
+    totalBonusReceivedFula: Number(row?.totalBonusReceivedFula ?? 0),
     suspendedAt: row?.suspendedAt ?? null,
     lastDeductionAt: row?.lastDeductionAt ?? null,
   };
@@ -30,14 +30,15 @@ function utc(column: string): string {
 }
 
 const CREDITS = `
-  SELECT c.total_deposited_fula AS "totalDepositedFula", c.total_deducted_fula AS "totalDeductedFula",
-    c.total_bonus_received_fula AS "totalBonusReceivedFula", ${utc("c.last_deduction_at")} AS "lastDeductionAt",
+  SELECT a.deposited AS "totalDepositedFula", a.deducted AS "totalDeductedFula",
+    a.bonus AS "totalBonusReceivedFula", ${utc("c.last_deduction_at")} AS "lastDeductionAt",
     ${utc("coalesce(h.held_at, CASE WHEN c.is_suspended = 1 THEN c.suspended_at END)")} AS "suspendedAt"
   FROM (SELECT 1) AS one
     LEFT JOIN user_credits c ON c.user_id = $1
+    LEFT JOIN account_credits a ON a.account = $1
     LEFT JOIN account_holds h ON h.account = $1`;
 
-/** One change of a balance. */
+/** One change of a balance. Its amounts are REAL in the database, exact to about seven digits. */
 export interface CreditEntry {
   readonly id: number;
   /** deposit, hourly_deduction, adjustment or referral_bonus. */
@@ -108,7 +109,7 @@ export interface MadeAdjustment {
  */
 export async function adjustCredit(database: Database, adjustment: Adjustment): Promise<AdjustmentOutcome> {
   const { account, amount, reason, key, actor } = adjustment;
-  const [adjusted] = await database.query<{ balance: number; suspended: boolean }>(ADJUST, [
+  const [adjusted] = await database.query<{ balance: string; suspended: boolean }>(ADJUST, [
     key,
     account,
     amount,
@@ -116,7 +117,7 @@ export async function adjustCredit(database: Database, adjustment: Adjustment): 
     actor,
   ]);
   if (adjusted !== undefined)
-    return { outcome: "adjusted", balanceFula: adjusted.balance, isSuspended: adjusted.suspended };
+    return { outcome: "adjusted", balanceFula: Number(adjusted.balance), isSuspended: adjusted.suspended };
   const [made] = await database.query<MadeAdjustment & { same: boolean } & Record<string, unknown>>(MADE, [
     key,
     account,
@@ -137,23 +138,17 @@ const ADJUST = `
       SELECT $1::text, $2::varchar, $3::numeric, $4, $5 WHERE ${EXISTS.replaceAll("$ID", "$2::varchar")}
       ON CONFLICT (key) DO NOTHING RETURNING key, account, amount, reason, actor
   ), credited AS (
-    INSERT INTO user_credits AS c (user_id, balance_fula) SELECT account, amount FROM claimed
-      ON CONFLICT (user_id) DO UPDATE SET
-        balance_fula = coalesce(c.balance_fula, 0) + excluded.balance_fula,
-        is_suspended = CASE WHEN excluded.balance_fula > 0 AND NOT EXISTS (SELECT FROM account_holds WHERE account = $2::varchar)
-          THEN 0 ELSE c.is_suspended END,
-        suspended_at = CASE WHEN excluded.balance_fula > 0 AND NOT EXISTS (SELECT FROM account_holds WHERE account = $2::varchar)
-          THEN NULL ELSE c.suspended_at END
-      RETURNING user_id, balance_fula, is_suspended
+    SELECT account, changed.balance, changed.suspended
+      FROM claimed, change_credits(account, amount, 0, 0, amount > 0) AS changed
   ), noted AS (
     INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)
-      SELECT user_id, 'adjustment', amount, balance_fula, 'adjustment:' || key FROM credited, claimed
+      SELECT account, 'adjustment', amount, balance, 'adjustment:' || key FROM credited JOIN claimed USING (account)
   ), audited AS (
     INSERT INTO admin_audit_log (actor, action, target_id, details)
       SELECT actor, 'credit', account, jsonb_build_object(
-        'amount', amount::text, 'key', key, 'reason', reason, 'balanceAfter', balance_fula) FROM credited, claimed
+        'amount', amount::text, 'key', key, 'reason', reason, 'balanceAfter', trim_scale(balance)) FROM credited JOIN claimed USING (account)
   )
-  SELECT balance_fula AS balance, is_suspended = 1 AS suspended FROM credited`;
+  SELECT balance, suspended FROM credited`;
 
 const MADE = `
   SELECT account, trim_scale(amount)::text AS amount, ${utc("created_at")} AS created,

@@ -34,7 +34,7 @@ export async function usageOf(database: Database, account: string): Promise<Acco
   const [row] = await database.query<UsageRow>(USAGE, [account], { timeoutMs: TIMEOUT_MS });
   return {
     storageBytes: Number(row?.storage_bytes ?? 0),
-    balanceFula: row?.balance_fula ?? 0,
+    balanceFula: Number(row?.balance ?? 0),
     isSuspended: row?.is_suspended === true,
     isHeld: row?.is_held === true,
   };
@@ -43,13 +43,14 @@ export async function usageOf(database: Database, account: string): Promise<Acco
 interface UsageRow extends Record<string, unknown> {
   /** A numeric, which the driver returns as text. */
   readonly storage_bytes: string;
-  readonly balance_fula: number | null;
+  /** The same. */
+  readonly balance: string | null;
   readonly is_suspended: boolean | null;
   readonly is_held: boolean;
 }
 
 const USAGE = `
   SELECT (SELECT coalesce(sum(bytes), 0) FROM account_usage WHERE account = $1) AS storage_bytes,
-    c.balance_fula, c.is_suspended = 1 AS is_suspended,
+    c.balance, c.suspended AS is_suspended,
     EXISTS (SELECT FROM account_holds WHERE account = $1) AS is_held
-  FROM (SELECT 1) AS one LEFT JOIN user_credits c ON c.user_id = $1`;
+  FROM (SELECT 1) AS one LEFT JOIN account_credits c ON c.account = $1`;

@@ -155,7 +155,8 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
   };
 }
 
-function queryOn(runner: () => Promise<Pick<Pool, "query">>): PostgresPool["query"] {
+/** The query function of a pool, or of a connection. */
+export function queryOn(runner: () => Promise<Pick<Pool, "query">>): PostgresPool["query"] {
   return async <Row extends Record<string, unknown>>(
     sql: string,
     values: readonly unknown[] = [],

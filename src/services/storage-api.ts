@@ -5,6 +5,7 @@ import type { Log } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi } from "./accounts-api.ts";
+import { startBillingCrons } from "./billing-crons.ts";
 import { createAuthentication } from "./caller.ts";
 import {
   checkPostgres,
@@ -33,6 +34,8 @@ const TABLES = [
   "account_holds",
   "credit_history",
   "user_wallets",
+  "exact_credits",
+  "account_credits",
 ];
 
 /**
@@ -98,9 +101,11 @@ export function openStorageService(
   const { bindHost: host, port, metricsPort, masterId } = settings;
   const metrics = { port: metricsPort, gauges: [connectionGauge(pool)] };
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
-  const close = () => {
+  const crons = startBillingCrons(settings, { pool, log });
+  const close = async () => {
     endBeating();
-    return pool.close();
+    await crons.close();
+    await pool.close();
   };
   return { name: "webui", host, port, app, metrics, close };
 }

@@ -1,3 +1,4 @@
+import { DEDUCTION_INTERVAL_MS } from "./billing.ts";
 import { EDGE_SETTINGS } from "./edge.ts";
 import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
@@ -211,9 +212,8 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "VAULT_ADDRESS",
-    about: "address of the vault contract; if not set, the billing cron jobs stay off",
+    about: "address of the vault contract; if it is not set, or zero, nothing is billed",
     rule: RULES.contract,
-    readBy: "upstream",
   },
   {
     key: "BASE_RPC_URL",
@@ -232,7 +232,8 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "BILLING_IDEMPOTENCY",
-    about: "the database allows at most one deduction per user and hour",
+    about:
+      "the database allows at most one deduction per user and hour; without it, the storage API of fula-node bills nothing",
     rule: RULES.flag,
     byDefault: "true",
   },
@@ -241,7 +242,12 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "if there are several masters, only one runs the billing cron jobs",
     rule: RULES.flag,
     byDefault: "true",
-    readBy: "upstream",
+  },
+  {
+    key: "DEDUCTION_INTERVAL_MS",
+    about: "milliseconds between two runs of the hourly deduction; an account pays once for each hour",
+    rule: RULES.interval,
+    byDefault: DEDUCTION_INTERVAL_MS,
   },
   {
     key: "FREE_TIER_BYTES",

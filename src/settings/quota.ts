@@ -95,7 +95,7 @@ export class QuotaCache {
 export interface AccountUsage {
   /** Sum of the sizes of its pins that are not deleted. */
   readonly storageBytes: number;
-  /** A float4 in the database, so exact to about seven digits. */
+  /** The exact balance, as near as a number can be. */
   readonly balanceFula: number;
   /** Suspended by the billing, until its balance is positive, or by the operator. */
   readonly isSuspended: boolean;

@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { type LogLevel, OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
+import { billingOf, type BillingSettings, DEDUCTION_INTERVAL_MS } from "./billing.ts";
 import { pemOfCertificates } from "./certificates.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
@@ -75,6 +76,8 @@ export interface WebuiSettings extends ServiceSettings {
   readonly encryptionKey: string | null;
   /** The URL at which clients reach this service, without a trailing slash. Wallets show it when they sign. */
   readonly publicUrl: string;
+  /** The billing. Null: this master runs none. */
+  readonly billing: BillingSettings | null;
 }
 
 /** The settings of `serve ingest`. */
@@ -156,6 +159,10 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     ENCRYPTION_KEY: text(RULES.hex64).optional(),
     STORAGE_API_URL: text(RULES.apiUrl).optional(),
     PUBLIC_HOST: text(RULES.host).optional(),
+    VAULT_ADDRESS: text(RULES.contract).optional(),
+    CRON_LEADER_LEASE: text(RULES.flag).default("false"),
+    BILLING_IDEMPOTENCY: text(RULES.flag).default("false"),
+    DEDUCTION_INTERVAL_MS: text(RULES.interval).default(DEDUCTION_INTERVAL_MS),
   });
   const edge = values.PUBLIC_HOST;
   const own = `http://${values.BIND_HOST.includes(":") ? `[${values.BIND_HOST}]` : values.BIND_HOST}:${values.WEBUI_PORT}`;
@@ -174,6 +181,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     walletTokens: values.FULA_EIP712_AUTH === "true",
     encryptionKey: values.ENCRYPTION_KEY ?? null,
     publicUrl: withoutSlash(values.STORAGE_API_URL ?? (edge === undefined ? own : `https://${edge}`)),
+    billing: isProduction(environment)
+      ? billingOf((key) => (key in values ? String(values[key as keyof typeof values]) : undefined))
+      : null,
   };
 }
 

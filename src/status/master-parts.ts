@@ -21,6 +21,7 @@ import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../set
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
+import { lookAtBilling } from "./billing-part.ts";
 import {
   collectNotes,
   collectParts,
@@ -183,6 +184,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
       name: "storage API",
       look: () => lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
+    { name: "billing", look: () => lookAtBilling(node.deps.host, node) },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
     {

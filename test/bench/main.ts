@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { bedEnvironment } from "../support/bed.ts";
+import { benches as deduction } from "./deduction.ts";
 import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
@@ -32,6 +33,7 @@ const BENCHES: readonly Bench[] = [
   ...ingest,
   ...pins,
   ...pinsMemory,
+  ...deduction,
 ];
 
 const { values, positionals } = parseArgs({

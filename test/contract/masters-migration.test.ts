@@ -1,9 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { splitStatements } from "../../src/database/migration-file.ts";
 import { keepBeating } from "../../src/database/masters.ts";
-import { poolOf } from "../support/names-database.ts";
+import { splitStatements } from "../../src/database/migration-file.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { idOf, masterOf } from "../support/masters.ts";
 import {
@@ -14,8 +13,9 @@ import {
   SHIPPED,
   SHIPPED_FILES,
 } from "../support/migrations.ts";
-import { describeOnPostgres } from "../support/postgres.ts";
+import { poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
 
 const VERSION = 22;
 
@@ -176,6 +176,12 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
   account_holds: "it goes with user_credits, upstream's table, which has no pool",
   credit_adjustments: "it changes user_credits, upstream's table, which has no pool",
   pin_work: "it follows pins, upstream's table, which has no pool",
+  exact_credits: "it goes with user_credits, upstream's table, which has no pool",
+  credit_takeovers: "the same",
+  account_suspensions: "the same",
+  failed_charges: "the same",
+  billing_hours: "an hour is billed for all accounts of the database at once",
+  cron_lease: "as upstream's advisory lock, it is one for the whole database",
   pin_doubts: "the same: a content is pinned or not, whoever asked for it",
 };
 

@@ -82,6 +82,29 @@ describeOnPostgres(
       expect(await sql(target, "SELECT bucket FROM bucket_roots")).toEqual([{ bucket: "b" }]);
     });
 
+    test("29 refuses while a master runs the billing, or while digits of a balance would be lost", async () => {
+      const target = await postgres.createDatabase();
+      await sql(
+        target,
+        `INSERT INTO cron_lease (name, generation, holder, pid, backend_start, acquired_at, heartbeat_at)
+         VALUES ('billing', 1, 'm1', 1, now(), now(), now())`,
+      );
+      await expect(migratorOf().down(target, 29, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: expect.stringMatching(/refuses: a master runs the billing: m1/),
+      });
+      await sql(target, "UPDATE cron_lease SET pid = NULL");
+      await sql(target, "INSERT INTO user_credits (user_id, balance_fula) VALUES ('a', 200000)");
+      await sql(target, "SELECT change_credits('a', -0.004, 0, 0, false)");
+      await expect(migratorOf().down(target, 29, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: expect.stringMatching(/refuses: 1 balance\(s\) have more digits than a REAL/),
+      });
+      await sql(target, "DELETE FROM exact_credits");
+      await migratorOf().down(target, 29, listen());
+      expect(await sql(target, "SELECT balance_fula FROM user_credits")).toEqual([{ balance_fula: 200000 }]);
+    });
+
     test("19 refuses while a wallet has no address, also with 20 applied above it", async () => {
       const target = await postgres.createDatabase();
       await sql(target, WITHOUT_ADDRESS);

@@ -35,6 +35,7 @@ const WEBUI = {
   cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
   walletTokens: false,
   encryptionKey: null,
+  billing: null,
   publicUrl: "http://127.0.0.1:3001",
 };
 

@@ -120,12 +120,12 @@ describeOnPostgres(
            WHERE application_name = 'failing' AND datname = current_database() GROUP BY state`,
         );
       // All of the pool's connections can be used at once: none is lost.
-      const isOver = deferred();
+      const isOver = deferred<void>();
       const together = Array.from({ length: 5 }, () => pool.transaction(() => isOver.promise));
       await expect
         .poll(sessions, { timeout: LONGEST_MS })
         .toEqual([{ state: "idle in transaction", count: 5 }]);
-      isOver.resolve();
+      isOver.resolve(undefined);
       await Promise.all(together);
       await expect.poll(sessions, { timeout: LONGEST_MS }).toEqual([{ state: "idle", count: 5 }]);
     }, 120_000);

@@ -24,6 +24,7 @@ export function webuiSettings(target: PostgresTarget, changes: Partial<WebuiSett
     walletTokens: false,
     encryptionKey: "0123456789abcdef".repeat(4),
     publicUrl: "https://storage.example.org",
+    billing: null,
     ...changes,
   };
 }

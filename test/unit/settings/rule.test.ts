@@ -63,6 +63,10 @@ const EXAMPLES: Readonly<
   },
   flag: { good: ["true", "false"], bad: ["TRUE", "yes", "1", "0", "true "] },
   count: { good: ["1", "999999999"], bad: ["0", "-1", "01", "1.5", "1000000000", "1,000"] },
+  interval: {
+    good: ["1000", "3600000", "86400000"],
+    bad: ["0", "999", "86400001", "100000000", "1e6", "-1000"],
+  },
   certificates: {
     good: [`MI${"A".repeat(200)}==`, `MI${"A".repeat(200)},MI${"B".repeat(300)}=`],
     bad: ["", "MIIB", `MI${"A".repeat(200)},`, `XX${"A".repeat(200)}`, `MI${"A".repeat(200)}$x`],

@@ -1,0 +1,286 @@
+import { databaseErrorOf } from "../database/session.ts";
+import { messageOf } from "../errors.ts";
+import {
+  ADD_MISSING,
+  BEGIN_HOUR,
+  BY_INDEX,
+  chargeSql,
+  COUNT_BATCH,
+  DUE_HOURS,
+  FAILURES,
+  FINISH_HOUR,
+  FORGET_FAILURE,
+  lockSql,
+  MISSED_HOURS,
+  NOTE_FAILURE,
+  pageSql,
+  previewSql,
+  RESUME,
+  WAIVE,
+} from "./deduction-sql.ts";
+import type { Tariff } from "./fee.ts";
+import type { Bank } from "./lease.ts";
+
+/** How many hours back a run charges unasked. More only by `billing catch-up`. */
+export const HOURS_BACK = 24;
+
+/** What a run needs. */
+export interface Deduction {
+  readonly bank: Bank;
+  readonly tariff: Tariff;
+  readonly log: (line: string) => void;
+  /** Ends the run between two batches. */
+  readonly stop?: AbortSignal;
+  /** How many accounts a transaction charges. */
+  readonly batchSize: number;
+}
+
+/** An hour that has to be billed. */
+interface DueHour extends Record<string, unknown> {
+  /** Its beginning: `2026-06-12T14:00Z`. */
+  readonly hour: string;
+  readonly current: boolean;
+  /** Of its charges in credit_history. */
+  readonly reference: string;
+}
+
+/** What a run did. Amounts are FULA, exact decimal numbers. */
+export interface DeductionReport {
+  readonly hours: readonly {
+    readonly hour: string;
+    readonly charged: number;
+    readonly amount: string;
+    readonly suspended: number;
+    readonly failed: number;
+  }[];
+  /** False if it was stopped before its end. */
+  readonly isComplete: boolean;
+}
+
+/** 5,000 accounts take less than a second, so that nobody waits long for a row. */
+export const BATCH_SIZE = 5_000;
+
+/**
+ * Charges what is due: the missed hours of the last day, then the current one. Running it again, or on several masters at
+ * once, charges nothing twice: the unique history row of account and hour decides. An account that the database refuses
+ * is put aside, and stops nobody else.
+ */
+export async function runDeduction(run: Deduction): Promise<DeductionReport> {
+  const { bank, tariff } = run;
+  await bank.transaction((database) => database.query(RESUME, [tariff.freeBytes]));
+  await retryFailures(run, null);
+  return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]));
+}
+
+/** Charges every missed hour from `since` on, whatever its age, and tries failed charges of these hours again. */
+export async function catchUp(run: Deduction, since: string): Promise<DeductionReport> {
+  await retryFailures(run, since);
+  return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]));
+}
+
+async function chargeHours(run: Deduction, hours: readonly DueHour[]): Promise<DeductionReport> {
+  const done: DeductionReport["hours"][number][] = [];
+  for (const hour of hours) {
+    const charged = await chargeHour(run, hour);
+    done.push({ hour: hour.hour, ...charged.sum });
+    if (!charged.isComplete) return { hours: done, isComplete: false };
+  }
+  return { hours: done, isComplete: true };
+}
+
+interface Sum {
+  charged: number;
+  amount: string;
+  suspended: number;
+  failed: number;
+}
+
+/** A page of accounts, as pageSql returns it. */
+interface Page extends Record<string, unknown> {
+  readonly last: string | null;
+  readonly accounts: readonly string[];
+  readonly fees: readonly string[];
+}
+
+/**
+ * Gives every account its turn for an hour. First without waiting for rows that other sessions hold: several runs at once
+ * share the work. Then the accounts that were left out, waiting for them.
+ */
+async function chargeHour(
+  run: Deduction,
+  due: DueHour,
+): Promise<{ readonly sum: Sum; readonly isComplete: boolean }> {
+  const { bank, tariff, stop, batchSize } = run;
+  const sum: Sum = { charged: 0, amount: "0", suspended: 0, failed: 0 };
+  await bank.transaction((database) => database.query(BEGIN_HOUR, [due.hour]));
+  let left = Number.POSITIVE_INFINITY;
+  for (const wait of [false, true]) {
+    if (left === 0) break;
+    left = 0;
+    let after = "";
+    for (;;) {
+      if (stop?.aborted === true) return { sum, isComplete: false };
+      const [page] = await bank.query<Page>(pageSql(due.current), [
+        tariff.freeBytes,
+        tariff.unitsPerGibMonth,
+        due.hour,
+        due.reference,
+        after,
+        batchSize,
+      ]);
+      if (page === undefined || page.last === null) break;
+      after = page.last;
+      left += await chargeAccounts(run, due, { accounts: page.accounts, fees: page.fees, wait, sum });
+    }
+  }
+  await bank.transaction((database) => database.query(FINISH_HOUR, [due.hour]));
+  return { sum, isComplete: true };
+}
+
+/** Accounts of one transaction. `fees` are theirs, in the same order. */
+interface Batch {
+  readonly accounts: readonly string[];
+  readonly fees: readonly string[];
+  readonly wait: boolean;
+  readonly sum: Sum;
+}
+
+/**
+ * Charges a batch. If the database refuses it for what an account has, its halves are tried; one account is put aside.
+ * Returns how many were left out, because another session holds their rows.
+ */
+async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promise<number> {
+  const { accounts, fees, sum } = batch;
+  if (accounts.length === 0) return 0;
+  try {
+    const charged = await run.bank.transaction((database) => chargeBatch(database, due, batch));
+    sum.charged += charged.charged;
+    sum.amount = addDecimals(sum.amount, charged.amount);
+    sum.suspended += charged.suspended;
+    return charged.left;
+  } catch (thrown) {
+    if (!isOfAccount(thrown)) throw thrown;
+    const [account] = accounts;
+    if (accounts.length === 1 && account !== undefined) {
+      await putAside(run, due, { account, fee: fees[0] ?? "0", why: messageOf(thrown) });
+      sum.failed += 1;
+      return 0;
+    }
+    const middle = Math.ceil(accounts.length / 2);
+    const part = (from: number, to: number) =>
+      chargeAccounts(run, due, { ...batch, accounts: accounts.slice(from, to), fees: fees.slice(from, to) });
+    const left = await part(0, middle);
+    return left + (await part(middle, accounts.length));
+  }
+}
+
+interface Charged extends Record<string, unknown> {
+  readonly charged: number;
+  readonly amount: string;
+  readonly suspended: number;
+}
+
+const NOTHING: Charged = { charged: 0, amount: "0", suspended: 0 };
+
+async function chargeBatch(
+  database: Pick<Bank, "query">,
+  { hour, reference, current }: DueHour,
+  { accounts, fees, wait }: Omit<Batch, "sum">,
+): Promise<Charged & { readonly left: number }> {
+  await database.query(BY_INDEX);
+  await database.query(ADD_MISSING, [accounts]);
+  const rows = await database.query<{ account: string }>(lockSql(wait), [accounts]);
+  const left = accounts.length - rows.length;
+  if (rows.length === 0) return { ...NOTHING, left };
+  const feeOf = new Map(accounts.map((account, at) => [account, fees[at]]));
+  const locked = rows.map(({ account }) => account);
+  const [charged = NOTHING] = await database.query<Charged>(chargeSql(current), [
+    locked,
+    locked.map((account) => feeOf.get(account)),
+    hour,
+    reference,
+  ]);
+  if (charged.charged > 0)
+    await database.query(COUNT_BATCH, [hour, charged.charged, charged.amount, charged.suspended]);
+  return { ...charged, left };
+}
+
+/**
+ * Errors that what an account has can cause: data out of range (class 22), a constraint (23), a trigger of somebody (P0),
+ * a row that another session holds for too long (55P03). Every other error stops the run; the next one goes on.
+ */
+function isOfAccount(thrown: unknown): boolean {
+  const code = databaseErrorOf(thrown)?.code ?? "";
+  return /^(?:22|23|P0)/.test(code) || code === "55P03";
+}
+
+async function putAside(
+  { bank, log }: Deduction,
+  { hour }: DueHour,
+  { account, fee, why }: { readonly account: string; readonly fee: string; readonly why: string },
+): Promise<void> {
+  await bank.transaction((database) => database.query(NOTE_FAILURE, [hour, account, fee, why]));
+  log(`deduction: the charge of one account for ${hour} failed and is tried again: ${why}`);
+}
+
+/**
+ * Tries failed charges again, with the fee of that time: those from `since` on, or of the last day. One that is no longer
+ * due is dropped.
+ */
+async function retryFailures(run: Deduction, since: string | null): Promise<void> {
+  const values = [since, HOURS_BACK];
+  const failures = await run.bank.query<DueHour & { account: string; fee: string }>(FAILURES, values);
+  for (const { account, fee, ...due } of failures) {
+    if (run.stop?.aborted === true) return;
+    try {
+      await run.bank.transaction(async (database) => {
+        await chargeBatch(database, due, { accounts: [account], fees: [fee], wait: true });
+        await database.query(FORGET_FAILURE, [due.hour, account]);
+      });
+    } catch (thrown) {
+      if (!isOfAccount(thrown)) throw thrown;
+      await putAside(run, due, { account, fee, why: messageOf(thrown) });
+    }
+  }
+}
+
+/** Adds two decimal numbers with up to 18 digits after the point, exactly. */
+function addDecimals(one: string, other: string): string {
+  const scaled = (text: string): bigint => {
+    const [whole = "0", digits = ""] = text.split(".");
+    return BigInt(whole + digits.padEnd(18, "0"));
+  };
+  const sum = String(scaled(one) + scaled(other)).padStart(19, "0");
+  return `${sum.slice(0, -18)}.${sum.slice(-18)}`.replace(/\.?0+$/, "");
+}
+
+/** What an hour would cost at most: an account whose balance ends pays less. */
+export interface HourPreview extends Record<string, unknown> {
+  readonly hour: string;
+  readonly accounts: number;
+  readonly fula: string;
+}
+
+/** What a run would charge now, hour by hour; with `since`, what a catch-up from that hour on would charge. */
+export async function previewDeduction(
+  { bank, tariff }: Pick<Deduction, "bank" | "tariff">,
+  since: string | null,
+): Promise<readonly HourPreview[]> {
+  const hours = await bank.query<DueHour>(
+    since === null ? DUE_HOURS : MISSED_HOURS,
+    since === null ? [HOURS_BACK] : [since],
+  );
+  const previews: HourPreview[] = [];
+  for (const { hour, current, reference } of hours) {
+    const values = [tariff.freeBytes, tariff.unitsPerGibMonth, hour, reference];
+    const [found] = await bank.query<{ accounts: number; fula: string }>(previewSql(current), values);
+    previews.push({ hour, accounts: found?.accounts ?? 0, fula: found?.fula ?? "0" });
+  }
+  return previews;
+}
+
+/** Decides that missed hours from `since` on are not billed. Returns how many. */
+export async function waiveHours(bank: Pick<Bank, "query">, since: string): Promise<number> {
+  const rows = await bank.query(`${WAIVE} RETURNING hour`, [since]);
+  return rows.length;
+}

@@ -1,0 +1,154 @@
+import type { PostgresPool } from "../database/postgres.ts";
+import type { BillingSettings } from "../settings/billing.ts";
+import { countOf } from "../units.ts";
+import { FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
+
+/** How the billing stands, as the database has it. */
+export interface BillingStanding {
+  /** The name of the master that leads, or its MASTER_ID; null if none of ours does. */
+  readonly leader: string | null;
+  /** Since when it leads; UTC. */
+  readonly since: string | null;
+  /** Seconds since its last heartbeat. */
+  readonly silentSeconds: number;
+  /** True if a session that no master of ours recorded holds the lease: upstream's image. */
+  readonly isElsewhere: boolean;
+  /** The beginning of the newest hour that was billed for all accounts. */
+  readonly lastHour: string | null;
+  /** Seconds since that; null if there is none. */
+  readonly sinceLastHour: number | null;
+  /** Seconds since a master began to lead. */
+  readonly leadingSeconds: number;
+  readonly failures: number;
+  /** Missed hours that no run charges unasked. */
+  readonly forgotten: number;
+  readonly firstForgotten: string | null;
+}
+
+/** Reads it. Null if the database has no tables of the billing yet. `hoursBack`: how far back a run goes. */
+export async function readStanding(
+  database: Pick<PostgresPool, "query">,
+  hoursBack: number,
+): Promise<BillingStanding | null> {
+  const [there] = await database.query<{ there: boolean }>(
+    "SELECT to_regclass('public.billing_hours') IS NOT NULL AS there",
+  );
+  if (there?.there !== true) return null;
+  const [row] = await database.query<BillingStanding & Record<string, unknown>>(STANDING, [hoursBack]);
+  return row ?? null;
+}
+
+const STANDING = `
+  WITH forgotten AS (${FORGOTTEN}), last AS (
+    SELECT max(hour) AS hour FROM billing_hours WHERE finished_at IS NOT NULL AND NOT waived
+  ), lease AS (
+    SELECT coalesce(m.name, l.holder, 'a master without MASTER_ID') AS leader, l.pid, l.backend_start, l.acquired_at,
+      l.heartbeat_at
+    FROM cron_lease l LEFT JOIN masters m ON m.id = l.holder WHERE l.name = 'billing' AND l.pid IS NOT NULL
+  )
+  SELECT lease.leader, to_char(acquired_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI" UTC"') AS since,
+    coalesce(extract(epoch FROM clock_timestamp() - heartbeat_at), 0)::int AS "silentSeconds",
+    coalesce(extract(epoch FROM now() - acquired_at), 0)::int AS "leadingSeconds",
+    EXISTS (SELECT FROM pg_locks k LEFT JOIN lease ON lease.pid = k.pid WHERE ${LEASE_LOCK} AND lease.pid IS NULL) AS "isElsewhere",
+    ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
+    (SELECT count(*)::int FROM failed_charges) AS failures,
+    forgotten.hours AS forgotten, forgotten.first AS "firstForgotten"
+  FROM forgotten, last LEFT JOIN lease ON true`;
+
+/** A judgement: how the billing stands in a sentence, and what to do. */
+export interface BillingJudgement {
+  readonly state: "ok" | "attention";
+  readonly sentence: string;
+  readonly todo: string | null;
+}
+
+/** A holder beats every 10 s, and loses the lease after 60 s (lease.ts): then a standby should have taken it. */
+const SILENT_SECONDS = 120;
+/** How long a run may take after its interval. */
+const GRACE_SECONDS = 900;
+const LOG = "docker logs fula-pinning-webui";
+
+/** Judges the standing. `lease`: CRON_LEADER_LEASE. */
+export function judgeBilling(
+  standing: BillingStanding,
+  { lease, deductionIntervalMs }: Pick<BillingSettings, "lease" | "deductionIntervalMs">,
+): BillingJudgement {
+  const { leader, since, silentSeconds, isElsewhere, lastHour, failures, forgotten } = standing;
+  const attention = (sentence: string, todo: string): BillingJudgement => ({
+    state: "attention",
+    sentence,
+    todo,
+  });
+  if (lease && isElsewhere)
+    return {
+      state: "ok",
+      sentence: "another program runs it (upstream's image on another master)",
+      todo: null,
+    };
+  if (lease && leader === null) return attention("no master runs it", LOG);
+  if (lease && silentSeconds > SILENT_SECONDS)
+    return attention(`${leader} should run it, and is silent for ${silentSeconds} s`, LOG);
+  const who = lease ? `run by ${leader} since ${since}` : "run by every master";
+  if (isLate(standing, lease, deductionIntervalMs))
+    return attention(`${who}, but late: the last billed hour is ${lastHour ?? "none"}`, LOG);
+  if (failures > 0)
+    return attention(
+      `${countOf(failures, "charge")} failed, of one account and hour each`,
+      "fula-node billing runs",
+    );
+  if (forgotten > 0)
+    return attention(
+      `${countOf(forgotten, "hour")} since ${standing.firstForgotten} were never billed`,
+      `fula-node billing catch-up --since ${standing.firstForgotten} --dry-run`,
+    );
+  return { state: "ok", sentence: `${who}, billed up to ${lastHour ?? "no hour yet"}`, todo: null };
+}
+
+/** The hour after the last billed one begins 3600 s after it, and a run comes within an interval from then. */
+function isLate(
+  { sinceLastHour, leadingSeconds }: BillingStanding,
+  lease: boolean,
+  intervalMs: number,
+): boolean {
+  const within = intervalMs / 1_000 + GRACE_SECONDS;
+  if (sinceLastHour === null) return lease && leadingSeconds > within;
+  // A new leader runs at once, and a run of many missed hours takes its time.
+  return sinceLastHour > 3_600 + within && (!lease || leadingSeconds > GRACE_SECONDS);
+}
+
+/** One hour of `billing runs`. */
+export interface BilledHour extends Record<string, unknown> {
+  readonly hour: string;
+  readonly state: "billed" | "open" | "waived";
+  readonly charged: number;
+  readonly amount: string;
+  readonly suspended: number;
+}
+
+/** A charge that the database refused. */
+export interface FailedCharge extends Record<string, unknown> {
+  readonly hour: string;
+  readonly account: string;
+  readonly fee: string;
+  readonly reason: string;
+  readonly tries: number;
+}
+
+/** The newest hours, and the oldest failed charges. */
+export async function listRuns(
+  database: Pick<PostgresPool, "query">,
+  limit: number,
+): Promise<{ readonly hours: readonly BilledHour[]; readonly failures: readonly FailedCharge[] }> {
+  const hours = await database.query<BilledHour>(HOURS, [limit]);
+  return { hours, failures: await database.query<FailedCharge>(FAILED, [limit]) };
+}
+
+const HOURS = `
+  SELECT ${HOUR_TEXT("hour")} AS hour,
+    CASE WHEN waived THEN 'waived' WHEN finished_at IS NULL THEN 'open' ELSE 'billed' END AS state,
+    charged::float8 AS charged, trim_scale(amount)::text AS amount, suspended::float8 AS suspended
+  FROM billing_hours ORDER BY billing_hours.hour DESC LIMIT $1`;
+
+const FAILED = `
+  SELECT ${HOUR_TEXT("hour")} AS hour, account, trim_scale(fee)::text AS fee, reason, tries
+  FROM failed_charges ORDER BY failed_charges.hour, account LIMIT $1`;

@@ -1,0 +1,60 @@
+import type { Command, Option } from "commander";
+import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
+import type { CreditFlags, DecisionFlags, KeyFlags, ListFlags, UserFlags } from "./commands/user.ts";
+import { adderTo, dryRun, type Run } from "./program-verbs.ts";
+
+/** The verbs of accounts. */
+export function addUser(program: Command, baseDir: () => Option, run: Run): void {
+  const user = program.command("user").description("accounts of the storage API");
+  const add = adderTo(user, baseDir);
+  const verbs = () => import("./commands/user.ts");
+  const address = ["--email <address>", "email address of the account"] as const;
+  add("create", "create an account; an existing account is not changed")
+    .requiredOption(...address)
+    .action((flags: UserFlags) => run(async (world) => (await verbs()).userCreate(flags, world)));
+  add("token", "create an API key and print it; it can't be printed again")
+    .requiredOption(...address)
+    .option("--name <name>", "name of the key; refused if an active key has that name")
+    .option("--expires <time>", "how long the key is valid, such as 30d (default: until it is revoked)")
+    .option("--upload", "a key that is only good for uploading blocks; it expires after 24h, or --expires")
+    .option("--hours <number>", "with --upload: the same as --expires, in hours (maximum: 720)")
+    .action((flags: KeyFlags) => run(async (world) => (await verbs()).userToken(flags, world)));
+  add("list", "list the accounts with their usage and balance, in the order of their ids")
+    .option("--after <id>", "begin after this account")
+    .option("--limit <number>", "how many accounts (default: 100, maximum: 1000)")
+    .action((flags: ListFlags) => run(async (world) => (await verbs()).userList(flags, world), "reads"));
+  const decide = (name: string, about: string) =>
+    add(name, about)
+      .option(...address)
+      .option("--account <id>", "id of the account, as user list shows it: for accounts without an address")
+      .requiredOption("--reason <text>", "why; it stands in the audit log");
+  decide("suspend", "suspend an account: it may not upload any more, whatever its balance is").action(
+    (flags: DecisionFlags) => run(async (world) => (await verbs()).userSuspend(flags, world)),
+  );
+  decide("unsuspend", "end the suspension of an account").action((flags: DecisionFlags) =>
+    run(async (world) => (await verbs()).userUnsuspend(flags, world)),
+  );
+  decide("credit <amount>", "add FULA to the balance of an account, once for a key")
+    .requiredOption("--key <key>", "a text for this one payment: a second run with it changes nothing")
+    .option("--deduct", "take the amount away instead")
+    .action((amount: string, flags: CreditFlags) =>
+      run(async (world) => (await verbs()).userCredit(amount, flags, world)),
+    );
+}
+
+/** The verbs of the billing. */
+export function addBilling(program: Command, baseDir: () => Option, run: Run): void {
+  const add = adderTo(program.command("billing").description("what accounts pay for each hour"), baseDir);
+  const verbs = () => import("./commands/billing.ts");
+  add("runs", "show which master runs the billing, the last hours, and charges that failed")
+    .option("--limit <number>", "how many hours (default: 24, maximum: 1000)")
+    .action((flags: RunsFlags) => run(async (world) => (await verbs()).billingRuns(flags, world), "reads"));
+  add("run", "charge what is due now, as the cron job does; no account pays twice for an hour")
+    .addOption(dryRun())
+    .action((flags: RunFlags) => run(async (world) => (await verbs()).billingRun(flags, world)));
+  add("catch-up", "charge hours that were missed more than a day ago, or decide not to")
+    .requiredOption("--since <hour>", "the oldest hour, such as 2026-01-31T12:00Z")
+    .option("--waive", "do not charge these hours: they count as billed")
+    .addOption(dryRun())
+    .action((flags: CatchUpFlags) => run(async (world) => (await verbs()).billingCatchUp(flags, world)));
+}

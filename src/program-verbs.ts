@@ -1,0 +1,30 @@
+import { type Command, Option } from "commander";
+import type { VerbExit } from "./errors.ts";
+import type { World } from "./world.ts";
+
+/** One verb with its flags; it still needs the World. */
+export type Verb = (world: World) => Promise<VerbExit>;
+/**
+ * How a verb ends before its end. A signal ends it at once (running again continues), but a service finishes its requests.
+ * A closed output (`| head`) ends a verb that only reads; one that changes something goes on. `asks`: as `reads`, and when
+ * it has printed, it does not wait for questions that are still open.
+ */
+export type VerbKind = "changes" | "reads" | "asks" | "serves";
+/** Runs one verb until it ends. */
+export type Run = (verb: Verb, kind?: VerbKind) => Promise<void>;
+
+/** Adds commands to a group. Each gets the flags that all of them have. */
+export function adderTo(group: Command, baseDir: () => Option): (name: string, about: string) => Command {
+  return (name, about) =>
+    group
+      .command(name)
+      .description(about)
+      .addOption(baseDir())
+      .option("--json", "print one JSON object instead of text");
+}
+
+/** The flag of verbs that can show what they would do. */
+export function dryRun(): Option {
+  const about = "show what would change, and change nothing (exit code 20 if anything would change)";
+  return new Option("--dry-run", about).default(false);
+}

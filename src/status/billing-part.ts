@@ -1,0 +1,58 @@
+import { HOURS_BACK } from "../billing/deduction.ts";
+import { judgeBilling, readStanding } from "../billing/runs.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { billingOf } from "../settings/billing.ts";
+import type { Values } from "../settings/context.ts";
+import { postgresTarget } from "../settings/postgres-target.ts";
+import type { Ask } from "./look-at-node.ts";
+import { type Judged, LATE } from "./part.ts";
+
+/**
+ * The billing: which master runs it and since when, the last billed hour, and what was not charged. Null if this master
+ * bills nothing, if another image does that here, and if the database can't be read, which its own part says.
+ */
+export async function lookAtBilling(
+  { postgres }: Pick<HostReader, "postgres">,
+  { values, ask }: { readonly values: Values; readonly ask: Ask },
+): Promise<Judged | null> {
+  const settings = billingOf(values);
+  const image = values("WEBUI_IMAGE") ?? "";
+  if (settings === null || (image !== "" && image !== "fula-node")) return null;
+  if (!settings.idempotent)
+    return {
+      state: "attention",
+      summary: "nothing is billed: BILLING_IDEMPOTENCY is false",
+      todo: "fula-node join-as-master --set BILLING_IDEMPOTENCY=true",
+      evidence: {},
+    };
+  const target = postgresTarget(values);
+  if (target === null) return null;
+  const database = {
+    query: <Row extends Record<string, unknown>>(sql: string, parameters: readonly unknown[] = []) =>
+      postgres.query<Row>(target, sql, parameters),
+  };
+  const standing = await ask(() => readStanding(database, HOURS_BACK)).catch(unlessBug);
+  if (standing === null) return null;
+  if (standing === LATE)
+    return { state: "unknown", summary: "the database did not answer in time", todo: null, evidence: {} };
+  const { sentence, ...judged } = judgeBilling(standing, settings);
+  const { leader, since, lastHour, failures, forgotten } = standing;
+  return {
+    ...judged,
+    summary: sentence,
+    evidence: {
+      leader: leader ?? "none",
+      since: since ?? "never",
+      "last billed hour": lastHour ?? "none",
+      "failed charges": String(failures),
+      "hours not billed": String(forgotten),
+    },
+  };
+}
+
+/** The database can't be read. A bug is thrown on. */
+function unlessBug(thrown: unknown): null {
+  if (thrown instanceof OperatorError) return null;
+  throw thrown;
+}

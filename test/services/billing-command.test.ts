@@ -1,0 +1,186 @@
+import { expect, test } from "vitest";
+import { judgeBilling, readStanding } from "../../src/billing/runs.ts";
+import { billingCatchUp, billingRun, billingRuns } from "../../src/commands/billing.ts";
+import { lookAtBilling } from "../../src/status/billing-part.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { createPostgres } from "../../src/database/postgres.ts";
+import { addPins, awayFromTheHour, charges, GIB, lastBilled, setBalance } from "../support/billing.ts";
+import { migrate, poolOf } from "../support/names-database.ts";
+import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+import { masterOn } from "./verbs-master.ts";
+
+const VAULT = `0x${"1".repeat(40)}`;
+const ON = { VAULT_ADDRESS: VAULT, JWT_SECRET: "jwt-secret-of-the-test", ENCRYPTION_KEY: "ab".repeat(32) };
+
+describeOnPostgres(
+  "billing",
+  (postgres) => {
+    async function start() {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      const { baseDir, world, results } = await masterOn(target, ON);
+      return { target, baseDir, world, last: () => results.at(-1) };
+    }
+
+    /** What `status` says, and the judgement for other settings. */
+    async function statusOf(target: PostgresTarget, more: Readonly<Record<string, string>> = {}) {
+      const values: Readonly<Record<string, string>> = {
+        VAULT_ADDRESS: VAULT,
+        CRON_LEADER_LEASE: "true",
+        BILLING_IDEMPOTENCY: "true",
+        POSTGRES_HOST: target.host,
+        POSTGRES_PORT: String(target.port),
+        POSTGRES_DB: target.database,
+        POSTGRES_USER: target.user,
+        POSTGRES_PASSWORD: target.password,
+        ...more,
+      };
+      return lookAtBilling(
+        { postgres: createPostgres() },
+        { values: (key) => values[key], ask: (question) => question() },
+      );
+    }
+
+    test("run shows first, then charges; runs lists the hours", async () => {
+      const { target, baseDir, world, last } = await start();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10.5 * GIB);
+      await lastBilled(target, 2);
+      expect(await billingRun({ baseDir, dryRun: true }, world)).toBe("pending");
+      expect(last()?.data).toMatchObject({ dryRun: true, hours: [{ accounts: 1 }, { accounts: 1 }] });
+      expect(last()?.lines.join("\n")).toMatch(
+        /2 hours of 2 would be charged:\n.*1 account +at most 0\.0417\d+ FULA/,
+      );
+      expect(await charges(target)).toEqual([]);
+      expect(await billingRun({ baseDir, dryRun: false }, world)).toBe("ok");
+      expect(await charges(target)).toEqual(["u1 1", "u1 0"]);
+      expect(await billingRun({ baseDir, dryRun: true }, world)).toBe("ok");
+      expect(last()?.lines).toEqual(["Nothing to charge in 1 hour."]);
+      await billingRuns({ baseDir, limit: "2" }, world);
+      expect(last()?.data).toMatchObject({
+        hours: [
+          { state: "billed", charged: 1 },
+          { state: "billed", charged: 1 },
+        ],
+        failures: [],
+      });
+      const [row] = await sql<{ same: boolean }>(
+        target,
+        "SELECT (SELECT sum(amount) FROM billing_hours) = deducted AS same FROM exact_credits",
+      );
+      expect(row).toEqual({ same: true });
+    });
+
+    test("catch-up shows, charges or waives what was missed long ago", async () => {
+      const { target, baseDir, world, last } = await start();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      await lastBilled(target, 50);
+      const [{ since } = { since: "" }] = await sql<{ since: string }>(
+        target,
+        `SELECT to_char((date_trunc('hour', now(), 'UTC') - interval '26 hours') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"') AS since`,
+      );
+      await billingRun({ baseDir, dryRun: false }, world);
+      expect(await charges(target)).toHaveLength(25);
+      expect(await statusOf(target, { CRON_LEADER_LEASE: "false" })).toMatchObject({
+        state: "attention",
+        summary: expect.stringMatching(
+          /^25 hours since \d{4}-\d\d-\d\dT\d\d:00Z were never billed$/,
+        ) as string,
+        todo: expect.stringMatching(/^fula-node billing catch-up --since \S+ --dry-run$/) as string,
+      });
+      expect(await billingCatchUp({ baseDir, since, dryRun: true }, world)).toBe("pending");
+      expect(await charges(target)).toHaveLength(25);
+      expect(await billingCatchUp({ baseDir, since, dryRun: false }, world)).toBe("ok");
+      expect(await charges(target)).toHaveLength(27);
+      await billingCatchUp({ baseDir, since: "2000-01-01T00Z", waive: true, dryRun: false }, world);
+      expect(last()?.data).toMatchObject({ waived: 23 });
+      await billingCatchUp({ baseDir, since: "2000-01-01T00Z", dryRun: false }, world);
+      expect(await charges(target)).toHaveLength(27);
+      expect(await statusOf(target, { CRON_LEADER_LEASE: "false" })).toMatchObject({ state: "ok" });
+      for (const wrong of ["yesterday", "2026-02-30T00Z", "2026-01-31T12:30Z", "2026-01-31T12:00"])
+        await expect(billingCatchUp({ baseDir, since: wrong, dryRun: true }, world)).rejects.toMatchObject({
+          exit: "usage",
+        });
+    });
+
+    test.each([
+      ["VAULT_ADDRESS is not set", { ...ON, VAULT_ADDRESS: "" }],
+      ["VAULT_ADDRESS is the zero address", { ...ON, VAULT_ADDRESS: `0x${"0".repeat(40)}` }],
+      ["BILLING_IDEMPOTENCY is false", { ...ON, BILLING_IDEMPOTENCY: "false" }],
+    ])("nothing is charged if %s", async (_, secrets) => {
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      const { baseDir, world } = await masterOn(target, secrets);
+      for (const dryRun of [true, false])
+        await expect(billingRun({ baseDir, dryRun }, world)).rejects.toMatchObject({
+          exit: "settings",
+          what: "This master bills nothing.",
+        });
+      expect(await charges(target)).toEqual([]);
+    });
+
+    test("status says who leads and since when, what was billed last, and what is late or failed", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      expect(await statusOf(target, { VAULT_ADDRESS: "" })).toBeNull();
+      expect(await statusOf(target, { WEBUI_IMAGE: "example.org/webui:1" })).toBeNull();
+      expect(await statusOf(target, { BILLING_IDEMPOTENCY: "false" })).toMatchObject({ state: "attention" });
+      expect(await statusOf(target)).toMatchObject({ state: "attention", summary: "no master runs it" });
+      const lead = (seconds: number) =>
+        sql(
+          target,
+          `INSERT INTO cron_lease (name, generation, holder, pid, backend_start, acquired_at, heartbeat_at)
+           VALUES ('billing', 1, 'm1', 1, now(), '2026-01-31T12:00Z', now() - $1 * interval '1 s')
+           ON CONFLICT (name) DO UPDATE SET heartbeat_at = excluded.heartbeat_at`,
+          [seconds],
+        );
+      await lead(5);
+      await lastBilled(target, 1);
+      const { lastHour } = (await readStanding(poolOf(target), 24)) ?? {};
+      expect(await statusOf(target)).toMatchObject({
+        state: "ok",
+        summary: `run by m1 since 2026-01-31 12:00 UTC, billed up to ${lastHour}`,
+      });
+      await lead(300);
+      expect(await statusOf(target)).toMatchObject({
+        state: "attention",
+        summary: "m1 should run it, and is silent for 300 s",
+      });
+      await lead(0);
+      await sql(target, "UPDATE billing_hours SET hour = hour - interval '3 hours'");
+      expect(await statusOf(target)).toMatchObject({
+        state: "attention",
+        summary: expect.stringContaining("but late: the last billed hour is ") as string,
+      });
+      await sql(target, "UPDATE billing_hours SET hour = hour + interval '3 hours'");
+      await sql(target, "INSERT INTO failed_charges VALUES (now(), 'a', 1, 'out of range')");
+      expect(await statusOf(target)).toMatchObject({
+        state: "attention",
+        summary: "1 charge failed, of one account and hour each",
+      });
+    });
+
+    test("upstream's image that holds the lease is no fault", () => {
+      const standing = {
+        leader: null,
+        since: null,
+        silentSeconds: 0,
+        isElsewhere: true,
+        lastHour: null,
+        sinceLastHour: null,
+        leadingSeconds: 0,
+        failures: 0,
+        forgotten: 0,
+        firstForgotten: null,
+      };
+      expect(judgeBilling(standing, { lease: true, deductionIntervalMs: 3_600_000 }).state).toBe("ok");
+      expect(
+        judgeBilling({ ...standing, isElsewhere: false }, { lease: true, deductionIntervalMs: 1_000 }).state,
+      ).toBe("attention");
+    });
+  },
+  { template: migrate },
+);
