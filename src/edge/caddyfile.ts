@@ -37,6 +37,8 @@ export function isOurCaddyfile(text: string): boolean {
   return text.startsWith(MARKER);
 }
 
+/** Uploads of CAR files. */
+const CAR = "^/pins/import/car$";
 const MARKER = "# fula-node edge sha256=";
 
 /**
@@ -82,10 +84,19 @@ https://${host} {
 	@pins vars_regexp {http.request.uri} ^/pins(?:/[A-Za-z0-9_-]+)*/?(?:\\?.*)?$
 	@api vars_regexp {http.request.uri} ^/api/v1(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?(?:\\?.*)?$
 	@admin vars_regexp {http.request.uri} (?i)^/(?:pins|api/v1)/(?:admin|metrics)(?:[/?]|$)
-	@large header_regexp Content-Length ^0*[1-9][0-9]{6,}$
+	@car vars_regexp {http.request.uri} ${CAR}
+	@others not vars_regexp {http.request.uri} ${CAR}
+	@large {
+		header_regexp Content-Length ^0*[1-9][0-9]{6,}$
+		not vars_regexp {http.request.uri} ${CAR}
+	}
 
-	request_body {
+	request_body @others {
 		max_size 1MB
+	}
+	# The service bounds CAR files. One may take long to arrive, but not stand still.
+	timeouts @car {
+		read_timeout 60s
 	}
 	route {
 		error @admin 404

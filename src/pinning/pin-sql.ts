@@ -134,6 +134,18 @@ export const ADD = `
   FROM who`;
 
 /**
+ * Says what ADD would say now, and accepts nothing: the blocked names, the bytes of the free tier and the most pending
+ * requests come after the sender.
+ */
+export const CHECK = `
+  WITH ${WHO}, blocked AS MATERIALIZED (
+    SELECT mode FROM blocked_cids WHERE cid = ANY($3::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+  )
+  SELECT who.account, (SELECT mode FROM blocked) AS blocked,
+    ${gateVerdict({ account: "who.account", freeTierBytes: "$4::bigint", maxPending: "$5::bigint" })} AS verdict
+  FROM who`;
+
+/**
  * A part of a WITH clause: the account's active requests for one content ($x: its spellings). They are locked in one order,
  * so that two statements that end or replace such requests run one after the other, and the second one reads what the
  * first one wrote.

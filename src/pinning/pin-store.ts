@@ -1,10 +1,11 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import { namesOfContent, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
+import { namesOfContent, type ParsedCid, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
 import type { PinFilter } from "./pin-filter.ts";
 import {
   ADD,
+  CHECK,
   FIND,
   listStatement,
   type NewRequest,
@@ -69,6 +70,21 @@ export async function addPin(
     : outcomeOf({ ...row, status: "queued", info: null }, added);
 }
 
+/** The account that may add a request now, for this content if it is known already, or why it may not. */
+export async function checkPin(
+  database: Database,
+  sender: Sender,
+  cid: ParsedCid | null,
+  { freeTierBytes, maxPending }: PinLimits,
+): Promise<{ readonly kind: "open"; readonly account: string } | PinRefusal> {
+  const values = [...sender, cid === null ? [] : blockedNamesOf(cid), freeTierBytes, maxPending];
+  const [row] = await database.query<CheckedRow>(CHECK, values, options("pins-check"));
+  if (row === undefined) return { kind: "unknown-sender" };
+  if (row.blocked !== null) return { kind: "blocked", mode: row.blocked };
+  if (row.verdict !== "open") return { kind: "no-credit", verdict: row.verdict };
+  return { kind: "open", account: row.account };
+}
+
 /** The sender's requests that a filter finds, newest first. Null if the sender is not known. One statement. */
 export async function listPins(
   database: Database,
@@ -128,6 +144,12 @@ export async function replacePin(
   const values = [tokenHash, found.account, ...newRequest(added, limits), ...old];
   const [row] = await database.query<ReplacedRow>(REPLACE, values, options("pins-replace"));
   return row?.found === true ? outcomeOf(row, added) : { kind: "not-found" };
+}
+
+interface CheckedRow extends Record<string, unknown> {
+  readonly account: string;
+  readonly blocked: "block" | "redirect" | null;
+  readonly verdict: GateVerdict;
 }
 
 interface AddedRow extends Record<string, unknown> {
@@ -202,11 +224,15 @@ function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): N
     JSON.stringify(origins),
     meta,
     JSON.stringify(delegates),
-    [...new Set([...namesOfContent(cid), ...usualSpellingsOf(cid)])],
+    blockedNamesOf(cid),
     limits.freeTierBytes,
     limits.maxPending,
     limits.deadlineSeconds,
   ];
+}
+
+function blockedNamesOf(cid: ParsedCid): readonly string[] {
+  return [...new Set([...namesOfContent(cid), ...usualSpellingsOf(cid)])];
 }
 
 /** The spellings of a stored CID. A text that is not a CID, which another program stored, has only itself. */

@@ -4,11 +4,19 @@ import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
+import { createCarImport, IMPORT_TIMEOUT_MS } from "./car-import.ts";
 import { checkCluster, checkPostgres, connectionGauge, createHealth, healthAnswer } from "./health.ts";
 import { addDocument } from "./openapi/document.ts";
 import { type PinQueue, queueGauges } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
-import { addPinsRoutes, type PinsDeps, refuse, refuseCredential, refuseMethod } from "./pins-routes.ts";
+import {
+  addPinsRoutes,
+  IMPORT_PATH,
+  type PinsDeps,
+  refuse,
+  refuseCredential,
+  refuseMethod,
+} from "./pins-routes.ts";
 import { type App, createApp, logFailure, refuseOtherMethods, type Service } from "./server.ts";
 
 /** Without one of them, it refuses every request. */
@@ -33,6 +41,8 @@ export interface PinningApiDeps {
   readonly bridgeSubnets: () => Promise<readonly string[]>;
   /** The queue that brings the pins to the cluster; /health shows how it stands. */
   readonly queue?: Pick<PinQueue, "state" | "wake">;
+  /** Other times for uploads of CAR files. */
+  readonly imports?: { readonly idleMs: number };
 }
 
 /**
@@ -61,6 +71,19 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     serviceSecret,
     walletTokens,
     wake: () => queue?.wake(),
+    importCar:
+      settings.importMaxBytes === null
+        ? null
+        : createCarImport({
+            pool,
+            http,
+            log,
+            delegates,
+            limits,
+            kuboUrl: settings.kuboUrl,
+            maxBytes: settings.importMaxBytes,
+            ...deps.imports,
+          }),
   };
   const inside = createPinsApp(pins, { isOutside: false });
   inside.get("/health", async () => healthAnswer(await health(), queue && { queue: queue.state() }));
@@ -82,6 +105,7 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
       port: metricsPort,
       gauges: [connectionGauge(pool), ...(queue === undefined ? [] : queueGauges(queue))],
     },
+    slowRoute: { path: IMPORT_PATH, timeoutMs: IMPORT_TIMEOUT_MS },
     describeUnread: (reason, details) => ({ error: { reason, details } }),
     close: () => pool.close(),
   };

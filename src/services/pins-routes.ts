@@ -31,6 +31,8 @@ export interface PinsDeps {
   readonly walletTokens: boolean;
   /** Called after a change that makes work for the queue. */
   readonly wake: () => void;
+  /** Handles an upload of a CAR (car-import.ts). Null: DAG_IMPORT_ENABLED is off. */
+  readonly importCar: PinsHandler | null;
 }
 
 /** A name of 255 characters, 20 origins and 1,000 pairs of metadata fit; a longer body is refused unread. */
@@ -53,8 +55,11 @@ const PREFLIGHT = {
   "access-control-max-age": "86400",
 };
 
+/** Uploads of CAR files. */
+export const IMPORT_PATH = "/pins/import/car";
+
 /** A handler that also gets the sender, whose token is checked with the statement of the handler. */
-type PinsHandler = (call: Call, sender: Sender) => Promise<Response>;
+export type PinsHandler = (call: Call, sender: Sender) => Promise<Response>;
 
 /** Adds `/pins` and `/pins/REQUESTID` (IPFS Pinning Service API 1.0). `isOutside`: the requests come through the edge. */
 export function addPinsRoutes(
@@ -143,12 +148,22 @@ export function addPinsRoutes(
         : refusalReply(removed);
     }),
   );
+  app.post(
+    IMPORT_PATH,
+    authenticated(async (call, sender) =>
+      deps.importCar === null
+        ? refuse(404, "NOT_FOUND", "This master does not import CAR files.", { connection: "close" })
+        : woken(await deps.importCar(call, sender)),
+    ),
+  );
   const others = (methods: string) => authenticated(async () => refuseMethod(methods));
   const preflight = () => new Response(null, { status: 204, headers: PREFLIGHT });
   app.options("/pins", preflight);
   app.options("/pins/:id", preflight);
+  app.options(IMPORT_PATH, preflight);
   app.all("/pins", others("GET, POST, OPTIONS"));
   app.all("/pins/:id", others("GET, POST, DELETE, OPTIONS"));
+  app.all(IMPORT_PATH, others("POST, OPTIONS"));
 }
 
 /** The part of a request's target after the question mark. */
@@ -183,7 +198,8 @@ const BODY_REASONS: Readonly<Record<number, string>> = {
   415: "UNSUPPORTED_MEDIA_TYPE",
 };
 
-function outcomeReply(outcome: PinOutcome, { cid }: PinBody): Response {
+/** The response to a new request. */
+export function outcomeReply(outcome: PinOutcome, { cid }: Pick<PinBody, "cid">): Response {
   if (outcome.kind === "accepted") return answer(202, outcome.status);
   if (outcome.kind === "blocked" && outcome.mode === "redirect")
     return refuse(301, "BLOCKED", "This master does not pin this content.", {
@@ -192,7 +208,8 @@ function outcomeReply(outcome: PinOutcome, { cid }: PinBody): Response {
   return refusalReply(outcome);
 }
 
-function refusalReply(refusal: PinRefusal): Response {
+/** The response to a refusal. */
+export function refusalReply(refusal: PinRefusal): Response {
   if (refusal.kind === "unknown-sender") return unauthorized(NOT_ACCEPTED);
   if (refusal.kind === "not-found") return notFound();
   return refusal.kind === "no-credit"

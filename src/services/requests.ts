@@ -140,6 +140,21 @@ export function refuseWithoutHost(
   return true;
 }
 
+/**
+ * Ends a request whose body does not arrive in time, as Node.js ends one after its `requestTimeout`, which is the same for
+ * all paths of a server.
+ */
+export function boundArrival(server: Server, incoming: IncomingMessage, timeoutMs: number): void {
+  const { headers, socket } = incoming;
+  if (headers["transfer-encoding"] === undefined && Number(headers["content-length"] ?? 0) === 0) return;
+  const timer = setTimeout(() => {
+    if (incoming.complete) return;
+    const late = Object.assign(new Error("the request is too slow"), { code: "ERR_HTTP_REQUEST_TIMEOUT" });
+    server.emit("clientError", late, socket);
+  }, timeoutMs);
+  incoming.once("close", () => clearTimeout(timer)).once("end", () => clearTimeout(timer));
+}
+
 const LINGER_MS = 1_000;
 const NOT_HTTP = [400, "BAD_REQUEST", "The request is not valid HTTP/1.1."] as const;
 /** By the codes of Node.js (its _http_server.js, socketOnError). */

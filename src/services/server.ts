@@ -13,7 +13,7 @@ import type { AddressInfo } from "node:net";
 import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { networkOf } from "./rate-limit.ts";
-import { type OnRequest, refuseWithoutHost, requestIdOn, watchRequests } from "./requests.ts";
+import { boundArrival, type OnRequest, refuseWithoutHost, requestIdOn, watchRequests } from "./requests.ts";
 
 /** A service's routes. Each handler gets node's request and response in `env`. */
 export type App = Hono<{ Bindings: HttpBindings }>;
@@ -40,6 +40,8 @@ export interface Service {
   readonly graceMs?: number;
   /** How long one request may take to arrive in full. */
   readonly requestTimeoutMs?: number;
+  /** A path whose requests may take longer to arrive. */
+  readonly slowRoute?: { readonly path: string; readonly timeoutMs: number };
   /** How long the head of a request may take to arrive. */
   readonly headTimeoutMs?: number;
   /** How many connections may be open. One address gets at most half of them. */
@@ -100,13 +102,16 @@ export async function startServer(
   const headersTimeout = Math.min(headTimeoutMs, requestTimeout);
   const connectionsCheckingInterval = Math.min(headersTimeout, CHECK_EVERY_MS);
   const inProgress = new Set<ServerResponse>();
-  const { isOutside = false, describeUnread } = service;
-  const times = { requestTimeout, headersTimeout, connectionsCheckingInterval };
+  const { isOutside = false, describeUnread, slowRoute } = service;
+  const longest = Math.max(requestTimeout, slowRoute?.timeoutMs ?? 0);
+  const times = { requestTimeout: longest, headersTimeout, connectionsCheckingInterval };
   const options = { ...times, requireHostHeader: false };
   const server = createServer(options, (incoming, outgoing) => {
     inProgress.add(outgoing);
     outgoing.once("close", () => inProgress.delete(outgoing));
     if (stop.aborted) announceEnd(outgoing);
+    if (slowRoute !== undefined && incoming.url !== slowRoute.path)
+      boundArrival(server, incoming, requestTimeout);
     if (refuseWithoutHost(incoming, outgoing, describeUnread)) return;
     void dispatch(app, incoming, outgoing, log);
   });

@@ -275,6 +275,18 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     byDefault: "1440",
   },
   {
+    key: "DAG_IMPORT_ENABLED",
+    about: "the pinning API accepts CAR files, whose blocks go to the master's kubo",
+    rule: RULES.flag,
+    byDefault: "false",
+  },
+  {
+    key: "DAG_IMPORT_MAX_BYTES",
+    about: "how many bytes a CAR file may have",
+    rule: RULES.count,
+    byDefault: "838860800",
+  },
+  {
     key: "FULA_PER_GB_MONTH",
     about: "price in FULA per GiB and month",
     rule: RULES.amount,

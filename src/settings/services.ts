@@ -55,6 +55,8 @@ export interface PinningApiSettings extends ServiceSettings {
     /** After so many seconds, a pin whose content nobody has becomes failed. */
     readonly deadlineSeconds: number;
   };
+  /** How large a CAR file may be. Null: none is imported. */
+  readonly importMaxBytes: number | null;
 }
 
 /** The settings of `serve webui`. */
@@ -120,6 +122,8 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     CREDIT_GATE: text(RULES.creditGate).default("closed"),
     FREE_PENDING_PINS: number(RULES.count, "10"),
     PIN_DEADLINE_MINUTES: number(RULES.count, "1440"),
+    DAG_IMPORT_ENABLED: text(RULES.flag).default("false"),
+    DAG_IMPORT_MAX_BYTES: number(RULES.count, "838860800"),
   });
   const secret = values.FULA_PIN_SERVICE_SECRET ?? "";
   return {
@@ -139,6 +143,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
       maxPending: values.CREDIT_GATE === "open" ? null : values.FREE_PENDING_PINS,
       deadlineSeconds: values.PIN_DEADLINE_MINUTES * 60,
     },
+    importMaxBytes: values.DAG_IMPORT_ENABLED === "true" ? values.DAG_IMPORT_MAX_BYTES : null,
   };
 }
 

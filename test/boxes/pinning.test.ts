@@ -58,7 +58,7 @@ describe.skipIf(skipped !== undefined)("real clients of the pinning API, through
     ]);
     [master, node] = boxes as Box[];
     await installArtifact(master!);
-    const env = `KUBO_PRIVATE_NETWORK=true\nFULA_PIN_SERVICE_SECRET='${SECRET}'\nEDGE_TLS=internal\n`;
+    const env = `KUBO_PRIVATE_NETWORK=true\nFULA_PIN_SERVICE_SECRET='${SECRET}'\nEDGE_TLS=internal\nDAG_IMPORT_ENABLED=true\n`;
     await master!.writeFile("/opt/fula-master/.env", env, 0o600);
     expectExit(await fulaNode(master!, FIRST_JOIN), 0);
   });
@@ -106,6 +106,27 @@ describe.skipIf(skipped !== undefined)("real clients of the pinning API, through
     // The same content twice: it is counted once. kubo's sizes contain the blocks' own bytes.
     await eventually("the pin is counted", async () => (await usage()) >= 300_000);
     expect(await usage()).toBeLessThan(301_000);
+  });
+
+  test("a CAR file of 3 MB goes in by curl, and is pinned on the storage node", async () => {
+    const cid = await client.add(3_000_000);
+    await client.run(
+      `ipfs dag export ${cid} >content.car && ipfs pin rm ${cid} && ipfs repo gc -q && head -c 2999000 content.car >cut.car`,
+    );
+    const send = (file: string) =>
+      client.run(
+        `curl -s -w '\\n%{http_code}' -H "Authorization: Bearer $KEY" -F name=from-car -F file=@${file} https://${PUBLIC_HOST}/pins/import/car`,
+        { KEY: key },
+      );
+    expect((await send("cut.car")).stdout).toMatch(/cut off[^\n]*\n+400$/);
+    const { stdout } = await send("content.car");
+    expect(stdout).toMatch(/\n202$/);
+    const request = JSON.parse(stdout.split("\n")[0] ?? "") as Request;
+    expect(request.pin).toMatchObject({ cid, name: "from-car" });
+    await untilPinned(request.requestid);
+    expect(await stored(node!)).toContain(cid);
+    await api("DELETE", `/pins/${request.requestid}`, 202);
+    await eventually("it is unpinned there", async () => !(await stored(node!)).has(cid));
   });
 
   test("ipfs pin remote rm, and DELETE of the last request, unpin it on the storage node", async () => {

@@ -216,7 +216,7 @@ describe.skipIf(skipped !== undefined)("a box as the bash installer left it", ()
     const refused = await rejoin(box, own);
     expectExit(refused, 22);
     expect(stderrOf(refused)).toContain("--replace pinning-api");
-    expect(stderrOf(refused)).toContain("no import of CAR files");
+    expect(stderrOf(refused)).toContain("no passwords (/auth)");
     expect(await box.snapshot(EVERYTHING)).toEqual(before);
     expectExit(await rejoin(box, [...own, "--replace", "pinning-api"]), 0);
     expect(await health(box)).toMatchObject({ "fula-pinning-api": "running healthy" });

@@ -30,6 +30,7 @@ export function pinningSettings(
     serviceSecret: SERVICE_SECRET,
     walletTokens: false,
     limits: { freeTierBytes: 1_000, maxPending: 10, deadlineSeconds: 3_600 },
+    importMaxBytes: null,
     ...changes,
   };
 }

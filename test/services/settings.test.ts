@@ -56,7 +56,15 @@ describe("readPinningApiSettings", () => {
       walletTokens: false,
       serviceSecret: null,
       limits: { freeTierBytes: 524_288_000, maxPending: 10, deadlineSeconds: 86_400 },
+      importMaxBytes: null,
     });
+  });
+
+  it("takes CAR files only if that is switched on, up to a size", () => {
+    const sizeIn = (values: Environment) => readPinningApiSettings({ ...API, ...values }).importMaxBytes;
+    expect(sizeIn({ DAG_IMPORT_MAX_BYTES: "5" })).toBeNull();
+    expect(sizeIn({ DAG_IMPORT_ENABLED: "true" })).toBe(838_860_800);
+    expect(sizeIn({ DAG_IMPORT_ENABLED: "true", DAG_IMPORT_MAX_BYTES: "5" })).toBe(5);
   });
 
   it("takes the limits of requests, and counts an unusable secret of the trusted header as none", () => {
@@ -340,6 +348,8 @@ describe("one set of rules", () => {
         "CREDIT_GATE",
         "FREE_PENDING_PINS",
         "PIN_DEADLINE_MINUTES",
+        "DAG_IMPORT_ENABLED",
+        "DAG_IMPORT_MAX_BYTES",
       ],
     ],
     [

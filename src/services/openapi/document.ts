@@ -18,6 +18,8 @@ export interface Operation {
   /** What the query must have. */
   readonly required?: readonly string[];
   readonly body?: z.ZodType;
+  /** The fields of a form (multipart/form-data), in place of a body. */
+  readonly form?: z.ZodType;
   readonly answers: Answers;
 }
 
@@ -95,7 +97,17 @@ export function addDocument(app: App, path: string, load: () => Promise<object>)
 }
 
 function operationObject(operation: Operation): object {
-  const { id, summary, description, credentials, path = {}, query = {}, required = [], body } = operation;
+  const {
+    id,
+    summary,
+    description,
+    credentials,
+    path = {},
+    query = {},
+    required = [],
+    body,
+    form,
+  } = operation;
   const parameters = [
     ...Object.entries(path).map(([name, schema]) => parameterObject(name, "path", schema, true)),
     ...Object.entries(query).map(([name, schema]) =>
@@ -110,6 +122,9 @@ function operationObject(operation: Operation): object {
     security: credentials.includes("invite") ? [...security, {}] : security,
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: { required: true, content: contentOf(body) } }),
+    ...(form === undefined
+      ? {}
+      : { requestBody: { required: true, content: { "multipart/form-data": { schema: schemaOf(form) } } } }),
     responses: Object.fromEntries(
       Object.entries(operation.answers).map(([status, [text, schema]]) => [
         status,

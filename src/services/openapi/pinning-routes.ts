@@ -114,6 +114,26 @@ export const PINS: Operations = {
     body: pin,
     answers: { ...FOUND, ...ACCEPTED },
   },
+  "POST /pins/import/car": {
+    id: "importCar",
+    summary: "Send a content as a CAR file, and pin it",
+    description: "The CAR has one root, and all blocks of it.",
+    credentials,
+    form: z.object({
+      file: z.string().meta({ contentMediaType: "application/vnd.ipld.car" }),
+      name: text.max(LIMITS.name).exactOptional(),
+    }),
+    answers: {
+      ...ALWAYS,
+      ...ACCEPTED,
+      ...all(failure, {
+        404: "This master does not import CAR files.",
+        415: "The body is not multipart/form-data.",
+        429: "Too many CAR files are being imported.",
+        503: "The database or the master's kubo does not respond.",
+      }),
+    },
+  },
   "DELETE /pins/{requestid}": {
     id: "deletePin",
     summary: "Delete a request",

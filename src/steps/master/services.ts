@@ -28,7 +28,7 @@ const ADOPTED_DEADLINE_MS = 60_000;
 
 /** What upstream's services do and ours do not yet. */
 export const LOSSES: Readonly<Record<string, string>> = {
-  "pinning-api": "Ours has no passwords (/auth) and no import of CAR files, and its /admin routes only read.",
+  "pinning-api": "Ours has no passwords (/auth), and its /admin routes only read.",
   webui: "Ours has no web pages, no sign-in, no API keys to create there, and no payments.",
 };
 

@@ -43,6 +43,24 @@ describe("the Caddyfile", () => {
     );
   });
 
+  it("bounds every body but that of a CAR file, which may not stand still", () => {
+    const text = render(ACME);
+    expect(text).toContain("request_body @others {\n\t\tmax_size 1MB\n");
+    expect(text).toContain("timeouts @car {\n\t\tread_timeout 60s\n");
+    expect(matcher("car").test("/pins/import/car")).toBe(true);
+    for (const uri of [
+      "/pins",
+      "/pins/import/car/",
+      "/pins/import/car?x",
+      "/x/pins/import/car",
+      "/pins/import/carx",
+    ])
+      expect([uri, matcher("car").test(uri)]).toEqual([uri, false]);
+    const exempt = `not vars_regexp {http.request.uri} ${matcher("car").source.replaceAll("\\/", "/")}`;
+    expect(text).toContain(`\t@others ${exempt}\n`);
+    expect(text).toContain(`Content-Length ^0*[1-9][0-9]{6,}$\n\t\t${exempt}\n`);
+  });
+
   it.each(["/pins", "/pins?limit=1&name=a%2Fb", "/pins/abc-DEF_1", "/pins/"])("serves %s as pins", (uri) => {
     expect(matcher("pins").test(uri)).toBe(true);
   });

@@ -233,7 +233,7 @@ describe("fula-node's own service instead of an adopted one", () => {
       problems: [
         {
           subject: "--replace pinning-api",
-          what: expect.stringMatching(/fula-pinning-api:master.*no passwords.*CAR files/),
+          what: expect.stringMatching(/fula-pinning-api:master.*no passwords.*only read/),
           remedy: expect.stringContaining(`set it to ${IMAGES.api}`),
         },
       ],
