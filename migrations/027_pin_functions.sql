@@ -18,6 +18,9 @@ BEGIN
   -- The first number only keeps this lock apart from other advisory locks.
   PERFORM pg_advisory_xact_lock(815551026, hashtext(account));
   SELECT count(*) INTO pending FROM public.pins p WHERE p.user_id = $1 AND p.status IN ('queued', 'pinning');
+  -- Of these, the bytes are not known yet.
+  SELECT pending + count(*) INTO pending FROM public.pin_work w
+    WHERE w.account = $1 AND w.action = 'pin' AND w.pinned_at IS NOT NULL;
   SELECT coalesce(sum(u.bytes), 0) INTO bytes FROM public.account_usage u WHERE u.account = $1;
 END;
 $$;

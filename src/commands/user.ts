@@ -58,7 +58,10 @@ export async function userToken(flags: KeyFlags, world: World): Promise<VerbExit
     // On standard error: the key is the only line of the output.
     world.reporter.listen({
       type: "warning",
-      text: `This key is good for uploads only, and expires at ${issued.expiresAt}.`,
+      text:
+        flags.upload === true
+          ? `This key is good for uploads only, and expires at ${issued.expiresAt}.`
+          : `This key expires at ${issued.expiresAt}.`,
     });
   world.reporter.result({ data: { verb: "user token", ...issued }, lines: [issued.token] });
   return "ok";

@@ -63,7 +63,8 @@ ${fingerprints.map((fingerprint) => `# reads ${fingerprint}\n`).join("")}{
 		max_header_size 32KB
 		timeouts {
 			read_header 10s
-			read_body 60s
+			# For a CAR file: this one holds for all, and those below can only be shorter.
+			read_body 1h
 			idle 2m
 		}
 	}
@@ -94,6 +95,10 @@ https://${host} {
 	request_body @others {
 		max_size 1MB
 	}
+	# Any other body has a minute, and the time that it needs at 100 kB/s.
+	timeouts @others {
+		read_timeout 60s 100000
+	}
 	# The service bounds CAR files. One may take long to arrive, but not stand still.
 	timeouts @car {
 		read_timeout 60s
@@ -119,7 +124,7 @@ https://${host} {
 	}
 	handle_errors {
 		header Retry-After 5
-		${errorOf(503, "UNAVAILABLE", "The service does not answer now.")}
+		${errorOf(503, "SERVICE_UNAVAILABLE", "The service does not answer now.")}
 	}
 }
 
@@ -159,5 +164,6 @@ function errorOf(status: number, reason: string, details: string): string {
   const body = JSON.stringify({ error: { reason, details } });
   // Caddy replaces what is in braces.
   const text = body.replaceAll("{", "\\{").replaceAll("}", "\\}");
-  return `header Content-Type application/json\n\t\trespond \`${text}\` ${status}`;
+  // Without `close`, Caddy reads the rest of the body before it answers.
+  return `header Connection close\n\t\theader Content-Type application/json\n\t\trespond \`${text}\` ${status}`;
 }

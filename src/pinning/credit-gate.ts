@@ -1,7 +1,7 @@
 /**
  * The credit gate as SQL. An account with a balance that is not suspended may store anything. Any other account may store
  * while its pins are smaller than the free tier (the rule of `GET /api/v1/storage`). The size of a pin is known only after
- * it was fetched, so such an account may also have only a few requests that are not pinned yet.
+ * it was fetched, so such an account may also have only a few requests that are not pinned yet, or whose size is not known.
  */
 
 /** True if the account has a balance and is not suspended. `account` is an SQL expression of type text. */
@@ -11,7 +11,7 @@ function isFunded(account: string): string {
 }
 
 /** True if the operator suspended the account (user suspend): then it may store nothing more, in the free tier neither. */
-function isHeld(account: string): string {
+export function isHeld(account: string): string {
   return `EXISTS (SELECT FROM account_holds h WHERE h.account = ${account})`;
 }
 

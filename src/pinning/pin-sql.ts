@@ -1,5 +1,5 @@
 import { WHO } from "../accounts/sessions.ts";
-import { gateVerdict } from "./credit-gate.ts";
+import { gateVerdict, isHeld } from "./credit-gate.ts";
 import type { PinFilter } from "./pin-filter.ts";
 
 /** A statement for the pool. Each name always has the same SQL. */
@@ -187,18 +187,21 @@ export const REMOVE = `
 /**
  * Replaces a request by a new one, in one statement: at no time are both active, or neither. Values: the sender (with the
  * account), a NewRequest, the old requestid, and the spellings of the old CID. For the same CID, the new request takes over
- * status and size, nothing is unpinned, and the gate is not asked: nothing more is stored. `found` is false if the old
+ * status and size, and nothing is unpinned. The gate is then asked only about a failed request, which is tried anew, and
+ * whether the operator suspended the account: nothing more is stored. `found` is false if the old
  * request is not active any more.
  */
 export const REPLACE = `
   WITH ${BLOCKED}, ${siblings("$2::text", "$15")}, old AS MATERIALIZED (
     SELECT *, cid = $4::text AS is_same, $2::text AS account FROM siblings WHERE requestid = $14::text
   ), gate AS MATERIALIZED (
-    SELECT old.*, CASE WHEN is_same THEN 'open' ELSE ${gateVerdict({
-      ...gate,
-      account: "old.account",
-      replaced: "(old.status IN ('queued', 'pinning'))::int",
-    })} END AS verdict
+    SELECT old.*, CASE WHEN is_same AND status <> 'failed' AND NOT ${isHeld("old.account")} THEN 'open' ELSE ${gateVerdict(
+      {
+        ...gate,
+        account: "old.account",
+        replaced: "(old.status IN ('queued', 'pinning'))::int",
+      },
+    )} END AS verdict
     FROM old WHERE NOT EXISTS (SELECT FROM blocked)
   ), won AS MATERIALIZED (
     SELECT *, is_same AND status = 'pinned' AS stays_pinned FROM gate WHERE verdict = 'open'

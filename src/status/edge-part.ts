@@ -21,6 +21,13 @@ export async function lookAtEdgePart(
   ]);
   const stopped = faultOfContainer(known, NAMES.edge, REPAIR_MASTER);
   if (stopped !== null) return stopped;
+  if (known !== null && !known.has(NAMES.edge))
+    return {
+      state: "down",
+      summary: `there is no container ${NAMES.edge}`,
+      todo: REPAIR_MASTER,
+      evidence: {},
+    };
   const why = seen === LATE ? "it did not answer in time" : seen;
   if (typeof why === "string") return { state: "unknown", summary: why, todo: null, evidence: {} };
   const { sentence, ...judged } = why;

@@ -4,12 +4,13 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { createApp, json, startServer } from "../../src/services/server.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { blockOf, carOf, carV2Of, DAG_PB, frameOf, headerOf, linking, textOf } from "../support/cars.ts";
-import { findKubo, startRealKubo, type RealKubo } from "../support/kubo-real.ts";
+import { findKubo, type RealKubo, startRealKubo } from "../support/kubo-real.ts";
 import { migrate } from "../support/names-database.ts";
-import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
 import {
   type Answered,
   createUser,
@@ -292,18 +293,15 @@ describeOnPostgres(
       const { api, ann, target } = await start({ kuboUrl: relay.url });
       const { car } = dagOf("many");
       const ends: (() => void)[] = [];
-      const hold = (user: User) => {
+      const hold = async (user: User): Promise<number> => {
         const open = new Promise<void>((resolve) => ends.push(resolve));
-        return streamed(
-          api,
-          user,
-          (async function* () {
-            yield car.subarray(0, 100);
-            await open;
-            yield car.subarray(100);
-          })(),
-        );
+        return (await streamed(api, user, untilOpen(open))).status;
       };
+      async function* untilOpen(open: Promise<void>): AsyncGenerator<Uint8Array> {
+        yield car.subarray(0, 100);
+        await open;
+        yield car.subarray(100);
+      }
       const users = [
         ann,
         await createUser(target, api, "bea"),
@@ -318,7 +316,7 @@ describeOnPostgres(
       const busy = await send(api, users[2], car);
       expect([busy.status, busy.headers.get("retry-after")]).toEqual([429, "10"]);
       for (const end of ends) end();
-      expect((await Promise.all(held)).map(({ status }) => status)).toEqual([202, 202, 202, 202]);
+      expect(await Promise.all(held)).toEqual([202, 202, 202, 202]);
       expect((await send(api, users[2], car)).status).toBe(202);
     });
 
@@ -358,3 +356,24 @@ function* blocksAfter(start: Buffer, sizeBytes: number, bytes: number): Generato
   yield start;
   for (let at = 0; at < bytes; at += sizeBytes) yield frameOf(blockOf(Buffer.alloc(sizeBytes, String(at))));
 }
+
+test("one path may be slow, and the others may not", async () => {
+  const app = createApp({ notFound: () => json(404, {}), failed: () => json(500, {}) });
+  app.post("*", async ({ env: { incoming } }) => {
+    for await (const part of incoming) expect(part).toBeDefined();
+    return json(200, {});
+  });
+  const stop = new AbortController();
+  const slowRoute = { path: "/slow", timeoutMs: 60_000 };
+  const service = { name: "test", host: "127.0.0.1", port: 0, app, requestTimeoutMs: 500, slowRoute };
+  const { port, stopped } = await startServer(service, { stop: stop.signal, log: () => {} });
+  const statusOf = (path: string) =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const sent = requestHttp({ port, path, method: "POST" }, ({ statusCode }) => resolve(statusCode));
+      sent.on("error", reject).write("a part");
+      setTimeout(() => sent.end(), 2_500);
+    });
+  expect(await Promise.all(["/slow", "/other", "/slow?x"].map(statusOf))).toEqual([200, 408, 408]);
+  stop.abort();
+  await stopped;
+});

@@ -229,12 +229,37 @@ describeOnPostgres(
         });
         expect(await stored(target)).toBe(10);
         expect(await sql(target, "SELECT FROM pin_work")).toHaveLength(10);
-        // One more place for each that is pinned.
-        await sql(
+        // One more place for each that is pinned, once its size is known.
+        const [one] = await sql<{ requestid: string }>(
           target,
-          "UPDATE pins SET status = 'pinned' WHERE requestid IN (SELECT requestid FROM pins WHERE status = 'queued' LIMIT 1)",
+          "UPDATE pins SET status = 'pinned' WHERE requestid IN (SELECT requestid FROM pins WHERE status = 'queued' LIMIT 1) RETURNING requestid",
         );
+        await sql(target, "UPDATE pin_work SET sent_at = now(), pinned_at = now() WHERE requestid = $1", [
+          one?.requestid,
+        ]);
+        expect(counted(await burst(alice, 5))).toEqual({ 402: 5 });
+        await sql(target, "DELETE FROM pin_work WHERE requestid = $1", [one?.requestid]);
         expect(counted(await burst(alice, 5))).toEqual({ 202: 1, 402: 4 });
+      });
+
+      test("a failed request is no way around it, nor does an account that the operator suspended replace any", async () => {
+        const { target, alice } = await start({}, null);
+        const old = await alice.pin(cidOf("failed"));
+        await sql(target, "UPDATE pins SET status = 'failed'");
+        await burst(alice, 10);
+        const again = { cid: cidOf("failed"), name: "again" };
+        expect((await alice.post(again, `/pins/${old}`)).status).toBe(402);
+        const [queued] = await sql<{ requestid: string; cid: string }>(
+          target,
+          "SELECT requestid, cid FROM pins WHERE status = 'queued' LIMIT 1",
+        );
+        const renamed = { cid: queued?.cid ?? "", name: "renamed" };
+        const answer = await alice.post(renamed, `/pins/${queued?.requestid}`);
+        expect(answer.status).toBe(202);
+        await sql(target, "INSERT INTO account_holds (account, reason, actor) VALUES ($1, 'x', 'x')", [
+          alice.account,
+        ]);
+        expect((await alice.post(renamed, `/pins/${String(answer.body["requestid"])}`)).status).toBe(402);
       });
 
       test.each([

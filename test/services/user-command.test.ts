@@ -55,6 +55,8 @@ describeOnPostgres(
       expect(results[1]?.lines).toHaveLength(1);
       expect(warnings).toEqual([`This key is good for uploads only, and expires at ${data?.expiresAt}.`]);
       expect((Date.parse(data?.expiresAt ?? "") - Date.now()) / 3_600_000).toBeCloseTo(24, 1);
+      await userToken({ ...flags, expires: "30d" }, world);
+      expect(warnings[1]).toMatch(/^This key expires at \S+\.$/);
     });
 
     test("say which secret is missing, that the database is away, and that it was never migrated", async () => {

@@ -46,6 +46,8 @@ describe("the Caddyfile", () => {
   it("bounds every body but that of a CAR file, which may not stand still", () => {
     const text = render(ACME);
     expect(text).toContain("request_body @others {\n\t\tmax_size 1MB\n");
+    expect(text).toContain("\t\t\tread_body 1h\n");
+    expect(text).toContain("timeouts @others {\n\t\tread_timeout 60s 100000\n");
     expect(text).toContain("timeouts @car {\n\t\tread_timeout 60s\n");
     expect(matcher("car").test("/pins/import/car")).toBe(true);
     for (const uri of [
