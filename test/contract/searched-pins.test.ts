@@ -89,6 +89,12 @@ describeOnPostgres(
       await sql(target, "UPDATE pin_work SET sent_at = now() WHERE requestid = $1", [sent]);
       expect(await searched(target, 1)).toEqual({ cids: new Set([B]), isCut: true });
       expect(await searched(target, 2)).toMatchObject({ isCut: false });
+      // Those that were pinned once take no place.
+      const others = ["size", "back"].map((text) => accept(pool, { account: "u", cid: cidOf(text) }));
+      const [size, back] = await Promise.all(others);
+      await sql(target, "UPDATE pin_work SET pinned_at = now() WHERE requestid = $1", [size]);
+      await sql(target, "UPDATE pin_work SET deadline_at = 'infinity' WHERE requestid = $1", [back]);
+      expect(await searched(target, 2)).toEqual({ cids: new Set([A, B]), isCut: false });
     });
 
     test("a schema without the queue searches for nothing; a refusal is an error", async () => {
