@@ -14,9 +14,9 @@ interface Searched {
 }
 
 /** So many requests are read, those that the cluster has first, so that the memory stays small. */
-const LIMIT = 50_000;
+const LIMIT = 20_000;
 /** Contents that one statement looks up. */
-const PAGE = 2_000;
+const PAGE = 500;
 
 /**
  * The contents that requests wait for and that were never pinned: no request for them was ever pinned, in any spelling.
