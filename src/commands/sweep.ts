@@ -1,5 +1,6 @@
 import type { VerbExit } from "../errors.ts";
-import { nodeSourcesOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { databaseOf, nodeSourcesOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { readSearched } from "../pinning/searched.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { CRON_PERIODS_MS, lockNames } from "../settings/layout.ts";
 import type { World } from "../world.ts";
@@ -47,6 +48,10 @@ export async function sweepPins(
         watched: { path: layout.snapshotHeartbeat, everyMs: CRON_PERIODS_MS.snapshot },
       },
       nodes: nodeSourcesOf(world, master),
+      readSearched: async () => {
+        const target = databaseOf(master);
+        return readSearched({ query: (sql, given) => host.postgres.query(target, sql, given) });
+      },
       forget: flags.forget,
       floor: Number(values("REPL_MIN")),
       strict: flags.strict,

@@ -83,6 +83,45 @@ describe.skipIf(skipped !== undefined)("what the sweep says of a pool that a str
     expectExit(await fula("status"), 0);
   });
 
+  test("what an account asks for and nobody has is no alarm; once no request waits, it is", async () => {
+    const [cid = ""] = cids;
+    const psql = (text: string) =>
+      box.exec([
+        "docker",
+        "exec",
+        "postgres-pinning",
+        "psql",
+        "-U",
+        "pinning_user",
+        "-d",
+        "pinning_service",
+        "-c",
+        text,
+      ]);
+    const request = `INSERT INTO pins (requestid, user_id, cid, status) VALUES ('r', 'u', '${cid}', 'pinning')`;
+    expectExit(await psql(request), 0);
+    const work = `INSERT INTO pin_work (requestid, account, cid, action, due_at, deadline_at, sent_at)
+      VALUES ('r', 'u', '${cid}', 'pin', now() + interval '1 hour', now() + interval '2 hours', now())`;
+    expectExit(await psql(work), 0);
+    await box.run(`docker exec ipfs_host ipfs pin rm ${cid}`);
+    const before = await alerts();
+    const searching = await sweep("--strict");
+    expect(searching).toMatchObject({
+      exitCode: 0,
+      data: { counts: { healthy: PINS - 1, "searched-for": 1 }, alerts: 0, recovered: 0, queueFault: null },
+    });
+    expect(await alerts()).toBe(before);
+    const status = await fula("status");
+    expectExit(status, 0);
+    expect(status.stdout).toContain("1 still searched for by the pinning API");
+    expectExit(await psql("DELETE FROM pin_work"), 0);
+    expectExit(await psql("DELETE FROM pins"), 0);
+    const lost = await sweep();
+    expect(lost.data).toMatchObject({ counts: { failed: 1, "searched-for": 0 }, alerts: 1, recovered: 1 });
+    await eventually("the pin is back", async () => (await sweep("--strict")).exitCode === 0);
+    expectExit(await fula("status"), 0);
+  });
+
   test.each([
     ["five days old", { last_good_at: "-5 days", at: "-5 days" }, "5 days ago"],
     ["in the future", { last_good_at: "+2 days", at: "+2 days" }, "in the future"],

@@ -13,10 +13,13 @@ export interface SweepFindings {
   /** How many members are not expected. */
   readonly strangers: number;
   readonly namesFault: string | null;
+  /** Why the queue of the pinning API is not known, or not all of it. */
+  readonly queueFault: string | null;
   /** The peer id of this master. */
   readonly own: string;
 }
 
+const SEARCHED_FOR = "still searched for by the pinning API";
 const MAX_WORST = 20;
 const MAX_NAMED = 5;
 /** So many nodes are named on the status screen, those with a problem first. */
@@ -64,13 +67,14 @@ export function sweepFacts(found: SweepFindings): {
   readonly summary: string;
   readonly facts: Readonly<Record<string, unknown>>;
 } {
-  const { tally, nodes, strangers, namesFault, own } = found;
+  const { tally, nodes, strangers, namesFault, queueFault, own } = found;
   const { healthy, syncing, unknown } = tally.counts;
   const facts = {
     pins: {
       total: tally.pins,
       complete: healthy,
       syncing: syncing + tally.counts["in-progress"],
+      searchedFor: tally.counts["searched-for"],
       below: tally.below(),
       unknown,
       lackingNodes: tally.lackingNodes,
@@ -80,16 +84,18 @@ export function sweepFacts(found: SweepFindings): {
     nodesExpected: nodes.length,
     strangers,
     namesFault,
+    queueFault,
   };
   return { summary: summarise(found), facts };
 }
 
-function summarise({ tally, nodes, strangers, namesFault }: SweepFindings): string {
+function summarise({ tally, nodes, strangers, namesFault, queueFault }: SweepFindings): string {
   const { counts } = tally;
   const parts = [countOf(tally.pins, "pin"), `${counts.healthy} healthy`];
   for (const state of ["in-progress", "syncing", "failed", "unknown", "under-replicated"] as const) {
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
+  if (counts["searched-for"] > 0) parts.push(`${counts["searched-for"]} ${SEARCHED_FOR}`);
   if (tally.lackingNodes > 0)
     parts.push(`${countOf(nodes.length, "expected node")}, which is fewer than the copies that pins need`);
   const described = nodes.filter(({ state, sync }) => state !== "up" || sync !== "synced").map(describeNode);
@@ -98,6 +104,10 @@ function summarise({ tally, nodes, strangers, namesFault }: SweepFindings): stri
   if (described.length > 0) parts.push(`nodes: ${named.join(", ")}`);
   if (strangers > 0) parts.push(`${countOf(strangers, "node")} not expected`);
   if (namesFault !== null) parts.push("the last known names are used, because the database did not answer");
+  if (queueFault !== null)
+    parts.push(
+      "pins that the pinning API still searches for count as all others, because its queue is not fully known",
+    );
   return parts.join("; ");
 }
 
@@ -118,6 +128,8 @@ const factsSchema = z.object({
     total: z.number(),
     complete: z.number(),
     syncing: z.number(),
+    /** Earlier versions did not write it. */
+    searchedFor: z.number().default(0),
     /** Also those of which it is not known if they have enough copies. */
     below: z.number(),
     /** Earlier versions did not write it. */
@@ -140,6 +152,8 @@ const factsSchema = z.object({
   nodesExpected: z.number(),
   strangers: z.number(),
   namesFault: z.string().nullable(),
+  /** Earlier versions did not write it. */
+  queueFault: z.string().nullable().default(null),
 });
 
 const NOT_KNOWN: FindingsHealth = {
@@ -172,13 +186,15 @@ export function assessFindings(
 
 type Facts = z.infer<typeof factsSchema>;
 
-function assessPins({ pins, nodesExpected }: Facts, when: string): FindingsHealth {
+function assessPins({ pins, nodesExpected, queueFault }: Facts, when: string): FindingsHealth {
   const lacking = pins.below - pins.unknown;
   const parts = [
     `${grouped(pins.complete)} complete`,
     ...(pins.syncing > 0 ? [`${grouped(pins.syncing)} syncing`] : []),
+    ...(pins.searchedFor > 0 ? [`${grouped(pins.searchedFor)} ${SEARCHED_FOR}`] : []),
     ...(lacking > 0 ? [`${grouped(lacking)} below their minimum`] : []),
     ...(pins.unknown > 0 ? [`${grouped(pins.unknown)} unknown`] : []),
+    ...(queueFault === null ? [] : ["the queue of the pinning API was not fully known then"]),
   ];
   const todo =
     pins.lackingNodes > 0

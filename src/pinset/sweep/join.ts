@@ -20,6 +20,8 @@ export interface JoinOptions {
   readonly workspace: PinsetWorkspace;
   readonly nodes: ExpectedNodes;
   readonly tally: SweepTally;
+  /** The contents that the pinning API still searches for. */
+  readonly searched: ReadonlySet<string>;
   /** How many candidates (pins that look wrong) are kept by CID. The others are only counted. */
   readonly maxCandidates: number;
 }
@@ -51,13 +53,13 @@ export async function joinListings(options: JoinOptions): Promise<Joined> {
 }
 
 async function join(options: JoinOptions, open: () => NumberedCids): Promise<Joined> {
-  const { cluster, workspace, nodes, tally } = options;
+  const { cluster, workspace, nodes, tally, searched } = options;
   const cache = new VerdictCache(nodes);
   const desired = open();
   await cluster.list("allocations", (block) => {
     for (const line of linesOf(block)) {
       const pin = readPinLine(line);
-      desired.add(pin.cid, cache.internRule(ruleOf(pin), pin.direct));
+      desired.add(pin.cid, cache.internRule(ruleOf(pin, searched), pin.direct));
     }
   });
   const reported = open();

@@ -9,6 +9,8 @@ export interface ReplicationRule {
   readonly everywhere: boolean;
   /** The peers that must have a copy, if it is not everywhere. */
   readonly allocations: readonly string[];
+  /** True if the pinning API still searches for the content. */
+  readonly searched?: boolean;
 }
 
 /** The nodes whose copies count. Any other peer is a stranger: it can report a copy that it does not have. */
@@ -42,6 +44,7 @@ export interface PinStatus {
  * - healthy: enough peers report a copy.
  * - in-progress: there will be enough copies when the peers that fetch the content for the first time are done.
  * - syncing: there will be enough copies when new nodes have fetched the pinset.
+ * - searched-for: no copy yet, and the pinning API has a request for it that was never pinned.
  * - failed: too few copies, and a peer failed; recover makes that peer try again.
  * - unknown: too few reported copies, but peers that do not answer may have the missing ones.
  * - under-replicated: too few copies, and no peer fetches the content.
@@ -50,6 +53,7 @@ export type ReplicationState =
   | "healthy"
   | "in-progress"
   | "syncing"
+  | "searched-for"
   | "failed"
   | "unknown"
   | "under-replicated";
@@ -69,10 +73,11 @@ export interface PinVerdict {
   readonly unknownPeers: readonly string[];
 }
 
-/** The rule for a pin, from its own replication factor. */
-export function ruleOf(pin: PinFacts): ReplicationRule {
-  if (pin.replicationMin < 0) return { min: 0, everywhere: true, allocations: [] };
-  return { min: pin.replicationMin, everywhere: false, allocations: pin.allocations };
+/** The rule for a pin, from its own replication factor. `searched`: the contents that the pinning API still searches for. */
+export function ruleOf(pin: PinFacts, searched: ReadonlySet<string> = new Set()): ReplicationRule {
+  const search = searched.has(pin.cid) ? { searched: true } : {};
+  if (pin.replicationMin < 0) return { min: 0, everywhere: true, allocations: [], ...search };
+  return { min: pin.replicationMin, everywhere: false, allocations: pin.allocations, ...search };
 }
 
 /** Gives the verdict on one pin. With fewer copies on expected nodes than the floor, no pin is healthy. */
@@ -95,7 +100,10 @@ export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: Expect
   const min = Math.max(rule.everywhere ? ids.size : rule.min, floor);
   const reachable = seen.pinned + seen.inProgress + seen.syncing;
   const lacksNodes = seen.pinned > 0 && reachable === targets.size && reachable < min && ids.size < min;
-  const state = judge({ ...seen, min, failed: failedPeers.length, unknown: unknownPeers.length });
+  const judged = judge({ ...seen, min, failed: failedPeers.length, unknown: unknownPeers.length });
+  // A single copy ends the search.
+  const isSearched = rule.searched === true && seen.pinned === 0 && isBelow(judged);
+  const state = isSearched ? "searched-for" : judged;
   return { state, pinned: seen.pinned, min, lacksNodes, failedPeers, unknownPeers };
 }
 
@@ -176,6 +184,7 @@ export class SweepTally {
     healthy: 0,
     "in-progress": 0,
     syncing: 0,
+    "searched-for": 0,
     failed: 0,
     unknown: 0,
     "under-replicated": 0,
@@ -263,7 +272,11 @@ export class SweepTally {
   }
 }
 
-/** True if a pin is worth an alert of its own. A pin that is in progress or syncing is not, nor one that only lacks nodes. */
+/** True if a pin is worth an alert of its own. A pin that is in progress, syncing or searched for is not, nor one that only lacks nodes. */
 export function isAlarming({ state, lacksNodes }: Pick<PinVerdict, "state" | "lacksNodes">): boolean {
-  return !lacksNodes && (state === "failed" || state === "unknown" || state === "under-replicated");
+  return !lacksNodes && isBelow(state);
+}
+
+function isBelow(state: ReplicationState): boolean {
+  return state === "failed" || state === "unknown" || state === "under-replicated";
 }

@@ -28,15 +28,25 @@ export interface SweepOptions {
   readonly channels: AlarmChannels;
   readonly heartbeat: HeartbeatDeps;
   readonly nodes: Omit<NodeSources, "cluster" | "files">;
+  /** What the pinning API still searches for. Throws an OperatorError if the database does not answer. */
+  readonly readSearched: () => Promise<SearchedPins>;
   /** Nodes that were taken out of service for good, by id or name. */
   readonly forget: readonly string[];
   /** REPL_MIN: the least number of copies for every pin. */
   readonly floor: number;
-  /** Exit with `pending` if any pin is below its minimum. */
+  /** Exit with `pending` if any pin is not healthy, apart from those that the pinning API still searches for. */
   readonly strict: boolean;
   readonly workspace: PinsetWorkspace;
   readonly limits?: Partial<SweepLimits>;
   readonly report: (line: string) => void;
+}
+
+/** What the pinning API still searches for: requests that are not pinned yet. */
+interface SearchedPins {
+  /** As the cluster spells them: a CIDv1 in base32, and the CIDv0 where there is one. */
+  readonly cids: ReadonlySet<string>;
+  /** True if there are more requests than were read. */
+  readonly isCut: boolean;
 }
 
 /** Limits that keep a sweep short if very many pins are wrong. */
@@ -54,7 +64,8 @@ interface SweepLimits {
 /** The state of replication. */
 export interface SweepResult {
   /**
-   * `pending` if `strict` is set and any pin is below its minimum; otherwise that of `failure`, if there is one.
+   * `pending` if `strict` is set and any pin is neither healthy nor searched for; otherwise that of `failure`, if there is
+   * one.
    */
   readonly exit: ExitName;
   readonly summary: string;
@@ -71,6 +82,8 @@ export interface SweepResult {
   readonly strangers: readonly Stranger[];
   /** Why the registered names could not be read, so that the last known ones were used; null if they could. */
   readonly namesFault: string | null;
+  /** Why the queue of the pinning API is not known or only in part, so that its pins count as all others; null if it is. */
+  readonly queueFault: string | null;
   /** Candidates that were checked with a single request. */
   readonly rechecked: number;
   /** Pins that look wrong, but were not checked: a limit was reached, or the check failed. */
@@ -125,7 +138,15 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     floor: options.floor,
   };
   const { candidates: maxCandidates } = limits;
-  const joined = await joinListings({ cluster, workspace, nodes: expected, tally, maxCandidates });
+  const queue = await readQueue(options);
+  const joined = await joinListings({
+    cluster,
+    workspace,
+    nodes: expected,
+    tally,
+    searched: queue.cids,
+    maxCandidates,
+  });
   const known = recordProgress(survey.known, joined.progress, at);
   await files.writeAtomic(sources.path, serialiseKnownNodes(known), { mode: 0o644 });
   const stateById = new Map(survey.nodes.map((node) => [node.id, node]));
@@ -136,15 +157,21 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     return { ...reportOf(node, masters, at), state: isSilent ? "silent" : state, freeBytes };
   });
 
-  const checks = await recheck({ cluster, clock, tally, expected, limits, nodes });
+  // A request may have come since then.
+  const isAnyWithoutCopy = tally.candidates().some(({ pinned }) => pinned === 0);
+  const later = isAnyWithoutCopy ? await readQueue(options) : queue;
+  const searched = later.isKnown ? later.cids : queue.cids;
+  const checks = await recheck({ cluster, clock, tally, expected, searched, limits, nodes });
   const below = tally.candidates();
-  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault, own: masters[0] };
+  const queueFault = queue.fault ?? later.fault;
+  const own = masters[0];
+  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault, queueFault, own };
   const alarm = sweepAlarm(found);
   const sent = alarm === null ? null : await raiseAlarm(options.channels, alarm);
   if (checks.bug !== null) throw checks.bug;
   const recovery = await recoverFailed(cluster, below, limits);
   const failure = commandFailure(sent) ?? checks.failure;
-  const isPending = options.strict && tally.pins > tally.counts.healthy;
+  const isPending = options.strict && tally.pins > tally.counts.healthy + tally.counts["searched-for"];
   const { summary, facts } = sweepFacts(found);
   return {
     exit: isPending ? "pending" : (failure?.exit ?? "ok"),
@@ -157,6 +184,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     nodes,
     strangers,
     namesFault,
+    queueFault,
     rechecked: checks.rechecked,
     unconfirmed: tally.alarming() - below.filter((pin) => pin.confirmed).length,
     ...recovery,
@@ -165,6 +193,21 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     facts,
     failure,
   };
+}
+
+/** The queue of the pinning API, as far as it is known. */
+async function readQueue({ readSearched }: Pick<SweepOptions, "readSearched">): Promise<{
+  readonly cids: ReadonlySet<string>;
+  readonly isKnown: boolean;
+  readonly fault: string | null;
+}> {
+  try {
+    const { cids, isCut } = await readSearched();
+    return { cids, isKnown: true, fault: isCut ? "it has too many requests to read them all" : null };
+  } catch (thrown) {
+    if (!(thrown instanceof OperatorError)) throw thrown;
+    return { cids: new Set(), isKnown: false, fault: messageOf(thrown) };
+  }
 }
 
 /** The result of the single requests. */
@@ -186,10 +229,11 @@ async function recheck(options: {
   readonly clock: Clock;
   readonly tally: SweepTally;
   readonly expected: ExpectedNodes;
+  readonly searched: ReadonlySet<string>;
   readonly limits: SweepLimits;
   readonly nodes: readonly NodeReport[];
 }): Promise<Recheck> {
-  const { cluster, clock, tally, expected, limits } = options;
+  const { clock, tally, limits } = options;
   const absent = new Set(options.nodes.filter((node) => node.state === "absent").map((node) => node.id));
   const canLearnMore = (pin: BelowMinimum): boolean =>
     pin.failedPeers.length > 0 ||
@@ -202,7 +246,7 @@ async function recheck(options: {
   await eachBounded(queue, limits.concurrency, async (pin) => {
     if (clock.monotonicMs() >= deadline) return;
     try {
-      await recheckPin(cluster, expected, tally, pin);
+      await recheckPin(options, pin);
       rechecked += 1;
     } catch (thrown) {
       failed.push(thrown);
@@ -224,9 +268,17 @@ function checksFailed(failed: readonly unknown[], all: number): OperatorError {
 }
 
 async function recheckPin(
-  cluster: Cluster,
-  expected: ExpectedNodes,
-  tally: SweepTally,
+  {
+    cluster,
+    expected,
+    searched,
+    tally,
+  }: {
+    readonly cluster: Cluster;
+    readonly expected: ExpectedNodes;
+    readonly searched: ReadonlySet<string>;
+    readonly tally: SweepTally;
+  },
   pin: BelowMinimum,
 ): Promise<void> {
   const desired = await cluster.allocation(pin.cid);
@@ -241,7 +293,7 @@ async function recheckPin(
       what: `The answer of the cluster to the status of ${pin.cid} cannot be read.`,
     });
   }
-  const rule = ruleOf(readPinLine(JSON.stringify(desired)));
+  const rule = ruleOf(readPinLine(JSON.stringify(desired)), searched);
   tally.remove(pin);
   tally.add(pin.cid, judgePin(rule, status, expected), true);
 }

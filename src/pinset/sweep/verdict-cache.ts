@@ -50,7 +50,7 @@ export class VerdictCache {
   /** Stores a rule if it is new, and gives its number. `direct`: of a pin that is not recursive. */
   internRule(rule: ReplicationRule, direct = false): number {
     const allocations = rule.allocations.map((id) => this.#peers.number(id));
-    const key = `${direct ? "direct " : ""}${rule.everywhere ? "everywhere" : `${rule.min} ${allocations.join()}`}`;
+    const key = `${direct ? "direct " : ""}${rule.searched === true ? "searched " : ""}${rule.everywhere ? "everywhere" : `${rule.min} ${allocations.join()}`}`;
     const known = this.#ruleNumbers.get(key);
     if (known !== undefined) return known;
     this.#ruleNumbers.set(key, this.#rules.length);
@@ -97,8 +97,10 @@ export class VerdictCache {
   /** How far each expected node is with the pins that were counted. */
   progress(): ReadonlyMap<string, NodeProgress> {
     const progress = new Map([...this.#nodes.ids].map((id) => [id, { due: 0, done: 0 }]));
-    for (const [pair, { pins }] of this.#judged) {
+    for (const [pair, { pins, verdict }] of this.#judged) {
       const rule = this.#rules[Math.floor(pair / PAIR)] as ReplicationRule & { readonly direct: boolean };
+      // What nobody has no node can fetch.
+      if (rule.searched === true && verdict.pinned === 0) continue;
       const peerMap = this.#peerMaps[(pair % PAIR) - 1] ?? {};
       for (const id of rule.everywhere ? this.#nodes.ids : rule.allocations) {
         const node = progress.get(id);

@@ -36,8 +36,10 @@ const assess = (
   namesFault: string | null = null,
   forgotten: ReadonlySet<string> = new Set(),
   later = at,
+  queueFault: string | null = null,
 ) => {
-  const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault, own: nodes[0]?.id ?? "" });
+  const own = nodes[0]?.id ?? "";
+  const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault, queueFault, own });
   const read = JSON.parse(JSON.stringify(facts)) as Record<string, unknown>;
   return assessFindings({ facts: read, facts_at: at.toISOString() }, later, forgotten);
 };
@@ -116,11 +118,54 @@ test("a database that did not answer then is looked at again by the next sweep",
 
 test("pins that a sweep could not judge are unknown on both screens", () => {
   const tally = tallyOf({ unknown: 3 });
-  const found = { at, tally, nodes: [node("a")], strangers: 0, namesFault: null, own: "" };
+  const found = { at, tally, nodes: [node("a")], strangers: 0, namesFault: null, queueFault: null, own: "" };
   expect(sweepFacts(found).summary).toContain("3 unknown");
   expect(assess(tally, [node("a")]).pins).toMatchObject({
     state: "attention",
     sentence: "3: 0 complete, 3 unknown; found 0 s ago",
+  });
+});
+
+test("what the pinning API still searches for has a count of its own and is no alarm", () => {
+  const tally = tallyOf({ healthy: 3, "searched-for": 9 });
+  const found = { at, tally, nodes: [node("a")], strangers: 0, namesFault: null, queueFault: null, own: "" };
+  expect(sweepAlarm(found)).toBe(null);
+  expect(sweepFacts(found).summary).toBe("12 pins; 3 healthy; 9 still searched for by the pinning API");
+  expect(assess(tally, [node("a")]).pins).toEqual({
+    state: "ok",
+    sentence: "12: 3 complete, 9 still searched for by the pinning API; found 0 s ago",
+    todo: null,
+  });
+});
+
+test("a queue that is not known is said on both screens", () => {
+  const tally = tallyOf({ failed: 1 });
+  const found = {
+    at,
+    tally,
+    nodes: [node("a")],
+    strangers: 0,
+    namesFault: null,
+    queueFault: "refused",
+    own: "",
+  };
+  expect(sweepFacts(found).summary).toContain("its queue is not fully known");
+  expect(assess(tally, [node("a")], 0, null, new Set(), at, "refused").pins).toMatchObject({
+    state: "attention",
+    sentence:
+      "1: 0 complete, 1 below their minimum, the queue of the pinning API was not fully known then; found 0 s ago",
+  });
+});
+
+test("a record of a version without the queue is read", () => {
+  const tally = tallyOf({ healthy: 3 });
+  const found = { at, tally, nodes: [node("a")], strangers: 0, namesFault: null, queueFault: null, own: "" };
+  const { queueFault: _fault, ...facts } = sweepFacts(found).facts;
+  const { searchedFor: _searched, ...pins } = facts["pins"] as Record<string, unknown>;
+  const old = { facts: { ...facts, pins }, facts_at: at.toISOString() };
+  expect(assessFindings(old, at).pins).toMatchObject({
+    state: "ok",
+    sentence: "3: 3 complete; found 0 s ago",
   });
 });
 
@@ -144,7 +189,7 @@ test("the record stays small with many nodes, and the alarm has at most 20 of th
   const many = Array.from({ length: 1000 }, (_, index) =>
     node("n".repeat(64), { id: `12D3${index}`, state: "absent" }),
   );
-  const found = { at, tally, nodes: many, strangers: 0, namesFault: null, own: "" };
+  const found = { at, tally, nodes: many, strangers: 0, namesFault: null, queueFault: null, own: "" };
   expect(JSON.stringify(sweepFacts(found)).length).toBeLessThan(40_000);
   expect(sweepAlarm(found)?.worst).toHaveLength(20);
   expect(assess(tally, many).nodes.sentence).toContain("988 more");

@@ -42,6 +42,7 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
         readRegistered: () =>
           Promise.resolve([1, 2].map((index) => ({ id: peer(index).id, name: `n${index}` }))),
       },
+      readSearched: () => Promise.resolve({ cids: new Set<string>(), isCut: false }),
       forget: [],
       floor: 2,
       strict: true,

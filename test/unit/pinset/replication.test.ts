@@ -260,3 +260,23 @@ test("what strangers report makes no new peer map, and progress counts the pins 
   });
   expect([...cache.respondingPeers()].sort()).toEqual(["a", "m"]);
 });
+
+test("what nobody has is not due on any node, also while a new node syncs; with a copy, it is", () => {
+  const cache = new VerdictCache(expecting(2, ["a", "b"]));
+  const rules = [EVERYWHERE, { ...EVERYWHERE, searched: true }].map((rule) => cache.internRule(rule));
+  const maps = [{ m: "pin_error" }, { m: "pinned" }].map((map) =>
+    cache.internPeerMap(statusOf(map as Record<string, string>).peerMap),
+  );
+  const [ordinary = 0, searched = 0] = rules;
+  const [nobody = 0, one = 0] = maps;
+  expect(cache.count(searched, nobody)).toMatchObject({ state: "searched-for", pinned: 0 });
+  expect(cache.count(cache.internRule({ ...TWO, searched: true }), nobody)).toMatchObject({
+    state: "syncing",
+  });
+  expect(cache.progress().get("a")).toEqual({ due: 0, done: 0 });
+  expect(cache.progress().get("m")).toEqual({ due: 0, done: 0 });
+  cache.count(searched, one);
+  cache.count(ordinary, nobody);
+  expect(cache.progress().get("m")).toEqual({ due: 2, done: 1 });
+  expect(cache.progress().get("a")).toEqual({ due: 2, done: 0 });
+});

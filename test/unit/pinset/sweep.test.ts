@@ -66,6 +66,7 @@ function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
     report,
     heartbeat: { ...deps.heartbeat("sweep"), channels },
     nodes: { path: nodesPath(), otherMasters: [], readRegistered },
+    readSearched: searching(),
     forget: [],
     floor: 2,
     strict: true,
@@ -74,6 +75,11 @@ function run(over: Partial<SweepOptions> = {}): Promise<SweepResult> {
   });
 }
 
+/** The queue of the pinning API. */
+const searching =
+  (...cids: readonly string[]) =>
+  () =>
+    Promise.resolve({ cids: new Set(cids), isCut: false });
 const nodesPath = (): string => `${deps.base}/known-nodes.json`;
 
 /** The list of known nodes as 0.1.0 wrote it. */
@@ -113,6 +119,46 @@ test("a failed pin is checked alone, gets an alert in upstream's format, and is 
 test("without strict it reports the same and exits ok", async () => {
   follower(1).statuses.set(A, "pin_error");
   expect(await run({ strict: false })).toMatchObject({ exit: "ok", alerts: 1 });
+});
+
+test("what the pinning API still searches for is no alarm, whatever the nodes report, and is not recovered", async () => {
+  for (const index of [1, 2]) follower(index).statuses.set(A, "pin_error");
+  for (const peer of double.peers) peer.diverged.add(B);
+  const result = await run({ readSearched: searching(A, B) });
+  expect(result).toMatchObject({ exit: "ok", alerts: 0, alarm: null, rechecked: 0, recovered: 0, worst: [] });
+  expect(result.counts).toMatchObject({ healthy: 2, "searched-for": 2, failed: 0, "under-replicated": 0 });
+  expect(result.pins).toBe(4);
+  expect(result.summary).toContain("2 still searched for by the pinning API");
+  expect(await deps.alertLines()).toEqual([]);
+  expect(asked(`POST /pins/${A}/recover`)).toBe(0);
+  for (const { pinsDue, pinsDone } of result.nodes) expect(pinsDone).toBe(pinsDue);
+  // Once the request is pinned, the ordinary rule holds.
+  expect(await run()).toMatchObject({ exit: "pending", alerts: 2 });
+});
+
+test("a pin that has a copy is not searched for any more", async () => {
+  follower(1).statuses.set(A, "pin_error");
+  const result = await run({ readSearched: searching(A) });
+  expect(result).toMatchObject({ exit: "pending", alerts: 1, counts: { failed: 1, "searched-for": 0 } });
+});
+
+test("a request that comes during the sweep is no alarm either", async () => {
+  for (const index of [1, 2]) follower(index).statuses.set(A, "pin_error");
+  const answers = [searching(), searching(A)];
+  const result = await run({ readSearched: () => (answers.shift() ?? expect.unreachable())() });
+  expect(result).toMatchObject({ exit: "ok", alerts: 0, rechecked: 1, recovered: 0 });
+  expect(result.counts).toMatchObject({ healthy: 3, "searched-for": 1 });
+});
+
+test("a queue that can't be read hides nothing, and the result says so", async () => {
+  for (const index of [1, 2]) follower(index).statuses.set(A, "pin_error");
+  const readSearched = () => Promise.reject(new OperatorError({ exit: "unavailable", what: "No answer." }));
+  const result = await run({ readSearched });
+  expect(result).toMatchObject({ exit: "pending", alerts: 1, queueFault: "No answer." });
+  expect(result.summary).toContain("its queue is not fully known");
+  const cut = () => Promise.resolve({ cids: new Set([A]), isCut: true });
+  const inPart = await run({ readSearched: cut });
+  expect(inPart).toMatchObject({ alerts: 0, queueFault: "it has too many requests to read them all" });
 });
 
 test("a list that is wrong about a direct pin causes no alert", async () => {
