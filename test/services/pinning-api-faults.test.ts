@@ -101,7 +101,7 @@ describeOnPostgres(
 
     test("1,000 failing transactions leave no session behind", async () => {
       const target = await postgres.createDatabase();
-      const limits = { maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+      const limits = { maxConnections: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 100_000 };
       const pool = openPostgresPool({ ...target, ...limits }, { applicationName: "failing", log: () => {} });
       onTestFinished(() => pool.close());
       const fails: readonly ((at: number) => Promise<unknown>)[] = [
