@@ -141,10 +141,10 @@ const CLAIM = `
                 UNION ALL SELECT 'send', true WHERE 'send' = ANY ($3::text[])) AS phases (phase, again)
     CROSS JOIN LATERAL (
       SELECT w.requestid FROM pin_work w
-      WHERE w.account = a.account AND w.phase = phases.phase AND w.due_at <= now()
+      WHERE w.account = a.account AND w.phase = phases.phase
+        AND w.due_at <= CASE WHEN phases.again THEN ${FAR_ENOUGH} ELSE now() END
         AND (phases.phase <> 'send' OR CASE WHEN phases.again THEN NOT way."searchCrowded" ELSE NOT way.crowded END)
         AND (phases.phase <> 'send' OR (w.attempts > 0) = phases.again)
-        AND (NOT phases.again OR w.due_at <= ${FAR_ENOUGH})
       ORDER BY w.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS next
     WHERE a.account <> ALL ($4::text[])
     LIMIT $5::integer
