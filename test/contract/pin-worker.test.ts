@@ -247,9 +247,12 @@ describeOnPostgres(
       for (const cid of missing) ids.push(await accept(pool, { account: "a", cid }));
       const there = await accept(pool, { account: "a", cid: cidOf("there") });
       let most = 0;
+      cluster.gate = async (method) => {
+        if (method === "POST") most = Math.max(most, cluster.pins.size + 1);
+        return "apply";
+      };
       /** The time that passes for what is in the cluster. */
       const later = async (): Promise<void> => {
-        most = Math.max(most, cluster.pins.size);
         await sql(
           target,
           `UPDATE pin_work SET sent_at = sent_at - interval '30 seconds', due_at = now()
@@ -284,13 +287,26 @@ describeOnPostgres(
       expect(await factsOf(target, found)).toMatchObject({ info: {} });
       expect(most).toBeLessThanOrEqual(9);
 
+      // While all of those are due again, a new request has its turn at once.
+      const isNew = "SELECT FROM pin_work WHERE attempts = 0 AND phase IN ('send', 'look')";
+      const untried = async (): Promise<number> => {
+        await later();
+        await hurry(target);
+        return (await sql(target, isNew)).length;
+      };
+      await expect.poll(untried, SLOW).toBeLessThan(4);
+      const late = await accept(pool, { account: "a", cid: cidOf("late") });
+      await expect.poll(() => standingOf(target, late), { timeout: 15_000 }).toMatch(/^pinned/);
+
       // What was searched for has failed at its deadline, though it is not in the cluster then.
+      cluster.gate = async (method) => (method === "POST" ? "drop" : "apply");
       const [resting] = await sql<{ requestid: string }>(
         target,
-        "SELECT requestid FROM pin_work WHERE phase = 'send' AND due_at > now() + interval '5 seconds' LIMIT 1",
+        `UPDATE pin_work SET deadline_at = now(), attempts = 1, due_at = now() WHERE requestid =
+           (SELECT requestid FROM pin_work WHERE phase = 'send' AND last_error = 'no node has found it yet' LIMIT 1)
+         RETURNING requestid`,
       );
       const id = resting?.requestid ?? "";
-      await sql(target, "UPDATE pin_work SET deadline_at = now(), due_at = now() WHERE requestid = $1", [id]);
       await expect.poll(() => standingOf(target, id), SLOW).toBe("failed");
       expect(await factsOf(target, id)).toMatchObject({
         info: { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." },
