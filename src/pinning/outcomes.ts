@@ -49,8 +49,9 @@ const PINNED = ending(
 );
 const QUEUED = ending(
   "work-queued",
-  `sent_at = NULL, pinned_at = NULL, due_at = ${IN_MS("$3")}, attempts = $4, last_error = $5`,
-  "status = 'queued'",
+  `sent_at = NULL, pinned_at = NULL, due_at = least(${IN_MS("$3")}, greatest(deadline_at, now())),
+   attempts = $4, last_error = $5`,
+  "status = 'queued', info = coalesce($6, info)",
 );
 const FAILED = ending(
   "work-failed",
@@ -126,9 +127,17 @@ export function markPinned(database: Database, work: Work): Promise<boolean> {
 export function queueAgain(
   database: Database,
   work: Work,
-  next: { readonly inMs: number; readonly attempts: number; readonly error: string | null },
+  next: {
+    /** It gets no later than its deadline. */
+    readonly inMs: number;
+    readonly attempts: number;
+    readonly error: string | null;
+    /** Why it waits, for the user. */
+    readonly why?: FailureReason;
+  },
 ): Promise<boolean> {
-  return end(database, QUEUED, work, [next.inMs, next.attempts, next.error]);
+  const { inMs, attempts, error, why } = next;
+  return end(database, QUEUED, work, [inMs, attempts, error, why === undefined ? null : JSON.stringify(why)]);
 }
 
 /** It is failed. What the cluster has of it is next. */

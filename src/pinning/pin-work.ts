@@ -27,6 +27,7 @@ import {
   nextLookMs,
   recoverMs,
   restMs,
+  searchMs,
   sizeLimitMs,
   sizeRetryMs,
   TRIES_IN_A_ROW,
@@ -67,6 +68,10 @@ const NO_CREDIT: FailureReason = {
   reason: "INSUFFICIENT_CREDITS",
   details: "The account has no credit for this pin. It waits until its deadline.",
 };
+
+/** last_error of what made room for others of its account before any node had found it. */
+const NOT_FOUND_YET = "no node has found it yet";
+const SEARCHED_AGAIN = "It is searched for again until its deadline.";
 
 /**
  * Does what is next for a request that this process has claimed, and ends the claim. Throws if the cluster or the database
@@ -177,8 +182,14 @@ async function look(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void
   if (work.isOverdue && isKnown(verdict)) return void (await markFailed(pool, work, reasonOf(work, verdict)));
   if (verdict.kind === "failing" || verdict.kind === "lost") return tryAgain(work, cid, verdict, deps);
   if (verdict.kind === "absent") return sendAgain(work, cid, deps);
+  const isLong = verdict.kind === "pinning" && work.hasDeadline && sinceSentMs > searchMs(work.attempts);
+  const makesRoom = isLong && work.isWaitedFor && work.isCrowded;
+  if (makesRoom && work.isSearchCrowded)
+    return rest(work, cid, { attempts: work.attempts + 1, error: NOT_FOUND_YET }, deps);
   const status = verdict.kind === "pinning" ? { status: "pinning" as const } : {};
-  await putOff(pool, work, { inMs: nextLookMs(sinceSentMs), error: work.lastError, ...status });
+  // One that nobody has tried before stays in the cluster, in a place of those that were.
+  const attempts = work.attempts + (makesRoom ? 1 : 0);
+  await putOff(pool, work, { inMs: nextLookMs(sinceSentMs), attempts, error: work.lastError, ...status });
 }
 
 /** At the deadline a cluster that says nothing at all is no reason to fail a request. */
@@ -186,7 +197,7 @@ function isKnown(verdict: Verdict): boolean {
   return verdict.kind !== "unknown" || verdict.answered;
 }
 
-/** Several tries in a row, then a rest outside of the cluster, which frees its place for others. */
+/** Several tries in a row, then a rest. */
 async function tryAgain(
   work: Work,
   cid: ParsedCid,
@@ -196,15 +207,31 @@ async function tryAgain(
   const { pool, cluster } = deps;
   const attempts = work.attempts + 1;
   const error = verdict.kind === "failing" ? verdict.error : "no peer has it any more";
-  if (!work.hasDeadline || attempts % TRIES_IN_A_ROW !== 0) {
+  const makesRoom = attempts % TRIES_IN_A_ROW === 0 || (work.isWaitedFor && work.isSearchCrowded);
+  if (!work.hasDeadline || !makesRoom) {
     await cluster.recover(cid.text);
     await putOff(pool, work, { inMs: recoverMs(attempts), attempts, error, status: "pinning" });
     return;
   }
+  await rest(work, cid, { attempts, error }, deps);
+}
+
+/** Some time outside of the cluster, which frees its place for others. */
+async function rest(
+  work: Work,
+  cid: ParsedCid,
+  { attempts, error }: { readonly attempts: number; readonly error: string },
+  deps: PinWorkDeps,
+): Promise<void> {
+  const found =
+    error === NOT_FOUND_YET || error === ""
+      ? "No node has found it yet."
+      : `No node could get it yet: ${error}.`;
+  const why = { reason: "NOT_FOUND_YET", details: `${found} ${SEARCHED_AGAIN}` };
   const rested = await takeOut(work, cid, deps, (database) =>
-    queueAgain(database, work, { inMs: restMs(attempts), attempts, error }),
+    queueAgain(database, work, { inMs: restMs(attempts), attempts, error, why }),
   );
-  if (rested === null) await putOff(pool, work, { inMs: BUSY_MS, error });
+  if (rested === null) await putOff(deps.pool, work, { inMs: BUSY_MS, error });
 }
 
 /** The cluster accepted it and does not have it: it lost it, or another master's peer has not heard of it yet. */
@@ -283,16 +310,16 @@ async function findSize(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<
 }
 
 /** True if the content was searched for, and not found. A call without an answer does not count. */
-function hasFailed({ attempts }: Work): boolean {
-  return attempts >= TRIES_IN_A_ROW;
+function hasFailed({ attempts, lastError }: Work): boolean {
+  return attempts >= TRIES_IN_A_ROW || lastError === NOT_FOUND_YET;
 }
 
 function reasonOf(work: Work, verdict?: Verdict): FailureReason {
   if (verdict?.kind === "failing" && verdict.error !== "")
     return { reason: "PIN_ERROR", details: `No node could get the content: ${verdict.error}` };
-  if (work.lastError !== null && hasFailed(work))
+  if (work.lastError !== null && work.lastError !== NOT_FOUND_YET && hasFailed(work))
     return { reason: "PIN_ERROR", details: `No node could get the content: ${work.lastError}` };
-  if (work.phase === "send")
+  if (work.phase === "send" && !hasFailed(work))
     return {
       reason: "DEADLINE_EXCEEDED",
       details: "Its turn did not come: content of other requests of this account could not be found in time.",

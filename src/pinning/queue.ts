@@ -1,5 +1,6 @@
 import { accountOfName } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import { searchMs } from "./turns.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -21,8 +22,12 @@ export interface Work {
   readonly hasDeadline: boolean;
   /** The time since the cluster accepted it. */
   readonly sinceSentMs: number;
-  /** True if the account has as many pins on their way as it may have. */
+  /** True if the account has as many pins on their way as it may have: new ones, or those that were tried before. */
   readonly isCrowded: boolean;
+  /** The same, for those that were tried before. */
+  readonly isSearchCrowded: boolean;
+  /** True if another request of the account waits for its turn. */
+  readonly isWaitedFor: boolean;
   /** pins.status; null if the request is gone. */
   readonly status: string | null;
   readonly name: string;
@@ -53,6 +58,8 @@ export interface ClaimOptions {
   /** How many pins of an account may be on their way, and the exceptions by account. */
   readonly window: number;
   readonly windows: Readonly<Record<string, number>>;
+  /** How many that were tried before may be on their way beside them. */
+  readonly searches: number;
 }
 
 /** Accounts that one claim looks at. */
@@ -60,14 +67,15 @@ const ACCOUNTS_AT_ONCE = 128;
 
 /**
  * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog.
- * A request is not sent while its account has too many on their way: pins of the last ten minutes fill the account's
- * window, and 64 are the limit at any age. A row that another process locks is skipped.
+ * A request is not sent while its account has too many on their way. New ones fill the account's window; those that were
+ * tried before have a few places of their own, so that content that nobody has does not hold up what comes after it.
+ * A row that another process locks is skipped.
  *
  * Not prepared, though to plan it takes longer than to run it: a plan that was kept from when the queue was empty made one
  * claim take seconds once 50,000 requests waited.
  */
 export async function claimWork(database: Database, options: ClaimOptions): Promise<Claimed> {
-  const { phases, limit, cursor, busy, claim, leaseMs, window, windows } = options;
+  const { phases, limit, cursor, busy, claim, leaseMs, window, windows, searches } = options;
   const rows = await database.query<ClaimRow>(CLAIM, [
     cursor,
     ACCOUNTS_AT_ONCE,
@@ -78,6 +86,8 @@ export async function claimWork(database: Database, options: ClaimOptions): Prom
     leaseMs,
     window,
     JSON.stringify(windows),
+    searches,
+    searchMs(0),
   ]);
   const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
   const [first] = rows;
@@ -96,17 +106,24 @@ interface ClaimRow extends Record<string, unknown> {
 
 /**
  * The counts of one account's pins in the cluster, and of those that are being sent just now. Those that were pinned once
- * do not count: they only come back.
+ * do not count: they only come back. One that is being looked at may become one of those that were tried before.
  */
 const ON_THE_WAY = (account: string): string => `
-  SELECT count(*) FILTER (WHERE coalesce(f.sent_at, now()) > now() - interval '10 minutes')
-           >= coalesce(($9::jsonb ->> ${account})::integer, $8::integer) OR count(*) >= 64 AS crowded
+  SELECT count(*) FILTER (WHERE attempts = 0) >= coalesce(($9::jsonb ->> ${account})::integer, $8::integer)
+      OR count(*) >= 64 AS crowded,
+    count(*) FILTER (WHERE attempts > 0 OR moves) >= $10::integer OR count(*) >= 64 AS "searchCrowded"
   FROM (
-    SELECT sent_at FROM pin_work WHERE account = ${account} AND phase = 'look' AND deadline_at < 'infinity'
+    SELECT attempts, claimed_until > now() AND sent_at < now() - $11 * interval '1 millisecond' AS moves FROM pin_work
+    WHERE account = ${account} AND phase = 'look' AND deadline_at < 'infinity'
     UNION ALL
-    SELECT sent_at FROM pin_work
+    SELECT attempts, false FROM pin_work
     WHERE account = ${account} AND phase = 'send' AND due_at > now() AND claimed_until > now() AND deadline_at < 'infinity'
   ) AS f`;
+
+/** What was tried before is looked for among the account's next 200 only: 50,000 new ones are not read each time. */
+const FAR_ENOUGH = `
+  (SELECT max(due_at) FROM (SELECT due_at FROM pin_work WHERE account = a.account AND phase = 'send' AND due_at <= now()
+                            ORDER BY due_at LIMIT 200) AS near)`;
 
 const CLAIM = `
   WITH RECURSIVE accounts (account, nth) AS (
@@ -120,11 +137,14 @@ const CLAIM = `
     SELECT next.requestid, a.account
     FROM accounts a
     CROSS JOIN LATERAL (${ON_THE_WAY("a.account")}) AS way
-    CROSS JOIN unnest($3::text[]) AS phases (phase)
+    CROSS JOIN (SELECT phase, false FROM unnest($3::text[]) AS given (phase)
+                UNION ALL SELECT 'send', true WHERE 'send' = ANY ($3::text[])) AS phases (phase, again)
     CROSS JOIN LATERAL (
       SELECT w.requestid FROM pin_work w
-      WHERE w.account = a.account AND w.phase = phases.phase AND w.due_at <= now()
-        AND (phases.phase <> 'send' OR NOT way.crowded)
+      WHERE w.account = a.account AND w.phase = phases.phase
+        AND w.due_at <= CASE WHEN phases.again THEN ${FAR_ENOUGH} ELSE now() END
+        AND (phases.phase <> 'send' OR CASE WHEN phases.again THEN NOT way."searchCrowded" ELSE NOT way.crowded END)
+        AND (phases.phase <> 'send' OR (w.attempts > 0) = phases.again)
       ORDER BY w.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS next
     WHERE a.account <> ALL ($4::text[])
     LIMIT $5::integer
@@ -144,10 +164,14 @@ const CLAIM = `
     mine.requestid, mine.account, mine.cid, mine.phase, mine.claim, mine.attempts, mine.last_error AS "lastError",
     mine.deadline_at <= now() AS "isOverdue", isfinite(mine.deadline_at) AS "hasDeadline",
     coalesce(extract(epoch FROM now() - mine.sent_at) * 1000, 0)::float8 AS "sinceSentMs",
-    (SELECT crowded FROM (${ON_THE_WAY("mine.account")}) AS way) AS "isCrowded",
+    CASE WHEN mine.attempts > 0 THEN way."searchCrowded" ELSE way.crowded END AS "isCrowded",
+    way."searchCrowded" AS "isSearchCrowded",
+    EXISTS (SELECT FROM pin_work w WHERE w.account = mine.account AND w.phase = 'send' AND w.due_at <= now()
+              AND w.requestid <> mine.requestid) AS "isWaitedFor",
     pins.status, coalesce(pins.name, '') AS name, coalesce(pins.meta, '{}') AS meta, coalesce(pins.origins, '[]') AS origins
   FROM (VALUES (1)) AS one
   LEFT JOIN mine ON true
+  LEFT JOIN LATERAL (${ON_THE_WAY("mine.account")}) AS way ON true
   LEFT JOIN pins ON pins.requestid = mine.requestid`;
 
 /** Makes claims last longer. Returns the requests that are still claimed so. */

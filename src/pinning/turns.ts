@@ -49,6 +49,14 @@ export function nextLookMs(sinceSentMs: number): number {
   return clamp(sinceSentMs / 4, 300, 60_000);
 }
 
+/** How many pins of each account that were searched for in vain may be in the cluster beside its window. */
+export const SEARCHES = 4;
+
+/** How long a pin that was searched for in vain so often keeps its place while others of its account wait for one. */
+export function searchMs(attempts: number): number {
+  return clamp(20_000 * 2 ** attempts, 20_000, 600_000);
+}
+
 /** How long to wait before the cluster tries again what failed for the nth time. */
 export function recoverMs(attempts: number): number {
   return clamp(15_000 * 2 ** (attempts - 1), 15_000, 600_000);

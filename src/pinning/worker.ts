@@ -13,7 +13,7 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { WINDOW, Windows } from "./turns.ts";
+import { SEARCHES, WINDOW, Windows } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -214,6 +214,7 @@ class Worker {
         leaseMs: this.#leaseMs,
         window: WINDOW,
         windows: this.#work.windows.all(),
+        searches: SEARCHES,
       });
       this.#works("database");
       return found;

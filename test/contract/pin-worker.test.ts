@@ -213,12 +213,14 @@ describeOnPostgres(
       const cids = Array.from({ length: 1000 }, (_, index) => cidOf(`nobody ${index}`));
       for (const cid of cids) report(cluster, cid, "pinning");
       await Promise.all(cids.map((cid) => accept(pool, { account: "a", cid })));
-      const worker = workOn(target, cluster);
-      await expect.poll(() => cluster.pins.size, SLOW).toBe(4);
+      // On a loaded machine a short lease can end while its holder waits for the processor.
+      const worker = workOn(target, cluster, { settings: { leaseMs: 20_000 } });
+      await expect.poll(() => cluster.pins.size, SLOW).toBeGreaterThanOrEqual(4);
       const b = await accept(pool, { account: "b", cid: cidOf("somebody") });
       await expect.poll(() => standingOf(target, b), { ...SLOW, interval: 20 }).toBe("pinned");
-      expect(callsOf(cluster, "POST")).toBeLessThan(16);
+      expect(callsOf(cluster, "POST")).toBeLessThan(32);
       await sql(target, "UPDATE pin_work SET deadline_at = now() WHERE account = 'a'");
+      await hurry(target);
       let most = 0;
       await expect
         .poll(
@@ -226,7 +228,7 @@ describeOnPostgres(
             most = Math.max(most, cluster.pins.size);
             return (await sql(target, "SELECT FROM pins WHERE user_id = 'a' AND status = 'failed'")).length;
           },
-          { timeout: 60_000 },
+          { timeout: 240_000 },
         )
         .toBe(1000);
       await expect.poll(() => workLeft(target), SLOW).toBe(0);
@@ -234,7 +236,82 @@ describeOnPostgres(
       // Some wait for their own removal while the next ones are sent.
       expect(most).toBeLessThanOrEqual(32);
       expect(worker.state()).toMatchObject({ fault: null });
-    }, 120_000);
+    }, 360_000);
+
+    test("100 CIDs that nobody has do not keep one that is there from its turn, in the same account (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const missing = Array.from({ length: 100 }, (_, index) => cidOf(`missing ${index}`));
+      for (const cid of missing) report(cluster, cid, "pinning");
+      const ids: string[] = [];
+      for (const cid of missing) ids.push(await accept(pool, { account: "a", cid }));
+      const there = await accept(pool, { account: "a", cid: cidOf("there") });
+      let most = 0;
+      cluster.gate = async (method) => {
+        if (method === "POST") most = Math.max(most, cluster.pins.size + 1);
+        return "apply";
+      };
+      /** The time that passes for what is in the cluster. */
+      const later = async (): Promise<void> => {
+        await sql(
+          target,
+          `UPDATE pin_work SET sent_at = sent_at - interval '30 seconds', due_at = now()
+           WHERE phase = 'look' AND claim IS NULL`,
+        );
+      };
+      workOn(target, cluster);
+      const standing = async (id: string): Promise<string> => {
+        await later();
+        return standingOf(target, id);
+      };
+      await expect.poll(() => standing(there), SLOW).toMatch(/^pinned/);
+      // Four that are new, four that were searched for, and the one that is there.
+      expect(most).toBeLessThanOrEqual(9);
+      const statuses = await sql(target, "SELECT DISTINCT status FROM pins WHERE cid <> $1 ORDER BY status", [
+        cidOf("there"),
+      ]);
+      expect(statuses).toEqual([{ status: "pinning" }, { status: "queued" }]);
+      const waiting = await sql<{ requestid: string; info: string }>(
+        target,
+        "SELECT requestid, info FROM pins WHERE status = 'queued' AND info <> '{}'",
+      );
+      expect(waiting.length).toBeGreaterThan(80);
+      const details = "No node has found it yet. It is searched for again until its deadline.";
+      expect(JSON.parse(waiting[0]?.info ?? "")).toEqual({ reason: "NOT_FOUND_YET", details });
+
+      // Each gets another turn, and is pinned once somebody has it.
+      const found = waiting.at(-1)?.requestid ?? "";
+      cluster.peers[0]?.statuses.delete(missing[ids.indexOf(found)] ?? "");
+      await hurry(target);
+      await expect.poll(() => standing(found), SLOW).toMatch(/^pinned/);
+      expect(await factsOf(target, found)).toMatchObject({ info: {} });
+      expect(most).toBeLessThanOrEqual(9);
+
+      // While all of those are due again, a new request has its turn at once.
+      const isNew = "SELECT FROM pin_work WHERE attempts = 0 AND phase IN ('send', 'look')";
+      const untried = async (): Promise<number> => {
+        await later();
+        await hurry(target);
+        return (await sql(target, isNew)).length;
+      };
+      await expect.poll(untried, SLOW).toBeLessThan(4);
+      const late = await accept(pool, { account: "a", cid: cidOf("late") });
+      await expect.poll(() => standingOf(target, late), { timeout: 15_000 }).toMatch(/^pinned/);
+
+      // What was searched for has failed at its deadline, though it is not in the cluster then.
+      cluster.gate = async (method) => (method === "POST" ? "drop" : "apply");
+      const [resting] = await sql<{ requestid: string }>(
+        target,
+        `UPDATE pin_work SET deadline_at = now(), attempts = 1, due_at = now() WHERE requestid =
+           (SELECT requestid FROM pin_work WHERE phase = 'send' AND last_error = 'no node has found it yet' LIMIT 1)
+         RETURNING requestid`,
+      );
+      const id = resting?.requestid ?? "";
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("failed");
+      expect(await factsOf(target, id)).toMatchObject({
+        info: { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." },
+      });
+    }, 180_000);
 
     test("pin_error everywhere: retried, out of the cluster in between, then failed with the peer's error (H13)", async () => {
       const target = await postgres.createDatabase();
@@ -244,6 +321,7 @@ describeOnPostgres(
       report(cluster, cid, "pin_error");
       cluster.errors.set(cid, "context deadline exceeded");
       const id = await accept(pool, { account: "u", cid });
+      await sql(target, "UPDATE pin_work SET deadline_at = now() + interval '30 seconds'");
       workOn(target, cluster);
       for (let tries = 1; tries < 3; tries++) {
         await expect.poll(() => callsOf(cluster, `POST /pins/${cid}/recover`), SLOW).toBe(tries);
@@ -251,6 +329,16 @@ describeOnPostgres(
       }
       await expect.poll(() => standingOf(target, id), SLOW).toBe("queued, send");
       expect(cluster.pins.size).toBe(0);
+      expect(await factsOf(target, id)).toMatchObject({
+        info: {
+          reason: "NOT_FOUND_YET",
+          details:
+            "No node could get it yet: context deadline exceeded. It is searched for again until its deadline.",
+        },
+      });
+      // It rests for two minutes, but not beyond its deadline.
+      expect(await sql(target, "SELECT FROM pin_work WHERE due_at > deadline_at")).toEqual([]);
+      await sql(target, "UPDATE pin_work SET deadline_at = now() + interval '1 hour'");
       await hurry(target);
       await expect.poll(() => cluster.pins.size, SLOW).toBe(1);
       await sql(target, "UPDATE pin_work SET deadline_at = now(), due_at = now()");

@@ -3,6 +3,7 @@ import {
   nextLookMs,
   recoverMs,
   restMs,
+  searchMs,
   sizeLimitMs,
   sizeRetryMs,
   WINDOW,
@@ -39,6 +40,7 @@ describe("waits", () => {
     expect([0, 4_000, 1e9].map(nextLookMs)).toEqual([300, 1_000, 60_000]);
     expect([1, 2, 3, 50].map(recoverMs)).toEqual([15_000, 30_000, 60_000, 600_000]);
     expect([3, 6, 9, 300].map(restMs)).toEqual([120_000, 240_000, 480_000, 3_600_000]);
+    expect([0, 1, 2, 50].map(searchMs)).toEqual([20_000, 40_000, 80_000, 600_000]);
     expect([0, 1, 50].map(sizeRetryMs)).toEqual([5_000, 10_000, 3_600_000]);
     expect([0, 1, 50].map(sizeLimitMs)).toEqual([30_000, 60_000, 900_000]);
   });
