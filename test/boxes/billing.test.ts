@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode } from "../support/artifact.ts";
 import type { Box } from "../support/box.ts";
 import { until } from "../support/migrations.ts";
-import { bootMaster, expectExit, rejoin, skipped } from "../support/master-box.ts";
+import { bootMaster, expectExit, psql, rejoin, skipped } from "../support/master-box.ts";
 
 const LEADER = "fula-pinning-webui";
 /** A second master's storage API on the same database. */
@@ -15,6 +15,7 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
   beforeAll(async () => {
     box = await bootMaster("billing");
     await psql(
+      box,
       `INSERT INTO pins (requestid, user_id, cid, status, size, created_at)
        SELECT 'r' || n, 'u' || n, 'c', 'pinned', 10::bigint << 30, now() - interval '9 days' FROM generate_series(1, 20) AS n;
        INSERT INTO user_credits (user_id, balance_fula) SELECT 'u' || n, 100 FROM generate_series(1, 20) AS n`,
@@ -32,10 +33,10 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
       await box.run(["docker", "inspect", "-f", "{{.Config.Image}}", LEADER])
     ).stdout.split("\n");
     await box.run(
-      `docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' ${LEADER} | grep -v -e ^WEBUI_PORT= -e ^MASTER_ID= -e '^$' > /root/second.env`,
+      `docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' ${LEADER} | grep -v -e ^WEBUI_PORT= -e ^WEBUI_METRICS_PORT= -e ^MASTER_ID= -e '^$' > /root/second.env`,
     );
     await box.run(
-      `docker run -d --name ${STANDBY} --network host --env-file /root/second.env -e WEBUI_PORT=3999 -e MASTER_ID=${"b".repeat(32)} ${image.trim()} serve webui`,
+      `docker run -d --name ${STANDBY} --network host --env-file /root/second.env -e WEBUI_PORT=3999 -e WEBUI_METRICS_PORT=13999 -e MASTER_ID=${"b".repeat(32)} ${image.trim()} serve webui`,
     );
     await until(
       "standby (lease held by another master)",
@@ -45,20 +46,6 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
   });
   afterAll(() => box?.destroy());
 
-  async function psql(sql: string): Promise<string> {
-    const command = [
-      "docker",
-      "exec",
-      "postgres-pinning",
-      "psql",
-      "-U",
-      "pinning_user",
-      "-d",
-      "pinning_service",
-    ];
-    return (await box.run([...command, "-tAc", sql])).stdout.trim();
-  }
-
   async function log(container: string): Promise<string> {
     const { stdout, stderr } = await box.run(`docker logs ${container} 2>&1`);
     return stdout + stderr;
@@ -67,6 +54,7 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
   /** Charges, and how often the account and hour that was charged most. */
   const charged = () =>
     psql(
+      box,
       "SELECT count(DISTINCT user_id), max(n) FROM (SELECT user_id, count(*) AS n FROM credit_history GROUP BY user_id, reference_id) AS each",
     );
 
@@ -84,20 +72,20 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
       .poll(() => log(STANDBY), { timeout: 150_000, interval: 2_000 })
       .toContain("acquired cron lease");
     expect(await log(STANDBY)).toMatch(/was silent for \d+ s: its session was ended/);
-    expect(await psql("SELECT generation, holder FROM cron_lease")).toBe(`2|${"b".repeat(32)}`);
+    expect(await psql(box, "SELECT generation, holder FROM cron_lease")).toBe(`2|${"b".repeat(32)}`);
     await box.run(`docker unpause ${LEADER}`);
     await expect.poll(() => log(LEADER), { timeout: 60_000 }).toContain("lost the cron lease");
     await expect
       .poll(() => log(LEADER), { timeout: 60_000 })
       .toMatch(/lost the cron lease[^]*standby \(lease held by another master\)/);
     expect(await charged()).toBe("20|1");
-    expect(await psql("SELECT generation FROM cron_lease")).toBe("2");
+    expect(await psql(box, "SELECT generation FROM cron_lease")).toBe("2");
   });
 
   test("kill -9 of the leader's container: the other one takes over, and nobody pays twice", async () => {
     await box.run(`docker kill ${STANDBY}`);
     await expect
-      .poll(() => psql("SELECT generation FROM cron_lease"), { timeout: 90_000, interval: 1_000 })
+      .poll(() => psql(box, "SELECT generation FROM cron_lease"), { timeout: 90_000, interval: 1_000 })
       .toBe("3");
     expect(await charged()).toBe("20|1");
   });

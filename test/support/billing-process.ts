@@ -13,7 +13,9 @@ const program = await build({
   platform: "node",
   format: "esm",
   external: ["pg-native"],
-  banner: { js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');" },
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
+  },
 });
 
 /** A master's billing in its own process. */

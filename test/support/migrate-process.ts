@@ -12,7 +12,9 @@ const program = await build({
   platform: "node",
   format: "esm",
   external: ["pg-native"],
-  banner: { js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');" },
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
+  },
 });
 
 /** A runner in its own process, which can be killed. It prints what it did, or its error. */

@@ -12,7 +12,9 @@ const program = await build({
   platform: "node",
   format: "esm",
   external: ["pg-native"],
-  banner: { js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');" },
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
+  },
 });
 
 /** A pinning API in its own process. */
