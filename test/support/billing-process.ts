@@ -1,22 +1,10 @@
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { execa } from "execa";
 import { onTestFinished } from "vitest";
+import { bundleChild } from "./bundle-child.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { PRICING } from "./billing.ts";
 
-/** Bundled once for all children. */
-const program = await build({
-  entryPoints: [fileURLToPath(new URL("./billing-child.ts", import.meta.url))],
-  bundle: true,
-  write: false,
-  platform: "node",
-  format: "esm",
-  external: ["pg-native"],
-  banner: {
-    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
-  },
-});
+const program = await bundleChild(new URL("./billing-child.ts", import.meta.url));
 
 /** A master's billing in its own process. */
 export interface BillingProcess {
@@ -57,7 +45,7 @@ export async function startBilling(
   };
   let output = "";
   const child = execa(process.execPath, ["--input-type=module"], {
-    input: program.outputFiles[0]?.text ?? "",
+    input: program,
     env: {
       BILLING: JSON.stringify({ settings, once, times: { beatMs, retryMs: 500, silentAfterMs, batchSize } }),
     },

@@ -1,22 +1,10 @@
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { execa } from "execa";
 import { onTestFailed, onTestFinished } from "vitest";
 import type { PinWorkerSettings } from "../../src/pinning/worker.ts";
+import { bundleChild } from "./bundle-child.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
-/** Bundled once for all children. */
-const program = await build({
-  entryPoints: [fileURLToPath(new URL("./pin-worker-child.ts", import.meta.url))],
-  bundle: true,
-  write: false,
-  platform: "node",
-  format: "esm",
-  external: ["pg-native"],
-  banner: {
-    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
-  },
-});
+const program = await bundleChild(new URL("./pin-worker-child.ts", import.meta.url));
 
 /** A worker in its own process. */
 export interface WorkerProcess {
@@ -45,7 +33,7 @@ export async function startWorkerProcess(
   const postgres = { ...target, maxConnections: 10, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 };
   let output = "";
   const child = execa(process.execPath, ["--input-type=module"], {
-    input: program.outputFiles[0]?.text ?? "",
+    input: program,
     env: { PIN_WORKER: JSON.stringify({ postgres, endpoint, settings }) },
     reject: false,
     all: true,

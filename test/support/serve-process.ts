@@ -1,21 +1,9 @@
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { execa } from "execa";
 import { onTestFinished } from "vitest";
+import { bundleChild } from "./bundle-child.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
-/** Bundled once for all children. */
-const program = await build({
-  entryPoints: [fileURLToPath(new URL("./serve-child.ts", import.meta.url))],
-  bundle: true,
-  write: false,
-  platform: "node",
-  format: "esm",
-  external: ["pg-native"],
-  banner: {
-    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom('/');",
-  },
-});
+const program = await bundleChild(new URL("./serve-child.ts", import.meta.url));
 
 /** A pinning API in its own process. */
 export interface ServeProcess {
@@ -55,7 +43,7 @@ export async function startServeProcess(
   };
   let output = "";
   const child = execa(process.execPath, ["--input-type=module"], {
-    input: program.outputFiles[0]?.text ?? "",
+    input: program,
     env: environment,
     reject: false,
     all: true,
