@@ -4,7 +4,7 @@ import type { HostReader } from "../host.ts";
 import type { Values } from "../settings/context.ts";
 import { edgeOf } from "../settings/edge.ts";
 import { NAMES } from "../settings/layout.ts";
-import { type Containers, faultOfContainer } from "./judge-docker.ts";
+import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import type { Ask } from "./look-at-node.ts";
 import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
 
@@ -22,12 +22,11 @@ export async function lookAtEdgePart(
   const stopped = faultOfContainer(known, NAMES.edge, REPAIR_MASTER);
   if (stopped !== null) return stopped;
   if (known !== null && !known.has(NAMES.edge))
-    return {
-      state: "down",
-      summary: `there is no container ${NAMES.edge}`,
-      todo: REPAIR_MASTER,
-      evidence: {},
-    };
+    return judgeContainerAlone(known, NAMES.edge, {
+      repair: REPAIR_MASTER,
+      required: true,
+      now: host.clock.now(),
+    });
   const why = seen === LATE ? "it did not answer in time" : seen;
   if (typeof why === "string") return { state: "unknown", summary: why, todo: null, evidence: {} };
   const { sentence, ...judged } = why;

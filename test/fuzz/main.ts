@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -12,7 +11,7 @@ import { bedScratch } from "../support/bed.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { announcementOf, makeIdentity, signAnnouncement } from "../support/node-identity.ts";
 import { findPostgresPrograms } from "../support/postgres-programs.ts";
-import { sql, startPostgres } from "../support/postgres-server.ts";
+import { freePort, sql, startPostgres } from "../support/postgres-server.ts";
 
 // npm run test:fuzz: requests that schemathesis makes from the OpenAPI documents, right ones and wrong ones, against the
 // built program's `serve pinning-api` and `serve webui`, over a real PostgreSQL and the double of ipfs-cluster.
@@ -215,13 +214,4 @@ async function addNodes(url: string): Promise<void> {
     const { status } = await fetch(`${url}/api/v1/nodes`, { method: "POST", headers, body });
     if (status !== 201) throw new Error(`the node ${name} was answered with ${status}`);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -6,10 +6,10 @@ import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { PoolSettings } from "../../src/settings/services.ts";
 import { tokenOf } from "../support/kubo-ingest.ts";
 import { migrate } from "../support/names-database.ts";
-import { sql } from "../support/postgres-server.ts";
+import { freePort, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { pinningSettings } from "./pins-api.ts";
-import { listenAnywhere, type Serving, startClusterPeer, startService } from "./serving.ts";
+import { type Serving, startClusterPeer, startService } from "./serving.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -73,13 +73,6 @@ async function ask(
   return { status: response.status, body: text === "" ? null : JSON.parse(text), headers: response.headers };
 }
 
-/** A port where nothing listens. */
-async function closedPort(): Promise<number> {
-  const { port, close } = await listenAnywhere(() => {});
-  await close();
-  return port;
-}
-
 describeOnPostgres("the pinning API", (postgres) => {
   beforeAll(() => migrate(postgres.target));
 
@@ -133,7 +126,7 @@ describeOnPostgres("the pinning API", (postgres) => {
   });
 
   it("is degraded while no cluster is there", async () => {
-    const api = await startApi(poolSettings(postgres.target), `http://127.0.0.1:${await closedPort()}`);
+    const api = await startApi(poolSettings(postgres.target), `http://127.0.0.1:${await freePort()}`);
     expect(await ask(api, "/health")).toMatchObject({
       status: 503,
       body: { checks: { cluster: { ok: false } } },
@@ -253,7 +246,7 @@ describeOnPostgres(
     });
 
     it("is degraded without the database, on upstream's path too", async () => {
-      const webui = await startWebui({ ...poolSettings(postgres.target), port: await closedPort() });
+      const webui = await startWebui({ ...poolSettings(postgres.target), port: await freePort() });
       expect(await ask(webui, "/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
       expect(await ask(webui, "/api/health")).toMatchObject({ status: 503, body: { status: "degraded" } });
     });

@@ -1,6 +1,3 @@
-import { createServer } from "node:net";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { openPostgresPool } from "../../src/database/postgres.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -8,7 +5,7 @@ import { cidOf } from "../support/cids.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { sql } from "../support/postgres-server.ts";
+import { freePort, sql } from "../support/postgres-server.ts";
 import { Postmaster } from "../support/postmaster.ts";
 import { type ServeProcess, startServeProcess } from "../support/serve-process.ts";
 import { deferred } from "./serving.ts";
@@ -152,15 +149,6 @@ async function double(): Promise<ClusterDouble> {
   const cluster = await startClusterDouble({});
   onTestFinished(() => cluster.stop());
   return cluster;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** Ends the service's sessions, whatever they do. */

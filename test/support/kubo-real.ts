@@ -1,11 +1,11 @@
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { eventually, findPrograms } from "./cluster-real.ts";
+import { freePort } from "./postgres-server.ts";
 
 const run = promisify(execFile);
 
@@ -89,12 +89,4 @@ async function configure(file: string, port: number, storageMax: string): Promis
     Ipns: { ...config["Ipns"], DelegatedPublishers: [] },
   };
   await writeFile(file, JSON.stringify({ ...config, ...quiet }));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
