@@ -13,8 +13,11 @@ const LOOPBACK = /^\/(?:ip4\/127\.|ip6\/::1\/)/;
 export async function countKuboPeers(host: HostReader): Promise<number | null> {
   const answer = await host.http.json(`${SWARM}/peers`, { method: "POST", timeoutMs: 10_000 });
   if (answer?.status !== 200) return null;
-  const peers = (answer.body as { Peers?: unknown } | null)?.Peers ?? [];
-  return Array.isArray(peers) ? peers.length : null;
+  // kubo says null for none, and lists each connection to a peer.
+  const { Peers } = (answer.body ?? {}) as { readonly Peers?: unknown };
+  if (Peers === null) return 0;
+  if (!Array.isArray(Peers)) return null;
+  return new Set(Peers.map((one: { readonly Peer?: unknown } | null) => one?.Peer)).size;
 }
 
 /**

@@ -155,6 +155,8 @@ function describePlace(items: readonly PlanItem[]): string {
   const own = new Set(["cli", "env-file", "compose-file"]);
   const isThere = ({ state }: PlanItem) => state === "ours" || state === "drifted";
   if (!items.some((item) => own.has(item.step) && isThere(item))) return "not installed yet";
+  const isChanged = ({ state, settings = [] }: PlanItem) => state === "drifted" && settings.length > 0;
+  if (items.some(isChanged)) return "installed, its settings change";
   const lacks = items.some(
     ({ step, state, changes }) => state === "absent" && changes.length > 0 && !RENEWED.has(step),
   );
@@ -183,7 +185,7 @@ export async function closeJoin(
       : [
           "",
           `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}, everything works.`,
-          ...unplanned(outcome).map((summary) => `Not in the plan, it showed during the run: ${summary}`),
+          ...unplanned(outcome).map((summary) => `Also done, as it showed only during the run: ${summary}`),
           ...reporter.table(next),
         ];
   reporter.result({ data: { verb, version, baseDir, ...outcome }, lines: dryRun ? dryLines : runLines });

@@ -5,11 +5,13 @@ import { countOf, visible } from "../units.ts";
 
 const WIDTH = 80;
 const NARROWEST_CELL = 24;
+/** The indent of a last column that stands below the others. */
+const BELOW = 6;
 const WIDEST_VERB = "unchanged".length;
 
 /**
  * A table of left-aligned columns that fits 80 columns if the words allow it. The last column is wrapped. If
- * the other columns leave too little space, the last column stands below them.
+ * the other columns leave too little space, for all rows or for one with a long word, it stands below them.
  */
 export function table(rows: readonly (readonly string[])[]): readonly string[] {
   const columns = Math.max(...rows.map((row) => row.length), 0);
@@ -17,11 +19,15 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
     Math.max(...rows.map((row) => (row[column] ?? "").length)),
   );
   const wide = widths.reduce((sum, width) => sum + width + 2, 2);
-  const below = WIDTH - wide < NARROWEST_CELL;
-  const indent = below ? 6 : wide;
+  const isNarrow = WIDTH - wide < NARROWEST_CELL;
   return rows.flatMap((row) => {
     const head = widths.map((width, column) => (row[column] ?? "").padEnd(width)).join("  ");
-    const cell = wrap(oneLine(row[columns - 1] ?? ""), WIDTH - indent);
+    const last = oneLine(row[columns - 1] ?? "");
+    const longest = Math.max(...last.split(" ").map((word) => word.length));
+    const below = isNarrow || (longest > WIDTH - wide && longest <= WIDTH - BELOW);
+    const indent = below ? BELOW : wide;
+    const cell = wrap(last, WIDTH - indent);
+    if (below && head.trim() === "") return cell.map((line) => " ".repeat(BELOW) + line);
     const [first = "", ...rest] = below ? ["", ...cell] : cell;
     return [
       `  ${head}${head === "" ? "" : "  "}${first}`.trimEnd(),

@@ -338,7 +338,8 @@ describeOnPostgres(
       const { status, text } = await streamed(api, ann, car);
       clearInterval(watch);
       expect([status, text]).toEqual([202, expect.any(String)]);
-      expect((most - before) / 1e6).toBeLessThan(100);
+      // Read whole, it was 200 MB or more.
+      expect((most - before) / 1e6).toBeLessThan(150);
     }, 120_000);
 
     async function* endless(): AsyncGenerator<Uint8Array> {

@@ -18,6 +18,8 @@ export interface SampleOptions {
   readonly log?: string[];
   readonly consent?: Consent;
   readonly reprobeAfter?: boolean;
+  /** The settings that a repair changes. */
+  readonly settings?: readonly string[];
   /** A path without which the probe sees nothing. */
   readonly needs?: string;
   /** What applying does instead of writing the file. */
@@ -31,7 +33,7 @@ export interface SampleOptions {
  * "theirs", and then claimable when it goes on with "claimable"; drifted with any other text.
  */
 export function sample(id: string, options: SampleOptions = {}): AnyStep {
-  const { log = [], consent, reprobeAfter = false, needs, apply, verify } = options;
+  const { log = [], settings, reprobeAfter = false, needs, apply, verify } = options;
   const path = fileOf(id);
   const step: StepSpec<string | null, Change> = {
     id,
@@ -42,7 +44,8 @@ export function sample(id: string, options: SampleOptions = {}): AnyStep {
     async probe(host): Promise<Finding<string | null>> {
       log.push(`probe ${id}`);
       const blind = needs !== undefined && (await host.files.readText(needs)) === null;
-      return judge(id, blind ? null : await host.files.readText(path), consent);
+      const found = judge(id, blind ? null : await host.files.readText(path), options.consent);
+      return found.state === "drifted" && settings !== undefined ? { ...found, settings } : found;
     },
 
     plan: ({ state }) => (state === "ours" ? [] : [writeOf(id)]),

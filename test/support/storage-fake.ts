@@ -106,7 +106,13 @@ export class FakeStorage extends FakeMaster {
     }));
     this.http.routes.set("http://127.0.0.1:5001/api/v0/swarm/peers", () => ({
       status: 200,
-      body: { Peers: this.kuboPeers === 0 ? null : Array.from({ length: this.kuboPeers }, () => ({})) },
+      // Two connections to each.
+      body: {
+        Peers:
+          this.kuboPeers === 0
+            ? null
+            : Array.from({ length: 2 * this.kuboPeers }, (_, index) => ({ Peer: `12D3KooW${index >> 1}` })),
+      },
     }));
     this.http.routes.set("http://127.0.0.1:3601/health", () =>
       this.docker.boxes.get(STORAGE_NAMES.ingest)?.status === "running"

@@ -16,7 +16,12 @@ async function joinOn(
   {
     dryRun = false,
     show = createLines,
-  }: { dryRun?: boolean; show?: typeof createLines | typeof createJson } = {},
+    settings,
+  }: {
+    dryRun?: boolean;
+    show?: typeof createLines | typeof createJson;
+    settings?: readonly string[];
+  } = {},
 ) {
   const lines: string[] = [];
   const write = (line: string) => void lines.push(line);
@@ -29,6 +34,7 @@ async function joinOn(
         await host.clock.wait(12_000);
         await host.files.writeAtomic(fileOf(id), DESIRED, { mode: 0o644 });
       },
+      ...(settings === undefined ? {} : { settings }),
     }),
   );
   const outcome = await runJoin(world, {
@@ -92,6 +98,19 @@ describe("the screens of a join", () => {
         See how it stands:  fula-node status
       "
     `);
+  });
+
+  it("calls a box installed whose settings bring something anew", async () => {
+    const host = new FakeHost();
+    host.files.put(fileOf("env-file"), "old");
+    const headerWith = async (settings?: readonly string[]) =>
+      (await joinOn(host, { dryRun: true, ...(settings === undefined ? {} : { settings }) })).text.split(
+        "\n",
+      )[0];
+    expect(await headerWith()).toMatch(/\(not completely installed\)$/);
+    expect(await headerWith(["PUBLIC_HOST (none) -> a.example (--set)"])).toMatch(
+      /\(installed, its settings change\)$/,
+    );
   });
 
   it.each([

@@ -55,6 +55,17 @@ describe("table", () => {
     expect(table([])).toEqual([]);
   });
 
+  it("puts a long word below the other columns if it fits only there", () => {
+    const id = "w".repeat(60);
+    expect(
+      table([
+        ["a", "x".repeat(20), "some words"],
+        ["b", "", `some; ${id}`],
+        ["", "", id],
+      ]),
+    ).toEqual([`  a  ${"x".repeat(20)}  some words`, "  b", `      some; ${id}`, `      ${id}`]);
+  });
+
   it("puts the last column below if the others leave no space", () => {
     expect(table([["x".repeat(70), "some words"]])).toEqual([`  ${"x".repeat(70)}`, "      some words"]);
   });
