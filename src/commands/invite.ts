@@ -17,6 +17,7 @@ import { tokenText } from "../join/storage-invite.ts";
 import { trusting } from "../machine/http.ts";
 import { pemOfCertificates } from "../settings/certificates.ts";
 import { edgeOf } from "../settings/edge.ts";
+import { isInSubnets, parseTcpMultiaddr } from "../settings/address.ts";
 import { RULES } from "../settings/rules.ts";
 import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
@@ -88,6 +89,15 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     const text = `ipfs-cluster only reports addresses of this machine's container networks (${invite.bootstrap.join(" ")}), which other machines probably can't reach. Pass one that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
     world.reporter.listen({ type: "warning", text });
   }
+  const hosts = invite.bootstrap.map((address) => parseTcpMultiaddr(address)?.host ?? "");
+  if (
+    !isDoubtful &&
+    values("KUBO_PRIVATE_NETWORK") !== "true" &&
+    hosts.every((host) => isInSubnets(host, PRIVATE))
+  ) {
+    const text = `The invite has private addresses only (${hosts.join(", ")}). If the nodes are in that network, kubo connects over it only with KUBO_PRIVATE_NETWORK=true: run join-as-master --set KUBO_PRIVATE_NETWORK=true here, and join each node with the same --set. If they are elsewhere, pass an address that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
+    world.reporter.listen({ type: "warning", text });
+  }
   const { id } = invite.registration;
   const others = await withMasterDatabase(world, master, "invite", async (database) => {
     const before = invite.nodeName === null ? [] : await listInvites(database, clusterName);
@@ -121,6 +131,9 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   });
   return "ok";
 }
+
+/** RFC 1918, RFC 6598 and RFC 4193: kubo does not dial these by itself. */
+const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
 /** 128 bits. */
 const ID_BYTES = 16;

@@ -18,13 +18,17 @@ const API = "https://master.example";
 /** `invite create` on a master whose cluster peer tells these addresses: the bootstrap addresses, and warnings. */
 async function create(
   addresses: readonly string[],
-  flags: { readonly bootstrap?: readonly string[]; readonly bridges?: readonly string[] } = {},
+  flags: {
+    readonly bootstrap?: readonly string[];
+    readonly bridges?: readonly string[];
+    readonly env?: string;
+  } = {},
 ) {
-  const { bootstrap = [], bridges = ["172.17.0.0/16", "172.18.0.0/16"] } = flags;
+  const { bootstrap = [], bridges = ["172.17.0.0/16", "172.18.0.0/16"], env = "" } = flags;
   const host = new FakeHost();
   host.docker.bridges = bridges;
   host.http.routes.set(`${API}/api/v1/pool`, { status: 200, body: { pool: "pool" } });
-  host.files.put(LAYOUT.envFile, "CLUSTERNAME=pool\nPOSTGRES_PASSWORD=only-for-tests\n", 0o600);
+  host.files.put(LAYOUT.envFile, `CLUSTERNAME=pool\nPOSTGRES_PASSWORD=only-for-tests\n${env}`, 0o600);
   const warnings: string[] = [];
   const results: Result[] = [];
   const reporter = {
@@ -66,9 +70,23 @@ describe("invite create", () => {
     expect(warnings).toEqual([expect.stringContaining(`--bootstrap /dns4/HOST/tcp/9096/p2p/${ID}`)]);
   });
 
+  it("says what private addresses need, unless the pool has it or one is public", async () => {
+    const [own, carrier, six, unique] = [at("10.1.2.3"), at("100.64.0.9"), "2001:db8::7", "fd00::7"];
+    const ip6 = (host: string) => `/ip6/${host}/tcp/9096/p2p/${ID}`;
+    const { warnings } = await create([own, carrier, ip6(unique)]);
+    expect(warnings).toEqual([
+      expect.stringMatching(/\(10\.1\.2\.3, 100\.64\.0\.9, fd00::7\).*KUBO_PRIVATE_NETWORK=true/),
+    ]);
+    const env = "KUBO_PRIVATE_NETWORK=true\n";
+    expect((await create([own], { env })).warnings).toEqual([]);
+    for (const open of [at("192.0.2.7"), ip6(six), `/dns4/a.example/tcp/9096/p2p/${ID}`])
+      expect((await create([own, open])).warnings).toEqual([]);
+  });
+
   it("gives what the operator names, whatever it is", async () => {
     const bootstrap = [at("172.18.0.1")];
-    expect(await create([at("192.0.2.7")], { bootstrap })).toEqual({ bootstrap, warnings: [] });
+    const env = "KUBO_PRIVATE_NETWORK=true\n";
+    expect(await create([at("192.0.2.7")], { bootstrap, env })).toEqual({ bootstrap, warnings: [] });
   });
 
   it("gives nothing where the peer has no address at all", async () => {
