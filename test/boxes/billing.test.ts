@@ -5,8 +5,9 @@ import { until } from "../support/migrations.ts";
 import { bootMaster, expectExit, psql, rejoin, skipped } from "../support/master-box.ts";
 
 const LEADER = "fula-pinning-webui";
-/** A second master's storage API on the same database. */
+/** A second master's storage API on the same database, which it reaches through a network of its own. */
 const STANDBY = "second-webui";
+const NETWORK = "second-net";
 const VAULT = `0x${"1".repeat(40)}`;
 
 describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
@@ -35,8 +36,15 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
     await box.run(
       `docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' ${LEADER} | grep -v -e ^WEBUI_PORT= -e ^WEBUI_METRICS_PORT= -e ^MASTER_ID= -e '^$' > /root/second.env`,
     );
+    // Postgres listens on 127.0.0.1 only: what comes to the gateway of the network is passed on to it.
+    await box.run(`docker network create ${NETWORK}`);
+    const gateway = (
+      await box.run(`docker network inspect -f '{{(index .IPAM.Config 0).Gateway}}' ${NETWORK}`)
+    ).stdout.trim();
+    const relay = `const net = require("node:net"); net.createServer((from) => { const to = net.connect(5432, "127.0.0.1"); for (const [a, b] of [[from, to], [to, from]]) a.on("error", () => b.destroy()).pipe(b); }).listen(5432, "${gateway}")`;
+    await box.run(["systemd-run", "--unit=relay", "node", "-e", relay]);
     await box.run(
-      `docker run -d --name ${STANDBY} --network host --env-file /root/second.env -e WEBUI_PORT=3999 -e WEBUI_METRICS_PORT=13999 -e MASTER_ID=${"b".repeat(32)} ${image.trim()} serve webui`,
+      `docker run -d --name ${STANDBY} --network ${NETWORK} --env-file /root/second.env -e POSTGRES_HOST=${gateway} -e MASTER_ID=${"b".repeat(32)} ${image.trim()} serve webui`,
     );
     await until(
       "standby (lease held by another master)",
@@ -82,11 +90,24 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
     expect(await psql(box, "SELECT generation FROM cron_lease")).toBe("2");
   });
 
+  test("a leader whose network is cut loses the lease, and writes nothing when it is back", async () => {
+    await box.run(`docker network disconnect ${NETWORK} ${STANDBY}`);
+    await expect
+      .poll(() => psql(box, "SELECT generation FROM cron_lease"), { timeout: 150_000, interval: 2_000 })
+      .toBe("3");
+    await box.run(`docker network connect ${NETWORK} ${STANDBY}`);
+    await expect
+      .poll(() => log(STANDBY), { timeout: 90_000, interval: 1_000 })
+      .toMatch(/lost the cron lease[^]*standby \(lease held by another master\)/);
+    expect(await charged()).toBe("20|1");
+    expect(await psql(box, "SELECT generation FROM cron_lease")).toBe("3");
+  });
+
   test("kill -9 of the leader's container: the other one takes over, and nobody pays twice", async () => {
-    await box.run(`docker kill ${STANDBY}`);
+    await box.run(`docker kill ${LEADER}`);
     await expect
       .poll(() => psql(box, "SELECT generation FROM cron_lease"), { timeout: 90_000, interval: 1_000 })
-      .toBe("3");
+      .toBe("4");
     expect(await charged()).toBe("20|1");
   });
 });
