@@ -172,7 +172,7 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     const [refused, taken] = [someBlock(), someBlock()];
     const before = await watchNode(node);
     await master.run("docker stop fula-pinning-webui");
-    expect((await ingest.put(refused, await account.token())).status).toBe(402);
+    expect((await ingest.put(refused, await account.token())).status).toBe(503);
     expect(await localBlocks(node)).not.toContain(refused.cid);
     const open = ["--set", "INGEST_QUOTA_MODE=open", "--no-register"];
     expectExit(await join(node, open), 0);
@@ -187,7 +187,7 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     const changed = Object.keys(during.files).filter((path) => during.files[path] !== before.files[path]);
     expect(changed).toEqual(["/opt/fula-storage", ENV_FILE, "/opt/fula-storage/journal.ndjson"]);
     expectExit(await join(node, ["--set", "INGEST_QUOTA_MODE=strict", "--no-register"]), 0);
-    expect((await ingest.put(refused, await account.token())).status).toBe(402);
+    expect((await ingest.put(refused, await account.token())).status).toBe(503);
     await master.run("docker start fula-pinning-webui");
     const late = await account.token();
     await eventually("it asks again", async () => (await ingest.put(refused, late)).status === 200);
