@@ -28,17 +28,20 @@ describe.skipIf(skipped !== undefined)("what a master says while one part of it 
     const { stdout } = await box.run(`curl -s -w '\\n%{http_code}' ${head} --data-binary @- ${url}`, {
       input: JSON.stringify({ cid: cidOf(what), meta }),
     });
-    const [body = "", code = ""] = stdout.split("\n");
-    return { status: Number(code), body };
+    const [code = "", ...body] = stdout.split("\n").toReversed();
+    return { status: Number(code), body: body.join("") };
   };
   const healthOf = async (port: number): Promise<string> =>
     (await box.run(`curl -s http://127.0.0.1:${port}/health`)).stdout;
 
   beforeAll(async () => {
-    box = await bootMaster("truth");
+    box = await bootMaster("faults");
     expectExit(await fulaNode(box, ["user", "create", "--email", "you@example.org"]), 0);
     const made = await fulaNode(box, ["user", "token", "--email", "you@example.org"]);
     expectExit(made, 0);
+    // An account without a balance may have ten requests that are not pinned.
+    const credit = ["user", "credit", "25", "--email", "you@example.org", "--reason", "a test", "--key", "1"];
+    expectExit(await fulaNode(box, credit), 0);
     key = made.stdout.trim().split("\n").at(-1) ?? "";
   });
 
@@ -70,7 +73,6 @@ describe.skipIf(skipped !== undefined)("what a master says while one part of it 
 
   test("PostgreSQL's disk is full: each part that needs it says so, until there is space again", async () => {
     await onSmallDisk();
-    // Docker's healthcheck asks the same, and its first answers come quickly.
     const filler = `${DATA}/small/filler`;
     await box.run(`dd if=/dev/zero of=${filler} bs=4k 2>/dev/null || true`);
     await eventually("a request is refused", async () => {
