@@ -57,6 +57,15 @@ export function visible(text: string, { oneLine = false } = {}): string {
   );
 }
 
+/** CIDs in the encodings that programs use (multibase: Qm, b, B, z, f, F, k, m, u), wherever they stand in a text. */
+const CIDS =
+  /(?<![A-Za-z0-9])(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|[bB][A-Za-z2-7]{50,}|z[1-9A-HJ-NP-Za-km-z]{45,}|[fF][0-9A-Fa-f]{60,}|k[0-9a-z]{45,}|[mu](?=[\w+/-]*\d)(?=[\w+/-]*[A-Z])[\w+/-]{45,})(?![A-Za-z0-9])/g;
+
+/** A text for logs and health: what users store is not named in them. Each CID becomes `:cid`. */
+export function withoutCids(text: string): string {
+  return text.replaceAll(CIDS, ":cid");
+}
+
 /** The JSON text of a value, in one line and without invisible characters. It parses to the same value. */
 export function visibleJson(value: unknown): string {
   return JSON.stringify(value).replaceAll(INVISIBLE, escapeUnits);

@@ -7,7 +7,7 @@ import {
   type Connection,
   type Listing,
   openConnection,
-  pathWithoutQuery,
+  routeOf,
   readListing,
   refusedAnswer,
   serverMessage,
@@ -134,7 +134,7 @@ async function unpin(connection: Connection, cid: string): Promise<"removed" | "
   // Any server answers 404 to a path that it does not know.
   if (answer.status === 404 && /not part of the pinset/.test(serverMessage(answer.text))) return "absent";
   if (answer.status === 200) return "removed";
-  throw refusedAnswer(connection, `DELETE ${path}`, answer);
+  throw refusedAnswer(connection, `DELETE ${routeOf(path)}`, answer);
 }
 
 /** If the head of a request is too large, the server answers 431, or closes the connection before everything was sent. */
@@ -179,7 +179,7 @@ async function askObject(connection: Connection, method: "GET" | "POST", path: s
 }
 
 function parseAnswer(connection: Connection, path: string, answer: Answer): unknown {
-  const what = pathWithoutQuery(path);
+  const what = routeOf(path);
   if (answer.status !== 200) throw refusedAnswer(connection, what, answer);
   try {
     return JSON.parse(answer.text);

@@ -9,6 +9,7 @@ import {
   type Receiver,
   type Trailers,
 } from "../machine/http-client.ts";
+import { withoutCids } from "../units.ts";
 import { LineBlocks, LineTooLong } from "../machine/line-scanner.ts";
 import { describeEndpoint, parseClusterEndpoint } from "./endpoint.ts";
 
@@ -110,7 +111,7 @@ export async function ask(
       readWhole(MAX_ANSWER_BYTES),
     );
   } catch (cause) {
-    throw unreachable(connection, `${method} ${pathWithoutQuery(path)}`, cause);
+    throw unreachable(connection, `${method} ${routeOf(path)}`, cause);
   }
 }
 
@@ -263,9 +264,9 @@ export function refusedAnswer(connection: Connection, what: string, answer: Answ
   });
 }
 
-/** The path without its query: names and metadata of pins must not appear in logs. */
-export function pathWithoutQuery(path: string): string {
-  return path.split("?", 1)[0] ?? path;
+/** What a path asks: without its query and without CIDs. Names, metadata and contents of pins must not appear in logs. */
+export function routeOf(path: string): string {
+  return withoutCids(path.split("?", 1)[0] ?? path);
 }
 
 /** The server's error message: from the first error object, or else the start of the text that it sent. */

@@ -37,7 +37,11 @@ export function isTransient(fault: ConnectionFault | null): boolean {
   return fault === "unreachable" || fault === "exhausted" || fault === "stopped";
 }
 
-/** True for an error that the server sent, or a pooler in front of it. */
+/** The SQLSTATE of an error that PostgreSQL sent, or a pooler in front of it; empty for any other. */
+export function codeOfServer(thrown: unknown): string {
+  return isSent(thrown) ? thrown.code : "";
+}
+
 function isSent(thrown: unknown): thrown is Error & { readonly code: string } {
   return (
     thrown instanceof Error &&

@@ -149,7 +149,7 @@ async function store(
     return refusal(502, `kubo: ${done.why}`);
   }
   if (!isSameBlock(done.key, declared)) {
-    log(`kubo returned the cid ${done.key} for the block ${declared.text}`, "warn");
+    log("kubo returned another cid for a block than the verified one", "warn");
     const error = "kubo returned a different cid";
     return { status: 500, body: { error, kubo: done.key, declared: declared.text } };
   }

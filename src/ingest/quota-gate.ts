@@ -75,7 +75,7 @@ export function createQuotaGate(options: {
   }
 
   return async (token, client) => {
-    if (storage === null) return decideQuota("unknown", mode);
+    if (storage === null) return mode === "open" ? { allowed: true } : NO_STORAGE_API;
     const key = createHash("sha256").update(token).digest("base64");
     const cached = known.get(key, now()) ?? refused.get(key, now());
     if (cached !== null) return decideQuota(cached, mode);
@@ -88,6 +88,12 @@ export function createQuotaGate(options: {
     return decideQuota(await pending, mode);
   };
 }
+
+const NO_STORAGE_API: QuotaRefusal = {
+  allowed: false,
+  status: 503,
+  why: "this node has no STORAGE_API_URL, and stores no block without a check of the quota",
+};
 
 const TOO_MANY_REFUSED: QuotaRefusal = {
   allowed: false,

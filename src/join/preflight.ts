@@ -9,6 +9,7 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/checks.ts";
+import { WRITER_PORTS } from "../settings/conflicts.ts";
 import { EDGE_PORTS } from "../settings/edge.ts";
 import {
   CRON_FILES,
@@ -67,15 +68,6 @@ function refuse(failures: readonly PreflightProblem[], problems: readonly Proble
 function headlineOf({ subject, what }: Problem): string {
   return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
 }
-
-/** The ports of kubo and ipfs-cluster, on a writer and on a storage node. */
-export const WRITER_PORTS: readonly PortNeed[] = [
-  { port: 4001, address: "0.0.0.0", purpose: "kubo's swarm" },
-  { port: 5001, address: "127.0.0.1", purpose: "kubo's RPC" },
-  { port: 8080, address: "127.0.0.1", purpose: "kubo's HTTP gateway" },
-  { port: 9094, address: "127.0.0.1", purpose: "ipfs-cluster's REST API" },
-  { port: 9096, address: "0.0.0.0", purpose: "ipfs-cluster's swarm" },
-];
 
 /** What the preflight of a join looks at; `problems` are those of its settings. */
 interface CheckOptions<Layout> {

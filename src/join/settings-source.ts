@@ -6,7 +6,7 @@ import { isListenable } from "../settings/address.ts";
 import { readEnvFile } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
-import { findConflicts } from "../settings/master-conflicts.ts";
+import { findConflicts, findStorageConflicts } from "../settings/conflicts.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { parseSize, RULES } from "../settings/rules.ts";
 import {
@@ -145,6 +145,7 @@ export async function openStorageSource(
         ...resolved,
         problems: [
           ...problems,
+          ...findStorageConflicts(settings),
           ...compareSize(settings, availableBytes, root),
           ...checkBind(settings, host.system.addresses()),
         ],

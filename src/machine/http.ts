@@ -26,6 +26,8 @@ export interface HttpReader {
       /** The whole Authorization header, for a scheme that is not Basic. */
       readonly authorization?: string;
       readonly maxBytes?: number;
+      /** The X-Request-Id. */
+      readonly requestId?: string;
       /** True for a server on the internet: a proxy in the environment is used. */
       readonly isRemote?: boolean;
       /** PEM of a private CA that is trusted for this server too. */
@@ -40,6 +42,9 @@ export interface HttpReader {
     options: { readonly timeoutMs: number; readonly basicAuth?: string },
   ): Promise<{ readonly lines: number; readonly complete: boolean } | null>;
 }
+
+/** The id of a request by which `status` looks whether a service refuses who has no key: no service logs it as one of a client. */
+export const PROBE_ID = "fula-node-status";
 
 const TIMEOUT_MS = 5_000;
 const MAX_BODY_BYTES = 16 * 1024 ** 2;
@@ -74,6 +79,7 @@ interface RequestOptions {
   readonly timeoutMs: number;
   readonly basicAuth?: string;
   readonly authorization?: string;
+  readonly requestId?: string;
   readonly isRemote?: boolean;
   readonly ca?: string;
   /** Gets the reason, a phrase, if there is no answer. */
@@ -131,6 +137,7 @@ async function ask<T>(
     timeoutMs,
     basicAuth,
     authorization: given,
+    requestId,
     isRemote = false,
     ca,
     onNoAnswer = () => {},
@@ -141,7 +148,11 @@ async function ask<T>(
   const { origin, pathname, search, username, password } = parseUrl(url);
   const auth = basicAuth ?? (username === "" ? null : decodeURIComponent(`${username}:${password}`));
   const authorization = given ?? (auth && `Basic ${Buffer.from(auth).toString("base64")}`);
-  const headers = { accept: "application/json", ...(authorization && { authorization }) };
+  const headers = {
+    accept: "application/json",
+    ...(authorization && { authorization }),
+    ...(requestId !== undefined && { "x-request-id": requestId }),
+  };
   const proxy = isRemote ? proxyFor(url, env) : null;
   const client = new HttpClient({
     url: origin,

@@ -323,6 +323,8 @@ export interface Depth {
   readonly oldestSeconds: number;
   /** Requests with the status `failed`; counted to 100,000. */
   readonly failed: number;
+  /** When they were counted; null: not yet, and the numbers mean nothing. */
+  readonly countedAt: Date | null;
 }
 
 /** Counts the work that is left, and what failed. Neither reads more than 100,000 rows, however many pins there are. */
@@ -333,5 +335,5 @@ export async function readDepth(database: Database): Promise<Depth> {
      FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' LIMIT 100000) AS counted`,
   );
   const { waiting = 0, oldest = 0, failed = 0 } = row ?? {};
-  return { waiting, oldestSeconds: Math.round(oldest), failed };
+  return { waiting, oldestSeconds: Math.round(oldest), failed, countedAt: new Date() };
 }

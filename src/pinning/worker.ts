@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Cluster } from "../cluster/client.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
+import { withoutCids } from "../units.ts";
 import { putOff } from "./outcomes.ts";
 import { doWork, type PinWorkDeps } from "./pin-work.ts";
 import {
@@ -116,7 +117,7 @@ class Worker {
   #clusterFailures = 0;
   #clusterPausedUntil = 0;
   #lastSuccessAt: Date | null = null;
-  #depth: Depth = { waiting: 0, oldestSeconds: 0, failed: 0 };
+  #depth: Depth = { waiting: 0, oldestSeconds: 0, failed: 0, countedAt: null };
 
   constructor(deps: PinWorkerDeps) {
     const { pool, dagSize, mayPin, settings, stop, openCluster } = deps;
@@ -310,7 +311,7 @@ class Worker {
 
   /** Logs a fault when it begins. Several failures of the cluster in a row make everything wait for a moment. */
   #fails(what: "database" | "cluster", thrown: unknown): void {
-    const why = `${what}: ${messageOf(thrown)}`;
+    const why = withoutCids(`${what}: ${messageOf(thrown)}`);
     if (!this.#faults.has(what)) this.#deps.log(`pin queue: ${why}`, "warn");
     this.#faults.set(what, why);
     if (what === "database") return;

@@ -1,5 +1,6 @@
-import type { IncomingMessage } from "node:http";
-import { isWalletToken, readBearer } from "../accounts/api-key.ts";
+import { createHash } from "node:crypto";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import { isExpired, isWalletToken, readBearer, readClaims } from "../accounts/api-key.ts";
 import { accountOfKey } from "../accounts/usage.ts";
 import {
   isRevoked,
@@ -9,7 +10,7 @@ import {
   type WalletTokenFault,
 } from "../accounts/wallet-token.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { failure, keyOf, unauthorized, UPLOAD_ONLY } from "./server.ts";
+import { failure } from "./server.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -84,4 +85,34 @@ export async function fullCaller(
   const caller = await authenticate(incoming);
   if (caller instanceof Response || !caller.uploadOnly) return caller;
   return failure(403, "upload-only", UPLOAD_ONLY);
+}
+
+/** A request's API key. */
+interface SentKey {
+  /** Its hex sha256, as the database stores it. */
+  readonly hash: string;
+  /** True if the key is only good for uploading blocks. */
+  readonly uploadOnly: boolean;
+}
+
+/** The bearer token of a request. Null if there is none, it has expired, or it is a JWT that no service issued. */
+function keyOf({ authorization }: IncomingHttpHeaders): SentKey | null {
+  const token = readBearer(authorization);
+  if (token === null) return null;
+  const claims = readClaims(token);
+  if (claims === null || isExpired(claims, new Date())) return null;
+  const hash = createHash("sha256").update(token).digest("hex");
+  return { hash, uploadOnly: claims.uploadOnly };
+}
+
+/** The reason for a 403. */
+const UPLOAD_ONLY = "This API key is only good for uploading blocks.";
+
+/** The response to a request without an active API key: it sent none, or one that is not valid. */
+function unauthorized({ authorization }: IncomingHttpHeaders): Response {
+  const [code, error] =
+    readBearer(authorization) === null
+      ? ["no-api-key", "An API key is required: Authorization: Bearer KEY."]
+      : ["other-api-key", "This API key is not valid: it is unknown, revoked or expired."];
+  return failure(401, code, error, {}, { "www-authenticate": "Bearer" });
 }

@@ -1,9 +1,10 @@
-import { connectionFaultOf } from "../database/connection-fault.ts";
+import { codeOfServer, connectionFaultOf } from "../database/connection-fault.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { type Log, messageOf } from "../errors.ts";
+import { WRITE_FAULTS, type WriteWatch, writeError, writeFaultOf } from "../database/writable.ts";
+import { type Log, messageOf, OperatorError } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import type { ClusterSettings } from "../settings/services.ts";
-import { type GaugeSource, json } from "./server.ts";
+import { failure, type GaugeSource, json } from "./server.ts";
 
 /** Checks one dependency of the service. If it does not work, throws an error whose message has no secrets. */
 export type Check = (timeoutMs: number) => Promise<void>;
@@ -14,6 +15,8 @@ interface CheckResult {
   /** The duration. */
   readonly ms: number;
   readonly error?: string;
+  /** What the operator can do about the error, if that is known. */
+  readonly remedy?: string;
 }
 
 /** The body of `GET /health`. */
@@ -92,7 +95,8 @@ async function run(check: Check, timeoutMs: number): Promise<CheckResult> {
     await withDeadline(check(timeoutMs), timeoutMs);
     return { ok: true, ms: elapsed() };
   } catch (error) {
-    return { ok: false, ms: elapsed(), error: describe(error) };
+    const remedy = error instanceof OperatorError ? error.remedy : undefined;
+    return { ok: false, ms: elapsed(), error: describe(error), ...(remedy === undefined ? {} : { remedy }) };
   }
 }
 
@@ -117,10 +121,13 @@ function describe(error: unknown): string {
 }
 
 /**
- * Checks that the database answers, can be written to, and has these tables: without one of that the service does not do its
+ * Checks that the database answers, has these tables, and takes writes: without one of that the service does not do its
  * work.
  */
-export function checkPostgres(pool: Pick<PostgresPool, "query">, tables: readonly string[]): Check {
+export function checkPostgres(
+  { pool, check: checkWrites }: Pick<WriteWatch, "check"> & { readonly pool: Pick<PostgresPool, "query"> },
+  tables: readonly string[],
+): Check {
   return async (timeoutMs) => {
     const [seen] = await pool.query<{ lost: readonly string[]; readOnly: boolean }>(SEEN_SQL, [[...tables]], {
       timeoutMs,
@@ -128,7 +135,8 @@ export function checkPostgres(pool: Pick<PostgresPool, "query">, tables: readonl
     if (seen === undefined) throw new Error("the database did not answer the question");
     const { lost, readOnly } = seen;
     if (lost.length > 0) throw new Error(`the database lacks the table ${lost.join(", ")}`);
-    if (readOnly) throw new Error("the database is read-only: it is not the primary server, or was set so");
+    if (readOnly) throw writeError("read-only");
+    await checkWrites(timeoutMs);
   };
 }
 
@@ -170,36 +178,29 @@ export async function whileDatabaseAnswers(
   log: Log,
   work: () => Promise<Response>,
   answer: (error: string, headers: Readonly<Record<string, string>>) => Response = (error, headers) =>
-    json(503, { error }, headers),
+    failure(503, "database-unavailable", error, {}, headers),
 ): Promise<Response> {
   try {
     return await work();
   } catch (thrown) {
     if (connectionFaultOf(thrown) === null && !isPassing(thrown)) throw thrown;
     const code = codeOfServer(thrown);
-    const fault = LOST.includes(code)
-      ? "lacks a table or function"
-      : code === READ_ONLY
-        ? "is read-only now"
-        : "does not respond";
-    log(`the database ${fault}: ${messageOf(thrown)}`, "warn");
-    return answer(`The database ${fault}. Try again.`, { "retry-after": "5" });
+    const unwritable = writeFaultOf(thrown);
+    const fault = LOST.includes(code) ? "lacks a table or function" : "does not respond";
+    const [line, error] =
+      unwritable === null
+        ? [`the database ${fault}`, `The database ${fault}. Try again.`]
+        : [WRITE_FAULTS[unwritable].what, `${WRITE_FAULTS[unwritable].what}. Try again later.`];
+    log(`${line}: ${messageOf(thrown)}`, "warn");
+    return answer(error, { "retry-after": "5" });
   }
 }
 
 /** A table or function that does not exist: its migration has not run yet, or it was dropped (PostgreSQL's manual, appendix A). */
 const LOST = ["42P01", "42883"];
-/** A server in recovery: another one becomes the primary, or this one does. */
-const READ_ONLY = "25006";
-/** A lock that was not free in time; a deadlock or conflict that PostgreSQL ended. */
-const PASSING = [...LOST, READ_ONLY, "55P03", "40P01", "40001"];
+/** A server that takes no writes now; a lock that was not free in time; a deadlock or conflict that PostgreSQL ended. */
+const PASSING = [...LOST, "25006", "55P03", "40P01", "40001"];
 
 function isPassing(thrown: unknown): boolean {
   return PASSING.includes(codeOfServer(thrown));
-}
-
-/** The SQLSTATE of an error that PostgreSQL sent; empty for any other. */
-function codeOfServer(thrown: unknown): string {
-  const isSent = thrown instanceof Error && "severity" in thrown && "code" in thrown;
-  return isSent ? String(thrown.code) : "";
 }

@@ -70,6 +70,11 @@ export function queueGauges(queue: Pick<PinQueue, "state">): readonly GaugeSourc
       read: () => queue.state().oldestSeconds,
     },
     {
+      name: "fula_pin_queue_counted_timestamp_seconds",
+      help: "When the requests were last counted, in seconds since 1970; 0: not since the start.",
+      read: () => (queue.state().countedAt?.getTime() ?? 0) / 1_000,
+    },
+    {
       name: "fula_pin_queue_last_success_timestamp_seconds",
       help: "When the queue last finished some work, in seconds since 1970; 0: not since the start.",
       read: () => (queue.state().lastSuccessAt?.getTime() ?? 0) / 1_000,

@@ -1,5 +1,6 @@
 import { readCredential } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import { watchWrites } from "../database/writable.ts";
 import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
@@ -54,9 +55,11 @@ export interface PinningApiDeps {
  * from outside comes through the second one, which serves only /pins and accepts no trusted header.
  */
 export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDeps): Service {
-  const { pool, http, log, version, queue } = deps;
+  const { http, log, version, queue } = deps;
+  const writes = watchWrites(deps.pool);
+  const { pool } = writes;
   const { bindHost: host, port, edgePort, metricsPort, limits, serviceSecret, walletTokens } = settings;
-  const checks = { postgres: checkPostgres(pool, TABLES), cluster: checkCluster(http, settings.cluster) };
+  const checks = { postgres: checkPostgres(writes, TABLES), cluster: checkCluster(http, settings.cluster) };
   const health = createHealth({ version, checks, log });
   const delegates = createDelegates(http, settings.kuboUrl, {
     nowMs: () => performance.now(),

@@ -1,16 +1,8 @@
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { routePath } from "hono/route";
-import { createHash } from "node:crypto";
-import {
-  createServer,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { isExpired, readBearer, readClaims } from "../accounts/api-key.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { networkOf } from "./rate-limit.ts";
 import { boundArrival, type OnRequest, refuseWithoutHost, requestIdOn, watchRequests } from "./requests.ts";
@@ -230,7 +222,8 @@ export async function readJson(
   const {
     maxBytes,
     timeoutMs = BODY_TIMEOUT_MS,
-    refuse = (status, error, headers) => json(status, { error }, headers),
+    refuse = (status, error, headers) =>
+      failure(status, BODY_CODES[status] ?? "not-json", error, {}, headers),
   } = options;
   // Closes the connection: otherwise the rest of the refused body would be read as the next request.
   const refuseBody = (status: number, error: string) => refuse(status, error, { connection: "close" });
@@ -247,6 +240,13 @@ export async function readJson(
     return refuseBody(400, "The body is not JSON in UTF-8.");
   }
 }
+
+/** The codes of a body that is refused before it is read as JSON. */
+const BODY_CODES: Readonly<Record<number, string>> = {
+  408: "body-too-slow",
+  413: "body-too-long",
+  415: "not-json-type",
+};
 
 function collect(
   incoming: IncomingMessage,
@@ -295,7 +295,7 @@ function dispatch(app: App, incoming: IncomingMessage, outgoing: ServerResponse,
     }
     // The app handles every Error; this value was thrown but is not an Error.
     log(`${method} failed: ${messageOf(thrown)}`, "error", requestIdOn(outgoing));
-    return json(500, { error: "The request failed. See the service's log." });
+    return failure(500, "internal", "The request failed. See the service's log.");
   };
   return getRequestListener(app.fetch, { autoCleanupIncoming: false, errorHandler })(incoming, outgoing);
 }
@@ -361,34 +361,4 @@ function explain(error: NodeJS.ErrnoException, name: string, host: string, port:
     remedy: "Check the address and the port in the settings.",
     cause: error,
   });
-}
-
-/** A request's API key. */
-export interface SentKey {
-  /** Its hex sha256, as the database stores it. */
-  readonly hash: string;
-  /** True if the key is only good for uploading blocks. */
-  readonly uploadOnly: boolean;
-}
-
-/** The bearer token of a request. Null if there is none, it has expired, or it is a JWT that no service issued. */
-export function keyOf({ authorization }: IncomingHttpHeaders): SentKey | null {
-  const token = readBearer(authorization);
-  if (token === null) return null;
-  const claims = readClaims(token);
-  if (claims === null || isExpired(claims, new Date())) return null;
-  const hash = createHash("sha256").update(token).digest("hex");
-  return { hash, uploadOnly: claims.uploadOnly };
-}
-
-/** The reason for a 403. */
-export const UPLOAD_ONLY = "This API key is only good for uploading blocks.";
-
-/** The response to a request without an active API key: it sent none, or one that is not valid. */
-export function unauthorized({ authorization }: IncomingHttpHeaders): Response {
-  const error =
-    readBearer(authorization) === null
-      ? "An API key is required: Authorization: Bearer KEY."
-      : "This API key is not valid: it is unknown, revoked or expired.";
-  return json(401, { error }, { "www-authenticate": "Bearer" });
 }

@@ -1,6 +1,7 @@
 import { usageOf } from "../accounts/usage.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import { watchWrites } from "../database/writable.ts";
 import type { Log } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
@@ -59,15 +60,18 @@ export function openStorageService(
     readonly version: string;
   },
 ): Service {
-  const { pool, log, version, openCluster } = deps;
+  const { log, version, openCluster } = deps;
+  const writes = watchWrites(deps.pool);
+  const { pool } = writes;
   const count = createPinCount({ openCluster, nowMs: () => performance.now() });
-  const health = createHealth({ version, checks: { postgres: checkPostgres(pool, TABLES) }, log });
+  const health = createHealth({ version, checks: { postgres: checkPostgres(writes, TABLES) }, log });
   const authenticate = createAuthentication(pool, settings.walletTokens);
   const app = createApp({
-    notFound: ({ env }, path) => json(404, { error: `There is no ${env.incoming.method ?? "?"} ${path}.` }),
+    notFound: ({ env }, path) =>
+      failure(404, "no-such-path", `There is no ${env.incoming.method ?? "?"} ${path}.`),
     failed: (call, thrown) => {
       logFailure(log, call, thrown);
-      return json(500, { error: "The request failed. See the service's log." });
+      return failure(500, "internal", "The request failed. See the service's log.");
     },
   });
   app.get("/health", async () => healthAnswer(await health()));
@@ -107,5 +111,9 @@ export function openStorageService(
     await crons.close();
     await pool.close();
   };
-  return { name: "webui", host, port, app, metrics, close };
+  const describeUnread = (reason: string, error: string) => ({
+    error,
+    code: reason.toLowerCase().replaceAll("_", "-"),
+  });
+  return { name: "webui", host, port, app, metrics, describeUnread, close };
 }

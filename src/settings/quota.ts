@@ -19,7 +19,7 @@ export type QuotaDecision = { readonly allowed: true } | QuotaRefusal;
 /** A refusal. `retryAfterSeconds`: when the client may try again. */
 export interface QuotaRefusal {
   readonly allowed: false;
-  readonly status: 401 | 402 | 403 | 429;
+  readonly status: 401 | 402 | 403 | 429 | 503;
   readonly why: string;
   readonly retryAfterSeconds?: number;
 }
@@ -38,7 +38,10 @@ export function readStorageAnswer({ status, body }: StorageAnswer): QuotaVerdict
   return canUpload ? "allow" : "deny";
 }
 
-/** Decides on an upload from the verdict and the mode. The open mode only replaces a missing answer. */
+/**
+ * Decides on an upload from the verdict and the mode. The open mode only replaces a missing answer. Without one, strict mode
+ * refuses with 503: nothing is known against the account (fula-ingest answers 402 there, which says that it must pay).
+ */
 export function decideQuota(verdict: QuotaVerdict, mode: QuotaMode): QuotaDecision {
   if (verdict === "allow" || (verdict === "unknown" && mode === "open")) return { allowed: true };
   return { allowed: false, ...REFUSALS[verdict] };
@@ -50,8 +53,9 @@ const REFUSALS = {
   payment: { status: 402, why: "the storage API requires a payment for this account" },
   forbidden: { status: 403, why: "the storage API does not allow uploads with this token" },
   unknown: {
-    status: 402,
-    why: "the storage quota can't be checked now, and this node stores no block without a check",
+    status: 503,
+    why: "the master's storage API can't check the quota now, and this node stores no block without that; try again later",
+    retryAfterSeconds: 10,
   },
 } as const satisfies Record<Exclude<QuotaVerdict, "allow">, Omit<QuotaRefusal, "allowed">>;
 

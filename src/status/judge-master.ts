@@ -167,14 +167,7 @@ export function judgeApi({ address, otherImage, health, route }: ApiFacts, log: 
   if (first === LATE) return judged("unknown", `${address} did not answer in time`, log);
   if (otherImage !== null && first.status >= 500)
     return judged("down", `${address}${path} answers ${first.status}`, log);
-  if (otherImage === null && first.status !== 200) {
-    const failed = failedChecks(first.body);
-    return judged(
-      "down",
-      `${address} ${failed === "" ? `answers ${first.status}` : `does not work: ${failed}`}`,
-      log,
-    );
-  }
+  if (otherImage === null && first.status !== 200) return judgeHealth(address, first, judged, log);
   if (answer === LATE) return judged("unknown", `${address}${path} did not answer in time`, log);
   if (answer?.status !== 401) {
     const says = answer === null ? "does not answer" : `answers ${answer.status}, not 401`;
@@ -188,17 +181,37 @@ function describeAnswer(answer: HttpAnswer | Late): string {
   return answer === null ? "no answer" : `${answer.status}`;
 }
 
-/** The checks in the body of our services' health that fail: `postgres: connection refused`. */
-function failedChecks(body: unknown): string {
+/** One of our services whose health is not good. Without the cluster it accepts pins; all else that fails, it can't do without. */
+function judgeHealth(
+  address: string,
+  { status, body }: Exclude<HttpAnswer, null>,
+  judged: (state: Judged["state"], summary: string, todo: string | null) => Judged,
+  log: string,
+): Judged {
+  const failed = failedChecks(body);
+  const said = failed.map(({ name, error }) => `${name}: ${error}`).join("; ");
+  if (said === "") return judged("down", `${address} answers ${status}`, log);
+  const todo = failed.find(({ remedy }) => remedy !== null)?.remedy ?? log;
+  if (failed.every(({ name }) => name === "cluster"))
+    return judged(
+      "attention",
+      `${address} accepts pins, but they wait in its queue: ${said}`,
+      "repair the writer",
+    );
+  return judged("down", `${address} does not work: ${said}`, todo);
+}
+
+/** The checks in the body of our services' health that fail. */
+export function failedChecks(
+  body: unknown,
+): readonly { readonly name: string; readonly error: string; readonly remedy: string | null }[] {
   const { checks } = (body ?? {}) as { readonly checks?: unknown };
-  if (typeof checks !== "object" || checks === null) return "";
-  return Object.entries(
-    checks as Readonly<Record<string, { readonly ok?: unknown; readonly error?: unknown }>>,
-  )
-    .flatMap(([name, check]) =>
-      check.ok === false ? [`${name}: ${typeof check.error === "string" ? check.error : "failed"}`] : [],
-    )
-    .join("; ");
+  if (typeof checks !== "object" || checks === null) return [];
+  return Object.entries(checks as Readonly<Record<string, unknown>>).flatMap(([name, check]) =>
+    (check as { readonly ok?: unknown } | null)?.ok === false
+      ? [{ name, error: textIn(check, "error") ?? "failed", remedy: textIn(check, "remedy") }]
+      : [],
+  );
 }
 
 function textIn(value: unknown, key: string): string | null {

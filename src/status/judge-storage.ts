@@ -2,6 +2,7 @@ import { judgeSpace, type SpaceReading, type SpaceRules } from "../settings/spac
 import { ageOfCount } from "../federation/pinset-sync.ts";
 import { UNPINNED } from "../cluster/pin.ts";
 import { UNREADABLE_STATUS } from "../federation/own-pins.ts";
+import { visible } from "../units.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 
 import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
@@ -177,6 +178,19 @@ export function judgeElsewhere(bind: string): ReportRow {
   };
 }
 
+/** A key that no master has. To refuse it, a storage API must look it up in its database; without a key it would not. */
+export const NO_KEY = "fula-node-status";
+
+/** Why uploads can't be checked; null if they can. A storage API that works answers 401 to NO_KEY. */
+export function faultOfGate(answer: HttpAnswer | Late): string | null {
+  if (answer === LATE || answer === null) return "does not answer";
+  const { status, body } = answer;
+  if (status === 401) return null;
+  const { error } = (body ?? {}) as { readonly error?: unknown };
+  if (typeof error !== "string" || error === "") return `answers ${status}`;
+  return `answers ${status} (${visible(error, { oneLine: true }).slice(0, 200)})`;
+}
+
 /** The storage API that decides who may upload. */
 export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
   const about = "quota gate";
@@ -187,7 +201,9 @@ export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
     about,
     state: "attention",
     sentence,
-    todo: "check STORAGE_API_URL, and ask the master's operator",
+    todo: gate.fault.startsWith("answers 5")
+      ? "the fault is at the master: ask its operator"
+      : "check STORAGE_API_URL, and ask the master's operator",
   };
 }
 

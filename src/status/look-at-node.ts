@@ -6,6 +6,7 @@ import type { HostReader } from "../host.ts";
 import type { NodeKind } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { whySilent } from "../join/silent-docker.ts";
+import { PROBE_ID } from "../machine/http.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import type { SnapshotStore } from "../pinset/snapshot/store.ts";
 import type { Values } from "../settings/context.ts";
@@ -33,7 +34,7 @@ export function getJson(
   url: string,
   method: "GET" | "POST" = "GET",
 ): Promise<HttpAnswer | Late> {
-  return ask(() => http.json(url, { method, timeoutMs: QUERY_MS + 1_000 }));
+  return ask(() => http.json(url, { method, timeoutMs: QUERY_MS + 1_000, requestId: PROBE_ID }));
 }
 
 /** What Docker was asked, and when. */

@@ -3,6 +3,7 @@ import { describeRefusal } from "../database/connection-fault.ts";
 import type { PostgresReader } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
+import { findWriteFault, WRITE_FAULTS, type WriteFault } from "../database/writable.ts";
 import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
 import {
@@ -33,7 +34,7 @@ import {
 import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
-import { judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
+import { failedChecks, judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
 import { isPending, type StepsSeen } from "./judge-steps.ts";
 import {
   type Ask,
@@ -51,7 +52,7 @@ import {
   type StatusDeps,
   titleOf,
 } from "./look-at-node.ts";
-import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
+import { type Judged, LATE, type Remark, REPAIR_MASTER } from "./part.ts";
 import {
   countPins,
   type Heartbeats,
@@ -256,13 +257,14 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
   const target = postgresTarget(values);
   const facts = { place, schema: null, sizeBytes: null, held: null, refusal: null, remarks: [] };
   if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
-  const [known, answer, schema, masters, sizeBytes, holds] = await Promise.all([
+  const [known, answer, schema, masters, sizeBytes, holds, fault] = await Promise.all([
     containers,
     ask(() => postgres.ask(target)),
     orWhy(QUERY_MS, () => migrations.status(target), clock),
     ask(() => orNull(() => migrations.readMasters(target))),
     ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
     ask(() => orNull(() => countHolds(postgres, target))),
+    ask(() => orNull(() => findWriteFault((sql) => postgres.query(target, sql)))),
   ]);
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
@@ -291,10 +293,18 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
       sizeBytes: Number.isFinite(bytes) ? bytes : null,
       held: holds === LATE ? null : holds,
       refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
-      remarks: isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : [],
+      remarks: [
+        ...(isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : []),
+        ...(isOpen && fault !== null && fault !== LATE ? [remarkOf(fault)] : []),
+      ],
     },
     REPAIR_MASTER,
   );
+}
+
+function remarkOf(fault: WriteFault): Remark {
+  const { what, remedy } = WRITE_FAULTS[fault];
+  return { state: "down", sentence: what, todo: remedy };
 }
 
 const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";
@@ -335,13 +345,13 @@ async function lookAtApi(
     getJson(deps.host, ask, `http://${address}${path}`),
   ]);
   const isAbsent = known !== null && !known.has(container);
-  return (
-    faultOfContainer(known, container, REPAIR_MASTER) ??
-    judgeApi(
-      { address, otherImage: image === OWN_IMAGE ? null : image, health, route: { path, answer } },
-      isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
-    )
+  const judged = judgeApi(
+    { address, otherImage: image === OWN_IMAGE ? null : image, health, route: { path, answer } },
+    isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
   );
+  // What its health says itself says more than that Docker's healthcheck fails.
+  const isSaid = judged.state !== "ok" && health !== LATE && failedChecks(health?.body).length > 0;
+  return isSaid ? judged : (faultOfContainer(known, container, REPAIR_MASTER) ?? judged);
 }
 
 async function lookAtContainer(node: MasterNode, name: string, required: boolean): Promise<Judged | null> {

@@ -27,12 +27,14 @@ import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
 import {
   judgeDisk,
   judgeElsewhere,
+  faultOfGate,
   judgeGate,
   judgeIngest,
   judgeKubo,
   judgeMasters,
   judgeName,
   judgePins,
+  NO_KEY,
   type NodeFacts,
   partOf,
   type ReportRow,
@@ -143,7 +145,6 @@ const LISTS_MS = 30_000;
 /** ipfs-cluster needs some time to pin again what it found missing. */
 const SETTLE_MS = RECOVER_INTERVAL_MS + 3 * 60_000;
 const KUBO = "http://127.0.0.1:5001";
-const UNAUTHORIZED = 401;
 
 /** The parts of a storage node, in the order of the screen, and what they found. A new part is one more entry. */
 function storageParts(node: StorageNode): {
@@ -359,16 +360,11 @@ async function lookAtPins(
 }
 
 function askStorageApi(http: StorageHttp, url: string, ask: Ask): Promise<HttpAnswer | Late> {
-  return ask(() => orNull(() => http.json(`${url}/api/v1/storage`, { timeoutMs: 10_000, isRemote: true })));
+  const options = { timeoutMs: 10_000, isRemote: true, authorization: `Bearer ${NO_KEY}` };
+  return ask(() => orNull(() => http.json(`${url}/api/v1/storage`, options)));
 }
 
 type StorageHttp = ReturnType<typeof trusting>;
-
-/** The ingest sends a client's key. Without a key, a working storage API answers 401. */
-function faultOfGate(answer: HttpAnswer | Late): string | null {
-  if (answer === LATE || answer === null) return "does not answer";
-  return answer.status === UNAUTHORIZED ? null : `answers ${answer.status}`;
-}
 
 async function lookAtName(
   http: StorageHttp,

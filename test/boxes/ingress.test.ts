@@ -1,3 +1,4 @@
+import { fulaNode } from "../support/artifact.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Box } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
@@ -172,7 +173,7 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     const [refused, taken] = [someBlock(), someBlock()];
     const before = await watchNode(node);
     await master.run("docker stop fula-pinning-webui");
-    expect((await ingest.put(refused, await account.token())).status).toBe(402);
+    expect((await ingest.put(refused, await account.token())).status).toBe(503);
     expect(await localBlocks(node)).not.toContain(refused.cid);
     const open = ["--set", "INGEST_QUOTA_MODE=open", "--no-register"];
     expectExit(await join(node, open), 0);
@@ -187,9 +188,28 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
     const changed = Object.keys(during.files).filter((path) => during.files[path] !== before.files[path]);
     expect(changed).toEqual(["/opt/fula-storage", ENV_FILE, "/opt/fula-storage/journal.ndjson"]);
     expectExit(await join(node, ["--set", "INGEST_QUOTA_MODE=strict", "--no-register"]), 0);
-    expect((await ingest.put(refused, await account.token())).status).toBe(402);
+    expect((await ingest.put(refused, await account.token())).status).toBe(503);
     await master.run("docker start fula-pinning-webui");
     const late = await account.token();
+    await eventually("it asks again", async () => (await ingest.put(refused, late)).status === 200);
+  });
+
+  test("the master's database down: 503 and not 402, and status of the node says where the fault is", async () => {
+    const [refused, late] = [someBlock(), await account.token()];
+    await master.run("docker stop postgres-pinning");
+    const answer = await ingest.put(refused, late);
+    expect(answer.status).toBe(503);
+    expect(JSON.stringify(answer)).toContain("the master's storage API can't check the quota now");
+    expect(await localBlocks(node)).not.toContain(refused.cid);
+    const { parts } = JSON.parse((await fulaNode(node, ["status", "--json"])).stdout) as {
+      parts: readonly Record<string, string>[];
+    };
+    expect(parts.find(({ name }) => name === "quota gate")).toMatchObject({
+      state: "attention",
+      summary: expect.stringMatching(/ answers 503 \(The database does not respond/) as string,
+      todo: "the fault is at the master: ask its operator",
+    });
+    await master.run("docker start postgres-pinning");
     await eventually("it asks again", async () => (await ingest.put(refused, late)).status === 200);
   });
 

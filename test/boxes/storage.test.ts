@@ -227,7 +227,7 @@ describe.skipIf(skipped !== undefined)("one master and two storage nodes", () =>
     expect((await isThere()).exitCode).toBe(0);
     const second = await token();
     await closeStorageApi(master);
-    expect(await put(block.toString(), second)).toMatch(/\n402$/);
+    expect(await put(block.toString(), second)).toMatch(/\n503$/);
     await openStorageApi(master);
     expect(await put(block.toString(), second)).toMatch(/\n200$/);
   });

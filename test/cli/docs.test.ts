@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { beforeAll, describe, expect, it, test } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
-import { WRITER_PORTS } from "../../src/join/preflight.ts";
+import { WRITER_PORTS } from "../../src/settings/conflicts.ts";
 import { PURGEABLE } from "../../src/leave/policy.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";

@@ -189,6 +189,8 @@ describeOnPostgres(
         ),
       );
       await expect.poll(() => worker.state().fault, SLOW).toMatch(/^cluster: The cluster at/);
+      // Health and the log show it: it names no content.
+      expect(worker.state().fault).toMatch(/did not answer \(\w+ \/[a-z]+\/:cid\)/);
       const cluster = await startClusterDouble({ port });
       onTestFinished(() => cluster.stop());
       await expect.poll(() => workLeft(target), SLOW).toBe(0);

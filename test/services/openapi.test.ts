@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { expect, test } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
@@ -141,6 +142,76 @@ describeOnPostgres(
       }
     });
 
+    test("every error of the storage API has a code for programs, as the document says", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const document = await documentAt(`${webui.url}/openapi.json`);
+      const { Failure } = document.components["schemas"] as Readonly<Record<string, { required: string[] }>>;
+      expect(Failure?.required).toEqual(["error", "code"]);
+      const check = checkOf(document);
+      const codes = new Map<string, string>();
+      const expectCode = async (what: string, answer: Response): Promise<void> => {
+        const text = await answer.text();
+        const [method = "", path = ""] = what.split(" ");
+        if (answer.status !== 405) check(method.toLowerCase(), path, { ...described(answer), text });
+        const { error, code } = JSON.parse(text) as { error?: unknown; code?: unknown };
+        expect([what, answer.status >= 400, error, code]).toEqual([
+          what,
+          true,
+          expect.any(String),
+          expect.stringMatching(/^[a-z]+(?:-[a-z]+)*$/),
+        ]);
+        codes.set(what, String(code));
+      };
+      for (const [template, methods] of Object.entries(document.paths)) {
+        if (/health|openapi|api\/v1\/pool/.test(template)) continue;
+        const path = template.replaceAll(/\{\w+\}/g, "x");
+        for (const method of Object.keys(methods)) {
+          // The directory of names is public: only what is wrong is refused there.
+          if (method === "get" && template.startsWith("/api/v1/nodes")) continue;
+          await expectCode(`${method.toUpperCase()} ${path}`, await send(webui.url, method, path, {}));
+          await expectCode(
+            `${method.toUpperCase()} ${path} other-key`,
+            await send(webui.url, method, path, { authorization: "Bearer unknown" }),
+          );
+        }
+        await expectCode(`PATCH ${path}`, await send(webui.url, "patch", path, {}));
+      }
+      await expectCode("GET /nowhere", await fetch(`${webui.url}/nowhere`));
+      for (const [head, code] of [
+        ["GET / HTTP/1.1\r\n\r\n", "bad-request"],
+        ["nonsense\r\n\r\n", "bad-request"],
+        [`GET / HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(20_000)}\r\n\r\n`, "request-header-fields-too-large"],
+      ] as const)
+        expect(JSON.parse(/\{.*\}/.exec(await sendRaw(webui.url, head))?.[0] ?? "")).toEqual({
+          error: expect.any(String) as string,
+          code,
+        });
+      expect(Object.fromEntries(codes)).toMatchObject({
+        "GET /api/v1/storage": "no-api-key",
+        "GET /api/v1/storage other-key": "other-api-key",
+        "PATCH /api/v1/storage": "other-method",
+        "GET /nowhere": "no-such-path",
+      });
+    });
+
+    test("a body that is refused before it is read has its own code", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target);
+      const path = "/api/v1/nodes";
+      const post = (type: string, body: string) =>
+        fetch(`${webui.url}${path}`, { method: "POST", headers: { "content-type": type }, body });
+      const seen = [
+        await post("text/plain", "{}"),
+        await post("application/json", "{"),
+        await post("application/json", `"${"x".repeat(100_000)}"`),
+      ];
+      expect(await Promise.all(seen.map(async (one) => [one.status, codeIn(await one.json())]))).toEqual([
+        [415, "not-json-type"],
+        [400, "not-json"],
+        [413, "body-too-long"],
+      ]);
+    });
+
     test("what a client sends is not described as something that only the service sends", async () => {
       const webui = await startWebui(await postgres.createDatabase());
       const { components } = await documentAt(`${webui.url}/openapi.json`);
@@ -188,3 +259,30 @@ describeOnPostgres(
   },
   { template: migrate },
 );
+
+function described({ status, headers }: Response) {
+  return { status, headers };
+}
+
+function codeIn(body: unknown): unknown {
+  return (body as { readonly code?: unknown }).code;
+}
+
+function send(url: string, method: string, path: string, headers: Readonly<Record<string, string>>) {
+  const body = ["post", "put"].includes(method) ? { body: "{}" } : {};
+  return fetch(`${url}${path}`, {
+    method: method.toUpperCase(),
+    headers: { ...headers, "content-type": "application/json" },
+    ...body,
+  });
+}
+
+/** What came back for a text as it was sent. */
+async function sendRaw(url: string, text: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname).on("error", () => {});
+  socket.end(text);
+  let answer = "";
+  for await (const chunk of socket) answer += String(chunk);
+  return answer;
+}

@@ -47,6 +47,36 @@ describeOnPostgres(
       await expectAlive(api, target);
     }, 120_000);
 
+    test("PostgreSQL is away for a whole minute, and everything is right again in 5 s", async () => {
+      const { api, ann, target } = await start();
+      const server = await Postmaster.of(target);
+      const load = startLoad(ann);
+      await expect.poll(() => load.count()).toBeGreaterThan(5);
+      const accepted = await ann.pin(cidOf("before the minute"));
+      await server.end("SIGINT");
+      const gone = performance.now();
+      let refused = 0;
+      await expect
+        .poll(
+          async () => {
+            // It refuses all the time, and says why all the time: nothing hangs, and no pool is used up.
+            await expectHealth(api, 503, /ECONNREFUSED|terminated/);
+            expect(load.refused()).toBeGreaterThan(refused);
+            refused = load.refused();
+            return performance.now() - gone;
+          },
+          { timeout: 120_000, interval: 2_000 },
+        )
+        .toBeGreaterThan(60_000);
+      await server.start();
+      await backWithin(api, ann, performance.now(), "after a minute without PostgreSQL");
+      expectInForm(await load.stop());
+      await expect
+        .poll(async () => (await ann.get(`/${accepted}`)).body["status"], { timeout: LONGEST_MS })
+        .toBe("pinned");
+      await expectAlive(api, target);
+    }, 240_000);
+
     test("57P03: PostgreSQL is there, and accepts no session yet", async () => {
       const { api, ann, target } = await start();
       const server = await Postmaster.of(target);

@@ -6,7 +6,11 @@ import type { Log } from "../../src/errors.ts";
 import { type RequestEntry, requestIdOf } from "../../src/services/requests.ts";
 import { createApp, json, logFailure, startServer } from "../../src/services/server.ts";
 import { createServiceLog } from "../../src/services/service-log.ts";
+import { PROBE_ID } from "../../src/machine/http.ts";
 import { deferred } from "./serving.ts";
+
+const CID_V0 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+const CID_V1 = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -227,6 +231,23 @@ describe("the log of a service", () => {
     log.line(hostile);
     expect(lines.join("")).toMatch(/^[ -~é]*\n$/);
     expect(objects()[0]?.["msg"]).toBe(hostile);
+  });
+
+  it("names nothing that users store: a CID in a line is not shown", () => {
+    const { log, lines } = open("info");
+    log.line(`the cluster answered 500 to DELETE /pins/${CID_V1}: ${CID_V0} is odd`, "warn");
+    expect(lines.join("")).toContain("DELETE /pins/:cid: :cid is odd");
+  });
+
+  it("shows a probe of status only at debug, and what imitates one as any request", () => {
+    const { log, lines } = open("info");
+    const probe = { ...ENTRY, id: PROBE_ID, status: 401 };
+    log.request(probe);
+    expect(lines).toEqual([]);
+    log.request({ ...probe, status: 200 });
+    log.request({ ...probe, method: "DELETE" });
+    log.request({ ...probe, id: "fula-node-status-2" });
+    expect(lines).toHaveLength(3);
   });
 
   it.each([

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { faultOfGate, NO_KEY } from "../../src/status/judge-storage.ts";
 import { migrate } from "../support/names-database.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -179,6 +180,18 @@ describeOnPostgres(
       },
     );
 
+    test("what status of a storage node asks: 401 if the key was looked up, 503 if it could not be", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target);
+      const asked = { headers: { authorization: `Bearer ${NO_KEY}` } };
+      expect(faultOfGate(await ask(webui, "/api/v1/storage", asked))).toBeNull();
+      await sql(target, "ALTER TABLE api_keys RENAME TO elsewhere");
+      expect(faultOfGate(await ask(webui, "/api/v1/storage", asked))).toBe(
+        "answers 503 (The database lacks a table or function. Try again.)",
+      );
+      expect((await ask(webui, "/api/v1/storage")).status).toBe(401);
+    });
+
     test("503 while the database is away, and the client learns no detail", async () => {
       const { port, close } = await listenAnywhere(() => {});
       await close();
@@ -188,7 +201,7 @@ describeOnPostgres(
 
       expect({ status, body }).toEqual({
         status: 503,
-        body: { error: "The database does not respond. Try again." },
+        body: { error: "The database does not respond. Try again.", code: "database-unavailable" },
       });
       expect(headers.get("retry-after")).toBe("5");
       expect(webui.lines.join("\n")).toContain("the database does not respond:");

@@ -1,5 +1,26 @@
-import { describe, expect, it } from "vitest";
-import { age, decimalBytes, duration, gibibytes, plainLog } from "../../src/units.ts";
+import { describe, expect, it, test } from "vitest";
+import { age, decimalBytes, duration, gibibytes, plainLog, withoutCids } from "../../src/units.ts";
+
+test.each([
+  "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG",
+  "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
+  "BAFKREIGH2AKISCAILDCQABSYG3DFR6CHU3FGPREGIYMSCK7E7AQA4S52ZY",
+  "zb2rhe5P4gXftAwvA4eXQ5HJwsER2owDyS9sKaQRRVQPn93bA",
+  "f01551220c7e8091108085a05000581836c71f8fa2cd36df26462a8a2a2a3cc8ad97e5cc4",
+  "k2jvtf53ygfzbaqwa2eiyxphy1npr1xe52gqzg5e3wh4qtslafzuoxt4",
+  "uAVUSIMfoCRCAhaBQAFgYNscfj6LNNt8mRiqKKiqPMitl-XM",
+])("no log or health names what users store: %s", (cid) => {
+  expect(withoutCids(`(GET /pins/${cid}): no ${cid}, "${cid}"`)).toBe('(GET /pins/:cid): no :cid, ":cid"');
+});
+
+test.each([
+  "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+  "https://a-very-long-name-of-a-machine-that-nobody-would-choose.example.org:9094/id",
+  "could not extend file base/16384/24576: No space left on device",
+  "0193f2a0-1111-4abc-8def-0123456789ab",
+])("what is no CID stays in a line: %s", (text) => {
+  expect(withoutCids(text)).toBe(text);
+});
 
 describe("numbers for people", () => {
   it.each([

@@ -15,11 +15,17 @@ export function limitOf(byDefault: number, most: number) {
   return z.int().min(1).max(most).default(byDefault);
 }
 
-const check = z.object({ ok: z.boolean(), ms: count, error: z.string().exactOptional() });
+const check = z.object({
+  ok: z.boolean(),
+  ms: count,
+  error: z.string().exactOptional(),
+  remedy: z.string().exactOptional(),
+});
 const queue = z.object({
   waiting: count,
   oldestSeconds: amount,
   failed: count,
+  countedAt: time.nullable(),
   inProgress: count,
   lastSuccessAt: time.nullable(),
   fault: z.string().nullable(),

@@ -8,7 +8,7 @@ import { type Answers, named, openApiDocument, type Operation, type Operations }
 import { PINS } from "./pinning-routes.ts";
 import { all, amount, count, DOCUMENT, HEALTH, limitOf, time } from "./schemas.ts";
 
-const failure = named("Failure", z.object({ error: z.string().min(1), code: z.string().exactOptional() }));
+const failure = named("Failure", z.object({ error: z.string().min(1), code: z.string().min(1) }));
 const report = named(
   "StorageReport",
   z.object({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { newEnvText, parseEnvFile, quoteValue, setValues } from "../../../src/settings/env-file.ts";
-import { findConflicts } from "../../../src/settings/master-conflicts.ts";
+import { findConflicts } from "../../../src/settings/conflicts.ts";
 import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
 import { resolveSettings } from "../../../src/settings/settings.ts";
 
@@ -145,12 +145,29 @@ describe("findConflicts", () => {
     [{ POSTGRES_SSL_CA: "/ca.pem" }, /POSTGRES_SSL_CA is set, but POSTGRES_SSL is false/],
     [{ POSTGRES_SSL_CA: "/ca.pem", POSTGRES_SSL: "disable" }, /the connection would not be encrypted/],
     [{ PINNING_API_PORT: "5432" }, /PINNING_API_PORT and POSTGRES_PORT are both 5432/],
+    [{ PINNING_API_PORT: "9094" }, /PINNING_API_PORT is 9094, the port of ipfs-cluster's REST API/],
+    [{ WEBUI_METRICS_PORT: "5001" }, /WEBUI_METRICS_PORT is 5001, the port of kubo's RPC/],
+    [{ PUBLIC_HOST: "m.example.org", PINNING_EDGE_PORT: "443" }, /PINNING_EDGE_PORT is 443, .* the edge/],
+    [{ PUBLIC_HOST: "m.example.org", POSTGRES_PORT: "80" }, /POSTGRES_PORT is 80, the port of the edge/],
   ])("finds %j", (flags, what) => {
     expect(conflicts(flags)).toEqual([expect.stringMatching(what)]);
   });
 
   it.each(["require", "verify-full", "true"])("accepts a CA with POSTGRES_SSL=%s", (mode) => {
     expect(conflicts({ POSTGRES_SSL_CA: "/ca.pem", POSTGRES_SSL: mode })).toEqual([]);
+  });
+
+  it("says by name which setting to change", () => {
+    const [problem] = findConflicts(resolve("", { WEBUI_PORT: "6000" }).settings);
+    expect(problem).toMatchObject({
+      subject: "WEBUI_PORT",
+      remedy: "Give each its own port: --set WEBUI_PORT=PORT.",
+    });
+  });
+
+  it("leaves 80 and 443 free without an edge, and the ports of a writer on another machine", () => {
+    expect(conflicts({ PINNING_EDGE_PORT: "443" })).toEqual([]);
+    expect(conflicts({ IPFS_API_ADDR: "/ip4/192.0.2.1/tcp/5001", WEBUI_PORT: "5001" })).toEqual([]);
   });
 
   it("ignores the port of a database on another machine", () => {

@@ -36,7 +36,7 @@ describe("the storage API's answer", () => {
       [401, 401],
       [402, 402],
       [403, 403],
-      [402, true],
+      [503, true],
     ]);
   });
 });

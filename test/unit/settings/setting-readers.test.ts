@@ -22,7 +22,7 @@ const LIST = /export const (?:(?:MASTER|STORAGE)_(?:SETTINGS|RECOVERABLE)|ROTATE
 const scripts = Object.values(WRITER_SCRIPTS).map(readShipped);
 const sources = readdirSync(SRC, { recursive: true, encoding: "utf8" })
   // What compares two settings does not read them.
-  .filter((name) => name.endsWith(".ts") && !name.endsWith("master-conflicts.ts"))
+  .filter((name) => name.endsWith(".ts") && !name.endsWith("settings/conflicts.ts"))
   .map((name) => readFileSync(join(SRC, name), "utf8"))
   .filter((text) => !LIST.test(text))
   // A problem that is about a key is not a reader of it.

@@ -7,6 +7,9 @@ import {
   STORAGE_FRAGMENTS,
   namedKeys,
 } from "../../../src/docker/compose-render.ts";
+import { findStorageConflicts } from "../../../src/settings/conflicts.ts";
+import { resolveSettings } from "../../../src/settings/settings.ts";
+import { parseEnvFile } from "../../../src/settings/env-file.ts";
 import { parseSize } from "../../../src/settings/rules.ts";
 import {
   nodeNameOf,
@@ -27,6 +30,36 @@ const render = (external: Readonly<Record<string, string>> = {}) =>
     scripts: { kubo: "a", "ipfs-cluster": "b" },
     external,
   });
+
+describe("ports", () => {
+  const saved = parseEnvFile("");
+  if (!saved.ok) throw new Error(saved.what);
+  const conflicts = (flags: Readonly<Record<string, string>>) =>
+    findStorageConflicts(
+      resolveSettings(STORAGE_SETTINGS, {
+        flags: new Map(Object.entries(flags)),
+        environment: {},
+        adoptsEnvironment: true,
+        version: "1.2.3",
+        saved,
+      }).settings,
+    );
+
+  it("are all different by default", () => {
+    expect(conflicts({})).toEqual([]);
+  });
+
+  it.each([
+    [{ INGEST_METRICS_PORT: "3601" }, "INGEST_METRICS_PORT and INGEST_PORT are both 3601."],
+    [{ INGEST_PORT: "13601" }, "INGEST_METRICS_PORT and INGEST_PORT are both 13601."],
+    [{ INGEST_PORT: "9096" }, "INGEST_PORT is 9096, the port of ipfs-cluster's swarm."],
+    [{ INGEST_METRICS_PORT: "8080" }, "INGEST_METRICS_PORT is 8080, the port of kubo's HTTP gateway."],
+  ])("that two services would use are refused by name: %j", (flags, what) => {
+    const [first, ...others] = conflicts(flags);
+    expect([first?.what, others]).toEqual([what, []]);
+    expect(first?.remedy).toBe(`Give each its own port: --set ${first?.subject ?? ""}=PORT.`);
+  });
+});
 
 describe("sizes", () => {
   it.each([

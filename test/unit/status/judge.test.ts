@@ -13,7 +13,7 @@ import {
   type WriterFacts,
 } from "../../../src/status/judge-master.ts";
 import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
-import { judgeIngest } from "../../../src/status/judge-storage.ts";
+import { faultOfGate, judgeGate, judgeIngest } from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";
 import { conclude, linesOf } from "../../../src/status/screen.ts";
 import { table } from "../../../src/ui/text.ts";
@@ -114,6 +114,8 @@ it.each<[string, Partial<DatabaseFacts>, string]>([
   expect(said(judgeDatabase({ ...all, ...facts }, "repair"))).toBe(expected);
 });
 
+const NO_CLUSTER = { ok: false, error: "no answer" };
+const FULL = { ok: false, error: "the disk is full", remedy: "free some" };
 const DEGRADED = { checks: { postgres: { ok: false, error: "refused" }, cluster: { ok: true } } };
 
 it.each<[string, Partial<ApiFacts>, string]>([
@@ -124,6 +126,16 @@ it.each<[string, Partial<ApiFacts>, string]>([
     "a check fails",
     { health: { status: 503, body: DEGRADED } },
     "down: here:1 does not work: postgres: refused",
+  ],
+  [
+    "only the cluster is away",
+    { health: { status: 503, body: { checks: { postgres: { ok: true }, cluster: NO_CLUSTER } } } },
+    "attention: here:1 accepts pins, but they wait in its queue: cluster: no answer",
+  ],
+  [
+    "both are away",
+    { health: { status: 503, body: { checks: { postgres: FULL, cluster: NO_CLUSTER } } } },
+    "down: here:1 does not work: postgres: the disk is full; cluster: no answer",
   ],
   ["it says only a number", { health: { status: 500, body: null } }, "down: here:1 answers 500"],
   ["its route hangs", { route: { path: "/x", answer: LATE } }, "unknown: here:1/x did not answer in time"],
@@ -164,6 +176,35 @@ it.each<[string, Partial<ApiFacts>, string]>([
     route: { path: "/x", answer: { status: 401, body: {} } },
   };
   expect(said(judgeApi({ ...all, ...facts }, "log"))).toBe(expected);
+});
+
+it("an API whose health knows a remedy says that instead of naming its log", () => {
+  const health = (postgres: object) => ({ status: 503, body: { checks: { postgres } } });
+  const route = { path: "/x", answer: null };
+  const todo = (postgres: object) =>
+    judgeApi({ address: "here:1", otherImage: null, health: health(postgres), route }, "log").todo;
+  expect([todo(FULL), todo({ ok: false })]).toEqual(["free some", "log"]);
+});
+
+it.each<[number | null, object | null, string | null]>([
+  [401, {}, null],
+  [null, null, "does not answer"],
+  [404, null, "answers 404"],
+  [
+    503,
+    { error: "The database does not respond.", code: "x" },
+    "answers 503 (The database does not respond.)",
+  ],
+  [502, { error: { reason: "x" } }, "answers 502"],
+])("a storage API that answers %s to a key that it can't know: %j", (status, body, fault) => {
+  expect(faultOfGate(status === null ? null : { status, body })).toBe(fault);
+});
+
+it("a fault of the master is said to be one", () => {
+  const ingest = { address: "a", maxBlockBytes: 1, mode: "strict" };
+  const todo = (fault: string) => judgeGate({ ...ingest, gate: { url: "https://m", fault } }).todo;
+  expect(todo("answers 503 (no database)")).toMatch(/at the master/);
+  expect(todo("answers 404")).toMatch(/STORAGE_API_URL/);
 });
 
 it("Docker without Compose needs attention; an engine that hangs is unknown", () => {

@@ -191,6 +191,29 @@ describe("status of a master", () => {
     ["the pinning API", (host) => stop(host, NAMES.pinningApi), "pinning API", /^down: the container/],
     ["the storage API", (host) => stop(host, NAMES.webui), "storage API", /^down: the container/],
     [
+      "the database, whose disk is full",
+      (host) => {
+        const { onQuery } = host.postgres;
+        const full = Object.assign(new Error("could not extend file"), { severity: "ERROR", code: "53100" });
+        host.postgres.onQuery = (target, sql, values) => {
+          if (!sql.includes("generate_series")) return onQuery(target, sql, values);
+          throw new OperatorError({ exit: "unavailable", what: "PostgreSQL stopped.", cause: full });
+        };
+      },
+      "database",
+      /^down: PostgreSQL can't write: its disk is full -> Free space on the disk/,
+    ],
+    [
+      "the database, a server that only reads",
+      (host) => {
+        const { onQuery } = host.postgres;
+        host.postgres.onQuery = (target, sql, values) =>
+          sql.includes("pg_is_in_recovery") ? [{ recovering: true }] : onQuery(target, sql, values);
+      },
+      "database",
+      /^down: PostgreSQL can't write: it is read-only -> /,
+    ],
+    [
       "Docker",
       (host) => host.stopEngine(),
       "Docker",
@@ -230,6 +253,17 @@ describe("status of a master", () => {
       (host) => host.files.put(CRON_FILES.sweep, host.files.textOf(CRON_FILES.sweep).replace("*/30", "*/45")),
       "cron",
       /^attention: \/etc\/cron\.d\/fula-replication-sweep was/,
+    ],
+    [
+      "the healthcheck fails because only the cluster is away",
+      (host) => {
+        const one = host.docker.boxes.get(NAMES.pinningApi);
+        if (one !== undefined) host.docker.boxes.set(NAMES.pinningApi, { ...one, health: "unhealthy" });
+        const checks = { postgres: { ok: true }, cluster: { ok: false, error: "no answer" } };
+        host.http.routes.set("http://127.0.0.1:6000/health", () => ({ status: 503, body: { checks } }));
+      },
+      "pinning API",
+      /^attention: 127\.0\.0\.1:6000 accepts pins, but they wait in its queue: cluster: no answer -> /,
     ],
     [
       "a migration is not applied",
