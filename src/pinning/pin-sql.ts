@@ -89,8 +89,8 @@ export const FIND = `
     ON p.requestid = $3::text AND p.user_id = who.account AND p.status <> 'deleted'`;
 
 /**
- * The values of a new request after the sender: requestid, cid, name, lower-case name, origins, meta, delegates, names of
- * the content in blocked_cids, bytes of the free tier, most pending requests (or NULL), seconds until it fails.
+ * The values of a new request after the sender: requestid, cid, name, lower-case name, origins, meta, delegates, the
+ * multihash (contentOf), bytes of the free tier, most pending requests (or NULL), seconds until it fails.
  */
 export type NewRequest = readonly [
   requestid: string,
@@ -100,14 +100,14 @@ export type NewRequest = readonly [
   origins: string,
   meta: string,
   delegates: string,
-  blockedNames: readonly string[],
+  content: string,
   freeTierBytes: number,
   maxPending: number | null,
   deadlineSeconds: number,
 ];
 
 const BLOCKED = `blocked AS MATERIALIZED (
-    SELECT mode FROM blocked_cids WHERE cid = ANY($10::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+    SELECT mode FROM blocked_cids WHERE cid_content(cid) = $10::text ORDER BY mode = 'block' DESC LIMIT 1
   )`;
 
 const gate = { account: "who.account", freeTierBytes: "$11::bigint", maxPending: "$12::bigint" };
@@ -134,16 +134,23 @@ export const ADD = `
   FROM who`;
 
 /**
- * Says what ADD would say now, and accepts nothing: the blocked names, the bytes of the free tier and the most pending
+ * Says what ADD would say now, and accepts nothing: the multihash (or NULL), the bytes of the free tier and the most pending
  * requests come after the sender.
  */
 export const CHECK = `
   WITH ${WHO}, blocked AS MATERIALIZED (
-    SELECT mode FROM blocked_cids WHERE cid = ANY($3::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+    SELECT mode FROM blocked_cids WHERE cid_content(cid) = $3::text ORDER BY mode = 'block' DESC LIMIT 1
   )
   SELECT who.account, (SELECT mode FROM blocked) AS blocked,
     ${gateVerdict({ account: "who.account", freeTierBytes: "$4::bigint", maxPending: "$5::bigint" })} AS verdict
   FROM who`;
+
+/**
+ * An SQL condition on a row `p` of pins: the cluster may have its pin without the mark (migration 030): it is from before
+ * the mark, or took over such a pin.
+ */
+export const OLDER_THAN_MARK = `(p.created_at < (SELECT coalesce(since, 'infinity') FROM pin_mark)
+      OR EXISTS (SELECT FROM pin_mark_heirs h WHERE h.requestid = p.requestid))`;
 
 /**
  * A part of a WITH clause: the account's active requests for one content ($x: its spellings). They are locked in one order,
@@ -152,7 +159,7 @@ export const CHECK = `
  */
 function siblings(account: string, spellings: string): string {
   return `siblings AS MATERIALIZED (
-    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info FROM pins p
+    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info, ${OLDER_THAN_MARK} AS older FROM pins p
     WHERE p.user_id = ${account} AND p.cid = ANY(${spellings}::text[]) AND p.status <> 'deleted' ORDER BY p.id FOR UPDATE
   )`;
 }
@@ -220,6 +227,8 @@ export const REPLACE = `
       RETURNING created_at, status, info
   ), old_work AS (
     ${unpin("gone", DEADLINE)}
+  ), heir_of_older AS (
+    INSERT INTO pin_mark_heirs (requestid) SELECT $3::text FROM won WHERE is_same AND older
   ), no_work AS (
     DELETE FROM pin_work w USING won WHERE w.requestid = won.requestid AND won.is_same
   ), work AS (

@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import { namesOfContent, type ParsedCid, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
+import { contentOf, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
 import type { PinFilter } from "./pin-filter.ts";
@@ -77,7 +77,7 @@ export async function checkPin(
   cid: ParsedCid | null,
   { freeTierBytes, maxPending }: PinLimits,
 ): Promise<{ readonly kind: "open"; readonly account: string } | PinRefusal> {
-  const values = [...sender, cid === null ? [] : blockedNamesOf(cid), freeTierBytes, maxPending];
+  const values = [...sender, cid === null ? null : contentOf(cid), freeTierBytes, maxPending];
   const [row] = await database.query<CheckedRow>(CHECK, values, options("pins-check"));
   if (row === undefined) return { kind: "unknown-sender" };
   if (row.blocked !== null) return { kind: "blocked", mode: row.blocked };
@@ -224,15 +224,11 @@ function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): N
     JSON.stringify(origins),
     meta,
     JSON.stringify(delegates),
-    blockedNamesOf(cid),
+    contentOf(cid),
     limits.freeTierBytes,
     limits.maxPending,
     limits.deadlineSeconds,
   ];
-}
-
-function blockedNamesOf(cid: ParsedCid): readonly string[] {
-  return [...new Set([...namesOfContent(cid), ...usualSpellingsOf(cid)])];
 }
 
 /** The spellings of a stored CID. A text that is not a CID, which another program stored, has only itself. */
