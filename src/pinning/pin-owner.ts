@@ -1,8 +1,8 @@
+import { randomUUID } from "node:crypto";
 import { readWholePin, type WholePin } from "../cluster/pin.ts";
 import { isSendableOrigin, planPin } from "../cluster/pin-request.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { type ParsedCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
-import { OLDER_THAN_MARK } from "./pin-sql.ts";
 import type { Work } from "./queue.ts";
 
 /** The key of the mark in a pin's metadata. A client's own value for it is not sent. */
@@ -10,6 +10,22 @@ const MARK_KEY = "fula-node-database";
 /** The limit of ipfs-cluster for the head of a request is 8 KiB by default (max_header_bytes). */
 const LONGEST_PATH = 6_000;
 const MAX_ORIGINS = 10;
+
+/** Ids with it are of requests whose pin has the mark. */
+const PREFIX = "fn-";
+
+/** An id for a request. What is sent for it has the mark. */
+export function newRequestId(): string {
+  return `${PREFIX}${randomUUID()}`;
+}
+
+/**
+ * The id of a request that takes over the pin of another one for the same CID. Nothing need be sent for it, so it says of
+ * its pin what the old id says.
+ */
+export function replacingId(id: string, old: string): string {
+  return !old.startsWith(PREFIX) && id.startsWith(PREFIX) ? id.slice(PREFIX.length) : id;
+}
 
 /** The pin that the cluster has under each usual spelling of a content; null where it has none. */
 type Found = ReadonlyMap<string, WholePin | null>;
@@ -33,14 +49,9 @@ interface Ownership {
   readonly unmarked: ReadonlySet<string>;
 }
 
-/** The queue begins to mark what it sends. Requests from before that can have pins without a mark. */
-export async function beginMarks(database: Pick<PostgresPool, "query">): Promise<void> {
-  await database.query("UPDATE pin_mark SET since = now() WHERE since IS NULL");
-}
-
 /**
- * Reads it. Without a mark, a pin is an account's only if a request from before the mark has that spelling: an active one,
- * or for an unpin the one that ended (`ended`). Of other ended requests nothing is left: a pin without a mark came later.
+ * Reads it. Without a mark, a pin is an account's only if a request whose pin need not have it has that spelling: an active
+ * one, or for an unpin the one that ended (`ended`). Of other ended requests nothing is left: a pin without a mark came later.
  */
 export async function readOwnership(
   database: Pick<PostgresPool, "query">,
@@ -50,9 +61,9 @@ export async function readOwnership(
   const all = spellingsOf(cid);
   const statement =
     ended === undefined
-      ? { sql: OLDER_ACTIVE, values: [all], name: "work-owner" }
-      : { sql: OLDER_ENDED, values: [all, ended.requestid], name: "work-owner-ended" };
-  const [row] = await database.query<{ mark: string; older: readonly string[] }>(
+      ? { sql: UNMARKED_ACTIVE, values: [all], name: "work-owner" }
+      : { sql: UNMARKED_ENDED, values: [all, ended.requestid], name: "work-owner-ended" };
+  const [row] = await database.query<{ mark: string; unmarked: readonly string[] }>(
     statement.sql,
     statement.values,
     { name: statement.name },
@@ -60,17 +71,17 @@ export async function readOwnership(
   if (row === undefined) throw new Error("the table pin_mark has no row");
   const usual = usualSpellingsOf(cid);
   // Every text but the CIDv0 is the CIDv1 in some base.
-  const unmarked = row.older.map((text) => (usual.includes(text) ? text : (usual[0] ?? text)));
+  const unmarked = row.unmarked.map((text) => (usual.includes(text) ? text : (usual[0] ?? text)));
   return { mark: row.mark, unmarked: new Set(unmarked) };
 }
 
-const older = (condition: string): string => `
+const unmarkedSql = (condition: string): string => `
   SELECT m.mark::text AS mark, ARRAY(
     SELECT s.cid FROM unnest($1::text[]) AS s (cid)
-    WHERE EXISTS (SELECT FROM pins p WHERE p.cid = s.cid AND ${condition} AND ${OLDER_THAN_MARK})) AS older
+    WHERE EXISTS (SELECT FROM pins p WHERE p.cid = s.cid AND ${condition} AND p.requestid NOT LIKE 'fn-%')) AS unmarked
   FROM pin_mark m`;
-const OLDER_ACTIVE = older("p.status IN ('queued', 'pinning', 'pinned')");
-const OLDER_ENDED = older("p.requestid = $2");
+const UNMARKED_ACTIVE = unmarkedSql("p.status IN ('queued', 'pinning', 'pinned')");
+const UNMARKED_ENDED = unmarkedSql("p.requestid = $2");
 
 /** True if accounts may not unpin or rename a pin: it is the operator's, or another master's. */
 export function isOthers(spelling: string, { options }: WholePin, { mark, unmarked }: Ownership): boolean {

@@ -146,20 +146,13 @@ export const CHECK = `
   FROM who`;
 
 /**
- * An SQL condition on a row `p` of pins: the cluster may have its pin without the mark (migration 030): it is from before
- * the mark, or took over such a pin.
- */
-export const OLDER_THAN_MARK = `(p.created_at < (SELECT coalesce(since, 'infinity') FROM pin_mark)
-      OR EXISTS (SELECT FROM pin_mark_heirs h WHERE h.requestid = p.requestid))`;
-
-/**
  * A part of a WITH clause: the account's active requests for one content ($x: its spellings). They are locked in one order,
  * so that two statements that end or replace such requests run one after the other, and the second one reads what the
  * first one wrote.
  */
 function siblings(account: string, spellings: string): string {
   return `siblings AS MATERIALIZED (
-    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info, ${OLDER_THAN_MARK} AS older FROM pins p
+    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info FROM pins p
     WHERE p.user_id = ${account} AND p.cid = ANY(${spellings}::text[]) AND p.status <> 'deleted' ORDER BY p.id FOR UPDATE
   )`;
 }
@@ -227,8 +220,6 @@ export const REPLACE = `
       RETURNING created_at, status, info
   ), old_work AS (
     ${unpin("gone", DEADLINE)}
-  ), heir_of_older AS (
-    INSERT INTO pin_mark_heirs (requestid) SELECT $3::text FROM won WHERE is_same AND older
   ), no_work AS (
     DELETE FROM pin_work w USING won WHERE w.requestid = won.requestid AND won.is_same
   ), work AS (

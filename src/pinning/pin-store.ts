@@ -2,6 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { contentOf, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
+import { replacingId } from "./pin-owner.ts";
 import type { PinFilter } from "./pin-filter.ts";
 import {
   ADD,
@@ -140,10 +141,15 @@ export async function replacePin(
 ): Promise<PinOutcome> {
   const found = await findPin(database, [tokenHash, account], requestid);
   if ("kind" in found) return found;
-  const old = [requestid, spellings(found.status.pin.cid)];
-  const values = [tokenHash, found.account, ...newRequest(added, limits), ...old];
+  const { cid } = found.status.pin;
+  // A failed one is tried anew, whatever the cluster has by now.
+  const takesOver = cid === added.pin.cid.text && found.status.status !== "failed";
+  const replacing = takesOver ? replacingId(added.requestid, requestid) : added.requestid;
+  const request = { ...added, requestid: replacing };
+  const old = [requestid, spellings(cid)];
+  const values = [tokenHash, found.account, ...newRequest(request, limits), ...old];
   const [row] = await database.query<ReplacedRow>(REPLACE, values, options("pins-replace"));
-  return row?.found === true ? outcomeOf(row, added) : { kind: "not-found" };
+  return row?.found === true ? outcomeOf(row, request) : { kind: "not-found" };
 }
 
 interface CheckedRow extends Record<string, unknown> {

@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 import type { Cluster } from "../cluster/client.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { putOff } from "./outcomes.ts";
-import { beginMarks } from "./pin-owner.ts";
 import { doWork, type PinWorkDeps } from "./pin-work.ts";
 import {
   claimWork,
@@ -265,7 +264,6 @@ class Worker {
   /** What upstream's pinning API left: it ran before, or on another master. */
   async #takeOver(deadlineMs: number): Promise<void> {
     const { pool, log } = this.#deps;
-    await beginMarks(pool);
     const named = await this.#untilNone(() => giveAccounts(pool));
     if (named > 0) log(`pin queue: ${named} requests that had only a name have its account now`);
     const taken = await this.#untilNone(() => takeOver(pool, deadlineMs));

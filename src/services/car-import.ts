@@ -1,5 +1,4 @@
 import { Busboy, type BusboyFileStream, type BusboyHeaders, type BusboyInstance } from "@fastify/busboy";
-import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { feeSql, tariffOf } from "../billing/fee.ts";
 import { findMissing, KuboRefusal, openKuboImport } from "../cluster/kubo-car.ts";
@@ -12,6 +11,7 @@ import { HttpFailure } from "../machine/http-client.ts";
 import { CarProblem, hashSha2, openCar } from "../pinning/car.ts";
 import { LIMITS, readPinBody } from "../pinning/pin-body.ts";
 import type { Sender } from "../pinning/pin-sql.ts";
+import { newRequestId } from "../pinning/pin-owner.ts";
 import { addPin, checkPin } from "../pinning/pin-store.ts";
 import type { Pricing } from "../settings/quota.ts";
 import { countOf } from "../units.ts";
@@ -145,7 +145,7 @@ async function importCar(
     const whole = await findMissing(http, kuboUrl, root.text, COMPLETE_TIMEOUT_MS);
     if (whole !== null && whole.missing !== null)
       throw new CarProblem(`The CAR is not complete: it has no block ${whole.missing}.`);
-    const added = { requestid: randomUUID(), pin: pin.value, delegates: await deps.delegates() };
+    const added = { requestid: newRequestId(), pin: pin.value, delegates: await deps.delegates() };
     return outcomeReply(await addPin(pool, sender, added, limits), pin.value);
   } catch (thrown) {
     return refuseFault(upload.failure() ?? thrown, log);

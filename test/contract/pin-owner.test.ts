@@ -32,15 +32,12 @@ async function isDone(target: PostgresTarget): Promise<void> {
 describeOnPostgres(
   "pins that no account made",
   (postgres) => {
-    /** A worker that marks what it sends. */
+    /** A cluster with a worker. */
     async function start() {
       const target = await postgres.createDatabase();
       const cluster = await startClusterDouble({ peers: 1 });
       onTestFinished(() => cluster.stop());
       const worker = workOn(target, cluster);
-      await expect
-        .poll(() => sql(target, "SELECT FROM pin_mark WHERE since IS NOT NULL"), SLOW)
-        .toHaveLength(1);
       return { target, cluster, worker, pool: poolOf(target) };
     }
 
@@ -189,7 +186,7 @@ describeOnPostgres(
       expect(cluster.pins.get(cid)).toEqual(theirs);
     });
 
-    test("pins of requests from before the mark have none, and are still unpinned by their owners", async () => {
+    test("pins of requests from before the mark, and of upstream's API, have none and are still unpinned by their owners", async () => {
       const target = await postgres.createDatabase();
       const cluster = await startClusterDouble({ peers: 1 });
       onTestFinished(() => cluster.stop());
@@ -217,13 +214,13 @@ describeOnPostgres(
       const worker = workOn(target, cluster);
       await expect.poll(() => standingOf(target, "sent"), SLOW).toBe("pinned");
       const added = {
-        requestid: "new",
+        requestid: "fn-new",
         pin: { cid: parseCid(renamed), name: "new name", origins: [], meta: "{}" },
         delegates: [],
       } as unknown as Parameters<typeof replacePin>[3];
       const limits = { freeTierBytes: 1_000_000, maxPending: null, deadlineSeconds: 60 };
       const replaced = await replacePin(pool, [null, "a"], old.get(renamed) ?? "", added, limits);
-      expect(replaced).toMatchObject({ kind: "accepted", status: { status: "pinned" } });
+      expect(replaced).toMatchObject({ kind: "accepted", status: { status: "pinned", requestid: "new" } });
       const other = await accept(pool, { account: "b", cid: shared, name: "b's" });
       await isDone(target);
       for (const id of [old.get(gone), old.get(shared), other, "new", "sent"]) await remove(pool, id ?? "");
@@ -234,20 +231,17 @@ describeOnPostgres(
 
     declarePartTests(postgres, {
       file: "030_pin_mark.sql",
-      breaks: [
-        ["DROP TABLE pin_mark_heirs", "table pin_mark_heirs"],
-        ["ALTER TABLE pin_mark DROP COLUMN since", "column pin_mark.since timestamptz"],
-      ],
+      breaks: [["ALTER TABLE pin_mark DROP COLUMN mark", "column pin_mark.mark uuid"]],
     });
 
-    test("030 down refuses once the queue has begun to mark", async () => {
+    test("030 down refuses while pins have the mark", async () => {
       const target = await postgres.createDatabase();
-      await sql(target, "UPDATE pin_mark SET since = now()");
+      const id = await accept(poolOf(target), { account: "a", cid: cidOf("marked") });
       await expect(migratorOf().down(target, 30, listen())).rejects.toMatchObject({
         exit: "drift",
         what: "030_pin_mark.down.sql refuses: pins in the cluster carry the mark of this database.",
       });
-      await sql(target, "UPDATE pin_mark SET since = NULL");
+      await sql(target, "UPDATE pins SET status = 'deleted' WHERE requestid = $1", [id]);
       await migratorOf().down(target, 30, listen());
       await migratorOf().up(target, listen());
     });

@@ -97,9 +97,6 @@ if (typeof programs !== "string")
         const pinned = await cluster.allocation(v0);
         expect(pinned).toMatchObject({ name: "operators", metadata: { team: "ops" } });
         workOn(target, { url: master.apiUrl });
-        await expect
-          .poll(() => sql(target, "SELECT FROM pin_mark WHERE since IS NOT NULL"), SLOW)
-          .toHaveLength(1);
         const ids = [
           await accept(pool, { account: "u", cid: v0, name: "mine" }),
           await accept(pool, { account: "u", cid: own, name: "mine" }),
