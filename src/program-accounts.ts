@@ -1,6 +1,8 @@
 import type { Command, Option } from "commander";
 import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
-import type { CreditFlags, DecisionFlags, KeyFlags, ListFlags, UserFlags } from "./commands/user.ts";
+import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/block.ts";
+import type { KeyFlags, KeysFlags } from "./commands/user-key.ts";
+import type { CreditFlags, DecisionFlags, ListFlags, UserFlags } from "./commands/user.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The verbs of accounts. */
@@ -8,6 +10,7 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
   const user = program.command("user").description("accounts of the storage API");
   const add = adderTo(user, baseDir);
   const verbs = () => import("./commands/user.ts");
+  const keyVerbs = () => import("./commands/user-key.ts");
   const address = ["--email <address>", "email address of the account"] as const;
   add("create", "create an account; an existing account is not changed")
     .requiredOption(...address)
@@ -18,7 +21,16 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
     .option("--expires <time>", "how long the key is valid, such as 30d (default: until it is revoked)")
     .option("--upload", "a key that is only good for uploading blocks; it expires after 24h, or --expires")
     .option("--hours <number>", "with --upload: the same as --expires, in hours (maximum: 720)")
-    .action((flags: KeyFlags) => run(async (world) => (await verbs()).userToken(flags, world)));
+    .action((flags: KeyFlags) => run(async (world) => (await keyVerbs()).userToken(flags, world)));
+  const id = [
+    "--account <id>",
+    "id of the account, as user list shows it: for accounts without an address",
+  ] as const;
+  add("keys", "list the API keys of an account, without the keys themselves")
+    .option(...address)
+    .option(...id)
+    .option("--all", "also those that were revoked or have expired")
+    .action((flags: KeysFlags) => run(async (world) => (await keyVerbs()).userKeys(flags, world), "reads"));
   add("list", "list the accounts with their usage and balance, in the order of their ids")
     .option("--after <id>", "begin after this account")
     .option("--limit <number>", "how many accounts (default: 100, maximum: 1000)")
@@ -26,8 +38,12 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
   const decide = (name: string, about: string) =>
     add(name, about)
       .option(...address)
-      .option("--account <id>", "id of the account, as user list shows it: for accounts without an address")
+      .option(...id)
       .requiredOption("--reason <text>", "why; it stands in the audit log");
+  decide("revoke <key>", "revoke one API key; user keys shows the ids").action(
+    (key: string, flags: DecisionFlags) =>
+      run(async (world) => (await keyVerbs()).userRevoke(key, flags, world)),
+  );
   decide("suspend", "suspend an account: it may not upload any more, whatever its balance is").action(
     (flags: DecisionFlags) => run(async (world) => (await verbs()).userSuspend(flags, world)),
   );
@@ -39,6 +55,31 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
     .option("--deduct", "take the amount away instead")
     .action((amount: string, flags: CreditFlags) =>
       run(async (world) => (await verbs()).userCredit(amount, flags, world)),
+    );
+}
+
+/** The verbs of blocked contents. */
+export function addBlock(program: Command, baseDir: () => Option, run: Run): void {
+  const add = adderTo(program.command("block").description("contents that no account may pin"), baseDir);
+  const verbs = () => import("./commands/block.ts");
+  const why = ["--reason <text>", "why; it stands in the audit log"] as const;
+  add("add <cid>", "block a content, in every spelling of its CID")
+    .requiredOption(...why)
+    .option("--redirect", "send clients to ipfs.io instead of answering 451")
+    .option("--unpin", "also end the requests that have it now, and unpin it")
+    .action((cid: string, flags: AddFlags) =>
+      run(async (world) => (await verbs()).blockAdd(cid, flags, world)),
+    );
+  add("remove <cid>", "no longer block a content")
+    .requiredOption(...why)
+    .action((cid: string, flags: BlockFlags) =>
+      run(async (world) => (await verbs()).blockRemove(cid, flags, world)),
+    );
+  add("list", "list what is blocked, the oldest first")
+    .option("--after <id>", "begin after this entry")
+    .option("--limit <number>", "how many entries (default: 100, maximum: 1000)")
+    .action((flags: BlockListFlags) =>
+      run(async (world) => (await verbs()).blockList(flags, world), "reads"),
     );
 }
 

@@ -6,7 +6,7 @@ import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
-import { addBilling, addUser } from "./program-accounts.ts";
+import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
@@ -93,6 +93,7 @@ export function describeProgram(version: string, run: Run): Command {
   addNode(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
+  addBlock(program, baseDir, run);
   addBilling(program, baseDir, run);
   addSecret(program, baseDir, run);
   addInvite(program, baseDir, run);

@@ -1,4 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
+import { accountExists } from "./decisions.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -127,15 +128,11 @@ export async function adjustCredit(database: Database, adjustment: Adjustment): 
   return { outcome: "already", made, isSame: made.same };
 }
 
-/** Whether an account of that id exists: one that signed up, one with a balance, or one with pins. */
-const EXISTS = `(EXISTS (SELECT FROM webui_users WHERE user_id = $ID) OR EXISTS (SELECT FROM user_credits WHERE user_id = $ID)
-  OR EXISTS (SELECT FROM pins WHERE user_id = $ID))`;
-
 /** Whoever inserts the key decides: a second statement waits for the first one, and then inserts nothing. */
 const ADJUST = `
   WITH claimed AS (
     INSERT INTO credit_adjustments (key, account, amount, reason, actor)
-      SELECT $1::text, $2::varchar, $3::numeric, $4, $5 WHERE ${EXISTS.replaceAll("$ID", "$2::varchar")}
+      SELECT $1::text, $2::varchar, $3::numeric, $4, $5 WHERE ${accountExists("$2::varchar")}
       ON CONFLICT (key) DO NOTHING RETURNING key, account, amount, reason, actor
   ), credited AS (
     SELECT account, changed.balance, changed.suspended
@@ -154,65 +151,3 @@ const MADE = `
   SELECT account, trim_scale(amount)::text AS amount, ${utc("created_at")} AS created,
     account = $2::varchar AND amount = $3::numeric AS same
   FROM credit_adjustments WHERE key = $1`;
-
-/** A suspension of an account by the operator, or its end. */
-export interface HoldChange {
-  readonly account: string;
-  readonly reason: string;
-  readonly actor: string;
-}
-
-/** `unchanged`: the account was already suspended by the operator, or was not suspended. */
-export type HoldOutcome = "changed" | "unchanged" | "no-account";
-
-/** Suspends an account until holdAccount's opposite, whatever its balance is or becomes. */
-export async function holdAccount(database: Database, change: HoldChange): Promise<HoldOutcome> {
-  return outcomeOf(database, HOLD, change);
-}
-
-/** Ends a suspension, by whomever. The billing may suspend the account again if its balance is used up. */
-export async function releaseAccount(database: Database, change: HoldChange): Promise<HoldOutcome> {
-  return outcomeOf(database, RELEASE, change);
-}
-
-async function outcomeOf(
-  database: Database,
-  statement: string,
-  { account, reason, actor }: HoldChange,
-): Promise<HoldOutcome> {
-  const [row] = await database.query<{ changed: boolean; exists: boolean }>(statement, [
-    account,
-    reason,
-    actor,
-  ]);
-  if (row?.changed === true) return "changed";
-  return row?.exists === true ? "unchanged" : "no-account";
-}
-
-/** Upstream's services read is_suspended of user_credits. */
-const HOLD = `
-  WITH held AS (
-    INSERT INTO account_holds (account, reason, actor) SELECT $1::varchar, $2, $3
-      WHERE ${EXISTS.replaceAll("$ID", "$1::varchar")} ON CONFLICT (account) DO NOTHING RETURNING account
-  ), suspended AS (
-    INSERT INTO user_credits AS c (user_id, is_suspended, suspended_at) SELECT account, 1, now() FROM held
-      ON CONFLICT (user_id) DO UPDATE SET is_suspended = 1, suspended_at = coalesce(c.suspended_at, now())
-  ), audited AS (
-    INSERT INTO admin_audit_log (actor, action, target_id, details)
-      SELECT $3, 'suspend', account, jsonb_build_object('reason', $2::text) FROM held
-  )
-  SELECT EXISTS (SELECT FROM held) AS changed, ${EXISTS.replaceAll("$ID", "$1::varchar")} AS exists`;
-
-const RELEASE = `
-  WITH released AS (
-    DELETE FROM account_holds WHERE account = $1::varchar RETURNING account
-  ), resumed AS (
-    UPDATE user_credits SET is_suspended = 0, suspended_at = NULL
-      WHERE user_id = $1::varchar AND is_suspended = 1 RETURNING user_id
-  ), changed AS (
-    SELECT account FROM released UNION SELECT user_id FROM resumed
-  ), audited AS (
-    INSERT INTO admin_audit_log (actor, action, target_id, details)
-      SELECT $3, 'unsuspend', account, jsonb_build_object('reason', $2::text) FROM changed
-  )
-  SELECT EXISTS (SELECT FROM changed) AS changed, ${EXISTS.replaceAll("$ID", "$1::varchar")} AS exists`;

@@ -94,7 +94,7 @@ export function isServiceSecret(secret: string): boolean {
 }
 
 /** Rows from before user ids only have a name, which is often an e-mail address. */
-const SESSION_NAME = "coalesce(nullif(s.user_id, ''), nullif(s.username, ''))";
+export const SESSION_NAME = "coalesce(nullif(s.user_id, ''), nullif(s.username, ''))";
 
 /** The rule of accountIdOf, in SQL. */
 export function accountOfName(name: string): string {

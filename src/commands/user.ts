@@ -1,17 +1,18 @@
 import { accountIdOf, userIdOf } from "../accounts/account-id.ts";
 import { listAccounts } from "../accounts/account-list.ts";
-import { adjustCredit, holdAccount, type MadeAdjustment, releaseAccount } from "../accounts/credits.ts";
-import { issueToken } from "../accounts/token.ts";
+import { adjustCredit, type MadeAdjustment } from "../accounts/credits.ts";
+import { actorOf, holdAccount, readReason, releaseAccount } from "../accounts/decisions.ts";
 import { createUser, emailOf, type UserDeps } from "../accounts/users.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
-import { parseDuration } from "../federation/invite.ts";
 import {
   type InstalledMaster,
   readInstalledMaster,
   refuseUnfinishedRotation,
 } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
-import { countOf, decimalBytes, grouped, visible } from "../units.ts";
+import { billingOf } from "../settings/billing.ts";
+import { wrap } from "../ui/text.ts";
+import { countOf, decimalBytes, grouped } from "../units.ts";
 import type { World } from "../world.ts";
 
 interface BaseFlags {
@@ -29,82 +30,15 @@ export async function userCreate(flags: UserFlags, world: World): Promise<VerbEx
   const { created, userId } = account;
   world.reporter.result({
     data: { verb: "user create", ...account },
-    lines: [
-      created
-        ? `Created the account ${userId}. To create an API key for it: fula-node user token --email ${flags.email}`
-        : `Nothing to do: the account already exists (${userId}).`,
-    ],
+    lines: created
+      ? [
+          ...wrap(`Created the account ${userId}.`, 80),
+          "To create an API key for it:",
+          `  fula-node user token --email ${flags.email}`,
+        ]
+      : wrap(`Nothing to do: the account already exists: ${userId}.`, 80),
   });
   return "ok";
-}
-
-/**
- * `user token --email E [--name NAME] [--upload] [--expires TIME]`: prints a new API key as the only line on stdout. It
- * can't be printed again.
- */
-export async function userToken(flags: KeyFlags, world: World): Promise<VerbExit> {
-  const lifetimeMs = readLifetime(flags);
-  const issued = await withAccounts(flags, world, (deps, { layout, values }) =>
-    issueToken(
-      {
-        ...deps,
-        clock: world.host.clock,
-        jwtSecret: requireValue(layout.envFile, "JWT_SECRET", values("JWT_SECRET")),
-      },
-      { email: flags.email, name: flags.name, uploadOnly: flags.upload === true, lifetimeMs },
-    ),
-  );
-  if (issued.expiresAt !== null)
-    // On standard error: the key is the only line of the output.
-    world.reporter.listen({
-      type: "warning",
-      text:
-        flags.upload === true
-          ? `This key is good for uploads only, and expires at ${issued.expiresAt}.`
-          : `This key expires at ${issued.expiresAt}.`,
-    });
-  world.reporter.result({ data: { verb: "user token", ...issued }, lines: [issued.token] });
-  return "ok";
-}
-
-/** The flags of `user token`. */
-export interface KeyFlags extends UserFlags {
-  readonly name?: string;
-  readonly upload?: boolean;
-  readonly hours?: string;
-  readonly expires?: string;
-}
-
-/** A day: an upload takes less, and a key that a storage node's operator has read is soon worthless. */
-const UPLOAD_HOURS = "24";
-const MAX_UPLOAD_HOURS = 720;
-const MAX_KEY_DAYS = 3_650;
-
-/** How long the key is valid; null: until it is revoked, which a key for uploading never is. */
-function readLifetime({ upload, hours, expires }: KeyFlags): number | null {
-  if (hours !== undefined && (upload !== true || expires !== undefined))
-    throw usage(
-      upload === true
-        ? "--hours and --expires both say when the key expires."
-        : "--hours is only for a key that is made with --upload.",
-      upload === true ? "Pass one of them." : "Pass --expires, or add --upload.",
-    );
-  if (expires !== undefined) {
-    const maxDays = upload === true ? MAX_UPLOAD_HOURS / 24 : MAX_KEY_DAYS;
-    const lifetimeMs = parseDuration(expires, maxDays);
-    if (lifetimeMs !== null) return lifetimeMs;
-    throw usage(
-      `--expires is ${quoted(expires)}; it must be a duration such as 90m, 24h or 30d, at most ${maxDays} days.`,
-      "Pass a duration, such as --expires 30d.",
-    );
-  }
-  if (upload !== true) return null;
-  const given = hours ?? UPLOAD_HOURS;
-  if (/^[1-9][0-9]{0,2}$/.test(given) && Number(given) <= MAX_UPLOAD_HOURS) return Number(given) * 3_600_000;
-  throw usage(
-    `--hours is ${quoted(given)}; it must be a whole number from 1 to ${MAX_UPLOAD_HOURS}.`,
-    "Pass a number, such as --hours 24.",
-  );
 }
 
 const DEFAULT_PAGE = "100";
@@ -131,17 +65,21 @@ export async function userList(flags: ListFlags, world: World): Promise<VerbExit
   );
   const accounts = found.slice(0, Number(limit));
   const next = found.length > accounts.length ? (accounts.at(-1)?.account ?? null) : null;
-  const rows = accounts.map(({ account, email, storageBytes, balanceFula, isSuspended, isHeld }) => [
-    decimalBytes(storageBytes),
-    `${balanceFula} FULA`,
-    isHeld ? "suspended by the operator" : isSuspended ? "suspended" : "",
-    `${email ?? "no e-mail address"}; ${account}`,
-  ]);
+  const rows = accounts.flatMap(({ account, email, storageBytes, balanceFula, isSuspended, isHeld }) => {
+    const state = isHeld ? ["suspended by the operator"] : isSuspended ? ["suspended"] : [];
+    const facts = [
+      email ?? "no e-mail address",
+      decimalBytes(storageBytes),
+      `${balanceFula} FULA`,
+      ...state,
+    ].join(", ");
+    return [`  ${account}`, ...wrap(facts, 74).map((line) => `      ${line}`)];
+  });
   world.reporter.result({
     data: { verb: "user list", accounts, next },
     lines: [
       accounts.length === 0 ? "There are no more accounts." : `${countOf(accounts.length, "account")}:`,
-      ...world.reporter.table(rows),
+      ...rows,
       ...(next === null ? [] : [`More: fula-node user list --after ${next}`]),
     ],
   });
@@ -157,20 +95,31 @@ export interface DecisionFlags extends BaseFlags {
 
 /** `user suspend --email E --reason TEXT`: the account may not upload any more, whatever its balance is. */
 export async function userSuspend(flags: DecisionFlags, world: World): Promise<VerbExit> {
-  return decide(flags, world, "user suspend", holdAccount, {
-    changed: "Suspended the account",
-    unchanged: "Nothing to do: it is already suspended by the operator:",
-    more: "It may not upload until fula-node user unsuspend. Its pins stay.",
-  });
+  return decide(flags, world, "user suspend", holdAccount, (outcome, account) =>
+    outcome === "changed"
+      ? [
+          `Suspended the account ${account}.`,
+          "It may not upload until fula-node user unsuspend. Its pins stay.",
+        ]
+      : [`Nothing to do: it is already suspended by the operator: ${account}.`],
+  );
 }
 
 /** `user unsuspend --email E --reason TEXT`: ends a suspension by the operator or by the billing. */
 export async function userUnsuspend(flags: DecisionFlags, world: World): Promise<VerbExit> {
-  return decide(flags, world, "user unsuspend", releaseAccount, {
-    changed: "No longer suspended: the account",
-    unchanged: "Nothing to do: it is not suspended:",
-    more: "The billing suspends it again if its balance is used up.",
-  });
+  return decide(flags, world, "user unsuspend", releaseAccount, (outcome, account, balance, isBilled) => [
+    outcome === "changed"
+      ? `The account ${account} is no longer suspended.`
+      : `Nothing to do: it is not suspended: ${account}.`,
+    ...(outcome === "changed" && isBilled ? [afterRelease(balance)] : []),
+  ]);
+}
+
+/** The billing suspends whom it charges more than the balance. It charges only what is above the free tier. */
+function afterRelease(balance: number): string {
+  return balance > 0
+    ? "The billing suspends it again when its balance is used up."
+    : `Its balance is ${balance} FULA: the billing suspends it again within the hour if it stores more than the free tier. To prevent that, add to its balance first: fula-node user credit.`;
 }
 
 async function decide(
@@ -178,20 +127,24 @@ async function decide(
   world: World,
   verb: string,
   change: typeof holdAccount,
-  texts: { readonly changed: string; readonly unchanged: string; readonly more: string },
+  say: (
+    outcome: "changed" | "unchanged",
+    account: string,
+    balance: number,
+    isBilled: boolean,
+  ) => readonly string[],
 ): Promise<VerbExit> {
   const account = readAccount(flags);
   const reason = readReason(flags.reason);
-  const outcome = await withAccounts(flags, world, ({ database }) =>
-    change(database, { account, reason, actor: actorOf(world) }),
-  );
+  const { done, isBilled } = await withAccounts(flags, world, async ({ database }, { values }) => ({
+    done: await change(database, { account, reason, actor: actorOf(world) }),
+    isBilled: billingOf(values)?.idempotent === true,
+  }));
+  const { outcome, balanceFula } = done;
   if (outcome === "no-account") throw noAccount(flags);
   world.reporter.result({
-    data: { verb, account, changed: outcome === "changed" },
-    lines:
-      outcome === "changed"
-        ? [`${texts.changed} ${account}.`, texts.more]
-        : [`${texts.unchanged} ${account}.`],
+    data: { verb, account, changed: outcome === "changed", balanceFula },
+    lines: say(outcome, account, balanceFula, isBilled).flatMap((line) => wrap(line, 80)),
   });
   return "ok";
 }
@@ -231,13 +184,18 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
       changed: done !== null,
       balanceFula: done?.balanceFula ?? null,
     },
-    lines:
-      outcome.outcome === "already"
-        ? [`Nothing to do: the key ${key} was already used for this, at ${outcome.made.created}.`]
-        : [
-            `${flags.deduct === true ? "Deducted" : "Credited"} ${amount} FULA: the balance of ${account} is now ${outcome.balanceFula} FULA.`,
-            ...(outcome.isSuspended ? ["The account is still suspended."] : []),
-          ],
+    lines: (outcome.outcome === "already"
+      ? [`Nothing to do: the key ${key} was already used for this, at ${outcome.made.created}.`]
+      : [
+          `${flags.deduct === true ? "Deducted" : "Credited"} ${amount} FULA: the balance of ${account} is now ${outcome.balanceFula} FULA.`,
+          ...(outcome.isSuspended ? ["The account is still suspended."] : []),
+          ...(flags.deduct === true && outcome.balanceFula < 0
+            ? [
+                "That is below zero: the account may store no more than the free tier, and the billing suspends it when it charges it next. If that is a mistake, give it back with fula-node user credit and another --key.",
+              ]
+            : []),
+        ]
+    ).flatMap((line) => wrap(line, 80)),
   });
   return "ok";
 }
@@ -260,18 +218,8 @@ function readAmount(text: string, deduct: boolean): string {
 
 const MAX_FULA = 1_000_000_000;
 
-function readReason(text: string): string {
-  const reason = text.trim();
-  if (reason.length > 0 && reason.length <= 500 && visible(reason, { oneLine: true }) === reason)
-    return reason;
-  throw usage(
-    "--reason must be one line of 1 to 500 characters.",
-    "Say why, so that the audit log shows it: --reason 'refund of invoice 117'.",
-  );
-}
-
 /** The account that `--email` or `--account` names. */
-function readAccount({ email, account }: DecisionFlags): string {
+export function readAccount({ email, account }: Pick<DecisionFlags, "email" | "account">): string {
   if ((email === undefined) === (account === undefined))
     throw usage("The account must be named by --email or by --account.", "Pass one of them.");
   if (email !== undefined) return userIdOf(emailOf(email));
@@ -283,21 +231,18 @@ function readAccount({ email, account }: DecisionFlags): string {
   );
 }
 
-/** Who decides, for the audit log: the user before sudo, on this machine. */
-function actorOf({ environment, hostname }: World): string {
-  const user = environment["SUDO_USER"] ?? "";
-  return `${/^[A-Za-z0-9._-]{1,64}$/.test(user) ? user : "root"}@${hostname}`;
-}
-
-function quoted(text: string): string {
+/** A text of the command line in an error. */
+export function quoted(text: string): string {
   return JSON.stringify(text.slice(0, 80));
 }
 
-function usage(what: string, remedy?: string): OperatorError {
+/** The command line is wrong. */
+export function usage(what: string, remedy?: string): OperatorError {
   return new OperatorError({ exit: "usage", what, ...(remedy === undefined ? {} : { remedy }) });
 }
 
-function noAccount({ email, account }: DecisionFlags): OperatorError {
+/** No account has that address or id. */
+export function noAccount({ email, account }: Pick<DecisionFlags, "email" | "account">): OperatorError {
   return new OperatorError({
     exit: "settings",
     what: `There is no account for ${email ?? quoted(account ?? "")}.`,
@@ -317,7 +262,8 @@ function otherAdjustment(key: string, { account, amount, created }: MadeAdjustme
   });
 }
 
-async function withAccounts<Result>(
+/** Works on the accounts of an installed master. Not while its secrets are being rotated. */
+export async function withAccounts<Result>(
   { baseDir }: BaseFlags,
   world: World,
   work: (deps: UserDeps, master: InstalledMaster) => Promise<Result>,
@@ -331,7 +277,8 @@ async function withAccounts<Result>(
   );
 }
 
-function requireValue(envFile: string, key: string, value: string | undefined): string {
+/** A value of `.env` without which nothing works. */
+export function requireValue(envFile: string, key: string, value: string | undefined): string {
   if (value !== undefined && value !== "") return value;
   throw new OperatorError({
     exit: "settings",

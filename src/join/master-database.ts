@@ -37,10 +37,10 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
-  if (code === "42P01" || code === "42703") {
+  if (code === "42P01" || code === "42703" || code === "42883") {
     return new OperatorError({
       exit: "pending",
-      what: "The database lacks a table or column that this command needs.",
+      what: "The database lacks a table, column or function that this command needs.",
       remedy: "Run fula-node migrate up, then run this command again.",
       cause: thrown,
     });

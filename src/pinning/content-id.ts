@@ -13,8 +13,6 @@ export interface ParsedCid {
   readonly cid: CID;
 }
 
-/** multiformats/multicodec, table.csv: the codecs under which one content is commonly named. */
-const CODECS = [0x55, 0x70, 0x71, 0x0129, 0x72];
 const DAG_PB = 0x70;
 const SHA2_256 = 0x12;
 /** Longer than any encoding of a digest of 64 bytes. Longer texts are refused without decoding. */
@@ -63,11 +61,21 @@ export function spellingsOf(parsedCid: ParsedCid): readonly string[] {
 }
 
 /**
- * The CIDv1 texts of this multihash with each common codec. A blocked content is blocked with all of them: the bytes are
- * the same.
+ * The multihash as hex, as migration 031 (cid_content) has it for the rows of blocked_cids. A blocked content is blocked
+ * with every codec: the bytes are the same.
  */
-export function namesOfContent({ cid }: ParsedCid): readonly string[] {
-  return [...new Set([...CODECS, cid.code])].map((codec) =>
-    CID.createV1(codec, cid.multihash).toString(base32),
-  );
+export function contentOf({ cid }: ParsedCid): string {
+  return Buffer.from(cid.multihash.bytes).toString("hex");
+}
+
+/** multiformats/multicodec, table.csv: the codecs under which one content is commonly named. */
+const CODECS = [0x55, 0x70, 0x71, 0x0129, 0x72];
+
+/** Every text under which a row can have the same bytes with a common codec. */
+export function spellingsOfContent({ cid }: ParsedCid): readonly string[] {
+  const texts = [...CODECS, cid.code].flatMap((codec) => {
+    const other = CID.createV1(codec, cid.multihash);
+    return spellingsOf({ text: other.toString(base32), cid: other });
+  });
+  return [...new Set(texts)];
 }

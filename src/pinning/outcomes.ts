@@ -206,13 +206,3 @@ export async function hasSize(
   );
   return rows.length > 0;
 }
-
-/** True if the content is blocked under one of its names. */
-export async function isBlocked(database: Database, names: readonly string[]): Promise<boolean> {
-  const rows = await database.query(
-    "SELECT FROM blocked_cids WHERE cid = ANY ($1::text[]) LIMIT 1",
-    [names],
-    { name: "work-is-blocked" },
-  );
-  return rows.length > 0;
-}

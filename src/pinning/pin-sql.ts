@@ -89,8 +89,8 @@ export const FIND = `
     ON p.requestid = $3::text AND p.user_id = who.account AND p.status <> 'deleted'`;
 
 /**
- * The values of a new request after the sender: requestid, cid, name, lower-case name, origins, meta, delegates, names of
- * the content in blocked_cids, bytes of the free tier, most pending requests (or NULL), seconds until it fails.
+ * The values of a new request after the sender: requestid, cid, name, lower-case name, origins, meta, delegates, the
+ * multihash (contentOf), bytes of the free tier, most pending requests (or NULL), seconds until it fails.
  */
 export type NewRequest = readonly [
   requestid: string,
@@ -100,14 +100,14 @@ export type NewRequest = readonly [
   origins: string,
   meta: string,
   delegates: string,
-  blockedNames: readonly string[],
+  content: string,
   freeTierBytes: number,
   maxPending: number | null,
   deadlineSeconds: number,
 ];
 
 const BLOCKED = `blocked AS MATERIALIZED (
-    SELECT mode FROM blocked_cids WHERE cid = ANY($10::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+    SELECT mode FROM blocked_cids WHERE cid_content(cid) = $10::text ORDER BY mode = 'block' DESC LIMIT 1
   )`;
 
 const gate = { account: "who.account", freeTierBytes: "$11::bigint", maxPending: "$12::bigint" };
@@ -134,12 +134,12 @@ export const ADD = `
   FROM who`;
 
 /**
- * Says what ADD would say now, and accepts nothing: the blocked names, the bytes of the free tier and the most pending
+ * Says what ADD would say now, and accepts nothing: the multihash (or NULL), the bytes of the free tier and the most pending
  * requests come after the sender.
  */
 export const CHECK = `
   WITH ${WHO}, blocked AS MATERIALIZED (
-    SELECT mode FROM blocked_cids WHERE cid = ANY($3::text[]) ORDER BY mode = 'block' DESC LIMIT 1
+    SELECT mode FROM blocked_cids WHERE cid_content(cid) = $3::text ORDER BY mode = 'block' DESC LIMIT 1
   )
   SELECT who.account, (SELECT mode FROM blocked) AS blocked,
     ${gateVerdict({ account: "who.account", freeTierBytes: "$4::bigint", maxPending: "$5::bigint" })} AS verdict

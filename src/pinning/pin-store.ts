@@ -1,7 +1,8 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import { namesOfContent, type ParsedCid, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
+import { contentOf, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
+import { replacingId } from "./pin-owner.ts";
 import type { PinFilter } from "./pin-filter.ts";
 import {
   ADD,
@@ -77,7 +78,7 @@ export async function checkPin(
   cid: ParsedCid | null,
   { freeTierBytes, maxPending }: PinLimits,
 ): Promise<{ readonly kind: "open"; readonly account: string } | PinRefusal> {
-  const values = [...sender, cid === null ? [] : blockedNamesOf(cid), freeTierBytes, maxPending];
+  const values = [...sender, cid === null ? null : contentOf(cid), freeTierBytes, maxPending];
   const [row] = await database.query<CheckedRow>(CHECK, values, options("pins-check"));
   if (row === undefined) return { kind: "unknown-sender" };
   if (row.blocked !== null) return { kind: "blocked", mode: row.blocked };
@@ -140,10 +141,15 @@ export async function replacePin(
 ): Promise<PinOutcome> {
   const found = await findPin(database, [tokenHash, account], requestid);
   if ("kind" in found) return found;
-  const old = [requestid, spellings(found.status.pin.cid)];
-  const values = [tokenHash, found.account, ...newRequest(added, limits), ...old];
+  const { cid } = found.status.pin;
+  // A failed one is tried anew, whatever the cluster has by now.
+  const takesOver = cid === added.pin.cid.text && found.status.status !== "failed";
+  const replacing = takesOver ? replacingId(added.requestid, requestid) : added.requestid;
+  const request = { ...added, requestid: replacing };
+  const old = [requestid, spellings(cid)];
+  const values = [tokenHash, found.account, ...newRequest(request, limits), ...old];
   const [row] = await database.query<ReplacedRow>(REPLACE, values, options("pins-replace"));
-  return row?.found === true ? outcomeOf(row, added) : { kind: "not-found" };
+  return row?.found === true ? outcomeOf(row, request) : { kind: "not-found" };
 }
 
 interface CheckedRow extends Record<string, unknown> {
@@ -224,15 +230,11 @@ function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): N
     JSON.stringify(origins),
     meta,
     JSON.stringify(delegates),
-    blockedNamesOf(cid),
+    contentOf(cid),
     limits.freeTierBytes,
     limits.maxPending,
     limits.deadlineSeconds,
   ];
-}
-
-function blockedNamesOf(cid: ParsedCid): readonly string[] {
-  return [...new Set([...namesOfContent(cid), ...usualSpellingsOf(cid)])];
 }
 
 /** The spellings of a stored CID. A text that is not a CID, which another program stored, has only itself. */

@@ -1,17 +1,15 @@
 import type { Cluster, PinAnswer } from "../cluster/client.ts";
-import { readWholePin } from "../cluster/pin.ts";
-import { isSendableOrigin, planPin } from "../cluster/pin-request.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { messageOf } from "../errors.ts";
 import { judgeStatus, type Verdict } from "./cluster-status.ts";
+import { BLOCKED, isBlocked } from "./blocked.ts";
 import { underContentLock } from "./content-lock.ts";
-import { namesOfContent, type ParsedCid, parseCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
+import { contentOf, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
 import {
   type FailureReason,
   finish,
   hasSize,
   hold,
-  isBlocked,
   markFailed,
   markPinned,
   markSent,
@@ -22,6 +20,7 @@ import {
   readStanding,
   type Standing,
 } from "./outcomes.ts";
+import { callFor, findPins, isOthers, readOwnership } from "./pin-owner.ts";
 import { lookAgain, type Work } from "./queue.ts";
 import {
   nextLookMs,
@@ -56,14 +55,7 @@ const UNANSWERED_MS = 2_000;
 /** How long a call that got no answer may take to have its effect. */
 const LATE_MS = 3_000;
 const NO_CREDIT_MS = 60_000;
-/** The limit of ipfs-cluster for the head of a request is 8 KiB by default (max_header_bytes). */
-const LONGEST_PATH = 6_000;
-const MAX_ORIGINS = 10;
 
-const BLOCKED: FailureReason = {
-  reason: "BLOCKED",
-  details: "This content is blocked on this service.",
-};
 const NO_CREDIT: FailureReason = {
   reason: "INSUFFICIENT_CREDITS",
   details: "The account has no credit for this pin. It waits until its deadline.",
@@ -93,7 +85,7 @@ export async function doWork(work: Work, deps: PinWorkDeps): Promise<void> {
 
 async function send(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
   const { pool, mayPin, leaseMs } = deps;
-  if (await isBlocked(pool, namesOfContent(cid))) return void (await markFailed(pool, work, BLOCKED));
+  if (await isBlocked(pool, contentOf(cid))) return void (await markFailed(pool, work, BLOCKED));
   if (!(await mayPin(work.account))) {
     const details = "The account had no credit for this pin until its deadline.";
     if (work.isOverdue) await markFailed(pool, work, { ...NO_CREDIT, details });
@@ -106,67 +98,29 @@ async function send(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void
   const result = underContentLock(pool, cid, leaseMs, async (database) => {
     const { isMine } = await readStanding(database, work, spellingsOf(cid));
     if (!isMine) return;
-    const path = pathOf(work, cid, await deps.cluster.allocation(cid.text));
-    isBegun = true;
-    await noteAnswer(database, work, path === null ? NOT_SENDABLE : await deps.cluster.pin(path));
+    const found = await findPins(deps.cluster, cid);
+    const call = callFor(work, cid, found, await readOwnership(database, cid));
+    isBegun = call.kind === "pin";
+    await noteAnswer(database, work, call.kind === "pin" ? await deps.cluster.pin(call.path) : call);
   });
   if ((await settled(result, () => isBegun, work, cid, deps)) === null)
     await putOff(pool, work, { inMs: BUSY_MS, error: work.lastError });
 }
 
-const NOT_SENDABLE: PinAnswer = {
-  kind: "refused",
-  status: 400,
-  message: "the cluster can't be asked for this pin",
-  busy: false,
-};
+const IMPOSSIBLE = "the cluster can't be asked for this pin";
 
 async function noteAnswer(
   database: Pick<PostgresPool, "query">,
   work: Work,
-  answer: PinAnswer,
+  answer: PinAnswer | { readonly kind: "none" | "impossible" },
 ): Promise<void> {
-  if (answer.kind === "done") await markSent(database, work, nextLookMs(0));
-  else if (answer.busy) await putOff(database, work, { inMs: REFUSED_MS, error: answer.message });
+  const refused = answer.kind === "refused" ? answer : { busy: false, message: IMPOSSIBLE };
+  if (answer.kind === "done" || answer.kind === "none") await markSent(database, work, nextLookMs(0));
+  else if (refused.busy) await putOff(database, work, { inMs: REFUSED_MS, error: refused.message });
   else {
     const attempts = work.attempts + 1;
-    await putOff(database, work, { inMs: recoverMs(attempts), attempts, error: answer.message });
+    await putOff(database, work, { inMs: recoverMs(attempts), attempts, error: refused.message });
   }
-}
-
-/**
- * The path of the cluster's pin request. The service's cluster decides the number of copies; a pin that is already there
- * keeps the operator's, and loses an expiry. Metadata that does not fit into a request stays in the database only.
- */
-function pathOf(work: Work, cid: ParsedCid, allocation: unknown): string | null {
-  const there = readWholePin(allocation);
-  const metadata = Object.fromEntries(
-    Object.entries(objectOf(work.meta)).filter(([key, value]) => key !== "" && typeof value === "string"),
-  );
-  const origins = arrayOf(work.origins).filter(isSendableOrigin).slice(0, MAX_ORIGINS);
-  const path = (kept: Readonly<Record<string, unknown>>): string | null => {
-    const plan = planPin(
-      {
-        cid: cid.text,
-        type: "pin",
-        allocations: there?.allocations ?? [],
-        options: {
-          name: work.name,
-          mode: "recursive",
-          replicationMin: there?.options.replicationMin ?? 0,
-          replicationMax: there?.options.replicationMax ?? 0,
-          shardSize: there?.options.shardSize ?? 0,
-          metadata: kept,
-          origins,
-          expireAt: null,
-        },
-      },
-      new Date(0),
-    );
-    return plan.kind === "pin" ? plan.path : null;
-  };
-  const whole = path(metadata);
-  return whole !== null && whole.length > LONGEST_PATH ? path({}) : whole;
 }
 
 async function look(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void> {
@@ -252,7 +206,10 @@ async function unpin(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<voi
   if (done === null) await putOff(deps.pool, work, { inMs: BUSY_MS, error: work.lastError });
 }
 
-/** Takes the content out of the cluster if no other request wants it. Null if another process works on it. */
+/**
+ * Takes the content out of the cluster if no other request wants it, and leaves what no account pinned. Null if another
+ * process works on it.
+ */
 async function takeOut(
   work: Work,
   cid: ParsedCid,
@@ -264,8 +221,13 @@ async function takeOut(
     const standing = await readStanding(database, work, spellingsOf(cid));
     if (!standing.isMine) return;
     if (!standing.isWanted) {
-      isBegun = true;
-      for (const spelling of usualSpellingsOf(cid)) await deps.cluster.unpin(spelling);
+      const found = await findPins(deps.cluster, cid);
+      const owner = await readOwnership(database, cid, work);
+      for (const [spelling, pin] of found) {
+        if (pin !== null && isOthers(spelling, pin, owner)) continue;
+        isBegun = true;
+        await deps.cluster.unpin(spelling);
+      }
     }
     await then(database, standing);
   });
@@ -325,25 +287,4 @@ function reasonOf(work: Work, verdict?: Verdict): FailureReason {
       details: "Its turn did not come: content of other requests of this account could not be found in time.",
     };
   return { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." };
-}
-
-function objectOf(json: string): Readonly<Record<string, unknown>> {
-  const value = parsed(json);
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : {};
-}
-
-function arrayOf(json: string): readonly string[] {
-  const value = parsed(json);
-  return Array.isArray(value) ? value.filter((entry): entry is string => typeof entry === "string") : [];
-}
-
-/** Rows of upstream can hold any text. */
-function parsed(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch {
-    return null;
-  }
 }

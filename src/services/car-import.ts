@@ -1,15 +1,20 @@
 import { Busboy, type BusboyFileStream, type BusboyHeaders, type BusboyInstance } from "@fastify/busboy";
-import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import { feeSql, tariffOf } from "../billing/fee.ts";
 import { findMissing, KuboRefusal, openKuboImport } from "../cluster/kubo-car.ts";
+import { readSpace } from "../cluster/kubo-space.ts";
 import { type Log, messageOf } from "../errors.ts";
 import type { Blake3 } from "../ingest/blake3.ts";
+import { type Claim, Space } from "../ingest/space.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { HttpFailure } from "../machine/http-client.ts";
 import { CarProblem, hashSha2, openCar } from "../pinning/car.ts";
 import { LIMITS, readPinBody } from "../pinning/pin-body.ts";
 import type { Sender } from "../pinning/pin-sql.ts";
+import { newRequestId } from "../pinning/pin-owner.ts";
 import { addPin, checkPin } from "../pinning/pin-store.ts";
+import type { Pricing } from "../settings/quota.ts";
+import { countOf } from "../units.ts";
 import { outcomeReply, type PinsDeps, type PinsHandler, refusalReply, refuse } from "./pins-routes.ts";
 
 /** What an import needs. */
@@ -18,6 +23,8 @@ export interface CarImportDeps extends Pick<PinsDeps, "pool" | "delegates" | "li
   readonly log: Log;
   readonly kuboUrl: string;
   readonly maxBytes: number;
+  /** For how many days the account's balance must last, with the CAR. 0 days: no such condition. */
+  readonly minBalance: Pricing & { readonly days: number };
   /** How long the client, or kubo, may send or take nothing. */
   readonly idleMs?: number;
 }
@@ -41,6 +48,8 @@ const BAD_BLOCK =
   /decod|unmarshal|protobuf|cbor|dag-?pb|malformed|invalid|varint|unexpected EOF|content integrity/i;
 
 const LINGER_MS = 2_000;
+/** An import leaves so much of the disk under kubo free: others write there too. */
+const DISK_RESERVE_BYTES = 1_000_000_000;
 
 /** How long such a request may take in all. */
 export const IMPORT_TIMEOUT_MS = 3_600_000;
@@ -52,11 +61,21 @@ export const IMPORT_TIMEOUT_MS = 3_600_000;
  * blocks before the fault stay in kubo without a pin, until kubo removes what nobody pins.
  */
 export function createCarImport(deps: CarImportDeps): PinsHandler {
-  const { pool, limits, maxBytes } = deps;
+  const { pool, limits, maxBytes, minBalance } = deps;
   const running = new Map<string, number>();
+  const space = new Space({
+    // Only the disk counts: KUBO_STORAGE_MAX is not a limit of the master's own kubo.
+    read: async () => {
+      const reading = await readSpace(deps.http, deps.kuboUrl);
+      return reading === null ? null : { ...reading, limitBytes: Number.MAX_SAFE_INTEGER };
+    },
+    reserveBytes: DISK_RESERVE_BYTES,
+    now: () => performance.now(),
+  });
   let blake3: Promise<Blake3> | null = null;
   async function answer(incoming: IncomingMessage, sender: Sender): Promise<Response> {
-    if (Number(incoming.headers["content-length"] ?? 0) > maxBytes + MULTIPART_BYTES)
+    const sizeBytes = Number(incoming.headers["content-length"] ?? maxBytes);
+    if (sizeBytes > maxBytes + MULTIPART_BYTES)
       return refuse(413, "PAYLOAD_TOO_LARGE", `The CAR has more than ${maxBytes} bytes.`);
     if (!/^multipart\/form-data *;/i.test(incoming.headers["content-type"] ?? ""))
       return refuse(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be multipart/form-data.");
@@ -70,10 +89,24 @@ export function createCarImport(deps: CarImportDeps): PinsHandler {
       return refuse(429, "TOO_MANY_REQUESTS", "Too many CAR files are being imported.", wait);
     }
     running.set(account, mine + 1);
+    let claim: Claim | null = null;
     try {
+      if (!(await lasts(pool, account, sizeBytes, minBalance)))
+        return refuse(
+          402,
+          "INSUFFICIENT_CREDITS",
+          `The balance must last ${countOf(minBalance.days, "day")} with this CAR.`,
+        );
+      const claimed = await space.claim(sizeBytes);
+      if (claimed.kind === "full")
+        return refuse(507, "INSUFFICIENT_STORAGE", "The master has no space for this CAR now.");
+      if (claimed.kind === "unknown") return notStored();
+      claim = claimed.claim;
       blake3 ??= import("../ingest/blake3.ts").then(({ openBlake3 }) => openBlake3());
       return await importCar(incoming, sender, { ...deps, blake3: await blake3 });
     } finally {
+      // How much of it kubo has stored is not known.
+      claim?.settle(sizeBytes);
       const left = (running.get(account) ?? 1) - 1;
       if (left > 0) running.set(account, left);
       else running.delete(account);
@@ -112,7 +145,7 @@ async function importCar(
     const whole = await findMissing(http, kuboUrl, root.text, COMPLETE_TIMEOUT_MS);
     if (whole !== null && whole.missing !== null)
       throw new CarProblem(`The CAR is not complete: it has no block ${whole.missing}.`);
-    const added = { requestid: randomUUID(), pin: pin.value, delegates: await deps.delegates() };
+    const added = { requestid: newRequestId(), pin: pin.value, delegates: await deps.delegates() };
     return outcomeReply(await addPin(pool, sender, added, limits), pin.value);
   } catch (thrown) {
     return refuseFault(upload.failure() ?? thrown, log);
@@ -144,9 +177,32 @@ function refuseFault(fault: unknown, log: Log): Response {
   if (!(fault instanceof Stalled || fault instanceof KuboRefusal || fault instanceof HttpFailure))
     throw fault;
   log(`a CAR could not be stored in kubo: ${messageOf(fault)}`, "warn");
+  return notStored();
+}
+
+function notStored(): Response {
   const wait = { "retry-after": String(RETRY_SECONDS) };
   return refuse(503, "SERVICE_UNAVAILABLE", "The master's kubo did not store the CAR. Try again.", wait);
 }
+
+/** True if the balance pays for so many days of what the account stores, and of `moreBytes`. */
+async function lasts(
+  pool: Pick<PinsDeps["pool"], "query">,
+  account: string,
+  moreBytes: number,
+  { days, ...pricing }: CarImportDeps["minBalance"],
+): Promise<boolean> {
+  if (days === 0) return true;
+  const { freeBytes, unitsPerGibMonth } = tariffOf(pricing);
+  const values = [freeBytes, unitsPerGibMonth, account, moreBytes, days * 24];
+  const [row] = await pool.query<{ lasts: boolean }>(LASTS, values, { name: "import-lasts" });
+  return row?.lasts === true;
+}
+
+const STORED = "((SELECT coalesce(sum(u.bytes), 0) FROM account_usage u WHERE u.account = $3) + $4::bigint)";
+const LASTS = `
+  SELECT coalesce((SELECT a.balance FROM account_credits a WHERE a.account = $3), 0)
+    >= ${feeSql(STORED, { free: "$1", price: "$2" })} * $5::bigint AS lasts`;
 
 /** A form that is being read. */
 interface Upload {

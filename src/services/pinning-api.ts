@@ -85,6 +85,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
             limits,
             kuboUrl: settings.kuboUrl,
             maxBytes: settings.importMaxBytes,
+            minBalance: {
+              days: settings.importBalanceDays,
+              freeTierBytes: limits.freeTierBytes,
+              fulaPerGibMonth: settings.fulaPerGibMonth,
+            },
             ...deps.imports,
           }),
   };

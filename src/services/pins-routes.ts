@@ -1,10 +1,10 @@
-import { randomUUID } from "node:crypto";
 import { type Credential, NOT_ACCEPTED, readCredential } from "../accounts/sessions.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import type { Log } from "../errors.ts";
 import type { ReadDelegates } from "../pinning/delegates.ts";
 import { type PinBody, readPinBody } from "../pinning/pin-body.ts";
 import { decode, readPinFilter } from "../pinning/pin-filter.ts";
+import { newRequestId } from "../pinning/pin-owner.ts";
 import type { Sender } from "../pinning/pin-sql.ts";
 import {
   addPin,
@@ -113,7 +113,7 @@ export function addPinsRoutes(
     authenticated(async (call, sender) => {
       const pin = await readPin(call);
       if (pin instanceof Response) return pin;
-      const added = { requestid: randomUUID(), pin, delegates: await delegates() };
+      const added = { requestid: newRequestId(), pin, delegates: await delegates() };
       return woken(outcomeReply(await addPin(pool, sender, added, limits), pin));
     }),
   );
@@ -133,7 +133,7 @@ export function addPinsRoutes(
       if (id instanceof Response) return id;
       const pin = await readPin(call);
       if (pin instanceof Response) return pin;
-      const added = { requestid: randomUUID(), pin, delegates: await delegates() };
+      const added = { requestid: newRequestId(), pin, delegates: await delegates() };
       return woken(outcomeReply(await replacePin(pool, sender, id, added, limits), pin));
     }),
   );

@@ -257,8 +257,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "CREDIT_GATE",
-    about:
-      "closed: the pinning API accepts only FREE_PENDING_PINS unfinished pins of an account without a balance; open: any number, as upstream does",
+    about: "closed: without a balance, at most FREE_PENDING_PINS unfinished pins; open: any number",
     rule: RULES.creditGate,
     byDefault: "closed",
   },
@@ -285,6 +284,12 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     about: "how many bytes a CAR file may have",
     rule: RULES.count,
     byDefault: "838860800",
+  },
+  {
+    key: "DAG_IMPORT_MIN_BALANCE_DAYS",
+    about: "for how many days a balance must last with the CAR file; 0: no such condition",
+    rule: RULES.days,
+    byDefault: "0",
   },
   {
     key: "FULA_PER_GB_MONTH",

@@ -101,6 +101,10 @@ export const RULES = {
     requirement: "a size such as 500GB or 2TiB (MB, GB, TB, MiB, GiB, TiB)",
     holds: (value) => parseSize(value) !== null,
   },
+  days: pattern(
+    "a whole number of days from 0 to 3650",
+    /^(?:0|[1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9]|3650)$/,
+  ),
   amount: pattern(
     "a number such as 3 or 0.25: up to 15 digits, and up to 8 after the decimal point",
     /^[0-9]{1,15}(\.[0-9]{1,8})?$/,

@@ -57,6 +57,9 @@ export interface PinningApiSettings extends ServiceSettings {
   };
   /** How large a CAR file may be. Null: none is imported. */
   readonly importMaxBytes: number | null;
+  /** For how many days the balance must last, with the CAR file. 0: no such condition. */
+  readonly importBalanceDays: number;
+  readonly fulaPerGibMonth: number;
 }
 
 /** The settings of `serve webui`. */
@@ -124,6 +127,8 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     PIN_DEADLINE_MINUTES: number(RULES.count, "1440"),
     DAG_IMPORT_ENABLED: text(RULES.flag).default("false"),
     DAG_IMPORT_MAX_BYTES: number(RULES.count, "838860800"),
+    DAG_IMPORT_MIN_BALANCE_DAYS: number(RULES.days, "0"),
+    FULA_PER_GB_MONTH: number(RULES.amount, "3"),
   });
   const secret = values.FULA_PIN_SERVICE_SECRET ?? "";
   return {
@@ -144,6 +149,8 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
       deadlineSeconds: values.PIN_DEADLINE_MINUTES * 60,
     },
     importMaxBytes: values.DAG_IMPORT_ENABLED === "true" ? values.DAG_IMPORT_MAX_BYTES : null,
+    importBalanceDays: values.DAG_IMPORT_MIN_BALANCE_DAYS,
+    fulaPerGibMonth: values.FULA_PER_GB_MONTH,
   };
 }
 

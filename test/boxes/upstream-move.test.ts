@@ -269,6 +269,12 @@ describe.skipIf(skipped !== undefined)("a master of the bash scripts, moved to o
     await eventually("the late one is pinned", async () => (await clusterPins(box)).has(late), 60_000);
     expect((await listAll(box, ann)).map(facts)).toEqual(theirs.map(facts));
     await eventually("its size is counted", async () => (await use(ann)) > used);
+    const byUpstream = theirs.find(({ pin }) => pin.name === "by upstream")?.requestid ?? "";
+    expect((await ask(box, ann, "DELETE", `6000/pins/${byUpstream}`)).status).toBe(202);
+    await eventually(
+      "what upstream's API pinned meanwhile is unpinned",
+      async () => !(await clusterPins(box)).has(cid),
+    );
     expectExit(await rejoin(box), 0);
   });
 });

@@ -182,6 +182,7 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
   failed_charges: "the same",
   billing_hours: "an hour is billed for all accounts of the database at once",
   cron_lease: "as upstream's advisory lock, it is one for the whole database",
+  pin_mark: "one row: pins, upstream's table, has no pool",
   pin_doubts: "the same: a content is pinned or not, whoever asked for it",
 };
 

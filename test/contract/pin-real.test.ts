@@ -8,6 +8,7 @@ import { eventually, findPrograms, type RealCluster, startRealCluster } from "..
 import { migrate, poolOf } from "../support/names-database.ts";
 import { accept, factsOf, remove, standingOf, workLeft, workOn } from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 
 const programs = await findPrograms();
 if (typeof programs === "string" && process.env["CI"] !== undefined) throw new Error(programs);
@@ -81,6 +82,37 @@ if (typeof programs !== "string")
         );
         await expect.poll(() => standingOf(target, kept), SLOW).toBe("pinned");
       }, 180_000);
+
+      test("the operator's pin is served, and neither renamed nor unpinned; an account's bears the mark", async () => {
+        const target = await postgres.createDatabase();
+        const pool = poolOf(target);
+        const [master] = real.peers;
+        if (master === undefined) throw new Error("a peer");
+        const cluster = openCluster({ endpoint: master.apiUrl });
+        onTestFinished(() => cluster.close());
+        const add = (text: string, version: number) =>
+          master.ipfs(["add", "-q", "--pin=false", `--cid-version=${version}`], text);
+        const [v0, own] = [await add("operator's content", 0), await add("account's content", 1)];
+        await cluster.pin(`/pins/${v0}?name=operators&meta-team=ops`);
+        const pinned = await cluster.allocation(v0);
+        expect(pinned).toMatchObject({ name: "operators", metadata: { team: "ops" } });
+        workOn(target, { url: master.apiUrl });
+        const ids = [
+          await accept(pool, { account: "u", cid: v0, name: "mine" }),
+          await accept(pool, { account: "u", cid: own, name: "mine" }),
+        ];
+        for (const id of ids) await expect.poll(() => standingOf(target, id), SLOW).toMatch(/^pinned/);
+        const [row] = await sql<{ mark: string }>(target, "SELECT mark FROM pin_mark");
+        expect(await cluster.allocation(v0)).toEqual(pinned);
+        expect(await cluster.allocation(own)).toMatchObject({
+          name: "mine",
+          metadata: { "fula-node-database": row?.mark },
+        });
+        for (const id of ids) await remove(pool, id);
+        await expect.poll(() => workLeft(target), SLOW).toBe(0);
+        expect(await cluster.allocation(v0)).toEqual(pinned);
+        expect(await cluster.allocation(own)).toBeNull();
+      }, 120_000);
 
       test("the size of content that nobody has is an error within the limit", async () => {
         const kubo = real.peers[0]?.kuboUrl ?? "";

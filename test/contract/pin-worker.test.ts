@@ -56,13 +56,15 @@ describeOnPostgres(
       expect(await workLeft(target)).toBe(0);
     });
 
-    test("a pin that is there keeps the operator's copies, and loses its expiry", async () => {
+    test("an account's pin that is there keeps the operator's copies, and loses its expiry", async () => {
       const target = await postgres.createDatabase();
       const [cluster, pool] = [await double(), poolOf(target)];
       const cid = cidOf("there");
+      const [row] = await sql<{ mark: string }>(target, "SELECT mark FROM pin_mark");
       cluster.pins.set(cid, {
         cid,
         name: "old",
+        metadata: { "fula-node-database": row?.mark },
         replication_factor_min: 2,
         replication_factor_max: 3,
         expire_at: "2030-01-01T00:00:00Z",

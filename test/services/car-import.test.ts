@@ -8,6 +8,7 @@ import { createApp, json, startServer } from "../../src/services/server.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { blockOf, carOf, carV2Of, DAG_PB, frameOf, headerOf, linking, textOf } from "../support/cars.ts";
 import { findKubo, type RealKubo, startRealKubo } from "../support/kubo-real.ts";
+import { answering, startStandIn } from "../support/kubo-stand-in.ts";
 import { migrate } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -55,6 +56,7 @@ function streamed(
   api: { url: string },
   user: User,
   parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  sizeBytes?: number,
 ): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
     const sent = requestHttp(
@@ -64,6 +66,7 @@ function streamed(
         headers: {
           authorization: `Bearer ${user.token}`,
           "content-type": "multipart/form-data; boundary=b",
+          ...(sizeBytes === undefined ? {} : { "content-length": sizeBytes }),
         },
       },
       (answer) => {
@@ -83,6 +86,22 @@ function streamed(
       yield Buffer.from("\r\n--b--\r\n");
     }
     Readable.from(form(), { objectMode: false }).pipe(sent);
+  });
+}
+
+/** What is answered before the body comes. */
+function statusWithoutBody(api: { url: string }, user: User, sizeBytes?: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const headers = {
+      authorization: `Bearer ${user.token}`,
+      "content-type": "multipart/form-data; boundary=b",
+      ...(sizeBytes === undefined ? {} : { "content-length": sizeBytes }),
+    };
+    const sent = requestHttp(`${api.url}/pins/import/car`, { method: "POST", headers }, (answer) => {
+      resolve(answer.statusCode ?? 0);
+      sent.destroy();
+    });
+    sent.on("error", reject).flushHeaders();
   });
 }
 
@@ -266,6 +285,82 @@ describeOnPostgres(
       const stranger = { ...ann, token: "unknown" };
       expect((await streamed(api, stranger, endless())).status).toBe(401);
       expect(await rows(target)).toEqual([]);
+    });
+
+    test("who may not pin is refused without one byte of the body, and without a question to kubo", async () => {
+      const standIn = await startStandIn(answering(500, {}));
+      onTestFinished(() => standIn.close());
+      const { api, ann, target } = await start({ balance: null, kuboUrl: standIn.url });
+      await sql(target, "INSERT INTO account_holds (account, reason, actor) VALUES ($1, 'test', 'test')", [
+        ann.account,
+      ]);
+      expect(await statusWithoutBody(api, ann)).toBe(402);
+      expect(await statusWithoutBody(api, { ...ann, token: "unknown" })).toBe(401);
+      expect(standIn.asked.filter((line) => /repo|diag|dag/.test(line))).toEqual([]);
+    });
+
+    test("without space on kubo's disk it is answered 507, also with several at once, and in bounded time", async () => {
+      const gib = 1_073_741_824;
+      const disk = { free_space: 2 * gib, total_space: 1_000_000_000 + 250_000 };
+      const standIn = await startStandIn((asked, response) => {
+        const isDisk = asked.url?.includes("diag/sys") === true;
+        // KUBO_STORAGE_MAX is passed long ago.
+        const body = isDisk ? { diskinfo: disk } : { RepoSize: 50 * gib, StorageMax: 10 * gib };
+        if (asked.url?.includes("dag/import") === true) asked.resume();
+        else answering(200, body)(asked, response);
+      });
+      onTestFinished(() => standIn.close());
+      const { api, ann, target } = await start({ kuboUrl: standIn.url });
+      const car = Buffer.alloc(300_000);
+      const full = await send(api, ann, car);
+      expect([full.status, full.body["error"]]).toEqual([
+        507,
+        { reason: "INSUFFICIENT_STORAGE", details: "The master has no space for this CAR now." },
+      ]);
+      expect(await statusWithoutBody(api, ann)).toBe(507);
+      // One of 150 kB fits, and while it goes on, a second one does not.
+      let end = (): void => {};
+      const ended = new Promise<void>((resolve) => (end = resolve));
+      async function* held(): AsyncGenerator<Uint8Array> {
+        yield dagOf("held").car.subarray(0, 100);
+        await ended;
+        yield Buffer.alloc(150_000);
+      }
+      const open = streamed(api, ann, held(), 150_000);
+      await expect.poll(() => standIn.asked.some((line) => line.includes("dag/import"))).toBe(true);
+      expect(await statusWithoutBody(api, ann, 150_000)).toBe(507);
+      end();
+      expect((await open).status).toBe(400);
+      standIn.answer = answering(500, {});
+      const other = await startPinningApi(target, { kuboUrl: standIn.url, importMaxBytes: MAX_BYTES });
+      expect(await statusWithoutBody(other, ann)).toBe(503);
+    });
+
+    test("with DAG_IMPORT_MIN_BALANCE_DAYS, the balance must last so long with the CAR", async () => {
+      const target = await postgres.createDatabase();
+      const changes = {
+        importMaxBytes: 2_000_000_000,
+        importBalanceDays: 60,
+        fulaPerGibMonth: 3,
+        limits: { freeTierBytes: 1_073_741_824, maxPending: 10, deadlineSeconds: 3_600 },
+      };
+      const api = await startPinningApi(target, changes);
+      const statusOf = async (balance: number | null, stored: number, size: number) => {
+        const user = await createUser(target, api, `u${balance}-${stored}-${size}`, balance);
+        await sql(
+          target,
+          "INSERT INTO pins (requestid, user_id, cid, status, size) VALUES (gen_random_uuid(), $1, 'c', 'pinned', $2)",
+          [user.account, stored],
+        );
+        return statusWithoutBody(api, user, size);
+      };
+      const gib = 1_073_741_824;
+      // Nothing above the free tier costs nothing; then it is 6 FULA for 60 days of one GiB. 503: kubo is away.
+      expect(await statusOf(null, 0, 1_000_000)).toBe(503);
+      expect(await statusOf(5.9, gib, gib)).toBe(402);
+      expect(await statusOf(6.1, gib, gib)).toBe(503);
+      expect(await statusOf(11.9, 2 * gib, gib)).toBe(402);
+      expect(await statusOf(12.1, 2 * gib, gib)).toBe(503);
     });
 
     test("more than the most bytes is refused, whether it is said before or not", async () => {

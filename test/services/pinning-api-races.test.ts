@@ -1,6 +1,9 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { base16 } from "multiformats/bases/base16";
+import { base32, base32upper } from "multiformats/bases/base32";
+import { base36 } from "multiformats/bases/base36";
 import { base58btc } from "multiformats/bases/base58";
+import { base64, base64url } from "multiformats/bases/base64";
 import { CID } from "multiformats/cid";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { parseCid } from "../../src/pinning/content-id.ts";
@@ -337,6 +340,12 @@ describeOnPostgres(
           expect(text).not.toContain("secret reason");
         }
         expect((await alice.post({ cid: `/ipfs/${cid}` })).status).toBe(400);
+      }
+      const codings = [base16, base32, base32upper, base36, base58btc, base64, base64url];
+      for (const row of [V0, `/ipfs/${V0}`, raw, ...codings.map((base) => parsed.toString(base))]) {
+        await sql(target, "UPDATE blocked_cids SET cid = $1", [row]);
+        for (const cid of [V1, V0, raw])
+          expect({ row, status: (await alice.post({ cid })).status }).toEqual({ row, status: 451 });
       }
       await sql(target, "UPDATE blocked_cids SET mode = 'redirect'");
       const redirected = await alice.post({ cid: V0 });

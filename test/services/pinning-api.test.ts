@@ -52,7 +52,7 @@ describeOnPostgres(
       expect({ status, body }).toEqual({
         status: 202,
         body: {
-          requestid: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+          requestid: expect.stringMatching(/^fn-[0-9a-f-]{36}$/) as string,
           status: "queued",
           created: expect.stringMatching(CREATED) as string,
           pin,

@@ -31,6 +31,8 @@ export function pinningSettings(
     walletTokens: false,
     limits: { freeTierBytes: 1_000, maxPending: 10, deadlineSeconds: 3_600 },
     importMaxBytes: null,
+    importBalanceDays: 0,
+    fulaPerGibMonth: 3,
     ...changes,
   };
 }

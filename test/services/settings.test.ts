@@ -57,6 +57,8 @@ describe("readPinningApiSettings", () => {
       serviceSecret: null,
       limits: { freeTierBytes: 524_288_000, maxPending: 10, deadlineSeconds: 86_400 },
       importMaxBytes: null,
+      importBalanceDays: 0,
+      fulaPerGibMonth: 3,
     });
   });
 
@@ -350,6 +352,8 @@ describe("one set of rules", () => {
         "PIN_DEADLINE_MINUTES",
         "DAG_IMPORT_ENABLED",
         "DAG_IMPORT_MAX_BYTES",
+        "DAG_IMPORT_MIN_BALANCE_DAYS",
+        "FULA_PER_GB_MONTH",
       ],
     ],
     [

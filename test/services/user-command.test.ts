@@ -1,8 +1,11 @@
+import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { userCreate, userToken } from "../../src/commands/user.ts";
+import { userKeys, userRevoke, userToken } from "../../src/commands/user-key.ts";
+import { userCreate } from "../../src/commands/user.ts";
 import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
+import { sql } from "../support/postgres-server.ts";
 import { listenAnywhere } from "./serving.ts";
 import { JWT_SECRET, masterOn } from "./verbs-master.ts";
 import { ask, startWebui } from "./web-api.ts";
@@ -23,7 +26,7 @@ describeOnPostgres(
       expect(made).toMatchObject({ data: { verb: "user create", created: true } });
       expect(found).toMatchObject({
         data: { created: false },
-        lines: [expect.stringContaining("Nothing to do")],
+        lines: ["Nothing to do: the account already exists:", expect.stringMatching(/^[0-9a-f]{64}\.$/)],
       });
       expect(issued?.lines).toHaveLength(1);
       const authorization = `Bearer ${issued?.lines[0] ?? ""}`;
@@ -58,6 +61,90 @@ describeOnPostgres(
       await userToken({ ...flags, expires: "30d" }, world);
       expect(warnings[1]).toMatch(/^This key expires at \S+\.$/);
     });
+
+    test("list an account's keys without the keys, and revoke one of them", async () => {
+      const target = await postgres.createDatabase();
+      const { baseDir, world, results } = await masterOn(target);
+      const flags = { baseDir, email: "alice@example.org" };
+      const bob = { baseDir, email: "bob@example.org" };
+      for (const one of [flags, bob]) await userCreate(one, world);
+      await userKeys(flags, world);
+      expect(results.at(-1)?.lines).toEqual(["The account has no key that is good now."]);
+      const make = async (more: object) => {
+        await userToken({ ...flags, ...more }, world);
+        return String(results.at(-1)?.lines[0]);
+      };
+      const tokens = [
+        await make({ name: "ci", expires: "30d" }),
+        await make({ upload: true }),
+        await make({}),
+      ];
+      const ids = tokens.map((token) => createHash("sha256").update(token).digest("hex").slice(0, 12));
+      const webui = await startWebui(target);
+      const statusOf = async (token: string) =>
+        (await ask(webui, "/api/v1/storage", { headers: { authorization: `Bearer ${token}` } })).status;
+      expect(await statusOf(tokens[0] ?? "")).toBe(200);
+      await sql(
+        target,
+        `INSERT INTO sessions (username, session_token, token_hash, user_id)
+         SELECT user_id, repeat('c', 64), repeat('c', 64), user_id FROM webui_users WHERE user_id = $1`,
+        [createHash("sha256").update(flags.email).digest("hex")],
+      );
+      const listed = async (more: object = {}) => {
+        await userKeys({ ...flags, ...more }, world);
+        return results.at(-1)?.data["keys"] as readonly { readonly id: string }[];
+      };
+      await expect
+        .poll(async () => (await listed()).find(({ id }) => id === ids[0]), { timeout: 20_000 })
+        .toMatchObject({ lastUsed: expect.stringMatching(/Z$/) as string });
+      const keys = await listed();
+      expect(keys).toHaveLength(4);
+      expect(keys).toEqual(
+        expect.arrayContaining([
+          expect.objectContaining({ id: ids[0], name: "ci", kind: "full", state: "active" }),
+          expect.objectContaining({ id: ids[1], name: null, kind: "upload", lastUsed: null }),
+          expect.objectContaining({ id: ids[2], kind: "full", expires: null }),
+          expect.objectContaining({ id: "c".repeat(12), kind: "session", state: "active" }),
+        ]),
+      );
+      const shown = JSON.stringify(results.at(-1));
+      for (const token of tokens) expect(shown).not.toContain(token.split(".")[2]);
+      for (const line of results.at(-1)?.lines ?? []) expect(line.length, line).toBeLessThanOrEqual(80);
+
+      const reason = "the laptop was stolen";
+      await expect(userRevoke(ids[0] ?? "", { ...bob, reason }, world)).rejects.toMatchObject({
+        exit: "settings",
+        what: expect.stringContaining("no key whose id begins with") as string,
+      });
+      expect(await statusOf(tokens[0] ?? "")).toBe(200);
+      await userRevoke((ids[0] ?? "").slice(0, 8), { ...flags, reason }, world);
+      expect(results.at(-1)?.data).toMatchObject({ verb: "user revoke", key: ids[0], changed: true });
+      await userRevoke(ids[0] ?? "", { ...flags, reason }, world);
+      expect(results.at(-1)?.data).toMatchObject({ changed: false });
+      expect([await statusOf(tokens[0] ?? ""), await statusOf(tokens[2] ?? "")]).toEqual([401, 200]);
+      await userRevoke("cccccc", { ...flags, reason }, world);
+      expect(new Set((await listed()).map(({ id }) => id))).toEqual(new Set([ids[1], ids[2]]));
+      expect(await listed({ all: true })).toHaveLength(4);
+      expect(
+        await sql(target, "SELECT FROM sessions WHERE expires_at IS NULL OR expires_at > now()"),
+      ).toHaveLength(1);
+      expect(await sql(target, "SELECT actor, action, details FROM admin_audit_log ORDER BY id")).toEqual([
+        { actor: "root@m1", action: "revoke-key", details: { key: ids[0], reason } },
+        { actor: "root@m1", action: "revoke-key", details: { key: "c".repeat(12), reason } },
+      ]);
+      const nobody = { baseDir, email: "nobody@example.org" };
+      await expect(userKeys(nobody, world)).rejects.toMatchObject({ exit: "settings" });
+    });
+
+    test.each(["abc", "ABCDEF", "eyJhbGciOiJIUzI1NiJ9.e30.x"])(
+      "a key in the command line is not repeated, and nothing is read: %s",
+      async (key) => {
+        const flags = { baseDir: "/nonexistent", email: "alice@example.org", reason: "r" };
+        const refused: unknown = await userRevoke(key, flags, {} as World).catch((thrown: unknown) => thrown);
+        expect(refused).toMatchObject({ exit: "usage" });
+        expect(JSON.stringify(refused)).not.toContain(key);
+      },
+    );
 
     test("say which secret is missing, that the database is away, and that it was never migrated", async () => {
       const target = await postgres.createDatabase();

@@ -1,13 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import {
-  userCreate,
-  userCredit,
-  userList,
-  userSuspend,
-  userToken,
-  userUnsuspend,
-} from "../../src/commands/user.ts";
+import { userToken } from "../../src/commands/user-key.ts";
+import { userCreate, userCredit, userList, userSuspend, userUnsuspend } from "../../src/commands/user.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
@@ -249,6 +243,53 @@ describeOnPostgres(
         exit: "usage",
         what: expect.stringMatching(what) as string,
       });
+    });
+
+    test("what is printed fits 80 columns, and says what a balance below zero means", async () => {
+      const { target, baseDir, world, results, credit } = await start();
+      const text = () => (results.at(-1)?.lines ?? []).join(" ");
+      await userCreate({ baseDir, email }, world);
+      await userCreate({ baseDir, email: "carol@example.org" }, world);
+      const held = { baseDir, email, reason: "abuse" };
+      await userSuspend(held, world);
+      await userSuspend(held, world);
+      await sql(
+        target,
+        "INSERT INTO pins (requestid, user_id, cid, status, size) VALUES ('r', $1, 'c', 'pinned', 7e12)",
+        [ALICE],
+      );
+      await credit("1234567.125", "a");
+      await userList({ baseDir }, world);
+      await userUnsuspend(held, world);
+      expect(text()).not.toContain("billing");
+      await credit("1234567.125", "b", { deduct: true });
+      expect(text()).not.toContain("below zero");
+      await credit("4", "c", { deduct: true });
+      expect(text()).toContain("now -4 FULA. That is below zero: the account may store no more");
+      await credit("4", "c", { deduct: true });
+
+      const vault = { VAULT_ADDRESS: `0x${"1".repeat(40)}`, BILLING_IDEMPOTENCY: "true" };
+      const billed = await masterOn(target, {
+        JWT_SECRET: "x".repeat(40),
+        ENCRYPTION_KEY: "ab".repeat(32),
+        ...vault,
+      });
+      for (const [balance, says] of [
+        [-4, "Its balance is -4 FULA: the billing suspends it again within the hour if"],
+        [0, "Its balance is 0 FULA: the billing suspends it again within the hour if"],
+        [5, "The billing suspends it again when its balance is used up."],
+      ] as const) {
+        await sql(
+          target,
+          "UPDATE user_credits SET is_suspended = 1, suspended_at = now(), balance_fula = $1",
+          [balance],
+        );
+        await userUnsuspend({ ...held, baseDir: billed.baseDir }, billed.world);
+        expect((billed.results.at(-1)?.lines ?? []).join(" ")).toContain(says);
+        expect(billed.results.at(-1)?.data).toMatchObject({ changed: true, balanceFula: balance });
+      }
+      const lines = [...results, ...billed.results].flatMap((result) => result.lines);
+      expect(lines.filter((line) => line.length > 80)).toEqual([]);
     });
 
     test("an account that does not exist gets nothing", async () => {

@@ -1,7 +1,7 @@
-import { randomUUID } from "node:crypto";
 import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
+import { newRequestId } from "../../src/pinning/pin-owner.ts";
 import { type PinWorker, type PinWorkerDeps, startPinWorker } from "../../src/pinning/worker.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { ClusterDouble } from "./cluster-double.ts";
@@ -23,7 +23,7 @@ export async function accept(
   },
 ): Promise<string> {
   const { account, cid, name = "", meta = {}, origins = [], deadlineMs = 3_600_000 } = request;
-  const requestid = randomUUID();
+  const requestid = newRequestId();
   await database.query(
     `WITH request AS (
        INSERT INTO pins (requestid, user_id, cid, name, meta, origins) VALUES ($1, $2, $3, $4, $5, $6) RETURNING requestid)

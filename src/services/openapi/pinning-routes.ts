@@ -131,6 +131,7 @@ export const PINS: Operations = {
         415: "The body is not multipart/form-data.",
         429: "Too many CAR files are being imported.",
         503: "The database or the master's kubo does not respond.",
+        507: "The master has no space for the CAR.",
       }),
     },
   },

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { readInstant } from "../../../src/pinning/instant.ts";
+import { readInstant } from "../../../src/pinning/pin-filter.ts";
 
 it.each([
   ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000000Z"],

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { SeenCids } from "../../../src/pinning/seen-cids.ts";
+import { SeenCids } from "../../../src/pinning/watch.ts";
 import { cidOf } from "../../support/cids.ts";
 
 it("finds everything that was added, and little else", () => {

@@ -62,6 +62,7 @@ const EXAMPLES: Readonly<
     bad: ["0A".repeat(16), "0a".repeat(15), "0a".repeat(17), "zz".repeat(16)],
   },
   flag: { good: ["true", "false"], bad: ["TRUE", "yes", "1", "0", "true "] },
+  days: { good: ["0", "1", "30", "3599", "3650"], bad: ["", "-1", "01", "3651", "4000", "1.5", "36500"] },
   count: { good: ["1", "999999999"], bad: ["0", "-1", "01", "1.5", "1000000000", "1,000"] },
   interval: {
     good: ["1000", "3600000", "86400000"],

@@ -219,7 +219,7 @@ describe("services", () => {
 
   it("are created again when one of their settings was changed, and only those that read it", async () => {
     const host = await joinedBox();
-    const { changes } = await join(host, { set: { FULA_PER_GB_MONTH: "4" } });
+    const { changes } = await join(host, { set: { NODE_NAMES_PER_OWNER: "4" } });
     expect(changes.map(({ step: id, change: { kind, services } }) => [id, kind, services])).toEqual([
       ["env-file", "write-env", undefined],
       ["services", "up", ["webui"]],
