@@ -37,6 +37,11 @@ export function isOurCaddyfile(text: string): boolean {
   return text.startsWith(MARKER);
 }
 
+/** The name that a Caddyfile of ours serves; null if it has none. */
+export function hostIn(text: string): string | null {
+  return /^https:\/\/(\S+) \{$/m.exec(text)?.[1] ?? null;
+}
+
 /** Uploads of CAR files. */
 const CAR = "^/pins/import/car$";
 const MARKER = "# fula-node edge sha256=";

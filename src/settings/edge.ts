@@ -100,6 +100,12 @@ export function edgeOf(values: (key: string) => string | undefined): Edge | null
   return { host, tls: { kind: "acme", directory, email, root } };
 }
 
+/** The address at which storage nodes reach this master, as invites contain it. Undefined if it is not known. */
+export function addressForNodes(values: (key: string) => string | undefined): string | undefined {
+  const host = values("PUBLIC_HOST");
+  return values("STORAGE_API_URL") ?? (host === undefined ? undefined : `https://${host}`);
+}
+
 /** Settings of the edge that do not go together. */
 export function findEdgeConflicts(settings: Settings): readonly Problem[] {
   const subject = "EDGE_TLS";
