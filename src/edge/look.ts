@@ -25,25 +25,29 @@ export async function lookAtEdge(
   const roots = certificates === null ? undefined : pemOfCertificates(certificates);
   const ask = (path: string) =>
     tls.ask({ address: "127.0.0.1", port: 443, name: edge.host, path, timeoutMs: TIMEOUT_MS, roots });
-  const [answer, pins, storage, log, isFindable] = await Promise.all([
+  const [answer, log] = await Promise.all([
     ask(OWN_PATH),
-    ask("/pins?limit=1"),
-    ask("/api/v1/pool"),
     edge.tls.kind === "acme" ? docker.logs(NAMES.edge, LOG_LINES) : "",
-    canBeFound(host, edge.host),
   ]);
-  return judgeEdge({
+  const facts = {
     edge,
     answer,
-    behind: [
-      { name: "pinning API", fault: faultOf(pins) },
-      { name: "storage API", fault: faultOf(storage) },
-    ],
     roots: ca === null ? null : { path: ca.path, isThere: certificates !== null },
     caFault: findCaFault(log),
-    isFindable,
     nowMs: clock.now().getTime(),
-  });
+  };
+  // A join asks again and again until there is a certificate: what needs one waits for it.
+  if (answer.kind !== "answer") return judgeEdge({ ...facts, behind: [], isFindable: null });
+  const [pins, storage, isFindable] = await Promise.all([
+    ask("/pins?limit=1"),
+    ask("/api/v1/pool"),
+    canBeFound(host, edge.host),
+  ]);
+  const behind = [
+    { name: "pinning API", fault: faultOf(pins) },
+    { name: "storage API", fault: faultOf(storage) },
+  ];
+  return judgeEdge({ ...facts, behind, isFindable });
 }
 
 function faultOf(answer: TlsAnswer): string | null {

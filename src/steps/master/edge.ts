@@ -28,7 +28,7 @@ export function edge(context: MasterContext, project: Project): AnyStep {
     survey: (host) => surveyUnwanted(host, project, isOn),
     data: isOn ? [{ ...EDGE, volume: NAMES.edgeVolume }] : [],
 
-    async verify(host) {
+    async verify(host, report) {
       const wanted = edgeOf(await readValues(host, context));
       if (wanted === null) return;
       await waitUntilItWorks(
@@ -39,6 +39,7 @@ export function edge(context: MasterContext, project: Project): AnyStep {
           return state === "down" ? sentence : null;
         },
         `Other machines must reach ${wanted.host} on the ports 80 and 443, and the CA must be reachable from here. See \`docker logs ${NAMES.edge}\`, fix the cause, then run again.`,
+        report,
       );
     },
   });

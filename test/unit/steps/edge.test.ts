@@ -256,9 +256,13 @@ describe("the edge of a master", () => {
       error: "dial tcp: no route to host",
     };
     host.docker.logTexts.set(NAMES.edge, `${JSON.stringify(refused)}\n`);
-    await expect(step.verify(host)).rejects.toMatchObject({
+    const waitsFor: string[] = [];
+    await expect(step.verify(host, (line) => void waitsFor.push(line))).rejects.toMatchObject({
       exit: "unhealthy",
       what: `fula-edge does not work: there is no certificate for ${HOST}: dial tcp: no route to host.`,
     });
+    expect(new Set(waitsFor)).toEqual(
+      new Set([`not yet: there is no certificate for ${HOST}: dial tcp: no route to host`]),
+    );
   });
 });
