@@ -128,6 +128,20 @@ export function describeHolders({ invites, nodes }: Holders): string | null {
   return `${parts.join(" and ")} ${isOne ? "has" : "have"} the old one`;
 }
 
+/** Who still has what invites contained before the last change, and what to do; null if nobody has, or it is not known. */
+export async function findStale(
+  host: Pick<HostReader, "postgres">,
+  known: KnownEdge | null,
+  values: Values,
+): Promise<{ readonly sentence: string; readonly todo: string } | null> {
+  const changedAt = known?.changed_at ?? null;
+  if (changedAt === null) return null;
+  const holders = await findHolders(host, values, new Date(changedAt));
+  const who = typeof holders === "string" ? null : describeHolders(holders);
+  const day = changedAt.slice(0, 10);
+  return who === null ? null : { sentence: `its address or CA changed on ${day}: ${who}`, todo: RENEW };
+}
+
 /** True if Caddy makes a new CA when it starts: the volume with the old one is gone. */
 export async function isVolumeLost({ docker }: Pick<HostReader, "docker">): Promise<boolean> {
   return (await docker.volume(NAMES.edgeVolume)) === null;

@@ -63,7 +63,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     memoryBytes: totalmem,
     addresses: () =>
       Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
-    isInDns,
+    isInDns: (name, timeoutMs) => isInDns(name, timeoutMs),
     which: (program) => findProgram(program, programs.PATH),
     unit: (name) => readUnit(name, programs),
     listeners: readListeners,
@@ -207,9 +207,14 @@ async function isThere(path: string): Promise<boolean> {
 /** What a name server answers for a name that it does not know, or that has no address of a kind. */
 const NO_ADDRESS: ReadonlySet<string | undefined> = new Set(["ENOTFOUND", "ENODATA"]);
 
-/** Asks the name servers only: what /etc/hosts says is not known to other machines. */
-async function isInDns(name: string, timeoutMs: number): Promise<boolean | null> {
+/** Asks the name servers only, by default those of this machine: what /etc/hosts says is not known to other machines. */
+export async function isInDns(
+  name: string,
+  timeoutMs: number,
+  servers?: readonly string[],
+): Promise<boolean | null> {
   const resolver = new Resolver({ timeout: timeoutMs, tries: 1 });
+  if (servers !== undefined) resolver.setServers(servers);
   const timer = setTimeout(() => resolver.cancel(), timeoutMs);
   const found = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)]);
   clearTimeout(timer);

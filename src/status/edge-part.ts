@@ -1,5 +1,5 @@
 import { FILES, hostIn } from "../edge/caddyfile.ts";
-import { describeHolders, findChanges, findHolders, parseKnown, readEdgeNow, RENEW } from "../edge/known.ts";
+import { findChanges, findStale, parseKnown, readEdgeNow } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -33,7 +33,7 @@ export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Ju
   const [known, seen, remark] = await Promise.all([
     given.containers,
     given.ask(() => lookAtEdge(host, { ...edge, host: name })).catch(whyNot),
-    given.ask(() => findStale(host, given)),
+    given.ask(() => compareKnown(host, given)),
   ]);
   const stopped = faultOfContainer(known, NAMES.edge, REPAIR_MASTER);
   if (stopped !== null) return stopped;
@@ -70,20 +70,15 @@ function judgeSwitchedOff(known: Containers, served: string | null): Judged | nu
 }
 
 /** Who has an old address or CA of the edge, or would have one after the next join. */
-async function findStale(host: HostReader, { layout, values, hash }: Given): Promise<Remark | null> {
+async function compareKnown(host: HostReader, { layout, values, hash }: Given): Promise<Remark | null> {
   const known = parseKnown(await host.files.readText(layout.edgeKnown));
   const now = await readEdgeNow(host, values, hash);
   if (known === null || now === null) return null;
   const [change] = findChanges(known, now);
   if (change !== undefined)
     return { state: "attention", sentence: change, todo: `to see who has the old one: ${REPAIR_MASTER}` };
-  if (known.changed_at === null) return null;
-  const holders = await findHolders(host, values, new Date(known.changed_at));
-  const who = typeof holders === "string" ? null : describeHolders(holders);
-  const day = known.changed_at.slice(0, 10);
-  return who === null
-    ? null
-    : { state: "attention", sentence: `its address or CA changed on ${day}: ${who}`, todo: RENEW };
+  const stale = await findStale(host, known, values);
+  return stale && { state: "attention", ...stale };
 }
 
 /** An edge in front of services that do not work is of no use, also while it works itself. */

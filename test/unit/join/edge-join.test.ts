@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
+import { nodeList } from "../../../src/commands/node.ts";
 import type { JoinFlags } from "../../../src/join/join-run.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { createLines } from "../../../src/ui/lines.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";
+import type { World } from "../../../src/world.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
 import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
 
@@ -118,4 +120,30 @@ it("an image of a Caddy that is too old is refused by name, and nothing is chang
     ) as string,
   });
   expect(host.snapshot()).toEqual(before);
+});
+
+it("node list names who has the address from before a change", async () => {
+  const host = box();
+  await joinOn(host, [HOST]);
+  const warnings: string[] = [];
+  const list = async () => {
+    const world = worldOf(host, { pid: 7 });
+    const reporter: Reporter = {
+      ...world.reporter,
+      listen: (event) => void (event.type === "warning" && warnings.push(event.text)),
+    };
+    const openCluster: World["openCluster"] = (target) =>
+      Object.assign(world.openCluster(target), { metrics: () => Promise.resolve([]) });
+    await nodeList({}, { ...world, reporter, openCluster });
+  };
+  host.postgres.onQuery = (_target, sql) =>
+    sql.includes("FROM invites") ? [{ invites: "0", nodes: ["berlin-1"] }] : [];
+  await list();
+  expect(warnings.filter((text) => text.includes("edge"))).toEqual([]);
+  const known = JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as object;
+  host.files.put(LAYOUT.edgeKnown, JSON.stringify({ ...known, changed_at: "2026-01-01T00:00:00.000Z" }));
+  await list();
+  expect(warnings.filter((text) => text.includes("edge"))).toEqual([
+    expect.stringContaining("changed on 2026-01-01: the node berlin-1 has the old one. What to do: revoke"),
+  ]);
 });
