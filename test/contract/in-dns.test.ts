@@ -1,5 +1,4 @@
 import { createSocket, type Socket } from "node:dgram";
-import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { isInDns } from "../../src/machine/system.ts";
 
@@ -32,7 +31,7 @@ async function nameServer(answer: (type: number) => number | string | null): Pro
     socket.send(Buffer.concat([head, question.subarray(12, end), record]), from.port, from.address);
   });
   await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
-  return `127.0.0.1:${(socket.address() as AddressInfo).port}`;
+  return `127.0.0.1:${socket.address().port}`;
 }
 
 it.each<[string, (type: number) => number | string | null, boolean | null]>([
