@@ -15,7 +15,8 @@ const DAY_MS = 86_400_000;
 const LATE_SHARE = 1 / 4;
 /** Nobody renews the operator's own certificate. */
 const OWN_NOTICE_MS = 14 * DAY_MS;
-const LOG = "docker logs fula-edge";
+/** What to do where only Caddy's own words help. */
+export const LOG = "docker logs fula-edge";
 /** The issuer of Caddy's own certificates. */
 const CADDY = "Caddy Local Authority";
 

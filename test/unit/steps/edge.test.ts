@@ -244,6 +244,27 @@ describe("the edge of a master", () => {
     expect(host.files.textOf(CERT ?? "")).toBe("a newer certificate");
   });
 
+  it("halts the run at a chain that nobody can verify, with the commands that make the CA again", async () => {
+    const host = await boxBefore("edge", INTERNAL);
+    host.files.put(ROOT, rootOf("MIIone"));
+    const { onAsk } = host.tls;
+    const roots = new Set<string | undefined>();
+    host.tls.onAsk = (name, asked) => {
+      roots.add(asked.roots);
+      const answer = onAsk(name, asked);
+      return answer.kind === "answer" ? { ...answer, distrust: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" } : answer;
+    };
+    const step = await stepOn(host, "edge", INTERNAL);
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    await expect(step.verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: expect.stringMatching(
+        /nobody can verify it\. What to do: put back your copy of the volume .* docker stop fula-edge && rm -rf /,
+      ) as string,
+    });
+    expect([...roots]).toEqual([rootOf("MIIone")]);
+  });
+
   it("halts the run with the CA's own words while there is no certificate", async () => {
     const host = await boxBefore("edge", ACME);
     host.tls.onAsk = () => ({ kind: "no-certificate", why: "tlsv1 alert internal error" });
