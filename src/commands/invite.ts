@@ -16,8 +16,8 @@ import { withMasterDatabase } from "../join/master-database.ts";
 import { tokenText } from "../join/storage-invite.ts";
 import { trusting } from "../machine/http.ts";
 import { pemOfCertificates } from "../settings/certificates.ts";
-import { edgeOf } from "../settings/edge.ts";
 import { isInSubnets, parseTcpMultiaddr } from "../settings/address.ts";
+import { addressForNodes, edgeOf } from "../settings/edge.ts";
 import { RULES } from "../settings/rules.ts";
 import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
@@ -51,7 +51,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   const edge = edgeOf(values);
   const [clusterName, storageApiUrl] = [
     values("CLUSTERNAME"),
-    flags.storageApiUrl ?? values("STORAGE_API_URL") ?? (edge === null ? undefined : `https://${edge.host}`),
+    flags.storageApiUrl ?? addressForNodes(values),
   ];
   if (clusterName === undefined || storageApiUrl === undefined || !RULES.apiUrl.holds(storageApiUrl)) {
     throw new OperatorError({

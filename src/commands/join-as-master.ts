@@ -1,3 +1,4 @@
+import { lookAtEdge } from "../edge/look.ts";
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
@@ -6,10 +7,12 @@ import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from 
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
-import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout } from "../settings/layout.ts";
+import { type Edge, edgeOf } from "../settings/edge.ts";
+import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/layout.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-master";
+const EDGE_DATA = `the volume ${NAMES.edgeVolume}`;
 
 /** Makes this machine a master, or repairs the master on it. `dryRun` only prints the plan. */
 export async function joinAsMaster(flags: JoinFlags, given: World): Promise<VerbExit> {
@@ -52,10 +55,15 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       },
     });
     const here = baseDirFlag(baseDir);
+    const edge = edgeOf((key) => desired.settings.get(key)?.value);
+    if (edge !== null && !flags.dryRun) await warnOfEdge(world, edge);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
-      ["Keep a copy off this box:", `${envFile}, ${signingKey}, ${snapshotsDir}`],
+      [
+        "Keep a copy off this box:",
+        [envFile, signingKey, snapshotsDir, ...(edge === null ? [] : [EDGE_DATA])].join(", "),
+      ],
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
@@ -65,4 +73,12 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     warnings.release();
     await lock?.release();
   }
+}
+
+/** An edge can work, and still be of no use to others: a staging CA, or a name that nobody finds. The run has verified it. */
+async function warnOfEdge({ host, reporter }: Pick<World, "host" | "reporter">, edge: Edge): Promise<void> {
+  const { state, sentence, todo } = await lookAtEdge(host, edge);
+  if (state === "ok") return;
+  const text = `The edge of this master: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
+  reporter.listen({ type: "warning", text });
 }

@@ -190,7 +190,8 @@ export function findingOf(options: {
     ...remove.map((name) => `${name} is running, but the settings do not ask for it`),
   ];
   if (drift.length === 0) return { state: "ours", seen, evidence };
-  if (!isPresent && states.every(({ state }) => state === "absent"))
+  // Without services there is nothing to create: what is left is to be removed.
+  if (!isPresent && states.length > 0 && states.every(({ state }) => state === "absent"))
     return { state: "absent", seen, evidence };
   return { state: "drifted", seen, drift, evidence, ...confirmed };
 }

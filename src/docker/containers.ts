@@ -1,4 +1,4 @@
-import type { Finding, StepSpec } from "../engine/step.ts";
+import type { Finding, Report, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
 import { type NodeContext, poll, readEnvFile, readValues } from "../settings/context.ts";
@@ -54,8 +54,8 @@ export interface ContainersSpec {
   /** What is lost if our service replaces an adopted one, as a sentence. */
   readonly describeLoss?: (service: string) => string;
   readonly healthyDeadlineMs?: number;
-  /** Tests that the healthy containers work. Throws an OperatorError (`unhealthy`) if they do not. */
-  verify(host: HostReader): Promise<void>;
+  /** Tests that the healthy containers work. Throws an OperatorError (`unhealthy`) if they do not. `report` gets what it waits for. */
+  verify(host: HostReader, report?: Report): Promise<void>;
 }
 
 const HEALTHY_DEADLINE_MS = 180_000;
@@ -137,12 +137,12 @@ export function containers(
       }
     },
 
-    async verify(host) {
+    async verify(host, report) {
       if (inPlace === undefined || !(await inPlace.isUsed(host))) {
         const { services } = await spec.desired(host);
         await waitHealthy(host, services, spec.healthyDeadlineMs ?? HEALTHY_DEADLINE_MS);
       }
-      await spec.verify(host);
+      await spec.verify(host, report);
     },
   };
 }
@@ -178,16 +178,21 @@ export async function findMissingImages(
   return images.filter((_, index) => present[index] === null);
 }
 
-/** Checks one or more containers until there is no fault. After the deadline, throws (`unhealthy`) with the last fault. */
+/**
+ * Checks one or more containers until there is no fault. `report` gets each fault. After the deadline, throws
+ * (`unhealthy`) with the last fault.
+ */
 export async function waitUntilItWorks(
   host: HostReader,
   name: string,
   findFault: () => Promise<string | null>,
   remedy = `See \`docker logs ${name}\`, fix the cause, then run again.`,
+  report: Report = () => {},
 ): Promise<void> {
   const last: { fault: string | null } = { fault: null };
   const works = await poll(host, ANSWER_DEADLINE_MS, async () => {
     last.fault = await findFault();
+    if (last.fault !== null) report(`not yet: ${last.fault}`);
     return last.fault === null ? true : null;
   });
   if (works === true) return;

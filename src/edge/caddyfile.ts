@@ -37,6 +37,11 @@ export function isOurCaddyfile(text: string): boolean {
   return text.startsWith(MARKER);
 }
 
+/** The name that a Caddyfile of ours serves; null if it has none. */
+export function hostIn(text: string): string | null {
+  return /^https:\/\/(\S+) \{$/m.exec(text)?.[1] ?? null;
+}
+
 /** Uploads of CAR files. */
 const CAR = "^/pins/import/car$";
 const MARKER = "# fula-node edge sha256=";
@@ -48,6 +53,21 @@ const MARKER = "# fula-node edge sha256=";
 const KEPT = `transport http {
 				keepalive 3s
 			}`;
+
+/**
+ * A service that refuses a request unread closes the connection to Caddy. Caddy stops reading the body then, keeps the
+ * connection to the client, and takes the rest of the body for new requests: with such an answer it must close, too.
+ */
+const PROXIED = `${KEPT}
+			@refused status 4xx 5xx
+			handle_response @refused {
+				header @chunked Connection close
+				header @sized Connection close
+				copy_response
+			}`;
+
+/** What Go's net/http says of a body in chunks that it can't read (its internal/chunked.go and transfer.go). */
+const BROKEN_BODY = "(?i)chunk|MIME header|trailer";
 
 function bodyOf({ host, tls, pinningPort, storagePort, fingerprints }: EdgePlan): string {
   return `# Rendered by fula-node, which notices changes by hand; settings belong into .env.
@@ -95,7 +115,7 @@ https://${host} {
 	request_body @others {
 		max_size 1MB
 	}
-	# Any other body has a minute, and the time that it needs at 100 kB/s.
+	# Any other body has a minute, and the time that it needs at 100 kB/s. A service gives it half a minute.
 	timeouts @others {
 		read_timeout 60s 100000
 	}
@@ -103,14 +123,18 @@ https://${host} {
 	timeouts @car {
 		read_timeout 60s
 	}
+	@tunnel method CONNECT
+	@chunked header Transfer-Encoding *
+	@sized header_regexp Content-Length [1-9]
 	route {
+		error @tunnel 405
 		error @admin 404
 		error @large 413
 		reverse_proxy @pins 127.0.0.1:${pinningPort} {
-			${KEPT}
+			${PROXIED}
 		}
 		reverse_proxy @api 127.0.0.1:${storagePort} {
-			${KEPT}
+			${PROXIED}
 		}
 		error 404
 	}
@@ -119,12 +143,22 @@ https://${host} {
 	handle_errors 404 {
 		${errorOf(404, "NOT_FOUND", "This path is not served here.")}
 	}
+	handle_errors 405 {
+		header Allow "GET, POST, DELETE, OPTIONS"
+		${errorOf(405, "METHOD_NOT_ALLOWED", "This method is not served here.")}
+	}
 	handle_errors 413 {
 		${errorOf(413, "PAYLOAD_TOO_LARGE", "The body is larger than 1 MB.")}
 	}
 	handle_errors {
-		header Retry-After 5
-		${errorOf(503, "SERVICE_UNAVAILABLE", "The service does not answer now.")}
+		@broken vars_regexp {err.message} "${BROKEN_BODY}"
+		handle @broken {
+			${errorOf(400, "BAD_REQUEST", "The body of the request is not valid HTTP/1.1.")}
+		}
+		handle {
+			header Retry-After 5
+			${errorOf(503, "SERVICE_UNAVAILABLE", "The service does not answer now.")}
+		}
 	}
 }
 
@@ -164,6 +198,11 @@ function errorOf(status: number, reason: string, details: string): string {
   const body = JSON.stringify({ error: { reason, details } });
   // Caddy replaces what is in braces.
   const text = body.replaceAll("{", "\\{").replaceAll("}", "\\}");
-  // Without `close`, Caddy reads the rest of the body before it answers.
-  return `header Connection close\n\t\theader Content-Type application/json\n\t\trespond \`${text}\` ${status}`;
+  return `header X-Request-Id {http.request.uuid}
+		header @pins Access-Control-Allow-Origin *
+		header @pins Access-Control-Expose-Headers "retry-after, location, x-request-id"
+		# Without it, Caddy reads the rest of the body before it answers.
+		header Connection close
+		header Content-Type application/json
+		respond \`${text}\` ${status}`;
 }

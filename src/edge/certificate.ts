@@ -29,6 +29,38 @@ export async function findCertificateProblems(
   return [{ subject, what: `${subject} is ${path}: ${facts}.`, remedy }];
 }
 
+/** The first Caddy that knows all that our Caddyfile says: `timeouts` for a part of a site. */
+const OLDEST = [2, 11, 5] as const;
+/** The labels of the official images, which others that are built on them inherit. */
+const LABELS = {
+  title: "org.opencontainers.image.title",
+  version: "org.opencontainers.image.version",
+} as const;
+
+/**
+ * A problem if EDGE_IMAGE is a Caddy that does not know our Caddyfile: its container would end at once, after the one that
+ * works was removed. The version is that of its labels, or of its tag if it is called caddy. Without one, nothing is said.
+ */
+export async function findOldCaddy(
+  { docker }: Pick<HostReader, "docker">,
+  settings: Settings,
+): Promise<readonly Problem[]> {
+  const subject = "EDGE_IMAGE";
+  const setting = settings.get(subject);
+  if (!settings.has("PUBLIC_HOST") || setting === undefined) return [];
+  const image = await docker.image(setting.value);
+  const tag = /(?:^|\/)caddy:([^:/@]+)(?:@.*)?$/.exec(setting.value)?.[1];
+  const labelled = image?.labels[LABELS.title] === "Caddy" ? image.labels[LABELS.version] : undefined;
+  const version = labelled ?? tag ?? "";
+  const numbers = /^v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-|$)/.exec(version)?.slice(1);
+  if (numbers === undefined) return [];
+  // A part that a tag leaves open is the newest.
+  const differing = OLDEST.findIndex((part, index) => Number(numbers[index] ?? Infinity) !== part);
+  if (differing < 0 || Number(numbers[differing] ?? Infinity) > (OLDEST[differing] ?? 0)) return [];
+  const what = `${subject} is ${setting.value}, which has Caddy ${version.replace(/^v/, "")}: too old, the edge needs ${OLDEST.join(".")} or newer.`;
+  return [{ subject, what, remedy: `Remove ${subject} from the settings, or name a newer image.` }];
+}
+
 async function findPairProblems(
   { files, tls, clock }: Pick<HostReader, "files" | "tls" | "clock">,
   paths: { readonly name: string; readonly certificate: string; readonly key: string },

@@ -74,25 +74,37 @@ export async function readEdgeFiles(
 /** Where Caddy keeps the root of its own CA, on the volume. */
 const OWN_ROOT = "caddy/pki/authorities/local/root.crt";
 
-/**
- * The certificates that other machines need in order to trust the edge, as STORAGE_API_CA has them. Null if its certificate
- * is of a public CA, or of the operator.
- */
-export async function readPrivateCa(
+/** The file with the certificates that other machines need in order to trust the edge. */
+export interface PrivateCa {
+  readonly path: string;
+  /** As STORAGE_API_CA has them. Null if there is none in the file, or no file. */
+  readonly certificates: string | null;
+}
+
+/** Looks for that file. Null if the edge's certificate is of a public CA, or of the operator. */
+export async function findPrivateCa(
   { files, docker }: Pick<HostReader, "files" | "docker">,
   { tls }: Edge,
-): Promise<string | null> {
+): Promise<PrivateCa | null> {
   const root = tls.kind === "acme" ? tls.root : null;
   if (tls.kind === "files" || (tls.kind === "acme" && root === null)) return null;
   const volume = root === null ? await docker.volume(NAMES.edgeVolume) : null;
   const path = root ?? `${volume?.mountpoint ?? ""}/${OWN_ROOT}`;
-  const found = certificatesInPem((await files.readText(path)) ?? "");
-  if (found !== null) return found;
+  return { path, certificates: certificatesInPem((await files.readText(path)) ?? "") };
+}
+
+/** What that file contains. Throws (`unavailable`) if there should be a certificate and is none. */
+export async function readPrivateCa(
+  host: Pick<HostReader, "files" | "docker">,
+  edge: Edge,
+): Promise<string | null> {
+  const found = await findPrivateCa(host, edge);
+  if (found === null || found.certificates !== null) return found?.certificates ?? null;
   throw new OperatorError({
     exit: "unavailable",
-    what: `There is no certificate of the edge's CA in ${path}.`,
+    what: `There is no certificate of the edge's CA in ${found.path}.`,
     why: "Nodes trust it because the invite contains it.",
-    remedy: "Run fula-node join-as-master, then try again.",
+    remedy: "See what fula-node status says of the edge, then try again.",
   });
 }
 

@@ -1,5 +1,6 @@
 import type { TlsAnswer } from "../machine/tls.ts";
-import type { Edge } from "../settings/edge.ts";
+import type { Edge, EdgeTls } from "../settings/edge.ts";
+import { NAMES } from "../settings/layout.ts";
 
 /** How the edge stands. */
 export interface EdgeStanding {
@@ -14,64 +15,166 @@ const DAY_MS = 86_400_000;
 const LATE_SHARE = 1 / 4;
 /** Nobody renews the operator's own certificate. */
 const OWN_NOTICE_MS = 14 * DAY_MS;
-const LOG = "docker logs fula-edge";
+/** What to do where only Caddy's own words help. */
+export const LOG = "docker logs fula-edge";
 /** The issuer of Caddy's own certificates. */
 const CADDY = "Caddy Local Authority";
 
-/** Judges the edge by what it answers to a request for its name. `caFault` is the CA's last refusal, if nothing was issued since. */
-export function judgeEdge(facts: {
+/** A service behind the edge. `fault` says what is wrong with its answer through the edge; null if nothing is. */
+export interface Behind {
+  readonly name: string;
+  readonly fault: string | null;
+}
+
+/** What is known of the edge. */
+export interface EdgeFacts {
   readonly edge: Edge;
+  /** To a request that the edge answers by itself. */
   readonly answer: TlsAnswer;
+  readonly behind: readonly Behind[];
+  /** The file with the roots that invites contain, and whether it has one; null for a public CA, or the operator's. */
+  readonly roots: { readonly path: string; readonly isThere: boolean } | null;
+  /** The CA's last refusal, if nothing was issued since. */
   readonly caFault: string | null;
+  /** Whether other machines can find an address for its name; null if that is not known. */
+  readonly isFindable: boolean | null;
   readonly nowMs: number;
-}): EdgeStanding {
-  const {
-    edge: { host, tls },
-    answer,
-    caFault,
-    nowMs,
-  } = facts;
-  const ca = caFault === null ? {} : { CA: caFault };
-  const judged = (
-    state: EdgeStanding["state"],
-    sentence: string,
-    todo: string | null = LOG,
-    evidence: EdgeStanding["evidence"] = {},
-  ): EdgeStanding => ({ state, sentence, todo, evidence: { ...evidence, ...ca } });
-  if (answer.kind === "silent") return judged("down", `port 443 does not answer: ${answer.why}`);
-  if (answer.kind === "no-certificate")
-    return judged("down", `there is no certificate for ${host}: ${caFault ?? answer.why}`);
-  const { status, certificate } = answer;
-  const { issuer, isSelfSigned, validFrom, validTo, coversName } = certificate;
-  const day = validTo.toISOString().slice(0, 10);
+}
+
+/** What a judgement adds to the certificate's words, and what to do. */
+type Verdict = readonly [state: EdgeStanding["state"], sentence: string, todo: string | null];
+
+/** Judges the edge by what it answers to requests for its name. */
+export function judgeEdge(facts: EdgeFacts): EdgeStanding {
+  const { edge, answer, behind, caFault } = facts;
+  const { host } = edge;
   const evidence = {
-    certificate: `of ${issuer}, ${validFrom.toISOString()} to ${validTo.toISOString()}`,
-    answer: String(status),
+    ...(caFault === null ? {} : { CA: caFault }),
+    ...Object.fromEntries(behind.map(({ name, fault }) => [name, fault ?? "answers"])),
   };
-  if (!coversName) return judged("down", `its certificate is not for ${host}`, LOG, evidence);
-  const leftMs = validTo.getTime() - nowMs;
-  if (leftMs <= 0) return judged("down", `its certificate expired on ${day}`, renewalOf(tls.kind), evidence);
-  if (status >= 500)
-    return judged("attention", `it works, but what is behind it answers ${status}`, null, evidence);
-  if (tls.kind === "acme" && (isSelfSigned || issuer.startsWith(CADDY)))
-    return judged(
+  const judged = ([state, sentence, todo]: Verdict, more = {}): EdgeStanding => ({
+    state,
+    sentence,
+    todo,
+    evidence: { ...more, ...evidence },
+  });
+  if (answer.kind === "silent") return judged(["down", `port 443 does not answer: ${answer.why}`, LOG]);
+  if (answer.kind === "no-certificate")
+    return judged(["down", `there is no certificate for ${host}: ${caFault ?? answer.why}`, LOG]);
+  const { certificate, distrust } = answer;
+  const { issuer, validFrom, validTo } = certificate;
+  const verdict =
+    judgeCertificate(facts, answer) ??
+    judgeBehind(behind) ??
+    judgeTrust(edge.tls, answer) ??
+    judgeName(facts) ??
+    judgeRenewal(facts, answer);
+  const day = validTo.toISOString().slice(0, 10);
+  return judged(verdict ?? ["ok", `https://${host}, certificate of ${issuer} until ${day}`, null], {
+    certificate: `of ${issuer}, ${validFrom.toISOString()} to ${validTo.toISOString()}`,
+    chain: distrust ?? "trusted",
+  });
+}
+
+type Answered = TlsAnswer & { readonly kind: "answer" };
+
+/** What keeps every client away. */
+function judgeCertificate(
+  { edge: { host, tls }, roots, nowMs }: EdgeFacts,
+  { certificate: { coversName, validTo }, distrust }: Answered,
+): Verdict | null {
+  if (!coversName) return ["down", `its certificate is not for ${host}`, LOG];
+  if (validTo.getTime() <= nowMs)
+    return ["down", `its certificate expired on ${validTo.toISOString().slice(0, 10)}`, renewalOf(tls.kind)];
+  if (roots === null) return null;
+  const { path, isThere } = roots;
+  if (tls.kind !== "internal")
+    return distrust === null
+      ? null
+      : [
+          "down",
+          `its certificate is not of a CA in ${path}, which invites contain: nobody can verify it`,
+          `put the roots of its CA into ${path}, then run fula-node join-as-master`,
+        ];
+  const again = `put back your copy of the volume ${NAMES.edgeVolume}; without one, ${newCa(path)}`;
+  if (!isThere)
+    return ["attention", `the root of its CA is gone from its volume: it ends with the next restart`, again];
+  return distrust === null
+    ? null
+    : [
+        "down",
+        `its certificate is not of the CA in ${path}, which invites contain: nobody can verify it`,
+        again,
+      ];
+}
+
+/** The commands that make Caddy forget what is left of its CA, and make a new one. */
+function newCa(rootPath: string): string {
+  const data = rootPath.replace(/\/pki\/.*$/, "");
+  return `docker stop ${NAMES.edge} && rm -rf ${data}/pki ${data}/certificates/local && docker start ${NAMES.edge} && fula-node join-as-master`;
+}
+
+function judgeBehind(behind: readonly Behind[]): Verdict | null {
+  const broken = behind.flatMap(({ name, fault }) => (fault === null ? [] : [`the ${name} ${fault}`]));
+  return broken.length === 0
+    ? null
+    : ["attention", `it works, but not what is behind it: ${broken.join(", ")}`, null];
+}
+
+/** Certificates that only who set them up trusts. */
+function judgeTrust(tls: EdgeTls, { certificate, distrust }: Answered): Verdict | null {
+  const { issuer, isSelfSigned } = certificate;
+  if (tls.kind !== "acme") return null;
+  if (isSelfSigned || issuer.startsWith(CADDY))
+    return ["attention", `its certificate is its own (${issuer}), not of the CA: nobody trusts it`, LOG];
+  if (isStaging(tls, issuer))
+    return [
       "attention",
-      `its certificate is its own (${issuer}), not of the CA: nobody trusts it`,
-      LOG,
-      evidence,
-    );
+      `its certificate is of a staging CA (${issuer}): browsers do not trust it`,
+      "for a trusted one, remove EDGE_ACME_CA from .env, then run fula-node join-as-master",
+    ];
+  if (tls.root !== null || distrust === null) return null;
+  return [
+    "attention",
+    `neither browsers nor storage nodes trust its certificate (of ${issuer})`,
+    "if its CA is a private one: fula-node join-as-master --set EDGE_ACME_ROOT=PATH",
+  ];
+}
+
+/** Let's Encrypt names its staging CAs so. */
+function isStaging(tls: EdgeTls, issuer: string): boolean {
+  return issuer.startsWith("(STAGING)") || (tls.kind === "acme" && /staging/i.test(tls.directory));
+}
+
+/** True for a name that means this machine on every machine (RFC 6761, section 6.3). */
+export function isLocalName(name: string): boolean {
+  return /(?:^|\.)localhost$/.test(name);
+}
+
+function judgeName({ edge: { host }, isFindable }: EdgeFacts): Verdict | null {
+  const change = "fula-node join-as-master --set PUBLIC_HOST=NAME";
+  if (isLocalName(host))
+    return [
+      "attention",
+      `nobody outside this machine can reach ${host}`,
+      `with a name in your DNS: ${change}`,
+    ];
+  return isFindable === false
+    ? ["attention", `the DNS has no address for ${host}: others can't find it`, `add it there, or: ${change}`]
+    : null;
+}
+
+function judgeRenewal(
+  { edge: { tls }, caFault, nowMs }: EdgeFacts,
+  { certificate: { validFrom, validTo } }: Answered,
+): Verdict | null {
+  const leftMs = validTo.getTime() - nowMs;
   const noticeMs =
     tls.kind === "files" ? OWN_NOTICE_MS : (validTo.getTime() - validFrom.getTime()) * LATE_SHARE;
-  if (leftMs < noticeMs || caFault !== null) {
-    const why = caFault === null ? "" : `; the CA did not issue a new one: ${caFault}`;
-    return judged(
-      "attention",
-      `its certificate expires ${inWords(leftMs, day)}${why}`,
-      renewalOf(tls.kind),
-      evidence,
-    );
-  }
-  return judged("ok", `https://${host}, certificate of ${issuer} until ${day}`, null, evidence);
+  if (leftMs >= noticeMs && caFault === null) return null;
+  const why = caFault === null ? "" : `; the CA did not issue a new one: ${caFault}`;
+  const day = validTo.toISOString().slice(0, 10);
+  return ["attention", `its certificate expires ${inWords(leftMs, day)}${why}`, renewalOf(tls.kind)];
 }
 
 function renewalOf(kind: Edge["tls"]["kind"]): string {

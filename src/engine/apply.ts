@@ -52,7 +52,8 @@ export async function applyPlan(options: {
       const before = done.length;
       const startedAt = host.clock.monotonicMs();
       if (!isEmpty) await applyStep(step, { ...options, trace });
-      await (asked[index] ?? step.verify(host));
+      const report = (line: string) => listen({ type: "progress", step: step.id, line });
+      await (asked[index] ?? (done.length > before ? step.verify(host, report) : step.verify(host)));
       const durationMs = Math.round(host.clock.monotonicMs() - startedAt);
       listen({
         type: "step-done",

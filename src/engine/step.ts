@@ -95,8 +95,11 @@ export interface StepSpec<Seen, C extends Change> {
   plan(finding: Plannable<Seen>): readonly C[];
   /** The only function that writes. Safe to repeat, also after it was interrupted. */
   apply(change: C, host: Host, report: Report): Promise<void>;
-  /** Checks that the thing works, not only that it exists. Throws an OperatorError (`unhealthy`) otherwise. */
-  verify(host: HostReader): Promise<void>;
+  /**
+   * Checks that the thing works, not only that it exists. Throws an OperatorError (`unhealthy`) otherwise. `report` gets
+   * what it waits for.
+   */
+  verify(host: HostReader, report?: Report): Promise<void>;
 }
 
 /** A step of any type. */

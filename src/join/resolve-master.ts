@@ -1,9 +1,10 @@
 import { decideUpdater } from "../docker/compose-project.ts";
-import { findCertificateProblems } from "../edge/certificate.ts";
+import { findCertificateProblems, findOldCaddy } from "../edge/certificate.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
+import { describeIdle } from "../settings/edge.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -53,7 +54,8 @@ export async function resolveMaster(
     assignments.set(key, value);
   const resolved = await readMasterSettings(deps, layout.envFile, assignments);
   const { problems } = resolved;
-  warnOfIgnored(deps, resolved);
+  const idle = describeIdle(resolved.settings);
+  warnOfIgnored(deps, { warnings: [...resolved.warnings, ...(idle === null ? [] : [idle])] });
   const settings = await adoptSettings(deps, flags, layout, resolved.settings);
   const missing = await requiredProblems(deps, settings, provisionWriter);
   const invalid = new Set(problems.map(({ subject }) => subject));
@@ -200,6 +202,10 @@ async function requiredProblems(
     ...(await findCaProblem(host, settings)),
     ...(await findPlainGateway({ host, reporter }, settings)),
     ...(host.system.uid() === 0 ? await findCertificateProblems(host, settings) : []),
+    // While Docker is silent, the settings are resolved again once it runs.
+    ...(host.system.uid() === 0 && (await whySilent(host)) === null
+      ? await findOldCaddy(host, settings)
+      : []),
     ...(await authProblems(host, settings, provisionWriter)),
   ];
 }

@@ -77,6 +77,8 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   sweepHeartbeat: "remove",
   knownNodes: "data",
   edgeDir: "remove",
+  // It stays as long as the CA that it describes.
+  edgeKnown: "data",
 };
 
 /** The entries of a master's base directory. */

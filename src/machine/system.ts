@@ -1,10 +1,11 @@
 import { constants } from "node:fs";
+import { Resolver } from "node:dns/promises";
 import { access, readFile, stat } from "node:fs/promises";
 import { networkInterfaces, totalmem } from "node:os";
 import { OperatorError } from "../errors.ts";
 import { findRemovals, installPackages } from "./apt.ts";
 import { clock } from "./clock.ts";
-import { fileError, isAbsence } from "./file-errors.ts";
+import { codeOf, fileError, isAbsence } from "./file-errors.ts";
 import { isProcessRunning, type Listener, readListeners } from "./processes.ts";
 import { programEnvironment, runProgram } from "./run-program.ts";
 import { enableUnit, isClockSynchronised, readUnit, type UnitState } from "./systemd.ts";
@@ -24,6 +25,8 @@ export interface SystemReader {
   memoryBytes(): number;
   /** The IP addresses of this machine's interfaces. */
   addresses(): readonly string[];
+  /** True if this machine's DNS has an address for the name, false if it has none. Null if it does not answer in time. */
+  isInDns(name: string, timeoutMs: number): Promise<boolean | null>;
   /** The absolute path of a program on root's PATH, or null. */
   which(program: string): Promise<string | null>;
   /** Null if systemd does not know the unit, or systemd does not run. */
@@ -60,6 +63,7 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     memoryBytes: totalmem,
     addresses: () =>
       Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
+    isInDns: (name, timeoutMs) => isInDns(name, timeoutMs),
     which: (program) => findProgram(program, programs.PATH),
     unit: (name) => readUnit(name, programs),
     listeners: readListeners,
@@ -198,4 +202,23 @@ async function isThere(path: string): Promise<boolean> {
     if (isAbsence(thrown)) return false;
     throw fileError("read", path, thrown);
   }
+}
+
+/** What a name server answers for a name that it does not know, or that has no address of a kind. */
+const NO_ADDRESS: ReadonlySet<string | undefined> = new Set(["ENOTFOUND", "ENODATA"]);
+
+/** Asks the name servers only, by default those of this machine: what /etc/hosts says is not known to other machines. */
+export async function isInDns(
+  name: string,
+  timeoutMs: number,
+  servers?: readonly string[],
+): Promise<boolean | null> {
+  const resolver = new Resolver({ timeout: timeoutMs, tries: 1 });
+  if (servers !== undefined) resolver.setServers(servers);
+  const timer = setTimeout(() => resolver.cancel(), timeoutMs);
+  const found = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)]);
+  clearTimeout(timer);
+  if (found.some((one) => one.status === "fulfilled" && one.value.length > 0)) return true;
+  const isKnown = found.every((one) => one.status === "fulfilled" || NO_ADDRESS.has(codeOf(one.reason)));
+  return isKnown ? false : null;
 }

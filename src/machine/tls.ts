@@ -22,6 +22,8 @@ export type TlsAnswer =
       readonly status: number;
       readonly body: unknown;
       readonly certificate: CertificateFacts;
+      /** Why a client that trusts the given roots alone refuses the chain, a phrase; null if it does not. The name and the dates are left out. */
+      readonly distrust: string | null;
     }
   /** Nothing listens there, or no answer came in time. */
   | { readonly kind: "silent"; readonly why: string }
@@ -40,6 +42,8 @@ export interface TlsReader {
     readonly name: string;
     readonly path: string;
     readonly timeoutMs: number;
+    /** PEM of the roots that its clients trust. Left out: those of public CAs. */
+    readonly roots?: string | undefined;
   }): Promise<TlsAnswer>;
   /** The first certificate of a PEM text. `isOfKey` is null without a key. A text says why something can't be read. */
   inspect(
@@ -51,7 +55,7 @@ export interface TlsReader {
 const MOST_BYTES = 65_536;
 
 export const tls: TlsReader = {
-  ask: ({ address, port, name, path, timeoutMs }) =>
+  ask: ({ address, port, name, path, timeoutMs, roots }) =>
     new Promise((resolve) => {
       const signal = AbortSignal.timeout(timeoutMs);
       let socket: TLSSocket | null = null;
@@ -66,10 +70,12 @@ export const tls: TlsReader = {
           agent: false,
           // It is judged by who asked.
           rejectUnauthorized: false,
+          ...(roots === undefined ? {} : { ca: roots }),
           signal,
         },
         (answer) => {
           const shown = socket?.getPeerX509Certificate();
+          const distrust = socket === null ? null : distrustOf(socket);
           const parts: Buffer[] = [];
           let bytes = 0;
           answer.on("data", (part: Buffer) => {
@@ -86,6 +92,7 @@ export const tls: TlsReader = {
                     status: answer.statusCode ?? 0,
                     body: bytes > MOST_BYTES ? null : parseJson(Buffer.concat(parts).toString()),
                     certificate: factsOf(shown, name),
+                    distrust,
                   },
             ),
           );
@@ -119,6 +126,17 @@ export const tls: TlsReader = {
     }
   },
 };
+
+/** By the codes of OpenSSL. What is judged by itself is left out. */
+const JUDGED_APART = /^(?:ERR_TLS_CERT_ALTNAME_INVALID|CERT_HAS_EXPIRED|CERT_NOT_YET_VALID)$/;
+
+function distrustOf({ authorized, authorizationError }: TLSSocket): string | null {
+  if (authorized) return null;
+  // A text in Node.js, where its types say Error.
+  const found: unknown = authorizationError;
+  const code = typeof found === "string" ? found : (codeOf(found) ?? messageOf(found));
+  return JUDGED_APART.test(code) ? null : code;
+}
 
 function factsOf(certificate: X509Certificate, name: string): CertificateFacts {
   const { issuer, subject, validFrom, validTo } = certificate;

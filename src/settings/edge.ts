@@ -100,14 +100,16 @@ export function edgeOf(values: (key: string) => string | undefined): Edge | null
   return { host, tls: { kind: "acme", directory, email, root } };
 }
 
+/** The address at which storage nodes reach this master, as invites contain it. Undefined if it is not known. */
+export function addressForNodes(values: (key: string) => string | undefined): string | undefined {
+  const host = values("PUBLIC_HOST");
+  return values("STORAGE_API_URL") ?? (host === undefined ? undefined : `https://${host}`);
+}
+
 /** Settings of the edge that do not go together. */
 export function findEdgeConflicts(settings: Settings): readonly Problem[] {
   const subject = "EDGE_TLS";
   const tls = settings.get(subject)?.value;
-  const [own, acme] = [
-    ["EDGE_CERT", "EDGE_KEY"],
-    ["EDGE_ACME_EMAIL", "EDGE_ACME_ROOT"],
-  ].map((keys) => keys.filter((key) => settings.has(key)));
   const missing = ["EDGE_CERT", "EDGE_KEY"].filter((key) => !settings.has(key));
   if (tls === "files" && missing.length > 0)
     return missing.map((key) => ({
@@ -115,13 +117,32 @@ export function findEdgeConflicts(settings: Settings): readonly Problem[] {
       what: `${key} is missing: EDGE_TLS is files.`,
       remedy: "Give the paths of both: EDGE_CERT and EDGE_KEY.",
     }));
-  // What nothing reads would look as if it had an effect.
-  const idle = [...(tls === "files" ? [] : (own ?? [])), ...(tls === "acme" ? [] : (acme ?? []))];
-  return idle.map((key) => ({
-    subject: key,
-    what: `${key} is set, but EDGE_TLS is ${tls ?? "not set"}, so nothing uses it.`,
-    remedy: key.startsWith("EDGE_ACME")
-      ? `Set EDGE_TLS=acme, or remove ${key}.`
-      : `Set EDGE_TLS=files too, or remove ${key}.`,
-  }));
+  // What this run sets and nothing reads would look as if it had an effect. What is saved may be used again.
+  return idleKeys(settings)
+    .filter((key) => settings.get(key)?.origin !== "saved")
+    .map((key) => ({
+      subject: key,
+      what: `${key} is set, but EDGE_TLS is ${tls ?? "not set"}, so nothing uses it.`,
+      remedy: key.startsWith("EDGE_ACME")
+        ? `Set EDGE_TLS=acme, or leave ${key} out.`
+        : `Set EDGE_TLS=files too, or leave ${key} out.`,
+    }));
+}
+
+/** The settings that the other kinds of EDGE_TLS use. */
+function idleKeys(settings: Settings): readonly string[] {
+  const tls = settings.get("EDGE_TLS")?.value;
+  const keys = [
+    ...(tls === "files" ? [] : ["EDGE_CERT", "EDGE_KEY"]),
+    ...(tls === "acme" ? [] : ["EDGE_ACME_EMAIL", "EDGE_ACME_ROOT"]),
+  ];
+  return keys.filter((key) => settings.has(key));
+}
+
+/** Which settings in `.env` another EDGE_TLS would use, as a sentence; null if there is none. */
+export function describeIdle(settings: Settings): string | null {
+  const kept = idleKeys(settings).filter((key) => settings.get(key)?.origin === "saved");
+  if (kept.length === 0) return null;
+  const verb = kept.length === 1 ? "stays in .env, but is" : "stay in .env, but are";
+  return `${kept.join(" and ")} ${verb} not used: EDGE_TLS is ${settings.get("EDGE_TLS")?.value ?? "not set"}.`;
 }

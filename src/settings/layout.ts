@@ -34,6 +34,8 @@ export interface MasterLayout extends StorageLayout {
   readonly knownNodes: string;
   /** What the edge's container reads. */
   readonly edgeDir: string;
+  /** The address and the CA of the edge that invites contain. */
+  readonly edgeKnown: string;
 }
 
 /** The default base directory of a master (upstream's). */
@@ -114,6 +116,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
     edgeDir: `${baseDir}/edge`,
+    edgeKnown: `${baseDir}/edge-known.json`,
   };
 }
 

@@ -1,23 +1,39 @@
+import { FILES, hostIn } from "../edge/caddyfile.ts";
+import { findChanges, findStale, parseKnown, readEdgeNow } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { Values } from "../settings/context.ts";
 import { edgeOf } from "../settings/edge.ts";
-import { NAMES } from "../settings/layout.ts";
+import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
+import type { TimedPart } from "./collect.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import type { Ask } from "./look-at-node.ts";
-import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
+import { type Judged, LATE, type Remark, REPAIR_MASTER, withRemarks } from "./part.ts";
 
-/** The edge of a master: its container, and what it answers to a request for its name. Null without PUBLIC_HOST. */
-export async function lookAtEdgePart(
-  host: HostReader,
-  given: { readonly values: Values; readonly containers: Promise<Containers>; readonly ask: Ask },
-): Promise<Judged | null> {
+/** What the look at the edge of a master needs. */
+interface Given {
+  readonly layout: Pick<MasterLayout, "edgeDir" | "edgeKnown">;
+  readonly values: Values;
+  readonly containers: Promise<Containers>;
+  readonly ask: Ask;
+  /** Lower-case hex sha256. */
+  readonly hash: (text: string) => string;
+}
+
+/**
+ * The edge of a master: its container, what it answers to requests for its name, and who has its old address. Null without
+ * PUBLIC_HOST, and without an edge that still runs.
+ */
+export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Judged | null> {
   const edge = edgeOf(given.values);
-  if (edge === null) return null;
-  const [known, seen] = await Promise.all([
+  const served = hostIn((await host.files.readText(`${given.layout.edgeDir}/${FILES.caddyfile}`)) ?? "");
+  if (edge === null) return judgeSwitchedOff(await given.containers, served);
+  const name = served ?? edge.host;
+  const [known, seen, remark] = await Promise.all([
     given.containers,
-    given.ask(() => lookAtEdge(host, edge)).catch(whyNot),
+    given.ask(() => lookAtEdge(host, { ...edge, host: name })).catch(whyNot),
+    given.ask(() => compareKnown(host, given)),
   ]);
   const stopped = faultOfContainer(known, NAMES.edge, REPAIR_MASTER);
   if (stopped !== null) return stopped;
@@ -30,7 +46,54 @@ export async function lookAtEdgePart(
   const why = seen === LATE ? "it did not answer in time" : seen;
   if (typeof why === "string") return { state: "unknown", summary: why, todo: null, evidence: {} };
   const { sentence, ...judged } = why;
-  return { ...judged, summary: sentence };
+  const sentenceOfChange = `it serves ${name} until the next join, but PUBLIC_HOST is ${edge.host} now`;
+  const remarks: readonly (Remark | null)[] = [
+    name === edge.host ? null : { state: "attention", sentence: sentenceOfChange, todo: REPAIR_MASTER },
+    remark === LATE ? null : remark,
+  ];
+  return withRemarks(
+    { ...judged, summary: sentence },
+    remarks.filter((one) => one !== null),
+  );
+}
+
+/** An edge that runs on after its setting was removed. */
+function judgeSwitchedOff(known: Containers, served: string | null): Judged | null {
+  const container = known?.get(NAMES.edge);
+  if (container === undefined || !isOurs(container) || container.status !== "running") return null;
+  return {
+    state: "attention",
+    summary: `PUBLIC_HOST is not set, but the edge still runs${served === null ? "" : ` and serves ${served}`}`,
+    todo: `to remove it: ${REPAIR_MASTER}`,
+    evidence: { container: `${container.name}, image ${container.image}` },
+  };
+}
+
+/** Who has an old address or CA of the edge, or would have one after the next join. */
+async function compareKnown(host: HostReader, { layout, values, hash }: Given): Promise<Remark | null> {
+  const known = parseKnown(await host.files.readText(layout.edgeKnown));
+  const now = await readEdgeNow(host, values, hash);
+  if (known === null || now === null) return null;
+  const [change] = findChanges(known, now);
+  if (change !== undefined)
+    return { state: "attention", sentence: change, todo: `to see who has the old one: ${REPAIR_MASTER}` };
+  const stale = await findStale(host, known, values);
+  return stale && { state: "attention", ...stale };
+}
+
+/** An edge in front of services that do not work is of no use, also while it works itself. */
+export function judgeServed(parts: readonly TimedPart[], served: readonly string[]): readonly TimedPart[] {
+  const down = parts.flatMap(({ name, state }) => (served.includes(name) && state === "down" ? [name] : []));
+  if (down.length === 0) return parts;
+  return parts.map((part): TimedPart =>
+    part.name === "edge" && part.state === "ok"
+      ? {
+          ...part,
+          state: "attention",
+          summary: `it works, but not what is behind it: ${down.map((name) => `the ${name}`).join(", ")}`,
+        }
+      : part,
+  );
 }
 
 /** Docker did not give the log. A bug is thrown on. */

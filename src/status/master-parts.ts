@@ -32,7 +32,7 @@ import {
   QUERY_MS,
 } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
-import { lookAtEdgePart } from "./edge-part.ts";
+import { judgeServed, lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { failedChecks, judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
 import { isPending, type StepsSeen } from "./judge-steps.ts";
@@ -98,7 +98,7 @@ export async function lookAtMaster(
     kind: "master",
     baseDir,
     title: titleOf("master", value, baseDir, MASTER_BASE_DIR),
-    parts: crossCheck(parts, seen, relationsOf(value)),
+    parts: crossCheck(judgeServed(parts, APIS), seen, relationsOf(value)),
     notes,
     remark: null,
     data: { ...dataOf(seen), heartbeats, pending: seen.items.some(isPending) },
@@ -107,7 +107,7 @@ export async function lookAtMaster(
 
 /** An installed master, and what every part may ask. */
 interface MasterNode {
-  readonly deps: Pick<StatusDeps, "host" | "openCluster" | "openSnapshots" | "readVerifyingKey">;
+  readonly deps: Pick<StatusDeps, "host" | "hash" | "openCluster" | "openSnapshots" | "readVerifyingKey">;
   readonly layout: MasterLayout;
   readonly values: Values;
   /** `.env`. */
@@ -141,6 +141,7 @@ function relationsOf(values: Values): PartRelations {
       flags: ["database"],
       services: [...APIS, "gateway", "updater"],
       edge: ["edge"],
+      "edge-known": ["edge"],
       "signing-key": ["snapshots"],
       cron: ["cron"],
       "snapshot-cron": ["cron"],
@@ -186,7 +187,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
       look: () => lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage"),
     },
     { name: "billing", look: () => lookAtBilling(node.deps.host, node) },
-    { name: "edge", look: () => lookAtEdgePart(node.deps.host, node) },
+    { name: "edge", look: () => lookAtEdgePart(node.deps.host, { ...node, hash: node.deps.hash }) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
     {
       name: "updater",

@@ -10,6 +10,7 @@ import { envFile } from "./env-file.ts";
 import { images, masterImages } from "./images.ts";
 import { edge } from "./master/edge.ts";
 import { edgeFiles } from "./master/edge-files.ts";
+import { edgeKnown } from "./master/edge-known.ts";
 import { snapshotCron, sweepCron } from "./master/cron-entry.ts";
 import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
@@ -41,6 +42,7 @@ export function masterSteps(
     services(context, projects.master),
     edgeFiles(context),
     edge(context, projects.master),
+    edgeKnown(context),
     signingKey(context),
     cron,
     snapshotCron(context),

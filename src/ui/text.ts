@@ -86,9 +86,13 @@ function planRows(item: PlanItem): readonly string[] {
       }),
       ...settingRows,
     ];
+  const verb = state === "foreign" ? "adopt" : "repair";
   const reasons = state === "foreign" ? [why] : drift.filter((line) => !settings.includes(line));
   return [
-    ...changes.flatMap(({ summary }) => planRow("~", state === "foreign" ? "adopt" : "repair", summary)),
+    ...changes.flatMap(({ summary }) => {
+      const removed = /^remove (.+)$/s.exec(summary)?.[1];
+      return removed === undefined ? planRow("~", verb, summary) : planRow("-", "remove", removed);
+    }),
     ...reasons.flatMap((reason) => planRow(" ", "", `reason: ${reason}`)),
     ...settingRows,
   ];

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FIRST_JOIN, fulaNode, installArtifact } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import type { Certificate } from "../support/certificates.ts";
+import { eventually } from "../support/cluster-real.ts";
 import { ACME_SETTINGS, AcmeCa, PUBLIC_HOST } from "../support/edge-boxes.ts";
 import { expectExit, rejoin, skipped, stderrOf, watch } from "../support/master-box.ts";
 import { fencesOf, readPages } from "../support/pages.ts";
@@ -12,6 +13,13 @@ const VOLUME = "fula-master_edge-data";
 const DATA = `/var/lib/docker/volumes/${VOLUME}/_data`;
 const [CERT, KEY] = ["/root/tls/cert.pem", "/root/tls/key.pem"];
 const NEWER = "caddy:2.99.0-alpine";
+
+interface Part {
+  readonly name: string;
+  readonly state: string;
+  readonly summary: string;
+  readonly todo: string | null;
+}
 
 describe.skipIf(skipped !== undefined)("the certificates of a master's edge", () => {
   let master: Box;
@@ -35,7 +43,7 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
   const fingerprintOf = ({ certificate }: Certificate) => new X509Certificate(certificate).fingerprint256;
   const edgePart = async () => {
     const { stdout } = await fulaNode(master, ["status", "--json"]);
-    const { parts } = JSON.parse(stdout) as { parts: { name: string; state: string; summary: string }[] };
+    const { parts } = JSON.parse(stdout) as { parts: Part[] };
     return parts.find(({ name }) => name === "edge");
   };
 
@@ -142,6 +150,61 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
     await put(good);
     expectExit(await rejoin(master), 0);
     expect(await served()).toBe(fingerprintOf(good));
+  });
+
+  test("a CA of its own that is lost: status says that nobody can verify it, and the join names who has the old one", async () => {
+    const set = await rejoin(master, ["--set", "EDGE_TLS=internal"]);
+    expectExit(set, 0);
+    expect(set.stderr.replaceAll(/\s+/g, " ")).toContain(
+      "EDGE_CERT and EDGE_KEY stay in .env, but are not used: EDGE_TLS is internal.",
+    );
+    expect(await edgePart()).toMatchObject({ state: "ok" });
+    const old = await rejoin(master, ["--set", "EDGE_IMAGE=caddy:2.10.2-alpine"]);
+    expectExit(old, 21);
+    expect(stderrOf(old)).toContain("too old, the edge needs 2.11.5 or newer");
+    const created = await fulaNode(master, ["invite", "create", "--json"]);
+    expectExit(created, 0);
+    const { id } = JSON.parse(created.stdout) as { id: string };
+
+    // Caddy makes a new root, and still shows what the old one signed.
+    await master.run(`docker stop fula-edge && rm ${DATA}/caddy/pki/authorities/local/root.*`);
+    await master.run("docker start fula-edge");
+    const lost = await eventually("the edge answers with the old chain", async () => {
+      const part = await edgePart();
+      return part?.summary.includes("nobody can verify it") === true && part;
+    });
+    expect(lost.state).toBe("down");
+    const [, commands = ""] = /without one, (.*) && fula-node join-as-master$/.exec(lost.todo ?? "") ?? [];
+    await master.run(["bash", "-ec", commands]);
+
+    const joined = await rejoin(master);
+    expectExit(joined, 0);
+    const plan = joined.stdout.replaceAll(/\s+/g, " ");
+    expect(plan).toContain("reason: its CA is a new one: nobody who has the old root can verify it");
+    expect(plan).toContain("reason: 1 open invite has the old one");
+    expect(await edgePart()).toMatchObject({
+      state: "attention",
+      summary: expect.stringMatching(/^its address or CA changed on [0-9-]+: 1 open invite has the old one$/),
+    });
+    expectExit(await fulaNode(master, ["invite", "revoke", id]), 0);
+    expect(await edgePart()).toMatchObject({ state: "ok" });
+    const again = await rejoin(master);
+    expectExit(again, 0);
+    expect(again.stdout).toContain("Nothing to do");
+  });
+
+  test("PUBLIC_HOST that was removed and not joined yet: status says that the edge still runs", async () => {
+    const env = (await master.readFile(ENV_FILE)).replaceAll(/^PUBLIC_HOST=.*\n/gm, "");
+    await master.writeFile(ENV_FILE, env, 0o600);
+    expect(await edgePart()).toMatchObject({
+      state: "attention",
+      summary: "PUBLIC_HOST is not set, but the edge still runs and serves master",
+    });
+    const dry = await rejoin(master, ["--dry-run"]);
+    expectExit(dry, 20);
+    expect(dry.stdout).toMatch(/- remove +fula-edge/);
+    expectExit(await rejoin(master), 0);
+    expect(await edgePart()).toBeUndefined();
   });
 });
 

@@ -9,7 +9,8 @@ import {
 } from "../../src/federation/invite-records.ts";
 import { announceName } from "../../src/federation/registry.ts";
 import type { NodeIdentity } from "../../src/federation/node-identity.ts";
-import type { PostgresPool } from "../../src/database/postgres.ts";
+import { createPostgres, type PostgresPool } from "../../src/database/postgres.ts";
+import { findHolders } from "../../src/edge/known.ts";
 import { storeInvite } from "../support/invites.ts";
 import { declarePartTests } from "../support/migration-parts.ts";
 import { catalogueOf, listen, migratorOf } from "../support/migrations.ts";
@@ -50,6 +51,37 @@ describeOnPostgres(
       const winner = keys[said.findIndex(({ outcome }) => outcome === "Reserved")];
       expect(await sql(target, "SELECT owner FROM node_names")).toEqual([{ owner: winner?.peerId }]);
       expect(await findInvite(pool, "pool-a", id)).toMatchObject({ boundPeer: winner?.peerId });
+    });
+
+    test("who has the address that invites contained before: open invites, and nodes that have not announced since", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const [used, renewed, open, revoked] = [
+        await storeInvite(target),
+        await storeInvite(target),
+        await storeInvite(target),
+        await storeInvite(target),
+      ];
+      const [berlin, paris] = [makeIdentity(), makeIdentity()];
+      await announce(pool, berlin, { name: "berlin", inviteId: used.id, seconds: -60 });
+      await announce(pool, paris, { name: "paris", inviteId: renewed.id, seconds: -60 });
+      await revokeInvite(pool, "pool-a", revoked.id);
+      const settings: Readonly<Record<string, string>> = {
+        CLUSTERNAME: "pool-a",
+        POSTGRES_HOST: target.host,
+        POSTGRES_PORT: String(target.port),
+        POSTGRES_USER: target.user,
+        POSTGRES_PASSWORD: target.password,
+        POSTGRES_DB: target.database,
+      };
+      const reader = { postgres: createPostgres() };
+      const holders = (before: Date) => findHolders(reader, (key) => settings[key], before);
+      const changed = new Date();
+      expect(open.id).not.toBe(used.id);
+      expect(await holders(changed)).toEqual({ invites: 1, nodes: ["berlin", "paris"] });
+      await announce(pool, paris, { name: "paris", inviteId: null, seconds: 60 });
+      expect(await holders(changed)).toEqual({ invites: 1, nodes: ["berlin"] });
+      expect(await holders(new Date(changed.getTime() - 3_600_000))).toEqual({ invites: 0, nodes: [] });
     });
 
     test("a revocation that comes first wins against a node that waits", async () => {

@@ -50,8 +50,20 @@ describe("a request with a server name of its own", () => {
         validTo: new Date("2099-12-31T00:00:00Z"),
         coversName: true,
       },
+      distrust: expect.stringMatching(/^[A-Z_]+$/) as string,
     });
     expect(await ask(port, "other.example.org")).toMatchObject({ certificate: { coversName: false } });
+  });
+
+  it("says whether the chain is of the roots that its clients have", async () => {
+    const asked = { address: "127.0.0.1", port, name: NAME, path: "/", timeoutMs: 5_000 };
+    expect(await tls.ask({ ...asked, roots: ca.certificate })).toMatchObject({ distrust: null });
+    // Another name and another CA are two faults.
+    const named = await tls.ask({ ...asked, name: "other.example.org", roots: ca.certificate });
+    expect(named).toMatchObject({ distrust: null, certificate: { coversName: false } });
+    expect(await tls.ask({ ...asked, roots: other.certificate })).toMatchObject({
+      distrust: expect.stringMatching(/^[A-Z_]+$/) as string,
+    });
   });
 
   it("tells nothing that listens, nothing that answers, and no certificate apart", async () => {

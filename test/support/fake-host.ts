@@ -52,7 +52,7 @@ export class FakeHost implements Host {
   };
   readonly tls: TlsReader & {
     /** What answers on port 443 to a request for a name. */
-    onAsk: (name: string) => TlsAnswer;
+    onAsk: (name: string, asked: Parameters<TlsReader["ask"]>[0]) => TlsAnswer;
     onInspect: (
       pem: string,
       options: Parameters<TlsReader["inspect"]>[1],
@@ -204,9 +204,9 @@ export class FakeHost implements Host {
     const tls: FakeHost["tls"] = {
       onAsk: () => ({ kind: "silent", why: "connect ECONNREFUSED 127.0.0.1:443" }),
       onInspect: () => "it is not a certificate in PEM form",
-      ask: async ({ name }) => {
+      ask: async (asked) => {
         this.gate.look();
-        return tls.onAsk(name);
+        return tls.onAsk(asked.name, asked);
       },
       inspect: async (pem, options) => {
         this.gate.look();

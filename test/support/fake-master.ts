@@ -185,6 +185,7 @@ export class FakeMaster extends FakeHost {
               validTo: day(89),
               coversName: true,
             },
+            distrust: null,
           }
         : { kind: "silent", why: "connect ECONNREFUSED 127.0.0.1:443" };
   }

@@ -34,6 +34,8 @@ export class FakeSystem implements System {
   onCommand: (argv: readonly string[]) => void = (argv) => {
     throw new OperatorError({ exit: "unhealthy", what: `${argv[0]} is not there.` });
   };
+  /** What the name servers say of a name. */
+  onDns: (name: string) => boolean | null = () => true;
   /** Why `tryProgram` fails; null if it works. */
   onTry: (argv: readonly string[]) => string | null = () => null;
   readonly #gate: WriteGate;
@@ -66,6 +68,11 @@ export class FakeSystem implements System {
   addresses(): readonly string[] {
     this.#gate.look();
     return this.facts.addresses;
+  }
+
+  async isInDns(name: string): Promise<boolean | null> {
+    this.#gate.look();
+    return this.onDns(name);
   }
 
   async which(program: string): Promise<string | null> {

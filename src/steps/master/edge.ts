@@ -3,6 +3,7 @@ import type { Project } from "../../docker/compose-project.ts";
 import { type Desired, foreignContainers, type Judge } from "../../docker/container-finding.ts";
 import type { Service } from "../../docker/container-state.ts";
 import { containers, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
+import { LOG } from "../../edge/judge.ts";
 import { lookAtEdge } from "../../edge/look.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
@@ -28,17 +29,19 @@ export function edge(context: MasterContext, project: Project): AnyStep {
     survey: (host) => surveyUnwanted(host, project, isOn),
     data: isOn ? [{ ...EDGE, volume: NAMES.edgeVolume }] : [],
 
-    async verify(host) {
+    async verify(host, report) {
       const wanted = edgeOf(await readValues(host, context));
       if (wanted === null) return;
       await waitUntilItWorks(
         host,
         NAMES.edge,
         async () => {
-          const { state, sentence } = await lookAtEdge(host, wanted);
-          return state === "down" ? sentence : null;
+          const { state, sentence, todo } = await lookAtEdge(host, wanted);
+          if (state !== "down") return null;
+          return todo === null || todo === LOG ? sentence : `${sentence}. What to do: ${todo}`;
         },
         `Other machines must reach ${wanted.host} on the ports 80 and 443, and the CA must be reachable from here. See \`docker logs ${NAMES.edge}\`, fix the cause, then run again.`,
+        report,
       );
     },
   });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { findCaFault, judgeEdge } from "../../../src/edge/judge.ts";
+import { type EdgeFacts, findCaFault, judgeEdge } from "../../../src/edge/judge.ts";
 import type { CertificateFacts, TlsAnswer } from "../../../src/machine/tls.ts";
 import type { EdgeTls } from "../../../src/settings/edge.ts";
 
@@ -10,13 +10,14 @@ const ACME: EdgeTls = { kind: "acme", directory: "https://ca.example/dir", email
 function judge(
   given: {
     readonly tls?: EdgeTls;
+    readonly host?: string;
     readonly left?: number;
-    readonly status?: number;
-    readonly caFault?: string;
+    readonly distrust?: string;
     readonly facts?: Partial<CertificateFacts>;
-  } = {},
+  } & Partial<Pick<EdgeFacts, "behind" | "roots" | "caFault" | "isFindable">> = {},
 ) {
-  const { tls = ACME, left = 60, status = 200, caFault = null, facts = {} } = given;
+  const { tls = ACME, host = "m.example", left = 60, distrust = null, facts = {} } = given;
+  const { behind = WORKING, roots = null, caFault = null, isFindable = true } = given;
   const validTo = new Date(NOW + left * DAY);
   const certificate = {
     issuer: "R11",
@@ -26,9 +27,17 @@ function judge(
     coversName: true,
     ...facts,
   };
-  const answer: TlsAnswer = { kind: "answer", status, body: null, certificate };
-  return judgeEdge({ edge: { host: "m.example", tls }, answer, caFault, nowMs: NOW });
+  const answer: TlsAnswer = { kind: "answer", status: 404, body: null, certificate, distrust };
+  return judgeEdge({ edge: { host, tls }, answer, behind, roots, caFault, isFindable, nowMs: NOW });
 }
+
+const WORKING = [
+  { name: "pinning API", fault: null },
+  { name: "storage API", fault: null },
+];
+const ROOT = "/v/_data/caddy/pki/authorities/local/root.crt";
+const LOST = "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
+const INTERNAL: EdgeTls = { kind: "internal" };
 
 describe("judgeEdge", () => {
   it("is ok with a certificate that is not due", () => {
@@ -73,20 +82,92 @@ describe("judgeEdge", () => {
       /its own/,
     ],
     ["it is self-signed", judge({ facts: { isSelfSigned: true } }), "attention", /nobody trusts it/],
-    ["what is behind does not work", judge({ status: 503 }), "attention", /answers 503/],
+    [
+      "what is behind does not work",
+      judge({ behind: [WORKING[0]!, { name: "storage API", fault: "answers 503" }] }),
+      "attention",
+      /^it works, but not what is behind it: the storage API answers 503$/,
+    ],
+    [
+      "nobody can verify it: the CA is another one than invites contain",
+      judge({ tls: INTERNAL, roots: { path: ROOT, isThere: true }, distrust: LOST }),
+      "down",
+      /not of the CA in \/v\/_data\/\S*root\.crt, which invites contain: nobody can verify it$/,
+    ],
+    [
+      "the root of its CA is gone",
+      judge({ tls: INTERNAL, roots: { path: ROOT, isThere: false }, distrust: LOST }),
+      "attention",
+      /the root of its CA is gone from its volume/,
+    ],
+    [
+      "the roots in EDGE_ACME_ROOT are not its CA's",
+      judge({
+        tls: { ...ACME, root: "/root/ca.pem" },
+        roots: { path: "/root/ca.pem", isThere: true },
+        distrust: LOST,
+      }),
+      "down",
+      /not of a CA in \/root\/ca\.pem/,
+    ],
+    [
+      "its CA is a staging one, by the directory",
+      judge({ tls: { ...ACME, directory: "https://acme-staging-v02.api.letsencrypt.org/directory" } }),
+      "attention",
+      /of a staging CA \(R11\): browsers do not trust it/,
+    ],
+    [
+      "its CA is a staging one, by its name",
+      judge({ facts: { issuer: "(STAGING) Pseudo Plum E5" }, distrust: LOST }),
+      "attention",
+      /of a staging CA/,
+    ],
+    [
+      "no public CA issued it",
+      judge({ distrust: LOST }),
+      "attention",
+      /neither browsers nor storage nodes trust/,
+    ],
+    [
+      "localhost is this machine only",
+      judge({ tls: INTERNAL, host: "localhost", roots: { path: ROOT, isThere: true } }),
+      "attention",
+      /nobody outside this machine can reach localhost/,
+    ],
+    [
+      "its name has no address",
+      judge({ isFindable: false }),
+      "attention",
+      /the DNS has no address for m\.example/,
+    ],
   ] as const)("says that %s", (_name, found, state, sentence) => {
     expect(found).toMatchObject({ state, sentence: expect.stringMatching(sentence) as string });
   });
 
+  it("what is not known of the DNS, or of the operator's own CA, is no fault", () => {
+    expect(judge({ isFindable: null }).state).toBe("ok");
+    const files: EdgeTls = { kind: "files", certificate: "/c", key: "/k" };
+    expect(judge({ tls: files, distrust: LOST }).state).toBe("ok");
+  });
+
+  it("says how to get a CA again that is lost", () => {
+    const { todo } = judge({ tls: INTERNAL, roots: { path: ROOT, isThere: true }, distrust: LOST });
+    expect(todo).toBe(
+      "put back your copy of the volume fula-master_edge-data; without one, docker stop fula-edge && " +
+        "rm -rf /v/_data/caddy/pki /v/_data/caddy/certificates/local && docker start fula-edge && fula-node join-as-master",
+    );
+  });
+
   it("is down without a certificate, in the CA's words, and when nothing listens", () => {
     const edge = { host: "m.example", tls: ACME };
+    const rest = { edge, behind: [], roots: null, isFindable: null, nowMs: NOW };
     const none = { kind: "no-certificate", why: "alert 80" } as const;
-    expect(judgeEdge({ edge, answer: none, caFault: "rate limited", nowMs: NOW })).toMatchObject({
+    expect(judgeEdge({ ...rest, answer: none, caFault: "rate limited" })).toMatchObject({
       state: "down",
       sentence: "there is no certificate for m.example: rate limited",
     });
     const silent = { kind: "silent", why: "connect ECONNREFUSED" } as const;
-    expect(judgeEdge({ edge, answer: silent, caFault: null, nowMs: NOW })).toMatchObject({
+    expect(judgeEdge({ ...rest, answer: silent, caFault: null })).toMatchObject({
       state: "down",
       sentence: "port 443 does not answer: connect ECONNREFUSED",
     });

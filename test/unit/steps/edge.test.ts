@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { OperatorError } from "../../../src/errors.ts";
 import { CONTAINER_USER, NAMES } from "../../../src/settings/layout.ts";
+import { planLines } from "../../../src/ui/text.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { boxBefore, join, joinedBox, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -107,6 +109,101 @@ stepLaws("edge", {
   ],
 });
 
+const beforeKnown = await boxBefore("edge-known", ACME);
+const known = await stepOn(beforeKnown, "edge-known", ACME);
+const told = (changes: Readonly<Record<string, unknown>>) => (host: FakeHost) =>
+  host.files.put(
+    LAYOUT.edgeKnown,
+    JSON.stringify({ host: HOST, url: `https://${HOST}`, ca: null, changed_at: null, ...changes }),
+  );
+
+stepLaws("edge-known", {
+  makeStep: () => known,
+  makeHost: () => beforeKnown.copy(),
+  absent: () => {},
+  drifts: [
+    {
+      name: "PUBLIC_HOST was another one",
+      arrange: told({ host: "old.example.org", url: "https://old.example.org" }),
+      names: /invites contained https:\/\/old\.example\.org, and contain https:\/\/master\.example\.org now/,
+    },
+    {
+      name: "invites have another address, but clients do not",
+      arrange: told({ host: "old.example.org" }),
+      names: /PUBLIC_HOST was old\.example\.org: clients must use master\.example\.org now/,
+    },
+  ],
+  foreign: [],
+});
+
+const INTERNAL = { set: { PUBLIC_HOST: HOST, EDGE_TLS: "internal" } };
+const ROOT = `${VOLUME}/caddy/pki/authorities/local/root.crt`;
+const rootOf = (text: string) => `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`;
+
+describe("what invites and nodes know of the edge", () => {
+  /** A master whose edge has a CA of its own, whose root Caddy makes when it starts. */
+  async function withOwnCa() {
+    const host = await boxBefore("edge-known", INTERNAL);
+    host.files.put(ROOT, rootOf("MIIone"));
+    await join(host, INTERNAL);
+    return host;
+  }
+  const recorded = (host: FakeHost) =>
+    JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as { ca: string; changed_at: string | null };
+
+  it("a new CA is announced with everybody who has the old one, and recorded with its time", async () => {
+    const host = await withOwnCa();
+    const before = recorded(host);
+    expect(before.changed_at).toBeNull();
+    host.files.put(ROOT, rootOf("MIItwo"));
+    const { onQuery } = host.postgres;
+    host.postgres.onQuery = (target, sql, values) =>
+      sql.includes("FROM invites") ? [{ invites: "1", nodes: ["a", "b"] }] : onQuery(target, sql, values);
+    const { plan } = await join(host, { ...INTERNAL, dryRun: true });
+    expect(plan.find(({ step }) => step === "edge-known")).toMatchObject({
+      state: "drifted",
+      drift: [
+        "its CA is a new one: nobody who has the old root can verify it",
+        "1 open invite and the nodes a, b have the old one",
+        expect.stringMatching(/--invite NEW --accept-pool-change$/),
+      ],
+    });
+    await join(host, INTERNAL);
+    expect(recorded(host).ca).not.toBe(before.ca);
+    expect(recorded(host).changed_at).not.toBeNull();
+  });
+
+  it("a CA that went with its volume is announced before Caddy makes another", async () => {
+    const host = await withOwnCa();
+    const step = await stepOn(host, "edge-known", INTERNAL);
+    host.files.drop(ROOT);
+    // It is in Caddy's memory still: the part edge of status says so.
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    host.docker.volumes.delete(NAMES.edgeVolume);
+    const { finding } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "drifted",
+      drift: expect.arrayContaining([
+        "its CA is lost: Caddy makes a new one, which nobody trusts yet",
+      ]) as unknown,
+    });
+  });
+
+  it("a database that does not answer is no reason to be silent", async () => {
+    const host = await withOwnCa();
+    host.files.put(ROOT, rootOf("MIItwo"));
+    const step = await stepOn(host, "edge-known", INTERNAL);
+    host.postgres.onQuery = () => {
+      throw new OperatorError({ exit: "unavailable", what: "Postgres does not answer." });
+    };
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      drift: expect.arrayContaining([
+        "which invites and nodes have the old one is not known: Postgres does not answer.",
+      ]) as unknown,
+    });
+  });
+});
+
 describe("the edge of a master", () => {
   it("is not there without PUBLIC_HOST: no container, no file, no image", async () => {
     const host = await joinedBox();
@@ -123,6 +220,9 @@ describe("the edge of a master", () => {
       host.files.textOf(LAYOUT.envFile).replace(/^PUBLIC_HOST=.*\n/m, ""),
       0o600,
     );
+    const { plan } = await join(host, { dryRun: true });
+    expect(planLines(plan).join("\n")).toMatch(/ - remove +fula-edge\n +reason: fula-edge is running, but/);
+    expect(planLines(plan).join("\n")).not.toMatch(/create +remove/);
     await join(host);
     expect(host.docker.boxes.has(NAMES.edge)).toBe(false);
     expect(host.files.tree.has(CADDYFILE ?? "")).toBe(false);
@@ -144,6 +244,27 @@ describe("the edge of a master", () => {
     expect(host.files.textOf(CERT ?? "")).toBe("a newer certificate");
   });
 
+  it("halts the run at a chain that nobody can verify, with the commands that make the CA again", async () => {
+    const host = await boxBefore("edge", INTERNAL);
+    host.files.put(ROOT, rootOf("MIIone"));
+    const { onAsk } = host.tls;
+    const roots = new Set<string | undefined>();
+    host.tls.onAsk = (name, asked) => {
+      roots.add(asked.roots);
+      const answer = onAsk(name, asked);
+      return answer.kind === "answer" ? { ...answer, distrust: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" } : answer;
+    };
+    const step = await stepOn(host, "edge", INTERNAL);
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    await expect(step.verify(host)).rejects.toMatchObject({
+      exit: "unhealthy",
+      what: expect.stringMatching(
+        /nobody can verify it\. What to do: put back your copy of the volume .* docker stop fula-edge && rm -rf /,
+      ) as string,
+    });
+    expect([...roots]).toEqual([rootOf("MIIone")]);
+  });
+
   it("halts the run with the CA's own words while there is no certificate", async () => {
     const host = await boxBefore("edge", ACME);
     host.tls.onAsk = () => ({ kind: "no-certificate", why: "tlsv1 alert internal error" });
@@ -156,9 +277,13 @@ describe("the edge of a master", () => {
       error: "dial tcp: no route to host",
     };
     host.docker.logTexts.set(NAMES.edge, `${JSON.stringify(refused)}\n`);
-    await expect(step.verify(host)).rejects.toMatchObject({
+    const waitsFor: string[] = [];
+    await expect(step.verify(host, (line) => void waitsFor.push(line))).rejects.toMatchObject({
       exit: "unhealthy",
       what: `fula-edge does not work: there is no certificate for ${HOST}: dial tcp: no route to host.`,
     });
+    expect(new Set(waitsFor)).toEqual(
+      new Set([`not yet: there is no certificate for ${HOST}: dial tcp: no route to host`]),
+    );
   });
 });

@@ -1,0 +1,116 @@
+import {
+  concernsNodes,
+  describeHolders,
+  type EdgeNow,
+  findChanges,
+  findHolders,
+  isVolumeLost,
+  type KnownEdge,
+  parseKnown,
+  readEdgeNow,
+  RENEW,
+} from "../../edge/known.ts";
+import type { Change, Finding, StepSpec } from "../../engine/step.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { type MasterContext, readValues } from "../../settings/context.ts";
+
+interface Seen {
+  /** Null for the first record. */
+  readonly known: KnownEdge | null;
+  readonly url: string;
+}
+
+type EdgeKnownChange = Change & { readonly kind: "record-edge"; readonly path: string };
+
+/**
+ * Records the address and the CA of the edge that invites contain. When they change, everybody who has the old ones is
+ * named, since nothing else tells them.
+ */
+export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChange> {
+  const { layout, hash } = context;
+  const path = layout.edgeKnown;
+
+  async function read(host: HostReader): Promise<{
+    readonly known: KnownEdge | null;
+    readonly now: EdgeNow | null;
+    readonly values: Awaited<ReturnType<typeof readValues>>;
+  }> {
+    const values = await readValues(host, context);
+    const [text, now] = await Promise.all([host.files.readText(path), readEdgeNow(host, values, hash)]);
+    return { known: parseKnown(text), now, values };
+  }
+
+  return {
+    id: "edge-known",
+    title: "what invites and nodes know of the edge",
+    touches:
+      "If PUBLIC_HOST is set, writes `edge-known.json`: the address and the CA that invites contain, so that a change of them is announced.",
+
+    async probe(host): Promise<Finding<Seen>> {
+      const { known, now, values } = await read(host);
+      if (now === null)
+        return { state: "ours", seen: { known, url: "" }, evidence: { edge: "off: PUBLIC_HOST is not set" } };
+      const seen = { known, url: now.url };
+      const evidence = {
+        address: now.url,
+        CA: now.ca === undefined ? "not made yet" : (now.ca ?? "a public one"),
+      };
+      if (known === null) return { state: "absent", seen, evidence };
+      const isLost = now.ca === undefined && known.ca !== null && (await isVolumeLost(host));
+      const changes = [
+        ...findChanges(known, now),
+        ...(isLost ? ["its CA is lost: Caddy makes a new one, which nobody trusts yet"] : []),
+      ];
+      if (changes.length === 0) return { state: "ours", seen, evidence };
+      const concerned = isLost || concernsNodes(known, now);
+      const holders = concerned
+        ? await findHolders(host, values, host.clock.now())
+        : { invites: 0, nodes: [] };
+      const who =
+        typeof holders === "string"
+          ? `which invites and nodes have the old one is not known: ${holders}`
+          : describeHolders(holders);
+      return { state: "drifted", seen, drift: [...changes, ...(who === null ? [] : [who, RENEW])], evidence };
+    },
+
+    plan({ state, seen: { known, url } }) {
+      if (state === "ours") return [];
+      const summary =
+        known === null
+          ? `record what invites contain: ${url}`
+          : "record that the edge has changed for invites and nodes (fula-node status)";
+      return [{ kind: "record-edge", summary, path }];
+    },
+
+    async apply(_change, host) {
+      const { known, now } = await read(host);
+      if (now === null) return;
+      if (now.ca === undefined)
+        throw new OperatorError({
+          exit: "unhealthy",
+          what: "The edge's own CA has no root on its volume.",
+          why: "Caddy makes it when it starts.",
+          remedy: "Restart it with `docker restart fula-edge`, then run again.",
+        });
+      const isOther = known !== null && concernsNodes(known, now);
+      const record: KnownEdge = {
+        host: now.host,
+        url: now.url,
+        ca: now.ca,
+        changed_at: isOther ? host.clock.now().toISOString() : (known?.changed_at ?? null),
+      };
+      await host.files.writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o644 });
+    },
+
+    async verify(host) {
+      const { known, now } = await read(host);
+      if (now === null || (known !== null && findChanges(known, now).length === 0)) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${path} does not have what invites contain.`,
+        remedy: "Run again.",
+      });
+    },
+  };
+}

@@ -1,0 +1,149 @@
+import { describe, expect, it } from "vitest";
+import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
+import { nodeList } from "../../../src/commands/node.ts";
+import type { JoinFlags } from "../../../src/join/join-run.ts";
+import { NAMES } from "../../../src/settings/layout.ts";
+import { createLines } from "../../../src/ui/lines.ts";
+import type { Reporter } from "../../../src/ui/reporter.ts";
+import type { World } from "../../../src/world.ts";
+import { LAYOUT } from "../../support/master-boxes.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
+
+const FLAGS: JoinFlags = {
+  dryRun: false,
+  yes: true,
+  set: [],
+  adopt: [],
+  replace: [],
+  ignore: ["clock"],
+  provisionWriter: true,
+};
+const HOST = "PUBLIC_HOST=m.example.org";
+const ROOT = `/var/lib/docker/volumes/${NAMES.edgeVolume}/_data/caddy/pki/authorities/local/root.crt`;
+
+/** Runs join-as-master on a box, and returns what was printed, with spaces for line breaks. */
+async function joinOn(
+  host: FakeStorage,
+  set: readonly string[],
+  flags: Partial<JoinFlags> = {},
+): Promise<string> {
+  const lines: string[] = [];
+  const write = (line: string) => void lines.push(line);
+  const plain = createLines({ out: write, err: write }, () => host.clock.monotonicMs());
+  // Lines for logs show progress after half a minute of real time.
+  const reporter: Reporter = {
+    ...plain,
+    listen: (event) =>
+      event.type === "progress" ? write(`${event.step}: ${event.line}`) : plain.listen(event),
+  };
+  const takeLock = () => Promise.resolve({ release: () => Promise.resolve() });
+  await joinAsMaster(
+    { ...FLAGS, ...flags, set: ["CLUSTERNAME=pool", ...set] },
+    worldOf(host, { pid: 7, hostname: "box", takeLock, reporter }),
+  );
+  return lines.join(" ").replaceAll(/\s+/g, " ");
+}
+
+function box(): FakeStorage {
+  const host = new FakeStorage();
+  // Caddy makes its CA when it starts.
+  host.files.put(ROOT, "-----BEGIN CERTIFICATE-----\nMIIone\n-----END CERTIFICATE-----\n");
+  return host;
+}
+
+describe("the end of a join with an edge", () => {
+  it("says nothing of an edge that others can use, and names its volume among what to keep a copy of", async () => {
+    const text = await joinOn(box(), [HOST]);
+    expect(text).not.toContain("The edge of this master:");
+    expect(text).toMatch(/Keep a copy off this box: .*snapshots, the volume fula-master_edge-data /);
+    expect(await joinOn(new FakeStorage(), [])).not.toContain("edge-data");
+  });
+
+  it("says that a staging CA is one, and that nobody reaches localhost", async () => {
+    const staging = "EDGE_ACME_CA=https://acme-staging-v02.api.letsencrypt.org/directory";
+    expect(await joinOn(box(), [HOST, staging])).toMatch(
+      /The edge of this master: its certificate is of a staging CA \(Test CA\): browsers do not trust it\. What to do: /,
+    );
+    expect(await joinOn(box(), ["PUBLIC_HOST=localhost", "EDGE_TLS=internal"])).toContain(
+      "The edge of this master: nobody outside this machine can reach localhost.",
+    );
+    const host = box();
+    host.system.onDns = () => false;
+    expect(await joinOn(host, [HOST])).toContain(
+      "The edge of this master: the DNS has no address for m.example.org: others can't find it.",
+    );
+    host.files.put("/etc/hosts", "127.0.0.1 localhost\n192.0.2.7 m.example.org # this box\n");
+    expect(await joinOn(host, [])).not.toContain("The edge of this master:");
+  });
+
+  it("shows what it waits for while there is no certificate", async () => {
+    const host = box();
+    const { onAsk } = host.tls;
+    let asked = 0;
+    host.tls.onAsk = (name, options) =>
+      (asked += 1) > 30 ? onAsk(name, options) : { kind: "no-certificate", why: "alert 80" };
+    expect(await joinOn(host, [HOST])).toContain(
+      "not yet: there is no certificate for m.example.org: alert 80",
+    );
+  });
+});
+
+it("settings of another EDGE_TLS stay, and one line says that nothing uses them", async () => {
+  const host = box();
+  host.files.put("/own/cert.pem", "a certificate", 0o644);
+  host.files.put("/own/key.pem", "a key", 0o600);
+  host.tls.onInspect = () => ({
+    issuer: "Own",
+    isSelfSigned: false,
+    validFrom: new Date(0),
+    validTo: new Date(Date.UTC(2030, 0, 1)),
+    coversName: true,
+    isOfKey: true,
+  });
+  await joinOn(host, [HOST, "EDGE_TLS=files", "EDGE_CERT=/own/cert.pem", "EDGE_KEY=/own/key.pem"]);
+  expect(await joinOn(host, ["EDGE_TLS=internal"])).toContain(
+    "EDGE_CERT and EDGE_KEY stay in .env, but are not used: EDGE_TLS is internal.",
+  );
+  expect(host.files.textOf(LAYOUT.envFile)).toMatch(/^EDGE_CERT=/m);
+  expect(host.files.tree.has(`${LAYOUT.edgeDir}/key.pem`)).toBe(false);
+});
+
+it("an image of a Caddy that is too old is refused by name, and nothing is changed", async () => {
+  const host = box();
+  await joinOn(host, [HOST]);
+  host.revive();
+  const before = host.snapshot();
+  await expect(joinOn(host, ["EDGE_IMAGE=caddy:2.10.2-alpine"])).rejects.toMatchObject({
+    exit: "settings",
+    what: expect.stringMatching(
+      /EDGE_IMAGE is caddy:2\.10\.2-alpine, which has Caddy 2\.10\.2-alpine: too old/,
+    ) as string,
+  });
+  expect(host.snapshot()).toEqual(before);
+});
+
+it("node list names who has the address from before a change", async () => {
+  const host = box();
+  await joinOn(host, [HOST]);
+  const warnings: string[] = [];
+  const list = async () => {
+    const world = worldOf(host, { pid: 7 });
+    const reporter: Reporter = {
+      ...world.reporter,
+      listen: (event) => void (event.type === "warning" && warnings.push(event.text)),
+    };
+    const openCluster: World["openCluster"] = (target) =>
+      Object.assign(world.openCluster(target), { metrics: () => Promise.resolve([]) });
+    await nodeList({}, { ...world, reporter, openCluster });
+  };
+  host.postgres.onQuery = (_target, sql) =>
+    sql.includes("FROM invites") ? [{ invites: "0", nodes: ["berlin-1"] }] : [];
+  await list();
+  expect(warnings.filter((text) => text.includes("edge"))).toEqual([]);
+  const known = JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as object;
+  host.files.put(LAYOUT.edgeKnown, JSON.stringify({ ...known, changed_at: "2026-01-01T00:00:00.000Z" }));
+  await list();
+  expect(warnings.filter((text) => text.includes("edge"))).toEqual([
+    expect.stringContaining("changed on 2026-01-01: the node berlin-1 has the old one. What to do: revoke"),
+  ]);
+});
