@@ -3,6 +3,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
+import { createPinIntake } from "../pinning/pin-store.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { createCarImport, IMPORT_TIMEOUT_MS } from "./car-import.ts";
 import { checkCluster, checkPostgres, connectionGauge, createHealth, healthAnswer } from "./health.ts";
@@ -68,6 +69,7 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     log,
     delegates,
     limits,
+    accept: createPinIntake(pool, limits),
     serviceSecret,
     walletTokens,
     wake: () => queue?.wake(),

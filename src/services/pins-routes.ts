@@ -7,7 +7,7 @@ import { type PinBody, readPinBody } from "../pinning/pin-body.ts";
 import { decode, readPinFilter } from "../pinning/pin-filter.ts";
 import type { Sender } from "../pinning/pin-sql.ts";
 import {
-  addPin,
+  type AcceptPin,
   findPin,
   listPins,
   type PinLimits,
@@ -25,6 +25,7 @@ export interface PinsDeps {
   readonly log: Log;
   readonly delegates: ReadDelegates;
   readonly limits: PinLimits;
+  readonly accept: AcceptPin;
   /** FULA_PIN_SERVICE_SECRET; null if the trusted header is not used. */
   readonly serviceSecret: string | null;
   /** FULA_EIP712_AUTH: tokens that a wallet signed are accepted. */
@@ -114,7 +115,7 @@ export function addPinsRoutes(
       const pin = await readPin(call);
       if (pin instanceof Response) return pin;
       const added = { requestid: randomUUID(), pin, delegates: await delegates() };
-      return woken(outcomeReply(await addPin(pool, sender, added, limits), pin));
+      return woken(outcomeReply(await deps.accept(sender, added), pin));
     }),
   );
   app.get(
