@@ -8,6 +8,7 @@ import {
   sizeRetryMs,
   WINDOW,
   Windows,
+  Yielding,
 } from "../../../src/pinning/turns.ts";
 
 describe("the window of an account", () => {
@@ -43,5 +44,26 @@ describe("waits", () => {
     expect([0, 1, 2, 50].map(searchMs)).toEqual([20_000, 40_000, 80_000, 600_000]);
     expect([0, 1, 50].map(sizeRetryMs)).toEqual([5_000, 10_000, 3_600_000]);
     expect([0, 1, 50].map(sizeLimitMs)).toEqual([30_000, 60_000, 900_000]);
+  });
+});
+
+describe("the queue beside requests", () => {
+  it("waits until no request has come for a moment", () => {
+    const yielding = new Yielding();
+    expect(yielding.waitMs(0)).toBe(0);
+    yielding.came(1_000);
+    expect(yielding.waitMs(1_000)).toBe(20);
+    expect(yielding.waitMs(1_015)).toBe(5);
+    expect(yielding.waitMs(1_020)).toBe(0);
+  });
+
+  it("works half of the time while requests come all the time", () => {
+    const yielding = new Yielding();
+    let worked = 0;
+    for (let now = 0; now < 60_000; now += 1) {
+      yielding.came(now);
+      if (yielding.waitMs(now) === 0) worked += 1;
+    }
+    expect(worked / 60_000).toBeCloseTo(0.5, 2);
   });
 });
