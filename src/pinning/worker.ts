@@ -44,7 +44,9 @@ export interface PinWorker {
   /** Resolves once nothing is in progress after the stop. */
   readonly stopped: Promise<void>;
   state(): PinWorkerState;
-  /** Looks for new work soon: a client has sent a request. */
+  /** A request of a client begins, which goes first. Call the result once it is answered. */
+  request(): () => void;
+  /** Looks for new work soon. */
   wake(): void;
 }
 
@@ -76,7 +78,12 @@ const SIZE_SLOTS = 2;
  */
 export function startPinWorker(deps: PinWorkerDeps): PinWorker {
   const worker = new Worker(deps);
-  return { stopped: worker.run(), state: () => worker.state(), wake: () => worker.wake() };
+  return {
+    stopped: worker.run(),
+    state: () => worker.state(),
+    request: () => worker.request(),
+    wake: () => worker.wake(),
+  };
 }
 
 /** A wait that ends early on the stop, or by `end`. */
@@ -171,8 +178,12 @@ class Worker {
     };
   }
 
+  request(): () => void {
+    this.#yielding.begins(performance.now());
+    return () => this.#yielding.ends(performance.now());
+  }
+
   wake(): void {
-    this.#yielding.came(performance.now());
     this.#news.end();
   }
 

@@ -41,7 +41,7 @@ export interface PinningApiDeps {
   /** The subnets of this machine's container bridges. Clients can't reach kubo there. */
   readonly bridgeSubnets: () => Promise<readonly string[]>;
   /** The queue that brings the pins to the cluster; /health shows how it stands. */
-  readonly queue?: Pick<PinQueue, "state" | "wake">;
+  readonly queue?: Pick<PinQueue, "state" | "wake" | "request">;
   /** Other times for uploads of CAR files. */
   readonly imports?: { readonly idleMs: number };
 }
@@ -73,6 +73,7 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     serviceSecret,
     walletTokens,
     wake: () => queue?.wake(),
+    beginRequest: () => queue?.request() ?? (() => {}),
     importCar:
       settings.importMaxBytes === null
         ? null

@@ -48,21 +48,24 @@ describe("waits", () => {
 });
 
 describe("the queue beside requests", () => {
-  it("waits until no request has come for a moment", () => {
+  it("waits until there was no request for a moment", () => {
     const yielding = new Yielding();
     expect(yielding.waitMs(0)).toBe(0);
-    yielding.came(1_000);
-    expect(yielding.waitMs(1_000)).toBe(20);
-    expect(yielding.waitMs(1_015)).toBe(5);
-    expect(yielding.waitMs(1_020)).toBe(0);
+    yielding.begins(1_000);
+    expect(yielding.waitMs(1_100)).toBe(40);
+    yielding.ends(1_110);
+    expect(yielding.waitMs(1_115)).toBe(35);
+    expect(yielding.waitMs(1_150)).toBe(0);
   });
 
-  it("works half of the time while requests come all the time", () => {
+  it.each(["one after the other", "one that never ends"])("works half of the time at least: %s", (kind) => {
     const yielding = new Yielding();
+    if (kind === "one that never ends") yielding.begins(0);
     let worked = 0;
     for (let now = 0; now < 60_000; now += 1) {
-      yielding.came(now);
+      yielding.begins(now);
       if (yielding.waitMs(now) === 0) worked += 1;
+      yielding.ends(now);
     }
     expect(worked / 60_000).toBeCloseTo(0.5, 2);
   });
