@@ -104,6 +104,9 @@ export function accountOfName(name: string): string {
       ELSE ${name} END`;
 }
 
+const ACCOUNT_OF_SESSION = accountOfName(SESSION_NAME);
+const IS_VALID = `(s.expires_at IS NULL OR s.expires_at > now()) AND length(${SESSION_NAME}) BETWEEN 1 AND 254`;
+
 /**
  * A part of a WITH clause: `who(account)` has one row if the sender of a request is known, and none otherwise. $1 is the
  * hash of a token, $2 an account that is already known; one of them is NULL.
@@ -111,7 +114,15 @@ export function accountOfName(name: string): string {
 export const WHO = `who AS MATERIALIZED (
     SELECT $2::text AS account WHERE $2::text IS NOT NULL
     UNION ALL
-    SELECT ${accountOfName(SESSION_NAME)} FROM sessions s
-    WHERE s.token_hash = $1::text AND (s.expires_at IS NULL OR s.expires_at > now())
-      AND length(${SESSION_NAME}) BETWEEN 1 AND 254
+    SELECT ${ACCOUNT_OF_SESSION} FROM sessions s WHERE s.token_hash = $1::text AND ${IS_VALID}
+  )`;
+
+/** The same for several senders at once: `who(sender, token_hash, account)`. $1 and $2 are arrays, `sender` is the place in them. */
+export const WHO_EACH = `senders AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS given (token_hash, account, sender)
+  ), who AS MATERIALIZED (
+    SELECT sender, token_hash, account FROM senders WHERE account IS NOT NULL
+    UNION ALL
+    SELECT g.sender, g.token_hash, ${ACCOUNT_OF_SESSION}
+    FROM senders g JOIN sessions s ON s.token_hash = g.token_hash AND ${IS_VALID}
   )`;

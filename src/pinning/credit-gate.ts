@@ -15,6 +15,11 @@ export function isHeld(account: string): string {
   return `EXISTS (SELECT FROM account_holds h WHERE h.account = ${account})`;
 }
 
+/** An SQL condition: the gate is open for any number of requests, whatever the account stores already. */
+export function isOpenToAll(account: string): string {
+  return `(NOT ${isHeld(account)} AND ${isFunded(account)})`;
+}
+
 /**
  * An SQL condition: the account may store more now. It is asked again before a pin is sent to the cluster. Both arguments
  * are SQL expressions, the second one of type bigint.

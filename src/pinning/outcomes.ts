@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import type { Work } from "./queue.ts";
+import { LAZILY, type Work } from "./queue.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -10,7 +10,7 @@ type Database = Pick<PostgresPool, "query">;
 function ending(name: string, work: string, request: string): Ending {
   const sql = `
     WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
-      locked AS (SELECT count(*) FROM request),
+      locked AS (SELECT count(*), ${LAZILY} FROM request),
       mine AS (
         UPDATE pin_work w SET ${work}, claim = NULL, claimed_until = NULL
         FROM locked WHERE w.requestid = $1 AND w.claim = $2::uuid RETURNING w.requestid
@@ -63,7 +63,7 @@ const SIZED: Ending = {
   name: "work-sized",
   sql: `
   WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
-    locked AS (SELECT count(*) FROM request),
+    locked AS (SELECT count(*), ${LAZILY} FROM request),
     mine AS (DELETE FROM pin_work w USING locked WHERE w.requestid = $1 AND w.claim = $2::uuid RETURNING w.requestid),
     noted AS (
       UPDATE pins SET size = $3 FROM mine WHERE pins.requestid = mine.requestid AND pins.status = 'pinned'
@@ -74,7 +74,9 @@ const SIZED: Ending = {
 };
 const FINISHED: Ending = {
   name: "work-finished",
-  sql: "DELETE FROM pin_work WHERE requestid = $1 AND claim = $2::uuid RETURNING requestid",
+  sql: `WITH lazily AS (SELECT ${LAZILY}), mine AS (
+      DELETE FROM pin_work USING lazily WHERE requestid = $1 AND claim = $2::uuid RETURNING requestid)
+    SELECT requestid FROM mine`,
 };
 
 /** The reason why a request failed, for the user. */

@@ -1,5 +1,5 @@
-import { WHO } from "../accounts/sessions.ts";
-import { gateVerdict, isHeld } from "./credit-gate.ts";
+import { WHO, WHO_EACH } from "../accounts/sessions.ts";
+import { gateVerdict, isHeld, isOpenToAll } from "./credit-gate.ts";
 import type { PinFilter } from "./pin-filter.ts";
 
 /** A statement for the pool. Each name always has the same SQL. */
@@ -93,6 +93,15 @@ export const FIND = `
  * multihash (contentOf), bytes of the free tier, most pending requests (or NULL), seconds until it fails.
  */
 export type NewRequest = readonly [
+  ...request: RequestColumns,
+  content: string,
+  freeTierBytes: number,
+  maxPending: number | null,
+  deadlineSeconds: number,
+];
+
+/** What of a new request its row has. */
+export type RequestColumns = readonly [
   requestid: string,
   cid: string,
   name: string,
@@ -100,10 +109,6 @@ export type NewRequest = readonly [
   origins: string,
   meta: string,
   delegates: string,
-  content: string,
-  freeTierBytes: number,
-  maxPending: number | null,
-  deadlineSeconds: number,
 ];
 
 const BLOCKED = `blocked AS MATERIALIZED (
@@ -132,6 +137,31 @@ export const ADD = `
   )
   SELECT (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict, (SELECT ${CREATED} FROM p) AS created
   FROM who`;
+
+/**
+ * Accepts several requests at once: those whose content is not blocked, of accounts with a balance. It says nothing about
+ * the others; ADD does. Values: the senders (two arrays); of each request the place of its sender, the first values of a
+ * NewRequest up to the content, and its number (arrays); seconds until they fail. One row for each request that was accepted.
+ */
+export const ADD_SEVERAL = `
+  WITH ${WHO_EACH}, funded AS MATERIALIZED (
+    SELECT * FROM who WHERE ${isOpenToAll("who.account")}
+  ), open AS MATERIALIZED (
+    SELECT funded.account, funded.token_hash, asked.* FROM
+      unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::int[])
+        AS asked (sender, requestid, cid, name, name_lowercase, origins, meta, delegates, content, nth)
+      JOIN funded ON funded.sender = asked.sender
+    WHERE NOT EXISTS (SELECT FROM blocked_cids WHERE cid_content(cid) = asked.content)
+  ), p AS (
+    INSERT INTO pins (${COLUMNS})
+      SELECT requestid, account, account, token_hash, cid, name, name_lowercase, origins, meta, delegates, clock_timestamp()
+      FROM open ORDER BY nth
+      RETURNING requestid, created_at
+  ), work AS (
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
+      SELECT requestid, account, cid, 'pin', now() + $13::bigint * interval '1 second' FROM open
+  )
+  SELECT p.requestid, ${CREATED} FROM p`;
 
 /**
  * Says what ADD would say now, and accepts nothing: the multihash (or NULL), the bytes of the free tier and the most pending

@@ -4,12 +4,15 @@ import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
 import { replacingId } from "./pin-owner.ts";
 import type { PinFilter } from "./pin-filter.ts";
+import { databaseErrorOf } from "../database/session.ts";
 import {
   ADD,
+  ADD_SEVERAL,
   CHECK,
   FIND,
   listStatement,
   type NewRequest,
+  type RequestColumns,
   REMOVE,
   REPLACE,
   type Sender,
@@ -69,6 +72,113 @@ export async function addPin(
   return row === undefined
     ? { kind: "unknown-sender" }
     : outcomeOf({ ...row, status: "queued", info: null }, added);
+}
+
+/** A request that waits for its statement. */
+export interface AskedPin {
+  readonly sender: Sender;
+  readonly added: NewPin;
+}
+
+/**
+ * Accepts several requests in one statement, which costs little more than one request does: those that need no look at what
+ * their account stores. Null for each of the others, and for all if PostgreSQL refuses the values of one: addPin says more.
+ */
+export async function addPins(
+  database: Database,
+  asked: readonly AskedPin[],
+  { deadlineSeconds }: Pick<PinLimits, "deadlineSeconds">,
+): Promise<readonly (PinOutcome | null)[]> {
+  const senders = new Map(asked.map(({ sender }) => [JSON.stringify(sender), sender]));
+  const places = new Map([...senders.keys()].map((key, index) => [key, index + 1]));
+  const requests = asked.map(({ added }) => requestColumns(added));
+  const values = [
+    [...senders.values()].map(([tokenHash]) => tokenHash),
+    [...senders.values()].map(([, account]) => account),
+    asked.map(({ sender }) => places.get(JSON.stringify(sender))),
+    ...([0, 1, 2, 3, 4, 5, 6] as const).map((column) => requests.map((request) => request[column])),
+    asked.map(({ added }) => contentOf(added.pin.cid)),
+    asked.map((_, nth) => nth),
+    deadlineSeconds,
+  ];
+  const rows = await database
+    .query<{ requestid: string; created: string }>(ADD_SEVERAL, values, options("pins-add-several"))
+    .catch((thrown: unknown) => {
+      if (/^2[123]/.test(databaseErrorOf(thrown)?.code ?? "")) return [];
+      throw thrown;
+    });
+  const created = new Map(rows.map((row) => [row.requestid, row.created]));
+  return asked.map(({ added }) => {
+    const at = created.get(added.requestid);
+    if (at === undefined) return null;
+    return outcomeOf({ blocked: null, verdict: "open", created: at, status: "queued", info: null }, added);
+  });
+}
+
+/** Accepts a request to pin, or says why not. */
+export type AcceptPin = (sender: Sender, added: NewPin) => Promise<PinOutcome>;
+
+interface Waiting extends AskedPin {
+  readonly resolve: (outcome: PinOutcome | Promise<PinOutcome>) => void;
+  readonly reject: (thrown: unknown) => void;
+}
+
+/** How many statements for new requests run at once, and how many requests one of them takes. */
+const MOST_STATEMENTS = 2;
+const MOST_REQUESTS = 64;
+/** A statement that takes longer, perhaps because it waits for a lock, holds up no other request. */
+const LONG_MS = 25;
+
+/**
+ * Accepts requests as they come. What arrives while statements run shares the next one, with one commit for all. Each
+ * request is answered once that commit is on the disk. A request that comes alone has its statement at once.
+ */
+export function createPinIntake(database: Database, limits: PinLimits): AcceptPin {
+  const waiting: Waiting[] = [];
+  let running = 0;
+  let isDue = false;
+
+  const alone = ({ sender, added }: AskedPin) => addPin(database, sender, added, limits);
+
+  async function take(asked: readonly Waiting[]): Promise<void> {
+    const [first] = asked;
+    if (first === undefined) return;
+    if (asked.length === 1) {
+      await alone(first).then(first.resolve, first.reject);
+      return;
+    }
+    try {
+      const outcomes = await addPins(database, asked, limits);
+      asked.forEach((one, index) => one.resolve(outcomes[index] ?? alone(one)));
+    } catch (thrown) {
+      for (const one of asked) one.reject(thrown);
+    }
+  }
+
+  function begin(): void {
+    isDue = false;
+    while (running < MOST_STATEMENTS && waiting.length > 0) {
+      running += 1;
+      let isCounted = true;
+      const ended = (): void => {
+        if (!isCounted) return;
+        isCounted = false;
+        clearTimeout(long);
+        running -= 1;
+        begin();
+      };
+      const long = setTimeout(ended, LONG_MS);
+      void take(waiting.splice(0, MOST_REQUESTS)).then(ended);
+    }
+  }
+
+  return (sender, added) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ sender, added, resolve, reject });
+      // After all requests that have arrived by now.
+      if (!isDue) setImmediate(begin);
+      isDue = true;
+    });
 }
 
 /** The account that may add a request now, for this content if it is known already, or why it may not. */
@@ -220,7 +330,17 @@ export async function mayStoreMore(
 
 const MAY_STORE = `SELECT ${mayStore("$1::text", "$2::bigint")} AS open`;
 
-function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): NewRequest {
+function newRequest(added: NewPin, limits: PinLimits): NewRequest {
+  return [
+    ...requestColumns(added),
+    contentOf(added.pin.cid),
+    limits.freeTierBytes,
+    limits.maxPending,
+    limits.deadlineSeconds,
+  ];
+}
+
+function requestColumns({ requestid, pin, delegates }: NewPin): RequestColumns {
   const { cid, name, origins, meta } = pin;
   return [
     requestid,
@@ -230,10 +350,6 @@ function newRequest({ requestid, pin, delegates }: NewPin, limits: PinLimits): N
     JSON.stringify(origins),
     meta,
     JSON.stringify(delegates),
-    contentOf(cid),
-    limits.freeTierBytes,
-    limits.maxPending,
-    limits.deadlineSeconds,
   ];
 }
 

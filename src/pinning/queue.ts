@@ -62,11 +62,22 @@ export interface ClaimOptions {
   readonly searches: number;
 }
 
+/**
+ * In a statement of the queue: its transaction does not wait for the disk. A crash of PostgreSQL can take back the last such
+ * transactions, and always the newest ones first: what a client was told is older than what the queue then did about it, and
+ * waited for the disk together with all that was before it. What the queue had noted of its own work is found again: the
+ * cluster is asked, told to pin what it has, or to unpin what it no longer has.
+ */
+export const LAZILY = "set_config('synchronous_commit', 'off', true)";
+
 /** Accounts that one claim looks at. */
 const ACCOUNTS_AT_ONCE = 128;
+/** The most rows of one account in one claim. */
+const ROWS_OF_ACCOUNT = 4;
 
 /**
- * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog.
+ * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog. If all
+ * accounts have their turn in one claim, what is left of its rows is shared between them.
  * A request is not sent while its account has too many on their way. New ones fill the account's window; those that were
  * tried before have a few places of their own, so that content that nobody has does not hold up what comes after it.
  * A row that another process locks is skipped.
@@ -91,9 +102,11 @@ export async function claimWork(database: Database, options: ClaimOptions): Prom
   ]);
   const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
   const [first] = rows;
-  const picked = first?.picked ?? 0;
-  if (picked >= limit) return { work, cursor: first?.pickedLast ?? "" };
-  return { work, cursor: first?.visited === ACCOUNTS_AT_ONCE ? (first.last ?? "") : "" };
+  if (first === undefined) return { work, cursor: "" };
+  const { picked, pickedLast, visited, last } = first;
+  const reached = picked >= limit ? pickedLast : last;
+  const isRoundOver = visited < ACCOUNTS_AT_ONCE && reached === last;
+  return { work, cursor: isRoundOver ? "" : (reached ?? "") };
 }
 
 interface ClaimRow extends Record<string, unknown> {
@@ -105,13 +118,14 @@ interface ClaimRow extends Record<string, unknown> {
 }
 
 /**
- * The counts of one account's pins in the cluster, and of those that are being sent just now. Those that were pinned once
- * do not count: they only come back. One that is being looked at may become one of those that were tried before.
+ * How many more pins of one account may be in the cluster: new ones, and those that were tried before. What is being sent
+ * just now counts. Those that were pinned once do not count: they only come back. One that is being looked at may become
+ * one of those that were tried before.
  */
 const ON_THE_WAY = (account: string): string => `
-  SELECT count(*) FILTER (WHERE attempts = 0) >= coalesce(($9::jsonb ->> ${account})::integer, $8::integer)
-      OR count(*) >= 64 AS crowded,
-    count(*) FILTER (WHERE attempts > 0 OR moves) >= $10::integer OR count(*) >= 64 AS "searchCrowded"
+  SELECT least(coalesce(($9::jsonb ->> ${account})::integer, $8::integer) - count(*) FILTER (WHERE attempts = 0),
+      64 - count(*)) AS places,
+    least($10::integer - count(*) FILTER (WHERE attempts > 0 OR moves), 64 - count(*)) AS "searchPlaces"
   FROM (
     SELECT attempts, claimed_until > now() AND sent_at < now() - $11 * interval '1 millisecond' AS moves FROM pin_work
     WHERE account = ${account} AND phase = 'look' AND deadline_at < 'infinity'
@@ -133,19 +147,27 @@ const CLAIM = `
     FROM accounts a CROSS JOIN LATERAL
       (SELECT w.account FROM pin_work w WHERE w.account > a.account ORDER BY w.account LIMIT 1) AS next
     WHERE a.nth < $2::integer
+  ), share AS MATERIALIZED (
+    SELECT CASE WHEN $1 = '' THEN greatest(1, least(${ROWS_OF_ACCOUNT}, $5::integer / greatest(1, count(*)))) ELSE 1 END AS rows
+    FROM accounts
   ), turns AS MATERIALIZED (
-    SELECT next.requestid, a.account
+    SELECT turn.requestid, a.account
     FROM accounts a
     CROSS JOIN LATERAL (${ON_THE_WAY("a.account")}) AS way
-    CROSS JOIN (SELECT phase, false FROM unnest($3::text[]) AS given (phase)
-                UNION ALL SELECT 'send', true WHERE 'send' = ANY ($3::text[])) AS phases (phase, again)
     CROSS JOIN LATERAL (
-      SELECT w.requestid FROM pin_work w
-      WHERE w.account = a.account AND w.phase = phases.phase
-        AND w.due_at <= CASE WHEN phases.again THEN ${FAR_ENOUGH} ELSE now() END
-        AND (phases.phase <> 'send' OR CASE WHEN phases.again THEN NOT way."searchCrowded" ELSE NOT way.crowded END)
-        AND (phases.phase <> 'send' OR (w.attempts > 0) = phases.again)
-      ORDER BY w.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS next
+      SELECT next.requestid
+      FROM (SELECT phase, false FROM unnest($3::text[]) AS given (phase)
+            UNION ALL SELECT 'send', true WHERE 'send' = ANY ($3::text[])) AS phases (phase, again)
+      CROSS JOIN LATERAL (SELECT requestid, row_number() OVER () AS nth FROM (
+        SELECT w.requestid FROM pin_work w
+        WHERE w.account = a.account AND w.phase = phases.phase
+          AND w.due_at <= CASE WHEN phases.again THEN ${FAR_ENOUGH} ELSE now() END
+          AND (phases.phase <> 'send' OR (w.attempts > 0) = phases.again)
+        ORDER BY w.due_at
+        LIMIT greatest(0, least((SELECT rows FROM share),
+          CASE WHEN phases.phase <> 'send' THEN ${ROWS_OF_ACCOUNT} WHEN phases.again THEN way."searchPlaces" ELSE way.places END))
+        FOR UPDATE SKIP LOCKED) AS due) AS next
+      ORDER BY next.nth LIMIT ${ROWS_OF_ACCOUNT}) AS turn
     WHERE a.account <> ALL ($4::text[])
     LIMIT $5::integer
   ), overdue AS MATERIALIZED (
@@ -164,12 +186,12 @@ const CLAIM = `
     mine.requestid, mine.account, mine.cid, mine.phase, mine.claim, mine.attempts, mine.last_error AS "lastError",
     mine.deadline_at <= now() AS "isOverdue", isfinite(mine.deadline_at) AS "hasDeadline",
     coalesce(extract(epoch FROM now() - mine.sent_at) * 1000, 0)::float8 AS "sinceSentMs",
-    CASE WHEN mine.attempts > 0 THEN way."searchCrowded" ELSE way.crowded END AS "isCrowded",
-    way."searchCrowded" AS "isSearchCrowded",
+    CASE WHEN mine.attempts > 0 THEN way."searchPlaces" ELSE way.places END <= 0 AS "isCrowded",
+    way."searchPlaces" <= 0 AS "isSearchCrowded",
     EXISTS (SELECT FROM pin_work w WHERE w.account = mine.account AND w.phase = 'send' AND w.due_at <= now()
               AND w.requestid <> mine.requestid) AS "isWaitedFor",
     pins.status, coalesce(pins.name, '') AS name, coalesce(pins.meta, '{}') AS meta, coalesce(pins.origins, '[]') AS origins
-  FROM (VALUES (1)) AS one
+  FROM (SELECT ${LAZILY}) AS one
   LEFT JOIN mine ON true
   LEFT JOIN LATERAL (${ON_THE_WAY("mine.account")}) AS way ON true
   LEFT JOIN pins ON pins.requestid = mine.requestid`;
@@ -182,7 +204,7 @@ export async function extendClaims(
 ): Promise<ReadonlySet<string>> {
   const rows = await database.query<{ requestid: string }>(
     `UPDATE pin_work w SET claimed_until = now() + $3 * interval '1 millisecond', due_at = now() + $3 * interval '1 millisecond'
-     FROM unnest($1::text[], $2::uuid[]) AS mine (requestid, claim)
+     FROM unnest($1::text[], $2::uuid[]) AS mine (requestid, claim), (SELECT ${LAZILY}) AS lazily
      WHERE w.requestid = mine.requestid AND w.claim = mine.claim RETURNING w.requestid`,
     [claims.map(({ requestid }) => requestid), claims.map(({ claim }) => claim), leaseMs],
     { timeoutMs: leaseMs },

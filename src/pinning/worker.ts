@@ -14,7 +14,7 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { SEARCHES, WINDOW, Windows } from "./turns.ts";
+import { SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -45,7 +45,9 @@ export interface PinWorker {
   /** Resolves once nothing is in progress after the stop. */
   readonly stopped: Promise<void>;
   state(): PinWorkerState;
-  /** Looks for new work at once. */
+  /** A request of a client begins, which goes first. Call the result once it is answered. */
+  request(): () => void;
+  /** Looks for new work soon. */
   wake(): void;
 }
 
@@ -66,6 +68,8 @@ const DEPTH_EVERY_MS = 10_000;
 /** How long after a fault of the database it is asked again. */
 const DATABASE_RETRY_MS = 500;
 const CLUSTER_RETRY_MS = 2_000;
+/** What ends or comes within this time is claimed with one statement. */
+const CLAIM_EVERY_MS = 10;
 /** Sizes take long: they have slots of their own. */
 const SIZE_SLOTS = 2;
 
@@ -75,7 +79,12 @@ const SIZE_SLOTS = 2;
  */
 export function startPinWorker(deps: PinWorkerDeps): PinWorker {
   const worker = new Worker(deps);
-  return { stopped: worker.run(), state: () => worker.state(), wake: () => worker.wake() };
+  return {
+    stopped: worker.run(),
+    state: () => worker.state(),
+    request: () => worker.request(),
+    wake: () => worker.wake(),
+  };
 }
 
 /** A wait that ends early on the stop, or by `end`. */
@@ -110,6 +119,7 @@ class Worker {
   readonly #stop: AbortSignal;
   readonly #inProgress = new Map<Work, Promise<void>>();
   readonly #news = new Pause();
+  readonly #yielding = new Yielding();
   /** Ends when the cluster is back: it may have lost pins. */
   readonly #clusterBack = new Pause();
   readonly #faults = new Map<"database" | "cluster", string>();
@@ -169,6 +179,11 @@ class Worker {
     };
   }
 
+  request(): () => void {
+    this.#yielding.begins(performance.now());
+    return () => this.#yielding.ends(performance.now());
+  }
+
   wake(): void {
     this.#news.end();
   }
@@ -177,11 +192,16 @@ class Worker {
   async #lane(phases: readonly Phase[], slots: number, pause: Pause): Promise<void> {
     const running = new Set<Work>();
     let cursor = "";
+    let inRound = 0;
+    let claimedAt = Number.NEGATIVE_INFINITY;
     while (!this.#stop.aborted) {
-      const waitMs = phases.includes("size") ? 0 : this.#clusterPausedUntil - performance.now();
-      if (waitMs > 0) await pause.wait(waitMs, this.#stop);
+      const now = performance.now();
+      const pausedMs = phases.includes("size") ? 0 : this.#clusterPausedUntil - now;
+      const waitMs = Math.max(pausedMs, claimedAt + CLAIM_EVERY_MS - now, this.#yielding.waitMs(now));
+      if (waitMs > 0) await new Pause().wait(waitMs, this.#stop);
       else if (running.size >= slots) await pause.wait(this.#pollMs, this.#stop);
       else {
+        claimedAt = now;
         const found = await this.#claim(phases, slots - running.size, cursor, busyAccounts(running, slots));
         if (found === null) {
           await pause.wait(DATABASE_RETRY_MS, this.#stop);
@@ -196,9 +216,11 @@ class Worker {
           });
           this.#inProgress.set(work, ended);
         }
-        const isRoundOver = found.cursor === "";
-        if (found.work.length === 0 && isRoundOver) await pause.wait(this.#pollMs, this.#stop);
         cursor = found.cursor;
+        inRound += found.work.length;
+        if (cursor !== "") continue;
+        if (inRound === 0) await pause.wait(this.#pollMs, this.#stop);
+        inRound = 0;
       }
     }
   }

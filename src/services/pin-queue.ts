@@ -8,7 +8,7 @@ import type { PinningApiSettings } from "../settings/services.ts";
 import type { GaugeSource } from "./server.ts";
 
 /** The queue of pin requests in a service. */
-export interface PinQueue extends Pick<PinWorker, "state" | "wake"> {
+export interface PinQueue extends Pick<PinWorker, "state" | "wake" | "request"> {
   /** Stops it, and waits for the work in progress. The pool stays open. */
   close(): Promise<void>;
 }
@@ -45,6 +45,7 @@ export function openPinQueue(
   return {
     state: () => worker.state(),
     wake: () => worker.wake(),
+    request: () => worker.request(),
     async close() {
       closing.abort();
       await worker.stopped;

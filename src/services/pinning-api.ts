@@ -4,6 +4,7 @@ import { watchWrites } from "../database/writable.ts";
 import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { createDelegates } from "../pinning/delegates.ts";
+import { createPinIntake } from "../pinning/pin-store.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { createCarImport, IMPORT_TIMEOUT_MS } from "./car-import.ts";
 import { checkCluster, checkPostgres, connectionGauge, createHealth, healthAnswer } from "./health.ts";
@@ -41,7 +42,7 @@ export interface PinningApiDeps {
   /** The subnets of this machine's container bridges. Clients can't reach kubo there. */
   readonly bridgeSubnets: () => Promise<readonly string[]>;
   /** The queue that brings the pins to the cluster; /health shows how it stands. */
-  readonly queue?: Pick<PinQueue, "state" | "wake">;
+  readonly queue?: Pick<PinQueue, "state" | "wake" | "request">;
   /** Other times for uploads of CAR files. */
   readonly imports?: { readonly idleMs: number };
 }
@@ -71,9 +72,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     log,
     delegates,
     limits,
+    accept: createPinIntake(pool, limits),
     serviceSecret,
     walletTokens,
     wake: () => queue?.wake(),
+    beginRequest: () => queue?.request() ?? (() => {}),
     importCar:
       settings.importMaxBytes === null
         ? null

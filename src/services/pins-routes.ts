@@ -7,7 +7,7 @@ import { decode, readPinFilter } from "../pinning/pin-filter.ts";
 import { newRequestId } from "../pinning/pin-owner.ts";
 import type { Sender } from "../pinning/pin-sql.ts";
 import {
-  addPin,
+  type AcceptPin,
   findPin,
   listPins,
   type PinLimits,
@@ -25,10 +25,13 @@ export interface PinsDeps {
   readonly log: Log;
   readonly delegates: ReadDelegates;
   readonly limits: PinLimits;
+  readonly accept: AcceptPin;
   /** FULA_PIN_SERVICE_SECRET; null if the trusted header is not used. */
   readonly serviceSecret: string | null;
   /** FULA_EIP712_AUTH: tokens that a wallet signed are accepted. */
   readonly walletTokens: boolean;
+  /** Called when a request to change something begins; the queue lets it go first. Its result is called at the end. */
+  readonly beginRequest: () => () => void;
   /** Called after a change that makes work for the queue. */
   readonly wake: () => void;
   /** Handles an upload of a CAR (car-import.ts). Null: DAG_IMPORT_ENABLED is off. */
@@ -88,6 +91,16 @@ export function addPinsRoutes(
     return response;
   }
 
+  const changing = (work: PinsHandler) =>
+    authenticated(async (call, sender) => {
+      const end = deps.beginRequest();
+      try {
+        return woken(await work(call, sender));
+      } finally {
+        end();
+      }
+    });
+
   async function senderOf(credential: Credential): Promise<Sender | Response> {
     if (credential.kind === "session") return [credential.tokenHash, null];
     if (credential.kind === "account") return [null, credential.account];
@@ -110,11 +123,11 @@ export function addPinsRoutes(
   );
   app.post(
     "/pins",
-    authenticated(async (call, sender) => {
+    changing(async (call, sender) => {
       const pin = await readPin(call);
       if (pin instanceof Response) return pin;
       const added = { requestid: newRequestId(), pin, delegates: await delegates() };
-      return woken(outcomeReply(await addPin(pool, sender, added, limits), pin));
+      return outcomeReply(await deps.accept(sender, added), pin);
     }),
   );
   app.get(
@@ -128,23 +141,23 @@ export function addPinsRoutes(
   );
   app.post(
     "/pins/:id",
-    authenticated(async (call, sender) => {
+    changing(async (call, sender) => {
       const id = requestIdOf(call);
       if (id instanceof Response) return id;
       const pin = await readPin(call);
       if (pin instanceof Response) return pin;
       const added = { requestid: newRequestId(), pin, delegates: await delegates() };
-      return woken(outcomeReply(await replacePin(pool, sender, id, added, limits), pin));
+      return outcomeReply(await replacePin(pool, sender, id, added, limits), pin);
     }),
   );
   app.delete(
     "/pins/:id",
-    authenticated(async (call, sender) => {
+    changing(async (call, sender) => {
       const id = requestIdOf(call);
       if (id instanceof Response) return id;
       const removed = await removePin(pool, sender, id, limits);
       return removed.kind === "deleted"
-        ? woken(new Response(null, { status: 202, headers: CORS }))
+        ? new Response(null, { status: 202, headers: CORS })
         : refusalReply(removed);
     }),
   );

@@ -97,6 +97,7 @@ const QUEUE = {
     lastSuccessAt: null,
     fault: null,
   }),
+  request: () => () => {},
   wake: () => {},
 };
 

@@ -1,4 +1,5 @@
 import { Client } from "pg";
+import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
 import { sql } from "../../support/postgres-server.ts";
 import type { Bench, Measurement } from "../report.ts";
 import { type LoadResult, openIdle, percentile, runLoad } from "./load.ts";
@@ -123,6 +124,25 @@ async function measureLists(who: Who): Promise<readonly Measurement[]> {
   return measurements;
 }
 
+/** How many commits a second one client gets that inserts one small row each time: no durable POST can be faster. */
+async function commitRows({ host, port, database, user, password }: PostgresTarget): Promise<number> {
+  const client = new Client({ host, port, database, user, password });
+  await client.connect();
+  try {
+    await client.query("CREATE TABLE IF NOT EXISTS bare (id bigserial PRIMARY KEY, cid text)");
+    const startedAt = performance.now();
+    for (let n = 0; n < POSTS[1]; n += 1)
+      await client.query({
+        name: "bare",
+        text: "INSERT INTO bare (cid) VALUES ($1)",
+        values: [`content ${n}`],
+      });
+    return (POSTS[1] * 1_000) / (performance.now() - startedAt);
+  } finally {
+    await client.end();
+  }
+}
+
 /** What a turn leaves to be pinned is pinned before the next turn begins; that time is shown too. */
 async function measurePosts(who: Who): Promise<readonly Measurement[]> {
   const { sides } = who;
@@ -134,7 +154,8 @@ async function measurePosts(who: Who): Promise<readonly Measurement[]> {
       const { perSecond } = await post(who, side, clients, cids.splice(0, POSTS[clients]));
       await untilSettled(sides);
       const pinnedPerSecond = (POSTS[clients] * 1_000) / (performance.now() - startedAt);
-      return { perSecond, pinnedPerSecond };
+      const commitsPerSecond = side === "ours" && clients === 1 ? await commitRows(sides.database) : null;
+      return { perSecond, pinnedPerSecond, commitsPerSecond };
     });
     const both = { what: "new content that kubo has", against: AGAINST };
     measurements.push(
@@ -155,6 +176,17 @@ async function measurePosts(who: Who): Promise<readonly Measurement[]> {
         target: null,
       },
     );
+    const commits = ours.flatMap(({ commitsPerSecond }) => commitsPerSecond ?? []);
+    if (commits.length > 0)
+      measurements.push({
+        ...both,
+        against: "bare INSERT, one commit each",
+        name: `  and commits, ${clients} at once`,
+        unit: "1/s",
+        ours: ours.map(({ perSecond }) => perSecond),
+        anchor: commits,
+        target: null,
+      });
   }
   return measurements;
 }

@@ -69,6 +69,7 @@ async function startOurs(database: PostgresTarget, peer: RealPeer, args: readonl
       NODE_ENV: "production",
       PORT: String(await freePort()),
       PINNING_EDGE_PORT: String(await freePort()),
+      PINNING_METRICS_PORT: String(await freePort()),
       POSTGRES_HOST: database.host,
       POSTGRES_PORT: String(database.port),
       POSTGRES_DB: database.database,
@@ -100,7 +101,8 @@ function addressOf(child: ChildProcess): Promise<string> {
     const lines: string[] = [];
     const take = (line: string): void => {
       lines.push(line);
-      const address = / listens on ([\d.]+:\d+)$/.exec(line)?.[1];
+      // The lines for the edge and for Prometheus have more after the address.
+      const address = / listens on ([\d.]+:\d+)"/.exec(line)?.[1];
       if (address !== undefined) resolve(`http://${address}`);
     };
     for (const output of [child.stdout, child.stderr])

@@ -8,6 +8,7 @@ import {
   sizeRetryMs,
   WINDOW,
   Windows,
+  Yielding,
 } from "../../../src/pinning/turns.ts";
 
 describe("the window of an account", () => {
@@ -43,5 +44,29 @@ describe("waits", () => {
     expect([0, 1, 2, 50].map(searchMs)).toEqual([20_000, 40_000, 80_000, 600_000]);
     expect([0, 1, 50].map(sizeRetryMs)).toEqual([5_000, 10_000, 3_600_000]);
     expect([0, 1, 50].map(sizeLimitMs)).toEqual([30_000, 60_000, 900_000]);
+  });
+});
+
+describe("the queue beside requests", () => {
+  it("waits until there was no request for a moment", () => {
+    const yielding = new Yielding();
+    expect(yielding.waitMs(0)).toBe(0);
+    yielding.begins(1_000);
+    expect(yielding.waitMs(1_100)).toBe(40);
+    yielding.ends(1_110);
+    expect(yielding.waitMs(1_115)).toBe(35);
+    expect(yielding.waitMs(1_150)).toBe(0);
+  });
+
+  it.each(["one after the other", "one that never ends"])("works half of the time at least: %s", (kind) => {
+    const yielding = new Yielding();
+    if (kind === "one that never ends") yielding.begins(0);
+    let worked = 0;
+    for (let now = 0; now < 60_000; now += 1) {
+      yielding.begins(now);
+      if (yielding.waitMs(now) === 0) worked += 1;
+      yielding.ends(now);
+    }
+    expect(worked / 60_000).toBeCloseTo(0.5, 2);
   });
 });

@@ -1,0 +1,99 @@
+import { randomUUID } from "node:crypto";
+import { Client } from "pg";
+import { expect, onTestFinished, test } from "vitest";
+import type { PostgresPool } from "../../src/database/postgres.ts";
+import { parseCid } from "../../src/pinning/content-id.ts";
+import { finish, markPinned, markSent, markSized } from "../../src/pinning/outcomes.ts";
+import { createPinIntake, removePin } from "../../src/pinning/pin-store.ts";
+import { claimWork, extendClaims, type Phase } from "../../src/pinning/queue.ts";
+import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { cidOf } from "../support/cids.ts";
+import { migrate, poolOf } from "../support/names-database.ts";
+import { accept } from "../support/pin-requests.ts";
+import { describeOnPostgres } from "../support/postgres.ts";
+
+const LIMITS = { freeTierBytes: 1_000, maxPending: null, deadlineSeconds: 3_600 };
+
+/**
+ * From here on, whatever waits for its commit to be safe waits until `release`: PostgreSQL also waits for a standby that
+ * does not exist.
+ */
+async function holdCommits({ host, port, database, user, password }: PostgresTarget) {
+  const client = new Client({ host, port, database, user, password });
+  await client.connect();
+  onTestFinished(() => client.end());
+  const standby = async (name: string): Promise<void> => {
+    await client.query("SET synchronous_commit = off");
+    await client.query(`ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
+    await client.query("SELECT pg_reload_conf()");
+    await expect
+      .poll(async () => (await client.query("SHOW synchronous_standby_names")).rows)
+      .toEqual([{ synchronous_standby_names: name }]);
+  };
+  await standby("nobody");
+  const waiting = async (): Promise<number> =>
+    (await client.query("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).rows.length;
+  return { release: () => standby(""), waiting };
+}
+
+async function claimOne(pool: PostgresPool, phase: Phase) {
+  const found = await claimWork(pool, {
+    phases: [phase],
+    limit: 1,
+    cursor: "",
+    busy: [],
+    claim: randomUUID(),
+    leaseMs: 60_000,
+    window: 4,
+    windows: {},
+    searches: 4,
+  });
+  const [work] = found.work;
+  if (work === undefined) throw new Error(`there is nothing to ${phase}`);
+  return work;
+}
+
+describeOnPostgres(
+  "what waits for the disk",
+  (postgres) => {
+    test("the answer to a request does, what the queue notes does not", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const [sent, gone] = [cidOf("sent"), cidOf("gone")];
+      await accept(pool, { account: "u", cid: sent });
+      const unwanted = await accept(pool, { account: "u", cid: gone });
+      await removePin(pool, [null, "u"], unwanted, LIMITS);
+      const commits = await holdCommits(target);
+      try {
+        const unpin = await claimOne(pool, "unpin");
+        await finish(pool, unpin);
+        const send = await claimOne(pool, "send");
+        await extendClaims(pool, [send], 60_000);
+        await markSent(pool, send, 0);
+        await markPinned(pool, await claimOne(pool, "look"));
+        await markSized(pool, await claimOne(pool, "size"), 5, [sent]);
+        expect(await pool.query("SELECT status, size::int FROM pins WHERE cid = $1", [sent])).toEqual([
+          { status: "pinned", size: 5 },
+        ]);
+        expect(await commits.waiting()).toBe(0);
+
+        const add = createPinIntake(pool, LIMITS);
+        let answered = 0;
+        const requests = ["a", "b", "c"].map((name) => {
+          const cid = parseCid(cidOf(name));
+          if (cid === null) throw new Error("it is a CID");
+          const pin = { cid, name, origins: [], meta: "{}" };
+          return add([null, "u"], { requestid: name, pin, delegates: [] }).then(() => (answered += 1));
+        });
+        await expect.poll(commits.waiting).toBeGreaterThan(0);
+        expect(answered).toBe(0);
+        await commits.release();
+        await Promise.all(requests);
+        expect(answered).toBe(3);
+      } finally {
+        await commits.release();
+      }
+    });
+  },
+  { template: migrate, durable: true },
+);
