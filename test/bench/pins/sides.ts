@@ -128,6 +128,17 @@ export async function createAccount(
   return { account, headers: { authorization: `Bearer ${token}` } };
 }
 
+/** As the clients see it: no request waits, and the cluster pins nothing. Sizes may still be asked for. */
+export async function untilPinned({ database, peer }: Pick<Sides, "database" | "peer">): Promise<void> {
+  await eventually(
+    "no request waits",
+    async () =>
+      (await sql(database, "SELECT FROM pins WHERE status IN ('queued', 'pinning') LIMIT 1")).length === 0,
+    300_000,
+  );
+  await untilClusterRests(peer);
+}
+
 /** Waits until nothing is left to do for any request, on both sides. */
 export async function untilSettled({ database, peer }: Pick<Sides, "database" | "peer">): Promise<void> {
   await eventually(
@@ -135,6 +146,10 @@ export async function untilSettled({ database, peer }: Pick<Sides, "database" | 
     async () => (await sql(database, "SELECT FROM pin_work LIMIT 1")).length === 0,
     300_000,
   );
+  await untilClusterRests(peer);
+}
+
+async function untilClusterRests(peer: RealPeer): Promise<void> {
   await eventually(
     "the cluster pins nothing",
     async () => {
