@@ -180,6 +180,7 @@ const WITHOUT_POOL: Readonly<Record<string, string>> = {
   credit_takeovers: "the same",
   account_suspensions: "the same",
   failed_charges: "the same",
+  bucket_writes: "it goes with bucket_roots, upstream's table",
   billing_hours: "an hour is billed for all accounts of the database at once",
   cron_lease: "as upstream's advisory lock, it is one for the whole database",
   pin_doubts: "the same: a content is pinned or not, whoever asked for it",
