@@ -29,7 +29,7 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
   if ("kind" in opened) throw new OperatorError(describeRefusal(target, opened));
   const { client, socket } = opened;
   let isOpen = true;
-  // One transaction after the other: a session has one at a time.
+  // One after the other: a session has one transaction at a time.
   let last: Promise<unknown> = Promise.resolve();
   client.on("end", () => {
     isOpen = false;
@@ -49,13 +49,15 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
       throw thrown;
     }
   };
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const result = last.then(work);
+    last = result.catch(() => {});
+    return result;
+  };
   return {
-    query,
-    transaction(work) {
-      const result = last.then(() => inTransaction(work));
-      last = result.catch(() => {});
-      return result;
-    },
+    // A statement between two of another's transaction would be part of it, and its error would end it.
+    query: (...statement) => inTurn(() => query(...statement)),
+    transaction: (work) => inTurn(() => inTransaction(work)),
     isOpen: () => isOpen,
     close: () => closeSession(opened),
     destroy: () => void socket.destroy(),
