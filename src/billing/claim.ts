@@ -3,8 +3,7 @@ import type { BillingSettings } from "../settings/billing.ts";
 import type { Chain } from "./chain.ts";
 import { CREDITED_TO } from "./deposit-sql.ts";
 import { noteFailed, settleOrRefuse } from "./deposits.ts";
-import type { KnownChain } from "./scan.ts";
-import { CHAINS, OPEN_SCANS, SEED_CHAINS } from "./scan-sql.ts";
+import { type KnownChain, knownChains } from "./scan.ts";
 import { ChainFault, isDeposit } from "./transfer.ts";
 
 /** What somebody who paid says: only the chain is believed. */
@@ -48,9 +47,7 @@ export async function claim(deps: ClaimDeps, wish: ClaimWish): Promise<ClaimOutc
   const { pool, billing, open } = deps;
   const access = billing.chains.find(({ id }) => id === wish.chainId);
   if (access === undefined) return { outcome: "unknown-chain" };
-  await pool.query(SEED_CHAINS, [billing.vault]);
-  await pool.query(OPEN_SCANS);
-  const known = (await pool.query<KnownChain>(CHAINS)).find(({ id }) => id === wish.chainId);
+  const known = (await knownChains(pool, billing.vault)).find(({ id }) => id === wish.chainId);
   if (known === undefined || known.vault.toLowerCase() !== billing.vault.toLowerCase())
     return { outcome: "unknown-chain" };
   const chain = open(access.url);

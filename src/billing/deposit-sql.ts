@@ -10,10 +10,15 @@ export const OPEN_TRANSACTION = `
     VALUES ($2, $1, $3, $4, $5::numeric::text, ${FULA("$5")}, $6, $7, $8)
     ON CONFLICT (tx_hash, chain_id) DO NOTHING RETURNING id`;
 
-/** Locks the row of the transaction, and says whether it is ours: upstream's image has no rows of deposits. */
+/**
+ * Locks the row of the transaction, and says whether it is ours to settle: upstream's image has no rows of deposits, and one that
+ * we have not credited, but is claimed, was credited by it.
+ */
 export const LOCK_TRANSACTION = `
-  SELECT EXISTS (SELECT FROM deposits d WHERE d.chain_id = t.chain_id AND d.tx_hash = t.tx_hash) AS ours
-  FROM token_transactions t WHERE t.chain_id = $1 AND t.tx_hash = $2 FOR UPDATE`;
+  SELECT count(d.tx_hash) > 0 AND (t.claimed_at IS NULL OR count(d.credited_at) > 0) AS ours
+  FROM (SELECT * FROM token_transactions WHERE chain_id = $1 AND tx_hash = $2 FOR UPDATE) t
+    LEFT JOIN deposits d USING (chain_id, tx_hash)
+  GROUP BY t.claimed_at`;
 
 /** A transfer of a transaction that is known from another block; null if there is none. $3: this block's hash. */
 export const OTHER_BLOCK =

@@ -59,7 +59,7 @@ export function openJsonRpc(
     batch: { batchSize: batch, wait: 0 },
     retryCount: 0,
     timeout: 2 * answerMs,
-    fetchFn: async (_url, init) => Response.json(await post(String(init?.body ?? ""))),
+    fetchFn: async (_url, init) => Response.json(await post(typeof init?.body === "string" ? init.body : "")),
   });
   const request = createClient({ transport }).request as (question: Question) => Promise<unknown>;
   return {
@@ -87,9 +87,9 @@ function faultOf(thrown: unknown, method: string): ChainFault {
       });
     if (cause instanceof HttpFailure)
       return new ChainFault(`it does not answer: ${messageOf(cause)}`, { cause });
-    const { code, data } = cause as { readonly code?: unknown; readonly data?: unknown };
+    const { code } = cause as { readonly code?: unknown };
     if (cause.name === "RpcRequestError" && typeof code === "number") {
-      const says = "details" in cause ? String(cause.details) : String(data ?? "");
+      const says = "details" in cause && typeof cause.details === "string" ? cause.details : "";
       return new ChainFault(`it refuses ${method}: ${printable(says)} (${code})`, {
         isTooMuch: method === "eth_getLogs",
         cause,

@@ -11,6 +11,9 @@ export const SEED_CHAINS = `
     WHERE NOT EXISTS (SELECT FROM chain_sync_state)
     ON CONFLICT (chain_id) DO NOTHING`;
 
+/** Upstream's image writes the zero address if it has no VAULT_ADDRESS. $1: the vault. */
+export const FILL_VAULT = "UPDATE chain_sync_state SET vault_address = $1 WHERE vault_address ~ '^(0x0*)?$'";
+
 /** A scan begins where the cursor is when it is first seen, and looks at nothing before that. */
 export const OPEN_SCANS = `
   INSERT INTO chain_scans (chain_id, first_block, head)

@@ -6,6 +6,7 @@ import { type FailedTransfer, noteFailed, settleOrRefuse } from "./deposits.ts";
 import type { Bank } from "./lease.ts";
 import {
   CHAINS,
+  FILL_VAULT,
   MOVE_CURSOR,
   NOTE_FAULT,
   NOTE_SCAN,
@@ -70,17 +71,26 @@ export interface KnownChain extends Record<string, unknown> {
  */
 export async function scanChains(scan: Scan): Promise<readonly ScanReport[]> {
   const { bank, vault, chains, stop } = scan;
-  await bank.transaction(async (database) => {
-    await database.query(SEED_CHAINS, [vault]);
-    await database.query(OPEN_SCANS);
-  });
   const reports: ScanReport[] = [];
-  for (const known of await bank.query<KnownChain>(CHAINS)) {
+  for (const known of await knownChains(bank, vault)) {
     const access = chains.find(({ id }) => id === known.id);
     if (access === undefined || stop?.aborted === true) continue;
     reports.push(await scanChain(scan, known, access));
   }
   return reports;
+}
+
+/** The enabled chains, with upstream's ones for a database that has none. */
+export async function knownChains(
+  bank: Pick<Bank, "transaction">,
+  vault: string,
+): Promise<readonly KnownChain[]> {
+  return bank.transaction(async (database) => {
+    await database.query(SEED_CHAINS, [vault]);
+    await database.query(FILL_VAULT, [vault]);
+    await database.query(OPEN_SCANS);
+    return database.query<KnownChain>(CHAINS);
+  });
 }
 
 async function scanChain(scan: Scan, known: KnownChain, access: ChainAccess): Promise<ScanReport> {
@@ -138,7 +148,8 @@ async function walk(scan: Scan, { known, access, chain, sum }: Walk): Promise<nu
   if (isReorganised) await bank.transaction((database) => database.query(STEP_BACK, [id, back]));
   let from = Math.max(known.first, cursor - back) + 1;
   let size = BLOCKS;
-  while (from <= target && stop?.aborted !== true) {
+  while (from <= target) {
+    if (stop?.aborted === true) break;
     const blocks = { from, to: Math.min(from + size - 1, target) };
     try {
       await scanBlocks(scan, { known, chain, blocks, sum });

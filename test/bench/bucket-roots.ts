@@ -73,8 +73,8 @@ async function measure(target: PostgresTarget, clients: number): Promise<Measure
     const { host, port, user, password, database } = target;
     const rate = ["--client", String(clients), "--jobs", "1", "--transactions", String(each)];
     const login = ["--host", host, "--port", String(port), "--username", user];
-    const script_ = ["--no-vacuum", "--define", "version=1", "--protocol", "prepared", "--file", script];
-    await execa("pgbench", [...login, ...rate, ...script_, database], { env: { PGPASSWORD: password } });
+    const prepared = ["--no-vacuum", "--define", "version=1", "--protocol", "prepared", "--file", script];
+    await execa("pgbench", [...login, ...rate, ...prepared, database], { env: { PGPASSWORD: password } });
     const [row] = await sql<{ moves: string }>(
       target,
       "SELECT sum(version - 1)::text AS moves FROM bucket_roots",

@@ -211,6 +211,26 @@ describeOnPostgres(
       expect(await cursorOf(target)).toBe(988);
     });
 
+    test("what we have recorded and upstream's image has credited is not credited again", async () => {
+      const { target, chain, scan } = await start(["b"]);
+      const paid = { block: 950, from: walletOf("late"), units: ONE };
+      chain.pay(paid);
+      await scanChains(scan);
+      await sql(target, "UPDATE token_transactions SET user_id = 'late', claimed_at = now()");
+      await linkWallet(target, "late");
+      await sql(target, "UPDATE deposits SET log_index = 7");
+      await scanChains(scan);
+      expect(await balances(target)).toEqual([]);
+    });
+
+    test("a chain without a vault, as upstream's image writes it, gets this master's", async () => {
+      const { target, chain, scan } = await start();
+      await sql(target, "UPDATE chain_sync_state SET vault_address = $1", [`0x${"0".repeat(40)}`]);
+      chain.pay({ block: 950, from: walletOf("a"), units: ONE });
+      await scanChains(scan);
+      expect(await balances(target)).toEqual(["a 1"]);
+    });
+
     describe("H02: nodes that are behind, lie, or list a part", () => {
       test("one that lists nothing for blocks that it has not got", async () => {
         const { target, chain, scan } = await start();
