@@ -11,7 +11,7 @@ import type { GaugeSource } from "./server.ts";
 
 /** The crons of the billing in `serve webui`. */
 export interface BillingCrons {
-  /** For each cron: its runs, those that failed, and the seconds since one succeeded; and whether this master leads. */
+  /** For each cron: its runs, those that failed, and when one last succeeded; and whether this master leads. */
   readonly gauges: readonly GaugeSource[];
   /** Ends them: waits for the batch in work, and gives the lease back. */
   close(): Promise<void>;
@@ -26,7 +26,7 @@ interface Cron {
   running: Promise<boolean> | null;
   runs: number;
   failures: number;
-  succeededAt: number | null;
+  lastSuccessAt: Date | null;
 }
 
 /**
@@ -92,7 +92,7 @@ export function startBillingCrons(
       log(`${cron.name}: the run ended early and is tried again: ${messageOf(thrown)}`);
     }
     cron.runs += 1;
-    if (isDone) cron.succeededAt = performance.now();
+    if (isDone) cron.lastSuccessAt = new Date();
     else cron.failures += 1;
     return isDone;
   }
@@ -153,14 +153,12 @@ export function startBillingCrons(
 }
 
 function cronOf(name: string, intervalMs: number, run: Cron["run"]): Cron {
-  return { name, intervalMs, run, running: null, runs: 0, failures: 0, succeededAt: null };
+  return { name, intervalMs, run, running: null, runs: 0, failures: 0, lastSuccessAt: null };
 }
 
 function gaugesOf(crons: readonly Cron[]): readonly GaugeSource[] {
   const byName = (value: (cron: Cron) => number) => () =>
     Object.fromEntries(crons.map((cron) => [cron.name, value(cron)]));
-  const sinceSuccess = ({ succeededAt }: Cron): number =>
-    succeededAt === null ? Number.NaN : Math.round((performance.now() - succeededAt) / 1_000);
   return [
     {
       name: "fula_billing_cron_runs",
@@ -175,10 +173,10 @@ function gaugesOf(crons: readonly Cron[]): readonly GaugeSource[] {
       read: byName(({ failures }) => failures),
     },
     {
-      name: "fula_billing_cron_success_age_seconds",
-      help: "Seconds since a billing cron ran to its end on this master. NaN: not since it started.",
+      name: "fula_billing_cron_last_success_timestamp_seconds",
+      help: "When a billing cron last ran to its end here, in seconds since 1970; 0: not since the start.",
       label: "cron",
-      read: byName(sinceSuccess),
+      read: byName(({ lastSuccessAt }) => (lastSuccessAt?.getTime() ?? 0) / 1_000),
     },
     {
       name: "fula_billing_cron_running",

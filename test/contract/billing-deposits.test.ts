@@ -16,8 +16,9 @@ import {
   walletOf,
 } from "../support/deposits.ts";
 import { hashOf, type NodeFault, startFakeChain, VAULT } from "../support/fake-chain.ts";
+import { startBilling } from "../support/billing-process.ts";
 import { declarePartTests } from "../support/migration-parts.ts";
-import { listen, migratorOf } from "../support/migrations.ts";
+import { listen, migratorOf, until } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
@@ -558,6 +559,36 @@ describeOnPostgres(
         await sql(target, "SELECT count(*)::int AS n FROM credit_history WHERE tx_type = 'deposit'"),
       ).toEqual([{ n: 12 }]);
       expect(await sql(target, "SELECT count(*)::int AS n FROM referral_bonuses")).toEqual([{ n: 4 }]);
+    });
+
+    test("masters that are killed while they scan: another goes on, and each deposit is credited once", async () => {
+      const { target, chain } = await start(["a", "b"]);
+      for (let n = 0; n < 400; n += 1)
+        chain.pay({ block: 901 + (n % 80), from: walletOf(n % 2 === 0 ? "a" : "b"), units: ONE });
+      const billing = {
+        vault: VAULT,
+        chains: [{ id: 8_453, url: chain.url, confirmations: CONFIRMATIONS }],
+      };
+      const credited = async () =>
+        (
+          await sql<{ n: number }>(
+            target,
+            "SELECT count(*)::int AS n FROM deposits WHERE account IS NOT NULL",
+          )
+        )[0]?.n ?? 0;
+      for (let kills = 0; kills < 3; kills += 1) {
+        const before = await credited();
+        const master = await startBilling(target, { master: `m${kills}`, billing });
+        await until("it has credited some", async () => (await credited()) > before + 20);
+        master.signal("SIGKILL");
+        expect(await master.ended).toBe("SIGKILL");
+        // It was killed in the middle.
+        expect(await credited()).toBeLessThan(400);
+      }
+      await startBilling(target, { master: "last", billing });
+      await until("all are credited", async () => (await cursorOf(target)) === 988);
+      expect(await balances(target)).toEqual(["a 200", "b 200"]);
+      expect(await sql(target, "SELECT count(*)::int AS n FROM credit_history")).toEqual([{ n: 400 }]);
     });
 
     test("a database without chains gets upstream's", async () => {
