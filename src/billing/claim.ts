@@ -1,6 +1,6 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
-import type { Chain } from "./chain.ts";
+import type { Chain } from "./chain-node.ts";
 import { CREDITED_TO } from "./deposit-sql.ts";
 import { noteFailed, settleOrRefuse } from "./deposits.ts";
 import { type KnownChain, knownChains } from "./scan.ts";

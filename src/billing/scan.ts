@@ -1,6 +1,6 @@
 import type { ChainAccess } from "../settings/billing.ts";
 import { countOf } from "../units.ts";
-import type { BlockRange, Chain } from "./chain.ts";
+import type { BlockRange, Chain } from "./chain-node.ts";
 import { KNOWN } from "./deposit-sql.ts";
 import { type FailedTransfer, noteFailed, settleOrRefuse } from "./deposits.ts";
 import type { Bank } from "./lease.ts";

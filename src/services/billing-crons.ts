@@ -1,4 +1,4 @@
-import { openChain } from "../billing/chain.ts";
+import { openChain } from "../billing/chain-node.ts";
 import { BATCH_SIZE, runDeduction } from "../billing/deduction.ts";
 import { tariffOf } from "../billing/fee.ts";
 import { type Bank, BEAT_MS, openLease, SILENT_AFTER_MS } from "../billing/lease.ts";

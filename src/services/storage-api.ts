@@ -1,5 +1,5 @@
 import { usageOf } from "../accounts/usage.ts";
-import { openChain } from "../billing/chain.ts";
+import { openChain } from "../billing/chain-node.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import type { Log } from "../errors.ts";

@@ -66,13 +66,6 @@ export const BILLING_SETTINGS: readonly SettingSpec[] = [
     secret: true,
   },
   {
-    key: "ETHERSCAN_API_KEY",
-    about: "key for the Etherscan API",
-    rule: RULES.any,
-    secret: true,
-    readBy: "upstream",
-  },
-  {
     key: "BILLING_IDEMPOTENCY",
     about:
       "the database allows at most one deduction per user and hour; without it, the storage API of fula-node bills nothing",

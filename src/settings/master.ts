@@ -212,6 +212,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   ...BILLING_SETTINGS,
   {
+    key: "ETHERSCAN_API_KEY",
+    about: "key for the Etherscan API",
+    rule: RULES.any,
+    secret: true,
+    readBy: "upstream",
+  },
+  {
     key: "FREE_TIER_BYTES",
     about: "bytes that an account can store for free",
     rule: RULES.count,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { openChain } from "../../src/billing/chain.ts";
+import { openChain } from "../../src/billing/chain-node.ts";
 import { claim } from "../../src/billing/claim.ts";
 import { scanChains } from "../../src/billing/scan.ts";
 import { findAnvil, startAnvil } from "../support/anvil.ts";

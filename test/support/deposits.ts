@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { openChain } from "../../src/billing/chain.ts";
+import { openChain } from "../../src/billing/chain-node.ts";
 import type { Scan } from "../../src/billing/scan.ts";
 import type { PostgresPool } from "../../src/database/postgres.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
