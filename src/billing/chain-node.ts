@@ -70,7 +70,12 @@ export function openChain(url: string, { answerMs = 30_000 } = {}): Chain {
       );
       return (await opened).ask(questions);
     },
-    () => void opened?.then((rpc) => rpc.close()),
+    () =>
+      void opened?.then(
+        (rpc) => rpc.close(),
+        // Whoever asked got the error.
+        () => {},
+      ),
   );
 }
 
