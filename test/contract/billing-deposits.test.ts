@@ -90,7 +90,7 @@ describeOnPostgres(
     });
 
     test("upstream's rules: a wallet that nobody linked is recorded; a credit ends a suspension, but not the operator's", async () => {
-      const { target, chain, scan } = await start(["a", "held"]);
+      const { target, chain, scan } = await start(["a", "held", "nobody"]);
       await sql(
         target,
         "INSERT INTO user_credits (user_id, balance_fula, is_suspended) VALUES ('a', -1, 1), ('held', 0, 1)",
