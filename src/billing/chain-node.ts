@@ -60,13 +60,16 @@ const BATCH = 10;
  * A chain behind a JSON-RPC endpoint. Questions that belong together go in one request, so that one node answers them, also if
  * several share the address.
  */
-export function openChain(url: string, { answerMs = 30_000 } = {}): Chain {
+export function openChain(
+  url: string,
+  { answerMs = 30_000, stop }: { readonly answerMs?: number; readonly stop?: AbortSignal } = {},
+): Chain {
   let opened: Promise<JsonRpc> | null = null;
   return chainOf(
     async (questions) => {
       // Its package is loaded with the first question.
       opened ??= import("./json-rpc.ts").then(({ openJsonRpc }) =>
-        openJsonRpc(url, { answerMs, batch: BATCH }),
+        openJsonRpc(url, { answerMs, batch: BATCH, stop }),
       );
       return (await opened).ask(questions);
     },

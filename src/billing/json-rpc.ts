@@ -26,7 +26,11 @@ const MAX_ANSWER_BYTES = 8 * 1024 ** 2;
 /** Opens a JSON-RPC endpoint: viem asks, over this program's own HTTP client, which limits time and size of an answer. */
 export function openJsonRpc(
   url: string,
-  { answerMs, batch }: { readonly answerMs: number; readonly batch: number },
+  {
+    answerMs,
+    batch,
+    stop,
+  }: { readonly answerMs: number; readonly batch: number; readonly stop: AbortSignal | undefined },
 ): JsonRpc {
   const { origin, pathname, search, username, password } = new URL(url);
   const login = decodeURIComponent(`${username}:${password}`);
@@ -35,7 +39,7 @@ export function openJsonRpc(
     accept: "application/json",
     ...(username === "" ? {} : { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
   };
-  const client = new HttpClient({ url: origin, connections: 2, connectTimeoutMs: answerMs });
+  const client = new HttpClient({ url: origin, connections: 2, connectTimeoutMs: answerMs, signal: stop });
   const post = async (body: string): Promise<unknown> => {
     const request = { method: "POST", path: pathname + search, headers, body: Buffer.from(body) } as const;
     const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), answerMs);

@@ -94,7 +94,7 @@ export async function knownChains(
 }
 
 async function scanChain(scan: Scan, known: KnownChain, access: ChainAccess): Promise<ScanReport> {
-  const { bank, open, log } = scan;
+  const { bank, open, log, stop } = scan;
   const sum: Sum = { settled: 0, failed: 0, block: null };
   const chain = open(access.url);
   try {
@@ -103,6 +103,8 @@ async function scanChain(scan: Scan, known: KnownChain, access: ChainAccess): Pr
     return { chain: known.name, ...sum, fault: null };
   } catch (thrown) {
     if (!(thrown instanceof ChainFault)) throw thrown;
+    // The node has done nothing wrong.
+    if (stop?.aborted === true) return { chain: known.name, ...sum, fault: "it was stopped" };
     await bank.transaction((database) => database.query(NOTE_FAULT, [known.id, thrown.message]));
     log(`scanner: ${known.name}: the scan ended early and is tried again: ${thrown.message}`);
     return { chain: known.name, ...sum, fault: thrown.message };
@@ -144,7 +146,7 @@ async function walk(scan: Scan, { known, access, chain, sum }: Walk): Promise<nu
   if (isReorganised)
     log(`scanner: ${known.name}: block ${cursor} is another one now; the blocks before it are scanned again`);
   const back = isReorganised ? AGAIN_REORGANISED : AGAIN;
-  // The cursor stays where it is until the block there is known again.
+  // Until these blocks are scanned again, the cursor is before them, also if this run is killed.
   if (isReorganised) await bank.transaction((database) => database.query(STEP_BACK, [id, back]));
   let from = Math.max(known.first, cursor - back) + 1;
   let size = BLOCKS;

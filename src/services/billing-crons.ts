@@ -37,13 +37,7 @@ interface Cron {
 export function startBillingCrons(
   { billing, postgres, pricing, masterId }: WebuiSettings,
   { pool, log }: { readonly pool: PostgresPool; readonly log: (line: string) => void },
-  {
-    beatMs = BEAT_MS,
-    retryMs = 60_000,
-    silentAfterMs = SILENT_AFTER_MS,
-    batchSize = BATCH_SIZE,
-    open = openChain,
-  } = {},
+  { beatMs = BEAT_MS, retryMs = 60_000, silentAfterMs = SILENT_AFTER_MS, batchSize = BATCH_SIZE } = {},
 ): BillingCrons {
   if (billing === null) {
     log("payment crons disabled: NODE_ENV is not production, or VAULT_ADDRESS is not set");
@@ -73,6 +67,7 @@ export function startBillingCrons(
   }
 
   const { vault, chains, bonuses } = billing;
+  const open = (url: string) => openChain(url, { stop: stop.signal });
   async function scan(bank: Bank): Promise<boolean> {
     const reports = await scanChains({ bank, vault, chains, bonuses, open, log, stop: stop.signal });
     for (const line of reports.map(describeScan)) if (line !== null) log(line);

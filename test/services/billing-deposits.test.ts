@@ -246,6 +246,22 @@ describeOnPostgres(
       await Promise.all([crons.close(), standby.close()]);
       expect(await cursorOf(target)).toBe(988);
     });
+
+    test("the crons end at once while a chain does not answer, which is no fault of it", async () => {
+      const { target, chain, billing } = await start();
+      chain.nodes = [{ hangs: true }];
+      const crons = startBillingCrons(webuiSettings(target, { billing, pricing: PRICING }), {
+        pool: poolOf(target),
+        log: () => {},
+      });
+      await until("the chain is asked", async () => chain.asked.includes("hangs"));
+      const startedAt = performance.now();
+      await crons.close();
+      expect(performance.now() - startedAt).toBeLessThan(5_000);
+      expect(await sql(target, "SELECT fault FROM chain_scans WHERE chain_id = 8453")).toEqual([
+        { fault: null },
+      ]);
+    });
   },
   { template: migrate },
 );

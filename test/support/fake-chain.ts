@@ -35,6 +35,8 @@ export interface NodeFault {
   readonly answer?: { readonly status: number; readonly type: string; readonly body: string | Buffer };
   /** It closes the connection without an answer. */
   readonly silent?: boolean;
+  /** It never answers. */
+  readonly hangs?: boolean;
   /** Changes each log before it is listed. */
   readonly forge?: (log: Record<string, unknown>) => Record<string, unknown>;
 }
@@ -121,6 +123,7 @@ export async function startFakeChain({ chainId = 8_453, head = 1_000 } = {}): Pr
     for await (const part of request) parts.push(part as Buffer);
     const node = chain.nodes[turn % chain.nodes.length] ?? {};
     turn += 1;
+    if (node.hangs === true) return void chain.asked.push("hangs");
     if (node.silent === true) return void request.socket.destroy();
     const given = node.answer;
     if (given !== undefined) {
