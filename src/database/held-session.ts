@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { describeRefusal } from "./connection-fault.ts";
-import { type PostgresPool, queryOn } from "./postgres.ts";
+import { commit, type PostgresPool, queryOn } from "./postgres.ts";
 import { closeSession, openSession } from "./session.ts";
 
 /** One session that is held for long, for example for a lock that lives as long as the session. */
@@ -41,7 +41,7 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
     await client.query("BEGIN");
     try {
       const result = await work({ query });
-      await client.query("COMMIT");
+      await commit(client);
       return result;
     } catch (thrown) {
       // If this fails too, the connection is gone, and PostgreSQL takes back what it did.
