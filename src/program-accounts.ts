@@ -60,6 +60,7 @@ export function addBilling(program: Command, baseDir: () => Option, run: Run): v
     .action((flags: CatchUpFlags) => run(async (world) => (await verbs()).billingCatchUp(flags, world)));
   add("deposits", "show how far the chains were scanned, and the deposits that could not be credited")
     .option("--retry", "try these deposits again; none is credited twice")
+    .option("--dismiss <transfer>", "take one off the list, without a credit")
     .action((flags: DepositsFlags) =>
       run(async (world) => (await import("./commands/billing-deposits.ts")).billingDeposits(flags, world)),
     );

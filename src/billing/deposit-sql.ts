@@ -120,3 +120,12 @@ export const CREDITED_TO = `
 
 export const FAILED_ROWS =
   "SELECT chain_id, transfer FROM failed_deposits ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000";
+
+/** Takes a transfer off the list without a credit, with a line in the audit log. $3 log index, $4 who does it. */
+export const DISMISS = `
+  WITH dismissed AS (
+    DELETE FROM failed_deposits WHERE chain_id = $1::integer AND tx_hash = $2 AND log_index = $3 RETURNING *
+  ), audited AS (
+    INSERT INTO admin_audit_log (actor, action, details) SELECT $4, 'dismiss deposit', to_jsonb(dismissed) FROM dismissed
+  )
+  SELECT log_index FROM dismissed`;

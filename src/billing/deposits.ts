@@ -6,6 +6,7 @@ import {
   BONUS,
   CREDIT,
   CREDITABLE,
+  DISMISS,
   FAILED_ROWS,
   FORGET_FAILED,
   LOCK_TRANSACTION,
@@ -179,6 +180,20 @@ export async function noteFailed(
       JSON.stringify({ ...transfer, time }),
       reason,
     ]);
+}
+
+/** Takes a transfer off the list, without a credit. False if it does not stand there. */
+export async function dismissFailed(
+  database: Database,
+  {
+    chainId,
+    txHash,
+    logIndex,
+  }: { readonly chainId: number; readonly txHash: string; readonly logIndex: number },
+  actor: string,
+): Promise<boolean> {
+  const rows = await database.query(DISMISS, [chainId, txHash, logIndex, actor]);
+  return rows.length > 0;
 }
 
 interface FailedRow extends Record<string, unknown> {

@@ -3,27 +3,32 @@ import {
   listFailedDeposits,
   readDepositStanding,
 } from "../billing/deposit-standing.ts";
-import { retryFailed } from "../billing/deposits.ts";
+import { dismissFailed, retryFailed } from "../billing/deposits.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
 import { billingOf, type BillingSettings, CHAIN_KEYS } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
 import type { World } from "../world.ts";
+import { actorOf } from "./user.ts";
 
 /** The flags of `billing deposits`. */
 export interface DepositsFlags {
   readonly baseDir?: string;
   readonly retry?: boolean;
+  /** A transfer as the list shows it. */
+  readonly dismiss?: string;
 }
 
 const SHOWN = 100;
+const MAX_INTEGER = 2_147_483_647;
 
-/** `billing deposits [--retry]`: how far each chain was scanned, and the transfers that could not be credited. */
+/** `billing deposits [--retry] [--dismiss TRANSFER]`: how far each chain was scanned, and what could not be credited. */
 export async function billingDeposits(
-  { baseDir, retry = false }: DepositsFlags,
+  { baseDir, retry = false, dismiss }: DepositsFlags,
   world: World,
 ): Promise<VerbExit> {
+  const dismissed = dismiss === undefined ? null : readTransfer(dismiss);
   const master = await readInstalledMaster(world, baseDir);
   const settings = billingOf(master.values);
   if (settings === null)
@@ -34,6 +39,8 @@ export async function billingDeposits(
       remedy: "Pass --set VAULT_ADDRESS=0x... to join-as-master.",
     });
   const found = await withMasterDatabase(world, master, "billing", async (database) => {
+    if (dismissed !== null && !(await dismissFailed(database, dismissed, actorOf(world))))
+      throw notListed(dismiss ?? "");
     const retried = retry ? await retryFailed(database, settings.bonuses) : null;
     const standing = await readDepositStanding(database);
     return { retried, standing, failed: standing === null ? [] : await listFailedDeposits(database, SHOWN) };
@@ -63,6 +70,27 @@ export async function billingDeposits(
     ],
   });
   return failed.length > 0 ? "pending" : "ok";
+}
+
+/** Reads `8453:0x...:3`: chain, transaction, and log index. */
+function readTransfer(text: string): {
+  readonly chainId: number;
+  readonly txHash: string;
+  readonly logIndex: number;
+} {
+  const [, chain = "", txHash = "", log = ""] =
+    /^([1-9]\d{0,9}):(0x[0-9a-f]{64}):(\d{1,10})$/.exec(text) ?? [];
+  const [chainId, logIndex] = [Number(chain), Number(log)];
+  if (txHash === "" || Math.max(chainId, logIndex) > MAX_INTEGER) throw notListed(text);
+  return { chainId, txHash, logIndex };
+}
+
+function notListed(text: string): OperatorError {
+  return new OperatorError({
+    exit: "usage",
+    what: `There is no failed deposit ${JSON.stringify(text.slice(0, 120))}.`,
+    remedy: "Pass one as fula-node billing deposits shows it: --dismiss CHAIN:TRANSACTION:LOG.",
+  });
 }
 
 function chainRows(

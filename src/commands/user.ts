@@ -284,7 +284,7 @@ function readAccount({ email, account }: DecisionFlags): string {
 }
 
 /** Who decides, for the audit log: the user before sudo, on this machine. */
-function actorOf({ environment, hostname }: World): string {
+export function actorOf({ environment, hostname }: World): string {
   const user = environment["SUDO_USER"] ?? "";
   return `${/^[A-Za-z0-9._-]{1,64}$/.test(user) ? user : "root"}@${hostname}`;
 }

@@ -190,6 +190,21 @@ describeOnPostgres(
       expect(results.at(-1)?.lines).toContain("Every deposit was credited.");
       expect(await balances(target)).toEqual(["a 2"]);
       expect(await status()).toMatchObject({ state: "ok" });
+      const huge = chain.pay({ block: 951, from: walletOf("b"), units: 10n ** 31n * ONE, logIndex: 9 });
+      await scanChains(scanOf(target, chain, { chains: billing.chains }));
+      for (const wrong of [`8453:${huge}:8`, huge, "x"])
+        await expect(billingDeposits({ baseDir, dismiss: wrong }, world)).rejects.toMatchObject({
+          exit: "usage",
+        });
+      expect(await billingDeposits({ baseDir }, world)).toBe("pending");
+      expect(await billingDeposits({ baseDir, dismiss: `8453:${huge}:9` }, world)).toBe("ok");
+      expect(
+        await sql(
+          target,
+          "SELECT action, details->>'tx_hash' AS tx FROM admin_audit_log WHERE action = 'dismiss deposit'",
+        ),
+      ).toEqual([{ action: "dismiss deposit", tx: huge }]);
+      expect(await balances(target)).toEqual(["a 2"]);
       chain.nodes = [{ silent: true }];
       await scanChains(scanOf(target, chain, { chains: billing.chains }));
       expect(await status()).toMatchObject({ state: "ok" });
