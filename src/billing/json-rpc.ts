@@ -95,7 +95,8 @@ function faultOf(thrown: unknown, method: string): ChainFault {
     if (cause.name === "RpcRequestError" && typeof code === "number") {
       const says = "details" in cause && typeof cause.details === "string" ? cause.details : "";
       return new ChainFault(`it refuses ${method}: ${printable(says)} (${code})`, {
-        isTooMuch: method === "eth_getLogs",
+        // Nodes have no common code for a range that is too long. One that is asked too often is left alone.
+        isTooMuch: method === "eth_getLogs" && !/\brate\b|too many requests/i.test(says),
         cause,
       });
     }

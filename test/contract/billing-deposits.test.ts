@@ -305,6 +305,16 @@ describeOnPostgres(
         );
       });
 
+      test("a node that is asked too often is not asked for fewer blocks again and again", async () => {
+        const { target, chain, scan } = await start();
+        chain.nodes = [{ refusal: "over rate limit" }];
+        await scanChains(scan);
+        expect(chain.asked).toHaveLength(2);
+        expect((await standingOf(target)).standing?.chains[0]?.fault).toBe(
+          "it refuses eth_getLogs: over rate limit (-32005)",
+        );
+      });
+
       test("a reorganisation below the confirmations loses nothing, and credits nothing twice", async () => {
         const { target, chain, scan } = await start(["a", "b"]);
         chain.pay({ block: 960, from: walletOf("a"), units: ONE, tx: "kept", logIndex: 1 });

@@ -27,6 +27,8 @@ export interface NodeFault {
   readonly chainId?: number;
   /** It refuses questions about more blocks. */
   readonly maxBlocks?: number;
+  /** It refuses every question about logs with these words. */
+  readonly refusal?: string;
   /** It has no logs before this block, and refuses questions about them. */
   readonly prunedBefore?: number;
   /** It leaves out every second log. */
@@ -111,6 +113,7 @@ export async function startFakeChain({ chainId = 8_453, head = 1_000 } = {}): Pr
     const [from, to] = [Number(fromBlock), Number(toBlock)];
     if (address !== TOKEN || String(topics) !== String([TRANSFER_TOPIC, null, topicOf(VAULT)]))
       throw new Error("another filter");
+    if (node.refusal !== undefined) throw new RpcError(-32_005, node.refusal);
     if (to - from + 1 > (node.maxBlocks ?? Infinity))
       throw new RpcError(-32_005, "query exceeds max block range");
     if (from < (node.prunedBefore ?? 0))
