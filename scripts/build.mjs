@@ -40,6 +40,8 @@ const PACKING = /^(?:tar-fs|@balena\/dockerignore|split-ca)$/;
  * the bundle, summaries with quantiles, and exemplars.
  */
 const LOGGING = /^(?:thread-stream|tdigest|@opentelemetry\/api)$/;
+/** Web sockets of viem, whose chains are asked over HTTP. */
+const SOCKETS = /^isows$/;
 /** With `DEBUG=modem` it would print the headers, which contain a registry's login. */
 const DEBUG = /\/node_modules\/debug\/src\/index\.js$/;
 
@@ -76,6 +78,7 @@ const unusedModules = {
     onResolve({ filter: LOGGING }, ({ path, importer }) =>
       /\/node_modules\/(?:pino|prom-client)\//.test(importer) ? { path, namespace: "unused" } : undefined,
     );
+    onResolve({ filter: SOCKETS }, ({ path }) => ({ path, namespace: "unused" }));
     onLoad({ filter: /.*/, namespace: "unused" }, unused);
     onLoad({ filter: UNUSED }, unused);
     onLoad({ filter: DEBUG }, () => ({ contents: "module.exports = () => () => {};" }));

@@ -1,4 +1,5 @@
 import type { Command, Option } from "commander";
+import type { DepositsFlags } from "./commands/billing-deposits.ts";
 import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
 import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/block.ts";
 import type { KeyFlags, KeysFlags } from "./commands/user-key.ts";
@@ -98,4 +99,10 @@ export function addBilling(program: Command, baseDir: () => Option, run: Run): v
     .option("--waive", "do not charge these hours: they count as billed")
     .addOption(dryRun())
     .action((flags: CatchUpFlags) => run(async (world) => (await verbs()).billingCatchUp(flags, world)));
+  add("deposits", "show how far the chains were scanned, and the deposits that could not be credited")
+    .option("--retry", "try these deposits again; none is credited twice")
+    .option("--dismiss <transfer>", "take one off the list, without a credit")
+    .action((flags: DepositsFlags) =>
+      run(async (world) => (await import("./commands/billing-deposits.ts")).billingDeposits(flags, world)),
+    );
 }

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { describeRefusal } from "./connection-fault.ts";
-import { type PostgresPool, queryOn } from "./postgres.ts";
+import { commit, type PostgresPool, queryOn } from "./postgres.ts";
 import { closeSession, openSession } from "./session.ts";
 
 /** One session that is held for long, for example for a lock that lives as long as the session. */
@@ -29,7 +29,7 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
   if ("kind" in opened) throw new OperatorError(describeRefusal(target, opened));
   const { client, socket } = opened;
   let isOpen = true;
-  // One transaction after the other: a session has one at a time.
+  // One after the other: a session has one transaction at a time.
   let last: Promise<unknown> = Promise.resolve();
   client.on("end", () => {
     isOpen = false;
@@ -41,7 +41,7 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
     await client.query("BEGIN");
     try {
       const result = await work({ query });
-      await client.query("COMMIT");
+      await commit(client);
       return result;
     } catch (thrown) {
       // If this fails too, the connection is gone, and PostgreSQL takes back what it did.
@@ -49,13 +49,15 @@ export async function openHeldSession(target: PostgresTarget, applicationName: s
       throw thrown;
     }
   };
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const result = last.then(work);
+    last = result.catch(() => {});
+    return result;
+  };
   return {
-    query,
-    transaction(work) {
-      const result = last.then(() => inTransaction(work));
-      last = result.catch(() => {});
-      return result;
-    },
+    // A statement between two of another's transaction would be part of it, and its error would end it.
+    query: (...statement) => inTurn(() => query(...statement)),
+    transaction: (work) => inTurn(() => inTransaction(work)),
     isOpen: () => isOpen,
     close: () => closeSession(opened),
     destroy: () => void socket.destroy(),

@@ -137,7 +137,7 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
       try {
         await client.query("BEGIN");
         const result = await work({ query: queryOn(async () => client) });
-        await client.query("COMMIT");
+        await commit(client);
         isDone = true;
         return result;
       } finally {
@@ -153,6 +153,15 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
       await (await opened)?.end();
     },
   };
+}
+
+/**
+ * Ends a transaction. PostgreSQL answers COMMIT without an error, and takes everything back, after an error in it that
+ * nobody threw on.
+ */
+export async function commit(client: Pick<Client, "query">): Promise<void> {
+  const { command } = await client.query("COMMIT");
+  if (command !== "COMMIT") throw new Error("PostgreSQL took the transaction back: a statement in it failed");
 }
 
 /** The query function of a pool, or of a connection. */

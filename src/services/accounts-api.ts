@@ -12,6 +12,7 @@ import {
   MAX_WALLETS,
   unlinkWallet,
 } from "../accounts/wallets.ts";
+import type { ClaimOutcome, ClaimWish } from "../billing/claim.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { type Pricing, reportStorage } from "../settings/quota.ts";
 import { type Authenticate, type Caller, fullCaller } from "./caller.ts";
@@ -27,11 +28,15 @@ export interface AccountsApiOptions {
   readonly encryptionKey: string | null;
   /** Wallets show it when they sign. */
   readonly publicUrl: string;
+  /** Looks a payment up on its chain; null: this master bills nothing. */
+  readonly claims: ((wish: ClaimWish) => Promise<ClaimOutcome>) | null;
 }
 
 /** Limits for one account. An ingest node asks only `GET /api/v1/storage`, which has none. */
 const READS = { burst: 60, perMinute: 60 };
 const CHANGES = { burst: 10, perMinute: 10 };
+/** Each claim asks a chain's node, which has limits of its own. */
+const CLAIMS = { burst: 5, perMinute: 5 };
 const MAX_BODY_BYTES = 4_096;
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1_000;
@@ -45,6 +50,7 @@ const HOURS_PER_MONTH = 720;
  *
  * - `GET /api/v1/credits`: balance, totals, suspension, and how fast the balance is used.
  * - `GET /api/v1/credits/history?before=CURSOR&limit=N`: changes of the balance, the newest first.
+ * - `POST /api/v1/credits/claim`: credits a payment to the vault that the scan has not found yet.
  * - `POST /api/v1/wallets/challenge`, then `POST /api/v1/wallets`: links a wallet by a signed message.
  * - `GET /api/v1/wallets`, `DELETE /api/v1/wallets/ID`.
  * - `DELETE /api/v1/session`: revokes the credential that the request carries.
@@ -54,9 +60,13 @@ export function accountsApi(
   log: (line: string) => void,
   options: AccountsApiOptions,
 ): App {
-  const { authenticate, pricing, encryptionKey, publicUrl } = options;
+  const { authenticate, pricing, encryptionKey, publicUrl, claims } = options;
   const nowMs = () => performance.now();
-  const limits = { read: createRateLimit(READS, nowMs), change: createRateLimit(CHANGES, nowMs) };
+  const limits = {
+    read: createRateLimit(READS, nowMs),
+    change: createRateLimit(CHANGES, nowMs),
+    claim: createRateLimit(CLAIMS, nowMs),
+  };
   const route =
     (kind: keyof typeof limits, work: (caller: Caller, call: Call) => Promise<Response>) =>
     (call: Call): Promise<Response> =>
@@ -116,14 +126,36 @@ export function accountsApi(
     }),
   );
   app.post(
+    "/api/v1/credits/claim",
+    route("claim", async ({ account }, { env }) => {
+      if (claims === null)
+        return failure(503, "no-billing", "This master takes no deposits: it has no VAULT_ADDRESS.");
+      const body = await readJson(env.incoming, { maxBytes: MAX_BODY_BYTES });
+      if (body instanceof Response) return body;
+      const { txHash, chainId, ...more } = fieldsOf(body.json);
+      const isHash = typeof txHash === "string" && /^0x[0-9a-fA-F]{64}$/.test(txHash);
+      if (!isHash || !isChainId(chainId) || Object.keys(more).length > 0)
+        return failure(
+          400,
+          "bad-claim",
+          "The body must have txHash (0x and 64 hexadecimal digits) and chainId (a whole number).",
+        );
+      const hash = txHash.toLowerCase();
+      return claimAnswer({ chainId, txHash: hash }, await claims({ account, chainId, txHash: hash }), log);
+    }),
+  );
+  app.post(
     "/api/v1/wallets/challenge",
     withWallets("change", async ({ account }, { env }) => {
       const body = await readJson(env.incoming, { maxBytes: MAX_BODY_BYTES });
       if (body instanceof Response) return body;
       const { address, chainId = DEFAULT_CHAIN, ...more } = fieldsOf(body.json);
-      const isChain =
-        typeof chainId === "number" && Number.isInteger(chainId) && chainId >= 1 && chainId <= MAX_INTEGER;
-      if (typeof address !== "string" || !ADDRESS.test(address) || !isChain || Object.keys(more).length > 0)
+      if (
+        typeof address !== "string" ||
+        !ADDRESS.test(address) ||
+        !isChainId(chainId) ||
+        Object.keys(more).length > 0
+      )
         return failure(
           400,
           "bad-wallet",
@@ -191,6 +223,51 @@ const REFUSALS = {
   expired: [409, "This message has expired. Request another one."],
   "other-wallet": [403, "This message was signed by another wallet than the one that it names."],
   elsewhere: [409, "This wallet belongs to another account. Unlink it there first."],
+} as const;
+
+function isChainId(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_INTEGER;
+}
+
+/** In seconds: when an answer that may change is worth another request. */
+const AGAIN_LATER = { "retry-after": "60" };
+
+function claimAnswer(
+  payment: { readonly chainId: number; readonly txHash: string },
+  claimed: ClaimOutcome,
+  log: (line: string) => void,
+): Response {
+  const { outcome } = claimed;
+  if (outcome === "credited")
+    return json(200, { ...payment, amountFula: Number(claimed.fula), isNew: claimed.isNew });
+  if (outcome === "unconfirmed")
+    return failure(
+      409,
+      outcome,
+      `The chain has to add ${claimed.missing} more block(s) first.`,
+      {},
+      AGAIN_LATER,
+    );
+  if (outcome === "no-chain") {
+    log(`claim: the node of chain ${payment.chainId} gives no usable answer: ${claimed.why}`);
+    return failure(503, outcome, "The chain does not answer now. Try again later.", {}, AGAIN_LATER);
+  }
+  const [status, error] = CLAIM_REFUSALS[outcome];
+  return failure(status, outcome, error);
+}
+
+const CLAIM_REFUSALS = {
+  "unknown-chain": [400, "This master takes no deposits on that chain."],
+  "no-transaction": [404, "The chain has no such transaction yet."],
+  reverted: [409, "That transaction failed on the chain, so it has paid nothing."],
+  "no-transfer": [404, "That transaction pays no FULA to the vault."],
+  "too-small": [409, "That payment is below the minimum of 0.001 FULA."],
+  "other-wallet": [403, "No wallet of this account has paid it. Link the wallet that has, then claim again."],
+  "settled-elsewhere": [409, "Another program has settled that payment before. Ask the operator."],
+  "not-credited": [
+    503,
+    "The payment could not be credited. The operator sees it in a list, and tries it again.",
+  ],
 } as const;
 
 /** The fields of a JSON object; none for any other value. */

@@ -1,11 +1,12 @@
 import { usageOf } from "../accounts/usage.ts";
+import { openChain } from "../billing/chain-node.ts";
 import { keepBeating } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { watchWrites } from "../database/writable.ts";
 import type { Log } from "../errors.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
-import { accountsApi } from "./accounts-api.ts";
+import { accountsApi, type AccountsApiOptions } from "./accounts-api.ts";
 import { startBillingCrons } from "./billing-crons.ts";
 import { createAuthentication } from "./caller.ts";
 import {
@@ -37,6 +38,7 @@ const TABLES = [
   "user_wallets",
   "exact_credits",
   "account_credits",
+  "deposits",
 ];
 
 /**
@@ -93,7 +95,15 @@ export function openStorageService(
   addDocument(app, "/api/v1/openapi.json", async () =>
     (await import("./openapi/storage-routes.ts")).clientsDocument(version),
   );
-  app.route("/", accountsApi(pool, log, { ...settings, authenticate }));
+  const { billing } = settings;
+  const claims: AccountsApiOptions["claims"] =
+    billing === null || !billing.idempotent
+      ? null
+      : async (wish) => {
+          const { claim } = await import("../billing/claim.ts");
+          return claim({ pool, billing, open: openChain }, wish);
+        };
+  app.route("/", accountsApi(pool, log, { ...settings, authenticate, claims }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
   refuseOtherMethods(
@@ -103,9 +113,9 @@ export function openStorageService(
   );
   void health();
   const { bindHost: host, port, metricsPort, masterId } = settings;
-  const metrics = { port: metricsPort, gauges: [connectionGauge(pool)] };
-  const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const crons = startBillingCrons(settings, { pool, log });
+  const metrics = { port: metricsPort, gauges: [connectionGauge(pool), ...crons.gauges] };
+  const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const close = async () => {
     endBeating();
     await crons.close();

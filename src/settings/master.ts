@@ -1,4 +1,4 @@
-import { DEDUCTION_INTERVAL_MS } from "./billing.ts";
+import { BILLING_SETTINGS } from "./billing.ts";
 import { EDGE_SETTINGS } from "./edge.ts";
 import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
@@ -210,44 +210,13 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     rule: RULES.registration,
     byDefault: "invite",
   },
-  {
-    key: "VAULT_ADDRESS",
-    about: "address of the vault contract; if it is not set, or zero, nothing is billed",
-    rule: RULES.contract,
-  },
-  {
-    key: "BASE_RPC_URL",
-    about: "RPC endpoint of the Base chain; it often contains a key, so it is never shown",
-    rule: RULES.url,
-    secret: true,
-    byDefault: "https://mainnet.base.org",
-    readBy: "upstream",
-  },
+  ...BILLING_SETTINGS,
   {
     key: "ETHERSCAN_API_KEY",
     about: "key for the Etherscan API",
     rule: RULES.any,
     secret: true,
     readBy: "upstream",
-  },
-  {
-    key: "BILLING_IDEMPOTENCY",
-    about:
-      "the database allows at most one deduction per user and hour; without it, the storage API of fula-node bills nothing",
-    rule: RULES.flag,
-    byDefault: "true",
-  },
-  {
-    key: "CRON_LEADER_LEASE",
-    about: "if there are several masters, only one runs the billing cron jobs",
-    rule: RULES.flag,
-    byDefault: "true",
-  },
-  {
-    key: "DEDUCTION_INTERVAL_MS",
-    about: "milliseconds between two runs of the hourly deduction; an account pays once for each hour",
-    rule: RULES.interval,
-    byDefault: DEDUCTION_INTERVAL_MS,
   },
   {
     key: "FREE_TIER_BYTES",

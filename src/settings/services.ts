@@ -1,7 +1,13 @@
 import * as z from "zod";
 import { type LogLevel, OperatorError } from "../errors.ts";
 import { multiaddrToUrl } from "./address.ts";
-import { billingOf, type BillingSettings, DEDUCTION_INTERVAL_MS } from "./billing.ts";
+import {
+  BASE_RPC_URL,
+  billingOf,
+  type BillingSettings,
+  DEDUCTION_INTERVAL_MS,
+  SCANNER_INTERVAL_MS,
+} from "./billing.ts";
 import { pemOfCertificates } from "./certificates.ts";
 import { type PostgresTarget, sslModeOf } from "./postgres-target.ts";
 import type { Pricing, QuotaMode } from "./quota.ts";
@@ -175,6 +181,11 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     CRON_LEADER_LEASE: text(RULES.flag).default("false"),
     BILLING_IDEMPOTENCY: text(RULES.flag).default("false"),
     DEDUCTION_INTERVAL_MS: text(RULES.interval).default(DEDUCTION_INTERVAL_MS),
+    SCANNER_INTERVAL_MS: text(RULES.interval).default(SCANNER_INTERVAL_MS),
+    BASE_RPC_URL: text(RULES.url).default(BASE_RPC_URL),
+    ETHEREUM_RPC_URL: text(RULES.url).optional(),
+    SKALE_RPC_URL: text(RULES.url).optional(),
+    REFERRAL_BONUSES_ENABLED: text(RULES.flag).default("true"),
   });
   const edge = values.PUBLIC_HOST;
   const own = `http://${values.BIND_HOST.includes(":") ? `[${values.BIND_HOST}]` : values.BIND_HOST}:${values.WEBUI_PORT}`;

@@ -1,4 +1,5 @@
 import { HOURS_BACK } from "../billing/deduction.ts";
+import { judgeDeposits, readDepositStanding } from "../billing/deposit-standing.ts";
 import { judgeBilling, readStanding } from "../billing/runs.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -9,7 +10,7 @@ import type { Ask } from "./look-at-node.ts";
 import { type Judged, LATE } from "./part.ts";
 
 /**
- * The billing: which master runs it and since when, the last billed hour, and what was not charged. Null if this master
+ * The billing: which master runs it and since when, the last billed hour, what was not charged, and how the deposits stand. Null if this master
  * bills nothing, if another image does that here, and if the database can't be read, which its own part says.
  */
 export async function lookAtBilling(
@@ -32,21 +33,32 @@ export async function lookAtBilling(
     query: <Row extends Record<string, unknown>>(sql: string, parameters: readonly unknown[] = []) =>
       postgres.query<Row>(target, sql, parameters),
   };
-  const standing = await ask(() => readStanding(database, HOURS_BACK)).catch(unlessBug);
+  const [standing, deposits] = await Promise.all([
+    ask(() => readStanding(database, HOURS_BACK)).catch(unlessBug),
+    ask(() => readDepositStanding(database)).catch(unlessBug),
+  ]);
   if (standing === null) return null;
-  if (standing === LATE)
+  if (standing === LATE || deposits === LATE)
     return { state: "unknown", summary: "the database did not answer in time", todo: null, evidence: {} };
   const { sentence, ...judged } = judgeBilling(standing, settings);
   const { leader, since, lastHour, failures, forgotten } = standing;
+  const missing = deposits === null ? null : judgeDeposits(deposits, settings.chains);
+  const scanned = (deposits?.chains ?? []).map(
+    ({ name, cursor, fault }) => [name, `block ${cursor}${fault === null ? "" : `; ${fault}`}`] as const,
+  );
   return {
-    ...judged,
-    summary: sentence,
+    ...(judged.state === "ok" && missing !== null
+      ? { state: "attention", summary: missing.sentence, todo: missing.todo }
+      : { ...judged, summary: sentence }),
     evidence: {
       leader: leader ?? "none",
       since: since ?? "never",
       "last billed hour": lastHour ?? "none",
       "failed charges": String(failures),
       "hours not billed": String(forgotten),
+      ...Object.fromEntries(scanned),
+      "failed deposits": String(deposits?.failed ?? 0),
+      "deposits of unlinked wallets": String(deposits?.unclaimed ?? 0),
     },
   };
 }

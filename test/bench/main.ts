@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { bedEnvironment } from "../support/bed.ts";
+import { benches as bucketRoots } from "./bucket-roots.ts";
 import { benches as deduction } from "./deduction.ts";
 import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
@@ -34,6 +35,7 @@ const BENCHES: readonly Bench[] = [
   ...pins,
   ...pinsMemory,
   ...deduction,
+  ...bucketRoots,
 ];
 
 const { values, positionals } = parseArgs({

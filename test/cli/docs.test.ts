@@ -56,7 +56,7 @@ describe("what a page may hold", () => {
   it("is prose, and fenced blocks of a known kind: nothing that the checks below do not see", () => {
     everyPage((text, path) => {
       const kinds = fencesOf(text).map(({ language }) => language);
-      expect(["sh", "text", "mermaid", "json"], path).toEqual(expect.arrayContaining(kinds));
+      expect(["sh", "text", "mermaid", "json", "sql"], path).toEqual(expect.arrayContaining(kinds));
       expect(
         proseOf(text),
         `${path}: a fence that is not closed, or not at the start of its line`,

@@ -123,6 +123,35 @@ describeOnPostgres(
       expect(await holders(target)).toBe(1);
     });
 
+    test("what one cron asks is no part of the transaction of another", async () => {
+      const target = await postgres.createDatabase();
+      await sql(target, "CREATE TABLE written (n integer)");
+      const lease = leaseOf(target, "a");
+      await lease.lookAgain();
+      const bank = lease.bank();
+      let beside = "";
+      let asked: Promise<unknown> = Promise.resolve();
+      await bank?.transaction(async (database) => {
+        await database.query("INSERT INTO written VALUES (1)");
+        asked = bank.query("SELECT 1 / 0").catch((thrown: unknown) => (beside = String(thrown)));
+      });
+      await asked;
+      expect(beside).toMatch(/division by zero/);
+      expect(await sql(target, "SELECT n FROM written")).toEqual([{ n: 1 }]);
+    });
+
+    test("a transaction that PostgreSQL took back is an error, also if nobody threw the first one on", async () => {
+      const target = await postgres.createDatabase();
+      const lease = leaseOf(target, "a");
+      await lease.lookAgain();
+      for (const bank of [lease.bank(), poolOf(target)])
+        await expect(
+          bank?.transaction(async (database) => {
+            await database.query("SELECT 1 / 0").catch(() => {});
+          }),
+        ).rejects.toThrow("took the transaction back");
+    });
+
     test("H06: a transaction of an earlier generation writes nothing", async () => {
       const target = await postgres.createDatabase();
       const a = leaseOf(target, "a");

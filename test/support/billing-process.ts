@@ -2,7 +2,8 @@ import { execa } from "execa";
 import { onTestFinished } from "vitest";
 import { bundleChild } from "./bundle-child.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
-import { PRICING } from "./billing.ts";
+import type { BillingSettings } from "../../src/settings/billing.ts";
+import { BILLING, PRICING } from "./billing.ts";
 
 const program = await bundleChild(new URL("./billing-child.ts", import.meta.url));
 
@@ -23,6 +24,8 @@ export interface BillingOptions {
   readonly beatMs?: number;
   readonly silentAfterMs?: number;
   readonly batchSize?: number;
+  /** How it scans for deposits. Default: no chain. */
+  readonly billing?: Partial<BillingSettings>;
 }
 
 /** Starts it, and waits until it is connected. It is killed after the test. */
@@ -35,10 +38,11 @@ export async function startBilling(
     beatMs = 200,
     silentAfterMs = 1_500,
     batchSize = 500,
+    billing = {},
   }: BillingOptions,
 ): Promise<BillingProcess> {
   const settings = {
-    billing: { lease: true, idempotent: true, deductionIntervalMs: intervalMs },
+    billing: { ...BILLING, deductionIntervalMs: intervalMs, scannerIntervalMs: intervalMs, ...billing },
     postgres: { ...target, maxConnections: 4, idleTimeoutMs: 30_000, connectTimeoutMs: 2_000 },
     pricing: PRICING,
     masterId: master,

@@ -1,6 +1,7 @@
 import type { PostgresPool } from "../../src/database/postgres.ts";
 import { tariffOf } from "../../src/billing/fee.ts";
 import { BATCH_SIZE, type Deduction } from "../../src/billing/deduction.ts";
+import type { BillingSettings } from "../../src/settings/billing.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { until } from "./migrations.ts";
 import { inSession, sql } from "./postgres-server.ts";
@@ -10,6 +11,17 @@ export const GIB = 1024 ** 3;
 
 /** Upstream's: 500 MiB are free, and a GiB costs 3 FULA a month. */
 export const PRICING = { freeTierBytes: 500 * 1024 ** 2, fulaPerGibMonth: 3 };
+
+/** A master that bills, and scans no chain. */
+export const BILLING: BillingSettings = {
+  lease: true,
+  idempotent: true,
+  deductionIntervalMs: 3_600_000,
+  scannerIntervalMs: 600_000,
+  vault: `0x${"1a".repeat(20)}`,
+  chains: [],
+  bonuses: true,
+};
 
 /** A run on a pool of its own. */
 export function runOn(

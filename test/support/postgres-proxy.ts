@@ -11,6 +11,8 @@ export interface PostgresProxy {
   freezeNew(): void;
   /** The next connection that sends this text is reset (TCP RST) in place of an answer. */
   resetAt(text: string): void;
+  /** The next connection that sends this text is cut before the server gets it, or in place of its answer. */
+  cut(text: string, when: "before" | "after"): void;
 }
 
 /**
@@ -24,6 +26,7 @@ export async function startPostgresProxy(
   const pairs: (readonly [Socket, Socket])[] = [];
   let takesNew = true;
   let resetAt: string | null = null;
+  let cut: { readonly text: string; readonly when: "before" | "after" } | null = null;
   const server = createServer((client) => {
     const upstream = connect(serverPort, "127.0.0.1");
     pairs.push([client, upstream]);
@@ -38,6 +41,17 @@ export async function startPostgresProxy(
     client.once("data", (first: Buffer) => {
       upstream.write(swallowOptions ? withoutOptions(first) : first);
       client.on("data", (data: Buffer) => {
+        if (cut !== null && data.includes(cut.text)) {
+          const { when } = cut;
+          cut = null;
+          if (when === "before") {
+            upstream.destroy();
+            client.resetAndDestroy();
+          } else {
+            upstream.unpipe(client);
+            upstream.once("data", () => client.resetAndDestroy()).resume();
+          }
+        }
         if (resetAt === null || !data.includes(resetAt)) return;
         resetAt = null;
         client.resetAndDestroy();
@@ -70,6 +84,9 @@ export async function startPostgresProxy(
     },
     resetAt(text) {
       resetAt = text;
+    },
+    cut(text, when) {
+      cut = { text, when };
     },
   };
 }

@@ -70,6 +70,20 @@ const wanted = named(
   z.strictObject({ address: z.string().regex(ADDRESS), chainId: whole.default(8_453) }),
 );
 
+const claim = named(
+  "Claim",
+  z.strictObject({ txHash: z.string().regex(/^0x[0-9a-fA-F]{64}$/), chainId: whole }),
+);
+const claimed = named(
+  "Claimed",
+  z.object({
+    txHash: z.string(),
+    chainId: z.int(),
+    amountFula: z.number().describe("What the account got by this transaction, in all."),
+    isNew: z.boolean().describe("False if it had been credited before."),
+  }),
+);
+
 /** What a route may answer that needs an account. */
 const ACCOUNT = all(failure, {
   400: "The request is not valid.",
@@ -111,6 +125,25 @@ const ACCOUNTS: Operations = {
       limit: limitOf(100, 1_000),
     },
     answers: { 200: ["A page.", history], ...ACCOUNT },
+  },
+  "POST /api/v1/credits/claim": {
+    id: "claimCredit",
+    summary: "Credit a payment to the vault that was not found yet",
+    description:
+      "The chain decides: of the request, only the transaction's hash is used. Every account gets what its own linked wallets have paid.",
+    credentials: KEY,
+    body: claim,
+    answers: {
+      200: ["The payment is credited.", claimed],
+      ...ACCOUNT,
+      ...all(failure, {
+        ...BODY,
+        403: "The API key is only good for uploading blocks, or no wallet of the account has paid.",
+        404: "The chain has no such transaction, or it pays nothing to the vault.",
+        409: "The payment is not confirmed yet, failed, is too small, or was settled by another program.",
+        503: "The database or the chain does not respond, or the master takes no deposits.",
+      }),
+    },
   },
   "GET /api/v1/wallets": {
     id: "getWallets",

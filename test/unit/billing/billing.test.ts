@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { tariffOf } from "../../../src/billing/fee.ts";
 import type { PostgresPool } from "../../../src/database/postgres.ts";
 import { startBillingCrons } from "../../../src/services/billing-crons.ts";
+import { BILLING } from "../../support/billing.ts";
 import { readWebuiSettings, type WebuiSettings } from "../../../src/settings/services.ts";
 
 describe("the tariff", () => {
@@ -22,7 +23,7 @@ describe("the tariff", () => {
 describe("the crons of the webui", () => {
   it.each([
     [null, "VAULT_ADDRESS is not set"],
-    [{ lease: true, idempotent: false, deductionIntervalMs: 1_000 }, "BILLING_IDEMPOTENCY is false"],
+    [{ ...BILLING, idempotent: false }, "BILLING_IDEMPOTENCY is false"],
   ])("with the settings %j touch no database", async (billing, why) => {
     const lines: string[] = [];
     const pool = {
@@ -54,13 +55,36 @@ describe("the crons of the webui", () => {
     expect(read({ NODE_ENV: "development" })).toBeNull();
     expect(read({ VAULT_ADDRESS: "" })).toBeNull();
     expect(read({ VAULT_ADDRESS: `0x${"0".repeat(40)}` })).toBeNull();
-    expect(read({})).toEqual({ lease: false, idempotent: false, deductionIntervalMs: 3_600_000 });
+    expect(read({})).toEqual({
+      lease: false,
+      idempotent: false,
+      deductionIntervalMs: 3_600_000,
+      scannerIntervalMs: 600_000,
+      vault: `0x${"1".repeat(40)}`,
+      chains: [{ id: 8_453, url: "https://mainnet.base.org", confirmations: 150 }],
+      bonuses: true,
+    });
+  });
+
+  it("scan the chains that have an RPC URL", () => {
+    const url = "https://node.example/v1/key";
+    const { chains, bonuses, scannerIntervalMs } =
+      read({
+        BASE_RPC_URL: url,
+        ETHEREUM_RPC_URL: url,
+        SKALE_RPC_URL: url,
+        REFERRAL_BONUSES_ENABLED: "false",
+        SCANNER_INTERVAL_MS: "5000",
+      }) ?? {};
+    expect(chains?.map(({ id }) => id)).toEqual([1, 8_453, 2_046_399_126]);
+    expect({ bonuses, scannerIntervalMs }).toEqual({ bonuses: false, scannerIntervalMs: 5_000 });
+    expect(() => read({ SKALE_RPC_URL: "node.example" })).toThrow(/settings/);
   });
 
   it("take the flags and the interval as upstream does: exactly true", () => {
     expect(
       read({ CRON_LEADER_LEASE: "true", BILLING_IDEMPOTENCY: "true", DEDUCTION_INTERVAL_MS: "15000" }),
-    ).toEqual({
+    ).toMatchObject({
       lease: true,
       idempotent: true,
       deductionIntervalMs: 15_000,

@@ -1,0 +1,226 @@
+import { databaseErrorOf } from "../database/session.ts";
+import { messageOf } from "../errors.ts";
+import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
+import {
+  ADD_TRANSFERS,
+  BONUS,
+  CREDIT,
+  CREDITABLE,
+  DISMISS,
+  FAILED_ROWS,
+  FORGET_FAILED,
+  LOCK_TRANSACTION,
+  NOTE_FAILED,
+  OPEN_TRANSACTION,
+  OTHER_BLOCK,
+  REFERRERS,
+  SUM_UP,
+} from "./deposit-sql.ts";
+import type { Bank } from "./lease.ts";
+import type { Transfer } from "./transfer.ts";
+
+type Database = Pick<Bank, "query">;
+
+/** One transaction of a chain with its transfers to the vault. */
+export interface Deposit {
+  readonly chainId: number;
+  /** All of one transaction, and each large enough to count (isDeposit). At least one. */
+  readonly transfers: readonly Transfer[];
+  /** Of the block: seconds since 1970. */
+  readonly time: number;
+  readonly source: "cron" | "manual";
+  /** REFERRAL_BONUSES_ENABLED. */
+  readonly bonuses: boolean;
+}
+
+/** `elsewhere`: upstream's image settled the transaction. */
+export type SettleOutcome = "settled" | "elsewhere";
+
+/** A transfer that can't be credited as it is. */
+export class DepositRefused extends Error {}
+
+/**
+ * Settles a transaction inside of a database transaction: rows, credit, bonuses and claim, all or nothing. Doing it again, or
+ * on several masters at once, credits nothing twice. A transfer from a wallet that nobody has linked is recorded without
+ * a credit; once the wallet is linked, a claim credits it.
+ */
+export async function settle(database: Database, deposit: Deposit): Promise<SettleOutcome> {
+  const { chainId, transfers, time, source, bonuses } = deposit;
+  const [first] = transfers;
+  if (first === undefined) return "settled";
+  const { txHash, block, blockHash } = first;
+  const key = [chainId, txHash];
+  const [opened] = await database.query(OPEN_TRANSACTION, [
+    ...key,
+    first.from,
+    first.to,
+    first.amount,
+    block,
+    time,
+    source,
+  ]);
+  if (opened === undefined) {
+    const [found] = await database.query<{ ours: boolean }>(LOCK_TRANSACTION, key);
+    if (found?.ours !== true) {
+      await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
+      return "elsewhere";
+    }
+  }
+  const [other] = await database.query<{ block: string }>(OTHER_BLOCK, [...key, blockHash]);
+  if (other !== undefined)
+    throw new DepositRefused(
+      `the chain was reorganised: block ${other.block} had this transaction, and it was settled; now block ${block} has it`,
+    );
+  await database.query(ADD_TRANSFERS, [
+    ...key,
+    transfers.map(({ logIndex }) => logIndex),
+    transfers.map(({ from }) => from),
+    transfers.map(({ amount }) => amount),
+    block,
+    blockHash,
+  ]);
+  await credit(database, key, bonuses);
+  await database.query(SUM_UP, key);
+  await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
+  return "settled";
+}
+
+interface Creditable extends Record<string, unknown> {
+  readonly log_index: number;
+  readonly amount: string;
+  readonly account: string;
+}
+
+interface Referrer extends Record<string, unknown> {
+  readonly account: string;
+  readonly code: string;
+  readonly level: number;
+}
+
+async function credit(database: Database, key: readonly unknown[], bonuses: boolean): Promise<void> {
+  const open = await database.query<Creditable>(CREDITABLE, key);
+  const referrers = new Map<string, readonly Referrer[]>();
+  for (const { account } of open)
+    referrers.set(account, bonuses ? await database.query<Referrer>(REFERRERS, [account]) : []);
+  const touched = [
+    ...new Set([...referrers].flatMap(([account, up]) => [account, ...up.map((one) => one.account)])),
+  ];
+  // All rows in one order, as the deduction locks them: nobody waits for somebody who waits for this.
+  await database.query(ADD_MISSING, [touched]);
+  await database.query(lockSql(true), [touched]);
+  for (const { log_index, amount, account } of open) {
+    const [credited] = await database.query<{ history_id: number }>(CREDIT, [
+      ...key,
+      log_index,
+      account,
+      amount,
+    ]);
+    const up = referrers.get(account) ?? [];
+    for (const { account: referrer, code, level } of up)
+      await database.query(BONUS, [
+        referrer,
+        code,
+        level,
+        credited?.history_id,
+        account,
+        amount,
+        up[0]?.code,
+      ]);
+  }
+}
+
+/** A transfer that could not be credited, and why. */
+export interface FailedTransfer {
+  readonly transfer: Transfer;
+  readonly reason: string;
+}
+
+/**
+ * Settles a transaction. If the database refuses it for what it has or what the account has, each of its transfers is tried by
+ * itself; those that fail are returned. Every other error is thrown: it says nothing about the transfer.
+ */
+export async function settleOrRefuse(
+  bank: Pick<Bank, "transaction">,
+  deposit: Deposit,
+): Promise<{ readonly outcome: SettleOutcome | "failed"; readonly failed: readonly FailedTransfer[] }> {
+  try {
+    return { outcome: await bank.transaction((database) => settle(database, deposit)), failed: [] };
+  } catch (thrown) {
+    if (!isOfDeposit(thrown)) throw thrown;
+    const [first, ...more] = deposit.transfers;
+    if (first === undefined) return { outcome: "settled", failed: [] };
+    if (more.length === 0)
+      return { outcome: "failed", failed: [{ transfer: first, reason: messageOf(thrown) }] };
+  }
+  const failed: FailedTransfer[] = [];
+  for (const transfer of deposit.transfers)
+    failed.push(...(await settleOrRefuse(bank, { ...deposit, transfers: [transfer] })).failed);
+  return { outcome: failed.length < deposit.transfers.length ? "settled" : "failed", failed };
+}
+
+/**
+ * Errors that a transfer, or what an account has, can cause: data out of range (class 22), a constraint (23), a trigger of
+ * somebody (P0), and what we refuse ourselves.
+ */
+function isOfDeposit(thrown: unknown): boolean {
+  return thrown instanceof DepositRefused || /^(?:22|23|P0)/.test(databaseErrorOf(thrown)?.code ?? "");
+}
+
+/** Puts transfers that failed into the list that status shows and the operator has tried again. `time` is the block's. */
+export async function noteFailed(
+  database: Database,
+  chainId: number,
+  failed: readonly (FailedTransfer & { readonly time: number })[],
+): Promise<void> {
+  for (const { transfer, reason, time } of failed)
+    await database.query(NOTE_FAILED, [
+      chainId,
+      transfer.txHash,
+      transfer.logIndex,
+      JSON.stringify({ ...transfer, time }),
+      reason,
+    ]);
+}
+
+/** Takes a transfer off the list, without a credit. False if it does not stand there. */
+export async function dismissFailed(
+  database: Database,
+  {
+    chainId,
+    txHash,
+    logIndex,
+  }: { readonly chainId: number; readonly txHash: string; readonly logIndex: number },
+  actor: string,
+): Promise<boolean> {
+  const rows = await database.query(DISMISS, [chainId, txHash, logIndex, actor]);
+  return rows.length > 0;
+}
+
+interface FailedRow extends Record<string, unknown> {
+  readonly chain_id: number;
+  readonly transfer: Transfer & { readonly time: number };
+}
+
+/** Tries the transfers of the list again, the oldest first. Returns how many were settled, and how many failed again. */
+export async function retryFailed(
+  bank: Bank,
+  bonuses: boolean,
+): Promise<{ readonly settled: number; readonly failed: number }> {
+  const rows = await bank.query<FailedRow>(FAILED_ROWS);
+  let failures = 0;
+  for (const { chain_id: chainId, transfer } of rows) {
+    const { time } = transfer;
+    const deposit = { chainId, transfers: [transfer], time, source: "cron", bonuses } as const;
+    const { failed } = await settleOrRefuse(bank, deposit);
+    failures += failed.length;
+    if (failed.length > 0)
+      await bank.transaction((database) =>
+        noteFailed(
+          database,
+          chainId,
+          failed.map((one) => ({ ...one, time })),
+        ),
+      );
+  }
+  return { settled: rows.length - failures, failed: failures };
+}

@@ -1,0 +1,113 @@
+import { randomUUID } from "node:crypto";
+import { createClient, http } from "viem";
+import * as z from "zod";
+import { messageOf } from "../errors.ts";
+import { AnswerTooLong, HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
+import { ChainFault } from "./transfer.ts";
+
+/** One question to a node of a chain. */
+export interface Question {
+  readonly method: string;
+  readonly params: readonly unknown[];
+}
+
+/** A node of a chain, or several behind one address. */
+export interface JsonRpc {
+  /**
+   * Asks several questions in one request, which one node answers. Throws a ChainFault if the answer to any of them is not
+   * usable.
+   */
+  ask(questions: readonly Question[]): Promise<readonly unknown[]>;
+  close(): void;
+}
+
+const MAX_ANSWER_BYTES = 8 * 1024 ** 2;
+
+/** Opens a JSON-RPC endpoint: viem asks, over this program's own HTTP client, which limits time and size of an answer. */
+export function openJsonRpc(
+  url: string,
+  {
+    answerMs,
+    batch,
+    stop,
+  }: { readonly answerMs: number; readonly batch: number; readonly stop: AbortSignal | undefined },
+): JsonRpc {
+  const { origin, pathname, search, username, password } = new URL(url);
+  const login = decodeURIComponent(`${username}:${password}`);
+  const headers = {
+    "content-type": "application/json",
+    accept: "application/json",
+    ...(username === "" ? {} : { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
+  };
+  const client = new HttpClient({ url: origin, connections: 2, connectTimeoutMs: answerMs, signal: stop });
+  const post = async (body: string): Promise<unknown> => {
+    const request = { method: "POST", path: pathname + search, headers, body: Buffer.from(body) } as const;
+    const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), answerMs);
+    const answer = parseJson(text);
+    // An error of JSON-RPC may come with any status.
+    if (Array.isArray(answer)) return answer;
+    const refusal = REFUSAL.safeParse(answer).data;
+    if (refusal !== undefined)
+      throw new ChainFault(
+        `it refuses the request: ${printable(refusal.error.message)} (${refusal.error.code})`,
+      );
+    throw new ChainFault(
+      status === 200
+        ? "it answers with something that is not a list of JSON-RPC answers"
+        : `it answers with the HTTP status ${status}`,
+      { isTooMuch: status === 413 },
+    );
+  };
+  // viem joins questions of one address in one request, whatever client they come from.
+  const transport = http(`http://${randomUUID()}.invalid`, {
+    batch: { batchSize: batch, wait: 0 },
+    retryCount: 0,
+    timeout: 2 * answerMs,
+    fetchFn: async (_url, init) => Response.json(await post(typeof init?.body === "string" ? init.body : "")),
+  });
+  const request = createClient({ transport }).request as (question: Question) => Promise<unknown>;
+  return {
+    async ask(questions) {
+      const answers = await Promise.allSettled(questions.map((question) => request(question)));
+      return answers.map((answer, n) => {
+        if (answer.status === "fulfilled") return answer.value;
+        throw faultOf(answer.reason, questions[n]?.method ?? "");
+      });
+    },
+    close: () => client.close(),
+  };
+}
+
+const REFUSAL = z.object({ error: z.object({ code: z.number(), message: z.string() }) });
+
+/** What went wrong, without the address. */
+function faultOf(thrown: unknown, method: string): ChainFault {
+  for (let cause: unknown = thrown; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof ChainFault) return cause;
+    if (cause instanceof AnswerTooLong)
+      return new ChainFault(`its answer is longer than ${MAX_ANSWER_BYTES / 1024 ** 2} MiB`, {
+        isTooMuch: true,
+        cause,
+      });
+    if (cause instanceof HttpFailure)
+      return new ChainFault(`it does not answer: ${messageOf(cause)}`, { cause });
+    const { code } = cause as { readonly code?: unknown };
+    if (cause.name === "RpcRequestError" && typeof code === "number") {
+      const says = "details" in cause && typeof cause.details === "string" ? cause.details : "";
+      return new ChainFault(`it refuses ${method}: ${printable(says)} (${code})`, {
+        // Nodes have no common code for a range that is too long. One that is asked too often is left alone.
+        isTooMuch: method === "eth_getLogs" && !/\brate\b|too many requests/i.test(says),
+        cause,
+      });
+    }
+  }
+  return new ChainFault("it does not answer as a JSON-RPC node does", { cause: thrown });
+}
+
+/** Another program's words, short and in one line. */
+function printable(text: string): string {
+  return text
+    .replaceAll(/[^\x20-\x7e]+/g, " ")
+    .replaceAll(/https?:\/\/\S+/g, "URL")
+    .slice(0, 200);
+}
