@@ -1,7 +1,8 @@
 /** What the peers of a cluster say about one CID, taken together. */
 export type Verdict =
   | { readonly kind: "pinned" }
-  | { readonly kind: "pinning" }
+  /** `isQueued`: no peer has begun. */
+  | { readonly kind: "pinning"; readonly isQueued: boolean }
   /** No peer has it, and the last try failed on those that answered. */
   | { readonly kind: "failing"; readonly error: string }
   /** It was pinned, and is no longer on any peer. */
@@ -17,7 +18,7 @@ export interface Judgement {
   readonly invented: readonly string[];
 }
 
-type Meaning = "pinned" | "pinning" | "failing" | "lost" | "absent" | "elsewhere" | "silent";
+type Meaning = "pinned" | "pinning" | "queued" | "failing" | "lost" | "absent" | "elsewhere" | "silent";
 
 /**
  * The tracker statuses of ipfs-cluster 1.1.6 (api/types.go, TrackerStatus). `elsewhere`: the peer answers, and need not have
@@ -33,7 +34,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   unpinning: "elsewhere",
   unpinned: "absent",
   remote: "elsewhere",
-  pin_queued: "pinning",
+  pin_queued: "queued",
   unpin_queued: "elsewhere",
   sharded: "elsewhere",
   unexpectedly_unpinned: "lost",
@@ -67,7 +68,8 @@ export function judgeStatus(status: unknown): Judgement {
 
 function verdictOf(meanings: ReadonlySet<Meaning>, error: string): Verdict {
   if (meanings.has("pinned")) return { kind: "pinned" };
-  if (meanings.has("pinning")) return { kind: "pinning" };
+  if (meanings.has("pinning")) return { kind: "pinning", isQueued: false };
+  if (meanings.has("queued")) return { kind: "pinning", isQueued: true };
   if (meanings.has("silent")) return { kind: "unknown", answered: meanings.size > 1 };
   if (meanings.has("failing")) return { kind: "failing", error };
   if (meanings.has("lost")) return { kind: "lost" };

@@ -23,6 +23,7 @@ import {
 import { callFor, findPins, isOthers, readOwnership } from "./pin-owner.ts";
 import { lookAgain, type Work } from "./queue.ts";
 import {
+  fullSearchMs,
   nextLookMs,
   recoverMs,
   restMs,
@@ -92,7 +93,9 @@ async function send(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void
     else await hold(pool, work, NO_CREDIT_MS, NO_CREDIT);
     return;
   }
-  if (work.isOverdue && (hasFailed(work) || work.isCrowded))
+  const isTooLate = work.isOverdue && (hasFailed(work) || work.isCrowded);
+  // Another request may have brought it in.
+  if (isTooLate && judgeStatus(await deps.cluster.status(cid.text)).verdict.kind !== "pinned")
     return void (await markFailed(pool, work, reasonOf(work)));
   let isBegun = false;
   const result = underContentLock(pool, cid, leaseMs, async (database) => {
@@ -132,11 +135,15 @@ async function look(work: Work, cid: ParsedCid, deps: PinWorkDeps): Promise<void
     if (work.hasDeadline) windows.pinned(account, sinceSentMs);
     return void (await markPinned(pool, work));
   }
-  if (work.hasDeadline) windows.waits(account, sinceSentMs);
+  if (work.hasDeadline && !(verdict.kind === "pinning" && verdict.isQueued))
+    windows.waits(account, sinceSentMs);
   if (work.isOverdue && isKnown(verdict)) return void (await markFailed(pool, work, reasonOf(work, verdict)));
   if (verdict.kind === "failing" || verdict.kind === "lost") return tryAgain(work, cid, verdict, deps);
   if (verdict.kind === "absent") return sendAgain(work, cid, deps);
-  const isLong = verdict.kind === "pinning" && work.hasDeadline && sinceSentMs > searchMs(work.attempts);
+  const isSearched = verdict.kind === "pinning" && !verdict.isQueued && work.hasDeadline;
+  if (isSearched && work.isFull && sinceSentMs > fullSearchMs(work.attempts))
+    return rest(work, cid, { attempts: work.attempts + 1, error: NOT_FOUND_YET }, deps);
+  const isLong = isSearched && sinceSentMs > searchMs(work.attempts);
   const makesRoom = isLong && work.isWaitedFor && work.isCrowded;
   if (makesRoom && work.isSearchCrowded)
     return rest(work, cid, { attempts: work.attempts + 1, error: NOT_FOUND_YET }, deps);
@@ -161,7 +168,8 @@ async function tryAgain(
   const { pool, cluster } = deps;
   const attempts = work.attempts + 1;
   const error = verdict.kind === "failing" ? verdict.error : "no peer has it any more";
-  const makesRoom = attempts % TRIES_IN_A_ROW === 0 || (work.isWaitedFor && work.isSearchCrowded);
+  const makesRoom =
+    attempts % TRIES_IN_A_ROW === 0 || work.isFull || (work.isWaitedFor && work.isSearchCrowded);
   if (!work.hasDeadline || !makesRoom) {
     await cluster.recover(cid.text);
     await putOff(pool, work, { inMs: recoverMs(attempts), attempts, error, status: "pinning" });

@@ -28,6 +28,8 @@ export interface Work {
   readonly isSearchCrowded: boolean;
   /** True if another request of the account waits for its turn. */
   readonly isWaitedFor: boolean;
+  /** True if accounts like this one have as many on their way as all of them may have, and another account waits. */
+  readonly isFull: boolean;
   /** pins.status; null if the request is gone. */
   readonly status: string | null;
   readonly name: string;
@@ -60,6 +62,8 @@ export interface ClaimOptions {
   readonly windows: Readonly<Record<string, number>>;
   /** How many that were tried before may be on their way beside them. */
   readonly searches: number;
+  /** How many may be on their way in all, of the accounts that are no exception. */
+  readonly places: number;
 }
 
 /**
@@ -79,14 +83,15 @@ const ROWS_OF_ACCOUNT = 4;
  * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog. If all
  * accounts have their turn in one claim, what is left of its rows is shared between them.
  * A request is not sent while its account has too many on their way. New ones fill the account's window; those that were
- * tried before have a few places of their own, so that content that nobody has does not hold up what comes after it.
+ * tried before have a few places of their own, so that content that nobody has does not hold up what comes after it. All
+ * accounts that have no window of their own share some places, so that several of them do not take all slots of the cluster.
  * A row that another process locks is skipped.
  *
  * Not prepared, though to plan it takes longer than to run it: a plan that was kept from when the queue was empty made one
  * claim take seconds once 50,000 requests waited.
  */
 export async function claimWork(database: Database, options: ClaimOptions): Promise<Claimed> {
-  const { phases, limit, cursor, busy, claim, leaseMs, window, windows, searches } = options;
+  const { phases, limit, cursor, busy, claim, leaseMs, window, windows, searches, places } = options;
   const rows = await database.query<ClaimRow>(CLAIM, [
     cursor,
     ACCOUNTS_AT_ONCE,
@@ -99,6 +104,7 @@ export async function claimWork(database: Database, options: ClaimOptions): Prom
     JSON.stringify(windows),
     searches,
     searchMs(0),
+    places,
   ]);
   const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
   const [first] = rows;
@@ -139,6 +145,9 @@ const FAR_ENOUGH = `
   (SELECT max(due_at) FROM (SELECT due_at FROM pin_work WHERE account = a.account AND phase = 'send' AND due_at <= now()
                             ORDER BY due_at LIMIT 200) AS near)`;
 
+/** An SQL condition: no pin of the account was quick of late, or its last one was slow. */
+const isUnproven = (account: string): string => `NOT $9::jsonb ? ${account}`;
+
 const CLAIM = `
   WITH RECURSIVE accounts (account, nth) AS (
     (SELECT account, 1 FROM pin_work WHERE account > $1 ORDER BY account LIMIT 1)
@@ -150,12 +159,18 @@ const CLAIM = `
   ), share AS MATERIALIZED (
     SELECT CASE WHEN $1 = '' THEN greatest(1, least(${ROWS_OF_ACCOUNT}, $5::integer / greatest(1, count(*)))) ELSE 1 END AS rows
     FROM accounts
+  ), load AS MATERIALIZED (
+    SELECT $12::integer - count(*)::integer AS places FROM (
+      SELECT FROM pin_work w
+      WHERE w.deadline_at < 'infinity' AND (w.phase = 'look' OR w.claim IS NOT NULL) AND ${isUnproven("w.account")}
+        AND (w.phase = 'look' OR w.phase = 'send' AND w.claimed_until > now())
+      LIMIT 64) AS unproven
   ), turns AS MATERIALIZED (
-    SELECT turn.requestid, a.account
+    SELECT turn.requestid, a.account, turn.sends AND ${isUnproven("a.account")} AS bounded, turn.nth
     FROM accounts a
     CROSS JOIN LATERAL (${ON_THE_WAY("a.account")}) AS way
     CROSS JOIN LATERAL (
-      SELECT next.requestid
+      SELECT next.requestid, next.nth, phases.phase = 'send' AS sends
       FROM (SELECT phase, false FROM unnest($3::text[]) AS given (phase)
             UNION ALL SELECT 'send', true WHERE 'send' = ANY ($3::text[])) AS phases (phase, again)
       CROSS JOIN LATERAL (SELECT requestid, row_number() OVER () AS nth FROM (
@@ -165,11 +180,16 @@ const CLAIM = `
           AND (phases.phase <> 'send' OR (w.attempts > 0) = phases.again)
         ORDER BY w.due_at
         LIMIT greatest(0, least((SELECT rows FROM share),
-          CASE WHEN phases.phase <> 'send' THEN ${ROWS_OF_ACCOUNT} WHEN phases.again THEN way."searchPlaces" ELSE way.places END))
+          CASE WHEN phases.phase <> 'send' THEN ${ROWS_OF_ACCOUNT} WHEN phases.again THEN way."searchPlaces" ELSE way.places END,
+          CASE WHEN phases.phase = 'send' AND ${isUnproven("a.account")} THEN (SELECT places FROM load) END))
         FOR UPDATE SKIP LOCKED) AS due) AS next
       ORDER BY next.nth LIMIT ${ROWS_OF_ACCOUNT}) AS turn
     WHERE a.account <> ALL ($4::text[])
     LIMIT $5::integer
+  ), allowed AS MATERIALIZED (
+    SELECT requestid FROM (
+      SELECT requestid, bounded, row_number() OVER (PARTITION BY bounded ORDER BY nth, random()) AS place FROM turns) AS t
+    WHERE NOT bounded OR place <= (SELECT places FROM load)
   ), overdue AS MATERIALIZED (
     SELECT requestid FROM pin_work
     WHERE phase = 'send' AND 'send' = ANY ($3::text[]) AND deadline_at <= now() AND due_at <= now()
@@ -178,7 +198,7 @@ const CLAIM = `
   ), mine AS (
     UPDATE pin_work w
     SET claim = $6::uuid, claimed_until = now() + $7 * interval '1 millisecond', due_at = now() + $7 * interval '1 millisecond'
-    WHERE w.requestid IN (SELECT requestid FROM turns UNION SELECT requestid FROM overdue)
+    WHERE w.requestid IN (SELECT requestid FROM allowed UNION SELECT requestid FROM overdue)
     RETURNING w.*
   )
   SELECT (SELECT count(*)::integer FROM accounts) AS visited, (SELECT max(account) FROM accounts) AS last,
@@ -190,6 +210,9 @@ const CLAIM = `
     way."searchPlaces" <= 0 AS "isSearchCrowded",
     EXISTS (SELECT FROM pin_work w WHERE w.account = mine.account AND w.phase = 'send' AND w.due_at <= now()
               AND w.requestid <> mine.requestid) AS "isWaitedFor",
+    ${isUnproven("mine.account")} AND (SELECT places FROM load) <= 0 AND EXISTS (
+      SELECT FROM accounts a WHERE a.account <> mine.account AND EXISTS (
+        SELECT FROM pin_work w WHERE w.account = a.account AND w.phase = 'send' AND w.due_at <= now())) AS "isFull",
     pins.status, coalesce(pins.name, '') AS name, coalesce(pins.meta, '{}') AS meta, coalesce(pins.origins, '[]') AS origins
   FROM (SELECT ${LAZILY}) AS one
   LEFT JOIN mine ON true

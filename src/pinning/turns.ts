@@ -44,6 +44,9 @@ export class Windows {
 /** The size for accounts without a window of their own. */
 export const WINDOW = FIRST_WINDOW;
 
+/** How many pins all accounts without a window of their own may have on their way: ipfs-cluster pins ten at a time. */
+export const PLACES = 8;
+
 /** When to look again at a pin that was sent so long ago, in milliseconds from now. */
 export function nextLookMs(sinceSentMs: number): number {
   return clamp(sinceSentMs / 4, 300, 60_000);
@@ -55,6 +58,11 @@ export const SEARCHES = 4;
 /** How long a pin that was searched for in vain so often keeps its place while others of its account wait for one. */
 export function searchMs(attempts: number): number {
   return clamp(20_000 * 2 ** attempts, 20_000, 600_000);
+}
+
+/** The same while another account waits, and all places are taken. */
+export function fullSearchMs(attempts: number): number {
+  return searchMs(attempts) / 4;
 }
 
 /** How long to wait before the cluster tries again what failed for the nth time. */

@@ -14,7 +14,7 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
+import { PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -238,6 +238,7 @@ class Worker {
         window: WINDOW,
         windows: this.#work.windows.all(),
         searches: SEARCHES,
+        places: PLACES,
       });
       this.#works("database");
       return found;

@@ -171,7 +171,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(exitCode, stdout).toBe(0);
     expect(stdout).toMatch(/^fula-node \S+ · master master of pool test-pool\n/);
     expect(stdout).toMatch(/^ {2}ok +writer +kubo [\d.]+, ipfs-cluster [\d.]+, 2 peers$/m);
-    expect(stdout).toMatch(/^ {2}ok +database +16\.\d+, schema 02\d, [\d.]+ MB$/m);
+    expect(stdout).toMatch(/^ {2}ok +database +16\.\d+, schema \d{3}, [\d.]+ MB$/m);
     expect(stdout).toMatch(/^ {2}Pins +3: 3 complete; found \d+ s ago$/m);
     expect(stdout).toMatch(
       /^ {2}Nodes +(?:alpha, master \(here\)|master \(here\), alpha); found \d+ s ago$/m,

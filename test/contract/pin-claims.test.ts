@@ -16,6 +16,7 @@ const OPTIONS: Omit<ClaimOptions, "claim"> = {
   window: 32,
   windows: {},
   searches: 4,
+  places: 64,
 };
 
 describeOnPostgres(

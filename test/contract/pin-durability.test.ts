@@ -47,6 +47,7 @@ async function claimOne(pool: PostgresPool, phase: Phase) {
     window: 4,
     windows: {},
     searches: 4,
+    places: 64,
   });
   const [work] = found.work;
   if (work === undefined) throw new Error(`there is nothing to ${phase}`);

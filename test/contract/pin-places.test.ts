@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { claimWork } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
+import { startClusterDouble } from "../support/cluster-double.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { accept } from "../support/pin-requests.ts";
+import { accept, standingOf, workOn } from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 
@@ -44,6 +45,7 @@ describeOnPostgres(
           window: PLACES,
           windows: {},
           searches: PLACES,
+          places: 64,
         });
         names.push(...work.map(({ name }) => name));
       }
@@ -74,6 +76,73 @@ describeOnPostgres(
       await fill(target, 3, "send", 1);
       expect(await claimed(target)).toEqual(turns);
     });
+
+    const OPTIONS = {
+      limit: 32,
+      cursor: "",
+      busy: [],
+      leaseMs: 60_000,
+      window: PLACES,
+      windows: {},
+      searches: PLACES,
+      places: 8,
+    } as const;
+
+    test("accounts whose content nobody has found yet share eight places, each its part; a proven one needs none", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      const accounts = ["a", "b", "c", "d", "e"];
+      for (const account of [...accounts, "proven"])
+        for (let at = 0; at < 4; at++)
+          await accept(pool, { account, cid: cidOf(randomUUID()), name: `${account} ${at}` });
+      const claim = (more: Partial<Parameters<typeof claimWork>[1]> = {}) =>
+        claimWork(pool, { ...OPTIONS, phases: ["send"], claim: randomUUID(), ...more });
+      const windows = { proven: 6 };
+      const { work } = await claim({ windows });
+      const counts = new Map<string, number>();
+      for (const { account } of work) counts.set(account, (counts.get(account) ?? 0) + 1);
+      expect(counts.get("proven")).toBe(4);
+      const parts = accounts.map((account) => counts.get(account) ?? 0);
+      expect(parts.reduce((sum, part) => sum + part, 0)).toBe(8);
+      expect(Math.min(...parts)).toBeGreaterThanOrEqual(1);
+      expect((await claim({ windows })).work).toEqual([]);
+      // They are sent; so all places stay taken.
+      await sql(target, "UPDATE pin_work SET sent_at = now(), due_at = now() WHERE claim IS NOT NULL");
+      expect((await claim({ windows })).work).toEqual([]);
+      const looked = (await claim({ windows, phases: ["look"] })).work;
+      expect(looked).toHaveLength(12);
+      for (const { account, isFull } of looked)
+        expect([account, isFull]).toEqual([account, account !== "proven"]);
+      // Nobody else waits: all keep their places.
+      await sql(target, "DELETE FROM pin_work WHERE phase = 'send'");
+      await sql(target, "UPDATE pin_work SET due_at = now()");
+      expect((await claim({ phases: ["look"] })).work.filter(({ isFull }) => isFull)).toEqual([]);
+    });
+
+    test("the pin of a new account does not wait for what five others have and nobody finds (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await startClusterDouble({ peers: 1 });
+      onTestFinished(() => cluster.stop());
+      const pool = poolOf(target);
+      let most = 0;
+      cluster.gate = async (method) => {
+        if (method === "POST") most = Math.max(most, cluster.pins.size + 1);
+        return "apply";
+      };
+      for (const account of ["a", "c", "d", "e", "f"])
+        for (let at = 0; at < 10; at++) {
+          const cid = cidOf(`nobody has ${account} ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account, cid });
+        }
+      workOn(target, cluster);
+      await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBe(8);
+      const b = await accept(pool, { account: "b", cid: cidOf("somebody has it") });
+      // The shortest search is 5 seconds. ipfs-cluster pins ten at a time.
+      await expect.poll(() => standingOf(target, b), { timeout: 30_000 }).toMatch(/^pinned/);
+      expect(most).toBeLessThanOrEqual(9);
+      expect(await sql(target, "SELECT FROM pins WHERE status = 'failed'")).toEqual([]);
+    }, 60_000);
   },
   { template: migrate },
 );

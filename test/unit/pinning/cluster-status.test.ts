@@ -18,11 +18,11 @@ describe("judgeStatus", () => {
     ["pin_error", PIN_ERROR],
     ["unpin_error", { kind: "unknown", answered: true }],
     ["pinned", { kind: "pinned" }],
-    ["pinning", { kind: "pinning" }],
+    ["pinning", { kind: "pinning", isQueued: false }],
     ["unpinning", { kind: "unknown", answered: true }],
     ["unpinned", { kind: "absent" }],
     ["remote", { kind: "unknown", answered: true }],
-    ["pin_queued", { kind: "pinning" }],
+    ["pin_queued", { kind: "pinning", isQueued: true }],
     ["unpin_queued", { kind: "unknown", answered: true }],
     ["sharded", { kind: "unknown", answered: true }],
     ["unexpectedly_unpinned", { kind: "lost" }],
@@ -37,7 +37,8 @@ describe("judgeStatus", () => {
 
   it.each([
     ["one error, one pinned", ["pin_error", "pinned"], { kind: "pinned" }],
-    ["one error, one still pinning", ["pin_error", "pinning"], { kind: "pinning" }],
+    ["one error, one still pinning", ["pin_error", "pinning"], { kind: "pinning", isQueued: false }],
+    ["one queued, one pinning", ["pin_queued", "pinning"], { kind: "pinning", isQueued: false }],
     ["an error and a peer that lost it", ["pin_error", "unexpectedly_unpinned"], PIN_ERROR],
     [
       "an error, and a peer that is not reached",
@@ -61,7 +62,7 @@ describe("judgeStatus", () => {
 
   it("a status that nobody knows counts as pinning, and is named", () => {
     expect(judgeStatus(statusOf(["teleporting", "pin_error"]))).toEqual({
-      verdict: { kind: "pinning" },
+      verdict: { kind: "pinning", isQueued: false },
       invented: ["teleporting"],
     });
     expect(judgeStatus(statusOf(["__proto__"])).invented).toEqual(["__proto__"]);
