@@ -63,6 +63,30 @@ describe("a storage node that leaves", () => {
     expect([...(host.names ?? [])]).toEqual([]);
   });
 
+  it("says that its name stays reserved only if it does, and if it is not known, says that", async () => {
+    const said = async (
+      host: FakeStorage,
+      flags: Parameters<typeof leaveOn>[1],
+    ): Promise<"reserved" | "unknown" | null> => {
+      host.printed.splice(0);
+      await leaveOn(host, flags);
+      const text = host.printed.join("\n");
+      expect(text).toContain("The pool forgets this peer");
+      if (text.includes("Its name stays reserved")) return "reserved";
+      return text.includes("still reserved is not known") ? "unknown" : null;
+    };
+    const left = node();
+    expect(await said(left, {})).toBe(null);
+    const offline = left.copy();
+    offline.names = null;
+    expect(await said(left, PURGE_ALL)).toBe(null);
+    expect(await said(offline, { ...PURGE_ALL, release: false })).toBe(null);
+    expect(await said(node(), { release: false })).toBe("reserved");
+    const blind = node();
+    blind.files.drop(`${BASE}/.env`);
+    expect(await said(blind, {})).toBe("unknown");
+  });
+
   it("is found in another directory by what is there", async () => {
     const host = node();
     const { files } = host;
