@@ -100,7 +100,7 @@ export async function findConsequences(
   {
     purged,
     databases,
-    name,
+    name: fate,
   }: {
     readonly purged: ReadonlySet<Part>;
     readonly databases: readonly string[];
@@ -117,12 +117,12 @@ export async function findConsequences(
   }
   if (kind === "storage-node") {
     const forget = `fula-node node forget ${values("CLUSTER_PEERNAME") ?? "NAME"}`;
-    const fate = {
+    const sentence = {
       free: "",
       reserved: ` Its name stays reserved: if the node does not come back, the master's operator must run \`${forget}\`.`,
       unknown: ` Whether its name is still reserved is not known here: if \`fula-node node list\` at the master shows it and the node does not come back, the master's operator must run \`${forget}\`.`,
-    }[name];
-    found.push(`The pool forgets this peer within a minute.${fate}`);
+    }[fate];
+    found.push(`The pool forgets this peer within a minute.${sentence}`);
     return found;
   }
   const { snapshotsDir } = masterLayout(layout.baseDir);

@@ -50,6 +50,9 @@ describe("membership", () => {
       exit: "unhealthy",
       remedy: expect.stringContaining("KUBO_PRIVATE_NETWORK=true"),
     });
+    const waits = host.printed.filter((line) => line.startsWith("waiting for kubo"));
+    expect(waits.length).toBeGreaterThan(10);
+    expect(new Set(waits).size).toBe(waits.length);
   });
 });
 
