@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { filesOf, leaveOn, PURGE_ALL } from "../../support/leave-boxes.ts";
-import { type FakeStorage, OWN, storageBoxBefore, storageStepsOn } from "../../support/storage-fake.ts";
+import {
+  CLUSTER_DATA,
+  type FakeStorage,
+  OWN,
+  storageBoxBefore,
+  storageStepsOn,
+} from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-storage";
 const whole = await storageBoxBefore(null);
@@ -82,6 +88,12 @@ describe("a storage node that leaves", () => {
     expect(await said(left, PURGE_ALL)).toBe(null);
     expect(await said(offline, { ...PURGE_ALL, release: false })).toBe(null);
     expect(await said(node(), { release: false })).toBe("reserved");
+    const taken = node();
+    taken.names?.set("node", { peerId: "12D3KooWother", addresses: [] });
+    expect(await said(taken, {})).toBe(null);
+    const unnamed = node();
+    unnamed.files.drop(`${CLUSTER_DATA}/identity.json`);
+    expect(await said(unnamed, {})).toBe("unknown");
     const blind = node();
     blind.files.drop(`${BASE}/.env`);
     expect(await said(blind, {})).toBe("unknown");
