@@ -43,14 +43,25 @@ export async function main(context: ProcessContext): Promise<number> {
   }
 }
 
+/** What an option of a verb that was left out can look like. */
+const EXAMPLES: readonly (readonly [option: string, example: string])[] = [
+  ["--reason", '--reason "why"'],
+  ["--key", "--key invoice-117"],
+  ["--email", "--email ann@example.org"],
+  ["--since", "--since 2026-01-31T12:00Z"],
+];
+
 /** `error: unknown option '--bas-dir'\n(Did you mean --base-dir?)` as one of our errors. */
-function usageError({ message }: CommanderError): OperatorError {
+function usageError({ code, message }: CommanderError): OperatorError {
   const [, what = message, hint] = /^(?:error: )?(.*?)\.?(?:\n\((Did you mean .*)\))?$/s.exec(message) ?? [];
   const help = "fula-node COMMAND --help lists the flags of a command, and fula-node --help all commands.";
+  const isMissing = code === "commander.missingMandatoryOptionValue";
+  const example = EXAMPLES.find(([option]) => isMissing && what.includes(`'${option} `))?.[1];
+  const advice = example === undefined ? hint : `Add it, such as ${example}.`;
   return new OperatorError({
     exit: "usage",
     what: `${what[0]?.toUpperCase() ?? ""}${what.slice(1)}.`,
-    remedy: hint === undefined ? help : `${hint} ${help}`,
+    remedy: advice === undefined ? help : `${advice} ${help}`,
   });
 }
 

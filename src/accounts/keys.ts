@@ -19,6 +19,8 @@ export interface ListedKey {
   /** When the storage API last saw it, to five minutes; null: never. */
   readonly lastUsed: string | null;
   readonly state: "active" | "expired" | "revoked";
+  /** When it was revoked; null if it was not, and where the database has no time. */
+  readonly revoked: string | null;
 }
 
 const ID_CHARACTERS = 12;
@@ -32,12 +34,14 @@ export async function listKeys(
 ): Promise<readonly { readonly hash: string; readonly key: ListedKey }[] | null> {
   const rows = await database.query<KeyRow>(LIST, [account, MOST]);
   if (rows.length === 0) return null;
-  return rows.flatMap(({ hash, encrypted, hasKey, isDeleted, expires, isOver, ...times }) => {
+  return rows.flatMap(({ hash, encrypted, hasKey, isDeleted, deleted, expires, isOver, ...times }) => {
     if (hash === null) return [];
     const claims = readClaims(openText(encrypted ?? "", encryptionKey) ?? "");
-    const until = claims?.expiresAt == null ? expires : new Date(claims.expiresAt * 1_000).toISOString();
-    const isPast = claims?.expiresAt != null && claims.expiresAt * 1_000 <= Date.parse(times.now);
     const isRevoked = hasKey ? isDeleted : isOver;
+    // A revocation ends the session: that is not when the key would have expired.
+    const end = isRevoked ? null : expires;
+    const until = claims?.expiresAt == null ? end : new Date(claims.expiresAt * 1_000).toISOString();
+    const isPast = claims?.expiresAt != null && claims.expiresAt * 1_000 <= Date.parse(times.now);
     const key: ListedKey = {
       id: hash.slice(0, ID_CHARACTERS),
       name: claims?.name ?? null,
@@ -46,6 +50,7 @@ export async function listKeys(
       expires: until,
       lastUsed: times.lastUsed,
       state: isRevoked ? "revoked" : isPast ? "expired" : "active",
+      revoked: isRevoked ? (deleted ?? expires) : null,
     };
     return [{ hash, key }];
   });
@@ -58,6 +63,7 @@ interface KeyRow extends Record<string, unknown> {
   /** True if api_keys has it; the others are only in sessions. */
   readonly hasKey: boolean;
   readonly isDeleted: boolean;
+  readonly deleted: string | null;
   readonly created: string | null;
   readonly lastUsed: string | null;
   /** When the session ends. */
@@ -71,7 +77,8 @@ const utc = (value: string): string => `to_char(${value} AT TIME ZONE 'UTC', 'YY
 /** Rows of upstream from before user ids have an address only. */
 const LIST = `
   WITH keys AS (
-    SELECT key_hash AS hash, encrypted_key, created_at, last_used_at, coalesce(is_deleted, 0) <> 0 AS deleted FROM api_keys
+    SELECT key_hash AS hash, encrypted_key, created_at, last_used_at, coalesce(is_deleted, 0) <> 0 AS deleted,
+      deleted_at FROM api_keys
     WHERE key_hash IS NOT NULL AND (user_id = $1::text
       OR (user_id IS NULL AND encode(sha256(convert_to(lower(user_email), 'UTF8')), 'hex') = $1::text))
   ), opened AS (
@@ -79,13 +86,13 @@ const LIST = `
     WHERE token_hash IS NOT NULL AND ${accountOfName(SESSION_NAME)} = $1::text
   ), found AS (
     SELECT hash, k.encrypted_key AS encrypted, k.deleted IS NOT NULL AS "hasKey", coalesce(k.deleted, false) AS "isDeleted",
-      coalesce(k.created_at, o.created_at) AS at, k.last_used_at, o.expires_at
+      coalesce(k.created_at, o.created_at) AS at, k.last_used_at, k.deleted_at, o.expires_at
     FROM keys k FULL JOIN opened o USING (hash)
     ORDER BY coalesce(k.created_at, o.created_at) DESC NULLS LAST, hash LIMIT $2::integer
   )
   SELECT f.hash, f.encrypted, f."hasKey", f."isDeleted", ${utc("f.at")} AS created, ${utc("f.last_used_at")} AS "lastUsed",
     CASE WHEN isfinite(f.expires_at) THEN ${utc("f.expires_at")} END AS expires,
-    coalesce(f.expires_at <= now(), false) AS "isOver", ${utc("now()")} AS now
+    ${utc("f.deleted_at")} AS deleted, coalesce(f.expires_at <= now(), false) AS "isOver", ${utc("now()")} AS now
   FROM (SELECT WHERE EXISTS (SELECT FROM webui_users WHERE user_id = $1::text) OR EXISTS (SELECT FROM found)) AS account
     LEFT JOIN found f ON true
   ORDER BY f.at DESC NULLS LAST, f.hash`;

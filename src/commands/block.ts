@@ -59,13 +59,13 @@ export async function blockAdd(text: string, flags: AddFlags, world: World): Pro
       verb: "block add",
       cid: decision.cid,
       mode,
-      changed: outcome === "changed",
+      changed: outcome !== "unchanged",
       activeRequests: found.count,
       requests: found.requests,
       ended,
     },
     lines: [
-      ...(outcome === "changed" ? ["Blocked:"] : ["Nothing to do: this is blocked already:"]),
+      ...wrap(headline(outcome, ended), 80),
       `  ${decision.cid}`,
       ...wrap("No account can pin it any more, in any spelling of its CID.", 80),
       ...requestLines(found, flags.unpin === true ? ended : null, text),
@@ -74,12 +74,21 @@ export async function blockAdd(text: string, flags: AddFlags, world: World): Pro
   return "ok";
 }
 
+function headline(outcome: "added" | "updated" | "unchanged", ended: number): string {
+  if (outcome === "added") return "Blocked:";
+  if (outcome === "updated")
+    return "This was blocked already; now it has the mode and the reason of this run:";
+  return ended === 0 ? "Nothing to do: this is blocked already:" : "This was blocked already:";
+}
+
 function requestLines(
   { count, requests }: { readonly count: number; readonly requests: readonly BlockedRequest[] },
   ended: number | null,
   cid: string,
 ): readonly string[] {
-  const own = "A pin that you made yourself stays: ipfs-cluster-ctl pin rm CID.";
+  const own =
+    "A pin that you made yourself stays: docker exec ipfs_cluster ipfs-cluster-ctl --force-http pin rm CID.";
+  if (ended === 0) return wrap(`No active request for it is left. ${own}`, 80);
   if (ended !== null)
     return wrap(
       `Ended ${countOf(ended, "request")} for it: failed, with the reason BLOCKED. The queue unpins it; nodes free the space with their next garbage collection. ${own}`,

@@ -16,7 +16,7 @@ import { withMasterDatabase } from "../join/master-database.ts";
 import { tokenText } from "../join/storage-invite.ts";
 import { trusting } from "../machine/http.ts";
 import { pemOfCertificates } from "../settings/certificates.ts";
-import { isInSubnets, parseTcpMultiaddr } from "../settings/address.ts";
+import { onlyPrivateHosts } from "../settings/address.ts";
 import { addressForNodes, edgeOf } from "../settings/edge.ts";
 import { RULES } from "../settings/rules.ts";
 import { countOf } from "../units.ts";
@@ -89,13 +89,13 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     const text = `ipfs-cluster only reports addresses of this machine's container networks (${invite.bootstrap.join(" ")}), which other machines probably can't reach. Pass one that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
     world.reporter.listen({ type: "warning", text });
   }
-  const hosts = invite.bootstrap.map((address) => parseTcpMultiaddr(address)?.host ?? "");
-  if (
-    !isDoubtful &&
-    values("KUBO_PRIVATE_NETWORK") !== "true" &&
-    hosts.every((host) => isInSubnets(host, PRIVATE))
-  ) {
-    const text = `The invite has private addresses only (${hosts.join(", ")}). If the nodes are in that network, kubo connects over it only with KUBO_PRIVATE_NETWORK=true: run join-as-master --set KUBO_PRIVATE_NETWORK=true here, and join each node with the same --set. If they are elsewhere, pass an address that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
+  const hosts = isDoubtful ? null : onlyPrivateHosts(invite.bootstrap);
+  if (hosts !== null) {
+    const found = `The invite has private addresses only (${hosts.join(", ")}).`;
+    const text =
+      values("KUBO_PRIVATE_NETWORK") === "true"
+        ? `${found} This master connects over them; join each node with --set KUBO_PRIVATE_NETWORK=true, or its kubo does not.`
+        : `${found} If the nodes are in that network, kubo connects over it only with KUBO_PRIVATE_NETWORK=true: run join-as-master --set KUBO_PRIVATE_NETWORK=true here, and join each node with the same --set. If they are elsewhere, pass an address that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
     world.reporter.listen({ type: "warning", text });
   }
   const { id } = invite.registration;
@@ -124,16 +124,14 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     lines: [
       token,
       "",
-      `Key fingerprint: ${fingerprint} (send it over another channel than the line above)`,
+      `Key fingerprint: ${fingerprint}`,
+      "                 Send it over another channel than the line above.",
       `Valid until:     ${invite.expiresAt.toISOString()}, for one node`,
       `To revoke it:    fula-node invite revoke ${id}`,
     ],
   });
   return "ok";
 }
-
-/** RFC 1918, RFC 6598 and RFC 4193: kubo does not dial these by itself. */
-const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
 /** 128 bits. */
 const ID_BYTES = 16;

@@ -227,11 +227,12 @@ function formatKept(reporter: Reporter, { kept }: LeavePlan): readonly string[] 
 function formatConfirmation(hostname: string, confirmation: Confirmation): readonly string[] {
   const missing = missingConfirmation(hostname, confirmation);
   if (missing === null) return [];
-  return [
-    missing === "name"
-      ? `Confirmation required: a purge asks for this machine's name, or takes it from --confirm ${hostname}.`
-      : "Confirmation required: leave asks for it, or takes --yes.",
-  ];
+  return missing === "name"
+    ? [
+        "Confirmation required: a purge asks for this machine's name, or takes it from",
+        `  --confirm ${hostname}`,
+      ]
+    : ["Confirmation required: leave asks for it, or takes --yes."];
 }
 
 /** The command of a later join, if there is something that it can use. */

@@ -3,6 +3,7 @@ import { databaseOf, nodeSourcesOf, openOwnCluster, readInstalledMaster } from "
 import { readSearched } from "../pinning/searched.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { CRON_PERIODS_MS, lockNames } from "../settings/layout.ts";
+import { hang } from "../ui/text.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
@@ -24,6 +25,8 @@ export async function sweepPins(
     verb: "sweep",
     since: host.clock.now().toISOString(),
   });
+  // A line of cron's log stays one line.
+  const fitted = (line: string) => (world.questions === null ? [line] : hang("", line, 2));
   try {
     await world.rotateLog(layout.sweepLog);
     const channels = await world.openChannels({
@@ -56,11 +59,13 @@ export async function sweepPins(
       floor: Number(values("REPL_MIN")),
       strict: flags.strict,
       workspace: await world.openWorkspace(),
-      report: (line) => reporter.note(line),
+      report: (line) => {
+        for (const part of fitted(line)) reporter.note(part);
+      },
     });
     reporter.result({
       data: { verb: "sweep", ...result },
-      lines: [`${host.clock.now().toISOString()} ${result.summary}`],
+      lines: fitted(`${host.clock.now().toISOString()} ${result.summary}`),
     });
     if (failure === null) return result.exit === "pending" ? "pending" : "ok";
     if (result.exit !== "pending") throw failure;

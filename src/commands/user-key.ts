@@ -103,14 +103,14 @@ export async function userKeys(flags: KeysFlags, world: World): Promise<VerbExit
   );
   if (found === null) throw noAccount(flags);
   const keys = found.map(({ key }) => key).filter(({ state }) => flags.all === true || state === "active");
-  const rows = keys.flatMap(({ id, name, kind, created, expires, lastUsed, state }) => {
+  const rows = keys.flatMap(({ id, name, kind, created, expires, lastUsed, state, revoked }) => {
     const facts = [
       name ?? "no name",
       { full: "full key", upload: "for uploads only", session: "for the pinning API only" }[kind],
       `made ${created ?? "at an unknown time"}`,
-      ...(expires === null ? [] : [`expires ${expires}`]),
+      ...(expires === null || state === "revoked" ? [] : [`expires ${expires}`]),
       ...(kind === "session" ? [] : [lastUsed === null ? "never used" : `last used ${lastUsed}`]),
-      ...(state === "active" ? [] : [state]),
+      ...(state === "active" ? [] : [revoked === null ? state : `revoked ${revoked}`]),
     ].join(", ");
     const [first = "", ...rest] = wrap(facts, 64);
     return [`  ${id}  ${first}`, ...rest.map((line) => `                ${line}`)];
@@ -120,7 +120,12 @@ export async function userKeys(flags: KeysFlags, world: World): Promise<VerbExit
     lines:
       keys.length === 0
         ? ["The account has no key that is good now."]
-        : [`${countOf(keys.length, "key")}:`, ...rows, "To revoke one: fula-node user revoke KEY"],
+        : [
+            `${countOf(keys.length, "key")}:`,
+            ...rows,
+            "To revoke one:",
+            `  fula-node user revoke KEY ${nameFlag(flags)} --reason TEXT`,
+          ],
   });
   return "ok";
 }
@@ -139,7 +144,7 @@ export async function userRevoke(key: string, flags: DecisionFlags, world: World
     const all = await listKeys(database, account, encryptionKey);
     if (all === null) throw noAccount(flags);
     const [found, ...others] = all.filter(({ hash }) => hash.startsWith(key));
-    if (found === undefined || others.length > 0) throw notOneKey(key, others.length);
+    if (found === undefined || others.length > 0) throw notOneKey(key, others.length, flags);
     const revocation = { account, hash: found.hash, reason, actor: actorOf(world) };
     return { id: found.key.id, changed: await revokeByOperator(database, revocation) };
   });
@@ -154,13 +159,20 @@ export async function userRevoke(key: string, flags: DecisionFlags, world: World
   return "ok";
 }
 
-function notOneKey(key: string, others: number): OperatorError {
+/** The flag that names the account, as it was given. */
+function nameFlag({ email, account }: KeysFlags): string {
+  return email === undefined ? `--account ${account ?? "ID"}` : `--email ${email}`;
+}
+
+function notOneKey(key: string, others: number, flags: KeysFlags): OperatorError {
+  const list = `fula-node user keys ${nameFlag(flags)} --all`;
   return new OperatorError({
     exit: "settings",
     what:
       others === 0
         ? `The account has no key whose id begins with ${key}.`
         : `The account has ${others + 1} keys whose id begins with ${key}.`,
-    remedy: "See them with fula-node user keys --all, and pass more digits.",
+    remedy:
+      others === 0 ? `See the ids of its keys: ${list}` : `Pass more of the digits that this shows: ${list}`,
   });
 }

@@ -138,7 +138,7 @@ async function decide(
   const reason = readReason(flags.reason);
   const { done, isBilled } = await withAccounts(flags, world, async ({ database }, { values }) => ({
     done: await change(database, { account, reason, actor: actorOf(world) }),
-    isBilled: billingOf(values)?.idempotent === true,
+    isBilled: isBilling(values),
   }));
   const { outcome, balanceFula } = done;
   if (outcome === "no-account") throw noAccount(flags);
@@ -147,6 +147,10 @@ async function decide(
     lines: say(outcome, account, balanceFula, isBilled).flatMap((line) => wrap(line, 80)),
   });
   return "ok";
+}
+
+function isBilling(values: InstalledMaster["values"]): boolean {
+  return billingOf(values)?.idempotent === true;
 }
 
 /** The flags of `user credit`. */
@@ -169,9 +173,10 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
       `--key is ${quoted(key)}; it must be 1 to 100 characters of a-z, A-Z, 0-9, dot, dash, colon and underscore.`,
       "Pass a text that you use for this one payment only, such as --key invoice-2026-117.",
     );
-  const outcome = await withAccounts(flags, world, ({ database }) =>
-    adjustCredit(database, { account, amount: signed, reason, key, actor: actorOf(world) }),
-  );
+  const { outcome, isBilled } = await withAccounts(flags, world, async ({ database }, { values }) => ({
+    outcome: await adjustCredit(database, { account, amount: signed, reason, key, actor: actorOf(world) }),
+    isBilled: isBilling(values),
+  }));
   if (outcome.outcome === "no-account") throw noAccount(flags);
   if (outcome.outcome === "already" && !outcome.isSame) throw otherAdjustment(key, outcome.made);
   const done = outcome.outcome === "adjusted" ? outcome : null;
@@ -191,7 +196,7 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
           ...(outcome.isSuspended ? ["The account is still suspended."] : []),
           ...(flags.deduct === true && outcome.balanceFula < 0
             ? [
-                "That is below zero: the account may store no more than the free tier, and the billing suspends it when it charges it next. If that is a mistake, give it back with fula-node user credit and another --key.",
+                `That is below zero: the account may store no more than the free tier. ${isBilled ? "The billing suspends it when it charges it next." : "The billing is off on this master, so it does not suspend it."} If that is a mistake, give it back with fula-node user credit and another --key.`,
               ]
             : []),
         ]

@@ -58,15 +58,22 @@ function compareAt(
     const keys = [...new Set([...Object.keys(wanted), ...Object.keys(current)])];
     const found = keys.flatMap((key) => compareAt(at(current, key), at(wanted, key), [...path, key]));
     // The hash changes with every other change, so it is reported only alone: then a script has changed.
-    const others = path.length === 2 ? found.filter((line) => !line.includes(SPEC_LABEL)) : found;
+    const others =
+      path.length === 2
+        ? found.filter((line) => !line.includes(SPEC_LABEL) && !line.endsWith(SPEC_CHANGED))
+        : found;
     return others.length > 0 ? others : found;
   }
   const place = path.length === 0 ? "The file" : path.join(".");
   if (wanted === undefined) return [`${place} should not be there.`];
   if (current === undefined) return [`${place} is missing.`];
   if (canonicalJson(current) === canonicalJson(wanted)) return [];
+  if (path.at(-1) === SPEC_LABEL) return [`${path.slice(0, -2).join(".")}${SPEC_CHANGED}`];
   return [`${place} is ${show(current, path)}; expected ${show(wanted, [])}.`];
 }
+
+/** A hash says nothing to people. */
+const SPEC_CHANGED = ": its settings or files changed.";
 
 function at(map: { readonly [key: string]: ComposeValue }, key: string): ComposeValue | undefined {
   return Object.hasOwn(map, key) ? map[key] : undefined;

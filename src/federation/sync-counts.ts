@@ -32,7 +32,8 @@ export async function connectKubo(host: HostReader, addresses: readonly string[]
   const answer = await host.http.json(url, { method: "POST", timeoutMs: CONNECT_TIMEOUT_MS });
   if (answer?.status === 200) return null;
   const message = (answer?.body as { Message?: unknown } | null | undefined)?.Message;
-  return typeof message === "string" ? message : "kubo did not answer";
+  // kubo gives each address that it dialled a line of its own.
+  return typeof message === "string" ? message.replaceAll(/\s*\n\s*/g, " ") : "kubo did not answer";
 }
 
 /** How many pins a peer's own pinset has. Null if its list did not arrive completely, since a partial list gives no count. */

@@ -156,7 +156,7 @@ function describePlace(items: readonly PlanItem[]): string {
   const isThere = ({ state }: PlanItem) => state === "ours" || state === "drifted";
   if (!items.some((item) => own.has(item.step) && isThere(item))) return "not installed yet";
   const isChanged = ({ state, settings = [] }: PlanItem) => state === "drifted" && settings.length > 0;
-  if (items.some(isChanged)) return "installed, its settings change";
+  if (items.some(isChanged)) return "installed, changing";
   const lacks = items.some(
     ({ step, state, changes }) => state === "absent" && changes.length > 0 && !RENEWED.has(step),
   );
@@ -176,6 +176,7 @@ export async function closeJoin(
   const { dryRun, changes, plan } = outcome;
   await reporter.close();
   const pending = plan.some((item) => item.changes.length > 0);
+  const late = unplanned(outcome);
   const upToDate = `Nothing to do: all ${plan.length} things are up to date`;
   // A dry run with changes ends with its plan, which says that nothing has been changed.
   const dryLines = pending ? [] : [`${upToDate}.`];
@@ -185,7 +186,12 @@ export async function closeJoin(
       : [
           "",
           `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}, everything works.`,
-          ...unplanned(outcome).map((summary) => `Also done, as it showed only during the run: ${summary}`),
+          ...(late.length === 0
+            ? []
+            : [
+                "Also done, as it showed only during the run",
+                ...reporter.table(late.map((one) => ["", one])),
+              ]),
           ...reporter.table(next),
         ];
   reporter.result({ data: { verb, version, baseDir, ...outcome }, lines: dryRun ? dryLines : runLines });

@@ -6,7 +6,7 @@ import { storageApiCaOf } from "../federation/storage-context.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
 import type { HostReader } from "../host.ts";
 import { trusting } from "../machine/http.ts";
-import { isPlainHttpElsewhere } from "../settings/address.ts";
+import { isPlainHttpElsewhere, onlyPrivateHosts } from "../settings/address.ts";
 import { readContainerEnv } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import type { StorageLayout } from "../settings/layout.ts";
@@ -74,7 +74,13 @@ export async function resolveStorageNode(
       ? await readPool(deps, first.settings, { allowHttp: flags.allowHttp, areMastersKnown })
       : null;
   refuseDrift(invite ?? pool, source, flags);
-  const last = await takeOver(source.resolve(merge(invite ?? withoutGiven(pool, first.settings), given)));
+  const trust = invite ?? withoutGiven(pool, first.settings);
+  const resolved = source.resolve(merge(trust, given));
+  const offered = {
+    values: trust?.values ?? new Map<string, string>(),
+    by: invite === null ? "pool API" : "--invite",
+  };
+  const last = await takeOver({ ...resolved, settings: markOffered(resolved.settings, offered, given) });
   warnOfIgnored(deps, last);
   const remaining = [
     ...last.problems,
@@ -88,8 +94,37 @@ export async function resolveStorageNode(
     ignored: flags.ignore,
     problems: remaining,
   });
+  const dials = last.settings.get(PRIVATE_NETWORK);
+  const isDecided =
+    dials?.value === "true" || dials?.origin === "flag" || recovered.get(PRIVATE_NETWORK)?.value === "true";
+  if (invite !== null && !isDecided) warnOfPrivate(deps, invite);
   if (flags.register && isRoot) await refuseUnadmitted(deps, last.settings, (key) => source.saved(key));
   return last.settings;
+}
+
+const PRIVATE_NETWORK = "KUBO_PRIVATE_NETWORK";
+
+/** An invite whose addresses are all private, for a node whose kubo would not dial them. */
+function warnOfPrivate({ reporter }: Pick<JoinDeps, "reporter">, { values }: TrustInfo): void {
+  const hosts = onlyPrivateHosts((values.get("MASTER_CLUSTER_BOOTSTRAP") ?? "").split(","));
+  if (hosts === null) return;
+  const text = `The invite has private addresses only (${hosts.join(", ")}), and this node's kubo does not connect over them, so no content would arrive. If the node is in that network, run again with --set ${PRIVATE_NETWORK}=true.`;
+  reporter.listen({ type: "warning", text });
+}
+
+/** The settings, where those that an invite or a pool gave say so: the plan shows where each comes from. */
+function markOffered(
+  settings: Settings,
+  { values, by }: { readonly values: ReadonlyMap<string, string>; readonly by: string },
+  given: ReadonlyMap<string, string>,
+): Settings {
+  return new Map(
+    [...settings].map(([key, setting]) =>
+      values.has(key) && !given.has(key) && setting.origin === "flag"
+        ? [key, { ...setting, offeredBy: by }]
+        : [key, setting],
+    ),
+  );
 }
 
 /** The settings, with those of the containers that this run adopts. */

@@ -100,12 +100,12 @@ export async function findConsequences(
   {
     purged,
     databases,
-    releases,
+    name: fate,
   }: {
     readonly purged: ReadonlySet<Part>;
     readonly databases: readonly string[];
-    /** True if this leave releases the node's name. */
-    readonly releases: boolean;
+    /** What becomes of the node's name at the master. */
+    readonly name: "free" | "reserved" | "unknown";
   },
 ): Promise<readonly string[]> {
   const found: string[] = [];
@@ -117,10 +117,12 @@ export async function findConsequences(
   }
   if (kind === "storage-node") {
     const forget = `fula-node node forget ${values("CLUSTER_PEERNAME") ?? "NAME"}`;
-    const reserved = releases
-      ? ""
-      : ` Its name stays reserved: if the node does not come back, the master's operator must run \`${forget}\`.`;
-    found.push(`The pool forgets this peer within a minute.${reserved}`);
+    const sentence = {
+      free: "",
+      reserved: ` Its name stays reserved: if the node does not come back, the master's operator must run \`${forget}\`.`,
+      unknown: ` Whether its name is still reserved is not known here: if \`fula-node node list\` at the master shows it and the node does not come back, the master's operator must run \`${forget}\`.`,
+    }[fate];
+    found.push(`The pool forgets this peer within a minute.${sentence}`);
     return found;
   }
   const { snapshotsDir } = masterLayout(layout.baseDir);

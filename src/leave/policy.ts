@@ -147,10 +147,22 @@ const BY_LEAVE = /"kind":"(?:remove|release|retract)-/;
  */
 export function wasEmptiedByLeave(journal: string, directory: string): boolean {
   const inside = `"name":${JSON.stringify(`${directory}/`).slice(0, -1)}`;
+  return linesOfLastLeave(journal).some(
+    (line) => line.includes('"kind":"remove-path"') && line.includes(inside),
+  );
+}
+
+/** True if a journal says that the last leave released the node's name, and that no join has changed anything since. */
+export function wasNameReleased(journal: string): boolean {
+  return linesOfLastLeave(journal).some(
+    (line) => line.includes('"kind":"release-name"') && line.includes('"phase":"done"'),
+  );
+}
+
+function linesOfLastLeave(journal: string): readonly string[] {
   // A line that a crash cut off is ignored.
   const lines = journal.split("\n").filter((line) => line.endsWith("}"));
-  const byLeave = lines.slice(lines.findLastIndex((line) => !BY_LEAVE.test(line)) + 1);
-  return byLeave.some((line) => line.includes('"kind":"remove-path"') && line.includes(inside));
+  return lines.slice(lines.findLastIndex((line) => !BY_LEAVE.test(line)) + 1);
 }
 
 /** Cleanups by the first component of each path below the base directory. */

@@ -17,8 +17,8 @@ import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target
 import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
 import { databasesThatStay, findConsequences, findHolds, remoteDatabasesOf, warnOfFlags } from "./holds.ts";
-import type { Part, Purge } from "./policy.ts";
-import { leaveSteps, releaseName, retractFlags } from "./steps.ts";
+import { type Part, type Purge, wasNameReleased } from "./policy.ts";
+import { isNameOfOther, leaveSteps, RELEASE_ID, releaseName, retractFlags } from "./steps.ts";
 import { applyPurge, isGoing, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** What a leave needs from the composition root. */
@@ -86,7 +86,7 @@ export async function planLeave(
       : await findConsequences(host, node, {
           purged,
           databases,
-          releases: changesOf(plan).some(({ kind }) => kind === "release-name"),
+          name: await fateOfName(host, node, { plan, release }),
         });
   return {
     purged,
@@ -99,6 +99,18 @@ export async function planLeave(
     others: [...survey.others, ...remoteDatabasesOf(node)],
     warnings: [...holds.map(({ why }) => why), ...flagsLeft, ...consequences],
   };
+}
+
+/** What becomes of the name: the master says it if this leave asks it, and else the journal of an earlier leave. */
+async function fateOfName(
+  { files }: LeaveDeps["host"],
+  { layout }: LeavingNode,
+  { plan, release }: { readonly plan: readonly Planned[]; readonly release: boolean },
+): Promise<"free" | "reserved" | "unknown"> {
+  const asked = plan.find(({ step }) => step.id === RELEASE_ID);
+  if (asked !== undefined && (asked.changes.length > 0 || isNameOfOther(asked.finding))) return "free";
+  if (wasNameReleased((await files.readText(layout.journal)) ?? "")) return "free";
+  return release ? "unknown" : "reserved";
 }
 
 /** Finds a node of which a killed leave left only an empty directory. */

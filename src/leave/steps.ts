@@ -1,5 +1,5 @@
 import { trusting } from "../machine/http.ts";
-import type { AnyStep, Change, Evidence, StepSpec } from "../engine/step.ts";
+import type { AnyStep, Change, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { giveBackName, lookUpName, type NodesClient } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
@@ -70,6 +70,16 @@ export function leaveSteps(leaving: Leaving): readonly AnyStep[] {
   ];
 }
 
+/** The id of the step that releases the node's name. */
+export const RELEASE_ID = "node-name";
+
+const UNREADABLE = "this node's id can't be read";
+
+/** True if that step found that the name is nobody's, or another node's. */
+export function isNameOfOther({ evidence }: Finding<unknown>): boolean {
+  return !Object.values(evidence).some((one) => one.includes(UNREADABLE));
+}
+
 /**
  * Releases the node's name in the pool. It is the first step: the signature needs the identity on the node's volume,
  * and if the master does not answer, nothing has been changed yet.
@@ -88,7 +98,7 @@ export function releaseName({
 }): StepSpec<Remaining<ReleaseChange>, ReleaseChange> {
   const summary = `release the name ${name} in pool ${pool}`;
   return {
-    id: "node-name",
+    id: RELEASE_ID,
     title: "the node's name",
     touches: "Releases the node's name at the master, signed with the cluster peer's own key.",
     ...untilGone({
@@ -101,7 +111,9 @@ export function releaseName({
         return {
           drift: isHeld ? [`${name} is still reserved for this node`] : [],
           evidence: {
-            [`${name} in ${pool}`]: `held by ${isHeld ? "this node" : (entry?.peerId ?? "nobody")}`,
+            [`${name} in ${pool}`]: `held by ${isHeld ? "this node" : (entry?.peerId ?? "nobody")}${
+              identity === null && entry !== null ? `; ${UNREADABLE}` : ""
+            }`,
           },
           changes: [{ kind: "release-name", summary, pool, name }],
         };

@@ -24,11 +24,15 @@ export interface Block {
   readonly actor: string;
 }
 
-/** Blocks a content, or changes the mode of its rows. `unchanged`: it was blocked so already. Writes the audit log. */
-export async function blockContent(database: Database, block: Block): Promise<"changed" | "unchanged"> {
+/** Blocks a content, or changes the mode and the reason of its rows. `unchanged`: it was blocked so already. Writes the audit log. */
+export async function blockContent(
+  database: Database,
+  block: Block,
+): Promise<"added" | "updated" | "unchanged"> {
   const { cid, content, mode, reason, actor } = block;
-  const rows = await database.query(BLOCK, [cid, content, mode, reason, actor]);
-  return rows.length > 0 ? "changed" : "unchanged";
+  const [row] = await database.query<{ isNew: boolean }>(BLOCK, [cid, content, mode, reason, actor]);
+  if (row === undefined) return "unchanged";
+  return row.isNew ? "added" : "updated";
 }
 
 const BLOCK = `
@@ -37,14 +41,15 @@ const BLOCK = `
       WHERE NOT EXISTS (SELECT FROM blocked_cids WHERE cid_content(cid) = $2)
       ON CONFLICT (cid) DO NOTHING RETURNING cid
   ), changed AS (
-    UPDATE blocked_cids SET mode = $3 WHERE cid_content(cid) = $2 AND mode <> $3 RETURNING cid
+    UPDATE blocked_cids SET mode = $3, reason = $4 WHERE cid_content(cid) = $2
+      AND (mode, reason) IS DISTINCT FROM ($3::text, $4::text) RETURNING cid
   ), decided AS (
-    SELECT FROM added UNION ALL SELECT FROM changed LIMIT 1
+    SELECT true AS "isNew" FROM added UNION ALL SELECT false FROM changed LIMIT 1
   ), audited AS (
     INSERT INTO admin_audit_log (actor, action, details)
       SELECT $5, 'block', jsonb_build_object('cid', $1::text, 'mode', $3::text, 'reason', $4::text) FROM decided
   )
-  SELECT FROM decided`;
+  SELECT "isNew" FROM decided`;
 
 /** Ends a block: every row with that content goes, in whatever spelling. Returns how many. Writes the audit log. */
 export async function unblockContent(database: Database, block: Omit<Block, "mode">): Promise<number> {

@@ -98,6 +98,15 @@ function familyOf(address: string): keyof typeof BITS | null {
 /** Loopback, link-local and unspecified addresses: other machines cannot use them. */
 const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "0.0.0.0/32", "::/128"];
 
+/** RFC 1918, RFC 6598 and RFC 4193: kubo does not dial these by itself. */
+const PRIVATE_SUBNETS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+/** The hosts of these multiaddrs, if all of them are private addresses; else null. */
+export function onlyPrivateHosts(multiaddrs: readonly string[]): readonly string[] | null {
+  const hosts = multiaddrs.map((address) => parseTcpMultiaddr(address)?.host ?? "");
+  return hosts.length > 0 && hosts.every((host) => isInSubnets(host, PRIVATE_SUBNETS)) ? hosts : null;
+}
+
 /** The addresses of a peer that another machine can use. */
 export interface Dialable {
   readonly addresses: readonly string[];

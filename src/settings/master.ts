@@ -116,7 +116,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   {
     key: "POSTGRES_SSL",
     about:
-      "TLS to the database, as libpq has it: disable, require (encrypted, the certificate is not checked) or verify-full",
+      "TLS to the database, as libpq has it: disable (or false), require (encrypted, the certificate is not checked) or verify-full",
     rule: RULES.sslMode,
     byDefault: "false",
   },

@@ -53,6 +53,8 @@ export type Origin = "flag" | "environment" | "saved" | "adopted" | "default";
 export interface Setting {
   readonly value: string;
   readonly origin: Origin;
+  /** What gave a value of the origin "flag", if not `--set`: the invite, or the pool API. */
+  readonly offeredBy?: string;
   /** The value that an earlier version saved although it was its default. This run no longer saves it. */
   readonly released?: string;
 }

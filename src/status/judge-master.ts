@@ -147,10 +147,15 @@ export interface ApiFacts {
   readonly health: HttpAnswer | Late;
   /** A route that does its work. Without a key it must answer 401. */
   readonly route: { readonly path: string; readonly answer: HttpAnswer | Late };
+  /** Why the cluster does not answer, for a service whose health does not say it; null if it answers, or was not asked. */
+  readonly clusterFault: string | null;
 }
 
 /** A service by its health and by a route that needs a key: one that serves only /health does not do its work. */
-export function judgeApi({ address, otherImage, health, route }: ApiFacts, log: string): Judged {
+export function judgeApi(
+  { address, otherImage, health, route, clusterFault }: ApiFacts,
+  log: string,
+): Judged {
   const evidence = {
     "/health": describeAnswer(health),
     [route.path]: describeAnswer(route.answer),
@@ -173,6 +178,12 @@ export function judgeApi({ address, otherImage, health, route }: ApiFacts, log: 
     const says = answer === null ? "does not answer" : `answers ${answer.status}, not 401`;
     return judged("attention", `${address} answers, but ${path} ${says}`, log);
   }
+  if (clusterFault !== null)
+    return judged(
+      "attention",
+      `${address} works, but the cluster does not answer, so it can't count the pins: ${clusterFault}`,
+      "repair the writer",
+    );
   return judged("ok", otherImage === null ? address : `${address}, image ${otherImage}`, null);
 }
 

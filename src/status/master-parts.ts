@@ -184,7 +184,8 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     },
     {
       name: "storage API",
-      look: () => lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage"),
+      look: (signal) =>
+        lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage", openCluster(node, signal)),
     },
     { name: "billing", look: () => lookAtBilling(node.deps.host, node) },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, { ...node, hash: node.deps.hash }) },
@@ -336,18 +337,27 @@ async function lookAtApi(
   service: keyof typeof SERVICE_IMAGES,
   port: string,
   path: string,
+  cluster: Cluster | null = null,
 ): Promise<Judged> {
   const address = `127.0.0.1:${port}`;
   const container = service === "webui" ? NAMES.webui : NAMES.pinningApi;
   const image = values(SERVICE_IMAGES[service]) ?? OWN_IMAGE;
-  const [known, health, answer] = await Promise.all([
+  const [known, health, answer, peer] = await Promise.all([
     containers,
     getJson(deps.host, ask, `http://${address}/health`),
     getJson(deps.host, ask, `http://${address}${path}`),
+    cluster === null ? null : ask(() => cluster.identity()).catch(whyRefused),
   ]);
+  const clusterFault = typeof peer === "string" ? peer : null;
   const isAbsent = known !== null && !known.has(container);
   const judged = judgeApi(
-    { address, otherImage: image === OWN_IMAGE ? null : image, health, route: { path, answer } },
+    {
+      address,
+      otherImage: image === OWN_IMAGE ? null : image,
+      health,
+      route: { path, answer },
+      clusterFault,
+    },
     isAbsent ? REPAIR_MASTER : `docker logs ${container}`,
   );
   // What its health says itself says more than that Docker's healthcheck fails.

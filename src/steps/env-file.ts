@@ -262,7 +262,10 @@ function describeSet(key: string, old: string | undefined, { specs, settings }: 
   const isSecret = specs.some((spec) => spec.key === key && spec.secret === true);
   const show = (value: string | undefined) =>
     value !== undefined && isSecret ? "(secret)" : (value ?? "(none)");
-  const source = setting?.released === undefined ? SOURCES[setting?.origin ?? "default"] : "default released";
+  const source =
+    setting?.released === undefined
+      ? (setting?.offeredBy ?? SOURCES[setting?.origin ?? "default"])
+      : "default released";
   return `${key} ${show(old)} -> ${show(setting?.value)} (${source})`;
 }
 

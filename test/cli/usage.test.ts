@@ -13,6 +13,11 @@ describe("a wrong command line", () => {
     ],
     [["snapshoot"], "Unknown command 'snapshoot'.", `Did you mean snapshot? ${HELP}`],
     [["snapshot", "verify"], "Missing required argument 'file'.", HELP],
+    [
+      ["user", "revoke", "abcdef", "--email", "a@example.org"],
+      "Required option '--reason <text>' not specified.",
+      `Add it, such as --reason "why". ${HELP}`,
+    ],
     [["status", "--base-dir"], "Option '--base-dir <dir>' argument missing.", HELP],
     [["status", "x", "y"], "Too many arguments for 'status'. Expected 0 arguments but got 2.", HELP],
   ])("%j has an error in the form of all our errors", async (args, what, remedy) => {

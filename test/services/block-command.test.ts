@@ -72,6 +72,31 @@ describeOnPostgres(
       ]);
     });
 
+    test("another reason replaces the first, and what is printed tells what happened", async () => {
+      const { target, baseDir, world, last } = await start();
+      const pool = poolOf(target);
+      await blockAdd(V0, { baseDir, reason: "first" }, world);
+      await blockAdd(V0, { baseDir, reason: "second" }, world);
+      expect(last()).toMatchObject({ data: { changed: true } });
+      expect(last()?.lines[0]).toBe(
+        "This was blocked already; now it has the mode and the reason of this run:",
+      );
+      expect(await sql(target, "SELECT cid, reason FROM blocked_cids")).toEqual([
+        { cid: V1, reason: "second" },
+      ]);
+      expect(
+        await sql(target, "SELECT details->>'reason' AS reason FROM admin_audit_log ORDER BY id"),
+      ).toEqual([{ reason: "first" }, { reason: "second" }]);
+      await accept(pool, { account: "a", cid: V0 });
+      const again = { baseDir, reason: "second", unpin: true };
+      await blockAdd(V0, again, world);
+      expect(last()?.lines[0]).toBe("This was blocked already:");
+      expect(last()?.lines.join(" ")).toContain("Ended 1 request for it");
+      await blockAdd(V0, again, world);
+      expect(last()?.lines[0]).toBe("Nothing to do: this is blocked already:");
+      expect(last()?.lines.join(" ")).not.toContain("Ended");
+    });
+
     test("twenty runs at once block once", async () => {
       const { target, baseDir, world } = await start();
       const runs = Array.from({ length: 20 }, () => blockAdd(V0, { baseDir, reason: "r" }, world));

@@ -115,6 +115,7 @@ describeOnPostgres(
       await expect(userRevoke(ids[0] ?? "", { ...bob, reason }, world)).rejects.toMatchObject({
         exit: "settings",
         what: expect.stringContaining("no key whose id begins with") as string,
+        remedy: `See the ids of its keys: fula-node user keys --email ${bob.email} --all`,
       });
       expect(await statusOf(tokens[0] ?? "")).toBe(200);
       await userRevoke((ids[0] ?? "").slice(0, 8), { ...flags, reason }, world);
@@ -124,7 +125,19 @@ describeOnPostgres(
       expect([await statusOf(tokens[0] ?? ""), await statusOf(tokens[2] ?? "")]).toEqual([401, 200]);
       await userRevoke("cccccc", { ...flags, reason }, world);
       expect(new Set((await listed()).map(({ id }) => id))).toEqual(new Set([ids[1], ids[2]]));
-      expect(await listed({ all: true })).toHaveLength(4);
+      const every = await listed({ all: true });
+      expect(every).toHaveLength(4);
+      const at = expect.stringMatching(/^\d{4}-.*Z$/) as string;
+      expect(every).toEqual(
+        expect.arrayContaining([
+          expect.objectContaining({ id: ids[0], state: "revoked", expires: at, revoked: at }),
+          expect.objectContaining({ id: "c".repeat(12), state: "revoked", expires: null, revoked: at }),
+          expect.objectContaining({ id: ids[2], state: "active", revoked: null }),
+        ]),
+      );
+      const text = (results.at(-1)?.lines ?? []).join(" ").replaceAll(/ +/g, " ");
+      expect(text).toMatch(/ci, full key, made \S+, last used \S+, revoked \d{4}-/);
+      expect(text).toContain(`To revoke one: fula-node user revoke KEY --email ${flags.email} --reason TEXT`);
       expect(
         await sql(target, "SELECT FROM sessions WHERE expires_at IS NULL OR expires_at > now()"),
       ).toHaveLength(1);

@@ -266,6 +266,7 @@ describeOnPostgres(
       expect(text()).not.toContain("below zero");
       await credit("4", "c", { deduct: true });
       expect(text()).toContain("now -4 FULA. That is below zero: the account may store no more");
+      expect(text()).toContain("The billing is off on this master, so it does not suspend it.");
       await credit("4", "c", { deduct: true });
 
       const vault = { VAULT_ADDRESS: `0x${"1".repeat(40)}`, BILLING_IDEMPOTENCY: "true" };

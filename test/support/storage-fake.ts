@@ -30,7 +30,7 @@ export const GIVEN: Readonly<Record<string, string>> = {
   KUBO_STORAGE_MAX: "10GB",
 };
 
-const CLUSTER_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.clusterVolume}/_data`;
+export const CLUSTER_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.clusterVolume}/_data`;
 
 /** An entry of the fake master's directory of names. */
 interface Holder {

@@ -210,7 +210,11 @@ async function watchKubo(
   options: { readonly trusted: readonly string[]; readonly cluster: ClusterReader },
 ): Promise<void> {
   const { trusted, cluster } = options;
-  const last: { peers: number | null; why: string | null } = { peers: null, why: null };
+  const last: { peers: number | null; why: string | null; tries: number } = {
+    peers: null,
+    why: null,
+    tries: 0,
+  };
   const leftMs = createCountdown(host, KUBO_DEADLINE_MS);
   const connected = await poll(host, KUBO_DEADLINE_MS, async () => {
     last.peers = await countKuboPeers(host);
@@ -223,7 +227,12 @@ async function watchKubo(
       if (tried.includes(null)) return true;
       last.why = tried[0] ?? null;
     }
-    report.progress("waiting for kubo to connect to another node", leftMs());
+    last.tries += 1;
+    // Each line differs, so that a log shows that the wait goes on.
+    report.progress(
+      `waiting for kubo to connect to another node, tried ${countOf(last.tries, "time")}`,
+      leftMs(),
+    );
     await host.clock.wait(900);
     return null;
   });

@@ -70,7 +70,7 @@ describe("invite create", () => {
     expect(warnings).toEqual([expect.stringContaining(`--bootstrap /dns4/HOST/tcp/9096/p2p/${ID}`)]);
   });
 
-  it("says what private addresses need, unless the pool has it or one is public", async () => {
+  it("says what private addresses need, unless one is public", async () => {
     const [own, carrier, six, unique] = [at("10.1.2.3"), at("100.64.0.9"), "2001:db8::7", "fd00::7"];
     const ip6 = (host: string) => `/ip6/${host}/tcp/9096/p2p/${ID}`;
     const { warnings } = await create([own, carrier, ip6(unique)]);
@@ -78,15 +78,18 @@ describe("invite create", () => {
       expect.stringMatching(/\(10\.1\.2\.3, 100\.64\.0\.9, fd00::7\).*KUBO_PRIVATE_NETWORK=true/),
     ]);
     const env = "KUBO_PRIVATE_NETWORK=true\n";
-    expect((await create([own], { env })).warnings).toEqual([]);
+    expect((await create([own], { env })).warnings).toEqual([
+      expect.stringMatching(/\(10\.1\.2\.3\).*; join each node with --set KUBO_PRIVATE_NETWORK=true/),
+    ]);
     for (const open of [at("192.0.2.7"), ip6(six), `/dns4/a.example/tcp/9096/p2p/${ID}`])
       expect((await create([own, open])).warnings).toEqual([]);
   });
 
   it("gives what the operator names, whatever it is", async () => {
     const bootstrap = [at("172.18.0.1")];
-    const env = "KUBO_PRIVATE_NETWORK=true\n";
-    expect(await create([at("192.0.2.7")], { bootstrap, env })).toEqual({ bootstrap, warnings: [] });
+    const { warnings, ...given } = await create([at("192.0.2.7")], { bootstrap });
+    expect(given).toEqual({ bootstrap });
+    expect(warnings).toEqual([expect.stringContaining("(172.18.0.1)")]);
   });
 
   it("gives nothing where the peer has no address at all", async () => {

@@ -108,9 +108,7 @@ describe("the screens of a join", () => {
         "\n",
       )[0];
     expect(await headerWith()).toMatch(/\(not completely installed\)$/);
-    expect(await headerWith(["PUBLIC_HOST (none) -> a.example (--set)"])).toMatch(
-      /\(installed, its settings change\)$/,
-    );
+    expect(await headerWith(["PUBLIC_HOST (none) -> a.example (--set)"])).toMatch(/\(installed, changing\)$/);
   });
 
   it.each([

@@ -117,11 +117,33 @@ describe("an invite", () => {
     expect(host.writes).toEqual([]);
   });
 
+  it("is named as the source of what it gives, and not of what the operator gives", async () => {
+    const given = await settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTER_PEERNAME=mine"] });
+    expect(
+      ["STORAGE_API_URL", "CLUSTER_PEERNAME", "INGEST_PORT"].map((key) => given.get(key)?.offeredBy),
+    ).toEqual(["--invite", undefined, undefined]);
+  });
+
   it("does not override the name that the node chose", async () => {
     const given = await settle(new FakeStorage(), { invite: tokenOf(), set: ["CLUSTER_PEERNAME=mine"] });
     expect(given.get("CLUSTER_PEERNAME")?.value).toBe("mine");
     const none = await settle(new FakeStorage(), { invite: tokenOf({ nodeName: null }) });
     expect(none.get("CLUSTER_PEERNAME")?.value).toBe("box-example");
+  });
+
+  it("with private addresses only says at once which setting kubo needs for them, unless it has it", async () => {
+    const [near, far] = [`/ip4/10.1.2.3/tcp/9096/p2p/${MASTER_ID}`, BOOTSTRAP];
+    const said = async (bootstrap: readonly string[], set: readonly string[] = []) => {
+      const host = new FakeStorage();
+      await settle(host, { invite: tokenOf({ bootstrap }), set });
+      return /private addresses only \(10\.1\.2\.3\).*--set KUBO_PRIVATE_NETWORK=true/.test(
+        host.printed.join("\n"),
+      );
+    };
+    expect(await said([near])).toBe(true);
+    expect(await said([near, far])).toBe(false);
+    expect(await said([near], ["KUBO_PRIVATE_NETWORK=true"])).toBe(false);
+    expect(await said([near], ["KUBO_PRIVATE_NETWORK=false"])).toBe(false);
   });
 
   const payload = tokenOf().split(".")[2] ?? "";

@@ -6,6 +6,7 @@ import {
   parsePurge,
   storagePolicy,
   wasEmptiedByLeave,
+  wasNameReleased,
   writerPolicy,
 } from "../../../src/leave/policy.ts";
 import { mountPointsOf } from "../../../src/machine/file-reader.ts";
@@ -122,5 +123,16 @@ describe("what the files of a box say", () => {
     ["a join after that leave", [line("remove-path", "/w/x"), line("up", "x")], false],
   ] as const)("of what emptied a directory: %s", (_name, lines, isOurDoing) => {
     expect(wasEmptiedByLeave(lines.join("\n"), "/w")).toBe(isOurDoing);
+  });
+
+  const release = (phase: string) => JSON.stringify({ phase, change: { kind: "release-name" } });
+  it.each([
+    ["nothing", [], false],
+    ["a leave that released it", [line("up", "x"), release("intent"), release("done")], true],
+    ["a leave that failed to", [line("up", "x"), release("intent"), release("failed")], false],
+    ["a join after that leave", [release("done"), line("up", "x")], false],
+    ["a later leave that kept it", [release("done"), line("up", "x"), line("remove-path", "/x")], false],
+  ] as const)("of the node's name: %s", (_name, lines, isReleased) => {
+    expect(wasNameReleased(lines.join("\n"))).toBe(isReleased);
   });
 });

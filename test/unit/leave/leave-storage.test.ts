@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { filesOf, leaveOn, PURGE_ALL } from "../../support/leave-boxes.ts";
-import { type FakeStorage, OWN, storageBoxBefore, storageStepsOn } from "../../support/storage-fake.ts";
+import {
+  CLUSTER_DATA,
+  type FakeStorage,
+  OWN,
+  storageBoxBefore,
+  storageStepsOn,
+} from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-storage";
 const whole = await storageBoxBefore(null);
@@ -61,6 +67,36 @@ describe("a storage node that leaves", () => {
     expect(host.snapshot()).toMatchObject({ containers: {}, volumes: {}, networks: {} });
     expect(Object.keys(host.snapshot().files).filter((path) => path.startsWith(BASE))).toEqual([]);
     expect([...(host.names ?? [])]).toEqual([]);
+  });
+
+  it("says that its name stays reserved only if it does, and if it is not known, says that", async () => {
+    const said = async (
+      host: FakeStorage,
+      flags: Parameters<typeof leaveOn>[1],
+    ): Promise<"reserved" | "unknown" | null> => {
+      host.printed.splice(0);
+      await leaveOn(host, flags);
+      const text = host.printed.join("\n");
+      expect(text).toContain("The pool forgets this peer");
+      if (text.includes("Its name stays reserved")) return "reserved";
+      return text.includes("still reserved is not known") ? "unknown" : null;
+    };
+    const left = node();
+    expect(await said(left, {})).toBe(null);
+    const offline = left.copy();
+    offline.names = null;
+    expect(await said(left, PURGE_ALL)).toBe(null);
+    expect(await said(offline, { ...PURGE_ALL, release: false })).toBe(null);
+    expect(await said(node(), { release: false })).toBe("reserved");
+    const taken = node();
+    taken.names?.set("node", { peerId: "12D3KooWother", addresses: [] });
+    expect(await said(taken, {})).toBe(null);
+    const unnamed = node();
+    unnamed.files.drop(`${CLUSTER_DATA}/identity.json`);
+    expect(await said(unnamed, {})).toBe("unknown");
+    const blind = node();
+    blind.files.drop(`${BASE}/.env`);
+    expect(await said(blind, {})).toBe("unknown");
   });
 
   it("is found in another directory by what is there", async () => {

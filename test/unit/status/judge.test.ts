@@ -168,12 +168,18 @@ it.each<[string, Partial<ApiFacts>, string]>([
     { otherImage: "theirs:1", route: { path: "/x", answer: { status: 200, body: {} } } },
     "attention: here:1 answers, but /x answers 200, not 401",
   ],
+  [
+    "it works, and the cluster does not answer",
+    { clusterFault: "refused" },
+    "attention: here:1 works, but the cluster does not answer, so it can't count the pins: refused",
+  ],
 ])("an API: %s", (_name, facts, expected) => {
   const all = {
     address: "here:1",
     otherImage: null,
     health: { status: 200, body: {} },
     route: { path: "/x", answer: { status: 401, body: {} } },
+    clusterFault: null,
   };
   expect(said(judgeApi({ ...all, ...facts }, "log"))).toBe(expected);
 });
@@ -182,7 +188,10 @@ it("an API whose health knows a remedy says that instead of naming its log", () 
   const health = (postgres: object) => ({ status: 503, body: { checks: { postgres } } });
   const route = { path: "/x", answer: null };
   const todo = (postgres: object) =>
-    judgeApi({ address: "here:1", otherImage: null, health: health(postgres), route }, "log").todo;
+    judgeApi(
+      { address: "here:1", otherImage: null, health: health(postgres), route, clusterFault: null },
+      "log",
+    ).todo;
   expect([todo(FULL), todo({ ok: false })]).toEqual(["free some", "log"]);
 });
 

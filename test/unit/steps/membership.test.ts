@@ -50,6 +50,9 @@ describe("membership", () => {
       exit: "unhealthy",
       remedy: expect.stringContaining("KUBO_PRIVATE_NETWORK=true"),
     });
+    const printed = host.printed.join("\n");
+    for (const tries of ["1 time", "10 times", "20 times"])
+      expect(printed).toContain(`waiting for kubo to connect to another node, tried ${tries}`);
   });
 });
 
