@@ -1,4 +1,5 @@
 import { readPrivateCa } from "../edge/files.ts";
+import { parseKnown, staleSince } from "../edge/known.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InviteRecord,
@@ -145,9 +146,12 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
   );
   const now = world.host.clock.now();
   const parseKey = await world.loadKeyParser();
+  const since = staleSince(parseKnown(await world.host.files.readText(master.layout.edgeKnown)));
+  const isOld = (record: InviteRecord) =>
+    since !== null && stateOf(record, now) === "unused" && record.issuedAt.getTime() < Date.parse(since);
   const rows = records.map((record) => [
     record.id,
-    stateOf(record, now),
+    `${stateOf(record, now)}${isOld(record) ? ", old" : ""}`,
     `until ${record.expiresAt.toISOString().slice(0, 16).replace("T", " ")}`,
     record.boundPeer === null ? `for ${record.name ?? "any name"}` : `used by ${userOf(record)}`,
   ]);
@@ -158,6 +162,7 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
       invites: records.map((record) => ({
         ...printable(record),
         state: stateOf(record, now),
+        hasOldAddress: isOld(record),
         fingerprint: parseKey(record.verifyingKey, "the invite's key").id,
       })),
     },
@@ -166,6 +171,7 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
         ? `There are no invites to pool ${pool}.`
         : `${countOf(records.length, "invite")} to pool ${pool} (times are UTC):`,
       ...world.reporter.table(rows),
+      ...(records.some(isOld) ? ["old: it has the address or the CA from before the last change."] : []),
     ],
   });
   return "ok";

@@ -1,3 +1,4 @@
+import { findStale, parseKnown } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
@@ -7,8 +8,9 @@ import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from 
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
-import { type Edge, edgeOf } from "../settings/edge.ts";
+import { edgeOf } from "../settings/edge.ts";
 import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/layout.ts";
+import type { Settings } from "../settings/settings.ts";
 import type { World } from "../world.ts";
 
 const VERB = "join-as-master";
@@ -56,7 +58,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     });
     const here = baseDirFlag(baseDir);
     const edge = edgeOf((key) => desired.settings.get(key)?.value);
-    if (edge !== null && !flags.dryRun) await warnOfEdge(world, edge);
+    const left = flags.dryRun ? [] : await findLeft(world, layout.edgeKnown, desired.settings);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
@@ -68,17 +70,31 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
     ];
-    return await closeJoin(world, outcome, { verb: VERB, baseDir, next });
+    return await closeJoin(world, outcome, { verb: VERB, baseDir, next, left });
   } finally {
     warnings.release();
     await lock?.release();
   }
 }
 
-/** An edge can work, and still be of no use to others: a staging CA, or a name that nobody finds. The run has verified it. */
-async function warnOfEdge({ host, reporter }: Pick<World, "host" | "reporter">, edge: Edge): Promise<void> {
+/**
+ * An edge can work, and still be of no use to others: a staging CA, a name that nobody finds, nodes with its old address.
+ * The run has verified it. Returns what is left to do, a line each.
+ */
+async function findLeft(
+  { host, reporter }: Pick<World, "host" | "reporter">,
+  knownPath: string,
+  settings: Settings,
+): Promise<readonly string[]> {
+  const values = (key: string) => settings.get(key)?.value;
+  const edge = edgeOf(values);
+  const known = parseKnown(await host.files.readText(knownPath));
+  const stale = await findStale(host, known, values);
+  const left = stale === null ? [] : [`Left to do: ${stale.short} (fula-node status).`];
+  if (edge === null) return left;
   const { state, sentence, todo } = await lookAtEdge(host, edge);
-  if (state === "ok") return;
+  if (state === "ok") return left;
   const text = `The edge of this master: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
   reporter.listen({ type: "warning", text });
+  return [...left, "Left to do: what the warning above says of the edge."];
 }

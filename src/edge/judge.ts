@@ -124,6 +124,12 @@ function judgeBehind(behind: readonly Behind[]): Verdict | null {
 /** Certificates that only who set them up trusts. */
 function judgeTrust(tls: EdgeTls, { certificate, distrust }: Answered): Verdict | null {
   const { issuer, isSelfSigned } = certificate;
+  if (tls.kind === "files" && distrust !== null)
+    return [
+      "attention",
+      `storage nodes and browsers do not trust its certificate (of ${issuer}): an intermediate certificate may be missing from EDGE_CERT, or its CA is private`,
+      "put the whole chain into the file of EDGE_CERT, then run fula-node join-as-master; for a CA of your own: fula-node join-as-master --set EDGE_TLS=internal",
+    ];
   if (tls.kind !== "acme") return null;
   if (isSelfSigned || issuer.startsWith(CADDY))
     return ["attention", `its certificate is its own (${issuer}), not of the CA: nobody trusts it`, LOG];

@@ -19,32 +19,43 @@ export interface KnownEdge {
   readonly ca: string | null;
   /** When the address or the CA changed last, as ISO text; null if it never did. */
   readonly changed_at: string | null;
+  /** When PUBLIC_HOST went, as ISO text: nobody reaches the address any more. Null while it serves. */
+  readonly off_at: string | null;
 }
 
 /** What invites contain now. `ca` is undefined while the edge's own CA has no root on its volume. */
 export interface EdgeNow {
-  readonly host: string;
-  readonly url: string;
+  /** Null without an edge. */
+  readonly host: string | null;
+  /** Null if invites have no address. */
+  readonly url: string | null;
   readonly ca: string | null | undefined;
 }
 
 /** The record of what other machines were told; null if there is none, or it can't be read: it is made anew. */
 export function parseKnown(text: string | null): KnownEdge | null {
   const found = parseJson(text ?? "") as Partial<Record<keyof KnownEdge, unknown>> | null;
-  const { host, url, ca, changed_at } = found ?? {};
+  const { host, url, ca, changed_at, off_at } = found ?? {};
   if (typeof host !== "string" || typeof url !== "string") return null;
-  const isTime = typeof changed_at === "string" && Number.isFinite(Date.parse(changed_at));
-  return { host, url, ca: typeof ca === "string" ? ca : null, changed_at: isTime ? changed_at : null };
+  const timeIn = (value: unknown) =>
+    typeof value === "string" && Number.isFinite(Date.parse(value)) ? value : null;
+  return {
+    host,
+    url,
+    ca: typeof ca === "string" ? ca : null,
+    changed_at: timeIn(changed_at),
+    off_at: timeIn(off_at),
+  };
 }
 
-/** Reads what invites contain now; null without an edge. */
+/** Reads what invites contain now. */
 export async function readEdgeNow(
   host: Pick<HostReader, "files" | "docker">,
   values: Values,
   hash: (text: string) => string,
-): Promise<EdgeNow | null> {
+): Promise<EdgeNow> {
   const edge = edgeOf(values);
-  if (edge === null) return null;
+  if (edge === null) return { host: null, url: addressForNodes(values) ?? null, ca: null };
   const url = addressForNodes(values) ?? `https://${edge.host}`;
   const isOfEdge = URL.canParse(url) && new URL(url).hostname === edge.host;
   const ca = isOfEdge ? await findPrivateCa(host, edge) : null;
@@ -56,25 +67,33 @@ export async function readEdgeNow(
   };
 }
 
-/** What changed since then, a sentence each. A public CA in the place of a private one changes nothing for who trusts both. */
+/** What changed since then, a sentence each. */
 export function findChanges(known: KnownEdge, now: EdgeNow): readonly string[] {
-  const isOtherCa = now.ca !== undefined && now.ca !== null && now.ca !== known.ca;
+  if (now.url === null)
+    return known.off_at === null ? [`PUBLIC_HOST is not set any more: nobody reaches ${known.url}`] : [];
+  const isOtherCa = now.ca !== undefined && now.ca !== known.ca;
   return [
-    ...(now.host === known.host ? [] : [`PUBLIC_HOST was ${known.host}: clients must use ${now.host} now`]),
+    ...(known.off_at === null ? [] : ["PUBLIC_HOST was not set, and invites have an address again"]),
+    ...(now.host === null || now.host === known.host
+      ? []
+      : [`PUBLIC_HOST was ${known.host}: clients must use ${now.host} now`]),
     ...(now.url === known.url ? [] : [`invites contained ${known.url}, and contain ${now.url} now`]),
     ...(isOtherCa
       ? [
-          known.ca === null
-            ? "its certificate is of a private CA now, which older invites do not contain"
-            : "its CA is a new one: nobody who has the old root can verify it",
+          now.ca === null
+            ? "its certificate is no longer of the private CA that older invites contain: who trusts that CA alone can't verify it"
+            : known.ca === null
+              ? "its certificate is of a private CA now, which older invites do not contain"
+              : "its CA is a new one: nobody who has the old root can verify it",
         ]
       : []),
   ];
 }
 
-/** True if storage nodes can't use what they were told before. */
+/** True if storage nodes can't use what they were told before. They trust public CAs too, whatever their invite contains. */
 export function concernsNodes(known: KnownEdge, now: EdgeNow): boolean {
-  return findChanges({ ...known, host: now.host }, now).length > 0;
+  const ca = now.ca === null ? null : known.ca;
+  return findChanges({ ...known, host: now.host ?? known.host, ca, off_at: null }, now).length > 0;
 }
 
 /** Who has the old address or CA: open invites, and nodes that have not joined again since. */
@@ -83,9 +102,20 @@ interface Holders {
   readonly nodes: readonly string[];
 }
 
-/** What to do about the holders. */
-export const RENEW =
-  "revoke those invites (fula-node invite list); for each node, create a new one: fula-node join-as-storage-node --invite NEW --accept-pool-change";
+/** What to do about the holders, as commands. */
+export function renewalFor({ invites, nodes }: Holders): string {
+  const [first = "NODE"] = nodes;
+  const name = nodes.length === 1 ? first : "NODE";
+  const forNodes = `fula-node invite create --name ${name}, and on ${nodes.length === 1 ? "that node" : "each node"}: fula-node join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change`;
+  return [
+    ...(invites === 0
+      ? []
+      : [
+          "fula-node invite revoke ID for each that fula-node invite list marks as old, then create new ones",
+        ]),
+    ...(nodes.length === 0 ? [] : [forNodes]),
+  ].join("; ");
+}
 
 /** Finds those that were made before a time. A text says why it is not known. */
 export async function findHolders(
@@ -128,19 +158,44 @@ export function describeHolders({ invites, nodes }: Holders): string | null {
   return `${parts.join(" and ")} ${isOne ? "has" : "have"} the old one`;
 }
 
+/** Since when what older invites contain is of no use, as ISO text; null if it still is. */
+export function staleSince(known: KnownEdge | null): string | null {
+  return known?.off_at ?? known?.changed_at ?? null;
+}
+
 /** Who still has what invites contained before the last change, and what to do; null if nobody has, or it is not known. */
 export async function findStale(
   host: Pick<HostReader, "postgres">,
   known: KnownEdge | null,
   values: Values,
-): Promise<{ readonly sentence: string; readonly todo: string } | null> {
-  const changedAt = known?.changed_at ?? null;
-  if (changedAt === null) return null;
-  const holders = await findHolders(host, values, new Date(changedAt));
+): Promise<{ readonly sentence: string; readonly short: string; readonly todo: string } | null> {
+  const since = staleSince(known);
+  if (known === null || since === null) return null;
+  const holders = await findHolders(host, values, new Date(since));
   const who = typeof holders === "string" ? null : describeHolders(holders);
-  const day = changedAt.slice(0, 10);
-  return who === null ? null : { sentence: `its address or CA changed on ${day}: ${who}`, todo: RENEW };
+  if (who === null || typeof holders === "string") return null;
+  const { invites, nodes } = holders;
+  const count = [
+    ...(invites === 0 ? [] : [countOf(invites, "open invite")]),
+    ...(nodes.length === 0 ? [] : [countOf(nodes.length, "node")]),
+  ].join(" and ");
+  const verb = invites + nodes.length === 1 ? "has" : "have";
+  const day = since.slice(0, 10);
+  return known.off_at === null
+    ? {
+        sentence: `its address or CA changed on ${day}: ${who}`,
+        short: `${count} ${verb} the old address or CA`,
+        todo: renewalFor(holders),
+      }
+    : {
+        sentence: `PUBLIC_HOST is not set since ${day}, so nobody reaches ${known.url}: ${who}`,
+        short: `${count} ${verb} an address that nothing serves`,
+        todo: `${SET_AGAIN}; or, with another address: ${renewalFor(holders)}`,
+      };
 }
+
+/** What makes an edge that is off serve its address again. */
+const SET_AGAIN = "fula-node join-as-master --set PUBLIC_HOST=NAME";
 
 /** True if Caddy makes a new CA when it starts: the volume with the old one is gone. */
 export async function isVolumeLost({ docker }: Pick<HostReader, "docker">): Promise<boolean> {

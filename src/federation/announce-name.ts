@@ -89,7 +89,7 @@ export function openNodesClient(
  * Announces the node to its master under a name. Announcing again is safe and updates the addresses. Addresses
  * that can't be dialled directly (no port, through a relay, of another peer) are left out.
  *
- * `invite` is the node's NODE_INVITE. A master asks for it when it registers the name, and not again.
+ * `invite` is the node's NODE_INVITE. A master asks for it when it registers the name; a later one is only marked as used.
  *
  * Throws an OperatorError: `settings` (invalid name, no address, another pool, quota reached, no invite that holds),
  * `foreign` (the name belongs to another key), `preflight` (this machine's clock is wrong), `integrity` (the master
@@ -147,6 +147,8 @@ export async function giveBackName(
 export interface NameEntry {
   readonly peerId: string;
   readonly addresses: readonly string[];
+  /** True if the invite of the claim is new to the master: it has not seen the node since. */
+  readonly hasNewInvite: boolean;
 }
 
 /** What a master's directory says about a name. */
@@ -189,7 +191,7 @@ export async function lookUpName(
     isRemote: true,
     ...(claim === null || claim.invite === null ? {} : { authorization: `Fula-Invite ${claim.invite}` }),
   });
-  const { code, peerId, addresses, registration, refusal } = fieldsOf(answer?.body);
+  const { code, peerId, addresses, registration, refusal, invite } = fieldsOf(answer?.body);
   const refusedFor = (body: unknown, status: number) =>
     refused(
       { url },
@@ -207,7 +209,8 @@ export async function lookUpName(
   }
   if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses)) {
     const texts = addresses.filter((each): each is string => typeof each === "string");
-    return { entry: { peerId, addresses: texts }, needsInvite: false, refusal: null };
+    const hasNewInvite = invite === "unused";
+    return { entry: { peerId, addresses: texts, hasNewInvite }, needsInvite: false, refusal: null };
   }
   if (answer?.status === 409 && code === "other-pool") throw refusedFor(answer.body, answer.status);
   throw new OperatorError({

@@ -55,7 +55,8 @@ const TIMEOUT_MS = 10_000;
  * completely or not at all. Constraints decide races (migrations/021_node_names.sql), not earlier reads: the second
  * announcement of a name waits for the first and then sees its owner. Announcements of one owner wait for each
  * other at its row in node_owners, whose CHECK is the quota. The first key that uses an invite binds it: a second
- * one waits at the invite's row, and then finds it bound.
+ * one waits at the invite's row, and then finds it bound. The owner of a name uses up a new invite too: so the master
+ * sees that the node has what this invite contains.
  */
 export async function announceName(
   database: Database,
@@ -121,7 +122,8 @@ const ANNOUNCE = `
       EXISTS (SELECT FROM node_names n WHERE n.pool = $1 AND n.name = $2 AND n.owner = $3) AS is_owner
   ), bound AS (
     UPDATE invites i SET bound_peer = $3, bound_at = coalesce(i.bound_at, attempt.at) FROM attempt
-      WHERE i.pool = $1 AND i.id = $9::text AND in_window AND is_newer AND NOT is_owner
+      WHERE i.pool = $1 AND i.id = $9::text AND in_window AND is_newer
+        AND (i.bound_peer IS NULL OR NOT is_owner)
         AND i.revoked_at IS NULL AND (i.name IS NULL OR i.name = $2)
         AND (i.bound_peer = $3 OR (i.bound_peer IS NULL AND i.expires_at > attempt.at))
       RETURNING i.id

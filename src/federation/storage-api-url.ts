@@ -28,7 +28,10 @@ export async function findUrlProblems(
     found.pool === null
       ? `${url} does not answer as the storage API of this master: ${found.why}.`
       : `${url} is the storage API of another pool, ${JSON.stringify(found.pool.slice(0, 80))}.`;
-  const todo = `The storage API listens on 127.0.0.1 only, so an HTTPS proxy must stand in front of it: see ${PAGE}.`;
+  const todo =
+    found.pool === null && found.why.startsWith("TLS with ")
+      ? `Nodes need a certificate for it that they can verify: see ${PAGE}, and fula-node status.`
+      : `The storage API listens on 127.0.0.1 only, so an HTTPS proxy must stand in front of it: see ${PAGE}.`;
   return [
     ...warnings,
     `${seen} ${todo} If other machines reach ${url} and only this one does not, ignore this.`,
@@ -50,6 +53,6 @@ async function askPool(
       : { pool: null, why: `GET ${url} answers ${answer.status}` };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
-    return { pool: null, why: thrown.why ?? thrown.what };
+    return { pool: null, why: (thrown.why ?? thrown.what).replace(/\.$/, "") };
   }
 }

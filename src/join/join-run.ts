@@ -170,9 +170,16 @@ export type NextStep = readonly [purpose: string, command: string];
 export async function closeJoin(
   { reporter, version }: Pick<JoinDeps, "reporter" | "version">,
   { outcome, durationMs }: JoinOutcome,
-  options: { readonly verb: string; readonly baseDir: string; readonly next: readonly NextStep[] },
+  options: {
+    readonly verb: string;
+    readonly baseDir: string;
+    readonly next: readonly NextStep[];
+    /** What `status` shows as left to do, a short line each: this node itself works. */
+    readonly left?: readonly string[];
+  },
 ): Promise<VerbExit> {
-  const { verb, baseDir, next } = options;
+  const { verb, baseDir, next, left = [] } = options;
+  const works = (words: string) => (left.length === 0 ? words : "");
   const { dryRun, changes, plan } = outcome;
   await reporter.close();
   const pending = plan.some((item) => item.changes.length > 0);
@@ -182,10 +189,11 @@ export async function closeJoin(
   const dryLines = pending ? [] : [`${upToDate}.`];
   const runLines =
     changes.length === 0
-      ? [`${upToDate}, and everything works.`]
+      ? [`${upToDate}${works(", and everything works")}.`, ...left]
       : [
           "",
-          `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}, everything works.`,
+          `Done in ${duration(durationMs)}: ${countOf(changes.length, "change")}${works(", everything works")}.`,
+          ...left,
           ...(late.length === 0
             ? []
             : [

@@ -178,6 +178,20 @@ async function ask<T>(
       );
       return null;
     }
+    const tlsFault = tlsFaultIn(thrown);
+    if (tlsFault !== null)
+      throw new OperatorError({
+        exit: "unavailable",
+        what: `TLS with ${origin} failed: ${tlsFault}.`,
+        ...(isRemote
+          ? {
+              why: "The address or the CA of the master may have changed.",
+              remedy:
+                "Ask its operator for a new invite, then run join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change.",
+            }
+          : {}),
+        cause: thrown,
+      });
     throw new OperatorError({
       exit: "unavailable",
       what: `The request to ${origin} failed.`,
@@ -187,6 +201,15 @@ async function ask<T>(
   } finally {
     client.close();
   }
+}
+
+/** Why a TLS connection failed, in a few words; null for another failure. */
+function tlsFaultIn({ code, message }: HttpFailure): string | null {
+  const [, words] = /:SSL routines:[^:]*:([^:]+)/.exec(message) ?? [];
+  if (words !== undefined) return words.trim();
+  return /^(?:ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(code)
+    ? message.replace(/[.\s]+$/, "").slice(0, 200)
+    : null;
 }
 
 function parseUrl(url: string): URL {

@@ -63,6 +63,7 @@ export interface NodesApiOptions {
 type PoolHandler = (call: Call, ownPool: string) => Promise<Response>;
 
 const NODES = "/api/v1/nodes";
+const NOT_SHOWN = { isGiven: false, record: null } as const;
 const LIMIT: RateLimit = { burst: 30, perMinute: 10 };
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1_000;
@@ -76,6 +77,7 @@ const MAX_PAGE = 1_000;
  * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one. With `?pool=POOL&peer=PEERID`, and an
  *   invite in the same header, the answer about a free name also says whether an announcement would be refused, and why
  *   (`refusal`): a join asks that before it changes anything. `peer` is left out by a node that has no key yet.
+ *   The owner of a name learns whether its invite is `unused`: then it announces itself again.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all nodes; it needs an API key.
  */
 export function nodesApi(
@@ -135,10 +137,15 @@ export function nodesApi(
       const claimed = req.query("pool");
       if (claimed !== undefined && claimed !== ownPool) return otherPool(ownPool);
       const entry = isNodeName(name) ? await readName(database, ownPool, name) : null;
-      if (entry !== null) return json(200, { pool: ownPool, ...publicEntry(entry) });
       const peer = req.query("peer") ?? "";
       const peerId = publicKeyOf(peer) === null ? null : peer;
       const { authorization } = incoming.headers;
+      if (entry !== null) {
+        const isItsOwn = claimed !== undefined && peerId === entry.peerId;
+        const { record } = isItsOwn ? await readShownInvite(database, ownPool, authorization) : NOT_SHOWN;
+        const isNew = record?.boundPeer === null && holdsFor(record, { name, peerId }, new Date());
+        return json(200, { pool: ownPool, ...publicEntry(entry), ...(isNew ? { invite: "unused" } : {}) });
+      }
       const foreseen =
         claimed === undefined
           ? {}

@@ -141,6 +141,9 @@ function idleKeys(settings: Settings): readonly string[] {
 
 /** Which settings in `.env` another EDGE_TLS would use, as a sentence; null if there is none. */
 export function describeIdle(settings: Settings): string | null {
+  // Once is enough: the run that changes EDGE_TLS says it.
+  const origin = settings.get("EDGE_TLS")?.origin;
+  if (!settings.has("PUBLIC_HOST") || (origin !== "flag" && origin !== "environment")) return null;
   const kept = idleKeys(settings).filter((key) => settings.get(key)?.origin === "saved");
   if (kept.length === 0) return null;
   const verb = kept.length === 1 ? "stays in .env, but is" : "stay in .env, but are";

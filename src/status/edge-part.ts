@@ -28,7 +28,8 @@ interface Given {
 export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Judged | null> {
   const edge = edgeOf(given.values);
   const served = hostIn((await host.files.readText(`${given.layout.edgeDir}/${FILES.caddyfile}`)) ?? "");
-  if (edge === null) return judgeSwitchedOff(await given.containers, served);
+  if (edge === null)
+    return judgeSwitchedOff(await given.containers, served, await given.ask(() => compareKnown(host, given)));
   const name = served ?? edge.host;
   const [known, seen, remark] = await Promise.all([
     given.containers,
@@ -49,18 +50,36 @@ export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Ju
   const sentenceOfChange = `it serves ${name} until the next join, but PUBLIC_HOST is ${edge.host} now`;
   const remarks: readonly (Remark | null)[] = [
     name === edge.host ? null : { state: "attention", sentence: sentenceOfChange, todo: REPAIR_MASTER },
-    remark === LATE ? null : remark,
   ];
-  return withRemarks(
+  const own = withRemarks(
     { ...judged, summary: sentence },
     remarks.filter((one) => one !== null),
   );
+  return remark === LATE || remark === null ? own : withPending(own, remark);
+}
+
+/** The edge's own state comes first: what others still have to do says nothing of it. */
+function withPending(own: Judged, { sentence, state, todo }: Remark): Judged {
+  const todos = [own.todo, todo].filter((one) => one !== null);
+  return {
+    ...own,
+    state: own.state === "down" ? own.state : state,
+    summary: `${own.summary}; ${sentence}`,
+    todo: todos.length === 0 ? null : [...new Set(todos)].join("; "),
+  };
 }
 
 /** An edge that runs on after its setting was removed. */
-function judgeSwitchedOff(known: Containers, served: string | null): Judged | null {
+function judgeSwitchedOff(
+  known: Containers,
+  served: string | null,
+  pending: Remark | null | typeof LATE,
+): Judged | null {
   const container = known?.get(NAMES.edge);
-  if (container === undefined || !isOurs(container) || container.status !== "running") return null;
+  if (container === undefined || !isOurs(container) || container.status !== "running")
+    return pending === null || pending === LATE
+      ? null
+      : { state: pending.state, summary: pending.sentence, todo: pending.todo, evidence: {} };
   return {
     state: "attention",
     summary: `PUBLIC_HOST is not set, but the edge still runs${served === null ? "" : ` and serves ${served}`}`,
@@ -73,7 +92,7 @@ function judgeSwitchedOff(known: Containers, served: string | null): Judged | nu
 async function compareKnown(host: HostReader, { layout, values, hash }: Given): Promise<Remark | null> {
   const known = parseKnown(await host.files.readText(layout.edgeKnown));
   const now = await readEdgeNow(host, values, hash);
-  if (known === null || now === null) return null;
+  if (known === null) return null;
   const [change] = findChanges(known, now);
   if (change !== undefined)
     return { state: "attention", sentence: change, todo: `to see who has the old one: ${REPAIR_MASTER}` };

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createNetServer } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import { afterEach, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
 import { http, type HttpReader } from "../../src/machine/http.ts";
@@ -25,6 +26,25 @@ function serve(handle: (request: IncomingMessage, answer: ServerResponse) => voi
     });
   });
 }
+
+it("a TLS connection that fails is told in a few words, and with what may have changed at a master", async () => {
+  const server = createTlsServer({}, () => {});
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  const address = server.address();
+  const url = `https://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+  try {
+    const asked = http.json(`${url}/api/v1/pool`, { isRemote: true });
+    await expect(asked).rejects.toMatchObject({
+      exit: "unavailable",
+      what: expect.stringMatching(/^TLS with https:\/\/127\.0\.0\.1:\d+ failed: [a-z0-9 /]+\.$/) as string,
+      why: "The address or the CA of the master may have changed.",
+      remedy: expect.stringContaining("Ask its operator for a new invite") as string,
+    });
+    await expect(http.json(url)).rejects.toMatchObject({ remedy: undefined });
+  } finally {
+    server.close();
+  }
+});
 
 /** A port on which nothing listens. */
 async function deadAddress(): Promise<string> {

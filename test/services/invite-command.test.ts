@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { expect, onTestFinished, test } from "vitest";
 import { inviteCreate, type InviteFlags, inviteList, inviteRevoke } from "../../src/commands/invite.ts";
@@ -5,6 +6,7 @@ import { readInvite } from "../../src/federation/invite-signing.ts";
 import { formatRegistration } from "../../src/federation/invite.ts";
 import { http } from "../../src/machine/http.ts";
 import { parseVerifyingKey } from "../../src/machine/signing.ts";
+import { masterLayout } from "../../src/settings/layout.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { Result } from "../../src/ui/reporter.ts";
 import type { World } from "../../src/world.ts";
@@ -45,6 +47,7 @@ async function masterOn(target: PostgresTarget) {
   return {
     results,
     warnings,
+    baseDir,
     async create(flags: Partial<InviteFlags> = {}): Promise<Created> {
       const all = { baseDir, expires: "24h", storageApiUrl: "http://127.0.0.1:9", bootstrap: [], ...flags };
       await inviteCreate(all, world);
@@ -64,6 +67,35 @@ async function masterOn(target: PostgresTarget) {
 describeOnPostgres(
   "the verbs of invites",
   (postgres) => {
+    test("list marks the open invites that have the address from before a change", async () => {
+      const target = await postgres.createDatabase();
+      const master = await masterOn(target);
+      const [before, used] = [await master.create({ name: "rome" }), await master.create()];
+      await sql(target, "UPDATE invites SET bound_peer = 'x', bound_at = now() WHERE id = $1", [used.id]);
+      await sql(target, "UPDATE invites SET issued_at = issued_at - interval '1 hour'");
+      const after = await master.create();
+      const known = { host: "m.example", url: "https://m.example", ca: null };
+      const changed_at = new Date(Date.now() - 60_000).toISOString();
+      await writeFile(masterLayout(master.baseDir).edgeKnown, JSON.stringify({ ...known, changed_at }));
+      const { data, lines } = await master.list();
+      const old = new Map(
+        (data["invites"] as { id: string; hasOldAddress: boolean }[]).map((one) => [
+          one.id,
+          one.hasOldAddress,
+        ]),
+      );
+      expect(old).toEqual(
+        new Map([
+          [after.id, false],
+          [before.id, true],
+          [used.id, false],
+        ]),
+      );
+      expect(lines.filter((line) => line.includes("unused, old"))).toHaveLength(1);
+      expect(lines.at(-1)).toBe("old: it has the address or the CA from before the last change.");
+      expect(lines.filter((line) => line.length > 80)).toEqual([]);
+    });
+
     test("create stores what it prints, list shows who used it, revoke ends it", async () => {
       const target = await postgres.createDatabase();
       const webui = await startWebui(target, { registration: "invite" });

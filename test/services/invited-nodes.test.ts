@@ -167,6 +167,41 @@ describeOnPostgres(
       expect(await announce(alice, "paris", null)).toMatchObject({ status: 403, said: "invite-missing" });
     });
 
+    test("the owner of a name uses up a new invite when it announces again, and is told of it before", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target, { registration: "invite" });
+      const announce = announcer(webui);
+      const [alice, bob] = [makeIdentity(), makeIdentity()];
+      const first = await storeInvite(target);
+      expect(await announce(alice, "berlin", first.shown)).toMatchObject({ status: 201 });
+      const saidAt = async () =>
+        (await sql(target, "SELECT said FROM node_descriptors WHERE name = 'berlin'"))[0]?.["said"];
+      const before = await saidAt();
+      const second = await storeInvite(target, { name: "berlin" });
+      const look = async (peerId: string, shown: string) => {
+        const headers = { authorization: `Fula-Invite ${shown}` };
+        return (await ask(webui, `${NODES}/berlin?pool=pool-a&peer=${peerId}`, { headers })).body;
+      };
+      const forged = `${second.id}.${"A".repeat(86)}`;
+      expect(await look(alice.peerId, second.shown)).toMatchObject({ invite: "unused" });
+      for (const [peerId, shown] of [
+        [alice.peerId, first.shown],
+        [alice.peerId, forged],
+        [bob.peerId, second.shown],
+      ] as const)
+        expect(await look(peerId, shown)).not.toHaveProperty("invite");
+      expect(await sql(target, "SELECT FROM invites WHERE bound_peer IS NULL")).toHaveLength(1);
+
+      expect(await announce(bob, "berlin", second.shown)).toMatchObject({ said: "taken-by-other" });
+      await sql(target, "UPDATE invites SET bound_peer = NULL, bound_at = NULL WHERE id = $1", [second.id]);
+      expect(await announce(alice, "berlin", second.shown)).toMatchObject({ said: "AlreadyOwned" });
+      expect(await look(alice.peerId, second.shown)).not.toHaveProperty("invite");
+      expect(
+        await sql(target, "SELECT id FROM invites WHERE bound_peer = $1 ORDER BY id", [alice.peerId]),
+      ).toEqual([{ id: first.id }, { id: second.id }].toSorted((a, b) => (a.id < b.id ? -1 : 1)));
+      expect(await saidAt()).not.toEqual(before);
+    });
+
     test("addresses of one /64 share one limit, with invites or without", async () => {
       const webui = await startWebui(await postgres.createDatabase(), { registration: "invite" });
       const announce = announcer(webui);

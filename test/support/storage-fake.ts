@@ -48,6 +48,8 @@ export class FakeStorage extends FakeMaster {
   pool: string | undefined = undefined;
   /** Why it would not register a free name, for a master that judges claims. */
   refusal: { readonly code: string; readonly error: string } | null = null;
+  /** The authorization with an invite that no node has used yet. */
+  unusedInvite: string | null = null;
   /** The claims that were asked about, with their authorization. */
   readonly claims: (readonly [path: string, authorization: string | undefined])[] = [];
   /** The authorization of each announcement. */
@@ -135,7 +137,10 @@ export class FakeStorage extends FakeMaster {
           status: 409,
           body: { code: "other-pool", error: `This master manages the names of pool ${this.pool}.` },
         };
-      if (held !== undefined) return { status: 200, body: held };
+      if (held !== undefined) {
+        const isNew = options?.authorization !== undefined && options.authorization === this.unusedInvite;
+        return { status: 200, body: { ...held, ...(isNew && claimed !== null ? { invite: "unused" } : {}) } };
+      }
       const judged = this.pool === undefined || claimed === null ? {} : { refusal: this.refusal };
       return { status: 404, body: { code: "no-such-node", registration: this.registration, ...judged } };
     };
@@ -245,6 +250,7 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
         host.shown.push(authorization);
         const { name, peerId, addresses } = body as Holder & { readonly name: string };
         if (names === null) return { failure: "connection refused" };
+        if (authorization === host.unusedInvite) host.unusedInvite = null;
         await host.gate.write(`announce ${name}`, () => void names.set(name, { peerId, addresses }));
         return { status: 201, body: { outcome: "Reserved", reservation: "1" } };
       },

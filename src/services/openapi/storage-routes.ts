@@ -279,12 +279,16 @@ const NODES: Operations = {
   "GET /api/v1/nodes/{name}": {
     id: "getNode",
     summary: "One node of the pool",
-    description: "With `pool`, the answer about a free name says whether an announcement would be refused.",
+    description:
+      "With `pool`, the answer about a free name says whether an announcement would be refused, and the owner of a name learns whether its invite is unused.",
     credentials: ["invite"],
     path: { name },
     query: { pool, peer: z.string().describe("The peer id that would announce it.") },
     answers: {
-      200: ["The node.", named("Node", z.object({ pool, ...node }))],
+      200: [
+        "The node.",
+        named("Node", z.object({ pool, ...node, invite: z.literal("unused").exactOptional() })),
+      ],
       ...all(nodeFailure, {
         ...NO_POOL,
         404: "No node has that name.",

@@ -8,7 +8,7 @@ import {
   type KnownEdge,
   parseKnown,
   readEdgeNow,
-  RENEW,
+  renewalFor,
 } from "../../edge/known.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
@@ -18,7 +18,8 @@ import { type MasterContext, readValues } from "../../settings/context.ts";
 interface Seen {
   /** Null for the first record. */
   readonly known: KnownEdge | null;
-  readonly url: string;
+  /** Null if invites have no address. */
+  readonly url: string | null;
 }
 
 type EdgeKnownChange = Change & { readonly kind: "record-edge"; readonly path: string };
@@ -33,7 +34,7 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
 
   async function read(host: HostReader): Promise<{
     readonly known: KnownEdge | null;
-    readonly now: EdgeNow | null;
+    readonly now: EdgeNow;
     readonly values: Awaited<ReturnType<typeof readValues>>;
   }> {
     const values = await readValues(host, context);
@@ -45,15 +46,15 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
     id: "edge-known",
     title: "what invites and nodes know of the edge",
     touches:
-      "If PUBLIC_HOST is set, writes `edge-known.json`: the address and the CA that invites contain, so that a change of them is announced.",
+      "If PUBLIC_HOST is set, writes `edge-known.json`: the address and the CA that invites contain, so that a change of them, or their end, is announced.",
 
     async probe(host): Promise<Finding<Seen>> {
       const { known, now, values } = await read(host);
-      if (now === null)
-        return { state: "ours", seen: { known, url: "" }, evidence: { edge: "off: PUBLIC_HOST is not set" } };
       const seen = { known, url: now.url };
+      if (now.host === null && known === null)
+        return { state: "ours", seen, evidence: { edge: "off: PUBLIC_HOST is not set" } };
       const evidence = {
-        address: now.url,
+        address: now.url ?? "none: PUBLIC_HOST is not set",
         CA: now.ca === undefined ? "not made yet" : (now.ca ?? "a public one"),
       };
       if (known === null) return { state: "absent", seen, evidence };
@@ -71,21 +72,24 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
         typeof holders === "string"
           ? `which invites and nodes have the old one is not known: ${holders}`
           : describeHolders(holders);
-      return { state: "drifted", seen, drift: [...changes, ...(who === null ? [] : [who, RENEW])], evidence };
+      const todo = typeof holders === "string" || who === null ? null : renewalFor(holders);
+      const drift = [...changes, ...[who, todo].filter((one) => one !== null)];
+      return { state: "drifted", seen, drift, evidence };
     },
 
     plan({ state, seen: { known, url } }) {
       if (state === "ours") return [];
       const summary =
         known === null
-          ? `record what invites contain: ${url}`
+          ? `record what invites contain: ${url ?? "no address"}`
           : "record that the edge has changed for invites and nodes (fula-node status)";
       return [{ kind: "record-edge", summary, path }];
     },
 
     async apply(_change, host) {
       const { known, now } = await read(host);
-      if (now === null) return;
+      if (now.host === null && known === null) return;
+      const nowText = host.clock.now().toISOString();
       if (now.ca === undefined)
         throw new OperatorError({
           exit: "unhealthy",
@@ -94,18 +98,22 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
           remedy: "Restart it with `docker restart fula-edge`, then run again.",
         });
       const isOther = known !== null && concernsNodes(known, now);
-      const record: KnownEdge = {
-        host: now.host,
-        url: now.url,
-        ca: now.ca,
-        changed_at: isOther ? host.clock.now().toISOString() : (known?.changed_at ?? null),
-      };
+      const record: KnownEdge =
+        now.url === null && known !== null
+          ? { ...known, off_at: known.off_at ?? nowText }
+          : {
+              host: now.host ?? known?.host ?? "",
+              url: now.url ?? "",
+              ca: now.ca,
+              changed_at: isOther ? nowText : (known?.changed_at ?? null),
+              off_at: null,
+            };
       await host.files.writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o644 });
     },
 
     async verify(host) {
       const { known, now } = await read(host);
-      if (now === null || (known !== null && findChanges(known, now).length === 0)) return;
+      if (known === null ? now.host === null : findChanges(known, now).length === 0) return;
       throw new OperatorError({
         exit: "unhealthy",
         what: `${path} does not have what invites contain.`,

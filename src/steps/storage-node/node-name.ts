@@ -27,14 +27,13 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
     touches: "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const { pool, name, url, ca } = await readDesired(host, context);
+      const { pool, name, url, ca, invite } = await readDesired(host, context);
       const seen = { pool, name };
       if (naming === null)
         return { state: "ours", seen, evidence: { [name]: "not reserved: --no-register" } };
-      const [identity, { entry }] = await Promise.all([
-        readNodeIdentity(host),
-        lookUpName(trusting(host.http, ca), url, name, "--no-register"),
-      ]);
+      const identity = await readNodeIdentity(host);
+      const claim = { pool, peerId: identity?.peerId ?? null, invite };
+      const { entry } = await lookUpName(trusting(host.http, ca), url, name, "--no-register", claim);
       const evidence = {
         [`${name} in ${pool}`]: entry === null ? "free" : `reserved by ${entry.peerId}`,
         "own cluster peer": identity?.peerId ?? "not created yet",
@@ -43,8 +42,11 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       if (entry.peerId !== identity?.peerId) return taken(name, pool, evidence);
       const addresses = await ownAddresses(host, context, identity.peerId);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
-      if (isSame) return { state: "ours", seen, evidence };
-      const drift = [`the master has old addresses for ${name}`];
+      const drift = [
+        ...(isSame ? [] : [`the master has old addresses for ${name}`]),
+        ...(entry.hasNewInvite ? ["the master does not know yet that this node has its new invite"] : []),
+      ];
+      if (drift.length === 0) return { state: "ours", seen, evidence };
       return { state: "drifted", seen, drift, evidence };
     },
 

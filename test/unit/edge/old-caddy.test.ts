@@ -55,9 +55,10 @@ describe("an image of Caddy that is too old for the Caddyfile", () => {
 });
 
 describe("settings of another kind of EDGE_TLS", () => {
-  const files = (origin: Setting["origin"]) =>
+  const files = (origin: Setting["origin"], tls: Setting["origin"] = "flag") =>
     settingsOf({
-      EDGE_TLS: ["internal", "flag"],
+      PUBLIC_HOST: ["m.example", "saved"],
+      EDGE_TLS: ["internal", tls],
       EDGE_CERT: ["/c.pem", origin],
       EDGE_KEY: ["/k.pem", origin],
     });
@@ -67,6 +68,13 @@ describe("settings of another kind of EDGE_TLS", () => {
     expect(describeIdle(files("saved"))).toBe(
       "EDGE_CERT and EDGE_KEY stay in .env, but are not used: EDGE_TLS is internal.",
     );
+  });
+
+  it("are not spoken of again by the next runs, or without PUBLIC_HOST", () => {
+    expect(describeIdle(files("saved", "saved"))).toBeNull();
+    expect(
+      describeIdle(settingsOf({ EDGE_TLS: ["acme", "default"], EDGE_CERT: ["/c.pem", "saved"] })),
+    ).toBeNull();
   });
 
   it("that this run sets are refused", () => {

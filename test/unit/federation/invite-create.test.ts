@@ -9,6 +9,8 @@ import { FakeHost } from "../../support/fake-host.ts";
 import { sha256, VERSION } from "../../support/fake-master.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
 import { makeIdentityFile } from "../../support/node-identity.ts";
+import { findUrlProblems } from "../../../src/federation/storage-api-url.ts";
+import { OperatorError } from "../../../src/errors.ts";
 
 const ID = makeIdentityFile().peerId;
 const KEY = parseSigningKey(generateSigningKeyPem(), "key");
@@ -95,4 +97,13 @@ describe("invite create", () => {
   it("gives nothing where the peer has no address at all", async () => {
     await expect(create([at("127.0.0.1")])).rejects.toMatchObject({ exit: "settings" });
   });
+});
+
+it("an address whose certificate can't be verified is not told to stand behind a proxy", async () => {
+  const what = "TLS with https://m.example failed: unable to verify the first certificate.";
+  const refused = { json: () => Promise.reject(new OperatorError({ exit: "unavailable", what })) };
+  const [warning, ...others] = await findUrlProblems(refused, "https://m.example", "pool");
+  expect(others).toEqual([]);
+  expect(warning).toContain(`${what} Nodes need a certificate for it that they can verify`);
+  expect(warning).not.toContain("HTTPS proxy must stand");
 });

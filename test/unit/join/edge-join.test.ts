@@ -51,6 +51,22 @@ function box(): FakeStorage {
   return host;
 }
 
+/** A box with a certificate of the operator. */
+function boxWithCertificate(): FakeStorage {
+  const host = box();
+  host.files.put("/own/cert.pem", "a certificate", 0o644);
+  host.files.put("/own/key.pem", "a key", 0o600);
+  host.tls.onInspect = () => ({
+    issuer: "Own",
+    isSelfSigned: false,
+    validFrom: new Date(0),
+    validTo: new Date(Date.UTC(2030, 0, 1)),
+    coversName: true,
+    isOfKey: true,
+  });
+  return host;
+}
+
 describe("the end of a join with an edge", () => {
   it("says nothing of an edge that others can use, and names its volume among what to keep a copy of", async () => {
     const text = await joinOn(box(), [HOST]);
@@ -88,18 +104,25 @@ describe("the end of a join with an edge", () => {
   });
 });
 
+it("the end of a join says that nobody trusts the operator's certificate, and not that everything works", async () => {
+  const host = boxWithCertificate();
+  const own = [HOST, "EDGE_TLS=files", "EDGE_CERT=/own/cert.pem", "EDGE_KEY=/own/key.pem"];
+  const trusted = await joinOn(host, own);
+  expect(trusted).toContain("everything works.");
+  expect(trusted).not.toContain("Left to do:");
+  const { onAsk } = host.tls;
+  host.tls.onAsk = (name, options) => {
+    const answer = onAsk(name, options);
+    return answer.kind === "answer" ? { ...answer, distrust: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" } : answer;
+  };
+  const text = await joinOn(host, []);
+  expect(text).toContain("storage nodes and browsers do not trust its certificate (of ");
+  expect(text).toContain("Left to do: what the warning above says of the edge.");
+  expect(text).not.toContain("everything works");
+});
+
 it("settings of another EDGE_TLS stay, and one line says that nothing uses them", async () => {
-  const host = box();
-  host.files.put("/own/cert.pem", "a certificate", 0o644);
-  host.files.put("/own/key.pem", "a key", 0o600);
-  host.tls.onInspect = () => ({
-    issuer: "Own",
-    isSelfSigned: false,
-    validFrom: new Date(0),
-    validTo: new Date(Date.UTC(2030, 0, 1)),
-    coversName: true,
-    isOfKey: true,
-  });
+  const host = boxWithCertificate();
   await joinOn(host, [HOST, "EDGE_TLS=files", "EDGE_CERT=/own/cert.pem", "EDGE_KEY=/own/key.pem"]);
   expect(await joinOn(host, ["EDGE_TLS=internal"])).toContain(
     "EDGE_CERT and EDGE_KEY stay in .env, but are not used: EDGE_TLS is internal.",
@@ -120,6 +143,23 @@ it("an image of a Caddy that is too old is refused by name, and nothing is chang
     ) as string,
   });
   expect(host.snapshot()).toEqual(before);
+});
+
+it("the end of each join says how many have the old address, until nobody has", async () => {
+  const host = box();
+  await joinOn(host, [HOST]);
+  const { onQuery } = host.postgres;
+  host.postgres.onQuery = (target, sql, values) =>
+    sql.includes("FROM invites") ? [{ invites: "1", nodes: ["berlin-1"] }] : onQuery(target, sql, values);
+  for (const set of [["PUBLIC_HOST=other.example.org"], []]) {
+    const text = await joinOn(host, set);
+    expect(text).toContain(
+      "Left to do: 1 open invite and 1 node have the old address or CA (fula-node status).",
+    );
+    expect(text).not.toContain("everything works");
+  }
+  host.postgres.onQuery = onQuery;
+  expect(await joinOn(host, [])).toContain("everything works.");
 });
 
 it("node list names who has the address from before a change", async () => {
@@ -144,6 +184,8 @@ it("node list names who has the address from before a change", async () => {
   host.files.put(LAYOUT.edgeKnown, JSON.stringify({ ...known, changed_at: "2026-01-01T00:00:00.000Z" }));
   await list();
   expect(warnings.filter((text) => text.includes("edge"))).toEqual([
-    expect.stringContaining("changed on 2026-01-01: the node berlin-1 has the old one. What to do: revoke"),
+    expect.stringContaining(
+      "changed on 2026-01-01: the node berlin-1 has the old one. What to do: fula-node invite create --name berlin-1",
+    ),
   ]);
 });

@@ -14,6 +14,8 @@ const SETTINGS: Readonly<Record<string, string>> = { PUBLIC_HOST: HOST, EDGE_TLS
 const ROOT = `/var/lib/docker/volumes/${NAMES.edgeVolume}/_data/caddy/pki/authorities/local/root.crt`;
 const pem = (text: string) => `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`;
 
+const OWN_WORDS = `https://${HOST}, certificate of Caddy until 2026-12-31`;
+
 /** A box with an edge that works. */
 function boxWithEdge(): FakeHost {
   const host = new FakeHost();
@@ -150,7 +152,7 @@ describe("what other machines were told", () => {
     host.files.put(ROOT, pem("MIItwo"));
     expect(await look(host)).toMatchObject({
       state: "attention",
-      summary: "its CA is a new one: nobody who has the old root can verify it",
+      summary: `${OWN_WORDS}; its CA is a new one: nobody who has the old root can verify it`,
       todo: "to see who has the old one: fula-node join-as-master",
     });
   });
@@ -166,12 +168,36 @@ describe("what other machines were told", () => {
     };
     expect(await look(host, withDatabase)).toMatchObject({
       state: "attention",
-      summary:
-        "its address or CA changed on 2026-01-01: 2 open invites and the node berlin-1 have the old one",
-      todo: expect.stringMatching(/--invite NEW --accept-pool-change/) as string,
+      summary: `${OWN_WORDS}; its address or CA changed on 2026-01-01: 2 open invites and the node berlin-1 have the old one`,
+      todo: expect.stringMatching(/--name berlin-1, .* --fingerprint FINGERPRINT --accept/) as string,
     });
+    host.tls.onAsk = () => ({ kind: "silent", why: "connect ECONNREFUSED" });
+    expect(await look(host, withDatabase)).toMatchObject({
+      state: "down",
+      summary: expect.stringMatching(/^port 443 does not answer: .*; its address or CA changed on/) as string,
+      todo: expect.stringMatching(/^docker logs fula-edge; /) as string,
+    });
+    host.tls.onAsk = () => answerOf(404);
+    asked.length = 1;
     expect(asked).toEqual([["pool", new Date("2026-01-01T00:00:00.000Z")]]);
     host.postgres.onQuery = () => [{ invites: "0", nodes: [] }];
     expect(await look(host, withDatabase)).toMatchObject({ state: "ok" });
+  });
+
+  it("an edge that is off needs attention while nodes or invites have its address", async () => {
+    const host = boxWithEdge();
+    host.docker.boxes.delete(NAMES.edge);
+    told(host, { off_at: "2026-01-01T00:00:00.000Z" });
+    const off = { POSTGRES_PASSWORD: "p", POSTGRES_HOST: "h", CLUSTERNAME: "pool" };
+    host.postgres.onQuery = () => [{ invites: "1", nodes: [] }];
+    expect(await look(host, off)).toMatchObject({
+      state: "attention",
+      summary: `PUBLIC_HOST is not set since 2026-01-01, so nobody reaches https://${HOST}: 1 open invite has the old one`,
+      todo: expect.stringMatching(
+        /^fula-node join-as-master --set PUBLIC_HOST=NAME; .*invite revoke ID .*ones$/,
+      ) as string,
+    });
+    host.postgres.onQuery = () => [{ invites: "0", nodes: [] }];
+    expect(await look(host, off)).toBeNull();
   });
 });

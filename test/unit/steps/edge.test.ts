@@ -165,12 +165,53 @@ describe("what invites and nodes know of the edge", () => {
       drift: [
         "its CA is a new one: nobody who has the old root can verify it",
         "1 open invite and the nodes a, b have the old one",
-        expect.stringMatching(/--invite NEW --accept-pool-change$/),
+        "fula-node invite revoke ID for each that fula-node invite list marks as old, then create new ones; " +
+          "fula-node invite create --name NODE, and on each node: " +
+          "fula-node join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change",
       ],
     });
     await join(host, INTERNAL);
     expect(recorded(host).ca).not.toBe(before.ca);
     expect(recorded(host).changed_at).not.toBeNull();
+  });
+
+  it("a public CA in the place of the own one is announced, and is no work for nodes, which trust both", async () => {
+    const host = await withOwnCa();
+    const acme = { set: { ...ACME.set, EDGE_TLS: "acme" } };
+    const { plan } = await join(host, { ...acme, dryRun: true });
+    expect(plan.find(({ step }) => step === "edge-known")).toMatchObject({
+      state: "drifted",
+      drift: [
+        "its certificate is no longer of the private CA that older invites contain: who trusts that CA alone can't verify it",
+      ],
+    });
+    await join(host, acme);
+    expect(recorded(host)).toMatchObject({ ca: null, changed_at: null });
+  });
+
+  it("an edge that is switched off is announced with who uses its address, and one that comes back is no other", async () => {
+    const host = await withOwnCa();
+    const before = recorded(host);
+    const text = host.files.textOf(LAYOUT.envFile);
+    host.files.put(LAYOUT.envFile, text.replace(/^(?:PUBLIC_HOST|EDGE_TLS)=.*\n/gm, ""), 0o600);
+    const { onQuery } = host.postgres;
+    host.postgres.onQuery = (target, sql, values) =>
+      sql.includes("FROM invites") ? [{ invites: "0", nodes: ["a"] }] : onQuery(target, sql, values);
+    const { plan } = await join(host, { dryRun: true });
+    expect(plan.find(({ step }) => step === "edge-known")).toMatchObject({
+      state: "drifted",
+      drift: [
+        `PUBLIC_HOST is not set any more: nobody reaches https://${HOST}`,
+        "the node a has the old one",
+        expect.stringMatching(/^fula-node invite create --name a, and on that node: /),
+      ],
+    });
+    await join(host);
+    expect(recorded(host)).toMatchObject({ ...before, off_at: expect.any(String) as string });
+    const again = await join(host);
+    expect(again.changes).toEqual([]);
+    await join(host, INTERNAL);
+    expect(recorded(host)).toEqual(before);
   });
 
   it("a CA that went with its volume is announced before Caddy makes another", async () => {

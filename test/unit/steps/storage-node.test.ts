@@ -276,6 +276,24 @@ describe("node-name", () => {
     expect(changes).toHaveLength(1);
   });
 
+  it("is announced again when its invite is a new one, so that the master sees it", async () => {
+    const invite = `${"0b".repeat(16)}.${"s".repeat(86)}`;
+    const host = await storageBoxBefore("node-name", { set: { NODE_INVITE: invite } });
+    const addresses = [`/ip4/192.0.2.7/tcp/9096/p2p/${OWN.peerId}`];
+    host.names?.set("node", { peerId: OWN.peerId, addresses });
+    host.unusedInvite = `Fula-Invite ${invite}`;
+    const step = await storageStepOn(host, "node-name");
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({
+      state: "drifted",
+      drift: ["the master does not know yet that this node has its new invite"],
+    });
+    for (const one of changes) await step.apply(one, host, () => {});
+    expect(host.shown.at(-1)).toBe(`Fula-Invite ${invite}`);
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    expect(JSON.stringify([finding, changes, host.printed])).not.toContain(invite);
+  });
+
   it("stops if another key holds it, and names others", async () => {
     const host = nameBefore.copy();
     const step = await storageStepOn(host, "node-name");
