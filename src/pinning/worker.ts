@@ -87,20 +87,26 @@ export function startPinWorker(deps: PinWorkerDeps): PinWorker {
   };
 }
 
-/** A wait that ends early on the stop, or by `end`. */
+/** A wait that ends early on the stop, or by `end`. If nobody waits then, the next wait ends at once. */
 class Pause {
-  #end: () => void = () => {};
+  #end: (() => void) | null = null;
+  #isEnded = false;
 
   end(): void {
-    this.#end();
+    if (this.#end === null) this.#isEnded = true;
+    else this.#end();
   }
 
   async wait(ms: number, stop: AbortSignal): Promise<void> {
-    if (stop.aborted) return;
+    if (stop.aborted || this.#isEnded) {
+      this.#isEnded = false;
+      return;
+    }
     await new Promise<void>((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
         stop.removeEventListener("abort", done);
+        this.#end = null;
         resolve();
       };
       const timer = setTimeout(done, ms);
@@ -364,5 +370,5 @@ class Worker {
 function busyAccounts(running: ReadonlySet<Work>, slots: number): readonly string[] {
   const counts = new Map<string, number>();
   for (const { account } of running) counts.set(account, (counts.get(account) ?? 0) + 1);
-  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots / 2) ? [account] : []));
+  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots) ? [account] : []));
 }
