@@ -60,13 +60,11 @@ export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Ju
 
 /** The edge's own state comes first: what others still have to do says nothing of it. */
 function withPending(own: Judged, { sentence, state, todo }: Remark): Judged {
+  const summary = `${own.summary}; ${sentence}`;
+  // It must work first.
+  if (own.state === "down") return { ...own, summary, todo: own.todo ?? todo };
   const todos = [own.todo, todo].filter((one) => one !== null);
-  return {
-    ...own,
-    state: own.state === "down" ? own.state : state,
-    summary: `${own.summary}; ${sentence}`,
-    todo: todos.length === 0 ? null : [...new Set(todos)].join("; "),
-  };
+  return { ...own, state, summary, todo: todos.length === 0 ? null : [...new Set(todos)].join("; ") };
 }
 
 /** An edge that runs on after its setting was removed. */

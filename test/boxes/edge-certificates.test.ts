@@ -148,7 +148,10 @@ describe.skipIf(skipped !== undefined)("the certificates of a master's edge", ()
     }
     // Also when the container is made again meanwhile.
     await master.run("docker restart fula-edge");
-    expect(await edgePart()).toMatchObject({ state: "ok" });
+    expect(await edgePart()).toMatchObject({
+      state: "attention",
+      summary: expect.stringContaining("do not trust its certificate"),
+    });
     expect(await served()).toBe(before.certificate);
     await put(good);
     expectExit(await rejoin(master), 0);
