@@ -11,6 +11,10 @@ BEGIN
     RAISE EXCEPTION '% pin request(s) are still being worked on', waiting
       USING HINT = 'Wait until the pinning API has finished them, or stop it and decide for each row of pin_work.';
   END IF;
+  IF to_regclass('public.idx_pin_work_places') IS NOT NULL THEN
+    RAISE EXCEPTION 'an index of migration 034 is on pin_work'
+      USING HINT = 'Take back 034 first: fula-node migrate down 034.';
+  END IF;
 END;
 $$;
 

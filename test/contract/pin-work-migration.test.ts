@@ -45,6 +45,11 @@ describeOnPostgres(
       });
       expect(await catalogueOf(target)).toEqual(before);
       await sql(target, "DELETE FROM pin_work");
+      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: "024_pin_work.down.sql refuses: an index of migration 034 is on pin_work.",
+      });
+      await migratorOf().down(target, 34, listen());
       const { done } = await migratorOf().down(target, VERSION, listen());
       expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
       await migratorOf().up(target, listen());
