@@ -1,3 +1,4 @@
+import { actorOf } from "../accounts/decisions.ts";
 import {
   type DepositStanding,
   listFailedDeposits,
@@ -10,7 +11,6 @@ import { withMasterDatabase } from "../join/master-database.ts";
 import { billingOf, type BillingSettings, CHAIN_KEYS } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
 import type { World } from "../world.ts";
-import { actorOf } from "../accounts/decisions.ts";
 
 /** The flags of `billing deposits`. */
 export interface DepositsFlags {

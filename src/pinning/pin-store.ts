@@ -1,10 +1,10 @@
 import type { PostgresPool } from "../database/postgres.ts";
+import { databaseErrorOf } from "../database/session.ts";
 import { contentOf, type ParsedCid, parseCid, spellingsOf } from "./content-id.ts";
 import { type GateVerdict, mayStore } from "./credit-gate.ts";
 import type { PinBody } from "./pin-body.ts";
 import { replacingId } from "./pin-owner.ts";
 import type { PinFilter } from "./pin-filter.ts";
-import { databaseErrorOf } from "../database/session.ts";
 import {
   ADD,
   ADD_SEVERAL,

@@ -88,7 +88,7 @@ export function startPinWorker(deps: PinWorkerDeps): PinWorker {
 }
 
 /** A wait that ends early on the stop, or by `end`. If nobody waits then, the next wait ends at once. */
-class Pause {
+export class Pause {
   #end: (() => void) | null = null;
   #isEnded = false;
 

@@ -8,6 +8,7 @@ import {
   type Call,
   createApp,
   json,
+  readJson,
   type RunningServer,
   startServer,
 } from "../../src/services/server.ts";
@@ -54,6 +55,48 @@ async function fetchText(
   for await (const chunk of response) text += String(chunk);
   return Object.assign(response, { text });
 }
+
+describe("a body that is too long", () => {
+  it.each([
+    ["with a length", "content-length: 100000", "x".repeat(50_000), "x".repeat(50_000)],
+    [
+      "in chunks",
+      "transfer-encoding: chunked",
+      `c350\r\n${"x".repeat(50_000)}\r\n`,
+      `c350\r\n${"x".repeat(50_000)}\r\n0\r\n\r\n`,
+    ],
+  ])(
+    "%s is read to its end before the 413, so that a proxy can send it all",
+    async (_, header, half, rest) => {
+      const reading = deferred<void>();
+      const app = appOf(async ({ env: { incoming } }) => {
+        if (incoming.method === "GET") return new Response("up");
+        incoming.on("data", () => reading.resolve());
+        const body = await readJson(incoming, { maxBytes: 1_000 });
+        return body instanceof Response ? body : json(200, {});
+      });
+      const stop = new AbortController();
+      const server = await startServer({ ...TEST, app }, { stop: stop.signal, log: ignore });
+      cleanups.push(async () => {
+        stop.abort();
+        await server.stopped;
+      });
+      const socket = connect(server.port, "127.0.0.1");
+      let answer = "";
+      socket.on("data", (part) => (answer += String(part)));
+      socket.write(
+        `POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n${header}\r\n\r\n${half}`,
+      );
+      await reading.promise;
+      // Its event loop has seen the half by then.
+      for (let round = 0; round < 2; round += 1) expect((await fetchText(server)).text).toBe("up");
+      expect(answer).toBe("");
+      socket.write(rest);
+      await once(socket, "close");
+      expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    },
+  );
+});
 
 describe("startServer", () => {
   it("lets a request under way finish, and accepts no new one", async () => {
