@@ -155,6 +155,28 @@ export function openPostgresPool(settings: PoolSettings, options: PoolOptions): 
   };
 }
 
+/** The same pool for one of its users, which uses at most so many of its connections at once. */
+export function limitConnections(pool: PostgresPool, most: number): PostgresPool {
+  const waiting: (() => void)[] = [];
+  let free = most;
+  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    if (free > 0) free -= 1;
+    else await new Promise<void>((resolve) => void waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) free += 1;
+      else next();
+    }
+  };
+  return {
+    ...pool,
+    query: (...statement) => inTurn(() => pool.query(...statement)),
+    transaction: (work) => inTurn(() => pool.transaction(work)),
+  };
+}
+
 /**
  * Ends a transaction. PostgreSQL answers COMMIT without an error, and takes everything back, after an error in it that
  * nobody threw on.

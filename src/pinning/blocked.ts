@@ -2,14 +2,18 @@ import type { PostgresPool } from "../database/postgres.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
-/** True if the content is blocked, whatever the spelling of its row. */
-export async function isBlocked(database: Database, content: string): Promise<boolean> {
-  const rows = await database.query(
-    "SELECT FROM blocked_cids WHERE cid_content(cid) = $1 LIMIT 1",
-    [content],
-    { name: "work-is-blocked" },
+/** Which of these contents are blocked, whatever the spelling of their rows, in their order. */
+export async function areBlocked(
+  database: Database,
+  contents: readonly string[],
+): Promise<readonly boolean[]> {
+  const rows = await database.query<{ content: string }>(
+    "SELECT cid_content(cid) AS content FROM blocked_cids WHERE cid_content(cid) = ANY ($1::text[])",
+    [contents],
+    { name: "work-are-blocked" },
   );
-  return rows.length > 0;
+  const blocked = new Set(rows.map(({ content }) => content));
+  return contents.map((content) => blocked.has(content));
 }
 
 /** A content that the operator blocks. */

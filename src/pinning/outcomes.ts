@@ -1,83 +1,35 @@
 import type { PostgresPool } from "../database/postgres.ts";
+import { databaseErrorOf } from "../database/session.ts";
+import { underContentLocks } from "./batches.ts";
+import { type ParsedCid, spellingsOf } from "./content-id.ts";
 import { LAZILY, type Work } from "./queue.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
-/**
- * The statements that end a claim. Each changes nothing if the claim is no longer ours: a worker that was stopped for too
- * long writes nothing. The row of pins is locked first, as in the statements of the API, so that they can't deadlock.
- */
-function ending(name: string, work: string, request: string): Ending {
-  const sql = `
-    WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
-      locked AS (SELECT count(*), ${LAZILY} FROM request),
-      mine AS (
-        UPDATE pin_work w SET ${work}, claim = NULL, claimed_until = NULL
-        FROM locked WHERE w.requestid = $1 AND w.claim = $2::uuid RETURNING w.requestid
-      ), noted AS (
-        UPDATE pins SET ${request} FROM mine
-        WHERE pins.requestid = mine.requestid AND pins.status IN ('queued', 'pinning', 'pinned')
-      )
-    SELECT requestid FROM mine`;
-  return { name, sql };
+/** What became of a request's work: what its rows have after it. It ends the claim. */
+export interface Outcome {
+  readonly requestid: string;
+  readonly claim: string;
+  /** True: nothing is left to do, and there is no row any more. */
+  readonly isDone: boolean;
+  readonly action: "unpin" | null;
+  /** When it is due again. */
+  readonly inMs: number;
+  /** It is due no later than at its deadline. */
+  readonly isCapped: boolean;
+  readonly attempts: number;
+  readonly error: string | null;
+  /** `now`: the cluster has accepted it, so many milliseconds ago. `never`: it must be sent. Null: as it was. */
+  readonly sent: "now" | "never" | null;
+  readonly sentMs: number;
+  readonly isPinned: boolean;
+  /** The request's new status. Null: as it was. */
+  readonly status: "queued" | "pinning" | "pinned" | "failed" | null;
+  /** A request that is pinned stays so. */
+  readonly staysPinned: boolean;
+  /** JSON, for the user. Null: as it was. */
+  readonly info: string | null;
 }
-
-/** Prepared once by each connection: to plan it takes longer than to run it. */
-interface Ending {
-  readonly name: string;
-  readonly sql: string;
-}
-
-const IN_MS = (parameter: string): string => `now() + ${parameter} * interval '1 millisecond'`;
-const PUT_OFF = ending(
-  "work-put-off",
-  `due_at = ${IN_MS("$3")}, attempts = $4, last_error = $5`,
-  "status = coalesce($6, status)",
-);
-const HELD = ending("work-held", `due_at = ${IN_MS("$3")}, last_error = $4`, "info = $5");
-/** A deadline that passed before its turn came begins again. */
-const SENT = ending(
-  "work-sent",
-  `sent_at = now(), due_at = ${IN_MS("$3")}, last_error = NULL,
-   deadline_at = CASE WHEN deadline_at <= now() THEN now() + (deadline_at - accepted_at) ELSE deadline_at END`,
-  "status = CASE WHEN status = 'pinned' THEN 'pinned' ELSE 'pinning' END, info = '{}'",
-);
-const PINNED = ending(
-  "work-pinned",
-  "pinned_at = now(), due_at = now(), attempts = 0, last_error = NULL",
-  "status = 'pinned', info = '{}'",
-);
-const QUEUED = ending(
-  "work-queued",
-  `sent_at = NULL, pinned_at = NULL, due_at = least(${IN_MS("$3")}, greatest(deadline_at, now())),
-   attempts = $4, last_error = $5`,
-  "status = 'queued', info = coalesce($6, info)",
-);
-const FAILED = ending(
-  "work-failed",
-  "action = 'unpin', due_at = now(), attempts = 0, last_error = $4",
-  "status = 'failed', info = $3",
-);
-const UNWANTED = ending("work-unwanted", "action = 'unpin', due_at = now()", "status = status");
-const SIZED: Ending = {
-  name: "work-sized",
-  sql: `
-  WITH request AS (SELECT requestid FROM pins WHERE requestid = $1 FOR UPDATE),
-    locked AS (SELECT count(*), ${LAZILY} FROM request),
-    mine AS (DELETE FROM pin_work w USING locked WHERE w.requestid = $1 AND w.claim = $2::uuid RETURNING w.requestid),
-    noted AS (
-      UPDATE pins SET size = $3 FROM mine WHERE pins.requestid = mine.requestid AND pins.status = 'pinned'
-        AND NOT EXISTS (SELECT FROM pins o WHERE o.cid = ANY ($4::text[]) AND o.user_id = pins.user_id AND o.size > 0
-                          AND o.status <> 'deleted' AND o.requestid <> pins.requestid)
-    )
-  SELECT requestid FROM mine`,
-};
-const FINISHED: Ending = {
-  name: "work-finished",
-  sql: `WITH lazily AS (SELECT ${LAZILY}), mine AS (
-      DELETE FROM pin_work USING lazily WHERE requestid = $1 AND claim = $2::uuid RETURNING requestid)
-    SELECT requestid FROM mine`,
-};
 
 /** The reason why a request failed, for the user. */
 export interface FailureReason {
@@ -85,18 +37,28 @@ export interface FailureReason {
   readonly details: string;
 }
 
-async function end(
-  database: Database,
-  { name, sql }: Ending,
-  work: Work,
-  values: readonly unknown[],
-): Promise<boolean> {
-  return (await database.query(sql, [work.requestid, work.claim, ...values], { name })).length > 0;
+function outcome(work: Work, changes: Partial<Outcome>): Outcome {
+  return {
+    requestid: work.requestid,
+    claim: work.claim,
+    isDone: false,
+    action: null,
+    inMs: 0,
+    isCapped: false,
+    attempts: work.attempts,
+    error: work.lastError,
+    sent: null,
+    sentMs: 0,
+    isPinned: false,
+    status: null,
+    staysPinned: false,
+    info: null,
+    ...changes,
+  };
 }
 
-/** Tries again later. */
+/** It is tried again later. */
 export function putOff(
-  database: Database,
   work: Work,
   next: {
     readonly inMs: number;
@@ -105,29 +67,36 @@ export function putOff(
     /** The request's new status, if it has one. */
     readonly status?: "pinning";
   },
-): Promise<boolean> {
-  const { inMs, attempts = work.attempts, error = null, status = null } = next;
-  return end(database, PUT_OFF, work, [inMs, attempts, error, status]);
+): Outcome {
+  return outcome(work, { error: null, ...next });
 }
 
 /** Not now, and the user is told why. */
-export function hold(database: Database, work: Work, inMs: number, why: FailureReason): Promise<boolean> {
-  return end(database, HELD, work, [inMs, why.reason, JSON.stringify(why)]);
+export function held(work: Work, inMs: number, why: FailureReason): Outcome {
+  return outcome(work, { inMs, error: why.reason, info: JSON.stringify(why) });
 }
 
-/** The cluster has accepted it. */
-export function markSent(database: Database, work: Work, lookInMs: number): Promise<boolean> {
-  return end(database, SENT, work, [lookInMs]);
+/** The cluster has accepted it, so long ago. A deadline that passed before its turn came begins again. */
+export function sent(work: Work, lookInMs: number, sentMs = 0): Outcome {
+  return outcome(work, {
+    inMs: lookInMs,
+    error: null,
+    sent: "now",
+    sentMs,
+    status: "pinning",
+    staysPinned: true,
+    info: "{}",
+  });
 }
 
-/** A peer has it. Its size is next. */
-export function markPinned(database: Database, work: Work): Promise<boolean> {
-  return end(database, PINNED, work, []);
+/** A peer has it. Its size is next. `sentMs`: the cluster accepted it so long ago, and that was not written yet. */
+export function pinned(work: Work, sentMs?: number): Outcome {
+  const since = sentMs === undefined ? {} : { sent: "now" as const, sentMs };
+  return outcome(work, { ...since, attempts: 0, error: null, isPinned: true, status: "pinned", info: "{}" });
 }
 
 /** It must be sent again. */
-export function queueAgain(
-  database: Database,
+export function queuedAgain(
   work: Work,
   next: {
     /** It gets no later than its deadline. */
@@ -137,34 +106,86 @@ export function queueAgain(
     /** Why it waits, for the user. */
     readonly why?: FailureReason;
   },
-): Promise<boolean> {
+): Outcome {
   const { inMs, attempts, error, why } = next;
-  return end(database, QUEUED, work, [inMs, attempts, error, why === undefined ? null : JSON.stringify(why)]);
+  const info = why === undefined ? null : JSON.stringify(why);
+  return outcome(work, { inMs, isCapped: true, attempts, error, sent: "never", status: "queued", info });
 }
 
 /** It is failed. What the cluster has of it is next. */
-export function markFailed(database: Database, work: Work, why: FailureReason): Promise<boolean> {
-  return end(database, FAILED, work, [JSON.stringify(why), why.reason]);
+export function failed(work: Work, why: FailureReason): Outcome {
+  const info = JSON.stringify(why);
+  return outcome(work, { action: "unpin", attempts: 0, error: why.reason, status: "failed", info });
 }
 
 /** Its request is no longer active. What the cluster has of it is next. */
-export function markUnwanted(database: Database, work: Work): Promise<boolean> {
-  return end(database, UNWANTED, work, []);
+export function unwanted(work: Work): Outcome {
+  return outcome(work, { action: "unpin" });
 }
 
 /** Nothing is left to do. */
-export function finish(database: Database, work: Work): Promise<boolean> {
-  return end(database, FINISHED, work, []);
+export function finished(work: Work): Outcome {
+  return outcome(work, { isDone: true });
 }
 
-/** Its size is known; one of the account's requests for this content carries it. Call it under the content's lock. */
-export function markSized(
+/**
+ * Writes what became of several requests. It changes nothing of a request whose claim is no longer ours: a worker that was
+ * stopped for too long writes nothing. The rows of pins are locked first, in the order of the statements of the API, so
+ * that they can't deadlock. If PostgreSQL refuses them together, each is written alone. Returns what it was given.
+ */
+export async function writeOutcomes(
   database: Database,
-  work: Work,
-  sizeBytes: number,
-  spellings: readonly string[],
-): Promise<boolean> {
-  return end(database, SIZED, work, [sizeBytes, spellings]);
+  outcomes: readonly Outcome[],
+): Promise<readonly Outcome[]> {
+  try {
+    // Not prepared: a plan from when the tables were small would be kept.
+    await database.query(WRITE, [storable(outcomes)]);
+  } catch (thrown) {
+    if (databaseErrorOf(thrown) === null || outcomes.length === 1) throw thrown;
+    for (const one of outcomes) await database.query(WRITE, [storable([one])]);
+  }
+  return outcomes;
+}
+
+/** As JSON that PostgreSQL can store as text: what a server says can have NUL and lone surrogates. */
+function storable(outcomes: readonly Outcome[]): string {
+  return JSON.stringify(outcomes, (_, value: unknown) =>
+    typeof value === "string" ? value.replaceAll("\0", "").replace(/\p{Surrogate}/gu, "\ufffd") : value,
+  );
+}
+
+const WRITE = `
+  WITH o AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS o (requestid text, claim uuid, "isDone" boolean, action text,
+      "inMs" float8, "isCapped" boolean, attempts integer, error text, sent text, "sentMs" float8, "isPinned" boolean,
+      status text, "staysPinned" boolean, info text)
+  ), requests AS MATERIALIZED (
+    SELECT id FROM pins WHERE requestid IN (SELECT requestid FROM o) ORDER BY id FOR UPDATE
+  ), locked AS MATERIALIZED (SELECT count(*), ${LAZILY} FROM requests),
+  mine AS (
+    UPDATE pin_work w SET claim = NULL, claimed_until = NULL, attempts = o.attempts, last_error = o.error,
+      action = coalesce(o.action, w.action),
+      due_at = CASE WHEN o."isCapped" THEN least(now() + o."inMs" * interval '1 ms', greatest(w.deadline_at, now()))
+        ELSE now() + o."inMs" * interval '1 ms' END,
+      sent_at = CASE o.sent WHEN 'now' THEN now() - o."sentMs" * interval '1 ms' WHEN 'never' THEN NULL ELSE w.sent_at END,
+      pinned_at = CASE WHEN o."isPinned" THEN now() WHEN o.sent = 'never' THEN NULL ELSE w.pinned_at END,
+      deadline_at = CASE WHEN o.sent = 'now' AND w.deadline_at <= now() THEN now() + (w.deadline_at - w.accepted_at)
+        ELSE w.deadline_at END
+    FROM o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND NOT o."isDone"
+    RETURNING w.requestid
+  ), done AS (
+    DELETE FROM pin_work w USING o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND o."isDone"
+  )
+  UPDATE pins SET info = coalesce(o.info, pins.info),
+    status = CASE WHEN o."staysPinned" AND pins.status = 'pinned' THEN 'pinned' ELSE coalesce(o.status, pins.status) END
+  FROM mine JOIN o ON o.requestid = mine.requestid
+  WHERE pins.requestid = mine.requestid AND pins.status IN ('queued', 'pinning', 'pinned')
+    AND (o.status IS NOT NULL OR o.info IS NOT NULL)`;
+
+/** A request for a content. */
+export interface Asked {
+  readonly work: Work;
+  readonly cid: ParsedCid;
 }
 
 /** What has to be known about a request under the lock of its content. */
@@ -175,36 +196,100 @@ export interface Standing {
   readonly isWanted: boolean;
   /** True if a call for this content got no answer, and may still have its effect. */
   readonly isDoubtful: boolean;
+  /** The mark of this database (migration 030). */
+  readonly mark: string;
+  /**
+   * The spellings whose pin can be an account's without the mark: a request whose pin need not have it has that spelling,
+   * an active one, or for an unpin the one that ended. Of other ended requests nothing is left: a pin without a mark came
+   * later.
+   */
+  readonly unmarked: readonly string[];
 }
 
-/** Reads it with a new snapshot. */
-export async function readStanding(
+/** Reads it for several requests, with a new snapshot, in their order. */
+export async function readStandings(
   database: Database,
-  work: Work,
-  spellings: readonly string[],
-): Promise<Standing> {
-  const [row] = await database.query<{ isMine: boolean; isWanted: boolean; isDoubtful: boolean }>(
-    `SELECT EXISTS (SELECT FROM pin_work WHERE requestid = $1 AND claim = $2::uuid) AS "isMine",
-       EXISTS (SELECT FROM pins WHERE cid = ANY ($3::text[]) AND requestid <> $1
-                 AND status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
-       EXISTS (SELECT FROM pin_doubts WHERE cid = $4 AND until > now()) AS "isDoubtful"`,
-    [work.requestid, work.claim, spellings, spellings[0]],
-    { name: "work-standing" },
-  );
-  return row ?? { isMine: false, isWanted: true, isDoubtful: true };
+  asked: readonly Asked[],
+): Promise<readonly Standing[]> {
+  const rows = await database.query<Standing & { nth: number; [column: string]: unknown }>(STANDINGS, [
+    JSON.stringify(
+      asked.map(({ work: { requestid, claim, phase }, cid }, nth) => {
+        return { nth, requestid, claim, isEnding: phase !== "send", spellings: spellingsOf(cid) };
+      }),
+    ),
+  ]);
+  const standings = new Map(rows.map((row) => [row.nth, row]));
+  return asked.map((_, nth) => {
+    const standing = standings.get(nth);
+    if (standing === undefined || standing.mark === null) throw new Error("the table pin_mark has no row");
+    return standing;
+  });
 }
 
-/** True if one of the account's requests for this content has a size. */
-export async function hasSize(
-  database: Database,
-  work: Work,
-  spellings: readonly string[],
-): Promise<boolean> {
-  const rows = await database.query(
-    `SELECT FROM pins o JOIN pins mine ON mine.requestid = $1
-     WHERE o.cid = ANY ($2::text[]) AND o.user_id = mine.user_id AND o.size > 0 AND o.status <> 'deleted' LIMIT 1`,
-    [work.requestid, spellings],
-    { name: "work-has-size" },
+/** Counts: for EXISTS, the planner takes an index on the status and hopes to find the content in it soon. */
+const STANDINGS = `
+  SELECT a.nth, (SELECT mark::text FROM pin_mark) AS mark,
+    (SELECT count(*) > 0 FROM pin_work w WHERE w.requestid = a.requestid AND w.claim = a.claim) AS "isMine",
+    (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid <> a.requestid
+       AND p.status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
+    (SELECT count(*) > 0 FROM pin_doubts d WHERE d.cid = a.spellings[1] AND d.until > now()) AS "isDoubtful",
+    ARRAY(SELECT DISTINCT p.cid FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid NOT LIKE 'fn-%'
+            AND (a."isEnding" AND p.requestid = a.requestid
+                 OR NOT a."isEnding" AND p.status IN ('queued', 'pinning', 'pinned'))) AS unmarked
+  FROM jsonb_to_recordset($1::jsonb)
+    AS a (nth integer, requestid text, claim uuid, "isEnding" boolean, spellings text[])`;
+
+/** Those whose account has another request for the same content, which has a size: requestids. */
+export async function readSized(database: Database, asked: readonly Asked[]): Promise<ReadonlySet<string>> {
+  const rows = await database.query<{ requestid: string }>(
+    `SELECT a.requestid FROM jsonb_to_recordset($1::jsonb) AS a (requestid text, spellings text[])
+     WHERE (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.size > 0 AND p.status <> 'deleted'
+              AND p.user_id = (SELECT user_id FROM pins mine WHERE mine.requestid = a.requestid))`,
+    [sizesOf(asked)],
   );
-  return rows.length > 0;
+  return new Set(rows.map(({ requestid }) => requestid));
 }
+
+/** A request whose size is known. */
+export interface Sized extends Asked {
+  readonly bytes: number;
+}
+
+/**
+ * Writes sizes, and ends their work: one of an account's requests for a content carries its size. False where another
+ * process works on the content just now, or another request of this batch has it: nothing is written then.
+ */
+export async function writeSizes(
+  pool: Pick<PostgresPool, "transaction">,
+  leaseMs: number,
+  sized: readonly Sized[],
+): Promise<readonly boolean[]> {
+  const cids = sized.map(({ cid }) => cid);
+  return underContentLocks(pool, cids, leaseMs, async (database, isHeld) => {
+    const mine = sized.filter((_, at) => isHeld[at]);
+    if (mine.length > 0) await database.query(SIZES, [sizesOf(mine)]);
+    return isHeld;
+  });
+}
+
+function sizesOf(asked: readonly (Asked & { readonly bytes?: number })[]): string {
+  return JSON.stringify(
+    asked.map(({ work: { requestid, claim }, cid, bytes }) => {
+      return { requestid, claim, bytes, spellings: spellingsOf(cid) };
+    }),
+  );
+}
+
+const SIZES = `
+  WITH o AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS o (requestid text, claim uuid, bytes bigint, spellings text[])
+  ), requests AS MATERIALIZED (
+    SELECT id FROM pins WHERE requestid IN (SELECT requestid FROM o) ORDER BY id FOR UPDATE
+  ), locked AS MATERIALIZED (SELECT count(*), ${LAZILY} FROM requests),
+  mine AS (
+    DELETE FROM pin_work w USING o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim RETURNING w.requestid
+  )
+  UPDATE pins SET size = o.bytes FROM mine JOIN o ON o.requestid = mine.requestid
+  WHERE pins.requestid = mine.requestid AND pins.status = 'pinned'
+    AND (SELECT count(*) = 0 FROM pins other WHERE other.cid = ANY (o.spellings) AND other.user_id = pins.user_id
+           AND other.size > 0 AND other.status <> 'deleted' AND other.requestid <> pins.requestid)`;

@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readWholePin, type WholePin } from "../cluster/pin.ts";
 import { isSendableOrigin, planPin } from "../cluster/pin-request.ts";
-import type { PostgresPool } from "../database/postgres.ts";
-import { type ParsedCid, spellingsOf, usualSpellingsOf } from "./content-id.ts";
+import { type ParsedCid, usualSpellingsOf } from "./content-id.ts";
 import type { Work } from "./queue.ts";
 
 /** The key of the mark in a pin's metadata. A client's own value for it is not sent. */
@@ -45,43 +44,22 @@ export async function findPins(
 interface Ownership {
   /** The mark of this database (migration 030). */
   readonly mark: string;
-  /** The spellings whose pin can be an account's without the mark. */
+  /** The spellings whose pin can be an account's without the mark, as the cluster has them. */
   readonly unmarked: ReadonlySet<string>;
 }
 
-/**
- * Reads it. Without a mark, a pin is an account's only if a request whose pin need not have it has that spelling: an active
- * one, or for an unpin the one that ended (`ended`). Of other ended requests nothing is left: a pin without a mark came later.
- */
-export async function readOwnership(
-  database: Pick<PostgresPool, "query">,
+/** From what readStandings found. */
+export function ownershipOf(
   cid: ParsedCid,
-  ended?: Work,
-): Promise<Ownership> {
-  const all = spellingsOf(cid);
-  const statement =
-    ended === undefined
-      ? { sql: UNMARKED_ACTIVE, values: [all], name: "work-owner" }
-      : { sql: UNMARKED_ENDED, values: [all, ended.requestid], name: "work-owner-ended" };
-  const [row] = await database.query<{ mark: string; unmarked: readonly string[] }>(
-    statement.sql,
-    statement.values,
-    { name: statement.name },
-  );
-  if (row === undefined) throw new Error("the table pin_mark has no row");
+  { mark, unmarked }: { readonly mark: string; readonly unmarked: readonly string[] },
+): Ownership {
   const usual = usualSpellingsOf(cid);
   // Every text but the CIDv0 is the CIDv1 in some base.
-  const unmarked = row.unmarked.map((text) => (usual.includes(text) ? text : (usual[0] ?? text)));
-  return { mark: row.mark, unmarked: new Set(unmarked) };
+  return {
+    mark,
+    unmarked: new Set(unmarked.map((text) => (usual.includes(text) ? text : (usual[0] ?? text)))),
+  };
 }
-
-const unmarkedSql = (condition: string): string => `
-  SELECT m.mark::text AS mark, ARRAY(
-    SELECT s.cid FROM unnest($1::text[]) AS s (cid)
-    WHERE EXISTS (SELECT FROM pins p WHERE p.cid = s.cid AND ${condition} AND p.requestid NOT LIKE 'fn-%')) AS unmarked
-  FROM pin_mark m`;
-const UNMARKED_ACTIVE = unmarkedSql("p.status IN ('queued', 'pinning', 'pinned')");
-const UNMARKED_ENDED = unmarkedSql("p.requestid = $2");
 
 /** True if accounts may not unpin or rename a pin: it is the operator's, or another master's. */
 export function isOthers(spelling: string, { options }: WholePin, { mark, unmarked }: Ownership): boolean {

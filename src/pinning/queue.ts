@@ -77,7 +77,7 @@ export const LAZILY = "set_config('synchronous_commit', 'off', true)";
 /** Accounts that one claim looks at. */
 const ACCOUNTS_AT_ONCE = 128;
 /** The most rows of one account in one claim. */
-const ROWS_OF_ACCOUNT = 4;
+const ROWS_OF_ACCOUNT = 32;
 
 /**
  * Claims due work: of each account in turn one row of each phase, so that nobody waits behind somebody else's backlog. If all
@@ -219,20 +219,20 @@ const CLAIM = `
   LEFT JOIN LATERAL (${ON_THE_WAY("mine.account")}) AS way ON true
   LEFT JOIN pins ON pins.requestid = mine.requestid`;
 
-/** Makes claims last longer. Returns the requests that are still claimed so. */
+/** Makes claims last longer. A row that is locked is being written just now. */
 export async function extendClaims(
   database: Database,
   claims: readonly Pick<Work, "requestid" | "claim">[],
   leaseMs: number,
-): Promise<ReadonlySet<string>> {
-  const rows = await database.query<{ requestid: string }>(
+): Promise<void> {
+  await database.query(
     `UPDATE pin_work w SET claimed_until = now() + $3 * interval '1 millisecond', due_at = now() + $3 * interval '1 millisecond'
      FROM unnest($1::text[], $2::uuid[]) AS mine (requestid, claim), (SELECT ${LAZILY}) AS lazily
-     WHERE w.requestid = mine.requestid AND w.claim = mine.claim RETURNING w.requestid`,
+     WHERE w.requestid = mine.requestid AND w.claim = mine.claim AND w.requestid IN (
+       SELECT requestid FROM pin_work WHERE requestid = ANY ($1::text[]) FOR UPDATE SKIP LOCKED)`,
     [claims.map(({ requestid }) => requestid), claims.map(({ claim }) => claim), leaseMs],
     { timeoutMs: leaseMs },
   );
-  return new Set(rows.map(({ requestid }) => requestid));
 }
 
 /** Rows older than upstream's migration 010 only have a name (see giveAccounts). */

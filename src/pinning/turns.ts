@@ -47,6 +47,9 @@ export const WINDOW = FIRST_WINDOW;
 /** How many pins all accounts without a window of their own may have on their way: ipfs-cluster pins ten at a time. */
 export const PLACES = 8;
 
+/** When to look at a pin that was just sent, in milliseconds since then. Most are pinned by one of these looks. */
+export const SOON_MS = [15, 60, 200];
+
 /** When to look again at a pin that was sent so long ago, in milliseconds from now. */
 export function nextLookMs(sinceSentMs: number): number {
   return clamp(sinceSentMs / 4, 300, 60_000);

@@ -1,14 +1,17 @@
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { Cluster } from "../cluster/client.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { withoutCids } from "../units.ts";
-import { putOff } from "./outcomes.ts";
-import { doWork, type PinWorkDeps } from "./pin-work.ts";
+import { Batches, Pause } from "./batches.ts";
+import { type Outcome, putOff, writeOutcomes } from "./outcomes.ts";
+import { PinWork, type PinWorkDeps, Unanswered } from "./pin-work.ts";
 import {
   claimWork,
   type Depth,
   extendClaims,
   giveAccounts,
+  lookAgain,
   type Phase,
   readDepth,
   takeOver,
@@ -21,8 +24,10 @@ import { sendForgotten, watchPins } from "./watch.ts";
 export interface PinWorkerSettings {
   /** How long content may be searched for. */
   readonly deadlineMs: number;
-  /** How many requests are worked on at once. Each may use one connection to the database. */
+  /** How many requests are worked on at once. They share connections to the database. */
   readonly slots: number;
+  /** How many transactions may be open while the cluster is called. */
+  readonly transactions?: number;
   /** How long a claim lasts without a sign of life. */
   readonly leaseMs?: number;
   readonly pollMs?: number;
@@ -68,10 +73,15 @@ const DEPTH_EVERY_MS = 10_000;
 /** How long after a fault of the database it is asked again. */
 const DATABASE_RETRY_MS = 500;
 const CLUSTER_RETRY_MS = 2_000;
+/** A call that got no answer has had its effect by then, if the server lives. */
+const UNANSWERED_MS = 2_000;
 /** What ends or comes within this time is claimed with one statement. */
 const CLAIM_EVERY_MS = 10;
 /** Sizes take long: they have slots of their own. */
-const SIZE_SLOTS = 2;
+const SIZE_SLOTS = 4;
+const TRANSACTIONS = 2;
+/** How many outcomes one statement writes. One that waits for a row does not hold up all others. */
+const WRITES = { most: 64, atOnce: 2 };
 
 /**
  * Works on the pin requests of this database until the stop. Every master can run one: a row is worked on by one process
@@ -87,39 +97,12 @@ export function startPinWorker(deps: PinWorkerDeps): PinWorker {
   };
 }
 
-/** A wait that ends early on the stop, or by `end`. If nobody waits then, the next wait ends at once. */
-export class Pause {
-  #end: (() => void) | null = null;
-  #isEnded = false;
-
-  end(): void {
-    if (this.#end === null) this.#isEnded = true;
-    else this.#end();
-  }
-
-  async wait(ms: number, stop: AbortSignal): Promise<void> {
-    if (stop.aborted || this.#isEnded) {
-      this.#isEnded = false;
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        stop.removeEventListener("abort", done);
-        this.#end = null;
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      this.#end = done;
-      stop.addEventListener("abort", done, { once: true });
-    });
-  }
-}
-
 class Worker {
   readonly #deps: PinWorkerDeps;
   readonly #cluster: Cluster;
-  readonly #work: PinWorkDeps;
+  readonly #work: PinWork;
+  readonly #windows = new Windows();
+  readonly #outcomes: Batches<Outcome, Outcome>;
   readonly #leaseMs: number;
   readonly #pollMs: number;
   readonly #stop: AbortSignal;
@@ -138,20 +121,27 @@ class Worker {
   constructor(deps: PinWorkerDeps) {
     const { pool, dagSize, mayPin, settings, stop, openCluster } = deps;
     this.#deps = deps;
-    this.#stop = stop;
+    this.#stop = AbortSignal.any([stop]);
+    // Every request that was just sent waits a moment for its first look.
+    setMaxListeners(0, this.#stop);
     this.#leaseMs = settings.leaseMs ?? LEASE_MS;
     this.#pollMs = settings.pollMs ?? POLL_MS;
     this.#cluster = openCluster();
-    this.#work = {
+    const { forgottenAfterMs = FORGOTTEN_MS, transactions = TRANSACTIONS } = settings;
+    const workDeps: PinWorkDeps = {
       pool,
       dagSize,
       mayPin,
       cluster: this.#cluster,
-      windows: new Windows(),
+      windows: this.#windows,
       leaseMs: this.#leaseMs,
-      forgottenAfterMs: settings.forgottenAfterMs ?? FORGOTTEN_MS,
+      forgottenAfterMs,
+      wait: (ms) => new Pause().wait(ms, this.#stop),
       onInvented: (status) => this.#noteInvented(status),
+      onUnanswered: (thrown) => this.#failsUnlessStopped(thrown),
     };
+    this.#work = new PinWork(workDeps, transactions);
+    this.#outcomes = new Batches((outcomes) => writeOutcomes(pool, outcomes), WRITES);
   }
 
   async run(): Promise<void> {
@@ -199,16 +189,18 @@ class Worker {
     const running = new Set<Work>();
     let cursor = "";
     let inRound = 0;
-    let claimedAt = Number.NEGATIVE_INFINITY;
+    let nextClaimAt = Number.NEGATIVE_INFINITY;
     while (!this.#stop.aborted) {
       const now = performance.now();
       const pausedMs = phases.includes("size") ? 0 : this.#clusterPausedUntil - now;
-      const waitMs = Math.max(pausedMs, claimedAt + CLAIM_EVERY_MS - now, this.#yielding.waitMs(now));
+      const waitMs = Math.max(pausedMs, nextClaimAt - now, this.#yielding.waitMs(now));
       if (waitMs > 0) await new Pause().wait(waitMs, this.#stop);
       else if (running.size >= slots) await pause.wait(this.#pollMs, this.#stop);
       else {
-        claimedAt = now;
         const found = await this.#claim(phases, slots - running.size, cursor, busyAccounts(running, slots));
+        // A claim costs the database much. What it takes long for is asked for in larger parts.
+        const claimedAt = performance.now();
+        nextClaimAt = claimedAt + Math.max(CLAIM_EVERY_MS, claimedAt - now);
         if (found === null) {
           await pause.wait(DATABASE_RETRY_MS, this.#stop);
           continue;
@@ -242,7 +234,7 @@ class Worker {
         claim: randomUUID(),
         leaseMs: this.#leaseMs,
         window: WINDOW,
-        windows: this.#work.windows.all(),
+        windows: this.#windows.all(),
         searches: SEARCHES,
         places: PLACES,
       });
@@ -257,26 +249,29 @@ class Worker {
   /** Never throws. */
   async #do(work: Work): Promise<void> {
     try {
-      await doWork(work, this.#work);
+      const outcome = await this.#work.do(work);
+      if (outcome !== null) await this.#outcomes.add(outcome);
       if (work.phase !== "size") this.#works("cluster");
       this.#lastSuccessAt = new Date();
     } catch (thrown) {
-      const isCluster = thrown instanceof OperatorError;
-      if (!this.#stop.aborted) this.#fails(isCluster ? "cluster" : "database", thrown);
-      await this.#giveBack(work, isCluster ? messageOf(thrown) : work.lastError);
+      this.#failsUnlessStopped(thrown);
+      await this.#giveBack(work, thrown);
     }
   }
 
   /** Until the database takes it: otherwise the work would wait for the end of the claim. */
-  async #giveBack(work: Work, error: string | null): Promise<void> {
+  async #giveBack(work: Work, thrown: unknown): Promise<void> {
+    const isUnanswered = thrown instanceof Unanswered;
+    const error = isUnanswered || thrown instanceof OperatorError ? messageOf(thrown) : work.lastError;
     for (;;) {
-      const inMs = this.#stop.aborted ? 0 : CLUSTER_RETRY_MS;
+      const inMs = isUnanswered ? UNANSWERED_MS : this.#stop.aborted ? 0 : CLUSTER_RETRY_MS;
       try {
-        await putOff(this.#deps.pool, work, { inMs, error });
+        if (isUnanswered) await lookAgain(this.#deps.pool, work.requestid, thrown.spellings);
+        await this.#outcomes.add(putOff(work, { inMs, error }));
         return;
-      } catch (thrown) {
+      } catch (refused) {
         if (this.#stop.aborted) return;
-        this.#fails("database", thrown);
+        this.#fails("database", refused);
         await new Pause().wait(DATABASE_RETRY_MS, this.#stop);
       }
     }
@@ -331,11 +326,15 @@ class Worker {
       try {
         await what();
       } catch (thrown) {
-        if (!this.#stop.aborted)
-          this.#fails(thrown instanceof OperatorError ? "cluster" : "database", thrown);
+        this.#failsUnlessStopped(thrown);
       }
       await pause.wait(everyMs, this.#stop);
     }
+  }
+
+  #failsUnlessStopped(thrown: unknown): void {
+    const cause = thrown instanceof Unanswered ? thrown.cause : thrown;
+    if (!this.#stop.aborted) this.#fails(cause instanceof OperatorError ? "cluster" : "database", cause);
   }
 
   /** Logs a fault when it begins. Several failures of the cluster in a row make everything wait for a moment. */
@@ -370,5 +369,5 @@ class Worker {
 function busyAccounts(running: ReadonlySet<Work>, slots: number): readonly string[] {
   const counts = new Map<string, number>();
   for (const { account } of running) counts.set(account, (counts.get(account) ?? 0) + 1);
-  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots) ? [account] : []));
+  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots / 2) ? [account] : []));
 }

@@ -1,6 +1,6 @@
 import type { Cluster } from "../cluster/client.ts";
 import { readDagSize } from "../cluster/dag-size.ts";
-import type { PostgresPool } from "../database/postgres.ts";
+import { limitConnections, type PostgresPool } from "../database/postgres.ts";
 import type { Log } from "../errors.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { type PinWorker, startPinWorker } from "../pinning/worker.ts";
@@ -13,8 +13,12 @@ export interface PinQueue extends Pick<PinWorker, "state" | "wake" | "request"> 
   close(): Promise<void>;
 }
 
-/** A third of the pool's connections is enough for the queue; requests of clients need the others. */
-const MAX_SLOTS = 8;
+/** How many requests are worked on at once. They need memory, and no connections of their own. */
+const SLOTS = 64;
+/** How many calls to the cluster may be on their way at once. */
+const CLUSTER_CALLS = 16;
+/** A third of the pool's connections is enough for the queue, and no more than these; requests of clients need the others. */
+const MOST_CONNECTIONS = 8;
 
 /** Starts to work on the pin requests in the service's database. */
 export function openPinQueue(
@@ -30,16 +34,21 @@ export function openPinQueue(
 ): PinQueue {
   const { pool, http, log, mayPin, openCluster } = deps;
   const { kuboUrl, limits, postgres } = settings;
-  const slots = Math.min(MAX_SLOTS, Math.max(1, Math.floor(postgres.maxConnections / 3)));
+  const connections = Math.min(MOST_CONNECTIONS, Math.max(2, Math.floor(postgres.maxConnections / 3)));
   const closing = new AbortController();
   const stop = AbortSignal.any([deps.stop, closing.signal]);
   const worker = startPinWorker({
-    pool,
-    openCluster: () => openCluster(slots + 1, stop),
+    pool: limitConnections(pool, connections),
+    openCluster: () => openCluster(CLUSTER_CALLS, stop),
     dagSize: (cid, timeoutMs) => readDagSize(http, kuboUrl, cid, timeoutMs),
     mayPin,
     log,
-    settings: { slots, deadlineMs: limits.deadlineSeconds * 1_000 },
+    settings: {
+      slots: SLOTS,
+      // Each holds a connection while the cluster is called. The others are for claims, outcomes and signs of life.
+      transactions: connections < MOST_CONNECTIONS ? 1 : 2,
+      deadlineMs: limits.deadlineSeconds * 1_000,
+    },
     stop,
   });
   return {

@@ -35,11 +35,17 @@ describeOnPostgres(
       return { target, claim };
     }
 
-    test("an account that is alone gets four rows, and no more than its window", async () => {
+    test("an account that is alone gets all rows, and no more than its window", async () => {
       const { claim } = await start({ a: 20 });
-      expect(await claim()).toEqual({ counts: { "a send": 4 }, cursor: "" });
-      expect(await claim({ window: 6 })).toEqual({ counts: { "a send": 2 }, cursor: "" });
-      expect(await claim({ window: 6 })).toEqual({ counts: {}, cursor: "" });
+      expect(await claim()).toEqual({ counts: { "a send": 8 }, cursor: "" });
+      expect(await claim({ window: 10 })).toEqual({ counts: { "a send": 2 }, cursor: "" });
+      expect(await claim({ window: 10 })).toEqual({ counts: {}, cursor: "" });
+    });
+
+    test("of few accounts, each gets its part of the rows", async () => {
+      const { claim } = await start({ a: 20, b: 20, c: 1 });
+      const counts = { "a send": 4, "b send": 4, "c send": 1 };
+      expect(await claim({ limit: 12 })).toEqual({ counts, cursor: "" });
     });
 
     test("each phase gets a row before one gets two", async () => {
@@ -56,7 +62,7 @@ describeOnPostgres(
         "a look": expect.any(Number) as number,
         "a send": expect.any(Number) as number,
       });
-      expect(Object.values(counts).reduce((sum, n) => sum + n, 0)).toBe(4);
+      expect(Object.values(counts).reduce((sum, n) => sum + n, 0)).toBe(8);
     });
 
     test("with many accounts, each gets one row in its turn", async () => {

@@ -3,7 +3,7 @@ import { Client } from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import type { PostgresPool } from "../../src/database/postgres.ts";
 import { parseCid } from "../../src/pinning/content-id.ts";
-import { finish, markPinned, markSent, markSized } from "../../src/pinning/outcomes.ts";
+import { finished, pinned, sent, writeOutcomes, writeSizes } from "../../src/pinning/outcomes.ts";
 import { createPinIntake, removePin } from "../../src/pinning/pin-store.ts";
 import { claimWork, extendClaims, type Phase } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -60,20 +60,22 @@ describeOnPostgres(
     test("the answer to a request does, what the queue notes does not", async () => {
       const target = await postgres.createDatabase();
       const pool = poolOf(target);
-      const [sent, gone] = [cidOf("sent"), cidOf("gone")];
-      await accept(pool, { account: "u", cid: sent });
+      const [cid, gone] = [cidOf("sent"), cidOf("gone")];
+      await accept(pool, { account: "u", cid });
       const unwanted = await accept(pool, { account: "u", cid: gone });
       await removePin(pool, [null, "u"], unwanted, LIMITS);
       const commits = await holdCommits(target);
       try {
         const unpin = await claimOne(pool, "unpin");
-        await finish(pool, unpin);
+        await writeOutcomes(pool, [finished(unpin)]);
         const send = await claimOne(pool, "send");
         await extendClaims(pool, [send], 60_000);
-        await markSent(pool, send, 0);
-        await markPinned(pool, await claimOne(pool, "look"));
-        await markSized(pool, await claimOne(pool, "size"), 5, [sent]);
-        expect(await pool.query("SELECT status, size::int FROM pins WHERE cid = $1", [sent])).toEqual([
+        await writeOutcomes(pool, [sent(send, 0)]);
+        await writeOutcomes(pool, [pinned(await claimOne(pool, "look"))]);
+        const parsed = parseCid(cid);
+        if (parsed === null) throw new Error("it is a CID");
+        await writeSizes(pool, 60_000, [{ work: await claimOne(pool, "size"), cid: parsed, bytes: 5 }]);
+        expect(await pool.query("SELECT status, size::int FROM pins WHERE cid = $1", [cid])).toEqual([
           { status: "pinned", size: 5 },
         ]);
         expect(await commits.waiting()).toBe(0);
@@ -81,9 +83,9 @@ describeOnPostgres(
         const add = createPinIntake(pool, LIMITS);
         let answered = 0;
         const requests = ["a", "b", "c"].map((name) => {
-          const cid = parseCid(cidOf(name));
-          if (cid === null) throw new Error("it is a CID");
-          const pin = { cid, name, origins: [], meta: "{}" };
+          const named = parseCid(cidOf(name));
+          if (named === null) throw new Error("it is a CID");
+          const pin = { cid: named, name, origins: [], meta: "{}" };
           return add([null, "u"], { requestid: name, pin, delegates: [] }).then(() => (answered += 1));
         });
         await expect.poll(commits.waiting).toBeGreaterThan(0);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Pause } from "../../../src/pinning/worker.ts";
+import { Pause } from "../../../src/pinning/batches.ts";
 
 const HOUR_MS = 3_600_000;
 const NEVER = new AbortController().signal;
