@@ -64,13 +64,16 @@ export interface Judgement {
 /** Judges containers by their states. */
 export type Judge = (states: readonly ServiceState[]) => Judgement;
 
+/** A service to start; `state` tells one whose container is made anew. */
+export type Starting = Service & Partial<Pick<ServiceState, "state">>;
+
 /** What a probe saw of a step's containers. The plan depends only on this. */
 export interface Seen {
   readonly missingImages: readonly string[];
   readonly profiles?: readonly string[];
   readonly remove: readonly string[];
   readonly prepare: readonly FileChange[];
-  readonly up: readonly Service[];
+  readonly up: readonly Starting[];
   /** Containers to restart. */
   readonly restart: readonly string[];
   /** Paused containers, which continue. */
@@ -223,10 +226,24 @@ function replacementOf(
   ];
 }
 
+/** What Compose does to these containers: one that differs is made anew. */
+export function startOf(up: readonly Starting[], name: (service: Service) => string): string {
+  const namesOf = (isAnew: boolean): string =>
+    up
+      .filter(({ state }) => (state === "changed") === isAnew)
+      .map(name)
+      .join(", ");
+  const started = namesOf(false);
+  const anew = namesOf(true);
+  return [started && `start ${started}`, anew && `make ${anew} anew`]
+    .filter((part) => part !== "")
+    .join(", ");
+}
+
 /** The changes, in order. Images are pulled only if containers are to be created. */
 export function changesOf(
   { missingImages, profiles, remove, prepare, up, restart, unpause, policies, data }: Seen,
-  describeUp: (up: readonly Service[]) => string,
+  describeUp: (up: readonly Starting[]) => string,
 ): readonly ContainerChange[] {
   const pulls = up.length > 0 ? missingImages : [];
   return [

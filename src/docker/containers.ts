@@ -13,6 +13,8 @@ import { namedKeys } from "./compose-render.ts";
 import { closeData, type DataPlace, prepareData, stopContainer, surveyData } from "./container-data.ts";
 import { judgeContainer, type Service, type ServiceState } from "./container-state.ts";
 import {
+  type Starting,
+  startOf,
   changesOf,
   type ContainerChange,
   type Desired,
@@ -50,7 +52,7 @@ export interface ContainersSpec {
     probe(host: HostReader): Promise<Finding<Seen>>;
   };
   /** The summary of `up`. By default it names the containers. */
-  readonly describeUp?: (up: readonly Service[]) => string;
+  readonly describeUp?: (up: readonly Starting[]) => string;
   /** What is lost if our service replaces an adopted one, as a sentence. */
   readonly describeLoss?: (service: string) => string;
   readonly healthyDeadlineMs?: number;
@@ -203,8 +205,8 @@ export async function waitUntilItWorks(
   });
 }
 
-function nameContainers(up: readonly Service[]): string {
-  return `start ${up.map(({ container }) => container).join(", ")}`;
+function nameContainers(up: readonly Starting[]): string {
+  return startOf(up, ({ container }) => container);
 }
 
 /** Compares the containers of these services with the rendered project. */

@@ -60,7 +60,11 @@ export function judgeEdge(facts: EdgeFacts): EdgeStanding {
   });
   if (answer.kind === "silent") return judged(["down", `port 443 does not answer: ${answer.why}`, LOG]);
   if (answer.kind === "no-certificate")
-    return judged(["down", `there is no certificate for ${host}: ${caFault ?? answer.why}`, LOG]);
+    return judged([
+      "down",
+      `there is no certificate for ${host}: ${caFault === null ? answer.why : sayCaFault(caFault)}`,
+      LOG,
+    ]);
   const { certificate, distrust } = answer;
   const { issuer, validFrom, validTo } = certificate;
   const verdict =
@@ -178,7 +182,7 @@ function judgeRenewal(
   const noticeMs =
     tls.kind === "files" ? OWN_NOTICE_MS : (validTo.getTime() - validFrom.getTime()) * LATE_SHARE;
   if (leftMs >= noticeMs && caFault === null) return null;
-  const why = caFault === null ? "" : `; the CA did not issue a new one: ${caFault}`;
+  const why = caFault === null ? "" : `; the CA did not issue a new one: ${sayCaFault(caFault)}`;
   const day = validTo.toISOString().slice(0, 10);
   return ["attention", `its certificate expires ${inWords(leftMs, day)}${why}`, renewalOf(tls.kind)];
 }
@@ -204,6 +208,29 @@ export function findCaFault(log: string): string | null {
     else if (textIn(entry, "level") === "error") fault = textIn(entry, "error") || textIn(entry, "msg");
   }
   return fault === null ? null : fault.replaceAll(/\s+/g, " ").slice(0, MOST_CHARACTERS);
+}
+
+/** What an ACME server refuses (RFC 8555, section 6.7), and what keeps Caddy away from it. The first that fits counts. */
+const CA_FAULTS: readonly (readonly [pattern: RegExp, words: string])[] = [
+  [/acme:error:rateLimited/, "too many requests; it says when in the log"],
+  [/acme:error:(?:connection|tls|dns)\b/, "it does not reach this machine by that name (ports 80 and 443)"],
+  [/acme:error:(?:unauthorized|incorrectResponse)/, "another machine answers for that name"],
+  [/acme:error:caa/, "the DNS forbids this CA (CAA)"],
+  [/acme:error:rejectedIdentifier/, "it does not issue for that name"],
+  [/acme:error:externalAccountRequired/, "it wants an account that was made there before"],
+  [/connection refused/, "connection refused"],
+  [/no such host|server misbehaving/, "its own name is not in the DNS"],
+  [/x509|certificate signed by unknown/, "this machine does not trust the CA's own certificate"],
+  [/no route to host|network is unreachable/, "no route to host"],
+  [/timeout|deadline exceeded/, "it does not answer in time"],
+];
+const MOST_SHOWN = 60;
+
+/** A CA's refusal in a few words. The evidence has all of it: Caddy's own sentence names each try, and its fallback CA. */
+function sayCaFault(raw: string): string {
+  const known = CA_FAULTS.find(([pattern]) => pattern.test(raw));
+  if (known !== undefined) return known[1];
+  return raw.length <= MOST_SHOWN ? raw : `${raw.slice(0, MOST_SHOWN - 1).trimEnd()}…`;
 }
 
 function parseLine(line: string): object | null {

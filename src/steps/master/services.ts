@@ -1,10 +1,9 @@
 import { PROJECT_LABEL } from "../../docker/compose-document.ts";
 import type { Project } from "../../docker/compose-project.ts";
 import type { Service } from "../../docker/container-state.ts";
-import { type Desired, foreignContainers } from "../../docker/container-finding.ts";
+import { type Desired, foreignContainers, type Judge, startOf } from "../../docker/container-finding.ts";
 import { decideUpdater } from "../../docker/compose-project.ts";
 import { OWN_IMAGE } from "../../docker/kept-service.ts";
-import type { Judge } from "../../docker/container-finding.ts";
 import { containers, imagesToPull } from "../../docker/containers.ts";
 import type { AnyStep } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
@@ -42,7 +41,7 @@ export function services(context: MasterContext, project: Project): AnyStep {
     desired: (host) => desiredServices(host, context),
     survey: (host) => surveyUpdater(host, context, project),
     describeLoss: (service) => LOSSES[service] ?? "",
-    describeUp: (up) => `start ${up.map(({ service }) => service).join(", ")}`,
+    describeUp: (up) => startOf(up, ({ service }) => service),
     healthyDeadlineMs: 120_000,
 
     async verify(host) {

@@ -14,7 +14,7 @@ import {
   type Obstacle,
   type Seen,
 } from "../../docker/container-finding.ts";
-import type { Judge } from "../../docker/container-finding.ts";
+import { type Judge, startOf } from "../../docker/container-finding.ts";
 import { containers, findMissingImages, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
@@ -52,7 +52,7 @@ export function writer(context: MasterContext, project: Project): AnyStep {
       isUsed: async (host) => !(await isWriterManaged(host, project, context.hash)),
       probe: (host) => probeExisting(host, context, project),
     },
-    describeUp: (up) => `start ${up.map(({ service }) => service).join(", ")}, data in ${project.directory}`,
+    describeUp: (up) => `${startOf(up, ({ service }) => service)}, data in ${project.directory}`,
 
     async verify(host) {
       const values = await readValues(host, context);

@@ -175,6 +175,17 @@ describe("judgeEdge", () => {
       state: "down",
       sentence: "there is no certificate for m.example: rate limited",
     });
+    const raw =
+      "[m.example] Obtain: [m.example] creating new order: attempt 1: https://acme-staging.example/new-order: HTTP 429 " +
+      "urn:ietf:params:acme:error:rateLimited - Service busy; retry later. (ca=https://acme-staging.example/directory)";
+    const limited = judgeEdge({ ...rest, answer: none, caFault: raw });
+    expect(limited.sentence).toBe(
+      "there is no certificate for m.example: too many requests; it says when in the log",
+    );
+    expect(limited.evidence).toMatchObject({ CA: raw });
+    expect(judgeEdge({ ...rest, answer: none, caFault: "x".repeat(200) }).sentence).toBe(
+      `there is no certificate for m.example: ${"x".repeat(59)}…`,
+    );
     const silent = { kind: "silent", why: "connect ECONNREFUSED" } as const;
     expect(judgeEdge({ ...rest, answer: silent, caFault: null })).toMatchObject({
       state: "down",

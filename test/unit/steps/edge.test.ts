@@ -306,7 +306,7 @@ describe("the edge of a master", () => {
     expect([...roots]).toEqual([rootOf("MIIone")]);
   });
 
-  it("halts the run with the CA's own words while there is no certificate", async () => {
+  it("halts the run with the CA's reason while there is no certificate", async () => {
     const host = await boxBefore("edge", ACME);
     host.tls.onAsk = () => ({ kind: "no-certificate", why: "tlsv1 alert internal error" });
     const step = await stepOn(host, "edge", ACME);
@@ -321,10 +321,10 @@ describe("the edge of a master", () => {
     const waitsFor: string[] = [];
     await expect(step.verify(host, (line) => void waitsFor.push(line))).rejects.toMatchObject({
       exit: "unhealthy",
-      what: `fula-edge does not work: there is no certificate for ${HOST}: dial tcp: no route to host.`,
+      what: `fula-edge does not work: there is no certificate for ${HOST}: no route to host.`,
     });
     expect(new Set(waitsFor)).toEqual(
-      new Set([`not yet: there is no certificate for ${HOST}: dial tcp: no route to host`]),
+      new Set([`not yet: there is no certificate for ${HOST}: no route to host`]),
     );
   });
 });
