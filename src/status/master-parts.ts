@@ -4,6 +4,7 @@ import type { PostgresReader } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { findWriteFault, WRITE_FAULTS, type WriteFault } from "../database/writable.ts";
+import type { NodesNow } from "../pinset/sweep/findings.ts";
 import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
 import { OperatorError } from "../errors.ts";
 import {
@@ -61,6 +62,7 @@ import {
   lookAtSweep,
   readFindings,
   readHeartbeats,
+  surveyNow,
 } from "./pinset-parts.ts";
 import { lookAtSettings } from "./settings-part.ts";
 
@@ -118,6 +120,7 @@ interface MasterNode {
   readonly containers: Promise<Containers>;
   readonly steps: Promise<StepsSeen>;
   readonly heartbeats: Promise<Heartbeats>;
+  readonly nodesNow: Promise<NodesNow | null>;
 }
 
 /** A writer or a database on another machine does not need this Docker. */
@@ -165,7 +168,12 @@ function openMasterNode(
   const { settings, ...shared } = given;
   const values: Values = (key) => settings.get(key)?.value;
   const heartbeats = readHeartbeats(deps, shared.layout);
-  return { deps, ...shared, values, ask: askWithin(clock), clock, heartbeats };
+  const ask = askWithin(clock);
+  const writer = { deps, values };
+  const nodesNow = surveyNow({ deps, layout: shared.layout, values, ask }, (signal) =>
+    openCluster(writer, signal),
+  );
+  return { deps, ...shared, values, ask, clock, heartbeats, nodesNow };
 }
 
 /**
@@ -211,7 +219,7 @@ function masterNotes(node: MasterNode): readonly NoteSpec[] {
   return [
     { name: "Pins", find: () => countPins(node) },
     { name: "Space", find: () => describeSpace(node) },
-    { name: "Nodes", find: (signal) => listNodes(node, signal) },
+    { name: "Nodes", find: () => listNodes(node) },
   ];
 }
 
@@ -236,7 +244,7 @@ async function lookAtWriter(node: MasterNode, signal: AbortSignal): Promise<Judg
 }
 
 /** The client closes when the part is over. */
-function openCluster({ deps, values }: MasterNode, signal: AbortSignal): Cluster {
+function openCluster({ deps, values }: Pick<MasterNode, "deps" | "values">, signal: AbortSignal): Cluster {
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   return deps.openCluster({
     endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
@@ -377,15 +385,7 @@ async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string 
   return `this box ${used} used of ${decimalBytes(space.totalBytes)}`;
 }
 
-async function listNodes(node: MasterNode, signal: AbortSignal): Promise<string | null> {
-  const { nodes: swept } = await readFindings(node);
-  if (swept.state !== "unknown") return swept.sentence;
-  const peer = openCluster(node, signal);
-  const [self, peers] = await Promise.all([
-    node.ask(() => peer.identity()).catch(whyRefused),
-    node.ask(() => peer.peers()).catch(whyRefused),
-  ]);
-  if (self === LATE || peers === LATE || typeof self === "string" || typeof peers === "string") return null;
-  const others = peers.filter(({ id }) => id !== self.id).map(({ peername, id }) => peername || id);
-  return [`${self.peername} (here)`, ...others.toSorted()].join(", ");
+async function listNodes(node: MasterNode): Promise<string | null> {
+  const { nodes } = await readFindings(node);
+  return nodes.state === "unknown" ? null : nodes.sentence;
 }

@@ -105,6 +105,7 @@ it("Docker, the database and the cluster hang: each is unknown, the rest is judg
   const { exit, tookMs, dockerMs, states } = await statusOn(host, {
     identity: never,
     peers: never,
+    metrics: never,
     close: () => undefined,
   });
   expect(states).toEqual({
@@ -160,6 +161,7 @@ it("a cluster that hangs is not asked for its long lists", async () => {
   const { tookMs, states } = await statusOn(await storageBoxBefore(null), {
     identity: never,
     peers: never,
+    metrics: never,
     list: never,
     close: () => undefined,
   });
