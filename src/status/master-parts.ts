@@ -274,7 +274,7 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
     ask(() => orNull(() => migrations.readMasters(target))),
     ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
     ask(() => orNull(() => countHolds(postgres, target))),
-    ask(() => orNull(() => findWriteFault((sql) => postgres.query(target, sql)))),
+    ask(() => orNull(() => findFault(postgres, target))),
   ]);
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
@@ -310,6 +310,15 @@ async function lookAtDatabase(node: MasterNode): Promise<Judged> {
     },
     REPAIR_MASTER,
   );
+}
+
+/** Why the services can't write, although the server answers. */
+async function findFault(postgres: PostgresReader, target: PostgresTarget): Promise<WriteFault | null> {
+  const [refusal, fault] = await Promise.all([
+    postgres.whyNoWriter(target),
+    findWriteFault((sql) => postgres.query(target, sql)),
+  ]);
+  return refusal?.kind === "read-only" ? "read-only" : fault;
 }
 
 function remarkOf(fault: WriteFault): Remark {

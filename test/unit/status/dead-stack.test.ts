@@ -101,6 +101,7 @@ it("Docker, the database and the cluster hang: each is unknown, the rest is judg
   hangDocker(host);
   host.postgres.ask = never;
   host.postgres.query = never;
+  host.postgres.whyNoWriter = never;
   host.migrations.status = never;
   const { exit, tookMs, dockerMs, states } = await statusOn(host, {
     identity: never,
@@ -151,6 +152,7 @@ it("only the database hangs: the steps that ask it are not checked, and the othe
   const host = await joined();
   host.postgres.ask = never;
   host.postgres.query = never;
+  host.postgres.whyNoWriter = never;
   host.migrations.status = never;
   const { tookMs, states } = await statusOn(host);
   expect(states).toMatchObject({ Docker: "ok", database: "unknown", cron: "ok", settings: "unknown" });

@@ -215,6 +215,14 @@ describe("status of a master", () => {
       /^down: PostgreSQL can't write: it is read-only -> /,
     ],
     [
+      "the database, whose default is read-only transactions",
+      (host) => {
+        host.postgres.onWriter = () => ({ kind: "read-only", says: "default_transaction_read_only is on" });
+      },
+      "database",
+      /^down: PostgreSQL can't write: it is read-only -> .*default_transaction_read_only/,
+    ],
+    [
       "Docker",
       (host) => host.stopEngine(),
       "Docker",
