@@ -6,12 +6,13 @@ import {
   openOwnCluster,
   readInstalledMaster,
 } from "../join/installed-node.ts";
+import { describeLastSign } from "../pinset/sweep/findings.ts";
 import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";
 import { type NodeReport, type NodeSurvey, surveyNodes } from "../pinset/sweep/nodes.ts";
 import { isPeerId } from "../settings/address.ts";
 import { lockNames } from "../settings/layout.ts";
 import { RULES } from "../settings/rules.ts";
-import { age, countOf } from "../units.ts";
+import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
 
 interface NodeFlags {
@@ -30,8 +31,6 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
   const master = await readInstalledMaster(world, flags.baseDir);
   const { nodes, strangers, namesFault } = await survey(world, master);
   const now = world.host.clock.now();
-  const since = (date: string | null) =>
-    date === null ? "never seen" : `seen ${age(Math.max(0, now.getTime() - Date.parse(date)))} ago`;
   if (namesFault !== null)
     world.reporter.listen({
       type: "warning",
@@ -47,10 +46,14 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
     node.name,
     node.state,
     node.sync === "synced" ? "" : `${node.sync}: ${node.pinsDone} of ${node.pinsDue} pins`,
-    since(node.lastSeen),
+    describeLastSign(node, now),
     `${EXPECTED_BY[node.expectedBy]}; ${node.id}`,
   ]);
-  const others = strangers.map(({ id, name, last_seen }) => [name, since(last_seen), id]);
+  const others = strangers.map(({ id, name, last_seen }) => [
+    name,
+    describeLastSign({ lastSeen: last_seen, announcedAt: null }, now),
+    id,
+  ]);
   world.reporter.result({
     data: { verb: "node list", nodes, strangers, namesFault },
     lines: [

@@ -25,6 +25,11 @@ export type PostgresAnswer =
 /** Reads from PostgreSQL over the network, in sessions that PostgreSQL itself keeps read-only. */
 export interface PostgresReader {
   ask(target: PostgresTarget): Promise<PostgresAnswer>;
+  /**
+   * Why a session that may write, like those of the services, is refused; null if it is not. Such a session is opened and
+   * closed again: one that is kept read-only can't see that the others are, too.
+   */
+  whyNoWriter(target: PostgresTarget): Promise<Refusal | null>;
   query<Row extends Record<string, unknown>>(
     target: PostgresTarget,
     sql: string,
@@ -47,6 +52,13 @@ export function createPostgres(
   return {
     // Several steps ask the same database at the same time.
     ask: (target) => askOnce(JSON.stringify(target), () => askDatabase(target, session)),
+
+    async whyNoWriter(target) {
+      const opened = await openSession(target, { ...session, readOnly: false });
+      if ("kind" in opened) return opened;
+      await closeSession(opened);
+      return null;
+    },
 
     query<Row extends Record<string, unknown>>(
       target: Parameters<PostgresReader["query"]>[0],

@@ -17,6 +17,7 @@ const LATE_SHARE = 1 / 4;
 const OWN_NOTICE_MS = 14 * DAY_MS;
 /** What to do where only Caddy's own words help. */
 export const LOG = "docker logs fula-edge";
+const REPAIR = "fula-node join-as-master";
 /** The issuer of Caddy's own certificates. */
 const CADDY = "Caddy Local Authority";
 
@@ -122,7 +123,7 @@ function judgeBehind(behind: readonly Behind[]): Verdict | null {
   const broken = behind.flatMap(({ name, fault }) => (fault === null ? [] : [`the ${name} ${fault}`]));
   return broken.length === 0
     ? null
-    : ["attention", `it works, but not what is behind it: ${broken.join(", ")}`, null];
+    : ["attention", `the edge works, but ${broken.join(", ")}`, `repair them: ${REPAIR}`];
 }
 
 /** Certificates that only who set them up trusts. */

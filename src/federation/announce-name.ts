@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { Clock } from "../machine/clock.ts";
 import { HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
-import type { HttpReader } from "../machine/http.ts";
+import { type HttpReader, NEW_INVITE, tlsFaultIn } from "../machine/http.ts";
 import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
 import {
   announceableAddresses,
@@ -20,7 +20,9 @@ export interface NodesClient {
 }
 
 /** A master's answer (`body` is null if it is not JSON), or why there is no answer. */
-export type NodesAnswer = { readonly status: number; readonly body: unknown } | { readonly failure: string };
+export type NodesAnswer =
+  | { readonly status: number; readonly body: unknown }
+  | { readonly failure: string; readonly isTls?: boolean };
 
 /** What is needed to announce a node. */
 export interface AnnounceDeps {
@@ -77,7 +79,8 @@ export function openNodesClient(
         return { status, body: parseJson(text) };
       } catch (thrown) {
         if (!(thrown instanceof HttpFailure)) throw thrown;
-        return { failure: thrown.message };
+        const tlsFault = tlsFaultIn(thrown);
+        return tlsFault === null ? { failure: thrown.message } : { failure: tlsFault, isTls: true };
       } finally {
         client.close();
       }
@@ -114,7 +117,7 @@ export async function announceName(
   const signature = identity.sign(announcementText(announcement));
   const authorization = invite === null ? undefined : `Fula-Invite ${invite}`;
   const answer = await client.send("POST", "/api/v1/nodes", { ...announcement, signature }, authorization);
-  if ("failure" in answer) throw noAnswer(client, answer.failure, "--no-register");
+  if ("failure" in answer) throw noAnswer(client, answer, "--no-register");
   const { outcome, reservation } = fieldsOf(answer.body);
   const isOwned =
     (answer.status === 201 && outcome === "Reserved") ||
@@ -137,7 +140,7 @@ export async function giveBackName(
   };
   const signature = identity.sign(releaseText(message));
   const answer = await client.send("DELETE", `/api/v1/nodes/${name}`, { ...message, signature });
-  if ("failure" in answer) throw noAnswer(client, answer.failure, "--no-release");
+  if ("failure" in answer) throw noAnswer(client, answer, "--no-release");
   if (answer.status === 200) return true;
   if (fieldsOf(answer.body)["code"] === "not-released") return false;
   throw refused(client, message, answer);
@@ -234,11 +237,22 @@ function fieldsOf(body: unknown): Fields {
 }
 
 /** The error for a master that can't be reached. `flag` continues without it. */
-function noAnswer({ url }: NodesClient, why: string, flag: BypassFlag): OperatorError {
+function noAnswer(
+  { url }: NodesClient,
+  { failure, isTls = false }: { readonly failure: string; readonly isTls?: boolean },
+  flag: BypassFlag,
+): OperatorError {
+  if (isTls)
+    return new OperatorError({
+      exit: "unavailable",
+      what: `TLS with ${url} failed: ${failure}.`,
+      why: "The address or the CA of the master may have changed.",
+      remedy: `${NEW_INVITE} To continue without the directory, use ${flag}.`,
+    });
   return new OperatorError({
     exit: "unavailable",
     what: `The master at ${url} does not respond, so the node's name could not be checked or changed.`,
-    why: `${why}.`,
+    why: `${failure}.`,
     remedy: `Check that STORAGE_API_URL is correct and reachable from this machine, then run again. To continue without the directory, use ${flag}.`,
   });
 }

@@ -253,18 +253,27 @@ type ReadRows = <Row extends Record<string, unknown>>(
   values: readonly unknown[],
 ) => Promise<readonly Row[]>;
 
+/** Who holds a name. */
+interface NameOwner {
+  readonly id: string;
+  /** Its first name. */
+  readonly name: string;
+  /** When it last announced a name, by the database's clock, as ISO text. */
+  readonly announcedAt: string | null;
+}
+
 /**
- * The peer ids that hold a name in this pool, each once, with its first name. Throws an OperatorError if the database
- * does not give them: also if it has no such table yet.
+ * The peer ids that hold a name in this pool, each once. Throws an OperatorError if the database does not give them: also
+ * if it has no such table yet.
  */
-export async function readOwners(
-  readRows: ReadRows,
-  pool: string,
-): Promise<readonly { readonly id: string; readonly name: string }[]> {
-  const sql = `SELECT owner, min(name COLLATE "C") AS name FROM node_names WHERE pool = $1 GROUP BY owner ORDER BY owner`;
+export async function readOwners(readRows: ReadRows, pool: string): Promise<readonly NameOwner[]> {
   try {
-    const rows = await readRows<{ owner: string; name: string }>(sql, [pool]);
-    return rows.map(({ owner, name }) => ({ id: owner, name }));
+    const rows = await readRows<{ owner: string; name: string; announced_at: Date | null }>(OWNERS, [pool]);
+    return rows.map(({ owner, name, announced_at }) => ({
+      id: owner,
+      name,
+      announcedAt: announced_at?.toISOString() ?? null,
+    }));
   } catch (thrown) {
     if (databaseErrorOf(thrown) === null) throw thrown;
     throw new OperatorError({
@@ -275,6 +284,11 @@ export async function readOwners(
     });
   }
 }
+
+const OWNERS = `
+  SELECT n.owner, min(n.name COLLATE "C") AS name, max(d.updated_at) AS announced_at
+  FROM node_names n LEFT JOIN node_descriptors d USING (pool, name)
+  WHERE n.pool = $1 GROUP BY n.owner ORDER BY n.owner`;
 
 /** The constraint that PostgreSQL names in a violation (SQLSTATE class 23). */
 function constraintOf(thrown: unknown): string | null {

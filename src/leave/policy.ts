@@ -60,6 +60,7 @@ const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Cleanup>> =
   cliCurrent: "remove",
   // Without these files, nobody can create the adopted containers again.
   adoptedDir: "settings",
+  announced: "remove",
 };
 
 const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> = {

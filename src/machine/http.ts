@@ -186,8 +186,7 @@ async function ask<T>(
         ...(isRemote
           ? {
               why: "The address or the CA of the master may have changed.",
-              remedy:
-                "Ask its operator for a new invite, then run join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change.",
+              remedy: NEW_INVITE,
             }
           : {}),
         cause: thrown,
@@ -203,8 +202,12 @@ async function ask<T>(
   }
 }
 
+/** What to do where a master's certificate is not trusted. */
+export const NEW_INVITE =
+  "Ask its operator for a new invite, then run join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change.";
+
 /** Why a TLS connection failed, in a few words; null for another failure. */
-function tlsFaultIn({ code, message }: HttpFailure): string | null {
+export function tlsFaultIn({ code, message }: HttpFailure): string | null {
   const [, words] = /:SSL routines:[^:]*:([^:]+)/.exec(message) ?? [];
   if (words !== undefined) return words.trim();
   return /^(?:ERR_SSL_|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(code)

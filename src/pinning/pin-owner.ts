@@ -6,8 +6,6 @@ import type { Work } from "./queue.ts";
 
 /** The key of the mark in a pin's metadata. A client's own value for it is not sent. */
 const MARK_KEY = "fula-node-database";
-/** The limit of ipfs-cluster for the head of a request is 8 KiB by default (max_header_bytes). */
-const LONGEST_PATH = 6_000;
 const MAX_ORIGINS = 10;
 
 /** Ids with it are of requests whose pin has the mark. */
@@ -77,8 +75,9 @@ type NeededCall =
  * The call that a request needs.
  *
  * The service's cluster decides the number of copies; a pin that is already there keeps the operator's, and loses an
- * expiry. Metadata that does not fit into a request stays in the database only. A pin that is not an account's stays as it
- * is: only if it is direct, or expires, it is made to last, with its own name and metadata.
+ * expiry. Names and metadata stay in the database: one pin serves the requests of several accounts, and every storage node
+ * and reader of the pinset would see them. A pin that is not an account's stays as it is: only if it is direct, or expires,
+ * it is made to last, with its own name and metadata.
  */
 export function callFor(work: Work, cid: ParsedCid, found: Found, owner: Ownership): NeededCall {
   const there = found.get(cid.text) ?? null;
@@ -87,15 +86,12 @@ export function callFor(work: Work, cid: ParsedCid, found: Found, owner: Ownersh
     if (there.type !== "pin" || (mode === "recursive" && expireAt === null)) return { kind: "none" };
     return pinCall(there, there.options.metadata);
   }
-  const metadata = Object.fromEntries(
-    Object.entries(objectOf(work.meta)).filter(([key, value]) => key !== "" && typeof value === "string"),
-  );
   const pin: WholePin = {
     cid: cid.text,
     type: "pin",
     allocations: there?.allocations ?? [],
     options: {
-      name: work.name,
+      name: "",
       mode: "recursive",
       replicationMin: there?.options.replicationMin ?? 0,
       replicationMax: there?.options.replicationMax ?? 0,
@@ -105,22 +101,13 @@ export function callFor(work: Work, cid: ParsedCid, found: Found, owner: Ownersh
       expireAt: null,
     },
   };
-  const mark = { [MARK_KEY]: owner.mark };
-  const whole = pinCall(pin, { ...metadata, ...mark });
-  return whole.kind === "pin" && whole.path.length > LONGEST_PATH ? pinCall(pin, mark) : whole;
+  return pinCall(pin, { [MARK_KEY]: owner.mark });
 }
 
 function pinCall(pin: WholePin, metadata: Readonly<Record<string, unknown>>): NeededCall {
   const options = { ...pin.options, mode: "recursive" as const, expireAt: null, metadata };
   const plan = planPin({ ...pin, options }, new Date(0));
   return plan.kind === "pin" ? plan : { kind: "impossible" };
-}
-
-function objectOf(json: string): Readonly<Record<string, unknown>> {
-  const value = parsed(json);
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : {};
 }
 
 function arrayOf(json: string): readonly string[] {

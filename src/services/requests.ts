@@ -98,6 +98,16 @@ export function watchRequests(server: Server, options: WatchOptions): void {
     });
   });
 
+  // Without a listener, Node.js closes the connection without an answer.
+  server.on("connect", (incoming, socket) => {
+    const id = requestIdOf(incoming, isOutside);
+    socket.on("error", () => socket.destroy());
+    socket.end(
+      answerUnread(405, describeUnread("METHOD_NOT_ALLOWED", "Tunnels are not served here."), id, "allow: GET\r\n"),
+    );
+    onRequest({ id, isOutside, method: "CONNECT", route: NOT_READ, status: 405, ms: 0 });
+  });
+
   // Without a listener, Node.js sends an answer without a body.
   server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
     // It comes again with each piece that is read after the first one.
@@ -110,10 +120,8 @@ export function watchRequests(server: Server, options: WatchOptions): void {
     }
     const [status, reason, details] = UNREAD[error.code ?? ""] ?? NOT_HTTP;
     const id = request === undefined ? randomUUID() : requestIdOn(request.outgoing);
-    const body = `${JSON.stringify(describeUnread(reason, details))}\n`;
     socket.end(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\ncontent-type: application/json; charset=utf-8\r\n` +
-        `content-length: ${Buffer.byteLength(body)}\r\n${REQUEST_ID}: ${id}\r\nconnection: close\r\n\r\n${body}`,
+      answerUnread(status, describeUnread(reason, details), id),
       // The handler of a request must learn that the rest of its body will not come.
       () => request !== undefined && socket.destroy(),
     );
@@ -122,6 +130,15 @@ export function watchRequests(server: Server, options: WatchOptions): void {
     if (request === undefined) onRequest({ id, isOutside, method: "?", route: NOT_READ, status, ms: 0 });
     else request.refuse(status);
   });
+}
+
+/** An answer as text, for a socket that Node.js gives no response for. */
+function answerUnread(status: number, described: unknown, id: string, more = ""): string {
+  const body = `${JSON.stringify(described)}\n`;
+  return (
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\ncontent-type: application/json; charset=utf-8\r\n` +
+    `content-length: ${Buffer.byteLength(body)}\r\n${REQUEST_ID}: ${id}\r\n${more}connection: close\r\n\r\n${body}`
+  );
 }
 
 /**

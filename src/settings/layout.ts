@@ -9,6 +9,8 @@ export interface StorageLayout {
   readonly cliCurrent: string;
   /** How adopted containers run. Its files contain secrets. */
   readonly adoptedDir: string;
+  /** Where a storage node last announced its name. */
+  readonly announced: string;
 }
 
 /** The paths of a master. All are absolute. */
@@ -130,6 +132,7 @@ export function storageLayout(baseDir: string): StorageLayout {
     cliDir: `${baseDir}/cli`,
     cliCurrent: `${baseDir}/cli/current`,
     adoptedDir: `${baseDir}/adopted`,
+    announced: `${baseDir}/announced.json`,
   };
 }
 

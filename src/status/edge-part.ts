@@ -107,7 +107,8 @@ export function judgeServed(parts: readonly TimedPart[], served: readonly string
       ? {
           ...part,
           state: "attention",
-          summary: `it works, but not what is behind it: ${down.map((name) => `the ${name}`).join(", ")}`,
+          summary: `the edge works, but it can't reach ${down.map((name) => `the ${name}`).join(" and ")}`,
+          todo: "repair that first: see its own line",
         }
       : part,
   );

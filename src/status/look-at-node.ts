@@ -164,6 +164,12 @@ export async function orNull<Answer>(question: () => Promise<Answer>): Promise<A
   }
 }
 
+/** Why something does not work, if it said so itself. A bug is thrown on. */
+export function whyRefused(thrown: unknown): string {
+  if (thrown instanceof OperatorError) return thrown.what;
+  throw thrown;
+}
+
 /** What was found out about a node, before it is printed. */
 export interface Found {
   readonly kind: NodeKind;

@@ -1,11 +1,6 @@
 import type { Cluster } from "../cluster/client.ts";
-import { describeRefusal } from "../database/connection-fault.ts";
-import type { PostgresReader } from "../database/postgres.ts";
-import { databaseErrorOf } from "../database/session.ts";
-import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
-import { findWriteFault, WRITE_FAULTS, type WriteFault } from "../database/writable.ts";
+import type { NodesNow } from "../pinset/sweep/findings.ts";
 import { OWN_IMAGE, SERVICE_IMAGES } from "../docker/kept-service.ts";
-import { OperatorError } from "../errors.ts";
 import {
   findUnclearKeys,
   readMasterSettings,
@@ -14,27 +9,19 @@ import {
 } from "../join/settings-source.ts";
 import { isLoopback } from "../machine/proxy.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
-import { readContainerEnv, type Values } from "../settings/context.ts";
+import type { Values } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
 import { MASTER_BASE_DIR, masterLayout, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../settings/postgres-target.ts";
-import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import { decimalBytes } from "../units.ts";
 import { lookAtBilling } from "./billing-part.ts";
-import {
-  collectNotes,
-  collectParts,
-  type Monotonic,
-  type NoteSpec,
-  type PartSpec,
-  QUERY_MS,
-} from "./collect.ts";
+import { collectNotes, collectParts, type Monotonic, type NoteSpec, type PartSpec } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
+import { lookAtDatabase } from "./database-part.ts";
 import { judgeServed, lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
-import { failedChecks, judgeApi, judgeDatabase, judgeWriter } from "./judge-master.ts";
+import { failedChecks, judgeApi, judgeWriter } from "./judge-master.ts";
 import { isPending, type StepsSeen } from "./judge-steps.ts";
 import {
   type Ask,
@@ -47,12 +34,12 @@ import {
   type Given,
   lookAtSteps,
   orNull,
-  orWhy,
   refuseProblems,
   type StatusDeps,
   titleOf,
+  whyRefused,
 } from "./look-at-node.ts";
-import { type Judged, LATE, type Remark, REPAIR_MASTER } from "./part.ts";
+import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
 import {
   countPins,
   type Heartbeats,
@@ -61,6 +48,7 @@ import {
   lookAtSweep,
   readFindings,
   readHeartbeats,
+  surveyNow,
 } from "./pinset-parts.ts";
 import { lookAtSettings } from "./settings-part.ts";
 
@@ -118,6 +106,7 @@ interface MasterNode {
   readonly containers: Promise<Containers>;
   readonly steps: Promise<StepsSeen>;
   readonly heartbeats: Promise<Heartbeats>;
+  readonly nodesNow: Promise<NodesNow | null>;
 }
 
 /** A writer or a database on another machine does not need this Docker. */
@@ -165,7 +154,12 @@ function openMasterNode(
   const { settings, ...shared } = given;
   const values: Values = (key) => settings.get(key)?.value;
   const heartbeats = readHeartbeats(deps, shared.layout);
-  return { deps, ...shared, values, ask: askWithin(clock), clock, heartbeats };
+  const ask = askWithin(clock);
+  const writer = { deps, values };
+  const nodesNow = surveyNow({ deps, layout: shared.layout, values, ask }, (signal) =>
+    openCluster(writer, signal),
+  );
+  return { deps, ...shared, values, ask, clock, heartbeats, nodesNow };
 }
 
 /**
@@ -211,7 +205,7 @@ function masterNotes(node: MasterNode): readonly NoteSpec[] {
   return [
     { name: "Pins", find: () => countPins(node) },
     { name: "Space", find: () => describeSpace(node) },
-    { name: "Nodes", find: (signal) => listNodes(node, signal) },
+    { name: "Nodes", find: () => listNodes(node) },
   ];
 }
 
@@ -236,100 +230,13 @@ async function lookAtWriter(node: MasterNode, signal: AbortSignal): Promise<Judg
 }
 
 /** The client closes when the part is over. */
-function openCluster({ deps, values }: MasterNode, signal: AbortSignal): Cluster {
+function openCluster({ deps, values }: Pick<MasterNode, "deps" | "values">, signal: AbortSignal): Cluster {
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   return deps.openCluster({
     endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
     signal,
     ...(basicAuth === undefined ? {} : { basicAuth }),
   });
-}
-
-/** Why something does not work, if it said so itself. A bug is thrown on. */
-function whyRefused(thrown: unknown): string {
-  if (thrown instanceof OperatorError) return thrown.what;
-  throw thrown;
-}
-
-async function lookAtDatabase(node: MasterNode): Promise<Judged> {
-  const { deps, ask, containers, clock } = node;
-  const { postgres, migrations } = deps.host;
-  const values = await withPassword(node);
-  const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
-  const target = postgresTarget(values);
-  const facts = { place, schema: null, sizeBytes: null, held: null, refusal: null, remarks: [] };
-  if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
-  const [known, answer, schema, masters, sizeBytes, holds, fault] = await Promise.all([
-    containers,
-    ask(() => postgres.ask(target)),
-    orWhy(QUERY_MS, () => migrations.status(target), clock),
-    ask(() => orNull(() => migrations.readMasters(target))),
-    ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
-    ask(() => orNull(() => countHolds(postgres, target))),
-    ask(() => orNull(() => findWriteFault((sql) => postgres.query(target, sql)))),
-  ]);
-  const isHere = !isDatabaseElsewhere(values);
-  const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
-  if (stopped !== null) return stopped;
-  const isClosed = answer !== LATE && answer.kind === "unreachable";
-  if (isHere && isClosed && known !== null && !known.has(NAMES.postgres))
-    return {
-      state: "down",
-      summary: `there is no container ${NAMES.postgres}`,
-      todo: REPAIR_MASTER,
-      evidence: { address: place },
-    };
-  const bytes = typeof sizeBytes === "object" ? Number(sizeBytes[0]?.bytes) : Number.NaN;
-  const isOpen = answer !== LATE && answer.kind === "open";
-  const read = {
-    target,
-    schema: "summary" in schema ? null : schema,
-    masters: masters === LATE ? null : masters,
-  };
-  const identity = { id: values("MASTER_ID") ?? null, nowMs: deps.host.clock.now().getTime() };
-  return judgeDatabase(
-    {
-      ...facts,
-      answer,
-      schema,
-      sizeBytes: Number.isFinite(bytes) ? bytes : null,
-      held: holds === LATE ? null : holds,
-      refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
-      remarks: [
-        ...(isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : []),
-        ...(isOpen && fault !== null && fault !== LATE ? [remarkOf(fault)] : []),
-      ],
-    },
-    REPAIR_MASTER,
-  );
-}
-
-function remarkOf(fault: WriteFault): Remark {
-  const { what, remedy } = WRITE_FAULTS[fault];
-  return { state: "down", sentence: what, todo: remedy };
-}
-
-const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";
-
-/** How many accounts the operator has suspended by name. Null in a schema older than 025. */
-async function countHolds(postgres: PostgresReader, target: PostgresTarget): Promise<number | null> {
-  try {
-    const sql = "SELECT count(*)::text AS n FROM account_holds";
-    return Number((await postgres.query<{ n: string }>(target, sql))[0]?.n);
-  } catch (thrown) {
-    if (databaseErrorOf(thrown)?.code === "42P01") return null;
-    throw thrown;
-  }
-}
-
-/** The settings and, if `.env` has lost the password, what the containers still have. */
-async function withPassword({ deps, values, saved, ask }: MasterNode): Promise<Values> {
-  if (values("POSTGRES_PASSWORD") !== undefined) return values;
-  const lost = MASTER_RECOVERABLE.filter(({ key }) => values(key) === undefined);
-  const found = await ask(() =>
-    readContainerEnv(deps.host, { recoverable: lost, specs: MASTER_SETTINGS, saved }),
-  );
-  return (key) => values(key) ?? (found === LATE ? undefined : found.get(key)?.value);
 }
 
 async function lookAtApi(
@@ -377,15 +284,7 @@ async function describeSpace({ deps, layout, ask }: MasterNode): Promise<string 
   return `this box ${used} used of ${decimalBytes(space.totalBytes)}`;
 }
 
-async function listNodes(node: MasterNode, signal: AbortSignal): Promise<string | null> {
-  const { nodes: swept } = await readFindings(node);
-  if (swept.state !== "unknown") return swept.sentence;
-  const peer = openCluster(node, signal);
-  const [self, peers] = await Promise.all([
-    node.ask(() => peer.identity()).catch(whyRefused),
-    node.ask(() => peer.peers()).catch(whyRefused),
-  ]);
-  if (self === LATE || peers === LATE || typeof self === "string" || typeof peers === "string") return null;
-  const others = peers.filter(({ id }) => id !== self.id).map(({ peername, id }) => peername || id);
-  return [`${self.peername} (here)`, ...others.toSorted()].join(", ");
+async function listNodes(node: MasterNode): Promise<string | null> {
+  const { nodes } = await readFindings(node);
+  return nodes.state === "unknown" ? null : nodes.sentence;
 }

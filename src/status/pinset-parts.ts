@@ -1,7 +1,9 @@
+import type { Cluster } from "../cluster/client.ts";
+import { nodeSourcesOf } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
-import type { FindingsHealth } from "../pinset/sweep/findings.ts";
+import type { FindingsHealth, NodesNow } from "../pinset/sweep/findings.ts";
 import type { Values } from "../settings/context.ts";
 import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
 import { grouped } from "../units.ts";
@@ -19,6 +21,8 @@ interface PinsetNode {
   readonly clock: Monotonic;
   readonly steps: Promise<StepsSeen>;
   readonly heartbeats: Promise<Heartbeats>;
+  /** Null if the cluster or the database does not say it: its own part shows why. */
+  readonly nodesNow: Promise<NodesNow | null>;
 }
 
 /** The last runs of the regular operations. */
@@ -97,8 +101,8 @@ export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
 export async function lookAtSweep(node: PinsetNode): Promise<Judged> {
   const { sweep } = await node.heartbeats;
   const run = await judgeRun(node, sweep);
-  if (sweep.heartbeat === null) return run;
   const { pins, nodes } = await readFindings(node);
+  if (sweep.heartbeat === null) return nodes.state === "attention" ? withRemarks(run, [nodes]) : run;
   const judged = withRemarks(run, [pins, nodes]);
   // After a complete sweep, what it found says what to do. After another one, the run itself does.
   const todo = ["ok", "pending"].includes(sweep.heartbeat.outcome) ? (pins.todo ?? nodes.todo) : null;
@@ -110,18 +114,56 @@ export async function readFindings({
   deps,
   layout,
   heartbeats,
-}: Pick<PinsetNode, "deps" | "layout" | "heartbeats">): Promise<
+  nodesNow,
+}: Pick<PinsetNode, "deps" | "layout" | "heartbeats" | "nodesNow">): Promise<
   Readonly<Record<"pins" | "nodes", FindingsHealth>>
 > {
-  const [{ sweep }, { assessFindings }, { parseKnownNodes }] = await Promise.all([
+  const [{ sweep }, live, { assessFindings }, { parseKnownNodes }] = await Promise.all([
     heartbeats,
+    nodesNow,
     import("../pinset/sweep/findings.ts"),
     import("../pinset/sweep/known-nodes.ts"),
   ]);
   const known = await orNull(async () =>
     parseKnownNodes(await deps.host.files.readText(layout.knownNodes), layout.knownNodes),
   );
-  return assessFindings(sweep.heartbeat, deps.host.clock.now(), new Set(known?.forgotten));
+  return assessFindings(sweep.heartbeat, deps.host.clock.now(), {
+    forgotten: new Set(known?.forgotten),
+    live,
+  });
+}
+
+/**
+ * The nodes of the pool now, by the cluster and the registered names. A sweep comes every half an hour only. Null if one of
+ * them does not answer.
+ */
+export async function surveyNow(
+  {
+    deps,
+    layout,
+    values,
+    ask,
+  }: Pick<PinsetNode, "layout" | "values" | "ask"> & {
+    readonly deps: Pick<StatusDeps, "host">;
+  },
+  open: (signal: AbortSignal) => Cluster,
+): Promise<NodesNow | null> {
+  const controller = new AbortController();
+  const survey = async () => {
+    const { surveyNodes } = await import("../pinset/sweep/nodes.ts");
+    const { host } = deps;
+    const sources = { ...nodeSourcesOf(deps, { layout, values }), files: host.files };
+    return surveyNodes(
+      { ...sources, cluster: open(controller.signal) },
+      { at: host.clock.now(), save: false },
+    );
+  };
+  try {
+    const found = await ask(() => orNull(survey));
+    return found === LATE || found === null || found.namesFault !== null ? null : found;
+  } finally {
+    controller.abort();
+  }
 }
 
 /** cron itself, and whether its lines still start a program. */

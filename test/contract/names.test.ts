@@ -45,7 +45,9 @@ describeOnPostgres(
       await announce(pool, bob, { name: "rome", pool: "pool-b" });
       const reader = createPostgres();
       const readRows: Parameters<typeof readOwners>[0] = (text, values) => reader.query(target, text, values);
-      expect(await readOwners(readRows, "pool-a")).toEqual([{ id: alice.peerId, name: "berlin" }]);
+      expect(await readOwners(readRows, "pool-a")).toEqual([
+        { id: alice.peerId, name: "berlin", announcedAt: expect.stringMatching(/^\d{4}-.*Z$/) as string },
+      ]);
       expect(await readOwners(readRows, "pool-c")).toEqual([]);
       await sql(target, "ALTER TABLE node_names RENAME TO node_names_old");
       await expect(readOwners(readRows, "pool-a")).rejects.toMatchObject({ exit: "unavailable" });

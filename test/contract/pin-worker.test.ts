@@ -32,7 +32,7 @@ const V1 = CID.parse(V0).toV1().toString();
 describeOnPostgres(
   "the worker of pin requests",
   (postgres) => {
-    test("pins a request with its name, metadata and origins, and finds its size", async () => {
+    test("pins a request with its origins and without its name and metadata, and finds its size", async () => {
       const target = await postgres.createDatabase();
       const [cluster, pool] = [await double(), poolOf(target)];
       const cid = cidOf("one");
@@ -47,12 +47,14 @@ describeOnPostgres(
       await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
       expect(await factsOf(target, id)).toEqual({ info: {}, size: 1000 });
       expect(cluster.pins.get(cid)).toMatchObject({
-        name: "näme",
-        metadata: { app: "x" },
         origins: [ORIGIN],
         replication_factor_min: -1,
         allocations: [],
       });
+      // Others read the pinset: what an account wrote about its content is not in it.
+      const [row] = await sql<{ mark: string }>(target, "SELECT mark FROM pin_mark");
+      expect(cluster.pins.get(cid)).toMatchObject({ name: "" });
+      expect(cluster.pins.get(cid)?.["metadata"]).toEqual({ "fula-node-database": row?.mark });
       expect(await workLeft(target)).toBe(0);
     });
 
@@ -74,7 +76,7 @@ describeOnPostgres(
       workOn(target, cluster);
       await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
       expect(cluster.pins.get(cid)).toMatchObject({
-        name: "new",
+        name: "",
         replication_factor_min: 2,
         replication_factor_max: 3,
         expire_at: "0001-01-01T00:00:00Z",

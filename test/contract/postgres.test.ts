@@ -22,6 +22,15 @@ describeOnPostgres("the Postgres reader", (postgres) => {
     });
   });
 
+  test("a database whose sessions are read-only by default is open to read, and refuses who would write", async () => {
+    const target = await postgres.createDatabase();
+    expect(await reader.whyNoWriter(target)).toBeNull();
+    await sql(target, `ALTER DATABASE "${target.database}" SET default_transaction_read_only = on`);
+    expect(await reader.ask(target)).toMatchObject({ kind: "open" });
+    expect(await reader.whyNoWriter(target)).toMatchObject({ kind: "read-only" });
+    expect(await reader.whyNoWriter({ ...target, port: 1 })).toMatchObject({ kind: "unreachable" });
+  });
+
   test("a role that may not ask for the data directory still finds the database open", async () => {
     const target = await postgres.createDatabase();
     await sql(target, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public");

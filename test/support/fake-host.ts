@@ -1,3 +1,4 @@
+import type { Refusal } from "../../src/database/connection-fault.ts";
 import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import { OperatorError } from "../../src/errors.ts";
 import type { Host } from "../../src/host.ts";
@@ -60,6 +61,7 @@ export class FakeHost implements Host {
   };
   readonly postgres: Host["postgres"] & {
     onAsk: (target: PostgresTarget) => PostgresAnswer;
+    onWriter: (target: PostgresTarget) => Refusal | null;
     onQuery: (
       target: PostgresTarget,
       sql: string,
@@ -219,6 +221,7 @@ export class FakeHost implements Host {
   #makePostgres(): FakeHost["postgres"] {
     const postgres = {
       onAsk: (): PostgresAnswer => ({ kind: "unreachable", why: "connection refused" }),
+      onWriter: () => null,
       onQuery: (): readonly Record<string, unknown>[] => {
         throw new OperatorError({ exit: "unavailable", what: "Postgres does not answer." });
       },
@@ -228,6 +231,10 @@ export class FakeHost implements Host {
       ask: async (target: PostgresTarget) => {
         this.gate.look();
         return postgres.onAsk(target);
+      },
+      whyNoWriter: async (target: PostgresTarget) => {
+        this.gate.look();
+        return postgres.onWriter(target);
       },
       query: async (target: PostgresTarget, sql: string, values: readonly unknown[] = []) => {
         this.gate.look();

@@ -61,6 +61,12 @@ export class FakeMaster extends FakeHost {
   readonly rowCounts = new Map<string, number>();
   /** Databases on other machines, by host. */
   readonly databasesElsewhere = new Map<string, Role>();
+  /** The owners of registered names, as the database lists them. */
+  registered: readonly {
+    readonly owner: string;
+    readonly name: string;
+    readonly announced_at: Date | null;
+  }[] = [];
 
   constructor() {
     super();
@@ -98,6 +104,7 @@ export class FakeMaster extends FakeHost {
   /** Another box that is equal to this one and generates other secrets. */
   copy(): FakeMaster {
     const box = new FakeMaster();
+    box.registered = this.registered;
     const { files, docker, system, migrations } = this;
     refill(box.files.tree, files.tree);
     refill(box.docker.boxes, docker.boxes);
@@ -222,6 +229,7 @@ export class FakeMaster extends FakeHost {
   #query(sql: string): readonly Record<string, unknown>[] {
     const filled = this.migrations.applied.size > 0;
     if (sql.includes("pg_database_size")) return [{ bytes: "1234567890" }];
+    if (sql.includes("FROM node_names n LEFT JOIN")) return this.registered;
     if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
     if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];
     const counts = [...this.rowCounts].filter(([table]) => sql.includes(table)).map(([, count]) => count);

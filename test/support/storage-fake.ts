@@ -202,6 +202,7 @@ export class FakeStorage extends FakeMaster {
     refill(box.migrations.masters, plain.migrations.masters);
     box.docker.engine = plain.docker.engine;
     box.docker.compose = plain.docker.compose;
+    box.registered = plain.registered;
     box.names = this.names === null ? null : new Map(this.names);
     return box;
   }
@@ -260,6 +261,7 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
       return {
         identity: async () => host.askCluster().self,
         peers: async () => host.askCluster().peers,
+        metrics: async () => (host.askCluster(), []),
         list: (name: ListName, takeLines: TakeLines) => host.listPins(name, takeLines),
         ownStatus: async (cid: string) => host.ownPin(cid),
         recoverHere: async (cid: string) => host.recoverPin(cid),

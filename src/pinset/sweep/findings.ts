@@ -2,7 +2,7 @@ import * as z from "zod";
 import { age, countOf, grouped, utcSeconds } from "../../units.ts";
 import type { Alarm } from "../alerts.ts";
 import type { Heartbeat } from "../heartbeat.ts";
-import type { NodeReport } from "./nodes.ts";
+import type { NodeReport, NodeSurvey } from "./nodes.ts";
 import { alertLine, type SweepTally } from "./replication.ts";
 
 /** What one sweep found. */
@@ -147,6 +147,8 @@ const factsSchema = z.object({
       pinsDone: z.number(),
       pinsDue: z.number(),
       lastSeen: z.string().nullable(),
+      /** Earlier versions did not write it. */
+      announcedAt: z.string().nullable().default(null),
     }),
   ),
   nodesExpected: z.number(),
@@ -162,17 +164,25 @@ const NOT_KNOWN: FindingsHealth = {
   todo: "run it and read what it prints: fula-node sweep",
 };
 
+/** The nodes as they are now, with their registered names. */
+export type NodesNow = Pick<NodeSurvey, "masters" | "nodes" | "strangers">;
+
 /**
  * What `status` shows of the pins and the nodes: what the last complete sweep found, from its heartbeat, and when that was.
- * Whether that is too long ago must be judged by assessHeartbeat. `forgotten`: nodes that are not shown any more.
+ * Whether that is too long ago must be judged by assessHeartbeat. `forgotten`: nodes that are not shown any more. `live`:
+ * the nodes are shown as they are now: a sweep knows nothing of those that came, went or registered after it.
  */
 export function assessFindings(
   heartbeat: Pick<Heartbeat, "facts" | "facts_at"> | null,
   now: Date,
-  forgotten: ReadonlySet<string> = new Set(),
+  {
+    forgotten = new Set(),
+    live = null,
+  }: { readonly forgotten?: ReadonlySet<string>; readonly live?: NodesNow | null } = {},
 ): { readonly pins: FindingsHealth; readonly nodes: FindingsHealth } {
   const read = factsSchema.safeParse(heartbeat?.facts);
-  if (!read.success) return { pins: NOT_KNOWN, nodes: NOT_KNOWN };
+  const seen = live === null ? null : assessNodes(withLive(read.data?.nodes ?? [], live), { now, when: "" });
+  if (!read.success) return { pins: NOT_KNOWN, nodes: seen ?? NOT_KNOWN };
   const { data } = read;
   const foundMs = heartbeat?.facts_at == null ? Number.NaN : now.getTime() - Date.parse(heartbeat.facts_at);
   const when = foundMs >= 0 ? `; found ${age(foundMs)} ago` : "";
@@ -180,11 +190,31 @@ export function assessFindings(
   const nodesExpected = data.nodesExpected - (data.nodes.length - nodes.length);
   return {
     pins: assessPins({ ...data, nodesExpected }, when),
-    nodes: assessNodes({ ...data, nodes, nodesExpected }, { now, when }),
+    nodes: seen ?? assessNodes({ ...data, nodes, nodesExpected }, { now, when }),
   };
 }
 
 type Facts = z.infer<typeof factsSchema>;
+type NodeFacts = Facts["nodes"][number];
+type AllNodes = Pick<Facts, "nodes" | "nodesExpected" | "own" | "strangers" | "namesFault">;
+
+/** Only a sweep finds out that a member is silent. A member without a ping is one that just came, or is about to go. */
+function withLive(swept: readonly NodeFacts[], { masters, nodes, strangers }: NodesNow): AllNodes {
+  const silent = new Set(swept.filter(({ state }) => state === "silent").map(({ id }) => id));
+  const isOwn = ({ id }: NodeReport) => id === masters[0];
+  const sorted = nodes.toSorted((a, b) => Number(isOwn(b)) - Number(isOwn(a)) || (a.name < b.name ? -1 : 1));
+  const shown = sorted.map((node) => {
+    const isMember = node.state === "up" || node.state === "no-metric";
+    return isMember ? { ...node, state: silent.has(node.id) ? "silent" : "up" } : node;
+  });
+  return {
+    nodes: shown,
+    nodesExpected: shown.length,
+    own: masters[0],
+    strangers: strangers.length,
+    namesFault: null,
+  };
+}
 
 function assessPins({ pins, nodesExpected, queueFault }: Facts, when: string): FindingsHealth {
   const lacking = pins.below - pins.unknown;
@@ -208,7 +238,7 @@ function assessPins({ pins, nodesExpected, queueFault }: Facts, when: string): F
 }
 
 function assessNodes(
-  { nodes, nodesExpected, own, strangers, namesFault }: Facts,
+  { nodes, nodesExpected, own, strangers, namesFault }: AllNodes,
   { now, when }: { readonly now: Date; readonly when: string },
 ): FindingsHealth {
   const isWrongNode = ({ state, sync }: (typeof nodes)[number]) => state !== "up" || sync === "stalled";
@@ -234,23 +264,31 @@ function assessNodes(
     : { state: "attention", sentence, todo: "look again: fula-node sweep" };
 }
 
-function remarksOf(
-  node: {
-    readonly state: string;
-    readonly sync: string;
-    readonly pinsDone: number;
-    readonly pinsDue: number;
-    readonly lastSeen: string | null;
-  },
-  now: Date,
-): readonly string[] {
-  const { state, sync, pinsDone, pinsDue, lastSeen } = node;
+function remarksOf(node: NodeFacts, now: Date): readonly string[] {
+  const { state, sync, pinsDone, pinsDue } = node;
   const parts: string[] = [];
-  if (state === "absent")
-    parts.push(
-      lastSeen === null ? "never seen" : `last seen ${age(now.getTime() - Date.parse(lastSeen))} ago`,
-    );
+  if (state === "absent") parts.push(describeLastSign(node, now, "last seen"));
   else if (state !== "up") parts.push(state);
-  if (sync !== "synced") parts.push(`${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`);
+  if (sync !== "synced")
+    parts.push(
+      sync === "syncing" && pinsDue === 0
+        ? "new"
+        : `${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`,
+    );
   return parts;
+}
+
+/**
+ * The last sign of life of a node: `last seen 20 s ago`, or `announced itself 4 min ago` if that was later. A sweep comes
+ * every half an hour: a node may have come and gone without one.
+ */
+export function describeLastSign(
+  { lastSeen, announcedAt }: Pick<NodeReport, "lastSeen" | "announcedAt">,
+  now: Date,
+  seen = "seen",
+): string {
+  const ago = (date: string) => `${age(Math.max(0, now.getTime() - Date.parse(date)))} ago`;
+  if (announcedAt !== null && (lastSeen === null || Date.parse(announcedAt) > Date.parse(lastSeen)))
+    return `announced itself ${ago(announcedAt)}`;
+  return lastSeen === null ? "never seen" : `${seen} ${ago(lastSeen)}`;
 }

@@ -31,10 +31,20 @@ export interface NodeReport {
   /** How many pins it has, of those that it should have, at the last sweep. */
   readonly pinsDone: number;
   readonly pinsDue: number;
-  /** Null if it was never a member. */
+  /** When a sweep last saw it as a member, or now; null if none did. */
   readonly lastSeen: string | null;
+  /** When it last announced its registered name to a master of this database; null if that is not known. */
+  readonly announcedAt: string | null;
   /** Free space in its repository; null if it reports none. A full repository does not report. */
   readonly freeBytes: number | null;
+}
+
+/** A node with a registered name. */
+interface RegisteredNode {
+  readonly id: string;
+  readonly name: string;
+  /** When it last announced a name, as ISO text. */
+  readonly announcedAt?: string | null;
 }
 
 /** Where the nodes of the pool are known from. */
@@ -46,7 +56,7 @@ export interface NodeSources {
   /** MASTER_CLUSTER_PEERIDS: the other masters of the pool. */
   readonly otherMasters: readonly string[];
   /** The nodes with a registered name. Throws an OperatorError if the database does not answer. */
-  readonly readRegistered: () => Promise<readonly { readonly id: string; readonly name: string }[]>;
+  readonly readRegistered: () => Promise<readonly RegisteredNode[]>;
 }
 
 /** The nodes of the pool now. */
@@ -102,6 +112,7 @@ export async function surveyNodes(
     if (member.ipfsError !== "") return "kubo-down";
     return pinging.has(id) ? "up" : "no-metric";
   };
+  const announcedById = new Map(names.registered?.map(({ id, announcedAt = null }) => [id, announcedAt]));
   const strangersBefore = new Set([...before.strangers, ...before.nodes].map(({ id }) => id));
   return {
     known,
@@ -111,6 +122,7 @@ export async function surveyNodes(
       ...reportOf(node, masters, at),
       state: stateOf(node),
       freeBytes: freeById.get(node.id) ?? null,
+      announcedAt: announcedById.get(node.id) ?? null,
     })),
     strangers: known.strangers,
     newStrangers: known.strangers.filter(({ id }) => !strangersBefore.has(id)),
@@ -124,7 +136,7 @@ export function reportOf(
   node: KnownNode,
   masters: readonly string[],
   at: Date,
-): Omit<NodeReport, "state" | "freeBytes"> {
+): Omit<NodeReport, "state" | "freeBytes" | "announcedAt"> {
   return {
     id: node.id,
     name: node.name,
@@ -140,7 +152,7 @@ async function readNames(
   { readRegistered, path }: NodeSources,
   isFileThere: boolean,
 ): Promise<{
-  readonly registered: readonly { id: string; name: string }[] | null;
+  readonly registered: readonly RegisteredNode[] | null;
   readonly fault: string | null;
 }> {
   try {

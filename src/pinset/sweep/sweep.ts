@@ -151,10 +151,10 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   await files.writeAtomic(sources.path, serialiseKnownNodes(known), { mode: 0o644 });
   const stateById = new Map(survey.nodes.map((node) => [node.id, node]));
   const nodes = known.nodes.map((node): NodeReport => {
-    const { state = "absent", freeBytes = null } = stateById.get(node.id) ?? {};
+    const { state = "absent", freeBytes = null, announcedAt = null } = stateById.get(node.id) ?? {};
     const isSilent =
       (state === "up" || state === "no-metric") && tally.pins > 0 && !joined.responding.has(node.id);
-    return { ...reportOf(node, masters, at), state: isSilent ? "silent" : state, freeBytes };
+    return { ...reportOf(node, masters, at), state: isSilent ? "silent" : state, freeBytes, announcedAt };
   });
 
   // A request may have come since then.

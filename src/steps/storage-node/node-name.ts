@@ -6,6 +6,7 @@ import { announceableAddresses } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
 import { ownClusterTarget, storageApiCaOf, type StorageContext } from "../../federation/storage-context.ts";
 import type { HostReader } from "../../host.ts";
+import { parseJson } from "../../machine/http-client.ts";
 import { dialable } from "../../settings/address.ts";
 import { readValues } from "../../settings/context.ts";
 import { suggestNodeNames } from "../../settings/node-name.ts";
@@ -21,10 +22,16 @@ interface Seen {
 /** The node's name. The master reserves it for the key of this node's cluster peer. */
 export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
   const { naming } = context;
+  const path = context.layout.announced;
+  const announcedNow = (url: string, ca: string | null): Announced => ({
+    url,
+    ca: ca === null ? null : context.hash(ca),
+  });
   return {
     id: "node-name",
     title: "the node's name",
-    touches: "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key.",
+    touches:
+      "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key. Records in `announced.json` through which address and CA, so that a change of them is announced.",
 
     async probe(host): Promise<Finding<Seen>> {
       const { pool, name, url, ca, invite } = await readDesired(host, context);
@@ -42,8 +49,10 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       if (entry.peerId !== identity?.peerId) return taken(name, pool, evidence);
       const addresses = await ownAddresses(host, context, identity.peerId);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
+      const recorded = parseAnnounced(await host.files.readText(path));
       const drift = [
         ...(isSame ? [] : [`the master has old addresses for ${name}`]),
+        ...describeMove(recorded, announcedNow(url, ca)),
         ...(entry.hasNewInvite ? ["the master does not know yet that this node has its new invite"] : []),
       ];
       if (drift.length === 0) return { state: "ours", seen, evidence };
@@ -72,6 +81,8 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       }
       const deps = { client: naming(url, ca), identity, clock: host.clock };
       await announceName(deps, { pool, name, addresses, invite });
+      const record = announcedNow(url, ca);
+      await host.files.writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o644 });
     },
 
     async verify(host) {
@@ -89,6 +100,32 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       });
     },
   };
+}
+
+/**
+ * Through which address, and with which CA, a node announced itself. Its master takes an announcement since a change of
+ * them as the sign that this node has the new ones (edge/known.ts), so a change must be announced, too.
+ */
+interface Announced {
+  readonly url: string;
+  /** A hash of the private CA; null for a public one. */
+  readonly ca: string | null;
+}
+
+/** Null if there is no record, as on a node of an earlier version, or if it can't be read: then it is announced again. */
+function parseAnnounced(text: string | null): Announced | null {
+  const { url, ca } = (parseJson(text ?? "") ?? {}) as Partial<Record<keyof Announced, unknown>>;
+  return typeof url === "string" ? { url, ca: typeof ca === "string" ? ca : null } : null;
+}
+
+/** What its master can't know yet, as a sentence; none if it was told. */
+function describeMove(before: Announced | null, now: Announced): readonly string[] {
+  if (before === null) return [`it is not recorded that this node announced itself through ${now.url}`];
+  if (before.url !== now.url)
+    return [`this node announced itself through ${before.url}, and uses ${now.url} now`];
+  return before.ca === now.ca
+    ? []
+    : ["this node has another CA for its master than when it announced itself"];
 }
 
 async function readDesired(

@@ -86,7 +86,7 @@ describe("judgeEdge", () => {
       "what is behind does not work",
       judge({ behind: [WORKING[0]!, { name: "storage API", fault: "answers 503" }] }),
       "attention",
-      /^it works, but not what is behind it: the storage API answers 503$/,
+      /^the edge works, but the storage API answers 503$/,
     ],
     [
       "nobody can verify it: the CA is another one than invites contain",

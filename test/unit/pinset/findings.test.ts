@@ -14,6 +14,7 @@ const node = (name: string, over: Partial<NodeReport> = {}): NodeReport => ({
   pinsDue: 10,
   lastSeen: "2026-11-21T19:59:40Z",
   freeBytes: null,
+  announcedAt: null,
   ...over,
 });
 
@@ -41,7 +42,7 @@ const assess = (
   const own = nodes[0]?.id ?? "";
   const { facts } = sweepFacts({ at, tally, nodes, strangers, namesFault, queueFault, own });
   const read = JSON.parse(JSON.stringify(facts)) as Record<string, unknown>;
-  return assessFindings({ facts: read, facts_at: at.toISOString() }, later, forgotten);
+  return assessFindings({ facts: read, facts_at: at.toISOString() }, later, { forgotten });
 };
 
 test("the status screen shows pins and nodes as one line each", () => {
@@ -193,4 +194,47 @@ test("the record stays small with many nodes, and the alarm has at most 20 of th
   expect(JSON.stringify(sweepFacts(found)).length).toBeLessThan(40_000);
   expect(sweepAlarm(found)?.worst).toHaveLength(20);
   expect(assess(tally, many).nodes.sentence).toContain("988 more");
+});
+
+test("a node that came and went between two sweeps is not called never seen", () => {
+  const tally = tallyOf({ healthy: 3 });
+  const four = "2026-11-21T19:56:00Z";
+  const sentenceOf = (over: Partial<NodeReport>) =>
+    assess(tally, [node("a"), node("s1", { state: "absent", ...over })]).nodes.sentence;
+  expect(sentenceOf({ lastSeen: null, announcedAt: four })).toContain("s1 (announced itself 4 min ago)");
+  expect(sentenceOf({ lastSeen: "2026-11-21T19:30:00Z", announcedAt: four })).toContain(
+    "s1 (announced itself 4 min ago)",
+  );
+  expect(sentenceOf({ announcedAt: four })).toContain("s1 (last seen 20 s ago)");
+  expect(sentenceOf({ lastSeen: null })).toContain("s1 (never seen)");
+});
+
+test("the nodes as they are now replace those of the sweep; what only a sweep finds out stays", () => {
+  const { facts } = sweepFacts({
+    at,
+    tally: tallyOf({ healthy: 3 }),
+    nodes: [node("a"), node("s1", { state: "silent" }), node("s2")],
+    strangers: 0,
+    namesFault: null,
+    queueFault: null,
+    own: "12D3a",
+  });
+  const live = {
+    masters: ["12D3a"] as const,
+    nodes: [
+      node("a", { state: "no-metric" }),
+      node("s1"),
+      node("s2", { state: "absent" }),
+      node("s3", { sync: "syncing", pinsDone: 0, pinsDue: 0 }),
+    ],
+    strangers: [],
+  };
+  const shown = assessFindings({ facts, facts_at: at.toISOString() }, at, { live });
+  expect(shown.nodes.sentence).toBe("a (here), s1 (silent), s2 (last seen 20 s ago), s3 (new)");
+  expect(shown.nodes.state).toBe("attention");
+  expect(shown.pins.sentence).toContain("found 0 s ago");
+  expect(assessFindings(null, at, { live: { ...live, nodes: [node("a")] } })).toMatchObject({
+    pins: { state: "unknown" },
+    nodes: { state: "ok", sentence: "a (here)" },
+  });
 });

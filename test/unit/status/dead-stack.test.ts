@@ -101,10 +101,12 @@ it("Docker, the database and the cluster hang: each is unknown, the rest is judg
   hangDocker(host);
   host.postgres.ask = never;
   host.postgres.query = never;
+  host.postgres.whyNoWriter = never;
   host.migrations.status = never;
   const { exit, tookMs, dockerMs, states } = await statusOn(host, {
     identity: never,
     peers: never,
+    metrics: never,
     close: () => undefined,
   });
   expect(states).toEqual({
@@ -150,6 +152,7 @@ it("only the database hangs: the steps that ask it are not checked, and the othe
   const host = await joined();
   host.postgres.ask = never;
   host.postgres.query = never;
+  host.postgres.whyNoWriter = never;
   host.migrations.status = never;
   const { tookMs, states } = await statusOn(host);
   expect(states).toMatchObject({ Docker: "ok", database: "unknown", cron: "ok", settings: "unknown" });
@@ -160,6 +163,7 @@ it("a cluster that hangs is not asked for its long lists", async () => {
   const { tookMs, states } = await statusOn(await storageBoxBefore(null), {
     identity: never,
     peers: never,
+    metrics: never,
     list: never,
     close: () => undefined,
   });

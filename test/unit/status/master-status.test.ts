@@ -9,7 +9,7 @@ import type { Result } from "../../../src/ui/reporter.ts";
 import { table } from "../../../src/ui/text.ts";
 import { join, LAYOUT } from "../../support/master-boxes.ts";
 import type { OperationDeps } from "../../support/operation-deps.ts";
-import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
+import { FakeStorage, MASTER_ID, worldOf } from "../../support/storage-fake.ts";
 import { oneSnapshot } from "../../support/taken-snapshot.ts";
 
 let whole: FakeStorage;
@@ -23,6 +23,7 @@ beforeAll(async () => {
   whole.files.put(LAYOUT.snapshotMemory, (await snapshots.files.readText(snapshots.memory.path)) ?? "");
   beat(whole, "snapshot", 2);
   beat(whole, "sweep", 0.2);
+  whole.registered = [{ owner: MASTER_ID, name: "other", announced_at: null }];
   whole.revive();
 });
 afterAll(() => snapshots.clear());
@@ -122,7 +123,7 @@ describe("status of a master", () => {
       "",
       "  Pins   4,812: 4,790 complete, 22 syncing",
       "  Space  this box 107.4 GB used of 214.7 GB",
-      "  Nodes  node",
+      "  Nodes  node (here), other (new)",
       "",
       "Everything works (exit 0).",
     ]);
@@ -212,6 +213,14 @@ describe("status of a master", () => {
       },
       "database",
       /^down: PostgreSQL can't write: it is read-only -> /,
+    ],
+    [
+      "the database, whose default is read-only transactions",
+      (host) => {
+        host.postgres.onWriter = () => ({ kind: "read-only", says: "default_transaction_read_only is on" });
+      },
+      "database",
+      /^down: PostgreSQL can't write: it is read-only -> .*default_transaction_read_only/,
     ],
     [
       "Docker",
@@ -375,6 +384,36 @@ describe("status of a master", () => {
     expect((await statusOn(host)).parts.get("sweep")).toMatch(
       /^attention: no sweep on record -> .*fula-node sweep/,
     );
+  });
+
+  it("a node that registered after the last sweep and is away is shown at once, with its last sign of life", async () => {
+    const now = whole.clock.now().getTime();
+    const host = master((box) => {
+      box.registered = [
+        ...box.registered,
+        { owner: "12D3away", name: "berlin-1", announced_at: new Date(now - 4 * 60_000) },
+      ];
+    });
+    const { parts, lines, exit } = await statusOn(host);
+    const nodes = "node (here), berlin-1 (announced itself 4 min ago, new), other (new)";
+    expect(lines.join("\n").replaceAll(/\s+/g, " ")).toContain(`Nodes ${nodes}`);
+    expect(parts.get("sweep")).toBe(
+      `attention: ${nodes} -> start them, or remove one for good: fula-node node forget NODE`,
+    );
+    expect(exit).toBe("pending");
+    host.files.drop(LAYOUT.sweepHeartbeat);
+    expect((await statusOn(host)).parts.get("sweep")).toMatch(/^attention: .*berlin-1/);
+  });
+
+  it("without the registered names or the cluster, the nodes are those of the last sweep", async () => {
+    const silent = master(({ postgres }) => {
+      const { onQuery } = postgres;
+      postgres.onQuery = (target, sql, values) => {
+        if (!sql.includes("node_names")) return onQuery(target, sql, values);
+        throw new OperatorError({ exit: "unavailable", what: "Postgres does not answer." });
+      };
+    });
+    expect((await statusOn(silent)).lines).toContain("  Nodes  node");
   });
 
   it("a node that is only half installed: what is missing, and the command that repairs it", async () => {

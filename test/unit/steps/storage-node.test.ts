@@ -7,6 +7,7 @@ import type { FakeHost } from "../../support/fake-host.ts";
 import { lookAt } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 import {
+  API,
   LAYOUT,
   MASTER_ID,
   OWN,
@@ -276,11 +277,40 @@ describe("node-name", () => {
     expect(changes).toHaveLength(1);
   });
 
+  it("is announced again through another address or with another CA of its master, and after an upgrade, each once", async () => {
+    const host = await storageBoxBefore(null);
+    const announce = async (set: Readonly<Record<string, string>>, drift: RegExp) => {
+      const step = await storageStepOn(host, "node-name", { set });
+      const { finding, changes } = await lookAt(step, host);
+      expect(finding).toMatchObject({ state: "drifted", drift: [expect.stringMatching(drift)] });
+      const shown = host.shown.length;
+      for (const one of changes) await step.apply(one, host, () => {});
+      expect(host.shown).toHaveLength(shown + 1);
+      expect((await lookAt(step, host)).finding.state).toBe("ours");
+    };
+    const json = host.http.json.bind(host.http);
+    host.http.json = (url, options) => json(url.replace("https://new.example", API), options);
+    const moved = { STORAGE_API_URL: "https://new.example" };
+    await announce(
+      moved,
+      /^this node announced itself through https:\/\/master\.example, and uses https:\/\/new\.example now$/,
+    );
+    await announce({ ...moved, STORAGE_API_CA: `MI${"A".repeat(200)}` }, /another CA/);
+    await announce({ ...moved, STORAGE_API_CA: `MI${"B".repeat(200)}` }, /another CA/);
+    await announce(moved, /another CA/);
+    host.files.drop(LAYOUT.announced);
+    await announce(
+      moved,
+      /^it is not recorded that this node announced itself through https:\/\/new\.example$/,
+    );
+  });
+
   it("is announced again when its invite is a new one, so that the master sees it", async () => {
     const invite = `${"0b".repeat(16)}.${"s".repeat(86)}`;
     const host = await storageBoxBefore("node-name", { set: { NODE_INVITE: invite } });
     const addresses = [`/ip4/192.0.2.7/tcp/9096/p2p/${OWN.peerId}`];
     host.names?.set("node", { peerId: OWN.peerId, addresses });
+    host.files.put(LAYOUT.announced, JSON.stringify({ url: API, ca: null }));
     host.unusedInvite = `Fula-Invite ${invite}`;
     const step = await storageStepOn(host, "node-name");
     const { finding, changes } = await lookAt(step, host);
