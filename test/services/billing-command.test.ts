@@ -175,6 +175,9 @@ describeOnPostgres(
         failures: 0,
         forgotten: 0,
         firstForgotten: null,
+        numbered: "credit_history",
+        numbersUsed: 0.1,
+        numbersLastHours: null,
       };
       expect(judgeBilling(standing, { lease: true, deductionIntervalMs: 3_600_000 }).state).toBe("ok");
       expect(
