@@ -76,11 +76,19 @@ describeOnPostgres(
         const { balance: exact, shown, deducted, taken } = await moneyOf(target, `u${balance}`);
         expect(inUnits(exact)).toBe(BigInt(balance) * 10n ** 18n - units);
         expect(inUnits(deducted)).toBe(units);
-        // What upstream's image reads: the rounding of the exact balance.
+        // What upstream's image reads: the rounding of the exact balance, which the driver hands out as a number.
+        expect(shown).toBeTypeOf("number");
         expect(Math.fround(shown)).toBe(Math.fround(Number(exact)));
         expect(Math.abs(Number(taken) - Number(units) / 1e18)).toBeLessThan(stepOf(balance));
         const usage = await usageOf(run.bank, `u${balance}`);
         expect(usage.balanceFula).toBe(Number(exact));
+        const read = await sql(
+          target,
+          "SELECT c.*, h.amount_fula, h.balance_after FROM user_credits c JOIN credit_history h USING (user_id) WHERE user_id = $1 LIMIT 1",
+          [`u${balance}`],
+        );
+        for (const [column, value] of Object.entries(read[0] ?? {}))
+          if (/_fula$|^balance|^is_/.test(column)) expect([column, typeof value]).toEqual([column, "number"]);
         const [newest] = await readHistory(run.bank, `u${balance}`, { before: null, limit: 1 });
         expect(newest?.balanceAfterFula).toBe(shown);
       }
