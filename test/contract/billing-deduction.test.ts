@@ -334,6 +334,46 @@ describeOnPostgres(
       );
     });
 
+    test("balances at the edges of a REAL: charged exactly, or put aside; nobody else is stopped", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      const edges = {
+        largest: "3.4028235e38",
+        lowest: "-3.4028235e38",
+        smallest: "1.4e-45",
+        "minus-zero": "-0",
+        "over-the-range": "1.1e30",
+        "in-the-range": "1e29",
+        "whole-numbers-end": "16777216",
+        usual: "100",
+      };
+      for (const [account, balance] of Object.entries(edges)) {
+        await setBalance(target, account, balance);
+        await addPins(target, account, 10 * GIB);
+      }
+      await runDeduction(runOn(target));
+      const aside = await sql<{ account: string }>(target, "SELECT account FROM failed_charges ORDER BY 1");
+      expect(aside.map(({ account }) => account)).toEqual(["largest", "lowest", "over-the-range"]);
+      expect(await charges(target)).toEqual(
+        ["in-the-range 0", "minus-zero 0", "smallest 0", "usual 0", "whole-numbers-end 0"].toSorted(
+          oldestFirst,
+        ),
+      );
+      const fee = unitsOf(10 * GIB);
+      for (const [account, whole] of [
+        ["in-the-range", 10n ** 29n],
+        ["whole-numbers-end", 16_777_216n],
+        ["minus-zero", 0n],
+      ] as const)
+        expect(inUnits((await moneyOf(target, account)).balance)).toBe(whole * 10n ** 18n - fee);
+      const [row] = await sql<{ wrong: number }>(
+        target,
+        `SELECT count(*)::int AS wrong FROM user_credits c JOIN exact_credits e ON e.account = c.user_id
+         WHERE c.balance_fula IS DISTINCT FROM e.balance::real`,
+      );
+      expect(row?.wrong).toBe(0);
+    });
+
     test("one account that the database refuses stops nobody else, and is tried again", async () => {
       await awayFromTheHour();
       const target = await postgres.createDatabase();
