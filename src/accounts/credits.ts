@@ -69,7 +69,7 @@ export async function readHistory(
   return database.query<CreditEntry & Record<string, unknown>>(HISTORY, [
     account,
     before?.created ?? "infinity",
-    before?.id ?? MIN_ID,
+    before?.id ?? 0,
     limit,
   ]);
 }

@@ -317,6 +317,37 @@ describeOnPostgres(
       expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
     });
 
+    test("an hour that another program charges at the same moment is charged once", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      await inSession(target, async (client) => {
+        // As upstream's image does it, which has no lock on the history before that.
+        await client.query("BEGIN");
+        await client.query("SELECT FROM user_credits WHERE user_id = 'u1' FOR UPDATE");
+        const running = runDeduction(runOn(target));
+        await until("the run waits", async () => {
+          const waiting = await sql(
+            target,
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+          );
+          return waiting.length > 0;
+        });
+        await client.query(
+          `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)
+           SELECT 'u1', 'hourly_deduction', -1, 99, 'hour:' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')`,
+        );
+        await client.query("UPDATE user_credits SET balance_fula = 99 WHERE user_id = 'u1'");
+        await client.query("COMMIT");
+        expect(await running).toMatchObject({ hours: [{ charged: 0, amount: "0" }] });
+      });
+      expect(await charges(target)).toEqual(["u1 0"]);
+      expect(await sql(target, "SELECT balance_fula AS balance FROM user_credits")).toEqual([
+        { balance: 99 },
+      ]);
+    });
+
     test("charges and credits that race lose nothing", async () => {
       const target = await postgres.createDatabase();
       await setBalance(target, "u1", 100_000);
