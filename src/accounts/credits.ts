@@ -51,6 +51,9 @@ export interface CreditEntry {
   readonly created: string;
 }
 
+/** No row has it. Row numbers are integers, and may be negative (docs/billing.md#row-numbers). */
+export const MIN_ID = -2_147_483_648;
+
 /** A place in a history, newest first: entries older than `created`, and those of that instant with a smaller id. */
 export interface HistoryCursor {
   readonly created: string;

@@ -62,14 +62,18 @@ const BATCH = 10;
  */
 export function openChain(
   url: string,
-  { answerMs = 30_000, stop }: { readonly answerMs?: number; readonly stop?: AbortSignal } = {},
+  {
+    answerMs = 30_000,
+    stop,
+    proxy = null,
+  }: { readonly answerMs?: number; readonly stop?: AbortSignal; readonly proxy?: string | null } = {},
 ): Chain {
   let opened: Promise<JsonRpc> | null = null;
   return chainOf(
     async (questions) => {
       // Its package is loaded with the first question.
       opened ??= import("./json-rpc.ts").then(({ openJsonRpc }) =>
-        openJsonRpc(url, { answerMs, batch: BATCH, stop }),
+        openJsonRpc(url, { answerMs, batch: BATCH, stop, proxy }),
       );
       return (await opened).ask(questions);
     },

@@ -1,5 +1,5 @@
-import { databaseErrorOf } from "../database/session.ts";
 import { messageOf } from "../errors.ts";
+import { isOfData } from "./deduction.ts";
 import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
 import {
   ADD_TRANSFERS,
@@ -158,12 +158,9 @@ export async function settleOrRefuse(
   return { outcome: failed.length < deposit.transfers.length ? "settled" : "failed", failed };
 }
 
-/**
- * Errors that a transfer, or what an account has, can cause: data out of range (class 22), a constraint (23), a trigger of
- * somebody (P0), and what we refuse ourselves.
- */
+/** Errors that a transfer, or what an account has, can cause, and what we refuse ourselves. */
 function isOfDeposit(thrown: unknown): boolean {
-  return thrown instanceof DepositRefused || /^(?:22|23|P0)/.test(databaseErrorOf(thrown)?.code ?? "");
+  return thrown instanceof DepositRefused || isOfData(thrown);
 }
 
 /** Puts transfers that failed into the list that status shows and the operator has tried again. `time` is the block's. */

@@ -3,7 +3,8 @@ import { createClient, http } from "viem";
 import * as z from "zod";
 import { messageOf } from "../errors.ts";
 import { AnswerTooLong, HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
-import { ChainFault } from "./transfer.ts";
+import { proxyFor } from "../machine/proxy.ts";
+import { ChainFault, QUANTITY } from "./transfer.ts";
 
 /** One question to a node of a chain. */
 export interface Question {
@@ -23,15 +24,18 @@ export interface JsonRpc {
 
 const MAX_ANSWER_BYTES = 8 * 1024 ** 2;
 
+/** How an endpoint is asked. */
+export interface RpcOptions {
+  readonly answerMs: number;
+  /** How many questions go in one request. */
+  readonly batch: number;
+  readonly stop: AbortSignal | undefined;
+  /** RPC_PROXY_URL. An endpoint on this machine is reached without it. */
+  readonly proxy: string | null;
+}
+
 /** Opens a JSON-RPC endpoint: viem asks, over this program's own HTTP client, which limits time and size of an answer. */
-export function openJsonRpc(
-  url: string,
-  {
-    answerMs,
-    batch,
-    stop,
-  }: { readonly answerMs: number; readonly batch: number; readonly stop: AbortSignal | undefined },
-): JsonRpc {
+export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOptions): JsonRpc {
   const { origin, pathname, search, username, password } = new URL(url);
   const login = decodeURIComponent(`${username}:${password}`);
   const headers = {
@@ -39,24 +43,37 @@ export function openJsonRpc(
     accept: "application/json",
     ...(username === "" ? {} : { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
   };
-  const client = new HttpClient({ url: origin, connections: 2, connectTimeoutMs: answerMs, signal: stop });
-  const post = async (body: string): Promise<unknown> => {
+  const client = new HttpClient({
+    url: origin,
+    connections: 2,
+    connectTimeoutMs: answerMs,
+    signal: stop,
+    proxy: proxy === null ? null : proxyFor(url, { ALL_PROXY: proxy }),
+  });
+  const send = (body: string) => {
     const request = { method: "POST", path: pathname + search, headers, body: Buffer.from(body) } as const;
-    const { status, text } = await client.exchange(request, readWhole(MAX_ANSWER_BYTES), answerMs);
+    return client.exchange(request, readWhole(MAX_ANSWER_BYTES), answerMs);
+  };
+  const answersOne = async (): Promise<boolean> => {
+    const { text } = await send('{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}');
+    return ONE_ANSWER.safeParse(parseJson(text)).success;
+  };
+  const post = async (body: string): Promise<unknown> => {
+    const { status, text } = await send(body);
     const answer = parseJson(text);
     // An error of JSON-RPC may come with any status.
     if (Array.isArray(answer)) return answer;
-    const refusal = REFUSAL.safeParse(answer).data;
-    if (refusal !== undefined)
-      throw new ChainFault(
-        `it refuses the request: ${printable(refusal.error.message)} (${refusal.error.code})`,
-      );
-    throw new ChainFault(
-      status === 200
-        ? "it answers with something that is not a list of JSON-RPC answers"
-        : `it answers with the HTTP status ${status}`,
-      { isTooMuch: status === 413 },
-    );
+    const { error } = REFUSAL.safeParse(answer).data ?? {};
+    const says =
+      error === undefined
+        ? status === 200
+          ? "it answers with something that is not a list of JSON-RPC answers"
+          : `it answers with the HTTP status ${status}`
+        : `it refuses the request: ${printable(error.message)} (${error.code})`;
+    const isTooMuch = error === undefined && status === 413;
+    const hint =
+      !isTooMuch && (await answersOne()) ? "; single questions it answers: it may not take batches" : "";
+    throw new ChainFault(says + hint, { isTooMuch });
   };
   // viem joins questions of one address in one request, whatever client they come from.
   const transport = http(`http://${randomUUID()}.invalid`, {
@@ -78,6 +95,7 @@ export function openJsonRpc(
   };
 }
 
+const ONE_ANSWER = z.object({ result: QUANTITY });
 const REFUSAL = z.object({ error: z.object({ code: z.number(), message: z.string() }) });
 
 /** What went wrong, without the address. */

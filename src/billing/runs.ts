@@ -1,6 +1,6 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
-import { countOf } from "../units.ts";
+import { age, countOf } from "../units.ts";
 import { FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
@@ -23,6 +23,12 @@ export interface BillingStanding {
   /** Missed hours that no run charges unasked. */
   readonly forgotten: number;
   readonly firstForgotten: string | null;
+  /** The table that has used most of its row numbers; null if none has any. */
+  readonly numbered: string | null;
+  /** Which part of them it has used: 1 is all. */
+  readonly numbersUsed: number;
+  /** For how many hours the others last, if each is like the last billed one; null if that is not known. */
+  readonly numbersLastHours: number | null;
 }
 
 /** Reads it. Null if the database has no tables of the billing yet. `hoursBack`: how far back a run goes. */
@@ -38,10 +44,25 @@ export async function readStanding(
   return row ?? null;
 }
 
+/**
+ * The `id` of upstream's tables is an integer: about 2,147 million rows. A charge uses up one of credit_history, also if the row is
+ * deleted later.
+ */
+const NUMBERS = `
+  SELECT tbl, (coalesce(s.last_value, low - 1) - low + 1) / (top - low + 1) AS used, top - coalesce(s.last_value, low - 1) AS free
+  FROM (VALUES ('credit_history'), ('user_credits')) AS t (tbl)
+    JOIN pg_attribute a ON a.attrelid = to_regclass('public.' || tbl) AND a.attname = 'id'
+    JOIN pg_sequences s ON to_regclass(format('%I.%I', s.schemaname, s.sequencename))
+      = to_regclass(pg_get_serial_sequence('public.' || tbl, 'id'))
+    CROSS JOIN LATERAL (SELECT s.min_value::numeric AS low,
+      CASE a.atttypid WHEN 'integer'::regtype THEN least(s.max_value, 2147483647) ELSE s.max_value END::numeric AS top) AS bounds
+  ORDER BY used DESC LIMIT 1`;
+
 const STANDING = `
   WITH forgotten AS (${FORGOTTEN}), last AS (
-    SELECT max(hour) AS hour FROM billing_hours WHERE finished_at IS NOT NULL AND NOT waived
-  ), lease AS (
+    SELECT max(hour) AS hour, (array_agg(charged ORDER BY hour DESC))[1] AS charged
+    FROM billing_hours WHERE finished_at IS NOT NULL AND NOT waived
+  ), numbers AS (${NUMBERS}), lease AS (
     SELECT coalesce(m.name, l.holder, 'a master without MASTER_ID') AS leader, l.pid, l.backend_start, l.acquired_at,
       l.heartbeat_at
     FROM cron_lease l LEFT JOIN masters m ON m.id = l.holder WHERE l.name = 'billing' AND l.pid IS NOT NULL
@@ -52,8 +73,10 @@ const STANDING = `
     EXISTS (SELECT FROM pg_locks k LEFT JOIN lease ON lease.pid = k.pid WHERE ${LEASE_LOCK} AND lease.pid IS NULL) AS "isElsewhere",
     ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
     (SELECT count(*)::int FROM failed_charges) AS failures,
-    forgotten.hours AS forgotten, forgotten.first AS "firstForgotten"
-  FROM forgotten, last LEFT JOIN lease ON true`;
+    forgotten.hours AS forgotten, forgotten.first AS "firstForgotten",
+    tbl AS numbered, coalesce(used, 0)::float8 AS "numbersUsed",
+    CASE tbl WHEN 'credit_history' THEN floor(free / nullif(last.charged, 0))::float8 END AS "numbersLastHours"
+  FROM forgotten, last LEFT JOIN lease ON true LEFT JOIN numbers ON true`;
 
 /** A judgement: how the billing stands in a sentence, and what to do. */
 export interface BillingJudgement {
@@ -67,6 +90,8 @@ const SILENT_SECONDS = 120;
 /** How long a run may take after its interval. */
 const GRACE_SECONDS = 900;
 const LOG = "docker logs fula-pinning-webui";
+/** From this part of the row numbers on, they are reported. */
+const NUMBERS_WARN = 0.8;
 
 /** Judges the standing. `lease`: CRON_LEADER_LEASE. */
 export function judgeBilling(
@@ -79,18 +104,22 @@ export function judgeBilling(
     sentence,
     todo,
   });
-  if (lease && isElsewhere)
+  const { numbered, numbersUsed } = standing;
+  if (numbersUsed >= 1)
+    return attention(`${numbered} has no row numbers left: nothing is charged or credited`, NUMBERS_PAGE);
+  if (lease && isElsewhere && numbersUsed < NUMBERS_WARN)
     return {
       state: "ok",
       sentence: "another program runs it (upstream's image on another master)",
       todo: null,
     };
-  if (lease && leader === null) return attention("no master runs it", LOG);
+  if (lease && leader === null && !isElsewhere) return attention("no master runs it", LOG);
   if (lease && silentSeconds > SILENT_SECONDS)
     return attention(`${leader} should run it, and is silent for ${silentSeconds} s`, LOG);
   const who = lease ? `run by ${leader} since ${since}` : "run by every master";
   if (isLate(standing, lease, deductionIntervalMs))
     return attention(`${who}, but late: the last billed hour is ${lastHour ?? "none"}`, LOG);
+  if (numbersUsed >= NUMBERS_WARN) return attention(describeNumbers(standing), NUMBERS_PAGE);
   if (failures > 0)
     return attention(
       `${countOf(failures, "charge")} failed, of one account and hour each`,
@@ -102,6 +131,13 @@ export function judgeBilling(
       `fula-node billing catch-up --since ${standing.firstForgotten} --dry-run`,
     );
   return { state: "ok", sentence: `${who}, billed up to ${lastHour ?? "no hour yet"}`, todo: null };
+}
+
+const NUMBERS_PAGE = "see docs/billing.md#row-numbers";
+
+function describeNumbers({ numbered, numbersUsed, numbersLastHours }: BillingStanding): string {
+  const lasts = numbersLastHours === null ? "" : `: the others last ${age(numbersLastHours * 3_600_000)}`;
+  return `${numbered} has used ${Math.floor(numbersUsed * 100)} % of its row numbers${lasts}`;
 }
 
 /** The hour after the last billed one begins 3600 s after it, and a run comes within an interval from then. */

@@ -48,8 +48,7 @@ export async function billingDeposits(
   const { retried, standing, failed } = found;
   const rows = failed.map(({ chainId, txHash, logIndex, fula, reason, tries }) => [
     `${chainId}:${txHash}:${logIndex}`,
-    `${fula} FULA`,
-    `tried ${countOf(tries, "time")}: ${reason}`,
+    `${fula} FULA, tried ${countOf(tries, "time")}: ${reason}`,
   ]);
   world.reporter.result({
     data: { verb: "billing deposits", retried, ...standing, failures: failed },
@@ -59,12 +58,16 @@ export async function billingDeposits(
       ...(standing === null || standing.unclaimed === 0
         ? []
         : [
-            `${countOf(standing.unclaimed, "transfer")} came from wallets that no account has linked. Their owners link the wallet, and claim.`,
+            `${countOf(standing.unclaimed, "transfer")} came from wallets that no account has linked.`,
+            "Their owners link the wallet, and claim.",
           ]),
       ...(rows.length === 0
-        ? ["Every deposit was credited."]
+        ? (standing?.chains ?? []).length === 0
+          ? []
+          : ["Every deposit was credited."]
         : [
-            `${countOf(standing?.failed ?? rows.length, "transfer")} could not be credited. Correct the reason, then: fula-node billing deposits --retry`,
+            `${countOf(standing?.failed ?? rows.length, "transfer")} could not be credited. Correct the reason, then:`,
+            "  fula-node billing deposits --retry",
           ]),
       ...world.reporter.table(rows),
     ],

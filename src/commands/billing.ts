@@ -16,6 +16,7 @@ import { type InstalledMaster, readInstalledMaster } from "../join/installed-nod
 import { withMasterDatabase } from "../join/master-database.ts";
 import { billingOf } from "../settings/billing.ts";
 import { countOf } from "../units.ts";
+import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
 
 /** The flags of `billing runs`. */
@@ -35,6 +36,7 @@ export async function billingRuns(
   if (!/^[1-9][0-9]{0,3}$/.test(limit) || Number(limit) > MAX_RUNS)
     throw usage(
       `--limit is ${JSON.stringify(limit.slice(0, 80))}; it must be a whole number from 1 to ${MAX_RUNS}.`,
+      `Pass a number of hours, such as --limit ${DEFAULT_RUNS}.`,
     );
   const master = await readInstalledMaster(world, baseDir);
   const found = await withMasterDatabase(world, master, "billing", async (database) => ({
@@ -43,7 +45,8 @@ export async function billingRuns(
   }));
   const { standing, hours, failures } = found;
   const settings = billingOf(master.values);
-  const judged = standing === null || settings === null ? null : judgeBilling(standing, settings);
+  const judged = standing === null || settings?.idempotent !== true ? null : judgeBilling(standing, settings);
+  const off = `Nothing is billed: ${settings === null ? "VAULT_ADDRESS is not set" : "BILLING_IDEMPOTENCY is false"}.`;
   const rows = hours.map(({ hour, state, charged, amount, suspended }) => [
     hour,
     state,
@@ -53,20 +56,20 @@ export async function billingRuns(
   ]);
   const failed = failures.map(({ hour, account, fee, reason, tries }) => [
     hour,
-    account,
-    `${fee} FULA`,
-    `tried ${countOf(tries, "time")}: ${reason}`,
+    `${account} for ${fee} FULA, tried ${countOf(tries, "time")}: ${reason}`,
   ]);
   world.reporter.result({
     data: { verb: "billing runs", standing, hours, failures },
     lines: [
-      judged === null ? "Billing is off: VAULT_ADDRESS is not set." : `Billing: ${judged.sentence}.`,
+      ...(judged === null
+        ? [off]
+        : wrap(`Billing: ${judged.sentence}.${judged.todo === null ? "" : ` Do: ${judged.todo}`}`, 80)),
       ...(hours.length === 0 ? ["No hour was billed yet."] : world.reporter.table(rows)),
       ...(failures.length === 0 ? [] : ["Charges that failed. Each run of the next day tries them again:"]),
       ...world.reporter.table(failed),
     ],
   });
-  return "ok";
+  return judged?.state === "attention" ? "pending" : "ok";
 }
 
 /** The flags of `billing run`. */
@@ -147,8 +150,10 @@ function finish(world: World, verb: string, { hours }: DeductionReport): VerbExi
     hour,
     countOf(charged, "account"),
     `${amount} FULA`,
-    suspended === 0 ? "" : `${suspended} suspended`,
-    failed === 0 ? "" : `${failed} failed`,
+    [
+      ...(suspended === 0 ? [] : [`${suspended} suspended`]),
+      ...(failed === 0 ? [] : [`${failed} failed`]),
+    ].join(", "),
   ]);
   const hasFailed = hours.some(({ failed }) => failed > 0);
   world.reporter.result({

@@ -45,6 +45,15 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
+  if (code === "2200H") {
+    return new OperatorError({
+      exit: "drift",
+      what: "A table of the database has no row numbers left, so it takes no more rows.",
+      why: messageOf(thrown),
+      remedy: "See docs/billing.md#row-numbers, then run this command again.",
+      cause: thrown,
+    });
+  }
   const fault = faultOfState(code);
   if (fault === "access-denied" || fault === "no-database") {
     return new OperatorError({

@@ -1,5 +1,5 @@
 import { Hono } from "hono";
-import { type HistoryCursor, readCredits, readHistory } from "../accounts/credits.ts";
+import { type HistoryCursor, MIN_ID, readCredits, readHistory } from "../accounts/credits.ts";
 import { usageOf } from "../accounts/usage.ts";
 import { revokeKey } from "../accounts/users.ts";
 import { signerOf, textDigest } from "../accounts/wallet-signature.ts";
@@ -292,13 +292,13 @@ function readPage(url: string): { readonly before: HistoryCursor | null; readonl
 
 /** A time alone means: before that instant. */
 function readCursor(text: string): HistoryCursor | null {
-  const [, created = "", seconds = "", id = "0"] =
-    /^((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,6})?Z)(?:,([1-9]\d{0,9}))?$/.exec(text) ?? [];
+  const [, created = "", seconds = "", id = String(MIN_ID)] =
+    /^((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,6})?Z)(?:,(-?[1-9]\d{0,9}))?$/.exec(text) ?? [];
   const at = new Date(`${seconds}Z`);
   // February 30 is March 2 for Date; Postgres has no year 0.
   const isDate =
     !Number.isNaN(at.getTime()) && at.toISOString().startsWith(seconds) && at.getUTCFullYear() > 0;
-  return isDate && Number(id) <= MAX_INTEGER ? { created, id: Number(id) } : null;
+  return isDate && Number(id) <= MAX_INTEGER && Number(id) >= MIN_ID ? { created, id: Number(id) } : null;
 }
 
 function tooMany(seconds: number): Response {

@@ -66,8 +66,8 @@ export function startBillingCrons(
     return true;
   }
 
-  const { vault, chains, bonuses } = billing;
-  const open = (url: string) => openChain(url, { stop: stop.signal });
+  const { vault, chains, bonuses, proxy } = billing;
+  const open = (url: string) => openChain(url, { stop: stop.signal, proxy });
   async function scan(bank: Bank): Promise<boolean> {
     const reports = await scanChains({ bank, vault, chains, bonuses, open, log, stop: stop.signal });
     for (const line of reports.map(describeScan)) if (line !== null) log(line);

@@ -101,7 +101,7 @@ export function openStorageService(
       ? null
       : async (wish) => {
           const { claim } = await import("../billing/claim.ts");
-          return claim({ pool, billing, open: openChain }, wish);
+          return claim({ pool, billing, open: (url) => openChain(url, { proxy: billing.proxy }) }, wish);
         };
   app.route("/", accountsApi(pool, log, { ...settings, authenticate, claims }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));

@@ -13,6 +13,8 @@ export interface BillingSettings {
   readonly vault: string;
   /** The chains with an RPC URL. */
   readonly chains: readonly ChainAccess[];
+  /** RPC_PROXY_URL: the HTTP proxy through which they are asked; null if there is none. It may contain a password. */
+  readonly proxy: string | null;
   /** REFERRAL_BONUSES_ENABLED. */
   readonly bonuses: boolean;
 }
@@ -66,6 +68,12 @@ export const BILLING_SETTINGS: readonly SettingSpec[] = [
     secret: true,
   },
   {
+    key: "RPC_PROXY_URL",
+    about: "HTTP proxy through which the RPC endpoints are reached, except those on this machine",
+    rule: RULES.url,
+    secret: true,
+  },
+  {
     key: "BILLING_IDEMPOTENCY",
     about:
       "the database allows at most one deduction per user and hour; without it, the storage API of fula-node bills nothing",
@@ -115,6 +123,7 @@ export function billingOf(values: (key: string) => string | undefined): BillingS
       const url = values(key) ?? "";
       return url === "" ? [] : [{ id, url, confirmations }];
     }),
+    proxy: values("RPC_PROXY_URL") || null,
     bonuses: values("REFERRAL_BONUSES_ENABLED") !== "false",
   };
 }

@@ -185,6 +185,7 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     BASE_RPC_URL: text(RULES.url).default(BASE_RPC_URL),
     ETHEREUM_RPC_URL: text(RULES.url).optional(),
     SKALE_RPC_URL: text(RULES.url).optional(),
+    RPC_PROXY_URL: text(RULES.url).optional(),
     REFERRAL_BONUSES_ENABLED: text(RULES.flag).default("true"),
   });
   const edge = values.PUBLIC_HOST;

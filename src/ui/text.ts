@@ -24,7 +24,7 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
     const head = widths.map((width, column) => (row[column] ?? "").padEnd(width)).join("  ");
     const last = oneLine(row[columns - 1] ?? "");
     const longest = Math.max(...last.split(" ").map((word) => word.length));
-    const below = isNarrow || (longest > WIDTH - wide && longest <= WIDTH - BELOW);
+    const below = last !== "" && (isNarrow || (longest > WIDTH - wide && longest <= WIDTH - BELOW));
     const indent = below ? BELOW : wide;
     const cell = wrap(last, WIDTH - indent);
     if (below && head.trim() === "") return cell.map((line) => " ".repeat(BELOW) + line);

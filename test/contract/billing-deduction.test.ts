@@ -76,11 +76,19 @@ describeOnPostgres(
         const { balance: exact, shown, deducted, taken } = await moneyOf(target, `u${balance}`);
         expect(inUnits(exact)).toBe(BigInt(balance) * 10n ** 18n - units);
         expect(inUnits(deducted)).toBe(units);
-        // What upstream's image reads: the rounding of the exact balance.
+        // What upstream's image reads: the rounding of the exact balance, which the driver hands out as a number.
+        expect(shown).toBeTypeOf("number");
         expect(Math.fround(shown)).toBe(Math.fround(Number(exact)));
         expect(Math.abs(Number(taken) - Number(units) / 1e18)).toBeLessThan(stepOf(balance));
         const usage = await usageOf(run.bank, `u${balance}`);
         expect(usage.balanceFula).toBe(Number(exact));
+        const read = await sql(
+          target,
+          "SELECT c.*, h.amount_fula, h.balance_after FROM user_credits c JOIN credit_history h USING (user_id) WHERE user_id = $1 LIMIT 1",
+          [`u${balance}`],
+        );
+        for (const [column, value] of Object.entries(read[0] ?? {}))
+          if (/_fula$|^balance|^is_/.test(column)) expect([column, typeof value]).toEqual([column, "number"]);
         const [newest] = await readHistory(run.bank, `u${balance}`, { before: null, limit: 1 });
         expect(newest?.balanceAfterFula).toBe(shown);
       }
@@ -309,6 +317,37 @@ describeOnPostgres(
       expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
     });
 
+    test("an hour that another program charges at the same moment is charged once", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      await inSession(target, async (client) => {
+        // As upstream's image does it, which has no lock on the history before that.
+        await client.query("BEGIN");
+        await client.query("SELECT FROM user_credits WHERE user_id = 'u1' FOR UPDATE");
+        const running = runDeduction(runOn(target));
+        await until("the run waits", async () => {
+          const waiting = await sql(
+            target,
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+          );
+          return waiting.length > 0;
+        });
+        await client.query(
+          `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)
+           SELECT 'u1', 'hourly_deduction', -1, 99, 'hour:' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24')`,
+        );
+        await client.query("UPDATE user_credits SET balance_fula = 99 WHERE user_id = 'u1'");
+        await client.query("COMMIT");
+        expect(await running).toMatchObject({ hours: [{ charged: 0, amount: "0" }] });
+      });
+      expect(await charges(target)).toEqual(["u1 0"]);
+      expect(await sql(target, "SELECT balance_fula AS balance FROM user_credits")).toEqual([
+        { balance: 99 },
+      ]);
+    });
+
     test("charges and credits that race lose nothing", async () => {
       const target = await postgres.createDatabase();
       await setBalance(target, "u1", 100_000);
@@ -324,6 +363,46 @@ describeOnPostgres(
       expect(inUnits((await moneyOf(target, "u1")).balance)).toBe(
         100_200n * 10n ** 18n - 100n * unitsOf(10 * GIB),
       );
+    });
+
+    test("balances at the edges of a REAL: charged exactly, or put aside; nobody else is stopped", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      const edges = {
+        largest: "3.4028235e38",
+        lowest: "-3.4028235e38",
+        smallest: "1.4e-45",
+        "minus-zero": "-0",
+        "over-the-range": "1.1e30",
+        "in-the-range": "1e29",
+        "whole-numbers-end": "16777216",
+        usual: "100",
+      };
+      for (const [account, balance] of Object.entries(edges)) {
+        await setBalance(target, account, balance);
+        await addPins(target, account, 10 * GIB);
+      }
+      await runDeduction(runOn(target));
+      const aside = await sql<{ account: string }>(target, "SELECT account FROM failed_charges ORDER BY 1");
+      expect(aside.map(({ account }) => account)).toEqual(["largest", "lowest", "over-the-range"]);
+      expect(await charges(target)).toEqual(
+        ["in-the-range 0", "minus-zero 0", "smallest 0", "usual 0", "whole-numbers-end 0"].toSorted(
+          oldestFirst,
+        ),
+      );
+      const fee = unitsOf(10 * GIB);
+      for (const [account, whole] of [
+        ["in-the-range", 10n ** 29n],
+        ["whole-numbers-end", 16_777_216n],
+        ["minus-zero", 0n],
+      ] as const)
+        expect(inUnits((await moneyOf(target, account)).balance)).toBe(whole * 10n ** 18n - fee);
+      const [row] = await sql<{ wrong: number }>(
+        target,
+        `SELECT count(*)::int AS wrong FROM user_credits c JOIN exact_credits e ON e.account = c.user_id
+         WHERE c.balance_fula IS DISTINCT FROM e.balance::real`,
+      );
+      expect(row?.wrong).toBe(0);
     });
 
     test("one account that the database refuses stops nobody else, and is tried again", async () => {

@@ -363,6 +363,17 @@ describeOnPostgres(
           },
           /refuses the request: no batch {2}see URL \(-32600\)/,
         ],
+        [
+          "a node that refuses lists of questions",
+          { single: "refuses" },
+          /refuses the request: batches are not supported \(-32600\); single questions it answers: it may not take batches/,
+        ],
+        [
+          "a node that answers the first of a list only",
+          { single: "first" },
+          /not a list of JSON-RPC answers; single questions it answers/,
+        ],
+        ["no answer within the time", { hangs: true }, /does not answer/],
         ["another chain", { chainId: 1 }, /leads to the chain 1, not to 8453/],
         ["a log of another contract", { forge: (log) => ({ ...log, address: VAULT }) }, /nobody asked for/],
         [

@@ -87,53 +87,63 @@ describeOnPostgres(
       });
     });
 
-    test("history: 25 entries 37 microseconds apart, some at one instant, come once each, the newest first (H03)", async () => {
-      const { target, webui } = await start();
-      await sql(
-        target,
-        `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id, created_at)
+    test.each([
+      ["from 1 on", "SELECT 1"],
+      [
+        "of the negative half (docs/billing.md#row-numbers)",
+        "ALTER SEQUENCE credit_history_id_seq MINVALUE -2147483647 MAXVALUE -1 START WITH -2147483647 RESTART",
+      ],
+    ])(
+      "history: 25 entries 37 microseconds apart, some at one instant, come once each, the newest first (H03); row numbers %s",
+      async (_, numbers) => {
+        const { target, webui } = await start();
+        await sql(target, numbers);
+        await sql(
+          target,
+          `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id, created_at)
          SELECT $1::text, 'hourly_deduction', -1, n, 'r' || n, '2026-01-01 00:00:00.123000Z'::timestamptz + n * interval '37 microseconds'
          FROM generate_series(0, 19) AS n
          UNION ALL SELECT $1::text, 'adjustment', 1, 1, NULL, '2026-01-01 00:00:00.123111Z' FROM generate_series(1, 5)
          UNION ALL SELECT $2::text, 'deposit', 1, 1, 'other', '2026-01-01 00:00:00.123111Z'`,
-        [USER, OTHER],
-      );
-      const page = async (query: string): Promise<History> => {
-        const { status, body } = await ask(webui, `/api/v1/credits/history?${query}`, BEARER);
-        expect(status).toBe(200);
-        return body as History;
-      };
-      const seen: number[] = [];
-      const times: string[] = [];
-      let next: string | null = null;
-      do {
-        const answer: History = await page(next === null ? "limit=4" : `limit=4&before=${next}`);
-        seen.push(...answer.entries.map(({ id }) => id));
-        times.push(...answer.entries.map(({ created }) => created));
-        ({ next } = answer);
-      } while (next !== null && seen.length < 100);
-      expect(new Set(seen).size).toBe(25);
-      expect(seen).toHaveLength(25);
-      expect(times).toEqual([...times].sort().toReversed());
-      expect(times[0]).toBe("2026-01-01T00:00:00.123703Z");
+          [USER, OTHER],
+        );
+        const page = async (query: string): Promise<History> => {
+          const { status, body } = await ask(webui, `/api/v1/credits/history?${query}`, BEARER);
+          expect(status).toBe(200);
+          return body as History;
+        };
+        const seen: number[] = [];
+        const times: string[] = [];
+        let next: string | null = null;
+        do {
+          const answer: History = await page(next === null ? "limit=4" : `limit=4&before=${next}`);
+          seen.push(...answer.entries.map(({ id }) => id));
+          times.push(...answer.entries.map(({ created }) => created));
+          ({ next } = answer);
+        } while (next !== null && seen.length < 100);
+        expect(new Set(seen).size).toBe(25);
+        expect(seen).toHaveLength(25);
+        expect(times).toEqual([...times].sort().toReversed());
+        expect(times[0]).toBe("2026-01-01T00:00:00.123703Z");
 
-      // A stored instant alone leaves out exactly what happened at it and after it.
-      const all = await page("limit=1000");
-      const older = await page("before=2026-01-01T00:00:00.123111Z");
-      expect(all.entries.filter(({ created }) => created < "2026-01-01T00:00:00.123111Z")).toEqual(
-        older.entries,
-      );
-      expect(older.entries).toHaveLength(3);
-      expect(older.next).toBeNull();
-      expect(all.entries[0]).toEqual({
-        id: expect.any(Number) as number,
-        type: "hourly_deduction",
-        amountFula: -1,
-        balanceAfterFula: 19,
-        reference: "r19",
-        created: "2026-01-01T00:00:00.123703Z",
-      });
-    });
+        // A stored instant alone leaves out exactly what happened at it and after it.
+        const all = await page("limit=1000");
+        const older = await page("before=2026-01-01T00:00:00.123111Z");
+        expect(all.entries.filter(({ created }) => created < "2026-01-01T00:00:00.123111Z")).toEqual(
+          older.entries,
+        );
+        expect(older.entries).toHaveLength(3);
+        expect(older.next).toBeNull();
+        expect(all.entries[0]).toEqual({
+          id: expect.any(Number) as number,
+          type: "hourly_deduction",
+          amountFula: -1,
+          balanceAfterFula: 19,
+          reference: "r19",
+          created: "2026-01-01T00:00:00.123703Z",
+        });
+      },
+    );
 
     test.each([
       "limit=0",
@@ -150,6 +160,7 @@ describeOnPostgres(
       "before=2026-01-01T00:00:00.1234567Z",
       "before=2026-01-01T00:00:00Z,99999999999",
       "before=2026-01-01T00:00:00Z,9999999999",
+      "before=2026-01-01T00:00:00Z,-2147483649",
       "before=2026-01-01T00:00:00Z,0",
       "before=%00",
       "before=2026-01-01T00:00:00Z%00",

@@ -72,6 +72,36 @@ describeOnPostgres(
       expect(row).toEqual({ same: true });
     });
 
+    test("every screen fits 80 columns, says what failed, and what to do", async () => {
+      const { target, baseDir, world, last } = await start();
+      const long = "ab".repeat(32);
+      await setBalance(target, long, "NaN");
+      await setBalance(target, "u1", "0.01");
+      for (const account of [long, "u1"]) await addPins(target, account, 98_765 * GIB);
+      await lastBilled(target, 2);
+      const screen = () => {
+        const lines = last()?.lines ?? [];
+        expect(lines.filter((line) => line.length > 80)).toEqual([]);
+        expect(lines.filter((line) => line.trim() === "")).toEqual([]);
+        return lines.join("\n");
+      };
+      expect(await billingRun({ baseDir, dryRun: true }, world)).toBe("pending");
+      screen();
+      expect(await billingRun({ baseDir, dryRun: false }, world)).toBe("pending");
+      expect(screen()).toMatch(/1 account +411\.5\d+ FULA\s+1 suspended, 1 failed\n/);
+      expect(await billingRuns({ baseDir }, world)).toBe("pending");
+      const runs = screen();
+      expect(runs).toContain("Billing: no master runs it. Do: docker logs fula-pinning-webui");
+      expect(runs).toMatch(new RegExp(`Z\\s+${long}\\s+for\\s+411\\.5\\d+\\s+FULA,\\s+tried\\s+1\\s+time:`));
+      await expect(billingRuns({ baseDir, limit: "0" }, world)).rejects.toMatchObject({
+        exit: "usage",
+        remedy: "Pass a number of hours, such as --limit 24.",
+      });
+      const off = await masterOn(target, { ...ON, BILLING_IDEMPOTENCY: "false" });
+      expect(await billingRuns({ baseDir: off.baseDir }, off.world)).toBe("ok");
+      expect(off.results.at(-1)?.lines[0]).toBe("Nothing is billed: BILLING_IDEMPOTENCY is false.");
+    });
+
     test("catch-up shows, charges or waives what was missed long ago", async () => {
       const { target, baseDir, world, last } = await start();
       await setBalance(target, "u1", 100);
@@ -175,6 +205,9 @@ describeOnPostgres(
         failures: 0,
         forgotten: 0,
         firstForgotten: null,
+        numbered: "credit_history",
+        numbersUsed: 0.1,
+        numbersLastHours: null,
       };
       expect(judgeBilling(standing, { lease: true, deductionIntervalMs: 3_600_000 }).state).toBe("ok");
       expect(

@@ -178,7 +178,8 @@ describeOnPostgres(
       expect(await billingDeposits({ baseDir }, world)).toBe("pending");
       const shown = results.at(-1)?.lines.join("\n") ?? "";
       expect(shown).toMatch(/Base +block 988 of 1000, scanned \d+ s ago/);
-      expect(shown).toMatch(/8453:0x[0-9a-f]{64}:0 +10{31} FULA\s+tried 1 time: /);
+      expect(shown).toMatch(/8453:0x[0-9a-f]{64}:0\s+10{31} FULA, tried 1 time: /);
+      expect(shown.split("\n").filter((line) => line.length > 80)).toEqual([]);
       expect(shown).toContain("1 transfer came from wallets that no account has linked");
       expect(await billingDeposits({ baseDir, retry: true }, world)).toBe("pending");
       expect(results.at(-1)?.lines[0]).toBe("Tried again: 0 settled, 1 failed.");

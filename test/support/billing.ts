@@ -20,6 +20,7 @@ export const BILLING: BillingSettings = {
   scannerIntervalMs: 600_000,
   vault: `0x${"1a".repeat(20)}`,
   chains: [],
+  proxy: null,
   bonuses: true,
 };
 

@@ -37,6 +37,8 @@ export interface NodeFault {
   readonly answer?: { readonly status: number; readonly type: string; readonly body: string | Buffer };
   /** It closes the connection without an answer. */
   readonly silent?: boolean;
+  /** It takes no lists of questions: it refuses them, or answers the first one only. */
+  readonly single?: "refuses" | "first";
   /** It never answers. */
   readonly hangs?: boolean;
   /** Changes each log before it is listed. */
@@ -133,11 +135,9 @@ export async function startFakeChain({ chainId = 8_453, head = 1_000 } = {}): Pr
       response.writeHead(given.status, { "content-type": given.type }).end(given.body);
       return;
     }
-    const body = JSON.parse(Buffer.concat(parts).toString()) as {
-      id: number;
-      method: string;
-      params: readonly unknown[];
-    }[];
+    const asked = JSON.parse(Buffer.concat(parts).toString()) as Asked | Asked[];
+    const isList = Array.isArray(asked);
+    const body = isList ? asked : [asked];
     chain.asked.push(body.map(({ method }) => method.replace("eth_", "")).join(" "));
     const answers = body.map(({ id, method, params }) => {
       try {
@@ -147,7 +147,18 @@ export async function startFakeChain({ chainId = 8_453, head = 1_000 } = {}): Pr
         return { jsonrpc: "2.0", id, error: { code, message } };
       }
     });
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answers));
+    const refusal = {
+      jsonrpc: "2.0",
+      id: null,
+      error: { code: -32_600, message: "batches are not supported" },
+    };
+    const whole =
+      isList && node.single === undefined
+        ? answers
+        : node.single === "refuses" && isList
+          ? refusal
+          : answers[0];
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(whole));
   };
   const server = createServer((request, response) => void serve(request, response));
   server.listen(0, "127.0.0.1");
@@ -176,6 +187,12 @@ export async function startFakeChain({ chainId = 8_453, head = 1_000 } = {}): Pr
     },
   };
   return chain;
+}
+
+interface Asked {
+  readonly id: number;
+  readonly method: string;
+  readonly params: readonly unknown[];
 }
 
 class RpcError extends Error {

@@ -62,21 +62,24 @@ describe("the crons of the webui", () => {
       scannerIntervalMs: 600_000,
       vault: `0x${"1".repeat(40)}`,
       chains: [{ id: 8_453, url: "https://mainnet.base.org", confirmations: 150 }],
+      proxy: null,
       bonuses: true,
     });
   });
 
   it("scan the chains that have an RPC URL", () => {
     const url = "https://node.example/v1/key";
-    const { chains, bonuses, scannerIntervalMs } =
+    const { chains, proxy, bonuses, scannerIntervalMs } =
       read({
         BASE_RPC_URL: url,
         ETHEREUM_RPC_URL: url,
         SKALE_RPC_URL: url,
+        RPC_PROXY_URL: "http://proxy.example:3128",
         REFERRAL_BONUSES_ENABLED: "false",
         SCANNER_INTERVAL_MS: "5000",
       }) ?? {};
     expect(chains?.map(({ id }) => id)).toEqual([1, 8_453, 2_046_399_126]);
+    expect(proxy).toBe("http://proxy.example:3128");
     expect({ bonuses, scannerIntervalMs }).toEqual({ bonuses: false, scannerIntervalMs: 5_000 });
     expect(() => read({ SKALE_RPC_URL: "node.example" })).toThrow(/settings/);
   });
