@@ -3,7 +3,7 @@ import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { Log } from "../errors.ts";
 import type { Blake3 } from "./blake3.ts";
 import type { HttpReader } from "../machine/http.ts";
-import { createHealth } from "../services/health.ts";
+import { createHealth, healthGauges } from "../services/health.ts";
 import { type Call, createApp, logFailure, type Service } from "../services/server.ts";
 import type { IngestSettings } from "../settings/services.ts";
 import type { SpaceReading } from "../settings/space-limits.ts";
@@ -72,13 +72,14 @@ export function openIngest(
   const { stallMs, bodyMs: totalMs, slackMs, maxWaitMs, lingerMs, graceMs } = times;
   const now = (): number => performance.now();
   const all = new Slots({ slots, maxWaiting: slots * WAITING_PER_SLOT, maxWaitMs });
+  const space = new Space({ read: readSpace, reserveBytes: settings.reserveBytes, now });
   const blockDeps = {
     slots: all,
     startHash: blake3.start,
     kubo,
     quota: noAuth ? null : createQuotaGate({ mode, storage, now, log }),
     buffers: new BufferPool(maxBlockBytes),
-    space: new Space({ read: readSpace, reserveBytes: settings.reserveBytes, now }),
+    space,
     limits: { stallMs, totalMs, slackMs, minimumRate: MINIMUM_RATE },
     log,
   };
@@ -110,11 +111,21 @@ export function openIngest(
     metrics: {
       port: metricsPort,
       gauges: [
+        ...healthGauges(health),
         {
           name: "fula_ingest_uploads",
           help: "Uploads that are processed now, and uploads that wait.",
           label: "state",
           read: () => ({ active: slots - all.free, waiting: all.waiting }),
+        },
+        {
+          name: "fula_ingest_space_bytes",
+          help: "Space that the last upload found: left for more of them, below the limit of kubo and above the reserve of the disk.",
+          label: "state",
+          read() {
+            const left = space.leftBytes();
+            return left === null ? {} : { left };
+          },
         },
       ],
     },

@@ -50,10 +50,16 @@ export class Space {
       await this.#pending;
     }
     if (this.#reading === null) return { kind: "unknown" };
-    const { leftBytes, storedBefore } = this.#reading;
-    const left = leftBytes - (this.#storedBytes - storedBefore) - this.#underWayBytes;
+    const left = this.leftBytes() ?? 0;
     const neededBytes = sizeBytes + OVERHEAD_BYTES;
     return left < neededBytes ? { kind: "full" } : { kind: "claimed", claim: this.#take(neededBytes) };
+  }
+
+  /** What is left by the last reading, without what was stored or claimed since; null: there is none. Asks nobody. */
+  leftBytes(): number | null {
+    if (this.#reading === null) return null;
+    const { leftBytes, storedBefore } = this.#reading;
+    return leftBytes - (this.#storedBytes - storedBefore) - this.#underWayBytes;
   }
 
   async #measure(): Promise<void> {

@@ -26,6 +26,13 @@ export interface HealthReport {
   readonly checks: Readonly<Record<string, CheckResult>>;
 }
 
+/** Runs all checks at once. */
+export interface Health {
+  (): Promise<HealthReport>;
+  /** The last result, and when it was had; null: none yet. */
+  last(): { readonly report: HealthReport; readonly at: Date } | null;
+}
+
 /** How long a check may take: well below the timeout of the container's healthcheck. */
 const CHECK_TIMEOUT_MS = 3_000;
 
@@ -38,9 +45,10 @@ export function createHealth(options: {
   readonly checks: Readonly<Record<string, Check>>;
   readonly log: Log;
   readonly timeoutMs?: number;
-}): () => Promise<HealthReport> {
+}): Health {
   const { version, checks, log, timeoutMs = CHECK_TIMEOUT_MS } = options;
   let inFlight: Promise<HealthReport> | null = null;
+  let last: ReturnType<Health["last"]> = null;
   let lastLogged = "";
 
   async function runChecks(): Promise<HealthReport> {
@@ -54,15 +62,18 @@ export function createHealth(options: {
     if (summary !== lastLogged) log(summary, failures.length === 0 ? "info" : "warn");
     lastLogged = summary;
     const status = failures.length === 0 ? "ok" : "degraded";
-    return { status, version, checks: Object.fromEntries(results) };
+    const report: HealthReport = { status, version, checks: Object.fromEntries(results) };
+    last = { report, at: new Date() };
+    return report;
   }
 
-  return () => {
+  const health = (): Promise<HealthReport> => {
     inFlight ??= runChecks().finally(() => {
       inFlight = null;
     });
     return inFlight;
   };
+  return Object.assign(health, { last: () => last });
 }
 
 /** The response to `GET /health`: 503 while a check fails. `more` is added to the report. */
@@ -73,6 +84,26 @@ export function healthAnswer(report: HealthReport, more: Readonly<Record<string,
 /** The HTTP status of a report. */
 export function healthStatus({ status }: Pick<HealthReport, "status">): number {
   return status === "ok" ? 200 : 503;
+}
+
+/** What the checks last found, for the metrics: Docker asks for them all the time, a scrape does not. */
+export function healthGauges({ last }: Pick<Health, "last">): readonly GaugeSource[] {
+  return [
+    {
+      name: "fula_health_ok",
+      help: "The last result of a check of /health: 1 if it was good, 0 if not.",
+      label: "check",
+      read() {
+        const checks = Object.entries(last()?.report.checks ?? {});
+        return Object.fromEntries(checks.map(([name, { ok }]) => [name, ok ? 1 : 0]));
+      },
+    },
+    {
+      name: "fula_health_checked_timestamp_seconds",
+      help: "When the checks of /health last ran, in seconds since 1970; 0: not since the start.",
+      read: () => (last()?.at.getTime() ?? 0) / 1_000,
+    },
+  ];
 }
 
 /** The connections of a service to the database, for its metrics. */

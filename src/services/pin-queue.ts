@@ -70,8 +70,9 @@ export function queueGauges(queue: Pick<PinQueue, "state">): readonly GaugeSourc
       help: "Pin requests. waiting: not pinned or not unpinned yet; sending: worked on now; failed. At most 100000 are counted.",
       label: "state",
       read() {
-        const { waiting, inProgress: sending, failed } = queue.state();
-        return { waiting, sending, failed };
+        const { waiting, inProgress: sending, failed, countedAt } = queue.state();
+        // A zero that was not counted would look like a jump once the first count comes.
+        return countedAt === null ? { sending } : { waiting, sending, failed };
       },
     },
     {

@@ -7,7 +7,14 @@ import { createDelegates } from "../pinning/delegates.ts";
 import { createPinIntake } from "../pinning/pin-store.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
 import { createCarImport, IMPORT_TIMEOUT_MS } from "./car-import.ts";
-import { checkCluster, checkPostgres, connectionGauge, createHealth, healthAnswer } from "./health.ts";
+import {
+  checkCluster,
+  checkPostgres,
+  connectionGauge,
+  createHealth,
+  healthAnswer,
+  healthGauges,
+} from "./health.ts";
 import { addDocument } from "./openapi/document.ts";
 import { type PinQueue, queueGauges } from "./pin-queue.ts";
 import { addAdminRoutes } from "./pinning-admin.ts";
@@ -114,7 +121,11 @@ export function openPinningApi(settings: PinningApiSettings, deps: PinningApiDep
     edge: { host, port: edgePort, app: edge },
     metrics: {
       port: metricsPort,
-      gauges: [connectionGauge(pool), ...(queue === undefined ? [] : queueGauges(queue))],
+      gauges: [
+        ...healthGauges(health),
+        connectionGauge(pool),
+        ...(queue === undefined ? [] : queueGauges(queue)),
+      ],
     },
     slowRoute: { path: IMPORT_PATH, timeoutMs: IMPORT_TIMEOUT_MS },
     describeUnread: (reason, details) => ({ error: { reason, details } }),

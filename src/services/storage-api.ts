@@ -14,6 +14,7 @@ import {
   connectionGauge,
   createHealth,
   healthAnswer,
+  healthGauges,
   healthStatus,
   whileDatabaseAnswers,
 } from "./health.ts";
@@ -114,7 +115,10 @@ export function openStorageService(
   void health();
   const { bindHost: host, port, metricsPort, masterId } = settings;
   const crons = startBillingCrons(settings, { pool, log });
-  const metrics = { port: metricsPort, gauges: [connectionGauge(pool), ...crons.gauges] };
+  const metrics = {
+    port: metricsPort,
+    gauges: [...healthGauges(health), connectionGauge(pool), ...crons.gauges],
+  };
   const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const close = async () => {
     endBeating();

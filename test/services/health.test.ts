@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createHealth } from "../../src/services/health.ts";
+import { createHealth, healthGauges } from "../../src/services/health.ts";
 import { deferred } from "./serving.ts";
 
 const never = (): Promise<void> => new Promise(() => {});
@@ -54,6 +54,30 @@ describe("createHealth", () => {
     await Promise.all(together);
     expect(asked).toBe(1);
     await health();
+    expect(asked).toBe(2);
+  });
+
+  it("gives the last result to the metrics, and asks nobody for it", async () => {
+    let asked = 0;
+    const world = { works: true };
+    const checks = {
+      postgres: async () => {
+        asked += 1;
+        if (!world.works) throw new Error("its disk is full");
+      },
+      cluster: async () => {},
+    };
+    const health = createHealth({ version: "1", checks, log: () => {} });
+    const read = () => healthGauges(health).map((gauge) => gauge.read());
+    expect(read()).toEqual([{}, 0]);
+    const began = Date.now() / 1_000;
+    await health();
+    const [good, at] = read();
+    expect(good).toEqual({ postgres: 1, cluster: 1 });
+    expect(at).toBeGreaterThanOrEqual(began);
+    world.works = false;
+    await health();
+    expect(read()[0]).toEqual({ postgres: 0, cluster: 1 });
     expect(asked).toBe(2);
   });
 

@@ -9,7 +9,7 @@ import { answering, startStandIn } from "../support/kubo-stand-in.ts";
 import { migrate, openPool } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { inSession } from "../support/postgres-server.ts";
-import { pinningSettings } from "./pins-api.ts";
+import { pinningSettings, STILL_QUEUE } from "./pins-api.ts";
 import { type ServiceDeps, startService } from "./serving.ts";
 import { webuiSettings } from "./web-api.ts";
 
@@ -24,7 +24,7 @@ describeOnPostgres(
       const pinning = pinningSettings({ ...target, ...limits });
       const services = [
         await startCounted(
-          (own) => openPinningApi(pinning, { ...own, bridgeSubnets: async () => [], queue: QUEUE }),
+          (own) => openPinningApi(pinning, { ...own, bridgeSubnets: async () => [], queue: STILL_QUEUE }),
           openPool(target, 2),
         ),
         await startCounted(
@@ -86,27 +86,21 @@ const DROP_INDEXES = `
     END LOOP;
   END $$`;
 
-/** A queue that stands still: a running one asks the database all the time. */
-const QUEUE = {
-  state: () => ({
-    waiting: 3,
-    oldestSeconds: 1,
-    failed: 2,
-    inProgress: 0,
-    countedAt: new Date(1_000),
-    lastSuccessAt: null,
-    fault: null,
-  }),
-  request: () => () => {},
-  wake: () => {},
-};
-
 test("the queue says of which moment its numbers are", () => {
   const read = (countedAt: Date | null) =>
-    queueGauges({ state: () => ({ ...QUEUE.state(), countedAt }) })
+    queueGauges({ state: () => ({ ...STILL_QUEUE.state(), countedAt }) })
       .find(({ name }) => name === "fula_pin_queue_counted_timestamp_seconds")
       ?.read();
   expect([read(new Date(5_000)), read(null)]).toEqual([5, 0]);
+});
+
+test("the queue has no number of requests before the first count: a zero would look like a jump later", () => {
+  const read = (countedAt: Date | null) =>
+    queueGauges({ state: () => ({ ...STILL_QUEUE.state(), countedAt }) })
+      .find(({ name }) => name === "fula_pin_queue_requests")
+      ?.read();
+  expect(read(null)).toEqual({ sending: 0 });
+  expect(read(new Date(5_000))).toEqual({ waiting: 3, sending: 0, failed: 2 });
 });
 
 function noCluster(): never {

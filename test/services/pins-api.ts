@@ -135,3 +135,18 @@ export function serviceHeader(account: string, secret: string, expiry: number): 
   const signed = `v1.${Buffer.from(account).toString("base64url")}.${expiry}`;
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }
+
+/** A queue that stands still: a running one asks the database all the time. */
+export const STILL_QUEUE = {
+  state: () => ({
+    waiting: 3,
+    oldestSeconds: 1,
+    failed: 2,
+    inProgress: 0,
+    countedAt: new Date(1_000),
+    lastSuccessAt: null,
+    fault: null,
+  }),
+  request: () => () => {},
+  wake: () => {},
+};

@@ -47,7 +47,7 @@ function openSpace(reading: SpaceReading | null = READING) {
     if (result.kind !== "claimed") return result.kind;
     return { settle: (stored) => result.claim.settle(stored === 0 ? 0 : stored - OVERHEAD_BYTES) };
   };
-  return { kubo, claim, pass: (ms: number) => void (nowMs += ms) };
+  return { kubo, claim, pass: (ms: number) => void (nowMs += ms), left: () => space.leftBytes() };
 }
 
 describe("the space", () => {
@@ -62,6 +62,17 @@ describe("the space", () => {
     second.settle(0);
     expect(await claim(20 * MB + 1)).toBe("full");
     expect(await claim(20 * MB)).not.toBe("full");
+  });
+
+  test("is known to whoever does not claim: what is left by the last reading, and nothing before the first", async () => {
+    const { kubo, claim, left } = openSpace();
+    expect(left()).toBeNull();
+    expect(kubo.asked).toBe(0);
+    const block = (await claim(15 * MB)) as Claim;
+    expect(left()).toBe(25 * MB);
+    block.settle(0);
+    expect(left()).toBe(40 * MB);
+    expect(kubo.asked).toBe(1);
   });
 
   test("ends at the disk's reserve where that comes first", async () => {
