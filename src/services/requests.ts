@@ -103,7 +103,12 @@ export function watchRequests(server: Server, options: WatchOptions): void {
     const id = requestIdOf(incoming, isOutside);
     socket.on("error", () => socket.destroy());
     socket.end(
-      answerUnread(405, describeUnread("METHOD_NOT_ALLOWED", "Tunnels are not served here."), id, "allow: GET\r\n"),
+      answerUnread(
+        405,
+        describeUnread("METHOD_NOT_ALLOWED", "Tunnels are not served here."),
+        id,
+        "allow: GET\r\n",
+      ),
     );
     onRequest({ id, isOutside, method: "CONNECT", route: NOT_READ, status: 405, ms: 0 });
   });
