@@ -3,6 +3,7 @@ import {
   type DepositStanding,
   listFailedDeposits,
   readDepositStanding,
+  judgeDeposits,
 } from "../billing/deposit-standing.ts";
 import { dismissFailed, retryFailed } from "../billing/deposits.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
@@ -64,7 +65,7 @@ export async function billingDeposits(
       ...(rows.length === 0
         ? (standing?.chains ?? []).length === 0
           ? []
-          : ["Every deposit was credited."]
+          : [isAllScanned(standing) ? "Every deposit was credited." : UNREAD]
         : [
             `${countOf(standing?.failed ?? rows.length, "transfer")} could not be credited. Correct the reason, then:`,
             "  fula-node billing deposits --retry",
@@ -72,7 +73,17 @@ export async function billingDeposits(
       ...world.reporter.table(rows),
     ],
   });
-  return failed.length > 0 ? "pending" : "ok";
+  const needsAttention =
+    failed.length > 0 || (standing !== null && judgeDeposits(standing, settings.chains) !== null);
+  return needsAttention ? "pending" : "ok";
+}
+
+const UNREAD = "Every deposit that was found is credited. What a chain did not report is not known yet.";
+
+function isAllScanned(standing: DepositStanding | null): boolean {
+  return (
+    standing?.chains.every(({ fault, scannedSeconds }) => fault === null && scannedSeconds !== null) ?? false
+  );
 }
 
 /** Reads `8453:0x...:3`: chain, transaction, and log index. */

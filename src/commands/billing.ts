@@ -159,7 +159,11 @@ function finish(world: World, verb: string, { hours }: DeductionReport): VerbExi
   world.reporter.result({
     data: { verb, dryRun: false, hours },
     lines: [
-      hours.length === 0 ? "Nothing to do: no hour was missed since then." : "Charged:",
+      hours.length === 0
+        ? "Nothing to do: no hour was missed since then."
+        : hours.every(({ charged }) => charged === 0)
+          ? "Nothing was charged: no account had anything left to pay for."
+          : "Charged:",
       ...world.reporter.table(rows),
       ...(hasFailed ? ["Charges that failed are tried again: fula-node billing runs"] : []),
     ],

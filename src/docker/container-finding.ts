@@ -235,7 +235,7 @@ export function startOf(up: readonly Starting[], name: (service: Service) => str
       .join(", ");
   const started = namesOf(false);
   const anew = namesOf(true);
-  return [started && `start ${started}`, anew && `make ${anew} anew`]
+  return [started && `start ${started}`, anew && `create ${anew} again`]
     .filter((part) => part !== "")
     .join(", ");
 }

@@ -11,7 +11,7 @@ import { type Judged, LATE } from "./part.ts";
 
 /**
  * The billing: which master runs it and since when, the last billed hour, what was not charged, and how the deposits stand. Null if this master
- * bills nothing, if another image does that here, and if the database can't be read, which its own part says.
+ * bills nothing, or if another image does that here.
  */
 export async function lookAtBilling(
   { postgres }: Pick<HostReader, "postgres">,
@@ -37,9 +37,10 @@ export async function lookAtBilling(
     ask(() => readStanding(database, HOURS_BACK)).catch(unlessBug),
     ask(() => readDepositStanding(database)).catch(unlessBug),
   ]);
+  const unknown = (summary: string): Judged => ({ state: "unknown", summary, todo: null, evidence: {} });
+  if (standing === UNREAD || deposits === UNREAD) return unknown("the database can't be read: see its line");
+  if (standing === LATE || deposits === LATE) return unknown("the database did not answer in time");
   if (standing === null) return null;
-  if (standing === LATE || deposits === LATE)
-    return { state: "unknown", summary: "the database did not answer in time", todo: null, evidence: {} };
   const { sentence, ...judged } = judgeBilling(standing, settings);
   const { leader, since, lastHour, failures, forgotten } = standing;
   const missing = deposits === null ? null : judgeDeposits(deposits, settings.chains);
@@ -63,8 +64,10 @@ export async function lookAtBilling(
   };
 }
 
+const UNREAD = Symbol("unread");
+
 /** The database can't be read. A bug is thrown on. */
-function unlessBug(thrown: unknown): null {
-  if (thrown instanceof OperatorError) return null;
+function unlessBug(thrown: unknown): typeof UNREAD {
+  if (thrown instanceof OperatorError) return UNREAD;
   throw thrown;
 }

@@ -3,7 +3,7 @@ import { nodeSourcesOf } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
-import type { FindingsHealth, NodesNow } from "../pinset/sweep/findings.ts";
+import type { FindingsHealth, NodesHealth, NodesNow } from "../pinset/sweep/findings.ts";
 import type { Values } from "../settings/context.ts";
 import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
 import { grouped } from "../units.ts";
@@ -101,7 +101,8 @@ export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
 export async function lookAtSweep(node: PinsetNode): Promise<Judged> {
   const { sweep } = await node.heartbeats;
   const run = await judgeRun(node, sweep);
-  const { pins, nodes } = await readFindings(node);
+  const { pins, nodes: all } = await readFindings(node);
+  const nodes = { ...all, sentence: all.problem ?? all.sentence };
   if (sweep.heartbeat === null) return nodes.state === "attention" ? withRemarks(run, [nodes]) : run;
   const judged = withRemarks(run, [pins, nodes]);
   // After a complete sweep, what it found says what to do. After another one, the run itself does.
@@ -115,9 +116,10 @@ export async function readFindings({
   layout,
   heartbeats,
   nodesNow,
-}: Pick<PinsetNode, "deps" | "layout" | "heartbeats" | "nodesNow">): Promise<
-  Readonly<Record<"pins" | "nodes", FindingsHealth>>
-> {
+}: Pick<PinsetNode, "deps" | "layout" | "heartbeats" | "nodesNow">): Promise<{
+  readonly pins: FindingsHealth;
+  readonly nodes: NodesHealth;
+}> {
   const [{ sweep }, live, { assessFindings }, { parseKnownNodes }] = await Promise.all([
     heartbeats,
     nodesNow,

@@ -191,6 +191,10 @@ describeOnPostgres(
         state: "attention",
         summary: "1 charge failed, of one account and hour each",
       });
+      expect(await statusOf({ ...target, password: "wrong" })).toMatchObject({
+        state: "unknown",
+        summary: "the database can't be read: see its line",
+      });
     });
 
     test("upstream's image that holds the lease is no fault", () => {

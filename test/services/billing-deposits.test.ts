@@ -191,6 +191,19 @@ describeOnPostgres(
       expect(results.at(-1)?.lines).toContain("Every deposit was credited.");
       expect(await balances(target)).toEqual(["a 2"]);
       expect(await status()).toMatchObject({ state: "ok" });
+      const fault = (seconds: number) =>
+        sql(
+          target,
+          "UPDATE chain_scans SET fault = 'it does not answer', fault_since = now() - $1 * interval '1 s'",
+          [seconds],
+        );
+      await fault(10);
+      expect(await billingDeposits({ baseDir }, world)).toBe("ok");
+      expect(results.at(-1)?.lines.join("\n")).toContain("What a chain did not report is not known yet.");
+      await fault(2_000);
+      expect(await billingDeposits({ baseDir }, world)).toBe("pending");
+      expect(results.at(-1)?.lines.join("\n")).not.toContain("Every deposit was credited.");
+      await sql(target, "UPDATE chain_scans SET fault = NULL, fault_since = NULL");
       const huge = chain.pay({ block: 951, from: walletOf("b"), units: 10n ** 31n * ONE, logIndex: 9 });
       await scanChains(scanOf(target, chain, { chains: billing.chains }));
       for (const wrong of [`8453:${huge}:8`, huge, "x"])

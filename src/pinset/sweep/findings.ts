@@ -123,6 +123,9 @@ export interface FindingsHealth {
   readonly todo: string | null;
 }
 
+/** `problem`: only the nodes that need attention, in the same words; null if none does. */
+export type NodesHealth = FindingsHealth & { readonly problem: string | null };
+
 const factsSchema = z.object({
   pins: z.object({
     total: z.number(),
@@ -158,7 +161,8 @@ const factsSchema = z.object({
   queueFault: z.string().nullable().default(null),
 });
 
-const NOT_KNOWN: FindingsHealth = {
+const NOT_KNOWN: NodesHealth = {
+  problem: null,
   state: "unknown",
   sentence: "no sweep has reported them yet",
   todo: "run it and read what it prints: fula-node sweep",
@@ -179,7 +183,7 @@ export function assessFindings(
     forgotten = new Set(),
     live = null,
   }: { readonly forgotten?: ReadonlySet<string>; readonly live?: NodesNow | null } = {},
-): { readonly pins: FindingsHealth; readonly nodes: FindingsHealth } {
+): { readonly pins: FindingsHealth; readonly nodes: NodesHealth } {
   const read = factsSchema.safeParse(heartbeat?.facts);
   const seen = live === null ? null : assessNodes(withLive(read.data?.nodes ?? [], live), { now, when: "" });
   if (!read.success) return { pins: NOT_KNOWN, nodes: seen ?? NOT_KNOWN };
@@ -240,34 +244,41 @@ function assessPins({ pins, nodesExpected, queueFault }: Facts, when: string): F
 function assessNodes(
   { nodes, nodesExpected, own, strangers, namesFault }: AllNodes,
   { now, when }: { readonly now: Date; readonly when: string },
-): FindingsHealth {
+): NodesHealth {
   const isWrongNode = ({ state, sync }: (typeof nodes)[number]) => state !== "up" || sync === "stalled";
   const wrong = nodes.filter(isWrongNode);
   const shown = nodes.length <= MAX_SHOWN ? nodes : [...wrong, ...nodes.filter((node) => !isWrongNode(node))];
-  const names = shown.slice(0, MAX_SHOWN).map((node) => {
-    const name = node.name === "" ? node.id : node.name;
+  const nameOf = ({ name, id }: NodeFacts): string => (name === "" ? id : name);
+  const describe = (node: NodeFacts): string => {
     const remarks = [...(node.id === own ? ["here"] : []), ...remarksOf(node, now)].join(", ");
-    return remarks === "" ? name : `${name} (${remarks})`;
-  });
+    return remarks === "" ? nameOf(node) : `${nameOf(node)} (${remarks})`;
+  };
+  const names = shown.slice(0, MAX_SHOWN).map(describe);
   if (nodesExpected > MAX_SHOWN) names.push(`${nodesExpected - MAX_SHOWN} more`);
   if (strangers > 0) names.push(`${strangers} not expected`);
   if (namesFault !== null) names.push("the database did not answer then, so the last known names were used");
   const sentence = `${names.join(", ")}${when}`;
-  if (wrong.length > 0)
-    return {
-      state: "attention",
-      sentence,
-      todo: "start them, or remove one for good: fula-node node forget NODE",
-    };
+  const [first, ...others] = wrong;
+  if (first !== undefined) {
+    const more = wrong.length - MAX_SHOWN;
+    const problem = [...wrong.slice(0, MAX_SHOWN).map(describe), ...(more > 0 ? [`${more} more`] : [])].join(
+      ", ",
+    );
+    const todo =
+      others.length === 0
+        ? `start ${nameOf(first)}, or remove it for good: fula-node node forget ${nameOf(first)}`
+        : "start them, or remove one for good: fula-node node forget NODE";
+    return { state: "attention", sentence, problem: `${problem}${when}`, todo };
+  }
   return namesFault === null
-    ? { state: "ok", sentence, todo: null }
-    : { state: "attention", sentence, todo: "look again: fula-node sweep" };
+    ? { state: "ok", sentence, problem: null, todo: null }
+    : { state: "attention", sentence, problem: null, todo: "look again: fula-node sweep" };
 }
 
 function remarksOf(node: NodeFacts, now: Date): readonly string[] {
   const { state, sync, pinsDone, pinsDue } = node;
   const parts: string[] = [];
-  if (state === "absent") parts.push(describeLastSign(node, now, "last seen"));
+  if (state === "absent") parts.push(`away, ${describeLastSign(node, now, "at the sweep")}`);
   else if (state !== "up") parts.push(state);
   if (sync !== "synced")
     parts.push(

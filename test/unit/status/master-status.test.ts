@@ -395,10 +395,11 @@ describe("status of a master", () => {
       ];
     });
     const { parts, lines, exit } = await statusOn(host);
-    const nodes = "node (here), berlin-1 (announced itself 4 min ago, new), other (new)";
+    const nodes = "node (here), berlin-1 (away, announced itself 4 min ago, new), other (new)";
     expect(lines.join("\n").replaceAll(/\s+/g, " ")).toContain(`Nodes ${nodes}`);
     expect(parts.get("sweep")).toBe(
-      `attention: ${nodes} -> start them, or remove one for good: fula-node node forget NODE`,
+      "attention: berlin-1 (away, announced itself 4 min ago, new) -> " +
+        "start berlin-1, or remove it for good: fula-node node forget berlin-1",
     );
     expect(exit).toBe("pending");
     host.files.drop(LAYOUT.sweepHeartbeat);

@@ -213,7 +213,7 @@ describe("cluster-follower", () => {
     const { labels } = host.docker.boxes.get(STORAGE_NAMES.cluster) ?? { labels: {} };
     change(host, STORAGE_NAMES.cluster, { labels: { ...labels, "com.docker.compose.config-hash": "other" } });
     expect((await lookAt(await storageStepOn(host, "cluster-follower"), host)).changes).toEqual([
-      { kind: "up", summary: "make ipfs_cluster anew", services: ["ipfs-cluster"] },
+      { kind: "up", summary: "create ipfs_cluster again", services: ["ipfs-cluster"] },
     ]);
   });
 });
