@@ -77,6 +77,7 @@ export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
     if (found.every((stat) => stat === null))
       return { state: "attention", summary: "there is no snapshot key", todo: REPAIR_MASTER, evidence: {} };
     const store = await deps.openSnapshots(layout.snapshotsDir);
+    const { heartbeat } = (await heartbeats).snapshot;
     const [key, files, memory] = await Promise.all([
       deps.readVerifyingKey(keys),
       store.list(),
@@ -84,7 +85,8 @@ export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
     ]);
     const { state, sentence, todo } = judgeSnapshots(files, key, {
       memory: parseMemory(memory),
-      damaged: bodyRecordOf((await heartbeats).snapshot.heartbeat?.facts).damaged,
+      damaged: bodyRecordOf(heartbeat?.facts).damaged,
+      wasTaken: typeof heartbeat?.last_good_at === "string",
       sha256: (bytes) => store.sha256(bytes),
       now: deps.host.clock.now(),
       maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,

@@ -123,6 +123,9 @@ export function retireKey(memory: ChainMemory, retired: RetiredKey): ChainMemory
   return { ...memory, retiredKeys: [...others, retired] };
 }
 
+/** Why a chain restarts although nothing of the last one is left. */
+export const ALL_GONE = "no snapshot is left, and the record of them is gone";
+
 /** How the snapshots on the disk relate to what is remembered. `why` is half a sentence. */
 export type Continuity =
   | { readonly state: "first" | "continues" }
@@ -131,11 +134,16 @@ export type Continuity =
 /**
  * Decides if the next snapshot continues the chain. `newest`: the newest snapshot with a valid signature, null if there
  * is none. `keyId`: the key that signs the next one. `succeeds`: whether a key is proven to have replaced another one.
+ * `wasTaken`: whether a run is known to have taken one, from elsewhere than from this memory.
  */
 export function judgeContinuity(
   memory: ChainMemory | null | "damaged",
   newest: ChainEnd | null,
-  keys: { readonly keyId: string; readonly succeeds: (earlier: string, later: string) => boolean },
+  keys: {
+    readonly keyId: string;
+    readonly succeeds: (earlier: string, later: string) => boolean;
+    readonly wasTaken: boolean;
+  },
 ): Continuity {
   if (memory === "damaged")
     return {
@@ -144,6 +152,8 @@ export function judgeContinuity(
       why: "the record of the last snapshot is damaged",
     };
   const last = memory?.last ?? null;
+  if (last === null && newest === null && keys.wasTaken)
+    return { state: "restarted", expected: null, why: ALL_GONE };
   if (last === null) return { state: newest === null ? "first" : "continues" };
   const restarted = (why: string): Continuity => ({ state: "restarted", expected: last.sequence, why });
   if (last.keyId !== keys.keyId && !keys.succeeds(last.keyId, keys.keyId))

@@ -1,7 +1,14 @@
 import type { VerifyingKey } from "../../machine/signing.ts";
 import { age, countOf, grouped } from "../../units.ts";
 import { checkLinks, readLinks, trustedKeys } from "./links.ts";
-import { type ChainMemory, countNumbers, findMissing, judgeContinuity, type Numbers } from "./memory.ts";
+import {
+  ALL_GONE,
+  type ChainMemory,
+  countNumbers,
+  findMissing,
+  judgeContinuity,
+  type Numbers,
+} from "./memory.ts";
 import type { SnapshotFile } from "./store.ts";
 import type { Sha256 } from "./verify.ts";
 
@@ -28,6 +35,8 @@ export function judgeSnapshots(
     readonly memory: ChainMemory | null | "damaged";
     /** Snapshots with a body that was found to be damaged. */
     readonly damaged?: readonly string[];
+    /** A run is known to have taken one. */
+    readonly wasTaken?: boolean;
     readonly sha256: Sha256;
     readonly now: Date;
     /** An older snapshot is stale. */
@@ -47,7 +56,7 @@ export function judgeSnapshots(
       )
       .map(({ name }) => name),
   ];
-  if (newest === null) return withoutAny(damaged, deps.memory);
+  if (newest === null) return withoutAny(damaged, deps);
   const { manifest } = newest;
   const ageMs = deps.now.getTime() - Date.parse(manifest.created_at);
   const head = `${ageMs < 0 ? "in the future" : `${age(ageMs)} ago`}, ${grouped(manifest.pins.count)} ${manifest.pins.count === 1 ? "pin" : "pins"}`;
@@ -62,7 +71,11 @@ export function judgeSnapshots(
   }
   const brokenAt = links.find(({ name }) => order.get(name)?.state === "broken");
   if (brokenAt !== undefined) return attention(`chain broken at ${brokenAt.sequence}`, LIST);
-  const continuity = judgeContinuity(deps.memory, newest, { keyId: key.id, succeeds: () => true });
+  const continuity = judgeContinuity(deps.memory, newest, {
+    keyId: key.id,
+    succeeds: () => true,
+    wasTaken: false,
+  });
   if (continuity.state === "restarted") return attention(`chain broken: ${continuity.why}`, LIST);
   const accepted = links.findLastIndex(({ manifest: one }) => one.accepted === true);
   const restart = links.slice(accepted + 1).findLast(({ manifest: one }) => one.restart !== undefined);
@@ -100,16 +113,18 @@ function describeNumbers([one, ...others]: readonly Numbers[]): string {
   return first === last ? `number ${first}${more}` : `numbers ${first} to ${last}${more}`;
 }
 
-function withoutAny(damaged: readonly string[], memory: ChainMemory | null | "damaged"): SnapshotStanding {
+function withoutAny(
+  damaged: readonly string[],
+  { memory, wasTaken }: { readonly memory: ChainMemory | null | "damaged"; readonly wasTaken?: boolean },
+): SnapshotStanding {
   const { length } = damaged;
   if (length > 0)
     return { state: "down", sentence: `none of ${countOf(length, "snapshot")} is valid`, todo: LIST };
   const last = memory === null || memory === "damaged" ? null : memory.last;
-  return last === null
-    ? { state: "attention", sentence: "no snapshot", todo: "fula-node snapshot take" }
-    : {
-        state: "down",
-        sentence: `no snapshot; the last one was number ${last.sequence}`,
-        todo: "look for the missing snapshots, then: fula-node snapshot take",
-      };
+  const todo = "look for the missing snapshots, then: fula-node snapshot take";
+  if (last !== null)
+    return { state: "down", sentence: `no snapshot; the last one was number ${last.sequence}`, todo };
+  return wasTaken === true
+    ? { state: "down", sentence: ALL_GONE, todo }
+    : { state: "attention", sentence: "no snapshot", todo: "fula-node snapshot take" };
 }

@@ -102,12 +102,13 @@ async function take(options: TakeOptions): Promise<TakeResult> {
   const stored = await store.list();
   const chain = readLinks(stored, trustedKeys(key, memory), (bytes) => store.sha256(bytes));
   const newest = chain.links.at(-1) ?? null;
+  const last = parseHeartbeat(await options.heartbeat.files.readText(options.heartbeat.path));
   const continuity = judgeContinuity(memory, newest, {
     keyId: key.id,
     succeeds: (earlier, later) => later === key.id && endorsementOfKey(memory, earlier, key) !== null,
+    wasTaken: typeof last?.last_good_at === "string",
   });
   const faults = new Map(chain.faults.map(({ name, why }) => [name, why]));
-  const last = parseHeartbeat(await options.heartbeat.files.readText(options.heartbeat.path));
   const known = bodyRecordOf(last?.facts);
   const peer = await cluster.identity();
   const startedAt = clock.now();
@@ -335,7 +336,9 @@ function describeResult(
   const alarms = seen.alarms.map(({ sentence }) => sentence);
   const { count } = manifest.pins;
   const before = newest?.manifest.pins.count ?? null;
-  const change = before === null ? "the first" : `${before} before`;
+  const { state } = seen.continuity;
+  const change =
+    before !== null ? `${before} before` : state === "first" ? "the first" : "the first of a new chain";
   const summary = `${manifest.name}: ${countOf(count, "pin")} (${change}), ${decimalBytes(manifest.body.size_bytes)}`;
   return {
     exit: alarms.length > 0 ? "pending" : "ok",

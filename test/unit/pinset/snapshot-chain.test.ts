@@ -191,6 +191,16 @@ describe("the end of the chain is remembered", () => {
     expect(await take()).toMatchObject({ exit: "ok", verdict: "steady" });
   });
 
+  test("and without that record the last run tells that there were snapshots", async () => {
+    expect(await take()).toMatchObject({ exit: "ok", verdict: "first" });
+    for (const file of readdirSync(deps.store.directory)) rmSync(join(deps.store.directory, file));
+    rmSync(deps.memory.path);
+    const restarted = await take();
+    expect(restarted).toMatchObject({ exit: "pending", verdict: "restarted" });
+    expect(restarted.summary).toContain("the first of a new chain");
+    expect(await alerts()).toContain(`snapshot-chain-restarted snapshot=${restarted.name} expected=unknown`);
+  });
+
   test("so the snapshots that were taken away can be put back: no new one has the name of the last", async () => {
     const { name } = await take();
     for (const file of readdirSync(deps.store.directory)) rmSync(join(deps.store.directory, file));

@@ -65,7 +65,11 @@ function stop(host: FakeStorage, name: string, stopped: "exited" | "paused" = "e
   if (container !== undefined) host.docker.boxes.set(name, { ...container, status: stopped, exitCode: 137 });
 }
 
-async function statusOn(host: FakeStorage, flags: Parameters<typeof status>[0] = {}) {
+async function statusOn(
+  host: FakeStorage,
+  flags: Parameters<typeof status>[0] = {},
+  store = snapshots.store,
+) {
   const results: Result[] = [];
   const world = worldOf(host);
   const reporter = { ...world.reporter, table, result: (result: Result) => void results.push(result) };
@@ -73,7 +77,7 @@ async function statusOn(host: FakeStorage, flags: Parameters<typeof status>[0] =
   const exit = await status(flags, {
     ...world,
     reporter,
-    openSnapshots: async () => snapshots.store,
+    openSnapshots: async () => store,
     readVerifyingKey: async () => snapshots.key,
   });
   expect(host.writes).toHaveLength(writes);
@@ -384,6 +388,19 @@ describe("status of a master", () => {
     expect((await statusOn(host)).parts.get("sweep")).toMatch(
       /^attention: no sweep on record -> .*fula-node sweep/,
     );
+  });
+
+  it("snapshots that are gone together with their record are missed: the last run had taken one", async () => {
+    const host = master(({ files }) => files.drop(LAYOUT.snapshotMemory));
+    const empty = Object.assign(Object.create(snapshots.store) as typeof snapshots.store, {
+      list: async () => [],
+    });
+    const { parts, exit } = await statusOn(host, {}, empty);
+    expect(parts.get("snapshots")).toBe(
+      "down: no snapshot is left, and the record of them is gone -> " +
+        "look for the missing snapshots, then: fula-node snapshot take",
+    );
+    expect(exit).toBe("unhealthy");
   });
 
   it("a node that registered after the last sweep and is away is shown at once, with its last sign of life", async () => {
