@@ -360,6 +360,20 @@ export async function takeOver(database: Database, deadlineMs: number): Promise<
   return rows.length;
 }
 
+/**
+ * Accounts that have pins and search for nothing, those with the most pins first. A worker that begins knows by it who need
+ * not wait behind the searches of others.
+ */
+export async function quickAccounts(database: Database, limit: number): Promise<readonly string[]> {
+  const rows = await database.query<{ account: string }>(
+    `SELECT account FROM account_pins a
+     WHERE NOT EXISTS (SELECT FROM pin_work w WHERE w.account = a.account AND w.attempts > 0 AND w.phase IN ('send', 'look'))
+     GROUP BY account HAVING sum(pinned) > 0 ORDER BY sum(pinned) DESC LIMIT $1`,
+    [limit],
+  );
+  return rows.map(({ account }) => account);
+}
+
 /** How much work there is. */
 export interface Depth {
   /** Requests that are not pinned yet or must be unpinned; counted to 100,000. */

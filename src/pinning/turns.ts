@@ -4,7 +4,7 @@ const LARGEST_WINDOW = 32;
 /** A pin that takes no longer is quick. ipfs-cluster itself pins ten at a time. */
 const QUICK_MS = 10_000;
 /** How many accounts have a window of their own. */
-const MAX_WINDOWS = 1_000;
+export const MAX_WINDOWS = 1_000;
 
 /**
  * How many pins of each account may be on their way in the cluster at the same time: few at first, more while its pins

@@ -13,11 +13,12 @@ import {
   giveAccounts,
   lookAgain,
   type Phase,
+  quickAccounts,
   readDepth,
   takeOver,
   type Work,
 } from "./queue.ts";
-import { PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
+import { MAX_WINDOWS, PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -149,6 +150,7 @@ class Worker {
     const beat = setInterval(() => void this.#extend(), this.#leaseMs / 3);
     const { deadlineMs, slots, watchEveryMs = WATCH_EVERY_MS } = settings;
     try {
+      await this.#begin();
       await Promise.all([
         this.#lane(["unpin", "look", "send"], slots, this.#news),
         this.#lane(["size"], SIZE_SLOTS, new Pause()),
@@ -162,6 +164,17 @@ class Worker {
     } finally {
       clearInterval(beat);
       this.#cluster.close();
+    }
+  }
+
+  /** The accounts that were quick before this worker began go on with a window of their own. */
+  async #begin(): Promise<void> {
+    try {
+      const quick = await quickAccounts(this.#deps.pool, MAX_WINDOWS);
+      for (const account of quick.toReversed()) this.#windows.pinned(account, 0);
+    } catch (thrown) {
+      // They get their windows with their next pins.
+      this.#failsUnlessStopped(thrown);
     }
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, onTestFinished, test } from "vitest";
-import { claimWork } from "../../src/pinning/queue.ts";
+import { claimWork, quickAccounts } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
@@ -142,6 +142,37 @@ describeOnPostgres(
       await expect.poll(() => standingOf(target, b), { timeout: 30_000 }).toMatch(/^pinned/);
       expect(most).toBeLessThanOrEqual(9);
       expect(await sql(target, "SELECT FROM pins WHERE status = 'failed'")).toEqual([]);
+    }, 60_000);
+
+    test("a worker that begins lets an account that has pins go first, and not one that searches (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await startClusterDouble({ peers: 1 });
+      onTestFinished(() => cluster.stop());
+      const pool = poolOf(target);
+      let removed = 0;
+      cluster.gate = async (method) => {
+        if (method === "DELETE") removed += 1;
+        return "apply";
+      };
+      for (const account of ["searching", "c", "d", "e", "f", "g", "h", "i"])
+        for (let at = 0; at < 4; at++) {
+          const cid = cidOf(`nobody has ${account} ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account, cid });
+        }
+      await sql(target, "UPDATE pin_work SET attempts = 1 WHERE account = 'searching'");
+      for (const account of ["searching", "quick"])
+        await sql(
+          target,
+          "INSERT INTO pins (requestid, user_id, cid, status) VALUES (gen_random_uuid(), $1, $2, 'pinned')",
+          [account, cidOf(`${account} has it`)],
+        );
+      expect(await quickAccounts(pool, 10)).toEqual(["quick"]);
+      workOn(target, cluster);
+      await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBe(8);
+      const b = await accept(pool, { account: "quick", cid: cidOf("somebody has it") });
+      await expect.poll(() => standingOf(target, b), { timeout: 30_000 }).toMatch(/^pinned/);
+      expect(removed).toBe(0);
     }, 60_000);
   },
   { template: migrate },
