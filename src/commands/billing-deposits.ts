@@ -65,7 +65,7 @@ export async function billingDeposits(
       ...(rows.length === 0
         ? (standing?.chains ?? []).length === 0
           ? []
-          : [isAllScanned(standing) ? "Every deposit was credited." : UNREAD]
+          : [isAllScanned(standing, settings) ? "Every deposit was credited." : UNREAD]
         : [
             `${countOf(standing?.failed ?? rows.length, "transfer")} could not be credited. Correct the reason, then:`,
             "  fula-node billing deposits --retry",
@@ -80,10 +80,10 @@ export async function billingDeposits(
 
 const UNREAD = "Every deposit that was found is credited. What a chain did not report is not known yet.";
 
-function isAllScanned(standing: DepositStanding | null): boolean {
-  return (
-    standing?.chains.every(({ fault, scannedSeconds }) => fault === null && scannedSeconds !== null) ?? false
-  );
+/** Of the chains that this master scans. */
+function isAllScanned(standing: DepositStanding | null, { chains }: BillingSettings): boolean {
+  const mine = standing?.chains.filter(({ id }) => chains.some((one) => one.id === id)) ?? [];
+  return mine.every(({ fault, scannedSeconds }) => fault === null && scannedSeconds !== null);
 }
 
 /** Reads `8453:0x...:3`: chain, transaction, and log index. */
