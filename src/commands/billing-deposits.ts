@@ -1,9 +1,9 @@
 import { actorOf } from "../accounts/decisions.ts";
 import {
   type DepositStanding,
+  judgeDeposits,
   listFailedDeposits,
   readDepositStanding,
-  judgeDeposits,
 } from "../billing/deposit-standing.ts";
 import { dismissFailed, retryFailed } from "../billing/deposits.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";

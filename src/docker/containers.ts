@@ -13,8 +13,6 @@ import { namedKeys } from "./compose-render.ts";
 import { closeData, type DataPlace, prepareData, stopContainer, surveyData } from "./container-data.ts";
 import { judgeContainer, type Service, type ServiceState } from "./container-state.ts";
 import {
-  type Starting,
-  startOf,
   changesOf,
   type ContainerChange,
   type Desired,
@@ -22,6 +20,8 @@ import {
   hasOtherOwner,
   type Seen,
   type Judge,
+  startOf,
+  type Starting,
 } from "./container-finding.ts";
 import type { Container } from "./engine.ts";
 import {

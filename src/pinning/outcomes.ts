@@ -131,18 +131,20 @@ export function finished(work: Work): Outcome {
 /**
  * Writes what became of several requests. It changes nothing of a request whose claim is no longer ours: a worker that was
  * stopped for too long writes nothing. The rows of pins are locked first, in the order of the statements of the API, so
- * that they can't deadlock. If PostgreSQL refuses them together, each is written alone. Returns what it was given.
+ * that they can't deadlock. If PostgreSQL refuses them together, each is written alone. `deadlineMs` is the most for a
+ * deadline that begins again. Returns what it was given.
  */
 export async function writeOutcomes(
   database: Database,
   outcomes: readonly Outcome[],
+  deadlineMs: number,
 ): Promise<readonly Outcome[]> {
   try {
     // Not prepared: a plan from when the tables were small would be kept.
-    await database.query(WRITE, [storable(outcomes)]);
+    await database.query(WRITE, [storable(outcomes), deadlineMs]);
   } catch (thrown) {
     if (databaseErrorOf(thrown) === null || outcomes.length === 1) throw thrown;
-    for (const one of outcomes) await database.query(WRITE, [storable([one])]);
+    for (const one of outcomes) await database.query(WRITE, [storable([one]), deadlineMs]);
   }
   return outcomes;
 }
@@ -169,7 +171,8 @@ const WRITE = `
         ELSE now() + o."inMs" * interval '1 ms' END,
       sent_at = CASE o.sent WHEN 'now' THEN now() - o."sentMs" * interval '1 ms' WHEN 'never' THEN NULL ELSE w.sent_at END,
       pinned_at = CASE WHEN o."isPinned" THEN now() WHEN o.sent = 'never' THEN NULL ELSE w.pinned_at END,
-      deadline_at = CASE WHEN o.sent = 'now' AND w.deadline_at <= now() THEN now() + (w.deadline_at - w.accepted_at)
+      deadline_at = CASE WHEN o.sent = 'now' AND w.deadline_at <= now()
+        THEN now() + least(w.deadline_at - w.accepted_at, $2::float8 * interval '1 ms')
         ELSE w.deadline_at END
     FROM o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND NOT o."isDone"
     RETURNING w.requestid

@@ -32,9 +32,6 @@ export interface Work {
   readonly isFull: boolean;
   /** pins.status; null if the request is gone. */
   readonly status: string | null;
-  readonly name: string;
-  /** JSON. */
-  readonly meta: string;
   /** JSON. */
   readonly origins: string;
 }
@@ -213,7 +210,7 @@ const CLAIM = `
     ${isUnproven("mine.account")} AND (SELECT places FROM load) <= 0 AND EXISTS (
       SELECT FROM accounts a WHERE a.account <> mine.account AND EXISTS (
         SELECT FROM pin_work w WHERE w.account = a.account AND w.phase = 'send' AND w.due_at <= now())) AS "isFull",
-    pins.status, coalesce(pins.name, '') AS name, coalesce(pins.meta, '{}') AS meta, coalesce(pins.origins, '[]') AS origins
+    pins.status, coalesce(pins.origins, '[]') AS origins
   FROM (SELECT ${LAZILY}) AS one
   LEFT JOIN mine ON true
   LEFT JOIN LATERAL (${ON_THE_WAY("mine.account")}) AS way ON true

@@ -142,7 +142,7 @@ class Worker {
       onUnanswered: (thrown) => this.#failsUnlessStopped(thrown),
     };
     this.#work = new PinWork(workDeps, transactions);
-    this.#outcomes = new Batches((outcomes) => writeOutcomes(pool, outcomes), WRITES);
+    this.#outcomes = new Batches((outcomes) => writeOutcomes(pool, outcomes, settings.deadlineMs), WRITES);
   }
 
   async run(): Promise<void> {

@@ -9,7 +9,7 @@ import { claimWork, extendClaims, type Phase } from "../../src/pinning/queue.ts"
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { accept } from "../support/pin-requests.ts";
+import { accept, WHATEVER_IS_DUE } from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 const LIMITS = { freeTierBytes: 1_000, maxPending: null, deadlineSeconds: 3_600 };
@@ -38,16 +38,10 @@ async function holdCommits({ host, port, database, user, password }: PostgresTar
 
 async function claimOne(pool: PostgresPool, phase: Phase) {
   const found = await claimWork(pool, {
+    ...WHATEVER_IS_DUE,
     phases: [phase],
     limit: 1,
-    cursor: "",
-    busy: [],
     claim: randomUUID(),
-    leaseMs: 60_000,
-    window: 4,
-    windows: {},
-    searches: 4,
-    places: 64,
   });
   const [work] = found.work;
   if (work === undefined) throw new Error(`there is nothing to ${phase}`);
@@ -67,11 +61,11 @@ describeOnPostgres(
       const commits = await holdCommits(target);
       try {
         const unpin = await claimOne(pool, "unpin");
-        await writeOutcomes(pool, [finished(unpin)]);
+        await writeOutcomes(pool, [finished(unpin)], 3_600_000);
         const send = await claimOne(pool, "send");
         await extendClaims(pool, [send], 60_000);
-        await writeOutcomes(pool, [sent(send, 0)]);
-        await writeOutcomes(pool, [pinned(await claimOne(pool, "look"))]);
+        await writeOutcomes(pool, [sent(send, 0)], 3_600_000);
+        await writeOutcomes(pool, [pinned(await claimOne(pool, "look"))], 3_600_000);
         const parsed = parseCid(cid);
         if (parsed === null) throw new Error("it is a CID");
         await writeSizes(pool, 60_000, [{ work: await claimOne(pool, "size"), cid: parsed, bytes: 5 }]);

@@ -5,11 +5,11 @@ import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { accept, standingOf, workOn } from "../support/pin-requests.ts";
+import { accept, standingOf, WHATEVER_IS_DUE, workOn } from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { sql } from "../support/postgres-server.ts";
 
-const PLACES = 4;
+const PLACES = WHATEVER_IS_DUE.window;
 
 describeOnPostgres(
   "the places of an account's requests in the cluster",
@@ -36,18 +36,11 @@ describeOnPostgres(
       const names: string[] = [];
       for (let round = 0; round < 3; round++) {
         const { work } = await claimWork(poolOf(target), {
+          ...WHATEVER_IS_DUE,
           phases: ["send"],
-          limit: 8,
-          cursor: "",
-          busy: [],
           claim: randomUUID(),
-          leaseMs: 60_000,
-          window: PLACES,
-          windows: {},
-          searches: PLACES,
-          places: 64,
         });
-        names.push(...work.map(({ name }) => name));
+        names.push(...work.map(({ phase, attempts }) => `${phase} ${attempts}`));
       }
       return names.sort((a, b) => (a < b ? -1 : 1));
     }
@@ -77,16 +70,7 @@ describeOnPostgres(
       expect(await claimed(target)).toEqual(turns);
     });
 
-    const OPTIONS = {
-      limit: 32,
-      cursor: "",
-      busy: [],
-      leaseMs: 60_000,
-      window: PLACES,
-      windows: {},
-      searches: PLACES,
-      places: 8,
-    } as const;
+    const OPTIONS = { ...WHATEVER_IS_DUE, limit: 32, places: 8 } as const;
 
     test("accounts whose content nobody has found yet share eight places, each its part; a proven one needs none", async () => {
       const target = await postgres.createDatabase();

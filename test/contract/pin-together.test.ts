@@ -10,7 +10,7 @@ import { startPinWorker } from "../../src/pinning/worker.ts";
 import { cidOf } from "../support/cids.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
-import { accept, factsOf, standingOf, workLeft } from "../support/pin-requests.ts";
+import { accept, factsOf, standingOf, WHATEVER_IS_DUE, workLeft } from "../support/pin-requests.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 
 const PINS = 300;
@@ -103,16 +103,9 @@ describeOnPostgres(
       const kept = await accept(pool, { account: "b", cid: cidOf("kept") });
       const other = await accept(pool, { account: "c", cid: cidOf("other") });
       const { work } = await claimWork(pool, {
+        ...WHATEVER_IS_DUE,
         phases: ["send"],
-        limit: 8,
-        cursor: "",
-        busy: [],
         claim: randomUUID(),
-        leaseMs: 60_000,
-        window: 4,
-        windows: {},
-        searches: 4,
-        places: 64,
       });
       const of = (id: string) => {
         const found = work.find(({ requestid }) => requestid === id);
@@ -120,11 +113,19 @@ describeOnPostgres(
         return found;
       };
       await pool.query("UPDATE pin_work SET claim = gen_random_uuid() WHERE requestid = $1", [lost]);
-      await writeOutcomes(pool, [
+      // Its first deadline was an hour, and began again once: the next one is not two.
+      await pool.query(
+        "UPDATE pin_work SET accepted_at = now() - interval '2 hours', deadline_at = now() WHERE requestid = $1",
+        [kept],
+      );
+      const outcomes = [
         pinned(of(lost), 5),
         sent(of(kept), 0),
         putOff(of(other), { inMs: 0, error: "a \0 and a \ud800" }),
-      ]);
+      ];
+      await writeOutcomes(pool, outcomes, 3_600_000);
+      const left = "SELECT round(extract(epoch FROM deadline_at - now()) / 60)::int AS minutes FROM pin_work";
+      expect(await pool.query(`${left} WHERE requestid = $1`, [kept])).toEqual([{ minutes: 60 }]);
       expect(await standingOf(target, lost)).toBe("queued, send");
       expect(await standingOf(target, kept)).toBe("pinning, look");
       expect(await factsOf(target, kept)).toMatchObject({ info: {} });

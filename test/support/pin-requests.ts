@@ -121,3 +121,15 @@ export function workOn(
   onTestFinished(stopOnce);
   return { ...worker, lines, stop: stopOnce };
 }
+
+/** What a claim asks for that takes whatever is due, with four places for each account. */
+export const WHATEVER_IS_DUE = {
+  limit: 8,
+  cursor: "",
+  busy: [],
+  leaseMs: 60_000,
+  window: 4,
+  windows: {},
+  searches: 4,
+  places: 64,
+} as const;
