@@ -42,6 +42,16 @@ export function codeOfServer(thrown: unknown): string {
   return isSent(thrown) ? thrown.code : "";
 }
 
+/**
+ * True if a table has no row numbers left (docs/billing.md#row-numbers): its sequence is at its end, or gives a number that is too
+ * large for the column. The second has the code of any value that is out of range, and PostgreSQL's cast from bigint to integer.
+ */
+export function lacksRowNumbers(thrown: unknown): boolean {
+  const code = codeOfServer(thrown);
+  const { routine } = (thrown ?? {}) as { readonly routine?: unknown };
+  return code === "2200H" || (code === "22003" && routine === "int84");
+}
+
 function isSent(thrown: unknown): thrown is Error & { readonly code: string } {
   return (
     thrown instanceof Error &&

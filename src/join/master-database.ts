@@ -1,4 +1,4 @@
-import { faultOfState } from "../database/connection-fault.ts";
+import { faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
 import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import { databaseOf, type InstalledMaster } from "./installed-node.ts";
@@ -45,7 +45,7 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
-  if (code === "2200H") {
+  if (lacksRowNumbers(thrown)) {
     return new OperatorError({
       exit: "drift",
       what: "A table of the database has no row numbers left, so it takes no more rows.",

@@ -126,6 +126,26 @@ describeOnPostgres(
       expect(await balances(target)).toEqual(["a 3"]);
     });
 
+    test.each([
+      ["the sequence is at its end", "SELECT"],
+      ["the sequence has 8 bytes, and the column 4", "ALTER SEQUENCE credit_history_id_seq AS bigint"],
+    ])("a claim that no row number is left for has to be tried again: %s", async (_what, change) => {
+      const { target, chain, claim, webui } = await startApi();
+      const paid = { txHash: chain.pay({ block: 950, from: walletOf("a"), units: ONE }), chainId: 8_453 };
+      await sql(target, change);
+      await sql(target, "SELECT setval('credit_history_id_seq', 2147483647)");
+      expect(await claim(paid)).toBe("503 database-unavailable");
+      expect(webui.lines.join("\n")).toMatch(/no row numbers left \(docs\/billing\.md#row-numbers/);
+      expect(await balances(target)).toEqual([]);
+      expect(await sql(target, "SELECT FROM failed_deposits")).toEqual([]);
+      await sql(
+        target,
+        "ALTER SEQUENCE credit_history_id_seq MINVALUE -2147483647 MAXVALUE -1 START WITH -9 RESTART",
+      );
+      expect(await claim(paid)).toEqual({ ...paid, amountFula: 1, isNew: true });
+      expect(await balances(target)).toEqual(["a 1"]);
+    });
+
     test("a claim with a bad body, without a chain, too often, or without a key", async () => {
       const { chain, claim, webui } = await startApi();
       const good = { txHash: hashOf("x"), chainId: 8_453 };
