@@ -16,7 +16,7 @@ import {
   scanOf,
   walletOf,
 } from "../support/deposits.ts";
-import { hashOf, startFakeChain, VAULT } from "../support/fake-chain.ts";
+import { hashOf, type NodeFault, startFakeChain, VAULT } from "../support/fake-chain.ts";
 import { until } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
@@ -98,6 +98,33 @@ describeOnPostgres(
       expect(await claim(of(hashOf("x"), 1))).toBe("400 unknown-chain");
       expect(await balances(target)).toEqual([]);
     });
+
+    const html = { status: 200, type: "text/html", body: "<html>Sign in</html>" };
+    const badNodes: readonly (readonly [string, NodeFault, RegExp])[] = [
+      ["HTML", { answer: html }, /not a list of JSON-RPC answers/],
+      ["nothing", { silent: true }, /does not answer/],
+      ["10 MB", { answer: { ...html, body: Buffer.alloc(10_000_000, 32) } }, /longer than 8 MiB/],
+      ["another chain that has it", { chainId: 1 }, /leads to the chain 1, not to 8453/],
+      ["another chain that has not got it", { chainId: 1, behind: 100 }, /leads to the chain 1, not to 8453/],
+      ["another block's logs", { forge: (log) => ({ ...log, blockHash: hashOf("x") }) }, /is not the one of/],
+      ["a negative amount", { forge: (log) => ({ ...log, data: `-${String(log["data"])}` }) }, /malformed/],
+      ["a removed block", { forge: (log) => ({ ...log, removed: true }) }, /malformed/],
+    ];
+    test.each(badNodes)(
+      "a claim where the endpoint answers with %s says nothing about the payment",
+      async (_, fault, why) => {
+        const { target, chain, claim, webui } = await startApi();
+        const paid = { txHash: chain.pay({ block: 950, from: walletOf("a"), units: ONE }), chainId: 8_453 };
+        chain.nodes = [fault];
+        expect(await claim(paid)).toBe("503 no-chain");
+        expect(webui.lines.join("\n")).toMatch(why);
+        expect(await balances(target)).toEqual([]);
+        for (const table of ["token_transactions", "failed_deposits"])
+          expect(await sql(target, `SELECT FROM ${table}`)).toEqual([]);
+        chain.nodes = [{}];
+        expect(await claim(paid)).toEqual({ ...paid, amountFula: 1, isNew: true });
+      },
+    );
 
     test("a claim of what upstream's image has settled, or of a wallet that was linked later", async () => {
       const { target, chain, claim } = await startApi();
