@@ -207,7 +207,7 @@ async function chargeBatch(
 
 /**
  * Errors that the data of one account or transfer can cause: out of range (class 22), a constraint (23), a trigger of somebody
- * (P0). A table that has no row numbers left takes nobody's rows.
+ * (P0). A table that has no number for another row takes nobody's.
  */
 export function isOfData(thrown: unknown): boolean {
   return /^(?:22|23|P0)/.test(codeOfServer(thrown)) && !lacksRowNumbers(thrown);

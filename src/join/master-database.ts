@@ -48,7 +48,7 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
   if (lacksRowNumbers(thrown)) {
     return new OperatorError({
       exit: "drift",
-      what: "A table of the database has no row numbers left, so it takes no more rows.",
+      what: "A table of the database has no number for another row, so it takes none.",
       why: messageOf(thrown),
       remedy: "See docs/billing.md#row-numbers, then run this command again.",
       cause: thrown,

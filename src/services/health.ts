@@ -229,7 +229,7 @@ function wordsOf(thrown: unknown): readonly [line: string, error: string] {
     return [what, `${what}. Try again later.`];
   }
   if (lacksRowNumbers(thrown)) {
-    const what = "a table of the database has no row numbers left";
+    const what = "a table of the database has no number for another row";
     return [`${what} (docs/billing.md#row-numbers)`, "The database takes no more rows. Try again later."];
   }
   const fault = LOST.includes(codeOfServer(thrown)) ? "lacks a table or function" : "does not respond";

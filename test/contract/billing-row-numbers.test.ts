@@ -133,6 +133,39 @@ describeOnPostgres(
       expect(await balances(target)).toContain("a 1");
     });
 
+    test("a number that another row has, as after a move of the database without its sequences", async () => {
+      const { target, run } = await start();
+      const chain = await startFakeChain();
+      await addChain(target);
+      await linkWallet(target, "a");
+      chain.pay({ block: 950, from: walletOf("a"), units: ONE });
+      await sql(
+        target,
+        `INSERT INTO credit_history (id, user_id, tx_type, amount_fula, balance_after)
+         SELECT id, 'u9', 'adjustment', 1, 1 FROM generate_series(101, 130) AS id`,
+      );
+      await numbered(target, 100);
+      await numbered(target, 1_000_000, "user_credits");
+      await expect(runDeduction(run)).rejects.toThrow(/credit_history_pkey/);
+      await expect(scanChains(scanOf(target, chain))).rejects.toThrow(/credit_history_pkey/);
+      expect(await charges(target)).toEqual([]);
+      for (const table of ["failed_charges", "failed_deposits"])
+        expect(await sql(target, `SELECT FROM ${table}`)).toEqual([]);
+      expect(await cursorOf(target)).toBe(900);
+      expect(await judged(target)).toEqual({
+        state: "attention",
+        sentence: "the next row number of credit_history is another row's: nothing is charged or credited",
+        todo: "see docs/billing.md#row-numbers",
+      });
+      const page = await readFile(pageUrl("docs/billing.md"), "utf8");
+      await sql(target, /```sql\n(SELECT setval[^`]*)```/.exec(page)?.[1] ?? "");
+      await runDeduction(run);
+      await scanChains(scanOf(target, chain));
+      expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
+      expect(await balances(target)).toContain("a 1");
+      expect((await judged(target)).state).toBe("ok");
+    });
+
     test("an account that is new waits for a number of user_credits", async () => {
       const { target, run } = await start();
       await addPins(target, "new", 10 * GIB);

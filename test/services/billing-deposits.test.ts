@@ -162,7 +162,7 @@ describeOnPostgres(
       await sql(target, change);
       await sql(target, "SELECT setval('credit_history_id_seq', 2147483647)");
       expect(await claim(paid)).toBe("503 database-unavailable");
-      expect(webui.lines.join("\n")).toMatch(/no row numbers left \(docs\/billing\.md#row-numbers/);
+      expect(webui.lines.join("\n")).toMatch(/no number for another row \(docs\/billing\.md#row-numbers/);
       expect(await balances(target)).toEqual([]);
       expect(await sql(target, "SELECT FROM failed_deposits")).toEqual([]);
       await sql(
