@@ -181,7 +181,13 @@ it("node list names who has the address from before a change", async () => {
   await list();
   expect(warnings.filter((text) => text.includes("edge"))).toEqual([]);
   const known = JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as object;
-  host.files.put(LAYOUT.edgeKnown, JSON.stringify({ ...known, changed_at: "2026-01-01T00:00:00.000Z" }));
+  host.files.put(
+    LAYOUT.edgeKnown,
+    JSON.stringify({
+      ...known,
+      past: [{ ...known, ca: "x", url: "https://old.example.org", until: "2026-01-01T00:00:00.000Z" }],
+    }),
+  );
   await list();
   expect(warnings.filter((text) => text.includes("edge"))).toEqual([
     expect.stringContaining(
