@@ -9,7 +9,14 @@ import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
 import { edgeOf } from "../settings/edge.ts";
-import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/layout.ts";
+import {
+  baseDirFlag,
+  lockNames,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+  NAMES,
+} from "../settings/layout.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { World } from "../world.ts";
 
@@ -58,7 +65,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     });
     const here = baseDirFlag(baseDir);
     const edge = edgeOf((key) => desired.settings.get(key)?.value);
-    const left = flags.dryRun ? [] : await findLeft(world, layout.edgeKnown, desired.settings);
+    const left = flags.dryRun ? [] : await findLeft(world, layout, desired.settings);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
@@ -78,23 +85,40 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
 }
 
 /**
- * An edge can work, and still be of no use to others: a staging CA, a name that nobody finds, nodes with its old address.
+ * An edge can work, and still be of no use to others: a staging CA, a name that nobody finds, nodes with its old address. And what
+ * this run took as the first snapshot does not bring earlier ones back.
  * The run has verified it. Returns what is left to do, a line each.
  */
 async function findLeft(
-  { host, reporter }: Pick<World, "host" | "reporter">,
-  knownPath: string,
+  world: Pick<World, "host" | "reporter" | "openSnapshots" | "readVerifyingKey">,
+  layout: MasterLayout,
   settings: Settings,
 ): Promise<readonly string[]> {
+  const { host, reporter } = world;
   const values = (key: string) => settings.get(key)?.value;
   const edge = edgeOf(values);
-  const known = parseKnown(await host.files.readText(knownPath));
+  const known = parseKnown(await host.files.readText(layout.edgeKnown));
   const stale = await findStale(host, known, values);
-  const left = stale === null ? [] : [`Left to do: ${stale.short} (fula-node status).`];
+  const left = [
+    ...(await findLost(world, layout)),
+    ...(stale === null ? [] : [`Left to do: ${stale.short} (fula-node status).`]),
+  ];
   if (edge === null) return left;
   const { state, sentence, todo } = await lookAtEdge(host, edge);
   if (state === "ok") return left;
   const text = `The edge of this master: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
   reporter.listen({ type: "warning", text });
   return [...left, "Left to do: what the warning above says of the edge."];
+}
+
+/** What is wrong with the snapshots, as `status` shows it. A master that remembers none can't have lost one. */
+async function findLost(
+  world: Pick<World, "host" | "openSnapshots" | "readVerifyingKey">,
+  layout: MasterLayout,
+): Promise<readonly string[]> {
+  if ((await world.host.files.stat(layout.snapshotMemory)) === null) return [];
+  const { judgeStored, readHeartbeats } = await import("../status/pinset-parts.ts");
+  const { snapshot } = await readHeartbeats(world, layout);
+  const { state, sentence } = await judgeStored(world, layout, snapshot);
+  return state === "ok" ? [] : [`Left to do: the snapshots: ${sentence} (fula-node status).`];
 }
