@@ -45,7 +45,8 @@ export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Ju
       now: host.clock.now(),
     });
   const why = seen === LATE ? "it did not answer in time" : seen;
-  if (typeof why === "string") return { state: "unknown", summary: why, todo: null, evidence: {} };
+  if (typeof why === "string")
+    return { state: "unknown", summary: why, todo: `docker logs ${NAMES.edge}`, evidence: {} };
   const { sentence, ...judged } = why;
   const sentenceOfChange = `it serves ${name} until the next join, but PUBLIC_HOST is ${edge.host} now`;
   const remarks: readonly (Remark | null)[] = [

@@ -180,7 +180,7 @@ describe("status of a master", () => {
   });
 
   it.each<[string, (host: FakeStorage) => unknown, string, RegExp]>([
-    ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is exited/],
+    ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is stopped/],
     [
       "ipfs-cluster, by pausing it",
       (host) => stop(host, NAMES.cluster, "paused"),
@@ -191,7 +191,7 @@ describe("status of a master", () => {
       "the database",
       (host) => stop(host, NAMES.postgres),
       "database",
-      /^down: the container postgres-pinning is exited \(exit code 137\)/,
+      /^down: the container postgres-pinning is stopped \(exit code 137\)/,
     ],
     ["the pinning API", (host) => stop(host, NAMES.pinningApi), "pinning API", /^down: the container/],
     ["the storage API", (host) => stop(host, NAMES.webui), "storage API", /^down: the container/],
@@ -478,14 +478,16 @@ describe("status of a master", () => {
     expect(parts.get("updater")).toMatch(/^down: there is no container fula-updater/);
     expect(parts.get("gateway")).toMatch(/^ok: runs/);
     host.stopEngine();
-    expect((await statusOn(host)).parts.get("updater")).toBe("unknown: not checked: Docker does not run");
+    expect((await statusOn(host)).parts.get("updater")).toBe(
+      "unknown: not checked: Docker does not run -> see the line of Docker",
+    );
   });
 
   it("where Docker does not run, it is the fault: what is in it is not known, and nothing is missing", async () => {
     const host = master((one) => one.stopEngine());
     host.http.routes.clear();
     const { exit, parts, lines, data } = await statusOn(host);
-    const notChecked = "unknown: not checked: Docker does not run";
+    const notChecked = "unknown: not checked: Docker does not run -> see the line of Docker";
     expect(Object.fromEntries(parts)).toMatchObject({
       Docker: expect.stringMatching(/^down: does not run: .* -> systemctl start docker$/),
       writer: notChecked,
@@ -493,7 +495,9 @@ describe("status of a master", () => {
       "storage API": notChecked,
       snapshots: "ok: 2 h ago, 2 pins, chain complete",
       cron: "ok: runs, with the entries for snapshots and sweeps",
-      settings: expect.stringMatching(/^unknown: not checked: .*services.*\(Docker does not run\)$/),
+      settings: expect.stringMatching(
+        /^unknown: not checked: .*services.*\(Docker does not run\) -> see the line of Docker$/,
+      ),
     });
     expect(lines.join(" ")).not.toMatch(/missing|not completely installed|docker logs/);
     expect(lines.at(-1)).toMatch(/^1 part does not work, \d parts could not be checked \(exit 27\)\.$/);

@@ -264,8 +264,8 @@ describe("status of a storage node", () => {
       if (container !== undefined) host.docker.boxes.set(name, { ...container, status: "exited", pid: 0 });
     }
     const { exit, report, text } = await statusOn(host);
-    expect(text).toMatch(/down +kubo +the container ipfs_host is exited/);
-    expect(text).toMatch(/down +member +the container ipfs_cluster is exited/);
+    expect(text).toMatch(/down +kubo +the container ipfs_host is stopped/);
+    expect(text).toMatch(/down +member +the container ipfs_cluster is stopped/);
     expect(["member", "pins", "storage"].map((about) => report.get(about)?.state)).toEqual([
       "unknown",
       "unknown",
