@@ -148,6 +148,8 @@ export function findingOf(options: {
     const mustStop = data.open.some((one) => one.container === state.container && hasOtherOwner(one));
     return runs && mustStop ? { ...state, state: "changed", detail: "its data has another owner" } : state;
   });
+  const isAbsent = (name: string) =>
+    states.some(({ container, state }) => container === name && state === "absent");
   const up = states.filter(
     ({ state, stays }) => !["running", "unhealthy", "paused"].includes(state) && stays !== true,
   );
@@ -165,7 +167,8 @@ export function findingOf(options: {
     policies: states.flatMap(({ container, restartPolicy }) =>
       restartPolicy === undefined ? [] : [{ container, policy: restartPolicy.to }],
     ),
-    data: data.open,
+    // The start of a new container gives it its data (prepareData). Compose may have made its volume with an earlier one.
+    data: data.open.filter(({ container }) => !isAbsent(container)),
   };
   const obstacle = joinObstacles(
     judgement.obstacle ?? mountedBelow(data),
