@@ -6,7 +6,7 @@ import {
   openOwnCluster,
   readInstalledMaster,
 } from "../join/installed-node.ts";
-import { describeLastSign } from "../pinset/sweep/findings.ts";
+import { describeLastSign, describeSync } from "../pinset/sweep/findings.ts";
 import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";
 import { type NodeReport, type NodeSurvey, surveyNodes } from "../pinset/sweep/nodes.ts";
 import { isPeerId } from "../settings/address.ts";
@@ -45,7 +45,7 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
   const rows = nodes.map((node) => [
     node.name,
     node.state,
-    node.sync === "synced" ? "" : `${node.sync}: ${node.pinsDone} of ${node.pinsDue} pins`,
+    node.sync === "synced" ? "" : describeSync(node),
     describeLastSign(node, now),
     `${EXPECTED_BY[node.expectedBy]}; ${node.id}`,
   ]);

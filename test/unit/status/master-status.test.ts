@@ -127,7 +127,7 @@ describe("status of a master", () => {
       "",
       "  Pins   4,812: 4,790 complete, 22 syncing",
       "  Space  this box 107.4 GB used of 214.7 GB",
-      "  Nodes  node (here), other (new)",
+      "  Nodes  node (here), other (new, not looked at yet)",
       "",
       "Everything works (exit 0).",
     ]);
@@ -412,10 +412,11 @@ describe("status of a master", () => {
       ];
     });
     const { parts, lines, exit } = await statusOn(host);
-    const nodes = "node (here), berlin-1 (away, announced itself 4 min ago, new), other (new)";
+    const nodes =
+      "node (here), berlin-1 (away, announced itself 4 min ago, new, not looked at yet), other (new, not looked at yet)";
     expect(lines.join("\n").replaceAll(/\s+/g, " ")).toContain(`Nodes ${nodes}`);
     expect(parts.get("sweep")).toBe(
-      "attention: berlin-1 (away, announced itself 4 min ago, new) -> " +
+      "attention: berlin-1 (away, announced itself 4 min ago, new, not looked at yet) -> " +
         "start berlin-1, or remove it for good: fula-node node forget berlin-1",
     );
     expect(exit).toBe("pending");
