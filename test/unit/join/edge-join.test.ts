@@ -71,8 +71,20 @@ describe("the end of a join with an edge", () => {
   it("says nothing of an edge that others can use, and names its volume among what to keep a copy of", async () => {
     const text = await joinOn(box(), [HOST]);
     expect(text).not.toContain("The edge of this master:");
-    expect(text).toMatch(/Keep a copy off this box: .*snapshots, the volume fula-master_edge-data /);
+    expect(text).toMatch(
+      /Keep a copy off this box: \S+\.env, .*snapshot-ed25519\.pem, .*snapshots, a dump of the database, the volume fula-master_edge-data /,
+    );
     expect(await joinOn(new FakeStorage(), [])).not.toContain("edge-data");
+  });
+
+  it("names the writer's identity among what to keep a copy of, if it is on this machine", async () => {
+    const host = new FakeStorage();
+    await joinOn(host, []);
+    const identity = "/opt/fula-writer/ipfs-cluster/identity.json";
+    host.files.put(identity, "{}");
+    expect(await joinOn(host, ["REPL_MIN=1"])).toMatch(
+      new RegExp(`Keep a copy off this box: .*snapshots, ${identity}, a dump of the database `),
+    );
   });
 
   it("says that a staging CA is one, and that nobody reaches localhost", async () => {
