@@ -1,4 +1,5 @@
 import { readPrivateCa } from "../edge/files.ts";
+import { findEdgeWarnings } from "../edge/look.ts";
 import { isInSpans, parseKnown, staleSpans } from "../edge/known.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
@@ -147,6 +148,9 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
   const now = world.host.clock.now();
   const parseKey = await world.loadKeyParser();
   const stale = staleSpans(parseKnown(await world.host.files.readText(master.layout.edgeKnown)));
+  const given = { path: master.layout.edgeKnown, values: master.values, hash: world.hash };
+  for (const text of await findEdgeWarnings(world.host, given))
+    world.reporter.listen({ type: "warning", text });
   const isOld = (record: InviteRecord) =>
     stateOf(record, now) === "unused" && isInSpans(record.issuedAt, stale);
   const rows = records.map((record) => [

@@ -1,4 +1,4 @@
-import { findStale, parseKnown } from "../edge/known.ts";
+import { findEdgeWarnings } from "../edge/look.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InstalledMaster,
@@ -36,12 +36,9 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
       type: "warning",
       text: `The registered names cannot be read, so the last known ones are shown: ${namesFault}`,
     });
-  const known = parseKnown(await world.host.files.readText(master.layout.edgeKnown));
-  const stale = await findStale(world.host, known, master.values);
-  if (stale !== null) {
-    const text = `The edge of this master: ${stale.sentence}. What to do: ${stale.todo}.`;
+  const given = { path: master.layout.edgeKnown, values: master.values, hash: world.hash };
+  for (const text of await findEdgeWarnings(world.host, given))
     world.reporter.listen({ type: "warning", text });
-  }
   const rows = nodes.map((node) => [
     node.name,
     node.state,

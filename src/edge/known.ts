@@ -271,6 +271,27 @@ export async function findStale(
       };
 }
 
+/**
+ * What other machines do not know of the edge: a change that no join has recorded yet, or else who has the address or the CA from
+ * before the last one. Null if there is nothing.
+ */
+export async function findOutdated(
+  host: Pick<HostReader, "files" | "docker" | "postgres">,
+  {
+    path,
+    values,
+    hash,
+  }: { readonly path: string; readonly values: Values; readonly hash: (text: string) => string },
+): Promise<{ readonly sentence: string; readonly todo: string } | null> {
+  const [text, now] = await Promise.all([host.files.readText(path), readEdgeNow(host, values, hash)]);
+  const known = parseKnown(text);
+  if (known === null) return null;
+  const [change] = findChanges(known, now);
+  if (change !== undefined)
+    return { sentence: change, todo: "to see who has the old one: fula-node join-as-master" };
+  return findStale(host, known, values);
+}
+
 /** What makes an edge that is off serve its address again. */
 const SET_AGAIN = "fula-node join-as-master --set PUBLIC_HOST=NAME";
 
