@@ -181,6 +181,16 @@ export function judgeIngest(
   };
 }
 
+/** An ingest whose container is not as the settings say: what runs may work, at the address from before. */
+export function judgeUnapplied({ address }: NodeFacts["ingest"]): ReportRow {
+  return {
+    about: "ingest",
+    state: "attention",
+    sentence: `${address} does not answer: the settings were changed, and are not applied yet`,
+    todo: REPAIR_STORAGE,
+  };
+}
+
 /** An ingest that is set to an address of another machine, so it was not asked. */
 export function judgeElsewhere(bind: string): ReportRow {
   return {

@@ -33,6 +33,7 @@ import {
   judgeMasters,
   judgeName,
   judgePins,
+  judgeUnapplied,
   type NodeFacts,
   partOf,
   type ReportRow,
@@ -216,7 +217,9 @@ function storageParts(node: StorageNode): {
         if (!isListenable(bind, host.system.addresses()))
           return await unlessStopped(STORAGE_NAMES.ingest, report(judgeElsewhere(bind)));
         const health = await getJson(host, ask, `http://${loopback(facts.ingest.address)}/health`);
-        return await unlessStopped(STORAGE_NAMES.ingest, report(judgeIngest(facts.ingest, health)));
+        const isChanged = health === null && isDrifted(await steps, "ingest");
+        const judged = isChanged ? judgeUnapplied(facts.ingest) : judgeIngest(facts.ingest, health);
+        return await unlessStopped(STORAGE_NAMES.ingest, report(judged));
       },
     },
     {
@@ -250,6 +253,10 @@ function storageParts(node: StorageNode): {
     report: parts.flatMap(({ name }) => rows.get(name) ?? []),
   });
   return { parts, found };
+}
+
+function isDrifted({ items }: StepsSeen, id: string): boolean {
+  return items.some(({ step, state }) => step === id && state === "drifted");
 }
 
 /** The part `name` says itself that the master does not answer. */
