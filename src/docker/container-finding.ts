@@ -148,8 +148,6 @@ export function findingOf(options: {
     const mustStop = data.open.some((one) => one.container === state.container && hasOtherOwner(one));
     return runs && mustStop ? { ...state, state: "changed", detail: "its data has another owner" } : state;
   });
-  const isAbsent = (name: string) =>
-    states.some(({ container, state }) => container === name && state === "absent");
   const up = states.filter(
     ({ state, stays }) => !["running", "unhealthy", "paused"].includes(state) && stays !== true,
   );
@@ -168,7 +166,9 @@ export function findingOf(options: {
       restartPolicy === undefined ? [] : [{ container, policy: restartPolicy.to }],
     ),
     // The start of a new container gives it its data (prepareData). Compose may have made its volume with an earlier one.
-    data: data.open.filter(({ container }) => !isAbsent(container)),
+    data: data.open.filter(
+      (one) => !up.some(({ container, state }) => container === one.container && state === "absent"),
+    ),
   };
   const obstacle = joinObstacles(
     judgement.obstacle ?? mountedBelow(data),
