@@ -484,6 +484,15 @@ describe("status of a master", () => {
     );
   });
 
+  it("where the database is stopped, it is the cause of what needs it", async () => {
+    const host = master((one) => stop(one, NAMES.postgres));
+    const body = { checks: { postgres: { ok: false, error: "refused" } } };
+    host.http.routes.set("http://127.0.0.1:3001/health", () => ({ status: 503, body }));
+    expect((await statusOn(host)).parts.get("storage API")).toBe(
+      "down: 127.0.0.1:3001 does not work: postgres: refused -> the cause is the database: see its line",
+    );
+  });
+
   it("where Docker does not run, it is the fault: what is in it is not known, and nothing is missing", async () => {
     const host = master((one) => one.stopEngine());
     host.http.routes.clear();
