@@ -32,7 +32,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   usage: ["the command line is wrong", "see --help"],
   pending: [
     "changes are pending, or something needs attention",
-    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, a pinset that lost pins)",
+    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, `snapshot list`, a pinset that lost pins)",
   ],
   settings: [
     "settings are missing or wrong; all of them are listed",
@@ -56,7 +56,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   ],
   interrupted: ["stopped before the end", "run again; it continues from there"],
   unhealthy: [
-    "the changes were made, but it does not work; `status`: a part is down",
+    "the changes were made, but it does not work; `status`: a part is down; `snapshot list`: the snapshots are gone",
     "read the log lines that it prints, fix the cause, run again",
   ],
   integrity: [

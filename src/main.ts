@@ -2,6 +2,7 @@ import { CommanderError } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import { describeProgram } from "./program.ts";
 import type { Run, Verb, VerbKind } from "./program-verbs.ts";
+import { capitalised } from "./units.ts";
 import { createReporter, createWorld } from "./world.ts";
 
 /** Called when standard output can't be written to any more. `isClosed`: its reader has ended, as `head` does. */
@@ -60,7 +61,7 @@ function usageError({ code, message }: CommanderError): OperatorError {
   const advice = example === undefined ? hint : `Add it, such as ${example}.`;
   return new OperatorError({
     exit: "usage",
-    what: `${what[0]?.toUpperCase() ?? ""}${what.slice(1)}.`,
+    what: `${capitalised(what)}.`,
     remedy: advice === undefined ? help : `${advice} ${help}`,
   });
 }

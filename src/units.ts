@@ -105,3 +105,8 @@ export function grouped(count: number): string {
 export function utcSeconds(at: Date): string {
   return at.toISOString().replace(/\.\d{3}Z$/, "Z");
 }
+
+/** A sentence with a capital at its beginning. */
+export function capitalised(sentence: string): string {
+  return `${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}`;
+}

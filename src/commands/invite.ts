@@ -1,5 +1,6 @@
 import { readPrivateCa } from "../edge/files.ts";
-import { parseKnown, staleSince } from "../edge/known.ts";
+import { findEdgeWarnings } from "../edge/look.ts";
+import { isInSpans, parseKnown, staleSpans } from "../edge/known.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InviteRecord,
@@ -146,9 +147,12 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
   );
   const now = world.host.clock.now();
   const parseKey = await world.loadKeyParser();
-  const since = staleSince(parseKnown(await world.host.files.readText(master.layout.edgeKnown)));
+  const stale = staleSpans(parseKnown(await world.host.files.readText(master.layout.edgeKnown)));
+  const given = { path: master.layout.edgeKnown, values: master.values, hash: world.hash };
+  for (const text of await findEdgeWarnings(world.host, given))
+    world.reporter.listen({ type: "warning", text });
   const isOld = (record: InviteRecord) =>
-    since !== null && stateOf(record, now) === "unused" && record.issuedAt.getTime() < Date.parse(since);
+    stateOf(record, now) === "unused" && isInSpans(record.issuedAt, stale);
   const rows = records.map((record) => [
     record.id,
     `${stateOf(record, now)}${isOld(record) ? ", old" : ""}`,
@@ -171,7 +175,7 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
         ? `There are no invites to pool ${pool}.`
         : `${countOf(records.length, "invite")} to pool ${pool} (times are UTC):`,
       ...world.reporter.table(rows),
-      ...(records.some(isOld) ? ["old: it has the address or the CA from before the last change."] : []),
+      ...(records.some(isOld) ? ["old: it has an address or a CA that is not served any more."] : []),
     ],
   });
   return "ok";

@@ -4,12 +4,27 @@ import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
 import { refuseUnfinishedRotation } from "../join/installed-node.ts";
-import { closeJoin, type JoinFlags, keepWarnings, type NextStep, runJoin } from "../join/join-run.ts";
+import {
+  closeJoin,
+  type JoinFlags,
+  keepWarnings,
+  type NextStep,
+  runJoin,
+  startStopwatch,
+} from "../join/join-run.ts";
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
 import { edgeOf } from "../settings/edge.ts";
-import { baseDirFlag, lockNames, MASTER_BASE_DIR, masterLayout, NAMES } from "../settings/layout.ts";
+import {
+  baseDirFlag,
+  lockNames,
+  MASTER_BASE_DIR,
+  masterLayout,
+  type MasterLayout,
+  NAMES,
+} from "../settings/layout.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { World } from "../world.ts";
 
@@ -21,7 +36,8 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
   const baseDir = await resolveBaseDir(given.host, flags.baseDir, MASTER_BASE_DIR);
   const layout = masterLayout(baseDir);
   const warnings = keepWarnings(given.reporter);
-  const world = { ...given, reporter: warnings.reporter };
+  const watch = startStopwatch(given);
+  const world = { ...given, reporter: warnings.reporter, questions: watch.questions };
   const consents = consentsOfReplace(flags.replace);
   const since = world.host.clock.now().toISOString();
   // Without root nothing is changed either: the preflight refuses it, and lists everything else that is wrong.
@@ -33,7 +49,7 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     if (world.host.system.uid() === 0) await refuseOtherBaseDir(world.host, "master", baseDir);
     await refuseUnfinishedRotation(world.host, layout);
     let desired = await resolveMaster(flags, layout, world);
-    const { journal, envFile, signingKey, snapshotsDir, cliCurrent } = layout;
+    const { journal, cliCurrent } = layout;
     const outcome = await runJoin(world, {
       verb: VERB,
       baseDir,
@@ -58,19 +74,28 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     });
     const here = baseDirFlag(baseDir);
     const edge = edgeOf((key) => desired.settings.get(key)?.value);
-    const left = flags.dryRun ? [] : await findLeft(world, layout.edgeKnown, desired.settings);
+    const left = flags.dryRun ? [] : await findLeft(world, layout, desired.settings);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
       [
         "Keep a copy off this box:",
-        [envFile, signingKey, snapshotsDir, ...(edge === null ? [] : [EDGE_DATA])].join(", "),
+        [
+          ...(await findKeepsakes(world.host, layout, desired.settings)),
+          ...(edge === null ? [] : [EDGE_DATA]),
+        ].join(", "),
       ],
       ["Let others join:", `fula-node invite create --name NAME${url}${here}`],
       ["See how it stands:", `fula-node status${here}`],
       ["fula-node is installed as:", `node ${cliCurrent}/bin/fula-node.js`],
     ];
-    return await closeJoin(world, outcome, { verb: VERB, baseDir, next, left });
+    return await closeJoin(world, outcome, {
+      verb: VERB,
+      baseDir,
+      durationMs: watch.elapsedMs(),
+      next,
+      left,
+    });
   } finally {
     warnings.release();
     await lock?.release();
@@ -78,23 +103,63 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
 }
 
 /**
- * An edge can work, and still be of no use to others: a staging CA, a name that nobody finds, nodes with its old address.
+ * An edge can work, and still be of no use to others: a staging CA, a name that nobody finds, nodes with its old address. And what
+ * this run took as the first snapshot does not bring earlier ones back.
  * The run has verified it. Returns what is left to do, a line each.
  */
 async function findLeft(
-  { host, reporter }: Pick<World, "host" | "reporter">,
-  knownPath: string,
+  world: Pick<World, "host" | "reporter" | "openSnapshots" | "readVerifyingKey">,
+  layout: MasterLayout,
   settings: Settings,
 ): Promise<readonly string[]> {
+  const { host, reporter } = world;
   const values = (key: string) => settings.get(key)?.value;
   const edge = edgeOf(values);
-  const known = parseKnown(await host.files.readText(knownPath));
+  const known = parseKnown(await host.files.readText(layout.edgeKnown));
   const stale = await findStale(host, known, values);
-  const left = stale === null ? [] : [`Left to do: ${stale.short} (fula-node status).`];
+  const left = [
+    ...(await findLost(world, layout)),
+    ...(stale === null ? [] : [`Left to do: ${stale.short} (fula-node status).`]),
+  ];
   if (edge === null) return left;
   const { state, sentence, todo } = await lookAtEdge(host, edge);
   if (state === "ok") return left;
   const text = `The edge of this master: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
   reporter.listen({ type: "warning", text });
   return [...left, "Left to do: what the warning above says of the edge."];
+}
+
+/** What is wrong with the snapshots, as `status` shows it. A master that remembers none can't have lost one. */
+async function findLost(
+  world: Pick<World, "host" | "openSnapshots" | "readVerifyingKey">,
+  layout: MasterLayout,
+): Promise<readonly string[]> {
+  if ((await world.host.files.stat(layout.snapshotMemory)) === null) return [];
+  const { judgeStored, readHeartbeats } = await import("../status/pinset-parts.ts");
+  const { snapshot } = await readHeartbeats(world, layout);
+  const { state, sentence } = await judgeStored(world, layout, snapshot);
+  return state === "ok" ? [] : [`Left to do: the snapshots: ${sentence} (fula-node status).`];
+}
+
+/** What nobody can make again, as far as it is on this machine. docs/master.md#backup says why, for each. */
+async function findKeepsakes(
+  { files }: Pick<World["host"], "files">,
+  layout: MasterLayout,
+  settings: Settings,
+): Promise<readonly string[]> {
+  const values = (key: string) => settings.get(key)?.value;
+  const writerDir = values("WRITER_DIR") ?? "";
+  const paths = [
+    layout.envFile,
+    layout.signingKey,
+    layout.verifyingKey,
+    layout.snapshotsDir,
+    layout.snapshotMemory,
+    `${writerDir}/ipfs-cluster/identity.json`,
+    `${writerDir}/kubo/config`,
+  ];
+  const found = await Promise.all(
+    paths.map(async (path) => ((await files.stat(path)) === null ? [] : [path])),
+  );
+  return [...found.flat(), ...(isDatabaseElsewhere(values) ? [] : ["a dump of the database"])];
 }

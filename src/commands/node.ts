@@ -1,4 +1,4 @@
-import { findStale, parseKnown } from "../edge/known.ts";
+import { findEdgeWarnings } from "../edge/look.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InstalledMaster,
@@ -6,7 +6,7 @@ import {
   openOwnCluster,
   readInstalledMaster,
 } from "../join/installed-node.ts";
-import { describeLastSign } from "../pinset/sweep/findings.ts";
+import { describeLastSign, describeSync } from "../pinset/sweep/findings.ts";
 import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";
 import { type NodeReport, type NodeSurvey, surveyNodes } from "../pinset/sweep/nodes.ts";
 import { isPeerId } from "../settings/address.ts";
@@ -36,16 +36,13 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
       type: "warning",
       text: `The registered names cannot be read, so the last known ones are shown: ${namesFault}`,
     });
-  const known = parseKnown(await world.host.files.readText(master.layout.edgeKnown));
-  const stale = await findStale(world.host, known, master.values);
-  if (stale !== null) {
-    const text = `The edge of this master: ${stale.sentence}. What to do: ${stale.todo}.`;
+  const given = { path: master.layout.edgeKnown, values: master.values, hash: world.hash };
+  for (const text of await findEdgeWarnings(world.host, given))
     world.reporter.listen({ type: "warning", text });
-  }
   const rows = nodes.map((node) => [
     node.name,
     node.state,
-    node.sync === "synced" ? "" : `${node.sync}: ${node.pinsDone} of ${node.pinsDue} pins`,
+    node.sync === "synced" ? "" : describeSync(node),
     describeLastSign(node, now),
     `${EXPECTED_BY[node.expectedBy]}; ${node.id}`,
   ]);

@@ -25,8 +25,9 @@ import {
   masterLayout,
   type MasterLayout,
 } from "../settings/layout.ts";
+import { judgeStored, readHeartbeats } from "../status/pinset-parts.ts";
 import { wrap } from "../ui/text.ts";
-import { age, countOf, decimalBytes, utcSeconds } from "../units.ts";
+import { age, capitalised, countOf, decimalBytes, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
 /** Ends a run that hangs, so that it does not hold the lock for ever. */
@@ -142,7 +143,7 @@ export async function snapshotList(
         : world.reporter.table(listed.map(rowOf)),
   });
   const refused = listed.filter(({ verdict }) => verdict !== "verified");
-  if (refused.length === 0) return "ok";
+  if (refused.length === 0) return flags.dir === undefined ? await refuseLost(world, layout, listed) : "ok";
   throw new OperatorError({
     exit: refused.every(({ verdict }) => verdict === "newer") ? "newer" : "integrity",
     what: `${refused.length} of ${listed.length} snapshots in ${directory} could not be verified.`,
@@ -150,6 +151,30 @@ export async function snapshotList(
     remedy: "Find out what happened to these snapshots, then move them away.",
     problems: refused.map(({ name, why }) => ({ subject: name, what: why ?? "" })),
   });
+}
+
+/**
+ * Nothing of this master's own snapshots may be gone without a word. Throws (`unhealthy`) if it took some and has none; `pending` if
+ * it has others. `status` judges by the same facts.
+ */
+async function refuseLost(
+  world: World,
+  layout: MasterLayout,
+  listed: readonly ListedSnapshot[],
+): Promise<VerbExit> {
+  const { snapshot } = await readHeartbeats(world, layout);
+  const { state, sentence, todo } = await judgeStored(world, layout, snapshot);
+  if (state === "down" && listed.length === 0)
+    throw new OperatorError({
+      exit: "unhealthy",
+      what: `The snapshots of this master are gone: ${sentence}.`,
+      ...(todo === null ? {} : { remedy: `${capitalised(todo)}.` }),
+    });
+  const isMissing = state === "attention" && listed.some(({ missing }) => missing !== null && missing > 0);
+  if (!isMissing) return "ok";
+  const text = `Snapshots are missing: ${sentence}.${todo === null ? "" : ` What to do: ${todo}.`}`;
+  world.reporter.listen({ type: "warning", text });
+  return "pending";
 }
 
 /** The numbers that retention removed. Only this master's own record knows them. */

@@ -123,6 +123,9 @@ export async function userKeys(flags: KeysFlags, world: World): Promise<VerbExit
         : [
             `${countOf(keys.length, "key")}:`,
             ...rows,
+            ...(keys.some(({ lastUsed }) => lastUsed !== null)
+              ? ["A key may have been used up to 5 minutes after its time of last use."]
+              : []),
             "To revoke one:",
             `  fula-node user revoke KEY ${nameFlag(flags)} --reason TEXT`,
           ],

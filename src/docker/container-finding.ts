@@ -165,7 +165,10 @@ export function findingOf(options: {
     policies: states.flatMap(({ container, restartPolicy }) =>
       restartPolicy === undefined ? [] : [{ container, policy: restartPolicy.to }],
     ),
-    data: data.open,
+    // The start of a new container gives it its data (prepareData). Compose may have made its volume with an earlier one.
+    data: data.open.filter(
+      (one) => !up.some(({ container, state }) => container === one.container && state === "absent"),
+    ),
   };
   const obstacle = joinObstacles(
     judgement.obstacle ?? mountedBelow(data),

@@ -142,7 +142,7 @@ export function containers(
     async verify(host, report) {
       if (inPlace === undefined || !(await inPlace.isUsed(host))) {
         const { services } = await spec.desired(host);
-        await waitHealthy(host, services, spec.healthyDeadlineMs ?? HEALTHY_DEADLINE_MS);
+        await waitHealthy(host, services, spec.healthyDeadlineMs ?? HEALTHY_DEADLINE_MS, report);
       }
       await spec.verify(host, report);
     },
@@ -188,8 +188,10 @@ export async function waitUntilItWorks(
   host: HostReader,
   name: string,
   findFault: () => Promise<string | null>,
-  remedy = `See \`docker logs ${name}\`, fix the cause, then run again.`,
-  report: Report = () => {},
+  {
+    remedy = `See \`docker logs ${name}\`, fix the cause, then run again.`,
+    report = () => {},
+  }: { readonly remedy?: string; readonly report?: Report | undefined } = {},
 ): Promise<void> {
   const last: { fault: string | null } = { fault: null };
   const works = await poll(host, ANSWER_DEADLINE_MS, async () => {
@@ -352,6 +354,7 @@ async function waitHealthy(
   host: HostReader,
   services: readonly Service[],
   deadlineMs: number,
+  report: Report = () => {},
 ): Promise<void> {
   for (const { container: name } of services) {
     const last: { container: Container | null } = { container: null };
@@ -361,9 +364,10 @@ async function waitHealthy(
       const { status, health, restartCount = 0 } = last.container ?? {};
       firstCount ??= restartCount;
       if (status === "running" && (health === "healthy" || health === null)) return true;
-      return status === "exited" || status === "dead" || restartCount - firstCount >= MOST_RESTARTS
-        ? false
-        : null;
+      if (status === "exited" || status === "dead" || restartCount - firstCount >= MOST_RESTARTS)
+        return false;
+      report(`waiting for ${name} to be healthy`);
+      return null;
     });
     if (healthy !== true) throw await describeUnhealthy(host, name, last.container);
   }

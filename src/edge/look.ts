@@ -1,9 +1,11 @@
+import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { TlsAnswer } from "../machine/tls.ts";
 import { pemOfCertificates } from "../settings/certificates.ts";
-import type { Edge } from "../settings/edge.ts";
+import { type Edge, edgeOf } from "../settings/edge.ts";
 import { NAMES } from "../settings/layout.ts";
 import { findPrivateCa } from "./files.ts";
+import { findOutdated } from "./known.ts";
 import { type EdgeStanding, findCaFault, isLocalName, judgeEdge } from "./judge.ts";
 
 /** Below the time that `status` has for a question, so that a service that hangs is named. */
@@ -67,4 +69,32 @@ async function canBeFound(
   const lines = ((await files.readText("/etc/hosts")) ?? "").split("\n");
   const names = lines.flatMap((line) => (line.split("#", 1)[0] ?? "").trim().split(/\s+/).slice(1));
   return names.includes(name) ? null : await system.isInDns(name, DNS_TIMEOUT_MS);
+}
+
+/**
+ * What makes the edge of no use to nodes and to who gets an invite, as warnings: what others do not know yet, and what the edge itself
+ * lacks. None without an edge.
+ */
+export async function findEdgeWarnings(
+  host: Pick<HostReader, "files" | "docker" | "postgres" | "tls" | "system" | "clock">,
+  given: Parameters<typeof findOutdated>[1],
+): Promise<readonly string[]> {
+  const edge = edgeOf(given.values);
+  const found = await Promise.all([
+    findOutdated(host, given).catch(whyUnknown),
+    edge === null ? null : lookAtEdge(host, edge).catch(whyUnknown),
+  ]);
+  return found.flatMap((one) => {
+    if (one === null || ("state" in one && one.state === "ok")) return [];
+    return [
+      `The edge of this master: ${one.sentence}.${one.todo === null ? "" : ` What to do: ${one.todo}.`}`,
+    ];
+  });
+}
+
+/** A list that was asked for is shown also while Docker does not answer. A bug is thrown on. */
+function whyUnknown(thrown: unknown): { readonly sentence: string; readonly todo: string } {
+  if (!(thrown instanceof OperatorError)) throw thrown;
+  const what = thrown.what.replace(/\.$/, "");
+  return { sentence: `it could not be looked at: ${what}`, todo: "fula-node status" };
 }

@@ -3,7 +3,7 @@ import type { Host } from "../host.ts";
 import type { Listener } from "./events.ts";
 import type { Journal } from "./journal.ts";
 import { accept, changesOf, describe, look, type Planned, refuseForeign } from "./plan.ts";
-import type { AnyStep, Change } from "./step.ts";
+import type { AnyStep, Change, Report } from "./step.ts";
 
 /** What a finished run did. */
 export interface RunResult {
@@ -44,7 +44,7 @@ export async function applyPlan(options: {
   const trace: Trace = { started: 0, done: [] };
   const { done } = trace;
   const isEmpty = changesOf(plan).length === 0;
-  const { asked, giveUp } = isEmpty ? verifyAll(steps, host) : { asked: [], giveUp: () => {} };
+  const { asked, giveUp } = isEmpty ? verifyAll(steps, host, listen) : { asked: [], giveUp: () => {} };
   let current: AnyStep | undefined;
   try {
     for (const [index, step] of steps.entries()) {
@@ -52,8 +52,7 @@ export async function applyPlan(options: {
       const before = done.length;
       const startedAt = host.clock.monotonicMs();
       if (!isEmpty) await applyStep(step, { ...options, trace });
-      const report = (line: string) => listen({ type: "progress", step: step.id, line });
-      await (asked[index] ?? (done.length > before ? step.verify(host, report) : step.verify(host)));
+      await (asked[index] ?? step.verify(host, waitsOf(step, listen)));
       const durationMs = Math.round(host.clock.monotonicMs() - startedAt);
       listen({
         type: "step-done",
@@ -83,6 +82,7 @@ export async function applyPlan(options: {
 function verifyAll(
   steps: readonly AnyStep[],
   host: Host,
+  listen: Listener,
 ): { readonly asked: readonly Promise<void>[]; readonly giveUp: () => void } {
   let isOver = false;
   const clock: Host["clock"] = {
@@ -94,10 +94,15 @@ function verifyAll(
     },
   };
   const looking = Object.create(host, { clock: { value: clock, enumerable: true } }) as Host;
-  const asked = steps.map((step) => step.verify(looking));
+  const asked = steps.map((step) => step.verify(looking, waitsOf(step, listen)));
   // The caller reports the first failure in the order of the steps; the others need no reader.
   for (const answer of asked) answer.catch(() => {});
   return { asked, giveUp: () => void (isOver = true) };
+}
+
+/** Passes on what the verification of a step waits for. */
+function waitsOf({ id }: AnyStep, listen: Listener): Report {
+  return (line) => listen({ type: "progress", step: id, line, waits: true });
 }
 
 async function applyStep(

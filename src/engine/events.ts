@@ -34,7 +34,13 @@ export type RunEvent =
   | { readonly type: "planned"; readonly items: readonly PlanItem[] }
   | { readonly type: "step-started"; readonly step: string; readonly title: string; readonly changes: number }
   | { readonly type: "change-started"; readonly step: string; readonly summary: string }
-  | { readonly type: "progress"; readonly step: string; readonly line: string }
+  | {
+      readonly type: "progress";
+      readonly step: string;
+      readonly line: string;
+      /** True for what a verification waits for: also of a step that changes nothing. */
+      readonly waits?: boolean;
+    }
   | { readonly type: "change-done"; readonly step: string; readonly summary: string }
   | {
       readonly type: "step-done";

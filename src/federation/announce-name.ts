@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { Clock } from "../machine/clock.ts";
 import { HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
-import { type HttpReader, NEW_INVITE, tlsFaultIn } from "../machine/http.ts";
+import { type HttpReader, remedyOfTls, tlsFaultIn } from "../machine/http.ts";
 import { suggestNodeNames, validateNodeName } from "../settings/node-name.ts";
 import {
   announceableAddresses,
@@ -246,8 +246,8 @@ function noAnswer(
     return new OperatorError({
       exit: "unavailable",
       what: `TLS with ${url} failed: ${failure}.`,
-      why: "The address or the CA of the master may have changed.",
-      remedy: `${NEW_INVITE} To continue without the directory, use ${flag}.`,
+      why: "The address, the CA or the certificate of the master may have changed.",
+      remedy: `${remedyOfTls(failure)} To continue without the directory, use ${flag}.`,
     });
   return new OperatorError({
     exit: "unavailable",

@@ -1,5 +1,5 @@
 import { OperatorError } from "../errors.ts";
-import type { HttpReader } from "../machine/http.ts";
+import { type HttpReader, tlsFaultBehind } from "../machine/http.ts";
 import { isPlainHttpElsewhere } from "../settings/address.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -38,14 +38,43 @@ export async function findUrlProblems(
   ];
 }
 
+/**
+ * Why the storage API of a node's settings is of no use to its ingest, which asks it about each upload: a sentence. Null if it
+ * answers as the storage API of a master of this pool.
+ */
+export async function findNodeUrlProblem(
+  http: Pick<HttpReader, "json">,
+  url: string,
+  pool: string,
+): Promise<string | null> {
+  const base = url.replace(/\/+$/, "");
+  const found = await askPool(http, `${base}/api/v1/pool`, true);
+  if (found.pool === pool) return null;
+  // Upstream's storage API, and one of 0.1.0, do not say their pool.
+  if (found.pool === null && (await refusesWithoutKey(http, `${base}/api/v1/storage`))) return null;
+  return found.pool === null
+    ? `${url} does not answer as the storage API of a master: ${found.why}`
+    : `${url} is the storage API of another pool, ${JSON.stringify(found.pool.slice(0, 80))}`;
+}
+
+async function refusesWithoutKey(http: Pick<HttpReader, "json">, url: string): Promise<boolean> {
+  try {
+    return (await http.json(url, { timeoutMs: TIMEOUT_MS, isRemote: true }))?.status === 401;
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return false;
+    throw thrown;
+  }
+}
+
 async function askPool(
   http: Pick<HttpReader, "json">,
   url: string,
+  isRemote = false,
 ): Promise<{ readonly pool: string } | { readonly pool: null; readonly why: string }> {
   try {
     let why = "no answer";
     const onNoAnswer = (reason: string) => void (why = reason);
-    const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, onNoAnswer });
+    const answer = await http.json(url, { timeoutMs: TIMEOUT_MS, onNoAnswer, isRemote });
     if (answer === null) return { pool: null, why };
     const { pool } = (answer.body ?? {}) as { readonly pool?: unknown };
     return answer.status === 200 && typeof pool === "string"
@@ -53,6 +82,7 @@ async function askPool(
       : { pool: null, why: `GET ${url} answers ${answer.status}` };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
-    return { pool: null, why: (thrown.why ?? thrown.what).replace(/\.$/, "") };
+    const says = tlsFaultBehind(thrown) === null ? (thrown.why ?? thrown.what) : thrown.what;
+    return { pool: null, why: says.replace(/\.$/, "") };
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { type Log, messageOf } from "../errors.ts";
 import { HttpClient, parseJson, readWhole } from "../machine/http-client.ts";
+import { remedyOfTls, tlsFaultBehind } from "../machine/http.ts";
 import {
   decideQuota,
   QuotaCache,
@@ -69,7 +70,12 @@ export function createQuotaGate(options: {
       } else refused.set(key, verdict, now());
       return verdict;
     } catch (cause) {
-      logState(`the request to the storage API failed: ${messageOf(cause)}`);
+      const tlsFault = tlsFaultBehind(cause);
+      logState(
+        tlsFault === null
+          ? `the request to the storage API failed: ${messageOf(cause)}`
+          : `TLS with the storage API failed: ${tlsFault}. ${remedyOfTls(tlsFault)}`,
+      );
       return "unknown";
     }
   }

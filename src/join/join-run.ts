@@ -35,11 +35,29 @@ export interface JoinDeps {
   readStdin(): Promise<string>;
 }
 
-/** What a join did. */
-interface JoinOutcome {
-  readonly outcome: RunOutcome;
-  /** From the first change to the end; 0 if nothing was changed. */
-  readonly durationMs: number;
+/** Measures a verb without the time in which it waits for the operator's answers. */
+export function startStopwatch({ host, questions }: Pick<JoinDeps, "host" | "questions">): {
+  readonly questions: Questions | null;
+  readonly elapsedMs: () => number;
+} {
+  const { clock } = host;
+  const startedAt = clock.monotonicMs();
+  let askedMs = 0;
+  const apart = async <Answer>(ask: () => Promise<Answer>): Promise<Answer> => {
+    const from = clock.monotonicMs();
+    try {
+      return await ask();
+    } finally {
+      askedMs += clock.monotonicMs() - from;
+    }
+  };
+  return {
+    questions: questions && {
+      confirm: (...given) => apart(() => questions.confirm(...given)),
+      text: (...given) => apart(() => questions.text(...given)),
+    },
+    elapsedMs: () => Math.round(clock.monotonicMs() - startedAt - askedMs),
+  };
 }
 
 /**
@@ -91,16 +109,14 @@ export async function runJoin(
       startedDocker: boolean,
     ) => Promise<{ readonly steps: readonly AnyStep[]; readonly consents: ReadonlySet<string> }>;
   },
-): Promise<JoinOutcome> {
+): Promise<RunOutcome> {
   const { host, reporter, questions, pid, version } = deps;
   const { verb, baseDir, flags, journal: path, since, prepare } = options;
-  let startedAt: number | null = null;
   const listenAt =
     (placeOf: (items: readonly PlanItem[]) => string): Listener =>
     (event) => {
       if (event.type === "planned" && !isUpToDate(event.items))
         reporter.note(`fula-node ${version} · ${verb} · ${baseDir} (${placeOf(event.items)})`);
-      if (event.type === "step-started") startedAt ??= host.clock.monotonicMs();
       reporter.listen(event);
     };
   const { dryRun, yes } = flags;
@@ -115,7 +131,7 @@ export async function runJoin(
         ? "  What is in Docker can't be judged now: a run starts Docker, then looks again."
         : "Docker runs. What it has can be judged only now.",
     );
-    if (dryRun) return { outcome: first, durationMs: 0 };
+    if (dryRun) return first;
   }
   const { steps, consents } = await prepare(first !== null);
   const outcome = await run({
@@ -138,9 +154,8 @@ export async function runJoin(
     ),
     consents,
   });
-  const durationMs = startedAt === null ? 0 : Math.round(host.clock.monotonicMs() - startedAt);
   const changes = [...(first?.changes ?? []), ...outcome.changes];
-  return { outcome: { ...outcome, changes }, durationMs };
+  return { ...outcome, changes };
 }
 
 function isUpToDate(items: readonly PlanItem[]): boolean {
@@ -169,16 +184,18 @@ export type NextStep = readonly [purpose: string, command: string];
 /** Prints what a join did, and returns its exit. */
 export async function closeJoin(
   { reporter, version }: Pick<JoinDeps, "reporter" | "version">,
-  { outcome, durationMs }: JoinOutcome,
+  outcome: RunOutcome,
   options: {
     readonly verb: string;
     readonly baseDir: string;
+    /** How long the whole verb took. */
+    readonly durationMs: number;
     readonly next: readonly NextStep[];
     /** What `status` shows as left to do, a short line each: this node itself works. */
     readonly left?: readonly string[];
   },
 ): Promise<VerbExit> {
-  const { verb, baseDir, next, left = [] } = options;
+  const { verb, baseDir, durationMs, next, left = [] } = options;
   const works = (words: string) => (left.length === 0 ? words : "");
   const { dryRun, changes, plan } = outcome;
   await reporter.close();

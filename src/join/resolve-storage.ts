@@ -2,6 +2,7 @@ import { OperatorError, type Problem } from "../errors.ts";
 import { lookUpName, notInvited } from "../federation/announce-name.ts";
 import { readNodeIdentity } from "../federation/node-identity.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
+import { findNodeUrlProblem } from "../federation/storage-api-url.ts";
 import { storageApiCaOf } from "../federation/storage-context.ts";
 import { findContradictions, findTrustDrift, type TrustInfo } from "../federation/trust.ts";
 import type { HostReader } from "../host.ts";
@@ -97,9 +98,30 @@ export async function resolveStorageNode(
   const dials = last.settings.get(PRIVATE_NETWORK);
   const isDecided =
     dials?.value === "true" || dials?.origin === "flag" || recovered.get(PRIVATE_NETWORK)?.value === "true";
-  if (invite !== null && !isDecided) warnOfPrivate(deps, invite);
+  // A refusal comes first: what else there is to say helps nobody then.
   if (flags.register && isRoot) await refuseUnadmitted(deps, last.settings, (key) => source.saved(key));
+  if (invite !== null && !isDecided) warnOfPrivate(deps, invite);
+  if (!flags.register) await warnOfStorageApi(deps, last.settings);
   return last.settings;
+}
+
+/** Why STORAGE_API_URL is of no use; null if it is, or is not set. */
+export async function findApiProblem(host: HostReader, settings: Settings): Promise<string | null> {
+  const values = (key: string) => settings.get(key)?.value;
+  const [url, pool] = [values("STORAGE_API_URL"), values("CLUSTERNAME")];
+  if (url === undefined || pool === undefined) return null;
+  return findNodeUrlProblem(trusting(host.http, storageApiCaOf(values)), url, pool);
+}
+
+/** No directory is asked without a name to register, so nothing else would notice an address that leads nowhere. */
+async function warnOfStorageApi(
+  { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
+  settings: Settings,
+): Promise<void> {
+  const problem = await findApiProblem(host, settings);
+  if (problem === null) return;
+  const text = `STORAGE_API_URL: ${problem}. Until it does, the ingest can't ask whether an upload is allowed. If the address is wrong: --set STORAGE_API_URL=URL, or a new invite.`;
+  reporter.listen({ type: "warning", text });
 }
 
 const PRIVATE_NETWORK = "KUBO_PRIVATE_NETWORK";

@@ -185,8 +185,8 @@ async function ask<T>(
         what: `TLS with ${origin} failed: ${tlsFault}.`,
         ...(isRemote
           ? {
-              why: "The address or the CA of the master may have changed.",
-              remedy: NEW_INVITE,
+              why: "The address, the CA or the certificate of the master may have changed.",
+              remedy: remedyOfTls(tlsFault),
             }
           : {}),
         cause: thrown,
@@ -203,8 +203,21 @@ async function ask<T>(
 }
 
 /** What to do where a master's certificate is not trusted. */
-export const NEW_INVITE =
+const NEW_INVITE =
   "Ask its operator for a new invite, then run join-as-storage-node --invite @FILE --fingerprint FINGERPRINT --accept-pool-change.";
+
+/** What to do about a TLS fault of a master, as tlsFaultIn names it: a new invite makes no certificate valid. */
+export function remedyOfTls(fault: string): string {
+  return /expired|not yet valid/i.test(fault)
+    ? "Check the clock of this machine (timedatectl). If it is right, ask the master's operator to renew the certificate (fula-node status on the master)."
+    : NEW_INVITE;
+}
+
+/** The TLS fault behind an error of a request, in a few words; null for another error. */
+export function tlsFaultBehind(thrown: unknown): string | null {
+  const failure = thrown instanceof OperatorError ? thrown.cause : thrown;
+  return failure instanceof HttpFailure ? tlsFaultIn(failure) : null;
+}
 
 /** Why a TLS connection failed, in a few words; null for another failure. */
 export function tlsFaultIn({ code, message }: HttpFailure): string | null {

@@ -1,7 +1,7 @@
 import { isAtLeast } from "../docker/versions.ts";
 import { chooseNode } from "../machine/node-program.ts";
 import { findOwnerFaults } from "../machine/owner-check.ts";
-import { gibibytes } from "../units.ts";
+import { capitalised, gibibytes } from "../units.ts";
 import type { Check, CheckProblem } from "./check.ts";
 
 /** Passes for root: all files of a node belong to root. */
@@ -38,7 +38,7 @@ export const owners: Check = {
     const above = new Map(found.flat().flatMap((one) => (one.isAbove ? [[one.path, one] as const] : [])));
     return [...above.values()].map(({ sentence, repair }) => ({
       severity: "failure" as const,
-      what: `${sentence[0]?.toUpperCase()}${sentence.slice(1)}.`,
+      what: `${capitalised(sentence)}.`,
       why: "Whoever can write there can replace what root runs.",
       remedy: `Run ${repair}, or use another --base-dir.`,
     }));

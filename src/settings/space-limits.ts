@@ -40,7 +40,8 @@ export function roomOf(
 
 /** Judges what kubo reports; null if it reports nothing. A node without room for one more block is full. */
 export function judgeSpace(reading: SpaceReading | null, rules: SpaceRules): SpaceState {
-  if (reading === null) return { state: "unknown", sentence: "kubo does not report it", todo: null };
+  if (reading === null)
+    return { state: "unknown", sentence: "kubo does not report it", todo: "see the line of kubo" };
   const { usedBytes, limitBytes, availableBytes } = reading;
   const percent = ((limitBytes > 0 ? usedBytes / limitBytes : 1) * 100).toFixed(1);
   const numbers = `${decimalBytes(usedBytes)} of ${decimalBytes(limitBytes)} used (${percent} %), disk ${decimalBytes(availableBytes)} free`;

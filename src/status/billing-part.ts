@@ -37,8 +37,13 @@ export async function lookAtBilling(
     ask(() => readStanding(database, HOURS_BACK)).catch(unlessBug),
     ask(() => readDepositStanding(database)).catch(unlessBug),
   ]);
-  const unknown = (summary: string): Judged => ({ state: "unknown", summary, todo: null, evidence: {} });
-  if (standing === UNREAD || deposits === UNREAD) return unknown("the database can't be read: see its line");
+  const unknown = (summary: string): Judged => ({
+    state: "unknown",
+    summary,
+    todo: "see the line of the database",
+    evidence: {},
+  });
+  if (standing === UNREAD || deposits === UNREAD) return unknown("the database can't be read");
   if (standing === LATE || deposits === LATE) return unknown("the database did not answer in time");
   if (standing === null) return null;
   const { sentence, ...judged } = judgeBilling(standing, settings);

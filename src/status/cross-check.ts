@@ -7,6 +7,8 @@ export interface PartRelations {
   readonly inDocker: readonly string[];
   /** The parts that show the same thing as a step, by step. */
   readonly shownBy: Readonly<Record<string, readonly string[]>>;
+  /** The part that a part can't work without, by part. */
+  readonly needs?: Readonly<Record<string, string>>;
   /** The command that repairs this node. */
   readonly repair: string;
 }
@@ -20,7 +22,20 @@ export function crossCheck(
   seen: StepsSeen,
   relations: PartRelations,
 ): readonly TimedPart[] {
-  return countOnce(blameDocker(parts, relations), seen, relations);
+  return countOnce(blameNeeded(blameDocker(parts, relations), relations), seen, relations);
+}
+
+/** The log of a part says nothing more than that what it needs is down. */
+function blameNeeded(
+  parts: readonly TimedPart[],
+  { needs = {}, repair }: PartRelations,
+): readonly TimedPart[] {
+  const down = new Set(parts.filter(({ state }) => state === "down").map(({ name }) => name));
+  return parts.map((part): TimedPart => {
+    const needed = needs[part.name];
+    if (part.state === "ok" || needed === undefined || !down.has(needed) || part.todo === repair) return part;
+    return { ...part, todo: `the cause is the ${needed}: see its line` };
+  });
 }
 
 /** While Docker does not run, a part in it that does not work is not known to be broken itself, and can't be repaired. */
@@ -34,7 +49,7 @@ function blameDocker(parts: readonly TimedPart[], { inDocker }: PartRelations): 
       ...part,
       state: "unknown",
       summary: "not checked: Docker does not run",
-      todo: null,
+      todo: "see the line of Docker",
       evidence: { ...evidence, seen: summary },
     };
   });

@@ -1,5 +1,5 @@
 import { FILES, hostIn } from "../edge/caddyfile.ts";
-import { findChanges, findStale, parseKnown, readEdgeNow } from "../edge/known.ts";
+import { findOutdated } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
@@ -45,7 +45,8 @@ export async function lookAtEdgePart(host: HostReader, given: Given): Promise<Ju
       now: host.clock.now(),
     });
   const why = seen === LATE ? "it did not answer in time" : seen;
-  if (typeof why === "string") return { state: "unknown", summary: why, todo: null, evidence: {} };
+  if (typeof why === "string")
+    return { state: "unknown", summary: why, todo: `docker logs ${NAMES.edge}`, evidence: {} };
   const { sentence, ...judged } = why;
   const sentenceOfChange = `it serves ${name} until the next join, but PUBLIC_HOST is ${edge.host} now`;
   const remarks: readonly (Remark | null)[] = [
@@ -88,14 +89,8 @@ function judgeSwitchedOff(
 
 /** Who has an old address or CA of the edge, or would have one after the next join. */
 async function compareKnown(host: HostReader, { layout, values, hash }: Given): Promise<Remark | null> {
-  const known = parseKnown(await host.files.readText(layout.edgeKnown));
-  const now = await readEdgeNow(host, values, hash);
-  if (known === null) return null;
-  const [change] = findChanges(known, now);
-  if (change !== undefined)
-    return { state: "attention", sentence: change, todo: `to see who has the old one: ${REPAIR_MASTER}` };
-  const stale = await findStale(host, known, values);
-  return stale && { state: "attention", ...stale };
+  const found = await findOutdated(host, { path: layout.edgeKnown, values, hash });
+  return found && { state: "attention", ...found };
 }
 
 /** An edge in front of services that do not work is of no use, also while it works itself. */

@@ -47,7 +47,7 @@ export function judgeDocker(
     return {
       state: "unknown",
       summary: `${engine.version}; Compose did not answer in time`,
-      todo: null,
+      todo: "docker compose version",
       evidence,
     };
   if (atBoot === false)
@@ -75,8 +75,8 @@ export function faultOfContainer(containers: Containers, name: string, repair: s
   const { status, health, exitCode, healthOutput, image, startedAt } = container;
   const evidence = { container: `${name}, ${status}, image ${image}, started ${startedAt}` };
   if (status !== "running") {
-    const code = status === "exited" ? ` (exit code ${exitCode})` : "";
-    return { state: "down", summary: `the container ${name} is ${status}${code}`, todo: repair, evidence };
+    const how = status === "exited" ? `stopped (exit code ${exitCode})` : status;
+    return { state: "down", summary: `the container ${name} is ${how}`, todo: repair, evidence };
   }
   if (health !== "unhealthy") return null;
   return {
@@ -105,6 +105,6 @@ export function judgeContainerAlone(
   }
   if (!required) return null;
   return containers === null
-    ? { state: "unknown", summary: "Docker does not answer", todo: null, evidence: {} }
+    ? { state: "unknown", summary: "Docker does not answer", todo: "see the line of Docker", evidence: {} }
     : { state: "down", summary: `there is no container ${name}`, todo: repair, evidence: {} };
 }

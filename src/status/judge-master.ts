@@ -1,6 +1,7 @@
 import type { PeerIdentity } from "../cluster/client.ts";
 import type { PostgresAnswer } from "../database/postgres.ts";
 import type { MigrationStatus } from "../database/migration-plan.ts";
+import { NAMES } from "../settings/layout.ts";
 import { countOf, decimalBytes } from "../units.ts";
 import { allOk, type HttpAnswer, type Judged, LATE, type Late, type Remark, withRemarks } from "./part.ts";
 
@@ -11,8 +12,8 @@ export interface WriterFacts {
   readonly clusterAddress: string;
   /** A text says why it does not answer. */
   readonly cluster: PeerIdentity | string | Late;
-  /** The members of the cluster, including itself. Null if the list did not arrive. */
-  readonly peers: readonly PeerIdentity[] | null;
+  /** The members of the cluster, including itself. A text says why there is no list. */
+  readonly peers: readonly PeerIdentity[] | string | Late;
 }
 
 /** kubo and ipfs-cluster: the master pins through them. */
@@ -21,7 +22,12 @@ export function judgeWriter(facts: WriterFacts, repair: string): Judged {
   const evidence = {
     kubo: `${kuboAddress}: ${kubo === LATE ? "no answer in time" : kubo === null ? "no answer" : (textIn(kubo.body, "AgentVersion") ?? `status ${kubo.status}`)}`,
     "ipfs-cluster": `${clusterAddress}: ${cluster === LATE ? "no answer in time" : typeof cluster === "string" ? cluster : cluster.id}`,
-    ...(peers === null ? {} : { peers: peers.map(describePeer).join(", ") }),
+    peers:
+      peers === LATE
+        ? "no answer in time"
+        : typeof peers === "string"
+          ? peers
+          : peers.map(describePeer).join(", "),
   };
   const judged = (state: Judged["state"], summary: string): Judged => ({
     state,
@@ -40,12 +46,12 @@ export function judgeWriter(facts: WriterFacts, repair: string): Judged {
   if (late.length > 0) return judged("unknown", `${late.join(" and ")} did not answer in time`);
   const clusterVersion = cluster === LATE ? "" : cluster.version;
   const versions = `kubo ${version ?? ""}, ipfs-cluster ${clusterVersion}`;
-  if (peers === null)
+  // For this list the writer asks every member, and waits for those that were cut off. It says nothing of the writer.
+  if (peers === LATE) return judged("ok", `${versions}; not every peer answered it in time`);
+  if (typeof peers === "string")
     return {
-      state: "unknown",
-      summary: `${versions}; the list of peers did not arrive`,
-      todo: null,
-      evidence,
+      ...judged("unknown", `${versions}; no list of peers: ${peers}`),
+      todo: `docker logs ${NAMES.cluster}`,
     };
   return judged("ok", `${versions}, ${countOf(peers.length, "peer")}`);
 }
@@ -91,7 +97,7 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
     return {
       state: "unknown",
       summary: `${server}; the migration ledger did not arrive`,
-      todo: null,
+      todo: "look again; if it stays so, look at the server's log",
       evidence,
     };
   if ("summary" in schema)

@@ -1,6 +1,6 @@
 import type { PlanItem } from "../engine/events.ts";
 import { countOf } from "../units.ts";
-import { allOk, type Judged } from "./part.ts";
+import { allOk, type Judged, LOOK_AGAIN } from "./part.ts";
 
 /** A step that could not be looked at, and why. */
 export interface Unchecked {
@@ -53,7 +53,8 @@ export function judgeSettings({ items, unchecked }: StepsSeen, repair: string): 
   }
   if (unchecked.length === 0) return { ...allOk("as in .env, nothing to repair"), evidence };
   const reason = unchecked[0]?.why.summary ?? "";
-  return { state: "unknown", summary: `not checked: ${open} (${reason})`, todo: null, evidence };
+  const todo = unchecked[0]?.why.todo ?? LOOK_AGAIN;
+  return { state: "unknown", summary: `not checked: ${open} (${reason})`, todo, evidence };
 }
 
 /** `not complete: cli, services are missing; 3 changes pending: docker, env-file`. */
@@ -105,7 +106,8 @@ export function judgeCron({ items, unchecked }: StepsSeen, repair: string): Judg
   }
   if (daemon === undefined || own.length < 1 + CRON_STEPS.entries.length) {
     const reason = open[0]?.why.summary ?? "the steps could not be looked at";
-    return { state: "unknown", summary: `not checked: ${reason}`, todo: null, evidence };
+    const todo = open[0]?.why.todo ?? LOOK_AGAIN;
+    return { state: "unknown", summary: `not checked: ${reason}`, todo, evidence };
   }
   return { ...allOk("runs, with the entries for snapshots and sweeps"), evidence };
 }

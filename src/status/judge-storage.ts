@@ -2,7 +2,6 @@ import { judgeSpace, type SpaceReading, type SpaceRules } from "../settings/spac
 import { ageOfCount } from "../federation/pinset-sync.ts";
 import { UNPINNED } from "../cluster/pin.ts";
 import { UNREADABLE_STATUS } from "../federation/own-pins.ts";
-import { visible } from "../units.ts";
 import { STORAGE_NAMES } from "../settings/layout.ts";
 
 import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
@@ -46,7 +45,7 @@ export interface NodeFacts {
     | { readonly name: string; readonly holder: string | null; readonly lacksInvite: boolean }
     /** The master manages another pool. */
     | { readonly refused: string }
-    | { readonly unknown: string };
+    | { readonly unknown: string; readonly remedy?: string };
   /** The space of its repository and of the disk. */
   readonly disk: (SpaceReading & Pick<SpaceRules, "reserveBytes">) | null;
 }
@@ -70,6 +69,9 @@ const BROKEN: readonly string[] = ["pin_error", "unpin_error", "cluster_error"];
 /** Statuses for a pin that is being fetched or waits for it. */
 const UNDER_WAY: readonly string[] = ["pinning", "pin_queued"];
 
+const CLUSTER_LOG = `docker logs ${STORAGE_NAMES.cluster}`;
+const KUBO_LOG = `docker logs ${STORAGE_NAMES.kubo}`;
+
 /** What to do if the master manages another pool than the settings name. */
 const OTHER_POOL = `${REPAIR_STORAGE} --set CLUSTERNAME=POOL --accept-pool-change`;
 
@@ -83,7 +85,7 @@ export function judgeMasters({
   const about = "member";
   if (masters === null) {
     const sentence = `of ${pool}, trusts ${trusted.join(", ")}; ipfs-cluster does not answer`;
-    return { about, state: "unknown", sentence };
+    return { about, state: "unknown", sentence, todo: CLUSTER_LOG };
   }
   const described = masters.map(
     ({ id, name: peername, countsThisNode }) =>
@@ -107,7 +109,7 @@ export function judgeMasters({
 /** Whether its kubo is connected to others. */
 export function judgeKubo(kuboPeers: NodeFacts["kuboPeers"]): ReportRow {
   const about = "kubo";
-  if (kuboPeers === null) return { about, state: "unknown", sentence: "does not answer" };
+  if (kuboPeers === null) return { about, state: "unknown", sentence: "does not answer", todo: KUBO_LOG };
   const others = `connected to ${kuboPeers} other node${kuboPeers === 1 ? "" : "s"}`;
   return kuboPeers > 0
     ? { about, state: "ok", sentence: others }
@@ -123,20 +125,31 @@ export function judgeKubo(kuboPeers: NodeFacts["kuboPeers"]): ReportRow {
 export function judgePins({ known, statuses, isSettling, master }: NodeFacts["pins"]): ReportRow {
   const about = "pins";
   if (known === null)
-    return { about, state: "unknown", sentence: "ipfs-cluster did not send a complete list of pins" };
+    return {
+      about,
+      state: "unknown",
+      sentence: "ipfs-cluster did not send a complete list of pins",
+      todo: CLUSTER_LOG,
+    };
   const first = compareCounts(known, master);
   if (statuses === null)
-    return { about, state: "unknown", sentence: `${first}; their status did not arrive in time` };
+    return {
+      about,
+      state: "unknown",
+      sentence: `${first}; their status did not arrive in time`,
+      todo: `look again; if it stays so: ${CLUSTER_LOG}`,
+    };
   const { pinned = 0, ...others } = statuses;
   const isDifferent = "pins" in master && known !== master.pins;
   const more = Object.entries(others).map(([status, count]) => `, ${count} ${status}`);
   const has = (some: readonly string[]) => some.some((status) => (statuses[status] ?? 0) > 0);
   const sentence = `${first}; ${pinned} pinned${more.join("")}`;
-  if (has(BROKEN))
-    return { about, state: "attention", sentence, todo: `docker logs ${STORAGE_NAMES.cluster}` };
+  if (has(BROKEN)) return { about, state: "attention", sentence, todo: CLUSTER_LOG };
   if (has([UNPINNED]) && !isSettling)
     return { about, state: "attention", sentence, todo: `have them pinned again: ${REPAIR_STORAGE}` };
-  if ("unknown" in master || has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence };
+  if (has([UNREADABLE_STATUS])) return { about, state: "unknown", sentence, todo: CLUSTER_LOG };
+  if ("unknown" in master)
+    return { about, state: "unknown", sentence, todo: "see the line of the quota gate" };
   return { about, state: isDifferent || has([...UNDER_WAY, UNPINNED]) ? "syncing" : "ok", sentence };
 }
 
@@ -168,6 +181,16 @@ export function judgeIngest(
   };
 }
 
+/** An ingest whose container is not as the settings say: what runs may work, at the address from before. */
+export function judgeUnapplied({ address }: NodeFacts["ingest"]): ReportRow {
+  return {
+    about: "ingest",
+    state: "attention",
+    sentence: `${address} does not answer: the settings were changed, and are not applied yet`,
+    todo: REPAIR_STORAGE,
+  };
+}
+
 /** An ingest that is set to an address of another machine, so it was not asked. */
 export function judgeElsewhere(bind: string): ReportRow {
   return {
@@ -178,39 +201,21 @@ export function judgeElsewhere(bind: string): ReportRow {
   };
 }
 
-/** A key that no master has. To refuse it, a storage API must look it up in its database; without a key it would not. */
-export const NO_KEY = "fula-node-status";
-
-/** Why uploads can't be checked; null if they can. A storage API that works answers 401 to NO_KEY. */
-export function faultOfGate(answer: HttpAnswer | Late): string | null {
-  if (answer === LATE || answer === null) return "does not answer";
-  const { status, body } = answer;
-  if (status === 401) return null;
-  const { error } = (body ?? {}) as { readonly error?: unknown };
-  if (typeof error !== "string" || error === "") return `answers ${status}`;
-  return `answers ${status} (${visible(error, { oneLine: true }).slice(0, 200)})`;
-}
-
-/** The storage API that decides who may upload. */
-export function judgeGate({ mode, gate }: NodeFacts["ingest"]): ReportRow {
-  const about = "quota gate";
-  if (gate.fault === null) return { about, state: "ok", sentence: `${gate.url} answers` };
-  const effect = mode === "open" ? "accepts every upload without a quota check" : "refuses every upload";
-  const sentence = `${gate.url} ${gate.fault}, so the ingest ${effect}`;
-  return {
-    about,
-    state: "attention",
-    sentence,
-    todo: gate.fault.startsWith("answers 5")
-      ? "the fault is at the master: ask its operator"
-      : "check STORAGE_API_URL, and ask the master's operator",
-  };
+/** A remedy in sentences, as the end of a line. */
+export function endless(remedy: string): string {
+  return remedy.replace(/\.$/, "");
 }
 
 /** The name of this node at the master. */
 export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">): ReportRow {
   const about = "name";
-  if ("unknown" in name) return { about, state: "unknown", sentence: name.unknown };
+  if ("unknown" in name)
+    return {
+      about,
+      state: "unknown",
+      sentence: name.unknown,
+      todo: name.remedy === undefined ? "see the line of the quota gate" : endless(name.remedy),
+    };
   if ("refused" in name)
     return {
       about,
@@ -233,7 +238,12 @@ export function judgeName({ name, peerId }: Pick<NodeFacts, "name" | "peerId">):
       todo: REPAIR_STORAGE,
     };
   if (peerId === null)
-    return { about, state: "unknown", sentence: `${name.name}; the id of this node is not known` };
+    return {
+      about,
+      state: "unknown",
+      sentence: `${name.name}; the id of this node is not known`,
+      todo: CLUSTER_LOG,
+    };
   if (name.holder !== peerId)
     return {
       about,

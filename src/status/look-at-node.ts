@@ -13,7 +13,7 @@ import type { Values } from "../settings/context.ts";
 import { judgeError, type Monotonic, type PartSpec, QUERY_MS, type TimedPart, within } from "./collect.ts";
 import { type Containers, type DockerFacts, judgeDocker } from "./judge-docker.ts";
 import { CRON_STEPS, type StepsSeen } from "./judge-steps.ts";
-import { type HttpAnswer, type Judged, LATE, type Late } from "./part.ts";
+import { type HttpAnswer, type Judged, LATE, type Late, LOOK_AGAIN } from "./part.ts";
 import type { Note } from "./screen.ts";
 
 /** How long the look at the steps may take. A step asks more than one question. */
@@ -136,7 +136,12 @@ export async function lookAtSteps(
   };
 }
 
-const SILENT: Judged = { state: "unknown", summary: "Docker does not run", todo: null, evidence: {} };
+const SILENT: Judged = {
+  state: "unknown",
+  summary: "Docker does not run",
+  todo: "see the line of Docker",
+  evidence: {},
+};
 
 /** The answer, or a Judged that says why there is none. */
 export async function orWhy<Answer extends object>(
@@ -147,7 +152,7 @@ export async function orWhy<Answer extends object>(
   try {
     const answer = await within(deadlineMs, question, clock);
     return answer === LATE
-      ? { state: "unknown", summary: "no answer in time", todo: null, evidence: {} }
+      ? { state: "unknown", summary: "no answer in time", todo: LOOK_AGAIN, evidence: {} }
       : answer;
   } catch (thrown) {
     return judgeError(thrown);

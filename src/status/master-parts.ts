@@ -137,6 +137,7 @@ function relationsOf(values: Values): PartRelations {
       "sweep-cron": ["cron"],
       "first-snapshot": ["snapshots"],
     },
+    needs: Object.fromEntries(APIS.map((name) => [name, "database"])),
     repair: REPAIR_MASTER,
   };
 }
@@ -223,8 +224,7 @@ async function lookAtWriter(node: MasterNode, signal: AbortSignal): Promise<Judg
     faultOfContainer(known, NAMES.kubo, REPAIR_MASTER) ??
     faultOfContainer(known, NAMES.cluster, REPAIR_MASTER);
   const clusterAddress = values("IPFS_CLUSTER_API_ADDR") ?? "";
-  const members = peers === LATE || typeof peers === "string" ? null : peers;
-  const judged = judgeWriter({ kuboAddress, kubo, clusterAddress, cluster, peers: members }, REPAIR_MASTER);
+  const judged = judgeWriter({ kuboAddress, kubo, clusterAddress, cluster, peers }, REPAIR_MASTER);
   // A writer that works may run elsewhere, beside old containers with these names.
   return judged.state === "ok" ? judged : (stopped ?? judged);
 }

@@ -34,6 +34,9 @@ export const REPAIR_MASTER = "fula-node join-as-master";
 /** The command that repairs a storage node. */
 export const REPAIR_STORAGE = "fula-node join-as-storage-node";
 
+/** What to do about a question without an answer, where nothing else is known. */
+export const LOOK_AGAIN = "look again; if it stays so: fula-node status --verbose";
+
 /** A part that works, without evidence. */
 export function allOk(summary: string): Judged {
   return { state: "ok", summary, todo: null, evidence: {} };

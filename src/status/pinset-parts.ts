@@ -1,9 +1,10 @@
 import type { Cluster } from "../cluster/client.ts";
+import type { HostReader } from "../host.ts";
 import { nodeSourcesOf } from "../join/installed-node.ts";
-import type { JoinDeps } from "../join/join-run.ts";
 import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
 import type { FindingsHealth, NodesHealth, NodesNow } from "../pinset/sweep/findings.ts";
+import type { SnapshotStanding } from "../pinset/snapshot/standing.ts";
 import type { Values } from "../settings/context.ts";
 import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
 import { grouped } from "../units.ts";
@@ -32,7 +33,7 @@ const COMMANDS = { snapshot: "fula-node snapshot take", sweep: "fula-node sweep"
 
 /** Reads and judges the heartbeats. */
 export async function readHeartbeats(
-  { host }: Pick<JoinDeps, "host">,
+  { host }: Pick<SnapshotReader, "host">,
   layout: MasterLayout,
 ): Promise<Heartbeats> {
   // Here and below: schemas take long to load, so the questions are asked first.
@@ -62,35 +63,48 @@ async function judgeRun({ steps }: PinsetNode, health: HeartbeatHealth): Promise
   return { state: "attention", summary: noun, todo: REPAIR_MASTER, evidence };
 }
 
+/** What reads the snapshots of a master. */
+type SnapshotReader = Pick<StatusDeps, "openSnapshots" | "readVerifyingKey"> & {
+  readonly host: Pick<HostReader, "files" | "clock">;
+};
+
+/** The snapshots that are there, compared with what this master remembers, by the heartbeat of the last run that took one. */
+export async function judgeStored(
+  { host, openSnapshots, readVerifyingKey }: SnapshotReader,
+  layout: MasterLayout,
+  { heartbeat }: Pick<HeartbeatHealth, "heartbeat">,
+): Promise<SnapshotStanding> {
+  const [{ parseMemory }, { judgeSnapshots }, { bodyRecordOf }] = await Promise.all([
+    import("../pinset/snapshot/memory.ts"),
+    import("../pinset/snapshot/standing.ts"),
+    import("../pinset/snapshot/bodies.ts"),
+  ]);
+  const keys = [layout.verifyingKey, layout.signingKey];
+  const found = await Promise.all(keys.map((path) => host.files.stat(path)));
+  // The step `signing-key` says why, if its key was lost.
+  if (found.every((stat) => stat === null))
+    return { state: "attention", sentence: "there is no snapshot key", todo: REPAIR_MASTER };
+  const store = await openSnapshots(layout.snapshotsDir);
+  const [key, files, memory] = await Promise.all([
+    readVerifyingKey(keys),
+    store.list(),
+    host.files.readText(layout.snapshotMemory),
+  ]);
+  return judgeSnapshots(files, key, {
+    memory: parseMemory(memory),
+    damaged: bodyRecordOf(heartbeat?.facts).damaged,
+    wasTaken: typeof heartbeat?.last_good_at === "string",
+    sha256: (bytes) => store.sha256(bytes),
+    now: host.clock.now(),
+    maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,
+  });
+}
+
 /** The snapshots that are there, and the last run that took one. */
 export async function lookAtSnapshots(node: PinsetNode): Promise<Judged> {
   const { deps, layout, clock, heartbeats } = node;
   const read = async (): Promise<Judged> => {
-    const [{ parseMemory }, { judgeSnapshots }, { bodyRecordOf }] = await Promise.all([
-      import("../pinset/snapshot/memory.ts"),
-      import("../pinset/snapshot/standing.ts"),
-      import("../pinset/snapshot/bodies.ts"),
-    ]);
-    const keys = [layout.verifyingKey, layout.signingKey];
-    const found = await Promise.all(keys.map((path) => deps.host.files.stat(path)));
-    // The step `signing-key` says why, if its key was lost.
-    if (found.every((stat) => stat === null))
-      return { state: "attention", summary: "there is no snapshot key", todo: REPAIR_MASTER, evidence: {} };
-    const store = await deps.openSnapshots(layout.snapshotsDir);
-    const { heartbeat } = (await heartbeats).snapshot;
-    const [key, files, memory] = await Promise.all([
-      deps.readVerifyingKey(keys),
-      store.list(),
-      deps.host.files.readText(layout.snapshotMemory),
-    ]);
-    const { state, sentence, todo } = judgeSnapshots(files, key, {
-      memory: parseMemory(memory),
-      damaged: bodyRecordOf(heartbeat?.facts).damaged,
-      wasTaken: typeof heartbeat?.last_good_at === "string",
-      sha256: (bytes) => store.sha256(bytes),
-      now: deps.host.clock.now(),
-      maxAgeMs: 2 * CRON_PERIODS_MS.snapshot,
-    });
+    const { state, sentence, todo } = await judgeStored(deps, layout, (await heartbeats).snapshot);
     return { state, summary: sentence, todo, evidence: {} };
   };
   const [all, stored] = await Promise.all([heartbeats, orWhy(QUERY_MS, read, clock)]);

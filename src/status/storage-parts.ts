@@ -23,18 +23,17 @@ import { STORAGE_REQUIRED, STORAGE_SETTINGS } from "../settings/storage.ts";
 import { collectParts, type Monotonic, type PartSpec, within } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { type Containers, faultOfContainer } from "./judge-docker.ts";
+import { askStorageApi, faultOfGate, type GateAnswer, judgeGate } from "./gate-part.ts";
 import { isPending, judgeSettings, type StepsSeen } from "./judge-steps.ts";
 import {
   judgeDisk,
   judgeElsewhere,
-  faultOfGate,
-  judgeGate,
   judgeIngest,
   judgeKubo,
   judgeMasters,
   judgeName,
   judgePins,
-  NO_KEY,
+  judgeUnapplied,
   type NodeFacts,
   partOf,
   type ReportRow,
@@ -53,7 +52,7 @@ import {
   refuseProblems,
   titleOf,
 } from "./look-at-node.ts";
-import { type HttpAnswer, type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
+import { type Judged, LATE, type Late, REPAIR_STORAGE } from "./part.ts";
 
 /** Looks at a storage node: its parts. */
 export async function lookAtStorage(
@@ -218,7 +217,9 @@ function storageParts(node: StorageNode): {
         if (!isListenable(bind, host.system.addresses()))
           return await unlessStopped(STORAGE_NAMES.ingest, report(judgeElsewhere(bind)));
         const health = await getJson(host, ask, `http://${loopback(facts.ingest.address)}/health`);
-        return await unlessStopped(STORAGE_NAMES.ingest, report(judgeIngest(facts.ingest, health)));
+        const isChanged = health === null && isDrifted(await steps, "ingest");
+        const judged = isChanged ? judgeUnapplied(facts.ingest) : judgeIngest(facts.ingest, health);
+        return await unlessStopped(STORAGE_NAMES.ingest, report(judged));
       },
     },
     {
@@ -252,6 +253,10 @@ function storageParts(node: StorageNode): {
     report: parts.flatMap(({ name }) => rows.get(name) ?? []),
   });
   return { parts, found };
+}
+
+function isDrifted({ items }: StepsSeen, id: string): boolean {
+  return items.some(({ step, state }) => step === id && state === "drifted");
 }
 
 /** The part `name` says itself that the master does not answer. */
@@ -315,7 +320,7 @@ async function lookAtPins(
     readonly trusted: readonly string[];
     readonly ask: Ask;
     readonly clock: Monotonic;
-    readonly gateAnswer: Promise<HttpAnswer | Late>;
+    readonly gateAnswer: Promise<GateAnswer>;
     readonly containers: Promise<Containers>;
   },
 ): Promise<NodeFacts["pins"]> {
@@ -359,11 +364,6 @@ async function lookAtPins(
   };
 }
 
-function askStorageApi(http: StorageHttp, url: string, ask: Ask): Promise<HttpAnswer | Late> {
-  const options = { timeoutMs: 10_000, isRemote: true, authorization: `Bearer ${NO_KEY}` };
-  return ask(() => orNull(() => http.json(`${url}/api/v1/storage`, options)));
-}
-
 type StorageHttp = ReturnType<typeof trusting>;
 
 async function lookAtName(
@@ -382,7 +382,10 @@ async function lookAtName(
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     if (thrown.exit === "settings") return { refused: thrown.what };
-    return { unknown: `${name}; ${thrown.what}` };
+    const { remedy } = thrown;
+    // That flag is for a join.
+    const own = remedy?.replace(/ To continue without the directory, use .*$/, "");
+    return { unknown: `${name}; ${thrown.what}`, ...(own === undefined ? {} : { remedy: own }) };
   }
 }
 

@@ -28,9 +28,18 @@ interface Running {
   readonly timer: NodeJS.Timeout;
 }
 
+/** What a step waits for. */
+interface Wait {
+  /** When the wait began. */
+  readonly sinceMs: number;
+  readonly printedMs: number | null;
+  readonly printed: string;
+}
+
 /**
  * Plain lines for logs, cron and CI. A step prints one line when it is done. If it takes longer than two seconds,
- * it also prints one when that is clear, and its progress at most every 30 seconds. `now` is in milliseconds of a
+ * it also prints one when that is clear, and its progress at most every 30 seconds. What it waits for is printed after two seconds, also if it
+ * changes nothing. `now` is in milliseconds of a
  * monotonic clock.
  */
 export function createLines(given: Streams, now: () => number): Reporter {
@@ -61,6 +70,16 @@ export function createLines(given: Streams, now: () => number): Reporter {
     running.printed = text;
     streams.out(`${running.step}: ${text}`);
   };
+  const waits = new Map<string, Wait>();
+  const printWait = (step: string, text: string): void => {
+    const wait = waits.get(step) ?? { sinceMs: now(), printedMs: null, printed: "" };
+    const { sinceMs, printedMs, printed } = wait;
+    const isDue =
+      printedMs === null ? now() - sinceMs >= LONG_STEP_MS : now() - printedMs >= STEP_PROGRESS_EVERY_MS;
+    const isNew = isDue && text !== "" && text !== printed;
+    waits.set(step, isNew ? { sinceMs, printedMs: now(), printed: text } : wait);
+    if (isNew) streams.out(`${step}: ${text}`);
+  };
   const listen = (event: RunEvent): void => {
     switch (event.type) {
       case "warning":
@@ -76,11 +95,13 @@ export function createLines(given: Streams, now: () => number): Reporter {
         if (running !== null) running.summary = oneLine(event.summary);
         break;
       case "progress":
-        printProgress(oneLine(event.line));
+        if (event.waits === true) printWait(event.step, oneLine(event.line));
+        else printProgress(oneLine(event.line));
         break;
       case "step-done":
         if (event.changed) streams.out(`${event.step}: done in ${duration(event.durationMs)}`);
         end();
+        waits.delete(event.step);
         break;
       case "step-failed":
         streams.out(`${event.step}: failed`);

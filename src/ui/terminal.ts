@@ -74,7 +74,8 @@ export function createTerminal(
           row?.show(event.summary);
           break;
         case "progress":
-          row?.show(event.line);
+          if (row?.step === event.step) row.show(event.line);
+          else if (event.waits === true) lines.listen(event);
           break;
         case "step-done":
           if (row?.step === event.step) finish(event.durationMs);

@@ -1,3 +1,4 @@
+import { shortenCertificates } from "./shown-certificate.ts";
 import { stripVTControlCharacters } from "node:util";
 import type { PlanItem } from "../engine/events.ts";
 import type { OperatorError, Problem } from "../errors.ts";
@@ -77,7 +78,9 @@ function planRows(item: PlanItem): readonly string[] {
   if (isBlocked(item))
     return [...planRow("!", "blocked", `${step}: ${why}`), ...planRow(" ", "", remedy ?? "")];
   if (changes.length === 0) return [];
-  const settingRows = settings.flatMap((line) => planRow(state === "absent" ? "+" : "~", "setting", line));
+  const settingRows = settings.flatMap((line) =>
+    planRow(state === "absent" ? "+" : "~", "setting", shortenCertificates(line)),
+  );
   if (state === "absent")
     return [
       ...changes.flatMap(({ summary }) => {
@@ -87,7 +90,8 @@ function planRows(item: PlanItem): readonly string[] {
       ...settingRows,
     ];
   const verb = state === "foreign" ? "adopt" : "repair";
-  const reasons = state === "foreign" ? [why] : drift.filter((line) => !settings.includes(line));
+  const reasons =
+    state === "foreign" ? [why] : drift.filter((line) => !settings.includes(line)).map(shortenCertificates);
   return [
     ...changes.flatMap(({ summary }) => {
       const removed = /^remove (.+)$/s.exec(summary)?.[1];

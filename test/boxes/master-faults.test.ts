@@ -64,7 +64,7 @@ describe.skipIf(skipped !== undefined)("what a master says while one part of it 
     expect(parts.get("pinning API")).toMatch(
       /^attention: 127\.0\.0\.1:6000 accepts pins, but they wait in its queue: /,
     );
-    expect(parts.get("writer")).toMatch(/^down: the container ipfs_cluster is exited/);
+    expect(parts.get("writer")).toMatch(/^down: the container ipfs_cluster is stopped/);
     const logs = (await box.run("docker logs fula-pinning-api 2>&1")).stdout;
     expect([logs, await healthOf(6000)].join("")).not.toContain(cidOf("while the cluster is away"));
     await box.run("docker start ipfs_cluster");

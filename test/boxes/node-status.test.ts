@@ -138,7 +138,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     expect(report.get("member")).toMatch(/^unknown: of test-pool, trusts /);
     expect(report.get("pins")).toMatch(/^unknown: /);
     const { stdout } = await fulaNode(node, ["status"]);
-    expect(stdout).toMatch(/down +member +the container ipfs_cluster is exited/);
+    expect(stdout).toMatch(/down +member +the container ipfs_cluster is stopped/);
     expect(stdout).toMatch(/ok +settings +nothing else to repair/);
     expectExit(await join(node, []), 0);
   });
@@ -185,7 +185,7 @@ describe.skipIf(skipped !== undefined)("how a storage node and its master stand"
     await master.run("docker pause fula-pinning-api && docker kill postgres-pinning");
     const parts = await masterStatus(27);
     expect(parts.get("pinning API")).toBe("down: the container fula-pinning-api is paused");
-    expect(parts.get("database")).toMatch(/^down: the container postgres-pinning is exited/);
+    expect(parts.get("database")).toMatch(/^down: the container postgres-pinning is stopped/);
     expect(parts.get("storage API")).toMatch(/^down: 127\.0\.0\.1:3001 does not work: postgres: /);
     expect(parts.get("writer")).toMatch(/^ok: /);
     expect(parts.get("settings")).toBe("ok: nothing else to repair");

@@ -115,6 +115,12 @@ describe.skipIf(!isRoot)("the chain of snapshots of an installed master", () => 
     await take();
     await take();
     rmSync(join(base, "snapshots"), { recursive: true });
+    expect(await fula("snapshot", "list")).toMatchObject({
+      exitCode: 27,
+      stderr: expect.stringMatching(
+        /snapshots of this master are gone: [^]*number 2[^]*Look for the missing/,
+      ),
+    });
     const text = await fula("snapshot", "take");
     expect(text).toMatchObject({
       exitCode: 20,
@@ -123,6 +129,19 @@ describe.skipIf(!isRoot)("the chain of snapshots of an installed master", () => 
     expect(alerts()).toContain("snapshot-chain-restarted");
     expect(readFileSync(join(base, "heartbeats/snapshot.json"), "utf8")).toContain("was restarted");
     expect((await take()).exitCode).toBe(0);
+  });
+
+  test("of which one was removed is listed with what is missing, and its exit says so", async () => {
+    await take();
+    const { name } = await take();
+    await take();
+    for (const file of readdirSync(join(base, "snapshots")))
+      if (file.startsWith(name)) rmSync(join(base, "snapshots", file));
+    expect(await fula("snapshot", "list")).toMatchObject({
+      exitCode: 20,
+      stdout: expect.stringContaining("1 missing before it"),
+      stderr: expect.stringMatching(/Snapshots are missing: .*number 2/),
+    });
   });
 
   test("a second take while one runs is refused, and changes nothing", async () => {

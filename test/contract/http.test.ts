@@ -37,7 +37,7 @@ it("a TLS connection that fails is told in a few words, and with what may have c
     await expect(asked).rejects.toMatchObject({
       exit: "unavailable",
       what: expect.stringMatching(/^TLS with https:\/\/127\.0\.0\.1:\d+ failed: [a-z0-9 /]+\.$/) as string,
-      why: "The address or the CA of the master may have changed.",
+      why: "The address, the CA or the certificate of the master may have changed.",
       remedy: expect.stringContaining("Ask its operator for a new invite") as string,
     });
     await expect(http.json(url)).rejects.toMatchObject({ remedy: undefined });

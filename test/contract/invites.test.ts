@@ -75,13 +75,15 @@ describeOnPostgres(
         POSTGRES_DB: target.database,
       };
       const reader = { postgres: createPostgres() };
-      const holders = (before: Date) => findHolders(reader, (key) => settings[key], before);
+      const holders = (until: Date, from: Date | null = null) =>
+        findHolders(reader, (key) => settings[key], [{ from, until }]);
       const changed = new Date();
       expect(open.id).not.toBe(used.id);
       expect(await holders(changed)).toEqual({ invites: 1, nodes: ["berlin", "paris"] });
       await announce(pool, paris, { name: "paris", inviteId: null, seconds: 60 });
       expect(await holders(changed)).toEqual({ invites: 1, nodes: ["berlin"] });
       expect(await holders(new Date(changed.getTime() - 3_600_000))).toEqual({ invites: 0, nodes: [] });
+      expect(await holders(changed, new Date(changed.getTime() - 1))).toEqual({ invites: 0, nodes: [] });
     });
 
     test("a revocation that comes first wins against a node that waits", async () => {

@@ -193,7 +193,7 @@ describeOnPostgres(
       });
       expect(await statusOf({ ...target, password: "wrong" })).toMatchObject({
         state: "unknown",
-        summary: "the database can't be read: see its line",
+        summary: "the database can't be read",
       });
     });
 

@@ -92,7 +92,7 @@ describeOnPostgres(
         ]),
       );
       expect(lines.filter((line) => line.includes("unused, old"))).toHaveLength(1);
-      expect(lines.at(-1)).toBe("old: it has the address or the CA from before the last change.");
+      expect(lines.at(-1)).toBe("old: it has an address or a CA that is not served any more.");
       expect(lines.filter((line) => line.length > 80)).toEqual([]);
     });
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
-import { faultOfGate, NO_KEY } from "../../src/status/judge-storage.ts";
+import { faultOfGate, NO_KEY } from "../../src/status/gate-part.ts";
 import { migrate } from "../support/names-database.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

@@ -112,7 +112,7 @@ function summarise({ tally, nodes, strangers, namesFault, queueFault }: SweepFin
 }
 
 function describeNode({ name, id, state, sync, pinsDone, pinsDue }: NodeReport): string {
-  const progress = sync === "synced" ? "" : ` ${sync} ${pinsDone} of ${pinsDue} pins`;
+  const progress = sync === "synced" ? "" : ` ${describeSync({ sync, pinsDone, pinsDue })}`;
   return `${name === "" ? id : name}${state === "up" ? "" : ` ${state}`}${progress}`;
 }
 
@@ -280,13 +280,19 @@ function remarksOf(node: NodeFacts, now: Date): readonly string[] {
   const parts: string[] = [];
   if (state === "absent") parts.push(`away, ${describeLastSign(node, now, "at the sweep")}`);
   else if (state !== "up") parts.push(state);
-  if (sync !== "synced")
-    parts.push(
-      sync === "syncing" && pinsDue === 0
-        ? "new"
-        : `${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`,
-    );
+  if (sync !== "synced") parts.push(describeSync({ sync, pinsDone, pinsDue }));
   return parts;
+}
+
+/** `syncing, 3 of 5 pins`. A node that no sweep has seen is new: nobody has looked at its pins. */
+export function describeSync({
+  sync,
+  pinsDone,
+  pinsDue,
+}: Pick<NodeReport, "pinsDone" | "pinsDue"> & { readonly sync: string }): string {
+  return sync === "syncing" && pinsDue === 0
+    ? "new, not looked at yet"
+    : `${sync}, ${grouped(pinsDone)} of ${grouped(pinsDue)} pins`;
 }
 
 /**

@@ -8,7 +8,10 @@ import {
   type KnownEdge,
   parseKnown,
   readEdgeNow,
+  recordChange,
   renewalFor,
+  staleSpans,
+  type StaleSpan,
 } from "../../edge/known.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
@@ -66,7 +69,7 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
       if (changes.length === 0) return { state: "ours", seen, evidence };
       const concerned = isLost || concernsNodes(known, now);
       const holders = concerned
-        ? await findHolders(host, values, host.clock.now())
+        ? await findHolders(host, values, spansAfter(known, now, host.clock.now(), isLost))
         : { invites: 0, nodes: [] };
       const who =
         typeof holders === "string"
@@ -97,17 +100,7 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
           why: "Caddy makes it when it starts.",
           remedy: "Restart it with `docker restart fula-edge`, then run again.",
         });
-      const isOther = known !== null && concernsNodes(known, now);
-      const record: KnownEdge =
-        now.url === null && known !== null
-          ? { ...known, off_at: known.off_at ?? nowText }
-          : {
-              host: now.host ?? known?.host ?? "",
-              url: now.url ?? "",
-              ca: now.ca,
-              changed_at: isOther ? nowText : (known?.changed_at ?? null),
-              off_at: null,
-            };
+      const record = recordChange(known, { ...now, ca: now.ca }, nowText);
       await host.files.writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o644 });
     },
 
@@ -121,4 +114,11 @@ export function edgeKnown(context: MasterContext): StepSpec<Seen, EdgeKnownChang
       });
     },
   };
+}
+
+/** The times whose holders the change concerns, as they will be once it is recorded. With a lost CA, or no address, all. */
+function spansAfter(known: KnownEdge, now: EdgeNow, at: Date, isLost: boolean): readonly StaleSpan[] {
+  const { ca } = now;
+  if (isLost || ca === undefined) return [{ from: null, until: at }];
+  return staleSpans(recordChange(known, { ...now, ca }, at.toISOString()));
 }

@@ -40,8 +40,10 @@ export function edge(context: MasterContext, project: Project): AnyStep {
           if (state !== "down") return null;
           return todo === null || todo === LOG ? sentence : `${sentence}. What to do: ${todo}`;
         },
-        `Other machines must reach ${wanted.host} on the ports 80 and 443, and the CA must be reachable from here. See \`docker logs ${NAMES.edge}\`, fix the cause, then run again.`,
-        report,
+        {
+          remedy: `Other machines must reach ${wanted.host} on the ports 80 and 443, and the CA must be reachable from here. See \`docker logs ${NAMES.edge}\`, fix the cause, then run again.`,
+          report,
+        },
       );
     },
   });

@@ -54,10 +54,13 @@ export function writer(context: MasterContext, project: Project): AnyStep {
     },
     describeUp: (up) => `${startOf(up, ({ service }) => service)}, data in ${project.directory}`,
 
-    async verify(host) {
+    async verify(host, report) {
       const values = await readValues(host, context);
       const remedy = `See \`docker logs ${NAMES.kubo}\` and \`docker logs ${NAMES.cluster}\`.`;
-      await waitUntilItWorks(host, "The writer", async () => (await askWriter(host, values)).fault, remedy);
+      await waitUntilItWorks(host, "The writer", async () => (await askWriter(host, values)).fault, {
+        remedy,
+        report,
+      });
     },
   });
 }

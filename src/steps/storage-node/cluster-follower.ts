@@ -28,7 +28,7 @@ export function clusterFollower(context: StorageContext, project: Project): AnyS
     data: [{ service: "ipfs-cluster", container, volume }],
     survey: (host) => surveyNames(host, { container, volume, unit: NAMES.clusterUnit, isKept }),
     ...(isKept ? {} : { whyRestart }),
-    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
+    verify: (host, report) => waitUntilItWorks(host, container, () => findFault(host, context), { report }),
   });
 }
 

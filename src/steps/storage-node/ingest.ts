@@ -18,7 +18,7 @@ export function ingest(context: StorageContext, project: Project): AnyStep {
     // It runs the service image, which another step builds.
     desired: () => ({ services: [{ service: "ingest", container }], images: [] }),
     survey: () => Promise.resolve(judgeNames(null)),
-    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context)),
+    verify: (host, report) => waitUntilItWorks(host, container, () => findFault(host, context), { report }),
   });
 }
 

@@ -25,7 +25,8 @@ export function kubo(context: StorageContext, project: Project): AnyStep {
     }),
     data: [{ service: "kubo", container, volume }],
     survey: (host) => surveyNames(host, { container, volume, unit: NAMES.kuboUnit, isKept }),
-    verify: (host) => waitUntilItWorks(host, container, () => findFault(host, context, isKept)),
+    verify: (host, report) =>
+      waitUntilItWorks(host, container, () => findFault(host, context, isKept), { report }),
   });
 }
 

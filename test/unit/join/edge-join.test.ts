@@ -71,8 +71,20 @@ describe("the end of a join with an edge", () => {
   it("says nothing of an edge that others can use, and names its volume among what to keep a copy of", async () => {
     const text = await joinOn(box(), [HOST]);
     expect(text).not.toContain("The edge of this master:");
-    expect(text).toMatch(/Keep a copy off this box: .*snapshots, the volume fula-master_edge-data /);
+    expect(text).toMatch(
+      /Keep a copy off this box: \S+\.env, .*snapshot-ed25519\.pem, .*snapshots, a dump of the database, the volume fula-master_edge-data /,
+    );
     expect(await joinOn(new FakeStorage(), [])).not.toContain("edge-data");
+  });
+
+  it("names the writer's identity among what to keep a copy of, if it is on this machine", async () => {
+    const host = new FakeStorage();
+    await joinOn(host, []);
+    const identity = "/opt/fula-writer/ipfs-cluster/identity.json";
+    host.files.put(identity, "{}");
+    expect(await joinOn(host, ["REPL_MIN=1"])).toMatch(
+      new RegExp(`Keep a copy off this box: .*snapshots, ${identity}, a dump of the database `),
+    );
   });
 
   it("says that a staging CA is one, and that nobody reaches localhost", async () => {
@@ -162,28 +174,46 @@ it("the end of each join says how many have the old address, until nobody has", 
   expect(await joinOn(host, [])).toContain("everything works.");
 });
 
+/** Runs node list, and returns its warnings of the edge. */
+async function warningsOfList(host: FakeStorage): Promise<readonly string[]> {
+  const warnings: string[] = [];
+  const world = worldOf(host, { pid: 7 });
+  const reporter: Reporter = {
+    ...world.reporter,
+    listen: (event) => void (event.type === "warning" && warnings.push(event.text)),
+  };
+  const openCluster: World["openCluster"] = (target) =>
+    Object.assign(world.openCluster(target), { metrics: () => Promise.resolve([]) });
+  await nodeList({}, { ...world, reporter, openCluster });
+  return warnings.filter((text) => text.includes("edge"));
+}
+
+it("node list says that the CA that nodes and invites have is lost, before a join records it", async () => {
+  const host = box();
+  await joinOn(host, [HOST, "EDGE_TLS=internal"]);
+  host.postgres.onQuery = () => [];
+  expect(await warningsOfList(host)).toEqual([]);
+  host.files.put(ROOT, "-----BEGIN CERTIFICATE-----\nMIItwo\n-----END CERTIFICATE-----\n");
+  expect(await warningsOfList(host)).toEqual([
+    "The edge of this master: its CA is a new one: nobody who has the old root can verify it. What to do: to see who has the old one: fula-node join-as-master.",
+  ]);
+});
+
 it("node list names who has the address from before a change", async () => {
   const host = box();
   await joinOn(host, [HOST]);
-  const warnings: string[] = [];
-  const list = async () => {
-    const world = worldOf(host, { pid: 7 });
-    const reporter: Reporter = {
-      ...world.reporter,
-      listen: (event) => void (event.type === "warning" && warnings.push(event.text)),
-    };
-    const openCluster: World["openCluster"] = (target) =>
-      Object.assign(world.openCluster(target), { metrics: () => Promise.resolve([]) });
-    await nodeList({}, { ...world, reporter, openCluster });
-  };
   host.postgres.onQuery = (_target, sql) =>
     sql.includes("FROM invites") ? [{ invites: "0", nodes: ["berlin-1"] }] : [];
-  await list();
-  expect(warnings.filter((text) => text.includes("edge"))).toEqual([]);
+  expect(await warningsOfList(host)).toEqual([]);
   const known = JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as object;
-  host.files.put(LAYOUT.edgeKnown, JSON.stringify({ ...known, changed_at: "2026-01-01T00:00:00.000Z" }));
-  await list();
-  expect(warnings.filter((text) => text.includes("edge"))).toEqual([
+  host.files.put(
+    LAYOUT.edgeKnown,
+    JSON.stringify({
+      ...known,
+      past: [{ ...known, ca: "x", url: "https://old.example.org", until: "2026-01-01T00:00:00.000Z" }],
+    }),
+  );
+  expect(await warningsOfList(host)).toEqual([
     expect.stringContaining(
       "changed on 2026-01-01: the node berlin-1 has the old one. What to do: fula-node invite create --name berlin-1",
     ),

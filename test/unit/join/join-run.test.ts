@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { closeJoin, keepWarnings, runJoin } from "../../../src/join/join-run.ts";
+import { closeJoin, keepWarnings, runJoin, startStopwatch } from "../../../src/join/join-run.ts";
 import type { Reporter } from "../../../src/ui/reporter.ts";
 import { createJson } from "../../../src/ui/json.ts";
 import { createLines } from "../../../src/ui/lines.ts";
@@ -37,6 +37,9 @@ async function joinOn(
       ...(settings === undefined ? {} : { settings }),
     }),
   );
+  // The preflight of the verb counts, too.
+  const { elapsedMs } = startStopwatch(world);
+  await host.clock.wait(3_000);
   const outcome = await runJoin(world, {
     verb: VERB,
     baseDir: BASE,
@@ -48,6 +51,7 @@ async function joinOn(
   const exit = await closeJoin(world, outcome, {
     verb: VERB,
     baseDir: BASE,
+    durationMs: elapsedMs(),
     next: [
       ["Let others join:", "fula-node invite create --name NAME"],
       ["See how it stands:", "fula-node status"],
@@ -93,7 +97,7 @@ describe("the screens of a join", () => {
       env-file: done in 12 s
       postgres: done in 12 s
 
-      Done in 24 s: 2 changes, everything works.
+      Done in 27 s: 2 changes, everything works.
         Let others join:    fula-node invite create --name NAME
         See how it stands:  fula-node status
       "

@@ -486,6 +486,32 @@ describe("a master that registers invited nodes only", () => {
     expect(host.writes).toEqual([]);
   });
 
+  it("a refusal stands alone: no warning of what the node would lack comes before it", async () => {
+    const host = inviting();
+    host.pool = "pool";
+    host.refusal = { code: "invite-used", error: "The invite was used by another node (12D3KooWx)." };
+    const token = tokenOf({ bootstrap: [`/ip4/10.1.2.3/tcp/9096/p2p/${MASTER_ID}`] });
+    expect((await refusal(settle(host, { invite: token }))).what).toContain("was used by another node");
+    expect(host.printed.join("\n")).not.toContain("private addresses only");
+  });
+
+  it("without a name, an address of the storage API that leads nowhere is said, and one that works is not", async () => {
+    const host = inviting();
+    const said = () => host.printed.filter((line) => line.includes("STORAGE_API_URL: "));
+    await settle(host, { set: given, register: false });
+    host.masterPins = null;
+    await settle(host, { set: given, register: false });
+    expect(said()).toEqual([]);
+    const elsewhere = "https://nowhere.example";
+    const set = given.map((one) =>
+      one.startsWith("STORAGE_API_URL=") ? `STORAGE_API_URL=${elsewhere}` : one,
+    );
+    await settle(host, { set, register: false });
+    expect(said()).toEqual([
+      expect.stringContaining(`${elsewhere} does not answer as the storage API of a master: `),
+    ]);
+  });
+
   it("lets a node go on that has an invite, that needs no name, or that has its name already", async () => {
     await settle(inviting(), { invite: tokenOf() });
     await settle(inviting(), { set: given, register: false });

@@ -234,7 +234,9 @@ test("the nodes as they are now replace those of the sweep; what only a sweep fi
     strangers: [],
   };
   const shown = assessFindings({ facts, facts_at: at.toISOString() }, at, { live });
-  expect(shown.nodes.sentence).toBe("a (here), s1 (silent), s2 (away, at the sweep 20 s ago), s3 (new)");
+  expect(shown.nodes.sentence).toBe(
+    "a (here), s1 (silent), s2 (away, at the sweep 20 s ago), s3 (new, not looked at yet)",
+  );
   expect(shown.nodes.state).toBe("attention");
   expect(shown.pins.sentence).toContain("found 0 s ago");
   expect(assessFindings(null, at, { live: { ...live, nodes: [node("a")] } })).toMatchObject({

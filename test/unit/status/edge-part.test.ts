@@ -181,7 +181,7 @@ describe("what other machines were told", () => {
     });
     host.tls.onAsk = () => answerOf(404);
     asked.length = 1;
-    expect(asked).toEqual([["pool", new Date("2026-01-01T00:00:00.000Z")]]);
+    expect(asked).toEqual([["pool", [null], [new Date("2026-01-01T00:00:00.000Z")]]]);
     host.postgres.onQuery = () => [{ invites: "0", nodes: [] }];
     expect(await look(host, withDatabase)).toMatchObject({ state: "ok" });
   });

@@ -13,7 +13,15 @@ import {
   type WriterFacts,
 } from "../../../src/status/judge-master.ts";
 import { judgeCron, judgeSettings } from "../../../src/status/judge-steps.ts";
-import { faultOfGate, judgeGate, judgeIngest } from "../../../src/status/judge-storage.ts";
+import { faultOfGate, judgeGate } from "../../../src/status/gate-part.ts";
+import {
+  judgeDisk,
+  judgeIngest,
+  judgeKubo,
+  judgeMasters,
+  judgeName,
+  judgePins,
+} from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";
 import { conclude, linesOf } from "../../../src/status/screen.ts";
 import { table } from "../../../src/ui/text.ts";
@@ -53,9 +61,14 @@ it.each<[string, Partial<WriterFacts>, string]>([
     "down: ipfs-cluster does not reach its kubo: refused",
   ],
   [
-    "the peers did not arrive",
-    { peers: null },
-    "unknown: kubo 0.42.0, ipfs-cluster 1.1.6; the list of peers did not arrive",
+    "a peer that was cut off is waited for: the writer itself works",
+    { peers: LATE },
+    "ok: kubo 0.42.0, ipfs-cluster 1.1.6; not every peer answered it in time",
+  ],
+  [
+    "it gives no list of peers",
+    { peers: "It answered 500." },
+    "unknown: kubo 0.42.0, ipfs-cluster 1.1.6; no list of peers: It answered 500.",
   ],
 ])("the writer: %s", (_name, facts, expected) => {
   const all = { kuboAddress: "/kubo", kubo: KUBO, clusterAddress: "/cluster", cluster: PEER, peers: [PEER] };
@@ -207,6 +220,34 @@ it.each<[number | null, object | null, string | null]>([
   [502, { error: { reason: "x" } }, "answers 502"],
 ])("a storage API that answers %s to a key that it can't know: %j", (status, body, fault) => {
   expect(faultOfGate(status === null ? null : { status, body })).toBe(fault);
+});
+
+it("a storage API that can't be trusted is named, with what helps", () => {
+  const ingest = { address: "a", maxBlockBytes: 1, mode: "strict" };
+  const row = (tlsFault: string) =>
+    judgeGate({ ...ingest, gate: { url: "https://m", fault: faultOfGate({ tlsFault }) } });
+  expect(row("self-signed certificate").sentence).toBe(
+    "https://m can't be trusted: self-signed certificate, so the ingest refuses every upload",
+  );
+  expect(row("self-signed certificate").todo).toMatch(/^Ask its operator for a new invite, .*-change$/);
+  expect(row("certificate has expired").todo).toMatch(/timedatectl.*renew the certificate/);
+});
+
+it("what is not known of a storage node has an action each", () => {
+  const unknown = { unknown: "it did not answer" } as const;
+  const pins = { known: 1, statuses: { pinned: 1 }, isSettling: false, master: { pins: 1, ageMs: 0 } };
+  const rows = [
+    judgeMasters({ pool: "p", masters: null, trusted: ["x"], name: unknown }),
+    judgeKubo(null),
+    judgePins({ ...pins, known: null }),
+    judgePins({ ...pins, statuses: null }),
+    judgePins({ ...pins, master: unknown }),
+    judgePins({ ...pins, statuses: { unreadable: 1 } }),
+    judgeName({ name: unknown, peerId: "x" }),
+    judgeName({ name: { name: "a", holder: "b", lacksInvite: false }, peerId: null }),
+    judgeDisk(null, 1),
+  ];
+  expect(rows.map(({ state, todo }) => [state, typeof todo])).toEqual(rows.map(() => ["unknown", "string"]));
 });
 
 it("a fault of the master is said to be one", () => {

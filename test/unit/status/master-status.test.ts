@@ -127,7 +127,7 @@ describe("status of a master", () => {
       "",
       "  Pins   4,812: 4,790 complete, 22 syncing",
       "  Space  this box 107.4 GB used of 214.7 GB",
-      "  Nodes  node (here), other (new)",
+      "  Nodes  node (here), other (new, not looked at yet)",
       "",
       "Everything works (exit 0).",
     ]);
@@ -180,7 +180,7 @@ describe("status of a master", () => {
   });
 
   it.each<[string, (host: FakeStorage) => unknown, string, RegExp]>([
-    ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is exited/],
+    ["kubo", (host) => stop(host, NAMES.kubo), "writer", /^down: the container ipfs_host is stopped/],
     [
       "ipfs-cluster, by pausing it",
       (host) => stop(host, NAMES.cluster, "paused"),
@@ -191,7 +191,7 @@ describe("status of a master", () => {
       "the database",
       (host) => stop(host, NAMES.postgres),
       "database",
-      /^down: the container postgres-pinning is exited \(exit code 137\)/,
+      /^down: the container postgres-pinning is stopped \(exit code 137\)/,
     ],
     ["the pinning API", (host) => stop(host, NAMES.pinningApi), "pinning API", /^down: the container/],
     ["the storage API", (host) => stop(host, NAMES.webui), "storage API", /^down: the container/],
@@ -412,10 +412,11 @@ describe("status of a master", () => {
       ];
     });
     const { parts, lines, exit } = await statusOn(host);
-    const nodes = "node (here), berlin-1 (away, announced itself 4 min ago, new), other (new)";
+    const nodes =
+      "node (here), berlin-1 (away, announced itself 4 min ago, new, not looked at yet), other (new, not looked at yet)";
     expect(lines.join("\n").replaceAll(/\s+/g, " ")).toContain(`Nodes ${nodes}`);
     expect(parts.get("sweep")).toBe(
-      "attention: berlin-1 (away, announced itself 4 min ago, new) -> " +
+      "attention: berlin-1 (away, announced itself 4 min ago, new, not looked at yet) -> " +
         "start berlin-1, or remove it for good: fula-node node forget berlin-1",
     );
     expect(exit).toBe("pending");
@@ -478,14 +479,25 @@ describe("status of a master", () => {
     expect(parts.get("updater")).toMatch(/^down: there is no container fula-updater/);
     expect(parts.get("gateway")).toMatch(/^ok: runs/);
     host.stopEngine();
-    expect((await statusOn(host)).parts.get("updater")).toBe("unknown: not checked: Docker does not run");
+    expect((await statusOn(host)).parts.get("updater")).toBe(
+      "unknown: not checked: Docker does not run -> see the line of Docker",
+    );
+  });
+
+  it("where the database is stopped, it is the cause of what needs it", async () => {
+    const host = master((one) => stop(one, NAMES.postgres));
+    const body = { checks: { postgres: { ok: false, error: "refused" } } };
+    host.http.routes.set("http://127.0.0.1:3001/health", () => ({ status: 503, body }));
+    expect((await statusOn(host)).parts.get("storage API")).toBe(
+      "down: 127.0.0.1:3001 does not work: postgres: refused -> the cause is the database: see its line",
+    );
   });
 
   it("where Docker does not run, it is the fault: what is in it is not known, and nothing is missing", async () => {
     const host = master((one) => one.stopEngine());
     host.http.routes.clear();
     const { exit, parts, lines, data } = await statusOn(host);
-    const notChecked = "unknown: not checked: Docker does not run";
+    const notChecked = "unknown: not checked: Docker does not run -> see the line of Docker";
     expect(Object.fromEntries(parts)).toMatchObject({
       Docker: expect.stringMatching(/^down: does not run: .* -> systemctl start docker$/),
       writer: notChecked,
@@ -493,7 +505,9 @@ describe("status of a master", () => {
       "storage API": notChecked,
       snapshots: "ok: 2 h ago, 2 pins, chain complete",
       cron: "ok: runs, with the entries for snapshots and sweeps",
-      settings: expect.stringMatching(/^unknown: not checked: .*services.*\(Docker does not run\)$/),
+      settings: expect.stringMatching(
+        /^unknown: not checked: .*services.*\(Docker does not run\) -> see the line of Docker$/,
+      ),
     });
     expect(lines.join(" ")).not.toMatch(/missing|not completely installed|docker logs/);
     expect(lines.at(-1)).toMatch(/^1 part does not work, \d parts could not be checked \(exit 27\)\.$/);

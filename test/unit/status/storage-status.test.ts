@@ -200,6 +200,19 @@ describe("status of a storage node", () => {
     expect(exit).toBe("unavailable");
   });
 
+  it("a port that was changed in .env and not applied needs a join; the ingest is not down", async () => {
+    const host = await storageBoxBefore(null);
+    const text = host.files.textOf(LAYOUT.envFile);
+    host.files.put(LAYOUT.envFile, `${text.replace(/^INGEST_PORT=.*\n/m, "")}INGEST_PORT=3999\n`, 0o600);
+    const { exit, report } = await statusOn(host);
+    expect(report.get("ingest")).toMatchObject({
+      state: "attention",
+      sentence: "[::]:3999 does not answer: the settings were changed, and are not applied yet",
+      todo: "fula-node join-as-storage-node",
+    });
+    expect(exit).toBe("pending");
+  });
+
   it("reports both what could not be checked and what is in progress", async () => {
     const host = await storageBoxBefore(null);
     host.masterPins = 8;
@@ -264,8 +277,8 @@ describe("status of a storage node", () => {
       if (container !== undefined) host.docker.boxes.set(name, { ...container, status: "exited", pid: 0 });
     }
     const { exit, report, text } = await statusOn(host);
-    expect(text).toMatch(/down +kubo +the container ipfs_host is exited/);
-    expect(text).toMatch(/down +member +the container ipfs_cluster is exited/);
+    expect(text).toMatch(/down +kubo +the container ipfs_host is stopped/);
+    expect(text).toMatch(/down +member +the container ipfs_cluster is stopped/);
     expect(["member", "pins", "storage"].map((about) => report.get(about)?.state)).toEqual([
       "unknown",
       "unknown",

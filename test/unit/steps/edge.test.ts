@@ -149,12 +149,15 @@ describe("what invites and nodes know of the edge", () => {
     return host;
   }
   const recorded = (host: FakeHost) =>
-    JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as { ca: string; changed_at: string | null };
+    JSON.parse(host.files.textOf(LAYOUT.edgeKnown)) as {
+      ca: string;
+      past: readonly { ca: string; until: string }[];
+    };
 
   it("a new CA is announced with everybody who has the old one, and recorded with its time", async () => {
     const host = await withOwnCa();
     const before = recorded(host);
-    expect(before.changed_at).toBeNull();
+    expect(before.past).toEqual([]);
     host.files.put(ROOT, rootOf("MIItwo"));
     const { onQuery } = host.postgres;
     host.postgres.onQuery = (target, sql, values) =>
@@ -172,7 +175,7 @@ describe("what invites and nodes know of the edge", () => {
     });
     await join(host, INTERNAL);
     expect(recorded(host).ca).not.toBe(before.ca);
-    expect(recorded(host).changed_at).not.toBeNull();
+    expect(recorded(host).past).toMatchObject([{ ca: before.ca, until: expect.any(String) as string }]);
   });
 
   it("a public CA in the place of the own one is announced, and is no work for nodes, which trust both", async () => {
@@ -186,7 +189,25 @@ describe("what invites and nodes know of the edge", () => {
       ],
     });
     await join(host, acme);
-    expect(recorded(host)).toMatchObject({ ca: null, changed_at: null });
+    expect(recorded(host)).toMatchObject({ ca: null });
+  });
+
+  it("a CA that is back is of use to who has it from before: only who was told something else meanwhile is named", async () => {
+    const host = await withOwnCa();
+    const first = rootOf("MIIone");
+    host.files.put(ROOT, rootOf("MIItwo"));
+    await join(host, INTERNAL);
+    const asked: unknown[][] = [];
+    const { onQuery } = host.postgres;
+    host.postgres.onQuery = (target, sql, values) => {
+      if (!sql.includes("FROM invites")) return onQuery(target, sql, values);
+      asked.push([...values]);
+      return [{ invites: "0", nodes: [] }];
+    };
+    host.files.put(ROOT, first);
+    await join(host, INTERNAL);
+    const [gone, back] = recorded(host).past.map(({ until }) => new Date(until));
+    expect(asked.at(-1)).toEqual([expect.any(String), [gone], [back]]);
   });
 
   it("an edge that is switched off is announced with who uses its address, and one that comes back is no other", async () => {

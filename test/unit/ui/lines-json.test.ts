@@ -74,6 +74,20 @@ describe("plain lines", () => {
     expect(out).toEqual(["images: images ...", "images: waiting for kubo"]);
   });
 
+  it("say what a step waits for after two seconds, also if it changes nothing, and not every time", () => {
+    const { out, reporter } = printLines();
+    const wait = (line: string): RunEvent => ({ type: "progress", step: "edge", line, waits: true });
+    reporter.listen(wait("not yet: no certificate"));
+    vi.advanceTimersByTime(1900);
+    reporter.listen(wait("not yet: no certificate"));
+    expect(out).toEqual([]);
+    for (let tenth = 0; tenth <= 400; tenth += 1) {
+      vi.advanceTimersByTime(100);
+      reporter.listen(wait(tenth < 200 ? "not yet: no certificate" : "not yet: no answer"));
+    }
+    expect(out).toEqual(["edge: not yet: no certificate", "edge: not yet: no answer"]);
+  });
+
   it("continue when the clock is set back", () => {
     const { out, reporter } = printLines();
     reporter.listen(started);

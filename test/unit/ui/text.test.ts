@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../../src/engine/events.ts";
 import { EXIT_CODES, OperatorError, type OperatorErrorFields } from "../../../src/errors.ts";
 import { errorLines, oneLine, planLines, printable, table, wrap } from "../../../src/ui/text.ts";
+import { certificatesInPem } from "../../../src/settings/certificates.ts";
+import { createAuthority } from "../../support/certificates.ts";
 import { REALISTIC_PLAN } from "../../support/ui-samples.ts";
 
 function render(fields: OperatorErrorFields): string {
@@ -72,6 +74,24 @@ describe("table", () => {
 });
 
 describe("planLines", () => {
+  it("shows a certificate by its fingerprint and its end, and what is none by its length", async () => {
+    const authority = await createAuthority();
+    await authority.close();
+    const setting = (value: string) => `STORAGE_API_CA (none) -> ${value} (--invite)`;
+    const settings = [
+      setting(certificatesInPem(authority.certificate) ?? ""),
+      setting(`MI${"A".repeat(556)}`),
+    ];
+    const change = { kind: "write", summary: "write .env" };
+    const item = { step: "env-file", title: "", evidence: {}, drift: settings, settings, changes: [change] };
+    const shown = planLines([{ ...item, state: "drifted" }])
+      .join("\n")
+      .replaceAll(/\s+/g, " ");
+    expect(shown).toMatch(/-> certificate [0-9a-f]{16}\.\.\. until \d{4}-\d\d-\d\d \(--invite\)/);
+    expect(shown).toContain("-> MIAAAAAAAAAA... (558 characters) (--invite)");
+    expect(shown).not.toContain("reason:");
+  });
+
   it("shows one line per change, the reason of a repair, what stays, and the confirmations", () => {
     expect(`${planLines(REALISTIC_PLAN).join("\n")}\n`).toMatchInlineSnapshot(`
       "
