@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { renderCaddyfile } from "../../src/edge/caddyfile.ts";
 import { tls } from "../../src/machine/tls.ts";
 import { BED_PROGRAMS } from "../support/bed.ts";
@@ -46,7 +46,7 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
   let caddy: ChildProcess;
   let port: number;
   let service: Server;
-  let storage: Server;
+  let storagePort: number;
 
   /** Sends bytes over TLS as they are. Returns what comes back until the connection closes, or the time is over. */
   const send = (parts: readonly string[], waitMs = 1_500): Promise<string> =>
@@ -80,12 +80,14 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
     port = secure;
     directory = await mkdtemp(join(tmpdir(), "fula-caddy-"));
     const behind = String((service.address() as AddressInfo).port);
-    storage = createServer((asked, answer) => {
-      answer.end(JSON.stringify({ url: asked.url, headers: asked.headers }));
-    });
-    await new Promise<void>((resolve) => storage.listen(0, "127.0.0.1", resolve));
-    const storagePort = String((storage.address() as AddressInfo).port);
-    const plan = { host: HOST, pinningPort: behind, storagePort, hasStatusPage: true, fingerprints: [] };
+    storagePort = await freePort();
+    const plan = {
+      host: HOST,
+      pinningPort: behind,
+      storagePort: String(storagePort),
+      hasStatusPage: true,
+      fingerprints: [],
+    };
     const text = renderCaddyfile({ ...plan, tls: { kind: "internal" } }, sha256).replace(
       "admin off",
       `admin off\n\thttp_port ${plain}\n\thttps_port ${secure}`,
@@ -109,8 +111,6 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
     }
     service?.close();
     service?.closeAllConnections();
-    storage?.close();
-    storage?.closeAllConnections();
     await rm(directory, { recursive: true, force: true });
   });
 
@@ -148,6 +148,14 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
   });
 
   it("passes on the status page, without a key in a header, and nothing else of that listener", async () => {
+    const storage = createServer((asked, answer) => {
+      answer.end(JSON.stringify({ url: asked.url, headers: asked.headers }));
+    });
+    onTestFinished(() => {
+      storage.close();
+      storage.closeAllConnections();
+    });
+    await new Promise<void>((resolve) => storage.listen(storagePort, "127.0.0.1", resolve));
     const page = (line: string, head = "") =>
       send([`${line} HTTP/1.1\r\nHost: ${HOST}\r\nConnection: close\r\n${head}\r\n`]);
     for (const line of ["GET /status", "GET /status?a=b", "POST /status", "POST /status/sign-out"])

@@ -15,7 +15,7 @@ a:focus-visible,button:focus-visible,input:focus-visible,[tabindex]:focus-visibl
 .skip{position:absolute;left:-100vw}.skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.25rem .75rem}
 header,main,footer{max-width:75rem;margin:0 auto;padding:1rem}
 header{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem 1rem}
-header>div{flex:1 1 18rem}
+header>div:first-child{flex:1 1 18rem}
 h1{font-size:1.4rem;margin:0;line-height:1.25}h2{font-size:1.05rem;margin:0 0 .75rem}
 header p{margin:.1rem 0 0}.quiet,footer,.axis,.top,.bottom{color:var(--quiet)}
 .quiet,footer{font-size:.9rem}p{margin:.5rem 0}
@@ -43,15 +43,15 @@ code{font:0.9em ui-monospace,monospace}
 .scroll{overflow-x:auto;max-height:30rem;overflow-y:auto}
 table{border-collapse:collapse;width:100%;font-size:.95rem}
 caption{text-align:left;color:var(--quiet);font-size:.9rem;padding-bottom:.35rem}
-th,td{text-align:left;padding:.3rem .75rem .3rem 0;vertical-align:top;border-top:1px solid var(--edge)}
+th,td{overflow-wrap:break-word;text-align:left;padding:.3rem .75rem .3rem 0;vertical-align:top;border-top:1px solid var(--edge)}
 th{font-weight:600;white-space:nowrap}thead th{border-top:0;color:var(--quiet);font-size:.85rem}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td:last-child,th:last-child{padding-right:0}td.w{min-width:5rem;width:40%}
+td.n,th.n{padding-right:1.25rem}td:last-child,th:last-child{padding-right:0}td:first-child{min-width:5.5rem}td.m{max-width:16rem}td.w{min-width:5rem;width:40%}
 td.t{white-space:nowrap}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:.75rem;margin:0}
-dt{color:var(--quiet);font-size:.85rem}dd{margin:0;font-size:1.25rem;font-variant-numeric:tabular-nums}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.5rem,1fr));gap:.75rem;margin:0}
+dt{color:var(--quiet);font-size:.85rem}dd{margin:0;font-size:1.15rem;font-variant-numeric:tabular-nums}
 .missing{display:flex;gap:.6rem;align-items:baseline;margin:.25rem 0}
-.plot{margin:1rem 0 0}.plot:first-of-type{margin-top:.25rem}
+.plot{margin:1rem 0 0}.plot+.scroll,dl+.scroll,p+.scroll{margin-top:1rem}
 figcaption{display:flex;justify-content:space-between;gap:1rem;font-size:.95rem}
 .frame{position:relative;margin-top:.25rem}.frame svg{display:block;width:100%;height:7.5rem}
 .top,.bottom{position:absolute;left:.25rem;font-size:.75rem;background:var(--card);padding:0 .2rem;border-radius:.2rem}

@@ -1,4 +1,4 @@
-import { parseSnapshotHistory, parseSweepHistory } from "../../pinset/history.ts";
+import { parseSnapshotHistory, parseSweepHistory, type SweepPoint } from "../../pinset/history.ts";
 import { type Facts, readFacts } from "../../pinset/sweep/findings.ts";
 import { age, countOf, decimalBytes, grouped } from "../../units.ts";
 import { markup, type Markup, type Piece } from "./markup.ts";
@@ -16,12 +16,12 @@ const SNAPSHOT_ROWS = 12;
 export function sectionsOf(answers: Answers): readonly Markup[] {
   return [
     section("Masters", mastersIn(answers)),
-    section("Space", spaceIn(answers)),
-    section("Nodes", nodesIn(answers), "wide"),
-    section("Pins", pinsIn(answers)),
-    section("Copies", copiesIn(answers)),
     section("Pin queue", queueIn(answers)),
+    section("Space", spaceIn(answers)),
+    section("Pins", pinsIn(answers)),
+    section("Nodes", nodesIn(answers), "wide"),
     section("Last sweep", sweepIn(answers)),
+    section("Copies", copiesIn(answers)),
     section("Snapshots", snapshotsIn(answers)),
     section("Billing", billingIn(answers)),
   ];
@@ -126,12 +126,10 @@ function mastersIn({ masters, standing, at }: Answers): Piece {
 }
 
 function spaceIn(answers: Answers): Piece {
-  const { space, records, freeSpace } = answers;
+  const { space, freeSpace } = answers;
   const own = valueOf(space);
   const reported = valueOf(freeSpace)?.filter(({ valid }) => valid) ?? [];
   const free = reported.reduce((sum, { value }) => sum + Number(value), 0);
-  const history = records["sweep-history"];
-  const points = history.kind === "answer" ? parseSweepHistory(history.value) : null;
   return [
     own !== null
       ? facts([
@@ -145,16 +143,7 @@ function spaceIn(answers: Answers): Piece {
     freeSpace.kind === "answer"
       ? markup`<p>${decimalBytes(free)} free on ${countOf(reported.length, "peer")} of the cluster.</p>`
       : missing(freeSpace),
-    historyOf(history, points, (all) =>
-      linePlot(
-        "plot-space",
-        "Free space of all nodes",
-        all.flatMap(({ at, freeBytes }) =>
-          freeBytes === null ? [] : [{ atMs: Date.parse(at), value: freeBytes }],
-        ),
-        decimalBytes,
-      ),
-    ),
+    sweepPlot(answers, ["plot-space", "Free space of all nodes"], ({ freeBytes }) => freeBytes, decimalBytes),
   ];
 }
 
@@ -165,6 +154,24 @@ function historyOf<Points>(
 ): Piece {
   if (record.kind !== "answer") return missing(record);
   return points === null ? unknown("the record of what was can't be read") : draw(points);
+}
+
+/** A plot of what each sweep recorded. */
+function sweepPlot(
+  { records }: Answers,
+  [id, title]: readonly [id: string, title: string],
+  read: (point: SweepPoint) => number | null,
+  format: (value: number) => string,
+): Piece {
+  const record = records["sweep-history"];
+  const points = record.kind === "answer" ? parseSweepHistory(record.value) : null;
+  return historyOf(record, points, (all) => {
+    const drawn = all.flatMap((point) => {
+      const value = read(point);
+      return value === null ? [] : [{ atMs: Date.parse(point.at), value }];
+    });
+    return linePlot(id, title, drawn, format);
+  });
 }
 
 function nodesIn(answers: Answers): Piece {
@@ -198,9 +205,8 @@ function nodesIn(answers: Answers): Piece {
   ];
 }
 
-function pinsIn({ pins, records }: Answers): Piece {
-  const history = records["sweep-history"];
-  const points = history.kind === "answer" ? parseSweepHistory(history.value) : null;
+function pinsIn(answers: Answers): Piece {
+  const { pins } = answers;
   return [
     pins.kind === "answer"
       ? facts([
@@ -210,20 +216,7 @@ function pinsIn({ pins, records }: Answers): Piece {
           ["failed", grouped(pins.value.failed)],
         ])
       : missing(pins),
-    historyOf(history, points, (all) => [
-      linePlot(
-        "plot-pins",
-        "Pins of the pool",
-        all.map(({ at, pins: value }) => ({ atMs: Date.parse(at), value })),
-        grouped,
-      ),
-      linePlot(
-        "plot-below",
-        "Pins below their minimum",
-        all.map(({ at, below: value }) => ({ atMs: Date.parse(at), value })),
-        grouped,
-      ),
-    ]),
+    sweepPlot(answers, ["plot-pins", "Pins of the pool"], ({ pins: all }) => all, grouped),
   ];
 }
 
@@ -272,7 +265,8 @@ function sweepIn(answers: Answers): Piece {
           The last run ended ${ago(heartbeat.at, answers.at)}, took ${age(heartbeat.duration_ms)}:
           ${plain(heartbeat.summary)}
         </p>`;
-  if (!("facts" in found)) return [last, found];
+  const plot = sweepPlot(answers, ["plot-below", "Pins below their minimum"], ({ below }) => below, grouped);
+  if (!("facts" in found)) return [last, found, plot];
   const { pins, strangers } = found.facts;
   return [
     facts([
@@ -283,6 +277,7 @@ function sweepIn(answers: Answers): Piece {
       ["members not expected", grouped(strangers)],
     ]),
     last,
+    plot,
   ];
 }
 
