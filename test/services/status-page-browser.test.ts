@@ -237,3 +237,10 @@ const SEED = [
    SELECT gen_random_uuid(), 'u' || n % 10, 'c' || n, (ARRAY['queued', 'pinning', 'failed', 'pinned', 'pinned'])[n % 5 + 1], n
    FROM generate_series(1, 1000) AS n`,
 ];
+
+/** The field of the key has the focus once the page is there: what is typed goes there, and Enter sends it. */
+async function enter(tab: Tab, key: string): Promise<void> {
+  await expect.poll(() => tab.value("document.activeElement.id"), { timeout: 10_000 }).toBe("key");
+  await tab.send("Input.insertText", { text: key });
+  await tab.loading(() => tab.press("Enter"));
+}
