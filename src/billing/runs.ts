@@ -185,8 +185,16 @@ export async function listRuns(
   database: Pick<PostgresPool, "query">,
   limit: number,
 ): Promise<{ readonly hours: readonly BilledHour[]; readonly failures: readonly FailedCharge[] }> {
-  const hours = await database.query<BilledHour>(HOURS, [limit]);
+  const hours = await listHours(database, limit);
   return { hours, failures: await database.query<FailedCharge>(FAILED, [limit]) };
+}
+
+/** The newest hours. */
+export async function listHours(
+  database: Pick<PostgresPool, "query">,
+  limit: number,
+): Promise<readonly BilledHour[]> {
+  return database.query<BilledHour>(HOURS, [limit]);
 }
 
 const HOURS = `

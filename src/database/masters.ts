@@ -28,13 +28,15 @@ export interface MasterRow extends Omit<MasterRecord, "machine"> {
 /** Every master of this database, by name. Null if there is no such table yet. */
 export async function readMasters(client: Client): Promise<readonly MasterRow[] | null> {
   if (!(await hasTable(client, "public.masters"))) return null;
-  const { rows } = await client.query<MasterRow>(
-    `SELECT pool, id, name, flags, version, machine,
-       to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "heartbeatAt"
-     FROM public.masters ORDER BY name, id`,
-  );
+  const { rows } = await client.query<MasterRow>(MASTERS);
   return rows;
 }
+
+/** Lists every master of this database, by name, as MasterRow. */
+export const MASTERS = `
+  SELECT pool, id, name, flags, version, machine,
+    to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "heartbeatAt"
+  FROM public.masters ORDER BY name, id`;
 
 /**
  * Writes a master's row, in one statement. A row of 0.1.0 with its name goes once these flags cover it: whatever else it

@@ -19,6 +19,8 @@ export interface EdgePlan extends Edge {
   /** The ports on 127.0.0.1 that it passes requests to. */
   readonly pinningPort: string;
   readonly storagePort: string;
+  /** True if the storage API is ours: another image has no status page. */
+  readonly hasStatusPage: boolean;
   /** The fingerprints of the files that it reads, so that other files make another text. */
   readonly fingerprints: readonly string[];
 }
@@ -69,7 +71,14 @@ const PROXIED = `${KEPT}
 /** What Go's net/http says of a body in chunks that it can't read (its internal/chunked.go and transfer.go). */
 const BROKEN_BODY = "(?i)chunk|MIME header|trailer";
 
-function bodyOf({ host, tls, pinningPort, storagePort, fingerprints }: EdgePlan): string {
+/** The status page, to which its form goes too, and the end of a session. */
+const STATUS_PAGE = "^/status(?:/sign-out)?(?:\\?.*)?$";
+
+function bodyOf({ host, tls, pinningPort, storagePort, hasStatusPage, fingerprints }: EdgePlan): string {
+  const statusPage = `
+		reverse_proxy @status 127.0.0.1:${storagePort} {
+			${PROXIED}
+		}`;
   return `# Rendered by fula-node, which notices changes by hand; settings belong into .env.
 ${fingerprints.map((fingerprint) => `# reads ${fingerprint}\n`).join("")}{
 	# No port to change it at run time: every program of this machine could use it.
@@ -104,6 +113,7 @@ https://${host} {
 
 	@pins vars_regexp {http.request.uri} ^/pins(?:/[A-Za-z0-9_-]+)*/?(?:\\?.*)?$
 	@api vars_regexp {http.request.uri} ^/api/v1(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?(?:\\?.*)?$
+	@status vars_regexp {http.request.uri} ${STATUS_PAGE}
 	@admin vars_regexp {http.request.uri} (?i)^/(?:pins|api/v1)/(?:admin|metrics)(?:[/?]|$)
 	@car vars_regexp {http.request.uri} ${CAR}
 	@others not vars_regexp {http.request.uri} ${CAR}
@@ -135,7 +145,7 @@ https://${host} {
 		}
 		reverse_proxy @api 127.0.0.1:${storagePort} {
 			${PROXIED}
-		}
+		}${hasStatusPage ? statusPage : ""}
 		error 404
 	}
 

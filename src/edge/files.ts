@@ -55,6 +55,7 @@ export async function readEdgeFiles(
             ...edge,
             pinningPort: pinningPortOf(values),
             storagePort: values("WEBUI_PORT") ?? "",
+            hasStatusPage: (values("WEBUI_IMAGE") ?? OWN_IMAGE) === OWN_IMAGE,
             fingerprints: own.map((text) => hash(text)),
           },
           hash,

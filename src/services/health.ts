@@ -127,24 +127,37 @@ async function run(check: Check, timeoutMs: number): Promise<CheckResult> {
     return { ok: true, ms: elapsed() };
   } catch (error) {
     const remedy = error instanceof OperatorError ? error.remedy : undefined;
-    return { ok: false, ms: elapsed(), error: describe(error), ...(remedy === undefined ? {} : { remedy }) };
+    return {
+      ok: false,
+      ms: elapsed(),
+      error: describeFault(error),
+      ...(remedy === undefined ? {} : { remedy }),
+    };
   }
 }
 
-async function withDeadline(work: Promise<void>, timeoutMs: number): Promise<void> {
+/** Waits for work for this time; then it throws. What arrives later is dropped. */
+export async function withDeadline<Result>(work: Promise<Result>, timeoutMs: number): Promise<Result> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    timer = setTimeout(() => reject(new NoAnswer(timeoutMs)), timeoutMs);
   });
   try {
-    await Promise.race([work, deadline]);
+    return await Promise.race([work, deadline]);
   } finally {
     clearTimeout(timer);
   }
 }
 
+/** The deadline has passed. */
+export class NoAnswer extends Error {
+  constructor(timeoutMs: number) {
+    super(`no answer within ${timeoutMs} ms`);
+  }
+}
+
 /** For a host with several addresses, node throws an AggregateError without a message. */
-function describe(error: unknown): string {
+export function describeFault(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") {
     return [...new Set(error.errors.map(messageOf))].join(", ");
   }

@@ -107,7 +107,9 @@ async function openService(
   const log = openLog(settings.logLevel);
   const service = openStorageService(settings, {
     pool: openPool(settings.postgres, log.line),
-    openCluster: () => deps.openCluster(clusterTarget(settings.cluster, stop)),
+    openCluster: (connections = 2) =>
+      deps.openCluster({ ...clusterTarget(settings.cluster, stop), connections }),
+    http,
     log: log.line,
     version,
   });

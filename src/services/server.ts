@@ -225,21 +225,39 @@ export async function readJson(
     refuse = (status, error, headers) =>
       failure(status, BODY_CODES[status] ?? "not-json", error, {}, headers),
   } = options;
-  // Closes the connection: otherwise the rest of the refused body would be read as the next request.
-  const refuseBody = (status: number, error: string) => refuse(status, error, { connection: "close" });
-  if (!/^application\/json *(?:;|$)/i.test(incoming.headers["content-type"] ?? ""))
-    return refuseBody(415, "The body must be application/json.");
-  const declared = Number(incoming.headers["content-length"] ?? 0);
-  const bytes =
-    declared > maxBytes + DISCARDED_BYTES ? "too long" : await collect(incoming, maxBytes, timeoutMs);
-  if (bytes === "too long") return refuseBody(413, `The body must not be longer than ${maxBytes} bytes.`);
-  if (bytes === "too slow")
-    return refuseBody(408, `The body did not arrive within ${timeoutMs / 1000} seconds.`);
+  const bytes = await readBody(incoming, JSON_TYPE, { maxBytes, timeoutMs, refuse });
+  if (bytes instanceof Response) return bytes;
   try {
     return { json: JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) as unknown };
   } catch {
-    return refuseBody(400, "The body is not JSON in UTF-8.");
+    return refuse(400, "The body is not JSON in UTF-8.", CLOSING);
   }
+}
+
+const JSON_TYPE = "application/json";
+/** Otherwise the rest of the refused body would be read as the next request. */
+const CLOSING = { connection: "close" };
+
+/** Reads a body of this type, in the same way. */
+export async function readBody(
+  incoming: IncomingMessage,
+  type: string,
+  {
+    maxBytes,
+    timeoutMs = BODY_TIMEOUT_MS,
+    refuse,
+  }: { readonly maxBytes: number; readonly timeoutMs?: number; readonly refuse: RefuseBody },
+): Promise<Buffer | Response> {
+  const [sent = ""] = (incoming.headers["content-type"] ?? "").toLowerCase().split(";", 1);
+  if (sent.trimEnd() !== type) return refuse(415, `The body must be ${type}.`, CLOSING);
+  const declared = Number(incoming.headers["content-length"] ?? 0);
+  const bytes =
+    declared > maxBytes + DISCARDED_BYTES ? "too long" : await collect(incoming, maxBytes, timeoutMs);
+  if (bytes === "too long")
+    return refuse(413, `The body must not be longer than ${maxBytes} bytes.`, CLOSING);
+  if (bytes === "too slow")
+    return refuse(408, `The body did not arrive within ${timeoutMs / 1000} seconds.`, CLOSING);
+  return bytes;
 }
 
 /**

@@ -1,9 +1,11 @@
 import { usageOf } from "../accounts/usage.ts";
 import { openChain } from "../billing/chain-node.ts";
 import { keepBeating } from "../database/masters.ts";
+import type { Cluster } from "../cluster/client.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { watchWrites } from "../database/writable.ts";
 import type { Log } from "../errors.ts";
+import type { HttpReader } from "../machine/http.ts";
 import { reportStorage } from "../settings/quota.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { accountsApi, type AccountsApiOptions } from "./accounts-api.ts";
@@ -20,8 +22,12 @@ import {
 } from "./health.ts";
 import { nodesApi } from "./nodes-api.ts";
 import { addDocument } from "./openapi/document.ts";
-import { createPinCount, type PinCountDeps, poolApi } from "./pool-api.ts";
+import { addStatusPage } from "./page/status-page.ts";
+import { createPinCount, poolApi } from "./pool-api.ts";
 import { createApp, failure, json, logFailure, refuseOtherMethods, type Service } from "./server.ts";
+
+/** What the status page asks of the cluster at once. */
+const PAGE_CONNECTIONS = 4;
 
 /** What it reads and writes. */
 const TABLES = [
@@ -44,7 +50,7 @@ const TABLES = [
 
 /**
  * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
- * `GET /api/health`, the accounts' quota, credits and wallets, the pool's node directory and its pin count. It owns the database pool and
+ * `GET /api/health`, the accounts' quota, credits and wallets, the pool's node directory and its pin count, and the status page. It owns the database pool and
  * closes it.
  *
  * `GET /api/v1/storage`: the usage of an API key's account, and how much it may still upload. It has no rate
@@ -57,16 +63,17 @@ export function openStorageService(
   settings: WebuiSettings,
   deps: {
     readonly pool: PostgresPool;
-    /** Creates a client for the REST API of the master's own cluster peer. */
-    readonly openCluster: PinCountDeps["openCluster"];
+    /** Creates a client for the REST API of the master's own cluster peer, with at most so many connections. */
+    readonly openCluster: (connections?: number) => Cluster;
+    readonly http: HttpReader;
     readonly log: Log;
     readonly version: string;
   },
 ): Service {
-  const { log, version, openCluster } = deps;
+  const { log, version, openCluster, http } = deps;
   const writes = watchWrites(deps.pool);
   const { pool } = writes;
-  const count = createPinCount({ openCluster, nowMs: () => performance.now() });
+  const count = createPinCount({ openCluster: () => openCluster(), nowMs: () => performance.now() });
   const health = createHealth({ version, checks: { postgres: checkPostgres(writes, TABLES) }, log });
   const authenticate = createAuthentication(pool, settings.walletTokens);
   const app = createApp({
@@ -107,6 +114,9 @@ export function openStorageService(
   app.route("/", accountsApi(pool, log, { ...settings, authenticate, claims }));
   app.route("/", nodesApi(pool, log, { ...settings, authenticate }));
   app.route("/", poolApi(settings.pool, { count, log }));
+  let peer: Cluster | null = null;
+  const cluster = () => (peer ??= openCluster(PAGE_CONNECTIONS));
+  addStatusPage(app, { settings, pool, http, cluster, health, version });
   refuseOtherMethods(
     app,
     (methods) => () =>

@@ -89,6 +89,23 @@ export interface WebuiSettings extends ServiceSettings {
   readonly publicUrl: string;
   /** The billing. Null: this master runs none. */
   readonly billing: BillingSettings | null;
+  readonly statusPage: StatusPageSettings;
+}
+
+/** The settings of the status page, which `serve webui` serves. */
+export interface StatusPageSettings {
+  /** SYSTEM_KEY, which opens it. */
+  readonly systemKey: string;
+  /** Signs its cookies, together with the key. Null: a new secret for each process. */
+  readonly sessionSecret: string | null;
+  /** Kubo's RPC API, without a trailing slash. */
+  readonly kuboUrl: string;
+  /** The pinning API, without a trailing slash. */
+  readonly pinningUrl: string;
+  /** True if this master has an edge. */
+  readonly hasEdge: boolean;
+  /** Where cron's operations record their runs. Null: this service does not see it. */
+  readonly recordsDir: string | null;
 }
 
 /** The settings of `serve ingest`. */
@@ -167,6 +184,9 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     WEBUI_PORT: number(RULES.port, "3001"),
     WEBUI_METRICS_PORT: number(RULES.port, "13001"),
     PINNING_SYSTEM_KEY: text(RULES.systemKey),
+    PINNING_SERVICE_URL: text(RULES.any).default("http://127.0.0.1:6000"),
+    IPFS_API_ADDR: text(RULES.apiMultiaddr).default("/ip4/127.0.0.1/tcp/5001"),
+    RECORDS_DIR: text(RULES.path).optional(),
     FREE_TIER_BYTES: number(RULES.count, "524288000"),
     FULA_PER_GB_MONTH: number(RULES.amount, "3"),
     CLUSTERNAME: text(RULES.name).optional(),
@@ -208,6 +228,14 @@ export function readWebuiSettings(environment: Environment): WebuiSettings {
     billing: isProduction(environment)
       ? billingOf((key) => (key in values ? String(values[key as keyof typeof values]) : undefined))
       : null,
+    statusPage: {
+      systemKey: values.PINNING_SYSTEM_KEY,
+      sessionSecret: values.SESSION_SECRET ?? null,
+      kuboUrl: multiaddrToUrl(values.IPFS_API_ADDR) ?? "",
+      pinningUrl: withoutSlash(values.PINNING_SERVICE_URL),
+      hasEdge: edge !== undefined,
+      recordsDir: values.RECORDS_DIR ?? null,
+    },
   };
 }
 

@@ -1,4 +1,5 @@
 import type { VerbExit } from "../errors.ts";
+import { countOf } from "../units.ts";
 
 /** `attention`: works, but act. `down`: does not work. `unknown`: could not be checked; never counts as ok. */
 export type PartState = "ok" | "attention" | "down" | "unknown";
@@ -65,6 +66,20 @@ export function withRemarks(judged: Judged, remarks: readonly Remark[]): Judged 
 export function verdictOf(parts: readonly Pick<Part, "state">[]): PartState {
   const has = (state: PartState) => parts.some((part) => part.state === state);
   return (["down", "attention", "unknown"] as const).find(has) ?? "ok";
+}
+
+/** The same in words: how many parts are not ok, the most serious first. */
+export function describeVerdict(parts: readonly Pick<Part, "state">[]): string {
+  const count = (state: PartState) => parts.filter((part) => part.state === state).length;
+  const [down, attention, unknown] = [count("down"), count("attention"), count("unknown")];
+  const said = [
+    ...(down === 0 ? [] : [`${countOf(down, "part")} ${down === 1 ? "does" : "do"} not work`]),
+    ...(attention === 0
+      ? []
+      : [`${countOf(attention, "thing")} ${attention === 1 ? "needs" : "need"} attention`]),
+    ...(unknown === 0 ? [] : [`${countOf(unknown, "part")} could not be checked`]),
+  ];
+  return said.length === 0 ? "Everything works" : said.join(", ");
 }
 
 /** The exit of `status`. Something that is known to need attention is more than something that is not known. */

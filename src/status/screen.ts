@@ -1,6 +1,5 @@
 import { EXIT_CODES } from "../errors.ts";
-import { countOf } from "../units.ts";
-import { EXIT_OF, type Part, verdictOf } from "./part.ts";
+import { describeVerdict, EXIT_OF, type Part, verdictOf } from "./part.ts";
 
 /** One fact below the parts that is shown as it is, and not judged: `Pins  4,812`. */
 export interface Note {
@@ -46,15 +45,6 @@ export function linesOf(
 /** The last line: how many parts are not ok, the most serious first, and the exit code. */
 export function conclude(parts: readonly Pick<Part, "state">[], remark: string | null): string {
   const exit = EXIT_CODES[EXIT_OF[verdictOf(parts)]];
-  const count = (state: Part["state"]) => parts.filter((part) => part.state === state).length;
-  const [down, attention, unknown] = [count("down"), count("attention"), count("unknown")];
-  const said = [
-    ...(down === 0 ? [] : [`${countOf(down, "part")} ${down === 1 ? "does" : "do"} not work`]),
-    ...(attention === 0
-      ? []
-      : [`${countOf(attention, "thing")} ${attention === 1 ? "needs" : "need"} attention`]),
-    ...(unknown === 0 ? [] : [`${countOf(unknown, "part")} could not be checked`]),
-  ];
-  const all = said.length === 0 ? "Everything works" : said.join(", ");
+  const all = describeVerdict(parts);
   return `${all}${remark === null ? "" : `; ${remark}`} (exit ${exit}).`;
 }

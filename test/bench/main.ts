@@ -7,6 +7,7 @@ import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
 import { benches as noop } from "./noop.ts";
+import { benches as page } from "./page.ts";
 import { benches as pinsMemory } from "./pins/memory.ts";
 import { benches as pins } from "./pins/pins.ts";
 import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
@@ -36,6 +37,7 @@ const BENCHES: readonly Bench[] = [
   ...pinsMemory,
   ...deduction,
   ...bucketRoots,
+  ...page,
 ];
 
 const { values, positionals } = parseArgs({

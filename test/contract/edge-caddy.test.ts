@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { renderCaddyfile } from "../../src/edge/caddyfile.ts";
 import { tls } from "../../src/machine/tls.ts";
 import { BED_PROGRAMS } from "../support/bed.ts";
@@ -46,6 +46,7 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
   let caddy: ChildProcess;
   let port: number;
   let service: Server;
+  let storagePort: number;
 
   /** Sends bytes over TLS as they are. Returns what comes back until the connection closes, or the time is over. */
   const send = (parts: readonly string[], waitMs = 1_500): Promise<string> =>
@@ -79,7 +80,14 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
     port = secure;
     directory = await mkdtemp(join(tmpdir(), "fula-caddy-"));
     const behind = String((service.address() as AddressInfo).port);
-    const plan = { host: HOST, pinningPort: behind, storagePort: String(await freePort()), fingerprints: [] };
+    storagePort = await freePort();
+    const plan = {
+      host: HOST,
+      pinningPort: behind,
+      storagePort: String(storagePort),
+      hasStatusPage: true,
+      fingerprints: [],
+    };
     const text = renderCaddyfile({ ...plan, tls: { kind: "internal" } }, sha256).replace(
       "admin off",
       `admin off\n\thttp_port ${plain}\n\thttps_port ${secure}`,
@@ -137,6 +145,44 @@ describe.skipIf(!isHere)("the Caddyfile in a real Caddy", () => {
     expect(statuses(answer)).toEqual(["400"]);
     expect(answer).toContain('"reason":"BAD_REQUEST"');
     expect(answer).not.toMatch(/retry-after:/i);
+  });
+
+  it("passes on the status page, without a key in a header, and nothing else of that listener", async () => {
+    const storage = createServer((asked, answer) => {
+      answer.end(JSON.stringify({ url: asked.url, headers: asked.headers }));
+    });
+    onTestFinished(() => {
+      storage.close();
+      storage.closeAllConnections();
+    });
+    await new Promise<void>((resolve) => storage.listen(storagePort, "127.0.0.1", resolve));
+    const page = (line: string, head = "") =>
+      send([`${line} HTTP/1.1\r\nHost: ${HOST}\r\nConnection: close\r\n${head}\r\n`]);
+    for (const line of ["GET /status", "GET /status?a=b", "POST /status", "POST /status/sign-out"])
+      expect([line, statuses(await page(line))]).toEqual([line, ["200"]]);
+    for (const path of [
+      "/",
+      "/sign-out",
+      "/status/",
+      "/status/x",
+      "/statusx",
+      "//status",
+      "/STATUS",
+      "/%73tatus",
+      "/status%2fsign-out",
+      "/x/../status",
+      "/status/../health",
+      "/health",
+      "/metrics",
+      "/openapi.json",
+    ])
+      expect([path, statuses(await page(`GET ${path}`))]).toEqual([path, ["404"]]);
+    const keys = "X-System-Key: k\r\nX_System_Key: k\r\nx-system-KEY: k\r\nX-Forwarded-For: 127.0.0.1\r\n";
+    const seen = await page("GET /status", `${keys}Cookie: a=b\r\nX-Forwarded-Proto: http\r\n`);
+    expect(seen).not.toMatch(/system.key/i);
+    expect(seen).toContain('"cookie":"a=b"');
+    expect(seen).toContain('"x-forwarded-proto":"https"');
+    expect(seen).toContain('"x-forwarded-for":"127.0.0.1"');
   });
 
   it("CONNECT is 405", async () => {

@@ -10,6 +10,7 @@ import { freePort, sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { pinningSettings } from "./pins-api.ts";
 import { type Serving, startClusterPeer, startService } from "./serving.ts";
+import { STATUS_PAGE } from "./web-api.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -36,6 +37,7 @@ const WEBUI = {
   walletTokens: false,
   encryptionKey: null,
   billing: null,
+  statusPage: STATUS_PAGE,
   publicUrl: "http://127.0.0.1:3001",
 };
 

@@ -2,10 +2,20 @@ import { onTestFinished } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
 import { openStorageService } from "../../src/services/storage-api.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
-import type { WebuiSettings } from "../../src/settings/services.ts";
+import type { StatusPageSettings, WebuiSettings } from "../../src/settings/services.ts";
 import { openPool } from "../support/names-database.ts";
 import { expectDescribed } from "./described.ts";
 import { type Serving, startService } from "./serving.ts";
+
+/** Settings of a status page. Nobody answers behind it. */
+export const STATUS_PAGE: StatusPageSettings = {
+  systemKey: "system-key-for-tests",
+  sessionSecret: "session-secret-for-tests",
+  kuboUrl: "http://127.0.0.1:9",
+  pinningUrl: "http://127.0.0.1:9",
+  hasEdge: false,
+  recordsDir: null,
+};
 
 /** Settings of a webui on a free port. No cluster answers. */
 export function webuiSettings(target: PostgresTarget, changes: Partial<WebuiSettings> = {}): WebuiSettings {
@@ -25,6 +35,7 @@ export function webuiSettings(target: PostgresTarget, changes: Partial<WebuiSett
     encryptionKey: "0123456789abcdef".repeat(4),
     publicUrl: "https://storage.example.org",
     billing: null,
+    statusPage: STATUS_PAGE,
     ...changes,
   };
 }

@@ -6,6 +6,7 @@ import type { SigningKey } from "../../machine/signing.ts";
 import { countOf, decimalBytes, utcSeconds } from "../../units.ts";
 import { type AlarmChannels, type AlarmKind, type AlarmSent, raiseAlarm } from "../alerts.ts";
 import { type HeartbeatDeps, parseHeartbeat, withHeartbeat } from "../heartbeat.ts";
+import { historyPath, parseSnapshotHistory, recordHistory, type SnapshotPoint } from "../history.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { type BodyRecord, bodyRecordOf, checkBodies } from "./bodies.ts";
 import { type Erosion, measureErosion } from "./erosion.ts";
@@ -174,6 +175,10 @@ async function take(options: TakeOptions): Promise<TakeResult> {
     if (alarm?.command !== "failed") alarm = sent ?? alarm;
     alarms.push(...more);
   }
+  await recordHistory(options.memory.files, historyPath(options.heartbeat.path), {
+    parse: parseSnapshotHistory,
+    points: [...chain.links.map((link) => link.manifest), manifest].map(pointOf),
+  });
   return describeResult(store, {
     manifest,
     erosion,
@@ -184,6 +189,11 @@ async function take(options: TakeOptions): Promise<TakeResult> {
     alarm,
     facts: { bodies: bodies.record },
   });
+}
+
+/** What the history keeps of a snapshot. Those that are still there fill a history that begins. */
+function pointOf({ created_at: at, pins, body }: Manifest): SnapshotPoint {
+  return { at, pins: pins.count, bytes: body.size_bytes };
 }
 
 /** What an alarm says in the log (without the time), and to people. */

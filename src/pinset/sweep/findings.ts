@@ -2,6 +2,7 @@ import * as z from "zod";
 import { age, countOf, grouped, utcSeconds } from "../../units.ts";
 import type { Alarm } from "../alerts.ts";
 import type { Heartbeat } from "../heartbeat.ts";
+import type { SweepPoint } from "../history.ts";
 import type { NodeReport, NodeSurvey } from "./nodes.ts";
 import { alertLine, type SweepTally } from "./replication.ts";
 
@@ -79,6 +80,7 @@ export function sweepFacts(found: SweepFindings): {
       unknown,
       lackingNodes: tally.lackingNodes,
     },
+    histogram: tally.histogram(),
     own,
     nodes: nodes.slice(0, MAX_NODES).map((node) => ({ ...node })),
     nodesExpected: nodes.length,
@@ -87,6 +89,18 @@ export function sweepFacts(found: SweepFindings): {
     queueFault,
   };
   return { summary: summarise(found), facts };
+}
+
+/** What the history keeps of a sweep. */
+export function sweepPoint({ at, tally, nodes }: SweepFindings): SweepPoint {
+  const free = nodes.flatMap(({ freeBytes }) => freeBytes ?? []);
+  return {
+    at: at.toISOString(),
+    pins: tally.pins,
+    complete: tally.counts.healthy,
+    below: tally.below(),
+    freeBytes: free.length === 0 ? null : free.reduce((sum, bytes) => sum + bytes, 0),
+  };
 }
 
 function summarise({ tally, nodes, strangers, namesFault, queueFault }: SweepFindings): string {
@@ -139,6 +153,8 @@ const factsSchema = z.object({
     unknown: z.number().default(0),
     lackingNodes: z.number(),
   }),
+  /** Number of copies -> number of pins. Earlier versions did not write it. */
+  histogram: z.record(z.string(), z.number()).default({}),
   /** The peer id of this master. Earlier versions did not write it. */
   own: z.string().nullable().default(null),
   nodes: z.array(
@@ -152,6 +168,7 @@ const factsSchema = z.object({
       lastSeen: z.string().nullable(),
       /** Earlier versions did not write it. */
       announcedAt: z.string().nullable().default(null),
+      freeBytes: z.number().nullable().default(null),
     }),
   ),
   nodesExpected: z.number(),
@@ -198,7 +215,14 @@ export function assessFindings(
   };
 }
 
-type Facts = z.infer<typeof factsSchema>;
+/** What the last complete sweep found, as its heartbeat has it. */
+export type Facts = z.infer<typeof factsSchema>;
+
+/** Reads it. Null if no sweep was complete yet, or the record is damaged. */
+export function readFacts(heartbeat: Pick<Heartbeat, "facts"> | null): Facts | null {
+  return factsSchema.safeParse(heartbeat?.facts).data ?? null;
+}
+
 type NodeFacts = Facts["nodes"][number];
 type AllNodes = Pick<Facts, "nodes" | "nodesExpected" | "own" | "strangers" | "namesFault">;
 

@@ -5,8 +5,9 @@ import type { Clock } from "../../machine/clock.ts";
 import type { Files } from "../../machine/file-writer.ts";
 import { type AlarmChannels, type AlarmSent, commandFailure, raiseAlarm } from "../alerts.ts";
 import { type HeartbeatDeps, withHeartbeat } from "../heartbeat.ts";
+import { historyPath, parseSweepHistory, recordHistory } from "../history.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
-import { sweepAlarm, sweepFacts } from "./findings.ts";
+import { sweepAlarm, sweepFacts, sweepPoint } from "./findings.ts";
 import { joinListings } from "./join.ts";
 import { isSettling, recordProgress, serialiseKnownNodes, type Stranger } from "./known-nodes.ts";
 import { type NodeReport, type NodeSources, reportOf, surveyNodes } from "./nodes.ts";
@@ -173,6 +174,8 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const failure = commandFailure(sent) ?? checks.failure;
   const isPending = options.strict && tally.pins > tally.counts.healthy + tally.counts["searched-for"];
   const { summary, facts } = sweepFacts(found);
+  const points = [sweepPoint(found)];
+  await recordHistory(files, historyPath(options.heartbeat.path), { parse: parseSweepHistory, points });
   return {
     exit: isPending ? "pending" : (failure?.exit ?? "ok"),
     summary: failure === null ? summary : `${summary}; ${failure.what}`,

@@ -21,7 +21,7 @@ export function edge(context: MasterContext, project: Project): AnyStep {
     id: "edge",
     title: "edge",
     touches:
-      "If PUBLIC_HOST is set, starts `fula-edge`, which serves `/pins` and `/api/v1/` to other machines on the ports 80 and 443, certificates on a volume.",
+      "If PUBLIC_HOST is set, starts `fula-edge`, which serves `/pins`, `/api/v1/` and `/status` to other machines on the ports 80 and 443, certificates on a volume.",
     desired: () =>
       isOn
         ? { services: [EDGE], profiles: ["edge"], images: imagesToPull(context, ["EDGE_IMAGE"]) }

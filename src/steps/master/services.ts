@@ -28,7 +28,7 @@ const ADOPTED_DEADLINE_MS = 60_000;
 /** What upstream's services do and ours do not yet. */
 export const LOSSES: Readonly<Record<string, string>> = {
   "pinning-api": "Ours has no passwords (/auth), and its /admin routes only read.",
-  webui: "Ours has no web pages, no sign-in, no API keys to create there, and no payments.",
+  webui: "Ours has no web pages for accounts, no sign-in, no API keys to create there, and no payments.",
 };
 
 /** Pinning API and storage API, the gateway if its image is on this box, and the updater if AUTO_UPDATE is on. */

@@ -120,16 +120,35 @@ describe("TLS to the database", () => {
       POSTGRES_SSL_MODE: "verify-full",
       POSTGRES_SSL_CA: "/etc/fula-node/postgres-ca.pem",
     });
-    expect(servicesOf(masterOf({ databaseTls }))[name]?.["volumes"]).toEqual([
-      { type: "bind", source: "/etc/ssl/db.pem", target: "/etc/fula-node/postgres-ca.pem", read_only: true },
-    ]);
+    const volumes = servicesOf(masterOf({ databaseTls }))[name]?.["volumes"] as readonly unknown[];
+    expect(volumes.at(-1)).toEqual({
+      type: "bind",
+      source: "/etc/ssl/db.pem",
+      target: "/etc/fula-node/postgres-ca.pem",
+      read_only: true,
+    });
   });
 
   it("mounts nothing without a CA", () => {
-    const { webui } = servicesOf(masterOf({ databaseTls: { mode: "require", ca: null } }));
-    expect(webui?.["volumes"]).toBeUndefined();
+    const { webui, "pinning-api": pinning } = servicesOf(
+      masterOf({ databaseTls: { mode: "require", ca: null } }),
+    );
+    expect(pinning?.["volumes"]).toBeUndefined();
+    expect(JSON.stringify(webui)).not.toContain("postgres-ca.pem");
     expect(webui?.["environment"]).not.toHaveProperty("POSTGRES_SSL_CA");
   });
+});
+
+it("the storage API sees the records of cron's operations, read-only, and nothing else of the base directory", () => {
+  expect(servicesOf(masterOf({}))["webui"]?.["volumes"]).toEqual([
+    {
+      type: "bind",
+      source: "./heartbeats",
+      target: "/heartbeats",
+      read_only: true,
+      bind: { create_host_path: true },
+    },
+  ]);
 });
 
 describe("what a container may do", () => {

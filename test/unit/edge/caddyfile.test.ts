@@ -5,8 +5,9 @@ import { sha256 } from "../../support/fake-master.ts";
 
 const ACME: EdgeTls = { kind: "acme", directory: "https://ca.example/dir", email: null, root: null };
 
-function render(tls: EdgeTls, fingerprints: readonly string[] = []): string {
-  const plan = { host: "m.example.org", tls, pinningPort: "6001", storagePort: "3001", fingerprints };
+function render(tls: EdgeTls, fingerprints: readonly string[] = [], hasStatusPage = true): string {
+  const ports = { pinningPort: "6001", storagePort: "3001" };
+  const plan = { host: "m.example.org", tls, ...ports, hasStatusPage, fingerprints };
   return renderCaddyfile(plan, sha256);
 }
 
@@ -31,6 +32,15 @@ describe("the Caddyfile", () => {
       expect(render(ACME)).toContain(`\trequest_header -${name}\n`);
     },
   );
+
+  it("has the status page only if the storage API is ours", () => {
+    expect(render(ACME)).toContain("reverse_proxy @status 127.0.0.1:3001 {\n");
+    expect(render(ACME, [], false)).not.toContain("reverse_proxy @status");
+    for (const uri of ["/status", "/status?x", "/status/sign-out"])
+      expect([uri, matcher("status").test(uri)]).toEqual([uri, true]);
+    for (const uri of ["/", "/sign-out", "/status/", "/status/x", "/STATUS", "//status", "/status/sign-out/"])
+      expect([uri, matcher("status").test(uri)]).toEqual([uri, false]);
+  });
 
   it("says where the certificate comes from", () => {
     expect(render(ACME)).toContain("\ttls {\n\t\tca https://ca.example/dir\n\t}\n");

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { parseHeartbeat, withHeartbeat } from "../../../src/pinset/heartbeat.ts";
+import { historyPath, parseSweepHistory } from "../../../src/pinset/history.ts";
 import { sweep, type SweepOptions, type SweepResult } from "../../../src/pinset/sweep/sweep.ts";
 import { visible } from "../../../src/units.ts";
 import { openWorkspace } from "../../../src/pinset/workspace.ts";
@@ -506,6 +507,17 @@ test("a new node that lost a pin to an older removal raises no alarm, until it h
   expect(await look()).toEqual({ ...quiet, sync: "synced" });
   deps.clock.move(2 * 60_000);
   expect(await look()).toEqual({ alerts: 1, syncing: 0, failed: 1, sync: "synced" });
+});
+
+test("each sweep records its counts and the free space for the plots, and its histogram for the page", async () => {
+  await run();
+  deps.clock.move(30 * 60_000);
+  const { pins, counts, histogram } = await run();
+  const text = await deps.files.readText(historyPath(deps.heartbeat("sweep").path));
+  const points = parseSweepHistory(text);
+  expect(points).toHaveLength(2);
+  expect(points?.[1]).toMatchObject({ pins, complete: counts.healthy });
+  expect((await heartbeat())?.facts).toMatchObject({ histogram });
 });
 
 async function heartbeat() {
