@@ -86,6 +86,8 @@ describeOnPostgres(
       const cases: readonly (readonly [string, unknown, number])[] = [
         ["no JSON", "{", 400],
         ["no object", "[]", 400],
+        ["a cid twice", `{"cid":"${V1}","cid":"${V1}"}`, 400],
+        ["a key of metadata twice, once escaped", `{"cid":"${V1}","meta":{"a":"b","\\u0061":"c"}}`, 400],
         ["null", "null", 400],
         ["no cid", "{}", 400],
         ["a cid that is not one", { cid: "bafy" }, 400],
@@ -142,7 +144,8 @@ describeOnPostgres(
         meta: {
           constructor: "x",
           toString: "",
-          ...Object.fromEntries(Array.from({ length: 998 }, (_, i) => [`k${i}`, '\u2028\\"'])),
+          '"a":{': 'a\\":{',
+          ...Object.fromEntries(Array.from({ length: 997 }, (_, i) => [`k${i}`, '\u2028\\"'])),
         },
       };
       const id = await alice.pin(V1, pin);
