@@ -2,6 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
 import { underContentLocks } from "./batches.ts";
 import { type ParsedCid, spellingsOf } from "./content-id.ts";
+import { isKept, wasPinned } from "./pin-sql.ts";
 import { LAZILY, type Work } from "./queue.ts";
 
 type Database = Pick<PostgresPool, "query">;
@@ -175,11 +176,14 @@ const WRITE = `
         THEN now() + least(w.deadline_at - w.accepted_at, $2::float8 * interval '1 ms')
         ELSE w.deadline_at END
     FROM o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND NOT o."isDone"
-    RETURNING w.requestid
+    RETURNING w.requestid, w.deadline_at < 'infinity' AS "isNew"
   ), done AS (
     DELETE FROM pin_work w USING o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND o."isDone"
   )
-  UPDATE pins SET info = coalesce(o.info, pins.info),
+  UPDATE pins SET info = coalesce(CASE WHEN o.status = 'failed' AND pins.size > 0 THEN (
+        SELECT (o.info::jsonb || jsonb_build_object('stillPinned', kept.cid))::text FROM pin_work kept
+        WHERE kept.waits_for = pins.requestid LIMIT 1) END, o.info, pins.info),
+    size = CASE WHEN o."isPinned" AND mine."isNew" THEN 0 ELSE pins.size END,
     status = CASE WHEN o."staysPinned" AND pins.status = 'pinned' THEN 'pinned' ELSE coalesce(o.status, pins.status) END
   FROM mine JOIN o ON o.requestid = mine.requestid
   WHERE pins.requestid = mine.requestid AND pins.status IN ('queued', 'pinning', 'pinned')
@@ -195,8 +199,10 @@ export interface Asked {
 export interface Standing {
   /** True if the claim still is ours. */
   readonly isMine: boolean;
-  /** True if another active request, of any account, has this content. */
+  /** True if another active request, of any account, has this content, or one that was replaced keeps it. */
   readonly isWanted: boolean;
+  /** True if it is kept until what replaced its request has an outcome. */
+  readonly isKept: boolean;
   /** True if a call for this content got no answer, and may still have its effect. */
   readonly isDoubtful: boolean;
   /** The mark of this database (migration 030). */
@@ -234,11 +240,15 @@ const STANDINGS = `
   SELECT a.nth, (SELECT mark::text FROM pin_mark) AS mark,
     (SELECT count(*) > 0 FROM pin_work w WHERE w.requestid = a.requestid AND w.claim = a.claim) AS "isMine",
     (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid <> a.requestid
-       AND p.status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
+       AND p.status IN ('queued', 'pinning', 'pinned'))
+     OR a."isEnding" AND (SELECT count(*) > 0 FROM pin_work k WHERE k.cid = ANY (a.spellings) AND k.waits_for IS NOT NULL
+       AND k.requestid <> a.requestid AND ${isKept("k")}) AS "isWanted",
+    a."isEnding" AND (SELECT count(*) > 0 FROM pin_work k WHERE k.requestid = a.requestid AND ${isKept("k")}) AS "isKept",
     (SELECT count(*) > 0 FROM pin_doubts d WHERE d.cid = a.spellings[1] AND d.until > now()) AS "isDoubtful",
     ARRAY(SELECT DISTINCT p.cid FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid NOT LIKE 'fn-%'
             AND (a."isEnding" AND p.requestid = a.requestid
-                 OR NOT a."isEnding" AND p.status IN ('queued', 'pinning', 'pinned'))) AS unmarked
+                 OR NOT a."isEnding" AND (p.status IN ('queued', 'pinning', 'pinned') OR EXISTS (
+                   SELECT FROM pin_work k WHERE k.requestid = p.requestid AND k.waits_for IS NOT NULL)))) AS unmarked
   FROM jsonb_to_recordset($1::jsonb)
     AS a (nth integer, requestid text, claim uuid, "isEnding" boolean, spellings text[])`;
 
@@ -246,7 +256,7 @@ const STANDINGS = `
 export async function readSized(database: Database, asked: readonly Asked[]): Promise<ReadonlySet<string>> {
   const rows = await database.query<{ requestid: string }>(
     `SELECT a.requestid FROM jsonb_to_recordset($1::jsonb) AS a (requestid text, spellings text[])
-     WHERE (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.size > 0 AND p.status <> 'deleted'
+     WHERE (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.size > 0 AND ${wasPinned("p")}
               AND p.user_id = (SELECT user_id FROM pins mine WHERE mine.requestid = a.requestid))`,
     [sizesOf(asked)],
   );
@@ -295,4 +305,4 @@ const SIZES = `
   UPDATE pins SET size = o.bytes FROM mine JOIN o ON o.requestid = mine.requestid
   WHERE pins.requestid = mine.requestid AND pins.status = 'pinned'
     AND (SELECT count(*) = 0 FROM pins other WHERE other.cid = ANY (o.spellings) AND other.user_id = pins.user_id
-           AND other.size > 0 AND other.status <> 'deleted' AND other.requestid <> pins.requestid)`;
+           AND other.size > 0 AND ${wasPinned("other")} AND other.requestid <> pins.requestid)`;

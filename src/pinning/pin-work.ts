@@ -28,6 +28,7 @@ import { callFor, findPins, isOthers, ownershipOf } from "./pin-owner.ts";
 import type { Work } from "./queue.ts";
 import {
   fullSearchMs,
+  keptMs,
   nextLookMs,
   recoverMs,
   restMs,
@@ -256,10 +257,14 @@ export class PinWork {
     return queuedAgain(work, { inMs: 0, attempts, error: "the cluster no longer had it" });
   }
 
-  /** While an earlier call may still have its effect, it is unpinned once more later. */
+  /**
+   * Not before what replaced the request has an outcome. While an earlier call may still have its effect, it is unpinned once
+   * more later.
+   */
   async #unpin(work: Work, cid: ParsedCid): Promise<Outcome> {
     const standing = await this.#takeOut(work, cid);
     if (standing === null) return putOff(work, { inMs: BUSY_MS, error: work.lastError });
+    if (standing.isKept) return putOff(work, { inMs: keptMs(work.attempts), attempts: work.attempts + 1 });
     return standing.isWanted || !standing.isDoubtful ? finished(work) : putOff(work, { inMs: LATE_MS });
   }
 
@@ -273,7 +278,7 @@ export class PinWork {
       work,
       cid,
       run: async (standing, begins) => {
-        if (standing.isWanted) return standing;
+        if (standing.isWanted || standing.isKept) return standing;
         const owner = ownershipOf(cid, standing);
         for (const [spelling, pin] of await findPins(cluster, cid)) {
           if (pin !== null && isOthers(spelling, pin, owner)) continue;

@@ -388,7 +388,7 @@ export async function readDepth(database: Database): Promise<Depth> {
   const [row] = await database.query<{ waiting: number; oldest: number; failed: number }>(
     `SELECT count(*)::integer AS waiting, coalesce(extract(epoch FROM now() - min(accepted_at)), 0)::float8 AS oldest,
        (SELECT count(*)::integer FROM (SELECT FROM pins WHERE status = 'failed' LIMIT 100000) AS failures) AS failed
-     FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' LIMIT 100000) AS counted`,
+     FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' AND waits_for IS NULL LIMIT 100000) AS counted`,
   );
   const { waiting = 0, oldest = 0, failed = 0 } = row ?? {};
   return { waiting, oldestSeconds: Math.round(oldest), failed, countedAt: new Date() };

@@ -81,6 +81,11 @@ export function restMs(attempts: number): number {
 /** After so many failures in a row, a pin makes room for others of its account. */
 export const TRIES_IN_A_ROW = 3;
 
+/** When to look again whether a content that was replaced is still kept: about as long as it was up to now. */
+export function keptMs(attempts: number): number {
+  return clamp(300 * 2 ** attempts, 300, 3_600_000);
+}
+
 /** How long to wait before the size of a DAG is asked for again, and how long that may take. */
 export function sizeRetryMs(attempts: number): number {
   return clamp(5_000 * 2 ** attempts, 5_000, 3_600_000);
