@@ -47,6 +47,9 @@ export const WINDOW = FIRST_WINDOW;
 /** How many pins all accounts without a window of their own may have on their way: ipfs-cluster pins ten at a time. */
 export const PLACES = 8;
 
+/** How often one more may be, if it is the first one of its account. It takes a place for up to fullSearchMs(0). */
+export const FIRST_EVERY_MS = 2_000;
+
 /** When to look at a pin that was just sent, in milliseconds since then. Most are pinned by one of these looks. */
 export const SOON_MS = [15, 60, 200];
 

@@ -17,6 +17,7 @@ const OPTIONS: Omit<ClaimOptions, "claim"> = {
   windows: {},
   searches: 4,
   places: 64,
+  first: false,
 };
 
 describeOnPostgres(

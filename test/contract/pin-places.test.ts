@@ -128,6 +128,73 @@ describeOnPostgres(
       expect(await sql(target, "SELECT FROM pins WHERE status = 'failed'")).toEqual([]);
     }, 60_000);
 
+    test("one more place is for the first request of an account, the newest one", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      for (let at = 0; at < 8; at++) await accept(pool, { account: `s${at}`, cid: cidOf(randomUUID()) });
+      await sql(target, "UPDATE pin_work SET sent_at = now(), due_at = now() + interval '1 hour'");
+      const names = ["older", "newest", "waits again", "searched in vain", "on its way", "s0"];
+      for (const account of names) await accept(pool, { account, cid: cidOf(randomUUID()) });
+      await sql(target, "UPDATE pin_work SET attempts = 1 WHERE account = 'searched in vain'");
+      await sql(
+        target,
+        `INSERT INTO pin_work (requestid, account, cid, action, deadline_at, due_at, attempts)
+         VALUES ('r', 'waits again', 'c', 'pin', now() + interval '1 hour', now() + interval '1 minute', 1)`,
+      );
+      await sql(
+        target,
+        `INSERT INTO pin_work (requestid, account, cid, action, deadline_at, due_at, sent_at)
+         VALUES ('o', 'on its way', 'c', 'pin', 'infinity', now() + interval '1 minute', now())`,
+      );
+      await sql(
+        target,
+        "UPDATE pin_work SET accepted_at = now() - interval '1 minute' WHERE account = 'older'",
+      );
+      const claim = async (first: boolean, phases = ["send"] as const) => {
+        const { work } = await claimWork(pool, { ...OPTIONS, phases, claim: randomUUID(), first });
+        return work.map(({ account, isFirst }) => [account, isFirst]);
+      };
+      expect(await claim(false)).toEqual([]);
+      expect(await claim(true)).toEqual([["newest", true]]);
+      // It takes its place beside the eight.
+      expect(await claim(true)).toEqual([]);
+      await sql(target, "DELETE FROM pin_work WHERE account = 's1'");
+      expect(await claim(true)).toEqual([["older", true]]);
+      await sql(target, "DELETE FROM pin_work WHERE account = 's2'");
+      expect(await claim(true)).toEqual([]);
+    });
+
+    test("new accounts do not wait for a round of sixty whose content nobody has", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await startClusterDouble({ peers: 1 });
+      onTestFinished(() => cluster.stop());
+      const pool = poolOf(target);
+      const most: number[] = [];
+      cluster.gate = async (method) => {
+        if (method === "POST") most.push(cluster.pins.size + 1);
+        return "apply";
+      };
+      for (let account = 0; account < 60; account++)
+        for (let at = 0; at < 10; at++) {
+          const cid = cidOf(`nobody has ${account} ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account: `s${account}`, cid });
+        }
+      workOn(target, cluster);
+      await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBeGreaterThanOrEqual(8);
+      const seconds: number[] = [];
+      for (const account of ["b", "c", "d", "e"]) {
+        const since = performance.now();
+        const id = await accept(pool, { account, cid: cidOf(`${account} has it`) });
+        await expect.poll(() => standingOf(target, id), { timeout: 90_000 }).toMatch(/^pinned/);
+        seconds.push((performance.now() - since) / 1_000);
+      }
+      console.log(`first pins of new accounts: ${seconds.map((each) => each.toFixed(1)).join(", ")} s`);
+      // The shortest search is 5 seconds. A round of all is 38.
+      expect(seconds.toSorted((a, b) => a - b)[2]).toBeLessThan(8);
+      expect(Math.max(...most)).toBeLessThanOrEqual(9 + seconds.length);
+    }, 400_000);
+
     test("a worker that begins lets an account that has pins go first, and not one that searches (H04)", async () => {
       const target = await postgres.createDatabase();
       const cluster = await startClusterDouble({ peers: 1 });
