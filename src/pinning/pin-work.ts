@@ -98,6 +98,9 @@ export class Unanswered extends Error {
   }
 }
 
+/** After so long, calls that have ended are answered, although others of their transaction go on. */
+const LONG_MS = 200;
+
 /** How many requests share a transaction that holds the locks of their contents, or a statement. */
 const MOST = 32;
 const ALONE = { most: MOST, atOnce: 1 };
@@ -115,7 +118,10 @@ export class PinWork {
   constructor(deps: PinWorkDeps, transactions: number) {
     const { pool, leaseMs } = deps;
     this.#deps = deps;
-    this.#calls = new Batches((calls) => callTogether(deps, calls), { most: MOST, atOnce: transactions });
+    this.#calls = new Batches((calls, answer) => callTogether(deps, calls, answer), {
+      most: MOST,
+      atOnce: transactions,
+    });
     this.#blocked = new Batches((contents) => areBlocked(pool, contents), ALONE);
     this.#sized = new Batches(async (asked) => {
       const found = await readSized(pool, asked);
@@ -311,11 +317,12 @@ export class PinWork {
 
 /**
  * Makes calls for several contents, all at the same time, in one transaction that holds their locks. If it fails, what had
- * begun may have its effect later.
+ * begun may have its effect later. If one of them takes long, the others are answered before it.
  */
 async function callTogether(
   { pool, leaseMs }: PinWorkDeps,
   calls: readonly Call[],
+  answer: (at: number, called: Called) => void,
 ): Promise<readonly Called[]> {
   const begun = new Set<Call>();
   const lost = (call: Call, thrown: unknown): Called => {
@@ -325,17 +332,28 @@ async function callTogether(
   try {
     return await underContentLocks(pool, cids, leaseMs, async (database, isHeld) => {
       const standings = await readStandings(database, calls);
-      return Promise.all(
-        calls.map(async (call, at): Promise<Called> => {
-          const standing = standings[at];
-          if (isHeld[at] !== true || standing?.isMine !== true) return { kind: "busy" };
-          try {
-            return { kind: "done", result: await call.run(standing, () => void begun.add(call)) };
-          } catch (thrown) {
-            return lost(call, thrown);
-          }
-        }),
-      );
+      const known = new Map<number, Called>();
+      const all = calls.map(async (call, at): Promise<Called> => {
+        const standing = standings[at];
+        if (isHeld[at] !== true || standing?.isMine !== true) return { kind: "busy" };
+        try {
+          return { kind: "done", result: await call.run(standing, () => void begun.add(call)) };
+        } catch (thrown) {
+          return lost(call, thrown);
+        }
+      });
+      all.forEach((one, at) => void one.then((called) => known.set(at, called)));
+      const early = setInterval(() => {
+        const ended = [...known];
+        if (ended.length === 0) return;
+        known.clear();
+        // The transaction lives, so they had their locks up to the end. If it does not, the end of all says so.
+        void database.query("SELECT 1").then(
+          () => ended.forEach(([at, called]) => answer(at, called)),
+          () => {},
+        );
+      }, LONG_MS);
+      return Promise.all(all).finally(() => clearInterval(early));
     });
   } catch (thrown) {
     return calls.map((call) => lost(call, thrown));
