@@ -122,6 +122,16 @@ const VALUES = `$3::text, account, account, $1::text, $4::text, $5::text, $6::te
 const DEADLINE = "now() + $13::bigint * interval '1 second'";
 
 /**
+ * An SQL expression: when a new request for a CID was sent. Null, unless a request of whatever account has it pinned: then
+ * the cluster need not be told again, and the request needs no place among those that are searched for. Only requests whose
+ * pin has the mark count, as the pin of the new one must have it. OFFSET keeps the planner from the index on the status.
+ */
+function sentAt(cid: string): string {
+  return `(SELECT now() FROM (SELECT k.status, k.requestid FROM pins k WHERE k.cid = ${cid} OFFSET 0) AS known
+      WHERE known.status = 'pinned' AND known.requestid LIKE 'fn-%' LIMIT 1)`;
+}
+
+/**
  * Accepts a request: its row, and its work for the queue, in one statement. No row if the sender is not known. Otherwise one
  * row: `blocked` is the mode if the content is blocked, `verdict` is what the credit gate says, and `created` is set only
  * if the request was accepted.
@@ -132,8 +142,8 @@ export const ADD = `
   ), p AS (
     INSERT INTO pins (${COLUMNS}) SELECT ${VALUES} FROM gate WHERE verdict = 'open' RETURNING created_at
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM gate WHERE verdict = 'open'
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE}, ${sentAt("$4::text")} FROM gate WHERE verdict = 'open'
   )
   SELECT (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict, (SELECT ${CREATED} FROM p) AS created
   FROM who`;
@@ -158,8 +168,8 @@ export const ADD_SEVERAL = `
       FROM open ORDER BY nth
       RETURNING requestid, created_at
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT requestid, account, cid, 'pin', now() + $13::bigint * interval '1 second' FROM open
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT requestid, account, cid, 'pin', now() + $13::bigint * interval '1 second', ${sentAt("open.cid")} FROM open
   )
   SELECT p.requestid, ${CREATED} FROM p`;
 
@@ -282,8 +292,8 @@ export const REPLACE = `
   ), no_work AS (
     DELETE FROM pin_work w USING won WHERE w.requestid = won.requestid AND won.is_same
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM won WHERE NOT stays_pinned
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE}, ${sentAt("$4::text")} FROM won WHERE NOT stays_pinned
   )
   SELECT EXISTS (SELECT FROM old) AS found, (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict,
     (SELECT ${CREATED} FROM p) AS created, (SELECT status FROM p) AS status, (SELECT info FROM p) AS info`;

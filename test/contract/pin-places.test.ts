@@ -1,5 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, onTestFinished, test } from "vitest";
+import { parseCid } from "../../src/pinning/content-id.ts";
+import { addPin, addPins, replacePin } from "../../src/pinning/pin-store.ts";
 import { claimWork, quickAccounts } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
@@ -127,6 +129,50 @@ describeOnPostgres(
       expect(most).toBeLessThanOrEqual(9);
       expect(await sql(target, "SELECT FROM pins WHERE status = 'failed'")).toEqual([]);
     }, 60_000);
+
+    test.each(["alone", "together", "in place of another one"])(
+      "a request for what another account has pinned needs no place: %s",
+      async (how) => {
+        const target = await postgres.createDatabase();
+        const cluster = await startClusterDouble({ peers: 1 });
+        onTestFinished(() => cluster.stop());
+        const pool = poolOf(target);
+        const there = parseCid(cidOf("it is there"));
+        if (there === null) throw new Error("it is a CID");
+        const worker = workOn(target, cluster);
+        const first = await accept(pool, { account: "has it", cid: there.text });
+        await expect.poll(() => standingOf(target, first), { timeout: 30_000 }).toBe("pinned");
+        for (let at = 0; at < 20; at++) {
+          const cid = cidOf(`nobody has ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account: "a", cid });
+        }
+        await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBe(5);
+        const of = (requestid: string, cid = there) => {
+          return { requestid, pin: { cid, name: "", origins: [], meta: "{}" }, delegates: [] };
+        };
+        const limits = { freeTierBytes: 1e9, maxPending: null, deadlineSeconds: 3_600 };
+        await sql(target, "INSERT INTO user_credits (user_id, balance_fula) VALUES ('a', 1)");
+        if (how === "alone") await addPin(pool, [null, "a"], of("fn-1"), limits);
+        else if (how === "together")
+          await addPins(pool, [{ sender: [null, "a"], added: of("fn-1") }], limits);
+        else {
+          const waiting = parseCid(cidOf("it waits"));
+          if (waiting === null) throw new Error("it is a CID");
+          await addPin(pool, [null, "a"], of("fn-0", waiting), limits);
+          await replacePin(pool, [null, "a"], "fn-0", of("fn-1"), limits);
+        }
+        await expect.poll(() => standingOf(target, "fn-1"), { timeout: 15_000 }).toBe("pinned");
+        expect(cluster.requests.filter((request) => request === `POST /pins/${there.text}`)).toHaveLength(1);
+        // What a request of another program has pinned need not have the mark: it is sent, so that it gets one.
+        await sql(target, "UPDATE pins SET requestid = 'x' WHERE requestid = $1", [first]);
+        await sql(target, "DELETE FROM pins WHERE requestid = 'fn-1'");
+        await worker.stop();
+        await addPin(pool, [null, "b"], of("fn-2"), limits);
+        expect(await standingOf(target, "fn-2")).toBe("queued, send");
+      },
+      90_000,
+    );
 
     test("one more place is for the first request of an account, the newest one", async () => {
       const target = await postgres.createDatabase();
