@@ -18,6 +18,8 @@ export interface Outcome {
   readonly inMs: number;
   /** It is due no later than at its deadline. */
   readonly isCapped: boolean;
+  /** It keeps its place among the requests of its account, and its deadline begins again. */
+  readonly keepsPlace: boolean;
   readonly attempts: number;
   readonly error: string | null;
   /** `now`: the cluster has accepted it, so many milliseconds ago. `never`: it must be sent. Null: as it was. */
@@ -46,6 +48,7 @@ function outcome(work: Work, changes: Partial<Outcome>): Outcome {
     action: null,
     inMs: 0,
     isCapped: false,
+    keepsPlace: false,
     attempts: work.attempts,
     error: work.lastError,
     sent: null,
@@ -77,7 +80,17 @@ export function held(work: Work, inMs: number, why: FailureReason): Outcome {
   return outcome(work, { inMs, error: why.reason, info: JSON.stringify(why) });
 }
 
-/** The cluster has accepted it, so long ago. A deadline that passed before its turn came begins again. */
+const NOT_YET: FailureReason = {
+  reason: "WAITS_FOR_ITS_TURN",
+  details: "Other content is searched for before it. Its deadline begins with its first turn.",
+};
+
+/** Its deadline has passed, and its turn has not come. */
+export function waits(work: Work): Outcome {
+  return outcome(work, { keepsPlace: true, info: JSON.stringify(NOT_YET) });
+}
+
+/** The cluster has accepted it, so long ago. For what was not tried before, the deadline begins now. */
 export function sent(work: Work, lookInMs: number, sentMs = 0): Outcome {
   return outcome(work, {
     inMs: lookInMs,
@@ -160,7 +173,7 @@ function storable(outcomes: readonly Outcome[]): string {
 const WRITE = `
   WITH o AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS o (requestid text, claim uuid, "isDone" boolean, action text,
-      "inMs" float8, "isCapped" boolean, attempts integer, error text, sent text, "sentMs" float8, "isPinned" boolean,
+      "inMs" float8, "isCapped" boolean, "keepsPlace" boolean, attempts integer, error text, sent text, "sentMs" float8, "isPinned" boolean,
       status text, "staysPinned" boolean, info text)
   ), requests AS MATERIALIZED (
     SELECT id FROM pins WHERE requestid IN (SELECT requestid FROM o) ORDER BY id FOR UPDATE
@@ -168,11 +181,12 @@ const WRITE = `
   mine AS (
     UPDATE pin_work w SET claim = NULL, claimed_until = NULL, attempts = o.attempts, last_error = o.error,
       action = coalesce(o.action, w.action),
-      due_at = CASE WHEN o."isCapped" THEN least(now() + o."inMs" * interval '1 ms', greatest(w.deadline_at, now()))
+      due_at = CASE WHEN o."keepsPlace" THEN w.accepted_at WHEN o."isCapped" THEN least(now() + o."inMs" * interval '1 ms', greatest(w.deadline_at, now()))
         ELSE now() + o."inMs" * interval '1 ms' END,
       sent_at = CASE o.sent WHEN 'now' THEN now() - o."sentMs" * interval '1 ms' WHEN 'never' THEN NULL ELSE w.sent_at END,
       pinned_at = CASE WHEN o."isPinned" THEN now() WHEN o.sent = 'never' THEN NULL ELSE w.pinned_at END,
-      deadline_at = CASE WHEN o.sent = 'now' AND w.deadline_at <= now()
+      deadline_at = CASE WHEN o."keepsPlace"
+          OR o.sent = 'now' AND (w.deadline_at <= now() OR w.attempts = 0 AND w.sent_at IS NULL AND w.deadline_at < 'infinity')
         THEN now() + least(w.deadline_at - w.accepted_at, $2::float8 * interval '1 ms')
         ELSE w.deadline_at END
     FROM o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND NOT o."isDone"

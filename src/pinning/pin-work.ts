@@ -22,6 +22,7 @@ import {
   type Sized,
   type Standing,
   unwanted,
+  waits,
   writeSizes,
 } from "./outcomes.ts";
 import { callFor, findPins, isOthers, ownershipOf } from "./pin-owner.ts";
@@ -154,10 +155,10 @@ export class PinWork {
       const details = "The account had no credit for this pin until its deadline.";
       return work.isOverdue ? failed(work, { ...NO_CREDIT, details }) : held(work, NO_CREDIT_MS, NO_CREDIT);
     }
-    const isTooLate = work.isOverdue && (hasFailed(work) || work.isCrowded);
+    const isLate = work.isOverdue && (hasFailed(work) || work.isCrowded || work.isFull);
     // Another request may have brought it in.
-    if (isTooLate && judgeStatus(await cluster.status(cid.text)).verdict.kind !== "pinned")
-      return failed(work, reasonOf(work));
+    if (isLate && judgeStatus(await cluster.status(cid.text)).verdict.kind !== "pinned")
+      return hasFailed(work) ? failed(work, reasonOf(work)) : waits(work);
     const answer = await this.#call<PinAnswer | { readonly kind: "none" | "impossible" }>({
       work,
       cid,
@@ -375,10 +376,5 @@ function reasonOf(work: Work, verdict?: Verdict): FailureReason {
     return { reason: "PIN_ERROR", details: `No node could get the content: ${verdict.error}` };
   if (work.lastError !== null && work.lastError !== NOT_FOUND_YET && hasFailed(work))
     return { reason: "PIN_ERROR", details: `No node could get the content: ${work.lastError}` };
-  if (work.phase === "send" && !hasFailed(work))
-    return {
-      reason: "DEADLINE_EXCEEDED",
-      details: "Its turn did not come: content of other requests of this account could not be found in time.",
-    };
   return { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." };
 }
