@@ -91,6 +91,7 @@ describeOnPostgres(
         ["null", "null", 400],
         ["no cid", "{}", 400],
         ["a cid that is not one", { cid: "bafy" }, 400],
+        ["an identity cid of 129 bytes", { cid: `bafkqbaib${"a".repeat(207)}` }, 400],
         ["a number as cid", { cid: 1 }, 400],
         ["a path as cid", { cid: `/ipfs/${V1}` }, 400],
         ["a cid with a NUL", { cid: `${V1}\0` }, 400],
