@@ -158,7 +158,10 @@ export async function writeOutcomes(
     await database.query(WRITE, [storable(outcomes), deadlineMs]);
   } catch (thrown) {
     if (databaseErrorOf(thrown) === null || outcomes.length === 1) throw thrown;
-    for (const one of outcomes) await database.query(WRITE, [storable([one]), deadlineMs]);
+    const refused: unknown[] = [];
+    for (const one of outcomes)
+      await database.query(WRITE, [storable([one]), deadlineMs]).catch((why) => refused.push(why));
+    if (refused.length > 0) throw refused[0];
   }
   return outcomes;
 }
