@@ -51,6 +51,7 @@ export function verifyWalletToken(
   const signature = decode(sealed);
   if (session === null || signature === null) return { refused: "malformed" };
   const { wallet, iat, exp } = session;
+  if (exp <= iat) return { refused: "malformed" };
   if (exp <= nowSeconds) return { refused: "expired" };
   if (iat > nowSeconds + MAX_AHEAD) return { refused: "not-yet" };
   if (exp - iat > MAX_LIFETIME) return { refused: "too-long" };

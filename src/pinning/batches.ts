@@ -36,23 +36,26 @@ interface Waiting<Item, Result> {
   readonly reject: (thrown: unknown) => void;
 }
 
+/** Gives a result for each item, in their order. What is known earlier can be given to `answer` with its place. */
+type RunBatch<Item, Result> = (
+  items: readonly Item[],
+  answer: (at: number, result: Result) => void,
+) => Promise<readonly Result[]>;
+
 /**
  * Lets what comes at the same time be done together, by one statement or in one transaction. A few batches run at once;
  * what comes while they do waits, and makes the next one.
  */
 export class Batches<Item, Result> {
-  readonly #run: (items: readonly Item[]) => Promise<readonly Result[]>;
+  readonly #run: RunBatch<Item, Result>;
   readonly #most: number;
   readonly #atOnce: number;
   #waiting: Waiting<Item, Result>[] = [];
   #running = 0;
   #isDue = false;
 
-  /** `run` gives a result for each of at most `most` items, in their order. `atOnce` batches run at the same time. */
-  constructor(
-    run: (items: readonly Item[]) => Promise<readonly Result[]>,
-    bounds: { readonly most: number; readonly atOnce: number },
-  ) {
+  /** `run` gets at most `most` items. `atOnce` batches run at the same time. */
+  constructor(run: RunBatch<Item, Result>, bounds: { readonly most: number; readonly atOnce: number }) {
     this.#run = run;
     this.#most = bounds.most;
     this.#atOnce = bounds.atOnce;
@@ -81,7 +84,10 @@ export class Batches<Item, Result> {
 
   async #runOne(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     try {
-      const results = await this.#run(batch.map(({ item }) => item));
+      const results = await this.#run(
+        batch.map(({ item }) => item),
+        (at, result) => batch[at]?.resolve(result),
+      );
       batch.forEach(({ resolve }, index) => resolve(results[index] as Result));
     } catch (thrown) {
       for (const { reject } of batch) reject(thrown);

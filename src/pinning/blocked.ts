@@ -1,4 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
+import { wasPinned } from "./pin-sql.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -127,7 +128,7 @@ const REQUESTS = `
 
 /**
  * Ends the active requests for a content: they fail with the reason that it is blocked, use no storage any more, and the
- * queue unpins it. Returns how many.
+ * queue unpins it, also where a replaced request keeps it. Returns how many.
  */
 export async function endRequestsFor(database: Database, spellings: readonly string[]): Promise<number> {
   const rows = await database.query(END, [spellings, JSON.stringify(BLOCKED)]);
@@ -141,8 +142,19 @@ const END = `
   WITH found AS MATERIALIZED (
     SELECT p.id FROM pins p WHERE ${ACTIVE} ORDER BY p.id FOR UPDATE
   ), ended AS (
-    UPDATE pins p SET status = 'failed', size = 0, info = $2 FROM found WHERE p.id = found.id
+    UPDATE pins p SET status = 'failed', size = CASE WHEN ${wasPinned("p")} THEN 0 ELSE p.size END, info = $2
+      FROM found WHERE p.id = found.id
       RETURNING p.requestid, coalesce(p.user_id, '') AS account, p.cid
+  ), replacing AS MATERIALIZED (
+    SELECT p.id, p.requestid FROM pins p WHERE p.requestid IN (
+      SELECT waits_for FROM pin_work WHERE cid = ANY ($1::text[]) AND waits_for IS NOT NULL) ORDER BY p.id FOR UPDATE
+  ), freed AS (
+    UPDATE pin_work kept SET waits_for = NULL, due_at = now() FROM replacing
+      WHERE kept.waits_for = replacing.requestid AND kept.cid = ANY ($1::text[])
+      RETURNING replacing.id
+  ), uncounted AS (
+    UPDATE pins p SET size = 0 FROM freed
+      WHERE p.id = freed.id AND NOT ${wasPinned("p")} AND p.id NOT IN (SELECT id FROM found)
   ), work AS (
     INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
       SELECT requestid, account, cid, 'unpin', now() FROM ended

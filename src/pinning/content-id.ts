@@ -36,6 +36,37 @@ export function parseCid(text: string): ParsedCid | null {
   }
 }
 
+/** The hashes that kubo takes (boxo, verifcid): SHA-1, SHA-2, SHA-3, SHAKE-256, Keccak, BLAKE3 and double SHA-2. */
+const HASHES = new Set([
+  0x11,
+  SHA2_256,
+  0x13,
+  0x14,
+  0x15,
+  0x16,
+  0x17,
+  0x19,
+  0x1a,
+  0x1b,
+  0x1c,
+  0x1d,
+  0x1e,
+  0x56,
+]);
+const IDENTITY = 0x00;
+/** The shortest digest that kubo takes of a hash, and the longest of any CID, in bytes. */
+const [SHORTEST, LONGEST] = [20, 128];
+
+/** Why kubo refuses a CID, whatever nodes have; null: it does not. */
+export function whyNeverPinned({ cid: { multihash } }: ParsedCid): string | null {
+  const { code, size } = multihash;
+  if (size > LONGEST) return `its digest is longer than ${LONGEST} bytes`;
+  if (code === IDENTITY) return null;
+  if (size < SHORTEST) return `its digest is shorter than ${SHORTEST} bytes`;
+  const isBlake2 = (code >= 0xb214 && code <= 0xb240) || (code >= 0xb254 && code <= 0xb260);
+  return HASHES.has(code) || isBlake2 ? null : "its hash is not one that kubo takes";
+}
+
 function parsed(cid: CID): ParsedCid {
   return { text: cid.version === 0 ? cid.toString() : cid.toString(base32), cid };
 }

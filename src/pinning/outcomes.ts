@@ -2,6 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
 import { underContentLocks } from "./batches.ts";
 import { type ParsedCid, spellingsOf } from "./content-id.ts";
+import { isKept, wasPinned } from "./pin-sql.ts";
 import { LAZILY, type Work } from "./queue.ts";
 
 type Database = Pick<PostgresPool, "query">;
@@ -17,6 +18,8 @@ export interface Outcome {
   readonly inMs: number;
   /** It is due no later than at its deadline. */
   readonly isCapped: boolean;
+  /** It keeps its place among the requests of its account, and its deadline begins again. */
+  readonly keepsPlace: boolean;
   readonly attempts: number;
   readonly error: string | null;
   /** `now`: the cluster has accepted it, so many milliseconds ago. `never`: it must be sent. Null: as it was. */
@@ -45,6 +48,7 @@ function outcome(work: Work, changes: Partial<Outcome>): Outcome {
     action: null,
     inMs: 0,
     isCapped: false,
+    keepsPlace: false,
     attempts: work.attempts,
     error: work.lastError,
     sent: null,
@@ -76,7 +80,17 @@ export function held(work: Work, inMs: number, why: FailureReason): Outcome {
   return outcome(work, { inMs, error: why.reason, info: JSON.stringify(why) });
 }
 
-/** The cluster has accepted it, so long ago. A deadline that passed before its turn came begins again. */
+const NOT_YET: FailureReason = {
+  reason: "WAITS_FOR_ITS_TURN",
+  details: "Other content is searched for before it. Its deadline begins with its first turn.",
+};
+
+/** Its deadline has passed, and its turn has not come. */
+export function waits(work: Work): Outcome {
+  return outcome(work, { keepsPlace: true, info: JSON.stringify(NOT_YET) });
+}
+
+/** The cluster has accepted it, so long ago. For what was not tried before, the deadline begins now. */
 export function sent(work: Work, lookInMs: number, sentMs = 0): Outcome {
   return outcome(work, {
     inMs: lookInMs,
@@ -144,7 +158,10 @@ export async function writeOutcomes(
     await database.query(WRITE, [storable(outcomes), deadlineMs]);
   } catch (thrown) {
     if (databaseErrorOf(thrown) === null || outcomes.length === 1) throw thrown;
-    for (const one of outcomes) await database.query(WRITE, [storable([one]), deadlineMs]);
+    const refused: unknown[] = [];
+    for (const one of outcomes)
+      await database.query(WRITE, [storable([one]), deadlineMs]).catch((why) => refused.push(why));
+    if (refused.length > 0) throw refused[0];
   }
   return outcomes;
 }
@@ -159,7 +176,7 @@ function storable(outcomes: readonly Outcome[]): string {
 const WRITE = `
   WITH o AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS o (requestid text, claim uuid, "isDone" boolean, action text,
-      "inMs" float8, "isCapped" boolean, attempts integer, error text, sent text, "sentMs" float8, "isPinned" boolean,
+      "inMs" float8, "isCapped" boolean, "keepsPlace" boolean, attempts integer, error text, sent text, "sentMs" float8, "isPinned" boolean,
       status text, "staysPinned" boolean, info text)
   ), requests AS MATERIALIZED (
     SELECT id FROM pins WHERE requestid IN (SELECT requestid FROM o) ORDER BY id FOR UPDATE
@@ -167,19 +184,23 @@ const WRITE = `
   mine AS (
     UPDATE pin_work w SET claim = NULL, claimed_until = NULL, attempts = o.attempts, last_error = o.error,
       action = coalesce(o.action, w.action),
-      due_at = CASE WHEN o."isCapped" THEN least(now() + o."inMs" * interval '1 ms', greatest(w.deadline_at, now()))
+      due_at = CASE WHEN o."keepsPlace" THEN w.accepted_at WHEN o."isCapped" THEN least(now() + o."inMs" * interval '1 ms', greatest(w.deadline_at, now()))
         ELSE now() + o."inMs" * interval '1 ms' END,
       sent_at = CASE o.sent WHEN 'now' THEN now() - o."sentMs" * interval '1 ms' WHEN 'never' THEN NULL ELSE w.sent_at END,
       pinned_at = CASE WHEN o."isPinned" THEN now() WHEN o.sent = 'never' THEN NULL ELSE w.pinned_at END,
-      deadline_at = CASE WHEN o.sent = 'now' AND w.deadline_at <= now()
+      deadline_at = CASE WHEN o."keepsPlace"
+          OR o.sent = 'now' AND (w.deadline_at <= now() OR w.attempts = 0 AND w.sent_at IS NULL AND w.deadline_at < 'infinity')
         THEN now() + least(w.deadline_at - w.accepted_at, $2::float8 * interval '1 ms')
         ELSE w.deadline_at END
     FROM o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND NOT o."isDone"
-    RETURNING w.requestid
+    RETURNING w.requestid, w.deadline_at < 'infinity' AS "isNew"
   ), done AS (
     DELETE FROM pin_work w USING o, locked WHERE w.requestid = o.requestid AND w.claim = o.claim AND o."isDone"
   )
-  UPDATE pins SET info = coalesce(o.info, pins.info),
+  UPDATE pins SET info = coalesce(CASE WHEN o.status = 'failed' AND pins.size > 0 THEN (
+        SELECT (o.info::jsonb || jsonb_build_object('stillPinned', kept.cid))::text FROM pin_work kept
+        WHERE kept.waits_for = pins.requestid LIMIT 1) END, o.info, pins.info),
+    size = CASE WHEN o."isPinned" AND mine."isNew" THEN 0 ELSE pins.size END,
     status = CASE WHEN o."staysPinned" AND pins.status = 'pinned' THEN 'pinned' ELSE coalesce(o.status, pins.status) END
   FROM mine JOIN o ON o.requestid = mine.requestid
   WHERE pins.requestid = mine.requestid AND pins.status IN ('queued', 'pinning', 'pinned')
@@ -195,8 +216,10 @@ export interface Asked {
 export interface Standing {
   /** True if the claim still is ours. */
   readonly isMine: boolean;
-  /** True if another active request, of any account, has this content. */
+  /** True if another active request, of any account, has this content, or one that was replaced keeps it. */
   readonly isWanted: boolean;
+  /** True if it is kept until what replaced its request has an outcome. */
+  readonly isKept: boolean;
   /** True if a call for this content got no answer, and may still have its effect. */
   readonly isDoubtful: boolean;
   /** The mark of this database (migration 030). */
@@ -234,11 +257,15 @@ const STANDINGS = `
   SELECT a.nth, (SELECT mark::text FROM pin_mark) AS mark,
     (SELECT count(*) > 0 FROM pin_work w WHERE w.requestid = a.requestid AND w.claim = a.claim) AS "isMine",
     (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid <> a.requestid
-       AND p.status IN ('queued', 'pinning', 'pinned')) AS "isWanted",
+       AND p.status IN ('queued', 'pinning', 'pinned'))
+     OR a."isEnding" AND (SELECT count(*) > 0 FROM pin_work k WHERE k.cid = ANY (a.spellings) AND k.waits_for IS NOT NULL
+       AND k.requestid <> a.requestid AND ${isKept("k")}) AS "isWanted",
+    a."isEnding" AND (SELECT count(*) > 0 FROM pin_work k WHERE k.requestid = a.requestid AND ${isKept("k")}) AS "isKept",
     (SELECT count(*) > 0 FROM pin_doubts d WHERE d.cid = a.spellings[1] AND d.until > now()) AS "isDoubtful",
     ARRAY(SELECT DISTINCT p.cid FROM pins p WHERE p.cid = ANY (a.spellings) AND p.requestid NOT LIKE 'fn-%'
             AND (a."isEnding" AND p.requestid = a.requestid
-                 OR NOT a."isEnding" AND p.status IN ('queued', 'pinning', 'pinned'))) AS unmarked
+                 OR NOT a."isEnding" AND (p.status IN ('queued', 'pinning', 'pinned') OR EXISTS (
+                   SELECT FROM pin_work k WHERE k.requestid = p.requestid AND k.waits_for IS NOT NULL)))) AS unmarked
   FROM jsonb_to_recordset($1::jsonb)
     AS a (nth integer, requestid text, claim uuid, "isEnding" boolean, spellings text[])`;
 
@@ -246,7 +273,7 @@ const STANDINGS = `
 export async function readSized(database: Database, asked: readonly Asked[]): Promise<ReadonlySet<string>> {
   const rows = await database.query<{ requestid: string }>(
     `SELECT a.requestid FROM jsonb_to_recordset($1::jsonb) AS a (requestid text, spellings text[])
-     WHERE (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.size > 0 AND p.status <> 'deleted'
+     WHERE (SELECT count(*) > 0 FROM pins p WHERE p.cid = ANY (a.spellings) AND p.size > 0 AND ${wasPinned("p")}
               AND p.user_id = (SELECT user_id FROM pins mine WHERE mine.requestid = a.requestid))`,
     [sizesOf(asked)],
   );
@@ -295,4 +322,4 @@ const SIZES = `
   UPDATE pins SET size = o.bytes FROM mine JOIN o ON o.requestid = mine.requestid
   WHERE pins.requestid = mine.requestid AND pins.status = 'pinned'
     AND (SELECT count(*) = 0 FROM pins other WHERE other.cid = ANY (o.spellings) AND other.user_id = pins.user_id
-           AND other.size > 0 AND other.status <> 'deleted' AND other.requestid <> pins.requestid)`;
+           AND other.size > 0 AND ${wasPinned("other")} AND other.requestid <> pins.requestid)`;

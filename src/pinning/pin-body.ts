@@ -1,4 +1,4 @@
-import { type ParsedCid, parseCid } from "./content-id.ts";
+import { type ParsedCid, parseCid, whyNeverPinned } from "./content-id.ts";
 
 /** What a user asks to be pinned (IPFS Pinning Service API 1.0, schema Pin). */
 export interface PinBody {
@@ -24,6 +24,8 @@ export function readPinBody(body: unknown): Reading<PinBody> {
   if (typeof cid !== "string") return { problem: "cid is missing, or is not a text." };
   const parsed = parseCid(cid);
   if (parsed === null) return { problem: "cid is not a CID. A path is not accepted." };
+  const never = whyNeverPinned(parsed);
+  if (never !== null) return { problem: `No node can pin this cid: ${never}.` };
   const wrong = findBadName(name) ?? findBadOrigins(origins) ?? findBadMeta(meta);
   if (wrong !== null) return { problem: wrong };
   return {

@@ -122,6 +122,16 @@ const VALUES = `$3::text, account, account, $1::text, $4::text, $5::text, $6::te
 const DEADLINE = "now() + $13::bigint * interval '1 second'";
 
 /**
+ * An SQL expression: when a new request for a CID was sent. Null, unless a request of whatever account has it pinned: then
+ * the cluster need not be told again, and the request needs no place among those that are searched for. Only requests whose
+ * pin has the mark count, as the pin of the new one must have it. OFFSET keeps the planner from the index on the status.
+ */
+function sentAt(cid: string): string {
+  return `(SELECT now() FROM (SELECT k.status, k.requestid FROM pins k WHERE k.cid = ${cid} OFFSET 0) AS known
+      WHERE known.status = 'pinned' AND known.requestid LIKE 'fn-%' LIMIT 1)`;
+}
+
+/**
  * Accepts a request: its row, and its work for the queue, in one statement. No row if the sender is not known. Otherwise one
  * row: `blocked` is the mode if the content is blocked, `verdict` is what the credit gate says, and `created` is set only
  * if the request was accepted.
@@ -132,8 +142,8 @@ export const ADD = `
   ), p AS (
     INSERT INTO pins (${COLUMNS}) SELECT ${VALUES} FROM gate WHERE verdict = 'open' RETURNING created_at
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM gate WHERE verdict = 'open'
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE}, ${sentAt("$4::text")} FROM gate WHERE verdict = 'open'
   )
   SELECT (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict, (SELECT ${CREATED} FROM p) AS created
   FROM who`;
@@ -158,8 +168,8 @@ export const ADD_SEVERAL = `
       FROM open ORDER BY nth
       RETURNING requestid, created_at
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT requestid, account, cid, 'pin', now() + $13::bigint * interval '1 second' FROM open
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT requestid, account, cid, 'pin', now() + $13::bigint * interval '1 second', ${sentAt("open.cid")} FROM open
   )
   SELECT p.requestid, ${CREATED} FROM p`;
 
@@ -176,13 +186,30 @@ export const CHECK = `
   FROM who`;
 
 /**
+ * An SQL condition: what a request replaced stays pinned, since the request has no outcome yet, or failed. A request that
+ * failed keeps it only if its size is counted: the request has that size until its own content is pinned.
+ */
+export function isKept(work: string): string {
+  return `EXISTS (SELECT FROM pins next LEFT JOIN pin_work w ON w.requestid = next.requestid
+      WHERE next.requestid = ${work}.waits_for AND (next.status = 'failed' AND next.size > 0
+        OR next.status IN ('queued', 'pinning') AND coalesce(w.deadline_at, '-infinity') < 'infinity'))`;
+}
+
+/** An SQL condition: the content of a row of pins was pinned once, so the row's size is that of its own content. */
+export function wasPinned(pins: string): string {
+  return `(${pins}.status = 'pinned' OR ${pins}.status = 'pinning' AND EXISTS (
+      SELECT FROM pin_work w WHERE w.requestid = ${pins}.requestid AND w.deadline_at = 'infinity'))`;
+}
+
+/**
  * A part of a WITH clause: the account's active requests for one content ($x: its spellings). They are locked in one order,
  * so that two statements that end or replace such requests run one after the other, and the second one reads what the
  * first one wrote.
  */
 function siblings(account: string, spellings: string): string {
   return `siblings AS MATERIALIZED (
-    SELECT p.id, p.requestid, p.cid, p.status, p.size, p.info FROM pins p
+    SELECT p.id, p.requestid, p.cid, p.status, p.size AS counted, p.info, ${wasPinned("p")} AS was_pinned,
+      CASE WHEN ${wasPinned("p")} THEN p.size ELSE 0 END AS size FROM pins p
     WHERE p.user_id = ${account} AND p.cid = ANY(${spellings}::text[]) AND p.status <> 'deleted' ORDER BY p.id FOR UPDATE
   )`;
 }
@@ -192,15 +219,19 @@ const HEIR = `SELECT s.id FROM siblings s, gone WHERE s.id <> gone.id AND gone.s
     AND NOT EXISTS (SELECT FROM siblings other WHERE other.id <> gone.id AND other.size > 0)
     ORDER BY s.status = 'pinned' DESC, s.id LIMIT 1`;
 
-/** The end of a request's work: whatever was to be done for it, the content may now be unpinned. */
-function unpin(from: string, deadline: string): string {
-  return `INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT requestid, account, cid, 'unpin', ${deadline} FROM ${from}
+/** The end of a request's work: whatever was to be done for it, the content may be unpinned, now or after `waitsFor`. */
+function unpin(from: string, deadline: string, waitsFor = "NULL::text"): string {
+  return `INSERT INTO pin_work (requestid, account, cid, action, deadline_at, waits_for)
+      SELECT requestid, account, cid, 'unpin', ${deadline}, ${waitsFor} FROM ${from}
     ON CONFLICT (requestid) DO UPDATE SET action = 'unpin', due_at = now(), attempts = 0, sent_at = NULL,
-      claim = NULL, claimed_until = NULL, deadline_at = EXCLUDED.deadline_at, last_error = NULL`;
+      claim = NULL, claimed_until = NULL, deadline_at = EXCLUDED.deadline_at, last_error = NULL,
+      waits_for = EXCLUDED.waits_for`;
 }
 
-/** Deletes a request. Values: account, requestid, spellings of its CID, seconds for the unpin. One row if it was deleted. */
+/**
+ * Deletes a request, also with what it replaced. Values: account, requestid, spellings of its CID, seconds for the unpin. One row if it was
+ * deleted.
+ */
 export const REMOVE = `
   WITH ${siblings("$1::text", "$3")}, gone AS MATERIALIZED (
     SELECT id, requestid, $1::text AS account, cid, size FROM siblings WHERE requestid = $2::text
@@ -211,13 +242,16 @@ export const REMOVE = `
     UPDATE pins SET size = gone.size FROM gone, heir WHERE pins.id = heir.id
   ), work AS (
     ${unpin("gone", "now() + $4::bigint * interval '1 second'")}
+  ), freed AS (
+    UPDATE pin_work kept SET due_at = now() FROM gone WHERE kept.waits_for = gone.requestid
   )
   SELECT requestid FROM gone`;
 
 /**
  * Replaces a request by a new one, in one statement: at no time are both active, or neither. Values: the sender (with the
  * account), a NewRequest, the old requestid, and the spellings of the old CID. For the same CID, the new request takes over
- * status and size, and nothing is unpinned. The gate is then asked only about a failed request, which is tried anew, and
+ * status and size, and nothing is unpinned. An old content that was pinned stays until the new one is (isKept), and so does
+ * one that the old request kept so far, if its size is counted: the new request has that size until then. The gate is then asked only about a failed request, which is tried anew, and
  * whether the operator suspended the account: nothing more is stored. `found` is false if the old
  * request is not active any more.
  */
@@ -246,15 +280,20 @@ export const REPLACE = `
   ), p AS (
     INSERT INTO pins (${COLUMNS}, status, size, info)
       SELECT ${VALUES}, CASE WHEN stays_pinned THEN 'pinned' ELSE 'queued' END,
-        CASE WHEN is_same THEN size ELSE 0 END, CASE WHEN stays_pinned THEN info ELSE '{}' END FROM won
+        CASE WHEN is_same OR EXISTS (SELECT FROM pin_work kept WHERE kept.waits_for = won.requestid) AND NOT was_pinned
+          THEN counted WHEN EXISTS (SELECT FROM heir) THEN 0 ELSE size END, CASE WHEN stays_pinned THEN info ELSE '{}' END FROM won
       RETURNING created_at, status, info
   ), old_work AS (
-    ${unpin("gone", DEADLINE)}
+    ${unpin("gone", DEADLINE, "CASE WHEN was_pinned THEN $3::text END")}
+  ), kept AS (
+    UPDATE pin_work kept SET due_at = now(), attempts = 0,
+      waits_for = CASE WHEN is_same OR NOT was_pinned AND counted > 0 THEN $3::text ELSE kept.waits_for END
+      FROM won WHERE kept.waits_for = won.requestid
   ), no_work AS (
     DELETE FROM pin_work w USING won WHERE w.requestid = won.requestid AND won.is_same
   ), work AS (
-    INSERT INTO pin_work (requestid, account, cid, action, deadline_at)
-      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE} FROM won WHERE NOT stays_pinned
+    INSERT INTO pin_work (requestid, account, cid, action, deadline_at, sent_at)
+      SELECT $3::text, account, $4::text, 'pin', ${DEADLINE}, ${sentAt("$4::text")} FROM won WHERE NOT stays_pinned
   )
   SELECT EXISTS (SELECT FROM old) AS found, (SELECT mode FROM blocked) AS blocked, (SELECT verdict FROM gate) AS verdict,
     (SELECT ${CREATED} FROM p) AS created, (SELECT status FROM p) AS status, (SELECT info FROM p) AS info`;

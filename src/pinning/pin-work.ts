@@ -22,12 +22,14 @@ import {
   type Sized,
   type Standing,
   unwanted,
+  waits,
   writeSizes,
 } from "./outcomes.ts";
 import { callFor, findPins, isOthers, ownershipOf } from "./pin-owner.ts";
 import type { Work } from "./queue.ts";
 import {
   fullSearchMs,
+  keptMs,
   nextLookMs,
   recoverMs,
   restMs,
@@ -97,6 +99,9 @@ export class Unanswered extends Error {
   }
 }
 
+/** After so long, calls that have ended are answered, although others of their transaction go on. */
+const LONG_MS = 200;
+
 /** How many requests share a transaction that holds the locks of their contents, or a statement. */
 const MOST = 32;
 const ALONE = { most: MOST, atOnce: 1 };
@@ -114,7 +119,10 @@ export class PinWork {
   constructor(deps: PinWorkDeps, transactions: number) {
     const { pool, leaseMs } = deps;
     this.#deps = deps;
-    this.#calls = new Batches((calls) => callTogether(deps, calls), { most: MOST, atOnce: transactions });
+    this.#calls = new Batches((calls, answer) => callTogether(deps, calls, answer), {
+      most: MOST,
+      atOnce: transactions,
+    });
     this.#blocked = new Batches((contents) => areBlocked(pool, contents), ALONE);
     this.#sized = new Batches(async (asked) => {
       const found = await readSized(pool, asked);
@@ -147,10 +155,10 @@ export class PinWork {
       const details = "The account had no credit for this pin until its deadline.";
       return work.isOverdue ? failed(work, { ...NO_CREDIT, details }) : held(work, NO_CREDIT_MS, NO_CREDIT);
     }
-    const isTooLate = work.isOverdue && (hasFailed(work) || work.isCrowded);
+    const isLate = work.isOverdue && (hasFailed(work) || work.isCrowded || work.isFull);
     // Another request may have brought it in.
-    if (isTooLate && judgeStatus(await cluster.status(cid.text)).verdict.kind !== "pinned")
-      return failed(work, reasonOf(work));
+    if (isLate && judgeStatus(await cluster.status(cid.text)).verdict.kind !== "pinned")
+      return hasFailed(work) ? failed(work, reasonOf(work)) : waits(work);
     const answer = await this.#call<PinAnswer | { readonly kind: "none" | "impossible" }>({
       work,
       cid,
@@ -256,10 +264,14 @@ export class PinWork {
     return queuedAgain(work, { inMs: 0, attempts, error: "the cluster no longer had it" });
   }
 
-  /** While an earlier call may still have its effect, it is unpinned once more later. */
+  /**
+   * Not before what replaced the request has an outcome. While an earlier call may still have its effect, it is unpinned once
+   * more later.
+   */
   async #unpin(work: Work, cid: ParsedCid): Promise<Outcome> {
     const standing = await this.#takeOut(work, cid);
     if (standing === null) return putOff(work, { inMs: BUSY_MS, error: work.lastError });
+    if (standing.isKept) return putOff(work, { inMs: keptMs(work.attempts), attempts: work.attempts + 1 });
     return standing.isWanted || !standing.isDoubtful ? finished(work) : putOff(work, { inMs: LATE_MS });
   }
 
@@ -273,7 +285,7 @@ export class PinWork {
       work,
       cid,
       run: async (standing, begins) => {
-        if (standing.isWanted) return standing;
+        if (standing.isWanted || standing.isKept) return standing;
         const owner = ownershipOf(cid, standing);
         for (const [spelling, pin] of await findPins(cluster, cid)) {
           if (pin !== null && isOthers(spelling, pin, owner)) continue;
@@ -306,11 +318,12 @@ export class PinWork {
 
 /**
  * Makes calls for several contents, all at the same time, in one transaction that holds their locks. If it fails, what had
- * begun may have its effect later.
+ * begun may have its effect later. If one of them takes long, the others are answered before it.
  */
 async function callTogether(
   { pool, leaseMs }: PinWorkDeps,
   calls: readonly Call[],
+  answer: (at: number, called: Called) => void,
 ): Promise<readonly Called[]> {
   const begun = new Set<Call>();
   const lost = (call: Call, thrown: unknown): Called => {
@@ -320,17 +333,28 @@ async function callTogether(
   try {
     return await underContentLocks(pool, cids, leaseMs, async (database, isHeld) => {
       const standings = await readStandings(database, calls);
-      return Promise.all(
-        calls.map(async (call, at): Promise<Called> => {
-          const standing = standings[at];
-          if (isHeld[at] !== true || standing?.isMine !== true) return { kind: "busy" };
-          try {
-            return { kind: "done", result: await call.run(standing, () => void begun.add(call)) };
-          } catch (thrown) {
-            return lost(call, thrown);
-          }
-        }),
-      );
+      const known = new Map<number, Called>();
+      const all = calls.map(async (call, at): Promise<Called> => {
+        const standing = standings[at];
+        if (isHeld[at] !== true || standing?.isMine !== true) return { kind: "busy" };
+        try {
+          return { kind: "done", result: await call.run(standing, () => void begun.add(call)) };
+        } catch (thrown) {
+          return lost(call, thrown);
+        }
+      });
+      all.forEach((one, at) => void one.then((called) => known.set(at, called)));
+      const early = setInterval(() => {
+        const ended = [...known];
+        if (ended.length === 0) return;
+        known.clear();
+        // The transaction lives, so they had their locks up to the end. If it does not, the end of all says so.
+        void database.query("SELECT 1").then(
+          () => ended.forEach(([at, called]) => answer(at, called)),
+          () => {},
+        );
+      }, LONG_MS);
+      return Promise.all(all).finally(() => clearInterval(early));
     });
   } catch (thrown) {
     return calls.map((call) => lost(call, thrown));
@@ -352,10 +376,5 @@ function reasonOf(work: Work, verdict?: Verdict): FailureReason {
     return { reason: "PIN_ERROR", details: `No node could get the content: ${verdict.error}` };
   if (work.lastError !== null && work.lastError !== NOT_FOUND_YET && hasFailed(work))
     return { reason: "PIN_ERROR", details: `No node could get the content: ${work.lastError}` };
-  if (work.phase === "send" && !hasFailed(work))
-    return {
-      reason: "DEADLINE_EXCEEDED",
-      details: "Its turn did not come: content of other requests of this account could not be found in time.",
-    };
   return { reason: "DEADLINE_EXCEEDED", details: "No node found the content in time." };
 }

@@ -28,6 +28,8 @@ export interface Work {
   readonly isSearchCrowded: boolean;
   /** True if another request of the account waits for its turn. */
   readonly isWaitedFor: boolean;
+  /** True if it is the first one of its account, in the place for those. */
+  readonly isFirst: boolean;
   /** True if accounts like this one have as many on their way as all of them may have, and another account waits. */
   readonly isFull: boolean;
   /** pins.status; null if the request is gone. */
@@ -61,6 +63,8 @@ export interface ClaimOptions {
   readonly searches: number;
   /** How many may be on their way in all, of the accounts that are no exception. */
   readonly places: number;
+  /** True: one more may be, if it is the first one of its account. */
+  readonly first: boolean;
 }
 
 /**
@@ -82,13 +86,15 @@ const ROWS_OF_ACCOUNT = 32;
  * A request is not sent while its account has too many on their way. New ones fill the account's window; those that were
  * tried before have a few places of their own, so that content that nobody has does not hold up what comes after it. All
  * accounts that have no window of their own share some places, so that several of them do not take all slots of the cluster.
+ * Beside them, now and then, is a place for the first request of an account: the newest one, so that it need not wait for a
+ * round of all accounts whose content nobody has.
  * A row that another process locks is skipped.
  *
  * Not prepared, though to plan it takes longer than to run it: a plan that was kept from when the queue was empty made one
  * claim take seconds once 50,000 requests waited.
  */
 export async function claimWork(database: Database, options: ClaimOptions): Promise<Claimed> {
-  const { phases, limit, cursor, busy, claim, leaseMs, window, windows, searches, places } = options;
+  const { phases, limit, cursor, busy, claim, leaseMs, window, windows, searches, places, first } = options;
   const rows = await database.query<ClaimRow>(CLAIM, [
     cursor,
     ACCOUNTS_AT_ONCE,
@@ -102,11 +108,12 @@ export async function claimWork(database: Database, options: ClaimOptions): Prom
     searches,
     searchMs(0),
     places,
+    first,
   ]);
   const work = rows.filter((row) => row.requestid !== null) as unknown as readonly Work[];
-  const [first] = rows;
-  if (first === undefined) return { work, cursor: "" };
-  const { picked, pickedLast, visited, last } = first;
+  const [found] = rows;
+  if (found === undefined) return { work, cursor: "" };
+  const { picked, pickedLast, visited, last } = found;
   const reached = picked >= limit ? pickedLast : last;
   const isRoundOver = visited < ACCOUNTS_AT_ONCE && reached === last;
   return { work, cursor: isRoundOver ? "" : (reached ?? "") };
@@ -187,6 +194,18 @@ const CLAIM = `
     SELECT requestid FROM (
       SELECT requestid, bounded, row_number() OVER (PARTITION BY bounded ORDER BY nth, random()) AS place FROM turns) AS t
     WHERE NOT bounded OR place <= (SELECT places FROM load)
+  ), first AS MATERIALIZED (
+    SELECT w.requestid FROM (
+      SELECT next.requestid FROM accounts a CROSS JOIN LATERAL (
+        SELECT w.requestid, w.attempts, w.accepted_at FROM pin_work w
+        WHERE w.account = a.account AND w.phase = 'send' AND w.due_at <= now() ORDER BY w.due_at LIMIT 1) AS next
+      WHERE $13::boolean AND 'send' = ANY ($3::text[]) AND (SELECT places FROM load) = 0 AND ${isUnproven("a.account")}
+        AND next.attempts = 0 AND a.account <> ALL ($4::text[])
+        AND NOT EXISTS (SELECT FROM pin_work w WHERE w.account = a.account AND w.phase = 'look')
+        AND NOT EXISTS (SELECT FROM pin_work w WHERE w.account = a.account AND w.phase = 'send' AND w.due_at > now())
+      ORDER BY next.accepted_at DESC LIMIT 1) AS newest
+    JOIN pin_work w ON w.requestid = newest.requestid
+    WHERE w.phase = 'send' AND w.due_at <= now() FOR UPDATE OF w SKIP LOCKED
   ), overdue AS MATERIALIZED (
     SELECT requestid FROM pin_work
     WHERE phase = 'send' AND 'send' = ANY ($3::text[]) AND deadline_at <= now() AND due_at <= now()
@@ -195,7 +214,7 @@ const CLAIM = `
   ), mine AS (
     UPDATE pin_work w
     SET claim = $6::uuid, claimed_until = now() + $7 * interval '1 millisecond', due_at = now() + $7 * interval '1 millisecond'
-    WHERE w.requestid IN (SELECT requestid FROM allowed UNION SELECT requestid FROM overdue)
+    WHERE w.requestid IN (SELECT requestid FROM allowed UNION SELECT requestid FROM overdue UNION SELECT requestid FROM first)
     RETURNING w.*
   )
   SELECT (SELECT count(*)::integer FROM accounts) AS visited, (SELECT max(account) FROM accounts) AS last,
@@ -207,6 +226,7 @@ const CLAIM = `
     way."searchPlaces" <= 0 AS "isSearchCrowded",
     EXISTS (SELECT FROM pin_work w WHERE w.account = mine.account AND w.phase = 'send' AND w.due_at <= now()
               AND w.requestid <> mine.requestid) AS "isWaitedFor",
+    EXISTS (SELECT FROM first WHERE first.requestid = mine.requestid) AS "isFirst",
     ${isUnproven("mine.account")} AND (SELECT places FROM load) <= 0 AND EXISTS (
       SELECT FROM accounts a WHERE a.account <> mine.account AND EXISTS (
         SELECT FROM pin_work w WHERE w.account = a.account AND w.phase = 'send' AND w.due_at <= now())) AS "isFull",
@@ -287,35 +307,6 @@ export async function loseContent(database: Database, spellings: readonly string
   return rows.length;
 }
 
-/** Of these texts, those that a pinned request has. */
-export async function pinnedAmong(database: Database, cids: readonly string[]): Promise<readonly string[]> {
-  const rows = await database.query<{ cid: string }>(
-    `SELECT c.cid FROM unnest($1::text[]) AS c (cid)
-     WHERE EXISTS (SELECT FROM pins p WHERE p.cid = c.cid AND p.status = 'pinned')`,
-    [cids],
-  );
-  return rows.map(({ cid }) => cid);
-}
-
-/** The id of the newest row of pins, 0 if there is none. */
-export async function newestRequest(database: Database): Promise<number> {
-  const [row] = await database.query<{ id: number }>("SELECT coalesce(max(id), 0)::integer AS id FROM pins");
-  return row?.id ?? 0;
-}
-
-/** Pinned requests in the order of their rows. */
-export function pinnedPage(
-  database: Database,
-  after: number,
-  upTo: number,
-  limit: number,
-): Promise<readonly { readonly id: number; readonly requestid: string; readonly cid: string }[]> {
-  return database.query(
-    "SELECT id, requestid, cid FROM pins WHERE id > $1 AND id <= $2 AND status = 'pinned' ORDER BY id LIMIT $3",
-    [after, upTo, limit],
-  );
-}
-
 /** A pinned request is sent again, and stays pinned. Nothing changes if something is being done for it already. */
 export async function sendOnceMore(database: Database, requestid: string): Promise<void> {
   await database.query(
@@ -388,7 +379,7 @@ export async function readDepth(database: Database): Promise<Depth> {
   const [row] = await database.query<{ waiting: number; oldest: number; failed: number }>(
     `SELECT count(*)::integer AS waiting, coalesce(extract(epoch FROM now() - min(accepted_at)), 0)::float8 AS oldest,
        (SELECT count(*)::integer FROM (SELECT FROM pins WHERE status = 'failed' LIMIT 100000) AS failures) AS failed
-     FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' LIMIT 100000) AS counted`,
+     FROM (SELECT accepted_at FROM pin_work WHERE phase <> 'size' AND waits_for IS NULL LIMIT 100000) AS counted`,
   );
   const { waiting = 0, oldest = 0, failed = 0 } = row ?? {};
   return { waiting, oldestSeconds: Math.round(oldest), failed, countedAt: new Date() };

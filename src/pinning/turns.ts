@@ -47,6 +47,9 @@ export const WINDOW = FIRST_WINDOW;
 /** How many pins all accounts without a window of their own may have on their way: ipfs-cluster pins ten at a time. */
 export const PLACES = 8;
 
+/** How often one more may be, if it is the first one of its account. It takes a place for up to fullSearchMs(0). */
+export const FIRST_EVERY_MS = 2_000;
+
 /** When to look at a pin that was just sent, in milliseconds since then. Most are pinned by one of these looks. */
 export const SOON_MS = [15, 60, 200];
 
@@ -80,6 +83,11 @@ export function restMs(attempts: number): number {
 
 /** After so many failures in a row, a pin makes room for others of its account. */
 export const TRIES_IN_A_ROW = 3;
+
+/** When to look again whether a content that was replaced is still kept: about as long as it was up to now. */
+export function keptMs(attempts: number): number {
+  return clamp(300 * 2 ** attempts, 300, 3_600_000);
+}
 
 /** How long to wait before the size of a DAG is asked for again, and how long that may take. */
 export function sizeRetryMs(attempts: number): number {

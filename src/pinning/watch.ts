@@ -4,7 +4,7 @@ import { linesOf, readPinLine } from "../cluster/pin.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { parseCid, spellingsOf } from "./content-id.ts";
 import { judgeStatus, type Verdict } from "./cluster-status.ts";
-import { loseContent, newestRequest, pinnedAmong, pinnedPage, sendOnceMore } from "./queue.ts";
+import { loseContent, sendOnceMore } from "./queue.ts";
 
 /** How many suspicious CIDs one pass keeps. The cluster lists in another order each time, so later passes find the others. */
 const MAX_SUSPECTS = 10_000;
@@ -77,6 +77,38 @@ export async function sendForgotten(
     after = page.at(-1)?.id ?? newest;
   }
   return sent;
+}
+
+/** Of these texts, those that a pinned request has. */
+async function pinnedAmong(
+  database: Pick<PostgresPool, "query">,
+  cids: readonly string[],
+): Promise<readonly string[]> {
+  const rows = await database.query<{ cid: string }>(
+    `SELECT c.cid FROM unnest($1::text[]) AS c (cid)
+     WHERE EXISTS (SELECT FROM pins p WHERE p.cid = c.cid AND p.status = 'pinned')`,
+    [cids],
+  );
+  return rows.map(({ cid }) => cid);
+}
+
+/** The id of the newest row of pins, 0 if there is none. */
+async function newestRequest(database: Pick<PostgresPool, "query">): Promise<number> {
+  const [row] = await database.query<{ id: number }>("SELECT coalesce(max(id), 0)::integer AS id FROM pins");
+  return row?.id ?? 0;
+}
+
+/** Pinned requests in the order of their rows. */
+function pinnedPage(
+  database: Pick<PostgresPool, "query">,
+  after: number,
+  upTo: number,
+  limit: number,
+): Promise<readonly { readonly id: number; readonly requestid: string; readonly cid: string }[]> {
+  return database.query(
+    "SELECT id, requestid, cid FROM pins WHERE id > $1 AND id <= $2 AND status = 'pinned' ORDER BY id LIMIT $3",
+    [after, upTo, limit],
+  );
 }
 
 const BITS = 1 << 24;

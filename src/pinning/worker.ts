@@ -18,7 +18,7 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { MAX_WINDOWS, PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
+import { FIRST_EVERY_MS, MAX_WINDOWS, PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -116,6 +116,7 @@ class Worker {
   readonly #invented = new Set<string>();
   #clusterFailures = 0;
   #clusterPausedUntil = 0;
+  #firstAgainAt = Number.NEGATIVE_INFINITY;
   #lastSuccessAt: Date | null = null;
   #depth: Depth = { waiting: 0, oldestSeconds: 0, failed: 0, countedAt: null };
 
@@ -250,7 +251,9 @@ class Worker {
         windows: this.#windows.all(),
         searches: SEARCHES,
         places: PLACES,
+        first: performance.now() >= this.#firstAgainAt,
       });
+      if (found.work.some(({ isFirst }) => isFirst)) this.#firstAgainAt = performance.now() + FIRST_EVERY_MS;
       this.#works("database");
       return found;
     } catch (thrown) {

@@ -18,7 +18,8 @@ import { type Pricing, reportStorage } from "../settings/quota.ts";
 import { type Authenticate, type Caller, fullCaller } from "./caller.ts";
 import { whileDatabaseAnswers } from "./health.ts";
 import { createRateLimit } from "./rate-limit.ts";
-import { type App, type Call, failure, json, readJson } from "./server.ts";
+import { readJson } from "./request-body.ts";
+import { type App, type Call, failure, json } from "./server.ts";
 
 /** What the routes of accounts need. */
 export interface AccountsApiOptions {

@@ -41,7 +41,8 @@ import { type Authenticate, fullCaller } from "./caller.ts";
 import { whileDatabaseAnswers } from "./health.ts";
 import { noPool } from "./pool-api.ts";
 import { clientOf, createRateLimit, type RateLimit } from "./rate-limit.ts";
-import { type App, type Call, failure, json, readJson } from "./server.ts";
+import { readJson } from "./request-body.ts";
+import { type App, type Call, failure, json } from "./server.ts";
 
 /** The options of the node API. */
 export interface NodesApiOptions {

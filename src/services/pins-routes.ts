@@ -17,7 +17,8 @@ import {
   replacePin,
 } from "../pinning/pin-store.ts";
 import { whileDatabaseAnswers } from "./health.ts";
-import { type App, type Call, json, readJson } from "./server.ts";
+import { readJson } from "./request-body.ts";
+import { type App, type Call, json } from "./server.ts";
 
 /** What the routes of pins need. */
 export interface PinsDeps {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { type ClaimOptions, claimWork } from "../../src/pinning/queue.ts";
+import { type ClaimOptions, claimWork, extendClaims } from "../../src/pinning/queue.ts";
 import { cidOf } from "../support/cids.ts";
 import { migrate, poolOf, tally } from "../support/names-database.ts";
 import { accept } from "../support/pin-requests.ts";
@@ -17,6 +17,7 @@ const OPTIONS: Omit<ClaimOptions, "claim"> = {
   windows: {},
   searches: 4,
   places: 64,
+  first: false,
 };
 
 describeOnPostgres(
@@ -73,6 +74,24 @@ describeOnPostgres(
       expect(await claim()).toEqual({ counts: sends(names.slice(0, 8)), cursor: "h" });
       const second = await claim({ cursor: "h" });
       expect(second).toEqual({ counts: { "i send": 1, "j send": 1 }, cursor: "" });
+    });
+
+    test("a row that is being written holds up no other claim that is made to last", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      for (const account of ["a", "b"]) await accept(pool, { account, cid: cidOf(account) });
+      const { work } = await claimWork(pool, { ...OPTIONS, claim: randomUUID() });
+      const [written, other] = work;
+      await pool.transaction(async (database) => {
+        await database.query("SELECT FROM pin_work WHERE requestid = $1 FOR UPDATE", [written?.requestid]);
+        await extendClaims(pool, work, 5_000);
+      });
+      expect(
+        await sql(
+          target,
+          "SELECT requestid FROM pin_work WHERE claimed_until < now() + interval '20 seconds'",
+        ),
+      ).toEqual([{ requestid: other?.requestid }]);
     });
 
     test("a claim that ends with the last account ends the round", async () => {

@@ -1,5 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, onTestFinished, test } from "vitest";
+import { parseCid } from "../../src/pinning/content-id.ts";
+import { addPin, addPins, replacePin } from "../../src/pinning/pin-store.ts";
 import { claimWork, quickAccounts } from "../../src/pinning/queue.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { cidOf } from "../support/cids.ts";
@@ -127,6 +129,117 @@ describeOnPostgres(
       expect(most).toBeLessThanOrEqual(9);
       expect(await sql(target, "SELECT FROM pins WHERE status = 'failed'")).toEqual([]);
     }, 60_000);
+
+    test.each(["alone", "together", "in place of another one"])(
+      "a request for what another account has pinned needs no place: %s",
+      async (how) => {
+        const target = await postgres.createDatabase();
+        const cluster = await startClusterDouble({ peers: 1 });
+        onTestFinished(() => cluster.stop());
+        const pool = poolOf(target);
+        const there = parseCid(cidOf("it is there"));
+        if (there === null) throw new Error("it is a CID");
+        const worker = workOn(target, cluster);
+        const first = await accept(pool, { account: "has it", cid: there.text });
+        await expect.poll(() => standingOf(target, first), { timeout: 30_000 }).toBe("pinned");
+        for (let at = 0; at < 20; at++) {
+          const cid = cidOf(`nobody has ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account: "a", cid });
+        }
+        await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBe(5);
+        const of = (requestid: string, cid = there) => {
+          return { requestid, pin: { cid, name: "", origins: [], meta: "{}" }, delegates: [] };
+        };
+        const limits = { freeTierBytes: 1e9, maxPending: null, deadlineSeconds: 3_600 };
+        await sql(target, "INSERT INTO user_credits (user_id, balance_fula) VALUES ('a', 1)");
+        if (how === "alone") await addPin(pool, [null, "a"], of("fn-1"), limits);
+        else if (how === "together")
+          await addPins(pool, [{ sender: [null, "a"], added: of("fn-1") }], limits);
+        else {
+          const waiting = parseCid(cidOf("it waits"));
+          if (waiting === null) throw new Error("it is a CID");
+          await addPin(pool, [null, "a"], of("fn-0", waiting), limits);
+          await replacePin(pool, [null, "a"], "fn-0", of("fn-1"), limits);
+        }
+        await expect.poll(() => standingOf(target, "fn-1"), { timeout: 15_000 }).toBe("pinned");
+        expect(cluster.requests.filter((request) => request === `POST /pins/${there.text}`)).toHaveLength(1);
+        // What a request of another program has pinned need not have the mark: it is sent, so that it gets one.
+        await sql(target, "UPDATE pins SET requestid = 'x' WHERE requestid = $1", [first]);
+        await sql(target, "DELETE FROM pins WHERE requestid = 'fn-1'");
+        await worker.stop();
+        await addPin(pool, [null, "b"], of("fn-2"), limits);
+        expect(await standingOf(target, "fn-2")).toBe("queued, send");
+      },
+      90_000,
+    );
+
+    test("one more place is for the first request of an account, the newest one", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      for (let at = 0; at < 8; at++) await accept(pool, { account: `s${at}`, cid: cidOf(randomUUID()) });
+      await sql(target, "UPDATE pin_work SET sent_at = now(), due_at = now() + interval '1 hour'");
+      const names = ["older", "newest", "waits again", "searched in vain", "on its way", "s0"];
+      for (const account of names) await accept(pool, { account, cid: cidOf(randomUUID()) });
+      await sql(target, "UPDATE pin_work SET attempts = 1 WHERE account = 'searched in vain'");
+      await sql(
+        target,
+        `INSERT INTO pin_work (requestid, account, cid, action, deadline_at, due_at, attempts)
+         VALUES ('r', 'waits again', 'c', 'pin', now() + interval '1 hour', now() + interval '1 minute', 1)`,
+      );
+      await sql(
+        target,
+        `INSERT INTO pin_work (requestid, account, cid, action, deadline_at, due_at, sent_at)
+         VALUES ('o', 'on its way', 'c', 'pin', 'infinity', now() + interval '1 minute', now())`,
+      );
+      await sql(
+        target,
+        "UPDATE pin_work SET accepted_at = now() - interval '1 minute' WHERE account = 'older'",
+      );
+      const claim = async (first: boolean, phases = ["send"] as const) => {
+        const { work } = await claimWork(pool, { ...OPTIONS, phases, claim: randomUUID(), first });
+        return work.map(({ account, isFirst }) => [account, isFirst]);
+      };
+      expect(await claim(false)).toEqual([]);
+      expect(await claim(true)).toEqual([["newest", true]]);
+      // It takes its place beside the eight.
+      expect(await claim(true)).toEqual([]);
+      await sql(target, "DELETE FROM pin_work WHERE account = 's1'");
+      expect(await claim(true)).toEqual([["older", true]]);
+      await sql(target, "DELETE FROM pin_work WHERE account = 's2'");
+      expect(await claim(true)).toEqual([]);
+    });
+
+    test("new accounts do not wait for a round of sixty whose content nobody has", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await startClusterDouble({ peers: 1 });
+      onTestFinished(() => cluster.stop());
+      const pool = poolOf(target);
+      const most: number[] = [];
+      cluster.gate = async (method) => {
+        if (method === "POST") most.push(cluster.pins.size + 1);
+        return "apply";
+      };
+      for (let account = 0; account < 60; account++)
+        for (let at = 0; at < 10; at++) {
+          const cid = cidOf(`nobody has ${account} ${at}`);
+          cluster.peers[0]?.statuses.set(cid, "pinning");
+          await accept(pool, { account: `s${account}`, cid });
+        }
+      workOn(target, cluster);
+      await expect.poll(() => cluster.pins.size, { timeout: 30_000 }).toBeGreaterThanOrEqual(8);
+      const seconds: number[] = [];
+      for (const account of ["b", "c", "d", "e"]) {
+        const since = performance.now();
+        const id = await accept(pool, { account, cid: cidOf(`${account} has it`) });
+        await expect.poll(() => standingOf(target, id), { timeout: 90_000 }).toMatch(/^pinned/);
+        seconds.push((performance.now() - since) / 1_000);
+      }
+      console.log(`first pins of new accounts: ${seconds.map((each) => each.toFixed(1)).join(", ")} s`);
+      // The shortest search is 5 seconds. A round of all is 38.
+      expect(seconds.toSorted((a, b) => a - b)[2]).toBeLessThan(8);
+      expect(Math.max(...most)).toBeLessThanOrEqual(9 + seconds.length);
+    }, 400_000);
 
     test("a worker that begins lets an account that has pins go first, and not one that searches (H04)", async () => {
       const target = await postgres.createDatabase();

@@ -1,7 +1,10 @@
 import { randomBytes } from "node:crypto";
+import { CID } from "multiformats/cid";
+import { create } from "multiformats/hashes/digest";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { openCluster } from "../../src/cluster/client.ts";
 import { readDagSize } from "../../src/cluster/dag-size.ts";
+import { readPinBody } from "../../src/pinning/pin-body.ts";
 import { http } from "../../src/machine/http.ts";
 import { cidOf } from "../support/cids.ts";
 import { eventually, findPrograms, type RealCluster, startRealCluster } from "../support/cluster-real.ts";
@@ -112,6 +115,49 @@ if (typeof programs !== "string")
         await expect.poll(() => workLeft(target), SLOW).toBe(0);
         expect(await cluster.allocation(v0)).toEqual(pinned);
         expect(await cluster.allocation(own)).toBeNull();
+      }, 120_000);
+
+      test("an identity CID is pinned; the API refuses those that kubo refuses, and no others", async () => {
+        const target = await postgres.createDatabase();
+        const pool = poolOf(target);
+        const [master] = real.peers;
+        if (master === undefined) throw new Error("a peer");
+        const of = (code: number, size: number, codec = 0x55) =>
+          CID.createV1(codec, create(code, new Uint8Array(size).fill(65))).toString();
+        const identity = of(0, 5);
+        for (const [cid, isTaken] of [
+          [identity, true],
+          [of(0, 0), true],
+          [of(0, 0, 0x70), true],
+          [of(0, 128), true],
+          [of(0, 129), false],
+          [of(0x12, 16), false],
+          [of(0xd5, 16), false],
+          [of(0xd5, 20), false],
+          [of(0x3f_ffff, 32), false],
+        ] as const) {
+          expect([cid, "value" in readPinBody({ cid })]).toEqual([cid, isTaken]);
+          const kubo = master.ipfs(["pin", "add", cid]).then(
+            () => true,
+            () => false,
+          );
+          expect([cid, await kubo]).toEqual([cid, isTaken]);
+        }
+        // Nobody has these, so kubo searches for them. What it refuses, it refuses at once.
+        for (const code of [0x11, 0x13, 0x17, 0x19, 0x1a, 0x1d, 0x1e, 0x56, 0xb214, 0xb240, 0xb254, 0xb260]) {
+          const cid = of(code, 20);
+          expect([code, "value" in readPinBody({ cid })]).toEqual([code, true]);
+          const why = master.ipfs(["--timeout=300ms", "pin", "add", cid]).catch(String);
+          expect(await why).toMatch(/deadline|timeout|timed out|canceled/);
+        }
+        workOn(
+          target,
+          { url: master.apiUrl },
+          { dagSize: (text, ms) => readDagSize(http, master.kuboUrl, text, ms) },
+        );
+        const id = await accept(pool, { account: "u", cid: identity });
+        await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+        expect(await factsOf(target, id)).toEqual({ info: {}, size: 5 });
       }, 120_000);
 
       test("the size of content that nobody has is an error within the limit", async () => {

@@ -137,6 +137,61 @@ describeOnPostgres(
       ).toEqual([{ error: "a  and a \ufffd", ended: true }]);
     });
 
+    test("an outcome that PostgreSQL refuses does not take those beside it with it", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      for (const account of ["a", "b", "c"]) await accept(pool, { account, cid: cidOf(account) });
+      const { work } = await claimWork(pool, { ...WHATEVER_IS_DUE, phases: ["send"], claim: randomUUID() });
+      const outcomes = work.map((one, at) =>
+        at === 1 ? putOff(one, { inMs: 0, attempts: 2 ** 40 }) : sent(one, 0),
+      );
+      await expect(writeOutcomes(pool, outcomes, 3_600_000)).rejects.toMatchObject({ code: "22003" });
+      const standings = await Promise.all(work.map(({ requestid }) => standingOf(target, requestid)));
+      expect(standings).toEqual(["pinning, look", "queued, send", "pinning, look"]);
+    });
+
+    test("a claim that takes long is followed by as long a pause, whatever comes", async () => {
+      const target = await postgres.createDatabase();
+      const cluster = await startClusterDouble({});
+      onTestFinished(() => cluster.stop());
+      const pool = poolOf(target);
+      const pauses: number[] = [];
+      let endedAt = Number.NaN;
+      const slow: PostgresPool = {
+        ...pool,
+        query: async <Row extends Record<string, unknown>>(
+          ...statement: Parameters<PostgresPool["query"]>
+        ): Promise<readonly Row[]> => {
+          const [text, [, , phases] = []] = statement;
+          const isClaim = text.includes("WITH RECURSIVE accounts") && String(phases).includes("send");
+          if (!isClaim) return pool.query<Row>(...statement);
+          pauses.push(performance.now() - endedAt);
+          await wait(60);
+          const rows = await pool.query<Row>(...statement);
+          endedAt = performance.now();
+          return rows;
+        },
+      };
+      const stop = new AbortController();
+      const worker = startPinWorker({
+        pool: slow,
+        openCluster: () => openCluster({ endpoint: cluster.url, signal: stop.signal }),
+        dagSize: async () => 1,
+        mayPin: async () => true,
+        log: () => {},
+        settings: { slots: 8, deadlineMs: 3_600_000 },
+        stop: stop.signal,
+      });
+      const waking = setInterval(() => worker.wake(), 1);
+      onTestFinished(async () => {
+        clearInterval(waking);
+        stop.abort();
+        await worker.stopped;
+      });
+      await expect.poll(() => pauses.length, { timeout: 30_000 }).toBeGreaterThan(8);
+      expect(Math.min(...pauses.slice(1))).toBeGreaterThan(50);
+    }, 60_000);
+
     test("one batch runs at a time, and each item gets its own result or the error of its batch", async () => {
       const sizes: number[] = [];
       const batches = new Batches<number, number>(

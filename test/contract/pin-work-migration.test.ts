@@ -49,7 +49,7 @@ describeOnPostgres(
         exit: "drift",
         what: "024_pin_work.down.sql refuses: an index of migration 034 is on pin_work.",
       });
-      await migratorOf().down(target, 34, listen());
+      for (const later of [36, 34]) await migratorOf().down(target, later, listen());
       const { done } = await migratorOf().down(target, VERSION, listen());
       expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
       await migratorOf().up(target, listen());

@@ -109,6 +109,31 @@ describeOnPostgres(
       expect(postsOf(cluster, cid)).toBe(1);
     }, 60_000);
 
+    test("one call that hangs does not hold up what came with it", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const ids = new Map<string, string>();
+      for (let at = 0; at < 8; at++) {
+        const cid = cidOf(`with it ${at}`);
+        ids.set(cid, await accept(pool, { account: `u${at % 2}`, cid }));
+      }
+      const decision = deferred<"apply">();
+      let hanging = "";
+      cluster.gate = (method, cid) => {
+        if (method !== "POST" || (hanging !== "" && hanging !== cid)) return Promise.resolve("apply");
+        hanging = cid;
+        return decision.promise;
+      };
+      workOn(target, cluster, { requestTimeoutMs: 60_000 });
+      await expect.poll(() => hanging, SLOW).not.toBe("");
+      const others = [...ids].filter(([cid]) => cid !== hanging);
+      for (const [, id] of others) await expect.poll(() => standingOf(target, id), SLOW).toMatch(/^pinned/);
+      expect(await standingOf(target, ids.get(hanging) ?? "")).toBe("queued, send");
+      decision.resolve("apply");
+      await expect.poll(() => workLeft(target), SLOW).toBe(0);
+      for (const cid of ids.keys()) expect(postsOf(cluster, cid)).toBe(1);
+    }, 90_000);
+
     test("while a content is unpinned, another master does not send it", async () => {
       const target = await postgres.createDatabase();
       const [cluster, pool] = [await double(), poolOf(target)];

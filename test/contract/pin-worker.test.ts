@@ -223,7 +223,8 @@ describeOnPostgres(
       const b = await accept(pool, { account: "b", cid: cidOf("somebody") });
       await expect.poll(() => standingOf(target, b), { ...SLOW, interval: 20 }).toBe("pinned");
       expect(callsOf(cluster, "POST")).toBeLessThan(32);
-      await sql(target, "UPDATE pin_work SET deadline_at = now() WHERE account = 'a'");
+      // All were searched for in vain.
+      await sql(target, "UPDATE pin_work SET deadline_at = now(), attempts = 3 WHERE account = 'a'");
       await hurry(target);
       let most = 0;
       await expect
@@ -241,6 +242,55 @@ describeOnPostgres(
       expect(most).toBeLessThanOrEqual(32);
       expect(worker.state()).toMatchObject({ fault: null });
     }, 360_000);
+
+    test("a request whose turn has not come does not fail at its deadline, which begins with its first turn (H04)", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      for (let at = 0; at < 20; at++) {
+        report(cluster, cidOf(`before it ${at}`), "pinning");
+        await accept(pool, { account: "a", cid: cidOf(`before it ${at}`), deadlineMs: 600_000 });
+      }
+      const there = await accept(pool, { account: "a", cid: cidOf("behind"), deadlineMs: 1_000 });
+      const later = await accept(pool, { account: "a", cid: cidOf("later") });
+      await sql(
+        target,
+        "UPDATE pin_work SET accepted_at = accepted_at - interval '1 s', due_at = due_at - interval '1 s'",
+      );
+      workOn(target, cluster, { settings: { deadlineMs: 600_000 } });
+      await expect
+        .poll(async () => (await factsOf(target, there)).info, SLOW)
+        .toMatchObject({ reason: "WAITS_FOR_ITS_TURN" });
+      expect(await standingOf(target, there)).toBe("queued, send");
+      // It did not lose its place to what came after it.
+      expect(
+        await sql(
+          target,
+          `SELECT w.due_at < l.due_at AS before, w.deadline_at > now() AS again FROM pin_work w, pin_work l
+           WHERE w.requestid = $1 AND l.requestid = $2`,
+          [there, later],
+        ),
+      ).toEqual([{ before: true, again: true }]);
+      await sql(target, "DELETE FROM pin_work WHERE account = 'a' AND requestid <> $1", [there]);
+      await expect.poll(() => standingOf(target, there), SLOW).toBe("pinned");
+      expect((await factsOf(target, there)).info).toEqual({});
+
+      // The whole time is for the search.
+      report(cluster, cidOf("late"), "pinning");
+      const late = await accept(pool, { account: "b", cid: cidOf("late"), deadlineMs: 600_000 });
+      await sql(
+        target,
+        "UPDATE pin_work SET accepted_at = accepted_at - interval '9 minutes', deadline_at = deadline_at - interval '9 minutes' WHERE requestid = $1",
+        [late],
+      );
+      await expect.poll(() => standingOf(target, late), SLOW).toBe("pinning, look");
+      expect(
+        await sql(
+          target,
+          "SELECT deadline_at > now() + interval '9 minutes' AS whole FROM pin_work WHERE requestid = $1",
+          [late],
+        ),
+      ).toEqual([{ whole: true }]);
+    }, 120_000);
 
     test("100 CIDs that nobody has do not keep one that is there from its turn, in the same account (H04)", async () => {
       const target = await postgres.createDatabase();

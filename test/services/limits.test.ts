@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import * as fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
 import { clientOf, createRateLimit } from "../../src/services/rate-limit.ts";
-import { readJson } from "../../src/services/server.ts";
+import { readJson } from "../../src/services/request-body.ts";
 import { deferred, listenAnywhere } from "./serving.ts";
 
 describe("createRateLimit", () => {

@@ -86,9 +86,12 @@ describeOnPostgres(
       const cases: readonly (readonly [string, unknown, number])[] = [
         ["no JSON", "{", 400],
         ["no object", "[]", 400],
+        ["a cid twice", `{"cid":"${V1}","cid":"${V1}"}`, 400],
+        ["a key of metadata twice, once escaped", `{"cid":"${V1}","meta":{"a":"b","\\u0061":"c"}}`, 400],
         ["null", "null", 400],
         ["no cid", "{}", 400],
         ["a cid that is not one", { cid: "bafy" }, 400],
+        ["an identity cid of 129 bytes", { cid: `bafkqbaib${"a".repeat(207)}` }, 400],
         ["a number as cid", { cid: 1 }, 400],
         ["a path as cid", { cid: `/ipfs/${V1}` }, 400],
         ["a cid with a NUL", { cid: `${V1}\0` }, 400],
@@ -142,7 +145,8 @@ describeOnPostgres(
         meta: {
           constructor: "x",
           toString: "",
-          ...Object.fromEntries(Array.from({ length: 998 }, (_, i) => [`k${i}`, '\u2028\\"'])),
+          '"a":{': 'a\\":{',
+          ...Object.fromEntries(Array.from({ length: 997 }, (_, i) => [`k${i}`, '\u2028\\"'])),
         },
       };
       const id = await alice.pin(V1, pin);

@@ -132,4 +132,5 @@ export const WHATEVER_IS_DUE = {
   windows: {},
   searches: 4,
   places: 64,
+  first: false,
 } as const;

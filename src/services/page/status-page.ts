@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { clientOf, createRateLimit } from "../rate-limit.ts";
-import { type App, readBody } from "../server.ts";
+import { readBody } from "../request-body.ts";
+import type { App } from "../server.ts";
 import type { Markup } from "./markup.ts";
 import type { JudgedSettings } from "./page-parts.ts";
 import { createPageSessions } from "./page-session.ts";

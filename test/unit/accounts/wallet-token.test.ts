@@ -169,6 +169,12 @@ describe("a wallet token", () => {
     expect(await signed({ wallet, iat: NOW, exp: NOW + 86_400 })).toMatchObject({ wallet });
     expect(await signed({ wallet, iat: NOW, exp: NOW + 86_401 })).toEqual({ refused: "too-long" });
   });
+
+  it("is no token if it ends when it begins, or before", async () => {
+    for (const end of [NOW + 100, NOW + 99, NOW + 1])
+      expect(await signed({ wallet, iat: NOW + 100, exp: end })).toEqual({ refused: "malformed" });
+    expect(await signed({ wallet, iat: NOW + 100, exp: NOW + 101 })).toMatchObject({ wallet });
+  });
 });
 
 describe("the first account of Hardhat and Anvil, whose key is public, as ethers 6 signs with it", () => {
