@@ -50,8 +50,8 @@ const TABLES = [
 
 /**
  * The storage API. Its service name is `webui`. It has `GET /health`, which checks the database, upstream's
- * `GET /api/health`, the accounts' quota, credits and wallets, the pool's node directory and its pin count, and the status page. It owns the database pool and
- * closes it.
+ * `GET /api/health`, the accounts' quota, credits and wallets, the pool's node directory and its pin count, and the status
+ * page. It owns the database pool and closes it.
  *
  * `GET /api/v1/storage`: the usage of an API key's account, and how much it may still upload. It has no rate
  * limit: an ingest node calls it for each of its clients from one address. A limit on that address would reject
