@@ -47,7 +47,7 @@ async function orError<T>(read: () => Promise<T>): Promise<T | OperatorError> {
   }
 }
 
-/** The storage API beats every five minutes (masters.ts): after three missed ones it counts as silent. */
+/** The storage API beats every minute (masters.ts), that of an older version every five: after three of those it counts as silent. */
 const SILENT_AFTER_MS = 16 * 60_000;
 
 /** Judges what was read. `id` is this master's MASTER_ID, `nowMs` the time of this machine. */
