@@ -6,12 +6,13 @@ import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
 import { describeIdle } from "../settings/edge.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
+import { databaseSslOf, isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
 import { ADOPTIONS, takeOverSettings, withReplacedImages } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
+import { findReachProblems } from "./database-reach.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
@@ -57,7 +58,7 @@ export async function resolveMaster(
   const idle = describeIdle(resolved.settings);
   warnOfIgnored(deps, { warnings: [...resolved.warnings, ...(idle === null ? [] : [idle])] });
   const settings = await adoptSettings(deps, flags, layout, resolved.settings);
-  const missing = await requiredProblems(deps, settings, provisionWriter);
+  const missing = await requiredProblems(deps, { settings, layout, provisionWriter, adopt: flags.adopt });
   const invalid = new Set(problems.map(({ subject }) => subject));
   const all = [...problems, ...unclear, ...missing.filter(({ subject }) => !invalid.has(subject))];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
@@ -160,9 +161,14 @@ async function readPoolMasters(
 
 async function requiredProblems(
   { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
-  settings: Settings,
-  provisionWriter: boolean,
+  options: {
+    readonly settings: Settings;
+    readonly layout: MasterLayout;
+    readonly provisionWriter: boolean;
+    readonly adopt: readonly string[];
+  },
 ): Promise<readonly Problem[]> {
+  const { settings, layout, provisionWriter, adopt } = options;
   const problems: Problem[] = [];
   if (provisionWriter && !settings.has("CLUSTERNAME") && !(await hasClusterContainer(host))) {
     problems.push({
@@ -199,6 +205,7 @@ async function requiredProblems(
   }
   return [
     ...problems,
+    ...(await findReachProblems(host, { settings, layout, adopt })),
     ...(await findCaProblem(host, settings)),
     ...(await findPlainGateway({ host, reporter }, settings)),
     ...(host.system.uid() === 0 ? await findCertificateProblems(host, settings) : []),
@@ -221,10 +228,16 @@ async function findPlainGateway(
   const subject = "POSTGRES_SSL";
   const setting = settings.get(subject);
   const image = settings.get("GATEWAY_IMAGE")?.value ?? "";
-  if (sslModeOf(setting?.value) === false || host.system.uid() !== 0) return [];
+  const mode = databaseSslOf((key) => settings.get(key)?.value);
+  if (mode === false || host.system.uid() !== 0) return [];
   if ((await host.docker.image(image)) === null) return [];
+  const without = `Remove that image (docker image rm ${image}) to run without the gateway.`;
+  if (sslModeOf(setting?.value) === false) {
+    const what = `POSTGRES_BIND is set, so Postgres lets nobody in without TLS, but the gateway (${image}) can't encrypt its connection to Postgres.`;
+    return [{ subject: "POSTGRES_BIND", what, remedy: `${without} Or remove POSTGRES_BIND.` }];
+  }
   const what = `${subject} is ${setting?.value}, but the gateway (${image}) can't encrypt its connection to Postgres.`;
-  const remedy = `Remove that image (docker image rm ${image}) to run without the gateway. Or, if you trust the network to the database: --set ${subject}=disable.`;
+  const remedy = `${without} Or, if you trust the network to the database: --set ${subject}=disable.`;
   if (setting?.origin !== "saved" || setting.value !== "true") return [{ subject, what, remedy }];
   reporter.listen({ type: "warning", text: `${what} ${remedy}` });
   return [];

@@ -297,6 +297,7 @@ function master(environment: Environment) {
     // Set beside POSTGRES_SSL=true, for which upstream's images encrypt; they know no other mode (compose-render.ts).
     POSTGRES_SSL_MODE: text(RULES.sslMode).optional(),
     POSTGRES_SSL_CA: text(RULES.path).optional(),
+    POSTGRES_CA: text(RULES.certificates).optional(),
     POSTGRES_MAX_CONNECTIONS: number(RULES.count, "25"),
     POSTGRES_IDLE_TIMEOUT: number(RULES.count, "30000"),
     POSTGRES_CONNECTION_TIMEOUT: number(RULES.count, "5000"),
@@ -343,6 +344,7 @@ function poolOf(values: MasterValues): PoolSettings {
     password: values.POSTGRES_PASSWORD,
     ssl: sslModeOf(values.POSTGRES_SSL_MODE ?? values.POSTGRES_SSL),
     ...(values.POSTGRES_SSL_CA === undefined ? {} : { sslCa: values.POSTGRES_SSL_CA }),
+    ...(values.POSTGRES_CA === undefined ? {} : { sslCaPem: pemOfCertificates(values.POSTGRES_CA) }),
     maxConnections: values.POSTGRES_MAX_CONNECTIONS,
     idleTimeoutMs: values.POSTGRES_IDLE_TIMEOUT,
     connectTimeoutMs: values.POSTGRES_CONNECTION_TIMEOUT,
