@@ -5,6 +5,7 @@ import type { RestoreFlags } from "./commands/restore.ts";
 import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
+import type { TrustFlags } from "./commands/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
@@ -99,6 +100,7 @@ export function describeProgram(version: string, run: Run): Command {
     );
 
   addNode(program, baseDir, run);
+  addTrust(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
   addBlock(program, baseDir, run);
@@ -246,6 +248,29 @@ function addNode(program: Command, baseDir: () => Option, run: Run): void {
     (given: string, flags: { baseDir?: string }) =>
       run(async (world) => (await import("./commands/node.ts")).nodeForget(given, flags, world)),
   );
+}
+
+function addTrust(program: Command, baseDir: () => Option, run: Run): void {
+  const trust = program.command("trust").description("the masters that this master trusts");
+  const add = adderTo(trust, baseDir);
+  add("list", "list the peers that this master trusts, and the masters of the pool").action(
+    (flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustList(flags, world), "reads"),
+  );
+  const yes = ["-y, --yes", "restart ipfs-cluster of this master without asking", false] as const;
+  add("add <peer>", "trust a master, by peer id or name; one that was removed may then come back")
+    .addOption(dryRun())
+    .option(...yes)
+    .action((given: string, flags: TrustFlags) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustAdd(given, flags, world)),
+    );
+  add("remove <peer>", "remove a master that is gone from the pool, by peer id or name, and trust it no more")
+    .addOption(dryRun())
+    .option(...yes)
+    .option("--still-runs", "also a master that was heard of within the last ten minutes", false)
+    .action((given: string, flags: TrustFlags) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustRemove(given, flags, world)),
+    );
 }
 
 function addMigrate(program: Command, baseDir: () => Option, run: Run): void {

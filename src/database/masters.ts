@@ -1,6 +1,5 @@
 import type { Client } from "pg";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
-import { connectionFaultOf } from "./connection-fault.ts";
 import type { PostgresPool } from "./postgres.ts";
 
 /** A master as it records itself in the table `masters` (022_masters.sql). */
@@ -203,12 +202,23 @@ export const SILENT_MASTER_MS = 10 * 60_000;
 export function keepBeating(
   pool: Pick<PostgresPool, "query">,
   id: string,
-  { log, everyMs = BEAT_EVERY_MS }: { readonly log: Log; readonly everyMs?: number },
+  {
+    log,
+    everyMs = BEAT_EVERY_MS,
+    onRemoved = () => {},
+  }: {
+    readonly log: Log;
+    readonly everyMs?: number;
+    /** Called once the master is removed from its pool. */
+    readonly onRemoved?: (removed: RemovedMaster) => void;
+  },
 ): () => void {
   let works = true;
   const beat = async (): Promise<void> => {
     try {
       await pool.query("UPDATE public.masters SET heartbeat_at = now() WHERE id = $1", [id]);
+      const removed = await findRemoval((sql, values) => pool.query(sql, values), id);
+      if (removed !== null) onRemoved(removed);
       works = true;
     } catch (thrown) {
       if (works) log(`the heartbeat of this master failed: ${messageOf(thrown)}`, "warn");
@@ -221,8 +231,8 @@ export function keepBeating(
 }
 
 /**
- * Whether this master was removed from its pool; null if it was not, or if the database can't say so: it does not answer,
- * or has no such table yet. `query` is that of a pool, or of a session.
+ * Whether this master was removed from its pool; null if it was not, also in a schema without that table. `query` is that
+ * of a pool, or of a session, and its errors are thrown.
  */
 export async function findRemoval(
   query: (sql: string, values: readonly unknown[]) => Promise<readonly Record<string, unknown>[]>,
@@ -233,7 +243,7 @@ export async function findRemoval(
     return row === undefined ? null : (row as unknown as RemovedMaster);
   } catch (thrown) {
     const { code } = (thrown ?? {}) as { readonly code?: unknown };
-    if (code === "42P01" || connectionFaultOf(thrown) !== null) return null;
+    if (code === "42P01") return null;
     throw thrown;
   }
 }

@@ -43,6 +43,8 @@ export interface ClusterSettings {
 
 /** The settings of `serve pinning-api`. */
 export interface PinningApiSettings extends ServiceSettings {
+  /** The identity of this master in the database. Null: it does not say there that it is alive. */
+  readonly masterId: string | null;
   readonly cluster: ClusterSettings;
   /** The port for requests from outside the machine. */
   readonly edgePort: number;
@@ -124,6 +126,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     PINNING_EDGE_PORT: number(RULES.port, "6001"),
     PINNING_METRICS_PORT: number(RULES.port, "16000"),
     SYSTEM_KEY: text(RULES.systemKey),
+    MASTER_ID: text(RULES.masterId).optional(),
     IPFS_API_ADDR: text(RULES.apiMultiaddr).default("/ip4/127.0.0.1/tcp/5001"),
     FULA_PIN_SERVICE_SECRET: text(RULES.any).optional(),
     FULA_EIP712_AUTH: text(RULES.flag).default("false"),
@@ -147,6 +150,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     cluster: clusterOf(values),
     kuboUrl: multiaddrToUrl(values.IPFS_API_ADDR) ?? "",
     systemKey: values.SYSTEM_KEY,
+    masterId: values.MASTER_ID ?? null,
     walletTokens: values.FULA_EIP712_AUTH === "true",
     serviceSecret: /^\s*(?:disabled)?\s*$/i.test(secret) ? null : secret,
     limits: {
