@@ -26,6 +26,14 @@ export function describeProgram(version: string, run: Run): Command {
   program
     .command("join-as-master")
     .description("make this machine a master, or repair the master on it")
+    .option(
+      "--invite <token>",
+      "an invite from another master, to be one of its pool, too: the line itself, @FILE, or - for standard input",
+    )
+    .option(
+      "--fingerprint <id>",
+      "fingerprint of the invite's key, which the other master's operator gave you over another channel",
+    )
     .addOption(dryRun())
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .addOption(baseDir())
@@ -296,10 +304,11 @@ function addSecret(program: Command, baseDir: () => Option, run: Run): void {
 }
 
 function addInvite(program: Command, baseDir: () => Option, run: Run): void {
-  const invite = program.command("invite").description("invites for storage nodes");
+  const invite = program.command("invite").description("invites for storage nodes and for other masters");
   invite
     .command("create")
     .description("print an invite: one line with which one machine joins this pool as a storage node")
+    .option("--master", "an invite for another master of this pool, with the same database", false)
     .option("--expires <time>", "how long the invite is valid", "24h")
     .option("--name <name>", "name of the new node")
     .option(
@@ -315,7 +324,11 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
     .action((flags: InviteFlags) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteCreate(flags, world)),
+      run(async (world) =>
+        flags.master
+          ? (await import("./commands/invite-master.ts")).inviteMaster(flags, world)
+          : (await import("./commands/invite.ts")).inviteCreate(flags, world),
+      ),
     );
   const add = adderTo(invite, baseDir);
   add("list", "list the invites with their states, and who used them").action((flags: { baseDir?: string }) =>

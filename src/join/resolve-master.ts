@@ -1,6 +1,7 @@
 import { decideUpdater } from "../docker/compose-project.ts";
 import { findCertificateProblems, findOldCaddy } from "../edge/certificate.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import type { MasterInvite } from "../federation/master-invite.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
@@ -16,6 +17,7 @@ import { findReachProblems } from "./database-reach.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
+import { checkSharedDatabase, findInviteProblems, readInvited } from "./second-master.ts";
 import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
 import { whySilent } from "./silent-docker.ts";
 
@@ -29,6 +31,8 @@ interface Answers {
 export interface DesiredMaster {
   readonly settings: Settings;
   readonly provisionWriter: boolean;
+  /** The invite with which this machine becomes another master of a pool. */
+  readonly invite: MasterInvite | null;
 }
 
 /**
@@ -40,7 +44,9 @@ export async function resolveMaster(
   layout: MasterLayout,
   deps: JoinDeps,
 ): Promise<DesiredMaster> {
-  const assignments = new Map(withReplacedImages(flags.replace, await readAssignments(flags, deps)));
+  const given = withReplacedImages(flags.replace, await readAssignments(flags, deps));
+  const invited = await readInvited(flags, layout, deps);
+  const assignments = new Map([...(invited?.values ?? []), ...given]);
   // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
   if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
   if (deps.host.system.uid() === 0) await refuseOtherKind(deps.host, "master");
@@ -60,10 +66,18 @@ export async function resolveMaster(
   const settings = await adoptSettings(deps, flags, layout, resolved.settings);
   const missing = await requiredProblems(deps, { settings, layout, provisionWriter, adopt: flags.adopt });
   const invalid = new Set(problems.map(({ subject }) => subject));
-  const all = [...problems, ...unclear, ...missing.filter(({ subject }) => !invalid.has(subject))];
+  const ofInvite = invited === null ? [] : findInviteProblems(invited, given, settings);
+  for (const { subject } of ofInvite) invalid.add(subject);
+  const all = [
+    ...problems,
+    ...unclear,
+    ...ofInvite,
+    ...missing.filter(({ subject }) => !invalid.has(subject)),
+  ];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
+  await checkSharedDatabase(deps.host, settings, invited?.invite ?? null);
   if (flags.dryRun && !provisionWriter) await warnOfPoolName(deps, settings);
-  return { settings, provisionWriter };
+  return { settings, provisionWriter, invite: invited?.invite ?? null };
 }
 
 /** A dry run shows the plan of a writer that is not confirmed yet; confirmed, it needs the name of its pool. */

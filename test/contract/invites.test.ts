@@ -176,7 +176,14 @@ describeOnPostgres(
     test("an id is stored once", async () => {
       const pool = poolOf(await postgres.createDatabase());
       const at = new Date();
-      const invite = { id: "0a".repeat(16), name: null, verifyingKey: "x", issuedAt: at, expiresAt: at };
+      const invite = {
+        id: "0a".repeat(16),
+        kind: "node" as const,
+        name: null,
+        verifyingKey: "x",
+        issuedAt: at,
+        expiresAt: at,
+      };
       await recordInvite(pool, "pool-a", invite);
       await recordInvite(pool, "pool-b", invite);
       await expect(recordInvite(pool, "pool-a", invite)).rejects.toMatchObject({
