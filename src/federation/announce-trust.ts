@@ -30,6 +30,6 @@ export async function announceTrust(
     exit: "unavailable",
     what: `The master at ${client.url} did not take the list of the masters that this node trusts.`,
     why: "failure" in answer ? `${answer.failure}.` : `It responded with HTTP status ${answer.status}.`,
-    remedy: "Run again. The node itself works: its master only does not know yet whom it trusts.",
+    remedy: "Run again. The node itself works: its master only does not know yet which masters it trusts.",
   });
 }

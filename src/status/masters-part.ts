@@ -168,7 +168,7 @@ function remarksOn({ trust, writer, ownId }: MastersSeen, others: readonly PoolM
       .filter(({ isHeard }) => !isHeard)
       .map(({ name, heartbeatAt }) =>
         attention(
-          `the master ${name} was last heard of at ${heartbeatAt}`,
+          `the master ${name} was last seen at ${heartbeatAt}`,
           `if it is gone for good: fula-node trust remove ${name} (docs/lost-master.md)`,
         ),
       ),

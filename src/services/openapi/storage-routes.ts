@@ -280,7 +280,7 @@ const NODES: Operations = {
     id: "getNode",
     summary: "One node of the pool",
     description:
-      "With `pool`, the answer about a free name says whether an announcement would be refused, and the owner of a name learns whether its invite is unused, and whom it last said to trust.",
+      "With `pool`, the answer about a free name says whether an announcement would be refused, and the owner of a name learns whether its invite is unused, and which masters it last said to trust.",
     credentials: ["invite"],
     path: { name },
     query: { pool, peer: z.string().describe("The peer id that would announce it.") },

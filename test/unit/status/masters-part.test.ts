@@ -110,7 +110,7 @@ describe("the part masters", () => {
     [
       "a silent master",
       judge({ masters: [master("a", ["peer-b"]), silent] }),
-      /^the master b was last heard of at 2026-01-01T10:00:00Z$/,
+      /^the master b was last seen at 2026-01-01T10:00:00Z$/,
       /fula-node trust remove b/,
     ],
   ])("needs attention for %s", (_, part, summary, todo) => {
