@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { fulaNode, installArtifact } from "../support/artifact.ts";
+import { SHARED_SECRETS } from "../../src/federation/master-invite.ts";
+import { fulaNode } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { expectExit, psql, readEnv, rejoin, skipped, stderrOf } from "../support/master-box.ts";
@@ -18,8 +19,6 @@ import {
   PRIVATE_NETWORK,
   untilStored,
 } from "../support/storage-boxes.ts";
-
-const SHARED = ["POSTGRES_PASSWORD", "JWT_SECRET", "ENCRYPTION_KEY", "SYSTEM_KEY", "SESSION_SECRET"];
 
 describe.skipIf(skipped !== undefined)("two masters and a storage node: who trusts whom", () => {
   let network: string;
@@ -48,7 +47,6 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
       bootNode("second", network),
       bootNode("one", network),
     ]);
-    await installArtifact(second);
     firstId = await peerId(first);
     const address = await first.address();
     expectExit(await rejoin(first, ["--set", `POSTGRES_BIND=${address}`]), 0);
@@ -56,8 +54,9 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
     expectExit(made, 0);
     const { token, fingerprint } = JSON.parse(made.stdout) as { token: string; fingerprint: string };
     const env = await readEnv(first);
-    for (const key of SHARED) await second.writeFile(`/root/for-master/${key}`, env[key] ?? "", 0o600);
-    const files = SHARED.flatMap((key) => ["--set-file", `${key}=/root/for-master/${key}`]);
+    for (const key of SHARED_SECRETS)
+      await second.writeFile(`/root/for-master/${key}`, env[key] ?? "", 0o600);
+    const files = SHARED_SECRETS.flatMap((key) => ["--set-file", `${key}=/root/for-master/${key}`]);
     expectExit(
       await joinSecond(["--invite", token, "--fingerprint", fingerprint, ...PRIVATE_NETWORK, ...files]),
       0,
