@@ -21,7 +21,7 @@ export interface InviteRecord {
   readonly boundNames: readonly string[];
 }
 
-/** What an invite is for (migrations/039_invite_kind.sql). */
+/** What an invite is for (migrations/039_master_invites.sql). */
 export type InviteKind = "node" | "master";
 
 /** `used`: its node has registered with it. `expired`: nobody used it in time. */
@@ -37,9 +37,9 @@ export async function recordInvite(
 ): Promise<void> {
   const { id, kind, name, verifyingKey, issuedAt, expiresAt } = invite;
   await database.query(
-    `INSERT INTO invites (pool, id, kind, name, verifying_key, issued_at, expires_at)
-     VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-    [pool, id, kind, name, verifyingKey, issuedAt, expiresAt],
+    `${kind === "master" ? "WITH marked AS (INSERT INTO master_invites (pool, id) VALUES ($1, $2))" : ""}
+     INSERT INTO invites (pool, id, name, verifying_key, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+    [pool, id, name, verifyingKey, issuedAt, expiresAt],
     { timeoutMs: TIMEOUT_MS },
   );
 }
@@ -74,7 +74,8 @@ export async function bindMasterInvite(
   { pool, id, masterId }: { readonly pool: string; readonly id: string; readonly masterId: string },
 ): Promise<void> {
   const sql = `UPDATE invites SET bound_peer = $3, bound_at = now()
-    WHERE pool = $1 AND id = $2 AND kind = 'master' AND bound_peer IS NULL`;
+    WHERE pool = $1 AND id = $2 AND bound_peer IS NULL
+      AND EXISTS (SELECT FROM master_invites m WHERE m.pool = $1 AND m.id = $2)`;
   await database.query(sql, [pool, id, masterId], { timeoutMs: TIMEOUT_MS });
 }
 
@@ -95,12 +96,13 @@ const SELECT = `
   SELECT id, kind, name, verifying_key, issued_at, expires_at, revoked_at, bound_peer, bound_at,
     ARRAY(SELECT name FROM (
             SELECT n.name FROM node_names n
-            WHERE kind = 'node' AND n.pool = invites.pool AND n.owner = invites.bound_peer
+            WHERE kind = 'node' AND n.pool = marked.pool AND n.owner = marked.bound_peer
             UNION ALL
             SELECT m.name FROM masters m
-            WHERE kind = 'master' AND m.pool = invites.pool AND m.id = invites.bound_peer
+            WHERE kind = 'master' AND m.pool = marked.pool AND m.id = marked.bound_peer
           ) AS bound ORDER BY name COLLATE "C") AS bound_names
-  FROM invites`;
+  FROM (SELECT invites.*, CASE WHEN master_invites.id IS NULL THEN 'node' ELSE 'master' END AS kind
+        FROM invites LEFT JOIN master_invites USING (pool, id)) AS marked`;
 
 function recordOf(row: InviteRow): InviteRecord {
   return {

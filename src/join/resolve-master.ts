@@ -8,7 +8,7 @@ import { refusalOf } from "../pinset/alert-command.ts";
 import { describeIdle } from "../settings/edge.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
 import { databaseSslOf, isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
-import type { Settings } from "../settings/settings.ts";
+import { savedValue, type Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
 import { ADOPTIONS, takeOverSettings, withReplacedImages } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
@@ -75,7 +75,11 @@ export async function resolveMaster(
     ...missing.filter(({ subject }) => !invalid.has(subject)),
   ];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
-  await checkSharedDatabase(deps.host, settings, invited?.invite ?? null);
+  await checkSharedDatabase(deps.host, {
+    settings,
+    invite: invited?.invite ?? null,
+    saved: (key) => savedValue(saved, key),
+  });
   if (flags.dryRun && !provisionWriter) await warnOfPoolName(deps, settings);
   return { settings, provisionWriter, invite: invited?.invite ?? null };
 }

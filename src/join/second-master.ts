@@ -1,4 +1,5 @@
 import { describeRefusal } from "../database/connection-fault.ts";
+import { type MasterRow, SILENT_MASTER_MS } from "../database/masters.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import { findInvite, type InviteRecord } from "../federation/invite-records.ts";
 import {
@@ -115,13 +116,21 @@ export function findInviteProblems(
 
 /**
  * Looks at a database on another machine before this one becomes a master of it, and writes nothing. Throws `preflight` for
- * a pooler, `foreign` if it belongs to another pool, `newer` for a newer schema, and `integrity` if the invite does not
+ * a pooler, `foreign` if it belongs to another pool or another running master has the given identity, `newer` for a newer schema, and `integrity` if the invite does not
  * hold there. A master that is recorded there already is not judged by its pool.
  */
 export async function checkSharedDatabase(
   host: HostReader,
-  settings: Settings,
-  invite: MasterInvite | null,
+  {
+    settings,
+    invite,
+    saved,
+  }: {
+    readonly settings: Settings;
+    readonly invite: MasterInvite | null;
+    /** The value in `.env`. */
+    readonly saved: (key: string) => string | undefined;
+  },
 ): Promise<void> {
   const values = (key: string) => settings.get(key)?.value;
   const target = postgresTarget(values);
@@ -136,9 +145,12 @@ export async function checkSharedDatabase(
   const masters = (await host.migrations.readMasters(target)) ?? [];
   const [own, pool] = [values("MASTER_ID"), values("CLUSTERNAME")];
   const others = masters.filter(({ machine, id }) => machine !== null && id !== own);
+  const twin = masters.find(({ id }) => id === own);
+  const isGiven = settings.get("MASTER_ID")?.origin === "flag" && saved("MASTER_ID") !== own;
+  const age = host.clock.now().getTime() - Date.parse(twin?.heartbeatAt ?? "");
+  if (isGiven && twin !== undefined && age < SILENT_MASTER_MS) throw sameIdentity(twin);
   const stranger = others.find((one) => one.pool !== pool);
-  const isKnown = masters.some(({ id }) => id === own);
-  if (!isKnown && pool !== undefined && stranger !== undefined)
+  if (twin === undefined && pool !== undefined && stranger !== undefined)
     throw otherPool(
       `The database at ${target.host}:${target.port} belongs to pool ${stranger.pool} (master ${stranger.name}), not to ${pool}.`,
     );
@@ -171,6 +183,16 @@ export function whyNoInvite(record: InviteRecord | null, own: string | null, now
       ? null
       : `The invite was used by another master (${boundNames[0] ?? boundPeer}).`;
   return expiresAt.getTime() <= now.getTime() ? `The invite expired at ${expiresAt.toISOString()}.` : null;
+}
+
+/** The step `flags` knows the same of a machine that has a copy of `.env`. */
+function sameIdentity({ id, name, heartbeatAt }: MasterRow): OperatorError {
+  return new OperatorError({
+    exit: "foreign",
+    what: `Another machine is this master (MASTER_ID ${id}, ${name}), and wrote to the database at ${heartbeatAt}.`,
+    remedy:
+      "Leave MASTER_ID out: this machine then gets its own. If it replaces the other, stop the other first, and run again ten minutes later.",
+  });
 }
 
 function otherPool(what: string): OperatorError {

@@ -115,7 +115,7 @@ export async function tokenText(token: string, deps: Pick<JoinDeps, "host" | "re
 
 /** The token of a text that has lines around it, as `invite create` prints them; any other text as it is. */
 function tokenIn(text: string): string {
-  const lines = text.split("\n").filter((line) => line.startsWith("fula-invite."));
+  const lines = text.split("\n").filter((line) => /^fula-(?:master-)?invite\./.test(line));
   return lines.length === 1 && lines[0] !== undefined ? lines[0] : text;
 }
 
