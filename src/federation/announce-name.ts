@@ -154,6 +154,8 @@ export interface NameEntry {
   readonly hasNewInvite: boolean;
   /** The cluster peers that the node said it trusts; null if it has not. Undefined: an older master, which does not ask. */
   readonly trusts: readonly string[] | null | undefined;
+  /** The peers of removed masters that the node said it trusts. */
+  readonly removed: readonly string[];
 }
 
 /** What a master's directory says about a name. */
@@ -196,7 +198,7 @@ export async function lookUpName(
     isRemote: true,
     ...(claim === null || claim.invite === null ? {} : { authorization: `Fula-Invite ${claim.invite}` }),
   });
-  const { code, peerId, addresses, registration, refusal, invite, trusts } = fieldsOf(answer?.body);
+  const { code, peerId, addresses, registration, refusal, invite, trusts, removed } = fieldsOf(answer?.body);
   const refusedFor = (body: unknown, status: number) =>
     refused(
       { url },
@@ -215,7 +217,13 @@ export async function lookUpName(
   if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses)) {
     const hasNewInvite = invite === "unused";
     const stated = trusts === null ? null : Array.isArray(trusts) ? textsIn(trusts) : undefined;
-    const entry = { peerId, addresses: textsIn(addresses), hasNewInvite, trusts: stated };
+    const entry = {
+      peerId,
+      addresses: textsIn(addresses),
+      hasNewInvite,
+      trusts: stated,
+      removed: textsIn(Array.isArray(removed) ? removed : []),
+    };
     return { entry, needsInvite: false, refusal: null };
   }
   if (answer?.status === 409 && code === "other-pool") throw refusedFor(answer.body, answer.status);

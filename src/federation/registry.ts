@@ -249,6 +249,19 @@ export async function readTrustOf(
   return row?.trusts ?? null;
 }
 
+/** The cluster peers of removed masters that a node said it trusts. */
+export async function readRemovedTrustOf(
+  database: Database,
+  pool: string,
+  owner: string,
+): Promise<readonly string[]> {
+  const sql = `
+    SELECT r.peer_id FROM removed_masters r JOIN node_trust t ON t.pool = r.pool AND r.peer_id = ANY (t.trusts)
+    WHERE r.pool = $1 AND t.owner = $2 ORDER BY 1`;
+  const rows = await database.query<{ peer_id: string }>(sql, [pool, owner], { timeoutMs: TIMEOUT_MS });
+  return rows.map(({ peer_id }) => peer_id);
+}
+
 /** The node with that name, or null. */
 export async function readName(database: Database, pool: string, name: string): Promise<NodeEntry | null> {
   const [row] = await database.query<NodeRow>(`${LIST} AND name = $2`, [pool, name], {

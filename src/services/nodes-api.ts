@@ -34,6 +34,7 @@ import {
   listNames,
   type NodeEntry,
   readName,
+  readRemovedTrustOf,
   readTrustOf,
   recordTrust,
   releaseName,
@@ -84,7 +85,7 @@ const MAX_PAGE = 1_000;
  * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one. With `?pool=POOL&peer=PEERID`, and an
  *   invite in the same header, the answer about a free name also says whether an announcement would be refused, and why
  *   (`refusal`): a join asks that before it changes anything. `peer` is left out by a node that has no key yet.
- *   The owner of a name learns whether its invite is `unused`: then it announces itself again.
+ *   `removed` names the peers of removed masters that the node still trusts. The owner of a name learns whether its invite is `unused`: then it announces itself again.
  * - `GET /api/v1/nodes?after=NAME&limit=N` lists all nodes; it needs an API key.
  */
 export function nodesApi(
@@ -167,7 +168,9 @@ export function nodesApi(
         const { record } = isItsOwn ? await readShownInvite(database, ownPool, authorization) : NOT_SHOWN;
         const isNew = record?.boundPeer === null && holdsFor(record, { name, peerId }, new Date());
         const trusts = isItsOwn ? { trusts: await readTrustOf(database, ownPool, entry.peerId) } : {};
-        const more = { ...trusts, ...(isNew ? { invite: "unused" } : {}) };
+        const gone = claimed === undefined ? [] : await readRemovedTrustOf(database, ownPool, entry.peerId);
+        const removed = gone.length === 0 ? {} : { removed: gone };
+        const more = { ...trusts, ...removed, ...(isNew ? { invite: "unused" } : {}) };
         return json(200, { pool: ownPool, ...publicEntry(entry), ...more });
       }
       const foreseen =

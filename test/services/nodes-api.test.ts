@@ -94,6 +94,13 @@ describeOnPostgres(
         [signTrust(alice, { ...statement, time: "2020-01-01T00:00:00.000Z" }), "outside-window"],
       ] as const)
         expect(await say(body, name)).toMatchObject({ body: { code } });
+      expect((await ask(webui, own)).body).not.toHaveProperty("removed");
+      await sql(
+        target,
+        `INSERT INTO removed_masters (pool, id, name, peer_id, removed_at, removed_by) VALUES ('pool-a', 'x', 'lost', $1, now(), 'm1')`,
+        [bob.peerId],
+      );
+      expect(await ask(webui, own)).toMatchObject({ body: { removed: [bob.peerId] } });
       expect((await readPoolTrust(poolOf(target), "pool-a")).nodes).toEqual([
         { name: "berlin", peerId: alice.peerId, trusts },
       ]);

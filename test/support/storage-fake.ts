@@ -38,6 +38,8 @@ interface Holder {
   readonly peerId: string;
   readonly addresses: readonly string[];
   readonly trusts?: readonly string[] | null;
+  /** The peers of removed masters among them. */
+  readonly removed?: readonly string[];
 }
 
 /** A box in memory that can become a storage node, and the master that it talks to. */

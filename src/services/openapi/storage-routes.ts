@@ -293,6 +293,7 @@ const NODES: Operations = {
             pool,
             ...node,
             trusts: z.array(z.string()).nullable().exactOptional(),
+            removed: z.array(z.string()).exactOptional(),
             invite: z.literal("unused").exactOptional(),
           }),
         ),
