@@ -2,6 +2,7 @@ import type { Docker, DockerReader } from "./docker/engine.ts";
 import type { FileReader } from "./machine/file-reader.ts";
 import type { Files } from "./machine/file-writer.ts";
 import type { System, SystemReader } from "./machine/system.ts";
+import type { CertificateMaker } from "./database/make-certificate.ts";
 import type { PostgresReader } from "./database/postgres.ts";
 import type { PostgresWriter } from "./database/postgres-writer.ts";
 import type { Clock, Random } from "./machine/clock.ts";
@@ -31,5 +32,6 @@ export interface Host extends HostReader {
   readonly postgres: PostgresReader & PostgresWriter;
   readonly migrations: Migrator;
   readonly signing: Signing;
+  readonly certificates: CertificateMaker;
   readonly random: Random;
 }

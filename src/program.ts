@@ -5,6 +5,7 @@ import type { RestoreFlags } from "./commands/restore.ts";
 import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
+import type { TrustFlags } from "./commands/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
@@ -25,6 +26,14 @@ export function describeProgram(version: string, run: Run): Command {
   program
     .command("join-as-master")
     .description("make this machine a master, or repair the master on it")
+    .option(
+      "--invite <token>",
+      "an invite from another master, to be one of its pool, too: the line itself, @FILE, or - for standard input",
+    )
+    .option(
+      "--fingerprint <id>",
+      "fingerprint of the invite's key, which the other master's operator gave you over another channel",
+    )
     .addOption(dryRun())
     .option("-y, --yes", "make the changes without asking; also install packages of the distribution", false)
     .addOption(baseDir())
@@ -91,6 +100,7 @@ export function describeProgram(version: string, run: Run): Command {
     );
 
   addNode(program, baseDir, run);
+  addTrust(program, baseDir, run);
   addMigrate(program, baseDir, run);
   addUser(program, baseDir, run);
   addBlock(program, baseDir, run);
@@ -240,6 +250,29 @@ function addNode(program: Command, baseDir: () => Option, run: Run): void {
   );
 }
 
+function addTrust(program: Command, baseDir: () => Option, run: Run): void {
+  const trust = program.command("trust").description("the masters that this master trusts");
+  const add = adderTo(trust, baseDir);
+  add("list", "list the peers that this master trusts, and the masters of the pool").action(
+    (flags: { baseDir?: string }) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustList(flags, world), "reads"),
+  );
+  const yes = ["-y, --yes", "restart ipfs-cluster of this master without asking", false] as const;
+  add("add <peer>", "trust a master, by peer id or name; one that was removed may then come back")
+    .addOption(dryRun())
+    .option(...yes)
+    .action((given: string, flags: TrustFlags) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustAdd(given, flags, world)),
+    );
+  add("remove <peer>", "remove a master that is gone from the pool, by peer id or name, and trust it no more")
+    .addOption(dryRun())
+    .option(...yes)
+    .option("--still-runs", "also a master that was seen within the last ten minutes", false)
+    .action((given: string, flags: TrustFlags) =>
+      run(async (world) => (await import("./commands/trust.ts")).trustRemove(given, flags, world)),
+    );
+}
+
 function addMigrate(program: Command, baseDir: () => Option, run: Run): void {
   const migrate = program.command("migrate").description("migrations of the database schema");
   const add = adderTo(migrate, baseDir);
@@ -271,10 +304,11 @@ function addSecret(program: Command, baseDir: () => Option, run: Run): void {
 }
 
 function addInvite(program: Command, baseDir: () => Option, run: Run): void {
-  const invite = program.command("invite").description("invites for storage nodes");
+  const invite = program.command("invite").description("invites for storage nodes and for other masters");
   invite
     .command("create")
     .description("print an invite: one line with which one machine joins this pool as a storage node")
+    .option("--master", "an invite for another master of this pool, with the same database", false)
     .option("--expires <time>", "how long the invite is valid", "24h")
     .option("--name <name>", "name of the new node")
     .option(
@@ -290,7 +324,11 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
     .action((flags: InviteFlags) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteCreate(flags, world)),
+      run(async (world) =>
+        flags.master
+          ? (await import("./commands/invite-master.ts")).inviteMaster(flags, world)
+          : (await import("./commands/invite.ts")).inviteCreate(flags, world),
+      ),
     );
   const add = adderTo(invite, baseDir);
   add("list", "list the invites with their states, and who used them").action((flags: { baseDir?: string }) =>

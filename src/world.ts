@@ -204,6 +204,7 @@ export function createHost({ env, migrationsDir, toolVersion }: HostOptions): Ho
       sign: async (pem, path, text) =>
         Buffer.from((await loadSigning()).parseSigningKey(pem, path).sign(Buffer.from(text))).toString("hex"),
     },
+    certificates: lazily(async () => (await import("./database/make-certificate.ts")).certificateMaker),
     clock,
     random,
   };

@@ -52,6 +52,25 @@ export async function askWriter(host: HostReader, values: Values): Promise<Write
   return { kubo: kuboId !== null, cluster: clusterId !== null, fault, evidence };
 }
 
+/** The ipfs-cluster of the settings: its peer id and its own addresses; null if it does not answer. */
+export async function readWriterPeer(
+  host: HostReader,
+  values: Values,
+): Promise<{ readonly id: string; readonly addresses: readonly string[] } | null> {
+  const url = multiaddrToUrl(values("IPFS_CLUSTER_API_ADDR") ?? "");
+  const basicAuth = values("CLUSTER_BASIC_AUTH");
+  const options = { timeoutMs: TIMEOUT_MS, ...(basicAuth === undefined ? {} : { basicAuth }) };
+  const answer = url === null ? null : await host.http.json(`${url}/id`, options);
+  const id = textAt(answer?.body, "id");
+  const addresses = at(answer?.body, "addresses");
+  return id === null
+    ? null
+    : {
+        id,
+        addresses: Array.isArray(addresses) ? addresses.filter((one) => typeof one === "string") : [],
+      };
+}
+
 /** The number of pins that the cluster lists, counted for two seconds at most. */
 export async function describePins(host: HostReader, values: Values): Promise<string> {
   const basicAuth = values("CLUSTER_BASIC_AUTH");

@@ -12,9 +12,13 @@ import {
 } from "../federation/invite-records.ts";
 import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
+import { readPoolTrust } from "../federation/pool-trust.ts";
+import { peersIn } from "../federation/writer-trust.ts";
+import { isMasterInvite, readMasterInvite } from "../federation/master-invite.ts";
 import { findUrlProblems } from "../federation/storage-api-url.ts";
 import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
+import { describeInvite } from "../join/second-master.ts";
 import { tokenText } from "../join/storage-invite.ts";
 import { trusting } from "../machine/http.ts";
 import { pemOfCertificates } from "../settings/certificates.ts";
@@ -31,6 +35,8 @@ export interface InviteFlags {
   readonly name?: string;
   readonly storageApiUrl?: string;
   readonly bootstrap: readonly string[];
+  /** The invite of a master: invite-master.ts. */
+  readonly master?: boolean;
 }
 
 /**
@@ -80,7 +86,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     lifetimeMs,
     clusterName,
     clusterSecret: values("CLUSTER_SECRET") ?? world.hash(clusterName),
-    otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
+    ...(await otherMasters(world, master, clusterName)),
     storageApiUrl,
     storageApiCa,
     nodeName: flags.name ?? null,
@@ -105,6 +111,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     const before = invite.nodeName === null ? [] : await listInvites(database, clusterName);
     await recordInvite(database, clusterName, {
       id,
+      kind: "node",
       name: invite.nodeName,
       verifyingKey: invite.publicPem,
       issuedAt: invite.issuedAt,
@@ -135,6 +142,24 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   return "ok";
 }
 
+/** The other masters that nodes shall trust: those that this one trusts and that were not removed, with their addresses. */
+async function otherMasters(
+  world: World,
+  master: InstalledMaster,
+  pool: string,
+): Promise<{ readonly otherMasters: readonly string[]; readonly otherAddresses: readonly string[] }> {
+  const trusted = peersIn(master.values("MASTER_CLUSTER_PEERIDS") ?? "");
+  if (trusted.length === 0) return { otherMasters: [], otherAddresses: [] };
+  const { masters, removed } = await withMasterDatabase(world, master, "invite", (database) =>
+    readPoolTrust(database, pool),
+  );
+  const peers = trusted.filter((peer) => !removed.some(({ peerId }) => peerId === peer));
+  const addresses = masters.flatMap(({ peer }) =>
+    peer !== null && peers.includes(peer.peerId) ? peer.addresses : [],
+  );
+  return { otherMasters: peers, otherAddresses: addresses };
+}
+
 /** 128 bits. */
 const ID_BYTES = 16;
 
@@ -152,12 +177,16 @@ export async function inviteList(flags: { readonly baseDir?: string }, world: Wo
   for (const text of await findEdgeWarnings(world.host, given))
     world.reporter.listen({ type: "warning", text });
   const isOld = (record: InviteRecord) =>
-    stateOf(record, now) === "unused" && isInSpans(record.issuedAt, stale);
+    record.kind === "node" && stateOf(record, now) === "unused" && isInSpans(record.issuedAt, stale);
   const rows = records.map((record) => [
     record.id,
     `${stateOf(record, now)}${isOld(record) ? ", old" : ""}`,
     `until ${record.expiresAt.toISOString().slice(0, 16).replace("T", " ")}`,
-    record.boundPeer === null ? `for ${record.name ?? "any name"}` : `used by ${userOf(record)}`,
+    record.boundPeer !== null
+      ? `used by ${userOf(record)}`
+      : record.kind === "master"
+        ? "for a master"
+        : `for ${record.name ?? "any name"}`,
   ]);
   world.reporter.result({
     data: {
@@ -200,21 +229,23 @@ export async function inviteRevoke(
         "See the ids with fula-node invite list. An invite of 0.1.0 or 0.2.0 has no id; it can't register a name.",
     });
   const effect =
-    record.boundPeer === null
-      ? [
-          "Nobody can register a name with it any more. Nobody had used it.",
-          "It still says where the pool is: who has it can follow the pool without a name.",
-        ]
-      : record.boundNames.length === 0
+    record.kind === "master"
+      ? effectOnMaster(record)
+      : record.boundPeer === null
         ? [
-            `It was used by ${userOf(record)}: it has left, or its name was released.`,
-            "That node can't register a name with it any more.",
+            "Nobody can register a name with it any more. Nobody had used it.",
+            "It still says where the pool is: who has it can follow the pool without a name.",
           ]
-        : [
-            `It was used by ${userOf(record)}.`,
-            "That node stays in the pool and keeps its names; it gets no further one.",
-            "Its names become free when it leaves (fula-node leave on that node).",
-          ];
+        : record.boundNames.length === 0
+          ? [
+              `It was used by ${userOf(record)}: it has left, or its name was released.`,
+              "That node can't register a name with it any more.",
+            ]
+          : [
+              `It was used by ${userOf(record)}.`,
+              "That node stays in the pool and keeps its names; it gets no further one.",
+              "Its names become free when it leaves (fula-node leave on that node).",
+            ];
   world.reporter.result({
     data: { verb: "invite revoke", ...printable(record), state: "revoked" },
     lines: [`Revoked: ${record.id}.`, ...effect],
@@ -222,10 +253,20 @@ export async function inviteRevoke(
   return "ok";
 }
 
+function effectOnMaster({ boundPeer, boundNames }: InviteRecord): readonly string[] {
+  return boundPeer === null
+    ? ["No machine can become a master with it any more. Nobody had used it."]
+    : [
+        `It was used by the master ${boundNames[0] ?? boundPeer}, which stays.`,
+        "To remove that master: fula-node trust remove.",
+      ];
+}
+
 function printable({ boundPeer, boundAt, boundNames, ...record }: InviteRecord) {
-  const { id, name, issuedAt, expiresAt, revokedAt } = record;
+  const { id, kind, name, issuedAt, expiresAt, revokedAt } = record;
   return {
     id,
+    kind,
     name,
     issuedAt,
     expiresAt,
@@ -251,11 +292,14 @@ export async function inviteShow(
   flags: { readonly fingerprint?: string },
   world: World,
 ): Promise<VerbExit> {
-  const { invite, fingerprint, expired } = readInvite(await tokenText(token, world), {
+  const text = await tokenText(token, world);
+  const options = {
     now: world.host.clock.now(),
     expected: flags.fingerprint ?? null,
     parseKey: await world.loadKeyParser(),
-  });
+  };
+  if (isMasterInvite(text)) return showMasterInvite(readMasterInvite(text, options), world);
+  const { invite, fingerprint, expired } = readInvite(text, options);
   const { clusterSecret: _, publicPem: __, registration, ...shown } = invite;
   const id = registration?.id ?? null;
   world.reporter.result({
@@ -268,6 +312,26 @@ export async function inviteShow(
       ["storage API", invite.storageApiUrl],
       ...(invite.storageApiCa === null ? [] : [["its CA", "a private one, trusted for that address only"]]),
       ["name", invite.nodeName ?? "chosen by the node"],
+      ["issued", invite.issuedAt.toISOString()],
+      [expired ? "EXPIRED" : "valid until", invite.expiresAt.toISOString()],
+      ["key fingerprint", `${fingerprint} (compare it with the one from the master's operator)`],
+    ]),
+  });
+  return "ok";
+}
+
+function showMasterInvite(
+  { invite, fingerprint, expired }: ReturnType<typeof readMasterInvite>,
+  { reporter }: Pick<World, "reporter">,
+): VerbExit {
+  const { publicPem: _, ...shown } = invite;
+  reporter.result({
+    data: { verb: "invite show", kind: "master", ...shown, fingerprint, expired },
+    lines: reporter.table([
+      ["id", invite.id],
+      ["for", "another master"],
+      ["pool", invite.clusterName],
+      ...describeInvite(invite),
       ["issued", invite.issuedAt.toISOString()],
       [expired ? "EXPIRED" : "valid until", invite.expiresAt.toISOString()],
       ["key fingerprint", `${fingerprint} (compare it with the one from the master's operator)`],

@@ -1,9 +1,12 @@
+import { readWriterPeer } from "../cluster/writer.ts";
 import { findStale, parseKnown } from "../edge/known.ts";
 import { lookAtEdge } from "../edge/look.ts";
 import type { VerbExit } from "../errors.ts";
 import { consentsOfReplace } from "../join/adopted-services.ts";
 import { resolveBaseDir } from "../join/base-dir.ts";
-import { refuseUnfinishedRotation } from "../join/installed-node.ts";
+import { bindMasterInvite } from "../federation/invite-records.ts";
+import type { MasterInvite } from "../federation/master-invite.ts";
+import { readInstalledMaster, refuseUnfinishedRotation } from "../join/installed-node.ts";
 import {
   closeJoin,
   type JoinFlags,
@@ -12,6 +15,7 @@ import {
   runJoin,
   startStopwatch,
 } from "../join/join-run.ts";
+import { withMasterDatabase } from "../join/master-database.ts";
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { prepareMaster } from "../join/prepare-master.ts";
 import { resolveMaster } from "../join/resolve-master.ts";
@@ -73,11 +77,14 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
       },
     });
     const here = baseDirFlag(baseDir);
+    const trust =
+      flags.dryRun || desired.invite === null ? [] : await endInvited(world, baseDir, desired.invite);
     const edge = edgeOf((key) => desired.settings.get(key)?.value);
     const left = flags.dryRun ? [] : await findLeft(world, layout, desired.settings);
     const isKnown = desired.settings.has("STORAGE_API_URL") || desired.settings.has("PUBLIC_HOST");
     const url = isKnown ? "" : " --storage-api-url URL";
     const next: readonly NextStep[] = [
+      ...trust,
       [
         "Keep a copy off this box:",
         [
@@ -100,6 +107,19 @@ export async function joinAsMaster(flags: JoinFlags, given: World): Promise<Verb
     warnings.release();
     await lock?.release();
   }
+}
+
+/** Marks the invite as used by this master. Returns what is to be done on the other one. */
+async function endInvited(world: World, baseDir: string, invite: MasterInvite): Promise<readonly NextStep[]> {
+  const master = await readInstalledMaster(world, baseDir);
+  const masterId = master.values("MASTER_ID");
+  if (masterId !== undefined)
+    await withMasterDatabase(world, master, "invite", (database) =>
+      bindMasterInvite(database, { pool: invite.clusterName, id: invite.id, masterId }),
+    );
+  const peer = await readWriterPeer(world.host, master.values);
+  if (peer === null) return [];
+  return [["On every other master, to trust this one:", `fula-node trust add ${peer.id}`]];
 }
 
 /**

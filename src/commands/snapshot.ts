@@ -1,6 +1,7 @@
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
 import { requireMaster, requireRoot, resolveBaseDir } from "../join/base-dir.ts";
 import { clusterIdOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { refuseRemoved } from "../join/master-database.ts";
 import type { VerifyingKey } from "../machine/signing.ts";
 import { commandFailure } from "../pinset/alerts.ts";
 import { diffPinsets, type PinDifference } from "../pinset/snapshot/diff.ts";
@@ -40,6 +41,7 @@ export async function snapshotTake(
 ): Promise<VerbExit> {
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
+  await refuseRemoved(world.host, master);
   const { layout, values } = master;
   const lock = await world.takeLock(lockNames(layout.baseDir).snapshot, {
     pid: world.pid,

@@ -1,5 +1,6 @@
 import type { VerbExit } from "../errors.ts";
 import { databaseOf, nodeSourcesOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { refuseRemoved } from "../join/master-database.ts";
 import { readSearched } from "../pinning/searched.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";
 import { CRON_PERIODS_MS, lockNames } from "../settings/layout.ts";
@@ -19,6 +20,7 @@ export async function sweepPins(
 ): Promise<VerbExit> {
   const { host, reporter } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
+  await refuseRemoved(world.host, master);
   const { layout, values } = master;
   const lock = await world.takeLock(lockNames(layout.baseDir).sweep, {
     pid: world.pid,

@@ -29,7 +29,15 @@ import {
   type MigrationRun,
   type MigrationStatus,
 } from "./migration-plan.ts";
-import { forgetMaster, type MasterRecord, type MasterRow, readMasters, recordMaster } from "./masters.ts";
+import {
+  forgetMaster,
+  type MasterRecord,
+  type MasterRow,
+  readMasters,
+  readRemovedMasters,
+  recordMaster,
+  type RemovedMaster,
+} from "./masters.ts";
 import { revert, runAction } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./session.ts";
 
@@ -41,6 +49,8 @@ export interface MigratorReader {
   previewDown(target: PostgresTarget, version: number): Promise<DownPreview | null>;
   /** Every master that recorded itself in this database. Null before migration 022. */
   readMasters(target: PostgresTarget): Promise<readonly MasterRow[] | null>;
+  /** The masters that were removed from their pools. None before migration 038. */
+  readRemovedMasters(target: PostgresTarget): Promise<readonly RemovedMaster[]>;
 }
 
 /** What reverting a migration would remove. */
@@ -58,7 +68,10 @@ export interface Migrator extends MigratorReader {
     version: number,
     options: { readonly report: (line: string) => void },
   ): Promise<MigrationRun>;
-  /** Records a master with the flags that it uses. A down file refuses to run while a flag that needs its migration is in use. */
+  /**
+   * Records a master with the flags that it uses. A down file refuses to run while a flag that needs its migration is in
+   * use. Throws (`foreign`) if the master was removed.
+   */
   recordMaster(target: PostgresTarget, master: MasterRecord): Promise<void>;
   /** Removes a master that leaves; without an identity, what 0.1.0 recorded under its name. */
   forgetMaster(
@@ -148,6 +161,8 @@ export function createMigrator(options: MigratorOptions): Migrator {
     },
 
     readMasters: (target) => withSession(target, reading, readMasters),
+
+    readRemovedMasters: (target) => withSession(target, reading, readRemovedMasters),
 
     up(target, { report }) {
       return locked(target, report, async (client, migrations) => {

@@ -238,10 +238,13 @@ const SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt";
  * The modes of libpq (its manual, 34.19): `require` alone encrypts and trusts whoever answers; with a CA it checks the
  * certificate, but not the name; `verify-full` checks both. Throws (`settings`) if the CA file can't be read.
  */
-export async function sslOf({ ssl, sslCa }: PostgresTarget): Promise<false | ConnectionOptions> {
+export async function sslOf({ ssl, sslCa, sslCaPem }: PostgresTarget): Promise<false | ConnectionOptions> {
   if (ssl === false) return false;
-  if (ssl === "require" && sslCa === undefined) return { rejectUnauthorized: false };
-  const ca = sslCa === undefined ? await systemCas() : [await readCa(sslCa)];
+  if (ssl === "require" && sslCa === undefined && sslCaPem === undefined)
+    return { rejectUnauthorized: false };
+  const own = sslCa === undefined ? [] : [await readCa(sslCa)];
+  const given = [...own, ...(sslCaPem === undefined ? [] : [sslCaPem])];
+  const ca = given.length === 0 ? await systemCas() : given;
   return {
     rejectUnauthorized: true,
     ca,

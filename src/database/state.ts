@@ -47,7 +47,7 @@ async function orError<T>(read: () => Promise<T>): Promise<T | OperatorError> {
   }
 }
 
-/** The storage API beats every five minutes (masters.ts): after three missed ones it counts as silent. */
+/** The services beat every minute (masters.ts), that of an older version every five: after three of those it counts as silent. */
 const SILENT_AFTER_MS = 16 * 60_000;
 
 /** Judges what was read. `id` is this master's MASTER_ID, `nowMs` the time of this machine. */
@@ -79,7 +79,7 @@ export function judgeDatabase(
     return { state: "attention", sentence, todo: "fula-node join-as-master" };
   }
   if (own !== undefined && nowMs - Date.parse(own.heartbeatAt) > SILENT_AFTER_MS) {
-    const sentence = `The storage API of this master last wrote to it at ${own.heartbeatAt}.`;
+    const sentence = `The services of this master last wrote to it at ${own.heartbeatAt}.`;
     return { state: "attention", sentence, todo: "docker logs fula-pinning-webui" };
   }
   const others = (masters ?? []).filter((one) => one.id !== id && one.machine !== null).length;

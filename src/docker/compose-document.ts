@@ -1,5 +1,6 @@
 import { FORMER_DEFAULTS } from "../settings/former-defaults.ts";
-import { OWNER_LABEL } from "../settings/layout.ts";
+import { bracketed } from "../settings/address.ts";
+import { OWNER_LABEL, POSTGRES_TLS_FILES } from "../settings/layout.ts";
 
 /** A value of a parsed compose file. */
 export type ComposeValue = string | number | boolean | null | readonly ComposeValue[] | ComposeMap;
@@ -158,3 +159,105 @@ export function isOurCompose(text: string): boolean {
 
 /** The first line of a compose file of ours: the hash of the rest, as it was written. */
 export const COMPOSE_MARKER = /^# fula-node compose sha256=([0-9a-f]{64}) version=\S+\n/;
+
+/** The mapping with each of its mappings changed. */
+export function mapEntries(
+  map: ComposeMap,
+  change: (name: string, definition: ComposeMap) => ComposeMap,
+): ComposeMap {
+  return Object.fromEntries(Object.keys(map).map((name) => [name, change(name, mapAt(map, name))]));
+}
+
+/** Where the Postgres of a master has its data, and who reaches it. */
+export interface PostgresPlace {
+  readonly volume: string;
+  readonly external: boolean;
+  /** Where other machines reach it, with TLS only, and the directory of the files for that. */
+  readonly bind?: { readonly address: string; readonly directory: string };
+}
+
+/** How the services encrypt their connections to the database. */
+export interface DatabaseTls {
+  readonly mode: string;
+  /** The path of the CA's file. */
+  readonly ca: string | null;
+  /** True if `.env` has a CA in POSTGRES_CA. */
+  readonly hasSavedCa?: boolean;
+}
+
+/** Names the volume of the database. */
+export function withPostgresVolume(
+  document: ComposeDocument,
+  { volume, external }: PostgresPlace,
+): ComposeDocument {
+  const volumes = mapAt(document, "volumes");
+  const pgdata = external ? { external: true, name: volume } : { name: volume, ...mapAt(volumes, "pgdata") };
+  return { ...document, volumes: { ...volumes, pgdata } };
+}
+
+/** Where the container finds the files of its TLS, and where its start puts its key: Postgres refuses one that is not its own. */
+const TLS_INSIDE = "/etc/fula-node/tls";
+const KEY_INSIDE = "/tmp/fula-node-server.key";
+
+/** Publishes Postgres at another address than the loopback, too. It then lets nobody in without TLS but itself. */
+export function withPostgresBind(
+  document: ComposeDocument,
+  { address, directory }: NonNullable<PostgresPlace["bind"]>,
+): ComposeDocument {
+  const services = mapEntries(document.services, (name, service) => {
+    if (name !== "postgres") return service;
+    const listOf = (key: string) => (service[key] ?? []) as readonly ComposeValue[];
+    const settings = {
+      ssl: "on",
+      ssl_cert_file: `${TLS_INSIDE}/${POSTGRES_TLS_FILES.certificate}`,
+      ssl_key_file: KEY_INSIDE,
+      ssl_min_protocol_version: "TLSv1.3",
+      hba_file: `${TLS_INSIDE}/${POSTGRES_TLS_FILES.rules}`,
+    };
+    const copy = `install -o postgres -g postgres -m 600 ${TLS_INSIDE}/${POSTGRES_TLS_FILES.key} ${KEY_INSIDE}`;
+    return {
+      ...service,
+      entrypoint: ["/bin/sh", "-ec", `${copy}\nexec docker-entrypoint.sh "$$@"`, "docker-entrypoint.sh"],
+      command: ["postgres", ...Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`])],
+      ports: [...listOf("ports"), `${bracketed(address)}:\${POSTGRES_PORT:-5432}:5432`],
+      volumes: [
+        ...listOf("volumes"),
+        {
+          type: "bind",
+          source: directory,
+          target: TLS_INSIDE,
+          read_only: true,
+          bind: { create_host_path: false },
+        },
+      ],
+    };
+  });
+  return { ...document, services };
+}
+
+/** Where the services find the CA of the database's certificate. */
+const CA_INSIDE = "/etc/fula-node/postgres-ca.pem";
+
+/**
+ * Upstream's images encrypt for POSTGRES_SSL=true, take any certificate then, and know no other mode. So both services
+ * get that, and ours the mode beside it.
+ */
+export function withDatabaseTls(
+  document: ComposeDocument,
+  { mode, ca, hasSavedCa = false }: DatabaseTls,
+): ComposeDocument {
+  const services = mapEntries(document.services, (name, service) => {
+    if (name !== "pinning-api" && name !== "webui") return service;
+    const environment = {
+      ...mapAt(service, "environment"),
+      POSTGRES_SSL: "true",
+      POSTGRES_SSL_MODE: mode,
+      ...(ca === null ? {} : { POSTGRES_SSL_CA: CA_INSIDE }),
+      ...(hasSavedCa ? { POSTGRES_CA: null } : {}),
+    };
+    const before = Array.isArray(service["volumes"]) ? (service["volumes"] as readonly ComposeValue[]) : [];
+    const mount = { type: "bind", source: ca, target: CA_INSIDE, read_only: true };
+    return { ...service, environment, ...(ca === null ? {} : { volumes: [...before, mount] }) };
+  });
+  return { ...document, services };
+}

@@ -6,12 +6,18 @@ import {
   type ComposeDocument,
   type ComposeMap,
   type ComposeValue,
+  type DatabaseTls,
   type Hash,
   isMap,
   listDifferences,
   mapAt,
+  mapEntries,
+  type PostgresPlace,
   textsOf,
+  withDatabaseTls,
   withLabels,
+  withPostgresBind,
+  withPostgresVolume,
   type WRITER_SCRIPTS,
 } from "./compose-document.ts";
 import { keptDefinition, type KeptService, keptTexts } from "./kept-service.ts";
@@ -44,9 +50,9 @@ export interface MasterOptions extends RenderOptions {
    * The volume of the database, by its real name; null if the database is external.
    * `external` is for a volume that existed before fula-node: Compose never creates, relabels or removes it.
    */
-  readonly postgres: { readonly volume: string; readonly external: boolean } | null;
+  readonly postgres: PostgresPlace | null;
   /** How the services encrypt their connections to the database. Left out for POSTGRES_SSL as 0.1.0 knew it. */
-  readonly databaseTls?: { readonly mode: string; readonly ca: string | null };
+  readonly databaseTls?: DatabaseTls;
   /** Services, by their names, whose containers were adopted. They stay as they were created. */
   readonly kept?: ReadonlyMap<string, KeptService>;
   /** The images of services that another image than ours serves, by the service's name. */
@@ -90,7 +96,8 @@ export function renderMaster(
     wanted.map((name) => fragments[name]),
   );
   const tls = databaseTls === undefined ? merged : withDatabaseTls(merged, databaseTls);
-  const whole = postgres === null ? tls : withPostgresVolume(tls, postgres);
+  const bound = postgres?.bind === undefined ? tls : withPostgresBind(tls, postgres.bind);
+  const whole = postgres === null ? bound : withPostgresVolume(bound, postgres);
   const served = {
     ...whole,
     services: mapEntries(whole.services, (name, service) => serve(name, service, options)),
@@ -245,41 +252,6 @@ function merge(name: string, fragments: readonly ComposeMap[]): ComposeDocument 
   return { name, ...sections };
 }
 
-function withPostgresVolume(
-  document: ComposeDocument,
-  { volume, external }: NonNullable<MasterOptions["postgres"]>,
-): ComposeDocument {
-  const volumes = mapAt(document, "volumes");
-  const pgdata = external ? { external: true, name: volume } : { name: volume, ...mapAt(volumes, "pgdata") };
-  return { ...document, volumes: { ...volumes, pgdata } };
-}
-
-/** Where the services find the CA of the database's certificate. */
-const CA_INSIDE = "/etc/fula-node/postgres-ca.pem";
-
-/**
- * Upstream's images encrypt for POSTGRES_SSL=true, take any certificate then, and know no other mode. So both services
- * get that, and ours the mode beside it.
- */
-function withDatabaseTls(
-  document: ComposeDocument,
-  { mode, ca }: NonNullable<MasterOptions["databaseTls"]>,
-): ComposeDocument {
-  const services = mapEntries(document.services, (name, service) => {
-    if (name !== "pinning-api" && name !== "webui") return service;
-    const environment = {
-      ...mapAt(service, "environment"),
-      POSTGRES_SSL: "true",
-      POSTGRES_SSL_MODE: mode,
-      ...(ca === null ? {} : { POSTGRES_SSL_CA: CA_INSIDE }),
-    };
-    const before = Array.isArray(service["volumes"]) ? (service["volumes"] as readonly ComposeValue[]) : [];
-    const mount = { type: "bind", source: ca, target: CA_INSIDE, read_only: true };
-    return { ...service, environment, ...(ca === null ? {} : { volumes: [...before, mount] }) };
-  });
-  return { ...document, services };
-}
-
 function finish(
   document: ComposeDocument,
   options: RenderOptions,
@@ -300,13 +272,6 @@ function finish(
   const body = NOTE + stringify(finished, YAML);
   const marker = `# fula-node compose sha256=${options.hash(body)} version=${options.version}\n`;
   return { document: finished, text: marker + body };
-}
-
-function mapEntries(
-  map: ComposeMap,
-  change: (name: string, definition: ComposeMap) => ComposeMap,
-): ComposeMap {
-  return Object.fromEntries(Object.keys(map).map((name) => [name, change(name, mapAt(map, name))]));
 }
 
 function withoutStartInterval(service: ComposeMap): ComposeMap {

@@ -6,6 +6,7 @@ type Database = Pick<PostgresPool, "query">;
 /** An invite as the master's database has it (migrations/023_invites.sql). It contains nothing that could register a name. */
 export interface InviteRecord {
   readonly id: string;
+  readonly kind: InviteKind;
   /** The only name that it may register; null: any one. */
   readonly name: string | null;
   /** The public key of the master that made it, as PEM. */
@@ -13,12 +14,15 @@ export interface InviteRecord {
   readonly issuedAt: Date;
   readonly expiresAt: Date;
   readonly revokedAt: Date | null;
-  /** The peer id of the node that used it first, and when. */
+  /** The peer id of the node that used it first, or the MASTER_ID of the master, and when. */
   readonly boundPeer: string | null;
   readonly boundAt: Date | null;
-  /** The names that this node has now. */
+  /** The names that this node has now, or the name of the master. */
   readonly boundNames: readonly string[];
 }
+
+/** What an invite is for (migrations/039_master_invites.sql). */
+export type InviteKind = "node" | "master";
 
 /** `used`: its node has registered with it. `expired`: nobody used it in time. */
 export type InviteState = "unused" | "used" | "expired" | "revoked";
@@ -29,11 +33,12 @@ const TIMEOUT_MS = 10_000;
 export async function recordInvite(
   database: Database,
   pool: string,
-  invite: Pick<InviteRecord, "id" | "name" | "verifyingKey" | "issuedAt" | "expiresAt">,
+  invite: Pick<InviteRecord, "id" | "kind" | "name" | "verifyingKey" | "issuedAt" | "expiresAt">,
 ): Promise<void> {
-  const { id, name, verifyingKey, issuedAt, expiresAt } = invite;
+  const { id, kind, name, verifyingKey, issuedAt, expiresAt } = invite;
   await database.query(
-    `INSERT INTO invites (pool, id, name, verifying_key, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+    `${kind === "master" ? "WITH marked AS (INSERT INTO master_invites (pool, id) VALUES ($1, $2))" : ""}
+     INSERT INTO invites (pool, id, name, verifying_key, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)`,
     [pool, id, name, verifyingKey, issuedAt, expiresAt],
     { timeoutMs: TIMEOUT_MS },
   );
@@ -63,8 +68,20 @@ export async function revokeInvite(
   return findInvite(database, pool, id);
 }
 
+/** Marks the invite of a master as used by it. The first one stays. */
+export async function bindMasterInvite(
+  database: Database,
+  { pool, id, masterId }: { readonly pool: string; readonly id: string; readonly masterId: string },
+): Promise<void> {
+  const sql = `UPDATE invites SET bound_peer = $3, bound_at = now()
+    WHERE pool = $1 AND id = $2 AND bound_peer IS NULL
+      AND EXISTS (SELECT FROM master_invites m WHERE m.pool = $1 AND m.id = $2)`;
+  await database.query(sql, [pool, id, masterId], { timeoutMs: TIMEOUT_MS });
+}
+
 interface InviteRow extends Record<string, unknown> {
   readonly id: string;
+  readonly kind: InviteKind;
   readonly name: string | null;
   readonly verifying_key: string;
   readonly issued_at: Date;
@@ -76,14 +93,21 @@ interface InviteRow extends Record<string, unknown> {
 }
 
 const SELECT = `
-  SELECT id, name, verifying_key, issued_at, expires_at, revoked_at, bound_peer, bound_at,
-    ARRAY(SELECT n.name FROM node_names n WHERE n.pool = invites.pool AND n.owner = invites.bound_peer
-          ORDER BY n.name COLLATE "C") AS bound_names
-  FROM invites`;
+  SELECT id, kind, name, verifying_key, issued_at, expires_at, revoked_at, bound_peer, bound_at,
+    ARRAY(SELECT name FROM (
+            SELECT n.name FROM node_names n
+            WHERE kind = 'node' AND n.pool = marked.pool AND n.owner = marked.bound_peer
+            UNION ALL
+            SELECT m.name FROM masters m
+            WHERE kind = 'master' AND m.pool = marked.pool AND m.id = marked.bound_peer
+          ) AS bound ORDER BY name COLLATE "C") AS bound_names
+  FROM (SELECT invites.*, CASE WHEN master_invites.id IS NULL THEN 'node' ELSE 'master' END AS kind
+        FROM invites LEFT JOIN master_invites USING (pool, id)) AS marked`;
 
 function recordOf(row: InviteRow): InviteRecord {
   return {
     id: row.id,
+    kind: row.kind,
     name: row.name,
     verifyingKey: row.verifying_key,
     issuedAt: row.issued_at,

@@ -256,6 +256,9 @@ export interface JoinFlags extends RunFlags {
   readonly provisionWriter: boolean;
   /** The adopted services that fula-node's own may replace. */
   readonly replace: readonly string[];
+  /** The invite of another master: the token, `@FILE`, or `-` for standard input. */
+  readonly invite?: string;
+  readonly fingerprint?: string;
 }
 
 /** The flags of join-as-storage-node, as commander returns them. */

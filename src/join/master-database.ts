@@ -1,11 +1,34 @@
-import { faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
+import { connectionFaultOf, faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
+import { findRemoval, removedMaster } from "../database/masters.ts";
 import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import { postgresTarget } from "../settings/postgres-target.ts";
 import { databaseOf, type InstalledMaster } from "./installed-node.ts";
 
 /**
+ * Throws (`foreign`) if this master was removed from its pool. A database that does not answer is no obstacle: snapshots
+ * and sweeps work without it.
+ */
+export async function refuseRemoved(
+  { postgres }: Pick<HostReader, "postgres">,
+  { values }: InstalledMaster,
+): Promise<void> {
+  const [id, target] = [values("MASTER_ID"), postgresTarget(values)];
+  if (id === undefined || target === null) return;
+  const removed = await findRemoval((sql, given) => postgres.query(target, sql, given), id).catch(
+    (thrown: unknown) => {
+      if (thrown instanceof OperatorError || connectionFaultOf(thrown) !== null) return null;
+      throw thrown;
+    },
+  );
+  if (removed !== null) throw removedMaster(removed);
+}
+
+/**
  * Runs `work` with one connection to the master's database, and closes it. Throws `unavailable` if the database can't be
- * reached, `pending` if a migration is missing, and `settings` if it refuses the connection.
+ * reached, `pending` if a migration is missing, `settings` if it refuses the connection, and `foreign` if this master was
+ * removed from its pool.
  */
 export async function withMasterDatabase<Result>(
   { openPool }: { readonly openPool: typeof openPostgresPool },
@@ -17,6 +40,10 @@ export async function withMasterDatabase<Result>(
   const settings = { ...target, maxConnections: 1, idleTimeoutMs: 1_000, connectTimeoutMs: 5_000 };
   const database = openPool(settings, { applicationName: `fula-node ${verb}`, log: () => undefined });
   try {
+    const id = master.values("MASTER_ID");
+    const removed =
+      id === undefined ? null : await findRemoval((sql, values) => database.query(sql, values), id);
+    if (removed !== null) throw removedMaster(removed);
     return await work(database);
   } catch (thrown) {
     throw thrown instanceof OperatorError

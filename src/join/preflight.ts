@@ -9,6 +9,7 @@ import {
   MASTER_MINIMUM_MEMORY_BYTES,
   REPAIR_MINIMUM_FREE_BYTES,
 } from "../preflight/checks.ts";
+import { bracketed } from "../settings/address.ts";
 import { WRITER_PORTS } from "../settings/conflicts.ts";
 import { EDGE_PORTS } from "../settings/edge.ts";
 import {
@@ -19,7 +20,7 @@ import {
   STORAGE_NAMES,
   type StorageLayout,
 } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { JoinDeps } from "./join-run.ts";
 
@@ -95,6 +96,7 @@ export async function checkMaster(options: CheckOptions<MasterLayout>): Promise<
     {
       baseDir: layout.baseDir,
       ports,
+      published: publishedNow(settings),
       minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
       guarded: [
@@ -119,9 +121,11 @@ async function neededPorts(host: HostReader, settings: Settings): Promise<readon
     purpose,
     remedy: `Or use another port for it: --set ${key}=PORT.`,
   });
+  const bind = postgresBindOf(values);
   const writerWorks = (await askWriter(host, values)).fault === null;
   return [
     ...(isDatabaseElsewhere(values) ? [] : [port("POSTGRES_PORT", "Postgres")]),
+    ...(bind === null ? [] : [{ ...port("POSTGRES_PORT", "Postgres, for other masters"), address: bind }]),
     port("PINNING_API_PORT", "the pinning API"),
     port("PINNING_EDGE_PORT", "the pinning API, for other machines"),
     port("WEBUI_PORT", "the storage API"),
@@ -130,6 +134,15 @@ async function neededPorts(host: HostReader, settings: Settings): Promise<readon
     ...(writerWorks ? [] : WRITER_PORTS),
     ...(settings.has("PUBLIC_HOST") ? EDGE_NEEDS : []),
   ];
+}
+
+/** A saved address was warned about when it was new. */
+function publishedNow(settings: Settings): string | null {
+  const values = (key: string) => settings.get(key)?.value;
+  const address = postgresBindOf(values);
+  return address === null || settings.get("POSTGRES_BIND")?.origin === "saved"
+    ? null
+    : `${bracketed(address)}:${values("POSTGRES_PORT") ?? "5432"}`;
 }
 
 const EDGE_NEEDS = EDGE_PORTS.map((port): PortNeed => ({
@@ -178,6 +191,7 @@ export async function checkStorageNode(options: CheckOptions<StorageLayout>): Pr
     {
       baseDir: layout.baseDir,
       ports: [...WRITER_PORTS, ingestPort(settings), ingestMetricsPort(settings)],
+      published: null,
       minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
       minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
       guarded: [layout.baseDir],

@@ -19,9 +19,9 @@ import type { HostReader } from "../host.ts";
 import { digestOf } from "../machine/file-reader.ts";
 import { chooseNode } from "../machine/node-program.ts";
 import type { MasterContext } from "../settings/context.ts";
-import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
+import { isOurs, type MasterLayout, NAMES, POSTGRES_TLS_FILES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
+import { databaseSslOf, isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
 import { GENERATED_AUTH, MASTER_RECOVERABLE, withClusterSecret } from "../settings/secrets.ts";
 import type { Settings } from "../settings/settings.ts";
 import { masterSteps } from "../steps/master.ts";
@@ -160,7 +160,7 @@ async function renderProjects(options: {
     master: {
       ...renderMaster(await readFragments(host, packageDir, MASTER_FRAGMENTS), {
         ...common,
-        postgres: elsewhere ? null : volume,
+        postgres: elsewhere ? null : { ...volume, ...bindOf(values, layout) },
         ...databaseTlsOf(settings),
         kept: new Map(adopted.filter(([service]) => !(elsewhere && service === "postgres"))),
         images: customImages(settings),
@@ -187,11 +187,23 @@ async function renderProjects(options: {
 
 /** Nothing for `true` and `false`: the fragments pass them on, as they do since 0.1.0. */
 function databaseTlsOf(settings: Settings): Pick<MasterOptions, "databaseTls"> {
-  const value = settings.get("POSTGRES_SSL")?.value;
-  const mode = sslModeOf(value);
-  const ca = settings.get("POSTGRES_SSL_CA")?.value ?? null;
-  if (mode === false || (value === "true" && ca === null)) return {};
-  return { databaseTls: { mode, ca } };
+  const values = (key: string) => settings.get(key)?.value;
+  const mode = databaseSslOf(values);
+  const ca = values("POSTGRES_SSL_CA") ?? null;
+  const hasSavedCa = settings.has("POSTGRES_CA");
+  if (mode === false || (values("POSTGRES_SSL") === "true" && ca === null && !hasSavedCa)) return {};
+  return { databaseTls: { mode, ca, hasSavedCa } };
+}
+
+/** Where other machines reach the database of this one. */
+function bindOf(
+  values: (key: string) => string | undefined,
+  { postgresTlsDir }: MasterLayout,
+): { readonly bind?: { readonly address: string; readonly directory: string } } {
+  const address = postgresBindOf(values);
+  return address === null
+    ? {}
+    : { bind: { address, directory: `${postgresTlsDir}/${POSTGRES_TLS_FILES.directory}` } };
 }
 
 /** The database volume in a compose file of ours; null if the file is not valid or has no such volume. */

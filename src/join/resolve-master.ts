@@ -1,20 +1,23 @@
 import { decideUpdater } from "../docker/compose-project.ts";
 import { findCertificateProblems, findOldCaddy } from "../edge/certificate.ts";
 import { OperatorError, type Problem } from "../errors.ts";
+import type { MasterInvite } from "../federation/master-invite.ts";
 import { lookUpPool } from "../federation/pool-lookup.ts";
 import type { HostReader } from "../host.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
 import { describeIdle } from "../settings/edge.ts";
 import { isOurs, type MasterLayout, NAMES } from "../settings/layout.ts";
-import { isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
-import type { Settings } from "../settings/settings.ts";
+import { databaseSslOf, isDatabaseElsewhere, sslModeOf } from "../settings/postgres-target.ts";
+import { savedValue, type Settings } from "../settings/settings.ts";
 import type { Questions } from "../ui/ask.ts";
 import { ADOPTIONS, takeOverSettings, withReplacedImages } from "./adopted-services.ts";
 import { readAssignments } from "./assignments.ts";
 import { refuseOtherKind } from "./installed-node.ts";
+import { findReachProblems } from "./database-reach.ts";
 import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
+import { checkSharedDatabase, findInviteProblems, readInvited } from "./second-master.ts";
 import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
 import { whySilent } from "./silent-docker.ts";
 
@@ -28,6 +31,8 @@ interface Answers {
 export interface DesiredMaster {
   readonly settings: Settings;
   readonly provisionWriter: boolean;
+  /** The invite with which this machine becomes another master of a pool. */
+  readonly invite: MasterInvite | null;
 }
 
 /**
@@ -39,7 +44,9 @@ export async function resolveMaster(
   layout: MasterLayout,
   deps: JoinDeps,
 ): Promise<DesiredMaster> {
-  const assignments = new Map(withReplacedImages(flags.replace, await readAssignments(flags, deps)));
+  const given = withReplacedImages(flags.replace, await readAssignments(flags, deps));
+  const invited = await readInvited(flags, layout, deps);
+  const assignments = new Map([...(invited?.values ?? []), ...given]);
   // Asking the Docker CLI takes longest: it runs meanwhile, and preflight takes the answer.
   if (deps.host.system.uid() === 0) deps.host.docker.composeVersion().catch(() => {});
   if (deps.host.system.uid() === 0) await refuseOtherKind(deps.host, "master");
@@ -57,12 +64,24 @@ export async function resolveMaster(
   const idle = describeIdle(resolved.settings);
   warnOfIgnored(deps, { warnings: [...resolved.warnings, ...(idle === null ? [] : [idle])] });
   const settings = await adoptSettings(deps, flags, layout, resolved.settings);
-  const missing = await requiredProblems(deps, settings, provisionWriter);
+  const missing = await requiredProblems(deps, { settings, layout, provisionWriter, adopt: flags.adopt });
   const invalid = new Set(problems.map(({ subject }) => subject));
-  const all = [...problems, ...unclear, ...missing.filter(({ subject }) => !invalid.has(subject))];
+  const ofInvite = invited === null ? [] : findInviteProblems(invited, given, settings);
+  for (const { subject } of ofInvite) invalid.add(subject);
+  const all = [
+    ...problems,
+    ...unclear,
+    ...ofInvite,
+    ...missing.filter(({ subject }) => !invalid.has(subject)),
+  ];
   await checkMaster({ deps, layout, settings, ignored: flags.ignore, problems: all });
+  await checkSharedDatabase(deps.host, {
+    settings,
+    invite: invited?.invite ?? null,
+    saved: (key) => savedValue(saved, key),
+  });
   if (flags.dryRun && !provisionWriter) await warnOfPoolName(deps, settings);
-  return { settings, provisionWriter };
+  return { settings, provisionWriter, invite: invited?.invite ?? null };
 }
 
 /** A dry run shows the plan of a writer that is not confirmed yet; confirmed, it needs the name of its pool. */
@@ -160,9 +179,14 @@ async function readPoolMasters(
 
 async function requiredProblems(
   { host, reporter }: Pick<JoinDeps, "host" | "reporter">,
-  settings: Settings,
-  provisionWriter: boolean,
+  options: {
+    readonly settings: Settings;
+    readonly layout: MasterLayout;
+    readonly provisionWriter: boolean;
+    readonly adopt: readonly string[];
+  },
 ): Promise<readonly Problem[]> {
+  const { settings, layout, provisionWriter, adopt } = options;
   const problems: Problem[] = [];
   if (provisionWriter && !settings.has("CLUSTERNAME") && !(await hasClusterContainer(host))) {
     problems.push({
@@ -199,6 +223,7 @@ async function requiredProblems(
   }
   return [
     ...problems,
+    ...(await findReachProblems(host, { settings, layout, adopt })),
     ...(await findCaProblem(host, settings)),
     ...(await findPlainGateway({ host, reporter }, settings)),
     ...(host.system.uid() === 0 ? await findCertificateProblems(host, settings) : []),
@@ -221,10 +246,16 @@ async function findPlainGateway(
   const subject = "POSTGRES_SSL";
   const setting = settings.get(subject);
   const image = settings.get("GATEWAY_IMAGE")?.value ?? "";
-  if (sslModeOf(setting?.value) === false || host.system.uid() !== 0) return [];
+  const mode = databaseSslOf((key) => settings.get(key)?.value);
+  if (mode === false || host.system.uid() !== 0) return [];
   if ((await host.docker.image(image)) === null) return [];
+  const without = `Remove that image (docker image rm ${image}) to run without the gateway.`;
+  if (sslModeOf(setting?.value) === false) {
+    const what = `POSTGRES_BIND is set, so Postgres lets nobody in without TLS, but the gateway (${image}) can't encrypt its connection to Postgres.`;
+    return [{ subject: "POSTGRES_BIND", what, remedy: `${without} Or remove POSTGRES_BIND.` }];
+  }
   const what = `${subject} is ${setting?.value}, but the gateway (${image}) can't encrypt its connection to Postgres.`;
-  const remedy = `Remove that image (docker image rm ${image}) to run without the gateway. Or, if you trust the network to the database: --set ${subject}=disable.`;
+  const remedy = `${without} Or, if you trust the network to the database: --set ${subject}=disable.`;
   if (setting?.origin !== "saved" || setting.value !== "true") return [{ subject, what, remedy }];
   reporter.listen({ type: "warning", text: `${what} ${remedy}` });
   return [];

@@ -1,4 +1,5 @@
 import { OperatorError } from "../errors.ts";
+import { isMasterInvite } from "../federation/master-invite.ts";
 import { readInvite, refuseExpired } from "../federation/invite-signing.ts";
 import { formatRegistration } from "../federation/invite.ts";
 import type { TrustInfo } from "../federation/trust.ts";
@@ -18,8 +19,15 @@ export async function readInviteTrust(
   },
   deps: Pick<JoinDeps, "host" | "reporter" | "questions" | "readStdin" | "loadKeyParser">,
 ): Promise<TrustInfo> {
-  const { host, reporter, questions } = deps;
-  const verified = readInvite(await tokenText(flags.invite, deps), {
+  const { host, reporter } = deps;
+  const token = await tokenText(flags.invite, deps);
+  if (isMasterInvite(token))
+    throw new OperatorError({
+      exit: "usage",
+      what: "This is the invite of a master, not of a storage node.",
+      remedy: "Use it with join-as-master. For a storage node: fula-node invite create, without --master.",
+    });
+  const verified = readInvite(token, {
     now: host.clock.now(),
     expected: flags.fingerprint ?? null,
     parseKey: await deps.loadKeyParser(),
@@ -36,21 +44,7 @@ export async function readInviteTrust(
     ["key fingerprint", fingerprint],
   ];
   for (const line of reporter.table(lines)) reporter.note(line);
-  const isCompared = flags.fingerprint !== undefined || flags.dryRun;
-  if (!isCompared && questions === null) throw nobodyCompared(fingerprint);
-  if (
-    !isCompared &&
-    questions !== null &&
-    !(await questions.confirm("Is this the fingerprint that the operator of the master gave you?", false))
-  ) {
-    throw new OperatorError({
-      exit: "integrity",
-      what: "The fingerprint of the invite is not the one that you were given.",
-      why: "The author of an invite decides which masters this node trusts.",
-      remedy:
-        "Ask the operator of the master for another invite, and for its fingerprint over another channel (phone, chat).",
-    });
-  }
+  await confirmFingerprint(fingerprint, flags, deps);
   return {
     source: "The invite",
     isSigned: true,
@@ -67,6 +61,32 @@ export async function readInviteTrust(
         : ([["NODE_INVITE", formatRegistration(invite.registration)]] as const)),
     ]),
   };
+}
+
+/**
+ * Asks the operator to compare the fingerprint of an invite's key, unless it was given. Throws `preflight` if there is
+ * nobody to ask, and `integrity` if it is another one.
+ */
+export async function confirmFingerprint(
+  fingerprint: string,
+  flags: { readonly fingerprint?: string; readonly dryRun: boolean },
+  { questions }: Pick<JoinDeps, "questions">,
+): Promise<void> {
+  const isCompared = flags.fingerprint !== undefined || flags.dryRun;
+  if (!isCompared && questions === null) throw nobodyCompared(fingerprint);
+  if (
+    !isCompared &&
+    questions !== null &&
+    !(await questions.confirm("Is this the fingerprint that the operator of the master gave you?", false))
+  ) {
+    throw new OperatorError({
+      exit: "integrity",
+      what: "The fingerprint of the invite is not the one that you were given.",
+      why: "The author of an invite decides which masters this node trusts.",
+      remedy:
+        "Ask the operator of the master for another invite, and for its fingerprint over another channel (phone, chat).",
+    });
+  }
 }
 
 function nobodyCompared(fingerprint: string): OperatorError {
@@ -95,7 +115,7 @@ export async function tokenText(token: string, deps: Pick<JoinDeps, "host" | "re
 
 /** The token of a text that has lines around it, as `invite create` prints them; any other text as it is. */
 function tokenIn(text: string): string {
-  const lines = text.split("\n").filter((line) => line.startsWith("fula-invite."));
+  const lines = text.split("\n").filter((line) => /^fula-(?:master-)?invite\./.test(line));
   return lines.length === 1 && lines[0] !== undefined ? lines[0] : text;
 }
 

@@ -78,6 +78,8 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   sweepHeartbeat: "remove",
   knownNodes: "data",
   edgeDir: "remove",
+  // Other masters trust this CA as long as the database is there.
+  postgresTlsDir: "keys",
   // It stays as long as the CA that it describes.
   edgeKnown: "data",
 };

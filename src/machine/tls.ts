@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { request } from "node:https";
+import { isIP } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { messageOf } from "../errors.ts";
 import { codeOf } from "./file-errors.ts";
@@ -45,12 +46,21 @@ export interface TlsReader {
     /** PEM of the roots that its clients trust. Left out: those of public CAs. */
     readonly roots?: string | undefined;
   }): Promise<TlsAnswer>;
-  /** The first certificate of a PEM text. `isOfKey` is null without a key. A text says why something can't be read. */
+  /**
+   * The first certificate of a PEM text, for a host name or an IP address. `isOfKey` is null without a key, `isOfIssuer`
+   * without the issuer's certificate. A text says why something can't be read.
+   */
   inspect(
     pem: string,
-    options: { readonly name: string; readonly key: string | null },
-  ): Promise<(CertificateFacts & { readonly isOfKey: boolean | null }) | string>;
+    options: { readonly name: string; readonly key: string | null; readonly issuer?: string },
+  ): Promise<InspectedCertificate | string>;
 }
+
+/** What a certificate says, and what belongs to it. */
+export type InspectedCertificate = CertificateFacts & {
+  readonly isOfKey: boolean | null;
+  readonly isOfIssuer: boolean | null;
+};
 
 const MOST_BYTES = 65_536;
 
@@ -110,16 +120,21 @@ export const tls: TlsReader = {
       asked.end();
     }),
 
-  async inspect(pem, { name, key }) {
+  async inspect(pem, { name, key, issuer }) {
     let certificate: X509Certificate;
+    let isOfIssuer: boolean | null = null;
     try {
       certificate = new X509Certificate(pem);
+      const signer = issuer === undefined ? null : new X509Certificate(issuer);
+      if (signer !== null)
+        isOfIssuer = certificate.checkIssued(signer) && certificate.verify(signer.publicKey);
     } catch {
       return "it is not a certificate in PEM form";
     }
-    if (key === null) return { ...factsOf(certificate, name), isOfKey: null };
+    const facts = { ...factsOf(certificate, name), isOfIssuer };
+    if (key === null) return { ...facts, isOfKey: null };
     try {
-      return { ...factsOf(certificate, name), isOfKey: certificate.checkPrivateKey(createPrivateKey(key)) };
+      return { ...facts, isOfKey: certificate.checkPrivateKey(createPrivateKey(key)) };
     } catch {
       // The text of the error may quote the key.
       return "its key is not a private key in PEM form without a passphrase";
@@ -145,7 +160,9 @@ function factsOf(certificate: X509Certificate, name: string): CertificateFacts {
     isSelfSigned: issuer === subject,
     validFrom: new Date(validFrom),
     validTo: new Date(validTo),
-    coversName: certificate.checkHost(name, { wildcards: true }) !== undefined,
+    coversName:
+      (isIP(name) === 0 ? certificate.checkHost(name, { wildcards: true }) : certificate.checkIP(name)) !==
+      undefined,
   };
 }
 

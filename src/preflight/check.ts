@@ -64,7 +64,7 @@ function refuseUnknown(checks: readonly Check[], ignored: readonly string[]): vo
 export interface PortNeed {
   readonly port: number;
   /** `0.0.0.0` for all addresses. */
-  readonly address: "127.0.0.1" | "0.0.0.0";
+  readonly address: string;
   /** What needs the port, such as "Postgres". */
   readonly purpose: string;
   /** Another solution than stopping the program that uses the port, as a sentence. */
@@ -78,6 +78,8 @@ export type Ownership = "ours" | "adopted-writer" | "foreign";
 export interface PreflightContext {
   readonly baseDir: string;
   readonly ports: readonly PortNeed[];
+  /** An address, with its port, at which Docker is to publish the database now; null if there is none, or if it does already. */
+  readonly published: string | null;
   /** The free space required in the base directory and in Docker's root directory. */
   readonly minimumFreeBytes: { readonly baseDir: number; readonly dockerRoot: number };
   readonly minimumMemoryBytes: { readonly required: number; readonly recommended: number };

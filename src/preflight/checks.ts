@@ -1,5 +1,5 @@
 import type { Check } from "./check.ts";
-import { compose, dockerEngine, watchtower } from "./docker.ts";
+import { compose, dockerEngine, firewall, watchtower } from "./docker.ts";
 import { clock, disk, memory, node, os, owners, root } from "./machine.ts";
 import { containerUser, otherUsers, writerSecrets } from "./passwd.ts";
 import { ports } from "./ports.ts";
@@ -17,6 +17,7 @@ export const MASTER_CHECKS: readonly Check[] = [
   memory,
   clock,
   ports,
+  firewall,
   owners,
   node,
   watchtower,

@@ -180,3 +180,23 @@ export const watchtower: Check = {
     }));
   },
 };
+
+/** Warns that a firewall on this machine does not guard a port that Docker publishes. */
+export const firewall: Check = {
+  id: "firewall",
+  title: "ports that Docker publishes",
+  ignorable: true,
+
+  async run(host, { published }) {
+    if (published === null) return [];
+    const ufw = (await host.files.stat("/etc/ufw")) === null ? "A firewall such as ufw" : "The firewall ufw";
+    return [
+      {
+        severity: "warning",
+        what: `Docker will publish the database at ${published}. ${ufw} does not filter that port: Docker puts its own rules in front.`,
+        remedy:
+          "Every machine in that network can reach it. It answers over TLS only, and asks for the password. To admit the other masters alone, use the firewall of the network, or a rule in the chain DOCKER-USER.",
+      },
+    ];
+  },
+};

@@ -15,7 +15,7 @@ import { parseMemory } from "../pinset/snapshot/memory.ts";
 import { quoteValue, whyUnwritable } from "../settings/env-file.ts";
 import type { MasterLayout } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
-import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
 import {
   parseRotation,
   ROTATED,
@@ -245,7 +245,8 @@ async function readScene(
   return {
     ours: holders.ours.map(({ name }) => name),
     others: holders.others.map(({ name }) => name),
-    databaseElsewhere: isDatabaseElsewhere(values),
+    // Other masters can use it in both cases.
+    databaseElsewhere: isDatabaseElsewhere(values) || postgresBindOf(values) !== null,
     fingerprint: isKey ? (await host.signing.publicKey(value, layout.signingKey)).id : null,
     envFile: layout.envFile,
   };

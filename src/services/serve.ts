@@ -1,7 +1,8 @@
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import type { Log, LogLevel } from "../errors.ts";
+import { findRemoval, keepBeating, removedMaster, type RemovedMaster } from "../database/masters.ts";
+import { type Log, type LogLevel, messageOf } from "../errors.ts";
 import type { Blake3 } from "../ingest/blake3.ts";
 import type { StorageApi } from "../ingest/quota-gate.ts";
 import type { HttpReader } from "../machine/http.ts";
@@ -42,20 +43,54 @@ const INGEST_TIMEOUT_MS = 30_000;
 
 /**
  * Runs one service until it is stopped. Its settings come from the environment, which Compose creates from `.env`.
- * Throws an OperatorError (`settings`) that lists every problem with them.
+ * Throws an OperatorError (`settings`) that lists every problem with them. A service of a master that was removed from its
+ * pool does not start, and one that runs ends: `foreign`. Docker starts it again and again, so it works once it may come back.
  */
 export async function serve(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<void> {
   const { stop, version, write } = deps;
   const openLog = (level: LogLevel) => createServiceLog({ service: name, level, write });
-  const { service, log } = await openService(name, environment, deps, openLog);
-  await runService(service, { stop, version, log: log.line, onRequest: log.request });
+  const removal = new AbortController();
+  const ending = AbortSignal.any([stop, removal.signal]);
+  const { service, log } = await openService(
+    name,
+    environment,
+    { ...deps, stop: ending, onRemoved: (removed) => removal.abort(removedMaster(removed)) },
+    openLog,
+  );
+  await runService(service, { stop: ending, version, log: log.line, onRequest: log.request });
+  if (removal.signal.aborted) throw removal.signal.reason;
 }
+
+/**
+ * Says in the database that this master is alive, until the end that it returns. Throws (`foreign`) if the master was
+ * removed from its pool. A database that does not answer now says so later, if it is so.
+ */
+async function beat(
+  pool: PostgresPool,
+  id: string | null,
+  { log, onRemoved }: { readonly log: Log; readonly onRemoved: (removed: RemovedMaster) => void },
+): Promise<() => void> {
+  if (id === null) return () => {};
+  const query: Parameters<typeof findRemoval>[0] = (sql, values) =>
+    pool.query(sql, values, { timeoutMs: FIRST_LOOK_MS });
+  const removed = await findRemoval(query, id).catch((thrown: unknown) => {
+    log(`whether this master is still in its pool is not known yet: ${messageOf(thrown)}`, "warn");
+    return null;
+  });
+  if (removed !== null) {
+    await pool.close();
+    throw removedMaster(removed);
+  }
+  return keepBeating(pool, id, { log, onRemoved });
+}
+
+const FIRST_LOOK_MS = 5_000;
 
 /** Loads only the code of the service that runs. */
 async function openService(
   name: ServiceName,
   environment: Environment,
-  deps: ServeDeps,
+  deps: ServeDeps & { readonly onRemoved: (removed: RemovedMaster) => void },
   openLog: (level: LogLevel) => ServiceLog,
 ): Promise<{ readonly service: Service; readonly log: ServiceLog }> {
   const { http, version, stop } = deps;
@@ -89,6 +124,7 @@ async function openService(
     const { mayStoreMore } = await import("../pinning/pin-store.ts");
     const log = openLog(settings.logLevel);
     const pool = openPool(settings.postgres, log.line);
+    const endBeating = await beat(pool, settings.masterId, { ...deps, log: log.line });
     const queue = openPinQueue(settings, {
       pool,
       http,
@@ -100,20 +136,31 @@ async function openService(
     });
     const { bridgeSubnets } = await import("../machine/system.ts");
     const api = openPinningApi(settings, { pool, http, log: log.line, version, bridgeSubnets, queue });
-    return { service: { ...api, close: () => queue.close().then(api.close) }, log };
+    const close = async (): Promise<void> => {
+      endBeating();
+      await queue.close();
+      await api.close();
+    };
+    return { service: { ...api, close }, log };
   }
   const settings = readWebuiSettings(environment);
   const { openStorageService } = await import("./storage-api.ts");
   const log = openLog(settings.logLevel);
+  const pool = openPool(settings.postgres, log.line);
+  const endBeating = await beat(pool, settings.masterId, { ...deps, log: log.line });
   const service = openStorageService(settings, {
-    pool: openPool(settings.postgres, log.line),
+    pool,
     openCluster: (connections = 2) =>
       deps.openCluster({ ...clusterTarget(settings.cluster, stop), connections }),
     http,
     log: log.line,
     version,
   });
-  return { service, log };
+  const close = async (): Promise<void> => {
+    endBeating();
+    await service.close();
+  };
+  return { service: { ...service, close }, log };
 }
 
 function clusterTarget({ url, basicAuth }: ClusterSettings, signal: AbortSignal): ClusterTarget {

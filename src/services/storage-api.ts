@@ -1,6 +1,5 @@
 import { usageOf } from "../accounts/usage.ts";
 import { openChain } from "../billing/chain-node.ts";
-import { keepBeating } from "../database/masters.ts";
 import type { Cluster } from "../cluster/client.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { watchWrites } from "../database/writable.ts";
@@ -39,6 +38,7 @@ const TABLES = [
   "node_owners",
   "node_descriptors",
   "node_releases",
+  "node_trust",
   "account_usage",
   "account_holds",
   "credit_history",
@@ -123,15 +123,13 @@ export function openStorageService(
       failure(405, "other-method", `Only ${methods} can be used here.`, {}, { allow: methods }),
   );
   void health();
-  const { bindHost: host, port, metricsPort, masterId } = settings;
+  const { bindHost: host, port, metricsPort } = settings;
   const crons = startBillingCrons(settings, { pool, log });
   const metrics = {
     port: metricsPort,
     gauges: [...healthGauges(health), connectionGauge(pool), ...crons.gauges],
   };
-  const endBeating = masterId === null ? () => {} : keepBeating(pool, masterId, { log });
   const close = async () => {
-    endBeating();
     await crons.close();
     await pool.close();
   };

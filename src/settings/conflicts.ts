@@ -15,10 +15,16 @@ export function findConflicts(settings: Settings): readonly Problem[] {
 
 /** A CA that nothing checks would look like protection. */
 function compareSsl(settings: Settings): readonly Problem[] {
-  const subject = "POSTGRES_SSL_CA";
-  if (!settings.has(subject) || sslModeOf(settings.get("POSTGRES_SSL")?.value) !== false) return [];
+  const [file, saved] = ["POSTGRES_SSL_CA", "POSTGRES_CA"];
+  const subject = settings.has(file) ? file : saved;
+  if (!settings.has(subject)) return [];
+  if (settings.has(file) && settings.has(saved)) {
+    const what = `${file} and ${saved} are both set: it is not clear which CA the database has.`;
+    return [{ subject: file, what, remedy: `Remove one of the two. ${saved} came with an invite.` }];
+  }
+  if (sslModeOf(settings.get("POSTGRES_SSL")?.value) !== false) return [];
   const what = `${subject} is set, but POSTGRES_SSL is ${settings.get("POSTGRES_SSL")?.value ?? "not set"}: the connection would not be encrypted.`;
-  return [{ subject, what, remedy: "Set POSTGRES_SSL=verify-full too, or remove POSTGRES_SSL_CA." }];
+  return [{ subject, what, remedy: `Set POSTGRES_SSL=verify-full too, or remove ${subject}.` }];
 }
 
 /** ipfs-cluster 1.1 does not start without these rules (its cluster_config.go, isReplicationFactorValid). */

@@ -36,9 +36,19 @@ export interface MasterLayout extends StorageLayout {
   readonly knownNodes: string;
   /** What the edge's container reads. */
   readonly edgeDir: string;
+  /** The CA of the database's certificate, with its key. */
+  readonly postgresTlsDir: string;
   /** The address and the CA of the edge that invites contain. */
   readonly edgeKnown: string;
 }
+
+/** The files in the directory that Postgres reads for its TLS: `server` in `postgresTlsDir`. */
+export const POSTGRES_TLS_FILES = {
+  directory: "server",
+  certificate: "server.pem",
+  key: "server.key",
+  rules: "pg_hba.conf",
+} as const;
 
 /** The default base directory of a master (upstream's). */
 export const MASTER_BASE_DIR = "/opt/fula-master";
@@ -118,6 +128,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
     edgeDir: `${baseDir}/edge`,
+    postgresTlsDir: `${baseDir}/postgres-tls`,
     edgeKnown: `${baseDir}/edge-known.json`,
   };
 }
@@ -156,13 +167,14 @@ export function guardedOnStorageNode({
 /** The same on a master, without its writer. */
 export function guardedOnMaster(layout: MasterLayout): readonly GuardedPath[] {
   const { signingKey, verifyingKey, snapshotsDir, snapshotHeartbeat, restoreDir, knownNodes } = layout;
-  const { edgeDir } = layout;
+  const { edgeDir, postgresTlsDir } = layout;
   const heartbeats = snapshotHeartbeat.replace(/\/[^/]*$/, "");
   return [
     ...guardedOnStorageNode(layout),
     ...[signingKey, verifyingKey, snapshotsDir, heartbeats, restoreDir, knownNodes, edgeDir].map((path) => ({
       path,
     })),
+    { path: postgresTlsDir, tree: true },
   ];
 }
 

@@ -1,5 +1,6 @@
 import { BILLING_SETTINGS } from "./billing.ts";
 import { EDGE_SETTINGS } from "./edge.ts";
+import { POSTGRES_SETTINGS } from "./postgres-target.ts";
 import { RULES } from "./rules.ts";
 import type { SettingSpec } from "./settings.ts";
 import { LOG_LEVEL } from "./storage.ts";
@@ -83,49 +84,7 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
     bound: true,
     byDefault: "/opt/fula-writer",
   },
-  {
-    key: "POSTGRES_HOST",
-    about: "host of the database; if it is another machine, no Postgres is created here",
-    rule: RULES.host,
-    bound: true,
-    byDefault: "127.0.0.1",
-  },
-  { key: "POSTGRES_PORT", about: "port of the database", rule: RULES.port, bound: true, byDefault: "5432" },
-  {
-    key: "POSTGRES_DB",
-    about: "name of the database",
-    rule: RULES.identifier,
-    bound: true,
-    byDefault: "pinning_service",
-  },
-  {
-    key: "POSTGRES_USER",
-    about: "owner of the database",
-    rule: RULES.identifier,
-    bound: true,
-    byDefault: "pinning_user",
-  },
-  {
-    key: "POSTGRES_PASSWORD",
-    about: "password of the database owner",
-    rule: RULES.secret,
-    secret: true,
-    immutable: true,
-    generated: { kind: "token", characters: 40 },
-  },
-  {
-    key: "POSTGRES_SSL",
-    about:
-      "TLS to the database, as libpq has it: disable (or false), require (encrypted, the certificate is not checked) or verify-full",
-    rule: RULES.sslMode,
-    byDefault: "false",
-  },
-  {
-    key: "POSTGRES_SSL_CA",
-    about:
-      "path of the PEM file with the CA of the database's certificate; if not set, verify-full trusts this system's CAs",
-    rule: RULES.path,
-  },
+  ...POSTGRES_SETTINGS,
   {
     key: "SYSTEM_KEY",
     about: "key for the /admin routes of the pinning API",

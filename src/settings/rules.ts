@@ -1,4 +1,12 @@
-import { isHostName, isIp4, isIp6, isPeerId, isPort, parseTcpMultiaddr } from "./address.ts";
+import {
+  isHostName,
+  isIp4,
+  isIp6,
+  isPeerId,
+  isPort,
+  isPrivateAddress,
+  parseTcpMultiaddr,
+} from "./address.ts";
 import { areCertificates } from "./certificates.ts";
 import { isNodeName } from "./node-name.ts";
 
@@ -84,6 +92,11 @@ export const RULES = {
   bindAddress: {
     requirement: "an IP address (`::` is all, IPv4 and IPv6; 0.0.0.0 is all of IPv4), or localhost",
     holds: (value) => value === "localhost" || isIp4(value) || isIp6(value),
+  },
+  privateAddress: {
+    requirement:
+      "one private IP address (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16 or fc00::/7), because a database must not be reachable from the internet",
+    holds: isPrivateAddress,
   },
   flag: pattern("true or false", /^(true|false)$/),
   sslMode: pattern(

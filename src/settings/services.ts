@@ -43,6 +43,8 @@ export interface ClusterSettings {
 
 /** The settings of `serve pinning-api`. */
 export interface PinningApiSettings extends ServiceSettings {
+  /** The identity of this master in the database. Null: it does not say there that it is alive. */
+  readonly masterId: string | null;
   readonly cluster: ClusterSettings;
   /** The port for requests from outside the machine. */
   readonly edgePort: number;
@@ -141,6 +143,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     PINNING_EDGE_PORT: number(RULES.port, "6001"),
     PINNING_METRICS_PORT: number(RULES.port, "16000"),
     SYSTEM_KEY: text(RULES.systemKey),
+    MASTER_ID: text(RULES.masterId).optional(),
     IPFS_API_ADDR: text(RULES.apiMultiaddr).default("/ip4/127.0.0.1/tcp/5001"),
     FULA_PIN_SERVICE_SECRET: text(RULES.any).optional(),
     FULA_EIP712_AUTH: text(RULES.flag).default("false"),
@@ -164,6 +167,7 @@ export function readPinningApiSettings(environment: Environment): PinningApiSett
     cluster: clusterOf(values),
     kuboUrl: multiaddrToUrl(values.IPFS_API_ADDR) ?? "",
     systemKey: values.SYSTEM_KEY,
+    masterId: values.MASTER_ID ?? null,
     walletTokens: values.FULA_EIP712_AUTH === "true",
     serviceSecret: /^\s*(?:disabled)?\s*$/i.test(secret) ? null : secret,
     limits: {
@@ -321,6 +325,7 @@ function master(environment: Environment) {
     // Set beside POSTGRES_SSL=true, for which upstream's images encrypt; they know no other mode (compose-render.ts).
     POSTGRES_SSL_MODE: text(RULES.sslMode).optional(),
     POSTGRES_SSL_CA: text(RULES.path).optional(),
+    POSTGRES_CA: text(RULES.certificates).optional(),
     POSTGRES_MAX_CONNECTIONS: number(RULES.count, "25"),
     POSTGRES_IDLE_TIMEOUT: number(RULES.count, "30000"),
     POSTGRES_CONNECTION_TIMEOUT: number(RULES.count, "5000"),
@@ -367,6 +372,7 @@ function poolOf(values: MasterValues): PoolSettings {
     password: values.POSTGRES_PASSWORD,
     ssl: sslModeOf(values.POSTGRES_SSL_MODE ?? values.POSTGRES_SSL),
     ...(values.POSTGRES_SSL_CA === undefined ? {} : { sslCa: values.POSTGRES_SSL_CA }),
+    ...(values.POSTGRES_CA === undefined ? {} : { sslCaPem: pemOfCertificates(values.POSTGRES_CA) }),
     maxConnections: values.POSTGRES_MAX_CONNECTIONS,
     idleTimeoutMs: values.POSTGRES_IDLE_TIMEOUT,
     connectTimeoutMs: values.POSTGRES_CONNECTION_TIMEOUT,

@@ -42,7 +42,13 @@ export interface NodeFacts {
   };
   /** Its name, and who has it at the master. `lacksInvite`: the master registers invited nodes only, and this one has no invite. */
   readonly name:
-    | { readonly name: string; readonly holder: string | null; readonly lacksInvite: boolean }
+    | {
+        readonly name: string;
+        readonly holder: string | null;
+        readonly lacksInvite: boolean;
+        /** The peers of removed masters that the master knows this node to trust. */
+        readonly removed?: readonly string[];
+      }
     /** The master manages another pool. */
     | { readonly refused: string }
     | { readonly unknown: string; readonly remedy?: string };
@@ -101,6 +107,14 @@ export function judgeMasters({
     };
   const prefix = isMember ? "of" : "not of";
   const sentence = `${prefix} ${pool}, trusts ${described.join(", ")}`;
+  const removed = trusted.filter((id) => "name" in name && name.removed?.includes(id) === true);
+  if (removed.length > 0)
+    return {
+      about,
+      state: "attention",
+      sentence: `still trusts a master that was removed from ${pool}: ${removed.join(", ")}`,
+      todo: `${REPAIR_STORAGE} --accept-pool-change, with a new invite or by the pool API`,
+    };
   if (isMember) return { about, state: "ok", sentence };
   const todo = "check that this machine and the master reach each other on port 9096";
   return { about, state: "attention", sentence, todo };

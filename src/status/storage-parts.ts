@@ -378,7 +378,9 @@ async function lookAtName(
     const claim = { pool, peerId: null, invite: null };
     const found = await ask(() => lookUpName(http, url, name, "--no-register", claim));
     if (found === LATE) return { unknown: `${name}; the master did not answer in time` };
-    return { name, holder: found.entry?.peerId ?? null, lacksInvite: found.needsInvite && !hasInvite };
+    const { entry, needsInvite } = found;
+    const [holder, removed] = [entry?.peerId ?? null, entry?.removed ?? []];
+    return { name, holder, lacksInvite: needsInvite && !hasInvite, removed };
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
     if (thrown.exit === "settings") return { refused: thrown.what };

@@ -16,6 +16,7 @@ import { firstSnapshot } from "./master/first-snapshot.ts";
 import { flags } from "./master/flags.ts";
 import { migrations } from "./master/migrations.ts";
 import { guardDatabase, postgres } from "./master/postgres.ts";
+import { postgresTls } from "./master/postgres-tls.ts";
 import { services } from "./master/services.ts";
 import { signingKey } from "./master/signing-key.ts";
 import { writer } from "./master/writer.ts";
@@ -36,6 +37,7 @@ export function masterSteps(
     writer(context, projects.writer),
     serviceImage(context),
     composeFile(projects.master, context.hash),
+    postgresTls(context),
     postgres(context, projects.master),
     migrations(context),
     flags(context),

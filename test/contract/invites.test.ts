@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import {
   findInvite,
+  bindMasterInvite,
   listInvites,
   recordInvite,
   revokeInvite,
@@ -175,10 +176,55 @@ describeOnPostgres(
       expect(await revokeInvite(pool, "pool-b", unused.id)).toBeNull();
     });
 
+    test("an invite of a master is one, and the first master that uses it binds it", async () => {
+      const target = await postgres.createDatabase();
+      const pool = poolOf(target);
+      await storeInvite(target);
+      const id = "0b".repeat(16);
+      const at = new Date();
+      const expiresAt = new Date(at.getTime() + 60_000);
+      const invite = { id, kind: "master" as const, name: null, verifyingKey: "x", issuedAt: at, expiresAt };
+      await recordInvite(pool, "pool-a", invite);
+      const kinds = (await listInvites(pool, "pool-a")).map(({ kind }) => kind);
+      expect(kinds.toSorted()).toEqual(["master", "node"]);
+      const [first, second] = ["a", "b"].map((digit) => digit.repeat(32)) as [string, string];
+      await sql(
+        target,
+        `INSERT INTO masters (pool, id, name, flags, version, machine, first_seen_at, heartbeat_at)
+         VALUES ('pool-a', '${first}', 'berlin', '{}', '1', 'm', now(), now())`,
+      );
+      await bindMasterInvite(pool, { pool: "pool-a", id, masterId: first });
+      await bindMasterInvite(pool, { pool: "pool-a", id, masterId: second });
+      expect(await findInvite(pool, "pool-a", id)).toMatchObject({
+        kind: "master",
+        boundPeer: first,
+        boundNames: ["berlin"],
+      });
+      // One of a node is bound by its announcement only.
+      const node = (await listInvites(pool, "pool-a")).find(({ kind }) => kind === "node")?.id ?? "";
+      await bindMasterInvite(pool, { pool: "pool-a", id: node, masterId: first });
+      expect((await findInvite(pool, "pool-a", node))?.boundPeer).toBeNull();
+
+      await expect(migratorOf().down(target, 39, listen())).rejects.toMatchObject({
+        exit: "drift",
+        what: "039_master_invites.down.sql refuses: 1 invite(s) of masters still work.",
+      });
+      await revokeInvite(pool, "pool-a", id);
+      const { done } = await migratorOf().down(target, 39, listen());
+      expect(done).toMatchObject([{ version: 39, action: "revert" }]);
+    });
+
     test("an id is stored once", async () => {
       const pool = poolOf(await postgres.createDatabase());
       const at = new Date();
-      const invite = { id: "0a".repeat(16), name: null, verifyingKey: "x", issuedAt: at, expiresAt: at };
+      const invite = {
+        id: "0a".repeat(16),
+        kind: "node" as const,
+        name: null,
+        verifyingKey: "x",
+        issuedAt: at,
+        expiresAt: at,
+      };
       await recordInvite(pool, "pool-a", invite);
       await recordInvite(pool, "pool-b", invite);
       await expect(recordInvite(pool, "pool-a", invite)).rejects.toMatchObject({

@@ -26,6 +26,7 @@ export function pinningSettings(
     postgres,
     cluster: { url: "http://127.0.0.1:9", basicAuth: null },
     kuboUrl: "http://127.0.0.1:9",
+    masterId: null,
     systemKey: SYSTEM_KEY,
     serviceSecret: SERVICE_SECRET,
     walletTokens: false,

@@ -8,10 +8,10 @@ import {
   type Call,
   createApp,
   json,
-  readJson,
   type RunningServer,
   startServer,
 } from "../../src/services/server.ts";
+import { readJson } from "../../src/services/request-body.ts";
 import { deferred, listenAnywhere } from "./serving.ts";
 
 const cleanups: (() => unknown)[] = [];

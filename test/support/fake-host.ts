@@ -6,6 +6,7 @@ import type { Clock } from "../../src/machine/clock.ts";
 import type { TlsAnswer, TlsReader } from "../../src/machine/tls.ts";
 import type { HttpReader } from "../../src/machine/http.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
+import { fakeCertificates, inspectFake } from "./fake-certificates.ts";
 import { FakeDocker } from "./fake-docker.ts";
 import { FakeFiles } from "./fake-files.ts";
 import { FakeMigrator } from "./fake-migrator.ts";
@@ -72,6 +73,7 @@ export class FakeHost implements Host {
   };
   readonly random: Host["random"];
   readonly signing: Host["signing"];
+  readonly certificates: Host["certificates"];
   readonly #mint = new FakeRandom(this.gate);
   #elapsedMs = 0;
   #differenceMs = 0;
@@ -91,6 +93,7 @@ export class FakeHost implements Host {
     this.postgres = this.#makePostgres();
     this.random = this.#mint.random;
     this.signing = this.#mint.signing;
+    this.certificates = fakeCertificates(this.signing);
   }
 
   /** Every write since the start or the last `revive`, in order: `files.writeAtomic /x 600`. */
@@ -205,7 +208,7 @@ export class FakeHost implements Host {
   #makeTls(): FakeHost["tls"] {
     const tls: FakeHost["tls"] = {
       onAsk: () => ({ kind: "silent", why: "connect ECONNREFUSED 127.0.0.1:443" }),
-      onInspect: () => "it is not a certificate in PEM form",
+      onInspect: inspectFake,
       ask: async (asked) => {
         this.gate.look();
         return tls.onAsk(asked.name, asked);

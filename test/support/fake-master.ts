@@ -214,6 +214,9 @@ export class FakeMaster extends FakeHost {
   #askPostgres(target: PostgresTarget): PostgresAnswer {
     const role = this.databasesElsewhere.get(target.host) ?? this.#roleHere(target.host);
     if (role === null) return { kind: "unreachable", why: "connection refused" };
+    const isLocked = this.#isLocked() && !this.databasesElsewhere.has(target.host);
+    if (isLocked && target.ssl === false)
+      return { kind: "wants-tls", says: "no pg_hba.conf entry, no encryption" };
     if (role.user !== target.user || role.password !== target.password) return { kind: "wrong-password" };
     if (role.database !== target.database) return { kind: "no-database" };
     return { kind: "open", serverVersion: "16.9", systemIdentifier: "7412345678901234567" };
@@ -221,14 +224,23 @@ export class FakeMaster extends FakeHost {
 
   #roleHere(host: string): Role | null {
     const container = this.docker.engine === null ? undefined : this.docker.boxes.get(NAMES.postgres);
-    if (host !== "127.0.0.1" || container?.status !== "running") return null;
+    const isReached = host === "127.0.0.1" || (host.startsWith("10.") && this.#isLocked());
+    if (!isReached || container?.status !== "running") return null;
     const role = this.files.tree.get(`${volumeOf(container)}/role.json`);
     return role === undefined ? null : (JSON.parse(role.text) as Role);
+  }
+
+  /** True if Postgres here lets nobody in without TLS. */
+  #isLocked(): boolean {
+    const mounts = this.docker.boxes.get(NAMES.postgres)?.mounts ?? [];
+    return mounts.some(({ destination }) => destination === "/etc/fula-node/tls");
   }
 
   #query(sql: string): readonly Record<string, unknown>[] {
     const filled = this.migrations.applied.size > 0;
     if (sql.includes("pg_database_size")) return [{ bytes: "1234567890" }];
+    // The box is the only master of its pool.
+    if (/FROM (?:masters m|removed_masters|node_names n LEFT JOIN node_trust)/.test(sql)) return [];
     if (sql.includes("FROM node_names n LEFT JOIN")) return this.registered;
     if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
     if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];

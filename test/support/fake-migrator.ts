@@ -1,6 +1,6 @@
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
-import type { MasterRecord, MasterRow } from "../../src/database/masters.ts";
+import type { MasterRecord, MasterRow, RemovedMaster } from "../../src/database/masters.ts";
 import type { DownPreview, Migrator } from "../../src/database/migrator.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 
@@ -20,6 +20,7 @@ export class FakeMigrator implements Migrator {
   toolVersion = "0.1.0";
   /** By identity. */
   readonly masters = new Map<string, MasterRow>();
+  readonly removed: RemovedMaster[] = [];
   readonly #gate: WriteGate;
 
   constructor(gate: WriteGate) {
@@ -78,6 +79,11 @@ export class FakeMigrator implements Migrator {
   async readMasters(): Promise<readonly MasterRow[] | null> {
     this.#gate.look();
     return this.applied.size > 0 ? [...this.masters.values()] : null;
+  }
+
+  async readRemovedMasters(): Promise<readonly RemovedMaster[]> {
+    this.#gate.look();
+    return this.removed;
   }
 
   async recordMaster(_target: PostgresTarget, master: MasterRecord): Promise<void> {

@@ -8,5 +8,13 @@ export function idOf(key: string): string {
 
 /** A master as it records itself. Its identity is made from `key`, which is also its name by default. */
 export function masterOf(key: string, fields: Partial<MasterRecord> = {}): MasterRecord {
-  return { pool: "pool-a", id: idOf(key), name: key, flags: [], machine: `machine of ${key}`, ...fields };
+  return {
+    pool: "pool-a",
+    id: idOf(key),
+    name: key,
+    flags: [],
+    machine: `machine of ${key}`,
+    peer: null,
+    ...fields,
+  };
 }

@@ -1,4 +1,5 @@
 import { canPass, describeRefusal, type Refusal } from "../../database/connection-fault.ts";
+import { checkReach, whyItReadsOldFiles } from "../../database/reach.ts";
 import { PROJECT_LABEL } from "../../docker/compose-document.ts";
 import type { Project } from "../../docker/compose-project.ts";
 import { compareCompose } from "../../docker/compose-render.ts";
@@ -28,7 +29,12 @@ import {
   type Values,
 } from "../../settings/context.ts";
 import { isOurs, NAMES } from "../../settings/layout.ts";
-import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../../settings/postgres-target.ts";
+import {
+  isDatabaseElsewhere,
+  postgresBindOf,
+  postgresTarget,
+  type PostgresTarget,
+} from "../../settings/postgres-target.ts";
 
 const ANSWER_DEADLINE_MS = 180_000;
 
@@ -144,15 +150,22 @@ function postgresContainer(context: MasterContext, project: Project): StepSpec<S
       images: imagesToPull(context, ["POSTGRES_IMAGE"]),
     }),
     survey: (host) => surveyVolume(host, context, project),
+    whyRestart: async (host) =>
+      postgresBindOf(await readValues(host, context)) === null
+        ? null
+        : await whyItReadsOldFiles(host, context.layout),
     inPlace: {
       isUsed: async (host) => isDatabaseElsewhere(await readValues(host, context)),
       probe: async (host) => await probeExternal(host, await readValues(host, context)),
     },
 
     async verify(host) {
-      const target = requireTarget(await readValues(host, context), context);
+      const values = await readValues(host, context);
+      const target = requireTarget(values, context);
       const refusal = await waitUntilOpen(host, target);
-      if (refusal === null) return;
+      const address = postgresBindOf(values);
+      if (refusal === null)
+        return address === null ? undefined : await checkReach(host, context.layout, target, address);
       const { what, why, remedy } = describeRefusal(target, refusal);
       throw new OperatorError({
         exit: "unhealthy",

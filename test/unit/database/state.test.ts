@@ -15,6 +15,7 @@ const own = {
   id: ID,
   name: "a",
   flags: [],
+  peer: null,
   machine: "m",
   version: "1",
   heartbeatAt: "2026-01-01T11:58:00Z",

@@ -63,6 +63,7 @@ function boxWithCertificate(): FakeStorage {
     validTo: new Date(Date.UTC(2030, 0, 1)),
     coversName: true,
     isOfKey: true,
+    isOfIssuer: null,
   });
   return host;
 }

@@ -16,6 +16,7 @@ const CONTEXT: PreflightContext = {
     { port: 5432, address: "127.0.0.1", purpose: "PostgreSQL", remedy: "Or set POSTGRES_PORT." },
     { port: 4001, address: "0.0.0.0", purpose: "kubo" },
   ],
+  published: null,
   minimumFreeBytes: MASTER_MINIMUM_FREE_BYTES,
   minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
   ownership: ({ name }) =>
@@ -52,6 +53,16 @@ async function problemsOf(
 }
 
 describe("preflight of a master", () => {
+  it("warns that ufw does not guard the port of a database that becomes reachable", async () => {
+    const context = { ...CONTEXT, published: "10.0.0.7:5432" };
+    expect(await problemsOf((host) => host.files.putDirectory("/etc/ufw"), { context })).toEqual([
+      "firewall warning: Docker will publish the database at 10.0.0.7:5432. The firewall ufw does not filter that port: Docker puts its own rules in front.",
+    ]);
+    expect(await problemsOf(() => {}, { context })).toEqual([
+      expect.stringMatching(/A firewall such as ufw does not filter that port/),
+    ]);
+  });
+
   it("finds no problem on a good machine, new or installed", async () => {
     expect(await problemsOf(() => {})).toEqual([]);
     const bare = (host: FakeHost) => {

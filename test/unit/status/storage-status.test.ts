@@ -62,6 +62,16 @@ describe("status of a storage node", () => {
       "attention",
       /^not of pool.*does not see this node/,
     ],
+    [
+      "it still trusts a master that was removed",
+      (host) => {
+        const held = host.names?.get("node");
+        if (held !== undefined) host.names?.set("node", { ...held, removed: [MASTER_ID] });
+      },
+      "member",
+      "attention",
+      /^still trusts a master that was removed from pool: 12D3/,
+    ],
     ["its kubo is alone", (host) => (host.kuboPeers = 0), "kubo", "attention", /receives no content/],
     [
       "a pin failed",

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MasterRow } from "../../../src/database/masters.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster, VERSION } from "../../support/fake-master.ts";
-import { boxBefore, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
+import { boxBefore, join, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
 const before = await boxBefore("flags");
@@ -22,12 +22,19 @@ function putOther(host: FakeHost, fields: Partial<MasterRow> = {}): MasterRow {
     name: "box",
     flags: ["FULA_BUCKET_ROOT_CAS"],
     machine: "another",
+    peer: null,
     version: VERSION,
     heartbeatAt: "2026-01-01T00:00:00Z",
     ...fields,
   };
   host.migrations.masters.set(other.id, other);
   return other;
+}
+
+/** The peer id of the box's ipfs-cluster. */
+async function ownPeer(host: FakeHost): Promise<string> {
+  const { finding } = await lookAt(step, host);
+  return finding.evidence["peer"] ?? "";
 }
 
 stepLaws("flags", {
@@ -49,6 +56,19 @@ stepLaws("flags", {
       name: "an older version recorded it",
       arrange: (host) => change(host, { version: "0.0.9" }),
       names: /recorded by fula-node 0\.0\.9/,
+    },
+    {
+      name: "an older version recorded no cluster peer",
+      arrange: (host) => change(host, { peer: null }),
+      names: /its cluster peer is not recorded/,
+    },
+    {
+      name: "its cluster peer trusts others than are recorded",
+      arrange: (host) => {
+        const peer = host.migrations.masters.get(ID)?.peer ?? null;
+        change(host, { peer: peer === null ? null : { ...peer, trusts: ["12D3KooWother"] } });
+      },
+      names: /recorded as trusting 12D3KooWother; it trusts nobody/,
     },
     {
       name: "the machine was cloned, with its .env",
@@ -103,6 +123,58 @@ describe("flags", () => {
     expect(changes).toMatchObject([{ flags: [] }]);
     for (const one of changes) await off.apply(one, host, () => {});
     expect(await lookAt(off, host)).toMatchObject({ finding: { state: "ours" }, changes: [] });
+  });
+
+  it("refuses a master that was removed, by its identity or by its cluster peer, and says whether it can come back", async () => {
+    const host = before.copy();
+    const peerId = host.migrations.masters.get(ID)?.peer?.peerId ?? (await ownPeer(host));
+    const gone = { pool: "pool", name: "box", removedAt: "2026-01-01T00:00:00Z", removedBy: "other" };
+    host.migrations.removed.push({ ...gone, id: ID, peerId: null });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining(
+        "The master box was removed from its pool by other, 2026-01-01T00:00:00Z.",
+      ),
+      remedy: expect.stringContaining("fula-node trust add box"),
+    });
+    host.migrations.removed.splice(0, 1, { ...gone, id: "0c".repeat(16), peerId });
+    expect((await lookAt(step, host)).finding).toMatchObject({ state: "foreign" });
+    putOther(host);
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining("Another master has taken its place: box (0b0b"),
+      remedy: expect.stringContaining("docs/lost-master.md#another-has-its-place"),
+    });
+    host.migrations.removed.splice(0, 1, { ...gone, pool: "another pool", id: "0c".repeat(16), peerId });
+    expect((await lookAt(step, host)).finding).not.toMatchObject({ state: "foreign" });
+  });
+
+  it("refuses the cluster peer of another master", async () => {
+    const host = before.copy();
+    putOther(host, { peer: { peerId: await ownPeer(host), addresses: [], trusts: [] } });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringMatching(/^The master box has the same cluster peer id \(12D3/),
+    });
+  });
+
+  it("refuses an identity that another machine uses now, and takes it over once that one is silent", async () => {
+    const set = { POSTGRES_HOST: "10.0.0.9", POSTGRES_PASSWORD: "long enough" };
+    const host = new FakeMaster();
+    const role = { user: "pinning_user", password: "long enough", database: "pinning_service" };
+    host.databasesElsewhere.set("10.0.0.9", role);
+    await join(host, { set });
+    const [row] = [...host.migrations.masters.values()];
+    if (row === undefined) throw new Error("not recorded");
+    const at = (agoMs: number) => new Date(host.clock.now().getTime() - agoMs).toISOString();
+    const shared = await stepOn(host, "flags", { set });
+    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAt: at(1_000) });
+    expect((await lookAt(shared, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringContaining(`Another machine is this master (MASTER_ID ${row.id}, box)`),
+    });
+    host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAt: at(700_000) });
+    expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
   });
 
   it("is named beforehand on a box without a database", async () => {
