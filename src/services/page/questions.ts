@@ -27,7 +27,7 @@ export interface Answers {
   readonly own: Answer<HealthReport>;
   readonly database: Answer<DatabaseFacts>;
   readonly pins: Answer<PinCounts>;
-  readonly masters: Answer<readonly MasterRow[]>;
+  readonly masters: Answer<readonly Omit<MasterRow, "peer">[]>;
   /** The storage nodes with a registered name. */
   readonly owners: Answer<Awaited<ReturnType<typeof readOwners>>>;
   readonly standing: Answer<BillingStanding | null>;
@@ -100,7 +100,7 @@ export async function askAll(sources: PageSources): Promise<Answers> {
     own: ask(health),
     database: ask(() => one<DatabaseFacts>(DATABASE)),
     pins: ask(() => one<PinCounts>(PINS)),
-    masters: ask(() => database.query<MasterRow & Record<string, unknown>>(MASTERS)),
+    masters: ask(() => database.query<Omit<MasterRow, "peer">>(MASTERS)),
     owners: ask(() => readOwners((text, values) => database.query(text, values), settings.pool ?? "")),
     standing: ask(async () => (isBilling ? await readStanding(database, HOURS_BACK) : null)),
     deposits: ask(async () => (isBilling ? await readDepositStanding(database) : null)),
