@@ -267,7 +267,7 @@ function addTrust(program: Command, baseDir: () => Option, run: Run): void {
   add("remove <peer>", "remove a master that is gone from the pool, by peer id or name, and trust it no more")
     .addOption(dryRun())
     .option(...yes)
-    .option("--still-runs", "also a master that was heard of within the last ten minutes", false)
+    .option("--still-runs", "also a master that was seen within the last ten minutes", false)
     .action((given: string, flags: TrustFlags) =>
       run(async (world) => (await import("./commands/trust.ts")).trustRemove(given, flags, world)),
     );

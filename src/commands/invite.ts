@@ -11,6 +11,8 @@ import {
 } from "../federation/invite-records.ts";
 import { createInvite, readInvite } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
+import { readPoolTrust } from "../federation/pool-trust.ts";
+import { peersIn } from "../federation/writer-trust.ts";
 import { isMasterInvite, readMasterInvite } from "../federation/master-invite.ts";
 import { findUrlProblems } from "../federation/storage-api-url.ts";
 import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
@@ -83,7 +85,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     lifetimeMs,
     clusterName,
     clusterSecret: values("CLUSTER_SECRET") ?? world.hash(clusterName),
-    otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
+    ...(await otherMasters(world, master, clusterName)),
     storageApiUrl,
     storageApiCa,
     nodeName: flags.name ?? null,
@@ -137,6 +139,24 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     ],
   });
   return "ok";
+}
+
+/** The other masters that nodes shall trust: those that this one trusts and that were not removed, with their addresses. */
+async function otherMasters(
+  world: World,
+  master: InstalledMaster,
+  pool: string,
+): Promise<{ readonly otherMasters: readonly string[]; readonly otherAddresses: readonly string[] }> {
+  const trusted = peersIn(master.values("MASTER_CLUSTER_PEERIDS") ?? "");
+  if (trusted.length === 0) return { otherMasters: [], otherAddresses: [] };
+  const { masters, removed } = await withMasterDatabase(world, master, "invite", (database) =>
+    readPoolTrust(database, pool),
+  );
+  const peers = trusted.filter((peer) => !removed.some(({ peerId }) => peerId === peer));
+  const addresses = masters.flatMap(({ peer }) =>
+    peer !== null && peers.includes(peer.peerId) ? peer.addresses : [],
+  );
+  return { otherMasters: peers, otherAddresses: addresses };
 }
 
 /** 128 bits. */

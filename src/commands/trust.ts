@@ -136,7 +136,7 @@ export function trustRemove(given: string, flags: TrustFlags, world: World): Pro
     const saved = savedPeers(scene);
     const isTrusted = peerId !== null && [...saved, ...(writer.trusts ?? [])].includes(peerId);
     if (meant.kind === "peer" && !isTrusted)
-      throw usage(`${given} is no master of this pool, and this master does not trust it.`);
+      throw usage(`${given} does not belong to a master of this pool, and this master does not trust it.`);
     if (meant.kind === "master") {
       if (!trust.masters.some(({ id }) => id === ownId))
         throw new OperatorError({
@@ -316,7 +316,7 @@ function refuseReplaced(trust: PoolTrust, removed: PoolTrust["removed"][number])
   throw new OperatorError({
     exit: "foreign",
     what: `Another master has taken the place of ${removed.name}: ${heir.name} (${heir.peer?.peerId ?? heir.id}).`,
-    why: "Two masters with one name or one cluster peer can't be told apart.",
+    why: "Nobody could distinguish two masters with one name or one cluster peer.",
     remedy:
       "Let the machine join under a new name and identity: see docs/lost-master.md#another-has-its-place. Or remove the other one first.",
   });
@@ -329,7 +329,7 @@ async function confirmSilent(
   { questions }: World,
 ): Promise<void> {
   if (!isHeard || stillRuns || dryRun) return;
-  const what = `The master ${name} was heard of at ${heartbeatAt}, so it may still run.`;
+  const what = `The master ${name} was last seen at ${heartbeatAt}, so it may still run.`;
   if (questions !== null && (await questions.confirm(`${what} Remove it all the same?`, false))) return;
   throw new OperatorError({
     exit: "preflight",

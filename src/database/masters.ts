@@ -93,7 +93,7 @@ export function removedMaster({ name, removedAt, removedBy }: Omit<RemovedMaster
     exit: "foreign",
     what: `The master ${name} was removed from its pool by ${removedBy}, ${removedAt}.`,
     why: "The other masters and the nodes do not trust it any more.",
-    remedy: `If it shall come back, run on another master of the pool: fula-node trust add ${name}. See docs/lost-master.md.`,
+    remedy: `To let it come back, run on another master of the pool: fula-node trust add ${name}. See docs/lost-master.md.`,
   });
 }
 

@@ -152,6 +152,8 @@ export interface NameEntry {
   readonly addresses: readonly string[];
   /** True if the invite of the claim is new to the master: it has not seen the node since. */
   readonly hasNewInvite: boolean;
+  /** The cluster peers that the node said it trusts; null if it has not. Undefined: an older master, which does not ask. */
+  readonly trusts: readonly string[] | null | undefined;
 }
 
 /** What a master's directory says about a name. */
@@ -194,7 +196,7 @@ export async function lookUpName(
     isRemote: true,
     ...(claim === null || claim.invite === null ? {} : { authorization: `Fula-Invite ${claim.invite}` }),
   });
-  const { code, peerId, addresses, registration, refusal, invite } = fieldsOf(answer?.body);
+  const { code, peerId, addresses, registration, refusal, invite, trusts } = fieldsOf(answer?.body);
   const refusedFor = (body: unknown, status: number) =>
     refused(
       { url },
@@ -211,9 +213,10 @@ export async function lookUpName(
     };
   }
   if (answer?.status === 200 && typeof peerId === "string" && Array.isArray(addresses)) {
-    const texts = addresses.filter((each): each is string => typeof each === "string");
     const hasNewInvite = invite === "unused";
-    return { entry: { peerId, addresses: texts, hasNewInvite }, needsInvite: false, refusal: null };
+    const stated = trusts === null ? null : Array.isArray(trusts) ? textsIn(trusts) : undefined;
+    const entry = { peerId, addresses: textsIn(addresses), hasNewInvite, trusts: stated };
+    return { entry, needsInvite: false, refusal: null };
   }
   if (answer?.status === 409 && code === "other-pool") throw refusedFor(answer.body, answer.status);
   throw new OperatorError({
@@ -221,6 +224,10 @@ export async function lookUpName(
     what: `The master's node directory gave no usable answer: ${address} ${answer === null ? "does not respond" : `responded with HTTP status ${answer.status}`}.`,
     remedy: `Check that STORAGE_API_URL is correct and reachable from this machine, then run again. To continue without the directory, use ${flag}.`,
   });
+}
+
+function textsIn(values: readonly unknown[]): readonly string[] {
+  return values.filter((each): each is string => typeof each === "string");
 }
 
 function queryOf(claim: NameClaim | null): string {

@@ -1,12 +1,15 @@
 import * as z from "zod";
+import { isPeerId } from "../settings/address.ts";
 import { MAX_NAME_CHARACTERS, NODE_NAME, validateNodeName } from "../settings/node-name.ts";
 import { RULES } from "../settings/rules.ts";
 import {
   type Announcement,
   MAX_ADDRESSES,
+  MAX_TRUSTED,
   publicKeyOf,
   type Release,
   type Signed,
+  type TrustStatement,
   validateNodeAddress,
 } from "./announcement.ts";
 
@@ -24,6 +27,11 @@ export function readAnnouncement(body: unknown): Reading<Announcement> {
   if ("problems" in read) return read;
   const problems = addressProblems(read.message);
   return problems.length > 0 ? { problems } : read;
+}
+
+/** Reads the body of `POST /api/v1/nodes/NAME/trust`. */
+export function readTrustStatement(body: unknown): Reading<TrustStatement> {
+  return readBody(TRUST, body);
 }
 
 /** Reads the body of `DELETE /api/v1/nodes/NAME`. */
@@ -55,6 +63,14 @@ const listRule = { error: "addresses must be a list of strings." };
 export const ANNOUNCEMENT = signedBody({
   ...common,
   addresses: z.array(z.string(listRule), listRule).meta({ minItems: 1, maxItems: MAX_ADDRESSES }),
+});
+const peerRule = { error: `trusts must be a list of at most ${MAX_TRUSTED} peer ids.` };
+/** The body of `POST /api/v1/nodes/NAME/trust`. */
+export const TRUST = signedBody({
+  ...common,
+  trusts: z
+    .array(z.string(peerRule).refine(isPeerId, peerRule).meta({ format: "peer-id" }), peerRule)
+    .max(MAX_TRUSTED, peerRule),
 });
 /** The body of `DELETE /api/v1/nodes/NAME`. */
 export const RELEASE = signedBody({

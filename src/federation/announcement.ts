@@ -26,6 +26,18 @@ export interface Release {
   readonly reservation: string | null;
 }
 
+/** Which cluster peers a node trusts: it takes over the pinset from these. A message of its own, since older masters refuse
+ * an announcement with a key that they do not know. */
+export interface TrustStatement {
+  /** A name that the key owns. */
+  readonly name: string;
+  readonly peerId: string;
+  readonly pool: string;
+  readonly time: string;
+  /** Peer ids, sorted. */
+  readonly trusts: readonly string[];
+}
+
 /** A message and its signature: 64 bytes of ed25519 as 128 lower-case hex digits. */
 export interface Signed<Message> {
   readonly message: Message;
@@ -35,6 +47,8 @@ export interface Signed<Message> {
 /** The most addresses in an announcement. The least is 1. */
 export const MAX_ADDRESSES = 16;
 const MAX_ADDRESS_CHARACTERS = 256;
+/** The most peers in a statement of trust. */
+export const MAX_TRUSTED = 64;
 
 /**
  * The bytes before the ed25519 key in a peer id: an identity multihash (0x00) of 36 bytes, which are a
@@ -60,6 +74,11 @@ export function announcementText(announcement: Announcement): string {
 /** Like announcementText, for a release: `fula-node release 1` and {name, peerId, pool, reservation, time}. */
 export function releaseText({ name, peerId, pool, reservation, time }: Release): string {
   return `fula-node release 1\n${JSON.stringify({ name, peerId, pool, reservation, time })}`;
+}
+
+/** Like announcementText, for a statement of trust: `fula-node trust 1` and {name, peerId, pool, time, trusts}. */
+export function trustText({ name, peerId, pool, time, trusts }: TrustStatement): string {
+  return `fula-node trust 1\n${JSON.stringify({ name, peerId, pool, time, trusts })}`;
 }
 
 /** The ed25519 public key that a peer id `12D3KooW...` carries; null for any other text, including the Qm ids of RSA keys. */

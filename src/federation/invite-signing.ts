@@ -37,6 +37,8 @@ export async function createInvite(options: {
   readonly clusterSecret: string;
   /** Cluster peer ids of the other masters. */
   readonly otherMasters: readonly string[];
+  /** Where nodes reach the ipfs-clusters of the other masters, as far as it is known. */
+  readonly otherAddresses: readonly string[];
   readonly storageApiUrl: string;
   /** See Invite. */
   readonly storageApiCa: string | null;
@@ -64,7 +66,8 @@ export async function createInvite(options: {
     clusterName: options.clusterName,
     clusterSecret: options.clusterSecret,
     trustedPeers: [self.id, ...options.otherMasters.filter((other) => other !== self.id)],
-    bootstrap,
+    // Once this master is lost, a node that starts again still finds the pool.
+    bootstrap: [...bootstrap, ...options.otherAddresses],
     storageApiUrl: options.storageApiUrl,
     storageApiCa: options.storageApiCa,
     nodeName: options.nodeName,

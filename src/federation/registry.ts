@@ -1,7 +1,7 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
 import { messageOf, OperatorError } from "../errors.ts";
-import type { Announcement, Release, Signed } from "./announcement.ts";
+import type { Announcement, Release, Signed, TrustStatement } from "./announcement.ts";
 
 /** A service's connection pool. */
 type Database = Pick<PostgresPool, "query">;
@@ -203,6 +203,51 @@ const RELEASE = `
       WHERE r.released_at < attempt.at - interval '1 day' AND (r.pool, r.name, r.owner) <> ($1, $2, $3)
   )
   SELECT in_window, EXISTS (SELECT FROM named) AS is_released FROM attempt`;
+
+/** The result of a statement of trust. */
+export type TrustOutcome = "Recorded" | "NotOwner" | "NotNewer" | "OutsideWindow";
+
+/** Records which cluster peers a node trusts, if its key owns the name. The signature must have been checked. */
+export async function recordTrust(
+  database: Database,
+  { pool, name, peerId, time, trusts }: TrustStatement,
+): Promise<TrustOutcome> {
+  const values = [pool, name, peerId, time, [...trusts], WINDOW_SECONDS];
+  const [row] = await database.query<{ in_window: boolean; is_owner: boolean; is_recorded: boolean }>(
+    TRUST,
+    values,
+    { timeoutMs: TIMEOUT_MS },
+  );
+  if (row?.in_window !== true) return "OutsideWindow";
+  if (!row.is_owner) return "NotOwner";
+  return row.is_recorded ? "Recorded" : "NotNewer";
+}
+
+const TRUST = `
+  WITH attempt AS MATERIALIZED (
+    SELECT now() AS at, $4::timestamptz AS said, abs(extract(epoch FROM now() - $4::timestamptz)) <= $6::integer AS in_window,
+      EXISTS (SELECT FROM node_names n WHERE n.pool = $1 AND n.name = $2 AND n.owner = $3) AS is_owner
+  ), recorded AS (
+    INSERT INTO node_trust (pool, owner, trusts, said, updated_at)
+      SELECT $1, $3, $5::text[], said, at FROM attempt WHERE in_window AND is_owner
+      ON CONFLICT (pool, owner) DO UPDATE SET trusts = EXCLUDED.trusts, said = EXCLUDED.said, updated_at = EXCLUDED.updated_at
+        WHERE node_trust.said < EXCLUDED.said
+      RETURNING owner
+  )
+  SELECT in_window, is_owner, EXISTS (SELECT FROM recorded) AS is_recorded FROM attempt`;
+
+/** The cluster peers that a node said it trusts; null if it has not said. */
+export async function readTrustOf(
+  database: Database,
+  pool: string,
+  owner: string,
+): Promise<readonly string[] | null> {
+  const sql = "SELECT trusts FROM node_trust WHERE pool = $1 AND owner = $2";
+  const [row] = await database.query<{ trusts: readonly string[] }>(sql, [pool, owner], {
+    timeoutMs: TIMEOUT_MS,
+  });
+  return row?.trusts ?? null;
+}
 
 /** The node with that name, or null. */
 export async function readName(database: Database, pool: string, name: string): Promise<NodeEntry | null> {

@@ -2,6 +2,7 @@ import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import { masterLayout } from "../settings/layout.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
+import type { Values } from "../settings/context.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import type { Part, Purge } from "./policy.ts";
 import type { LeavingNode, Survey } from "./survey.ts";
@@ -130,12 +131,26 @@ export async function findConsequences(
   const signed = names.filter((name) => name.endsWith(".manifest.sig")).length;
   const outcome = purged.has("snapshots") ? "to be removed" : "kept";
   found.push(
+    ...(await othersOnDatabase(host, values)),
     "Other nodes trust this master's peer id until it is removed from their MASTER_CLUSTER_PEERIDS, and keep the pins that it made. Nobody serves its API in the meantime.",
     signed === 0
       ? "There is no snapshot of the pinset on this machine (`fula-node snapshot take` makes one)."
       : `Signed snapshots of the pinset in ${snapshotsDir}: ${signed} (${outcome}). Keep copies on another machine.`,
   );
   return found;
+}
+
+/** What it means for other masters if the database of this machine stops: at most one sentence. */
+async function othersOnDatabase(host: HostReader, values: Values): Promise<readonly string[]> {
+  const target = isDatabaseElsewhere(values) ? null : postgresTarget(values);
+  if (target === null || (await host.postgres.ask(target)).kind !== "open") return [];
+  const masters = (await host.migrations.readMasters(target)) ?? [];
+  const others = masters.filter(({ id, machine }) => machine !== null && id !== values("MASTER_ID"));
+  if (others.length === 0) return [];
+  const names = others.map(({ name }) => name).join(", ");
+  return [
+    `Other masters use the database of this machine (${names}): without it, none of them works. Move it first: see docs/lost-master.md#the-one-with-the-database.`,
+  ];
 }
 
 /** True for a key that fula-node may not have created. Upstream's looks the same: only the journal shows who created it. */

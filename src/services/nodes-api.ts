@@ -6,6 +6,7 @@ import {
   readAnnouncement,
   type Reading,
   readRelease,
+  readTrustStatement,
 } from "../federation/announcement-reader.ts";
 import {
   type Announcement,
@@ -14,6 +15,8 @@ import {
   type Release,
   releaseText,
   type Signed,
+  type TrustStatement,
+  trustText,
 } from "../federation/announcement.ts";
 import {
   findInvite,
@@ -31,6 +34,8 @@ import {
   listNames,
   type NodeEntry,
   readName,
+  readTrustOf,
+  recordTrust,
   releaseName,
   type ReleaseOutcome,
   WINDOW_SECONDS,
@@ -74,6 +79,8 @@ const MAX_PAGE = 1_000;
  * - `POST /api/v1/nodes` announces one; its signature is its credential (federation/announcement.ts). A name that the
  *   key does not own yet also needs an invite, unless registration is open: `Authorization: Fula-Invite ID.SIGNATURE`.
  * - `DELETE /api/v1/nodes/NAME` releases a name; it is signed in the same way.
+ * - `POST /api/v1/nodes/NAME/trust` says which cluster peers a node trusts; it is signed in the same way, and only the owner of
+ *   the name may. The owner reads it in `trusts` of `GET /api/v1/nodes/NAME`, which masters before 0.4.0 do not have.
  * - `GET /api/v1/nodes/NAME` needs no account: a node calls it before it has one. With `?pool=POOL&peer=PEERID`, and an
  *   invite in the same header, the answer about a free name also says whether an announcement would be refused, and why
  *   (`refusal`): a join asks that before it changes anything. `peer` is left out by a node that has no key yet.
@@ -125,9 +132,24 @@ export function nodesApi(
     limited(async ({ env, req }, ownPool) => {
       const read = await readSigned(env.incoming, ownPool, readRelease, releaseText);
       if (read instanceof Response) return read;
-      if (read.message.name !== req.param("name"))
-        return failure(400, "other-name", "The name in the path differs from the name in the body.");
+      if (read.message.name !== req.param("name")) return otherName();
       return releaseReply(read.message, await releaseName(database, read.message));
+    }),
+  );
+  app.post(
+    `${NODES}/:name/trust`,
+    limited(async ({ env, req }, ownPool) => {
+      const read = await readSigned(env.incoming, ownPool, readTrustStatement, trustText);
+      if (read instanceof Response) return read;
+      const { message } = read;
+      if (message.name !== req.param("name")) return otherName();
+      const outcome = await recordTrust(database, message);
+      if (outcome === "OutsideWindow") return outsideWindow({});
+      if (outcome === "NotOwner")
+        return failure(403, "not-owner", `${message.name} does not belong to this key.`);
+      return outcome === "NotNewer"
+        ? notNewer(message.name)
+        : json(200, { outcome, pool: ownPool, name: message.name });
     }),
   );
   app.get(
@@ -144,7 +166,9 @@ export function nodesApi(
         const isItsOwn = claimed !== undefined && peerId === entry.peerId;
         const { record } = isItsOwn ? await readShownInvite(database, ownPool, authorization) : NOT_SHOWN;
         const isNew = record?.boundPeer === null && holdsFor(record, { name, peerId }, new Date());
-        return json(200, { pool: ownPool, ...publicEntry(entry), ...(isNew ? { invite: "unused" } : {}) });
+        const trusts = isItsOwn ? { trusts: await readTrustOf(database, ownPool, entry.peerId) } : {};
+        const more = { ...trusts, ...(isNew ? { invite: "unused" } : {}) };
+        return json(200, { pool: ownPool, ...publicEntry(entry), ...more });
       }
       const foreseen =
         claimed === undefined
@@ -175,7 +199,7 @@ export function nodesApi(
 }
 
 /** The checks that need no database: format, pool, signature. */
-async function readSigned<Message extends Announcement | Release>(
+async function readSigned<Message extends Announcement | Release | TrustStatement>(
   request: IncomingMessage,
   pool: string,
   read: (body: unknown) => Reading<Message>,
@@ -193,6 +217,14 @@ async function readSigned<Message extends Announcement | Release>(
   if (!isSignedBy(message.peerId, textOf(message), signature))
     return failure(401, "bad-signature", "The signature of this request is not valid for that peer id.");
   return signed;
+}
+
+function otherName(): Response {
+  return failure(400, "other-name", "The name in the path differs from the name in the body.");
+}
+
+function notNewer(name: string): Response {
+  return failure(409, "not-newer", `This key has already sent a newer message about ${name}. Sign again.`);
 }
 
 function otherPool(pool: string): Response {
@@ -278,11 +310,7 @@ function announceReply(
     case "OutsideWindow":
       return outsideWindow({ masterTime: outcome.databaseTime.toISOString() });
     case "NotNewer":
-      return failure(
-        409,
-        "not-newer",
-        `This key has already sent a newer message about ${name}. Sign again.`,
-      );
+      return notNewer(name);
     case "OverQuota":
       return failure(403, "over-quota", overQuota(quota), { quota });
     case "DescriptorInTheWay":

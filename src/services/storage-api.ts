@@ -32,6 +32,7 @@ const TABLES = [
   "node_owners",
   "node_descriptors",
   "node_releases",
+  "node_trust",
   "account_usage",
   "account_holds",
   "credit_history",

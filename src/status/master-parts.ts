@@ -51,6 +51,7 @@ import {
   surveyNow,
 } from "./pinset-parts.ts";
 import { lookAtSettings } from "./settings-part.ts";
+import { lookAtMasters } from "./masters-part.ts";
 
 /** Looks at a master: its parts, and what is shown below them. */
 export async function lookAtMaster(
@@ -182,6 +183,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
         lookAtApi(node, "webui", values("WEBUI_PORT") ?? "", "/api/v1/storage", openCluster(node, signal)),
     },
     { name: "billing", look: () => lookAtBilling(node.deps.host, node) },
+    { name: "masters", look: () => lookAtMasters(node.deps.host, node) },
     { name: "edge", look: () => lookAtEdgePart(node.deps.host, { ...node, hash: node.deps.hash }) },
     { name: "gateway", look: () => lookAtContainer(node, NAMES.gateway, false) },
     {

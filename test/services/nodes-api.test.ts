@@ -3,8 +3,15 @@ import { connect } from "node:net";
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Announcement } from "../../src/federation/announcement.ts";
-import { migrate } from "../support/names-database.ts";
-import { announcementOf, makeIdentity, signAnnouncement, signRelease } from "../support/node-identity.ts";
+import { readPoolTrust } from "../../src/federation/pool-trust.ts";
+import { migrate, poolOf } from "../support/names-database.ts";
+import {
+  announcementOf,
+  makeIdentity,
+  signAnnouncement,
+  signRelease,
+  signTrust,
+} from "../support/node-identity.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { ask, send, startWebui } from "./web-api.ts";
@@ -54,6 +61,42 @@ describeOnPostgres(
         status: 409,
         body: { code: "not-released" },
       });
+    });
+
+    test("the owner of a name says whom it trusts, and nobody else does", async () => {
+      const target = await postgres.createDatabase();
+      const webui = await startWebui(target);
+      const [alice, bob] = [makeIdentity(), makeIdentity()];
+      const announcement = announcementOf(alice, { name: "berlin" });
+      await ask(webui, NODES, send("POST", signAnnouncement(alice, announcement)));
+      const own = `${NODES}/berlin?pool=pool-a&peer=${alice.peerId}`;
+      expect(await ask(webui, own)).toMatchObject({ body: { trusts: null } });
+      const trusts = [bob.peerId];
+      const { time } = announcement;
+      const statement = { name: "berlin", peerId: alice.peerId, pool: "pool-a", time, trusts };
+      const say = (body: object, name = "berlin") =>
+        ask(webui, `${NODES}/${name}/trust`, send("POST", body as Record<string, unknown>));
+
+      expect(await say(signTrust(alice, statement))).toMatchObject({
+        status: 200,
+        body: { outcome: "Recorded", pool: "pool-a", name: "berlin" },
+      });
+      expect(await ask(webui, own)).toMatchObject({ body: { trusts } });
+      expect((await ask(webui, `${NODES}/berlin`)).body).not.toHaveProperty("trusts");
+
+      for (const [body, code, name] of [
+        [signTrust(alice, statement), "not-newer"],
+        [{ ...signTrust(alice, statement), trusts: [alice.peerId] }, "bad-signature"],
+        [signTrust(bob, { ...statement, peerId: bob.peerId }), "not-owner"],
+        [signTrust(alice, statement), "other-name", "paris"],
+        [signTrust(alice, { ...statement, trusts: ["*"] }), "bad-announcement"],
+        [signTrust(alice, { ...statement, pool: "pool-b" }), "other-pool"],
+        [signTrust(alice, { ...statement, time: "2020-01-01T00:00:00.000Z" }), "outside-window"],
+      ] as const)
+        expect(await say(body, name)).toMatchObject({ body: { code } });
+      expect((await readPoolTrust(poolOf(target), "pool-a")).nodes).toEqual([
+        { name: "berlin", peerId: alice.peerId, trusts },
+      ]);
     });
 
     test("another's name is refused with names to try", async () => {

@@ -52,6 +52,7 @@ describe("readPinningApiSettings", () => {
       cluster: { url: "http://127.0.0.1:9094", basicAuth: null },
       edgePort: 6001,
       kuboUrl: "http://127.0.0.1:5001",
+      masterId: null,
       systemKey: API.SYSTEM_KEY,
       walletTokens: false,
       serviceSecret: null,

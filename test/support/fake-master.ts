@@ -239,6 +239,8 @@ export class FakeMaster extends FakeHost {
   #query(sql: string): readonly Record<string, unknown>[] {
     const filled = this.migrations.applied.size > 0;
     if (sql.includes("pg_database_size")) return [{ bytes: "1234567890" }];
+    // The box is the only master of its pool.
+    if (/FROM (?:masters m|removed_masters|node_names n LEFT JOIN node_trust)/.test(sql)) return [];
     if (sql.includes("FROM node_names n LEFT JOIN")) return this.registered;
     if (sql.includes("to_regclass")) return [{ t: filled ? "api_keys" : null }];
     if (sql.includes("information_schema.tables")) return [{ n: filled ? "20" : "0" }];

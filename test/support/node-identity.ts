@@ -6,6 +6,8 @@ import {
   peerIdOf,
   type Release,
   releaseText,
+  trustText,
+  type TrustStatement,
 } from "../../src/federation/announcement.ts";
 
 /** The text of an identity.json as ipfs-cluster writes it, with a new ed25519 key. */
@@ -37,6 +39,11 @@ export function announcementOf(
 /** The body of a POST. */
 export function signAnnouncement(identity: NodeIdentity, announcement: Announcement) {
   return { ...announcement, signature: identity.sign(announcementText(announcement)) };
+}
+
+/** The body of a statement of trust. */
+export function signTrust(identity: NodeIdentity, statement: TrustStatement) {
+  return { ...statement, signature: identity.sign(trustText(statement)) };
 }
 
 /** The body of a DELETE. */

@@ -1,3 +1,4 @@
+import type { NodesAnswer } from "../../src/federation/announce-name.ts";
 import type { ClusterTarget, Listing, ListName, PeerIdentity, TakeLines } from "../../src/cluster/client.ts";
 import type { AnyStep, Finding } from "../../src/engine/step.ts";
 import { OperatorError } from "../../src/errors.ts";
@@ -36,12 +37,15 @@ export const CLUSTER_DATA = `/var/lib/docker/volumes/${STORAGE_NAMES.clusterVolu
 interface Holder {
   readonly peerId: string;
   readonly addresses: readonly string[];
+  readonly trusts?: readonly string[] | null;
 }
 
 /** A box in memory that can become a storage node, and the master that it talks to. */
 export class FakeStorage extends FakeMaster {
   /** Reserved names; null: the master does not answer. */
   names: Map<string, Holder> | null = new Map();
+  /** False: an older master, which does not ask whom a node trusts. */
+  asksForTrust = false;
   /** Who may register a name; undefined: an older master, which does not say it. */
   registration: "invite" | "open" | undefined = undefined;
   /** The pool of the master; undefined: an older master, which judges no claim. */
@@ -139,11 +143,26 @@ export class FakeStorage extends FakeMaster {
         };
       if (held !== undefined) {
         const isNew = options?.authorization !== undefined && options.authorization === this.unusedInvite;
-        return { status: 200, body: { ...held, ...(isNew && claimed !== null ? { invite: "unused" } : {}) } };
+        const asked = this.asksForTrust ? { trusts: null } : {};
+        return {
+          status: 200,
+          body: { ...asked, ...held, ...(isNew && claimed !== null ? { invite: "unused" } : {}) },
+        };
       }
       const judged = this.pool === undefined || claimed === null ? {} : { refusal: this.refusal };
       return { status: 404, body: { code: "no-such-node", registration: this.registration, ...judged } };
     };
+  }
+
+  /** A statement of trust. */
+  async takeTrust(body: Holder & { readonly name: string }): Promise<NodesAnswer> {
+    const { name, trusts } = body;
+    const held = this.names?.get(name);
+    if (!this.asksForTrust || held === undefined) return { status: 404, body: { code: "no-such-path" } };
+    await this.gate.write(`trust ${name}`, () =>
+      this.names?.set(name, { ...held, ...(trusts === undefined ? {} : { trusts }) }),
+    );
+    return { status: 200, body: { outcome: "Recorded" } };
   }
 
   /** The node's own list of pins, in blocks. Throws at the end if it is not complete. */
@@ -246,8 +265,9 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
     hash: sha256,
     openNodesClient: (url) => ({
       url,
-      send: async (_method, _path, body, authorization) => {
+      send: async (_method, path, body, authorization) => {
         const { names } = host;
+        if (path.endsWith("/trust")) return host.takeTrust(body as Holder & { readonly name: string });
         host.shown.push(authorization);
         const { name, peerId, addresses } = body as Holder & { readonly name: string };
         if (names === null) return { failure: "connection refused" };

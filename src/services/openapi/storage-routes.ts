@@ -1,7 +1,7 @@
 import * as z from "zod";
 import type { CreditEntry, Credits } from "../../accounts/credits.ts";
 import { ADDRESS, type Challenge, type LinkedWallet } from "../../accounts/wallets.ts";
-import { ANNOUNCEMENT, RELEASE } from "../../federation/announcement-reader.ts";
+import { ANNOUNCEMENT, RELEASE, TRUST } from "../../federation/announcement-reader.ts";
 import { MAX_NAME_CHARACTERS, NODE_NAME } from "../../settings/node-name.ts";
 import type { StorageReport } from "../../settings/quota.ts";
 import { type Answers, named, openApiDocument, type Operation, type Operations } from "./document.ts";
@@ -280,14 +280,22 @@ const NODES: Operations = {
     id: "getNode",
     summary: "One node of the pool",
     description:
-      "With `pool`, the answer about a free name says whether an announcement would be refused, and the owner of a name learns whether its invite is unused.",
+      "With `pool`, the answer about a free name says whether an announcement would be refused, and the owner of a name learns whether its invite is unused, and which masters it last said to trust.",
     credentials: ["invite"],
     path: { name },
     query: { pool, peer: z.string().describe("The peer id that would announce it.") },
     answers: {
       200: [
         "The node.",
-        named("Node", z.object({ pool, ...node, invite: z.literal("unused").exactOptional() })),
+        named(
+          "Node",
+          z.object({
+            pool,
+            ...node,
+            trusts: z.array(z.string()).nullable().exactOptional(),
+            invite: z.literal("unused").exactOptional(),
+          }),
+        ),
       ],
       ...all(nodeFailure, {
         ...NO_POOL,
@@ -309,6 +317,23 @@ const NODES: Operations = {
         named("Released", z.object({ outcome: z.literal("Released"), pool, name: z.string() })),
       ],
       ...SIGNED,
+    },
+  },
+  "POST /api/v1/nodes/{name}/trust": {
+    id: "stateTrust",
+    summary: "Say which masters a node trusts",
+    description:
+      "The peer ids of their ipfs-clusters. The key of the node signs the message, which is its credential.",
+    credentials: [],
+    path: { name },
+    body: named("TrustStatement", TRUST),
+    answers: {
+      200: [
+        "It is recorded.",
+        named("TrustStated", z.object({ outcome: z.literal("Recorded"), pool, name: z.string() })),
+      ],
+      ...SIGNED,
+      ...all(nodeFailure, { 403: "The name does not belong to this key." }),
     },
   },
   "GET /api/v1/pool": {

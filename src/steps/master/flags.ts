@@ -102,7 +102,7 @@ export function flags(context: MasterContext): StepSpec<Seen, FlagsChange> {
     id: "flags",
     title: "flags that protect the schema",
     touches:
-      "Records in the database this master, by its own identity, with its cluster peer and whom that trusts, and which flags it uses, so that no down migration removes what they need.",
+      "Records in the database this master, by its own identity, with its cluster peer and the peers that it trusts, and which flags it uses, so that no down migration removes what they need.",
 
     async probe(host): Promise<Finding<Seen>> {
       const read = await readSeen(host);

@@ -2,9 +2,11 @@ import { trusting } from "../../machine/http.ts";
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
 import { announceName, lookUpName } from "../../federation/announce-name.ts";
+import { announceTrust } from "../../federation/announce-trust.ts";
 import { announceableAddresses } from "../../federation/announcement.ts";
 import { readNodeIdentity } from "../../federation/node-identity.ts";
 import { ownClusterTarget, storageApiCaOf, type StorageContext } from "../../federation/storage-context.ts";
+import { readWriterTrust } from "../../federation/writer-trust.ts";
 import type { HostReader } from "../../host.ts";
 import { parseJson } from "../../machine/http-client.ts";
 import { dialable } from "../../settings/address.ts";
@@ -31,7 +33,7 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
     id: "node-name",
     title: "the node's name",
     touches:
-      "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key. Records in `announced.json` through which address and CA, so that a change of them is announced.",
+      "Reserves CLUSTER_PEERNAME at the master. Signs the request with the cluster peer's key. Also says which masters the node trusts. Records in `announced.json` through which address and CA, so that a change of them is announced.",
 
     async probe(host): Promise<Finding<Seen>> {
       const { pool, name, url, ca, invite } = await readDesired(host, context);
@@ -49,9 +51,14 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       if (entry.peerId !== identity?.peerId) return taken(name, pool, evidence);
       const addresses = await ownAddresses(host, context, identity.peerId);
       const isSame = addresses === null || sameTexts(addresses, entry.addresses);
+      const { trusts } = await readWriterTrust(host);
+      // An older master does not ask for it.
+      const isTrustKnown =
+        trusts === null || entry.trusts === undefined || sameTexts(trusts, entry.trusts ?? []);
       const recorded = parseAnnounced(await host.files.readText(path));
       const drift = [
         ...(isSame ? [] : [`the master has old addresses for ${name}`]),
+        ...(isTrustKnown ? [] : ["the master does not know which masters this node trusts"]),
         ...describeMove(recorded, announcedNow(url, ca)),
         ...(entry.hasNewInvite ? ["the master does not know yet that this node has its new invite"] : []),
       ];
@@ -81,6 +88,8 @@ export function nodeName(context: StorageContext): StepSpec<Seen, NameChange> {
       }
       const deps = { client: naming(url, ca), identity, clock: host.clock };
       await announceName(deps, { pool, name, addresses, invite });
+      const { trusts } = await readWriterTrust(host);
+      if (trusts !== null) await announceTrust(deps, { pool, name, trusts });
       const record = announcedNow(url, ca);
       await host.files.writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o644 });
     },

@@ -324,6 +324,30 @@ describe("node-name", () => {
     expect(JSON.stringify([finding, changes, host.printed])).not.toContain(invite);
   });
 
+  it("says whom the node trusts, again after each change; an older master does not ask", async () => {
+    const host = nameBefore.copy();
+    host.asksForTrust = true;
+    const step = await storageStepOn(host, "node-name");
+    const announce = async () => {
+      for (const one of (await lookAt(step, host)).changes) await step.apply(one, host, () => {});
+    };
+    await announce();
+    expect(host.names?.get("node")).toMatchObject({ trusts: [MASTER_ID] });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    const held = host.names?.get("node");
+    if (held === undefined) throw new Error("not announced");
+    host.names?.set("node", { ...held, trusts: ["12D3KooWother"] });
+    expect((await lookAt(step, host)).finding).toMatchObject({
+      state: "drifted",
+      drift: ["the master does not know which masters this node trusts"],
+    });
+    await announce();
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    host.asksForTrust = false;
+    host.names?.set("node", { peerId: held.peerId, addresses: held.addresses });
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+  });
+
   it("stops if another key holds it, and names others", async () => {
     const host = nameBefore.copy();
     const step = await storageStepOn(host, "node-name");
