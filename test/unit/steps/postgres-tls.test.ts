@@ -81,7 +81,7 @@ describe("a database that other machines reach", () => {
     const lines = host.files
       .textOf(RULES)
       .split("\n")
-      .filter((line) => /^host/.test(line));
+      .filter((line) => line.startsWith("host"));
     const outside = lines.filter((line) => !/ (?:127\.0\.0\.1\/32|::1\/128) /.test(line));
     expect(outside.map((line) => line.split(/ +/))).toEqual([
       ["hostssl", "all", "all", "all", "scram-sha-256"],
