@@ -153,7 +153,7 @@ async function databasePlace(
       what: "No other machine can reach this master's database: POSTGRES_BIND is not set.",
       why: "A second master uses the database of the first one.",
       remedy:
-        "Run join-as-master --set POSTGRES_BIND=ADDRESS, with a private address of this machine. See docs/second-master.md.",
+        "Run join-as-master --set POSTGRES_BIND=ADDRESS, with a private IPv4 address of this machine. See docs/second-master.md.",
     });
   const file = `${layout.postgresTlsDir}/ca.pem`;
   const ca = await readCertificates({ host }, file, "the database's CA");

@@ -101,9 +101,9 @@ const LOCAL_SUBNETS = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", 
 /** RFC 1918, RFC 6598 and RFC 4193: kubo does not dial these by itself. */
 const PRIVATE_SUBNETS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 
-/** True for an address that the internet does not route. IPv6's link-local ones do not count: they need the name of an interface. */
+/** True for an IPv4 address that the internet does not route. */
 export function isPrivateAddress(value: string): boolean {
-  return isInSubnets(value, [...PRIVATE_SUBNETS, "169.254.0.0/16"]);
+  return isIp4(value) && isInSubnets(value, [...PRIVATE_SUBNETS, "169.254.0.0/16"]);
 }
 
 /** The hosts of these multiaddrs, if all of them are private addresses; else null. */

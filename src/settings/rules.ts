@@ -95,7 +95,7 @@ export const RULES = {
   },
   privateAddress: {
     requirement:
-      "one private IP address (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16 or fc00::/7), because a database must not be reachable from the internet",
+      "one private IP address of IPv4 (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or 169.254.0.0/16), because a database must not be reachable from the internet",
     holds: isPrivateAddress,
   },
   flag: pattern("true or false", /^(true|false)$/),

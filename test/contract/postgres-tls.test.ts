@@ -90,6 +90,15 @@ describeOnPostgres(
       });
     });
 
+    test("a CA can be given as text, as an invite has it", async () => {
+      const given = { ...postgres.target, ssl: "verify-full" } as const;
+      expect(await reader.ask({ ...given, sslCaPem: authority.certificate })).toMatchObject({ kind: "open" });
+      for (const ssl of ["verify-full", "require"] as const)
+        expect(await reader.ask({ ...given, ssl, sslCaPem: other.certificate })).toMatchObject({
+          kind: "certificate",
+        });
+    });
+
     test("the host's name is checked by verify-full alone", async () => {
       await useCertificate(await authority.issue("DNS:db.example.org"));
       await reload(postgres.target);

@@ -74,8 +74,7 @@ describeOnPostgres(
       const trusts = [bob.peerId];
       const { time } = announcement;
       const statement = { name: "berlin", peerId: alice.peerId, pool: "pool-a", time, trusts };
-      const say = (body: object, name = "berlin") =>
-        ask(webui, `${NODES}/${name}/trust`, send("POST", body as Record<string, unknown>));
+      const say = (body: object, name = "berlin") => ask(webui, `${NODES}/${name}/trust`, send("POST", body));
 
       expect(await say(signTrust(alice, statement))).toMatchObject({
         status: 200,

@@ -115,6 +115,10 @@ describe("readPinningApiSettings", () => {
       POSTGRES_SSL_CA: "/etc/fula-node/postgres-ca.pem",
     });
     expect(postgres).toMatchObject({ ssl: "verify-full", sslCa: "/etc/fula-node/postgres-ca.pem" });
+    const given = `MI${"A".repeat(200)}`;
+    expect(readPinningApiSettings({ ...API, POSTGRES_CA: given }).postgres.sslCaPem).toBe(
+      `-----BEGIN CERTIFICATE-----\n${given}\n-----END CERTIFICATE-----\n`,
+    );
   });
 
   it("lists everything that is wrong at once", () => {

@@ -73,7 +73,7 @@ interface Scene {
 function scene(
   change: (parts: { readonly host: FakeStorage; readonly rows: Rows }) => void = () => {},
 ): Scene {
-  const host = whole.copy() as FakeStorage;
+  const host = whole.copy();
   const rows = rowsOf(host);
   change({ host, rows });
   const results: Result[] = [];

@@ -78,6 +78,14 @@ describe("a database that other machines reach", () => {
     expect(text).toContain("- ssl=on");
     expect(text).toContain("POSTGRES_SSL_MODE: require");
     for (const path of [KEY, AUTHORITY_KEY]) expect(host.files.tree.get(path)).toMatchObject({ mode: 0o600 });
+    const lines = host.files
+      .textOf(RULES)
+      .split("\n")
+      .filter((line) => line.startsWith("host"));
+    const outside = lines.filter((line) => !/ (?:127\.0\.0\.1\/32|::1\/128) /.test(line));
+    expect(outside.map((line) => line.split(/ +/))).toEqual([
+      ["hostssl", "all", "all", "all", "scram-sha-256"],
+    ]);
     // The CA's key is in no container.
     expect(text).toContain(`source: ${LAYOUT.postgresTlsDir}/${POSTGRES_TLS_FILES.directory}\n`);
   });
