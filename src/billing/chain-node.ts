@@ -27,8 +27,8 @@ export interface Chain {
   ): Promise<{ readonly transfers: readonly Transfer[]; readonly hash: string | null }>;
   /** Hash and time (in seconds) of blocks, in the order of the numbers; null for one that the node has not got. */
   blocks(numbers: readonly number[]): Promise<readonly (ChainBlock | null)[]>;
-  /** The transfers to the vault of one transaction; null if no block has it. */
-  transaction(vault: Vault, txHash: string): Promise<ChainTransaction | null>;
+  /** One transaction, and which chain was asked, as one node has them. */
+  transaction(vault: Vault, txHash: string): Promise<LookedUp>;
   close(): void;
 }
 
@@ -45,12 +45,19 @@ export interface ChainBlock {
   readonly time: number;
 }
 
-/** A transaction that a block has. */
-export interface ChainTransaction {
+/** A transaction that was looked up. */
+export interface LookedUp {
+  readonly chainId: number;
+  readonly head: number;
+  /** Null if no block has it. */
+  readonly found: ChainTransaction | null;
+}
+
+/** A transaction that a block has, and its transfers to the vault. */
+interface ChainTransaction {
   readonly transfers: readonly Transfer[];
   readonly isDone: boolean;
   readonly block: number;
-  readonly head: number;
 }
 
 /** How many questions go in one request. Public nodes accept 10. */
@@ -149,21 +156,19 @@ function chainOf(
       return found;
     },
     async transaction(vault, txHash) {
-      const [answer, head] = await ask([
+      const [answer, height, id] = await ask([
         { method: "eth_getTransactionReceipt", params: [txHash] },
         { method: "eth_blockNumber", params: [] },
+        { method: "eth_chainId", params: [] },
       ]);
-      if (answer === null) return null;
+      const head = read(QUANTITY, height, "a block number");
+      const chainId = read(QUANTITY, id, "the chain's id");
+      if (answer === null) return { chainId, head, found: null };
       const { status, blockNumber, logs } = read(RECEIPT, answer, "a receipt");
       const transfers = transfersOf(logs, vault, blockNumber);
       if (transfers === null || transfers.some((one) => one.txHash !== txHash))
         throw new ChainFault("it answers with logs of another transaction, or that are malformed");
-      return {
-        transfers,
-        isDone: status === 1,
-        block: blockNumber,
-        head: read(QUANTITY, head, "a block number"),
-      };
+      return { chainId, head, found: { transfers, isDone: status === 1, block: blockNumber } };
     },
     close,
   };

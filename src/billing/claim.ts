@@ -4,7 +4,7 @@ import type { Chain } from "./chain-node.ts";
 import { CREDITED_TO } from "./deposit-sql.ts";
 import { noteFailed, settleOrRefuse } from "./deposits.ts";
 import { type KnownChain, knownChains } from "./scan.ts";
-import { ChainFault, isDeposit } from "./transfer.ts";
+import { ChainFault, isDeposit, leadsTo } from "./transfer.ts";
 
 /** What somebody who paid says: only the chain is believed. */
 export interface ClaimWish {
@@ -71,7 +71,9 @@ async function settleClaim(
   }: { readonly chain: Chain; readonly known: KnownChain; readonly confirmations: number },
 ): Promise<ClaimOutcome> {
   const { token, vault } = known;
-  const found = await chain.transaction({ token, vault }, txHash);
+  const { found, ...asked } = await chain.transaction({ token, vault }, txHash);
+  // Another chain may have the same contracts: what it says is no answer.
+  if (asked.chainId !== chainId) throw leadsTo(asked.chainId, chainId);
   if (found === null) return { outcome: "no-transaction" };
   if (!found.isDone) return { outcome: "reverted" };
   const [first] = found.transfers;
@@ -79,8 +81,8 @@ async function settleClaim(
   const transfers = found.transfers.filter(isDeposit);
   if (transfers.length === 0) return { outcome: "too-small" };
   const at = await chain.look(found.block);
-  if (at.chainId !== chainId) throw new ChainFault(`the RPC URL leads to the chain ${at.chainId}`);
-  const missing = found.block + confirmations - Math.min(found.head, at.head);
+  if (at.chainId !== chainId) throw leadsTo(at.chainId, chainId);
+  const missing = found.block + confirmations - Math.min(asked.head, at.head);
   if (missing > 0) return { outcome: "unconfirmed", missing };
   const [block = null] = await chain.blocks([found.block]);
   if (

@@ -1,4 +1,4 @@
-import { databaseErrorOf } from "../database/session.ts";
+import { codeOfServer, lacksRowNumbers } from "../database/connection-fault.ts";
 import { messageOf } from "../errors.ts";
 import {
   ADD_MISSING,
@@ -207,15 +207,15 @@ async function chargeBatch(
 
 /**
  * Errors that the data of one account or transfer can cause: out of range (class 22), a constraint (23), a trigger of somebody
- * (P0). Not 2200H: a table that has no row numbers left takes nobody's rows.
+ * (P0). A table that has no number for another row takes nobody's.
  */
 export function isOfData(thrown: unknown): boolean {
-  return /^(?:22(?!00H)|23|P0)/.test(databaseErrorOf(thrown)?.code ?? "");
+  return /^(?:22|23|P0)/.test(codeOfServer(thrown)) && !lacksRowNumbers(thrown);
 }
 
 /** Or a row that another session holds for too long (55P03). Every other error stops the run; the next one goes on. */
 function isOfAccount(thrown: unknown): boolean {
-  return isOfData(thrown) || databaseErrorOf(thrown)?.code === "55P03";
+  return isOfData(thrown) || codeOfServer(thrown) === "55P03";
 }
 
 async function putAside(

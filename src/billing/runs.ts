@@ -23,8 +23,10 @@ export interface BillingStanding {
   /** Missed hours that no run charges unasked. */
   readonly forgotten: number;
   readonly firstForgotten: string | null;
-  /** The table that has used most of its row numbers; null if none has any. */
+  /** The table that has used most of its row numbers, or whose next one is taken; null if none has any. */
   readonly numbered: string | null;
+  /** True if another row has its next number: the sequence was set back. */
+  readonly numberTaken: boolean;
   /** Which part of them it has used: 1 is all. */
   readonly numbersUsed: number;
   /** For how many hours the others last, if each is like the last billed one; null if that is not known. */
@@ -49,14 +51,17 @@ export async function readStanding(
  * deleted later.
  */
 const NUMBERS = `
-  SELECT tbl, (coalesce(s.last_value, low - 1) - low + 1) / (top - low + 1) AS used, top - coalesce(s.last_value, low - 1) AS free
+  SELECT tbl, (coalesce(s.last_value, low - 1) - low + 1) / (top - low + 1) AS used, top - coalesce(s.last_value, low - 1) AS free,
+    CASE tbl WHEN 'credit_history' THEN EXISTS (SELECT FROM credit_history WHERE id = following)
+      ELSE EXISTS (SELECT FROM user_credits WHERE id = following) END AS taken
   FROM (VALUES ('credit_history'), ('user_credits')) AS t (tbl)
     JOIN pg_attribute a ON a.attrelid = to_regclass('public.' || tbl) AND a.attname = 'id'
     JOIN pg_sequences s ON to_regclass(format('%I.%I', s.schemaname, s.sequencename))
       = to_regclass(pg_get_serial_sequence('public.' || tbl, 'id'))
     CROSS JOIN LATERAL (SELECT s.min_value::numeric AS low,
-      CASE a.atttypid WHEN 'integer'::regtype THEN least(s.max_value, 2147483647) ELSE s.max_value END::numeric AS top) AS bounds
-  ORDER BY used DESC LIMIT 1`;
+      CASE a.atttypid WHEN 'integer'::regtype THEN least(s.max_value, 2147483647) ELSE s.max_value END::numeric AS top,
+      coalesce(s.last_value + s.increment_by, s.start_value) AS following) AS bounds
+  ORDER BY taken DESC, used DESC LIMIT 1`;
 
 const STANDING = `
   WITH forgotten AS (${FORGOTTEN}), last AS (
@@ -74,7 +79,7 @@ const STANDING = `
     ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
     (SELECT count(*)::int FROM failed_charges) AS failures,
     forgotten.hours AS forgotten, forgotten.first AS "firstForgotten",
-    tbl AS numbered, coalesce(used, 0)::float8 AS "numbersUsed",
+    tbl AS numbered, coalesce(taken, false) AS "numberTaken", coalesce(used, 0)::float8 AS "numbersUsed",
     CASE tbl WHEN 'credit_history' THEN floor(free / nullif(last.charged, 0))::float8 END AS "numbersLastHours"
   FROM forgotten, last LEFT JOIN lease ON true LEFT JOIN numbers ON true`;
 
@@ -104,7 +109,12 @@ export function judgeBilling(
     sentence,
     todo,
   });
-  const { numbered, numbersUsed } = standing;
+  const { numbered, numberTaken, numbersUsed } = standing;
+  if (numberTaken)
+    return attention(
+      `the next row number of ${numbered} is another row's: nothing is charged or credited`,
+      NUMBERS_PAGE,
+    );
   if (numbersUsed >= 1)
     return attention(`${numbered} has no row numbers left: nothing is charged or credited`, NUMBERS_PAGE);
   if (lease && isElsewhere && numbersUsed < NUMBERS_WARN)

@@ -14,7 +14,7 @@ import {
   SEED_CHAINS,
   STEP_BACK,
 } from "./scan-sql.ts";
-import { byTransaction, ChainFault, isDeposit, type Transfer } from "./transfer.ts";
+import { byTransaction, ChainFault, isDeposit, leadsTo, type Transfer } from "./transfer.ts";
 
 /** What a scan needs. */
 export interface Scan {
@@ -135,7 +135,7 @@ async function walk(scan: Scan, { known, access, chain, sum }: Walk): Promise<nu
       `the vault in chain_sync_state is ${known.vault}, and VAULT_ADDRESS is ${vault}: one of them is wrong`,
     );
   const { chainId, head, hash } = await chain.look(cursor);
-  if (chainId !== id) throw new ChainFault(`the RPC URL leads to the chain ${chainId}, not to ${id}`);
+  if (chainId !== id) throw leadsTo(chainId, id);
   const target = head - access.confirmations;
   if (head < cursor) throw new ChainFault(`it is at block ${head}, and block ${cursor} was scanned before`);
   if (target < cursor) return head;

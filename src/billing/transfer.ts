@@ -62,6 +62,9 @@ const LOG = z.object({
   removed: z.literal(false).optional(),
 });
 
+/** Enough to see whether a log is of a transfer to the vault, malformed or not. */
+const ANY_LOG = z.object({ address: z.string(), topics: z.array(z.string()) });
+
 /**
  * The transfers among logs that a node answered for a filter. Null if the answer is not what was asked for: a log that is
  * malformed, of other blocks, of another contract, or of another receiver. Then none of it is used.
@@ -106,11 +109,11 @@ export function transfersOf(
   block: number,
 ): readonly Transfer[] | null {
   const asked = logs.filter((log) => {
-    const seen = LOG.safeParse(log).data;
+    const seen = ANY_LOG.safeParse(log).data;
     return (
-      seen?.address === vault.token.toLowerCase() &&
-      seen.topics[0] === TRANSFER_TOPIC &&
-      seen.topics[2] === topicOf(vault.vault)
+      seen?.address.toLowerCase() === vault.token.toLowerCase() &&
+      seen.topics[0]?.toLowerCase() === TRANSFER_TOPIC &&
+      seen.topics[2]?.toLowerCase() === topicOf(vault.vault)
     );
   });
   return readTransfers(asked, vault, { from: block, to: block });
@@ -137,4 +140,9 @@ export class ChainFault extends Error {
     this.name = "ChainFault";
     this.isTooMuch = isTooMuch;
   }
+}
+
+/** The node is one of another chain. */
+export function leadsTo(found: number, expected: number): ChainFault {
+  return new ChainFault(`the RPC URL leads to the chain ${found}, not to ${expected}`);
 }

@@ -42,6 +42,28 @@ export function codeOfServer(thrown: unknown): string {
   return isSent(thrown) ? thrown.code : "";
 }
 
+/**
+ * True if a table has no number for another row (docs/billing.md#row-numbers): its sequence is at its end, or gives a number that is
+ * too large for the column, or that another row has. The second has the code of any value that is out of range, and comes from
+ * PostgreSQL's cast from bigint to integer; the third violates the key of a column `id`.
+ */
+export function lacksRowNumbers(thrown: unknown): boolean {
+  const { routine, detail = "" } = (thrown ?? {}) as {
+    readonly routine?: unknown;
+    readonly detail?: unknown;
+  };
+  switch (codeOfServer(thrown)) {
+    case "2200H":
+      return true;
+    case "22003":
+      return routine === "int84";
+    case "23505":
+      return /\(id\)=\(-?\d+\)/.test(String(detail));
+    default:
+      return false;
+  }
+}
+
 function isSent(thrown: unknown): thrown is Error & { readonly code: string } {
   return (
     thrown instanceof Error &&

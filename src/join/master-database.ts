@@ -1,4 +1,4 @@
-import { faultOfState } from "../database/connection-fault.ts";
+import { faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
 import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import { databaseOf, type InstalledMaster } from "./installed-node.ts";
@@ -45,10 +45,10 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
-  if (code === "2200H") {
+  if (lacksRowNumbers(thrown)) {
     return new OperatorError({
       exit: "drift",
-      what: "A table of the database has no row numbers left, so it takes no more rows.",
+      what: "A table of the database has no number for another row, so it takes none.",
       why: messageOf(thrown),
       remedy: "See docs/billing.md#row-numbers, then run this command again.",
       cause: thrown,

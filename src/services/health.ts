@@ -1,4 +1,4 @@
-import { codeOfServer, connectionFaultOf } from "../database/connection-fault.ts";
+import { codeOfServer, connectionFaultOf, lacksRowNumbers } from "../database/connection-fault.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { WRITE_FAULTS, type WriteWatch, writeError, writeFaultOf } from "../database/writable.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
@@ -215,26 +215,32 @@ export async function whileDatabaseAnswers(
     return await work();
   } catch (thrown) {
     if (connectionFaultOf(thrown) === null && !isPassing(thrown)) throw thrown;
-    const code = codeOfServer(thrown);
-    const unwritable = writeFaultOf(thrown);
-    const fault = LOST.includes(code) ? "lacks a table or function" : "does not respond";
-    const [line, error] =
-      unwritable === null
-        ? [`the database ${fault}`, `The database ${fault}. Try again.`]
-        : [WRITE_FAULTS[unwritable].what, `${WRITE_FAULTS[unwritable].what}. Try again later.`];
+    const [line, error] = wordsOf(thrown);
     log(`${line}: ${messageOf(thrown)}`, "warn");
     return answer(error, { "retry-after": "5" });
   }
 }
 
+/** What a fault is, for the log and for the client. */
+function wordsOf(thrown: unknown): readonly [line: string, error: string] {
+  const unwritable = writeFaultOf(thrown);
+  if (unwritable !== null) {
+    const { what } = WRITE_FAULTS[unwritable];
+    return [what, `${what}. Try again later.`];
+  }
+  if (lacksRowNumbers(thrown)) {
+    const what = "a table of the database has no number for another row";
+    return [`${what} (docs/billing.md#row-numbers)`, "The database takes no more rows. Try again later."];
+  }
+  const fault = LOST.includes(codeOfServer(thrown)) ? "lacks a table or function" : "does not respond";
+  return [`the database ${fault}`, `The database ${fault}. Try again.`];
+}
+
 /** A table or function that does not exist: its migration has not run yet, or it was dropped (PostgreSQL's manual, appendix A). */
 const LOST = ["42P01", "42883"];
-/**
- * A server that takes no writes now; a lock that was not free in time; a deadlock or conflict that PostgreSQL ended; a table that has
- * no row numbers left (docs/billing.md#row-numbers).
- */
-const PASSING = [...LOST, "25006", "55P03", "40P01", "40001", "2200H"];
+/** A server that takes no writes now; a lock that was not free in time; a deadlock or conflict that PostgreSQL ended. */
+const PASSING = [...LOST, "25006", "55P03", "40P01", "40001"];
 
 function isPassing(thrown: unknown): boolean {
-  return PASSING.includes(codeOfServer(thrown));
+  return PASSING.includes(codeOfServer(thrown)) || lacksRowNumbers(thrown);
 }

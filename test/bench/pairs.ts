@@ -6,7 +6,8 @@ export type Pairs = Pick<Measurement, "ours" | "anchor">;
 /** One measured run. The time of the preparation before it does not count. */
 export interface Contender {
   readonly prepare?: () => Promise<void>;
-  readonly run: () => Promise<void>;
+  /** Returns milliseconds if not all of its time counts. */
+  readonly run: () => Promise<number | void>;
 }
 
 /** Milliseconds of ours and of the anchor, taken in turns (A B A B) after a pair that does not count. */
@@ -24,6 +25,6 @@ export async function timePairs(rounds: number, ours: Contender, anchor: Contend
 async function time({ prepare, run }: Contender): Promise<number> {
   await prepare?.();
   const startedAt = performance.now();
-  await run();
-  return performance.now() - startedAt;
+  const counted = await run();
+  return counted ?? performance.now() - startedAt;
 }

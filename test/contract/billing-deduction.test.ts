@@ -11,6 +11,7 @@ import {
 import { readStanding } from "../../src/billing/runs.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import {
+  addAccounts,
   addPins,
   awayFromTheHour,
   charges,
@@ -363,6 +364,35 @@ describeOnPostgres(
       expect(inUnits((await moneyOf(target, "u1")).balance)).toBe(
         100_200n * 10n ** 18n - 100n * unitsOf(10 * GIB),
       );
+    });
+
+    test("a run takes so many statements for a batch, however many accounts are in it", async () => {
+      await awayFromTheHour();
+      const statementsFor = async (count: number, batchSize: number): Promise<number> => {
+        const target = await postgres.createDatabase();
+        await addAccounts(target, count);
+        const run = runOn(target, { batchSize });
+        let statements = 0;
+        const counted = (database: Pick<typeof run.bank, "query">): (typeof run.bank)["query"] => {
+          return (...statement) => {
+            statements += 1;
+            return database.query(...statement);
+          };
+        };
+        const bank = {
+          query: counted(run.bank),
+          transaction: ((work) =>
+            run.bank.transaction((database) =>
+              work({ query: counted(database) }),
+            )) as typeof run.bank.transaction,
+        };
+        const { hours } = await runDeduction({ ...run, bank });
+        expect(hours).toMatchObject([{ charged: count, failed: 0 }]);
+        return statements;
+      };
+      const few = await statementsFor(20, 10);
+      expect(await statementsFor(2_000, 1_000)).toBe(few);
+      expect(few).toBeLessThan(25);
     });
 
     test("balances at the edges of a REAL: charged exactly, or put aside; nobody else is stopped", async () => {

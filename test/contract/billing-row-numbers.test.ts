@@ -102,6 +102,70 @@ describeOnPostgres(
       expect(await cursorOf(target)).toBe(988);
     });
 
+    test("the same where somebody gave the sequence 8 bytes, and the column still has 4", async () => {
+      const { target, run } = await start();
+      const chain = await startFakeChain();
+      await addChain(target);
+      await linkWallet(target, "a");
+      chain.pay({ block: 950, from: walletOf("a"), units: ONE });
+      await sql(target, "ALTER SEQUENCE credit_history_id_seq AS bigint");
+      await numbered(target, LAST - 1);
+      await expect(runDeduction(run)).rejects.toThrow(/integer out of range/);
+      await expect(scanChains(scanOf(target, chain))).rejects.toThrow(/integer out of range/);
+      expect(await charges(target)).toEqual([]);
+      expect(await sql(target, "SELECT FROM failed_charges")).toEqual([]);
+      expect(await sql(target, "SELECT FROM failed_deposits")).toEqual([]);
+      expect(await cursorOf(target)).toBe(900);
+      expect((await judged(target)).sentence).toMatch(/no row numbers left/);
+      const { baseDir, world } = await masterOn(target, {
+        VAULT_ADDRESS: VAULT,
+        JWT_SECRET: "s".repeat(40),
+        ENCRYPTION_KEY: "ab".repeat(32),
+      });
+      await expect(billingRun({ baseDir, dryRun: false }, world)).rejects.toMatchObject({
+        exit: "drift",
+        remedy: expect.stringContaining("docs/billing.md#row-numbers") as string,
+      });
+      await continueAsThePageSays(target);
+      await runDeduction(run);
+      await scanChains(scanOf(target, chain));
+      expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
+      expect(await balances(target)).toContain("a 1");
+    });
+
+    test("a number that another row has, as after a move of the database without its sequences", async () => {
+      const { target, run } = await start();
+      const chain = await startFakeChain();
+      await addChain(target);
+      await linkWallet(target, "a");
+      chain.pay({ block: 950, from: walletOf("a"), units: ONE });
+      await sql(
+        target,
+        `INSERT INTO credit_history (id, user_id, tx_type, amount_fula, balance_after)
+         SELECT id, 'u9', 'adjustment', 1, 1 FROM generate_series(101, 130) AS id`,
+      );
+      await numbered(target, 100);
+      await numbered(target, 1_000_000, "user_credits");
+      await expect(runDeduction(run)).rejects.toThrow(/credit_history_pkey/);
+      await expect(scanChains(scanOf(target, chain))).rejects.toThrow(/credit_history_pkey/);
+      expect(await charges(target)).toEqual([]);
+      for (const table of ["failed_charges", "failed_deposits"])
+        expect(await sql(target, `SELECT FROM ${table}`)).toEqual([]);
+      expect(await cursorOf(target)).toBe(900);
+      expect(await judged(target)).toEqual({
+        state: "attention",
+        sentence: "the next row number of credit_history is another row's: nothing is charged or credited",
+        todo: "see docs/billing.md#row-numbers",
+      });
+      const page = await readFile(pageUrl("docs/billing.md"), "utf8");
+      await sql(target, /```sql\n(SELECT setval[^`]*)```/.exec(page)?.[1] ?? "");
+      await runDeduction(run);
+      await scanChains(scanOf(target, chain));
+      expect(await charges(target)).toEqual(["u1 0", "u2 0", "u3 0"]);
+      expect(await balances(target)).toContain("a 1");
+      expect((await judged(target)).state).toBe("ok");
+    });
+
     test("an account that is new waits for a number of user_credits", async () => {
       const { target, run } = await start();
       await addPins(target, "new", 10 * GIB);

@@ -210,6 +210,7 @@ describeOnPostgres(
         forgotten: 0,
         firstForgotten: null,
         numbered: "credit_history",
+        numberTaken: false,
         numbersUsed: 0.1,
         numbersLastHours: null,
       };

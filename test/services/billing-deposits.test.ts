@@ -16,7 +16,7 @@ import {
   scanOf,
   walletOf,
 } from "../support/deposits.ts";
-import { hashOf, startFakeChain, VAULT } from "../support/fake-chain.ts";
+import { hashOf, type NodeFault, startFakeChain, VAULT } from "../support/fake-chain.ts";
 import { until } from "../support/migrations.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
 import { sql } from "../support/postgres-server.ts";
@@ -99,6 +99,33 @@ describeOnPostgres(
       expect(await balances(target)).toEqual([]);
     });
 
+    const html = { status: 200, type: "text/html", body: "<html>Sign in</html>" };
+    const badNodes: readonly (readonly [string, NodeFault, RegExp])[] = [
+      ["HTML", { answer: html }, /not a list of JSON-RPC answers/],
+      ["nothing", { silent: true }, /does not answer/],
+      ["10 MB", { answer: { ...html, body: Buffer.alloc(10_000_000, 32) } }, /longer than 8 MiB/],
+      ["another chain that has it", { chainId: 1 }, /leads to the chain 1, not to 8453/],
+      ["another chain that has not got it", { chainId: 1, behind: 100 }, /leads to the chain 1, not to 8453/],
+      ["another block's logs", { forge: (log) => ({ ...log, blockHash: hashOf("x") }) }, /is not the one of/],
+      ["a negative amount", { forge: (log) => ({ ...log, data: `-${String(log["data"])}` }) }, /malformed/],
+      ["a removed block", { forge: (log) => ({ ...log, removed: true }) }, /malformed/],
+    ];
+    test.each(badNodes)(
+      "a claim where the endpoint answers with %s says nothing about the payment",
+      async (_, fault, why) => {
+        const { target, chain, claim, webui } = await startApi();
+        const paid = { txHash: chain.pay({ block: 950, from: walletOf("a"), units: ONE }), chainId: 8_453 };
+        chain.nodes = [fault];
+        expect(await claim(paid)).toBe("503 no-chain");
+        expect(webui.lines.join("\n")).toMatch(why);
+        expect(await balances(target)).toEqual([]);
+        for (const table of ["token_transactions", "failed_deposits"])
+          expect(await sql(target, `SELECT FROM ${table}`)).toEqual([]);
+        chain.nodes = [{}];
+        expect(await claim(paid)).toEqual({ ...paid, amountFula: 1, isNew: true });
+      },
+    );
+
     test("a claim of what upstream's image has settled, or of a wallet that was linked later", async () => {
       const { target, chain, claim } = await startApi();
       const settled = chain.pay({ block: 950, from: walletOf("a"), units: ONE });
@@ -124,6 +151,26 @@ describeOnPostgres(
         isNew: true,
       });
       expect(await balances(target)).toEqual(["a 3"]);
+    });
+
+    test.each([
+      ["the sequence is at its end", "SELECT"],
+      ["the sequence has 8 bytes, and the column 4", "ALTER SEQUENCE credit_history_id_seq AS bigint"],
+    ])("a claim that no row number is left for has to be tried again: %s", async (_what, change) => {
+      const { target, chain, claim, webui } = await startApi();
+      const paid = { txHash: chain.pay({ block: 950, from: walletOf("a"), units: ONE }), chainId: 8_453 };
+      await sql(target, change);
+      await sql(target, "SELECT setval('credit_history_id_seq', 2147483647)");
+      expect(await claim(paid)).toBe("503 database-unavailable");
+      expect(webui.lines.join("\n")).toMatch(/no number for another row \(docs\/billing\.md#row-numbers/);
+      expect(await balances(target)).toEqual([]);
+      expect(await sql(target, "SELECT FROM failed_deposits")).toEqual([]);
+      await sql(
+        target,
+        "ALTER SEQUENCE credit_history_id_seq MINVALUE -2147483647 MAXVALUE -1 START WITH -9 RESTART",
+      );
+      expect(await claim(paid)).toEqual({ ...paid, amountFula: 1, isNew: true });
+      expect(await balances(target)).toEqual(["a 1"]);
     });
 
     test("a claim with a bad body, without a chain, too often, or without a key", async () => {
