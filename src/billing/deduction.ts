@@ -1,5 +1,5 @@
-import { codeOfServer, lacksRowNumbers } from "../database/connection-fault.ts";
-import { messageOf } from "../errors.ts";
+import { codeOfServer, isNoAmount, lacksRowNumbers } from "../database/connection-fault.ts";
+import { type Log, messageOf } from "../errors.ts";
 import {
   ADD_MISSING,
   BEGIN_HOUR,
@@ -28,7 +28,7 @@ export const HOURS_BACK = 24;
 export interface Deduction {
   readonly bank: Bank;
   readonly tariff: Tariff;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Ends the run between two batches. */
   readonly stop?: AbortSignal;
   /** How many accounts a transaction charges. */
@@ -162,7 +162,7 @@ async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promi
     if (!isOfAccount(thrown)) throw thrown;
     const [account] = accounts;
     if (accounts.length === 1 && account !== undefined) {
-      await putAside(run, due, { account, fee: fees[0] ?? "0", why: messageOf(thrown) });
+      await putAside(run, due, { account, fee: fees[0] ?? "0", why: refusalOf(thrown, account) });
       sum.failed += 1;
       return 0;
     }
@@ -224,7 +224,17 @@ async function putAside(
   { account, fee, why }: { readonly account: string; readonly fee: string; readonly why: string },
 ): Promise<void> {
   await bank.transaction((database) => database.query(NOTE_FAILURE, [hour, account, fee, why]));
-  log(`deduction: the charge of one account for ${hour} failed and is tried again: ${why}`);
+  log(
+    `deduction: the charge of ${account} for ${hour} failed and is tried again: ${why}. See fula-node billing runs`,
+    "warn",
+  );
+}
+
+/** Why the database refuses a charge or a credit of an account. */
+export function refusalOf(thrown: unknown, account: string): string {
+  return isNoAmount(thrown)
+    ? `the balance of ${account} is not an amount (NaN, or infinite), or would be above 10^30 FULA; fula-node user credit gives it one again`
+    : messageOf(thrown);
 }
 
 /**
@@ -243,7 +253,7 @@ async function retryFailures(run: Deduction, since: string | null): Promise<void
       });
     } catch (thrown) {
       if (!isOfAccount(thrown)) throw thrown;
-      await putAside(run, due, { account, fee, why: messageOf(thrown) });
+      await putAside(run, due, { account, fee, why: refusalOf(thrown, account) });
     }
   }
 }

@@ -1,5 +1,6 @@
+import { isNoAmount } from "../database/connection-fault.ts";
 import { messageOf } from "../errors.ts";
-import { isOfData } from "./deduction.ts";
+import { isOfData, refusalOf } from "./deduction.ts";
 import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
 import {
   ADD_TRANSFERS,
@@ -109,23 +110,24 @@ async function credit(database: Database, key: readonly unknown[], bonuses: bool
   await database.query(ADD_MISSING, [touched]);
   await database.query(lockSql(true), [touched]);
   for (const { log_index, amount, account } of open) {
-    const [credited] = await database.query<{ history_id: number }>(CREDIT, [
-      ...key,
-      log_index,
-      account,
-      amount,
-    ]);
+    const [credited] = await named(account, () =>
+      database.query<{ history_id: number }>(CREDIT, [...key, log_index, account, amount]),
+    );
     const up = referrers.get(account) ?? [];
     for (const { account: referrer, code, level } of up)
-      await database.query(BONUS, [
-        referrer,
-        code,
-        level,
-        credited?.history_id,
-        account,
-        amount,
-        up[0]?.code,
-      ]);
+      await named(referrer, () =>
+        database.query(BONUS, [referrer, code, level, credited?.history_id, account, amount, up[0]?.code]),
+      );
+  }
+}
+
+/** Names the account whose balance takes no credit: of a deposit, it may be a referrer's. */
+async function named<Result>(account: string, change: () => Promise<Result>): Promise<Result> {
+  try {
+    return await change();
+  } catch (thrown) {
+    if (isNoAmount(thrown)) throw new DepositRefused(refusalOf(thrown, account));
+    throw thrown;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Log } from "../errors.ts";
 import type { ChainAccess } from "../settings/billing.ts";
 import { countOf } from "../units.ts";
 import type { BlockRange, Chain } from "./chain-node.ts";
@@ -26,7 +27,7 @@ export interface Scan {
   readonly open: (url: string) => Chain;
   /** REFERRAL_BONUSES_ENABLED. */
   readonly bonuses: boolean;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Ends the scan between two transactions. */
   readonly stop?: AbortSignal;
 }
@@ -199,7 +200,10 @@ async function scanBlocks(
     await database.query(MOVE_CURSOR, [id, blocks.to, hash]);
   });
   for (const { transfer, reason } of failed)
-    log(`scanner: ${name}: a transfer of ${transfer.txHash} can't be credited: ${reason}`);
+    log(
+      `scanner: ${name}: a transfer of ${transfer.txHash} can't be credited: ${reason}. See fula-node billing deposits`,
+      "warn",
+    );
   sum.failed += failed.length;
   sum.block = blocks.to;
 }

@@ -178,6 +178,13 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
     isBilled: isBilling(values),
   }));
   if (outcome.outcome === "no-account") throw noAccount(flags);
+  if (outcome.outcome === "too-large")
+    throw new OperatorError({
+      exit: "drift",
+      what: `Nothing was booked: the balance of ${account} would be above 10^30 FULA, or below minus that.`,
+      why: "No balance can be that large.",
+      remedy: "See the balance with fula-node user list, and pass an amount that leaves it in that range.",
+    });
   if (outcome.outcome === "already" && !outcome.isSame) throw otherAdjustment(key, outcome.made);
   const done = outcome.outcome === "adjusted" ? outcome : null;
   world.reporter.result({
@@ -188,15 +195,21 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
       key,
       changed: done !== null,
       balanceFula: done?.balanceFula ?? null,
+      replaced: done?.replaced ?? null,
     },
     lines: (outcome.outcome === "already"
       ? [`Nothing to do: the key ${key} was already used for this, at ${outcome.made.created}.`]
       : [
+          ...(outcome.replaced === null
+            ? []
+            : [
+                `The balance was ${outcome.replaced.was}, or a total was not a number. The last exact numbers count again: the balance was ${outcome.replaced.balance} FULA before this.`,
+              ]),
           `${flags.deduct === true ? "Deducted" : "Credited"} ${amount} FULA: the balance of ${account} is now ${outcome.balanceFula} FULA.`,
           ...(outcome.isSuspended ? ["The account is still suspended."] : []),
           ...(flags.deduct === true && outcome.balanceFula < 0
             ? [
-                `That is below zero: the account may store no more than the free tier. ${isBilled ? "The billing suspends it when it charges it next." : "The billing is off on this master, so it does not suspend it."} If that is a mistake, give it back with fula-node user credit and another --key.`,
+                `That is below zero: the account may store no more than the free tier. ${isBilled ? "The billing suspends it with its next run." : "The billing is off on this master, so it does not suspend it."} If that is a mistake, give it back with fula-node user credit and another --key.`,
               ]
             : []),
         ]

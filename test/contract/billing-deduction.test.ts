@@ -435,6 +435,43 @@ describeOnPostgres(
       expect(row?.wrong).toBe(0);
     });
 
+    test.each(["NaN", "Infinity", "-Infinity", "1.1e30"])(
+      "a balance of %s: the failed charge says it in words, and a credit by the operator counts from the last exact one",
+      async (broken) => {
+        await awayFromTheHour();
+        const target = await postgres.createDatabase();
+        for (const account of ["known", "new"]) await addPins(target, account, 10 * GIB);
+        const run = runOn(target);
+        await sql(target, "SELECT change_credits('known', 7.123456789, 0, 0, false)");
+        await sql(target, "INSERT INTO user_credits (user_id) VALUES ('new')");
+        await sql(target, "UPDATE user_credits SET balance_fula = $1::real", [broken]);
+        expect(await runDeduction(run)).toMatchObject({ hours: [{ charged: 0, failed: 2 }] });
+        const [{ reason } = { reason: "" }] = await sql<{ reason: string }>(
+          target,
+          "SELECT reason FROM failed_charges WHERE account = 'known'",
+        );
+        expect(reason).toMatch(/^the balance of known is not an amount .*fula-node user credit/);
+        expect(run.lines.join("\n")).toMatch(/warn deduction: the charge of known for .* not an amount/);
+        const credit = (account: string) =>
+          adjustCredit(run.bank, { account, amount: "1", reason: "r", key: account, actor: "me" });
+        expect(await credit("known")).toMatchObject({
+          outcome: "adjusted",
+          balanceFula: 8.123456789,
+          replaced: { balance: "7.123457" },
+        });
+        expect(await credit("new")).toMatchObject({ outcome: "adjusted", balanceFula: 1 });
+        expect(await credit("new")).toMatchObject({ outcome: "already", isSame: true });
+        expect(await sql(target, "SELECT action, target_id FROM admin_audit_log ORDER BY id")).toEqual([
+          { action: "replace balance", target_id: "known" },
+          { action: "credit", target_id: "known" },
+          { action: "replace balance", target_id: "new" },
+          { action: "credit", target_id: "new" },
+        ]);
+        await runDeduction(run);
+        expect(await charges(target)).toEqual(["known 0", "new 0"]);
+      },
+    );
+
     test("one account that the database refuses stops nobody else, and is tried again", async () => {
       await awayFromTheHour();
       const target = await postgres.createDatabase();
