@@ -95,6 +95,10 @@ const SILENT_SECONDS = 120;
 /** How long a run may take after its interval. */
 const GRACE_SECONDS = 900;
 const LOG = "docker logs fula-pinning-webui";
+/** The join starts a container that was stopped or frozen. */
+const NO_LEADER = `fula-node join-as-master, then ${LOG}`;
+/** It shows why charges failed. */
+export const RUNS = "fula-node billing runs";
 /** From this part of the row numbers on, they are reported. */
 const NUMBERS_WARN = 0.8;
 
@@ -103,7 +107,7 @@ export function judgeBilling(
   standing: BillingStanding,
   { lease, deductionIntervalMs }: Pick<BillingSettings, "lease" | "deductionIntervalMs">,
 ): BillingJudgement {
-  const { leader, since, silentSeconds, isElsewhere, lastHour, failures, forgotten } = standing;
+  const { leader, since, isElsewhere, lastHour, failures, forgotten } = standing;
   const attention = (sentence: string, todo: string): BillingJudgement => ({
     state: "attention",
     sentence,
@@ -123,24 +127,32 @@ export function judgeBilling(
       sentence: "another program runs it (upstream's image on another master)",
       todo: null,
     };
-  if (lease && leader === null && !isElsewhere) return attention("no master runs it", LOG);
-  if (lease && silentSeconds > SILENT_SECONDS)
-    return attention(`${leader} should run it, and is silent for ${silentSeconds} s`, LOG);
+  const absent = judgeLeader(standing, lease);
+  if (absent !== null) return attention(absent, NO_LEADER);
   const who = lease ? `run by ${leader} since ${since}` : "run by every master";
   if (isLate(standing, lease, deductionIntervalMs))
     return attention(`${who}, but late: the last billed hour is ${lastHour ?? "none"}`, LOG);
   if (numbersUsed >= NUMBERS_WARN) return attention(describeNumbers(standing), NUMBERS_PAGE);
   if (failures > 0)
-    return attention(
-      `${countOf(failures, "charge")} failed, of one account and hour each`,
-      "fula-node billing runs",
-    );
+    return attention(`${countOf(failures, "charge")} failed, of one account and hour each`, RUNS);
   if (forgotten > 0)
     return attention(
       `${countOf(forgotten, "hour")} since ${standing.firstForgotten} were never billed`,
-      `fula-node billing catch-up --since ${standing.firstForgotten} --dry-run`,
+      `fula-node billing catch-up --dry-run --since ${standing.firstForgotten}`,
     );
   return { state: "ok", sentence: `${who}, billed up to ${lastHour ?? "no hour yet"}`, todo: null };
+}
+
+/** Why no master runs the billing now; null if one does. */
+export function judgeLeader(
+  { leader, silentSeconds, isElsewhere }: BillingStanding,
+  lease: boolean,
+): string | null {
+  if (!lease || isElsewhere) return null;
+  if (leader === null) return "no master runs it";
+  return silentSeconds > SILENT_SECONDS
+    ? `${leader} should run it, and is silent for ${silentSeconds} s`
+    : null;
 }
 
 const NUMBERS_PAGE = "see docs/billing.md#row-numbers";

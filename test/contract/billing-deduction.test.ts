@@ -472,6 +472,48 @@ describeOnPostgres(
       },
     );
 
+    test("an account below zero that somebody unsuspended is suspended again, and pays nothing; at zero it pays once", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      for (const [account, balance] of [
+        ["below", -1],
+        ["zero", 0],
+      ] as const) {
+        await setBalance(target, account, balance);
+        await addPins(target, account, 10 * GIB);
+      }
+      await lastBilled(target, 2);
+      const run = runOn(target);
+      expect((await previewDeduction(run, null)).map(({ accounts }) => accounts)).toEqual([1, 1]);
+      for (let n = 0; n < 2; n += 1) {
+        await runDeduction(run);
+        expect(await charges(target)).toEqual(["zero 1"]);
+        expect(await sql(target, "SELECT FROM user_credits WHERE is_suspended = 1")).toHaveLength(2);
+        // As `user unsuspend` does it.
+        await sql(target, "UPDATE user_credits SET is_suspended = 0, suspended_at = NULL");
+      }
+    });
+
+    test("an hour has one price: that of the run that began it", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      const run = runOn(target);
+      await runDeduction(run);
+      await setBalance(target, "u2", 100);
+      await addPins(target, "u2", 10 * GIB);
+      const dearer = { ...run, tariff: { freeBytes: "0", unitsPerGibMonth: `9${"0".repeat(18)}` } };
+      const [preview] = await previewDeduction(dearer, null);
+      await runDeduction(dearer);
+      const taken = async (account: string) => inUnits((await moneyOf(target, account)).deducted);
+      expect(await taken("u2")).toBe(await taken("u1"));
+      expect(inUnits(preview?.fula ?? "")).toBe(await taken("u1"));
+      expect(
+        await sql(target, "SELECT free_bytes::text, fula_per_gib_month::text FROM billing_hours"),
+      ).toEqual([{ free_bytes: String(PRICING.freeTierBytes), fula_per_gib_month: "3" }]);
+    });
+
     test("one account that the database refuses stops nobody else, and is tried again", async () => {
       await awayFromTheHour();
       const target = await postgres.createDatabase();
