@@ -78,9 +78,11 @@ export async function userList(flags: ListFlags, world: World): Promise<VerbExit
   world.reporter.result({
     data: { verb: "user list", accounts, next },
     lines: [
-      accounts.length === 0 ? "There are no more accounts." : `${countOf(accounts.length, "account")}:`,
+      accounts.length === 0
+        ? `There are no ${after === "" ? "" : "more "}accounts.`
+        : `${next === null ? "" : "The first "}${countOf(accounts.length, "account")}:`,
       ...rows,
-      ...(next === null ? [] : [`More: fula-node user list --after ${next}`]),
+      ...(next === null ? [] : ["More:", `  fula-node user list --after ${next}`]),
     ],
   });
   return "ok";
@@ -119,7 +121,7 @@ export async function userUnsuspend(flags: DecisionFlags, world: World): Promise
 function afterRelease(balance: number): string {
   return balance > 0
     ? "The billing suspends it again when its balance is used up."
-    : `Its balance is ${balance} FULA: the billing suspends it again within the hour if it stores more than the free tier. To prevent that, add to its balance first: fula-node user credit.`;
+    : `Its balance is ${balance} FULA: if it stores more than the free tier, the next run of the billing ${balance < 0 ? "suspends it again, without a charge" : "charges it once more, and suspends it"}. To prevent that, add to its balance first: fula-node user credit.`;
 }
 
 async function decide(
@@ -262,12 +264,9 @@ export function usage(what: string, remedy?: string): OperatorError {
 /** No account has that address or id. */
 export function noAccount({ email, account }: Pick<DecisionFlags, "email" | "account">): OperatorError {
   return new OperatorError({
-    exit: "settings",
+    exit: "usage",
     what: `There is no account for ${email ?? quoted(account ?? "")}.`,
-    remedy:
-      email === undefined
-        ? "See the accounts with fula-node user list."
-        : `Create it first: fula-node user create --email ${email}`,
+    remedy: "See the accounts with fula-node user list.",
   });
 }
 
