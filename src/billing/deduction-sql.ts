@@ -10,7 +10,7 @@ export const HOUR_TEXT = (hour: string) => `to_char(${hour} AT TIME ZONE 'UTC', 
 
 const TARIFF_KEPT = `free_bytes::text AS "freeBytes", trunc(fula_per_gib_month * 1e18)::text AS "unitsPerGibMonth"`;
 
-const CURRENT = "date_trunc('hour', now(), 'UTC')";
+export const CURRENT = "date_trunc('hour', now(), 'UTC')";
 
 /** The advisory lock of the crons, in pg_locks (leaderLease.ts of functionland/pinning-service). `k` is the row. */
 export const LOCK = 815_551_001;

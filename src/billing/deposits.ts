@@ -224,10 +224,10 @@ interface FailedRow extends Record<string, unknown> {
 export async function retryFailed(
   bank: Bank,
   bonuses: boolean,
-  named: (TransferName & { readonly by: string }) | null = null,
+  only: (TransferName & { readonly by: string }) | null = null,
 ): Promise<{ readonly settled: number; readonly failed: number }> {
-  const key = named === null ? [null, null, null] : [named.chainId, named.txHash, named.logIndex];
-  if (named !== null) await bank.query(TAKE_BACK, [...key, named.by]);
+  const key = only === null ? [null, null, null] : [only.chainId, only.txHash, only.logIndex];
+  if (only !== null) await bank.query(TAKE_BACK, [...key, only.by]);
   const rows = await bank.query<FailedRow>(FAILED_ROWS, key);
   let failures = 0;
   for (const { chain_id: chainId, transfer } of rows) {

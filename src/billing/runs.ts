@@ -1,7 +1,7 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
-import { FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
+import { CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
 export interface BillingStanding {
@@ -140,7 +140,7 @@ export function judgeBilling(
       `${countOf(forgotten, "hour")} since ${standing.firstForgotten} were never billed`,
       `fula-node billing catch-up --dry-run --since ${standing.firstForgotten}`,
     );
-  return { state: "ok", sentence: `${who}, billed up to ${lastHour ?? "no hour yet"}`, todo: null };
+  return { state: "ok", sentence: `${who}, ${describeHour(lastHour)}`, todo: null };
 }
 
 /** Why no master runs the billing now; null if one does. */
@@ -153,6 +153,13 @@ export function judgeLeader(
   return silentSeconds > SILENT_SECONDS
     ? `${leader} should run it, and is silent for ${silentSeconds} s`
     : null;
+}
+
+/** The hour begins at the time that names it. */
+function describeHour(hour: string | null): string {
+  if (hour === null) return "no hour is billed yet";
+  const end = new Date(new Date(hour).getTime() + 3_600_000).toISOString();
+  return `last billed hour: ${hour.slice(0, 10)} ${hour.slice(11, 16)} to ${end.slice(11, 16)} UTC`;
 }
 
 const NUMBERS_PAGE = "see docs/billing.md#row-numbers";
@@ -177,7 +184,8 @@ function isLate(
 /** One hour of `billing runs`. */
 export interface BilledHour extends Record<string, unknown> {
   readonly hour: string;
-  readonly state: "billed" | "open" | "waived";
+  /** `open`: a run has begun it. `missed`: none has. */
+  readonly state: "billed" | "open" | "waived" | "missed";
   readonly charged: number;
   readonly amount: string;
   readonly suspended: number;
@@ -202,10 +210,15 @@ export async function listRuns(
 }
 
 const HOURS = `
-  SELECT ${HOUR_TEXT("hour")} AS hour,
-    CASE WHEN waived THEN 'waived' WHEN finished_at IS NULL THEN 'open' ELSE 'billed' END AS state,
-    charged::float8 AS charged, trim_scale(amount)::text AS amount, suspended::float8 AS suspended
-  FROM billing_hours ORDER BY billing_hours.hour DESC LIMIT $1`;
+  SELECT ${HOUR_TEXT("series.hour")} AS hour,
+    CASE WHEN b.hour IS NULL THEN 'missed' WHEN waived THEN 'waived' WHEN finished_at IS NULL THEN 'open' ELSE 'billed' END AS state,
+    coalesce(charged, 0)::float8 AS charged, coalesce(trim_scale(amount), 0)::text AS amount,
+    coalesce(suspended, 0)::float8 AS suspended
+  FROM generate_series(
+      greatest((SELECT min(hour) FROM billing_hours), ${CURRENT} - $1 * interval '1 hour'), ${CURRENT}, '1 hour') AS series (hour)
+    LEFT JOIN billing_hours b USING (hour)
+  WHERE b.hour IS NOT NULL OR series.hour < ${CURRENT}
+  ORDER BY series.hour DESC LIMIT $1`;
 
 const FAILED = `
   SELECT ${HOUR_TEXT("hour")} AS hour, account, trim_scale(fee)::text AS fee, reason, tries

@@ -299,6 +299,6 @@ function readCursor(text: string): HistoryCursor | null {
 }
 
 function tooMany(seconds: number): Response {
-  const error = "Too many requests of this account.";
+  const error = `Too many requests of this account. Try again in ${seconds} s.`;
   return failure(429, "too-many", error, {}, { "retry-after": String(seconds) });
 }

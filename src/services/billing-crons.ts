@@ -96,7 +96,11 @@ export function startBillingCrons(
   async function tick(cron: Cron): Promise<number> {
     const bank = lease === null ? pool : lease.bank();
     if (bank === null) {
-      log(`[leaderLease] ${cron.name}: standby (lease held by another master) — skipping tick`);
+      log(
+        lease?.fault() == null
+          ? `[leaderLease] ${cron.name}: standby (lease held by another master) — skipping tick`
+          : `[leaderLease] ${cron.name}: who holds the lease is not known (${lease.fault()}) — skipping tick`,
+      );
       return cron.intervalMs;
     }
     cron.running ??= runOnce(cron, bank).finally(() => {

@@ -129,6 +129,13 @@ describeOnPostgres(
       );
       await billingRun({ baseDir, dryRun: false }, world);
       expect(await charges(target)).toHaveLength(25);
+      await billingRuns({ baseDir, limit: "30" }, world);
+      expect(
+        (last()?.data as { hours: { state: string }[] } | undefined)?.hours.map(({ state }) => state),
+      ).toEqual([
+        ...Array.from({ length: 25 }, () => "billed"),
+        ...Array.from({ length: 5 }, () => "missed"),
+      ]);
       expect(await statusOf(target, { CRON_LEADER_LEASE: "false" })).toMatchObject({
         state: "attention",
         summary: expect.stringMatching(
@@ -225,7 +232,11 @@ describeOnPostgres(
       const { lastHour } = (await readStanding(poolOf(target), 24)) ?? {};
       expect(await statusOf(target)).toMatchObject({
         state: "ok",
-        summary: `run by m1 since 2026-01-31 12:00 UTC, billed up to ${lastHour}`,
+        summary: expect.stringMatching(
+          new RegExp(
+            `^run by m1 since 2026-01-31 12:00 UTC, last billed hour: ${lastHour?.slice(0, 10)} ${lastHour?.slice(11, 16)} to \\d\\d:00 UTC$`,
+          ),
+        ) as string,
       });
       await lead(300);
       expect(await statusOf(target)).toMatchObject({
