@@ -113,5 +113,5 @@ async function settleClaim(
   if (after !== undefined && after.transfers > 0)
     return { outcome: "credited", fula: after.fula, isNew: after.transfers > (before?.transfers ?? 0) };
   if (outcome === "elsewhere") return { outcome: "settled-elsewhere" };
-  return { outcome: outcome === "failed" ? "not-credited" : "other-wallet" };
+  return { outcome: outcome === "settled" ? "other-wallet" : "not-credited" };
 }

@@ -1,5 +1,5 @@
-import { codeOfServer, lacksRowNumbers } from "../database/connection-fault.ts";
-import { messageOf } from "../errors.ts";
+import { codeOfServer, isNoAmount, lacksRowNumbers } from "../database/connection-fault.ts";
+import { type Log, messageOf } from "../errors.ts";
 import {
   ADD_MISSING,
   BEGIN_HOUR,
@@ -10,6 +10,7 @@ import {
   FAILURES,
   FINISH_HOUR,
   FORGET_FAILURE,
+  HOUR_TARIFF,
   lockSql,
   MISSED_HOURS,
   NOTE_FAILURE,
@@ -28,7 +29,7 @@ export const HOURS_BACK = 24;
 export interface Deduction {
   readonly bank: Bank;
   readonly tariff: Tariff;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Ends the run between two batches. */
   readonly stop?: AbortSignal;
   /** How many accounts a transaction charges. */
@@ -53,6 +54,8 @@ export interface DeductionReport {
     readonly suspended: number;
     readonly failed: number;
   }[];
+  /** Charges of earlier runs that failed again. */
+  readonly failedAgain: number;
   /** False if it was stopped before its end. */
   readonly isComplete: boolean;
 }
@@ -68,24 +71,28 @@ export const BATCH_SIZE = 5_000;
 export async function runDeduction(run: Deduction): Promise<DeductionReport> {
   const { bank, tariff } = run;
   await bank.transaction((database) => database.query(RESUME, [tariff.freeBytes]));
-  await retryFailures(run, null);
-  return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]));
+  const failedAgain = await retryFailures(run, null);
+  return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]), failedAgain);
 }
 
 /** Charges every missed hour from `since` on, whatever its age, and tries failed charges of these hours again. */
 export async function catchUp(run: Deduction, since: string): Promise<DeductionReport> {
-  await retryFailures(run, since);
-  return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]));
+  const failedAgain = await retryFailures(run, since);
+  return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]), failedAgain);
 }
 
-async function chargeHours(run: Deduction, hours: readonly DueHour[]): Promise<DeductionReport> {
+async function chargeHours(
+  run: Deduction,
+  hours: readonly DueHour[],
+  failedAgain: number,
+): Promise<DeductionReport> {
   const done: DeductionReport["hours"][number][] = [];
   for (const hour of hours) {
     const charged = await chargeHour(run, hour);
     done.push({ hour: hour.hour, ...charged.sum });
-    if (!charged.isComplete) return { hours: done, isComplete: false };
+    if (!charged.isComplete) return { hours: done, failedAgain, isComplete: false };
   }
-  return { hours: done, isComplete: true };
+  return { hours: done, failedAgain, isComplete: true };
 }
 
 interface Sum {
@@ -112,7 +119,13 @@ async function chargeHour(
 ): Promise<{ readonly sum: Sum; readonly isComplete: boolean }> {
   const { bank, tariff, stop, batchSize } = run;
   const sum: Sum = { charged: 0, amount: "0", suspended: 0, failed: 0 };
-  await bank.transaction((database) => database.query(BEGIN_HOUR, [due.hour]));
+  const [kept = tariff] = await bank.transaction((database) =>
+    database.query<Tariff & Record<string, unknown>>(BEGIN_HOUR, [
+      due.hour,
+      tariff.freeBytes,
+      tariff.unitsPerGibMonth,
+    ]),
+  );
   let left = Number.POSITIVE_INFINITY;
   for (const wait of [false, true]) {
     if (left === 0) break;
@@ -121,8 +134,8 @@ async function chargeHour(
     for (;;) {
       if (stop?.aborted === true) return { sum, isComplete: false };
       const [page] = await bank.query<Page>(pageSql(due.current), [
-        tariff.freeBytes,
-        tariff.unitsPerGibMonth,
+        kept.freeBytes,
+        kept.unitsPerGibMonth,
         due.hour,
         due.reference,
         after,
@@ -162,7 +175,7 @@ async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promi
     if (!isOfAccount(thrown)) throw thrown;
     const [account] = accounts;
     if (accounts.length === 1 && account !== undefined) {
-      await putAside(run, due, { account, fee: fees[0] ?? "0", why: messageOf(thrown) });
+      await putAside(run, due, { account, fee: fees[0] ?? "0", why: refusalOf(thrown, account) });
       sum.failed += 1;
       return 0;
     }
@@ -200,7 +213,7 @@ async function chargeBatch(
     hour,
     reference,
   ]);
-  if (charged.charged > 0)
+  if (charged.charged + charged.suspended > 0)
     await database.query(COUNT_BATCH, [hour, charged.charged, charged.amount, charged.suspended]);
   return { ...charged, left };
 }
@@ -224,18 +237,29 @@ async function putAside(
   { account, fee, why }: { readonly account: string; readonly fee: string; readonly why: string },
 ): Promise<void> {
   await bank.transaction((database) => database.query(NOTE_FAILURE, [hour, account, fee, why]));
-  log(`deduction: the charge of one account for ${hour} failed and is tried again: ${why}`);
+  log(
+    `deduction: the charge of ${account} for ${hour} failed and is tried again: ${why}. See fula-node billing runs`,
+    "warn",
+  );
+}
+
+/** Why the database refuses a charge or a credit of an account. */
+export function refusalOf(thrown: unknown, account: string): string {
+  return isNoAmount(thrown)
+    ? `the balance of ${account} is not an amount (NaN, or infinite), or would be above 10^30 FULA; fula-node user credit gives it one again`
+    : messageOf(thrown);
 }
 
 /**
  * Tries failed charges again, with the fee of that time: those from `since` on, or of the last day. One that is no longer
- * due is dropped.
+ * due is dropped. Returns how many failed again.
  */
-async function retryFailures(run: Deduction, since: string | null): Promise<void> {
+async function retryFailures(run: Deduction, since: string | null): Promise<number> {
   const values = [since, HOURS_BACK];
+  let failed = 0;
   const failures = await run.bank.query<DueHour & { account: string; fee: string }>(FAILURES, values);
   for (const { account, fee, ...due } of failures) {
-    if (run.stop?.aborted === true) return;
+    if (run.stop?.aborted === true) break;
     try {
       await run.bank.transaction(async (database) => {
         await chargeBatch(database, due, { accounts: [account], fees: [fee], wait: true });
@@ -243,13 +267,15 @@ async function retryFailures(run: Deduction, since: string | null): Promise<void
       });
     } catch (thrown) {
       if (!isOfAccount(thrown)) throw thrown;
-      await putAside(run, due, { account, fee, why: messageOf(thrown) });
+      await putAside(run, due, { account, fee, why: refusalOf(thrown, account) });
+      failed += 1;
     }
   }
+  return failed;
 }
 
 /** Adds two decimal numbers with up to 18 digits after the point, exactly. */
-function addDecimals(one: string, other: string): string {
+export function addDecimals(one: string, other: string): string {
   const scaled = (text: string): bigint => {
     const [whole = "0", digits = ""] = text.split(".");
     return BigInt(whole + digits.padEnd(18, "0"));
@@ -276,7 +302,8 @@ export async function previewDeduction(
   );
   const previews: HourPreview[] = [];
   for (const { hour, current, reference } of hours) {
-    const values = [tariff.freeBytes, tariff.unitsPerGibMonth, hour, reference];
+    const [kept = tariff] = await bank.query<Tariff & Record<string, unknown>>(HOUR_TARIFF, [hour]);
+    const values = [kept.freeBytes, kept.unitsPerGibMonth, hour, reference];
     const [found] = await bank.query<{ accounts: number; fula: string }>(previewSql(current), values);
     previews.push({ hour, accounts: found?.accounts ?? 0, fula: found?.fula ?? "0" });
   }
@@ -287,4 +314,20 @@ export async function previewDeduction(
 export async function waiveHours(bank: Pick<Bank, "query">, since: string): Promise<number> {
   const rows = await bank.query(`${WAIVE} RETURNING hour`, [since]);
   return rows.length;
+}
+
+/** A line in the audit log: what the operator decided about missed hours, and what came of it. */
+export async function auditHours(
+  bank: Pick<Bank, "query">,
+  action: "catch-up" | "waive hours",
+  {
+    actor,
+    ...details
+  }: { readonly actor: string; readonly since: string } & Readonly<Record<string, unknown>>,
+): Promise<void> {
+  await bank.query("INSERT INTO admin_audit_log (actor, action, details) VALUES ($1, $2, $3::jsonb)", [
+    actor,
+    action,
+    JSON.stringify(details),
+  ]);
 }

@@ -1,5 +1,6 @@
+import { isNoAmount } from "../database/connection-fault.ts";
 import { messageOf } from "../errors.ts";
-import { isOfData } from "./deduction.ts";
+import { isOfData, refusalOf } from "./deduction.ts";
 import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
 import {
   ADD_TRANSFERS,
@@ -7,6 +8,7 @@ import {
   CREDIT,
   CREDITABLE,
   DISMISS,
+  DISMISSED,
   FAILED_ROWS,
   FORGET_FAILED,
   LOCK_TRANSACTION,
@@ -15,6 +17,7 @@ import {
   OTHER_BLOCK,
   REFERRERS,
   SUM_UP,
+  TAKE_BACK,
 } from "./deposit-sql.ts";
 import type { Bank } from "./lease.ts";
 import type { Transfer } from "./transfer.ts";
@@ -33,8 +36,8 @@ export interface Deposit {
   readonly bonuses: boolean;
 }
 
-/** `elsewhere`: upstream's image settled the transaction. */
-export type SettleOutcome = "settled" | "elsewhere";
+/** `elsewhere`: upstream's image settled the transaction. `dismissed`: the operator has decided not to credit it. */
+export type SettleOutcome = "settled" | "elsewhere" | "dismissed";
 
 /** A transfer that can't be credited as it is. */
 export class DepositRefused extends Error {}
@@ -45,11 +48,17 @@ export class DepositRefused extends Error {}
  * a credit; once the wallet is linked, a claim credits it.
  */
 export async function settle(database: Database, deposit: Deposit): Promise<SettleOutcome> {
-  const { chainId, transfers, time, source, bonuses } = deposit;
-  const [first] = transfers;
-  if (first === undefined) return "settled";
-  const { txHash, block, blockHash } = first;
+  const { chainId, time, source, bonuses } = deposit;
+  const [given] = deposit.transfers;
+  if (given === undefined) return "settled";
+  const { txHash, block, blockHash } = given;
   const key = [chainId, txHash];
+  const dismissed = await database.query<{ log_index: number }>(DISMISSED, key);
+  const transfers = deposit.transfers.filter(
+    ({ logIndex }) => !dismissed.some(({ log_index }) => log_index === logIndex),
+  );
+  const [first] = transfers;
+  if (first === undefined) return "dismissed";
   const [opened] = await database.query(OPEN_TRANSACTION, [
     ...key,
     first.from,
@@ -109,23 +118,24 @@ async function credit(database: Database, key: readonly unknown[], bonuses: bool
   await database.query(ADD_MISSING, [touched]);
   await database.query(lockSql(true), [touched]);
   for (const { log_index, amount, account } of open) {
-    const [credited] = await database.query<{ history_id: number }>(CREDIT, [
-      ...key,
-      log_index,
-      account,
-      amount,
-    ]);
+    const [credited] = await named(account, () =>
+      database.query<{ history_id: number }>(CREDIT, [...key, log_index, account, amount]),
+    );
     const up = referrers.get(account) ?? [];
     for (const { account: referrer, code, level } of up)
-      await database.query(BONUS, [
-        referrer,
-        code,
-        level,
-        credited?.history_id,
-        account,
-        amount,
-        up[0]?.code,
-      ]);
+      await named(referrer, () =>
+        database.query(BONUS, [referrer, code, level, credited?.history_id, account, amount, up[0]?.code]),
+      );
+  }
+}
+
+/** Names the account whose balance takes no credit: of a deposit, it may be a referrer's. */
+async function named<Result>(account: string, change: () => Promise<Result>): Promise<Result> {
+  try {
+    return await change();
+  } catch (thrown) {
+    if (isNoAmount(thrown)) throw new DepositRefused(refusalOf(thrown, account));
+    throw thrown;
   }
 }
 
@@ -179,18 +189,27 @@ export async function noteFailed(
     ]);
 }
 
-/** Takes a transfer off the list, without a credit. False if it does not stand there. */
+/** Names one transfer. */
+export interface TransferName {
+  readonly chainId: number;
+  readonly txHash: string;
+  readonly logIndex: number;
+}
+
+/** A transfer that the operator has decided about. */
+export interface Decided extends Record<string, unknown> {
+  readonly fula: string;
+  readonly from: string;
+}
+
+/** Takes a transfer off the list: nothing credits it any more. Null if it does not stand there. */
 export async function dismissFailed(
   database: Database,
-  {
-    chainId,
-    txHash,
-    logIndex,
-  }: { readonly chainId: number; readonly txHash: string; readonly logIndex: number },
+  { chainId, txHash, logIndex }: TransferName,
   actor: string,
-): Promise<boolean> {
-  const rows = await database.query(DISMISS, [chainId, txHash, logIndex, actor]);
-  return rows.length > 0;
+): Promise<Decided | null> {
+  const [decided = null] = await database.query<Decided>(DISMISS, [chainId, txHash, logIndex, actor]);
+  return decided;
 }
 
 interface FailedRow extends Record<string, unknown> {
@@ -198,12 +217,18 @@ interface FailedRow extends Record<string, unknown> {
   readonly transfer: Transfer & { readonly time: number };
 }
 
-/** Tries the transfers of the list again, the oldest first. Returns how many were settled, and how many failed again. */
+/**
+ * Tries the transfers of the list again, the oldest first; or the named one, which may be dismissed: `by` takes it back into the list.
+ * Returns how many were settled, and how many failed again.
+ */
 export async function retryFailed(
   bank: Bank,
   bonuses: boolean,
+  only: (TransferName & { readonly by: string }) | null = null,
 ): Promise<{ readonly settled: number; readonly failed: number }> {
-  const rows = await bank.query<FailedRow>(FAILED_ROWS);
+  const key = only === null ? [null, null, null] : [only.chainId, only.txHash, only.logIndex];
+  if (only !== null) await bank.query(TAKE_BACK, [...key, only.by]);
+  const rows = await bank.query<FailedRow>(FAILED_ROWS, key);
   let failures = 0;
   for (const { chain_id: chainId, transfer } of rows) {
     const { time } = transfer;

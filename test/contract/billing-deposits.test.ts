@@ -1,6 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { judgeDeposits, readDepositStanding } from "../../src/billing/deposit-standing.ts";
-import { retryFailed, settle } from "../../src/billing/deposits.ts";
+import { claim } from "../../src/billing/claim.ts";
+import {
+  judgeDeposits,
+  listFailedDeposits,
+  readDepositStanding,
+} from "../../src/billing/deposit-standing.ts";
+import { dismissFailed, retryFailed, settle } from "../../src/billing/deposits.ts";
 import { scanChains } from "../../src/billing/scan.ts";
 import type { Transfer } from "../../src/billing/transfer.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
@@ -418,6 +423,28 @@ describeOnPostgres(
         expect((await standingOf(target)).judged).toBeNull();
       });
 
+      test.each([
+        ["another chain", { chainId: 1 }, VAULT, /--set-file BASE_RPC_URL=PATH$/],
+        [
+          "the HTTP status 404",
+          { answer: { status: 404, type: "text/plain", body: "no" } },
+          VAULT,
+          /--set-file BASE_RPC_URL=PATH$/,
+        ],
+        ["another vault", {}, `0x${"2".repeat(40)}`, /^see docs\/billing\.md#chains$/],
+      ] as readonly (readonly [string, NodeFault, string, RegExp])[])(
+        "a mistake in the settings is said at once: %s",
+        async (_, fault, vault, todo) => {
+          const { target, chain, scan } = await start();
+          chain.nodes = [fault];
+          await scanChains({ ...scan, vault });
+          expect((await standingOf(target)).judged?.todo).toMatch(todo);
+          chain.nodes = [{ answer: { status: 502, type: "text/plain", body: "no" } }];
+          await scanChains(scan);
+          expect((await standingOf(target)).judged).toBeNull();
+        },
+      );
+
       test("another vault than in the database", async () => {
         const { target, chain, scan } = await start();
         chain.pay({ block: 950, from: walletOf("a"), units: ONE });
@@ -626,6 +653,41 @@ describeOnPostgres(
         { chain_id: 8_453, chain_name: "Base", block: 40_480_508, vault_address: VAULT },
         { chain_id: 2_046_399_126, chain_name: "Skale Europa", block: 22_856_425, vault_address: VAULT },
       ]);
+    });
+
+    test("a payment whose credit failed after its wallet was linked stands in one list, and dismissed, in none", async () => {
+      const { target, chain, scan } = await start([]);
+      const txHash = chain.pay({ block: 950, from: walletOf("late"), units: ONE, tx: "two" });
+      await scanChains(scan);
+      await linkWallet(target, "late");
+      await sql(target, "INSERT INTO user_credits (user_id, balance_fula) VALUES ('late', 'NaN')");
+      const wish = { account: "late", chainId: 8_453, txHash };
+      const deps = {
+        pool: scan.bank,
+        billing: { vault: VAULT, chains: scan.chains, bonuses: true },
+        open: scan.open,
+      };
+      expect(await claim(deps, wish)).toEqual({ outcome: "not-credited" });
+      expect((await standingOf(target)).standing).toMatchObject({ failed: 1, unclaimed: 0, dismissed: 0 });
+      const [failed] = await listFailedDeposits(scan.bank, 9);
+      expect(failed?.reason).toMatch(/^the balance of late is not an amount/);
+      const name = { chainId: 8_453, txHash, logIndex: failed?.logIndex ?? -1 };
+      await dismissFailed(scan.bank, name, "me");
+      await sql(target, "UPDATE user_credits SET balance_fula = 0");
+      expect(await claim(deps, wish)).toEqual({ outcome: "not-credited" });
+      // Another transfer of the transaction is credited without it.
+      chain.pay({ block: 950, from: walletOf("late"), units: 2n * ONE, tx: "two", logIndex: 77 });
+      await scanChains(scan);
+      expect(await retryFailed(scan.bank, true)).toEqual({ settled: 0, failed: 0 });
+      expect((await standingOf(target)).standing).toMatchObject({ failed: 0, unclaimed: 0, dismissed: 1 });
+      const before = await balances(target);
+      expect(before).not.toContain("late 3");
+      await expect(migratorOf().down(target, 35, listen())).rejects.toMatchObject({
+        what: expect.stringMatching(/refuses: failed_deposits has 1 dismissed transfer/),
+      });
+      expect(await retryFailed(scan.bank, true, { ...name, by: "me" })).toEqual({ settled: 1, failed: 0 });
+      expect(await balances(target)).not.toEqual(before);
+      await migratorOf().down(target, 35, listen());
     });
 
     test("033 refuses to go while it has a deposit", async () => {
