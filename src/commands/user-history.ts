@@ -1,5 +1,5 @@
 import { accountExists } from "../accounts/decisions.ts";
-import { type HistoryLine, listHistory } from "../accounts/history.ts";
+import { type HistoryLine, listHistory } from "../accounts/credit-history.ts";
 import type { VerbExit } from "../errors.ts";
 import { countOf } from "../units.ts";
 import type { World } from "../world.ts";
