@@ -20,10 +20,6 @@ export const LOCK_TRANSACTION = `
     LEFT JOIN deposits d USING (chain_id, tx_hash)
   GROUP BY t.claimed_at`;
 
-/** A transfer of a transaction that is known from another block; null if there is none. $3: this block's hash. */
-export const OTHER_BLOCK =
-  "SELECT block_number::text AS block FROM deposits WHERE chain_id = $1 AND tx_hash = $2 AND block_hash <> $3 LIMIT 1";
-
 /** $3 log indexes, $4 senders, $5 amounts, $6 block, $7 its hash. */
 export const ADD_TRANSFERS = `
   INSERT INTO deposits (chain_id, tx_hash, log_index, from_address, amount, block_number, block_hash)
@@ -108,10 +104,10 @@ export const NOTE_FAILED = `
     ON CONFLICT (chain_id, tx_hash, log_index)
     DO UPDATE SET transfer = excluded.transfer, reason = excluded.reason, tries = f.tries + 1, failed_at = now()`;
 
-/** Which of these transfers are known. $2 hashes, $3 log indexes. */
+/** Which of these transfers are known, in the same blocks. $2 hashes, $3 log indexes, $4 hashes of their blocks. */
 export const KNOWN = `
   SELECT tx_hash, log_index FROM deposits
-  WHERE chain_id = $1 AND (tx_hash, log_index) IN (SELECT * FROM unnest($2::text[], $3::integer[]))`;
+  WHERE chain_id = $1 AND (tx_hash, log_index, block_hash) IN (SELECT * FROM unnest($2::text[], $3::integer[], $4::text[]))`;
 
 /** What an account got by a transaction. $3 account. */
 export const CREDITED_TO = `
@@ -119,7 +115,7 @@ export const CREDITED_TO = `
   FROM deposits WHERE chain_id = $1 AND tx_hash = $2 AND account = $3`;
 
 export const FAILED_ROWS =
-  "SELECT chain_id, transfer FROM failed_deposits ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000";
+  "SELECT chain_id, transfer, reason FROM failed_deposits ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000";
 
 /** Takes a transfer off the list without a credit, with a line in the audit log. $3 log index, $4 who does it. */
 export const DISMISS = `

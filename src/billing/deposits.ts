@@ -12,11 +12,11 @@ import {
   LOCK_TRANSACTION,
   NOTE_FAILED,
   OPEN_TRANSACTION,
-  OTHER_BLOCK,
   REFERRERS,
   SUM_UP,
 } from "./deposit-sql.ts";
 import type { Bank } from "./lease.ts";
+import { compareRecorded, DepositRefused } from "./same-transfers.ts";
 import type { Transfer } from "./transfer.ts";
 
 type Database = Pick<Bank, "query">;
@@ -26,6 +26,8 @@ export interface Deposit {
   readonly chainId: number;
   /** All of one transaction, and each large enough to count (isDeposit). At least one. */
   readonly transfers: readonly Transfer[];
+  /** All transfers of the transaction that count, in the answer which has these; without it, that is not known. */
+  readonly listed?: readonly Transfer[];
   /** Of the block: seconds since 1970. */
   readonly time: number;
   readonly source: "cron" | "manual";
@@ -36,20 +38,24 @@ export interface Deposit {
 /** `elsewhere`: upstream's image settled the transaction. */
 export type SettleOutcome = "settled" | "elsewhere";
 
-/** A transfer that can't be credited as it is. */
-export class DepositRefused extends Error {}
+/** What became of a transaction. */
+export interface Settled {
+  readonly outcome: SettleOutcome;
+  /** Who got a credit by this. */
+  readonly credited: readonly string[];
+}
 
 /**
  * Settles a transaction inside of a database transaction: rows, credit, bonuses and claim, all or nothing. Doing it again, or
  * on several masters at once, credits nothing twice. A transfer from a wallet that nobody has linked is recorded without
  * a credit; once the wallet is linked, a claim credits it.
  */
-export async function settle(database: Database, deposit: Deposit): Promise<SettleOutcome> {
-  const { chainId, transfers, time, source, bonuses } = deposit;
-  const [first] = transfers;
-  if (first === undefined) return "settled";
+export async function settle(database: Database, deposit: Deposit): Promise<Settled> {
+  const { chainId, time, source, bonuses } = deposit;
+  const [first] = deposit.transfers;
+  if (first === undefined) return { outcome: "settled", credited: [] };
   const { txHash, block, blockHash } = first;
-  const key = [chainId, txHash];
+  const key = [chainId, txHash] as const;
   const [opened] = await database.query(OPEN_TRANSACTION, [
     ...key,
     first.from,
@@ -62,15 +68,11 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
   if (opened === undefined) {
     const [found] = await database.query<{ ours: boolean }>(LOCK_TRANSACTION, key);
     if (found?.ours !== true) {
-      await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
-      return "elsewhere";
+      await database.query(FORGET_FAILED, [...key, deposit.transfers.map(({ logIndex }) => logIndex)]);
+      return { outcome: "elsewhere", credited: [] };
     }
   }
-  const [other] = await database.query<{ block: string }>(OTHER_BLOCK, [...key, blockHash]);
-  if (other !== undefined)
-    throw new DepositRefused(
-      `the chain was reorganised: block ${other.block} had this transaction, and it was settled; now block ${block} has it`,
-    );
+  const transfers = await compareRecorded(database, key, { ...deposit, listed: deposit.listed ?? null });
   await database.query(ADD_TRANSFERS, [
     ...key,
     transfers.map(({ logIndex }) => logIndex),
@@ -79,10 +81,10 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
     block,
     blockHash,
   ]);
-  await credit(database, key, bonuses);
+  const credited = await credit(database, key, bonuses);
   await database.query(SUM_UP, key);
   await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
-  return "settled";
+  return { outcome: "settled", credited };
 }
 
 interface Creditable extends Record<string, unknown> {
@@ -97,7 +99,11 @@ interface Referrer extends Record<string, unknown> {
   readonly level: number;
 }
 
-async function credit(database: Database, key: readonly unknown[], bonuses: boolean): Promise<void> {
+async function credit(
+  database: Database,
+  key: readonly unknown[],
+  bonuses: boolean,
+): Promise<readonly string[]> {
   const open = await database.query<Creditable>(CREDITABLE, key);
   const referrers = new Map<string, readonly Referrer[]>();
   for (const { account } of open)
@@ -127,6 +133,7 @@ async function credit(database: Database, key: readonly unknown[], bonuses: bool
         up[0]?.code,
       ]);
   }
+  return [...referrers.keys()];
 }
 
 /** A transfer that could not be credited, and why. */
@@ -142,20 +149,30 @@ export interface FailedTransfer {
 export async function settleOrRefuse(
   bank: Pick<Bank, "transaction">,
   deposit: Deposit,
-): Promise<{ readonly outcome: SettleOutcome | "failed"; readonly failed: readonly FailedTransfer[] }> {
+): Promise<SettledOrFailed> {
+  const { transfers } = deposit;
   try {
-    return { outcome: await bank.transaction((database) => settle(database, deposit)), failed: [] };
+    return { ...(await bank.transaction((database) => settle(database, deposit))), failed: [] };
   } catch (thrown) {
     if (!isOfDeposit(thrown)) throw thrown;
-    const [first, ...more] = deposit.transfers;
-    if (first === undefined) return { outcome: "settled", failed: [] };
-    if (more.length === 0)
-      return { outcome: "failed", failed: [{ transfer: first, reason: messageOf(thrown) }] };
+    const [transfer] = transfers;
+    if (transfer !== undefined && transfers.length === 1)
+      return { outcome: "failed", credited: [], failed: [{ transfer, reason: messageOf(thrown) }] };
   }
-  const failed: FailedTransfer[] = [];
-  for (const transfer of deposit.transfers)
-    failed.push(...(await settleOrRefuse(bank, { ...deposit, transfers: [transfer] })).failed);
-  return { outcome: failed.length < deposit.transfers.length ? "settled" : "failed", failed };
+  const parts: SettledOrFailed[] = [];
+  for (const transfer of transfers)
+    parts.push(await settleOrRefuse(bank, { ...deposit, transfers: [transfer] }));
+  const failed = parts.flatMap((part) => part.failed);
+  return {
+    outcome: failed.length < transfers.length ? "settled" : "failed",
+    credited: parts.flatMap((part) => part.credited),
+    failed,
+  };
+}
+
+interface SettledOrFailed extends Pick<Settled, "credited"> {
+  readonly outcome: SettleOutcome | "failed";
+  readonly failed: readonly FailedTransfer[];
 }
 
 /** Errors that a transfer, or what an account has, can cause, and what we refuse ourselves. */
@@ -195,7 +212,8 @@ export async function dismissFailed(
 
 interface FailedRow extends Record<string, unknown> {
   readonly chain_id: number;
-  readonly transfer: Transfer & { readonly time: number };
+  readonly transfer: Transfer & { readonly time: number; readonly gone?: boolean };
+  readonly reason: string;
 }
 
 /** Tries the transfers of the list again, the oldest first. Returns how many were settled, and how many failed again. */
@@ -205,10 +223,12 @@ export async function retryFailed(
 ): Promise<{ readonly settled: number; readonly failed: number }> {
   const rows = await bank.query<FailedRow>(FAILED_ROWS);
   let failures = 0;
-  for (const { chain_id: chainId, transfer } of rows) {
+  for (const { chain_id: chainId, transfer, reason } of rows) {
     const { time } = transfer;
     const deposit = { chainId, transfers: [transfer], time, source: "cron", bonuses } as const;
-    const { failed } = await settleOrRefuse(bank, deposit);
+    // Only the chain can bring back a block that is gone.
+    const { failed } =
+      transfer.gone === true ? { failed: [{ transfer, reason }] } : await settleOrRefuse(bank, deposit);
     failures += failed.length;
     if (failed.length > 0)
       await bank.transaction((database) =>
