@@ -58,6 +58,7 @@ export async function billingRuns(
     hour,
     `${account} for ${fee} FULA, tried ${countOf(tries, "time")}: ${reason}`,
   ]);
+  const more = (standing?.failures ?? 0) - failures.length;
   world.reporter.result({
     data: { verb: "billing runs", standing, hours, failures },
     lines: [
@@ -67,6 +68,7 @@ export async function billingRuns(
       ...(hours.length === 0 ? ["No hour was billed yet."] : world.reporter.table(rows)),
       ...(failures.length === 0 ? [] : ["Charges that failed. Each run of the next day tries them again:"]),
       ...world.reporter.table(failed),
+      ...(more > 0 ? [`And ${more} more.`] : []),
     ],
   });
   return judged?.state === "attention" ? "pending" : "ok";

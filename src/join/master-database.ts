@@ -1,4 +1,4 @@
-import { faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
+import { faultOfState, isTransient, lacksRowNumbers } from "../database/connection-fault.ts";
 import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
 import { databaseOf, type InstalledMaster } from "./installed-node.ts";
@@ -63,5 +63,14 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
+  // The server ended the session or the statement, or has no memory or disk space left.
+  if (isTransient(fault))
+    return new OperatorError({
+      exit: "unavailable",
+      what: `PostgreSQL at ${where} stopped in the middle of the command: ${messageOf(thrown)}.`,
+      why: "What it had finished before is kept. Nothing is done by half.",
+      remedy: "Check the database (fula-node status), then run the command again.",
+      cause: thrown,
+    });
   return thrown;
 }
