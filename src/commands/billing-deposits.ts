@@ -1,6 +1,7 @@
 import { actorOf } from "../accounts/decisions.ts";
 import {
   type DepositStanding,
+  isQuiet,
   judgeDeposits,
   listFailedDeposits,
   readDepositStanding,
@@ -74,16 +75,18 @@ export async function billingDeposits(
     ],
   });
   const needsAttention =
-    failed.length > 0 || (standing !== null && judgeDeposits(standing, settings.chains) !== null);
+    failed.length > 0 || (standing !== null && judgeDeposits(standing, settings) !== null);
   return needsAttention ? "pending" : "ok";
 }
 
 const UNREAD = "Every deposit that was found is credited. What a chain did not report is not known yet.";
 
 /** Of the chains that this master scans. */
-function isAllScanned(standing: DepositStanding | null, { chains }: BillingSettings): boolean {
-  const mine = standing?.chains.filter(({ id }) => chains.some((one) => one.id === id)) ?? [];
-  return mine.every(({ fault, scannedSeconds }) => fault === null && scannedSeconds !== null);
+function isAllScanned(standing: DepositStanding | null, settings: BillingSettings): boolean {
+  const mine = standing?.chains.filter(({ id }) => settings.chains.some((one) => one.id === id)) ?? [];
+  return mine.every(
+    (chain) => chain.fault === null && chain.scannedSeconds !== null && !isQuiet(chain, settings),
+  );
 }
 
 /** Reads `8453:0x...:3`: chain, transaction, and log index. */

@@ -36,7 +36,10 @@ describeOnPostgres(
     }
     const standingOf = async (target: PostgresTarget) => {
       const standing = await readDepositStanding(poolOf(target));
-      return { standing, judged: standing && judgeDeposits(standing, [{ id: 8_453 }]) };
+      return {
+        standing,
+        judged: standing && judgeDeposits(standing, { chains: [{ id: 8_453 }], scannerIntervalMs: 600_000 }),
+      };
     };
 
     test("a deposit is credited once it is confirmed: row, balance, history and claim", async () => {
