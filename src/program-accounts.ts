@@ -3,6 +3,7 @@ import type { DepositsFlags } from "./commands/billing-deposits.ts";
 import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
 import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/block.ts";
 import type { KeyFlags, KeysFlags } from "./commands/user-key.ts";
+import type { HistoryFlags } from "./commands/user-history.ts";
 import type { CreditFlags, DecisionFlags, ListFlags, UserFlags } from "./commands/user.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
@@ -36,6 +37,14 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
     .option("--after <id>", "begin after this account")
     .option("--limit <number>", "how many accounts (default: 100, maximum: 1000)")
     .action((flags: ListFlags) => run(async (world) => (await verbs()).userList(flags, world), "reads"));
+  add("history", "show what changed the balance of an account, the newest first")
+    .option(...address)
+    .option(...id)
+    .option("--after <line>", "begin after this line")
+    .option("--limit <number>", "how many lines (default: 100, maximum: 1000)")
+    .action((flags: HistoryFlags) =>
+      run(async (world) => (await import("./commands/user-history.ts")).userHistory(flags, world), "reads"),
+    );
   const decide = (name: string, about: string) =>
     add(name, about)
       .option(...address)
@@ -97,11 +106,18 @@ export function addBilling(program: Command, baseDir: () => Option, run: Run): v
   add("catch-up", "charge hours that were missed more than a day ago, or decide not to")
     .requiredOption("--since <hour>", "the oldest hour, such as 2026-01-31T12:00Z")
     .option("--waive", "do not charge these hours: they count as billed")
+    .option("-y, --yes", "charge or waive them without asking", false)
     .addOption(dryRun())
     .action((flags: CatchUpFlags) => run(async (world) => (await verbs()).billingCatchUp(flags, world)));
   add("deposits", "show how far the chains were scanned, and the deposits that could not be credited")
-    .option("--retry", "try these deposits again; none is credited twice")
-    .option("--dismiss <transfer>", "take one off the list, without a credit")
+    .option(
+      "--retry [transfer]",
+      "try these deposits again, or this one, which may be dismissed; none is credited twice",
+    )
+    .option("--dismiss <transfer>", "take one off the list: nothing credits it any more")
+    .option("--unclaimed", "list the payments from wallets that no account had linked")
+    .option("--after <transfer>", "with --unclaimed: begin after this one")
+    .option("--limit <number>", "with --unclaimed: how many (default: 100, maximum: 1000)")
     .action((flags: DepositsFlags) =>
       run(async (world) => (await import("./commands/billing-deposits.ts")).billingDeposits(flags, world)),
     );

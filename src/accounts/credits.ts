@@ -1,3 +1,4 @@
+import { isNoAmount } from "../database/connection-fault.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { accountExists } from "./decisions.ts";
 
@@ -93,11 +94,26 @@ export interface Adjustment {
   readonly actor: string;
 }
 
-/** What became of an adjustment. `already`: an adjustment with that key was made before; `made` is that one. */
+/**
+ * What became of an adjustment. `already`: an adjustment with that key was made before; `made` is that one. `too-large`: the
+ * balance would be.
+ */
 export type AdjustmentOutcome =
-  | { readonly outcome: "adjusted"; readonly balanceFula: number; readonly isSuspended: boolean }
+  | {
+      readonly outcome: "adjusted";
+      readonly balanceFula: number;
+      readonly isSuspended: boolean;
+      readonly replaced: Replaced | null;
+    }
   | { readonly outcome: "already"; readonly made: MadeAdjustment; readonly isSame: boolean }
-  | { readonly outcome: "no-account" };
+  | { readonly outcome: "no-account" }
+  | { readonly outcome: "too-large" };
+
+/** A balance that was no amount, such as NaN, and the exact one before it, which counts again. */
+export interface Replaced extends Record<string, unknown> {
+  readonly was: string;
+  readonly balance: string;
+}
 
 /** An adjustment of earlier. */
 export interface MadeAdjustment {
@@ -112,7 +128,23 @@ export interface MadeAdjustment {
  * operator; taking FULA away ends none.
  */
 export async function adjustCredit(database: Database, adjustment: Adjustment): Promise<AdjustmentOutcome> {
-  const { account, amount, reason, key, actor } = adjustment;
+  try {
+    return await adjust(database, adjustment, null);
+  } catch (thrown) {
+    if (!isNoAmount(thrown)) throw thrown;
+  }
+  const { account, reason, actor } = adjustment;
+  // A statement of its own: the adjustment must see its result.
+  const [replaced = null] = await database.query<Replaced>(REPLACE, [account, reason, actor]);
+  if (replaced === null) return { outcome: "too-large" };
+  return adjust(database, adjustment, replaced);
+}
+
+async function adjust(
+  database: Database,
+  { account, amount, reason, key, actor }: Adjustment,
+  replaced: Replaced | null,
+): Promise<AdjustmentOutcome> {
   const [adjusted] = await database.query<{ balance: string; suspended: boolean }>(ADJUST, [
     key,
     account,
@@ -121,7 +153,12 @@ export async function adjustCredit(database: Database, adjustment: Adjustment): 
     actor,
   ]);
   if (adjusted !== undefined)
-    return { outcome: "adjusted", balanceFula: Number(adjusted.balance), isSuspended: adjusted.suspended };
+    return {
+      outcome: "adjusted",
+      balanceFula: Number(adjusted.balance),
+      isSuspended: adjusted.suspended,
+      replaced,
+    };
   const [made] = await database.query<MadeAdjustment & { same: boolean } & Record<string, unknown>>(MADE, [
     key,
     account,
@@ -154,3 +191,28 @@ const MADE = `
   SELECT account, trim_scale(amount)::text AS amount, ${utc("created_at")} AS created,
     account = $2::varchar AND amount = $3::numeric AS same
   FROM credit_adjustments WHERE key = $1`;
+
+/** For a REAL that is no amount, the exact number before it; 0 if there is none. */
+const AMOUNT = (column: string, exact: string) => `
+  CASE WHEN c.${column} IS NULL OR c.${column}::text::numeric BETWEEN -1e30 AND 1e30 THEN c.${column}
+    ELSE coalesce(e.${exact}, 0)::real END`;
+
+/** Gives an account amounts again, with a line in the audit log. No row if it has some. */
+const REPLACE = `
+  WITH now AS (
+    SELECT c.id, c.balance_fula AS was, ${AMOUNT("balance_fula", "balance")} AS balance,
+      ${AMOUNT("total_deposited_fula", "deposited")} AS deposited, ${AMOUNT("total_deducted_fula", "deducted")} AS deducted,
+      ${AMOUNT("total_bonus_received_fula", "bonus")} AS bonus
+    FROM user_credits c LEFT JOIN exact_credits e ON e.account = c.user_id WHERE c.user_id = $1::varchar FOR NO KEY UPDATE OF c
+  ), replaced AS (
+    UPDATE user_credits c SET balance_fula = now.balance, total_deposited_fula = now.deposited,
+        total_deducted_fula = now.deducted, total_bonus_received_fula = now.bonus
+      FROM now WHERE c.id = now.id AND (c.balance_fula, c.total_deposited_fula, c.total_deducted_fula, c.total_bonus_received_fula)
+        IS DISTINCT FROM (now.balance, now.deposited, now.deducted, now.bonus)
+      RETURNING now.was::text AS was, c.balance_fula::text AS balance
+  ), audited AS (
+    INSERT INTO admin_audit_log (actor, action, target_id, details)
+      SELECT $3, 'replace balance', $1::varchar, jsonb_build_object('reason', $2::text, 'was', was, 'balance', balance)
+      FROM replaced
+  )
+  SELECT was, balance FROM replaced`;

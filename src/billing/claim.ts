@@ -115,5 +115,5 @@ async function settleClaim(
   if (has !== undefined && has.transfers > 0)
     return { outcome: "credited", fula: has.fula, isNew: credited.includes(account) };
   if (outcome === "elsewhere") return { outcome: "settled-elsewhere" };
-  return { outcome: outcome === "failed" ? "not-credited" : "other-wallet" };
+  return { outcome: outcome === "settled" ? "other-wallet" : "not-credited" };
 }

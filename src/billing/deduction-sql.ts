@@ -8,7 +8,9 @@ const REFERENCE = (hour: string) => `'hour:' || to_char(${hour} AT TIME ZONE 'UT
 /** An hour for people and for a later statement: `2026-06-12T14:00Z`. */
 export const HOUR_TEXT = (hour: string) => `to_char(${hour} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')`;
 
-const CURRENT = "date_trunc('hour', now(), 'UTC')";
+const TARIFF_KEPT = `free_bytes::text AS "freeBytes", trunc(fula_per_gib_month * 1e18)::text AS "unitsPerGibMonth"`;
+
+export const CURRENT = "date_trunc('hour', now(), 'UTC')";
 
 /** The advisory lock of the crons, in pg_locks (leaderLease.ts of functionland/pinning-service). `k` is the row. */
 export const LOCK = 815_551_001;
@@ -111,7 +113,8 @@ export function previewSql(isCurrent: boolean): string {
   return `
     WITH s AS MATERIALIZED (${storedSql(isCurrent, "AND @ IS NOT NULL")})
     SELECT count(*)::integer AS accounts, coalesce(sum(fee), 0)::text AS fula
-    FROM (SELECT ${FEE} AS fee FROM s WHERE ${dueSql(isCurrent)}) AS due WHERE fee > 0`;
+    FROM (SELECT ${FEE} AS fee FROM s WHERE ${dueSql(isCurrent)}
+      AND NOT EXISTS (SELECT FROM user_credits c WHERE c.user_id = s.account AND c.balance_fula < 0)) AS due WHERE fee > 0`;
 }
 
 /** For the rest of the transaction: rows of a batch are found by index. By its own guess, PostgreSQL reads whole tables. */
@@ -131,9 +134,13 @@ export function lockSql(wait: boolean): string {
     ORDER BY user_id FOR NO KEY UPDATE ${wait ? "" : "SKIP LOCKED"}`;
 }
 
+/** A balance that is no amount is refused with its reason, not suspended. */
+const BELOW_ZERO = "state.balance < 0 AND state.balance >= -1e30";
+
 /**
  * Charges accounts whose rows are locked. The history row decides: only who gets one pays. It must be a statement of its
- * own after the lock, to see what others committed before. $1 accounts, $2 fees, $3 hour, $4 reference.
+ * own after the lock, to see what others committed before. An account below zero, which somebody has unsuspended, is suspended again
+ * without a charge. $1 accounts, $2 fees, $3 hour, $4 reference.
  */
 export function chargeSql(isCurrent: boolean): string {
   return `
@@ -141,9 +148,12 @@ export function chargeSql(isCurrent: boolean): string {
     SELECT a.*, i.fee, a.balance - i.fee AS rest
     FROM unnest($1::varchar[], $2::numeric[]) AS i (account, fee) JOIN account_credits a ON a.account = i.account
     WHERE NOT a.suspended ${isCurrent ? "" : `AND ${NOT_SUSPENDED_THEN("a.account", "$3")}`}
+  ), below AS (
+    UPDATE user_credits c SET is_suspended = 1, suspended_at = ${isCurrent ? "now()" : "$3::timestamptz"}
+      FROM state WHERE ${BELOW_ZERO} AND c.user_id = state.account RETURNING c.user_id
   ), noted AS (
     INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)
-      SELECT account, 'hourly_deduction', -fee, rest, $4 FROM state ORDER BY account
+      SELECT account, 'hourly_deduction', -fee, rest, $4 FROM state WHERE NOT (${BELOW_ZERO}) ORDER BY account
       ON CONFLICT (user_id, reference_id) WHERE tx_type = 'hourly_deduction' DO NOTHING
       RETURNING user_id
   ), paid AS (
@@ -167,11 +177,23 @@ export function chargeSql(isCurrent: boolean): string {
       RETURNING p.fee, p.rest < 0 AS suspends
   )
   SELECT count(*)::integer AS charged, coalesce(sum(fee), 0)::text AS amount,
-    (count(*) FILTER (WHERE suspends))::integer AS suspended FROM shown`;
+    (count(*) FILTER (WHERE suspends))::integer + (SELECT count(*)::integer FROM below) AS suspended FROM shown`;
 }
 
-export const BEGIN_HOUR =
-  "INSERT INTO billing_hours (hour) VALUES ($1::timestamptz) ON CONFLICT (hour) DO NOTHING";
+/**
+ * Begins an hour, or goes on with it: whoever begins it decides at which tariff all of it is charged. $2 free bytes, $3 price of a
+ * GiB and month in units of 10^-18 FULA.
+ */
+export const BEGIN_HOUR = `
+  INSERT INTO billing_hours AS b (hour, free_bytes, fula_per_gib_month)
+    VALUES ($1::timestamptz, $2::bigint, trim_scale($3::numeric * 1e-18))
+    ON CONFLICT (hour) DO UPDATE SET free_bytes = coalesce(b.free_bytes, excluded.free_bytes),
+      fula_per_gib_month = coalesce(b.fula_per_gib_month, excluded.fula_per_gib_month)
+    RETURNING ${TARIFF_KEPT}`;
+
+/** The tariff of an hour that was begun. $1: the hour. */
+export const HOUR_TARIFF = `
+  SELECT ${TARIFF_KEPT} FROM billing_hours WHERE hour = $1::timestamptz AND free_bytes IS NOT NULL`;
 
 /** The last statement of each batch: other runs wait for this row only until the commit. */
 export const COUNT_BATCH = `

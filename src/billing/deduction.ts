@@ -1,5 +1,5 @@
-import { codeOfServer, lacksRowNumbers } from "../database/connection-fault.ts";
-import { messageOf } from "../errors.ts";
+import { codeOfServer, isNoAmount, lacksRowNumbers } from "../database/connection-fault.ts";
+import { type Log, messageOf } from "../errors.ts";
 import { countOf } from "../units.ts";
 import {
   ADD_MISSING,
@@ -11,6 +11,7 @@ import {
   FAILURES,
   FINISH_HOUR,
   FORGET_FAILURE,
+  HOUR_TARIFF,
   lockSql,
   MISSED_HOURS,
   NOTE_FAILURES,
@@ -30,7 +31,7 @@ export const HOURS_BACK = 24;
 export interface Deduction {
   readonly bank: Bank;
   readonly tariff: Tariff;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Ends the run between two batches. */
   readonly stop?: AbortSignal;
   /** How many accounts a transaction charges. */
@@ -57,6 +58,8 @@ export interface DeductionReport {
     readonly suspended: number;
     readonly failed: number;
   }[];
+  /** Charges of earlier runs that failed again. */
+  readonly failedAgain: number;
   /** False if it was stopped before its end. */
   readonly isComplete: boolean;
 }
@@ -73,26 +76,30 @@ export async function runDeduction(run: Deduction): Promise<DeductionReport> {
   const { bank, tariff } = run;
   await refuseWrongClock(bank, run.nowMs ?? Date.now);
   await bank.transaction((database) => database.query(RESUME, [tariff.freeBytes]));
-  await retryFailures(run, null);
-  return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]));
+  const failedAgain = await retryFailures(run, null);
+  return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]), failedAgain);
 }
 
 /** Charges every missed hour from `since` on, whatever its age, and tries failed charges of these hours again. */
 export async function catchUp(run: Deduction, since: string): Promise<DeductionReport> {
   await refuseWrongClock(run.bank, run.nowMs ?? Date.now);
-  await retryFailures(run, since);
-  return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]));
+  const failedAgain = await retryFailures(run, since);
+  return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]), failedAgain);
 }
 
-async function chargeHours(run: Deduction, hours: readonly DueHour[]): Promise<DeductionReport> {
+async function chargeHours(
+  run: Deduction,
+  hours: readonly DueHour[],
+  failedAgain: number,
+): Promise<DeductionReport> {
   const done: DeductionReport["hours"][number][] = [];
   const patience = { isOver: false };
   for (const hour of hours) {
     const charged = await chargeHour(run, hour, patience);
     done.push({ hour: hour.hour, ...charged.sum });
-    if (!charged.isComplete) return { hours: done, isComplete: false };
+    if (!charged.isComplete) return { hours: done, failedAgain, isComplete: false };
   }
-  return { hours: done, isComplete: true };
+  return { hours: done, failedAgain, isComplete: true };
 }
 
 interface Sum {
@@ -121,7 +128,13 @@ async function chargeHour(
 ): Promise<{ readonly sum: Sum; readonly isComplete: boolean }> {
   const { bank, tariff, stop, batchSize } = run;
   const sum: Sum = { charged: 0, amount: "0", suspended: 0, failed: 0 };
-  await bank.transaction((database) => database.query(BEGIN_HOUR, [due.hour]));
+  const [kept = tariff] = await bank.transaction((database) =>
+    database.query<Tariff & Record<string, unknown>>(BEGIN_HOUR, [
+      due.hour,
+      tariff.freeBytes,
+      tariff.unitsPerGibMonth,
+    ]),
+  );
   let left = Number.POSITIVE_INFINITY;
   for (const wait of [false, true]) {
     if (left === 0) break;
@@ -130,8 +143,8 @@ async function chargeHour(
     for (;;) {
       if (stop?.aborted === true) return { sum, isComplete: false };
       const [page] = await bank.query<Page>(pageSql(due.current), [
-        tariff.freeBytes,
-        tariff.unitsPerGibMonth,
+        kept.freeBytes,
+        kept.unitsPerGibMonth,
         due.hour,
         due.reference,
         after,
@@ -191,8 +204,9 @@ async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promi
       return chargeAccounts(run, due, batch);
     }
     if (!isOfAccount(thrown)) throw thrown;
-    if (accounts.length === 1) {
-      await putAside(run, due, { accounts, fees, why: messageOf(thrown) });
+    const [account] = accounts;
+    if (accounts.length === 1 && account !== undefined) {
+      await putAside(run, due, { accounts, fees, why: refusalOf(thrown, account) });
       sum.failed += 1;
       return 0;
     }
@@ -234,7 +248,7 @@ async function chargeBatch(
     hour,
     reference,
   ]);
-  if (charged.charged > 0)
+  if (charged.charged + charged.suspended > 0)
     await database.query(COUNT_BATCH, [hour, charged.charged, charged.amount, charged.suspended]);
   return { ...charged, left };
 }
@@ -261,9 +275,18 @@ async function putAside(
   { accounts, fees, why }: Owing & { readonly why: string },
 ): Promise<void> {
   await bank.transaction((database) => database.query(NOTE_FAILURES, [hour, accounts, fees, why]));
+  const whose = accounts.length === 1 ? accounts[0] : countOf(accounts.length, "account");
   log(
-    `deduction: the charge of ${countOf(accounts.length, "account")} for ${hour} failed and is tried again: ${why}`,
+    `deduction: the charge of ${whose} for ${hour} failed and is tried again: ${why}. See fula-node billing runs`,
+    "warn",
   );
+}
+
+/** Why the database refuses a charge or a credit of an account. */
+export function refusalOf(thrown: unknown, account: string): string {
+  return isNoAmount(thrown)
+    ? `the balance of ${account} is not an amount (NaN, or infinite), or would be above 10^30 FULA; fula-node user credit gives it one again`
+    : messageOf(thrown);
 }
 
 /** The longest time for charges that failed before: the others wait for it. */
@@ -271,14 +294,15 @@ const RETRY_MS = 60_000;
 
 /**
  * Tries failed charges again, with the fee of that time: those from `since` on, or of the last day. One that is no longer
- * due is dropped. None waits for a row.
+ * due is dropped. None waits for a row. Returns how many failed again.
  */
-async function retryFailures(run: Deduction, since: string | null): Promise<void> {
+async function retryFailures(run: Deduction, since: string | null): Promise<number> {
   const values = [since, HOURS_BACK];
+  let failed = 0;
   const failures = await run.bank.query<DueHour & { account: string; fee: string }>(FAILURES, values);
   const end = performance.now() + RETRY_MS;
   for (const { account, fee, ...due } of failures) {
-    if (run.stop?.aborted === true || performance.now() > end) return;
+    if (run.stop?.aborted === true || performance.now() > end) break;
     const one = { accounts: [account], fees: [fee] };
     try {
       const isHeld = await run.bank.transaction(async (database) => {
@@ -287,16 +311,20 @@ async function retryFailures(run: Deduction, since: string | null): Promise<void
         await database.query(FORGET_FAILURE, [due.hour, account]);
         return false;
       });
-      if (isHeld) await putAside(run, due, { ...one, why: HELD });
+      if (!isHeld) continue;
+      await putAside(run, due, { ...one, why: HELD });
+      failed += 1;
     } catch (thrown) {
       if (!isOfAccount(thrown)) throw thrown;
-      await putAside(run, due, { ...one, why: messageOf(thrown) });
+      await putAside(run, due, { ...one, why: refusalOf(thrown, account) });
+      failed += 1;
     }
   }
+  return failed;
 }
 
 /** Adds two decimal numbers with up to 18 digits after the point, exactly. */
-function addDecimals(one: string, other: string): string {
+export function addDecimals(one: string, other: string): string {
   const scaled = (text: string): bigint => {
     const [whole = "0", digits = ""] = text.split(".");
     return BigInt(whole + digits.padEnd(18, "0"));
@@ -324,7 +352,8 @@ export async function previewDeduction(
   );
   const previews: HourPreview[] = [];
   for (const { hour, current, reference } of hours) {
-    const values = [tariff.freeBytes, tariff.unitsPerGibMonth, hour, reference];
+    const [kept = tariff] = await bank.query<Tariff & Record<string, unknown>>(HOUR_TARIFF, [hour]);
+    const values = [kept.freeBytes, kept.unitsPerGibMonth, hour, reference];
     const [found] = await bank.query<{ accounts: number; fula: string }>(previewSql(current), values);
     previews.push({ hour, accounts: found?.accounts ?? 0, fula: found?.fula ?? "0" });
   }
@@ -336,4 +365,20 @@ export async function waiveHours(bank: Pick<Bank, "query">, since: string): Prom
   await refuseWrongClock(bank, Date.now);
   const rows = await bank.query(`${WAIVE} RETURNING hour`, [since]);
   return rows.length;
+}
+
+/** A line in the audit log: what the operator decided about missed hours, and what came of it. */
+export async function auditHours(
+  bank: Pick<Bank, "query">,
+  action: "catch-up" | "waive hours",
+  {
+    actor,
+    ...details
+  }: { readonly actor: string; readonly since: string } & Readonly<Record<string, unknown>>,
+): Promise<void> {
+  await bank.query("INSERT INTO admin_audit_log (actor, action, details) VALUES ($1, $2, $3::jsonb)", [
+    actor,
+    action,
+    JSON.stringify(details),
+  ]);
 }

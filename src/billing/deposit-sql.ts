@@ -38,6 +38,8 @@ export const CREDITABLE = `
     WHERE wallet_address_hash = encode(sha256(d.from_address::bytea), 'hex') AND is_verified = 1 AND user_id IS NOT NULL
     ORDER BY id LIMIT 1) w
   WHERE d.chain_id = $1 AND d.tx_hash = $2 AND d.account IS NULL
+    AND NOT EXISTS (SELECT FROM failed_deposits f WHERE f.chain_id = d.chain_id AND f.tx_hash = d.tx_hash
+      AND f.log_index = d.log_index AND f.dismissed_at IS NOT NULL)
   ORDER BY d.log_index FOR UPDATE OF d`;
 
 /** Who gets a bonus for a deposit of $1, up to three levels; nobody twice. */
@@ -104,24 +106,53 @@ export const NOTE_FAILED = `
     ON CONFLICT (chain_id, tx_hash, log_index)
     DO UPDATE SET transfer = excluded.transfer, reason = excluded.reason, tries = f.tries + 1, failed_at = now()`;
 
-/** Which of these transfers are known, in the same blocks. $2 hashes, $3 log indexes, $4 hashes of their blocks. */
+/**
+ * Which of these transfers are known: they have a row of the same block, or the operator has dismissed them. $2 hashes, $3 log
+ * indexes, $4 hashes of their blocks.
+ */
 export const KNOWN = `
-  SELECT tx_hash, log_index FROM deposits
-  WHERE chain_id = $1 AND (tx_hash, log_index, block_hash) IN (SELECT * FROM unnest($2::text[], $3::integer[], $4::text[]))`;
+  SELECT tx_hash, log_index FROM unnest($2::text[], $3::integer[], $4::text[]) AS t (tx_hash, log_index, block_hash)
+  WHERE EXISTS (SELECT FROM deposits d
+      WHERE d.chain_id = $1 AND d.tx_hash = t.tx_hash AND d.log_index = t.log_index AND d.block_hash = t.block_hash)
+    OR EXISTS (SELECT FROM failed_deposits f
+      WHERE f.chain_id = $1 AND f.tx_hash = t.tx_hash AND f.log_index = t.log_index AND f.dismissed_at IS NOT NULL)`;
 
 /** What an account got by a transaction. $3 account. */
 export const CREDITED_TO = `
   SELECT trim_scale(coalesce(sum(${FULA("amount")}), 0))::text AS fula, count(*)::integer AS transfers
   FROM deposits WHERE chain_id = $1 AND tx_hash = $2 AND account = $3`;
 
-export const FAILED_ROWS =
-  "SELECT chain_id, transfer, reason FROM failed_deposits ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000";
+/** Those to try again: of transfer $1, $2, $3, or, without one, all that are not dismissed. */
+export const FAILED_ROWS = `
+  SELECT chain_id, transfer, reason FROM failed_deposits
+  WHERE CASE WHEN $1::integer IS NULL THEN dismissed_at IS NULL ELSE (chain_id, tx_hash, log_index) = ($1::integer, $2::text, $3::integer) END
+  ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000`;
 
-/** Takes a transfer off the list without a credit, with a line in the audit log. $3 log index, $4 who does it. */
-export const DISMISS = `
-  WITH dismissed AS (
-    DELETE FROM failed_deposits WHERE chain_id = $1::integer AND tx_hash = $2 AND log_index = $3 RETURNING *
+/**
+ * Transfers of a transaction that the operator has dismissed. The rows of all that failed are locked: none is dismissed while it is
+ * being settled.
+ */
+export const DISMISSED = `
+  SELECT log_index AS "logIndex", transfer->>'from' AS "from", transfer->>'amount' AS amount, transfer->>'blockHash' AS "blockHash"
+  FROM (SELECT log_index, transfer, dismissed_at FROM failed_deposits WHERE chain_id = $1 AND tx_hash = $2 FOR UPDATE) AS failed
+  WHERE dismissed_at IS NOT NULL`;
+
+/**
+ * Takes a transfer off the list without a credit, with a line in the audit log; nothing credits it until it is taken back. $3 log
+ * index, $4 who does it.
+ */
+export const DISMISS = decideSql("dismiss deposit", "now(), dismissed_by = $4::text", "IS NULL");
+
+/** Takes a dismissed transfer back into the list. */
+export const TAKE_BACK = decideSql("take back deposit", "NULL, dismissed_by = NULL", "IS NOT NULL");
+
+function decideSql(action: string, set: string, was: string): string {
+  return `
+  WITH decided AS (
+    UPDATE failed_deposits SET dismissed_at = ${set}
+      WHERE chain_id = $1::integer AND tx_hash = $2 AND log_index = $3 AND dismissed_at ${was} RETURNING *
   ), audited AS (
-    INSERT INTO admin_audit_log (actor, action, details) SELECT $4, 'dismiss deposit', to_jsonb(dismissed) FROM dismissed
+    INSERT INTO admin_audit_log (actor, action, details) SELECT $4::text, '${action}', to_jsonb(decided) FROM decided
   )
-  SELECT log_index FROM dismissed`;
+  SELECT trim_scale((transfer->>'amount')::numeric * 1e-18)::text AS fula, transfer->>'from' AS "from" FROM decided`;
+}

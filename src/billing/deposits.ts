@@ -1,5 +1,6 @@
+import { isNoAmount } from "../database/connection-fault.ts";
 import { messageOf } from "../errors.ts";
-import { isOfData } from "./deduction.ts";
+import { isOfData, refusalOf } from "./deduction.ts";
 import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
 import {
   ADD_TRANSFERS,
@@ -7,6 +8,7 @@ import {
   CREDIT,
   CREDITABLE,
   DISMISS,
+  DISMISSED,
   FAILED_ROWS,
   FORGET_FAILED,
   LOCK_TRANSACTION,
@@ -14,9 +16,10 @@ import {
   OPEN_TRANSACTION,
   REFERRERS,
   SUM_UP,
+  TAKE_BACK,
 } from "./deposit-sql.ts";
 import type { Bank } from "./lease.ts";
-import { compareRecorded, DepositRefused } from "./same-transfers.ts";
+import { compareRecorded, DepositRefused, type Dismissed } from "./same-transfers.ts";
 import type { Transfer } from "./transfer.ts";
 
 type Database = Pick<Bank, "query">;
@@ -35,8 +38,8 @@ export interface Deposit {
   readonly bonuses: boolean;
 }
 
-/** `elsewhere`: upstream's image settled the transaction. */
-export type SettleOutcome = "settled" | "elsewhere";
+/** `elsewhere`: upstream's image settled the transaction. `dismissed`: the operator has decided not to credit it. */
+export type SettleOutcome = "settled" | "elsewhere" | "dismissed";
 
 /** What became of a transaction. */
 export interface Settled {
@@ -51,11 +54,16 @@ export interface Settled {
  * a credit; once the wallet is linked, a claim credits it.
  */
 export async function settle(database: Database, deposit: Deposit): Promise<Settled> {
-  const { chainId, time, source, bonuses } = deposit;
-  const [first] = deposit.transfers;
-  if (first === undefined) return { outcome: "settled", credited: [] };
-  const { txHash, block, blockHash } = first;
+  const { chainId, time, source, bonuses, listed = null } = deposit;
+  const [given] = deposit.transfers;
+  if (given === undefined) return { outcome: "settled", credited: [] };
+  const { txHash, block, blockHash } = given;
   const key = [chainId, txHash] as const;
+  const dismissed = await database.query<Dismissed>(DISMISSED, key);
+  const wanted = ({ logIndex }: Transfer): boolean => !dismissed.some((one) => one.logIndex === logIndex);
+  const asked = deposit.transfers.filter(wanted);
+  const [first] = asked;
+  if (first === undefined) return { outcome: "dismissed", credited: [] };
   const [opened] = await database.query(OPEN_TRANSACTION, [
     ...key,
     first.from,
@@ -68,11 +76,12 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
   if (opened === undefined) {
     const [found] = await database.query<{ ours: boolean }>(LOCK_TRANSACTION, key);
     if (found?.ours !== true) {
-      await database.query(FORGET_FAILED, [...key, deposit.transfers.map(({ logIndex }) => logIndex)]);
+      await database.query(FORGET_FAILED, [...key, asked.map(({ logIndex }) => logIndex)]);
       return { outcome: "elsewhere", credited: [] };
     }
   }
-  const transfers = await compareRecorded(database, key, { ...deposit, listed: deposit.listed ?? null });
+  const compared = await compareRecorded(database, key, { transfers: asked, listed, dismissed, time });
+  const transfers = compared.filter(wanted);
   await database.query(ADD_TRANSFERS, [
     ...key,
     transfers.map(({ logIndex }) => logIndex),
@@ -115,25 +124,26 @@ async function credit(
   await database.query(ADD_MISSING, [touched]);
   await database.query(lockSql(true), [touched]);
   for (const { log_index, amount, account } of open) {
-    const [credited] = await database.query<{ history_id: number }>(CREDIT, [
-      ...key,
-      log_index,
-      account,
-      amount,
-    ]);
+    const [credited] = await named(account, () =>
+      database.query<{ history_id: number }>(CREDIT, [...key, log_index, account, amount]),
+    );
     const up = referrers.get(account) ?? [];
     for (const { account: referrer, code, level } of up)
-      await database.query(BONUS, [
-        referrer,
-        code,
-        level,
-        credited?.history_id,
-        account,
-        amount,
-        up[0]?.code,
-      ]);
+      await named(referrer, () =>
+        database.query(BONUS, [referrer, code, level, credited?.history_id, account, amount, up[0]?.code]),
+      );
   }
   return [...referrers.keys()];
+}
+
+/** Names the account whose balance takes no credit: of a deposit, it may be a referrer's. */
+async function named<Result>(account: string, change: () => Promise<Result>): Promise<Result> {
+  try {
+    return await change();
+  } catch (thrown) {
+    if (isNoAmount(thrown)) throw new DepositRefused(refusalOf(thrown, account));
+    throw thrown;
+  }
 }
 
 /** A transfer that could not be credited, and why. */
@@ -196,18 +206,27 @@ export async function noteFailed(
     ]);
 }
 
-/** Takes a transfer off the list, without a credit. False if it does not stand there. */
+/** Names one transfer. */
+export interface TransferName {
+  readonly chainId: number;
+  readonly txHash: string;
+  readonly logIndex: number;
+}
+
+/** A transfer that the operator has decided about. */
+export interface Decided extends Record<string, unknown> {
+  readonly fula: string;
+  readonly from: string;
+}
+
+/** Takes a transfer off the list: nothing credits it any more. Null if it does not stand there. */
 export async function dismissFailed(
   database: Database,
-  {
-    chainId,
-    txHash,
-    logIndex,
-  }: { readonly chainId: number; readonly txHash: string; readonly logIndex: number },
+  { chainId, txHash, logIndex }: TransferName,
   actor: string,
-): Promise<boolean> {
-  const rows = await database.query(DISMISS, [chainId, txHash, logIndex, actor]);
-  return rows.length > 0;
+): Promise<Decided | null> {
+  const [decided = null] = await database.query<Decided>(DISMISS, [chainId, txHash, logIndex, actor]);
+  return decided;
 }
 
 interface FailedRow extends Record<string, unknown> {
@@ -216,12 +235,18 @@ interface FailedRow extends Record<string, unknown> {
   readonly reason: string;
 }
 
-/** Tries the transfers of the list again, the oldest first. Returns how many were settled, and how many failed again. */
+/**
+ * Tries the transfers of the list again, the oldest first; or the named one, which may be dismissed: `by` takes it back into the list.
+ * Returns how many were settled, and how many failed again.
+ */
 export async function retryFailed(
   bank: Bank,
   bonuses: boolean,
+  only: (TransferName & { readonly by: string }) | null = null,
 ): Promise<{ readonly settled: number; readonly failed: number }> {
-  const rows = await bank.query<FailedRow>(FAILED_ROWS);
+  const key = only === null ? [null, null, null] : [only.chainId, only.txHash, only.logIndex];
+  if (only !== null) await bank.query(TAKE_BACK, [...key, only.by]);
+  const rows = await bank.query<FailedRow>(FAILED_ROWS, key);
   let failures = 0;
   for (const { chain_id: chainId, transfer, reason } of rows) {
     const { time } = transfer;

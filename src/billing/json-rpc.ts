@@ -75,7 +75,7 @@ export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOp
     const isTooMuch = error === undefined && status === 413;
     const hint =
       !isTooMuch && (await answersOne()) ? "; single questions it answers: it may not take batches" : "";
-    throw new ChainFault(says + hint, { isTooMuch });
+    throw new ChainFault(says + hint, { isTooMuch, lasts: error === undefined && LASTING.has(status) });
   };
   // viem joins questions of one address in one request, whatever client they come from.
   const transport = http(`http://${randomUUID()}.invalid`, {
@@ -99,6 +99,9 @@ export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOp
 
 const ONE_ANSWER = z.object({ result: QUANTITY });
 const REFUSAL = z.object({ error: z.object({ code: z.number(), message: z.string() }) });
+
+/** The address or its key is wrong. */
+const LASTING: ReadonlySet<number> = new Set([401, 403, 404, 405, 410]);
 
 /** What went wrong, without the address. */
 function faultOf(thrown: unknown, method: string, words: (text: string) => string): ChainFault {

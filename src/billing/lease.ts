@@ -18,6 +18,8 @@ export interface Lease {
    * Null on a standby.
    */
   bank(): Bank | null;
+  /** Why the database did not say who leads when it was last asked; null if it did. */
+  fault(): string | null;
   /** Gives the lease back. */
   release(): Promise<void>;
 }
@@ -126,6 +128,7 @@ export function openLease(options: LeaseOptions): Lease {
           ),
       };
     },
+    fault: () => (lastFault === "" ? null : lastFault),
     async release() {
       const held = session;
       const mine = generation;

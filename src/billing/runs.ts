@@ -2,7 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
 import { CLOCK, type ClockReading, faultOfClock } from "./clock.ts";
-import { FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
+import { CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
 export interface BillingStanding {
@@ -102,6 +102,10 @@ const SILENT_SECONDS = 120;
 /** How long a run may take after its interval. */
 const GRACE_SECONDS = 900;
 const LOG = "docker logs fula-pinning-webui";
+/** The join starts a container that was stopped or frozen. */
+const NO_LEADER = `fula-node join-as-master, then ${LOG}`;
+/** It shows why charges failed. */
+export const RUNS = "fula-node billing runs";
 /** From this part of the row numbers on, they are reported. */
 const NUMBERS_WARN = 0.8;
 
@@ -110,7 +114,7 @@ export function judgeBilling(
   standing: BillingStanding,
   { lease, deductionIntervalMs }: Pick<BillingSettings, "lease" | "deductionIntervalMs">,
 ): BillingJudgement {
-  const { leader, since, silentSeconds, isElsewhere, lastHour, failures, forgotten } = standing;
+  const { leader, since, isElsewhere, lastHour, failures, forgotten } = standing;
   const attention = (sentence: string, todo: string): BillingJudgement => ({
     state: "attention",
     sentence,
@@ -132,24 +136,39 @@ export function judgeBilling(
       sentence: "another program runs it (upstream's image on another master)",
       todo: null,
     };
-  if (lease && leader === null && !isElsewhere) return attention("no master runs it", LOG);
-  if (lease && silentSeconds > SILENT_SECONDS)
-    return attention(`${leader} should run it, and is silent for ${silentSeconds} s`, LOG);
+  const absent = judgeLeader(standing, lease);
+  if (absent !== null) return attention(absent, NO_LEADER);
   const who = lease ? `run by ${leader} since ${since}` : "run by every master";
   if (isLate(standing, lease, deductionIntervalMs))
     return attention(`${who}, but late: the last billed hour is ${lastHour ?? "none"}`, LOG);
   if (numbersUsed >= NUMBERS_WARN) return attention(describeNumbers(standing), NUMBERS_PAGE);
   if (failures > 0)
-    return attention(
-      `${countOf(failures, "charge")} failed, of one account and hour each`,
-      "fula-node billing runs",
-    );
+    return attention(`${countOf(failures, "charge")} failed, of one account and hour each`, RUNS);
   if (forgotten > 0)
     return attention(
       `${countOf(forgotten, "hour")} since ${standing.firstForgotten} were never billed`,
-      `fula-node billing catch-up --since ${standing.firstForgotten} --dry-run`,
+      `fula-node billing catch-up --dry-run --since ${standing.firstForgotten}`,
     );
-  return { state: "ok", sentence: `${who}, billed up to ${lastHour ?? "no hour yet"}`, todo: null };
+  return { state: "ok", sentence: `${who}, ${describeHour(lastHour)}`, todo: null };
+}
+
+/** Why no master runs the billing now; null if one does. */
+export function judgeLeader(
+  { leader, silentSeconds, isElsewhere }: BillingStanding,
+  lease: boolean,
+): string | null {
+  if (!lease || isElsewhere) return null;
+  if (leader === null) return "no master runs it";
+  return silentSeconds > SILENT_SECONDS
+    ? `${leader} should run it, and is silent for ${silentSeconds} s`
+    : null;
+}
+
+/** The hour begins at the time that names it. */
+function describeHour(hour: string | null): string {
+  if (hour === null) return "no hour is billed yet";
+  const end = new Date(new Date(hour).getTime() + 3_600_000).toISOString();
+  return `last billed hour: ${hour.slice(0, 10)} ${hour.slice(11, 16)} to ${end.slice(11, 16)} UTC`;
 }
 
 const NUMBERS_PAGE = "see docs/billing.md#row-numbers";
@@ -174,7 +193,8 @@ function isLate(
 /** One hour of `billing runs`. */
 export interface BilledHour extends Record<string, unknown> {
   readonly hour: string;
-  readonly state: "billed" | "open" | "waived";
+  /** `open`: a run has begun it. `missed`: none has. */
+  readonly state: "billed" | "open" | "waived" | "missed";
   readonly charged: number;
   readonly amount: string;
   readonly suspended: number;
@@ -199,10 +219,15 @@ export async function listRuns(
 }
 
 const HOURS = `
-  SELECT ${HOUR_TEXT("hour")} AS hour,
-    CASE WHEN waived THEN 'waived' WHEN finished_at IS NULL THEN 'open' ELSE 'billed' END AS state,
-    charged::float8 AS charged, trim_scale(amount)::text AS amount, suspended::float8 AS suspended
-  FROM billing_hours ORDER BY billing_hours.hour DESC LIMIT $1`;
+  SELECT ${HOUR_TEXT("series.hour")} AS hour,
+    CASE WHEN b.hour IS NULL THEN 'missed' WHEN waived THEN 'waived' WHEN finished_at IS NULL THEN 'open' ELSE 'billed' END AS state,
+    coalesce(charged, 0)::float8 AS charged, coalesce(trim_scale(amount), 0)::text AS amount,
+    coalesce(suspended, 0)::float8 AS suspended
+  FROM generate_series(
+      greatest((SELECT min(hour) FROM billing_hours), ${CURRENT} - $1 * interval '1 hour'), ${CURRENT}, '1 hour') AS series (hour)
+    LEFT JOIN billing_hours b USING (hour)
+  WHERE b.hour IS NOT NULL OR series.hour < ${CURRENT}
+  ORDER BY series.hour DESC LIMIT $1`;
 
 const FAILED = `
   SELECT ${HOUR_TEXT("hour")} AS hour, account, trim_scale(fee)::text AS fee, reason, tries

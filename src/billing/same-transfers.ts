@@ -16,6 +16,9 @@ interface Recorded extends Record<string, unknown> {
   readonly credited: boolean;
 }
 
+/** A transfer that the operator has decided not to credit. */
+export type Dismissed = Pick<Recorded, "logIndex" | "from" | "amount" | "blockHash">;
+
 const RECORDED = `
   SELECT log_index AS "logIndex", from_address AS "from", amount::text AS amount, block_number::text AS block,
     block_hash AS "blockHash", account IS NOT NULL AS credited
@@ -34,7 +37,7 @@ const MOVE_TRANSACTION =
  * added. A log index alone can't tell two transfers apart: not every node numbers logs as the others do, and a reorganisation
  * numbers them anew. `listed`: all transfers of the transaction in one answer of a node; null if they are not known.
  *
- * - In one block, everything that is recorded must be listed again, with the same number, sender and amount.
+ * - In one block, everything that is recorded, or dismissed, must be listed again, with the same number, sender and amount.
  * - In another block, whoever has a credit of this transaction gets no other one. What was never credited follows the chain.
  */
 export async function compareRecorded(
@@ -43,8 +46,10 @@ export async function compareRecorded(
   {
     transfers,
     listed,
+    dismissed,
     time,
   }: {
+    readonly dismissed: readonly Dismissed[];
     readonly transfers: readonly Transfer[];
     readonly listed: readonly Transfer[] | null;
     readonly time: number;
@@ -54,8 +59,8 @@ export async function compareRecorded(
   if (first === undefined) return [];
   const { block, blockHash } = first;
   const recorded = await database.query<Recorded>(RECORDED, [chainId, txHash]);
-  const here = recorded.filter((one) => one.blockHash === blockHash);
-  const isSame = (one: Recorded, other: Transfer): boolean =>
+  const here = [...recorded, ...dismissed].filter((one) => one.blockHash === blockHash);
+  const isSame = (one: Dismissed, other: Transfer): boolean =>
     one.logIndex === other.logIndex && isAlike(one, other);
   const strange =
     listed === null

@@ -31,11 +31,11 @@ export const CHAINS = `
 
 /** $2: the head. */
 export const NOTE_SCAN =
-  "UPDATE chain_scans SET head = $2, scanned_at = now(), fault = NULL, fault_since = NULL WHERE chain_id = $1";
+  "UPDATE chain_scans SET head = $2, scanned_at = now(), fault = NULL, fault_since = NULL, fault_lasts = false WHERE chain_id = $1";
 
-/** $2: the fault. */
+/** $2: the fault. $3: it does not end by itself. */
 export const NOTE_FAULT =
-  "UPDATE chain_scans SET fault = $2, fault_since = coalesce(fault_since, now()) WHERE chain_id = $1";
+  "UPDATE chain_scans SET fault = $2, fault_lasts = $3, fault_since = coalesce(fault_since, now()) WHERE chain_id = $1";
 
 /** The cursor moves forward only. $2 block, $3 its hash. */
 export const MOVE_CURSOR = `

@@ -1,3 +1,4 @@
+import type { Log } from "../errors.ts";
 import type { ChainAccess } from "../settings/billing.ts";
 import { countOf } from "../units.ts";
 import type { BlockRange, Chain } from "./chain-node.ts";
@@ -15,7 +16,7 @@ import {
   STEP_BACK,
 } from "./scan-sql.ts";
 import { findGone } from "./same-transfers.ts";
-import { byTransaction, ChainFault, isDeposit, leadsTo, type Transfer } from "./transfer.ts";
+import { byTransaction, ChainFault, isDeposit, leadsTo, otherVault, type Transfer } from "./transfer.ts";
 
 /** What a scan needs. */
 export interface Scan {
@@ -27,7 +28,7 @@ export interface Scan {
   readonly open: (url: string) => Chain;
   /** REFERRAL_BONUSES_ENABLED. */
   readonly bonuses: boolean;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Ends the scan between two transactions. */
   readonly stop?: AbortSignal;
 }
@@ -106,7 +107,9 @@ async function scanChain(scan: Scan, known: KnownChain, access: ChainAccess): Pr
     if (!(thrown instanceof ChainFault)) throw thrown;
     // The node has done nothing wrong.
     if (stop?.aborted === true) return { chain: known.name, ...sum, fault: "it was stopped" };
-    await bank.transaction((database) => database.query(NOTE_FAULT, [known.id, thrown.message]));
+    await bank.transaction((database) =>
+      database.query(NOTE_FAULT, [known.id, thrown.message, thrown.lasts]),
+    );
     log(`scanner: ${known.name}: the scan ended early and is tried again: ${thrown.message}`);
     return { chain: known.name, ...sum, fault: thrown.message };
   } finally {
@@ -131,10 +134,7 @@ interface Walk {
 async function walk(scan: Scan, { known, access, chain, sum }: Walk): Promise<number> {
   const { bank, vault, log, stop } = scan;
   const { id, cursor } = known;
-  if (known.vault.toLowerCase() !== vault.toLowerCase())
-    throw new ChainFault(
-      `the vault in chain_sync_state is ${known.vault}, and VAULT_ADDRESS is ${vault}: one of them is wrong`,
-    );
+  if (known.vault.toLowerCase() !== vault.toLowerCase()) throw otherVault(known.vault, vault);
   const { chainId, head, hash } = await chain.look(cursor);
   if (chainId !== id) throw leadsTo(chainId, id);
   const target = head - access.confirmations;
@@ -213,7 +213,10 @@ async function scanBlocks(
     await database.query(MOVE_CURSOR, [id, blocks.to, hash]);
   });
   for (const { transfer, reason } of failed)
-    log(`scanner: ${name}: a transfer of ${transfer.txHash} can't be credited: ${reason}`);
+    log(
+      `scanner: ${name}: a transfer of ${transfer.txHash} can't be credited: ${reason}. See fula-node billing deposits`,
+      "warn",
+    );
   sum.failed += failed.length;
   sum.block = blocks.to;
 }

@@ -134,9 +134,19 @@ export function byTransaction(transfers: readonly Transfer[]): readonly (readonl
 export class ChainFault extends Error {
   /** True if a question about fewer blocks may be answered. */
   readonly isTooMuch: boolean;
+  /** True if it is a mistake in the settings: it does not end by itself. */
+  readonly lasts: boolean;
 
-  constructor(message: string, { isTooMuch = false, cause }: { isTooMuch?: boolean; cause?: unknown } = {}) {
+  constructor(
+    message: string,
+    {
+      isTooMuch = false,
+      lasts = false,
+      cause,
+    }: { isTooMuch?: boolean; lasts?: boolean; cause?: unknown } = {},
+  ) {
     super(message, { cause });
+    this.lasts = lasts;
     this.name = "ChainFault";
     this.isTooMuch = isTooMuch;
   }
@@ -144,5 +154,19 @@ export class ChainFault extends Error {
 
 /** The node is one of another chain. */
 export function leadsTo(found: number, expected: number): ChainFault {
-  return new ChainFault(`the RPC URL leads to the chain ${found}, not to ${expected}`);
+  return new ChainFault(`the RPC URL leads to the chain ${found}, not to ${expected}`, { lasts: true });
+}
+
+const OF_VAULT = "the vault in chain_sync_state is ";
+
+/** chain_sync_state has another vault than the settings. */
+export function otherVault(known: string, setting: string): ChainFault {
+  return new ChainFault(`${OF_VAULT}${known}, and VAULT_ADDRESS is ${setting}: one of them is wrong`, {
+    lasts: true,
+  });
+}
+
+/** True for a fault that no other node ends. */
+export function isOfVault(fault: string): boolean {
+  return fault.startsWith(OF_VAULT);
 }

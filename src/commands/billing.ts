@@ -1,4 +1,7 @@
+import { actorOf } from "../accounts/decisions.ts";
 import {
+  addDecimals,
+  auditHours,
   BATCH_SIZE,
   catchUp,
   type Deduction,
@@ -10,11 +13,11 @@ import {
   waiveHours,
 } from "../billing/deduction.ts";
 import { tariffOf } from "../billing/fee.ts";
-import { judgeBilling, listRuns, readStanding } from "../billing/runs.ts";
+import { judgeBilling, judgeLeader, listRuns, readStanding, RUNS } from "../billing/runs.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
-import { billingOf } from "../settings/billing.ts";
+import { billingOf, type BillingSettings } from "../settings/billing.ts";
 import { countOf } from "../units.ts";
 import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
@@ -60,18 +63,22 @@ export async function billingRuns(
   ]);
   const more = (standing?.failures ?? 0) - failures.length;
   world.reporter.result({
-    data: { verb: "billing runs", standing, hours, failures },
+    data: { verb: "billing runs", off: judged === null ? off : null, standing, hours, failures },
     lines: [
       ...(judged === null
         ? [off]
-        : wrap(`Billing: ${judged.sentence}.${judged.todo === null ? "" : ` Do: ${judged.todo}`}`, 80)),
+        : wrap(
+            `Billing: ${judged.sentence}.${judged.todo === null || judged.todo === RUNS ? "" : ` Do: ${judged.todo}`}`,
+            80,
+          )),
       ...(hours.length === 0 ? ["No hour was billed yet."] : world.reporter.table(rows)),
       ...(failures.length === 0 ? [] : ["Charges that failed. Each run of the next day tries them again:"]),
       ...world.reporter.table(failed),
       ...(more > 0 ? [`And ${more} more.`] : []),
     ],
   });
-  return judged?.state === "attention" ? "pending" : "ok";
+  const isBroken = judged === null ? settings !== null : judged.state === "attention";
+  return isBroken ? "pending" : "ok";
 }
 
 /** The flags of `billing run`. */
@@ -82,8 +89,8 @@ export interface RunFlags {
 
 /** `billing run [--dry-run]`: charges the missed hours of the last day and the current one. */
 export async function billingRun({ baseDir, dryRun }: RunFlags, world: World): Promise<VerbExit> {
-  return withBilling(baseDir, world, async (run) => {
-    if (dryRun) return preview(world, "billing run", await previewDeduction(run, null));
+  return withBilling(baseDir, world, async (run, settings) => {
+    if (dryRun) return preview(run, { world, settings, verb: "billing run", since: null });
     return finish(world, "billing run", await runDeduction(run));
   });
 }
@@ -92,18 +99,29 @@ export async function billingRun({ baseDir, dryRun }: RunFlags, world: World): P
 export interface CatchUpFlags extends RunFlags {
   readonly since: string;
   readonly waive?: boolean;
+  /** Without a question. */
+  readonly yes?: boolean;
 }
 
-/** `billing catch-up --since HOUR [--waive] [--dry-run]`: missed hours of any age are charged, or waived. */
+/** `billing catch-up --since HOUR [--waive] [--dry-run] [--yes]`: missed hours of any age are charged, or waived. */
 export async function billingCatchUp(flags: CatchUpFlags, world: World): Promise<VerbExit> {
-  const { baseDir, dryRun, waive = false } = flags;
+  const { baseDir, dryRun, waive = false, yes = false } = flags;
   const since = readHour(flags.since);
-  return withBilling(baseDir, world, async (run) => {
-    if (dryRun) return preview(world, "billing catch-up", await previewDeduction(run, since), waive);
-    if (!waive) return finish(world, "billing catch-up", await catchUp(run, since));
+  return withBilling(baseDir, world, async (run, settings) => {
+    const verb = "billing catch-up";
+    if (dryRun) return preview(run, { world, settings, verb, since, waive });
+    const hours = await previewDeduction(run, since);
+    if (!yes && hours.length > 0) await confirmHours(hours, waive, world);
+    const actor = actorOf(world);
+    if (!waive) {
+      const done = await catchUp(run, since);
+      if (done.hours.length > 0) await auditHours(run.bank, "catch-up", { actor, since, hours: done.hours });
+      return finish(world, verb, done);
+    }
     const waived = await waiveHours(run.bank, since);
+    if (waived > 0) await auditHours(run.bank, "waive hours", { actor, since, waived, hours });
     world.reporter.result({
-      data: { verb: "billing catch-up", waived },
+      data: { verb, waived },
       lines: [
         waived === 0
           ? "Nothing to do: no hour was missed since then."
@@ -111,6 +129,31 @@ export async function billingCatchUp(flags: CatchUpFlags, world: World): Promise
       ],
     });
     return "ok";
+  });
+}
+
+/** Asks on the terminal. Throws (`preflight`) without one, and (`pending`) if the answer is no. */
+async function confirmHours(
+  hours: readonly HourPreview[],
+  waive: boolean,
+  { questions }: Pick<World, "questions">,
+): Promise<void> {
+  const charges = hours.reduce((sum, { accounts }) => sum + accounts, 0);
+  const fula = hours.reduce((sum, one) => addDecimals(sum, one.fula), "0");
+  const what = `${countOf(hours.length, "missed hour")} with ${countOf(charges, "charge")} of at most ${fula} FULA in all`;
+  const effect = waive ? `${what} will never be charged.` : `${what} will be charged now.`;
+  if (questions === null)
+    throw new OperatorError({
+      exit: "preflight",
+      what: `Confirmation required: ${effect}`,
+      why: "There is no terminal to ask on. Nothing was changed.",
+      remedy: "See the hours with --dry-run, then run again with --yes.",
+    });
+  if (await questions.confirm(`${effect} Go on?`, false)) return;
+  throw new OperatorError({
+    exit: "pending",
+    what: "You answered no. Nothing was changed.",
+    remedy: "See the hours with --dry-run.",
   });
 }
 
@@ -127,7 +170,19 @@ function readHour(text: string): string {
   );
 }
 
-function preview(world: World, verb: string, hours: readonly HourPreview[], waive = false): VerbExit {
+interface Preview {
+  readonly world: World;
+  readonly settings: BillingSettings;
+  readonly verb: string;
+  readonly since: string | null;
+  readonly waive?: boolean;
+}
+
+async function preview(run: Deduction, wish: Preview): Promise<VerbExit> {
+  const { world, settings, verb, since, waive = false } = wish;
+  const hours = await previewDeduction(run, since);
+  const standing = await readStanding(run.bank, HOURS_BACK);
+  const absent = standing === null ? null : judgeLeader(standing, settings.lease);
   const some = hours.filter(({ accounts }) => accounts > 0);
   const rows = some.map(({ hour, accounts, fula }) => [
     hour,
@@ -135,19 +190,22 @@ function preview(world: World, verb: string, hours: readonly HourPreview[], waiv
     `at most ${fula} FULA`,
   ]);
   world.reporter.result({
-    data: { verb, dryRun: true, hours },
+    data: { verb, dryRun: true, hours, leaderFault: absent },
     lines: [
-      some.length === 0
-        ? `Nothing to charge in ${countOf(hours.length, "hour")}.`
-        : `${countOf(some.length, "hour")} of ${hours.length} would be ${waive ? "waived instead of charged" : "charged"}:`,
+      hours.length === 0
+        ? "Nothing to do: no hour was missed since then."
+        : some.length === 0
+          ? `Nothing to charge in ${countOf(hours.length, "hour")}.`
+          : `${countOf(some.length, "hour")} of ${hours.length} would be ${waive ? "waived instead of charged" : "charged"}:`,
       ...world.reporter.table(rows),
       ...(some.length === 0 ? [] : ["An account whose balance ends pays no hour after that."]),
+      ...(absent === null ? [] : wrap(`By itself, nothing is charged: ${absent}.`, 80)),
     ],
   });
-  return some.length === 0 ? "ok" : "pending";
+  return some.length === 0 && absent === null ? "ok" : "pending";
 }
 
-function finish(world: World, verb: string, { hours }: DeductionReport): VerbExit {
+function finish(world: World, verb: string, { hours, failedAgain }: DeductionReport): VerbExit {
   const rows = hours.map(({ hour, charged, amount, suspended, failed }) => [
     hour,
     countOf(charged, "account"),
@@ -157,17 +215,20 @@ function finish(world: World, verb: string, { hours }: DeductionReport): VerbExi
       ...(failed === 0 ? [] : [`${failed} failed`]),
     ].join(", "),
   ]);
-  const hasFailed = hours.some(({ failed }) => failed > 0);
+  const hasFailed = failedAgain > 0 || hours.some(({ failed }) => failed > 0);
   world.reporter.result({
-    data: { verb, dryRun: false, hours },
+    data: { verb, dryRun: false, hours, failedAgain },
     lines: [
-      hours.length === 0
+      hours.length === 0 && !hasFailed
         ? "Nothing to do: no hour was missed since then."
-        : hours.every(({ charged }) => charged === 0)
-          ? "Nothing was charged: no account had anything left to pay for."
-          : "Charged:",
+        : hours.some(({ charged }) => charged > 0)
+          ? "Charged:"
+          : hasFailed
+            ? "Nothing was charged, because charges failed:"
+            : "Nothing was charged: no account had anything left to pay for.",
       ...world.reporter.table(rows),
-      ...(hasFailed ? ["Charges that failed are tried again: fula-node billing runs"] : []),
+      ...(failedAgain === 0 ? [] : [`${countOf(failedAgain, "charge")} of earlier failed again.`]),
+      ...(hasFailed ? ["The reasons of charges that failed: fula-node billing runs"] : []),
     ],
   });
   return hasFailed ? "pending" : "ok";
@@ -176,28 +237,31 @@ function finish(world: World, verb: string, { hours }: DeductionReport): VerbExi
 async function withBilling(
   baseDir: string | undefined,
   world: World,
-  work: (run: Deduction) => Promise<VerbExit>,
+  work: (run: Deduction, settings: BillingSettings) => Promise<VerbExit>,
 ): Promise<VerbExit> {
   const master = await readInstalledMaster(world, baseDir);
-  refuseOff(master);
+  const settings = refuseOff(master);
   const { values } = master;
   const tariff = tariffOf({
     freeTierBytes: Number(values("FREE_TIER_BYTES")),
     fulaPerGibMonth: Number(values("FULA_PER_GB_MONTH")),
   });
   return withMasterDatabase(world, master, "billing", (bank) =>
-    work({
-      bank,
-      tariff,
-      batchSize: BATCH_SIZE,
-      log: (text) => world.reporter.listen({ type: "warning", text }),
-    }),
+    work(
+      {
+        bank,
+        tariff,
+        batchSize: BATCH_SIZE,
+        log: (text) => world.reporter.listen({ type: "warning", text }),
+      },
+      settings,
+    ),
   );
 }
 
-function refuseOff({ layout, values }: InstalledMaster): void {
+function refuseOff({ layout, values }: InstalledMaster): BillingSettings {
   const settings = billingOf(values);
-  if (settings?.idempotent === true) return;
+  if (settings?.idempotent === true) return settings;
   throw new OperatorError({
     exit: "settings",
     what: "This master bills nothing.",

@@ -78,9 +78,11 @@ export async function userList(flags: ListFlags, world: World): Promise<VerbExit
   world.reporter.result({
     data: { verb: "user list", accounts, next },
     lines: [
-      accounts.length === 0 ? "There are no more accounts." : `${countOf(accounts.length, "account")}:`,
+      accounts.length === 0
+        ? `There are no ${after === "" ? "" : "more "}accounts.`
+        : `${next === null ? "" : "The first "}${countOf(accounts.length, "account")}:`,
       ...rows,
-      ...(next === null ? [] : [`More: fula-node user list --after ${next}`]),
+      ...(next === null ? [] : ["More:", `  fula-node user list --after ${next}`]),
     ],
   });
   return "ok";
@@ -119,7 +121,7 @@ export async function userUnsuspend(flags: DecisionFlags, world: World): Promise
 function afterRelease(balance: number): string {
   return balance > 0
     ? "The billing suspends it again when its balance is used up."
-    : `Its balance is ${balance} FULA: the billing suspends it again within the hour if it stores more than the free tier. To prevent that, add to its balance first: fula-node user credit.`;
+    : `Its balance is ${balance} FULA: if it stores more than the free tier, the next run of the billing ${balance < 0 ? "suspends it again, without a charge" : "charges it once more, and suspends it"}. To prevent that, add to its balance first: fula-node user credit.`;
 }
 
 async function decide(
@@ -178,6 +180,13 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
     isBilled: isBilling(values),
   }));
   if (outcome.outcome === "no-account") throw noAccount(flags);
+  if (outcome.outcome === "too-large")
+    throw new OperatorError({
+      exit: "drift",
+      what: `Nothing was booked: the balance of ${account} would be above 10^30 FULA, or below minus that.`,
+      why: "No balance can be that large.",
+      remedy: "See the balance with fula-node user list, and pass an amount that leaves it in that range.",
+    });
   if (outcome.outcome === "already" && !outcome.isSame) throw otherAdjustment(key, outcome.made);
   const done = outcome.outcome === "adjusted" ? outcome : null;
   world.reporter.result({
@@ -188,15 +197,21 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
       key,
       changed: done !== null,
       balanceFula: done?.balanceFula ?? null,
+      replaced: done?.replaced ?? null,
     },
     lines: (outcome.outcome === "already"
       ? [`Nothing to do: the key ${key} was already used for this, at ${outcome.made.created}.`]
       : [
+          ...(outcome.replaced === null
+            ? []
+            : [
+                `The balance was ${outcome.replaced.was}, or a total was not a number. The last exact numbers count again: the balance was ${outcome.replaced.balance} FULA before this.`,
+              ]),
           `${flags.deduct === true ? "Deducted" : "Credited"} ${amount} FULA: the balance of ${account} is now ${outcome.balanceFula} FULA.`,
           ...(outcome.isSuspended ? ["The account is still suspended."] : []),
           ...(flags.deduct === true && outcome.balanceFula < 0
             ? [
-                `That is below zero: the account may store no more than the free tier. ${isBilled ? "The billing suspends it when it charges it next." : "The billing is off on this master, so it does not suspend it."} If that is a mistake, give it back with fula-node user credit and another --key.`,
+                `That is below zero: the account may store no more than the free tier. ${isBilled ? "The billing suspends it with its next run." : "The billing is off on this master, so it does not suspend it."} If that is a mistake, give it back with fula-node user credit and another --key.`,
               ]
             : []),
         ]
@@ -249,12 +264,9 @@ export function usage(what: string, remedy?: string): OperatorError {
 /** No account has that address or id. */
 export function noAccount({ email, account }: Pick<DecisionFlags, "email" | "account">): OperatorError {
   return new OperatorError({
-    exit: "settings",
+    exit: "usage",
     what: `There is no account for ${email ?? quoted(account ?? "")}.`,
-    remedy:
-      email === undefined
-        ? "See the accounts with fula-node user list."
-        : `Create it first: fula-node user create --email ${email}`,
+    remedy: "See the accounts with fula-node user list.",
   });
 }
 

@@ -64,6 +64,14 @@ export function lacksRowNumbers(thrown: unknown): boolean {
   }
 }
 
+/** True if a balance is no amount, or would be too large for one (exact_credits, migration 029): upstream's REAL can be NaN or infinite. */
+export function isNoAmount(thrown: unknown): boolean {
+  return (
+    codeOfServer(thrown) === "23514" &&
+    (thrown as { readonly constraint?: unknown }).constraint === "exact_credits_range"
+  );
+}
+
 function isSent(thrown: unknown): thrown is Error & { readonly code: string } {
   return (
     thrown instanceof Error &&

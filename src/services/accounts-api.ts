@@ -264,10 +264,7 @@ const CLAIM_REFUSALS = {
   "too-small": [409, "That payment is below the minimum of 0.001 FULA."],
   "other-wallet": [403, "No wallet of this account has paid it. Link the wallet that has, then claim again."],
   "settled-elsewhere": [409, "Another program has settled that payment before. Ask the operator."],
-  "not-credited": [
-    503,
-    "The payment could not be credited. The operator sees it in a list, and tries it again.",
-  ],
+  "not-credited": [503, "The payment could not be credited. The operator has it in a list: ask for it."],
 } as const;
 
 /** The fields of a JSON object; none for any other value. */
@@ -302,6 +299,6 @@ function readCursor(text: string): HistoryCursor | null {
 }
 
 function tooMany(seconds: number): Response {
-  const error = "Too many requests of this account.";
+  const error = `Too many requests of this account. Try again in ${seconds} s.`;
   return failure(429, "too-many", error, {}, { "retry-after": String(seconds) });
 }

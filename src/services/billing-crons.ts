@@ -4,7 +4,7 @@ import { tariffOf } from "../billing/fee.ts";
 import { type Bank, BEAT_MS, openLease, SILENT_AFTER_MS } from "../billing/lease.ts";
 import { describeScan, scanChains } from "../billing/scan.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
+import { type Log, messageOf } from "../errors.ts";
 import type { WebuiSettings } from "../settings/services.ts";
 import { countOf } from "../units.ts";
 import type { GaugeSource } from "./server.ts";
@@ -36,7 +36,7 @@ interface Cron {
  */
 export function startBillingCrons(
   { billing, postgres, pricing, masterId }: WebuiSettings,
-  { pool, log }: { readonly pool: PostgresPool; readonly log: (line: string) => void },
+  { pool, log }: { readonly pool: PostgresPool; readonly log: Log },
   { beatMs = BEAT_MS, retryMs = 60_000, silentAfterMs = SILENT_AFTER_MS, batchSize = BATCH_SIZE } = {},
 ): BillingCrons {
   if (billing === null) {
@@ -96,7 +96,11 @@ export function startBillingCrons(
   async function tick(cron: Cron): Promise<number> {
     const bank = lease === null ? pool : lease.bank();
     if (bank === null) {
-      log(`[leaderLease] ${cron.name}: standby (lease held by another master) — skipping tick`);
+      log(
+        lease?.fault() == null
+          ? `[leaderLease] ${cron.name}: standby (lease held by another master) — skipping tick`
+          : `[leaderLease] ${cron.name}: who holds the lease is not known (${lease.fault()}) — skipping tick`,
+      );
       return cron.intervalMs;
     }
     cron.running ??= runOnce(cron, bank).finally(() => {

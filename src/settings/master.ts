@@ -220,8 +220,8 @@ export const MASTER_SETTINGS: readonly SettingSpec[] = [
   },
   {
     key: "FREE_TIER_BYTES",
-    about: "bytes that an account can store for free",
-    rule: RULES.count,
+    about: "bytes that an account can store for free: 0 to 9007199254740991",
+    rule: RULES.bytes,
     byDefault: "524288000",
   },
   {

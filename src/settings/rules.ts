@@ -91,6 +91,10 @@ export const RULES = {
     /^(disable|require|verify-full|true|false)$/,
   ),
   count: wholeUpTo(999_999_999),
+  bytes: {
+    requirement: `a whole number of bytes from 0 to ${Number.MAX_SAFE_INTEGER}`,
+    holds: (value) => /^(?:0|[1-9][0-9]{0,15})$/.test(value) && Number.isSafeInteger(Number(value)),
+  },
   interval: {
     requirement: "a whole number of milliseconds from 1000 to 86400000",
     holds: (value) => /^[1-9][0-9]{3,7}$/.test(value) && Number(value) <= 86_400_000,

@@ -104,7 +104,7 @@ describe.skipIf(skipped !== undefined)("the billing of two masters", () => {
     await expect.poll(charged, { timeout: 30_000 }).toBe("20|1");
     const status = await fulaNode(box, ["status"]);
     expect(status.stdout.replaceAll(/\s+/g, " ")).toMatch(
-      /ok billing run by billing since .* UTC, billed up to /,
+      /ok billing run by billing since .* UTC, last billed hour: /,
     );
   });
 

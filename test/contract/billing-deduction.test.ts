@@ -435,6 +435,85 @@ describeOnPostgres(
       expect(row?.wrong).toBe(0);
     });
 
+    test.each(["NaN", "Infinity", "-Infinity", "1.1e30"])(
+      "a balance of %s: the failed charge says it in words, and a credit by the operator counts from the last exact one",
+      async (broken) => {
+        await awayFromTheHour();
+        const target = await postgres.createDatabase();
+        for (const account of ["known", "new"]) await addPins(target, account, 10 * GIB);
+        const run = runOn(target);
+        await sql(target, "SELECT change_credits('known', 7.123456789, 0, 0, false)");
+        await sql(target, "INSERT INTO user_credits (user_id) VALUES ('new')");
+        await sql(target, "UPDATE user_credits SET balance_fula = $1::real", [broken]);
+        expect(await runDeduction(run)).toMatchObject({ hours: [{ charged: 0, failed: 2 }] });
+        const [{ reason } = { reason: "" }] = await sql<{ reason: string }>(
+          target,
+          "SELECT reason FROM failed_charges WHERE account = 'known'",
+        );
+        expect(reason).toMatch(/^the balance of known is not an amount .*fula-node user credit/);
+        expect(run.lines.join("\n")).toMatch(/warn deduction: the charge of known for .* not an amount/);
+        const credit = (account: string) =>
+          adjustCredit(run.bank, { account, amount: "1", reason: "r", key: account, actor: "me" });
+        expect(await credit("known")).toMatchObject({
+          outcome: "adjusted",
+          balanceFula: 8.123456789,
+          replaced: { balance: "7.123457" },
+        });
+        expect(await credit("new")).toMatchObject({ outcome: "adjusted", balanceFula: 1 });
+        expect(await credit("new")).toMatchObject({ outcome: "already", isSame: true });
+        expect(await sql(target, "SELECT action, target_id FROM admin_audit_log ORDER BY id")).toEqual([
+          { action: "replace balance", target_id: "known" },
+          { action: "credit", target_id: "known" },
+          { action: "replace balance", target_id: "new" },
+          { action: "credit", target_id: "new" },
+        ]);
+        await runDeduction(run);
+        expect(await charges(target)).toEqual(["known 0", "new 0"]);
+      },
+    );
+
+    test("an account below zero that somebody unsuspended is suspended again, and pays nothing; at zero it pays once", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      for (const [account, balance] of [
+        ["below", -1],
+        ["zero", 0],
+      ] as const) {
+        await setBalance(target, account, balance);
+        await addPins(target, account, 10 * GIB);
+      }
+      await lastBilled(target, 2);
+      const run = runOn(target);
+      expect((await previewDeduction(run, null)).map(({ accounts }) => accounts)).toEqual([1, 1]);
+      for (let n = 0; n < 2; n += 1) {
+        await runDeduction(run);
+        expect(await charges(target)).toEqual(["zero 1"]);
+        expect(await sql(target, "SELECT FROM user_credits WHERE is_suspended = 1")).toHaveLength(2);
+        // As `user unsuspend` does it.
+        await sql(target, "UPDATE user_credits SET is_suspended = 0, suspended_at = NULL");
+      }
+    });
+
+    test("an hour has one price: that of the run that began it", async () => {
+      await awayFromTheHour();
+      const target = await postgres.createDatabase();
+      await setBalance(target, "u1", 100);
+      await addPins(target, "u1", 10 * GIB);
+      const run = runOn(target);
+      await runDeduction(run);
+      await setBalance(target, "u2", 100);
+      await addPins(target, "u2", 10 * GIB);
+      const dearer = { ...run, tariff: { freeBytes: "0", unitsPerGibMonth: `9${"0".repeat(18)}` } };
+      const [preview] = await previewDeduction(dearer, null);
+      await runDeduction(dearer);
+      const taken = async (account: string) => inUnits((await moneyOf(target, account)).deducted);
+      expect(await taken("u2")).toBe(await taken("u1"));
+      expect(inUnits(preview?.fula ?? "")).toBe(await taken("u1"));
+      expect(
+        await sql(target, "SELECT free_bytes::text, fula_per_gib_month::text FROM billing_hours"),
+      ).toEqual([{ free_bytes: String(PRICING.freeTierBytes), fula_per_gib_month: "3" }]);
+    });
+
     test("one account that the database refuses stops nobody else, and is tried again", async () => {
       await awayFromTheHour();
       const target = await postgres.createDatabase();

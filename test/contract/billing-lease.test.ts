@@ -252,6 +252,17 @@ describeOnPostgres(
       expect(await a.lookAgain()).toBe(false);
     });
 
+    test("a master that can't ask the database knows that it does not know who leads", async () => {
+      const target = await postgres.createDatabase();
+      const away = leaseOf({ ...target, database: "gone" }, "a");
+      expect(away.fault()).toBeNull();
+      expect(await away.lookAgain()).toBe(false);
+      expect(away.fault()).toMatch(/gone/);
+      const here = leaseOf(target, "b");
+      await here.lookAgain();
+      expect(here.fault()).toBeNull();
+    });
+
     test("upstream's image holds the lock without a row, and is left alone", async () => {
       const target = await postgres.createDatabase();
       const a = leaseOf(target, "a");

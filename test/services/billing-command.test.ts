@@ -6,6 +6,7 @@ import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { createPostgres } from "../../src/database/postgres.ts";
 import { addPins, awayFromTheHour, charges, GIB, lastBilled, setBalance } from "../support/billing.ts";
 import { migrate, poolOf } from "../support/names-database.ts";
+import type { World } from "../../src/world.ts";
 import { sql } from "../support/postgres-server.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { masterOn } from "./verbs-master.ts";
@@ -55,8 +56,12 @@ describeOnPostgres(
       expect(await charges(target)).toEqual([]);
       expect(await billingRun({ baseDir, dryRun: false }, world)).toBe("ok");
       expect(await charges(target)).toEqual(["u1 1", "u1 0"]);
-      expect(await billingRun({ baseDir, dryRun: true }, world)).toBe("ok");
-      expect(last()?.lines).toEqual(["Nothing to charge in 1 hour."]);
+      // Nobody runs the billing here.
+      expect(await billingRun({ baseDir, dryRun: true }, world)).toBe("pending");
+      expect(last()?.lines).toEqual([
+        "Nothing to charge in 1 hour.",
+        "By itself, nothing is charged: no master runs it.",
+      ]);
       await billingRuns({ baseDir, limit: "2" }, world);
       expect(last()?.data).toMatchObject({
         hours: [
@@ -91,14 +96,25 @@ describeOnPostgres(
       expect(screen()).toMatch(/1 account +411\.5\d+ FULA\s+1 suspended, 1 failed\n/);
       expect(await billingRuns({ baseDir }, world)).toBe("pending");
       const runs = screen();
-      expect(runs).toContain("Billing: no master runs it. Do: docker logs fula-pinning-webui");
+      expect(runs).toMatch(
+        /^Billing: no master runs it\. Do: fula-node join-as-master, then docker logs\nfula-pinning-webui/,
+      );
       expect(runs).toMatch(new RegExp(`Z\\s+${long}\\s+for\\s+411\\.5\\d+\\s+FULA,\\s+tried\\s+1\\s+time:`));
       await expect(billingRuns({ baseDir, limit: "0" }, world)).rejects.toMatchObject({
         exit: "usage",
         remedy: "Pass a number of hours, such as --limit 24.",
       });
+      await sql(target, "DELETE FROM user_credits WHERE user_id = 'u1'");
+      await sql(target, "DELETE FROM pins WHERE user_id = 'u1'");
+      expect(await billingRun({ baseDir, dryRun: false }, world)).toBe("pending");
+      expect(screen()).toMatch(
+        /^Nothing was charged, because charges failed:\n.*\n2 charges of earlier failed again\./,
+      );
       const off = await masterOn(target, { ...ON, BILLING_IDEMPOTENCY: "false" });
-      expect(await billingRuns({ baseDir: off.baseDir }, off.world)).toBe("ok");
+      expect(await billingRuns({ baseDir: off.baseDir }, off.world)).toBe("pending");
+      expect(off.results.at(-1)?.data).toMatchObject({
+        off: "Nothing is billed: BILLING_IDEMPOTENCY is false.",
+      });
       expect(off.results.at(-1)?.lines[0]).toBe("Nothing is billed: BILLING_IDEMPOTENCY is false.");
     });
 
@@ -113,19 +129,63 @@ describeOnPostgres(
       );
       await billingRun({ baseDir, dryRun: false }, world);
       expect(await charges(target)).toHaveLength(25);
+      await billingRuns({ baseDir, limit: "30" }, world);
+      expect(
+        (last()?.data as { hours: { state: string }[] } | undefined)?.hours.map(({ state }) => state),
+      ).toEqual([
+        ...Array.from({ length: 25 }, () => "billed"),
+        ...Array.from({ length: 5 }, () => "missed"),
+      ]);
       expect(await statusOf(target, { CRON_LEADER_LEASE: "false" })).toMatchObject({
         state: "attention",
         summary: expect.stringMatching(
           /^25 hours since \d{4}-\d\d-\d\dT\d\d:00Z were never billed$/,
         ) as string,
-        todo: expect.stringMatching(/^fula-node billing catch-up --since \S+ --dry-run$/) as string,
+        todo: expect.stringMatching(/^fula-node billing catch-up --dry-run --since \S+$/) as string,
       });
       expect(await billingCatchUp({ baseDir, since, dryRun: true }, world)).toBe("pending");
       expect(await charges(target)).toHaveLength(25);
-      expect(await billingCatchUp({ baseDir, since, dryRun: false }, world)).toBe("ok");
+      const asked: string[] = [];
+      const answering = (answer: boolean) => ({
+        ...world,
+        questions: { confirm: async (question: string) => asked.push(question) > 0 && answer },
+      });
+      for (const waive of [false, true]) {
+        await expect(
+          billingCatchUp({ baseDir, since, waive, dryRun: false }, { ...world, questions: null }),
+        ).rejects.toMatchObject({ exit: "preflight", remedy: expect.stringContaining("--yes") as string });
+        await expect(
+          billingCatchUp({ baseDir, since, waive, dryRun: false }, answering(false) as unknown as World),
+        ).rejects.toMatchObject({ exit: "pending" });
+      }
+      expect(asked[0]).toMatch(
+        /^2 missed hours with 2 charges of at most 0\.079\d+ FULA in all will be charged now\. Go on\?$/,
+      );
+      expect(asked[1]).toContain("will never be charged.");
+      expect(await charges(target)).toHaveLength(25);
+      expect(await sql(target, "SELECT FROM admin_audit_log")).toEqual([]);
+      expect(
+        await billingCatchUp({ baseDir, since, dryRun: false }, answering(true) as unknown as World),
+      ).toBe("ok");
       expect(await charges(target)).toHaveLength(27);
-      await billingCatchUp({ baseDir, since: "2000-01-01T00Z", waive: true, dryRun: false }, world);
+      await billingCatchUp(
+        { baseDir, since: "2000-01-01T00Z", waive: true, dryRun: false, yes: true },
+        world,
+      );
       expect(last()?.data).toMatchObject({ waived: 23 });
+      const audited = await sql<{ action: string; actor: string; details: { hours: unknown[] } }>(
+        target,
+        "SELECT action, actor, details FROM admin_audit_log ORDER BY id",
+      );
+      expect(audited).toMatchObject([
+        {
+          action: "catch-up",
+          actor: "root@m1",
+          details: { since, hours: [{ hour: since, charged: 1 }, { charged: 1 }] },
+        },
+        { action: "waive hours", actor: "root@m1", details: { waived: 23 } },
+      ]);
+      expect(audited[1]?.details.hours).toHaveLength(23);
       await billingCatchUp({ baseDir, since: "2000-01-01T00Z", dryRun: false }, world);
       expect(await charges(target)).toHaveLength(27);
       expect(await statusOf(target, { CRON_LEADER_LEASE: "false" })).toMatchObject({ state: "ok" });
@@ -172,7 +232,11 @@ describeOnPostgres(
       const { lastHour } = (await readStanding(poolOf(target), 24)) ?? {};
       expect(await statusOf(target)).toMatchObject({
         state: "ok",
-        summary: `run by m1 since 2026-01-31 12:00 UTC, billed up to ${lastHour}`,
+        summary: expect.stringMatching(
+          new RegExp(
+            `^run by m1 since 2026-01-31 12:00 UTC, last billed hour: ${lastHour?.slice(0, 10)} ${lastHour?.slice(11, 16)} to \\d\\d:00 UTC$`,
+          ),
+        ) as string,
       });
       await lead(300);
       expect(await statusOf(target)).toMatchObject({

@@ -223,11 +223,39 @@ describeOnPostgres(
         evidence: { Base: "block 988", "failed deposits": "1", "deposits of unlinked wallets": "1" },
       });
       expect(await billingDeposits({ baseDir }, world)).toBe("pending");
+      expect(results.at(-1)?.lines[0]).toBe("Nobody looks for deposits now: no master runs it.");
+      await sql(
+        target,
+        `INSERT INTO cron_lease (name, generation, holder, pid, backend_start, acquired_at, heartbeat_at)
+         VALUES ('billing', 1, 'm1', 1, now(), now(), now() + interval '1 hour')`,
+      );
+      expect(await billingDeposits({ baseDir }, world)).toBe("pending");
       const shown = results.at(-1)?.lines.join("\n") ?? "";
       expect(shown).toMatch(/Base +block 988 of 1000, scanned \d+ s ago/);
       expect(shown).toMatch(/8453:0x[0-9a-f]{64}:0\s+10{31} FULA, tried 1 time: /);
       expect(shown.split("\n").filter((line) => line.length > 80)).toEqual([]);
-      expect(shown).toContain("1 transfer came from wallets that no account has linked");
+      expect(shown).toContain("1 payment came from wallets that no account had linked");
+      expect(shown).not.toContain("Every deposit was credited.");
+      for (const [limit, count] of [
+        ["1", 1],
+        ["2", 2],
+      ] as const) {
+        if (count === 2) {
+          chain.pay({ block: 951, from: walletOf("nobody"), units: ONE });
+          await scanChains(scanOf(target, chain, { chains: billing.chains }));
+        }
+        expect(await billingDeposits({ baseDir, unclaimed: true, limit }, world)).toBe("ok");
+        expect(results.at(-1)?.data).toMatchObject({
+          unclaimed: Array.from({ length: count }, () => ({ from: walletOf("nobody"), fula: "1" })),
+          next: null,
+        });
+      }
+      await billingDeposits({ baseDir, unclaimed: true, limit: "1" }, world);
+      const next = String((results.at(-1)?.data as { next: string } | undefined)?.next);
+      await billingDeposits({ baseDir, unclaimed: true, after: next }, world);
+      expect(results.at(-1)?.data).toMatchObject({ unclaimed: [{ fula: "1" }], next: null });
+      expect(results.at(-1)?.lines.filter((line) => line.length > 80 && !/^\s+\S+$/.test(line))).toEqual([]);
+      await sql(target, "DELETE FROM deposits WHERE account IS NULL");
       expect(await billingDeposits({ baseDir, retry: true }, world)).toBe("pending");
       expect(results.at(-1)?.lines[0]).toBe("Tried again: 0 settled, 1 failed.");
       await sql(
@@ -258,7 +286,19 @@ describeOnPostgres(
           exit: "usage",
         });
       expect(await billingDeposits({ baseDir }, world)).toBe("pending");
+      await expect(
+        billingDeposits({ baseDir, retry: true, dismiss: `8453:${huge}:9` }, world),
+      ).rejects.toMatchObject({ exit: "usage" });
       expect(await billingDeposits({ baseDir, dismiss: `8453:${huge}:9` }, world)).toBe("ok");
+      expect(results.at(-1)?.lines.join("\n")).toMatch(/^Dismissed 10{31} FULA from\s+0x/);
+      for (let n = 0; n < 2; n += 1) {
+        // A scan in which the credit would succeed.
+        await sql(target, "ALTER TABLE exact_credits DROP CONSTRAINT IF EXISTS exact_credits_range");
+        await scanChains(scanOf(target, chain, { chains: billing.chains }));
+        expect(await billingDeposits({ baseDir, retry: true }, world)).toBe("ok");
+      }
+      expect(results.at(-1)?.lines).toContain("1 deposit dismissed: not credited.");
+      expect(await balances(target)).toEqual(["a 2"]);
       expect(
         await sql(
           target,

@@ -146,7 +146,7 @@ describeOnPostgres(
         { actor: "root@m1", action: "revoke-key", details: { key: "c".repeat(12), reason } },
       ]);
       const nobody = { baseDir, email: "nobody@example.org" };
-      await expect(userKeys(nobody, world)).rejects.toMatchObject({ exit: "settings" });
+      await expect(userKeys(nobody, world)).rejects.toMatchObject({ exit: "usage" });
     });
 
     test.each(["abc", "ABCDEF", "eyJhbGciOiJIUzI1NiJ9.e30.x"])(

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { userToken } from "../../src/commands/user-key.ts";
+import { userHistory } from "../../src/commands/user-history.ts";
 import { userCreate, userCredit, userList, userSuspend, userUnsuspend } from "../../src/commands/user.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { World } from "../../src/world.ts";
@@ -187,7 +188,8 @@ describeOnPostgres(
         const page = last() as { readonly accounts: readonly unknown[]; readonly next: string | null };
         seen.push(...page.accounts);
         if (page.next === null) break;
-        expect(results.at(-1)?.lines.at(-1)).toBe(`More: fula-node user list --after ${page.next}`);
+        expect(results.at(-1)?.lines.at(-1)).toBe(`  fula-node user list --after ${page.next}`);
+        expect(results.at(-1)?.lines[0]).toBe("The first 1 account:");
         after = page.next;
       }
       expect(seen).toEqual(all);
@@ -276,8 +278,8 @@ describeOnPostgres(
         ...vault,
       });
       for (const [balance, says] of [
-        [-4, "Its balance is -4 FULA: the billing suspends it again within the hour if"],
-        [0, "Its balance is 0 FULA: the billing suspends it again within the hour if"],
+        [-4, "the next run of the billing suspends it again, without a charge."],
+        [0, "the next run of the billing charges it once more, and suspends it."],
         [5, "The billing suspends it again when its balance is used up."],
       ] as const) {
         await sql(
@@ -293,14 +295,64 @@ describeOnPostgres(
       expect(lines.filter((line) => line.length > 80)).toEqual([]);
     });
 
+    test("user history has each line with its digits, and of a charge the price of its hour", async () => {
+      const { target, baseDir, world, credit, last, results } = await start();
+      expect(await userHistory({ baseDir, email }, world)).toBe("ok");
+      expect(results.at(-1)?.lines).toEqual(["Nothing has changed the balance of this account."]);
+      await credit("200000.00000001", "k1");
+      await credit("3", "k2", { deduct: true });
+      const hash = `0x${"ab".repeat(32)}`;
+      await sql(
+        target,
+        `WITH noted AS (
+           INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id, created_at)
+             VALUES ($1, 'deposit', 1.5, 9, '8453:' || $2::text, now() + interval '1 min'),
+               ($1, 'hourly_deduction', -0.041666668, 9, 'hour:2026-01-31T12', now() + interval '2 min'),
+               ($1, 'hourly_deduction', -1, 9, '2026-01-31T12:00:00.000Z', now() + interval '3 min') RETURNING id, tx_type
+         ), deposited AS (
+           INSERT INTO deposits SELECT 8453, $2::text, 0, '0x', 1500000000000000001, 1, '0x', $1, now(), id FROM noted WHERE tx_type = 'deposit'
+         )
+         INSERT INTO billing_hours (hour, free_bytes, fula_per_gib_month) VALUES ('2026-01-31T12:00Z', 524288000, 3)`,
+        [ALICE, hash],
+      );
+      const kept = { freeBytes: "524288000", fulaPerGibMonth: "3" };
+      const none = { freeBytes: null, fulaPerGibMonth: null };
+      const all = [
+        { type: "hourly_deduction", fula: "-1", ...none },
+        { type: "hourly_deduction", fula: "-0.041666668", reference: "hour:2026-01-31T12", ...kept },
+        { type: "deposit", fula: "1.500000000000000001", reference: `8453:${hash}`, ...none },
+        { type: "adjustment", fula: "-3", ...none },
+        { type: "adjustment", fula: "200000.00000001", reference: "adjustment:k1", ...none },
+      ];
+      await userHistory({ baseDir, email }, world);
+      expect(last()).toMatchObject({ account: ALICE, lines: all, next: null });
+      expect(results.at(-1)?.lines.join(" ").replace(/\s+/g, " ")).toContain(
+        "about 10 GiB above 524288000 free bytes, at 3 FULA for a GiB and month",
+      );
+      const seen: unknown[] = [];
+      for (let after: string | undefined; seen.length < 9;) {
+        await userHistory({ baseDir, email, limit: "2", ...(after === undefined ? {} : { after }) }, world);
+        const page = last() as { readonly lines: readonly unknown[]; readonly next: number | null };
+        seen.push(...page.lines);
+        if (page.next === null) break;
+        after = String(page.next);
+      }
+      expect(seen).toMatchObject(all);
+      for (const after of ["999999", "x"])
+        await expect(userHistory({ baseDir, email, after }, world)).rejects.toMatchObject({ exit: "usage" });
+      await expect(userHistory({ baseDir, email: "no@example.org" }, world)).rejects.toMatchObject({
+        exit: "usage",
+      });
+    });
+
     test("an account that does not exist gets nothing", async () => {
       const { target, baseDir, world, credit } = await start();
       const nobody = { email: "nobody@example.org" };
-      await expect(credit("5", "k", nobody)).rejects.toMatchObject({ exit: "settings" });
+      await expect(credit("5", "k", nobody)).rejects.toMatchObject({ exit: "usage" });
       for (const verb of [userSuspend, userUnsuspend])
         await expect(verb({ baseDir, ...nobody, reason: "r" }, world)).rejects.toMatchObject({
-          exit: "settings",
-          remedy: "Create it first: fula-node user create --email nobody@example.org",
+          exit: "usage",
+          remedy: "See the accounts with fula-node user list.",
         });
       for (const table of [
         "user_credits",

@@ -32,7 +32,7 @@ export function runOn(
   const lines: string[] = [];
   return {
     tariff: tariffOf(PRICING),
-    log: (line) => void lines.push(line),
+    log: (line, level) => void lines.push(level === undefined ? line : `${level} ${line}`),
     batchSize: BATCH_SIZE,
     lines,
     ...more,
