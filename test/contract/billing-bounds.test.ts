@@ -110,7 +110,7 @@ describeOnPostgres(
       const { target, run } = await start(accounts);
       let waits = 0;
       const bank: Bank = {
-        query: run.bank.query,
+        query: (...statement) => run.bank.query(...statement),
         transaction: async (work) => {
           try {
             return await run.bank.transaction(async (database) => {
