@@ -90,17 +90,15 @@ async function settleClaim(
     found.transfers.some(({ blockHash }) => blockHash !== block.hash || blockHash !== at.hash)
   )
     throw new ChainFault(`its block ${found.block} is not the one of the transaction`);
-  const credited = () =>
-    pool.query<{ fula: string; transfers: number }>(CREDITED_TO, [chainId, txHash, account]);
-  const [before] = await credited();
   const deposit = {
     chainId,
     transfers,
+    listed: transfers,
     time: block.time,
     source: "manual",
     bonuses: billing.bonuses,
   } as const;
-  const { outcome, failed } = await settleOrRefuse(pool, deposit);
+  const { outcome, credited, failed } = await settleOrRefuse(pool, deposit);
   if (failed.length > 0)
     await pool.transaction((database) =>
       noteFailed(
@@ -109,9 +107,13 @@ async function settleClaim(
         failed.map((one) => ({ ...one, time: block.time })),
       ),
     );
-  const [after] = await credited();
-  if (after !== undefined && after.transfers > 0)
-    return { outcome: "credited", fula: after.fula, isNew: after.transfers > (before?.transfers ?? 0) };
+  const [has] = await pool.query<{ fula: string; transfers: number }>(CREDITED_TO, [
+    chainId,
+    txHash,
+    account,
+  ]);
+  if (has !== undefined && has.transfers > 0)
+    return { outcome: "credited", fula: has.fula, isNew: credited.includes(account) };
   if (outcome === "elsewhere") return { outcome: "settled-elsewhere" };
   return { outcome: outcome === "settled" ? "other-wallet" : "not-credited" };
 }

@@ -17,10 +17,13 @@ export const LOCK = 815_551_001;
 export const LEASE_LOCK = `k.locktype = 'advisory' AND k.classid = 0 AND k.objid = ${LOCK} AND k.objsubid = 1 AND k.granted
     AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
+/** No hour of before fula-node was ever billed: a row of one comes from a wrong clock. */
+export const FIRST_HOUR = "2026-01-01T00:00Z";
+
 /** Hours between the first billed one and the current one that no run has finished. */
 const OPEN_HOURS = `
   SELECT hour
-  FROM generate_series((SELECT min(hour) FROM billing_hours), ${CURRENT} - interval '1 hour', '1 hour') AS series (hour)
+  FROM generate_series((SELECT min(hour) FROM billing_hours WHERE hour >= '${FIRST_HOUR}'), ${CURRENT} - interval '1 hour', '1 hour') AS series (hour)
   WHERE NOT EXISTS (SELECT FROM billing_hours b WHERE b.hour = series.hour AND b.finished_at IS NOT NULL)`;
 
 /** The hours of a run, the oldest first. $1: how many hours back at most. */
@@ -199,15 +202,20 @@ export const COUNT_BATCH = `
 
 export const FINISH_HOUR = "UPDATE billing_hours SET finished_at = now() WHERE hour = $1::timestamptz";
 
-export const NOTE_FAILURE = `
-  INSERT INTO failed_charges AS f (hour, account, fee, reason) VALUES ($1::timestamptz, $2, $3::numeric, $4)
+/** $2 accounts, $3 their fees, $4 why. */
+export const NOTE_FAILURES = `
+  INSERT INTO failed_charges AS f (hour, account, fee, reason)
+    SELECT $1::timestamptz, account, fee, $4 FROM unnest($2::varchar[], $3::numeric[]) AS t (account, fee)
     ON CONFLICT (hour, account) DO UPDATE SET reason = excluded.reason, tries = f.tries + 1, failed_at = now()`;
 
-/** Failed charges of hours from $1 on, the oldest first; without $1, of the last $2 hours. */
+/**
+ * Failed charges of hours from $1 on; without $1, of the last $2 hours. Those whose last try is the longest ago come first: if there
+ * are more than one run tries, each gets its turn.
+ */
 export const FAILURES = `
   SELECT ${HOUR_TEXT("hour")} AS hour, hour = ${CURRENT} AS current, ${REFERENCE("hour")} AS reference, account, fee::text AS fee
   FROM failed_charges WHERE hour >= coalesce($1::timestamptz, ${CURRENT} - $2 * interval '1 hour')
-  ORDER BY failed_charges.hour, account LIMIT 1000`;
+  ORDER BY failed_charges.failed_at, failed_charges.hour, account LIMIT 1000`;
 
 export const FORGET_FAILURE = "DELETE FROM failed_charges WHERE hour = $1::timestamptz AND account = $2";
 

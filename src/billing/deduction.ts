@@ -1,5 +1,6 @@
 import { codeOfServer, isNoAmount, lacksRowNumbers } from "../database/connection-fault.ts";
 import { type Log, messageOf } from "../errors.ts";
+import { countOf } from "../units.ts";
 import {
   ADD_MISSING,
   BEGIN_HOUR,
@@ -13,12 +14,13 @@ import {
   HOUR_TARIFF,
   lockSql,
   MISSED_HOURS,
-  NOTE_FAILURE,
+  NOTE_FAILURES,
   pageSql,
   previewSql,
   RESUME,
   WAIVE,
 } from "./deduction-sql.ts";
+import { refuseWrongClock } from "./clock.ts";
 import type { Tariff } from "./fee.ts";
 import type { Bank } from "./lease.ts";
 
@@ -34,6 +36,8 @@ export interface Deduction {
   readonly stop?: AbortSignal;
   /** How many accounts a transaction charges. */
   readonly batchSize: number;
+  /** This machine's clock. */
+  readonly nowMs?: () => number;
 }
 
 /** An hour that has to be billed. */
@@ -70,6 +74,7 @@ export const BATCH_SIZE = 5_000;
  */
 export async function runDeduction(run: Deduction): Promise<DeductionReport> {
   const { bank, tariff } = run;
+  await refuseWrongClock(bank, run.nowMs ?? Date.now);
   await bank.transaction((database) => database.query(RESUME, [tariff.freeBytes]));
   const failedAgain = await retryFailures(run, null);
   return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]), failedAgain);
@@ -77,6 +82,7 @@ export async function runDeduction(run: Deduction): Promise<DeductionReport> {
 
 /** Charges every missed hour from `since` on, whatever its age, and tries failed charges of these hours again. */
 export async function catchUp(run: Deduction, since: string): Promise<DeductionReport> {
+  await refuseWrongClock(run.bank, run.nowMs ?? Date.now);
   const failedAgain = await retryFailures(run, since);
   return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]), failedAgain);
 }
@@ -87,8 +93,9 @@ async function chargeHours(
   failedAgain: number,
 ): Promise<DeductionReport> {
   const done: DeductionReport["hours"][number][] = [];
+  const patience = { isOver: false };
   for (const hour of hours) {
-    const charged = await chargeHour(run, hour);
+    const charged = await chargeHour(run, hour, patience);
     done.push({ hour: hour.hour, ...charged.sum });
     if (!charged.isComplete) return { hours: done, failedAgain, isComplete: false };
   }
@@ -111,11 +118,13 @@ interface Page extends Record<string, unknown> {
 
 /**
  * Gives every account its turn for an hour. First without waiting for rows that other sessions hold: several runs at once
- * share the work. Then the accounts that were left out, waiting for them.
+ * share the work. Then the accounts that were left out, waiting for them; once in a run that is for too long, and then those whose
+ * rows are held are put aside.
  */
 async function chargeHour(
   run: Deduction,
   due: DueHour,
+  patience: { isOver: boolean },
 ): Promise<{ readonly sum: Sum; readonly isComplete: boolean }> {
   const { bank, tariff, stop, batchSize } = run;
   const sum: Sum = { charged: 0, amount: "0", suspended: 0, failed: 0 };
@@ -143,19 +152,30 @@ async function chargeHour(
       ]);
       if (page === undefined || page.last === null) break;
       after = page.last;
-      left += await chargeAccounts(run, due, { accounts: page.accounts, fees: page.fees, wait, sum });
+      left += await chargeAccounts(run, due, {
+        accounts: page.accounts,
+        fees: page.fees,
+        wait,
+        sum,
+        patience,
+      });
     }
   }
   await bank.transaction((database) => database.query(FINISH_HOUR, [due.hour]));
   return { sum, isComplete: true };
 }
 
-/** Accounts of one transaction. `fees` are theirs, in the same order. */
-interface Batch {
+/** Accounts, and their fees in the same order. */
+interface Owing {
   readonly accounts: readonly string[];
   readonly fees: readonly string[];
+}
+
+/** Accounts of one transaction. */
+interface Batch extends Owing {
   readonly wait: boolean;
   readonly sum: Sum;
+  readonly patience: { isOver: boolean };
 }
 
 /**
@@ -163,19 +183,30 @@ interface Batch {
  * Returns how many were left out, because another session holds their rows.
  */
 async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promise<number> {
-  const { accounts, fees, sum } = batch;
+  const { accounts, fees, sum, patience } = batch;
   if (accounts.length === 0) return 0;
+  const wait = batch.wait && !patience.isOver;
   try {
-    const charged = await run.bank.transaction((database) => chargeBatch(database, due, batch));
+    const charged = await run.bank.transaction((database) =>
+      chargeBatch(database, due, { accounts, fees, wait }),
+    );
     sum.charged += charged.charged;
     sum.amount = addDecimals(sum.amount, charged.amount);
     sum.suspended += charged.suspended;
-    return charged.left;
+    if (batch.wait && charged.left.accounts.length > 0) {
+      await putAside(run, due, { ...charged.left, why: HELD });
+      sum.failed += charged.left.accounts.length;
+    }
+    return charged.left.accounts.length;
   } catch (thrown) {
+    if (codeOfServer(thrown) === NOT_AVAILABLE && wait) {
+      patience.isOver = true;
+      return chargeAccounts(run, due, batch);
+    }
     if (!isOfAccount(thrown)) throw thrown;
     const [account] = accounts;
     if (accounts.length === 1 && account !== undefined) {
-      await putAside(run, due, { account, fee: fees[0] ?? "0", why: refusalOf(thrown, account) });
+      await putAside(run, due, { accounts, fees, why: refusalOf(thrown, account) });
       sum.failed += 1;
       return 0;
     }
@@ -186,6 +217,8 @@ async function chargeAccounts(run: Deduction, due: DueHour, batch: Batch): Promi
     return left + (await part(middle, accounts.length));
   }
 }
+
+const HELD = "another session held its balance";
 
 interface Charged extends Record<string, unknown> {
   readonly charged: number;
@@ -198,15 +231,17 @@ const NOTHING: Charged = { charged: 0, amount: "0", suspended: 0 };
 async function chargeBatch(
   database: Pick<Bank, "query">,
   { hour, reference, current }: DueHour,
-  { accounts, fees, wait }: Omit<Batch, "sum">,
-): Promise<Charged & { readonly left: number }> {
+  { accounts, fees, wait }: Pick<Batch, "accounts" | "fees" | "wait">,
+): Promise<Charged & { readonly left: Owing }> {
   await database.query(BY_INDEX);
   await database.query(ADD_MISSING, [accounts]);
   const rows = await database.query<{ account: string }>(lockSql(wait), [accounts]);
-  const left = accounts.length - rows.length;
-  if (rows.length === 0) return { ...NOTHING, left };
-  const feeOf = new Map(accounts.map((account, at) => [account, fees[at]]));
+  const feeOf = new Map(accounts.map((account, at) => [account, fees[at] ?? "0"]));
   const locked = rows.map(({ account }) => account);
+  const found = new Set(locked);
+  const held = accounts.filter((account) => !found.has(account));
+  const left = { accounts: held, fees: held.map((account) => feeOf.get(account) ?? "0") };
+  if (rows.length === 0) return { ...NOTHING, left };
   const [charged = NOTHING] = await database.query<Charged>(chargeSql(current), [
     locked,
     locked.map((account) => feeOf.get(account)),
@@ -226,19 +261,23 @@ export function isOfData(thrown: unknown): boolean {
   return /^(?:22|23|P0)/.test(codeOfServer(thrown)) && !lacksRowNumbers(thrown);
 }
 
+/** A row stays locked by another session (lock_not_available). */
+const NOT_AVAILABLE = "55P03";
+
 /** Or a row that another session holds for too long (55P03). Every other error stops the run; the next one goes on. */
 function isOfAccount(thrown: unknown): boolean {
-  return isOfData(thrown) || codeOfServer(thrown) === "55P03";
+  return isOfData(thrown) || codeOfServer(thrown) === NOT_AVAILABLE;
 }
 
 async function putAside(
   { bank, log }: Deduction,
   { hour }: DueHour,
-  { account, fee, why }: { readonly account: string; readonly fee: string; readonly why: string },
+  { accounts, fees, why }: Owing & { readonly why: string },
 ): Promise<void> {
-  await bank.transaction((database) => database.query(NOTE_FAILURE, [hour, account, fee, why]));
+  await bank.transaction((database) => database.query(NOTE_FAILURES, [hour, accounts, fees, why]));
+  const whose = accounts.length === 1 ? accounts[0] : countOf(accounts.length, "account");
   log(
-    `deduction: the charge of ${account} for ${hour} failed and is tried again: ${why}. See fula-node billing runs`,
+    `deduction: the charge of ${whose} for ${hour} failed and is tried again: ${why}. See fula-node billing runs`,
     "warn",
   );
 }
@@ -250,24 +289,34 @@ export function refusalOf(thrown: unknown, account: string): string {
     : messageOf(thrown);
 }
 
+/** The longest time for charges that failed before: the others wait for it. */
+const RETRY_MS = 60_000;
+
 /**
  * Tries failed charges again, with the fee of that time: those from `since` on, or of the last day. One that is no longer
- * due is dropped. Returns how many failed again.
+ * due is dropped. None waits for a row. Returns how many failed again.
  */
 async function retryFailures(run: Deduction, since: string | null): Promise<number> {
   const values = [since, HOURS_BACK];
   let failed = 0;
   const failures = await run.bank.query<DueHour & { account: string; fee: string }>(FAILURES, values);
+  const end = performance.now() + RETRY_MS;
   for (const { account, fee, ...due } of failures) {
-    if (run.stop?.aborted === true) break;
+    if (run.stop?.aborted === true || performance.now() > end) break;
+    const one = { accounts: [account], fees: [fee] };
     try {
-      await run.bank.transaction(async (database) => {
-        await chargeBatch(database, due, { accounts: [account], fees: [fee], wait: true });
+      const isHeld = await run.bank.transaction(async (database) => {
+        const { left } = await chargeBatch(database, due, { ...one, wait: false });
+        if (left.accounts.length > 0) return true;
         await database.query(FORGET_FAILURE, [due.hour, account]);
+        return false;
       });
+      if (!isHeld) continue;
+      await putAside(run, due, { ...one, why: HELD });
+      failed += 1;
     } catch (thrown) {
       if (!isOfAccount(thrown)) throw thrown;
-      await putAside(run, due, { account, fee, why: refusalOf(thrown, account) });
+      await putAside(run, due, { ...one, why: refusalOf(thrown, account) });
       failed += 1;
     }
   }
@@ -293,9 +342,10 @@ export interface HourPreview extends Record<string, unknown> {
 
 /** What a run would charge now, hour by hour; with `since`, what a catch-up from that hour on would charge. */
 export async function previewDeduction(
-  { bank, tariff }: Pick<Deduction, "bank" | "tariff">,
+  { bank, tariff, nowMs = Date.now }: Pick<Deduction, "bank" | "tariff" | "nowMs">,
   since: string | null,
 ): Promise<readonly HourPreview[]> {
+  await refuseWrongClock(bank, nowMs);
   const hours = await bank.query<DueHour>(
     since === null ? DUE_HOURS : MISSED_HOURS,
     since === null ? [HOURS_BACK] : [since],
@@ -312,6 +362,7 @@ export async function previewDeduction(
 
 /** Decides that missed hours from `since` on are not billed. Returns how many. */
 export async function waiveHours(bank: Pick<Bank, "query">, since: string): Promise<number> {
+  await refuseWrongClock(bank, Date.now);
   const rows = await bank.query(`${WAIVE} RETURNING hour`, [since]);
   return rows.length;
 }

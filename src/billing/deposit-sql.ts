@@ -20,10 +20,6 @@ export const LOCK_TRANSACTION = `
     LEFT JOIN deposits d USING (chain_id, tx_hash)
   GROUP BY t.claimed_at`;
 
-/** A transfer of a transaction that is known from another block; null if there is none. $3: this block's hash. */
-export const OTHER_BLOCK =
-  "SELECT block_number::text AS block FROM deposits WHERE chain_id = $1 AND tx_hash = $2 AND block_hash <> $3 LIMIT 1";
-
 /** $3 log indexes, $4 senders, $5 amounts, $6 block, $7 its hash. */
 export const ADD_TRANSFERS = `
   INSERT INTO deposits (chain_id, tx_hash, log_index, from_address, amount, block_number, block_hash)
@@ -110,12 +106,16 @@ export const NOTE_FAILED = `
     ON CONFLICT (chain_id, tx_hash, log_index)
     DO UPDATE SET transfer = excluded.transfer, reason = excluded.reason, tries = f.tries + 1, failed_at = now()`;
 
-/** Which of these transfers are known: they have a row, or the operator has dismissed them. $2 hashes, $3 log indexes. */
+/**
+ * Which of these transfers are known: they have a row of the same block, or the operator has dismissed them. $2 hashes, $3 log
+ * indexes, $4 hashes of their blocks.
+ */
 export const KNOWN = `
-  SELECT tx_hash, log_index FROM (
-    SELECT chain_id, tx_hash, log_index FROM deposits
-    UNION ALL SELECT chain_id, tx_hash, log_index FROM failed_deposits WHERE dismissed_at IS NOT NULL) AS known
-  WHERE chain_id = $1 AND (tx_hash, log_index) IN (SELECT * FROM unnest($2::text[], $3::integer[]))`;
+  SELECT tx_hash, log_index FROM unnest($2::text[], $3::integer[], $4::text[]) AS t (tx_hash, log_index, block_hash)
+  WHERE EXISTS (SELECT FROM deposits d
+      WHERE d.chain_id = $1 AND d.tx_hash = t.tx_hash AND d.log_index = t.log_index AND d.block_hash = t.block_hash)
+    OR EXISTS (SELECT FROM failed_deposits f
+      WHERE f.chain_id = $1 AND f.tx_hash = t.tx_hash AND f.log_index = t.log_index AND f.dismissed_at IS NOT NULL)`;
 
 /** What an account got by a transaction. $3 account. */
 export const CREDITED_TO = `
@@ -124,7 +124,7 @@ export const CREDITED_TO = `
 
 /** Those to try again: of transfer $1, $2, $3, or, without one, all that are not dismissed. */
 export const FAILED_ROWS = `
-  SELECT chain_id, transfer FROM failed_deposits
+  SELECT chain_id, transfer, reason FROM failed_deposits
   WHERE CASE WHEN $1::integer IS NULL THEN dismissed_at IS NULL ELSE (chain_id, tx_hash, log_index) = ($1::integer, $2::text, $3::integer) END
   ORDER BY failed_deposits.failed_at, chain_id, tx_hash, log_index LIMIT 1000`;
 
@@ -133,8 +133,8 @@ export const FAILED_ROWS = `
  * being settled.
  */
 export const DISMISSED = `
-  SELECT log_index FROM (
-    SELECT log_index, dismissed_at FROM failed_deposits WHERE chain_id = $1 AND tx_hash = $2 FOR UPDATE) AS failed
+  SELECT log_index AS "logIndex", transfer->>'from' AS "from", transfer->>'amount' AS amount, transfer->>'blockHash' AS "blockHash"
+  FROM (SELECT log_index, transfer, dismissed_at FROM failed_deposits WHERE chain_id = $1 AND tx_hash = $2 FOR UPDATE) AS failed
   WHERE dismissed_at IS NOT NULL`;
 
 /**

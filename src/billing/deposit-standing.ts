@@ -1,5 +1,5 @@
 import type { PostgresPool } from "../database/postgres.ts";
-import { type ChainAccess, CHAIN_KEYS } from "../settings/billing.ts";
+import { type BillingSettings, CHAIN_KEYS } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
 import type { TransferName } from "./deposits.ts";
 import type { BillingJudgement } from "./runs.ts";
@@ -26,6 +26,8 @@ export interface ChainStanding extends Record<string, unknown> {
   readonly head: number;
   /** Seconds since a scan reached the newest confirmed block; null: never. */
   readonly scannedSeconds: number | null;
+  /** Seconds since a scan reached any block, or since somebody should have begun to scan; null: nobody ran the billing yet. */
+  readonly quietSeconds: number | null;
   /** Why the last scan ended early. */
   readonly fault: string | null;
   /** Seconds since each scan does. */
@@ -48,7 +50,10 @@ export async function readDepositStanding(database: Database): Promise<DepositSt
 const SCANS = `
   SELECT c.chain_id AS id, c.chain_name AS name, coalesce(c.last_scanned_block, 0)::float8 AS cursor, s.head::float8 AS head,
     extract(epoch FROM now() - s.scanned_at)::float8 AS "scannedSeconds", s.fault,
-    extract(epoch FROM now() - s.fault_since)::float8 AS "faultSeconds", s.fault_lasts AS "faultLasts"
+    extract(epoch FROM now() - s.fault_since)::float8 AS "faultSeconds", s.fault_lasts AS "faultLasts",
+    extract(epoch FROM now() - coalesce(greatest(s.scanned_at, c.last_scan_at),
+      (SELECT acquired_at FROM cron_lease WHERE name = 'billing' AND pid IS NOT NULL),
+      (SELECT min(started_at) FROM billing_hours)))::float8 AS "quietSeconds"
   FROM chain_sync_state c JOIN chain_scans s USING (chain_id) WHERE c.is_enabled = 1 ORDER BY c.chain_id`;
 
 /** Recorded, and not credited. One that failed is in the other list. */
@@ -64,20 +69,33 @@ const COUNTS = `
 /** A scan that fails for so long is reported: public nodes are often overloaded for a minute. */
 const PATIENCE_SECONDS = 900;
 
+/** So many intervals without a scan are reported. */
+const INTERVALS = 3;
+
+/** Whether nobody scans a chain: a run of the scanner, with its grace, is overdue several times. */
+export function isQuiet(
+  { quietSeconds }: Pick<ChainStanding, "quietSeconds">,
+  { scannerIntervalMs }: Pick<BillingSettings, "scannerIntervalMs">,
+): boolean {
+  return (quietSeconds ?? 0) > (INTERVALS * scannerIntervalMs) / 1_000 + PATIENCE_SECONDS;
+}
+
 /** Judges the deposits; null if there is nothing to report. */
 export function judgeDeposits(
   { failed, chains }: DepositStanding,
-  access: readonly Pick<ChainAccess, "id">[],
+  settings: {
+    readonly chains: readonly Pick<BillingSettings["chains"][number], "id">[];
+    readonly scannerIntervalMs: number;
+  },
 ): Pick<BillingJudgement, "sentence" | "todo"> | null {
   const todo = "fula-node billing deposits";
   if (failed > 0) return { sentence: `${countOf(failed, "deposit")} could not be credited`, todo };
-  const silent = chains.find(
-    ({ id, fault, faultSeconds, faultLasts }) =>
-      access.some((one) => one.id === id) &&
-      fault !== null &&
-      (faultLasts || (faultSeconds ?? 0) > PATIENCE_SECONDS),
+  const mine = chains.filter(({ id }) => settings.chains.some((one) => one.id === id));
+  const silent = mine.find(
+    ({ fault, faultSeconds, faultLasts }) =>
+      fault !== null && (faultLasts || (faultSeconds ?? 0) > PATIENCE_SECONDS),
   );
-  if (silent === undefined) return null;
+  if (silent === undefined) return judgeQuiet(mine.find((chain) => isQuiet(chain, settings)));
   const { id, name, fault, faultSeconds } = silent;
   const key = CHAIN_KEYS.find((one) => one.id === id)?.key;
   return {
@@ -86,6 +104,16 @@ export function judgeDeposits(
       key === undefined || isOfVault(fault ?? "")
         ? "see docs/billing.md#chains"
         : `give another node: fula-node join-as-master --set-file ${key}=PATH`,
+  };
+}
+
+/** A leader without the chain's URL scans it no more than one that hangs. */
+function judgeQuiet(quiet: ChainStanding | undefined): Pick<BillingJudgement, "sentence" | "todo"> | null {
+  if (quiet === undefined) return null;
+  const key = CHAIN_KEYS.find(({ id }) => id === quiet.id)?.key ?? "its RPC URL";
+  return {
+    sentence: `nobody has scanned ${quiet.name} for ${age((quiet.quietSeconds ?? 0) * 1_000)}`,
+    todo: `set ${key} on the master that runs the billing, or see docker logs fula-pinning-webui there`,
   };
 }
 

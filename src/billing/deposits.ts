@@ -14,12 +14,12 @@ import {
   LOCK_TRANSACTION,
   NOTE_FAILED,
   OPEN_TRANSACTION,
-  OTHER_BLOCK,
   REFERRERS,
   SUM_UP,
   TAKE_BACK,
 } from "./deposit-sql.ts";
 import type { Bank } from "./lease.ts";
+import { compareRecorded, DepositRefused, type Dismissed } from "./same-transfers.ts";
 import type { Transfer } from "./transfer.ts";
 
 type Database = Pick<Bank, "query">;
@@ -29,6 +29,8 @@ export interface Deposit {
   readonly chainId: number;
   /** All of one transaction, and each large enough to count (isDeposit). At least one. */
   readonly transfers: readonly Transfer[];
+  /** All transfers of the transaction that count, in the answer which has these; without it, that is not known. */
+  readonly listed?: readonly Transfer[];
   /** Of the block: seconds since 1970. */
   readonly time: number;
   readonly source: "cron" | "manual";
@@ -39,26 +41,29 @@ export interface Deposit {
 /** `elsewhere`: upstream's image settled the transaction. `dismissed`: the operator has decided not to credit it. */
 export type SettleOutcome = "settled" | "elsewhere" | "dismissed";
 
-/** A transfer that can't be credited as it is. */
-export class DepositRefused extends Error {}
+/** What became of a transaction. */
+export interface Settled {
+  readonly outcome: SettleOutcome;
+  /** Who got a credit by this. */
+  readonly credited: readonly string[];
+}
 
 /**
  * Settles a transaction inside of a database transaction: rows, credit, bonuses and claim, all or nothing. Doing it again, or
  * on several masters at once, credits nothing twice. A transfer from a wallet that nobody has linked is recorded without
  * a credit; once the wallet is linked, a claim credits it.
  */
-export async function settle(database: Database, deposit: Deposit): Promise<SettleOutcome> {
-  const { chainId, time, source, bonuses } = deposit;
+export async function settle(database: Database, deposit: Deposit): Promise<Settled> {
+  const { chainId, time, source, bonuses, listed = null } = deposit;
   const [given] = deposit.transfers;
-  if (given === undefined) return "settled";
+  if (given === undefined) return { outcome: "settled", credited: [] };
   const { txHash, block, blockHash } = given;
-  const key = [chainId, txHash];
-  const dismissed = await database.query<{ log_index: number }>(DISMISSED, key);
-  const transfers = deposit.transfers.filter(
-    ({ logIndex }) => !dismissed.some(({ log_index }) => log_index === logIndex),
-  );
-  const [first] = transfers;
-  if (first === undefined) return "dismissed";
+  const key = [chainId, txHash] as const;
+  const dismissed = await database.query<Dismissed>(DISMISSED, key);
+  const wanted = ({ logIndex }: Transfer): boolean => !dismissed.some((one) => one.logIndex === logIndex);
+  const asked = deposit.transfers.filter(wanted);
+  const [first] = asked;
+  if (first === undefined) return { outcome: "dismissed", credited: [] };
   const [opened] = await database.query(OPEN_TRANSACTION, [
     ...key,
     first.from,
@@ -71,15 +76,12 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
   if (opened === undefined) {
     const [found] = await database.query<{ ours: boolean }>(LOCK_TRANSACTION, key);
     if (found?.ours !== true) {
-      await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
-      return "elsewhere";
+      await database.query(FORGET_FAILED, [...key, asked.map(({ logIndex }) => logIndex)]);
+      return { outcome: "elsewhere", credited: [] };
     }
   }
-  const [other] = await database.query<{ block: string }>(OTHER_BLOCK, [...key, blockHash]);
-  if (other !== undefined)
-    throw new DepositRefused(
-      `the chain was reorganised: block ${other.block} had this transaction, and it was settled; now block ${block} has it`,
-    );
+  const compared = await compareRecorded(database, key, { transfers: asked, listed, dismissed, time });
+  const transfers = compared.filter(wanted);
   await database.query(ADD_TRANSFERS, [
     ...key,
     transfers.map(({ logIndex }) => logIndex),
@@ -88,10 +90,10 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
     block,
     blockHash,
   ]);
-  await credit(database, key, bonuses);
+  const credited = await credit(database, key, bonuses);
   await database.query(SUM_UP, key);
   await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
-  return "settled";
+  return { outcome: "settled", credited };
 }
 
 interface Creditable extends Record<string, unknown> {
@@ -106,7 +108,11 @@ interface Referrer extends Record<string, unknown> {
   readonly level: number;
 }
 
-async function credit(database: Database, key: readonly unknown[], bonuses: boolean): Promise<void> {
+async function credit(
+  database: Database,
+  key: readonly unknown[],
+  bonuses: boolean,
+): Promise<readonly string[]> {
   const open = await database.query<Creditable>(CREDITABLE, key);
   const referrers = new Map<string, readonly Referrer[]>();
   for (const { account } of open)
@@ -127,6 +133,7 @@ async function credit(database: Database, key: readonly unknown[], bonuses: bool
         database.query(BONUS, [referrer, code, level, credited?.history_id, account, amount, up[0]?.code]),
       );
   }
+  return [...referrers.keys()];
 }
 
 /** Names the account whose balance takes no credit: of a deposit, it may be a referrer's. */
@@ -152,20 +159,30 @@ export interface FailedTransfer {
 export async function settleOrRefuse(
   bank: Pick<Bank, "transaction">,
   deposit: Deposit,
-): Promise<{ readonly outcome: SettleOutcome | "failed"; readonly failed: readonly FailedTransfer[] }> {
+): Promise<SettledOrFailed> {
+  const { transfers } = deposit;
   try {
-    return { outcome: await bank.transaction((database) => settle(database, deposit)), failed: [] };
+    return { ...(await bank.transaction((database) => settle(database, deposit))), failed: [] };
   } catch (thrown) {
     if (!isOfDeposit(thrown)) throw thrown;
-    const [first, ...more] = deposit.transfers;
-    if (first === undefined) return { outcome: "settled", failed: [] };
-    if (more.length === 0)
-      return { outcome: "failed", failed: [{ transfer: first, reason: messageOf(thrown) }] };
+    const [transfer] = transfers;
+    if (transfer !== undefined && transfers.length === 1)
+      return { outcome: "failed", credited: [], failed: [{ transfer, reason: messageOf(thrown) }] };
   }
-  const failed: FailedTransfer[] = [];
-  for (const transfer of deposit.transfers)
-    failed.push(...(await settleOrRefuse(bank, { ...deposit, transfers: [transfer] })).failed);
-  return { outcome: failed.length < deposit.transfers.length ? "settled" : "failed", failed };
+  const parts: SettledOrFailed[] = [];
+  for (const transfer of transfers)
+    parts.push(await settleOrRefuse(bank, { ...deposit, transfers: [transfer] }));
+  const failed = parts.flatMap((part) => part.failed);
+  return {
+    outcome: failed.length < transfers.length ? "settled" : "failed",
+    credited: parts.flatMap((part) => part.credited),
+    failed,
+  };
+}
+
+interface SettledOrFailed extends Pick<Settled, "credited"> {
+  readonly outcome: SettleOutcome | "failed";
+  readonly failed: readonly FailedTransfer[];
 }
 
 /** Errors that a transfer, or what an account has, can cause, and what we refuse ourselves. */
@@ -214,7 +231,8 @@ export async function dismissFailed(
 
 interface FailedRow extends Record<string, unknown> {
   readonly chain_id: number;
-  readonly transfer: Transfer & { readonly time: number };
+  readonly transfer: Transfer & { readonly time: number; readonly gone?: boolean };
+  readonly reason: string;
 }
 
 /**
@@ -230,10 +248,12 @@ export async function retryFailed(
   if (only !== null) await bank.query(TAKE_BACK, [...key, only.by]);
   const rows = await bank.query<FailedRow>(FAILED_ROWS, key);
   let failures = 0;
-  for (const { chain_id: chainId, transfer } of rows) {
+  for (const { chain_id: chainId, transfer, reason } of rows) {
     const { time } = transfer;
     const deposit = { chainId, transfers: [transfer], time, source: "cron", bonuses } as const;
-    const { failed } = await settleOrRefuse(bank, deposit);
+    // Only the chain can bring back a block that is gone.
+    const { failed } =
+      transfer.gone === true ? { failed: [{ transfer, reason }] } : await settleOrRefuse(bank, deposit);
     failures += failed.length;
     if (failed.length > 0)
       await bank.transaction((database) =>

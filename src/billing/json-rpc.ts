@@ -4,6 +4,7 @@ import * as z from "zod";
 import { messageOf } from "../errors.ts";
 import { AnswerTooLong, HttpClient, HttpFailure, parseJson, readWhole } from "../machine/http-client.ts";
 import { proxyFor } from "../machine/proxy.ts";
+import { wordsFor } from "./rpc-words.ts";
 import { ChainFault, QUANTITY } from "./transfer.ts";
 
 /** One question to a node of a chain. */
@@ -43,6 +44,7 @@ export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOp
     accept: "application/json",
     ...(username === "" ? {} : { authorization: `Basic ${Buffer.from(login).toString("base64")}` }),
   };
+  const words = wordsFor(url);
   const client = new HttpClient({
     url: origin,
     connections: 2,
@@ -69,7 +71,7 @@ export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOp
         ? status === 200
           ? "it answers with something that is not a list of JSON-RPC answers"
           : `it answers with the HTTP status ${status}`
-        : `it refuses the request: ${printable(error.message)} (${error.code})`;
+        : `it refuses the request: ${words(error.message)} (${error.code})`;
     const isTooMuch = error === undefined && status === 413;
     const hint =
       !isTooMuch && (await answersOne()) ? "; single questions it answers: it may not take batches" : "";
@@ -88,7 +90,7 @@ export function openJsonRpc(url: string, { answerMs, batch, stop, proxy }: RpcOp
       const answers = await Promise.allSettled(questions.map((question) => request(question)));
       return answers.map((answer, n) => {
         if (answer.status === "fulfilled") return answer.value;
-        throw faultOf(answer.reason, questions[n]?.method ?? "");
+        throw faultOf(answer.reason, questions[n]?.method ?? "", words);
       });
     },
     close: () => client.close(),
@@ -102,7 +104,7 @@ const REFUSAL = z.object({ error: z.object({ code: z.number(), message: z.string
 const LASTING: ReadonlySet<number> = new Set([401, 403, 404, 405, 410]);
 
 /** What went wrong, without the address. */
-function faultOf(thrown: unknown, method: string): ChainFault {
+function faultOf(thrown: unknown, method: string, words: (text: string) => string): ChainFault {
   for (let cause: unknown = thrown; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ChainFault) return cause;
     if (cause instanceof AnswerTooLong)
@@ -111,11 +113,11 @@ function faultOf(thrown: unknown, method: string): ChainFault {
         cause,
       });
     if (cause instanceof HttpFailure)
-      return new ChainFault(`it does not answer: ${messageOf(cause)}`, { cause });
+      return new ChainFault(`it does not answer: ${words(messageOf(cause))}`, { cause });
     const { code } = cause as { readonly code?: unknown };
     if (cause.name === "RpcRequestError" && typeof code === "number") {
       const says = "details" in cause && typeof cause.details === "string" ? cause.details : "";
-      return new ChainFault(`it refuses ${method}: ${printable(says)} (${code})`, {
+      return new ChainFault(`it refuses ${method}: ${words(says)} (${code})`, {
         // Nodes have no common code for a range that is too long. One that is asked too often is left alone.
         isTooMuch: method === "eth_getLogs" && !/\brate\b|too many requests/i.test(says),
         cause,
@@ -123,12 +125,4 @@ function faultOf(thrown: unknown, method: string): ChainFault {
     }
   }
   return new ChainFault("it does not answer as a JSON-RPC node does", { cause: thrown });
-}
-
-/** Another program's words, short and in one line. */
-function printable(text: string): string {
-  return text
-    .replaceAll(/[^\x20-\x7e]+/g, " ")
-    .replaceAll(/https?:\/\/\S+/g, "URL")
-    .slice(0, 200);
 }

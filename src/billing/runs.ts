@@ -1,6 +1,7 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
+import { CLOCK, type ClockReading, faultOfClock } from "./clock.ts";
 import { CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
@@ -29,6 +30,8 @@ export interface BillingStanding {
   readonly numberTaken: boolean;
   /** Which part of them it has used: 1 is all. */
   readonly numbersUsed: number;
+  /** Why the clocks can't be believed, so that no run charges anything; null if they can. */
+  readonly clockFault: string | null;
   /** For how many hours the others last, if each is like the last billed one; null if that is not known. */
   readonly numbersLastHours: number | null;
 }
@@ -42,8 +45,12 @@ export async function readStanding(
     "SELECT to_regclass('public.billing_hours') IS NOT NULL AS there",
   );
   if (there?.there !== true) return null;
-  const [row] = await database.query<BillingStanding & Record<string, unknown>>(STANDING, [hoursBack]);
-  return row ?? null;
+  const [row] = await database.query<Omit<BillingStanding, "clockFault"> & ClockReading>(STANDING, [
+    hoursBack,
+  ]);
+  if (row === undefined) return null;
+  const { databaseMs, futureHour, ...standing } = row;
+  return { ...standing, clockFault: faultOfClock({ databaseMs, futureHour }, Date.now()) };
 }
 
 /**
@@ -76,7 +83,7 @@ const STANDING = `
     coalesce(extract(epoch FROM clock_timestamp() - heartbeat_at), 0)::int AS "silentSeconds",
     coalesce(extract(epoch FROM now() - acquired_at), 0)::int AS "leadingSeconds",
     EXISTS (SELECT FROM pg_locks k LEFT JOIN lease ON lease.pid = k.pid WHERE ${LEASE_LOCK} AND lease.pid IS NULL) AS "isElsewhere",
-    ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
+    ${CLOCK}, ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
     (SELECT count(*)::int FROM failed_charges) AS failures,
     forgotten.hours AS forgotten, forgotten.first AS "firstForgotten",
     tbl AS numbered, coalesce(taken, false) AS "numberTaken", coalesce(used, 0)::float8 AS "numbersUsed",
@@ -121,6 +128,8 @@ export function judgeBilling(
     );
   if (numbersUsed >= 1)
     return attention(`${numbered} has no row numbers left: nothing is charged or credited`, NUMBERS_PAGE);
+  if (standing.clockFault !== null)
+    return attention(`nothing is charged: ${standing.clockFault}`, "see docs/billing.md#clocks");
   if (lease && isElsewhere && numbersUsed < NUMBERS_WARN)
     return {
       state: "ok",

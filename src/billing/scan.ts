@@ -15,6 +15,7 @@ import {
   SEED_CHAINS,
   STEP_BACK,
 } from "./scan-sql.ts";
+import { findGone } from "./same-transfers.ts";
 import { byTransaction, ChainFault, isDeposit, leadsTo, otherVault, type Transfer } from "./transfer.ts";
 
 /** What a scan needs. */
@@ -177,15 +178,21 @@ async function scanBlocks(
   const { id, token, vault, name } = known;
   const { transfers, hash } = await chain.transfers({ token, vault }, blocks);
   if (hash === null) throw new ChainFault(`it has not got block ${blocks.to} yet: it is behind`);
-  const fresh = await unknownOf(bank, id, transfers.filter(isDeposit));
+  const deposits = transfers.filter(isDeposit);
+  const fresh = await unknownOf(bank, id, deposits);
   const times = await timesOf(chain, fresh);
   const failed: (FailedTransfer & { readonly time: number })[] = [];
-  for (const list of byTransaction(fresh)) {
+  for (const listed of byTransaction(deposits)) {
+    const list = listed.filter((one) => fresh.has(one));
+    if (list.length === 0) continue;
+    if (listed.some(({ blockHash }) => blockHash !== list[0]?.blockHash))
+      throw new ChainFault(`it lists a transaction in two blocks: ${list[0]?.txHash}`);
     if (stop?.aborted === true) return;
     const time = times.get(list[0]?.block ?? 0) ?? 0;
     const settled = await settleOrRefuse(bank, {
       chainId: id,
       transfers: list,
+      listed,
       time,
       source: "cron",
       bonuses,
@@ -193,6 +200,13 @@ async function scanBlocks(
     if (settled.outcome === "settled") sum.settled += 1;
     failed.push(...settled.failed.map((one) => ({ ...one, time })));
   }
+  if (blocks.from <= known.cursor)
+    for (const transfer of await findGone(bank, chain, { chainId: id, vault, blocks, listed: transfers }))
+      failed.push({
+        transfer,
+        reason: `it was credited, and block ${transfer.block}, which had it, is not in the chain any more`,
+        time: 0,
+      });
   // What failed is in the list from the same moment on in which the cursor is behind it.
   await bank.transaction(async (database) => {
     await noteFailed(database, id, failed);
@@ -212,19 +226,21 @@ async function unknownOf(
   bank: Pick<Bank, "query">,
   chainId: number,
   transfers: readonly Transfer[],
-): Promise<readonly Transfer[]> {
-  if (transfers.length === 0) return [];
+): Promise<ReadonlySet<Transfer>> {
+  if (transfers.length === 0) return new Set();
   const rows = await bank.query<{ tx_hash: string; log_index: number }>(KNOWN, [
     chainId,
     transfers.map(({ txHash }) => txHash),
     transfers.map(({ logIndex }) => logIndex),
+    transfers.map(({ blockHash }) => blockHash),
   ]);
   const known = new Set(rows.map(({ tx_hash, log_index }) => `${tx_hash} ${log_index}`));
-  return transfers.filter(({ txHash, logIndex }) => !known.has(`${txHash} ${logIndex}`));
+  return new Set(transfers.filter(({ txHash, logIndex }) => !known.has(`${txHash} ${logIndex}`)));
 }
 
 /** The times of the transfers' blocks. Throws if a block is not the one that the log names: the chain changes just now. */
-async function timesOf(chain: Chain, transfers: readonly Transfer[]): Promise<ReadonlyMap<number, number>> {
+async function timesOf(chain: Chain, fresh: ReadonlySet<Transfer>): Promise<ReadonlyMap<number, number>> {
+  const transfers = [...fresh];
   const hashes = new Map(transfers.map(({ block, blockHash }) => [block, blockHash]));
   const numbers = [...hashes.keys()];
   const blocks = await chain.blocks(numbers);

@@ -3,6 +3,7 @@ import { HOURS_BACK } from "../billing/deduction.ts";
 import {
   type DepositStanding,
   type FailedDeposit,
+  isQuiet,
   judgeDeposits,
   listFailedDeposits,
   listUnclaimed,
@@ -98,7 +99,7 @@ function show({ settings, retried, standing, failed, idle }: Found, world: World
     `${fula} FULA, tried ${countOf(tries, "time")}: ${reason}`,
   ]);
   const { unclaimed = 0, dismissed = 0 } = standing ?? {};
-  const judged = standing === null ? null : judgeDeposits(standing, settings.chains);
+  const judged = standing === null ? null : judgeDeposits(standing, settings);
   const chains = (standing?.chains ?? []).map((chain) => ({
     ...chain,
     notScanned: keyMissing(chain.id, settings),
@@ -199,9 +200,11 @@ function usage(what: string, remedy: string): OperatorError {
 const UNREAD = ["Every deposit that was found is credited.", "What a chain did not report is not known yet."];
 
 /** Of the chains that this master scans. */
-function isAllScanned(standing: DepositStanding | null, { chains }: BillingSettings): boolean {
-  const mine = standing?.chains.filter(({ id }) => chains.some((one) => one.id === id)) ?? [];
-  return mine.every(({ fault, scannedSeconds }) => fault === null && scannedSeconds !== null);
+function isAllScanned(standing: DepositStanding | null, settings: BillingSettings): boolean {
+  const mine = standing?.chains.filter(({ id }) => settings.chains.some((one) => one.id === id)) ?? [];
+  return mine.every(
+    (chain) => chain.fault === null && chain.scannedSeconds !== null && !isQuiet(chain, settings),
+  );
 }
 
 /** Reads `8453:0x...:3`: chain, transaction, and log index. */

@@ -61,6 +61,7 @@ export async function billingRuns(
     hour,
     `${account} for ${fee} FULA, tried ${countOf(tries, "time")}: ${reason}`,
   ]);
+  const more = (standing?.failures ?? 0) - failures.length;
   world.reporter.result({
     data: { verb: "billing runs", off: judged === null ? off : null, standing, hours, failures },
     lines: [
@@ -73,6 +74,7 @@ export async function billingRuns(
       ...(hours.length === 0 ? ["No hour was billed yet."] : world.reporter.table(rows)),
       ...(failures.length === 0 ? [] : ["Charges that failed. Each run of the next day tries them again:"]),
       ...world.reporter.table(failed),
+      ...(more > 0 ? [`And ${more} more.`] : []),
     ],
   });
   const isBroken = judged === null ? settings !== null : judged.state === "attention";

@@ -1,4 +1,9 @@
-import { connectionFaultOf, faultOfState, lacksRowNumbers } from "../database/connection-fault.ts";
+import {
+  connectionFaultOf,
+  faultOfState,
+  isTransient,
+  lacksRowNumbers,
+} from "../database/connection-fault.ts";
 import { findRemoval, removedMaster } from "../database/masters.ts";
 import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
 import { messageOf, OperatorError } from "../errors.ts";
@@ -90,5 +95,14 @@ function explainDatabaseError(thrown: unknown, where: string): unknown {
       cause: thrown,
     });
   }
+  // The server ended the session or the statement, or has no memory or disk space left.
+  if (isTransient(fault))
+    return new OperatorError({
+      exit: "unavailable",
+      what: `PostgreSQL at ${where} stopped in the middle of the command: ${messageOf(thrown)}.`,
+      why: "What it had finished before is kept. Nothing is done by half.",
+      remedy: "Check the database (fula-node status), then run the command again.",
+      cause: thrown,
+    });
   return thrown;
 }

@@ -48,7 +48,7 @@ export async function lookAtBilling(
   if (standing === null) return null;
   const { sentence, ...judged } = judgeBilling(standing, settings);
   const { leader, since, lastHour, failures, forgotten } = standing;
-  const missing = deposits === null ? null : judgeDeposits(deposits, settings.chains);
+  const missing = deposits === null ? null : judgeDeposits(deposits, settings);
   const scanned = (deposits?.chains ?? []).map(
     ({ name, cursor, fault }) => [name, `block ${cursor}${fault === null ? "" : `; ${fault}`}`] as const,
   );

@@ -41,7 +41,10 @@ describeOnPostgres(
     }
     const standingOf = async (target: PostgresTarget) => {
       const standing = await readDepositStanding(poolOf(target));
-      return { standing, judged: standing && judgeDeposits(standing, [{ id: 8_453 }]) };
+      return {
+        standing,
+        judged: standing && judgeDeposits(standing, { chains: [{ id: 8_453 }], scannerIntervalMs: 600_000 }),
+      };
     };
 
     test("a deposit is credited once it is confirmed: row, balance, history and claim", async () => {
@@ -369,6 +372,22 @@ describeOnPostgres(
           /refuses the request: no batch {2}see URL \(-32600\)/,
         ],
         [
+          "its own path",
+          {
+            answer: {
+              status: 404,
+              type: "application/json",
+              body: '{"id":null,"error":{"code":-32601,"message":"Cannot POST /v1/secret-key"}}',
+            },
+          },
+          /refuses the request: words that are not shown, as they have a part of the RPC URL \(-32601\)/,
+        ],
+        [
+          "its own path, to a question about logs",
+          { refusal: "no logs for /v1/secret%2Dkey" },
+          /refuses eth_getLogs: words that are not shown/,
+        ],
+        [
           "a node that refuses lists of questions",
           { single: "refuses" },
           /refuses the request: batches are not supported \(-32600\); single questions it answers: it may not take batches/,
@@ -416,7 +435,8 @@ describeOnPostgres(
         await sql(target, "UPDATE chain_scans SET fault_since = now() - interval '1 hour'");
         const { judged } = await standingOf(target);
         expect(judged?.sentence).toMatch(/^no deposits from Base for 60 min: /);
-        expect(`${JSON.stringify(report)}${scan.lines.join("")}`).not.toContain("secret-key");
+        const shown = `${JSON.stringify([report, judged])}${scan.lines.join("")}`;
+        expect(shown).not.toMatch(/secret.{0,3}key/);
         chain.nodes = [{}];
         await scanChains(scan);
         expect(await balances(target)).toEqual(["a 1"]);

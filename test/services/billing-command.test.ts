@@ -277,6 +277,7 @@ describeOnPostgres(
         numberTaken: false,
         numbersUsed: 0.1,
         numbersLastHours: null,
+        clockFault: null,
       };
       expect(judgeBilling(standing, { lease: true, deductionIntervalMs: 3_600_000 }).state).toBe("ok");
       expect(
