@@ -135,7 +135,7 @@ function billingPart({ standing, deposits }: Answers, { billing }: JudgedSetting
   if (read === null) return null;
   const { state, sentence, todo } = judgeBilling(read, billing);
   const found = valueOf(deposits);
-  const lacking = found === null ? null : judgeDeposits(found, billing.chains);
+  const lacking = found === null ? null : judgeDeposits(found, billing);
   return state === "ok" && lacking !== null
     ? judgement("attention", lacking.sentence, lacking.todo)
     : judgement(state, sentence, todo);
