@@ -20,7 +20,7 @@ import {
   RESUME,
   WAIVE,
 } from "./deduction-sql.ts";
-import { refuseWrongClock } from "./clock.ts";
+import { refuseWrongClock, wallClockMs } from "./clocks.ts";
 import type { Tariff } from "./fee.ts";
 import type { Bank } from "./lease.ts";
 
@@ -74,7 +74,7 @@ export const BATCH_SIZE = 5_000;
  */
 export async function runDeduction(run: Deduction): Promise<DeductionReport> {
   const { bank, tariff } = run;
-  await refuseWrongClock(bank, run.nowMs ?? Date.now);
+  await refuseWrongClock(bank, run.nowMs ?? wallClockMs);
   await bank.transaction((database) => database.query(RESUME, [tariff.freeBytes]));
   const failedAgain = await retryFailures(run, null);
   return chargeHours(run, await bank.query<DueHour>(DUE_HOURS, [HOURS_BACK]), failedAgain);
@@ -82,7 +82,7 @@ export async function runDeduction(run: Deduction): Promise<DeductionReport> {
 
 /** Charges every missed hour from `since` on, whatever its age, and tries failed charges of these hours again. */
 export async function catchUp(run: Deduction, since: string): Promise<DeductionReport> {
-  await refuseWrongClock(run.bank, run.nowMs ?? Date.now);
+  await refuseWrongClock(run.bank, run.nowMs ?? wallClockMs);
   const failedAgain = await retryFailures(run, since);
   return chargeHours(run, await run.bank.query<DueHour>(MISSED_HOURS, [since]), failedAgain);
 }
@@ -342,7 +342,7 @@ export interface HourPreview extends Record<string, unknown> {
 
 /** What a run would charge now, hour by hour; with `since`, what a catch-up from that hour on would charge. */
 export async function previewDeduction(
-  { bank, tariff, nowMs = Date.now }: Pick<Deduction, "bank" | "tariff" | "nowMs">,
+  { bank, tariff, nowMs = wallClockMs }: Pick<Deduction, "bank" | "tariff" | "nowMs">,
   since: string | null,
 ): Promise<readonly HourPreview[]> {
   await refuseWrongClock(bank, nowMs);
@@ -362,7 +362,7 @@ export async function previewDeduction(
 
 /** Decides that missed hours from `since` on are not billed. Returns how many. */
 export async function waiveHours(bank: Pick<Bank, "query">, since: string): Promise<number> {
-  await refuseWrongClock(bank, Date.now);
+  await refuseWrongClock(bank, wallClockMs);
   const rows = await bank.query(`${WAIVE} RETURNING hour`, [since]);
   return rows.length;
 }

@@ -1,7 +1,7 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
-import { CLOCK, type ClockReading, faultOfClock } from "./clock.ts";
+import { CLOCK, type ClockReading, faultOfClock, wallClockMs } from "./clocks.ts";
 import { CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
@@ -50,7 +50,7 @@ export async function readStanding(
   ]);
   if (row === undefined) return null;
   const { databaseMs, futureHour, ...standing } = row;
-  return { ...standing, clockFault: faultOfClock({ databaseMs, futureHour }, Date.now()) };
+  return { ...standing, clockFault: faultOfClock({ databaseMs, futureHour }, wallClockMs()) };
 }
 
 /**

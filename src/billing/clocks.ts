@@ -14,8 +14,14 @@ export const CLOCK = `
   (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS "databaseMs",
   (SELECT ${HOUR_TEXT("max(hour)")} FROM billing_hours WHERE hour > clock_timestamp() + interval '5 minutes') AS "futureHour"`;
 
+/** The time of this machine's clock, to compare it with another clock. */
+export function wallClockMs(): number {
+  return new Date().getTime();
+}
+
 /** Clocks that differ by more are not both right. */
 const TOLERANCE_MS = 300_000;
+
 /** Why the time can't be believed: hours that have not happened, or that long ago were billed, would be charged. Null if it can. */
 export function faultOfClock({ databaseMs, futureHour }: ClockReading, ownMs: number): string | null {
   const ahead = databaseMs - ownMs;
