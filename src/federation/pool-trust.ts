@@ -48,6 +48,23 @@ export async function readPoolTrust(database: Database, pool: string): Promise<P
   };
 }
 
+/**
+ * Finds a master that came to the pool before this one, runs, and does not trust this one's cluster peer: what this one pins
+ * would stay in its own pinset. By name; null if there is none, or if this master is not recorded.
+ */
+export async function findDistrusting(database: Database, id: string): Promise<string | null> {
+  const [row] = await database.query<{ name: string }>(
+    `SELECT m.name FROM masters own JOIN masters m ON m.pool = own.pool AND (m.first_seen_at, m.id) < (own.first_seen_at, own.id)
+       JOIN master_peers p ON p.pool = m.pool AND p.id = m.id
+       LEFT JOIN master_peers mine ON mine.pool = own.pool AND mine.id = own.id
+     WHERE own.id = $1 AND now() - m.heartbeat_at < $2 * interval '1 ms' AND p.trusts IS NOT NULL
+       AND NOT '*' = ANY (p.trusts) AND NOT coalesce(mine.peer_id = ANY (p.trusts), false)
+     ORDER BY m.name LIMIT 1`,
+    [id, SILENT_MASTER_MS],
+  );
+  return row?.name ?? null;
+}
+
 interface MasterRow extends Record<string, unknown> {
   readonly id: string;
   readonly name: string;

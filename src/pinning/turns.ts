@@ -135,3 +135,13 @@ export class Yielding {
 function clamp(value: number, least: number, most: number): number {
   return Math.min(most, Math.max(least, value));
 }
+
+/** Accounts that fill half of the slots. */
+export function busyAccounts(
+  running: ReadonlySet<{ readonly account: string }>,
+  slots: number,
+): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const { account } of running) counts.set(account, (counts.get(account) ?? 0) + 1);
+  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots / 2) ? [account] : []));
+}

@@ -18,7 +18,16 @@ import {
   takeOver,
   type Work,
 } from "./queue.ts";
-import { FIRST_EVERY_MS, MAX_WINDOWS, PLACES, SEARCHES, WINDOW, Windows, Yielding } from "./turns.ts";
+import {
+  busyAccounts,
+  FIRST_EVERY_MS,
+  MAX_WINDOWS,
+  PLACES,
+  SEARCHES,
+  WINDOW,
+  Windows,
+  Yielding,
+} from "./turns.ts";
 import { sendForgotten, watchPins } from "./watch.ts";
 
 /** The settings of the worker. Only `deadlineMs` and `slots` are the operator's. */
@@ -59,6 +68,8 @@ export interface PinWorker {
 
 /** What the worker needs. */
 export interface PinWorkerDeps extends Pick<PinWorkDeps, "pool" | "dagSize" | "mayPin"> {
+  /** Why this master leaves the work to the others for now; null if it need not. */
+  readonly heldBack: () => Promise<string | null>;
   readonly openCluster: () => Cluster;
   readonly log: Log;
   readonly settings: PinWorkerSettings;
@@ -112,7 +123,7 @@ class Worker {
   readonly #yielding = new Yielding();
   /** Ends when the cluster is back: it may have lost pins. */
   readonly #clusterBack = new Pause();
-  readonly #faults = new Map<"database" | "cluster", string>();
+  readonly #faults = new Map<"database" | "cluster" | "trust", string>();
   readonly #invented = new Set<string>();
   #clusterFailures = 0;
   #clusterPausedUntil = 0;
@@ -210,6 +221,7 @@ class Worker {
       const waitMs = Math.max(pausedMs, nextClaimAt - now, this.#yielding.waitMs(now));
       if (waitMs > 0) await new Pause().wait(waitMs, this.#stop);
       else if (running.size >= slots) await pause.wait(this.#pollMs, this.#stop);
+      else if (!(await this.#mayWork())) await pause.wait(DATABASE_RETRY_MS, this.#stop);
       else {
         const found = await this.#claim(phases, slots - running.size, cursor, busyAccounts(running, slots));
         // A claim costs the database much. What it takes long for is asked for in larger parts.
@@ -234,6 +246,18 @@ class Worker {
         if (inRound === 0) await pause.wait(this.#pollMs, this.#stop);
         inRound = 0;
       }
+    }
+  }
+
+  async #mayWork(): Promise<boolean> {
+    try {
+      const why = await this.#deps.heldBack();
+      if (why === null) this.#works("trust");
+      else this.#fails("trust", why);
+      return why === null;
+    } catch (thrown) {
+      this.#fails("database", thrown);
+      return false;
     }
   }
 
@@ -325,6 +349,7 @@ class Worker {
   /** Compares the pins that are done with the cluster. */
   async #watch(): Promise<void> {
     const { pool, log } = this.#deps;
+    if (!(await this.#mayWork())) return;
     const sent = await sendForgotten(pool, this.#cluster, this.#stop);
     if (sent > 0)
       log(`pin queue: ${sent} pins were no longer in the cluster's pinset: they are sent again`, "warn");
@@ -354,20 +379,21 @@ class Worker {
   }
 
   /** Logs a fault when it begins. Several failures of the cluster in a row make everything wait for a moment. */
-  #fails(what: "database" | "cluster", thrown: unknown): void {
+  #fails(what: "database" | "cluster" | "trust", thrown: unknown): void {
     const why = withoutCids(`${what}: ${messageOf(thrown)}`);
     if (!this.#faults.has(what)) this.#deps.log(`pin queue: ${why}`, "warn");
     this.#faults.set(what, why);
-    if (what === "database") return;
+    if (what !== "cluster") return;
     this.#clusterFailures += 1;
     const pauseMs = this.#clusterFailures < 4 ? 0 : Math.min(2_000, 100 * this.#clusterFailures);
     this.#clusterPausedUntil = performance.now() + pauseMs;
   }
 
-  #works(what: "database" | "cluster"): void {
+  #works(what: "database" | "cluster" | "trust"): void {
     if (what === "cluster") this.#clusterFailures = 0;
     if (!this.#faults.delete(what)) return;
-    this.#deps.log(`pin queue: the ${what} responds again`);
+    const says = what === "trust" ? "the other masters trust this one" : `the ${what} responds again`;
+    this.#deps.log(`pin queue: ${says}`);
     if (what === "cluster") this.#clusterBack.end();
   }
 
@@ -379,11 +405,4 @@ class Worker {
       "warn",
     );
   }
-}
-
-/** Accounts that fill half of the slots. */
-function busyAccounts(running: ReadonlySet<Work>, slots: number): readonly string[] {
-  const counts = new Map<string, number>();
-  for (const { account } of running) counts.set(account, (counts.get(account) ?? 0) + 1);
-  return [...counts].flatMap(([account, count]) => (count >= Math.max(1, slots / 2) ? [account] : []));
 }

@@ -20,6 +20,23 @@ const CLUSTER_CALLS = 16;
 /** A third of the pool's connections is enough for the queue, and no more than these; requests of clients need the others. */
 const MOST_CONNECTIONS = 8;
 
+const TRUST_FRESH_MS = 5_000;
+
+/** The same question, asked again only when its answer is that old. A refusal is not kept. */
+function keptFor<Value>(ms: number, ask: () => Promise<Value>): () => Promise<Value> {
+  let kept: { readonly answer: Promise<Value>; readonly until: number } | null = null;
+  return () => {
+    if (kept !== null && performance.now() < kept.until) return kept.answer;
+    const answer = ask();
+    const mine = { answer, until: performance.now() + ms };
+    kept = mine;
+    answer.catch(() => {
+      if (kept === mine) kept = null;
+    });
+    return answer;
+  };
+}
+
 /** Starts to work on the pin requests in the service's database. */
 export function openPinQueue(
   settings: Pick<PinningApiSettings, "postgres" | "kuboUrl" | "limits">,
@@ -29,10 +46,12 @@ export function openPinQueue(
     readonly log: Log;
     readonly stop: AbortSignal;
     readonly mayPin: (account: string) => Promise<boolean>;
+    /** The name of a master that does not trust this one's cluster; null if there is none. */
+    readonly findDistrusting: () => Promise<string | null>;
     readonly openCluster: (connections: number, stop: AbortSignal) => Cluster;
   },
 ): PinQueue {
-  const { pool, http, log, mayPin, openCluster } = deps;
+  const { pool, http, log, mayPin, findDistrusting, openCluster } = deps;
   const { kuboUrl, limits, postgres } = settings;
   const connections = Math.min(MOST_CONNECTIONS, Math.max(2, Math.floor(postgres.maxConnections / 3)));
   const closing = new AbortController();
@@ -42,6 +61,12 @@ export function openPinQueue(
     openCluster: () => openCluster(CLUSTER_CALLS, stop),
     dagSize: (cid, timeoutMs) => readDagSize(http, kuboUrl, cid, timeoutMs),
     mayPin,
+    heldBack: keptFor(TRUST_FRESH_MS, async () => {
+      const name = await findDistrusting();
+      return name === null
+        ? null
+        : `the master ${name} does not trust this one yet, so requests are left to it; run there: fula-node trust add`;
+    }),
     log,
     settings: {
       slots: SLOTS,

@@ -122,6 +122,7 @@ async function openService(
     const { openPinningApi } = await import("./pinning-api.ts");
     const { openPinQueue } = await import("./pin-queue.ts");
     const { mayStoreMore } = await import("../pinning/pin-store.ts");
+    const { findDistrusting } = await import("../federation/pool-trust.ts");
     const log = openLog(settings.logLevel);
     const pool = openPool(settings.postgres, log.line);
     const endBeating = await beat(pool, settings.masterId, { ...deps, log: log.line });
@@ -131,6 +132,8 @@ async function openService(
       log: log.line,
       stop,
       mayPin: (account) => mayStoreMore(pool, account, settings.limits.freeTierBytes),
+      findDistrusting: async () =>
+        settings.masterId === null ? null : await findDistrusting(pool, settings.masterId),
       openCluster: (connections, signal) =>
         deps.openCluster({ ...clusterTarget(settings.cluster, signal), connections }),
     });

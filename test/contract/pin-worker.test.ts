@@ -58,6 +58,26 @@ describeOnPostgres(
       expect(await workLeft(target)).toBe(0);
     });
 
+    test("a master that the others do not trust leaves every request to them, and works once they do", async () => {
+      const target = await postgres.createDatabase();
+      const [cluster, pool] = [await double(), poolOf(target)];
+      const id = await accept(pool, { account: "u", cid: cidOf("of whoever is trusted") });
+      let [why, asked]: [string | null, number] = ["the master a does not trust this one", 0];
+      const heldBack = async (): Promise<string | null> => {
+        asked += 1;
+        return why;
+      };
+      const worker = workOn(target, cluster, { heldBack, settings: { watchEveryMs: 50 } });
+      await expect.poll(() => asked, SLOW).toBeGreaterThan(10);
+      expect(cluster.requests).toEqual([]);
+      expect(await standingOf(target, id)).toBe("queued, send");
+      expect(worker.state().fault).toBe("trust: the master a does not trust this one");
+      why = null;
+      await expect.poll(() => standingOf(target, id), SLOW).toBe("pinned");
+      expect(worker.state().fault).toBeNull();
+      expect(worker.lines).toContain("pin queue: the other masters trust this one");
+    });
+
     test("an account's pin that is there keeps the operator's copies, and loses its expiry", async () => {
       const target = await postgres.createDatabase();
       const [cluster, pool] = [await double(), poolOf(target)];

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { openLease } from "../../src/billing/lease.ts";
 import { findRemoval } from "../../src/database/masters.ts";
 import {
+  findDistrusting,
   findHeir,
   findMeant,
   findTrustFaults,
@@ -30,6 +31,30 @@ async function twoMasters(target: PostgresTarget): Promise<void> {
 }
 
 describeOnPostgres("the masters of a pool", (postgres) => {
+  test("one that an earlier master does not trust is held back, and never the first one", async () => {
+    const target = await postgres.createDatabase();
+    await twoMasters(target);
+    const database = poolOf(target);
+    const of = (key: string) => findDistrusting(database, idOf(key));
+    expect([await of("a"), await of("b")]).toEqual([null, null]);
+    const trusting = (trusts: readonly string[] | null) =>
+      migratorOf().recordMaster(target, masterOf("a", { peer: { peerId: PEERS.a, addresses: [], trusts } }));
+    await trusting([PEERS.a]);
+    // `b` trusts nobody, too: if each waited for the other, nobody would work.
+    expect([await of("a"), await of("b")]).toEqual([null, "a"]);
+    await trusting(["*"]);
+    expect(await of("b")).toBeNull();
+    // What is not known holds back nobody.
+    await trusting(null);
+    expect([await of("b"), await of("nobody")]).toEqual([null, null]);
+    await trusting([]);
+    expect(await of("b")).toBe("a");
+    await database.query("DELETE FROM master_peers WHERE peer_id = $1", [PEERS.b]);
+    expect(await of("b")).toBe("a");
+    await database.query("UPDATE masters SET heartbeat_at = now() - interval '1 day' WHERE name = 'a'");
+    expect(await of("b")).toBeNull();
+  });
+
   test("record their peers; who does not trust whom is found", async () => {
     const target = await postgres.createDatabase();
     await twoMasters(target);

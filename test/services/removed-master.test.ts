@@ -95,6 +95,28 @@ describeOnPostgres("a master that was removed", (postgres) => {
     60_000,
   );
 
+  test("leaves the queue to the others while one that came before does not trust its cluster", async () => {
+    const target = await postgres.createDatabase();
+    await migratorOf().up(target, listen());
+    const record = (key: string, trusts: readonly string[]) =>
+      migratorOf().recordMaster(
+        target,
+        masterOf(key, { peer: { peerId: `peer-${key}`, addresses: [], trusts } }),
+      );
+    await record("a", ["peer-a"]);
+    await record("b", ["peer-a", "peer-b"]);
+    const stop = new AbortController();
+    const { deps, output } = depsOf(stop.signal);
+    const running = serve("pinning-api", environmentOf(target, idOf("b"), await freePorts()), deps);
+    await expect
+      .poll(output, { timeout: 15_000 })
+      .toContain("trust: the master a does not trust this one yet, so requests are left to it");
+    await record("a", ["peer-a", "peer-b"]);
+    await expect.poll(output, { timeout: 15_000 }).toContain("the other masters trust this one");
+    stop.abort();
+    await running;
+  }, 60_000);
+
   test("ends a service that runs, at its next heartbeat", async () => {
     const target = await postgres.createDatabase();
     await removedOn(target);

@@ -82,6 +82,7 @@ export function workOn(
   options: {
     readonly settings?: Partial<PinWorkerDeps["settings"]>;
     readonly mayPin?: PinWorkerDeps["mayPin"];
+    readonly heldBack?: PinWorkerDeps["heldBack"];
     readonly dagSize?: PinWorkerDeps["dagSize"];
     readonly requestTimeoutMs?: number;
   } = {},
@@ -89,6 +90,7 @@ export function workOn(
   const {
     settings,
     mayPin = async () => true,
+    heldBack = async () => null,
     dagSize = async () => 1000,
     requestTimeoutMs = 10_000,
   } = options;
@@ -100,6 +102,7 @@ export function workOn(
     openCluster: () => openCluster({ endpoint: double.url, requestTimeoutMs, signal: stop.signal }),
     dagSize,
     mayPin,
+    heldBack,
     log: (line) => void lines.push(line),
     settings: {
       deadlineMs: 3_600_000,

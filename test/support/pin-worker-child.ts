@@ -18,6 +18,7 @@ const worker = startPinWorker({
   openCluster: () => openCluster({ endpoint, requestTimeoutMs: 60_000, signal: stop.signal }),
   dagSize: async () => 1000,
   mayPin: async () => true,
+  heldBack: async () => null,
   log,
   settings,
   stop: stop.signal,
