@@ -90,10 +90,12 @@ describe.skipIf(skipped !== undefined)("what a master says while one part of it 
     expect(await healthOf(6000)).toContain(FULL);
     await eventually("the storage API has looked again", async () => (await healthOf(3001)).includes(FULL));
     const parts = await status(27);
-    for (const part of ["database", "pinning API", "storage API"])
+    const full = /^down: .*PostgreSQL can't write: its disk is full -> /.source;
+    expect(parts.get("database")).toMatch(new RegExp(`${full}Free space on the disk`));
+    for (const part of ["pinning API", "storage API"])
       expect([part, parts.get(part)]).toEqual([
         part,
-        expect.stringMatching(/^down: .*PostgreSQL can't write: its disk is full -> Free space on the disk/),
+        expect.stringMatching(new RegExp(`${full}the cause is the database: see its line`)),
       ]);
     const checked = `docker exec fula-pinning-api node -e 'require("node:http").get("http://127.0.0.1:6000/health", (answer) => process.exit(answer.statusCode === 503 ? 0 : 1))'`;
     await box.run(checked);
