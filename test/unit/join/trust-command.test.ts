@@ -185,12 +185,20 @@ describe("trust remove", () => {
   });
 
   it("needs an explicit consent for one that may still run: --yes is not enough", async () => {
-    const { rows, world } = await both();
+    const { rows, world, results } = await both();
     for (const row of rows.masters) row["isHeard"] = true;
     await expect(trustRemove("paris", FLAGS, world)).rejects.toMatchObject({
       exit: "preflight",
       remedy: expect.stringContaining("--still-runs"),
     });
+    expect(rows.written).toEqual([]);
+    expect(await trustRemove("paris", { ...FLAGS, dryRun: true }, world)).toBe("pending");
+    const { data, lines } = results.at(-1) as Result;
+    expect(data["registry"]).toMatch(
+      /^This would remove the master paris from the pool: .*the real run needs --still-runs\.$/,
+    );
+    expect(lines.join(" ")).not.toContain("?");
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
     expect(rows.written).toEqual([]);
     expect(await trustRemove("paris", { ...FLAGS, stillRuns: true }, world)).toBe("ok");
   });
