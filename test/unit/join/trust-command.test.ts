@@ -278,4 +278,20 @@ describe("trust list", () => {
       peers: [{ peerId: OTHER, master: "paris", trusted: false, trustsThis: false, connected: false }],
     });
   });
+
+  it("says that this writer still trusts a removed master", async () => {
+    const { world, results } = scene(({ rows }) => {
+      const removedAt = "2026-01-01T00:00:00Z";
+      rows.removed.push({ pool: "pool", id: "0c".repeat(16), name: "berlin", peerId: THIRD, removedAt });
+    });
+    await trustAdd(THIRD, FLAGS, world);
+    await join(world.host as FakeStorage, { set: { MASTER_CLUSTER_PEERIDS: THIRD } });
+    await trustList({}, world);
+    expect(results.at(-1)?.data["peers"]).toContainEqual(
+      expect.objectContaining({ master: "berlin", removed: true, trusted: true }),
+    );
+    expect(results.at(-1)?.lines.join("\n").replaceAll(/\s+/g, " ")).toContain(
+      "berlin removed, still trusted not connected",
+    );
+  });
 });
