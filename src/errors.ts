@@ -43,8 +43,8 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
     "fix each problem, or confirm with the flag that is named",
   ],
   foreign: [
-    "found something that fula-node did not create; nothing was changed",
-    "move it away, restore what was lost, or take it over with `--adopt STEP`",
+    "found something that fula-node did not create, another pool or identity, or a master that was removed from its pool; nothing was changed",
+    "move it away, restore what was lost, or take it over with `--adopt STEP`; for a removed master, `trust add NAME` on another one",
   ],
   drift: [
     "something differs, and it is not safe to repair it automatically",

@@ -15,6 +15,7 @@ import { certificatesInPem } from "../settings/certificates.ts";
 import { baseDirFlag } from "../settings/layout.ts";
 import { isDatabaseElsewhere, postgresBindOf, sslModeOf } from "../settings/postgres-target.ts";
 import { RULES } from "../settings/rules.ts";
+import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
 import type { InviteFlags } from "./invite.ts";
 
@@ -55,6 +56,10 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
       what: "ipfs-cluster reports no address that another machine can dial.",
       remedy: "Pass one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
     });
+  if (postgresBindOf(values) !== null && values("KUBO_PRIVATE_NETWORK") !== "true") {
+    const text = `The invite has a private address of the database (${database.host}). If the masters exchange content in that network, too, kubo connects over it only with KUBO_PRIVATE_NETWORK=true: run join-as-master --set KUBO_PRIVATE_NETWORK=true here, then make a new invite. It has that setting.`;
+    world.reporter.listen({ type: "warning", text });
+  }
   const key = await world.readSigningKey(layout.signingKey);
   const now = world.host.clock.now();
   const invite = await withMasterDatabase(world, master, "invite", async (pool): Promise<MasterInvite> => {
@@ -83,7 +88,7 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
   });
   const token = signMasterInvite(invite, key);
   const { id, expiresAt } = invite;
-  const command = commandFor(key.id, values("KUBO_PRIVATE_NETWORK") === "true");
+  const command = commandFor(key.id);
   world.reporter.result({
     data: {
       verb: "invite create",
@@ -102,26 +107,34 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
       `Valid until:     ${expiresAt.toISOString()}, for one master`,
       `To revoke it:    fula-node invite revoke ${id}${baseDirFlag(layout.baseDir)}`,
       "",
-      `It contains no secret, and both masters need the same ones. They are in ${layout.envFile}. This puts each into a file:`,
+      ...wrap(
+        `It contains no secret, and both masters need the same ones. They are in ${layout.envFile}. This puts each into a file:`,
+        80,
+      ),
       "",
       `mkdir -m 700 /root/for-master && (umask 077; for key in ${SHARED_SECRETS.join(" ")}; do`,
       `  sed -n "s/^$key=//p" ${layout.envFile} | sed "s/^\\([\\"']\\)\\(.*\\)\\1\\$/\\2/" > /root/for-master/$key; done)`,
       "",
-      "Copy that directory to the other machine (scp -r), save the first line there as invite.txt, and run there:",
+      ...wrap(
+        "Copy that directory to the other machine (scp -r), save the first line there as invite.txt, and run there:",
+        80,
+      ),
       "",
       ...command,
       "",
-      "Then remove the directory on both machines. The other master is not trusted yet: its join prints the command for that.",
+      ...wrap(
+        "Then remove the directory on both machines. The other master is not trusted yet: its join prints the command for that.",
+        80,
+      ),
     ],
   });
   return "ok";
 }
 
-function commandFor(fingerprint: string, isPrivate: boolean): readonly string[] {
+function commandFor(fingerprint: string): readonly string[] {
   const words = [
     "npx fula-node join-as-master --provision-writer",
     `--invite @invite.txt --fingerprint ${fingerprint}`,
-    ...(isPrivate ? ["--set KUBO_PRIVATE_NETWORK=true"] : []),
     ...SHARED_SECRETS.map((key) => `--set-file ${key}=/root/for-master/${key}`),
   ];
   return words.map(

@@ -28,7 +28,7 @@ import {
   type MasterLayout,
   NAMES,
 } from "../settings/layout.ts";
-import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
+import { isDatabaseElsewhere, postgresBindOf } from "../settings/postgres-target.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { World } from "../world.ts";
 
@@ -177,6 +177,10 @@ async function findKeepsakes(
     layout.snapshotMemory,
     `${writerDir}/ipfs-cluster/identity.json`,
     `${writerDir}/kubo/config`,
+    // Without them, every other master needs a new invite once the database has another certificate.
+    ...(postgresBindOf(values) === null
+      ? []
+      : [`${layout.postgresTlsDir}/ca.key`, `${layout.postgresTlsDir}/ca.pem`]),
   ];
   const found = await Promise.all(
     paths.map(async (path) => ((await files.stat(path)) === null ? [] : [path])),

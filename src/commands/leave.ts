@@ -236,11 +236,22 @@ function formatConfirmation(hostname: string, confirmation: Confirmation): reado
 }
 
 /** The command of a later join, if there is something that it can use. */
-function formatReturn({ kind, layout, writerDir }: LeavingNode, { kept }: LeavePlan): readonly string[] {
+function formatReturn(
+  { kind, layout, writerDir, values }: LeavingNode,
+  { kept, needsConsent }: LeavePlan,
+): readonly string[] {
   if (!kept.some(({ part }) => part === "data" || part === "settings")) return [];
   const [verb, home] =
     kind === "master" ? ["join-as-master", MASTER_BASE_DIR] : ["join-as-storage-node", STORAGE_BASE_DIR];
   const hadWriter = writerDir !== null && kept.some(({ name }) => name.startsWith(`${writerDir}/`));
   const command = `npx fula-node ${verb}${hadWriter ? " --provision-writer" : ""}`;
-  return [`To join again with what was kept: ${command}${baseDirFlag(layout.baseDir, home)}`];
+  return [
+    ...(needsConsent
+      ? [
+          "Before it joins again, on another master of the pool (without it, the join ends with 23):",
+          `  fula-node trust add ${values("CLUSTER_PEERNAME") ?? "NAME"}`,
+        ]
+      : []),
+    `To join again with what was kept: ${command}${baseDirFlag(layout.baseDir, home)}`,
+  ];
 }

@@ -6,6 +6,7 @@ import {
   openOwnCluster,
   readInstalledMaster,
 } from "../join/installed-node.ts";
+import { refuseRemoved } from "../join/master-database.ts";
 import { describeLastSign, describeSync } from "../pinset/sweep/findings.ts";
 import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";
 import { type NodeReport, type NodeSurvey, surveyNodes } from "../pinset/sweep/nodes.ts";
@@ -29,6 +30,7 @@ const EXPECTED_BY: Readonly<Record<NodeReport["expectedBy"], string>> = {
 /** `node list`: shows the nodes that the sweep expects, and apart the members of the cluster that it does not expect. */
 export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit> {
   const master = await readInstalledMaster(world, flags.baseDir);
+  await refuseRemoved(world.host, master);
   const { nodes, strangers, namesFault } = await survey(world, master);
   const now = world.host.clock.now();
   if (namesFault !== null)

@@ -1,12 +1,13 @@
 import type { PostgresPool } from "../database/postgres.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import {
-  findHeir,
+  describeRest,
   findMeant,
   type Meant,
   type PoolMaster,
   type PoolTrust,
   readPoolTrust,
+  refuseReplaced,
   removeMaster,
   takeBack,
 } from "../federation/pool-trust.ts";
@@ -22,6 +23,7 @@ import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../jo
 import { withMasterDatabase } from "../join/master-database.ts";
 import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
 import { lockNames } from "../settings/layout.ts";
+import { wrap } from "../ui/text.ts";
 import type { World } from "../world.ts";
 
 /** The flags of `trust add` and `trust remove`. */
@@ -69,8 +71,15 @@ export async function trustList(flags: { readonly baseDir?: string }, world: Wor
     });
     const unrecorded = others.filter(({ peer }) => peer === null).map(({ name }) => name);
     const rows = peers.map((one) => [
-      one.master ?? (one.peerId === "*" ? "every peer" : "no known master"),
-      one.removed ? "removed" : one.trusted === null ? "not known" : one.trusted ? "trusted" : "not trusted",
+      one.master ??
+        (one.peerId === "*" ? "every peer" : nameless(members.find(({ id }) => id === one.peerId))),
+      one.removed
+        ? `removed, ${one.trusted === true ? "still trusted" : "not trusted"}`
+        : one.trusted === null
+          ? "not known"
+          : one.trusted
+            ? "trusted"
+            : "not trusted",
       one.connected === null ? "" : one.connected ? "connected" : "not connected",
       one.trustsThis === false ? `${one.peerId}; does not trust this master` : one.peerId,
     ]);
@@ -87,6 +96,13 @@ export async function trustList(flags: { readonly baseDir?: string }, world: Wor
     });
     return "ok";
   });
+}
+
+/** A peer may give itself any name. */
+function nameless(member: { readonly peername: string } | undefined): string {
+  return member === undefined || member.peername === ""
+    ? "no known master"
+    : `no known master, calls itself ${member.peername}`;
 }
 
 /** `trust add PEER`: the writer of this master trusts that peer. A master that was removed may come back. */
@@ -115,6 +131,7 @@ export function trustAdd(given: string, flags: TrustFlags, world: World): Promis
           ? null
           : {
               question: `${removed.name} was removed by ${removed.removedBy}, ${removed.removedAt}. Let it come back?`,
+              planned: `${removed.name} was removed by ${removed.removedBy}, ${removed.removedAt}. This would let it come back.`,
               done: `${removed.name} may come back: run join-as-master there.`,
               write: () => takeBack(scene.database, removed),
             },
@@ -162,6 +179,7 @@ export function trustRemove(given: string, flags: TrustFlags, world: World): Pro
         meant.kind === "master"
           ? {
               question: `Remove the master ${meant.master.name} from the pool?`,
+              planned: `This would remove the master ${meant.master.name} from the pool: its record, its flags, and what it holds of the billing.${describeHeard(meant.master, flags)}`,
               done: `The pool has forgotten ${meant.master.name}: its record, its flags, and what it held of the billing.`,
               write: async () => {
                 const by = master.values("CLUSTER_PEERNAME") ?? "a master";
@@ -186,6 +204,8 @@ interface Wanted {
   /** The change of the pool's records; null if there is none. */
   readonly registry: {
     readonly question: string;
+    /** What a dry run says in place of the question. */
+    readonly planned: string;
     readonly done: string;
     readonly write: () => Promise<void>;
   } | null;
@@ -215,9 +235,7 @@ async function change(
       const restarts = writer?.isNeeded === true;
       await confirm(flags, world, [
         ...(wish.registry === null ? [] : [wish.registry.question]),
-        ...(restarts
-          ? ["This restarts ipfs-cluster of this master: it answers again within a minute. Go on?"]
-          : []),
+        ...(restarts ? ["This restarts ipfs-cluster of this master, for up to a minute. Go on?"] : []),
       ]);
       if (!flags.dryRun) await wish.registry?.write();
       const outcome = restarts
@@ -227,13 +245,15 @@ async function change(
       const byHand = !isOurs && wish.isByHand ? describeByHand(scene.writer, wish.byHand) : [];
       const isIdle = wish.registry === null && !restarts && byHand.length === 0;
       const after = flags.dryRun || isIdle ? scene.trust : await readPoolTrust(database, scene.pool);
-      const rest = isIdle || flags.dryRun ? [] : describeRest(verb, after, scene, wish.peerId);
+      const rest =
+        isIdle || flags.dryRun ? [] : describeRest(after, { verb, ownId: scene.ownId, peerId: wish.peerId });
+      const registry = flags.dryRun ? wish.registry?.planned : wish.registry?.done;
       reporter.result({
         data: {
           verb,
           peerId: wish.peerId,
           dryRun: flags.dryRun,
-          registry: wish.registry?.done ?? null,
+          registry: registry ?? null,
           changes: outcome?.changes ?? [],
           plan: outcome?.plan ?? [],
           byHand,
@@ -242,14 +262,19 @@ async function change(
         lines: isIdle
           ? ["Nothing to do: it is so already."]
           : [
-              ...(wish.registry === null ? [] : [flags.dryRun ? wish.registry.question : wish.registry.done]),
-              ...(restarts && !flags.dryRun
-                ? ["The writer of this master has the new list, and works."]
+              ...(registry === undefined ? [] : wrap(registry, 80)),
+              ...(restarts
+                ? [
+                    flags.dryRun
+                      ? "This would restart ipfs-cluster of this master with the new list."
+                      : "The writer of this master has the new list, and works.",
+                  ]
                 : []),
               ...(byHand.length === 0
                 ? []
                 : [
-                    "fula-node did not create this ipfs-cluster, so it changes nothing there. By hand:",
+                    "fula-node did not create this ipfs-cluster, so it changes nothing there.",
+                    "By hand:",
                     ...byHand,
                   ]),
               ...rest,
@@ -310,16 +335,10 @@ function clear(
   );
 }
 
-function refuseReplaced(trust: PoolTrust, removed: PoolTrust["removed"][number]): void {
-  const heir = findHeir(trust, removed);
-  if (heir === null) return;
-  throw new OperatorError({
-    exit: "foreign",
-    what: `Another master has taken the place of ${removed.name}: ${heir.name} (${heir.peer?.peerId ?? heir.id}).`,
-    why: "Nobody could distinguish two masters with one name or one cluster peer.",
-    remedy:
-      "Let the machine join under a new name and identity: see docs/lost-master.md#another-has-its-place. Or remove the other one first.",
-  });
+/** What a dry run adds for a master that may still run. */
+function describeHeard({ heartbeatAt, isHeard }: PoolMaster, { stillRuns = false }: TrustFlags): string {
+  if (!isHeard || stillRuns) return "";
+  return ` It was last seen at ${heartbeatAt}, so it may still run: the real run needs --still-runs.`;
 }
 
 /** A master that may still run is removed only by an explicit consent. */
@@ -330,7 +349,11 @@ async function confirmSilent(
 ): Promise<void> {
   if (!isHeard || stillRuns || dryRun) return;
   const what = `The master ${name} was last seen at ${heartbeatAt}, so it may still run.`;
-  if (questions !== null && (await questions.confirm(`${what} Remove it all the same?`, false))) return;
+  if (
+    questions !== null &&
+    (await questions.confirm(`${name} was last seen at ${heartbeatAt}. Remove it all the same?`, false))
+  )
+    return;
   throw new OperatorError({
     exit: "preflight",
     what,
@@ -365,30 +388,6 @@ async function finish<Result>({ registry }: Wanted, work: () => Promise<Result>)
     if (registry === null || !(thrown instanceof OperatorError) || thrown.changed !== undefined) throw thrown;
     throw thrown.withChanged(`${registry.done} Running the same command again continues with the writer.`);
   }
-}
-
-/** Who else has to change, one line each. */
-function describeRest(
-  verb: string,
-  { masters, nodes }: PoolTrust,
-  { ownId }: Scene,
-  peerId: string | null,
-): readonly string[] {
-  if (peerId === null) return [];
-  const isAdd = verb === "trust add";
-  const differs = (trusts: readonly string[] | null | undefined) =>
-    trusts != null && doesTrust(trusts, peerId) !== isAdd && !(trusts.includes("*") && !isAdd);
-  const wrong = masters.filter(
-    ({ id, peer }) => id !== ownId && peer?.peerId !== peerId && differs(peer?.trusts),
-  );
-  const wrongNodes = nodes.filter((node) => differs(node.trusts));
-  return [
-    ...wrong.map(({ name }) => `On the master ${name}: fula-node ${verb} ${peerId}`),
-    ...wrongNodes.map(
-      ({ name }) =>
-        `On the storage node ${name}: fula-node join-as-storage-node --accept-pool-change, with a new invite or by the pool API`,
-    ),
-  ];
 }
 
 function usage(what: string, remedy?: string): OperatorError {

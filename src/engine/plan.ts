@@ -72,8 +72,10 @@ export function describe(plan: readonly Planned[], given: Given = NOTHING_GIVEN)
 /** Throws (`foreign`) if there is any foreign thing that is not adopted. Lists all of them. */
 export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<string>): void {
   const problems: Problem[] = [];
+  const reasons: (string | undefined)[] = [];
   for (const { step, finding } of plan) {
     if (finding.state !== "foreign" || accept(step, finding, adopted) !== null) continue;
+    reasons.push(finding.whyRefused);
     problems.push({ subject: step.id, what: finding.why, remedy: remedyOf(step, finding) });
   }
   const [first] = problems;
@@ -85,10 +87,13 @@ export function refuseForeign(plan: readonly Planned[], adopted: ReadonlySet<str
       problems.length === 1
         ? first.what
         : `${countOf(problems.length, "thing")} on this machine block this run.`,
-    why: "fula-node did not create what is listed, or can't change it safely. Continuing could overwrite someone else's work or data.",
+    why: (problems.length === 1 ? reasons[0] : undefined) ?? GENERAL_REASON,
     problems,
   });
 }
+
+const GENERAL_REASON =
+  "fula-node did not create what is listed, or can't change it safely. Continuing could overwrite someone else's work or data.";
 
 /** The consents that the plan needs and that are not given yet. */
 export function missingConsents(

@@ -63,6 +63,8 @@ export interface Foreign<Seen> {
   readonly evidence: Evidence;
   /** Why it is considered foreign. */
   readonly why: string;
+  /** Why the run can't go on with it, if the general reason does not fit: it is not somebody else's work or data. */
+  readonly whyRefused?: string;
   readonly remedy: string;
   /** What it becomes with `--adopt STEP`. If left out, it can't be adopted. */
   readonly claim?: Ours<Seen> | Drifted<Seen>;

@@ -40,8 +40,12 @@ export const SHARED_SECRETS = [
   "SYSTEM_KEY",
 ] as const;
 
-/** Whichever master runs the billing or takes a request, accounts get the same answer. */
+/**
+ * Whichever master runs the billing or takes a request, accounts get the same answer. And masters exchange content only if
+ * both or none connect over private addresses.
+ */
 const SHARED_SETTINGS: readonly string[] = [
+  "KUBO_PRIVATE_NETWORK",
   "POOL_API",
   "CLUSTER_REPLICATION_MIN",
   "CLUSTER_REPLICATION_MAX",

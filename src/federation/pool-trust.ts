@@ -1,5 +1,6 @@
 import { dropMaster, type MasterPeer, type RemovedMaster, SILENT_MASTER_MS } from "../database/masters.ts";
 import type { PostgresPool } from "../database/postgres.ts";
+import { OperatorError } from "../errors.ts";
 import { isPeerId } from "../settings/address.ts";
 import { doesTrust } from "./writer-trust.ts";
 
@@ -123,6 +124,19 @@ export function findHeir({ masters }: PoolTrust, removed: RemovedMaster): PoolMa
   );
 }
 
+/** Throws (`foreign`) if another master has taken the place of a removed one. */
+export function refuseReplaced(trust: PoolTrust, removed: PoolTrust["removed"][number]): void {
+  const heir = findHeir(trust, removed);
+  if (heir === null) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `Another master has taken the place of ${removed.name}: ${heir.name} (${heir.peer?.peerId ?? heir.id}).`,
+    why: "Nobody could distinguish two masters with one name or one cluster peer.",
+    remedy:
+      "Let the machine join under a new name and identity: see docs/lost-master.md#another-has-its-place. Or remove the other one first.",
+  });
+}
+
 /** What is wrong with the trust in a pool, seen from one of its masters. */
 export interface TrustFaults {
   /** Other masters that the own ipfs-cluster does not trust. */
@@ -200,4 +214,34 @@ const END_LEASE = `
 /** Lets a removed master come back. It is a master again once it joins. */
 export async function takeBack(database: Database, { pool, id }: RemovedMaster): Promise<void> {
   await database.query("DELETE FROM removed_masters WHERE pool = $1 AND id = $2", [pool, id]);
+}
+
+/** Who else has to change, one line each. */
+export function describeRest(
+  { masters, nodes }: PoolTrust,
+  {
+    verb,
+    ownId,
+    peerId,
+  }: {
+    readonly verb: string;
+    readonly ownId: string | null;
+    readonly peerId: string | null;
+  },
+): readonly string[] {
+  if (peerId === null) return [];
+  const isAdd = verb === "trust add";
+  const differs = (trusts: readonly string[] | null | undefined) =>
+    trusts != null && doesTrust(trusts, peerId) !== isAdd && !(trusts.includes("*") && !isAdd);
+  const wrong = masters.filter(
+    ({ id, peer }) => id !== ownId && peer?.peerId !== peerId && differs(peer?.trusts),
+  );
+  const wrongNodes = nodes.filter((node) => differs(node.trusts));
+  return [
+    ...wrong.map(({ name }) => `On the master ${name}: fula-node ${verb} ${peerId}`),
+    ...wrongNodes.map(
+      ({ name }) =>
+        `On the storage node ${name}: fula-node join-as-storage-node --accept-pool-change, with a new invite or by the pool API`,
+    ),
+  ];
 }

@@ -101,10 +101,13 @@ export async function findConsequences(
   {
     purged,
     databases,
+    otherMasters,
     name: fate,
   }: {
     readonly purged: ReadonlySet<Part>;
     readonly databases: readonly string[];
+    /** The names of the other masters in its database. */
+    readonly otherMasters: readonly string[];
     /** What becomes of the node's name at the master. */
     readonly name: "free" | "reserved" | "unknown";
   },
@@ -131,8 +134,8 @@ export async function findConsequences(
   const signed = names.filter((name) => name.endsWith(".manifest.sig")).length;
   const outcome = purged.has("snapshots") ? "to be removed" : "kept";
   found.push(
-    ...(await othersOnDatabase(host, values)),
-    "Other nodes trust this master's peer id until it is removed from their MASTER_CLUSTER_PEERIDS, and keep the pins that it made. Nobody serves its API in the meantime.",
+    ...othersOnDatabase(values, otherMasters),
+    whoTrusts(values, otherMasters),
     signed === 0
       ? "There is no snapshot of the pinset on this machine (`fula-node snapshot take` makes one)."
       : `Signed snapshots of the pinset in ${snapshotsDir}: ${signed} (${outcome}). Keep copies on another machine.`,
@@ -140,17 +143,34 @@ export async function findConsequences(
   return found;
 }
 
-/** What it means for other masters if the database of this machine stops: at most one sentence. */
-async function othersOnDatabase(host: HostReader, values: Values): Promise<readonly string[]> {
-  const target = isDatabaseElsewhere(values) ? null : postgresTarget(values);
+/** The names of the other masters in the database of a master that leaves; none if it can't be read. */
+export async function findOtherMasters(
+  host: HostReader,
+  { kind, values }: LeavingNode,
+): Promise<readonly string[]> {
+  const target = kind === "master" ? postgresTarget(values) : null;
   if (target === null || (await host.postgres.ask(target)).kind !== "open") return [];
   const masters = (await host.migrations.readMasters(target)) ?? [];
-  const others = masters.filter(({ id, machine }) => machine !== null && id !== values("MASTER_ID"));
-  if (others.length === 0) return [];
-  const names = others.map(({ name }) => name).join(", ");
-  return [
-    `Other masters use the database of this machine (${names}): without it, none of them works. Move it first: see docs/lost-master.md#the-one-with-the-database.`,
-  ];
+  return masters
+    .filter(({ id, machine }) => machine !== null && id !== values("MASTER_ID"))
+    .map(({ name }) => name);
+}
+
+/** What it means for other masters if the database of this machine stops: at most one sentence. */
+function othersOnDatabase(values: Values, others: readonly string[]): readonly string[] {
+  return others.length === 0 || isDatabaseElsewhere(values)
+    ? []
+    : [
+        `Other masters use the database of this machine (${others.join(", ")}): without it, none of them works. Move it first: see docs/lost-master.md#the-one-with-the-database.`,
+      ];
+}
+
+/** Who goes on to trust a master that left, and what ends it. */
+function whoTrusts(values: Values, others: readonly string[]): string {
+  const rest = "The nodes keep the pins that it made. Nobody serves its API in the meantime.";
+  return others.length === 0
+    ? `The nodes of the pool go on to trust this master's peer id. ${rest}`
+    : `The other masters (${others.join(", ")}) and the nodes go on to trust this master's peer id. If it does not come back, run on each of these masters: fula-node trust remove ${values("CLUSTER_PEERNAME") ?? "NAME"}. Then \`fula-node status\` there lists the nodes that still trust it. ${rest}`;
 }
 
 /** True for a key that fula-node may not have created. Upstream's looks the same: only the journal shows who created it. */

@@ -16,7 +16,14 @@ import { MASTER_SETTINGS } from "../settings/master.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../settings/postgres-target.ts";
 import { findUnclear, savedValue, type SettingSpec } from "../settings/settings.ts";
 import { STORAGE_SETTINGS } from "../settings/storage.ts";
-import { databasesThatStay, findConsequences, findHolds, remoteDatabasesOf, warnOfFlags } from "./holds.ts";
+import {
+  databasesThatStay,
+  findConsequences,
+  findHolds,
+  findOtherMasters,
+  remoteDatabasesOf,
+  warnOfFlags,
+} from "./holds.ts";
 import { type Part, type Purge, wasNameReleased } from "./policy.ts";
 import { isNameOfOther, leaveSteps, RELEASE_ID, releaseName, retractFlags } from "./steps.ts";
 import { applyPurge, isGoing, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
@@ -37,6 +44,8 @@ export interface LeavePlan {
   /** What is not removed because fula-node did not create it, a phrase each. */
   readonly others: readonly string[];
   readonly warnings: readonly string[];
+  /** True if its pool goes on with other masters and remembers it as removed: a later join needs their consent. */
+  readonly needsConsent: boolean;
 }
 
 /**
@@ -80,12 +89,14 @@ export async function planLeave(
   const steps = leaveSteps({ node, purged, going, name, flags: retractionOf(node) });
   const plan = await look(steps, host, new Set());
   const databases = databasesThatStay(survey, node);
+  const otherMasters = await findOtherMasters(host, node);
   const consequences =
     changesOf(plan).length === 0
       ? []
       : await findConsequences(host, node, {
           purged,
           databases,
+          otherMasters,
           name: await fateOfName(host, node, { plan, release }),
         });
   return {
@@ -98,6 +109,7 @@ export async function planLeave(
     ),
     others: [...survey.others, ...remoteDatabasesOf(node)],
     warnings: [...holds.map(({ why }) => why), ...flagsLeft, ...consequences],
+    needsConsent: otherMasters.length > 0 && isDatabaseElsewhere(node.values),
   };
 }
 

@@ -1,8 +1,10 @@
 import type { PeerIdentity } from "../cluster/client.ts";
 import type { PostgresAnswer } from "../database/postgres.ts";
 import type { MigrationStatus } from "../database/migration-plan.ts";
+import { findTrustFaults, type PoolMaster, type PoolTrust } from "../federation/pool-trust.ts";
+import type { WriterTrust } from "../federation/writer-trust.ts";
 import { NAMES } from "../settings/layout.ts";
-import { countOf, decimalBytes } from "../units.ts";
+import { countOf, decimalBytes, duration } from "../units.ts";
 import { allOk, type HttpAnswer, type Judged, LATE, type Late, type Remark, withRemarks } from "./part.ts";
 
 /** What the two APIs of a writer answered. */
@@ -235,4 +237,127 @@ function textIn(value: unknown, key: string): string | null {
   const found =
     typeof value === "object" && value !== null ? (value as Record<string, unknown>)[key] : undefined;
   return typeof found === "string" ? found : null;
+}
+
+/** What is known of the masters of a pool. */
+export interface MastersSeen {
+  readonly trust: PoolTrust;
+  readonly writer: WriterTrust;
+  readonly ownId: string;
+  /** The name of the master that runs the billing; null if none does. */
+  readonly leader: string | null;
+  readonly nowMs: number;
+}
+
+/** Judges what is known. Null: there is nothing to say, since the pool has this master alone. */
+export function judgeMasters(seen: MastersSeen): Judged | null {
+  const { trust, writer, ownId, leader, nowMs } = seen;
+  const { masters, removed, nodes } = trust;
+  const own = masters.find(({ id }) => id === ownId);
+  const gone = removed.find(({ id }) => id === ownId);
+  const others = masters.filter(({ id }) => id !== ownId);
+  const evidence = {
+    ...Object.fromEntries(
+      masters.map((one) => [
+        one.name,
+        [
+          `${one.peer?.peerId ?? "peer not recorded"}, last seen ${one.heartbeatAt}`,
+          ...(one.name === leader ? ["leads the billing"] : []),
+          ...(one.peer?.trusts == null ? [] : [`trusts ${one.peer.trusts.join(" ") || "nobody"}`]),
+        ].join(", "),
+      ]),
+    ),
+    ...Object.fromEntries(
+      removed.map((one) => [
+        `${one.name} (removed)`,
+        `${one.peerId ?? "peer not recorded"}, by ${one.removedBy}, ${one.removedAt}`,
+      ]),
+    ),
+    "this writer trusts": writer.trusts === null ? "not known" : writer.trusts.join(" ") || "nobody",
+    "nodes that trust every master": String(
+      nodes.length - findTrustFaults(trust, { id: ownId, trusts: writer.trusts }).lacking.length,
+    ),
+  };
+  if (gone !== undefined)
+    return {
+      state: "down",
+      summary: `this master was removed from the pool by ${gone.removedBy}, ${gone.removedAt}`,
+      todo: `on another master: fula-node trust add ${gone.name} (docs/lost-master.md)`,
+      evidence,
+    };
+  if (others.length === 0 && removed.length === 0) return null;
+  const summary = [...(own === undefined ? [] : [own]), ...others]
+    .map((one) => describeMaster(one, { ownId, leader, nowMs }))
+    .join(", ");
+  return withRemarks({ state: "ok", summary, todo: null, evidence }, remarksOnMasters(seen, others));
+}
+
+function describeMaster(
+  { id, name, heartbeatAt, isHeard }: PoolMaster,
+  { ownId, leader, nowMs }: Pick<MastersSeen, "ownId" | "leader" | "nowMs">,
+): string {
+  const facts = [
+    ...(id === ownId ? ["here"] : []),
+    ...(name === leader ? ["leader"] : []),
+    ...(isHeard ? [] : [`silent for ${duration(Math.max(0, nowMs - Date.parse(heartbeatAt)))}`]),
+  ];
+  return facts.length === 0 ? name : `${name} (${facts.join(", ")})`;
+}
+
+function remarksOnMasters(
+  { trust, writer, ownId }: MastersSeen,
+  others: readonly PoolMaster[],
+): readonly Remark[] {
+  const { untrusted, distrusting, lingering, lacking, silent } = findTrustFaults(trust, {
+    id: ownId,
+    trusts: writer.trusts,
+  });
+  const attention = (sentence: string, todo: string): Remark => ({ state: "attention", sentence, todo });
+  return [
+    ...untrusted.map(({ name }) =>
+      attention(`this writer does not trust the master ${name}`, `fula-node trust add ${name}`),
+    ),
+    ...lingering.flatMap(({ removed, by }) => {
+      const who = by.map((name) => name ?? "this writer").join(", ");
+      const command = by.includes(null)
+        ? `fula-node trust remove ${removed.name}`
+        : `there: fula-node trust remove ${removed.name}, or on a node join-as-storage-node --accept-pool-change`;
+      return [attention(`still trusted, although removed: ${removed.name} (by ${who})`, command)];
+    }),
+    ...distrusting.map(({ name, peer }) =>
+      attention(
+        `the master ${name} does not trust this one`,
+        `on ${name}: fula-node trust add ${trust.masters.find(({ id }) => id === ownId)?.name ?? peer?.peerId ?? ""}`,
+      ),
+    ),
+    ...(lacking.length === 0
+      ? []
+      : [
+          attention(
+            `${countOf(lacking.length, "node")} ${lacking.length === 1 ? "does" : "do"} not trust every master: ${lacking.map(({ node, masters }) => `${node.name} (not ${masters.join(", ")})`).join(", ")}`,
+            "on each: fula-node join-as-storage-node --accept-pool-change, with a new invite or by the pool API",
+          ),
+        ]),
+    ...(silent.length === 0
+      ? []
+      : [
+          attention(
+            `${countOf(silent.length, "node")} ${silent.length === 1 ? "has" : "have"} not said which masters it trusts: ${silent.map(({ name }) => name).join(", ")}`,
+            "on each: fula-node join-as-storage-node, with this version or a newer one",
+          ),
+        ]),
+    ...others
+      .filter(({ peer }) => peer === null)
+      .map(({ name }) =>
+        attention(`the cluster peer of ${name} is not recorded`, `on ${name}: fula-node join-as-master`),
+      ),
+    ...others
+      .filter(({ isHeard }) => !isHeard)
+      .map(({ name, heartbeatAt }) =>
+        attention(
+          `the master ${name} was last seen at ${heartbeatAt}`,
+          `if it is gone for good: fula-node trust remove ${name} (docs/lost-master.md)`,
+        ),
+      ),
+  ];
 }

@@ -17,6 +17,7 @@ import {
   STORAGE_BASE_DIR,
   storageLayout,
 } from "../settings/layout.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
 import { savedValue } from "../settings/settings.ts";
 import { type Monotonic, monotonic, QUERY_MS, within } from "./collect.ts";
 import {
@@ -145,6 +146,8 @@ async function reportLeft({ node, leftAt }: LeftNode, deps: StatusDeps): Promise
   const hasWriter = isMaster && (await host.files.stat(writerDir)) !== null;
   const command = `${isMaster ? REPAIR_MASTER : REPAIR_STORAGE}${hasWriter ? " --provision-writer" : ""}`;
   const here = baseDirFlag(baseDir, isMaster ? MASTER_BASE_DIR : STORAGE_BASE_DIR);
+  // Its own database has left with it. In a shared one, it is remembered as removed while other masters are there.
+  const sharesDatabase = isMaster && isDatabaseElsewhere((key) => savedValue(saved, key));
   const snapshots = isMaster ? masterLayout(baseDir).snapshotsDir : null;
   const hasSnapshots = snapshots !== null && (await host.files.stat(snapshots)) !== null;
   const signs = [...node.signs.map(({ what }) => what), ...(hasSnapshots ? [snapshots] : [])];
@@ -159,6 +162,14 @@ async function reportLeft({ node, leftAt }: LeftNode, deps: StatusDeps): Promise
       "",
       `This ${nameOf(kind)} left on ${leftAt.slice(0, 16).replace("T", " ")} UTC.`,
       ...reporter.table([
+        ...(sharesDatabase
+          ? [
+              [
+                "First:",
+                `if the pool has other masters, on one of them: fula-node trust add ${savedValue(saved, "CLUSTER_PEERNAME") ?? "NAME"}`,
+              ],
+            ]
+          : []),
         ["To come back:", `${command}${here}`],
         ["It kept:", signs.join(", ")],
       ]),

@@ -142,7 +142,7 @@ describe.skipIf(skipped !== undefined)("two masters of one pool", () => {
     expect(JSON.parse(payload)).toMatchObject({
       cluster_name: "test-pool",
       database: { host: address, port: "5432", ssl: "verify-full" },
-      settings: { VAULT_ADDRESS: VAULT },
+      settings: { VAULT_ADDRESS: VAULT, KUBO_PRIVATE_NETWORK: "true" },
     });
     for (const key of secrets) {
       expect(env[key]).toBeTruthy();

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { BILLING } from "../support/billing.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
-import { sql } from "../support/postgres-server.ts";
+import { freePort, sql } from "../support/postgres-server.ts";
 import { factsIn, recordsDir, signIn, statesIn, visit } from "./status-page.ts";
 import { startWebui, STATUS_PAGE } from "./web-api.ts";
 
@@ -179,6 +179,35 @@ describeOnPostgres(
       expect(text).toContain("3 pins; :cid of (e-mail address)");
       expect(text).not.toMatch(/@example|bafybeig|QmUser/);
       expect(statesIn(text)).toMatchObject({ database: "ok", snapshots: "ok", writer: "down" });
+      expect(statesIn(text)).not.toHaveProperty("masters");
+    });
+
+    test("judges the masters of the pool as status does", async () => {
+      const target = await postgres.createDatabase();
+      await sql(target, MASTER);
+      const webui = await startWebui(target, { masterId: "a".repeat(32) });
+      const look = async () => (await visit(webui, "/", { cookie: await signIn(webui) })).text;
+      expect(statesIn(await look())).not.toHaveProperty("masters");
+      await sql(target, LOST_MASTER);
+      const text = await look();
+      expect(statesIn(text)["masters"]).toBe("attention");
+      expect(text).toMatch(
+        /the master paris was last seen at [\dTZ:-]+<[^]*if it is gone for good: fula-node trust remove paris/,
+      );
+      await sql(target, REMOVED);
+      const removed = await look();
+      expect(statesIn(removed)["masters"]).toBe("down");
+      expect(removed).toContain("this master was removed from the pool by paris");
+    });
+
+    test("a database on another machine is named, and no container of this one", async () => {
+      const target = await postgres.createDatabase();
+      const elsewhere = { ...target, host: "127.0.0.9", port: await freePort() };
+      const webui = await startWebui(elsewhere, { masterId: "a".repeat(32) });
+      const { text } = await visit(webui, "/", { cookie: await signIn(webui) });
+      expect(text).toContain(`PostgreSQL at 127.0.0.9:${elsewhere.port}`);
+      expect(text).not.toContain("postgres-pinning");
+      expect(statesIn(text)).toMatchObject({ database: "down", masters: "unknown" });
     });
   },
   { template: migrate },
@@ -187,6 +216,17 @@ describeOnPostgres(
 const MASTER = `
   INSERT INTO masters (pool, id, name, flags, version, machine, first_seen_at, heartbeat_at)
   VALUES ('pool-a', repeat('a', 32), 'berlin <b>', '{}', '1.2.3', 'm', now(), now())`;
+
+const LOST_MASTER = `
+  INSERT INTO masters (pool, id, name, flags, version, machine, first_seen_at, heartbeat_at)
+  VALUES ('pool-a', repeat('b', 32), 'paris', '{}', '1.2.3', 'n', now(), now() - interval '1 hour');
+  INSERT INTO master_peers (pool, id, peer_id, addresses, trusts, updated_at)
+  VALUES ('pool-a', repeat('b', 32), '12D3KooWSHj3RRbBjD15g6wekV8y3mm57Pobmps2g2WJm6F67Lay', '{}', NULL, now())`;
+
+const REMOVED = `
+  DELETE FROM masters WHERE id = repeat('a', 32);
+  INSERT INTO removed_masters (pool, id, name, machine, removed_at, removed_by)
+  VALUES ('pool-a', repeat('a', 32), 'berlin', 'm', now(), 'paris')`;
 
 const PINS = `
   INSERT INTO pins (requestid, user_id, cid, status, size)

@@ -169,6 +169,7 @@ const factsSchema = z.object({
       /** Earlier versions did not write it. */
       announcedAt: z.string().nullable().default(null),
       freeBytes: z.number().nullable().default(null),
+      expectedBy: z.string().default("registered"),
     }),
   ),
   nodesExpected: z.number(),
@@ -288,10 +289,15 @@ function assessNodes(
     const problem = [...wrong.slice(0, MAX_SHOWN).map(describe), ...(more > 0 ? [`${more} more`] : [])].join(
       ", ",
     );
+    const removal = (node: NodeFacts, name: string): string =>
+      `fula-node ${node.expectedBy === "master" ? "trust remove" : "node forget"} ${name}`;
+    const kinds = new Set(
+      wrong.map((node) => removal(node, node.expectedBy === "master" ? "MASTER" : "NODE")),
+    );
     const todo =
       others.length === 0
-        ? `start ${nameOf(first)}, or remove it for good: fula-node node forget ${nameOf(first)}`
-        : "start them, or remove one for good: fula-node node forget NODE";
+        ? `start ${nameOf(first)}, or remove it for good: ${removal(first, nameOf(first))}`
+        : `start them, or remove one for good: ${[...kinds].join(", ")}`;
     return { state: "attention", sentence, problem: `${problem}${when}`, todo };
   }
   return namesFault === null

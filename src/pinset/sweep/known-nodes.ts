@@ -291,13 +291,17 @@ function refuseExpected(
   }: { readonly masters: readonly string[]; readonly members: readonly { readonly id: string }[] },
 ): void {
   const refuse = (why: string, remedy: string): never => {
-    throw new OperatorError({ exit: "usage", what: `${name} cannot be forgotten: ${why}.`, remedy });
+    throw new OperatorError({
+      exit: "usage",
+      what: `${name === "" ? id : name} cannot be forgotten: ${why}.`,
+      remedy,
+    });
   };
   if (masters[0] === id) refuse("it is this master", "To remove this master from the pool, run leave.");
   if (masters.includes(id))
     refuse(
       "it is a master of the pool",
-      "Remove its peer id from MASTER_CLUSTER_PEERIDS, then run join-as-master.",
+      `If it is gone for good: fula-node trust remove ${name === "" ? id : name}. See docs/lost-master.md.`,
     );
   const isMember = members.some((member) => member.id === id);
   if (isMember && known.nodes.some((node) => node.id === id && node.registered))

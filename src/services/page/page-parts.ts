@@ -3,14 +3,18 @@ import { judgeBilling } from "../../billing/runs.ts";
 import { assessHeartbeat, type HeartbeatHealth } from "../../pinset/heartbeat.ts";
 import { assessFindings } from "../../pinset/sweep/findings.ts";
 import { CRON_PERIODS_MS } from "../../settings/layout.ts";
+import { isDatabaseElsewhere } from "../../settings/postgres-target.ts";
 import type { WebuiSettings } from "../../settings/services.ts";
-import { failedChecks, judgeApi, judgeWriter } from "../../status/judge-master.ts";
+import { failedChecks, judgeApi, judgeMasters, judgeWriter } from "../../status/judge-master.ts";
 import { type Judged, LATE, type Late, type Part, REPAIR_MASTER, withRemarks } from "../../status/part.ts";
 import { decimalBytes } from "../../units.ts";
 import { type Answer, type Answers, PINNING_ROUTE } from "./questions.ts";
 
 /** What of the settings the judgements need. */
-export type JudgedSettings = Pick<WebuiSettings, "statusPage" | "billing" | "cluster">;
+export type JudgedSettings = Pick<
+  WebuiSettings,
+  "statusPage" | "billing" | "cluster" | "postgres" | "masterId"
+>;
 
 /**
  * The parts of this master as `status` has them: the same words, in the same order. Docker, cron, the gateway, the updater
@@ -19,10 +23,11 @@ export type JudgedSettings = Pick<WebuiSettings, "statusPage" | "billing" | "clu
 export function partsOf(answers: Answers, settings: JudgedSettings): readonly Part[] {
   const all: readonly (readonly [string, Judged | null])[] = [
     ["writer", writerPart(answers, settings)],
-    ["database", databasePart(answers)],
+    ["database", databasePart(answers, settings)],
     ["pinning API", pinningPart(answers, settings)],
     ["storage API", storagePart(answers)],
     ["billing", billingPart(answers, settings)],
+    ["masters", mastersPart(answers, settings)],
     ["edge", edgePart(answers)],
     ["snapshots", recordPart(answers, "snapshot")],
     ["sweep", sweepPart(answers)],
@@ -64,13 +69,17 @@ function writerPart({ kubo, identity, peers }: Answers, { statusPage, cluster }:
   return judgeWriter(facts, REPAIR_MASTER);
 }
 
-function databasePart({ database, own }: Answers): Judged {
-  if (database.kind !== "answer")
-    return judgement(
-      database.kind === "late" ? "unknown" : "down",
-      describeMissing(database),
-      "docker logs postgres-pinning",
-    );
+function databasePart({ database, own }: Answers, { postgres: { host, port } }: JudgedSettings): Judged {
+  if (database.kind !== "answer") {
+    const state = database.kind === "late" ? "unknown" : "down";
+    return isDatabaseElsewhere((key) => (key === "POSTGRES_HOST" ? host : undefined))
+      ? judgement(
+          state,
+          `PostgreSQL at ${host}:${port}: ${describeMissing(database)}`,
+          "look at that machine, and check POSTGRES_HOST and POSTGRES_PORT here",
+        )
+      : judgement(state, describeMissing(database), "docker logs postgres-pinning");
+  }
   const { version, bytes, schema } = database.value;
   const named = schema === null ? "no schema yet" : `schema ${String(schema).padStart(3, "0")}`;
   const summary = `${version}, ${named}, ${decimalBytes(bytes)}`;
@@ -139,6 +148,29 @@ function billingPart({ standing, deposits }: Answers, { billing }: JudgedSetting
   return state === "ok" && lacking !== null
     ? judgement("attention", lacking.sentence, lacking.todo)
     : judgement(state, sentence, todo);
+}
+
+/** The container does not see its writer: what that trusts is what this master recorded of it at its last change. */
+function mastersPart({ trust, standing, at }: Answers, { masterId }: JudgedSettings): Judged | null {
+  if (masterId === null) return null;
+  if (trust.kind !== "answer")
+    return judgement(
+      "unknown",
+      trust.kind === "late"
+        ? "the database did not answer in time"
+        : "the database can't be read: see its line",
+    );
+  const { value } = trust;
+  return judgeMasters({
+    trust: value,
+    writer: {
+      trusts: value.masters.find(({ id }) => id === masterId)?.peer?.trusts ?? null,
+      place: { kind: "elsewhere" },
+    },
+    ownId: masterId,
+    leader: valueOf(standing)?.leader ?? null,
+    nowMs: at.getTime(),
+  });
 }
 
 function edgePart({ edge }: Answers): Judged | null {

@@ -78,7 +78,7 @@ export function statusOf(
       <main>
         <section class="wide verdict ${state}" aria-label="Verdict">
           ${badge(state)}
-          <p>${describeVerdict(parts)}.</p>
+          <p>${state === "ok" ? "What this page sees works" : describeVerdict(parts)}.</p>
         </section>
         <section class="wide" aria-labelledby="parts">
           <h2 id="parts" tabindex="-1">Parts</h2>

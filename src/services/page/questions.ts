@@ -7,6 +7,7 @@ import { readSpace } from "../../cluster/kubo-space.ts";
 import { MASTERS, type MasterRow } from "../../database/masters.ts";
 import type { PostgresPool } from "../../database/postgres.ts";
 import { OperatorError } from "../../errors.ts";
+import { type PoolTrust, readPoolTrust } from "../../federation/pool-trust.ts";
 import { readOwners } from "../../federation/registry.ts";
 import type { HttpReader } from "../../machine/http.ts";
 import type { WebuiSettings } from "../../settings/services.ts";
@@ -28,6 +29,8 @@ export interface Answers {
   readonly database: Answer<DatabaseFacts>;
   readonly pins: Answer<PinCounts>;
   readonly masters: Answer<readonly Omit<MasterRow, "peer">[]>;
+  /** Who belongs to the pool, and who trusts whom. */
+  readonly trust: Answer<PoolTrust>;
   /** The storage nodes with a registered name. */
   readonly owners: Answer<Awaited<ReturnType<typeof readOwners>>>;
   readonly standing: Answer<BillingStanding | null>;
@@ -101,6 +104,7 @@ export async function askAll(sources: PageSources): Promise<Answers> {
     database: ask(() => one<DatabaseFacts>(DATABASE)),
     pins: ask(() => one<PinCounts>(PINS)),
     masters: ask(() => database.query<Omit<MasterRow, "peer">>(MASTERS)),
+    trust: ask(() => readPoolTrust(database, settings.pool ?? "")),
     owners: ask(() => readOwners((text, values) => database.query(text, values), settings.pool ?? "")),
     standing: ask(async () => (isBilling ? await readStanding(database, HOURS_BACK) : null)),
     deposits: ask(async () => (isBilling ? await readDepositStanding(database) : null)),

@@ -181,17 +181,18 @@ function refuse(
     readonly isShared: boolean;
   },
   nowMs: number,
-): { readonly why: string; readonly remedy: string } | null {
+): { readonly why: string; readonly whyRefused?: string; readonly remedy: string } | null {
   const { id, peer, pool, machine } = wanted;
   const gone = removed.find(
     (one) => one.id === id || (one.pool === pool && peer !== null && one.peerId === peer.peerId),
   );
   if (gone !== undefined) {
-    const { what, why = "", remedy = "" } = removedMaster(gone);
+    const { what, why: whyRefused = "", remedy = "" } = removedMaster(gone);
     const heir = others.find((one) => one.name === gone.name || one.peer?.peerId === gone.peerId);
-    if (heir === undefined) return { why: `${what} ${why}`, remedy };
+    if (heir === undefined) return { why: what, whyRefused, remedy };
     return {
       why: `${what} Another master has taken its place: ${heir.name} (${heir.id}).`,
+      whyRefused: "Nobody could distinguish two masters with one name or one cluster peer.",
       remedy:
         "This machine can't come back under its old identity. To make it another master: see docs/lost-master.md#another-has-its-place.",
     };

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { inviteCreate } from "../../../src/commands/invite.ts";
+import { inviteMaster } from "../../../src/commands/invite-master.ts";
+import { readMasterInvite } from "../../../src/federation/master-invite.ts";
 import type { World } from "../../../src/world.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";
 import { readInvite } from "../../../src/federation/invite-signing.ts";
@@ -24,6 +26,7 @@ async function create(
     readonly bootstrap?: readonly string[];
     readonly bridges?: readonly string[];
     readonly env?: string;
+    readonly master?: boolean;
   } = {},
 ) {
   const { bootstrap = [], bridges = ["172.17.0.0/16", "172.18.0.0/16"], env = "" } = flags;
@@ -31,6 +34,10 @@ async function create(
   host.docker.bridges = bridges;
   host.http.routes.set(`${API}/api/v1/pool`, { status: 200, body: { pool: "pool" } });
   host.files.put(LAYOUT.envFile, `CLUSTERNAME=pool\nPOSTGRES_PASSWORD=only-for-tests\n${env}`, 0o600);
+  host.files.put(
+    `${LAYOUT.postgresTlsDir}/ca.pem`,
+    `-----BEGIN CERTIFICATE-----\nMI${"A".repeat(200)}\n-----END CERTIFICATE-----\n`,
+  );
   const warnings: string[] = [];
   const results: Result[] = [];
   const reporter = {
@@ -50,6 +57,17 @@ async function create(
     readSigningKey: () => Promise.resolve(KEY),
     openPool: () => ({ query: () => Promise.resolve([]), close: () => Promise.resolve() }),
   } as unknown as World;
+  if (flags.master === true) {
+    await inviteMaster({ expires: "24h", bootstrap }, world);
+    const { lines, data } = results[0] as Result;
+    const { token } = data as { token: string };
+    const read = readMasterInvite(token, {
+      now: new Date(),
+      expected: KEY.id,
+      parseKey: parseVerifyingKey,
+    });
+    return { bootstrap: [read.invite.bootstrap], settings: read.invite.settings, warnings, lines };
+  }
   await inviteCreate({ expires: "24h", storageApiUrl: API, bootstrap }, world);
   const { token } = (results[0] as Result).data as { token: string };
   const { invite } = readInvite(token, {
@@ -57,13 +75,16 @@ async function create(
     expected: KEY.id,
     parseKey: parseVerifyingKey,
   });
-  return { bootstrap: invite.bootstrap, warnings };
+  return { bootstrap: invite.bootstrap, settings: {}, warnings, lines: [] };
 }
 
 describe("invite create", () => {
   it("gives no address of this box's own container networks", async () => {
     const reported = [at("127.0.0.1"), at("172.17.0.1"), at("172.18.0.1"), at("172.20.0.3"), at("192.0.2.7")];
-    expect(await create(reported)).toEqual({ bootstrap: [at("172.20.0.3"), at("192.0.2.7")], warnings: [] });
+    expect(await create(reported)).toMatchObject({
+      bootstrap: [at("172.20.0.3"), at("192.0.2.7")],
+      warnings: [],
+    });
   });
 
   it("gives them where there is no other, with a warning that says the way out", async () => {
@@ -90,7 +111,7 @@ describe("invite create", () => {
   it("gives what the operator names, whatever it is", async () => {
     const bootstrap = [at("172.18.0.1")];
     const { warnings, ...given } = await create([at("192.0.2.7")], { bootstrap });
-    expect(given).toEqual({ bootstrap });
+    expect(given).toMatchObject({ bootstrap });
     expect(warnings).toEqual([expect.stringContaining("(172.18.0.1)")]);
   });
 
@@ -106,4 +127,27 @@ it("an address whose certificate can't be verified is not told to stand behind a
   expect(others).toEqual([]);
   expect(warning).toContain(`${what} Nodes need a certificate for it that they can verify`);
   expect(warning).not.toContain("HTTPS proxy must stand");
+});
+
+describe("invite create --master", () => {
+  const bound = "POSTGRES_BIND=10.0.0.7\n";
+
+  it("has KUBO_PRIVATE_NETWORK, and says that it is missing where the database has a private address", async () => {
+    const open = await create([at("10.0.0.7")], { master: true, env: bound });
+    expect(open.settings).toEqual({});
+    expect(open.warnings).toEqual([
+      expect.stringMatching(/\(10\.0\.0\.7\).*--set KUBO_PRIVATE_NETWORK=true here, then make a new invite/),
+    ]);
+    const env = `${bound}KUBO_PRIVATE_NETWORK=true\n`;
+    expect(await create([at("10.0.0.7")], { master: true, env })).toMatchObject({
+      settings: { KUBO_PRIVATE_NETWORK: "true" },
+      warnings: [],
+    });
+  });
+
+  it("is prose of 80 columns: only the invite and commands are wider", async () => {
+    const { lines } = await create([at("10.0.0.7")], { master: true, env: bound });
+    const isCommand = (line: string) => /^(?:fula-master-invite|mkdir| {2}|npx|To revoke it)/.test(line);
+    expect(lines.filter((line) => line.length > 80 && !isCommand(line))).toEqual([]);
+  });
 });

@@ -61,6 +61,8 @@ describe("the invite of a master", () => {
     const shared = Object.keys(sharedSettings((name) => `${name} as it is`));
     expect(shared.filter((name) => secrets.includes(name))).toEqual([]);
     expect(shared).toContain("FULA_PER_GB_MONTH");
+    // Without it, the kubo of the second master does not dial the first one.
+    expect(shared).toContain("KUBO_PRIVATE_NETWORK");
   });
 
   it("leaves out what is the default", () => {

@@ -88,6 +88,15 @@ describe("the end of a join with an edge", () => {
     );
   });
 
+  it("names the CA of the database, if other machines reach that", async () => {
+    const host = new FakeStorage();
+    host.system.facts.addresses = ["127.0.0.1", "10.0.0.7"];
+    expect(await joinOn(host, ["POSTGRES_BIND=10.0.0.7"])).toMatch(
+      /Keep a copy off this box: .*\/postgres-tls\/ca\.key, \/opt\/fula-master\/postgres-tls\/ca\.pem, a dump of the database /,
+    );
+    expect(await joinOn(new FakeStorage(), [])).not.toContain("postgres-tls/ca.key, ");
+  });
+
   it("says that a staging CA is one, and that nobody reaches localhost", async () => {
     const staging = "EDGE_ACME_CA=https://acme-staging-v02.api.letsencrypt.org/directory";
     expect(await joinOn(box(), [HOST, staging])).toMatch(
@@ -219,4 +228,15 @@ it("node list names who has the address from before a change", async () => {
       "changed on 2026-01-01: the node berlin-1 has the old one. What to do: fula-node invite create --name berlin-1",
     ),
   ]);
+});
+
+it("node list on a master that was removed from its pool says so, and ends with 23", async () => {
+  const host = box();
+  await joinOn(host, []);
+  const gone = { name: "box", removedAt: "2026-01-01T00:00:00Z", removedBy: "paris" };
+  host.postgres.onQuery = (_target, sql) => (/FROM public\.removed_masters/.test(sql) ? [gone] : []);
+  await expect(warningsOfList(host)).rejects.toMatchObject({
+    exit: "foreign",
+    what: "The master box was removed from its pool by paris, 2026-01-01T00:00:00Z.",
+  });
 });

@@ -185,12 +185,20 @@ describe("trust remove", () => {
   });
 
   it("needs an explicit consent for one that may still run: --yes is not enough", async () => {
-    const { rows, world } = await both();
+    const { rows, world, results } = await both();
     for (const row of rows.masters) row["isHeard"] = true;
     await expect(trustRemove("paris", FLAGS, world)).rejects.toMatchObject({
       exit: "preflight",
       remedy: expect.stringContaining("--still-runs"),
     });
+    expect(rows.written).toEqual([]);
+    expect(await trustRemove("paris", { ...FLAGS, dryRun: true }, world)).toBe("pending");
+    const { data, lines } = results.at(-1) as Result;
+    expect(data["registry"]).toMatch(
+      /^This would remove the master paris from the pool: .*the real run needs --still-runs\.$/,
+    );
+    expect(lines.join(" ")).not.toContain("?");
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
     expect(rows.written).toEqual([]);
     expect(await trustRemove("paris", { ...FLAGS, stillRuns: true }, world)).toBe("ok");
   });
@@ -269,5 +277,21 @@ describe("trust list", () => {
       peerId: ownPeer,
       peers: [{ peerId: OTHER, master: "paris", trusted: false, trustsThis: false, connected: false }],
     });
+  });
+
+  it("says that this writer still trusts a removed master", async () => {
+    const { world, results } = scene(({ rows }) => {
+      const removedAt = "2026-01-01T00:00:00Z";
+      rows.removed.push({ pool: "pool", id: "0c".repeat(16), name: "berlin", peerId: THIRD, removedAt });
+    });
+    await trustAdd(THIRD, FLAGS, world);
+    await join(world.host as FakeStorage, { set: { MASTER_CLUSTER_PEERIDS: THIRD } });
+    await trustList({}, world);
+    expect(results.at(-1)?.data["peers"]).toContainEqual(
+      expect.objectContaining({ master: "berlin", removed: true, trusted: true }),
+    );
+    expect(results.at(-1)?.lines.join("\n").replaceAll(/\s+/g, " ")).toContain(
+      "berlin removed, still trusted not connected",
+    );
   });
 });

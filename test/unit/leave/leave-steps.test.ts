@@ -11,6 +11,7 @@ import {
   PURGE_ALL,
 } from "../../support/leave-boxes.ts";
 import { join, LAYOUT, savedValues } from "../../support/master-boxes.ts";
+import { masterOf } from "../../support/masters.ts";
 import { FakeStorage } from "../../support/storage-fake.ts";
 
 const BASE = "/opt/fula-master";
@@ -200,14 +201,30 @@ describe("a master that leaves", () => {
     expect([...host.migrations.masters.values()].flatMap(({ flags }) => flags)).not.toEqual([]);
     const twin = new FakeStorage();
     await join(twin, { set: {} });
-    const { data } = await leaveOn(host);
+    const { data, lines } = await leaveOn(host);
     expect([...host.migrations.masters.values()]).toEqual([]);
     expect(data["others"]).toEqual(["the database at db.example:5432"]);
     // While our services run, no other master may revert a migration that they need.
     const at = (word: string) => host.writes.findLastIndex((write) => write.includes(word));
     expect(at("migrations.forgetMaster")).toBeGreaterThan(at("removeContainer"));
+    expect(lines.join("\n")).not.toContain("trust add");
     await leaveOn(twin);
     expect([...twin.migrations.masters.values()]).not.toEqual([]);
+  });
+});
+
+describe("leave of a master of several", () => {
+  it("says what the others must do, now and before it comes back", async () => {
+    const host = await masterElsewhere();
+    const other = { ...masterOf("berlin-1"), version: "0", heartbeatAt: "2026-01-01T00:00:00Z" };
+    host.migrations.masters.set(other.id, other);
+    const { lines } = await leaveOn(host);
+    expect(host.printed.join("\n")).toMatch(
+      /The other masters \(berlin-1\) .*on each of these masters: fula-node trust remove box\./,
+    );
+    expect(lines.join("\n")).toMatch(
+      /on another master of the pool.*\n {2}fula-node trust add box\nTo join again with what was kept: npx fula-node join-as-master/,
+    );
   });
 });
 

@@ -67,6 +67,16 @@ test("the status screen shows pins and nodes as one line each", () => {
   });
 });
 
+test("a lost master is removed by another command than a node", () => {
+  const todoFor = (...lost: readonly NodeReport[]) =>
+    assess(tallyOf({ healthy: 1 }), [node("paris-2"), ...lost]).nodes.todo;
+  const master = node("berlin-1", { state: "absent", expectedBy: "master" });
+  expect(todoFor(master)).toBe("start berlin-1, or remove it for good: fula-node trust remove berlin-1");
+  expect(todoFor(node("s1", { state: "absent", expectedBy: "registered" }), master)).toBe(
+    "start them, or remove one for good: fula-node node forget NODE, fula-node trust remove MASTER",
+  );
+});
+
 test.each([
   { name: "all complete", tally: { healthy: 3 }, nodes: [node("a")], pins: "ok", state: "ok" },
   {

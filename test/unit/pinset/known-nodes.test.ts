@@ -124,6 +124,12 @@ describe("forgetting", () => {
     expect(() => forget(given)).toThrow(expect.objectContaining({ exit: "usage" }));
   });
 
+  test("says how a master is removed for good", () => {
+    expect(() => forget("m2")).toThrow(
+      expect.objectContaining({ remedy: expect.stringMatching(/fula-node trust remove m2\./) }),
+    );
+  });
+
   test("refuses a name that two nodes have: a stranger can call itself anything", () => {
     const two = updateNodes(EMPTY, {
       ...view([]),

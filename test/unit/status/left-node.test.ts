@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import { table } from "../../../src/ui/text.ts";
-import { leaveOn, leavingMaster } from "../../support/leave-boxes.ts";
+import { leaveOn, leavingMaster, masterElsewhere } from "../../support/leave-boxes.ts";
 import { LAYOUT } from "../../support/master-boxes.ts";
 import { FakeStorage, storageBoxBefore, worldOf } from "../../support/storage-fake.ts";
 
@@ -28,6 +28,15 @@ describe("status of a node that left", () => {
     expect(exit).toBe("pending");
     host.stopEngine();
     expect((await statusOn(host)).text).toMatch(/This master left on/);
+  });
+
+  it("a master with its database elsewhere: what another master must do before it comes back", async () => {
+    const host = await masterElsewhere();
+    await leaveOn(host);
+    const text = (await statusOn(host)).text.replaceAll(/\s+/g, " ");
+    expect(text).toMatch(
+      /First: if the pool has other masters, on one of them: fula-node trust add box To come back: fula-node join/,
+    );
   });
 
   it("a storage node", async () => {

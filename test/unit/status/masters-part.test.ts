@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { NodeTrust, PoolMaster } from "../../../src/federation/pool-trust.ts";
-import { judgeMasters, type MastersSeen } from "../../../src/status/masters-part.ts";
+import { judgeMasters, type MastersSeen } from "../../../src/status/judge-master.ts";
 
 const NOW = "2026-01-01T12:00:00Z";
 const master = (

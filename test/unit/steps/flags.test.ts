@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MasterRow } from "../../../src/database/masters.ts";
 import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster, VERSION } from "../../support/fake-master.ts";
+import { look, refuseForeign } from "../../../src/engine/plan.ts";
 import { boxBefore, join, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
@@ -137,6 +138,10 @@ describe("flags", () => {
       ),
       remedy: expect.stringContaining("fula-node trust add box"),
     });
+    const planned = await look([step], host, new Set());
+    expect(() => refuseForeign(planned, new Set())).toThrow(
+      expect.objectContaining({ why: "The other masters and the nodes do not trust it any more." }),
+    );
     host.migrations.removed.splice(0, 1, { ...gone, id: "0c".repeat(16), peerId });
     expect((await lookAt(step, host)).finding).toMatchObject({ state: "foreign" });
     putOther(host);
