@@ -129,3 +129,14 @@ export async function underContentLocks<Result>(
     }
   });
 }
+
+/** Repeats a statement until it finds no more, or until the stop. Returns how many it found in all. */
+export async function untilNone(find: () => Promise<number>, stop: AbortSignal): Promise<number> {
+  let all = 0;
+  while (!stop.aborted) {
+    const found = await find();
+    if (found === 0) break;
+    all += found;
+  }
+  return all;
+}

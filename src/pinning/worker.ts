@@ -3,7 +3,7 @@ import { setMaxListeners } from "node:events";
 import type { Cluster } from "../cluster/client.ts";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import { withoutCids } from "../units.ts";
-import { Batches, Pause } from "./batches.ts";
+import { Batches, Pause, untilNone } from "./batches.ts";
 import { type Outcome, putOff, writeOutcomes } from "./outcomes.ts";
 import { PinWork, type PinWorkDeps, Unanswered } from "./pin-work.ts";
 import {
@@ -329,21 +329,10 @@ class Worker {
   /** What upstream's pinning API left: it ran before, or on another master. */
   async #takeOver(deadlineMs: number): Promise<void> {
     const { pool, log } = this.#deps;
-    const named = await this.#untilNone(() => giveAccounts(pool));
+    const named = await untilNone(() => giveAccounts(pool), this.#stop);
     if (named > 0) log(`pin queue: ${named} requests that had only a name have its account now`);
-    const taken = await this.#untilNone(() => takeOver(pool, deadlineMs));
+    const taken = await untilNone(() => takeOver(pool, deadlineMs), this.#stop);
     if (taken > 0) log(`pin queue: took over ${taken} requests that nobody worked on`);
-  }
-
-  /** Repeats a statement until it finds no more. Returns how many it found in all. */
-  async #untilNone(find: () => Promise<number>): Promise<number> {
-    let all = 0;
-    while (!this.#stop.aborted) {
-      const found = await find();
-      if (found === 0) break;
-      all += found;
-    }
-    return all;
   }
 
   /** Compares the pins that are done with the cluster. */

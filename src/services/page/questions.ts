@@ -88,7 +88,8 @@ const HOURS = 24;
 export async function askAll(sources: PageSources): Promise<Answers> {
   const { settings, pool, http, health, cluster } = sources;
   const { kuboUrl, pinningUrl, hasEdge, recordsDir } = settings.statusPage;
-  const timeoutMs = QUESTION_MS;
+  // What takes that long is late, and not a server that is down.
+  const timeoutMs = 2 * QUESTION_MS;
   const database: Pick<PostgresPool, "query"> = {
     query: (text, values, options) => pool.query(text, values, { timeoutMs, ...options }),
   };
