@@ -24,7 +24,7 @@ describe("judgeSpace", () => {
   });
 
   it("does not know what kubo does not report", () => {
-    expect(judgeSpace(null, RULES)).toMatchObject({ state: "unknown", todo: null });
+    expect(judgeSpace(null, RULES)).toMatchObject({ state: "unknown", todo: "see the line of kubo" });
   });
 });
 
