@@ -178,8 +178,8 @@ function showUnclaimed(found: readonly UnclaimedDeposit[], limit: number, world:
 
 /** Which payments to list; null if others flags ask for something else. One more than asked for shows whether there are more. */
 function readPage({ unclaimed = false, after, limit, retry, dismiss }: DepositsFlags) {
-  const wishes = [retry !== undefined && retry !== false, dismiss !== undefined, unclaimed];
-  if (wishes.filter(Boolean).length > 1)
+  const asked = [retry !== undefined && retry !== false, dismiss !== undefined, unclaimed];
+  if (asked.filter(Boolean).length > 1)
     throw usage("--retry, --dismiss and --unclaimed can't be passed together.", "Pass one of them.");
   if (!unclaimed && (after !== undefined || limit !== undefined))
     throw usage("--after and --limit are for --unclaimed.", "Add --unclaimed.");

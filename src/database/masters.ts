@@ -52,7 +52,10 @@ export interface MasterRow extends Omit<MasterRecord, "machine"> {
 /** Every master of this database, by name. Null if there is no such table yet. */
 export async function readMasters(client: Client): Promise<readonly MasterRow[] | null> {
   if (!(await hasTable(client, "public.masters"))) return null;
-  const { rows } = await client.query<Omit<MasterRow, "peer">>(MASTERS);
+  const { rows } = await client.query<Omit<MasterRow, "peer">>(
+    `SELECT pool, id, name, flags, version, machine, ${utc("heartbeat_at")} AS "heartbeatAt"
+     FROM public.masters ORDER BY name, id`,
+  );
   const peers = (await hasTable(client, PEERS))
     ? await client.query<MasterPeer & { readonly pool: string; readonly id: string }>(
         `SELECT pool, id, peer_id AS "peerId", addresses, trusts FROM ${PEERS}`,
@@ -65,11 +68,6 @@ export async function readMasters(client: Client): Promise<readonly MasterRow[] 
     return { ...row, peer: { peerId, addresses, trusts } };
   });
 }
-
-/** Lists every master of this database, by name, as MasterRow without its peer. */
-export const MASTERS = `
-  SELECT pool, id, name, flags, version, machine, ${utc("heartbeat_at")} AS "heartbeatAt"
-  FROM public.masters ORDER BY name, id`;
 
 /** The masters that were removed from their pools, by name. None if there is no such table yet. */
 export async function readRemovedMasters(client: Client): Promise<readonly RemovedMaster[]> {

@@ -8,6 +8,8 @@ import { doesTrust } from "./writer-trust.ts";
 export interface PoolMaster {
   readonly id: string;
   readonly name: string;
+  /** The version of fula-node that wrote its record. */
+  readonly version: string;
   /** UTC, ISO 8601. */
   readonly heartbeatAt: string;
   /** Null: an older fula-node recorded it, without its ipfs-cluster. */
@@ -51,11 +53,11 @@ export async function readPoolTrust(database: Database, pool: string): Promise<P
 
 /**
  * Finds a master that came to the pool before this one, runs, and does not trust this one's cluster peer: what this one pins
- * would stay in its own pinset. By name; null if there is none, or if this master is not recorded.
+ * would stay in its own pinset. The names of both; null if there is none, or if this master is not recorded.
  */
-export async function findDistrusting(database: Database, id: string): Promise<string | null> {
-  const [row] = await database.query<{ name: string }>(
-    `SELECT m.name FROM masters own JOIN masters m ON m.pool = own.pool AND (m.first_seen_at, m.id) < (own.first_seen_at, own.id)
+export async function findDistrusting(database: Database, id: string): Promise<Distrusting | null> {
+  const [row] = await database.query<Distrusting>(
+    `SELECT m.name AS by, own.name AS own FROM masters own JOIN masters m ON m.pool = own.pool AND (m.first_seen_at, m.id) < (own.first_seen_at, own.id)
        JOIN master_peers p ON p.pool = m.pool AND p.id = m.id
        LEFT JOIN master_peers mine ON mine.pool = own.pool AND mine.id = own.id
      WHERE own.id = $1 AND now() - m.heartbeat_at < $2 * interval '1 ms' AND p.trusts IS NOT NULL
@@ -63,12 +65,19 @@ export async function findDistrusting(database: Database, id: string): Promise<s
      ORDER BY m.name LIMIT 1`,
     [id, SILENT_MASTER_MS],
   );
-  return row?.name ?? null;
+  return row ?? null;
+}
+
+/** By name: a master that does not trust another one's cluster peer. */
+export interface Distrusting extends Record<string, unknown> {
+  readonly by: string;
+  readonly own: string;
 }
 
 interface MasterRow extends Record<string, unknown> {
   readonly id: string;
   readonly name: string;
+  readonly version: string;
   readonly heartbeatAt: string;
   readonly isHeard: boolean;
   readonly peerId: string | null;
@@ -80,7 +89,7 @@ const utc = (column: string): string => `to_char(${column} AT TIME ZONE 'UTC', '
 
 /** Rows that were taken over from 0.1.0 have no machine: they are no masters, only their flags. */
 const MASTERS = `
-  SELECT m.id, m.name, ${utc("m.heartbeat_at")} AS "heartbeatAt",
+  SELECT m.id, m.name, m.version, ${utc("m.heartbeat_at")} AS "heartbeatAt",
     now() - m.heartbeat_at < $2 * interval '1 ms' AS "isHeard", p.peer_id AS "peerId", p.addresses, p.trusts
   FROM masters m LEFT JOIN master_peers p USING (pool, id)
   WHERE m.pool = $1 AND m.machine IS NOT NULL ORDER BY m.name, m.id`;

@@ -252,6 +252,8 @@ class Worker {
   async #mayWork(): Promise<boolean> {
     try {
       const why = await this.#deps.heldBack();
+      // Nothing else asks the database then.
+      if (why !== null) this.#works("database");
       if (why === null) this.#works("trust");
       else this.#fails("trust", why);
       return why === null;

@@ -1,3 +1,4 @@
+import type { TrustDeps } from "../join/change-trust.ts";
 import type { Listener, PlanItem } from "../engine/events.ts";
 import { openJournal } from "../engine/journal.ts";
 import { describe, look, refuseForeign } from "../engine/plan.ts";
@@ -30,20 +31,7 @@ import { endingStep, openingSteps } from "./rotation-steps.ts";
 import { findHolders, readStage, type RotationContext, type Stage } from "./stage.ts";
 
 /** What a rotation needs from the composition root. */
-export type RotateDeps = Pick<
-  JoinDeps,
-  | "host"
-  | "reporter"
-  | "questions"
-  | "environment"
-  | "version"
-  | "packageDir"
-  | "nodePath"
-  | "hostname"
-  | "pid"
-  | "hash"
-  | "readStdin"
->;
+export type RotateDeps = TrustDeps & Pick<JoinDeps, "readStdin">;
 
 /** What the operator asks for. */
 export interface RotateRequest {

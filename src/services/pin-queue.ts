@@ -2,6 +2,7 @@ import type { Cluster } from "../cluster/client.ts";
 import { readDagSize } from "../cluster/dag-size.ts";
 import { limitConnections, type PostgresPool } from "../database/postgres.ts";
 import type { Log } from "../errors.ts";
+import type { Distrusting } from "../federation/pool-trust.ts";
 import type { HttpReader } from "../machine/http.ts";
 import { type PinWorker, startPinWorker } from "../pinning/worker.ts";
 import type { PinningApiSettings } from "../settings/services.ts";
@@ -46,8 +47,8 @@ export function openPinQueue(
     readonly log: Log;
     readonly stop: AbortSignal;
     readonly mayPin: (account: string) => Promise<boolean>;
-    /** The name of a master that does not trust this one's cluster; null if there is none. */
-    readonly findDistrusting: () => Promise<string | null>;
+    /** A master that does not trust this one's cluster; null if there is none. */
+    readonly findDistrusting: () => Promise<Distrusting | null>;
     readonly openCluster: (connections: number, stop: AbortSignal) => Cluster;
   },
 ): PinQueue {
@@ -62,10 +63,11 @@ export function openPinQueue(
     dagSize: (cid, timeoutMs) => readDagSize(http, kuboUrl, cid, timeoutMs),
     mayPin,
     heldBack: keptFor(TRUST_FRESH_MS, async () => {
-      const name = await findDistrusting();
-      return name === null
-        ? null
-        : `the master ${name} does not trust this one yet, so requests are left to it; run there: fula-node trust add`;
+      const found = await findDistrusting();
+      return (
+        found &&
+        `the master ${found.by} does not trust this one yet, so requests are left to it; run there: fula-node trust add ${found.own}`
+      );
     }),
     log,
     settings: {

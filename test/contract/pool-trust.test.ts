@@ -41,16 +41,16 @@ describeOnPostgres("the masters of a pool", (postgres) => {
       migratorOf().recordMaster(target, masterOf("a", { peer: { peerId: PEERS.a, addresses: [], trusts } }));
     await trusting([PEERS.a]);
     // `b` trusts nobody, too: if each waited for the other, nobody would work.
-    expect([await of("a"), await of("b")]).toEqual([null, "a"]);
+    expect([await of("a"), await of("b")]).toEqual([null, { by: "a", own: "b" }]);
     await trusting(["*"]);
     expect(await of("b")).toBeNull();
     // What is not known holds back nobody.
     await trusting(null);
     expect([await of("b"), await of("nobody")]).toEqual([null, null]);
     await trusting([]);
-    expect(await of("b")).toBe("a");
+    expect(await of("b")).toEqual({ by: "a", own: "b" });
     await database.query("DELETE FROM master_peers WHERE peer_id = $1", [PEERS.b]);
-    expect(await of("b")).toBe("a");
+    expect(await of("b")).toEqual({ by: "a", own: "b" });
     await database.query("UPDATE masters SET heartbeat_at = now() - interval '1 day' WHERE name = 'a'");
     expect(await of("b")).toBeNull();
   });

@@ -110,7 +110,9 @@ describeOnPostgres("a master that was removed", (postgres) => {
     const running = serve("pinning-api", environmentOf(target, idOf("b"), await freePorts()), deps);
     await expect
       .poll(output, { timeout: 15_000 })
-      .toContain("trust: the master a does not trust this one yet, so requests are left to it");
+      .toContain(
+        "trust: the master a does not trust this one yet, so requests are left to it; run there: fula-node trust add b",
+      );
     await record("a", ["peer-a", "peer-b"]);
     await expect.poll(output, { timeout: 15_000 }).toContain("the other masters trust this one");
     stop.abort();

@@ -1,8 +1,8 @@
+import { plain } from "./markup.ts";
 import { readFacts } from "../../pinset/sweep/findings.ts";
 import type { PartState } from "../../status/part.ts";
 import { grouped } from "../../units.ts";
 import { runOf, valueOf } from "./page-parts.ts";
-import { plain } from "./plain.ts";
 import type { Answers } from "./questions.ts";
 
 /** One node, as the page shows it. */

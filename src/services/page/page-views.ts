@@ -1,10 +1,9 @@
 import { describeVerdict, type Part, type PartState, verdictOf } from "../../status/part.ts";
 import { utcSeconds } from "../../units.ts";
-import { markup, Markup, type Piece } from "./markup.ts";
+import { markup, Markup, type Piece, plain } from "./markup.ts";
 import { type JudgedSettings, partsOf } from "./page-parts.ts";
 import { SESSION_SECONDS } from "./page-session.ts";
 import { STYLE } from "./page-style.ts";
-import { plain } from "./plain.ts";
 import { type Answers, QUESTION_MS } from "./questions.ts";
 import { sectionsOf } from "./sections.ts";
 

@@ -4,7 +4,6 @@ import { type DepositStanding, readDepositStanding } from "../../billing/deposit
 import { type BilledHour, type BillingStanding, listHours, readStanding } from "../../billing/runs.ts";
 import type { Cluster, PeerIdentity, PeerMetric } from "../../cluster/client.ts";
 import { readSpace } from "../../cluster/kubo-space.ts";
-import { MASTERS, type MasterRow } from "../../database/masters.ts";
 import type { PostgresPool } from "../../database/postgres.ts";
 import { OperatorError } from "../../errors.ts";
 import { type PoolTrust, readPoolTrust } from "../../federation/pool-trust.ts";
@@ -28,7 +27,6 @@ export interface Answers {
   readonly own: Answer<HealthReport>;
   readonly database: Answer<DatabaseFacts>;
   readonly pins: Answer<PinCounts>;
-  readonly masters: Answer<readonly Omit<MasterRow, "peer">[]>;
   /** Who belongs to the pool, and who trusts whom. */
   readonly trust: Answer<PoolTrust>;
   /** The storage nodes with a registered name. */
@@ -104,7 +102,6 @@ export async function askAll(sources: PageSources): Promise<Answers> {
     own: ask(health),
     database: ask(() => one<DatabaseFacts>(DATABASE)),
     pins: ask(() => one<PinCounts>(PINS)),
-    masters: ask(() => database.query<Omit<MasterRow, "peer">>(MASTERS)),
     trust: ask(() => readPoolTrust(database, settings.pool ?? "")),
     owners: ask(() => readOwners((text, values) => database.query(text, values), settings.pool ?? "")),
     standing: ask(async () => (isBilling ? await readStanding(database, HOURS_BACK) : null)),

@@ -1,12 +1,11 @@
 import { parseSnapshotHistory, parseSweepHistory, type SweepPoint } from "../../pinset/history.ts";
 import { type Facts, readFacts } from "../../pinset/sweep/findings.ts";
 import { age, countOf, decimalBytes, grouped } from "../../units.ts";
-import { markup, type Markup, type Piece } from "./markup.ts";
+import { markup, type Markup, type Piece, plain } from "./markup.ts";
 import { nodesOf } from "./node-rows.ts";
 import { describeMissing, runOf, valueOf } from "./page-parts.ts";
 import { bar, linePlot } from "./plot.ts";
 import type { Answer, Answers } from "./questions.ts";
-import { plain } from "./plain.ts";
 
 /** So many rows of a table are shown. */
 const MOST_ROWS = 100;
@@ -94,7 +93,7 @@ function ago(at: string | null, now: Date): string {
   return ms < 0 ? "now" : `${age(ms)} ago`;
 }
 
-function mastersIn({ masters, standing, at }: Answers): Piece {
+function mastersIn({ trust, standing, at }: Answers): Piece {
   const read = valueOf(standing);
   const leader =
     standing.kind !== "answer"
@@ -110,8 +109,8 @@ function mastersIn({ masters, standing, at }: Answers): Piece {
                   : "No master runs the billing."
           }
         </p>`;
-  if (masters.kind !== "answer") return [missing(masters), leader];
-  const rows = masters.value.map(({ name, version, heartbeatAt }) => [
+  if (trust.kind !== "answer") return [missing(trust), leader];
+  const rows = trust.value.masters.map(({ name, version, heartbeatAt }) => [
     name,
     name === read?.leader ? "leads" : "",
     version,
@@ -120,7 +119,7 @@ function mastersIn({ masters, standing, at }: Answers): Piece {
   return [
     rows.length === 0
       ? markup`<p class="quiet">No master has recorded itself yet.</p>`
-      : table("The masters of this database", [["master"], ["billing"], ["version"], ["seen", "t"]], rows),
+      : table("The masters of this pool", [["master"], ["billing"], ["version"], ["seen", "t"]], rows),
     leader,
   ];
 }

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
-import { markup } from "../../../src/services/page/markup.ts";
-import { plain } from "../../../src/services/page/plain.ts";
+import { markup, plain } from "../../../src/services/page/markup.ts";
 import { bar, linePlot } from "../../../src/services/page/plot.ts";
 import { POLICY, STYLE } from "../../../src/services/page/page-style.ts";
 import { keyForm } from "../../../src/services/page/page-views.ts";

@@ -10,6 +10,7 @@ const master = (
 ): PoolMaster => ({
   id: `id of ${name}`,
   name,
+  version: "0.5.0",
   heartbeatAt: "2026-01-01T11:59:30Z",
   isHeard: true,
   peer: { peerId: `peer-${name}`, addresses: [], trusts },
