@@ -172,6 +172,11 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
       const { stdout } = await second.run("docker logs fula-pinning-api 2>&1 | tail -n 40");
       return stdout.includes("was removed from its pool by master");
     });
+    // Docker starts all containers at the same time: the services can end before kubo answers.
+    await eventually("its kubo answers", async () => {
+      const asked = await second.exec("docker exec ipfs_host ipfs --api=/ip4/127.0.0.1/tcp/5001 id");
+      return asked.exitCode === 0;
+    });
     const back = await joinSecond();
     expectExit(back, 23);
     expect(stderrOf(back)).toMatch(
