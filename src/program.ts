@@ -365,6 +365,12 @@ function addServe(program: Command, run: Run): void {
       .description(services[name])
       .action(() => run(async (world) => (await import("./commands/serve.ts")).serve(name, world), "serves"));
   }
+  // A drill starts it, and feeds it.
+  serve
+    .command("drill-crons", { hidden: true })
+    .action(() =>
+      run(async (world) => (await import("./commands/drill-crons.ts")).drillCrons(world), "serves"),
+    );
 }
 
 function collect(value: string, previous: readonly string[]): readonly string[] {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { openCluster } from "./cluster/client.ts";
 import { createMigrator } from "./database/migrator.ts";
@@ -69,6 +70,7 @@ export async function createWorld(
     }),
     loadKeyParser: async () => (await loadSigning()).parseVerifyingKey,
     readStdin: () => readAll(process.stdin),
+    stdinLines: () => createInterface({ input: process.stdin }),
     readVerifyingKey: async (paths) => (await loadSigning()).readVerifyingKey(paths.map(resolvable)),
     openPool: openPostgresPool,
     openBlake3: async () => (await import("./ingest/blake3.ts")).openBlake3(),
@@ -146,6 +148,8 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
 /** What every verb gets from the composition root: adapters, and facts about this process. */
 export interface World extends JoinDeps {
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
+  /** Standard input, line by line, of a process that another one of ours started and feeds. */
+  stdinLines(): AsyncIterable<string>;
   openSnapshots(directory: string): Promise<SnapshotStore>;
   /** Opens a snapshot by the path of one of its files; see openSnapshotFile. */
   openSnapshotFile(path: string): Promise<SnapshotFile>;
