@@ -188,6 +188,8 @@ async function whileHeld<Result>(
 }
 
 async function waiting(database: Pick<PostgresPool, "query">): Promise<number> {
+  // Within a transaction, PostgreSQL shows the sessions as they were when it was first asked.
+  await database.query("SELECT pg_stat_clear_snapshot()");
   const [row] = await database.query<{ waiting: number }>(
     `SELECT count(*)::integer AS waiting FROM pg_stat_activity
      WHERE datname = current_database() AND wait_event_type = 'Lock'`,

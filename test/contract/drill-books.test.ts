@@ -63,7 +63,8 @@ describeOnPostgres(
     test("D5 fails if a credit is forgotten, so that a claim credits the transfer again", async () => {
       const outcome = await run(replayDrill, {
         sql: `CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN UPDATE deposits SET account = NULL, credited_at = NULL; RETURN NEW; END $$;
+            BEGIN UPDATE deposits SET account = NULL, credited_at = NULL;
+              UPDATE token_transactions SET claimed_at = NULL; RETURN NEW; END $$;
           CREATE TRIGGER forget BEFORE UPDATE OF last_scanned_block ON chain_sync_state FOR EACH ROW
             WHEN (NEW.last_scanned_block < OLD.last_scanned_block) EXECUTE FUNCTION forget()`,
       });
