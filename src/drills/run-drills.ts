@@ -88,9 +88,11 @@ async function runOne<Deps extends { readonly host: HostReader }>(
   const startMs = clock.nowMs();
   listener.started(drill);
   const before = await cleanUp(drill, given);
-  const outcome = before.fault === null ? await tryDrill(drill, given) : failed(before.fault);
-  const after = await cleanUp(drill, given);
-  if (stop.aborted || outcome === STOPPED) return { id, title, fault: after.fault?.summary ?? null };
+  const isClean = before.fault === null;
+  const outcome = isClean ? await tryDrill(drill, given) : failed(before.fault);
+  const after = isClean ? await cleanUp(drill, given) : { removed: [], fault: null };
+  if (stop.aborted || outcome === STOPPED)
+    return { id, title, fault: (before.fault ?? after.fault)?.summary ?? null };
   return {
     id,
     title,
