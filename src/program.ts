@@ -391,7 +391,7 @@ function addServe(program: Command, run: Run): void {
   serve
     .command("drill-crons", { hidden: true })
     .action(() =>
-      run(async (world) => (await import("./commands/drill-crons.ts")).drillCrons(world), "serves"),
+      run(async (world) => (await import("./commands/serve.ts")).serveDrillCrons(world), "serves"),
     );
 }
 

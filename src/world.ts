@@ -149,7 +149,7 @@ async function readAll(stream: NodeJS.ReadStream): Promise<string> {
 export interface World extends JoinDeps {
   takeLock(name: string, holder: LockHolder): Promise<Lock>;
   /** Standard input, line by line, of a process that another one of ours started and feeds. */
-  stdinLines(): AsyncIterable<string>;
+  readonly stdinLines: () => AsyncIterable<string>;
   openSnapshots(directory: string): Promise<SnapshotStore>;
   /** Opens a snapshot by the path of one of its files; see openSnapshotFile. */
   openSnapshotFile(path: string): Promise<SnapshotFile>;

@@ -9,3 +9,11 @@ export async function serve(name: ServiceName, world: World): Promise<VerbExit> 
   await run(name, environment, { ...world, http: host.http, write });
   return "ok";
 }
+
+/** `serve drill-crons`: the billing crons of one master, for a drill that starts this program and feeds its standard input. */
+export async function serveDrillCrons({ stdinLines, write, openPool }: World): Promise<VerbExit> {
+  const { runCronChild } = await import("../drills/scratch/cron-child.ts");
+  const die = (): void => void process.kill(process.pid, "SIGKILL");
+  await runCronChild({ stdinLines, write, openPool, die });
+  return "ok";
+}

@@ -19,7 +19,7 @@ export interface PostgresWriter {
 }
 
 const SESSION = {
-  applicationName: "fula-node secret rotate",
+  applicationName: "fula-node",
   readOnly: false,
   statementTimeoutMs: 120_000,
   lockTimeoutMs: 30_000,

@@ -2,7 +2,7 @@ import { moveRoot as moveByCas, type MoveOutcome, readRoot, type RootMove } from
 import type { PostgresPool } from "../database/postgres.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
 import { DrillFinding, findingOf } from "./drill-finding.ts";
-import { dropScratches, type Scratch, type ScratchDeps, withScratch } from "./scratch-database.ts";
+import { dropScratches, type Scratch, type ScratchDeps, withScratch } from "./scratch/scratch-database.ts";
 
 type Database = Pick<PostgresPool, "query">;
 type Move = (database: Database, move: RootMove) => Promise<MoveOutcome>;
@@ -47,7 +47,7 @@ function described(lost: number): DrillOutcome {
     summary: isProven
       ? `${ROUNDS} of ${ROUNDS} pairs: one writer won, the other got the root of now and then kept both writes; without the comparison ${lost} of ${ROUNDS} lost a write`
       : `without the comparison only ${lost} of ${ROUNDS} pairs lost a write, so the comparison is not shown to protect`,
-    todo: isProven ? null : "Report this as a bug of the drill.",
+    todo: isProven ? null : "report this as a bug of the drill",
     evidence: {
       "with the comparison": `0 of ${ROUNDS} pairs lost a write`,
       "without the comparison": `${lost} of ${ROUNDS} pairs lost a write`,
@@ -91,8 +91,8 @@ async function raceOnce({ pool }: Scratch, bucket: string, move: Move): Promise<
 }
 
 function stale(summary: string): DrillFinding {
-  return new DrillFinding(`With the comparison, ${summary}.`, {
-    todo: "Stop all gateways but one until this is repaired, and report it as a bug.",
+  return new DrillFinding(`with the comparison, ${summary}`, {
+    todo: "stop all gateways but one until this is repaired, and report it as a bug",
   });
 }
 

@@ -2,9 +2,10 @@ import { closest, distance } from "fastest-levenshtein";
 import { OperatorError } from "../errors.ts";
 import type { StatusDeps } from "../status/look-at-node.ts";
 import type { Drill } from "./drill.ts";
+import type { CronDrillDeps } from "./scratch/cron-group.ts";
 
 /** What the drills need from the composition root, all together. Each names the few members that it uses. */
-export type DrillDeps = StatusDeps;
+export type DrillDeps = StatusDeps & CronDrillDeps;
 
 /** A drill that is loaded when it is needed. */
 interface Entry {
@@ -25,6 +26,11 @@ export const CATALOGUE: readonly Entry[] = [
     title: "migrations",
     load: async () => (await import("./migrations-drill.ts")).migrationsDrill,
   },
+  { id: "D3", title: "one leader", load: async () => (await import("./lease-drill.ts")).leaseDrill },
+  { id: "D4", title: "takeover", load: async () => (await import("./takeover-drill.ts")).takeoverDrill },
+  { id: "D5", title: "billing replay", load: async () => (await import("./replay-drill.ts")).replayDrill },
+  { id: "D8", title: "stale writers", load: async () => (await import("./bucket-drill.ts")).bucketDrill },
+  { id: "D10", title: "node names", load: async () => (await import("./name-drill.ts")).nameDrill },
 ];
 
 /** `stack-health`, as a name on the command line. */

@@ -1,5 +1,5 @@
 import { codeOfServer, connectionFaultOf } from "../database/connection-fault.ts";
-import { messageOf, OperatorError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { DrillOutcome } from "./drill.ts";
 
@@ -23,14 +23,10 @@ export class DrillFinding extends Error {
 }
 
 /**
- * Runs the work of a drill. What it finds becomes the outcome, and so does what a database or a setting refuses. Throws the
- * reason of `stop` once that is aborted, whatever else goes wrong then, and bugs.
+ * Runs the work of a drill. What it finds becomes the outcome, and so does what PostgreSQL refuses. Throws every other error, and
+ * the reason of `stop` once that is aborted, whatever else goes wrong then.
  */
-export async function findingOf(
-  stop: AbortSignal,
-  work: () => Promise<DrillOutcome>,
-  evidence: Readonly<Record<string, string>> = {},
-): Promise<DrillOutcome> {
+export async function findingOf(stop: AbortSignal, work: () => Promise<DrillOutcome>): Promise<DrillOutcome> {
   try {
     stop.throwIfAborted();
     const outcome = await work();
@@ -38,25 +34,29 @@ export async function findingOf(
     return outcome;
   } catch (thrown) {
     stop.throwIfAborted();
-    return { ...outcomeOf(thrown), evidence };
+    return outcomeOf(thrown);
   }
 }
 
-function outcomeOf(thrown: unknown): Omit<DrillOutcome, "evidence"> {
+const evidence = {};
+
+function outcomeOf(thrown: unknown): DrillOutcome {
   if (thrown instanceof DrillFinding)
-    return { state: thrown.state, summary: thrown.message, todo: thrown.todo };
-  if (thrown instanceof OperatorError) {
-    const summary = [thrown.what, thrown.why].filter((part) => part !== undefined).join(" ");
-    return { state: "failed", summary, todo: thrown.remedy ?? null };
-  }
-  const isNoSpace = codeOfServer(thrown) === "53100";
-  if (isNoSpace || codeOfServer(thrown) !== "" || connectionFaultOf(thrown) !== null)
+    return { state: thrown.state, summary: thrown.message, todo: thrown.todo, evidence };
+  const code = codeOfServer(thrown);
+  if (code === "53100")
     return {
       state: "failed",
-      summary: `PostgreSQL ${isNoSpace ? "has no space" : "refused a statement of the drill"}: ${messageOf(thrown)}`,
-      todo: isNoSpace
-        ? "Make space where PostgreSQL keeps its data, then run the drill again."
-        : "Read what PostgreSQL says, and its log; fula-node status shows how the database stands.",
+      summary: `PostgreSQL has no space: ${messageOf(thrown)}`,
+      todo: "make space on the disk of PostgreSQL's data, then run the drill again",
+      evidence,
+    };
+  if (code !== "" || connectionFaultOf(thrown) !== null)
+    return {
+      state: "failed",
+      summary: `PostgreSQL did not do what the drill asked: ${messageOf(thrown)}`,
+      todo: "look at fula-node status and at PostgreSQL's log, then run the drill again",
+      evidence,
     };
   throw thrown;
 }

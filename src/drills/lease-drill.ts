@@ -1,12 +1,12 @@
 import { LEASE_LOCK } from "../billing/deduction-sql.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { countOf } from "../units.ts";
-import { type CronDrillDeps, type CronGroup, lastOf, withCrons } from "./cron-group.ts";
-import type { CronProcess } from "./cron-process.ts";
+import { type CronDrillDeps, type CronGroup, lastOf, withCrons } from "./scratch/cron-group.ts";
+import type { CronProcess } from "./scratch/cron-process.ts";
 import type { Drill } from "./drill.ts";
 import { DrillFinding, findingOf } from "./drill-finding.ts";
-import { addAccounts, billFaults, finishedHours } from "./scratch-accounts.ts";
-import { dropScratches, withScratch } from "./scratch-database.ts";
+import { addAccounts, billFaults, finishedHours } from "./scratch/scratch-accounts.ts";
+import { dropScratches, withScratch } from "./scratch/scratch-database.ts";
 
 const ACCOUNTS = 40;
 const MISSED_HOURS = 5;
@@ -15,7 +15,8 @@ const BILLED_MS = 20_000;
 /** Turns of each cron after everything is charged: one more charge would show. */
 const MORE_TURNS = 2;
 
-const TWO_LEADERS = "Report this as a bug: two masters bill at once. Until then, let one master bill only.";
+const TWO_LEADERS =
+  "report this as a bug; the history of each account still allows one charge for an hour (D5)";
 
 /** D3: of two masters, one bills, and each account pays each hour once. */
 export const leaseDrill: Drill<CronDrillDeps> = {
@@ -40,7 +41,7 @@ export const leaseDrill: Drill<CronDrillDeps> = {
               return (await finishedHours(pool, accounts)) >= accounts.hours.length ? true : null;
             },
             () =>
-              `${countOf(accounts.hours.length, "hour")} were not billed within ${BILLED_MS / 1_000} s${pair.map(lastOf).join("")}.`,
+              `${countOf(accounts.hours.length, "hour")} were not billed within ${BILLED_MS / 1_000} s${pair.map(lastOf).join("")}`,
           );
           const { leader, standby } = await untilBothHadTurns(crons, pair);
           const { charges, faults } = await billFaults(pool, accounts);
@@ -53,7 +54,7 @@ export const leaseDrill: Drill<CronDrillDeps> = {
               faults.length === 0
                 ? `one of two crons led; ${bill}: ${countOf(charges, "charge")}, each once and exact`
                 : `one of two crons led; ${bill}: ${faults.join("; ")}`,
-            todo: faults.length === 0 ? null : "Look at fula-node billing runs, and report this as a bug.",
+            todo: faults.length === 0 ? null : "look at fula-node billing runs, and report this as a bug",
             evidence: {
               leader: `${leader.name}, ${leader.state()?.runs["deduction"] ?? 0} runs of the deduction`,
               standby: `${standby.name}, ${standbyTurns(standby)} turns in which it stood by`,
@@ -71,7 +72,7 @@ export function refuseTwoLeaders(crons: readonly CronProcess[]): void {
   const leading = crons.filter((cron) => cron.ended() === null && cron.state()?.leads === true);
   if (leading.length < 2) return;
   throw new DrillFinding(
-    `${leading.length} of ${crons.length} crons led at the same time: ${leading.map(({ name }) => name).join(", ")}.`,
+    `${leading.length} of ${crons.length} crons led at the same time: ${leading.map(({ name }) => name).join(", ")}`,
     { todo: TWO_LEADERS },
   );
 }
@@ -96,7 +97,7 @@ async function untilBothHadTurns(
       return leader === undefined || standby === undefined ? null : { leader, standby };
     },
     () =>
-      `Not one led and one stood by within ${BILLED_MS / 1_000} s: ${pair.map((cron) => `${cron.name} ${cron.state()?.leads === true ? "leads" : "stands by"}`).join(", ")}.`,
+      `not one led and one stood by within ${BILLED_MS / 1_000} s: ${pair.map((cron) => `${cron.name} ${cron.state()?.leads === true ? "leads" : "stands by"}`).join(", ")}`,
   );
 }
 

@@ -8,10 +8,9 @@ import {
 } from "../federation/registry.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import type { Host } from "../host.ts";
-import { capitalised } from "../units.ts";
 import type { Drill } from "./drill.ts";
 import { DrillFinding, findingOf, untilFound } from "./drill-finding.ts";
-import { dropScratches, type ScratchDeps, withScratch } from "./scratch-database.ts";
+import { dropScratches, type ScratchDeps, withScratch } from "./scratch/scratch-database.ts";
 
 type Announce = (
   database: Pick<PostgresPool, "query">,
@@ -171,7 +170,7 @@ async function whileHeld<Result>(
     await untilFound(
       { clock, stop, limitMs: WAIT_MS },
       async () => (settled === running.length || (await waiting(database)) >= WAITING ? true : null),
-      () => `The claims of ${name} did not meet within ${WAIT_MS / 1_000} s.`,
+      () => `the claims of ${name} did not meet within ${WAIT_MS / 1_000} s`,
     );
     throw givenUp;
   });
@@ -198,7 +197,7 @@ async function waiting(database: Pick<PostgresPool, "query">): Promise<number> {
 }
 
 function wrong(summary: string): DrillFinding {
-  return new DrillFinding(`${capitalised(summary)}.`, {
-    todo: "Let nobody register names until this is repaired, and report it as a bug.",
+  return new DrillFinding(summary, {
+    todo: "let nobody register names until this is repaired, and report it as a bug",
   });
 }

@@ -5,10 +5,10 @@ import { tariffOf } from "../billing/fee.ts";
 import { scanChains } from "../billing/scan.ts";
 import { byTransaction, type Transfer } from "../billing/transfer.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { capitalised, countOf } from "../units.ts";
-import { type CronDrillDeps, lastOf, withCrons } from "./cron-group.ts";
+import { countOf } from "../units.ts";
+import { type CronDrillDeps, lastOf, withCrons } from "./scratch/cron-group.ts";
 import type { Drill, DrillContext, DrillOutcome } from "./drill.ts";
-import { type DrillChain, drillBlockHash, startDrillChain } from "./drill-chain.ts";
+import { type DrillChain, drillBlockHash, startDrillChain } from "./scratch/drill-chain.ts";
 import { DrillFinding, findingOf } from "./drill-finding.ts";
 import {
   addAccounts,
@@ -17,8 +17,8 @@ import {
   DRILL_PRICING,
   finishedHours,
   type ScratchAccounts,
-} from "./scratch-accounts.ts";
-import { dropScratches, type Scratch, withScratch } from "./scratch-database.ts";
+} from "./scratch/scratch-accounts.ts";
+import { dropScratches, type Scratch, withScratch } from "./scratch/scratch-database.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -104,7 +104,7 @@ async function replay(
         );
         return isBilled && haveRun ? true : null;
       },
-      () => `Two masters did not bill and scan within ${DONE_MS / 1_000} s${pair.map(lastOf).join("")}.`,
+      () => `two masters did not bill and scan within ${DONE_MS / 1_000} s${pair.map(lastOf).join("")}`,
     );
   });
   const together = await lookAtBooks(
@@ -152,8 +152,8 @@ async function lookAtBooks(
 }
 
 function unlike(summary: string): DrillFinding {
-  return new DrillFinding(`${capitalised(summary)}.`, {
-    todo: "Look at fula-node billing runs and billing deposits, and report this as a bug.",
+  return new DrillFinding(summary, {
+    todo: "look at fula-node billing runs and billing deposits, and report this as a bug",
   });
 }
 

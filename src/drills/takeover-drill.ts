@@ -1,13 +1,19 @@
 import { BEAT_MS } from "../billing/lease.ts";
 import type { PostgresPool } from "../database/postgres.ts";
 import { countOf, duration } from "../units.ts";
-import { type CronDrillDeps, type CronGroup, lastOf, withCrons } from "./cron-group.ts";
-import type { CronProcess } from "./cron-process.ts";
+import { type CronDrillDeps, type CronGroup, lastOf, withCrons } from "./scratch/cron-group.ts";
+import type { CronProcess } from "./scratch/cron-process.ts";
 import type { Drill, DrillContext, DrillOutcome } from "./drill.ts";
 import { DrillFinding, findingOf } from "./drill-finding.ts";
 import { refuseTwoLeaders, standbyTurns } from "./lease-drill.ts";
-import { accountName, addAccounts, billFaults, chargesOf, finishedHours } from "./scratch-accounts.ts";
-import { dropScratches, withScratch } from "./scratch-database.ts";
+import {
+  accountName,
+  addAccounts,
+  billFaults,
+  chargesOf,
+  finishedHours,
+} from "./scratch/scratch-accounts.ts";
+import { dropScratches, withScratch } from "./scratch/scratch-database.ts";
 
 type Database = Pick<PostgresPool, "query">;
 
@@ -66,7 +72,7 @@ async function killLeader(
         return { leader: one, standby: other };
       },
       () =>
-        `No cron came to the middle of the hour ${hour} in ${BRAKED_MS / 1_000} s${pair.map(lastOf).join("")}.`,
+        `no cron came to the middle of the hour ${hour} in ${BRAKED_MS / 1_000} s${pair.map(lastOf).join("")}`,
     );
     await crons.kill(found.leader);
     report(`${found.leader.name}, which led, was killed in the middle of ${hour}`);
@@ -74,27 +80,27 @@ async function killLeader(
   });
   if (charged === 0 || charged >= ACCOUNTS)
     throw new DrillFinding(
-      `The hour ${hour} was not interrupted in its middle: ${charged} of ${ACCOUNTS} charges were there.`,
+      `the hour ${hour} was not interrupted in its middle: ${charged} of ${ACCOUNTS} charges were there`,
     );
   await crons.until(
     TAKEOVER_MS,
     () => (standby.state()?.leads === true ? true : null),
     () =>
-      `${standby.name} did not take over within ${TAKEOVER_MS / 1_000} s after ${leader.name} was killed${lastOf(standby)}.`,
+      `${standby.name} did not take over within ${TAKEOVER_MS / 1_000} s after ${leader.name} was killed${lastOf(standby)}`,
   );
   const tookMs = Math.round(clock.monotonicMs() - killedAt);
   report(`${standby.name} took over after ${duration(tookMs)}`);
   await crons.until(
     BILLED_MS,
     async () => ((await finishedHours(pool, accounts)) >= accounts.hours.length ? true : null),
-    () => `The interrupted hour was not completed within ${BILLED_MS / 1_000} s${lastOf(standby)}.`,
+    () => `the interrupted hour was not completed within ${BILLED_MS / 1_000} s${lastOf(standby)}`,
   );
   // One more run would show a second charge.
   const runs = runsOf(standby);
   await crons.until(
     BILLED_MS,
     () => (runsOf(standby) > runs ? true : null),
-    () => `${standby.name} did not bill again within ${BILLED_MS / 1_000} s${lastOf(standby)}.`,
+    () => `${standby.name} did not bill again within ${BILLED_MS / 1_000} s${lastOf(standby)}`,
   );
   const { charges, faults } = await billFaults(pool, accounts);
   const isGood = faults.length === 0;
@@ -104,7 +110,7 @@ async function killLeader(
   return {
     state: isGood ? "passed" : "failed",
     summary: `the other cron took over ${duration(tookMs)} after the kill; ${bill}`,
-    todo: isGood ? null : "Look at fula-node billing runs, and report this as a bug.",
+    todo: isGood ? null : "look at fula-node billing runs, and report this as a bug",
     evidence: {
       "killed leader": leader.name,
       "charges of the hour when it was killed": `${charged} of ${ACCOUNTS}`,

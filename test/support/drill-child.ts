@@ -1,7 +1,7 @@
 import { createInterface } from "node:readline";
 import { openPostgresPool } from "../../src/database/postgres.ts";
-import { runCronChild } from "../../src/drills/cron-child.ts";
-import type { CronSettings } from "../../src/drills/cron-process.ts";
+import { runCronChild } from "../../src/drills/scratch/cron-child.ts";
+import type { CronSettings } from "../../src/drills/scratch/cron-process.ts";
 
 /** What `fula-node serve drill-crons` does, as a small program. A test may put other billing settings before it. */
 const { drillTwin = {} } = globalThis as { readonly drillTwin?: Partial<CronSettings["billing"]> };

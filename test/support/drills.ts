@@ -1,19 +1,14 @@
-import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { openPostgresPool } from "../../src/database/postgres.ts";
-import { postgresWriter } from "../../src/database/postgres-writer.ts";
-import type { CronDrillDeps } from "../../src/drills/cron-group.ts";
+import type { CronDrillDeps } from "../../src/drills/scratch/cron-group.ts";
 import type { Drill, DrillContext, DrillOutcome } from "../../src/drills/drill.ts";
-import type { InstalledMaster } from "../../src/join/installed-node.ts";
-import { clock, random } from "../../src/machine/clock.ts";
 import type { BillingSettings } from "../../src/settings/billing.ts";
-import { masterLayout } from "../../src/settings/layout.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { bundleChild } from "./bundle-child.ts";
-import { migratorOf } from "./migrations.ts";
+import { depsIn, masterOn } from "./drill-deps.ts";
+import { SHIPPED } from "./migrations.ts";
 import { sql } from "./postgres-server.ts";
 
 /** How a drill's world differs from a sound one. */
@@ -26,9 +21,10 @@ export interface Twin {
 
 const program = await bundleChild(new URL("./drill-child.ts", import.meta.url));
 
-/** A directory with what a drill starts as `bin/fula-node.js`. */
+/** A directory with what a drill starts as `bin/fula-node.js`. It is removed after the test. */
 export async function packageWith(billing: Partial<BillingSettings> = {}): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "fula-node-drill-"));
+  onTestFinished(() => rm(directory, { recursive: true }));
   await mkdir(join(directory, "bin"));
   await writeFile(join(directory, "package.json"), '{"type":"module"}');
   const text = `globalThis.drillTwin = ${JSON.stringify(billing)};\n${program}`;
@@ -38,51 +34,16 @@ export async function packageWith(billing: Partial<BillingSettings> = {}): Promi
 
 /** What a drill needs, with real adapters. */
 export async function drillDeps({ billing, sql: breaking }: Twin = {}): Promise<CronDrillDeps> {
-  const packageDir = await packageWith(billing);
-  onTestFinished(() => rm(packageDir, { recursive: true }));
-  return depsIn(packageDir, breaking);
-}
-
-/** The same, for a process that has a package already. */
-export function depsIn(packageDir: string, breaking?: string): CronDrillDeps {
-  const migrator = migratorOf();
-  return {
-    host: {
-      postgres: postgresWriter,
-      migrations: {
-        async up(target, options) {
-          const done = await migrator.up(target, options);
-          if (breaking !== undefined) await sql(target, breaking);
-          return done;
-        },
-      },
-      random,
-      clock,
+  const deps = depsIn({ migrations: SHIPPED, packageDir: await packageWith(billing) });
+  if (breaking === undefined) return deps;
+  const migrations: CronDrillDeps["host"]["migrations"] = {
+    async up(target, options) {
+      const done = await deps.host.migrations.up(target, options);
+      await sql(target, breaking);
+      return done;
     },
-    hostname: "a-master",
-    hash: (text) => createHash("sha256").update(text).digest("hex"),
-    openPool: openPostgresPool,
-    nodePath: process.execPath,
-    packageDir,
-    environment: process.env,
   };
-}
-
-/** A master whose database is there. */
-export function masterOn(
-  target: PostgresTarget,
-  id = "11111111-1111-4111-8111-111111111111",
-): InstalledMaster {
-  const values: Readonly<Record<string, string>> = {
-    MASTER_ID: id,
-    POSTGRES_HOST: target.host,
-    POSTGRES_PORT: String(target.port),
-    POSTGRES_DB: target.database,
-    POSTGRES_USER: target.user,
-    POSTGRES_PASSWORD: target.password,
-    POSTGRES_SSL: target.ssl === false ? "disable" : target.ssl,
-  };
-  return { layout: masterLayout("/opt/fula-master"), values: (key) => values[key] };
+  return { ...deps, host: { ...deps.host, migrations } };
 }
 
 /** Runs a drill as `fula-node drill` does: cleaned up before and after. */
@@ -90,15 +51,14 @@ export async function runDrill<Deps>(
   drill: Drill<Deps>,
   deps: Deps,
   target: PostgresTarget,
-  stop: AbortSignal = new AbortController().signal,
+  {
+    stop = new AbortController().signal,
+    master = masterOn(target),
+  }: Partial<Pick<DrillContext, "stop" | "master">> = {},
 ): Promise<DrillOutcome & { readonly lines: readonly string[] }> {
   const lines: string[] = [];
-  const context: DrillContext = {
-    master: masterOn(target),
-    stop,
-    report: (line) => void lines.push(line),
-  };
-  await drill.cleanUp(deps, context);
+  const context: DrillContext = { master, stop, report: (line) => void lines.push(line) };
+  lines.push(...(await drill.cleanUp(deps, context)));
   try {
     return { ...(await drill.run(deps, context)), lines };
   } finally {

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
-import type { BillingSettings } from "../settings/billing.ts";
-import type { Pricing } from "../settings/quota.ts";
-import type { PoolSettings } from "../settings/services.ts";
+import type { BillingSettings } from "../../settings/billing.ts";
+import type { Pricing } from "../../settings/quota.ts";
+import type { PoolSettings } from "../../settings/services.ts";
 
 /** How one master's billing crons run in a drill. */
 export interface CronSettings {

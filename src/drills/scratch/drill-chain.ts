@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { Transfer } from "../billing/transfer.ts";
-import { TRANSFER_TOPIC, topicOf } from "../billing/transfer.ts";
+import type { Transfer } from "../../billing/transfer.ts";
+import { TRANSFER_TOPIC, topicOf } from "../../billing/transfer.ts";
 
 /** A chain that a drill has made up, behind JSON-RPC on 127.0.0.1. */
 export interface DrillChain {

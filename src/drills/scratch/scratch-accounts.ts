@@ -1,8 +1,8 @@
-import { HOURS_BACK } from "../billing/deduction.ts";
-import { DUE_HOURS } from "../billing/deduction-sql.ts";
-import type { PostgresPool } from "../database/postgres.ts";
-import type { BillingSettings } from "../settings/billing.ts";
-import { countOf } from "../units.ts";
+import { HOURS_BACK } from "../../billing/deduction.ts";
+import { DUE_HOURS } from "../../billing/deduction-sql.ts";
+import type { PostgresPool } from "../../database/postgres.ts";
+import type { BillingSettings } from "../../settings/billing.ts";
+import { countOf } from "../../units.ts";
 
 type Database = Pick<PostgresPool, "query">;
 

@@ -1,11 +1,11 @@
 import { join } from "node:path";
-import { BATCH_SIZE } from "../billing/deduction.ts";
-import type { Host } from "../host.ts";
-import { programEnvironment } from "../machine/run-program.ts";
-import type { BillingSettings } from "../settings/billing.ts";
-import type { PostgresTarget } from "../settings/postgres-target.ts";
+import { BATCH_SIZE } from "../../billing/deduction.ts";
+import type { Host } from "../../host.ts";
+import { programEnvironment } from "../../machine/run-program.ts";
+import type { BillingSettings } from "../../settings/billing.ts";
+import type { PostgresTarget } from "../../settings/postgres-target.ts";
 import { type CronProcess, type CronState, cronStarter } from "./cron-process.ts";
-import { DrillFinding, untilFound } from "./drill-finding.ts";
+import { DrillFinding, untilFound } from "../drill-finding.ts";
 import { DRILL_BILLING, DRILL_PRICING } from "./scratch-accounts.ts";
 import type { ScratchDeps } from "./scratch-database.ts";
 
@@ -77,7 +77,7 @@ export async function withCrons<Result>(
       group.until(
         START_MS,
         () => cron.state(),
-        () => `The crons of ${cron.name} did not start within ${START_MS / 1_000} s${lastOf(cron)}.`,
+        () => `the crons of ${cron.name} did not start within ${START_MS / 1_000} s${lastOf(cron)}`,
       ),
     until: (limitMs, look, late) =>
       untilFound(
@@ -102,12 +102,12 @@ export async function withCrons<Result>(
 
 function refuseFailed(cron: CronProcess): void {
   const ended = cron.ended();
-  if (ended !== null) throw new DrillFinding(`The crons of ${cron.name} ${ended}${lastOf(cron)}.`);
+  if (ended !== null) throw new DrillFinding(`the crons of ${cron.name} ${ended}${lastOf(cron)}`);
   const failures = Object.entries(cron.state()?.failures ?? {}).filter(([, times]) => times > 0);
   const [failed] = failures;
   if (failed === undefined) return;
   const said = cron.log().findLast((line) => line.startsWith(`${failed[0]}: `));
-  throw new DrillFinding(`A run of ${cron.name} failed${said === undefined ? lastOf(cron) : `: ${said}`}.`);
+  throw new DrillFinding(`a run of ${cron.name} failed${said === undefined ? lastOf(cron) : `: ${said}`}`);
 }
 
 /** The newest line of its log, after a colon. */

@@ -1,11 +1,11 @@
-import { codeOfServer } from "../database/connection-fault.ts";
-import type { openPostgresPool, PostgresPool } from "../database/postgres.ts";
-import { messageOf } from "../errors.ts";
-import type { Host } from "../host.ts";
-import { databaseOf, type InstalledMaster } from "../join/installed-node.ts";
-import type { PostgresTarget } from "../settings/postgres-target.ts";
-import type { DrillContext } from "./drill.ts";
-import { DrillFinding } from "./drill-finding.ts";
+import { codeOfServer } from "../../database/connection-fault.ts";
+import type { openPostgresPool, PostgresPool } from "../../database/postgres.ts";
+import { messageOf, OperatorError } from "../../errors.ts";
+import type { Host } from "../../host.ts";
+import { databaseOf, type InstalledMaster } from "../../join/installed-node.ts";
+import type { PostgresTarget } from "../../settings/postgres-target.ts";
+import type { DrillContext } from "../drill.ts";
+import { DrillFinding } from "../drill-finding.ts";
 
 /** What a scratch database needs from the composition root. */
 export interface ScratchDeps {
@@ -103,10 +103,10 @@ async function createDatabase(
 
 function mayNotCreate({ user }: PostgresTarget, cause: unknown): DrillFinding {
   return new DrillFinding(
-    `The role ${user} may not create the scratch database in which this drill works: ${messageOf(cause)}.`,
+    `the role ${user} may not create the scratch database in which this drill works: ${messageOf(cause)}`,
     {
       state: "skipped",
-      todo: `To have this drill, as administrator of the database: ALTER ROLE ${user} CREATEDB;`,
+      todo: `to have this drill, as administrator of the database: ALTER ROLE ${user} CREATEDB;`,
       cause,
     },
   );
@@ -127,8 +127,20 @@ export async function dropScratches(
       makerOf(deps, master),
       OLD_SECONDS,
     ]);
-    for (const { name } of found) await query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    for (const { name } of found)
+      await query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`).catch((thrown: unknown) => {
+        throw codeOfServer(thrown) === "" ? thrown : isKept(name, thrown);
+      });
     return found.map(({ name }) => `dropped the scratch database ${name}`);
+  });
+}
+
+function isKept(name: string, cause: unknown): OperatorError {
+  return new OperatorError({
+    exit: "unavailable",
+    what: `PostgreSQL keeps the scratch database ${name} of a drill: ${messageOf(cause)}.`,
+    remedy: `End the sessions that use it, then run the drill again; or, as administrator of the database: DROP DATABASE ${name};`,
+    cause,
   });
 }
 

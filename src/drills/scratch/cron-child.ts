@@ -1,6 +1,6 @@
-import { BEAT_MS } from "../billing/lease.ts";
-import type { openPostgresPool } from "../database/postgres.ts";
-import { startBillingCrons } from "../services/billing-crons.ts";
+import { BEAT_MS } from "../../billing/lease.ts";
+import type { openPostgresPool } from "../../database/postgres.ts";
+import { startBillingCrons } from "../../services/billing-crons.ts";
 import type { CronSettings, CronState } from "./cron-process.ts";
 
 /** What the crons of a drill need. */
