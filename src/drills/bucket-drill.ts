@@ -81,7 +81,7 @@ async function raceOnce({ pool }: Scratch, bucket: string, move: Move): Promise<
     conflict.current?.root !== now?.root ||
     now?.root !== `root-0+${winner.writer}`
   )
-    throw stale(`the refused writer of ${bucket} was not told the root of now, ${now?.root ?? "none"}`);
+    throw stale(`the refused writer of ${bucket} did not get the root of now, ${now?.root ?? "none"}`);
   const again = await move(pool, { ...key, base: now, root: `${now.root}+${loser?.writer}` });
   if (again.outcome !== "Won")
     throw stale(`the refused writer of ${bucket} could not write after it had read the root again`);

@@ -133,7 +133,7 @@ async function refuseOtherOwner(pool: PostgresPool, name: string, peerId: string
   const entry = await readName(pool, POOL, name);
   if (rows.length !== 1) throw wrong(`the name ${name} has ${rows.length} owners`);
   if (rows[0]?.owner !== peerId || entry?.peerId !== peerId)
-    throw wrong(`the name ${name} belongs to another node than the one that was told so`);
+    throw wrong(`the name ${name} belongs to another node than the one that was answered so`);
 }
 
 /** The peer id of a node that does not exist. */

@@ -73,8 +73,11 @@ function nameOf(command: Command): string {
   return parent?.parent == null ? command.name() : `${nameOf(parent)} ${command.name()}`;
 }
 
+/** Not those that `--help` does not show: only the program itself uses them. */
 function leavesOf(command: Command): readonly Command[] {
-  return command.commands.length === 0 ? [command] : command.commands.flatMap(leavesOf);
+  if (command.commands.length === 0) return [command];
+  const shown = command.createHelp().visibleCommands(command);
+  return command.commands.filter((one) => shown.includes(one)).flatMap(leavesOf);
 }
 
 function listSettings(
