@@ -58,7 +58,7 @@ describeOnPostgres(
       const stay = [
         "fula_drill_x",
         "fula_drills",
-        `fula_drill_${"a".repeat(24)}_mine`,
+        `${nameAt(now, own)}_mine`,
         nameAt(now, own),
         nameAt(now),
         nameAt(now - 7_200, "5ca1ab1e"),
