@@ -26,8 +26,8 @@ const STOPPED_ACCOUNT = accountName(35);
 
 /** A standby looks every BEAT_MS; its questions and the end of the dead session take a moment. */
 const TAKEOVER_MS = BEAT_MS + 5_000;
-/** Shorter than the 30 s after which PostgreSQL ends the idle transaction that holds the brake. */
-const BRAKED_MS = 20_000;
+/** The start of both, and what the leader charges before the brake. */
+const BRAKED_MS = 40_000;
 const BILLED_MS = 20_000;
 
 /** D4: the leader is killed in the middle of an hour, and the other one completes it. */
@@ -61,15 +61,15 @@ async function killLeader(
   const { leader, standby, killedAt, charged } = await pool.transaction(async (database) => {
     await database.query(`SELECT pg_advisory_xact_lock(${BRAKE})`);
     const pair = [crons.start("drill-master-a"), crons.start("drill-master-b")];
-    for (const cron of pair) await crons.untilUp(cron);
     const found = await crons.until(
       BRAKED_MS,
       async () => {
+        // Asked at each look, so that the transaction with the brake is never idle for long: PostgreSQL would end it.
+        const braked = await isBraked(database);
         refuseTwoLeaders(pair);
         const one = pair.find((cron) => cron.state()?.leads === true);
         const other = pair.find((cron) => cron !== one && standbyTurns(cron) > 0);
-        if (one === undefined || other === undefined || !(await isBraked(database))) return null;
-        return { leader: one, standby: other };
+        return braked && one !== undefined && other !== undefined ? { leader: one, standby: other } : null;
       },
       () =>
         `no cron came to the middle of the hour ${hour} in ${BRAKED_MS / 1_000} s${pair.map(lastOf).join("")}`,
@@ -127,10 +127,13 @@ function runsOf(cron: CronProcess): number {
 /** The advisory lock at which a charge waits. */
 const BRAKE = 471_300;
 
-/** Makes the charge of one account and hour wait, in the middle of its transaction, as long as the drill holds the brake. */
+/**
+ * Makes the charge of one account and hour wait, in the middle of its transaction, as long as the drill holds the brake: also longer
+ * than a real charge waits for a lock.
+ */
 async function addBrake(database: Database, hour: string): Promise<void> {
   await database.query(
-    `CREATE FUNCTION drill_brake() RETURNS trigger LANGUAGE plpgsql AS $$
+    `CREATE FUNCTION drill_brake() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
      BEGIN PERFORM pg_advisory_xact_lock(${BRAKE}); RETURN NEW; END $$`,
   );
   await database.query(

@@ -17,6 +17,8 @@ async function* altered(): AsyncGenerator<string> {
   }
 }
 
+// As the program does it: a closed output ends nothing.
+process.stdout.on("error", () => {});
 await runCronChild({
   stdinLines: altered,
   write: (lines) => void process.stdout.write(lines),
