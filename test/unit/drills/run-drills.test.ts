@@ -184,6 +184,23 @@ describe("runDrills", () => {
     expect(trace).toEqual(["clean D1", "clean D1"]);
   });
 
+  it("a signal while it cleans up after its end: its result counts, and no other drill begins", async () => {
+    const { trace, made, stop, drill, start } = stage();
+    const one = drill("D1");
+    const slow = {
+      ...one,
+      cleanUp: async () => {
+        if (made.has("D1")) stop.abort();
+        return one.cleanUp();
+      },
+    };
+    expect(await start(slow, drill("D2"))).toMatchObject({
+      results: [{ id: "D1", state: "passed", cleaned: ["the thing of D1"] }],
+      stopped: { drill: null },
+    });
+    expect(trace).toEqual(["clean D1", "run D1", "clean D1"]);
+  });
+
   it("a drill that can't clean up has failed, whatever it found; one that can't before does not run", async () => {
     const { trace, drill, start } = stage();
     let calls = 0;
