@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { CATALOGUE, chooseDrills, slugOf } from "../../../src/drills/catalogue.ts";
-import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill } from "../../../src/drills/drill-lines.ts";
-import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/drill-screen.ts";
-import type { DrillResult } from "../../../src/drills/run-drills.ts";
+import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill } from "../../../src/drills/run/drill-lines.ts";
+import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/run/drill-screen.ts";
+import type { DrillResult } from "../../../src/drills/run/run-drills.ts";
 import { judgeStack } from "../../../src/drills/stack-health-drill.ts";
 import type { Part, PartState } from "../../../src/status/part.ts";
 import { table } from "../../../src/ui/text.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Drill, DrillOutcome } from "../../../src/drills/drill.ts";
-import { DRILL_FREE_BYTES, type DrillResult, runDrills } from "../../../src/drills/run-drills.ts";
+import { DRILL_FREE_BYTES, type DrillResult, runDrills } from "../../../src/drills/run/run-drills.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import type { InstalledMaster } from "../../../src/join/installed-node.ts";
 import { masterLayout } from "../../../src/settings/layout.ts";

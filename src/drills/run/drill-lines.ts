@@ -1,6 +1,6 @@
-import { countOf, duration } from "../units.ts";
-import type { Drill } from "./drill.ts";
-import { slugOf } from "./catalogue.ts";
+import { countOf, duration } from "../../units.ts";
+import type { Drill } from "../drill.ts";
+import { slugOf } from "../catalogue.ts";
 import type { DrillResult, DrillRun } from "./run-drills.ts";
 
 type Table = (rows: readonly (readonly string[])[]) => readonly string[];

@@ -1,9 +1,9 @@
-import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host.ts";
-import { judgeError, type Monotonic, monotonic, within } from "../status/collect.ts";
-import { LATE } from "../status/part.ts";
-import { decimalBytes, duration } from "../units.ts";
-import type { Drill, DrillContext, DrillOutcome } from "./drill.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { judgeError, type Monotonic, monotonic, within } from "../../status/collect.ts";
+import { LATE } from "../../status/part.ts";
+import { decimalBytes, duration } from "../../units.ts";
+import type { Drill, DrillContext, DrillOutcome } from "../drill.ts";
 
 /** How one drill went. */
 export interface DrillResult extends DrillOutcome {
