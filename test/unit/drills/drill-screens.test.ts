@@ -78,8 +78,8 @@ describe("what people read", () => {
   it.each([
     [[RESULT], "The drill passed in 1.0 s (exit 0)."],
     [[RESULT, RESULT], "All 2 drills passed in 1.0 s (exit 0)."],
-    [[SKIPPED], "1 skipped, and prove nothing here in 1.0 s (exit 0)."],
-    [[RESULT, SKIPPED, FAILED], "1 failed, 1 passed, 1 skipped, and prove nothing here in 1.0 s (exit 0)."],
+    [[SKIPPED], "1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
+    [[RESULT, SKIPPED, FAILED], "1 failed, 1 passed, 1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
     [[], "All 0 drills passed in 1.0 s (exit 0)."],
   ])("ends with the counts", (results, words) => {
     expect(concludeDrills({ results, stopped: null }, 1_000, 0)).toEqual([words]);
