@@ -19,7 +19,7 @@ export interface Twin {
   readonly sql?: string;
 }
 
-const program = await bundleChild(new URL("./drill-child.ts", import.meta.url));
+const program = await bundleChild(new URL("./drill-cron-child.ts", import.meta.url));
 
 /** A directory with what a drill starts as `bin/fula-node.js`. It is removed after the test. */
 export async function packageWith(billing: Partial<BillingSettings> = {}): Promise<string> {
