@@ -2,9 +2,11 @@ import { closest, distance } from "fastest-levenshtein";
 import { OperatorError } from "../errors.ts";
 import type { StatusDeps } from "../status/look-at-node.ts";
 import type { Drill } from "./drill.ts";
+import type { SnapshotDrillDeps } from "./snapshot-drill.ts";
+import type { SweepDrillDeps } from "./sweep-drill.ts";
 
 /** What the drills need from the composition root, all together. Each names the few members that it uses. */
-export type DrillDeps = StatusDeps;
+export type DrillDeps = StatusDeps & SnapshotDrillDeps & SweepDrillDeps;
 
 /** A drill that is loaded when it is needed. */
 interface Entry {
@@ -24,6 +26,16 @@ export const CATALOGUE: readonly Entry[] = [
     id: "D2",
     title: "migrations",
     load: async () => (await import("./migrations-drill.ts")).migrationsDrill,
+  },
+  {
+    id: "D6",
+    title: "snapshot",
+    load: async () => (await import("./snapshot-drill.ts")).snapshotDrill,
+  },
+  {
+    id: "D7",
+    title: "sweep",
+    load: async () => (await import("./sweep-drill.ts")).sweepDrill,
   },
 ];
 

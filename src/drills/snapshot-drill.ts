@@ -220,7 +220,8 @@ async function verifyIn(
 ): Promise<VerifiedSnapshot> {
   const { layout } = context.master;
   const keys = [await deps.readVerifyingKey([layout.verifyingKey, layout.signingKey])];
-  const { sha256 } = await deps.openSnapshots(directory);
+  const store = await deps.openSnapshots(directory);
+  const sha256 = (bytes: Uint8Array): string => store.sha256(bytes);
   const order = checkChain(await deps.listSnapshotFiles(directory), keys, sha256);
   return work.verify(await deps.openSnapshotFile(`${directory}/${name}`), keys, { sha256, order });
 }
@@ -280,17 +281,17 @@ async function restore(
 
 /** The last snapshot of this master says how large one is. Without one, the disk is checked while it is written, as always. */
 async function checkSpace(
-  { host, environment, openSnapshots }: SnapshotDrillDeps,
+  deps: SnapshotDrillDeps,
   { baseDir, snapshotsDir }: DrillContext["master"]["layout"],
 ): Promise<void> {
-  const snapshots = await (await openSnapshots(snapshotsDir)).list();
+  const snapshots = await (await deps.openSnapshots(snapshotsDir)).list();
   const bytes = Math.ceil(GROWTH * (snapshots.at(-1)?.bodyBytes ?? 0));
   const places = [
     { path: baseDir, needed: 3 * bytes + RESERVE_BYTES },
-    { path: environment["TMPDIR"] ?? "/var/tmp", needed: bytes + RESERVE_BYTES },
+    { path: deps.environment["TMPDIR"] ?? "/var/tmp", needed: bytes + RESERVE_BYTES },
   ];
   for (const { path, needed } of places) {
-    const { freeBytes } = await host.files.space(path);
+    const { freeBytes } = await deps.host.files.space(path);
     if (freeBytes >= needed) continue;
     throw new OperatorError({
       exit: "unavailable",

@@ -98,7 +98,7 @@ export function drillDeps(
           ? null
           : openOperatorCommand(command, {
               files,
-              environment: { PATH: process.env["PATH"] ?? "" } as never,
+              environment: { PATH: process.env["PATH"] ?? "" },
             }),
       source: { host: "box", pool },
     }),
