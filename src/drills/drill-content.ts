@@ -159,6 +159,11 @@ export async function copiesOf(cluster: Pick<Cluster, "status">, cid: string): P
   return new Set(Object.entries(status.peerMap).flatMap(([peer, info]) => (isCopy(info) ? [peer] : [])));
 }
 
+/** True for the pin of any drill, also of another master: by its name alone, so good enough only to wait for it. */
+export async function isNamedByDrill(cluster: Pick<Cluster, "allocation">, cid: string): Promise<boolean> {
+  return NAME.test(readWholePin(await cluster.allocation(cid))?.options.name ?? "");
+}
+
 /**
  * Removes what drills of this master have left: pins with its mark, blocks in its kubo, directories. Nothing else is
  * touched. Returns a line for each content. Throws an OperatorError (unavailable) if it can't see what is left.

@@ -27,7 +27,7 @@ import {
 } from "./drill-content.ts";
 import { DrillFailure, outcomeOf } from "./drill-failure.ts";
 import type { Drill, DrillContext } from "./drill.ts";
-import { onlyPin, onlyPinOf, withProgress } from "./one-pin.ts";
+import { askedPin, onlyPinOf, withProgress } from "./one-pin.ts";
 import { SPOILINGS, withSpoiledCopy } from "./spoiled-copy.ts";
 
 /** What the drill needs. */
@@ -260,7 +260,7 @@ async function restore(
   const { master } = context;
   const result = await work.restore({
     snapshot,
-    cluster: onlyPin(cluster, cid),
+    cluster: askedPin(cluster, cid),
     workspace: onlyPinOf(await deps.openWorkspace(), cid),
     clock,
     clusterId: clusterIdOf(deps, master),

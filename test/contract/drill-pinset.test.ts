@@ -10,6 +10,7 @@ import { takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
 import { sweep } from "../../src/pinset/sweep/sweep.ts";
 import { cidOf } from "../support/cids.ts";
+import { eventually } from "../support/cluster-real.ts";
 import { type ClusterDouble, startClusterDouble } from "../support/cluster-double.ts";
 import {
   type DrillMaster,
@@ -222,6 +223,25 @@ describe("D7, sweep", () => {
     expectNothingLeft();
   });
 
+  test("the pin of another master's drill is waited for", async () => {
+    await knowNodes();
+    const cid = cidOf("another drill");
+    const copies = { replication_factor_min: 1, replication_factor_max: 1, allocations: ["12D3KooWPeer1"] };
+    const pin = { cid, name: "fula-drill-sweep-0123456789abcdef", ...copies };
+    cluster.pins.set(cid, pin);
+    const real = box.deps.host.clock;
+    const clock = {
+      ...real,
+      wait: (ms: number) => {
+        cluster.pins.delete(cid);
+        return real.wait(ms);
+      },
+    };
+    const outcome = await box.run(sweepDrill, { ...box.deps, host: { ...box.deps.host, clock } });
+    expect(outcome).toMatchObject({ state: "passed" });
+    expect(box.lines).toContain("another master's drill has a pin with too few copies now: waiting for it");
+  });
+
   test("the list of nodes is read, and stays as it is", async () => {
     await knowNodes();
     const before = await readFile(box.master.layout.knownNodes, "utf8");
@@ -400,6 +420,16 @@ describe("what a drill may remove", () => {
     for (const pin of others) cluster.pins.set(pin.cid, pin);
     expect(await cleanUp()).toEqual([]);
     for (const pin of others) expect(cluster.pins.has(pin.cid)).toBe(true);
+  });
+
+  test("a pin whose request came only after the clean-up is found by the next one", async () => {
+    cluster.gate = (method) => Promise.resolve(method === "POST" ? 200 : "apply");
+    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
+    await expect(sweepDrill.run(box.deps, context)).rejects.toThrow("did not answer");
+    expect(await cleanUp()).toEqual([expect.stringMatching(/: its block, its directory$/)]);
+    await eventually("the pin came", () => Promise.resolve(cluster.pins.size === PINS.length + 1));
+    expect(await cleanUp()).toEqual([expect.stringMatching(/: its pin$/)]);
+    expectNothingLeft();
   });
 
   test("not the directory, as long as kubo does not answer", async () => {
