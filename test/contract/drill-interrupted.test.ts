@@ -71,8 +71,8 @@ async function countCalls(drill: Drill<PinsetDrillDeps>): Promise<readonly strin
 }
 
 const DRILLS: readonly [string, Drill<PinsetDrillDeps>][] = [
-  ["D6", snapshotDrill as Drill<PinsetDrillDeps>],
-  ["D7", sweepDrill as Drill<PinsetDrillDeps>],
+  ["D6", snapshotDrill],
+  ["D7", sweepDrill],
 ];
 
 describe.each(DRILLS)("%s, interrupted", (id, drill) => {
