@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { fulaNode } from "../support/artifact.ts";
+import { AS_OPERATOR, fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { expectExit, skipped } from "../support/master-box.ts";
@@ -51,7 +51,8 @@ describe.skipIf(skipped !== undefined)("the drills of a pool with two storage no
   };
   /** What is the operator's, and a drill does not touch. */
   const kept = async (): Promise<string> => {
-    const paths = "snapshots state heartbeats replication-alerts.log known-nodes.json restore";
+    const paths =
+      "snapshots state/snapshot-chain.json heartbeats replication-alerts.log known-nodes.json restore";
     const sums = `cd ${HOME} && find ${paths} -type f -exec sha256sum {} + 2>/dev/null | sort`;
     return (await master.exec(sums)).stdout;
   };
@@ -103,13 +104,17 @@ describe.skipIf(skipped !== undefined)("the drills of a pool with two storage no
     expect(before.left).toMatchObject({ pins: [], directories: [] });
   });
 
-  test("killed in the middle, the next one removes what is left", async () => {
+  test("stopped in the middle, it cleans up; killed there, the next one does", async () => {
     const before = await left();
     for (const id of ["D6", "D7"]) {
-      const unit = `drill-${id.toLowerCase()}`;
-      await master.run(`systemd-run --unit=${unit} --collect fula-node drill ${id}`);
-      await eventually("the drill has a pin", async () => (await left()).pins.length === 1, 60_000);
-      await master.run(`systemctl kill -s KILL ${unit}`);
+      const listed = `curl -s ${AS_OPERATOR} http://127.0.0.1:9094/allocations`;
+      const begin = `node ${PROGRAM} drill ${id} >/dev/null 2>&1 & pid=$!`;
+      const untilPinned = `until ${listed} | grep -q fula-drill-; do kill -0 $pid || exit 3; done`;
+      const stopped = `kill -TERM $pid; wait $pid; echo $?`;
+      expect((await master.run(`${begin}; ${untilPinned}; ${stopped}`)).stdout.trim()).toBe("26");
+      expect(await left()).toEqual(before);
+      await master.run(`${begin}; ${untilPinned}; kill -9 $pid`);
+      expect((await left()).pins).toHaveLength(1);
       const result = await drill(id);
       expectExit(result, 0);
       expect(result.of(id)?.leftovers).toEqual([expect.stringMatching(/its pin, its block, its directory$/)]);
@@ -125,6 +130,15 @@ describe.skipIf(skipped !== undefined)("the drills of a pool with two storage no
     expect((await master.exec("cat /root/alarms")).stdout).toBe("");
     expectExit(await drill("sweep"), 0);
     expect(JSON.parse(await master.readFile("/root/alarms"))).toMatchObject({ kind: "drill" });
+  });
+
+  test("D6 fails if the public key is another one", async () => {
+    const key = `${HOME}/snapshot-ed25519.pub.pem`;
+    await master.run(`mv ${key} /root/ && openssl genpkey -algorithm ed25519 | openssl pkey -pubout >${key}`);
+    const result = await drill("D6");
+    expectExit(result, 27);
+    expect(result.of("D6")?.summary).toContain("the snapshot that was just taken was refused");
+    await master.run(`mv /root/snapshot-ed25519.pub.pem ${key}`);
   });
 
   test("a pin that really has too few copies fails D7, and D6 goes on", async () => {

@@ -423,7 +423,7 @@ describe("what a drill may remove", () => {
   });
 
   test("a pin whose request came only after the clean-up is found by the next one", async () => {
-    cluster.gate = (method) => Promise.resolve(method === "POST" ? 200 : "apply");
+    cluster.gate = (method) => Promise.resolve(method === "POST" ? 3_000 : "apply");
     const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
     await expect(sweepDrill.run(box.deps, context)).rejects.toThrow("did not answer");
     expect(await cleanUp()).toEqual([expect.stringMatching(/: its block, its directory$/)]);
