@@ -56,6 +56,7 @@ export async function drill(names: readonly string[], flags: DrillFlags, world: 
     return await rehearse(flags.scheduled ? drills.filter((one) => one.isScheduled) : drills, flags, {
       world,
       master,
+      isNamed: names.length > 0,
     });
   } finally {
     await lock.release();
@@ -118,14 +119,24 @@ async function changeSchedule(
 async function rehearse(
   drills: readonly Drill<DrillDeps>[],
   flags: DrillFlags,
-  { world, master }: { readonly world: World; readonly master: InstalledMaster },
+  {
+    world,
+    master,
+    isNamed,
+  }: { readonly world: World; readonly master: InstalledMaster; readonly isNamed: boolean },
 ): Promise<VerbExit> {
   const { host, reporter, version, stop } = world;
   const { baseDir, drillLog } = master.layout;
   if (flags.scheduled) await world.rotateLog(drillLog);
   const startMs = monotonic.nowMs();
   const screen = openScreen(flags, world, drills.length);
-  const run = await runDrills(drills, { deps: world, master, stop, listener: screen });
+  const run = await runDrills(drills, {
+    // Nobody is to be called by a drill that they did not ask for.
+    deps: { ...world, rehearsesAlarm: isNamed },
+    master,
+    stop,
+    listener: screen,
+  });
   const durationMs = Math.round(monotonic.nowMs() - startMs);
   const recorded = await orFault(() => recordDrills(host.files, master, run.results));
   const alarm = flags.scheduled ? await orFault(() => raise(world, master, run.results)) : { value: null };

@@ -3,9 +3,11 @@ import { OperatorError } from "../errors.ts";
 import type { StatusDeps } from "../status/look-at-node.ts";
 import type { Drill } from "./drill.ts";
 import type { CronDrillDeps } from "./scratch/cron-group.ts";
+import type { SnapshotDrillDeps } from "./snapshot-drill.ts";
+import type { SweepDrillDeps } from "./sweep-drill.ts";
 
 /** What the drills need from the composition root, all together. Each names the few members that it uses. */
-export type DrillDeps = StatusDeps & CronDrillDeps;
+export type DrillDeps = StatusDeps & CronDrillDeps & SnapshotDrillDeps & SweepDrillDeps;
 
 /** A drill that is loaded when it is needed. */
 interface Entry {
@@ -29,6 +31,8 @@ export const CATALOGUE: readonly Entry[] = [
   { id: "D3", title: "one leader", load: async () => (await import("./lease-drill.ts")).leaseDrill },
   { id: "D4", title: "takeover", load: async () => (await import("./takeover-drill.ts")).takeoverDrill },
   { id: "D5", title: "billing replay", load: async () => (await import("./replay-drill.ts")).replayDrill },
+  { id: "D6", title: "snapshot", load: async () => (await import("./snapshot-drill.ts")).snapshotDrill },
+  { id: "D7", title: "sweep", load: async () => (await import("./sweep-drill.ts")).sweepDrill },
   { id: "D8", title: "stale writers", load: async () => (await import("./bucket-drill.ts")).bucketDrill },
   { id: "D10", title: "node names", load: async () => (await import("./name-drill.ts")).nameDrill },
 ];

@@ -305,17 +305,25 @@ export async function readInstalledMaster(
   return { layout, values: (key) => settings.get(key)?.value };
 }
 
-/** Opens a client for the master's own cluster peer. After `deadlineMs`, every request that is still running fails as unavailable. */
+/**
+ * Opens a client for the master's own cluster peer. After `deadlineMs`, or once `signal` is aborted, every request that is
+ * still running fails as unavailable.
+ */
 export function openOwnCluster(
   deps: Pick<JoinDeps, "openCluster">,
   { values }: InstalledMaster,
-  options: { readonly deadlineMs?: number; readonly connections?: number } = {},
+  options: {
+    readonly deadlineMs?: number;
+    readonly signal?: AbortSignal;
+    readonly connections?: number;
+  } = {},
 ): Cluster {
   const { deadlineMs, connections } = options;
+  const signal = options.signal ?? (deadlineMs === undefined ? undefined : AbortSignal.timeout(deadlineMs));
   const basicAuth = values("CLUSTER_BASIC_AUTH");
   return deps.openCluster({
     endpoint: values("IPFS_CLUSTER_API_ADDR") ?? "",
-    ...(deadlineMs === undefined ? {} : { signal: AbortSignal.timeout(deadlineMs) }),
+    ...(signal === undefined ? {} : { signal }),
     ...(connections === undefined ? {} : { connections }),
     ...(basicAuth === undefined ? {} : { basicAuth }),
   });
