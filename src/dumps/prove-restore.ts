@@ -131,7 +131,7 @@ async function dumpAndRestore(
   const restoreFrom = clock.monotonicMs();
   const name = `fula-drill-dump-${suffix}`;
   const dump = await openDump(engine, target, { name, mark, image, snapshot });
-  const dumpBytes = await restore(dump, scratch);
+  const dumpBytes = await restore(dump, scratch, stop);
   const later = await ask<SequenceFact>(SEQUENCES_SQL);
   await client.query("COMMIT");
   const now = clock.monotonicMs();
@@ -198,7 +198,11 @@ async function readCopy(scratch: ScratchPostgres, source: DatabaseFacts): Promis
 }
 
 /** Returns the size of the dump. A dump that did not come to its end is the cause of whatever its restore says. */
-async function restore({ stream, ended }: Dump, scratch: ScratchPostgres): Promise<number> {
+async function restore(
+  { stream, ended }: Dump,
+  scratch: ScratchPostgres,
+  stop: AbortSignal,
+): Promise<number> {
   let bytes = 0;
   const counted = new Transform({
     transform(chunk: Buffer, _encoding, done) {
@@ -207,8 +211,17 @@ async function restore({ stream, ended }: Dump, scratch: ScratchPostgres): Promi
     },
   });
   stream.pipe(counted);
+  // A stream that nobody reads holds up Docker itself: it would not even remove the container.
+  const release = (): void => {
+    stream.destroy();
+    counted.destroy();
+  };
+  stop.addEventListener("abort", release, { once: true });
   const [restored] = await Promise.allSettled([scratch.restore(counted)]);
-  if (stream.readableEnded) await ended;
+  stop.removeEventListener("abort", release);
+  const isWhole = stream.readableEnded;
+  release();
+  if (isWhole) await ended;
   if (restored.status === "rejected") throw restored.reason;
   await ended;
   return bytes;

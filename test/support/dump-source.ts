@@ -13,6 +13,8 @@ export interface DumpSource {
   readonly target: PostgresTarget;
   readonly image: string;
   readonly container: string;
+  /** What a master that uses it has in its settings. */
+  readonly values: Readonly<Record<string, string>>;
   stop(): void;
 }
 
@@ -62,7 +64,21 @@ export async function startDumpSource(name: string, args: readonly string[] = []
     ssl: false,
   };
   await untilOpen(target);
-  return { target, image, container, stop: () => void docker("rm", "--force", "--volumes", container) };
+  const values = {
+    POSTGRES_HOST: target.host,
+    POSTGRES_PORT: String(target.port),
+    POSTGRES_DB: target.database,
+    POSTGRES_USER: target.user,
+    POSTGRES_PASSWORD: target.password,
+    POSTGRES_IMAGE: image,
+  };
+  return {
+    target,
+    image,
+    container,
+    values,
+    stop: () => void docker("rm", "--force", "--volumes", container),
+  };
 }
 
 async function untilOpen(target: PostgresTarget): Promise<void> {
