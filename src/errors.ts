@@ -22,8 +22,11 @@ export const EXIT_CODES = {
 /** The name of an exit code. The code uses names; only main.ts turns them into numbers. */
 export type ExitName = keyof typeof EXIT_CODES;
 
-/** How a verb ends without an error. `status` also ends with what it found: a part that is down, or one that is not known. */
-export type VerbExit = Extract<ExitName, "ok" | "pending" | "unhealthy" | "unavailable">;
+/**
+ * How a verb ends without an error. `status` also ends with what it found: a part that is down, or one that is not known.
+ * `drill` ends with what it found too, and as `interrupted` after a signal.
+ */
+export type VerbExit = Extract<ExitName, "ok" | "pending" | "unhealthy" | "unavailable" | "interrupted">;
 
 /** What each exit code means and what to do about it. The table in docs/exit-codes.md is generated from this. */
 export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string, remedy: string]>> = {
@@ -54,9 +57,12 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
     "another run holds the lock",
     "wait until it ends; the lock is released even if that run is killed",
   ],
-  interrupted: ["stopped before the end", "run again; it continues from there"],
+  interrupted: [
+    "stopped before the end",
+    "run again; it continues from there (`drill`: from the start, and it has cleaned up)",
+  ],
   unhealthy: [
-    "the changes were made, but it does not work; `status`: a part is down; `snapshot list`: the snapshots are gone",
+    "the changes were made, but it does not work; `status`: a part is down; `snapshot list`: the snapshots are gone; `drill`: one failed",
     "read the log lines that it prints, fix the cause, run again",
   ],
   integrity: [

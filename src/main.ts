@@ -25,7 +25,7 @@ export async function main(context: ProcessContext): Promise<number> {
   let exitCode: number = EXIT_CODES.ok;
   const run: Run = async (verb, kind = "changes") => {
     exitCode = await runVerb(verb, { ...context, kind });
-    if (kind === "asks") context.exit(exitCode);
+    if (kind === "asks" || kind === "rehearses") context.exit(exitCode);
   };
   const program = describeProgram(version, run);
   try {
@@ -79,8 +79,16 @@ async function runVerb(
     stop: stopController.signal,
   });
   const stop = (signal: "SIGINT" | "SIGTERM"): void => {
+    const isFirst = !stopController.signal.aborted;
     stopController.abort();
     if (kind === "serves") return;
+    if (kind === "rehearses" && isFirst) {
+      process.once(signal, stop);
+      process.stderr.write(
+        `Stopped by ${signal}: it cleans up, then ends. A second signal ends it at once.\n`,
+      );
+      return;
+    }
     world.reporter.note(
       `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
     );

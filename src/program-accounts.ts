@@ -3,8 +3,7 @@ import type { DepositsFlags } from "./commands/billing-deposits.ts";
 import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
 import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/block.ts";
 import type { KeyFlags, KeysFlags } from "./commands/user-key.ts";
-import type { HistoryFlags } from "./commands/user-history.ts";
-import type { CreditFlags, DecisionFlags, ListFlags, UserFlags } from "./commands/user.ts";
+import type { CreditFlags, DecisionFlags, HistoryFlags, ListFlags, UserFlags } from "./commands/user.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The verbs of accounts. */
@@ -43,7 +42,7 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
     .option("--after <line>", "begin after this line")
     .option("--limit <number>", "how many lines (default: 100, maximum: 1000)")
     .action((flags: HistoryFlags) =>
-      run(async (world) => (await import("./commands/user-history.ts")).userHistory(flags, world), "reads"),
+      run(async (world) => (await verbs()).userHistory(flags, world), "reads"),
     );
   const decide = (name: string, about: string) =>
     add(name, about)

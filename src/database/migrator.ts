@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Client } from "pg";
 import { messageOf, OperatorError } from "../errors.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
+import { readEffects, type SchemaEffects } from "./effects.ts";
 import {
   createLedger,
   findRunningMigrator,
@@ -45,6 +46,11 @@ import { databaseErrorOf, type SessionOptions, withSession } from "./session.ts"
 export interface MigratorReader {
   /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
   status(target: PostgresTarget): Promise<MigrationStatus>;
+  /**
+   * What the applied migrations have left in the database. Throws (`integrity`) if the ledger or a part of an applied one
+   * is not as it should be.
+   */
+  effects(target: PostgresTarget): Promise<SchemaEffects>;
   /** What `down` would remove: the file, and each table with its rows. Null if that migration is not applied. */
   previewDown(target: PostgresTarget, version: number): Promise<DownPreview | null>;
   /** Every master that recorded itself in this database. Null before migration 022. */
@@ -142,6 +148,24 @@ export function createMigrator(options: MigratorOptions): Migrator {
         await client.query(SESSION_SETTINGS);
         const plan = await readPlan(client, migrations).catch(explainMissingPrivilege);
         return { ...plan, hasLedger: await hasLedger(client), running: await findRunningMigrator(client) };
+      });
+    },
+
+    async effects(target) {
+      const migrations = await readMigrations(options.directory);
+      return withSession(target, reading, async (client): Promise<SchemaEffects> => {
+        await client.query(SESSION_SETTINGS);
+        const ledger = await readLedger(client);
+        const observed = await observe(client, migrations);
+        decide(migrations, ledger, observed);
+        const rows = ledger.filter(({ state }) => state === "applied");
+        const applied = new Set(rows.map(({ version }) => version));
+        const parts = observed.flatMap((one) => (applied.has(one.version) ? one.parts : [])).length;
+        const adopted = new Set(
+          rows.flatMap(({ version, origin }) => (origin === "adopted" ? [version] : [])),
+        );
+        const files = migrations.filter(({ version }) => applied.has(version));
+        return readEffects(client, files, { parts, adopted });
       });
     },
 

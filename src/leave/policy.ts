@@ -69,10 +69,13 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   verifyingKey: "keys",
   snapshotsDir: "snapshots",
   snapshotMemory: "snapshots",
+  // In the same directory.
+  drillRecord: "snapshots",
   rotation: "settings",
   alertLog: "logs",
   snapshotLog: "logs",
   sweepLog: "logs",
+  drillLog: "logs",
   restoreDir: "logs",
   snapshotHeartbeat: "remove",
   sweepHeartbeat: "remove",

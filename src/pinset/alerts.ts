@@ -12,7 +12,8 @@ export type AlarmKind =
   | "chain-restarted"
   | "snapshot-damaged"
   | "run-failed"
-  | "run-missing";
+  | "run-missing"
+  | "drill-failed";
 
 /** One alarm of a run. A run raises one, however many pins it is about. */
 export interface Alarm {

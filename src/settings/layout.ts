@@ -28,10 +28,13 @@ export interface MasterLayout extends StorageLayout {
   /** The output of the cron jobs. */
   readonly snapshotLog: string;
   readonly sweepLog: string;
+  readonly drillLog: string;
   /** The progress files of restores. */
   readonly restoreDir: string;
   readonly snapshotHeartbeat: string;
   readonly sweepHeartbeat: string;
+  /** How each drill went when it last ran. */
+  readonly drillRecord: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
   /** What the edge's container reads. */
@@ -94,14 +97,19 @@ export const STORAGE_NAMES = {
 /** The marker file next to the data of a writer that `--adopt writer` took over. fula-node never removes the file or the data. */
 export const TAKEN_OVER = "taken-over.txt";
 
-/** The cron files, with upstream's names. */
+/** The cron files, with upstream's names where it has one. That of the drills is there only after `drill --schedule`. */
 export const CRON_FILES = {
   snapshot: "/etc/cron.d/fula-pinset-snapshot",
   sweep: "/etc/cron.d/fula-replication-sweep",
+  drill: "/etc/cron.d/fula-drill",
 } as const;
 
 /** How often cron starts each of them, in milliseconds. */
-export const CRON_PERIODS_MS = { snapshot: 6 * 3_600_000, sweep: 30 * 60_000 } as const;
+export const CRON_PERIODS_MS = {
+  snapshot: 6 * 3_600_000,
+  sweep: 30 * 60_000,
+  drill: 7 * 24 * 3_600_000,
+} as const;
 
 /** The label, and its value, on everything in Docker that fula-node created. */
 export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
@@ -123,9 +131,11 @@ export function masterLayout(baseDir: string): MasterLayout {
     alertLog: `${baseDir}/replication-alerts.log`,
     snapshotLog: `${baseDir}/snapshot.log`,
     sweepLog: `${baseDir}/sweep.log`,
+    drillLog: `${baseDir}/drill.log`,
     restoreDir: `${baseDir}/restore`,
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
+    drillRecord: `${baseDir}/state/drills.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
     edgeDir: `${baseDir}/edge`,
     postgresTlsDir: `${baseDir}/postgres-tls`,
@@ -181,7 +191,7 @@ export function guardedOnMaster(layout: MasterLayout): readonly GuardedPath[] {
 /** The locks of one node. A run that needs several takes them in this order. */
 export function lockNames(baseDir: string) {
   return {
-    /** Join, repair, leave. */
+    /** Join, repair, leave, drill. */
     node: baseDir,
     /** The same for every base directory: names of containers, ports and cron files are there once. */
     machine: "this machine",

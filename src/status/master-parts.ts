@@ -19,6 +19,7 @@ import { lookAtBilling } from "./billing-part.ts";
 import { collectNotes, collectParts, type Monotonic, type NoteSpec, type PartSpec } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { lookAtDatabase } from "./database-part.ts";
+import { DRILLS_PART, lookAtDrills } from "./drill-part.ts";
 import { judgeServed, lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { failedChecks, judgeApi, judgeWriter } from "./judge-master.ts";
@@ -136,6 +137,7 @@ function relationsOf(values: Values): PartRelations {
       cron: ["cron"],
       "snapshot-cron": ["cron"],
       "sweep-cron": ["cron"],
+      "drill-cron": ["cron"],
       "first-snapshot": ["snapshots"],
     },
     needs: Object.fromEntries(APIS.map((name) => [name, "database"])),
@@ -195,6 +197,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "snapshots", look: () => lookAtSnapshots(node) },
     { name: "sweep", look: () => lookAtSweep(node) },
     { name: "cron", look: () => lookAtCron(node) },
+    { name: DRILLS_PART, look: () => lookAtDrills(node.deps.host, node.layout) },
     {
       name: "settings",
       look: async () =>

@@ -1,6 +1,7 @@
 import type { Cluster } from "../cluster/client.ts";
 import type { HostReader } from "../host.ts";
 import { nodeSourcesOf } from "../join/installed-node.ts";
+import { isOurCron } from "../machine/crontab.ts";
 import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
 import type { FindingsHealth, NodesHealth, NodesNow } from "../pinset/sweep/findings.ts";
@@ -186,9 +187,13 @@ export async function surveyNow(
 
 /** cron itself, and whether its lines still start a program. */
 export async function lookAtCron({ deps, steps }: PinsetNode): Promise<Judged> {
+  const { drill, ...always } = CRON_FILES;
+  const isScheduled = isOurCron((await deps.host.files.readText(drill)) ?? "");
   const [seen, ...lines] = await Promise.all([
     steps,
-    ...Object.values(CRON_FILES).map((path) => checkCronLine(deps.host, path)),
+    ...[...Object.values(always), ...(isScheduled ? [drill] : [])].map((path) =>
+      checkCronLine(deps.host, path),
+    ),
   ]);
   return withRemarks(judgeCron(seen, REPAIR_MASTER), lines);
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { userToken } from "../../src/commands/user-key.ts";
-import { userHistory } from "../../src/commands/user-history.ts";
+import { userHistory } from "../../src/commands/user.ts";
 import { userCreate, userCredit, userList, userSuspend, userUnsuspend } from "../../src/commands/user.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { World } from "../../src/world.ts";

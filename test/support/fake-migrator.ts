@@ -1,3 +1,4 @@
+import type { SchemaEffects } from "../../src/database/effects.ts";
 import type { MigrationItem, MigrationRun, MigrationStatus } from "../../src/database/migration-plan.ts";
 import type { WriteGate } from "./write-gate.ts";
 import type { MasterRecord, MasterRow, RemovedMaster } from "../../src/database/masters.ts";
@@ -21,6 +22,14 @@ export class FakeMigrator implements Migrator {
   /** By identity. */
   readonly masters = new Map<string, MasterRow>();
   readonly removed: RemovedMaster[] = [];
+  leftBehind: SchemaEffects = {
+    parts: 2,
+    objects: 2,
+    missing: [],
+    invalidIndexes: [],
+    unvalidated: [],
+    disabledTriggers: [],
+  };
   readonly #gate: WriteGate;
 
   constructor(gate: WriteGate) {
@@ -32,6 +41,11 @@ export class FakeMigrator implements Migrator {
     const items = this.files.map((file) => this.#item(file));
     const pending = items.filter(({ action }) => action !== "none").length;
     return { items, pending, hasLedger: this.applied.size > 0, running: null };
+  }
+
+  async effects(): Promise<SchemaEffects> {
+    this.#gate.look();
+    return this.leftBehind;
   }
 
   async up(

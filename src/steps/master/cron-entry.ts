@@ -1,6 +1,6 @@
 import type { Change, Finding, StepSpec } from "../../engine/step.ts";
 import { OperatorError } from "../../errors.ts";
-import { compareCron, type CronEntry, renderCron, whyIgnored } from "../../machine/crontab.ts";
+import { compareCron, type CronEntry, isOurCron, renderCron, whyIgnored } from "../../machine/crontab.ts";
 import type { MasterContext } from "../../settings/context.ts";
 import { CRON_FILES } from "../../settings/layout.ts";
 
@@ -51,6 +51,61 @@ export function sweepCron({ layout, nodePath, hash }: MasterContext) {
     },
     hash,
   });
+}
+
+/** What the line of the drills is made of: a join and `drill --schedule` write the same one. */
+export interface DrillCronOptions extends Pick<MasterContext, "layout" | "nodePath" | "hash"> {
+  /** The name of this master. */
+  readonly name: string;
+}
+
+/** Runs the safe drills once a week. Only `drill --schedule` writes the file anew. */
+export function newDrillCron({ layout, nodePath, hash, name }: DrillCronOptions) {
+  // Masters that share a database shall not begin at the same minute.
+  const at = Number.parseInt(hash(name).slice(0, 8), 16) % (DRILL_HOURS.length * 60);
+  return cronEntry({
+    id: "drill-cron",
+    title: "cron job for drills",
+    path: CRON_FILES.drill,
+    entry: {
+      schedule: `${at % 60} ${DRILL_HOURS[Math.floor(at / 60)]} * * 0`,
+      argv: [
+        nodePath,
+        `${layout.cliCurrent}/bin/fula-node.js`,
+        "drill",
+        "--scheduled",
+        "--base-dir",
+        layout.baseDir,
+      ],
+      log: layout.drillLog,
+      about: "Runs the safe drills. Written by fula-node; edits are undone by its next run.",
+    },
+    hash,
+  });
+}
+
+const DRILL_HOURS = [1, 2, 3, 4] as const;
+
+/** Keeps the file of `drill --schedule` up to date. Without it, or with somebody else's file there, there is nothing to do. */
+export function drillCron(
+  context: Pick<MasterContext, "layout" | "nodePath" | "hash" | "settings">,
+): StepSpec<Seen, CronEntryChange> {
+  const path = CRON_FILES.drill;
+  const step = newDrillCron({ ...context, name: context.settings.get("CLUSTER_PEERNAME")?.value ?? "" });
+  return {
+    ...step,
+    touches: `Writes ${path} again, if \`drill --schedule\` wrote it.`,
+    async probe(host) {
+      const text = await host.files.readText(path);
+      if (text !== null && isOurCron(text)) return await step.probe(host);
+      const found = text === null ? "absent: drills are not scheduled" : "not written by fula-node";
+      return { state: "ours", seen: { text }, evidence: { [path]: found } };
+    },
+    async verify(host, report) {
+      const text = await host.files.readText(path);
+      if (text !== null && isOurCron(text)) await step.verify(host, report);
+    },
+  };
 }
 
 /** One fula-node file in /etc/cron.d. */

@@ -1,0 +1,189 @@
+import { chooseDrills, type DrillDeps, slugOf } from "../drills/catalogue.ts";
+import type { Drill } from "../drills/drill.ts";
+import { countStates, linesOfList } from "../drills/drill-lines.ts";
+import { type DrillScreen, openLogScreen, openTapScreen, openTextScreen } from "../drills/drill-screen.ts";
+import { alarmOfDrills, recordDrills } from "../drills/record-drills.ts";
+import { type DrillResult, type DrillRun, runDrills } from "../drills/run-drills.ts";
+import { scheduleDrills, unscheduleDrills } from "../drills/schedule-drills.ts";
+import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
+import {
+  type InstalledMaster,
+  readInstalledMaster,
+  refuseUnfinishedRotation,
+} from "../join/installed-node.ts";
+import { refuseRemoved } from "../join/master-database.ts";
+import { type AlarmSent, commandFailure } from "../pinset/alerts.ts";
+import { CRON_FILES, lockNames } from "../settings/layout.ts";
+import { monotonic } from "../status/collect.ts";
+import type { World } from "../world.ts";
+
+/** The flags of `drill`, as commander returns them. */
+export interface DrillFlags {
+  readonly baseDir?: string;
+  readonly list: boolean;
+  readonly tap: boolean;
+  readonly verbose: boolean;
+  readonly schedule: boolean;
+  readonly unschedule: boolean;
+  /** True for a run that cron has started. */
+  readonly scheduled: boolean;
+  readonly json?: boolean;
+}
+
+const VERB = "drill";
+
+/**
+ * `drill [NAME...]`: proves on this machine that what a master promises holds. It has the lock of joins and removals: what
+ * they stop for a while is no finding.
+ */
+export async function drill(names: readonly string[], flags: DrillFlags, world: World): Promise<VerbExit> {
+  refuseMixed(names, flags);
+  const drills = await Promise.all(chooseDrills(names).map((entry) => entry.load()));
+  if (flags.list) return list(drills, world);
+  const { host, pid } = world;
+  const master = await readInstalledMaster(world, flags.baseDir);
+  const { node } = lockNames(master.layout.baseDir);
+  const lock = await world.takeLock(node, { pid, verb: VERB, since: host.clock.now().toISOString() });
+  try {
+    if (flags.schedule || flags.unschedule) return await changeSchedule(flags, world, master);
+    await refuseUnfinishedRotation(host, master.layout);
+    await refuseRemoved(host, master);
+    return await rehearse(flags.scheduled ? drills.filter((one) => one.isScheduled) : drills, flags, {
+      world,
+      master,
+    });
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Throws (`usage`) for flags that exclude each other. */
+function refuseMixed(names: readonly string[], flags: DrillFlags): void {
+  const [mode, other] = (["schedule", "unschedule", "scheduled", "list"] as const).filter(
+    (one) => flags[one],
+  );
+  const what =
+    other !== undefined
+      ? `--${mode ?? ""} and --${other} exclude each other.`
+      : flags.tap && (flags.json === true || mode !== undefined)
+        ? `--tap and --${mode ?? "json"} exclude each other.`
+        : mode !== undefined && mode !== "list" && names.length > 0
+          ? `--${mode} takes no names: it is about every drill that cron may run.`
+          : null;
+  if (what === null) return;
+  throw new OperatorError({ exit: "usage", what, remedy: "fula-node drill --help explains each of them." });
+}
+
+function list(drills: readonly Drill<DrillDeps>[], { reporter, version }: World): VerbExit {
+  const listed = drills.map((one) => {
+    const { id, title, proves, isScheduled, deadlineMs } = one;
+    return { id, name: slugOf(one), title, proves, isScheduled, deadlineMs };
+  });
+  reporter.result({
+    data: { verb: VERB, version, drills: listed },
+    lines: linesOfList(drills, (rows) => reporter.table(rows)),
+  });
+  return "ok";
+}
+
+async function changeSchedule(
+  { schedule }: DrillFlags,
+  world: World,
+  master: InstalledMaster,
+): Promise<VerbExit> {
+  const { reporter, version } = world;
+  const { baseDir, drillLog } = master.layout;
+  const file = CRON_FILES.drill;
+  const changed = await (schedule ? scheduleDrills : unscheduleDrills)(world, master);
+  await reporter.close();
+  reporter.result({
+    data: { verb: VERB, version, baseDir, file, isScheduled: schedule, changed },
+    lines: schedule
+      ? [
+          changed
+            ? `Cron runs the safe drills once a week now: ${file}`
+            : `Nothing to do: cron runs the safe drills once a week: ${file}`,
+          `Their output: ${drillLog}`,
+        ]
+      : [changed ? `Cron runs no drills any more: removed ${file}` : "Nothing to do: cron runs no drills."],
+  });
+  return "ok";
+}
+
+async function rehearse(
+  drills: readonly Drill<DrillDeps>[],
+  flags: DrillFlags,
+  { world, master }: { readonly world: World; readonly master: InstalledMaster },
+): Promise<VerbExit> {
+  const { host, reporter, version, stop } = world;
+  const { baseDir, drillLog } = master.layout;
+  if (flags.scheduled) await world.rotateLog(drillLog);
+  const startMs = monotonic.nowMs();
+  const screen = openScreen(flags, world, drills.length);
+  const run = await runDrills(drills, { deps: world, master, stop, listener: screen });
+  const durationMs = Math.round(monotonic.nowMs() - startMs);
+  const recorded = await orFault(() => recordDrills(host.files, master, run.results));
+  const alarm = flags.scheduled ? await orFault(() => raise(world, master, run.results)) : { value: null };
+  const sent = "value" in alarm ? alarm.value : null;
+  const exit = exitOf(run);
+  reporter.result({
+    data: {
+      verb: VERB,
+      version,
+      baseDir,
+      drills: run.results,
+      counts: countStates(run.results),
+      stopped: run.stopped,
+      alarm: sent,
+      durationMs,
+      exit,
+      exitCode: EXIT_CODES[exit],
+    },
+    lines: screen.end(run, durationMs, EXIT_CODES[exit]),
+  });
+  const faults = [recorded, alarm].flatMap((one) => ("fault" in one ? [one.fault] : []));
+  const [fault, ...others] = [...faults, ...[commandFailure(sent)].filter((one) => one !== null)];
+  // What the drills found is more than a record that could not be written.
+  const told = exit === "ok" ? others : [...(fault === undefined ? [] : [fault]), ...others];
+  for (const { what } of told) reporter.listen({ type: "warning", text: what });
+  if (fault !== undefined && exit === "ok") throw fault;
+  return exit;
+}
+
+function openScreen({ tap, scheduled, verbose }: DrillFlags, world: World, count: number): DrillScreen {
+  const { reporter, host } = world;
+  if (tap) return openTapScreen(reporter, monotonic, count);
+  return scheduled
+    ? openLogScreen(reporter, () => host.clock.now())
+    : openTextScreen(reporter, monotonic, verbose);
+}
+
+async function raise(
+  world: World,
+  { layout, values }: InstalledMaster,
+  results: readonly DrillResult[],
+): Promise<AlarmSent | null> {
+  const channels = await world.openChannels({
+    log: layout.alertLog,
+    command: values("ALERT_COMMAND"),
+    pool: values("CLUSTERNAME") ?? "",
+  });
+  return alarmOfDrills(world.host, channels, results);
+}
+
+/** The value, or the error for the operator. A bug is thrown on. */
+async function orFault<Value>(
+  work: () => Promise<Value>,
+): Promise<{ readonly value: Value } | { readonly fault: OperatorError }> {
+  try {
+    return { value: await work() };
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return { fault: thrown };
+    throw thrown;
+  }
+}
+
+function exitOf({ results, stopped }: DrillRun): VerbExit {
+  if (stopped !== null) return "interrupted";
+  return results.some(({ state }) => state === "failed") ? "unhealthy" : "ok";
+}
