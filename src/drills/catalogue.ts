@@ -25,6 +25,7 @@ export const CATALOGUE: readonly Entry[] = [
     title: "migrations",
     load: async () => (await import("./migrations-drill.ts")).migrationsDrill,
   },
+  { id: "D9", title: "dump", load: async () => (await import("./dump-drill.ts")).dumpDrill },
 ];
 
 /** `stack-health`, as a name on the command line. */

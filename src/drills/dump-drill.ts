@@ -1,6 +1,7 @@
 import { describeRefusal } from "../database/connection-fault.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { proveRestore, type Proof } from "../dumps/prove-restore.ts";
+import { renderRestoreRecord } from "../dumps/restore-record.ts";
 import { createThrowaway } from "../dumps/throwaway.ts";
 import { OperatorError } from "../errors.ts";
 import { databaseOf } from "../join/installed-node.ts";
@@ -55,7 +56,13 @@ export const dumpDrill: Drill<Deps> = {
         clock: host.clock,
         report,
       });
-      return judge(proof, evidence);
+      const outcome = judge(proof, evidence);
+      if (outcome.state === "passed") {
+        const { restoreMs: durationMs, dumpBytes } = proof;
+        const text = renderRestoreRecord({ at: host.clock.now().toISOString(), durationMs, dumpBytes });
+        await host.files.writeAtomic(master.layout.restoreRecord, text, { mode: 0o600 });
+      }
+      return outcome;
     } catch (thrown) {
       if (stop.aborted || !(thrown instanceof OperatorError)) throw thrown;
       const { what, why, remedy } = thrown;

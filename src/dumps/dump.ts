@@ -94,17 +94,21 @@ export async function openDump(engine: Throwaway, target: PostgresTarget, given:
 }
 
 /**
- * The first error in the lines of a PostgreSQL program, and what it was at; null if there is none. Lines with DETAIL and
- * CONTEXT are left out: they quote rows.
+ * The first error in the lines of a PostgreSQL program, and the command that it was at; null if there are no lines. Lines with DETAIL
+ * and CONTEXT are left out: they quote rows.
  */
 export function saidBy(lines: readonly string[]): string | null {
   const at = lines.findIndex((line) => /\berror: /i.test(line));
   const error = lines[at];
   if (error === undefined) return lines.at(-1) ?? null;
-  const entry = /from TOC entry \d+; \d+ \d+ (?<what>.+) \S+$/.exec(lines[at - 1] ?? "")?.groups?.["what"];
-  const text = error.replace(/^\w+: error: /, "").slice(0, 300);
-  return entry === undefined ? text : `${entry}: ${text}`;
+  const command = lines.slice(at).find((line) => line.startsWith("Command was: "));
+  const shown =
+    command === undefined ? "" : ` (${command.slice("Command was: ".length).slice(0, MAX_QUOTED)})`;
+  return `${error.replace(/^\w+: error: /, "").slice(0, MAX_QUOTED)}${shown}`;
 }
+
+/** Characters of what a program says. */
+const MAX_QUOTED = 300;
 
 /** libpq's words for how we encrypt; see sslOf. */
 async function libpqTls(target: PostgresTarget): Promise<{ readonly mode: string; readonly ca: string }> {

@@ -87,8 +87,8 @@ export async function proveRestore(
     };
   } catch (thrown) {
     // What works in its containers ends with them. None may still be about to start when they are removed for good.
-    await engine.removeMarked(given.mark);
-    await Promise.allSettled(started);
+    // What can't be removed now is said by whoever removes it then.
+    await Promise.allSettled([engine.removeMarked(given.mark), ...started]);
     throw thrown;
   }
 }

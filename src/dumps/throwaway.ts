@@ -53,6 +53,8 @@ export interface Throwaway {
 
 const START_MS = 60_000;
 const REMOVE_MS = 50_000;
+/** An engine creates a container in far less time than so many looks take. */
+const MOST_LOOKS = 20;
 const KEPT_LINES = 20;
 /** Of a line. Postgres can quote a whole row in one. */
 const KEPT_CHARACTERS = 1_000;
@@ -89,17 +91,23 @@ export function createThrowaway(env: Readonly<Record<string, string | undefined>
       ),
 
     async removeMarked(mark) {
-      const listed = ["--filter", `label=${mark}`, "--format", "{{.Names}}"];
-      const containers = linesOf(await ask(["ps", "--all", ...listed], START_MS));
-      // With its volumes: those that the image asks for have no name and no mark.
-      if (containers.length > 0) await ask(["rm", "--force", "--volumes", ...containers], REMOVE_MS);
-      const marked = ["volume", "ls", "--filter", `label=${mark}`, "--format", "{{.Name}}"];
-      const volumes = linesOf(await ask(marked, START_MS));
-      if (volumes.length > 0) await ask(["volume", "rm", "--force", ...volumes], REMOVE_MS);
-      return [
-        ...containers.map((name) => `the container ${name}`),
-        ...volumes.map((name) => `the volume ${name}`),
-      ];
+      const removed: string[] = [];
+      const filter = ["--filter", `label=${mark}`, "--format"];
+      for (let looks = 1; ; looks += 1) {
+        const containers = linesOf(await ask(["ps", "--all", ...filter, "{{.Names}}"], START_MS));
+        // With its volumes: those that the image asks for have no name and no mark.
+        if (containers.length > 0) await ask(["rm", "--force", "--volumes", ...containers], REMOVE_MS);
+        removed.push(...containers.map((name) => `the container ${name}`));
+        const volumes = linesOf(await ask(["volume", "ls", ...filter, "{{.Name}}"], START_MS));
+        if (volumes.length === 0) return removed;
+        try {
+          await ask(["volume", "rm", "--force", ...volumes], REMOVE_MS);
+          return [...removed, ...volumes.map((name) => `the volume ${name}`)];
+        } catch (thrown) {
+          // Its container is being created: the client that asked for it was killed, and the engine goes on.
+          if (looks === MOST_LOOKS) throw thrown;
+        }
+      }
     },
   };
 }
