@@ -3,6 +3,7 @@ import type { MigrationStatus } from "../database/migration-plan.ts";
 import { databaseOf } from "../join/installed-node.ts";
 import { countOf } from "../units.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
+import { orStop } from "./or-stop.ts";
 
 /** Compares the database with what the shipped migrations make of one. Reads the catalogue; makes nothing. */
 export const migrationsDrill: Drill = {
@@ -14,11 +15,10 @@ export const migrationsDrill: Drill = {
 
   async run({ host }, { master, stop }) {
     const target = databaseOf(master);
-    const status = await host.migrations.status(target);
+    const status = await orStop(stop, host.migrations.status(target));
     const open = judgeLedger(status);
     if (open !== null) return open;
-    stop.throwIfAborted();
-    return judgeEffects(status, await host.migrations.effects(target));
+    return judgeEffects(status, await orStop(stop, host.migrations.effects(target)));
   },
 
   cleanUp: () => Promise.resolve([]),

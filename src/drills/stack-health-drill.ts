@@ -1,11 +1,12 @@
 import { monotonic } from "../status/collect.ts";
-import { DRILLS_PART } from "../status/drill-part.ts";
 import { askDocker, askWithin, listContainers, type StatusDeps } from "../status/look-at-node.ts";
 import { lookOnce } from "../status/look-once.ts";
 import { lookAtMaster } from "../status/master-parts.ts";
+import { DRILLS_PART } from "../status/pinset-parts.ts";
 import type { Part } from "../status/part.ts";
 import { countOf } from "../units.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
+import { orStop } from "./or-stop.ts";
 
 /** Asks every part of the master for its work, and judges the answers as `status` does. Makes nothing. */
 export const stackHealthDrill: Drill<StatusDeps> = {
@@ -24,8 +25,8 @@ export const stackHealthDrill: Drill<StatusDeps> = {
     docker.facts.catch(() => {});
     const containers = listContainers(host.docker, ask);
     const { baseDir } = master.layout;
-    const { parts } = await lookAtMaster({ baseDir, docker, containers, host }, deps, monotonic);
-    stop.throwIfAborted();
+    const look = lookAtMaster({ baseDir, docker, containers, host }, deps, monotonic);
+    const { parts } = await orStop(stop, look);
     return judgeStack(parts);
   },
 

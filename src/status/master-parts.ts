@@ -19,7 +19,6 @@ import { lookAtBilling } from "./billing-part.ts";
 import { collectNotes, collectParts, type Monotonic, type NoteSpec, type PartSpec } from "./collect.ts";
 import { crossCheck, type PartRelations } from "./cross-check.ts";
 import { lookAtDatabase } from "./database-part.ts";
-import { DRILLS_PART, lookAtDrills } from "./drill-part.ts";
 import { judgeServed, lookAtEdgePart } from "./edge-part.ts";
 import { type Containers, faultOfContainer, judgeContainerAlone } from "./judge-docker.ts";
 import { failedChecks, judgeApi, judgeWriter } from "./judge-master.ts";
@@ -43,8 +42,10 @@ import {
 import { type Judged, LATE, REPAIR_MASTER } from "./part.ts";
 import {
   countPins,
+  DRILLS_PART,
   type Heartbeats,
   lookAtCron,
+  lookAtDrills,
   lookAtSnapshots,
   lookAtSweep,
   readFindings,
@@ -197,7 +198,7 @@ function masterParts(node: MasterNode): readonly PartSpec[] {
     { name: "snapshots", look: () => lookAtSnapshots(node) },
     { name: "sweep", look: () => lookAtSweep(node) },
     { name: "cron", look: () => lookAtCron(node) },
-    { name: DRILLS_PART, look: () => lookAtDrills(node.deps.host, node.layout) },
+    { name: DRILLS_PART, look: () => lookAtDrills(node) },
     {
       name: "settings",
       look: async () =>

@@ -185,6 +185,27 @@ export async function surveyNow(
   }
 }
 
+/** The name of the part that says how the drills went. */
+export const DRILLS_PART = "drills";
+
+/** When the drills last ran, and whether one failed. Null if none ever ran and cron starts none. */
+export async function lookAtDrills({
+  deps,
+  layout,
+}: Pick<PinsetNode, "deps" | "layout">): Promise<Judged | null> {
+  const { files, clock } = deps.host;
+  const [text, entry, { assessDrills, parseDrillRecord }] = await Promise.all([
+    files.readText(layout.drillRecord),
+    files.stat(CRON_FILES.drill),
+    import("../pinset/drill-record.ts"),
+  ]);
+  const at = { scheduledAt: entry?.modifiedAt ?? null, now: clock.now(), log: layout.drillLog };
+  const health = assessDrills(parseDrillRecord(text), at);
+  if (health === null) return null;
+  const { sentence, ...rest } = health;
+  return { ...rest, summary: sentence };
+}
+
 /** cron itself, and whether its lines still start a program. */
 export async function lookAtCron({ deps, steps }: PinsetNode): Promise<Judged> {
   const { drill, ...always } = CRON_FILES;

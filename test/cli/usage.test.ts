@@ -36,6 +36,49 @@ describe("a wrong command line", () => {
   });
 });
 
+describe("drill", () => {
+  test.each([
+    [["nothing"], 'There is no drill "nothing".', "fula-node drill --list shows all drills."],
+    [["D22"], 'There is no drill "D22".', "Did you mean D2? fula-node drill --list shows all drills."],
+    [
+      ["--list", "--schedule"],
+      "--schedule and --list exclude each other.",
+      "fula-node drill --help explains each of them.",
+    ],
+    [
+      ["--tap", "--json"],
+      "--tap and --json exclude each other.",
+      "fula-node drill --help explains each of them.",
+    ],
+    [
+      ["--schedule", "D1"],
+      "--schedule takes no names: it is about every drill that cron may run.",
+      "fula-node drill --help explains each of them.",
+    ],
+  ])("%j is refused before anything is looked at", async (args, what, remedy) => {
+    const { exitCode, stdout, stderr } = await runVerb(["drill", ...args]);
+    expect(exitCode).toBe(2);
+    expect(stdout).toBe("");
+    const said = args.includes("--json")
+      ? (JSON.parse(stderr) as { error: { what: string; remedy: string } }).error
+      : null;
+    if (said !== null) expect(said).toMatchObject({ what, remedy });
+    else expect(flat(stderr)).toBe(`fula-node: ${what} Do: ${remedy} Changed: nothing. Exit code 2 (usage).`);
+  });
+
+  test("--list names every drill and what it proves, without a master and without root", async () => {
+    const { exitCode, stdout } = await runVerb(["drill", "--list"]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^ {2}D1 +stack-health +\w/m);
+    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+    const json = await runVerb(["drill", "--list", "migrations", "--json"]);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      verb: "drill",
+      drills: [{ id: "D2", name: "migrations", isScheduled: true }],
+    });
+  });
+});
+
 test("an error names a page of the docs with its whole path", async () => {
   const { exitCode, stderr } = await runVerb([
     "join-as-master",

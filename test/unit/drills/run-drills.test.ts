@@ -28,7 +28,7 @@ function stage() {
     // What was begun gets as far as it can.
     await new Promise((resolve) => setImmediate(resolve));
     nowMs += ms;
-    for (const [act, dueMs] of [...timers])
+    for (const [act, dueMs] of timers)
       if (dueMs <= nowMs) {
         timers.delete(act);
         act();

@@ -342,7 +342,7 @@ it.each<[string, Parameters<typeof judgeSettings>[0], string]>([
 
 it("cron that could not be looked at is unknown", () => {
   expect(judgeCron({ items: [item("cron")], unchecked: [late("sweep-cron")] }, "join").state).toBe("unknown");
-  const entries = [item("cron"), item("snapshot-cron"), item("sweep-cron")];
+  const entries = [item("cron"), item("snapshot-cron"), item("sweep-cron"), item("drill-cron")];
   expect(judgeCron({ items: entries, unchecked: [] }, "join").state).toBe("ok");
 });
 

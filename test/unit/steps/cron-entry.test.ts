@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import type { AnyStep } from "../../../src/engine/step.ts";
 import { renderCron } from "../../../src/machine/crontab.ts";
+import { newDrillCron } from "../../../src/steps/master/cron-entry.ts";
 import { FakeMaster, NODE_PATH, sha256 } from "../../support/fake-master.ts";
 import { boxBefore, joinedBox, LAYOUT, lookAt, stepOn } from "../../support/master-boxes.ts";
 import { stepLaws } from "../../support/step-laws.ts";
@@ -124,6 +126,63 @@ async function cronEntryLaws(options: {
     });
   });
 }
+
+describe("drill-cron", () => {
+  const path = "/etc/cron.d/fula-drill";
+  const wanted = (name = "box") => newDrillCron({ layout: LAYOUT, nodePath: NODE_PATH, hash: sha256, name });
+  const scheduled = async () => {
+    const host = await joinedBox();
+    const step: AnyStep = wanted();
+    for (const change of (await lookAt(step, host)).changes) await step.apply(change, host, () => {});
+    await step.verify(host);
+    host.revive();
+    return host;
+  };
+
+  it("is not written by a join, and no file of somebody else's is touched", async () => {
+    const host = await joinedBox();
+    const step = await stepOn(host, "drill-cron");
+    expect(host.files.tree.has(path)).toBe(false);
+    expect((await lookAt(step, host)).changes).toEqual([]);
+    host.files.put(path, "# mine\n");
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
+    await step.verify(host);
+    expect(host.files.textOf(path)).toBe("# mine\n");
+  });
+
+  it("stays as `drill --schedule` wrote it", async () => {
+    const host = await scheduled();
+    expect((await lookAt(await stepOn(host, "drill-cron"), host)).finding.state).toBe("ours");
+    expect(host.files.textOf(path)).toMatch(
+      /^\d{1,2} [1-4] \* \* 0 root \S+ \S+ drill --scheduled --base-dir \/opt\/fula-master >> \/opt\/fula-master\/drill\.log 2>&1$/m,
+    );
+  });
+
+  it.each([
+    ["edited by hand", (text: string) => text.replace("root", "nobody"), /edited by hand/],
+    [
+      "of another version",
+      () => renderCron({ schedule: "0 1 * * 0", argv: ["/old/node"], log: "/old", about: "Older." }, sha256),
+      /by another version or for other paths/,
+    ],
+  ])("%s: a join writes it again", async (_, change, words) => {
+    const host = await scheduled();
+    const good = host.files.textOf(path);
+    host.files.put(path, change(good));
+    const step = await stepOn(host, "drill-cron");
+    const { finding, changes } = await lookAt(step, host);
+    expect(finding).toMatchObject({ state: "drifted", drift: [expect.stringMatching(words)] });
+    for (const one of changes) await step.apply(one, host, () => {});
+    expect(host.files.textOf(path)).toBe(good);
+  });
+
+  it("masters with other names begin at other times, in the hours after midnight", () => {
+    const times = ["a", "b", "c", "d", "e"].map(
+      async (name) => (await lookAt(wanted(name), new FakeMaster())).changes[0]?.summary,
+    );
+    return Promise.all(times).then((all) => expect(new Set(all).size).toBe(5));
+  });
+});
 
 function escape(text: string): string {
   return text.replaceAll(/[*./]/g, "\\$&");

@@ -1,10 +1,5 @@
-import type { HostReader } from "../host.ts";
-import { CRON_FILES, CRON_PERIODS_MS, type MasterLayout } from "../settings/layout.ts";
+import { CRON_PERIODS_MS } from "../settings/layout.ts";
 import { age } from "../units.ts";
-import type { Judged } from "./part.ts";
-
-/** The name of the part that says how the drills went. */
-export const DRILLS_PART = "drills";
 
 /** How a drill went when it last ran. */
 export interface RecordedDrill {
@@ -46,26 +41,24 @@ export function renderDrillRecord(before: DrillRecord, results: DrillRecord): st
   return `${JSON.stringify({ drills: { ...before, ...results } })}\n`;
 }
 
-/** When the drills last ran, and whether one failed. Null if none ever ran and cron starts none. */
-export async function lookAtDrills(
-  { files, clock }: Pick<HostReader, "files" | "clock">,
-  layout: Pick<MasterLayout, "drillRecord" | "drillLog">,
-): Promise<Judged | null> {
-  const [text, entry] = await Promise.all([files.readText(layout.drillRecord), files.stat(CRON_FILES.drill)]);
-  const at = { scheduledAt: entry?.modifiedAt ?? null, now: clock.now(), log: layout.drillLog };
-  return judgeDrills(parseDrillRecord(text), at);
+/** How the drills stand. */
+export interface DrillsHealth {
+  readonly state: "ok" | "attention" | "unknown";
+  readonly sentence: string;
+  readonly todo: string | null;
+  readonly evidence: Readonly<Record<string, string>>;
 }
 
-/** Judges the record. `scheduledAt`: when cron's entry was written; null if there is none. */
-export function judgeDrills(
+/** Judges the record; null if none ever ran and cron starts none. `scheduledAt`: when cron's entry was written; null if there is none. */
+export function assessDrills(
   record: DrillRecord | null,
   at: { readonly scheduledAt: Date | null; readonly now: Date; readonly log: string },
-): Judged | null {
+): DrillsHealth | null {
   const { scheduledAt, now, log } = at;
   if (record === null)
     return {
       state: "unknown",
-      summary: "the record of the last drills can't be read",
+      sentence: "the record of the last drills can't be read",
       todo: "fula-node drill",
       evidence: {},
     };
@@ -88,7 +81,7 @@ export function judgeDrills(
             .join(", ")})`;
     return {
       state: "attention",
-      summary: `${id} ${title} failed ${agoOf(failedAt)}${others}: ${summary}`,
+      sentence: `${id} ${title} failed ${agoOf(failedAt)}${others}: ${summary}`,
       todo: `fula-node drill ${failed.map(([each]) => each).join(" ")}`,
       evidence,
     };
@@ -103,12 +96,12 @@ export function judgeDrills(
   if (waitedMs > 2 * CRON_PERIODS_MS.drill)
     return {
       state: "attention",
-      summary:
+      sentence:
         last === undefined
           ? "none ran, although cron should start them"
           : `last ran ${agoOf(last)}, although cron should start them`,
       todo: `look at cron and at ${log}, or run fula-node drill`,
       evidence,
     };
-  return { state: "ok", summary: ran, todo: null, evidence };
+  return { state: "ok", sentence: ran, todo: null, evidence };
 }
