@@ -1,10 +1,14 @@
 import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Transform } from "node:stream";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { DrillOutcome } from "../../src/drills/drill.ts";
 import { DUMP_MARK, dumpDrill } from "../../src/drills/dump-drill.ts";
 import { proveRestore } from "../../src/dumps/prove-restore.ts";
+import { parseRestoreRecord } from "../../src/dumps/restore-record.ts";
 import { createThrowaway, type Running, type Throwaway } from "../../src/dumps/throwaway.ts";
 import { clock } from "../../src/machine/clock.ts";
 import { masterLayout } from "../../src/settings/layout.ts";
@@ -21,6 +25,9 @@ const host = createHost({ env: process.env, migrationsDir: SHIPPED, toolVersion:
 const deps = { host, environment: process.env };
 const CHILD = fileURLToPath(new URL("../support/dump-drill-child.ts", import.meta.url));
 const MARKED = ["--filter", `label=${DUMP_MARK}`];
+
+const base = mkdtempSync(join(tmpdir(), "fula-node-drill-"));
+afterAll(() => rmSync(base, { recursive: true, force: true }));
 
 function lines(...args: readonly string[]): readonly string[] {
   return docker(...args)
@@ -62,7 +69,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
   function contextOf(report: (line: string) => void, values: Readonly<Record<string, string>> = {}) {
     const all: Readonly<Record<string, string>> = { ...source.values, ...values };
     return {
-      master: { layout: masterLayout("/opt/fula-master"), values: (key: string) => all[key] },
+      master: { layout: masterLayout(base), values: (key: string) => all[key] },
       report,
     };
   }
@@ -107,6 +114,11 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     expect(outcome.summary).toMatch(
       /^\d+ tables, \d+ rows, a dump of .+, restored in .+; the copy is the same$/,
     );
+    const { restoreRecord } = masterLayout(base);
+    const proven = parseRestoreRecord(readFileSync(restoreRecord, "utf8"));
+    expect(Date.now() - Date.parse(proven?.at ?? "")).toBeLessThan(60_000);
+    expect(proven?.dumpBytes).toBe(Number(outcome.evidence["bytes of the dump"]));
+    rmSync(restoreRecord);
     expect(volumes.length).toBeGreaterThan(0);
     expect(lines("volume", "ls", "--quiet").filter((name) => volumes.includes(name))).toEqual([]);
     expect(await sessions()).toBe(0);
@@ -197,6 +209,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     if (typeof says === "string") expect(outcome.summary).toContain(says);
     else expect(outcome.summary).toMatch(says);
     expect(outcome.todo).toContain("rely on no dump");
+    expect(existsSync(masterLayout(base).restoreRecord)).toBe(false);
   });
 
   it("fails if a restore ends with an error, and says at which table", async () => {
@@ -265,7 +278,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
   it("is killed at any time, and the next run removes what it left, and nothing else", async () => {
     docker("volume", "create", "--label", "land.fx.fula-node.drill=D0", `${source.container}-other`);
     for (const at of REPORTS) {
-      const environment = { ...process.env, DRILL: JSON.stringify(source.values) };
+      const environment = { ...process.env, DRILL: JSON.stringify(source.values), BASE: base };
       const child = spawn(process.execPath, ["--import", "tsx", CHILD], { env: environment });
       const ended = new Promise((resolve) => child.once("exit", (_code, signal) => resolve(signal)));
       let output = "";

@@ -8,7 +8,7 @@ const host = createHost({ env: process.env, migrationsDir: "/nonexistent", toolV
 const outcome = await dumpDrill.run(
   { host, environment: process.env },
   {
-    master: { layout: masterLayout("/opt/fula-master"), values: (key) => values[key] },
+    master: { layout: masterLayout(process.env["BASE"] ?? ""), values: (key) => values[key] },
     stop: new AbortController().signal,
     report: (line) => void process.stdout.write(`${line}\n`),
   },
