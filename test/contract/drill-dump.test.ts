@@ -63,6 +63,8 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
   });
   afterAll(() => source?.stop());
   afterEach(async () => {
+    // Its settings are for each new session there.
+    await sql({ ...source.target, database: "postgres" }, "ALTER DATABASE pinning_service RESET ALL");
     await sql(source.target, "DROP SCHEMA IF EXISTS odd CASCADE");
   });
 
@@ -384,8 +386,15 @@ INSERT INTO users (username, password_hash, user_id)
   SELECT 'u' || n, repeat('h', 900), 'i' || n FROM generate_series(1, 500) AS n;
 INSERT INTO webui_users (email, user_id) SELECT repeat('e', 4000) || n, 'i' || n FROM generate_series(1, 3000) AS n;`;
 
-/** What is easily dumped or compared wrong. */
+/** What is easily dumped or compared wrong. What the database prints by default is not what the restored one does. */
 const ODD = `
+ALTER DATABASE pinning_service SET timezone = 'Asia/Tokyo';
+ALTER DATABASE pinning_service SET datestyle = 'German';
+ALTER DATABASE pinning_service SET extra_float_digits = -5;
+ALTER DATABASE pinning_service SET bytea_output = 'escape';
+ALTER DATABASE pinning_service SET intervalstyle = 'iso_8601';
+ALTER DATABASE pinning_service SET statement_timeout = '1ms';
+ALTER DATABASE pinning_service SET idle_in_transaction_session_timeout = '1s';
 CREATE SCHEMA odd;
 CREATE TYPE odd.mood AS ENUM ('fine', 'so so');
 CREATE TABLE odd."T able.s" (t double precision, raw bytea, at timestamptz, span interval, many text[], mood odd.mood,
