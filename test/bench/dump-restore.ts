@@ -14,7 +14,7 @@ import { type Measured, measure } from "./snapshot-measure.ts";
 
 const FEW = 1_000;
 const MANY = 1_000_000;
-const ROUNDS = 3;
+const ROUNDS = 2;
 const CHILD = fileURLToPath(new URL("../support/dump-drill-child.ts", import.meta.url));
 
 /**
