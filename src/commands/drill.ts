@@ -1,10 +1,15 @@
 import { chooseDrills, type DrillDeps, slugOf } from "../drills/catalogue.ts";
 import type { Drill } from "../drills/drill.ts";
-import { countStates, linesOfList } from "../drills/drill-lines.ts";
-import { type DrillScreen, openLogScreen, openTapScreen, openTextScreen } from "../drills/drill-screen.ts";
-import { alarmOfDrills, recordDrills } from "../drills/record-drills.ts";
-import { type DrillResult, type DrillRun, runDrills } from "../drills/run-drills.ts";
-import { scheduleDrills, unscheduleDrills } from "../drills/schedule-drills.ts";
+import { countStates, linesOfList } from "../drills/run/drill-lines.ts";
+import {
+  type DrillScreen,
+  openLogScreen,
+  openTapScreen,
+  openTextScreen,
+} from "../drills/run/drill-screen.ts";
+import { alarmOfDrills, recordDrills } from "../drills/run/record-drills.ts";
+import { type DrillResult, type DrillRun, runDrills } from "../drills/run/run-drills.ts";
+import { scheduleDrills, unscheduleDrills } from "../drills/run/schedule-drills.ts";
 import { EXIT_CODES, OperatorError, type VerbExit } from "../errors.ts";
 import {
   type InstalledMaster,

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { fulaNode, installArtifact, PROGRAM } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
@@ -42,7 +42,9 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     const { files, docker } = withoutData(
       await box.snapshot(["/opt", "/etc/cron.d", "/var/tmp", "/run/fula-node"]),
     );
-    const kept = Object.entries(files).filter(([path]) => !KEPT.test(path));
+    const kept = Object.entries(files).filter(
+      ([path]) => !KEPT.test(path) && !path.includes("systemd-private"),
+    );
     return {
       files: Object.fromEntries(kept.map(([path, facts]) => [path, facts.replace(/ \d+\.\d+(?= |$)/, "")])),
       docker,
@@ -59,7 +61,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
   const start = async (...args: readonly string[]): Promise<string> => {
     const command = ["node", PROGRAM, "drill", ...args].join(" ");
     const { stdout } = await box.run(
-      `rm -f /root/drill.*; (setsid ${command} >/root/drill.out 2>/root/drill.err; echo $? >/root/drill.code) & sleep 0; echo started`,
+      `rm -f /root/drill.*; (setsid ${command} >/root/drill.out 2>/root/drill.err; echo $? >/root/drill.code) 2>/dev/null & sleep 0; echo started`,
     );
     expect(stdout).toContain("started");
     await eventually("a drill runs", async () => (await read("/root/drill.out")).includes(" ..."));
@@ -85,6 +87,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
   beforeAll(async () => {
     box = await bootMaster("master");
   });
+  afterEach(wake);
   afterAll(() => box?.destroy());
 
   test("the whole list runs in less than five minutes, leaves nothing, and status says when", async () => {
@@ -135,7 +138,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     await wake();
     expect(first).toMatchObject({ exitCode: 26 });
     expect(first.stderr).toContain("Stopped by SIGINT");
-    expect(first.stdout).toMatch(/Stopped in D\d .*nothing of it is left\.\n$/);
+    expect(first.stdout).toMatch(/Stopped in D\d .*nothing of it is left\.$/);
     await eventually("the database answers", async () => (await psql(box, "SELECT 1")).trim() === "1");
     expect(await traces()).toEqual(before);
   });
@@ -316,11 +319,5 @@ describe.skipIf(skipped !== undefined)("drills on other machines", () => {
       );
     }
     expectExit(await fulaNode(box, ["drill", "--list"]), 0);
-  });
-
-  test("without root it is refused with clear words", async () => {
-    const refused = await box.exec(["node", PROGRAM, "drill"], { user: "nobody" });
-    expectExit(refused, 22);
-    expect(stderrOf(refused)).toContain("needs root");
   });
 });

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { CATALOGUE, chooseDrills, slugOf } from "../../../src/drills/catalogue.ts";
-import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill } from "../../../src/drills/drill-lines.ts";
-import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/drill-screen.ts";
-import type { DrillResult } from "../../../src/drills/run-drills.ts";
+import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill } from "../../../src/drills/run/drill-lines.ts";
+import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/run/drill-screen.ts";
+import type { DrillResult } from "../../../src/drills/run/run-drills.ts";
 import { judgeStack } from "../../../src/drills/stack-health-drill.ts";
 import type { Part, PartState } from "../../../src/status/part.ts";
 import { table } from "../../../src/ui/text.ts";
@@ -78,8 +78,8 @@ describe("what people read", () => {
   it.each([
     [[RESULT], "The drill passed in 1.0 s (exit 0)."],
     [[RESULT, RESULT], "All 2 drills passed in 1.0 s (exit 0)."],
-    [[SKIPPED], "1 skipped, and prove nothing here in 1.0 s (exit 0)."],
-    [[RESULT, SKIPPED, FAILED], "1 failed, 1 passed, 1 skipped, and prove nothing here in 1.0 s (exit 0)."],
+    [[SKIPPED], "1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
+    [[RESULT, SKIPPED, FAILED], "1 failed, 1 passed, 1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
     [[], "All 0 drills passed in 1.0 s (exit 0)."],
   ])("ends with the counts", (results, words) => {
     expect(concludeDrills({ results, stopped: null }, 1_000, 0)).toEqual([words]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Drill, DrillOutcome } from "../../../src/drills/drill.ts";
-import { DRILL_FREE_BYTES, type DrillResult, runDrills } from "../../../src/drills/run-drills.ts";
+import { DRILL_FREE_BYTES, type DrillResult, runDrills } from "../../../src/drills/run/run-drills.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import type { InstalledMaster } from "../../../src/join/installed-node.ts";
 import { masterLayout } from "../../../src/settings/layout.ts";
@@ -182,6 +182,23 @@ describe("runDrills", () => {
     expect(await start(slow, drill("D2"))).toMatchObject({ results: [], stopped: { drill: { id: "D1" } } });
     expect([...made]).toEqual([]);
     expect(trace).toEqual(["clean D1", "clean D1"]);
+  });
+
+  it("a signal while it cleans up after its end: its result counts, and no other drill begins", async () => {
+    const { trace, made, stop, drill, start } = stage();
+    const one = drill("D1");
+    const slow = {
+      ...one,
+      cleanUp: async () => {
+        if (made.has("D1")) stop.abort();
+        return one.cleanUp();
+      },
+    };
+    expect(await start(slow, drill("D2"))).toMatchObject({
+      results: [{ id: "D1", state: "passed", cleaned: ["the thing of D1"] }],
+      stopped: { drill: null },
+    });
+    expect(trace).toEqual(["clean D1", "run D1", "clean D1"]);
   });
 
   it("a drill that can't clean up has failed, whatever it found; one that can't before does not run", async () => {

@@ -1,9 +1,9 @@
-import type { HostReader } from "../host.ts";
-import type { InstalledMaster } from "../join/installed-node.ts";
-import type { Files } from "../machine/file-writer.ts";
-import { type Alarm, type AlarmChannels, type AlarmSent, raiseAlarm } from "../pinset/alerts.ts";
-import { parseDrillRecord, renderDrillRecord } from "../pinset/drill-record.ts";
-import { utcSeconds } from "../units.ts";
+import type { HostReader } from "../../host.ts";
+import type { InstalledMaster } from "../../join/installed-node.ts";
+import type { Files } from "../../machine/file-writer.ts";
+import { type Alarm, type AlarmChannels, type AlarmSent, raiseAlarm } from "../../pinset/alerts.ts";
+import { parseDrillRecord, renderDrillRecord } from "../../pinset/drill-record.ts";
+import { utcSeconds } from "../../units.ts";
 import { countStates } from "./drill-lines.ts";
 import type { DrillResult } from "./run-drills.ts";
 

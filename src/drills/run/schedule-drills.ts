@@ -1,13 +1,13 @@
-import { applyPlan } from "../engine/apply.ts";
-import { type Journal, openJournal } from "../engine/journal.ts";
-import { changesOf, look } from "../engine/plan.ts";
-import { OperatorError } from "../errors.ts";
-import type { InstalledMaster } from "../join/installed-node.ts";
-import type { JoinDeps } from "../join/join-run.ts";
-import { isOurCron } from "../machine/crontab.ts";
-import { chooseNode } from "../machine/node-program.ts";
-import { CRON_FILES } from "../settings/layout.ts";
-import { newDrillCron } from "../steps/master/cron-entry.ts";
+import { applyPlan } from "../../engine/apply.ts";
+import { type Journal, openJournal } from "../../engine/journal.ts";
+import { changesOf, look } from "../../engine/plan.ts";
+import { OperatorError } from "../../errors.ts";
+import type { InstalledMaster } from "../../join/installed-node.ts";
+import type { JoinDeps } from "../../join/join-run.ts";
+import { isOurCron } from "../../machine/crontab.ts";
+import { chooseNode } from "../../machine/node-program.ts";
+import { CRON_FILES } from "../../settings/layout.ts";
+import { newDrillCron } from "../../steps/master/cron-entry.ts";
 
 type ScheduleDeps = Pick<
   JoinDeps,

@@ -1,6 +1,6 @@
-import type { Monotonic } from "../status/collect.ts";
-import type { Reporter } from "../ui/reporter.ts";
-import { utcSeconds } from "../units.ts";
+import type { Monotonic } from "../../status/collect.ts";
+import type { Reporter } from "../../ui/reporter.ts";
+import { utcSeconds } from "../../units.ts";
 import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill, tapStart } from "./drill-lines.ts";
 import type { DrillListener, DrillRun } from "./run-drills.ts";
 

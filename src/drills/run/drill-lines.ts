@@ -1,6 +1,6 @@
-import { countOf, duration } from "../units.ts";
-import type { Drill } from "./drill.ts";
-import { slugOf } from "./catalogue.ts";
+import { countOf, duration } from "../../units.ts";
+import type { Drill } from "../drill.ts";
+import { slugOf } from "../catalogue.ts";
 import type { DrillResult, DrillRun } from "./run-drills.ts";
 
 type Table = (rows: readonly (readonly string[])[]) => readonly string[];
@@ -31,7 +31,9 @@ export function concludeDrills(
   const said = [
     ...(count.failed === 0 ? [] : [`${count.failed} failed`]),
     ...(count.passed === 0 ? [] : [`${count.passed} passed`]),
-    ...(count.skipped === 0 ? [] : [`${count.skipped} skipped, and prove nothing here`]),
+    ...(count.skipped === 0
+      ? []
+      : [`${count.skipped} skipped (${count.skipped === 1 ? "it proves" : "they prove"} nothing here)`]),
   ];
   const counts = said.length === 0 ? "no drill ran" : said.join(", ");
   const all = count.passed === results.length && stopped === null;

@@ -1,9 +1,9 @@
-import { OperatorError } from "../errors.ts";
-import type { HostReader } from "../host.ts";
-import { judgeError, type Monotonic, monotonic, within } from "../status/collect.ts";
-import { LATE } from "../status/part.ts";
-import { decimalBytes, duration } from "../units.ts";
-import type { Drill, DrillContext, DrillOutcome } from "./drill.ts";
+import { OperatorError } from "../../errors.ts";
+import type { HostReader } from "../../host.ts";
+import { judgeError, type Monotonic, monotonic, within } from "../../status/collect.ts";
+import { LATE } from "../../status/part.ts";
+import { decimalBytes, duration } from "../../units.ts";
+import type { Drill, DrillContext, DrillOutcome } from "../drill.ts";
 
 /** How one drill went. */
 export interface DrillResult extends DrillOutcome {
@@ -83,7 +83,7 @@ async function runOne<Deps extends { readonly host: HostReader }>(
   drill: Drill<Deps>,
   given: Given<Deps>,
 ): Promise<DrillResult | StoppedDrill> {
-  const { deps, stop, listener, clock } = given;
+  const { deps, listener, clock } = given;
   const { id, title, proves } = drill;
   const startMs = clock.nowMs();
   listener.started(drill);
@@ -91,8 +91,7 @@ async function runOne<Deps extends { readonly host: HostReader }>(
   const isClean = before.fault === null;
   const outcome = isClean ? await tryDrill(drill, given) : failed(before.fault);
   const after = isClean ? await cleanUp(drill, given) : { removed: [], fault: null };
-  if (stop.aborted || outcome === STOPPED)
-    return { id, title, fault: (before.fault ?? after.fault)?.summary ?? null };
+  if (outcome === STOPPED) return { id, title, fault: after.fault?.summary ?? null };
   return {
     id,
     title,

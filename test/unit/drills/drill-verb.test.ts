@@ -1,0 +1,238 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { drill, type DrillFlags } from "../../../src/commands/drill.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import type { AlarmChannels } from "../../../src/pinset/alerts.ts";
+import { CRON_FILES } from "../../../src/settings/layout.ts";
+import { serialiseRotation } from "../../../src/settings/rotation.ts";
+import type { Result } from "../../../src/ui/reporter.ts";
+import type { World } from "../../../src/world.ts";
+import { join, LAYOUT } from "../../support/master-boxes.ts";
+import { FakeStorage, worldOf } from "../../support/storage-fake.ts";
+
+let whole: FakeStorage;
+beforeAll(async () => {
+  whole = new FakeStorage();
+  await join(whole);
+  whole.revive();
+});
+
+/** A joined master, and what its database has of it among the removed ones. */
+function masterThat(wasRemoved: readonly Record<string, unknown>[]): FakeStorage {
+  const host = whole.copy();
+  const { onQuery } = host.postgres;
+  host.postgres.onQuery = (target, sql, values) =>
+    sql.includes("removed_masters") ? wasRemoved : onQuery(target, sql, values);
+  return host;
+}
+
+const FLAGS: DrillFlags = {
+  list: false,
+  tap: false,
+  verbose: false,
+  schedule: false,
+  unschedule: false,
+  scheduled: false,
+};
+
+/** Runs `drill` on a joined master, and gives what it printed, logged, sent and wrote. */
+async function drillOn(
+  host: FakeStorage,
+  flags: Partial<DrillFlags> = {},
+  {
+    names = ["D2"],
+    ...parts
+  }: Partial<World> & { readonly names?: readonly string[]; readonly command?: string | null } = {},
+) {
+  const results: Result[] = [];
+  const locks: string[] = [];
+  const logged: string[] = [];
+  const rotated: string[] = [];
+  const world = worldOf(host, {
+    stop: new AbortController().signal,
+    takeLock: async (name) => {
+      locks.push(name);
+      return { release: async () => void locks.push(`released ${name}`) };
+    },
+    rotateLog: async (path) => void rotated.push(path),
+    openChannels: async ({ log }): Promise<AlarmChannels> => ({
+      log: { path: log, append: async (lines) => void logged.push(...lines) },
+      command:
+        parts.command === undefined ? null : { path: "/on-alarm", run: async () => parts.command ?? null },
+      source: { host: "box", pool: "pool" },
+    }),
+    ...parts,
+  });
+  const reporter = { ...world.reporter, result: (result: Result) => void results.push(result) };
+  const before = host.writes.length;
+  const exit = await drill(names, { ...FLAGS, ...flags }, { ...world, reporter }).catch((thrown: unknown) => {
+    if (thrown instanceof OperatorError) return thrown;
+    throw thrown;
+  });
+  const [result] = results;
+  return {
+    exit,
+    result,
+    locks,
+    logged,
+    rotated,
+    writes: host.writes.slice(before),
+    printed: host.printed.join("\n"),
+  };
+}
+
+const broken = (): FakeStorage => {
+  const host = masterThat([]);
+  host.migrations.leftBehind = { ...host.migrations.leftBehind, invalidIndexes: ["idx_x on table_x"] };
+  return host;
+};
+
+describe("drill", () => {
+  it("writes nothing but its record, under the lock of the node, and says how it ended", async () => {
+    const host = masterThat([]);
+    const { exit, result, locks, logged, writes, printed } = await drillOn(host);
+    expect(exit).toBe("ok");
+    expect(locks).toEqual([LAYOUT.baseDir, `released ${LAYOUT.baseDir}`]);
+    expect(writes).toEqual([`files.writeAtomic ${LAYOUT.drillRecord} 600`]);
+    expect(logged).toEqual([]);
+    expect(printed).toContain("passed   D2   migrations: ");
+    expect(result?.data).toMatchObject({
+      counts: { passed: 1, failed: 0 },
+      exit: "ok",
+      exitCode: 0,
+      stopped: null,
+    });
+    expect(result?.lines).toEqual([expect.stringMatching(/^The drill passed in .* \(exit 0\)\.$/)]);
+  });
+
+  it("ends with 27 for a drill that failed, with what to do; only cron's run raises the alarm", async () => {
+    const byHand = await drillOn(broken());
+    expect(byHand).toMatchObject({ exit: "unhealthy", logged: [], rotated: [] });
+    expect(byHand.printed).toMatch(/failed {3}D2 {3}migrations: .*idx_x on table_x/);
+    expect(byHand.printed).toContain("Do: find out who changed it");
+    const byCron = await drillOn(broken(), { scheduled: true }, { names: [] });
+    expect(byCron.exit).toBe("unhealthy");
+    expect(byCron.rotated).toEqual([LAYOUT.drillLog]);
+    expect(byCron.logged).toContainEqual(
+      expect.stringMatching(/^\S+Z drill-failed drill=D2 title=migrations$/),
+    );
+    expect(byCron.result?.data).toMatchObject({ alarm: { kind: "drill-failed", command: "none" } });
+  });
+
+  it("an ALERT_COMMAND that fails is said beside what the drills found", async () => {
+    const { exit, printed } = await drillOn(
+      broken(),
+      { scheduled: true },
+      { names: [], command: "exit code 1" },
+    );
+    expect(exit).toBe("unhealthy");
+    expect(printed).toContain("ALERT_COMMAND did not take the alarm (drill-failed): exit code 1.");
+  });
+
+  it("a record that can't be written fails a run that passed, and is a warning beside a drill that failed", async () => {
+    const full = (host: FakeStorage): FakeStorage => {
+      const { files } = host;
+      const write = files.writeAtomic.bind(files);
+      files.writeAtomic = async (path, ...rest) => {
+        if (path === LAYOUT.drillRecord)
+          throw new OperatorError({ exit: "unavailable", what: "The disk is full." });
+        return write(path, ...rest);
+      };
+      return host;
+    };
+    const passed = await drillOn(full(masterThat([])));
+    expect(passed.result?.data).toMatchObject({ counts: { passed: 1 } });
+    expect(passed.exit).toMatchObject({ what: "The disk is full." });
+    const failed = await drillOn(full(broken()));
+    expect(failed.exit).toBe("unhealthy");
+    expect(failed.printed).toContain("The disk is full.");
+  });
+
+  it("a signal before the first drill ends with 26, and no drill runs", async () => {
+    const stop = new AbortController();
+    stop.abort();
+    const { exit, result, writes } = await drillOn(masterThat([]), {}, { stop: stop.signal });
+    expect({ exit, writes }).toEqual({ exit: "interrupted", writes: [] });
+    expect(result?.data).toMatchObject({ drills: [], stopped: { drill: null }, exitCode: 26 });
+  });
+
+  it.each([
+    [
+      "while a change of a secret is not finished",
+      (host: FakeStorage) =>
+        host.files.put(
+          LAYOUT.rotation,
+          serialiseRotation({ secret: "jwt-secret", previous: "p".repeat(20), next: "n".repeat(20) }),
+          0o600,
+        ),
+      "preflight",
+      "is not finished",
+    ],
+    ["without root", (host: FakeStorage) => (host.system.uid = () => 1000), "preflight", "needs root"],
+    [
+      "on a machine that is no master",
+      (host: FakeStorage) => {
+        host.files.drop(LAYOUT.envFile);
+        host.files.put("/opt/fula-storage/.env", "CLUSTERNAME=pool\n", 0o600);
+      },
+      "settings",
+      "no master is installed",
+    ],
+  ])("is refused %s, and nothing is written", async (_, change, exitName, words) => {
+    const host = masterThat([]);
+    change(host);
+    const { exit, writes, locks, result } = await drillOn(host);
+    expect(exit).toMatchObject({ exit: exitName, what: expect.stringContaining(words) as string });
+    expect({ writes, result }).toEqual({ writes: [], result: undefined });
+    expect(locks.length % 2).toBe(0);
+  });
+
+  it("is refused on a master that was removed", async () => {
+    const removedAt = "2026-01-01T00:00:00Z";
+    const host = masterThat([{ id: "x", name: "box", peerId: null, removedBy: "other", removedAt }]);
+    const { exit, writes } = await drillOn(host);
+    expect(exit).toMatchObject({ exit: "foreign", what: expect.stringContaining("was removed") as string });
+    expect(writes).toEqual([]);
+  });
+
+  it("is refused while another run has the lock", async () => {
+    const locked = new OperatorError({ exit: "locked", what: "Another run holds the lock." });
+    const { exit, writes } = await drillOn(masterThat([]), {}, { takeLock: () => Promise.reject(locked) });
+    expect({ exit, writes }).toEqual({ exit: locked, writes: [] });
+  });
+});
+
+describe("drill --schedule", () => {
+  const path = CRON_FILES.drill;
+  const none = { names: [] };
+
+  it("writes the entry once, --unschedule removes it once, and the journal has both", async () => {
+    const host = masterThat([]);
+    const first = await drillOn(host, { schedule: true }, none);
+    expect(first).toMatchObject({ exit: "ok", result: { data: { isScheduled: true, changed: true } } });
+    expect(first.writes).toContain(`files.writeAtomic ${path} 644`);
+    expect(host.files.textOf(path)).toContain(" drill --scheduled --base-dir /opt/fula-master >> ");
+    const again = await drillOn(host, { schedule: true }, none);
+    expect(again).toMatchObject({ exit: "ok", writes: [], result: { data: { changed: false } } });
+    const ended = await drillOn(host, { unschedule: true }, none);
+    expect(ended).toMatchObject({ exit: "ok", result: { data: { isScheduled: false, changed: true } } });
+    expect(host.files.tree.has(path)).toBe(false);
+    expect(await drillOn(host, { unschedule: true }, none)).toMatchObject({ exit: "ok", writes: [] });
+    const journal = host.files.textOf(LAYOUT.journal);
+    expect(journal).toMatch(/"kind":"write-cron-entry".*fula-drill/);
+    expect(journal).toMatch(
+      /"kind":"unschedule-drills".*fula-drill.*"phase":"done"|"phase":"done".*"kind":"unschedule-drills"/,
+    );
+  });
+
+  it.each(["schedule", "unschedule"] as const)(
+    "leaves a file of somebody else's alone: --%s",
+    async (flag) => {
+      const host = masterThat([]);
+      host.files.put(path, "# mine\n");
+      const { exit, writes } = await drillOn(host, { [flag]: true }, none);
+      expect(exit).toMatchObject({ exit: "foreign", what: `${path} was not written by fula-node.` });
+      expect(writes).toEqual([]);
+      expect(host.files.textOf(path)).toBe("# mine\n");
+    },
+  );
+});
