@@ -34,6 +34,7 @@ export const CATALOGUE: readonly Entry[] = [
   { id: "D6", title: "snapshot", load: async () => (await import("./snapshot-drill.ts")).snapshotDrill },
   { id: "D7", title: "sweep", load: async () => (await import("./sweep-drill.ts")).sweepDrill },
   { id: "D8", title: "stale writers", load: async () => (await import("./bucket-drill.ts")).bucketDrill },
+  { id: "D9", title: "dump", load: async () => (await import("./dump-drill.ts")).dumpDrill },
   { id: "D10", title: "node names", load: async () => (await import("./name-drill.ts")).nameDrill },
 ];
 

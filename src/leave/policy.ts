@@ -71,6 +71,7 @@ const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> 
   snapshotMemory: "snapshots",
   // In the same directory.
   drillRecord: "snapshots",
+  restoreRecord: "snapshots",
   rotation: "settings",
   alertLog: "logs",
   snapshotLog: "logs",

@@ -35,6 +35,8 @@ export interface MasterLayout extends StorageLayout {
   readonly sweepHeartbeat: string;
   /** How each drill went when it last ran. */
   readonly drillRecord: string;
+  /** The last restore of a dump that was proven. */
+  readonly restoreRecord: string;
   /** Every storage node that was seen at least once. */
   readonly knownNodes: string;
   /** What the edge's container reads. */
@@ -136,6 +138,7 @@ export function masterLayout(baseDir: string): MasterLayout {
     snapshotHeartbeat: `${baseDir}/heartbeats/snapshot.json`,
     sweepHeartbeat: `${baseDir}/heartbeats/sweep.json`,
     drillRecord: `${baseDir}/state/drills.json`,
+    restoreRecord: `${baseDir}/state/restore-proof.json`,
     knownNodes: `${baseDir}/known-nodes.json`,
     edgeDir: `${baseDir}/edge`,
     postgresTlsDir: `${baseDir}/postgres-tls`,

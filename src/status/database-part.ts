@@ -1,11 +1,12 @@
 import { describeRefusal } from "../database/connection-fault.ts";
 import type { PostgresReader } from "../database/postgres.ts";
 import { databaseErrorOf } from "../database/session.ts";
+import { describeProof, parseRestoreRecord } from "../dumps/restore-record.ts";
 import { judgeDatabase as judgeDatabaseState } from "../database/state.ts";
 import { findWriteFault, WRITE_FAULTS, type WriteFault } from "../database/writable.ts";
 import { readContainerEnv, type Values } from "../settings/context.ts";
 import type { EnvFile } from "../settings/env-file.ts";
-import { NAMES } from "../settings/layout.ts";
+import { type MasterLayout, NAMES } from "../settings/layout.ts";
 import { MASTER_SETTINGS } from "../settings/master.ts";
 import { isDatabaseElsewhere, postgresTarget, type PostgresTarget } from "../settings/postgres-target.ts";
 import { MASTER_RECOVERABLE } from "../settings/secrets.ts";
@@ -18,6 +19,7 @@ import { type Judged, LATE, type Remark, REPAIR_MASTER } from "./part.ts";
 /** What the look at the database of a master needs. */
 interface Given {
   readonly deps: Pick<StatusDeps, "host">;
+  readonly layout: Pick<MasterLayout, "restoreRecord">;
   readonly values: Values;
   /** `.env`. */
   readonly saved: EnvFile & { ok: true };
@@ -33,9 +35,17 @@ export async function lookAtDatabase(node: Given): Promise<Judged> {
   const values = await withPassword(node);
   const place = `${values("POSTGRES_HOST") ?? ""}:${values("POSTGRES_PORT") ?? ""}`;
   const target = postgresTarget(values);
-  const facts = { place, schema: null, sizeBytes: null, held: null, refusal: null, remarks: [] };
+  const facts = {
+    place,
+    schema: null,
+    sizeBytes: null,
+    held: null,
+    proven: null,
+    refusal: null,
+    remarks: [],
+  };
   if (target === null) return judgeDatabase({ ...facts, answer: null }, REPAIR_MASTER);
-  const [known, answer, schema, masters, sizeBytes, holds, fault] = await Promise.all([
+  const [known, answer, schema, masters, sizeBytes, holds, fault, record] = await Promise.all([
     containers,
     ask(() => postgres.ask(target)),
     orWhy(QUERY_MS, () => migrations.status(target), clock),
@@ -43,6 +53,7 @@ export async function lookAtDatabase(node: Given): Promise<Judged> {
     ask(() => postgres.query<{ bytes: string }>(target, SIZE_SQL)).catch(whyRefused),
     ask(() => orNull(() => countHolds(postgres, target))),
     ask(() => orNull(() => findFault(postgres, target))),
+    orNull(() => deps.host.files.readText(node.layout.restoreRecord)),
   ]);
   const isHere = !isDatabaseElsewhere(values);
   const stopped = isHere ? faultOfContainer(known, NAMES.postgres, REPAIR_MASTER) : null;
@@ -62,6 +73,8 @@ export async function lookAtDatabase(node: Given): Promise<Judged> {
     schema: "summary" in schema ? null : schema,
     masters: masters === LATE ? null : masters,
   };
+  const restored = parseRestoreRecord(record);
+  const proof = restored === null ? null : describeProof(restored, deps.host.clock.now());
   const identity = { id: values("MASTER_ID") ?? null, nowMs: deps.host.clock.now().getTime() };
   return judgeDatabase(
     {
@@ -70,10 +83,12 @@ export async function lookAtDatabase(node: Given): Promise<Judged> {
       schema,
       sizeBytes: Number.isFinite(bytes) ? bytes : null,
       held: holds === LATE ? null : holds,
+      proven: proof?.sentence ?? null,
       refusal: answer === LATE || answer.kind === "open" ? null : describeRefusal(target, answer),
       remarks: [
         ...(isOpen && read.schema !== null ? [judgeDatabaseState({ ...read, answer }, identity)] : []),
         ...(isOpen && fault !== null && fault !== LATE ? [remarkOf(fault)] : []),
+        ...(proof?.isOld === true ? [remarkOnProof(proof.sentence)] : []),
       ],
     },
     REPAIR_MASTER,
@@ -92,6 +107,11 @@ async function findFault(postgres: PostgresReader, target: PostgresTarget): Prom
 function remarkOf(fault: WriteFault): Remark {
   const { what, remedy } = WRITE_FAULTS[fault];
   return { state: "down", sentence: what, todo: remedy };
+}
+
+/** Only where a restore was proven once: whoever never asked for it is not told that it is late. */
+function remarkOnProof(sentence: string): Remark {
+  return { state: "attention", sentence: `the last ${sentence}`, todo: "fula-node drill D9" };
 }
 
 const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";

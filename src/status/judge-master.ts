@@ -79,6 +79,8 @@ export interface DatabaseFacts {
   readonly sizeBytes: number | null;
   /** How many accounts the operator has suspended by name; null if it is not known. */
   readonly held: number | null;
+  /** When a restore of its dump was last proven, in words; null if that is not known. */
+  readonly proven: string | null;
   /** Why the server does not let us in, and what to do; null if it does, or did not answer. */
   readonly refusal: { readonly what: string; readonly remedy?: string } | null;
   /** What others found out about its tables. */
@@ -87,7 +89,7 @@ export interface DatabaseFacts {
 
 /** The database: its server, its schema according to the ledger, and its size. */
 export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
-  const { place, answer, schema, sizeBytes, held, refusal, remarks } = facts;
+  const { place, answer, schema, sizeBytes, held, proven, refusal, remarks } = facts;
   const evidence: Record<string, string> = { address: place };
   if (answer === null)
     return { state: "unknown", summary: "there is no password for it in .env", todo: repair, evidence };
@@ -113,7 +115,8 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
   const newest = schema.items.findLast(({ state }) => state === "applied")?.version;
   const version = newest === undefined ? "no schema yet" : `schema ${String(newest).padStart(3, "0")}`;
   const holds = held === null || held === 0 ? "" : `, ${countOf(held, "account")} suspended by the operator`;
-  const summary = `${server}, ${version}${size}${holds}`;
+  const restore = proven === null ? "" : `, ${proven}`;
+  const summary = `${server}, ${version}${size}${holds}${restore}`;
   const pending = schema.pending;
   const judged: Judged =
     pending === 0

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { bedEnvironment } from "../support/bed.ts";
 import { benches as bucketRoots } from "./bucket-roots.ts";
 import { benches as deduction } from "./deduction.ts";
+import { benches as dumpRestore } from "./dump-restore.ts";
 import { benches as ingest } from "./ingest.ts";
 import { benches as join } from "./join.ts";
 import { benches as migrations } from "./migrations.ts";
@@ -36,6 +37,7 @@ const BENCHES: readonly Bench[] = [
   ...pins,
   ...pinsMemory,
   ...deduction,
+  ...dumpRestore,
   ...bucketRoots,
   ...page,
 ];

@@ -114,6 +114,11 @@ it.each<[string, Partial<DatabaseFacts>, string]>([
     { held: 2 },
     "ok: 16.9, no schema yet, 1.0 MB, 2 accounts suspended by the operator",
   ],
+  [
+    "a restore of its dump was proven",
+    { proven: "restore proven 3 days ago (1.0 MB in 2.0 s)" },
+    "ok: 16.9, no schema yet, 1.0 MB, restore proven 3 days ago (1.0 MB in 2.0 s)",
+  ],
 ])("the database: %s", (_name, facts, expected) => {
   const all = {
     place: "db:5432",
@@ -121,6 +126,7 @@ it.each<[string, Partial<DatabaseFacts>, string]>([
     schema: SCHEMA,
     sizeBytes: 1_000_000,
     held: 0,
+    proven: null,
     refusal: null,
     remarks: [],
   };
@@ -399,6 +405,15 @@ it.each([
   const lost = `The database lacks what its ledger says was created: ${part}.`;
   const answer = { kind: "open", serverVersion: "16.4", systemIdentifier: "7" } as const;
   const schema = { state: "down", summary: lost, todo: "restore it", evidence: {} } as const;
-  const facts = { place: "x:5432", answer, schema, sizeBytes: null, held: null, refusal: null, remarks: [] };
+  const facts = {
+    place: "x:5432",
+    answer,
+    schema,
+    sizeBytes: null,
+    held: null,
+    proven: null,
+    refusal: null,
+    remarks: [],
+  };
   expect(judgeDatabase(facts, "repair")).toMatchObject({ state, summary: lost });
 });
