@@ -35,10 +35,12 @@ interface Cron {
  * overlap. The next tick of a run that failed is a minute later.
  */
 export function startBillingCrons(
-  { billing, postgres, pricing, masterId }: Pick<
-    WebuiSettings,
-    "billing" | "postgres" | "pricing" | "masterId"
-  >,
+  {
+    billing,
+    postgres,
+    pricing,
+    masterId,
+  }: Pick<WebuiSettings, "billing" | "postgres" | "pricing" | "masterId">,
   { pool, log }: { readonly pool: PostgresPool; readonly log: Log },
   { beatMs = BEAT_MS, retryMs = 60_000, silentAfterMs = SILENT_AFTER_MS, batchSize = BATCH_SIZE } = {},
 ): BillingCrons {
