@@ -11,7 +11,7 @@ export class DrillFinding extends Error {
   constructor(
     summary: string,
     {
-      todo = null,
+      todo = "run it again with --verbose; if it fails again, report it with the output of fula-node drill --json",
       state = "failed",
       cause,
     }: { todo?: string | null; state?: "failed" | "skipped"; cause?: unknown } = {},

@@ -41,7 +41,7 @@ describeOnPostgres(
       await inSession(used, async (client) => {
         await client.query("BEGIN");
         await client.query("SELECT count(*) FROM pins");
-        expect(await dropScratches(deps, context)).toEqual([`dropped the scratch database ${used.database}`]);
+        expect(await dropScratches(deps, context)).toEqual([`the scratch database ${used.database}`]);
       });
       expect(await dropScratches(deps, context)).toEqual([]);
       expect(await sql(target, "SELECT relname, n_tup_ins FROM pg_stat_user_tables ORDER BY 1")).toEqual(
@@ -72,7 +72,7 @@ describeOnPostgres(
       await sql(target, `ALTER DATABASE ${stay[5]} OWNER TO somebody`);
       await sql(target, `UPDATE pg_database SET datconnlimit = -2 WHERE datname = '${go[2]}'`);
       const lines = await dropScratches(deps, { master });
-      expect(lines).toEqual(go.toSorted().map((name) => `dropped the scratch database ${name}`));
+      expect(lines).toEqual(go.toSorted().map((name) => `the scratch database ${name}`));
       expect((await drillDatabases(target)).toSorted()).toEqual(stay.toSorted());
       for (const name of stay) await sql(target, `DROP DATABASE ${name}`);
     });

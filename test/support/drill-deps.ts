@@ -68,7 +68,7 @@ export function counted(deps: CronDrillDeps, onCall: OnCall): CronDrillDeps {
       const pool = deps.openPool(...given);
       return {
         ...pool,
-        query: queryOf(pool.query),
+        query: queryOf((...statement) => pool.query(...statement)),
         transaction: (work) => call(() => pool.transaction(({ query }) => work({ query: queryOf(query) }))),
         close: () => call(() => pool.close()),
       };

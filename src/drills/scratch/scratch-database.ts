@@ -131,7 +131,7 @@ export async function dropScratches(
       await query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`).catch((thrown: unknown) => {
         throw codeOfServer(thrown) === "" ? thrown : isKept(name, thrown);
       });
-    return found.map(({ name }) => `dropped the scratch database ${name}`);
+    return found.map(({ name }) => `the scratch database ${name}`);
   });
 }
 
