@@ -107,7 +107,7 @@ async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summar
   const floor = Number(values("REPL_MIN"));
   const pool = await sweepPool(given, content, floor);
   requireClean(pool, floor);
-  const clean = `all ${countOf(pool.pins, "pin")} of the pool ${pool.pins === 1 ? "has" : "have"} enough copies`;
+  const clean = `the pool is clean (${countOf(pool.pins, "pin")})`;
 
   const wanted = Math.max(floor, LEAST_COPIES);
   const { nodes } = pool;
@@ -115,7 +115,7 @@ async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summar
     const lacking = `the pool has ${countOf(nodes.length, "node")}, and without ${wanted} no pin can have ${wanted} copies`;
     return {
       state: "skipped",
-      summary: `${pool.pins === 0 ? "the pool has no pins" : clean}; the alarm was not rehearsed: ${lacking}`,
+      summary: `${clean}; the alarm was not rehearsed: ${lacking}`,
     };
   }
   const { id: own } = await cluster.identity();

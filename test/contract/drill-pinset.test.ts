@@ -199,7 +199,7 @@ describe("D7, sweep", () => {
     const outcome = await box.run(sweepDrill);
     expect(outcome).toMatchObject({ state: "passed" });
     expect(outcome.summary).toMatch(
-      /^all 3 pins of the pool have enough copies; a pin with 1 of 2 copies was found in .*, the alarm was written, and .* later it had 2$/,
+      /^the pool is clean \(3 pins\); a pin with 1 of 2 copies was found in .*, the alarm was written, and .* later it had 2$/,
     );
     expectNothingLeft();
     const { sweepHeartbeat, alertLog, knownNodes } = box.master.layout;
@@ -259,11 +259,11 @@ describe("D7, sweep", () => {
     const alone = await box.run(sweepDrill);
     expect(alone).toMatchObject({ state: "skipped" });
     expect(alone.summary).toContain(
-      "all 3 pins of the pool have enough copies; the alarm was not rehearsed: the pool has 1 node",
+      "the pool is clean (3 pins); the alarm was not rehearsed: the pool has 1 node",
     );
     cluster.pins.clear();
     expect((await box.run(sweepDrill)).summary).toContain(
-      "the pool has no pins; the alarm was not rehearsed",
+      "the pool is clean (0 pins); the alarm was not rehearsed",
     );
   });
 
