@@ -369,10 +369,15 @@ describe("D7, sweep", () => {
     expect(box.lines).toContain("waiting until the sweep that runs now has ended");
   });
 
-  test("no pin has too few copies while the sweeps of other masters begin", async () => {
-    box.settings["MASTER_CLUSTER_PEERIDS"] = cluster.peers[1]?.id ?? "";
+  test.each([
+    ["D7", "the sweeps of other masters begin", "2026-11-27T06:29:45", "2026-11-27T06:30:30", true],
+    ["D7", "cron takes a snapshot", "2026-11-27T11:59:45", "2026-11-27T12:00:30", false],
+    ["D6", "cron takes a snapshot", "2026-11-27T12:00:05", "2026-11-27T12:00:30", false],
+    ["D7", "only its own sweep begins", "2026-11-27T06:29:45", "2026-11-27T06:29:45", false],
+  ])("%s pins nothing while %s", async (id, _, from, earliest, hasOthers) => {
+    if (hasOthers) box.settings["MASTER_CLUSTER_PEERIDS"] = cluster.peers[1]?.id ?? "";
     const { host } = box.deps;
-    let nowMs = Date.parse("2026-11-27T06:29:45Z");
+    let nowMs = new Date(from).getTime();
     const clock = {
       ...host.clock,
       now: () => new Date(nowMs),
@@ -381,16 +386,18 @@ describe("D7, sweep", () => {
         return Promise.resolve();
       },
     };
-    const pinnedAt: string[] = [];
+    const pinnedAt: number[] = [];
     cluster.gate = (method) => {
-      if (method === "POST") pinnedAt.push(new Date(nowMs).toISOString());
+      if (method === "POST") pinnedAt.push(nowMs);
       return Promise.resolve("apply");
     };
-    expect(await box.run(sweepDrill, { ...box.deps, host: { ...host, clock } })).toMatchObject({
-      state: "passed",
-    });
-    expect(pinnedAt.length).toBe(2);
-    expect((pinnedAt[0] ?? "") >= "2026-11-27T06:30:30").toBe(true);
+    const deps = { ...box.deps, host: { ...host, clock } };
+    const outcome = id === "D6" ? await box.run(snapshotDrill, deps) : await box.run(sweepDrill, deps);
+    expect(outcome).toMatchObject({ state: "passed" });
+    expect(pinnedAt).toHaveLength(2);
+    const sinceMs = (pinnedAt[0] ?? 0) - new Date(earliest).getTime();
+    expect(sinceMs).toBeGreaterThanOrEqual(0);
+    expect(sinceMs).toBeLessThan(1_000);
   });
 });
 
