@@ -27,6 +27,7 @@ import {
 } from "./drill-content.ts";
 import { DrillFailure, outcomeOf } from "./drill-failure.ts";
 import type { Drill, DrillContext } from "./drill.ts";
+import { keepClear } from "./keep-clear.ts";
 import { askedPin, onlyPinOf, withProgress } from "./one-pin.ts";
 import { SPOILINGS, withSpoiledCopy } from "./spoiled-copy.ts";
 
@@ -113,6 +114,7 @@ interface Given {
 async function prove(given: Given): Promise<{ readonly state: "passed"; readonly summary: string }> {
   const { deps, context, cluster, clock, evidence } = given;
   const { master, report, stop } = context;
+  await keepClear(clock, "snapshot", report);
   const content = await makeContent(deps, master, "snapshot");
   stop.throwIfAborted();
   const copies = { min: 0, max: 0, peers: [] };

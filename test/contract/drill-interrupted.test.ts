@@ -88,7 +88,7 @@ describe.each(DRILLS)("%s, interrupted", (id, drill) => {
       };
       const startMs = performance.now();
       const outcome = await tryRun(drill, { before, after: () => {} }, stop.signal);
-      expect(performance.now() - startMs, name).toBeLessThan(3_000);
+      expect(performance.now() - startMs, name).toBeLessThan(10_000);
       // At the end it has proven everything already.
       if (at < names.length - 10) expect(outcome?.state, name).not.toBe("passed");
       const later = calls - at - 1;

@@ -199,7 +199,7 @@ describe("D7, sweep", () => {
     const outcome = await box.run(sweepDrill);
     expect(outcome).toMatchObject({ state: "passed" });
     expect(outcome.summary).toMatch(
-      /^all 3 pins of the pool have enough copies; a pin with 1 of 2 copies was found in .*, the alarm was written, and .* later it had 2$/,
+      /^the pool is clean \(3 pins\); a pin with 1 of 2 copies was found in .*, the alarm was written, and .* later it had 2$/,
     );
     expectNothingLeft();
     const { sweepHeartbeat, alertLog, knownNodes } = box.master.layout;
@@ -259,11 +259,11 @@ describe("D7, sweep", () => {
     const alone = await box.run(sweepDrill);
     expect(alone).toMatchObject({ state: "skipped" });
     expect(alone.summary).toContain(
-      "all 3 pins of the pool have enough copies; the alarm was not rehearsed: the pool has 1 node",
+      "the pool is clean (3 pins); the alarm was not rehearsed: the pool has 1 node",
     );
     cluster.pins.clear();
     expect((await box.run(sweepDrill)).summary).toContain(
-      "the pool has no pins; the alarm was not rehearsed",
+      "the pool is clean (0 pins); the alarm was not rehearsed",
     );
   });
 
@@ -369,10 +369,15 @@ describe("D7, sweep", () => {
     expect(box.lines).toContain("waiting until the sweep that runs now has ended");
   });
 
-  test("no pin has too few copies while the sweeps of other masters begin", async () => {
-    box.settings["MASTER_CLUSTER_PEERIDS"] = cluster.peers[1]?.id ?? "";
+  test.each([
+    ["D7", "the sweeps of other masters begin", "2026-11-27T06:29:45", "2026-11-27T06:30:30", true],
+    ["D7", "cron takes a snapshot", "2026-11-27T11:59:45", "2026-11-27T12:00:30", false],
+    ["D6", "cron takes a snapshot", "2026-11-27T12:00:05", "2026-11-27T12:00:30", false],
+    ["D7", "only its own sweep begins", "2026-11-27T06:29:45", "2026-11-27T06:29:45", false],
+  ])("%s pins nothing while %s", async (id, _, from, earliest, hasOthers) => {
+    if (hasOthers) box.settings["MASTER_CLUSTER_PEERIDS"] = cluster.peers[1]?.id ?? "";
     const { host } = box.deps;
-    let nowMs = Date.parse("2026-11-27T06:29:45Z");
+    let nowMs = new Date(from).getTime();
     const clock = {
       ...host.clock,
       now: () => new Date(nowMs),
@@ -381,16 +386,18 @@ describe("D7, sweep", () => {
         return Promise.resolve();
       },
     };
-    const pinnedAt: string[] = [];
+    const pinnedAt: number[] = [];
     cluster.gate = (method) => {
-      if (method === "POST") pinnedAt.push(new Date(nowMs).toISOString());
+      if (method === "POST") pinnedAt.push(nowMs);
       return Promise.resolve("apply");
     };
-    expect(await box.run(sweepDrill, { ...box.deps, host: { ...host, clock } })).toMatchObject({
-      state: "passed",
-    });
-    expect(pinnedAt.length).toBe(2);
-    expect((pinnedAt[0] ?? "") >= "2026-11-27T06:30:30").toBe(true);
+    const deps = { ...box.deps, host: { ...host, clock } };
+    const outcome = id === "D6" ? await box.run(snapshotDrill, deps) : await box.run(sweepDrill, deps);
+    expect(outcome).toMatchObject({ state: "passed" });
+    expect(pinnedAt).toHaveLength(2);
+    const sinceMs = (pinnedAt[0] ?? 0) - new Date(earliest).getTime();
+    expect(sinceMs).toBeGreaterThanOrEqual(0);
+    expect(sinceMs).toBeLessThan(1_000);
   });
 });
 

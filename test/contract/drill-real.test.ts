@@ -51,15 +51,18 @@ describe.skipIf(typeof programs === "string")("on a real master with two followe
   test.each([
     ["D6", snapshotDrill],
     ["D7", sweepDrill],
-  ] as const)("%s passes, and leaves neither pin nor block nor directory", async (_, drill) => {
-    const before = await left();
-    const startMs = performance.now();
-    const outcome = drill === snapshotDrill ? await box.run(snapshotDrill) : await box.run(sweepDrill);
-    expect(outcome).toMatchObject({ state: "passed" });
-    expect(performance.now() - startMs).toBeLessThan(30_000);
-    expect(outcome.cleaned).toEqual([expect.stringMatching(/: its pin, its block, its directory$/)]);
-    expect(await left()).toEqual(before);
-  });
+  ] as const)(
+    "%s passes, and leaves neither pin nor block nor directory",
+    async (_, drill) => {
+      const before = await left();
+      const outcome = drill === snapshotDrill ? await box.run(snapshotDrill) : await box.run(sweepDrill);
+      expect(outcome).toMatchObject({ state: "passed" });
+      expect(outcome.cleaned).toEqual([expect.stringMatching(/: its pin, its block, its directory$/)]);
+      expect(await left()).toEqual(before);
+      // It may wait for a minute, near a job of cron.
+    },
+    120_000,
+  );
 
   test("D7 fails with a sweep that asks for no copies", async () => {
     const outcome = await box.run(createSweepDrill((options) => sweep({ ...options, floor: 0 })));
