@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Transform } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { proveRestore } from "../../src/dumps/prove-restore.ts";
 import { createThrowaway } from "../../src/dumps/throwaway.ts";
@@ -41,7 +42,7 @@ describe.runIf(isThere)("a dump over TLS, as a second master makes it", () => {
       "s/^host all all all/hostssl all all all/",
       `${DATA}/pg_hba.conf`,
     );
-    await sql(source.target, "CREATE TABLE some AS SELECT n FROM generate_series(1, 1000) AS n");
+    await sql(source.target, "CREATE TABLE numbers AS SELECT n FROM generate_series(1, 1000) AS n");
     await sql(source.target, "ALTER SYSTEM SET ssl = on");
     await sql(source.target, "SELECT pg_reload_conf()");
   });
@@ -88,14 +89,13 @@ describe.runIf(isThere)("a dump over TLS, as a second master makes it", () => {
       // Our own session has the right one.
       attach: (spec: Parameters<typeof engine.attach>[0]) => {
         const running = engine.attach(spec);
-        const { end } = running.stdin;
-        running.stdin.end = ((text: string) =>
-          end.call(
-            running.stdin,
-            text.replace(authority.certificate.trim(), other.certificate.trim()),
-            "utf8",
-          )) as typeof end;
-        return running;
+        const stdin = new Transform({
+          transform(text: Buffer, _encoding, done) {
+            done(null, text.toString().replace(authority.certificate.trim(), other.certificate.trim()));
+          },
+        });
+        stdin.pipe(running.stdin);
+        return { ...running, stdin };
       },
     };
     await expect(prove({ ssl: "verify-full", sslCaPem: authority.certificate }, wrong)).rejects.toMatchObject(
