@@ -332,7 +332,7 @@ export function describeSync({
 export function describeLastSign(
   { lastSeen, announcedAt }: Pick<NodeReport, "lastSeen" | "announcedAt">,
   now: Date,
-  seen = "seen",
+  seen: string,
 ): string {
   const ago = (date: string) => `${age(Math.max(0, now.getTime() - Date.parse(date)))} ago`;
   if (announcedAt !== null && (lastSeen === null || Date.parse(announcedAt) > Date.parse(lastSeen)))
