@@ -205,7 +205,7 @@ function refuse(
       why: `Another machine is this master (MASTER_ID ${id}, ${recorded.name}), and wrote to the database at ${recorded.heartbeatAt}.`,
       remedy: OTHER_MACHINE,
     };
-  if (recorded !== null && isShared && isHeard(recorded) && isElsewhere(wanted.peer, recorded.peer))
+  if (recorded !== null && isShared && isHeard(recorded) && isClone(wanted.peer, recorded.peer))
     return {
       why: `Another machine is this master (MASTER_ID ${id}, ${recorded.name}): its cluster peer is ${recorded.peer?.peerId ?? ""} at ${recorded.peer?.addresses[0] ?? ""}, and it wrote to the database at ${recorded.heartbeatAt}.`,
       remedy: OTHER_MACHINE,
@@ -226,7 +226,7 @@ const OTHER_MACHINE =
  * True if a peer is another one than was recorded, and has no host in common with it. A clone has the machine id of its
  * original, and a peer and addresses of its own; a writer whose data was lost has a new peer at the old addresses.
  */
-function isElsewhere(peer: MasterPeer | null, recorded: MasterPeer | null): boolean {
+function isClone(peer: MasterPeer | null, recorded: MasterPeer | null): boolean {
   if (peer === null || recorded === null || peer.peerId === recorded.peerId) return false;
   const [here, there] = [peer, recorded].map(({ addresses }) =>
     addresses.flatMap((address) => parseTcpMultiaddr(address)?.host ?? []),
