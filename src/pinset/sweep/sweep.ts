@@ -134,7 +134,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   for (const { id, name, undecided: isOpen } of survey.newStrangers)
     report(
       isOpen === true
-        ? `${name} (${id}) is a new member of the cluster. Whether it is a node of the pool is not known, because the database can't be reached. What is allocated to it is no alarm for six hours.`
+        ? `${name} (${id}) is a new member of the cluster. Whether it is a node of the pool is not known, because the database can't be reached. For six hours, what is allocated to it raises no alarm.`
         : `${name} (${id}) is a member of the cluster, but not expected. Its copies do not count. To keep it: fula-node node keep ${id}. To hide it: fula-node node forget ${id}.`,
     );
   for (const { id, name } of survey.dropped)
