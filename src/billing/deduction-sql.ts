@@ -20,11 +20,20 @@ export const LEASE_LOCK = `k.locktype = 'advisory' AND k.classid = 0 AND k.objid
 /** No hour of before fula-node was ever billed: a row of one comes from a wrong clock. */
 export const FIRST_HOUR = "2026-01-01T00:00Z";
 
-/** Hours between the first billed one and the current one that no run has finished. */
-const OPEN_HOURS = `
+/** Hours from `first` to the one before the current one that no run has finished. */
+const openHours = (first: string) => `
   SELECT hour
-  FROM generate_series((SELECT min(hour) FROM billing_hours WHERE hour >= '${FIRST_HOUR}'), ${CURRENT} - interval '1 hour', '1 hour') AS series (hour)
+  FROM generate_series(${first}, ${CURRENT} - interval '1 hour', '1 hour') AS series (hour)
   WHERE NOT EXISTS (SELECT FROM billing_hours b WHERE b.hour = series.hour AND b.finished_at IS NOT NULL)`;
+
+/** Hours between the first billed one and the current one that no run has finished. */
+const OPEN_HOURS = openHours(`(SELECT min(hour) FROM billing_hours WHERE hour >= '${FIRST_HOUR}')`);
+
+/** How many hours the next run makes up for. $1: how many hours back it goes; no more are looked at. */
+export const BEHIND = `
+  SELECT count(*)::integer AS hours FROM (${openHours(`(
+    SELECT greatest(min(hour), ${CURRENT} - $1 * interval '1 hour') FROM billing_hours WHERE hour >= '${FIRST_HOUR}'
+    HAVING min(hour) IS NOT NULL)`)}) AS hours`;
 
 /** The hours of a run, the oldest first. $1: how many hours back at most. */
 export const DUE_HOURS = `

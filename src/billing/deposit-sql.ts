@@ -32,7 +32,8 @@ export const ADD_TRANSFERS = `
  * upstream's image could link, the first one counts.
  */
 export const CREDITABLE = `
-  SELECT d.log_index, d.amount::text AS amount, w.user_id AS account
+  SELECT d.log_index, d.amount::text AS amount, w.user_id AS account, d.from_address AS "from",
+    d.block_number::float8 AS block, d.block_hash AS "blockHash"
   FROM deposits d CROSS JOIN LATERAL (
     SELECT user_id FROM user_wallets
     WHERE wallet_address_hash = encode(sha256(d.from_address::bytea), 'hex') AND is_verified = 1 AND user_id IS NOT NULL
@@ -86,6 +87,15 @@ export const BONUS = `
       source_user_id, source_referral_code, level, bonus_amount_fula, source_amount_fula)
     SELECT noted.id, $1::varchar, $2, $4, $5::varchar, $7, $3::integer, amount, ${FULA("$6")} FROM noted, bonus`;
 
+/** Of a credited transfer: whose it is, and its row of the history. $3 log index. */
+export const CREDITED_AS = `
+  SELECT account, amount::text AS amount, history_id AS "historyId" FROM deposits
+  WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3 AND account IS NOT NULL`;
+
+/** Who got a bonus for a deposit. $1: its row of the history. */
+export const GIVEN_BONUSES =
+  "SELECT recipient_user_id AS account FROM referral_bonuses WHERE source_credit_history_id = $1";
+
 /** What upstream's image reads: the sum of all transfers, and the sender and account of the first one. */
 export const SUM_UP = `
   UPDATE token_transactions t SET amount_raw = s.amount::text, amount_fula = ${FULA("s.amount")},
@@ -97,8 +107,14 @@ export const SUM_UP = `
       FROM deposits WHERE chain_id = $1 AND tx_hash = $2) AS s
     WHERE t.chain_id = $1 AND t.tx_hash = $2`;
 
-export const FORGET_FAILED =
-  "DELETE FROM failed_deposits WHERE chain_id = $1 AND tx_hash = $2 AND log_index = ANY ($3::integer[])";
+/** Not those that are credited, and whose bonuses failed: only these end that. */
+export const FORGET_FAILED = `
+  DELETE FROM failed_deposits
+  WHERE chain_id = $1 AND tx_hash = $2 AND log_index = ANY ($3::integer[]) AND NOT transfer ? 'referrers'`;
+
+/** $3 log index. */
+export const FORGET_BONUSES =
+  "DELETE FROM failed_deposits WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3 AND transfer ? 'referrers'";
 
 /** $3 log index, $4 the transfer, $5 the reason. */
 export const NOTE_FAILED = `

@@ -1,20 +1,20 @@
 import { isNoAmount } from "../database/connection-fault.ts";
 import { messageOf } from "../errors.ts";
+import { giveBonuses, giveUnpaid, referrersOf, type Referrer, type Unpaid } from "./bonuses.ts";
 import { isOfData, refusalOf } from "./deduction.ts";
 import { ADD_MISSING, lockSql } from "./deduction-sql.ts";
 import {
   ADD_TRANSFERS,
-  BONUS,
   CREDIT,
   CREDITABLE,
   DISMISS,
   DISMISSED,
   FAILED_ROWS,
+  FORGET_BONUSES,
   FORGET_FAILED,
   LOCK_TRANSACTION,
   NOTE_FAILED,
   OPEN_TRANSACTION,
-  REFERRERS,
   SUM_UP,
   TAKE_BACK,
 } from "./deposit-sql.ts";
@@ -90,53 +90,64 @@ export async function settle(database: Database, deposit: Deposit): Promise<Sett
     block,
     blockHash,
   ]);
-  const credited = await credit(database, key, bonuses);
+  const { accounts, unpaid } = await credit(database, key, bonuses);
   await database.query(SUM_UP, key);
   await database.query(FORGET_FAILED, [...key, transfers.map(({ logIndex }) => logIndex)]);
-  return { outcome: "settled", credited };
+  const { to } = first;
+  await noteFailed(
+    database,
+    chainId,
+    unpaid.map(({ transfer, reason }) => ({ transfer: { ...transfer, txHash, to }, reason, time })),
+  );
+  return { outcome: "settled", credited: accounts };
 }
 
-interface Creditable extends Record<string, unknown> {
+interface Creditable
+  extends Pick<Transfer, "from" | "amount" | "block" | "blockHash">, Record<string, unknown> {
   readonly log_index: number;
-  readonly amount: string;
   readonly account: string;
 }
 
-interface Referrer extends Record<string, unknown> {
-  readonly account: string;
-  readonly code: string;
-  readonly level: number;
+/** A credited transfer with the referrers that did not get their bonus for it. */
+interface UnpaidTransfer {
+  readonly transfer: Omit<Transfer, "txHash" | "to"> & Pick<Unpaid, "referrers">;
+  readonly reason: string;
 }
 
 async function credit(
   database: Database,
   key: readonly unknown[],
   bonuses: boolean,
-): Promise<readonly string[]> {
+): Promise<{ readonly accounts: readonly string[]; readonly unpaid: readonly UnpaidTransfer[] }> {
   const open = await database.query<Creditable>(CREDITABLE, key);
   const referrers = new Map<string, readonly Referrer[]>();
-  for (const { account } of open)
-    referrers.set(account, bonuses ? await database.query<Referrer>(REFERRERS, [account]) : []);
-  const touched = [
-    ...new Set([...referrers].flatMap(([account, up]) => [account, ...up.map((one) => one.account)])),
-  ];
-  // All rows in one order, as the deduction locks them: nobody waits for somebody who waits for this.
-  await database.query(ADD_MISSING, [touched]);
-  await database.query(lockSql(true), [touched]);
-  for (const { log_index, amount, account } of open) {
+  for (const { account } of open) referrers.set(account, bonuses ? await referrersOf(database, account) : []);
+  await lockAccounts(
+    database,
+    [...referrers].flatMap(([account, up]) => [account, ...up.map((one) => one.account)]),
+  );
+  const unpaid: UnpaidTransfer[] = [];
+  for (const { log_index: logIndex, account, amount, from, block, blockHash } of open) {
     const [credited] = await named(account, () =>
-      database.query<{ history_id: number }>(CREDIT, [...key, log_index, account, amount]),
+      database.query<{ history_id: number }>(CREDIT, [...key, logIndex, account, amount]),
     );
-    const up = referrers.get(account) ?? [];
-    for (const { account: referrer, code, level } of up)
-      await named(referrer, () =>
-        database.query(BONUS, [referrer, code, level, credited?.history_id, account, amount, up[0]?.code]),
-      );
+    const source = { account, amount, historyId: credited?.history_id };
+    const lacking = await giveBonuses(database, source, referrers.get(account) ?? []);
+    if (lacking === null) continue;
+    const { referrers: left, reason } = lacking;
+    unpaid.push({ transfer: { logIndex, from, amount, block, blockHash, referrers: left }, reason });
   }
-  return [...referrers.keys()];
+  return { accounts: [...referrers.keys()], unpaid };
 }
 
-/** Names the account whose balance takes no credit: of a deposit, it may be a referrer's. */
+/** All rows in one order, as the deduction locks them: nobody waits for somebody who waits for this. */
+async function lockAccounts(database: Database, accounts: readonly string[]): Promise<void> {
+  const touched = [...new Set(accounts)];
+  await database.query(ADD_MISSING, [touched]);
+  await database.query(lockSql(true), [touched]);
+}
+
+/** Names the account whose balance takes no credit. */
 async function named<Result>(account: string, change: () => Promise<Result>): Promise<Result> {
   try {
     return await change();
@@ -148,7 +159,7 @@ async function named<Result>(account: string, change: () => Promise<Result>): Pr
 
 /** A transfer that could not be credited, and why. */
 export interface FailedTransfer {
-  readonly transfer: Transfer;
+  readonly transfer: Transfer & Partial<Pick<Unpaid, "referrers">>;
   readonly reason: string;
 }
 
@@ -231,7 +242,9 @@ export async function dismissFailed(
 
 interface FailedRow extends Record<string, unknown> {
   readonly chain_id: number;
-  readonly transfer: Transfer & { readonly time: number; readonly gone?: boolean };
+  readonly transfer: Transfer & { readonly time: number; readonly gone?: boolean } & Partial<
+      Pick<Unpaid, "referrers">
+    >;
   readonly reason: string;
 }
 
@@ -253,7 +266,11 @@ export async function retryFailed(
     const deposit = { chainId, transfers: [transfer], time, source: "cron", bonuses } as const;
     // Only the chain can bring back a block that is gone.
     const { failed } =
-      transfer.gone === true ? { failed: [{ transfer, reason }] } : await settleOrRefuse(bank, deposit);
+      transfer.gone === true
+        ? { failed: [{ transfer, reason }] }
+        : transfer.referrers === undefined
+          ? await settleOrRefuse(bank, deposit)
+          : { failed: await retryBonuses(bank, chainId, { ...transfer, referrers: transfer.referrers }) };
     failures += failed.length;
     if (failed.length > 0)
       await bank.transaction((database) =>
@@ -265,4 +282,26 @@ export async function retryFailed(
       );
   }
   return { settled: rows.length - failures, failed: failures };
+}
+
+/** Tries again the bonuses of a credited transfer. Returns what still fails of it. */
+async function retryBonuses(
+  bank: Pick<Bank, "transaction">,
+  chainId: number,
+  transfer: Transfer & Pick<Unpaid, "referrers">,
+): Promise<readonly FailedTransfer[]> {
+  const { txHash, logIndex, referrers } = transfer;
+  const key = [chainId, txHash, logIndex] as const;
+  return bank.transaction(async (database) => {
+    await database.query(LOCK_TRANSACTION, [chainId, txHash]);
+    await lockAccounts(
+      database,
+      referrers.map(({ account }) => account),
+    );
+    const unpaid = await giveUnpaid(database, key, referrers);
+    if (unpaid !== null)
+      return [{ transfer: { ...transfer, referrers: unpaid.referrers }, reason: unpaid.reason }];
+    await database.query(FORGET_BONUSES, key);
+    return [];
+  });
 }

@@ -2,7 +2,7 @@ import type { PostgresPool } from "../database/postgres.ts";
 import type { BillingSettings } from "../settings/billing.ts";
 import { age, countOf } from "../units.ts";
 import { CLOCK, type ClockReading, faultOfClock, wallClockMs } from "./clocks.ts";
-import { CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
+import { BEHIND, CURRENT, FORGOTTEN, HOUR_TEXT, LEASE_LOCK } from "./deduction-sql.ts";
 
 /** How the billing stands, as the database has it. */
 export interface BillingStanding {
@@ -21,6 +21,8 @@ export interface BillingStanding {
   /** Seconds since a master began to lead. */
   readonly leadingSeconds: number;
   readonly failures: number;
+  /** Hours before the current one that the next run charges. */
+  readonly behind: number;
   /** Missed hours that no run charges unasked. */
   readonly forgotten: number;
   readonly firstForgotten: string | null;
@@ -84,7 +86,7 @@ const STANDING = `
     coalesce(extract(epoch FROM now() - acquired_at), 0)::int AS "leadingSeconds",
     EXISTS (SELECT FROM pg_locks k LEFT JOIN lease ON lease.pid = k.pid WHERE ${LEASE_LOCK} AND lease.pid IS NULL) AS "isElsewhere",
     ${CLOCK}, ${HOUR_TEXT("last.hour")} AS "lastHour", extract(epoch FROM now() - last.hour)::int AS "sinceLastHour",
-    (SELECT count(*)::int FROM failed_charges) AS failures,
+    (SELECT count(*)::int FROM failed_charges) AS failures, (${BEHIND}) AS behind,
     forgotten.hours AS forgotten, forgotten.first AS "firstForgotten",
     tbl AS numbered, coalesce(taken, false) AS "numberTaken", coalesce(used, 0)::float8 AS "numbersUsed",
     CASE tbl WHEN 'credit_history' THEN floor(free / nullif(last.charged, 0))::float8 END AS "numbersLastHours"
@@ -137,10 +139,13 @@ export function judgeBilling(
       todo: null,
     };
   const absent = judgeLeader(standing, lease);
-  if (absent !== null) return attention(absent, NO_LEADER);
+  if (absent !== null) return attention(`${absent}${describeBehind(standing)}`, NO_LEADER);
   const who = lease ? `run by ${leader} since ${since}` : "run by every master";
   if (isLate(standing, lease, deductionIntervalMs))
-    return attention(`${who}, but late: the last billed hour is ${lastHour ?? "none"}`, LOG);
+    return attention(
+      `${who}, but late: the last billed hour is ${lastHour ?? "none"}${describeBehind(standing)}`,
+      LOG,
+    );
   if (numbersUsed >= NUMBERS_WARN) return attention(describeNumbers(standing), NUMBERS_PAGE);
   if (failures > 0)
     return attention(`${countOf(failures, "charge")} failed, of one account and hour each`, RUNS);
@@ -149,7 +154,11 @@ export function judgeBilling(
       `${countOf(forgotten, "hour")} since ${standing.firstForgotten} were never billed`,
       `fula-node billing catch-up --dry-run --since ${standing.firstForgotten}`,
     );
-  return { state: "ok", sentence: `${who}, ${describeHour(lastHour)}`, todo: null };
+  return {
+    state: "ok",
+    sentence: `${who}, ${describeHour(lastHour)}${describeBehind(standing)}`,
+    todo: null,
+  };
 }
 
 /** Why no master runs the billing now; null if one does. */
@@ -162,6 +171,10 @@ export function judgeLeader(
   return silentSeconds > SILENT_SECONDS
     ? `${leader} should run it, and is silent for ${silentSeconds} s`
     : null;
+}
+
+function describeBehind({ behind }: BillingStanding): string {
+  return behind === 0 ? "" : `; ${countOf(behind, "hour")} ${behind === 1 ? "is" : "are"} not charged yet`;
 }
 
 /** The hour begins at the time that names it. */

@@ -1,5 +1,6 @@
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { recordInvite } from "../federation/invite-records.ts";
+import { addressesFor } from "../federation/invite-signing.ts";
 import { parseDuration } from "../federation/invite.ts";
 import {
   type MasterInvite,
@@ -10,7 +11,6 @@ import {
 import { readPoolTrust } from "../federation/pool-trust.ts";
 import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
 import { withMasterDatabase } from "../join/master-database.ts";
-import { dialable } from "../settings/address.ts";
 import { certificatesInPem } from "../settings/certificates.ts";
 import { baseDirFlag } from "../settings/layout.ts";
 import { isDatabaseElsewhere, postgresBindOf, sslModeOf } from "../settings/postgres-target.ts";
@@ -48,14 +48,8 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
     });
   const database = await databasePlace(world, master);
   const self = await openOwnCluster(world, master).identity();
-  const bootstrap =
-    given ?? dialable(self.addresses, await world.host.docker.bridgeSubnets()).addresses[0] ?? null;
-  if (bootstrap === null)
-    throw new OperatorError({
-      exit: "settings",
-      what: "ipfs-cluster reports no address that another machine can dial.",
-      remedy: "Pass one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
-    });
+  const [bootstrap = ""] =
+    given === undefined ? addressesFor(self, await world.host.docker.bridgeSubnets()) : [given];
   if (postgresBindOf(values) !== null && values("KUBO_PRIVATE_NETWORK") !== "true") {
     const text = `The invite has a private address of the database (${database.host}). If the masters exchange content in that network, too, kubo connects over it only with KUBO_PRIVATE_NETWORK=true: run join-as-master --set KUBO_PRIVATE_NETWORK=true here, then make a new invite. It has that setting.`;
     world.reporter.listen({ type: "warning", text });

@@ -78,7 +78,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
   }
   const isOfEdge = edge !== null && new URL(storageApiUrl).hostname === edge.host;
   const storageApiCa = isOfEdge ? await readPrivateCa(world.host, edge) : null;
-  const { token, invite, fingerprint, isDoubtful } = await createInvite({
+  const { token, invite, fingerprint } = await createInvite({
     cluster: openOwnCluster(world, master),
     key: await world.readSigningKey(layout.signingKey),
     id: world.host.random.hex(ID_BYTES),
@@ -93,11 +93,7 @@ export async function inviteCreate(flags: InviteFlags, world: World): Promise<Ve
     bootstrap: flags.bootstrap,
     bridges: await world.host.docker.bridgeSubnets(),
   });
-  if (isDoubtful) {
-    const text = `ipfs-cluster only reports addresses of this machine's container networks (${invite.bootstrap.join(" ")}), which other machines probably can't reach. Pass one that they can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${invite.trustedPeers[0] ?? "PEERID"}.`;
-    world.reporter.listen({ type: "warning", text });
-  }
-  const hosts = isDoubtful ? null : onlyPrivateHosts(invite.bootstrap);
+  const hosts = onlyPrivateHosts(invite.bootstrap);
   if (hosts !== null) {
     const found = `The invite has private addresses only (${hosts.join(", ")}).`;
     const text =

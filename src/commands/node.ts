@@ -31,8 +31,11 @@ const EXPECTED_BY: Readonly<Record<NodeReport["expectedBy"], string>> = {
 export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit> {
   const master = await readInstalledMaster(world, flags.baseDir);
   await refuseRemoved(world.host, master);
-  const { nodes, strangers, namesFault } = await survey(world, master);
   const now = world.host.clock.now();
+  const { nodes, strangers, namesFault } = await survey(world, master, now);
+  // Between two sweeps nobody writes down who is there.
+  const signOf = (node: Pick<NodeReport, "lastSeen" | "announcedAt">) =>
+    node.lastSeen === now.toISOString() ? "here now" : describeLastSign(node, now, "a sweep saw it");
   if (namesFault !== null)
     world.reporter.listen({
       type: "warning",
@@ -45,12 +48,12 @@ export async function nodeList(flags: NodeFlags, world: World): Promise<VerbExit
     node.name,
     node.state,
     node.sync === "synced" ? "" : describeSync(node),
-    describeLastSign(node, now),
+    signOf(node),
     `${EXPECTED_BY[node.expectedBy]}; ${node.id}`,
   ]);
   const others = strangers.map(({ id, name, last_seen }) => [
     name,
-    describeLastSign({ lastSeen: last_seen, announcedAt: null }, now),
+    signOf({ lastSeen: last_seen, announcedAt: null }),
     id,
   ]);
   world.reporter.result({
@@ -135,6 +138,7 @@ async function changeNodes(
 ): Promise<Pick<NodeSurvey, "known" | "members">> {
   const { host } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
+  await refuseRemoved(world.host, master);
   const { layout } = master;
   // The sweep writes the same file.
   const lock = await world.takeLock(lockNames(layout.baseDir).sweep, {
@@ -143,7 +147,7 @@ async function changeNodes(
     since: host.clock.now().toISOString(),
   });
   try {
-    const view = await survey(world, master);
+    const view = await survey(world, master, host.clock.now());
     const known = change(view.known, view);
     await host.files.writeAtomic(layout.knownNodes, serialiseKnownNodes(known), { mode: 0o644 });
     return { known, members: view.members };
@@ -152,8 +156,8 @@ async function changeNodes(
   }
 }
 
-async function survey(world: World, master: InstalledMaster): Promise<NodeSurvey> {
+async function survey(world: World, master: InstalledMaster, at: Date): Promise<NodeSurvey> {
   const cluster = openOwnCluster(world, master);
   const sources = { ...nodeSourcesOf(world, master), cluster, files: world.host.files };
-  return surveyNodes(sources, { at: world.host.clock.now(), save: false });
+  return surveyNodes(sources, { at, save: false });
 }

@@ -191,7 +191,8 @@ export function dropMaster({
   ];
 }
 
-const BEAT_EVERY_MS = 60_000;
+/** How often a running master says that it is alive. */
+export const BEAT_EVERY_MS = 60_000;
 /** A master that was heard of within this time may still run. */
 export const SILENT_MASTER_MS = 10 * 60_000;
 

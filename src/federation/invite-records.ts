@@ -68,14 +68,15 @@ export async function revokeInvite(
   return findInvite(database, pool, id);
 }
 
-/** Marks the invite of a master as used by it. The first one stays. */
+/** Marks the invite of a master as used by it. The first one stays; a master that has used one before leaves others to others. */
 export async function bindMasterInvite(
   database: Database,
   { pool, id, masterId }: { readonly pool: string; readonly id: string; readonly masterId: string },
 ): Promise<void> {
   const sql = `UPDATE invites SET bound_peer = $3, bound_at = now()
     WHERE pool = $1 AND id = $2 AND bound_peer IS NULL
-      AND EXISTS (SELECT FROM master_invites m WHERE m.pool = $1 AND m.id = $2)`;
+      AND EXISTS (SELECT FROM master_invites m WHERE m.pool = $1 AND m.id = $2)
+      AND NOT EXISTS (SELECT FROM invites o JOIN master_invites USING (pool, id) WHERE o.pool = $1 AND o.bound_peer = $3)`;
   await database.query(sql, [pool, id, masterId], { timeoutMs: TIMEOUT_MS });
 }
 

@@ -1,4 +1,4 @@
-import type { ClusterReader } from "../cluster/client.ts";
+import type { ClusterReader, PeerIdentity } from "../cluster/client.ts";
 import { OperatorError } from "../errors.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import { dialable } from "../settings/address.ts";
@@ -18,8 +18,6 @@ interface CreatedInvite {
   readonly invite: Invite & { readonly registration: Registration };
   /** The signing key's id. Compare it over another channel than the one the token came by. */
   readonly fingerprint: string;
-  /** True if all addresses that were found are ones that other machines probably can't dial. */
-  readonly isDoubtful: boolean;
 }
 
 /**
@@ -50,17 +48,7 @@ export async function createInvite(options: {
 }): Promise<CreatedInvite> {
   const { key, id, now } = options;
   const self = await options.cluster.identity();
-  const { addresses: bootstrap, isDoubtful } =
-    options.bootstrap.length > 0
-      ? { addresses: options.bootstrap, isDoubtful: false }
-      : dialable(self.addresses, options.bridges);
-  if (bootstrap.length === 0) {
-    throw new OperatorError({
-      exit: "settings",
-      what: "ipfs-cluster reports no address that another machine can dial.",
-      remedy: "Pass one: --bootstrap /dns4/HOST/tcp/9096/p2p/PEERID.",
-    });
-  }
+  const bootstrap = options.bootstrap.length > 0 ? options.bootstrap : addressesFor(self, options.bridges);
   const text = registrationText({ id, pool: options.clusterName });
   const invite = {
     clusterName: options.clusterName,
@@ -78,7 +66,24 @@ export async function createInvite(options: {
   };
   const payload = Buffer.from(invitePayload(invite), "utf8");
   const token = formatToken(invite, payload.toString("base64url"), base64url(key.sign(payload)));
-  return { token, invite, fingerprint: key.id, isDoubtful };
+  return { token, invite, fingerprint: key.id };
+}
+
+/** Where other machines reach this master's ipfs-cluster. Throws (`settings`) if it reports no such address. */
+export function addressesFor(
+  { id, addresses: reported }: Pick<PeerIdentity, "id" | "addresses">,
+  bridges: readonly string[],
+): readonly string[] {
+  const { addresses, isDoubtful } = dialable(reported, bridges);
+  if (addresses.length > 0 && !isDoubtful) return addresses;
+  throw new OperatorError({
+    exit: "settings",
+    what: "ipfs-cluster reports no address that another machine can dial.",
+    ...(isDoubtful
+      ? { why: `It only has addresses of this machine's container networks: ${addresses.join(" ")}.` }
+      : {}),
+    remedy: `Pass one that the others can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${id}.`,
+  });
 }
 
 function base64url(bytes: Uint8Array): string {

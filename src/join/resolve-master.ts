@@ -18,7 +18,13 @@ import type { JoinDeps, JoinFlags } from "./join-run.ts";
 import { checkMaster } from "./preflight.ts";
 import { findAuthConflicts, prepareMaster } from "./prepare-master.ts";
 import { checkSharedDatabase, findInviteProblems, readInvited } from "./second-master.ts";
-import { findUnclearKeys, readMasterSettings, readSavedSettings, warnOfIgnored } from "./settings-source.ts";
+import {
+  findUnclearKeys,
+  markOffered,
+  readMasterSettings,
+  readSavedSettings,
+  warnOfIgnored,
+} from "./settings-source.ts";
 import { whySilent } from "./silent-docker.ts";
 
 /** The answers of the operator. */
@@ -63,7 +69,9 @@ export async function resolveMaster(
   const { problems } = resolved;
   const idle = describeIdle(resolved.settings);
   warnOfIgnored(deps, { warnings: [...resolved.warnings, ...(idle === null ? [] : [idle])] });
-  const settings = await adoptSettings(deps, flags, layout, resolved.settings);
+  const offered = { values: invited?.values ?? new Map<string, string>(), by: "--invite" };
+  const marked = markOffered(resolved.settings, offered, given);
+  const settings = await adoptSettings(deps, flags, layout, marked);
   const missing = await requiredProblems(deps, { settings, layout, provisionWriter, adopt: flags.adopt });
   const invalid = new Set(problems.map(({ subject }) => subject));
   const ofInvite = invited === null ? [] : findInviteProblems(invited, given, settings);

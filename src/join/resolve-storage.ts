@@ -22,6 +22,7 @@ import type { JoinDeps, StorageFlags } from "./join-run.ts";
 import { checkStorageNode } from "./preflight.ts";
 import {
   findUnclearKeys,
+  markOffered,
   openStorageSource,
   readSavedSettings,
   type StorageSource,
@@ -132,21 +133,6 @@ function warnOfPrivate({ reporter }: Pick<JoinDeps, "reporter">, { values }: Tru
   if (hosts === null) return;
   const text = `The invite has private addresses only (${hosts.join(", ")}), and this node's kubo does not connect over them, so no content would arrive. If the node is in that network, run again with --set ${PRIVATE_NETWORK}=true.`;
   reporter.listen({ type: "warning", text });
-}
-
-/** The settings, where those that an invite or a pool gave say so: the plan shows where each comes from. */
-function markOffered(
-  settings: Settings,
-  { values, by }: { readonly values: ReadonlyMap<string, string>; readonly by: string },
-  given: ReadonlyMap<string, string>,
-): Settings {
-  return new Map(
-    [...settings].map(([key, setting]) =>
-      values.has(key) && !given.has(key) && setting.origin === "flag"
-        ? [key, { ...setting, offeredBy: by }]
-        : [key, setting],
-    ),
-  );
 }
 
 /** The settings, with those of the containers that this run adopts. */

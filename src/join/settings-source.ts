@@ -190,3 +190,18 @@ async function requireTrusted({ files }: HostReader, envFile: string): Promise<v
     remedy: `Read the file. If it is right, run ${faults.map(({ repair }) => repair).join(" && ")}, then run again.`,
   });
 }
+
+/** The settings, where those that an invite or a pool gave say so: the plan shows where each comes from. */
+export function markOffered(
+  settings: Settings,
+  { values, by }: { readonly values: ReadonlyMap<string, string>; readonly by: string },
+  given: ReadonlyMap<string, string>,
+): Settings {
+  return new Map(
+    [...settings].map(([key, setting]) =>
+      values.has(key) && !given.has(key) && setting.origin === "flag"
+        ? [key, { ...setting, offeredBy: by }]
+        : [key, setting],
+    ),
+  );
+}

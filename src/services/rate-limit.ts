@@ -15,16 +15,18 @@ const MAX_CLIENTS = 10_000;
 const ROUNDING = 1e-6;
 const WHOLE = 1 - ROUNDING;
 
-/**
- * Creates a function that returns after how many seconds a client may send a request: 0 if now. It uses a token
- * bucket for each client. `now` is in milliseconds and monotonic.
- */
-export function createRateLimit(
-  { burst, perMinute }: RateLimit,
-  now: () => number,
-): (client: string) => number {
+/** The requests of each client, counted. */
+export interface RateLimiter {
+  /** After how many seconds a client may send a request: 0 if now, and then it counts. */
+  (client: string): number;
+  /** The last request of a client does not count after all. */
+  readonly forgive: (client: string) => void;
+}
+
+/** Counts requests by a token bucket for each client. `now` is in milliseconds and monotonic. */
+export function createRateLimit({ burst, perMinute }: RateLimit, now: () => number): RateLimiter {
   const buckets = new Map<string, { tokens: number; at: number }>();
-  return (client) => {
+  const take = (client: string): number => {
     const at = now();
     const before = buckets.get(client) ?? { tokens: burst, at };
     const tokens = Math.min(burst, before.tokens + ((at - before.at) / 60_000) * perMinute);
@@ -34,6 +36,11 @@ export function createRateLimit(
     if (buckets.size > MAX_CLIENTS && oldest !== undefined) buckets.delete(oldest);
     return tokens < WHOLE ? Math.max(1, Math.ceil(((1 - tokens) / perMinute) * 60 - ROUNDING)) : 0;
   };
+  const forgive = (client: string): void => {
+    const bucket = buckets.get(client);
+    if (bucket !== undefined) bucket.tokens = Math.min(burst, bucket.tokens + 1);
+  };
+  return Object.assign(take, { forgive });
 }
 
 /**

@@ -1,7 +1,8 @@
+import { setTimeout as wait } from "node:timers/promises";
 import type { Cluster, ClusterTarget } from "../cluster/client.ts";
 import type { KuboBlocks } from "../cluster/kubo.ts";
 import type { PostgresPool } from "../database/postgres.ts";
-import { findRemoval, keepBeating, removedMaster, type RemovedMaster } from "../database/masters.ts";
+import { BEAT_EVERY_MS, findRemoval, keepBeating, removedMaster } from "../database/masters.ts";
 import { type Log, type LogLevel, messageOf } from "../errors.ts";
 import type { Blake3 } from "../ingest/blake3.ts";
 import type { StorageApi } from "../ingest/quota-gate.ts";
@@ -27,6 +28,8 @@ export interface ServeDeps extends Pick<ServiceContext, "stop" | "version"> {
   openBlake3(): Promise<Blake3>;
   openKubo(url: string, options: ClientOptions): Promise<KuboBlocks>;
   openStorageApi(url: string, options: ClientOptions & { readonly ca: string | null }): Promise<StorageApi>;
+  /** How often a service looks whether its master is still in its pool, or may come back to it. Default: a minute. */
+  readonly beatMs?: number;
 }
 
 /** `timeoutMs` limits one request. */
@@ -44,55 +47,88 @@ const INGEST_TIMEOUT_MS = 30_000;
 /**
  * Runs one service until it is stopped. Its settings come from the environment, which Compose creates from `.env`.
  * Throws an OperatorError (`settings`) that lists every problem with them. A service of a master that was removed from its
- * pool does not start, and one that runs ends: `foreign`. Docker starts it again and again, so it works once it may come back.
+ * pool listens nowhere and does nothing, so its container is unhealthy, until the master may come back. It does not exit:
+ * Docker would start it again and again, and each start would fill the log.
  */
 export async function serve(name: ServiceName, environment: Environment, deps: ServeDeps): Promise<void> {
   const { stop, version, write } = deps;
   const openLog = (level: LogLevel) => createServiceLog({ service: name, level, write });
-  const removal = new AbortController();
-  const ending = AbortSignal.any([stop, removal.signal]);
-  const { service, log } = await openService(
-    name,
-    environment,
-    { ...deps, stop: ending, onRemoved: (removed) => removal.abort(removedMaster(removed)) },
-    openLog,
-  );
-  await runService(service, { stop: ending, version, log: log.line, onRequest: log.request });
-  if (removal.signal.aborted) throw removal.signal.reason;
+  for (;;) {
+    const removal = new AbortController();
+    const ending = AbortSignal.any([stop, removal.signal]);
+    const onRemoved = () => removal.abort();
+    const opened = await openService(name, environment, { ...deps, stop: ending, onRemoved }, openLog);
+    if (opened === null) return;
+    const { service, log } = opened;
+    await runService(service, { stop: ending, version, log: log.line, onRequest: log.request });
+    if (stop.aborted) return;
+  }
 }
 
 /**
- * Says in the database that this master is alive, until the end that it returns. Throws (`foreign`) if the master was
- * removed from its pool. A database that does not answer now says so later, if it is so.
+ * Says in the database that this master is alive, until the end that it returns. If the master was removed from its pool,
+ * it waits before that until the master may come back; null if the service is to stop first. A database that does not
+ * answer now says so later, if it is so.
  */
 async function beat(
   pool: PostgresPool,
   id: string | null,
-  { log, onRemoved }: { readonly log: Log; readonly onRemoved: (removed: RemovedMaster) => void },
-): Promise<() => void> {
+  { log, stop, onRemoved, beatMs = BEAT_EVERY_MS }: Beating & { readonly log: Log },
+): Promise<(() => void) | null> {
   if (id === null) return () => {};
   const query: Parameters<typeof findRemoval>[0] = (sql, values) =>
-    pool.query(sql, values, { timeoutMs: FIRST_LOOK_MS });
+    pool.query(sql, values, { timeoutMs: LOOK_MS });
   const removed = await findRemoval(query, id).catch((thrown: unknown) => {
     log(`whether this master is still in its pool is not known yet: ${messageOf(thrown)}`, "warn");
     return null;
   });
   if (removed !== null) {
-    await pool.close();
-    throw removedMaster(removed);
+    const { what, why = "", remedy = "" } = removedMaster(removed);
+    log(`${what} ${why} Until it may come back, this service serves nothing. ${remedy}`, "error");
+    if (!(await mayComeBack(() => findRemoval(query, id), { log, stop, everyMs: beatMs }))) {
+      await pool.close();
+      return null;
+    }
+    log("this master may come back to its pool: the service starts");
   }
-  return keepBeating(pool, id, { log, onRemoved });
+  return keepBeating(pool, id, { log, onRemoved, everyMs: beatMs });
 }
 
-const FIRST_LOOK_MS = 5_000;
+/** True once the master is not removed any more; false if the stop comes first. While that is not known, it stays out. */
+async function mayComeBack(
+  find: () => Promise<unknown>,
+  { log, stop, everyMs }: { readonly log: Log; readonly stop: AbortSignal; readonly everyMs: number },
+): Promise<boolean> {
+  let works = true;
+  while (!stop.aborted) {
+    // The stop ends the wait.
+    await wait(everyMs, undefined, { signal: stop }).catch(() => {});
+    if (stop.aborted) break;
+    try {
+      if ((await find()) === null) return true;
+      works = true;
+    } catch (thrown) {
+      if (works) log(`whether this master may come back is not known: ${messageOf(thrown)}`, "warn");
+      works = false;
+    }
+  }
+  return false;
+}
 
-/** Loads only the code of the service that runs. */
+const LOOK_MS = 5_000;
+
+/** What a service does with the news that its master was removed. */
+interface Beating extends Pick<ServeDeps, "stop" | "beatMs"> {
+  readonly onRemoved: () => void;
+}
+
+/** Loads only the code of the service that runs. Null if it is to stop before it could begin. */
 async function openService(
   name: ServiceName,
   environment: Environment,
-  deps: ServeDeps & { readonly onRemoved: (removed: RemovedMaster) => void },
+  deps: ServeDeps & Beating,
   openLog: (level: LogLevel) => ServiceLog,
-): Promise<{ readonly service: Service; readonly log: ServiceLog }> {
+): Promise<{ readonly service: Service; readonly log: ServiceLog } | null> {
   const { http, version, stop } = deps;
   if (name === "ingest") {
     const settings = (await import("../settings/services.ts")).readIngestSettings(environment);
@@ -126,6 +162,7 @@ async function openService(
     const log = openLog(settings.logLevel);
     const pool = openPool(settings.postgres, log.line);
     const endBeating = await beat(pool, settings.masterId, { ...deps, log: log.line });
+    if (endBeating === null) return null;
     const queue = openPinQueue(settings, {
       pool,
       http,
@@ -151,6 +188,7 @@ async function openService(
   const log = openLog(settings.logLevel);
   const pool = openPool(settings.postgres, log.line);
   const endBeating = await beat(pool, settings.masterId, { ...deps, log: log.line });
+  if (endBeating === null) return null;
   const service = openStorageService(settings, {
     pool,
     openCluster: (connections = 2) =>

@@ -1,5 +1,5 @@
 import { RULES } from "./rules.ts";
-import type { SettingSpec } from "./settings.ts";
+import type { Settings, SettingSpec } from "./settings.ts";
 
 /** Whether and how a master bills, from its settings. */
 export interface BillingSettings {
@@ -47,6 +47,7 @@ export const BILLING_SETTINGS: readonly SettingSpec[] = [
     key: "VAULT_ADDRESS",
     about: "address of the vault contract; if it is not set, or zero, nothing is billed",
     rule: RULES.contract,
+    setsOff: describeBeginning,
   },
   {
     key: "BASE_RPC_URL",
@@ -126,4 +127,18 @@ export function billingOf(values: (key: string) => string | undefined): BillingS
     proxy: values("RPC_PROXY_URL") || null,
     bonuses: values("REFERRAL_BONUSES_ENABLED") !== "false",
   };
+}
+
+/**
+ * What the plan says where the billing begins with this run. Null if it goes on or stays off: as before, because the invite of a
+ * master that bills gives its settings, or because the containers that are adopted billed already.
+ */
+function describeBeginning(before: (key: string) => string | undefined, settings: Settings): string | null {
+  const given = settings.get("VAULT_ADDRESS");
+  const isNew = given?.offeredBy === undefined && given?.origin !== "adopted";
+  const bills = (values: (key: string) => string | undefined) => billingOf(values)?.idempotent === true;
+  const was = bills((key) => before(key) ?? (key === "BILLING_IDEMPOTENCY" ? "true" : undefined));
+  return isNew && !was && bills((key) => settings.get(key)?.value)
+    ? "billing begins: accounts pay for what they store above the free tier, and for the present hour at once"
+    : null;
 }

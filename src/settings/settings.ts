@@ -28,6 +28,8 @@ export interface SettingSpec {
   readonly generated?: Generation;
   /** Set if fula-node itself does not use the value: a compose document passes it to these images. */
   readonly readBy?: ImageReader;
+  /** What a run sets off by setting the value, if the name does not say it: for the plan. Null if it sets nothing off. */
+  readonly setsOff?: (before: (key: string) => string | undefined, settings: Settings) => string | null;
 }
 
 /**

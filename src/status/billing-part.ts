@@ -47,7 +47,7 @@ export async function lookAtBilling(
   if (standing === LATE || deposits === LATE) return unknown("the database did not answer in time");
   if (standing === null) return null;
   const { sentence, ...judged } = judgeBilling(standing, settings);
-  const { leader, since, lastHour, failures, forgotten } = standing;
+  const { leader, since, lastHour, failures, behind, forgotten } = standing;
   const missing = deposits === null ? null : judgeDeposits(deposits, settings);
   const scanned = (deposits?.chains ?? []).map(
     ({ name, cursor, fault }) => [name, `block ${cursor}${fault === null ? "" : `; ${fault}`}`] as const,
@@ -61,6 +61,7 @@ export async function lookAtBilling(
       since: since ?? "never",
       "last billed hour": lastHour ?? "none",
       "failed charges": String(failures),
+      "hours not charged yet": String(behind),
       "hours not billed": String(forgotten),
       ...Object.fromEntries(scanned),
       "failed deposits": String(deposits?.failed ?? 0),

@@ -228,7 +228,7 @@ function reportNothing(
     lines: [
       `fula-node ${version}`,
       "",
-      `No fula-node node is installed ${place}.`,
+      ...reporter.wrap(`No fula-node node is installed ${place}.`),
       ...reporter.table([
         ["Make it the master of a pool:", REPAIR_MASTER],
         ["Make it a storage node of a pool:", `${REPAIR_STORAGE} --invite TOKEN`],
@@ -268,7 +268,11 @@ function print(
       exit,
       exitCode: EXIT_CODES[exit],
     },
-    lines: linesOf({ header, parts, notes, remark }, (rows) => reporter.table(rows), verbose),
+    lines: linesOf(
+      { header, parts, notes, remark },
+      { table: (rows) => reporter.table(rows), wrap: (text) => reporter.wrap(text) },
+      verbose,
+    ),
   });
   return exit;
 }

@@ -26,19 +26,25 @@ export function rowsOf(parts: readonly Part[], verbose: boolean): readonly (read
   ]);
 }
 
-/** All lines. `table` aligns rows and wraps the last column at 80 columns. */
+/** Both keep to 80 columns: `table` aligns rows and wraps the last column, `wrap` breaks a sentence. */
+export interface Widths {
+  readonly table: (rows: readonly (readonly string[])[]) => readonly string[];
+  readonly wrap: (text: string) => readonly string[];
+}
+
+/** All lines. */
 export function linesOf(
   { header, parts, notes, remark }: Screen,
-  table: (rows: readonly (readonly string[])[]) => readonly string[],
+  { table, wrap }: Widths,
   verbose: boolean,
 ): readonly string[] {
   return [
-    header,
+    ...wrap(header),
     "",
     ...table(rowsOf(parts, verbose)),
     "",
     ...(notes.length === 0 ? [] : [...table(notes.map(({ name, text }) => [name, text])), ""]),
-    conclude(parts, remark),
+    ...wrap(conclude(parts, remark)),
   ];
 }
 

@@ -27,6 +27,8 @@ interface Seen {
   readonly recover: readonly Recovery[];
   /** Defaults that an earlier version saved. */
   readonly release: readonly string[];
+  /** What the new values set off, for the plan. */
+  readonly setsOff: readonly string[];
 }
 
 type Recovery = { readonly key: string; readonly container: string };
@@ -145,6 +147,7 @@ async function probe(host: HostReader, context: NodeContext, guard: DataGuard): 
       verdict.kind === "recover" ? [{ key: spec.key, container: verdict.container }] : [],
     ),
     release: keysOf(verdicts, "release"),
+    setsOff: context.specs.flatMap((spec) => spec.setsOff?.(saved, settings) ?? []),
   };
   if (stat === null) {
     const isInherited = (key: string) => settings.get(key)?.origin === "environment";
@@ -269,7 +272,7 @@ function describeSet(key: string, old: string | undefined, { specs, settings }: 
   return `${key} ${show(old)} -> ${show(setting?.value)} (${source})`;
 }
 
-function describe(path: string, { set, generate, recover, release }: Seen): string {
+function describe(path: string, { set, generate, recover, release, setsOff }: Seen): string {
   const parts = [
     ...(set.length > 0 ? [countOf(set.length, "setting")] : []),
     ...(release.length > 0 ? [`${countOf(release.length, "default")} no longer saved`] : []),
@@ -277,6 +280,7 @@ function describe(path: string, { set, generate, recover, release }: Seen): stri
     ...(recover.length > 0
       ? [`recovered ${recover.map(({ key, container }) => `${key} from ${container}`).join(", ")}`]
       : []),
+    ...setsOff,
   ];
   return `write ${path}: ${parts.join("; ")}`;
 }

@@ -1,7 +1,7 @@
 import type { Streams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
 import { visibleJson } from "../units.ts";
-import { table } from "./text.ts";
+import { table, wrap } from "./text.ts";
 
 /**
  * Prints one JSON object on stdout for a result, or one on stderr for an error, and nothing else. The object
@@ -15,6 +15,7 @@ export function createJson(streams: Streams): Reporter {
     },
     close: () => Promise.resolve(),
     table,
+    wrap: (text) => wrap(text),
     note: () => undefined,
     progress: () => undefined,
     result: ({ data }) => streams.out(visibleJson({ ...data, warnings })),

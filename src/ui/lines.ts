@@ -1,7 +1,7 @@
 import type { RunEvent } from "../engine/events.ts";
 import { duration, visible } from "../units.ts";
 import type { Reporter } from "./reporter.ts";
-import { errorLines, hang, oneLine, planLines, progressLine, table } from "./text.ts";
+import { errorLines, hang, oneLine, planLines, progressLine, table, wrap } from "./text.ts";
 
 /** Where lines are written to. */
 export interface Streams {
@@ -114,6 +114,7 @@ export function createLines(given: Streams, now: () => number): Reporter {
   return {
     listen,
     table,
+    wrap: (text) => wrap(text),
     note: streams.out,
     progress: (line, leftMs) => {
       if (line === runProgress || now() - runProgressMs < RUN_PROGRESS_EVERY_MS) return;

@@ -21,6 +21,8 @@ export interface Reporter {
   result(result: Result): void;
   /** Formats rows as lines of a Result: aligned columns, 80 characters wide. */
   table(rows: readonly (readonly string[])[]): readonly string[];
+  /** Breaks a sentence into lines of a Result, 80 characters wide. */
+  wrap(text: string): readonly string[];
   error(error: OperatorError, exitCode: number): void;
   /** Finishes what is being drawn. */
   close(): Promise<void>;

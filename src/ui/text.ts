@@ -12,7 +12,8 @@ const WIDEST_VERB = "unchanged".length;
 
 /**
  * A table of left-aligned columns that fits 80 columns if the words allow it. The last column is wrapped. If
- * the other columns leave too little space, for all rows or for one with a long word, it stands below them.
+ * the other columns leave too little space, for all rows or for one with a long word, it stands below them. A line of
+ * one word that is longer still moves to the left.
  */
 export function table(rows: readonly (readonly string[])[]): readonly string[] {
   const columns = Math.max(...rows.map((row) => row.length), 0);
@@ -28,17 +29,24 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
     const below = last !== "" && (isNarrow || (longest > WIDTH - wide && longest <= WIDTH - BELOW));
     const indent = below ? BELOW : wide;
     const cell = wrap(last, WIDTH - indent);
-    if (below && head.trim() === "") return cell.map((line) => " ".repeat(BELOW) + line);
-    const [first = "", ...rest] = below ? ["", ...cell] : cell;
+    const [start = ""] = cell;
+    const apart = below || (indent + start.length > WIDTH && indent > BELOW);
+    if (apart && head.trim() === "") return cell.map((line) => place(line, indent));
+    const [first = "", ...rest] = apart ? ["", ...cell] : cell;
     return [
       `  ${head}${head === "" ? "" : "  "}${first}`.trimEnd(),
-      ...rest.map((line) => " ".repeat(indent) + line),
+      ...rest.map((line) => place(line, indent)),
     ];
   });
 }
 
+/** A line at its indent, or further left if it is too long for it. */
+function place(line: string, indent: number): string {
+  return " ".repeat(Math.max(0, Math.min(indent, WIDTH - line.length))) + line;
+}
+
 /** Breaks a text at spaces. A word that is too long gets its own line, so that paths and commands can be copied. */
-export function wrap(text: string, width: number): readonly string[] {
+export function wrap(text: string, width = WIDTH): readonly string[] {
   const lines: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
@@ -224,12 +232,11 @@ function paragraph(label: string, text: string): readonly string[] {
  */
 export function hang(label: string, text: string, indent = label.length): readonly string[] {
   const lines = wrap(text, WIDTH - Math.max(indent, label.length));
-  const place = (line: string) => " ".repeat(Math.max(0, Math.min(indent, WIDTH - line.length))) + line;
   const [first = "", ...rest] = lines;
   if (label.length + first.length > WIDTH && label.trim() !== "")
-    return [label.trimEnd(), ...lines.map(place)];
-  if (label.length + first.length > WIDTH) return lines.map(place);
-  return [`${label}${first}`.trimEnd(), ...rest.map(place)];
+    return [label.trimEnd(), ...lines.map((line) => place(line, indent))];
+  if (label.length + first.length > WIDTH) return lines.map((line) => place(line, indent));
+  return [`${label}${first}`.trimEnd(), ...rest.map((line) => place(line, indent))];
 }
 
 /**

@@ -168,11 +168,11 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
     expect(await partOf(first, "masters")).toMatchObject({ state: "ok", summary: "master (here)" });
 
     await second.run("systemctl start docker");
-    await eventually("its services have ended", async () => {
+    await eventually("its services say why they serve nothing", async () => {
       const { stdout } = await second.run("docker logs fula-pinning-api 2>&1 | tail -n 40");
       return stdout.includes("was removed from its pool by master");
     });
-    // Docker starts all containers at the same time: the services can end before kubo answers.
+    // Docker starts all containers at the same time: the services can say so before kubo answers.
     await eventually("its kubo answers", async () => {
       const asked = await second.exec("docker exec ipfs_host ipfs --api=/ip4/127.0.0.1/tcp/5001 id");
       return asked.exitCode === 0;
@@ -183,6 +183,12 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
       /The master second was removed from its pool by master.*fula-node trust add second/,
     );
     expectExit(await fulaNode(second, ["snapshot", "take"]), 23);
+    const { stdout: logged } = await second.run(
+      "docker inspect -f '{{.State.Status}}' fula-pinning-api; docker logs fula-pinning-api 2>&1 | grep -c 'was removed from its pool'",
+    );
+    expect(logged.trim()).toBe("running\n1");
+    expect((await second.exec("curl -fsS -m 5 http://127.0.0.1:6000/health")).exitCode).not.toBe(0);
+    expect(await partOf(second, "masters")).toMatchObject({ state: "down" });
     const strange = await addContent(second);
     expect((await askCluster(second, "POST", `/pins/${strange}`)).status).toBe(200);
     const known = await pinContent(first);

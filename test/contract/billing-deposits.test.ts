@@ -710,6 +710,74 @@ describeOnPostgres(
       await migratorOf().down(target, 35, listen());
     });
 
+    test("a referrer whose balance takes no bonus keeps nobody from a credit; the bonus waits in the list", async () => {
+      const { target, chain, scan } = await start(["paid", "paid2"]);
+      await refer(target, "top", "sick");
+      await refer(target, "sick", "paid");
+      await sql(
+        target,
+        `INSERT INTO user_credits (user_id, balance_fula) VALUES ('sick', 'NaN')
+         ON CONFLICT (user_id) DO UPDATE SET balance_fula = 'NaN'`,
+      );
+      const txHash = chain.pay({ block: 950, from: walletOf("paid"), units: 10n * ONE, tx: "one" });
+      chain.pay({ block: 950, from: walletOf("paid2"), units: ONE, tx: "one", logIndex: 70 });
+      await scanChains(scan);
+      const got = () =>
+        sql<{ account: string; balance: string }>(
+          target,
+          "SELECT account, trim_scale(balance)::text AS balance FROM account_credits WHERE account <> 'sick' ORDER BY 1",
+        );
+      const credited = [
+        { account: "paid", balance: "10" },
+        { account: "paid2", balance: "1" },
+        { account: "top", balance: "0.1" },
+      ];
+      expect(await got()).toEqual(credited);
+      expect((await standingOf(target)).standing).toMatchObject({ failed: 1, unclaimed: 0 });
+      expect((await listFailedDeposits(scan.bank, 9)).map(({ reason, fula }) => [fula, reason])).toEqual([
+        [
+          "10",
+          expect.stringMatching(
+            /^the payment is credited, and the bonus of who referred paid is not: the balance of sick is not an amount/,
+          ),
+        ],
+      ]);
+      // Neither a scan nor a claim takes it off the list, and a retry gives nobody anything twice.
+      await scanChains(scan);
+      const deps = {
+        pool: scan.bank,
+        billing: { vault: VAULT, chains: scan.chains, bonuses: true },
+        open: scan.open,
+      };
+      expect(await claim(deps, { account: "paid", chainId: 8_453, txHash })).toMatchObject({
+        outcome: "credited",
+      });
+      expect(await retryFailed(scan.bank, true)).toEqual({ settled: 0, failed: 1 });
+      expect(await got()).toEqual(credited);
+      await sql(target, "UPDATE user_credits SET balance_fula = 0 WHERE user_id = 'sick'");
+      await sql(target, "CREATE TABLE as_before AS TABLE failed_deposits");
+      expect(await retryFailed(scan.bank, true)).toEqual({ settled: 1, failed: 0 });
+      await sql(target, "INSERT INTO failed_deposits TABLE as_before");
+      expect(await retryFailed(scan.bank, true)).toEqual({ settled: 1, failed: 0 });
+      expect(await retryFailed(scan.bank, true)).toEqual({ settled: 0, failed: 0 });
+      expect(await got()).toEqual(credited);
+      expect(
+        await sql(
+          target,
+          "SELECT trim_scale(balance)::text AS b FROM account_credits WHERE account = 'sick'",
+        ),
+      ).toEqual([{ b: "1" }]);
+      expect(
+        await sql(
+          target,
+          "SELECT recipient_user_id AS who, level, source_referral_code AS code FROM referral_bonuses ORDER BY level",
+        ),
+      ).toEqual([
+        { who: "sick", level: 1, code: "code-sick" },
+        { who: "top", level: 2, code: "code-sick" },
+      ]);
+    });
+
     test("033 refuses to go while it has a deposit", async () => {
       const { target, chain, scan } = await start();
       chain.pay({ block: 950, from: walletOf("a"), units: ONE });

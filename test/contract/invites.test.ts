@@ -200,6 +200,14 @@ describeOnPostgres(
         boundPeer: first,
         boundNames: ["berlin"],
       });
+      // The same master joins again, with another invite: that one stays for another master.
+      const spare = "0c".repeat(16);
+      await recordInvite(pool, "pool-a", { ...invite, id: spare });
+      await bindMasterInvite(pool, { pool: "pool-a", id: spare, masterId: first });
+      expect((await findInvite(pool, "pool-a", spare))?.boundPeer).toBeNull();
+      await bindMasterInvite(pool, { pool: "pool-a", id: spare, masterId: second });
+      expect((await findInvite(pool, "pool-a", spare))?.boundPeer).toBe(second);
+      await revokeInvite(pool, "pool-a", spare);
       // One of a node is bound by its announcement only.
       const node = (await listInvites(pool, "pool-a")).find(({ kind }) => kind === "node")?.id ?? "";
       await bindMasterInvite(pool, { pool: "pool-a", id: node, masterId: first });

@@ -247,8 +247,30 @@ describeOnPostgres(
       await sql(target, "UPDATE billing_hours SET hour = hour - interval '3 hours'");
       expect(await statusOf(target)).toMatchObject({
         state: "attention",
-        summary: expect.stringContaining("but late: the last billed hour is ") as string,
+        summary: expect.stringMatching(
+          /but late: the last billed hour is \S+Z; 3 hours are not charged yet$/,
+        ) as string,
+        evidence: { "hours not charged yet": "3", "hours not billed": "0" },
       });
+      await lead(300);
+      expect(await statusOf(target)).toMatchObject({
+        summary: "m1 should run it, and is silent for 300 s; 3 hours are not charged yet",
+      });
+      await lead(0);
+      await sql(target, "UPDATE billing_hours SET hour = hour + interval '1 hour'");
+      // The next run of a leader that has just begun is not late.
+      await sql(target, "UPDATE cron_lease SET acquired_at = now()");
+      expect(await statusOf(target)).toMatchObject({
+        state: "ok",
+        summary: expect.stringMatching(/; 2 hours are not charged yet$/) as string,
+      });
+      // A run goes back 24 hours: what is older is in the other number.
+      await sql(target, "UPDATE billing_hours SET hour = hour - interval '37 hours'");
+      expect(await statusOf(target)).toMatchObject({
+        evidence: { "hours not charged yet": "24", "hours not billed": "15" },
+      });
+      await sql(target, "UPDATE billing_hours SET hour = hour + interval '36 hours'");
+      await sql(target, "UPDATE cron_lease SET acquired_at = '2026-01-31T12:00Z'");
       await sql(target, "UPDATE billing_hours SET hour = hour + interval '3 hours'");
       await sql(target, "INSERT INTO failed_charges VALUES (now(), 'a', 1, 'out of range')");
       expect(await statusOf(target)).toMatchObject({
@@ -271,6 +293,7 @@ describeOnPostgres(
         sinceLastHour: null,
         leadingSeconds: 0,
         failures: 0,
+        behind: 0,
         forgotten: 0,
         firstForgotten: null,
         numbered: "credit_history",

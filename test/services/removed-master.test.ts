@@ -69,6 +69,15 @@ function depsOf(stop: AbortSignal): { readonly deps: ServeDeps; readonly output:
   return { deps, output: () => output };
 }
 
+const REMOVED_B = {
+  pool: "pool-a",
+  id: idOf("b"),
+  name: "b",
+  peerId: null,
+  removedAt: "",
+  removedBy: "a",
+};
+
 const REFUSED = {
   exit: "foreign",
   what: expect.stringContaining("The master b was removed from its pool by a,"),
@@ -76,15 +85,56 @@ const REFUSED = {
 
 describeOnPostgres("a master that was removed", (postgres) => {
   test.each<ServiceName>(["pinning-api", "webui"])(
-    "does not start %s; one that is in the pool does",
+    "%s serves nothing, says why once, and starts when it may come back; it waits again when it is removed again",
+    async (name) => {
+      const target = await postgres.createDatabase();
+      await removedOn(target);
+      const end = new AbortController();
+      const { deps, output } = depsOf(end.signal);
+      const own = environmentOf(target, idOf("b"), await freePorts());
+      let ended = false;
+      const waiting = serve(name, own, { ...deps, beatMs: 20 }).finally(() => {
+        ended = true;
+      });
+      const why = /"level":"error"[^\n]*The master b was removed from its pool by a,/g;
+      const times = (text: RegExp) => (output().match(text) ?? []).length;
+      await expect.poll(() => times(why), { timeout: 15_000 }).toBe(1);
+      const pool = openPool(target, 1);
+      const looks = async () =>
+        Number(
+          (
+            await pool.query<{ n: string }>(
+              "SELECT sum(idx_scan + seq_scan)::text AS n FROM pg_stat_all_tables WHERE relname = 'removed_masters'",
+            )
+          )[0]?.n,
+        );
+      const before = await looks();
+      await expect.poll(looks, { timeout: 15_000 }).toBeGreaterThan(before);
+      expect([times(why), times(/listens on/g), ended]).toEqual([1, 0, false]);
+
+      await takeBack(pool, REMOVED_B);
+      await migratorOf().recordMaster(target, masterOf("b"));
+      await expect.poll(output, { timeout: 15_000 }).toContain(`${name} 1.2.3 listens on`);
+      expect(output()).toContain("may come back to its pool: the service starts");
+
+      await removeMaster(pool, { id: idOf("b"), by: "a" });
+      await expect.poll(() => times(why), { timeout: 15_000 }).toBe(2);
+      expect(output()).toContain(`${name} has stopped`);
+      const port = (own as Readonly<Record<string, string>>)[name === "webui" ? "WEBUI_PORT" : "PORT"];
+      await expect(fetch(`http://127.0.0.1:${port}/health`)).rejects.toThrow();
+      end.abort();
+      await waiting;
+      await pool.close();
+    },
+    60_000,
+  );
+
+  test.each<ServiceName>(["pinning-api", "webui"])(
+    "does not keep %s of another master from starting",
     async (name) => {
       const target = await postgres.createDatabase();
       await removedOn(target);
       const ports = await freePorts();
-      const { deps, output } = depsOf(AbortSignal.timeout(30_000));
-      await expect(serve(name, environmentOf(target, idOf("b"), ports), deps)).rejects.toMatchObject(REFUSED);
-      expect(output()).not.toContain("listens on");
-
       const stop = new AbortController();
       const other = depsOf(stop.signal);
       const running = serve(name, environmentOf(target, idOf("a"), ports), other.deps);
@@ -147,14 +197,7 @@ describeOnPostgres("a master that was removed", (postgres) => {
     await expect(verb()).rejects.toMatchObject(REFUSED);
 
     const pool = openPool(target, 1);
-    await takeBack(pool, {
-      pool: "pool-a",
-      id: idOf("b"),
-      name: "b",
-      peerId: null,
-      removedAt: "",
-      removedBy: "a",
-    });
+    await takeBack(pool, REMOVED_B);
     await pool.close();
     await refuseRemoved(host, master);
     expect(await verb()).toBe("done");

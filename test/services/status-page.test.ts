@@ -112,6 +112,21 @@ describeOnPostgres(
       expect((await guess(KEY, "192.0.2.8")).status).toBe(303);
     });
 
+    test("the right key is no guess: it may be given as often as one likes, and frees no wrong one", async () => {
+      const webui = await startWebui(await postgres.createDatabase());
+      const send = async (key: string, client: string) =>
+        (await visit(webui, "/status", { form: { key }, headers: THROUGH_EDGE(client) })).status;
+      const answers = [];
+      for (let turn = 0; turn < 35; turn += 1) answers.push(await send(KEY, "192.0.2.7"));
+      expect(new Set(answers)).toEqual(new Set([303]));
+      const mixed = [];
+      for (let turn = 0; turn < 6; turn += 1)
+        mixed.push(await send(`wrong ${turn}`, "192.0.2.7"), await send(KEY, "192.0.2.7"));
+      expect(mixed).toEqual([403, 303, 403, 303, 403, 303, 403, 303, 403, 429, 429, 429]);
+      // Those of one client don't use up those of all.
+      expect(await send("wrong", "192.0.2.8")).toBe(403);
+    });
+
     test("guesses of all other machines together are limited, and do not lock out this one", async () => {
       const webui = await startWebui(await postgres.createDatabase());
       const guess = (client: string) =>

@@ -8,7 +8,7 @@ import { clock, random } from "../../src/machine/clock.ts";
 import { files } from "../../src/machine/file-writer.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { Result } from "../../src/ui/reporter.ts";
-import { table } from "../../src/ui/text.ts";
+import { table, wrap } from "../../src/ui/text.ts";
 import type { World } from "../../src/world.ts";
 
 export const JWT_SECRET = "jwt-secret-of-the-test";
@@ -44,6 +44,7 @@ export async function masterOn(
       result: (result: Result) => void results.push(result),
       listen: (event: RunEvent) => event.type === "warning" && void warnings.push(event.text),
       table,
+      wrap,
     },
   } as unknown as World;
   return { baseDir, world, results, warnings };

@@ -296,6 +296,7 @@ export function worldOf(host: FakeStorage, parts: Partial<World> = {}): World {
       progress: (line, leftMs) =>
         void host.printed.push(leftMs === undefined ? line : `${line} (${leftMs} ms left)`),
       result: () => {},
+      wrap: (text: string) => [text],
       table: (rows) => rows.map((row) => row.join("  ")),
       error: () => {},
       close: () => Promise.resolve(),

@@ -13,6 +13,8 @@ export interface SweepFindings {
   readonly nodes: readonly NodeReport[];
   /** How many members are not expected. */
   readonly strangers: number;
+  /** How many of them may be nodes of the pool. */
+  readonly undecided?: number;
   readonly namesFault: string | null;
   /** Why the queue of the pinning API is not known, or not all of it. */
   readonly queueFault: string | null;
@@ -103,7 +105,10 @@ export function sweepPoint({ at, tally, nodes }: SweepFindings): SweepPoint {
   };
 }
 
-function summarise({ tally, nodes, strangers, namesFault, queueFault }: SweepFindings): string {
+function summarise(found: SweepFindings): string {
+  const { tally, nodes, undecided = 0, namesFault, queueFault } = found;
+  const strangers = found.strangers - undecided;
+
   const { counts } = tally;
   const parts = [countOf(tally.pins, "pin"), `${counts.healthy} healthy`];
   for (const state of ["in-progress", "syncing", "failed", "unknown", "under-replicated"] as const) {
@@ -117,6 +122,8 @@ function summarise({ tally, nodes, strangers, namesFault, queueFault }: SweepFin
   const named = [...described.slice(0, MAX_NAMED), ...(more > 0 ? [`${more} more`] : [])];
   if (described.length > 0) parts.push(`nodes: ${named.join(", ")}`);
   if (strangers > 0) parts.push(`${countOf(strangers, "node")} not expected`);
+  if (undecided > 0)
+    parts.push(`${countOf(undecided, "new node")} not known, because the database can't be reached`);
   if (namesFault !== null) parts.push("the last known names are used, because the database did not answer");
   if (queueFault !== null)
     parts.push(
@@ -332,7 +339,7 @@ export function describeSync({
 export function describeLastSign(
   { lastSeen, announcedAt }: Pick<NodeReport, "lastSeen" | "announcedAt">,
   now: Date,
-  seen = "seen",
+  seen: string,
 ): string {
   const ago = (date: string) => `${age(Math.max(0, now.getTime() - Date.parse(date)))} ago`;
   if (announcedAt !== null && (lastSeen === null || Date.parse(announcedAt) > Date.parse(lastSeen)))

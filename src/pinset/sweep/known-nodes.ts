@@ -26,6 +26,8 @@ const strangerSchema = z.object({
   name: z.string(),
   first_seen: z.iso.datetime(),
   last_seen: z.iso.datetime(),
+  /** True if it came while the registered names could not be read: it may be a node of the pool. */
+  undecided: z.literal(true).optional(),
 });
 
 const fileSchema = z.object({
@@ -138,7 +140,21 @@ export function updateNodes(before: KnownNodes, view: PoolView): KnownNodes {
       kept: kept === "earlier-version" && (isRegistered || masters.includes(id)) ? null : kept,
     };
   });
-  return { nodes, strangers: updateStrangers(before, expected, memberById, at), forgotten };
+  const isKnown = view.registered !== null;
+  return {
+    nodes,
+    strangers: updateStrangers(before, expected, { members: memberById, at, isKnown }),
+    forgotten,
+  };
+}
+
+/**
+ * True for a member of which it is not known whether it is a node of the pool, because the database has not answered since it
+ * came. A new node fetches its pins first, so for as long as one may do that, what is allocated to it is no alarm.
+ */
+export function isUndecided({ undecided, first_seen, last_seen }: Stranger, at: Date): boolean {
+  const sinceMs = at.getTime() - Date.parse(first_seen);
+  return undecided === true && last_seen === at.toISOString() && sinceMs >= 0 && sinceMs < STALL_MS;
 }
 
 function newNode(id: string, isOwn: boolean, now: string): KnownNode {
@@ -151,23 +167,29 @@ function newNode(id: string, isOwn: boolean, now: string): KnownNode {
 function updateStrangers(
   before: KnownNodes,
   expected: ReadonlySet<string>,
-  members: ReadonlyMap<string, string>,
-  at: Date,
+  {
+    members,
+    at,
+    isKnown,
+  }: { readonly members: ReadonlyMap<string, string>; readonly at: Date; readonly isKnown: boolean },
 ): Stranger[] {
   const now = at.toISOString();
   const isStranger = (id: string) => !expected.has(id) && !before.forgotten.includes(id);
-  const byId = new Map(before.strangers.filter(({ id }) => isStranger(id)).map((one) => [one.id, one]));
+  const kept = before.strangers.filter(({ id }) => isStranger(id));
+  const byId = new Map(
+    kept.map(({ undecided, ...one }): [string, Stranger] => [
+      one.id,
+      isKnown || undecided === undefined ? one : { ...one, undecided },
+    ]),
+  );
   // What was expected until now does not vanish without a trace.
   for (const { id, name, first_seen, last_seen } of before.nodes)
     if (isStranger(id) && last_seen !== null) byId.set(id, { id, name, first_seen, last_seen });
   for (const [id, peername] of members)
-    if (isStranger(id))
-      byId.set(id, {
-        id,
-        name: nameOf(peername),
-        first_seen: byId.get(id)?.first_seen ?? now,
-        last_seen: now,
-      });
+    if (isStranger(id)) {
+      const old = byId.get(id) ?? { first_seen: now, ...(isKnown ? {} : { undecided: true as const }) };
+      byId.set(id, { ...old, id, name: nameOf(peername), last_seen: now });
+    }
   return [...byId.values()]
     .filter(({ last_seen }) => at.getTime() - Date.parse(last_seen) < STRANGER_KEPT_MS)
     .sort((a, b) =>

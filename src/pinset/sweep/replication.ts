@@ -21,6 +21,8 @@ export interface ExpectedNodes {
   readonly syncing: ReadonlySet<string>;
   /** Those of them that have fetched the pinset only just now, and may lose pins to older removals for a while. */
   readonly settling: ReadonlySet<string>;
+  /** Members of which it is not known whether they are nodes of the pool. */
+  readonly undecided?: ReadonlySet<string>;
   /** REPL_MIN: no pin with fewer copies is healthy, whatever its own minimum is. */
   readonly floor: number;
 }
@@ -43,7 +45,7 @@ export interface PinStatus {
 /**
  * - healthy: enough peers report a copy.
  * - in-progress: there will be enough copies when the peers that fetch the content for the first time are done.
- * - syncing: there will be enough copies when new nodes have fetched the pinset.
+ * - syncing: there will be enough copies when new nodes have fetched the pinset, or if undecided members have them.
  * - searched-for: no copy yet, and the pinning API has a request for it that was never pinned.
  * - failed: too few copies, and a peer failed; recover makes that peer try again.
  * - unknown: too few reported copies, but peers that do not answer may have the missing ones.
@@ -82,13 +84,14 @@ export function ruleOf(pin: PinFacts, searched: ReadonlySet<string> = new Set())
 
 /** Gives the verdict on one pin. With fewer copies on expected nodes than the floor, no pin is healthy. */
 export function judgePin(rule: ReplicationRule, status: PinStatus, nodes: ExpectedNodes): PinVerdict {
-  const { ids, syncing, settling, floor } = nodes;
+  const { ids, syncing, settling, undecided, floor } = nodes;
   const failedPeers: string[] = [];
   const unknownPeers: string[] = [];
   const seen = { pinned: 0, inProgress: 0, syncing: 0, strangers: 0 };
   const countPeer = (peer: string): void => {
     const info = status.peerMap[peer];
-    if (!ids.has(peer)) seen.strangers += 1;
+    if (undecided?.has(peer) === true) seen.syncing += 1;
+    else if (!ids.has(peer)) seen.strangers += 1;
     else if (info !== undefined && isCopy(info)) seen.pinned += 1;
     else if (info !== undefined && isFirstAttempt(info)) seen.inProgress += 1;
     else if (syncing.has(peer) || (settling.has(peer) && info?.status === UNPINNED)) seen.syncing += 1;

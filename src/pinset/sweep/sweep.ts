@@ -9,7 +9,13 @@ import { historyPath, parseSweepHistory, recordHistory } from "../history.ts";
 import type { PinsetWorkspace } from "../workspace.ts";
 import { sweepAlarm, sweepFacts, sweepPoint } from "./findings.ts";
 import { joinListings } from "./join.ts";
-import { isSettling, recordProgress, serialiseKnownNodes, type Stranger } from "./known-nodes.ts";
+import {
+  isSettling,
+  isUndecided,
+  recordProgress,
+  serialiseKnownNodes,
+  type Stranger,
+} from "./known-nodes.ts";
 import { type NodeReport, type NodeSources, reportOf, surveyNodes } from "./nodes.ts";
 import {
   type BelowMinimum,
@@ -124,9 +130,12 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const sources: NodeSources = { ...options.nodes, cluster, files };
   const survey = await surveyNodes(sources, { at, forget, save: true });
   const { masters, strangers, namesFault } = survey;
-  for (const { id, name } of survey.newStrangers)
+  const undecided = strangers.filter((stranger) => isUndecided(stranger, at));
+  for (const { id, name, undecided: isOpen } of survey.newStrangers)
     report(
-      `${name} (${id}) is a member of the cluster, but not expected. Its copies do not count. To keep it: fula-node node keep ${id}. To hide it: fula-node node forget ${id}.`,
+      isOpen === true
+        ? `${name} (${id}) is a new member of the cluster. Whether it is a node of the pool is not known, because the database can't be reached. For six hours, what is allocated to it raises no alarm.`
+        : `${name} (${id}) is a member of the cluster, but not expected. Its copies do not count. To keep it: fula-node node keep ${id}. To hide it: fula-node node forget ${id}.`,
     );
   for (const { id, name } of survey.dropped)
     report(`${name} (${id}) is not expected any more, because its name is not registered any more.`);
@@ -136,6 +145,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     ids: new Set(survey.nodes.map(({ id }) => id)),
     syncing: new Set(survey.nodes.filter(({ sync }) => sync === "syncing").map(({ id }) => id)),
     settling: new Set(survey.known.nodes.filter((node) => isSettling(node, masters, at)).map(({ id }) => id)),
+    undecided: new Set(undecided.map(({ id }) => id)),
     floor: options.floor,
   };
   const { candidates: maxCandidates } = limits;
@@ -166,7 +176,16 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const below = tally.candidates();
   const queueFault = queue.fault ?? later.fault;
   const own = masters[0];
-  const found = { at: clock.now(), tally, nodes, strangers: strangers.length, namesFault, queueFault, own };
+  const found = {
+    at: clock.now(),
+    tally,
+    nodes,
+    strangers: strangers.length,
+    undecided: undecided.length,
+    namesFault,
+    queueFault,
+    own,
+  };
   const alarm = sweepAlarm(found);
   const sent = alarm === null ? null : await raiseAlarm(options.channels, alarm);
   if (checks.bug !== null) throw checks.bug;

@@ -53,7 +53,9 @@ export function addStatusPage(app: App, deps: StatusPageDeps): void {
     app.post(path, async ({ env }) => {
       const { incoming } = env;
       if (!isFromHere(incoming)) return refuseOrigin(path);
-      const seconds = waitOfOne(clientOf(incoming)) || waitOfAll(sideOf(incoming));
+      const [client, side] = [clientOf(incoming), sideOf(incoming)];
+      // It counts before the key is read, so that many at once don't slip through; the right key is no guess.
+      const seconds = waitOfOne(client) || waitOfAll(side);
       if (seconds > 0)
         return page(429, keyForm(path, `Too many tries. The next one is possible in ${seconds} s.`), {
           "retry-after": String(seconds),
@@ -66,6 +68,8 @@ export function addStatusPage(app: App, deps: StatusPageDeps): void {
       if (body instanceof Response) return body;
       if (!sessions.isKey(new URLSearchParams(body.toString("utf8")).get("key") ?? ""))
         return page(403, keyForm(path, "That is not the key of this master."));
+      waitOfOne.forgive(client);
+      waitOfAll.forgive(side);
       return goTo(path, sessions.begin(incoming));
     });
     app.post(signOutOf(path), ({ env }) =>

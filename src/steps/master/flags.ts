@@ -12,7 +12,7 @@ import {
 import { OperatorError } from "../../errors.ts";
 import { readWriterTrust } from "../../federation/writer-trust.ts";
 import type { HostReader } from "../../host.ts";
-import { dialable } from "../../settings/address.ts";
+import { dialable, parseTcpMultiaddr } from "../../settings/address.ts";
 import { isDatabaseElsewhere, postgresTarget } from "../../settings/postgres-target.ts";
 import { type MasterContext, readValues, requireTarget, type Values } from "../../settings/context.ts";
 
@@ -203,8 +203,12 @@ function refuse(
   if (isOther && isShared && isHeard(recorded))
     return {
       why: `Another machine is this master (MASTER_ID ${id}, ${recorded.name}), and wrote to the database at ${recorded.heartbeatAt}.`,
-      remedy:
-        "If this machine was cloned from it, or has a copy of its .env, remove MASTER_ID from .env here. If it replaces the other, stop the other first, and run again ten minutes later.",
+      remedy: OTHER_MACHINE,
+    };
+  if (recorded !== null && isShared && isHeard(recorded) && isClone(wanted.peer, recorded.peer))
+    return {
+      why: `Another machine is this master (MASTER_ID ${id}, ${recorded.name}): its cluster peer is ${recorded.peer?.peerId ?? ""} at ${recorded.peer?.addresses[0] ?? ""}, and it wrote to the database at ${recorded.heartbeatAt}.`,
+      remedy: OTHER_MACHINE,
     };
   const twin = others.find((one) => peer !== null && one.peer?.peerId === peer.peerId);
   if (twin === undefined) return null;
@@ -213,6 +217,22 @@ function refuse(
     remedy:
       "Two masters must have ipfs-clusters of their own. If the data of this one was copied, remove its identity.json and its state, and run again.",
   };
+}
+
+const OTHER_MACHINE =
+  "If this machine was cloned from it, or has a copy of its .env, remove MASTER_ID from .env here. If it replaces the other, stop the other first, and run again ten minutes later.";
+
+/**
+ * True if a peer is another one than was recorded, and has no host in common with it. A clone has the machine id of its
+ * original, and a peer and addresses of its own; a writer whose data was lost has a new peer at the old addresses.
+ */
+function isClone(peer: MasterPeer | null, recorded: MasterPeer | null): boolean {
+  if (peer === null || recorded === null || peer.peerId === recorded.peerId) return false;
+  const [here, there] = [peer, recorded].map(({ addresses }) =>
+    addresses.flatMap((address) => parseTcpMultiaddr(address)?.host ?? []),
+  );
+  if (here === undefined || there === undefined || here.length === 0 || there.length === 0) return false;
+  return !here.some((host) => there.includes(host));
 }
 
 function compare(wanted: MasterRecord, recorded: MasterRow, version: string): readonly string[] {

@@ -87,10 +87,13 @@ describe("invite create", () => {
     });
   });
 
-  it("gives them where there is no other, with a warning that says the way out", async () => {
-    const { bootstrap, warnings } = await create([at("127.0.0.1"), at("172.18.0.1")]);
-    expect(bootstrap).toEqual([at("172.18.0.1")]);
-    expect(warnings).toEqual([expect.stringContaining(`--bootstrap /dns4/HOST/tcp/9096/p2p/${ID}`)]);
+  it("gives none of them where there is no other, and says what to pass", async () => {
+    for (const flags of [{}, { master: true, env: "POSTGRES_BIND=10.0.0.7\n" }])
+      await expect(create([at("127.0.0.1"), at("172.18.0.1")], flags)).rejects.toMatchObject({
+        exit: "settings",
+        why: `It only has addresses of this machine's container networks: ${at("172.18.0.1")}.`,
+        remedy: `Pass one that the others can reach: --bootstrap /dns4/HOST/tcp/9096/p2p/${ID}.`,
+      });
   });
 
   it("says what private addresses need, unless one is public", async () => {

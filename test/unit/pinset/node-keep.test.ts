@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import type { PeerIdentity } from "../../../src/cluster/client.ts";
-import { nodeKeep } from "../../../src/commands/node.ts";
+import { nodeForget, nodeKeep, nodeList } from "../../../src/commands/node.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";
 import { clock } from "../../../src/machine/clock.ts";
 import { files } from "../../../src/machine/file-writer.ts";
@@ -15,11 +15,16 @@ const [MASTER, MEMBER, NAMED, ABSENT] = [makeIdentity(), makeIdentity(), makeIde
   ({ peerId }) => peerId,
 ) as [string, string, string, string];
 
-/** Runs `node keep` on a master whose cluster has two nodes, one of them with the registered name berlin. */
-async function keep(id: string, name?: string) {
+/** A master whose cluster has two nodes, one of them with the registered name berlin. `removed`: its row, if it was. */
+async function master(removed: readonly object[] = []) {
   const baseDir = await mkdtemp(join(tmpdir(), "fula-node-keep-"));
   onTestFinished(() => rm(baseDir, { recursive: true }));
-  const values = { CLUSTERNAME: "pool", CLUSTER_PEERNAME: "m", POSTGRES_PASSWORD: "password" };
+  const values = {
+    CLUSTERNAME: "pool",
+    CLUSTER_PEERNAME: "m",
+    MASTER_ID: "a".repeat(32),
+    POSTGRES_PASSWORD: "password",
+  };
   const lines = Object.entries(values).map(([key, value]) => `${key}=${value}\n`);
   await writeFile(join(baseDir, ".env"), lines.join(""), { mode: 0o600 });
   const warnings: string[] = [];
@@ -31,7 +36,10 @@ async function keep(id: string, name?: string) {
       files,
       clock,
       system: { uid: () => 0 },
-      postgres: { query: () => Promise.resolve([{ owner: NAMED, name: "berlin" }]) },
+      postgres: {
+        query: (_: unknown, sql: string) =>
+          Promise.resolve(sql.includes("removed_masters") ? removed : [{ owner: NAMED, name: "berlin" }]),
+      },
     },
     environment: {},
     hostname: "m",
@@ -44,8 +52,14 @@ async function keep(id: string, name?: string) {
     reporter: {
       listen: (event: RunEvent) => event.type === "warning" && void warnings.push(event.text),
       result: (result: Result) => void results.push(result),
+      table: (rows: readonly (readonly string[])[]) => rows.map((row) => row.join("|")),
     },
   } as unknown as World;
+  return { world, baseDir, warnings, results };
+}
+
+async function keep(id: string, name?: string) {
+  const { world, baseDir, warnings, results } = await master();
   await nodeKeep(id, name === undefined ? { baseDir } : { baseDir, name }, world);
   const known = (await files.readText(join(baseDir, "known-nodes.json"))) ?? "";
   return { warnings, said: results[0]?.lines.join("\n") ?? "", known };
@@ -71,4 +85,31 @@ test("a registered name goes before the operator's, and that is said", async () 
   expect(warnings).toEqual(["This node has the registered name berlin, so --name attic is not used."]);
   expect(known).toContain('"name":"berlin"');
   expect(known).not.toContain("attic");
+});
+
+test("a master that was removed keeps and forgets nothing", async () => {
+  const { world, baseDir } = await master([{ name: "m", removedAt: "2026-01-01T00:00:00Z", removedBy: "a" }]);
+  for (const verb of [nodeKeep, nodeForget])
+    await expect(verb(MEMBER, { baseDir }, world)).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringMatching(/^The master m was removed from its pool by a/) as string,
+    });
+  expect(await files.readText(join(baseDir, "known-nodes.json"))).toBeNull();
+});
+
+test("the list says what its times mean: who is here now, and whom a sweep saw last, and when", async () => {
+  const { world, baseDir, results } = await master();
+  await nodeKeep(ABSENT, { baseDir, name: "attic" }, world);
+  const path = join(baseDir, "known-nodes.json");
+  const known = JSON.parse((await files.readText(path)) ?? "") as {
+    nodes: { id: string; last_seen: string | null }[];
+  };
+  const at = new Date(clock.now().getTime() - 40 * 60_000).toISOString();
+  for (const node of known.nodes) if (node.id === ABSENT) node.last_seen = at;
+  await writeFile(path, JSON.stringify(known));
+  await nodeList({ baseDir }, world);
+  const said = (results.at(-1)?.lines ?? []).map((line) => line.split("; ")[0]);
+  expect(said).toContainEqual(expect.stringMatching(/^attic\|absent\|.*\|a sweep saw it 40 min ago\|/));
+  expect(said).toContainEqual(expect.stringMatching(/^berlin\|no-metric\|.*\|here now\|/));
+  expect(said).toContainEqual(expect.stringMatching(new RegExp(`\\|here now\\|${MEMBER}$`)));
 });

@@ -451,6 +451,42 @@ test("if the database does not answer, the last known names stay expected; witho
   await expect(run({ nodes: other })).rejects.toMatchObject({ exit: "unavailable" });
 });
 
+test("a node that comes while the database can't be reached is not known, and what is allocated to it is no alarm", async () => {
+  const path = nodesPath();
+  const alone = { path, otherMasters: [], readRegistered: registered(1) };
+  const away = {
+    ...alone,
+    readRegistered: () =>
+      Promise.reject(new OperatorError({ exit: "unavailable", what: "Postgres does not answer." })),
+  };
+  double.pins.delete(A);
+  double.pins.delete(D);
+  await deps.files.writeAtomic(path, oldList(double.peers.slice(0, 2)), { mode: 0o644 });
+  const came = follower(2);
+  came.present = false;
+  await run({ nodes: alone });
+  came.present = true;
+  const result = await run({ nodes: away });
+  expect(result).toMatchObject({ alerts: 0, alarm: null, counts: { syncing: 1, "under-replicated": 0 } });
+  expect(result.summary).toContain("1 new node not known, because the database can't be reached");
+  expect(result.summary).not.toContain("not expected");
+  expect(deps.lines.at(-1)).toMatch(/Whether it is a node of the pool is not known, because the database/);
+  // It stays so for as long as a new node may need; then it is a stranger, and so it is once the names are known.
+  const known = await deps.files.readText(path);
+  const hoursAgo = new Date(deps.clock.now().getTime() - 7 * 3_600_000).toISOString();
+  const aged = (known ?? "").replace(
+    /"first_seen":"[^"]*"([^\n]*"undecided":true)/,
+    `"first_seen":"${hoursAgo}"$1`,
+  );
+  expect(aged).not.toBe(known);
+  await deps.files.writeAtomic(path, aged, { mode: 0o644 });
+  expect(await run({ nodes: away })).toMatchObject({ alerts: 1, counts: { "under-replicated": 1 } });
+  await deps.files.writeAtomic(path, known ?? "", { mode: 0o644 });
+  expect(await run({ nodes: alone })).toMatchObject({ alerts: 1, counts: { "under-replicated": 1 } });
+  // One that was a stranger before stays one while the database is away.
+  expect(await run({ nodes: away })).toMatchObject({ alerts: 1 });
+});
+
 test("a new node is syncing with its progress, without an alarm, until it stalls", async () => {
   for (let index = 0; index < 40; index++)
     double.pins.set(cidOf(`sync ${index}`), { cid: cidOf(`sync ${index}`) });

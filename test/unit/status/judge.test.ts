@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import type { PeerIdentity } from "../../../src/cluster/client.ts";
 import type { PlanItem } from "../../../src/engine/events.ts";
@@ -24,7 +25,7 @@ import {
 } from "../../../src/status/judge-storage.ts";
 import { type Judged, LATE } from "../../../src/status/part.ts";
 import { conclude, linesOf } from "../../../src/status/screen.ts";
-import { table } from "../../../src/ui/text.ts";
+import { table, wrap } from "../../../src/ui/text.ts";
 import { FakeHost } from "../../support/fake-host.ts";
 
 const PEER: PeerIdentity = {
@@ -393,9 +394,47 @@ it("every line fits 80 columns, however long the words of a server are", () => {
     summary: "word ".repeat(60).trim(),
     todo: "do ".repeat(40).trim(),
   };
-  const lines = linesOf({ header: "h", parts: [part], notes: [], remark: null }, table, true);
+  const lines = linesOf({ header: "h", parts: [part], notes: [], remark: null }, { table, wrap }, true);
   expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
   expect(lines.length).toBeGreaterThan(8);
+});
+
+it("every line fits 80 columns with any states, names and remark; only a longer word stands alone", () => {
+  const words = fc
+    .array(fc.stringMatching(/^([a-z0-9/=-]{1,12}|[a-z]{60,90})$/), { maxLength: 12 })
+    .map((some) => some.join(" "));
+  const part = fc.record({
+    name: fc.constantFrom("Docker", "pinning API", "storage API", "masters"),
+    state: fc.constantFrom("ok" as const, "attention" as const, "down" as const, "unknown" as const),
+    summary: words,
+    todo: fc.option(words),
+    evidence: fc.dictionary(fc.stringMatching(/^[a-z ]{1,30}$/), words, { maxKeys: 2 }),
+  });
+  const screen = fc.record({
+    header: words,
+    parts: fc.array(part, { maxLength: 12 }),
+    notes: fc.array(fc.record({ name: fc.constantFrom("Pins", "Nodes"), text: words }), { maxLength: 2 }),
+    remark: fc.option(words),
+  });
+  fc.assert(
+    fc.property(screen, fc.boolean(), (shown, verbose) => {
+      for (const line of linesOf(shown, { table, wrap }, verbose))
+        expect(line.length <= 80 || !line.includes(" "), line).toBe(true);
+    }),
+  );
+  // Each kind of trouble at once, on a node that syncs: 104 characters.
+  const parts = (["down", "down", "attention", "attention", "unknown", "unknown"] as const).map((state) => ({
+    state,
+    name: "masters",
+    summary: "",
+    todo: null,
+    evidence: {},
+  }));
+  const syncing = { header: "h", parts, notes: [], remark: "this node is still syncing" };
+  expect(linesOf(syncing, { table, wrap }, false).slice(-2)).toEqual([
+    "2 parts do not work, 2 things need attention, 2 parts could not be checked; this",
+    "node is still syncing (exit 27).",
+  ]);
 });
 
 it.each([

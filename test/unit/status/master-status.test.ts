@@ -6,7 +6,7 @@ import { CRON_FILES, NAMES } from "../../../src/settings/layout.ts";
 import { serialiseRotation } from "../../../src/settings/rotation.ts";
 import type { TimedPart } from "../../../src/status/collect.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
-import { table } from "../../../src/ui/text.ts";
+import { table, wrap } from "../../../src/ui/text.ts";
 import { join, LAYOUT } from "../../support/master-boxes.ts";
 import type { OperationDeps } from "../../support/operation-deps.ts";
 import { FakeStorage, MASTER_ID, worldOf } from "../../support/storage-fake.ts";
@@ -72,7 +72,7 @@ async function statusOn(
 ) {
   const results: Result[] = [];
   const world = worldOf(host);
-  const reporter = { ...world.reporter, table, result: (result: Result) => void results.push(result) };
+  const reporter = { ...world.reporter, table, wrap, result: (result: Result) => void results.push(result) };
   const writes = host.writes.length;
   const exit = await status(flags, {
     ...world,
@@ -82,6 +82,7 @@ async function statusOn(
   });
   expect(host.writes).toHaveLength(writes);
   const { data, lines } = results[0] as Result;
+  expect(lines.filter((line) => line.length > 80)).toEqual([]);
   const parts = data["parts"] as readonly TimedPart[];
   const shown = new Map(
     parts.map(({ name, state, summary, todo }) => [

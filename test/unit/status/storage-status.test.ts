@@ -1,3 +1,4 @@
+import { table, wrap } from "../../../src/ui/text.ts";
 import { describe, expect, it } from "vitest";
 import { status } from "../../../src/commands/status.ts";
 import { STORAGE_NAMES } from "../../../src/settings/layout.ts";
@@ -18,11 +19,12 @@ const NAME = { peerId: OWN.peerId, addresses: [] };
 async function statusOn(host: FakeStorage, flags: { readonly baseDir?: string } = {}) {
   const results: Result[] = [];
   const world = worldOf(host);
-  const reporter = { ...world.reporter, result: (result: Result) => void results.push(result) };
+  const reporter = { ...world.reporter, table, wrap, result: (result: Result) => void results.push(result) };
   const writes = host.writes.length;
   const exit = await status(flags, { ...world, reporter });
   expect(host.writes).toHaveLength(writes);
   const { data, lines } = results[0] as Result;
+  expect(lines.filter((line) => line.length > 80)).toEqual([]);
   const report = (data["report"] ?? []) as readonly ReportRow[];
   return { exit, data, text: lines.join("\n"), report: new Map(report.map((row) => [row.about, row])) };
 }
@@ -243,8 +245,8 @@ describe("status of a storage node", () => {
     expect(report.get("quota gate")?.sentence).toMatch(
       /does not answer, so the ingest refuses every upload$/,
     );
-    expect(text).toMatch(/^ok +settings /m);
-    expect(text).toMatch(/^ok +ingest +\[::\]:3601/m);
+    expect(text).toMatch(/^ *ok +settings /m);
+    expect(text).toMatch(/^ *ok +ingest +\[::\]:3601/m);
     expect(exit).toBe("pending");
   });
 
@@ -304,7 +306,7 @@ describe("status of a storage node", () => {
     host.files.drop(LAYOUT.envFile);
     const { exit, text, report } = await statusOn(host);
     expect(text).toContain("storage node node of pool pool");
-    expect(text).toMatch(/attention +settings +not completely installed, .*missing: env-file/);
+    expect(text).toMatch(/attention +settings +not completely installed, .*missing:\s+env-file/);
     expect(report.get("member")?.state).toBe("ok");
     expect(exit).toBe("pending");
   });

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { NAMES } from "../../../src/settings/layout.ts";
+import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
+import type { Setting } from "../../../src/settings/settings.ts";
 import { FakeMaster } from "../../support/fake-master.ts";
 import {
   after,
@@ -230,6 +232,53 @@ describe("what env-file writes", () => {
     ]);
     for (const change of changes) await step.apply(change, host, () => {});
     expect(host.files.textOf(LAYOUT.envFile)).toBe(before.replace("KEEP=8", "KEEP=9"));
+  });
+
+  it("that begins the billing: the plan says it, and not where the billing goes on or stays off", async () => {
+    const vault = `0x${"1a".repeat(20)}`;
+    const begins = /; billing begins: .* and for the present hour at once$/;
+    const summaryOf = async (arrange: (box: FakeMaster) => void, set: Readonly<Record<string, string>>) => {
+      const { host, step } = await after(arrange, { set });
+      return (await lookAt(step, host)).changes[0]?.summary;
+    };
+    const add = (text: string) => (box: FakeMaster) =>
+      box.files.put(LAYOUT.envFile, `${box.files.textOf(LAYOUT.envFile)}${text}\n`, 0o600);
+    const saved = add(`VAULT_ADDRESS=${vault}`);
+    expect(await summaryOf(() => {}, { VAULT_ADDRESS: vault })).toMatch(begins);
+    expect(await summaryOf(add(`VAULT_ADDRESS=0x${"0".repeat(40)}`), { VAULT_ADDRESS: vault })).toMatch(
+      begins,
+    );
+    expect(
+      await summaryOf(add(`VAULT_ADDRESS=${vault}\nBILLING_IDEMPOTENCY=false`), {
+        BILLING_IDEMPOTENCY: "true",
+      }),
+    ).toMatch(begins);
+    for (const quiet of [
+      await summaryOf(saved, { VAULT_ADDRESS: `0x${"2b".repeat(20)}` }),
+      await summaryOf(saved, { KEEP: "9" }),
+      await summaryOf(() => {}, { VAULT_ADDRESS: `0x${"0".repeat(40)}` }),
+      await summaryOf(() => {}, { VAULT_ADDRESS: vault, BILLING_IDEMPOTENCY: "false" }),
+    ])
+      expect(quiet).toMatch(/: [12] settings?$/);
+    // The pool bills already if its invite has the setting, or if a container that is adopted did.
+    const { setsOff } = MASTER_SETTINGS.find(({ key }) => key === "VAULT_ADDRESS") ?? {};
+    for (const [more, what] of [
+      [{ origin: "flag" }, expect.stringMatching(/^billing begins/) as string],
+      [{ origin: "flag", offeredBy: "--invite" }, null],
+      [{ origin: "adopted" }, null],
+    ] as const)
+      expect(
+        setsOff?.(
+          () => undefined,
+          new Map<string, Setting>([
+            ["VAULT_ADDRESS", { value: vault, ...more }],
+            ["BILLING_IDEMPOTENCY", { value: "true", origin: "default" }],
+          ]),
+        ),
+      ).toEqual(what);
+    const fresh = new FakeMaster();
+    const step = await stepOn(fresh, "env-file", { set: { VAULT_ADDRESS: vault } });
+    expect((await lookAt(step, fresh)).changes[0]?.summary).toMatch(begins);
   });
 
   it("without the flag on the next run: nothing is reset", async () => {

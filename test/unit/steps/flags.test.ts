@@ -4,6 +4,7 @@ import type { FakeHost } from "../../support/fake-host.ts";
 import { FakeMaster, VERSION } from "../../support/fake-master.ts";
 import { look, refuseForeign } from "../../../src/engine/plan.ts";
 import { boxBefore, join, lookAt, savedValues, secretsOf, stepOn } from "../../support/master-boxes.ts";
+import { makeIdentityFile } from "../../support/node-identity.ts";
 import { stepLaws } from "../../support/step-laws.ts";
 
 const before = await boxBefore("flags");
@@ -179,6 +180,39 @@ describe("flags", () => {
       why: expect.stringContaining(`Another machine is this master (MASTER_ID ${row.id}, box)`),
     });
     host.migrations.masters.set(row.id, { ...row, machine: "another", heartbeatAt: at(700_000) });
+    expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
+
+    // A clone with the same /etc/machine-id has a cluster peer of its own, and other addresses.
+    const { peer } = row;
+    const address = `/ip4/192.0.2.8/tcp/9096/p2p/${peer?.peerId ?? ""}`;
+    host.http.routes.set("http://127.0.0.1:9094/id", () => ({
+      status: 200,
+      body: { id: peer?.peerId, addresses: ["/ip4/127.0.0.1/tcp/9096", address] },
+    }));
+    const there = (agoMs: number, peerId: string, addresses: readonly string[]) =>
+      host.migrations.masters.set(row.id, {
+        ...row,
+        heartbeatAt: at(agoMs),
+        peer: { peerId, addresses, trusts: null },
+      });
+    const strange = makeIdentityFile().peerId;
+    const elsewhere = [`/ip4/192.0.2.77/tcp/9096/p2p/${strange}`];
+    there(1_000, strange, elsewhere);
+    expect((await lookAt(shared, host)).finding).toMatchObject({
+      state: "foreign",
+      why: expect.stringMatching(
+        /^Another machine is this master .*its cluster peer is 12D3\w+ at \/ip4\/192\.0\.2\.77/,
+      ),
+      remedy: expect.stringMatching(/remove MASTER_ID from \.env here/),
+    });
+    // It is silent; its writer lost its data and has a new key; or the machine has a new address.
+    there(700_000, strange, elsewhere);
+    expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
+    there(1_000, strange, [...elsewhere, address]);
+    expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
+    there(1_000, peer?.peerId ?? "", elsewhere);
+    expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
+    there(1_000, strange, []);
     expect((await lookAt(shared, host)).finding).toMatchObject({ state: "drifted" });
   });
 

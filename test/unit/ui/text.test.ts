@@ -50,7 +50,7 @@ describe("table", () => {
         ours     docker    fine
         drifted  env-file  word word word word word word word word word word word word
                            word word word
-                           /path/path/path/path/path/path/path/path/path/path/path/path/path/path/path/end
+       /path/path/path/path/path/path/path/path/path/path/path/path/path/path/path/end
         x
       "
     `);
