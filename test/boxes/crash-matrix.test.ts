@@ -1,5 +1,6 @@
-import { createHash, randomInt } from "node:crypto";
+import { randomInt } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inSeedOrder } from "../full/results.ts";
 import { FIRST_JOIN_MATRIX } from "../support/crash-matrices.ts";
 import { inLanes, type Prepared, prepareMatrix } from "../support/crash-matrix.ts";
 import { skipped } from "../support/master-box.ts";
@@ -17,10 +18,7 @@ describe.skipIf(skipped !== undefined)("a first join that is killed at a point",
   afterAll(() => prepared?.destroy());
 
   test(`converges to the state of a clean run: ${POINTS} points, chosen by the seed ${SEED} (FULA_NODE_TEST_SEED)`, async () => {
-    const order = (name: string): string => createHash("sha256").update(`${SEED} ${name}`).digest("hex");
-    const chosen = prepared.points
-      .toSorted((one, two) => (order(one.name) < order(two.name) ? -1 : 1))
-      .slice(0, POINTS);
+    const chosen = inSeedOrder(prepared.points, SEED).slice(0, POINTS);
     const failed: string[] = [];
     await inLanes(chosen, LANES, async (point) => {
       await prepared.run(point).catch((thrown: unknown) => failed.push(`${point.name}: ${String(thrown)}`));

@@ -78,3 +78,9 @@ export function randomOf(name: string): () => number {
     return digest.readUInt32BE(0) / 2 ** 32;
   };
 }
+
+/** The same things in an order that depends on the seed only, so that a part of a run is a sample. */
+export function inSeedOrder<T extends { readonly name: string }>(things: readonly T[], seed: number): T[] {
+  const place = ({ name }: T): string => createHash("sha256").update(`${seed} ${name}`).digest("hex");
+  return things.toSorted((one, two) => (place(one) < place(two) ? -1 : 1));
+}

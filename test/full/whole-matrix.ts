@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type CrashMatrix, inLanes, prepareMatrix } from "../support/crash-matrix.ts";
 import { skipped } from "../support/master-box.ts";
-import { addResult, passedOf, resultsFile } from "./results.ts";
+import { addResult, inSeedOrder, passedOf, resultsFile, SEED } from "./results.ts";
 
 /** How many points are run at once. */
 const LANES = 3;
@@ -21,7 +21,7 @@ export function wholeMatrix(matrix: CrashMatrix): void {
       const passed = passedOf(file, name);
       const { effects, points, run, destroy } = await prepareMatrix(matrix);
       addResult(file, { matrix: name, effects: effects.length, points: points.length });
-      const left = points.filter((point) => !passed.has(point.name));
+      const left = inSeedOrder(points, SEED).filter((point) => !passed.has(point.name));
       console.log(`${name}: ${effects.length} effects, ${points.length} points, ${left.length} to run`);
       const failed: string[] = [];
       let done = 0;

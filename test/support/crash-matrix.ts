@@ -57,16 +57,18 @@ export async function prepareMatrix(matrix: CrashMatrix): Promise<Prepared> {
     for (const file of ["effect-hook.cjs", "effect-names.cjs"])
       await source.copyIn(`${import.meta.dirname}/${file}`, `${HOOK_DIRECTORY}/${file}`);
     const from = await source.save();
-    const { effects, clean } = await withBox(matrix, from, async (box) => {
+    const { effects, initial, clean } = await withBox(matrix, from, async (box) => {
+      const before = await stateOf(matrix, box);
       mustSucceed(await run(box, matrix.command), "the clean run");
-      return { effects: effectsOf(await box.readFile(TRACE)), clean: await settledState(matrix, box) };
+      const trace = await box.readFile(TRACE);
+      return { effects: effectsOf(trace), initial: before, clean: await settledState(matrix, box) };
     });
     return {
       matrix,
       effects,
       points: pointsOf(effects),
       clean,
-      run: (point) => withBox(matrix, from, (box) => runPoint(matrix, clean, box, point)),
+      run: (point) => withBox(matrix, from, (box) => runPoint(matrix, { initial, clean }, box, point)),
       destroy: () => source.destroy(),
     };
   } catch (error) {
@@ -75,20 +77,34 @@ export async function prepareMatrix(matrix: CrashMatrix): Promise<Prepared> {
   }
 }
 
-async function runPoint(matrix: CrashMatrix, clean: EndState, box: Box, point: Point): Promise<string> {
+/** The states of the checkpoint and of a clean run from it. */
+interface Known {
+  readonly initial: EndState;
+  readonly clean: EndState;
+}
+
+async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Point): Promise<string> {
   const killed = await run(box, matrix.command, point);
   const evidence = await evidenceOf(matrix, box, killed);
   proveKill(point, evidence);
-  const written = await stateOf(matrix, box);
+  const kept = mustStay(await stateOf(matrix, box), known);
   const repaired = await box.exec(["node", PROGRAM, ...(matrix.again ?? matrix.command)]);
   const why = matrix.judge?.(repaired, point);
   if (why === undefined) mustSucceed(repaired, "the run after the kill");
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
   const after = await settledState(matrix, box);
-  const faults = [...lostSince(written, after), ...stateDifference(clean, after)];
-  if (faults.length === 0) return `${Object.keys(written.kept).length} kept`;
+  const faults = [...lostSince(kept, after), ...stateDifference(known.clean, after)];
+  if (faults.length === 0) return `${Object.keys(kept.kept).length} kept`;
   const shown = faults.slice(0, SHOWN_DIFFERENCES).join("; ");
   throw new Error(`${faults.length} differences from a clean run: ${shown}`);
+}
+
+/** What a killed run left, without what was so before it and what a clean run changes, too: an old secret that is rotated. */
+export function mustStay(written: EndState, { initial, clean }: Known): EndState {
+  const kept = Object.entries(written.kept).filter(
+    ([name, value]) => value !== initial.kept[name] || clean.kept[name] === value,
+  );
+  return { ...written, kept: Object.fromEntries(kept) };
 }
 
 function run(box: Box, command: readonly string[], point?: Point): Promise<ExecResult> {

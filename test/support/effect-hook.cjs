@@ -11,9 +11,15 @@ const { asName, headOf, openAnswers } = require("./effect-names.cjs");
 
 const { openSync, writeSync, existsSync, lstatSync, readFileSync, readdirSync, readlinkSync } = fs;
 const kill = process.env.EFFECTS_KILL === undefined ? null : JSON.parse(process.env.EFFECTS_KILL);
-// A run that becomes another program, or a child that gets this environment, must not write into the same trace.
+/** What the run itself started a fula-node for, such as `in snapshot take: `; empty in the run. */
+const inner = process.env.EFFECTS_INNER ?? "";
 const traceFile = process.env.EFFECTS_TRACE;
-for (const name of ["EFFECTS_TRACE", "EFFECTS_KILL", "NODE_OPTIONS"]) delete process.env[name];
+// Only a fula-node that the run starts is watched, too: its effects are effects of the run.
+const passedOn = {};
+for (const name of ["EFFECTS_TRACE", "EFFECTS_KILL", "EFFECTS_INNER", "NODE_OPTIONS"]) {
+  if (process.env[name] !== undefined) passedOn[name] = process.env[name];
+  delete process.env[name];
+}
 const trace = openSync(traceFile, "a", 0o600);
 const note = (line) => writeSync(trace, `${JSON.stringify(line)}\n`);
 const startOf = (pid) =>
@@ -76,13 +82,15 @@ function die(effect, at) {
       } catch {
         /* ended */
       }
+  // A kill in a fula-node that the run started is a kill of both.
+  if (inner !== "") process.kill(process.ppid, "SIGKILL");
   process.kill(process.pid, "SIGKILL");
 }
 
 /** One effect: `during` is where it is killed in its middle. */
 class Effect {
   constructor(kind, name, more = {}) {
-    const same = `${kind} ${asName(name)}`;
+    const same = `${inner}${kind} ${asName(name)}`;
     const count = (seen.get(same) ?? 0) + 1;
     seen.set(same, count);
     this.key = `${same} #${count}`;
@@ -347,6 +355,11 @@ childProcess.spawn = (file, args, ...rest) => {
     return spawn(file, args, ...rest);
   }
   const effect = new Effect("run", words);
+  const verb = /^node \S+\/fula-node\.js ([a-z-]+(?: [a-z]+)?)/.exec(words)?.[1];
+  if (verb !== undefined && inner === "") {
+    const env = { ...rest[0]?.env, ...passedOn, EFFECTS_INNER: `in ${verb}: ` };
+    rest[0] = { ...rest[0], env };
+  }
   const child = spawn(file, args, ...rest);
   // Its first words say that it is at work. One that says nothing is killed when it runs.
   let isTalking = false;

@@ -92,12 +92,14 @@ export function pointsOf(effects: readonly Effect[]): readonly Point[] {
     const half = Math.max(1, Math.ceil(parts / 2));
     return [
       { name: `before ${of}`, when: "before", key },
-      ...(key.startsWith("run ")
+      ...(/^(?:in [^:]*: )?run /.test(key)
         ? [
             { ...middle, name: `during ${of}, its program killed too`, children: true },
             { ...middle, name: `during ${of}, its program left alone` },
           ]
-        : [{ ...middle, name: `during ${of}`, ...(key.startsWith("give ") ? { part: half } : {}) }]),
+        : [
+            { ...middle, name: `during ${of}`, ...(/^(?:in [^:]*: )?give /.test(key) ? { part: half } : {}) },
+          ]),
     ];
   });
   const last = effects.at(-1);
@@ -140,13 +142,21 @@ export function proveKill(point: Point, { exitCode, trace, journal, alive }: Evi
   const isIn = { before: [false, false], during: [true, false], after: [true, true] }[point.when];
   if (begun.includes(point.key) !== isIn[0]) doubt(`${point.key} has${isIn[0] ? " not" : ""} begun`);
   if (ended.has(point.key) !== isIn[1]) doubt(`${point.key} has${isIn[1] ? " not" : ""} ended`);
-  if (isIn[0] && begun.at(-1) !== point.key) doubt(`${begun.at(-1)} had begun, too`);
-  const others = open.filter((key) => key !== point.key);
-  // Only the move of an old tree lies inside of another effect, that of writing the new one.
-  if (others.some((key) => !key.startsWith("write "))) doubt(`${others.join("; ")} was under way`);
-  const run = lines.find((line) => line.at === "start");
-  const left =
-    point.children === true ? alive : alive.filter(({ pid }) => run?.at !== "start" || pid === run.pid);
+  // A program that is a fula-node has effects of its own.
+  const isOuter = point.key.startsWith("run node ");
+  const isWithin = (key: string): boolean => isOuter && key.startsWith("in ");
+  const later = begun.slice(begun.indexOf(point.key) + 1).filter((key) => !isWithin(key));
+  if (isIn[0] && later.length > 0) doubt(`${later[0]} had begun, too`);
+  // An effect lies inside of another one only if that writes a tree and moves the old one away, or is that fula-node.
+  const isAround = (key: string): boolean =>
+    key.startsWith("write ") || (point.key.startsWith("in ") && /^(?:run node |in [^:]*: write )/.test(key));
+  const others = open.filter((key) => key !== point.key && !isWithin(key) && !isAround(key));
+  if (others.length > 0) doubt(`${others.join("; ")} was under way`);
+  const runs = new Set(lines.flatMap((line) => (line.at === "start" ? [line.pid] : [])));
+  // A program that was left alone goes on, also one that is a fula-node.
+  const mayLive = (pid: number): boolean =>
+    point.children !== true && (!runs.has(pid) || (isOuter && pid !== kill.pid));
+  const left = alive.filter(({ pid }) => !mayLive(pid));
   if (left.length > 0) doubt(`the process ${left.map(({ pid }) => pid).join(", ")} is still there`);
   proveJournal(point, lines, journal, doubt);
 }
@@ -169,7 +179,8 @@ function proveJournal(
     return;
   }
   const whole = journal.split("\n").slice(0, -1);
-  if (isHalf === journal.endsWith("\n")) doubt(`the journal's last line is ${isHalf ? "" : "not "}whole`);
+  if (isHalf === journal.endsWith("\n"))
+    doubt(`the journal's last line is ${isHalf ? "whole" : "not whole"}`);
   const { phase, step, change } = JSON.parse(whole.at(-1) ?? "{}") as {
     phase?: string;
     step?: string;
