@@ -1,6 +1,6 @@
 import { describe, test } from "vitest";
 import { skipped } from "../support/master-box.ts";
-import { addResult, randomOf, readResults, resultsFile } from "./results.ts";
+import { addResult, passedOf, randomOf, resultsFile } from "./results.ts";
 
 /** One case: its name, and what it does. It returns what it found. */
 export interface Case {
@@ -11,11 +11,7 @@ export interface Case {
 /** Runs the cases of a matrix that have not passed yet on this source with this seed, some at the same time, and records each result. */
 export function matrix(name: string, cases: readonly Case[]): void {
   const file = resultsFile();
-  const passed = new Set(
-    readResults(file)
-      .filter((result) => result.matrix === name && result.passed)
-      .map((result) => result.name),
-  );
+  const passed = passedOf(file, name);
   describe.skipIf(skipped !== undefined)(name, () => {
     for (const { name: one, run } of cases) {
       const start = passed.has(one) ? test.skip : test.concurrent;

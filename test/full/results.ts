@@ -13,6 +13,13 @@ export interface Result {
   readonly detail: string;
 }
 
+/** How large a crash matrix is. */
+export interface MatrixSize {
+  readonly matrix: string;
+  readonly effects: number;
+  readonly points: number;
+}
+
 const DIRECTORY = "test-full";
 
 /** The seed of the random moments in the matrices (FULA_NODE_TEST_SEED). */
@@ -35,13 +42,28 @@ export function resultsFile(): string {
 
 /** The results in the file, oldest first, without a last line that was cut off. */
 export function readResults(file: string): readonly Result[] {
-  if (!existsSync(file)) return [];
-  const lines = readFileSync(file, "utf8").split("\n").slice(0, -1);
-  return lines.map((line) => JSON.parse(line) as Result);
+  return linesOf(file).filter((line) => "passed" in line);
 }
 
-/** Adds one result to the file. */
-export function addResult(file: string, result: Result): void {
+/** The sizes of the crash matrices of which the file has results, oldest first. */
+export function readSizes(file: string): readonly MatrixSize[] {
+  return linesOf(file).filter((line) => "effects" in line);
+}
+
+function linesOf(file: string): readonly (Result | MatrixSize)[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, "utf8").split("\n").slice(0, -1);
+  return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as Result | MatrixSize);
+}
+
+/** The names of what has passed already of a matrix. */
+export function passedOf(file: string, matrix: string): ReadonlySet<string> {
+  const results = readResults(file).filter((result) => result.matrix === matrix && result.passed);
+  return new Set(results.map(({ name }) => name));
+}
+
+/** Adds one result, or a size, to the file. */
+export function addResult(file: string, result: Result | MatrixSize): void {
   mkdirSync(dirname(file), { recursive: true });
   const isCutOff = existsSync(file) && !/(^|\n)$/.test(readFileSync(file, "utf8"));
   appendFileSync(file, `${isCutOff ? "\n" : ""}${JSON.stringify(result)}\n`);
@@ -55,4 +77,10 @@ export function randomOf(name: string): () => number {
     const digest = createHash("sha256").update(`${SEED} ${name} ${count}`).digest();
     return digest.readUInt32BE(0) / 2 ** 32;
   };
+}
+
+/** The same things in an order that depends on the seed only, so that a part of a run is a sample. */
+export function inSeedOrder<T extends { readonly name: string }>(things: readonly T[], seed: number): T[] {
+  const place = ({ name }: T): string => createHash("sha256").update(`${seed} ${name}`).digest("hex");
+  return things.toSorted((one, two) => (place(one) < place(two) ? -1 : 1));
 }

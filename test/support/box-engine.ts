@@ -1,4 +1,5 @@
-import { readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 
@@ -16,11 +17,21 @@ export interface BoxSpec {
   readonly container: string;
   readonly hostname: string;
   readonly image: BoxImage;
+  /** The files of a box that was saved, instead of the image's. */
+  readonly from?: Checkpoint | undefined;
   readonly network?: string | undefined;
   /** The mount point of the box's volume. */
   readonly disk: string;
   /** True if it stays after this process has ended. */
   readonly kept: boolean;
+}
+
+/** The state of a box that was shut down, from which others are made. The box must stay as it is. */
+export interface Checkpoint {
+  /** The name of the saved box's container, of its image, and of the tag. */
+  readonly container: string;
+  readonly hostname: string;
+  readonly image: BoxImage;
 }
 
 /** Runs the outer engine's client. Throws with its whole stderr if it fails. */
@@ -68,6 +79,7 @@ export async function createContainer({
   container,
   hostname,
   image,
+  from,
   network,
   disk,
   kept,
@@ -75,27 +87,51 @@ export async function createContainer({
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
   const identity = [`--name=${container}`, `--hostname=${hostname}`, ...labels(kept)];
   const volume = `--volume=${volumeOf(container)}:${disk}`;
-  await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
+  const tag = `fula-node-box:${from === undefined ? image : from.container}`;
+  await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, tag);
+}
+
+/** Saves the files of a box that was shut down as an image. */
+export async function saveImage({ container }: Checkpoint): Promise<void> {
+  await docker("commit", container, `fula-node-box:${container}`);
 }
 
 /** Creates the volume of a box: a real disk, which the engine in the box needs for its data. */
 export async function createVolume(
   container: string,
-  content: "fresh" | "seeded",
   kept: boolean,
+  content: "fresh" | "seeded" | Checkpoint,
 ): Promise<void> {
   await docker("volume", "create", ...labels(kept), volumeOf(container));
   if (content === "fresh") return;
-  const [from, to] = await Promise.all([mountpointOf(SEED), mountpointOf(volumeOf(container))]);
+  const source = content === "seeded" ? SEED : volumeOf(content.container);
+  const [from, to] = await Promise.all([mountpointOf(source), mountpointOf(volumeOf(container))]);
   // Image layers are only read, so hard links are enough. Everything else is the engine's own state. Two boxes must not share one id.
   const state = (await readdir(from)).filter((entry) => entry !== "overlay2" && entry !== "engine-id");
   await execa("cp", ["-al", join(from, "overlay2"), to]);
   await execa("cp", ["-a", ...state.map((entry) => join(from, entry)), to]);
+  for (const layer of await writtenLayers(from)) {
+    await rm(join(to, "overlay2", layer), { recursive: true });
+    await execa("cp", ["-a", join(from, "overlay2", layer), join(to, "overlay2")]);
+  }
 }
 
-/** Removes a box's container, running or not, and its volumes. It is no error if they are gone already. */
+/** The layers of containers: they are written to, so no other box may have the same files. */
+async function writtenLayers(disk: string): Promise<readonly string[]> {
+  const mounts = join(disk, "image/overlay2/layerdb/mounts");
+  const containers = existsSync(mounts) ? await readdir(mounts) : [];
+  const names = await Promise.all(
+    containers.flatMap((one) =>
+      ["mount-id", "init-id"].map((file) => readFile(join(mounts, one, file), "utf8")),
+    ),
+  );
+  return names.filter((name) => existsSync(join(disk, "overlay2", name)));
+}
+
+/** Removes a box's container, running or not, its volumes, and the image that was saved of it. It is no error if they are gone already. */
 export async function removeContainer(container: string): Promise<void> {
   await remove("rm", "--force", "--volumes", container);
+  await remove("image", "rm", "--force", `fula-node-box:${container}`);
   await remove("volume", "rm", "--force", volumeOf(container));
 }
 
@@ -111,9 +147,9 @@ export async function removeNetwork(name: string): Promise<void> {
 
 /** Removes the boxes, volumes and networks of this process and of dead ones, never those of another live run. */
 export async function removeLeftovers(): Promise<void> {
-  for (const container of await leftovers("{{.Names}}", "ps", "--all")) {
-    await remove("rm", "--force", "--volumes", container);
-  }
+  const containers = await leftovers("{{.Names}}", "ps", "--all");
+  for (const container of containers) await remove("rm", "--force", "--volumes", container);
+  for (const container of containers) await remove("image", "rm", "--force", `fula-node-box:${container}`);
   for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await remove("volume", "rm", volume);
   for (const network of await leftovers("{{.Name}}", "network", "ls"))
     if (!(await hasBoxes(network))) await removeNetwork(network);

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import {
   type BoxImage,
+  type Checkpoint,
   createContainer,
   createNetwork,
   createVolume,
@@ -11,10 +12,11 @@ import {
   removeContainer,
   removeLeftovers,
   removeNetwork,
+  saveImage,
 } from "./box-engine.ts";
 import { type BoxSnapshot, parseSnapshot, SNAPSHOT_SCRIPT } from "./box-snapshot.ts";
 
-export { requireBoxes } from "./box-engine.ts";
+export { type Checkpoint, requireBoxes } from "./box-engine.ts";
 
 export interface BootOptions {
   /** The box's hostname, and its name on `network`. */
@@ -71,8 +73,25 @@ export class Box {
     try {
       const { disk = "/var/lib/docker", kept = false } = options;
       const volume = options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh");
-      await createVolume(box.container, volume, kept);
+      await createVolume(box.container, kept, volume);
       await createContainer({ container: box.container, hostname: name, image, network, disk, kept });
+      await box.#untilReady();
+    } catch (error) {
+      await box.destroy();
+      throw error;
+    }
+    return box;
+  }
+
+  /** Boots another box in the state of a saved one, with its hostname. */
+  static async bootFrom(from: Checkpoint): Promise<Box> {
+    const suffix = randomBytes(4).toString("hex");
+    const box = new Box(from.hostname, `fula-node-box-${from.hostname}-${suffix}`, from.image);
+    try {
+      await createVolume(box.container, false, from);
+      const { image, hostname } = from;
+      const disk = "/var/lib/docker";
+      await createContainer({ container: box.container, hostname, image, from, disk, kept: false });
       await box.#untilReady();
     } catch (error) {
       await box.destroy();
@@ -161,6 +180,14 @@ export class Box {
   /** A regular shutdown, as with the power button. */
   async shutdown(): Promise<void> {
     await docker("stop", "--time=90", this.container);
+  }
+
+  /** Shuts the box down and saves it, to boot others in its state (`bootFrom`) until it is destroyed. It must not start again. */
+  async save(): Promise<Checkpoint> {
+    await this.shutdown();
+    const checkpoint = { container: this.container, hostname: this.name, image: this.#image };
+    await saveImage(checkpoint);
+    return checkpoint;
   }
 
   /** Boots a killed or shut down box again, from the same disk. */

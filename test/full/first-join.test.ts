@@ -1,0 +1,4 @@
+import { FIRST_JOIN_MATRIX } from "../support/crash-matrices.ts";
+import { wholeMatrix } from "./whole-matrix.ts";
+
+wholeMatrix(FIRST_JOIN_MATRIX);

@@ -1,0 +1,44 @@
+import { FIRST_JOIN, installArtifact, installRelease010, PROGRAM_010 } from "./artifact.ts";
+import { Box } from "./box.ts";
+import type { CrashMatrix } from "./crash-matrix.ts";
+import { expectExit } from "./master-box.ts";
+
+const JOURNAL = "/opt/fula-master/journal.ndjson";
+
+async function bootDocker(): Promise<Box> {
+  const box = await Box.boot({ name: "matrix", image: "docker" });
+  await installArtifact(box);
+  return box;
+}
+
+/** The first join of a new pool, with its own writer, on a machine with Docker. */
+export const FIRST_JOIN_MATRIX: CrashMatrix = {
+  name: "join-as-master of a new pool",
+  prepare: bootDocker,
+  command: FIRST_JOIN,
+  journal: JOURNAL,
+};
+
+/** A run of this version on a master that release 0.1.0 made. */
+export const UPGRADE_MATRIX: CrashMatrix = {
+  name: "join-as-master of this version on a master of 0.1.0",
+  async prepare() {
+    const box = await bootDocker();
+    await installRelease010(box);
+    expectExit(await box.exec(["node", PROGRAM_010, ...FIRST_JOIN]), 0);
+    return box;
+  },
+  ready: untilHealthy,
+  command: ["join-as-master", "--yes"],
+  journal: JOURNAL,
+};
+
+/** Waits until every container of a box runs, and is healthy if it can say so. */
+async function untilHealthy(box: Box): Promise<void> {
+  const format = "{{.State.Status}}{{if .State.Health}} {{.State.Health.Status}}{{end}}";
+  const script = `for _ in $(seq 600); do
+  docker ps -aq | xargs docker inspect --format '${format}' | grep -qvE '^running( healthy)?$' || exit 0
+  sleep 0.2
+done; docker ps -a; exit 1`;
+  await box.run(script);
+}
