@@ -1,7 +1,9 @@
 // Loaded with NODE_OPTIONS=--require into a run in a box: the disk is full at the next write that has not failed yet.
 // FULL_DISK names a file, on another file system, with the writes that failed; each fails once, and then never again.
-// So runs that are repeated until one ends well fail at each of their writes, in order.
+// So runs that are repeated until one ends well fail at each of their writes, in order. FULL_DISK_SHARE, such as 1/3, lets one of three
+// writes fail: three boxes share the work.
 "use strict";
+const { createHash } = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
 const { syncBuiltinESMExports } = require("node:module");
@@ -30,7 +32,8 @@ function failOnce(call, target) {
   } catch (thrown) {
     if (thrown.code !== "ENOENT") throw thrown;
   }
-  if (failed.includes(name)) return;
+  const [share, shares] = (process.env.FULL_DISK_SHARE ?? "1/1").split("/").map(Number);
+  if (failed.includes(name) || createHash("md5").update(name).digest()[0] % shares !== share - 1) return;
   appendFileSync(record, `${name}\n`);
   hasFailed = true;
   throw Object.assign(new Error(`ENOSPC: no space left on device, ${call} '${target}'`), {
