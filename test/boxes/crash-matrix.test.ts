@@ -9,11 +9,21 @@ const POINTS = 8;
 const LANES = 3;
 const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? randomInt(1_000_000));
 
+const SPOIL = `cd /opt/fula-master && touch .x.fula-node-tmp.1.1 && chmod 600 docker-compose.yml &&
+  sed -i s/^SYSTEM_KEY=./SYSTEM_KEY=_/ .env && docker volume create left`;
+
 // All points of all matrices: npm run test:full.
 describe.skipIf(skipped !== undefined)("a first join that is killed at a point", () => {
   let prepared: Prepared;
+  /** True while something is done to each box, as a faulty repair would. */
+  let spoiled = false;
   beforeAll(async () => {
-    prepared = await prepareMatrix(FIRST_JOIN_MATRIX);
+    prepared = await prepareMatrix({
+      ...FIRST_JOIN_MATRIX,
+      settle: async (box) => {
+        if (spoiled) await box.run(SPOIL);
+      },
+    });
   });
   afterAll(() => prepared?.destroy());
 
@@ -25,5 +35,25 @@ describe.skipIf(skipped !== undefined)("a first join that is killed at a point",
     });
     console.log(`seed ${SEED}:\n${chosen.map(({ name }) => name).join("\n")}`);
     expect(failed).toEqual([]);
+  });
+
+  test("what a faulty repair leaves behind, changes or loses is found", async () => {
+    spoiled = true;
+    const point = inSeedOrder(prepared.points, SEED).find(({ key }) =>
+      key.startsWith("request POST docker/build"),
+    );
+    const found = await prepared.run(point ?? expect.fail("no such point")).catch(String);
+    spoiled = false;
+    expect(found).toContain("changed: SYSTEM_KEY");
+    expect(found).toContain("changed: file /opt/fula-master/docker-compose.yml: file 644");
+    expect(found).toContain("more: file /opt/fula-master/.x.fula-node-tmp.1.1");
+    expect(found).toContain("more: volume left");
+  });
+
+  test("a run that passes by its point is no kill", async () => {
+    const nowhere = { name: "", when: "before", key: "mkdir /nowhere #1" } as const;
+    await expect(prepared.run(nowhere)).rejects.toThrow(
+      /the kill did not land: the run passed by this point/,
+    );
   });
 });

@@ -1,6 +1,7 @@
 import { FIRST_JOIN, installArtifact, installRelease010, PROGRAM_010 } from "./artifact.ts";
 import { Box } from "./box.ts";
 import type { CrashMatrix } from "./crash-matrix.ts";
+import { FORMER_PROGRAM, installFormerRelease } from "./former-release.ts";
 import { expectExit } from "./master-box.ts";
 
 export const JOURNAL = "/opt/fula-master/journal.ndjson";
@@ -19,19 +20,24 @@ export const FIRST_JOIN_MATRIX: CrashMatrix = {
   journal: JOURNAL,
 };
 
-/** A run of this version on a master that release 0.1.0 made. */
-export const UPGRADE_MATRIX: CrashMatrix = {
-  name: "join-as-master of this version on a master of 0.1.0",
-  async prepare() {
-    const box = await bootDocker();
-    await installRelease010(box);
-    expectExit(await box.exec(["node", PROGRAM_010, ...FIRST_JOIN]), 0);
-    return box;
-  },
-  ready: untilHealthy,
-  command: ["join-as-master", "--yes"],
-  journal: JOURNAL,
-};
+/** A run of this version on a master that an older one made. */
+function upgradeOf(version: string, install: (box: Box) => Promise<void>, program: string): CrashMatrix {
+  return {
+    name: `join-as-master of this version on a master of ${version}`,
+    async prepare() {
+      const box = await bootDocker();
+      await install(box);
+      expectExit(await box.exec(["node", program, ...FIRST_JOIN]), 0);
+      return box;
+    },
+    ready: untilHealthy,
+    command: ["join-as-master", "--yes"],
+    journal: JOURNAL,
+  };
+}
+
+export const UPGRADE_MATRIX = upgradeOf("0.1.0", installRelease010, PROGRAM_010);
+export const FORMER_UPGRADE_MATRIX = upgradeOf("the version before", installFormerRelease, FORMER_PROGRAM);
 
 /** Waits until every container of a box runs, and is healthy if it can say so. */
 export async function untilHealthy(box: Box): Promise<void> {

@@ -52,7 +52,7 @@ const HOOK_DIRECTORY = "/root/effects";
 const HOOK = `${HOOK_DIRECTORY}/effect-hook.cjs`;
 /** Not on the disk, so that it is in no end state. */
 const TRACE = "/run/effects.ndjson";
-const SHOWN_DIFFERENCES = 5;
+const SHOWN_DIFFERENCES = 8;
 
 /** Makes the checkpoint, and records a clean run from there: its effects and its end state. */
 export async function prepareMatrix(matrix: CrashMatrix): Promise<Prepared> {

@@ -198,10 +198,10 @@ fs.promises.rm = async (target, ...rest) => {
   const temporary = temporaryOf(full);
   // A temporary of a killed run has no effect here that it could belong to.
   if (temporary !== null && temporaries.has(temporary.root)) {
-    await real.rm(target, ...rest);
+    const removed = await real.rm(target, ...rest);
     temporaries.get(temporary.root).end({ removed: true });
     temporaries.delete(temporary.root);
-    return;
+    return removed;
   }
   const effect = new Effect("remove", full);
   const done = real.rm(target, ...rest);

@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { inLanes } from "../support/crash-matrix.ts";
 import {
   effectsOf,
   type Point,
@@ -115,7 +116,7 @@ describe("the recorder", () => {
     const base = clean.base;
     const points = pointsOf(effectsOf(readFileSync(`${base}.trace`, "utf8")));
     expect(points).toHaveLength(2 * 9 + 1 + 1);
-    for (const one of points) {
+    await inLanes(points, 4, async (one) => {
       // A box has the same paths in each run; this directory has not.
       const own = `${directory}/${runs + 1}`;
       const point = { ...one, key: one.key.replaceAll(base, own) };
@@ -133,7 +134,7 @@ describe("the recorder", () => {
           point.when === "before" ? [] : [".file.fula-node-tmp"],
         );
       expect(trace.split("\n").filter((line) => line.includes('"kill"'))).toHaveLength(1);
-    }
+    });
   });
 
   it("a program that is killed with the run does nothing more; one that is left alone ends its work", async () => {
@@ -160,6 +161,41 @@ describe("the recorder", () => {
       await expect.poll(() => asked.includes("POST /pins/one")).toBe(point.when !== "before");
     }
   });
+});
+
+/** What only reads, or works on a file that is open already: opening it to write was the effect. */
+const READING =
+  /^(?:access|constants|createReadStream|existsSync|read\w*|realpath|l?stat|statfs|[fl]?statSync|closeSync|writeSync|ftruncateSync|type \w+)$/;
+
+it("knows every call of Node.js by which the program changes files or starts programs", () => {
+  const hook = readFileSync(HOOK, "utf8");
+  const root = `${import.meta.dirname}/../../src`;
+  const sources = readdirSync(root, { recursive: true, encoding: "utf8" }).filter((path) =>
+    path.endsWith(".ts"),
+  );
+  const imports = sources.flatMap((path) => {
+    const text = readFileSync(`${root}/${path}`, "utf8");
+    return [
+      ...text.matchAll(/^import (?!type )([^;]+?) from "node:(?:fs|fs\/promises|child_process)";/gms),
+    ].flatMap(([, names = ""]) =>
+      names
+        .replaceAll(/[{}\s]+/g, " ")
+        .split(",")
+        .map((name) => name.trim())
+        .filter(Boolean),
+    );
+  });
+  const changing = [...new Set(imports)].filter((name) => !READING.test(name));
+  expect(changing).toContain("rename");
+  const isWatched = (name: string): boolean =>
+    [
+      `wrapCall("${name}"`,
+      `promises.${name} =`,
+      `["${name}",`,
+      `fs.${name} =`,
+      `childProcess.${name} =`,
+    ].some((text) => hook.includes(text));
+  expect(changing.filter((name) => !isWatched(name))).toEqual([]);
 });
 
 /** A zombie has ended. */
