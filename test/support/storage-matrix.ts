@@ -67,8 +67,15 @@ export function storageMatrix(): CrashMatrix {
   const endState = async (box: Box): Promise<EndState> => {
     const state = await endStateOf(box);
     const beside = masters.get(box);
-    const rows = beside === undefined ? "" : await psql(beside, KNOWN);
-    return { ...state, things: { ...state.things, "what the master knows": rows } };
+    if (beside === undefined) throw new Error("a node without its master");
+    const things = { ...state.things, "what the master knows": await psql(beside, KNOWN) };
+    // Each point has a network of its own.
+    const [own, other] = [await box.address(), await beside.address()];
+    const named = (text: string): string => text.replaceAll(own, "<node>").replaceAll(other, "<master>");
+    return {
+      ...state,
+      things: Object.fromEntries(Object.entries(things).map(([name, text]) => [name, named(text)])),
+    };
   };
   return {
     name: "join-as-storage-node",
