@@ -26,8 +26,12 @@ export interface FailedStatement {
  * can quote rows.
  */
 export function summariseFailure(failed: FailedStatement, error: SqlError): string {
-  const code = error.code === null ? "" : ` (SQLSTATE ${error.code})`;
-  return `${placeText(failed, error)}: ${error.message}${code}`;
+  return `${placeText(failed, error)}: ${error.message}${codeText(error)}`;
+}
+
+/** Nothing if the connection failed, not the statement. */
+function codeText({ code }: SqlError): string {
+  return code === null ? "" : ` (SQLSTATE ${code})`;
 }
 
 /**
@@ -42,7 +46,7 @@ export function migrationFailed(
   const { exit, remedy } = exitAndRemedyOf(error);
   return new OperatorError({
     exit,
-    what: `${failed.file} failed: ${error.message}${isRaised(error) ? "." : ` (SQLSTATE ${error.code ?? "none"}).`}`,
+    what: `${failed.file} failed: ${error.message}${isRaised(error) ? "" : codeText(error)}.`,
     why: [`${placeText(failed, error)}: ${context.effect}`, ...failureLines(failed, error)].join("\n"),
     remedy,
     cause: context.cause,

@@ -83,15 +83,16 @@ export class Box {
     return box;
   }
 
-  /** Boots another box in the state of a saved one, with its hostname. */
-  static async bootFrom(from: Checkpoint): Promise<Box> {
+  /** Boots another box in the state of a saved one, with its hostname; on a network if one is given. */
+  static async bootFrom(from: Checkpoint, network?: string): Promise<Box> {
     const suffix = randomBytes(4).toString("hex");
     const box = new Box(from.hostname, `fula-node-box-${from.hostname}-${suffix}`, from.image);
     try {
       await createVolume(box.container, false, from);
       const { image, hostname } = from;
       const disk = "/var/lib/docker";
-      await createContainer({ container: box.container, hostname, image, from, disk, kept: false });
+      const spec = { container: box.container, hostname, image, from, network, disk, kept: false };
+      await createContainer(spec);
       await box.#untilReady();
     } catch (error) {
       await box.destroy();

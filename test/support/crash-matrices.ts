@@ -4,9 +4,9 @@ import type { CrashMatrix } from "./crash-matrix.ts";
 import { FORMER_PROGRAM, installFormerRelease } from "./former-release.ts";
 import { expectExit } from "./master-box.ts";
 
-const JOURNAL = "/opt/fula-master/journal.ndjson";
+export const JOURNAL = "/opt/fula-master/journal.ndjson";
 
-async function bootDocker(): Promise<Box> {
+export async function bootDocker(): Promise<Box> {
   const box = await Box.boot({ name: "matrix", image: "docker" });
   await installArtifact(box);
   return box;
@@ -40,7 +40,7 @@ export const UPGRADE_MATRIX = upgradeOf("0.1.0", installRelease010, PROGRAM_010)
 export const FORMER_UPGRADE_MATRIX = upgradeOf("the version before", installFormerRelease, FORMER_PROGRAM);
 
 /** Waits until every container of a box runs, and is healthy if it can say so. */
-async function untilHealthy(box: Box): Promise<void> {
+export async function untilHealthy(box: Box): Promise<void> {
   const format = "{{.State.Status}}{{if .State.Health}} {{.State.Health.Status}}{{end}}";
   const script = `for _ in $(seq 600); do
   docker ps -aq | xargs docker inspect --format '${format}' | grep -qvE '^running( healthy)?$' || exit 0

@@ -17,12 +17,16 @@ export interface CrashMatrix {
   readonly name: string;
   /** Boots a box and brings it to the state before the run, with the artifact on it. It is shut down then, and others are made from it. */
   readonly prepare: () => Promise<Box>;
+  /** Boots a box from the checkpoint, with others that it needs; by default it alone. */
+  readonly boot?: (from: Checkpoint) => Promise<{ readonly box: Box; readonly destroy: () => Promise<void> }>;
+  /** Removes what `prepare` made beside its box. */
+  readonly dispose?: () => Promise<void>;
   /** Waits until a box that was made from the checkpoint is as the run expects it, for example its containers healthy. */
   readonly ready?: (box: Box) => Promise<void>;
   /** The arguments of fula-node in the run that is killed. */
   readonly command: readonly string[];
-  /** Its arguments in the run that repairs; by default the same. */
-  readonly again?: readonly string[];
+  /** Its arguments in the run that repairs, or what chooses them by what it finds; by default the same. */
+  readonly again?: readonly string[] | ((box: Box) => Promise<readonly string[]>);
   /** What the run that repairs may end with; by default exit code 0. Returns a reason if it may not. */
   readonly judge?: (result: ExecResult, point: Point) => string | null;
   /** The path of the journal. */
@@ -53,6 +57,10 @@ const SHOWN_DIFFERENCES = 8;
 /** Makes the checkpoint, and records a clean run from there: its effects and its end state. */
 export async function prepareMatrix(matrix: CrashMatrix): Promise<Prepared> {
   const source = await matrix.prepare();
+  const destroy = async (): Promise<void> => {
+    await source.destroy();
+    await matrix.dispose?.();
+  };
   try {
     for (const file of ["effect-hook.cjs", "effect-names.cjs"])
       await source.copyIn(`${import.meta.dirname}/${file}`, `${HOOK_DIRECTORY}/${file}`);
@@ -69,10 +77,10 @@ export async function prepareMatrix(matrix: CrashMatrix): Promise<Prepared> {
       points: pointsOf(effects),
       clean,
       run: (point) => withBox(matrix, from, (box) => runPoint(matrix, { initial, clean }, box, point)),
-      destroy: () => source.destroy(),
+      destroy,
     };
   } catch (error) {
-    await source.destroy();
+    await destroy();
     throw error;
   }
 }
@@ -88,7 +96,9 @@ async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Poin
   const evidence = await evidenceOf(matrix, box, killed);
   proveKill(point, evidence);
   const kept = mustStay(await stateOf(matrix, box), known);
-  const repaired = await box.exec(["node", PROGRAM, ...(matrix.again ?? matrix.command)]);
+  const { again = matrix.command } = matrix;
+  const repair = typeof again === "function" ? await again(box) : again;
+  const repaired = await box.exec(["node", PROGRAM, ...repair]);
   const why = matrix.judge?.(repaired, point);
   if (why === undefined) mustSucceed(repaired, "the run after the kill");
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
@@ -153,13 +163,18 @@ function stateOf(matrix: CrashMatrix, box: Box): Promise<EndState> {
 }
 
 async function withBox<T>(matrix: CrashMatrix, from: Checkpoint, work: (box: Box) => Promise<T>): Promise<T> {
-  const box = await Box.bootFrom(from);
+  const { box, destroy } = await (matrix.boot ?? bootAlone)(from);
   try {
     await matrix.ready?.(box);
     return await work(box);
   } finally {
-    await box.destroy();
+    await destroy();
   }
+}
+
+async function bootAlone(from: Checkpoint): ReturnType<NonNullable<CrashMatrix["boot"]>> {
+  const box = await Box.bootFrom(from);
+  return { box, destroy: () => box.destroy() };
 }
 
 function mustSucceed({ exitCode, stdout, stderr }: ExecResult, what: string): void {

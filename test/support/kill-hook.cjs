@@ -2,8 +2,10 @@
 //   journal PHASE NUMBER   right after that line of the journal (intent or done, counted from 1) is on disk
 //   child WORD PATTERN     when a child with WORD in its arguments prints PATTERN; the child is killed too
 //   query TEXT             right after a query with this text was sent to Postgres
+//   next TEXT              right before the next query after one with this text is sent to Postgres
 //   answer TEXT            right after these bytes came over a socket
 //   owner NUMBER           right after so many files got another owner
+// If KILL_INSTEAD has a shell command, that runs instead, once: it kills something else, and the run goes on.
 "use strict";
 const fs = require("node:fs");
 const net = require("node:net");
@@ -11,7 +13,15 @@ const childProcess = require("node:child_process");
 const { syncBuiltinESMExports } = require("node:module");
 
 const [kind, first, second] = (process.env.KILL_AT ?? "").split("|");
-const die = () => process.kill(process.pid, "SIGKILL");
+const instead = process.env.KILL_INSTEAD;
+let isOver = false;
+const die = () => {
+  if (instead === undefined) process.kill(process.pid, "SIGKILL");
+  if (isOver) return;
+  isOver = true;
+  const { status, stderr } = childProcess.spawnSync("bash", ["-c", instead], { encoding: "utf8", env: {} });
+  if (status !== 0) throw new Error(`${instead}: exit code ${status}: ${stderr}`);
+};
 
 if (kind === "journal") {
   const open = fs.promises.open;
@@ -52,6 +62,18 @@ if (kind === "journal") {
     // The first byte of a simple query in PostgreSQL's protocol; an image's build context has the text, too.
     if (bytes[0] === "Q".charCodeAt(0) && bytes.includes(first)) setImmediate(die);
     return done;
+  };
+} else if (kind === "next") {
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with its own `this` below
+  const write = net.Socket.prototype.write;
+  let isNext = false;
+  net.Socket.prototype.write = function (chunk, ...rest) {
+    const bytes = Buffer.from(chunk);
+    // A simple query, or one that is prepared.
+    const isQuery = bytes[0] === "Q".charCodeAt(0) || bytes[0] === "P".charCodeAt(0);
+    if (isQuery && isNext) die();
+    if (isQuery && bytes[0] === "Q".charCodeAt(0) && bytes.includes(first)) isNext = true;
+    return write.call(this, chunk, ...rest);
   };
 } else if (kind === "answer") {
   // oxlint-disable-next-line typescript/unbound-method -- it is called with its own `this` below

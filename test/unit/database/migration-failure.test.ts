@@ -69,6 +69,12 @@ describe("a migration that failed", () => {
     });
   });
 
+  test("of a lost connection has no SQLSTATE", () => {
+    expect(errorOf({ code: null, message: "Connection terminated unexpectedly" }).what).toBe(
+      "002_b.sql failed: Connection terminated unexpectedly.",
+    );
+  });
+
   test("without a statement (the commit) it names the file alone", () => {
     expect(summariseFailure({ ...FAILED, statement: null }, ERROR)).toMatch(/^002_b\.sql: column/);
   });
