@@ -247,8 +247,13 @@ function addDrill(program: Command, baseDir: () => Option, run: Run): void {
     .option("--scheduled", "run as cron does: the safe drills only, with the alarm if one fails", false)
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
-    .action((names: readonly string[], flags: DrillFlags) =>
-      run(async (world) => (await import("./commands/drill.ts")).drill(names, flags, world), "rehearses"),
+    // The program knows --json, too, and takes it from its commands.
+    .action((names: readonly string[], _flags: unknown, command: Command) =>
+      run(
+        async (world) =>
+          (await import("./commands/drill.ts")).drill(names, command.optsWithGlobals<DrillFlags>(), world),
+        "rehearses",
+      ),
     );
 }
 
