@@ -3,6 +3,7 @@ import { AS_OPERATOR, fulaNode, PROGRAM } from "../support/artifact.ts";
 import { Box } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { expectExit, skipped } from "../support/master-box.ts";
+import { bringSecond } from "../support/second-master.ts";
 import {
   askCluster,
   bootFederation,
@@ -27,13 +28,15 @@ interface Result {
   readonly cleaned: readonly string[];
 }
 
-describe.skipIf(skipped !== undefined)("the drills of a pool with two storage nodes", () => {
+describe.skipIf(skipped !== undefined)("the drills of a pool with two masters and two storage nodes", () => {
   let network: string;
   let master: Box;
+  let second: Box;
   const nodes: Box[] = [];
 
-  const drill = async (...args: string[]) => {
-    const result = await fulaNode(master, ["drill", "--json", ...args]);
+  const drill = (...args: string[]) => drillOn(master, ...args);
+  const drillOn = async (box: Box, ...args: string[]) => {
+    const result = await fulaNode(box, ["drill", "--json", ...args]);
     const { drills } = JSON.parse(result.stdout) as { readonly drills: readonly Result[] };
     return { ...result, drills, of: (id: string) => drills.find((one) => one.id === id) };
   };
@@ -59,13 +62,15 @@ describe.skipIf(skipped !== undefined)("the drills of a pool with two storage no
 
   beforeAll(async () => {
     network = await Box.network();
-    const [first, ...others] = await Promise.all([
+    const [first, other, ...others] = await Promise.all([
       bootFederation(network),
-      ...["one", "two"].map((name) => bootNode(name, network)),
+      ...["second", "one", "two"].map((name) => bootNode(name, network)),
     ]);
-    master = first;
+    [master, second] = [first, other!];
     nodes.push(...others);
-    await master.run("systemctl stop cron");
+    await bringSecond(master, second);
+    expectExit(await fulaNode(master, ["trust", "add", "second", "--yes"]), 0);
+    for (const box of [master, second]) await box.run("systemctl stop cron");
     const pins = await Promise.all([1, 2, 3].map(() => pinContent(master)));
     for (const [index, node] of nodes.entries())
       expectExit(
@@ -79,8 +84,26 @@ describe.skipIf(skipped !== undefined)("the drills of a pool with two storage no
     );
   });
   afterAll(async () => {
-    await Promise.all([master, ...nodes].map((box) => box?.destroy()));
+    await Promise.all([master, second, ...nodes].map((box) => box?.destroy()));
     if (network !== undefined) await Box.removeNetwork(network);
+  });
+
+  test.each([
+    ["the master with the database", () => master],
+    ["the second master, whose database is on the first one", () => second],
+  ])("every drill passes on %s", async (_which, box) => {
+    const began = performance.now();
+    const result = await drillOn(box());
+    const seconds = Math.round((performance.now() - began) / 1000);
+    console.log(
+      `${seconds} s on ${box().name}\n`,
+      result.drills.map(({ id, durationMs, summary }) => `${id} ${durationMs} ms: ${summary}`).join("\n"),
+    );
+    expectExit(result, 0);
+    expect(result.drills.map(({ id, state }) => `${id} ${state}`)).toEqual(
+      Array.from({ length: 10 }, (_, index) => `D${index + 1} passed`),
+    );
+    expect(result.drills.flatMap(({ leftovers }) => leftovers)).toEqual([]);
   });
 
   test("D6 and D7 pass, leave nothing, and touch nothing of the operator's", async () => {

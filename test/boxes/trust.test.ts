@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { SHARED_SECRETS } from "../../src/federation/master-invite.ts";
 import { fulaNode } from "../support/artifact.ts";
 import { Box, type ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
 import { expectExit, psql, readEnv, rejoin, skipped, stderrOf } from "../support/master-box.ts";
+import { bringSecond, joinSecond } from "../support/second-master.ts";
 import {
   addContent,
   askCluster,
@@ -37,8 +37,6 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
     };
     return parts.find((part) => part.name === name);
   };
-  const joinSecond = (args: readonly string[] = []): Promise<ExecResult> =>
-    fulaNode(second, ["join-as-master", "--yes", "--provision-writer", ...args]);
 
   beforeAll(async () => {
     network = await Box.network();
@@ -48,19 +46,7 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
       bootNode("one", network),
     ]);
     firstId = await peerId(first);
-    const address = await first.address();
-    expectExit(await rejoin(first, ["--set", `POSTGRES_BIND=${address}`]), 0);
-    const made = await fulaNode(first, ["invite", "create", "--master", "--json"]);
-    expectExit(made, 0);
-    const { token, fingerprint } = JSON.parse(made.stdout) as { token: string; fingerprint: string };
-    const env = await readEnv(first);
-    for (const key of SHARED_SECRETS)
-      await second.writeFile(`/root/for-master/${key}`, env[key] ?? "", 0o600);
-    const files = SHARED_SECRETS.flatMap((key) => ["--set-file", `${key}=/root/for-master/${key}`]);
-    expectExit(
-      await joinSecond(["--invite", token, "--fingerprint", fingerprint, ...PRIVATE_NETWORK, ...files]),
-      0,
-    );
+    await bringSecond(first, second);
     secondId = await peerId(second);
     expectExit(await join(node, [...by(await invite(first, "one")), ...PRIVATE_NETWORK]), 0);
     await eventually("the masters and the node see each other", async () => {
@@ -177,7 +163,7 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
       const asked = await second.exec("docker exec ipfs_host ipfs --api=/ip4/127.0.0.1/tcp/5001 id");
       return asked.exitCode === 0;
     });
-    const back = await joinSecond();
+    const back = await joinSecond(second);
     expectExit(back, 23);
     expect(stderrOf(back)).toMatch(
       /The master second was removed from its pool by master.*fula-node trust add second/,
@@ -196,7 +182,7 @@ describe.skipIf(skipped !== undefined)("two masters and a storage node: who trus
     for (const box of [first, node]) expect((await pinset(box)).has(strange)).toBe(false);
 
     expectExit(await trust(first, "add", "second", "--yes"), 0);
-    expectExit(await joinSecond(), 0);
+    expectExit(await joinSecond(second), 0);
     expect(await psql(first, "SELECT name FROM masters ORDER BY name")).toBe("master\nsecond");
     expect(await psql(first, "SELECT count(*) FROM removed_masters")).toBe("0");
   });
