@@ -10,6 +10,8 @@ import { dropScratches, withScratch } from "./scratch/scratch-database.ts";
 
 const ACCOUNTS = 40;
 const MISSED_HOURS = 5;
+/** Whoever comes first leads with its first look. */
+const LEAD_MS = 5_000;
 /** How long the runs may take that charge everything. */
 const BILLED_MS = 20_000;
 /** Turns of each cron after everything is charged: one more charge would show. */
@@ -33,7 +35,12 @@ export const leaseDrill: Drill<CronDrillDeps> = {
         return withCrons(deps, { target, stop: context.stop }, async (crons) => {
           const pair = [crons.start("drill-master-a"), crons.start("drill-master-b")];
           for (const cron of pair) await crons.untilUp(cron);
-          context.report("two crons run");
+          await crons.until(
+            LEAD_MS,
+            () => (pair.some((cron) => cron.state()?.leads === true) ? true : null),
+            () => `no cron led within ${LEAD_MS / 1_000} s${pair.map(lastOf).join("")}`,
+          );
+          context.report("two crons run, and one leads");
           await crons.until(
             BILLED_MS,
             async () => {
