@@ -164,6 +164,30 @@ describe("D6, snapshot", () => {
     expectNothingLeft();
   });
 
+  test("fails if the pin comes back with other options, and its own pin expires in an hour", async () => {
+    const endsMs: number[] = [];
+    const drill = createSnapshotDrill({
+      ...PARTS,
+      restore: async (options) => {
+        const result = await restoreSnapshot(options);
+        for (const pin of cluster.pins.values()) {
+          if (!String(pin["name"]).startsWith("fula-drill-")) continue;
+          endsMs.push(Date.parse(String(pin["expire_at"])) - box.deps.host.clock.now().getTime());
+          cluster.pins.set(pin.cid, { ...pin, replication_factor_min: 2, replication_factor_max: 3 });
+        }
+        return result;
+      },
+    });
+    expect(await box.run(drill)).toMatchObject({
+      state: "failed",
+      summary: "the pin came back with other options than it had",
+    });
+    expect(endsMs).toHaveLength(1);
+    expect(endsMs[0]).toBeGreaterThan(3_500_000);
+    expect(endsMs[0]).toBeLessThanOrEqual(3_600_000);
+    expectNothingLeft();
+  });
+
   test("fails if the public key that is given away is another one", async () => {
     const other = parseSigningKey(generateSigningKeyPem(), "other").publicPem;
     await writeFile(box.master.layout.verifyingKey, other);
