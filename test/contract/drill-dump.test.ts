@@ -145,8 +145,8 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     expect(outcome.state).toBe("passed");
     expect(seen[0]?.split("\n").sort()).toEqual(["host {}", "none {}"]);
     expect(seen[1]).toContain("pg_dump");
-    expect(seen[1]).not.toContain(source.target.password.slice(-7));
-    expect(JSON.stringify(outcome)).not.toContain(source.target.password.slice(-7));
+    expect(seen[1]).not.toContain("7canary");
+    expect(JSON.stringify(outcome)).not.toContain("7canary");
   });
 
   it("compares with the snapshot, although the database goes on", async () => {
