@@ -247,9 +247,14 @@ function addDrill(program: Command, baseDir: () => Option, run: Run): void {
     .option("--scheduled", "run as cron does: the safe drills only, with the alarm if one fails", false)
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
-    .action((names: readonly string[], flags: DrillFlags) =>
-      run(async (world) => (await import("./commands/drill.ts")).drill(names, flags, world), "rehearses"),
-    );
+    // commander gives --json to the program, wherever it stands.
+    .action((names: readonly string[], _flags: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<DrillFlags>();
+      return run(
+        async (world) => (await import("./commands/drill.ts")).drill(names, flags, world),
+        "rehearses",
+      );
+    });
 }
 
 function addNode(program: Command, baseDir: () => Option, run: Run): void {
