@@ -1,5 +1,4 @@
 import { Command, Option } from "commander";
-import type { DrillFlags } from "./commands/drill.ts";
 import type { InviteFlags } from "./commands/invite.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
@@ -9,6 +8,7 @@ import type { StatusFlags } from "./commands/status.ts";
 import type { TrustFlags } from "./commands/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
+import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
@@ -230,31 +230,6 @@ function addSnapshot(program: Command, baseDir: () => Option, run: Run): void {
     .action((file: string, flags: RestoreFlags) =>
       run(async (world) => (await import("./commands/restore.ts")).snapshotRestore(file, flags, world)),
     );
-}
-
-function addDrill(program: Command, baseDir: () => Option, run: Run): void {
-  program
-    .command("drill")
-    .description(
-      "prove on this machine that what a master promises holds: rehearsals with things of their own, which they remove (exit code 27 if one fails)",
-    )
-    .argument("[name...]", "D1 to D10, or the names that --list shows (default: all)")
-    .option("--list", "list the drills and what each proves; runs none", false)
-    .option("--tap", "print the Test Anything Protocol, version 14", false)
-    .option("-v, --verbose", "also show what each drill proves and what was looked at", false)
-    .option("--schedule", "let cron run the safe drills once a week, with an alarm if one fails", false)
-    .option("--unschedule", "let cron run no drills any more", false)
-    .option("--scheduled", "run as cron does: the safe drills only, with the alarm if one fails", false)
-    .addOption(baseDir())
-    .option("--json", "print one JSON object instead of text")
-    // commander gives --json to the program, wherever it stands.
-    .action((names: readonly string[], _flags: unknown, command: Command) => {
-      const flags = command.optsWithGlobals<DrillFlags>();
-      return run(
-        async (world) => (await import("./commands/drill.ts")).drill(names, flags, world),
-        "rehearses",
-      );
-    });
 }
 
 function addNode(program: Command, baseDir: () => Option, run: Run): void {
