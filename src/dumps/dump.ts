@@ -104,7 +104,8 @@ export function saidBy(lines: readonly string[]): string | null {
   const command = lines.slice(at).find((line) => line.startsWith("Command was: "));
   const shown =
     command === undefined ? "" : ` (${command.slice("Command was: ".length).slice(0, MAX_QUOTED)})`;
-  return `${error.replace(/^\w+: error: /, "").slice(0, MAX_QUOTED)}${shown}`;
+  const text = error.replace(/^\w+: error: /, "").replaceAll(/\s+/g, " ");
+  return `${text.slice(0, MAX_QUOTED)}${shown}`;
 }
 
 /** Characters of what a program says. */

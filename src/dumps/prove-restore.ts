@@ -46,7 +46,7 @@ interface ProofGiven {
   readonly stop: AbortSignal;
   /** After this, the server itself ends what is still running. */
   readonly timeoutMs: number;
-  readonly clock: Pick<Clock, "monotonicMs">;
+  readonly clock: Pick<Clock, "monotonicMs" | "wait">;
   readonly report: (line: string) => void;
 }
 
@@ -86,10 +86,26 @@ export async function proveRestore(
       rows,
     };
   } catch (thrown) {
-    // What works in its containers ends with them. None may still be about to start when they are removed for good.
-    // What can't be removed now is said by whoever removes it then.
-    await Promise.allSettled([engine.removeMarked(given.mark), ...started]);
+    await endStarted(engine, given, started);
     throw thrown;
+  }
+}
+
+/**
+ * What works in a container ends when that is removed. One that the engine is still about to create is not there to be removed yet, so
+ * this looks again until nothing that was started goes on. What can't be removed now is said by whoever cleans up.
+ */
+async function endStarted(
+  engine: Throwaway,
+  { mark, clock }: ProofGiven,
+  started: readonly Promise<unknown>[],
+): Promise<void> {
+  let isOpen = true;
+  void Promise.allSettled(started).then(() => (isOpen = false));
+  for (;;) {
+    await Promise.allSettled([engine.removeMarked(mark)]);
+    if (!isOpen) return;
+    await clock.wait(100);
   }
 }
 
@@ -131,6 +147,7 @@ async function dumpAndRestore(
   const restoreFrom = clock.monotonicMs();
   const name = `fula-drill-dump-${suffix}`;
   const dump = await openDump(engine, target, { name, mark, image, snapshot });
+  started.push(dump.ended);
   const dumpBytes = await restore(dump, scratch, stop);
   const later = await ask<SequenceFact>(SEQUENCES_SQL);
   await client.query("COMMIT");

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
+import { dockerSocket } from "../docker/engine-client.ts";
 import { OperatorError } from "../errors.ts";
 import { type ProgramResult, programEnvironment, runProgram } from "../machine/run-program.ts";
 
@@ -61,10 +62,10 @@ const KEPT_CHARACTERS = 1_000;
 
 /** The engine of this machine. `env` is the environment of the process. */
 export function createThrowaway(env: Readonly<Record<string, string | undefined>>): Throwaway {
-  const host = env["DOCKER_HOST"];
+  // The engine of createDocker, also where a context of the Docker CLI names another one.
   const programs = {
     ...programEnvironment(env),
-    ...(host === undefined || host === "" ? {} : { DOCKER_HOST: host }),
+    DOCKER_HOST: `unix://${dockerSocket(env["DOCKER_HOST"])}`,
   };
   const docker = (argv: readonly string[], options: { timeoutMs: number; input?: string }) =>
     runProgram(["docker", ...argv], { env: programs, ...options });

@@ -94,6 +94,7 @@ export function judgeDatabase(facts: DatabaseFacts, repair: string): Judged {
   if (answer === null)
     return { state: "unknown", summary: "there is no password for it in .env", todo: repair, evidence };
   if (answer === LATE || answer.kind !== "open") return judgeClosed(place, answer, refusal);
+  if (proven !== null) evidence["restore"] = proven;
   evidence["system identifier"] = answer.systemIdentifier || "not readable for this role";
   const size = sizeBytes === null ? "" : `, ${decimalBytes(sizeBytes)}`;
   const server = answer.serverVersion.split(" ", 1)[0] ?? "";

@@ -63,6 +63,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
   });
   afterAll(() => source?.stop());
   afterEach(async () => {
+    rmSync(masterLayout(base).restoreRecord, { force: true });
     // Its settings are for each new session there.
     await sql({ ...source.target, database: "postgres" }, "ALTER DATABASE pinning_service RESET ALL");
     await sql(source.target, "DROP SCHEMA IF EXISTS odd CASCADE");
@@ -100,7 +101,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
   /** Sessions of the drill in the source. */
   async function sessions(): Promise<number> {
     const text = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name LIKE 'fula-node d%'";
-    return (await sql<{ n: number }>(source.target, text))[0]?.n ?? -1;
+    return (await sql<{ n: number }>({ ...source.target, database: "postgres" }, text))[0]?.n ?? -1;
   }
 
   it("passes with whatever a table can hold, and leaves nothing", async () => {
@@ -120,7 +121,6 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     const proven = parseRestoreRecord(readFileSync(restoreRecord, "utf8"));
     expect(Date.now() - Date.parse(proven?.at ?? "")).toBeLessThan(60_000);
     expect(proven?.dumpBytes).toBe(Number(outcome.evidence["bytes of the dump"]));
-    rmSync(restoreRecord);
     expect(volumes.length).toBeGreaterThan(0);
     expect(lines("volume", "ls", "--quiet").filter((name) => volumes.includes(name))).toEqual([]);
     expect(await sessions()).toBe(0);
@@ -145,8 +145,8 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     expect(outcome.state).toBe("passed");
     expect(seen[0]?.split("\n").sort()).toEqual(["host {}", "none {}"]);
     expect(seen[1]).toContain("pg_dump");
-    expect(seen[1]).not.toContain(source.target.password.slice(-7));
-    expect(JSON.stringify(outcome)).not.toContain(source.target.password.slice(-7));
+    expect(seen[1]).not.toContain("7canary");
+    expect(JSON.stringify(outcome)).not.toContain("7canary");
   });
 
   it("compares with the snapshot, although the database goes on", async () => {
@@ -219,7 +219,7 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     const outcome = await drill();
     expect(outcome).toMatchObject({ state: "failed" });
     expect(outcome.summary).toMatch(
-      /^The dump could not be restored\. COPY failed for table "depends": ERROR: +relation "known" does not exist$/,
+      /^The dump could not be restored\. COPY failed for table "depends": ERROR: relation "known" does not exist$/,
     );
     expect(outcome.summary).not.toContain("a secret value");
   });

@@ -29,7 +29,7 @@ export function pullPostgres(major = "17"): string {
 export async function startDumpSource(name: string, args: readonly string[] = []): Promise<DumpSource> {
   const image = pullPostgres();
   const container = `fula-node-contract-${process.pid}-${name}`;
-  const password = "p$:\\ss'w\"ord 7";
+  const password = "p$:\\ss'w\"ord 7canary";
   const environment = { ...process.env, POSTGRES_PASSWORD: password };
   const env = [
     "-e",
