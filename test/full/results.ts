@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 /** The result of one case of a matrix. */
@@ -53,7 +53,7 @@ export function readSizes(file: string): readonly MatrixSize[] {
 function linesOf(file: string): readonly (Result | MatrixSize)[] {
   if (!existsSync(file)) return [];
   const lines = readFileSync(file, "utf8").split("\n").slice(0, -1);
-  return lines.filter((line) => line !== "").map((line) => JSON.parse(line) as Result | MatrixSize);
+  return lines.map((line) => JSON.parse(line) as Result | MatrixSize);
 }
 
 /** The names of what has passed already of a matrix. */
@@ -62,11 +62,12 @@ export function passedOf(file: string, matrix: string): ReadonlySet<string> {
   return new Set(results.map(({ name }) => name));
 }
 
-/** Adds one result, or a size, to the file. */
+/** Adds one result, or a size, to the file. A last line that was cut off is removed. */
 export function addResult(file: string, result: Result | MatrixSize): void {
   mkdirSync(dirname(file), { recursive: true });
-  const isCutOff = existsSync(file) && !/(^|\n)$/.test(readFileSync(file, "utf8"));
-  appendFileSync(file, `${isCutOff ? "\n" : ""}${JSON.stringify(result)}\n`);
+  const text = existsSync(file) ? readFileSync(file, "utf8") : "";
+  if (!/(^|\n)$/.test(text)) writeFileSync(file, text.slice(0, text.lastIndexOf("\n") + 1));
+  appendFileSync(file, `${JSON.stringify(result)}\n`);
 }
 
 /** Numbers from 0 to 1. They depend on seed and name only, so that a case can run alone. */

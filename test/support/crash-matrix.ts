@@ -31,8 +31,8 @@ export interface CrashMatrix {
   readonly judge?: (result: ExecResult, point: Point) => string | null;
   /** The path of the journal. */
   readonly journal: string;
-  /** Waits until a box stands still after a run, before its end state is read. */
-  readonly settle?: (box: Box) => Promise<void>;
+  /** Waits until a box stands still after a run, before its end state is read. Without a point it is the clean run. */
+  readonly settle?: (box: Box, point?: Point) => Promise<void>;
   /** The end state; by default the whole one. */
   readonly endState?: (box: Box) => Promise<EndState>;
 }
@@ -102,7 +102,7 @@ async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Poin
   const why = matrix.judge?.(repaired, point);
   if (why === undefined) mustSucceed(repaired, "the run after the kill");
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
-  const after = await settledState(matrix, box);
+  const after = await settledState(matrix, box, point);
   const faults = [...lostSince(kept, after), ...stateDifference(known.clean, after)];
   if (faults.length === 0) return `${Object.keys(kept.kept).length} kept`;
   const shown = faults.slice(0, SHOWN_DIFFERENCES).join("; ");
@@ -153,8 +153,8 @@ look();`;
   };
 }
 
-async function settledState(matrix: CrashMatrix, box: Box): Promise<EndState> {
-  await matrix.settle?.(box);
+async function settledState(matrix: CrashMatrix, box: Box, point?: Point): Promise<EndState> {
+  await matrix.settle?.(box, point);
   return await stateOf(matrix, box);
 }
 

@@ -181,4 +181,4 @@ function openAnswers({ Effect, note }) {
   };
 }
 
-module.exports = { asName, headOf, openAnswers };
+module.exports = { answerReader, asName, bareSql, headOf, openAnswers, statementsIn, writesSql };
