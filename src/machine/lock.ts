@@ -54,8 +54,7 @@ export async function takeLock(name: string, holder: LockHolder, directory = LOC
       // The holder before this one removes its file. Whoever had it open then holds a lock that nobody else sees.
       if (!isSameFile(descriptor, path)) continue;
       refuseOlderVersion(name);
-      ftruncateSync(descriptor, 0);
-      writeSync(descriptor, `${JSON.stringify({ ...holder, name })}\n`, 0);
+      writeHolder(descriptor, path, `${JSON.stringify({ ...holder, name })}\n`);
       isHeld = true;
     } finally {
       if (!isHeld) closeSync(descriptor);
@@ -67,6 +66,16 @@ export async function takeLock(name: string, holder: LockHolder, directory = LOC
     what: `The lock on ${name} could not be taken: its file was replaced ${MAX_ATTEMPTS} times.`,
     remedy: "Run again.",
   });
+}
+
+/** Says who holds the lock, for those who find it held. */
+function writeHolder(descriptor: number, path: string, line: string): void {
+  try {
+    ftruncateSync(descriptor, 0);
+    writeSync(descriptor, line, 0);
+  } catch (thrown) {
+    throw fileError("write", path, thrown);
+  }
 }
 
 /** The file is removed while the lock is still held, so that nobody's file is removed but our own. */

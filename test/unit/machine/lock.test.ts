@@ -41,9 +41,10 @@ afterEach(async () => {
 async function startTaker(
   name: string,
   also = "",
+  env: NodeJS.ProcessEnv = process.env,
 ): Promise<{ readonly child: ChildProcess; readonly said: string }> {
   const argv = ["--import", "tsx", CHILD, name, "sweep", directory, also];
-  const child = spawn(process.execPath, argv, { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(process.execPath, argv, { env, stdio: ["pipe", "pipe", "inherit"] });
   children.push(child);
   const [chunk] = (await once(child.stdout, "data")) as [Buffer];
   return { child, said: chunk.toString().trim() };
@@ -55,6 +56,8 @@ async function kill(child: ChildProcess): Promise<void> {
   child.kill("SIGKILL");
   await ended;
 }
+
+const FULL_DISK = fileURLToPath(new URL("../../support/full-disk-hook.cjs", import.meta.url));
 
 function freshName(): string {
   return `/opt/test-${randomUUID()}`;
@@ -194,6 +197,21 @@ describe("the place of the locks", () => {
     await expect(take(name)).rejects.toMatchObject({ exit: "unavailable" });
     expect(readFileSync(`${base}/precious`, "utf8")).toBe("precious");
     rmSync(`${directory}/${file}`);
+  });
+
+  it("says of a full disk what it is, at each of its writes, and takes the lock when there is space", async () => {
+    const env = {
+      ...process.env,
+      NODE_OPTIONS: `--require ${FULL_DISK}`,
+      TSX_DISABLE_CACHE: "1",
+      FULL_DISK: `${base}/failed-writes`,
+    };
+    const name = freshName();
+    const said: string[] = [];
+    while (said.at(-1) !== "held" && said.length < 6) said.push((await startTaker(name, "", env)).said);
+    expect(said).toEqual(["unavailable", "unavailable", "unavailable", "held"]);
+    const failed = readFileSync(`${base}/failed-writes`, "utf8").trim().split("\n");
+    expect(failed.map((line) => line.split(" ")[0])).toEqual(["mkdir", "open", "write"]);
   });
 
   it("gives nobody a lock on a file that is not there any more", async () => {
