@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
+import { createDisk, mountsOf, removeDisk } from "./box-disk.ts";
 
 /** Labels of everything that belongs to a box in the outer engine. The second says which process created it. */
 const LABEL = "fula-node-box";
@@ -17,8 +18,8 @@ export interface BoxSpec {
   readonly hostname: string;
   readonly image: BoxImage;
   readonly network?: string | undefined;
-  /** The mount point of the box's volume. */
-  readonly disk: string;
+  /** The mount point of the box's volume; null if the volume is a disk that can lose power. */
+  readonly disk: string | null;
   /** True if it stays after this process has ended. */
   readonly kept: boolean;
 }
@@ -74,8 +75,17 @@ export async function createContainer({
 }: BoxSpec): Promise<void> {
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
   const identity = [`--name=${container}`, `--hostname=${hostname}`, ...labels(kept)];
-  const volume = `--volume=${volumeOf(container)}:${disk}`;
-  await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, `fula-node-box:${image}`);
+  const name = volumeOf(container);
+  const volume = disk === null ? mountsOf(name) : [`--volume=${name}:${disk}`];
+  await docker(
+    "run",
+    "--detach",
+    ...identity,
+    ...RUN_FLAGS,
+    ...volume,
+    ...attachment,
+    `fula-node-box:${image}`,
+  );
 }
 
 /** Creates the volume of a box: a real disk, which the engine in the box needs for its data. */
@@ -93,10 +103,22 @@ export async function createVolume(
   await execa("cp", ["-a", ...state.map((entry) => join(from, entry)), to]);
 }
 
+/** Creates the volume of a box that can lose power. */
+export async function createDiskVolume(container: string, content: "fresh" | "seeded"): Promise<void> {
+  const name = volumeOf(container);
+  const options = await createDisk(name, content === "fresh" ? null : await mountpointOf(SEED));
+  await docker("volume", "create", ...labels(false), ...options, name);
+}
+
 /** Removes a box's container, running or not, and its volumes. It is no error if they are gone already. */
 export async function removeContainer(container: string): Promise<void> {
   await remove("rm", "--force", "--volumes", container);
-  await remove("volume", "rm", "--force", volumeOf(container));
+  await removeVolume(volumeOf(container));
+}
+
+async function removeVolume(name: string): Promise<void> {
+  await remove("volume", "rm", "--force", name);
+  await removeDisk(name);
 }
 
 /** Creates a network of boxes on which each box has its name as an alias. */
@@ -114,7 +136,7 @@ export async function removeLeftovers(): Promise<void> {
   for (const container of await leftovers("{{.Names}}", "ps", "--all")) {
     await remove("rm", "--force", "--volumes", container);
   }
-  for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await remove("volume", "rm", volume);
+  for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await removeVolume(volume);
   for (const network of await leftovers("{{.Name}}", "network", "ls"))
     if (!(await hasBoxes(network))) await removeNetwork(network);
 }
