@@ -67,13 +67,9 @@ export function mountsOf(volume: string): readonly string[] {
 
 /** Removes a disk. It is no error if there is none. */
 export async function removeDisk(name: string): Promise<void> {
-  const { stdout = "" } = await execa(
-    "losetup",
-    ["--noheadings", "--output=NAME", "--associated", fileOf(name)],
-    {
-      reject: false,
-    },
-  );
+  const { stdout } = await execa("losetup", ["--noheadings", "--output=NAME", "--associated", fileOf(name)], {
+    reject: false,
+  });
   for (const device of stdout.split("\n").filter((line) => line !== ""))
     await execa("losetup", ["--detach", device]);
   await rm(fileOf(name), { force: true });

@@ -160,12 +160,13 @@ export class Box {
   }
 
   /**
-   * A power cut of a box with `canLosePower`: its disk keeps only what has reached it. Then every process of the box ends at once.
-   * What failed in between has told nobody that it succeeded.
+   * A power cut of a box with `canLosePower`, right after a script has succeeded: its disk keeps only what has reached it. Then every
+   * process of the box ends at once. What fails in between has told nobody that it succeeded. Returns what the script printed.
    */
-  async cutPower(): Promise<void> {
-    await this.run(SHUT_DOWN);
+  async cutPower(script = ":"): Promise<string> {
+    const { stdout } = await this.run(["bash", "-ec", `${script}\nexec "$@"`, "cut", ...SHUT_DOWN]);
     await this.kill();
+    return stdout;
   }
 
   /** Ends every process of the box at once. Everything that was written to files stays, synced or not. */
