@@ -36,6 +36,12 @@ export const SHUT_DOWN = [
     'ioctl($f, 0x8004587D, $flags) or die "shutdown: $!"',
 ] as const;
 
+/** The reason why there can be no such disk here; undefined if there can. */
+export async function whyNoDisks(): Promise<string | undefined> {
+  const found = await execa("losetup", ["--find"], { reject: false });
+  return found.failed ? `no loop device is free: ${found.stderr || found.shortMessage}` : undefined;
+}
+
 /** Creates a disk, with a seed of `/var/lib/docker` if there is one. Returns the options of its volume. */
 export async function createDisk(name: string, seed: string | null): Promise<readonly string[]> {
   const tree = await mkdtemp(join(bedScratch(), "fula-node-disk-"));
