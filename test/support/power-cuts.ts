@@ -50,15 +50,18 @@ export class CutJoin {
   /** How many of them are acknowledged. */
   #ackLines = 0;
   #ackStates = 0;
+  /** How many lines the journal had after the cut before. */
+  #known = 0;
+  #keptLines = 0;
+  #keptFiles = 0;
 
   constructor(box: Box) {
     this.#box = box;
   }
 
-  /** How much was acknowledged before the newest cut. */
+  /** What was seen as acknowledged before a cut, and was there after it, in all cuts. */
   get kept(): string {
-    const files = Object.keys(this.#states[this.#ackStates - 1] ?? {}).length;
-    return `${this.#ackLines} lines of the journal, ${files} files`;
+    return `${this.#keptLines} lines of the journal, ${this.#keptFiles} files`;
   }
 
   /** Starts a join, cuts the power at a random moment after it began to change something, and boots. Returns where that was. */
@@ -98,9 +101,11 @@ export class CutJoin {
     const lines = text.split("\n").slice(0, -1);
     const kept = lines.filter((line) => line !== "" && isComplete(line));
     expect(kept.slice(0, this.#ackLines)).toEqual(this.#lines.slice(0, this.#ackLines));
+    this.#keptLines += this.#ackLines - this.#known;
     // A run that was cut off goes on in the journal, so what it wrote later and nobody saw is part of what comes next.
     this.#lines.splice(0, this.#lines.length, ...kept);
     this.#ackLines = kept.length;
+    this.#known = kept.length;
 
     const { stdout } = await box.run(["node", OBSERVER, "--once"]);
     const now = JSON.parse(stdout) as FilesThen;
@@ -109,6 +114,7 @@ export class CutJoin {
       "empty files",
     ).toEqual([]);
     expect(this.#wentBack(now), "files that are older than acknowledged, or gone").toEqual([]);
+    this.#keptFiles += Object.keys(this.#states[this.#ackStates - 1] ?? {}).length;
     this.#states.push(now);
     this.#ackStates = this.#states.length;
     await this.#checkPrograms();
