@@ -3,19 +3,6 @@
 # At its first start the image opens kubo's RPC, which asks for no password, and the HTTP gateway on all
 # addresses. With host networking these are the machine's own, so both are bound to loopback here.
 set -e
-config=${IPFS_PATH:-/data/ipfs}/config
-
-# kubo writes this file, which has the peer's private key, without a sync: a power cut can leave it empty, and then kubo does
-# not start any more. The copy is synced. Without a copy no start was ever complete, and nobody knows the lost identity.
-if [ -e "$config" ] && [ ! -s "$config" ]; then
-  rm "$config"
-  if [ -s "$config.synced" ]; then
-    cp -p "$config.synced" "$config"
-  else
-    ipfs init ${IPFS_PROFILE:+"--profile=$IPFS_PROFILE"}
-  fi
-fi
-
 ipfs config Addresses.API /ip4/127.0.0.1/tcp/5001
 ipfs config Addresses.Gateway /ip4/127.0.0.1/tcp/8080
 # Only a storage node is told how much it may store.
@@ -31,9 +18,6 @@ if [ "${KUBO_PRIVATE_NETWORK:-}" = true ]; then
   ipfs config --json Internal.BackupBootstrapInterval '"1m"'
 fi
 
-if [ -s "$config" ] && ! cmp -s "$config" "$config.synced"; then
-  cp -p "$config" "$config.new"
-  sync
-  mv "$config.new" "$config.synced"
-  sync
-fi
+# kubo writes its configuration, which has the peer's private key, anew for each of these and without a sync. A power cut
+# then leaves it empty, and kubo does not start any more.
+sync
