@@ -9,7 +9,7 @@ data=${IPFS_CLUSTER_PATH:-/data/ipfs-cluster}
 
 # A new peer gets badger3: the default, pebble, holds what it wrote last in its own memory and answers 200
 # all the same, so a kill -9 loses pins. badger3 writes into files mapped from the kernel, which outlive
-# the process (not a power cut). A follower would be told again by its masters, but only after minutes.
+# the process. A follower would be told again by its masters, but only after minutes.
 # A store that lies there without its service.json is gone on with: another one would be an empty pinset.
 # Of two --datastore the last counts, so a caller's own stands.
 if [ "${1:-}" = init ] && [ ! -e "$data/service.json" ]; then
@@ -79,6 +79,16 @@ if grep -Eq "$open" "$config"; then
   fi
   sync
   mv "$config.closed" "$config"
+fi
+
+# badger3 answers before its mapped files are on the disk, so a power cut loses the last pins, unless each write is synced.
+# A follower need not wait for that: its masters tell it again.
+unsynced='"sync_writes" *: *false'
+if [ "${CLUSTER_FOLLOWERMODE:-}" != true ] && grep -Eq "$unsynced" "$config"; then
+  cp -p "$config" "$config.synced"
+  sed -E "s/$unsynced/\"sync_writes\": true/" "$config" >"$config.synced"
+  sync
+  mv "$config.synced" "$config"
 fi
 
 # A pin that kubo does not take is tried again only 12 minutes later (pin_recover_interval), so kubo comes first. Where it

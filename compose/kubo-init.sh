@@ -17,3 +17,7 @@ if [ "${KUBO_PRIVATE_NETWORK:-}" = true ]; then
   # start. So that a restarted kubo finds them again, it notes every minute whom it is connected to.
   ipfs config --json Internal.BackupBootstrapInterval '"1m"'
 fi
+
+# kubo writes its configuration, which has the peer's private key, anew for each of these and without a sync. A power cut
+# then leaves it empty, and kubo does not start any more.
+sync

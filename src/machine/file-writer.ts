@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import type { Stats } from "node:fs";
 import {
   chmod,
   constants,
@@ -78,22 +79,31 @@ const fileWriter: Writer = {
         if (codeOf(thrown) !== "EEXIST" || !(await stat(path)).isDirectory()) throw thrown;
       });
       await chmod(path, mode);
-      await syncDirectory(dirname(path));
+      await sync(path);
+      await sync(dirname(path));
     }),
-  chmod: (path, mode) => wrapErrors("change the mode of", path, () => chmod(path, mode)),
-  chown: (path, uid, gid) => wrapErrors("change the owner of", path, () => lchown(path, uid, gid)),
+  chmod: (path, mode) =>
+    wrapErrors("change the mode of", path, async () => {
+      await chmod(path, mode);
+      await syncIfPossible(path, await stat(path));
+    }),
+  chown: (path, uid, gid) =>
+    wrapErrors("change the owner of", path, async () => {
+      await lchown(path, uid, gid);
+      await syncIfPossible(path, await lstat(path));
+    }),
   giveTree: (path, owner, report) =>
     wrapErrors("change the owner of", path, () => giveTree(path, owner, report)),
   rename: (from, to) =>
     wrapErrors("rename", from, async () => {
       await rename(from, to);
-      await syncDirectory(dirname(to));
-      if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
+      await sync(dirname(to));
+      if (dirname(from) !== dirname(to)) await sync(dirname(from));
     }),
   remove: (path) =>
     wrapErrors("remove", path, async () => {
       await removeTree(path);
-      await syncDirectory(dirname(path)).catch((thrown: unknown) => {
+      await sync(dirname(path)).catch((thrown: unknown) => {
         if (!isAbsence(thrown)) throw thrown;
       });
     }),
@@ -105,7 +115,7 @@ const fileWriter: Writer = {
         if (isAbsence(thrown) || ["ENOTEMPTY", "EEXIST", "EBUSY"].includes(codeOf(thrown) ?? "")) return;
         throw thrown;
       }
-      await syncDirectory(dirname(path));
+      await sync(dirname(path));
     }),
   copyTree: (from, to, only) =>
     wrapErrors("copy to", to, () => replacing(to, (temporary) => copyBelow(from, temporary, "", only))),
@@ -149,7 +159,7 @@ async function replacing(path: string, make: (temporary: string) => Promise<void
     await rm(temporary, { recursive: true, force: true });
     throw thrown;
   }
-  await syncDirectory(dirname(path));
+  await sync(dirname(path));
 }
 
 /** rename(2) can replace only an empty directory with a directory, so an existing tree is moved away first. */
@@ -164,6 +174,8 @@ async function moveInto(temporary: string, path: string): Promise<void> {
   const old = temporaryName(path);
   await rename(path, old);
   await rename(temporary, path);
+  // Else a power cut could keep the old name and lose what is below it.
+  await sync(dirname(path));
   await rm(old, { recursive: true, force: true });
 }
 
@@ -185,7 +197,7 @@ async function copyBelow(
     else throw refusal("copy", join(from, path), "it is not a file, directory or symbolic link");
   }
   await chmod(target, (await stat(source)).mode & 0o7777);
-  await syncDirectory(target);
+  await sync(target);
 }
 
 /** copyFile also copies the mode. */
@@ -214,7 +226,7 @@ async function appendLine(path: string, line: string, mode: number): Promise<voi
   } finally {
     await file.close();
   }
-  if (created !== null) await syncDirectory(dirname(path));
+  if (created !== null) await sync(dirname(path));
 }
 
 /** False if a crash left the last line incomplete. */
@@ -227,21 +239,31 @@ async function endsInLine(file: FileHandle): Promise<boolean> {
 }
 
 async function makeParents(path: string): Promise<void> {
-  const parent = dirname(path);
-  const first = await mkdir(parent, { recursive: true, mode: PARENT_MODE });
+  await makeDirectories(dirname(path), PARENT_MODE);
+}
+
+/** Creates a directory and its missing parents, all with this mode, and syncs each one into its parent. */
+export async function makeDirectories(path: string, mode: number): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode });
   if (first === undefined) return;
-  for (let made = parent; made.length >= first.length; made = dirname(made)) {
-    await chmod(made, PARENT_MODE);
-    await syncDirectory(dirname(made));
+  for (let made = path; made.length >= first.length; made = dirname(made)) {
+    await chmod(made, mode);
+    await sync(dirname(made));
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+/** Links, sockets and pipes cannot be synced. */
+async function syncIfPossible(path: string, stats: Stats): Promise<void> {
+  if (stats.isFile() || stats.isDirectory()) await sync(path);
+}
+
+/** Syncs a file, or the names in a directory, to the disk, with its mode and owner. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY);
   try {
-    await directory.sync();
+    await handle.sync();
   } finally {
-    await directory.close();
+    await handle.close();
   }
 }
 

@@ -1,6 +1,7 @@
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { messageOf, OperatorError } from "../errors.ts";
+import { makeDirectories, sync } from "../machine/file-writer.ts";
 import type { OperatorCommand } from "../pinset/alert-command.ts";
 import { visible, visibleJson } from "../units.ts";
 
@@ -114,7 +115,8 @@ export function openAlertLog(
     append: async (lines) => {
       if (lines.length === 0) return;
       try {
-        await mkdir(dirname(path), { recursive: true });
+        const directory = dirname(path);
+        await makeDirectories(directory, 0o755);
         await rotateLog(path, limits);
         const file = await open(path, "a", 0o640);
         try {
@@ -123,6 +125,8 @@ export function openAlertLog(
         } finally {
           await file.close();
         }
+        // The log can be a new file.
+        await sync(directory);
       } catch (cause) {
         throw new OperatorError({
           exit: "unavailable",

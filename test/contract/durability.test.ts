@@ -2,8 +2,10 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "no
 import { type FileHandle, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { files } from "../../src/machine/file-writer.ts";
+import { openAlertLog } from "../../src/pinset/alerts.ts";
 import { openSnapshotStore } from "../../src/pinset/snapshot/store.ts";
 import { cidOf } from "../support/cids.ts";
 
@@ -59,7 +61,67 @@ test("a directory that was created is synced into its parent, each one that was 
   expect(parents).toEqual([`${root}/a`, root, `${root}/a/b`]);
   syncs.splice(0);
   await files.makeDirectory(`${root}/c`, { mode: 0o700 });
-  expect(syncs).toMatchObject([{ path: root, names: ["a", "c"] }]);
+  expect(syncs).toMatchObject([{ path: `${root}/c` }, { path: root, names: ["a", "c"] }]);
+});
+
+test("a mode and an owner are synced, of a file and of a directory, and a link is not followed", async () => {
+  await files.writeAtomic(`${root}/settings`, "x", { mode: 0o644 });
+  await files.link("settings", `${root}/link`);
+  syncs.splice(0);
+  await files.chmod(`${root}/settings`, 0o600);
+  await files.chown(`${root}/settings`, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+  await files.chmod(root, 0o700);
+  await files.chown(`${root}/link`, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+  expect(syncs.map(({ path }) => path)).toEqual([`${root}/settings`, `${root}/settings`, root]);
+});
+
+test("a tree that is replaced is removed only after the new one has its name on the disk", async () => {
+  await files.writeAtomic(`${root}/new/file`, "new", { mode: 0o600 });
+  await files.writeAtomic(`${root}/tree/file`, "old", { mode: 0o600 });
+  syncs.splice(0);
+  await files.copyTree(`${root}/new`, `${root}/tree`);
+  const [renamed, removed] = syncs.filter(({ path }) => path === root);
+  expect(renamed?.names).toEqual([expect.stringMatching(/^\.tree\./), "new", "tree"]);
+  expect(removed?.names).toEqual(["new", "tree"]);
+});
+
+test("an alert is synced, and so are the names of its log and of each directory that was missing", async () => {
+  const path = `${root}/a/b/alerts.log`;
+  const log = openAlertLog(path, { maxBytes: 3 });
+  await log.append(["one"]);
+  expect(syncs.map((sync) => sync.text ?? sync.path)).toEqual([`${root}/a`, root, "one\n", `${root}/a/b`]);
+  syncs.splice(0);
+  await log.append(["two"]);
+  expect(syncs.map(({ text }) => text)).toEqual(["two\n", null]);
+  expect(syncs.at(-1)?.names).toEqual(["alerts.log", "alerts.log.1"]);
+});
+
+test("nothing else in src writes files that must outlive a power cut", () => {
+  const changers =
+    /\b(appendFile|chmod|chown|copyFile|cp|createWriteStream|ftruncate|lchown|link|mkdir|mkdtemp|rename|rm|rmdir|symlink|truncate|unlink|utimes|write|writeFile)(Sync)?\b/;
+  const writes = /\.(writeFile|createWriteStream|appendFile)\(/;
+  const source = fileURLToPath(new URL("../../src/", import.meta.url));
+  const writers = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) => {
+    if (!name.endsWith(".ts")) return false;
+    const text = readFileSync(join(source, name), "utf8");
+    const imports = [...text.matchAll(/import (?:type )?\{([^}]*)\} from "node:fs(?:\/promises)?"/g)];
+    return imports.some(([, names]) => changers.test(names ?? "")) || writes.test(text);
+  });
+  expect(writers.toSorted()).toEqual([
+    "machine/file-writer.ts",
+    // A lock is worth nothing after a power cut.
+    "machine/lock.ts",
+    // Only owners. The directory itself comes last, and is synced.
+    "machine/tree-owner.ts",
+    "pinset/alerts.ts",
+    // What it writes is a copy without a name.
+    "pinset/body-reader.ts",
+    "pinset/body-writer.ts",
+    "pinset/snapshot/store.ts",
+    // These remove the names of their files as soon as they are open.
+    "pinset/spill.ts",
+    "pinset/workspace.ts",
+  ]);
 });
 
 test("a line that was appended is synced, and so is the directory of a new file", async () => {

@@ -8,11 +8,14 @@ export interface Case {
   readonly run: (random: () => number) => Promise<string>;
 }
 
-/** Runs the cases of a matrix that have not passed yet on this source with this seed, some at the same time, and records each result. */
-export function matrix(name: string, cases: readonly Case[]): void {
+/**
+ * Runs the cases of a matrix that have not passed yet on this source with this seed, some at the same time, and records each result.
+ * `unless` is why they cannot run here.
+ */
+export function matrix(name: string, cases: readonly Case[], unless: string | undefined = skipped): void {
   const file = resultsFile();
   const passed = passedOf(file, name);
-  describe.skipIf(skipped !== undefined)(name, () => {
+  describe.skipIf(unless !== undefined)(name, () => {
     for (const { name: one, run } of cases) {
       const start = passed.has(one) ? test.skip : test.concurrent;
       start(one, async () => {

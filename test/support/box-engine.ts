@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
+import { createDisk, mountsOf, removeDisk } from "./box-disk.ts";
 
 /** Labels of everything that belongs to a box in the outer engine. The second says which process created it. */
 const LABEL = "fula-node-box";
@@ -20,8 +21,8 @@ export interface BoxSpec {
   /** The files of a box that was saved, instead of the image's. */
   readonly from?: Checkpoint | undefined;
   readonly network?: string | undefined;
-  /** The mount point of the box's volume. */
-  readonly disk: string;
+  /** The mount point of the box's volume; null if the volume is a disk that can lose power. */
+  readonly disk: string | null;
   /** True if it stays after this process has ended. */
   readonly kept: boolean;
 }
@@ -86,9 +87,10 @@ export async function createContainer({
 }: BoxSpec): Promise<void> {
   const attachment = network === undefined ? [] : [`--network=${network}`, `--network-alias=${hostname}`];
   const identity = [`--name=${container}`, `--hostname=${hostname}`, ...labels(kept)];
-  const volume = `--volume=${volumeOf(container)}:${disk}`;
+  const name = volumeOf(container);
+  const volume = disk === null ? mountsOf(name) : [`--volume=${name}:${disk}`];
   const tag = `fula-node-box:${from === undefined ? image : from.container}`;
-  await docker("run", "--detach", ...identity, ...RUN_FLAGS, volume, ...attachment, tag);
+  await docker("run", "--detach", ...identity, ...RUN_FLAGS, ...volume, ...attachment, tag);
 }
 
 /** Saves the files of a box that was shut down as an image. */
@@ -128,11 +130,23 @@ async function writtenLayers(disk: string): Promise<readonly string[]> {
   return names.filter((name) => existsSync(join(disk, "overlay2", name)));
 }
 
+/** Creates the volume of a box that can lose power. */
+export async function createDiskVolume(container: string, content: "fresh" | "seeded"): Promise<void> {
+  const name = volumeOf(container);
+  const options = await createDisk(name, content === "fresh" ? null : await mountpointOf(SEED));
+  await docker("volume", "create", ...labels(false), ...options, name);
+}
+
 /** Removes a box's container, running or not, its volumes, and the image that was saved of it. It is no error if they are gone already. */
 export async function removeContainer(container: string): Promise<void> {
   await remove("rm", "--force", "--volumes", container);
   await remove("image", "rm", "--force", `fula-node-box:${container}`);
-  await remove("volume", "rm", "--force", volumeOf(container));
+  await removeVolume(volumeOf(container));
+}
+
+async function removeVolume(name: string): Promise<void> {
+  await remove("volume", "rm", "--force", name);
+  await removeDisk(name);
 }
 
 /** Creates a network of boxes on which each box has its name as an alias. */
@@ -150,7 +164,7 @@ export async function removeLeftovers(): Promise<void> {
   const containers = await leftovers("{{.Names}}", "ps", "--all");
   for (const container of containers) await remove("rm", "--force", "--volumes", container);
   for (const container of containers) await remove("image", "rm", "--force", `fula-node-box:${container}`);
-  for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await remove("volume", "rm", volume);
+  for (const volume of await leftovers("{{.Name}}", "volume", "ls")) await removeVolume(volume);
   for (const network of await leftovers("{{.Name}}", "network", "ls"))
     if (!(await hasBoxes(network))) await removeNetwork(network);
 }

@@ -2,10 +2,12 @@ import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
+import { SHUT_DOWN } from "./box-disk.ts";
 import {
   type BoxImage,
   type Checkpoint,
   createContainer,
+  createDiskVolume,
   createNetwork,
   createVolume,
   docker,
@@ -28,6 +30,8 @@ export interface BootOptions {
   readonly dockerVolume?: "fresh" | "seeded";
   /** The mount point of the box's volume: by default the directory of its engine's data. */
   readonly disk?: string;
+  /** True if what it writes is on a disk that `cutPower` cuts off (box-disk.ts). */
+  readonly canLosePower?: boolean;
   /** True if it stays after this process has ended. Otherwise the next test run removes it. */
   readonly kept?: boolean;
 }
@@ -71,9 +75,11 @@ export class Box {
     const name = options.name ?? `box-${suffix}`;
     const box = new Box(name, `fula-node-box-${name}-${suffix}`, image);
     try {
-      const { disk = "/var/lib/docker", kept = false } = options;
+      const { kept = false, canLosePower = false } = options;
+      const disk = canLosePower ? null : (options.disk ?? "/var/lib/docker");
       const volume = options.dockerVolume ?? (image === "docker" ? "seeded" : "fresh");
-      await createVolume(box.container, kept, volume);
+      if (canLosePower) await createDiskVolume(box.container, volume);
+      else await createVolume(box.container, kept, volume);
       await createContainer({ container: box.container, hostname: name, image, network, disk, kept });
       await box.#untilReady();
     } catch (error) {
@@ -173,7 +179,17 @@ export class Box {
     return address;
   }
 
-  /** A power cut: ends every process of the box at once. Everything that was written to files stays, synced or not. */
+  /**
+   * A power cut of a box with `canLosePower`, right after a script has succeeded: its disk keeps only what has reached it. Then every
+   * process of the box ends at once. What fails in between has told nobody that it succeeded. Returns what the script printed.
+   */
+  async cutPower(script = ":"): Promise<string> {
+    const { stdout } = await this.run(["bash", "-ec", `${script}\nexec "$@"`, "cut", ...SHUT_DOWN]);
+    await this.kill();
+    return stdout;
+  }
+
+  /** Ends every process of the box at once. Everything that was written to files stays, synced or not. */
   async kill(): Promise<void> {
     await docker("kill", this.container);
   }

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { messageOf, OperatorError } from "../../errors.ts";
+import { makeDirectories, sync } from "../../machine/file-writer.ts";
 import {
   type BodyEncoding,
   type BodyReading,
@@ -60,14 +61,13 @@ export function openSnapshotStore(directory: string): SnapshotStore {
         for (const file of [files.signature, files.manifest, files.body]) {
           await rm(join(directory, file), { force: true });
         }
-        await syncDirectory(directory);
+        await sync(directory);
       }),
   };
 }
 
 async function begin(directory: string, name: string): Promise<SnapshotDraft> {
-  const made = await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (made !== undefined) await syncDirectory(dirname(made));
+  await makeDirectories(directory, 0o700);
   for (const file of await readdir(directory)) {
     if (file.startsWith(".pinset-") && file.endsWith(PARTIAL))
       await rm(join(directory, file), { force: true });
@@ -91,7 +91,7 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
         for (const file of [files.body, files.manifest, files.signature]) {
           await rename(hidden(file), join(directory, file));
         }
-        await syncDirectory(directory);
+        await sync(directory);
       }),
     discard: async () => {
       await body.abandon();
@@ -107,15 +107,6 @@ async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

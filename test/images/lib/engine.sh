@@ -106,6 +106,15 @@ stop_engine() {
   rm -f "$ENGINE/pid"
   wait_until 30 test ! -e "/sys/class/net/$ENGINE_LINK" || die "the link $ENGINE_LINK did not go"
   wait_until 30 remove_cgroups || die "control groups named $ENGINE_CGROUP did not go"
+  detach_disks
+}
+
+# The disks of boxes that can lose power are files in there on loop devices (test/support/box-disk.ts).
+detach_disks() {
+  local device file
+  losetup --noheadings --list --output NAME,BACK-FILE 2>/dev/null | while read -r device file; do
+    [[ $file != "$ENGINE"/* ]] || losetup --detach "$device"
+  done
 }
 
 not_engine_runs() { ! engine_runs; }

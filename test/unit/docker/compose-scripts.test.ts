@@ -97,6 +97,23 @@ describe("cluster-start.sh", () => {
     expect(await readFile(configFile(), "utf8")).toBe(config);
   });
 
+  it.each([
+    ["a master", true, undefined],
+    ["a follower, which its masters tell again", false, "12D3KooWMaster"],
+  ])("%s: each write is synced: %j", async (_, synced, master) => {
+    const config = (sync_writes: boolean) => ({
+      api: closed,
+      datastore: { badger3: { badger_options: { dir: "", sync_writes, read_only: false } } },
+    });
+    await start({
+      trusted: master ?? "",
+      follower: master !== undefined,
+      config: JSON.stringify(config(false), null, 2),
+    });
+    expect(JSON.parse(await readFile(configFile(), "utf8"))).toEqual(config(synced));
+    expect((await stat(configFile())).mode & 0o777).toBe(0o600);
+  });
+
   it("does not start if it can't take them out", async () => {
     const config = JSON.stringify(FRESH);
     const { exitCode, stdout, stderr } = await start({ trusted: "", config });
@@ -223,5 +240,16 @@ describe("kubo-init.sh", () => {
       env: { PATH: `${bin}:${process.env["PATH"] ?? ""}`, KUBO_STORAGE_MAX: "500GB" },
     });
     expect(stdout.split("\n").at(-1)).toBe("config Datastore.StorageMax 500GB");
+  });
+
+  it("syncs the configuration after the last change of it", async () => {
+    const log = join(directory, "calls");
+    for (const name of ["ipfs", "sync"]) await program(name, `echo ${name} >>${log}`);
+    await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
+      env: { PATH: `${join(directory, "bin")}:${process.env["PATH"] ?? ""}`, KUBO_PRIVATE_NETWORK: "true" },
+    });
+    const calls = (await readFile(log, "utf8")).trim().split("\n");
+    expect(calls.indexOf("sync")).toBe(calls.length - 1);
+    expect(calls.length).toBeGreaterThan(5);
   });
 });
