@@ -48,7 +48,7 @@ export interface Files extends FileReader {
   copyTree(from: string, to: string, only?: readonly string[]): Promise<void>;
   /** Points a symbolic link at a target, atomically. */
   link(target: string, path: string): Promise<void>;
-  /** Appends one line and fsyncs it; a new file gets the mode. Creates missing parents (0755). */
+  /** Appends one line and fsyncs it, instead of a last line that a crash cut off; a new file gets the mode. Creates missing parents (0755). */
   append(path: string, line: string, options: { readonly mode: number }): Promise<void>;
 }
 
@@ -220,8 +220,8 @@ async function appendLine(path: string, line: string, mode: number): Promise<voi
   const file = created ?? (await open(path, "a+"));
   try {
     if (created !== null) await created.chmod(mode);
-    const gap = (await endsInLine(file)) ? "" : "\n";
-    await file.writeFile(`${gap}${line}\n`, "utf8");
+    await cutHalfLine(file);
+    await file.writeFile(`${line}\n`, "utf8");
     await file.sync();
   } finally {
     await file.close();
@@ -229,13 +229,23 @@ async function appendLine(path: string, line: string, mode: number): Promise<voi
   if (created !== null) await sync(dirname(path));
 }
 
-/** False if a crash left the last line incomplete. */
-async function endsInLine(file: FileHandle): Promise<boolean> {
+const CHUNK_BYTES = 64 * 1024;
+
+/** Removes the part of a last line that a crash left: it never counted as written. */
+async function cutHalfLine(file: FileHandle): Promise<void> {
   const { size } = await file.stat();
-  if (size === 0) return true;
-  const last = Buffer.alloc(1);
-  await file.read(last, 0, 1, size - 1);
-  return last.toString() === "\n";
+  const chunk = Buffer.alloc(CHUNK_BYTES);
+  for (let end = size; end > 0;) {
+    const start = Math.max(0, end - CHUNK_BYTES);
+    const { bytesRead } = await file.read(chunk, 0, end - start, start);
+    const newline = chunk.subarray(0, bytesRead).lastIndexOf("\n");
+    if (newline >= 0) {
+      if (start + newline + 1 < size) await file.truncate(start + newline + 1);
+      return;
+    }
+    end = start;
+  }
+  if (size > 0) await file.truncate(0);
 }
 
 async function makeParents(path: string): Promise<void> {

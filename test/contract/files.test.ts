@@ -93,15 +93,18 @@ describe.each(subjects)("files: %s", (_name, makeSubject) => {
     await expect(files.hashTree(`${root}/x`)).rejects.toBeInstanceOf(OperatorError);
   });
 
-  it("appends lines, repairs an incomplete last line, and keeps the mode", async () => {
+  it("appends lines, drops a last line that a crash cut off, and keeps the mode", async () => {
     const { files, root } = makeSubject();
     await files.append(`${root}/deep/journal`, "one", { mode: 0o600 });
     await files.append(`${root}/deep/journal`, "two", { mode: 0o644 });
     expect(await files.readText(`${root}/deep/journal`)).toBe("one\ntwo\n");
     expect((await files.stat(`${root}/deep/journal`))?.mode).toBe(0o600);
-    await files.writeAtomic(`${root}/torn`, "half a li", { mode: 0o600 });
-    await files.append(`${root}/torn`, "next", { mode: 0o600 });
-    expect(await files.readText(`${root}/torn`)).toBe("half a li\nnext\n");
+    for (const half of ["", "half a li", "ha".repeat(100_000)])
+      for (const whole of ["", "one\ntwo\n"]) {
+        await files.writeAtomic(`${root}/torn`, whole + half, { mode: 0o600 });
+        await files.append(`${root}/torn`, "next", { mode: 0o600 });
+        expect(await files.readText(`${root}/torn`)).toBe(`${whole}next\n`);
+      }
   });
 
   it("makes a directory with its mode, also over one that is there", async () => {

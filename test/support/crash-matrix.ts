@@ -103,20 +103,10 @@ async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Poin
   if (why === undefined) mustSucceed(repaired, "the run after the kill");
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
   const after = await settledState(matrix, box, point);
-  const faults = [...lostSince(kept, after), ...stateDifference(known.clean, after)].filter(
-    (fault) => !isHalfLine(fault, matrix, point),
-  );
+  const faults = [...lostSince(kept, after), ...stateDifference(known.clean, after)];
   if (faults.length === 0) return `${Object.keys(kept.kept).length} kept`;
   const shown = faults.slice(0, SHOWN_DIFFERENCES).join("; ");
   throw new Error(`${faults.length} differences from a clean run: ${shown}`);
-}
-
-/** A line of the journal that the kill cut off stays as it is: the next run ends it, and writes its own lines below it. */
-function isHalfLine(fault: string, { journal }: CrashMatrix, { when, key }: Point): boolean {
-  const isKilledThere = when === "during" && key.startsWith(`write ${journal} #`);
-  return (
-    isKilledThere && fault.startsWith(`changed: file ${journal}: `) && fault.endsWith("(1 broken lines)")
-  );
 }
 
 /** What a killed run left, without what was so before it and what a clean run changes, too: an old secret that is rotated. */

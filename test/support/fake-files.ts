@@ -166,8 +166,8 @@ export class FakeFiles implements Files {
       const real = this.#resolve(path);
       const there = this.tree.get(real);
       if (there?.kind === "directory") throw cannot("write", path, "it is a directory");
-      const before = there === undefined || there.text === "" || there.text.endsWith("\n") ? "" : "\n";
-      const whole = (there?.text ?? "") + before + text;
+      const lines = (there?.text ?? "").replace(/[^\n]+$/, "");
+      const whole = lines + text;
       this.#set(real, { kind: "file", text: whole, mode: there?.mode ?? options.mode });
     };
     await this.#gate.write(

@@ -68,7 +68,7 @@ describe("the journal", () => {
     await expect(journalOn(host).around("a", CHANGE, fail)).rejects.toBe(error);
   });
 
-  it("keeps earlier attempts, and a whole line after one that a kill tore", async () => {
+  it("keeps earlier attempts, and drops a line that a kill tore", async () => {
     const host = new FakeHost();
     await journalOn(host).around("a", CHANGE, async () => {});
     host.killAt(1, "during");
@@ -77,8 +77,7 @@ describe("the journal", () => {
     host.revive();
     await journalOn(host, "a3").around("a", CHANGE, async () => {});
     const lines = host.files.textOf(JOURNAL).trimEnd().split("\n");
-    expect(lines).toHaveLength(5);
-    const whole = lines.filter((_, index) => index !== 2).map((line) => JSON.parse(line) as JournalLine);
+    const whole = lines.map((line) => JSON.parse(line) as JournalLine);
     expect(whole.map(({ attempt, phase }) => `${attempt} ${phase}`)).toEqual([
       "a1 intent",
       "a1 done",
