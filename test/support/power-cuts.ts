@@ -187,7 +187,9 @@ export class CutJoin {
     const again = plannedChanges(planned.stdout)
       .map(({ step, change }) => nameOf(step, change))
       .filter((change) => done.has(change));
-    expect(again, "changes that were done and must be made again").toEqual([]);
+    const { plan } = JSON.parse(planned.stdout) as { plan: { step: string; drift?: readonly string[] }[] };
+    const why = plan.flatMap(({ step, drift = [] }) => drift.map((line) => `${step}: ${line}`)).join("; ");
+    expect(again, `changes that were done and must be made again (${why})`).toEqual([]);
   }
 }
 
@@ -195,7 +197,7 @@ function nameOf(step: string, change: Readonly<Record<string, unknown>>): string
   return `${step}: ${String(change["kind"])}: ${String(change["summary"])}`;
 }
 
-/** False for a line that a cut left incomplete; the next run leaves it and begins a new one. */
+/** False for a line that a cut left incomplete; the next run removes it. */
 function isComplete(line: string): boolean {
   try {
     JSON.parse(line);
