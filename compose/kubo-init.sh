@@ -23,6 +23,8 @@ halt() {
 }
 
 repair() {
+  # Where a running daemon listens. Left empty by a power cut, each command fails on them.
+  rm -f "$repo/api" "$repo/gateway"
   if [ -e "$unfinished" ]; then
     echo "fula-node: the first start of kubo was cut off. Its repository has nothing in it, and is made once more."
     (cd "$repo" && rm -rf config config.* datastore_spec version blocks datastore keystore)

@@ -143,6 +143,13 @@ describe("kubo-init.sh, after a power cut", () => {
     expect((await readdir(repo)).includes("config")).toBe(left !== null);
   });
 
+  it("removes what a daemon left that says where it listens", async () => {
+    await started();
+    for (const name of ["api", "gateway"]) await writeFile(join(repo, name), "");
+    await start();
+    expect((await readdir(repo)).sort()).toEqual(["blocks", "config", "config.fula-node"]);
+  });
+
   it("leaves a repository alone that is whole, and one that runs: the version is asked for by others, too", async () => {
     await started();
     expect((await start()).said).toBe("");
