@@ -98,7 +98,10 @@ if grep -Eq "$open" "$config"; then
   mv "$config.closed" "$config"
 fi
 
-# badger3 answers before its mapped files are on the disk, so a power cut loses the last pins, unless each write is synced.
+# badger3 answers before its mapped files are on the disk, so a power cut loses the last pins, unless each write is synced:
+# the sync that the pinset asks for leaves out the newest keys (badger 3.2103). Batching (crdt.batching) is no cheaper way:
+# it answers when a pin is only in its queue. Pins of our own pinning API are sent again when the pinset lacks them; those
+# that came by ipfs-cluster's own API, and unpins, would be lost without a word.
 # A follower need not wait for that: its masters tell it again.
 unsynced='"sync_writes" *: *false'
 if [ "${CLUSTER_FOLLOWERMODE:-}" != true ] && grep -Eq "$unsynced" "$config"; then
