@@ -31,10 +31,18 @@ const REPEATED = new Set(["up", "wait"]);
  */
 const LINES_AFTER_FILES = 3;
 
-/** Waits for a database that recovers, since a plan cannot see what is in it before. Goes on after a minute. */
-const DATABASE_UP =
-  '[ "$(docker inspect --format "{{.State.Running}}" postgres-pinning 2>/dev/null)" = true ] || exit 0; ' +
-  "for i in $(seq 300); do docker exec postgres-pinning pg_isready -q -h 127.0.0.1 && exit 0; sleep 0.2; done; exit 0";
+/**
+ * Waits for a database that recovers, since a plan cannot see what is in it before, nor that the port is its own. Docker answers before it
+ * has started all containers again. One that was never started stays as it is. Goes on after a minute.
+ */
+const DATABASE_UP = `for i in $(seq 300); do
+  state=$(docker inspect --format "{{.State.Status}}" postgres-pinning 2>/dev/null) || exit 0
+  case $state in
+  running) docker exec postgres-pinning pg_isready -q -h 127.0.0.1 && exit 0 ;;
+  created) [ "$i" -lt 25 ] || exit 0 ;;
+  esac
+  sleep 0.2
+done`;
 
 /** Boots a box that can lose power, with the artifact on its disk. */
 export async function bootForCuts(dockerVolume: "fresh" | "seeded"): Promise<Box> {
