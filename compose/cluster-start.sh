@@ -18,7 +18,18 @@ if [ "${1:-}" = init ] && [ ! -e "$data/service.json" ]; then
     [ ! -d "$data/$kept" ] || datastore=$kept
   done
   shift
-  set -- init --datastore "$datastore" "$@"
+  # Made elsewhere and synced first: ipfs-cluster writes both files without a sync, and the image looks for service.json
+  # only. A power cut would leave an empty one for good.
+  new=$data/init.fula-node
+  rm -rf "$new"
+  mkdir "$new"
+  [ ! -e "$data/identity.json" ] || cp -p "$data/identity.json" "$new"
+  IPFS_CLUSTER_PATH=$new "$program" init --datastore "$datastore" "$@"
+  sync
+  for file in peerstore identity.json service.json; do mv "$new/$file" "$data"; done
+  rm -rf "$new"
+  sync
+  exit 0
 fi
 
 [ "${1:-}" = closed-daemon ] || exec "$program" "$@"
@@ -55,6 +66,12 @@ if [ -n "${CLUSTER_CREDENTIALS:-}" ]; then
 fi
 
 config=$data/service.json
+for file in "$config" "$data/identity.json"; do
+  [ ! -e "$file" ] || [ -s "$file" ] || {
+    echo "fula-node: $file is empty. See docs/troubleshooting.md#ipfs-clusters-configuration-is-empty." >&2
+    exit 1
+  }
+done
 open='"(ipfsproxy|pinsvcapi)"'
 if grep -Eq "$open" "$config"; then
   # Copied first, so that the new file has the old one's owner and mode.
@@ -81,7 +98,10 @@ if grep -Eq "$open" "$config"; then
   mv "$config.closed" "$config"
 fi
 
-# badger3 answers before its mapped files are on the disk, so a power cut loses the last pins, unless each write is synced.
+# badger3 answers before its mapped files are on the disk, so a power cut loses the last pins, unless each write is synced:
+# the sync that the pinset asks for leaves out the newest keys (badger 3.2103). Batching (crdt.batching) is no cheaper way:
+# it answers when a pin is only in its queue. Pins of our own pinning API are sent again when the pinset lacks them; those
+# that came by ipfs-cluster's own API, and unpins, would be lost without a word.
 # A follower need not wait for that: its masters tell it again.
 unsynced='"sync_writes" *: *false'
 if [ "${CLUSTER_FOLLOWERMODE:-}" != true ] && grep -Eq "$unsynced" "$config"; then

@@ -85,7 +85,7 @@ export async function describePins(host: HostReader, values: Values): Promise<st
 
 /** Where the images of kubo and ipfs-cluster have their data, and which files there hold keys and secrets. */
 const SECRET_FILES: Readonly<Record<string, readonly string[]>> = {
-  "/data/ipfs": ["config"],
+  "/data/ipfs": ["config", "config.fula-node"],
   "/data/ipfs-cluster": ["identity.json", "service.json"],
 };
 

@@ -4,7 +4,7 @@ import { relative } from "node:path";
 import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
-import { type ProgramEnvironment, programEnvironment } from "../machine/run-program.ts";
+import { type ProgramEnvironment, programEnvironment, runProgram } from "../machine/run-program.ts";
 import { dockerCli } from "./compose-run.ts";
 import type { Answer } from "./engine-answers.ts";
 import { dockerSocket, Engine, NotFound, reasonOf } from "./engine-client.ts";
@@ -36,7 +36,10 @@ export function createDocker(env: Readonly<Record<string, string | undefined>>):
 function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
   return {
     pull: (reference, report) => pull(engine, env, reference, report),
-    load: (archive, report) => load(engine, archive, report),
+    load: async (archive, report) => {
+      await load(engine, archive, report);
+      await syncDisks(env);
+    },
     build: (options, report) => build(engine, env, options, report),
     restart: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);
@@ -134,6 +137,18 @@ async function pull(
     reference,
     `Docker reported that it pulled ${reference}, but the image is missing.`,
   );
+  await syncDisks(env);
+}
+
+/** Docker registers an image before the files of its layers are on the disk: a power cut would leave empty programs in it. */
+async function syncDisks(env: ProgramEnvironment): Promise<void> {
+  const { exitCode, stopped, lastLines } = await runProgram(["sync"], { env, timeoutMs: BUILD_IDLE_MS });
+  if (exitCode === 0) return;
+  throw new OperatorError({
+    exit: "unavailable",
+    what: "The image is here, but it could not be synced to the disk.",
+    why: stopped ?? lastLines.join("; "),
+  });
 }
 
 /** Checks that the image exists, because a progress stream without errors proves nothing. */
@@ -192,6 +207,7 @@ async function build(
     files.destroy();
   }
   await expectImage(engine, tag, `Docker reported that it built ${tag}, but the image is missing.`);
+  await syncDisks(env);
 }
 
 /** The images in a Dockerfile's FROM lines, with the build arguments inserted. */

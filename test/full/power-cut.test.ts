@@ -49,10 +49,18 @@ function cidsOf(kind: string): readonly string[] {
   return Array.from({ length: PINS }, (_, index) => cidOf(`${kind} ${index}`));
 }
 
+const LAST_LINES =
+  'for name in $(docker ps -a --format "{{.Names}}"); do echo "== $name"; docker logs --tail 8 "$name" 2>&1; done';
+
 /** Starts a box again after a cut, and waits until everything is healthy. */
 async function startAgain(box: Box): Promise<void> {
   await box.start();
-  await expect.poll(() => health(box), { timeout: 180_000, interval: 500 }).toEqual(ALL_HEALTHY);
+  try {
+    await expect.poll(() => health(box), { timeout: 300_000, interval: 500 }).toEqual(ALL_HEALTHY);
+  } catch (thrown) {
+    const { stdout } = await box.exec(LAST_LINES);
+    throw new Error(stdout, { cause: thrown });
+  }
 }
 
 /** Cuts a master's power right after it said yes to pins, to requests and to a snapshot. */

@@ -18,15 +18,24 @@ const FRESH = {
 };
 const { ipfsproxy: _proxy, pinsvcapi: _service, ...closed } = FRESH.api;
 
+/** Prints how it was called. `init` writes what the real one does, and keeps an identity. */
+const FAKE_SERVICE = `echo "$@"
+[ "$1" = init ] || exit 0
+cd "$IPFS_CLUSTER_PATH"
+echo new >service.json
+[ -e identity.json ] || echo new >identity.json
+: >peerstore`;
+
 let directory: string;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "fula-node-start-"));
   // The script as shipped, but for the program that it starts in the end.
-  const script = readShipped("cluster-start.sh").replace(/^program=.*$/m, "program=echo");
+  const script = readShipped("cluster-start.sh").replace(/^program=.*$/m, "program=fake-service");
   await writeFile(join(directory, "start.sh"), script);
   await chmod(join(directory, "start.sh"), 0o755);
   await mkdir(join(directory, "bin"));
+  await program("fake-service", FAKE_SERVICE);
   await program("wget", "exit 0");
   await program("sleep", "exit 0");
 });
@@ -199,6 +208,25 @@ describe("cluster-start.sh", () => {
     );
   });
 
+  it("gives a new peer's files their names only after a sync: the image looks for service.json alone", async () => {
+    const seen = join(directory, "seen");
+    await program("sync", `ls ${directory} ${directory}/init.fula-node >>${seen} 2>&1; echo -- >>${seen}`);
+    expect((await start({ config: null, args: ["init"] })).exitCode).toBe(0);
+    const [before, after] = (await readFile(seen, "utf8")).split("--\n");
+    expect(before).toContain(`${directory}/init.fula-node:\nidentity.json\npeerstore\nservice.json`);
+    expect(before?.split("\n\n")[0]).not.toContain("service.json");
+    expect(after).toContain("service.json");
+    expect(await readFile(configFile(), "utf8")).toBe("new\n");
+    // The identity that was there is kept.
+    expect(await readFile(join(directory, "identity.json"), "utf8")).toContain("12D3KooWOwn");
+  });
+
+  it("does not start with an empty file, and says where it stands what to do", async () => {
+    const { exitCode, stdout, stderr } = await start({ trusted: "", config: "" });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toContain("service.json is empty. See docs/troubleshooting.md#");
+  });
+
   it("chooses for a follower too, and not if there is a configuration", async () => {
     const init = { args: ["init", "--force"], config: null };
     expect((await start({ ...init, follower: true })).stdout).toBe("init --datastore badger3 --force");
@@ -213,43 +241,5 @@ describe("cluster-start.sh", () => {
   ])("goes on with %s if %j lie without a configuration", async (chosen, kept) => {
     for (const name of kept) await mkdir(join(directory, name));
     expect((await start({ config: null, args: ["init"] })).stdout).toBe(`init --datastore ${chosen}`);
-  });
-});
-
-describe("kubo-init.sh", () => {
-  it("binds RPC and gateway to loopback, and fails when it can't", async () => {
-    const bin = join(directory, "bin");
-    const run = async (ipfs: string) => {
-      await writeFile(join(bin, "ipfs"), `#!/bin/sh\n${ipfs}\n`, { mode: 0o755 });
-      return await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
-        env: { PATH: `${bin}:${process.env["PATH"] ?? ""}` },
-        reject: false,
-      });
-    };
-    expect((await run('echo "$@"')).stdout.split("\n")).toEqual([
-      "config Addresses.API /ip4/127.0.0.1/tcp/5001",
-      "config Addresses.Gateway /ip4/127.0.0.1/tcp/8080",
-    ]);
-    expect((await run('[ "$2" != Addresses.API ] || exit 3')).exitCode).toBe(3);
-  });
-
-  it("limits the storage if a limit is set", async () => {
-    const bin = join(directory, "bin");
-    await writeFile(join(bin, "ipfs"), '#!/bin/sh\necho "$@"\n', { mode: 0o755 });
-    const { stdout } = await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
-      env: { PATH: `${bin}:${process.env["PATH"] ?? ""}`, KUBO_STORAGE_MAX: "500GB" },
-    });
-    expect(stdout.split("\n").at(-1)).toBe("config Datastore.StorageMax 500GB");
-  });
-
-  it("syncs the configuration after the last change of it", async () => {
-    const log = join(directory, "calls");
-    for (const name of ["ipfs", "sync"]) await program(name, `echo ${name} >>${log}`);
-    await execa("/bin/sh", ["-c", readShipped("kubo-init.sh")], {
-      env: { PATH: `${join(directory, "bin")}:${process.env["PATH"] ?? ""}`, KUBO_PRIVATE_NETWORK: "true" },
-    });
-    const calls = (await readFile(log, "utf8")).trim().split("\n");
-    expect(calls.indexOf("sync")).toBe(calls.length - 1);
-    expect(calls.length).toBeGreaterThan(5);
   });
 });
