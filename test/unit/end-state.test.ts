@@ -219,3 +219,16 @@ it("a replaced snapshot key is compared, without what each replacement makes ane
   expect(stateDifference(one, withMemory("a".repeat(16), "b".repeat(16), ""))).toHaveLength(1);
   expect(stateDifference(one, withMemory("a".repeat(16), "", "c".repeat(128)))).toHaveLength(1);
 });
+
+it("the order of a container's mounts does not count, and what is mounted does", () => {
+  const withMounts = (...targets: readonly string[]) => {
+    const { docker } = survey();
+    const [container] = docker.containers;
+    const Mounts = targets.map((Target) => ({ Type: Target === "/data" ? "volume" : "bind", Target }));
+    const one = { ...container, HostConfig: { Mounts, Binds: targets.map((target) => `/opt:${target}`) } };
+    return toEndState({ ...survey(), docker: { ...docker, containers: [one] } });
+  };
+  const here = withMounts("/data", "/init");
+  expect(stateDifference(here, withMounts("/init", "/data"))).toEqual([]);
+  expect(stateDifference(here, withMounts("/data", "/other"))).toHaveLength(1);
+});
