@@ -36,8 +36,7 @@ another server, a statement in the database. A run with N effects has 2N + 1 poi
 last. A program's middle counts twice: killed with the run, and left to go on alone. At each point, on a box of its own, the run is
 killed with SIGKILL. The trace, the journal and the process table must show that the kill landed there. Then the same command runs again, and the
 whole box must be as after a clean run: files, Docker's objects, cron, database. What the killed run had already written of
-secrets, identities, keys and snapshots must be the same. The points run in an order that the seed chose, so those that have run are a sample
-of all.
+secrets, identities, keys and snapshots must be the same. The points run in an order that the seed chose.
 
 | run | effects | points | ran | kills | converged | minutes | seed | commit |
 | --- | --: | --: | --: | --: | --: | --: | --: | --- |
