@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { LANES } from "./test/full/limits.ts";
 import { bedEnvironment } from "./test/support/bed.ts";
 
 export default defineConfig({
@@ -21,7 +22,9 @@ export default defineConfig({
           globalSetup: ["test/support/pack.ts"],
           // Several boxes at once: a box mostly waits. A file of `full` has several by itself.
           maxWorkers: name === "full" ? 1 : 3,
-          maxConcurrency: 3,
+          maxConcurrency: name === "full" ? LANES : 3,
+          // A long run shows what it has found although it is cut off.
+          disableConsoleIntercept: name === "full",
           testTimeout: 900_000,
           hookTimeout: 900_000,
         },

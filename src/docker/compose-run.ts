@@ -19,6 +19,33 @@ const SHORTEST_REDACTED = 4;
 /** Compose quotes what it reads as a variable's name. That can be part of a secret value. */
 const UNSET_VARIABLE = /variable is not set/i;
 
+/** The name that Compose gives to a new container until the old one, with this id, is gone. */
+const TEMPORARY_NAME = /^[0-9a-f]{12}_(.+)$/;
+
+/**
+ * What a Compose that was killed in the middle left of its replacements, among a project's containers. It creates the new
+ * container with a temporary name, removes the old one, and renames and starts the new one. So what has such a name and never
+ * ran is a new container: it takes the place of an old one that is gone (it may have its anonymous volumes), or goes itself.
+ */
+export function unfinishedReplacements(
+  containers: readonly { readonly name: string; readonly status: string }[],
+): {
+  readonly remove: readonly string[];
+  readonly rename: readonly { readonly from: string; readonly to: string }[];
+} {
+  const taken = new Set(containers.map(({ name }) => name));
+  const remove: string[] = [];
+  const rename: { readonly from: string; readonly to: string }[] = [];
+  for (const { name, status } of containers) {
+    const to = TEMPORARY_NAME.exec(name)?.[1];
+    if (to === undefined || status !== "created") continue;
+    if (taken.has(to)) remove.push(name);
+    else rename.push({ from: name, to });
+    taken.add(to);
+  }
+  return { remove, rename };
+}
+
 /** The commands that need the Docker CLI: `docker compose`. `env` names the engine's socket. */
 export function dockerCli(env: ProgramEnvironment): ComposeCommands {
   const hashOnce = shareInFlight<Readonly<Record<string, string>>>();

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OperatorError } from "../../src/errors.ts";
-import { dockerCli } from "../../src/docker/compose-run.ts";
+import { dockerCli, unfinishedReplacements } from "../../src/docker/compose-run.ts";
 import { createDocker } from "../../src/docker/engine-writer.ts";
 import { dockerReader } from "../../src/docker/engine-reader.ts";
 import { Engine } from "../../src/docker/engine-client.ts";
@@ -84,6 +84,22 @@ describe("docker compose up", () => {
       why: "Error: no such image; <redacted>",
       remedy: expect.stringContaining("--env-file /opt/x/.env --ansi never --profile gateway up --detach"),
     });
+  });
+});
+
+it("what a killed Compose left: a new container goes, or takes the place of one that is gone; others stay", () => {
+  const left = unfinishedReplacements([
+    { name: "ipfs_host", status: "running" },
+    { name: "0123456789ab_ipfs_host", status: "created" },
+    { name: "0123456789ab_ipfs_cluster", status: "created" },
+    { name: "ba9876543210_ipfs_cluster", status: "created" },
+    // One that ran is not of such a Compose.
+    { name: "0123456789ab_postgres", status: "exited" },
+    { name: "my_own", status: "created" },
+  ]);
+  expect(left).toEqual({
+    remove: ["0123456789ab_ipfs_host", "ba9876543210_ipfs_cluster"],
+    rename: [{ from: "0123456789ab_ipfs_cluster", to: "ipfs_cluster" }],
   });
 });
 
@@ -201,6 +217,27 @@ services:
       expect(hashes).toEqual({ one: one?.labels["com.docker.compose.config-hash"] });
       await subject.composeUp(real, ["one"], noReport);
       expect(await subject.container(`${id}-one`)).toEqual(one);
+    });
+
+    it("goes on where a Compose was killed while it replaced a container", async () => {
+      const [final, temporary] = [`${id}-one`, `0123456789ab_${id}-one`];
+      // The new one is there, and the old one is, too.
+      const labels = { project: id, service: "one", "container-number": "1", oneoff: "False" };
+      const flags = Object.entries(labels).map(
+        ([key, value]) => `--label=com.docker.compose.${key}=${value}`,
+      );
+      docker("create", "--name", temporary, ...flags, image, "/bin/sh");
+      await subject.composeUp({ ...real, environment: { SECRET: "new" } }, ["one"], noReport);
+      expect(await subject.container(final)).toMatchObject({ status: "running", env: { SECRET: "new" } });
+      expect(await subject.container(temporary)).toBeNull();
+      // The old one is gone, and the new one has not got its name yet.
+      docker("rm", "--force", final);
+      await subject.composeCreate(real, ["one"], noReport);
+      docker("rename", final, temporary);
+      const created = await subject.container(temporary);
+      await subject.composeUp(real, ["one"], noReport);
+      expect(await subject.container(final)).toMatchObject({ id: created?.id, status: "running" });
+      expect(await subject.container(temporary)).toBeNull();
     });
 
     it("names a missing value and a missing image", async () => {

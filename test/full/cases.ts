@@ -1,6 +1,7 @@
 import { describe, test } from "vitest";
 import { skipped } from "../support/master-box.ts";
-import { addResult, passedOf, randomOf, resultsFile } from "./results.ts";
+import { isOver } from "./limits.ts";
+import { addResult, passedOf, randomOf, resultsFile, wordsOf } from "./results.ts";
 
 /** One case: its name, and what it does. It returns what it found. */
 export interface Case {
@@ -18,17 +19,19 @@ export function matrix(name: string, cases: readonly Case[], unless: string | un
   describe.skipIf(unless !== undefined)(name, () => {
     for (const { name: one, run } of cases) {
       const start = passed.has(one) ? test.skip : test.concurrent;
-      start(one, async () => {
+      start(one, async (context) => {
+        if (isOver()) context.skip("stopped: this case is left");
         const began = performance.now();
         const end = (hasPassed: boolean, detail: string): void => {
           const seconds = Math.round((performance.now() - began) / 1000);
           addResult(file, { matrix: name, name: one, passed: hasPassed, seconds, detail });
+          // At once: a run that is cut off would not show it in its end.
+          console.log(`${hasPassed ? "ok" : "FAILED"} ${seconds} s ${name}, ${one}: ${detail}`);
         };
         try {
           end(true, await run(randomOf(`${name} ${one}`)));
         } catch (thrown) {
-          // The last line says what was expected; vitest shows the others.
-          end(false, String(thrown).trim().split("\n").at(-1)?.slice(0, 200) ?? "");
+          end(false, wordsOf(thrown));
           throw thrown;
         }
       });

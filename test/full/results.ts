@@ -1,7 +1,18 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
+
+/** The name of the test that runs a whole matrix. */
+export const EVERY_POINT = "converges from every point";
 
 /** The result of one case of a matrix. */
 export interface Result {
@@ -20,7 +31,17 @@ export interface MatrixSize {
   readonly points: number;
 }
 
+/** What a file of results has. */
+export interface Found {
+  /** The source of the results: a commit, with a hash of changes that were not committed. */
+  readonly source: string;
+  readonly seed: string;
+  readonly results: readonly Result[];
+  readonly sizes: readonly MatrixSize[];
+}
+
 const DIRECTORY = "test-full";
+const LONGEST_WORDS = 1500;
 
 /** The seed of the random moments in the matrices (FULA_NODE_TEST_SEED). */
 export const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? "1");
@@ -40,9 +61,27 @@ export function resultsFile(): string {
   return join(DIRECTORY, `${sourceName()}-seed${SEED}.ndjson`);
 }
 
+/** What was thrown, on one line that is not too long for a table. */
+export function wordsOf(thrown: unknown): string {
+  return String(thrown).replaceAll(/\s+/g, " ").trim().slice(0, LONGEST_WORDS);
+}
+
 /** The results in the file, oldest first, without a last line that was cut off. */
 export function readResults(file: string): readonly Result[] {
   return linesOf(file).filter((line) => "passed" in line);
+}
+
+/** What all files of results have: first that of this source and seed, then the others, the newest first. */
+export function allFound(directory = DIRECTORY, own = resultsFile()): readonly Found[] {
+  if (!existsSync(directory)) return [];
+  const files = readdirSync(directory).flatMap((name) => {
+    const [, source, seed] = /^(.+)-seed(\d+)\.ndjson$/.exec(name) ?? [];
+    if (source === undefined || seed === undefined) return [];
+    const file = join(directory, name);
+    const age = file === own ? -1 : Date.now() - statSync(file).mtimeMs;
+    return [{ age, source, seed, results: readResults(file), sizes: readSizes(file) }];
+  });
+  return files.toSorted((one, two) => one.age - two.age);
 }
 
 /** The sizes of the crash matrices of which the file has results, oldest first. */

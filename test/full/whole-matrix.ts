@@ -1,22 +1,16 @@
 import { describe, expect, test } from "vitest";
 import { type CrashMatrix, inLanes, prepareMatrix } from "../support/crash-matrix.ts";
 import { skipped } from "../support/master-box.ts";
-import { addResult, inSeedOrder, passedOf, resultsFile, SEED } from "./results.ts";
+import { isOver, LANES } from "./limits.ts";
+import { addResult, EVERY_POINT, inSeedOrder, passedOf, resultsFile, SEED, wordsOf } from "./results.ts";
 
-/** How many points are run at once. */
-const LANES = 3;
-/** A run stops starting points after this time, and goes on where it stopped the next time. */
-const MINUTES = Number(process.env["FULA_NODE_TEST_MINUTES"] || "Infinity");
 const LONGEST_MS = 24 * 3_600_000;
-
-const began = performance.now();
-const isOver = (): boolean => performance.now() - began > MINUTES * 60_000;
 
 /** Runs every point of a matrix that has not passed yet on this source, and records each result. */
 export function wholeMatrix(matrix: CrashMatrix): void {
   const { name } = matrix;
   describe.skipIf(skipped !== undefined)(name, () => {
-    test("converges from every point", { timeout: LONGEST_MS }, async (context) => {
+    test(EVERY_POINT, { timeout: LONGEST_MS }, async (context) => {
       const file = resultsFile();
       const passed = passedOf(file, name);
       const { effects, points, run, destroy } = await prepareMatrix(matrix);
@@ -31,12 +25,15 @@ export function wholeMatrix(matrix: CrashMatrix): void {
           const seconds = Math.round((performance.now() - start) / 1000);
           addResult(file, { matrix: name, name: point.name, passed: hasPassed, seconds, detail });
           done += 1;
-          console.log(`${done}/${left.length} ${hasPassed ? "ok" : "FAILED"} ${seconds} s ${point.name}`);
+          const why = hasPassed ? "" : `: ${detail}`;
+          console.log(
+            `${done}/${left.length} ${hasPassed ? "ok" : "FAILED"} ${seconds} s ${point.name}${why}`,
+          );
         };
         try {
           end(true, await run(point));
         } catch (thrown) {
-          const words = String(thrown).replaceAll(/\s+/g, " ");
+          const words = wordsOf(thrown);
           failed.push(`${point.name}: ${words}`);
           end(false, words);
         }

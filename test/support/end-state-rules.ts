@@ -15,7 +15,17 @@ const textRules: readonly Rule[] = [
   { from: /"duration_ms": ?\d+/g, to: '"duration_ms":<ms>' },
   // Hashes over the peer id, the time and the key.
   { where: /\/(?:snapshots|state)\//, from: /\b[0-9a-f]{64}\b/g, to: "<sha256>" },
-  { where: /\/(?:snapshots|state)\//, from: /"key_id": ?"[0-9a-f]{16}"/g, to: '"key_id":<key id>' },
+  {
+    where: /\/(?:snapshots|state)\//,
+    from: /"(key_id|successor_id)": ?"[0-9a-f]{16}"/g,
+    to: '"$1":<key id>',
+  },
+  // An old key's signature over a new key, which each run makes anew.
+  {
+    where: /\/(?:snapshots|state)\//,
+    from: /"endorsement": ?"[0-9a-f]{128}"/g,
+    to: '"endorsement":<signature>',
+  },
   // Compose's and our hashes over the environment, in which the secrets are. The environment itself is compared.
   {
     where: /^docker$/,

@@ -158,6 +158,7 @@ function ofContainer(one: Inspected): unknown {
     Image,
   } = one as Inspected & {
     readonly Config: Inspected;
+    readonly HostConfig: Inspected;
     readonly Mounts: readonly Inspected[];
     readonly NetworkSettings: { readonly Networks: Inspected };
     readonly State: { readonly Status: string; readonly Health?: { readonly Status: string } };
@@ -171,18 +172,26 @@ function ofContainer(one: Inspected): unknown {
     // Compose's order is random.
     environment: [...((Env ?? []) as readonly string[])].toSorted(),
     config,
-    host: HostConfig,
-    mounts: Mounts.toSorted((one_, two) =>
-      String(one_["Destination"]).localeCompare(String(two["Destination"])),
-    ),
+    host: {
+      ...HostConfig,
+      Binds: ((HostConfig["Binds"] ?? []) as readonly string[]).toSorted(),
+      Mounts: sortedBy("Target", (HostConfig["Mounts"] ?? []) as readonly Inspected[]),
+    },
+    mounts: sortedBy("Destination", Mounts),
     networks: Object.keys(NetworkSettings.Networks).toSorted(),
   };
+}
+
+/** Compose gives mounts in a random order. */
+function sortedBy(key: string, things: readonly Inspected[]): readonly Inspected[] {
+  return things.toSorted((one, two) => String(one[key]).localeCompare(String(two[key])));
 }
 
 /** What an image is made of. The last two layers of one built here hold times, so a hash over their files stands for them. */
 function ofImage(one: Inspected): unknown {
   const { Config, RootFS, RepoTags, Tree } = one as Inspected & {
     readonly Config: Inspected;
+    readonly HostConfig: Inspected;
     readonly RootFS: { readonly Layers: readonly string[] };
     readonly RepoTags: readonly string[];
   };

@@ -50,10 +50,15 @@ export async function closeStorageApi(master: Box): Promise<void> {
   await master.run("systemctl stop forward");
 }
 
-export async function invite(master: Box, name: string | null): Promise<CreatedInvite> {
+/** Makes an invite. It names the master's present address, unless `more` has a --bootstrap. */
+export async function invite(
+  master: Box,
+  name: string | null,
+  more: readonly string[] = [],
+): Promise<CreatedInvite> {
   const url = `http://master:${FORWARD_PORT}`;
   const named = name === null ? [] : ["--name", name];
-  const args = ["invite", "create", "--json", "--storage-api-url", url, ...named];
+  const args = ["invite", "create", "--json", "--storage-api-url", url, ...named, ...more];
   const result = await fulaNode(master, args);
   expectExit(result, 0);
   return JSON.parse(result.stdout) as CreatedInvite;

@@ -10,6 +10,7 @@ import {
   type CreatedInvite,
   invite,
   openStorageApi,
+  peerId,
   PRIVATE_NETWORK,
 } from "./storage-boxes.ts";
 
@@ -39,7 +40,9 @@ export function storageMatrix(): CrashMatrix {
     const master = await bootFederation(network);
     dispose.unshift(() => master.destroy());
     const node = await bootNode("one", network);
-    made = { invited: await invite(master, "one"), savedMaster: await master.save() };
+    // A master that is made from the checkpoint has the same name, and another address.
+    const bootstrap = ["--bootstrap", `/dns4/master/tcp/9096/p2p/${await peerId(master)}`];
+    made = { invited: await invite(master, "one", bootstrap), savedMaster: await master.save() };
     return node;
   };
 

@@ -201,3 +201,34 @@ it("what was written once must stay: secrets, identities, the database, snapshot
     "changed: system identifier of Postgres",
   ]);
 });
+
+it("a replaced snapshot key is compared, without what each replacement makes anew", () => {
+  const withMemory = (retired: string, successor: string, endorsement: string) => {
+    const key = { key_id: retired, public_pem: "old", successor_id: successor, endorsement };
+    const text = JSON.stringify({ retired_keys: [key] });
+    const file = {
+      path: "/opt/fula-master/state/snapshot-chain.json",
+      kind: "file",
+      mode: "644",
+      owner: "0:0",
+    };
+    return toEndState({ ...survey(), files: [...survey().files, { ...file, text }] });
+  };
+  const one = withMemory("a".repeat(16), "b".repeat(16), "c".repeat(128));
+  expect(stateDifference(one, withMemory("d".repeat(16), "e".repeat(16), "f".repeat(128)))).toEqual([]);
+  expect(stateDifference(one, withMemory("a".repeat(16), "b".repeat(16), ""))).toHaveLength(1);
+  expect(stateDifference(one, withMemory("a".repeat(16), "", "c".repeat(128)))).toHaveLength(1);
+});
+
+it("the order of a container's mounts does not count, and what is mounted does", () => {
+  const withMounts = (...targets: readonly string[]) => {
+    const { docker } = survey();
+    const [container] = docker.containers;
+    const Mounts = targets.map((Target) => ({ Type: Target === "/data" ? "volume" : "bind", Target }));
+    const one = { ...container, HostConfig: { Mounts, Binds: targets.map((target) => `/opt:${target}`) } };
+    return toEndState({ ...survey(), docker: { ...docker, containers: [one] } });
+  };
+  const here = withMounts("/data", "/init");
+  expect(stateDifference(here, withMounts("/init", "/data"))).toEqual([]);
+  expect(stateDifference(here, withMounts("/data", "/other"))).toHaveLength(1);
+});

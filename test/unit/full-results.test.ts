@@ -1,8 +1,18 @@
-import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it } from "vitest";
-import { addResult, inSeedOrder, passedOf, readResults, readSizes } from "../full/results.ts";
+import { afterAll, describe, expect, it } from "vitest";
+import { reportText } from "../full/report-text.ts";
+import {
+  addResult,
+  allFound,
+  type Found,
+  inSeedOrder,
+  passedOf,
+  readResults,
+  readSizes,
+  type Result,
+} from "../full/results.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "full-results-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -29,4 +39,65 @@ it("the order of points depends on the seed alone", () => {
   expect(names(1)).toEqual(inSeedOrder(points.toReversed(), 1).map(({ name }) => name));
   expect(names(1)).not.toEqual(names(2));
   expect(names(1).toSorted()).toEqual(points.map(({ name }) => name).toSorted());
+});
+
+describe("the page with the results", () => {
+  const planned = [
+    { matrix: "m", cases: null },
+    { matrix: "never", cases: null },
+    { matrix: "c", cases: ["one", "two"] },
+  ];
+  const found = (source: string, results: readonly Result[], points = 5): Found => ({
+    source,
+    seed: "1",
+    results,
+    sizes: [{ matrix: "m", effects: 2, points }],
+  });
+  const all = ["a", "b", "d", "e", "f"].map((name) => result(name, true));
+  const text = (...some: readonly Found[]): string => reportText(planned, some, "Made.");
+
+  it("says that it is not complete as long as a point or a case is left", () => {
+    const never = { ...found("new", all), results: [...all, { ...result("one", true), matrix: "c" }] };
+    expect(text(never)).toContain("**This is not complete**");
+    expect(text(never)).toContain("| m | 2 | 5 | 5 | 5 | 5 | 0 | 1 | new |");
+    expect(text(never)).toContain("| never | - | - | 0 | 0 | 0 | 0 | - | - |");
+    expect(text(never)).toContain("| c | 2 | 1 | 1 | 0 | 1 | new |");
+    const whole = reportText(planned.slice(0, 1), [never], "Made.");
+    expect(whole).toContain("This is complete: all 5 kills and cases have run. None of them failed.");
+  });
+
+  it("tells the latest result of a point, what failed, and which kill did not land", () => {
+    const missed = { ...result("b", false), detail: "Error: the kill did not land: it | passed" };
+    const page = text(found("new", [result("a", false), result("a", true), missed]));
+    expect(page).toContain("| m | 2 | 5 | 2 | 1 | 1 | 0 | 1 | new |");
+    expect(page).toContain("- m, `b`: `Error: the kill did not land: it | passed`");
+    expect(page).toContain("1 of them failed.");
+  });
+
+  it("never mixes the results of two sources in one row", () => {
+    const page = text(found("new", [result("a", true)]), found("old", all));
+    expect(page).toContain("| m | 2 | 5 | 1 | 1 | 1 | 0 | 1 | new |");
+    expect(page).not.toContain("old");
+  });
+});
+
+it("the results of this source come first, then the newest", () => {
+  const at = mkdtempSync(join(directory, "found-"));
+  for (const [name, minutes] of [
+    ["own", 9],
+    ["older", 5],
+    ["newer", 1],
+  ] as const) {
+    const file = join(at, `${name}-seed7.ndjson`);
+    addResult(file, result(name, true));
+    const when = new Date(Date.now() - minutes * 60_000);
+    utimesSync(file, when, when);
+  }
+  const sources = allFound(at, join(at, "own-seed7.ndjson")).map(({ source, seed }) => [source, seed]);
+  expect(sources).toEqual([
+    ["own", "7"],
+    ["newer", "7"],
+    ["older", "7"],
+  ]);
+  expect(allFound(join(at, "nothing"))).toEqual([]);
 });
