@@ -2,7 +2,9 @@ import { OperatorError } from "../errors.ts";
 import { shareInFlight } from "../machine/file-reader.ts";
 import { type ProgramEnvironment, runProgram } from "../machine/run-program.ts";
 import type { ComposeProject, Docker } from "./engine.ts";
+import { PROJECT_LABEL } from "./compose-document.ts";
 import { remedyForFirewall } from "./engine-answers.ts";
+import { type Engine, NotFound } from "./engine-client.ts";
 
 type ComposeCommands = Pick<Docker, "composeUp" | "composeCreate" | "composeHashes">;
 
@@ -44,6 +46,33 @@ export function unfinishedReplacements(
     taken.add(to);
   }
   return { remove, rename };
+}
+
+/** Compose gives up on what it left itself when it was killed while it replaced a container. */
+export async function finishReplacements(
+  engine: Engine,
+  project: string,
+  report: (line: string) => void,
+): Promise<void> {
+  const docker = await engine.open();
+  const filters = { label: [`${PROJECT_LABEL}=${project}`] };
+  const listed = await docker.listContainers({ all: true, filters });
+  const { remove, rename } = unfinishedReplacements(
+    listed.map(({ Names, State }) => ({ name: (Names[0] ?? "").replace(/^\//, ""), status: State })),
+  );
+  for (const name of remove) {
+    report(`remove ${name}, which an interrupted run left`);
+    await docker
+      .getContainer(encodeURIComponent(name))
+      .remove()
+      .catch((thrown: unknown) => {
+        if (!(thrown instanceof NotFound)) throw thrown;
+      });
+  }
+  for (const { from, to } of rename) {
+    report(`rename ${from}, which an interrupted run left, to ${to}`);
+    await docker.getContainer(encodeURIComponent(from)).rename({ name: to });
+  }
 }
 
 /** The commands that need the Docker CLI: `docker compose`. `env` names the engine's socket. */

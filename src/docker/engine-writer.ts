@@ -5,8 +5,7 @@ import { Readable } from "node:stream";
 import { messageOf, OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
 import { type ProgramEnvironment, programEnvironment, runProgram } from "../machine/run-program.ts";
-import { PROJECT_LABEL } from "./compose-document.ts";
-import { dockerCli, unfinishedReplacements } from "./compose-run.ts";
+import { dockerCli, finishReplacements } from "./compose-run.ts";
 import type { Answer } from "./engine-answers.ts";
 import { dockerSocket, Engine, NotFound, reasonOf } from "./engine-client.ts";
 import type { RegistryLogin } from "./engine-logins.ts";
@@ -44,24 +43,6 @@ export function createDocker(env: Readonly<Record<string, string | undefined>>):
     composeUp: finished(composeUp),
     composeCreate: finished(composeCreate),
   };
-}
-
-/** Compose gives up on what it left itself when it was killed while it replaced a container. */
-async function finishReplacements(engine: Engine, project: string, report: Report): Promise<void> {
-  const docker = await engine.open();
-  const filters = { label: [`${PROJECT_LABEL}=${project}`] };
-  const listed = await docker.listContainers({ all: true, filters });
-  const { remove, rename } = unfinishedReplacements(
-    listed.map(({ Names, State }) => ({ name: (Names[0] ?? "").replace(/^\//, ""), status: State })),
-  );
-  for (const name of remove) {
-    report(`remove ${name}, which an interrupted run left`);
-    await ignoreNotFound(docker.getContainer(encodeURIComponent(name)).remove());
-  }
-  for (const { from, to } of rename) {
-    report(`rename ${from}, which an interrupted run left, to ${to}`);
-    await docker.getContainer(encodeURIComponent(from)).rename({ name: to });
-  }
 }
 
 /** Changes one engine. `env` says where the registry logins are. */
