@@ -1,5 +1,6 @@
 import { chooseDrills, type DrillDeps, slugOf } from "../drills/catalogue.ts";
 import type { Drill } from "../drills/drill.ts";
+import { clearLeftovers } from "../drills/run/clear-leftovers.ts";
 import { countStates, linesOfList } from "../drills/run/drill-lines.ts";
 import {
   type DrillScreen,
@@ -130,6 +131,10 @@ async function rehearse(
   if (flags.scheduled) await world.rotateLog(drillLog);
   const startMs = monotonic.nowMs();
   const screen = openScreen(flags, world, drills.length);
+  const running = drills.map(({ id }) => id);
+  const cleared = await clearLeftovers(running, { deps: world, master, stop });
+  screen.cleared(cleared.removed);
+  for (const text of cleared.warnings) reporter.listen({ type: "warning", text });
   const run = await runDrills(drills, {
     // Nobody is to be called by a drill that they did not ask for.
     deps: { ...world, rehearsesAlarm: isNamed },
@@ -148,6 +153,7 @@ async function rehearse(
       version,
       baseDir,
       drills: run.results,
+      leftovers: cleared.removed,
       counts: countStates(run.results),
       stopped: run.stopped,
       alarm: sent,

@@ -6,6 +6,8 @@ import type { DrillListener, DrillRun } from "./run-drills.ts";
 
 /** Shows drills while they run. */
 export interface DrillScreen extends DrillListener {
+  /** What earlier runs of other drills had left, and is removed now. */
+  cleared(lines: readonly string[]): void;
   /** The last lines, which the result has. */
   end(run: DrillRun, durationMs: number, exitCode: number): readonly string[];
 }
@@ -21,6 +23,10 @@ export function openTextScreen(reporter: Lines, clock: Monotonic, verbose: boole
   let isLong = false;
   let callOff = (): void => {};
   return {
+    cleared(lines) {
+      for (const line of lines)
+        for (const row of table([[`Removed what an earlier run had left: ${line}`]])) reporter.note(row);
+    },
     started({ id, title }) {
       isLong = false;
       callOff = clock.after(LONG_MS, () => {
@@ -48,6 +54,9 @@ export function openTapScreen({ note }: Lines, clock: Monotonic, count: number):
   let callOff = (): void => {};
   for (const line of tapStart(count)) note(line);
   return {
+    cleared(lines) {
+      for (const line of lines) note(`# removed what an earlier run had left: ${line}`);
+    },
     started({ id, title }) {
       callOff = clock.after(LONG_MS, () => note(`# ${id} ${title} ...`));
     },
@@ -67,6 +76,9 @@ export function openTapScreen({ note }: Lines, clock: Monotonic, count: number):
 /** For the log of the cron job: one line for each drill, with its time. */
 export function openLogScreen({ note }: Lines, now: () => Date): DrillScreen {
   return {
+    cleared(lines) {
+      for (const line of lines) note(`${utcSeconds(now())} removed what an earlier run had left: ${line}`);
+    },
     started() {},
     said() {},
     ended({ id, title, state, summary, todo, leftovers }) {

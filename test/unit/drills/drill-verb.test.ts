@@ -1,8 +1,12 @@
-import { beforeAll, describe, expect, it } from "vitest";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { drill, type DrillFlags } from "../../../src/commands/drill.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import type { AlarmChannels } from "../../../src/pinset/alerts.ts";
-import { CRON_FILES } from "../../../src/settings/layout.ts";
+import { CATALOGUE } from "../../../src/drills/catalogue.ts";
+import { TRACES } from "../../../src/drills/run/clear-leftovers.ts";
+import { CRON_FILES, DRILL_LABEL } from "../../../src/settings/layout.ts";
 import { serialiseRotation } from "../../../src/settings/rotation.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import type { World } from "../../../src/world.ts";
@@ -198,6 +202,56 @@ describe("drill", () => {
     const locked = new OperatorError({ exit: "locked", what: "Another run holds the lock." });
     const { exit, writes } = await drillOn(masterThat([]), {}, { takeLock: () => Promise.reject(locked) });
     expect({ exit, writes }).toEqual({ exit: locked, writes: [] });
+  });
+});
+
+describe("what a killed drill left", () => {
+  /** A `docker` that lists one container with the mark until it is removed. */
+  async function fakeDocker(): Promise<{ readonly PATH: string; readonly asked: () => Promise<string> }> {
+    const directory = await mkdtemp(`${tmpdir()}/drill-docker-`);
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const script = `#!/bin/sh\necho "$@" >>${directory}/asked\n[ "$1" = ps ] && echo fula-drill-copy\nexit 0\n`;
+    await writeFile(`${directory}/docker`, script, { mode: 0o755 });
+    return {
+      PATH: `${directory}:/usr/bin:/bin`,
+      asked: () => readFile(`${directory}/asked`, "utf8").catch(() => ""),
+    };
+  }
+
+  it("is removed by every run, whatever it is named", async () => {
+    const host = masterThat([]);
+    host.scratches = ["fula_drill_0123456789abcdef01234567"];
+    host.docker.putContainer("fula-drill-copy", { labels: { [DRILL_LABEL]: "D9" } });
+    const { PATH, asked } = await fakeDocker();
+    const { exit, result, printed } = await drillOn(host, {}, { environment: { PATH } });
+    expect(exit).toBe("ok");
+    expect(result?.data["leftovers"]).toEqual([
+      "the scratch database fula_drill_0123456789abcdef01234567",
+      "the container fula-drill-copy",
+    ]);
+    expect(host.scratches).toEqual([]);
+    expect(await asked()).toContain("rm --force --volumes fula-drill-copy");
+    expect(printed).toContain("Removed what an earlier run had left: the container fula-drill-copy");
+  });
+
+  it("is a warning if it can't be looked for and no drill that runs needs it", async () => {
+    const host = masterThat([]);
+    host.docker.containers = () =>
+      Promise.reject(new OperatorError({ exit: "unavailable", what: "Docker does not answer." }));
+    const { exit, printed } = await drillOn(host);
+    expect(exit).toBe("ok");
+    expect(printed).toContain(
+      "Not looked for containers and volumes that an earlier drill may have left: Docker does not answer.",
+    );
+  });
+
+  it("is known for each drill that makes something", () => {
+    const makers = TRACES.flatMap((trace) => trace.makers).toSorted();
+    expect(makers).toEqual(
+      CATALOGUE.map(({ id }) => id)
+        .filter((id) => !["D1", "D2"].includes(id))
+        .toSorted(),
+    );
   });
 });
 
