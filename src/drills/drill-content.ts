@@ -264,7 +264,7 @@ async function removeContent(
   // A cluster with batching lists a pin some time longer.
   if (!(await until(deps.host.clock, UNPIN_MS, isGone)))
     throw new OperatorError({
-      exit: "unavailable",
+      exit: "unhealthy",
       what: "A drill's pin is still in the pinset, although it was unpinned.",
       remedy: "Run the drill again: it cleans up first.",
     });

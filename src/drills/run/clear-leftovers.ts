@@ -1,5 +1,5 @@
 import { DRILL_DIRECTORY, DRILL_LABEL } from "../../settings/layout.ts";
-import { createThrowaway } from "../../dumps/throwaway.ts";
+import { createThrowaway, type Throwaway } from "../../dumps/throwaway.ts";
 import type { HostReader } from "../../host.ts";
 import { judgeError, within } from "../../status/collect.ts";
 import { LATE } from "../../status/part.ts";
@@ -19,8 +19,10 @@ interface Trace {
   readonly makers: readonly string[];
   readonly what: string;
   /** Looks for it at little cost, and removes what is there. Returns a line for each thing. */
-  remove(deps: Deps, master: DrillContext["master"]): Promise<readonly string[]>;
+  remove(deps: Deps, master: DrillContext["master"], throwaway: Marked): Promise<readonly string[]>;
 }
+
+type Marked = Pick<Throwaway, "removeMarked">;
 
 export const TRACES: readonly Trace[] = [
   {
@@ -40,10 +42,10 @@ export const TRACES: readonly Trace[] = [
   {
     makers: ["D9"],
     what: "containers and volumes",
-    async remove({ host: { docker }, environment }) {
+    async remove({ host: { docker } }, _master, throwaway) {
       const [containers, volumes] = await Promise.all([docker.containers(), docker.listVolumes()]);
       const isLeft = [...containers, ...volumes].some(({ labels }) => DRILL_LABEL in labels);
-      return isLeft ? createThrowaway(environment).removeMarked(DRILL_LABEL) : [];
+      return isLeft ? throwaway.removeMarked(DRILL_LABEL) : [];
     },
   },
 ];
@@ -57,6 +59,7 @@ const LIMIT_MS = 60_000;
 export async function clearLeftovers(
   running: readonly string[],
   { deps, master, stop }: Pick<DrillContext, "master" | "stop"> & { readonly deps: Deps },
+  throwaway: Marked = createThrowaway(deps.environment),
 ): Promise<{ readonly removed: readonly string[]; readonly warnings: readonly string[] }> {
   const removed: string[] = [];
   const warnings: string[] = [];
@@ -68,7 +71,7 @@ export async function clearLeftovers(
     try {
       const lines = await orStop(
         stop,
-        within(LIMIT_MS, () => remove(deps, master)),
+        within(LIMIT_MS, () => remove(deps, master, throwaway)),
       );
       if (lines === LATE) warn("no answer in time.");
       else removed.push(...lines);

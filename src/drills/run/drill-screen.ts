@@ -1,8 +1,8 @@
 import type { Monotonic } from "../../status/collect.ts";
 import type { Reporter } from "../../ui/reporter.ts";
 import { utcSeconds } from "../../units.ts";
-import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill, tapStart } from "./drill-lines.ts";
-import type { DrillListener, DrillRun } from "./run-drills.ts";
+import { concludeDrills, linesOfDrill, linesOfSame, tapEnd, tapOfDrill, tapStart } from "./drill-lines.ts";
+import { type DrillListener, type DrillResult, type DrillRun, NOT_RUN } from "./run-drills.ts";
 
 /** Shows drills while they run. */
 export interface DrillScreen extends DrillListener {
@@ -20,6 +20,7 @@ const LONG_MS = 2_000;
 /** For people: a line for each drill as it ends, and what goes on in one that takes long. */
 export function openTextScreen(reporter: Lines, clock: Monotonic, verbose: boolean): DrillScreen {
   const table: Lines["table"] = (rows) => reporter.table(rows);
+  const same = rememberNotRun();
   let isLong = false;
   let callOff = (): void => {};
   return {
@@ -39,11 +40,28 @@ export function openTextScreen(reporter: Lines, clock: Monotonic, verbose: boole
     },
     ended(result) {
       callOff();
+      if (same.isSame(result)) return;
       for (const line of linesOfDrill(result, table, verbose)) reporter.note(line);
     },
     end(run, durationMs, exitCode) {
       callOff();
-      return concludeDrills(run, durationMs, exitCode);
+      return [...linesOfSame(same.ids(), table), ...concludeDrills(run, durationMs, exitCode)];
+    },
+  };
+}
+
+/** Knows the drills that did not begin for a reason that was said before. */
+function rememberNotRun() {
+  const reasons = new Set<string>();
+  const ids: string[] = [];
+  return {
+    ids: () => ids,
+    isSame({ id, summary }: DrillResult): boolean {
+      if (!summary.startsWith(NOT_RUN)) return false;
+      const isSame = reasons.has(summary);
+      reasons.add(summary);
+      if (isSame) ids.push(id);
+      return isSame;
     },
   };
 }
