@@ -103,8 +103,8 @@ function list(
   drills: readonly Drill<DrillDeps>[],
   { reporter, version }: World,
 ): VerbExit {
-  const whole = drills.flatMap((drill) =>
-    entries.filter(({ id }) => id === drill.id).map(({ touches, usual }) => ({ ...drill, touches, usual })),
+  const whole = drills.flatMap((one) =>
+    entries.filter(({ id }) => id === one.id).map(({ touches, usual }) => ({ ...one, touches, usual })),
   );
   const listed = whole.map((one) => {
     const { id, title, proves, touches, usual, isScheduled, deadlineMs } = one;

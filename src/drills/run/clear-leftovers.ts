@@ -63,7 +63,8 @@ export async function clearLeftovers(
 ): Promise<{ readonly removed: readonly string[]; readonly warnings: readonly string[] }> {
   const removed: string[] = [];
   const warnings: string[] = [];
-  for (const { makers, what, remove } of TRACES) {
+  for (const trace of TRACES) {
+    const { makers, what } = trace;
     if (stop.aborted) break;
     if (makers.some((id) => running.includes(id))) continue;
     const warn = (why: string) =>
@@ -71,7 +72,7 @@ export async function clearLeftovers(
     try {
       const lines = await orStop(
         stop,
-        within(LIMIT_MS, () => remove(deps, master, throwaway)),
+        within(LIMIT_MS, () => trace.remove(deps, master, throwaway)),
       );
       if (lines === LATE) warn("no answer in time.");
       else removed.push(...lines);
