@@ -85,7 +85,7 @@ describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
     // The double lets it go on: it still ends as after the first signal.
     expect(await ended, said.stderr).toBe(26);
     expect(exits.at(-1)).toBe(26);
-    expect(said.stdout).toContain("(exit 26)");
+    expect(said.stdout).toContain("exit 26).");
     expect(said.stdout + said.stderr).not.toContain("half done");
   });
 

@@ -56,7 +56,10 @@ export function concludeDrills(
       : `All ${results.length} drills passed`
     : counts;
   const end = `${whole} ${said.length === 0 ? `(${duration(durationMs)}, exit ${exitCode})` : `in ${duration(durationMs)} (exit ${exitCode})`}.`;
-  return [`${end.charAt(0).toUpperCase()}${end.slice(1)}`, ...(stopped === null ? [] : [tellStop(stopped)])];
+  return [
+    `${end.charAt(0).toUpperCase()}${end.slice(1)}`,
+    ...(stopped === null ? [] : [tellStop(stopped, results.length)]),
+  ];
 }
 
 /** How many drills ended how. */
@@ -67,7 +70,8 @@ export function countStates(
   return { passed: count("passed"), failed: count("failed"), skipped: count("skipped") };
 }
 
-function tellStop({ drill }: NonNullable<DrillRun["stopped"]>): string {
+function tellStop({ drill }: NonNullable<DrillRun["stopped"]>, ended: number): string {
+  if (drill === null && ended === 0) return "Stopped before the first drill: nothing was made.";
   if (drill === null) return "Stopped between two drills. Nothing is left of them.";
   const { id, title, fault } = drill;
   return fault === null
@@ -135,7 +139,7 @@ export function tapOfDrill(result: DrillResult, number: number): readonly string
 export function tapEnd({ results, stopped }: DrillRun): readonly string[] {
   return stopped === null
     ? [`# ${countOf(results.length, "drill")}`]
-    : [`Bail out! ${escapeTap(tellStop(stopped))}`];
+    : [`Bail out! ${escapeTap(tellStop(stopped, results.length))}`];
 }
 
 /** In a description, `#` begins a directive. */

@@ -205,6 +205,9 @@ describe("TAP version 14", () => {
 
   it("bails out when it was stopped", () => {
     expect(tapEnd({ results: [], stopped: { drill: null } })[0]).toMatch(
+      /^Bail out! Stopped before the first drill/,
+    );
+    expect(tapEnd({ results: [RESULT], stopped: { drill: null } })[0]).toMatch(
       /^Bail out! Stopped between two drills/,
     );
     expect(tapEnd({ results: [RESULT], stopped: null })).toEqual(["# 1 drill"]);
