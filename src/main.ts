@@ -2,6 +2,7 @@ import { CommanderError } from "commander";
 import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import { describeProgram } from "./program.ts";
 import type { Run, Verb, VerbKind } from "./program-verbs.ts";
+import type { Reporter } from "./ui/reporter.ts";
 import { capitalised } from "./units.ts";
 import { createReporter, createWorld } from "./world.ts";
 
@@ -69,37 +70,52 @@ function usageError({ code, message }: CommanderError): OperatorError {
 /** As a shell reports a program that SIGPIPE has ended: 128 and the signal's number. */
 const CLOSED_OUTPUT = 141;
 
+/** The exit code for a verb that a signal ends at once: 128 and its number. */
+const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+function stopping(signal: string): string {
+  return `Stopped by ${signal}: it cleans up, then ends. A second signal ends it at once.\n`;
+}
+
+function stoppedAtOnce(signal: string): string {
+  return `Stopped by ${signal} at once. Something of the drill may be left:\nthe next fula-node drill removes it.\n`;
+}
+
 async function runVerb(
   verb: Verb,
   { process, output, version, exit, kind }: ProcessContext & { readonly kind: VerbKind },
 ): Promise<number> {
   const stopController = new AbortController();
+  let reporter: Reporter | null = null;
+  const stop = (signal: keyof typeof SIGNALS): void => {
+    const isFirst = !stopController.signal.aborted;
+    stopController.abort();
+    if (kind === "serves") return;
+    if (kind === "rehearses") {
+      // A terminal that closes sends SIGHUP more than once: it never cuts a clean-up short.
+      if (!isFirst && signal === "SIGHUP") return;
+      if (signal !== "SIGHUP") process.once(signal, stop);
+      process.stderr.write(isFirst ? stopping(signal) : stoppedAtOnce(signal));
+      if (isFirst) return;
+    } else if (reporter === null) process.stderr.write(`Stopped by ${signal}. Nothing was changed.\n`);
+    else
+      reporter.note(
+        `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
+      );
+    exit(SIGNALS[signal]);
+  };
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  if (kind === "rehearses") process.on("SIGHUP", stop);
   const world = await createWorld(process, version, {
     json: process.argv.includes("--json"),
     stop: stopController.signal,
   });
-  const stop = (signal: "SIGINT" | "SIGTERM"): void => {
-    const isFirst = !stopController.signal.aborted;
-    stopController.abort();
-    if (kind === "serves") return;
-    if (kind === "rehearses" && isFirst) {
-      process.once(signal, stop);
-      process.stderr.write(
-        `Stopped by ${signal}: it cleans up, then ends. A second signal ends it at once.\n`,
-      );
-      return;
-    }
-    world.reporter.note(
-      `\nStopped by ${signal}. The last change may be half done; running again is safe and continues from there.`,
-    );
-    exit(signal === "SIGINT" ? 130 : 143);
-  };
+  ({ reporter } = world);
   output.onLost(({ isClosed, why }) => {
     if (!isClosed) process.stderr.write(`Warning: The output can't be written: ${why}.\n`);
     if (kind === "reads" || kind === "asks") exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
   });
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
   try {
     return EXIT_CODES[await verb(world)];
   } catch (thrown) {
@@ -110,6 +126,7 @@ async function runVerb(
   } finally {
     process.off("SIGINT", stop);
     process.off("SIGTERM", stop);
+    process.off("SIGHUP", stop);
   }
 }
 

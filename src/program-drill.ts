@@ -10,12 +10,12 @@ export function addDrill(program: Command, baseDir: () => Option, run: Run): voi
       "prove on this machine that what a master promises holds: rehearsals with things of their own, which they remove (exit code 27 if one fails)",
     )
     .argument("[name...]", "D1 to D10, or the names that --list shows (default: all)")
-    .option("--list", "list the drills and what each proves; runs none", false)
+    .option("--list", "list the drills: what each proves and touches, and its usual time; runs none", false)
     .option("--tap", "print the Test Anything Protocol, version 14", false)
     .option("-v, --verbose", "also show what each drill proves and what was looked at", false)
-    .option("--schedule", "let cron run the safe drills once a week, with an alarm if one fails", false)
+    .option("--schedule", "let cron run every drill once a week, with an alarm if one fails", false)
     .option("--unschedule", "let cron run no drills any more", false)
-    .option("--scheduled", "run as cron does: the safe drills only, with the alarm if one fails", false)
+    .option("--scheduled", "run as cron does: every drill, with the alarm if one fails", false)
     .addOption(baseDir())
     .option("--json", "print one JSON object instead of text")
     // commander gives --json to the program, wherever it stands.

@@ -1,6 +1,7 @@
-import { chooseDrills, type DrillDeps, slugOf } from "../drills/catalogue.ts";
+import { chooseDrills, type DrillDeps, type Entry, slugOf } from "../drills/catalogue.ts";
 import type { Drill } from "../drills/drill.ts";
-import { countStates, linesOfList } from "../drills/run/drill-lines.ts";
+import { clearLeftovers } from "../drills/run/clear-leftovers.ts";
+import { countStates, linesOfList, tapRefusal } from "../drills/run/drill-lines.ts";
 import {
   type DrillScreen,
   openLogScreen,
@@ -19,6 +20,7 @@ import {
 import { refuseRemoved } from "../join/master-database.ts";
 import { type AlarmSent, commandFailure } from "../pinset/alerts.ts";
 import { CRON_FILES, lockNames } from "../settings/layout.ts";
+import { timeOfDrills } from "../steps/master/cron-entry.ts";
 import { monotonic } from "../status/collect.ts";
 import type { World } from "../world.ts";
 
@@ -44,7 +46,22 @@ const VERB = "drill";
 export async function drill(names: readonly string[], flags: DrillFlags, world: World): Promise<VerbExit> {
   refuseMixed(names, flags);
   const drills = await Promise.all(chooseDrills(names).map((entry) => entry.load()));
-  if (flags.list) return list(drills, world);
+  if (flags.list) return list(chooseDrills(names), drills, world);
+  let isBegun = false;
+  try {
+    return await underLock(names, drills, { flags, world, began: () => (isBegun = true) });
+  } catch (thrown) {
+    const isRefused = flags.tap && !isBegun && thrown instanceof OperatorError;
+    for (const line of isRefused ? tapRefusal(thrown.message) : []) world.reporter.note(line);
+    throw thrown;
+  }
+}
+
+async function underLock(
+  names: readonly string[],
+  drills: readonly Drill<DrillDeps>[],
+  { flags, world, began }: { readonly flags: DrillFlags; readonly world: World; readonly began: () => void },
+): Promise<VerbExit> {
   const { host, pid } = world;
   const master = await readInstalledMaster(world, flags.baseDir);
   const { node } = lockNames(master.layout.baseDir);
@@ -53,6 +70,7 @@ export async function drill(names: readonly string[], flags: DrillFlags, world: 
     if (flags.schedule || flags.unschedule) return await changeSchedule(flags, world, master);
     await refuseUnfinishedRotation(host, master.layout);
     await refuseRemoved(host, master);
+    began();
     return await rehearse(flags.scheduled ? drills.filter((one) => one.isScheduled) : drills, flags, {
       world,
       master,
@@ -74,20 +92,27 @@ function refuseMixed(names: readonly string[], flags: DrillFlags): void {
       : flags.tap && (flags.json === true || mode !== undefined)
         ? `--tap and --${mode ?? "json"} exclude each other.`
         : mode !== undefined && mode !== "list" && names.length > 0
-          ? `--${mode} takes no names: it is about every drill that cron may run.`
+          ? `--${mode} takes no names: it is about every drill.`
           : null;
   if (what === null) return;
   throw new OperatorError({ exit: "usage", what, remedy: "fula-node drill --help explains each of them." });
 }
 
-function list(drills: readonly Drill<DrillDeps>[], { reporter, version }: World): VerbExit {
-  const listed = drills.map((one) => {
-    const { id, title, proves, isScheduled, deadlineMs } = one;
-    return { id, name: slugOf(one), title, proves, isScheduled, deadlineMs };
+function list(
+  entries: readonly Entry[],
+  drills: readonly Drill<DrillDeps>[],
+  { reporter, version }: World,
+): VerbExit {
+  const whole = drills.flatMap((one) =>
+    entries.filter(({ id }) => id === one.id).map(({ touches, usual }) => ({ ...one, touches, usual })),
+  );
+  const listed = whole.map((one) => {
+    const { id, title, proves, touches, usual, isScheduled, deadlineMs } = one;
+    return { id, name: slugOf(one), title, proves, touches, usual, isScheduled, deadlineMs };
   });
   reporter.result({
     data: { verb: VERB, version, drills: listed },
-    lines: linesOfList(drills, (rows) => reporter.table(rows)),
+    lines: linesOfList(whole, (rows) => reporter.table(rows)),
   });
   return "ok";
 }
@@ -101,14 +126,15 @@ async function changeSchedule(
   const { baseDir, drillLog } = master.layout;
   const file = CRON_FILES.drill;
   const changed = await (schedule ? scheduleDrills : unscheduleDrills)(world, master);
+  const when = timeOfDrills(world.hash, master.values("CLUSTER_PEERNAME") ?? "").words;
   await reporter.close();
   reporter.result({
-    data: { verb: VERB, version, baseDir, file, isScheduled: schedule, changed },
+    data: { verb: VERB, version, baseDir, file, when, isScheduled: schedule, changed },
     lines: schedule
       ? [
           changed
-            ? `Cron runs the safe drills once a week now: ${file}`
-            : `Nothing to do: cron runs the safe drills once a week: ${file}`,
+            ? `Cron runs every drill once a week now, ${when}: ${file}`
+            : `Nothing to do: cron runs every drill once a week, ${when}: ${file}`,
           `Their output: ${drillLog}`,
         ]
       : [changed ? `Cron runs no drills any more: removed ${file}` : "Nothing to do: cron runs no drills."],
@@ -130,6 +156,10 @@ async function rehearse(
   if (flags.scheduled) await world.rotateLog(drillLog);
   const startMs = monotonic.nowMs();
   const screen = openScreen(flags, world, drills.length);
+  const running = drills.map(({ id }) => id);
+  const cleared = await clearLeftovers(running, { deps: world, master, stop });
+  screen.cleared(cleared.removed);
+  for (const text of cleared.warnings) reporter.listen({ type: "warning", text });
   const run = await runDrills(drills, {
     // Nobody is to be called by a drill that they did not ask for.
     deps: { ...world, rehearsesAlarm: isNamed },
@@ -138,7 +168,7 @@ async function rehearse(
     listener: screen,
   });
   const durationMs = Math.round(monotonic.nowMs() - startMs);
-  const recorded = await orFault(() => recordDrills(host.files, master, run.results));
+  const recorded = await orFault(() => recordDrills(host.files, master, run.results, isNamed));
   const alarm = flags.scheduled ? await orFault(() => raise(world, master, run.results)) : { value: null };
   const sent = "value" in alarm ? alarm.value : null;
   const exit = exitOf(run);
@@ -148,6 +178,7 @@ async function rehearse(
       version,
       baseDir,
       drills: run.results,
+      leftovers: cleared.removed,
       counts: countStates(run.results),
       stopped: run.stopped,
       alarm: sent,
@@ -161,7 +192,8 @@ async function rehearse(
   const [fault, ...others] = [...faults, ...[commandFailure(sent)].filter((one) => one !== null)];
   // What the drills found is more than a record that could not be written.
   const told = exit === "ok" ? others : [...(fault === undefined ? [] : [fault]), ...others];
-  for (const { what } of told) reporter.listen({ type: "warning", text: what });
+  for (const { what, why } of told)
+    reporter.listen({ type: "warning", text: [what, why].filter(Boolean).join(" ") });
   if (fault !== undefined && exit === "ok") throw fault;
   return exit;
 }

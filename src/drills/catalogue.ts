@@ -10,32 +10,89 @@ import type { SweepDrillDeps } from "./sweep-drill.ts";
 export type DrillDeps = StatusDeps & CronDrillDeps & SnapshotDrillDeps & SweepDrillDeps;
 
 /** A drill that is loaded when it is needed. */
-interface Entry {
+export interface Entry {
   readonly id: string;
   readonly title: string;
+  /** What it touches on the live box, as the object of a sentence. */
+  readonly touches: string;
+  readonly usual: string;
   load(): Promise<Drill<DrillDeps>>;
 }
+
+const SCRATCH = "a scratch database of its own";
 
 /** Every drill, in the order in which they run. */
 export const CATALOGUE: readonly Entry[] = [
   {
     id: "D1",
     title: "stack health",
+    touches: "nothing",
+    usual: "1 to 7 s",
     load: async () => (await import("./stack-health-drill.ts")).stackHealthDrill,
   },
   {
     id: "D2",
     title: "migrations",
+    touches: "nothing",
+    usual: "1 s",
     load: async () => (await import("./migrations-drill.ts")).migrationsDrill,
   },
-  { id: "D3", title: "one leader", load: async () => (await import("./lease-drill.ts")).leaseDrill },
-  { id: "D4", title: "takeover", load: async () => (await import("./takeover-drill.ts")).takeoverDrill },
-  { id: "D5", title: "billing replay", load: async () => (await import("./replay-drill.ts")).replayDrill },
-  { id: "D6", title: "snapshot", load: async () => (await import("./snapshot-drill.ts")).snapshotDrill },
-  { id: "D7", title: "sweep", load: async () => (await import("./sweep-drill.ts")).sweepDrill },
-  { id: "D8", title: "stale writers", load: async () => (await import("./bucket-drill.ts")).bucketDrill },
-  { id: "D9", title: "dump", load: async () => (await import("./dump-drill.ts")).dumpDrill },
-  { id: "D10", title: "node names", load: async () => (await import("./name-drill.ts")).nameDrill },
+  {
+    id: "D3",
+    title: "one leader",
+    touches: SCRATCH,
+    usual: "3 s",
+    load: async () => (await import("./lease-drill.ts")).leaseDrill,
+  },
+  {
+    id: "D4",
+    title: "takeover",
+    touches: SCRATCH,
+    usual: "8 to 15 s",
+    load: async () => (await import("./takeover-drill.ts")).takeoverDrill,
+  },
+  {
+    id: "D5",
+    title: "billing replay",
+    touches: SCRATCH,
+    usual: "4 s",
+    load: async () => (await import("./replay-drill.ts")).replayDrill,
+  },
+  {
+    id: "D6",
+    title: "snapshot",
+    touches: "one pin and one block of its own, in the live pool",
+    usual: "1 to 5 s, a minute for a million pins",
+    load: async () => (await import("./snapshot-drill.ts")).snapshotDrill,
+  },
+  {
+    id: "D7",
+    title: "sweep",
+    touches: "one pin and one block of its own, in the live pool",
+    usual: "1 to 10 s, 2 min for a million pins",
+    load: async () => (await import("./sweep-drill.ts")).sweepDrill,
+  },
+  {
+    id: "D8",
+    title: "stale writers",
+    touches: SCRATCH,
+    usual: "2 s",
+    load: async () => (await import("./bucket-drill.ts")).bucketDrill,
+  },
+  {
+    id: "D9",
+    title: "dump",
+    touches: "two containers and a volume of its own; it reads the database",
+    usual: "5 to 20 s, 1 to 2 min for a million pins",
+    load: async () => (await import("./dump-drill.ts")).dumpDrill,
+  },
+  {
+    id: "D10",
+    title: "node names",
+    touches: SCRATCH,
+    usual: "2 s",
+    load: async () => (await import("./name-drill.ts")).nameDrill,
+  },
 ];
 
 /** `stack-health`, as a name on the command line. */

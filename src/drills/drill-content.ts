@@ -10,6 +10,7 @@ import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
 import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
+import { DRILL_DIRECTORY } from "../settings/layout.ts";
 
 /** What a drill needs to make content of its own on the live pool, and to remove it. */
 export interface ContentDeps extends Pick<JoinDeps, "openCluster" | "hash"> {
@@ -37,7 +38,6 @@ interface Copies {
   readonly peers: readonly string[];
 }
 
-const NAME = /^fula-drill-(?:snapshot|sweep)-[0-9a-f]{16}$/;
 const NAME_START = "fula-drill-";
 const MARK_KEY = "fula-node-drill";
 const NOTE = "content.json";
@@ -161,7 +161,7 @@ export async function copiesOf(cluster: Pick<Cluster, "status">, cid: string): P
 
 /** True for the pin of any drill, also of another master: by its name alone, so good enough only to wait for it. */
 export async function isNamedByDrill(cluster: Pick<Cluster, "allocation">, cid: string): Promise<boolean> {
-  return NAME.test(readWholePin(await cluster.allocation(cid))?.options.name ?? "");
+  return DRILL_DIRECTORY.test(readWholePin(await cluster.allocation(cid))?.options.name ?? "");
 }
 
 /**
@@ -177,7 +177,7 @@ export async function removeContents(
   const { baseDir } = master.layout;
   const cluster = openOwnCluster(deps, master, { deadlineMs });
   try {
-    const directories = ((await files.list(baseDir)) ?? []).filter((name) => NAME.test(name));
+    const directories = ((await files.list(baseDir)) ?? []).filter((name) => DRILL_DIRECTORY.test(name));
     const contents = new Map<string, string>();
     for (const name of directories) {
       const cid = readNote(await files.readText(`${baseDir}/${name}/${NOTE}`));
@@ -232,7 +232,7 @@ function isMarked(
   master: InstalledMaster,
   { cid, options }: WholePin,
 ): boolean {
-  return NAME.test(options.name) && options.metadata[MARK_KEY] === markOf(deps, master, cid);
+  return DRILL_DIRECTORY.test(options.name) && options.metadata[MARK_KEY] === markOf(deps, master, cid);
 }
 
 function markOf(
@@ -264,7 +264,7 @@ async function removeContent(
   // A cluster with batching lists a pin some time longer.
   if (!(await until(deps.host.clock, UNPIN_MS, isGone)))
     throw new OperatorError({
-      exit: "unavailable",
+      exit: "unhealthy",
       what: "A drill's pin is still in the pinset, although it was unpinned.",
       remedy: "Run the drill again: it cleans up first.",
     });

@@ -7,6 +7,7 @@ import type { Lock, LockHolder } from "../machine/lock.ts";
 import { readSearched } from "../pinning/searched.ts";
 import { refusalOf } from "../pinset/alert-command.ts";
 import type { AlarmChannels } from "../pinset/alerts.ts";
+import { COMMAND_FAILED } from "../pinset/drill-record.ts";
 import { sweep, type SweepResult } from "../pinset/sweep/sweep.ts";
 import type { PinsetWorkspace } from "../pinset/workspace.ts";
 import { lockNames } from "../settings/layout.ts";
@@ -132,7 +133,13 @@ async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summar
   const lock = await takeSweepLock(given);
   try {
     const { seenMs, backMs, command } = await rehearse(given, content, { peers, wanted });
-    const told = command === "done" ? " and ALERT_COMMAND was run" : "";
+    const isUnset = deps.rehearsesAlarm === true && values("ALERT_COMMAND") === undefined;
+    const told =
+      command === "done"
+        ? " and ALERT_COMMAND was run"
+        : isUnset
+          ? " (no ALERT_COMMAND is set, so nobody is called)"
+          : "";
     return {
       state: "passed",
       summary: `${clean}; a pin with 1 of ${wanted} copies was found in ${duration(seenMs)}, the alarm was written${told}, and ${duration(backMs)} later it had ${wanted}`,
@@ -250,7 +257,8 @@ function marked(command: NonNullable<AlarmChannels["command"]>): NonNullable<Ala
   return {
     path: command.path,
     run: (input) => {
-      const alarm = JSON.parse(input) as { readonly summary: string };
+      // Its log is the drill's own, and gone when somebody reads this.
+      const { log: _log, ...alarm } = JSON.parse(input) as { readonly summary: string; readonly log: string };
       const summary = `This is a drill of fula-node: there is nothing to do. ${alarm.summary}`;
       return command.run(`${visibleJson({ ...alarm, kind: "drill", summary })}\n`);
     },
@@ -311,7 +319,7 @@ async function requireFound(
   const { alarm } = found;
   if (alarm?.command === "failed")
     throw new DrillFailure(
-      `the alarm was written, but ALERT_COMMAND failed: ${alarm.why}`,
+      `the alarm was written, but ${COMMAND_FAILED}: ${alarm.why}`,
       "repair ALERT_COMMAND",
     );
   if (found.failure !== null)

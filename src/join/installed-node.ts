@@ -288,6 +288,16 @@ export interface InstalledMaster {
   readonly values: Values;
 }
 
+/** Throws (`settings`) for the directory of a storage node: its settings are valid ones of a master, with defaults for the rest. */
+async function refuseStorageNode(host: HostReader, { baseDir }: MasterLayout): Promise<void> {
+  if ((await lookAtPlace(host, baseDir, "master")).kind === "master") return;
+  throw new OperatorError({
+    exit: "settings",
+    what: `${baseDir} is the directory of a storage node, so no master is installed there.`,
+    remedy: "Run this command on a master of its pool.",
+  });
+}
+
 /** Reads the settings of an installed master. Throws (`settings`) if there is no master or its settings are invalid. */
 export async function readInstalledMaster(
   deps: Pick<JoinDeps, "host" | "hostname" | "environment" | "reporter" | "version">,
@@ -296,6 +306,7 @@ export async function readInstalledMaster(
   requireRoot(deps.host, "the settings contain secrets");
   const layout = masterLayout(await resolveBaseDir(deps.host, baseDir, MASTER_BASE_DIR));
   await requireMaster(deps.host, layout);
+  await refuseStorageNode(deps.host, layout);
   const resolved = await readMasterSettings(deps, layout.envFile, "none");
   const { settings, problems } = resolved;
   warnOfIgnored(deps, resolved);

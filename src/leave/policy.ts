@@ -1,7 +1,13 @@
 import { WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import { OperatorError } from "../errors.ts";
 import { isTemporary } from "../machine/file-writer.ts";
-import { type MasterLayout, PACKAGE_ENTRIES, type StorageLayout, TAKEN_OVER } from "../settings/layout.ts";
+import {
+  DRILL_DIRECTORY,
+  type MasterLayout,
+  PACKAGE_ENTRIES,
+  type StorageLayout,
+  TAKEN_OVER,
+} from "../settings/layout.ts";
 
 /** The parts that stay when a node leaves, unless `--purge` names them, with a description for operators. */
 export const PURGEABLE = {
@@ -112,7 +118,7 @@ export function writerPolicy(names: readonly string[]): CleanupPolicy {
 export function cleanupOf(name: string, policy: CleanupPolicy): Cleanup | null {
   const cleanup = policy.get(name);
   if (cleanup !== undefined) return cleanup;
-  if (isTemporary(name)) return "remove";
+  if (isTemporary(name) || DRILL_DIRECTORY.test(name)) return "remove";
   const backup = /^(.+)\.[0-9a-f]{12}\.old$/.exec(name)?.[1];
   if (backup !== undefined && policy.get(backup) === "remove-if-marked") return "remove-if-marked";
   const rotated = /^(.+)\.[0-9]+(?:\.gz)?$/.exec(name)?.[1];

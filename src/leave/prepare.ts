@@ -1,4 +1,5 @@
 import { homeOf, PROJECT_LABEL } from "../docker/compose-document.ts";
+import { scratchMaker } from "../database/scratch-mark.ts";
 import { changesOf, look, type Planned } from "../engine/plan.ts";
 import type { AnyStep } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
@@ -25,11 +26,11 @@ import {
   warnOfFlags,
 } from "./holds.ts";
 import { type Part, type Purge, wasNameReleased } from "./policy.ts";
-import { isNameOfOther, leaveSteps, RELEASE_ID, releaseName, retractFlags } from "./steps.ts";
+import { dropScratches, isNameOfOther, leaveSteps, RELEASE_ID, releaseName, retractFlags } from "./steps.ts";
 import { applyPurge, isGoing, type LeavingNode, surveyNode, type Thing } from "./survey.ts";
 
 /** What a leave needs from the composition root. */
-type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient" | "packageDir">;
+type LeaveDeps = Pick<JoinDeps, "host" | "openNodesClient" | "packageDir" | "hash" | "hostname">;
 
 /** What a leave will do, and what it will not. */
 export interface LeavePlan {
@@ -86,7 +87,14 @@ export async function planLeave(
   const survey = applyPurge(observed, purged);
   const going = survey.things.filter((thing) => isGoing(thing, purged));
   const name = release ? releaseOf(deps, node) : null;
-  const steps = leaveSteps({ node, purged, going, name, flags: retractionOf(node) });
+  const steps = leaveSteps({
+    node,
+    purged,
+    going,
+    name,
+    flags: retractionOf(node),
+    scratches: scratchesOf(deps, node),
+  });
   const plan = await look(steps, host, new Set());
   const databases = databasesThatStay(survey, node);
   const otherMasters = await findOtherMasters(host, node);
@@ -211,6 +219,11 @@ function releaseOf(deps: LeaveDeps, { kind, values }: LeavingNode): AnyStep | nu
     client: deps.openNodesClient(url, storageApiCaOf(values)),
     ca: storageApiCaOf(values),
   });
+}
+
+function scratchesOf({ hash, hostname }: LeaveDeps, { kind, values }: LeavingNode): AnyStep | null {
+  const target = kind === "master" ? postgresTarget(values) : null;
+  return target === null ? null : dropScratches(target, scratchMaker(hash, values("MASTER_ID") ?? hostname));
 }
 
 function retractionOf({ kind, values }: LeavingNode): AnyStep | null {

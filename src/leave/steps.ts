@@ -1,4 +1,6 @@
 import { trusting } from "../machine/http.ts";
+import type { PostgresPool } from "../database/postgres.ts";
+import { dropScratch, listScratches } from "../database/scratch-mark.ts";
 import type { AnyStep, Change, Evidence, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { giveBackName, lookUpName, type NodesClient } from "../federation/announce-name.ts";
@@ -18,6 +20,8 @@ export interface Leaving {
   readonly name: AnyStep | null;
   /** See `retractFlags`; null if no database is on another machine. */
   readonly flags: AnyStep | null;
+  /** See `dropScratches`; null for a storage node. */
+  readonly scratches: AnyStep | null;
 }
 
 /** What is still there. Without drift, nothing is. */
@@ -29,6 +33,7 @@ interface Remaining<C extends Change> {
 
 type RemoveChange = Change & { readonly kind: `remove-${Thing["kind"]}`; readonly name: string };
 type ReleaseChange = Change & { readonly kind: "release-name"; readonly pool: string; readonly name: string };
+type ScratchChange = Change & { readonly kind: "remove-scratch"; readonly name: string };
 type RetractChange = Change & { readonly kind: "retract-flags"; readonly master: string };
 
 /** The journal is a log, but is removed last, with its directory: it records all other removals. */
@@ -36,7 +41,7 @@ const LAST: readonly Thing["kind"][] = ["journal", "directory"];
 
 /** The steps of a leave, in order: first what runs, then its data, and at the end the journal. */
 export function leaveSteps(leaving: Leaving): readonly AnyStep[] {
-  const { name, flags } = leaving;
+  const { name, flags, scratches } = leaving;
   const remove = (id: string, title: string, touches: string, selects: (thing: Thing) => boolean) =>
     removeThings(leaving, { id, title, touches }, selects);
   const ofKind = (id: string, title: string, touches: string, ...kinds: Thing["kind"][]) =>
@@ -44,9 +49,16 @@ export function leaveSteps(leaving: Leaving): readonly AnyStep[] {
   return [
     ...(name === null ? [] : [name]),
     ofKind("cron", "what cron runs", "Removes our files in /etc/cron.d.", "cron-file"),
+    ...(scratches === null ? [] : [scratches]),
     ofKind("containers", "containers", "Stops and removes our containers.", "container"),
     // While our services run, they read what other masters' down files would remove: the flags must stay until then.
     ...(flags === null ? [] : [flags]),
+    remove(
+      "drill-volumes",
+      "volumes of drills",
+      "Removes the volumes that a killed drill left.",
+      ({ kind, part }) => kind === "volume" && part === null,
+    ),
     ofKind("networks", "networks", "Removes the networks of our compose projects.", "network"),
     ofKind("service-image", "service image", "Removes the images that were built on this machine.", "image"),
     ...(Object.keys(PURGEABLE) as Part[]).map((part) =>
@@ -165,6 +177,36 @@ export function retractFlags(
       }),
     }),
     apply: (_change, host) => host.migrations.forgetMaster(target, { id, name: master }),
+  };
+}
+
+/** Drops what killed drills left in the database, while that still runs. A database that does not answer keeps it. */
+export function dropScratches(
+  target: PostgresTarget,
+  maker: string,
+): StepSpec<Remaining<ScratchChange>, ScratchChange> {
+  return {
+    id: "drill-databases",
+    title: "databases of drills",
+    touches: "Drops the scratch databases that a killed drill left.",
+    ...untilGone({
+      async look({ postgres }) {
+        const isOpen = (await postgres.ask(target)).kind === "open";
+        const query: PostgresPool["query"] = (sql, given = []) => postgres.query(target, sql, given);
+        const names = isOpen ? await listScratches(query, maker) : [];
+        return {
+          drift: names.map((name) => `the database ${name} is still there`),
+          evidence: Object.fromEntries(names.map((name) => [name, "made by a drill"])),
+          changes: names.map((name) => ({
+            kind: "remove-scratch",
+            summary: `drop the scratch database ${name} of a drill`,
+            name,
+          })),
+        };
+      },
+      error: ({ changes }) => stillHere(changes),
+    }),
+    apply: ({ name }, { postgres }) => postgres.session(target, ({ query }) => dropScratch(query, name)),
   };
 }
 

@@ -7,7 +7,15 @@ import { isOfProject, lookAtPlace, type NodeKind } from "../join/installed-node.
 import { isOurCron } from "../machine/crontab.ts";
 import { isTemporary } from "../machine/file-writer.ts";
 import type { NodeLayout, Values } from "../settings/context.ts";
-import { CRON_FILES, isOurs, masterLayout, NAMES, STORAGE_NAMES, storageLayout } from "../settings/layout.ts";
+import {
+  CRON_FILES,
+  DRILL_LABEL,
+  isOurs,
+  masterLayout,
+  NAMES,
+  STORAGE_NAMES,
+  storageLayout,
+} from "../settings/layout.ts";
 import { describeLink, type Entry, isWhole, lookAtEntry, readMounts, textOf } from "./entries.ts";
 import {
   cleanupOf,
@@ -110,6 +118,14 @@ const REMOVALS: Readonly<Record<Thing["kind"], Removal>> = {
 };
 
 type Labelled = Pick<Container, "labels">;
+
+/** Docker's own label on a volume that was made for one container. */
+const ANONYMOUS = "com.docker.volume.anonymous";
+
+/** True for what a drill made. */
+function isOfDrill(thing: Labelled | null): boolean {
+  return thing !== null && DRILL_LABEL in thing.labels;
+}
 
 /** How to look at one thing of Docker by its name. */
 const LOOK_UP = {
@@ -215,6 +231,20 @@ async function surveyDocker(host: HostReader, node: LeavingNode): Promise<Partia
     for (const name of tags.length === 0 ? [id] : tags.filter(isBuiltImage))
       await add(ofDocker("image", name, isOurImage, id), "image", id);
   }
+  // A drill that was killed may have left a copy of the database.
+  const drills = node.kind === "master" ? containers.filter(isOfDrill) : [];
+  const isVolumeOfDrill = (volume: Labelled & { readonly name: string }) =>
+    isOfDrill(volume) || (ANONYMOUS in volume.labels && drills.some(mounts(volume.name)));
+  things.push(
+    ...drills.map(({ name }) => ofDocker("container", name, isOfDrill)),
+    ...(node.kind === "master" ? volumes.filter(isVolumeOfDrill) : []).map(({ name }) =>
+      makeThing("volume", name, null, async (at) =>
+        (await at.docker.volume(name)) === null
+          ? false
+          : (await at.docker.usersOf("volume", name)).every(isOfDrill),
+      ),
+    ),
+  );
   // After a leave has removed the containers, an adopted database can be recognized by its name only.
   const isDatabase = (volume: string) => node.databaseVolumes.includes(volume);
   const adopted = volumes.filter(

@@ -8,7 +8,12 @@ export interface RecordedDrill {
   /** When it ended, as ISO text. */
   readonly at: string;
   readonly summary: string;
+  /** ALERT_COMMAND, if it was run and failed: only a run of the same one can take that back. */
+  readonly command?: string;
 }
+
+/** In the summary of a drill that ran ALERT_COMMAND, which failed. */
+export const COMMAND_FAILED = "ALERT_COMMAND failed";
 
 /** The last result of each drill, by its id. */
 export type DrillRecord = Readonly<Record<string, RecordedDrill>>;
@@ -36,9 +41,24 @@ function isRecorded(one: unknown): boolean {
   );
 }
 
-/** The text of the record with these results in place of the earlier ones of the same drills. */
-export function renderDrillRecord(before: DrillRecord, results: DrillRecord): string {
-  return `${JSON.stringify({ drills: { ...before, ...results } })}\n`;
+/**
+ * The text of the record with these results in place of the earlier ones of the same drills. One that only looked at
+ * ALERT_COMMAND (`ranCommand` is false) does not replace the failure of the same ALERT_COMMAND (`command`).
+ */
+export function renderDrillRecord(
+  before: DrillRecord,
+  results: DrillRecord,
+  { command, ranCommand }: { readonly command: string | undefined; readonly ranCommand: boolean },
+): string {
+  const newer = Object.entries(results).filter(([id, { state }]) => {
+    const failed = before[id]?.state === "failed" ? before[id].command : undefined;
+    return ranCommand || state === "failed" || failed === undefined || failed !== command;
+  });
+  const kept = newer.map(([id, one]) => {
+    const isOfCommand = one.state === "failed" && one.summary.includes(COMMAND_FAILED);
+    return [id, isOfCommand && command !== undefined ? { ...one, command } : one] as const;
+  });
+  return `${JSON.stringify({ drills: { ...before, ...Object.fromEntries(kept) } })}\n`;
 }
 
 /** How the drills stand. */
@@ -69,30 +89,13 @@ export function assessDrills(
   );
   const agoOf = (date: string) => `${age(now.getTime() - Date.parse(date))} ago`;
   const failed = drills.filter(([, { state }]) => state === "failed");
-  const [first] = failed;
-  if (first !== undefined) {
-    const [id, { title, at: failedAt, summary }] = first;
-    const others =
-      failed.length === 1
-        ? ""
-        : ` (and ${failed
-            .slice(1)
-            .map(([other]) => other)
-            .join(", ")})`;
-    return {
-      state: "attention",
-      sentence: `${id} ${title} failed ${agoOf(failedAt)}${others}: ${summary}`,
-      todo: `fula-node drill ${failed.map(([each]) => each).join(" ")}`,
-      evidence,
-    };
-  }
+  if (failed.length > 0) return { state: "attention", ...tellFailed(failed, agoOf), evidence };
   const last = drills
     .map(([, { at: ended }]) => ended)
     .toSorted()
     .at(-1);
-  const waitedMs =
-    scheduledAt === null ? 0 : now.getTime() - Math.max(scheduledAt.getTime(), Date.parse(last ?? "") || 0);
-  const ran = last === undefined ? "none ran yet; cron starts them" : `passed, last ran ${agoOf(last)}`;
+  const sinceMs = (date: string | undefined) => now.getTime() - (Date.parse(date ?? "") || 0);
+  const waitedMs = scheduledAt === null ? 0 : Math.min(now.getTime() - scheduledAt.getTime(), sinceMs(last));
   if (waitedMs > 2 * CRON_PERIODS_MS.drill)
     return {
       state: "attention",
@@ -103,5 +106,48 @@ export function assessDrills(
       todo: `look at cron and at ${log}, or run fula-node drill`,
       evidence,
     };
-  return { state: "ok", sentence: ran, todo: null, evidence };
+  if (last === undefined)
+    return { state: "ok", sentence: "none ran yet; cron starts them every week", todo: null, evidence };
+  const isOld = scheduledAt === null && sinceMs(last) > OLD_MS;
+  const cron = scheduledAt !== null ? ", weekly by cron" : isOld ? ", and cron does not start them" : "";
+  return {
+    state: "ok",
+    sentence: `${tellCounts(record)}; last ran ${agoOf(last)}${cron}`,
+    todo: null,
+    evidence,
+  };
+}
+
+/** How many drills there are. */
+export const DRILL_COUNT = 10;
+/** What was proven longer ago, and is not repeated by cron, says little about today. */
+const OLD_MS = 35 * 24 * 3_600_000;
+
+function tellCounts(record: DrillRecord): string {
+  const states = Object.values(record).map(({ state }) => state);
+  const passed = states.filter((state) => state === "passed").length;
+  const skipped = states.length - passed;
+  const never = DRILL_COUNT - states.length;
+  return [
+    passed === DRILL_COUNT ? `all ${DRILL_COUNT} passed` : `${passed} of ${DRILL_COUNT} passed`,
+    ...(skipped > 0 ? [`${skipped} skipped`] : []),
+    ...(never > 0 ? [`${never} never ran`] : []),
+  ].join(", ");
+}
+
+/** The first one with its reason; the others by name only, unless all have the same reason. */
+function tellFailed(
+  failed: readonly (readonly [id: string, drill: RecordedDrill])[],
+  agoOf: (date: string) => string,
+): Pick<DrillsHealth, "sentence" | "todo"> {
+  const [[id, { title, at, summary }] = ["", { title: "", at: "", summary: "" }], ...others] = failed;
+  const ids = failed.map(([each]) => each);
+  if (others.length > 0 && others.every(([, one]) => one.summary === summary))
+    return { sentence: `${ids.join(", ")} failed ${agoOf(at)}: ${summary}`, todo: "fula-node drill" };
+  const also =
+    others.length === 0 ? "" : `; ${others.map(([each]) => each).join(", ")} failed too, for other reasons`;
+  return {
+    sentence: `${id} ${title} failed ${agoOf(at)}: ${summary}${also}`,
+    todo: `fula-node drill ${ids.join(" ")}`,
+  };
 }

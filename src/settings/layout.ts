@@ -116,6 +116,12 @@ export const CRON_PERIODS_MS = {
 /** The label, and its value, on everything in Docker that fula-node created. */
 export const OWNER_LABEL = { key: "land.fx.fula-node.owner", value: "fula-node" } as const;
 
+/** The label on a container or volume that a drill made; its value is the drill. */
+export const DRILL_LABEL = "land.fx.fula-node.drill";
+
+/** The name of a drill's directory in the base directory, and of its pin. */
+export const DRILL_DIRECTORY = /^fula-drill-(?:snapshot|sweep)-[0-9a-f]{16}$/;
+
 /** True if a container, volume, network or image has our label. */
 export function isOurs(thing: { readonly labels: Readonly<Record<string, string>> }): boolean {
   return thing.labels[OWNER_LABEL.key] === OWNER_LABEL.value;

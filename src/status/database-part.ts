@@ -111,7 +111,11 @@ function remarkOf(fault: WriteFault): Remark {
 
 /** Only where a restore was proven once: whoever never asked for it is not told that it is late. */
 function remarkOnProof(sentence: string): Remark {
-  return { state: "attention", sentence: `the last ${sentence}`, todo: "fula-node drill D9" };
+  return {
+    state: "attention",
+    sentence: `the last ${sentence.replace("restore proven", "restore was proven")}`,
+    todo: "fula-node drill D9",
+  };
 }
 
 const SIZE_SQL = "SELECT pg_database_size(current_database())::text AS bytes";

@@ -86,7 +86,7 @@ function evidenceOf(
 export const CRON_STEPS = { daemon: "cron", entries: ["snapshot-cron", "sweep-cron", "drill-cron"] } as const;
 
 /** Whether cron runs, and has the entries that it should have. */
-export function judgeCron({ items, unchecked }: StepsSeen, repair: string): Judged {
+export function judgeCron({ items, unchecked }: StepsSeen, repair: string, hasDrills = false): Judged {
   const isCron = (step: string) =>
     step === CRON_STEPS.daemon || (CRON_STEPS.entries as readonly string[]).includes(step);
   const own = items.filter(({ step }) => isCron(step));
@@ -109,5 +109,8 @@ export function judgeCron({ items, unchecked }: StepsSeen, repair: string): Judg
     const todo = open[0]?.why.todo ?? LOOK_AGAIN;
     return { state: "unknown", summary: `not checked: ${reason}`, todo, evidence };
   }
-  return { ...allOk("runs, with the entries for snapshots and sweeps"), evidence };
+  return {
+    ...allOk(`runs, with the entries for snapshots${hasDrills ? ", sweeps and drills" : " and sweeps"}`),
+    evidence,
+  };
 }

@@ -216,7 +216,7 @@ export async function lookAtCron({ deps, steps }: PinsetNode): Promise<Judged> {
       checkCronLine(deps.host, path),
     ),
   ]);
-  return withRemarks(judgeCron(seen, REPAIR_MASTER), lines);
+  return withRemarks(judgeCron(seen, REPAIR_MASTER, isScheduled), lines);
 }
 
 /** What the last sweep found. Before the first one: the count of the storage API, which it keeps for a while. */

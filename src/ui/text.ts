@@ -248,7 +248,8 @@ export function progressLine(
   width = Number.POSITIVE_INFINITY,
 ): string {
   const left = leftMs === undefined ? "" : ` (up to ${Math.ceil(leftMs / 1000)} s)`;
-  return `${line.slice(0, Math.max(0, width - left.length))}${left}`;
+  const room = Math.max(0, width - left.length);
+  return `${line.length <= room ? line : `${line.slice(0, Math.max(0, room - 1))}…`}${left}`;
 }
 
 /** A certificate in base64, as settings have it. */

@@ -57,7 +57,7 @@ describe.skipIf(skipped !== undefined)("D9 on a master of its own", () => {
 
   test("a proof that is old needs attention", async () => {
     await box.run(`sed -i 's/"at":"20[0-9-]*/"at":"2020-01-01/' ${RECORD}`);
-    expect(await status()).toMatch(/attention database .*the last restore proven \d+ days ago/);
+    expect(await status()).toMatch(/attention database .*the last restore was proven \d+ days ago/);
     expect((await drill(0)).state).toBe("passed");
   });
 

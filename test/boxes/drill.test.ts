@@ -107,7 +107,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     expect(await traces()).toEqual(before);
     expect((await box.run(["stat", "-c", "%a %U", RECORD])).stdout.trim()).toBe("600 root");
     const status = await fulaNode(box, ["status"]);
-    expect(status.stdout).toMatch(/ok +drills +passed, last ran \d+ s ago/);
+    expect(status.stdout).toMatch(/ok +drills +(?:all 10|\d of 10) passed.*; last ran \d+ s ago/);
     const again = await ranJson(0);
     expect(again.counts["failed"]).toBe(0);
     expect(again.durationMs).toBeLessThan(300_000);
@@ -146,6 +146,30 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     expect(first.stderr).toContain("Stopped by SIGINT");
     expect(first.stdout).toMatch(/Stopped in D\d .*nothing of it is left\.$/);
     await untilHealthy();
+    expect(await traces()).toEqual(before);
+  });
+
+  test("SIGHUP without a terminal in the middle of a drill: it cleans up", async () => {
+    const before = await traces();
+    const command = `node ${PROGRAM} drill D4`;
+    await box.run(
+      `rm -f /root/hup.code; (setsid ${command} >/dev/full 2>&1; echo $? >/root/hup.code) & sleep 0`,
+    );
+    await eventually("its database is there", async () =>
+      (await psql(box, "SELECT datname FROM pg_database")).includes("fula_drill_"),
+    );
+    await box.run(`pkill -HUP -fx '${command}'`);
+    await eventually("it has ended", async () => (await read("/root/hup.code")).trim() === "26");
+    expect(await traces()).toEqual(before);
+  });
+
+  test("what a killed drill left is removed by a run of another one", async () => {
+    const before = await traces();
+    await box.run(
+      "docker create --name fula-drill-left --label land.fx.fula-node.drill=D9 --entrypoint true $(docker images -q | head -n 1)",
+    );
+    const { drills } = await ranJson(0, "D2");
+    expect(drills).toHaveLength(1);
     expect(await traces()).toEqual(before);
   });
 

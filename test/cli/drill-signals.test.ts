@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
-import { main } from "../../src/main.ts";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { type OnOutputLost, main } from "../../src/main.ts";
 import { eventually } from "../support/cluster-real.ts";
 
 /** A master's directory, whose database takes connections and never answers. */
@@ -29,46 +29,74 @@ async function masterThatHangs(): Promise<string> {
   return baseDir;
 }
 
-test.skipIf(process.getuid?.() !== 0)(
-  "the first signal lets drill clean up and end with 26, a second one ends it at once",
-  async () => {
-    const baseDir = await masterThatHangs();
-    const handlers = new Map<string, (signal: string) => void>();
-    const exits: number[] = [];
-    let [stdout, stderr] = ["", ""];
-    const double = {
-      argv: ["node", "fula-node", "drill", "D2", "--base-dir", baseDir],
-      env: {},
-      execPath: process.execPath,
-      pid: process.pid,
-      stdin: { isTTY: false },
-      stdout: { isTTY: false, write: (text: string) => ((stdout += text), true) },
-      stderr: { isTTY: false, write: (text: string) => ((stderr += text), true) },
-      once: (signal: string, handler: (signal: string) => void) => void handlers.set(signal, handler),
-      off: () => undefined,
-    };
-    const signal = (name: string): void => {
-      const handler = handlers.get(name);
-      handlers.delete(name);
-      handler?.(name);
-    };
-    const ended = main({
-      process: double as unknown as NodeJS.Process,
-      output: { onLost: () => undefined },
-      version: "0.1.0",
-      exit: (exitCode) => void exits.push(exitCode),
-    });
-    await eventually("it listens for signals", async () => handlers.has("SIGINT") && handlers.has("SIGTERM"));
+/** `drill D2` on a master whose database hangs, as a process that signals reach. */
+async function startDrill() {
+  const baseDir = await masterThatHangs();
+  const handlers = new Map<string, { readonly act: (signal: string) => void; readonly stays: boolean }>();
+  const exits: number[] = [];
+  const said = { stdout: "", stderr: "" };
+  const listen = (stays: boolean) => (name: string, act: (signal: string) => void) =>
+    void handlers.set(name, { act, stays });
+  const double = {
+    argv: ["node", "fula-node", "drill", "D2", "--base-dir", baseDir],
+    env: {},
+    execPath: process.execPath,
+    pid: process.pid,
+    stdin: { isTTY: false },
+    stdout: { isTTY: false, write: (text: string) => ((said.stdout += text), true) },
+    stderr: { isTTY: false, write: (text: string) => ((said.stderr += text), true) },
+    once: listen(false),
+    on: listen(true),
+    off: () => undefined,
+  };
+  const signal = (name: string): void => {
+    const handler = handlers.get(name);
+    if (handler?.stays === false) handlers.delete(name);
+    // Without a handler, the kernel ends the process.
+    if (handler === undefined) exits.push(-1);
+    handler?.act(name);
+  };
+  let lose: OnOutputLost = () => {};
+  const ended = main({
+    process: double as unknown as NodeJS.Process,
+    output: { onLost: (handler) => void (lose = handler) },
+    version: "0.1.0",
+    exit: (exitCode) => void exits.push(exitCode),
+  });
+  await eventually("it listens for signals", async () => handlers.has("SIGINT") && handlers.has("SIGTERM"));
+  return { signal, exits, said, ended, lose: () => lose({ isClosed: false, why: "write EIO" }) };
+}
+
+describe.skipIf(process.getuid?.() !== 0)("a signal", () => {
+  test("the first one lets drill clean up and end with 26, a second one ends it at once", async () => {
+    const { signal, exits, said, ended } = await startDrill();
     signal("SIGINT");
     expect(exits).toEqual([]);
-    expect(stderr).toContain("Stopped by SIGINT: it cleans up, then ends. A second signal ends it at once.");
+    expect(said.stderr).toContain(
+      "Stopped by SIGINT: it cleans up, then ends. A second signal ends it at once.",
+    );
     signal("SIGINT");
     expect(exits).toEqual([130]);
+    expect(said.stderr).toContain(
+      "Stopped by SIGINT at once. Something of the drill may be left:\nthe next fula-node drill removes it.\n",
+    );
     signal("SIGTERM");
     expect(exits).toEqual([130, 143]);
     // The double lets it go on: it still ends as after the first signal.
-    expect(await ended, stderr).toBe(26);
+    expect(await ended, said.stderr).toBe(26);
     expect(exits.at(-1)).toBe(26);
-    expect(stdout).toContain("(exit 26)");
-  },
-);
+    expect(said.stdout).toContain("exit 26).");
+    expect(said.stdout + said.stderr).not.toContain("half done");
+  });
+
+  test("SIGHUP stops it too, also without any output, and a second one does not cut the clean-up short", async () => {
+    const { signal, exits, said, ended, lose } = await startDrill();
+    signal("SIGHUP");
+    lose();
+    signal("SIGHUP");
+    expect(exits).toEqual([]);
+    expect(said.stderr).toContain("Stopped by SIGHUP: it cleans up");
+    expect(await ended).toBe(26);
+    expect(exits).toEqual([26]);
+  });
+});

@@ -61,6 +61,8 @@ export class FakeMaster extends FakeHost {
   readonly rowCounts = new Map<string, number>();
   /** Databases on other machines, by host. */
   readonly databasesElsewhere = new Map<string, Role>();
+  /** The scratch databases of drills in its Postgres. */
+  scratches: readonly string[] = [];
   /** The owners of registered names, as the database lists them. */
   registered: readonly {
     readonly owner: string;
@@ -238,6 +240,8 @@ export class FakeMaster extends FakeHost {
 
   #query(sql: string): readonly Record<string, unknown>[] {
     const filled = this.migrations.applied.size > 0;
+    if (sql.includes("FROM pg_database")) return this.scratches.map((name) => ({ name }));
+    if (sql.includes("DROP DATABASE")) this.scratches = this.scratches.filter((name) => !sql.includes(name));
     if (sql.includes("pg_database_size")) return [{ bytes: "1234567890" }];
     // The box is the only master of its pool.
     if (/FROM (?:masters m|removed_masters|node_names n LEFT JOIN node_trust)/.test(sql)) return [];

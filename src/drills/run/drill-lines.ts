@@ -1,6 +1,6 @@
 import { countOf, duration } from "../../units.ts";
 import type { Drill } from "../drill.ts";
-import { slugOf } from "../catalogue.ts";
+import { type Entry, slugOf } from "../catalogue.ts";
 import type { DrillResult, DrillRun } from "./run-drills.ts";
 
 type Table = (rows: readonly (readonly string[])[]) => readonly string[];
@@ -15,10 +15,23 @@ export function linesOfDrill(result: DrillResult, table: Table, verbose: boolean
     ...(verbose ? Object.entries(evidence).map(([key, value]) => `${key}: ${value}`) : []),
     ...(verbose ? result.cleaned.map((line) => `Cleaned up: ${line}`) : []),
   ];
-  return table([
+  return unbroken(table, [
     [state.padEnd("skipped".length), id.padEnd(3), `${title}: ${summary} (${duration(durationMs)})`],
     ...below.map((line) => ["", "", line]),
   ]);
+}
+
+/** A table that breaks no line between a number and its unit. */
+function unbroken(table: Table, rows: readonly (readonly string[])[]): readonly string[] {
+  const tied = rows.map((row) =>
+    row.map((cell) => cell.replaceAll(/(\d) (?=(?:s|ms|min|h|days?|bytes|[kMGT]B)\b)/g, "$1\u00a0")),
+  );
+  return table(tied).map((line) => line.replaceAll("\u00a0", " "));
+}
+
+/** The drills that did not begin for the same reason as one before them, which people read once. */
+export function linesOfSame(ids: readonly string[], table: Table): readonly string[] {
+  return ids.length === 0 ? [] : table([[`Not run for the same reason: ${ids.join(", ")}`]]);
 }
 
 /** The last lines: how many drills passed and did not, and what is left undone. */
@@ -35,15 +48,18 @@ export function concludeDrills(
       ? []
       : [`${count.skipped} skipped (${count.skipped === 1 ? "it proves" : "they prove"} nothing here)`]),
   ];
-  const counts = said.length === 0 ? "no drill ran" : said.join(", ");
-  const all = count.passed === results.length && stopped === null;
+  const counts = said.length === 0 ? "no drill ended" : said.join(", ");
+  const all = results.length > 0 && count.passed === results.length && stopped === null;
   const whole = all
     ? results.length === 1
       ? "The drill passed"
       : `All ${results.length} drills passed`
     : counts;
-  const end = `${whole} in ${duration(durationMs)} (exit ${exitCode}).`;
-  return [`${end.charAt(0).toUpperCase()}${end.slice(1)}`, ...(stopped === null ? [] : [tellStop(stopped)])];
+  const end = `${whole} ${said.length === 0 ? `(${duration(durationMs)}, exit ${exitCode})` : `in ${duration(durationMs)} (exit ${exitCode})`}.`;
+  return [
+    `${end.charAt(0).toUpperCase()}${end.slice(1)}`,
+    ...(stopped === null ? [] : [tellStop(stopped, results.length)]),
+  ];
 }
 
 /** How many drills ended how. */
@@ -54,7 +70,8 @@ export function countStates(
   return { passed: count("passed"), failed: count("failed"), skipped: count("skipped") };
 }
 
-function tellStop({ drill }: NonNullable<DrillRun["stopped"]>): string {
+function tellStop({ drill }: NonNullable<DrillRun["stopped"]>, ended: number): string {
+  if (drill === null && ended === 0) return "Stopped before the first drill: nothing was made.";
   if (drill === null) return "Stopped between two drills. Nothing is left of them.";
   const { id, title, fault } = drill;
   return fault === null
@@ -62,15 +79,28 @@ function tellStop({ drill }: NonNullable<DrillRun["stopped"]>): string {
     : `Stopped in ${id} ${title}, and ${fault}. Run it again: it cleans up first.`;
 }
 
-/** The list of the drills: what each proves, and whether cron may run it. */
-export function linesOfList(drills: readonly Drill<never>[], table: Table): readonly string[] {
-  return table(
-    drills.map((drill) => [
-      drill.id,
-      slugOf(drill),
-      `${drill.proves}${drill.isScheduled ? "" : " Never by cron."}`,
+/** The list of the drills: what each proves, what it touches, how long it takes, and whether cron may run it. */
+export function linesOfList(
+  drills: readonly (Pick<Drill, "id" | "proves" | "isScheduled"> &
+    Pick<Entry, "title" | "touches" | "usual">)[],
+  table: Table,
+): readonly string[] {
+  return unbroken(
+    table,
+    drills.flatMap((drill) => [
+      [drill.id, slugOf(drill), drill.proves],
+      [
+        "",
+        "",
+        `Touches ${drill.touches}. Usually ${drill.usual}.${drill.isScheduled ? "" : " Never by cron."}`,
+      ],
     ]),
   );
+}
+
+/** What ends TAP before any drill could begin. */
+export function tapRefusal(what: string): readonly string[] {
+  return ["TAP version 14", `Bail out! ${escapeTap(what)}`];
 }
 
 /** The first lines of TAP version 14 (testanything.org). */
@@ -109,7 +139,7 @@ export function tapOfDrill(result: DrillResult, number: number): readonly string
 export function tapEnd({ results, stopped }: DrillRun): readonly string[] {
   return stopped === null
     ? [`# ${countOf(results.length, "drill")}`]
-    : [`Bail out! ${escapeTap(tellStop(stopped))}`];
+    : [`Bail out! ${escapeTap(tellStop(stopped, results.length))}`];
 }
 
 /** In a description, `#` begins a directive. */

@@ -1,11 +1,13 @@
 import type { Monotonic } from "../../status/collect.ts";
 import type { Reporter } from "../../ui/reporter.ts";
 import { utcSeconds } from "../../units.ts";
-import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill, tapStart } from "./drill-lines.ts";
-import type { DrillListener, DrillRun } from "./run-drills.ts";
+import { concludeDrills, linesOfDrill, linesOfSame, tapEnd, tapOfDrill, tapStart } from "./drill-lines.ts";
+import { type DrillListener, type DrillResult, type DrillRun, NOT_RUN } from "./run-drills.ts";
 
 /** Shows drills while they run. */
 export interface DrillScreen extends DrillListener {
+  /** What earlier runs of other drills had left, and is removed now. */
+  cleared(lines: readonly string[]): void;
   /** The last lines, which the result has. */
   end(run: DrillRun, durationMs: number, exitCode: number): readonly string[];
 }
@@ -18,9 +20,14 @@ const LONG_MS = 2_000;
 /** For people: a line for each drill as it ends, and what goes on in one that takes long. */
 export function openTextScreen(reporter: Lines, clock: Monotonic, verbose: boolean): DrillScreen {
   const table: Lines["table"] = (rows) => reporter.table(rows);
+  const same = rememberNotRun();
   let isLong = false;
   let callOff = (): void => {};
   return {
+    cleared(lines) {
+      for (const line of lines)
+        for (const row of table([[`Removed what an earlier run had left: ${line}`]])) reporter.note(row);
+    },
     started({ id, title }) {
       isLong = false;
       callOff = clock.after(LONG_MS, () => {
@@ -33,11 +40,28 @@ export function openTextScreen(reporter: Lines, clock: Monotonic, verbose: boole
     },
     ended(result) {
       callOff();
+      if (same.isSame(result)) return;
       for (const line of linesOfDrill(result, table, verbose)) reporter.note(line);
     },
     end(run, durationMs, exitCode) {
       callOff();
-      return concludeDrills(run, durationMs, exitCode);
+      return [...linesOfSame(same.ids(), table), ...concludeDrills(run, durationMs, exitCode)];
+    },
+  };
+}
+
+/** Knows the drills that did not begin for a reason that was said before. */
+function rememberNotRun() {
+  const reasons = new Set<string>();
+  const ids: string[] = [];
+  return {
+    ids: () => ids,
+    isSame({ id, summary }: DrillResult): boolean {
+      if (!summary.startsWith(NOT_RUN)) return false;
+      const isSame = reasons.has(summary);
+      reasons.add(summary);
+      if (isSame) ids.push(id);
+      return isSame;
     },
   };
 }
@@ -48,6 +72,9 @@ export function openTapScreen({ note }: Lines, clock: Monotonic, count: number):
   let callOff = (): void => {};
   for (const line of tapStart(count)) note(line);
   return {
+    cleared(lines) {
+      for (const line of lines) note(`# removed what an earlier run had left: ${line}`);
+    },
     started({ id, title }) {
       callOff = clock.after(LONG_MS, () => note(`# ${id} ${title} ...`));
     },
@@ -67,6 +94,9 @@ export function openTapScreen({ note }: Lines, clock: Monotonic, count: number):
 /** For the log of the cron job: one line for each drill, with its time. */
 export function openLogScreen({ note }: Lines, now: () => Date): DrillScreen {
   return {
+    cleared(lines) {
+      for (const line of lines) note(`${utcSeconds(now())} removed what an earlier run had left: ${line}`);
+    },
     started() {},
     said() {},
     ended({ id, title, state, summary, todo, leftovers }) {

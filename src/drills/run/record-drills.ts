@@ -10,15 +10,20 @@ import type { DrillResult } from "./run-drills.ts";
 /** Keeps the last result of each drill for `status`. A record that can't be read begins anew. */
 export async function recordDrills(
   files: Pick<Files, "readText" | "writeAtomic">,
-  { layout }: Pick<InstalledMaster, "layout">,
+  { layout, values }: InstalledMaster,
   results: readonly DrillResult[],
+  /** True if D7 ran ALERT_COMMAND. */
+  ranCommand: boolean,
 ): Promise<void> {
   if (results.length === 0) return;
   const before = parseDrillRecord(await files.readText(layout.drillRecord)) ?? {};
   const now = results.map(
     ({ id, title, state, at, summary }) => [id, { title, state, at, summary }] as const,
   );
-  const text = renderDrillRecord(before, Object.fromEntries(now));
+  const text = renderDrillRecord(before, Object.fromEntries(now), {
+    command: values("ALERT_COMMAND"),
+    ranCommand,
+  });
   await files.writeAtomic(layout.drillRecord, text, { mode: 0o600 });
 }
 

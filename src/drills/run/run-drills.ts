@@ -1,7 +1,8 @@
 import { OperatorError } from "../../errors.ts";
 import type { HostReader } from "../../host.ts";
 import { judgeError, type Monotonic, monotonic, within } from "../../status/collect.ts";
-import { LATE } from "../../status/part.ts";
+import { isDatabaseElsewhere } from "../../settings/postgres-target.ts";
+import { LATE, REPAIR_MASTER } from "../../status/part.ts";
 import { decimalBytes, duration } from "../../units.ts";
 import type { Drill, DrillContext, DrillOutcome } from "../drill.ts";
 
@@ -56,6 +57,8 @@ interface Given<Deps> {
   readonly stop: AbortSignal;
   readonly listener: DrillListener;
   readonly clock: Monotonic;
+  /** What to do about a stack that does not work, if D1 found that before. */
+  readonly stackTodo: () => string | null;
 }
 
 /**
@@ -65,10 +68,11 @@ interface Given<Deps> {
  */
 export async function runDrills<Deps extends { readonly host: HostReader }>(
   drills: readonly Drill<Deps>[],
-  given: Omit<Given<Deps>, "clock"> & { readonly clock?: Monotonic },
+  given: Omit<Given<Deps>, "clock" | "stackTodo"> & { readonly clock?: Monotonic },
 ): Promise<DrillRun> {
-  const whole: Given<Deps> = { clock: monotonic, ...given };
   const results: DrillResult[] = [];
+  const stackTodo = () => results.find(({ id, state }) => id === "D1" && state === "failed")?.todo ?? null;
+  const whole: Given<Deps> = { clock: monotonic, stackTodo, ...given };
   for (const drill of drills) {
     if (given.stop.aborted) return { results, stopped: { drill: null } };
     const ended = await runOne(drill, whole);
@@ -89,14 +93,15 @@ async function runOne<Deps extends { readonly host: HostReader }>(
   listener.started(drill);
   const before = await cleanUp(drill, given);
   const isClean = before.fault === null;
-  const outcome = isClean ? await tryDrill(drill, given) : failed(before.fault);
+  const outcome = isClean ? await tryDrill(drill, given) : failed(notRun(before.fault, given));
   const after = isClean ? await cleanUp(drill, given) : { removed: [], fault: null };
-  if (outcome === STOPPED) return { id, title, fault: after.fault?.summary ?? null };
+  const left = leaving(after.fault);
+  if (outcome === STOPPED) return { id, title, fault: left?.summary ?? null };
   return {
     id,
     title,
     proves,
-    ...withFault(outcome, after.fault),
+    ...withFault(outcome, left),
     at: deps.host.clock.now().toISOString(),
     durationMs: Math.round(clock.nowMs() - startMs),
     leftovers: before.removed,
@@ -109,8 +114,31 @@ const STOPPED = Symbol("stopped");
 /** Why something is wrong, and what to do about it. */
 type Fault = Pick<DrillOutcome, "summary" | "todo">;
 
+/** `isUnavailable`: what it would ask is down. */
+interface CleanUpFault extends Fault {
+  readonly isUnavailable: boolean;
+}
+
+/** How the summary of a drill begins that did not begin. */
+export const NOT_RUN = "not run: ";
+/** These write nothing, so they need no space. */
+const WRITE_NOTHING: readonly string[] = ["D1", "D2"];
+
 function failed({ summary, todo }: Fault, evidence: DrillOutcome["evidence"] = {}): DrillOutcome {
   return { state: "failed", summary, todo, evidence };
+}
+
+/** A drill that could not look for what an earlier run left: nothing of this one is there. One cause has one remedy. */
+function notRun(
+  { summary, todo, isUnavailable }: CleanUpFault,
+  { stackTodo, master }: Pick<Given<unknown>, "stackTodo" | "master">,
+): Fault {
+  const why = isUnavailable ? summary : `it could not clean up after an earlier run: ${summary}`;
+  const repair = isDatabaseElsewhere(master.values) ? todo : REPAIR_MASTER;
+  return {
+    summary: `${NOT_RUN}${why.replace(/\.$/, "")}`,
+    todo: isUnavailable ? (stackTodo() ?? repair) : todo,
+  };
 }
 
 /** A drill that leaves something behind has failed, whatever it found. */
@@ -136,7 +164,9 @@ async function tryDrill<Deps extends { readonly host: HostReader }>(
     signal.addEventListener("abort", wait, { once: true });
   });
   try {
-    const lacking = await whyNoSpace(deps.host, master.layout.baseDir);
+    const lacking = WRITE_NOTHING.includes(drill.id)
+      ? null
+      : await whyNoSpace(deps.host, master.layout.baseDir);
     if (lacking !== null) return failed(lacking);
     if (stop.aborted) return STOPPED;
     const report = (line: string) => listener.said(drill, line);
@@ -157,7 +187,7 @@ async function whyNoSpace({ files }: Pick<HostReader, "files">, baseDir: string)
   const { freeBytes } = await files.space(baseDir);
   if (freeBytes >= DRILL_FREE_BYTES) return null;
   return {
-    summary: `not run: ${decimalBytes(freeBytes)} free on the disk of ${baseDir}, and a drill needs ${decimalBytes(DRILL_FREE_BYTES)}`,
+    summary: `${NOT_RUN}${decimalBytes(freeBytes)} free on the disk of ${baseDir}, and a drill that writes needs ${decimalBytes(DRILL_FREE_BYTES)}`,
     todo: "free some space there, then run it again",
   };
 }
@@ -166,21 +196,24 @@ async function whyNoSpace({ files }: Pick<HostReader, "files">, baseDir: string)
 async function cleanUp<Deps>(
   drill: Drill<Deps>,
   { deps, master, listener, clock }: Given<Deps>,
-): Promise<{ readonly removed: readonly string[]; readonly fault: Fault | null }> {
+): Promise<{ readonly removed: readonly string[]; readonly fault: CleanUpFault | null }> {
   const report = (line: string) => listener.said(drill, line);
   const todo = `run fula-node drill ${drill.id} again: it cleans up first`;
   try {
     const removed = await within(CLEAN_UP_MS, () => drill.cleanUp(deps, { master, report }), clock);
     if (removed !== LATE) return { removed, fault: null };
-    const summary = `it could not clean up within ${duration(CLEAN_UP_MS)}, so something of it may be left`;
-    return { removed: [], fault: { summary, todo } };
+    const summary = `no answer within ${duration(CLEAN_UP_MS)}, so something of it may be left`;
+    return { removed: [], fault: { summary, todo, isUnavailable: false } };
   } catch (thrown) {
     const { summary, todo: remedy } = describeError(thrown);
-    return {
-      removed: [],
-      fault: { summary: `it could not clean up: ${summary}`, todo: remedy ?? todo },
-    };
+    const isUnavailable = thrown instanceof OperatorError && thrown.exit === "unavailable";
+    return { removed: [], fault: { summary, todo: remedy ?? todo, isUnavailable } };
   }
+}
+
+/** The same of a drill that ran: something of it may still be there. */
+function leaving(fault: Fault | null): Fault | null {
+  return fault && { ...fault, summary: `it could not clean up: ${fault.summary}` };
 }
 
 function describeError(thrown: unknown): DrillOutcome {

@@ -16,7 +16,7 @@ type ScheduleDeps = Pick<
 
 const PATH = CRON_FILES.drill;
 
-/** Lets cron run the safe drills once a week. Returns false if it does already. Throws (`foreign`) for somebody else's file. */
+/** Lets cron run every drill once a week. Returns false if it does already. Throws (`foreign`) for somebody else's file. */
 export async function scheduleDrills(
   deps: ScheduleDeps,
   { layout, values }: InstalledMaster,

@@ -1,6 +1,7 @@
 import { codeOfServer } from "../../database/connection-fault.ts";
 import type { openPostgresPool, PostgresPool } from "../../database/postgres.ts";
-import { messageOf, OperatorError } from "../../errors.ts";
+import { dropScratch, listScratches, SCRATCH_MARK, scratchMaker } from "../../database/scratch-mark.ts";
+import { messageOf } from "../../errors.ts";
 import type { Host } from "../../host.ts";
 import { databaseOf, type InstalledMaster } from "../../join/installed-node.ts";
 import type { PostgresTarget } from "../../settings/postgres-target.ts";
@@ -28,20 +29,6 @@ export interface Scratch {
   readonly pool: PostgresPool;
 }
 
-/**
- * CREATE DATABASE takes it along in its one statement, so no kill comes between a database and its mark. It is no limit: no
- * server has so many sessions.
- */
-const MARK = 471_300;
-/** PostgreSQL leaves it on a database whose DROP was interrupted. Nobody can connect to that any more. */
-const HALF_DROPPED = -2;
-
-/** `fula_drill_`, then 8 hex digits each: which master made it, when (seconds since 1970), and a random number. */
-const NAME = "^fula_drill_[0-9a-f]{24}$";
-
-/** No drill takes that long. So any master drops what another one, which may be lost, has left for longer. */
-const OLD_SECONDS = 3_600;
-
 /** How many connections a drill opens, beside those of the processes that it starts. */
 const CONNECTIONS = 8;
 
@@ -60,7 +47,7 @@ export async function withScratch<Result>(
   stop.throwIfAborted();
   await deps.host.migrations.up(target, { report: () => {} });
   stop.throwIfAborted();
-  report(`scratch database ${database}: all migrations applied`);
+  report("made a scratch database with all migrations");
   const settings = { ...target, maxConnections: CONNECTIONS, idleTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
   const pool = deps.openPool(settings, { applicationName: "fula-node drill", log: () => {} });
   try {
@@ -70,12 +57,12 @@ export async function withScratch<Result>(
   }
 }
 
-/** The part of a name that tells this master's databases from those of others in the same Postgres. */
+/** See `scratchMaker`. */
 function makerOf(
   { hash, hostname }: Pick<ScratchDeps, "hash" | "hostname">,
   { values }: InstalledMaster,
 ): string {
-  return hash(`fula-node drill\n${values("MASTER_ID") ?? hostname}`).slice(0, 8);
+  return scratchMaker(hash, values("MASTER_ID") ?? hostname);
 }
 
 async function createDatabase(
@@ -91,7 +78,7 @@ async function createDatabase(
     const name = `fula_drill_${makerOf(deps, master)}${seconds}${deps.host.random.hex(4)}`;
     try {
       // template1 may have things of the operator, and can't be copied while somebody is connected to it.
-      await query(`CREATE DATABASE ${name} TEMPLATE template0 CONNECTION LIMIT ${MARK}`);
+      await query(`CREATE DATABASE ${name} TEMPLATE template0 CONNECTION LIMIT ${SCRATCH_MARK}`);
     } catch (thrown) {
       throw codeOfServer(thrown) === "42501" ? mayNotCreate(home, thrown) : thrown;
     }
@@ -121,38 +108,8 @@ export async function dropScratches(
   { master }: Pick<DrillContext, "master">,
 ): Promise<readonly string[]> {
   return deps.host.postgres.session(databaseOf(master), async ({ query }) => {
-    const found = await query<{ name: string }>(LEFT, [
-      NAME,
-      [MARK, HALF_DROPPED],
-      makerOf(deps, master),
-      OLD_SECONDS,
-    ]);
-    for (const { name } of found)
-      await query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`).catch((thrown: unknown) => {
-        throw codeOfServer(thrown) === "" ? thrown : isKept(name, thrown);
-      });
-    return found.map(({ name }) => `the scratch database ${name}`);
+    const found = await listScratches(query, makerOf(deps, master));
+    for (const name of found) await dropScratch(query, name);
+    return found.map((name) => `the scratch database ${name}`);
   });
 }
-
-function isKept(name: string, cause: unknown): OperatorError {
-  return new OperatorError({
-    exit: "unavailable",
-    what: `PostgreSQL keeps the scratch database ${name} of a drill: ${messageOf(cause)}.`,
-    remedy: `End the sessions that use it, then run the drill again; or, as administrator of the database: DROP DATABASE ${name};`,
-    cause,
-  });
-}
-
-/**
- * Those of the role that asks. CASE, since PostgreSQL may look at the digits of every name first. Such a name needs no quotes: it
- * has only letters, digits and underscores.
- */
-const LEFT = `
-  SELECT datname AS name FROM pg_database
-  WHERE datconnlimit = ANY ($2::integer[]) AND NOT datistemplate
-    AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)
-    AND CASE WHEN datname ~ $1 THEN substr(datname, 12, 8) = $3
-      OR ('x' || substr(datname, 20, 8))::bit(32)::bigint < extract(epoch FROM clock_timestamp()) - $4::integer
-      ELSE false END
-  ORDER BY datname`;

@@ -59,16 +59,14 @@ export interface DrillCronOptions extends Pick<MasterContext, "layout" | "nodePa
   readonly name: string;
 }
 
-/** Runs the safe drills once a week. Only `drill --schedule` writes the file anew. */
+/** Runs every drill once a week. Only `drill --schedule` writes the file anew. */
 export function newDrillCron({ layout, nodePath, hash, name }: DrillCronOptions) {
-  // Masters that share a database shall not begin at the same minute.
-  const at = Number.parseInt(hash(name).slice(0, 8), 16) % (DRILL_HOURS.length * 60);
   return cronEntry({
     id: "drill-cron",
     title: "cron job for drills",
     path: CRON_FILES.drill,
     entry: {
-      schedule: `${at % 60} ${DRILL_HOURS[Math.floor(at / 60)]} * * 0`,
+      schedule: timeOfDrills(hash, name).schedule,
       argv: [
         nodePath,
         `${layout.cliCurrent}/bin/fula-node.js`,
@@ -78,13 +76,25 @@ export function newDrillCron({ layout, nodePath, hash, name }: DrillCronOptions)
         layout.baseDir,
       ],
       log: layout.drillLog,
-      about: "Runs the safe drills. Written by fula-node; edits are undone by its next run.",
+      about: "Runs every drill. Written by fula-node; edits are undone by its next run.",
     },
     hash,
   });
 }
 
 const DRILL_HOURS = [1, 2, 3, 4] as const;
+
+/** When cron runs the drills of this master: as cron writes it, and in words. */
+export function timeOfDrills(
+  hash: DrillCronOptions["hash"],
+  name: string,
+): { readonly schedule: string; readonly words: string } {
+  // Masters that share a database shall not begin at the same minute.
+  const at = Number.parseInt(hash(name).slice(0, 8), 16) % (DRILL_HOURS.length * 60);
+  const [hour, minute] = [DRILL_HOURS[Math.floor(at / 60)] ?? DRILL_HOURS[0], at % 60];
+  const clock = [hour, minute].map((part) => String(part).padStart(2, "0")).join(":");
+  return { schedule: `${minute} ${hour} * * 0`, words: `Sundays at ${clock}` };
+}
 
 /** Keeps the file of `drill --schedule` up to date. Without it, or with somebody else's file there, there is nothing to do. */
 export function drillCron(

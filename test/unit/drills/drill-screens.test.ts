@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { CATALOGUE, chooseDrills, slugOf } from "../../../src/drills/catalogue.ts";
-import { concludeDrills, linesOfDrill, tapEnd, tapOfDrill } from "../../../src/drills/run/drill-lines.ts";
+import {
+  concludeDrills,
+  linesOfDrill,
+  linesOfList,
+  tapEnd,
+  tapOfDrill,
+} from "../../../src/drills/run/drill-lines.ts";
 import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/run/drill-screen.ts";
 import type { DrillResult } from "../../../src/drills/run/run-drills.ts";
 import { judgeStack } from "../../../src/drills/stack-health-drill.ts";
@@ -35,7 +41,7 @@ describe("the catalogue", () => {
       const { id, title, proves, deadlineMs } = await entry.load();
       expect({ id, title }).toEqual({ id: entry.id, title: entry.title });
       expect(proves).toMatch(/^[A-Z].*\.$/);
-      expect(deadlineMs).toBeLessThanOrEqual(900_000);
+      expect(deadlineMs).toBeLessThanOrEqual(15 * 60_000);
     }
     const ids = CATALOGUE.map(({ id }) => Number(id.slice(1)));
     expect(ids).toEqual([...new Set(ids)].sort((a, b) => a - b));
@@ -80,9 +86,32 @@ describe("what people read", () => {
     [[RESULT, RESULT], "All 2 drills passed in 1.0 s (exit 0)."],
     [[SKIPPED], "1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
     [[RESULT, SKIPPED, FAILED], "1 failed, 1 passed, 1 skipped (it proves nothing here) in 1.0 s (exit 0)."],
-    [[], "All 0 drills passed in 1.0 s (exit 0)."],
+    [[], "No drill ended (1.0 s, exit 0)."],
   ])("ends with the counts", (results, words) => {
     expect(concludeDrills({ results, stopped: null }, 1_000, 0)).toEqual([words]);
+  });
+
+  it("breaks no line between a number and its unit", () => {
+    for (let length = 1; length < 80; length += 1) {
+      const text = linesOfDrill(
+        { ...RESULT, summary: `${"w".repeat(length)} 12 MB in 3 s` },
+        table,
+        false,
+      ).join("\n");
+      expect(text).not.toMatch(/\d\n\s+(?:MB|s)\b/);
+      expect(text).not.toContain("\u00a0");
+    }
+  });
+
+  it("says once why several drills did not begin, and then names them; a reason of its own stays", () => {
+    const said: string[] = [];
+    const reporter = { note: (line: string) => void said.push(line), progress: () => {}, table };
+    const screen = openTextScreen(reporter, { nowMs: () => 0, after: () => () => {} }, false);
+    const results = ["D3", "D4", "D5"].map((id) => ({ ...FAILED, id, summary: "not run: no space" }));
+    const other = { ...FAILED, id: "D9", summary: "not run: no Docker" };
+    for (const one of [...results, other]) screen.ended(one);
+    expect(said.filter((line) => line.includes("not run"))).toHaveLength(2);
+    expect(screen.end({ results, stopped: null }, 0, 27)[0]).toBe("  Not run for the same reason: D4, D5");
   });
 
   it("says in which drill it was stopped, and whether that left anything", () => {
@@ -165,8 +194,20 @@ describe("TAP version 14", () => {
     });
   });
 
+  it("lists what each drill touches and how long it takes", async () => {
+    const [entry] = chooseDrills(["D9"]);
+    if (entry === undefined) throw new Error("no D9");
+    const text = linesOfList([{ ...(await entry.load()), ...entry }], table).join("\n");
+    expect(text).toMatch(
+      /Touches two containers and a volume of its own;\s+it reads the\s+database\. Usually 5 to 20 s/,
+    );
+  });
+
   it("bails out when it was stopped", () => {
     expect(tapEnd({ results: [], stopped: { drill: null } })[0]).toMatch(
+      /^Bail out! Stopped before the first drill/,
+    );
+    expect(tapEnd({ results: [RESULT], stopped: { drill: null } })[0]).toMatch(
       /^Bail out! Stopped between two drills/,
     );
     expect(tapEnd({ results: [RESULT], stopped: null })).toEqual(["# 1 drill"]);

@@ -2,7 +2,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { drill, type DrillFlags } from "../../../src/commands/drill.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import type { AlarmChannels } from "../../../src/pinset/alerts.ts";
-import { CRON_FILES } from "../../../src/settings/layout.ts";
+import { CATALOGUE } from "../../../src/drills/catalogue.ts";
+import { clearLeftovers, TRACES } from "../../../src/drills/run/clear-leftovers.ts";
+import { CRON_FILES, DRILL_LABEL } from "../../../src/settings/layout.ts";
 import { serialiseRotation } from "../../../src/settings/rotation.ts";
 import type { Result } from "../../../src/ui/reporter.ts";
 import type { World } from "../../../src/world.ts";
@@ -134,17 +136,21 @@ describe("drill", () => {
       const write = files.writeAtomic.bind(files);
       files.writeAtomic = async (path, ...rest) => {
         if (path === LAYOUT.drillRecord)
-          throw new OperatorError({ exit: "unavailable", what: "The disk is full." });
+          throw new OperatorError({
+            exit: "unavailable",
+            what: "Cannot write it.",
+            why: "The disk is full.",
+          });
         return write(path, ...rest);
       };
       return host;
     };
     const passed = await drillOn(full(masterThat([])));
     expect(passed.result?.data).toMatchObject({ counts: { passed: 1 } });
-    expect(passed.exit).toMatchObject({ what: "The disk is full." });
+    expect(passed.exit).toMatchObject({ what: "Cannot write it.", why: "The disk is full." });
     const failed = await drillOn(full(broken()));
     expect(failed.exit).toBe("unhealthy");
-    expect(failed.printed).toContain("The disk is full.");
+    expect(failed.printed).toContain("Cannot write it. The disk is full.");
   });
 
   it("a signal before the first drill ends with 26, and no drill runs", async () => {
@@ -186,6 +192,18 @@ describe("drill", () => {
     expect(locks.length % 2).toBe(0);
   });
 
+  it("is refused in the directory of a storage node, and TAP bails out", async () => {
+    const host = masterThat([]);
+    const text =
+      "CLUSTERNAME=pool\nCLUSTER_PEERNAME=n1\nSTORAGE_API_URL=https://m.example\nKUBO_STORAGE_MAX=10GB\n";
+    host.files.put("/opt/fula-storage/.env", text, 0o600);
+    const { exit, writes, printed } = await drillOn(host, { baseDir: "/opt/fula-storage", tap: true });
+    const what = "/opt/fula-storage is the directory of a storage node, so no master is installed there.";
+    expect(exit).toMatchObject({ exit: "settings", what });
+    expect(writes).toEqual([]);
+    expect(printed).toContain(`TAP version 14\nBail out! ${what}`);
+  });
+
   it("is refused on a master that was removed", async () => {
     const removedAt = "2026-01-01T00:00:00Z";
     const host = masterThat([{ id: "x", name: "box", peerId: null, removedBy: "other", removedAt }]);
@@ -198,6 +216,61 @@ describe("drill", () => {
     const locked = new OperatorError({ exit: "locked", what: "Another run holds the lock." });
     const { exit, writes } = await drillOn(masterThat([]), {}, { takeLock: () => Promise.reject(locked) });
     expect({ exit, writes }).toEqual({ exit: locked, writes: [] });
+  });
+});
+
+describe("what a killed drill left", () => {
+  it("is removed by every run, whatever it is named", async () => {
+    const host = masterThat([]);
+    host.scratches = ["fula_drill_0123456789abcdef01234567"];
+    const { exit, result, printed } = await drillOn(host);
+    expect(exit).toBe("ok");
+    expect(result?.data["leftovers"]).toEqual(["the scratch database fula_drill_0123456789abcdef01234567"]);
+    expect(host.scratches).toEqual([]);
+    expect(printed).toContain("Removed what an earlier run had left: the scratch database");
+  });
+
+  it("is left to the drills that run, and Docker is asked for more only if it has a mark", async () => {
+    const host = masterThat([]);
+    const given = {
+      deps: worldOf(host),
+      master: { layout: LAYOUT, values: (key: string) => (key.startsWith("POSTGRES") ? "x" : undefined) },
+      stop: new AbortController().signal,
+    };
+    const asked: string[] = [];
+    const throwaway = {
+      removeMarked: async (mark: string) => {
+        asked.push(mark);
+        return ["the container copy"];
+      },
+    };
+    const clear = (...running: readonly string[]) => clearLeftovers(running, given, throwaway);
+    expect(await clear("D3")).toEqual({ removed: [], warnings: [] });
+    host.docker.putContainer("copy", { labels: { [DRILL_LABEL]: "D9" } });
+    expect(await clear("D3", "D9")).toEqual({ removed: [], warnings: [] });
+    expect(asked).toEqual([]);
+    expect(await clear("D3")).toEqual({ removed: ["the container copy"], warnings: [] });
+    expect(asked).toEqual([DRILL_LABEL]);
+  });
+
+  it("is a warning if it can't be looked for and no drill that runs needs it", async () => {
+    const host = masterThat([]);
+    host.docker.containers = () =>
+      Promise.reject(new OperatorError({ exit: "unavailable", what: "Docker does not answer." }));
+    const { exit, printed } = await drillOn(host);
+    expect(exit).toBe("ok");
+    expect(printed).toContain(
+      "Not looked for containers and volumes that an earlier drill may have left: Docker does not answer.",
+    );
+  });
+
+  it("is known for each drill that makes something", () => {
+    const makers = TRACES.flatMap((trace) => trace.makers).toSorted();
+    expect(makers).toEqual(
+      CATALOGUE.map(({ id }) => id)
+        .filter((id) => !["D1", "D2"].includes(id))
+        .toSorted(),
+    );
   });
 });
 

@@ -205,7 +205,7 @@ describe("runDrills", () => {
     const { trace, drill, start } = stage();
     let calls = 0;
     const after = {
-      ...drill("D1"),
+      ...drill("D3"),
       cleanUp: async () => {
         calls += 1;
         if (calls === 2) throw new OperatorError({ exit: "unavailable", what: "It is in use." });
@@ -213,7 +213,7 @@ describe("runDrills", () => {
       },
     };
     const before = {
-      ...drill("D2"),
+      ...drill("D4"),
       cleanUp: () => Promise.reject(new OperatorError({ exit: "unavailable", what: "It is in use." })),
     };
     const { results } = await start(after, before);
@@ -221,11 +221,11 @@ describe("runDrills", () => {
       {
         state: "failed",
         summary: "it could not clean up: It is in use.",
-        todo: expect.stringContaining("D1") as string,
+        todo: expect.stringContaining("D3") as string,
       },
-      { state: "failed", summary: expect.stringContaining("could not clean up: It is in use.") as string },
+      { state: "failed", summary: "not run: It is in use", todo: "fula-node join-as-master" },
     ]);
-    expect(trace).not.toContain("run D2");
+    expect(trace).not.toContain("run D4");
   });
 
   it("a stopped drill that can't clean up says so", async () => {
@@ -252,21 +252,48 @@ describe("runDrills", () => {
     const run = start({ ...drill("D1"), cleanUp: () => new Promise<never>(() => {}) });
     await pass(60_000);
     expect((await run).results).toMatchObject([
-      { state: "failed", summary: expect.stringContaining("could not clean up within 1 min 0 s") as string },
+      {
+        state: "failed",
+        summary: expect.stringContaining(
+          "not run: it could not clean up after an earlier run: no answer within 1 min 0 s",
+        ) as string,
+      },
     ]);
   });
 
-  it("without space no drill begins, and says why", async () => {
+  it("what is down has one remedy for all: that of D1, if it ran", async () => {
+    const { drill, start } = stage();
+    const down = (id: string) => ({
+      ...drill(id),
+      cleanUp: () =>
+        Promise.reject(
+          new OperatorError({ exit: "unavailable", what: "PostgreSQL is down.", remedy: "Check it." }),
+        ),
+    });
+    const stack = drill(
+      "D1",
+      async () => ({ ...PASSED, state: "failed", todo: "systemctl start docker" }) as const,
+    );
+    const { results } = await start(stack, down("D3"), down("D4"));
+    expect(results.slice(1).map(({ summary, todo }) => [summary, todo])).toEqual(
+      Array.from({ length: 2 }, () => ["not run: PostgreSQL is down", "systemctl start docker"]),
+    );
+  });
+
+  it("without space no drill that writes begins, and says why", async () => {
     const { trace, host, drill, start } = stage();
     host.files.freeBytes = DRILL_FREE_BYTES - 1;
-    const { results } = await start(drill("D1"));
+    const { results } = await start(drill("D1"), drill("D2"), drill("D3"));
     expect(results).toMatchObject([
+      { state: "passed" },
+      { state: "passed" },
       {
         state: "failed",
-        summary: "not run: 256.0 MB free on the disk of /opt/fula-master, and a drill needs 256.0 MB",
+        summary:
+          "not run: 256.0 MB free on the disk of /opt/fula-master, and a drill that writes needs 256.0 MB",
         todo: "free some space there, then run it again",
       },
     ]);
-    expect(trace).not.toContain("run D1");
+    expect(trace).not.toContain("run D3");
   });
 });

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { CATALOGUE } from "../../../src/drills/catalogue.ts";
 import { CRON_PERIODS_MS } from "../../../src/settings/layout.ts";
 import {
+  DRILL_COUNT,
   type DrillRecord,
   assessDrills,
   parseDrillRecord,
@@ -25,8 +27,14 @@ describe("the part of the drills", () => {
   });
 
   it.each([
-    ["passed", { D1: drill("passed", 3), D2: drill("skipped", 2) }, null, "ok", "passed, last ran 48 h ago"],
-    ["scheduled just now", {}, ago(DAY), "ok", "none ran yet; cron starts them"],
+    [
+      "passed",
+      { D1: drill("passed", 3), D2: drill("skipped", 2) },
+      null,
+      "ok",
+      "1 of 10 passed, 1 skipped, 8 never ran; last ran 48 h ago",
+    ],
+    ["scheduled just now", {}, ago(DAY), "ok", "none ran yet; cron starts them every week"],
     [
       "one failed",
       { D1: drill("passed", 1), D2: drill("failed", 4) },
@@ -39,9 +47,22 @@ describe("the part of the drills", () => {
       { D1: drill("failed", 4), D2: drill("failed", 4) },
       null,
       "attention",
-      "D1 stack health failed 4 days ago (and D2): words",
+      "D1, D2 failed 4 days ago: words",
     ],
-    ["old, by hand", { D1: drill("passed", 100) }, null, "ok", "passed, last ran 100 days ago"],
+    [
+      "two failed for two reasons",
+      { D1: drill("failed", 4), D9: { ...drill("failed", 4), summary: "others" } },
+      null,
+      "attention",
+      "D1 stack health failed 4 days ago: words; D9 failed too, for other reasons",
+    ],
+    [
+      "old, by hand",
+      { D1: drill("passed", 100) },
+      null,
+      "ok",
+      "1 of 10 passed, 9 never ran; last ran 100 days ago, and cron does not start them",
+    ],
     [
       "cron does not start them",
       { D1: drill("passed", 15) },
@@ -55,14 +76,42 @@ describe("the part of the drills", () => {
       { D1: drill("passed", 100) },
       ago(DAY),
       "ok",
-      "passed, last ran 100 days ago",
+      "1 of 10 passed, 9 never ran; last ran 100 days ago, weekly by cron",
     ],
   ] as const)("%s", (_, record, scheduledAt, state, sentence) => {
     expect(judge(record, scheduledAt)).toMatchObject({ state, sentence });
   });
 
   it("names the command that runs what failed again", () => {
-    expect(judge({ D1: drill("failed", 4), D2: drill("failed", 4) })?.todo).toBe("fula-node drill D1 D2");
+    const other = { ...drill("failed", 4), summary: "others" };
+    expect(judge({ D1: drill("failed", 4), D2: other })?.todo).toBe("fula-node drill D1 D2");
+    // One cause: what D1 finds comes first.
+    expect(judge({ D1: drill("failed", 4), D2: drill("failed", 4) })?.todo).toBe("fula-node drill");
+    expect(judge({ D2: drill("failed", 4) })?.todo).toBe("fula-node drill D2");
+  });
+
+  it("keeps the failure of an ALERT_COMMAND that ran, until it runs again or is another one", () => {
+    const broken = {
+      D7: { ...drill("failed", 3), summary: "the alarm was written, but ALERT_COMMAND failed: 1" },
+    };
+    const render = (
+      text: string,
+      command: string,
+      ranCommand: boolean,
+      state: "passed" | "failed" = "passed",
+    ) => renderDrillRecord(parseDrillRecord(text) ?? {}, { D7: drill(state, 1) }, { command, ranCommand });
+    const stateOf = (text: string) => parseDrillRecord(text)?.["D7"]?.state;
+    const failed = renderDrillRecord({}, broken, { command: "/on-alarm", ranCommand: true });
+    expect(stateOf(render(failed, "/on-alarm", false))).toBe("failed");
+    expect(stateOf(render(render(failed, "/on-alarm", false), "/on-alarm", false))).toBe("failed");
+    expect(stateOf(render(failed, "/other", false))).toBe("passed");
+    expect(stateOf(render(failed, "/on-alarm", true))).toBe("passed");
+    const poolFailed = render("", "/on-alarm", true, "failed");
+    expect(stateOf(render(poolFailed, "/on-alarm", false))).toBe("passed");
+  });
+
+  it("knows how many drills there are", () => {
+    expect(DRILL_COUNT).toBe(CATALOGUE.length);
   });
 
   it("a record that can't be read is unknown, never good", () => {
@@ -81,7 +130,11 @@ describe("the part of the drills", () => {
 
   it("keeps the results of drills that did not run this time", () => {
     const first = { D1: drill("passed", 3), D2: drill("failed", 3) };
-    const text = renderDrillRecord(first, { D2: drill("passed", 1) });
+    const text = renderDrillRecord(
+      first,
+      { D2: drill("passed", 1) },
+      { command: undefined, ranCommand: false },
+    );
     expect(parseDrillRecord(text)).toEqual({ D1: drill("passed", 3), D2: drill("passed", 1) });
     expect(CRON_PERIODS_MS.drill).toBe(7 * DAY);
   });

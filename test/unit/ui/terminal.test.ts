@@ -57,8 +57,8 @@ describe("a wait on a terminal", () => {
       .split("\n")
       .filter((row) => row !== "");
     expect(rows).toEqual([
-      `${line.slice(0, 26)} (up to 30 s)`,
-      `\u001B[1A\u001B[2K${line.slice(0, 26)} (up to 29 s)`,
+      `${line.slice(0, 25)}… (up to 30 s)`,
+      `\u001B[1A\u001B[2K${line.slice(0, 25)}… (up to 29 s)`,
       "\u001B[1A\u001B[2Kdone (up to 1 s)",
     ]);
   });
