@@ -1,20 +1,29 @@
 import type { Client } from "pg";
 import { dropsOf, type Migration, namesOf, splitStatements } from "./migration-file.ts";
 
+/** A part of a table. Both names are quoted as in SQL. */
+export interface TablePart {
+  readonly name: string;
+  readonly table: string;
+}
+
 /** What the migrations left in a database: how much was looked at, and what is not as they leave it. */
 export interface SchemaEffects {
-  /** The parts of applied migrations that are there. The ledger's check refuses a database that lacks one. */
+  /** The applied migrations, and those of them that something else ran. */
+  readonly applied: readonly number[];
+  readonly adopted: readonly number[];
+  /** The parts of applied migrations that are there. */
   readonly parts: number;
   /** The tables, indexes, views and sequences that the files create by name and that are there. */
   readonly objects: number;
-  /** Those of them that are not there: `table node_names (021_node_names.sql)`. */
-  readonly missing: readonly string[];
-  /** Indexes that PostgreSQL does not use, or that keep nothing unique: `idx_x on table_x`. */
-  readonly invalidIndexes: readonly string[];
-  /** Constraints that were never checked for the rows of before: `fk_x on table_x`. Not those that a file creates so. */
-  readonly unvalidated: readonly string[];
-  /** Triggers that do not fire: `trigger_x on table_x`. */
-  readonly disabledTriggers: readonly string[];
+  /** Those of them that are not there, and the file that creates each. */
+  readonly missing: readonly { readonly name: string; readonly file: string }[];
+  /** Indexes that PostgreSQL does not use, or that keep nothing unique. */
+  readonly invalidIndexes: readonly TablePart[];
+  /** Constraints that were never checked for the rows of before. Not those that a file creates so. */
+  readonly unvalidated: readonly TablePart[];
+  /** Triggers that do not fire. */
+  readonly disabledTriggers: readonly TablePart[];
 }
 
 /**
@@ -24,9 +33,9 @@ export interface SchemaEffects {
 export async function readEffects(
   client: Client,
   migrations: readonly Migration[],
-  { parts, adopted }: { readonly parts: number; readonly adopted: ReadonlySet<number> },
+  { parts, adopted }: Pick<SchemaEffects, "parts" | "adopted">,
 ): Promise<SchemaEffects> {
-  const own = migrations.filter(({ version }) => !adopted.has(version));
+  const own = migrations.filter(({ version }) => !adopted.includes(version));
   const created = new Map(own.flatMap(({ file, sql }) => namesOf(sql).map((name) => [name, file])));
   for (const { name } of own.flatMap(({ sql }) => dropsOf(sql))) created.delete(name);
   const found = await client.query<{ name: string }>(
@@ -34,30 +43,30 @@ export async function readEffects(
     [[...created.keys()]],
   );
   const there = new Set(found.rows.map(({ name }) => name));
-  const indexes = await client.query<{ name: string }>(
-    `SELECT format('%s on %s', i.indexrelid::regclass, i.indrelid::regclass) AS name
+  const indexes = await client.query<TablePart>(
+    `SELECT i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS table
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
      WHERE ${OWN_SCHEMAS("c.relnamespace")} AND NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 1`,
   );
   const meant = new Set(migrations.flatMap(({ sql }) => notValidOf(sql)));
-  const constraints = await client.query<{ name: string; place: string }>(
-    `SELECT conname AS name, conrelid::regclass::text AS place FROM pg_constraint
-     WHERE ${OWN_SCHEMAS("connamespace")} AND conrelid <> 0 AND NOT convalidated ORDER BY 1`,
+  const constraints = await client.query<TablePart>(
+    `SELECT quote_ident(conname) AS name, conrelid::regclass::text AS table FROM pg_constraint
+     WHERE ${OWN_SCHEMAS("connamespace")} AND conrelid <> 0 AND NOT convalidated ORDER BY 1, 2`,
   );
-  const triggers = await client.query<{ name: string }>(
-    `SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) AS name
+  const triggers = await client.query<TablePart>(
+    `SELECT quote_ident(t.tgname) AS name, t.tgrelid::regclass::text AS table
      FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-     WHERE ${OWN_SCHEMAS("c.relnamespace")} AND t.tgenabled = 'D' ORDER BY 1`,
+     WHERE ${OWN_SCHEMAS("c.relnamespace")} AND t.tgenabled = 'D' ORDER BY 2, 1`,
   );
   return {
+    applied: migrations.map(({ version }) => version),
+    adopted,
     parts,
     objects: there.size,
-    missing: [...created].flatMap(([name, file]) => (there.has(name) ? [] : [`${name} (${file})`])),
-    invalidIndexes: indexes.rows.map(({ name }) => name),
-    unvalidated: constraints.rows.flatMap(({ name, place }) =>
-      meant.has(name) ? [] : [`${name} on ${place}`],
-    ),
-    disabledTriggers: triggers.rows.map(({ name }) => name),
+    missing: [...created].flatMap(([name, file]) => (there.has(name) ? [] : [{ name, file }])),
+    invalidIndexes: indexes.rows,
+    unvalidated: constraints.rows.filter(({ name }) => !meant.has(name)),
+    disabledTriggers: triggers.rows,
   };
 }
 

@@ -47,8 +47,8 @@ export interface MigratorReader {
   /** What is applied and what `up` would do; works on an empty database, and changes nothing. */
   status(target: PostgresTarget): Promise<MigrationStatus>;
   /**
-   * What the applied migrations have left in the database. Throws (`integrity`) if the ledger or a part of an applied one
-   * is not as it should be.
+   * What the applied migrations have left in the database, also where `status` throws because a part is gone. Throws what
+   * checkLedger throws.
    */
   effects(target: PostgresTarget): Promise<SchemaEffects>;
   /** What `down` would remove: the file, and each table with its rows. Null if that migration is not applied. */
@@ -157,13 +157,12 @@ export function createMigrator(options: MigratorOptions): Migrator {
         await client.query(SESSION_SETTINGS);
         const ledger = await readLedger(client);
         const observed = await observe(client, migrations);
-        decide(migrations, ledger, observed);
+        checkLedger(migrations, ledger);
         const rows = ledger.filter(({ state }) => state === "applied");
         const applied = new Set(rows.map(({ version }) => version));
-        const parts = observed.flatMap((one) => (applied.has(one.version) ? one.parts : [])).length;
-        const adopted = new Set(
-          rows.flatMap(({ version, origin }) => (origin === "adopted" ? [version] : [])),
-        );
+        const seen = observed.flatMap((one) => (applied.has(one.version) ? one.parts : []));
+        const parts = seen.filter(({ there }) => there).length;
+        const adopted = rows.flatMap(({ version, origin }) => (origin === "adopted" ? [version] : []));
         const files = migrations.filter(({ version }) => applied.has(version));
         return readEffects(client, files, { parts, adopted });
       });

@@ -8,6 +8,7 @@ import { blockCidOf, parseBlockCid } from "../ingest/cid.ts";
 import { type InstalledMaster, openOwnCluster } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
+import { DrillFailure } from "./drill-failure.ts";
 import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { DRILL_DIRECTORY } from "../settings/layout.ts";
@@ -108,7 +109,10 @@ export async function makeContent(
   try {
     const put = await kubo.openPut(bytes.length).store(bytes);
     if (put.kind === "failed" || put.key !== cid)
-      throw kuboFault(`did not store a block: ${put.kind === "failed" ? put.why : `it named it ${put.key}`}`);
+      throw new DrillFailure(
+        `kubo did not store a block: ${put.kind === "failed" ? put.why.replace(/\.$/, "") : `it named it ${put.key}`}`,
+        "see what does not work (fula-node status), repair it, then run the drill again",
+      );
   } finally {
     kubo.close();
   }
@@ -187,7 +191,17 @@ export async function removeContents(
     const removed = new Map<string, string[]>();
     const add = (name: string, what: readonly string[]) =>
       removed.set(name, [...(removed.get(name) ?? []), ...what]);
-    for (const [cid, name] of contents) add(name, await removeContent(deps, { master, cluster }, cid));
+    for (const [cid, name] of contents) {
+      try {
+        add(name, await removeContent(deps, { master, cluster }, cid));
+      } catch (thrown) {
+        throw await keepNotes(
+          files,
+          directories.map((one) => `${baseDir}/${one}`),
+          thrown,
+        );
+      }
+    }
     for (const name of directories) {
       await files.remove(`${baseDir}/${name}`);
       add(name, ["its directory"]);
@@ -196,6 +210,28 @@ export async function removeContents(
   } finally {
     cluster.close();
   }
+}
+
+/**
+ * A directory whose content can't be removed now keeps its note, for the next run, and nothing else: a snapshot of all pins is large.
+ * Returns the error with the names of the directories.
+ */
+async function keepNotes(
+  files: ContentDeps["host"]["files"],
+  directories: readonly string[],
+  thrown: unknown,
+): Promise<unknown> {
+  for (const directory of directories)
+    for (const name of (await files.list(directory)) ?? [])
+      if (name !== NOTE) await files.remove(`${directory}/${name}`);
+  if (!(thrown instanceof OperatorError) || directories.length === 0) return thrown;
+  const { exit, what, remedy } = thrown;
+  return new OperatorError({
+    exit,
+    what: `${what.replace(/\.$/, "")}; ${directories.join(", ")} remembers it, and goes with the next run.`,
+    ...(remedy === undefined ? {} : { remedy }),
+    cause: thrown,
+  });
 }
 
 /** A directory without a note was cut off before there was any content. */

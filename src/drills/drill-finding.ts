@@ -40,6 +40,10 @@ export async function findingOf(stop: AbortSignal, work: () => Promise<DrillOutc
 
 const evidence = {};
 
+/** The sessions with a lock that stops even a look. */
+const HOLDERS =
+  "SELECT pid, usename, application_name, xact_start, relation::regclass FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND mode = 'AccessExclusiveLock' AND relation IS NOT NULL;";
+
 function outcomeOf(thrown: unknown): DrillOutcome {
   if (thrown instanceof DrillFinding)
     return { state: thrown.state, summary: thrown.message, todo: thrown.todo, evidence };
@@ -49,6 +53,13 @@ function outcomeOf(thrown: unknown): DrillOutcome {
       state: "failed",
       summary: `PostgreSQL has no space: ${messageOf(thrown)}`,
       todo: "make space on the disk of PostgreSQL's data, then run the drill again",
+      evidence,
+    };
+  if (code === "55P03" || code === "57014")
+    return {
+      state: "failed",
+      summary: `${code === "55P03" ? "a session holds a lock on a table" : "a statement took too long, or somebody ended it"}: ${messageOf(thrown)}`,
+      todo: `wait until that session ends, or end it, then run the drill again. To see who holds a lock, with psql: ${HOLDERS}`,
       evidence,
     };
   if (code !== "" || connectionFaultOf(thrown) !== null)

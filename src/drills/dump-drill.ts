@@ -1,4 +1,5 @@
 import { describeRefusal } from "../database/connection-fault.ts";
+import { readClientMajor } from "../dumps/client-version.ts";
 import { findDumpImage } from "../dumps/dump-image.ts";
 import { proveRestore, type Proof } from "../dumps/prove-restore.ts";
 import { renderRestoreRecord } from "../dumps/restore-record.ts";
@@ -9,6 +10,7 @@ import type { JoinDeps } from "../join/join-run.ts";
 import type { PostgresTarget } from "../settings/postgres-target.ts";
 import { countOf, decimalBytes, duration } from "../units.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
+import { orStop } from "./or-stop.ts";
 
 /** On the containers of this drill, and on nothing else. */
 export const DUMP_MARK = "land.fx.fula-node.drill=D9";
@@ -42,11 +44,19 @@ export const dumpDrill: Drill<Deps> = {
     }
     const evidence: Record<string, string> = { server: answer.serverVersion };
     try {
-      const found = await findDumpImage(host.docker, answer.serverVersion, master.values("POSTGRES_IMAGE"));
+      const engine = createThrowaway(environment);
+      const readClient = (image: string) => {
+        stop.throwIfAborted();
+        const name = `fula-drill-client-${host.random.hex(4)}`;
+        return orStop(stop, readClientMajor(engine, { name, mark: DUMP_MARK, image }));
+      };
+      const { serverVersion } = answer;
+      const configured = master.values("POSTGRES_IMAGE");
+      const found = await findDumpImage(host.docker, serverVersion, configured, readClient);
       evidence["image"] = found.name;
       const lacking = await whyNoSpace(host, target);
       if (lacking !== null) return { ...lacking, evidence };
-      const proof = await proveRestore(createThrowaway(environment), target, {
+      const proof = await proveRestore(engine, target, {
         mark: DUMP_MARK,
         suffix: host.random.hex(4),
         image: found.id,
@@ -117,9 +127,20 @@ function judge(proof: Proof, about: Readonly<Record<string, string>>): DrillOutc
       todo: null,
       evidence,
     };
+  const invalid = differences.flatMap(({ live }) => live ?? []);
   const said = differences.map(({ what, how }) => `${what} ${how}`);
   said.slice(0, LISTED_DIFFERENCES).forEach((text, index) => (evidence[`difference ${index + 1}`] = text));
   const more = said.length > SHOWN_DIFFERENCES ? `, and ${said.length - SHOWN_DIFFERENCES} more` : "";
+  if (invalid.length === differences.length)
+    return {
+      state: "failed",
+      summary: `a fault of the database itself, which its dump leaves out: ${said.slice(0, SHOWN_DIFFERENCES).join("; ")}${more}; all else is the same in the restored copy`,
+      todo: `see fula-node drill D2; with psql: ${invalid
+        .slice(0, SHOWN_DIFFERENCES)
+        .map((index) => `REINDEX INDEX CONCURRENTLY ${index};`)
+        .join(" ")}`,
+      evidence,
+    };
   return {
     state: "failed",
     summary: `the restored copy is not the same: ${said.slice(0, SHOWN_DIFFERENCES).join("; ")}${more}`,

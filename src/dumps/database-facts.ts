@@ -41,6 +41,8 @@ export interface Difference {
   readonly what: string;
   /** `has 9 rows, and the restored copy 8`. */
   readonly how: string;
+  /** An index that is INVALID in the database itself, as SQL names it: no dump has it, and its restore is right without it. */
+  readonly live?: string;
 }
 
 /** Both sessions print values alike: the checksum is of what they print. */
@@ -186,6 +188,8 @@ function compareObjects(source: readonly ObjectFact[], copy: readonly ObjectFact
   return [
     ...source.flatMap((one): Difference[] => {
       const state = copies.get(keyOf(one));
+      if (one.kind === "index" && one.state.endsWith(" INVALID"))
+        return [{ what: keyOf(one), how: "is INVALID in the database itself", live: indexOf(one.name) }];
       if (state === one.state || isOfGone(one)) return [];
       const how =
         state === undefined
@@ -197,6 +201,12 @@ function compareObjects(source: readonly ObjectFact[], copy: readonly ObjectFact
       .filter((one) => !sources.has(keyOf(one)))
       .map((one) => ({ what: keyOf(one), how: "is in the restored copy only" })),
   ];
+}
+
+/** `public.idx` of `public.table idx`: an index is in the schema of its table. */
+function indexOf(name: string): string {
+  const [, schema, index] = /^("(?:[^"]|"")*"|[^".]+)\.(?:"(?:[^"]|"")*"|[^" ]+) (.+)$/s.exec(name) ?? [];
+  return schema === undefined ? name : `${schema}.${index}`;
 }
 
 function compareRows(source: readonly RowsFact[], copy: readonly RowsFact[]): readonly Difference[] {

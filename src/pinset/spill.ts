@@ -1,7 +1,7 @@
 import { hash, randomBytes } from "node:crypto";
 import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { messageOf, OperatorError } from "../errors.ts";
+import { temporaryFault } from "./temporary-fault.ts";
 
 /** 16 bytes of the CID's sha256, then 16 bytes of content. */
 export const RECORD_BYTES = 32;
@@ -84,16 +84,11 @@ export class RecordSpill {
     try {
       return work();
     } catch (cause) {
-      const full = (cause as NodeJS.ErrnoException).code === "ENOSPC";
-      throw new OperatorError({
-        exit: "unavailable",
-        what: full
-          ? `The disk that holds ${this.#directory} is full.`
-          : `fula-node could not use the temporary directory ${this.#directory}: ${messageOf(cause)}.`,
-        why: "A comparison of two lists of pins needs 64 bytes per pin there.",
-        remedy: "Free some space, or set TMPDIR to another directory, then run this again.",
+      throw temporaryFault(
+        this.#directory,
         cause,
-      });
+        "A comparison of two lists of pins needs 64 bytes per pin there.",
+      );
     }
   }
 }

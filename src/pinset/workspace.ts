@@ -2,7 +2,7 @@ import { hash, randomBytes } from "node:crypto";
 import { open, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { linesOf, optionsKey, readWholePin } from "../cluster/pin.ts";
-import { messageOf, OperatorError } from "../errors.ts";
+import { OperatorError } from "../errors.ts";
 import { type BodyEncoding, copyBody, readBody, type SignedBody, type TakeBodyLines } from "./body-reader.ts";
 import { BodyWriter } from "./body-writer.ts";
 import { MARKS, PinsetMarks } from "./marks.ts";
@@ -17,6 +17,7 @@ import {
   RecordIndex,
   RecordSpill,
 } from "./spill.ts";
+import { temporaryFault } from "./temporary-fault.ts";
 
 /** A listing stored on the disk, so that it can be read several times, like a snapshot. */
 interface PinsetSpool {
@@ -104,15 +105,7 @@ function guard(directory: string): <T>(work: Promise<T>) => Promise<T> {
   return (work) =>
     work.catch((cause: unknown) => {
       if (cause instanceof OperatorError) throw cause;
-      const full = (cause as NodeJS.ErrnoException).code === "ENOSPC";
-      throw new OperatorError({
-        exit: "unavailable",
-        what: full
-          ? `The disk that holds ${directory} is full.`
-          : `fula-node could not use the temporary directory ${directory}: ${messageOf(cause)}.`,
-        remedy: "Free some space, or set TMPDIR to another directory, then run this again.",
-        cause,
-      });
+      throw temporaryFault(directory, cause);
     });
 }
 

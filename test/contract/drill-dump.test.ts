@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { DrillOutcome } from "../../src/drills/drill.ts";
 import { DUMP_MARK, dumpDrill } from "../../src/drills/dump-drill.ts";
+import { readClientMajor } from "../../src/dumps/client-version.ts";
 import { proveRestore } from "../../src/dumps/prove-restore.ts";
 import { parseRestoreRecord } from "../../src/dumps/restore-record.ts";
 import { createThrowaway, type Running, type Throwaway } from "../../src/dumps/throwaway.ts";
@@ -212,6 +213,35 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     else expect(outcome.summary).toMatch(says);
     expect(outcome.todo).toContain("rely on no dump");
     expect(existsSync(masterLayout(base).restoreRecord)).toBe(false);
+  });
+
+  it("names an index that is INVALID in the database itself, and how to rebuild it", async () => {
+    const setValid = (isValid: boolean) =>
+      sql(
+        source.target,
+        `UPDATE pg_index SET indisvalid = ${isValid} WHERE indexrelid = 'idx_users_username'::regclass`,
+      );
+    await setValid(false);
+    const outcome = await drill();
+    await setValid(true);
+    expect(outcome).toMatchObject({
+      state: "failed",
+      todo: "see fula-node drill D2; with psql: REINDEX INDEX CONCURRENTLY public.idx_users_username;",
+    });
+    expect(outcome.summary).toBe(
+      "a fault of the database itself, which its dump leaves out: index public.users idx_users_username is INVALID in the database itself; all else is the same in the restored copy",
+    );
+  });
+
+  it("asks the programs of an image for their major", async () => {
+    const engine = createThrowaway(process.env);
+    const given = { name: `${source.container}-client`, mark: DUMP_MARK, image: source.image };
+    const server = lines("run", "--rm", "--entrypoint", "postgres", source.image, "--version").join("");
+    try {
+      expect(await readClientMajor(engine, given)).toBe(/\d+/.exec(server)?.[0]);
+    } finally {
+      await engine.removeMarked(DUMP_MARK);
+    }
   });
 
   it("fails if a restore ends with an error, and says at which table", async () => {

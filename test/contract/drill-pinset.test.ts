@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSnapshotDrill, snapshotDrill } from "../../src/drills/snapshot-drill.ts";
 import { createSweepDrill, sweepDrill } from "../../src/drills/sweep-drill.ts";
@@ -460,6 +460,52 @@ describe("what a drill may remove", () => {
     expect(await cleanUp()).toEqual([expect.stringMatching(/: its block, its directory$/)]);
     await eventually("the pin came", () => Promise.resolve(cluster.pins.size === PINS.length + 1));
     expect(await cleanUp()).toEqual([expect.stringMatching(/: its pin$/)]);
+    expectNothingLeft();
+  });
+
+  test("of the directory only what is large, as long as kubo does not answer, and it is named", async () => {
+    const drill = createSnapshotDrill({
+      ...PARTS,
+      verify: () => {
+        kubo.answers = false;
+        return Promise.reject(new Error("killed"));
+      },
+    });
+    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
+    await expect(drill.run(box.deps, context)).rejects.toThrow("killed");
+    const directory = join(box.base, box.left()[0] ?? "");
+    expect(await readdir(directory)).toContain("snapshots");
+    await expect(snapshotDrill.cleanUp(box.deps, context)).rejects.toThrow(
+      `kubo does not answer, so the block of a drill may still be there; ${directory} remembers it, and goes with the next run.`,
+    );
+    expect(await readdir(directory)).toEqual(["content.json"]);
+    kubo.answers = true;
+    expect(await cleanUp()).toEqual([expect.stringMatching(/its block, its directory$/)]);
+    expectNothingLeft();
+  });
+
+  test("a kubo that does not answer at the start fails a drill, in a sentence without a full stop", async () => {
+    const place = {
+      ...box.deps,
+      openKubo: () => box.deps.openKubo("http://127.0.0.1:1", { connections: 1, timeoutMs: 500 }),
+    };
+    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
+    const outcome = await snapshotDrill.run(place, context);
+    expect(outcome).toMatchObject({ state: "failed" });
+    expect(outcome.summary).toMatch(/^kubo did not store a block: .*[^.]$/);
+    expect(outcome.todo).toContain("fula-node status");
+    await cleanUp();
+    expectNothingLeft();
+  });
+
+  test("nor a temporary directory that is not there: the drill says to make it", async () => {
+    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
+    await rm(join(box.base, "tmp"), { recursive: true });
+    const thrown = await snapshotDrill.run(box.deps, context).catch((error: unknown) => error);
+    expect(thrown).toMatchObject({
+      remedy: `Make that directory (mkdir -p ${join(box.base, "tmp")}), or set TMPDIR to another directory, then run this again.`,
+    });
+    await cleanUp();
     expectNothingLeft();
   });
 

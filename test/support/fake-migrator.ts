@@ -23,6 +23,8 @@ export class FakeMigrator implements Migrator {
   readonly masters = new Map<string, MasterRow>();
   readonly removed: RemovedMaster[] = [];
   leftBehind: SchemaEffects = {
+    applied: [1, 18],
+    adopted: [],
     parts: 2,
     objects: 2,
     missing: [],

@@ -22,8 +22,15 @@ beforeAll(async () => {
 function masterThat(wasRemoved: readonly Record<string, unknown>[]): FakeStorage {
   const host = whole.copy();
   const { onQuery } = host.postgres;
-  host.postgres.onQuery = (target, sql, values) =>
-    sql.includes("removed_masters") ? wasRemoved : onQuery(target, sql, values);
+  host.postgres.onQuery = (target, sql, values) => {
+    if (sql.includes("removed_masters")) return wasRemoved;
+    // Its role may make no scratch database.
+    if (sql.startsWith("CREATE DATABASE"))
+      throw Object.assign(new Error("permission denied"), { severity: "ERROR", code: "42501" });
+    return /fula_drill|clock_timestamp|set_config|pg_get_viewdef|pg_database/.test(sql)
+      ? []
+      : onQuery(target, sql, values);
+  };
   return host;
 }
 
@@ -84,7 +91,10 @@ async function drillOn(
 
 const broken = (): FakeStorage => {
   const host = masterThat([]);
-  host.migrations.leftBehind = { ...host.migrations.leftBehind, invalidIndexes: ["idx_x on table_x"] };
+  host.migrations.leftBehind = {
+    ...host.migrations.leftBehind,
+    invalidIndexes: [{ name: "idx_x", table: "table_x" }],
+  };
   return host;
 };
 
