@@ -174,13 +174,13 @@ export async function removeContents(
   deadlineMs = 55_000,
 ): Promise<readonly string[]> {
   const { files } = deps.host;
-  const { baseDir } = master.layout;
+  const { baseDir, snapshotsDir } = master.layout;
   const cluster = openOwnCluster(deps, master, { deadlineMs });
   try {
-    const directories = ((await files.list(baseDir)) ?? []).filter((name) => NAME.test(name));
+    const directories = await listDirectories(files, [snapshotsDir, baseDir]);
     const contents = new Map<string, string>();
-    for (const name of directories) {
-      const cid = readNote(await files.readText(`${baseDir}/${name}/${NOTE}`));
+    for (const { name, path } of directories) {
+      const cid = readNote(await files.readText(`${path}/${NOTE}`));
       if (cid !== null) contents.set(cid, name);
     }
     for (const { cid, name } of await listMarked(deps, master, cluster)) contents.set(cid, name);
@@ -188,14 +188,26 @@ export async function removeContents(
     const add = (name: string, what: readonly string[]) =>
       removed.set(name, [...(removed.get(name) ?? []), ...what]);
     for (const [cid, name] of contents) add(name, await removeContent(deps, { master, cluster }, cid));
-    for (const name of directories) {
-      await files.remove(`${baseDir}/${name}`);
+    for (const { name, path } of directories) {
+      await files.remove(path);
       add(name, ["its directory"]);
     }
-    return [...removed].map(([name, what]) => `${name}: ${what.join(", ")}`);
+    return [...removed].map(([name, what]) => `${name}: ${[...new Set(what)].join(", ")}`);
   } finally {
     cluster.close();
   }
+}
+
+/** The directories of drills, in the order in which they go: what remembers the content is last. */
+async function listDirectories(
+  files: ContentDeps["host"]["files"],
+  parents: readonly string[],
+): Promise<readonly { readonly name: string; readonly path: string }[]> {
+  const found: { name: string; path: string }[] = [];
+  for (const parent of parents)
+    for (const name of (await files.list(parent)) ?? [])
+      if (NAME.test(name)) found.push({ name, path: `${parent}/${name}` });
+  return found;
 }
 
 /** A directory without a note was cut off before there was any content. */

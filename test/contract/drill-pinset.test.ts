@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSnapshotDrill, snapshotDrill } from "../../src/drills/snapshot-drill.ts";
 import { createSweepDrill, sweepDrill } from "../../src/drills/sweep-drill.ts";
@@ -90,6 +90,59 @@ describe("D6, snapshot", () => {
     const { snapshotsDir, snapshotMemory, snapshotHeartbeat, alertLog, restoreDir } = box.master.layout;
     for (const path of [snapshotsDir, snapshotMemory, snapshotHeartbeat, alertLog, restoreDir])
       expect(await box.deps.host.files.stat(path)).toBeNull();
+  });
+
+  describe("the directory of the operator's snapshots", () => {
+    const kept = "pinset-20260101T000000Z-0001.manifest.json";
+    const snapshots = () => box.master.layout.snapshotsDir;
+    beforeEach(async () => {
+      await mkdir(snapshots(), { mode: 0o700 });
+      await writeFile(join(snapshots(), kept), "{}");
+    });
+
+    test("is where it writes, in a directory of its own, so that its disk is tried", async () => {
+      const places: string[] = [];
+      const openSnapshots: typeof box.deps.openSnapshots = async (directory) => {
+        places.push(directory);
+        return box.deps.openSnapshots(directory);
+      };
+      expect(await box.run(snapshotDrill, { ...box.deps, openSnapshots })).toMatchObject({ state: "passed" });
+      const own = places.filter((place) => place !== snapshots());
+      expect(own.length).toBeGreaterThan(0);
+      for (const place of own) expect(place).toMatch(/\/snapshots\/fula-drill-snapshot-[0-9a-f]{16}/);
+      expect(await readdir(snapshots())).toEqual([kept]);
+      expectNothingLeft();
+    });
+
+    test("fails it if nothing can be written there, and nothing is pinned", async () => {
+      const { host } = box.deps;
+      const makeDirectory: typeof host.files.makeDirectory = (path, options) =>
+        path.startsWith(`${snapshots()}/`)
+          ? Promise.reject(new OperatorError({ exit: "unavailable", what: "the file system is read-only" }))
+          : host.files.makeDirectory(path, options);
+      const deps = { ...box.deps, host: { ...host, files: { ...host.files, makeDirectory } } };
+      await expect(box.run(snapshotDrill, deps)).rejects.toThrow("read-only");
+      expect(cluster.requests.filter((line) => line.startsWith("POST /pins/"))).toEqual([]);
+    });
+
+    test("must have the space for the copies", async () => {
+      const { host } = box.deps;
+      const space = (path: string) =>
+        Promise.resolve({ freeBytes: path === snapshots() ? 1000 : 1e12, totalBytes: 1e12 });
+      const deps = { ...box.deps, host: { ...host, files: { ...host.files, space } } };
+      await expect(box.run(snapshotDrill, deps)).rejects.toThrow(/\/snapshots has 1.0 kB free/);
+    });
+
+    test("what a killed drill left there is removed", async () => {
+      const left = join(snapshots(), "fula-drill-snapshot-0123456789abcdef");
+      await mkdir(left, { mode: 0o700 });
+      await writeFile(join(left, "pinset-20260101T000000Z-0002.ndjson.gz"), "half");
+      const context = { master: box.master, report: () => {} };
+      expect(await snapshotDrill.cleanUp(box.deps, context)).toEqual([
+        "fula-drill-snapshot-0123456789abcdef: its directory",
+      ]);
+      expect(await readdir(snapshots())).toEqual([kept]);
+    });
   });
 
   test.each([
