@@ -8,8 +8,10 @@ import { blockCidOf, parseBlockCid } from "../ingest/cid.ts";
 import { type InstalledMaster, openOwnCluster } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
+import { judgeOwner } from "../machine/owner-check.ts";
 import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
+import type { DrillContext } from "./drill.ts";
 
 /** What a drill needs to make content of its own on the live pool, and to remove it. */
 export interface ContentDeps extends Pick<JoinDeps, "openCluster" | "hash"> {
@@ -166,31 +168,37 @@ export async function isNamedByDrill(cluster: Pick<Cluster, "allocation">, cid: 
 
 /**
  * Removes what drills of this master have left: pins with its mark, blocks in its kubo, directories. Nothing else is
- * touched. Returns a line for each content. Throws an OperatorError (unavailable) if it can't see what is left.
+ * touched; what has only the name is reported. Returns a line for each content. Throws an OperatorError (unavailable) if it
+ * can't see what is left.
  */
 export async function removeContents(
   deps: ContentDeps,
-  master: InstalledMaster,
+  { master, report }: Pick<DrillContext, "master" | "report">,
   deadlineMs = 55_000,
 ): Promise<readonly string[]> {
   const { files } = deps.host;
   const { baseDir, snapshotsDir } = master.layout;
   const cluster = openOwnCluster(deps, master, { deadlineMs });
   try {
-    const directories = await listDirectories(files, [snapshotsDir, baseDir]);
+    const directories = await listDirectories(files, [snapshotsDir, baseDir], report);
     const contents = new Map<string, string>();
+    const damaged = new Set<string>();
     for (const { name, path } of directories) {
-      const cid = readNote(await files.readText(`${path}/${NOTE}`));
-      if (cid !== null) contents.set(cid, name);
+      const cid = await readNote(files, `${path}/${NOTE}`);
+      if (cid === "damaged") damaged.add(name);
+      else if (cid !== null) contents.set(cid, name);
     }
-    for (const { cid, name } of await listMarked(deps, master, cluster)) contents.set(cid, name);
+    for (const { cid, name } of await listMarked(deps, master, cluster)) {
+      contents.set(cid, name);
+      damaged.delete(name);
+    }
     const removed = new Map<string, string[]>();
     const add = (name: string, what: readonly string[]) =>
       removed.set(name, [...(removed.get(name) ?? []), ...what]);
     for (const [cid, name] of contents) add(name, await removeContent(deps, { master, cluster }, cid));
     for (const { name, path } of directories) {
       await files.remove(path);
-      add(name, ["its directory"]);
+      add(name, [damaged.has(name) ? `its directory (${BLOCK_MAY_STAY})` : "its directory"]);
     }
     return [...removed].map(([name, what]) => `${name}: ${[...new Set(what)].join(", ")}`);
   } finally {
@@ -198,23 +206,38 @@ export async function removeContents(
   }
 }
 
+const BLOCK_MAY_STAY = `its ${NOTE} is damaged, so a block of a few bytes may stay in kubo`;
+
 /** The directories of drills, in the order in which they go: what remembers the content is last. */
 async function listDirectories(
   files: ContentDeps["host"]["files"],
   parents: readonly string[],
+  report: (line: string) => void,
 ): Promise<readonly { readonly name: string; readonly path: string }[]> {
   const found: { name: string; path: string }[] = [];
   for (const parent of parents)
-    for (const name of (await files.list(parent)) ?? [])
-      if (NAME.test(name)) found.push({ name, path: `${parent}/${name}` });
+    for (const name of ((await files.list(parent)) ?? []).filter((one) => NAME.test(one))) {
+      const path = `${parent}/${name}`;
+      const stat = await files.stat(path);
+      if (stat === null) continue;
+      if (stat.kind === "directory" && judgeOwner(path, stat) === null) found.push({ name, path });
+      else
+        report(`left ${path} alone: it has the name of a drill's directory, but is not one of root's alone`);
+    }
   return found;
 }
 
-/** A directory without a note was cut off before there was any content. */
-function readNote(text: string | null): string | null {
-  if (text === null) return null;
-  const { cid } = JSON.parse(text) as { readonly cid?: unknown };
-  return typeof cid === "string" && parseBlockCid(cid).kind === "cid" ? cid : null;
+/** A directory without a note was cut off before there was any content. A power cut may leave a note that can't be read. */
+async function readNote(files: ContentDeps["host"]["files"], path: string): Promise<string | null> {
+  try {
+    const text = await files.readText(path);
+    if (text === null) return null;
+    const { cid } = (JSON.parse(text) ?? {}) as { readonly cid?: unknown };
+    return typeof cid === "string" && parseBlockCid(cid).kind === "cid" ? cid : "damaged";
+  } catch (thrown) {
+    if (thrown instanceof OperatorError || thrown instanceof SyntaxError) return "damaged";
+    throw thrown;
+  }
 }
 
 /** The pins with this master's mark, however many others there are. */

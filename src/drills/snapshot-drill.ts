@@ -95,7 +95,7 @@ export function createSnapshotDrill(
       }
     },
 
-    cleanUp: (deps, { master }) => removeContents(deps, master),
+    cleanUp: (deps, given) => removeContents(deps, given),
   };
 }
 

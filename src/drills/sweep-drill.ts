@@ -83,7 +83,7 @@ export function createSweepDrill(work: typeof sweep = sweep): Drill<SweepDrillDe
       }
     },
 
-    cleanUp: (deps, { master }) => removeContents(deps, master),
+    cleanUp: (deps, given) => removeContents(deps, given),
   };
 }
 

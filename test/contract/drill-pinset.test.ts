@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSnapshotDrill, snapshotDrill } from "../../src/drills/snapshot-drill.ts";
 import { createSweepDrill, sweepDrill } from "../../src/drills/sweep-drill.ts";
@@ -480,8 +480,8 @@ describe("D7, sweep", () => {
 
 describe("what a drill may remove", () => {
   const cleanUp = (): Promise<readonly string[]> => {
-    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
-    return sweepDrill.cleanUp(box.deps, context);
+    const report = (line: string) => void box.lines.push(line);
+    return sweepDrill.cleanUp(box.deps, { master: box.master, report });
   };
   const name = "fula-drill-sweep-0123456789abcdef";
   const markOf = (cid: string, id = box.settings["MASTER_ID"]): string =>
@@ -514,6 +514,46 @@ describe("what a drill may remove", () => {
     await eventually("the pin came", () => Promise.resolve(cluster.pins.size === PINS.length + 1));
     expect(await cleanUp()).toEqual([expect.stringMatching(/: its pin$/)]);
     expectNothingLeft();
+  });
+
+  test.each(["{", "", "null", '{"cid":"x"}'])("a directory whose note is damaged: %j", async (text) => {
+    const directory = join(box.base, name);
+    await mkdir(directory, { mode: 0o700 });
+    await writeFile(join(directory, "content.json"), text);
+    expect(await cleanUp()).toEqual([
+      `${name}: its directory (its content.json is damaged, so a block of a few bytes may stay in kubo)`,
+    ]);
+    expectNothingLeft();
+  });
+
+  test("with a damaged note, the pin and the block too, by the mark", async () => {
+    const cid = cidOf("left");
+    const directory = join(box.base, name);
+    await mkdir(directory, { mode: 0o700 });
+    await mkdir(join(directory, "content.json"));
+    cluster.pins.set(cid, { cid, name, metadata: { "fula-node-drill": markOf(cid) } });
+    kubo.blocks.add(cid);
+    expect(await cleanUp()).toEqual([`${name}: its pin, its block, its directory`]);
+    expectNothingLeft();
+  });
+
+  test("nothing of that name that is not a directory of root's: it is named, and does not block", async () => {
+    const elsewhere = join(box.base, "elsewhere");
+    const note = JSON.stringify({ cid: cidOf("one") });
+    const names = ["1", "2", "3"].map((digit) => `fula-drill-sweep-${digit.repeat(16)}`);
+    const [link = "", other = "", file = ""] = names.map((one) => join(box.base, one));
+    await mkdir(elsewhere);
+    await symlink(elsewhere, link);
+    await mkdir(other);
+    await writeFile(join(other, "content.json"), note);
+    await chown(other, 1234, 1234);
+    await writeFile(file, note);
+    expect(await cleanUp()).toEqual([]);
+    expect(box.left()).toEqual(names);
+    expect(box.lines).toEqual(
+      [link, other, file].map((path) => expect.stringContaining(`left ${path} alone`)),
+    );
+    expect(await box.run(sweepDrill)).toMatchObject({ state: "passed" });
   });
 
   test("not the directory, as long as kubo does not answer", async () => {
