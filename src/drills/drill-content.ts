@@ -9,12 +9,19 @@ import { type InstalledMaster, openOwnCluster } from "../join/installed-node.ts"
 import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
 import { judgeOwner } from "../machine/owner-check.ts";
+import {
+  DRILL_MARK_KEY,
+  DRILL_NAME,
+  DRILL_NAME_START,
+  drillMark,
+  hasDrillMark,
+} from "../pinset/drill-mark.ts";
 import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import type { DrillContext } from "./drill.ts";
 
 /** What a drill needs to make content of its own on the live pool, and to remove it. */
-export interface ContentDeps extends Pick<JoinDeps, "openCluster" | "hash"> {
+export interface ContentDeps extends Pick<JoinDeps, "openCluster"> {
   readonly host: Pick<JoinDeps["host"], "files" | "clock" | "random" | "http">;
   openBlake3(): Promise<Blake3>;
   openKubo(
@@ -39,9 +46,6 @@ interface Copies {
   readonly peers: readonly string[];
 }
 
-const NAME = /^fula-drill-(?:snapshot|sweep)-[0-9a-f]{16}$/;
-const NAME_START = "fula-drill-";
-const MARK_KEY = "fula-node-drill";
 const NOTE = "content.json";
 const KUBO_TIMEOUT_MS = 10_000;
 const POLL_MS = 200;
@@ -102,7 +106,7 @@ export async function makeContent(
   const { files, random } = deps.host;
   const bytes = Buffer.from(`a drill of fula-node: ${random.hex(32)}\n`);
   const cid = blockCidOf((await deps.openBlake3()).hash(bytes)).text;
-  const name = `${NAME_START}${subject}-${random.hex(8)}`;
+  const name = `${DRILL_NAME_START}${subject}-${random.hex(8)}`;
   const directory = `${layout.baseDir}/${name}`;
   await files.makeDirectory(directory, { mode: 0o700 });
   await files.writeAtomic(`${directory}/${NOTE}`, `${JSON.stringify({ cid })}\n`, { mode: 0o600 });
@@ -122,7 +126,7 @@ export async function makeContent(
  * cleans up, and a snapshot that has it restores it only until then.
  */
 export async function pinContent(
-  deps: Pick<ContentDeps, "hash"> & { readonly host: Pick<JoinDeps["host"], "clock"> },
+  deps: { readonly host: Pick<JoinDeps["host"], "clock"> },
   { master, cluster }: { readonly master: InstalledMaster; readonly cluster: Cluster },
   { cid, name }: DrillContent,
   { copies, lifeMs }: { readonly copies: Copies; readonly lifeMs: number },
@@ -135,7 +139,7 @@ export async function pinContent(
     replicationMin: copies.min,
     replicationMax: copies.max,
     shardSize: 0,
-    metadata: { [MARK_KEY]: markOf(deps, master, cid) },
+    metadata: { [DRILL_MARK_KEY]: drillMark(masterIdOf(master), cid) },
     origins: [],
     expireAt,
   };
@@ -161,11 +165,6 @@ export async function copiesOf(cluster: Pick<Cluster, "status">, cid: string): P
   return new Set(Object.entries(status.peerMap).flatMap(([peer, info]) => (isCopy(info) ? [peer] : [])));
 }
 
-/** True for the pin of any drill, also of another master: by its name alone, so good enough only to wait for it. */
-export async function isNamedByDrill(cluster: Pick<Cluster, "allocation">, cid: string): Promise<boolean> {
-  return NAME.test(readWholePin(await cluster.allocation(cid))?.options.name ?? "");
-}
-
 /**
  * Removes what drills of this master have left: pins with its mark, blocks in its kubo, directories. Nothing else is
  * touched; what has only the name is reported. Returns a line for each content. Throws an OperatorError (unavailable) if it
@@ -188,7 +187,7 @@ export async function removeContents(
       if (cid === "damaged") damaged.add(name);
       else if (cid !== null) contents.set(cid, name);
     }
-    for (const { cid, name } of await listMarked(deps, master, cluster)) {
+    for (const { cid, name } of await listMarked(master, cluster)) {
       contents.set(cid, name);
       damaged.delete(name);
     }
@@ -216,7 +215,7 @@ async function listDirectories(
 ): Promise<readonly { readonly name: string; readonly path: string }[]> {
   const found: { name: string; path: string }[] = [];
   for (const parent of parents)
-    for (const name of ((await files.list(parent)) ?? []).filter((one) => NAME.test(one))) {
+    for (const name of ((await files.list(parent)) ?? []).filter((one) => DRILL_NAME.test(one))) {
       const path = `${parent}/${name}`;
       const stat = await files.stat(path);
       if (stat === null) continue;
@@ -242,41 +241,25 @@ async function readNote(files: ContentDeps["host"]["files"], path: string): Prom
 
 /** The pins with this master's mark, however many others there are. */
 async function listMarked(
-  deps: Pick<ContentDeps, "hash">,
   master: InstalledMaster,
   cluster: Pick<Cluster, "list">,
 ): Promise<readonly { readonly cid: string; readonly name: string }[]> {
   const found: { cid: string; name: string }[] = [];
   await cluster.list("allocations", (block) => {
-    if (!block.includes(NAME_START)) return;
+    if (!block.includes(DRILL_NAME_START)) return;
     for (const line of linesOf(block, "utf8")) {
-      if (!line.includes(NAME_START)) continue;
+      if (!line.includes(DRILL_NAME_START)) continue;
       const pin = readWholePin(JSON.parse(line));
-      if (pin !== null && isMarked(deps, master, pin)) found.push({ cid: pin.cid, name: pin.options.name });
+      if (pin !== null && hasDrillMark(masterIdOf(master), pin))
+        found.push({ cid: pin.cid, name: pin.options.name });
     }
   });
   return found;
 }
 
-/**
- * The name alone is no mark: whoever may name a pin could have somebody else's content unpinned. The value can't be made
- * without this master's identity, and is of no use for another content.
- */
-function isMarked(
-  deps: Pick<ContentDeps, "hash">,
-  master: InstalledMaster,
-  { cid, options }: WholePin,
-): boolean {
-  return NAME.test(options.name) && options.metadata[MARK_KEY] === markOf(deps, master, cid);
-}
-
-function markOf(
-  { hash }: Pick<ContentDeps, "hash">,
-  { layout, values }: InstalledMaster,
-  cid: string,
-): string {
+function masterIdOf({ layout, values }: InstalledMaster): string {
   const id = values("MASTER_ID");
-  if (id !== undefined) return hash(`fula-node drill\n${id}\n${cid}`);
+  if (id !== undefined) return id;
   throw new OperatorError({
     exit: "settings",
     what: `${layout.envFile} has no MASTER_ID, with which a drill marks its pins.`,
@@ -291,7 +274,7 @@ async function removeContent(
   cid: string,
 ): Promise<readonly string[]> {
   const pin = readWholePin(await cluster.allocation(cid));
-  if (pin !== null && !isMarked(deps, master, pin))
+  if (pin !== null && !hasDrillMark(masterIdOf(master), pin))
     return ["its content stays, because somebody else pinned it"];
   if (pin !== null) await cluster.unpin(cid);
   const hadBlock = await removeBlock(deps, kuboUrlOf(master.values), cid);

@@ -6,6 +6,7 @@ import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import type { AlarmChannels } from "../pinset/alerts.ts";
+import { DRILL_LIFE_MS } from "../pinset/drill-mark.ts";
 import { restoreSnapshot } from "../pinset/restore/restore.ts";
 import { checkChain } from "../pinset/snapshot/links.ts";
 import { snapshotFiles } from "../pinset/snapshot/manifest.ts";
@@ -32,7 +33,7 @@ import { askedPin, onlyPinOf, withProgress } from "./one-pin.ts";
 import { SPOILINGS, withSpoiledCopy } from "./spoiled-copy.ts";
 
 /** What the drill needs. */
-export interface SnapshotDrillDeps extends ContentDeps, Pick<JoinDeps, "environment" | "version"> {
+export interface SnapshotDrillDeps extends ContentDeps, Pick<JoinDeps, "environment" | "hash" | "version"> {
   openWorkspace(): Promise<PinsetWorkspace>;
   openSnapshots(directory: string): Promise<SnapshotStore>;
   openSnapshotFile(path: string): Promise<SnapshotFile>;
@@ -54,7 +55,7 @@ interface SnapshotWork {
 }
 
 /** The drill's pin lives so long at most, whatever becomes of the drill. */
-const LIFE_MS = 3_600_000;
+const LIFE_MS = DRILL_LIFE_MS;
 /** So long ipfs-cluster may take to pin or to unpin the drill's block, which the master's kubo has already. */
 const CLUSTER_MS = 30_000;
 /** A new snapshot and a damaged copy of it may be that much larger than the last snapshot. */

@@ -5,6 +5,7 @@ import { createSnapshotDrill, snapshotDrill } from "../../src/drills/snapshot-dr
 import { createSweepDrill, sweepDrill } from "../../src/drills/sweep-drill.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
+import { drillMark } from "../../src/pinset/drill-mark.ts";
 import { restoreSnapshot } from "../../src/pinset/restore/restore.ts";
 import { takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
@@ -300,23 +301,37 @@ describe("D7, sweep", () => {
     expectNothingLeft();
   });
 
-  test("the pin of another master's drill is waited for", async () => {
+  test.each([
+    ["of another master of the pool is set apart", "another", "passed"],
+    ["of nobody fails it, and is not waited for", "nobody", "failed"],
+  ])("the pin of a drill %s", async (_, id, state) => {
     await knowNodes();
     const cid = cidOf("another drill");
-    const copies = { replication_factor_min: 1, replication_factor_max: 1, allocations: ["12D3KooWPeer1"] };
-    const pin = { cid, name: "fula-drill-sweep-0123456789abcdef", ...copies };
-    cluster.pins.set(cid, pin);
-    const real = box.deps.host.clock;
-    const clock = {
-      ...real,
-      wait: (ms: number) => {
-        cluster.pins.delete(cid);
-        return real.wait(ms);
-      },
-    };
-    const outcome = await box.run(sweepDrill, { ...box.deps, host: { ...box.deps.host, clock } });
-    expect(outcome).toMatchObject({ state: "passed" });
-    expect(box.lines).toContain("another master's drill has a pin with too few copies now: waiting for it");
+    const { host } = box.deps;
+    const seconds = new Date(host.clock.now().getTime() + 600_000).toISOString().slice(0, 19);
+    cluster.pins.set(cid, {
+      cid,
+      name: "fula-drill-sweep-0123456789abcdef",
+      metadata: { "fula-node-drill": drillMark(id, cid) },
+      expire_at: `${seconds}Z`,
+      replication_factor_min: 1,
+      replication_factor_max: 1,
+      allocations: ["12D3KooWPeer1"],
+    });
+    const query = (target: never, sql: string, given: never): Promise<never> =>
+      sql.includes("public.masters")
+        ? Promise.resolve([{ id: "another" }] as never)
+        : (host.postgres.query(target, sql, given) as Promise<never>);
+    const startMs = host.clock.monotonicMs();
+    const outcome = await box.run(sweepDrill, {
+      ...box.deps,
+      host: { ...host, postgres: { query } } as unknown as typeof host,
+    });
+    expect(outcome.state).toBe(state);
+    expect(host.clock.monotonicMs() - startMs).toBeLessThan(20_000);
+    if (state === "passed") expect(outcome.evidence["the pool"]).toContain("1 pin of a drill set apart");
+    else expect(outcome.summary).toContain("1 of 4 pins have too few copies");
+    expect(cluster.pins.has(cid)).toBe(true);
   });
 
   test("the list of nodes is read, and stays as it is", async () => {
@@ -484,8 +499,7 @@ describe("what a drill may remove", () => {
     return sweepDrill.cleanUp(box.deps, { master: box.master, report });
   };
   const name = "fula-drill-sweep-0123456789abcdef";
-  const markOf = (cid: string, id = box.settings["MASTER_ID"]): string =>
-    box.deps.hash(`fula-node drill\n${id}\n${cid}`);
+  const markOf = (cid: string, id = box.settings["MASTER_ID"]): string => drillMark(id ?? "", cid);
 
   test("a pin with its mark, also if its directory is gone", async () => {
     const cid = cidOf("left");
