@@ -1,6 +1,7 @@
 import type { Client } from "pg";
 import { type Log, messageOf, OperatorError } from "../errors.ts";
 import type { PostgresPool } from "./postgres.ts";
+import { databaseErrorOf } from "./session.ts";
 
 /** A master as it records itself in the table `masters` (022_masters.sql). */
 export interface MasterRecord {
@@ -245,6 +246,23 @@ export async function findRemoval(
   } catch (thrown) {
     const { code } = (thrown ?? {}) as { readonly code?: unknown };
     if (code === "42P01") return null;
+    throw thrown;
+  }
+}
+
+/**
+ * The MASTER_IDs of a pool's masters. None if the database does not answer, or refuses: whoever asks then knows only its own,
+ * and learns from what else it asks that the database is away.
+ */
+export async function readMasterIds(
+  query: (sql: string, values: readonly unknown[]) => Promise<readonly unknown[]>,
+  pool: string,
+): Promise<readonly string[]> {
+  try {
+    const rows = await query("SELECT id FROM public.masters WHERE pool = $1", [pool]);
+    return rows.map((row) => (row as { readonly id: string }).id);
+  } catch (thrown) {
+    if (thrown instanceof OperatorError || databaseErrorOf(thrown) !== null) return [];
     throw thrown;
   }
 }

@@ -8,13 +8,16 @@ import { blockCidOf, parseBlockCid } from "../ingest/cid.ts";
 import { type InstalledMaster, openOwnCluster } from "../join/installed-node.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
-import { DrillFailure } from "./drill-failure.ts";
+import { judgeOwner } from "../machine/owner-check.ts";
+import { DRILL_MARK_KEY, DRILL_NAME_START, drillMark, hasDrillMark } from "../pinset/drill-mark.ts";
 import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { DRILL_DIRECTORY } from "../settings/layout.ts";
+import type { DrillContext } from "./drill.ts";
+import { DrillFailure } from "./drill-failure.ts";
 
 /** What a drill needs to make content of its own on the live pool, and to remove it. */
-export interface ContentDeps extends Pick<JoinDeps, "openCluster" | "hash"> {
+export interface ContentDeps extends Pick<JoinDeps, "openCluster"> {
   readonly host: Pick<JoinDeps["host"], "files" | "clock" | "random" | "http">;
   openBlake3(): Promise<Blake3>;
   openKubo(
@@ -39,8 +42,6 @@ interface Copies {
   readonly peers: readonly string[];
 }
 
-const NAME_START = "fula-drill-";
-const MARK_KEY = "fula-node-drill";
 const NOTE = "content.json";
 const KUBO_TIMEOUT_MS = 10_000;
 const POLL_MS = 200;
@@ -101,7 +102,7 @@ export async function makeContent(
   const { files, random } = deps.host;
   const bytes = Buffer.from(`a drill of fula-node: ${random.hex(32)}\n`);
   const cid = blockCidOf((await deps.openBlake3()).hash(bytes)).text;
-  const name = `${NAME_START}${subject}-${random.hex(8)}`;
+  const name = `${DRILL_NAME_START}${subject}-${random.hex(8)}`;
   const directory = `${layout.baseDir}/${name}`;
   await files.makeDirectory(directory, { mode: 0o700 });
   await files.writeAtomic(`${directory}/${NOTE}`, `${JSON.stringify({ cid })}\n`, { mode: 0o600 });
@@ -124,7 +125,7 @@ export async function makeContent(
  * cleans up, and a snapshot that has it restores it only until then.
  */
 export async function pinContent(
-  deps: Pick<ContentDeps, "hash"> & { readonly host: Pick<JoinDeps["host"], "clock"> },
+  deps: { readonly host: Pick<JoinDeps["host"], "clock"> },
   { master, cluster }: { readonly master: InstalledMaster; readonly cluster: Cluster },
   { cid, name }: DrillContent,
   { copies, lifeMs }: { readonly copies: Copies; readonly lifeMs: number },
@@ -137,7 +138,7 @@ export async function pinContent(
     replicationMin: copies.min,
     replicationMax: copies.max,
     shardSize: 0,
-    metadata: { [MARK_KEY]: markOf(deps, master, cid) },
+    metadata: { [DRILL_MARK_KEY]: drillMark(masterIdOf(master), cid) },
     origins: [],
     expireAt,
   };
@@ -163,31 +164,32 @@ export async function copiesOf(cluster: Pick<Cluster, "status">, cid: string): P
   return new Set(Object.entries(status.peerMap).flatMap(([peer, info]) => (isCopy(info) ? [peer] : [])));
 }
 
-/** True for the pin of any drill, also of another master: by its name alone, so good enough only to wait for it. */
-export async function isNamedByDrill(cluster: Pick<Cluster, "allocation">, cid: string): Promise<boolean> {
-  return DRILL_DIRECTORY.test(readWholePin(await cluster.allocation(cid))?.options.name ?? "");
-}
-
 /**
  * Removes what drills of this master have left: pins with its mark, blocks in its kubo, directories. Nothing else is
- * touched. Returns a line for each content. Throws an OperatorError (unavailable) if it can't see what is left.
+ * touched; what has only the name is reported. Returns a line for each content. Throws an OperatorError (unavailable) if it
+ * can't see what is left.
  */
 export async function removeContents(
   deps: ContentDeps,
-  master: InstalledMaster,
+  { master, report }: Pick<DrillContext, "master" | "report">,
   deadlineMs = 55_000,
 ): Promise<readonly string[]> {
   const { files } = deps.host;
-  const { baseDir } = master.layout;
+  const { baseDir, snapshotsDir } = master.layout;
   const cluster = openOwnCluster(deps, master, { deadlineMs });
   try {
-    const directories = ((await files.list(baseDir)) ?? []).filter((name) => DRILL_DIRECTORY.test(name));
+    const directories = await listDirectories(files, [snapshotsDir, baseDir], report);
     const contents = new Map<string, string>();
-    for (const name of directories) {
-      const cid = readNote(await files.readText(`${baseDir}/${name}/${NOTE}`));
-      if (cid !== null) contents.set(cid, name);
+    const damaged = new Set<string>();
+    for (const { name, path } of directories) {
+      const cid = await readNote(files, `${path}/${NOTE}`);
+      if (cid === "damaged") damaged.add(name);
+      else if (cid !== null) contents.set(cid, name);
     }
-    for (const { cid, name } of await listMarked(deps, master, cluster)) contents.set(cid, name);
+    for (const { cid, name } of await listMarked(master, cluster)) {
+      contents.set(cid, name);
+      damaged.delete(name);
+    }
     const removed = new Map<string, string[]>();
     const add = (name: string, what: readonly string[]) =>
       removed.set(name, [...(removed.get(name) ?? []), ...what]);
@@ -197,16 +199,16 @@ export async function removeContents(
       } catch (thrown) {
         throw await keepNotes(
           files,
-          directories.map((one) => `${baseDir}/${one}`),
+          directories.map(({ path }) => path),
           thrown,
         );
       }
     }
-    for (const name of directories) {
-      await files.remove(`${baseDir}/${name}`);
-      add(name, ["its directory"]);
+    for (const { name, path } of directories) {
+      await files.remove(path);
+      add(name, [damaged.has(name) ? `its directory (${BLOCK_MAY_STAY})` : "its directory"]);
     }
-    return [...removed].map(([name, what]) => `${name}: ${what.join(", ")}`);
+    return [...removed].map(([name, what]) => `${name}: ${[...new Set(what)].join(", ")}`);
   } finally {
     cluster.close();
   }
@@ -234,50 +236,61 @@ async function keepNotes(
   });
 }
 
-/** A directory without a note was cut off before there was any content. */
-function readNote(text: string | null): string | null {
-  if (text === null) return null;
-  const { cid } = JSON.parse(text) as { readonly cid?: unknown };
-  return typeof cid === "string" && parseBlockCid(cid).kind === "cid" ? cid : null;
+const BLOCK_MAY_STAY = `its ${NOTE} is damaged, so a block of a few bytes may stay in kubo`;
+
+/** The directories of drills, in the order in which they go: what remembers the content is last. */
+async function listDirectories(
+  files: ContentDeps["host"]["files"],
+  parents: readonly string[],
+  report: (line: string) => void,
+): Promise<readonly { readonly name: string; readonly path: string }[]> {
+  const found: { name: string; path: string }[] = [];
+  for (const parent of parents)
+    for (const name of ((await files.list(parent)) ?? []).filter((one) => DRILL_DIRECTORY.test(one))) {
+      const path = `${parent}/${name}`;
+      const stat = await files.stat(path);
+      if (stat === null) continue;
+      if (stat.kind === "directory" && judgeOwner(path, stat) === null) found.push({ name, path });
+      else
+        report(`left ${path} alone: it has the name of a drill's directory, but is not one of root's alone`);
+    }
+  return found;
+}
+
+/** A directory without a note was cut off before there was any content. A power cut may leave a note that can't be read. */
+async function readNote(files: ContentDeps["host"]["files"], path: string): Promise<string | null> {
+  try {
+    const text = await files.readText(path);
+    if (text === null) return null;
+    const { cid } = (JSON.parse(text) ?? {}) as { readonly cid?: unknown };
+    return typeof cid === "string" && parseBlockCid(cid).kind === "cid" ? cid : "damaged";
+  } catch (thrown) {
+    if (thrown instanceof OperatorError || thrown instanceof SyntaxError) return "damaged";
+    throw thrown;
+  }
 }
 
 /** The pins with this master's mark, however many others there are. */
 async function listMarked(
-  deps: Pick<ContentDeps, "hash">,
   master: InstalledMaster,
   cluster: Pick<Cluster, "list">,
 ): Promise<readonly { readonly cid: string; readonly name: string }[]> {
   const found: { cid: string; name: string }[] = [];
   await cluster.list("allocations", (block) => {
-    if (!block.includes(NAME_START)) return;
+    if (!block.includes(DRILL_NAME_START)) return;
     for (const line of linesOf(block, "utf8")) {
-      if (!line.includes(NAME_START)) continue;
+      if (!line.includes(DRILL_NAME_START)) continue;
       const pin = readWholePin(JSON.parse(line));
-      if (pin !== null && isMarked(deps, master, pin)) found.push({ cid: pin.cid, name: pin.options.name });
+      if (pin !== null && hasDrillMark(masterIdOf(master), pin))
+        found.push({ cid: pin.cid, name: pin.options.name });
     }
   });
   return found;
 }
 
-/**
- * The name alone is no mark: whoever may name a pin could have somebody else's content unpinned. The value can't be made
- * without this master's identity, and is of no use for another content.
- */
-function isMarked(
-  deps: Pick<ContentDeps, "hash">,
-  master: InstalledMaster,
-  { cid, options }: WholePin,
-): boolean {
-  return DRILL_DIRECTORY.test(options.name) && options.metadata[MARK_KEY] === markOf(deps, master, cid);
-}
-
-function markOf(
-  { hash }: Pick<ContentDeps, "hash">,
-  { layout, values }: InstalledMaster,
-  cid: string,
-): string {
+function masterIdOf({ layout, values }: InstalledMaster): string {
   const id = values("MASTER_ID");
-  if (id !== undefined) return hash(`fula-node drill\n${id}\n${cid}`);
+  if (id !== undefined) return id;
   throw new OperatorError({
     exit: "settings",
     what: `${layout.envFile} has no MASTER_ID, with which a drill marks its pins.`,
@@ -292,7 +305,7 @@ async function removeContent(
   cid: string,
 ): Promise<readonly string[]> {
   const pin = readWholePin(await cluster.allocation(cid));
-  if (pin !== null && !isMarked(deps, master, pin))
+  if (pin !== null && !hasDrillMark(masterIdOf(master), pin))
     return ["its content stays, because somebody else pinned it"];
   if (pin !== null) await cluster.unpin(cid);
   const hadBlock = await removeBlock(deps, kuboUrlOf(master.values), cid);
@@ -300,7 +313,7 @@ async function removeContent(
   // A cluster with batching lists a pin some time longer.
   if (!(await until(deps.host.clock, UNPIN_MS, isGone)))
     throw new OperatorError({
-      exit: "unhealthy",
+      exit: "unavailable",
       what: "A drill's pin is still in the pinset, although it was unpinned.",
       remedy: "Run the drill again: it cleans up first.",
     });

@@ -6,6 +6,7 @@ import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { SigningKey, VerifyingKey } from "../machine/signing.ts";
 import type { AlarmChannels } from "../pinset/alerts.ts";
+import { DRILL_LIFE_MS } from "../pinset/drill-mark.ts";
 import { restoreSnapshot } from "../pinset/restore/restore.ts";
 import { checkChain } from "../pinset/snapshot/links.ts";
 import { snapshotFiles } from "../pinset/snapshot/manifest.ts";
@@ -32,7 +33,7 @@ import { askedPin, onlyPinOf, withProgress } from "./one-pin.ts";
 import { SPOILINGS, withSpoiledCopy } from "./spoiled-copy.ts";
 
 /** What the drill needs. */
-export interface SnapshotDrillDeps extends ContentDeps, Pick<JoinDeps, "environment" | "version"> {
+export interface SnapshotDrillDeps extends ContentDeps, Pick<JoinDeps, "environment" | "hash" | "version"> {
   openWorkspace(): Promise<PinsetWorkspace>;
   openSnapshots(directory: string): Promise<SnapshotStore>;
   openSnapshotFile(path: string): Promise<SnapshotFile>;
@@ -54,7 +55,7 @@ interface SnapshotWork {
 }
 
 /** The drill's pin lives so long at most, whatever becomes of the drill. */
-const LIFE_MS = 3_600_000;
+const LIFE_MS = DRILL_LIFE_MS;
 /** So long ipfs-cluster may take to pin or to unpin the drill's block, which the master's kubo has already. */
 const CLUSTER_MS = 30_000;
 /** A new snapshot and a damaged copy of it may be that much larger than the last snapshot. */
@@ -95,7 +96,7 @@ export function createSnapshotDrill(
       }
     },
 
-    cleanUp: (deps, { master }) => removeContents(deps, master),
+    cleanUp: (deps, given) => removeContents(deps, given),
   };
 }
 
@@ -116,6 +117,7 @@ async function prove(given: Given): Promise<{ readonly state: "passed"; readonly
   const { master, report, stop } = context;
   await keepClear(clock, "snapshot", report);
   const content = await makeContent(deps, master, "snapshot");
+  const place = await makePlace(given, content);
   stop.throwIfAborted();
   const copies = { min: 0, max: 0, peers: [] };
   await pinContent(deps, { master, cluster }, content, { copies, lifeMs: LIFE_MS });
@@ -123,15 +125,15 @@ async function prove(given: Given): Promise<{ readonly state: "passed"; readonly
   await untilStored(given, content.cid);
   const pinned = readWholePin(await cluster.allocation(content.cid));
 
-  report("taking a snapshot of the pinset into a directory of the drill's own");
+  report(`taking a snapshot of the pinset into ${place}`);
   const takenMs = clock.monotonicMs();
-  const taken = await take(given, content);
+  const taken = await take(given, content, place);
   const took = duration(clock.monotonicMs() - takenMs);
   evidence["taken"] = `${countOf(taken.count, "pin")}, ${decimalBytes(taken.sizeBytes)}, in ${took}`;
-  const snapshot = await verify(given, `${content.directory}/snapshots`, taken.name);
+  const snapshot = await verify(given, `${place}/snapshots`, taken.name);
   evidence["verified"] = `signed with the key ${snapshot.keyId}`;
   stop.throwIfAborted();
-  await refuseSpoiled(given, content, taken.name);
+  await refuseSpoiled(given, place, taken.name);
 
   report("unpinning the drill's pin, and restoring it");
   const outcome = await cluster.unpin(content.cid);
@@ -162,6 +164,19 @@ async function prove(given: Given): Promise<{ readonly state: "passed"; readonly
 
 const REPORT = "report it with the output of fula-node drill D6 --json";
 
+/**
+ * Where the snapshots of the drill go: below the operator's, because another disk would prove nothing about theirs. Before
+ * there are any, the drill's own directory is on the disk on which they will be. It is made before anything is pinned.
+ */
+async function makePlace({ deps, context }: Given, content: DrillContent): Promise<string> {
+  const { files } = deps.host;
+  const { snapshotsDir } = context.master.layout;
+  if ((await files.stat(snapshotsDir)) === null) return content.directory;
+  const place = `${snapshotsDir}/${content.name}`;
+  await files.makeDirectory(place, { mode: 0o700 });
+  return place;
+}
+
 async function untilStored({ cluster, clock }: Given, cid: string): Promise<void> {
   const isStored = async () => (await copiesOf(cluster, cid)).size > 0;
   if (await until(clock, CLUSTER_MS, isStored)) return;
@@ -172,6 +187,7 @@ async function untilStored({ cluster, clock }: Given, cid: string): Promise<void
 async function take(
   { deps, context, work, cluster }: Given,
   { directory }: DrillContent,
+  place: string,
 ): Promise<TakeResult> {
   const { files, clock } = deps.host;
   const { master, report } = context;
@@ -179,7 +195,7 @@ async function take(
   const pool = values("CLUSTERNAME") ?? "";
   const taken = await work.take({
     cluster,
-    store: await deps.openSnapshots(`${directory}/snapshots`),
+    store: await deps.openSnapshots(`${place}/snapshots`),
     key: await deps.readSigningKey(layout.signingKey),
     clock,
     channels: await deps.openChannels({ log: `${directory}/alerts.log`, command: undefined, pool }),
@@ -228,14 +244,14 @@ async function verifyIn(
   return work.verify(await deps.openSnapshotFile(`${directory}/${name}`), keys, { sha256, order });
 }
 
-async function refuseSpoiled(given: Given, { directory }: DrillContent, name: string): Promise<void> {
+async function refuseSpoiled(given: Given, place: string, name: string): Promise<void> {
   const { context, evidence } = given;
   const { body, manifest, signature } = snapshotFiles(name);
   const files = { bodyFile: body, manifestFile: manifest, signatureFile: signature };
-  const snapshot = { directory: `${directory}/snapshots`, ...files };
+  const snapshot = { directory: `${place}/snapshots`, ...files };
   for (const how of SPOILINGS) {
     context.stop.throwIfAborted();
-    const why = await withSpoiledCopy(snapshot, `${directory}/spoiled`, how, async (copy) => {
+    const why = await withSpoiledCopy(snapshot, `${place}/spoiled`, how, async (copy) => {
       try {
         await verifyIn(given, copy, name);
         return null;
@@ -288,8 +304,9 @@ async function checkSpace(
 ): Promise<void> {
   const snapshots = await (await deps.openSnapshots(snapshotsDir)).list();
   const bytes = Math.ceil(GROWTH * (snapshots.at(-1)?.bodyBytes ?? 0));
+  const hasOwnPlace = (await deps.host.files.stat(snapshotsDir)) !== null;
   const places = [
-    { path: baseDir, needed: 3 * bytes + RESERVE_BYTES },
+    { path: hasOwnPlace ? snapshotsDir : baseDir, needed: 3 * bytes + RESERVE_BYTES },
     { path: deps.environment["TMPDIR"] ?? "/var/tmp", needed: bytes + RESERVE_BYTES },
   ];
   for (const { path, needed } of places) {

@@ -16,7 +16,6 @@ import {
   type ContentDeps,
   copiesOf,
   type DrillContent,
-  isNamedByDrill,
   makeContent,
   openDrillCluster,
   pinContent,
@@ -84,7 +83,7 @@ export function createSweepDrill(work: typeof sweep = sweep): Drill<SweepDrillDe
       }
     },
 
-    cleanUp: (deps, { master }) => removeContents(deps, master),
+    cleanUp: (deps, given) => removeContents(deps, given),
   };
 }
 
@@ -101,11 +100,12 @@ interface Given {
 }
 
 async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summary">> {
-  const { deps, context, cluster } = given;
+  const { deps, context, cluster, evidence } = given;
   const { values } = context.master;
   const content = await makeContent(deps, context.master, "sweep");
   const floor = Number(values("REPL_MIN"));
-  const pool = await sweepPool(given, content, floor);
+  const pool = await runSweep(given, content, { cluster, floor, command: undefined, setsApart: true });
+  evidence["the pool"] = pool.summary;
   requireClean(pool, floor);
   const clean = `the pool is clean (${countOf(pool.pins, "pin")})`;
 
@@ -146,21 +146,6 @@ async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summar
     };
   } finally {
     await lock.release();
-  }
-}
-
-/** The whole pool, with the copies that the operator asks for. The pin of another master's drill gets its copies soon. */
-async function sweepPool(given: Given, content: DrillContent, floor: number): Promise<SweepResult> {
-  const { cluster, clock, evidence, context } = given;
-  const endMs = clock.monotonicMs() + CLUSTER_MS;
-  for (;;) {
-    const pool = await runSweep(given, content, { cluster, floor, command: undefined });
-    evidence["the pool"] = pool.summary;
-    const named = await Promise.all(pool.worst.map(({ cid }) => isNamedByDrill(cluster, cid)));
-    const areDrills = named.length > 0 && named.every(Boolean);
-    if (!areDrills || clock.monotonicMs() >= endMs) return pool;
-    context.report("another master's drill has a pin with too few copies now: waiting for it");
-    await clock.wait(2_000);
   }
 }
 
@@ -220,7 +205,13 @@ async function rehearse(
 async function runSweep(
   { deps, context, work }: Given,
   { directory }: DrillContent,
-  over: { readonly cluster: Cluster; readonly floor: number; readonly command: string | undefined },
+  over: {
+    readonly cluster: Cluster;
+    readonly floor: number;
+    readonly command: string | undefined;
+    /** True: pins of drills are set apart, as the operator's sweep does. This drill's own must be found. */
+    readonly setsApart?: boolean;
+  },
 ): Promise<SweepResult> {
   const { host } = deps;
   const { files, clock } = host;
@@ -229,6 +220,7 @@ async function runSweep(
   const known = await files.readText(master.layout.knownNodes);
   if (known !== null) await files.writeAtomic(path, known, { mode: 0o600 });
   const log = alertLogIn(directory);
+  const sources = nodeSourcesOf(deps, master);
   const pool = master.values("CLUSTERNAME") ?? "";
   const channels = await deps.openChannels({ log, command: over.command, pool });
   return work({
@@ -237,7 +229,7 @@ async function runSweep(
     files,
     channels: { ...channels, command: channels.command && marked(channels.command) },
     heartbeat: { files, clock, path: `${directory}/sweep.json` },
-    nodes: { ...nodeSourcesOf(deps, master), path },
+    nodes: over.setsApart === true ? { ...sources, path } : { ...sources, path, isPinOfDrill: undefined },
     readSearched: () => {
       const target = databaseOf(master);
       return readSearched({ query: (sql, given) => host.postgres.query(target, sql, given) });

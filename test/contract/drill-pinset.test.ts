@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSnapshotDrill, snapshotDrill } from "../../src/drills/snapshot-drill.ts";
 import { createSweepDrill, sweepDrill } from "../../src/drills/sweep-drill.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { generateSigningKeyPem, parseSigningKey } from "../../src/machine/signing.ts";
+import { drillMark } from "../../src/pinset/drill-mark.ts";
 import { restoreSnapshot } from "../../src/pinset/restore/restore.ts";
 import { takeSnapshot } from "../../src/pinset/snapshot/take.ts";
 import { verifySnapshot } from "../../src/pinset/snapshot/verify.ts";
@@ -90,6 +91,59 @@ describe("D6, snapshot", () => {
     const { snapshotsDir, snapshotMemory, snapshotHeartbeat, alertLog, restoreDir } = box.master.layout;
     for (const path of [snapshotsDir, snapshotMemory, snapshotHeartbeat, alertLog, restoreDir])
       expect(await box.deps.host.files.stat(path)).toBeNull();
+  });
+
+  describe("the directory of the operator's snapshots", () => {
+    const kept = "pinset-20260101T000000Z-0001.manifest.json";
+    const snapshots = () => box.master.layout.snapshotsDir;
+    beforeEach(async () => {
+      await mkdir(snapshots(), { mode: 0o700 });
+      await writeFile(join(snapshots(), kept), "{}");
+    });
+
+    test("is where it writes, in a directory of its own, so that its disk is tried", async () => {
+      const places: string[] = [];
+      const openSnapshots: typeof box.deps.openSnapshots = async (directory) => {
+        places.push(directory);
+        return box.deps.openSnapshots(directory);
+      };
+      expect(await box.run(snapshotDrill, { ...box.deps, openSnapshots })).toMatchObject({ state: "passed" });
+      const own = places.filter((place) => place !== snapshots());
+      expect(own.length).toBeGreaterThan(0);
+      for (const place of own) expect(place).toMatch(/\/snapshots\/fula-drill-snapshot-[0-9a-f]{16}/);
+      expect(await readdir(snapshots())).toEqual([kept]);
+      expectNothingLeft();
+    });
+
+    test("fails it if nothing can be written there, and nothing is pinned", async () => {
+      const { host } = box.deps;
+      const makeDirectory: typeof host.files.makeDirectory = (path, options) =>
+        path.startsWith(`${snapshots()}/`)
+          ? Promise.reject(new OperatorError({ exit: "unavailable", what: "the file system is read-only" }))
+          : host.files.makeDirectory(path, options);
+      const deps = { ...box.deps, host: { ...host, files: { ...host.files, makeDirectory } } };
+      await expect(box.run(snapshotDrill, deps)).rejects.toThrow("read-only");
+      expect(cluster.requests.filter((line) => line.startsWith("POST /pins/"))).toEqual([]);
+    });
+
+    test("must have the space for the copies", async () => {
+      const { host } = box.deps;
+      const space = (path: string) =>
+        Promise.resolve({ freeBytes: path === snapshots() ? 1000 : 1e12, totalBytes: 1e12 });
+      const deps = { ...box.deps, host: { ...host, files: { ...host.files, space } } };
+      await expect(box.run(snapshotDrill, deps)).rejects.toThrow(/\/snapshots has 1.0 kB free/);
+    });
+
+    test("what a killed drill left there is removed", async () => {
+      const left = join(snapshots(), "fula-drill-snapshot-0123456789abcdef");
+      await mkdir(left, { mode: 0o700 });
+      await writeFile(join(left, "pinset-20260101T000000Z-0002.ndjson.gz"), "half");
+      const context = { master: box.master, report: () => {} };
+      expect(await snapshotDrill.cleanUp(box.deps, context)).toEqual([
+        "fula-drill-snapshot-0123456789abcdef: its directory",
+      ]);
+      expect(await readdir(snapshots())).toEqual([kept]);
+    });
   });
 
   test.each([
@@ -247,23 +301,37 @@ describe("D7, sweep", () => {
     expectNothingLeft();
   });
 
-  test("the pin of another master's drill is waited for", async () => {
+  test.each([
+    ["of another master of the pool is set apart", "another", "passed"],
+    ["of nobody fails it, and is not waited for", "nobody", "failed"],
+  ])("the pin of a drill %s", async (_, id, state) => {
     await knowNodes();
     const cid = cidOf("another drill");
-    const copies = { replication_factor_min: 1, replication_factor_max: 1, allocations: ["12D3KooWPeer1"] };
-    const pin = { cid, name: "fula-drill-sweep-0123456789abcdef", ...copies };
-    cluster.pins.set(cid, pin);
-    const real = box.deps.host.clock;
-    const clock = {
-      ...real,
-      wait: (ms: number) => {
-        cluster.pins.delete(cid);
-        return real.wait(ms);
-      },
-    };
-    const outcome = await box.run(sweepDrill, { ...box.deps, host: { ...box.deps.host, clock } });
-    expect(outcome).toMatchObject({ state: "passed" });
-    expect(box.lines).toContain("another master's drill has a pin with too few copies now: waiting for it");
+    const { host } = box.deps;
+    const seconds = new Date(host.clock.now().getTime() + 600_000).toISOString().slice(0, 19);
+    cluster.pins.set(cid, {
+      cid,
+      name: "fula-drill-sweep-0123456789abcdef",
+      metadata: { "fula-node-drill": drillMark(id, cid) },
+      expire_at: `${seconds}Z`,
+      replication_factor_min: 1,
+      replication_factor_max: 1,
+      allocations: ["12D3KooWPeer1"],
+    });
+    const query = (target: never, sql: string, given: never): Promise<never> =>
+      sql.includes("public.masters")
+        ? Promise.resolve([{ id: "another" }] as never)
+        : (host.postgres.query(target, sql, given) as Promise<never>);
+    const startMs = host.clock.monotonicMs();
+    const outcome = await box.run(sweepDrill, {
+      ...box.deps,
+      host: { ...host, postgres: { query } } as unknown as typeof host,
+    });
+    expect(outcome.state).toBe(state);
+    expect(host.clock.monotonicMs() - startMs).toBeLessThan(20_000);
+    if (state === "passed") expect(outcome.evidence["the pool"]).toContain("1 pin of a drill set apart");
+    else expect(outcome.summary).toContain("1 of 4 pins have too few copies");
+    expect(cluster.pins.has(cid)).toBe(true);
   });
 
   test("the list of nodes is read, and stays as it is", async () => {
@@ -427,12 +495,11 @@ describe("D7, sweep", () => {
 
 describe("what a drill may remove", () => {
   const cleanUp = (): Promise<readonly string[]> => {
-    const context = { master: box.master, report: () => {}, stop: new AbortController().signal };
-    return sweepDrill.cleanUp(box.deps, context);
+    const report = (line: string) => void box.lines.push(line);
+    return sweepDrill.cleanUp(box.deps, { master: box.master, report });
   };
   const name = "fula-drill-sweep-0123456789abcdef";
-  const markOf = (cid: string, id = box.settings["MASTER_ID"]): string =>
-    box.deps.hash(`fula-node drill\n${id}\n${cid}`);
+  const markOf = (cid: string, id = box.settings["MASTER_ID"]): string => drillMark(id ?? "", cid);
 
   test("a pin with its mark, also if its directory is gone", async () => {
     const cid = cidOf("left");
@@ -507,6 +574,46 @@ describe("what a drill may remove", () => {
     });
     await cleanUp();
     expectNothingLeft();
+  });
+
+  test.each(["{", "", "null", '{"cid":"x"}'])("a directory whose note is damaged: %j", async (text) => {
+    const directory = join(box.base, name);
+    await mkdir(directory, { mode: 0o700 });
+    await writeFile(join(directory, "content.json"), text);
+    expect(await cleanUp()).toEqual([
+      `${name}: its directory (its content.json is damaged, so a block of a few bytes may stay in kubo)`,
+    ]);
+    expectNothingLeft();
+  });
+
+  test("with a damaged note, the pin and the block too, by the mark", async () => {
+    const cid = cidOf("left");
+    const directory = join(box.base, name);
+    await mkdir(directory, { mode: 0o700 });
+    await mkdir(join(directory, "content.json"));
+    cluster.pins.set(cid, { cid, name, metadata: { "fula-node-drill": markOf(cid) } });
+    kubo.blocks.add(cid);
+    expect(await cleanUp()).toEqual([`${name}: its pin, its block, its directory`]);
+    expectNothingLeft();
+  });
+
+  test("nothing of that name that is not a directory of root's: it is named, and does not block", async () => {
+    const elsewhere = join(box.base, "elsewhere");
+    const note = JSON.stringify({ cid: cidOf("one") });
+    const names = ["1", "2", "3"].map((digit) => `fula-drill-sweep-${digit.repeat(16)}`);
+    const [link = "", other = "", file = ""] = names.map((one) => join(box.base, one));
+    await mkdir(elsewhere);
+    await symlink(elsewhere, link);
+    await mkdir(other);
+    await writeFile(join(other, "content.json"), note);
+    await chown(other, 1234, 1234);
+    await writeFile(file, note);
+    expect(await cleanUp()).toEqual([]);
+    expect(box.left()).toEqual(names);
+    expect(box.lines).toEqual(
+      [link, other, file].map((path) => expect.stringContaining(`left ${path} alone`)),
+    );
+    expect(await box.run(sweepDrill)).toMatchObject({ state: "passed" });
   });
 
   test("not the directory, as long as kubo does not answer", async () => {

@@ -9,7 +9,7 @@ import { orStop } from "../or-stop.ts";
 import { dropScratches, type ScratchDeps } from "../scratch/scratch-database.ts";
 
 type Deps = ContentDeps &
-  Pick<ScratchDeps, "hostname"> & {
+  Pick<ScratchDeps, "hash" | "hostname"> & {
     readonly host: ScratchDeps["host"] & { readonly docker: HostReader["docker"] };
     readonly environment: Readonly<Record<string, string | undefined>>;
   };
@@ -19,7 +19,11 @@ interface Trace {
   readonly makers: readonly string[];
   readonly what: string;
   /** Looks for it at little cost, and removes what is there. Returns a line for each thing. */
-  remove(deps: Deps, master: DrillContext["master"], throwaway: Marked): Promise<readonly string[]>;
+  remove(
+    deps: Deps,
+    context: Pick<DrillContext, "master" | "report">,
+    throwaway: Marked,
+  ): Promise<readonly string[]>;
 }
 
 type Marked = Pick<Throwaway, "removeMarked">;
@@ -28,21 +32,21 @@ export const TRACES: readonly Trace[] = [
   {
     makers: ["D3", "D4", "D5", "D8", "D10"],
     what: "scratch databases",
-    remove: (deps, master) => dropScratches(deps, { master }),
+    remove: (deps, { master }) => dropScratches(deps, { master }),
   },
   {
     makers: ["D6", "D7"],
     what: "pins, blocks and directories",
     // The directory is made first and goes last. To read a pinset without need takes a minute for a million pins.
-    async remove(deps, master) {
-      const names = (await deps.host.files.list(master.layout.baseDir)) ?? [];
-      return names.some((name) => DRILL_DIRECTORY.test(name)) ? removeContents(deps, master) : [];
+    async remove(deps, context) {
+      const names = (await deps.host.files.list(context.master.layout.baseDir)) ?? [];
+      return names.some((name) => DRILL_DIRECTORY.test(name)) ? removeContents(deps, context) : [];
     },
   },
   {
     makers: ["D9"],
     what: "containers and volumes",
-    async remove({ host: { docker } }, _master, throwaway) {
+    async remove({ host: { docker } }, _context, throwaway) {
       const [containers, volumes] = await Promise.all([docker.containers(), docker.listVolumes()]);
       const isLeft = [...containers, ...volumes].some(({ labels }) => DRILL_LABEL in labels);
       return isLeft ? throwaway.removeMarked(DRILL_LABEL) : [];
@@ -72,7 +76,9 @@ export async function clearLeftovers(
     try {
       const lines = await orStop(
         stop,
-        within(LIMIT_MS, () => trace.remove(deps, master, throwaway)),
+        within(LIMIT_MS, () =>
+          trace.remove(deps, { master, report: (line) => void warnings.push(line) }, throwaway),
+        ),
       );
       if (lines === LATE) warn("no answer in time.");
       else removed.push(...lines);

@@ -115,6 +115,7 @@ function summarise(found: SweepFindings): string {
     if (counts[state] > 0) parts.push(`${counts[state]} ${state}`);
   }
   if (counts["searched-for"] > 0) parts.push(`${counts["searched-for"]} ${SEARCHED_FOR}`);
+  if (tally.drills > 0) parts.push(`${countOf(tally.drills, "pin")} of a drill set apart`);
   if (tally.lackingNodes > 0)
     parts.push(`${countOf(nodes.length, "expected node")}, which is fewer than the copies that pins need`);
   const described = nodes.filter(({ state, sync }) => state !== "up" || sync !== "synced").map(describeNode);

@@ -1,4 +1,5 @@
 import type { ClusterReader } from "../../cluster/client.ts";
+import type { WholePin } from "../../cluster/pin.ts";
 import { messageOf, OperatorError } from "../../errors.ts";
 import type { Files } from "../../machine/file-writer.ts";
 import {
@@ -57,6 +58,8 @@ export interface NodeSources {
   readonly otherMasters: readonly string[];
   /** The nodes with a registered name. Throws an OperatorError if the database does not answer. */
   readonly readRegistered: () => Promise<readonly RegisteredNode[]>;
+  /** True for the pin of a drill of a master of the pool. Without it, such a pin counts as any other. */
+  readonly isPinOfDrill?: ((pin: WholePin, at: Date) => Promise<boolean>) | undefined;
 }
 
 /** The nodes of the pool now. */

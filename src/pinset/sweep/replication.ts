@@ -192,6 +192,8 @@ export class SweepTally {
     unknown: 0,
     "under-replicated": 0,
   };
+  /** Pins of drills with too few copies, which are counted only here. */
+  drills = 0;
   readonly #copies = new Map<number, number>();
   #lackingNodes = 0;
   readonly #candidates = new Map<string, BelowMinimum>();

@@ -1,5 +1,5 @@
 import type { Cluster } from "../../cluster/client.ts";
-import { readPinLine } from "../../cluster/pin.ts";
+import { readPinLine, readWholePin } from "../../cluster/pin.ts";
 import { type ExitName, messageOf, OperatorError } from "../../errors.ts";
 import type { Clock } from "../../machine/clock.ts";
 import type { Files } from "../../machine/file-writer.ts";
@@ -84,6 +84,8 @@ export interface SweepResult {
   readonly worst: readonly BelowMinimum[];
   /** Pins that have a copy on every node that can have one, while the pool has fewer nodes than REPL_MIN. */
   readonly lackingNodes: number;
+  /** Pins of drills of the pool's masters with too few copies. They count nowhere else. */
+  readonly drills: number;
   readonly nodes: readonly NodeReport[];
   /** Members that are not expected. Their copies do not count. */
   readonly strangers: readonly Stranger[];
@@ -172,7 +174,8 @@ async function run(options: SweepOptions): Promise<SweepResult> {
   const isAnyWithoutCopy = tally.candidates().some(({ pinned }) => pinned === 0);
   const later = isAnyWithoutCopy ? await readQueue(options) : queue;
   const searched = later.isKnown ? later.cids : queue.cids;
-  const checks = await recheck({ cluster, clock, tally, expected, searched, limits, nodes });
+  const isDrill = sources.isPinOfDrill;
+  const checks = await recheck({ cluster, clock, tally, expected, searched, limits, nodes, isDrill });
   const below = tally.candidates();
   const queueFault = queue.fault ?? later.fault;
   const own = masters[0];
@@ -203,6 +206,7 @@ async function run(options: SweepOptions): Promise<SweepResult> {
     histogram: tally.histogram(),
     worst: tally.worst(20),
     lackingNodes: tally.lackingNodes,
+    drills: tally.drills,
     nodes,
     strangers,
     namesFault,
@@ -254,6 +258,7 @@ async function recheck(options: {
   readonly searched: ReadonlySet<string>;
   readonly limits: SweepLimits;
   readonly nodes: readonly NodeReport[];
+  readonly isDrill: NodeSources["isPinOfDrill"];
 }): Promise<Recheck> {
   const { clock, tally, limits } = options;
   const absent = new Set(options.nodes.filter((node) => node.state === "absent").map((node) => node.id));
@@ -292,11 +297,15 @@ function checksFailed(failed: readonly unknown[], all: number): OperatorError {
 async function recheckPin(
   {
     cluster,
+    clock,
     expected,
     searched,
     tally,
+    isDrill,
   }: {
     readonly cluster: Cluster;
+    readonly clock: Clock;
+    readonly isDrill: NodeSources["isPinOfDrill"];
     readonly expected: ExpectedNodes;
     readonly searched: ReadonlySet<string>;
     readonly tally: SweepTally;
@@ -316,8 +325,12 @@ async function recheckPin(
     });
   }
   const rule = ruleOf(readPinLine(JSON.stringify(desired)), searched);
+  const verdict = judgePin(rule, status, expected);
+  const whole = verdict.state === "healthy" ? null : readWholePin(desired);
+  const isApart = whole !== null && (await isDrill?.(whole, clock.now())) === true;
   tally.remove(pin);
-  tally.add(pin.cid, judgePin(rule, status, expected), true);
+  if (isApart) tally.drills += 1;
+  else tally.add(pin.cid, verdict, true);
 }
 
 /** Calls recover for pins on which a peer failed, up to the limit. The next sweep does the others. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Cluster, openCluster } from "../../../src/cluster/client.ts";
 import { OperatorError } from "../../../src/errors.ts";
+import { drillMark, isPinOfDrill as realIsPinOfDrill } from "../../../src/pinset/drill-mark.ts";
 import { parseHeartbeat, withHeartbeat } from "../../../src/pinset/heartbeat.ts";
 import { historyPath, parseSweepHistory } from "../../../src/pinset/history.ts";
 import { sweep, type SweepOptions, type SweepResult } from "../../../src/pinset/sweep/sweep.ts";
@@ -16,6 +17,8 @@ const [A, B, C, D] = ["a", "b", "c", "d"].map((text) => cidOf(`sweep ${text}`)) 
   string,
   string,
 ];
+
+const E = cidOf("sweep e");
 
 let double: ClusterDouble;
 let cluster: Cluster;
@@ -559,3 +562,57 @@ test("each sweep records its counts and the free space for the plots, and its hi
 async function heartbeat() {
   return parseHeartbeat(await deps.files.readText(deps.heartbeat("sweep").path));
 }
+
+describe("the pin of a drill", () => {
+  const NAME = "fula-drill-sweep-0123456789abcdef";
+  const inMs = (ms: number) => `${new Date(deps.clock.now().getTime() + ms).toISOString().slice(0, 19)}Z`;
+  const isPinOfDrill: SweepOptions["nodes"]["isPinOfDrill"] = (pin, at) =>
+    realIsPinOfDrill(pin, at, () => Promise.resolve(["ours", "theirs"]));
+  const sweepWith = (over: Readonly<Record<string, unknown>>): Promise<SweepResult> => {
+    double.pins.set(E, {
+      cid: E,
+      name: NAME,
+      metadata: { "fula-node-drill": drillMark("ours", E) },
+      expire_at: inMs(600_000),
+      replication_factor_min: 1,
+      replication_factor_max: 1,
+      allocations: [double.peers[1]?.id],
+      ...over,
+    });
+    const readRegistered = () => Promise.resolve(double.peers.slice(1).map(({ id, name }) => ({ id, name })));
+    return run({ floor: 2, nodes: { path: nodesPath(), otherMasters: [], readRegistered, isPinOfDrill } });
+  };
+
+  test.each(["ours", "theirs"])("with few copies is set apart, without an alarm (%s)", async (id) => {
+    const result = await sweepWith({ metadata: { "fula-node-drill": drillMark(id, E) } });
+    expect(result).toMatchObject({ exit: "ok", pins: 4, drills: 1, alarm: null, alerts: 0, worst: [] });
+    expect(result.summary).toContain("1 pin of a drill set apart");
+  });
+
+  test("is set apart while ipfs-cluster has not unpinned it yet, and so it is not recovered", async () => {
+    double.peers[1]?.statuses.set(E, "pin_error");
+    expect(await sweepWith({ expire_at: inMs(-600_000) })).toMatchObject({ drills: 1, recovered: 0 });
+  });
+
+  test("with enough copies counts as any other", async () => {
+    const ids = double.peers.map((peer) => peer.id);
+    expect(await sweepWith({ replication_factor_max: 2, allocations: ids })).toMatchObject({
+      pins: 5,
+      drills: 0,
+    });
+  });
+
+  test.each([
+    ["the name alone", () => ({ metadata: null })],
+    ["the mark of another content", () => ({ metadata: { "fula-node-drill": drillMark("ours", A) } })],
+    ["the mark of no master of the pool", () => ({ metadata: { "fula-node-drill": drillMark("else", E) } })],
+    ["the mark, but not the name", () => ({ name: "fula-drill-sweep-mine" })],
+    ["no end", () => ({ expire_at: "0001-01-01T00:00:00Z" })],
+    ["an end that is far away", () => ({ expire_at: inMs(2 * 3_600_000) })],
+    ["an end of long ago", () => ({ expire_at: inMs(-2 * 3_600_000) })],
+  ])("is not what only looks like one: %s", async (_, over) => {
+    const result = await sweepWith(over());
+    expect(result).toMatchObject({ pins: 5, drills: 0, alarm: { kind: "under-replicated" } });
+    expect(result.worst.map(({ cid }) => cid)).toEqual([E]);
+  });
+});
