@@ -1,11 +1,7 @@
 import { findEdgeWarnings } from "../edge/look.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
-import {
-  type InstalledMaster,
-  nodeSourcesOf,
-  openOwnCluster,
-  readInstalledMaster,
-} from "../join/installed-node.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { nodeSourcesOf } from "../join/node-sources.ts";
 import { refuseRemoved } from "../join/master-database.ts";
 import { describeLastSign, describeSync } from "../pinset/sweep/findings.ts";
 import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";

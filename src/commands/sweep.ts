@@ -1,5 +1,6 @@
 import type { VerbExit } from "../errors.ts";
-import { databaseOf, nodeSourcesOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { databaseOf, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
+import { nodeSourcesOf } from "../join/node-sources.ts";
 import { refuseRemoved } from "../join/master-database.ts";
 import { readSearched } from "../pinning/searched.ts";
 import { sweep } from "../pinset/sweep/sweep.ts";

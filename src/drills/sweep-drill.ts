@@ -1,6 +1,7 @@
 import type { Cluster } from "../cluster/client.ts";
 import { messageOf, OperatorError } from "../errors.ts";
-import { databaseOf, nodeSourcesOf } from "../join/installed-node.ts";
+import { databaseOf } from "../join/installed-node.ts";
+import { nodeSourcesOf } from "../join/node-sources.ts";
 import type { JoinDeps } from "../join/join-run.ts";
 import type { Clock } from "../machine/clock.ts";
 import type { Lock, LockHolder } from "../machine/lock.ts";

@@ -1,13 +1,9 @@
 import type { Cluster } from "../cluster/client.ts";
-import { readMasterIds } from "../database/masters.ts";
 import { homeOf, isOurCompose, PROJECT_LABEL, WRITER_SCRIPTS } from "../docker/compose-document.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError } from "../errors.ts";
-import { readOwners } from "../federation/registry.ts";
 import type { HostReader } from "../host.ts";
 import { isOurCron } from "../machine/crontab.ts";
-import { isPinOfDrill } from "../pinset/drill-mark.ts";
-import type { NodeSources } from "../pinset/sweep/nodes.ts";
 import type { Values } from "../settings/context.ts";
 import { parseEnvFile } from "../settings/env-file.ts";
 import {
@@ -362,33 +358,6 @@ export function databaseOf({ layout, values }: InstalledMaster): PostgresTarget 
     what: `${layout.envFile} has no POSTGRES_PASSWORD.`,
     remedy: "Run join-as-master again: it recovers the password, or prints how to get it back.",
   });
-}
-
-/**
- * Where the nodes of this master's pool are known from: its list, the other masters, and the registered names; and what the
- * masters' drills pin.
- */
-export function nodeSourcesOf(
-  { host }: Pick<JoinDeps, "host">,
-  master: InstalledMaster,
-): Pick<NodeSources, "path" | "otherMasters" | "readRegistered" | "isPinOfDrill"> {
-  const { layout, values } = master;
-  const pool = values("CLUSTERNAME") ?? "";
-  const own = values("MASTER_ID");
-  let known: Promise<readonly string[]> | null = null;
-  const readIds = async (): Promise<readonly string[]> => {
-    known ??= readMasterIds((sql, given) => host.postgres.query(databaseOf(master), sql, given), pool);
-    return [...(own === undefined ? [] : [own]), ...(await known)];
-  };
-  return {
-    isPinOfDrill: (pin, at) => isPinOfDrill(pin, at, readIds),
-    path: layout.knownNodes,
-    otherMasters: values("MASTER_CLUSTER_PEERIDS")?.split(",") ?? [],
-    readRegistered: () => {
-      const target = databaseOf(master);
-      return readOwners((sql, parameters) => host.postgres.query(target, sql, parameters), pool);
-    },
-  };
 }
 
 /**

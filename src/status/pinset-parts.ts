@@ -1,6 +1,6 @@
 import type { Cluster } from "../cluster/client.ts";
 import type { HostReader } from "../host.ts";
-import { nodeSourcesOf } from "../join/installed-node.ts";
+import { nodeSourcesOf } from "../join/node-sources.ts";
 import { isOurCron } from "../machine/crontab.ts";
 import { checkCronLine } from "../machine/node-program.ts";
 import type { HeartbeatHealth } from "../pinset/heartbeat.ts";
