@@ -38,7 +38,7 @@ describe("a join that is killed before, during or after a write reaches the same
     expect(shares.at(-1)?.[1]).toBe(writes.length);
   });
 
-  it.each(shares)("writes %i to %i", async (first, last) => {
+  it.each(shares)("writes %i to %i", { timeout: 600_000 }, async (first, last) => {
     // Boxes that look alike are tried once: after write k is before write k + 1.
     const tried = new Set<string>();
     for (let k = first; k <= last; k += 1) {

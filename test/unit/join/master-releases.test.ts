@@ -52,7 +52,7 @@ describe("a master of 0.1.0 under a version that saves no defaults", () => {
     expect((await join(host, { version: NEXT })).changes).toEqual([]);
   });
 
-  it("reaches the same end when it is killed at any write", async () => {
+  it("reaches the same end when it is killed at any write", { timeout: 600_000 }, async () => {
     const straight = made.copy();
     await join(straight, { version: NEXT });
     const end = endOf(straight);

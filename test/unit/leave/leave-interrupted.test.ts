@@ -33,7 +33,7 @@ function endOf(host: FakeStorage): Snapshot & { readonly names: readonly string[
 }
 
 describe.each(CASES)("one more run after a kill gives the same result: %s", (_name, make, flags) => {
-  it("before, during and after every write", async () => {
+  it("before, during and after every write", { timeout: 600_000 }, async () => {
     const straight = make();
     await leaveOn(straight, flags);
     const end = endOf(straight);
