@@ -75,7 +75,7 @@ describe.skipIf(skipped !== undefined)("drills in a scratch database on a real m
     return (JSON.parse(result.stdout) as Ran).drills;
   };
   const databases = () => psql(box, "SELECT datname FROM pg_database WHERE datname LIKE 'fula%drill%'");
-  const crons = async () => (await box.exec(["pgrep", "-f", "serve drill-crons"])).stdout.trim();
+  const crons = async () => (await box.exec(["pgrep", "-f", "[s]erve drill-crons"])).stdout.trim();
   const rows = () =>
     psql(
       box,
