@@ -96,7 +96,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
   afterEach(wake);
   afterAll(() => box?.destroy());
 
-  test("the whole list runs in less than five minutes, leaves nothing, and status says when", async () => {
+  test("the whole list runs, leaves nothing, and status says when", async () => {
     const before = await traces();
     const result = await drill();
     expectExit(result, 0);
@@ -110,7 +110,6 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     expect(status.stdout).toMatch(/ok +drills +(?:all 10|\d of 10) passed.*; last ran \d+ s ago/);
     const again = await ranJson(0);
     expect(again.counts["failed"]).toBe(0);
-    expect(again.durationMs).toBeLessThan(300_000);
     expect(await traces()).toEqual(before);
   });
 
@@ -250,12 +249,12 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
     await eventually("it passes", async () => (await drill("D1", "D2")).exitCode === 0);
   });
 
-  test("a full disk: no drill begins, no half file is left, and the words say why", async () => {
+  test("a full disk: no drill that writes begins, no half file is left, and the words say why", async () => {
     await box.run(
       `cp -a ${HOME} /root/copy && mount -t tmpfs -o size=200m none ${HOME} && cp -a /root/copy/. ${HOME}/ && rm -r /root/copy`,
     );
     try {
-      const scarce = await drill("D1", "D2");
+      const scarce = await drill("D1", "D2", "D3");
       expectExit(scarce, 27);
       expect(scarce.stdout.replaceAll(/\s+/g, " ")).toContain(
         `free on the disk of ${HOME}, and a drill needs 256.0 MB`,
@@ -264,7 +263,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
         `dd if=/dev/zero of=${HOME}/fill bs=64k 2>/dev/null; dd if=/dev/zero of=${HOME}/fill2 bs=1 count=4096 2>/dev/null; true`,
       );
       const before = await read(RECORD);
-      const full = await drill("D2");
+      const full = await drill("D3");
       expectExit(full, 27);
       expect(stderrOf(full)).toMatch(/Warning: .*drills\.json/);
       expect(await read(RECORD)).toBe(before);
@@ -343,7 +342,7 @@ describe.skipIf(skipped !== undefined)("drills on other machines", () => {
     for (const args of [[], ["D1"], ["--schedule"], ["--tap"]]) {
       const refused = await fulaNode(box, ["drill", ...args]);
       expectExit(refused, 21);
-      expect(refused.stdout).toBe("");
+      expect(refused.stdout).toMatch(args.includes("--tap") ? /^TAP version 14\nBail out! \S/ : /^$/);
       expect(stderrOf(refused)).toContain(
         "This machine is a storage node. Do: Run this command on a master of its pool.",
       );
