@@ -257,7 +257,7 @@ describe.skipIf(skipped !== undefined)("drills on a master of its own", () => {
       const scarce = await drill("D1", "D2", "D3");
       expectExit(scarce, 27);
       expect(scarce.stdout.replaceAll(/\s+/g, " ")).toContain(
-        `free on the disk of ${HOME}, and a drill needs 256.0 MB`,
+        `free on the disk of ${HOME}, and a drill that writes needs 256.0 MB`,
       );
       await box.run(
         `dd if=/dev/zero of=${HOME}/fill bs=64k 2>/dev/null; dd if=/dev/zero of=${HOME}/fill2 bs=1 count=4096 2>/dev/null; true`,

@@ -52,7 +52,7 @@ describe("drill", () => {
     ],
     [
       ["--schedule", "D1"],
-      "--schedule takes no names: it is about every drill that cron may run.",
+      "--schedule takes no names: it is about every drill.",
       "fula-node drill --help explains each of them.",
     ],
   ])("%j is refused before anything is looked at", async (args, what, remedy) => {

@@ -28,6 +28,7 @@ export async function runVerb(
     stdin: { isTTY: false },
     stdout: stream("stdout"),
     stderr: stream("stderr"),
+    on: () => undefined,
     once: () => undefined,
     off: () => undefined,
   };

@@ -30,7 +30,7 @@ type Marked = Pick<Throwaway, "removeMarked">;
 
 export const TRACES: readonly Trace[] = [
   {
-    makers: ["D3", "D4", "D5", "D8", "D10"],
+    makers: ["D2", "D3", "D4", "D5", "D8", "D10"],
     what: "scratch databases",
     remove: (deps, { master }) => dropScratches(deps, { master }),
   },

@@ -24,6 +24,7 @@ function masterThat(wasRemoved: readonly Record<string, unknown>[]): FakeStorage
   const { onQuery } = host.postgres;
   host.postgres.onQuery = (target, sql, values) => {
     if (sql.includes("removed_masters")) return wasRemoved;
+    if (/ AS name FROM pg_database|DROP DATABASE/.test(sql)) return onQuery(target, sql, values);
     // Its role may make no scratch database.
     if (sql.startsWith("CREATE DATABASE"))
       throw Object.assign(new Error("permission denied"), { severity: "ERROR", code: "42501" });
@@ -233,8 +234,7 @@ describe("what a killed drill left", () => {
   it("is removed by every run, whatever it is named", async () => {
     const host = masterThat([]);
     host.scratches = ["fula_drill_0123456789abcdef01234567"];
-    const { exit, result, printed } = await drillOn(host);
-    expect(exit).toBe("ok");
+    const { result, printed } = await drillOn(host, {}, { names: ["D1"] });
     expect(result?.data["leftovers"]).toEqual(["the scratch database fula_drill_0123456789abcdef01234567"]);
     expect(host.scratches).toEqual([]);
     expect(printed).toContain("Removed what an earlier run had left: the scratch database");
@@ -278,7 +278,7 @@ describe("what a killed drill left", () => {
     const makers = TRACES.flatMap((trace) => trace.makers).toSorted();
     expect(makers).toEqual(
       CATALOGUE.map(({ id }) => id)
-        .filter((id) => !["D1", "D2"].includes(id))
+        .filter((id) => id !== "D1")
         .toSorted(),
     );
   });
