@@ -14,7 +14,7 @@ import { isCopy, readPinStatus } from "../pinset/sweep/replication.ts";
 import { multiaddrToUrl } from "../settings/address.ts";
 import { DRILL_DIRECTORY } from "../settings/layout.ts";
 import type { DrillContext } from "./drill.ts";
-import { DrillFailure } from "./drill-failure.ts";
+import { DrillFinding } from "./drill-finding.ts";
 
 /** What a drill needs to make content of its own on the live pool, and to remove it. */
 export interface ContentDeps extends Pick<JoinDeps, "openCluster"> {
@@ -110,9 +110,9 @@ export async function makeContent(
   try {
     const put = await kubo.openPut(bytes.length).store(bytes);
     if (put.kind === "failed" || put.key !== cid)
-      throw new DrillFailure(
+      throw new DrillFinding(
         `kubo did not store a block: ${put.kind === "failed" ? put.why.replace(/\.$/, "") : `it named it ${put.key}`}`,
-        "see what does not work (fula-node status), repair it, then run the drill again",
+        { todo: "see what does not work (fula-node status), repair it, then run the drill again" },
       );
   } finally {
     kubo.close();

@@ -22,6 +22,19 @@ export class DrillFinding extends Error {
   }
 }
 
+/** What a drill found, with the evidence that it had collected until then. */
+export async function outcomeOf(
+  evidence: DrillOutcome["evidence"],
+  prove: () => Promise<Pick<DrillOutcome, "state" | "summary"> & Partial<DrillOutcome>>,
+): Promise<DrillOutcome> {
+  try {
+    return { todo: null, evidence, ...(await prove()) };
+  } catch (thrown) {
+    if (!(thrown instanceof DrillFinding)) throw thrown;
+    return { state: thrown.state, summary: thrown.message, todo: thrown.todo, evidence };
+  }
+}
+
 /**
  * Runs the work of a drill. What it finds becomes the outcome, and so does what PostgreSQL refuses. Throws every other error, and
  * the reason of `stop` once that is aborted, whatever else goes wrong then.
@@ -29,12 +42,12 @@ export class DrillFinding extends Error {
 export async function findingOf(stop: AbortSignal, work: () => Promise<DrillOutcome>): Promise<DrillOutcome> {
   try {
     stop.throwIfAborted();
-    const outcome = await work();
+    const outcome = await outcomeOf({}, work);
     stop.throwIfAborted();
     return outcome;
   } catch (thrown) {
     stop.throwIfAborted();
-    return outcomeOf(thrown);
+    return ofDatabase(thrown);
   }
 }
 
@@ -44,9 +57,7 @@ const evidence = {};
 const HOLDERS =
   "SELECT pid, usename, application_name, xact_start, relation::regclass FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND mode = 'AccessExclusiveLock' AND relation IS NOT NULL;";
 
-function outcomeOf(thrown: unknown): DrillOutcome {
-  if (thrown instanceof DrillFinding)
-    return { state: thrown.state, summary: thrown.message, todo: thrown.todo, evidence };
+function ofDatabase(thrown: unknown): DrillOutcome {
   const code = codeOfServer(thrown);
   if (code === "53100")
     return {

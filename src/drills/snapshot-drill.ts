@@ -26,7 +26,7 @@ import {
   stoppable,
   until,
 } from "./drill-content.ts";
-import { DrillFailure, outcomeOf } from "./drill-failure.ts";
+import { DrillFinding, outcomeOf } from "./drill-finding.ts";
 import type { Drill, DrillContext } from "./drill.ts";
 import { keepClear } from "./keep-clear.ts";
 import { askedPin, onlyPinOf, withProgress } from "./one-pin.ts";
@@ -138,20 +138,22 @@ async function prove(given: Given): Promise<{ readonly state: "passed"; readonly
   report("unpinning the drill's pin, and restoring it");
   const outcome = await cluster.unpin(content.cid);
   if (outcome === "absent")
-    throw new DrillFailure("somebody else unpinned the drill's pin", "run the drill again");
+    throw new DrillFinding("somebody else unpinned the drill's pin", { todo: "run the drill again" });
   const isGone = async () => (await copiesOf(cluster, content.cid)).size === 0;
   if (!(await until(clock, CLUSTER_MS, isGone)))
-    throw new DrillFailure(
+    throw new DrillFinding(
       `nodes still had the drill's content ${duration(CLUSTER_MS)} after it was unpinned`,
-      LOOK,
+      { todo: LOOK },
     );
   const unpinnedMs = clock.monotonicMs();
   await restore(given, content, snapshot);
   const restored = readWholePin(await cluster.allocation(content.cid));
   if (restored === null)
-    throw new DrillFailure("the restore ended well, but the pin is not in the pinset again", REPORT);
+    throw new DrillFinding("the restore ended well, but the pin is not in the pinset again", {
+      todo: REPORT,
+    });
   if (pinned === null || optionsKey(restored.options) !== optionsKey(pinned.options))
-    throw new DrillFailure("the pin came back with other options than it had", REPORT);
+    throw new DrillFinding("the pin came back with other options than it had", { todo: REPORT });
   await untilStored(given, content.cid);
   const back = duration(clock.monotonicMs() - unpinnedMs);
   evidence["restored"] = `in the pinset and stored again after ${back}`;
@@ -180,7 +182,9 @@ async function makePlace({ deps, context }: Given, content: DrillContent): Promi
 async function untilStored({ cluster, clock }: Given, cid: string): Promise<void> {
   const isStored = async () => (await copiesOf(cluster, cid)).size > 0;
   if (await until(clock, CLUSTER_MS, isStored)) return;
-  throw new DrillFailure(`no node had the drill's content ${duration(CLUSTER_MS)} after it was pinned`, LOOK);
+  throw new DrillFinding(`no node had the drill's content ${duration(CLUSTER_MS)} after it was pinned`, {
+    todo: LOOK,
+  });
 }
 
 /** With everything of its own: the operator's snapshots, chain, heartbeat and alarms do not know of it. */
@@ -211,9 +215,9 @@ async function take(
     report,
   });
   if (taken.exit === "ok") return taken;
-  throw new DrillFailure(
+  throw new DrillFinding(
     `the first snapshot in an empty directory raised an alarm: ${taken.alarms.join(" ")}`,
-    REPORT,
+    { todo: REPORT },
   );
 }
 
@@ -223,10 +227,9 @@ async function verify(given: Given, directory: string, name: string): Promise<Ve
   } catch (thrown) {
     if (!isRefusal(thrown)) throw thrown;
     const { signingKey, verifyingKey } = given.context.master.layout;
-    throw new DrillFailure(
-      `the snapshot that was just taken was refused: ${messageOf(thrown)}`,
-      `check that ${verifyingKey} is the public key of ${signingKey}: openssl pkey -in ${signingKey} -pubout`,
-    );
+    throw new DrillFinding(`the snapshot that was just taken was refused: ${messageOf(thrown)}`, {
+      todo: `check that ${verifyingKey} is the public key of ${signingKey}: openssl pkey -in ${signingKey} -pubout`,
+    });
   }
 }
 
@@ -260,7 +263,8 @@ async function refuseSpoiled(given: Given, place: string, name: string): Promise
         throw thrown;
       }
     });
-    if (why === null) throw new DrillFailure(`a damaged snapshot was accepted as genuine (${how})`, REPORT);
+    if (why === null)
+      throw new DrillFinding(`a damaged snapshot was accepted as genuine (${how})`, { todo: REPORT });
     evidence[`refused: ${how}`] = why;
   }
 }
@@ -292,9 +296,11 @@ async function restore(
     progress: () => {},
   });
   if (result.before.missing === 0)
-    throw new DrillFailure("the snapshot does not have the pin that was there when it was taken", REPORT);
+    throw new DrillFinding("the snapshot does not have the pin that was there when it was taken", {
+      todo: REPORT,
+    });
   if (result.exit !== "ok" || result.run?.pinned !== 1)
-    throw new DrillFailure(`the pin was not restored: ${result.summary}`, LOOK);
+    throw new DrillFinding(`the pin was not restored: ${result.summary}`, { todo: LOOK });
 }
 
 /** The last snapshot of this master says how large one is. Without one, the disk is checked while it is written, as always. */

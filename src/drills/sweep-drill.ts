@@ -24,7 +24,7 @@ import {
   stoppable,
   until,
 } from "./drill-content.ts";
-import { DrillFailure, outcomeOf } from "./drill-failure.ts";
+import { DrillFinding, outcomeOf } from "./drill-finding.ts";
 import type { Drill, DrillContext, DrillOutcome } from "./drill.ts";
 import { keepClear } from "./keep-clear.ts";
 import { askedPin, onlyPin, withProgress } from "./one-pin.ts";
@@ -123,9 +123,9 @@ async function prove(given: Given): Promise<Pick<DrillOutcome, "state" | "summar
   const others = nodes.filter(({ id, state }) => state === "up" && id !== own).map(({ id }) => id);
   const peers = [own, ...others];
   if (peers.length < wanted)
-    throw new DrillFailure(
+    throw new DrillFinding(
       `${countOf(peers.length, "node")} of ${nodes.length} can be reached, and the drill needs ${wanted}`,
-      LOOK,
+      { todo: LOOK },
     );
   await requireCommand(given);
 
@@ -192,9 +192,9 @@ async function rehearse(
     return last.alarm === null && last.counts.healthy === 1;
   };
   if (!(await until(clock, SEEN_MS, isHealthy)))
-    throw new DrillFailure(
+    throw new DrillFinding(
       `the drill's pin has ${wanted} copies again, but the sweep says: ${evidence[`with ${wanted} copies`]}`,
-      REPORT,
+      { todo: REPORT },
     );
   return { seenMs, backMs, command: found.alarm?.command ?? "none" };
 }
@@ -265,17 +265,19 @@ function alertLogIn(directory: string): string {
 /** What a sweep would raise an alarm for fails the drill. */
 function requireClean(pool: SweepResult, floor: number): void {
   const { alarm, counts, pins, lackingNodes, nodes, failure } = pool;
-  if (failure !== null) throw new DrillFailure(`the sweep was not complete: ${messageOf(failure)}`, LOOK);
+  if (failure !== null)
+    throw new DrillFinding(`the sweep was not complete: ${messageOf(failure)}`, { todo: LOOK });
   if (alarm === null) return;
   const below = counts.failed + counts.unknown + counts["under-replicated"];
-  if (below === 0) throw new DrillFailure(`a node makes no progress: ${pool.summary}`, "fula-node node list");
+  if (below === 0)
+    throw new DrillFinding(`a node makes no progress: ${pool.summary}`, { todo: "fula-node node list" });
   const todo =
     lackingNodes === below
       ? `add storage nodes, or lower REPL_MIN (${floor}): the pool has ${countOf(nodes.length, "node")}`
       : "see the pins and their nodes: fula-node sweep --json";
-  throw new DrillFailure(
+  throw new DrillFinding(
     `${grouped(below)} of ${countOf(pins, "pin")} have too few copies: ${pool.summary}`,
-    todo,
+    { todo: todo },
   );
 }
 
@@ -284,7 +286,8 @@ async function requireCommand({ deps, context, evidence }: Given): Promise<void>
   const path = context.master.values("ALERT_COMMAND");
   evidence["ALERT_COMMAND"] = path ?? "not set";
   const fault = path === undefined ? null : await refusalOf(deps.host.files, path);
-  if (fault !== null) throw new DrillFailure(`ALERT_COMMAND can't be run: ${fault}`, "repair ALERT_COMMAND");
+  if (fault !== null)
+    throw new DrillFinding(`ALERT_COMMAND can't be run: ${fault}`, { todo: "repair ALERT_COMMAND" });
 }
 
 async function requireFound(
@@ -299,24 +302,22 @@ async function requireFound(
   const { directory, cid, wanted, found } = seen;
   const pin = found.worst.find((one) => one.cid === cid);
   if (pin === undefined || !pin.confirmed || pin.pinned !== 1)
-    throw new DrillFailure(
+    throw new DrillFinding(
       `the sweep did not see that the drill's pin has 1 of ${wanted} copies: ${found.summary}`,
-      REPORT,
+      { todo: REPORT },
     );
   const log = (await deps.host.files.readText(alertLogIn(directory))) ?? "";
   if (!log.includes(`under-replicated cid=${cid} pinned=1 min=${wanted}`))
-    throw new DrillFailure(
-      "the sweep saw that the drill's pin has too few copies, but wrote no alarm",
-      REPORT,
-    );
+    throw new DrillFinding("the sweep saw that the drill's pin has too few copies, but wrote no alarm", {
+      todo: REPORT,
+    });
   const { alarm } = found;
   if (alarm?.command === "failed")
-    throw new DrillFailure(
-      `the alarm was written, but ${COMMAND_FAILED}: ${alarm.why}`,
-      "repair ALERT_COMMAND",
-    );
+    throw new DrillFinding(`the alarm was written, but ${COMMAND_FAILED}: ${alarm.why}`, {
+      todo: "repair ALERT_COMMAND",
+    });
   if (found.failure !== null)
-    throw new DrillFailure(`the sweep was not complete: ${messageOf(found.failure)}`, LOOK);
+    throw new DrillFinding(`the sweep was not complete: ${messageOf(found.failure)}`, { todo: LOOK });
 }
 
 async function untilCopies(
@@ -331,9 +332,9 @@ async function untilCopies(
     return copies >= count;
   };
   if (await until(clock, CLUSTER_MS, isStored)) return;
-  throw new DrillFailure(
+  throw new DrillFinding(
     `the drill's pin has ${copies} of ${count} copies ${duration(CLUSTER_MS)} after it was pinned`,
-    LOOK,
+    { todo: LOOK },
   );
 }
 

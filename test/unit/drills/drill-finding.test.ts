@@ -5,7 +5,7 @@ const passed = { state: "passed", summary: "all of it", todo: null, evidence: {}
 
 test("a finding is the outcome, and another error is thrown on", async () => {
   const { signal } = new AbortController();
-  expect(await findingOf(signal, () => Promise.resolve(passed))).toBe(passed);
+  expect(await findingOf(signal, () => Promise.resolve(passed))).toEqual(passed);
   const find = () => Promise.reject(new DrillFinding("it is not so", { todo: "repair it" }));
   expect(await findingOf(signal, find)).toEqual({
     state: "failed",
