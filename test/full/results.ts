@@ -46,11 +46,28 @@ const LONGEST_WORDS = 1500;
 /** The seed of the random moments in the matrices (FULA_NODE_TEST_SEED). */
 export const SEED = Number(process.env["FULA_NODE_TEST_SEED"] ?? "1");
 
-/** A name for the source: the commit, and a hash of uncommitted changes. */
+/** What a result depends on: the program, and how it is killed and compared. Other tests and pages change nothing. */
+const PROVEN = [
+  ...["src", "bin", "compose", "migrations", "scripts", "package-lock.json", "test/full", "test/images"],
+  ...[
+    "artifact",
+    "box",
+    "crash",
+    "effect",
+    "end-state",
+    "fault",
+    "former-release",
+    "leave",
+    "master-box",
+    "rotation",
+  ].map((name) => `test/support/${name}*`),
+];
+
+/** A name for the source: the last commit that changed what is proven, and a hash of uncommitted changes. */
 export function sourceName(): string {
   const git = (...args: string[]): string => execFileSync("git", args, { encoding: "utf8" });
-  const commit = git("rev-parse", "--short=12", "HEAD").trim();
-  const changes = git("diff", "HEAD", "--", "src", "compose", "migrations", "test", "package-lock.json");
+  const commit = git("log", "-1", "--abbrev=12", "--format=%h", "--", ...PROVEN).trim();
+  const changes = git("diff", "HEAD", "--", ...PROVEN);
   return changes === ""
     ? commit
     : `${commit}-${createHash("sha256").update(changes).digest("hex").slice(0, 8)}`;
