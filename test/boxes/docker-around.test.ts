@@ -116,13 +116,16 @@ describe.skipIf(skipped !== undefined)("a box with things of others around a mas
       "systemd-run --unit=thief node -e \"require('node:http').createServer((q,a)=>a.end()).listen(3001,'127.0.0.1')\"",
     );
     await box.run("for i in $(seq 50); do curl -s http://127.0.0.1:3001/ && break; sleep 0.1; done");
-    const started = Date.now();
-    const result = await rejoin(box, ["--ignore", "ports"]);
-    expectExit(result, 27);
-    expect(stderrOf(result)).toContain("fula-pinning-webui does not work");
-    expect(stderrOf(result)).toContain("port 3001 is in use");
-    expect(Date.now() - started).toBeLessThan(60_000);
-    await box.run("systemctl stop thief");
+    try {
+      const started = Date.now();
+      const result = await rejoin(box, ["--ignore", "ports"]);
+      expectExit(result, 27);
+      expect(stderrOf(result)).toContain("fula-pinning-webui does not work");
+      expect(stderrOf(result)).toContain("port 3001 is in use");
+      expect(Date.now() - started).toBeLessThan(60_000);
+    } finally {
+      await box.run("systemctl stop thief");
+    }
     expectExit(await rejoin(box), 0);
   });
 

@@ -235,7 +235,7 @@ describe.skipIf(skipped !== undefined)("a storage node takes in what it may, and
   });
 
   test.each([
-    ["kubo", "^ipfs daemon ", "ipfs_host"],
+    ["kubo", "^/usr/local/bin/ipfs daemon ", "ipfs_host"],
     ["ipfs-cluster", "^/usr/local/bin/ipfs-cluster-service daemon", "ipfs_cluster"],
     ["the ingest", "^node /app/bin/fula-node.js serve ingest$", "fula-ingest"],
   ])(

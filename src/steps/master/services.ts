@@ -52,9 +52,10 @@ export function services(context: MasterContext, project: Project): AnyStep {
         const ask = () => host.http.json(url, { timeoutMs: 10_000 });
         // Upstream's services have no such route and no healthcheck: any answer but an error shows that they work.
         const works = (reply: Awaited<ReturnType<typeof ask>>) =>
-          reply !== null && (isOwn ? reply.status === 200 : reply.status < 500);
+          reply !== null && (isOwn ? isHealthy(reply) : reply.status < 500);
         const answer = isOwn ? await ask() : await pollLast(host, ADOPTED_DEADLINE_MS, ask, works);
         if (works(answer)) continue;
+        if (isOwn && answer?.status === 200) throw strangerAt(url, values(portKey) ?? "");
         throw new OperatorError({
           exit: "unhealthy",
           what: `${url} ${answer === null ? "does not answer" : `answers ${answer.status}: ${JSON.stringify(answer.body)}`}.`,
@@ -64,6 +65,19 @@ export function services(context: MasterContext, project: Project): AnyStep {
         });
       }
     },
+  });
+}
+
+/** Another program on the port may answer 200, too, while ours can't start. */
+function isHealthy({ status, body }: { readonly status: number; readonly body: unknown }): boolean {
+  return status === 200 && (body as { readonly status?: unknown } | null)?.status === "ok";
+}
+
+function strangerAt(url: string, port: string): OperatorError {
+  return new OperatorError({
+    exit: "unhealthy",
+    what: `${url} is answered by another program, not by our service.`,
+    remedy: `See which one (ss -ltnp 'sport = :${port}'), stop it, then run again.`,
   });
 }
 

@@ -276,4 +276,17 @@ describe("services that do not work", () => {
     host.http.routes.delete(url);
     await expect(step.verify(host)).rejects.toMatchObject({ what: `${url} does not answer.` });
   });
+
+  it("are asked whether it is they who answer: another program on their port may say 200, too", async () => {
+    const host = await joinedBox();
+    const url = "http://127.0.0.1:3001/health";
+    for (const body of [null, "ok", { status: "up" }, []]) {
+      host.http.routes.set(url, { status: 200, body });
+      await expect(step.verify(host)).rejects.toMatchObject({
+        exit: "unhealthy",
+        what: `${url} is answered by another program, not by our service.`,
+        remedy: "See which one (ss -ltnp 'sport = :3001'), stop it, then run again.",
+      });
+    }
+  });
 });
