@@ -144,9 +144,13 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND ${OURS} AND ${notOfExtension("pg_class", "c.oid")}
 ORDER BY 1`;
 
+/** The roles that a dump may name: it has the rules and mappings of a role, and not the role itself. */
+export const ROLES_SQL = `
+SELECT rolname AS role FROM pg_roles WHERE rolname NOT LIKE 'pg\\_%' ORDER BY 1`;
+
 /** Where each sequence stands. It is outside of any snapshot: sequences never go back. */
 export const SEQUENCES_SQL = `
-SELECT format('%I.%I', schemaname, sequencename) AS sequence, coalesce(last_value, start_value - increment_by)::text AS last,
+SELECT format('%I.%I', schemaname, sequencename) AS sequence, coalesce(last_value, start_value::numeric - increment_by)::text AS last,
   increment_by::text AS step
 FROM pg_sequences ORDER BY 1`;
 

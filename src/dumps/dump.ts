@@ -103,9 +103,16 @@ export function saidBy(lines: readonly string[]): string | null {
   if (error === undefined) return lines.at(-1) ?? null;
   const command = lines.slice(at).find((line) => line.startsWith("Command was: "));
   const shown =
-    command === undefined ? "" : ` (${command.slice("Command was: ".length).slice(0, MAX_QUOTED)})`;
+    command === undefined
+      ? ""
+      : ` (${withoutTexts(command.slice("Command was: ".length)).slice(0, MAX_QUOTED)})`;
   const text = error.replace(/^\w+: error: /, "").replaceAll(/\s+/g, " ");
   return `${text.slice(0, MAX_QUOTED)}${shown}`;
+}
+
+/** A text in a command may be a password: of a user mapping, or of a subscription's connection. */
+function withoutTexts(command: string): string {
+  return command.replaceAll(/'(?:[^']|'')*(?:'|$)/g, "'...'").replace(/\$\w*\$.*$/, "$...");
 }
 
 /** Characters of what a program says. */

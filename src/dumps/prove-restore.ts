@@ -11,6 +11,7 @@ import {
   type Difference,
   OBJECTS_SQL,
   type ObjectFact,
+  ROLES_SQL,
   type RowsFact,
   rowsSql,
   type SequenceFact,
@@ -140,8 +141,10 @@ async function dumpAndRestore(
   const heldFrom = clock.monotonicMs();
   const snapshot = await openSnapshot(client, timeoutMs);
   const source = await readSource(ask);
+  const roles = await ask<{ role: string }>(ROLES_SQL);
   const scratch = await starting;
   stop.throwIfAborted();
+  await scratch.createRoles(roles.map(({ role }) => role));
 
   report("dumping the database and restoring the dump");
   const restoreFrom = clock.monotonicMs();

@@ -1,11 +1,14 @@
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { escapeIdentifier } from "pg";
 import { OperatorError } from "../errors.ts";
 import { saidBy } from "./dump.ts";
 import type { Throwaway } from "./throwaway.ts";
 
 /** A Postgres without network, with one empty database. */
 export interface ScratchPostgres {
+  /** Makes those that it lacks of these roles, without login. */
+  createRoles(names: readonly string[]): Promise<void>;
   /** Restores a dump in one transaction; the first error ends it. Throws (`integrity`) with what it was at. */
   restore(dump: Readable): Promise<void>;
   /** Runs statements of settings and then one query; each row is an object with texts. */
@@ -86,6 +89,14 @@ export async function startScratch(engine: Throwaway, given: ScratchGiven): Prom
   await run("has no database of this encoding", ["psql", ...LOGIN, "-X", "-q", "-c", create]);
 
   return {
+    async createRoles(names) {
+      const statements = names
+        .filter((name) => name !== "postgres")
+        .map((name) => `CREATE ROLE ${escapeIdentifier(name)};`);
+      const argv = ["psql", ...LOGIN, "-d", DATABASE, "-X", "-q", "-v", "ON_ERROR_STOP=1"];
+      await run("could not make the roles of the database", argv, `${statements.join("\n")}\n`);
+    },
+
     async restore(dump) {
       const running = engine.open(name, [
         "pg_restore",
