@@ -8,7 +8,7 @@ import type { Throwaway } from "./throwaway.ts";
 /** A Postgres without network, with one empty database. */
 export interface ScratchPostgres {
   /** Makes those that it lacks of these roles, without login. */
-  createRoles(names: readonly string[]): Promise<void>;
+  createRoles(roles: readonly string[]): Promise<void>;
   /** Restores a dump in one transaction; the first error ends it. Throws (`integrity`) with what it was at. */
   restore(dump: Readable): Promise<void>;
   /** Runs statements of settings and then one query; each row is an object with texts. */
@@ -89,10 +89,9 @@ export async function startScratch(engine: Throwaway, given: ScratchGiven): Prom
   await run("has no database of this encoding", ["psql", ...LOGIN, "-X", "-q", "-c", create]);
 
   return {
-    async createRoles(names) {
-      const statements = names
-        .filter((name) => name !== "postgres")
-        .map((name) => `CREATE ROLE ${escapeIdentifier(name)};`);
+    async createRoles(roles) {
+      const lacking = roles.filter((role) => role !== "postgres");
+      const statements = lacking.map((role) => `CREATE ROLE ${escapeIdentifier(role)};`);
       const argv = ["psql", ...LOGIN, "-d", DATABASE, "-X", "-q", "-v", "ON_ERROR_STOP=1"];
       await run("could not make the roles of the database", argv, `${statements.join("\n")}\n`);
     },
