@@ -8,6 +8,9 @@ import { countOf } from "../units.ts";
 import type { Drill, DrillOutcome } from "./drill.ts";
 import { orStop } from "./or-stop.ts";
 
+/** How often parts are asked again that did not answer in time. */
+const MORE_LOOKS = 2;
+
 /** Asks every part of the master for its work, and judges the answers as `status` does. Makes nothing. */
 export const stackHealthDrill: Drill<StatusDeps> = {
   id: "D1",
@@ -17,26 +20,46 @@ export const stackHealthDrill: Drill<StatusDeps> = {
   isScheduled: true,
   deadlineMs: 30_000,
 
-  async run(given, { master, stop }) {
-    const deps = { ...given, host: lookOnce(given.host) };
-    const { host } = deps;
-    const ask = askWithin(monotonic);
-    const docker = { askedAtMs: monotonic.nowMs(), facts: askDocker(host, ask) };
-    docker.facts.catch(() => {});
-    const containers = listContainers(host.docker, ask);
-    const { baseDir } = master.layout;
-    const look = lookAtMaster({ baseDir, docker, containers, host }, deps, monotonic);
-    const { parts } = await orStop(stop, look);
-    return judgeStack(parts);
+  async run(given, { master, stop, report }) {
+    const look = async (): Promise<readonly Part[]> => {
+      const deps = { ...given, host: lookOnce(given.host) };
+      const { host } = deps;
+      const ask = askWithin(monotonic);
+      const docker = { askedAtMs: monotonic.nowMs(), facts: askDocker(host, ask) };
+      docker.facts.catch(() => {});
+      const containers = listContainers(host.docker, ask);
+      const { baseDir } = master.layout;
+      const looking = lookAtMaster({ baseDir, docker, containers, host }, deps, monotonic);
+      return partsOfStack((await orStop(stop, looking)).parts);
+    };
+    return judgeStack(await lookUntilAnswered(look, report));
   },
 
   cleanUp: () => Promise.resolve([]),
 };
 
+/** What earlier drills found is no part of the stack, and would fail this one for ever. */
+export function partsOfStack(all: readonly Part[]): readonly Part[] {
+  return all.filter(({ name }) => name !== DRILLS_PART);
+}
+
+/** A busy machine answers late. What is down stays so; what did not answer is asked again, a few times. */
+export async function lookUntilAnswered(
+  look: () => Promise<readonly Part[]>,
+  report: (line: string) => void,
+): Promise<readonly Part[]> {
+  let parts = await look();
+  for (let again = 0; again < MORE_LOOKS; again += 1) {
+    const late = parts.filter(({ state }) => state === "unknown");
+    if (late.length === 0 || parts.some(({ state }) => state === "down")) break;
+    report(`asking again, since there was no answer: ${late.map(({ name }) => name).join(", ")}`);
+    parts = await look();
+  }
+  return parts;
+}
+
 /** A part that is down, or could not be asked, fails the drill; one that needs attention works, and is named. */
-export function judgeStack(all: readonly Part[]): DrillOutcome {
-  // What earlier drills found is no part of the stack, and would fail this one for ever.
-  const parts = all.filter(({ name }) => name !== DRILLS_PART);
+export function judgeStack(parts: readonly Part[]): DrillOutcome {
   const evidence = Object.fromEntries(
     parts.map(({ name, state, summary }) => [name, `${state}: ${summary}`]),
   );

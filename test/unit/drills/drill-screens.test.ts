@@ -10,7 +10,7 @@ import {
 } from "../../../src/drills/run/drill-lines.ts";
 import { openLogScreen, openTapScreen, openTextScreen } from "../../../src/drills/run/drill-screen.ts";
 import type { DrillResult } from "../../../src/drills/run/run-drills.ts";
-import { judgeStack } from "../../../src/drills/stack-health-drill.ts";
+import { judgeStack, lookUntilAnswered, partsOfStack } from "../../../src/drills/stack-health-drill.ts";
 import type { Part, PartState } from "../../../src/status/part.ts";
 import { table } from "../../../src/ui/text.ts";
 
@@ -250,6 +250,31 @@ describe("D1: stack health", () => {
   });
 
   it("does not judge what earlier drills found", () => {
-    expect(judgeStack([part("Docker", "ok"), part("drills", "unknown")]).state).toBe("passed");
+    expect(partsOfStack([part("Docker", "ok"), part("drills", "unknown")])).toEqual([part("Docker", "ok")]);
+  });
+
+  it("asks again what did not answer in time, and says so; what is down is not asked again", async () => {
+    const late = [part("Docker", "ok"), part("writer", "unknown")];
+    const well = [part("Docker", "ok"), part("writer", "ok")];
+    const down = [part("Docker", "down"), part("writer", "unknown")];
+    for (const [looks, last] of [
+      [[well], well],
+      [[late, well], well],
+      [[late, late, late, well], late],
+      [[down, well], down],
+      [[late, down, well], down],
+    ] as const) {
+      const left = [...looks];
+      const lines: string[] = [];
+      const found = await lookUntilAnswered(
+        async () => left.shift() ?? [],
+        (line) => lines.push(line),
+      );
+      expect(found).toEqual(last);
+      const asked = looks.length - left.length;
+      expect(lines).toEqual(
+        Array.from({ length: asked - 1 }, () => "asking again, since there was no answer: writer"),
+      );
+    }
   });
 });
