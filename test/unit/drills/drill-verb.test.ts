@@ -228,6 +228,30 @@ describe("drill", () => {
     const { exit, writes } = await drillOn(masterThat([]), {}, { takeLock: () => Promise.reject(locked) });
     expect({ exit, writes }).toEqual({ exit: locked, writes: [] });
   });
+
+  it("waits for the lock up to an hour if cron started it, since its next turn is in a week", async () => {
+    const locked = new OperatorError({ exit: "locked", what: "Another run holds the lock." });
+    const scheduled = { scheduled: true };
+    let asked = 0;
+    const freeAfter = (times: number) => ({
+      names: [],
+      takeLock: () => {
+        asked += 1;
+        return asked > times ? Promise.resolve({ release: () => Promise.resolve() }) : Promise.reject(locked);
+      },
+    });
+    expect((await drillOn(masterThat([]), scheduled, freeAfter(300))).exit).not.toBe(locked);
+    expect(asked).toBe(301);
+    asked = 0;
+    expect((await drillOn(masterThat([]), scheduled, freeAfter(1_000))).exit).toBe(locked);
+    expect(asked).toBe(361);
+    const other = new OperatorError({ exit: "unavailable", what: "No lock can be had." });
+    const { exit } = await drillOn(masterThat([]), scheduled, {
+      names: [],
+      takeLock: () => Promise.reject(other),
+    });
+    expect(exit).toBe(other);
+  });
 });
 
 describe("what a killed drill left", () => {
