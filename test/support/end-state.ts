@@ -102,11 +102,11 @@ function describeFile({ path, kind, mode, owner, text, content }: SurveyedFile, 
   return [kind, mode, owner, what ?? ""].join(" ").trimEnd();
 }
 
-/** A journal differs from run to run. That each of its lines is whole does not. */
+/** A journal differs from run to run. That each of its lines is whole does not; a kill may have cut off the last one, which the next line replaces. */
 function wholeLines(text: string): string {
   const broken = text
-    .trim()
     .split("\n")
+    .slice(0, -1)
     .filter((line) => !isJson(line));
   return broken.length === 0 ? "(lines, all whole)" : `(${broken.length} broken lines)`;
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { PostgresAnswer } from "../../src/database/postgres.ts";
 import type { Container } from "../../src/docker/engine.ts";
 import { OperatorError } from "../../src/errors.ts";
+import { writeHeartbeat } from "../../src/pinset/heartbeat.ts";
 import { MASTER_BASE_DIR, masterLayout, NAMES } from "../../src/settings/layout.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { FakeHost } from "./fake-host.ts";
@@ -261,6 +262,15 @@ export class FakeMaster extends FakeHost {
     }
     if (key === undefined) throw new OperatorError({ exit: "settings", what: "No signing key." });
     putSnapshot(this, "20260101T000000Z");
+    const at = this.clock.now();
+    const run = {
+      operation: "snapshot take",
+      startedAt: at,
+      endedAt: at,
+      outcome: "ok",
+      summary: "0 pins",
+    } as const;
+    this.files.put(LAYOUT.snapshotHeartbeat, `${JSON.stringify(writeHeartbeat(null, run))}\n`);
   }
 }
 

@@ -165,13 +165,18 @@ it.each([
   [
     "a torn line of the journal",
     String.raw`000Z\"}\n`,
-    "000Z",
+    String.raw`000Z\n`,
     "changed: file /opt/fula-master/journal.ndjson:",
   ],
 ])("%s that changed is seen", (_name, from, to, line) => {
   const found = stateDifference(clean, toEndState(changed(from, to)));
   expect(found).toHaveLength(1);
   expect(found[0]).toContain(line);
+});
+
+it("a last line of the journal that a kill cut off is no difference: the next line replaces it", () => {
+  const cut = changed(String.raw`000Z\"}\n`, "000Z");
+  expect(stateDifference(clean, toEndState(cut))).toEqual([]);
 });
 
 it("a file more and a file less are seen, and two that differ in their time only are two", () => {

@@ -6,6 +6,8 @@ import type { MasterContext } from "../../settings/context.ts";
 
 interface Seen {
   readonly snapshots: number;
+  /** The last thing that a run writes, however it ends. Without it, the first one was cut off before its number was kept. */
+  readonly isRecorded: boolean;
 }
 
 type FirstSnapshotChange = Change & { readonly kind: "take-snapshot"; readonly runs: readonly string[] };
@@ -37,14 +39,25 @@ export function firstSnapshot({ layout, nodePath }: MasterContext): StepSpec<See
 
     async probe(host): Promise<Finding<Seen>> {
       const snapshots = await countSnapshots(host);
-      const evidence = { [layout.snapshotsDir]: countOf(snapshots, "signed snapshot") };
-      return { state: snapshots === 0 ? "absent" : "ours", seen: { snapshots }, evidence };
+      const isRecorded = (await host.files.stat(layout.snapshotHeartbeat)) !== null;
+      const evidence = {
+        [layout.snapshotsDir]: countOf(snapshots, "signed snapshot"),
+        [layout.snapshotHeartbeat]: isRecorded ? "is there" : "is missing",
+      };
+      return {
+        state: snapshots > 0 && isRecorded ? "ours" : "absent",
+        seen: { snapshots, isRecorded },
+        evidence,
+      };
     },
 
-    plan({ seen }) {
-      return seen.snapshots > 0
-        ? []
-        : [{ kind: "take-snapshot", summary: "take the first snapshot of the pinset", runs }];
+    plan({ state, seen }) {
+      if (state === "ours") return [];
+      const summary =
+        seen.snapshots === 0
+          ? "take the first snapshot of the pinset"
+          : "take a snapshot of the pinset: no record says how the last one ended";
+      return [{ kind: "take-snapshot", summary, runs }];
     },
 
     async apply(change, host, report) {

@@ -378,10 +378,7 @@ describe("status of a master", () => {
   });
 
   it("right after a join nothing is late: no sweep has run yet", async () => {
-    const host = master((box) => {
-      box.files.drop(LAYOUT.sweepHeartbeat);
-      box.files.drop(LAYOUT.snapshotHeartbeat);
-    });
+    const host = master(({ files }) => files.drop(LAYOUT.sweepHeartbeat));
     const { parts, exit } = await statusOn(host);
     expect(parts.get("sweep")).toBe("ok: no sweep on record; cron starts one");
     expect(exit).toBe("ok");

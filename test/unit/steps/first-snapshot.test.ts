@@ -42,10 +42,26 @@ describe("first-snapshot", () => {
     host.files.put(`${LAYOUT.snapshotsDir}/2.manifest.sig`, "signature");
     expect((await lookAt(step, host)).finding.state).toBe("absent");
     putSnapshot(host, "20260101T000000Z");
+    host.files.put(LAYOUT.snapshotHeartbeat, "{}");
     expect((await lookAt(step, host)).finding).toMatchObject({
       state: "ours",
-      evidence: { [LAYOUT.snapshotsDir]: "1 signed snapshot" },
+      evidence: { [LAYOUT.snapshotsDir]: "1 signed snapshot", [LAYOUT.snapshotHeartbeat]: "is there" },
     });
+  });
+
+  it("is taken again if the first one was cut off before it was on record", async () => {
+    const host = before.copy();
+    putSnapshot(host, "20260101T000000Z");
+    const { changes } = await lookAt(step, host);
+    expect(changes).toEqual([
+      {
+        kind: "take-snapshot",
+        summary: "take a snapshot of the pinset: no record says how the last one ended",
+        runs: RUNS,
+      },
+    ]);
+    for (const change of changes) await step.apply(change, host, () => {});
+    expect((await lookAt(step, host)).finding.state).toBe("ours");
   });
 
   it("is taken although it raises an alarm, which is reported", async () => {
