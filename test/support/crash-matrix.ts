@@ -29,6 +29,8 @@ export interface CrashMatrix {
   readonly again?: readonly string[] | ((box: Box) => Promise<readonly string[]>);
   /** What the run that repairs may end with; by default exit code 0. Returns a reason if it may not. */
   readonly judge?: (result: ExecResult, point: Point) => string | null;
+  /** What a repair may leave otherwise than a clean run: all of these differences, or none. */
+  readonly allowed?: readonly RegExp[];
   /** The path of the journal. */
   readonly journal: string;
   /** Waits until a box stands still after a run, before its end state is read. Without a point it is the clean run. */
@@ -103,10 +105,21 @@ async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Poin
   if (why === undefined) mustSucceed(repaired, "the run after the kill");
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
   const after = await settledState(matrix, box, point);
-  const faults = [...lostSince(kept, after), ...stateDifference(known.clean, after)];
+  const differences = stateDifference(known.clean, after);
+  const faults = [...lostSince(kept, after), ...withoutAllowed(differences, matrix.allowed ?? [])];
   if (faults.length === 0) return `${Object.keys(kept.kept).length} kept`;
   const shown = faults.slice(0, SHOWN_DIFFERENCES).join("; ");
   throw new Error(`${faults.length} differences from a clean run: ${shown}`);
+}
+
+/** The differences, without those that are allowed if all of them are there, each once. */
+export function withoutAllowed(
+  differences: readonly string[],
+  allowed: readonly RegExp[],
+): readonly string[] {
+  const isAllowed = (one: string): boolean => allowed.some((words) => words.test(one));
+  const counts = allowed.map((words) => differences.filter((one) => words.test(one)).length);
+  return counts.every((count) => count === 1) ? differences.filter((one) => !isAllowed(one)) : differences;
 }
 
 /** What a killed run left, without what was so before it and what a clean run changes, too: an old secret that is rotated. */

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { mustStay } from "../support/crash-matrix.ts";
+import { mustStay, withoutAllowed } from "../support/crash-matrix.ts";
 import { type EndState, lostSince } from "../support/end-state.ts";
 
 const state = (kept: Readonly<Record<string, string>>): EndState => ({ things: {}, kept });
@@ -19,4 +19,13 @@ it("what a killed run wrote must stay; what was so before it and a clean run cha
   // What a clean run keeps is kept.
   expect(lost(initial, state({ rotated: "new", identity: "two" }))).toEqual(["changed: identity"]);
   expect(lost(initial, state({ rotated: "new" }))).toEqual(["lost: identity"]);
+});
+
+it("differences are allowed only all together, each once, and others beside them stay", () => {
+  const allowed = [/^more: a$/, /^more: b$/];
+  expect(withoutAllowed(["more: a", "more: b"], allowed)).toEqual([]);
+  expect(withoutAllowed(["more: a", "less: c", "more: b"], allowed)).toEqual(["less: c"]);
+  for (const some of [["more: a"], ["more: a", "more: a", "more: b"], ["less: c"], []])
+    expect(withoutAllowed(some, allowed)).toEqual(some);
+  expect(withoutAllowed(["more: a"], [])).toEqual(["more: a"]);
 });
