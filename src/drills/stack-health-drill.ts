@@ -52,7 +52,7 @@ export async function lookUntilAnswered(
   for (let again = 0; again < MORE_LOOKS; again += 1) {
     const late = parts.filter(({ state }) => state === "unknown");
     if (late.length === 0 || parts.some(({ state }) => state === "down")) break;
-    report(`asking again, since there was no answer: ${late.map(({ name }) => name).join(", ")}`);
+    report(`${countOf(late.length, "part")} did not answer in time; asking again`);
     parts = await look();
   }
   return parts;

@@ -273,7 +273,7 @@ describe("D1: stack health", () => {
       expect(found).toEqual(last);
       const asked = looks.length - left.length;
       expect(lines).toEqual(
-        Array.from({ length: asked - 1 }, () => "asking again, since there was no answer: writer"),
+        Array.from({ length: asked - 1 }, () => "1 part did not answer in time; asking again"),
       );
     }
   });
