@@ -27,7 +27,7 @@ export function reportText(planned: readonly Planned[], found: readonly Found[],
 
 ${verdict(rows)} ${made}
 Each row has the seed and the commit of its results. \`npm run test:full [-- SEED [PART [MINUTES]]]\` goes on where the run before it stopped, on
-the same commit.
+the same program and tests.
 
 ## Every point of a run
 

@@ -29,8 +29,8 @@ export interface CrashMatrix {
   readonly again?: readonly string[] | ((box: Box) => Promise<readonly string[]>);
   /** What the run that repairs may end with; by default exit code 0. Returns a reason if it may not. */
   readonly judge?: (result: ExecResult, point: Point) => string | null;
-  /** What a repair may leave otherwise than a clean run: all of these differences, or none. */
-  readonly allowed?: readonly RegExp[];
+  /** What a repair may leave otherwise than a clean run after a kill at these effects: all of the differences, or none. */
+  readonly allowed?: { readonly at: RegExp; readonly differences: readonly RegExp[] };
   /** The path of the journal. */
   readonly journal: string;
   /** Waits until a box stands still after a run, before its end state is read. Without a point it is the clean run. */
@@ -106,7 +106,8 @@ async function runPoint(matrix: CrashMatrix, known: Known, box: Box, point: Poin
   else if (why !== null) throw new Error(`the run after the kill: ${why}`);
   const after = await settledState(matrix, box, point);
   const differences = stateDifference(known.clean, after);
-  const faults = [...lostSince(kept, after), ...withoutAllowed(differences, matrix.allowed ?? [])];
+  const allowed = matrix.allowed?.at.test(point.key) === true ? matrix.allowed.differences : [];
+  const faults = [...lostSince(kept, after), ...withoutAllowed(differences, allowed)];
   if (faults.length === 0) return `${Object.keys(kept.kept).length} kept`;
   const shown = faults.slice(0, SHOWN_DIFFERENCES).join("; ");
   throw new Error(`${faults.length} differences from a clean run: ${shown}`);
