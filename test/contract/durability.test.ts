@@ -169,6 +169,7 @@ test("a snapshot is synced, body first, before any of its files has its name, an
     ".pinset-1.manifest.json.partial",
     ".pinset-1.manifest.sig.partial",
     "snapshots",
+    "snapshots",
   ]);
   const named = (names: readonly string[]) => names.filter((name) => !name.startsWith("."));
   for (const { names } of syncs.slice(1, -1)) expect(named(names)).toEqual([]);

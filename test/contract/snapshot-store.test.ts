@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
@@ -37,6 +37,50 @@ test("files get their names only at commit, and are private from the start", asy
   await store.remove("pinset-1");
   expect(readdirSync(store.directory)).toEqual([]);
   expect(await store.hashBody("pinset-1")).toBeNull();
+});
+
+const [BODY, MANIFEST, SIGNATURE] = ["pinset-1.ndjson.gz", "pinset-1.manifest.json", "pinset-1.manifest.sig"];
+const hidden = (file: string): string => `.${file}.partial`;
+
+test.each([
+  ["before its first rename", [hidden(BODY), hidden(MANIFEST), hidden(SIGNATURE)]],
+  ["after its body's rename", [BODY, hidden(MANIFEST), hidden(SIGNATURE)]],
+  ["after its manifest's rename", [BODY, MANIFEST, hidden(SIGNATURE)]],
+  ["while the next one removed it", [MANIFEST, hidden(SIGNATURE)]],
+])("a commit that was cut off %s is no snapshot, and the next one removes it", async (_when, left) => {
+  const store = openSnapshotStore(directory);
+  for (const file of left) writeFileSync(join(directory, file), file);
+  expect(await store.list()).toEqual([]);
+  const draft = await store.begin("pinset-2");
+  expect(readdirSync(directory)).toEqual([".pinset-2.ndjson.gz.partial"]);
+  await draft.discard();
+});
+
+test("a snapshot that has its signature stays, whatever was left hidden; one without any is shown, as damaged", async () => {
+  const store = openSnapshotStore(directory);
+  for (const file of [BODY, MANIFEST, SIGNATURE, hidden(SIGNATURE)]) writeFileSync(join(directory, file), "");
+  writeFileSync(join(directory, "pinset-0.manifest.json"), "");
+  expect((await store.list()).map(({ name }) => name)).toEqual(["pinset-0", "pinset-1"]);
+  await (await store.begin("pinset-2")).discard();
+  expect(readdirSync(directory).sort()).toEqual([
+    "pinset-0.manifest.json",
+    ...[BODY, MANIFEST, SIGNATURE].sort(),
+  ]);
+});
+
+test("a commit that fails between its renames leaves nothing", async () => {
+  const store = openSnapshotStore(directory);
+  const draft = await store.begin("pinset-1");
+  await draft.write(line("a"));
+  await draft.finish();
+  mkdirSync(join(directory, SIGNATURE, "in-the-way"), { recursive: true });
+  await expect(draft.commit(Buffer.from("manifest"), Buffer.from("signature"))).rejects.toMatchObject({
+    exit: "unavailable",
+  });
+  rmSync(join(directory, SIGNATURE), { recursive: true });
+  expect(await store.list()).toEqual([]);
+  await draft.discard();
+  expect(readdirSync(directory)).toEqual([]);
 });
 
 test("a discarded draft leaves nothing", async () => {

@@ -14,7 +14,7 @@ export interface BoxSnapshot {
   } | null;
 }
 
-/** A snapshot without the data of a writer made here, which kubo and ipfs-cluster write all the time. */
+/** A snapshot without the data of kubo and ipfs-cluster of this machine, which they write all the time. */
 export function withoutData(snapshot: BoxSnapshot): BoxSnapshot {
   const files = Object.entries(snapshot.files).filter(
     ([path]) => !/^\/opt\/fula-writer\/(kubo|ipfs-cluster)(\/|$)/.test(path),

@@ -39,7 +39,7 @@ export interface SnapshotStore {
   sha256(bytes: Uint8Array): string;
   /** The sha256 of a body's file, as hex, or null if the file does not exist. */
   hashBody(name: string): Promise<string | null>;
-  /** Begins a snapshot. Removes temporary files that an interrupted run left. */
+  /** Begins a snapshot. Removes what an interrupted run left: its temporary files, and a snapshot whose commit did not end. */
   begin(name: string): Promise<SnapshotDraft>;
   /** Removes the files of one snapshot, signature first. */
   remove(name: string): Promise<void>;
@@ -68,12 +68,9 @@ export function openSnapshotStore(directory: string): SnapshotStore {
 
 async function begin(directory: string, name: string): Promise<SnapshotDraft> {
   await makeDirectories(directory, 0o700);
-  for (const file of await readdir(directory)) {
-    if (file.startsWith(".pinset-") && file.endsWith(PARTIAL))
-      await rm(join(directory, file), { force: true });
-  }
+  await removeUnfinished(directory);
   const files = snapshotFiles(name);
-  const hidden = (file: string): string => join(directory, `.${file}${PARTIAL}`);
+  const hidden = (file: string): string => join(directory, hiddenName(file));
   const body = await BodyWriter.create(hidden(files.body));
   return {
     write: (lines) => {
@@ -88,6 +85,8 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
       guarded(directory, "write to", async () => {
         await writeSynced(hidden(files.manifest), manifest);
         await writeSynced(hidden(files.signature), signature);
+        // Until the last rename the hidden signature says that the commit has not ended: it is on the disk before the first one.
+        await sync(directory);
         for (const file of [files.body, files.manifest, files.signature]) {
           await rename(hidden(file), join(directory, file));
         }
@@ -95,9 +94,30 @@ async function begin(directory: string, name: string): Promise<SnapshotDraft> {
       }),
     discard: async () => {
       await body.abandon();
-      for (const file of Object.values(files)) await rm(hidden(file), { force: true });
+      await removeUnfinished(directory);
     },
   };
+}
+
+const hiddenName = (file: string): string => `.${file}${PARTIAL}`;
+
+/** Whether a commit of this snapshot has begun and has not ended: its signature, the last one to get its name, is still hidden. */
+function isUnfinished(name: string, names: readonly string[]): boolean {
+  const { signature } = snapshotFiles(name);
+  return names.includes(hiddenName(signature)) && !names.includes(signature);
+}
+
+/** Removes what was written and not committed. A hidden signature goes last: it says which files with a final name belong to it. */
+async function removeUnfinished(directory: string): Promise<void> {
+  const names = await readdir(directory);
+  const hidden = names.filter((name) => name.startsWith(".pinset-") && name.endsWith(PARTIAL));
+  const named = findSnapshots(names).filter(
+    ({ layout, name }) => layout === "ours" && isUnfinished(name, names),
+  );
+  const last = hidden.filter((file) => file.endsWith(`.manifest.sig${PARTIAL}`));
+  const first = hidden.filter((file) => !last.includes(file));
+  for (const file of [...named.flatMap(({ manifest, body }) => [manifest ?? body, body]), ...first, ...last])
+    await rm(join(directory, file), { force: true });
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
@@ -210,10 +230,16 @@ export async function openSnapshotFile(path: string): Promise<SnapshotFile> {
   return openParts(directory, parts, names);
 }
 
-/** All snapshots of a directory by name, in our layout and upstream's. Empty if the directory does not exist. */
+/**
+ * All snapshots of a directory by name, in our layout and upstream's, without one whose commit has not ended. Empty if the directory
+ * does not exist.
+ */
 export async function listSnapshotFiles(directory: string): Promise<readonly SnapshotFile[]> {
   const names = await namesIn(directory);
-  return Promise.all(findSnapshots(names).map((parts) => openParts(directory, parts, names)));
+  const found = findSnapshots(names).filter(
+    ({ layout, name }) => layout !== "ours" || !isUnfinished(name, names),
+  );
+  return Promise.all(found.map((parts) => openParts(directory, parts, names)));
 }
 
 async function openParts(
