@@ -3,6 +3,8 @@ import { type GuardedPath, isOurs, NAMES, PACKAGE_ENTRIES } from "../settings/la
 import type { Settings } from "../settings/settings.ts";
 import { WRITER_SCRIPTS } from "./compose-document.ts";
 import { compareCompose, type Rendered } from "./compose-render.ts";
+import type { NodeContext } from "../settings/context.ts";
+import { wholeImage } from "./whole-images.ts";
 import { customServices, type KeptService } from "./kept-service.ts";
 
 /** The first files that kubo and ipfs-cluster create in their data directories. Each contains an identity. */
@@ -65,11 +67,12 @@ export interface ServiceImage {
 /** Compares the service image with the running package and with the base image of the settings. */
 export async function lookAtServiceImage(
   host: HostReader,
-  { tag, base, packageDir }: { readonly tag: string; readonly base: string; readonly packageDir: string },
+  place: Pick<NodeContext, "layout" | "packageDir">,
+  { tag, base }: { readonly tag: string; readonly base: string },
 ): Promise<ServiceImage> {
   const [image, packageHash] = await Promise.all([
-    host.docker.image(tag),
-    host.files.hashTree(packageDir, PACKAGE_ENTRIES),
+    wholeImage(host, place, tag),
+    host.files.hashTree(place.packageDir, PACKAGE_ENTRIES),
   ]);
   if (image === null) return { image, packageHash, differences: [] };
   const { [PACKAGE_LABEL]: built, [BASE_LABEL]: builtOn } = image.labels;

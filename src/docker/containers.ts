@@ -33,6 +33,7 @@ import {
   whyChanged,
 } from "./kept-service.ts";
 import { findNameConflicts } from "./name-conflicts.ts";
+import { findMissingImages, pullImage } from "./whole-images.ts";
 
 /** The containers of a compose project that one step keeps running. */
 export interface ContainersSpec {
@@ -88,7 +89,7 @@ export function containers(
       const desired = await spec.desired(host);
       const [states, missingImages, conflict, judge, data] = await Promise.all([
         inspectServices(host, context, project, desired),
-        findMissingImages(host, [...desired.images, ...Object.values(desired.serviceImages ?? {})]),
+        findMissingImages(host, context, [...desired.images, ...Object.values(desired.serviceImages ?? {})]),
         findNameConflicts(
           host,
           project,
@@ -118,7 +119,7 @@ export function containers(
     async apply(change, host, report) {
       const { name, file } = project;
       const { envFile } = context.layout;
-      if (change.kind === "pull-image") await host.docker.pull(change.image, report);
+      if (change.kind === "pull-image") await pullImage(host, context, change.image, report);
       else if (change.kind === "restart") await host.docker.restart(change.container);
       else if (change.kind === "unpause") await host.docker.unpause(change.container);
       else if (change.kind === "set-restart-policy")
@@ -169,15 +170,6 @@ export function imagesToPull(
   keys: readonly string[],
 ): readonly string[] {
   return imagesArchive === null ? keys.map((key) => settings.get(key)?.value ?? "") : [];
-}
-
-/** The images of the list that are not on this machine. */
-export async function findMissingImages(
-  host: HostReader,
-  images: readonly string[],
-): Promise<readonly string[]> {
-  const present = await Promise.all(images.map((image) => host.docker.image(image)));
-  return images.filter((_, index) => present[index] === null);
 }
 
 /**

@@ -174,7 +174,7 @@ async function expectImage(engine: Engine, reference: string, what: string): Pro
 async function build(
   engine: Engine,
   env: ProgramEnvironment,
-  { context, dockerfile, tag, labels, buildArgs }: Parameters<Docker["build"]>[0],
+  { context, dockerfile, tag, labels, buildArgs, noCache = false }: Parameters<Docker["build"]>[0],
   report: Report,
 ): Promise<void> {
   const docker = await engine.open(BUILD_IDLE_MS);
@@ -199,6 +199,7 @@ async function build(
       dockerfile: relative(context, dockerfile),
       labels: { ...labels },
       buildargs: { ...buildArgs },
+      ...(noCache ? { nocache: true } : {}),
       // Otherwise an interrupted build leaves a container.
       forcerm: true,
       // The engine cannot read docker-modem's own encoding of this option.

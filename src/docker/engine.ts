@@ -172,6 +172,8 @@ export interface Docker extends DockerReader {
       readonly tag: string;
       readonly labels: Readonly<Record<string, string>>;
       readonly buildArgs: Readonly<Record<string, string>>;
+      /** True if no layer of an earlier build may be used. */
+      readonly noCache?: boolean;
     },
     report: (line: string) => void,
   ): Promise<void>;

@@ -67,6 +67,7 @@ const BASE: Readonly<Record<Exclude<keyof StorageLayout, "baseDir">, Cleanup>> =
   // Without these files, nobody can create the adopted containers again.
   adoptedDir: "settings",
   announced: "remove",
+  unfinishedImages: "remove",
 };
 
 const MASTER: Readonly<Record<Exclude<keyof MasterLayout, "baseDir">, Cleanup>> = {

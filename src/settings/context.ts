@@ -15,6 +15,8 @@ export interface NodeLayout {
   readonly cliDir: string;
   /** The symbolic link to the installed version. Cron and people use it. */
   readonly cliCurrent: string;
+  /** The images that a run is writing. It exists only meanwhile. */
+  readonly unfinishedImages: string;
 }
 
 /** The input of the steps of any node: plain data, complete before the first probe. */

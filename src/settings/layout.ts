@@ -11,6 +11,8 @@ export interface StorageLayout {
   readonly adoptedDir: string;
   /** Where a storage node last announced its name. */
   readonly announced: string;
+  /** The images that a run is writing. It exists only meanwhile. */
+  readonly unfinishedImages: string;
 }
 
 /** The paths of a master. All are absolute. */
@@ -163,6 +165,7 @@ export function storageLayout(baseDir: string): StorageLayout {
     cliCurrent: `${baseDir}/cli/current`,
     adoptedDir: `${baseDir}/adopted`,
     announced: `${baseDir}/announced.json`,
+    unfinishedImages: `${baseDir}/unfinished-images.txt`,
   };
 }
 

@@ -1,6 +1,7 @@
 import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
 import { decideUpdater } from "../docker/compose-project.ts";
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
+import { findMissingImages, writeImages } from "../docker/whole-images.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
 import type { MasterContext, NodeContext } from "../settings/context.ts";
@@ -17,13 +18,12 @@ type ImagesChange = Change & { readonly kind: "load-images"; readonly archive: s
  * `wantedImages` gives the images that this kind of node needs but does not build.
  */
 export function images(
-  { imagesArchive }: NodeContext,
+  context: NodeContext,
   wantedImages: (host: HostReader) => Promise<readonly string[]>,
 ): StepSpec<Seen, ImagesChange> {
+  const { imagesArchive } = context;
   async function findMissing(host: HostReader): Promise<readonly string[]> {
-    const wanted = await wantedImages(host);
-    const present = await Promise.all(wanted.map((reference) => host.docker.image(reference)));
-    return wanted.filter((_, index) => present[index] === null);
+    return findMissingImages(host, context, await wantedImages(host));
   }
 
   return {
@@ -60,7 +60,15 @@ export function images(
     },
 
     async apply(change, host, report) {
-      await load(host, change.archive, report);
+      await writeImages(host, context, await findMissing(host), async (cut) => {
+        await load(host, change.archive, report);
+        if (cut.length === 0) return;
+        report(
+          `the power was cut while ${change.archive} was loaded, so it is loaded once more from the beginning`,
+        );
+        for (const reference of cut) await host.docker.removeImage(reference);
+        await load(host, change.archive, report);
+      });
       const missing = await findMissing(host);
       if (missing.length === 0) return;
       throw new OperatorError({
@@ -109,12 +117,10 @@ export async function storageImages(host: HostReader, context: NodeContext): Pro
   return [image("KUBO_IMAGE"), image("CLUSTER_IMAGE"), ...(await baseImage(host, context))];
 }
 
-async function baseImage(
-  host: HostReader,
-  { settings, version, packageDir }: NodeContext,
-): Promise<readonly string[]> {
+async function baseImage(host: HostReader, context: NodeContext): Promise<readonly string[]> {
+  const { settings, version } = context;
   const base = settings.get("NODE_BASE_IMAGE")?.value ?? "";
-  const service = await lookAtServiceImage(host, { tag: `fula-node:${version}`, base, packageDir });
+  const service = await lookAtServiceImage(host, context, { tag: `fula-node:${version}`, base });
   return service.image === null || service.differences.length > 0 ? [base] : [];
 }
 

@@ -2,6 +2,7 @@ import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
 import { OWNER_LABEL } from "../settings/layout.ts";
 import { BASE_LABEL, lookAtServiceImage, PACKAGE_LABEL } from "../docker/compose-project.ts";
+import { pullImage, wholeImage, writeImages } from "../docker/whole-images.ts";
 import type { NodeContext } from "../settings/context.ts";
 
 interface Seen {
@@ -14,13 +15,8 @@ type ImageChange =
   | (Change & { readonly kind: "build-image"; readonly tag: string; readonly package: string });
 
 /** The image that pinning-api and webui run, built from the installed package. */
-export function serviceImage({
-  settings,
-  version,
-  packageDir,
-  layout,
-  imagesArchive,
-}: NodeContext): StepSpec<Seen, ImageChange> {
+export function serviceImage(context: NodeContext): StepSpec<Seen, ImageChange> {
+  const { settings, version, layout, imagesArchive } = context;
   const tag = `fula-node:${version}`;
   const base = settings.get("NODE_BASE_IMAGE")?.value ?? "";
   return {
@@ -30,8 +26,8 @@ export function serviceImage({
 
     async probe(host): Promise<Finding<Seen>> {
       const [{ image, packageHash, differences }, baseImage] = await Promise.all([
-        lookAtServiceImage(host, { tag, base, packageDir }),
-        host.docker.image(base),
+        lookAtServiceImage(host, context, { tag, base }),
+        wholeImage(host, context, base),
       ]);
       const built = image?.labels[PACKAGE_LABEL];
       const evidence = {
@@ -66,24 +62,32 @@ export function serviceImage({
 
     async apply(change, host, report) {
       if (change.kind === "pull-image") {
-        await host.docker.pull(change.image, report);
+        await pullImage(host, context, change.image, report);
         return;
       }
-      const context = `${layout.cliDir}/${version}`;
-      await host.docker.build(
-        {
-          context,
-          dockerfile: `${context}/compose/Dockerfile`,
-          tag,
-          labels: {
-            [OWNER_LABEL.key]: OWNER_LABEL.value,
-            [PACKAGE_LABEL]: change.package,
-            [BASE_LABEL]: base,
+      const directory = `${layout.cliDir}/${version}`;
+      const labels = {
+        [OWNER_LABEL.key]: OWNER_LABEL.value,
+        [PACKAGE_LABEL]: change.package,
+        [BASE_LABEL]: base,
+      };
+      await writeImages(host, context, [tag], async (cut) => {
+        if (cut.length > 0) {
+          report(`${tag}: the power was cut while it was built, so no layer of that build is used`);
+          await host.docker.removeImage(tag);
+        }
+        await host.docker.build(
+          {
+            context: directory,
+            dockerfile: `${directory}/compose/Dockerfile`,
+            tag,
+            labels,
+            buildArgs: { BASE_IMAGE: base },
+            noCache: cut.length > 0,
           },
-          buildArgs: { BASE_IMAGE: base },
-        },
-        report,
-      );
+          report,
+        );
+      });
     },
 
     async verify(host) {

@@ -357,6 +357,8 @@ describe("a build", () => {
       buildargs: '{"BASE":"node:20"}',
       forcerm: "true",
     });
+    await docker.build({ ...options, noCache: true }, noReport);
+    expect(urls[1]?.searchParams.get("nocache")).toBe("true");
     const archive = join(directory, "context.tar");
     writeFileSync(archive, Buffer.concat(parts));
     const listed = execFileSync("tar", ["--list", "--verbose", "--numeric-owner", "--file", archive], {

@@ -265,10 +265,13 @@ export class FakeDocker implements Docker {
   }
 
   async build(options: Parameters<Docker["build"]>[0], report: (line: string) => void): Promise<void> {
-    await this.#write(`docker.build ${options.tag}`, () => {
-      report(`building ${options.tag}`);
-      this.putImage(options.tag, options.labels);
-    });
+    await this.#write(
+      `docker.build ${options.tag}${options.noCache === true ? " without its cache" : ""}`,
+      () => {
+        report(`building ${options.tag}`);
+        this.putImage(options.tag, options.labels);
+      },
+    );
   }
 
   async composeUp(

@@ -15,7 +15,8 @@ import {
   type Seen,
 } from "../../docker/container-finding.ts";
 import { type Judge, startOf } from "../../docker/container-finding.ts";
-import { containers, findMissingImages, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
+import { containers, imagesToPull, waitUntilItWorks } from "../../docker/containers.ts";
+import { findMissingImages } from "../../docker/whole-images.ts";
 import type { AnyStep, Consent, Evidence, Finding } from "../../engine/step.ts";
 import type { HostReader } from "../../host.ts";
 import { NAMES, TAKEN_OVER } from "../../settings/layout.ts";
@@ -166,7 +167,11 @@ async function probeExisting(
   const write = writeFiles(project, filesOf(project), null);
   const seen: Seen = {
     ...NOTHING,
-    missingImages: await findMissingImages(host, imagesToPull(context, ["KUBO_IMAGE", "CLUSTER_IMAGE"])),
+    missingImages: await findMissingImages(
+      host,
+      context,
+      imagesToPull(context, ["KUBO_IMAGE", "CLUSTER_IMAGE"]),
+    ),
     prepare: [write],
     up: SERVICES,
   };
