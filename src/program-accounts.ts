@@ -1,17 +1,23 @@
 import type { Command, Option } from "commander";
-import type { DepositsFlags } from "./commands/billing-deposits.ts";
-import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing.ts";
-import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/block.ts";
-import type { KeyFlags, KeysFlags } from "./commands/user-key.ts";
-import type { CreditFlags, DecisionFlags, HistoryFlags, ListFlags, UserFlags } from "./commands/user.ts";
+import type { DepositsFlags } from "./commands/billing/billing-deposits.ts";
+import type { CatchUpFlags, RunFlags, RunsFlags } from "./commands/billing/billing.ts";
+import type { AddFlags, BlockFlags, BlockListFlags } from "./commands/accounts/block.ts";
+import type { KeyFlags, KeysFlags } from "./commands/accounts/user-key.ts";
+import type {
+  CreditFlags,
+  DecisionFlags,
+  HistoryFlags,
+  ListFlags,
+  UserFlags,
+} from "./commands/accounts/user.ts";
 import { adderTo, dryRun, type Run } from "./program-verbs.ts";
 
 /** The verbs of accounts. */
 export function addUser(program: Command, baseDir: () => Option, run: Run): void {
   const user = program.command("user").description("accounts of the storage API");
   const add = adderTo(user, baseDir);
-  const verbs = () => import("./commands/user.ts");
-  const keyVerbs = () => import("./commands/user-key.ts");
+  const verbs = () => import("./commands/accounts/user.ts");
+  const keyVerbs = () => import("./commands/accounts/user-key.ts");
   const address = ["--email <address>", "email address of the account"] as const;
   add("create", "create an account; an existing account is not changed")
     .requiredOption(...address)
@@ -70,7 +76,7 @@ export function addUser(program: Command, baseDir: () => Option, run: Run): void
 /** The verbs of blocked contents. */
 export function addBlock(program: Command, baseDir: () => Option, run: Run): void {
   const add = adderTo(program.command("block").description("contents that no account may pin"), baseDir);
-  const verbs = () => import("./commands/block.ts");
+  const verbs = () => import("./commands/accounts/block.ts");
   const why = ["--reason <text>", "why; it stands in the audit log"] as const;
   add("add <cid>", "block a content, in every spelling of its CID")
     .requiredOption(...why)
@@ -95,7 +101,7 @@ export function addBlock(program: Command, baseDir: () => Option, run: Run): voi
 /** The verbs of the billing. */
 export function addBilling(program: Command, baseDir: () => Option, run: Run): void {
   const add = adderTo(program.command("billing").description("what accounts pay for each hour"), baseDir);
-  const verbs = () => import("./commands/billing.ts");
+  const verbs = () => import("./commands/billing/billing.ts");
   add("runs", "show which master runs the billing, the last hours, and charges that failed")
     .option("--limit <number>", "how many hours (default: 24, maximum: 1000)")
     .action((flags: RunsFlags) => run(async (world) => (await verbs()).billingRuns(flags, world), "reads"));
@@ -118,6 +124,8 @@ export function addBilling(program: Command, baseDir: () => Option, run: Run): v
     .option("--after <transfer>", "with --unclaimed: begin after this one")
     .option("--limit <number>", "with --unclaimed: how many (default: 100, maximum: 1000)")
     .action((flags: DepositsFlags) =>
-      run(async (world) => (await import("./commands/billing-deposits.ts")).billingDeposits(flags, world)),
+      run(async (world) =>
+        (await import("./commands/billing/billing-deposits.ts")).billingDeposits(flags, world),
+      ),
     );
 }

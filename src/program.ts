@@ -1,11 +1,11 @@
 import { Command, Option } from "commander";
-import type { InviteFlags } from "./commands/invite.ts";
+import type { InviteFlags } from "./commands/pool/invite.ts";
 import type { LeaveFlags } from "./commands/leave.ts";
 import type { RestoreFlags } from "./commands/restore.ts";
 import type { SecretFlags } from "./commands/secret.ts";
 import type { SnapshotFlags } from "./commands/snapshot.ts";
 import type { StatusFlags } from "./commands/status.ts";
-import type { TrustFlags } from "./commands/trust.ts";
+import type { TrustFlags } from "./commands/pool/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addDrill } from "./program-drill.ts";
@@ -239,16 +239,16 @@ function addNode(program: Command, baseDir: () => Option, run: Run): void {
     "list",
     "list the nodes of the pool, and apart the members of the cluster that are not expected",
   ).action((flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/node.ts")).nodeList(flags, world), "reads"),
+    run(async (world) => (await import("./commands/pool/node.ts")).nodeList(flags, world), "reads"),
   );
   add("keep <peerid>", "expect a node that has no registered name: its copies count, and it is missed")
     .option("--name <name>", "your name for the node (default: the name that it gives itself)")
     .action((id: string, flags: { baseDir?: string; name?: string }) =>
-      run(async (world) => (await import("./commands/node.ts")).nodeKeep(id, flags, world)),
+      run(async (world) => (await import("./commands/pool/node.ts")).nodeKeep(id, flags, world)),
     );
   add("forget <node>", "neither expect nor list a node any more, by peer id or name").action(
     (given: string, flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/node.ts")).nodeForget(given, flags, world)),
+      run(async (world) => (await import("./commands/pool/node.ts")).nodeForget(given, flags, world)),
   );
 }
 
@@ -257,21 +257,21 @@ function addTrust(program: Command, baseDir: () => Option, run: Run): void {
   const add = adderTo(trust, baseDir);
   add("list", "list the peers that this master trusts, and the masters of the pool").action(
     (flags: { baseDir?: string }) =>
-      run(async (world) => (await import("./commands/trust.ts")).trustList(flags, world), "reads"),
+      run(async (world) => (await import("./commands/pool/trust.ts")).trustList(flags, world), "reads"),
   );
   const yes = ["-y, --yes", "restart ipfs-cluster of this master without asking", false] as const;
   add("add <peer>", "trust a master, by peer id or name; one that was removed may then come back")
     .addOption(dryRun())
     .option(...yes)
     .action((given: string, flags: TrustFlags) =>
-      run(async (world) => (await import("./commands/trust.ts")).trustAdd(given, flags, world)),
+      run(async (world) => (await import("./commands/pool/trust.ts")).trustAdd(given, flags, world)),
     );
   add("remove <peer>", "remove a master that is gone from the pool, by peer id or name, and trust it no more")
     .addOption(dryRun())
     .option(...yes)
     .option("--still-runs", "also a master that was seen within the last ten minutes", false)
     .action((given: string, flags: TrustFlags) =>
-      run(async (world) => (await import("./commands/trust.ts")).trustRemove(given, flags, world)),
+      run(async (world) => (await import("./commands/pool/trust.ts")).trustRemove(given, flags, world)),
     );
 }
 
@@ -328,19 +328,19 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .action((flags: InviteFlags) =>
       run(async (world) =>
         flags.master
-          ? (await import("./commands/invite-master.ts")).inviteMaster(flags, world)
-          : (await import("./commands/invite.ts")).inviteCreate(flags, world),
+          ? (await import("./commands/pool/invite-master.ts")).inviteMaster(flags, world)
+          : (await import("./commands/pool/invite.ts")).inviteCreate(flags, world),
       ),
     );
   const add = adderTo(invite, baseDir);
   add("list", "list the invites with their states, and who used them").action((flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/invite.ts")).inviteList(flags, world), "reads"),
+    run(async (world) => (await import("./commands/pool/invite.ts")).inviteList(flags, world), "reads"),
   );
   add(
     "revoke <id>",
     "let no node register a name with an invite any more; a registered node keeps its name",
   ).action((id: string, flags: { baseDir?: string }) =>
-    run(async (world) => (await import("./commands/invite.ts")).inviteRevoke(id, flags, world)),
+    run(async (world) => (await import("./commands/pool/invite.ts")).inviteRevoke(id, flags, world)),
   );
   invite
     .command("show <token>")
@@ -350,7 +350,10 @@ function addInvite(program: Command, baseDir: () => Option, run: Run): void {
     .option("--fingerprint <id>", "fingerprint of the key, which the master's operator gave you")
     .option("--json", "print one JSON object instead of text")
     .action((token: string, flags: { fingerprint?: string }) =>
-      run(async (world) => (await import("./commands/invite.ts")).inviteShow(token, flags, world), "reads"),
+      run(
+        async (world) => (await import("./commands/pool/invite.ts")).inviteShow(token, flags, world),
+        "reads",
+      ),
     );
 }
 

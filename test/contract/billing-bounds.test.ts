@@ -8,7 +8,7 @@ import {
 } from "../../src/billing/deduction.ts";
 import type { Bank } from "../../src/billing/lease.ts";
 import { judgeBilling, readStanding } from "../../src/billing/runs.ts";
-import { billingRun, billingRuns } from "../../src/commands/billing.ts";
+import { billingRun, billingRuns } from "../../src/commands/billing/billing.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import {
   addAccounts,

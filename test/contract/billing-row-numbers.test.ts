@@ -4,7 +4,7 @@ import { readHistory } from "../../src/accounts/credits.ts";
 import { HOURS_BACK, runDeduction } from "../../src/billing/deduction.ts";
 import { judgeBilling, readStanding } from "../../src/billing/runs.ts";
 import { scanChains } from "../../src/billing/scan.ts";
-import { billingRun } from "../../src/commands/billing.ts";
+import { billingRun } from "../../src/commands/billing/billing.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { addPins, awayFromTheHour, charges, GIB, runOn, setBalance } from "../support/billing.ts";
 import { addChain, balances, cursorOf, linkWallet, ONE, scanOf, walletOf } from "../support/deposits.ts";

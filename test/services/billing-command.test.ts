@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { judgeBilling, readStanding } from "../../src/billing/runs.ts";
-import { billingCatchUp, billingRun, billingRuns } from "../../src/commands/billing.ts";
+import { billingCatchUp, billingRun, billingRuns } from "../../src/commands/billing/billing.ts";
 import { lookAtBilling } from "../../src/status/billing-part.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { createPostgres } from "../../src/database/postgres.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { scanChains } from "../../src/billing/scan.ts";
-import { billingDeposits } from "../../src/commands/billing-deposits.ts";
+import { billingDeposits } from "../../src/commands/billing/billing-deposits.ts";
 import { createPostgres } from "../../src/database/postgres.ts";
 import { startBillingCrons } from "../../src/services/billing-crons.ts";
 import { lookAtBilling } from "../../src/status/billing-part.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { judgeDeposits, readDepositStanding } from "../../src/billing/deposit-standing.ts";
 import { scanChains } from "../../src/billing/scan.ts";
-import { billingDeposits } from "../../src/commands/billing-deposits.ts";
+import { billingDeposits } from "../../src/commands/billing/billing-deposits.ts";
 import { addChain, scanOf } from "../support/deposits.ts";
 import { startFakeChain, VAULT } from "../support/fake-chain.ts";
 import { migrate, poolOf } from "../support/names-database.ts";

@@ -1,7 +1,7 @@
 import { base58btc } from "multiformats/bases/base58";
 import { CID } from "multiformats/cid";
 import { expect, onTestFinished, test } from "vitest";
-import { blockAdd, blockList, blockRemove } from "../../src/commands/block.ts";
+import { blockAdd, blockList, blockRemove } from "../../src/commands/accounts/block.ts";
 import type { World } from "../../src/world.ts";
 import { startClusterDouble } from "../support/cluster-double.ts";
 import { migrate, poolOf } from "../support/names-database.ts";

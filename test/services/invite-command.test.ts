@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { expect, onTestFinished, test } from "vitest";
-import { inviteCreate, type InviteFlags, inviteList, inviteRevoke } from "../../src/commands/invite.ts";
+import { inviteCreate, type InviteFlags, inviteList, inviteRevoke } from "../../src/commands/pool/invite.ts";
 import { readInvite } from "../../src/federation/invite-signing.ts";
 import { formatRegistration } from "../../src/federation/invite.ts";
 import { http } from "../../src/machine/http.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { userKeys, userRevoke, userToken } from "../../src/commands/user-key.ts";
-import { userCreate } from "../../src/commands/user.ts";
+import { userKeys, userRevoke, userToken } from "../../src/commands/accounts/user-key.ts";
+import { userCreate } from "../../src/commands/accounts/user.ts";
 import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";

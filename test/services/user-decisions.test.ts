@@ -1,8 +1,14 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { userToken } from "../../src/commands/user-key.ts";
-import { userHistory } from "../../src/commands/user.ts";
-import { userCreate, userCredit, userList, userSuspend, userUnsuspend } from "../../src/commands/user.ts";
+import { userToken } from "../../src/commands/accounts/user-key.ts";
+import { userHistory } from "../../src/commands/accounts/user.ts";
+import {
+  userCreate,
+  userCredit,
+  userList,
+  userSuspend,
+  userUnsuspend,
+} from "../../src/commands/accounts/user.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import type { World } from "../../src/world.ts";
 import { migrate } from "../support/names-database.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { inviteCreate } from "../../../src/commands/invite.ts";
-import { inviteMaster } from "../../../src/commands/invite-master.ts";
+import { inviteCreate } from "../../../src/commands/pool/invite.ts";
+import { inviteMaster } from "../../../src/commands/pool/invite-master.ts";
 import { readMasterInvite } from "../../../src/federation/master-invite.ts";
 import type { World } from "../../../src/world.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";

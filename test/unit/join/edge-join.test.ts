@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
-import { nodeList } from "../../../src/commands/node.ts";
+import { nodeList } from "../../../src/commands/pool/node.ts";
 import type { JoinFlags } from "../../../src/join/join-run.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import { createLines } from "../../../src/ui/lines.ts";

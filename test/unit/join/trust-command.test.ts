@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { trustAdd, type TrustFlags, trustList, trustRemove } from "../../../src/commands/trust.ts";
+import { trustAdd, type TrustFlags, trustList, trustRemove } from "../../../src/commands/pool/trust.ts";
 import type { PostgresPool } from "../../../src/database/postgres.ts";
 import { NAMES } from "../../../src/settings/layout.ts";
 import type { Result } from "../../../src/ui/reporter.ts";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import type { PeerIdentity } from "../../../src/cluster/client.ts";
-import { nodeForget, nodeKeep, nodeList } from "../../../src/commands/node.ts";
+import { nodeForget, nodeKeep, nodeList } from "../../../src/commands/pool/node.ts";
 import type { RunEvent } from "../../../src/engine/events.ts";
 import { clock } from "../../../src/machine/clock.ts";
 import { files } from "../../../src/machine/file-writer.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { openText, sealText, signClaims } from "../../../src/accounts/api-key.ts";
 import { joinAsMaster } from "../../../src/commands/join-as-master.ts";
-import { userToken } from "../../../src/commands/user-key.ts";
+import { userToken } from "../../../src/commands/accounts/user-key.ts";
 import { OperatorError } from "../../../src/errors.ts";
 import { parseMemory } from "../../../src/pinset/snapshot/memory.ts";
 import { parseRotation, ROTATED, type SecretName } from "../../../src/settings/rotation.ts";

@@ -1,20 +1,20 @@
-import { accountIdOf, userIdOf } from "../accounts/account-id.ts";
-import { listAccounts } from "../accounts/account-list.ts";
-import { type HistoryLine, listHistory } from "../accounts/credit-history.ts";
-import { adjustCredit, type MadeAdjustment } from "../accounts/credits.ts";
-import { accountExists, actorOf, holdAccount, readReason, releaseAccount } from "../accounts/decisions.ts";
-import { createUser, emailOf, type UserDeps } from "../accounts/users.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
+import { accountIdOf, userIdOf } from "../../accounts/account-id.ts";
+import { listAccounts } from "../../accounts/account-list.ts";
+import { type HistoryLine, listHistory } from "../../accounts/credit-history.ts";
+import { adjustCredit, type MadeAdjustment } from "../../accounts/credits.ts";
+import { accountExists, actorOf, holdAccount, readReason, releaseAccount } from "../../accounts/decisions.ts";
+import { createUser, emailOf, type UserDeps } from "../../accounts/users.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
 import {
   type InstalledMaster,
   readInstalledMaster,
   refuseUnfinishedRotation,
-} from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { billingOf } from "../settings/billing.ts";
-import { wrap } from "../ui/text.ts";
-import { countOf, decimalBytes, grouped } from "../units.ts";
-import type { World } from "../world.ts";
+} from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { billingOf } from "../../settings/billing.ts";
+import { wrap } from "../../ui/text.ts";
+import { countOf, decimalBytes, grouped } from "../../units.ts";
+import type { World } from "../../world.ts";
 
 interface BaseFlags {
   readonly baseDir?: string;

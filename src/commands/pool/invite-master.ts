@@ -1,22 +1,22 @@
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { recordInvite } from "../federation/invite-records.ts";
-import { addressesFor } from "../federation/invite-signing.ts";
-import { parseDuration } from "../federation/invite.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { recordInvite } from "../../federation/invite-records.ts";
+import { addressesFor } from "../../federation/invite-signing.ts";
+import { parseDuration } from "../../federation/invite.ts";
 import {
   type MasterInvite,
   SHARED_SECRETS,
   sharedSettings,
   signMasterInvite,
-} from "../federation/master-invite.ts";
-import { readPoolTrust } from "../federation/pool-trust.ts";
-import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { certificatesInPem } from "../settings/certificates.ts";
-import { baseDirFlag } from "../settings/layout.ts";
-import { isDatabaseElsewhere, postgresBindOf, sslModeOf } from "../settings/postgres-target.ts";
-import { RULES } from "../settings/rules.ts";
-import { wrap } from "../ui/text.ts";
-import type { World } from "../world.ts";
+} from "../../federation/master-invite.ts";
+import { readPoolTrust } from "../../federation/pool-trust.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { certificatesInPem } from "../../settings/certificates.ts";
+import { baseDirFlag } from "../../settings/layout.ts";
+import { isDatabaseElsewhere, postgresBindOf, sslModeOf } from "../../settings/postgres-target.ts";
+import { RULES } from "../../settings/rules.ts";
+import { wrap } from "../../ui/text.ts";
+import type { World } from "../../world.ts";
 import type { InviteFlags } from "./invite.ts";
 
 /** 128 bits. */

@@ -1,16 +1,21 @@
-import { findEdgeWarnings } from "../edge/look.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import { nodeSourcesOf } from "../join/node-sources.ts";
-import { refuseRemoved } from "../join/master-database.ts";
-import { describeLastSign, describeSync } from "../pinset/sweep/findings.ts";
-import { forgetNodes, keepNode, type KnownNodes, serialiseKnownNodes } from "../pinset/sweep/known-nodes.ts";
-import { type NodeReport, type NodeSurvey, surveyNodes } from "../pinset/sweep/nodes.ts";
-import { isPeerId } from "../settings/address.ts";
-import { lockNames } from "../settings/layout.ts";
-import { RULES } from "../settings/rules.ts";
-import { countOf } from "../units.ts";
-import type { World } from "../world.ts";
+import { findEdgeWarnings } from "../../edge/look.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../../join/installed-node.ts";
+import { nodeSourcesOf } from "../../join/node-sources.ts";
+import { refuseRemoved } from "../../join/master-database.ts";
+import { describeLastSign, describeSync } from "../../pinset/sweep/findings.ts";
+import {
+  forgetNodes,
+  keepNode,
+  type KnownNodes,
+  serialiseKnownNodes,
+} from "../../pinset/sweep/known-nodes.ts";
+import { type NodeReport, type NodeSurvey, surveyNodes } from "../../pinset/sweep/nodes.ts";
+import { isPeerId } from "../../settings/address.ts";
+import { lockNames } from "../../settings/layout.ts";
+import { RULES } from "../../settings/rules.ts";
+import { countOf } from "../../units.ts";
+import type { World } from "../../world.ts";
 
 interface NodeFlags {
   readonly baseDir?: string;

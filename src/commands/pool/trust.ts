@@ -1,5 +1,5 @@
-import type { PostgresPool } from "../database/postgres.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
+import type { PostgresPool } from "../../database/postgres.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
 import {
   describeRest,
   findMeant,
@@ -10,21 +10,21 @@ import {
   refuseReplaced,
   removeMaster,
   takeBack,
-} from "../federation/pool-trust.ts";
+} from "../../federation/pool-trust.ts";
 import {
   describeByHand,
   doesTrust,
   peersIn,
   readWriterTrust,
   type WriterTrust,
-} from "../federation/writer-trust.ts";
-import { planTrust } from "../join/change-trust.ts";
-import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
-import { lockNames } from "../settings/layout.ts";
-import { wrap } from "../ui/text.ts";
-import type { World } from "../world.ts";
+} from "../../federation/writer-trust.ts";
+import { planTrust } from "../../join/change-trust.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { refuseOtherBaseDir, takeLocks } from "../../join/one-node.ts";
+import { lockNames } from "../../settings/layout.ts";
+import { wrap } from "../../ui/text.ts";
+import type { World } from "../../world.ts";
 
 /** The flags of `trust add` and `trust remove`. */
 export interface TrustFlags {

@@ -1,7 +1,7 @@
-import { readPrivateCa } from "../edge/files.ts";
-import { findEdgeWarnings } from "../edge/look.ts";
-import { isInSpans, parseKnown, staleSpans } from "../edge/known.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
+import { readPrivateCa } from "../../edge/files.ts";
+import { findEdgeWarnings } from "../../edge/look.ts";
+import { isInSpans, parseKnown, staleSpans } from "../../edge/known.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
 import {
   type InviteRecord,
   listInvites,
@@ -9,24 +9,24 @@ import {
   revokeInvite,
   stateOf,
   userOf,
-} from "../federation/invite-records.ts";
-import { createInvite, readInvite } from "../federation/invite-signing.ts";
-import { parseDuration } from "../federation/invite.ts";
-import { readPoolTrust } from "../federation/pool-trust.ts";
-import { peersIn } from "../federation/writer-trust.ts";
-import { isMasterInvite, readMasterInvite } from "../federation/master-invite.ts";
-import { findUrlProblems } from "../federation/storage-api-url.ts";
-import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { describeInvite } from "../join/second-master.ts";
-import { tokenText } from "../join/storage-invite.ts";
-import { trusting } from "../machine/http.ts";
-import { pemOfCertificates } from "../settings/certificates.ts";
-import { onlyPrivateHosts } from "../settings/address.ts";
-import { addressForNodes, edgeOf } from "../settings/edge.ts";
-import { RULES } from "../settings/rules.ts";
-import { countOf } from "../units.ts";
-import type { World } from "../world.ts";
+} from "../../federation/invite-records.ts";
+import { createInvite, readInvite } from "../../federation/invite-signing.ts";
+import { parseDuration } from "../../federation/invite.ts";
+import { readPoolTrust } from "../../federation/pool-trust.ts";
+import { peersIn } from "../../federation/writer-trust.ts";
+import { isMasterInvite, readMasterInvite } from "../../federation/master-invite.ts";
+import { findUrlProblems } from "../../federation/storage-api-url.ts";
+import { type InstalledMaster, openOwnCluster, readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { describeInvite } from "../../join/second-master.ts";
+import { tokenText } from "../../join/storage-invite.ts";
+import { trusting } from "../../machine/http.ts";
+import { pemOfCertificates } from "../../settings/certificates.ts";
+import { onlyPrivateHosts } from "../../settings/address.ts";
+import { addressForNodes, edgeOf } from "../../settings/edge.ts";
+import { RULES } from "../../settings/rules.ts";
+import { countOf } from "../../units.ts";
+import type { World } from "../../world.ts";
 
 /** The flags of `invite create`. */
 export interface InviteFlags {

@@ -1,7 +1,7 @@
-import { actorOf, readReason } from "../accounts/decisions.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
+import { actorOf, readReason } from "../../accounts/decisions.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
 import {
   type BlockedRequest,
   blockContent,
@@ -9,17 +9,17 @@ import {
   listBlocked,
   requestsFor,
   unblockContent,
-} from "../pinning/blocked.ts";
+} from "../../pinning/blocked.ts";
 import {
   contentOf,
   type ParsedCid,
   parseCid,
   spellingsOfContent,
   usualSpellingsOf,
-} from "../pinning/content-id.ts";
-import { wrap } from "../ui/text.ts";
-import { countOf, visible } from "../units.ts";
-import type { World } from "../world.ts";
+} from "../../pinning/content-id.ts";
+import { wrap } from "../../ui/text.ts";
+import { countOf, visible } from "../../units.ts";
+import type { World } from "../../world.ts";
 
 interface BaseFlags {
   readonly baseDir?: string;

@@ -1,11 +1,11 @@
-import { listKeys, revokeByOperator } from "../accounts/keys.ts";
-import { actorOf, readReason } from "../accounts/decisions.ts";
-import { issueToken } from "../accounts/token.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { parseDuration } from "../federation/invite.ts";
-import { wrap } from "../ui/text.ts";
-import { countOf } from "../units.ts";
-import type { World } from "../world.ts";
+import { listKeys, revokeByOperator } from "../../accounts/keys.ts";
+import { actorOf, readReason } from "../../accounts/decisions.ts";
+import { issueToken } from "../../accounts/token.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { parseDuration } from "../../federation/invite.ts";
+import { wrap } from "../../ui/text.ts";
+import { countOf } from "../../units.ts";
+import type { World } from "../../world.ts";
 import {
   type DecisionFlags,
   noAccount,

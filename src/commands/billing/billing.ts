@@ -1,4 +1,4 @@
-import { actorOf } from "../accounts/decisions.ts";
+import { actorOf } from "../../accounts/decisions.ts";
 import {
   addDecimals,
   auditHours,
@@ -11,16 +11,16 @@ import {
   previewDeduction,
   runDeduction,
   waiveHours,
-} from "../billing/deduction.ts";
-import { tariffOf } from "../billing/fee.ts";
-import { judgeBilling, judgeLeader, listRuns, readStanding, RUNS } from "../billing/runs.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { type InstalledMaster, readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { billingOf, type BillingSettings } from "../settings/billing.ts";
-import { countOf } from "../units.ts";
-import { wrap } from "../ui/text.ts";
-import type { World } from "../world.ts";
+} from "../../billing/deduction.ts";
+import { tariffOf } from "../../billing/fee.ts";
+import { judgeBilling, judgeLeader, listRuns, readStanding, RUNS } from "../../billing/runs.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { type InstalledMaster, readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { billingOf, type BillingSettings } from "../../settings/billing.ts";
+import { countOf } from "../../units.ts";
+import { wrap } from "../../ui/text.ts";
+import type { World } from "../../world.ts";
 
 /** The flags of `billing runs`. */
 export interface RunsFlags {

@@ -1,5 +1,5 @@
-import { actorOf } from "../accounts/decisions.ts";
-import { HOURS_BACK } from "../billing/deduction.ts";
+import { actorOf } from "../../accounts/decisions.ts";
+import { HOURS_BACK } from "../../billing/deduction.ts";
 import {
   type DepositStanding,
   type FailedDeposit,
@@ -9,16 +9,16 @@ import {
   listUnclaimed,
   readDepositStanding,
   type UnclaimedDeposit,
-} from "../billing/deposit-standing.ts";
-import { type Decided, dismissFailed, retryFailed, type TransferName } from "../billing/deposits.ts";
-import { judgeLeader, readStanding } from "../billing/runs.ts";
-import { OperatorError, type VerbExit } from "../errors.ts";
-import { readInstalledMaster } from "../join/installed-node.ts";
-import { withMasterDatabase } from "../join/master-database.ts";
-import { billingOf, type BillingSettings, CHAIN_KEYS } from "../settings/billing.ts";
-import { age, countOf } from "../units.ts";
-import { wrap } from "../ui/text.ts";
-import type { World } from "../world.ts";
+} from "../../billing/deposit-standing.ts";
+import { type Decided, dismissFailed, retryFailed, type TransferName } from "../../billing/deposits.ts";
+import { judgeLeader, readStanding } from "../../billing/runs.ts";
+import { OperatorError, type VerbExit } from "../../errors.ts";
+import { readInstalledMaster } from "../../join/installed-node.ts";
+import { withMasterDatabase } from "../../join/master-database.ts";
+import { billingOf, type BillingSettings, CHAIN_KEYS } from "../../settings/billing.ts";
+import { age, countOf } from "../../units.ts";
+import { wrap } from "../../ui/text.ts";
+import type { World } from "../../world.ts";
 
 /** The flags of `billing deposits`. */
 export interface DepositsFlags {
