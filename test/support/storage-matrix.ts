@@ -88,7 +88,16 @@ export function storageMatrix(): CrashMatrix {
       for (const one of dispose) await one();
     },
     get command() {
-      return ["join-as-storage-node", "--yes", "--allow-http", ...by(known().invited), ...PRIVATE_NETWORK];
+      // What the disk has left is the default, and other boxes use the same disk meanwhile.
+      const size = ["--set", "KUBO_STORAGE_MAX=10GB"];
+      return [
+        "join-as-storage-node",
+        "--yes",
+        "--allow-http",
+        ...by(known().invited),
+        ...PRIVATE_NETWORK,
+        ...size,
+      ];
     },
     journal: "/opt/fula-storage/journal.ndjson",
     endState,
