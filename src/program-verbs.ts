@@ -24,6 +24,14 @@ export function adderTo(group: Command, baseDir: () => Option): (name: string, a
       .option("--json", "print one JSON object instead of text");
 }
 
+/** The flag of joins that puts the version before back. What that version is, its settings say. */
+export function rollback(): Option {
+  const others = ["set", "setFile", "adopt", "replace", "ignore", "images", "invite", "fingerprint"];
+  const about =
+    "put the version before back: revert what it does not know of the schema, then let it make its services again; kubo's repository and ipfs-cluster's data stay as they are";
+  return new Option("--rollback", about).default(false).conflicts([...others, "provisionWriter"]);
+}
+
 /** The flag of verbs that can show what they would do. */
 export function dryRun(): Option {
   const about = "show what would change, and change nothing (exit code 20 if anything would change)";

@@ -9,7 +9,7 @@ import type { TrustFlags } from "./commands/pool/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addDrill } from "./program-drill.ts";
-import { adderTo, dryRun, type Run } from "./program-verbs.ts";
+import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
 export function describeProgram(version: string, run: Run): Command {
@@ -60,9 +60,14 @@ export function describeProgram(version: string, run: Run): Command {
     .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
     .option("--images <archive>", "load images from this file (made by docker save) instead of pulling them")
     .option("--provision-writer", "create kubo and ipfs-cluster on this machine if none are found", false)
+    .addOption(rollback())
     .option("--json", "print one JSON object instead of text")
-    .action((flags: JoinFlags) =>
-      run(async (world) => (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world)),
+    .action((flags: JoinFlags & { rollback: boolean }) =>
+      run(async (world) =>
+        flags.rollback
+          ? (await import("./commands/rollback.ts")).rollBack("join-as-master", flags, world)
+          : (await import("./commands/join-as-master.ts")).joinAsMaster(flags, world),
+      ),
     );
 
   addStorageNode(program, run);
@@ -151,14 +156,18 @@ function addStorageNode(program: Command, run: Run): void {
     .option("--allow-http", "allow a storage API and a pool API over plain http; for a lab", false)
     .addOption(new Option("--allow-http-pool", "the name of --allow-http up to 0.2.0").hideHelp())
     .option("--no-register", "do not reserve the node's name at the master")
+    .addOption(rollback())
     .option("--json", "print one JSON object instead of text")
-    .action(({ allowHttpPool = false, ...flags }: StorageFlags & { readonly allowHttpPool?: boolean }) =>
-      run(async (world) =>
-        (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(
-          { ...flags, allowHttp: flags.allowHttp || allowHttpPool },
-          world,
+    .action(
+      ({ allowHttpPool = false, ...flags }: StorageFlags & { allowHttpPool?: boolean; rollback: boolean }) =>
+        run(async (world) =>
+          flags.rollback
+            ? (await import("./commands/rollback.ts")).rollBack("join-as-storage-node", flags, world)
+            : (await import("./commands/join-as-storage-node.ts")).joinAsStorageNode(
+                { ...flags, allowHttp: flags.allowHttp || allowHttpPool },
+                world,
+              ),
         ),
-      ),
     );
 }
 

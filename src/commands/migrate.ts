@@ -45,7 +45,7 @@ export async function migrateOneDown(
   const target = databaseOf(await readInstalledMaster(world, flags.baseDir));
   const preview = await world.host.migrations.previewDown(target, Number(version));
   if (preview !== null && !flags.yes) await confirmDown(preview, world);
-  const { done } = await world.host.migrations.down(target, Number(version), {
+  const { done } = await world.host.migrations.down(target, [Number(version)], {
     report: (line) => world.reporter.note(line),
   });
   world.reporter.result({

@@ -26,7 +26,10 @@ export async function runAction(
   await markApplying(client, migration, toolVersion);
   try {
     if (migration.recovery === null) {
-      await inTransaction(client, migration, () => markApplied(client, migration));
+      await inTransaction(client, () => [
+        ...sendStatements(client, migration),
+        markApplied(client, migration),
+      ]);
       return;
     }
     if (action === "clear-and-retry") await client.query(migration.recovery.clear);
@@ -45,16 +48,25 @@ export async function runAction(
   await markApplied(client, migration);
 }
 
-/** Runs a down file and marks its migration as reverted, in one transaction. */
-export async function revert(
-  client: Client,
-  migration: Migration,
-  down: NonNullable<Migration["down"]>,
-): Promise<void> {
+/** A migration to revert, with its down file. */
+export interface Revert {
+  readonly migration: Migration;
+  readonly down: NonNullable<Migration["down"]>;
+}
+
+/** Runs down files and marks their migrations as reverted, in one transaction. */
+export async function revertAll(client: Client, reverts: readonly Revert[]): Promise<void> {
   try {
-    await inTransaction(client, down, () => markReverted(client, migration));
+    await inTransaction(client, () =>
+      reverts.flatMap(({ migration, down }) => [
+        ...sendStatements(client, down),
+        markReverted(client, migration),
+      ]),
+    );
   } catch (thrown) {
-    const { failed, cause } = asFailure(down, thrown);
+    const [first] = reverts;
+    if (first === undefined) throw thrown;
+    const { failed, cause } = asFailure(first.down, thrown);
     throw revertFailed(failed, sqlErrorOf(cause), cause);
   }
 }
@@ -64,13 +76,13 @@ interface SqlFile {
   readonly sql: string;
 }
 
-/** Runs the file's statements and `mark` in one transaction. */
-async function inTransaction(client: Client, file: SqlFile, mark: () => Promise<void>): Promise<void> {
+/** Sends the work's statements in one transaction. */
+async function inTransaction(client: Client, send: () => readonly Promise<void>[]): Promise<void> {
   await client.query(`BEGIN; ${LOCK_TIMEOUT}`);
   try {
     // Sent without waiting for answers in between: after a statement that fails PostgreSQL refuses all that follow, and
     // COMMIT ends such a transaction as ROLLBACK does.
-    await Promise.all([...sendStatements(client, file), mark(), client.query("COMMIT")]);
+    await Promise.all([...send(), client.query("COMMIT")]);
   } catch (thrown) {
     // If the connection is lost, PostgreSQL has already rolled the transaction back.
     await client.query("ROLLBACK").catch(() => {});

@@ -39,7 +39,7 @@ import {
   recordMaster,
   type RemovedMaster,
 } from "./masters.ts";
-import { revert, runAction } from "./migrator-run.ts";
+import { type Revert, revertAll, runAction } from "./migrator-run.ts";
 import { databaseErrorOf, type SessionOptions, withSession } from "./session.ts";
 
 /** Reads a database's schema and its ledger. */
@@ -69,9 +69,10 @@ export interface DownPreview {
 /** Migrates a database's schema, holding one lock for the whole run. */
 export interface Migrator extends MigratorReader {
   up(target: PostgresTarget, options: { readonly report: (line: string) => void }): Promise<MigrationRun>;
+  /** Reverts migrations in this order, all of them or none. */
   down(
     target: PostgresTarget,
-    version: number,
+    versions: readonly number[],
     options: { readonly report: (line: string) => void },
   ): Promise<MigrationRun>;
   /**
@@ -213,19 +214,27 @@ export function createMigrator(options: MigratorOptions): Migrator {
       });
     },
 
-    down(target, version, { report }) {
+    down(target, versions, { report }) {
       return locked(target, report, async (client, migrations): Promise<MigrationRun> => {
-        const { migration, down } = await findRevertible(client, migrations, version);
-        if (down === null) {
-          report(`${migration.file}: not applied according to the ledger, nothing to revert`);
-          return { done: [] };
+        const reverts: Revert[] = [];
+        for (const version of versions) {
+          const { migration, down } = await findRevertible(client, migrations, version);
+          if (down !== null) reverts.push({ migration, down });
+          else report(`${migration.file}: not applied according to the ledger, nothing to revert`);
         }
+        if (reverts.length === 0) return { done: [] };
         const startedAt = performance.now();
-        await revert(client, migration, down);
+        await revertAll(client, reverts);
         const durationMs = Math.round(performance.now() - startedAt);
-        report(`${down.file}: reverted in ${durationMs} ms`);
+        report(`${reverts.map(({ down }) => down.file).join(", ")}: reverted in ${durationMs} ms`);
         return {
-          done: [{ version, name: migration.name, file: down.file, action: "revert", durationMs }],
+          done: reverts.map(({ migration: { version, name }, down: { file } }) => ({
+            version,
+            name,
+            file,
+            action: "revert",
+            durationMs,
+          })),
         };
       });
     },
@@ -253,7 +262,10 @@ async function readPlan(client: Client, migrations: readonly Migration[]): Promi
   return decide(migrations, ledger, await observe(client, migrations));
 }
 
-/** A migration, and its down file if it is applied. Throws for a version that does not exist or can't be reverted. */
+/**
+ * A migration, and its down file; null if there is nothing to revert. Of one that failed or was cut off in its transaction only the
+ * ledger's row is left, so its down file is empty. Throws for a version that does not exist or can't be reverted.
+ */
 async function findRevertible(
   client: Client,
   migrations: readonly Migration[],
@@ -263,7 +275,10 @@ async function findRevertible(
   checkLedger(migrations, ledger);
   const migration = migrations.find((one) => one.version === version);
   if (migration === undefined) throw unknownVersion(version, migrations);
-  if (ledger.find((row) => row.version === version)?.state !== "applied") return { migration, down: null };
+  const state = ledger.find((row) => row.version === version)?.state ?? "reverted";
+  if (state === "reverted") return { migration, down: null };
+  if (state !== "applied" && migration.recovery === null)
+    return { migration, down: { file: migration.file, sql: "" } };
   if (migration.down === null) throw irreversible(migration);
   return { migration, down: migration.down };
 }

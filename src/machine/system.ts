@@ -49,7 +49,10 @@ export interface System extends SystemReader {
   /** Enables and starts a unit; without systemd, starts the service by its init script. */
   enableUnit(name: string): Promise<void>;
   /** Runs a command to its end (the same command as in a cron line). Throws an OperatorError unless it exits with 0. */
-  runCommand(argv: readonly string[], options: { readonly timeoutMs: number }): Promise<void>;
+  runCommand(
+    argv: readonly string[],
+    options: { readonly timeoutMs: number; readonly onLine?: (line: string) => void },
+  ): Promise<void>;
 }
 
 const OS_RELEASE = ["/etc/os-release", "/usr/lib/os-release"];
@@ -78,8 +81,8 @@ export function createSystem(env: Readonly<Record<string, string | undefined>>):
     installPackages: (names, report) =>
       installPackages(names, { env: programs, report, wait: (durationMs) => clock.wait(durationMs) }),
     enableUnit: (name) => enableUnit(name, programs),
-    runCommand: async (argv, { timeoutMs }) => {
-      const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, timeoutMs });
+    runCommand: async (argv, options) => {
+      const { exitCode, stopped, lastLines } = await runProgram(argv, { env: programs, ...options });
       if (exitCode === 0) return;
       throw new OperatorError({
         exit: "unhealthy",

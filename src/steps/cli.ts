@@ -1,4 +1,6 @@
 import gt from "semver/functions/gt.js";
+import lt from "semver/functions/lt.js";
+import rcompare from "semver/functions/rcompare.js";
 import valid from "semver/functions/valid.js";
 import type { Change, Finding, StepSpec } from "../engine/step.ts";
 import { OperatorError } from "../errors.ts";
@@ -9,11 +11,22 @@ interface Seen {
   /** True if the installed files equal those of the running package. */
   readonly same: boolean;
   readonly current: string | null;
+  /** Installed versions that nothing goes back to. */
+  readonly obsolete: readonly string[];
 }
 
 type CliChange =
   | (Change & { readonly kind: "install-cli"; readonly from: string; readonly to: string })
-  | (Change & { readonly kind: "point-current"; readonly target: string });
+  | (Change & { readonly kind: "point-current"; readonly target: string })
+  | (Change & { readonly kind: "remove-cli"; readonly path: string });
+
+/** Versions before the one that a rollback from the running version goes back to; see findFormer. */
+export function obsoleteVersions(names: readonly string[], running: string): readonly string[] {
+  return names
+    .filter((name) => valid(name) !== null && lt(name, running))
+    .sort(rcompare)
+    .slice(1);
+}
 
 /** Installs the running version under the base directory, because cron cannot rely on npx's cache. */
 export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
@@ -34,13 +47,14 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
     id: "cli",
     title: "fula-node itself, for cron jobs and repairs",
     touches:
-      "Copies the running package to `cli/VERSION` under the base directory and sets the link `cli/current` to it.",
+      "Copies the running package to `cli/VERSION` under the base directory and sets the link `cli/current` to it. Removes versions before the last two.",
 
     async probe(host): Promise<Finding<Seen>> {
-      const [running, installed, current] = await Promise.all([
+      const [running, installed, current, entries] = await Promise.all([
         host.files.hashTree(packageDir, PACKAGE_ENTRIES),
         host.files.hashTree(target, PACKAGE_ENTRIES),
         host.files.readLink(layout.cliCurrent),
+        host.files.list(layout.cliDir),
       ]);
       const evidence = {
         "running package": running ?? "unreadable",
@@ -55,11 +69,13 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
           remedy: `Run ${layout.cliCurrent}/bin/fula-node.js or npx fula-node@${current}.`,
         });
       }
-      const seen = { same: installed !== null && installed === running, current };
+      const obsolete = obsoleteVersions(entries ?? [], version);
+      const seen = { same: installed !== null && installed === running, current, obsolete };
       if (installed === null) return { state: "absent", seen, evidence };
       const drift = [
         ...(seen.same ? [] : [`${target} differs from the running package`]),
         ...(current === version ? [] : [`${layout.cliCurrent} points at ${current ?? "nothing"}`]),
+        ...obsolete.map((old) => `${old} is older than the version before`),
       ];
       return drift.length === 0
         ? { state: "ours", seen, evidence }
@@ -68,13 +84,21 @@ export function cli(context: NodeContext): StepSpec<Seen, CliChange> {
 
     plan(finding) {
       if (finding.state === "ours") return [];
-      const { same, current } = finding.seen;
-      return [...(same ? [] : [install]), ...(current === version ? [] : [point])];
+      const { same, current, obsolete } = finding.seen;
+      return [
+        ...(same ? [] : [install]),
+        ...(current === version ? [] : [point]),
+        ...obsolete.map((old) => {
+          const path = `${layout.cliDir}/${old}`;
+          return { kind: "remove-cli", summary: `remove ${path}`, path } as const;
+        }),
+      ];
     },
 
     async apply(change, host) {
       if (change.kind === "install-cli") await host.files.copyTree(change.from, change.to, PACKAGE_ENTRIES);
-      else await host.files.link(change.target, layout.cliCurrent);
+      else if (change.kind === "point-current") await host.files.link(change.target, layout.cliCurrent);
+      else await host.files.remove(change.path);
     },
 
     async verify(host) {

@@ -186,7 +186,7 @@ describeOnPostgres(
     describe("migration 028", () => {
       test("counts the pins from before, and those that are changed while it runs", async () => {
         const target = await postgres.createDatabase();
-        await migratorOf().down(target, VERSION, listen());
+        await migratorOf().down(target, [VERSION], listen());
         await sql(target, ADD, ["a", "pinned", 20_000]);
         const pool = poolOf(target);
         const over = new AbortController();
@@ -212,7 +212,7 @@ describeOnPostgres(
 
       test("waits for a transaction that has changed pins, and counts what it did", async () => {
         const target = await postgres.createDatabase();
-        await migratorOf().down(target, VERSION, listen());
+        await migratorOf().down(target, [VERSION], listen());
         await inSession(target, async (client) => {
           await client.query("BEGIN");
           await client.query(ADD, ["a", "pinned", 5]);
@@ -226,7 +226,7 @@ describeOnPostgres(
 
       test("does not keep the writers waiting while it counts", async () => {
         const target = await postgres.createDatabase();
-        await migratorOf().down(target, VERSION, listen());
+        await migratorOf().down(target, [VERSION], listen());
         const statements = splitStatements(readFileSync(join(SHIPPED, FILE), "utf8")).map(({ text }) => text);
         const counts = statements.findIndex((text) => text.startsWith("INSERT INTO account_pins"));
         await runPlainly(target, statements.slice(0, counts));
@@ -250,7 +250,7 @@ describeOnPostgres(
         async (count) => {
           const target = await postgres.createDatabase();
           const before = await catalogueOf(target);
-          await migratorOf().down(target, VERSION, listen());
+          await migratorOf().down(target, [VERSION], listen());
           await runPlainly(
             target,
             pieces.slice(0, count).map(({ text }) => text),
@@ -283,7 +283,7 @@ describeOnPostgres(
         const { done } = await migratorOf().up(target, listen());
         expect(done.find(({ version }) => version === VERSION)).toMatchObject({ action: "adopt" });
         await sql(target, ADD, ["a", "pinned", 5]);
-        await migratorOf().down(target, VERSION, listen());
+        await migratorOf().down(target, [VERSION], listen());
         await migratorOf().up(target, listen());
         expect(await catalogueOf(target)).toEqual(before);
         await expectExact(target);

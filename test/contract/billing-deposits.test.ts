@@ -702,12 +702,12 @@ describeOnPostgres(
       expect((await standingOf(target)).standing).toMatchObject({ failed: 0, unclaimed: 0, dismissed: 1 });
       const before = await balances(target);
       expect(before).not.toContain("late 3");
-      await expect(migratorOf().down(target, 35, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [35], listen())).rejects.toMatchObject({
         what: expect.stringMatching(/refuses: failed_deposits has 1 dismissed transfer/),
       });
       expect(await retryFailed(scan.bank, true, { ...name, by: "me" })).toEqual({ settled: 1, failed: 0 });
       expect(await balances(target)).not.toEqual(before);
-      await migratorOf().down(target, 35, listen());
+      await migratorOf().down(target, [35], listen());
     });
 
     test("a referrer whose balance takes no bonus keeps nobody from a credit; the bonus waits in the list", async () => {
@@ -782,12 +782,12 @@ describeOnPostgres(
       const { target, chain, scan } = await start();
       chain.pay({ block: 950, from: walletOf("a"), units: ONE });
       await scanChains(scan);
-      await expect(migratorOf().down(target, 33, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [33], listen())).rejects.toMatchObject({
         exit: "drift",
         what: expect.stringMatching(/refuses: deposits has 1 transfer\(s\), and failed_deposits has 0/),
       });
       await sql(target, "DELETE FROM deposits");
-      await migratorOf().down(target, 33, listen());
+      await migratorOf().down(target, [33], listen());
     });
 
     declarePartTests(postgres, {

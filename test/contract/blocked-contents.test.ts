@@ -88,12 +88,12 @@ describeOnPostgres(
     test("down refuses while contents are blocked", async () => {
       const target = await postgres.createDatabase();
       await sql(target, "INSERT INTO blocked_cids (cid) VALUES ($1)", [V0]);
-      await expect(migratorOf().down(target, 31, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [31], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "031_blocked_contents.down.sql refuses: blocked_cids has 1 row(s).",
       });
       await sql(target, "DELETE FROM blocked_cids");
-      await migratorOf().down(target, 31, listen());
+      await migratorOf().down(target, [31], listen());
       await migratorOf().up(target, listen());
     });
   },

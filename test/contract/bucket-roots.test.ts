@@ -226,12 +226,12 @@ describeOnPostgres(
     test("032 refuses to go while a master's gateway uses it", async () => {
       const target = await postgres.createDatabase();
       await migratorOf().recordMaster(target, masterOf("m", { flags: ["FULA_BUCKET_ROOT_CAS"] }));
-      await expect(migratorOf().down(target, 32, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [32], listen())).rejects.toMatchObject({
         exit: "drift",
         what: expect.stringContaining(`FULA_BUCKET_ROOT_CAS is in use on: m (${idOf("m")}`),
       });
       await migratorOf().recordMaster(target, masterOf("m", { flags: [] }));
-      await migratorOf().down(target, 32, listen());
+      await migratorOf().down(target, [32], listen());
       expect(await sql(target, "SELECT to_regclass('bucket_writes') AS there")).toEqual([{ there: null }]);
     });
 

@@ -213,12 +213,12 @@ describeOnPostgres(
       await bindMasterInvite(pool, { pool: "pool-a", id: node, masterId: first });
       expect((await findInvite(pool, "pool-a", node))?.boundPeer).toBeNull();
 
-      await expect(migratorOf().down(target, 39, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [39], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "039_master_invites.down.sql refuses: 1 invite(s) of masters still work.",
       });
       await revokeInvite(pool, "pool-a", id);
-      const { done } = await migratorOf().down(target, 39, listen());
+      const { done } = await migratorOf().down(target, [39], listen());
       expect(done).toMatchObject([{ version: 39, action: "revert" }]);
     });
 
@@ -257,7 +257,7 @@ describeOnPostgres(
         await storeInvite(target, { expiresInSeconds: -5 }),
       ];
       await announce(pool, makeIdentity(), { name: "berlin", inviteId: used.id });
-      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
         exit: "drift",
         what: `023_invites.down.sql refuses: 1 invite(s) still work: ${used.id} (pool pool-a).`,
         remedy: expect.stringContaining("fula-node invite revoke") as string,
@@ -265,7 +265,7 @@ describeOnPostgres(
       expect(await catalogueOf(target)).toEqual(before);
       expect(await findInvite(pool, "pool-a", expired.id)).not.toBeNull();
       await revokeInvite(pool, "pool-a", used.id);
-      const { done } = await migratorOf().down(target, VERSION, listen());
+      const { done } = await migratorOf().down(target, [VERSION], listen());
       expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
       expect(await sql(target, "SELECT name FROM node_names")).toEqual([{ name: "berlin" }]);
       await migratorOf().up(target, listen());

@@ -58,7 +58,7 @@ describeOnPostgres("migration 022", (postgres) => {
       "other BILLING_IDEMPOTENCY+FULA_BUCKET_ROOT_CAS by name 0.1.0",
     ]);
     expect(await sql(target, "SELECT FROM fula_node.flags_in_use")).toEqual([]);
-    await expect(migratorOf().down(target, 20, listen())).rejects.toMatchObject({
+    await expect(migratorOf().down(target, [20], listen())).rejects.toMatchObject({
       exit: "drift",
       what: expect.stringContaining("FULA_BUCKET_ROOT_CAS is in use on: other ("),
     });
@@ -82,7 +82,7 @@ describeOnPostgres("migration 022", (postgres) => {
     await migratorOf().recordMaster(target, masterOf("a", { name, flags: ["FULA_BUCKET_ROOT_CAS"] }));
     await migratorOf().recordMaster(target, masterOf("b", { name }));
 
-    await expect(migratorOf().down(target, 20, listen())).rejects.toMatchObject({
+    await expect(migratorOf().down(target, [20], listen())).rejects.toMatchObject({
       what: expect.stringContaining(`FULA_BUCKET_ROOT_CAS is in use on: debian (${idOf("a")}, seen `),
     });
     await migratorOf().forgetMaster(target, { id: idOf("b"), name });
@@ -131,23 +131,23 @@ describeOnPostgres("migration 022", (postgres) => {
     const before = await catalogueOf(target);
     await migratorOf().recordMaster(target, masterOf("a", { flags: ["BILLING_IDEMPOTENCY"] }));
     await migratorOf().recordMaster(target, masterOf("b"));
-    await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+    await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
       exit: "drift",
       what: expect.stringMatching(/022_masters\.down\.sql refuses: several masters are recorded: a \(/),
     });
     await migratorOf().forgetMaster(target, { id: idOf("b"), name: "b" });
 
-    await migratorOf().down(target, VERSION, listen());
+    await migratorOf().down(target, [VERSION], listen());
 
     expect(await sql(target, "SELECT master, flag FROM fula_node.flags_in_use")).toEqual([
       { master: "a", flag: "BILLING_IDEMPOTENCY" },
     ]);
     // Without the table, 018 still finds them where 0.1.0 kept them.
-    await expect(migratorOf().down(target, 18, listen())).rejects.toMatchObject({
+    await expect(migratorOf().down(target, [18], listen())).rejects.toMatchObject({
       what: expect.stringContaining("BILLING_IDEMPOTENCY is in use on: a (seen "),
     });
     await migratorOf().forgetMaster(target, { id: null, name: "a" });
-    await migratorOf().down(target, 18, listen());
+    await migratorOf().down(target, [18], listen());
     await migratorOf().up(target, listen());
     expect(await catalogueOf(target)).toEqual(before);
   });

@@ -17,7 +17,7 @@ describeOnPostgres(
   (postgres) => {
     test("018 finds a valid index of that name that is another one: halts with what it is, before it starts", async () => {
       const target = await postgres.createDatabase();
-      await migratorOf().down(target, 18, listen());
+      await migratorOf().down(target, [18], listen());
       await sql(target, `CREATE INDEX ${INDEX} ON credit_history (created_at)`);
       const refusal = {
         exit: "drift",
@@ -38,7 +38,7 @@ describeOnPostgres(
 
     test("018 finds an index of that name on another table", async () => {
       const target = await postgres.createDatabase();
-      await migratorOf().down(target, 18, listen());
+      await migratorOf().down(target, [18], listen());
       await sql(target, `CREATE INDEX ${INDEX} ON pins (user_id)`);
       await expect(migratorOf().up(target, listen())).rejects.toMatchObject({
         exit: "drift",
@@ -74,7 +74,7 @@ describeOnPostgres(
     ])("a ledger that was edited is a matter of integrity: %s", async (breaks, found) => {
       const target = await postgres.createDatabase();
       await sql(target, breaks);
-      for (const use of [() => migratorOf().status(target), () => migratorOf().down(target, 18, listen())])
+      for (const use of [() => migratorOf().status(target), () => migratorOf().down(target, [18], listen())])
         await expect(use()).rejects.toMatchObject({ exit: "integrity", why: expect.stringContaining(found) });
     });
 

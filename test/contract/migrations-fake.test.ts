@@ -35,9 +35,11 @@ describeOnPostgres("the fake migrator and the real one", (postgres) => {
     const [migrator, target] = await make();
     await migrator.up(target, listen());
 
-    expect((await migrator.down(target, 3, listen())).done).toMatchObject([{ version: 3, action: "revert" }]);
+    expect((await migrator.down(target, [3], listen())).done).toMatchObject([
+      { version: 3, action: "revert" },
+    ]);
     expect(await migrator.status(target)).toMatchObject({ pending: 1 });
-    expect(await migrator.down(target, 3, listen())).toEqual({ done: [] });
+    expect(await migrator.down(target, [3], listen())).toEqual({ done: [] });
     expect((await migrator.up(target, listen())).done).toMatchObject([{ version: 3, action: "apply" }]);
   });
 });

@@ -21,7 +21,7 @@ describeOnPostgres("a ledger and files that do not fit", (postgres) => {
 
     await expect(migrator.status(target)).rejects.toMatchObject(refusal);
     await expect(migrator.up(target, listen())).rejects.toMatchObject(refusal);
-    await expect(migrator.down(target, 1, listen())).rejects.toMatchObject(refusal);
+    await expect(migrator.down(target, [1], listen())).rejects.toMatchObject(refusal);
     expect(await ledgerOf(target)).toEqual(["1 applied applied", "3 applied applied"]);
   });
 
@@ -115,7 +115,7 @@ describeOnPostgres("a file that fails", (postgres) => {
   test("018 names what is booked twice before it builds anything", async () => {
     const target = await postgres.createDatabase();
     await migratorOf().up(target, listen());
-    await migratorOf().down(target, 18, listen());
+    await migratorOf().down(target, [18], listen());
     await sql(
       target,
       `INSERT INTO credit_history (user_id, tx_type, amount_fula, balance_after, reference_id)

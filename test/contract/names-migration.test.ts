@@ -34,7 +34,7 @@ describeOnPostgres(
       const message = announcementOf(makeIdentity(), { name: "berlin" });
       await announceName(poolOf(target), { message, signature: "ab".repeat(64) }, 5, OPEN);
 
-      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "021_node_names.down.sql refuses: 1 node name(s) are held: berlin (pool pool-a).",
         remedy: expect.stringContaining("fula-node leave") as string,
@@ -42,7 +42,7 @@ describeOnPostgres(
       expect(await catalogueOf(target)).toEqual(before);
 
       await sql(target, "DELETE FROM node_names");
-      const { done } = await migratorOf().down(target, VERSION, listen());
+      const { done } = await migratorOf().down(target, [VERSION], listen());
 
       expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
       const ofNames = /node_(?:names|owners|descriptors|releases)/;

@@ -241,12 +241,12 @@ describeOnPostgres(
     test("030 down refuses while pins have the mark", async () => {
       const target = await postgres.createDatabase();
       const id = await accept(poolOf(target), { account: "a", cid: cidOf("marked") });
-      await expect(migratorOf().down(target, 30, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [30], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "030_pin_mark.down.sql refuses: pins in the cluster carry the mark of this database.",
       });
       await sql(target, "UPDATE pins SET status = 'deleted' WHERE requestid = $1", [id]);
-      await migratorOf().down(target, 30, listen());
+      await migratorOf().down(target, [30], listen());
       await migratorOf().up(target, listen());
     });
   },

@@ -250,7 +250,7 @@ describeOnPostgres(
       await looked(started, 1);
       await started.worker.stop();
       expect(await usage(started)).toBe(1_000);
-      await migratorOf().down(target, 36, listen());
+      await migratorOf().down(target, [36], listen());
       expect(await usage(started)).toBe(0);
       expect(
         await sql(target, "SELECT action FROM pin_work WHERE cid = $1 AND due_at <= now()", [OLD]),

@@ -38,19 +38,19 @@ describeOnPostgres(
       const target = await postgres.createDatabase();
       const before = await catalogueOf(target);
       await accept(poolOf(target), { account: "u", cid: "bafy" });
-      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "024_pin_work.down.sql refuses: 1 pin request(s) are still being worked on.",
         remedy: expect.stringContaining("Wait until the pinning API has finished them") as string,
       });
       expect(await catalogueOf(target)).toEqual(before);
       await sql(target, "DELETE FROM pin_work");
-      await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+      await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
         exit: "drift",
         what: "024_pin_work.down.sql refuses: an index of migration 034 is on pin_work.",
       });
-      for (const later of [36, 34]) await migratorOf().down(target, later, listen());
-      const { done } = await migratorOf().down(target, VERSION, listen());
+      for (const later of [36, 34]) await migratorOf().down(target, [later], listen());
+      const { done } = await migratorOf().down(target, [VERSION], listen());
       expect(done).toMatchObject([{ version: VERSION, action: "revert" }]);
       await migratorOf().up(target, listen());
       expect(await catalogueOf(target)).toEqual(before);

@@ -16,14 +16,14 @@ describeOnPostgres("migration 038", (postgres) => {
       `INSERT INTO removed_masters (pool, id, name, removed_at, removed_by) VALUES ('pool-a', $1, 'lost', now(), 'other')`,
       [idOf("lost")],
     );
-    await expect(migratorOf().down(target, VERSION, listen())).rejects.toMatchObject({
+    await expect(migratorOf().down(target, [VERSION], listen())).rejects.toMatchObject({
       exit: "drift",
       what: expect.stringMatching(
         /038_trust\.down\.sql refuses: removed masters are recorded: lost \([0-9a-f]{32}/,
       ),
     });
     await sql(target, "DELETE FROM removed_masters");
-    await migratorOf().down(target, VERSION, listen());
+    await migratorOf().down(target, [VERSION], listen());
     await migratorOf().up(target, listen());
     expect(await catalogueOf(target)).toEqual(before);
   });

@@ -60,7 +60,7 @@ describeOnPostgres(
     test("counts the pins from before the migration", async () => {
       const target = await postgres.createDatabase();
       await sql(target, ADD, ["a", "pinned", 10, 3]);
-      await migratorOf().down(target, 25, listen());
+      await migratorOf().down(target, [25], listen());
       await sql(target, ADD, ["a", "pinned", 1, 2]);
       await sql(target, ADD, ["a", "deleted", 1, 2]);
       await migratorOf().up(target, listen());

@@ -69,11 +69,13 @@ export class FakeMigrator implements Migrator {
 
   async down(
     _target: PostgresTarget,
-    version: number,
+    versions: readonly number[],
     { report }: { readonly report: (line: string) => void },
   ): Promise<MigrationRun> {
-    return this.#gate.write(`migrations.down ${version}`, () => {
-      const gone = this.files.filter((file) => file.version >= version && this.applied.delete(file.version));
+    return this.#gate.write(`migrations.down ${versions.join(", ")}`, () => {
+      const gone = this.files.filter(
+        (file) => versions.includes(file.version) && this.applied.delete(file.version),
+      );
       for (const file of gone) report(`${fileName(file)}: reverted`);
       const done = gone.map((file) => ({
         ...file,

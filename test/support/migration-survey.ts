@@ -64,7 +64,7 @@ export async function surveyMigrations(
   const left = new Map<number, readonly string[]>();
   for (const { version, hasDown, before: catalogue } of surveyed.toReversed()) {
     if (!hasDown) break;
-    await migratorOf({ directory }).down(target, version, listen());
+    await migratorOf({ directory }).down(target, [version], listen());
     const after = await lookAround(target);
     left.set(version, [
       ...newIn(catalogue, after.catalogue).map((line) => `stays: ${line}`),

@@ -39,6 +39,14 @@ stepLaws("cli", {
       names: /points at nothing/,
     },
     {
+      name: "a version that nothing goes back to is still there",
+      arrange: (host) => {
+        for (const old of ["0.0.9", "0.0.8"])
+          host.files.put(`${LAYOUT.cliDir}/${old}/bin/fula-node.js`, "old");
+      },
+      names: /0\.0\.8 is older than the version before/,
+    },
+    {
       name: "the link points at an older version",
       arrange: (host) => {
         host.files.drop(LAYOUT.cliCurrent);
@@ -87,5 +95,21 @@ describe("cli", () => {
     expect(changes).toEqual([INSTALL, POINT]);
     for (const change of changes) await cli(context).apply(change as never, host, () => {});
     expect(host.files.textOf(`${LAYOUT.cliDir}/0.0.9/bin/fula-node.js`)).toBe("older");
+  });
+
+  it("removes what is older than the version before, and nothing else", async () => {
+    const host = new FakeMaster();
+    for (const name of ["0.0.10", "0.0.9", "0.0.8", "not-a-version"])
+      host.files.put(`${LAYOUT.cliDir}/${name}/bin/fula-node.js`, name);
+    host.files.putLink("0.0.10", LAYOUT.cliCurrent);
+    const { changes } = await lookAt(cli(context), host);
+    expect(changes.slice(2)).toEqual(
+      ["0.0.9", "0.0.8"].map((old) => {
+        const path = `${LAYOUT.cliDir}/${old}`;
+        return { kind: "remove-cli", summary: `remove ${path}`, path };
+      }),
+    );
+    for (const change of changes) await cli(context).apply(change as never, host, () => {});
+    expect(await host.files.list(LAYOUT.cliDir)).toEqual(["0.0.10", VERSION, "current", "not-a-version"]);
   });
 });

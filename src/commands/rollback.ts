@@ -1,0 +1,96 @@
+import type { VerbExit } from "../errors.ts";
+import { requireRoot, resolveBaseDir } from "../join/base-dir.ts";
+import { databaseOf, readInstalledMaster } from "../join/installed-node.ts";
+import { closeJoin, runJoin, startStopwatch } from "../join/join-run.ts";
+import { refuseOtherBaseDir, takeLocks } from "../join/one-node.ts";
+import {
+  findFormer,
+  formerJoin,
+  formerProgram,
+  formerSchema,
+  keepImages,
+  type Rollback,
+} from "../join/rollback.ts";
+import { MASTER_SETTINGS } from "../settings/master.ts";
+import {
+  baseDirFlag,
+  lockNames,
+  MASTER_BASE_DIR,
+  NAMES,
+  STORAGE_BASE_DIR,
+  storageLayout,
+} from "../settings/layout.ts";
+import type { World } from "../world.ts";
+
+/** The flags of a rollback, as commander returns them. */
+interface RollbackFlags {
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+  readonly baseDir?: string;
+}
+
+/** `--rollback` of a join: puts the version before back. `dryRun` only prints the plan. */
+export async function rollBack(
+  verb: Rollback["verb"],
+  flags: RollbackFlags,
+  given: World,
+): Promise<VerbExit> {
+  const isMaster = verb === "join-as-master";
+  const usualDir = isMaster ? MASTER_BASE_DIR : STORAGE_BASE_DIR;
+  const baseDir = await resolveBaseDir(given.host, flags.baseDir, usualDir);
+  const watch = startStopwatch(given);
+  const world = { ...given, questions: watch.questions };
+  const { host, version, nodePath } = world;
+  requireRoot(host, "it changes what runs on this machine");
+  const layout = storageLayout(baseDir);
+  const since = host.clock.now().toISOString();
+  const { node, machine } = lockNames(baseDir);
+  const lock = flags.dryRun ? null : await takeLocks(world, [node, machine], { pid: world.pid, verb, since });
+  const held = { lock };
+  const unlock = async (): Promise<void> => {
+    const { lock: last } = held;
+    held.lock = null;
+    await last?.release();
+  };
+  try {
+    await refuseOtherBaseDir(host, isMaster ? "master" : "storage-node", baseDir);
+    const former = await findFormer(host, { layout, version });
+    const master = isMaster ? await readInstalledMaster(world, baseDir) : null;
+    const rollback: Rollback = {
+      verb,
+      layout,
+      version,
+      former,
+      nodePath,
+      usualDir,
+      unlock,
+      database:
+        master === null ? null : { target: databaseOf(master), masterId: master.values("MASTER_ID") ?? null },
+      services: isMaster ? [NAMES.pinningApi, NAMES.webui] : [],
+      keep: master === null ? [] : keepImages(MASTER_SETTINGS, master.values),
+    };
+    const outcome = await runJoin(world, {
+      verb: `${verb} --rollback to ${former}`,
+      baseDir,
+      flags: { ...flags, set: [], adopt: [], ignore: [] },
+      journal: layout.journal,
+      since,
+      prepare: () =>
+        Promise.resolve({
+          steps: [formerSchema(rollback), formerProgram(rollback), formerJoin(rollback)],
+          consents: new Set<string>(),
+        }),
+    });
+    return await closeJoin(world, outcome, {
+      verb,
+      baseDir,
+      durationMs: watch.elapsedMs(),
+      next: [
+        ["See how it stands:", `fula-node status${baseDirFlag(baseDir, usualDir)}`],
+        ["To upgrade again:", `npx fula-node@${version} ${verb}`],
+      ],
+    });
+  } finally {
+    await unlock();
+  }
+}

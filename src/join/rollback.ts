@@ -1,0 +1,273 @@
+import gt from "semver/functions/gt.js";
+import lt from "semver/functions/lt.js";
+import rcompare from "semver/functions/rcompare.js";
+import valid from "semver/functions/valid.js";
+import type { MigrationItem } from "../database/migration-plan.ts";
+import type { Change, Finding, StepSpec } from "../engine/step.ts";
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import type { NodeLayout } from "../settings/context.ts";
+import { FORMER_DEFAULTS } from "../settings/former-defaults.ts";
+import { baseDirFlag } from "../settings/layout.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
+import type { SettingSpec } from "../settings/settings.ts";
+import { countOf } from "../units.ts";
+
+/** Since this version the data belongs to the containers' own user: the containers of an older one can't read it. */
+const OLDEST = "0.3.0";
+const JOIN_DEADLINE_MS = 3 * 3_600_000;
+const LOOK_DEADLINE_MS = 120_000;
+/** Whose data no rollback touches: an image that is older than its data may not start. */
+const DATA_IMAGES = ["KUBO_IMAGE", "CLUSTER_IMAGE", "POSTGRES_IMAGE"] as const;
+
+/** What goes back, and to which version. */
+export interface Rollback {
+  readonly verb: "join-as-master" | "join-as-storage-node";
+  readonly layout: NodeLayout;
+  /** The running version. */
+  readonly version: string;
+  /** The version that is put back, from findFormer. */
+  readonly former: string;
+  readonly nodePath: string;
+  /** The default base directory of this kind of node. */
+  readonly usualDir: string;
+  /** Null on a storage node. */
+  readonly database: { readonly target: PostgresTarget; readonly masterId: string | null } | null;
+  /** Containers of our services. They are stopped before the schema changes under them. */
+  readonly services: readonly string[];
+  /** `--set` flags that keep what no rollback touches. */
+  readonly keep: readonly string[];
+  /** Releases the locks of this run: the former program takes them itself. */
+  unlock(): Promise<void>;
+}
+
+/**
+ * The version that a rollback from the running version puts back: the newest older one in the base directory. Throws if there is none,
+ * if it can't work with the data, or if another version than these two is in use.
+ */
+export async function findFormer(
+  host: HostReader,
+  { layout, version }: Pick<Rollback, "layout" | "version">,
+): Promise<string> {
+  const [entries, current] = await Promise.all([
+    host.files.list(layout.cliDir),
+    host.files.readLink(layout.cliCurrent),
+  ]);
+  const versions = (entries ?? []).filter((name) => valid(name) !== null).sort(rcompare);
+  const former = versions.find((one) => lt(one, version));
+  const found = versions.length === 0 ? "no version" : versions.join(", ");
+  if (former === undefined)
+    throw new OperatorError({
+      exit: "preflight",
+      what: `There is nothing to go back to: ${layout.cliDir} has ${found}, and this is version ${version}.`,
+      why: "A rollback uses the program of the version before, which a join keeps in that directory.",
+      remedy: "Run the join command without --rollback to repair this version.",
+    });
+  if (current !== version && current !== former)
+    throw new OperatorError({
+      exit: current !== null && valid(current) !== null && gt(current, version) ? "newer" : "preflight",
+      what: `Version ${current ?? "none"} is in use here, and this is version ${version}.`,
+      why: "A rollback starts from the version that is in use.",
+      remedy: `Run it with that one: node ${layout.cliCurrent}/bin/fula-node.js`,
+    });
+  if (lt(former, OLDEST))
+    throw new OperatorError({
+      exit: "preflight",
+      what: `Version ${former} can't take this node over again.`,
+      why: `Since ${OLDEST} the data of kubo and ipfs-cluster belongs to another user, whose files its containers can't read.`,
+      remedy: "Stay with this version. To repair it, run the join command without --rollback.",
+    });
+  return former;
+}
+
+/** `--set` flags for the images of data whose default has changed since the first version: the former one would take its own. */
+export function keepImages(
+  specs: readonly SettingSpec[],
+  valueOf: (key: string) => string | undefined,
+): readonly string[] {
+  return DATA_IMAGES.flatMap((key) => {
+    const byDefault = specs.find((spec) => spec.key === key)?.byDefault;
+    const value = valueOf(key);
+    const isOld = typeof byDefault !== "string" || FORMER_DEFAULTS[key]?.at(-1) === byDefault;
+    return isOld || value === undefined ? [] : ["--set", `${key}=${value}`];
+  });
+}
+
+type SchemaChange =
+  | (Change & { readonly kind: "stop"; readonly container: string })
+  | (Change & { readonly kind: "revert"; readonly versions: readonly number[] });
+
+/** Reverts the migrations that the former version does not know, all of them or none. */
+export function formerSchema(rollback: Rollback): StepSpec<readonly SchemaChange[], SchemaChange> {
+  const { layout, former, database, services } = rollback;
+  return {
+    id: "migrations",
+    title: `the schema of ${former}`,
+    touches: "Reverts the migrations that the former version does not know, in one transaction.",
+
+    async probe(host): Promise<Finding<readonly SchemaChange[]>> {
+      if (database === null) return { state: "ours", seen: [], evidence: { database: "none" } };
+      const unknown = await findUnknown(host, rollback, database.target);
+      const versions = unknown.map(({ version }) => version);
+      const evidence = { [`unknown to ${former}`]: versions.join(", ") || "none" };
+      if (versions.length === 0) return { state: "ours", seen: [], evidence };
+      await refuseOtherMasters(host, rollback, database);
+      const previews = await Promise.all(
+        versions.map((version) => host.migrations.previewDown(database.target, version)),
+      );
+      const drift = previews.flatMap((preview) =>
+        preview === null
+          ? []
+          : [
+              `${preview.file}${preview.removes.length === 0 ? "" : ` removes ${preview.removes.join(", ")}`}`,
+            ],
+      );
+      const running = await Promise.all(services.map((name) => host.docker.container(name)));
+      const stops = services.filter((_, index) => running[index]?.status === "running");
+      const revert = `revert ${countOf(versions.length, "migration")} that ${former} does not know`;
+      return {
+        state: "drifted",
+        seen: [
+          ...stops.map((container) => ({ kind: "stop", summary: `stop ${container}`, container }) as const),
+          { kind: "revert", summary: revert, versions },
+        ],
+        drift,
+        evidence,
+      };
+    },
+
+    plan: ({ seen }) => seen,
+
+    async apply(change, host, report) {
+      if (change.kind === "stop") await host.docker.stop(change.container);
+      else if (database !== null) await host.migrations.down(database.target, change.versions, { report });
+    },
+
+    async verify(host) {
+      if (database === null || (await findUnknown(host, rollback, database.target)).length === 0) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `The database still has migrations that ${former} does not know.`,
+        remedy: `Run again. Or stay with this version: run ${rollback.verb} without --rollback in ${layout.baseDir}.`,
+      });
+    },
+  };
+}
+
+/** The migrations in the database that the former version does not have, newest first. */
+async function findUnknown(
+  host: HostReader,
+  { layout, former }: Rollback,
+  target: PostgresTarget,
+): Promise<readonly MigrationItem[]> {
+  const directory = `${layout.cliDir}/${former}/migrations`;
+  const files = await host.files.list(directory);
+  if (files === null)
+    throw new OperatorError({
+      exit: "integrity",
+      what: `${directory} is missing, so nobody can say which schema version ${former} needs.`,
+      remedy: `Install it again: npx fula-node@${former} makes that directory. Or stay with this version.`,
+    });
+  const known = new Set(files.map((name) => Number.parseInt(name, 10)));
+  const { items } = await host.migrations.status(target);
+  return items
+    .filter(({ version, state }) => state !== "absent" && state !== "reverted" && !known.has(version))
+    .sort((a, b) => b.version - a.version);
+}
+
+/** Throws if another master uses the database with a version that needs the migrations. */
+async function refuseOtherMasters(
+  host: HostReader,
+  { former }: Rollback,
+  { target, masterId }: NonNullable<Rollback["database"]>,
+): Promise<void> {
+  const masters = (await host.migrations.readMasters(target)) ?? [];
+  const others = masters.filter(
+    ({ id, version }) => id !== masterId && (valid(version) === null || gt(version, former)),
+  );
+  if (others.length === 0) return;
+  throw new OperatorError({
+    exit: "foreign",
+    what: `Other masters use this database with a newer version than ${former}: ${others.map(({ name, version }) => `${name} (${version})`).join(", ")}.`,
+    why: "The migrations would be reverted for them, too, and their services would fail.",
+    remedy: "Stay with this version. A master that is gone: fula-node trust remove.",
+  });
+}
+
+type ProgramChange = Change & { readonly kind: "point-current"; readonly target: string };
+
+/** Makes the former program the one that cron and people use. */
+export function formerProgram({ layout, former }: Rollback): StepSpec<null, ProgramChange> {
+  const summary = `point the link ${layout.cliCurrent} to ${former}`;
+  return {
+    id: "cli",
+    title: `fula-node ${former}, for cron jobs and repairs`,
+    touches: "Sets the link `cli/current` to the former version.",
+    async probe(host) {
+      const current = await host.files.readLink(layout.cliCurrent);
+      const evidence = { current: current ?? "absent" };
+      if (current === former) return { state: "ours", seen: null, evidence };
+      const drift = [`${layout.cliCurrent} points at ${current ?? "nothing"}`];
+      return { state: "drifted", seen: null, drift, evidence };
+    },
+    plan: ({ state }) => (state === "ours" ? [] : [{ kind: "point-current", summary, target: former }]),
+    apply: (change, host) => host.files.link(change.target, layout.cliCurrent),
+    async verify(host) {
+      if ((await host.files.readLink(layout.cliCurrent)) === former) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${layout.cliCurrent} does not point to ${former}.`,
+        remedy: "Run again.",
+      });
+    },
+  };
+}
+
+type JoinChange = Change & { readonly kind: "former-join"; readonly runs: readonly string[] };
+
+/** Lets the former version repair the node: to it, everything of a newer one has drifted. */
+export function formerJoin(rollback: Rollback): StepSpec<null, JoinChange> {
+  const { verb, layout, former, nodePath, usualDir, keep, unlock } = rollback;
+  const here = baseDirFlag(layout.baseDir, usualDir).trim().split(" ");
+  const program = [nodePath, `${layout.cliDir}/${former}/bin/fula-node.js`, verb];
+  const flags = [...here, ...keep].filter((word) => word !== "");
+  const runs = [...program, "--yes", ...flags];
+  return {
+    id: "former-join",
+    title: `services of ${former}`,
+    touches: "Runs the join of the former version, which makes the services as it knows them.",
+    async probe(host) {
+      const current = await host.files.readLink(layout.cliCurrent);
+      // While the newer one is in use, the former one refuses.
+      const why =
+        current === former
+          ? await host.system.tryProgram([...program, "--dry-run", ...flags], { timeoutMs: LOOK_DEADLINE_MS })
+          : `the services are those of ${current ?? "no version"}`;
+      const evidence = { [former]: why ?? "has nothing to do" };
+      if (why === null) return { state: "ours", seen: null, evidence };
+      const drift = [
+        "The repository of kubo, the data of ipfs-cluster and of Postgres, and their images stay as they are",
+      ];
+      return { state: "drifted", seen: null, drift, evidence };
+    },
+    plan: ({ state }) =>
+      state === "ours"
+        ? []
+        : [{ kind: "former-join", summary: `run ${verb} of ${former}: it makes its services again`, runs }],
+    async apply(change, host, report) {
+      await unlock();
+      await host.system.runCommand(change.runs, { timeoutMs: JOIN_DEADLINE_MS, onLine: report });
+    },
+    async verify(host) {
+      const why = await host.system.tryProgram([...program, "--dry-run", ...flags], {
+        timeoutMs: LOOK_DEADLINE_MS,
+      });
+      if (why === null) return;
+      throw new OperatorError({
+        exit: "unhealthy",
+        what: `${verb} of ${former} has not finished its work: ${why}.`,
+        remedy: `Run it again: ${runs.join(" ")}`,
+      });
+    },
+  };
+}

@@ -1,0 +1,241 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { run } from "../../../src/engine/run.ts";
+import { openJournal } from "../../../src/engine/journal.ts";
+import { OperatorError } from "../../../src/errors.ts";
+import {
+  findFormer,
+  formerJoin,
+  formerProgram,
+  formerSchema,
+  keepImages,
+  type Rollback,
+} from "../../../src/join/rollback.ts";
+import { MASTER_BASE_DIR } from "../../../src/settings/layout.ts";
+import { MASTER_SETTINGS } from "../../../src/settings/master.ts";
+import type { PostgresTarget } from "../../../src/settings/postgres-target.ts";
+import { FakeMaster } from "../../support/fake-master.ts";
+import { LAYOUT } from "../../support/master-boxes.ts";
+
+const [FORMER, NOW] = ["0.4.0", "0.5.0"];
+const target = { host: "127.0.0.1", port: 5432 } as PostgresTarget;
+const JOIN = `/usr/bin/node ${LAYOUT.cliDir}/${FORMER}/bin/fula-node.js join-as-master`;
+
+let host: FakeMaster;
+let unlocked: number;
+
+function arrange(): void {
+  host = new FakeMaster();
+  unlocked = 0;
+  for (const version of [FORMER, NOW])
+    host.files.put(`${LAYOUT.cliDir}/${version}/bin/fula-node.js`, version);
+  for (const file of ["001_schema.sql", "018_deductions.sql", "018_deductions.down.sql"])
+    host.files.put(`${LAYOUT.cliDir}/${FORMER}/migrations/${file}`, "");
+  host.files.putLink(NOW, LAYOUT.cliCurrent);
+  host.migrations.files = [1, 18, 35, 36].map((version) => ({ version, name: `m${version}` }));
+  for (const { version } of host.migrations.files) host.migrations.applied.add(version);
+  for (const name of ["fula-pinning-api", "fula-pinning-webui"]) host.docker.putContainer(name);
+  let works = false;
+  host.system.onTry = () => (works ? null : "it has changes to make");
+  host.system.onCommand = (argv) => {
+    expect(argv.join(" ")).toBe(`${JOIN} --yes`);
+    works = true;
+  };
+}
+beforeEach(arrange);
+
+function rollbackOf(given: Partial<Rollback> = {}): Rollback {
+  return {
+    verb: "join-as-master",
+    layout: LAYOUT,
+    version: NOW,
+    former: FORMER,
+    nodePath: "/usr/bin/node",
+    usualDir: MASTER_BASE_DIR,
+    database: { target, masterId: "own" },
+    services: ["fula-pinning-api", "fula-pinning-webui"],
+    keep: [],
+    unlock: async () => void (unlocked += 1),
+    ...given,
+  };
+}
+
+function rollBack(given: Partial<Rollback> = {}, dryRun = false) {
+  const rollback = rollbackOf(given);
+  const journal = { files: host.files, path: LAYOUT.journal, attempt: "1", version: NOW };
+  return run({
+    steps: [formerSchema(rollback), formerProgram(rollback), formerJoin(rollback)],
+    host,
+    listen: () => {},
+    ask: null,
+    dryRun,
+    yes: true,
+    adopted: new Set(),
+    consents: new Set(),
+    journal: openJournal({ ...journal, now: () => host.clock.now() }),
+  });
+}
+
+const wrote = () => host.writes.filter((write) => !write.includes("journal"));
+
+describe("a rollback", () => {
+  it("stops the services, reverts what the former one does not know, and lets it take over", async () => {
+    const { plan } = await rollBack({}, true);
+    expect(plan.flatMap(({ changes }) => changes.map(({ summary }) => summary))).toEqual([
+      "stop fula-pinning-api",
+      "stop fula-pinning-webui",
+      "revert 2 migrations that 0.4.0 does not know",
+      `point the link ${LAYOUT.cliCurrent} to 0.4.0`,
+      "run join-as-master of 0.4.0: it makes its services again",
+    ]);
+    expect(host.writes).toEqual([]);
+    await rollBack();
+    expect(wrote()).toEqual([
+      "docker.stop fula-pinning-api",
+      "docker.stop fula-pinning-webui",
+      "migrations.down 36, 35",
+      expect.stringContaining("link"),
+      `system.runCommand ${JOIN} --yes`,
+    ]);
+    expect([...host.migrations.applied]).toEqual([1, 18]);
+    expect(unlocked).toBe(1);
+    host.revive();
+    expect((await rollBack()).changes).toEqual([]);
+    expect(host.writes).toEqual([]);
+  });
+
+  it("says what is removed with the migrations, before", async () => {
+    const { plan } = await rollBack({}, true);
+    expect(JSON.stringify(plan)).toContain("036_m36.down.sql removes table m36 (2 rows)");
+    expect(JSON.stringify(plan)).toMatch(/repository of kubo, the data of ipfs-cluster[^"]*stay as they are/);
+  });
+
+  it("killed before, in or after any of its writes, another run ends it", async () => {
+    await rollBack();
+    const writes = host.writes.length;
+    expect(writes).toBeGreaterThan(5);
+    for (let at = 1; at <= writes; at += 1)
+      for (const moment of ["before", "during", "after"] as const) {
+        arrange();
+        host.gate.killAt(at, moment);
+        await expect(rollBack()).rejects.toThrow("killed");
+        host.revive();
+        await rollBack();
+        expect(await host.files.readLink(LAYOUT.cliCurrent)).toBe(FORMER);
+        expect([...host.migrations.applied]).toEqual([1, 18]);
+        expect((await rollBack()).changes).toEqual([]);
+      }
+  });
+
+  it("touches no database on a storage node, whose join it runs with its directory", async () => {
+    const own = {
+      verb: "join-as-storage-node",
+      database: null,
+      services: [],
+      usualDir: "/opt/fula-storage",
+    } as const;
+    let runs = "";
+    host.system.onCommand = (argv) => {
+      runs = argv.join(" ");
+      host.system.onTry = () => null;
+    };
+    await rollBack(own);
+    expect(runs).toMatch(/join-as-storage-node --yes --base-dir \/opt\/fula-master$/);
+    expect(host.migrations.applied.size).toBe(4);
+  });
+
+  it("is refused while another master needs the migrations, and nothing is changed", async () => {
+    const other = {
+      pool: "pool",
+      id: "other",
+      name: "second",
+      flags: [],
+      machine: null,
+      peer: null,
+    } as const;
+    await host.migrations.recordMaster(target, { ...other, machine: "m" });
+    host.migrations.masters.set("other", {
+      ...other,
+      version: NOW,
+      heartbeatAt: "2026-01-01T00:00:00Z",
+    } as never);
+    host.revive();
+    await expect(rollBack()).rejects.toMatchObject({
+      exit: "foreign",
+      what: expect.stringContaining("second (0.5.0)"),
+    });
+    expect(host.writes).toEqual([]);
+    host.migrations.masters.set("other", {
+      ...host.migrations.masters.get("other"),
+      version: FORMER,
+    } as never);
+    await rollBack();
+    expect([...host.migrations.applied]).toEqual([1, 18]);
+  });
+
+  it("does not guess which schema the former one needs", async () => {
+    host.files.drop(`${LAYOUT.cliDir}/${FORMER}/migrations`);
+    await expect(rollBack()).rejects.toMatchObject({ exit: "integrity" });
+    expect(wrote()).toEqual([]);
+  });
+});
+
+describe("the version that a rollback goes back to", () => {
+  const find = (version = NOW) => findFormer(host, { layout: LAYOUT, version });
+
+  it("is the newest older one, also when the link is at it already", async () => {
+    host.files.put(`${LAYOUT.cliDir}/0.3.0/bin/fula-node.js`, "");
+    expect(await find()).toBe(FORMER);
+    await host.files.link(FORMER, LAYOUT.cliCurrent);
+    expect(await find()).toBe(FORMER);
+  });
+
+  it.each([
+    [
+      "no older version",
+      (box: FakeMaster) => box.files.drop(`${LAYOUT.cliDir}/${FORMER}`),
+      "preflight",
+      /nothing to go back to/,
+    ],
+    [
+      "only one whose containers can't read the data",
+      (box: FakeMaster) => {
+        box.files.drop(`${LAYOUT.cliDir}/${FORMER}`);
+        box.files.put(`${LAYOUT.cliDir}/0.1.0/bin/fula-node.js`, "");
+      },
+      "preflight",
+      /0\.1\.0 can't take this node over/,
+    ],
+    [
+      "a newer version in use",
+      (box: FakeMaster) => {
+        box.files.drop(LAYOUT.cliCurrent);
+        box.files.putLink("0.6.0", LAYOUT.cliCurrent);
+      },
+      "newer",
+      /0\.6\.0 is in use/,
+    ],
+    [
+      "an older version in use",
+      (box: FakeMaster) => {
+        box.files.drop(LAYOUT.cliCurrent);
+        box.files.putLink("0.3.0", LAYOUT.cliCurrent);
+      },
+      "preflight",
+      /0\.3\.0 is in use/,
+    ],
+  ] as const)("is refused: %s", async (_what, change, exit, what) => {
+    change(host);
+    await expect(find()).rejects.toMatchObject({ exit, what: expect.stringMatching(what) });
+    await expect(find()).rejects.toBeInstanceOf(OperatorError);
+  });
+});
+
+it("an image of data whose default has changed since the first version is kept by name, any other is not", () => {
+  const specs = [
+    ...MASTER_SETTINGS.filter(({ key }) => key !== "KUBO_IMAGE"),
+    { key: "KUBO_IMAGE", byDefault: "ipfs/kubo:v9" },
+  ] as unknown as typeof MASTER_SETTINGS;
+  const values = (key: string) => `the ${key}`;
+  expect(keepImages(specs, values)).toEqual(["--set", "KUBO_IMAGE=the KUBO_IMAGE"]);
+  expect(keepImages(MASTER_SETTINGS, values)).toEqual([]);
+});
