@@ -36,8 +36,12 @@ const VERB = "leave";
 export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> {
   const purge = parsePurge(flags.purge);
   await requireRootAndDocker(world);
-  const node = await findLeavingNode(world, flags.baseDir, purge.parts);
   const since = world.host.clock.now().toISOString();
+  const node = await findLeavingNode(world, flags.baseDir, purge.parts).catch(async (thrown: unknown) => {
+    if (!flags.dryRun && thrown instanceof OperatorError && thrown.exit === "settings")
+      await removeLockFiles(world, flags.baseDir, since);
+    throw thrown;
+  });
   // Also those of what cron runs: a snapshot that is being taken is finished first.
   const names = flags.dryRun ? [] : Object.values(lockNames(node.layout.baseDir));
   const lock = await takeLocks(world, names, { pid: world.pid, verb: VERB, since });
@@ -47,6 +51,19 @@ export async function leave(flags: LeaveFlags, world: World): Promise<VerbExit> 
   } finally {
     await lock.release();
   }
+}
+
+/** Where there is no node, a leave that was killed after its last removal has left the files of its locks, at most. */
+async function removeLockFiles(world: World, given: string | undefined, since: string): Promise<void> {
+  for (const baseDir of given === undefined ? [MASTER_BASE_DIR, STORAGE_BASE_DIR] : [given])
+    for (const name of Object.values(lockNames(baseDir)))
+      try {
+        const lock = await world.takeLock(name, { pid: world.pid, verb: VERB, since });
+        await lock.release();
+      } catch (thrown) {
+        // Somebody works there now, and removes the file at the end.
+        if (!(thrown instanceof OperatorError) || thrown.exit !== "locked") throw thrown;
+      }
 }
 
 async function carryOut(

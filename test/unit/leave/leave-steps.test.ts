@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { PlanItem } from "../../../src/engine/events.ts";
+import { OperatorError } from "../../../src/errors.ts";
 import { OWNER_LABEL } from "../../../src/settings/layout.ts";
 import { Killed } from "../../support/fake-host.ts";
 import {
@@ -344,6 +345,20 @@ describe("leave checks before it changes anything", () => {
     if (required === null) expect(said).toBe("");
     else expect(said).toMatch(required);
     expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
+  });
+
+  it("where there is no node, it removes the files of locks that nobody holds, and says that there is none", async () => {
+    const given: string[] = [];
+    const takeLock = async (name: string) => {
+      if (name.endsWith("/sweep")) throw new OperatorError({ exit: "locked", what: "a sweep runs" });
+      return { release: async () => void given.push(name) };
+    };
+    const nothing = { exit: "settings", what: expect.stringContaining("There is no node") };
+    await expect(leaveOn(new FakeStorage(), { dryRun: true }, { takeLock })).rejects.toMatchObject(nothing);
+    expect(given).toEqual([]);
+    await expect(leaveOn(new FakeStorage(), {}, { takeLock })).rejects.toMatchObject(nothing);
+    const names = (base: string) => [base, "this machine", `${base}/snapshot`, `${base}/restore`];
+    expect(given).toEqual([...names("/opt/fula-master"), ...names("/opt/fula-storage")]);
   });
 
   it("takes every lock of the node, and releases those that it got", async () => {
