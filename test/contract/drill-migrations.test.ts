@@ -7,7 +7,7 @@ import { migrationsDrill } from "../../src/drills/migrations-drill.ts";
 import { random } from "../../src/machine/clock.ts";
 import type { PostgresTarget } from "../../src/settings/postgres-target.ts";
 import { drillDatabases, runDrill } from "../support/drills.ts";
-import { ledgerOf, listen, migratorOf, SHIPPED_VERSIONS } from "../support/migrations.ts";
+import { ledgerOf, listen, migratorOf, SHIPPED_FILES, SHIPPED_VERSIONS } from "../support/migrations.ts";
 import { migrate } from "../support/names-database.ts";
 import { describeOnPostgres } from "../support/postgres.ts";
 import { inSession, sql } from "../support/postgres-server.ts";
@@ -79,8 +79,8 @@ describeOnPostgres(
       ],
       [
         "a row that the ledger lacks",
-        "DELETE FROM fula_node.migrations WHERE version = 39",
-        "039_master_invites.sql (its effect already exists)",
+        `DELETE FROM fula_node.migrations WHERE version = ${SHIPPED_VERSIONS.at(-1)}`,
+        `${SHIPPED_FILES.at(-1)} (its effect already exists)`,
       ],
       [
         "a row in the middle that the ledger lacks",
@@ -94,8 +94,8 @@ describeOnPostgres(
       ],
       [
         "a run that was interrupted",
-        "UPDATE fula_node.migrations SET state = 'applying' WHERE version = 39",
-        "039_master_invites.sql",
+        `UPDATE fula_node.migrations SET state = 'applying' WHERE version = ${SHIPPED_VERSIONS.at(-1)}`,
+        String(SHIPPED_FILES.at(-1)),
       ],
       ["a ledger that is gone", "DROP SCHEMA fula_node CASCADE", "001_schema.sql"],
     ])("fails for %s", async (_, breaks, words) => {

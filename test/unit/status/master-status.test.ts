@@ -118,7 +118,7 @@ describe("status of a master", () => {
       "",
       "  ok  Docker       26.1.5, Compose 2.26.1",
       "  ok  writer       kubo 0.42.0, ipfs-cluster 1.1.6, 2 peers",
-      "  ok  database     16.9, schema 039, 1.2 GB",
+      "  ok  database     16.9, schema 040, 1.2 GB",
       "  ok  pinning API  127.0.0.1:6000",
       "  ok  storage API  127.0.0.1:3001",
       "  ok  snapshots    2 h ago, 2 pins, chain complete",
@@ -163,7 +163,7 @@ describe("status of a master", () => {
     expect((data["parts"] as TimedPart[])[2]).toMatchObject({
       name: "database",
       state: "ok",
-      summary: "16.9, schema 039, 1.2 GB",
+      summary: "16.9, schema 040, 1.2 GB",
       todo: null,
       evidence: { address: "127.0.0.1:5432" },
     });
@@ -283,7 +283,7 @@ describe("status of a master", () => {
       "a migration is not applied",
       (host) => host.migrations.applied.delete(24),
       "database",
-      /^attention: 16\.9, schema 039, 1\.2 GB; 1 migration not applied -> fula-node join-as-master/,
+      /^attention: 16\.9, schema 040, 1\.2 GB; 1 migration not applied -> fula-node join-as-master/,
     ],
     [
       "a join would change something",
