@@ -10,6 +10,7 @@ import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
+import { addImages } from "./program-shell.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
 export function describeProgram(version: string, run: Run): Command {
@@ -58,7 +59,7 @@ export function describeProgram(version: string, run: Run): Command {
       [],
     )
     .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
-    .option("--images <archive>", "load images from this file (made by docker save) instead of pulling them")
+    .option("--images <archive>", "load images from this file (made by images save) instead of pulling them")
     .option("--provision-writer", "create kubo and ipfs-cluster on this machine if none are found", false)
     .addOption(rollback())
     .option("--json", "print one JSON object instead of text")
@@ -114,6 +115,7 @@ export function describeProgram(version: string, run: Run): Command {
   addBilling(program, baseDir, run);
   addSecret(program, baseDir, run);
   addInvite(program, baseDir, run);
+  addImages(program, run);
   addServe(program, run);
   return program;
 }
@@ -147,7 +149,7 @@ function addStorageNode(program: Command, run: Run): void {
       [],
     )
     .option("--ignore <check>", "treat a failed preflight check as a warning; repeatable", collect, [])
-    .option("--images <archive>", "load images from this file (made by docker save) instead of pulling them")
+    .option("--images <archive>", "load images from this file (made by images save) instead of pulling them")
     .option(
       "--accept-pool-change",
       "trust what the invite or the pool API says now, instead of what was saved",

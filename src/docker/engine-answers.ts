@@ -99,6 +99,7 @@ const ANSWERS = {
   image: z.object({
     Id: z.string(),
     Architecture: z.string().nullish(),
+    Size: z.number().nullish(),
     Config: z.object({ Labels: LABELS, Env: z.array(z.string()).nullish(), ...PROCESS }).nullish(),
     // Of the overlay2 driver; containerd's image store has none.
     GraphDriver: z.object({ Data: z.record(z.string(), z.string()).nullish() }).nullish(),

@@ -22,6 +22,12 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
   const containersOnce = shareInFlight<readonly Container[]>();
   const containerOnce = shareInFlight<Container | null>();
   const imageOnce = shareInFlight<Awaited<ReturnType<EngineMethods["image"]>>>();
+  // Loaded with the first archive: few runs have one.
+  let archives: Promise<DockerReader["readArchive"]> | null = null;
+  const readArchive: DockerReader["readArchive"] = async (path) => {
+    archives ??= import("./images/read-archive.ts").then(({ archiveReader }) => archiveReader());
+    return (await archives)(path);
+  };
   const volumeOnce = shareInFlight<Awaited<ReturnType<EngineMethods["volume"]>>>();
   return {
     version: () => versionOnce("", () => orDefault(null, () => versionOf(engine))),
@@ -46,6 +52,7 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
     listImages: () => orDefault([], () => imagesOf(engine)),
     bridgeSubnets: () => orDefault([], () => bridgeSubnetsOf(engine)),
     logs: (name, lines) => orDefault("", () => logsOf(engine, name, lines)),
+    readArchive,
   };
 }
 
@@ -117,6 +124,7 @@ async function imageOf(engine: Engine, reference: string): ReturnType<DockerRead
     env: Object.fromEntries((seen.Config?.Env ?? []).map(splitVariable)),
     architecture: seen.Architecture ?? "",
     layers: [top ?? "", ...(below ?? "").split(":")].filter((directory) => directory !== ""),
+    sizeBytes: seen.Size ?? 0,
   };
 }
 

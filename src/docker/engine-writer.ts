@@ -1,16 +1,16 @@
-import { type FileHandle, open, readFile } from "node:fs/promises";
-import type { IncomingMessage } from "node:http";
+import { readFile } from "node:fs/promises";
 import { relative } from "node:path";
-import { Readable } from "node:stream";
-import { messageOf, OperatorError } from "../errors.ts";
+import { OperatorError } from "../errors.ts";
 import { fileError } from "../machine/file-errors.ts";
 import { type ProgramEnvironment, programEnvironment, runProgram } from "../machine/run-program.ts";
 import { dockerCli, finishReplacements } from "./compose-run.ts";
-import type { Answer } from "./engine-answers.ts";
-import { dockerSocket, Engine, NotFound, reasonOf } from "./engine-client.ts";
+import { dockerSocket, Engine, NotFound } from "./engine-client.ts";
 import type { RegistryLogin } from "./engine-logins.ts";
 import { dockerReader } from "./engine-reader.ts";
 import type { Docker, DockerReader } from "./engine.ts";
+import { followProgress } from "./images/engine-progress.ts";
+import { loadArchive } from "./images/load-archive.ts";
+import { saveArchive } from "./images/save-archive.ts";
 
 type EngineMethods = Omit<Docker, keyof DockerReader | "composeUp" | "composeCreate">;
 type Report = (line: string) => void;
@@ -19,7 +19,6 @@ const SLOW_CALL_IDLE_MS = 300_000;
 const RESTART_IDLE_MS = 180_000;
 const BUILD_IDLE_MS = 1_800_000;
 const STOP_SECONDS = 60;
-const LOADED = /^Loaded image/m;
 
 /**
  * The Docker engine of this machine, through its API, and through the Docker CLI for Compose. Throws an
@@ -48,11 +47,14 @@ export function createDocker(env: Readonly<Record<string, string | undefined>>):
 /** Changes one engine. `env` says where the registry logins are. */
 function dockerWriter(engine: Engine, env: ProgramEnvironment): EngineMethods {
   return {
-    pull: (reference, report) => pull(engine, env, reference, report),
+    pull: (reference, report, architecture) => pull(engine, env, { reference, architecture }, report),
     load: async (archive, report) => {
-      await load(engine, archive, report);
+      await loadArchive(await engine.open(SLOW_CALL_IDLE_MS), archive, report);
       await syncDisks(env);
     },
+    save: async (wanted, archive, report) =>
+      // An engine writes everything to its own disk before the first byte comes.
+      saveArchive(await engine.open(BUILD_IDLE_MS), wanted, { archive, report }),
     build: (options, report) => build(engine, env, options, report),
     restart: async (name) => {
       const docker = await engine.open(RESTART_IDLE_MS);
@@ -118,7 +120,7 @@ export function splitReference(reference: string): { readonly fromImage: string;
 async function pull(
   engine: Engine,
   env: ProgramEnvironment,
-  reference: string,
+  { reference, architecture }: { readonly reference: string; readonly architecture: string | undefined },
   report: Report,
 ): Promise<void> {
   const docker = await engine.open(SLOW_CALL_IDLE_MS);
@@ -128,7 +130,8 @@ async function pull(
   reportLoginProblem(login, report);
   try {
     const auth = login.credentials === null ? undefined : { base64: encodeCredentials(login.credentials) };
-    const answer = await docker.createImage(auth, splitReference(reference));
+    const platform = architecture === undefined ? {} : { platform: `linux/${architecture}` };
+    const answer = await docker.createImage(auth, { ...splitReference(reference), ...platform });
     await followProgress(answer, `pull ${reference}`, report);
   } catch (thrown) {
     if (!(thrown instanceof OperatorError)) throw thrown;
@@ -247,145 +250,4 @@ async function baseImages(
 
 function reportLoginProblem({ registry, problem }: RegistryLogin, report: Report): void {
   if (problem !== null) report(`the login for ${registry} is not used: ${problem}`);
-}
-
-async function load(engine: Engine, archive: string, report: Report): Promise<void> {
-  const docker = await engine.open(SLOW_CALL_IDLE_MS);
-  const file = await openArchive(archive);
-  const body = Readable.from(bytesOf(file, archive, report), { objectMode: false });
-  try {
-    const answer = await docker.loadImage(body, { quiet: true });
-    const messages = await followProgress(answer, `load ${archive}`, report);
-    if (LOADED.test(messages.join("\n"))) return;
-  } finally {
-    body.destroy();
-    await file.close();
-  }
-  throw new OperatorError({
-    exit: "settings",
-    what: `${archive} contains no image that Docker can load.`,
-    remedy: "Pass a file that `docker save` wrote.",
-  });
-}
-
-async function openArchive(archive: string): Promise<FileHandle> {
-  const unreadable = (why: string, cause?: unknown) =>
-    new OperatorError({
-      exit: "settings",
-      what: `The archive ${archive} cannot be read.`,
-      why,
-      remedy: "Pass --images the path of a file that `docker save` wrote.",
-      cause,
-    });
-  const file = await open(archive).catch((cause: unknown) => {
-    throw unreadable(fileError("read", archive, cause).why ?? messageOf(cause), cause);
-  });
-  if ((await file.stat()).isFile()) return file;
-  await file.close();
-  throw unreadable("it is not a regular file");
-}
-
-/** The archive's bytes. Reports each tenth of them. */
-async function* bytesOf(
-  file: FileHandle,
-  archive: string,
-  report: (line: string) => void,
-): AsyncGenerator<Buffer> {
-  const { size } = await file.stat();
-  let seen = 0;
-  let reportedTenths = 0;
-  for await (const chunk of file.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
-    yield chunk;
-    seen += chunk.length;
-    const tenths = Math.floor((seen * 10) / size);
-    if (tenths > reportedTenths) report(`${archive}: ${tenths * 10} % read`);
-    reportedTenths = tenths;
-  }
-}
-
-const BYTES_PER_MB = 1_000_000;
-/** A download is reported again after this share of its known size. */
-const REPORTED_SHARE = 0.1;
-
-/**
- * Reads the engine's progress stream (one JSON object per line) to its end, and reports the useful lines. Throws
- * if a line has `errorDetail`, which means failure for any HTTP status, and if the stream is cut off.
- * (docker-modem's own reader treats both as success.)
- */
-async function followProgress(
-  stream: NodeJS.ReadableStream,
-  what: string,
-  report: Report,
-): Promise<readonly string[]> {
-  const { readAnswer } = await import("./engine-answers.ts");
-  const answer = stream as IncomingMessage;
-  const download = new Download(what, report);
-  const messages: string[] = [];
-  try {
-    for await (const text of linesOf(answer)) {
-      if (text.trim() === "") continue;
-      const read = readAnswer("progress", JSON.parse(text));
-      if ("why" in read) throw failed(what, read.why);
-      const line = read.data;
-      const error = line.errorDetail?.message ?? line.error;
-      if (error !== undefined) throw failed(what, error);
-      if (line.progressDetail?.total !== undefined) download.add(line);
-      const message = line.stream?.trim() ?? (line.id === undefined ? line.status : undefined);
-      if (message === undefined || message === "") continue;
-      messages.push(message);
-      report(message);
-    }
-  } catch (thrown) {
-    throw thrown instanceof OperatorError ? thrown : failed(what, reasonOf(thrown, answer), thrown);
-  }
-  if (!answer.complete) throw failed(what, "the engine closed the connection before the end");
-  return messages;
-}
-
-/** Far longer than any line of progress. */
-const MAX_LINE_CHARACTERS = 4 * 1024 ** 2;
-
-/**
- * The lines of an answer. When its reader stops, the connection is closed: an engine that still sends, or that breaks the
- * connection later, is not listened to any more.
- */
-async function* linesOf(answer: IncomingMessage): AsyncGenerator<string> {
-  let rest = "";
-  for await (const chunk of answer.setEncoding("utf8") as AsyncIterable<string>) {
-    const lines = (rest + chunk).split("\n");
-    rest = lines.pop() ?? "";
-    yield* lines;
-    if (rest.length > MAX_LINE_CHARACTERS) throw new Error("a line of the answer is longer than 4 MiB");
-  }
-  yield rest;
-}
-
-/** Adds up the downloaded and total bytes of one image's layers. */
-class Download {
-  readonly #what: string;
-  readonly #report: (line: string) => void;
-  readonly #layers = new Map<string, { readonly current: number; readonly total: number }>();
-  #reportedBytes = 0;
-
-  constructor(what: string, report: (line: string) => void) {
-    this.#what = what;
-    this.#report = report;
-  }
-
-  add({ id = "", status, progressDetail }: Answer<"progress">): void {
-    if (status !== "Downloading") return;
-    this.#layers.set(id, { current: progressDetail?.current ?? 0, total: progressDetail?.total ?? 0 });
-    const sum = (part: "current" | "total") =>
-      [...this.#layers.values()].reduce((bytes, layer) => bytes + layer[part], 0);
-    const current = sum("current");
-    const total = sum("total");
-    if (current - this.#reportedBytes < total * REPORTED_SHARE) return;
-    this.#reportedBytes = current;
-    const [have, need] = [current, total].map((bytes) => Math.round(bytes / BYTES_PER_MB));
-    this.#report(`${this.#what}: ${have} of ${need} MB`);
-  }
-}
-
-function failed(what: string, why: string, cause?: unknown): OperatorError {
-  return new OperatorError({ exit: "unavailable", what: `Docker could not ${what}.`, why, cause });
 }

@@ -39,6 +39,18 @@ export interface Image {
   readonly architecture: string;
   /** The directories of its layers on this machine, the top one first. Empty if the engine does not tell. */
   readonly layers: readonly string[];
+  /** What it takes on the disk; 0 if the engine does not tell. */
+  readonly sizeBytes: number;
+}
+
+/** One image in an archive that `docker save` wrote. */
+export interface ArchivedImage {
+  /** As the Docker CLI shows it: `postgres:16-alpine`. */
+  readonly reference: string;
+  /** As Docker names it: amd64, arm64. Empty if the archive lacks what says it. */
+  readonly architecture: string;
+  /** The files of the archive that belong to it and are not there. */
+  readonly lacks: readonly string[];
 }
 
 /** How a container was created, without what its image says. Its environment may contain secrets. */
@@ -146,6 +158,11 @@ export interface DockerReader {
   >;
   /** The last lines of a container's log, from both streams. */
   logs(name: string, lines: number): Promise<string>;
+  /**
+   * The images of an archive, without asking the engine. Reads the file to its end. Throws an OperatorError: `usage` for a
+   * file that is no archive of images, `integrity` for one that was cut off or altered.
+   */
+  readArchive(path: string): Promise<readonly ArchivedImage[]>;
 }
 
 /** One compose project on disk. */
@@ -161,9 +178,21 @@ export interface ComposeProject {
 
 /** Reads and changes Docker. */
 export interface Docker extends DockerReader {
-  /** Uses the login that `docker login` saved for the image's registry, if there is one. */
-  pull(reference: string, report: (line: string) => void): Promise<void>;
+  /**
+   * Uses the login that `docker login` saved for the image's registry, if there is one. With an architecture, that of the
+   * image: otherwise the engine's own.
+   */
+  pull(reference: string, report: (line: string) => void, architecture?: string): Promise<void>;
   load(archive: string, report: (line: string) => void): Promise<void>;
+  /**
+   * Writes images to a file that `load` takes. It has that name only once it is complete, was read back, and is on the
+   * disk; a file that was there is replaced. Throws an OperatorError, and then leaves nothing of it behind.
+   */
+  save(
+    wanted: { readonly references: readonly string[]; readonly architecture: string },
+    archive: string,
+    report: (line: string) => void,
+  ): Promise<void>;
   /** Uses the engine's classic builder, with the logins for the registries in the Dockerfile's FROM lines. */
   build(
     options: {

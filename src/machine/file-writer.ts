@@ -148,7 +148,7 @@ async function wrapErrors(verb: string, path: string, write: () => Promise<void>
  * Creates something under a temporary name next to the path and renames it into place. On an error the
  * temporary is removed. Temporaries of killed runs are removed, too.
  */
-async function replacing(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+export async function replacing(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
   await makeParents(path);
   await removeLeftovers(path);
   const temporary = temporaryName(path);

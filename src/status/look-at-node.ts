@@ -94,6 +94,7 @@ export const NO_DOCKER: DockerReader = {
   listNetworks: () => Promise.resolve([]),
   listImages: () => Promise.resolve([]),
   logs: () => Promise.resolve(""),
+  readArchive: () => Promise.resolve([]),
 };
 
 /** Steps that neither ask Docker nor depend on what it has. */

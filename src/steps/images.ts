@@ -1,6 +1,9 @@
 import { isWriterManaged, lookAtServiceImage, type Project } from "../docker/compose-project.ts";
 import { decideUpdater } from "../docker/compose-project.ts";
 import type { Change, Finding, Report, StepSpec } from "../engine/step.ts";
+import { findFault, refuseArchive } from "../docker/images/judge-archive.ts";
+import { imagesOfKind } from "../docker/images/wanted-images.ts";
+import { customServices } from "../docker/kept-service.ts";
 import { findMissingImages, writeImages } from "../docker/whole-images.ts";
 import { OperatorError } from "../errors.ts";
 import type { Host, HostReader } from "../host.ts";
@@ -19,11 +22,35 @@ type ImagesChange = Change & { readonly kind: "load-images"; readonly archive: s
  */
 export function images(
   context: NodeContext,
+  kind: "master" | "storage-node",
   wantedImages: (host: HostReader) => Promise<readonly string[]>,
 ): StepSpec<Seen, ImagesChange> {
   const { imagesArchive } = context;
   async function findMissing(host: HostReader): Promise<readonly string[]> {
     return findMissingImages(host, context, await wantedImages(host));
+  }
+
+  /** Throws if the archive does not have what is missing, for this machine's architecture. */
+  async function check(host: HostReader, archive: string, missing: readonly string[]): Promise<void> {
+    const [contents, engine] = await Promise.all([host.docker.readArchive(archive), host.docker.version()]);
+    const architecture = engine?.architecture ?? null;
+    const fault = findFault(contents, { references: missing, architecture });
+    if (fault === null) return;
+    const arch = fault.kind === "architecture" && architecture !== null ? ` --arch ${architecture}` : "";
+    throw refuseArchive(archive, fault, {
+      architecture,
+      remedy: `On a machine that reaches a registry, run: fula-node images save FILE --for ${kind}${arch}${others(fault.references)}.`,
+    });
+  }
+
+  /** For `images save` on another machine: what it does not take by the default settings. */
+  function others(references: readonly string[]): string {
+    const settings = context.specs.flatMap(({ key, byDefault: value }) =>
+      value === undefined ? [] : [[key, { value, origin: "default" }] as const],
+    );
+    const defaults = imagesOfKind(kind, new Map(settings));
+    const added = references.filter((reference) => !defaults.includes(reference));
+    return added.map((reference) => ` --image ${reference}`).join("");
   }
 
   return {
@@ -48,9 +75,10 @@ export function images(
             stat === null
               ? `The file ${imagesArchive} does not exist.`
               : `${imagesArchive} is a ${stat.kind}, not a file.`,
-          remedy: "Create it with `docker save IMAGE... -o FILE` on a machine that reaches a registry.",
+          remedy: `Make it on a machine that reaches a registry: fula-node images save FILE --for ${kind}`,
         });
       }
+      if (seen.missing.length > 0) await check(host, imagesArchive, seen.missing);
       return { state: seen.missing.length === 0 ? "ours" : "absent", seen, evidence };
     },
 
@@ -74,7 +102,7 @@ export function images(
       throw new OperatorError({
         exit: "unavailable",
         what: `${change.archive} does not contain ${missing.join(", ")}.`,
-        remedy: `On a machine that reaches a registry, run: docker save ${missing.join(" ")} -o FILE. Or run without --images to pull them.`,
+        remedy: `On a machine that reaches a registry, run: fula-node images save FILE --for ${kind}${others(missing)}. Or run without --images to pull them.`,
       });
     },
 
@@ -105,6 +133,7 @@ export async function masterImages(
   return [
     ...(isDatabaseElsewhere(valueOf) ? [] : [image("POSTGRES_IMAGE")]),
     ...(await baseImage(host, context)),
+    ...customServices(context.settings).map((service) => service.image),
     ...(hasWriter ? [image("KUBO_IMAGE"), image("CLUSTER_IMAGE")] : []),
     ...((await decideUpdater(host, context.settings)).runs ? [image("UPDATER_IMAGE")] : []),
     ...(context.settings.has("PUBLIC_HOST") ? [image("EDGE_IMAGE")] : []),
@@ -134,7 +163,7 @@ async function load(host: Host, archive: string, report: Report): Promise<void> 
       exit: thrown.exit,
       what: thrown.what,
       ...(thrown.why === undefined ? {} : { why: thrown.why }),
-      remedy: `Check the free disk space. If there is enough, ${archive} is damaged or was not written by \`docker save\`: create it again, then run again.`,
+      remedy: `Check the free disk space. If there is enough, make ${archive} again (fula-node images save), then run again.`,
       cause: thrown,
     });
   }

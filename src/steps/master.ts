@@ -33,7 +33,7 @@ export function masterSteps(
     owners([...guardedOnMaster(context.layout), ...guardedOfProject(projects.writer)]),
     cli(context),
     envFile(context, guardDatabase(context)),
-    images(context, (host) => masterImages(host, context, projects.writer)),
+    images(context, "master", (host) => masterImages(host, context, projects.writer)),
     writer(context, projects.writer),
     serviceImage(context),
     composeFile(projects.master, context.hash),

@@ -24,7 +24,7 @@ export function storageSteps(context: StorageContext, project: Project): readonl
     cli(context),
     envFile(context, NO_SECRET_DATA),
     pool(context),
-    images(context, (host) => storageImages(host, context)),
+    images(context, "storage-node", (host) => storageImages(host, context)),
     serviceImage(context),
     composeFile(project, context.hash),
     kubo(context, project),

@@ -178,6 +178,7 @@ describe.each([
       expect(await subject.image(IMAGE)).toEqual({
         id: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
         labels: { "land.fx.test": "image" },
+        sizeBytes: expect.any(Number) as number,
         env: expect.any(Object),
         architecture: expect.stringMatching(/^(?:amd64|arm64)$/),
         layers: expect.any(Array),

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type {
+  ArchivedImage,
   ComposeProject,
   Container,
   ContainerDefinition,
@@ -56,6 +57,8 @@ export class FakeDocker implements Docker {
   readonly imageEnvs = new Map<string, Readonly<Record<string, string>>>();
   /** The images of archives for `docker load`, by path. */
   readonly archives = new Map<string, readonly string[]>();
+  /** What is said of every image of an archive. */
+  archived: Pick<ArchivedImage, "architecture" | "lacks"> = { architecture: "amd64", lacks: [] };
   /** Changes a container that compose or a restart has just started: its health, its exit. */
   onStart: (container: Container) => Container = (container) => container;
   /** Called when Compose has created a volume. */
@@ -114,6 +117,7 @@ export class FakeDocker implements Docker {
       env: this.imageEnvs.get(reference) ?? {},
       architecture: "amd64",
       layers: [],
+      sizeBytes: 100_000_000,
       ...fields,
     });
   }
@@ -246,12 +250,36 @@ export class FakeDocker implements Docker {
     return (this.logTexts.get(name) ?? "").split("\n").slice(-lines).join("\n");
   }
 
-  async pull(reference: string, report: (line: string) => void): Promise<void> {
+  async pull(
+    reference: string,
+    report: (line: string) => void,
+    architecture = this.engine?.architecture ?? "amd64",
+  ): Promise<void> {
     await this.#write(`docker.pull ${reference}`, () => {
       const labels = this.registry.get(reference);
       if (labels === undefined) throw unavailable(`Cannot pull ${reference}.`, "not found");
       report(`${reference}: pulled`);
-      this.putImage(reference, labels);
+      this.putImage(reference, labels, { architecture });
+    });
+  }
+
+  async readArchive(path: string): Promise<readonly ArchivedImage[]> {
+    this.#gate.look();
+    const references = this.archives.get(path);
+    if (references === undefined)
+      throw new OperatorError({ exit: "usage", what: `${path} is not an archive of images.` });
+    const { architecture, lacks } = this.archived;
+    return references.map((reference) => ({ reference, architecture, lacks }));
+  }
+
+  async save(
+    { references }: Parameters<Docker["save"]>[0],
+    archive: string,
+    report: (line: string) => void,
+  ): Promise<void> {
+    await this.#write(`docker.save ${archive}`, () => {
+      this.archives.set(archive, references);
+      report(`${archive}: reading it back`);
     });
   }
 

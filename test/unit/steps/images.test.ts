@@ -43,6 +43,30 @@ stepLaws("images", {
       exit: "usage",
       what: /is a directory, not a file/,
     },
+    {
+      name: "the archive is another file",
+      arrange: (host) => void host.docker.archives.delete(ARCHIVE),
+      exit: "usage",
+      what: /is not an archive of images/,
+    },
+    {
+      name: "the archive lacks images",
+      arrange: (host) => void host.docker.archives.set(ARCHIVE, ALL.slice(2)),
+      exit: "unavailable",
+      what: /does not contain postgres:16-alpine, node:26-trixie-slim\./,
+    },
+    {
+      name: "the archive lacks parts of images",
+      arrange: (host) => void (host.docker.archived = { architecture: "amd64", lacks: ["blobs/sha256/00"] }),
+      exit: "integrity",
+      what: /is not complete: parts of postgres:16-alpine/,
+    },
+    {
+      name: "the archive is for another architecture",
+      arrange: (host) => void (host.docker.archived = { architecture: "arm64", lacks: [] }),
+      exit: "usage",
+      what: /has postgres:16-alpine, .* for arm64, and this machine is amd64\./,
+    },
   ],
 });
 
@@ -86,10 +110,15 @@ describe("images", () => {
       provisionWriter: false,
       set: { AUTO_UPDATE: "true", WEBUI_IMAGE: "theirs:1" },
     });
-    const { finding } = await lookAt(lean, withArchive());
+    const updater = "nickfedor/watchtower:1.21.0";
+    const { finding } = await lookAt(lean, withArchive([...ALL, "theirs:1", updater]));
     expect(finding.evidence["not on this machine"]).toBe(
-      "postgres:16-alpine, node:26-trixie-slim, nickfedor/watchtower:1.21.0",
+      `postgres:16-alpine, node:26-trixie-slim, theirs:1, ${updater}`,
     );
+    await expect(lookAt(lean, withArchive())).rejects.toMatchObject({
+      what: `${ARCHIVE} does not contain theirs:1, ${updater}.`,
+      remedy: expect.stringContaining(`--for master --image theirs:1 --image ${updater}.`) as string,
+    });
   });
 
   it("wants no Postgres image for a database elsewhere", async () => {
