@@ -1,4 +1,5 @@
-import { type Command, Option } from "commander";
+import { Argument, type Command, Option } from "commander";
+import type { Shell } from "./commands/completion.ts";
 import type { SaveFlags } from "./commands/images.ts";
 import type { Run } from "./program-verbs.ts";
 
@@ -39,3 +40,47 @@ export function addImages(program: Command, run: Run): void {
       run(async (world) => (await import("./commands/images.ts")).imagesSave(file, flags, world)),
     );
 }
+
+/** The verbs that describe the command line itself: to a shell, to people and to programs. */
+export function addShell(program: Command, run: Run): void {
+  program
+    .command("completion")
+    .description(
+      "print the script with which a shell completes the words of fula-node; `fula-node help completion` says how to install it",
+    )
+    .addArgument(new Argument("<shell>", "the shell").choices(["bash", "zsh", "fish"]))
+    .option("--json", "print one JSON object instead of text")
+    .addHelpText("after", INSTALL)
+    .action((shell: Shell) =>
+      run(
+        async (world) => (await import("./commands/completion.ts")).completion(shell, program, world),
+        "reads",
+      ),
+    );
+  program
+    .helpCommand(false)
+    .command("help")
+    .description(
+      "print the help of the program or of one command; with --json, the whole command line as one object",
+    )
+    .argument("[command...]", "the command")
+    .option("--json", "print one JSON object instead of text")
+    .action((words: readonly string[], _flags: unknown, command: Command) => {
+      const { json = false } = command.optsWithGlobals<{ readonly json?: boolean }>();
+      return run(
+        async (world) => (await import("./commands/help.ts")).help(words, json, { program, world }),
+        "reads",
+      );
+    });
+}
+
+const INSTALL = `
+To install it for this user, in bash, zsh or fish:
+  mkdir -p ~/.local/share/bash-completion/completions
+  fula-node completion bash > ~/.local/share/bash-completion/completions/fula-node
+
+  mkdir -p ~/.zfunc && fula-node completion zsh > ~/.zfunc/_fula-node
+  (and in ~/.zshrc, before compinit: fpath+=~/.zfunc)
+
+  fula-node completion fish > ~/.config/fish/completions/fula-node.fish
+In this bash only: source <(fula-node completion bash)`;

@@ -11,6 +11,7 @@ import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
 import { addImages } from "./program-shell.ts";
+import { addImages, addShell } from "./program-shell.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
 export function describeProgram(version: string, run: Run): Command {
@@ -117,6 +118,7 @@ export function describeProgram(version: string, run: Run): Command {
   addInvite(program, baseDir, run);
   addImages(program, run);
   addServe(program, run);
+  addShell(program, run);
   return program;
 }
 

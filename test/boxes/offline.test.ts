@@ -97,7 +97,7 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
     const journaled = await journaledChanges(box);
     // Whatever root sends leads there, and is counted; kubo has another user.
     await box.run(
-      "ip link add nowhere type dummy && ip address add 192.0.2.2/24 dev nowhere && ip link set nowhere up && ip route add default dev nowhere",
+      "ip link add nowhere type veth peer name nobody && ip link set nobody up && ip address add 192.0.2.2/24 dev nowhere && ip link set nowhere up && ip route add default dev nowhere",
     );
     await box.run("iptables -I OUTPUT -o nowhere -m owner --uid-owner 0 -j ACCEPT");
     const sent = async () =>
