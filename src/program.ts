@@ -10,7 +10,6 @@ import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
-import { addImages } from "./program-shell.ts";
 import { addImages, addShell } from "./program-shell.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
