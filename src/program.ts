@@ -8,6 +8,7 @@ import type { StatusFlags } from "./commands/status.ts";
 import type { TrustFlags } from "./commands/pool/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
+import { addChecks } from "./program-checks.ts";
 import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
 import { addImages, addShell } from "./program-shell.ts";
@@ -89,6 +90,7 @@ export function describeProgram(version: string, run: Run): Command {
       run(async (world) => (await import("./commands/status.ts")).status(flags, world), "asks"),
     );
 
+  addChecks(program, run);
   addSnapshot(program, baseDir, run);
   program
     .command("sweep")

@@ -2,7 +2,13 @@ import { askWriter } from "../cluster/writer.ts";
 import type { Container } from "../docker/engine.ts";
 import { OperatorError, type Problem } from "../errors.ts";
 import type { HostReader } from "../host.ts";
-import { type Ownership, type PortNeed, type PreflightProblem, runPreflight } from "../preflight/check.ts";
+import {
+  type Ownership,
+  type PortNeed,
+  type PreflightContext,
+  type PreflightProblem,
+  runPreflight,
+} from "../preflight/check.ts";
 import {
   MASTER_CHECKS,
   MASTER_MINIMUM_FREE_BYTES,
@@ -70,11 +76,16 @@ function headlineOf({ subject, what }: Problem): string {
   return what.startsWith(`${subject} `) ? what : `${subject}: ${what}`;
 }
 
-/** What the preflight of a join looks at; `problems` are those of its settings. */
-interface CheckOptions<Layout> {
-  readonly deps: Pick<JoinDeps, "host" | "reporter" | "nodePath" | "packageDir">;
+/** What the checks of a node are made for. */
+interface ContextOptions<Layout> {
+  readonly deps: Pick<JoinDeps, "host" | "nodePath" | "packageDir">;
   readonly layout: Layout;
   readonly settings: Settings;
+}
+
+/** What the preflight of a join looks at; `problems` are those of its settings. */
+interface CheckOptions<Layout> extends ContextOptions<Layout> {
+  readonly deps: Pick<JoinDeps, "host" | "reporter" | "nodePath" | "packageDir">;
   readonly ignored: readonly string[];
   readonly problems: readonly Problem[];
 }
@@ -84,33 +95,37 @@ interface CheckOptions<Layout> {
  * failures and all problems of the settings. Changes nothing.
  */
 export async function checkMaster(options: CheckOptions<MasterLayout>): Promise<void> {
-  const { deps, layout, settings, ignored, problems } = options;
+  const { deps, ignored, problems } = options;
+  const context = await contextOfMaster(options);
+  reportPreflight(deps, await runPreflight(MASTER_CHECKS, deps.host, context, ignored), problems);
+}
+
+/** What the checks of a master need to know. */
+export async function contextOfMaster({
+  deps,
+  layout,
+  settings,
+}: ContextOptions<MasterLayout>): Promise<PreflightContext> {
   const { host } = deps;
   const [installed, ports] = await Promise.all([
     host.files.stat(layout.cliCurrent),
     neededPorts(host, settings),
   ]);
-  const found = await runPreflight(
-    MASTER_CHECKS,
-    host,
-    {
-      baseDir: layout.baseDir,
-      ports,
-      published: publishedNow(settings),
-      minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
-      minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
-      guarded: [
-        layout.baseDir,
-        settings.get("WRITER_DIR")?.value ?? layout.baseDir,
-        ...Object.values(CRON_FILES),
-      ],
-      cronNode: { running: deps.nodePath, script: `${deps.packageDir}/bin/fula-node.js` },
-      ownership: masterOwnership,
-      writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
-    },
-    ignored,
-  );
-  reportPreflight(deps, found, problems);
+  return {
+    baseDir: layout.baseDir,
+    ports,
+    published: publishedNow(settings),
+    minimumFreeBytes: installed === null ? MASTER_MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
+    minimumMemoryBytes: MASTER_MINIMUM_MEMORY_BYTES,
+    guarded: [
+      layout.baseDir,
+      settings.get("WRITER_DIR")?.value ?? layout.baseDir,
+      ...Object.values(CRON_FILES),
+    ],
+    cronNode: { running: deps.nodePath, script: `${deps.packageDir}/bin/fula-node.js` },
+    ownership: masterOwnership,
+    writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
+  };
 }
 
 async function neededPorts(host: HostReader, settings: Settings): Promise<readonly PortNeed[]> {
@@ -182,26 +197,29 @@ const STORAGE_CONTAINERS: readonly string[] = [
  * failures and all problems of the settings. Changes nothing.
  */
 export async function checkStorageNode(options: CheckOptions<StorageLayout>): Promise<void> {
-  const { deps, layout, settings, ignored, problems } = options;
-  const { host } = deps;
-  const installed = await host.files.stat(layout.cliCurrent);
-  const found = await runPreflight(
-    MASTER_CHECKS,
-    host,
-    {
-      baseDir: layout.baseDir,
-      ports: [...WRITER_PORTS, ingestPort(settings), ingestMetricsPort(settings)],
-      published: null,
-      minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
-      minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
-      guarded: [layout.baseDir],
-      cronNode: null,
-      ownership: storageOwnership,
-      writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
-    },
-    ignored,
-  );
-  reportPreflight(deps, found, problems);
+  const { deps, ignored, problems } = options;
+  const context = await contextOfStorageNode(options);
+  reportPreflight(deps, await runPreflight(MASTER_CHECKS, deps.host, context, ignored), problems);
+}
+
+/** What the checks of a storage node need to know. */
+export async function contextOfStorageNode({
+  deps,
+  layout,
+  settings,
+}: ContextOptions<StorageLayout>): Promise<PreflightContext> {
+  const installed = await deps.host.files.stat(layout.cliCurrent);
+  return {
+    baseDir: layout.baseDir,
+    ports: [...WRITER_PORTS, ingestPort(settings), ingestMetricsPort(settings)],
+    published: null,
+    minimumFreeBytes: installed === null ? MINIMUM_FREE_BYTES : REPAIR_MINIMUM_FREE_BYTES,
+    minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
+    guarded: [layout.baseDir],
+    cronNode: null,
+    ownership: storageOwnership,
+    writerUnits: [NAMES.kuboUnit, NAMES.clusterUnit],
+  };
 }
 
 function ingestPort(settings: Settings): PortNeed {

@@ -45,8 +45,16 @@ export interface FileReader {
    * `only`, over these entries; missing ones are ignored.
    */
   hashTree(path: string, only?: readonly string[]): Promise<string | null>;
-  /** Free and total bytes of the file system that holds the path, or its nearest ancestor. */
-  space(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
+  /** How full the file system is that holds the path, or its nearest ancestor. */
+  space(path: string): Promise<Space>;
+}
+
+/** Free and total bytes and inodes of a file system. Total inodes are 0 where it has no fixed number of them (btrfs). */
+export interface Space {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+  readonly freeInodes: number;
+  readonly totalInodes: number;
 }
 
 /** The limit of readText. The files that fula-node reads completely are far smaller. */
@@ -141,10 +149,15 @@ async function entriesBelow(
   return entries;
 }
 
-async function spaceOf(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
+async function spaceOf(path: string): Promise<Space> {
   try {
-    const { bavail, blocks, bsize } = await statfs(path);
-    return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+    const { bavail, blocks, bsize, ffree, files } = await statfs(path);
+    return {
+      freeBytes: bavail * bsize,
+      totalBytes: blocks * bsize,
+      freeInodes: ffree,
+      totalInodes: files,
+    };
   } catch (thrown) {
     if (isAbsence(thrown) && dirname(path) !== path) return spaceOf(dirname(path));
     throw fileError("measure the space at", path, thrown);

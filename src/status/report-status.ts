@@ -44,8 +44,23 @@ export async function reportStatus(
   clock: Monotonic = monotonic,
 ): Promise<VerbExit> {
   const deps = { ...given, host: lookOnce(given.host) };
+  const node = await lookAtInstalled(flags.baseDir, deps, clock);
+  if ("leftAt" in node) return await reportLeft(node, deps);
+  if ("left" in node) return reportNothing(flags.baseDir, node.left, deps);
+  return print(node, flags.verbose === true, deps);
+}
+
+/**
+ * Detects the node on this machine and looks at its parts, or returns what an earlier node left. Throws (`unavailable`,
+ * `preflight`) if it is not known which node this is. Asks the machine best through lookOnce.
+ */
+export async function lookAtInstalled(
+  baseDir: string | undefined,
+  deps: StatusDeps,
+  clock: Monotonic,
+): Promise<Found | { readonly left: NodeSigns | null } | LeftNode> {
   const ask = askWithin(clock);
-  const byFiles = await findInstalledNode({ ...deps.host, docker: NO_DOCKER }, flags.baseDir);
+  const byFiles = await findInstalledNode({ ...deps.host, docker: NO_DOCKER }, baseDir);
   const likely = byFiles.answer === "none" || byFiles.answer === "both" ? null : byFiles.found;
   // Its code is loaded while Docker answers.
   if (likely !== null) void LOOKS[likely.kind]();
@@ -53,21 +68,20 @@ export async function reportStatus(
   // The part awaits it. Until then, an error must not count as unhandled.
   docker.facts.catch(() => {});
   const containers = listContainers(deps.host.docker, ask);
-  const start = async ({ kind, baseDir }: Place, host: HostReader): Promise<Found> => {
-    const look = await LOOKS[kind]();
-    return await look({ baseDir, docker, containers, host }, deps, clock);
+  const start = async (place: Place, host: HostReader): Promise<Found> => {
+    const look = await LOOKS[place.kind]();
+    return await look({ baseDir: place.baseDir, docker, containers, host }, deps, clock);
   };
   // A master's parts need not wait until Docker has confirmed it. A storage node may need Docker before it can ask.
   const isEarly = likely?.kind === "master" && !isLeftOver(likely);
   const early = isEarly ? start(likely, deps.host) : null;
   early?.catch(() => {});
-  const node = await detect(deps.host, { baseDir: flags.baseDir, byFiles, clock });
-  if ("leftAt" in node) return await reportLeft(node, deps);
-  if ("left" in node) return reportNothing(flags.baseDir, node.left, deps);
+  const node = await detect(deps.host, { baseDir, byFiles, clock });
+  if ("leftAt" in node || "left" in node) return node;
   const host: HostReader = node.isDockerSilent ? { ...deps.host, docker: NO_DOCKER } : deps.host;
   const isConfirmed = likely?.kind === node.kind && likely.baseDir === node.baseDir;
   const found = (isConfirmed ? early : null) ?? start(node, host);
-  return print(await found, flags.verbose === true, deps);
+  return await found;
 }
 
 /** Where a node is. */

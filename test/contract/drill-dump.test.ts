@@ -287,7 +287,8 @@ describe.runIf(isThere)("D9, a dump restored without network", () => {
     expect(down).toMatchObject({ state: "failed" });
     expect(down.summary).toContain(":1");
 
-    const files = { ...host.files, space: async () => ({ freeBytes: 1000 ** 3, totalBytes: 1000 ** 4 }) };
+    const little = { freeBytes: 1000 ** 3, totalBytes: 1000 ** 4, freeInodes: 1, totalInodes: 1 };
+    const files = { ...host.files, space: async () => little };
     const context = { ...contextOf(() => {}), stop: new AbortController().signal };
     const full = await dumpDrill.run({ ...deps, host: { ...host, files } }, context);
     expect(full).toMatchObject({ state: "failed", todo: "free some space there, then run it again" });

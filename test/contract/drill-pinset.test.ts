@@ -129,7 +129,12 @@ describe("D6, snapshot", () => {
     test("must have the space for the copies", async () => {
       const { host } = box.deps;
       const space = (path: string) =>
-        Promise.resolve({ freeBytes: path === snapshots() ? 1000 : 1e12, totalBytes: 1e12 });
+        Promise.resolve({
+          freeBytes: path === snapshots() ? 1000 : 1e12,
+          totalBytes: 1e12,
+          freeInodes: 1,
+          totalInodes: 1,
+        });
       const deps = { ...box.deps, host: { ...host, files: { ...host.files, space } } };
       await expect(box.run(snapshotDrill, deps)).rejects.toThrow(/\/snapshots has 1.0 kB free/);
     });
@@ -256,7 +261,7 @@ describe("D6, snapshot", () => {
 
   test("does not begin without space, and says how much it needs", async () => {
     const { files } = box.deps.host;
-    const space = () => Promise.resolve({ freeBytes: 1000, totalBytes: 2000 });
+    const space = () => Promise.resolve({ freeBytes: 1000, totalBytes: 2000, freeInodes: 1, totalInodes: 1 });
     const deps = { ...box.deps, host: { ...box.deps.host, files: { ...files, space } } };
     await expect(box.run(snapshotDrill, deps)).rejects.toThrow(
       /has 1.0 kB free, and the drill needs 256.0 MB/,

@@ -1,6 +1,12 @@
 import { posix } from "node:path";
 import { OperatorError } from "../../src/errors.ts";
-import { digestOf, type FileStat, hashEntries, isIncluded } from "../../src/machine/file-reader.ts";
+import {
+  digestOf,
+  type FileStat,
+  hashEntries,
+  isIncluded,
+  type Space,
+} from "../../src/machine/file-reader.ts";
 import { type Files, TEMPORARY_MARK } from "../../src/machine/file-writer.ts";
 import type { WriteGate } from "./write-gate.ts";
 
@@ -24,6 +30,8 @@ export class FakeFiles implements Files {
   /** What `space` returns, for every path. */
   freeBytes = 100 * 1024 ** 3;
   totalBytes = 200 * 1024 ** 3;
+  /** Of a million. */
+  freeInodes = 900_000;
   readonly #gate: WriteGate;
   readonly #now: () => Date;
 
@@ -135,9 +143,10 @@ export class FakeFiles implements Files {
     return hashEntries(entries.filter(({ path: inside }) => isIncluded(inside, only)));
   }
 
-  async space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
+  async space(): Promise<Space> {
     this.#gate.look();
-    return { freeBytes: this.freeBytes, totalBytes: this.totalBytes };
+    const { freeBytes, totalBytes, freeInodes } = this;
+    return { freeBytes, totalBytes, freeInodes, totalInodes: 1_000_000 };
   }
 
   async writeAtomic(path: string, text: string, options: { readonly mode: number }): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { DOCTOR_CHECKS } from "../../src/doctor/doctor-checks.ts";
 import type { AnyStep } from "../../src/engine/step.ts";
 import { EXIT_CODES, EXIT_MEANINGS, type ExitName } from "../../src/errors.ts";
 import { PURGEABLE } from "../../src/leave/policy.ts";
@@ -31,6 +32,7 @@ export async function fillPages(pages: ReadonlyMap<string, string>): Promise<Rea
     ["storage-settings", listSettings(STORAGE_SETTINGS, STORAGE_DEFAULTS)],
     ["exits", listExits()],
     ["checks", listChecks()],
+    ["doctor-checks", listDoctorChecks()],
     ["purge", listPurgeable()],
   ]);
   const filled: string[] = [];
@@ -112,6 +114,11 @@ function listChecks(): readonly string[] {
     ({ id, title, ignorable }) => `| \`${id}\` | ${title} | ${ignorable ? "yes" : "no"} |`,
   );
   return ["| check | what it looks at | `--ignore` possible |", "|---|---|---|", ...rows];
+}
+
+function listDoctorChecks(): readonly string[] {
+  const rows = DOCTOR_CHECKS.map(({ id, title }) => `| \`${id}\` | ${title} |`);
+  return ["| check | what it finds |", "|---|---|", ...rows];
 }
 
 function listPurgeable(): readonly string[] {

@@ -1,0 +1,82 @@
+import { age } from "../../units.ts";
+import type { DoctorCheck } from "../doctor-check.ts";
+
+/** A run that was ended between two changes. */
+export const interruptedRun: DoctorCheck = {
+  id: "interrupted-run",
+  title: "a run that was ended between two changes",
+  fine: "the last run that changed something came to its end",
+
+  async look({ host, layout, repair }) {
+    const journal = await host.files.readText(layout.journal);
+    const last = journal?.trimEnd().split("\n").at(-1);
+    if (last === undefined || last === "") return null;
+    const line = parseLine(last);
+    if (line?.["phase"] !== "intent") return [];
+    const [at, attempt, step] = ["at", "attempt", "step"].map((key) => textOf(line[key]));
+    const pid = /-(\d+)$/.exec(attempt ?? "")?.[1];
+    const goesOn = pid !== undefined && (await host.files.stat(`/proc/${pid}`)) !== null;
+    const evidence = { [layout.journal]: `${at}: the change of the step ${step} was begun and not ended` };
+    return goesOn
+      ? [
+          {
+            severity: "note",
+            what: `a run goes on now (process ${pid}), at the step ${step}`,
+            evidence,
+            remedy: null,
+          },
+        ]
+      : [
+          {
+            severity: "warning",
+            what: `the last run was ended in the middle of a change, at the step ${step}`,
+            evidence,
+            remedy: repair,
+          },
+        ];
+  },
+};
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "not known";
+}
+
+/** A last line that a crash cut off is no JSON: the change before it says the same. */
+function parseLine(text: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return { phase: "intent", step: "of the last line, which was cut off", at: "not known" };
+  }
+}
+
+const RECENT_MS = 24 * 3_600_000;
+
+/** Alarms of the last day: what they are about is judged by other checks, and may be over. */
+export const recentAlarms: DoctorCheck = {
+  id: "alarms",
+  title: "alarms of the last day",
+  fine: "no alarm in the last day",
+
+  async look({ host, master, kind }) {
+    if (master === null || kind === null) return null;
+    const text = await host.files.readText(master.alertLog);
+    const nowMs = host.clock.now().getTime();
+    const recent = (text ?? "").split("\n").filter((line) => {
+      const atMs = Date.parse(line.split(" ")[0] ?? "");
+      return nowMs - atMs < RECENT_MS;
+    });
+    const last = recent.at(-1);
+    if (last === undefined) return [];
+    const sinceMs = nowMs - Date.parse(last.split(" ")[0] ?? "");
+    return [
+      {
+        severity: "note",
+        what: `${recent.length === 1 ? "an alarm" : `${recent.length} lines of alarms`} in the last day, the last one ${age(sinceMs)} ago`,
+        evidence: { [master.alertLog]: last },
+        remedy: `tail -n 20 ${master.alertLog}`,
+      },
+    ];
+  },
+};
