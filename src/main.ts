@@ -90,7 +90,7 @@ async function runVerb(
   const stop = (signal: keyof typeof SIGNALS): void => {
     const isFirst = !stopController.signal.aborted;
     stopController.abort();
-    if (kind === "serves") return;
+    if (kind === "serves" || kind === "follows") return;
     if (kind === "rehearses") {
       // A terminal that closes sends SIGHUP more than once: it never cuts a clean-up short.
       if (!isFirst && signal === "SIGHUP") return;
@@ -114,7 +114,8 @@ async function runVerb(
   ({ reporter } = world);
   output.onLost(({ isClosed, why }) => {
     if (!isClosed) process.stderr.write(`Warning: The output can't be written: ${why}.\n`);
-    if (kind === "reads" || kind === "asks") exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
+    if (kind === "reads" || kind === "asks" || kind === "follows")
+      exit(isClosed ? CLOSED_OUTPUT : EXIT_CODES.unavailable);
   });
   try {
     return EXIT_CODES[await verb(world)];

@@ -53,6 +53,13 @@ export function dockerReader(engine: Engine, env: ProgramEnvironment): EngineMet
     bridgeSubnets: () => orDefault([], () => bridgeSubnetsOf(engine)),
     logs: (name, lines) => orDefault("", () => logsOf(engine, name, lines)),
     readArchive,
+    openLog: (name, options) =>
+      orDefault(null, async () => {
+        const seen = await inspect(engine, name);
+        const { openContainerLog } = await import("./stream/container-log.ts");
+        const hasTerminal = seen?.Config.Tty === true;
+        return seen && (await openContainerLog(engine, { name, hasTerminal }, options));
+      }),
   };
 }
 

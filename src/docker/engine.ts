@@ -163,6 +163,19 @@ export interface DockerReader {
    * file that is no archive of images, `integrity` for one that was cut off or altered.
    */
   readArchive(path: string): Promise<readonly ArchivedImage[]>;
+  /** A container's log as a stream of lines, each with the engine's time before it; null if there is no such container. */
+  openLog(name: string, options: LogOptions): Promise<AsyncIterable<string> | null>;
+}
+
+/** Which lines of a container's log. */
+export interface LogOptions {
+  readonly since?: Date;
+  readonly until?: Date;
+  /** Only the last lines; left out: all. */
+  readonly tail?: number;
+  /** True to go on with each new line until the signal comes. */
+  readonly follow: boolean;
+  readonly signal?: AbortSignal;
 }
 
 /** One compose project on disk. */

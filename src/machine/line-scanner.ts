@@ -63,3 +63,42 @@ export class LineBlocks {
     return this.#buffer.subarray(0, this.#used);
   }
 }
+
+/** A longer line of a log is cut into several: one line must not fill the memory. */
+const MAX_LOG_LINE_BYTES = 1024 * 1024;
+
+/** Cuts bytes into lines. What is left of a line is kept for the next bytes, as far as the limit. */
+export class LineSplitter {
+  #kept: Buffer[] = [];
+  #keptBytes = 0;
+
+  /** The lines that end in these bytes, without their newline. The bytes may be used again afterwards. */
+  *add(bytes: Buffer): Generator<string> {
+    let start = 0;
+    for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, start)) {
+      this.#keep(bytes.subarray(start, at));
+      yield this.#take();
+      start = at + 1;
+    }
+    this.#keep(bytes.subarray(start));
+    if (this.#keptBytes > MAX_LOG_LINE_BYTES) yield this.#take();
+  }
+
+  /** What has no newline behind it. */
+  *rest(): Generator<string> {
+    if (this.#keptBytes > 0) yield this.#take();
+  }
+
+  #keep(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    this.#kept.push(Buffer.from(bytes));
+    this.#keptBytes += bytes.length;
+  }
+
+  #take(): string {
+    const text = Buffer.concat(this.#kept).toString("utf8");
+    this.#kept = [];
+    this.#keptBytes = 0;
+    return text.endsWith("\r") ? text.slice(0, -1) : text;
+  }
+}

@@ -95,6 +95,7 @@ export const NO_DOCKER: DockerReader = {
   listImages: () => Promise.resolve([]),
   logs: () => Promise.resolve(""),
   readArchive: () => Promise.resolve([]),
+  openLog: () => Promise.resolve(null),
 };
 
 /** Steps that neither ask Docker nor depend on what it has. */

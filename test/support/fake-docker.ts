@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
 import type {
   ArchivedImage,
   ComposeProject,
@@ -7,6 +8,7 @@ import type {
   Docker,
   DockerVersion,
   Image,
+  LogOptions,
 } from "../../src/docker/engine.ts";
 import { OperatorError } from "../../src/errors.ts";
 import { readComposeProject, type WantedContainer } from "./fake-compose.ts";
@@ -248,6 +250,13 @@ export class FakeDocker implements Docker {
   async logs(name: string, lines: number): Promise<string> {
     this.#gate.look();
     return (this.logTexts.get(name) ?? "").split("\n").slice(-lines).join("\n");
+  }
+
+  async openLog(name: string, { tail }: LogOptions): Promise<AsyncIterable<string> | null> {
+    this.#gate.look();
+    if (this.engine === null || !this.boxes.has(name)) return null;
+    const lines = (this.logTexts.get(name) ?? "").split("\n").filter((line) => line !== "");
+    return Readable.from(tail === undefined ? lines : lines.slice(-tail));
   }
 
   async pull(

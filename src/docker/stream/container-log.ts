@@ -1,0 +1,125 @@
+import type Dockerode from "dockerode";
+import type { IncomingMessage } from "node:http";
+import { OperatorError } from "../../errors.ts";
+import { LineSplitter } from "../../machine/line-scanner.ts";
+import { type Engine, reasonOf } from "../engine-client.ts";
+import type { LogOptions } from "../engine.ts";
+
+/** A stream of the engine's has no deadline between two lines: a quiet container is no fault. */
+const NO_IDLE_LIMIT = 0;
+const HEADER_BYTES = 8;
+
+/**
+ * Opens the log of a container as a stream of lines, each with the engine's time before it. Both streams of the container are
+ * in it. The reader decides how fast it comes, so memory stays the same.
+ */
+export async function openContainerLog(
+  engine: Engine,
+  container: { readonly name: string; readonly hasTerminal: boolean },
+  { since, until, tail, follow, signal }: LogOptions,
+): Promise<AsyncIterable<string>> {
+  const { name, hasTerminal } = container;
+  const docker = await engine.open(NO_IDLE_LIMIT);
+  const answer = await dial(docker, name, {
+    stdout: true,
+    stderr: true,
+    timestamps: true,
+    follow,
+    ...(since === undefined ? {} : { since: secondsOf(since) }),
+    ...(until === undefined ? {} : { until: secondsOf(until) }),
+    ...(tail === undefined ? {} : { tail }),
+  });
+  const stop = (): void => void answer.destroy();
+  signal?.addEventListener("abort", stop, { once: true });
+  return readAnswer(answer, { name, hasTerminal, signal, stop });
+}
+
+/** Unix seconds with a fraction, as the engine reads them. */
+function secondsOf(at: Date): string {
+  return (at.getTime() / 1000).toFixed(3);
+}
+
+function dial(docker: Dockerode, name: string, options: object): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    docker.modem.dial(
+      {
+        path: `/containers/${encodeURIComponent(name)}/logs?`,
+        method: "GET",
+        isStream: true,
+        statusCodes: { 101: true, 200: true, 404: "no such container", 500: "server error" },
+        options,
+      },
+      (error: unknown, answer: unknown) => {
+        if (error === null || error === undefined) resolve(answer as IncomingMessage);
+        // docker-modem gives the error that engine-client.ts made of the answer.
+        else reject(error);
+      },
+    );
+  });
+}
+
+async function* readAnswer(
+  answer: IncomingMessage,
+  given: {
+    readonly name: string;
+    readonly hasTerminal: boolean;
+    readonly signal: AbortSignal | undefined;
+    readonly stop: () => void;
+  },
+): AsyncGenerator<string> {
+  const { name, hasTerminal, signal, stop } = given;
+  try {
+    const chunks = answer as AsyncIterable<Buffer>;
+    yield* hasTerminal ? splitPlain(chunks) : splitFramed(chunks);
+  } catch (cause) {
+    if (signal?.aborted === true) return;
+    throw new OperatorError({
+      exit: "unavailable",
+      what: `The log of ${name} broke off.`,
+      why: reasonOf(cause, answer),
+      remedy: "Look at `journalctl -u docker -n 50`, then run again.",
+      cause,
+    });
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    answer.destroy();
+  }
+}
+
+async function* splitPlain(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const splitter = new LineSplitter();
+  for await (const chunk of chunks) yield* splitter.add(chunk);
+  yield* splitter.rest();
+}
+
+/**
+ * Unpacks frames: a byte that names the stream, three of zero, four of the size (Engine API, ContainerAttach). A frame may come
+ * in several chunks, and each stream has its own half line.
+ */
+export async function* splitFramed(chunks: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  const splitters = new Map<number, LineSplitter>();
+  let header: Buffer = Buffer.alloc(0);
+  let leftBytes = 0;
+  let stream = 1;
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length;) {
+      if (leftBytes === 0) {
+        const part = chunk.subarray(at, at + HEADER_BYTES - header.length);
+        header = Buffer.concat([header, part]);
+        at += part.length;
+        if (header.length < HEADER_BYTES) continue;
+        stream = header[0] ?? 1;
+        leftBytes = header.readUInt32BE(4);
+        header = Buffer.alloc(0);
+        continue;
+      }
+      const part = chunk.subarray(at, at + leftBytes);
+      at += part.length;
+      leftBytes -= part.length;
+      const splitter = splitters.get(stream) ?? new LineSplitter();
+      splitters.set(stream, splitter);
+      yield* splitter.add(part);
+    }
+  }
+  for (const splitter of splitters.values()) yield* splitter.rest();
+}

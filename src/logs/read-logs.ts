@@ -1,0 +1,151 @@
+import { OperatorError } from "../errors.ts";
+import type { HostReader } from "../host.ts";
+import type { OpenLogFile, openLogFile } from "./log-file.ts";
+import { type LogLine, mergeLogs, readContainerLine, timeLines } from "./log-line.ts";
+import type { LogSource } from "./sources.ts";
+
+/** What reads logs. */
+export interface LogDeps {
+  readonly host: Pick<HostReader, "docker" | "clock">;
+  readonly openLogFile: typeof openLogFile;
+}
+
+/** Which lines. */
+export interface LogQuery {
+  readonly since: Date | null;
+  /** The last lines of each log; null: all since then. */
+  readonly lines: number | null;
+  readonly follow: boolean;
+  readonly signal: AbortSignal;
+  /** A log that can't be read, with the reason. */
+  readonly missing: (source: string, why: string) => void;
+}
+
+/**
+ * The lines of several logs in the order of their times; then, with `follow`, each new line as it comes. Holds one line of each
+ * log, however long they are. A log that can't be read is told to `missing`, and the others are read.
+ */
+export async function* readLogs(
+  sources: readonly LogSource[],
+  { host, openLogFile: openFile }: LogDeps,
+  query: LogQuery,
+): AsyncGenerator<LogLine> {
+  const { since, follow, signal, missing } = query;
+  const until = host.clock.now();
+  const silent = sources.some(({ kind }) => kind === "container") ? await host.docker.unreachable() : null;
+  if (silent !== null) missing("Docker", `the logs of its containers can't be read: ${silent}`);
+  const readable = sources.filter(({ kind }) => kind === "file" || silent === null);
+  const opened = await Promise.all(
+    readable.map(async (source) => {
+      try {
+        return await openSource(source, { host, openLogFile: openFile }, { ...query, until });
+      } catch (thrown) {
+        missing(source.name, whyOf(thrown));
+        return null;
+      }
+    }),
+  );
+  const open = opened.filter((one) => one !== null);
+  try {
+    const broke = (thrown: unknown): void => missing("a log", whyOf(thrown));
+    const sinceMs = since?.getTime() ?? -Infinity;
+    const merged = mergeLogs(
+      open.map(({ history }) => history),
+      broke,
+    );
+    for await (const line of merged) {
+      if (signal.aborted) return;
+      if (line.atMs >= sinceMs) yield line;
+    }
+    if (!follow) return;
+    yield* together(
+      open.map(({ follow: start }) => start()),
+      broke,
+    );
+  } finally {
+    await Promise.all(open.map((one) => one.close()));
+  }
+}
+
+/** The reason, for people. A bug is thrown on. */
+function whyOf(thrown: unknown): string {
+  if (!(thrown instanceof OperatorError)) throw thrown;
+  return [thrown.what, thrown.why].filter(Boolean).join(" ");
+}
+
+interface OpenSource {
+  readonly history: AsyncIterable<LogLine>;
+  readonly follow: () => AsyncIterable<LogLine>;
+  readonly close: () => Promise<void>;
+}
+
+async function openSource(
+  source: LogSource,
+  deps: LogDeps,
+  query: LogQuery & { readonly until: Date },
+): Promise<OpenSource | null> {
+  const { until } = query;
+  if (source.kind === "container") return await openContainer(source, deps, query);
+  const tail = query.lines;
+  const file: OpenLogFile | null = await deps.openLogFile(source.path, {
+    rotated: source.rotated,
+    ...(tail === null ? {} : { tail }),
+  });
+  if (file === null) return null;
+  const otherwiseMs = until.getTime();
+  const { name, read } = source;
+  return {
+    history: timeLines(name, file.lines(), { read, otherwiseMs }),
+    // A line is shown as it comes, also if it has no time.
+    follow: () => timeLines(name, file.follow(query.signal), { read, otherwiseMs, lastMs: otherwiseMs }),
+    close: () => file.close(),
+  };
+}
+
+async function openContainer(
+  { name, container }: LogSource & { readonly kind: "container" },
+  { host }: LogDeps,
+  { since, lines, signal, until }: LogQuery & { readonly until: Date },
+): Promise<OpenSource | null> {
+  const timed = (raw: AsyncIterable<string>) =>
+    timeLines(name, raw, { read: readContainerLine, otherwiseMs: until.getTime() });
+  const history = await host.docker.openLog(container, {
+    until,
+    signal,
+    follow: false,
+    ...(since === null ? {} : { since }),
+    ...(lines === null ? {} : { tail: lines }),
+  });
+  if (history === null) return null;
+  const follow = async function* (): AsyncGenerator<string> {
+    const more = await host.docker.openLog(container, { since: until, follow: true, signal });
+    if (more !== null) yield* more;
+  };
+  return { history: timed(history), follow: () => timed(follow()), close: () => Promise.resolve() };
+}
+
+/** Every line of several streams as it comes. */
+async function* together(
+  streams: readonly AsyncIterable<LogLine>[],
+  broke: (thrown: unknown) => void,
+): AsyncGenerator<LogLine> {
+  const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
+  const ask = async (index: number) => {
+    try {
+      return { index, result: await iterators[index]?.next() };
+    } catch (thrown) {
+      broke(thrown);
+      return { index, result: undefined };
+    }
+  };
+  const asked = new Map(iterators.map((_, index) => [index, ask(index)] as const));
+  while (asked.size > 0) {
+    const { index, result } = await Promise.race(asked.values());
+    if (result === undefined || result.done === true) {
+      asked.delete(index);
+      continue;
+    }
+    asked.set(index, ask(index));
+    yield result.value;
+  }
+}

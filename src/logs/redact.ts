@@ -1,0 +1,101 @@
+/** Replaces what nobody else may read. The same text always gives the same result. */
+export type Redact = (text: string) => string;
+
+/** What stands for something that was taken out. */
+export const REDACTED = "[redacted]";
+
+/** A shorter value is a word that stands everywhere; as a secret it would be guessed anyway. */
+const SHORTEST = 4;
+/** A part of a value in base64 is looked for only if it is long enough to be no accident. */
+const SHORTEST_ENCODED = 8;
+
+/**
+ * Takes these secrets out of a text, and everything that looks like one: private keys, tokens, passwords in addresses, values
+ * of names such as PASSWORD, and e-mail addresses. Each also as base64, in hex and as a part of an address.
+ */
+export function createRedactor(secrets: Iterable<string>): Redact {
+  const forms = [...new Set([...secrets].flatMap(partsOf).flatMap(formsOf))]
+    .filter((form) => form.length >= SHORTEST)
+    // The longest first: a part of a secret must not hide the whole one.
+    .toSorted((a, b) => b.length - a.length);
+  const known =
+    forms.length === 0
+      ? null
+      : new RegExp(forms.map((form) => form.replaceAll(/[.*+?^${}()|[\]\\/-]/g, "\\$&")).join("|"), "g");
+  const isSecret = (text: string) => (known !== null && text.search(known) !== -1) || EMAIL.test(text);
+  return (text) => {
+    const plain = known === null ? text : text.replaceAll(known, REDACTED);
+    const patterned = PATTERNS.reduce((sum, [pattern, by]) => sum.replaceAll(pattern, by), plain);
+    return patterned.replaceAll(BASE64, (token) => (decodings(token).some(isSecret) ? REDACTED : token));
+  };
+}
+
+/** A value with several lines, such as a key, is also looked for line by line; `user:password` also as the password alone. */
+function partsOf(secret: string): readonly string[] {
+  const lines = secret.split(/\r?\n|\\n/).filter((line) => line.length >= 16 && !line.startsWith("-----"));
+  const password = /^[^:\s]{1,64}:(\S{8,})$/.exec(secret)?.[1];
+  return [secret, secret.trim(), ...lines, ...(password === undefined ? [] : [password])];
+}
+
+function formsOf(value: string): readonly string[] {
+  if (value.length < SHORTEST) return [];
+  const bytes = Buffer.from(value);
+  const encoded = encodeURIComponent(value);
+  return [
+    value,
+    JSON.stringify(value).slice(1, -1),
+    encoded,
+    encoded.replaceAll(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
+    encoded.replaceAll("%20", "+"),
+    ...(value.length < SHORTEST_ENCODED ? [] : [bytes.toString("hex"), bytes.toString("hex").toUpperCase()]),
+    ...[0, 1, 2].flatMap((shift) => base64Inside(bytes, shift)),
+  ];
+}
+
+/** What stands in base64 for these bytes if `shift` bytes are before them: without the characters that also depend on others. */
+function base64Inside(bytes: Buffer, shift: number): readonly string[] {
+  const whole = Buffer.concat([Buffer.alloc(shift), bytes])
+    .toString("base64")
+    .replaceAll("=", "");
+  const from = shift === 0 ? 0 : shift + 1;
+  const isCut = (shift + bytes.length) % 3 !== 0;
+  const inside = whole.slice(from, isCut ? -1 : undefined);
+  if (inside.length < SHORTEST_ENCODED) return [];
+  return [inside, inside.replaceAll("+", "-").replaceAll("/", "_")];
+}
+
+const EMAIL = /[\w.!#$%&'*+/=?^`{|}~-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}/;
+
+/** Names whose value is a secret, whatever it is. */
+const SECRET_NAME =
+  "[\\w.-]*(?:passwd|password|passphrase|secret|token|credential|authorization|api[_-]?key|private[_-]?key|priv[_-]?key|privkey|system[_-]?key|encryption[_-]?key|basic[_-]?auth)[\\w.-]*";
+
+const PATTERNS: readonly (readonly [RegExp, string])[] = [
+  // A private key, also in one line with \n, and one that was cut off.
+  [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, REDACTED],
+  [/AGE-SECRET-KEY-[A-Z0-9]+/gi, REDACTED],
+  // A JSON Web Token, and our wallet tokens.
+  [/\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?/g, REDACTED],
+  [/\bfula-eip712\.[\w.+/=-]+/g, REDACTED],
+  [/\b(bearer|basic)\s+[\w.~+/=-]{6,}/gi, `$1 ${REDACTED}`],
+  // scheme://user:password@host
+  [/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/?#@"']+@/gi, `$1${REDACTED}@`],
+  // ?token=..., &key=...
+  [
+    /([?&](?:[\w.-]*(?:key|token|secret|password|passwd|auth|signature|sig|jwt|code)[\w.-]*)=)[^&\s"'<>]+/gi,
+    `$1${REDACTED}`,
+  ],
+  // "password": "...", PASSWORD=..., --password ...
+  [new RegExp(`("${SECRET_NAME}"\\s*:\\s*)"(?:[^"\\\\]|\\\\.)*"`, "gi"), `$1"${REDACTED}"`],
+  [new RegExp(`(\\\\"${SECRET_NAME}\\\\"\\s*:\\s*)\\\\".*?\\\\"`, "gi"), `$1\\"${REDACTED}\\"`],
+  [new RegExp(`(\\b${SECRET_NAME}\\s*=\\s*)(?:"[^"]*"|'[^']*'|[^\\s,;&"']+)`, "gi"), `$1${REDACTED}`],
+  [new RegExp(EMAIL, "g"), REDACTED],
+];
+
+/** What can be base64 of something: long enough for an e-mail address or a key. */
+const BASE64 = /[A-Za-z0-9+/_-]{10,}={0,2}/g;
+
+/** A token may begin inside of what was encoded, or stand behind a character that is no part of it. */
+function decodings(token: string): readonly string[] {
+  return [0, 1, 2, 3].map((from) => Buffer.from(token.slice(from), "base64").toString("latin1"));
+}

@@ -1,0 +1,86 @@
+import fc from "fast-check";
+import { describe, expect, it, test } from "vitest";
+import { createRedactor, REDACTED } from "../../../src/logs/redact.ts";
+
+const SECRET = "Zq7-abc_DEF.123/xyz+0";
+const redact = createRedactor([SECRET, "user:an0ther-Secret-9"]);
+
+describe("a known secret", () => {
+  test.each([
+    ["as it is", SECRET],
+    ["in JSON", JSON.stringify({ note: SECRET })],
+    ["encoded for an address", `https://h/?x=${encodeURIComponent(SECRET)}`],
+    [
+      "encoded with small letters",
+      encodeURIComponent(SECRET).replaceAll(/%../g, (code) => code.toLowerCase()),
+    ],
+    ["in base64", Buffer.from(SECRET).toString("base64")],
+    ["in base64url", Buffer.from(SECRET).toString("base64url")],
+    ["inside of other base64", Buffer.from(`u:${SECRET}:more`).toString("base64")],
+    ["in hex", Buffer.from(SECRET).toString("hex")],
+    ["the password of credentials", "password is an0ther-Secret-9"],
+    ["as basic credentials", `Basic ${Buffer.from("user:an0ther-Secret-9").toString("base64")}`],
+  ])("%s", (_name, text) => {
+    const shown = redact(`before ${text} after`);
+    expect(shown).toContain(REDACTED);
+    for (const hidden of [SECRET, encodeURIComponent(SECRET), "an0ther-Secret-9"])
+      expect(shown).not.toContain(hidden);
+    for (const run of shown.match(/[A-Za-z0-9+/_-]{8,}/g) ?? []) {
+      const decoded = Buffer.from(run, "base64").toString("latin1");
+      expect(decoded).not.toContain(SECRET);
+      expect(decoded).not.toContain("an0ther-Secret-9");
+    }
+  });
+
+  it("never stays, wherever it stands in base64", () => {
+    const chars = fc.string({ maxLength: 40 });
+    fc.assert(
+      fc.property(chars, chars, (before, after) => {
+        const text = Buffer.from(before + SECRET + after).toString("base64");
+        const shown = redact(`x ${text} y`);
+        for (const run of shown.match(/[A-Za-z0-9+/=]+/g) ?? [])
+          for (const from of [0, 1, 2, 3])
+            expect(Buffer.from(run.slice(from), "base64").toString("latin1")).not.toContain(
+              SECRET.slice(0, 15),
+            );
+      }),
+    );
+  });
+});
+
+test.each([
+  ["an e-mail address", "mail ann.b+x@mail.example.org now", "ann.b"],
+  ["one encoded for an address", "?to=ann%40example.org", "ann%40"],
+  [
+    "one in base64",
+    Buffer.from("to ann@example.org").toString("base64"),
+    Buffer.from("ann@example").toString("base64").slice(2, 10),
+  ],
+  ["a password in an address", "postgres://u:hunter22@h/db", "hunter22"],
+  ["a token in an address", "GET /x?token=abcdef&y=1", "abcdef"],
+  ["a bearer", "Authorization: Bearer abcdefgh.ij", "abcdefgh"],
+  ["a JSON Web Token", "key eyJhbGciOi.eyJzdWIi.c2ln here", "eyJhbGciOi"],
+  ["a setting", "SOME_API_KEY=abc123def", "abc123def"],
+  ["a field of JSON", '{"private_key":"CAESQ12345","a":1}', "CAESQ12345"],
+  ["a private key", "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----", "MC4CAQAw"],
+  [
+    "a private key in one line",
+    "k=-----BEGIN EC PRIVATE KEY-----\\nMC4CAQAw\\n-----END EC PRIVATE KEY-----",
+    "MC4CAQAw",
+  ],
+  ["a key of age", "AGE-SECRET-KEY-1QQQQQQ", "1QQQQQQ"],
+])("%s is taken out", (_name, text, hidden) => {
+  const shown = redact(text);
+  expect(shown).toContain(REDACTED);
+  expect(shown).not.toContain(hidden);
+});
+
+it("leaves what is no secret: ids, digests, paths, addresses, times", () => {
+  const plain = [
+    "2026-01-01T00:00:00Z pinned bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi",
+    "peer 12D3KooWKuboKuboKuboKuboKuboKuboKuboKuboKuboKuboKubo at /ip4/192.0.2.1/tcp/4001",
+    "image postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "http://127.0.0.1:5001/api/v0/id?arg=1 answers 200 for /opt/fula-master/docker-compose.yml",
+  ].join("\n");
+  expect(redact(plain)).toBe(plain);
+});
