@@ -3,6 +3,7 @@ import { EXIT_CODES, messageOf, OperatorError } from "./errors.ts";
 import { describeProgram } from "./program.ts";
 import type { Run, Verb, VerbKind } from "./program-verbs.ts";
 import type { Reporter } from "./ui/reporter.ts";
+import { fitTo, widthFor } from "./ui/text.ts";
 import { capitalised } from "./units.ts";
 import { createReporter, createWorld } from "./world.ts";
 
@@ -28,7 +29,9 @@ export async function main(context: ProcessContext): Promise<number> {
     exitCode = await runVerb(verb, { ...context, kind });
     if (kind === "asks" || kind === "rehearses") context.exit(exitCode);
   };
-  const program = describeProgram(version, run);
+  const columns = process.stdout.isTTY ? process.stdout.columns : undefined;
+  fitTo(columns);
+  const program = describeProgram(version, run, widthFor(columns));
   try {
     await program.parseAsync([...process.argv]);
     return exitCode;

@@ -75,12 +75,14 @@ export function addShell(program: Command, run: Run): void {
 }
 
 const INSTALL = `
-To install it for this user, in bash, zsh or fish:
+To install it for this user, in bash:
   mkdir -p ~/.local/share/bash-completion/completions
   fula-node completion bash > ~/.local/share/bash-completion/completions/fula-node
 
-  mkdir -p ~/.zfunc && fula-node completion zsh > ~/.zfunc/_fula-node
-  (and in ~/.zshrc, before compinit: fpath+=~/.zfunc)
+In zsh; ~/.zshrc needs this line
+before compinit: fpath+=~/.zfunc
+  mkdir -p ~/.zfunc
+  fula-node completion zsh > ~/.zfunc/_fula-node
 
-  fula-node completion fish > ~/.config/fish/completions/fula-node.fish
-In this bash only: source <(fula-node completion bash)`;
+In fish:
+  fula-node completion fish > ~/.config/fish/completions/fula-node.fish`;

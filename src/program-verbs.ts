@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import { type Command, type HelpConfiguration, Option } from "commander";
 import type { VerbExit } from "./errors.ts";
 import type { World } from "./world.ts";
 
@@ -37,4 +37,19 @@ export function rollback(): Option {
 export function dryRun(): Option {
   const about = "show what would change, and change nothing (exit code 20 if anything would change)";
   return new Option("--dry-run", about).default(false);
+}
+
+const USUAL_COLUMNS = 80;
+const BELOW = 6;
+
+/** How the help is laid out on a narrow terminal: the text of each item stands below its name. */
+export function helpFor(columns: number): HelpConfiguration {
+  if (columns >= USUAL_COLUMNS) return {};
+  return {
+    minWidthToWrap: BELOW,
+    formatItem(term, _width, description, helper) {
+      const lines = description === "" ? [] : helper.boxWrap(description, columns - BELOW).split("\n");
+      return [`  ${term}`, ...lines.map((line) => " ".repeat(BELOW) + line)].join("\n");
+    },
+  };
 }

@@ -10,18 +10,23 @@ import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addChecks } from "./program-checks.ts";
 import { addDrill } from "./program-drill.ts";
-import { adderTo, dryRun, rollback, type Run } from "./program-verbs.ts";
+import { adderTo, dryRun, helpFor, rollback, type Run } from "./program-verbs.ts";
 import { addImages, addShell } from "./program-shell.ts";
 
 /** The command line: every verb with its flags. docs/commands.md is generated from this. */
-export function describeProgram(version: string, run: Run): Command {
+export function describeProgram(version: string, run: Run, columns = 80): Command {
   const program = new Command("fula-node")
     .description(
       "Turns this machine into a node of the Fula storage network and keeps it working. Run the same command again to repair it.",
     )
     .version(version)
     // main.ts prints an error, in the form of all our errors.
-    .configureOutput({ getOutHelpWidth: () => 80, getErrHelpWidth: () => 80, outputError: () => {} })
+    .configureOutput({
+      getOutHelpWidth: () => columns,
+      getErrHelpWidth: () => columns,
+      outputError: () => {},
+    })
+    .configureHelp(helpFor(columns))
     .exitOverride()
     .option("--json", "print one JSON object instead of text");
   const baseDir = () => new Option("--base-dir <dir>", "directory of the node (default: /opt/fula-master)");

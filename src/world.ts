@@ -37,8 +37,12 @@ export async function createWorld(
   const live = process.stdin.isTTY && process.stdout.isTTY && !json;
   return {
     host: createHost({ env: process.env, migrationsDir: `${packageDir}/migrations`, toolVersion: version }),
-    reporter: await createReporter(process, json, live),
-    questions: live ? (await import("./ui/ask.ts")).createQuestions(process.stdin, process.stdout) : null,
+    reporter: await createReporter(process, json, live && !isPlain(process.env)),
+    questions: live
+      ? (await import("./ui/ask.ts")).createQuestions(process.stdin, process.stdout, {
+          isPlain: isPlain(process.env),
+        })
+      : null,
     environment: process.env,
     version,
     packageDir,
@@ -83,6 +87,11 @@ export async function createWorld(
     write: createLogWriter(process),
     stop,
   };
+}
+
+/** True if nothing may be coloured or drawn: by https://no-color.org, or since the terminal can't. */
+function isPlain(env: Readonly<Record<string, string | undefined>>): boolean {
+  return (env["NO_COLOR"] ?? "") !== "" || env["TERM"] === "dumb";
 }
 
 const PACKAGE_DIR = dirname(dirname(fileURLToPath(import.meta.url)));

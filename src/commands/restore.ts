@@ -61,7 +61,7 @@ export async function snapshotRestore(given: string, flags: RestoreFlags, world:
 
 function linesOf({ summary, failedFile, lostFile }: RestoreResult): readonly string[] {
   return [
-    ...wrap(`${summary}.`, 80),
+    ...wrap(`${summary}.`),
     ...(failedFile === null ? [] : ["Pins that failed, with the reason:", `  ${failedFile}`]),
     ...(lostFile === null ? [] : ["Pins that cannot be restored as they were:", `  ${lostFile}`]),
   ];

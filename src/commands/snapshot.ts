@@ -27,7 +27,7 @@ import {
   type MasterLayout,
 } from "../settings/layout.ts";
 import { judgeStored, readHeartbeats } from "../status/pinset-parts.ts";
-import { wrap } from "../ui/text.ts";
+import { hang } from "../ui/text.ts";
 import { age, capitalised, countOf, decimalBytes, utcSeconds } from "../units.ts";
 import type { World } from "../world.ts";
 
@@ -108,14 +108,14 @@ function takenLines({ summary, alarms, verdict }: TakeResult, now: Date): readon
   const utc = utcSeconds(now);
   return [
     `${utc} ${headline}`,
-    ...alarms.flatMap((alarm) => hang(`Alarm: ${alarm}`)),
+    ...alarms.flatMap((alarm) => below(`Alarm: ${alarm}`)),
     ...remedies.map((line) => `  ${line}`),
   ];
 }
 
-/** A sentence below a headline, in lines of 80 columns. */
-function hang(sentence: string): readonly string[] {
-  return wrap(sentence, 78).map((line) => `  ${line}`);
+/** A sentence below a headline. */
+function below(sentence: string): readonly string[] {
+  return hang("  ", sentence);
 }
 
 /** `snapshot list`: verifies every snapshot completely and lists them. Throws (`integrity`) after the list if one of them is not valid. */
@@ -230,7 +230,7 @@ export async function snapshotVerify(given: string, flags: SnapshotFlags, world:
   }
   const lines = [
     `Verified: ${file.name}: ${countOf(count, "pin")}, ${decimalBytes(sizeBytes)}.`,
-    ...sentences.flatMap(hang),
+    ...sentences.flatMap(below),
   ];
   world.reporter.result({
     data: {

@@ -9,15 +9,19 @@ export interface Questions {
 
 /**
  * Questions on the terminal of this process. They throw (`pending`) if the input ends without an answer (Ctrl-D).
- * While a question waits, the terminal passes Ctrl-C to us as a key; `interrupt` turns it into the signal.
+ * While a question waits, the terminal passes Ctrl-C to us as a key; `interrupt` turns it into the signal. `isPlain`: no escape codes.
  */
 export function createQuestions(
   input: NodeJS.ReadableStream,
   output: NodeJS.WritableStream,
-  interrupt: () => void = () => void process.kill(process.pid, "SIGINT"),
+  {
+    interrupt = () => void process.kill(process.pid, "SIGINT"),
+    isPlain = false,
+  }: { readonly interrupt?: () => void; readonly isPlain?: boolean } = {},
 ): Questions {
   const ask = async (prompt: string): Promise<string> => {
-    const terminal = createInterface({ input, output });
+    // Without its editing, the kernel edits the line: that writes no escape codes.
+    const terminal = createInterface({ input, output, ...(isPlain ? { terminal: false } : {}) });
     terminal.on("SIGINT", interrupt);
     const ended = new Promise<never>((_resolve, reject) => terminal.once("close", () => reject(noAnswer())));
     try {

@@ -1,7 +1,7 @@
 import type { RunEvent } from "../engine/events.ts";
 import { duration, visible } from "../units.ts";
 import type { Reporter } from "./reporter.ts";
-import { errorLines, hang, oneLine, planLines, progressLine, table, wrap } from "./text.ts";
+import { errorLines, fold, hang, oneLine, planLines, progressLine, table, wrap } from "./text.ts";
 
 /** Where lines are written to. */
 export interface Streams {
@@ -43,7 +43,9 @@ interface Wait {
  * monotonic clock.
  */
 export function createLines(given: Streams, now: () => number): Reporter {
-  const streams = visibleStreams(given);
+  const shown = visibleStreams(given);
+  const each = (write: (line: string) => void) => (line: string) => fold(line).forEach(write);
+  const streams: Streams = { out: each(shown.out), err: shown.err };
   let running: Running | null = null;
   let runProgressMs = -Infinity;
   let runProgress = "";
@@ -124,7 +126,7 @@ export function createLines(given: Streams, now: () => number): Reporter {
     },
     result: ({ lines }) => {
       // A name with a line break must not look like a line of the program's own.
-      for (const line of lines) given.out(visible(line, { oneLine: true }));
+      for (const line of lines) for (const part of fold(visible(line, { oneLine: true }))) given.out(part);
     },
     error: (error, exitCode) => {
       for (const line of errorLines(error, exitCode)) streams.err(line);

@@ -3,7 +3,7 @@ import { messageOf } from "../errors.ts";
 import { duration, visible } from "../units.ts";
 import { createLines, type Streams, visibleStreams } from "./lines.ts";
 import type { Reporter } from "./reporter.ts";
-import { oneLine, progressLine } from "./text.ts";
+import { fold, NARROWEST_SCREEN, oneLine, progressLine } from "./text.ts";
 
 // oxlint-disable-next-line typescript/no-explicit-any
 type Task = ListrTaskWrapper<unknown, any, any>;
@@ -16,8 +16,6 @@ class LiveRenderer extends DefaultRenderer {
 /** ECMA-48: moves the cursor to the line above and erases that line. */
 const UP_AND_CLEAR = "\u001b[1A\u001b[2K";
 
-/** Below this width a terminal does not know its size: script(1) reports 0 columns without a window. */
-const NARROWEST_SCREEN = 20;
 const USUAL_WIDTH = 80;
 
 /** Where the rows are drawn. */
@@ -102,7 +100,7 @@ export function createTerminal(
     note(line) {
       overProgress = false;
       row?.release();
-      streams.out(line);
+      for (const part of fold(line)) streams.out(part);
     },
     async close() {
       finish(null);

@@ -4,14 +4,32 @@ import type { PlanItem } from "../engine/events.ts";
 import type { OperatorError, Problem } from "../errors.ts";
 import { countOf, visible } from "../units.ts";
 
-const WIDTH = 80;
+const USUAL_WIDTH = 80;
+/** Below this width a terminal does not know its size: script(1) reports 0 columns without a window. */
+export const NARROWEST_SCREEN = 20;
 const NARROWEST_CELL = 24;
+
+/** How wide lines are: one terminal shows all that a process prints. */
+let screenWidth = USUAL_WIDTH;
+
+/**
+ * Fits all lines to a terminal of that many columns; undefined if the output is not a terminal. A wider one changes nothing: long
+ * lines are hard to read, and a log is read later. Only the composition root calls it.
+ */
+export function fitTo(columns: number | undefined): void {
+  screenWidth = widthFor(columns);
+}
+
+/** The width of lines on a terminal of that many columns. */
+export function widthFor(columns: number | undefined): number {
+  return columns === undefined || columns < NARROWEST_SCREEN ? USUAL_WIDTH : Math.min(columns, USUAL_WIDTH);
+}
 /** The indent of a last column that stands below the others. */
 const BELOW = 6;
 const WIDEST_VERB = "unchanged".length;
 
 /**
- * A table of left-aligned columns that fits 80 columns if the words allow it. The last column is wrapped. If
+ * A table of left-aligned columns that fits the screen if the words allow it. The last column is wrapped. If
  * the other columns leave too little space, for all rows or for one with a long word, it stands below them. A line of
  * one word that is longer still moves to the left.
  */
@@ -21,16 +39,29 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
     Math.max(...rows.map((row) => (row[column] ?? "").length)),
   );
   const wide = widths.reduce((sum, width) => sum + width + 2, 2);
-  const isNarrow = WIDTH - wide < NARROWEST_CELL;
+  const isNarrow = screenWidth - wide < NARROWEST_CELL;
+  // Columns that do not fit beside each other are no columns any more.
+  if (wide - 2 > screenWidth && screenWidth < USUAL_WIDTH)
+    return rows.flatMap((row) =>
+      hang(
+        "  ",
+        row
+          .filter((cell) => cell.trim() !== "")
+          .map(oneLine)
+          .join("  "),
+        BELOW,
+      ),
+    );
   return rows.flatMap((row) => {
     const head = widths.map((width, column) => (row[column] ?? "").padEnd(width)).join("  ");
     const last = oneLine(row[columns - 1] ?? "");
-    const longest = Math.max(...last.split(" ").map((word) => word.length));
-    const below = last !== "" && (isNarrow || (longest > WIDTH - wide && longest <= WIDTH - BELOW));
+    const longest = Math.max(...wordsOf(last).map((word) => word.length));
+    const below =
+      last !== "" && (isNarrow || (longest > screenWidth - wide && longest <= screenWidth - BELOW));
     const indent = below ? BELOW : wide;
-    const cell = wrap(last, WIDTH - indent);
+    const cell = wrap(last, screenWidth - indent);
     const [start = ""] = cell;
-    const apart = below || (indent + start.length > WIDTH && indent > BELOW);
+    const apart = below || (indent + start.length > screenWidth && indent > BELOW);
     if (apart && head.trim() === "") return cell.map((line) => place(line, indent));
     const [first = "", ...rest] = apart ? ["", ...cell] : cell;
     return [
@@ -42,14 +73,35 @@ export function table(rows: readonly (readonly string[])[]): readonly string[] {
 
 /** A line at its indent, or further left if it is too long for it. */
 function place(line: string, indent: number): string {
-  return " ".repeat(Math.max(0, Math.min(indent, WIDTH - line.length))) + line;
+  return " ".repeat(Math.max(0, Math.min(indent, screenWidth - line.length))) + line;
+}
+
+/** What an operator pastes begins with one of these, or has a sign of a shell in it. */
+const PROGRAMS =
+  "(?:sudo|fula-node|node|npx|docker|systemctl|journalctl|apt-get|curl|sed|mkdir|scp|cp|chmod)";
+const COMMAND = new RegExp(`^${PROGRAMS} [-\\w./]`);
+const HAS_COMMAND = new RegExp(`(?:^|\\s)${PROGRAMS} [-a-z/]|[$|>&\`]| --`);
+
+/** The parts of a text between which a line may break: words, what is between `backticks`, and a text that is a command as a whole. */
+function wordsOf(text: string): readonly string[] {
+  if (COMMAND.test(text) && !/[.,:;](?: |$)| \(/.test(text)) return [text];
+  const words = text.split(" ");
+  if (text.split("`").length % 2 === 0) return words;
+  const parts: string[] = [];
+  let isOpen = false;
+  for (const word of words) {
+    if (isOpen) parts.push(`${parts.pop() ?? ""} ${word}`);
+    else parts.push(word);
+    if (word.split("`").length % 2 === 0) isOpen = !isOpen;
+  }
+  return parts;
 }
 
 /** Breaks a text at spaces. A word that is too long gets its own line, so that paths and commands can be copied. */
-export function wrap(text: string, width = WIDTH): readonly string[] {
+export function wrap(text: string, width = screenWidth): readonly string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of wordsOf(text)) {
     if (line !== "" && line.length + 1 + word.length > width) {
       lines.push(line);
       line = word;
@@ -77,7 +129,7 @@ export function planLines(items: readonly PlanItem[]): readonly string[] {
     ...(unchanged.length === 0 ? [] : planRow("=", "unchanged", unchanged.join(", "))),
     ...(consents.length === 0 ? [] : ["", ...consents]),
     "",
-    `  ${planTotal(items)}`,
+    ...hang("  ", planTotal(items)),
   ];
 }
 
@@ -228,14 +280,14 @@ function paragraph(label: string, text: string): readonly string[] {
 
 /**
  * A label, and a text that is wrapped behind it at `indent`. A word that is too long moves to the left, so that
- * the line fits 80 columns if the word does.
+ * the line fits the screen if the word does.
  */
 export function hang(label: string, text: string, indent = label.length): readonly string[] {
-  const lines = wrap(text, WIDTH - Math.max(indent, label.length));
+  const lines = wrap(text, screenWidth - Math.max(indent, label.length));
   const [first = "", ...rest] = lines;
-  if (label.length + first.length > WIDTH && label.trim() !== "")
+  if (label.length + first.length > screenWidth && label.trim() !== "")
     return [label.trimEnd(), ...lines.map((line) => place(line, indent))];
-  if (label.length + first.length > WIDTH) return lines.map((line) => place(line, indent));
+  if (label.length + first.length > screenWidth) return lines.map((line) => place(line, indent));
   return [`${label}${first}`.trimEnd(), ...rest.map((line) => place(line, indent))];
 }
 
@@ -265,5 +317,18 @@ function shortenCertificates(line: string): string {
     } catch {
       return `${base64.slice(0, 12)}... (${base64.length} characters)`;
     }
+  });
+}
+
+/**
+ * A line that no caller has wrapped, broken for a narrow terminal. One with a command stays in one piece: the terminal
+ * breaks it where it likes, and gives it back whole to whoever copies it.
+ */
+export function fold(line: string): readonly string[] {
+  if (screenWidth === USUAL_WIDTH) return [line];
+  return line.split("\n").flatMap((part) => {
+    if (part.length <= screenWidth || HAS_COMMAND.test(part)) return [part];
+    const indent = /^ */.exec(part)?.[0] ?? "";
+    return hang(indent, part.slice(indent.length));
   });
 }

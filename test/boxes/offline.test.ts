@@ -95,7 +95,8 @@ describe.skipIf(skipped !== undefined)("a box that reaches no registry", () => {
     // Without --offline npm waits 20 s for the audit that it can't have.
     const npx = `cd /root && npx --yes --offline ./fula-node.tgz ${FIRST_JOIN.join(" ")} --images ${ARCHIVE}`;
     const journaled = await journaledChanges(box);
-    // Whatever root sends leads there, and is counted; kubo has another user.
+    // All that root sends goes there and is counted, questions for names too: kubo has another user.
+    await box.run("echo nameserver 192.0.2.53 > /etc/resolv.conf");
     await box.run(
       "ip link add nowhere type veth peer name nobody && ip link set nobody up && ip address add 192.0.2.2/24 dev nowhere && ip link set nowhere up && ip route add default dev nowhere",
     );

@@ -65,9 +65,9 @@ export async function blockAdd(text: string, flags: AddFlags, world: World): Pro
       ended,
     },
     lines: [
-      ...wrap(headline(outcome, ended), 80),
+      ...wrap(headline(outcome, ended)),
       `  ${decision.cid}`,
-      ...wrap("No account can pin it any more, in any spelling of its CID.", 80),
+      ...wrap("No account can pin it any more, in any spelling of its CID."),
       ...requestLines(found, flags.unpin === true ? ended : null, text),
     ],
   });
@@ -88,11 +88,10 @@ function requestLines(
 ): readonly string[] {
   const own =
     "A pin that you made yourself stays: docker exec ipfs_cluster ipfs-cluster-ctl --force-http pin rm CID.";
-  if (ended === 0) return wrap(`No active request for it is left. ${own}`, 80);
+  if (ended === 0) return wrap(`No active request for it is left. ${own}`);
   if (ended !== null)
     return wrap(
       `Ended ${countOf(ended, "request")} for it: failed, with the reason BLOCKED. The queue unpins it; nodes free the space with their next garbage collection. ${own}`,
-      80,
     );
   if (count === 0) return [];
   return [
@@ -104,7 +103,7 @@ function requestLines(
     ...(count > requests.length ? [`  and ${count - requests.length} more`] : []),
     "To end them and unpin the content:",
     `  fula-node block add ${cid} --unpin --reason TEXT`,
-    ...wrap(own, 80),
+    ...wrap(own),
   ];
 }
 
@@ -117,7 +116,7 @@ export async function blockRemove(text: string, flags: BlockFlags, world: World)
     lines: [
       removed > 0 ? "No longer blocked:" : "Nothing to do: this is not blocked:",
       `  ${decision.cid}`,
-      ...(removed > 0 ? wrap("Requests that failed because of the block stay failed.", 80) : []),
+      ...(removed > 0 ? wrap("Requests that failed because of the block stay failed.") : []),
     ],
   });
   return "ok";

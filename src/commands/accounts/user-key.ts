@@ -3,7 +3,7 @@ import { actorOf, readReason } from "../../accounts/decisions.ts";
 import { issueToken } from "../../accounts/token.ts";
 import { OperatorError, type VerbExit } from "../../errors.ts";
 import { parseDuration } from "../../federation/invite.ts";
-import { wrap } from "../../ui/text.ts";
+import { hang } from "../../ui/text.ts";
 import { countOf } from "../../units.ts";
 import type { World } from "../../world.ts";
 import {
@@ -112,8 +112,7 @@ export async function userKeys(flags: KeysFlags, world: World): Promise<VerbExit
       ...(kind === "session" ? [] : [lastUsed === null ? "never used" : `last used ${lastUsed}`]),
       ...(state === "active" ? [] : [revoked === null ? state : `revoked ${revoked}`]),
     ].join(", ");
-    const [first = "", ...rest] = wrap(facts, 64);
-    return [`  ${id}  ${first}`, ...rest.map((line) => `                ${line}`)];
+    return hang(`  ${id}  `, facts);
   });
   world.reporter.result({
     data: { verb: "user keys", account, keys },

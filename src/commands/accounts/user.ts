@@ -33,11 +33,11 @@ export async function userCreate(flags: UserFlags, world: World): Promise<VerbEx
     data: { verb: "user create", ...account },
     lines: created
       ? [
-          ...wrap(`Created the account ${userId}.`, 80),
+          ...wrap(`Created the account ${userId}.`),
           "To create an API key for it:",
           `  fula-node user token --email ${flags.email}`,
         ]
-      : wrap(`Nothing to do: the account already exists: ${userId}.`, 80),
+      : wrap(`Nothing to do: the account already exists: ${userId}.`),
   });
   return "ok";
 }
@@ -147,7 +147,7 @@ async function decide(
   if (outcome === "no-account") throw noAccount(flags);
   world.reporter.result({
     data: { verb, account, changed: outcome === "changed", balanceFula },
-    lines: say(outcome, account, balanceFula, isBilled).flatMap((line) => wrap(line, 80)),
+    lines: say(outcome, account, balanceFula, isBilled).flatMap((line) => wrap(line)),
   });
   return "ok";
 }
@@ -216,7 +216,7 @@ export async function userCredit(amount: string, flags: CreditFlags, world: Worl
               ]
             : []),
         ]
-    ).flatMap((line) => wrap(line, 80)),
+    ).flatMap((line) => wrap(line)),
   });
   return "ok";
 }

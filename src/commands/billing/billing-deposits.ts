@@ -108,9 +108,9 @@ function show({ settings, retried, standing, failed, idle }: Found, world: World
     data: { verb: "billing deposits", retried, idle, ...standing, chains, failures: failed },
     lines: [
       ...(retried === null ? [] : [`Tried again: ${retried.settled} settled, ${retried.failed} failed.`]),
-      ...(idle === null ? [] : wrap(`Nobody looks for deposits now: ${idle}.`, 80)),
+      ...(idle === null ? [] : wrap(`Nobody looks for deposits now: ${idle}.`)),
       ...world.reporter.table(chainRows(standing, settings)),
-      ...(judged === null || failed.length > 0 ? [] : wrap(`Do: ${judged.todo}`, 80)),
+      ...(judged === null || failed.length > 0 ? [] : wrap(`Do: ${judged.todo}`)),
       ...(unclaimed === 0
         ? []
         : [
@@ -143,7 +143,7 @@ function showDismissed(transfer: string, { fula, from }: Decided, world: World):
   world.reporter.result({
     data: { verb: "billing deposits", dismissed: transfer, fula, from },
     lines: [
-      ...wrap(`Dismissed ${fula} FULA from ${from}.`, 80),
+      ...wrap(`Dismissed ${fula} FULA from ${from}.`),
       "No scan, claim or retry of the list credits it. To take it back and try it:",
       `  fula-node billing deposits --retry ${transfer}`,
     ],

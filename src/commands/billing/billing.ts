@@ -69,7 +69,6 @@ export async function billingRuns(
         ? [off]
         : wrap(
             `Billing: ${judged.sentence}.${judged.todo === null || judged.todo === RUNS ? "" : ` Do: ${judged.todo}`}`,
-            80,
           )),
       ...(hours.length === 0 ? ["No hour was billed yet."] : world.reporter.table(rows)),
       ...(failures.length === 0 ? [] : ["Charges that failed. Each run of the next day tries them again:"]),
@@ -199,7 +198,7 @@ async function preview(run: Deduction, wish: Preview): Promise<VerbExit> {
           : `${countOf(some.length, "hour")} of ${hours.length} would be ${waive ? "waived instead of charged" : "charged"}:`,
       ...world.reporter.table(rows),
       ...(some.length === 0 ? [] : ["An account whose balance ends pays no hour after that."]),
-      ...(absent === null ? [] : wrap(`By itself, nothing is charged: ${absent}.`, 80)),
+      ...(absent === null ? [] : wrap(`By itself, nothing is charged: ${absent}.`)),
     ],
   });
   return some.length === 0 && absent === null ? "ok" : "pending";

@@ -103,7 +103,6 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
       "",
       ...wrap(
         `It contains no secret, and both masters need the same ones. They are in ${layout.envFile}. This puts each into a file:`,
-        80,
       ),
       "",
       `mkdir -m 700 /root/for-master && (umask 077; for key in ${SHARED_SECRETS.join(" ")}; do`,
@@ -111,14 +110,12 @@ export async function inviteMaster(flags: InviteFlags, world: World): Promise<Ve
       "",
       ...wrap(
         "Copy that directory to the other machine (scp -r), save the first line there as invite.txt, and run there:",
-        80,
       ),
       "",
       ...command,
       "",
       ...wrap(
         "Then remove the directory on both machines. The other master is not trusted yet: its join prints the command for that.",
-        80,
       ),
     ],
   });

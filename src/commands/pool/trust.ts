@@ -262,7 +262,7 @@ async function change(
         lines: isIdle
           ? ["Nothing to do: it is so already."]
           : [
-              ...(registry === undefined ? [] : wrap(registry, 80)),
+              ...(registry === undefined ? [] : wrap(registry)),
               ...(restarts
                 ? [
                     flags.dryRun

@@ -572,8 +572,8 @@ describe("a machine without a node", () => {
       "",
       "No fula-node node is installed on this machine.",
       "  Make it the master of a pool:      fula-node join-as-master",
-      "  Make it a storage node of a pool:  fula-node join-as-storage-node --invite",
-      "                                     TOKEN",
+      "  Make it a storage node of a pool:",
+      "      fula-node join-as-storage-node --invite TOKEN",
       "",
       "There is no node to look at (exit 20).",
     ]);

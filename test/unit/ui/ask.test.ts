@@ -61,7 +61,7 @@ describe("questions", () => {
     const output = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
     output.resume();
     const interrupted = new Promise<void>((resolve) => {
-      const questions = createQuestions(input, output, resolve);
+      const questions = createQuestions(input, output, { interrupt: resolve });
       questions.confirm("Go on?", true).catch(() => undefined);
     });
     input.write("\u0003");
