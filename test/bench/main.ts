@@ -1,50 +1,20 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { bedEnvironment } from "../support/bed.ts";
-import { benches as bucketRoots } from "./bucket-roots.ts";
-import { benches as deduction } from "./deduction.ts";
-import { benches as dumpRestore } from "./dump-restore.ts";
-import { benches as ingest } from "./ingest.ts";
-import { benches as join } from "./join.ts";
-import { benches as migrations } from "./migrations.ts";
-import { benches as noop } from "./noop.ts";
-import { benches as page } from "./page.ts";
-import { benches as pinsMemory } from "./pins/memory.ts";
-import { benches as pins } from "./pins/pins.ts";
+import { BENCHES } from "./catalogue.ts";
 import { type Bench, describeMachine, judge, renderTable, type Verdict } from "./report.ts";
-import { benches as restore } from "./restore.ts";
-import { benches as snapshot } from "./snapshot.ts";
-import { benches as status } from "./status.ts";
-import { benches as tarball } from "./tarball.ts";
-import { benches as version } from "./version.ts";
+import { record } from "./results.ts";
 
-// npm run bench [-- [--json FILE] [NAME...]]: a table, and the same as JSON. A missed target is
-// reported, but is not a failure. If a bench can't run, the exit code is 1.
+// npm run bench [-- [--json FILE] [--record] [NAME...]]: a table, and the same as JSON. A missed target is
+// reported, but is not a failure. If a bench can't run, the exit code is 1. --record also writes what was measured into
+// results.json, of which npm run docs makes docs/benchmarks.md.
 
 // Boxes use the test bed's engine, never the machine's own.
 Object.assign(process.env, bedEnvironment());
 
-const BENCHES: readonly Bench[] = [
-  ...version,
-  ...tarball,
-  ...migrations,
-  ...noop,
-  ...status,
-  ...join,
-  ...snapshot,
-  ...restore,
-  ...ingest,
-  ...pins,
-  ...pinsMemory,
-  ...deduction,
-  ...dumpRestore,
-  ...bucketRoots,
-  ...page,
-];
-
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: "string", default: "bench.json" } },
+  options: { json: { type: "string", default: "bench.json" }, record: { type: "boolean", default: false } },
 });
 const known = BENCHES.map(({ name }) => name);
 const unknown = positionals.filter((name) => !known.includes(name));
@@ -73,6 +43,7 @@ async function runAll(benches: readonly Bench[]): Promise<void> {
   const machine = { ...before, loadAfter: describeMachine().load };
   const report = { at: new Date().toISOString(), machine, benches: verdicts, failures };
   await writeFile(values.json, `${JSON.stringify(report, null, 2)}\n`);
+  if (values.record) await record(verdicts, { at: report.at, machine });
   console.log(renderTable(verdicts));
   for (const { bench, why } of failures) console.log(`NOT RUN  ${bench}: ${why}`);
   const { node, cpus, load, loadAfter } = machine;

@@ -1,4 +1,4 @@
-import { availableParallelism, loadavg } from "node:os";
+import { availableParallelism, cpus, loadavg } from "node:os";
 
 /** The target of a measurement: the median of the paired ratios ours/anchor, or only ours in its own unit. */
 export type Target = {
@@ -80,9 +80,23 @@ export function judge(bench: string, measured: Measurement): Verdict {
 }
 
 /** The machine of a report, since numbers of different or busy machines can't be compared. */
-export function describeMachine(): { readonly node: string; readonly cpus: number; readonly load: string } {
+export function describeMachine(): Machine {
   const load = loadavg()[0] ?? 0;
-  return { node: process.version, cpus: availableParallelism(), load: load.toFixed(1) };
+  return {
+    node: process.version,
+    cpu: (cpus()[0]?.model ?? "unknown").replaceAll(/\s+/g, " ").trim(),
+    cpus: availableParallelism(),
+    load: load.toFixed(1),
+  };
+}
+
+/** What a measurement was taken on. */
+export interface Machine {
+  readonly node: string;
+  readonly cpu: string;
+  readonly cpus: number;
+  /** How many processes wanted to run, over the last minute. */
+  readonly load: string;
 }
 
 const WIDTH = 80;
@@ -109,13 +123,13 @@ function row(label: string, cells: readonly string[], ratio: string, mark: strin
 }
 
 function numbers({ min, median, max }: Spread): readonly string[] {
-  return [min, median, max].map((value) =>
-    value >= 1e7
-      ? `${Math.round(value / 1000)}k`
-      : value >= 1000
-        ? String(Math.round(value))
-        : value.toFixed(1),
-  );
+  return [min, median, max].map(shortNumber);
+}
+
+/** A number with as many digits as it is worth. */
+export function shortNumber(value: number): string {
+  if (value >= 1e7) return `${Math.round(value / 1000)}k`;
+  return value >= 1000 ? String(Math.round(value)) : value.toFixed(1);
 }
 
 function describeTarget({ of, bound, value }: Target, unit: string): string {

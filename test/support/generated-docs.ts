@@ -8,6 +8,8 @@ import { describeProgram } from "../../src/program.ts";
 import { MASTER_SETTINGS } from "../../src/settings/master.ts";
 import { describeSetting, type SettingSpec } from "../../src/settings/settings.ts";
 import { STORAGE_SETTINGS } from "../../src/settings/storage.ts";
+import { BENCHES } from "../bench/catalogue.ts";
+import { listResults, readResults } from "../bench/results.ts";
 import { FakeMaster } from "./fake-master.ts";
 import { prepare } from "./master-boxes.ts";
 import { GENERATED } from "./pages.ts";
@@ -34,6 +36,7 @@ export async function fillPages(pages: ReadonlyMap<string, string>): Promise<Rea
     ["checks", listChecks()],
     ["doctor-checks", listDoctorChecks()],
     ["purge", listPurgeable()],
+    ["benchmarks", listResults(BENCHES, readResults())],
   ]);
   const filled: string[] = [];
   const result = new Map(
