@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { ArchivedImage } from "../engine.ts";
+import { shortName } from "./judge-archive.ts";
 
 /** What is known about one file of an archive. */
 export interface ArchiveEntry {
@@ -76,12 +77,6 @@ export function imagesOf(entries: Entries): readonly ArchivedImage[] {
     const { architecture } = readConfig(entries, config);
     return references.map((reference) => ({ reference: shortName(reference), architecture, lacks }));
   });
-}
-
-/** The name of an image as the Docker CLI shows it: without the default registry, and with its tag. */
-export function shortName(reference: string): string {
-  const short = reference.replace(/^(?:index\.)?docker\.io\//, "").replace(/^library\//, "");
-  return short.includes("@") || short.lastIndexOf(":") > short.lastIndexOf("/") ? short : `${short}:latest`;
 }
 
 /** One image as a list of an archive names it. */

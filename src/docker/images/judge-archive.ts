@@ -1,6 +1,5 @@
 import { OperatorError } from "../../errors.ts";
 import type { ArchivedImage } from "../engine.ts";
-import { shortName } from "./archive-images.ts";
 
 /** What an archive is to have. */
 export interface Wanted {
@@ -49,6 +48,12 @@ export function findFault(
   if (partly.length === 0) return null;
   const lacks = partly.flatMap(({ there }) => there.flatMap((image) => image.lacks));
   return { kind: "parts", references: namesOf(partly), lacks: lacks[0] ?? "" };
+}
+
+/** The name of an image as the Docker CLI shows it: without the default registry, and with its tag. */
+export function shortName(reference: string): string {
+  const short = reference.replace(/^(?:index\.)?docker\.io\//, "").replace(/^library\//, "");
+  return short.includes("@") || short.lastIndexOf(":") > short.lastIndexOf("/") ? short : `${short}:latest`;
 }
 
 /** The error for a fault of an archive that an operator brought. `remedy` says how to make another one. */
