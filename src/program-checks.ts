@@ -14,10 +14,20 @@ export function addChecks(program: Command, run: Run): void {
       "--base-dir <dir>",
       "directory of the node (default: /opt/fula-master, or /opt/fula-storage on a storage node)",
     )
+    .option(
+      "--fix",
+      "run the repairs of a join with the settings that are saved, then show what is still wrong",
+      false,
+    )
+    .option("-y, --yes", "with --fix: make the changes without asking", false)
+    .option("--bundle <file>", "also write an archive (tar.gz) for support, without secrets")
     .option("-v, --verbose", "also show what is right, and everything that was looked at", false)
     .option("--json", "print one JSON object instead of text")
     .action((flags: DoctorFlags) =>
-      run(async (world) => (await import("./commands/doctor.ts")).doctor(flags, world), "asks"),
+      run(
+        async (world) => (await import("./commands/doctor.ts")).doctor(flags, world),
+        flags.fix ? "changes" : "asks",
+      ),
     );
 
   program

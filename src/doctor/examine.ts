@@ -2,6 +2,8 @@ import { OperatorError } from "../errors.ts";
 import { findInstalledNode, nameOf, type NodeKind, type NodeSigns } from "../join/installed-node.ts";
 import { contextOfMaster, contextOfStorageNode } from "../join/preflight.ts";
 import { openStorageSource, readMasterSettings, readSavedSettings } from "../join/settings-source.ts";
+import { readKnownSecrets } from "../logs/known-secrets.ts";
+import { createRedactor, type Redact } from "../logs/redact.ts";
 import {
   baseDirFlag,
   isOurs,
@@ -57,14 +59,31 @@ export async function examine(
   const checking = checkMachine(likely, deps, clock);
   checking.catch(() => {});
   const { place, title, findings } = await looking;
+  const redact = await redactorOf(place.baseDir, deps);
   const isSame = place.kind === likely.kind && place.baseDir === likely.baseDir;
   const checked = await (isSame ? checking : checkMachine(place, deps, clock));
   return {
     ...place,
     title,
-    findings: sortFindings([...findings, ...checked, ...[...warnings].map(ofWarning)]),
+    findings: sortFindings(
+      [...findings, ...checked, ...[...warnings].map(ofWarning)].map((one) => redacted(one, redact)),
+    ),
     durationMs: Math.round(clock.nowMs() - startMs),
   };
+}
+
+/** Takes out what a log, a health check or an answer had in it. Remedies are our own words. */
+function redacted(finding: Finding, redact: Redact): Finding {
+  const evidence = Object.entries(finding.evidence).map(([key, value]) => [key, redact(value)] as const);
+  return { ...finding, what: redact(finding.what), evidence: Object.fromEntries(evidence) };
+}
+
+/** What takes the secrets of the node in this directory out of a text. */
+export async function redactorOf(
+  baseDir: string,
+  { host, environment }: Pick<StatusDeps, "host" | "environment">,
+): Promise<Redact> {
+  return createRedactor(await readKnownSecrets(host, masterLayout(baseDir), environment));
 }
 
 /** Adopted containers have no label of ours. */

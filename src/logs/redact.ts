@@ -95,7 +95,9 @@ const PATTERNS: readonly (readonly [RegExp, string])[] = [
 /** What can be base64 of something: long enough for an e-mail address or a key. */
 const BASE64 = /[A-Za-z0-9+/_-]{10,}={0,2}/g;
 
-/** A token may begin inside of what was encoded, or stand behind a character that is no part of it. */
+/** What a token can be the base64 or the hex of. It may begin inside of that, or stand behind a character that is no part of it. */
 function decodings(token: string): readonly string[] {
-  return [0, 1, 2, 3].map((from) => Buffer.from(token.slice(from), "base64").toString("latin1"));
+  const bytes = [0, 1, 2, 3].map((from) => Buffer.from(token.slice(from), "base64"));
+  const hex = /^[0-9a-f]+$/i.test(token) ? [0, 1].map((from) => Buffer.from(token.slice(from), "hex")) : [];
+  return [...bytes, ...hex].map((decoded) => decoded.toString("latin1"));
 }

@@ -3,6 +3,7 @@ import { doctor } from "../../src/commands/doctor.ts";
 import type { Finding } from "../../src/doctor/finding.ts";
 import type { VerbExit } from "../../src/errors.ts";
 import type { Result } from "../../src/ui/reporter.ts";
+import type { World } from "../../src/world.ts";
 import { table, wrap } from "../../src/ui/text.ts";
 import { join, LAYOUT } from "./master-boxes.ts";
 import type { OperationDeps } from "./operation-deps.ts";
@@ -13,7 +14,11 @@ import { oneSnapshot } from "./taken-snapshot.ts";
 export interface DoctorBench {
   /** A copy of it, with one thing changed. */
   master(change?: (host: FakeStorage) => void): FakeStorage;
-  doctorOn(host: FakeStorage, flags?: Partial<Parameters<typeof doctor>[0]>): Promise<Diagnosed>;
+  doctorOn(
+    host: FakeStorage,
+    flags?: Partial<Parameters<typeof doctor>[0]>,
+    world?: Partial<World>,
+  ): Promise<Diagnosed>;
   clear(): void;
 }
 
@@ -56,7 +61,7 @@ export async function openDoctorBench(): Promise<DoctorBench> {
       change(host);
       return host;
     },
-    doctorOn: (host, flags = {}) => doctorOn(host, flags, snapshots),
+    doctorOn: (host, flags = {}, parts = {}) => doctorOn(host, flags, { snapshots, parts }),
     clear: () => snapshots.clear(),
   };
 }
@@ -70,16 +75,17 @@ function beat(host: FakeStorage, operation: string, path: string): void {
 async function doctorOn(
   host: FakeStorage,
   flags: Partial<Parameters<typeof doctor>[0]>,
-  snapshots: OperationDeps,
+  { snapshots, parts }: { readonly snapshots: OperationDeps; readonly parts: Partial<World> },
 ): Promise<Diagnosed> {
   const results: Result[] = [];
-  const world = worldOf(host);
+  const world = worldOf(host, parts);
   const reporter = { ...world.reporter, table, wrap, result: (result: Result) => void results.push(result) };
   const exit = await doctor(
-    { verbose: false, ...flags },
+    { verbose: false, fix: false, yes: false, ...flags },
     {
       ...world,
       reporter,
+      stop: new AbortController().signal,
       openSnapshots: async () => snapshots.store,
       readVerifyingKey: async () => snapshots.key,
     },
