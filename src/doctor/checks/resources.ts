@@ -12,11 +12,12 @@ const LITTLE = { share: 0.1, bytes: 10 * GB } as const;
 const NEARLY_NOTHING = { share: 0.02, bytes: GB } as const;
 const FEW_INODES_SHARE = 0.05;
 
-/** The file systems of settings and snapshots, of the writer's data, and of images and volumes. */
-async function placesOf({ host, layout, values, engine }: Examined): Promise<readonly string[]> {
+/** The file systems of settings, of snapshots, of the writer's data, and of images and volumes. */
+async function placesOf({ host, layout, master, values, engine }: Examined): Promise<readonly string[]> {
   const root = (await engine())?.rootDirectory ?? USUAL_ROOT;
   const writer = values("WRITER_DIR");
-  const places = [...new Set([layout.baseDir, root, ...(writer === undefined ? [] : [writer])])];
+  const others = [master?.snapshotsDir, writer].filter((path) => path !== undefined);
+  const places = [...new Set([layout.baseDir, root, ...others])];
   const found = await Promise.all(
     places.map(async (path) => ((await host.files.stat(path)) === null ? [] : [path])),
   );

@@ -162,7 +162,7 @@ const FAULTS: readonly (readonly [
     "a disk that is read-only",
     (h) => h.files.put("/proc/self/mountinfo", mountinfo("ro")),
     "read-only",
-    /^error: \/opt\/fula-master and \/opt\/fula-writer can't be written to: \/opt is mounted/,
+    /^error: \/opt\/fula-master and \/opt\/fula-master\/snapshots and \/opt\/fula-writer can't be written to: \/opt is mounted/,
   ],
   ["a disk that is not", (h) => h.files.put("/proc/self/mountinfo", mountinfo("rw")), "read-only", null],
   [
