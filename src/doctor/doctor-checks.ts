@@ -1,7 +1,7 @@
 import type { DoctorCheck } from "./doctor-check.ts";
 import { largeLogs, memoryLeft, readOnly, restarts, space } from "./checks/resources.ts";
-import { interruptedRun, recentAlarms } from "./checks/past-runs.ts";
-import { firewall, names, openPorts } from "./checks/network.ts";
+import { heldLocks, interruptedRun, recentAlarms } from "./checks/past-runs.ts";
+import { dockerRules, firewall, names, openPorts, publishedPorts } from "./checks/network.ts";
 
 /** The checks that only `doctor` makes, besides those of `status` and of the preflight. docs/doctor.md lists them. */
 export const DOCTOR_CHECKS: readonly DoctorCheck[] = [
@@ -12,7 +12,10 @@ export const DOCTOR_CHECKS: readonly DoctorCheck[] = [
   restarts,
   openPorts,
   firewall,
+  publishedPorts,
+  dockerRules,
   names,
   interruptedRun,
+  heldLocks,
   recentAlarms,
 ];

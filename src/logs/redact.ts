@@ -24,9 +24,10 @@ export function createRedactor(secrets: Iterable<string>): Redact {
       : new RegExp(forms.map((form) => form.replaceAll(/[.*+?^${}()|[\]\\/-]/g, "\\$&")).join("|"), "g");
   const isSecret = (text: string) => (known !== null && text.search(known) !== -1) || EMAIL.test(text);
   return (text) => {
-    const plain = known === null ? text : text.replaceAll(known, REDACTED);
-    const patterned = PATTERNS.reduce((sum, [pattern, by]) => sum.replaceAll(pattern, by), plain);
-    return patterned.replaceAll(BASE64, (token) => (decodings(token).some(isSecret) ? REDACTED : token));
+    // Whole tokens first: a known form inside of one would leave its first and last characters.
+    const decoded = text.replaceAll(BASE64, (token) => (decodings(token).some(isSecret) ? REDACTED : token));
+    const plain = known === null ? decoded : decoded.replaceAll(known, REDACTED);
+    return PATTERNS.reduce((sum, [pattern, by]) => sum.replaceAll(pattern, by), plain);
   };
 }
 

@@ -30,7 +30,7 @@ export interface Lock {
 }
 
 /** Only root can make a directory in /run, and it is empty after every boot. */
-const LOCK_DIRECTORY = "/run/fula-node";
+export const LOCK_DIRECTORY = "/run/fula-node";
 const MAX_HOLDER_BYTES = 4096;
 const MAX_ATTEMPTS = 20;
 const FLOCK_TIMEOUT_MS = 10_000;

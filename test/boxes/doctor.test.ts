@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fulaNode, PROGRAM } from "../support/artifact.ts";
 import type { Box, ExecResult } from "../support/box.ts";
 import { eventually } from "../support/cluster-real.ts";
-import { bootMaster, expectExit, health, readEnv, skipped } from "../support/master-box.ts";
+import { bootMaster, expectExit, health, psql, readEnv, skipped } from "../support/master-box.ts";
 
 const HOME = "/opt/fula-master";
 const EMAIL = "ann.user@mail.example.org";
@@ -97,10 +97,8 @@ describe.skipIf(skipped !== undefined)("doctor and logs on a master of its own",
     await eventually("the old lines are there", async () => (await read(out)).includes("more of it"));
     await box.run(`echo 'fresh line' >> ${HOME}/sweep.log`);
     await eventually("the new line is there", async () => (await read(out)).includes("fresh line"));
-    await box.run("docker exec postgres-pinning sh -c 'echo to the log of postgres >/proc/1/fd/1'");
-    await eventually("that of a container, too", async () =>
-      (await read(out)).includes("to the log of postgres"),
-    );
+    await psql(box, "SELECT 1/0").catch(() => {});
+    await eventually("that of a container, too", async () => (await read(out)).includes("division by zero"));
     await box.run(["pkill", "-INT", "-f", `${PROGRAM} logs sweep`]);
     await eventually("it has ended", async () => (await read(`${out}.code`)) !== "");
     expect([await read(`${out}.code`), await read(`${out}.err`)]).toEqual(["0\n", ""]);

@@ -183,3 +183,84 @@ export const names: DoctorCheck = {
     });
   },
 };
+
+/** The processes that listen for a port that Docker publishes. */
+const PUBLISHERS: ReadonlySet<string | null> = new Set(["docker-proxy", "dockerd"]);
+
+/** Ports that Docker publishes on every address although ufw is switched on: Docker's own rules come before those of ufw. */
+export const publishedPorts: DoctorCheck = {
+  id: "published-ports",
+  title: "ports that Docker opens past ufw",
+  fine: "Docker opens no port past ufw",
+
+  async look({ host, containers }) {
+    if (!/^ENABLED=["']?yes/m.test((await host.files.readText(UFW.conf)) ?? "")) return null;
+    const [known, listeners] = await Promise.all([containers(), host.system.listeners()]);
+    if (known === null) return null;
+    return known.flatMap(({ name, publishedPorts: ports }) =>
+      ports.flatMap((port): readonly Observation[] => {
+        const open = listeners.filter(
+          (one) => one.port === port && PUBLISHERS.has(one.process) && isEverywhere(one.address),
+        );
+        if (open.length === 0) return [];
+        return [
+          {
+            severity: "warning",
+            what: `the container ${name} is open to everybody at port ${port}: Docker's rules come before those of ufw`,
+            evidence: { [String(port)]: `published on ${open.map(({ address }) => address).join(" and ")}` },
+            remedy: `publish it on 127.0.0.1 (127.0.0.1:${port}:...), or add a rule to the chain DOCKER-USER`,
+          },
+        ];
+      }),
+    );
+  },
+};
+
+function isEverywhere(address: string): boolean {
+  return address === "0.0.0.0" || address === "::";
+}
+
+const IPTABLES_MS = 5_000;
+const DAEMON_FILE = "/etc/docker/daemon.json";
+/** What iptables says of a chain that is not there (iptables, libxtables errors), in its two variants. */
+const NO_CHAIN =
+  /No chain\/target\/match by that name|chain .*(?:does not exist|is incompatible)|no such file/i;
+
+/** Docker's rules, which a firewall that was loaded again may have removed. */
+export const dockerRules: DoctorCheck = {
+  id: "docker-rules",
+  title: "Docker's firewall rules, which a reload of a firewall removed",
+  fine: "Docker's firewall rules are in place",
+
+  async look({ host, engine, kind, values }) {
+    // Only the database has a published port.
+    if (kind !== "master" || isDatabaseElsewhere(values) || (await engine()) === null) return null;
+    const [program, daemon] = await Promise.all([
+      host.system.which("iptables"),
+      host.files.readText(DAEMON_FILE),
+    ]);
+    if (program === null || /"(?:iptables"\s*:\s*false|firewall-backend"\s*:\s*"nftables)/.test(daemon ?? ""))
+      return null;
+    const why = await host.system.tryProgram([program, "-w", "2", "-n", "-L", "DOCKER"], {
+      timeoutMs: IPTABLES_MS,
+    });
+    if (why === null) return [];
+    if (!NO_CHAIN.test(why))
+      return [
+        {
+          severity: "unknown",
+          what: `iptables can't be asked: ${why}`,
+          evidence: {},
+          remedy: `${program} -n -L DOCKER`,
+        },
+      ];
+    return [
+      {
+        severity: "error",
+        what: "Docker's firewall rules are gone: containers with a port of their own can't be reached",
+        evidence: { iptables: why },
+        remedy: "systemctl restart docker",
+      },
+    ];
+  },
+};

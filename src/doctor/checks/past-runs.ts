@@ -1,5 +1,7 @@
+import { LOCK_DIRECTORY } from "../../machine/lock.ts";
 import { age } from "../../units.ts";
 import type { DoctorCheck } from "../doctor-check.ts";
+import type { Observation } from "../finding.ts";
 
 /** A run that was ended between two changes. */
 export const interruptedRun: DoctorCheck = {
@@ -50,6 +52,47 @@ function parseLine(text: string): Readonly<Record<string, unknown>> | null {
     return { phase: "intent", step: "of the last line, which was cut off", at: "not known" };
   }
 }
+
+/** No run of ours takes this long, but a `drill` and a large restore: those are told, and may go on. */
+const LONG_RUN_MS = 3_600_000;
+
+/** A run that has held a lock of this machine for so long that it may hang. */
+export const heldLocks: DoctorCheck = {
+  id: "locks",
+  title: "a run that holds a lock for more than an hour",
+  fine: "no run holds a lock for long",
+
+  async look({ host }) {
+    const files = (await host.files.list(LOCK_DIRECTORY)) ?? [];
+    const nowMs = host.clock.now().getTime();
+    const texts = await Promise.all(
+      files
+        .filter((name) => name.endsWith(".lock"))
+        .map((name) => host.files.readText(`${LOCK_DIRECTORY}/${name}`)),
+    );
+    const holders = texts.map((text) => parseLine(text ?? "")).filter((holder) => holder !== null);
+    const found = await Promise.all(
+      holders.map(async (holder): Promise<readonly Observation[]> => {
+        const [verb, since, name] = ["verb", "since", "name"].map((key) => textOf(holder[key]));
+        const pid = Number(holder["pid"]);
+        const heldMs = nowMs - Date.parse(since ?? "");
+        // The kernel frees the lock of a process that has ended: its file says nothing then.
+        const runs = Number.isSafeInteger(pid) && (await host.files.stat(`/proc/${pid}`)) !== null;
+        if (!runs || !(heldMs > LONG_RUN_MS)) return [];
+        return [
+          {
+            severity: "warning",
+            what: `fula-node ${verb} (process ${pid}) holds the lock on ${name} for ${age(heldMs)}`,
+            evidence: { [`process ${pid}`]: `${verb}, since ${since}` },
+            remedy: `ps -o pid,etime,args -p ${pid}; if it hangs: kill ${pid}. What it was doing is continued by the next run.`,
+          },
+        ];
+      }),
+    );
+    // A run takes several locks.
+    return [...new Map(found.flat().map((one) => [Object.keys(one.evidence)[0], one])).values()];
+  },
+};
 
 const RECENT_MS = 24 * 3_600_000;
 

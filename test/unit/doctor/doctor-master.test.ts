@@ -39,7 +39,7 @@ describe("doctor on a whole master", () => {
 
   it("makes every check of its own and of the preflight once", async () => {
     const ids = (await afterChange(() => {})).findings.map(({ id }) => id);
-    const notHere = new Set(["firewall", "memory-left"]);
+    const notHere = new Set(["firewall", "memory-left", "published-ports", "docker-rules"]);
     for (const { id } of DOCTOR_CHECKS) expect(ids.includes(id), id).toBe(!notHere.has(id));
     for (const { id } of MASTER_CHECKS)
       expect(ids.includes(`preflight-${id}`), id).toBe(!["compose"].includes(id));
@@ -127,6 +127,20 @@ const tuple = (ports: string, protocol = "tcp") =>
   `### tuple ### allow ${protocol} ${ports} 0.0.0.0/0 any 0.0.0.0/0 in\n`;
 const intent = (attempt: string) =>
   `${JSON.stringify({ at: "2026-01-01T00:00:00.000Z", attempt, version: "1", step: "services", phase: "intent", change: {} })}\n`;
+const lock = (host: FakeStorage, hours: number) => {
+  const since = new Date(host.clock.now().getTime() - hours * 3_600_000).toISOString();
+  const holder = `${JSON.stringify({ pid: 77, verb: "join-as-master", since, name: "/opt/fula-master" })}\n`;
+  for (const file of ["a", "b"]) host.files.put(`/run/fula-node/${file}.lock`, holder);
+};
+const published = (host: FakeStorage, address: string) => {
+  ufw(host, tuple("4001", "any") + tuple("9096"));
+  change(host, NAMES.webui, { publishedPorts: [8081] });
+  host.system.listening = [{ ...listener(8081, address), process: "docker-proxy" }];
+};
+const iptables = (host: FakeStorage, why: string | null) => {
+  host.system.programs.set("iptables", "/usr/sbin/iptables");
+  host.system.onTry = ([program]) => (program === "/usr/sbin/iptables" ? why : null);
+};
 const change = (host: FakeStorage, name: string, more: object) => {
   const one = host.docker.boxes.get(name);
   if (one !== undefined) host.docker.boxes.set(name, { ...one, ...more });
@@ -239,6 +253,29 @@ const FAULTS: readonly (readonly [
     "interrupted-run",
     /^warning: /,
   ],
+  [
+    "a run that holds a lock for hours",
+    (h) => (lock(h, 3), h.files.put("/proc/77/stat", "")),
+    "locks",
+    /^warning: fula-node join-as-master \(process 77\) holds the lock on \/opt\/fula-master for 3 h -> ps /,
+  ],
+  ["a run that holds it for minutes", (h) => (lock(h, 0.1), h.files.put("/proc/77/stat", "")), "locks", null],
+  ["a lock of a process that has ended", (h) => lock(h, 3), "locks", null],
+  [
+    "a port past ufw",
+    (h) => published(h, "0.0.0.0"),
+    "published-ports",
+    /^warning: the container fula-pinning-webui is open to everybody at port 8081/,
+  ],
+  ["a port on loopback", (h) => published(h, "127.0.0.1"), "published-ports", null],
+  [
+    "Docker's rules gone",
+    (h) => iptables(h, "iptables: No chain/target/match by that name"),
+    "docker-rules",
+    /^error: Docker's firewall rules are gone.* -> systemctl restart docker/,
+  ],
+  ["Docker's rules in place", (h) => iptables(h, null), "docker-rules", null],
+  ["iptables that can't be asked", (h) => iptables(h, "Permission denied"), "docker-rules", /^unknown: /],
   [
     "a recent alarm",
     (h) =>

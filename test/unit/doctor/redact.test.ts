@@ -5,6 +5,12 @@ import { createRedactor, REDACTED } from "../../../src/logs/redact.ts";
 const SECRET = "Zq7-abc_DEF.123/xyz+0";
 const redact = createRedactor([SECRET, "user:an0ther-Secret-9"]);
 
+it("takes the whole of a secret in base64, with its padding", () => {
+  const text = (secret: string) => Buffer.from(secret).toString("base64");
+  const some = ["a-secret-of-16-ch", "a-secret-of-17-cha", "a-secret-of-18-char"];
+  for (const secret of some) expect(createRedactor([secret])(`x ${text(secret)} y`)).toBe(`x ${REDACTED} y`);
+});
+
 describe("a known secret", () => {
   test.each([
     ["as it is", SECRET],
