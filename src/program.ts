@@ -9,6 +9,7 @@ import type { TrustFlags } from "./commands/pool/trust.ts";
 import type { JoinFlags, StorageFlags } from "./join/join-run.ts";
 import { addBilling, addBlock, addUser } from "./program-accounts.ts";
 import { addChecks } from "./program-checks.ts";
+import { addBackup } from "./program-backup.ts";
 import { addDrill } from "./program-drill.ts";
 import { adderTo, dryRun, helpFor, rollback, type Run } from "./program-verbs.ts";
 import { addImages, addShell } from "./program-shell.ts";
@@ -113,6 +114,7 @@ export function describeProgram(version: string, run: Run, columns = 80): Comman
       run(async (world) => (await import("./commands/sweep.ts")).sweepPins(flags, world)),
     );
 
+  addBackup(program, run);
   addDrill(program, baseDir, run);
   addNode(program, baseDir, run);
   addTrust(program, baseDir, run);

@@ -1,0 +1,212 @@
+import { createHash } from "node:crypto";
+import { ReadableStream } from "node:stream/web";
+import { Decrypter, Encrypter } from "age-encryption";
+import { messageOf, OperatorError } from "../errors.ts";
+import { damaged, headerSumOf } from "./backup-manifest.ts";
+
+/** For whom an archive is encrypted. */
+export type Locked =
+  | { readonly kind: "recipients"; readonly recipients: readonly string[] }
+  | { readonly kind: "passphrase"; readonly passphrase: string };
+
+/** What opens an archive. `file-key`: the key of one archive, which only the process that makes it has. */
+export type Opener =
+  | { readonly kind: "identities"; readonly identities: readonly string[] }
+  | { readonly kind: "passphrase"; readonly passphrase: string }
+  | { readonly kind: "file-key"; readonly fileKey: Uint8Array };
+
+/**
+ * 64 MiB of memory for a moment. A passphrase has at least so many characters that trying them all stays hopeless with half
+ * of what the age program takes.
+ */
+const SCRYPT_LOG_N = 16;
+const MIN_PASSPHRASE = 20;
+/** A header for a hundred recipients has less. */
+const MAX_HEADER_BYTES = 64 * 1024;
+
+/** Throws (`settings`) for a passphrase that is too short. It is not named. */
+export function requirePassphrase(passphrase: string, name: string): string {
+  if (passphrase.length >= MIN_PASSPHRASE && !/[\n\r]/.test(passphrase)) return passphrase;
+  throw new OperatorError({
+    exit: "settings",
+    what: `The passphrase in ${name} must be one line of at least ${MIN_PASSPHRASE} characters.`,
+    why: "Whoever gets the backup can try passphrases for years.",
+    remedy: "Make one: openssl rand -base64 32",
+  });
+}
+
+/** Throws (`settings`) if a text is no recipient. */
+export function requireRecipients(text: string, name: string): readonly string[] {
+  const recipients = text.split(/[\s,]+/).filter((one) => one !== "");
+  for (const one of recipients) {
+    try {
+      new Encrypter().addRecipient(one);
+    } catch (cause) {
+      throw new OperatorError({
+        exit: "settings",
+        what: `${name} is not a recipient of age.`,
+        why: `It must begin with age1 (${messageOf(cause)}).`,
+        remedy: "Make a key pair on another machine: age-keygen -o backup-key.txt. It prints the recipient.",
+        cause,
+      });
+    }
+  }
+  if (recipients.length > 0) return recipients;
+  throw new OperatorError({ exit: "settings", what: `${name} names no recipient.` });
+}
+
+/** The secret keys in a file of age-keygen. Throws (`settings`) if there is none, or one is malformed. No key is named. */
+export function requireIdentities(text: string, name: string): readonly string[] {
+  const identities = text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  const isGood = identities.every((one) => {
+    try {
+      new Decrypter().addIdentity(one);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (isGood && identities.length > 0) return identities;
+  throw new OperatorError({
+    exit: "settings",
+    what: `The file for ${name} has no secret key of age, or one that is malformed.`,
+    remedy: "Give the file that age-keygen wrote. Its key is a line that begins with AGE-SECRET-KEY-1.",
+  });
+}
+
+/** An archive that is being encrypted, and the key that opens it as long as this process has it. */
+interface Encrypted {
+  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly opener: Opener;
+}
+
+/** Encrypts a stream. Nothing is read before the result is. */
+export async function encrypt(plain: AsyncIterable<Uint8Array>, locked: Locked): Promise<Encrypted> {
+  const encrypter = new Encrypter();
+  if (locked.kind === "passphrase") {
+    encrypter.setScryptWorkFactor(SCRYPT_LOG_N);
+    encrypter.setPassphrase(locked.passphrase);
+    return { chunks: await encrypter.encrypt(streamOf(plain)), opener: locked };
+  }
+  for (const recipient of locked.recipients) encrypter.addRecipient(recipient);
+  let fileKey: Uint8Array | null = null;
+  encrypter.addRecipient({
+    // It adds nothing to the file: so the archive can be verified where nobody has the secret key.
+    wrapFileKey: (key) => {
+      fileKey = Uint8Array.from(key);
+      return [];
+    },
+  });
+  const chunks = await encrypter.encrypt(streamOf(plain));
+  if (fileKey === null) throw new TypeError("age asks every recipient");
+  return { chunks, opener: { kind: "file-key", fileKey } };
+}
+
+/**
+ * Decrypts a stream. `name` is that of the file. Throws (`settings`) for a key that does not open it, and (`integrity`) for
+ * whatever is not as it was encrypted, also while the result is read.
+ */
+export async function* decrypt(
+  source: AsyncIterable<Uint8Array>,
+  opener: Opener,
+  name: string,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { header, rest } = await readHeader(source);
+  const wanted = headerSumOf(name);
+  const isNamed = wanted !== null;
+  if (isNamed && !sumOfHeader(header).startsWith(wanted)) throw damaged("its first lines were changed");
+  requireFitting(header, opener);
+  const decrypter = new Decrypter();
+  if (opener.kind === "passphrase") decrypter.addPassphrase(opener.passphrase);
+  else if (opener.kind === "file-key") decrypter.addIdentity({ unwrapFileKey: () => opener.fileKey });
+  else for (const identity of opener.identities) decrypter.addIdentity(identity);
+  try {
+    yield* await decrypter.decrypt(streamOf(rest));
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) throw thrown;
+    if (messageOf(thrown).startsWith("no identity matched")) throw wrongKey(opener, isNamed, thrown);
+    throw damaged("its encryption does not match: it was changed or cut off", thrown);
+  }
+}
+
+/** The whole sum of an age header, as hex. */
+export function sumOfHeader(header: Uint8Array): string {
+  return createHash("sha256").update(header).digest("hex");
+}
+
+/** Reads up to the end of the age header. Throws (`integrity`) if there is none. */
+export async function readHeader(
+  source: AsyncIterable<Uint8Array>,
+): Promise<{ readonly header: Buffer; readonly rest: AsyncIterable<Uint8Array> }> {
+  const iterator = source[Symbol.asyncIterator]();
+  let start = Buffer.alloc(0);
+  let end = -1;
+  while (end < 0 && start.length < MAX_HEADER_BYTES) {
+    const { done, value } = await iterator.next();
+    if (done === true) break;
+    start = Buffer.concat([start, value]);
+    end = endOfHeader(start);
+  }
+  if (end < 0) {
+    await iterator.return?.();
+    throw damaged("it does not begin as a file of age does");
+  }
+  const first = start;
+  async function* all(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield first;
+      for (;;) {
+        const { done, value } = await iterator.next();
+        if (done === true) return;
+        yield value;
+      }
+    } finally {
+      await iterator.return?.();
+    }
+  }
+  return { header: first.subarray(0, end), rest: all() };
+}
+
+/** The last line of the header begins with three dashes. */
+function endOfHeader(bytes: Buffer): number {
+  if (!bytes.subarray(0, 22).equals(Buffer.from("age-encryption.org/v1\n").subarray(0, bytes.length)))
+    return -1;
+  const last = bytes.indexOf("\n--- ");
+  const end = last < 0 ? -1 : bytes.indexOf("\n", last + 1);
+  return end < 0 ? -1 : end + 1;
+}
+
+/** A passphrase and a secret key are not mixed up without a word. */
+function requireFitting(header: Buffer, opener: Opener): void {
+  const wantsPassphrase = header.includes("\n-> scrypt ");
+  if (opener.kind === "file-key" || wantsPassphrase === (opener.kind === "passphrase")) return;
+  throw new OperatorError({
+    exit: "settings",
+    what: wantsPassphrase
+      ? "This backup is encrypted with a passphrase, and a secret key was given."
+      : "This backup is encrypted for a recipient, and a passphrase was given.",
+    remedy: wantsPassphrase
+      ? "Give the passphrase: --set-file BACKUP_PASSPHRASE=FILE"
+      : "Give the file of age-keygen: --set-file BACKUP_IDENTITY=FILE",
+  });
+}
+
+function wrongKey(opener: Opener, isNamed: boolean, cause: unknown): OperatorError {
+  const given = opener.kind === "passphrase" ? "The passphrase" : "The secret key";
+  return new OperatorError({
+    exit: "settings",
+    what: `${given} does not open this backup.`,
+    ...(isNamed
+      ? {}
+      : { why: "Or its first lines were changed: only under the name that it was made with is that seen." }),
+    remedy: "Give the one that this backup was made with.",
+    cause,
+  });
+}
+
+function streamOf(chunks: AsyncIterable<Uint8Array>): globalThis.ReadableStream<Uint8Array> {
+  return ReadableStream.from(chunks);
+}
