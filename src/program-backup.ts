@@ -1,10 +1,26 @@
-import type { Command } from "commander";
-import type { BackupVerifyFlags } from "./commands/backup.ts";
-import type { Run } from "./program-verbs.ts";
+import type { Command, Option } from "commander";
+import type { BackupCreateFlags, BackupVerifyFlags } from "./commands/backup.ts";
+import { adderTo, type Run } from "./program-verbs.ts";
 
 /** The verbs of backups. */
-export function addBackup(program: Command, run: Run): void {
+export function addBackup(program: Command, baseDir: () => Option, run: Run): void {
   const backup = program.command("backup").description("encrypted backups of a master");
+  const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
+  adderTo(backup, baseDir)(
+    "create",
+    "back up settings, keys, the database, the newest snapshots and the writer's identity into one encrypted file; stops nothing",
+  )
+    .requiredOption("--to <dir>", "the directory for it")
+    .option("--recipient <age1...>", "encrypt it for this recipient of age; repeatable", collect, [])
+    .option(
+      "--set-file <key=path>",
+      "BACKUP_PASSPHRASE, instead of a recipient, from a file, or - for standard input",
+      collect,
+      [],
+    )
+    .action((flags: BackupCreateFlags) =>
+      run(async (world) => (await import("./commands/backup.ts")).backupCreate(flags, world)),
+    );
   backup
     .command("verify <file>")
     .description(
@@ -13,7 +29,7 @@ export function addBackup(program: Command, run: Run): void {
     .option(
       "--set-file <key=path>",
       "BACKUP_IDENTITY (the file of age-keygen) or BACKUP_PASSPHRASE, from a file, or - for standard input",
-      (value: string, before: readonly string[]) => [...before, value],
+      collect,
       [],
     )
     .option("--json", "print one JSON object instead of text")

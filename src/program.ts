@@ -114,7 +114,7 @@ export function describeProgram(version: string, run: Run, columns = 80): Comman
       run(async (world) => (await import("./commands/sweep.ts")).sweepPins(flags, world)),
     );
 
-  addBackup(program, run);
+  addBackup(program, baseDir, run);
   addDrill(program, baseDir, run);
   addNode(program, baseDir, run);
   addTrust(program, baseDir, run);

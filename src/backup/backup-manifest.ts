@@ -36,7 +36,7 @@ const manifestSchema = z.object({
     server_version: z.string(),
     major: z.number().int().positive(),
     /** The newest migration in its ledger; null if it has none. */
-    migration: z.string().nullable(),
+    migration: count.nullable(),
   }),
   /** The snapshots of the pinset in the archive, the newest first. */
   snapshots: z.array(z.string()),

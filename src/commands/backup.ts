@@ -1,12 +1,45 @@
-import { basename } from "node:path";
+import { basename, isAbsolute } from "node:path";
 import { readArchiveFile } from "../backup/archive-file.ts";
 import { readArchive } from "../backup/archive-reader.ts";
 import type { BackupManifest } from "../backup/backup-manifest.ts";
-import { decrypt, type Opener, requireIdentities } from "../backup/encryption.ts";
+import { BACKUP_MARK, createBackup, type MadeBackup } from "../backup/create-backup.ts";
+import {
+  decrypt,
+  type Locked,
+  type Opener,
+  requireIdentities,
+  requirePassphrase,
+  requireRecipients,
+} from "../backup/encryption.ts";
+import { closeAll, openNodeFiles } from "../backup/node-files.ts";
+import { describeRefusal } from "../database/connection-fault.ts";
+import { readClientMajor } from "../dumps/client-version.ts";
+import { findDumpImage } from "../dumps/dump-image.ts";
+import { createThrowaway } from "../dumps/throwaway.ts";
 import { OperatorError, type VerbExit } from "../errors.ts";
 import { readAssignments } from "../join/assignments.ts";
-import { age, countOf, decimalBytes } from "../units.ts";
+import {
+  databaseOf,
+  type InstalledMaster,
+  readInstalledMaster,
+  refuseUnfinishedRotation,
+} from "../join/installed-node.ts";
+import { parseMemory } from "../pinset/snapshot/memory.ts";
+import { checkChain, trustedKeys } from "../pinset/snapshot/links.ts";
+import type { SnapshotFile } from "../pinset/snapshot/store.ts";
+import { verifySnapshot } from "../pinset/snapshot/verify.ts";
+import { lockNames } from "../settings/layout.ts";
+import { isDatabaseElsewhere } from "../settings/postgres-target.ts";
+import { age, countOf, decimalBytes, duration } from "../units.ts";
 import type { World } from "../world.ts";
+
+/** The flags of `backup create`. */
+export interface BackupCreateFlags {
+  readonly baseDir?: string;
+  readonly to: string;
+  readonly recipient: readonly string[];
+  readonly setFile: readonly string[];
+}
 
 /** The flags of `backup verify`. */
 export interface BackupVerifyFlags {
@@ -15,6 +48,162 @@ export interface BackupVerifyFlags {
 
 const PASSPHRASE = "BACKUP_PASSPHRASE";
 const IDENTITY = "BACKUP_IDENTITY";
+/** The newest good ones. Each has the whole pinset. */
+const SNAPSHOTS = 3;
+
+/**
+ * `backup create --to DIR`: all that a new machine needs to be this master, in one encrypted file. It has the lock of joins: what they
+ * change is not in two states in it. The services do not wait for it.
+ */
+export async function backupCreate(flags: BackupCreateFlags, world: World): Promise<VerbExit> {
+  const { host, reporter } = world;
+  const locked = await readLocked(flags, world);
+  if (!isAbsolute(flags.to))
+    throw new OperatorError({
+      exit: "usage",
+      what: `--to is ${JSON.stringify(flags.to)}; it must be an absolute path of a directory.`,
+      remedy: "For example: --to /mnt/backup",
+    });
+  const { layout } = await readInstalledMaster(world, flags.baseDir);
+  const holder = { pid: world.pid, verb: "backup create", since: host.clock.now().toISOString() };
+  const lock = await world.takeLock(lockNames(layout.baseDir).node, holder);
+  try {
+    // Read again: another run may have changed it before this one had the lock.
+    const master = await readInstalledMaster(world, flags.baseDir);
+    await refuseUnfinishedRotation(host, layout);
+    const from = host.clock.monotonicMs();
+    const made = await makeBackup(world, master, { directory: flags.to, locked });
+    const ms = host.clock.monotonicMs() - from;
+    reporter.result({
+      data: { verb: "backup create", ...made, durationMs: ms },
+      lines: linesOfMade(made, ms),
+    });
+    return "ok";
+  } finally {
+    await lock.release();
+  }
+}
+
+function linesOfMade(
+  { path, bytes, plainBytes, dumpBytes, manifest }: MadeBackup,
+  ms: number,
+): readonly string[] {
+  const { peers, snapshots } = manifest;
+  return [
+    `Done: ${path}`,
+    `  ${decimalBytes(bytes)} (${decimalBytes(plainBytes)} unpacked), in ${duration(ms)}, read back and the same.`,
+    `  database: ${decimalBytes(dumpBytes)}; snapshots: ${snapshots.length}; nothing was stopped.`,
+    ...(peers.cluster === null
+      ? [
+          "  Not in it: the identity of the writer, which fula-node did not create.",
+          "  Copy its ipfs-cluster/identity.json and kubo's config yourself.",
+        ]
+      : []),
+    ...(snapshots.length === 0 ? ["  Not in it: a snapshot of the pinset. There is none that is good."] : []),
+    "  Not in it: blocks, which the storage nodes have, and the edge's certificates.",
+  ];
+}
+
+/** For whom a backup is encrypted. Throws (`usage`) without a key, or with two kinds. */
+async function readLocked({ recipient, setFile }: BackupCreateFlags, world: World): Promise<Locked> {
+  const passphrase = (await readKeys(setFile, [PASSPHRASE], world)).get(PASSPHRASE);
+  if (passphrase !== undefined && recipient.length === 0)
+    return { kind: "passphrase", passphrase: requirePassphrase(passphrase, PASSPHRASE) };
+  if (passphrase === undefined && recipient.length > 0)
+    return { kind: "recipients", recipients: requireRecipients(recipient.join(" "), "--recipient") };
+  throw new OperatorError({
+    exit: "usage",
+    what: "A backup is encrypted, for recipients or with a passphrase.",
+    why: "It has every secret of this master.",
+    remedy: `Give --recipient age1..., or --set-file ${PASSPHRASE}=FILE.`,
+  });
+}
+
+/** Needs the lock of the node. */
+async function makeBackup(
+  world: World,
+  master: InstalledMaster,
+  { directory, locked }: { readonly directory: string; readonly locked: Locked },
+): Promise<MadeBackup> {
+  const { host, environment, hostname, version } = world;
+  const { layout, values } = master;
+  const target = databaseOf(master);
+  const answer = await host.postgres.ask(target);
+  if (answer.kind !== "open") throw new OperatorError(describeRefusal(target, answer));
+  const engine = createThrowaway(environment);
+  // What a killed run left.
+  await engine.removeMarked(BACKUP_MARK);
+  try {
+    const suffix = host.random.hex(4);
+    const image = await findDumpImage(host.docker, answer.serverVersion, values("POSTGRES_IMAGE"), (id) =>
+      readClientMajor(engine, { name: `fula-backup-client-${suffix}`, mark: BACKUP_MARK, image: id }),
+    );
+    await engine.removeMarked(BACKUP_MARK);
+    const writer = values("WRITER_DIR") ?? "";
+    const isHere = (await host.files.stat(`${writer}/ipfs-cluster/identity.json`)) !== null;
+    const writerDir = isHere ? writer : null;
+    const { files, snapshots } = await openNodeFiles(
+      { layout, writerDir },
+      () => newestGood(world, master),
+      () => host.files.readText(layout.snapshotMemory),
+    );
+    const { freeBytes } = await host.files.space(directory).catch(async (thrown: unknown) => {
+      await closeAll(files);
+      throw thrown;
+    });
+    return await createBackup(engine, {
+      directory,
+      locked,
+      pool: values("CLUSTERNAME") ?? "",
+      master: {
+        id: values("MASTER_ID") ?? null,
+        name: values("CLUSTER_PEERNAME") ?? hostname,
+        hostname,
+        base_dir: layout.baseDir,
+        writer_dir: writerDir,
+      },
+      toolVersion: version,
+      at: host.clock.now(),
+      files,
+      snapshots: snapshots.map(({ name }) => name),
+      target,
+      isDatabaseElsewhere: isDatabaseElsewhere(values),
+      serverVersion: answer.serverVersion,
+      image: image.id,
+      container: `fula-backup-dump-${suffix}`,
+      freeBytes,
+      report: (line) => world.reporter.note(line),
+    });
+  } finally {
+    await engine.removeMarked(BACKUP_MARK);
+  }
+}
+
+/** The newest snapshots that verify. */
+async function newestGood(world: World, { layout }: InstalledMaster): Promise<readonly SnapshotFile[]> {
+  const store = await world.openSnapshots(layout.snapshotsDir);
+  const sha256 = (bytes: Uint8Array): string => store.sha256(bytes);
+  const all = await store.list();
+  if (all.length === 0) return [];
+  const current = await world.readVerifyingKey([layout.verifyingKey, layout.signingKey]);
+  const keys = trustedKeys(current, parseMemory(await world.host.files.readText(layout.snapshotMemory)));
+  const order = checkChain(all, keys, sha256);
+  const good: SnapshotFile[] = [];
+  for (const file of all.toReversed()) {
+    if (good.length === SNAPSHOTS) break;
+    try {
+      await verifySnapshot(file, keys, { sha256, order });
+      good.push(file);
+    } catch (thrown) {
+      if (!(thrown instanceof OperatorError)) throw thrown;
+      world.reporter.listen({
+        type: "warning",
+        text: `Left out of the backup: ${file.name}: ${thrown.what}`,
+      });
+    }
+  }
+  return good;
+}
 
 /** `backup verify FILE`: reads every byte of an archive and compares it with its list. Writes nothing. */
 export async function backupVerify(file: string, flags: BackupVerifyFlags, world: World): Promise<VerbExit> {
@@ -38,7 +227,7 @@ function linesOf(manifest: BackupManifest, now: Date): readonly string[] {
   const { master, pool, created_at: at, database, peers, snapshots, tool } = manifest;
   return [
     `  of the master ${master.name} in the pool ${pool}, made ${age(now.getTime() - Date.parse(at))} ago by ${tool.version}`,
-    `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration ?? "none"}`,
+    `  database: ${database.name}, Postgres ${database.server_version}, schema ${database.migration === null ? "none" : String(database.migration).padStart(3, "0")}`,
     `  peers: ${[peers.cluster, peers.kubo].map((id) => id ?? "not in it").join(", ")}`,
     `  snapshots: ${snapshots.length === 0 ? "none" : snapshots.join(", ")}`,
   ];

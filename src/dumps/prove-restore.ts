@@ -20,6 +20,7 @@ import {
   TABLES_SQL,
 } from "./database-facts.ts";
 import { type Dump, openDump } from "./dump.ts";
+import { openExportedSnapshot } from "./exported-snapshot.ts";
 import { type ScratchPostgres, startScratch } from "./scratch-postgres.ts";
 import type { Throwaway } from "./throwaway.ts";
 
@@ -139,7 +140,7 @@ async function dumpAndRestore(
   starting.catch(() => {});
 
   const heldFrom = clock.monotonicMs();
-  const snapshot = await openSnapshot(client, timeoutMs);
+  const snapshot = await openExportedSnapshot(client, timeoutMs);
   const source = await readSource(ask);
   const roles = await ask<{ role: string }>(ROLES_SQL);
   const scratch = await starting;
@@ -157,20 +158,6 @@ async function dumpAndRestore(
   const now = clock.monotonicMs();
   report(`restored a dump of ${decimalBytes(dumpBytes)}`);
   return { source, later, scratch, dumpBytes, snapshotMs: now - heldFrom, restoreMs: now - restoreFrom };
-}
-
-/** A snapshot that others can read, until this transaction ends. */
-async function openSnapshot(client: Client, timeoutMs: number): Promise<string> {
-  await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-  // While pg_dump works, this session is idle; and if this process dies, the server ends what it had asked.
-  await client.query(
-    `SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '1s' ELSE '${timeoutMs}ms' END, true)
-     FROM pg_settings
-     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'client_connection_check_interval')`,
-  );
-  await client.query(settingsSql(true));
-  const { rows } = await client.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
-  return rows[0]?.id ?? "";
 }
 
 async function readSource(ask: <Row>(sql: string) => Promise<readonly Row[]>): Promise<DatabaseFacts> {

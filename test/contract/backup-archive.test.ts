@@ -35,7 +35,7 @@ const MANIFEST = newManifest({
     name: "pinning_service",
     server_version: "16.9",
     major: 16,
-    migration: "040",
+    migration: 40,
   },
   snapshots: ["pinset-20261127T120000Z"],
 });

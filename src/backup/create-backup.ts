@@ -1,0 +1,198 @@
+import { PassThrough } from "node:stream";
+import { once } from "node:events";
+import type { Client } from "pg";
+import { readLedger } from "../database/ledger.ts";
+import { databaseErrorOf, withSession } from "../database/session.ts";
+import { type Dump, openDump } from "../dumps/dump.ts";
+import { openExportedSnapshot } from "../dumps/exported-snapshot.ts";
+import type { Throwaway } from "../dumps/throwaway.ts";
+import { OperatorError } from "../errors.ts";
+import type { PostgresTarget } from "../settings/postgres-target.ts";
+import { decimalBytes } from "../units.ts";
+import { beginArchive } from "./archive-file.ts";
+import { readArchive } from "./archive-reader.ts";
+import { type ArchiveEntry, packArchive } from "./archive-writer.ts";
+import { archiveName, type BackupManifest, newManifest } from "./backup-manifest.ts";
+import { decrypt, encrypt, type Locked, readHeader, sumOfHeader } from "./encryption.ts";
+import { closeAll, entriesOf, type OpenFile, PLACES, readPeerIds } from "./node-files.ts";
+
+/** On the containers of a backup. */
+export const BACKUP_MARK = "land.fx.fula-node.backup=dump";
+
+/** What a backup is made of, and with. */
+interface BackupGiven {
+  readonly directory: string;
+  readonly locked: Locked;
+  readonly pool: string;
+  readonly master: BackupManifest["master"];
+  readonly toolVersion: string;
+  readonly at: Date;
+  readonly files: readonly OpenFile[];
+  readonly snapshots: readonly string[];
+  readonly target: PostgresTarget;
+  readonly isDatabaseElsewhere: boolean;
+  readonly serverVersion: string;
+  /** The image with pg_dump, and the name of its container. */
+  readonly image: string;
+  readonly container: string;
+  /** Free bytes where a directory is, or will be. */
+  readonly freeBytes: number;
+  readonly report: (line: string) => void;
+}
+
+/** A backup that has its name, and was read back whole. */
+export interface MadeBackup {
+  readonly path: string;
+  readonly name: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** Of all that is in it, unpacked. */
+  readonly plainBytes: number;
+  readonly dumpBytes: number;
+  readonly manifest: BackupManifest;
+}
+
+/** So much of the dump is in memory at once. */
+const PART_BYTES = 8 * 1024 ** 2;
+/** Indexes are not in a dump, and it is compressed; a table of incompressible texts needs about this much. */
+const DATABASE_SHARE = 0.5;
+const SPACE_MORE_BYTES = 64 * 1024 ** 2;
+/** Only a server that nobody listens to any more ends a dump. */
+const LONGEST_MS = 24 * 3_600_000;
+
+/** Makes a backup: dumps the database, packs, encrypts, reads all of it back, and gives it its name. Closes `files`. */
+export async function createBackup(engine: Throwaway, given: BackupGiven): Promise<MadeBackup> {
+  const { target, files } = given;
+  const session = {
+    applicationName: "fula-node backup",
+    readOnly: true,
+    statementTimeoutMs: 60_000,
+    lockTimeoutMs: 10_000,
+  };
+  try {
+    return await withSession(target, session, (client) => dumpAndPack(engine, given, client));
+  } catch (thrown) {
+    const error = databaseErrorOf(thrown);
+    if (error === null) throw thrown;
+    throw new OperatorError({
+      exit: "unavailable",
+      what: "The database could not be read for the backup.",
+      why: error.message,
+      remedy: "The role of POSTGRES_USER must be able to read all of it.",
+      cause: thrown,
+    });
+  } finally {
+    await closeAll(files);
+  }
+}
+
+async function dumpAndPack(engine: Throwaway, given: BackupGiven, client: Client): Promise<MadeBackup> {
+  const { target, image, container: name, files, report } = given;
+  const snapshot = await openExportedSnapshot(client, LONGEST_MS);
+  const migration = (await readLedger(client)).findLast(({ state }) => state === "applied")?.version ?? null;
+  await requireSpace(client, given);
+  const manifest = newManifest({
+    created_at: given.at.toISOString(),
+    tool: { name: "fula-node", version: given.toolVersion },
+    pool: given.pool,
+    master: given.master,
+    peers: await readPeerIds(files),
+    database: {
+      is_elsewhere: given.isDatabaseElsewhere,
+      name: target.database,
+      server_version: given.serverVersion,
+      major: Number.parseInt(given.serverVersion, 10),
+      migration,
+    },
+    snapshots: [...given.snapshots],
+  });
+  report("dumping the database; nothing is stopped, and nobody waits for it");
+  const dump = await openDump(engine, target, { name, mark: BACKUP_MARK, image, snapshot });
+  const counter = { bytes: 0 };
+  try {
+    const made = await writeVerified(given, manifest, allEntries(files, dump, counter));
+    await client.query("COMMIT");
+    return { ...made, dumpBytes: counter.bytes, manifest };
+  } finally {
+    dump.stream.destroy();
+  }
+}
+
+async function* allEntries(
+  files: readonly OpenFile[],
+  dump: Dump,
+  counter: { bytes: number },
+): AsyncGenerator<ArchiveEntry, void, undefined> {
+  yield* entriesOf(files);
+  let number = 0;
+  const partOf = (body: readonly Buffer[], bytes: number): ArchiveEntry => {
+    const name = `${PLACES.database}/${String(number).padStart(6, "0")}`;
+    number += 1;
+    counter.bytes += bytes;
+    return { name, kind: "file", mode: 0o600, uid: 0, gid: 0, bytes, body };
+  };
+  let chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of dump.stream as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes < PART_BYTES) continue;
+    yield partOf(chunks, bytes);
+    chunks = [];
+    bytes = 0;
+  }
+  // What came without its end is not a dump.
+  await dump.ended;
+  yield partOf(chunks, bytes);
+}
+
+/** Throws (`preflight`) if the archive may not fit. */
+async function requireSpace(client: Client, { files, freeBytes, directory }: BackupGiven): Promise<void> {
+  const { rows } = await client.query<{ bytes: string }>(
+    "SELECT pg_database_size(current_database())::text AS bytes",
+  );
+  const database = Number(rows[0]?.bytes ?? 0);
+  const needed =
+    files.reduce((sum, { bytes }) => sum + bytes, 0) + database * DATABASE_SHARE + SPACE_MORE_BYTES;
+  if (freeBytes >= needed) return;
+  throw new OperatorError({
+    exit: "preflight",
+    what: `The disk of ${directory} has ${decimalBytes(freeBytes)} free, and a backup may need ${decimalBytes(needed)}.`,
+    why: `The database has ${decimalBytes(database)}.`,
+    remedy: "Free some space there, or back up to another directory.",
+  });
+}
+
+/** What is written is unpacked and compared at the same time, and the file is read back before it gets its name. */
+async function writeVerified(
+  { directory, locked, pool, at, master }: BackupGiven,
+  manifest: BackupManifest,
+  entries: AsyncIterable<ArchiveEntry>,
+): Promise<Omit<MadeBackup, "dumpBytes" | "manifest">> {
+  const draft = await beginArchive(directory, master.name);
+  try {
+    const { chunks, opener } = await encrypt(packArchive(manifest, entries), locked);
+    const { header, rest } = await readHeader(chunks);
+    const name = archiveName(pool, at, sumOfHeader(header));
+    const copy = new PassThrough();
+    const read = readArchive(decrypt(copy as AsyncIterable<Buffer>, opener, name), {
+      manifest: () => {},
+      entry: () => Promise.resolve(null),
+    });
+    // Nobody else reads the copy: without this, a failed check would hold up the writing for ever.
+    read.catch(() => copy.resume());
+    try {
+      for await (const chunk of rest) {
+        await draft.write(chunk);
+        if (!copy.write(chunk)) await once(copy, "drain");
+      }
+    } finally {
+      copy.end();
+    }
+    const { bytes: plainBytes } = await read;
+    const { bytes, sha256 } = await draft.seal();
+    return { path: await draft.publish(name), name, bytes, sha256, plainBytes };
+  } finally {
+    await draft.discard();
+  }
+}

@@ -1,0 +1,276 @@
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { readArchiveFile } from "../../src/backup/archive-file.ts";
+import { readArchive } from "../../src/backup/archive-reader.ts";
+import { BACKUP_MARK, createBackup, type MadeBackup } from "../../src/backup/create-backup.ts";
+import { decrypt, type Opener } from "../../src/backup/encryption.ts";
+import { openNodeFiles } from "../../src/backup/node-files.ts";
+import { createThrowaway } from "../../src/dumps/throwaway.ts";
+import { OperatorError } from "../../src/errors.ts";
+import type { SnapshotFile } from "../../src/pinset/snapshot/store.ts";
+import { masterLayout } from "../../src/settings/layout.ts";
+import { type DumpSource, startDumpSource } from "../support/dump-source.ts";
+import { migratorOf, SHIPPED } from "../support/migrations.ts";
+import { sql } from "../support/postgres-server.ts";
+import { docker, isEngineThere } from "../support/tiny-image.ts";
+
+const isThere = isEngineThere();
+if (!isThere && process.env["CI"] !== undefined) throw new Error("CI needs a Docker engine for this suite");
+
+const engine = createThrowaway(process.env);
+const AT = new Date("2026-11-27T14:00:00Z");
+
+let base: string;
+let node: string;
+let writer: string;
+let target: string;
+
+function write(path: string, text: string, mode = 0o600): void {
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(path, text);
+  chmodSync(path, mode);
+}
+
+beforeEach(() => {
+  base = mkdtempSync(join(tmpdir(), "fula-backup-"));
+  [node, writer, target] = [join(base, "master"), join(base, "writer"), join(base, "to")];
+  write(join(node, ".env"), "ENCRYPTION_KEY=canary-encryption-key\n");
+  write(join(node, "snapshot-ed25519.pem"), "a key");
+  write(join(node, "state/snapshot-chain.json"), "{}");
+  write(join(node, "postgres-tls/server/server.key"), "tls", 0o640);
+  write(join(node, "adopted/webui.json"), "{}");
+  write(join(node, "snapshots/pinset-1.ndjson.gz"), "pins");
+  write(join(node, "snapshots/pinset-1.manifest.json"), "manifest");
+  write(join(node, "snapshots/pinset-1.manifest.sig"), "signature");
+  write(join(node, "journal.ndjson"), "a log");
+  write(join(node, "notes.txt"), "somebody's own");
+  write(join(writer, "kubo/config"), '{"Identity":{"PeerID":"12D3KooWKubo","PrivKey":"k"}}');
+  write(join(writer, "kubo/version"), "17\n");
+  write(join(writer, "kubo/blocks/X/block.data"), "a block");
+  write(join(writer, "ipfs-cluster/identity.json"), '{"id":"12D3KooWCluster","private_key":"k"}');
+  write(join(writer, "ipfs-cluster/service.json"), "{}");
+  write(join(writer, "ipfs-cluster/badger3/000001.vlog"), "pinset");
+});
+afterEach(() => rmSync(base, { recursive: true, force: true }));
+
+const SNAPSHOT = {
+  name: "pinset-1",
+  bodyFile: "pinset-1.ndjson.gz",
+  manifestFile: "pinset-1.manifest.json",
+  signatureFile: "pinset-1.manifest.sig",
+} as SnapshotFile;
+
+const memory = (): Promise<string> => Promise.resolve("the same");
+const open = (
+  choose: () => Promise<readonly SnapshotFile[]> = () => Promise.resolve([SNAPSHOT]),
+  read = memory,
+) => openNodeFiles({ layout: masterLayout(node), writerDir: writer }, choose, read);
+
+describe("what of a master goes into a backup", () => {
+  it("is what nobody can make again, and neither blocks nor logs nor what is not ours", async () => {
+    const { files } = await open();
+    expect(files.map(({ name }) => name)).toEqual([
+      "base/.env",
+      "base/snapshot-ed25519.pem",
+      "base/adopted",
+      "base/adopted/webui.json",
+      "base/postgres-tls",
+      "base/postgres-tls/server",
+      "base/postgres-tls/server/server.key",
+      "base/state",
+      "base/state/snapshot-chain.json",
+      "writer/kubo/config",
+      "writer/kubo/version",
+      "writer/ipfs-cluster/identity.json",
+      "writer/ipfs-cluster/service.json",
+      "base/snapshots/pinset-1.ndjson.gz",
+      "base/snapshots/pinset-1.manifest.json",
+      "base/snapshots/pinset-1.manifest.sig",
+    ]);
+    expect(files.find(({ name }) => name.endsWith("server.key"))).toMatchObject({ mode: 0o640, bytes: 3 });
+    for (const { handle } of files) await handle?.close();
+  });
+
+  it("is of one moment: it looks again while snapshots are taken and removed", async () => {
+    const seen = ["1", "2", "2", "2"];
+    let chosen = 0;
+    const choose = (): Promise<readonly SnapshotFile[]> => {
+      chosen += 1;
+      const gone = { ...SNAPSHOT, bodyFile: "pinset-0.ndjson.gz" };
+      return Promise.resolve(chosen === 2 ? [gone] : [SNAPSHOT]);
+    };
+    const { files } = await open(choose, () => Promise.resolve(seen.shift() ?? "2"));
+    expect(chosen).toBe(3);
+    for (const { handle } of files) await handle?.close();
+    let number = 0;
+    const always = open(undefined, () => Promise.resolve(String((number += 1))));
+    await expect(always).rejects.toMatchObject({ exit: "unavailable" });
+  });
+
+  it("is refused if something of it is not a file", async () => {
+    rmSync(join(node, "snapshot-ed25519.pem"));
+    symlinkSync("/dev/null", join(node, "snapshot-ed25519.pem"));
+    await expect(open()).rejects.toMatchObject({ exit: "foreign" });
+  });
+});
+
+describe.runIf(isThere)("a backup of a real database", () => {
+  let source: DumpSource;
+  let opener: Opener;
+  let recipients: readonly string[];
+
+  beforeAll(async () => {
+    source = await startDumpSource("backup");
+    await migratorOf({ directory: SHIPPED }).up(source.target, { report: () => {} });
+    await sql(
+      source.target,
+      "CREATE TABLE much AS SELECT i, md5(i::text) || md5((i+1)::text) AS t FROM generate_series(1, 300000) i",
+    );
+    const identity = await generateX25519Identity();
+    opener = { kind: "identities", identities: [identity] };
+    recipients = [await identityToRecipient(identity)];
+  });
+  afterAll(() => source?.stop());
+
+  const create = async (
+    more: { directory?: string; freeBytes?: number; onReport?: () => void } = {},
+  ): Promise<MadeBackup> => {
+    const { files, snapshots } = await open();
+    return createBackup(engine, {
+      directory: more.directory ?? target,
+      locked: { kind: "recipients", recipients },
+      pool: "my-pool",
+      master: { id: "m", name: "berlin-1", hostname: "berlin-1", base_dir: node, writer_dir: writer },
+      toolVersion: "0.5.0",
+      at: AT,
+      files,
+      snapshots: snapshots.map(({ name }) => name),
+      target: source.target,
+      isDatabaseElsewhere: false,
+      serverVersion: "17.0",
+      image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
+      container: `fula-backup-dump-${process.pid}`,
+      freeBytes: more.freeBytes ?? 1e12,
+      report: () => more.onReport?.(),
+    });
+  };
+  afterEach(async () => void (await engine.removeMarked(BACKUP_MARK)));
+
+  it("verifies, opens with the secret key, and its dump restores to the same rows", async () => {
+    const made = await create();
+    expect(readdirSync(target)).toEqual([made.name]);
+    expect(statSync(made.path).mode & 0o777).toBe(0o600);
+    expect(statSync(target).mode & 0o777).toBe(0o700);
+    expect(statSync(made.path).size).toBe(made.bytes);
+    expect(execFileSync("sha256sum", [made.path], { encoding: "utf8" }).slice(0, 64)).toBe(made.sha256);
+    expect(readFileSync(made.path).includes("canary-encryption-key")).toBe(false);
+    const parts: Buffer[] = [];
+    const { manifest } = await readArchive(decrypt(readArchiveFile(made.path), opener, made.name), {
+      manifest: () => {},
+      entry: ({ name }) =>
+        Promise.resolve({
+          write: (chunk) => void (name.startsWith("database/") ? parts.push(chunk) : 0),
+          end: () => Promise.resolve(),
+        }),
+    });
+    expect(manifest).toMatchObject({
+      peers: { kubo: "12D3KooWKubo", cluster: "12D3KooWCluster" },
+      database: { major: 17, name: "pinning_service" },
+      snapshots: ["pinset-1"],
+    });
+    expect(manifest.database.migration).toBeGreaterThan(30);
+    expect(made.dumpBytes).toBe(Buffer.concat(parts).length);
+    docker("exec", source.container, "createdb", "-U", "pinning_user", "again");
+    execFileSync(
+      "docker",
+      ["exec", "-i", source.container, "pg_restore", "-U", "pinning_user", "-d", "again", "--exit-on-error"],
+      {
+        input: Buffer.concat(parts),
+      },
+    );
+    const sum = "SELECT count(*)::text || md5(string_agg(t, '' ORDER BY i)) AS sum FROM much";
+    const again = { ...source.target, database: "again" };
+    expect(await sql(again, sum)).toEqual(await sql(source.target, sum));
+    docker("exec", source.container, "dropdb", "-U", "pinning_user", "again");
+  });
+
+  it("leaves nothing under a final name if pg_dump is killed in the middle", async () => {
+    const dying = create({
+      onReport: () => {
+        void (async () => {
+          for (;;) {
+            const there = docker("ps", "--quiet", "--filter", `label=${BACKUP_MARK}`);
+            if (there !== "") return void docker("kill", there);
+            await wait(5);
+          }
+        })();
+      },
+    });
+    await expect(dying).rejects.toMatchObject({ exit: "unavailable" });
+    expect(readdirSync(target)).toEqual([]);
+  });
+
+  it("is refused before it begins without space, and leaves nothing when the disk gets full", async () => {
+    await expect(create({ freeBytes: 1000 })).rejects.toMatchObject({ exit: "preflight" });
+    const small = join(base, "small");
+    mkdirSync(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=512k", "tmpfs", small]);
+    try {
+      const full = await create({ directory: small }).catch((thrown: unknown) => thrown);
+      expect(full).toMatchObject({ exit: "unavailable", why: "no space is left on the device" });
+      expect(readdirSync(small)).toEqual([]);
+    } finally {
+      execFileSync("umount", [small]);
+    }
+  });
+
+  it("removes what a killed run left, and not what another master is writing", async () => {
+    write(join(target, ".backup-berlin-1.partial"), "half");
+    write(join(target, ".backup-paris-2.partial"), "another one's");
+    const made = await create();
+    expect(readdirSync(target).toSorted()).toEqual([".backup-paris-2.partial", made.name]);
+  });
+
+  it("fails with the reason if a table can't be read", async () => {
+    const roles =
+      "CREATE ROLE limited LOGIN PASSWORD 'limited-canary'; GRANT USAGE ON SCHEMA fula_node TO limited; GRANT SELECT ON ALL TABLES IN SCHEMA fula_node TO limited";
+    docker("exec", source.container, "psql", "-U", "pinning_user", "-d", "pinning_service", "-qc", roles);
+    const { files } = await open();
+    const failing = createBackup(engine, {
+      directory: target,
+      locked: { kind: "recipients", recipients },
+      pool: "p",
+      master: { id: null, name: "berlin-1", hostname: "h", base_dir: node, writer_dir: writer },
+      toolVersion: "0",
+      at: AT,
+      files,
+      snapshots: [],
+      target: { ...source.target, user: "limited", password: "limited-canary" },
+      isDatabaseElsewhere: false,
+      serverVersion: "17.0",
+      image: docker("image", "inspect", "--format", "{{.Id}}", source.image),
+      container: `fula-backup-dump-${process.pid}-limited`,
+      freeBytes: 1e12,
+      report: () => {},
+    });
+    const thrown = await failing.catch((error: unknown) => error);
+    expect(thrown).toBeInstanceOf(OperatorError);
+    expect((thrown as OperatorError).message + (thrown as OperatorError).why).toMatch(/permission denied/);
+    expect(readdirSync(target)).toEqual([]);
+  });
+});
