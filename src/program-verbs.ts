@@ -53,3 +53,8 @@ export function helpFor(columns: number): HelpConfiguration {
     },
   };
 }
+
+/** Collects the values of a flag that can be given more than once. */
+export function collect(value: string, previous: readonly string[]): readonly string[] {
+  return [...previous, value];
+}
