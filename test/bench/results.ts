@@ -56,7 +56,7 @@ function rowOf(result: Result): string {
     anchor === null || anchorNumbers === null ? "-" : `${anchor}: ${spreadOf(anchorNumbers)} ${unit}`,
     ratio === null ? "-" : ratio.toFixed(2),
     target === null ? "-" : `${target}${judged}`,
-    `${runOf(result)}, ${runs} times`,
+    `${runOf(result)}, ${runs === 1 ? "once" : `${runs} times`}`,
   ]);
 }
 
