@@ -23,7 +23,7 @@ export const EXIT_CODES = {
 export type ExitName = keyof typeof EXIT_CODES;
 
 /**
- * How a verb ends without an error. `status` also ends with what it found: a part that is down, or one that is not known.
+ * How a verb ends without an error. `status` and `doctor` also end with what they found: something that is down, or that is not known.
  * `drill` ends with what it found too, and as `interrupted` after a signal.
  */
 export type VerbExit = Extract<ExitName, "ok" | "pending" | "unhealthy" | "unavailable" | "interrupted">;
@@ -35,7 +35,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
   usage: ["the command line is wrong", "see --help"],
   pending: [
     "changes are pending, or something needs attention",
-    "read the list that it prints (`--dry-run`, `status`, `sweep --strict`, `snapshot list`, a pinset that lost pins)",
+    "read the list that it prints (`--dry-run`, `status`, `doctor`, `sweep --strict`, `snapshot list`, a pinset that lost pins)",
   ],
   settings: [
     "settings are missing or wrong; all of them are listed",
@@ -62,7 +62,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
     "run again; it continues from there (`drill`: from the start, and it has cleaned up)",
   ],
   unhealthy: [
-    "the changes were made, but it does not work; `status`: a part is down; `snapshot list`: the snapshots are gone; `drill`: one failed",
+    "the changes were made, but it does not work; `status`, `doctor`: something does not work; `snapshot list`: the snapshots are gone; `drill`: one failed",
     "read the log lines that it prints, fix the cause, run again",
   ],
   integrity: [
@@ -70,7 +70,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitName, readonly [meaning: string,
     "do not simply retry; find out what changed it",
   ],
   unavailable: [
-    "a required service does not answer; `status`: a part could not be checked, and nothing is worse",
+    "a required service does not answer; `status`, `doctor`: something could not be checked, and nothing is worse",
     "start it or make it reachable, then run again",
   ],
   newer: ["created by a newer version of fula-node", "run that version"],

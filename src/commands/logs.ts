@@ -34,8 +34,12 @@ export async function logs(names: readonly string[], flags: LogFlags, world: Wor
   const redact = createRedactor(await readKnownSecrets(world.host, layout, world.environment));
   const width = Math.max(...sources.map(({ name }) => name.length));
   const { reporter, stop, write } = world;
-  const missing = (source: string, why: string): void =>
-    reporter.listen({ type: "warning", text: `${source}: ${redact(why)}` });
+  const missing = (source: string, why: string): void => {
+    const warning = `${source}: ${redact(why)}`;
+    // With --json, everything is a line of its own.
+    if (flags.json === true) write(`${visibleJson({ warning })}\n`);
+    else reporter.listen({ type: "warning", text: warning });
+  };
   const query = { since, lines, follow: flags.follow, signal: stop, missing };
   for await (const line of readLogs(sources, { host: world.host, openLogFile }, query))
     write(flags.json === true ? jsonOf(line, redact) : textOf(line, width, redact));

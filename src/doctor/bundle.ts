@@ -37,7 +37,9 @@ export async function* bundleEntries(
     ["settings.txt", () => settingsOf(diagnosis.kind, layout, deps)],
     ["containers.json", async () => asJson(await containersOf(host))],
     ["listeners.json", async () => asJson(await host.system.listeners())],
-    ...filesOf(layout).map(([name, path]) => [name, () => host.files.readText(path)] as const),
+    ...filesOf(layout, await writerDirOf(layout, deps)).map(
+      ([name, path]) => [name, () => host.files.readText(path)] as const,
+    ),
     ...(diagnosis.kind === null ? [] : sourcesOf(diagnosis.kind, layout)).map(
       (source) => [`logs/${source.name}.log`, () => logOf(source, deps, stop)] as const,
     ),
@@ -114,11 +116,24 @@ async function containersOf({ docker }: HostReader): Promise<unknown> {
   }));
 }
 
-function filesOf(layout: MasterLayout): readonly (readonly [name: string, path: string])[] {
-  const writer = "/opt/fula-writer/docker-compose.yml";
+/** Where the writer of a master is; its default, if `.env` can't be read. */
+async function writerDirOf({ envFile }: MasterLayout, deps: StatusDeps): Promise<string> {
+  const byDefault = MASTER_SETTINGS.find(({ key }) => key === "WRITER_DIR")?.byDefault ?? "";
+  try {
+    return savedValue(await readSavedSettings(deps, envFile), "WRITER_DIR") ?? byDefault;
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return byDefault;
+    throw thrown;
+  }
+}
+
+function filesOf(
+  layout: MasterLayout,
+  writerDir: string,
+): readonly (readonly [name: string, path: string])[] {
   return [
     ["compose/node.yml", layout.composeFile],
-    ["compose/writer.yml", writer],
+    ["compose/writer.yml", `${writerDir}/docker-compose.yml`],
     ...Object.entries(CRON_FILES).map(([name, path]) => [`cron/${name}`, path] as const),
     ["state/snapshot-heartbeat.json", layout.snapshotHeartbeat],
     ["state/sweep-heartbeat.json", layout.sweepHeartbeat],

@@ -1,7 +1,7 @@
 import { OperatorError } from "../errors.ts";
 import type { HostReader } from "../host.ts";
 import type { OpenLogFile, openLogFile } from "./log-file.ts";
-import { type LogLine, mergeLogs, readContainerLine, timeLines } from "./log-line.ts";
+import { type LogLine, mergeLogs, parseTime, readContainerLine, timeLines } from "./log-line.ts";
 import type { LogSource } from "./sources.ts";
 
 /** What reads logs. */
@@ -117,11 +117,53 @@ async function openContainer(
     ...(lines === null ? {} : { tail: lines }),
   });
   if (history === null) return null;
-  const follow = async function* (): AsyncGenerator<string> {
-    const more = await host.docker.openLog(container, { since: until, follow: true, signal });
-    if (more !== null) yield* more;
-  };
+  const follow = () => followContainer(container, host, { since: until, signal });
   return { history: timed(history), follow: () => timed(follow()), close: () => Promise.resolve() };
+}
+
+/** How often it is looked whether a container runs again. */
+const LOOK_MS = 1_000;
+
+/** Goes on when the container stops and starts again, is created anew, or the engine was restarted: until the signal. */
+async function* followContainer(
+  container: string,
+  { docker, clock }: LogDeps["host"],
+  { since, signal }: { readonly since: Date; readonly signal: AbortSignal },
+): AsyncGenerator<string> {
+  let last = "";
+  while (!signal.aborted) {
+    const from = parseTime(last);
+    try {
+      const more = await docker.openLog(container, {
+        since: from === null ? since : new Date(Math.floor(from)),
+        follow: true,
+        signal,
+      });
+      // Of the same millisecond, some lines were shown before the stream ended. The engine's times have one length.
+      for await (const raw of more ?? []) {
+        const at = raw.slice(0, raw.indexOf(" "));
+        if (at <= last) continue;
+        last = at;
+        yield raw;
+      }
+    } catch (thrown) {
+      // The engine was stopped: the log goes on with it.
+      if (!(thrown instanceof OperatorError)) throw thrown;
+    }
+    do {
+      if (signal.aborted) return;
+      await clock.wait(LOOK_MS);
+    } while (!(await isRunning(container, docker)));
+  }
+}
+
+async function isRunning(container: string, docker: LogDeps["host"]["docker"]): Promise<boolean> {
+  try {
+    return (await docker.container(container))?.status === "running";
+  } catch (thrown) {
+    if (thrown instanceof OperatorError) return false;
+    throw thrown;
+  }
 }
 
 /** Every line of several streams as it comes. */

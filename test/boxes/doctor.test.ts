@@ -90,8 +90,9 @@ describe.skipIf(skipped !== undefined)("doctor and logs on a master of its own",
 
   test("logs --follow shows each new line until a signal, and then ends well", async () => {
     const out = "/root/follow.out";
+    const follow = `echo $$ >${out}.pid; exec node ${PROGRAM} logs sweep postgres --follow`;
     await box.run(
-      `rm -f ${out}*; (setsid node ${PROGRAM} logs sweep postgres --follow >${out} 2>${out}.err; echo $? >${out}.code) >/dev/null 2>&1 & sleep 0`,
+      `rm -f ${out}*; (setsid sh -c '${follow}' >${out} 2>${out}.err; echo $? >${out}.code) >/dev/null 2>&1 & sleep 0`,
     );
     const read = async (path: string) => (await box.exec(["cat", path])).stdout;
     await eventually("the old lines are there", async () => (await read(out)).includes("more of it"));
@@ -99,9 +100,9 @@ describe.skipIf(skipped !== undefined)("doctor and logs on a master of its own",
     await eventually("the new line is there", async () => (await read(out)).includes("fresh line"));
     await psql(box, "SELECT 1/0").catch(() => {});
     await eventually("that of a container, too", async () => (await read(out)).includes("division by zero"));
-    await box.run(["pkill", "-INT", "-f", `${PROGRAM} logs sweep`]);
+    await box.run(["kill", "-INT", (await read(`${out}.pid`)).trim()]);
     await eventually("it has ended", async () => (await read(`${out}.code`)) !== "");
-    expect([await read(`${out}.code`), await read(`${out}.err`)]).toEqual(["0\n", ""]);
+    expect([await read(`${out}.code`), await read(`${out}.err`)]).toEqual(["0", ""]);
   });
 
   test("half dead: each dead part is named with what to do, and --fix repairs what can be", async () => {

@@ -223,6 +223,24 @@ describe("the logs of a node", () => {
     await expect(read(host, ["nginx"])).rejects.toMatchObject({ exit: "usage" });
   });
 
+  it("are followed through the restart of a container, each line once", async () => {
+    const host = await box();
+    const controller = new AbortController();
+    const at = (second: number, text: string) => `2026-01-01T00:00:0${second}.000000000Z ${text}`;
+    const streams = [
+      [at(1, "one"), at(2, "two")],
+      [at(2, "two"), at(3, "three")],
+    ];
+    host.docker.openLog = async (_name, { follow }) => {
+      if (!follow) return of<string>();
+      const lines = streams.shift();
+      if (lines === undefined) controller.abort();
+      return of(...(lines ?? []));
+    };
+    const { lines } = await read(host, ["kubo"], { follow: true, signal: controller.signal });
+    expect(lines).toEqual(["kubo one", "kubo two", "kubo three"]);
+  });
+
   it("are those of files while Docker does not run, and it is said what is missing", async () => {
     const host = await box();
     host.stopEngine();
